@@ -1,0 +1,54 @@
+"""Landscribe: from rasters and labels to maps, and an honest statement of their accuracy.
+
+The names below are the public ones. Each is imported when it is first used, so that `import landscribe`
+loads neither torch nor GDAL.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from landscribe import nn
+    from landscribe.confusion import Confusion
+    from landscribe.data.chips import Chips
+    from landscribe.data.scene import Scene
+    from landscribe.errors import LandscribeError
+    from landscribe.geo.classes import Classes
+    from landscribe.geo.grid import Grid, Window
+    from landscribe.geo.raster import Raster
+    from landscribe.geo.tiling import Tile
+    from landscribe.model import Model
+    from landscribe.recipe import Recipe
+    from landscribe.verbs import assess, check, chip, demo, new, predict, report, run, train
+
+_HOMES = {
+    **dict.fromkeys(("assess", "check", "chip", "demo", "new", "predict", "report", "run", "train"), "verbs"),
+    "Chips": "data.chips",
+    "Classes": "geo.classes",
+    "Confusion": "confusion",
+    "Grid": "geo.grid",
+    "LandscribeError": "errors",
+    "Model": "model",
+    "Raster": "geo.raster",
+    "Recipe": "recipe",
+    "Scene": "data.scene",
+    "Tile": "geo.tiling",
+    "Window": "geo.grid",
+}
+
+__all__ = [
+    "Chips", "Classes", "Confusion", "Grid", "LandscribeError", "Model", "Raster", "Recipe", "Scene", "Tile", "Window",
+    "assess", "check", "chip", "demo", "new", "nn", "predict", "report", "run", "train",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name == "nn":
+        return import_module("landscribe.nn")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'landscribe' has no attribute '{name}'")
+    return getattr(import_module(f"landscribe.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""`python -m landscribe`."""
+
+from landscribe.cli import main
+
+main()

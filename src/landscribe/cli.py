@@ -1,0 +1,375 @@
+"""The command line: parse, call one verb, print.
+
+Results go to stdout, progress and remarks to stderr. Exit 0 done, 2 the user's mistake (one line), 1 our bug,
+130 interrupted. Nothing heavy is imported until a verb runs.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from landscribe.errors import LandscribeError
+
+app = typer.Typer(
+    name="landscribe",
+    help="From rasters and labels to maps: chips, a trained network, a seamless map, an honest accuracy statement.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Images = Annotated[
+    list[str] | None,
+    typer.Option("--image", help="Image of a scene; repeat for more scenes. Commas stack files as bands."),
+]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--labels", help="Polygons or label raster: one for all scenes, or repeat for each."),
+]
+Field = Annotated[str | None, typer.Option(help="Class column of the polygons; without it they are one class.")]
+Nodata = Annotated[
+    float | None,
+    typer.Option(help="Nodata value of the imagery, instead of what it declares; nan for all that is not finite."),
+]
+Repair = Annotated[
+    bool | None, typer.Option("--repair", help="Mend self-crossing polygons, leave out null and empty ones.")
+]
+Seed = Annotated[int | None, typer.Option(help="Of everything that chance decides.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands there.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RecipePath = Annotated[
+    Path | None, typer.Argument(help="Recipe (TOML), instead of --image and --labels.", show_default=False)
+]
+
+Size = Annotated[int | None, typer.Option(help="Side of a chip in pixels [256].")]
+Stride = Annotated[int | None, typer.Option(help="Step between chips in pixels [the size].")]
+Edge = Annotated[str | None, typer.Option(help="Chips at the edge: shift, pad or drop [shift].")]
+Mode = Annotated[str | None, typer.Option(help="Which chips: all, positive or divided [all].")]
+Format = Annotated[str | None, typer.Option(help="tif, png or jpg [tif].")]
+Virtual = Annotated[bool | None, typer.Option("--virtual", help="Keep only the index; read windows from the scenes.")]
+Val = Annotated[float | None, typer.Option(help="Share held out to choose the epoch by [0.15].")]
+Test = Annotated[float | None, typer.Option(help="Share held out to assess with [0.15].")]
+Gap = Annotated[int | None, typer.Option(help="Least pixels between chips of different splits [size / 4].")]
+Block = Annotated[int | None, typer.Option(help="Side of the blocks that are held out, in pixels.")]
+
+Architecture = Annotated[str | None, typer.Option(help="Network [unet].")]
+Encoder = Annotated[str | None, typer.Option(help="Backbone, any of timm's [resnet18].")]
+Weights = Annotated[str | None, typer.Option(help="auto, imagenet, none, or a file [auto].")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the chips [20, at least 200 steps].")]
+Steps = Annotated[int | None, typer.Option(help="Batches, instead of epochs.")]
+Minutes = Annotated[float | None, typer.Option(help="Wall-clock minutes, instead of epochs.")]
+Batch = Annotated[int | None, typer.Option(help="Chips a step [8].")]
+LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate [0.002].")]
+Loss = Annotated[str | None, typer.Option(help="A loss or a sum of losses [dice + ce].")]
+Workers = Annotated[int | None, typer.Option(help="Processes that read chips [by the machine].")]
+
+AnyPixelSize = Annotated[bool | None, typer.Option("--any-pixel-size", help="Map although the pixel size differs.")]
+Tile = Annotated[int | None, typer.Option(help="Side of what the network reads at once, in pixels [1024].")]
+Margin = Annotated[int | None, typer.Option(help="Pixels dropped around a tile [64].")]
+
+
+@app.command()
+def check(
+    recipe: RecipePath = None, image: Images = None, labels: Labels = None, label_field: Field = None,
+    nodata: Nodata = None, repair: Repair = None, size: Size = None, stride: Stride = None, steps: Steps = None,
+    epochs: Epochs = None, minutes: Minutes = None,
+    trial: Annotated[bool, typer.Option(help="Time one training step for the forecast.")] = True,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Look for problems, and foretell chips, disk, memory and time. Nothing is written."""
+    from landscribe import verbs
+
+    settings = _given(
+        label_field=label_field,
+        nodata=nodata,
+        repair=repair,
+        size=size,
+        stride=stride,
+        steps=steps,
+        epochs=epochs,
+        minutes=minutes,
+    )
+    found = verbs.check(recipe, images=_scenes(image), labels=_labels(labels), trial=trial, **settings)
+    if as_json:
+        _print_json(found.summary())
+    else:
+        _print_check(found)
+    if found.errors:
+        raise typer.Exit(2)
+
+
+@app.command()
+def chip(
+    out: Out, image: Images = None, labels: Labels = None, label_field: Field = None, nodata: Nodata = None,
+    repair: Repair = None, size: Size = None, stride: Stride = None, edge: Edge = None, mode: Mode = None,
+    format: Format = None, virtual: Virtual = None, val: Val = None, test: Test = None, gap: Gap = None,  # noqa: A002
+    block: Block = None, seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Cut scenes into image chips and masks."""
+    from landscribe import verbs
+
+    settings = _given(
+        label_field=label_field, nodata=nodata, repair=repair, size=size, stride=stride, edge=edge, mode=mode,
+        format=format, virtual=virtual, val=val, test=test, gap=gap, block=block, seed=seed,
+    )  # fmt: skip
+    chips = verbs.chip(images=_scenes(image), labels=_labels(labels), out=out, overwrite=overwrite, **settings)
+    splits = {str(name): int(count) for name, count in chips.table["split"].value_counts().items()}
+    if as_json:
+        _print_json({"chips": str(out), "count": len(chips), "splits": splits, "classes": chips.classes.names})
+    else:
+        shares = ", ".join(f"{name} {count}" for name, count in splits.items())
+        print(f"{out}: {len(chips)} chips ({shares}), classes {', '.join(chips.classes.names)}")
+
+
+@app.command()
+def train(
+    chips: Annotated[Path, typer.Argument(help="Chips folder.")], out: Out, architecture: Architecture = None,
+    encoder: Encoder = None, weights: Weights = None, epochs: Epochs = None, steps: Steps = None,
+    minutes: Minutes = None, batch: Batch = None, learning_rate: LearningRate = None, loss: Loss = None,
+    workers: Workers = None, seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Train a network on chips; the best epoch becomes a model folder."""
+    from landscribe import verbs
+
+    settings = _given(
+        architecture=architecture, encoder=encoder, weights=weights, epochs=epochs, steps=steps, minutes=minutes,
+        batch=batch, learning_rate=learning_rate, loss=loss, workers=workers, seed=seed,
+    )  # fmt: skip
+    model = verbs.train(chips, out=out, overwrite=overwrite, **settings)
+    if as_json:
+        _print_json({"model": str(out), "measures": model.measures})
+    else:
+        f1 = model.measures.get("val_mean_f1")
+        score = "no validation chips" if f1 is None else f"mean F1 {f1:.3f} on the validation chips"
+        print(f"{out}: epoch {model.measures['epoch']} kept, {score}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Rasters to map; commas stack bands.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The map; a folder for several images.")],
+    probabilities: Annotated[Path | None, typer.Option(help="Also write the classes' probabilities.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Numbers of the bands to use, in the model's order: 3,2,1.")] = None,
+    any_pixel_size: AnyPixelSize = None,
+    nodata: Nodata = None, tile: Tile = None, margin: Margin = None,
+    unit: Annotated[int | None, typer.Option(help="Side of what is mapped in one piece, in pixels [2048].")] = None,
+    batch: Annotated[int | None, typer.Option(help="Tiles at once [1 on a CPU, 4 on a GPU].")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")] = None,
+    overwrite: Overwrite = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Map rasters. Interrupted, the same command goes on where it was."""
+    from landscribe import verbs
+
+    numbers = None if bands is None else _numbers(bands)
+    settings = _given(
+        bands=numbers,
+        any_pixel_size=any_pixel_size,
+        tile=tile,
+        margin=margin,
+        unit=unit,
+        batch=batch,
+        device=device,
+    )
+    maps = verbs.predict(
+        model,
+        _scenes(images),
+        out=out,
+        probabilities=probabilities,
+        nodata=nodata,
+        overwrite=overwrite,
+        **settings,
+    )
+    _print_json({"maps": [str(path) for path in maps]}) if as_json else print("\n".join(map(str, maps)))
+
+
+@app.command()
+def assess(
+    maps: Annotated[
+        list[Path], typer.Argument(metavar="MAP...", help="Class map; several with chips as the reference.")
+    ],
+    reference: Annotated[
+        str, typer.Option(help="Polygons, points with a class column, a label raster, or a chips folder.")
+    ],
+    label_field: Field = None,
+    split: Annotated[str, typer.Option(help="Which chips, if the reference is a chips folder.")] = "test",
+    repair: Repair = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the measures as JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a map with a reference: confusion matrix and accuracy by class."""
+    from landscribe import verbs
+
+    result = verbs.assess(maps, reference=reference, label_field=label_field, split=split, repair=bool(repair), out=out)
+    _print_json(result.summary()) if as_json else _print_measures(result.summary())
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page [report.html in the folder].")] = None,
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    from landscribe import verbs
+
+    print(verbs.report(folder, out=out))
+
+
+@app.command()
+def run(
+    out: Out, recipe: RecipePath = None, image: Images = None, labels: Labels = None, label_field: Field = None,
+    nodata: Nodata = None, repair: Repair = None, size: Size = None, stride: Stride = None, virtual: Virtual = None,
+    val: Val = None, test: Test = None, gap: Gap = None, architecture: Architecture = None, encoder: Encoder = None,
+    weights: Weights = None, epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None, batch: Batch = None,
+    learning_rate: LearningRate = None, loss: Loss = None, tile: Tile = None, margin: Margin = None, seed: Seed = None,
+    overwrite: Overwrite = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """All of it: check, chip, train, predict, assess, report."""
+    from landscribe import verbs
+
+    settings = _given(
+        label_field=label_field, nodata=nodata, repair=repair, size=size, stride=stride, virtual=virtual, val=val,
+        test=test, gap=gap, architecture=architecture, encoder=encoder, weights=weights, epochs=epochs, steps=steps,
+        minutes=minutes, batch=batch, learning_rate=learning_rate, loss=loss, tile=tile, margin=margin, seed=seed,
+    )  # fmt: skip
+    folder = verbs.run(recipe, out=out, images=_scenes(image), labels=_labels(labels), overwrite=overwrite, **settings)
+    _print_run(folder, as_json=as_json)
+
+
+@app.command()
+def new(
+    out: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a complete, commented recipe to start from."""
+    from landscribe import verbs
+
+    print(verbs.new(out, overwrite=overwrite))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the world and the run go.")] = Path("demo"),
+    size: Annotated[int, typer.Option(help="Side of the world in pixels.")] = 768,
+    steps: Steps = None, seed: Annotated[int, typer.Option(help="Of the world and the run.")] = 0,
+    overwrite: Overwrite = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """The whole pipeline on a synthetic world; ends by naming the map and the report."""
+    from landscribe import verbs
+
+    _print_run(verbs.demo(out, size=size, seed=seed, overwrite=overwrite, **_given(steps=steps)), as_json=as_json)
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    """The settings that were named on the command line; the specs have the defaults of the others."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _scenes(images: list[str] | None) -> list[list[str]]:
+    return [[part.strip() for part in image.split(",")] for image in images or []]
+
+
+def _labels(labels: list[str] | None) -> list[str | None] | None:
+    return list(labels) if labels else None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise LandscribeError(f"--bands {text} is no list of band numbers. Write it like 3,2,1.") from None
+
+
+def _print_json(result: Any) -> None:
+    print(json.dumps(result, indent=1))
+
+
+def _print_check(found: Any) -> None:
+    from landscribe.terminal import duration, size
+
+    for finding in found.findings:
+        print(f"{finding.severity}: {finding.text}")
+    ahead = found.forecast
+    if ahead is None:
+        return
+    parts = [f"at most {ahead.chips} chips", f"at most {size(ahead.disk_bytes)} on disk"]
+    if ahead.steps is not None:
+        parts.append(f"{ahead.steps} training steps")
+    if ahead.seconds is not None:
+        parts += [
+            f"about {size(ahead.memory_bytes)} of memory",
+            f"about {duration(ahead.seconds)} on this machine",
+        ]
+    print(f"forecast: {', '.join(parts)}")
+
+
+def _print_measures(summary: dict[str, Any]) -> None:
+    def share(value: float | None) -> str:
+        return "     -" if value is None else f"{value:6.3f}"
+
+    print(
+        f"{', '.join(summary['maps'])} against {summary['reference']}"
+        + (f" ({summary['split']})" if summary["split"] else "")
+    )
+    overall = {name: share(summary[name]).strip() for name in ("overall_accuracy", "mean_f1", "mean_iou")}
+    measures = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in overall.items())
+    print(f"{summary['pixels']} pixels, {measures}")
+    width = max(len(row["name"]) for row in summary["classes"])
+    print(f"{'class':<{width}}  user's  producer's      F1     IoU  reference pixels")
+    for row in summary["classes"]:
+        print(
+            f"{row['name']:<{width}}  {share(row['users_accuracy'])}      {share(row['producers_accuracy'])}  "
+            f"{share(row['f1'])}  {share(row['iou'])}  {row['reference_pixels']:>16}"
+        )
+
+
+def _print_run(folder: Path, *, as_json: bool) -> None:
+    summary = json.loads((folder / "assessment.json").read_text(encoding="utf-8"))
+    maps = [folder / "map.tif"] if (folder / "map.tif").exists() else sorted((folder / "maps").glob("*.tif"))
+    if as_json:
+        _print_json(
+            {
+                "run": str(folder),
+                "maps": [str(path) for path in maps],
+                "report": str(folder / "report.html"),
+                "assessment": summary,
+            }
+        )
+        return
+    _print_measures(summary)
+    print("\n".join(f"map     {path}" for path in maps))
+    print(f"report  {folder / 'report.html'}")
+
+
+# Typer brings click along under different names in different versions; this is click's UsageError in all of them.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    from landscribe.terminal import show_progress
+
+    show_progress()
+    try:
+        code = app(standalone_mode=False)
+    except LandscribeError as error:
+        code = _fail(" ".join(str(error).split()), 2)
+    except _UsageError as error:
+        error.show()  # type: ignore[attr-defined]
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted; finished units are kept, and the same command goes on", 130)
+    sys.exit(code or 0)
+
+
+def _fail(line: str, code: int) -> int:
+    print(f"landscribe: {line}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the network sees: scenes, chips, splits, statistics, batches."""

@@ -1,0 +1,345 @@
+"""Chips: image and mask pairs that a network trains on, and the index that knows where each is from.
+
+A chips folder holds `chips.parquet` (one row per chip: scene, window, split, class counts, band statistics),
+`chips.json` (classes, bands, dtype, nodata, sources) and, unless virtual, `images/` and `masks/`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from landscribe import progress
+from landscribe.data.scene import ClassSpec, Scene, SceneSpec, fill_value, open_scenes
+from landscribe.data.split import ScenePart, SplitSpec, split_chips
+from landscribe.errors import ChipError
+from landscribe.geo.classes import IGNORE, ClassEntry, Classes
+from landscribe.geo.grid import Window
+from landscribe.geo.raster import Pixels, Raster, Valid, read_band, write_raster
+from landscribe.geo.tiling import EdgePolicy, chip_windows
+from landscribe.outputs import whole_folder
+from landscribe.spec import Spec
+
+Mode = Literal["all", "positive", "divided"]
+Format = Literal["tif", "png", "jpg"]
+
+
+class ChipSpec(Spec):
+    """How chips are cut."""
+
+    size: int = Field(256, ge=8, le=8192)
+    """Side in pixels."""
+    stride: int | None = Field(None, ge=1)
+    """Step between chips in pixels; the size (no overlap) if left out."""
+    edge: EdgePolicy = "shift"
+    """A chip that would reach outside the scene is moved inward (shift), filled up (pad), or left out (drop)."""
+    mode: Mode = "all"
+    """all; positive: only chips with a class other than background; divided: both, in folders of their own."""
+    format: Format = "tif"
+    """tif keeps CRS and transform; png takes 1, 3 or 4 bands, jpg 1 or 3 of uint8. Masks are never lossy."""
+    virtual: bool = False
+    """Keep only the index and read windows from the scenes."""
+
+
+class ChipsHead(Spec):
+    """What `chips.json` holds: everything about the chips that is the same for all of them."""
+
+    landscribe_chips: Literal[1] = 1
+    """Version of the layout."""
+    classes: tuple[ClassEntry, ...]
+    bands: tuple[str, ...]
+    dtype: str
+    nodata: float | None
+    """What the scenes declare."""
+    fill: float | None
+    """What marks pixels of the image chips that are not valid."""
+    pixel_size: float | None
+    """Metres on the ground."""
+    size: int
+    """Side of a chip in pixels."""
+    virtual: bool
+    """Pixels are read from the sources."""
+    sources: tuple[SceneSpec, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Chips:
+    """A table of windows, with or without copied pixels."""
+
+    folder: Path
+    head: ChipsHead
+    table: pd.DataFrame
+    """chip, scene, row, col, height, width, split, positive, valid_pixels, image, mask (paths in the folder,
+    empty when virtual), count_<value> and count_ignore (pixels), mean_<n> and std_<n> of band n over valid pixels."""
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Chips":
+        """Open a chips folder.
+
+        Raises:
+            ChipError: it is no chips folder, or is incomplete.
+        """
+        folder = Path(folder)
+        try:
+            head = ChipsHead.model_validate_json((folder / "chips.json").read_bytes())
+            return cls(folder, head, pd.read_parquet(folder / "chips.parquet"))
+        except (OSError, ValueError) as error:
+            raise ChipError(
+                f"{folder} is no chips folder ({type(error).__name__}: {str(error).splitlines()[0]}). "
+                'A folder made by "landscribe chip" was expected.'
+            ) from error
+
+    @cached_property
+    def classes(self) -> Classes:
+        """Of the masks."""
+        return Classes(self.head.classes)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def of_split(self, split: str) -> "Chips":
+        """The chips of one split."""
+        return replace(self, table=self.table[self.table["split"] == split].reset_index(drop=True))
+
+    @property
+    def windows(self) -> list[Window]:
+        """Where each chip lies in its scene."""
+        return [Window(*place) for place in self.table[["row", "col", "height", "width"]].to_numpy().tolist()]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(chips, K) labelled pixels by class index."""
+        return self.table[[f"count_{value}" for value in self.classes.values]].to_numpy(np.int64)
+
+    @property
+    def sha256(self) -> str:
+        """Identifies the data: of the index and its description."""
+        parts = (self.folder / name for name in ("chips.json", "chips.parquet"))
+        return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+
+    def scenes(self) -> dict[str, Scene]:
+        """The scenes that the chips are from, opened again, by name."""
+        table = [ClassSpec(**asdict(entry)) for entry in self.classes]
+        scenes, _ = open_scenes(self.head.sources, table)
+        return {scene.name: scene for scene in scenes}
+
+
+def chip(
+    scenes: Sequence[Scene],
+    classes: Classes,
+    sources: Sequence[SceneSpec],
+    out: Path,
+    *,
+    spec: ChipSpec,
+    split: SplitSpec,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Chips:
+    """Cut scenes into chips.
+
+    Args:
+        scenes: at least one, with one class table.
+        classes: that table.
+        sources: where the scenes' files are, kept in the folder.
+        out: the folder to make.
+        spec: size, stride, edge, mode, format.
+        split: shares, gap, blocks.
+        seed: the same seed gives the same bytes.
+        overwrite: replace a folder that holds something.
+
+    Returns:
+        The chips, opened. Chips without any labelled, valid pixel are not cut.
+
+    Raises:
+        ChipError: nothing to cut, or a format that cannot hold the bands.
+        OutputError: `out` holds something, or cannot be written.
+    """
+    _require_format_fits(spec, scenes[0].image)
+    with whole_folder(out, overwrite=overwrite) as folder:
+        rows = [row for scene in scenes for row in _cut(scene, classes, spec, folder)]
+        if not rows:
+            raise ChipError(_why_none(scenes, spec))
+        table = pd.DataFrame(rows)
+        table["split"] = _splits(table, scenes, classes, spec, split, seed)
+        _write_head(folder, scenes, classes, sources, spec)
+        # Compression and row groups are set, so that the bytes do not depend on a library's defaults.
+        table.to_parquet(folder / "chips.parquet", index=False, compression="zstd", row_group_size=2**16)
+    return Chips.open(out)
+
+
+def _cut(scene: Scene, classes: Classes, spec: ChipSpec, folder: Path) -> Iterator[dict[str, Any]]:
+    """Cut one scene; yields the index rows of the chips that were kept."""
+    grid = scene.image.grid
+    windows = chip_windows(grid.height, grid.width, size=spec.size, stride=spec.stride or spec.size, edge=spec.edge)
+    digits = len(str(max(grid.shape)))
+    with progress.task(f"chips of {scene.name}", len(windows)) as advance:
+        for window in windows:
+            pixels, valid, mask = scene.read(window)
+            counts = np.bincount(mask.ravel(), minlength=256)
+            positive = any(counts[entry.value] for entry in classes.foreground)
+            if counts[IGNORE] < mask.size and (positive or spec.mode != "positive"):
+                name = f"{scene.name}_r{window.row:0{digits}d}_c{window.col:0{digits}d}"
+                paths = _paths(name, spec, positive=positive)
+                if not spec.virtual:
+                    _write_pair(folder, paths, scene.image, window, (pixels, valid, mask), spec.format)
+                yield {
+                    "chip": name,
+                    "scene": scene.name,
+                    **asdict(window),
+                    "split": scene.split or "",
+                    "positive": positive,
+                    "valid_pixels": int(valid.sum()),
+                    **paths,
+                    **{f"count_{value}": int(counts[value]) for value in classes.values},
+                    "count_ignore": int(counts[IGNORE]),
+                    **_band_statistics(pixels, valid),
+                }
+            advance()
+
+
+def _paths(name: str, spec: ChipSpec, *, positive: bool) -> dict[str, str]:
+    """Image and mask share their file name; a mask beside a JPEG is a PNG."""
+    if spec.virtual:
+        return {"image": "", "mask": ""}
+    group = ("positive/" if positive else "background/") if spec.mode == "divided" else ""
+    mask_format = "png" if spec.format == "jpg" else spec.format
+    return {"image": f"images/{group}{name}.{spec.format}", "mask": f"masks/{group}{name}.{mask_format}"}
+
+
+def _band_statistics(pixels: Pixels, valid: Valid) -> dict[str, float]:
+    """Mean and standard deviation of each band over valid pixels; they merge exactly with `valid_pixels`."""
+    values = pixels[:, valid].astype(np.float64)
+    means, deviations = values.mean(axis=1), values.std(axis=1)
+    return {f"mean_{n}": float(mean) for n, mean in enumerate(means, 1)} | {
+        f"std_{n}": float(deviation) for n, deviation in enumerate(deviations, 1)
+    }
+
+
+def _write_pair(
+    folder: Path,
+    paths: dict[str, str],
+    image: Raster,
+    window: Window,
+    arrays: tuple[Pixels, Valid, NDArray[np.uint8]],
+    file_format: Format,
+) -> None:
+    pixels, valid, mask = arrays
+    nodata = fill_value(image)
+    stored = pixels if valid.all() else np.where(valid, pixels, np.array(nodata, pixels.dtype))
+    place = image.grid[window] if file_format == "tif" else None
+    for path, array, options in (
+        (folder / paths["image"], stored, _image_options(file_format, nodata)),
+        (folder / paths["mask"], mask[None], _mask_options(file_format)),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_raster(path, array, place, **options)
+
+
+def _image_options(file_format: Format, nodata: float | None) -> dict[str, Any]:
+    if file_format == "tif":
+        return {"driver": "GTiff", "compress": "deflate", "zlevel": 1, "predictor": 1, "nodata": nodata}
+    if file_format == "png":
+        return {"driver": "PNG", "zlevel": 1}
+    return {"driver": "JPEG", "quality": 95}
+
+
+def _mask_options(file_format: Format) -> dict[str, Any]:
+    if file_format == "tif":
+        return {"driver": "GTiff", "compress": "deflate", "zlevel": 1, "nodata": IGNORE}
+    return {"driver": "PNG", "zlevel": 1}
+
+
+def _require_format_fits(spec: ChipSpec, image: Raster) -> None:
+    bands = len(image.bands)
+    fits = {
+        "tif": True,
+        "png": bands in (1, 3, 4) and image.dtype in ("uint8", "uint16"),
+        "jpg": bands in (1, 3) and image.dtype == "uint8",
+    }
+    if not fits[spec.format] and not spec.virtual:
+        raise ChipError(
+            f"{spec.format} chips cannot hold {bands} bands of {image.dtype}. png takes 1, 3 or 4 bands of uint8 or "
+            "uint16, jpg 1 or 3 of uint8. Use tif."
+        )
+
+
+def _splits(
+    table: pd.DataFrame,
+    scenes: Sequence[Scene],
+    classes: Classes,
+    spec: ChipSpec,
+    split: SplitSpec,
+    seed: int,
+) -> list[str]:
+    """The split of each row, scene by scene."""
+    names: list[str] = []
+    for number, scene in enumerate(scenes):
+        rows = table[table["scene"] == scene.name]
+        if scene.split:
+            names += [scene.split] * len(rows)
+        elif len(rows):
+            windows = [Window(*place) for place in rows[["row", "col", "height", "width"]].to_numpy().tolist()]
+            counts = rows[[f"count_{value}" for value in classes.values]].to_numpy(np.int64)
+            rng = np.random.default_rng([seed, number])
+            names += split_chips(ScenePart(windows, counts), split, size=spec.size, rng=rng)
+    return names
+
+
+def _write_head(
+    folder: Path, scenes: Sequence[Scene], classes: Classes, sources: Sequence[SceneSpec], spec: ChipSpec
+) -> None:
+    image = scenes[0].image
+    head = ChipsHead(
+        classes=classes.entries,
+        bands=image.bands,
+        dtype=image.dtype,
+        nodata=image.nodata,
+        fill=fill_value(image),
+        pixel_size=image.grid.pixel_size,
+        size=spec.size,
+        virtual=spec.virtual,
+        sources=tuple(sources),
+    )
+    (folder / "chips.json").write_text(head.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _why_none(scenes: Sequence[Scene], spec: ChipSpec) -> str:
+    names = ", ".join(scene.image.paths[0] for scene in scenes)
+    if spec.edge == "drop" and all(min(scene.image.grid.shape) < spec.size for scene in scenes):
+        return (
+            f"{names}: smaller than one chip of {spec.size} pixels, and edge = drop. Use a smaller size or edge = pad."
+        )
+    if spec.mode == "positive":
+        return f"{names}: mode = positive, but no chip holds a class other than background. Check the labels."
+    return (
+        f"{names}: no chip holds a labelled pixel that is valid (all nodata, or all unlabelled). "
+        "Imagery and labels that meet were expected. Check nodata and the labels' place."
+    )
+
+
+class ChipReader:
+    """Reads the pixels of chips, from their own files or from the scenes. Safe to pickle."""
+
+    def __init__(self, chips: Chips) -> None:
+        self.chips = chips
+        self._rows = chips.table.to_dict("records")
+        self._scenes = chips.scenes() if chips.head.virtual else {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, number: int) -> tuple[Pixels, Valid, NDArray[np.uint8]]:
+        """Pixels (bands, rows, cols), valid (rows, cols) and class values (rows, cols) of a chip."""
+        row = self._rows[number]
+        if self.chips.head.virtual:
+            return self._scenes[row["scene"]].read(Window(row["row"], row["col"], row["height"], row["width"]))
+        image = Raster.open([self.chips.folder / row["image"]], nodata=self.chips.head.fill)
+        pixels, valid = image.read(image.grid.window)
+        return pixels, valid, read_band(self.chips.folder / row["mask"])

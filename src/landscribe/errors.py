@@ -1,0 +1,48 @@
+"""The user's mistakes. Each message says what, with values; what was expected; what to do.
+
+The command line prints the message as one line and exits with 2. Anything else that is raised is our bug.
+"""
+
+
+class LandscribeError(Exception):
+    """A mistake of the user's, or of the machine's, that a person can mend."""
+
+
+class GridError(LandscribeError):
+    """Rasters that do not lie on one usable grid."""
+
+
+class RasterError(LandscribeError):
+    """A raster that cannot be opened or read, or whose pixels cannot be used."""
+
+
+class LabelError(LandscribeError):
+    """Labels that cannot be read, placed or told apart."""
+
+
+class ClassError(LandscribeError):
+    """A class table that contradicts itself, or values that are not in it."""
+
+
+class TilingError(LandscribeError):
+    """A size, stride or margin that cannot cover a raster."""
+
+
+class ChipError(LandscribeError):
+    """A chips folder that cannot be made, read or split."""
+
+
+class RecipeError(LandscribeError):
+    """A recipe or setting that cannot be understood."""
+
+
+class NetworkError(LandscribeError):
+    """An unknown architecture, encoder, loss or weight file."""
+
+
+class ModelError(LandscribeError):
+    """A model folder that is incomplete, altered, unsafe, or does not fit the raster."""
+
+
+class OutputError(LandscribeError):
+    """A place where nothing can be written, or where something stands already."""

@@ -1,0 +1,1 @@
+"""Where pixels are: grids, tiles, classes, rasters, features. Never torch."""

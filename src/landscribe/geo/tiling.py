@@ -1,0 +1,173 @@
+"""How a grid is cut: chips to train on, and tiles and units to map it with. Pure arithmetic.
+
+Along each axis, a raster is covered with reads of one size. What is kept of neighbouring reads meets in
+the middle of their overlap, so that every kept pixel has at least `margin` pixels of real context (or the
+raster's own edge) on each side:
+
+    read      |<----------- size ----------->|
+    next read                    |<----------- size ----------->|
+    kept      |======================|======================...
+                                 |<->|<->| at least `margin` each
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from landscribe.errors import TilingError
+from landscribe.geo.grid import Window
+
+EdgePolicy = Literal["shift", "pad", "drop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What is read and what is kept of it when a Grid is covered."""
+
+    read: Window
+    """May reach outside the grid on the right and at the bottom."""
+    keep: Window
+    """Lies inside `read` and inside the grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A rectangle of tiles that is read, computed and written on its own."""
+
+    row: int
+    """Its place among the units of the grid."""
+    col: int
+    tiles: tuple[Tile, ...]
+    """In row order. Their `keep` parts partition `keep`."""
+    read: Window
+    """All that its tiles read."""
+    keep: Window
+    """All that its tiles keep."""
+
+    @property
+    def name(self) -> str:
+        """Names its files; sorts like its place."""
+        return f"{self.row:05d}_{self.col:05d}"
+
+
+def chip_windows(height: int, width: int, *, size: int, stride: int, edge: EdgePolicy) -> list[Window]:
+    """Where chips are cut: every `stride` pixels, each once.
+
+    Args:
+        height: rows of the grid.
+        width: columns of the grid.
+        size: side of a chip in pixels.
+        stride: step between chips in pixels; `size` for no overlap.
+        edge: what happens to a chip that would reach outside. `shift` moves it inward (a grid smaller
+            than a chip is padded), `pad` lets it reach outside, `drop` leaves it out.
+
+    Returns:
+        Windows in row order. With `shift` and `pad` and `stride <= size` they cover the grid; none is twice.
+
+    >>> [w.col for w in chip_windows(4, 10, size=4, stride=4, edge="shift")]
+    [0, 4, 6]
+    """
+    if size < 1 or stride < 1:
+        raise TilingError(f"chip size {size} and stride {stride} were given. Both must be at least 1 pixel.")
+    rows = _chip_starts(height, size, stride, edge)
+    cols = _chip_starts(width, size, stride, edge)
+    return [Window(row, col, size, size) for row in rows for col in cols]
+
+
+def _chip_starts(length: int, size: int, stride: int, edge: EdgePolicy) -> list[int]:
+    inside = list(range(0, length - size + 1, stride))
+    if edge == "drop" or (inside and inside[-1] + size == length):
+        return inside
+    if not inside:
+        return [0]
+    if edge == "shift":
+        return [*inside, length - size]
+    return [*inside, inside[-1] + stride] if inside[-1] + stride < length else inside
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A Tile along one axis."""
+
+    read: int
+    size: int
+    keep: int
+    keep_stop: int
+
+
+def units(height: int, width: int, *, size: int, margin: int, align: int = 1, side: int = 2048) -> Iterator[Unit]:
+    """Cover a grid with tiles, gathered into units.
+
+    Args:
+        height: rows of the grid.
+        width: columns of the grid.
+        size: side of a tile's read part, in pixels; a multiple of `align`. A grid smaller than that gets
+            tiles as small as it is, rounded up to `align`.
+        margin: pixels of context between a tile's edge and what is kept, except at the grid's edge.
+        align: tile origins and sizes are multiples of this: the network's stride, so that a pixel falls
+            on the same place of its pooling lattice in whichever tile it is.
+        side: aimed-at side of a unit in pixels.
+
+    Yields:
+        Units in row order. Law: their `keep` parts partition the grid.
+
+    Raises:
+        TilingError: the numbers leave no core to keep.
+    """
+    rows = _spans(height, size, margin, align)
+    cols = _spans(width, size, margin, align)
+    row_groups, col_groups = _grouped(rows, side), _grouped(cols, side)
+    for row, row_group in enumerate(row_groups):
+        for col, col_group in enumerate(col_groups):
+            yield _unit(row, col, row_group, col_group)
+
+
+def unit_count(height: int, width: int, *, size: int, margin: int, align: int = 1, side: int = 2048) -> int:
+    """How many units `units` yields for the same arguments."""
+    counts = [len(_grouped(_spans(length, size, margin, align), side)) for length in (height, width)]
+    return counts[0] * counts[1]
+
+
+def _spans(length: int, size: int, margin: int, align: int) -> list[_Span]:
+    if size % align:
+        raise TilingError(f"tile size {size} is not a multiple of the network's stride {align}. Choose a multiple.")
+    core = (size - 2 * margin) // align * align
+    if margin < 0 or core < 1:
+        raise TilingError(
+            f"tile size {size} with margin {margin} leaves no core to keep. "
+            f"A margin from 0 to {(size - align) // 2} was expected."
+        )
+    covered = -(-length // align) * align
+    if covered <= size:
+        return [_Span(0, covered, 0, length)]
+    last = covered - size
+    starts = [*range(0, last, core), last]
+    # Neighbours share their overlap half and half; each half is at least the margin.
+    meets = [(left + size + right) // 2 for left, right in pairwise(starts)]
+    keeps, keep_stops = [0, *meets], [*meets, length]
+    return [_Span(*span) for span in zip(starts, [size] * len(starts), keeps, keep_stops, strict=True)]
+
+
+def _grouped(spans: list[_Span], side: int) -> list[list[_Span]]:
+    """Consecutive spans whose kept parts add up to about `side`; at least one each."""
+    longest = max(span.keep_stop - span.keep for span in spans)
+    count = max(1, side // longest)
+    return [spans[start : start + count] for start in range(0, len(spans), count)]
+
+
+def _unit(row: int, col: int, rows: list[_Span], cols: list[_Span]) -> Unit:
+    tiles = tuple(
+        Tile(
+            read=Window(r.read, c.read, r.size, c.size),
+            keep=Window(r.keep, c.keep, r.keep_stop - r.keep, c.keep_stop - c.keep),
+        )
+        for r in rows
+        for c in cols
+    )
+    first, last = tiles[0], tiles[-1]
+    return Unit(row, col, tiles, _spanning(first.read, last.read), _spanning(first.keep, last.keep))
+
+
+def _spanning(first: Window, last: Window) -> Window:
+    return Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)

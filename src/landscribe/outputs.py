@@ -1,0 +1,106 @@
+"""Files and folders that are written whole or not at all.
+
+Everything is made under a temporary name beside its place and renamed into it when complete, so that a
+reader never meets half a file and a failed step leaves nothing behind, parent folders included.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from landscribe.errors import OutputError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path with the same suffix; rename it to `path` when the block succeeds.
+
+    Raises:
+        OutputError: the place cannot be written (read-only, full, not a folder).
+    """
+    # The name keeps all suffixes: GDAL picks drivers and side files by them.
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.partial.{path.name}")
+    with _in_made_parent(path):
+        try:
+            yield temporary
+            _flush_to_disk(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder; rename it to `path` when the block succeeds.
+
+    Args:
+        path: the folder to make. It may exist when it is empty.
+        overwrite: replace a folder that holds something.
+
+    Raises:
+        OutputError: `path` holds something, or the place cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file. A folder was expected. Choose another place.")
+    refuse_existing(path, overwrite=overwrite)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.partial.{path.name}")
+    with _in_made_parent(path):
+        try:
+            temporary.mkdir()
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if something stands at `path` that was not given up for overwriting."""
+    stands = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    if stands and not overwrite:
+        raise OutputError(f"{path} exists already. Nothing was changed. Choose another place or pass --overwrite.")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusals (read-only, full, no such folder) into one line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"cannot write {path}: {reason}. A writable place with enough room was expected. "
+            "Nothing half-written was left; choose another place or make room."
+        ) from error
+
+
+@contextmanager
+def _in_made_parent(path: Path) -> Iterator[None]:
+    """Make the missing parents of `path`; remove those again if the block fails."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except BaseException:
+            for parent in missing:
+                # Someone else may have put something there meanwhile: then it stays.
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
+            raise
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Make sure that the rename never names a file whose bytes are still on their way."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,109 @@
+"""Assembly: parts become one Cloud Optimized GeoTIFF, streamed by GDAL through a virtual mosaic.
+
+Each part is read once, in file order, so memory stays small, and the bytes depend on the parts alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+import rasterio
+import rasterio.shutil
+from rasterio.errors import RasterioError
+
+from landscribe.errors import OutputError
+from landscribe.geo.classes import IGNORE
+from landscribe.geo.grid import Grid
+from landscribe.geo.tiling import Unit
+from landscribe.outputs import explained, whole_file, write_text
+from landscribe.prediction.parts import Parts
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a map's file holds besides pixels."""
+
+    kind: str
+    """Which parts it is made of."""
+    bands: tuple[str, ...]
+    """Descriptions."""
+    tags: dict[str, str]
+    colormap: dict[int, tuple[int, int, int, int]] | None = None
+    scale: float = 1.0
+    """What a stored number is multiplied by to give its meaning."""
+    resampling: str = "MODE"
+    """Of overviews."""
+
+
+def assemble(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer, out: Path) -> None:
+    """Write the map `out` from all parts of a kind, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    mosaic = parts.folder / f"{layer.kind}.vrt"
+    write_text(mosaic, _mosaic(parts, units, grid, layer))
+    options: dict[str, Any] = {
+        "driver": "COG",
+        "BLOCKSIZE": 512,
+        "COMPRESS": "DEFLATE",
+        "LEVEL": 6,
+        "OVERVIEWS": "IGNORE_EXISTING",
+        "OVERVIEW_RESAMPLING": layer.resampling,
+        "BIGTIFF": "IF_SAFER",
+        "NUM_THREADS": "ALL_CPUS",
+    }
+    # Built inside the parts folder, where GDAL's own temporary files die with it.
+    built = parts.folder / f"{layer.kind}.cog.tif"
+    try:
+        with rasterio.Env(CPL_TMPDIR=str(parts.folder)):
+            rasterio.shutil.copy(mosaic, built, **options)
+    except RasterioError as error:
+        built.unlink(missing_ok=True)
+        raise OutputError(
+            f"{out} cannot be assembled: {error.__cause__ or error}. Its parts are kept; make room and repeat."
+        ) from error
+    with explained(out), whole_file(out) as temporary:
+        built.replace(temporary)
+
+
+def _mosaic(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer) -> str:
+    """A GDAL virtual raster of the parts; where there is none it is nodata."""
+    crs = f"  <SRS>{escape(grid.crs.to_wkt())}</SRS>\n" if grid.crs else ""
+    transform = ", ".join(repr(float(number)) for number in grid.transform.to_gdal())
+    tags = "".join(
+        f"    <MDI key={quoteattr(key)}>{escape(value)}</MDI>\n" for key, value in sorted(layer.tags.items())
+    )
+    bands = "".join(_band(number, parts, units, layer) for number in range(1, len(layer.bands) + 1))
+    return (
+        f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">\n{crs}'
+        f"  <GeoTransform>{transform}</GeoTransform>\n  <Metadata>\n{tags}  </Metadata>\n{bands}</VRTDataset>\n"
+    )
+
+
+def _band(number: int, parts: Parts, units: Sequence[Unit], layer: Layer) -> str:
+    colours = ""
+    if layer.colormap:
+        entries = (layer.colormap.get(value, (0, 0, 0, 0)) for value in range(256))
+        rows = "".join(f'      <Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>\n' for r, g, b, a in entries)
+        colours = f"    <ColorInterp>Palette</ColorInterp>\n    <ColorTable>\n{rows}    </ColorTable>\n"
+    scale = f"    <Scale>{layer.scale!r}</Scale>\n" if layer.scale != 1 else ""
+    sources = "".join(_source(number, parts.path(unit, layer.kind), unit) for unit in units if parts.valid_pixels(unit))
+    return (
+        f'  <VRTRasterBand dataType="Byte" band="{number}">\n'
+        f"    <Description>{escape(layer.bands[number - 1])}</Description>\n"
+        f"    <NoDataValue>{IGNORE}</NoDataValue>\n{scale}{colours}{sources}  </VRTRasterBand>\n"
+    )
+
+
+def _source(number: int, path: Path, unit: Unit) -> str:
+    keep = unit.keep
+    size = f'xSize="{keep.width}" ySize="{keep.height}"'
+    return (
+        f'    <SimpleSource><SourceFilename relativeToVRT="1">{escape(path.name)}</SourceFilename>'
+        f'<SourceBand>{number}</SourceBand><SourceProperties RasterXSize="{keep.width}" RasterYSize="{keep.height}" '
+        f'DataType="Byte" BlockXSize="256" BlockYSize="256"/><SrcRect xOff="0" yOff="0" {size}/>'
+        f'<DstRect xOff="{keep.col}" yOff="{keep.row}" {size}/></SimpleSource>\n'
+    )

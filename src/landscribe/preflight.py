@@ -1,0 +1,275 @@
+"""Preflight: what could go wrong, and what a run will cost, before anything starts. Nothing is written."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from landscribe.cost import Forecast, forecast
+from landscribe.data.scene import Scene, SceneSpec, is_vector, open_scenes
+from landscribe.errors import GridError, LandscribeError
+from landscribe.geo.classes import IGNORE, Classes
+from landscribe.geo.features import Features
+from landscribe.geo.grid import Window, name_of
+from landscribe.geo.raster import Raster
+from landscribe.recipe import Recipe
+
+Severity = Literal["error", "warning", "note"]
+
+# Enough windows to meet nodata, odd pixels and classes; few enough to be done in seconds on any raster.
+_SAMPLES = 64
+_SAMPLE_SIDE = 256
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found, with values, and what to do about it."""
+
+    severity: Severity
+    """An error stops the run; a warning may spoil it; a note is only said."""
+    text: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What preflight found."""
+
+    findings: tuple[Finding, ...]
+    forecast: Forecast | None
+    """None where an error stands in the way."""
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """The findings that stop a run."""
+        return tuple(finding.text for finding in self.findings if finding.severity == "error")
+
+    def summary(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {
+            "findings": [asdict(finding) for finding in self.findings],
+            "forecast": self.forecast and asdict(self.forecast),
+        }
+
+
+def check(recipe: Recipe, *, trial: bool = True) -> Check:
+    """Look for problems in a recipe and its files, and foretell what it takes.
+
+    Args:
+        recipe: with absolute paths.
+        trial: time one training step and one tile with the real network, for a forecast of time and memory.
+
+    Returns:
+        Findings in the order errors, warnings, notes.
+    """
+    findings = [finding for source in recipe.scenes for finding in _check_scene(source)]
+    findings += _check_alike(recipe.scenes)
+    scenes: list[Scene] = []
+    if not any(finding.severity == "error" for finding in findings):
+        try:
+            scenes, classes = open_scenes(recipe.scenes, recipe.classes)
+        except LandscribeError as error:
+            findings.append(Finding("error", str(error)))
+        else:
+            findings += _check_classes(scenes, classes)
+    findings.sort(key=lambda finding: ("error", "warning", "note").index(finding.severity))
+    stopped = any(finding.severity == "error" for finding in findings)
+    return Check(tuple(findings), None if stopped else forecast(recipe, scenes, len(classes), trial=trial))
+
+
+def _check_scene(source: SceneSpec) -> list[Finding]:
+    """Problems of one scene's files, each told apart from the others."""
+    try:
+        image = Raster.open(source.image, nodata=source.nodata)
+    except LandscribeError as error:
+        return [Finding("error", str(error))]
+    return [*_check_place(image), *_check_pixels(image), *_check_labels(source, image)]
+
+
+def _check_place(image: Raster) -> Iterator[Finding]:
+    name = image.paths[0]
+    if image.grid.crs is None:
+        yield Finding(
+            "warning", f"{name} has no CRS: its pixels have no size and polygons cannot be placed on it. "
+            "Assign the right one (gdal_edit.py -a_srs).",
+        )  # fmt: skip
+        return
+    try:
+        size = image.grid.pixel_size or 0.0
+    except GridError as error:
+        yield Finding("error", str(error))
+        return
+    yield Finding(
+        "note", f"{name}: {image.grid.height} x {image.grid.width} pixels of {size:.3g} m in "
+        f"{name_of(image.grid.crs)}, "
+        f"{len(image.bands)} bands ({', '.join(image.bands)}) of {image.dtype}.",
+    )  # fmt: skip
+
+
+def _check_pixels(image: Raster) -> Iterator[Finding]:
+    """Nodata and odd pixels in a sample of windows."""
+    name = image.paths[0]
+    counts = {"all": 0, "invalid": 0, "zero": 0, "full": 0}
+    dtype = np.dtype(image.dtype)
+    highest = np.iinfo(dtype).max if dtype.kind in "ui" else None
+    for window in _sample(image):
+        try:
+            pixels, valid = image.read(window)
+        except LandscribeError as error:
+            yield Finding("error", str(error))
+            return
+        counts["all"] += valid.size
+        counts["invalid"] += int((~valid).sum())
+        counts["zero"] += int((valid & (pixels == 0).all(axis=0)).sum())
+        counts["full"] += int((valid & (pixels == highest).all(axis=0)).sum()) if highest else 0
+    if counts["invalid"] == counts["all"]:
+        yield Finding(
+            "error",
+            f"{name} has no valid pixel in {_SAMPLES} windows: all are nodata ({image.nodata}). "
+            "Check the file or the nodata value.",
+        )
+        return
+    if image.nodata is not None:
+        yield Finding(
+            "note",
+            f"{name}: nodata is {image.nodata:g}; about {counts['invalid'] / counts['all']:.1%} of it has none to use.",
+        )
+    for kind, value in (("zero", 0), ("full", highest)):
+        if counts[kind] > 0.005 * counts["all"] and image.nodata is None:
+            yield Finding(
+                "warning", f"{name} declares no nodata, but about {counts[kind] / counts['all']:.1%} of its pixels are "
+                f"{value} in all bands. If these hold no imagery, pass --nodata {value} (in a recipe: nodata).",
+            )  # fmt: skip
+
+
+def _check_labels(source: SceneSpec, image: Raster) -> Iterator[Finding]:
+    if source.labels is None:
+        yield Finding("error", f"{image.paths[0]} has no labels. Give polygons or a label raster (labels = …).")
+        return
+    if not is_vector(source.labels):
+        yield from _check_label_raster(source.labels, image)
+        return
+    try:
+        features = Features.read(source.labels, field=source.label_field, repair=source.repair)
+        placed = features.to_crs(image.grid.crs, image.paths[0])
+    except LandscribeError as error:
+        yield Finding("error", str(error))
+        return
+    if features.crs != image.grid.crs:
+        yield Finding(
+            "note",
+            f"{source.labels} is in {name_of(features.crs)} and is reprojected to {name_of(image.grid.crs)}, "
+            f"the CRS of {image.paths[0]}.",
+        )
+    on_it = placed.near(image.grid).size
+    if on_it < len(placed):
+        # None at all is an error, which opening the scene words best.
+        outside = len(placed) - on_it
+        yield Finding(
+            "warning",
+            f"{outside} of {len(placed)} polygons of {source.labels} lie outside {image.paths[0]} and are not used. "
+            "Check the pair if that surprises.",
+        )
+
+
+def _check_label_raster(path: str, image: Raster) -> Iterator[Finding]:
+    try:
+        labels = Raster.open([path])
+    except LandscribeError as error:
+        yield Finding("error", str(error))
+        return
+    if labels.grid.crs is not None and not labels.grid.same_place(image.grid):
+        yield Finding(
+            "note", f"{path} ({labels.grid.height} x {labels.grid.width}, {name_of(labels.grid.crs)}) lies on another "
+            f"grid than {image.paths[0]} ({image.grid.height} x {image.grid.width}, {name_of(image.grid.crs)}); "
+            "each pixel takes its nearest label.",
+        )  # fmt: skip
+
+
+def _check_alike(sources: Sequence[SceneSpec]) -> list[Finding]:
+    """Scenes of one recipe should agree in pixel size; bands and dtype must."""
+    images = []
+    for source in sources:
+        try:
+            images.append(Raster.open(source.image, nodata=source.nodata))
+        except LandscribeError:
+            continue  # said already, scene by scene
+    findings = []
+    for other in images[1:]:
+        first = images[0]
+        if (other.bands, other.dtype) != (first.bands, first.dtype):
+            alike = len(other.bands) == len(first.bands) and other.dtype == first.dtype
+            findings.append(Finding(
+                "warning" if alike else "error",
+                f"{other.paths[0]} has bands {', '.join(other.bands)} of {other.dtype}, {first.paths[0]} has "
+                f"{', '.join(first.bands)} of {first.dtype}. One network learns from both: convert one (gdal_translate).",
+            ))  # fmt: skip
+        sizes = _pixel_size(first), _pixel_size(other)
+        if all(sizes) and not 0.8 < sizes[1] / sizes[0] < 1.25:
+            findings.append(Finding(
+                "warning", f"{other.paths[0]} has pixels of {sizes[1]:.3g} m, {first.paths[0]} of {sizes[0]:.3g} m. "
+                "Things then look differently large: resample one (gdalwarp -tr).",
+            ))  # fmt: skip
+    return findings
+
+
+def _pixel_size(image: Raster) -> float:
+    try:
+        return image.grid.pixel_size or 0.0
+    except GridError:
+        return 0.0
+
+
+def _check_classes(scenes: Sequence[Scene], classes: Classes) -> Iterator[Finding]:
+    """Values that are not in the table, and classes that no sampled pixel has."""
+    counts = np.zeros(256, np.int64)
+    for scene in scenes:
+        windows = _whole(scene) if is_small(scene) else _sample(scene.image)
+        for window in windows:
+            try:
+                counts += np.bincount(scene.read(window)[2].ravel(), minlength=256)
+            except LandscribeError as error:
+                yield Finding("error", str(error))
+                return
+    known = counts[list(classes.values)].sum()
+    if not known:
+        yield Finding(
+            "error",
+            "no sampled pixel has a label and is valid. Imagery and labels that meet were expected. "
+            "Check nodata and the labels' place.",
+        )
+        return
+    for entry in classes:
+        if not counts[entry.value]:
+            yield Finding(
+                "warning",
+                f"class '{entry.name}' (value {entry.value}) has no pixel in the sampled windows. It cannot be learned "
+                f"without: check its label ({entry.label!r}) or leave it out.",
+            )
+    shares = ", ".join(f"{entry.name} {counts[entry.value] / known:.1%}" for entry in classes)
+    ignored = counts[IGNORE] / counts.sum()
+    yield Finding("note", f"class shares: {shares}; {ignored:.1%} of the pixels are not known.")
+
+
+def is_small(scene: Scene) -> bool:
+    """True if all of a scene is read in about the time of a sample."""
+    return scene.image.grid.height * scene.image.grid.width <= _SAMPLES * _SAMPLE_SIDE**2 * 4
+
+
+def _whole(scene: Scene) -> Iterator[Window]:
+    height, width = scene.image.grid.shape
+    for row in range(0, height, 1024):
+        yield Window(row, 0, min(1024, height - row), width)
+
+
+def _sample(image: Raster) -> list[Window]:
+    """Windows spread evenly over a raster, its corners among them."""
+    side = int(_SAMPLES**0.5)
+    height, width = image.grid.shape
+    rows = np.unique(np.linspace(0, max(0, height - _SAMPLE_SIDE), side).astype(int))
+    cols = np.unique(np.linspace(0, max(0, width - _SAMPLE_SIDE), side).astype(int))
+    return [
+        Window(row, col, min(_SAMPLE_SIDE, height), min(_SAMPLE_SIDE, width))
+        for row in rows.tolist()
+        for col in cols.tolist()
+    ]

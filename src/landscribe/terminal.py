@@ -1,0 +1,105 @@
+"""What a person sees while a command runs: bars and remarks on stderr."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from landscribe import progress
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class _Remarks(logging.Handler):
+    """Remarks of the library, as plain lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        print(f"{prefix}{record.getMessage()}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def show_progress() -> None:
+    """From now on, show on stderr how far things are: bars on a terminal, lines now and then elsewhere."""
+    logger = logging.getLogger("landscribe")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Remarks())
+    logger.propagate = False
+    progress.reporter.set(_bar if sys.stderr.isatty() else _lines)
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[progress.Advance]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(what, total=total, note="")
+
+        def advance(steps: int = 1, note: str = "") -> None:
+            bars.update(task, advance=steps)
+            if note:
+                bars.update(task, note=note)
+
+        yield advance
+
+
+@contextmanager
+def _lines(what: str, total: int) -> Iterator[progress.Advance]:
+    started = last = time.monotonic()
+    done = 0
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        nonlocal last, done
+        done += steps
+        now = time.monotonic()
+        if done and now - last >= _SECONDS_BETWEEN_LINES:
+            last = now
+            left = (now - started) / done * (total - done)
+            say(f"{what}: {done} of {total}, about {duration(left)} left{f' ({note})' if note else ''}")
+
+    yield advance
+    say(f"{what}: {done} of {total} in {duration(time.monotonic() - started)}")
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(75)
+    '1 min 15 s'
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: float) -> str:
+    """Bytes as a person says them.
+
+    >>> size(2_500_000)
+    '2.5 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

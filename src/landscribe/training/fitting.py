@@ -1,0 +1,195 @@
+"""Train a network on chips."""
+
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import nn
+
+from landscribe import progress
+from landscribe.data.chips import Chips
+from landscribe.data.dataset import loader
+from landscribe.data.stats import band_statistics
+from landscribe.errors import ChipError, NetworkError
+from landscribe.model import Model, Scaling
+from landscribe.nn import build
+from landscribe.nn.encoders import choose_weights
+from landscribe.outputs import refuse_existing
+from landscribe.training.segmenter import Segmenter
+from landscribe.training.spec import TrainSpec
+
+log = logging.getLogger(__name__)
+
+
+def train(chips: Chips, out: Path, *, spec: TrainSpec, seed: int = 0, overwrite: bool = False) -> Model:
+    """Train on the chips of split "train", choose the epoch by those of "val", and save the model.
+
+    Args:
+        chips: of all splits.
+        out: the model folder to make.
+        spec: network, budget, optimiser, loss.
+        seed: of weights, order and augmentation. The same seed gives the same model on the same machine
+            (unless the budget is in minutes).
+        overwrite: replace a folder that holds something.
+
+    Returns:
+        The model of the best epoch.
+
+    Raises:
+        ChipError: no chip to train on.
+        NetworkError: unknown names, weights that do not fit, a loss that is not finite.
+        OutputError: `out` holds something, or cannot be written.
+    """
+    refuse_existing(out, overwrite=overwrite)
+    training, validation = chips.of_split("train"), chips.of_split("val")
+    if not len(training):
+        splits = chips.table["split"].value_counts().to_dict()
+        raise ChipError(
+            f"{chips.folder} has no chip of split train (it has {splits}). Hold out less, or cut more chips."
+        )
+    lightning.seed_everything(seed, workers=True, verbose=False)
+    network, said = _network(chips, spec)
+    log.info(said)
+    model = Model.wrap(
+        network,
+        bands=chips.head.bands,
+        classes=chips.classes,
+        scale=_scaling(training),
+        pixel_size=chips.head.pixel_size,
+        dtype=chips.head.dtype,
+        nodata=chips.head.nodata,
+        chip_size=chips.head.size,
+    )
+    segmenter = _fit(model, training, validation, spec, seed)
+    network.load_state_dict(segmenter.best[1])
+    model.network = network.cpu().eval()
+    model.history = segmenter.history
+    model.measures = _measures(segmenter)
+    model.provenance = {
+        "landscribe": version("landscribe"),
+        "torch": torch.__version__,
+        "chips_sha256": chips.sha256,
+        "seed": seed,
+        "weights": said,
+        "settings": spec.model_dump(mode="json"),
+    }
+    model.save(out, overwrite=overwrite)
+    return model
+
+
+def _network(chips: Chips, spec: TrainSpec) -> tuple[nn.Module, str]:
+    """Build the network, and say in one line which weights it starts from."""
+    weights, said = choose_weights(spec.weights, spec.encoder)
+
+    def built(weights: str | None) -> nn.Module:
+        return build(
+            spec.architecture, bands=len(chips.head.bands), classes=len(chips.classes),
+            encoder=spec.encoder, weights=weights, **spec.options,
+        )  # fmt: skip
+
+    try:
+        return built(weights), said
+    except NetworkError as error:
+        if spec.weights != "auto" or weights is None:
+            raise
+        # The hub answered but did not deliver: "auto" goes on without, and says so.
+        return built(None), f"weights: none ({str(error).split(':', 1)[0]})"
+
+
+def _scaling(training: Chips) -> Scaling:
+    """uint8 to 0..1; any other dtype to mean 0 and standard deviation 1 of the training chips, band by band."""
+    bands = len(training.head.bands)
+    if training.head.dtype == "uint8":
+        return Scaling(offset=(0.0,) * bands, factor=(1 / 255,) * bands)
+    means, deviations = band_statistics(training)
+    # A constant band carries nothing; it is shifted to 0 rather than divided by 0.
+    factors = 1 / np.where(deviations > 0, deviations, 1.0)
+    return Scaling(offset=tuple(means.tolist()), factor=tuple(factors.tolist()))
+
+
+def _fit(model: Model, training: Chips, validation: Chips, spec: TrainSpec, seed: int) -> Segmenter:
+    workers = spec.workers if spec.workers is not None else _default_workers()
+    batches = loader(training, batch=spec.batch, shuffle=True, seed=seed, workers=workers)
+    held_out = loader(validation, batch=spec.batch, shuffle=False, seed=seed, workers=workers)
+    total = spec.total_steps(len(batches))
+    segmenter = Segmenter(model, spec, total, seed)
+    model.network.to(memory_format=torch.channels_last)
+    with (
+        progress.task("training", total or math.ceil(60 * (spec.minutes or 0))) as advance,
+        _quiet_lightning(),
+    ):
+        trainer = lightning.Trainer(
+            accelerator="auto",
+            devices=1,
+            precision="bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true",
+            max_steps=total or -1,
+            max_epochs=-1,
+            max_time={"seconds": math.ceil(60 * spec.minutes)} if spec.minutes else None,
+            gradient_clip_val=1.0,
+            num_sanity_val_steps=0,
+            callbacks=[_Report(advance, by_time=total is None)],
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(segmenter, batches, held_out if len(validation) else None)
+    return segmenter
+
+
+def _default_workers() -> int:
+    """On a GPU, reading beside computing pays; on the CPU it would take the cores that compute."""
+    return min(8, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
+
+
+class _Report(lightning.Callback):
+    """Tells the progress bar about steps and the last epoch's F1."""
+
+    def __init__(self, advance: progress.Advance, *, by_time: bool) -> None:
+        self.advance = advance
+        self.by_time = by_time
+        self._seconds = 0
+
+    def on_train_batch_end(self, trainer: Any, segmenter: Any, outputs: Any, *_: Any) -> None:
+        """One step is done."""
+        steps = 1
+        if self.by_time:
+            seconds = int(segmenter.share_done() * 60 * segmenter.spec.minutes)
+            steps, self._seconds = seconds - self._seconds, seconds
+        note = f"epoch {trainer.current_epoch + 1}, loss {float(outputs['loss']):.3f}"
+        if segmenter.history and segmenter.history[-1]["val_mean_f1"] is not None:
+            last = segmenter.history[-1]
+            foreground = [entry.name for entry in segmenter.model.classes.foreground][:3]
+            scores = ", ".join(f"{name} {last[f'val_f1_{name}'] or 0:.2f}" for name in foreground)
+            note += f", F1 {scores}"
+        self.advance(steps, note)
+
+
+def _measures(segmenter: Segmenter) -> dict[str, Any]:
+    """The row of the epoch that was kept."""
+    scored = [row for row in segmenter.history if row["val_mean_f1"] is not None]
+    return max(scored, key=lambda row: row["val_mean_f1"]) if scored else segmenter.history[-1]
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Lightning announces devices and tips; a user of this package gets its own lines."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,133 @@
+"""Segmenter: one training step and one validation step, as Lightning runs them."""
+
+import math
+import time
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from landscribe.confusion import Confusion
+from landscribe.data.augment import flip_and_turn
+from landscribe.data.dataset import Batch
+from landscribe.errors import NetworkError
+from landscribe.geo.classes import IGNORE
+from landscribe.model import Model
+from landscribe.nn.losses import weighted_sum
+from landscribe.training.spec import TrainSpec
+
+_WARM_UP = 0.2
+
+
+class Segmenter(lightning.LightningModule):
+    """Trains a Model's network; keeps the history and the weights of the best epoch.
+
+    The best epoch is the one with the highest mean F1 over classes on the validation chips; the last one
+    where there are none.
+    """
+
+    def __init__(self, model: Model, spec: TrainSpec, total_steps: int | None, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.network = model.network
+        self.spec = spec
+        self.loss = weighted_sum(spec.loss)
+        self.total_steps = total_steps
+        self.rng = torch.Generator().manual_seed(seed)
+        self.history: list[dict[str, Any]] = []
+        """One row per epoch: epoch, step, training and validation loss, measures by class."""
+        self.best: tuple[float, dict[str, Tensor]] = (-math.inf, {})
+        """Mean F1 and weights of the best epoch so far."""
+        self._losses: list[Tensor] = []
+        self._validation_losses: list[Tensor] = []
+        self._confusion = Confusion.zeros(model.classes)
+
+    def on_fit_start(self) -> None:
+        """Start the clock that a budget in minutes is measured by."""
+        self._started = time.monotonic()
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Loss of one augmented batch."""
+        images, valid, labels = flip_and_turn(batch["image"], batch["valid"], batch["label"], self.rng)
+        loss = self.loss(self.model.logits(images, valid).float(), labels, IGNORE)
+        if not torch.isfinite(loss):
+            raise NetworkError(
+                f"the loss is {loss.item()} at step {self.global_step}. A finite one was expected. "
+                f"Lower the learning rate (it is {self.spec.learning_rate:g})."
+            )
+        self._losses.append(loss.detach())
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Count predictions against labels."""
+        logits = self.model.logits(batch["image"], batch["valid"]).float()
+        self._validation_losses.append(self.loss(logits, batch["label"], IGNORE).detach())
+        predicted = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
+        reference = batch["label"].to(torch.uint8).cpu().numpy()
+        self._confusion += Confusion.of(self.model.classes, reference, predicted)
+
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch into the history; keep its weights if it is the best. Runs after validation."""
+        confusion = self._confusion
+        row: dict[str, Any] = {
+            "epoch": self.current_epoch + 1,
+            "step": self.global_step,
+            "train_loss": _mean(self._losses),
+            "val_loss": _mean(self._validation_losses),
+            "val_mean_f1": _finite(confusion.mean_f1),
+            "val_mean_iou": _finite(confusion.mean_iou),
+            "val_overall_accuracy": _finite(confusion.overall_accuracy),
+        }
+        row |= {f"val_f1_{name}": _finite(f1) for name, f1 in zip(self.model.classes.names, confusion.f1, strict=True)}
+        self.history.append(row)
+        score = confusion.mean_f1 if confusion.total else float(self.current_epoch)
+        if score > self.best[0]:
+            self.best = (
+                score,
+                {name: value.detach().clone() for name, value in self.network.state_dict().items()},
+            )
+        self._losses, self._validation_losses = [], []
+        self._confusion = Confusion.zeros(self.model.classes)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; the rate rises to its highest, then falls to zero along a cosine, once."""
+        optimizer = torch.optim.AdamW(_groups(self.network, self.spec.weight_decay), lr=self.spec.learning_rate)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: one_cycle(self.share_done()))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def share_done(self) -> float:
+        """How much of the budget is used, 0 to 1."""
+        if self.total_steps is not None:
+            return min(1.0, self.global_step / self.total_steps)
+        assert self.spec.minutes is not None
+        started = getattr(self, "_started", time.monotonic())
+        return min(1.0, (time.monotonic() - started) / (60 * self.spec.minutes))
+
+
+def one_cycle(share: float) -> float:
+    """Factor of the learning rate when `share` (0 to 1) of the budget is used.
+
+    Rises as a cosine from 0.04 to 1 over the first fifth, then falls to 0. Smith & Topin 2018,
+    "Super-Convergence", arXiv:1708.07120.
+    """
+    if share < _WARM_UP:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * share / _WARM_UP)) / 2
+    return (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP))) / 2
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights decay; biases and normalisation do not."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _mean(losses: list[Tensor]) -> float | None:
+    return float(torch.stack(losses).mean()) if losses else None
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

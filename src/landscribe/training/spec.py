@@ -1,0 +1,57 @@
+"""The settings of training. Kept apart from the training itself, so that reading a recipe needs no torch."""
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from landscribe.spec import Spec
+
+DEFAULT_EPOCHS = 20
+DEFAULT_LEAST_STEPS = 200
+
+
+class TrainSpec(Spec):
+    """How a network is trained."""
+
+    architecture: str = "unet"
+    """Name of the network."""
+    encoder: str = "resnet18"
+    """Name of a timm backbone."""
+    weights: str = "auto"
+    """auto (ImageNet when it can be had within seconds, else none), imagenet, none, or a file of weights."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The architecture's own options."""
+    epochs: int | None = Field(None, ge=1)
+    """Passes over the training chips. Without epochs, steps and minutes: 20, but at least 200 steps."""
+    steps: int | None = Field(None, ge=1)
+    """Batches, instead of epochs."""
+    minutes: float | None = Field(None, gt=0)
+    """Wall-clock time, instead of epochs. The result then depends on the machine's speed."""
+    batch: int = Field(8, ge=1)
+    """Chips a step."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Highest rate of the cycle."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """Of AdamW."""
+    loss: str = "dice + ce"
+    """A loss, or a sum such as 0.5*dice + 0.5*ce."""
+    workers: int | None = Field(None, ge=0)
+    """Processes that read chips; 0 reads in the main one. By the machine if left out."""
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are both given; give one of them")
+        return self
+
+    def total_steps(self, steps_an_epoch: int) -> int | None:
+        """Steps until the end; None when time decides."""
+        if self.minutes is not None:
+            return None
+        if self.steps is not None:
+            return self.steps
+        if self.epochs is not None:
+            return self.epochs * steps_an_epoch
+        epochs = max(DEFAULT_EPOCHS, -(-DEFAULT_LEAST_STEPS // steps_an_epoch))
+        return epochs * steps_an_epoch

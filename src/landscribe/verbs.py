@@ -1,0 +1,420 @@
+"""The verbs: one function each, from nouns or paths to nouns, and each leaves ordinary files.
+
+They open what they are given, sort plain settings into the specs of the steps, and call one step. The
+command line is nothing but these with flags.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscribe.errors import LandscribeError, OutputError, RecipeError
+from landscribe.outputs import refuse_existing, whole_folder
+from landscribe.recipe import Recipe, into_sections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from landscribe.assessment.assessing import Assessment
+    from landscribe.data.chips import Chips
+    from landscribe.model import Model
+    from landscribe.preflight import Check
+
+log = logging.getLogger(__name__)
+
+Source = str | Path
+
+
+def check(
+    recipe: Recipe | Source | None = None,
+    *,
+    images: Sequence[Any] = (),
+    labels: Any = None,
+    trial: bool = True,
+    **settings: Any,
+) -> Check:
+    """Look for problems and foretell chips, disk, memory and time; nothing is written.
+
+    Args:
+        recipe: a recipe or its path; or give `images` and `labels`.
+        images: one file per scene, or a list of files to stack for each.
+        labels: polygons or a label raster: one for all scenes, or a list with one for each.
+        trial: time one training step and one tile with the real network.
+        settings: any of a recipe's, by plain name.
+    """
+    from landscribe.preflight import check
+
+    return check(_recipe(recipe, images, labels, settings, ("chips", "split", "train", "predict")), trial=trial)
+
+
+def chip(*, images: Sequence[Any], labels: Any, out: Source, overwrite: bool = False, **settings: Any) -> Chips:
+    """Cut scenes into image chips and masks.
+
+    Args:
+        images: one file per scene, or a list of files to stack for each.
+        labels: polygons or a label raster: one for all scenes, or a list with one for each.
+        out: the chips folder to make.
+        overwrite: replace what stands there.
+        settings: of ChipSpec, SplitSpec and SceneSpec, and `seed` and `classes`.
+    """
+    return _chip(_recipe(None, images, labels, settings, ("chips", "split")), Path(out), overwrite=overwrite)
+
+
+def _chip(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
+    from landscribe.data.chips import chip
+    from landscribe.data.scene import open_scenes
+
+    scenes, classes = open_scenes(recipe.scenes, recipe.classes)
+    return chip(
+        scenes, classes, recipe.scenes, out,
+        spec=recipe.chips, split=recipe.split, seed=recipe.seed, overwrite=overwrite,
+    )  # fmt: skip
+
+
+def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool = False, **settings: Any) -> Model:
+    """Train a network on chips and save the best epoch as a model folder.
+
+    Args:
+        chips: a chips folder.
+        out: the model folder to make.
+        seed: of weights, order and augmentation.
+        overwrite: replace what stands there.
+        settings: of TrainSpec.
+    """
+    from landscribe.data.chips import Chips
+    from landscribe.training.fitting import train
+    from landscribe.training.spec import TrainSpec
+
+    opened = chips if isinstance(chips, Chips) else Chips.open(chips)
+    return train(opened, Path(out), spec=TrainSpec.of(settings), seed=seed, overwrite=overwrite)
+
+
+def predict(
+    model: Model | Source,
+    images: Sequence[Any],
+    *,
+    out: Source,
+    probabilities: Source | None = None,
+    nodata: float | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> list[Path]:
+    """Map rasters.
+
+    Args:
+        model: a model or its folder.
+        images: one file per raster, or a list of files to stack for each.
+        out: the map; with several rasters a folder, in which each map is named like its raster.
+        probabilities: likewise, for the probabilities of the classes.
+        nodata: overrides what the rasters declare.
+        overwrite: replace what stands there.
+        settings: of PredictSpec.
+
+    Returns:
+        The maps, in the rasters' order.
+    """
+    from landscribe.geo.raster import Raster
+    from landscribe.model import Model
+    from landscribe.prediction.mapping import predict
+    from landscribe.prediction.spec import PredictSpec
+
+    spec = PredictSpec.of(settings)
+    opened = model if isinstance(model, Model) else Model.load(model)
+    rasters = [Raster.open([image] if isinstance(image, (str, Path)) else image, nodata=nodata) for image in images]
+    if not rasters:
+        raise RecipeError("no image was given. At least one was expected.")
+    maps = _places(Path(out), rasters)
+    shares = [None] * len(rasters) if probabilities is None else _places(Path(probabilities), rasters)
+    return [
+        predict(opened, raster, place, spec=spec, probabilities=share, overwrite=overwrite)
+        for raster, place, share in zip(rasters, maps, shares, strict=True)
+    ]
+
+
+def _places(out: Path, rasters: Sequence[Any]) -> list[Path]:
+    """Where each raster's map goes."""
+    if len(rasters) == 1 and not out.is_dir():
+        return [out]
+    names = [raster.name for raster in rasters]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise OutputError(
+            f"two rasters are called {', '.join(sorted(twice))}, so that their maps would have one name. "
+            "Map them one by one."
+        )
+    return [out / f"{name}.tif" for name in names]
+
+
+def assess(
+    maps: Source | Sequence[Source],
+    *,
+    reference: Chips | Source,
+    label_field: str | None = None,
+    split: str = "test",
+    repair: bool = False,
+    out: Source | None = None,
+) -> Assessment:
+    """Compare maps with a reference.
+
+    Args:
+        maps: one class map; or several, with chips as the reference.
+        reference: polygons, points with a class column, a label raster, or a chips folder.
+        label_field: the class column of polygons or points.
+        split: which chips, if the reference is a chips folder.
+        repair: mend self-crossing polygons instead of refusing them.
+        out: also write the measures as JSON.
+    """
+    from landscribe.assessment.assessing import Assessment, assess_chips
+    from landscribe.data.chips import Chips
+    from landscribe.geo.raster import Raster
+
+    paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
+    mapped = [Raster.open([path]) for path in paths]
+    names = tuple(Path(path).name for path in paths)
+    if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
+        chips = reference if isinstance(reference, Chips) else Chips.open(reference)
+        counted = assess_chips(mapped, chips.of_split(split))
+        result = Assessment(counted, names, chips.folder.name, split)
+    elif len(mapped) > 1:
+        raise RecipeError(
+            f"{len(mapped)} maps were given with one reference. One map was expected, or chips as the reference."
+        )
+    else:
+        counted = _assess_one(mapped[0], str(reference), label_field, repair=repair)
+        result = Assessment(counted, names, Path(reference).name)
+    if out is not None:
+        result.save(Path(out))
+    return result
+
+
+def _assess_one(mapped: Any, reference: str, label_field: str | None, *, repair: bool) -> Any:
+    from landscribe.assessment.assessing import assess_labels, assess_points, map_classes
+    from landscribe.data.scene import SceneSpec, is_vector, open_labels
+    from landscribe.geo.features import POINTS, Features, geometry_kind
+
+    classes = map_classes(mapped)
+    if is_vector(reference) and geometry_kind(reference) in POINTS:
+        if label_field is None:
+            raise RecipeError(f"{reference} holds points. Name their class column with --label-field.")
+        points = Features.read(reference, field=label_field, kinds=POINTS).to_crs(mapped.grid.crs, mapped.paths[0])
+        return assess_points(
+            mapped, points, classes.value_of(points.labels, f"{reference}, column '{label_field}',"), classes
+        )
+    spec = SceneSpec(image=mapped.paths, labels=reference, label_field=label_field, repair=repair)
+    return assess_labels(mapped, open_labels(spec, mapped, classes), classes)
+
+
+def report(folder: Source, *, out: Source | None = None) -> Path:
+    """Write one self-contained HTML page about a run folder.
+
+    Args:
+        folder: what `run` made.
+        out: the page; `report.html` in the folder if left out.
+    """
+    from landscribe.data.chips import Chips
+    from landscribe.model import Model
+    from landscribe.report.page import ReportInputs, write_report
+
+    folder = Path(folder)
+    chips, model = Chips.open(folder / "chips"), Model.load(folder / "model")
+    try:
+        assessment: dict[str, Any] = json.loads((folder / "assessment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f'{folder} has no readable assessment.json ({error}). A folder made by "landscribe run" was expected.'
+        ) from error
+    inputs = ReportInputs(
+        title=f"Landscribe: {', '.join(sorted(set(chips.table['scene'])))}",
+        chips=chips,
+        history=model.history,
+        kept_epoch=model.measures.get("epoch"),
+        assessment=assessment,
+        maps=_maps_in(folder),
+        facts=_facts(model, chips),
+    )
+    return write_report(inputs, Path(out) if out is not None else folder / "report.html")
+
+
+def _facts(model: Model, chips: Chips) -> list[tuple[str, str]]:
+    settings = model.provenance.get("settings", {})
+    size = f"{model.pixel_size:.3g} m" if model.pixel_size else "not known"
+    return [
+        ("network", f"{model.architecture} on {model.arguments.get('encoder', 'its own encoder')}"),
+        ("start", str(model.provenance.get("weights", "not recorded"))),
+        ("bands", f"{', '.join(model.bands)} ({model.dtype})"),
+        ("pixel size", size),
+        ("chips", f"{len(chips)} of {chips.head.size} pixels"),
+        ("loss", str(settings.get("loss", "not recorded"))),
+        ("batch", str(settings.get("batch", "not recorded"))),
+        ("seed", str(model.provenance.get("seed", "not recorded"))),
+        ("landscribe", str(model.provenance.get("landscribe", "not recorded"))),
+        ("model sha256", model.sha256[:16]),
+        ("chips sha256", chips.sha256[:16]),
+    ]
+
+
+def _maps_in(folder: Path) -> list[Path]:
+    single = folder / "map.tif"
+    return [single] if single.exists() else sorted((folder / "maps").glob("*.tif"))
+
+
+def run(
+    recipe: Recipe | Source | None = None,
+    *,
+    out: Source,
+    images: Sequence[Any] = (),
+    labels: Any = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Path:
+    """All of it: check, chip, train, predict, assess, report.
+
+    Steps whose files are there are not repeated, so that an interrupted run goes on with the same call.
+
+    Args:
+        recipe: a recipe or its path; or give `images` and `labels`.
+        out: the run folder.
+        images: one file per scene, or a list of files to stack for each.
+        labels: polygons or a label raster: one for all scenes, or a list with one for each.
+        overwrite: replace a run of another recipe.
+        settings: any of a recipe's, by plain name.
+
+    Returns:
+        The run folder: recipe.toml, chips/, model/, map.tif (or maps/), assessment.json, report.html.
+    """
+    out = Path(out)
+    filled = _recipe(recipe, images, labels, settings, ("chips", "split", "train", "predict"))
+    _stop_on_errors(check(filled, trial=False))
+    with _claimed(out, filled, overwrite=overwrite):
+        chips = _chip(filled, out / "chips") if not (out / "chips").exists() else None
+    from landscribe.data.chips import Chips
+
+    chips = chips or Chips.open(out / "chips")
+    model = out / "model"
+    if not model.exists():
+        train(chips, out=model, seed=filled.seed, **filled.train.model_dump())
+    maps = _map_scenes(filled, model, out)
+    split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
+    assess(maps, reference=chips, split=split, out=out / "assessment.json")
+    report(out)
+    return out
+
+
+def _stop_on_errors(found: Check) -> None:
+    """Say the warnings; raise the first error, and how many more there are."""
+    for finding in found.findings:
+        if finding.severity == "warning":
+            log.warning(finding.text)
+    if found.errors:
+        more = len(found.errors) - 1
+        raise LandscribeError(found.errors[0] + (f' ({more} more: "landscribe check" lists them.)' if more else ""))
+
+
+@contextmanager
+def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
+    """Make `out` the folder of this recipe; if the first step fails there, leave nothing behind."""
+    from landscribe.data.scene import open_scenes
+
+    place = out / "recipe.toml"
+    _, classes = open_scenes(filled.scenes, filled.classes)
+    filled = filled.with_classes(classes)
+    if out.exists() and any(out.iterdir()):
+        same = place.exists() and Recipe.load(place) == filled
+        if not same and not overwrite:
+            held = "a run of another recipe" if place.exists() else "other files"
+            raise OutputError(f"{out} holds {held}. Choose another --out, or pass --overwrite.")
+        if not same and place.exists():
+            _remove_run(out)
+    fresh, begun = not place.exists(), out.exists()
+    filled.save(place)
+    try:
+        yield
+    except BaseException:
+        if fresh:
+            place.unlink(missing_ok=True)
+            if not begun and out.is_dir() and not any(out.iterdir()):
+                out.rmdir()
+        raise
+
+
+def _remove_run(out: Path) -> None:
+    """Take away what an earlier run made, and nothing else."""
+    import shutil
+
+    for name in ("chips", "model", "maps", "map.tif.parts"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in ("recipe.toml", "map.tif", "map.qml", "map.tif.aux.xml", "assessment.json", "report.html"):
+        (out / name).unlink(missing_ok=True)
+
+
+def _map_scenes(filled: Recipe, model: Path, out: Path) -> list[Path]:
+    """Map every scene: `map.tif`, or `maps/` with one for each."""
+    from landscribe.geo.raster import Raster
+    from landscribe.model import Model
+    from landscribe.prediction.mapping import predict
+
+    loaded = Model.load(model)
+    rasters = [Raster.open(scene.image, nodata=scene.nodata) for scene in filled.scenes]
+    if len(rasters) == 1:
+        places = [out / "map.tif"]
+    else:
+        places = [out / "maps" / f"{number:03d}_{raster.name}.tif" for number, raster in enumerate(rasters)]
+    return [predict(loaded, raster, place, spec=filled.predict) for raster, place in zip(rasters, places, strict=True)]
+
+
+def new(out: Source, *, overwrite: bool = False) -> Path:
+    """Write a complete, commented recipe to start from."""
+    out = Path(out)
+    refuse_existing(out, overwrite=overwrite)
+    example = {"scenes": [{"image": ["scene.tif"], "labels": "labels.geojson"}]}
+    Recipe.of(example).save(out)
+    return out
+
+
+def demo(out: Source = "demo", *, size: int = 768, seed: int = 0, overwrite: bool = False, **settings: Any) -> Path:
+    """The whole pipeline on a synthetic world that is drawn here.
+
+    Args:
+        out: the folder for the world and the run.
+        size: side of the world in pixels.
+        seed: of the world and the run.
+        overwrite: replace another run there.
+        settings: any of a recipe's, by plain name.
+    """
+    from landscribe.world import draw, write
+
+    out = Path(out)
+    world = out / f"world-{size}px-seed{seed}"
+    if not (world / "scene.tif").exists():
+        with whole_folder(world) as folder:
+            write(draw(size, size, seed=seed), folder)
+    quick: dict[str, Any] = {"size": 128, "steps": 60, "label_field": "class", "seed": seed}
+    return run(
+        images=[world / "scene.tif"],
+        labels=world / "labels.geojson",
+        out=out / "run",
+        overwrite=overwrite,
+        **(quick | settings),
+    )
+
+
+def _recipe(
+    recipe: Recipe | Source | None,
+    images: Sequence[Any],
+    labels: Any,
+    settings: dict[str, Any],
+    sections: tuple[str, ...],
+) -> Recipe:
+    """The recipe that a call stands for: a recipe with settings on top, or images and labels."""
+    if recipe is None:
+        if not images:
+            raise RecipeError("neither a recipe nor an image was given. Give RECIPE.toml, or --image and --labels.")
+        return Recipe.of_files(list(images), labels, settings, sections=sections)
+    if images or labels:
+        raise RecipeError("a recipe and images or labels were given. Give one or the other.")
+    opened = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    return opened.with_settings(into_sections(settings, sections))
