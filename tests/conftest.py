@@ -1,0 +1,23 @@
+"""What all tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Continuous integration and laptops differ in speed; a law holds or not, whatever the time.
+settings.register_profile("landscribe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("landscribe")
+
+# No test asks a hub for weights.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; tests on it are skipped where it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no shared data on this machine")
+    return folder

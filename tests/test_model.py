@@ -1,0 +1,71 @@
+"""The model folder: what is saved is what is loaded, and nothing else is."""
+
+import json
+
+import pytest
+import torch
+from networks import OneLayer
+
+from landscribe import nn
+from landscribe.errors import ModelError
+from landscribe.model import Model, Scaling
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    network = nn.build("unet", encoder="resnet10t", bands=4, classes=3).eval()
+    scaling = Scaling(offset=(1.0, 2.0, 3.0, 4.0), factor=(0.1, 0.2, 0.3, 0.4))
+    return Model.wrap(
+        network, bands=["a", "b", "c", "d"], classes=["x", "y", "z"], scale=scaling, pixel_size=0.5, dtype="uint16"
+    )
+
+
+def test_a_loaded_model_gives_the_same_logits(model, tmp_path):
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
+    images, valid = torch.randint(0, 4000, (1, 4, 64, 96), dtype=torch.int32), torch.rand(1, 64, 96) > 0.1
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.logits(images, valid), model.logits(images, valid), rtol=0, atol=0)
+
+
+def test_a_loaded_model_knows_all_that_was_saved(model, tmp_path):
+    model.save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
+    for name in ("bands", "classes", "scaling", "pixel_size", "dtype", "architecture", "arguments", "sha256"):
+        assert getattr(loaded, name) == getattr(model, name), name
+
+
+def test_saving_twice_gives_the_same_bytes(model, tmp_path):
+    one, two = model.save(tmp_path / "one"), model.save(tmp_path / "two")
+    for file in one.iterdir():
+        assert file.read_bytes() == (two / file.name).read_bytes()
+
+
+def test_any_importable_module_can_be_wrapped_and_loaded(tmp_path):
+    network = OneLayer()
+    Model.wrap(network, bands=["v"], classes=["no", "yes"]).save(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model")
+    assert torch.equal(loaded.network.layer.weight, network.layer.weight)
+
+
+def test_what_is_no_torch_module_is_not_built(model, tmp_path):
+    path = model.save(tmp_path / "model") / "config.json"
+    config = json.loads(path.read_text())
+    config |= {"architecture": "subprocess:Popen", "arguments": {"args": ["touch", str(tmp_path / "ran")]}}
+    path.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="no torch module"):
+        Model.load(tmp_path / "model")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_pixels_that_are_not_valid_reach_the_network_as_zero():
+    scaling = Scaling(offset=(5.0,), factor=(2.0,))
+    images = torch.tensor([[[[7, 9]]]], dtype=torch.uint8)
+    scaled = scaling.apply(images, torch.tensor([[[True, False]]]))
+    assert scaled.flatten().tolist() == [4.0, 0.0]
+
+
+def test_the_card_names_bands_classes_and_how_to_use_it(model, tmp_path):
+    card = (model.save(tmp_path / "model") / "README.md").read_text()
+    assert all(text in card for text in ("a, b, c, d", "| 2 | z |", "landscribe predict", "0.5 m"))
