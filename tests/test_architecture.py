@@ -1,0 +1,86 @@
+"""The house as ARCHITECTURE.md draws it."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "landscribe"
+
+# A ratchet: these may go down in any commit, up only with a note in docs/decisions.
+MOST_LINES_A_FILE = 450
+MOST_LINES_A_FUNCTION = 70
+MOST_PARAMETERS = 9
+# A command's parameters are its flags, and they are listed once, there.
+FLAGS = {"cli.py"}
+
+
+def _functions():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield path, node
+
+
+def test_the_tree_in_the_architecture_page_is_the_tree():
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    tree = page.split("src/landscribe/\n", 1)[1].split("```", 1)[0]
+    drawn, folder = set(), ""
+    for line in tree.splitlines():
+        indent, name = re.match(r"( +)(\S+)", line).groups()
+        if name.endswith("/"):
+            folder = name
+        else:
+            drawn.add(name if len(indent) == 2 else folder + name)
+    # The __init__.py of a folder is drawn only where it holds more than a docstring.
+    there = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py" or len(ast.parse(path.read_text()).body) > 1
+    }
+    assert drawn == there
+
+
+def test_files_are_short():
+    longest = {path.name: path.read_text().count("\n") for path in PACKAGE.rglob("*.py")}
+    assert {name: lines for name, lines in longest.items() if lines > MOST_LINES_A_FILE} == {}
+
+
+def test_functions_are_short():
+    long = {
+        f"{path.name}:{node.name}": node.end_lineno - node.lineno + 1
+        for path, node in _functions()
+        if node.end_lineno - node.lineno + 1 > MOST_LINES_A_FUNCTION
+    }
+    assert long == {}
+
+
+def test_parameter_lists_are_short():
+    long = {}
+    for path, node in _functions():
+        count = len(node.args.args) + len(node.args.kwonlyargs) + len(node.args.posonlyargs)
+        if count > MOST_PARAMETERS and path.name not in FLAGS:
+            long[f"{path.name}:{node.name}"] = count
+    assert long == {}
+
+
+def test_there_is_no_utils():
+    assert [path for path in PACKAGE.rglob("*") if re.search("util|helper|common|misc", path.name)] == []
+
+
+def test_every_public_function_and_class_says_what_it_is():
+    silent = []
+    for path in PACKAGE.rglob("*.py"):
+        module = ast.parse(path.read_text())
+        public = [module, *(node for node in module.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)))]
+        silent += [
+            f"{path.name}:{getattr(node, 'name', 'module')}"
+            for node in public
+            if not getattr(node, "name", "module").startswith("_") and not ast.get_docstring(node)
+        ]
+    assert silent == []
+
+
+def test_decisions_are_numbered_without_a_gap():
+    numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "decisions").glob("*.md"))
+    assert numbers == list(range(1, len(numbers) + 1))
