@@ -1,0 +1,1 @@
+"""A run on one page: what was made, how good it is, and how that is known."""

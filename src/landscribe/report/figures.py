@@ -1,0 +1,298 @@
+"""Figures of the report: arrays in; pictures as data URIs and charts as inline SVG out.
+
+Pictures are PNGs with a palette: a third of the size of true colour, and hardly to be told from it.
+"""
+
+import base64
+import io
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image
+
+from landscribe.geo.classes import IGNORE, Classes
+from landscribe.geo.grid import Window
+from landscribe.geo.raster import Pixels, Valid
+from landscribe.geo.style import colormap, rgb
+
+Colours = NDArray[np.uint8]
+"""(rows, cols, 3): red, green, blue."""
+Values = NDArray[np.uint8]
+"""(rows, cols) class values."""
+Limits = NDArray[np.float64]
+"""(2, bands): what becomes black and what becomes white."""
+
+# Paul Tol's high-contrast scheme: told apart with every colour vision, and in print.
+SPLIT_COLOURS = {"train": "#004488", "val": "#ddaa33", "test": "#bb5566", "gap": "#b8bcc0"}
+ERROR_COLOURS = {"right": "#c5e3d8", "wrong": "#b3261e"}
+INK = "#1f2933"
+NONE = "\u2013"
+"""Stands for a measure that cannot be had."""
+_FAINT = "#7b8794"
+_TRANSPARENT = 255
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "svg.fonttype": "none",  # text stays text: sharp, searchable, in the page's font, in every script
+    "text.parse_math": False,  # a class may be called "$a$"
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": _FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e8ec",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One quantity over the epochs."""
+
+    label: str
+    colour: str
+    values: Sequence[float | None]
+    """One per epoch; None where it was not measured."""
+    dashed: bool = False
+
+
+def shown_bands(names: Sequence[str]) -> tuple[int, ...]:
+    """Places (from 0) of the bands to show as red, green and blue; of one band if there are fewer than three.
+
+    >>> shown_bands(["B02", "B03", "B04", "B08"])
+    (2, 1, 0)
+    """
+    lower = [name.lower() for name in names]
+    for wanted in (("red", "green", "blue"), ("b04", "b03", "b02")):
+        if set(wanted) <= set(lower):
+            return tuple(lower.index(name) for name in wanted)
+    return (0, 1, 2) if len(names) >= 3 else (0,)
+
+
+def limits_of(pixels: Pixels, valid: Valid) -> Limits:
+    """The 2nd and 98th percentile of each band (bands, rows, cols) over valid pixels; 0 and 1 if there is none."""
+    if not valid.any():
+        return np.repeat([[0.0], [1.0]], len(pixels), axis=1)
+    limits = np.asarray(np.percentile(pixels[:, valid].astype(np.float64), [2, 98], axis=1), np.float64)
+    # A constant band becomes mid grey.
+    limits[:, limits[0] == limits[1]] += np.array([[-0.5], [0.5]])
+    return limits
+
+
+def stretched(pixels: Pixels, limits: Limits) -> Colours:
+    """Three bands (bands, rows, cols) as colours, or one as grey."""
+    low, high = limits[:, :, None, None]
+    shares = np.clip((pixels - low) / (high - low), 0, 1)
+    three = np.broadcast_to(shares, (3, *pixels.shape[1:]))
+    colours: Colours = np.rint(255 * np.moveaxis(three, 0, -1)).astype(np.uint8)
+    return colours
+
+
+def halved(pixels: Pixels, valid: Valid) -> tuple[Pixels, Valid]:
+    """Averages of two by two pixels (bands, rows, cols); nodata never bleeds into them."""
+    height, width = valid.shape[0] // 2, valid.shape[1] // 2
+    weights = valid.reshape(height, 2, width, 2)
+    parts = pixels.astype(np.float64).reshape(len(pixels), *weights.shape)
+    counts = weights.sum(axis=(1, 3))
+    return parts.sum(axis=(2, 4), where=weights) / np.maximum(1, counts), counts > 0
+
+
+def thinned(array: NDArray[Any], side: int) -> NDArray[Any]:
+    """Every n-th row and column (the last two axes), so that neither counts more than `side`."""
+    step = -(-max(array.shape[-2:]) // side)
+    return array[..., ::step, ::step]
+
+
+def overlaid(colours: Colours, mask: Values, classes: Classes) -> Colours:
+    """An image under its labels: classes tinted and outlined, background only outlined, ignored pixels veiled."""
+    painted = colours.astype(np.float64)
+    edges = np.zeros(mask.shape, bool)
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differs = mask[one] != mask[other]
+        edges[one] |= differs
+        edges[other] |= differs
+    for entry in classes:
+        colour, where = np.array(rgb(entry.colour)), mask == entry.value
+        if entry.value != classes.background:
+            painted[where] += 0.32 * (colour - painted[where])
+        painted[where & edges] = colour
+    painted[mask == classes.ignore] = 0.35 * painted[mask == classes.ignore] + 0.65 * 128
+    return np.rint(painted).astype(np.uint8)
+
+
+def split_picture(ground: Colours, scale: float, windows: Sequence[Window], splits: Sequence[str]) -> str:
+    """Where chips lie in a scene, by split, as a data URI.
+
+    Args:
+        ground: the scene as a picture, which shows through in grey.
+        scale: picture pixels per scene pixel.
+        windows: of the chips.
+        splits: of the chips.
+    """
+    held = np.full(ground.shape[:2], -1)
+    edges = np.zeros(held.shape, bool)
+    # Where chips overlap, what is held out lies on top.
+    order = ["gap", "train", "val", "test"]
+    for window, place in sorted(zip(windows, map(order.index, splits), strict=True), key=lambda pair: pair[1]):
+        sides = (window.row, window.col, window.row_stop, window.col_stop)
+        row, col, row_stop, col_stop = (max(0, round(scale * side)) for side in sides)
+        held[row:row_stop, col:col_stop] = place
+        if min(row_stop - row, col_stop - col) >= 5:
+            edges[row:row_stop, col:col_stop] = True
+            edges[row + 1 : row_stop, col + 1 : col_stop] = False
+    grey = 120 + 0.5 * ground.mean(axis=-1, keepdims=True)
+    tints = np.array([rgb(SPLIT_COLOURS[split]) for split in order])[held]
+    painted = np.where((held >= 0)[..., None], 0.35 * grey + 0.65 * tints, grey)
+    painted[edges] = 0.4 * painted[edges] + 0.6 * 255
+    return photo(np.rint(painted).astype(np.uint8), np.ones(held.shape, bool))
+
+
+def photo(colours: Colours, valid: Valid) -> str:
+    """A picture as a data URI; transparent where not valid."""
+    picture = Image.fromarray(colours).quantize(_TRANSPARENT, Image.Quantize.MEDIANCUT)
+    return _png(np.where(valid, np.asarray(picture), np.uint8(_TRANSPARENT)), picture.getpalette() or [])
+
+
+def class_picture(values: Values, classes: Classes) -> str:
+    """Class values in their colours, as a data URI; transparent where ignored."""
+    return _flat_picture(values, {value: colour[:3] for value, colour in colormap(classes).items()})
+
+
+def error_picture(reference: Values, predicted: Values) -> str:
+    """Where class values agree and where not, as a data URI; transparent where either is not known."""
+    known = (reference != IGNORE) & (predicted != IGNORE)
+    outcome = np.where(known, reference != predicted, IGNORE).astype(np.uint8)
+    return _flat_picture(outcome, {0: rgb(ERROR_COLOURS["right"]), 1: rgb(ERROR_COLOURS["wrong"])})
+
+
+def _flat_picture(values: Values, colours: Mapping[int, Sequence[int]]) -> str:
+    # A value without a colour is one that the class table does not know.
+    palette = [channel for value in range(256) for channel in colours.get(value, (128, 128, 128))]
+    return _png(values, palette)
+
+
+def _png(places: Values, palette: Sequence[int]) -> str:
+    """A PNG of palette places (rows, cols), of which 255 is transparent, as a data URI."""
+    picture = Image.fromarray(places)
+    picture.putpalette([*palette, *[0] * (3 * 256 - len(palette))])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True, transparency=_TRANSPARENT)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def line_chart(
+    epochs: Sequence[int], lines: Sequence[Line], *, kept: int | None, top: float | None, alt: str
+) -> Markup:
+    """Lines over epochs, without a legend.
+
+    Args:
+        epochs: of the values.
+        lines: what is drawn, the last on top.
+        kept: epoch to mark.
+        top: the largest possible value; None if there is none.
+        alt: what the chart shows, for those who cannot see it.
+    """
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": alt}):
+        figure = Figure(figsize=(4.9, 3.1), layout="constrained")
+        axes = figure.add_subplot()
+        for line in lines:
+            _draw_line(axes, epochs, line)
+        if kept is not None and kept in epochs:
+            axes.axvline(kept, color=INK, linewidth=1.1, linestyle=(0, (2, 2)), zorder=1)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+        axes.set_ylim(bottom=0, top=top * 1.02 if top else None)
+        axes.tick_params(length=0)
+        axes.grid(visible=True)
+        return _svg(figure, alt)
+
+
+def _draw_line(axes: Axes, epochs: Sequence[int], line: Line) -> None:
+    values = [math.nan if value is None else value for value in line.values]
+    style = (0, (4, 1.5)) if line.dashed else "-"
+    (drawn,) = axes.plot(epochs, values, color=line.colour, linewidth=2, linestyle=style)
+    if len(epochs) <= 40:
+        drawn.set(marker="o", markersize=3.5)
+    if sum(rgb(line.colour)) > 500:
+        # Pale class colours get a rim, or they vanish on white.
+        drawn.set_path_effects([Stroke(linewidth=3.2, foreground=_FAINT), Normal()])
+
+
+def confusion_chart(names: Sequence[str], counts: NDArray[np.int64], alt: str) -> Markup:
+    """A confusion matrix (K, K): rows are the reference and coloured by their shares, columns the prediction."""
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+    labels = [name if len(name) <= 20 else f"{name[:19]}\u2026" for name in names]
+    longest = max(map(len, labels))
+    side = min(0.95, max(0.58, 8.4 / len(names)))  # inches, of a cell
+    slanted = longest > 12 * side
+    width, height = 0.7 + 0.09 * longest, 0.7 + 0.06 * longest * slanted  # inches, of what stands beside the cells
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": alt}):
+        figure = Figure(figsize=(len(names) * side + width, len(names) * side + height), layout="constrained")
+        axes = figure.add_subplot()
+        axes.pcolormesh(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1.12, edgecolors="white", linewidth=2)
+        for (row, col), pixels in np.ndenumerate(counts):
+            share, number = float(shares[row, col]), f"{pixels:,}"
+            colour = "white" if share > 0.55 else (INK if pixels else _FAINT)
+            smaller = min(8.5, 115 * side / len(number))
+            axes.text(col + 0.5, row + 0.48, percent(share), ha="center", va="bottom", color=colour)
+            axes.text(col + 0.5, row + 0.6, number, ha="center", va="top", color=colour, fontsize=smaller)
+        places = np.arange(len(names)) + 0.5
+        axes.set(xticks=places, yticks=places, xticklabels=labels, yticklabels=labels, aspect="equal")
+        axes.xaxis.set(label_position="top", ticks_position="top")
+        for label in axes.get_xticklabels() if slanted else ():
+            label.set(rotation=40, ha="left", rotation_mode="anchor")
+        axes.set_xlabel("predicted", labelpad=8, weight="bold")
+        axes.set_ylabel("reference", labelpad=8, weight="bold")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.invert_yaxis()
+        return _svg(figure, alt)
+
+
+def measure(value: float | None) -> str:
+    """A measure from 0 to 1, to three places."""
+    return NONE if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def percent(share: float | None) -> str:
+    r"""A share as a whole percentage that never rounds to none or all.
+
+    >>> [percent(share) for share in (0.0, 0.001, 0.345, 0.999, 1.0)]
+    ['0\xa0%', '<1\xa0%', '34\xa0%', '>99\xa0%', '100\xa0%']
+    """
+    if share is None or math.isnan(share):
+        return NONE
+    if 0 < share < 0.005:
+        return "<1\u00a0%"
+    return ">99\u00a0%" if 0.995 <= share < 1 else f"{100 * share:.0f}\u00a0%"
+
+
+def _svg(figure: Figure, alt: str) -> Markup:
+    """A figure as an `<svg>` element of a page: no prolog, and no ids but those that are referred to."""
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        # Only measured with matplotlib's font; the reader's browser has the scripts that this one lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        plain = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(buffer, format="svg", metadata=plain)
+    text = buffer.getvalue()
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text[text.index("<svg") :])
+    used = set(re.findall(r"#([\w.-]+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
+    head = f'<svg role="img" aria-label="{escape(alt)}" style="--natural: {96 * figure.get_figwidth():.0f}px"'
+    return Markup(text.replace("<svg", head, 1))  # noqa: S704  # matplotlib escaped what it wrote

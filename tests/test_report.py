@@ -1,0 +1,324 @@
+"""The report: one page, whole in itself, true to what it is given."""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from affine import Affine
+from PIL import Image
+from rasterio.crs import CRS
+
+from landscribe.confusion import Confusion
+from landscribe.data.chips import Chips, ChipSpec, chip
+from landscribe.data.scene import ClassSpec, SceneSpec, open_scenes
+from landscribe.data.split import SplitSpec
+from landscribe.errors import RasterError
+from landscribe.geo.classes import IGNORE
+from landscribe.geo.grid import Grid, Window
+from landscribe.geo.raster import write_raster
+from landscribe.report import figures
+from landscribe.report.page import ReportInputs, write_report
+
+SIDE, CHIP = 96, 32
+PLACE = Affine(0.5, 0, 459_700, 0, -0.5, 4_827_000)
+TABLE = (
+    ClassSpec(name="ground", value=0),
+    ClassSpec(name="house <b>&", value=1),
+    ClassSpec(name="水 $w$", value=2),
+    ClassSpec(name="never there", value=3),
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the imagery of a world is like."""
+
+    bands: int = 3
+    dtype: str = "uint8"
+    nodata: float | None = 0
+    placed: bool = True
+    virtual: bool = False
+
+
+def truth() -> np.ndarray:
+    """Class values: houses on a lattice, a river, unlabelled ground in a corner."""
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[(np.add.outer(np.arange(SIDE) % 16 // 8, np.arange(SIDE) % 16 // 8)) == 2] = 1
+    mask[:, 60:70] = 2
+    mask[:6, :6] = IGNORE
+    return mask
+
+
+def draw_scene(folder: Path, name: str, look: Look, split: str | None = None) -> SceneSpec:
+    """A scene whose brightness follows its classes; without data along one edge."""
+    rng = np.random.default_rng(0)
+    pixels = (40 + 60 * (truth() % 4) + rng.integers(0, 30, (look.bands, SIDE, SIDE))).astype(look.dtype)
+    if look.nodata is not None:
+        pixels[:, -10:] = look.nodata
+    write_raster(folder / f"{name}.tif", pixels, grid(look), nodata=look.nodata)
+    write_raster(folder / f"{name}_labels.tif", truth()[None], grid(look), nodata=IGNORE)
+    return SceneSpec(image=str(folder / f"{name}.tif"), labels=str(folder / f"{name}_labels.tif"), split=split)
+
+
+def grid(look: Look) -> Grid:
+    return Grid(CRS.from_epsg(32617) if look.placed else None, PLACE, SIDE, SIDE)
+
+
+def cut(folder: Path, specs: Sequence[SceneSpec], look: Look) -> Chips:
+    scenes, classes = open_scenes(specs, TABLE)
+    spec = ChipSpec(size=CHIP, virtual=look.virtual)
+    return chip(scenes, classes, specs, folder / "chips", spec=spec, split=SplitSpec())
+
+
+def draw_map(folder: Path, name: str, look: Look, wrong: Window | None = None) -> Path:
+    """The truth as a map, but for one window in which every house is missing."""
+    values = truth()
+    if wrong:
+        part = values[wrong.slices]
+        part[part == 1] = 0
+    write_raster(folder / f"{name}.tif", values[None], grid(look), nodata=IGNORE)
+    return folder / f"{name}.tif"
+
+
+def assessed(chips: Chips, split: str | None) -> dict[str, Any]:
+    mask = chips.classes.to_indices(truth())
+    counted = Confusion.of(chips.classes, mask, np.roll(mask, 1)) if split else Confusion.zeros(chips.classes)
+    return counted.summary() | {"reference": "labels", "split": split, "maps": ["map_a"]}
+
+
+def past(names: Sequence[str], epochs: int = 3) -> list[dict[str, Any]]:
+    rows = []
+    for epoch in range(1, epochs + 1):
+        row = {"epoch": epoch, "step": 9 * epoch, "train_loss": 1 / epoch, "val_loss": None, "val_mean_f1": 0.3 * epoch}
+        rows.append(row | {f"val_f1_{name}": None if name == "never there" else 0.2 * epoch for name in names})
+    return rows
+
+
+def run(folder: Path, look: Look | None = None, splits: Sequence[str] = ("train", "test")) -> ReportInputs:
+    """A run over one scene a split, named a, b, …; the last one is mapped."""
+    look = look or Look()
+    specs = [draw_scene(folder, name, look, split) for name, split in zip("abc", splits, strict=False)]
+    chips = cut(folder, specs, look)
+    last = "abc"[len(splits) - 1]
+    return ReportInputs(
+        title="A <world> & its map",
+        chips=chips,
+        history=past(chips.classes.names),
+        kept_epoch=2,
+        assessment=assessed(chips, splits[-1]),
+        maps=[draw_map(folder, f"map_{last}", look)],
+        facts=[("network", "unet <on> resnet18"), ("seed", "0")],
+    )
+
+
+def told(inputs: ReportInputs, folder: Path) -> str:
+    return write_report(inputs, folder / "report.html").read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    """Every tag of a page with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def decoded(picture: str) -> np.ndarray:
+    """The (rows, cols, 4) pixels of a data URI."""
+    data = base64.b64decode(picture.removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
+    return run(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def page(world: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return told(world, tmp_path_factory.mktemp("page"))
+
+
+def test_the_page_refers_to_nothing_outside_itself(page):
+    elements = Elements(page).found
+    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in elements}
+    sources = [attributes["src"] for _, attributes in elements if "src" in attributes]
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    targets = [attributes[name] for _, attributes in elements for name in ("href", "xlink:href") if name in attributes]
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+    assert {target.removeprefix("#") for target in targets} <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert not re.search(r"https?:|@import|url\((?!#)", page)
+
+
+def test_every_picture_says_in_words_what_it_shows(page):
+    elements = Elements(page).found
+    assert all(attributes.get("alt") for tag, attributes in elements if tag == "img")
+    assert all(attributes.get("aria-label") for tag, attributes in elements if tag == "svg")
+
+
+def test_names_are_escaped_wherever_they_stand(page):
+    assert "<b>&" not in page
+    assert "<world>" not in page
+    # In a legend, in the matrix (twice), in the tables.
+    assert page.count("house &lt;b&gt;&amp;") >= 5
+    assert "水 $w$" in page
+    assert "unet &lt;on&gt; resnet18" in page
+
+
+def test_the_same_inputs_give_the_same_bytes(world, page, tmp_path):
+    assert told(world, tmp_path) == page
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        Look(bands=1, dtype="uint16"),
+        Look(bands=2, dtype="float32", nodata=float("nan")),
+        Look(bands=4, dtype="int16", nodata=-9999, virtual=True),
+        Look(placed=False, nodata=None),
+    ],
+    ids=["one band", "float", "virtual", "no CRS"],
+)
+def test_any_imagery_is_shown(look, tmp_path):
+    page = told(replace(run(tmp_path, look), history=[], assessment={}), tmp_path)
+    assert 'alt="Image of scene b"' in page
+    assert 'alt="Class map map_b"' in page
+    assert ("without a CRS" in page) != look.placed
+
+
+def test_a_run_without_history_held_out_chips_or_assessment_is_told(tmp_path):
+    inputs = run(tmp_path, splits=("train",))
+    inputs = replace(inputs, history=[], kept_epoch=None, assessment=assessed(inputs.chips, None), maps=[])
+    page = told(inputs, tmp_path)
+    for said in ("No training history", "No pixel was assessed", "No chip was held out", "This run made no map"):
+        assert said in page
+
+
+def test_val_chips_are_compared_where_there_is_no_test(tmp_path):
+    page = told(run(tmp_path, splits=("train", "val")), tmp_path)
+    assert "best of 9 val chips" in page
+    assert "the epoch was chosen by them" in page
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("test", "took part neither in training nor in choosing the epoch"),
+        ("train", "was trained on these very chips"),
+        ("elsewhere", "may hold ground that the network was trained on"),
+    ],
+)
+def test_the_headline_says_what_the_assessed_chips_were_used_for(world, split, said, tmp_path):
+    inputs = replace(world, history=[], maps=[], assessment=assessed(world.chips, split))
+    assert said in told(inputs, tmp_path)
+
+
+def test_a_class_that_never_occurs_has_a_dash_and_is_named(page):
+    assert re.search(r"never there</th>(<td>\u2013</td>){4}<td>0</td><td>0</td>", page)
+    assert "its accuracy is not known: never there." in page
+
+
+def test_the_worst_held_out_chip_comes_first_with_its_accuracy(tmp_path):
+    inputs = run(tmp_path, Look(placed=False))
+    wrong = Window(32, 64, CHIP, CHIP)
+    # Without a CRS both scenes lie on the same place: the names tell whose map it is.
+    maps = [draw_map(tmp_path, "map_b", Look(placed=False), wrong), draw_map(tmp_path, "map_a", Look(placed=False))]
+    page = told(replace(inputs, maps=maps), tmp_path)
+    captions = re.findall(r"<b>(\w+)</b>: (.*?)\. Accuracy ([\d.]+)", page)
+    # A quarter of the lattice is houses, of which the map misses all in that window.
+    assert captions[0] == ("Worst", "b, row&nbsp;32, col&nbsp;64", "0.750")
+    assert [word for word, _, _ in captions] == ["Worst", "Worst", "Median", "Median", "Best", "Best"]
+    assert captions[-1][2] == "1.000"
+
+
+def test_a_run_without_its_imagery_is_told_from_its_chips(tmp_path):
+    inputs = run(tmp_path)
+    (tmp_path / "a.tif").unlink()
+    page = told(inputs, tmp_path)
+    assert "The scenes could not be opened" in page
+    assert "with its labels" in page
+
+
+def test_a_map_that_cannot_be_read_is_named(world, tmp_path):
+    broken = tmp_path / "broken.tif"
+    broken.write_bytes(b"II*\0 not a raster")
+    with pytest.raises(RasterError, match=r"broken\.tif"):
+        told(replace(world, maps=[broken]), tmp_path)
+
+
+def test_a_large_scene_is_shown_small(tmp_path):
+    # 1500 columns become 900; the map's picture as well.
+    place = Grid(CRS.from_epsg(32617), PLACE, 32, 1500)
+    mask = (np.arange(32 * 1500).reshape(32, 1500) % 2).astype(np.uint8)
+    for name, pixels in (("a", np.stack([mask * 90 + 100] * 3)), ("labels", mask[None]), ("map_a", mask[None])):
+        write_raster(tmp_path / f"{name}.tif", pixels, place)
+    specs = [SceneSpec(image=str(tmp_path / "a.tif"), labels=str(tmp_path / "labels.tif"), split="train")]
+    chips = cut(tmp_path, specs, Look(virtual=True))
+    page = told(ReportInputs("T", chips, [], None, assessed(chips, None), [tmp_path / "map_a.tif"], []), tmp_path)
+    pictures = {attributes["alt"]: attributes["src"] for tag, attributes in Elements(page).found if tag == "img"}
+    assert decoded(pictures["Image of scene a"]).shape == (19, 900, 4)
+    assert decoded(pictures["Class map map_a"]).shape == (19, 900, 4)
+
+
+def test_photos_are_transparent_where_not_valid():
+    colours = np.random.default_rng(0).integers(0, 255, (40, 50, 3)).astype(np.uint8)
+    valid = np.ones((40, 50), bool)
+    valid[:7] = False
+    picture = decoded(figures.photo(colours, valid))
+    assert ((picture[..., 3] == 255) == valid).all()
+    assert np.abs(picture[valid][:, :3].astype(int) - colours[valid]).mean() < 16
+
+
+def test_errors_are_drawn_only_where_both_are_known():
+    reference = np.array([[0, 1, 255, 2]], np.uint8)
+    predicted = np.array([[0, 2, 1, 255]], np.uint8)
+    right, wrong, *unknown = decoded(figures.error_picture(reference, predicted))[0].tolist()
+    assert right == [0xC5, 0xE3, 0xD8, 255]
+    assert wrong == [0xB3, 0x26, 0x1E, 255]
+    assert [pixel[3] for pixel in unknown] == [0, 0]
+
+
+def test_a_stretch_takes_its_limits_from_valid_pixels_alone():
+    pixels = np.arange(101, dtype=np.float32).reshape(1, 1, 101).repeat(3, axis=0)
+    pixels[:, :, 0] = -1e9
+    valid = np.ones((1, 101), bool)
+    valid[0, 0] = False
+    limits = figures.limits_of(pixels, valid)
+    # 1 to 100: percentiles 2 and 98 lie 2 % inside.
+    np.testing.assert_allclose(limits, [[2.98] * 3, [98.02] * 3])
+    assert figures.stretched(pixels, limits)[0, [2, 99], 0].tolist() == [0, 255]
+
+
+def test_averages_leave_out_what_is_not_valid():
+    pixels = np.array([[[1, 3, 0, 0], [5, 90, 0, 0]]], np.uint8)
+    valid = np.array([[True, True, False, False], [True, False, False, False]])
+    means, some = figures.halved(pixels, valid)
+    assert means.tolist() == [[[3.0, 0.0]]]
+    assert some.tolist() == [[True, False]]
+
+
+def test_held_out_chips_lie_on_top_in_the_split_map():
+    ground = np.zeros((20, 20, 3), np.uint8)
+    windows = [Window(0, 0, 20, 20), Window(0, 0, 3, 3)]
+    picture = decoded(figures.split_picture(ground, 1.0, windows, ["test", "train"]))
+    # The inner pixel shows the tint of test (red above blue), not that of train (blue above red).
+    assert picture[1, 1, 0] > picture[1, 1, 2]
+
+
+def test_a_confusion_matrix_of_many_classes_prints_every_count():
+    counts = np.arange(9 * 9, dtype=np.int64).reshape(9, 9) * 12_345
+    chart = figures.confusion_chart([f"class {k}" for k in range(9)], counts, "nine")
+    assert all(f">{count:,}</text>" in chart for count in counts.ravel())
