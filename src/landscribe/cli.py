@@ -300,10 +300,9 @@ def _print_check(found: Any) -> None:
     if ahead.steps is not None:
         parts.append(f"{ahead.steps} training steps")
     if ahead.seconds is not None:
-        parts += [
-            f"about {size(ahead.memory_bytes)} of memory",
-            f"about {duration(ahead.seconds)} on this machine",
-        ]
+        parts.append(f"about {duration(ahead.seconds)} on this machine")
+    if ahead.memory_bytes is not None:
+        parts.append(f"about {size(ahead.memory_bytes)} of memory")
     print(f"forecast: {', '.join(parts)}")
 
 
@@ -362,7 +361,7 @@ def main() -> None:
         error.show()  # type: ignore[attr-defined]
         code = 2
     except (KeyboardInterrupt, typer.Abort):
-        code = _fail("interrupted; finished units are kept, and the same command goes on", 130)
+        code = _fail("interrupted; nothing half-written is left, and the same command goes on or begins again", 130)
     sys.exit(code or 0)
 
 

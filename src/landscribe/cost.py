@@ -1,6 +1,5 @@
 """What a run takes: chips, disk, memory, time. Counted where it can be, measured by a trial where not."""
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -78,7 +77,7 @@ class _Measured:
     chip_seconds: float
     step_seconds: float
     pixels_a_second: float
-    memory_bytes: int
+    memory_bytes: int | None
 
 
 def _trial(recipe: Recipe, scene: Scene, classes: int) -> _Measured:
@@ -137,7 +136,11 @@ def _tile_pixels(recipe: Recipe, scene: Scene) -> int:
     return sum(tile.read.height * tile.read.width for unit in covering for tile in unit.tiles)
 
 
-def _peak_memory() -> int:
-    """Bytes; the kernel counts kilobytes on Linux, bytes on macOS."""
+def _peak_memory() -> int | None:
+    """Bytes; the kernel counts kilobytes on Linux, bytes on macOS, and Windows does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -202,7 +202,7 @@ def _check_alike(sources: Sequence[SceneSpec]) -> list[Finding]:
             findings.append(Finding(
                 "warning" if alike else "error",
                 f"{other.paths[0]} has bands {', '.join(other.bands)} of {other.dtype}, {first.paths[0]} has "
-                f"{', '.join(first.bands)} of {first.dtype}. One network learns from both: convert one (gdal_translate).",
+                f"{', '.join(first.bands)} of {first.dtype}. Convert one (gdal_translate).",
             ))  # fmt: skip
         sizes = _pixel_size(first), _pixel_size(other)
         if all(sizes) and not 0.8 < sizes[1] / sizes[0] < 1.25:

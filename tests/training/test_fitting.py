@@ -77,6 +77,13 @@ def _mean_f1(model: Model, chips: Chips) -> float:
     return confusion.mean_f1
 
 
+def test_the_steps_of_a_last_unfinished_epoch_are_validated_too(chips, tmp_path):
+    an_epoch = len(loader(chips.of_split("train"), batch=4, shuffle=True, seed=0, workers=0))
+    model = verbs.train(chips, out=tmp_path / "model", steps=an_epoch + 1, **QUICK)
+    assert [row["step"] for row in model.history] == [an_epoch, an_epoch + 1]
+    assert all(row["val_mean_f1"] is not None for row in model.history)
+
+
 def test_wide_integers_are_standardised_by_the_training_chips(chips, tmp_path):
     model = verbs.train(chips, out=tmp_path / "model", steps=1, **QUICK)
     training = ChipDataset(chips.of_split("train"))

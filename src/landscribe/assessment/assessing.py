@@ -145,10 +145,15 @@ def map_classes(mapped: Raster) -> Classes:
 
 
 def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:
-    scenes = chips.scenes()
+    images = chips.images()
     found: dict[str, Raster] = {}
-    for name in sorted(set(chips.table["scene"])):
-        on_it = [mapped for mapped in maps if mapped.grid.same_place(scenes[name].image.grid)]
+    assessed = set(chips.table["scene"])
+    for number, (name, image) in enumerate(images.items()):
+        if name not in assessed:
+            continue
+        # Scenes without a CRS may all lie on the same place: then the order of the maps tells them apart.
+        in_order = maps[number : number + 1] if len(maps) == len(images) else []
+        on_it = [mapped for mapped in (*in_order, *maps) if mapped.grid.same_place(image.grid)]
         if not on_it:
             given = ", ".join(mapped.paths[0] for mapped in maps)
             raise GridError(

@@ -121,7 +121,7 @@ def _fit(model: Model, training: Chips, validation: Chips, spec: TrainSpec, seed
     batches = loader(training, batch=spec.batch, shuffle=True, seed=seed, workers=workers)
     held_out = loader(validation, batch=spec.batch, shuffle=False, seed=seed, workers=workers)
     total = spec.total_steps(len(batches))
-    segmenter = Segmenter(model, spec, total, seed)
+    segmenter = Segmenter(model, spec, total, seed=seed, validates=len(validation) > 0)
     model.network.to(memory_format=torch.channels_last)
     with (
         progress.task("training", total or math.ceil(60 * (spec.minutes or 0))) as advance,
@@ -143,7 +143,15 @@ def _fit(model: Model, training: Chips, validation: Chips, spec: TrainSpec, seed
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(segmenter, batches, held_out if len(validation) else None)
+        try:
+            trainer.fit(segmenter, batches, held_out if len(validation) else None)
+            if len(validation) and segmenter.is_epoch_open:
+                # A budget that ends within an epoch leaves it without validation.
+                trainer.validate(segmenter, held_out, verbose=False)
+        except SystemExit:
+            # On Ctrl-C Lightning ends the process; here whoever called decides.
+            raise KeyboardInterrupt from None
+    segmenter.close_epoch()
     return segmenter
 
 

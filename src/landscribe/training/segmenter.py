@@ -27,8 +27,9 @@ class Segmenter(lightning.LightningModule):
     where there are none.
     """
 
-    def __init__(self, model: Model, spec: TrainSpec, total_steps: int | None, seed: int) -> None:
+    def __init__(self, model: Model, spec: TrainSpec, total_steps: int | None, *, seed: int, validates: bool) -> None:
         super().__init__()
+        self.validates = validates
         self.model = model
         self.network = model.network
         self.spec = spec
@@ -67,11 +68,23 @@ class Segmenter(lightning.LightningModule):
         reference = batch["label"].to(torch.uint8).cpu().numpy()
         self._confusion += Confusion.of(self.model.classes, reference, predicted)
 
+    @property
+    def is_epoch_open(self) -> bool:
+        """True if steps were taken that no row of the history tells of yet."""
+        return bool(self._losses)
+
     def on_train_epoch_end(self) -> None:
-        """Write the epoch into the history; keep its weights if it is the best. Runs after validation."""
+        """Write the epoch into the history, unless its validation is still to come."""
+        if self._confusion.total or not self.validates:
+            self.close_epoch()
+
+    def close_epoch(self) -> None:
+        """Write the epoch into the history; keep its weights if it is the best."""
+        if not self.is_epoch_open:
+            return
         confusion = self._confusion
         row: dict[str, Any] = {
-            "epoch": self.current_epoch + 1,
+            "epoch": len(self.history) + 1,
             "step": self.global_step,
             "train_loss": _mean(self._losses),
             "val_loss": _mean(self._validation_losses),
@@ -81,7 +94,7 @@ class Segmenter(lightning.LightningModule):
         }
         row |= {f"val_f1_{name}": _finite(f1) for name, f1 in zip(self.model.classes.names, confusion.f1, strict=True)}
         self.history.append(row)
-        score = confusion.mean_f1 if confusion.total else float(self.current_epoch)
+        score = confusion.mean_f1 if confusion.total else float(len(self.history))
         if score > self.best[0]:
             self.best = (
                 score,

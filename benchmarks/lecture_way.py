@@ -1,0 +1,70 @@
+"""The lecture's own way on the chips of a Landscribe run, for comparison on the same held-out blocks.
+
+A segmentation-models-pytorch UNet on ResNet-18 from scratch, Dice + binary cross-entropy, Adam 1e-3, random flips,
+200 steps of 8 chips. Only the way of training differs from `landscribe run`: chips and splits are the run's own.
+
+    python benchmarks/lecture_way.py RUN_FOLDER [--steps 200] [--seed 0]
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+
+from landscribe.confusion import Confusion
+from landscribe.data.chips import Chips
+from landscribe.data.dataset import ChipDataset
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.manual_seed(arguments.seed)
+    chips = Chips.open(arguments.run / "chips")
+    started = time.perf_counter()
+    network = train(chips.of_split("train"), arguments.steps, np.random.default_rng(arguments.seed))
+    seconds = time.perf_counter() - started
+    found = {split: round(float(score(network, chips.of_split(split)).f1[1]), 4) for split in ("val", "test")}
+    print(json.dumps({"steps": arguments.steps, "seed": arguments.seed, "seconds": round(seconds), "f1": found}))
+
+
+def train(chips: Chips, steps: int, rng: np.random.Generator) -> torch.nn.Module:
+    network = smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=1).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    dice = smp.losses.DiceLoss("binary")
+    bce = torch.nn.BCEWithLogitsLoss()
+    dataset = ChipDataset(chips)
+    for _ in range(steps):
+        batch = [dataset[number] for number in rng.choice(len(dataset), 8, replace=len(dataset) < 8)]
+        images = torch.stack([item["image"] for item in batch]) / 255
+        labels = torch.stack([item["label"] for item in batch]).float().unsqueeze(1)
+        for axis in (-1, -2):
+            flipped = torch.from_numpy(rng.random(8) < 0.5)
+            images[flipped], labels[flipped] = images[flipped].flip(axis), labels[flipped].flip(axis)
+        logits = network(images)
+        optimizer.zero_grad()
+        (dice(logits, labels) + bce(logits, labels)).backward()
+        optimizer.step()
+    return network.eval()
+
+
+def score(network: torch.nn.Module, chips: Chips) -> Confusion:
+    confusion = Confusion.zeros(chips.classes)
+    dataset = ChipDataset(chips)
+    for number in range(len(dataset)):
+        item = dataset[number]
+        with torch.inference_mode():
+            predicted = (network(item["image"][None] / 255)[0, 0] > 0).to(torch.uint8)
+        confusion += Confusion.of(chips.classes, item["label"].to(torch.uint8).numpy(), predicted.numpy())
+    return confusion
+
+
+if __name__ == "__main__":
+    main()
