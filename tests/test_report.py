@@ -296,7 +296,7 @@ def test_a_stretch_takes_its_limits_from_valid_pixels_alone():
     pixels[:, :, 0] = -1e9
     valid = np.ones((1, 101), bool)
     valid[0, 0] = False
-    limits = figures.limits_of(pixels, valid)
+    limits = figures.limits_of(pixels, valid, together=False)
     # 1 to 100: percentiles 2 and 98 lie 2 % inside.
     np.testing.assert_allclose(limits, [[2.98] * 3, [98.02] * 3])
     assert figures.stretched(pixels, limits)[0, [2, 99], 0].tolist() == [0, 255]

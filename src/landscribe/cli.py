@@ -358,11 +358,18 @@ def main() -> None:
     except LandscribeError as error:
         code = _fail(" ".join(str(error).split()), 2)
     except _UsageError as error:
-        error.show()  # type: ignore[attr-defined]
-        code = 2
+        code = _fail_usage(error)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted; nothing half-written is left, and the same command goes on or begins again", 130)
     sys.exit(code or 0)
+
+
+def _fail_usage(error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    said, command = error.format_message(), error.ctx.command_path if error.ctx else "landscribe"
+    return _fail(f'{said}{"" if said.endswith((".", "?")) else "."} See "{command} --help".', 2)
 
 
 def _fail(line: str, code: int) -> int:

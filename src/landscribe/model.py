@@ -6,8 +6,10 @@ nothing from the folder: weights are safetensors, never a pickle.
 
 import hashlib
 import importlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from landscribe.errors import LandscribeError, ModelError
+from landscribe.errors import ClassError, ModelError
 from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.nn import ARCHITECTURES, build
 from landscribe.outputs import whole_folder
@@ -210,11 +212,37 @@ def _read_config(folder: Path) -> ModelConfig:
     if not path.is_file():
         raise ModelError(f'{folder} has no {CONFIG}. A model folder made by "landscribe train" was expected.')
     try:
-        return ModelConfig.model_validate_json(path.read_bytes())
-    except ValidationError as error:
+        config = ModelConfig.model_validate_json(path.read_bytes())
+        _require_consistent(config)
+    except (ValueError, ClassError) as error:
+        if not isinstance(error, ValidationError):
+            raise ModelError(f"{path} is not usable: {error} Copy the model folder again.") from error
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ModelError(f"{path} is not usable ({place}: {first['msg']}). Copy the model folder again.") from error
+        place = "".join(f"{part}: " for part in (".".join(map(str, first["loc"])),) if part)
+        raise ModelError(f"{path} is not usable ({place}{first['msg']}). Copy the model folder again.") from error
+    return config
+
+
+def _require_consistent(config: ModelConfig) -> None:
+    """Raise ValueError or ClassError where one part of the config contradicts another, or cannot be meant."""
+    Classes(config.classes)
+    built = config.arguments if config.architecture in ARCHITECTURES else {}
+    bands = {
+        "bands": len(config.bands),
+        "offsets": len(config.scaling.offset),
+        "factors": len(config.scaling.factor),
+        "input channels": built.get("bands", len(config.bands)),
+    }
+    if len(set(bands.values())) > 1:
+        raise ValueError(f"it has {', '.join(f'{count} {what}' for what, count in bands.items())}, not one for each.")
+    outputs = built.get("classes", len(config.classes))
+    if outputs != len(config.classes):
+        raise ValueError(f"it has {outputs} output channels, but {len(config.classes)} classes.")
+    numbers = (*config.scaling.offset, *config.scaling.factor)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"its scaling holds {numbers}, of which some are not finite.")
+    if config.pixel_size is not None and not config.pixel_size > 0:
+        raise ValueError(f"its pixel size is {config.pixel_size} m.")
 
 
 def _read_weights(folder: Path, expected: str) -> dict[str, Tensor]:
@@ -226,8 +254,7 @@ def _read_weights(folder: Path, expected: str) -> dict[str, Tensor]:
         )
         raise ModelError(f"{folder} has no {WEIGHTS}.{instead} Copy the whole model folder, or save it again.")
     data = path.read_bytes()
-    # A zip (torch.save) or the pickle protocol's mark, under a safetensors name.
-    if data[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+    if _is_pickle(data):
         raise ModelError(
             f"{path} is a pickle, which can run code when loaded. It is refused; a safetensors file was expected. "
             'Save the model again with "model.save".'
@@ -244,24 +271,38 @@ def _read_weights(folder: Path, expected: str) -> dict[str, Tensor]:
         raise ModelError(f"{path} is no safetensors file: {error}. Copy the model folder again.") from error
 
 
+def _is_pickle(data: bytes) -> bool:
+    """True for what torch.save or pickle wrote, under whatever name."""
+    # Safetensors begin with the length of their header in 8 bytes, which may look like a pickle's mark, and then "{".
+    marked = data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    return data[:4] == b"PK\x03\x04" or (marked and data[8:9] != b"{")
+
+
 def _rebuild(config: ModelConfig, folder: Path) -> nn.Module:
-    if config.architecture in ARCHITECTURES:
-        try:
-            return build(config.architecture, **config.arguments)
-        except (TypeError, LandscribeError) as error:
-            raise ModelError(f"{folder / CONFIG} cannot be built: {error}. Copy the model folder again.") from error
-    module, _, name = config.architecture.partition(":")
+    path = folder / CONFIG
+    known = config.architecture in ARCHITECTURES
+    make = partial(build, config.architecture) if known else _imported(config.architecture, path)
+    try:
+        return make(**config.arguments)
+    except Exception as error:  # what an altered argument leads to in torch or timm may be anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ModelError(
+            f"{path}: {config.architecture} cannot be built: {reason}. Copy the model folder again."
+        ) from error
+
+
+def _imported(architecture: str, path: Path) -> type[nn.Module]:
+    module, _, name = architecture.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ModelError(
-            f"{folder / CONFIG} names the architecture '{config.architecture}', which is not on this machine "
+            f"{path} names the architecture '{architecture}', which is not on this machine "
             f"({error}). Install what it is from, or use one of {', '.join(ARCHITECTURES)}."
         ) from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ModelError(f"{folder / CONFIG}: '{config.architecture}' is no torch module and is not built.")
-    network: nn.Module = found(**config.arguments)
-    return network
+        raise ModelError(f"{path}: '{architecture}' is no torch module and is not built.")
+    return found
 
 
 def _card(config: ModelConfig) -> str:

@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from landscribe.errors import OutputError
@@ -43,17 +43,21 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: `path` holds something, or the place cannot be written.
     """
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path} is a file. A folder was expected. Choose another place.")
-    refuse_existing(path, overwrite=overwrite)
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.partial.{path.name}")
+    with explained(path):
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} is a file. A folder was expected. Choose another place.")
+        refuse_existing(path, overwrite=overwrite)
+    mark = uuid.uuid4().hex[:8]
+    temporary, replaced = (path.with_name(f".{mark}.{what}.{path.name}") for what in ("partial", "replaced"))
     with _in_made_parent(path):
         try:
             temporary.mkdir()
             yield temporary
             if path.exists():
-                shutil.rmtree(path)
+                # What stood there is moved aside first: at no moment are both lost.
+                path.replace(replaced)
             temporary.replace(path)
+            shutil.rmtree(replaced, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -69,6 +73,26 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     stands = path.exists() and not (path.is_dir() and not any(path.iterdir()))
     if stands and not overwrite:
         raise OutputError(f"{path} exists already. Nothing was changed. Choose another place or pass --overwrite.")
+
+
+def refuse_foreign(folder: Path, mark: str) -> None:
+    """Raise OutputError if a folder that is to be replaced holds something, but not the file that marks it as ours."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists():
+        raise OutputError(
+            f"{folder} holds other files, and no {mark}. Nothing was changed: only what this command made is "
+            "overwritten. Choose another place."
+        )
+
+
+def require_writable(path: Path) -> None:
+    """Raise OutputError if nothing can be made at `path`: before hours are spent on what is to go there."""
+    with suppress(_Tried), whole_file(path) as temporary:
+        temporary.touch()
+        raise _Tried
+
+
+class _Tried(Exception):  # noqa: N818
+    """Ends a trial, so that it leaves nothing behind."""
 
 
 @contextmanager
@@ -87,15 +111,15 @@ def explained(path: Path) -> Iterator[None]:
 @contextmanager
 def _in_made_parent(path: Path) -> Iterator[None]:
     """Make the missing parents of `path`; remove those again if the block fails."""
-    missing = [parent for parent in path.parents if not parent.exists()]
     with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        missing = [parent for parent in path.parents if not parent.exists()]
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             yield
         except BaseException:
             for parent in missing:
-                # Someone else may have put something there meanwhile: then it stays.
-                if parent.is_dir() and not any(parent.iterdir()):
+                # Someone else may have put something there meanwhile: then the system refuses, and it stays.
+                with suppress(OSError):
                     parent.rmdir()
             raise
 

@@ -7,12 +7,14 @@ from typing import Any, Literal
 import numpy as np
 
 from landscribe.cost import Forecast, forecast
+from landscribe.data.chips import Chips
 from landscribe.data.scene import Scene, SceneSpec, is_vector, open_scenes
-from landscribe.errors import GridError, LandscribeError
+from landscribe.errors import ChipError, GridError, LandscribeError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window, name_of
 from landscribe.geo.raster import Raster
+from landscribe.geo.tiling import chip_windows, units
 from landscribe.recipe import Recipe
 
 Severity = Literal["error", "warning", "note"]
@@ -71,7 +73,9 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
         except LandscribeError as error:
             findings.append(Finding("error", str(error)))
         else:
-            findings += _check_classes(scenes, classes)
+            where = ", ".join(sorted({str(source.labels) for source in recipe.scenes}))
+            findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
+            findings += _check_settings(recipe, len(scenes[0].image.bands), len(classes))
     findings.sort(key=lambda finding: ("error", "warning", "note").index(finding.severity))
     stopped = any(finding.severity == "error" for finding in findings)
     return Check(tuple(findings), None if stopped else forecast(recipe, scenes, len(classes), trial=trial))
@@ -220,7 +224,7 @@ def _pixel_size(image: Raster) -> float:
         return 0.0
 
 
-def _check_classes(scenes: Sequence[Scene], classes: Classes) -> Iterator[Finding]:
+def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Iterator[Finding]:
     """Values that are not in the table, and classes that no sampled pixel has."""
     counts = np.zeros(256, np.int64)
     for scene in scenes:
@@ -239,6 +243,14 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes) -> Iterator[Findin
             "Check nodata and the labels' place.",
         )
         return
+    present = [entry for entry in classes if counts[entry.value]]
+    if len(classes) < 2 or (len(present) < 2 and all(map(is_small, scenes))):
+        yield Finding(
+            "error",
+            f"{where} holds one class only: '{present[0].name}' (value {present[0].value}). At least two were "
+            "expected, so that a network can tell them apart. Check the labels and the class table.",
+        )
+        return
     for entry in classes:
         if not counts[entry.value]:
             yield Finding(
@@ -249,6 +261,53 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes) -> Iterator[Findin
     shares = ", ".join(f"{entry.name} {counts[entry.value] / known:.1%}" for entry in classes)
     ignored = counts[IGNORE] / counts.sum()
     yield Finding("note", f"class shares: {shares}; {ignored:.1%} of the pixels are not known.")
+
+
+def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
+    spec = recipe.chips
+    for scene in scenes:
+        shape = scene.image.grid.shape
+        if not chip_windows(*shape, size=spec.size, stride=spec.stride or spec.size, edge=spec.edge):
+            yield Finding(
+                "error" if len(scenes) == 1 else "warning",
+                f"{scene.image.paths[0]} ({shape[0]} x {shape[1]} pixels) is smaller than one chip of {spec.size} "
+                f"pixels, and edge = {spec.edge}. Use a smaller size or edge = pad.",
+            )
+
+
+def _check_settings(recipe: Recipe, bands: int, classes: int) -> Iterator[Finding]:
+    """Settings that would otherwise fail after the chips are cut, or the network is trained."""
+    from landscribe.nn import build
+    from landscribe.nn.losses import weighted_sum
+
+    train, predict = recipe.train, recipe.predict
+    # Weights of a file are tried; those of a hub are fetched when they are needed.
+    weights = None if train.weights in ("auto", "imagenet", "none") else train.weights
+    arguments: dict[str, Any] = {"encoder": train.encoder, "weights": weights} | train.options
+    try:
+        weighted_sum(train.loss)
+        align = int(getattr(build(train.architecture, bands=bands, classes=classes, **arguments), "reduction", 32))
+        size = max(align, predict.tile // align * align)
+        next(units(1, 1, size=size, margin=predict.margin, align=align, side=predict.unit))
+    except LandscribeError as error:
+        yield Finding("error", str(error))
+    except (TypeError, ValueError, RuntimeError, LookupError) as error:
+        yield Finding(
+            "error",
+            f"{train.architecture} cannot be built with options {train.options}: {error}. Correct train.options.",
+        )
+
+
+def require_two_classes(chips: Chips) -> None:
+    """Raise ChipError if all labelled pixels are of one class."""
+    pixels = chips.counts.sum(axis=0)
+    known = [entry for entry, count in zip(chips.classes, pixels.tolist(), strict=True) if count]
+    if len(known) < 2:
+        found = ", ".join(f"'{entry.name}' (value {entry.value})" for entry in known) or "none"
+        raise ChipError(
+            f"{chips.folder} has labelled pixels of one class only: {found}. At least two were expected, "
+            "so that a network can tell them apart. Check the labels."
+        )
 
 
 def is_small(scene: Scene) -> bool:

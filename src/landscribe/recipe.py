@@ -208,5 +208,10 @@ def _add(target: Any, spec: Spec, name: str, *, commented: bool = True) -> None:
             target.add(tomlkit.comment(f"{name} ="))
     elif isinstance(value, float) and math.isnan(value):
         target.add(name, tomlkit.float_("nan"))
+    elif isinstance(value, dict):
+        # Within the line: a table of its own would take all settings that follow into it.
+        table = tomlkit.inline_table()
+        table.update(value)
+        target.add(name, table)
     else:
         target.add(name, list(value) if isinstance(value, tuple) else value)

@@ -25,6 +25,8 @@ def show_progress() -> None:
     logger.setLevel(logging.INFO)
     logger.addHandler(_Remarks())
     logger.propagate = False
+    # What GDAL says to its log stands in our one line.
+    logging.getLogger("rasterio").addHandler(logging.NullHandler())
     progress.reporter.set(_bar if sys.stderr.isatty() else _lines)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscribe.errors import LandscribeError, OutputError, RecipeError
-from landscribe.outputs import refuse_existing, whole_folder
+from landscribe.outputs import refuse_existing, refuse_foreign, require_writable, whole_folder
 from landscribe.recipe import Recipe, into_sections
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def _chip(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
     from landscribe.data.chips import chip
     from landscribe.data.scene import open_scenes
 
+    if overwrite:
+        refuse_foreign(out, "chips.json")
     scenes, classes = open_scenes(recipe.scenes, recipe.classes)
     return chip(
         scenes, classes, recipe.scenes, out,
@@ -86,11 +88,18 @@ def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool 
         settings: of TrainSpec.
     """
     from landscribe.data.chips import Chips
+    from landscribe.preflight import require_two_classes
     from landscribe.training.fitting import train
     from landscribe.training.spec import TrainSpec
 
-    opened = chips if isinstance(chips, Chips) else Chips.open(chips)
-    return train(opened, Path(out), spec=TrainSpec.of(settings), seed=seed, overwrite=overwrite)
+    spec = TrainSpec.of(settings)
+    opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
+    require_two_classes(opened)
+    if overwrite:
+        refuse_foreign(out, "config.json")
+    refuse_existing(out, overwrite=overwrite)
+    require_writable(out)
+    return train(opened, out, spec=spec, seed=seed, overwrite=overwrite)
 
 
 def predict(
@@ -119,6 +128,7 @@ def predict(
     """
     from landscribe.geo.raster import Raster
     from landscribe.model import Model
+    from landscribe.prediction.fit import fitted
     from landscribe.prediction.mapping import predict
     from landscribe.prediction.spec import PredictSpec
 
@@ -127,6 +137,8 @@ def predict(
     rasters = [Raster.open([image] if isinstance(image, (str, Path)) else image, nodata=nodata) for image in images]
     if not rasters:
         raise RecipeError("no image was given. At least one was expected.")
+    for raster in rasters:
+        fitted(opened, raster, spec)  # before the first of them is mapped
     maps = _places(Path(out), rasters)
     shares = [None] * len(rasters) if probabilities is None else _places(Path(probabilities), rasters)
     return [
@@ -173,6 +185,8 @@ def assess(
     from landscribe.geo.raster import Raster
 
     paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
+    if out is not None and Path(out).resolve() in {Path(str(path)).resolve() for path in (*paths, reference)}:
+        raise OutputError(f"{out} is what is to be assessed. Nothing was changed. Choose another place.")
     mapped = [Raster.open([path]) for path in paths]
     names = tuple(Path(path).name for path in paths)
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
@@ -320,24 +334,29 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
     from landscribe.data.scene import open_scenes
 
     place = out / "recipe.toml"
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file. A folder was expected. Choose another place.")
     _, classes = open_scenes(filled.scenes, filled.classes)
     filled = filled.with_classes(classes)
     if out.exists() and any(out.iterdir()):
-        same = place.exists() and Recipe.load(place) == filled
+        # As text, since a nodata value of NaN does not equal itself.
+        same = place.exists() and Recipe.load(place).to_toml() == filled.to_toml()
         if not same and not overwrite:
             held = "a run of another recipe" if place.exists() else "other files"
             raise OutputError(f"{out} holds {held}. Choose another --out, or pass --overwrite.")
         if not same and place.exists():
             _remove_run(out)
-    fresh, begun = not place.exists(), out.exists()
+    fresh = not place.exists()
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
     filled.save(place)
     try:
         yield
     except BaseException:
         if fresh:
             place.unlink(missing_ok=True)
-            if not begun and out.is_dir() and not any(out.iterdir()):
-                out.rmdir()
+            for folder in missing:
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
         raise
 
 

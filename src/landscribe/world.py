@@ -63,9 +63,7 @@ class World:
     transform: Affine  # pixel (col, row) to world (x, y) coordinates, north up
 
 
-def draw(
-    height: int = 768, width: int = 768, *, seed: int = 0, bands: int = 3, pixel_size: float = 0.5
-) -> World:
+def draw(height: int = 768, width: int = 768, *, seed: int = 0, bands: int = 3, pixel_size: float = 0.5) -> World:
     """Draw a world; the same arguments give the same world on every call.
 
     Args:

@@ -1,28 +1,35 @@
-"""Augmentation moves image, valid and labels together."""
+"""Images and labels turn and flip together."""
 
+import numpy as np
+import pytest
 import torch
 
 from landscribe.data.augment import flip_and_turn
 
 
-def test_image_and_labels_stay_on_each_other():
-    # The image holds the label's number in every band, so that any mismatch shows.
-    labels = torch.randint(0, 5, (64, 16, 16))
-    images = labels.unsqueeze(1).repeat(1, 3, 1, 1).float()
-    valid = labels > 1
-    turned, still_valid, moved = flip_and_turn(images, valid, labels, torch.Generator().manual_seed(0))
-    assert all(torch.equal(turned[:, band], moved.float()) for band in range(3))
-    assert torch.equal(still_valid, moved > 1)
+def numbered(count: int, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images of which each pixel holds the same number as its label and, modulo 2, its valid flag."""
+    labels = torch.arange(height * width).reshape(height, width).expand(count, -1, -1)
+    return torch.stack([labels, labels + 1000], dim=1).float(), labels % 2 == 0, labels
 
 
-def test_all_eight_symmetries_occur():
-    picture = torch.arange(9).view(1, 3, 3)
-    images = picture.repeat(200, 1, 1, 1).float()
-    turned, _, _ = flip_and_turn(images, images[:, 0] > 0, images[:, 0].long(), torch.Generator().manual_seed(0))
-    assert len({tuple(item.flatten().tolist()) for item in turned}) == 8
+def test_images_valid_and_labels_move_together():
+    images, valid, labels = flip_and_turn(*numbered(64, 4, 4), torch.Generator().manual_seed(0))
+    assert torch.equal(images[:, 0].long(), labels)
+    assert torch.equal(images[:, 1].long(), labels + 1000)
+    assert torch.equal(valid, labels % 2 == 0)
 
 
-def test_chips_that_are_not_square_keep_their_shape():
-    images = torch.rand(8, 2, 4, 6)
-    turned, _, _ = flip_and_turn(images, images[:, 0] > 0, images[:, 0].long(), torch.Generator().manual_seed(0))
-    assert turned.shape == images.shape
+@pytest.mark.parametrize(("shape", "symmetries"), [((3, 3), 8), ((3, 4), 4)])
+def test_all_symmetries_of_a_chip_occur_and_no_others(shape, symmetries):
+    _, _, labels = flip_and_turn(*numbered(300, *shape), torch.Generator().manual_seed(0))
+    square = np.arange(shape[0] * shape[1]).reshape(shape)
+    turned = [square, square.T] if shape[0] == shape[1] else [square]
+    expected = {side[::down, ::right].tobytes() for side in turned for down in (1, -1) for right in (1, -1)}
+    assert {label.numpy().tobytes() for label in labels} == expected
+    assert len(expected) == symmetries
+
+
+def test_the_same_generator_gives_the_same_augmentation():
+    first, second = (flip_and_turn(*numbered(20, 4, 4), torch.Generator().manual_seed(5)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))

@@ -262,5 +262,3 @@ def _peak_kilobytes(tmp_path: Path, height: int) -> int:
 def test_peak_memory_does_not_grow_with_the_height_of_the_raster(tmp_path):
     low, high = _peak_kilobytes(tmp_path, 4_000), _peak_kilobytes(tmp_path, 40_000)
     assert high < 1.1 * low, json.dumps({"4 000 rows": low, "40 000 rows": high})
-
-

@@ -5,6 +5,7 @@ A chips folder holds `chips.parquet` (one row per chip: scene, window, split, cl
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -17,18 +18,23 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from landscribe import progress
-from landscribe.data.scene import ClassSpec, Scene, SceneSpec, fill_value, open_scenes
-from landscribe.data.split import ScenePart, SplitSpec, split_chips
+from landscribe.data.scene import ClassSpec, Scene, SceneSpec, fill_value, open_images, open_scenes
+from landscribe.data.split import ScenePart, Split, SplitSpec, split_chips
 from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes
 from landscribe.geo.grid import Window
-from landscribe.geo.raster import Pixels, Raster, Valid, read_band, write_raster
+from landscribe.geo.raster import Pixels, Raster, Valid, read_band, read_copy, write_raster
 from landscribe.geo.tiling import EdgePolicy, chip_windows
 from landscribe.outputs import whole_folder
 from landscribe.spec import Spec
 
+log = logging.getLogger(__name__)
+
 Mode = Literal["all", "positive", "divided"]
 Format = Literal["tif", "png", "jpg"]
+
+PICTURE_FILL = 0
+"""Marks pixels that are not valid in PNG and JPEG chips, which cannot say so themselves as GeoTIFFs do."""
 
 
 class ChipSpec(Spec):
@@ -58,8 +64,6 @@ class ChipsHead(Spec):
     dtype: str
     nodata: float | None
     """What the scenes declare."""
-    fill: float | None
-    """What marks pixels of the image chips that are not valid."""
     pixel_size: float | None
     """Metres on the ground."""
     size: int
@@ -124,8 +128,12 @@ class Chips:
         parts = (self.folder / name for name in ("chips.json", "chips.parquet"))
         return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
+    def images(self) -> dict[str, Raster]:
+        """The images that the chips are from, by the scenes' names."""
+        return open_images(self.head.sources)
+
     def scenes(self) -> dict[str, Scene]:
-        """The scenes that the chips are from, opened again, by name."""
+        """The scenes that the chips are from, with their labels, by name."""
         table = [ClassSpec(**asdict(entry)) for entry in self.classes]
         scenes, _ = open_scenes(self.head.sources, table)
         return {scene.name: scene for scene in scenes}
@@ -231,20 +239,22 @@ def _write_pair(
     file_format: Format,
 ) -> None:
     pixels, valid, mask = arrays
-    nodata = fill_value(image)
-    stored = pixels if valid.all() else np.where(valid, pixels, np.array(nodata, pixels.dtype))
+    fill = fill_value(image) if file_format == "tif" else PICTURE_FILL
+    if fill is not None and not valid.all():
+        pixels = np.where(valid, pixels, np.array(fill, pixels.dtype))
+    mask_band = valid if fill is None and not valid.all() else None
     place = image.grid[window] if file_format == "tif" else None
-    for path, array, options in (
-        (folder / paths["image"], stored, _image_options(file_format, nodata)),
-        (folder / paths["mask"], mask[None], _mask_options(file_format)),
+    for path, array, own_mask, options in (
+        (folder / paths["image"], pixels, mask_band, _image_options(file_format, fill)),
+        (folder / paths["mask"], mask[None], None, _mask_options(file_format)),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_raster(path, array, place, **options)
+        write_raster(path, array, place, own_mask, **options)
 
 
-def _image_options(file_format: Format, nodata: float | None) -> dict[str, Any]:
+def _image_options(file_format: Format, fill: float | None) -> dict[str, Any]:
     if file_format == "tif":
-        return {"driver": "GTiff", "compress": "deflate", "zlevel": 1, "predictor": 1, "nodata": nodata}
+        return {"driver": "GTiff", "compress": "deflate", "zlevel": 1, "predictor": 1, "nodata": fill}
     if file_format == "png":
         return {"driver": "PNG", "zlevel": 1}
     return {"driver": "JPEG", "quality": 95}
@@ -288,8 +298,21 @@ def _splits(
             windows = [Window(*place) for place in rows[["row", "col", "height", "width"]].to_numpy().tolist()]
             counts = rows[[f"count_{value}" for value in classes.values]].to_numpy(np.int64)
             rng = np.random.default_rng([seed, number])
-            names += split_chips(ScenePart(windows, counts), split, size=spec.size, rng=rng)
+            drawn = split_chips(ScenePart(windows, counts), split, size=spec.size, rng=rng)
+            _say_what_is_not_held_out(scene, drawn, split)
+            names += drawn
     return names
+
+
+def _say_what_is_not_held_out(scene: Scene, drawn: list[Split], split: SplitSpec) -> None:
+    missing = [name for name, share in (("val", split.val), ("test", split.test)) if share > 0 and name not in drawn]
+    if missing:
+        log.warning(
+            "%s is too small to hold out %s: %d chips. Cut smaller chips, or give scenes of their own to those splits.",
+            scene.name,
+            " and ".join(missing),
+            len(drawn),
+        )
 
 
 def _write_head(
@@ -301,7 +324,6 @@ def _write_head(
         bands=image.bands,
         dtype=image.dtype,
         nodata=image.nodata,
-        fill=fill_value(image),
         pixel_size=image.grid.pixel_size,
         size=spec.size,
         virtual=spec.virtual,
@@ -340,6 +362,8 @@ class ChipReader:
         row = self._rows[number]
         if self.chips.head.virtual:
             return self._scenes[row["scene"]].read(Window(row["row"], row["col"], row["height"], row["width"]))
-        image = Raster.open([self.chips.folder / row["image"]], nodata=self.chips.head.fill)
-        pixels, valid = image.read(image.grid.window)
+        pixels, valid = read_copy(self.chips.folder / row["image"], PICTURE_FILL)
+        if row["valid_pixels"] == valid.size:
+            # Here black is a pixel like any other.
+            valid[:] = True
         return pixels, valid, read_band(self.chips.folder / row["mask"])

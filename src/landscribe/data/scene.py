@@ -23,6 +23,9 @@ from landscribe.geo.raster import Pixels, Raster, Valid
 from landscribe.spec import Spec
 
 SplitName = Literal["train", "val", "test"]
+LABELLED = "labelled"
+"""The one class of polygons without a class column that come in files of different names."""
+
 VECTOR_SUFFIXES = {".geojson", ".json", ".gpkg", ".shp", ".fgb", ".parquet", ".gml", ".kml"}
 
 
@@ -86,7 +89,7 @@ class PolygonLabels:
 class RasterLabels:
     """A label raster, read on the image's grid; where it lies on another one, by its nearest pixel."""
 
-    path: str
+    raster: Raster
     classes: Classes
     grid: Grid
     on_grid: bool
@@ -97,18 +100,18 @@ class RasterLabels:
         values = np.full(window.shape, self.classes.ignore, np.uint8)
         inside = window & self.grid.window
         if not inside.is_empty:
-            raw, known = _read_labels(self.path, self.grid, inside, on_grid=self.on_grid)
+            raw, known = _read_labels(self.raster, self.grid, inside, on_grid=self.on_grid)
             part = np.full(inside.shape, self.classes.ignore, np.uint8)
             part[known] = self._values(raw[known])
             values[inside.relative_to(window).slices] = part
         return values
 
     def _values(self, raw: NDArray[Any]) -> NDArray[np.uint8]:
-        distinct, places = np.unique(raw, return_inverse=True)
-        kept = [int(label) for label in distinct]
-        labelled = [label for label in kept if label != self.classes.ignore]
-        by_label = dict(zip(labelled, self.classes.value_of(labelled, self.path).tolist(), strict=True))
-        table = np.array([by_label.get(label, self.classes.ignore) for label in kept], np.uint8)
+        distinct, places, counts = np.unique(raw, return_inverse=True, return_counts=True)
+        table = np.full(len(distinct), self.classes.ignore, np.uint8)
+        labelled = distinct != self.classes.ignore
+        occurring = dict(zip(distinct[labelled].tolist(), counts[labelled].tolist(), strict=True))
+        table[labelled] = self.classes.value_of(list(occurring), self.raster.paths[0], occurring)
         return table[places]
 
 
@@ -140,16 +143,27 @@ def open_scenes(specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()) -> 
     """
     if not specs:
         raise RecipeError("no scene was given. At least one image with labels was expected.")
-    images = [Raster.open(spec.image, nodata=spec.nodata) for spec in specs]
+    opened = open_images(specs)
+    images = list(opened.values())
     _require_alike(images)
     found = [_find_labels(spec, image) for spec, image in zip(specs, images, strict=True)]
     classes = _classes(table, found)
-    names = _scene_names(images)
     scenes = [
         Scene(name, image, source.with_classes(classes), spec.split)
-        for name, image, source, spec in zip(names, images, found, specs, strict=True)
+        for (name, image), source, spec in zip(opened.items(), found, specs, strict=True)
     ]
     return scenes, classes
+
+
+def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
+    """The images alone, by the scenes' names: their stems, numbered where one stands twice."""
+    images = [Raster.open(spec.image, nodata=spec.nodata) for spec in specs]
+    stems = [image.name for image in images]
+    names = [stem if stems.count(stem) == 1 else f"{stem}_{place}" for place, stem in enumerate(stems)]
+    if len(set(names)) < len(names):
+        # A stem may look like a numbered one.
+        names = [f"{stem}_{place}" for place, stem in enumerate(stems)]
+    return dict(zip(names, images, strict=True))
 
 
 def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource:
@@ -171,12 +185,6 @@ def _require_alike(images: Sequence[Raster]) -> None:
                 f"{other.paths[0]} has {len(other.bands)} bands of {other.dtype}, but {first.paths[0]} has "
                 f"{len(first.bands)} of {first.dtype}. Scenes of one recipe must agree. Convert one (gdal_translate)."
             )
-
-
-def _scene_names(images: Sequence[Raster]) -> list[str]:
-    """The images' stems, numbered where one stands twice."""
-    stems = [image.name for image in images]
-    return [stem if stems.count(stem) == 1 else f"{stem}_{place}" for place, stem in enumerate(stems)]
 
 
 @dataclass(frozen=True)
@@ -203,7 +211,7 @@ class _FoundPolygons:
 
 @dataclass(frozen=True)
 class _FoundRaster:
-    path: str
+    raster: Raster
     grid: Grid
     on_grid: bool
 
@@ -211,12 +219,12 @@ class _FoundRaster:
         """Every number that occurs, found by reading all blocks once."""
         found: set[Label] = set()
         for window in _strips(self.grid):
-            raw, known = _read_labels(self.path, self.grid, window, on_grid=self.on_grid)
+            raw, known = _read_labels(self.raster, self.grid, window, on_grid=self.on_grid)
             found |= {int(value) for value in np.unique(raw[known])}
         return [label for label in found if label != 255]
 
     def with_classes(self, classes: Classes) -> LabelSource:
-        return RasterLabels(self.path, classes, self.grid, self.on_grid)
+        return RasterLabels(self.raster, classes, self.grid, self.on_grid)
 
 
 def _find_labels(spec: SceneSpec, image: Raster) -> "_FoundPolygons | _FoundRaster":
@@ -256,22 +264,27 @@ def _find_label_raster(path: str, image: Raster) -> _FoundRaster:
         )
     if not unplaced and image.grid.crs is None:
         raise GridError(f"{image.paths[0]} has no CRS, but {path} is in {name_of(grid.crs)}. Assign the image its CRS.")
-    return _FoundRaster(path, image.grid, on_grid=unplaced or grid.same_place(image.grid))
+    return _FoundRaster(labels, image.grid, on_grid=unplaced or grid.same_place(image.grid))
 
 
-def _read_labels(path: str, grid: Grid, window: Window, *, on_grid: bool) -> tuple[NDArray[Any], Valid]:
+def _read_labels(labels: Raster, grid: Grid, window: Window, *, on_grid: bool) -> tuple[NDArray[Any], Valid]:
     """Raw label values of a window of `grid`, and where they are known."""
+    if on_grid:
+        pixels, known = labels.read(window)
+        return pixels[0], known
     part = RasterioWindow(window.col, window.row, window.width, window.height)
+    place = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height}
     try:
-        with rasterio.open(path) as source:
-            if on_grid:
-                return source.read(1, window=part), source.read_masks(1, window=part) > 0
-            place = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height}
-            # The alpha band says where the warped labels have anything at all.
-            with WarpedVRT(source, **place, resampling=Resampling.nearest, add_alpha=True) as warped:
-                return warped.read(1, window=part), warped.read(warped.count, window=part) > 0
+        # The alpha band says where the warped labels have anything at all.
+        with (
+            rasterio.open(labels.paths[0]) as source,
+            WarpedVRT(source, **place, resampling=Resampling.nearest, add_alpha=True) as warped,
+        ):
+            return warped.read(1, window=part), warped.read(warped.count, window=part) > 0
     except (RasterioError, OSError) as error:
-        raise LabelError(f"{path} cannot be read: {error.__cause__ or error}. Copy the file again.") from error
+        raise LabelError(
+            f"{labels.paths[0]} cannot be read: {error.__cause__ or error}. Copy the file again."
+        ) from error
 
 
 def _strips(grid: Grid) -> Iterator[Window]:
@@ -284,6 +297,10 @@ def _classes(table: Sequence[ClassSpec], found: Sequence[_FoundPolygons | _Found
     polygons = [source for source in found if isinstance(source, _FoundPolygons)]
     if table:
         return Classes(tuple(_entry(row, place, words=bool(polygons)) for place, row in enumerate(table)))
+    if len(polygons) == len(found) and not any(source.has_field for source in polygons):
+        # Without a class column, all polygons are of one class, however their files are called.
+        names = {name for source in polygons for name in source.labels()}
+        return Classes.from_labels([names.pop() if len(names) == 1 else LABELLED], background=True)
     labels = {label for source in found for label in source.labels()}
     kinds = {type(label) for label in labels}
     if len(kinds) > 1:
@@ -302,8 +319,14 @@ def _entry(row: ClassSpec, place: int, *, words: bool) -> ClassEntry:
     return ClassEntry(row.value, row.name, colour, label)
 
 
-def fill_value(image: Raster) -> float:
-    """The value that marks pixels which are not valid in copies of the image."""
-    if image.nodata is not None:
+def fill_value(image: Raster) -> float | None:
+    """The value that marks pixels which are not valid in copies of the image.
+
+    Returns:
+        Its nodata if its type holds that, else NaN for floating types, else None: whole numbers have no value to spare.
+    """
+    dtype = np.dtype(image.dtype)
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    if image.nodata is not None and float(limits.min) <= image.nodata <= float(limits.max):
         return image.nodata
-    return math.nan if np.dtype(image.dtype).kind == "f" else 0
+    return math.nan if dtype.kind == "f" else None

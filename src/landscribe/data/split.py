@@ -23,6 +23,7 @@ HELD_OUT: tuple[Split, Split] = ("val", "test")
 # Few blocks make few ways to hold out; many make long borders, along which chips are lost to the gap.
 _BLOCKS_AIMED_AT = 12
 _DRAWS = 200
+_LEAST_KEPT_TO_TRAIN = 0.55
 
 
 class SplitSpec(Spec):
@@ -52,7 +53,8 @@ def split_chips(part: ScenePart, spec: SplitSpec, *, size: int, rng: np.random.G
     """Assign the chips of one scene to splits by spatial block.
 
     Of many random draws of blocks, the one is kept that leaves a class out of a split least often, loses
-    the fewest chips to the gap, and comes closest to the wanted shares.
+    the fewest chips to the gap, and comes closest to the wanted shares. A scene so small that the gap would
+    cost nearly half of what is to be trained on holds out only val, or nothing.
 
     Args:
         part: windows and class counts of the chips.
@@ -64,20 +66,27 @@ def split_chips(part: ScenePart, spec: SplitSpec, *, size: int, rng: np.random.G
         A split for each chip; "gap" for a chip that is too near to another split to be used. Law: windows
         of two different splits are at least `spec.gap` pixels apart.
     """
-    wanted = {name: share for name, share in (("val", spec.val), ("test", spec.test)) if share > 0}
     blocks = _blocks_of(part.windows, spec.block or _block_side(part.windows, size))
-    n_blocks = int(blocks.max()) + 1
-    if not wanted or n_blocks < 2:
-        return ["train"] * len(part.windows)
     near = _near_pairs(part.windows, spec.gap or max(1, size // 4))
-    best: tuple[tuple[float, ...], NDArray[np.str_]] | None = None
-    for _ in range(_DRAWS):
-        names = _draw(wanted, blocks, n_blocks, near, rng)
-        cost = _cost(names, wanted, part.counts)
-        if best is None or cost < best[0]:
-            best = cost, names
-    assert best is not None
-    return best[1].tolist()
+    for wanted in ({"val": spec.val, "test": spec.test}, {"val": spec.val}):
+        shares = {name: share for name, share in wanted.items() if share > 0}
+        if shares and blocks.max() > 0:
+            names = _best_draw(shares, part, blocks, near, rng)
+            least = _LEAST_KEPT_TO_TRAIN * (1 - spec.val - spec.test)
+            if (names == "train").mean() >= least and shares.keys() <= set(names.tolist()):
+                return names.tolist()
+    return ["train"] * len(part.windows)
+
+
+def _best_draw(
+    shares: dict[str, float],
+    part: ScenePart,
+    blocks: NDArray[np.intp],
+    near: NDArray[np.intp],
+    rng: np.random.Generator,
+) -> NDArray[np.str_]:
+    draws = (_draw(shares, blocks, near, rng) for _ in range(_DRAWS))
+    return min(draws, key=lambda names: _cost(names, shares, part.counts))
 
 
 def _block_side(windows: Sequence[Window], size: int) -> int:
@@ -104,13 +113,10 @@ def _near_pairs(windows: Sequence[Window], gap: int) -> NDArray[np.intp]:
 
 
 def _draw(
-    wanted: dict[str, float],
-    blocks: NDArray[np.intp],
-    n_blocks: int,
-    near: NDArray[np.intp],
-    rng: np.random.Generator,
+    wanted: dict[str, float], blocks: NDArray[np.intp], near: NDArray[np.intp], rng: np.random.Generator
 ) -> NDArray[np.str_]:
     """Hold out random blocks; then take the chips that come too near to a held-out one out of their split."""
+    n_blocks = int(blocks.max()) + 1
     of_block = np.full(n_blocks, "train", dtype="<U5")
     order = rng.permutation(n_blocks)
     taken = 0
@@ -132,5 +138,6 @@ def _cost(names: NDArray[np.str_], wanted: dict[str, float], counts: NDArray[np.
     present = counts.sum(axis=0) > 0
     lost_classes = sum(int((present & (counts[names == name].sum(axis=0) == 0)).sum()) for name in ("train", *wanted))
     off = sum(abs(float((names == name).mean()) - share) for name, share in wanted.items())
+    too_few = (names == "train").mean() < _LEAST_TO_TRAIN
     # A chip lost to the gap weighs as much as one that is missing from a held-out share.
-    return float(lost_classes), float((names == "gap").mean()) + off
+    return float(too_few), float(lost_classes), float((names == "gap").mean()) + off

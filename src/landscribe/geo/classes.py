@@ -7,7 +7,7 @@ in a label raster).
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,8 +60,9 @@ class Classes:
         if not self.entries:
             raise ClassError("the class table is empty. At least one class was expected.")
         for what in ("value", "name", "label"):
-            counts = Counter(getattr(entry, what) for entry in self.entries)
-            twice = [repr(item) for item, count in counts.items() if count > 1]
+            # As text: a label 1 and a label "1" match the same features.
+            counts = Counter(str(getattr(entry, what)) for entry in self.entries)
+            twice = [f"'{item}'" for item, count in counts.items() if count > 1]
             if twice:
                 raise ClassError(f"class {what} {', '.join(twice)} stands twice in the class table. Make each unique.")
         for entry in self.entries:
@@ -111,18 +112,22 @@ class Classes:
         table[: len(self)] = self.values
         return table[indices]
 
-    def value_of(self, labels: Sequence[Label], where: str) -> NDArray[np.uint8]:
+    def value_of(
+        self, labels: Sequence[Label], where: str, counts: Mapping[Label, int] | None = None
+    ) -> NDArray[np.uint8]:
         """The value of each label.
 
         Args:
             labels: what the labels hold.
             where: file and column, for the error line.
+            counts: how often each occurs, for the error line; as often as in `labels` if left out.
 
         Raises:
             ClassError: a label that is not in the table.
         """
         by_label = {str(entry.label): entry.value for entry in self.entries}
-        unknown = Counter(label for label in labels if str(label) not in by_label)
+        occurring = Counter(labels) if counts is None else counts
+        unknown = {label: count for label, count in occurring.items() if str(label) not in by_label}
         if unknown:
             self.refuse_unknown(unknown, where)
         return np.array([by_label[str(label)] for label in labels], np.uint8)
@@ -155,14 +160,23 @@ class Classes:
         Args:
             labels: words or numbers, not both.
             background: add a class "background" with value 0 unless a label has it already.
+
+        Raises:
+            ClassError: more labels than a mask has values.
         """
         distinct = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
         if all(isinstance(label, int) and 0 <= label <= 254 for label in distinct):
             values = [int(label) for label in distinct]
+        elif len(distinct) > 254:
+            some = ", ".join(repr(label) for label in distinct[:4])
+            raise ClassError(
+                f"the labels hold {len(distinct)} different values ({some}, …). At most 254 classes fit into a mask. "
+                "Name the column that holds the class (label_field), or write a class table."
+            )
         else:
-            values = list(range(1, len(distinct) + 1))
-            if BACKGROUND in distinct:
-                values = [0 if label == BACKGROUND else value for label, value in zip(distinct, values, strict=True)]
+            others = (label for label in distinct if label != BACKGROUND)
+            number = {BACKGROUND: 0} | {label: place for place, label in enumerate(others, 1)}
+            values = [number[label] for label in distinct]
         rows: list[tuple[int, Label]] = sorted(zip(values, distinct, strict=True), key=lambda row: row[0])
         if background and 0 not in values:
             rows.insert(0, (0, BACKGROUND))

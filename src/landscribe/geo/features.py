@@ -3,6 +3,8 @@
 Features always come to the raster's CRS; imagery is never warped to theirs.
 """
 
+import json
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -171,8 +173,8 @@ def meets(features: Features, grid: Grid) -> bool:
 
 def _read_table(path: str | Path) -> gpd.GeoDataFrame:
     try:
-        table = pyogrio.read_dataframe(path)
-    except (DataSourceError, ValueError) as error:
+        table = gpd.read_parquet(path) if Path(path).suffix.lower() == ".parquet" else _read_by_gdal(path)
+    except (DataSourceError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".;")
         raise LabelError(
             f"{path} cannot be read as vector features: {reason}. A GeoJSON, GeoPackage or Shapefile was expected. "
@@ -185,6 +187,25 @@ def _read_table(path: str | Path) -> gpd.GeoDataFrame:
     return table
 
 
+def _read_by_gdal(path: str | Path) -> gpd.GeoDataFrame:
+    """A GeoJSON column of words and numbers comes as both, not as words that look like numbers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Could not parse column", UserWarning)
+        table = pyogrio.read_dataframe(path)
+    about = pyogrio.read_info(path)
+    for column, subtype in zip(about["fields"], about.get("ogr_subtypes", ()), strict=False):
+        if subtype == "OFSTJSON":
+            table[column] = [_from_json(value) if isinstance(value, str) else value for value in table[column]]
+    return table
+
+
+def _from_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def _usable(table: gpd.GeoDataFrame, name: str, *, repair: bool) -> gpd.GeoDataFrame:
     """Refuse null, empty and self-crossing geometries, or mend what can be mended."""
     geometry = table.geometry
@@ -195,7 +216,9 @@ def _usable(table: gpd.GeoDataFrame, name: str, *, repair: bool) -> gpd.GeoDataF
         return table
     if repair:
         mended = table[~null & ~empty].copy()
-        mended.geometry = mended.geometry.make_valid(method="structure")
+        # What has no area, such as a polygon that runs to and fro on a line, becomes empty rather than a line.
+        shapes = shapely.make_valid(mended.geometry.to_numpy(), method="structure", keep_collapsed=False)
+        mended.geometry = gpd.GeoSeries(shapes, index=mended.index, crs=table.crs)
         mended = mended[~mended.geometry.is_empty]
         if not mended.empty:
             return mended
@@ -226,10 +249,11 @@ def _labels(table: gpd.GeoDataFrame, field: str | None, name: str) -> tuple[Labe
     if field not in columns:
         raise LabelError(f"{name} has no column '{field}'. Its columns are {', '.join(columns)}. Name one of them.")
     raw = table[field]
-    if raw.isna().any():
+    blank = raw.isna() | (raw.astype(str).str.strip() == "")
+    if blank.any():
         raise LabelError(
-            f"{name}: column '{field}' is empty in {int(raw.isna().sum())} of {len(raw)} features (first: feature "
-            f"{int(raw.isna().to_numpy().argmax())}). A class for each was expected. Fill the column."
+            f"{name}: column '{field}' is empty in {int(blank.sum())} of {len(raw)} features (first: feature "
+            f"{int(blank.to_numpy().argmax())}). A class for each was expected. Fill the column."
         )
     labels = [_label(value) for value in raw.tolist()]
     kinds = Counter(type(label).__name__ for label in labels)

@@ -22,6 +22,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import GridError, RasterError
@@ -31,6 +32,8 @@ Pixels = NDArray[Any]
 """(bands, rows, cols) in the file's own dtype."""
 Valid = NDArray[np.bool_]
 """(rows, cols), True where usable."""
+
+_ALPHA = ColorInterp.alpha
 
 
 class Raster:
@@ -133,11 +136,11 @@ class Raster:
         part = RasterioWindow(window.col, window.row, window.width, window.height)
         stacked: list[Pixels] = []
         masked = np.ones(window.shape, bool)
-        for name, source, indexes, has_mask in self._handles():
+        for name, source, indexes, own_mask in self._handles():
             with _explained(name, window):
                 stacked.append(source.read(indexes, window=part))
-                if has_mask:
-                    masked &= source.dataset_mask(window=part) > 0
+                if own_mask is not None:
+                    masked &= _read_mask(source, own_mask, part)
         pixels = stacked[0] if len(stacked) == 1 else np.concatenate(stacked)
         if self._chosen is not None:
             pixels = pixels[list(self._chosen)]
@@ -159,14 +162,14 @@ class Raster:
                 f"{self.nodata}. Finite pixels were expected. Treat them as nodata with nodata = nan (--nodata nan)."
             )
 
-    def _handles(self) -> list[tuple[str, Any, list[int], bool]]:
-        """(path, dataset, band numbers, whether it has its own mask), opened once per thread."""
+    def _handles(self) -> list[tuple[str, Any, list[int], int | None]]:
+        """(path, dataset, band numbers, its own mask), opened once per thread."""
         if not hasattr(self._opened, "handles"):
             handles = []
             for name in self.paths:
-                with _explained(name), _plain_pictures_allowed():
+                with _explained(name), plain_pictures_allowed():
                     source = rasterio.open(name)
-                handles.append((name, source, _colour_bands(source), _has_own_mask(source)))
+                handles.append((name, source, _colour_bands(source), _own_mask(source)))
             self._opened.handles = handles
         return list(self._opened.handles)
 
@@ -178,31 +181,59 @@ class Raster:
         self.__dict__.update(state, _opened=threading.local())
 
 
-def write_raster(path: Path, pixels: Pixels, grid: Grid | None, **layout: Any) -> None:
+def write_raster(path: Path, pixels: Pixels, grid: Grid | None, valid: Valid | None = None, **layout: Any) -> None:
     """Write (bands, rows, cols) to a new file.
 
     Args:
         path: where. Not whole-or-nothing by itself: see `outputs`.
         pixels: as they are to be stored.
         grid: where they lie; None for a plain picture.
+        valid: (rows, cols), kept as a mask band inside a GeoTIFF; None for no mask band.
         layout: driver and creation options of rasterio.
     """
     count, height, width = pixels.shape
     place = {"crs": grid.crs, "transform": grid.transform} if grid is not None else {}
     shape = {"count": count, "height": height, "width": width, "dtype": pixels.dtype}
-    with _plain_pictures_allowed(), rasterio.open(path, "w", **shape, **place, **layout) as target:
-        target.write(pixels)
+    if layout.get("driver", "GTiff") == "GTiff":
+        # GDAL takes the fourth of four uint8 bands for alpha unless told otherwise.
+        layout = {"alpha": "no"} | layout
+    # In memory first: what GDAL cannot write when it closes a file, rasterio does not tell.
+    with plain_pictures_allowed(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
+        with memory.open(**shape, **place, **({"driver": "GTiff"} | layout)) as target:
+            target.write(pixels)
+            if valid is not None:
+                target.write_mask(valid)
+        path.write_bytes(memory.getbuffer())
+
+
+def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
+    """All of a file that `write_raster` wrote: every band as stored, and what is valid; 0 where not.
+
+    Args:
+        path: of the file.
+        fill: what marks pixels that are not valid in a format that cannot say so; a GeoTIFF does.
+    """
+    with _explained(str(path)), plain_pictures_allowed(), rasterio.open(path) as source:
+        # GDAL takes the fourth band of a PNG for alpha: here it is a band like any other.
+        pixels = source.read()
+        says_itself = source.driver == "GTiff"
+        nodata = source.nodata if says_itself else fill
+        masked = says_itself and _own_mask(source) == _MASK_BAND
+        valid = _read_mask(source, _MASK_BAND) if masked else np.ones(pixels.shape[1:], bool)
+    valid &= ~_is_nodata(pixels, nodata)
+    pixels[:, ~valid] = 0
+    return pixels, valid
 
 
 def read_band(path: Path) -> NDArray[Any]:
     """The first band (rows, cols) of a file, as stored."""
-    with _explained(str(path)), _plain_pictures_allowed(), rasterio.open(path) as source:
+    with _explained(str(path)), plain_pictures_allowed(), rasterio.open(path) as source:
         band: NDArray[Any] = source.read(1)
         return band
 
 
 @contextmanager
-def _plain_pictures_allowed() -> Iterator[None]:
+def plain_pictures_allowed() -> Iterator[None]:
     """Whether a raster needs a place on the Earth is decided where it is used; rasterio need not warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -210,8 +241,10 @@ def _plain_pictures_allowed() -> Iterator[None]:
 
 
 def _read_head(name: str) -> dict[str, Any]:
-    with _explained(name), _plain_pictures_allowed(), rasterio.open(name) as source:
-        check_north_up(source.transform, name)
+    with _explained(name), plain_pictures_allowed(), rasterio.open(name) as source:
+        # GDAL gives a picture without a place the identity, whose rows would run north.
+        if source.crs is not None or not source.transform.is_identity:
+            check_north_up(source.transform, name)
         indexes = _colour_bands(source)
         dtypes = {source.dtypes[index - 1] for index in indexes}
         if any(np.dtype(dtype).kind == "c" for dtype in dtypes):
@@ -226,15 +259,29 @@ def _read_head(name: str) -> dict[str, Any]:
 
 def _colour_bands(source: Any) -> list[int]:
     """Numbers of the bands that are not alpha."""
-    return [
-        index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if colour != ColorInterp.alpha
-    ]
+    return [index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if colour != _ALPHA]
 
 
-def _has_own_mask(source: Any) -> bool:
-    """True if an alpha band or a mask band says what is valid, rather than a nodata value."""
+_MASK_BAND = 0
+
+
+def _own_mask(source: Any) -> int | None:
+    """What says where a file is valid beside any nodata value.
+
+    Returns:
+        The number of its alpha band, `_MASK_BAND` for a mask band, None for neither.
+    """
+    # Asked for masks, GDAL passes over the alpha band of a file that declares nodata too.
+    alpha = [index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if colour == _ALPHA]
+    if alpha:
+        return int(alpha[0])
     flags = {flag for band_flags in source.mask_flag_enums for flag in band_flags}
-    return bool(flags & {MaskFlags.alpha, MaskFlags.per_dataset}) and MaskFlags.nodata not in flags
+    return _MASK_BAND if MaskFlags.per_dataset in flags else None
+
+
+def _read_mask(source: Any, own_mask: int, window: RasterioWindow | None = None) -> Valid:
+    mask = source.dataset_mask(window=window) if own_mask == _MASK_BAND else source.read(own_mask, window=window)
+    return np.asarray(mask > 0)
 
 
 def _band_name(source: Any, index: int, *, alone: bool) -> str:

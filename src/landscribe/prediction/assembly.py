@@ -3,22 +3,27 @@
 Each part is read once, in file order, so memory stays small, and the bytes depend on the parts alone.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from landscribe.errors import OutputError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid
 from landscribe.geo.tiling import Unit
-from landscribe.outputs import explained, whole_file, write_text
+from landscribe.outputs import whole_file, write_text
 from landscribe.prediction.parts import Parts
+
+_PLACE = ("OFFSET", "SIZE")
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,11 @@ class Layer:
     """Of overviews."""
 
 
-def assemble(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer, out: Path) -> None:
-    """Write the map `out` from all parts of a kind, whole or not at all.
+def assemble(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer) -> Path:
+    """Make one file of all parts of a kind, inside the parts folder; `placed` takes it where it belongs.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written whole.
     """
     mosaic = parts.folder / f"{layer.kind}.vrt"
     write_text(mosaic, _mosaic(parts, units, grid, layer))
@@ -60,13 +65,39 @@ def assemble(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer, out:
     try:
         with rasterio.Env(CPL_TMPDIR=str(parts.folder)):
             rasterio.shutil.copy(mosaic, built, **options)
-    except RasterioError as error:
+        _require_whole(built)
+    # rasterio lets GDAL's own errors through as they are, and a failure without one as SystemError.
+    except (RasterioError, CPLE_BaseError, SystemError, OSError) as error:
         built.unlink(missing_ok=True)
-        raise OutputError(
-            f"{out} cannot be assembled: {error.__cause__ or error}. Its parts are kept; make room and repeat."
-        ) from error
-    with explained(out), whole_file(out) as temporary:
-        built.replace(temporary)
+        raise OutputError(f"its {layer.kind} file cannot be assembled ({error.__cause__ or error})") from error
+    return built
+
+
+def placed(built: Path, out: Path) -> None:
+    """Move a finished file to its place, whole or not at all; the place may be on another disk.
+
+    Raises:
+        OutputError: it cannot be written there.
+    """
+    with whole_file(out) as temporary:
+        shutil.move(built, temporary)
+
+
+def _require_whole(path: Path) -> None:
+    """Raise OSError unless every block of a TIFF lies inside the file.
+
+    When a file is closed, GDAL writes what it had kept back, and rasterio does not ask whether there was room.
+    """
+    size = path.stat().st_size
+    with rasterio.open(path) as source:
+        levels = [None, *range(len(source.overviews(1)))]
+    for level in levels:
+        with rasterio.open(path, **({} if level is None else {"overview_level": level})) as source:
+            rows, cols = (-(-length // side) for length, side in zip(source.shape, source.block_shapes[0], strict=True))
+            for row, col in product(range(rows), range(cols)):
+                offset, length = (source.get_tag_item(f"BLOCK_{what}_{col}_{row}", "TIFF", bidx=1) for what in _PLACE)
+                if not offset or not length or int(offset) + int(length) > size:
+                    raise OSError(f"block {row}, {col} is not in the file, which ends after {size} bytes")
 
 
 def _mosaic(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer) -> str:

@@ -11,15 +11,15 @@ import torch
 
 from landscribe import progress
 from landscribe.engine import run_units
-from landscribe.errors import ModelError, RasterError
+from landscribe.errors import ModelError, OutputError, RasterError
 from landscribe.geo.raster import Raster
 from landscribe.geo.style import CLASSES_TAG, aux_xml, classes_as_tag, colormap, qml
 from landscribe.geo.tiling import Unit, units
 from landscribe.model import Model
-from landscribe.outputs import refuse_existing, write_text
-from landscribe.prediction.assembly import Layer, assemble
+from landscribe.outputs import refuse_existing, require_writable, write_text
+from landscribe.prediction.assembly import Layer, assemble, placed
 from landscribe.prediction.fit import fitted
-from landscribe.prediction.parts import CLASS, PROBABILITY, Parts, leftovers
+from landscribe.prediction.parts import CLASS, PROBABILITY, Parts, begun
 from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.unit import PROBABILITY_STEPS, predict_unit
 
@@ -59,24 +59,23 @@ def predict(
         OutputError: `out` stands already, or cannot be written.
     """
     raster = fitted(model, raster, spec)
+    _require_places_apart(raster, out, probabilities)
     device = _device(spec.device)
     plan = _plan(model, raster, spec, device, with_probabilities=probabilities is not None)
-    # The unfinished parts of another map are given up only when the user says so.
-    parts = _open_parts(out, plan, overwrite=overwrite)
-    if _is_finished(out, probabilities, parts.run):
-        parts.remove()
-        return out
-    for place in (out, probabilities):
-        if place is not None:
-            refuse_existing(place, overwrite=overwrite)
-    for stale in leftovers(parts.folder):
-        stale.unlink()
     planned = list(units(raster.grid.height, raster.grid.width, **plan["tiling"]))
+    parts = Parts.of(out, plan)
+    if _is_finished(out, probabilities, parts.run):
+        if parts.is_begun():
+            parts.remove()
+        return out
+    refuse_existing(out, overwrite=overwrite)
+    if probabilities is not None:
+        refuse_existing(probabilities, overwrite=overwrite)
+        require_writable(probabilities)
     model.network.to(device).eval().to(memory_format=torch.channels_last)
-    with rasterio.Env(GDAL_CACHEMAX=_BLOCK_CACHE_MB):
+    with begun(parts, raster.paths, overwrite=overwrite), rasterio.Env(GDAL_CACHEMAX=_BLOCK_CACHE_MB):
         _predict_missing(model, raster, planned, parts, batch=plan["batch"], probabilities=probabilities is not None)
         if not any(parts.valid_pixels(unit) for unit in planned):
-            parts.remove()
             raise RasterError(
                 f"{raster.paths[0]} has no valid pixel: all are nodata ({raster.nodata}). Imagery was expected. "
                 "Check the file, or override nodata."
@@ -84,6 +83,16 @@ def predict(
         _write_maps(model, raster, planned, parts, out, probabilities)
     parts.remove()
     return out
+
+
+def _require_places_apart(raster: Raster, out: Path, probabilities: Path | None) -> None:
+    """Refuse to write over what is read, or two results over one another."""
+    if probabilities is not None and probabilities.resolve() == out.resolve():
+        raise OutputError(f"{out} is the place of both the map and the probabilities. Give each its own.")
+    read = {Path(path).resolve() for path in raster.paths}
+    for place in (out, probabilities):
+        if place is not None and place.resolve() in read:
+            raise OutputError(f"{place} is the raster that is to be mapped. Nothing was changed. Choose another place.")
 
 
 def _plan(
@@ -115,12 +124,6 @@ def _fingerprint(path: str) -> list[Any]:
         return [path]
     stat = local.stat()
     return [local.name, stat.st_size, stat.st_mtime_ns]
-
-
-def _open_parts(out: Path, plan: dict[str, Any], *, overwrite: bool) -> Parts:
-    if overwrite:
-        Parts(out.with_name(f"{out.name}.parts"), "").give_up_unless(plan)
-    return Parts.open(out, plan)
 
 
 def _is_finished(out: Path, probabilities: Path | None, run: str) -> bool:
@@ -167,15 +170,23 @@ def _write_maps(
         "LANDSCRIBE_MODEL_SHA256": model.sha256,
         "LANDSCRIBE_SOURCE": ", ".join(Path(path).name for path in raster.paths),
     }
+    finished = []
     if probabilities is not None:
         layer = Layer(PROBABILITY, model.classes.names, tags, scale=1 / PROBABILITY_STEPS, resampling="AVERAGE")
-        assemble(parts, planned, raster.grid, layer, probabilities)
+        finished.append((assemble(parts, planned, raster.grid, layer), probabilities))
     class_tags = tags | {CLASSES_TAG: classes_as_tag(model.classes)}
     layer = Layer(CLASS, ("class",), class_tags, colormap(model.classes))
-    # The side files come first: when the map is there, it is there with its names and colours.
-    write_text(out.with_suffix(".qml"), qml(model.classes))
-    write_text(out.with_name(f"{out.name}.aux.xml"), aux_xml(model.classes))
-    assemble(parts, planned, raster.grid, layer, out)
+    mapped = assemble(parts, planned, raster.grid, layer)
+    # The map comes last: when it is there, it is there with its names and colours.
+    for side, text in ((out.with_suffix(".qml"), qml(model.classes)), (_aux(out), aux_xml(model.classes))):
+        write_text(parts.folder / side.name, text)
+        finished.append((parts.folder / side.name, side))
+    for built, place in (*finished, (mapped, out)):
+        placed(built, place)
+
+
+def _aux(out: Path) -> Path:
+    return out.with_name(f"{out.name}.aux.xml")
 
 
 def _device(name: str) -> torch.device:

@@ -8,7 +8,8 @@ was killed goes on where it was, and a run of anything else is refused.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import OutputError
+from landscribe.errors import LandscribeError, OutputError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid
 from landscribe.geo.raster import write_raster
 from landscribe.geo.tiling import Unit
-from landscribe.outputs import explained, whole_file, write_text
+from landscribe.outputs import whole_file, write_text
 from landscribe.prediction.unit import Prediction
 
 CLASS, PROBABILITY = "class", "probability"
@@ -32,38 +33,53 @@ class Parts:
     """The parts folder of one map."""
 
     folder: Path
-    run: str
-    """Hash of the plan: the map is the same if and only if this is."""
+    plan: str
+    """What is being mapped, by what, how; as it stands in `plan.json`."""
 
     @classmethod
-    def open(cls, out: Path, plan: dict[str, Any]) -> "Parts":
-        """Begin, or go on with, the parts of `out`.
+    def of(cls, out: Path, plan: dict[str, Any]) -> "Parts":
+        """The parts of the map `out`; nothing is made yet."""
+        return cls(out.with_name(f"{out.name}.parts"), json.dumps(plan, indent=1, sort_keys=True) + "\n")
+
+    @property
+    def run(self) -> str:
+        """Hash of the plan: the map is the same if and only if this is."""
+        return hashlib.sha256(self.plan.encode()).hexdigest()
+
+    def begin(self, *, overwrite: bool) -> None:
+        """Make the folder, or go on with the one of an interrupted run.
 
         Raises:
-            OutputError: the folder holds parts of another plan; says in what they differ.
+            OutputError: the folder holds parts of another plan, which are not given up for overwriting; says
+                in what they differ. Or nothing can be written there.
         """
-        text = json.dumps(plan, indent=1, sort_keys=True) + "\n"
-        parts = cls(out.with_name(f"{out.name}.parts"), hashlib.sha256(text.encode()).hexdigest())
-        path = parts.folder / "plan.json"
-        if path.exists():
-            begun = json.loads(path.read_text(encoding="utf-8"))
-            differs = [key for key in plan if begun.get(key) != json.loads(text)[key]]
-            if differs:
-                raise OutputError(
-                    f"{parts.folder} holds an unfinished map with another {', '.join(differs)} "
-                    f"({_short(begun.get(differs[0]))}, now {_short(plan[differs[0]])}). "
-                    "Finish that one with its own command, remove the folder, or pass --overwrite."
-                )
-        else:
-            with explained(parts.folder):
-                write_text(path, text)
-        return parts
+        if self._place.exists():
+            self._require_same_plan(overwrite=overwrite)
+        if not self._place.exists():
+            write_text(self._place, self.plan)
+        # Temporary files of a run that was killed.
+        for stale in self.folder.glob(".*.partial.*"):
+            stale.unlink()
 
-    def give_up_unless(self, plan: dict[str, Any]) -> None:
-        """Remove the parts of any other plan."""
-        path = self.folder / "plan.json"
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(plan)):
+    def is_begun(self) -> bool:
+        """True if the folder holds parts of this very plan."""
+        return self._place.exists() and self._place.read_text(encoding="utf-8") == self.plan
+
+    def _require_same_plan(self, *, overwrite: bool) -> None:
+        plan, begun = json.loads(self.plan), _read_plan(self._place)
+        differs = [key for key in plan if begun.get(key) != plan[key]]
+        if differs and overwrite:
             self.remove()
+        elif differs:
+            raise OutputError(
+                f"{self.folder} holds an unfinished map with another {', '.join(differs)} "
+                f"({_short(begun.get(differs[0]))}, now {_short(plan[differs[0]])}). "
+                "Finish that one with its own command, remove the folder, or pass --overwrite."
+            )
+
+    @property
+    def _place(self) -> Path:
+        return self.folder / "plan.json"
 
     def is_done(self, unit: Unit) -> bool:
         """True if all that the unit makes is there."""
@@ -91,9 +107,63 @@ class Parts:
     def _marker(self, unit: Unit) -> Path:
         return self.folder / f"{unit.name}.json"
 
+    def count_done(self) -> int:
+        """How many units are done."""
+        return sum(1 for _ in self.folder.glob("[0-9]*_*.json"))
+
     def remove(self) -> None:
         """Take everything away, once the map is whole or given up."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def begun(parts: Parts, files: Sequence[str], *, overwrite: bool) -> Iterator[None]:
+    """Begin or go on with parts; when the block fails, keep only what a repetition of it can use.
+
+    An interruption keeps them. So does a disk that is full, once a unit is done. A raster or model that will not
+    do does not, unless its files are gone (a drive that was unplugged): it would fail there again.
+
+    Args:
+        parts: to begin.
+        files: the raster's.
+        overwrite: give up parts of another plan.
+    """
+    missing = [parent for parent in parts.folder.parents if not parent.exists()]
+    parts.begin(overwrite=overwrite)
+    try:
+        yield
+    except OutputError as error:
+        done = parts.count_done()
+        if not done:
+            _give_up(parts, missing)
+            raise
+        cause = error.__cause__
+        reason = (cause.strerror or str(cause)) if isinstance(cause, OSError) else str(error)
+        raise OutputError(
+            f"{parts.folder.with_suffix('')} is not finished: {reason}. A place with enough room was expected. The "
+            f"{done} finished units are kept in {parts.folder.name}: make room and repeat the same command, "
+            "or remove that folder."
+        ) from error
+    except LandscribeError:
+        if all(Path(file).exists() for file in files):
+            _give_up(parts, missing)
+        raise
+
+
+def _give_up(parts: Parts, missing: Sequence[Path]) -> None:
+    """Remove parts, and those of the `missing` parents that were made for them alone."""
+    parts.remove()
+    for parent in missing:
+        if parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    try:
+        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return plan
 
 
 def _write(path: Path, array: NDArray[np.uint8], grid: Grid) -> None:
@@ -111,8 +181,3 @@ def _write(path: Path, array: NDArray[np.uint8], grid: Grid) -> None:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) < 60 else f"{text[:57]}…"
-
-
-def leftovers(folder: Path) -> Iterator[Path]:
-    """Temporary files of a run that was killed."""
-    yield from folder.glob(".*.partial.*")

@@ -82,11 +82,21 @@ def shown_bands(names: Sequence[str]) -> tuple[int, ...]:
     return (0, 1, 2) if len(names) >= 3 else (0,)
 
 
-def limits_of(pixels: Pixels, valid: Valid) -> Limits:
-    """The 2nd and 98th percentile of each band (bands, rows, cols) over valid pixels; 0 and 1 if there is none."""
+def limits_of(pixels: Pixels, valid: Valid, *, together: bool) -> Limits:
+    """The 2nd and 98th percentile of each band (bands, rows, cols) over valid pixels; 0 and 1 if there is none.
+
+    Args:
+        pixels: (bands, rows, cols).
+        valid: (rows, cols).
+        together: the same limits for all bands, which keeps the colours of a photograph; bands of other
+            imagery are not on one scale.
+    """
     if not valid.any():
         return np.repeat([[0.0], [1.0]], len(pixels), axis=1)
-    limits = np.asarray(np.percentile(pixels[:, valid].astype(np.float64), [2, 98], axis=1), np.float64)
+    values = pixels[:, valid].astype(np.float64)
+    limits = np.asarray(np.percentile(values, [2, 98], axis=1), np.float64)
+    if together:
+        limits[:] = np.percentile(values, [2, 98])[:, None]
     # A constant band becomes mid grey.
     limits[:, limits[0] == limits[1]] += np.array([[-0.5], [0.5]])
     return limits

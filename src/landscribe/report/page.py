@@ -16,7 +16,6 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from landscribe.data.chips import ChipReader, Chips
-from landscribe.data.scene import Scene
 from landscribe.errors import LandscribeError, RasterError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, name_of
@@ -97,9 +96,9 @@ class _Ground:
         self.splits = chips.table["split"].to_numpy(str)
         self.of_scene = chips.table["scene"].to_numpy(str)
         self.problem = ""
-        self.scenes: dict[str, Scene] = {}
+        self.images: dict[str, Raster] = {}
         try:
-            self.scenes = chips.scenes()
+            self.images = chips.images()
         except LandscribeError as error:
             if chips.head.virtual:
                 raise
@@ -110,8 +109,8 @@ class _Ground:
         self.scene_of: dict[int, str] = {}
         """By place in `maps`."""
         for place, (name, mapped) in enumerate(self.maps):
-            free = [scene for scene in self.scenes.values() if scene.name not in self.scene_of.values()]
-            fitting = [scene.name for scene in free if scene.image.grid.same_place(mapped.grid)]
+            free = [scene for scene in self.images if scene not in self.scene_of.values()]
+            fitting = [scene for scene in free if self.images[scene].grid.same_place(mapped.grid)]
             # Without a CRS, pictures of one size all lie on the same place: then the name decides.
             alike = [scene for scene in fitting if f"_{scene}_" in f"_{name}_"]
             if fitting:
@@ -119,19 +118,22 @@ class _Ground:
         self.map_of = {scene: self.maps[place][1] for place, scene in self.scene_of.items()}
         self._limits: dict[str, Limits] = {}
 
+    def _limits_of(self, pixels: Pixels, valid: Valid) -> Limits:
+        return figures.limits_of(pixels, valid, together=self.chips.head.dtype == "uint8")
+
     def picture(self, scene: str, side: int) -> tuple[Colours, Valid]:
         """A scene whose longer side is at most `side` pixels, and where it is valid."""
-        pixels, valid = _read_small(self.scenes[scene].image, self.shown, side)
-        limits = self._limits.setdefault(scene, figures.limits_of(pixels, valid))
+        pixels, valid = _read_small(self.images[scene], self.shown, side)
+        limits = self._limits.setdefault(scene, self._limits_of(pixels, valid))
         return figures.stretched(pixels, limits), valid
 
     def chip(self, scene: str, pixels: Pixels, valid: Valid) -> Colours:
         """A chip of a scene in the colours of the whole scene."""
-        if scene in self.scenes and scene not in self._limits:
+        if scene in self.images and scene not in self._limits:
             self.picture(scene, _SPLIT_SIDE)
         shown = pixels[list(self.shown)]
         limits = self._limits.get(scene)
-        return figures.stretched(shown, figures.limits_of(shown, valid) if limits is None else limits)
+        return figures.stretched(shown, self._limits_of(shown, valid) if limits is None else limits)
 
 
 def _read_small(raster: Raster, bands: Sequence[int], side: int) -> tuple[Pixels, Valid]:
@@ -248,7 +250,7 @@ def _splits(ground: _Ground) -> dict[str, Any]:
         (entry, [counts[place] / counts.sum() if counts.sum() else None for counts in held.values()])
         for place, entry in enumerate(chips.classes)
     ]
-    scenes = [name for name in dict.fromkeys(ground.of_scene.tolist()) if name in ground.scenes]
+    scenes = [name for name in dict.fromkeys(ground.of_scene.tolist()) if name in ground.images]
     side = _shared_side(_SPLIT_SIDE, min(len(scenes), _MOST_PICTURES), 2 * _FULL_SIZE)
     return {
         "splits": [(name, int((ground.splits == name).sum()), int(counts.sum())) for name, counts in held.items()],
@@ -260,7 +262,7 @@ def _splits(ground: _Ground) -> dict[str, Any]:
 
 def _split_map(ground: _Ground, scene: str, side: int) -> str:
     picture, _ = ground.picture(scene, side)
-    scale = len(picture) / ground.scenes[scene].image.grid.height
+    scale = len(picture) / ground.images[scene].grid.height
     chosen = np.flatnonzero(ground.of_scene == scene)
     windows = [ground.windows[number] for number in chosen]
     return figures.split_picture(picture, scale, windows, ground.splits[chosen].tolist())

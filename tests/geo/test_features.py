@@ -1,0 +1,381 @@
+"""Features: read, moved, found by place, burned and traced."""
+
+import json
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio.features
+import rasterio.warp
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.crs import CRS
+
+from landscribe.errors import LabelError
+from landscribe.geo import features as features_module
+from landscribe.geo.features import Features, burn, geometry_kind, meets, trace, window_of
+from landscribe.geo.grid import Grid, Window
+from worlds import METRE, UTM, grid, pixel_box, write_polygons
+
+SIDE = 24
+"""Rows and columns of the grid here."""
+
+BOWTIE = shapely.Polygon([(500_000, 5e6), (500_004, 5e6 - 4), (500_004, 5e6), (500_000, 5e6 - 4)])
+"""Crosses itself at (500 002, 4 999 998): two triangles of 4 m2 each."""
+
+
+def features(geometries, labels=None) -> Features:
+    labels = labels or ["house"] * len(geometries)
+    return Features("a.gpkg", np.array(geometries, dtype=object), tuple(labels), UTM)
+
+
+@st.composite
+def polygons(draw) -> shapely.Polygon:
+    """A triangle or box anywhere in and around the grid, on quarters of pixels."""
+    quarter = st.integers(-20, 4 * SIDE + 20).map(lambda number: number / 4)
+    corners = draw(st.lists(st.tuples(quarter, quarter), min_size=3, max_size=3, unique=True))
+    triangle = shapely.Polygon([METRE @ (col, row) for row, col in corners])
+    return triangle if triangle.is_valid and triangle.area > 0 else triangle.envelope.buffer(0.3, join_style="mitre")
+
+
+many = st.lists(st.tuples(polygons(), st.integers(0, 4)), min_size=1, max_size=8)
+windows = st.builds(Window, st.integers(-8, 23), st.integers(-8, 23), st.integers(9, 16), st.integers(9, 16))
+
+
+@settings(max_examples=50)
+@given(many, windows, st.permutations(range(5)))
+def test_burning_equals_gdal_burning_all_features_bottom_to_top(pairs, window, order):
+    geometries, values = [p for p, _ in pairs], np.array([v for _, v in pairs], np.uint8)
+    place = grid(SIDE, SIDE)[window]
+    expected = np.full(place.shape, 9, np.uint8)
+    for value in order:
+        same = [p for p, v in pairs if v == value]
+        if same:
+            inside = rasterio.features.rasterize(same, out_shape=place.shape, transform=place.transform)
+            expected[inside == 1] = value
+    np.testing.assert_array_equal(burn(features(geometries), values, order, place, 9), expected)
+
+
+@settings(max_examples=50)
+@given(many, windows)
+def test_a_window_is_burned_like_that_part_of_the_whole(pairs, window):
+    geometries, values = [p for p, _ in pairs], np.array([v for _, v in pairs], np.uint8)
+    whole = burn(features(geometries), values, range(5), grid(SIDE, SIDE), 9)
+    inside = window & Window(0, 0, SIDE, SIDE)
+    part = burn(features(geometries), values, range(5), grid(SIDE, SIDE)[inside], 9)
+    np.testing.assert_array_equal(part, whole[inside.slices])
+
+
+def test_a_pixel_takes_the_value_of_the_polygon_that_its_centre_lies_in():
+    # Columns 0 to 3; the polygon covers 0.6 to 2.6: the centres 1.5 and 2.5.
+    polygon = pixel_box(0, 0.6, 1, 2)
+    assert burn(features([polygon]), np.array([7], np.uint8), [7], grid(1, 4), 0).tolist() == [[0, 7, 7, 0]]
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["file order", "reversed file order"])
+def test_where_polygons_overlap_the_later_row_of_the_class_table_wins(reverse):
+    # Columns 0 to 3; value 2 covers 0 and 1, value 1 covers 1 and 2; the table burns 2 first, then 1.
+    polygons = [pixel_box(0, 0, 1, 2), pixel_box(0, 1, 1, 2)]
+    values = np.array([2, 1], np.uint8)
+    if reverse:
+        polygons, values = polygons[::-1], values[::-1]
+    assert burn(features(polygons), values, [2, 1], grid(1, 4), 0).tolist() == [[2, 1, 1, 0]]
+
+
+def test_holes_are_filled_with_what_surrounds_the_polygons():
+    ring = pixel_box(0, 0, 3, 3) - pixel_box(1, 1, 1, 1)
+    burned = burn(features([ring]), np.array([1], np.uint8), [1], grid(3, 3), 255)
+    assert burned.tolist() == [[1, 1, 1], [1, 255, 1], [1, 1, 1]]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.sampled_from([0, 1, 2, 255]), min_size=6, max_size=6), min_size=1, max_size=6))
+def test_tracing_keeps_the_area_of_each_value(rows):
+    values = np.array(rows, np.uint8)
+    place = grid(*values.shape, transform=Affine(0.5, 0, 500_000, 0, -2, 5_000_000))
+    areas = dict.fromkeys((0, 1, 2), 0.0)
+    for polygon, value in trace(values, place):
+        areas[value] += polygon.area
+    # A pixel is 0.5 m x 2 m = 1 m2.
+    assert areas == {value: (values == value).sum() for value in (0, 1, 2)}
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.sampled_from([1, 2, 255]), min_size=6, max_size=6), min_size=1, max_size=6))
+def test_burning_what_was_traced_gives_the_pixels_back(rows):
+    values = np.array(rows, np.uint8)
+    traced = list(trace(values, grid(*values.shape)))
+    if traced:
+        found = np.array([value for _, value in traced], np.uint8)
+        burned = burn(features([p for p, _ in traced]), found, [1, 2], grid(*values.shape), 255)
+        np.testing.assert_array_equal(burned, values)
+
+
+@settings(max_examples=50)
+@given(st.lists(polygons(), min_size=1, max_size=5))
+def test_burn_then_trace_keeps_the_area_up_to_the_pixels_on_the_border(shapes):
+    union = shapely.intersection(shapely.union_all(shapes), shapely.box(*grid(SIDE, SIDE).bounds))
+    burned = burn(features(shapes), np.ones(len(shapes), np.uint8), [1], grid(SIDE, SIDE), 0)
+    area = sum(polygon.area for polygon, value in trace(burned, grid(SIDE, SIDE)) if value == 1)
+    # Only pixels that the border crosses can be counted wrongly; a line of length L crosses at most 2 L + 4 pixels
+    # a part (and its ends on pixel corners touch as many again).
+    border = sum(shape.exterior.length for shape in shapes)
+    assert abs(area - union.area) <= 2 * border + 8 * len(shapes)
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 12), st.integers(0, 12))
+def test_whole_pixels_burned_and_traced_are_the_same_polygon(height, width, row, col):
+    box = pixel_box(row, col, height, width)
+    burned = burn(features([box]), np.array([1], np.uint8), [1], grid(SIDE, SIDE), 0)
+    (polygon,) = [polygon for polygon, value in trace(burned, grid(SIDE, SIDE)) if value == 1]
+    assert polygon.equals(box)
+
+
+def test_only_features_near_the_grid_are_given_to_gdal(monkeypatch):
+    # 2 500 boxes of 1 x 1 pixels, 2 pixels apart; a window of 4 x 4 pixels meets the boxing frames of 2 x 2 of them,
+    # or of 3 x 3 where it touches.
+    boxes = [pixel_box(2 * row, 2 * col, 1, 1) for row in range(50) for col in range(50)]
+    given_to_gdal = []
+    rasterize = features_module.rasterize
+
+    def counted(pairs, **options):
+        pairs = list(pairs)
+        given_to_gdal.extend(pairs)
+        return rasterize(pairs, **options)
+
+    monkeypatch.setattr(features_module, "rasterize", counted)
+    burn(features(boxes), np.ones(2500, np.uint8), [1], grid(100, 100)[Window(40, 60, 4, 4)], 0)
+    assert 4 <= len(given_to_gdal) <= 9
+
+
+@settings(max_examples=50)
+@given(many, windows)
+def test_near_finds_every_feature_that_meets_the_grid_in_file_order(pairs, window):
+    geometries = [p for p, _ in pairs]
+    place = grid(SIDE, SIDE)[window]
+    near = features(geometries).near(place).tolist()
+    touching = [n for n, p in enumerate(geometries) if p.intersects(shapely.box(*place.bounds))]
+    assert set(touching) <= set(near)
+    assert near == sorted(near)
+
+
+def test_features_far_away_do_not_meet_the_grid():
+    assert not meets(features([pixel_box(100, 100, 2, 2)]), grid(10, 10))
+
+
+def test_the_window_of_features_holds_their_bounding_box():
+    # Rows 1.5 to 4.5 and columns -2 to 3: pixels 1 to 4 and -2 to 2.
+    assert window_of(features([pixel_box(1.5, -2, 3, 5)]), grid(10, 10)) == Window(1, -2, 4, 5)
+
+
+def test_points_lie_in_the_pixel_that_holds_them():
+    points = [shapely.Point(500_000.5, 4_999_999.5), shapely.Point(500_003, 4_999_998), shapely.Point(499_999.9, 5e6)]
+    # (0.5, 0.5) is in pixel (0, 0); a point on a corner belongs to the pixel right below it; -0.1 is outside.
+    assert features(points).pixel_rows_cols(grid(5, 5)).tolist() == [[0, 0], [2, 3], [0, -1]]
+
+
+# CRS ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "place"),
+    [
+        ("EPSG:4326", "EPSG:32632", (9.0, 45.15)),
+        ("EPSG:32633", "EPSG:32632", (100_000.0, 5_000_000.0)),
+        ("EPSG:32632", "EPSG:4326", (500_000.0, 5_000_000.0)),
+        ("EPSG:3857", "EPSG:32645", (9_500_000.0, 3_200_000.0)),
+        ("EPSG:4326", "EPSG:3857", (-60.0, -33.0)),
+    ],
+)
+def test_reprojected_labels_land_where_gdal_puts_them(source, target, place):
+    step = 1e-4 if source == "EPSG:4326" else 10.0
+    pixel = 1e-5 if target == "EPSG:4326" else 1.0
+    polygon = shapely.Polygon([place, (place[0] + step, place[1]), (place[0], place[1] + step)])
+    moved = Features("a", np.array([polygon], object), ("house",), CRS.from_string(source)).to_crs(
+        CRS.from_string(target), "scene.tif"
+    )
+    by_gdal = shapely.geometry.shape(rasterio.warp.transform_geom(source, target, shapely.geometry.mapping(polygon)))
+    offsets = shapely.get_coordinates(moved.geometries[0]) - shapely.get_coordinates(by_gdal)
+    assert np.abs(offsets).max() < 1e-6 * pixel
+
+
+def test_features_already_in_the_crs_stay_as_they_are():
+    world = features([pixel_box(0, 0, 2, 2)])
+    assert world.to_crs(UTM, "scene.tif").geometries[0] is world.geometries[0]
+
+
+def test_features_without_a_place_in_the_crs_are_refused_with_both_crs():
+    # UTM is refused 90 degrees away from its meridian.
+    far = Features("far.geojson", np.array([shapely.box(98.9, -1, 99.1, 1)], object), ("sea",), CRS.from_epsg(4326))
+    with pytest.raises(LabelError, match=r"far\.geojson is in EPSG:4326.*EPSG:32632 of scene\.tif"):
+        far.to_crs(UTM, "scene.tif")
+
+
+def test_a_crs_that_no_way_leads_from_is_refused():
+    local = CRS.from_wkt(
+        'ENGCRS["site",EDATUM["site"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
+    )
+    world = Features("site.gpkg", np.array([shapely.box(0, 0, 1, 1)], object), ("house",), local)
+    with pytest.raises(LabelError, match=r"site\.gpkg is in site, which cannot be transformed to EPSG:32632"):
+        world.to_crs(UTM, "scene.tif")
+
+
+def test_a_raster_without_crs_is_refused_with_the_remedy():
+    with pytest.raises(LabelError, match=r"scene\.tif has no CRS.*gdal_edit"):
+        features([pixel_box(0, 0, 1, 1)]).to_crs(None, "scene.tif")
+
+
+def test_a_file_without_crs_is_refused_with_the_remedy(tmp_path):
+    path = write_polygons(tmp_path / "a.gpkg", [pixel_box(0, 0, 1, 1)], crs=None)
+    with pytest.raises(LabelError, match=r"a\.gpkg has no CRS.*ogr2ogr -a_srs"):
+        Features.read(path)
+
+
+# Reading -------------------------------------------------------------------------------------------------------
+
+BOXES = [pixel_box(0, 0, 2, 2), pixel_box(0, 4, 2, 2), pixel_box(4, 0, 2, 2)]
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".shp", ".fgb"])
+def test_common_formats_give_the_same_features(tmp_path, suffix):
+    path = write_polygons(tmp_path / f"a{suffix}", BOXES, kind=["house", "road", "house"])
+    read = Features.read(path, field="kind")
+    by_area = sorted(zip(shapely.get_coordinates(shapely.centroid(read.geometries)).tolist(), read.labels, strict=True))
+    assert by_area == [([500_001, 4_999_995], "house"), ([500_001, 4_999_999], "house"), ([500_005, 4_999_999], "road")]
+    assert read.crs == UTM
+
+
+def test_without_a_field_all_features_are_named_like_the_file(tmp_path):
+    path = write_polygons(tmp_path / "buildings.gpkg", BOXES, kind=["a", "b", "c"])
+    assert Features.read(path).labels == ("buildings",) * 3
+
+
+def test_a_missing_column_is_refused_with_the_columns_there_are(tmp_path):
+    path = write_polygons(tmp_path / "a.gpkg", BOXES, kind=["a", "b", "c"], height=[1, 2, 3])
+    with pytest.raises(LabelError, match=r"a\.gpkg has no column 'class'. Its columns are kind, height"):
+        Features.read(path, field="class")
+
+
+@pytest.mark.parametrize(
+    "column", [["a", None, "c"], [1.0, None, 3.0], ["a", " ", "c"]], ids=["word", "number", "blank"]
+)
+def test_a_column_that_is_empty_somewhere_is_refused_with_the_first_place(tmp_path, column):
+    path = write_polygons(tmp_path / "a.gpkg", BOXES, kind=column)
+    with pytest.raises(LabelError, match=r"column 'kind' is empty in 1 of 3 features \(first: feature 1\)"):
+        Features.read(path, field="kind")
+
+
+def test_words_and_numbers_in_one_column_are_refused_with_their_counts(tmp_path):
+    collection = {
+        "type": "FeatureCollection",
+        "crs": {"type": "name", "properties": {"name": "EPSG:32632"}},
+        "features": [
+            {"type": "Feature", "properties": {"kind": kind}, "geometry": shapely.geometry.mapping(box)}
+            for kind, box in zip(("a", 1.5, "c"), BOXES, strict=True)
+        ],
+    }
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps(collection), encoding="utf-8")
+    with pytest.raises(LabelError, match=r"column 'kind' is mixed \(2 words, 1 float\)"):
+        Features.read(path, field="kind")
+
+
+def test_numbers_that_are_not_whole_are_refused(tmp_path):
+    path = write_polygons(tmp_path / "a.gpkg", BOXES, kind=[1.0, 2.5, 3.0])
+    with pytest.raises(LabelError, match="column 'kind' is mixed"):
+        Features.read(path, field="kind")
+
+
+def test_whole_numbers_stored_as_fractions_are_whole_numbers(tmp_path):
+    path = write_polygons(tmp_path / "a.shp", BOXES, kind=[1.0, 2.0, 1.0])
+    labels = Features.read(path, field="kind").labels
+    assert labels == (1, 2, 1)
+    assert {type(label) for label in labels} == {int}
+
+
+def test_words_are_stripped(tmp_path):
+    path = write_polygons(tmp_path / "a.gpkg", BOXES, kind=["house ", " house", "house"])
+    assert set(Features.read(path, field="kind").labels) == {"house"}
+
+
+@pytest.mark.parametrize(
+    ("geometry", "kind"),
+    [(None, "null"), (shapely.Polygon(), "empty"), (BOWTIE, "self-crossing")],
+    ids=["null", "empty", "self-crossing"],
+)
+def test_unusable_geometries_are_refused_with_their_place(tmp_path, geometry, kind):
+    path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], geometry, BOXES[1]], kind=["a", "b", "c"])
+    with pytest.raises(LabelError, match=rf"of 3 features.*1 {kind} \(feature 1\).*--repair"):
+        Features.read(path)
+
+
+@pytest.mark.parametrize("geometry", [None, shapely.Polygon()], ids=["null", "empty"])
+def test_repair_leaves_out_features_without_area_and_their_labels(tmp_path, geometry):
+    path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], geometry, BOXES[1]], kind=["a", "b", "c"])
+    assert Features.read(path, field="kind", repair=True).labels == ("a", "c")
+
+
+def test_repair_mends_a_bowtie_into_its_two_triangles(tmp_path):
+    path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], BOWTIE], kind=["a", "b"])
+    repaired = Features.read(path, field="kind", repair=True)
+    assert repaired.geometries[1].is_valid
+    assert repaired.geometries[1].area == pytest.approx(8)
+
+
+def test_repair_leaves_out_polygons_that_are_only_a_line(tmp_path):
+    line = shapely.Polygon([(500_000, 5e6), (500_004, 5e6), (500_000, 5e6)])
+    path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], line], kind=["a", "b"])
+    assert Features.read(path, field="kind", repair=True).labels == ("a",)
+
+
+def test_repair_of_nothing_usable_is_refused(tmp_path):
+    path = write_polygons(tmp_path / "a.gpkg", [None, None], kind=["a", "b"])
+    with pytest.raises(LabelError, match="of 2 features"):
+        Features.read(path, repair=True)
+
+
+def test_lines_are_refused_where_polygons_are_expected(tmp_path):
+    path = write_polygons(tmp_path / "a.gpkg", [shapely.LineString([(0, 0), (1, 1)])])
+    with pytest.raises(LabelError, match=r"a\.gpkg holds 1 LineString. Polygon or MultiPolygon were expected"):
+        Features.read(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no features at all", b'{"type": "FeatureCollection", "features": []}', None],
+    ids=["zero bytes", "text", "no features", "missing"],
+)
+def test_files_without_features_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "a.geojson"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(LabelError, match=r"a\.geojson (cannot be read|holds no features)") as caught:
+        Features.read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_without_geometries_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("kind\nhouse\n", encoding="utf-8")
+    with pytest.raises(LabelError, match="is a table without geometries"):
+        Features.read(path)
+
+
+def test_the_kind_of_a_file_is_that_of_its_first_geometry(tmp_path):
+    path = write_polygons(tmp_path / "a.gpkg", [shapely.Point(0, 0)])
+    assert geometry_kind(path) == "Point"
+
+
+def test_parquet_files_are_read(tmp_path):
+    path = tmp_path / "a.parquet"
+    gpd.GeoDataFrame({"kind": ["a", "b", "c"]}, geometry=BOXES, crs=UTM).to_parquet(path)
+    assert Features.read(path, field="kind").labels == ("a", "b", "c")
+
+
+def test_z_coordinates_are_no_obstacle(tmp_path):
+    path = write_polygons(tmp_path / "a.gpkg", [shapely.force_3d(BOXES[0], 5.0)])
+    world = Features.read(path)
+    assert burn(world, np.array([1], np.uint8), [1], Grid(UTM, METRE, 2, 2), 0).tolist() == [[1, 1], [1, 1]]

@@ -1,0 +1,209 @@
+"""Files and folders are written whole or not at all."""
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from landscribe.errors import OutputError
+from landscribe.outputs import refuse_existing, whole_file, whole_folder, write_text
+
+
+class MishapError(Exception):
+    """Something that goes wrong in the middle of writing."""
+
+
+def write_half(writer, mishap: BaseException) -> None:
+    """Begin to write, then fail."""
+    with writer as temporary:
+        if temporary.is_dir():
+            (temporary / "images").mkdir()
+            (temporary / "images" / "a").write_text("half", encoding="utf-8")
+        else:
+            temporary.write_text("half", encoding="utf-8")
+        raise mishap
+
+
+def everything_below(folder) -> dict[str, bytes | None]:
+    """Content of each file, None for folders, by place."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+@pytest.mark.parametrize("mishap", [MishapError, KeyboardInterrupt, SystemExit])
+def test_what_fails_leaves_nothing_parents_included(tmp_path, whole, mishap):
+    with pytest.raises(mishap):
+        write_half(whole(tmp_path / "a" / "b" / "map.tif"), mishap())
+    assert everything_below(tmp_path) == {}
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "map.tif"
+    with whole_file(path) as temporary:
+        temporary.write_text("whole", encoding="utf-8")
+        assert not path.exists()
+    assert everything_below(tmp_path) == {"new": None, "new/map.tif": b"whole"}
+
+
+def test_a_folder_appears_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "new" / "chips"
+    with whole_folder(path) as temporary:
+        (temporary / "a").write_text("whole", encoding="utf-8")
+        assert not path.exists()
+    assert everything_below(tmp_path) == {"new": None, "new/chips": None, "new/chips/a": b"whole"}
+
+
+def test_the_temporary_file_keeps_the_suffix(tmp_path):
+    with whole_file(tmp_path / "map.tif") as temporary:
+        temporary.touch()
+        assert temporary.suffix == ".tif"
+        assert temporary.parent == tmp_path
+
+
+def test_a_file_that_fails_keeps_the_old_content(tmp_path):
+    path = tmp_path / "map.tif"
+    write_text(path, "old")
+    with pytest.raises(MishapError):
+        write_half(whole_file(path), MishapError())
+    assert everything_below(tmp_path) == {"map.tif": b"old"}
+
+
+def test_a_folder_that_fails_while_overwriting_keeps_the_old_content(tmp_path):
+    path = tmp_path / "chips"
+    path.mkdir()
+    (path / "a").write_text("old", encoding="utf-8")
+    with pytest.raises(MishapError):
+        write_half(whole_folder(path, overwrite=True), MishapError())
+    assert everything_below(tmp_path) == {"chips": None, "chips/a": b"old"}
+
+
+def test_overwriting_a_folder_leaves_nothing_of_the_old_one(tmp_path):
+    path = tmp_path / "chips"
+    path.mkdir()
+    (path / "old").touch()
+    with whole_folder(path, overwrite=True) as temporary:
+        (temporary / "new").touch()
+    assert everything_below(tmp_path) == {"chips": None, "chips/new": b""}
+
+
+def test_a_folder_that_holds_something_is_refused_before_anything_is_done(tmp_path):
+    path = tmp_path / "chips"
+    path.mkdir()
+    (path / "a").touch()
+    with (
+        pytest.raises(OutputError, match=r"chips exists already\..*--overwrite"),
+        whole_folder(path),
+    ):
+        pytest.fail("the block must not run")
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    path = tmp_path / "chips"
+    path.mkdir()
+    with whole_folder(path) as temporary:
+        (temporary / "a").touch()
+    assert everything_below(tmp_path) == {"chips": None, "chips/a": b""}
+
+
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
+    path = tmp_path / "chips"
+    path.touch()
+    with pytest.raises(OutputError, match="chips is a file"), whole_folder(path, overwrite=True):
+        pytest.fail("the block must not run")
+
+
+def test_a_folder_in_place_of_a_file_is_refused_and_kept(tmp_path):
+    path = tmp_path / "map.tif"
+    path.mkdir()
+    (path / "a").touch()
+    with pytest.raises(OutputError, match=r"cannot write .*map\.tif"):
+        write_text(path, "new")
+    assert everything_below(tmp_path) == {"map.tif": None, "map.tif/a": b""}
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_a_file_in_place_of_a_parent_is_refused(tmp_path, whole):
+    (tmp_path / "a").touch()
+    with pytest.raises(OutputError, match=r"cannot write .*(Not a directory|File exists)"), whole(tmp_path / "a" / "b"):
+        pytest.fail("the block must not run")
+    assert everything_below(tmp_path) == {"a": b""}
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+@pytest.mark.parametrize("place", ["{}", "new/{}", "new/{}/b"], ids=["name", "name in a new folder", "parent"])
+def test_a_name_that_is_too_long_is_refused_and_leaves_nothing(tmp_path, whole, place):
+    with pytest.raises(OutputError, match="File name too long"), whole(tmp_path / place.format("x" * 300)) as temporary:
+        temporary.touch()
+    assert everything_below(tmp_path) == {}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
+def test_refusals_of_the_system_become_one_line_about_the_place(tmp_path, number):
+    with pytest.raises(OutputError, match=rf"cannot write .*map\.tif: {os.strerror(number)}"):
+        write_half(whole_file(tmp_path / "new" / "map.tif"), OSError(number, os.strerror(number)))
+    assert everything_below(tmp_path) == {}
+
+
+def test_a_full_disk_leaves_nothing(tmp_path):
+    # A limit on the size of files stands for the disk: writing beyond it fails with "File too large".
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        with pytest.raises(OutputError, match="File too large"):
+            write_text(tmp_path / "new" / "map.tif", "x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert everything_below(tmp_path) == {}
+
+
+def test_parents_in_which_someone_else_put_something_stay(tmp_path):
+    writer = whole_file(tmp_path / "a" / "b" / "map.tif")
+    writer.__enter__()
+    (tmp_path / "a" / "other").touch()
+    writer.__exit__(MishapError, MishapError(), None)
+    assert everything_below(tmp_path) == {"a": None, "a/other": b""}
+
+
+def test_a_block_that_writes_nothing_is_refused(tmp_path):
+    with pytest.raises(OutputError, match="cannot write"), whole_file(tmp_path / "new" / "map.tif"):
+        pass
+    assert everything_below(tmp_path) == {}
+
+
+def test_a_killed_writer_never_leaves_half_a_file_under_the_name(tmp_path):
+    path = tmp_path / "map.tif"
+    code = (
+        "import os, pathlib, signal\n"
+        "from landscribe.outputs import whole_file\n"
+        f"with whole_file(pathlib.Path({str(path)!r})) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert not path.exists()
+
+
+def test_what_stands_is_refused_unless_given_up(tmp_path):
+    (tmp_path / "map.tif").touch()
+    refuse_existing(tmp_path / "map.tif", overwrite=True)
+    refuse_existing(tmp_path / "other.tif", overwrite=False)
+    with pytest.raises(OutputError, match="exists already"):
+        refuse_existing(tmp_path / "map.tif", overwrite=False)
+
+
+def test_relative_places_are_written_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from pathlib import Path
+
+    write_text(Path("map.txt"), "here")
+    write_text(Path("new/map.txt"), "there")
+    assert everything_below(tmp_path) == {"map.txt": b"here", "new": None, "new/map.txt": b"there"}

@@ -1,0 +1,174 @@
+"""The whole pipeline on synthetic worlds, through the command line as people use it."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from landscribe import verbs, world
+from landscribe.data.chips import Chips
+from landscribe.errors import OutputError
+from landscribe.geo.raster import Raster
+
+QUICK = {"encoder": "resnet10t", "weights": "none", "size": 64, "label_field": "class"}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> tuple[Path, Path, Path]:
+    """A world of 384 x 320 pixels: scene, polygons in another CRS, truth."""
+    return world.write(world.draw(384, 320, seed=5), tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def finished(drawn, tmp_path_factory) -> Path:
+    """A run on it, long enough to have learned something."""
+    scene, labels, _ = drawn
+    out = tmp_path_factory.mktemp("runs") / "run"
+    verbs.run(images=[scene], labels=labels, out=out, steps=60, **QUICK)
+    return out
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_run_leaves_everything_it_promises(finished):
+    files = {path.name for path in finished.iterdir()}
+    assert {"recipe.toml", "chips", "model", "map.tif", "assessment.json", "report.html"} <= files
+    assert not [path for path in finished.rglob("*") if "partial" in path.name or path.name.endswith(".parts")]
+
+
+def test_the_map_is_better_than_the_most_common_class(finished, drawn):
+    found = verbs.assess(finished / "map.tif", reference=drawn[1], label_field="class")
+    shares = found.confusion.counts.sum(axis=1) / found.confusion.total
+    assert found.overall_accuracy > shares.max() + 0.1
+
+
+def test_the_map_lies_on_the_scene_and_keeps_its_nodata(finished, drawn):
+    scene, mapped = Raster.open([drawn[0]]), Raster.open([finished / "map.tif"])
+    assert mapped.grid.same_place(scene.grid)
+    assert (mapped.read(mapped.grid.window)[1] == scene.read(scene.grid.window)[1]).all()
+
+
+def test_the_same_recipe_gives_the_same_chips_and_map(drawn, tmp_path):
+    scene, labels, _ = drawn
+    for name in ("one", "two"):
+        verbs.run(images=[scene], labels=labels, out=tmp_path / name, steps=3, seed=4, **QUICK)
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert (one / "recipe.toml").read_bytes() == (two / "recipe.toml").read_bytes()
+    for path in (one / "chips").rglob("*.*"):
+        assert path.read_bytes() == (two / path.relative_to(one)).read_bytes()
+    assert _sha(one / "model" / "model.safetensors") == _sha(two / "model" / "model.safetensors")
+    assert _sha(one / "map.tif") == _sha(two / "map.tif")
+    assert _sha(one / "report.html") == _sha(two / "report.html")
+
+
+def test_the_recipe_that_a_run_leaves_repeats_it(finished, tmp_path):
+    again = verbs.run(finished / "recipe.toml", out=tmp_path / "again")
+    assert _sha(again / "map.tif") == _sha(finished / "map.tif")
+
+
+def test_a_run_goes_on_where_it_was(finished, tmp_path):
+    half = tmp_path / "half"
+    shutil.copytree(finished, half)
+    for name in ("map.tif", "assessment.json", "report.html"):
+        (half / name).unlink()
+    kept = {path: path.stat().st_mtime_ns for path in (half / "model").iterdir()}
+    verbs.run(half / "recipe.toml", out=half)
+    assert _sha(half / "map.tif") == _sha(finished / "map.tif")
+    assert {path: path.stat().st_mtime_ns for path in (half / "model").iterdir()} == kept
+
+
+def test_a_run_of_another_recipe_is_not_written_over(finished, drawn):
+    before = _sha(finished / "map.tif")
+    with pytest.raises(OutputError, match="another recipe"):
+        verbs.run(images=[drawn[0]], labels=drawn[1], out=finished, steps=60, seed=99, **QUICK)
+    assert _sha(finished / "map.tif") == before
+
+
+def test_the_assessed_chips_took_no_part_in_training(finished):
+    assessment = json.loads((finished / "assessment.json").read_text())
+    chips = Chips.open(finished / "chips")
+    assert assessment["split"] == "test"
+    gap = 64 // 4
+    test, others = chips.of_split("test"), [chips.of_split(name) for name in ("train", "val")]
+    for windows in (other.windows for other in others):
+        assert min(a.distance_to(b) for a in test.windows for b in windows) >= gap
+
+
+def test_virtual_chips_train_the_model_that_copied_chips_do(drawn, tmp_path):
+    scene, labels, _ = drawn
+    models = []
+    for virtual in (False, True):
+        chips = verbs.chip(
+            images=[scene],
+            labels=labels,
+            out=tmp_path / f"chips{virtual}",
+            size=64,
+            label_field="class",
+            virtual=virtual,
+        )
+        models.append(
+            verbs.train(chips, out=tmp_path / f"model{virtual}", steps=3, encoder="resnet10t", weights="none").sha256
+        )
+    assert models[0] == models[1]
+
+
+def test_several_scenes_make_several_maps(tmp_path):
+    scenes, labels = [], []
+    for seed in (1, 2, 3):
+        scene, polygons, _ = world.write(world.draw(192, 192, seed=seed), tmp_path / f"world{seed}")
+        scenes.append(scene)
+        labels.append(polygons)
+    out = verbs.run(images=scenes, labels=labels, out=tmp_path / "run", steps=2, **QUICK)
+    assert [path.name for path in sorted((out / "maps").glob("*.tif"))] == [f"00{n}_scene.tif" for n in range(3)]
+
+
+@pytest.mark.parametrize(("bands", "dtype"), [(1, "uint16"), (4, "int16"), (8, "float32")])
+def test_any_bands_and_dtypes_go_all_the_way(tmp_path, bands, dtype):
+    drawn = world.draw(192, 192, seed=3)
+    stack = np.concatenate([drawn.image] * 3)[:bands].astype(dtype) * 3
+    files = []
+    for number, band in enumerate(stack):
+        path = tmp_path / f"B{number:02d}.tif"
+        layout = {"driver": "GTiff", "count": 1, "height": 192, "width": 192, "dtype": dtype, "nodata": 0}
+        with rasterio.open(path, "w", crs=drawn.crs, transform=drawn.transform, **layout) as target:
+            target.write(band, 1)
+        files.append(path)
+    drawn.features.to_file(tmp_path / "labels.gpkg")
+    out = verbs.run(images=[files], labels=tmp_path / "labels.gpkg", out=tmp_path / "run", steps=2, **QUICK)
+    assert Raster.open([out / "map.tif"]).grid.shape == (192, 192)
+    assert len(Chips.open(out / "chips").head.bands) == bands
+
+
+def test_labels_may_be_a_raster(drawn, tmp_path):
+    scene, _, truth = drawn
+    settings = QUICK | {"label_field": None}
+    out = verbs.run(images=[scene], labels=truth, out=tmp_path / "run", steps=2, **settings)
+    assert Chips.open(out / "chips").classes.values == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.slow
+def test_the_demo_ends_by_naming_the_map_and_the_report(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "landscribe",
+        "demo",
+        "--out",
+        str(tmp_path / "demo"),
+        "--size",
+        "320",
+        "--steps",
+        "5",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *_, named_map, named_report = done.stdout.splitlines()
+    assert Path(named_map.split()[-1]).exists()
+    assert Path(named_report.split()[-1]).exists()

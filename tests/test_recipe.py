@@ -1,0 +1,232 @@
+"""Recipes: TOML and back."""
+
+import math
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscribe.data.chips import ChipSpec
+from landscribe.data.scene import ClassSpec, SceneSpec
+from landscribe.data.split import SplitSpec
+from landscribe.errors import RecipeError
+from landscribe.geo.classes import Classes
+from landscribe.prediction.spec import PredictSpec
+from landscribe.recipe import SECTIONS, Recipe, into_sections
+from landscribe.training.spec import TrainSpec
+from landscribe.verbs import new
+
+EXAMPLE = {"scenes": [{"image": ["scene.tif"], "labels": "labels.geojson"}]}
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+finite = st.floats(allow_nan=False)
+scalars = st.one_of(st.booleans(), st.integers(-(2**62), 2**62), finite, text)
+scenes = st.builds(
+    SceneSpec,
+    image=st.lists(text, min_size=1, max_size=3).map(tuple),
+    labels=st.none() | text,
+    label_field=st.none() | text,
+    split=st.none() | st.sampled_from(["train", "val", "test"]),
+    nodata=st.none() | finite,
+    repair=st.booleans(),
+)
+rows = st.builds(
+    ClassSpec, name=text, value=st.integers(0, 254), colour=st.none() | text, label=st.none() | text | st.integers()
+)
+recipes = st.builds(
+    Recipe,
+    seed=st.integers(0, 2**62),
+    scenes=st.lists(scenes, min_size=1, max_size=3).map(tuple),
+    classes=st.lists(rows, max_size=3).map(tuple),
+    chips=st.builds(
+        ChipSpec,
+        size=st.integers(8, 8192),
+        stride=st.none() | st.integers(1, 999),
+        edge=st.sampled_from(["shift", "pad", "drop"]),
+        virtual=st.booleans(),
+    ),
+    split=st.builds(SplitSpec, val=st.floats(0, 0.99), gap=st.none() | st.integers(1, 99)),
+    train=st.builds(
+        TrainSpec,
+        encoder=text,
+        options=st.dictionaries(text, scalars | st.lists(st.integers(), max_size=3), max_size=3),
+        epochs=st.none() | st.integers(1, 99),
+        learning_rate=st.floats(1e-9, 1e9),
+        loss=text,
+    ),
+    predict=st.builds(
+        PredictSpec, bands=st.none() | st.lists(st.integers(), max_size=3).map(tuple), margin=st.integers(0, 99)
+    ),
+)
+
+
+@given(recipes)
+def test_a_recipe_comes_back_from_its_toml(recipe):
+    assert Recipe.of(tomllib.loads(recipe.to_toml())) == recipe
+
+
+def test_nan_as_nodata_comes_back_from_toml():
+    scene = EXAMPLE["scenes"][0] | {"nodata": math.nan}
+    recipe = Recipe.of({"scenes": [scene, scene]})
+    back = Recipe.of(tomllib.loads(recipe.to_toml()))
+    assert [math.isnan(scene.nodata) for scene in back.scenes] == [True, True]
+
+
+def test_the_toml_of_a_recipe_read_from_toml_is_the_same():
+    written = Recipe.of(EXAMPLE).to_toml()
+    assert Recipe.of(tomllib.loads(written)).to_toml() == written
+
+
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [(section, name) for section, spec in SECTIONS.items() for name in spec.model_fields],
+)
+def test_every_setting_stands_right_below_its_description(section, name):
+    lines = Recipe.of(EXAMPLE).to_toml().splitlines()
+    header = f"[[{section}]]" if section == "scenes" else f"[{section}]"
+    body = lines[lines.index(header) + 1 :]
+    body = body[: next((n for n, line in enumerate(body) if line.startswith("[")), len(body))]
+    place = next(n for n, line in enumerate(body) if line.removeprefix("# ").startswith(f"{name} ="))
+    assert body[place - 1] == "# " + " ".join(SECTIONS[section].model_fields[name].description.split())
+
+
+def test_settings_that_are_left_out_stand_as_comments():
+    assert "# stride =" in Recipe.of(EXAMPLE).to_toml()
+
+
+def test_a_saved_recipe_loads_as_it_was(tmp_path):
+    recipe = Recipe.of(EXAMPLE).placed(tmp_path)
+    recipe.save(tmp_path / "recipe.toml")
+    assert Recipe.load(tmp_path / "recipe.toml") == recipe
+
+
+def test_the_recipe_that_new_writes_has_all_defaults(tmp_path):
+    path = new(tmp_path / "recipe.toml")
+    assert Recipe.load(path) == Recipe.of(EXAMPLE).placed(tmp_path)
+
+
+def test_paths_of_a_recipe_are_relative_to_its_file(tmp_path):
+    (tmp_path / "deep").mkdir()
+    path = tmp_path / "deep" / "recipe.toml"
+    path.write_text('[[scenes]]\nimage = ["a.tif", "../b.tif"]\nlabels = "c.gpkg"\n', encoding="utf-8")
+    (scene,) = Recipe.load(path).scenes
+    assert [Path(file).resolve() for file in (*scene.image, scene.labels)] == [
+        tmp_path / "deep" / "a.tif",
+        tmp_path / "b.tif",
+        tmp_path / "deep" / "c.gpkg",
+    ]
+    assert all(Path(file).is_absolute() for file in (*scene.image, scene.labels))
+
+
+def test_paths_do_not_depend_on_where_one_stands(tmp_path, monkeypatch):
+    path = new(tmp_path / "recipe.toml")
+    before = Recipe.load(path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Recipe.load("recipe.toml") == before
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/a.tif", "https://example.org/a.tif", "s3://bucket/a.tif", "/vsizip/a.zip/a.tif"]
+)
+def test_absolute_and_remote_paths_stay_as_they_are(path):
+    recipe = Recipe.of({"scenes": [{"image": [path], "labels": path}]}).placed(Path("/somewhere"))
+    assert (recipe.scenes[0].image, recipe.scenes[0].labels) == ((path,), path)
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[chips]\nsise = 3\n", r"unknown setting 'chips.sise'; did you mean 'size'\?"),
+        ("sead = 3\n", r"unknown setting 'sead'; did you mean 'seed'\?"),
+        ("[trian]\n", r"unknown setting 'trian'; did you mean 'train'\?"),
+        ('[[scenes]]\nimag = "a.tif"\n', r"unknown setting 'scenes.0.imag'; did you mean 'image'\?"),
+        ("[chips]\nsize = 3\n", "'chips.size' is 3; input should be greater than or equal to 8"),
+        ("[train]\nepochs = 3\nsteps = 4\n", "epochs and steps are both given; give one of them"),
+        ("landscribe = 2\n", "'landscribe' is 2; input should be 1"),
+        ("", "'scenes' is missing; add it"),
+        ("seed = \n", "is no TOML: .*line 1"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_told_with_file_and_remedy(tmp_path, toml, message):
+    path = tmp_path / "recipe.toml"
+    path.write_text(toml, encoding="utf-8")
+    with pytest.raises(RecipeError, match=message) as caught:
+        Recipe.load(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="is no TOML"):
+        Recipe.load(path)
+
+
+def test_a_missing_recipe_is_refused_with_the_remedy(tmp_path):
+    with pytest.raises(RecipeError, match=r'recipe\.toml cannot be read: No such file.*"landscribe new"'):
+        Recipe.load(tmp_path / "recipe.toml")
+
+
+# Recipes from flags -----------------------------------------------------------------------------------------------
+
+ALL = ("chips", "split", "train", "predict")
+
+
+def of_files(images, labels, **settings) -> Recipe:
+    return Recipe.of_files(images, labels, settings, sections=ALL)
+
+
+def test_plain_names_go_to_the_section_that_has_them():
+    recipe = of_files(["a.tif"], "a.gpkg", size=128, val=0.2, epochs=3, tile=512, label_field="kind", seed=7)
+    assert (recipe.chips.size, recipe.split.val, recipe.train.epochs, recipe.predict.tile) == (128, 0.2, 3, 512)
+    assert (recipe.scenes[0].label_field, recipe.seed) == ("kind", 7)
+
+
+def test_a_plain_name_goes_to_the_first_section_that_has_it():
+    assert into_sections({"batch": 3}, ("train", "predict")) == {"train": {"batch": 3}}
+    assert into_sections({"batch": 3}, ("predict", "train")) == {"predict": {"batch": 3}}
+
+
+def test_an_unknown_plain_name_is_refused_with_the_nearest():
+    with pytest.raises(RecipeError, match=r"unknown setting 'strid'; did you mean 'stride'\?"):
+        into_sections({"strid": 3}, ("chips",))
+
+
+def test_one_label_file_serves_all_images():
+    recipe = of_files(["a.tif", ["b1.tif", "b2.tif"]], "all.gpkg")
+    assert [Path(scene.labels).name for scene in recipe.scenes] == ["all.gpkg", "all.gpkg"]
+    assert [len(scene.image) for scene in recipe.scenes] == [1, 2]
+
+
+def test_images_and_label_files_of_different_number_are_refused():
+    with pytest.raises(RecipeError, match="3 images and 2 label files were given"):
+        of_files(["a.tif", "b.tif", "c.tif"], ["a.gpkg", "b.gpkg"])
+
+
+def test_files_are_placed_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert of_files(["a.tif"], "a.gpkg").scenes[0].image == (str(tmp_path / "a.tif"),)
+
+
+def test_settings_laid_over_a_recipe_change_only_themselves():
+    recipe = Recipe.of(EXAMPLE | {"chips": {"size": 64, "stride": 32}, "seed": 3})
+    laid = recipe.with_settings(into_sections({"stride": 16, "label_field": "kind"}, ALL))
+    assert laid == Recipe.of(
+        {
+            "scenes": [EXAMPLE["scenes"][0] | {"label_field": "kind"}],
+            "chips": {"size": 64, "stride": 16},
+            "seed": 3,
+        }
+    )
+
+
+def test_a_class_table_written_out_is_the_same_table():
+    classes = Classes.from_labels(["house", "road"], background=True)
+    table = Recipe.of(EXAMPLE).with_classes(classes).classes
+    assert [(row.value, row.name, row.colour, row.label) for row in table] == [
+        (entry.value, entry.name, entry.colour, entry.label) for entry in classes
+    ]

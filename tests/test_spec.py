@@ -1,0 +1,58 @@
+"""Settings: frozen, checked when made, unknown names refused with the nearest one."""
+
+import pytest
+from pydantic import Field, ValidationError
+
+from landscribe.errors import RecipeError
+from landscribe.spec import Spec, nearest
+
+
+class Inner(Spec):
+    stride: int = Field(1, ge=1)
+    edge: str = "shift"
+
+
+class Outer(Spec):
+    size: int
+    inner: Inner = Inner()
+    many: tuple[Inner, ...] = ()
+    maybe: Inner | None = None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"size": 1, "inner": {"strid": 2}},
+            r"unknown setting 'inner.strid'; did you mean 'stride'\? Known: stride, edge",
+        ),
+        ({"size": 1, "many": [{}, {"egde": 2}]}, r"unknown setting 'many.1.egde'; did you mean 'edge'\?"),
+        ({"size": 1, "maybe": {"strid": 2}}, r"unknown setting 'maybe.strid'; did you mean 'stride'\?"),
+        ({"size": 1, "siez": 2}, r"unknown setting 'siez'; did you mean 'size'\?"),
+        ({"size": 1, "qqqq": 2}, r"unknown setting 'qqqq'\. Known: size, inner, many, maybe"),
+        ({}, "'size' is missing; add it"),
+        ({"size": 1, "inner": {"stride": 0}}, "'inner.stride' is 0; input should be greater than or equal to 1"),
+        ({"size": "large"}, "'size' is 'large'; input should be a valid integer"),
+    ],
+)
+def test_each_mistake_is_named_with_its_place_and_the_remedy(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        Outer.of(settings)
+
+
+def test_all_mistakes_stand_in_one_line():
+    with pytest.raises(RecipeError) as caught:
+        Outer.of({"siez": 1, "inner": {"stride": 0}}, "a.toml")
+    line = str(caught.value)
+    assert line.startswith("a.toml: ")
+    assert line.count("\n") == 0
+    assert all(part in line for part in ("'siez'", "'inner.stride' is 0", "'size' is missing"))
+
+
+def test_a_spec_does_not_change():
+    with pytest.raises(ValidationError, match="frozen"):
+        Inner().stride = 2
+
+
+def test_a_name_that_resembles_nothing_is_answered_with_all_names():
+    assert nearest("xyz", ["size", "stride"]) == ". Known: size, stride"
