@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from networks import OneLayer
 
 from landscribe import nn
 from landscribe.errors import ModelError
 from landscribe.model import Model, Scaling
+from networks import OneLayer
 
 
 @pytest.fixture(scope="module")

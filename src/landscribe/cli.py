@@ -254,7 +254,7 @@ def new(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the world and the run go.")] = Path("demo"),
-    size: Annotated[int, typer.Option(help="Side of the world in pixels.")] = 768,
+    size: Annotated[int, typer.Option(help="Side of the world in pixels.")] = 1024,
     steps: Steps = None, seed: Annotated[int, typer.Option(help="Of the world and the run.")] = 0,
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip

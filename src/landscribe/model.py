@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from landscribe.errors import ClassError, ModelError
+from landscribe.errors import ClassError, LandscribeError, ModelError
 from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.nn import ARCHITECTURES, build
 from landscribe.outputs import whole_folder
@@ -284,7 +284,8 @@ def _rebuild(config: ModelConfig, folder: Path) -> nn.Module:
     make = partial(build, config.architecture) if known else _imported(config.architecture, path)
     try:
         return make(**config.arguments)
-    except Exception as error:  # what an altered argument leads to in torch or timm may be anything
+    # What an altered argument leads to in torch or timm.
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, LandscribeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
             f"{path}: {config.architecture} cannot be built: {reason}. Copy the model folder again."

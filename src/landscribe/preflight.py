@@ -133,6 +133,12 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
             "Check the file or the nodata value.",
         )
         return
+    for masked in image.masks:
+        yield Finding(
+            "note",
+            f"{masked}: its alpha or mask band says what is valid and is not imagery. If it is a band like the others, "
+            "unflag it (gdal_edit.py -colorinterp_4 undefined).",
+        )
     if image.nodata is not None:
         yield Finding(
             "note",

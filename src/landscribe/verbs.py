@@ -394,7 +394,7 @@ def new(out: Source, *, overwrite: bool = False) -> Path:
     return out
 
 
-def demo(out: Source = "demo", *, size: int = 768, seed: int = 0, overwrite: bool = False, **settings: Any) -> Path:
+def demo(out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bool = False, **settings: Any) -> Path:
     """The whole pipeline on a synthetic world that is drawn here.
 
     Args:
@@ -411,7 +411,13 @@ def demo(out: Source = "demo", *, size: int = 768, seed: int = 0, overwrite: boo
     if not (world / "scene.tif").exists():
         with whole_folder(world) as folder:
             write(draw(size, size, seed=seed), folder)
-    quick: dict[str, Any] = {"size": 128, "steps": 60, "label_field": "class", "seed": seed}
+    quick: dict[str, Any] = {
+        "size": 128,
+        "steps": 100,
+        "label_field": "class",
+        "seed": seed,
+        "classes": _world_classes(),
+    }
     return run(
         images=[world / "scene.tif"],
         labels=world / "labels.geojson",
@@ -419,6 +425,12 @@ def demo(out: Source = "demo", *, size: int = 768, seed: int = 0, overwrite: boo
         overwrite=overwrite,
         **(quick | settings),
     )
+
+
+def _world_classes() -> list[dict[str, Any]]:
+    from landscribe.world import CLASSES
+
+    return [{"name": name, "value": value, "colour": colour} for name, value, colour in CLASSES]
 
 
 def _recipe(

@@ -1,7 +1,6 @@
 """Maps by networks whose answer is known."""
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import torch
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import Blur, Brightness, Identity, OneLayer
 from rio_cogeo.cogeo import cog_validate
 
 from landscribe.errors import ModelError, OutputError
@@ -26,6 +24,7 @@ from landscribe.prediction import mapping
 from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.unit import predict_unit
+from networks import Blur, Brightness, Identity
 
 PLACE = {"crs": "EPSG:32617", "transform": Affine(1, 0, 500_000, 0, -1, 4_000_000)}
 
@@ -199,9 +198,9 @@ def test_the_bytes_are_the_same_after_any_interruption(tmp_path, numbers, monkey
 def test_a_finished_map_is_left_as_it_is(tmp_path, numbers):
     raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
     predict(model, raster, tmp_path / "map.tif", spec=PredictSpec())
-    before = os.stat(tmp_path / "map.tif").st_mtime_ns
+    before = (tmp_path / "map.tif").stat().st_mtime_ns
     predict(model, raster, tmp_path / "map.tif", spec=PredictSpec())
-    assert os.stat(tmp_path / "map.tif").st_mtime_ns == before
+    assert (tmp_path / "map.tif").stat().st_mtime_ns == before
 
 
 def test_the_parts_of_another_map_are_refused_and_kept(tmp_path, numbers, monkeypatch):

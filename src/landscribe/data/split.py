@@ -68,25 +68,15 @@ def split_chips(part: ScenePart, spec: SplitSpec, *, size: int, rng: np.random.G
     """
     blocks = _blocks_of(part.windows, spec.block or _block_side(part.windows, size))
     near = _near_pairs(part.windows, spec.gap or max(1, size // 4))
+    least = _LEAST_KEPT_TO_TRAIN * (1 - spec.val - spec.test)
     for wanted in ({"val": spec.val, "test": spec.test}, {"val": spec.val}):
         shares = {name: share for name, share in wanted.items() if share > 0}
         if shares and blocks.max() > 0:
-            names = _best_draw(shares, part, blocks, near, rng)
-            least = _LEAST_KEPT_TO_TRAIN * (1 - spec.val - spec.test)
+            draws = (_draw(shares, blocks, near, rng) for _ in range(_DRAWS))
+            names = min(draws, key=lambda names: _cost(names, shares, part.counts, least))
             if (names == "train").mean() >= least and shares.keys() <= set(names.tolist()):
                 return names.tolist()
     return ["train"] * len(part.windows)
-
-
-def _best_draw(
-    shares: dict[str, float],
-    part: ScenePart,
-    blocks: NDArray[np.intp],
-    near: NDArray[np.intp],
-    rng: np.random.Generator,
-) -> NDArray[np.str_]:
-    draws = (_draw(shares, blocks, near, rng) for _ in range(_DRAWS))
-    return min(draws, key=lambda names: _cost(names, shares, part.counts))
 
 
 def _block_side(windows: Sequence[Window], size: int) -> int:
@@ -134,10 +124,13 @@ def _draw(
     return names
 
 
-def _cost(names: NDArray[np.str_], wanted: dict[str, float], counts: NDArray[np.int64]) -> tuple[float, ...]:
+def _cost(
+    names: NDArray[np.str_], wanted: dict[str, float], counts: NDArray[np.int64], least: float
+) -> tuple[float, ...]:
+    """What a draw is judged by, gravest first; `least` is the share of chips that should be left to train on."""
     present = counts.sum(axis=0) > 0
     lost_classes = sum(int((present & (counts[names == name].sum(axis=0) == 0)).sum()) for name in ("train", *wanted))
     off = sum(abs(float((names == name).mean()) - share) for name, share in wanted.items())
-    too_few = (names == "train").mean() < _LEAST_TO_TRAIN
+    too_few = (names == "train").mean() < least
     # A chip lost to the gap weighs as much as one that is missing from a held-out share.
     return float(too_few), float(lost_classes), float((names == "gap").mean()) + off

@@ -93,6 +93,11 @@ class Raster:
         return cls(names, heads[0]["grid"], tuple(bands), dtype, value)
 
     @property
+    def masks(self) -> tuple[str, ...]:
+        """The files that say by an alpha or mask band of their own what is valid."""
+        return tuple(name for name, _, _, own_mask in self._handles() if own_mask is not None)
+
+    @property
     def name(self) -> str:
         """The stem of the first file."""
         return Path(self.paths[0]).stem
