@@ -22,7 +22,7 @@ demo: setup
 	$(BIN)/landscribe demo --out demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope
 
 check: setup
 	$(BIN)/ruff format src tests benchmarks

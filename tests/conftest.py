@@ -12,6 +12,8 @@ settings.load_profile("landscribe")
 
 # No test asks a hub for weights.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# The networks here are tiny: one thread each, and one worker process of pytest for each core, is fastest.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -360,7 +360,9 @@ def main() -> None:
     except _UsageError as error:
         code = _fail_usage(error)
     except (KeyboardInterrupt, typer.Abort):
-        code = _fail("interrupted; nothing half-written is left, and the same command goes on or begins again", 130)
+        code = 130
+    if code == 130:  # newer versions of typer return it, older ones let the interruption through
+        _fail("interrupted; nothing half-written is left, and the same command goes on or begins again", 130)
     sys.exit(code or 0)
 
 

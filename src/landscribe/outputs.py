@@ -7,7 +7,7 @@ reader never meets half a file and a failed step leaves nothing behind, parent f
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -44,8 +44,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         OutputError: `path` holds something, or the place cannot be written.
     """
     with explained(path):
-        if path.exists() and not path.is_dir():
-            raise OutputError(f"{path} is a file. A folder was expected. Choose another place.")
+        refuse_file(path)
         refuse_existing(path, overwrite=overwrite)
     mark = uuid.uuid4().hex[:8]
     temporary, replaced = (path.with_name(f".{mark}.{what}.{path.name}") for what in ("partial", "replaced"))
@@ -75,13 +74,37 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} exists already. Nothing was changed. Choose another place or pass --overwrite.")
 
 
-def refuse_foreign(folder: Path, mark: str) -> None:
-    """Raise OutputError if a folder that is to be replaced holds something, but not the file that marks it as ours."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists():
-        raise OutputError(
-            f"{folder} holds other files, and no {mark}. Nothing was changed: only what this command made is "
-            "overwritten. Choose another place."
-        )
+def refuse_file(folder: Path) -> None:
+    """Raise OutputError if a file stands where a folder is to be."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file. A folder was expected. Choose another place.")
+
+
+def require_place(folder: Path, *, mark: str, overwrite: bool) -> None:
+    """Raise OutputError if a folder cannot be made, before hours are spent on what is to go there.
+
+    Args:
+        folder: the place.
+        mark: the file by which a folder is known as made by the same command: no other is overwritten.
+        overwrite: replace such a folder.
+    """
+    with explained(folder):
+        refuse_file(folder)
+        refuse_existing(folder, overwrite=overwrite)
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists():
+            raise OutputError(
+                f"{folder} holds other files, and no {mark}. Nothing was changed: only what this command made is "
+                "overwritten. Choose another place."
+            )
+    require_writable(folder)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those folders that hold nothing."""
+    for folder in folders:
+        # Someone else may have put something there meanwhile: then the system refuses, and it stays.
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def require_writable(path: Path) -> None:
@@ -117,10 +140,7 @@ def _in_made_parent(path: Path) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield
         except BaseException:
-            for parent in missing:
-                # Someone else may have put something there meanwhile: then the system refuses, and it stays.
-                with suppress(OSError):
-                    parent.rmdir()
+            remove_empty(missing)
             raise
 
 

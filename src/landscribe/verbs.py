@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscribe.errors import LandscribeError, OutputError, RecipeError
-from landscribe.outputs import refuse_existing, refuse_foreign, require_writable, whole_folder
+from landscribe.outputs import refuse_existing, refuse_file, remove_empty, require_place, whole_folder
 from landscribe.recipe import Recipe, into_sections
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def _chip(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
     from landscribe.data.chips import chip
     from landscribe.data.scene import open_scenes
 
-    if overwrite:
-        refuse_foreign(out, "chips.json")
+    require_place(out, mark="chips.json", overwrite=overwrite)
     scenes, classes = open_scenes(recipe.scenes, recipe.classes)
     return chip(
         scenes, classes, recipe.scenes, out,
@@ -95,10 +94,7 @@ def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool 
     spec = TrainSpec.of(settings)
     opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
     require_two_classes(opened)
-    if overwrite:
-        refuse_foreign(out, "config.json")
-    refuse_existing(out, overwrite=overwrite)
-    require_writable(out)
+    require_place(out, mark="config.json", overwrite=overwrite)
     return train(opened, out, spec=spec, seed=seed, overwrite=overwrite)
 
 
@@ -211,13 +207,16 @@ def _assess_one(mapped: Any, reference: str, label_field: str | None, *, repair:
     from landscribe.geo.features import POINTS, Features, geometry_kind
 
     classes = map_classes(mapped)
-    if is_vector(reference) and geometry_kind(reference) in POINTS:
-        if label_field is None:
-            raise RecipeError(f"{reference} holds points. Name their class column with --label-field.")
+    points_given = is_vector(reference) and geometry_kind(reference) in POINTS
+    if label_field is None and is_vector(reference) and (points_given or len(classes.foreground) > 1):
+        raise RecipeError(f"{reference} holds features of several classes. Name their class column with --label-field.")
+    if points_given:
         points = Features.read(reference, field=label_field, kinds=POINTS).to_crs(mapped.grid.crs, mapped.paths[0])
-        return assess_points(
-            mapped, points, classes.value_of(points.labels, f"{reference}, column '{label_field}',"), classes
-        )
+        table = classes if isinstance(points.labels[0], str) else classes.by_value()
+        values = table.value_of(points.labels, f"{reference}, column '{label_field}',")
+        return assess_points(mapped, points, values, classes)
+    if not is_vector(reference):
+        classes = classes.by_value()
     spec = SceneSpec(image=mapped.paths, labels=reference, label_field=label_field, repair=repair)
     return assess_labels(mapped, open_labels(spec, mapped, classes), classes)
 
@@ -334,8 +333,7 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
     from landscribe.data.scene import open_scenes
 
     place = out / "recipe.toml"
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file. A folder was expected. Choose another place.")
+    refuse_file(out)
     _, classes = open_scenes(filled.scenes, filled.classes)
     filled = filled.with_classes(classes)
     if out.exists() and any(out.iterdir()):
@@ -354,9 +352,7 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
     except BaseException:
         if fresh:
             place.unlink(missing_ok=True)
-            for folder in missing:
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
+            remove_empty(missing)
         raise
 
 

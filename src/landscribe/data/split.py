@@ -53,7 +53,7 @@ def split_chips(part: ScenePart, spec: SplitSpec, *, size: int, rng: np.random.G
     """Assign the chips of one scene to splits by spatial block.
 
     Of many random draws of blocks, the one is kept that leaves a class out of a split least often, loses
-    the fewest chips to the gap, and comes closest to the wanted shares. A scene so small that the gap would
+    the fewest chips to the gap, and comes closest to the wanted shares and to the scene's class shares. A scene so small that the gap would
     cost nearly half of what is to be trained on holds out only val, or nothing.
 
     Args:
@@ -131,6 +131,13 @@ def _cost(
     present = counts.sum(axis=0) > 0
     lost_classes = sum(int((present & (counts[names == name].sum(axis=0) == 0)).sum()) for name in ("train", *wanted))
     off = sum(abs(float((names == name).mean()) - share) for name, share in wanted.items())
+    unlike = sum(float(np.abs(_shares(counts[names == name]) - _shares(counts)).sum()) / 2 for name in wanted)
     too_few = (names == "train").mean() < least
-    # A chip lost to the gap weighs as much as one that is missing from a held-out share.
-    return float(too_few), float(lost_classes), float((names == "gap").mean()) + off
+    # A chip lost to the gap weighs as much as one that is missing from a held-out share, or one of a class that
+    # the held-out split has too many of.
+    return float(too_few), float(lost_classes), float((names == "gap").mean()) + off + unlike
+
+
+def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of each class; all 0 if nothing is labelled."""
+    return counts.sum(axis=0) / max(1, counts.sum())

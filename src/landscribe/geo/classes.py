@@ -8,7 +8,7 @@ in a label raster).
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +140,11 @@ class Classes:
             f"{where} holds {found}, not in the class table. Expected {known} (ignore: {self.ignore}). "
             "Add the missing classes to the table, or correct the labels."
         )
+
+    def by_value(self) -> "Classes":
+        """The same table for references that hold numbers: classes whose label is a word are met by their value."""
+        rows = (replace(row, label=row.value) if isinstance(row.label, str) else row for row in self.entries)
+        return Classes(tuple(rows), self.ignore)
 
     @property
     def background(self) -> int:

@@ -3,8 +3,10 @@
 Each part is read once, in file order, so memory stays small, and the bytes depend on the parts alone.
 """
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -63,13 +65,13 @@ def assemble(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer) -> P
     # Built inside the parts folder, where GDAL's own temporary files die with it.
     built = parts.folder / f"{layer.kind}.cog.tif"
     try:
-        with rasterio.Env(CPL_TMPDIR=str(parts.folder)):
+        with rasterio.Env(CPL_TMPDIR=str(parts.folder)), _libtiff_is_silent():
             rasterio.shutil.copy(mosaic, built, **options)
         _require_whole(built)
     # rasterio lets GDAL's own errors through as they are, and a failure without one as SystemError.
     except (RasterioError, CPLE_BaseError, SystemError, OSError) as error:
         built.unlink(missing_ok=True)
-        raise OutputError(f"its {layer.kind} file cannot be assembled ({error.__cause__ or error})") from error
+        raise OutputError(f"its {layer.kind} file could not be written whole ({error.__cause__ or error})") from error
     return built
 
 
@@ -81,6 +83,19 @@ def placed(built: Path, out: Path) -> None:
     """
     with whole_file(out) as temporary:
         shutil.move(built, temporary)
+
+
+@contextmanager
+def _libtiff_is_silent() -> Iterator[None]:
+    """Keep what libtiff says of a full disk off stderr: it prints that itself, past GDAL, and we say it in our line."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _require_whole(path: Path) -> None:

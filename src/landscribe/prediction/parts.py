@@ -22,7 +22,7 @@ from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid
 from landscribe.geo.raster import write_raster
 from landscribe.geo.tiling import Unit
-from landscribe.outputs import whole_file, write_text
+from landscribe.outputs import remove_empty, whole_file, write_text
 from landscribe.prediction.unit import Prediction
 
 CLASS, PROBABILITY = "class", "probability"
@@ -135,10 +135,11 @@ def begun(parts: Parts, files: Sequence[str], *, overwrite: bool) -> Iterator[No
     except OutputError as error:
         done = parts.count_done()
         if not done:
-            _give_up(parts, missing)
+            parts.remove()
+            remove_empty(missing)
             raise
         cause = error.__cause__
-        reason = (cause.strerror or str(cause)) if isinstance(cause, OSError) else str(error)
+        reason = (cause.strerror if isinstance(cause, OSError) else None) or str(error)
         raise OutputError(
             f"{parts.folder.with_suffix('')} is not finished: {reason}. A place with enough room was expected. The "
             f"{done} finished units are kept in {parts.folder.name}: make room and repeat the same command, "
@@ -146,16 +147,9 @@ def begun(parts: Parts, files: Sequence[str], *, overwrite: bool) -> Iterator[No
         ) from error
     except LandscribeError:
         if all(Path(file).exists() for file in files):
-            _give_up(parts, missing)
+            parts.remove()
+            remove_empty(missing)
         raise
-
-
-def _give_up(parts: Parts, missing: Sequence[Path]) -> None:
-    """Remove parts, and those of the `missing` parents that were made for them alone."""
-    parts.remove()
-    for parent in missing:
-        if parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()
 
 
 def _read_plan(path: Path) -> dict[str, Any]:
