@@ -360,6 +360,17 @@ def test_chips_of_one_class_are_not_trained_on(tmp_path, scene, landscribe, refu
     refused("train", "chips", "--steps", 1, "--out", "new/model", words=("chips", "one class only", "value 0"))
 
 
+def test_chips_of_a_scene_that_is_smaller_than_one_are_refused(scene, labels, refused):
+    chip = ("chip", "--image", scene, "--labels", labels, "--size", 128, "--edge", "drop")
+    refused(*chip, "--out", "new/chips", words=("scene.tif", "128", "edge = drop"))
+
+
+def test_chips_of_a_format_that_cannot_hold_the_pixels_are_refused(tmp_path, labels, refused):
+    bad = holed(tmp_path / "dem.tif", 1.0)
+    chip = ("chip", "--image", bad, "--labels", labels, "--size", 32, "--format", "png")
+    refused(*chip, "--out", "new/chips", words=("png", "1 bands of float32", "Use tif"))
+
+
 def test_images_and_labels_that_do_not_pair_are_refused(scene, labels, refused):
     images, some = ("--image", scene) * 2, ("--labels", labels) * 3
     refused("chip", *images, *some, "--out", "new/chips", words=("2 images", "3 label files"))
@@ -672,9 +683,9 @@ def test_a_file_where_a_folder_is_to_be_is_refused(verb, tmp_path, written, refu
 # Loaded once; each command then runs in a fork, under its limits, with its output in a pipe.
 FORKS = """
 import ctypes, json, os, resource, sys
-import landscribe.verbs, landscribe.data.chips, landscribe.preflight
-import landscribe.training.fitting, landscribe.prediction.mapping, landscribe.report.page
-from landscribe import cli
+import landscribe.data.chips, landscribe.preflight, landscribe.report.page
+import landscribe.training.fitting, landscribe.prediction.mapping
+from landscribe import cli, predict, run
 
 def obey_modes():
     # The superuser may write anywhere; without these capabilities it is its own files' owner and no more.

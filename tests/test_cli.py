@@ -286,18 +286,16 @@ def test_a_new_recipe_is_understood_once_its_paths_are_filled_in(made, tmp_path)
     assert json.loads(said.out)["forecast"]["chips"] == 1
 
 
-def test_a_recipe_and_the_flags_that_say_the_same_make_the_same_run(made, tmp_path):
+def test_a_run_goes_on_with_a_recipe_that_says_what_its_flags_said(made, tmp_path):
+    flags = ("--image", made / "scene.tif", "--labels", made / "labels.geojson", "--label-field", "class", "--size", 32)
+    by_flags = landscribe("run", *flags, *QUICK, "--out", tmp_path / "run", "--json")
+    assert by_flags.code == 0, by_flags
     scene = {"image": [str(made / "scene.tif")], "labels": str(made / "labels.geojson"), "label_field": "class"}
     train = {"encoder": "test_efficientnet", "weights": "none", "steps": 2, "batch": 2}
-    recipe = Recipe.of({"scenes": [scene], "chips": {"size": 32}, "train": train})
-    recipe.save(tmp_path / "recipe.toml")
-    flags = ("--image", made / "scene.tif", "--labels", made / "labels.geojson", "--label-field", "class", "--size", 32)
-    by_recipe = landscribe("run", tmp_path / "recipe.toml", "--out", tmp_path / "one", "--json")
-    by_flags = landscribe("run", *flags, *QUICK, "--out", tmp_path / "two", "--json")
-    assert (by_recipe.code, by_flags.code) == (0, 0), by_recipe.err + by_flags.err
-    assert json.loads(by_recipe.out)["assessment"] == json.loads(by_flags.out)["assessment"]
-    for name in ("recipe.toml", "map.tif", "model/model.safetensors", "chips/chips.parquet"):
-        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+    Recipe.of({"scenes": [scene], "chips": {"size": 32}, "train": train}).save(tmp_path / "recipe.toml")
+    by_recipe = landscribe("run", tmp_path / "recipe.toml", "--out", tmp_path / "run", "--json")
+    assert (by_recipe.code, by_recipe.out) == (0, by_flags.out), by_recipe.err
+    assert "training" not in by_recipe.err
 
 
 def test_flags_lie_over_a_recipe(made, tmp_path):
@@ -339,14 +337,14 @@ def slow(tmp_path, monkeypatch) -> Path:
 
 
 def interrupted(
-    command: list[str], *, begun: Callable[[str], bool], tmp_path: Path, **environment: str
+    command: list[str], *, begun: Callable[[str], bool], tmp_path: Path, seconds: float = 0, **environment: str
 ) -> tuple[int, str]:
-    """Run a command and press Ctrl-C a moment after it has `begun`, judged by its stderr; its code and stderr."""
+    """Run a command and press Ctrl-C some seconds after it has `begun`, judged by its stderr; its code and stderr."""
     place = tmp_path / "stderr.txt"
     with place.open("w") as stderr, subprocess.Popen(command, env=os.environ | environment, stderr=stderr) as process:
         while not begun(place.read_text()) and process.poll() is None:
             time.sleep(0.02)
-        time.sleep(0.2)
+        time.sleep(seconds)
         process.send_signal(signal.SIGINT)
     return process.returncode, place.read_text()
 
@@ -377,7 +375,7 @@ def test_an_interrupted_training_leaves_no_model(made, tmp_path):
     out = tmp_path / "new" / "model"
     many = ("--encoder", "test_efficientnet", "--weights", "none", "--steps", "100000", "--batch", "2")
     typed = python(COMMAND, "train", str(made / "chips"), *many, "--out", str(out))
-    code, err = interrupted(typed, begun=lambda said: "weights: " in said, tmp_path=tmp_path)
+    code, err = interrupted(typed, begun=lambda said: "weights: " in said, tmp_path=tmp_path, seconds=1.5)
     assert code == 130, err
     assert err.splitlines()[-1].startswith("landscribe: interrupted")
     assert "Traceback" not in err

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from landscribe import verbs, world
+from landscribe import pipeline, verbs, world
 from landscribe.data.chips import Chips
 from landscribe.errors import OutputError
 from landscribe.geo.raster import Raster
@@ -30,7 +30,7 @@ def finished(drawn, tmp_path_factory) -> Path:
     """A run on it, long enough to have learned something."""
     scene, labels, _ = drawn
     out = tmp_path_factory.mktemp("runs") / "run"
-    verbs.run(images=[scene], labels=labels, out=out, steps=60, **QUICK)
+    pipeline.run(images=[scene], labels=labels, out=out, steps=60, **QUICK)
     return out
 
 
@@ -59,7 +59,7 @@ def test_the_map_lies_on_the_scene_and_keeps_its_nodata(finished, drawn):
 def test_the_same_recipe_gives_the_same_chips_and_map(drawn, tmp_path):
     scene, labels, _ = drawn
     for name in ("one", "two"):
-        verbs.run(images=[scene], labels=labels, out=tmp_path / name, steps=3, seed=4, **QUICK)
+        pipeline.run(images=[scene], labels=labels, out=tmp_path / name, steps=3, seed=4, **QUICK)
     one, two = tmp_path / "one", tmp_path / "two"
     assert (one / "recipe.toml").read_bytes() == (two / "recipe.toml").read_bytes()
     for path in (one / "chips").rglob("*.*"):
@@ -70,7 +70,7 @@ def test_the_same_recipe_gives_the_same_chips_and_map(drawn, tmp_path):
 
 
 def test_the_recipe_that_a_run_leaves_repeats_it(finished, tmp_path):
-    again = verbs.run(finished / "recipe.toml", out=tmp_path / "again")
+    again = pipeline.run(finished / "recipe.toml", out=tmp_path / "again")
     assert _sha(again / "map.tif") == _sha(finished / "map.tif")
 
 
@@ -80,7 +80,7 @@ def test_a_run_goes_on_where_it_was(finished, tmp_path):
     for name in ("map.tif", "assessment.json", "report.html"):
         (half / name).unlink()
     kept = {path: path.stat().st_mtime_ns for path in (half / "model").iterdir()}
-    verbs.run(half / "recipe.toml", out=half)
+    pipeline.run(half / "recipe.toml", out=half)
     assert _sha(half / "map.tif") == _sha(finished / "map.tif")
     assert {path: path.stat().st_mtime_ns for path in (half / "model").iterdir()} == kept
 
@@ -88,7 +88,7 @@ def test_a_run_goes_on_where_it_was(finished, tmp_path):
 def test_a_run_of_another_recipe_is_not_written_over(finished, drawn):
     before = _sha(finished / "map.tif")
     with pytest.raises(OutputError, match="another recipe"):
-        verbs.run(images=[drawn[0]], labels=drawn[1], out=finished, steps=60, seed=99, **QUICK)
+        pipeline.run(images=[drawn[0]], labels=drawn[1], out=finished, steps=60, seed=99, **QUICK)
     assert _sha(finished / "map.tif") == before
 
 
@@ -126,7 +126,7 @@ def test_several_scenes_make_several_maps(tmp_path):
         scene, polygons, _ = world.write(world.draw(192, 192, seed=seed), tmp_path / f"world{seed}")
         scenes.append(scene)
         labels.append(polygons)
-    out = verbs.run(images=scenes, labels=labels, out=tmp_path / "run", steps=2, **QUICK)
+    out = pipeline.run(images=scenes, labels=labels, out=tmp_path / "run", steps=2, **QUICK)
     assert [path.name for path in sorted((out / "maps").glob("*.tif"))] == [f"00{n}_scene.tif" for n in range(3)]
 
 
@@ -142,7 +142,7 @@ def test_any_bands_and_dtypes_go_all_the_way(tmp_path, bands, dtype):
             target.write(band, 1)
         files.append(path)
     drawn.features.to_file(tmp_path / "labels.gpkg")
-    out = verbs.run(images=[files], labels=tmp_path / "labels.gpkg", out=tmp_path / "run", steps=2, **QUICK)
+    out = pipeline.run(images=[files], labels=tmp_path / "labels.gpkg", out=tmp_path / "run", steps=2, **QUICK)
     assert Raster.open([out / "map.tif"]).grid.shape == (192, 192)
     assert len(Chips.open(out / "chips").head.bands) == bands
 
@@ -150,7 +150,7 @@ def test_any_bands_and_dtypes_go_all_the_way(tmp_path, bands, dtype):
 def test_labels_may_be_a_raster(drawn, tmp_path):
     scene, _, truth = drawn
     settings = QUICK | {"label_field": None}
-    out = verbs.run(images=[scene], labels=truth, out=tmp_path / "run", steps=2, **settings)
+    out = pipeline.run(images=[scene], labels=truth, out=tmp_path / "run", steps=2, **settings)
     assert Chips.open(out / "chips").classes.values == (0, 1, 2, 3, 4)
 
 

@@ -6,7 +6,7 @@ import rasterio
 from rasterio.features import rasterize
 from rasterio.warp import transform_geom
 
-from landscribe import verbs
+from landscribe import pipeline, verbs
 from landscribe.data.chips import Chips
 from landscribe.data.scene import SceneSpec, open_scenes
 from landscribe.geo.features import Features
@@ -57,7 +57,7 @@ def test_banepa_check_says_that_labels_are_reprojected(banepa):
 def test_eight_sentinel_bands_and_sparse_polygons_go_all_the_way(shared_data, tmp_path):
     folder = shared_data / "rcr_sentinel2"
     bands = [folder / "bands" / f"B{number:02d}.tif" for number in range(1, 9)]
-    out = verbs.run(
+    out = pipeline.run(
         images=[bands], labels=folder / "dev" / "landcover.shp", label_field="Classname", out=tmp_path / "run",
         size=64, mode="positive", **QUICK,
     )  # fmt: skip

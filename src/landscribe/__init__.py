@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from landscribe.geo.raster import Raster
     from landscribe.geo.tiling import Tile
     from landscribe.model import Model
+    from landscribe.pipeline import demo, run
     from landscribe.recipe import Recipe
-    from landscribe.verbs import assess, check, chip, demo, new, predict, report, run, train
+    from landscribe.verbs import assess, check, chip, new, predict, report, train
 
 _HOMES = {
-    **dict.fromkeys(("assess", "check", "chip", "demo", "new", "predict", "report", "run", "train"), "verbs"),
+    **dict.fromkeys(("assess", "check", "chip", "new", "predict", "report", "train"), "verbs"),
+    **dict.fromkeys(("demo", "run"), "pipeline"),
     "Chips": "data.chips",
     "Classes": "geo.classes",
     "Confusion": "confusion",

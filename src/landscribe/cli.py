@@ -229,14 +229,16 @@ def run(
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """All of it: check, chip, train, predict, assess, report."""
-    from landscribe import verbs
+    from landscribe import pipeline
 
     settings = _given(
         label_field=label_field, nodata=nodata, repair=repair, size=size, stride=stride, virtual=virtual, val=val,
         test=test, gap=gap, architecture=architecture, encoder=encoder, weights=weights, epochs=epochs, steps=steps,
         minutes=minutes, batch=batch, learning_rate=learning_rate, loss=loss, tile=tile, margin=margin, seed=seed,
     )  # fmt: skip
-    folder = verbs.run(recipe, out=out, images=_scenes(image), labels=_labels(labels), overwrite=overwrite, **settings)
+    folder = pipeline.run(
+        recipe, out=out, images=_scenes(image), labels=_labels(labels), overwrite=overwrite, **settings
+    )
     _print_run(folder, as_json=as_json)
 
 
@@ -259,9 +261,9 @@ def demo(
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """The whole pipeline on a synthetic world; ends by naming the map and the report."""
-    from landscribe import verbs
+    from landscribe import pipeline
 
-    _print_run(verbs.demo(out, size=size, seed=seed, overwrite=overwrite, **_given(steps=steps)), as_json=as_json)
+    _print_run(pipeline.demo(out, size=size, seed=seed, overwrite=overwrite, **_given(steps=steps)), as_json=as_json)
 
 
 def _given(**settings: Any) -> dict[str, Any]:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscribe.errors import LandscribeError, OutputError, RecipeError
-from landscribe.outputs import refuse_existing, refuse_file, remove_empty, require_place, whole_folder
+from landscribe.errors import OutputError, RecipeError
+from landscribe.outputs import refuse_existing, require_place
 from landscribe.recipe import Recipe, into_sections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from landscribe.assessment.assessing import Assessment
     from landscribe.data.chips import Chips
@@ -48,7 +47,7 @@ def check(
     """
     from landscribe.preflight import check
 
-    return check(_recipe(recipe, images, labels, settings, ("chips", "split", "train", "predict")), trial=trial)
+    return check(recipe_of(recipe, images, labels, settings, ("chips", "split", "train", "predict")), trial=trial)
 
 
 def chip(*, images: Sequence[Any], labels: Any, out: Source, overwrite: bool = False, **settings: Any) -> Chips:
@@ -61,10 +60,11 @@ def chip(*, images: Sequence[Any], labels: Any, out: Source, overwrite: bool = F
         overwrite: replace what stands there.
         settings: of ChipSpec, SplitSpec and SceneSpec, and `seed` and `classes`.
     """
-    return _chip(_recipe(None, images, labels, settings, ("chips", "split")), Path(out), overwrite=overwrite)
+    return chip_scenes(recipe_of(None, images, labels, settings, ("chips", "split")), Path(out), overwrite=overwrite)
 
 
-def _chip(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
+def chip_scenes(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
+    """Cut the scenes of a recipe into chips."""
     from landscribe.data.chips import chip
     from landscribe.data.scene import open_scenes
 
@@ -275,112 +275,6 @@ def _maps_in(folder: Path) -> list[Path]:
     return [single] if single.exists() else sorted((folder / "maps").glob("*.tif"))
 
 
-def run(
-    recipe: Recipe | Source | None = None,
-    *,
-    out: Source,
-    images: Sequence[Any] = (),
-    labels: Any = None,
-    overwrite: bool = False,
-    **settings: Any,
-) -> Path:
-    """All of it: check, chip, train, predict, assess, report.
-
-    Steps whose files are there are not repeated, so that an interrupted run goes on with the same call.
-
-    Args:
-        recipe: a recipe or its path; or give `images` and `labels`.
-        out: the run folder.
-        images: one file per scene, or a list of files to stack for each.
-        labels: polygons or a label raster: one for all scenes, or a list with one for each.
-        overwrite: replace a run of another recipe.
-        settings: any of a recipe's, by plain name.
-
-    Returns:
-        The run folder: recipe.toml, chips/, model/, map.tif (or maps/), assessment.json, report.html.
-    """
-    out = Path(out)
-    filled = _recipe(recipe, images, labels, settings, ("chips", "split", "train", "predict"))
-    _stop_on_errors(check(filled, trial=False))
-    with _claimed(out, filled, overwrite=overwrite):
-        chips = _chip(filled, out / "chips") if not (out / "chips").exists() else None
-    from landscribe.data.chips import Chips
-
-    chips = chips or Chips.open(out / "chips")
-    model = out / "model"
-    if not model.exists():
-        train(chips, out=model, seed=filled.seed, **filled.train.model_dump())
-    maps = _map_scenes(filled, model, out)
-    split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
-    assess(maps, reference=chips, split=split, out=out / "assessment.json")
-    report(out)
-    return out
-
-
-def _stop_on_errors(found: Check) -> None:
-    """Say the warnings; raise the first error, and how many more there are."""
-    for finding in found.findings:
-        if finding.severity == "warning":
-            log.warning(finding.text)
-    if found.errors:
-        more = len(found.errors) - 1
-        raise LandscribeError(found.errors[0] + (f' ({more} more: "landscribe check" lists them.)' if more else ""))
-
-
-@contextmanager
-def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
-    """Make `out` the folder of this recipe; if the first step fails there, leave nothing behind."""
-    from landscribe.data.scene import open_scenes
-
-    place = out / "recipe.toml"
-    refuse_file(out)
-    _, classes = open_scenes(filled.scenes, filled.classes)
-    filled = filled.with_classes(classes)
-    if out.exists() and any(out.iterdir()):
-        # As text, since a nodata value of NaN does not equal itself.
-        same = place.exists() and Recipe.load(place).to_toml() == filled.to_toml()
-        if not same and not overwrite:
-            held = "a run of another recipe" if place.exists() else "other files"
-            raise OutputError(f"{out} holds {held}. Choose another --out, or pass --overwrite.")
-        if not same and place.exists():
-            _remove_run(out)
-    fresh = not place.exists()
-    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
-    filled.save(place)
-    try:
-        yield
-    except BaseException:
-        if fresh:
-            place.unlink(missing_ok=True)
-            remove_empty(missing)
-        raise
-
-
-def _remove_run(out: Path) -> None:
-    """Take away what an earlier run made, and nothing else."""
-    import shutil
-
-    for name in ("chips", "model", "maps", "map.tif.parts"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in ("recipe.toml", "map.tif", "map.qml", "map.tif.aux.xml", "assessment.json", "report.html"):
-        (out / name).unlink(missing_ok=True)
-
-
-def _map_scenes(filled: Recipe, model: Path, out: Path) -> list[Path]:
-    """Map every scene: `map.tif`, or `maps/` with one for each."""
-    from landscribe.geo.raster import Raster
-    from landscribe.model import Model
-    from landscribe.prediction.mapping import predict
-
-    loaded = Model.load(model)
-    rasters = [Raster.open(scene.image, nodata=scene.nodata) for scene in filled.scenes]
-    if len(rasters) == 1:
-        places = [out / "map.tif"]
-    else:
-        places = [out / "maps" / f"{number:03d}_{raster.name}.tif" for number, raster in enumerate(rasters)]
-    return [predict(loaded, raster, place, spec=filled.predict) for raster, place in zip(rasters, places, strict=True)]
-
-
 def new(out: Source, *, overwrite: bool = False) -> Path:
     """Write a complete, commented recipe to start from."""
     out = Path(out)
@@ -390,46 +284,7 @@ def new(out: Source, *, overwrite: bool = False) -> Path:
     return out
 
 
-def demo(out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bool = False, **settings: Any) -> Path:
-    """The whole pipeline on a synthetic world that is drawn here.
-
-    Args:
-        out: the folder for the world and the run.
-        size: side of the world in pixels.
-        seed: of the world and the run.
-        overwrite: replace another run there.
-        settings: any of a recipe's, by plain name.
-    """
-    from landscribe.world import draw, write
-
-    out = Path(out)
-    world = out / f"world-{size}px-seed{seed}"
-    if not (world / "scene.tif").exists():
-        with whole_folder(world) as folder:
-            write(draw(size, size, seed=seed), folder)
-    quick: dict[str, Any] = {
-        "size": 128,
-        "steps": 100,
-        "label_field": "class",
-        "seed": seed,
-        "classes": _world_classes(),
-    }
-    return run(
-        images=[world / "scene.tif"],
-        labels=world / "labels.geojson",
-        out=out / "run",
-        overwrite=overwrite,
-        **(quick | settings),
-    )
-
-
-def _world_classes() -> list[dict[str, Any]]:
-    from landscribe.world import CLASSES
-
-    return [{"name": name, "value": value, "colour": colour} for name, value, colour in CLASSES]
-
-
-def _recipe(
+def recipe_of(
     recipe: Recipe | Source | None,
     images: Sequence[Any],
     labels: Any,

@@ -53,8 +53,9 @@ def split_chips(part: ScenePart, spec: SplitSpec, *, size: int, rng: np.random.G
     """Assign the chips of one scene to splits by spatial block.
 
     Of many random draws of blocks, the one is kept that leaves a class out of a split least often, loses
-    the fewest chips to the gap, and comes closest to the wanted shares and to the scene's class shares. A scene so small that the gap would
-    cost nearly half of what is to be trained on holds out only val, or nothing.
+    the fewest chips to the gap, and comes closest to the wanted shares and to the scene's class shares. A
+    scene so small that the gap would cost nearly half of what is to be trained on holds out only val, or
+    nothing.
 
     Args:
         part: windows and class counts of the chips.
