@@ -7,18 +7,17 @@ phylogenetic structure", Ecography 40, doi:10.1111/ecog.02881).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from landscribe.geo.grid import Window
 from landscribe.spec import Spec
 
 Split = Literal["train", "val", "test", "gap"]
-HELD_OUT: tuple[Split, Split] = ("val", "test")
 
 # Few blocks make few ways to hold out; many make long borders, along which chips are lost to the gap.
 _BLOCKS_AIMED_AT = 12
@@ -37,6 +36,12 @@ class SplitSpec(Spec):
     """Chips of different splits are at least this many pixels apart; a quarter of a chip if left out."""
     block: int | None = Field(None, ge=1)
     """Side of the blocks in pixels; from the scene's size if left out."""
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val {self.val:g} and test {self.test:g} leave nothing to train on; lower them")
+        return self
 
 
 @dataclass(frozen=True)

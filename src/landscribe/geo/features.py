@@ -107,7 +107,7 @@ class Features:
     def _no_way(self, crs: CRS, raster_name: str, reason: str) -> LabelError:
         return LabelError(
             f"{self.name} is in {name_of(self.crs)}, which cannot be transformed to {name_of(crs)} of {raster_name}: "
-            f"{reason}. Save the features in a CRS that can, such as EPSG:4326."
+            f"{reason.rstrip('.')}. Save the features in a CRS that can, such as EPSG:4326."
         )
 
     def near(self, grid: Grid) -> NDArray[np.intp]:

@@ -3,6 +3,7 @@
 `build` gives a network by name; `ARCHITECTURES` and `LOSSES` are plain dicts to which one line adds another.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,10 @@ def build(
     if architecture not in ARCHITECTURES:
         raise NetworkError(f"unknown architecture '{architecture}'{nearest(architecture, list(ARCHITECTURES))}")
     arguments = {"bands": bands, "classes": classes, "encoder": encoder, **options}
+    known = list(inspect.signature(ARCHITECTURES[architecture]).parameters)
+    odd = [name for name in options if name not in known]
+    if odd:
+        raise NetworkError(f"{architecture} has no option '{odd[0]}'{nearest(odd[0], known)}")
     network = ARCHITECTURES[architecture](weights=weights, **arguments)
     network.built_from = {"architecture": architecture, **arguments}  # type: ignore[assignment]
     return network

@@ -36,7 +36,9 @@ class Encoder(nn.Module):
 
 def _timm_features(name: str, bands: int, weights: str | None) -> nn.Module:
     if not timm.is_model(name):
-        raise NetworkError(f"unknown encoder '{name}'{nearest(name, timm.list_models())[:120]}")
+        # timm has over a thousand: the nearest is named, not all of them.
+        meant = nearest(name, timm.list_models()).split(" Known:")[0]
+        raise NetworkError(f"unknown encoder '{name}'{meant} A backbone of timm was expected, such as resnet18.")
     source: dict[str, Any] = {"pretrained": weights is not None}
     if weights == "imagenet" and not (_is_cached(name) or _hub_answers(patience=10.0)):
         # Said here, at once: the hub's own client would retry for a minute first.
