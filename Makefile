@@ -2,29 +2,34 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# Modules are compiled when they are first used: most of what torch brings never is.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: help setup demo test check format clean
+.PHONY: help demo test check clean
 help:
 	@echo "make demo   set up, then the whole pipeline on a synthetic world; names the map and the report"
 	@echo "make test   set up, then the tests"
 	@echo "make check  set up, then format, lint, types, import direction"
 	@echo "VENV=DIR reuses or makes the virtual environment DIR (default .venv)"
 
-# One install for all: a stamp file, renewed when the dependencies change.
-STAMP := $(VENV)/.landscribe-installed
-$(STAMP): pyproject.toml constraints.txt
+# One install for use and one for development: stamp files, renewed when the dependencies change.
+USED := $(VENV)/.landscribe-installed
+DEVELOPED := $(VENV)/.landscribe-dev-installed
+$(USED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(INSTALL) -e .
 	touch $@
-setup: $(STAMP)
+$(DEVELOPED): $(USED)
+	$(INSTALL) -e ".[dev]"
+	touch $@
 
-demo: setup
+demo: $(USED)
 	$(BIN)/landscribe demo --out demo
 
-test: setup
+test: $(DEVELOPED)
 	$(BIN)/python -m pytest -n auto --dist loadscope
 
-check: setup
+check: $(DEVELOPED)
 	$(BIN)/ruff format src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
