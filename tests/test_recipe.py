@@ -47,7 +47,7 @@ recipes = st.builds(
         edge=st.sampled_from(["shift", "pad", "drop"]),
         virtual=st.booleans(),
     ),
-    split=st.builds(SplitSpec, val=st.floats(0, 0.99), gap=st.none() | st.integers(1, 99)),
+    split=st.builds(SplitSpec, val=st.floats(0, 0.8), gap=st.none() | st.integers(1, 99)),
     train=st.builds(
         TrainSpec,
         encoder=text,

@@ -53,7 +53,7 @@ def build(
     known = list(inspect.signature(ARCHITECTURES[architecture]).parameters)
     odd = [name for name in options if name not in known]
     if odd:
-        raise NetworkError(f"{architecture} has no option '{odd[0]}'{nearest(odd[0], known)}")
+        raise NetworkError(f"{architecture} has no option '{odd[0]}' (train.options){nearest(odd[0], known)}")
     network = ARCHITECTURES[architecture](weights=weights, **arguments)
     network.built_from = {"architecture": architecture, **arguments}  # type: ignore[assignment]
     return network
