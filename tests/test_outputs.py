@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -207,3 +208,20 @@ def test_relative_places_are_written_where_one_stands(tmp_path, monkeypatch):
     write_text(Path("map.txt"), "here")
     write_text(Path("new/map.txt"), "there")
     assert everything_below(tmp_path) == {"map.txt": b"here", "new": None, "new/map.txt": b"there"}
+
+
+def test_a_folder_comes_back_when_its_replacement_cannot_take_its_place(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    real = Path.replace
+
+    def refused(self, target):
+        if ".partial." in self.name:
+            raise OSError("refused")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(OutputError), whole_folder(tmp_path / "out", overwrite=True) as folder:
+        (folder / "new").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "old").read_text() == "old"

@@ -58,6 +58,8 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             temporary.replace(path)
             shutil.rmtree(replaced, ignore_errors=True)
         finally:
+            if replaced.exists() and not path.exists():
+                replaced.replace(path)
             shutil.rmtree(temporary, ignore_errors=True)
 
 

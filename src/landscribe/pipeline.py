@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,8 +104,6 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
 
 def _remove_run(out: Path) -> None:
     """Take away what an earlier run made, and nothing else."""
-    import shutil
-
     for name in ("chips", "model", "maps", "map.tif.parts"):
         shutil.rmtree(out / name, ignore_errors=True)
     for name in ("recipe.toml", "map.tif", "map.qml", "map.tif.aux.xml", "assessment.json", "report.html"):
