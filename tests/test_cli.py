@@ -388,3 +388,70 @@ def test_a_mistake_of_our_own_ends_with_1_and_a_traceback(slow):
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback")
     assert "a mistake of our own" in done.stderr
+
+
+# ---- networks
+
+
+def test_summary_prints_the_block_table():
+    said = landscribe("summary", "--architecture", "unet", "--encoder", "plain", "--option", "depth=2", "--size", 64)
+    assert said.code == 0
+    assert "256 x 16 x 16" in said.out
+    assert "receptive field" in said.out
+    table = json.loads(landscribe("summary", "--encoder", "resnet10t", "--bands", 4, "--size", 64, "--json").out)
+    assert table["parameters"] == sum(block["parameters"] for block in table["blocks"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("summary", "--architecture", "unett"), "did you mean 'unet'"),
+        (("summary", "--option", "depth"), "NAME=VALUE"),
+        (("summary", "--option", "depht=2"), "did you mean 'depth'"),
+        (("prune", "model"), "--branches"),
+        (("prune", "nowhere", "--branch", 1, "--out", "small"), "nowhere"),
+    ],
+)
+def test_mistakes_about_networks_end_with_one_line(arguments, words):
+    said = landscribe(*arguments)
+    assert said.code == 2
+    assert said.err.count("\n") == 1
+    assert words in said.err
+
+
+def test_options_of_an_architecture_are_given_as_toml(made, tmp_path):
+    said = landscribe(
+        "train", made.chips, "--out", tmp_path / "model", "--architecture", "unet", "--encoder", "plain", "--steps", 1,
+        "--option", "encoder_widths=[4, 8]", "--option", "activation=swish", "--option", "attention=true",
+        "--freeze", "blocks.0", "--freeze-until", 0.5, "--encoder-rate", 0.5,
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    arguments = Model.load(tmp_path / "model").arguments
+    assert arguments["encoder_widths"] == [4, 8]
+    assert arguments["activation"] == "swish"
+    assert arguments["attention"] is True
+
+
+def test_prune_measures_and_cuts(made, tmp_path):
+    model = tmp_path / "model"
+    quick = (
+        "--architecture",
+        "unetplusplus",
+        "--encoder",
+        "resnet10t",
+        "--weights",
+        "none",
+        "--steps",
+        1,
+        "--batch",
+        2,
+    )
+    assert landscribe("train", made.chips, "--out", model, *quick).code == 0
+    said = landscribe("prune", model, "--branches", "--chips", made.chips, "--split", "train")
+    assert said.code == 0, said.err
+    assert "s per Mpx" in said.out
+    assert len(said.out.splitlines()) == 6
+    rows = json.loads(landscribe("prune", model, "--branches", "--chips", made.chips, "--split", "train", "--json").out)
+    assert [row["branch"] for row in rows] == [1, 2, 3, 4, None]
+    assert landscribe("prune", model, "--branch", 1, "--out", tmp_path / "small").code == 0
+    assert Model.load(tmp_path / "small").network.deepest == 1

@@ -15,6 +15,7 @@ from landscribe import pipeline, verbs, world
 from landscribe.data.chips import Chips
 from landscribe.errors import OutputError
 from landscribe.geo.raster import Raster
+from landscribe.nn import ARCHITECTURES
 
 QUICK = {"encoder": "resnet10t", "weights": "none", "size": 64, "label_field": "class"}
 
@@ -172,3 +173,17 @@ def test_the_demo_ends_by_naming_the_map_and_the_report(tmp_path):
     *_, named_map, named_report = done.stdout.splitlines()
     assert Path(named_map.split()[-1]).exists()
     assert Path(named_report.split()[-1]).exists()
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "smp:FPN", "networks:Striding"])
+def test_every_architecture_goes_through_every_verb(architecture, tmp_path):
+    scene, labels, _ = world.write(world.draw(256, 200, seed=7), tmp_path / "world")
+    out = tmp_path / "run"
+    settings = QUICK | {"steps": 2, "batch": 2, "architecture": architecture}
+    assert not verbs.check(images=[scene], labels=labels, trial=False, **settings).errors
+    pipeline.run(images=[scene], labels=labels, out=out, **settings)
+    assert json.loads((out / "model" / "config.json").read_text())["architecture"] == architecture
+    assert (out / "report.html").stat().st_size > 10_000
+    with rasterio.open(out / "map.tif") as mapped:
+        assert mapped.shape == (256, 200)
+    assert verbs.summary(out / "model", size=64).parameters > 0

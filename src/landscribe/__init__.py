@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from landscribe.model import Model
     from landscribe.pipeline import demo, run
     from landscribe.recipe import Recipe
-    from landscribe.verbs import assess, check, chip, new, predict, report, train
+    from landscribe.verbs import assess, branches, check, chip, new, predict, prune, report, summary, train
 
 _HOMES = {
-    **dict.fromkeys(("assess", "check", "chip", "new", "predict", "report", "train"), "verbs"),
+    **dict.fromkeys(
+        ("assess", "branches", "check", "chip", "new", "predict", "prune", "report", "summary", "train"), "verbs"
+    ),
     **dict.fromkeys(("demo", "run"), "pipeline"),
     "Chips": "data.chips",
     "Classes": "geo.classes",
@@ -40,7 +42,7 @@ _HOMES = {
 
 __all__ = [
     "Chips", "Classes", "Confusion", "Grid", "LandscribeError", "Model", "Raster", "Recipe", "Scene", "Tile", "Window",
-    "assess", "check", "chip", "demo", "new", "nn", "predict", "report", "run", "train",
+    "assess", "branches", "check", "chip", "demo", "new", "nn", "predict", "prune", "report", "run", "summary", "train",
 ]  # fmt: skip
 
 

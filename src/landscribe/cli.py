@@ -4,14 +4,15 @@ Results go to stdout, progress and remarks to stderr. Exit 0 done, 2 the user's 
 130 interrupted. Nothing heavy is imported until a verb runs.
 """
 
-import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from landscribe.errors import LandscribeError
+from landscribe.tables import print_blocks, print_branches, print_check, print_json, print_measures, print_run
 
 app = typer.Typer(
     name="landscribe",
@@ -56,13 +57,22 @@ Test = Annotated[float | None, typer.Option(help="Share held out to assess with 
 Gap = Annotated[int | None, typer.Option(help="Least pixels between chips of different splits [size / 4].")]
 Block = Annotated[int | None, typer.Option(help="Side of the blocks that are held out, in pixels.")]
 
-Architecture = Annotated[str | None, typer.Option(help="Network [unet].")]
-Encoder = Annotated[str | None, typer.Option(help="Backbone, any of timm's [resnet18].")]
+Architecture = Annotated[
+    str | None,
+    typer.Option(help="fcn, unet, unetplusplus, deeplabv3plus, unet_id, smp:Name or module:Class [unet]."),
+]
+Encoder = Annotated[str | None, typer.Option(help="Backbone, any of timm's, or plain for the paper's own [resnet18].")]
 Weights = Annotated[str | None, typer.Option(help="auto, imagenet, none, or a file [auto].")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the chips [20, at least 200 steps].")]
 Steps = Annotated[int | None, typer.Option(help="Batches, instead of epochs.")]
 Minutes = Annotated[float | None, typer.Option(help="Wall-clock minutes, instead of epochs.")]
 Batch = Annotated[int | None, typer.Option(help="Chips a step [8].")]
+Option = Annotated[
+    list[str] | None, typer.Option("--option", help="Of the architecture, NAME=VALUE as in TOML; repeat for more.")
+]
+Freeze = Annotated[str | None, typer.Option(help="Parts that do not learn: encoder, or stages, by commas.")]
+FreezeUntil = Annotated[float | None, typer.Option(help="Share of the training after which they learn too [1].")]
+EncoderRate = Annotated[float | None, typer.Option(help="Share of the learning rate for the encoder [1].")]
 LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate [0.002].")]
 Loss = Annotated[str | None, typer.Option(help="A loss or a sum of losses [dice + ce].")]
 Workers = Annotated[int | None, typer.Option(help="Processes that read chips [by the machine].")]
@@ -76,7 +86,8 @@ Margin = Annotated[int | None, typer.Option(help="Pixels dropped around a tile [
 def check(
     recipe: RecipePath = None, image: Images = None, labels: Labels = None, label_field: Field = None,
     nodata: Nodata = None, repair: Repair = None, size: Size = None, stride: Stride = None, steps: Steps = None,
-    epochs: Epochs = None, minutes: Minutes = None,
+    epochs: Epochs = None, minutes: Minutes = None, architecture: Architecture = None, encoder: Encoder = None,
+    weights: Weights = None, option: Option = None, batch: Batch = None,
     trial: Annotated[bool, typer.Option(help="Time one training step for the forecast.")] = True,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -92,12 +103,17 @@ def check(
         steps=steps,
         epochs=epochs,
         minutes=minutes,
+        architecture=architecture,
+        encoder=encoder,
+        weights=weights,
+        options=_options(option),
+        batch=batch,
     )
     found = verbs.check(recipe, images=_scenes(image), labels=_labels(labels), trial=trial, **settings)
     if as_json:
-        _print_json(found.summary())
+        print_json(found.summary())
     else:
-        _print_check(found)
+        print_check(found)
     if found.errors:
         raise typer.Exit(2)
 
@@ -119,7 +135,7 @@ def chip(
     chips = verbs.chip(images=_scenes(image), labels=_labels(labels), out=out, overwrite=overwrite, **settings)
     splits = {str(name): int(count) for name, count in chips.table["split"].value_counts().items()}
     if as_json:
-        _print_json({"chips": str(out), "count": len(chips), "splits": splits, "classes": chips.classes.names})
+        print_json({"chips": str(out), "count": len(chips), "splits": splits, "classes": chips.classes.names})
     else:
         shares = ", ".join(f"{name} {count}" for name, count in splits.items())
         print(f"{out}: {len(chips)} chips ({shares}), classes {', '.join(chips.classes.names)}")
@@ -128,20 +144,22 @@ def chip(
 @app.command()
 def train(
     chips: Annotated[Path, typer.Argument(help="Chips folder.")], out: Out, architecture: Architecture = None,
-    encoder: Encoder = None, weights: Weights = None, epochs: Epochs = None, steps: Steps = None,
-    minutes: Minutes = None, batch: Batch = None, learning_rate: LearningRate = None, loss: Loss = None,
+    encoder: Encoder = None, weights: Weights = None, option: Option = None, freeze: Freeze = None,
+    freeze_until: FreezeUntil = None, epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None,
+    batch: Batch = None, learning_rate: LearningRate = None, encoder_rate: EncoderRate = None, loss: Loss = None,
     workers: Workers = None, seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Train a network on chips; the best epoch becomes a model folder."""
     from landscribe import verbs
 
     settings = _given(
-        architecture=architecture, encoder=encoder, weights=weights, epochs=epochs, steps=steps, minutes=minutes,
-        batch=batch, learning_rate=learning_rate, loss=loss, workers=workers, seed=seed,
+        architecture=architecture, encoder=encoder, weights=weights, options=_options(option), freeze=_parts(freeze),
+        freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
+        learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss, workers=workers, seed=seed,
     )  # fmt: skip
     model = verbs.train(chips, out=out, overwrite=overwrite, **settings)
     if as_json:
-        _print_json({"model": str(out), "measures": model.measures})
+        print_json({"model": str(out), "measures": model.measures})
     else:
         f1 = model.measures.get("val_mean_f1")
         score = "no validation chips" if f1 is None else f"mean F1 {f1:.3f} on the validation chips"
@@ -184,7 +202,7 @@ def predict(
         overwrite=overwrite,
         **settings,
     )
-    _print_json({"maps": [str(path) for path in maps]}) if as_json else print("\n".join(map(str, maps)))
+    print_json({"maps": [str(path) for path in maps]}) if as_json else print("\n".join(map(str, maps)))
 
 
 @app.command()
@@ -205,7 +223,7 @@ def assess(
     from landscribe import verbs
 
     result = verbs.assess(maps, reference=reference, label_field=label_field, split=split, repair=bool(repair), out=out)
-    _print_json(result.summary()) if as_json else _print_measures(result.summary())
+    print_json(result.summary()) if as_json else print_measures(result.summary())
 
 
 @app.command()
@@ -224,8 +242,10 @@ def run(
     out: Out, recipe: RecipePath = None, image: Images = None, labels: Labels = None, label_field: Field = None,
     nodata: Nodata = None, repair: Repair = None, size: Size = None, stride: Stride = None, virtual: Virtual = None,
     val: Val = None, test: Test = None, gap: Gap = None, architecture: Architecture = None, encoder: Encoder = None,
-    weights: Weights = None, epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None, batch: Batch = None,
-    learning_rate: LearningRate = None, loss: Loss = None, tile: Tile = None, margin: Margin = None, seed: Seed = None,
+    weights: Weights = None, option: Option = None, freeze: Freeze = None, freeze_until: FreezeUntil = None,
+    epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None, batch: Batch = None,
+    learning_rate: LearningRate = None, encoder_rate: EncoderRate = None, loss: Loss = None,
+    tile: Tile = None, margin: Margin = None, seed: Seed = None,
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """All of it: check, chip, train, predict, assess, report."""
@@ -233,13 +253,57 @@ def run(
 
     settings = _given(
         label_field=label_field, nodata=nodata, repair=repair, size=size, stride=stride, virtual=virtual, val=val,
-        test=test, gap=gap, architecture=architecture, encoder=encoder, weights=weights, epochs=epochs, steps=steps,
-        minutes=minutes, batch=batch, learning_rate=learning_rate, loss=loss, tile=tile, margin=margin, seed=seed,
+        test=test, gap=gap, architecture=architecture, encoder=encoder, weights=weights, options=_options(option),
+        freeze=_parts(freeze), freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
+        learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss, tile=tile, margin=margin, seed=seed,
     )  # fmt: skip
     folder = pipeline.run(
         recipe, out=out, images=_scenes(image), labels=_labels(labels), overwrite=overwrite, **settings
     )
-    _print_run(folder, as_json=as_json)
+    print_run(folder, as_json=as_json)
+
+
+@app.command()
+def summary(
+    model: Annotated[Path | None, typer.Argument(help="Model folder, instead of names.", show_default=False)] = None,
+    architecture: Architecture = None, encoder: Encoder = None, option: Option = None,
+    bands: Annotated[int, typer.Option(help="Input bands.")] = 3,
+    classes: Annotated[int, typer.Option(help="Classes.")] = 2,
+    size: Annotated[int, typer.Option(help="Side of the image in pixels.")] = 256,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Describe a network block by block: shapes, parameters, receptive field, operations."""
+    from landscribe import verbs
+
+    named = _given(architecture=architecture, encoder=encoder)
+    table = verbs.summary(model, bands=bands, classes=classes, size=size, **named, **(_options(option) or {}))
+    print_json(table.as_dict()) if as_json else print_blocks(table)
+
+
+@app.command()
+def prune(
+    model: Annotated[Path, typer.Argument(help="Folder of a UNet++ model.")],
+    branch: Annotated[int | None, typer.Option(help="The branch to keep, 1 is the smallest.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The smaller model's folder.")] = None,
+    branches: Annotated[bool, typer.Option("--branches", help="Only measure each branch, to choose by.")] = False,
+    chips: Annotated[Path | None, typer.Option(help="Chips to score branches on [those beside the model].")] = None,
+    split: Annotated[str, typer.Option(help="Which of the chips.")] = "val",
+    overwrite: Overwrite = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Keep one branch of a UNet++: a smaller model with the same maps as that branch."""
+    from landscribe import verbs
+
+    if branches:
+        rows = verbs.branches(model, chips=chips, split=split)
+        print_json([row.as_dict() for row in rows]) if as_json else print_branches(rows)
+        return
+    if branch is None or out is None:
+        raise LandscribeError("prune needs --branch and --out, or --branches to measure what there is to choose.")
+    small = verbs.prune(model, branch=branch, out=out, overwrite=overwrite)
+    parameters = sum(parameter.numel() for parameter in small.network.parameters())
+    print_json({"model": str(out), "parameters": parameters}) if as_json else print(
+        f"{out}: branch {branch}, {parameters} parameters"
+    )
 
 
 @app.command()
@@ -263,7 +327,7 @@ def demo(
     """The whole pipeline on a synthetic world; ends by naming the map and the report."""
     from landscribe import pipeline
 
-    _print_run(pipeline.demo(out, size=size, seed=seed, overwrite=overwrite, **_given(steps=steps)), as_json=as_json)
+    print_run(pipeline.demo(out, size=size, seed=seed, overwrite=overwrite, **_given(steps=steps)), as_json=as_json)
 
 
 def _given(**settings: Any) -> dict[str, Any]:
@@ -286,64 +350,22 @@ def _numbers(text: str) -> tuple[int, ...]:
         raise LandscribeError(f"--bands {text} is no list of band numbers. Write it like 3,2,1.") from None
 
 
-def _print_json(result: Any) -> None:
-    print(json.dumps(result, indent=1))
+def _options(given: list[str] | None) -> dict[str, Any] | None:
+    """NAME=VALUE with VALUE as TOML writes it; a word without quotes is text."""
+    options: dict[str, Any] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise LandscribeError(f"--option {text} is not NAME=VALUE. Write it like --option depth=3.")
+        try:
+            options[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[name.strip()] = value.strip()
+    return options or None
 
 
-def _print_check(found: Any) -> None:
-    from landscribe.terminal import duration, size
-
-    for finding in found.findings:
-        print(f"{finding.severity}: {finding.text}")
-    ahead = found.forecast
-    if ahead is None:
-        return
-    parts = [f"at most {ahead.chips} chips", f"at most {size(ahead.disk_bytes)} on disk"]
-    if ahead.steps is not None:
-        parts.append(f"{ahead.steps} training steps")
-    if ahead.seconds is not None:
-        parts.append(f"about {duration(ahead.seconds)} on this machine")
-    if ahead.memory_bytes is not None:
-        parts.append(f"about {size(ahead.memory_bytes)} of memory")
-    print(f"forecast: {', '.join(parts)}")
-
-
-def _print_measures(summary: dict[str, Any]) -> None:
-    def share(value: float | None) -> str:
-        return "     -" if value is None else f"{value:6.3f}"
-
-    print(
-        f"{', '.join(summary['maps'])} against {summary['reference']}"
-        + (f" ({summary['split']})" if summary["split"] else "")
-    )
-    overall = {name: share(summary[name]).strip() for name in ("overall_accuracy", "mean_f1", "mean_iou")}
-    measures = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in overall.items())
-    print(f"{summary['pixels']} pixels, {measures}")
-    width = max(len(row["name"]) for row in summary["classes"])
-    print(f"{'class':<{width}}  user's  producer's      F1     IoU  reference pixels")
-    for row in summary["classes"]:
-        print(
-            f"{row['name']:<{width}}  {share(row['users_accuracy'])}      {share(row['producers_accuracy'])}  "
-            f"{share(row['f1'])}  {share(row['iou'])}  {row['reference_pixels']:>16}"
-        )
-
-
-def _print_run(folder: Path, *, as_json: bool) -> None:
-    summary = json.loads((folder / "assessment.json").read_text(encoding="utf-8"))
-    maps = [folder / "map.tif"] if (folder / "map.tif").exists() else sorted((folder / "maps").glob("*.tif"))
-    if as_json:
-        _print_json(
-            {
-                "run": str(folder),
-                "maps": [str(path) for path in maps],
-                "report": str(folder / "report.html"),
-                "assessment": summary,
-            }
-        )
-        return
-    _print_measures(summary)
-    print("\n".join(f"map     {path}" for path in maps))
-    print(f"report  {folder / 'report.html'}")
+def _parts(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(","))
 
 
 # Typer brings click along under different names in different versions; this is click's UsageError in all of them.

@@ -5,11 +5,9 @@ nothing from the folder: weights are safetensors, never a pickle.
 """
 
 import hashlib
-import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +19,8 @@ from torch import Tensor, nn
 
 from landscribe.errors import ClassError, LandscribeError, ModelError
 from landscribe.geo.classes import ClassEntry, Classes
-from landscribe.nn import ARCHITECTURES, build
+from landscribe.nn import build
+from landscribe.nn.external import imported
 from landscribe.outputs import whole_folder
 from landscribe.spec import Spec
 
@@ -137,9 +136,12 @@ class Model:
 
     def logits(self, images: Tensor, valid: Tensor) -> Tensor:
         """Scale stored pixels (B, C, H, W), valid (B, H, W), and run the network: (B, K, H, W)."""
-        scaled = self.scaling.apply(images, valid)
-        result: Tensor = self.network(scaled.contiguous(memory_format=torch.channels_last))
+        result: Tensor = self.network(self.scaled(images, valid))
         return result
+
+    def scaled(self, images: Tensor, valid: Tensor) -> Tensor:
+        """What the network sees of stored pixels (B, C, H, W), valid (B, H, W)."""
+        return self.scaling.apply(images, valid).contiguous(memory_format=torch.channels_last)
 
     @property
     def sha256(self) -> str:
@@ -226,7 +228,7 @@ def _read_config(folder: Path) -> ModelConfig:
 def _require_consistent(config: ModelConfig) -> None:
     """Raise ValueError or ClassError where one part of the config contradicts another, or cannot be meant."""
     Classes(config.classes)
-    built = config.arguments if config.architecture in ARCHITECTURES else {}
+    built = config.arguments
     bands = {
         "bands": len(config.bands),
         "offsets": len(config.scaling.offset),
@@ -280,10 +282,11 @@ def _is_pickle(data: bytes) -> bool:
 
 def _rebuild(config: ModelConfig, folder: Path) -> nn.Module:
     path = folder / CONFIG
-    known = config.architecture in ARCHITECTURES
-    make = partial(build, config.architecture) if known else _imported(config.architecture, path)
     try:
-        return make(**config.arguments)
+        if "bands" in config.arguments:
+            return build(config.architecture, **config.arguments)
+        # A network that was wrapped rather than built is made as its class is.
+        return imported(config.architecture)(**config.arguments)
     # What an altered argument leads to in torch or timm.
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, LandscribeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -292,24 +295,14 @@ def _rebuild(config: ModelConfig, folder: Path) -> nn.Module:
         ) from error
 
 
-def _imported(architecture: str, path: Path) -> type[nn.Module]:
-    module, _, name = architecture.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(
-            f"{path} names the architecture '{architecture}', which is not on this machine "
-            f"({error}). Install what it is from, or use one of {', '.join(ARCHITECTURES)}."
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ModelError(f"{path}: '{architecture}' is no torch module and is not built.")
-    return found
-
-
 def _card(config: ModelConfig) -> str:
     """The model card, for people and for model hubs."""
     rows = "\n".join(f"| {entry.value} | {entry.name} | {entry.colour} |" for entry in config.classes)
     measures = "\n".join(f"- {name}: {value}" for name, value in config.measures.items()) or "- none recorded"
+    terms = config.provenance.get("encoder_weights", {})
+    start = f"{terms.get('source', 'not recorded')}" + "".join(
+        f", {name} {terms[name]}" for name in ("tag", "hub", "license") if name in terms
+    )
     size = f"{config.pixel_size:.3g} m" if config.pixel_size else "not recorded"
     return f"""---
 library_name: landscribe
@@ -323,6 +316,8 @@ to {len(config.classes)} classes.
 | value | class | colour |
 |---|---|---|
 {rows}
+
+Weights it started from: {start}.
 
 ## Measured on the validation chips, by which the epoch was chosen
 {measures}

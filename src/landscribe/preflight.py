@@ -284,15 +284,26 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
 def _check_settings(recipe: Recipe, bands: int, classes: int) -> Iterator[Finding]:
     """Settings that would otherwise fail after the chips are cut, or the network is trained."""
     from landscribe.nn import build
+    from landscribe.nn.freezing import parts_of
     from landscribe.nn.losses import weighted_sum
+    from landscribe.nn.weights import require_weights
 
     train, predict = recipe.train, recipe.predict
-    # Weights of a file are tried; those of a hub are fetched when they are needed.
+    # Weights of a file are tried; those of a hub are fetched when they are needed, if it answers.
     weights = None if train.weights in ("auto", "imagenet", "none") else train.weights
     arguments: dict[str, Any] = {"encoder": train.encoder, "weights": weights} | train.options
     try:
         weighted_sum(train.loss)
-        align = int(getattr(build(train.architecture, bands=bands, classes=classes, **arguments), "reduction", 32))
+        require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
+        network = build(train.architecture, bands=bands, classes=classes, **arguments)
+        parts_of(network, train.freeze)
+        align = network.reduction
+        if recipe.chips.size < align:
+            yield Finding(
+                "error",
+                f"chips of {recipe.chips.size} pixels are too small for {train.architecture} on {train.encoder}, one "
+                f"pixel of whose deepest features stands for {align} x {align}. Choose chips.size {2 * align} or more.",
+            )
         size = max(align, predict.tile // align * align)
         next(units(1, 1, size=size, margin=predict.margin, align=align, side=predict.unit))
     except LandscribeError as error:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from landscribe.assessment.assessing import Assessment
     from landscribe.data.chips import Chips
     from landscribe.model import Model
+    from landscribe.nn.summary import Summary
     from landscribe.preflight import Check
+    from landscribe.pruning import Branch
 
 log = logging.getLogger(__name__)
 
@@ -273,6 +275,77 @@ def _facts(model: Model, chips: Chips) -> list[tuple[str, str]]:
 def _maps_in(folder: Path) -> list[Path]:
     single = folder / "map.tif"
     return [single] if single.exists() else sorted((folder / "maps").glob("*.tif"))
+
+
+def summary(
+    model: Model | Source | None = None,
+    *,
+    architecture: str = "unet",
+    encoder: str = "resnet18",
+    bands: int = 3,
+    classes: int = 2,
+    size: int = 256,
+    **options: Any,
+) -> Summary:
+    """Describe a network block by block: output shapes, parameters, receptive fields, operations.
+
+    Args:
+        model: a model or its folder; or name a network by what follows.
+        architecture: as in `nn.build`.
+        encoder: as in `nn.build`.
+        bands: input channels.
+        classes: outputs.
+        size: side in pixels of the image that the shapes are for.
+        options: the architecture's own.
+    """
+    from landscribe.model import Model
+    from landscribe.nn import build
+    from landscribe.nn.summary import summary
+
+    if model is None:
+        network = build(architecture, bands=bands, classes=classes, encoder=encoder, **options)
+        return summary(network, bands=bands, size=size)
+    opened = model if isinstance(model, Model) else Model.load(model)
+    return summary(opened.network, bands=len(opened.bands), size=size)
+
+
+def branches(model: Model | Source, *, chips: Chips | Source | None = None, split: str = "val") -> list[Branch]:
+    """Measure what each branch of a UNet++ costs and is worth, so that one can be chosen.
+
+    Args:
+        model: a model or its folder.
+        chips: a chips folder to score on; that beside the model's folder, as `run` leaves it, if left out.
+        split: which of the chips.
+    """
+    from landscribe.data.chips import Chips
+    from landscribe.model import Model
+    from landscribe.pruning import branches
+
+    opened = model if isinstance(model, Model) else Model.load(model)
+    if chips is None:
+        beside = None if isinstance(model, Model) else Path(model).resolve().parent / "chips"
+        if beside is None or not beside.exists():
+            raise RecipeError("no chips were given to score the branches on. Pass --chips, such as those of its run.")
+        chips = beside
+    return branches(opened, (chips if isinstance(chips, Chips) else Chips.open(chips)).of_split(split))
+
+
+def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = False) -> Model:
+    """Keep one branch of a UNet++ and leave out the rest: a smaller model with that branch's maps.
+
+    Args:
+        model: a model or its folder.
+        branch: 1 (the smallest) to the number of branches.
+        out: the model folder to make.
+        overwrite: replace what stands there.
+    """
+    from landscribe.model import Model
+    from landscribe.pruning import prune
+
+    require_place(Path(out), mark="config.json", overwrite=overwrite)
+    small = prune(model if isinstance(model, Model) else Model.load(model), branch)
+    small.save(out, overwrite=overwrite)
+    return small
 
 
 def new(out: Source, *, overwrite: bool = False) -> Path:

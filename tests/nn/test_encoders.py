@@ -6,7 +6,8 @@ import timm
 import torch
 
 from landscribe.errors import NetworkError
-from landscribe.nn.encoders import Encoder, choose_weights
+from landscribe.nn.encoders import Encoder
+from landscribe.nn.weights import choose_weights, licence
 
 NAME = "resnet10t"
 
@@ -28,18 +29,61 @@ def test_a_weight_file_reaches_the_encoder(weight_file):
     assert all(torch.equal(body[name], state[name]) for name in shared)
 
 
-def test_the_stem_of_one_band_answers_grey_images_as_that_of_three(weight_file):
+def test_a_stem_of_other_bands_answers_grey_images_as_that_of_three(weight_file):
     path, state = weight_file
-    body = Encoder(NAME, bands=1, weights=str(path)).body.state_dict()
-    stem = next(name for name, value in body.items() if value.ndim == 4)
-    torch.testing.assert_close(body[stem].sum(1), state[stem].sum(1), rtol=1e-4, atol=1e-5)
+    stem = next(name for name, value in state.items() if value.ndim == 4)
+    for names in (("pan",), ("red", "green", "blue", "nir"), ("nir", "red"), ("b", "g", "r", "re1", "nir", "swir16")):
+        body = Encoder(NAME, bands=len(names), weights=str(path), band_names=names).body.state_dict()
+        torch.testing.assert_close(body[stem].sum(1), state[stem].sum(1), rtol=1e-4, atol=1e-5)
 
 
-def test_the_stem_of_four_bands_is_made_from_the_weights(weight_file):
+def test_the_stem_follows_the_names_of_the_bands(weight_file):
     path, state = weight_file
-    body = Encoder(NAME, bands=4, weights=str(path)).body.state_dict()
-    stem = next(name for name, value in body.items() if value.ndim == 4)
-    torch.testing.assert_close(body[stem][:, :3], 0.75 * state[stem], rtol=1e-4, atol=1e-5)
+    stem = next(name for name, value in state.items() if value.ndim == 4)
+    names = ("nir", "blue", "green", "red")
+    kernels = Encoder(NAME, bands=4, weights=str(path), band_names=names).body.state_dict()[stem]
+    torch.testing.assert_close(kernels[:, 0], state[stem][:, 0] / 2)
+    torch.testing.assert_close(kernels[:, 1], state[stem][:, 2])
+    torch.testing.assert_close(kernels[:, 2], state[stem][:, 1])
+
+
+def test_a_file_that_lacks_layers_is_refused_with_their_names(weight_file, tmp_path):
+    _, state = weight_file
+    part = {name: value for name, value in state.items() if not name.startswith("layer4")}
+    safetensors.torch.save_file(part, tmp_path / "part.safetensors")
+    with pytest.raises(NetworkError, match=r"part\.safetensors.*lacks.*layer4"):
+        Encoder(NAME, bands=3, weights=str(tmp_path / "part.safetensors"))
+
+
+def test_a_file_of_other_shapes_is_refused_with_the_layers(weight_file, tmp_path):
+    _, state = weight_file
+    odd = dict(state) | {"layer1.0.conv1.weight": torch.zeros(64, 64, 5, 5)}
+    safetensors.torch.save_file(odd, tmp_path / "odd.safetensors")
+    with pytest.raises(NetworkError, match=r"layer1\.0\.conv1\.weight is \(64, 64, 5, 5\), not \(64, 64, 3, 3\)"):
+        Encoder(NAME, bands=3, weights=str(tmp_path / "odd.safetensors"))
+
+
+def test_a_checkpoint_of_torch_is_read_without_running_it(weight_file, tmp_path):
+    _, state = weight_file
+    torch.save({"state_dict": state}, tmp_path / "weights.pth")
+    body = Encoder(NAME, bands=3, weights=str(tmp_path / "weights.pth")).body.state_dict()
+    assert all(torch.equal(body[name], state[name]) for name in body if name in state)
+
+    class Harm:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    torch.save({"state_dict": Harm()}, tmp_path / "harm.pth")
+    with pytest.raises(NetworkError, match=r"harm\.pth"):
+        Encoder(NAME, bands=3, weights=str(tmp_path / "harm.pth"))
+
+
+def test_the_terms_of_weights_are_told():
+    assert licence(NAME, None) == {"source": "none"}
+    known = licence("resnet18", "imagenet")
+    assert known["license"] == "apache-2.0"
+    assert known["tag"]
+    assert "file" in licence(NAME, "some/weights.safetensors")["license"]
 
 
 def test_weights_of_another_encoder_are_refused(weight_file):

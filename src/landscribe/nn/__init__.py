@@ -3,40 +3,49 @@
 `build` gives a network by name; `ARCHITECTURES` and `LOSSES` are plain dicts to which one line adds another.
 """
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
-
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, RecipeError
+from landscribe.nn.deeplabv3plus import DeepLabV3Plus
+from landscribe.nn.external import build_external, is_external
+from landscribe.nn.fcn import FCN
+from landscribe.nn.freezing import freeze, unfreeze
 from landscribe.nn.losses import LOSSES
+from landscribe.nn.segmentation import Segmentation
+from landscribe.nn.summary import summary
 from landscribe.nn.unet import UNet
+from landscribe.nn.unet_id import UNetID
+from landscribe.nn.unetplusplus import UNetPlusPlus
 from landscribe.spec import nearest
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+ARCHITECTURES: dict[str, Callable[..., Segmentation]] = {
+    "fcn": FCN,
     "unet": UNet,
+    "unetplusplus": UNetPlusPlus,
+    "deeplabv3plus": DeepLabV3Plus,
+    "unet_id": UNetID,
 }
 
-__all__ = ["ARCHITECTURES", "LOSSES", "build"]
+__all__ = ["ARCHITECTURES", "LOSSES", "Segmentation", "build", "freeze", "summary", "unfreeze"]
 
 
 def build(
     architecture: str,
     *,
-    bands: int,
+    bands: int | Sequence[str],
     classes: int,
     encoder: str = "resnet18",
     weights: str | None = None,
     **options: Any,
-) -> nn.Module:
+) -> Segmentation:
     """A network by name.
 
     Args:
-        architecture: a key of `ARCHITECTURES`.
-        bands: input channels C.
+        architecture: a key of `ARCHITECTURES`, "smp:Name" for one of segmentation-models-pytorch, or "module:Class".
+        bands: how many input channels C, or their names, by which a pretrained stem is adapted.
         classes: outputs K.
-        encoder: name of a timm network that gives features.
+        encoder: name of a timm network that gives features, or "plain" for the one that the paper draws.
         weights: "imagenet", a file of weights, or None for random ones.
         options: the architecture's own.
 
@@ -47,13 +56,16 @@ def build(
     Raises:
         NetworkError: an unknown name (the nearest is offered) or option, or weights that do not fit.
     """
-    if architecture not in ARCHITECTURES:
+    band_names = () if isinstance(bands, int) else tuple(bands)
+    arguments: dict[str, Any] = {"bands": len(band_names) or bands, "classes": classes, "encoder": encoder, **options}
+    if is_external(architecture):
+        network: Segmentation = build_external(architecture, weights=weights, band_names=band_names, **arguments)
+    elif architecture not in ARCHITECTURES:
         raise NetworkError(f"unknown architecture '{architecture}'{nearest(architecture, list(ARCHITECTURES))}")
-    arguments = {"bands": bands, "classes": classes, "encoder": encoder, **options}
-    known = list(inspect.signature(ARCHITECTURES[architecture]).parameters)
-    odd = [name for name in options if name not in known]
-    if odd:
-        raise NetworkError(f"{architecture} has no option '{odd[0]}' (train.options){nearest(odd[0], known)}")
-    network = ARCHITECTURES[architecture](weights=weights, **arguments)
-    network.built_from = {"architecture": architecture, **arguments}  # type: ignore[assignment]
+    else:
+        try:
+            network = ARCHITECTURES[architecture](weights=weights, band_names=band_names, **arguments)
+        except RecipeError as error:
+            raise NetworkError(f"{architecture} (train.options): {error}") from None
+    network.built_from = {"architecture": architecture, **arguments}
     return network

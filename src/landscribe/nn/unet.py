@@ -1,71 +1,132 @@
 """UNet: an encoder that halves, a decoder that doubles, and skip connections between equals.
 
 Ronneberger, Fischer & Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation",
-arXiv:1505.04597. The encoder may be any timm backbone; the decoder follows the sizes of its features.
+arXiv:1505.04597. The encoder is the paper's own ("plain", with padding and batch normalisation, as it is taught today)
+or any timm backbone; the decoder follows the sizes of its features.
 """
 
-from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Literal
 
-import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from landscribe.nn.blocks import ConvBlock, resize
-from landscribe.nn.encoders import Encoder
+from landscribe.nn.aspp import ASPP
+from landscribe.nn.blocks import AttentionGate, DoubleConv, Interpolation, Upsample, concatenated
+from landscribe.nn.encoders import PLAIN, PlainStyle, encoder_of
+from landscribe.nn.segmentation import Segmentation
+
+BACKBONE_WIDTHS = (256, 128, 64, 32, 16)
+"""Of the decoder on a timm backbone."""
+
+
+class UNetOptions(PlainStyle):
+    """What of a UNet can be chosen."""
+
+    depth: int | None = Field(None, ge=1, le=7)
+    """How often the encoder halves; 4 for the plain one, all of a backbone's scales, if left out."""
+    widths: tuple[int, ...] = ()
+    """Channels of the decoder's blocks, coarse to fine; the last is repeated. If left out, those of the plain
+    encoder mirrored, or 256, 128, 64, 32, 16 on a backbone."""
+    upsampling: Interpolation | Literal["transposed"] | None = None
+    """How the decoder doubles: by 2 x 2 transposed convolution (the plain encoder's default), or by nearest (a
+    backbone's default), bilinear or bicubic interpolation."""
+    attention: bool = False
+    """Gate each skip by what comes up from below (Oktay et al. 2018)."""
+    aspp: tuple[int, ...] = ()
+    """Rates of atrous spatial pyramid pooling at the bottleneck, for example 6, 12, 18; none if left out."""
+    full_resolution: int = Field(0, ge=0)
+    """Channels of a first block at full size beside a backbone that begins at half size; none if 0."""
 
 
 class DecoderBlock(nn.Module):
-    """Upsample to the skip's size, concatenate the skip, convolve twice."""
+    """Upsample, gate the skip, concatenate, convolve twice."""
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
+    def __init__(self, channels: tuple[int, int, int], factor: int, options: UNetOptions) -> None:
         super().__init__()
-        self.convolve = nn.Sequential(
-            ConvBlock(in_channels + skip_channels, out_channels), ConvBlock(out_channels, out_channels)
-        )
+        into, skip, out = channels
+        self.up = Upsample((into, out), factor, options.upsampling or "nearest")
+        self.gate = AttentionGate(skip, self.up.channels) if options.attention and skip else None
+        self.convolve = DoubleConv((self.up.channels + skip, out), options)
 
-    def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         """Coarse (B, in, h, w) and skip (B, skip, H, W), or none, to (B, out, H, W)."""
-        x = resize(x, size)
-        result: Tensor = self.convolve(x if skip is None else torch.cat([x, skip], dim=1))
+        x = self.up(x)
+        if skip is not None:
+            x = concatenated([x, skip if self.gate is None else self.gate(skip, x)])
+        result: Tensor = self.convolve(x)
         return result
 
 
-class UNet(nn.Module):
-    """UNet on a timm encoder: (B, C, H, W) of any size to logits (B, K, H, W)."""
+class UNet(Segmentation):
+    """(B, C, H, W) to logits (B, K, H, W)."""
 
     def __init__(
-        self,
-        *,
-        bands: int,
-        classes: int,
-        encoder: str = "resnet18",
-        weights: str | None = None,
-        widths: Sequence[int] = (256, 128, 64, 32, 16),
-    ) -> None:
-        """Build it.
+        self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | None = None,
+        band_names: tuple[str, ...] = (), **options: Any,
+    ) -> None:  # fmt: skip
+        features = UNetFeatures(bands, encoder, weights, band_names, UNetOptions.of(options))
+        super().__init__(features.reduction)
+        self.features = features
+        # The paper's 1 x 1 convolution. The narrow decoder on a backbone leaves it 16 numbers a class to learn with,
+        # and it takes several times as many steps as 3 x 3 (docs/LOG.md, 2026-11-23).
+        kernel = 1 if encoder == PLAIN else 3
+        self.head = nn.Conv2d(features.channels, classes, kernel, padding=kernel // 2)
 
-        Args:
-            bands: C.
-            classes: K.
-            encoder: name of a timm network.
-            weights: "imagenet", a file, or None.
-            widths: channels of the decoder's blocks, coarse to fine; the last is repeated when the
-                encoder has more scales than this.
-        """
+    def predicted(self, images: Tensor) -> Tensor:
+        """Logits: a convolution of the finest features."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+
+class UNetFeatures(nn.Module):
+    """UNet without its head: (B, C, H, W) of whole cells to features (B, channels, H, W)."""
+
+    def __init__(
+        self, bands: int, encoder: str, weights: str | None, band_names: tuple[str, ...], options: UNetOptions
+    ) -> None:
         super().__init__()
-        self.encoder = Encoder(encoder, bands=bands, weights=weights)
+        plain = encoder == PLAIN
+        depth = options.depth or (4 if plain else None)
+        self.encoder = encoder_of(encoder, bands, weights, band_names, style=options, depth=depth, convolutions=2)
         self.reduction = self.encoder.reductions[-1]
-        # One block for each skip, coarse to fine, and one more that leads to full size without a skip.
-        skips = [*self.encoder.channels[-2::-1], 0]
-        outs = [widths[min(place, len(widths) - 1)] for place in range(len(skips))]
-        ins = [self.encoder.channels[-1], *outs]
-        self.decoder = nn.ModuleList(DecoderBlock(*channels) for channels in zip(ins, skips, outs, strict=False))
-        self.head = nn.Conv2d(outs[-1], classes, kernel_size=3, padding=1)
+        channels, reductions = list(self.encoder.channels), list(self.encoder.reductions)
+        self.first = None
+        if options.full_resolution and reductions[0] > 1:
+            self.first = DoubleConv((bands, options.full_resolution), options)
+            channels, reductions = [options.full_resolution, *channels], [1, *reductions]
+        self.pyramid = ASPP(channels[-1], min(256, channels[-1]), options.aspp) if options.aspp else None
+        if plain and options.upsampling is None:
+            options = options.model_copy(update={"upsampling": "transposed"})
+        widths = options.widths or (tuple(channels[-2::-1]) if plain else BACKBONE_WIDTHS)
+        deepest = min(256, channels[-1]) if options.aspp else channels[-1]
+        self.decoder = _decoder(deepest, channels[:-1], reductions, widths, options)
+        self.channels = widths[min(len(self.decoder), len(widths)) - 1]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of the images' size."""
+        """Features at full size."""
         *skips, x = self.encoder(images)
-        for block, skip in zip(self.decoder, [*reversed(skips), None], strict=True):
-            size = images.shape[-2:] if skip is None else skip.shape[-2:]
-            x = block(x, skip, size)
-        logits: Tensor = self.head(x)
-        return logits
+        if self.first is not None:
+            skips = [self.first(images), *skips]
+        if self.pyramid is not None:
+            x = self.pyramid(x)
+        missing = [None] * (len(self.decoder) - len(skips))
+        for block, skip in zip(self.decoder, [*reversed(skips), *missing], strict=True):
+            x = block(x, skip)
+        return x
+
+
+def _decoder(
+    deepest: int, skips: list[int], reductions: list[int], widths: tuple[int, ...], options: UNetOptions
+) -> nn.ModuleList:
+    """One block for each skip, coarse to fine, and one more to full size where the encoder begins coarser."""
+    steps = [below // above for above, below in pairwise(reductions)][::-1]
+    sources = skips[::-1]
+    if reductions[0] > 1:
+        steps, sources = [*steps, reductions[0]], [*sources, 0]
+    outs = [widths[min(place, len(widths) - 1)] for place in range(len(steps))]
+    ins = [deepest, *outs]
+    return nn.ModuleList(
+        DecoderBlock((into, skip, out), factor, options)
+        for into, skip, out, factor in zip(ins, sources, outs, steps, strict=False)
+    )

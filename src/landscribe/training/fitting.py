@@ -13,7 +13,6 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from torch import nn
 
 from landscribe import progress
 from landscribe.data.chips import Chips
@@ -21,8 +20,8 @@ from landscribe.data.dataset import loader
 from landscribe.data.stats import band_statistics
 from landscribe.errors import ChipError, NetworkError
 from landscribe.model import Model, Scaling
-from landscribe.nn import build
-from landscribe.nn.encoders import choose_weights
+from landscribe.nn import Segmentation, build
+from landscribe.nn.weights import choose_weights, licence
 from landscribe.outputs import refuse_existing
 from landscribe.training.segmenter import Segmenter
 from landscribe.training.spec import TrainSpec
@@ -57,7 +56,7 @@ def train(chips: Chips, out: Path, *, spec: TrainSpec, seed: int = 0, overwrite:
             f"{chips.folder} has no chip of split train (it has {splits}). Hold out less, or cut more chips."
         )
     lightning.seed_everything(seed, workers=True, verbose=False)
-    network, said = _network(chips, spec)
+    network, said, terms = _network(chips, spec)
     log.info(said)
     model = Model.wrap(
         network,
@@ -69,7 +68,7 @@ def train(chips: Chips, out: Path, *, spec: TrainSpec, seed: int = 0, overwrite:
         nodata=chips.head.nodata,
         chip_size=chips.head.size,
     )
-    segmenter = _fit(model, training, validation, spec, seed)
+    segmenter = _fit(model, network, training, validation, spec, seed)
     network.load_state_dict(segmenter.best[1])
     model.network = network.cpu().eval()
     model.history = segmenter.history
@@ -80,29 +79,38 @@ def train(chips: Chips, out: Path, *, spec: TrainSpec, seed: int = 0, overwrite:
         "chips_sha256": chips.sha256,
         "seed": seed,
         "weights": said,
+        "encoder_weights": terms,
         "settings": spec.model_dump(mode="json"),
     }
     model.save(out, overwrite=overwrite)
     return model
 
 
-def _network(chips: Chips, spec: TrainSpec) -> tuple[nn.Module, str]:
-    """Build the network, and say in one line which weights it starts from."""
+def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str, Any]]:
+    """Build the network; say in one line which weights it starts from, and under which terms these are."""
     weights, said = choose_weights(spec.weights, spec.encoder)
 
-    def built(weights: str | None) -> nn.Module:
+    def built(weights: str | None) -> Segmentation:
         return build(
-            spec.architecture, bands=len(chips.head.bands), classes=len(chips.classes),
+            spec.architecture, bands=chips.head.bands, classes=len(chips.classes),
             encoder=spec.encoder, weights=weights, **spec.options,
         )  # fmt: skip
 
     try:
-        return built(weights), said
+        network = built(weights)
     except NetworkError as error:
         if spec.weights != "auto" or weights is None:
             raise
         # The hub answered but did not deliver: "auto" goes on without, and says so.
-        return built(None), f"weights: none ({str(error).split(':', 1)[0]})"
+        weights, said = None, f"weights: none ({str(error).split(':', 1)[0]})"
+        network = built(None)
+    if weights is None and spec.freeze:
+        log.warning(
+            "%s: frozen although it starts from random weights, so that nothing is learned there. "
+            "Give weights, or leave out freeze.",
+            ", ".join(spec.freeze),
+        )
+    return network, said, licence(spec.encoder, weights)
 
 
 def _scaling(training: Chips) -> Scaling:
@@ -116,12 +124,14 @@ def _scaling(training: Chips) -> Scaling:
     return Scaling(offset=tuple(means.tolist()), factor=tuple(factors.tolist()))
 
 
-def _fit(model: Model, training: Chips, validation: Chips, spec: TrainSpec, seed: int) -> Segmenter:
+def _fit(
+    model: Model, network: Segmentation, training: Chips, validation: Chips, spec: TrainSpec, seed: int
+) -> Segmenter:
     workers = spec.workers if spec.workers is not None else _default_workers()
     batches = loader(training, batch=spec.batch, shuffle=True, seed=seed, workers=workers)
     held_out = loader(validation, batch=spec.batch, shuffle=False, seed=seed, workers=workers)
     total = spec.total_steps(len(batches))
-    segmenter = Segmenter(model, spec, total, seed=seed, validates=len(validation) > 0)
+    segmenter = Segmenter(model, network, spec, total, seed=seed, validates=len(validation) > 0)
     model.network.to(memory_format=torch.channels_last)
     with (
         progress.task("training", total or math.ceil(60 * (spec.minutes or 0))) as advance,

@@ -14,7 +14,9 @@ from landscribe.data.dataset import Batch
 from landscribe.errors import NetworkError
 from landscribe.geo.classes import IGNORE
 from landscribe.model import Model
+from landscribe.nn.freezing import encoders_of, freeze, parts_of, unfreeze
 from landscribe.nn.losses import weighted_sum
+from landscribe.nn.segmentation import Segmentation
 from landscribe.training.spec import TrainSpec
 
 _WARM_UP = 0.2
@@ -27,13 +29,17 @@ class Segmenter(lightning.LightningModule):
     where there are none.
     """
 
-    def __init__(self, model: Model, spec: TrainSpec, total_steps: int | None, *, seed: int, validates: bool) -> None:
+    def __init__(
+        self, model: Model, network: Segmentation, spec: TrainSpec, total_steps: int | None, *, seed: int,
+        validates: bool,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.validates = validates
         self.model = model
-        self.network = model.network
+        self.network: Segmentation = network
         self.spec = spec
         self.loss = weighted_sum(spec.loss)
+        self.frozen = parts_of(self.network, spec.freeze)
         self.total_steps = total_steps
         self.rng = torch.Generator().manual_seed(seed)
         self.history: list[dict[str, Any]] = []
@@ -45,13 +51,22 @@ class Segmenter(lightning.LightningModule):
         self._confusion = Confusion.zeros(model.classes)
 
     def on_fit_start(self) -> None:
-        """Start the clock that a budget in minutes is measured by."""
+        """Start the clock that a budget in minutes is measured by; freeze what is not to learn yet."""
         self._started = time.monotonic()
+        for part in self.frozen:
+            freeze(part)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Let frozen parts learn once their time has come."""
+        if self.frozen and self.share_done() >= self.spec.freeze_until:
+            for part in self.frozen:
+                unfreeze(part)
+            self.frozen = []
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Loss of one augmented batch."""
         images, valid, labels = flip_and_turn(batch["image"], batch["valid"], batch["label"], self.rng)
-        loss = self.loss(self.model.logits(images, valid).float(), labels, IGNORE)
+        loss = self.network.training_loss(self.model.scaled(images, valid), labels, self._criterion)
         if not torch.isfinite(loss):
             raise NetworkError(
                 f"the loss is {loss.item()} at step {self.global_step}. A finite one was expected. "
@@ -59,6 +74,9 @@ class Segmenter(lightning.LightningModule):
             )
         self._losses.append(loss.detach())
         return loss
+
+    def _criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.loss(logits.float(), labels, IGNORE)
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Count predictions against labels."""
@@ -105,7 +123,7 @@ class Segmenter(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW; the rate rises to its highest, then falls to zero along a cosine, once."""
-        optimizer = torch.optim.AdamW(_groups(self.network, self.spec.weight_decay), lr=self.spec.learning_rate)
+        optimizer = torch.optim.AdamW(_groups(self.network, self.spec), lr=self.spec.learning_rate)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: one_cycle(self.share_done()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -129,12 +147,22 @@ def one_cycle(share: float) -> float:
     return (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP))) / 2
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights decay; biases and normalisation do not."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+def _groups(network: nn.Module, spec: TrainSpec) -> list[dict[str, Any]]:
+    """Weights decay; biases and normalisation do not. The encoder may learn more slowly.
+
+    Frozen parts are among them, since they may learn later: what has no gradient is passed over.
+    """
+    slow = {id(parameter) for encoder in encoders_of(network) for parameter in encoder.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        groups.setdefault((id(parameter) in slow, parameter.ndim > 1), []).append(parameter)
     return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "lr": spec.learning_rate * (spec.encoder_rate if is_slow else 1.0),
+            "weight_decay": spec.weight_decay if decays else 0.0,
+        }
+        for (is_slow, decays), parameters in groups.items()
     ]
 
 

@@ -14,9 +14,9 @@ class TrainSpec(Spec):
     """How a network is trained."""
 
     architecture: str = "unet"
-    """Name of the network."""
+    """Name of the network: fcn, unet, unetplusplus, deeplabv3plus, unet_id, smp:Name, or module:Class."""
     encoder: str = "resnet18"
-    """Name of a timm backbone."""
+    """Name of a timm backbone, or plain for the encoder that the architecture's paper draws."""
     weights: str = "auto"
     """auto (ImageNet when it can be had within seconds, else none), imagenet, none, or a file of weights."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -31,6 +31,12 @@ class TrainSpec(Spec):
     """Chips a step."""
     learning_rate: float = Field(2e-3, gt=0)
     """Highest rate of the cycle."""
+    encoder_rate: float = Field(1.0, gt=0, le=1)
+    """Share of the learning rate that the encoder learns with, for example 0.1 from pretrained weights."""
+    freeze: tuple[str, ...] = ()
+    """Parts that do not learn: encoder, or stages of it by name (landscribe summary lists them), such as layer1."""
+    freeze_until: float = Field(1.0, gt=0, le=1)
+    """Share of the training after which frozen parts learn too; 1 keeps them frozen to the end."""
     weight_decay: float = Field(1e-2, ge=0)
     """Of AdamW."""
     loss: str = "dice + ce"

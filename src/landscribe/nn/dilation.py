@@ -1,0 +1,95 @@
+"""Geometry of backbones: sizes that halve exactly, and dilation instead of halving."""
+
+import math
+from functools import reduce
+from types import MethodType
+from typing import Any
+
+import torch
+from timm.models.inception_v3 import InceptionB, InceptionD
+from torch import Tensor, nn
+
+_LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+
+
+def pad_valid(body: nn.Module) -> None:
+    """Give unpadded layers half a kernel of padding, in place, so that features lie over the pixels they are of.
+
+    The Inception networks convolve and pool without padding. Their features have odd sizes, and where a feature lies
+    would depend on the size of the image. Layers that step as far as they see (patches) need no padding.
+    """
+    for module in list(body.modules()):
+        # Subclasses pad by themselves, such as the "same" padding of networks from TensorFlow.
+        if type(module) in _LAYERS:
+            _pad_layer(module)
+        elif type(module) in _REDUCTION_BLOCKS:
+            _pool_by_layer(module)
+
+
+def _pad_layer(layer: Any) -> None:
+    kernel, stride, padding = _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding)
+    layer.padding = tuple(
+        side // 2 if pad == 0 and step < side else pad for side, step, pad in zip(kernel, stride, padding, strict=True)
+    )
+
+
+# Branches of Inception-v3's reduction blocks, whose third one is a pool by a function call.
+_REDUCTION_BLOCKS: dict[type[nn.Module], tuple[tuple[str, ...], ...]] = {
+    InceptionB: (("branch3x3",), ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3")),
+    InceptionD: (
+        ("branch3x3_1", "branch3x3_2"),
+        ("branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", "branch7x7x3_4"),
+    ),
+}
+
+
+def _pool_by_layer(block: nn.Module) -> None:
+    """Let a reduction block of Inception-v3 pool by a padded layer, which can be dilated like any other."""
+    block.pool = nn.MaxPool2d(3, stride=2, padding=1)
+    block.__dict__["forward"] = MethodType(_reduced, block)
+
+
+def _reduced(block: nn.Module, x: Tensor) -> Tensor:
+    branches = [reduce(lambda y, name: getattr(block, name)(y), names, x) for names in _REDUCTION_BLOCKS[type(block)]]
+    return torch.cat([*branches, block.get_submodule("pool")(x)], dim=1)
+
+
+def dilate(body: nn.Module, stride: int, *, channels: int = 3) -> None:
+    """Let a backbone halve no further than `stride` input pixels, in place; what comes after is dilated instead.
+
+    Convolutions keep their weights and see as far as before (Yu & Koltun 2016, arXiv:1511.07122). Pools that would
+    halve become pools of 3 x 3 that do not (Chen et al. 2015, arXiv:1412.7062, section 3.1).
+    """
+    side = 256
+    reached: dict[nn.Module, int] = {}
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        reached[module] = 2 ** round(math.log2(side / inputs[0].shape[-1]))
+
+    layers = [module for module in body.modules() if isinstance(module, _LAYERS)]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    training = body.training
+    body.eval()
+    with torch.inference_mode():
+        body(torch.zeros(1, channels, side, side))
+    body.train(training)
+    for hook in hooks:
+        hook.remove()
+    for layer, before in reached.items():
+        _dilate_layer(layer, before, stride)
+
+
+def _dilate_layer(layer: Any, before: int, stride: int) -> None:
+    """`before` is the reduction at the layer's input when nothing was dilated yet."""
+    steps = _pair(layer.stride)
+    halves = before * max(steps) > stride and max(steps) > 1
+    rate = max(1, before // stride)
+    if isinstance(layer, nn.Conv2d) and (halves or rate > 1):
+        # What is beyond `stride` steps by 1 now, so that "same" is defined, for patches of 2 x 2 too.
+        layer.stride, layer.dilation, layer.padding = (1, 1), (rate, rate), "same"
+    elif halves:
+        layer.kernel_size, layer.stride, layer.padding = 3, 1, 1
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value)

@@ -1,0 +1,165 @@
+"""Where an encoder's weights come from: timm's hub, a file, or nowhere; and under which licence."""
+
+import hashlib
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import safetensors.torch
+import timm
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from landscribe.errors import NetworkError
+
+
+def choose_weights(wanted: str, encoder: str, *, patience: float = 3.0) -> tuple[str | None, str]:
+    """Settle what "auto" means here and now.
+
+    Args:
+        wanted: "auto", "imagenet", "none", or a file.
+        encoder: for which ImageNet weights may be in the local cache already.
+        patience: seconds to wait for the hub.
+
+    Returns:
+        What `nn.build` takes, and one line that says what was chosen and why.
+    """
+    if wanted == "none":
+        return None, "weights: none, trained from scratch"
+    if wanted != "auto":
+        return wanted, f"weights: {wanted}"
+    if not timm.is_model(encoder):
+        return None, f"weights: none (there are none for '{encoder}')"
+    if _is_cached(encoder) or _hub_answers(patience):
+        return "imagenet", "weights: ImageNet"
+    return None, "weights: none (ImageNet weights are not on this machine and their hub does not answer)"
+
+
+def require_weights(encoder: str, weights: str | None, *, patience: float = 10.0) -> None:
+    """Refuse, at once, weights that cannot be had.
+
+    Raises:
+        NetworkError: the hub does not answer and has not before, or there is no such file.
+    """
+    if weights == "imagenet" and not (_is_cached(encoder) or _hub_answers(patience)):
+        # Said here: the hub's own client would retry for a minute first.
+        raise NetworkError(
+            f"ImageNet weights for '{encoder}' are not on this machine and their hub does not answer. "
+            'Use weights = "none", a file of weights, or fetch them once where the hub can be reached.'
+        )
+    if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
+        raise NetworkError(f"weights '{weights}' is neither 'auto', 'imagenet', 'none' nor a file. Give one of them.")
+
+
+def licence(encoder: str, weights: str | None) -> dict[str, Any]:
+    """What is known about weights and the terms they are under, for the model folder."""
+    if weights is None:
+        return {"source": "none"}
+    if weights != "imagenet":
+        return {"source": Path(weights).name, "license": "not known: it is that of the file"}
+    config: Any = timm.get_pretrained_cfg(encoder)
+    terms = {"source": "imagenet", "tag": config.tag, "hub": config.hf_hub_id, "license": config.license}
+    return {name: value or "not recorded by timm" for name, value in terms.items()}
+
+
+def require_all_loaded(path: str, name: str, body: nn.Module) -> None:
+    """Refuse a file that left some of an encoder's weights as they were.
+
+    timm renames what older checkpoints call otherwise, and passes over what a file lacks. So tensors are compared by
+    what they hold, not by their names.
+
+    Raises:
+        NetworkError: with the layers that the file does not have.
+    """
+    held = {_content(value) for value in read_weights(path).values()}
+    wanted = {key: value for key, value in body.state_dict().items() if value.is_floating_point()}
+    missing = [key for key, value in wanted.items() if _content(value) not in held]
+    if missing:
+        raise NetworkError(
+            f"weights '{path}' for '{name}' could not be loaded: it lacks {len(missing)} of the encoder's "
+            f"{len(wanted)} tensors ({_some(missing)}). "
+            'Use weights = "none", or a file of weights of this very encoder.'
+        )
+
+
+def _content(value: Tensor) -> bytes:
+    return hashlib.sha1(value.detach().float().contiguous().numpy().tobytes(), usedforsecurity=False).digest()
+
+
+def misfit(path: str, name: str) -> str | None:
+    """Which layers of a timm network a file of weights does not fit, in words; None if it fits.
+
+    Raises:
+        NetworkError: the file holds no weights.
+    """
+    theirs = {key: tuple(value.shape) for key, value in read_weights(path).items()}
+    with torch.device("meta"):
+        whole = timm.create_model(name, num_classes=0)
+    ours = {key: tuple(value.shape) for key, value in whole.state_dict().items()}
+    missing = [key for key in ours if key not in theirs]
+    other = [key for key in ours if key in theirs and theirs[key] != ours[key]]
+    said = [f"it lacks {len(missing)} of {len(ours)} tensors ({_some(missing)})"] if missing else []
+    said += [f"{key} is {theirs[key]}, not {ours[key]}" for key in other[:3]]
+    said += [f"{len(other) - 3} more differ in shape"] if len(other) > 3 else []
+    return "; ".join(said) or None
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors file, or a checkpoint of torch (of which nothing but tensors is read).
+
+    Raises:
+        NetworkError: it is neither.
+    """
+    try:
+        if path.endswith(".safetensors"):
+            return safetensors.torch.load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    # torch tells of a damaged or foreign file in many ways.
+    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError, KeyError, AttributeError) as error:
+        raise _no_weights(path, str(error)) from error
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError":
+            raise
+        raise _no_weights(path, "it holds more than tensors, which is not read since it could run code") from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        state = state.get(key, state) if isinstance(state, dict) else {}
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise _no_weights(path, "it holds no tensors")
+    return tensors
+
+
+def _no_weights(path: str, reason: str) -> NetworkError:
+    lines = reason.strip().splitlines() or ["it cannot be read"]
+    return NetworkError(
+        f"weights '{path}' could not be loaded: {lines[0]}. A safetensors file or a checkpoint of torch was expected."
+    )
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        return False
+    names = ("model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(config.hf_hub_id, name), str) for name in names)
+
+
+def _hub_answers(patience: float) -> bool:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        with socket.create_connection((address.hostname, address.port or 443), timeout=patience):
+            return True
+    except OSError:
+        return False

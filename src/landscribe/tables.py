@@ -1,0 +1,100 @@
+"""Tables: how results are printed for people, on stdout."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from landscribe.terminal import duration, size
+
+
+def print_check(found: Any) -> None:
+    """Findings, and the forecast."""
+    for finding in found.findings:
+        print(f"{finding.severity}: {finding.text}")
+    ahead = found.forecast
+    if ahead is None:
+        return
+    parts = [f"at most {ahead.chips} chips", f"at most {size(ahead.disk_bytes)} on disk"]
+    if ahead.steps is not None:
+        parts.append(f"{ahead.steps} training steps")
+    if ahead.seconds is not None:
+        parts.append(f"about {duration(ahead.seconds)} on this machine")
+    if ahead.memory_bytes is not None:
+        parts.append(f"about {size(ahead.memory_bytes)} of memory")
+    print(f"forecast: {', '.join(parts)}")
+
+
+def print_measures(summary: dict[str, Any]) -> None:
+    """Accuracy, class by class."""
+
+    def share(value: float | None) -> str:
+        return "     -" if value is None else f"{value:6.3f}"
+
+    print(
+        f"{', '.join(summary['maps'])} against {summary['reference']}"
+        + (f" ({summary['split']})" if summary["split"] else "")
+    )
+    overall = {name: share(summary[name]).strip() for name in ("overall_accuracy", "mean_f1", "mean_iou")}
+    measures = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in overall.items())
+    print(f"{summary['pixels']} pixels, {measures}")
+    width = max(len(row["name"]) for row in summary["classes"])
+    print(f"{'class':<{width}}  user's  producer's      F1     IoU  reference pixels")
+    for row in summary["classes"]:
+        print(
+            f"{row['name']:<{width}}  {share(row['users_accuracy'])}      {share(row['producers_accuracy'])}  "
+            f"{share(row['f1'])}  {share(row['iou'])}  {row['reference_pixels']:>16}"
+        )
+
+
+def print_blocks(table: Any) -> None:
+    """A network's blocks, from its summary."""
+    width = max(len(block.name) for block in table.blocks)
+    print(
+        f"{'block':<{width}}  {'output shape':<16}  {'parameters':>11}  {'receptive field':>15}  {'GFLOP per Mpx':>13}"
+    )
+    for block in table.blocks:
+        print(
+            f"{block.name:<{width}}  {' x '.join(map(str, block.shape)):<16}  {block.parameters:>11,}  "
+            f"{block.receptive_field or 'image':>15}  {block.flops_per_megapixel / 1e9:>13.2f}"
+        )
+    print(
+        f"{'all':<{width}}  {'':<16}  {table.parameters:>11,}  {table.receptive_field or 'image':>15}  "
+        f"{table.flops_per_megapixel / 1e9:>13.2f}"
+    )
+
+
+def print_branches(rows: Any) -> None:
+    """What the branches of a UNet++ cost and are worth."""
+    names = list(rows[0].f1)
+    heads = "".join(f"  {'F1 ' + name:>14}" for name in names)
+    print(f"{'branch':<7}  {'parameters':>11}  {'s per Mpx':>9}  {'mean F1':>7}  {'mean IoU':>8}{heads}")
+    for row in rows:
+        scores = "".join(f"  {row.f1[name]:>14.3f}" for name in names)
+        print(
+            f"{row.branch or 'mean':<7}  {row.parameters:>11,}  {row.seconds_per_megapixel:>9.2f}  "
+            f"{row.mean_f1:>7.3f}  {row.mean_iou:>8.3f}{scores}"
+        )
+
+
+def print_run(folder: Path, *, as_json: bool) -> None:
+    """What a run measured, and where its map and report are."""
+    summary = json.loads((folder / "assessment.json").read_text(encoding="utf-8"))
+    maps = [folder / "map.tif"] if (folder / "map.tif").exists() else sorted((folder / "maps").glob("*.tif"))
+    if as_json:
+        print_json(
+            {
+                "run": str(folder),
+                "maps": [str(path) for path in maps],
+                "report": str(folder / "report.html"),
+                "assessment": summary,
+            }
+        )
+        return
+    print_measures(summary)
+    print("\n".join(f"map     {path}" for path in maps))
+    print(f"report  {folder / 'report.html'}")
+
+
+def print_json(result: Any) -> None:
+    """A result for scripts."""
+    print(json.dumps(result, indent=1))

@@ -1,0 +1,274 @@
+"""Every architecture, on a small backbone and on the encoder that its paper draws."""
+
+import pytest
+import torch
+from contract import NetworkContract
+from torch import nn
+
+from landscribe.errors import NetworkError
+from landscribe.nn import ARCHITECTURES, build
+from landscribe.nn.blocks import interpolate
+from landscribe.nn.encoders import PlainEncoder
+from landscribe.nn.unet_id import border_and_inner
+from landscribe.nn.unetplusplus import pruned
+
+SMALL = {"encoder_widths": [8, 12, 16, 20]}
+PLAIN = {name: SMALL for name in ARCHITECTURES if name != "deeplabv3plus"}
+EVERYTHING = {
+    "depth": 3, "encoder_widths": [8, 12, 16, 20], "dropout": 0.1, "activation": "swish", "attention": True,
+    "squeeze_excitation": True, "residual": True, "aspp": [2, 4],
+}  # fmt: skip
+VARIANTS = [
+    ("unet", "plain", EVERYTHING),
+    ("unet", "plain", SMALL | {"batch_norm": False, "activation": "leaky_relu", "upsampling": "bicubic"}),
+    ("unet", "resnet10t", {"full_resolution": 8, "attention": True, "upsampling": "bilinear", "depth": 4}),
+    ("unetplusplus", "resnet10t", {"deep_supervision": False, "widths": [8, 12, 16]}),
+    ("unetplusplus", "plain", SMALL | {"branch": 3, "upsampling": "bilinear"}),
+    ("deeplabv3plus", "resnet10t", {"output_stride": 8, "separable": False, "channels": 32, "rates": [1, 2]}),
+]
+
+
+class TestArchitectures(NetworkContract):
+    """The contract, for all of them."""
+
+    @pytest.fixture(
+        scope="class",
+        params=[
+            *((name, "resnet10t", {}) for name in ARCHITECTURES),
+            *((name, "plain", options) for name, options in PLAIN.items()),
+        ],
+        ids=lambda case: "-".join(map(str, case[:2])),
+    )
+    @classmethod
+    def case(cls, request):
+        return request.param
+
+
+class TestVariants(NetworkContract):
+    """The contract, with options."""
+
+    @pytest.fixture(scope="class", params=VARIANTS, ids=lambda case: f"{case[0]}-{case[1]}-{len(case[2])}")
+    @classmethod
+    def case(cls, request):
+        return request.param
+
+
+@pytest.mark.parametrize("classes", [1, 2, 6])
+@pytest.mark.parametrize("bands", [1, 3, 5])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_any_number_of_bands_and_classes(architecture, bands, classes):
+    network = build(architecture, encoder="resnet10t", bands=bands, classes=classes).train()
+    images, labels = torch.rand(2, bands, 64, 64), torch.randint(0, max(2, classes), (2, 64, 64))
+    loss = network.training_loss(images, labels, lambda logits, truth: logits.mean() * truth.float().mean())
+    assert torch.isfinite(loss)
+    with torch.inference_mode():
+        assert network.eval()(images).shape == (2, classes, 64, 64)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_a_network_was_built_from_builds_it_again(architecture):
+    network = build(architecture, encoder="resnet10t", bands=4, classes=3)
+    again = build(**network.built_from)
+    again.load_state_dict(network.state_dict())
+    assert again.reduction == network.reduction
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_too_small_an_image_is_refused_with_the_least(architecture):
+    network = build(architecture, encoder="resnet10t", bands=3, classes=2)
+    cell = network.reduction
+    with pytest.raises(NetworkError, match=rf"At least {cell} x {cell}"):
+        network.eval()(torch.rand(1, 3, cell - 1, 64))
+    with pytest.raises(NetworkError, match=rf"At least {cell + 1} x {cell + 1}"):
+        network.train()(torch.rand(1, 3, cell, cell))
+    with torch.inference_mode():
+        assert network.eval()(torch.rand(1, 3, cell, cell)).shape[-1] == cell
+
+
+def test_an_image_that_is_no_whole_cells_is_answered_as_if_padded_with_zeros():
+    network = build("unet", encoder="resnet10t", bands=3, classes=2).eval()
+    image = torch.rand(1, 3, 100, 117)
+    padded = nn.functional.pad(image, (0, 11, 0, 28))
+    with torch.inference_mode():
+        torch.testing.assert_close(network(image), network(padded)[..., :100, :117])
+
+
+# ---- the papers' structure
+
+
+def test_the_unet_of_the_lecture_has_the_parameters_counted_by_hand():
+    network = build("unet", encoder="plain", bands=3, classes=10)
+
+    def double(into: int, out: int) -> int:
+        # Two 3 x 3 convolutions without bias, each with the weight and bias of a normalisation.
+        return into * out * 9 + out * out * 9 + 2 * 2 * out
+
+    encoder = double(3, 64) + double(64, 128) + double(128, 256) + double(256, 512)
+    bottleneck = double(512, 1024)
+    # A 2 x 2 transposed convolution with bias to half the channels, then a block over these and the skip.
+    decoder = sum(2 * out * out * 4 + out + double(2 * out, out) for out in (512, 256, 128, 64))
+    head = 64 * 10 + 10
+    assert sum(parameter.numel() for parameter in network.parameters()) == encoder + bottleneck + decoder + head
+    with torch.inference_mode():
+        features = network.eval().features.encoder(torch.rand(1, 3, 128, 128))
+    assert [tuple(some.shape[1:]) for some in features] == [
+        (64, 128, 128), (128, 64, 64), (256, 32, 32), (512, 16, 16), (1024, 8, 8)
+    ]  # fmt: skip
+
+
+def test_unet_on_resnet18_has_the_parameters_counted_by_hand():
+    network = build("unet", encoder="resnet18", bands=3, classes=2)
+
+    def block(into: int, skip: int, out: int) -> int:
+        return (into + skip) * out * 9 + out * out * 9 + 2 * 2 * out
+
+    # ResNet-18 without its classifier has 11 176 512 parameters (He et al. 2016).
+    decoder = sum(block(*row) for row in [(512, 256, 256), (256, 128, 128), (128, 64, 64), (64, 64, 32), (32, 0, 16)])
+    assert sum(parameter.numel() for parameter in network.parameters()) == 11_176_512 + decoder + 16 * 2 * 9 + 2
+
+
+def test_unet_on_vgg16_matches_stages_and_decoder_blocks_by_size():
+    features = build("unet", encoder="vgg16", bands=3, classes=2, widths=[512, 256, 128, 64, 32]).features
+    assert features.encoder.channels == (64, 128, 256, 512, 512, 512)
+    assert features.encoder.reductions == (1, 2, 4, 8, 16, 32)
+    # Convolutional parts only: 14 714 688 parameters (Simonyan & Zisserman 2015).
+    assert sum(parameter.numel() for parameter in features.encoder.parameters()) == 14_714_688
+    assert len(features.decoder) == 5
+
+
+def test_unet_on_resnet18_takes_a_first_block_at_full_resolution():
+    features = build("unet", encoder="resnet18", bands=3, classes=2, full_resolution=64).features
+    assert [block.convolve.first[0].in_channels for block in features.decoder][-1] == 32 + 64
+    assert features.first(torch.rand(1, 3, 64, 64)).shape == (1, 64, 64, 64)
+
+
+def test_unetplusplus_has_the_nodes_and_connections_of_its_paper():
+    network = build("unetplusplus", encoder="plain", bands=3, classes=2)
+    assert isinstance(network.encoder, PlainEncoder)
+    assert network.encoder.channels == (64, 128, 256, 512, 1024)
+    # X(i, j) for i + j <= 4: the encoder's five and ten more.
+    assert set(network.nodes) == {f"{i}_{j}" for j in range(1, 5) for i in range(5 - j)}
+    for name, node in network.nodes.items():
+        i, j = map(int, name.split("_"))
+        # All j nodes before it at its scale, and the one below, brought to its width by the transposed convolution.
+        assert node.first[0].in_channels == (j + 1) * network.encoder.channels[i]
+    assert set(network.heads) == {"1", "2", "3", "4"}
+
+
+def test_accurate_mode_is_the_mean_of_the_branches_and_fast_mode_is_one():
+    network = build("unetplusplus", encoder="resnet10t", bands=3, classes=2).eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        branches = network.branches(images)
+        torch.testing.assert_close(network(images), torch.stack(list(branches.values())).mean(0))
+        network.branch = 2
+        assert torch.equal(network(images), branches[2])
+
+
+def test_every_branch_is_supervised_by_a_loss_of_its_own():
+    network = build("unetplusplus", encoder="resnet10t", bands=3, classes=2)
+    images, labels = torch.rand(2, 3, 64, 64), torch.randint(0, 2, (2, 64, 64))
+    seen = []
+    network.training_loss(images, labels, lambda logits, truth: seen.append((logits, truth)) or logits.mean())
+    assert len(seen) == 4
+    assert all(truth is labels for _, truth in seen)
+
+
+@pytest.mark.parametrize("encoder", ["resnet10t", "plain", "efficientnet_b0", "vgg11", "convnext_atto"])
+def test_a_pruned_network_answers_exactly_as_its_branch(encoder):
+    torch.manual_seed(0)
+    options = SMALL if encoder == "plain" else {}
+    network = build("unetplusplus", encoder=encoder, bands=4, classes=3, **options).eval()
+    images = torch.rand(1, 4, 100, 117)
+    with torch.inference_mode():
+        for branch, logits in network.branches(images).items():
+            small = pruned(network, branch)
+            assert torch.equal(small(images), logits)
+            fewer = sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in network.parameters())
+            assert fewer
+            assert build(**small.built_from).load_state_dict(small.state_dict())
+
+
+def test_pruning_to_a_branch_that_was_not_trained_is_refused():
+    network = build("unetplusplus", encoder="resnet10t", bands=3, classes=2, deep_supervision=False)
+    with pytest.raises(NetworkError, match=r"branch 2 was asked for.*has trained 4"):
+        pruned(network, 2)
+    with pytest.raises(NetworkError, match="branch 7 was asked for"):
+        build("unetplusplus", encoder="resnet10t", bands=3, classes=2, branch=7)
+
+
+def test_fcn_adds_scores_where_the_lecture_concatenates_features():
+    network = build("fcn", encoder="plain", bands=3, classes=4, encoder_widths=[4, 6, 8]).eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        features = [interpolate(x, 2**i, "bilinear") for i, x in enumerate(network.encoder(images))]
+        kernel = torch.cat([score.weight for score in network.scores], dim=1)
+        expected = nn.functional.conv2d(torch.cat(features, dim=1), kernel, network.scores[0].bias)
+        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_deeplabv3plus_dilates_instead_of_halving():
+    with torch.inference_mode():
+        for stride, rates in ((16, (6, 12, 18)), (8, (12, 24, 36))):
+            network = build("deeplabv3plus", encoder="resnet18", bands=3, classes=2, output_stride=stride).eval()
+            assert network.encoder(torch.rand(1, 3, 128, 128))[-1].shape[-1] == 128 // stride
+            assert tuple(branch[0].dilation[0] for branch in network.pyramid.atrous) == rates
+    assert network.low_level[0].out_channels == 48
+    assert network.decoder[0].in_channels == 256 + 48
+
+
+def test_unet_id_gives_each_path_the_answers_of_all_three():
+    network = build("unet_id", encoder="plain", bands=3, classes=1, **SMALL).eval()
+    paths = network.paths(torch.rand(1, 3, 64, 64))
+    assert {path: tuple(logits.shape) for path, logits in paths.items()} == dict.fromkeys(
+        ("segment", "border", "inner"), (1, 1, 64, 64)
+    )
+    # One activation of each path goes in, 64 and 32 maps and an answer come out.
+    assert [layer.in_channels for layer in network.last["inner"].modules() if isinstance(layer, nn.Conv2d)] == [
+        3,
+        64,
+        32,
+    ]
+
+
+def test_borders_and_inner_parts_have_the_widths_of_the_paper():
+    labels = torch.zeros(1, 40, 40, dtype=torch.int64)
+    labels[0, 10:30, 10:30] = 1
+    parts = border_and_inner(labels)
+    # 4 pixels outside and 3 inside of an edge of 20: a ring of 28 x 28 without 14 x 14.
+    assert parts["border"].sum() == 28**2 - 14**2
+    assert parts["inner"].sum() == 16**2
+    assert parts["inner"][0, 12:28, 12:28].all()
+
+
+def test_the_edge_of_an_image_is_no_border_and_unknown_pixels_stay_unknown():
+    labels = torch.ones(1, 16, 16, dtype=torch.int64)
+    labels[0, :, 12:] = 255
+    parts = border_and_inner(labels)
+    assert (parts["border"][0, :, :12] == 0).all()
+    assert (parts["inner"][0, :, :12] == 1).all()
+    assert (parts["border"][0, :, 12:] == 255).all()
+
+
+# ---- names and options
+
+
+def test_unknown_names_and_options_offer_the_nearest():
+    with pytest.raises(NetworkError, match="did you mean 'unet'"):
+        build("unett", bands=3, classes=2)
+    with pytest.raises(NetworkError, match="did you mean 'resnet18'"):
+        build("unet", encoder="resnet81", bands=3, classes=2)
+    with pytest.raises(NetworkError, match=r"unet \(train.options\).*did you mean 'attention'"):
+        build("unet", encoder="plain", bands=3, classes=2, atention=True)
+    with pytest.raises(NetworkError, match="'depth' is 9"):
+        build("unet", encoder="plain", bands=3, classes=2, depth=9)
+
+
+def test_the_plain_encoder_has_no_weights():
+    with pytest.raises(NetworkError, match="no weights for the plain encoder"):
+        build("unet", encoder="plain", bands=3, classes=2, weights="imagenet")
+
+
+def test_deeplabv3plus_needs_a_backbone():
+    with pytest.raises(NetworkError, match="plain"):
+        build("deeplabv3plus", encoder="plain", bands=3, classes=2)

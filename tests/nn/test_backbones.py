@@ -1,0 +1,82 @@
+"""Every family of backbones that the lecture names, under UNet."""
+
+import pytest
+import timm
+import torch
+from contract import NetworkContract
+
+from landscribe.errors import NetworkError
+from landscribe.nn import build
+from landscribe.nn.encoders import Encoder
+
+FAMILIES = [
+    "resnet18", "densenet121", "inception_v3", "inception_v4", "inception_resnet_v2", "efficientnet_b0",
+    "efficientnetv2_rw_t", "mobilenetv2_035", "mobilenetv3_small_050", "dpn48b", "vgg11_bn", "convnext_atto",
+    "regnetx_002",
+]  # fmt: skip
+
+
+class TestBackbones(NetworkContract):
+    """The contract, for all of them."""
+
+    @pytest.fixture(scope="class", params=FAMILIES)
+    @classmethod
+    def case(cls, request):
+        return "unet", request.param, {}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_features_lie_over_the_pixels_they_are_of(name):
+    encoder = Encoder(name, bands=3).eval()
+    with torch.inference_mode():
+        features = encoder(torch.rand(1, 3, 128, 96))
+    assert [tuple(feature.shape[1:]) for feature in features] == [
+        (channels, 128 // reduction, 96 // reduction)
+        for channels, reduction in zip(encoder.channels, encoder.reductions, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", ["inception_v3", "inception_v4", "inception_resnet_v2"])
+def test_features_of_inception_move_with_the_image(name):
+    """Without padding, where a feature lies would depend on the size of the image."""
+    torch.manual_seed(0)
+    encoder = Encoder(name, bands=3, depth=2).eval()
+    image = torch.zeros(1, 3, 192, 192)
+    image[..., 80:112, 80:112] = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        there, moved = encoder(image), encoder(image.roll((16, 32), (-2, -1)))
+    for feature, shifted, reduction in zip(there, moved, encoder.reductions, strict=True):
+        inner = slice(40 // reduction, 150 // reduction)
+        expected = feature.roll((16 // reduction, 32 // reduction), (-2, -1))
+        torch.testing.assert_close(shifted[..., inner, inner], expected[..., inner, inner], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_backbone_dilates(name, stride):
+    network = build("deeplabv3plus", encoder=name, bands=3, classes=2, output_stride=stride).eval()
+    with torch.inference_mode():
+        assert network.encoder(torch.rand(1, 3, 128, 96))[-1].shape[-2:] == (128 // stride, 96 // stride)
+        assert network(torch.rand(1, 3, 100, 117)).shape == (1, 2, 100, 117)
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "mobilenetv2_035", "regnetx_002", "convnext_atto"])
+def test_dilation_equals_that_of_timm_where_timm_has_it(name, stride):
+    ours = Encoder(name, bands=3, output_stride=stride).eval()
+    theirs = timm.create_model(name, features_only=True, output_stride=stride).eval()
+    theirs.load_state_dict(ours.body.state_dict())
+    image = torch.rand(1, 3, 128, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(image)[-1], theirs(image)[-1], rtol=1e-3, atol=1e-4)
+
+
+def test_a_backbone_of_many_branches_cannot_be_dilated_and_says_so():
+    with pytest.raises(NetworkError, match="cannot be dilated"):
+        build("deeplabv3plus", encoder="hrnet_w18_small", bands=3, classes=2)
+
+
+def test_depth_leaves_out_what_is_deeper():
+    encoder = Encoder("resnet18", bands=3, depth=3)
+    assert encoder.reductions == (2, 4, 8)
+    assert not any("layer3" in name for name, _ in encoder.named_parameters())

@@ -1,0 +1,97 @@
+"""Networks from elsewhere go through the same contract."""
+
+import pytest
+import torch
+from contract import NetworkContract
+from torch import nn
+
+from landscribe.errors import NetworkError
+from landscribe.nn import build
+
+SMP = [
+    ("smp:FPN", "resnet10t", {}), ("smp:PSPNet", "resnet18", {}), ("smp:UPerNet", "mobilenetv3_small_050", {}),
+    ("smp:Segformer", "resnet18", {}), ("smp:Unet", "resnet18", {"decoder_channels": [64, 32, 32, 16, 16]}),
+]  # fmt: skip
+
+
+class Small(nn.Module):
+    """A network of somebody's own."""
+
+    reduction = 4
+
+    def __init__(self, in_channels: int, num_classes: int, width: int = 4) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(in_channels, width, 4, stride=4), nn.BatchNorm2d(width), nn.ReLU())
+        self.decoder = nn.ConvTranspose2d(width, num_classes, 4, stride=4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.decoder(self.encoder(x))
+
+
+class TestExternal(NetworkContract):
+    """The contract, for all of them."""
+
+    @pytest.fixture(
+        scope="class", params=[*SMP, ("test_external:Small", "plain", {"width": 6})], ids=lambda case: case[0]
+    )
+    @classmethod
+    def case(cls, request):
+        return request.param
+
+    def test_finite_gradients_reach_every_parameter(self, case, network):
+        if case[0] == "smp:PSPNet":
+            pytest.skip("PSPNet leaves the encoder's last stages unused")
+        super().test_finite_gradients_reach_every_parameter(network)
+
+    def test_a_frozen_encoder_stays_as_it_is_and_the_rest_learns(self, case, network):
+        if case[0] == "smp:PSPNet":
+            pytest.skip("PSPNet leaves the encoder's last stages unused")
+        super().test_a_frozen_encoder_stays_as_it_is_and_the_rest_learns(network)
+
+    def test_one_image_is_enough_to_train_on(self, case, network):
+        if case[0] in ("smp:PSPNet", "smp:UPerNet"):
+            pytest.skip("its pooled branch is normalised over one pixel")
+        super().test_one_image_is_enough_to_train_on(network)
+
+
+def test_a_class_is_given_what_it_takes():
+    network = build("test_external:Small", bands=5, classes=3, width=7)
+    assert network.network.encoder[0].in_channels == 5
+    assert network.network.encoder[0].out_channels == 7
+    assert network.reduction == 4
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "words"),
+    [
+        ("smp:FNP", {}, "did you mean 'FPN'"),
+        ("smp:FPN", {"decoder_dropuot": 0.1}, "did you mean 'decoder_dropout'"),
+        ("test_external:Smal", {}, "not on this machine"),
+        ("nowhere:Network", {}, "not on this machine"),
+        ("test_external:SMP", {}, "no torch module"),
+        ("test_external:Small", {"widht": 3}, "did you mean 'width'"),
+        ("test_external:Small", {"weights": "imagenet"}, "takes no weights"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_with_a_reason(architecture, options, words):
+    with pytest.raises(NetworkError, match=words):
+        build(architecture, bands=3, classes=2, **options)
+
+
+def test_an_unknown_encoder_of_smp_is_refused():
+    with pytest.raises(NetworkError, match="resnet81"):
+        build("smp:FPN", encoder="resnet81", bands=3, classes=2)
+
+
+def test_an_encoder_of_smp_takes_a_weight_file_and_any_bands(tmp_path):
+    torch.manual_seed(1)
+    donor = build("smp:FPN", encoder="resnet18", bands=3, classes=2).network.encoder
+    torch.save(donor.state_dict(), tmp_path / "encoder.pth")
+    network = build(
+        "smp:FPN", encoder="resnet18", bands=["blue", "green", "red", "nir"], classes=2,
+        weights=str(tmp_path / "encoder.pth"),
+    )  # fmt: skip
+    encoder = network.network.encoder
+    assert torch.equal(encoder.layer1[0].conv1.weight, donor.layer1[0].conv1.weight)
+    torch.testing.assert_close(encoder.conv1.weight[:, 3], donor.conv1.weight[:, 0] / 2)
+    assert network.eval()(torch.rand(1, 4, 64, 64)).shape == (1, 2, 64, 64)

@@ -1,0 +1,49 @@
+"""Beside segmentation-models-pytorch where both have the network: alike in size, alike in learning."""
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+
+from landscribe.nn import build
+from landscribe.nn.losses import weighted_sum
+
+PAIRS = {
+    ("unet", "resnet18"): smp.Unet,
+    ("unetplusplus", "resnet18"): smp.UnetPlusPlus,
+    ("deeplabv3plus", "resnet18"): smp.DeepLabV3Plus,
+}
+
+
+def loss_after_thirty_steps(network: torch.nn.Module) -> float:
+    """On discs to be found in noise, the same for every network."""
+    criterion, rng = weighted_sum("dice + ce"), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(network.train().parameters(), lr=1e-3)
+    rows, cols = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    losses = []
+    for _ in range(30):
+        centres = torch.randint(10, 54, (4, 2), generator=rng)
+        labels = torch.stack([(rows - r) ** 2 + (cols - c) ** 2 < 120 for r, c in centres]).long()
+        images = torch.randn(4, 3, 64, 64, generator=rng) + 2 * labels[:, None]
+        optimizer.zero_grad()
+        loss = criterion(network(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return sum(losses[-5:]) / 5
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_parameters_are_of_the_same_order(pair):
+    ours = build(pair[0], encoder=pair[1], bands=3, classes=2)
+    theirs = PAIRS[pair](pair[1], encoder_weights=None, classes=2)
+    counts = [sum(parameter.numel() for parameter in network.parameters()) for network in (ours, theirs)]
+    assert 0.8 < counts[0] / counts[1] < 1.25
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_both_have_learned_as_much_after_thirty_steps(pair):
+    torch.manual_seed(0)
+    ours = loss_after_thirty_steps(build(pair[0], encoder=pair[1], bands=3, classes=2))
+    torch.manual_seed(0)
+    theirs = loss_after_thirty_steps(PAIRS[pair](pair[1], encoder_weights=None, classes=2))
+    assert ours < theirs + 0.25

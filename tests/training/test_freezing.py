@@ -1,0 +1,79 @@
+"""Frozen, trained, or trained during a part of the epochs: the whole encoder, or stages of it."""
+
+import pytest
+import torch
+from test_fitting import QUICK, chips  # noqa: F401 - a fixture
+
+from landscribe import verbs
+from landscribe.errors import NetworkError
+from landscribe.nn import build
+from landscribe.nn.freezing import freeze, parts_of, unfreeze
+
+
+def started(seed: int = 0) -> dict[str, torch.Tensor]:
+    """The weights that a training with this seed starts from."""
+    import lightning
+
+    lightning.seed_everything(seed, workers=True, verbose=False)
+    return build("unet", encoder="resnet10t", bands=2, classes=2).state_dict()
+
+
+def moved(before: dict[str, torch.Tensor], model) -> set[str]:
+    after = model.network.state_dict()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_a_frozen_encoder_is_saved_as_it_started(chips, tmp_path):  # noqa: F811
+    model = verbs.train(chips, out=tmp_path / "model", steps=4, freeze=("encoder",), **QUICK)
+    changed = moved(started(), model)
+    assert changed
+    assert not any("encoder" in name for name in changed)
+
+
+def test_named_stages_are_frozen_and_others_are_not(chips, tmp_path):  # noqa: F811
+    model = verbs.train(chips, out=tmp_path / "model", steps=4, freeze=("conv1", "bn1", "layer1"), **QUICK)
+    changed = moved(started(), model)
+    stages = {name.split("encoder.body.")[1].split(".")[0] for name in changed if "encoder" in name}
+    assert stages == {"layer2", "layer3", "layer4"}
+
+
+def test_what_is_frozen_for_a_while_learns_afterwards(chips, tmp_path):  # noqa: F811
+    held = verbs.train(chips, out=tmp_path / "held", steps=6, freeze=("encoder",), freeze_until=0.5, **QUICK)
+    assert any("encoder" in name and "running_mean" in name for name in moved(started(), held))
+
+
+def test_the_encoder_may_learn_more_slowly(chips, tmp_path):  # noqa: F811
+    def distance(model, part: str) -> float:
+        after = model.network.state_dict()
+        return sum(
+            float((value - after[name]).abs().sum())
+            for name, value in started().items()
+            if part in name and name.endswith("conv1.weight")
+        )
+
+    fast = verbs.train(chips, out=tmp_path / "fast", steps=3, **QUICK)
+    slow = verbs.train(chips, out=tmp_path / "slow", steps=3, encoder_rate=0.01, **QUICK)
+    assert distance(slow, "encoder") < 0.05 * distance(fast, "encoder")
+
+
+def test_an_unknown_part_offers_the_nearest(chips, tmp_path):  # noqa: F811
+    with pytest.raises(NetworkError, match="did you mean 'layer1'"):
+        verbs.train(chips, out=tmp_path / "model", steps=1, freeze=("layr1",), **QUICK)
+    assert not (tmp_path / "model").exists()
+
+
+def test_freezing_holds_across_train_and_ends_with_unfreeze():
+    network = build("unet", encoder="resnet10t", bands=3, classes=2)
+    (stage,) = parts_of(network, ["layer1"])
+    freeze(stage)
+    network.train()
+    assert not any(module.training for module in stage.modules())
+    unfreeze(stage)
+    network.train()
+    assert all(module.training for module in network.modules())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_frozen_from_random_weights_is_warned_about(chips, tmp_path, caplog):  # noqa: F811
+    verbs.train(chips, out=tmp_path / "model", steps=1, freeze=("encoder",), **QUICK)
+    assert "random weights" in caplog.text
