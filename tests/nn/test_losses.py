@@ -1,5 +1,7 @@
 """What every loss must do."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -40,12 +42,13 @@ def test_better_predictions_cost_less(name, classes):
 
 
 @pytest.mark.parametrize("classes", [1, 2])
-def test_false_positives_cost_where_no_pixel_is_positive(classes):
+@pytest.mark.parametrize("name", LOSSES)
+def test_false_positives_cost_where_no_pixel_is_positive(name, classes):
     empty = torch.zeros(1, 8, 8, dtype=torch.int64)
     sure = torch.full((1, classes, 8, 8), -4.0)
     if classes == 2:
         sure[:, 0] = 4.0
-    assert LOSSES["dice"](-sure, empty) > LOSSES["dice"](sure, empty) + 0.3
+    assert LOSSES[name](-sure, empty) > LOSSES[name](sure, empty) + 0.2
 
 
 def test_dice_equals_its_formula_worked_by_hand():
@@ -78,3 +81,105 @@ def test_a_loss_that_is_no_sum_is_refused():
 def test_an_unknown_loss_offers_the_nearest():
     with pytest.raises(NetworkError, match="did you mean 'dice'"):
         weighted_sum("dise + ce")
+
+
+# ---- formulas worked by hand
+
+
+def one_pixel(*logits: float) -> torch.Tensor:
+    return torch.tensor(logits).view(1, -1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # Two pixels, one logit of 0 each: p = 0.5 and 0.5, truth 1 and 0. TP = FP = FN = 0.5, -log p_t = log 2.
+        ("ce", math.log(2)),
+        ("bce", math.log(2)),
+        ("focal", 0.25 * math.log(2)),
+        ("focal(gamma=1)", 0.5 * math.log(2)),
+        ("dice", 1 / 3),
+        ("focal_dice(gamma=2)", 1 / 9),
+        ("tversky", 1 - 1.5 / 2),
+        ("tversky(alpha=1, beta=0)", 1 - 1.5 / 2),
+        ("focal_tversky(gamma=2)", (1 - 1.5 / 2) ** 2),
+        ("unified_focal(lam=1, gamma=1)", math.log(2)),
+        ("unified_focal(lam=0, gamma=1, delta=0.5)", 1 - 1.5 / 2),
+        # Hinge errors 1 and 1, the first of them a miss: 1 - 0/1 for the first, then 1 - 0/2 - 1.
+        ("lovasz", 1.0),
+    ],
+)
+def test_losses_equal_their_formulas_worked_by_hand(name, expected):
+    loss = weighted_sum(name)(torch.zeros(1, 1, 1, 2), torch.tensor([[[1, 0]]]))
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_tversky_weighs_false_alarms_by_alpha_and_misses_by_beta():
+    # p = 0.5 at one pixel: a miss of 0.5 where the truth is 1, a false alarm of 0.5 where it is 0.
+    missed = LOSSES["tversky"](one_pixel(0.0), torch.tensor([[[1]]]))
+    false_alarm = LOSSES["tversky"](one_pixel(0.0), torch.tensor([[[0]]]))
+    assert missed.item() == pytest.approx(1 - 1.5 / (0.5 + 0.7 * 0.5 + 1))
+    assert false_alarm.item() == pytest.approx(1 - 1 / (0.3 * 0.5 + 1))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_label_smoothing_is_that_of_torch(smoothing):
+    logits, labels = torch.randn(2, 5, 6, 6), torch.randint(0, 5, (2, 6, 6))
+    expected = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    torch.testing.assert_close(weighted_sum(f"ce(smoothing={smoothing})")(logits, labels), expected)
+
+
+def test_lovasz_of_certain_predictions_is_one_minus_the_mean_iou():
+    labels = torch.randint(0, 3, (2, 8, 8), generator=torch.Generator().manual_seed(0))
+    predicted = torch.randint(0, 3, (2, 8, 8), generator=torch.Generator().manual_seed(1))
+    logits = 100.0 * nn.functional.one_hot(predicted, 3).movedim(-1, 1).float()
+    ious = [((labels == k) & (predicted == k)).sum() / ((labels == k) | (predicted == k)).sum() for k in range(3)]
+    assert LOSSES["lovasz"](logits, labels).item() == pytest.approx(1 - float(sum(ious)) / 3, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_one_logit_is_two_of_which_the_first_is_zero(name):
+    if name in ("bce", "lovasz") or "dice" in name or "tversky" in name or "unified" in name:
+        pytest.skip("counts the positive class alone")
+    logits, labels = torch.randn(2, 1, 5, 5), torch.randint(0, 2, (2, 5, 5))
+    both = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    torch.testing.assert_close(LOSSES[name](logits, labels), LOSSES[name](both, labels))
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "lovasz"])
+def test_a_class_of_greater_weight_pulls_harder(name):
+    logits = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    labels = torch.arange(16).reshape(1, 4, 4) % 3
+    pulls = []
+    for weight in (1.0, 5.0):
+        (gradient,) = torch.autograd.grad(LOSSES[name](logits, labels, 255, torch.tensor([1.0, 1.0, weight])), logits)
+        pulls.append(-gradient[0, 2][labels[0] == 2].sum())
+    assert pulls[1] > pulls[0]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradients_of_certain_predictions_are_finite(name, classes):
+    labels = torch.randint(0, max(2, classes), (1, 6, 6))
+    for sharpness in (-50.0, 50.0):
+        right = (nn.functional.one_hot(labels, max(2, classes)).movedim(-1, 1).float() * 2 - 1)[:, -classes:]
+        logits = (sharpness * right).requires_grad_()
+        loss = LOSSES[name](logits, labels)
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert torch.isfinite(loss)
+        assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("focal(gama=2)", "no setting 'gama'; did you mean 'gamma'"),
+        ("dice(gamma=2)", "has none"),
+        ("focal(gamma)", "NAME=NUMBER"),
+        ("1.2.3*dice", "no sum of losses"),
+        ("dice -", "no sum of losses"),
+    ],
+)
+def test_mistakes_in_a_loss_are_named(text, words):
+    with pytest.raises(NetworkError, match=words):
+        weighted_sum(text)

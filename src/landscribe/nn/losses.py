@@ -1,12 +1,15 @@
 """Losses on logits. Each takes (B, K, H, W) logits and (B, H, W) int64 labels and gives a scalar.
 
 K = 1 is a binary task with one logit (sigmoid, labels 0 and 1); K > 1 is softmax over classes. Pixels
-labelled `ignore` take no part: their gradient is exactly zero.
+labelled `ignore` take no part: their gradient is exactly zero. In the formulas p is the probability of a class at a
+pixel, t its truth (0 or 1), and p_t the probability of the class that a pixel has.
 """
 
+import inspect
 import re
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +17,9 @@ from torch.nn import functional
 
 from landscribe.errors import NetworkError
 from landscribe.spec import nearest
+
+# Keeps the slope of a root finite where it begins.
+_LEAST = 1e-6
 
 
 class Loss(Protocol):
@@ -30,74 +36,262 @@ class Loss(Protocol):
         """
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None) -> Tensor:
-    """Mean negative log likelihood of the labelled pixels; weighted mean with class weights."""
-    known = labels != ignore
-    if not known.any():
-        return logits.sum() * 0.0
-    if logits.shape[1] > 1:
-        return functional.cross_entropy(logits, labels, weight=weights, ignore_index=ignore)
-    truth = labels[known]
-    pixel_weights = None if weights is None else weights[truth]
-    total = functional.binary_cross_entropy_with_logits(
-        logits[:, 0][known], truth.to(logits.dtype), weight=pixel_weights, reduction="sum"
-    )
-    return total / (known.sum() if pixel_weights is None else pixel_weights.sum())
+# ---- one pixel at a time
+
+
+def cross_entropy(
+    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Mean of `-log p_t` over the labelled pixels; the mean weighted by class with class weights.
+
+    With label smoothing s the truth is 1 - s + s / K for a pixel's class and s / K for the others (K = 2 for one
+    logit). Szegedy et al. 2016, arXiv:1512.00567.
+    """
+    logits, truth = _two_logits(logits), _masked(labels, ignore)
+    losses = -logits.log_softmax(dim=1)
+    chosen = losses.gather(1, truth.unsqueeze(1)).squeeze(1)
+    return _pixel_mean((1 - smoothing) * chosen + smoothing * losses.mean(dim=1), labels, ignore, weights)
+
+
+def binary_cross_entropy(
+    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Each class against the rest: mean over labelled pixels and classes of `-t log p - (1 - t) log(1 - p)`.
+
+    p is the sigmoid of a class's own logit. The same as cross-entropy for one logit.
+    """
+    if logits.shape[1] == 1:
+        return cross_entropy(logits, labels, ignore, weights, smoothing)
+    truth = _one_hot(logits, _masked(labels, ignore)) * (1 - smoothing) + smoothing / 2
+    losses = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return _pixel_mean(losses.mean(dim=1), labels, ignore, weights)
+
+
+def focal(
+    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, gamma: float = 2.0
+) -> Tensor:
+    """Mean over the labelled pixels of `-(1 - p_t)^gamma log p_t`, so that easy pixels count less.
+
+    Lin et al. 2017, "Focal Loss for Dense Object Detection", arXiv:1708.02002; its alpha are the class weights.
+    """
+    log_p = _two_logits(logits).log_softmax(dim=1)
+    log_p_t = log_p.gather(1, _masked(labels, ignore).unsqueeze(1)).squeeze(1)
+    return _pixel_mean(-_root(1 - log_p_t.exp(), gamma) * log_p_t, labels, ignore, weights)
+
+
+# ---- regions
 
 
 def dice(logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None) -> Tensor:
     """One minus the soft Dice coefficient, over all labelled pixels of the batch, mean over classes.
 
-    For class k with probabilities p and truth t in {0, 1}:
-    `1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1)`. The ones keep a class that is absent from the batch at
-    a loss that grows with its false positives. K = 1 counts the positive class alone.
+    For each class `1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1)`. The ones keep a class that is absent from the
+    batch at a loss that grows with its false positives. K = 1 counts the positive class alone.
 
-    Reference: Milletari, Navab & Ahmadi 2016, "V-Net", arXiv:1606.04797.
+    Milletari, Navab & Ahmadi 2016, "V-Net", arXiv:1606.04797.
     """
-    known = (labels != ignore).unsqueeze(1)
-    truth, probabilities = _truth_and_probabilities(logits, labels.masked_fill(~known[:, 0], 0))
-    truth, probabilities = truth * known, probabilities * known
-    pixels = (0, 2, 3)
-    overlap = (probabilities * truth).sum(pixels)
-    sizes = probabilities.sum(pixels) + truth.sum(pixels)
-    losses = 1 - (2 * overlap + 1) / (sizes + 1)
-    if weights is None or logits.shape[1] == 1:
+    both, false_positive, false_negative = _regions(logits, labels, ignore)
+    index = (2 * both + 1) / (2 * both + false_positive + false_negative + 1)
+    return _class_mean(1 - index, weights)
+
+
+def focal_dice(
+    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, gamma: float = 0.75
+) -> Tensor:
+    """`(1 - D)^gamma`, mean over classes, with D the soft Dice coefficient of a class.
+
+    Focal Tversky with both kinds of error alike (Abraham & Khan 2019, arXiv:1810.07842).
+    """
+    both, false_positive, false_negative = _regions(logits, labels, ignore)
+    index = (2 * both + 1) / (2 * both + false_positive + false_negative + 1)
+    return _class_mean(_root(1 - index, gamma), weights)
+
+
+def tversky(
+    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None,
+    alpha: float = 0.3, beta: float = 0.7,
+) -> Tensor:  # fmt: skip
+    """`1 - T`, mean over classes, with `T = (TP + 1) / (TP + alpha FP + beta FN + 1)` of a class.
+
+    TP is `sum(p t)`, FP `sum(p (1 - t))`, FN `sum((1 - p) t)` over the batch. A beta above alpha finds more at the
+    price of false alarms. Salehi, Erdogmus & Gholipour 2017, arXiv:1706.05721.
+    """
+    return _class_mean(1 - _tversky_index(logits, labels, ignore, alpha, beta), weights)
+
+
+def focal_tversky(
+    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None,
+    alpha: float = 0.3, beta: float = 0.7, gamma: float = 0.75,
+) -> Tensor:  # fmt: skip
+    """`(1 - T)^gamma`, mean over classes, with T as in `tversky`; a gamma below 1 spurs what is nearly right.
+
+    Abraham & Khan 2019, "A Novel Focal Tversky Loss Function", arXiv:1810.07842 (whose gamma is 1 / this one).
+    """
+    return _class_mean(_root(1 - _tversky_index(logits, labels, ignore, alpha, beta), gamma), weights)
+
+
+def unified_focal(
+    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None,
+    lam: float = 0.5, gamma: float = 0.5, delta: float = 0.6,
+) -> Tensor:  # fmt: skip
+    """`lam` times a focal cross-entropy plus `1 - lam` times a focal Tversky loss, with one gamma for both.
+
+    The first is the mean over labelled pixels of `-(1 - p_t)^(1 - gamma) log p_t`, the second the mean over classes
+    of `(1 - T)^gamma` with `T = (TP + 1) / (TP + delta FN + (1 - delta) FP + 1)`. gamma lies in (0, 1]; 1 is not
+    focal. lam = 1 is cross-entropy's family; lam = 0 with delta = 0.5 Dice's.
+
+    Yeung et al. 2022, "Unified Focal loss", arXiv:2102.04525, as generalised to several classes by Maxwell et al.
+    2024 in geodl; in the paper delta also weighs the first part, which here is what class weights are for.
+    """
+    pixels = focal(logits, labels, ignore, weights, gamma=1 - gamma)
+    regions = focal_tversky(logits, labels, ignore, weights, alpha=1 - delta, beta=delta, gamma=gamma)
+    return lam * pixels + (1 - lam) * regions
+
+
+def lovasz(logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None) -> Tensor:
+    """The Lovász extension of `1 - IoU` of each class, mean over the classes that occur in the batch.
+
+    Errors `|t - p|`, sorted downwards, are weighted by how much each adds to one minus the Jaccard index. K = 1 is
+    the hinge variant, with errors `max(0, 1 - (2t - 1) logit)`. Berman, Triki & Blaschko 2018, arXiv:1705.08790.
+    """
+    known = labels != ignore
+    if not known.any():
+        return logits.sum() * 0.0
+    truth, scores = labels[known], logits.movedim(1, -1)[known]
+    if logits.shape[1] == 1:
+        sign = 2.0 * truth - 1.0
+        return _lovasz(functional.relu(1 - sign * scores[:, 0]), truth.to(scores.dtype))
+    one_hot = functional.one_hot(truth, logits.shape[1]).to(scores.dtype)
+    errors = (one_hot - scores.softmax(dim=1)).abs()
+    present = one_hot.sum(0) > 0
+    losses = torch.stack([_lovasz(errors[:, k], one_hot[:, k]) for k in present.nonzero()[:, 0].tolist()])
+    return _class_mean(losses, None if weights is None else weights[present])
+
+
+def _lovasz(errors: Tensor, truth: Tensor) -> Tensor:
+    """Errors (N,) of one class and truth (N,) to a scalar: algorithm 1 of the paper."""
+    sorted_errors, order = errors.sort(descending=True)
+    ordered = truth[order]
+    intersection = ordered.sum() - ordered.cumsum(0)
+    union = ordered.sum() + (1 - ordered).cumsum(0)
+    jaccard = 1 - intersection / union
+    steps = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
+    return (sorted_errors * steps).sum()
+
+
+# ---- what they share
+
+
+def _masked(labels: Tensor, ignore: int) -> Tensor:
+    """Labels with a class, any, where there is none."""
+    return labels.masked_fill(labels == ignore, 0)
+
+
+def _two_logits(logits: Tensor) -> Tensor:
+    """One logit as two, of which softmax makes the same probabilities as sigmoid of the one."""
+    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+
+
+def _one_hot(logits: Tensor, truth: Tensor) -> Tensor:
+    """(B, K, H, W) of 0 and 1; the positive class alone for K = 1."""
+    if logits.shape[1] == 1:
+        return truth.unsqueeze(1).to(logits.dtype)
+    return functional.one_hot(truth, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+
+
+def _root(x: Tensor, exponent: float) -> Tensor:
+    """A power of x, with a finite slope at 0."""
+    return x.clamp(min=_LEAST) ** exponent
+
+
+def _pixel_mean(losses: Tensor, labels: Tensor, ignore: int, weights: Tensor | None) -> Tensor:
+    """Mean of (B, H, W) over the labelled pixels, weighted by class; 0 if there are none."""
+    known = (labels != ignore).to(losses.dtype)
+    if weights is not None:
+        known = known * weights.to(losses.dtype)[_masked(labels, ignore)]
+    return (losses * known).sum() / known.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+
+
+def _class_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean of (classes,), weighted; K = 1 has one class here, the positive one, and needs no weight."""
+    if weights is None or len(losses) != len(weights):
         return losses.mean()
     return (losses * weights).sum() / weights.sum()
 
 
-def _truth_and_probabilities(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """One-hot truth and probabilities, both (B, K, H, W)."""
-    if logits.shape[1] == 1:
-        return labels.unsqueeze(1).to(logits.dtype), logits.sigmoid()
-    one_hot = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1)
-    return one_hot.to(logits.dtype), logits.softmax(dim=1)
+def _regions(logits: Tensor, labels: Tensor, ignore: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Soft true positives, false positives and false negatives of each class over the batch: (classes,) each."""
+    known = (labels != ignore).unsqueeze(1)
+    truth = _one_hot(logits, _masked(labels, ignore)) * known
+    probabilities = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)) * known
+    pixels = (0, 2, 3)
+    both = (probabilities * truth).sum(pixels)
+    return both, probabilities.sum(pixels) - both, truth.sum(pixels) - both
+
+
+def _tversky_index(logits: Tensor, labels: Tensor, ignore: int, alpha: float, beta: float) -> Tensor:
+    both, false_positive, false_negative = _regions(logits, labels, ignore)
+    return (both + 1) / (both + alpha * false_positive + beta * false_negative + 1)
 
 
 LOSSES: dict[str, Loss] = {
     "ce": cross_entropy,
+    "bce": binary_cross_entropy,
+    "focal": focal,
     "dice": dice,
+    "focal_dice": focal_dice,
+    "tversky": tversky,
+    "focal_tversky": focal_tversky,
+    "unified_focal": unified_focal,
+    "lovasz": lovasz,
 }
 
-_TERM = re.compile(r"\s*(?:(?P<factor>[0-9.]+)\s*\*\s*)?(?P<name>[a-z_]+)\s*")
+_TERM = re.compile(r"\s*(?:(?P<factor>[0-9.]+)\s*\*\s*)?(?P<name>[a-z_]+)\s*(?:\((?P<settings>[^()]*)\))?\s*")
+_SETTING = re.compile(r"\s*(?P<name>[a-z]+)\s*=\s*(?P<value>[0-9.]+)\s*")
+_COMMON = ("logits", "labels", "ignore", "weights")
 
 
 def weighted_sum(text: str) -> Loss:
-    """The loss that a text such as "0.5*dice + 0.5*ce" names.
+    """The loss that a text such as "0.5*dice + focal(gamma=3)" names.
 
     Raises:
-        NetworkError: an unknown name, or a text that is no sum.
+        NetworkError: an unknown name or setting, or a text that is no sum.
     """
-    terms: list[tuple[float, Callable[..., Tensor]]] = []
-    for part in text.split("+"):
-        match = _TERM.fullmatch(part)
-        if match is None:
-            raise NetworkError(f"loss '{text}' is no sum of losses. Write it like '0.5*dice + 0.5*ce'.")
-        if match["name"] not in LOSSES:
-            raise NetworkError(f"unknown loss '{match['name']}'{nearest(match['name'], list(LOSSES))}")
-        terms.append((float(match["factor"] or 1), LOSSES[match["name"]]))
+    terms = [_term(part, text) for part in re.split(r"\+(?![^(]*\))", text)]
 
     def total(logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None) -> Tensor:
         return torch.stack([factor * loss(logits, labels, ignore, weights) for factor, loss in terms]).sum()
 
     return total
+
+
+def _term(part: str, text: str) -> tuple[float, Callable[..., Tensor]]:
+    match = _TERM.fullmatch(part)
+    if match is None or (match["factor"] and not _is_number(match["factor"])):
+        raise NetworkError(f"loss '{text}' is no sum of losses. Write it like '0.5*dice + focal(gamma=3)'.")
+    if match["name"] not in LOSSES:
+        raise NetworkError(f"unknown loss '{match['name']}'{nearest(match['name'], list(LOSSES))}")
+    loss: Callable[..., Tensor] = LOSSES[match["name"]]
+    return float(match["factor"] or 1), partial(loss, **_settings(match["settings"], match["name"], loss))
+
+
+def _settings(text: str | None, name: str, loss: Callable[..., Any]) -> dict[str, float]:
+    known = [setting for setting in inspect.signature(loss).parameters if setting not in _COMMON]
+    settings: dict[str, float] = {}
+    for part in text.split(",") if text and text.strip() else []:
+        match = _SETTING.fullmatch(part)
+        if match is None or not _is_number(match["value"]):
+            raise NetworkError(f"'{part.strip()}' in loss '{name}' is not NAME=NUMBER. Write it like focal(gamma=3).")
+        if match["name"] not in known:
+            has = nearest(match["name"], known) if known else ". It has none."
+            raise NetworkError(f"loss '{name}' has no setting '{match['name']}'{has}")
+        settings[match["name"]] = float(match["value"])
+    return settings
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
