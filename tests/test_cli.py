@@ -421,7 +421,7 @@ def test_mistakes_about_networks_end_with_one_line(arguments, words):
 
 def test_options_of_an_architecture_are_given_as_toml(made, tmp_path):
     said = landscribe(
-        "train", made.chips, "--out", tmp_path / "model", "--architecture", "unet", "--encoder", "plain", "--steps", 1,
+        "train", made / "chips", "--out", tmp_path / "model", "--architecture", "unet", "--encoder", "plain", "--steps", 1,
         "--option", "encoder_widths=[4, 8]", "--option", "activation=swish", "--option", "attention=true",
         "--freeze", "blocks.0", "--freeze-until", 0.5, "--encoder-rate", 0.5,
     )  # fmt: skip
@@ -446,12 +446,14 @@ def test_prune_measures_and_cuts(made, tmp_path):
         "--batch",
         2,
     )
-    assert landscribe("train", made.chips, "--out", model, *quick).code == 0
-    said = landscribe("prune", model, "--branches", "--chips", made.chips, "--split", "train")
+    assert landscribe("train", made / "chips", "--out", model, *quick).code == 0
+    said = landscribe("prune", model, "--branches", "--chips", made / "chips", "--split", "train")
     assert said.code == 0, said.err
     assert "s per Mpx" in said.out
     assert len(said.out.splitlines()) == 6
-    rows = json.loads(landscribe("prune", model, "--branches", "--chips", made.chips, "--split", "train", "--json").out)
+    rows = json.loads(
+        landscribe("prune", model, "--branches", "--chips", made / "chips", "--split", "train", "--json").out
+    )
     assert [row["branch"] for row in rows] == [1, 2, 3, 4, None]
     assert landscribe("prune", model, "--branch", 1, "--out", tmp_path / "small").code == 0
     assert Model.load(tmp_path / "small").network.deepest == 1

@@ -49,6 +49,7 @@ def print_measures(summary: dict[str, Any]) -> None:
 def print_blocks(table: Any) -> None:
     """A network's blocks, from its summary."""
     width = max(len(block.name) for block in table.blocks)
+    print(f"an image of {' x '.join(map(str, table.shape))}")
     print(
         f"{'block':<{width}}  {'output shape':<16}  {'parameters':>11}  {'receptive field':>15}  {'GFLOP per Mpx':>13}"
     )

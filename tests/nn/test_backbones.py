@@ -80,3 +80,11 @@ def test_depth_leaves_out_what_is_deeper():
     encoder = Encoder("resnet18", bands=3, depth=3)
     assert encoder.reductions == (2, 4, 8)
     assert not any("layer3" in name for name, _ in encoder.named_parameters())
+
+
+@pytest.mark.parametrize(("bands", "classes"), [(1, 6), (5, 1)])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_any_number_of_bands_and_classes(name, bands, classes):
+    network = build("unet", encoder=name, bands=bands, classes=classes).eval()
+    with torch.inference_mode():
+        assert network(torch.rand(1, bands, 100, 117)).shape == (1, classes, 100, 117)

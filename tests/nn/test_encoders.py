@@ -106,13 +106,3 @@ def test_without_the_hub_auto_goes_on_without_weights_and_says_so():
 def test_without_the_hub_imagenet_is_refused_at_once():
     with pytest.raises(NetworkError, match="hub does not answer"):
         Encoder(NAME, bands=3, weights="imagenet")
-
-
-def test_reductions_say_how_large_the_features_are():
-    encoder = Encoder(NAME, bands=3).eval()
-    with torch.inference_mode():
-        features = encoder(torch.rand(1, 3, 128, 64))
-    assert [tuple(feature.shape[1:]) for feature in features] == [
-        (channels, 128 // reduction, 64 // reduction)
-        for channels, reduction in zip(encoder.channels, encoder.reductions, strict=True)
-    ]

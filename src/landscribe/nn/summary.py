@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -32,8 +32,8 @@ class Block:
 class Summary:
     """A network, block by block, for images of one size."""
 
-    size: tuple[int, int]
-    """Of the image: (rows, cols)."""
+    shape: tuple[int, int, int]
+    """Of the image: (bands, rows, cols)."""
     blocks: tuple[Block, ...]
     parameters: int
     """Of all of it."""
@@ -63,7 +63,13 @@ def summary(network: nn.Module, *, bands: int, size: int = 256) -> Summary:
     blocks = [
         Block(name, shapes[name], _parameters(modules[name]), fields[name], flops[name] / megapixels) for name in names
     ]
-    return Summary((size, size), _stages(blocks), _parameters(copied), fields[""], flops[""] / megapixels)
+    rows = tuple(replace(row, name=_short(row.name)) for row in _stages(blocks))
+    return Summary((bands, size, size), rows, _parameters(copied), fields[""], flops[""] / megapixels)
+
+
+def _short(name: str) -> str:
+    """Without the names of shells that a reader does not need."""
+    return name.removeprefix("features.").replace(".body.", ".")
 
 
 def _stages(blocks: Sequence[Block]) -> tuple[Block, ...]:
