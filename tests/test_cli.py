@@ -421,7 +421,7 @@ def test_mistakes_about_networks_end_with_one_line(arguments, words):
 
 def test_options_of_an_architecture_are_given_as_toml(made, tmp_path):
     said = landscribe(
-        "train", made / "chips", "--out", tmp_path / "model", "--architecture", "unet", "--encoder", "plain", "--steps", 1,
+        "train", made / "chips", "--out", tmp_path / "model", "--encoder", "plain", "--steps", 1,
         "--option", "encoder_widths=[4, 8]", "--option", "activation=swish", "--option", "attention=true",
         "--freeze", "blocks.0", "--freeze-until", 0.5, "--encoder-rate", 0.5,
     )  # fmt: skip

@@ -38,6 +38,12 @@ Nodata = Annotated[
 Repair = Annotated[
     bool | None, typer.Option("--repair", help="Mend self-crossing polygons, leave out null and empty ones.")
 ]
+LabelledArea = Annotated[
+    str | None, typer.Option(help="Polygons outside of which nothing is known, whatever the labels hold there.")
+]
+Sparse = Annotated[
+    bool | None, typer.Option("--sparse", help="Only what polygons cover is labelled; the rest is not known.")
+]
 Seed = Annotated[int | None, typer.Option(help="Of everything that chance decides.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands there.")]
@@ -85,7 +91,8 @@ Margin = Annotated[int | None, typer.Option(help="Pixels dropped around a tile [
 @app.command()
 def check(
     recipe: RecipePath = None, image: Images = None, labels: Labels = None, label_field: Field = None,
-    nodata: Nodata = None, repair: Repair = None, size: Size = None, stride: Stride = None, steps: Steps = None,
+    labelled_area: LabelledArea = None, sparse: Sparse = None, nodata: Nodata = None, repair: Repair = None,
+    size: Size = None, stride: Stride = None, steps: Steps = None,
     epochs: Epochs = None, minutes: Minutes = None, architecture: Architecture = None, encoder: Encoder = None,
     weights: Weights = None, option: Option = None, batch: Batch = None,
     trial: Annotated[bool, typer.Option(help="Time one training step for the forecast.")] = True,
@@ -96,6 +103,8 @@ def check(
 
     settings = _given(
         label_field=label_field,
+        labelled_area=labelled_area,
+        sparse=sparse,
         nodata=nodata,
         repair=repair,
         size=size,
@@ -120,8 +129,9 @@ def check(
 
 @app.command()
 def chip(
-    out: Out, image: Images = None, labels: Labels = None, label_field: Field = None, nodata: Nodata = None,
-    repair: Repair = None, size: Size = None, stride: Stride = None, edge: Edge = None, mode: Mode = None,
+    out: Out, image: Images = None, labels: Labels = None, label_field: Field = None,
+    labelled_area: LabelledArea = None, sparse: Sparse = None, nodata: Nodata = None, repair: Repair = None,
+    size: Size = None, stride: Stride = None, edge: Edge = None, mode: Mode = None,
     format: Format = None, virtual: Virtual = None, val: Val = None, test: Test = None, gap: Gap = None,  # noqa: A002
     block: Block = None, seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -129,7 +139,8 @@ def chip(
     from landscribe import verbs
 
     settings = _given(
-        label_field=label_field, nodata=nodata, repair=repair, size=size, stride=stride, edge=edge, mode=mode,
+        label_field=label_field, labelled_area=labelled_area, sparse=sparse,
+        nodata=nodata, repair=repair, size=size, stride=stride, edge=edge, mode=mode,
         format=format, virtual=virtual, val=val, test=test, gap=gap, block=block, seed=seed,
     )  # fmt: skip
     chips = verbs.chip(images=_scenes(image), labels=_labels(labels), out=out, overwrite=overwrite, **settings)
@@ -215,6 +226,8 @@ def assess(
     ],
     label_field: Field = None,
     split: Annotated[str, typer.Option(help="Which chips, if the reference is a chips folder.")] = "test",
+    labelled_area: LabelledArea = None,
+    sparse: Sparse = None,
     repair: Repair = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the measures as JSON.")] = None,
     as_json: AsJson = False,
@@ -222,7 +235,8 @@ def assess(
     """Compare a map with a reference: confusion matrix and accuracy by class."""
     from landscribe import verbs
 
-    result = verbs.assess(maps, reference=reference, label_field=label_field, split=split, repair=bool(repair), out=out)
+    labels = _given(labelled_area=labelled_area, sparse=sparse, repair=repair)
+    result = verbs.assess(maps, reference=reference, label_field=label_field, split=split, out=out, **labels)
     print_json(result.summary()) if as_json else print_measures(result.summary())
 
 
@@ -240,9 +254,10 @@ def report(
 @app.command()
 def run(
     out: Out, recipe: RecipePath = None, image: Images = None, labels: Labels = None, label_field: Field = None,
-    nodata: Nodata = None, repair: Repair = None, size: Size = None, stride: Stride = None, virtual: Virtual = None,
-    val: Val = None, test: Test = None, gap: Gap = None, architecture: Architecture = None, encoder: Encoder = None,
-    weights: Weights = None, option: Option = None, freeze: Freeze = None, freeze_until: FreezeUntil = None,
+    labelled_area: LabelledArea = None, sparse: Sparse = None, nodata: Nodata = None, repair: Repair = None,
+    size: Size = None, stride: Stride = None, virtual: Virtual = None, val: Val = None, test: Test = None, gap: Gap = None,
+    architecture: Architecture = None, encoder: Encoder = None, weights: Weights = None, option: Option = None,
+    freeze: Freeze = None, freeze_until: FreezeUntil = None,
     epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None, batch: Batch = None,
     learning_rate: LearningRate = None, encoder_rate: EncoderRate = None, loss: Loss = None,
     tile: Tile = None, margin: Margin = None, seed: Seed = None,
@@ -252,7 +267,8 @@ def run(
     from landscribe import pipeline
 
     settings = _given(
-        label_field=label_field, nodata=nodata, repair=repair, size=size, stride=stride, virtual=virtual, val=val,
+        label_field=label_field, labelled_area=labelled_area, sparse=sparse,
+        nodata=nodata, repair=repair, size=size, stride=stride, virtual=virtual, val=val,
         test=test, gap=gap, architecture=architecture, encoder=encoder, weights=weights, options=_options(option),
         freeze=_parts(freeze), freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
         learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss, tile=tile, margin=margin, seed=seed,

@@ -14,7 +14,7 @@ from pydantic import Field
 from tomlkit.items import AoT, Table
 
 from landscribe.data.chips import ChipSpec
-from landscribe.data.scene import ClassSpec, SceneSpec
+from landscribe.data.scene import ClassSpec, SceneSpec, class_rows
 from landscribe.data.split import SplitSpec
 from landscribe.errors import RecipeError
 from landscribe.geo.classes import Classes
@@ -107,6 +107,7 @@ class Recipe(Spec):
                 update={
                     "image": tuple(_absolute(path, folder) for path in scene.image),
                     "labels": None if scene.labels is None else _absolute(scene.labels, folder),
+                    "labelled_area": None if scene.labelled_area is None else _absolute(scene.labelled_area, folder),
                 }
             )
             for scene in self.scenes
@@ -125,10 +126,7 @@ class Recipe(Spec):
 
     def with_classes(self, classes: Classes) -> "Recipe":
         """The same recipe with its class table written out."""
-        table = tuple(
-            ClassSpec(name=entry.name, value=entry.value, colour=entry.colour, label=entry.label) for entry in classes
-        )
-        return self.model_copy(update={"classes": table})
+        return self.model_copy(update={"classes": tuple(class_rows(classes))})
 
     def to_toml(self) -> str:
         """The whole recipe as commented TOML. Law: `Recipe.of(tomllib.loads(r.to_toml())) == r`."""

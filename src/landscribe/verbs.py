@@ -165,8 +165,8 @@ def assess(
     reference: Chips | Source,
     label_field: str | None = None,
     split: str = "test",
-    repair: bool = False,
     out: Source | None = None,
+    **labels: Any,
 ) -> Assessment:
     """Compare maps with a reference.
 
@@ -175,8 +175,8 @@ def assess(
         reference: polygons, points with a class column, a label raster, or a chips folder.
         label_field: the class column of polygons or points.
         split: which chips, if the reference is a chips folder.
-        repair: mend self-crossing polygons instead of refusing them.
         out: also write the measures as JSON.
+        labels: how the reference is labelled: `repair`, `sparse` and `labelled_area` of SceneSpec.
     """
     from landscribe.assessment.assessing import Assessment, assess_chips
     from landscribe.data.chips import Chips
@@ -196,14 +196,14 @@ def assess(
             f"{len(mapped)} maps were given with one reference. One map was expected, or chips as the reference."
         )
     else:
-        counted = _assess_one(mapped[0], str(reference), label_field, repair=repair)
+        counted = _assess_one(mapped[0], str(reference), label_field, labels)
         result = Assessment(counted, names, Path(reference).name)
     if out is not None:
         result.save(Path(out))
     return result
 
 
-def _assess_one(mapped: Any, reference: str, label_field: str | None, *, repair: bool) -> Any:
+def _assess_one(mapped: Any, reference: str, label_field: str | None, labels: dict[str, Any]) -> Any:
     from landscribe.assessment.assessing import assess_labels, assess_points, map_classes
     from landscribe.data.scene import SceneSpec, is_vector, open_labels
     from landscribe.geo.features import POINTS, Features, geometry_kind
@@ -219,7 +219,7 @@ def _assess_one(mapped: Any, reference: str, label_field: str | None, *, repair:
         return assess_points(mapped, points, values, classes)
     if not is_vector(reference):
         classes = classes.by_value()
-    spec = SceneSpec(image=mapped.paths, labels=reference, label_field=label_field, repair=repair)
+    spec = SceneSpec.of({"image": mapped.paths, "labels": reference, "label_field": label_field} | labels)
     return assess_labels(mapped, open_labels(spec, mapped, classes), classes)
 
 

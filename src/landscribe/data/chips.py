@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from landscribe import progress
-from landscribe.data.scene import ClassSpec, Scene, SceneSpec, fill_value, open_images, open_scenes
+from landscribe.data.scene import Scene, SceneSpec, class_rows, fill_value, open_images, open_scenes
 from landscribe.data.split import ScenePart, Split, SplitSpec, split_chips
 from landscribe.errors import ChipError
-from landscribe.geo.classes import IGNORE, ClassEntry, Classes
+from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
 from landscribe.geo.raster import Pixels, Raster, Valid, read_band, read_copy, write_raster
 from landscribe.geo.tiling import EdgePolicy, chip_windows
@@ -60,6 +60,8 @@ class ChipsHead(Spec):
     landscribe_chips: Literal[1] = 1
     """Version of the layout."""
     classes: tuple[ClassEntry, ...]
+    unknown: tuple[Label, ...] = ()
+    """What the labels hold where the class is not known."""
     bands: tuple[str, ...]
     dtype: str
     nodata: float | None
@@ -103,7 +105,7 @@ class Chips:
     @cached_property
     def classes(self) -> Classes:
         """Of the masks."""
-        return Classes(self.head.classes)
+        return Classes(self.head.classes, unknown=self.head.unknown)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -134,8 +136,7 @@ class Chips:
 
     def scenes(self) -> dict[str, Scene]:
         """The scenes that the chips are from, with their labels, by name."""
-        table = [ClassSpec(**asdict(entry)) for entry in self.classes]
-        scenes, _ = open_scenes(self.head.sources, table)
+        scenes, _ = open_scenes(self.head.sources, class_rows(self.classes))
         return {scene.name: scene for scene in scenes}
 
 
@@ -321,6 +322,7 @@ def _write_head(
     image = scenes[0].image
     head = ChipsHead(
         classes=classes.entries,
+        unknown=classes.unknown,
         bands=image.bands,
         dtype=image.dtype,
         nodata=image.nodata,

@@ -16,7 +16,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import ClassError, GridError, LabelError, RecipeError
-from landscribe.geo.classes import ClassEntry, Classes, Label, default_colour
+from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label, default_colour
 from landscribe.geo.features import Features, burn, meets, window_of
 from landscribe.geo.grid import Grid, Window, name_of
 from landscribe.geo.raster import Pixels, Raster, Valid
@@ -42,6 +42,10 @@ class SceneSpec(Spec):
     """Put the whole scene into one split; without this, spatial blocks decide."""
     nodata: float | None = None
     """Overrides what the image files declare; nan covers all pixels that are not finite."""
+    labelled_area: str | None = None
+    """Polygons outside of which nothing is known, whatever the labels hold there."""
+    sparse: bool = False
+    """Only what polygons cover is labelled: the ground between them is not known, rather than background."""
     repair: bool = False
     """Mend self-crossing polygons and leave out null and empty ones, instead of refusing them."""
 
@@ -56,7 +60,7 @@ class ClassSpec(Spec):
 
     name: str
     value: int
-    """In masks and maps, 0 to 254; 0 is what fills the ground between polygons."""
+    """In masks and maps, 0 to 254; 0 is what fills the ground between polygons. 255: not known, no class."""
     colour: str | None = None
     """"#rrggbb"."""
     label: Label | None = None
@@ -79,10 +83,13 @@ class PolygonLabels:
     values: NDArray[np.uint8]
     classes: Classes
     grid: Grid
+    sparse: bool
 
     def read(self, window: Window) -> NDArray[np.uint8]:
-        """Class values; what no polygon covers is background."""
-        return burn(self.features, self.values, self.classes.values, self.grid[window], self.classes.background)
+        """Class values; what no polygon covers is background, or ignore if labels are sparse."""
+        fill = self.classes.ignore if self.sparse else self.classes.background
+        order = (*self.classes.values, self.classes.ignore)
+        return burn(self.features, self.values, order, self.grid[window], fill)
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,23 @@ class Scene:
         """Pixels (bands, rows, cols), valid (rows, cols), class values (rows, cols); ignore where not valid."""
         pixels, valid = self.image.read(window)
         mask = self.labels.read(window)
-        return pixels, valid, np.where(valid, mask, np.uint8(255))
+        return pixels, valid, np.where(valid, mask, np.uint8(IGNORE))
+
+
+@dataclass(frozen=True)
+class LabelsWithin:
+    """Labels that are known inside some polygons only."""
+
+    labels: LabelSource
+    area: Features
+    """In the CRS of `grid`."""
+    grid: Grid
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """Class values; ignore outside the area."""
+        ones = np.ones(len(self.area), np.uint8)
+        inside = burn(self.area, ones, (1,), self.grid[window], 0) == 1
+        return np.where(inside, self.labels.read(window), np.uint8(IGNORE))
 
 
 def open_scenes(specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()) -> tuple[list[Scene], Classes]:
@@ -149,7 +172,7 @@ def open_scenes(specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()) -> 
     found = [_find_labels(spec, image) for spec, image in zip(specs, images, strict=True)]
     classes = _classes(table, found)
     scenes = [
-        Scene(name, image, source.with_classes(classes), spec.split)
+        Scene(name, image, _within(spec, image, source.with_classes(classes)), spec.split)
         for (name, image), source, spec in zip(opened.items(), found, specs, strict=True)
     ]
     return scenes, classes
@@ -168,7 +191,14 @@ def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
 
 def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource:
     """The labels of `spec` on the grid of `image`, with a class table that is given."""
-    return _find_labels(spec, image).with_classes(classes)
+    return _within(spec, image, _find_labels(spec, image).with_classes(classes))
+
+
+def _within(spec: SceneSpec, image: Raster, labels: LabelSource) -> LabelSource:
+    if spec.labelled_area is None:
+        return labels
+    area = _on_image(Features.read(spec.labelled_area, repair=spec.repair), image)
+    return LabelsWithin(labels, area, image.grid)
 
 
 def is_vector(path: str) -> bool:
@@ -192,6 +222,7 @@ class _FoundPolygons:
     features: Features
     grid: Grid
     has_field: bool
+    sparse: bool
 
     def labels(self) -> list[Label]:
         return list(self.features.labels)
@@ -200,7 +231,7 @@ class _FoundPolygons:
         values = self._only_class(classes) if not self.has_field else None
         if values is None:
             values = classes.value_of(self.features.labels, self.features.name)
-        return PolygonLabels(self.features, values, classes, self.grid)
+        return PolygonLabels(self.features, values, classes, self.grid, self.sparse)
 
     def _only_class(self, classes: Classes) -> NDArray[np.uint8] | None:
         """Without a label field, all polygons are the one class that is not background."""
@@ -221,7 +252,7 @@ class _FoundRaster:
         for window in _strips(self.grid):
             raw, known = _read_labels(self.raster, self.grid, window, on_grid=self.on_grid)
             found |= {int(value) for value in np.unique(raw[known])}
-        return [label for label in found if label != 255]
+        return [label for label in found if label != IGNORE]
 
     def with_classes(self, classes: Classes) -> LabelSource:
         return RasterLabels(self.raster, classes, self.grid, self.on_grid)
@@ -232,17 +263,21 @@ def _find_labels(spec: SceneSpec, image: Raster) -> "_FoundPolygons | _FoundRast
         raise LabelError(f"{image.paths[0]} has no labels. Give polygons or a label raster (labels = …).")
     if not is_vector(spec.labels):
         return _find_label_raster(spec.labels, image)
-    features = Features.read(spec.labels, field=spec.label_field, repair=spec.repair).to_crs(
-        image.grid.crs, image.paths[0]
-    )
+    features = _on_image(Features.read(spec.labels, field=spec.label_field, repair=spec.repair), image)
+    return _FoundPolygons(features, image.grid, spec.label_field is not None, spec.sparse)
+
+
+def _on_image(features: Features, image: Raster) -> Features:
+    """Polygons in the image's CRS, some of which lie on it."""
+    features = features.to_crs(image.grid.crs, image.paths[0])
     if not meets(features, image.grid):
         away = window_of(features, image.grid)
         raise LabelError(
-            f"no polygon of {spec.labels} lies on {image.paths[0]}: they cover rows {away.row} to {away.row_stop}, "
+            f"no polygon of {features.name} lies on {image.paths[0]}: they cover rows {away.row} to {away.row_stop}, "
             f"cols {away.col} to {away.col_stop} of a raster of {image.grid.height} x {image.grid.width} pixels. "
             "Overlapping extents were expected. Check the pair and the CRS of each."
         )
-    return _FoundPolygons(features, image.grid, spec.label_field is not None)
+    return features
 
 
 def _find_label_raster(path: str, image: Raster) -> _FoundRaster:
@@ -296,11 +331,15 @@ def _strips(grid: Grid) -> Iterator[Window]:
 def _classes(table: Sequence[ClassSpec], found: Sequence[_FoundPolygons | _FoundRaster]) -> Classes:
     polygons = [source for source in found if isinstance(source, _FoundPolygons)]
     if table:
-        return Classes(tuple(_entry(row, place, words=bool(polygons)) for place, row in enumerate(table)))
+        rows = [_entry(row, place, words=bool(polygons)) for place, row in enumerate(table)]
+        unknown = tuple(row.label for row in rows if row.value == IGNORE)
+        return Classes(tuple(row for row in rows if row.value != IGNORE), unknown=unknown)
+    # Where all labels are sparse, no pixel is background.
+    background = any(not source.sparse for source in polygons)
     if len(polygons) == len(found) and not any(source.has_field for source in polygons):
         # Without a class column, all polygons are of one class, however their files are called.
         names = {name for source in polygons for name in source.labels()}
-        return Classes.from_labels([names.pop() if len(names) == 1 else LABELLED], background=True)
+        return Classes.from_labels([names.pop() if len(names) == 1 else LABELLED], background=background)
     labels = {label for source in found for label in source.labels()}
     kinds = {type(label) for label in labels}
     if len(kinds) > 1:
@@ -310,13 +349,19 @@ def _classes(table: Sequence[ClassSpec], found: Sequence[_FoundPolygons | _Found
         )
     if not labels:
         raise LabelError("the label rasters hold nothing but nodata. At least one class was expected.")
-    return Classes.from_labels(sorted(labels, key=str), background=bool(polygons))
+    return Classes.from_labels(sorted(labels, key=str), background=background)
 
 
 def _entry(row: ClassSpec, place: int, *, words: bool) -> ClassEntry:
     label = row.label if row.label is not None else (row.name if words else row.value)
     colour = row.colour or default_colour(place, background=row.value == 0)
     return ClassEntry(row.value, row.name, colour, label)
+
+
+def class_rows(classes: Classes) -> list[ClassSpec]:
+    """A class table as a person would write it, what is not known included."""
+    rows = [ClassSpec(name=entry.name, value=entry.value, colour=entry.colour, label=entry.label) for entry in classes]
+    return rows + [ClassSpec(name=f"unknown {label}", value=IGNORE, label=label) for label in classes.unknown]
 
 
 def fill_value(image: Raster) -> float | None:

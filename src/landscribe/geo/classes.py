@@ -55,10 +55,15 @@ class Classes:
     entries: tuple[ClassEntry, ...]
     ignore: int = IGNORE
     """The value of pixels whose class is not known."""
+    unknown: tuple[Label, ...] = ()
+    """What the labels hold where the class is not known."""
 
     def __post_init__(self) -> None:
         if not self.entries:
             raise ClassError("the class table is empty. At least one class was expected.")
+        both = [label for label in self.unknown if str(label) in {str(entry.label) for entry in self.entries}]
+        if both:
+            raise ClassError(f"label {both[0]!r} stands for a class and for what is not known. Choose one.")
         for what in ("value", "name", "label"):
             # As text: a label 1 and a label "1" match the same features.
             counts = Counter(str(getattr(entry, what)) for entry in self.entries)
@@ -125,7 +130,8 @@ class Classes:
         Raises:
             ClassError: a label that is not in the table.
         """
-        by_label = {str(entry.label): entry.value for entry in self.entries}
+        by_label = {str(label): self.ignore for label in self.unknown}
+        by_label |= {str(entry.label): entry.value for entry in self.entries}
         occurring = Counter(labels) if counts is None else counts
         unknown = {label: count for label, count in occurring.items() if str(label) not in by_label}
         if unknown:
@@ -135,7 +141,7 @@ class Classes:
     def refuse_unknown(self, counts: dict[Label, int], where: str) -> None:
         """Raise ClassError, naming what is not in the table and how often it occurs."""
         found = ", ".join(f"{label!r} ({count})" for label, count in list(counts.items())[:6])
-        known = ", ".join(repr(entry.label) for entry in self.entries)
+        known = ", ".join(repr(label) for label in (*(entry.label for entry in self.entries), *self.unknown))
         raise ClassError(
             f"{where} holds {found}, not in the class table. Expected {known} (ignore: {self.ignore}). "
             "Add the missing classes to the table, or correct the labels."
@@ -144,7 +150,7 @@ class Classes:
     def by_value(self) -> "Classes":
         """The same table for references that hold numbers: classes whose label is a word are met by their value."""
         rows = (replace(row, label=row.value) if isinstance(row.label, str) else row for row in self.entries)
-        return Classes(tuple(rows), self.ignore)
+        return Classes(tuple(rows), self.ignore, self.unknown)
 
     @property
     def background(self) -> int:
