@@ -63,6 +63,7 @@ def test_a_pruned_model_is_smaller_and_says_what_it_is_from(trained, tmp_path):
     assert config["provenance"]["branch"] == 2
     assert config["provenance"]["pruned_from"] == Model.load(trained / "model").sha256
     assert small.sha256 != Model.load(trained / "model").sha256
+    assert small.sha256 == Model.load(tmp_path / "small").sha256
 
 
 def test_what_cannot_be_pruned_is_refused(trained, tmp_path):
@@ -75,3 +76,8 @@ def test_what_cannot_be_pruned_is_refused(trained, tmp_path):
     with pytest.raises(ModelError, match="no branches"):
         verbs.prune(tmp_path / "unet", branch=1, out=tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_single_branch_is_measured_once(trained, tmp_path):
+    verbs.prune(trained / "model", branch=2, out=tmp_path / "small")
+    assert [row.branch for row in verbs.branches(tmp_path / "small", chips=trained / "chips")] == [2]

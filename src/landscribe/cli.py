@@ -255,9 +255,9 @@ def report(
 def run(
     out: Out, recipe: RecipePath = None, image: Images = None, labels: Labels = None, label_field: Field = None,
     labelled_area: LabelledArea = None, sparse: Sparse = None, nodata: Nodata = None, repair: Repair = None,
-    size: Size = None, stride: Stride = None, virtual: Virtual = None, val: Val = None, test: Test = None, gap: Gap = None,
-    architecture: Architecture = None, encoder: Encoder = None, weights: Weights = None, option: Option = None,
-    freeze: Freeze = None, freeze_until: FreezeUntil = None,
+    size: Size = None, stride: Stride = None, virtual: Virtual = None, val: Val = None, test: Test = None,
+    gap: Gap = None, architecture: Architecture = None, encoder: Encoder = None, weights: Weights = None,
+    option: Option = None, freeze: Freeze = None, freeze_until: FreezeUntil = None,
     epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None, batch: Batch = None,
     learning_rate: LearningRate = None, encoder_rate: EncoderRate = None, loss: Loss = None,
     tile: Tile = None, margin: Margin = None, seed: Seed = None,
@@ -292,6 +292,8 @@ def summary(
     from landscribe import verbs
 
     named = _given(architecture=architecture, encoder=encoder)
+    if model is not None and (named or option):
+        raise LandscribeError("a model folder and names of a network were given. Give one or the other.")
     table = verbs.summary(model, bands=bands, classes=classes, size=size, **named, **(_options(option) or {}))
     print_json(table.as_dict()) if as_json else print_blocks(table)
 
@@ -309,6 +311,8 @@ def prune(
     """Keep one branch of a UNet++: a smaller model with the same maps as that branch."""
     from landscribe import verbs
 
+    if branches and (branch is not None or out is not None):
+        raise LandscribeError("--branches only measures. Leave out --branch and --out, or --branches.")
     if branches:
         rows = verbs.branches(model, chips=chips, split=split)
         print_json([row.as_dict() for row in rows]) if as_json else print_branches(rows)
@@ -368,11 +372,15 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _options(given: list[str] | None) -> dict[str, Any] | None:
     """NAME=VALUE with VALUE as TOML writes it; a word without quotes is text."""
+    from landscribe.training.spec import RESERVED
+
     options: dict[str, Any] = {}
     for text in given or []:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise LandscribeError(f"--option {text} is not NAME=VALUE. Write it like --option depth=3.")
+        if name.strip() in RESERVED:
+            raise LandscribeError(f"--option {text} is no option of the architecture: {RESERVED[name.strip()]}.")
         try:
             options[name.strip()] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:

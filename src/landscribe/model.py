@@ -5,6 +5,7 @@ nothing from the folder: weights are safetensors, never a pickle.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -147,7 +148,9 @@ class Model:
     def sha256(self) -> str:
         """Identifies what decides its answers: the weights, scaling and classes."""
         weights = safetensors.torch.save(_plain_state(self.network))
-        rest = f"{self.architecture} {self.arguments} {self.scaling} {self.classes} {self.bands}"
+        # As the config has them, where a tuple is a list.
+        arguments = json.dumps(self.arguments, sort_keys=True, default=str)
+        rest = f"{self.architecture} {arguments} {self.scaling} {self.classes} {self.bands}"
         return hashlib.sha256(weights + rest.encode()).hexdigest()
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:

@@ -291,14 +291,15 @@ def _check_settings(recipe: Recipe, bands: int, classes: int) -> Iterator[Findin
     train, predict = recipe.train, recipe.predict
     # Weights of a file are tried; those of a hub are fetched when they are needed, if it answers.
     weights = None if train.weights in ("auto", "imagenet", "none") else train.weights
-    arguments: dict[str, Any] = {"encoder": train.encoder, "weights": weights} | train.options
     try:
         weighted_sum(train.loss)
         require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
-        network = build(train.architecture, bands=bands, classes=classes, **arguments)
+        network = build(
+            train.architecture, bands=bands, classes=classes, encoder=train.encoder, weights=weights, **train.options
+        )
         parts_of(network, train.freeze)
         align = network.reduction
-        if recipe.chips.size < align:
+        if recipe.chips.size < align + (train.batch == 1):
             yield Finding(
                 "error",
                 f"chips of {recipe.chips.size} pixels are too small for {train.architecture} on {train.encoder}, one "
@@ -308,11 +309,6 @@ def _check_settings(recipe: Recipe, bands: int, classes: int) -> Iterator[Findin
         next(units(1, 1, size=size, margin=predict.margin, align=align, side=predict.unit))
     except LandscribeError as error:
         yield Finding("error", str(error))
-    except (TypeError, ValueError, RuntimeError, LookupError) as error:
-        yield Finding(
-            "error",
-            f"{train.architecture} cannot be built with options {train.options}: {error}. Correct train.options.",
-        )
 
 
 def require_two_classes(chips: Chips) -> None:

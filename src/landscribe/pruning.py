@@ -1,5 +1,7 @@
 """Pruning: what each branch of a UNet++ costs and is worth, and the smaller model that one of them is."""
 
+import copy
+import math
 import statistics
 import time
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +26,7 @@ class Branch:
     """What one branch costs, and what it is worth on chips that were held out."""
 
     branch: int | None
-    """Its number; None for the mean of all."""
+    """Its number; None for the mean of all, if there are several."""
     parameters: int
     seconds_per_megapixel: float
     """On this machine, now."""
@@ -34,8 +36,10 @@ class Branch:
     """By class."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON; null where a class does not occur."""
+        row = asdict(self)
+        f1 = {name: _finite(value) for name, value in self.f1.items()}
+        return row | {"f1": f1, "mean_f1": _finite(self.mean_f1), "mean_iou": _finite(self.mean_iou)}
 
 
 def branches(model: Model, chips: Chips) -> list[Branch]:
@@ -57,7 +61,8 @@ def branches(model: Model, chips: Chips) -> list[Branch]:
             f"model {', '.join(model.classes.names)} and {', '.join(model.bands)}. Chips like its own were expected."
         )
     choices: dict[int | None, UNetPlusPlus] = {int(branch): pruned(network, int(branch)) for branch in network.heads}
-    choices[None] = network
+    if len(choices) > 1:
+        choices[None] = _accurate(network)
     seconds = _seconds_per_megapixel(list(choices.values()), len(model.bands))
     rows = []
     for (branch, choice), time_taken in zip(choices.items(), seconds, strict=True):
@@ -66,6 +71,17 @@ def branches(model: Model, chips: Chips) -> list[Branch]:
         size = sum(parameter.numel() for parameter in choice.parameters())
         rows.append(Branch(branch, size, time_taken, score.mean_f1, score.mean_iou, f1))
     return rows
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _accurate(network: UNetPlusPlus) -> UNetPlusPlus:
+    """The network with the mean of all branches as its answer, whichever it was set to."""
+    copied = copy.deepcopy(network)
+    copied.branch = None
+    return copied
 
 
 def prune(model: Model, branch: int) -> Model:

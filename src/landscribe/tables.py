@@ -70,7 +70,7 @@ def print_branches(rows: Any) -> None:
     heads = "".join(f"  {'F1 ' + name:>14}" for name in names)
     print(f"{'branch':<7}  {'parameters':>11}  {'s per Mpx':>9}  {'mean F1':>7}  {'mean IoU':>8}{heads}")
     for row in rows:
-        scores = "".join(f"  {row.f1[name]:>14.3f}" for name in names)
+        scores = "".join(f"  {row.f1[name]:>14.3f}".replace("nan", "  -") for name in names)
         print(
             f"{row.branch or 'mean':<7}  {row.parameters:>11,}  {row.seconds_per_megapixel:>9.2f}  "
             f"{row.mean_f1:>7.3f}  {row.mean_iou:>8.3f}{scores}"

@@ -264,6 +264,32 @@ def test_unknown_names_and_options_offer_the_nearest():
         build("unet", encoder="plain", bands=3, classes=2, depth=9)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"widths": [0]}, "'widths.0' is 0"),
+        ({"aspp": [-2]}, "'aspp.0' is -2"),
+        ({"encoder": "plain", "encoder_widths": [8]}, "at least two"),
+        ({"encoder": "plain", "encoder_widths": [8, 16], "depth": 3}, "depth is 3"),
+        ({"encoder_widths": [8, 16]}, "of the plain encoder"),
+        ({"encoder": "plain", "full_resolution": 8}, "for backbones"),
+        ({"encoder": "convnext_atto", "depth": 1}, "leaves nothing"),
+        ({"band_names": ["red"]}, "Give the names as bands"),
+        ({"classes": 0}, "At least one"),
+        ({"bands": 0}, "At least one"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options, words):
+    with pytest.raises(NetworkError, match=words):
+        build("unet", **({"encoder": "resnet10t", "bands": 3, "classes": 2} | options))
+
+
+def test_styles_reach_every_part():
+    network = build("unet", encoder="plain", bands=3, classes=2, batch_norm=False, attention=True, aspp=[2], **SMALL)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    network.train()(torch.rand(1, 3, 8, 8))
+
+
 def test_the_plain_encoder_has_no_weights():
     with pytest.raises(NetworkError, match="no weights for the plain encoder"):
         build("unet", encoder="plain", bands=3, classes=2, weights="imagenet")

@@ -1,12 +1,14 @@
 """Every family of backbones that the lecture names, under UNet."""
 
+import pickle
+
 import pytest
 import timm
 import torch
 from contract import NetworkContract
 
 from landscribe.errors import NetworkError
-from landscribe.nn import build
+from landscribe.nn import build, freeze
 from landscribe.nn.encoders import Encoder
 
 FAMILIES = [
@@ -88,3 +90,31 @@ def test_any_number_of_bands_and_classes(name, bands, classes):
     network = build("unet", encoder=name, bands=bands, classes=classes).eval()
     with torch.inference_mode():
         assert network(torch.rand(1, bands, 100, 117)).shape == (1, classes, 100, 117)
+
+
+@pytest.mark.parametrize("name", ["legacy_seresnet18", "ese_vovnet19b_dw", "hgnetv2_b0", "resnetv2_50x1_bit"])
+def test_backbones_that_pad_in_their_own_way_are_left_as_they_are(name):
+    network = build("unet", encoder=name, bands=3, classes=2).eval()
+    with torch.inference_mode():
+        assert network(torch.rand(1, 3, 100, 117)).shape == (1, 2, 100, 117)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mambaout_femto"])
+def test_what_gives_no_pyramid_is_refused_with_the_reason(name):
+    with pytest.raises(NetworkError, match="no pyramid of features"):
+        build("unet", encoder=name, bands=3, classes=2)
+
+
+def test_deeplabv3plus_needs_features_at_a_quarter():
+    with pytest.raises(NetworkError, match="begin at 1/16"):
+        build("deeplabv3plus", encoder="efficientvit_m0", bands=3, classes=2)
+
+
+def test_a_network_can_be_pickled_frozen_or_not():
+    network = build("unet", encoder="inception_v3", bands=3, classes=2, depth=4).eval()
+    freeze(network.features.encoder)
+    again = pickle.loads(pickle.dumps(network))
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(again(image), network(image))
+    assert not again.train().features.encoder.training

@@ -7,7 +7,8 @@ import torch
 
 from landscribe.errors import NetworkError
 from landscribe.nn.encoders import Encoder
-from landscribe.nn.weights import choose_weights, licence
+from landscribe.nn.stems import normalisation
+from landscribe.nn.weights import choose_weights, colours_expected, licence
 
 NAME = "resnet10t"
 
@@ -106,3 +107,30 @@ def test_without_the_hub_auto_goes_on_without_weights_and_says_so():
 def test_without_the_hub_imagenet_is_refused_at_once():
     with pytest.raises(NetworkError, match="hub does not answer"):
         Encoder(NAME, bands=3, weights="imagenet")
+
+
+def test_averaged_weights_are_preferred_as_timm_does(weight_file, tmp_path):
+    _, state = weight_file
+    other = {name: value + 1 for name, value in state.items()}
+    torch.save({"state_dict": other, "state_dict_ema": state}, tmp_path / "c.pth")
+    body = Encoder(NAME, bands=3, weights=str(tmp_path / "c.pth")).body.state_dict()
+    assert all(torch.equal(body[name], state[name]) for name in body if name in state)
+
+
+@pytest.mark.parametrize("name", ["empty.pth", "text.pth", "damaged.safetensors"])
+def test_files_that_are_no_weights_are_refused(name, tmp_path):
+    (tmp_path / name).write_bytes(b"" if "empty" in name else b"elevation,10\n")
+    with pytest.raises(NetworkError, match=rf"{name}.*could not be loaded"):
+        Encoder(NAME, bands=3, weights=str(tmp_path / name))
+
+
+def test_weights_that_timm_does_not_know_are_none():
+    assert choose_weights("auto", "resnet18.bogus")[0] is None
+    assert "not known" in licence("mit_b0", "imagenet")["license"]
+
+
+def test_bands_are_normalised_as_the_colours_that_their_kernels_are_from():
+    mean, deviation = colours_expected("resnet18")
+    assert mean == (0.485, 0.456, 0.406)
+    assert normalisation(["nir", "green", "blue"], mean, deviation)[0] == pytest.approx(mean)
+    assert normalisation(["red", "green", "blue"], mean, deviation)[0] == pytest.approx(mean)

@@ -6,7 +6,7 @@ from contract import NetworkContract
 from torch import nn
 
 from landscribe.errors import NetworkError
-from landscribe.nn import build
+from landscribe.nn import Segmentation, build
 
 SMP = [
     ("smp:FPN", "resnet10t", {}), ("smp:PSPNet", "resnet18", {}), ("smp:UPerNet", "mobilenetv3_small_050", {}),
@@ -26,6 +26,38 @@ class Small(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.decoder(self.encoder(x))
+
+
+class Open(Small):
+    """Takes whatever it is given."""
+
+    def __init__(self, **given) -> None:
+        super().__init__(given["bands"], given["classes"])
+
+
+class Stubborn(Small):
+    """Always has seven classes."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__(in_channels, 7)
+
+
+class Failing(nn.Module):
+    """Cannot be made."""
+
+    def __init__(self) -> None:
+        raise OSError("no licence server")
+
+
+class Nested(Segmentation):
+    """Says itself how it is supervised."""
+
+    def __init__(self, bands: int, classes: int) -> None:
+        super().__init__(1)
+        self.layer = nn.Conv2d(bands, classes, 1)
+
+    def predicted(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images)
 
 
 class TestExternal(NetworkContract):
@@ -71,6 +103,10 @@ def test_a_class_is_given_what_it_takes():
         ("test_external:SMP", {}, "no torch module"),
         ("test_external:Small", {"widht": 3}, "did you mean 'width'"),
         ("test_external:Small", {"weights": "imagenet"}, "takes no weights"),
+        ("test_external:Stubborn", {}, "one for each of the 2 classes"),
+        ("test_external:Failing", {}, "no licence server"),
+        ("torchvision.models:VGG", {}, "cannot be made"),
+        (".x:B", {}, "not on this machine"),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_a_reason(architecture, options, words):
@@ -95,3 +131,24 @@ def test_an_encoder_of_smp_takes_a_weight_file_and_any_bands(tmp_path):
     assert torch.equal(encoder.layer1[0].conv1.weight, donor.layer1[0].conv1.weight)
     torch.testing.assert_close(encoder.conv1.weight[:, 3], donor.conv1.weight[:, 0] / 2)
     assert network.eval()(torch.rand(1, 4, 64, 64)).shape == (1, 2, 64, 64)
+
+
+def test_a_class_that_takes_anything_is_given_everything():
+    assert build("test_external:Open", bands=5, classes=3).network.encoder[0].in_channels == 5
+
+
+def test_a_segmentation_from_outside_stays_one():
+    assert isinstance(build("test_external:Nested", bands=3, classes=2), Nested)
+
+
+def test_too_few_images_a_step_are_said_so():
+    network = build("smp:DeepLabV3Plus", encoder="resnet18", bands=3, classes=2).train()
+    with pytest.raises(NetworkError, match="batch of 2 or more"):
+        network(torch.rand(1, 3, 64, 64))
+
+
+def test_a_file_that_does_not_fit_an_encoder_of_smp_names_the_layers(tmp_path):
+    donor = build("smp:FPN", encoder="resnet18", bands=3, classes=2).network.encoder.state_dict()
+    torch.save(donor | {"layer2.0.conv1.weight": torch.zeros(3)}, tmp_path / "odd.pth")
+    with pytest.raises(NetworkError, match=r"layer2\.0\.conv1\.weight"):
+        build("smp:FPN", encoder="resnet18", bands=3, classes=2, weights=str(tmp_path / "odd.pth"))

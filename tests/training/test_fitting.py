@@ -1,5 +1,7 @@
 """Training: seeded, honest about its best epoch, and able to learn."""
 
+from dataclasses import replace
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from landscribe.data.chips import Chips
 from landscribe.data.dataset import ChipDataset, loader
 from landscribe.errors import ChipError, NetworkError
 from landscribe.model import Model
+from landscribe.training.fitting import _scaling
 from landscribe.training.segmenter import one_cycle
 from landscribe.training.spec import TrainSpec
 
@@ -141,3 +144,12 @@ def test_two_reading_processes_give_the_batches_of_one(chips):
 
     for one, two in zip(batches(0), batches(2), strict=True):
         assert torch.equal(one, two)
+
+
+def test_pretrained_weights_see_the_contrast_that_they_were_trained_on(chips):
+    coloured = replace(chips, head=chips.head.model_copy(update={"dtype": "uint8", "bands": ("green", "red")}))
+    plain, pretrained = (_scaling(coloured, "resnet18", pretrained=known) for known in (False, True))
+    assert plain.factor == pytest.approx((1 / 255, 1 / 255))
+    # ImageNet: green has mean 0.456 and deviation 0.224, red 0.485 and 0.229.
+    assert pretrained.offset == pytest.approx((255 * 0.456, 255 * 0.485))
+    assert pretrained.factor == pytest.approx((1 / 255 / 0.224, 1 / 255 / 0.229))

@@ -5,7 +5,7 @@ import torch
 from test_fitting import QUICK, chips  # noqa: F401 - a fixture
 
 from landscribe import verbs
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, RecipeError
 from landscribe.nn import build
 from landscribe.nn.freezing import freeze, parts_of, unfreeze
 
@@ -77,3 +77,19 @@ def test_freezing_holds_across_train_and_ends_with_unfreeze():
 def test_frozen_from_random_weights_is_warned_about(chips, tmp_path, caplog):  # noqa: F811
     verbs.train(chips, out=tmp_path / "model", steps=1, freeze=("encoder",), **QUICK)
     assert "random weights" in caplog.text
+
+
+def test_frozen_to_the_end_is_also_meant_where_time_is_the_budget(chips, tmp_path):  # noqa: F811
+    model = verbs.train(chips, out=tmp_path / "model", minutes=0.02, freeze=("encoder",), **QUICK)
+    assert not any("encoder" in name for name in moved(started(), model))
+
+
+def test_the_trained_network_can_be_trained_further(chips, tmp_path):  # noqa: F811
+    network = verbs.train(chips, out=tmp_path / "model", steps=1, freeze=("encoder",), **QUICK).network
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert all(module.training for module in network.train().modules())
+
+
+def test_what_is_no_option_of_an_architecture_is_refused(chips, tmp_path):  # noqa: F811
+    with pytest.raises(RecipeError, match=r"write it as train\.encoder"):
+        verbs.train(chips, out=tmp_path / "model", options={"encoder": "plain"}, **QUICK)

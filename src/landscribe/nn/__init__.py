@@ -57,6 +57,10 @@ def build(
         NetworkError: an unknown name (the nearest is offered) or option, or weights that do not fit.
     """
     band_names = () if isinstance(bands, int) else tuple(bands)
+    if not bands or (isinstance(bands, int) and bands < 1) or classes < 1:
+        raise NetworkError(f"{bands} bands and {classes} classes were given. At least one of each was expected.")
+    if "band_names" in options:
+        raise NetworkError(f"{architecture} has no option 'band_names'. Give the names as bands.")
     arguments: dict[str, Any] = {"bands": len(band_names) or bands, "classes": classes, "encoder": encoder, **options}
     if is_external(architecture):
         network: Segmentation = build_external(architecture, weights=weights, band_names=band_names, **arguments)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from landscribe.nn.blocks import BlockStyle, ConvBlock, SeparableConv
+from landscribe.nn.blocks import ConvBlock, ConvStyle, SeparableConv, activation_of
 
 
 class ASPP(nn.Module):
@@ -17,17 +17,19 @@ class ASPP(nn.Module):
     (B, in, H, W) to (B, out, H, W).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, rates: Sequence[int], *, separable: bool = False) -> None:
+    def __init__(
+        self, channels: tuple[int, int], rates: Sequence[int], style: ConvStyle, *, separable: bool = False
+    ) -> None:
         super().__init__()
-        channels, style = (in_channels, out_channels), BlockStyle()
+        out = channels[1]
         self.pointwise = ConvBlock(channels, style, kernel=1)
         self.atrous = nn.ModuleList(
             SeparableConv(channels, dilation=rate) if separable else ConvBlock(channels, style, dilation=rate)
             for rate in rates
         )
         # No batch normalisation: of one image there is one mean a feature map, which it would set to 0.
-        self.pooled = nn.Sequential(nn.Conv2d(*channels, 1), nn.ReLU(inplace=True))
-        self.mix = ConvBlock(((2 + len(rates)) * out_channels, out_channels), style, kernel=1)
+        self.pooled = nn.Sequential(nn.Conv2d(*channels, 1), activation_of(style))
+        self.mix = ConvBlock(((2 + len(rates)) * out, out), style, kernel=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of the same size."""

@@ -1,6 +1,6 @@
 """The pieces that architectures share: convolution blocks, ways up, gates."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -11,13 +11,24 @@ from landscribe.spec import Spec
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
-class BlockStyle(Spec):
-    """How the convolution blocks of an architecture are made."""
+Channels = Annotated[int, Field(ge=1)]
+"""How many feature maps."""
+Rate = Annotated[int, Field(ge=1)]
+"""Of dilation."""
+
+
+class ConvStyle(Spec):
+    """How single convolutions are made."""
 
     batch_norm: bool = True
     """Normalise after each convolution (Ioffe & Szegedy 2015, arXiv:1502.03167)."""
     activation: Literal["relu", "leaky_relu", "swish"] = "relu"
     """What follows the normalisation."""
+
+
+class BlockStyle(ConvStyle):
+    """How blocks of two convolutions are made."""
+
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of feature maps that a block drops in training."""
     residual: bool = False
@@ -29,7 +40,7 @@ class BlockStyle(Spec):
 class ConvBlock(nn.Sequential):
     """Convolution, batch normalisation, activation: (B, in, H, W) to (B, out, H, W)."""
 
-    def __init__(self, channels: tuple[int, int], style: BlockStyle, *, kernel: int = 3, dilation: int = 1) -> None:
+    def __init__(self, channels: tuple[int, int], style: ConvStyle, *, kernel: int = 3, dilation: int = 1) -> None:
         super().__init__(*_convolution(channels, style, kernel, dilation), activation_of(style))
 
 
@@ -40,13 +51,12 @@ class DoubleConv(nn.Module):
         super().__init__()
         into, out = channels
         self.first = ConvBlock(channels, style)
-        self.second = nn.Sequential(*_convolution((out, out), style, 3, 1))
+        # Weighed before the input is added, as in the paper.
+        weighing = [SqueezeExcitation(out)] if style.squeeze_excitation else []
+        self.second = nn.Sequential(*_convolution((out, out), style, 3, 1), *weighing)
         self.shortcut = None if not style.residual else nn.Conv2d(into, out, 1) if into != out else nn.Identity()
-        self.finish = nn.Sequential(
-            activation_of(style),
-            *([SqueezeExcitation(out)] if style.squeeze_excitation else []),
-            *([nn.Dropout2d(style.dropout)] if style.dropout else []),
-        )
+        dropping = [nn.Dropout2d(style.dropout)] if style.dropout else []
+        self.finish = nn.Sequential(activation_of(style), *dropping)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve twice."""
@@ -57,14 +67,14 @@ class DoubleConv(nn.Module):
         return result
 
 
-def _convolution(channels: tuple[int, int], style: BlockStyle, kernel: int, dilation: int) -> list[nn.Module]:
+def _convolution(channels: tuple[int, int], style: ConvStyle, kernel: int, dilation: int) -> list[nn.Module]:
     padding = dilation * (kernel - 1) // 2
     # No bias before a normalisation, which has one.
     layer = nn.Conv2d(*channels, kernel, padding=padding, dilation=dilation, bias=not style.batch_norm)
     return [layer, nn.BatchNorm2d(channels[1])] if style.batch_norm else [layer]
 
 
-def activation_of(style: BlockStyle) -> nn.Module:
+def activation_of(style: ConvStyle) -> nn.Module:
     """ReLU, leaky ReLU (slope 0.01) or swish (Ramachandran, Zoph & Le 2017, arXiv:1710.05941)."""
     if style.activation == "leaky_relu":
         return nn.LeakyReLU(0.01, inplace=True)
@@ -109,11 +119,11 @@ class AttentionGate(nn.Module):
     Additive attention of Oktay et al. 2018, "Attention U-Net", arXiv:1804.03999, at the skip's own size.
     """
 
-    def __init__(self, skip_channels: int, signal_channels: int) -> None:
+    def __init__(self, skip_channels: int, signal_channels: int, style: ConvStyle) -> None:
         super().__init__()
         between = max(1, skip_channels // 2)
-        self.of_skip = nn.Sequential(nn.Conv2d(skip_channels, between, 1, bias=False), nn.BatchNorm2d(between))
-        self.of_signal = nn.Sequential(nn.Conv2d(signal_channels, between, 1, bias=False), nn.BatchNorm2d(between))
+        self.of_skip = nn.Sequential(*_convolution((skip_channels, between), style, 1, 1))
+        self.of_signal = nn.Sequential(*_convolution((signal_channels, between), style, 1, 1))
         self.weigh = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(between, 1, 1), nn.Sigmoid())
 
     def forward(self, skip: Tensor, signal: Tensor) -> Tensor:

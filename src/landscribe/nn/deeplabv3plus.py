@@ -10,9 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from landscribe.errors import NetworkError
 from landscribe.nn.aspp import ASPP
-from landscribe.nn.blocks import BlockStyle, ConvBlock, SeparableConv, interpolate
-from landscribe.nn.encoders import Encoder
+from landscribe.nn.blocks import ConvBlock, ConvStyle, Rate, SeparableConv, interpolate
+from landscribe.nn.encoders import PLAIN, Encoder
 from landscribe.nn.segmentation import Segmentation
 from landscribe.spec import Spec
 
@@ -25,7 +26,7 @@ class DeepLabV3PlusOptions(Spec):
 
     output_stride: Literal[8, 16] = 16
     """Input pixels per pixel of the deepest features; where the backbone would halve further, it dilates."""
-    rates: tuple[int, ...] = ()
+    rates: tuple[Rate, ...] = ()
     """Of the pyramid's 3 x 3 convolutions; 6, 12, 18 at stride 16 and 12, 24, 36 at stride 8 if left out."""
     channels: int = Field(256, ge=1)
     """Of the pyramid and the decoder."""
@@ -41,17 +42,24 @@ class DeepLabV3Plus(Segmentation):
         band_names: tuple[str, ...] = (), **options: Any,
     ) -> None:  # fmt: skip
         chosen = DeepLabV3PlusOptions.of(options)
+        if encoder == PLAIN:
+            raise NetworkError("deeplabv3plus needs a backbone to dilate, not the plain encoder. Use resnet50.")
         super().__init__(chosen.output_stride)
         self.encoder = Encoder(
             encoder, bands=bands, weights=weights, band_names=band_names, output_stride=chosen.output_stride
         )
+        if _LOW_LEVEL_REDUCTION not in self.encoder.reductions:
+            raise NetworkError(
+                f"'{encoder}' has no features at a quarter of the image's size, which DeepLabv3+ looks at: they "
+                f"begin at 1/{self.encoder.reductions[0]}. Use another backbone, such as resnet50."
+            )
         self.low = self.encoder.reductions.index(_LOW_LEVEL_REDUCTION)
         channels = chosen.channels
         rates = chosen.rates or tuple(rate * 16 // chosen.output_stride for rate in (6, 12, 18))
-        self.pyramid = ASPP(self.encoder.channels[-1], channels, rates, separable=chosen.separable)
-        self.low_level = ConvBlock((self.encoder.channels[self.low], _LOW_LEVEL_CHANNELS), BlockStyle(), kernel=1)
+        self.pyramid = ASPP((self.encoder.channels[-1], channels), rates, ConvStyle(), separable=chosen.separable)
+        self.low_level = ConvBlock((self.encoder.channels[self.low], _LOW_LEVEL_CHANNELS), ConvStyle(), kernel=1)
         pair = (channels + _LOW_LEVEL_CHANNELS, channels)
-        self.decoder = SeparableConv(pair) if chosen.separable else ConvBlock(pair, BlockStyle())
+        self.decoder = SeparableConv(pair) if chosen.separable else ConvBlock(pair, ConvStyle())
         self.head = nn.Conv2d(channels, classes, kernel_size=1)
 
     def predicted(self, images: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
 """Geometry of backbones: sizes that halve exactly, and dilation instead of halving."""
 
 import math
-from functools import reduce
-from types import MethodType
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -46,7 +45,8 @@ _REDUCTION_BLOCKS: dict[type[nn.Module], tuple[tuple[str, ...], ...]] = {
 def _pool_by_layer(block: nn.Module) -> None:
     """Let a reduction block of Inception-v3 pool by a padded layer, which can be dilated like any other."""
     block.pool = nn.MaxPool2d(3, stride=2, padding=1)
-    block.__dict__["forward"] = MethodType(_reduced, block)
+    # By an attribute of the instance, which pickles and copies as a method would not.
+    block.__dict__["forward"] = partial(_reduced, block)
 
 
 def _reduced(block: nn.Module, x: Tensor) -> Tensor:

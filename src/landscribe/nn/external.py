@@ -4,6 +4,7 @@ import importlib
 import inspect
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
@@ -32,7 +33,15 @@ class External(Segmentation):
 
     def predicted(self, images: Tensor) -> Tensor:
         """Logits of the network as it is."""
-        logits: Tensor = self.network(images)
+        try:
+            logits: Tensor = self.network(images)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise NetworkError(
+                "this network normalises over a single pixel, which one image a step is too few for. "
+                "Train with a batch of 2 or more."
+            ) from error
         return logits
 
 
@@ -44,35 +53,75 @@ def is_external(architecture: str) -> bool:
 def build_external(
     architecture: str, *, bands: int, classes: int, encoder: str, weights: str | None,
     band_names: tuple[str, ...], **options: Any,
-) -> External:  # fmt: skip
+) -> Segmentation:  # fmt: skip
     """Make "smp:Name" or "module:Class".
 
     A class is called with those of bands (or in_channels, in_chans, n_channels), classes (or num_classes, n_classes,
     out_channels), encoder (or backbone) and weights that it takes, and with the options. Its attribute `reduction`,
-    if it has one, says to a multiple of how many pixels images are padded; 32 otherwise.
+    if it has one, says to a multiple of how many pixels images are padded; 32 otherwise. A `Segmentation` stays what
+    it is.
 
     Raises:
-        NetworkError: it cannot be imported or made.
+        NetworkError: it cannot be imported or made, or gives something other than logits.
     """
     if architecture.startswith(SMP):
-        return _smp(architecture.removeprefix(SMP), bands, classes, encoder, weights, band_names, options)
+        made: nn.Module = _smp(architecture.removeprefix(SMP), bands, classes, encoder, weights, band_names, options)
+    else:
+        given = {"bands": bands, "classes": classes, "encoder": encoder, "weights": weights}
+        made = _own(architecture, given, options)
+    network = made if isinstance(made, Segmentation) else External(made, int(getattr(made, "reduction", _REDUCTION)))
+    _require_logits(network, architecture, bands, classes)
+    return network
+
+
+def _own(architecture: str, given: dict[str, Any], options: dict[str, Any]) -> nn.Module:
+    """A class that can be imported, called with what it takes."""
     made = imported(architecture)
     known = inspect.signature(made).parameters
-    given: dict[str, Any] = {"bands": bands, "classes": classes, "encoder": encoder, "weights": weights}
-    taken = {
-        synonym: value
-        for name, value in given.items()
-        for synonym in [next((word for word in _SYNONYMS.get(name, (name,)) if word in known), None)]
-        if synonym is not None
-    }
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+    taken: dict[str, Any] = {}
+    for name, value in given.items():
+        words = _SYNONYMS.get(name, (name,))
+        found = next((word for word in words if word in known), words[0] if takes_any else None)
+        if found is not None:
+            taken[found] = value
     odd = [name for name in options if name not in known and not takes_any]
     if odd:
         raise NetworkError(f"{architecture} has no option '{odd[0]}'{nearest(odd[0], list(known))}")
-    if weights is not None and "weights" not in taken:
-        raise NetworkError(f"{architecture} takes no weights, but '{weights}' was given. Use weights = \"none\".")
-    network = made(**taken, **options)
-    return External(network, int(getattr(network, "reduction", _REDUCTION)))
+    if given["weights"] is not None and "weights" not in taken:
+        raise NetworkError(
+            f"{architecture} takes no weights, but '{given['weights']}' was given. Use weights = \"none\"."
+        )
+    try:
+        return made(**taken, **options)
+    except Exception as error:  # whatever somebody else's code raises
+        raise NetworkError(f"{architecture} cannot be made with {taken | options}: {_reason(error)}") from error
+
+
+def _require_logits(network: Segmentation, architecture: str, bands: int, classes: int) -> None:
+    """One image through the network: what comes out must be logits of its size."""
+    side = 2 * network.reduction
+    training = network.training
+    try:
+        with torch.inference_mode():
+            logits: Any = network.eval()(torch.zeros(1, bands, side, side))
+    except Exception as error:  # whatever somebody else's code raises
+        raise NetworkError(
+            f"{architecture} does not take images of {bands} bands and {side} x {side} pixels: {_reason(error)}"
+        ) from error
+    finally:
+        network.train(training)
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (1, classes, side, side):
+        raise NetworkError(
+            f"{architecture} gave {shape} for an image of {bands} x {side} x {side}. Logits of shape "
+            f"{(1, classes, side, side)} were expected: one for each of the {classes} classes and each pixel."
+        )
+
+
+def _reason(error: Exception) -> str:
+    said = str(error).strip()
+    return said.splitlines()[0] if said else type(error).__name__
 
 
 def imported(architecture: str) -> type[nn.Module]:
@@ -86,9 +135,9 @@ def imported(architecture: str) -> type[nn.Module]:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a module of somebody's own may fail in any way
         raise NetworkError(
-            f"the architecture '{architecture}' is not on this machine ({error}). "
+            f"the architecture '{architecture}' is not on this machine ({_reason(error)}). "
             "Install what it is from; module:Class was expected."
         ) from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
@@ -99,7 +148,7 @@ def imported(architecture: str) -> type[nn.Module]:
 def _smp(
     name: str, bands: int, classes: int, encoder: str, weights: str | None, band_names: tuple[str, ...],
     options: dict[str, Any],
-) -> External:  # fmt: skip
+) -> nn.Module:  # fmt: skip
     try:
         smp = importlib.import_module("segmentation_models_pytorch")
     except ImportError as error:
@@ -129,20 +178,23 @@ def _smp(
             classes=classes,
             **options,
         )
-        if weights not in (None, "imagenet"):
-            _load_encoder(network, str(weights))
     except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise NetworkError(f"{SMP}{name} on '{encoder}' cannot be built: {reason}") from error
+        raise NetworkError(f"{SMP}{name} on '{encoder}' cannot be built: {_reason(error)}") from error
+    if weights not in (None, "imagenet"):
+        _load_encoder(network.encoder, str(weights))
     if weights is not None:
         adapt_stem(network.encoder, band_names or tuple(f"band {number}" for number in range(1, bands + 1)))
-    return External(network, _REDUCTION)
+    made: nn.Module = network
+    return made
 
 
-def _load_encoder(network: Any, path: str) -> None:
-    body = network.encoder if not hasattr(network.encoder, "model") else network.encoder.model
-    state = read_weights(path)
-    missing = [name for name in body.state_dict() if name not in state]
-    if missing:
-        raise ValueError(f"weights '{path}' lack {len(missing)} tensors ({', '.join(missing[:3])})")
-    body.load_state_dict(state, strict=False)
+def _load_encoder(encoder: Any, path: str) -> None:
+    body = getattr(encoder, "model", encoder)
+    state, ours = read_weights(path), body.state_dict()
+    odd = [name for name in ours if name not in state or state[name].shape != ours[name].shape]
+    if odd:
+        raise NetworkError(
+            f"weights '{path}' do not fit the encoder: {len(odd)} of its {len(ours)} tensors are missing or of another "
+            f'shape ({", ".join(odd[:3])}). Use weights = "none", or a file of weights of this very encoder.'
+        )
+    body.load_state_dict({name: state[name] for name in ours})

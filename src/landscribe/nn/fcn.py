@@ -10,14 +10,16 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor, nn
 
-from landscribe.nn.blocks import Interpolation, interpolate
-from landscribe.nn.encoders import PLAIN, PlainStyle, encoder_of
+from landscribe.nn.blocks import Channels, ConvStyle, Interpolation, interpolate
+from landscribe.nn.encoders import PLAIN, Encoder, PlainEncoder, plain_widths, require_plain
 from landscribe.nn.segmentation import Segmentation
 
 
-class FCNOptions(PlainStyle):
-    """What of an FCN can be chosen."""
+class FCNOptions(ConvStyle):
+    """What of an FCN can be chosen; batch_norm and activation are those of the plain encoder."""
 
+    encoder_widths: tuple[Channels, ...] = ()
+    """Channels of the plain encoder's convolutions, fine to coarse; doubling from 64 if left out."""
     depth: int | None = Field(None, ge=1, le=7)
     """How often the encoder halves; 3 for the plain one, all of a backbone's scales, if left out."""
     upsampling: Interpolation = "bilinear"
@@ -35,8 +37,12 @@ class FCN(Segmentation):
         band_names: tuple[str, ...] = (), **options: Any,
     ) -> None:  # fmt: skip
         chosen = FCNOptions.of(options)
-        depth = chosen.depth or (3 if encoder == PLAIN else None)
-        made = encoder_of(encoder, bands, weights, band_names, style=chosen, depth=depth, convolutions=1)
+        require_plain(encoder, chosen, "encoder_widths", "batch_norm", "activation")
+        if encoder == PLAIN:
+            widths = plain_widths(chosen.encoder_widths, chosen.depth, default=3)
+            made: Encoder | PlainEncoder = PlainEncoder(bands, widths, chosen, convolutions=1, weights=weights)
+        else:
+            made = Encoder(encoder, bands=bands, weights=weights, band_names=band_names, depth=chosen.depth)
         super().__init__(made.reductions[-1])
         self.encoder = made
         self.upsampling: Interpolation = chosen.upsampling

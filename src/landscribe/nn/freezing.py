@@ -1,7 +1,7 @@
 """Freezing: parts of a network that training leaves as they are, statistics of normalisation included."""
 
 from collections.abc import Iterator, Sequence
-from types import MethodType
+from functools import partial
 
 from torch import nn
 
@@ -18,7 +18,7 @@ def freeze(part: nn.Module) -> None:
     """
     part.requires_grad_(requires_grad=False).eval()
     # An attribute of the instance hides the method of its class from the `train()` of what the part is in.
-    part.__dict__["train"] = MethodType(_stay, part)
+    part.__dict__["train"] = partial(_stay, part)
 
 
 def unfreeze(part: nn.Module) -> None:

@@ -24,7 +24,7 @@ class Segmentation(nn.Module):
     def __init__(self, reduction: int) -> None:
         super().__init__()
         self.reduction = reduction
-        """Input pixels a side for one pixel of the deepest features."""
+        """Pixels a side of a cell: of one pixel of the deepest features, or a multiple of that."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of the images' size.
@@ -47,8 +47,7 @@ class Segmentation(nn.Module):
         """Images (B, C, H, W) padded to a multiple of `reduction`."""
         batch, _, height, width = images.shape
         cell = self.reduction
-        # In training, the statistics of one image need more than one pixel at the deepest scale.
-        least = cell + 1 if self.training and batch == 1 and max(height, width) <= cell else cell
+        least = cell + 1 if batch == 1 and max(height, width) <= cell and self._gathers_statistics() else cell
         if height < cell or width < cell or least > cell:
             raise NetworkError(
                 f"images of {height} x {width} pixels are too small for this network, one pixel of whose deepest "
@@ -57,3 +56,7 @@ class Segmentation(nn.Module):
             )
         below, right = -height % cell, -width % cell
         return nn.functional.pad(images, (0, right, 0, below)) if below or right else images
+
+    def _gathers_statistics(self) -> bool:
+        """True in training with batch normalisation, which needs more than one pixel of one image at every scale."""
+        return self.training and any(isinstance(module, nn.BatchNorm2d) for module in self.modules())

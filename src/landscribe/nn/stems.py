@@ -44,6 +44,18 @@ def resemblance(bands: Sequence[str]) -> Tensor:
     return torch.where(columns > 0, shares / columns.clamp(min=1e-9), torch.full_like(shares, 1 / len(bands)))
 
 
+def normalisation(
+    bands: Sequence[str], mean: Sequence[float], deviation: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation that each band should have for a stem made of red, green and blue.
+
+    Each is the mean over the kernels that the band takes, weighted by how much of each.
+    """
+    shares = resemblance(bands)
+    shares = shares / shares.sum(dim=1, keepdim=True)
+    return (shares @ torch.tensor(mean)).tolist(), (shares @ torch.tensor(deviation)).tolist()
+
+
 def _colour_of(band: str) -> tuple[float, float, float] | None:
     name = band.strip().lower()
     return next((colour for pattern, colour in _RESEMBLES if re.fullmatch(pattern, name)), None)

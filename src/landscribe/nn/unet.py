@@ -11,21 +11,20 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from landscribe.errors import NetworkError
 from landscribe.nn.aspp import ASPP
-from landscribe.nn.blocks import AttentionGate, DoubleConv, Interpolation, Upsample, concatenated
-from landscribe.nn.encoders import PLAIN, PlainStyle, encoder_of
+from landscribe.nn.blocks import AttentionGate, Channels, DoubleConv, Interpolation, Rate, Upsample, concatenated
+from landscribe.nn.encoders import PLAIN, EncoderStyle, encoder_of
 from landscribe.nn.segmentation import Segmentation
 
 BACKBONE_WIDTHS = (256, 128, 64, 32, 16)
 """Of the decoder on a timm backbone."""
 
 
-class UNetOptions(PlainStyle):
+class UNetOptions(EncoderStyle):
     """What of a UNet can be chosen."""
 
-    depth: int | None = Field(None, ge=1, le=7)
-    """How often the encoder halves; 4 for the plain one, all of a backbone's scales, if left out."""
-    widths: tuple[int, ...] = ()
+    widths: tuple[Channels, ...] = ()
     """Channels of the decoder's blocks, coarse to fine; the last is repeated. If left out, those of the plain
     encoder mirrored, or 256, 128, 64, 32, 16 on a backbone."""
     upsampling: Interpolation | Literal["transposed"] | None = None
@@ -33,7 +32,7 @@ class UNetOptions(PlainStyle):
     backbone's default), bilinear or bicubic interpolation."""
     attention: bool = False
     """Gate each skip by what comes up from below (Oktay et al. 2018)."""
-    aspp: tuple[int, ...] = ()
+    aspp: tuple[Rate, ...] = ()
     """Rates of atrous spatial pyramid pooling at the bottleneck, for example 6, 12, 18; none if left out."""
     full_resolution: int = Field(0, ge=0)
     """Channels of a first block at full size beside a backbone that begins at half size; none if 0."""
@@ -46,7 +45,7 @@ class DecoderBlock(nn.Module):
         super().__init__()
         into, skip, out = channels
         self.up = Upsample((into, out), factor, options.upsampling or "nearest")
-        self.gate = AttentionGate(skip, self.up.channels) if options.attention and skip else None
+        self.gate = AttentionGate(skip, self.up.channels, options) if options.attention and skip else None
         self.convolve = DoubleConv((self.up.channels + skip, out), options)
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
@@ -87,15 +86,16 @@ class UNetFeatures(nn.Module):
     ) -> None:
         super().__init__()
         plain = encoder == PLAIN
-        depth = options.depth or (4 if plain else None)
-        self.encoder = encoder_of(encoder, bands, weights, band_names, style=options, depth=depth, convolutions=2)
+        if plain and options.full_resolution:
+            raise NetworkError("full_resolution is for backbones; the plain encoder begins at full size. Leave it out.")
+        self.encoder = encoder_of(encoder, bands, weights, band_names, options)
         self.reduction = self.encoder.reductions[-1]
         channels, reductions = list(self.encoder.channels), list(self.encoder.reductions)
         self.first = None
         if options.full_resolution and reductions[0] > 1:
             self.first = DoubleConv((bands, options.full_resolution), options)
             channels, reductions = [options.full_resolution, *channels], [1, *reductions]
-        self.pyramid = ASPP(channels[-1], min(256, channels[-1]), options.aspp) if options.aspp else None
+        self.pyramid = ASPP((channels[-1], min(256, channels[-1])), options.aspp, options) if options.aspp else None
         if plain and options.upsampling is None:
             options = options.model_copy(update={"upsampling": "transposed"})
         widths = options.widths or (tuple(channels[-2::-1]) if plain else BACKBONE_WIDTHS)

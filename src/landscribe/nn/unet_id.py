@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from landscribe.nn.blocks import BlockStyle, ConvBlock
+from landscribe.nn.blocks import ConvBlock, ConvStyle
 from landscribe.nn.segmentation import Criterion, Segmentation
 from landscribe.nn.unet import UNetFeatures, UNetOptions
 
@@ -63,7 +63,7 @@ def _activated(logits: Tensor) -> Tensor:
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
 
 
-def _refined(into: int, out: int, style: BlockStyle) -> nn.Sequential:
+def _refined(into: int, out: int, style: ConvStyle) -> nn.Sequential:
     return nn.Sequential(ConvBlock((into, 64), style), ConvBlock((64, 32), style), nn.Conv2d(32, out, 1))
 
 

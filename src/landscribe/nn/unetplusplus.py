@@ -13,20 +13,18 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
-from landscribe.nn.blocks import DoubleConv, Interpolation, Upsample
-from landscribe.nn.encoders import PLAIN, PlainStyle, encoder_of
+from landscribe.nn.blocks import Channels, DoubleConv, Interpolation, Upsample
+from landscribe.nn.encoders import PLAIN, EncoderStyle, encoder_of
 from landscribe.nn.segmentation import Criterion, Segmentation
 
 BACKBONE_WIDTHS = (32, 64, 128, 256, 512)
 """Of the nodes on a timm backbone, fine to coarse."""
 
 
-class UNetPlusPlusOptions(PlainStyle):
+class UNetPlusPlusOptions(EncoderStyle):
     """What of a UNet++ can be chosen."""
 
-    depth: int | None = Field(None, ge=1, le=7)
-    """How often the encoder halves; 4 for the plain one, all of a backbone's scales, if left out."""
-    widths: tuple[int, ...] = ()
+    widths: tuple[Channels, ...] = ()
     """Channels of the nodes at each scale, fine to coarse; the last is repeated. If left out, those of the plain
     encoder, or 32, 64, 128, 256 on a backbone."""
     upsampling: Interpolation | Literal["transposed"] | None = None
@@ -35,7 +33,8 @@ class UNetPlusPlusOptions(PlainStyle):
     deep_supervision: bool = True
     """Train every branch with a loss of its own; otherwise the deepest alone."""
     branch: int | None = Field(None, ge=1)
-    """The branch that answers (fast mode); the mean of all of them if left out (accurate mode)."""
+    """The branch that answers (fast mode); the mean of all of them if left out (accurate mode). `prune` leaves out what
+    that branch does not need, of the encoder too."""
     cell: int | None = Field(None, ge=1)
     """Pixels to a multiple of which images are padded, where a pruned network keeps to what it was cut from."""
 
@@ -48,8 +47,9 @@ class UNetPlusPlus(Segmentation):
         band_names: tuple[str, ...] = (), **options: Any,
     ) -> None:  # fmt: skip
         chosen, plain = UNetPlusPlusOptions.of(options), encoder == PLAIN
-        depth = chosen.depth or (4 if plain else None)
-        made = encoder_of(encoder, bands, weights, band_names, style=chosen, depth=depth, convolutions=2)
+        made = encoder_of(encoder, bands, weights, band_names, chosen)
+        if chosen.cell and chosen.cell % made.reductions[-1]:
+            raise NetworkError(f"cell is {chosen.cell}. A multiple of {made.reductions[-1]} was expected.")
         super().__init__(chosen.cell or made.reductions[-1])
         self.encoder = made
         self.deepest = len(made.channels) - 1
@@ -69,7 +69,7 @@ class UNetPlusPlus(Segmentation):
         self.heads = nn.ModuleDict({str(j): _head(widths[0], classes, made.reductions[0]) for j in supervised})
 
     def predicted(self, images: Tensor) -> Tensor:
-        """Logits of one branch, or the mean over all."""
+        """Logits of one branch, or the mean of the logits of all."""
         logits = self._branches(images, upto=self.branch or self.deepest)
         return logits[self.branch] if self.branch else torch.stack(list(logits.values())).mean(0)
 

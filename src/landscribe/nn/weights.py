@@ -1,10 +1,11 @@
 """Where an encoder's weights come from: timm's hub, a file, or nowhere; and under which licence."""
 
 import hashlib
-import socket
+import pickle
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import safetensors.torch
 import timm
@@ -31,7 +32,7 @@ def choose_weights(wanted: str, encoder: str, *, patience: float = 3.0) -> tuple
     if wanted != "auto":
         return wanted, f"weights: {wanted}"
     if not timm.is_model(encoder):
-        return None, f"weights: none (there are none for '{encoder}')"
+        return None, f"weights: none (timm has none for '{encoder}')"
     if _is_cached(encoder) or _hub_answers(patience):
         return "imagenet", "weights: ImageNet"
     return None, "weights: none (ImageNet weights are not on this machine and their hub does not answer)"
@@ -41,8 +42,10 @@ def require_weights(encoder: str, weights: str | None, *, patience: float = 10.0
     """Refuse, at once, weights that cannot be had.
 
     Raises:
-        NetworkError: the hub does not answer and has not before, or there is no such file.
+        NetworkError: the hub does not answer and has not before, there is no such file, or no weights at all.
     """
+    if weights is not None and encoder == "plain":
+        raise NetworkError(f"there are no weights for the plain encoder, but '{weights}' was given. Use \"none\".")
     if weights == "imagenet" and not (_is_cached(encoder) or _hub_answers(patience)):
         # Said here: the hub's own client would retry for a minute first.
         raise NetworkError(
@@ -59,9 +62,27 @@ def licence(encoder: str, weights: str | None) -> dict[str, Any]:
         return {"source": "none"}
     if weights != "imagenet":
         return {"source": Path(weights).name, "license": "not known: it is that of the file"}
-    config: Any = timm.get_pretrained_cfg(encoder)
+    config: Any = _config_of(encoder)
+    if config is None:
+        return {"source": "imagenet", "license": "not known: timm has no weights of that name"}
     terms = {"source": "imagenet", "tag": config.tag, "hub": config.hf_hub_id, "license": config.license}
     return {name: value or "not recorded by timm" for name, value in terms.items()}
+
+
+def colours_expected(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of red, green and blue, in 0 to 1, of the images that weights were trained on."""
+    config: Any = _config_of(encoder)
+    if config is None:
+        return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return tuple(config.mean), tuple(config.std)
+
+
+def _config_of(encoder: str) -> Any:
+    """What timm knows about the weights of an encoder; None if it has none."""
+    try:
+        return timm.get_pretrained_cfg(encoder) if timm.is_model(encoder) else None
+    except RuntimeError:  # an unknown tag behind a known name
+        return None
 
 
 def require_all_loaded(path: str, name: str, body: nn.Module) -> None:
@@ -121,15 +142,16 @@ def read_weights(path: str) -> dict[str, Tensor]:
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     # torch tells of a damaged or foreign file in many ways.
-    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError, KeyError, AttributeError) as error:
-        raise _no_weights(path, str(error)) from error
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise _no_weights(path, "it holds more than tensors, which is not read since it could run code") from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        state = state.get(key, state) if isinstance(state, dict) else {}
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    except pickle.UnpicklingError as error:
+        reason = "it holds more than tensors, which is not read since it could run code"
+        raise _no_weights(path, reason) from error
+    except (SafetensorError, RuntimeError, OSError, ValueError, LookupError, EOFError, AttributeError) as error:
+        raise _no_weights(path, f"{type(error).__name__}: {error}") from error
+    state = state if isinstance(state, dict) else {}
+    # Averaged weights first, as timm does.
+    held = [state[key] for key in ("state_dict_ema", "model_ema", "state_dict", "model") if key in state]
+    state = held[0] if held and isinstance(held[0], dict) else state
+    tensors = {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise _no_weights(path, "it holds no tensors")
     return tensors
@@ -145,7 +167,7 @@ def _no_weights(path: str, reason: str) -> NetworkError:
 def _is_cached(name: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    config = timm.get_pretrained_cfg(name)
+    config = _config_of(name)
     if config is None or not config.hf_hub_id:
         return False
     names = ("model.safetensors", "pytorch_model.bin")
@@ -157,9 +179,12 @@ def _hub_answers(patience: float) -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return False
-    address = urlsplit(constants.ENDPOINT)
+    # Through proxies, as the hub's own client goes; a refusal is an answer too.
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 - the hub's own address
     try:
-        with socket.create_connection((address.hostname, address.port or 443), timeout=patience):
+        with urllib.request.urlopen(request, timeout=patience):  # noqa: S310
             return True
-    except OSError:
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
         return False

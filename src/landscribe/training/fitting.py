@@ -21,7 +21,8 @@ from landscribe.data.stats import band_statistics
 from landscribe.errors import ChipError, NetworkError
 from landscribe.model import Model, Scaling
 from landscribe.nn import Segmentation, build
-from landscribe.nn.weights import choose_weights, licence
+from landscribe.nn.stems import normalisation
+from landscribe.nn.weights import choose_weights, colours_expected, licence
 from landscribe.outputs import refuse_existing
 from landscribe.training.segmenter import Segmenter
 from landscribe.training.spec import TrainSpec
@@ -62,7 +63,7 @@ def train(chips: Chips, out: Path, *, spec: TrainSpec, seed: int = 0, overwrite:
         network,
         bands=chips.head.bands,
         classes=chips.classes,
-        scale=_scaling(training),
+        scale=_scaling(training, spec.encoder, pretrained=terms["source"] != "none"),
         pixel_size=chips.head.pixel_size,
         dtype=chips.head.dtype,
         nodata=chips.head.nodata,
@@ -102,7 +103,7 @@ def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str
         if spec.weights != "auto" or weights is None:
             raise
         # The hub answered but did not deliver: "auto" goes on without, and says so.
-        weights, said = None, f"weights: none ({str(error).split(':', 1)[0]})"
+        weights, said = None, f"weights: none ({str(error).split('. ', 1)[0]})"
         network = built(None)
     if weights is None and spec.freeze:
         log.warning(
@@ -110,12 +111,23 @@ def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str
             "Give weights, or leave out freeze.",
             ", ".join(spec.freeze),
         )
+    if weights == "imagenet" and spec.architecture.startswith("smp:"):
+        return network, said, {"source": "imagenet", "license": "that of segmentation-models-pytorch's weights"}
     return network, said, licence(spec.encoder, weights)
 
 
-def _scaling(training: Chips) -> Scaling:
-    """uint8 to 0..1; any other dtype to mean 0 and standard deviation 1 of the training chips, band by band."""
+def _scaling(training: Chips, encoder: str, *, pretrained: bool) -> Scaling:
+    """How the network sees pixels, band by band.
+
+    uint8 to 0..1, or with pretrained weights to the mean and deviation of the images that these were trained on; any
+    other dtype to mean 0 and standard deviation 1 of the training chips.
+    """
     bands = len(training.head.bands)
+    if training.head.dtype == "uint8" and pretrained:
+        expected, spread = normalisation(training.head.bands, *colours_expected(encoder))
+        return Scaling(
+            offset=tuple(255 * mean for mean in expected), factor=tuple(1 / (255 * deviation) for deviation in spread)
+        )
     if training.head.dtype == "uint8":
         return Scaling(offset=(0.0,) * bands, factor=(1 / 255,) * bands)
     means, deviations = band_statistics(training)
@@ -162,6 +174,7 @@ def _fit(
             # On Ctrl-C Lightning ends the process; here whoever called decides.
             raise KeyboardInterrupt from None
     segmenter.close_epoch()
+    segmenter.thaw()
     return segmenter
 
 

@@ -58,10 +58,15 @@ class Segmenter(lightning.LightningModule):
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Let frozen parts learn once their time has come."""
-        if self.frozen and self.share_done() >= self.spec.freeze_until:
-            for part in self.frozen:
-                unfreeze(part)
-            self.frozen = []
+        # 1 is to the end, also where a budget of time is used up before the last step.
+        if self.spec.freeze_until < 1 and self.share_done() >= self.spec.freeze_until:
+            self.thaw()
+
+    def thaw(self) -> None:
+        """Let all parts learn."""
+        for part in self.frozen:
+            unfreeze(part)
+        self.frozen = []
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Loss of one augmented batch."""

@@ -9,6 +9,15 @@ from landscribe.spec import Spec
 DEFAULT_EPOCHS = 20
 DEFAULT_LEAST_STEPS = 200
 
+RESERVED = {
+    "encoder": "write it as train.encoder (--encoder)",
+    "weights": "write it as train.weights (--weights)",
+    "bands": "the chips have it",
+    "classes": "the chips have it",
+    "band_names": "the chips have it",
+}
+"""What `nn.build` takes that is no option of an architecture, and where it comes from."""
+
 
 class TrainSpec(Spec):
     """How a network is trained."""
@@ -43,6 +52,15 @@ class TrainSpec(Spec):
     """A loss, or a sum such as 0.5*dice + 0.5*ce."""
     workers: int | None = Field(None, ge=0)
     """Processes that read chips; 0 reads in the main one. By the machine if left out."""
+
+    @model_validator(mode="after")
+    def _options_are_of_the_architecture(self) -> Self:
+        taken = [name for name in RESERVED if name in self.options]
+        if taken:
+            raise ValueError(
+                f"options holds '{taken[0]}', which is no option of the architecture; {RESERVED[taken[0]]}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
