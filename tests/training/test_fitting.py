@@ -147,9 +147,9 @@ def test_two_reading_processes_give_the_batches_of_one(chips):
 
 
 def test_pretrained_weights_see_the_contrast_that_they_were_trained_on(chips):
-    coloured = replace(chips, head=chips.head.model_copy(update={"dtype": "uint8", "bands": ("green", "red")}))
+    coloured = replace(chips, head=chips.head.model_copy(update={"dtype": "uint8", "bands": ("green", "red", "blue")}))
     plain, pretrained = (_scaling(coloured, "resnet18", pretrained=known) for known in (False, True))
-    assert plain.factor == pytest.approx((1 / 255, 1 / 255))
-    # ImageNet: green has mean 0.456 and deviation 0.224, red 0.485 and 0.229.
-    assert pretrained.offset == pytest.approx((255 * 0.456, 255 * 0.485))
-    assert pretrained.factor == pytest.approx((1 / 255 / 0.224, 1 / 255 / 0.229))
+    assert plain.factor == pytest.approx((1 / 255,) * 3)
+    # ImageNet: red, green and blue have means 0.485, 0.456, 0.406 and deviations 0.229, 0.224, 0.225.
+    assert pretrained.offset == pytest.approx((255 * 0.456, 255 * 0.485, 255 * 0.406))
+    assert pretrained.factor == pytest.approx((1 / 255 / 0.224, 1 / 255 / 0.229, 1 / 255 / 0.225))
