@@ -81,6 +81,11 @@ FreezeUntil = Annotated[float | None, typer.Option(help="Share of the training a
 EncoderRate = Annotated[float | None, typer.Option(help="Share of the learning rate for the encoder [1].")]
 LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate [0.002].")]
 Loss = Annotated[str | None, typer.Option(help="A loss or a sum of losses [dice + ce].")]
+ClassWeights = Annotated[
+    str | None, typer.Option(help="none, inverse, median, effective, or a number for each class, by commas [none].")
+]
+Sampling = Annotated[str | None, typer.Option(help="all, or balanced: chips with rare classes more often [all].")]
+Background = Annotated[float | None, typer.Option(help="Largest share of chips of nothing but background.")]
 Workers = Annotated[int | None, typer.Option(help="Processes that read chips [by the machine].")]
 
 AnyPixelSize = Annotated[bool | None, typer.Option("--any-pixel-size", help="Map although the pixel size differs.")]
@@ -158,6 +163,7 @@ def train(
     encoder: Encoder = None, weights: Weights = None, option: Option = None, freeze: Freeze = None,
     freeze_until: FreezeUntil = None, epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None,
     batch: Batch = None, learning_rate: LearningRate = None, encoder_rate: EncoderRate = None, loss: Loss = None,
+    class_weights: ClassWeights = None, sampling: Sampling = None, background: Background = None,
     workers: Workers = None, seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Train a network on chips; the best epoch becomes a model folder."""
@@ -166,7 +172,8 @@ def train(
     settings = _given(
         architecture=architecture, encoder=encoder, weights=weights, options=_options(option), freeze=_parts(freeze),
         freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
-        learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss, workers=workers, seed=seed,
+        learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss,
+        class_weights=_weights(class_weights), sampling=sampling, background=background, workers=workers, seed=seed,
     )  # fmt: skip
     model = verbs.train(chips, out=out, overwrite=overwrite, **settings)
     if as_json:
@@ -260,6 +267,7 @@ def run(
     option: Option = None, freeze: Freeze = None, freeze_until: FreezeUntil = None,
     epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None, batch: Batch = None,
     learning_rate: LearningRate = None, encoder_rate: EncoderRate = None, loss: Loss = None,
+    class_weights: ClassWeights = None, sampling: Sampling = None, background: Background = None,
     tile: Tile = None, margin: Margin = None, seed: Seed = None,
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -271,7 +279,9 @@ def run(
         nodata=nodata, repair=repair, size=size, stride=stride, virtual=virtual, val=val,
         test=test, gap=gap, architecture=architecture, encoder=encoder, weights=weights, options=_options(option),
         freeze=_parts(freeze), freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
-        learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss, tile=tile, margin=margin, seed=seed,
+        learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss,
+        class_weights=_weights(class_weights), sampling=sampling, background=background,
+        tile=tile, margin=margin, seed=seed,
     )  # fmt: skip
     folder = pipeline.run(
         recipe, out=out, images=_scenes(image), labels=_labels(labels), overwrite=overwrite, **settings
@@ -386,6 +396,15 @@ def _options(given: list[str] | None) -> dict[str, Any] | None:
         except tomllib.TOMLDecodeError:
             options[name.strip()] = value.strip()
     return options or None
+
+
+def _weights(text: str | None) -> str | tuple[float, ...] | None:
+    if text is None or not any(sign.isdigit() for sign in text):
+        return text
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise LandscribeError(f"--class-weights {text} is no list of numbers. Write it like 1,5,2.") from None
 
 
 def _parts(text: str | None) -> tuple[str, ...] | None:

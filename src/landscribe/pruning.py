@@ -128,7 +128,7 @@ def _seconds_per_megapixel(networks: list[UNetPlusPlus], bands: int) -> list[flo
 
 def _score(model: Model, chips: Chips, name: str) -> Confusion:
     confusion = Confusion.zeros(model.classes)
-    batches = loader(chips, batch=4, shuffle=False, seed=0, workers=0)
+    batches = loader(chips, batch=4, workers=0)
     with progress.task(name, len(batches)) as advance, torch.inference_mode():
         for batch in batches:
             predicted = model.logits(batch["image"], batch["valid"]).argmax(1).to(torch.uint8).numpy()

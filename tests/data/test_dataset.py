@@ -6,6 +6,7 @@ import torch
 
 from landscribe.data.chips import ChipReader, Chips, ChipSpec, chip
 from landscribe.data.dataset import ChipDataset, loader
+from landscribe.data.sampling import ChipSampler
 from landscribe.data.scene import ClassSpec, SceneSpec, open_scenes
 from landscribe.data.split import SplitSpec
 from worlds import noise, pixel_box, write_polygons, write_raster
@@ -27,7 +28,7 @@ def chips(tmp_path_factory) -> Chips:
 
 
 def test_a_batch_holds_pixels_as_stored_and_labels_as_indices(chips):
-    (batch,) = loader(chips, batch=9, shuffle=False, seed=0, workers=0)
+    (batch,) = loader(chips, batch=9, workers=0)
     assert {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in batch.items()} == {
         "image": ((9, 3, 8, 8), torch.float32),
         "valid": ((9, 8, 8), torch.bool),
@@ -43,7 +44,7 @@ def test_a_batch_holds_pixels_as_stored_and_labels_as_indices(chips):
 
 
 def order_of(chips: Chips, seed: int) -> list[float]:
-    batches = loader(chips, batch=3, shuffle=True, seed=seed, workers=0)
+    batches = loader(chips, batch=3, workers=0, order=ChipSampler(np.ones(len(chips)), seed=seed))
     return torch.cat([batch["image"].sum(dim=(1, 2, 3)) for batch in batches]).tolist()
 
 
@@ -60,11 +61,13 @@ def test_another_seed_gives_another_order_of_the_same_chips(chips):
 @pytest.mark.parametrize(("batch", "sizes"), [(3, [3, 3, 3]), (4, [4, 4]), (8, [8]), (9, [9]), (20, [9])])
 def test_a_shuffled_batch_of_one_chip_is_left_out(chips, batch, sizes):
     # Nine chips: by four they leave one, by eight too.
-    assert [len(b["label"]) for b in loader(chips, batch=batch, shuffle=True, seed=0, workers=0)] == sizes
+    assert [
+        len(b["label"]) for b in loader(chips, batch=batch, workers=0, order=ChipSampler(np.ones(len(chips)), seed=0))
+    ] == sizes
 
 
 def test_nothing_is_left_out_in_order(chips):
-    assert sum(len(b["label"]) for b in loader(chips, batch=4, shuffle=False, seed=0, workers=0)) == 9
+    assert sum(len(b["label"]) for b in loader(chips, batch=4, workers=0)) == 9
 
 
 def test_a_dataset_is_as_long_as_its_chips(chips):

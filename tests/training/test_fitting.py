@@ -13,6 +13,7 @@ from affine import Affine
 from landscribe import verbs
 from landscribe.data.chips import Chips
 from landscribe.data.dataset import ChipDataset, loader
+from landscribe.data.sampling import ChipSampler
 from landscribe.errors import ChipError, NetworkError
 from landscribe.model import Model
 from landscribe.training.fitting import _scaling
@@ -71,7 +72,7 @@ def _mean_f1(model: Model, chips: Chips) -> float:
     from landscribe.confusion import Confusion
 
     confusion = Confusion.zeros(chips.classes)
-    for batch in loader(chips, batch=4, shuffle=False, seed=0, workers=0):
+    for batch in loader(chips, batch=4, workers=0):
         with torch.inference_mode():
             predicted = model.logits(batch["image"], batch["valid"]).argmax(1)
         confusion += Confusion.of(
@@ -81,7 +82,14 @@ def _mean_f1(model: Model, chips: Chips) -> float:
 
 
 def test_the_steps_of_a_last_unfinished_epoch_are_validated_too(chips, tmp_path):
-    an_epoch = len(loader(chips.of_split("train"), batch=4, shuffle=True, seed=0, workers=0))
+    an_epoch = len(
+        loader(
+            chips.of_split("train"),
+            batch=4,
+            workers=0,
+            order=ChipSampler(np.ones(len(chips.of_split("train"))), seed=0),
+        )
+    )
     model = verbs.train(chips, out=tmp_path / "model", steps=an_epoch + 1, **QUICK)
     assert [row["step"] for row in model.history] == [an_epoch, an_epoch + 1]
     assert all(row["val_mean_f1"] is not None for row in model.history)
@@ -140,7 +148,10 @@ def test_the_rate_rises_once_and_falls_to_zero():
 
 def test_two_reading_processes_give_the_batches_of_one(chips):
     def batches(workers: int) -> list[torch.Tensor]:
-        return [batch["image"] for batch in loader(chips, batch=4, shuffle=True, seed=3, workers=workers)]
+        return [
+            batch["image"]
+            for batch in loader(chips, batch=4, workers=workers, order=ChipSampler(np.ones(len(chips)), seed=3))
+        ]
 
     for one, two in zip(batches(0), batches(2), strict=True):
         assert torch.equal(one, two)
@@ -153,3 +164,20 @@ def test_pretrained_weights_see_the_contrast_that_they_were_trained_on(chips):
     # ImageNet: red, green and blue have means 0.485, 0.456, 0.406 and deviations 0.229, 0.224, 0.225.
     assert pretrained.offset == pytest.approx((255 * 0.456, 255 * 0.485, 255 * 0.406))
     assert pretrained.factor == pytest.approx((1 / 255 / 0.224, 1 / 255 / 0.229, 1 / 255 / 0.225))
+
+
+def test_class_weights_reach_the_loss_and_must_match_the_classes(chips, tmp_path):
+    def first_loss(name: str, weights) -> float:
+        model = verbs.train(chips, out=tmp_path / name, steps=1, loss="ce", class_weights=weights, **QUICK)
+        return model.history[0]["train_loss"]
+
+    even = first_loss("even", "none")
+    assert first_loss("ones", (2.0, 2.0)) == pytest.approx(even)
+    assert first_loss("inverse", "inverse") != pytest.approx(even)
+    with pytest.raises(ChipError, match="3 class weights were given for 2 classes"):
+        first_loss("three", (1.0, 1.0, 1.0))
+
+
+def test_a_network_trains_on_balanced_chips(chips, tmp_path):
+    model = verbs.train(chips, out=tmp_path / "model", steps=2, sampling="balanced", background=0.1, **QUICK)
+    assert model.provenance["settings"]["sampling"] == "balanced"

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from landscribe.data.chips import ChipReader, Chips
+from landscribe.data.sampling import ChipSampler
 
 Batch = dict[str, Tensor]
 """image (B, C, H, W) float32 as stored, valid (B, H, W) bool, label (B, H, W) int64 indices, 255 to ignore."""
@@ -30,24 +31,22 @@ class ChipDataset(Dataset[Batch]):
         }
 
 
-def loader(chips: Chips, *, batch: int, shuffle: bool, seed: int, workers: int) -> DataLoader[Batch]:
+def loader(chips: Chips, *, batch: int, workers: int, order: ChipSampler | None = None) -> DataLoader[Batch]:
     """Batches of chips.
 
     Args:
         chips: one split.
-        batch: chips a batch. When shuffled, a last batch of one chip is left out: batch normalisation
-            needs two.
-        shuffle: a new order each epoch, the same for the same seed.
-        seed: of the order.
+        batch: chips a batch.
         workers: processes that read; 0 reads in this one.
+        order: of an epoch; as they stand if None. With one, a last batch of one chip is left out: batch
+            normalisation needs two.
     """
-    dataset = ChipDataset(chips)
+    drawn = 0 if order is None else len(order)
     return DataLoader(
-        dataset,
+        ChipDataset(chips),
         batch_size=batch,
-        shuffle=shuffle,
-        generator=torch.Generator().manual_seed(seed),
+        sampler=order,
         num_workers=workers,
-        drop_last=shuffle and len(dataset) > batch and len(dataset) % batch == 1,
+        drop_last=drawn > batch and drawn % batch == 1,
         persistent_workers=workers > 0,
     )

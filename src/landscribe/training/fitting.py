@@ -13,11 +13,13 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.data.chips import Chips
 from landscribe.data.dataset import loader
-from landscribe.data.stats import band_statistics
+from landscribe.data.sampling import ChipSampler, repeats
+from landscribe.data.stats import band_statistics, class_weights
 from landscribe.errors import ChipError, NetworkError
 from landscribe.model import Model, Scaling
 from landscribe.nn import Segmentation, build
@@ -140,10 +142,12 @@ def _fit(
     model: Model, network: Segmentation, training: Chips, validation: Chips, spec: TrainSpec, seed: int
 ) -> Segmenter:
     workers = spec.workers if spec.workers is not None else _default_workers()
-    batches = loader(training, batch=spec.batch, shuffle=True, seed=seed, workers=workers)
-    held_out = loader(validation, batch=spec.batch, shuffle=False, seed=seed, workers=workers)
+    wanted = repeats(training, balanced=spec.sampling == "balanced", background=spec.background)
+    batches = loader(training, batch=spec.batch, workers=workers, order=ChipSampler(wanted, seed=seed))
+    held_out = loader(validation, batch=spec.batch, workers=workers)
     total = spec.total_steps(len(batches))
-    segmenter = Segmenter(model, network, spec, total, seed=seed, validates=len(validation) > 0)
+    weights = torch.from_numpy(_class_weights(training, spec)).float()
+    segmenter = Segmenter(model, network, spec, total, seed=seed, validates=len(validation) > 0, weights=weights)
     model.network.to(memory_format=torch.channels_last)
     with (
         progress.task("training", total or math.ceil(60 * (spec.minutes or 0))) as advance,
@@ -176,6 +180,19 @@ def _fit(
     segmenter.close_epoch()
     segmenter.thaw()
     return segmenter
+
+
+def _class_weights(training: Chips, spec: TrainSpec) -> NDArray[np.float64]:
+    """(K,) weights that were given, or that the chips ask for."""
+    if isinstance(spec.class_weights, str):
+        return class_weights(training, spec.class_weights)
+    names = training.classes.names
+    if len(spec.class_weights) != len(names):
+        raise ChipError(
+            f"{len(spec.class_weights)} class weights were given for {len(names)} classes ({', '.join(names)}). "
+            "One for each, in this order, was expected."
+        )
+    return np.array(spec.class_weights, np.float64)
 
 
 def _default_workers() -> int:

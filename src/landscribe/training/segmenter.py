@@ -29,11 +29,15 @@ class Segmenter(lightning.LightningModule):
     where there are none.
     """
 
+    weights: Tensor
+    """(K,) class weights."""
+
     def __init__(
         self, model: Model, network: Segmentation, spec: TrainSpec, total_steps: int | None, *, seed: int,
-        validates: bool,
+        validates: bool, weights: Tensor,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.register_buffer("weights", weights, persistent=False)
         self.validates = validates
         self.model = model
         self.network: Segmentation = network
@@ -81,12 +85,14 @@ class Segmenter(lightning.LightningModule):
         return loss
 
     def _criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return self.loss(logits.float(), labels, IGNORE)
+        # Borders and inner parts are no classes of the table.
+        weights = self.weights if logits.shape[1] == len(self.weights) else None
+        return self.loss(logits.float(), labels, IGNORE, weights)
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Count predictions against labels."""
         logits = self.model.logits(batch["image"], batch["valid"]).float()
-        self._validation_losses.append(self.loss(logits, batch["label"], IGNORE).detach())
+        self._validation_losses.append(self._criterion(logits, batch["label"]).detach())
         predicted = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
         reference = batch["label"].to(torch.uint8).cpu().numpy()
         self._confusion += Confusion.of(self.model.classes, reference, predicted)

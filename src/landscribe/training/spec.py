@@ -1,8 +1,8 @@
 """The settings of training. Kept apart from the training itself, so that reading a recipe needs no torch."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from landscribe.spec import Spec
 
@@ -50,6 +50,13 @@ class TrainSpec(Spec):
     """Of AdamW."""
     loss: str = "dice + ce"
     """A loss, or a sum such as 0.5*dice + 0.5*ce."""
+    class_weights: Literal["none", "inverse", "median", "effective"] | tuple[NonNegativeFloat, ...] = "none"
+    """How much a pixel of each class counts in the loss: one number for each class in the table's order, or from how
+    many pixels there are (inverse frequency, median frequency, effective number)."""
+    sampling: Literal["all", "balanced"] = "all"
+    """Each epoch takes every chip once (all), or chips with rare classes more often (balanced)."""
+    background: float | None = Field(None, ge=0, le=1)
+    """Largest share of chips that hold nothing but background; as many as there are if left out."""
     workers: int | None = Field(None, ge=0)
     """Processes that read chips; 0 reads in the main one. By the machine if left out."""
 
