@@ -61,9 +61,8 @@ def test_another_seed_gives_another_order_of_the_same_chips(chips):
 @pytest.mark.parametrize(("batch", "sizes"), [(3, [3, 3, 3]), (4, [4, 4]), (8, [8]), (9, [9]), (20, [9])])
 def test_a_shuffled_batch_of_one_chip_is_left_out(chips, batch, sizes):
     # Nine chips: by four they leave one, by eight too.
-    assert [
-        len(b["label"]) for b in loader(chips, batch=batch, workers=0, order=ChipSampler(np.ones(len(chips)), seed=0))
-    ] == sizes
+    order = ChipSampler(np.ones(len(chips)), seed=0)
+    assert [len(b["label"]) for b in loader(chips, batch=batch, workers=0, order=order)] == sizes
 
 
 def test_nothing_is_left_out_in_order(chips):

@@ -82,14 +82,8 @@ def _mean_f1(model: Model, chips: Chips) -> float:
 
 
 def test_the_steps_of_a_last_unfinished_epoch_are_validated_too(chips, tmp_path):
-    an_epoch = len(
-        loader(
-            chips.of_split("train"),
-            batch=4,
-            workers=0,
-            order=ChipSampler(np.ones(len(chips.of_split("train"))), seed=0),
-        )
-    )
+    order = ChipSampler(np.ones(len(chips.of_split("train"))), seed=0)
+    an_epoch = len(loader(chips.of_split("train"), batch=4, workers=0, order=order))
     model = verbs.train(chips, out=tmp_path / "model", steps=an_epoch + 1, **QUICK)
     assert [row["step"] for row in model.history] == [an_epoch, an_epoch + 1]
     assert all(row["val_mean_f1"] is not None for row in model.history)
