@@ -12,6 +12,51 @@ from typing import Annotated, Any
 import typer
 
 from landscribe.errors import LandscribeError
+from landscribe.flags import (
+    AnyPixelSize,
+    Architecture,
+    AsJson,
+    Augment,
+    Background,
+    Batch,
+    Block,
+    ClassWeights,
+    Edge,
+    Encoder,
+    EncoderRate,
+    Epochs,
+    Field,
+    Format,
+    Freeze,
+    FreezeUntil,
+    Gap,
+    Images,
+    LabelledArea,
+    Labels,
+    LearningRate,
+    Loss,
+    Margin,
+    Minutes,
+    Mode,
+    Nodata,
+    Option,
+    Out,
+    Overwrite,
+    RecipePath,
+    Repair,
+    Sampling,
+    Seed,
+    Size,
+    Sparse,
+    Steps,
+    Stride,
+    Test,
+    Tile,
+    Val,
+    Virtual,
+    Weights,
+    Workers,
+)
 from landscribe.tables import print_blocks, print_branches, print_check, print_json, print_measures, print_run
 
 app = typer.Typer(
@@ -21,76 +66,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Images = Annotated[
-    list[str] | None,
-    typer.Option("--image", help="Image of a scene; repeat for more scenes. Commas stack files as bands."),
-]
-Labels = Annotated[
-    list[str] | None,
-    typer.Option("--labels", help="Polygons or label raster: one for all scenes, or repeat for each."),
-]
-Field = Annotated[str | None, typer.Option(help="Class column of the polygons; without it they are one class.")]
-Nodata = Annotated[
-    float | None,
-    typer.Option(help="Nodata value of the imagery, instead of what it declares; nan for all that is not finite."),
-]
-Repair = Annotated[
-    bool | None, typer.Option("--repair", help="Mend self-crossing polygons, leave out null and empty ones.")
-]
-LabelledArea = Annotated[
-    str | None, typer.Option(help="Polygons outside of which nothing is known, whatever the labels hold there.")
-]
-Sparse = Annotated[
-    bool | None, typer.Option("--sparse", help="Only what polygons cover is labelled; the rest is not known.")
-]
-Seed = Annotated[int | None, typer.Option(help="Of everything that chance decides.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands there.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-RecipePath = Annotated[
-    Path | None, typer.Argument(help="Recipe (TOML), instead of --image and --labels.", show_default=False)
-]
-
-Size = Annotated[int | None, typer.Option(help="Side of a chip in pixels [256].")]
-Stride = Annotated[int | None, typer.Option(help="Step between chips in pixels [the size].")]
-Edge = Annotated[str | None, typer.Option(help="Chips at the edge: shift, pad or drop [shift].")]
-Mode = Annotated[str | None, typer.Option(help="Which chips: all, positive or divided [all].")]
-Format = Annotated[str | None, typer.Option(help="tif, png or jpg [tif].")]
-Virtual = Annotated[bool | None, typer.Option("--virtual", help="Keep only the index; read windows from the scenes.")]
-Val = Annotated[float | None, typer.Option(help="Share held out to choose the epoch by [0.15].")]
-Test = Annotated[float | None, typer.Option(help="Share held out to assess with [0.15].")]
-Gap = Annotated[int | None, typer.Option(help="Least pixels between chips of different splits [size / 4].")]
-Block = Annotated[int | None, typer.Option(help="Side of the blocks that are held out, in pixels.")]
-
-Architecture = Annotated[
-    str | None,
-    typer.Option(help="fcn, unet, unetplusplus, deeplabv3plus, unet_id, smp:Name or module:Class [unet]."),
-]
-Encoder = Annotated[str | None, typer.Option(help="Backbone, any of timm's, or plain for the paper's own [resnet18].")]
-Weights = Annotated[str | None, typer.Option(help="auto, imagenet, none, or a file [auto].")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the chips [20, at least 200 steps].")]
-Steps = Annotated[int | None, typer.Option(help="Batches, instead of epochs.")]
-Minutes = Annotated[float | None, typer.Option(help="Wall-clock minutes, instead of epochs.")]
-Batch = Annotated[int | None, typer.Option(help="Chips a step [8].")]
-Option = Annotated[
-    list[str] | None, typer.Option("--option", help="Of the architecture, NAME=VALUE as in TOML; repeat for more.")
-]
-Freeze = Annotated[str | None, typer.Option(help="Parts that do not learn: encoder, or stages, by commas.")]
-FreezeUntil = Annotated[float | None, typer.Option(help="Share of the training after which they learn too [1].")]
-EncoderRate = Annotated[float | None, typer.Option(help="Share of the learning rate for the encoder [1].")]
-LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate [0.002].")]
-Loss = Annotated[str | None, typer.Option(help="A loss or a sum of losses [dice + ce].")]
-ClassWeights = Annotated[
-    str | None, typer.Option(help="none, inverse, median, effective, or a number for each class, by commas [none].")
-]
-Sampling = Annotated[str | None, typer.Option(help="all, or balanced: chips with rare classes more often [all].")]
-Background = Annotated[float | None, typer.Option(help="Largest share of chips of nothing but background.")]
-Workers = Annotated[int | None, typer.Option(help="Processes that read chips [by the machine].")]
-
-AnyPixelSize = Annotated[bool | None, typer.Option("--any-pixel-size", help="Map although the pixel size differs.")]
-Tile = Annotated[int | None, typer.Option(help="Side of what the network reads at once, in pixels [1024].")]
-Margin = Annotated[int | None, typer.Option(help="Pixels dropped around a tile [64].")]
 
 
 @app.command()
@@ -164,6 +139,7 @@ def train(
     freeze_until: FreezeUntil = None, epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None,
     batch: Batch = None, learning_rate: LearningRate = None, encoder_rate: EncoderRate = None, loss: Loss = None,
     class_weights: ClassWeights = None, sampling: Sampling = None, background: Background = None,
+    augment: Augment = None,
     workers: Workers = None, seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Train a network on chips; the best epoch becomes a model folder."""
@@ -173,7 +149,8 @@ def train(
         architecture=architecture, encoder=encoder, weights=weights, options=_options(option), freeze=_parts(freeze),
         freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
         learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss,
-        class_weights=_weights(class_weights), sampling=sampling, background=background, workers=workers, seed=seed,
+        class_weights=_weights(class_weights), sampling=sampling, background=background, augment=augment,
+        workers=workers, seed=seed,
     )  # fmt: skip
     model = verbs.train(chips, out=out, overwrite=overwrite, **settings)
     if as_json:
@@ -268,6 +245,7 @@ def run(
     epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None, batch: Batch = None,
     learning_rate: LearningRate = None, encoder_rate: EncoderRate = None, loss: Loss = None,
     class_weights: ClassWeights = None, sampling: Sampling = None, background: Background = None,
+    augment: Augment = None,
     tile: Tile = None, margin: Margin = None, seed: Seed = None,
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -280,7 +258,7 @@ def run(
         test=test, gap=gap, architecture=architecture, encoder=encoder, weights=weights, options=_options(option),
         freeze=_parts(freeze), freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
         learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss,
-        class_weights=_weights(class_weights), sampling=sampling, background=background,
+        class_weights=_weights(class_weights), sampling=sampling, background=background, augment=augment,
         tile=tile, margin=margin, seed=seed,
     )  # fmt: skip
     folder = pipeline.run(

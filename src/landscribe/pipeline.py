@@ -55,7 +55,7 @@ def run(
     chips = chips or Chips.open(out / "chips")
     model = out / "model"
     if not model.exists():
-        train(chips, out=model, seed=filled.seed, **filled.train.model_dump())
+        train(chips, out=model, seed=filled.seed, augment=filled.augment.model_dump(), **filled.train.model_dump())
     maps = _map_scenes(filled, model, out)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=out / "assessment.json")

@@ -13,6 +13,7 @@ import tomlkit
 from pydantic import Field
 from tomlkit.items import AoT, Table
 
+from landscribe.data.augment_spec import AugmentSpec
 from landscribe.data.chips import ChipSpec
 from landscribe.data.scene import ClassSpec, SceneSpec, class_rows
 from landscribe.data.split import SplitSpec
@@ -37,6 +38,7 @@ class Recipe(Spec):
     """The class table, from bottom to top where polygons overlap; made from the labels if left out."""
     chips: ChipSpec = ChipSpec()
     split: SplitSpec = SplitSpec()
+    augment: AugmentSpec = AugmentSpec()
     train: TrainSpec = TrainSpec()
     predict: PredictSpec = PredictSpec()
 
@@ -138,7 +140,7 @@ class Recipe(Spec):
             rows: tuple[Spec, ...] = getattr(self, name)
             if rows:
                 document.add(name, _array(rows))
-        for name in ("chips", "split", "train", "predict"):
+        for name in ("chips", "split", "augment", "train", "predict"):
             document.add(tomlkit.nl())
             document.add(name, _table(getattr(self, name)))
         return tomlkit.dumps(document)
@@ -166,10 +168,14 @@ def into_sections(settings: dict[str, Any], sections: tuple[str, ...]) -> dict[s
             result.setdefault(home, {})[name] = value
         elif name in ("seed", "classes"):
             result[name] = value
+        elif name == "augment":
+            # A preset's name, or a table.
+            result[name] = value if isinstance(value, dict) else {"preset": value}
         else:
             known = [
                 "seed",
                 "classes",
+                "augment",
                 *(field for section in sections for field in SECTIONS[section].model_fields),
             ]
             raise RecipeError(f"unknown setting '{name}'{nearest(name, known)}")

@@ -86,18 +86,21 @@ def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool 
         out: the model folder to make.
         seed: of weights, order and augmentation.
         overwrite: replace what stands there.
-        settings: of TrainSpec.
+        settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
     """
+    from landscribe.data.augment_spec import AugmentSpec
     from landscribe.data.chips import Chips
     from landscribe.preflight import require_two_classes
     from landscribe.training.fitting import train
     from landscribe.training.spec import TrainSpec
 
+    wanted = settings.pop("augment", {})
+    augmentation = AugmentSpec.of(wanted if isinstance(wanted, dict) else {"preset": wanted}, "augment")
     spec = TrainSpec.of(settings)
     opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
     require_two_classes(opened)
     require_place(out, mark="config.json", overwrite=overwrite)
-    return train(opened, out, spec=spec, seed=seed, overwrite=overwrite)
+    return train(opened, out, spec=spec, augmentation=augmentation, seed=seed, overwrite=overwrite)
 
 
 def predict(

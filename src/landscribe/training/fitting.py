@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from landscribe import progress
+from landscribe.data.augment_spec import AugmentSpec
 from landscribe.data.chips import Chips
 from landscribe.data.dataset import loader
 from landscribe.data.sampling import ChipSampler, repeats
@@ -32,13 +33,22 @@ from landscribe.training.spec import TrainSpec
 log = logging.getLogger(__name__)
 
 
-def train(chips: Chips, out: Path, *, spec: TrainSpec, seed: int = 0, overwrite: bool = False) -> Model:
+def train(
+    chips: Chips,
+    out: Path,
+    *,
+    spec: TrainSpec,
+    augmentation: AugmentSpec,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Model:
     """Train on the chips of split "train", choose the epoch by those of "val", and save the model.
 
     Args:
         chips: of all splits.
         out: the model folder to make.
         spec: network, budget, optimiser, loss.
+        augmentation: how chips are changed.
         seed: of weights, order and augmentation. The same seed gives the same model on the same machine
             (unless the budget is in minutes).
         overwrite: replace a folder that holds something.
@@ -71,7 +81,7 @@ def train(chips: Chips, out: Path, *, spec: TrainSpec, seed: int = 0, overwrite:
         nodata=chips.head.nodata,
         chip_size=chips.head.size,
     )
-    segmenter = _fit(model, network, training, validation, spec, seed)
+    segmenter = _fit(model, network, (training, validation), spec, augmentation, seed)
     network.load_state_dict(segmenter.best[1])
     model.network = network.cpu().eval()
     model.history = segmenter.history
@@ -84,6 +94,7 @@ def train(chips: Chips, out: Path, *, spec: TrainSpec, seed: int = 0, overwrite:
         "weights": said,
         "encoder_weights": terms,
         "settings": spec.model_dump(mode="json"),
+        "augment": augmentation.model_dump(mode="json", exclude_none=True),
     }
     model.save(out, overwrite=overwrite)
     return model
@@ -139,15 +150,24 @@ def _scaling(training: Chips, encoder: str, *, pretrained: bool) -> Scaling:
 
 
 def _fit(
-    model: Model, network: Segmentation, training: Chips, validation: Chips, spec: TrainSpec, seed: int
+    model: Model,
+    network: Segmentation,
+    splits: tuple[Chips, Chips],
+    spec: TrainSpec,
+    augmentation: AugmentSpec,
+    seed: int,
 ) -> Segmenter:
+    training, validation = splits
     workers = spec.workers if spec.workers is not None else _default_workers()
     wanted = repeats(training, balanced=spec.sampling == "balanced", background=spec.background)
     batches = loader(training, batch=spec.batch, workers=workers, order=ChipSampler(wanted, seed=seed))
     held_out = loader(validation, batch=spec.batch, workers=workers)
     total = spec.total_steps(len(batches))
     weights = torch.from_numpy(_class_weights(training, spec)).float()
-    segmenter = Segmenter(model, network, spec, total, seed=seed, validates=len(validation) > 0, weights=weights)
+    segmenter = Segmenter(
+        model, network, spec, total,
+        seed=seed, validates=len(validation) > 0, weights=weights, augmentation=augmentation,
+    )  # fmt: skip
     model.network.to(memory_format=torch.channels_last)
     with (
         progress.task("training", total or math.ceil(60 * (spec.minutes or 0))) as advance,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from landscribe.confusion import Confusion
-from landscribe.data.augment import flip_and_turn
+from landscribe.data.augment import Labelled, augment
+from landscribe.data.augment_spec import AugmentSpec
 from landscribe.data.dataset import Batch
 from landscribe.errors import NetworkError
 from landscribe.geo.classes import IGNORE
@@ -34,9 +35,10 @@ class Segmenter(lightning.LightningModule):
 
     def __init__(
         self, model: Model, network: Segmentation, spec: TrainSpec, total_steps: int | None, *, seed: int,
-        validates: bool, weights: Tensor,
+        validates: bool, weights: Tensor, augmentation: AugmentSpec,
     ) -> None:  # fmt: skip
         super().__init__()
+        self.augmentation = augmentation
         self.register_buffer("weights", weights, persistent=False)
         self.validates = validates
         self.model = model
@@ -74,8 +76,9 @@ class Segmenter(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Loss of one augmented batch."""
-        images, valid, labels = flip_and_turn(batch["image"], batch["valid"], batch["label"], self.rng)
-        loss = self.network.training_loss(self.model.scaled(images, valid), labels, self._criterion)
+        changed = augment(Labelled(batch["image"], batch["valid"], batch["label"]), self.augmentation, self.rng)
+        images = self.model.scaled(changed.images, changed.valid)
+        loss = self.network.training_loss(images, changed.labels, self._criterion)
         if not torch.isfinite(loss):
             raise NetworkError(
                 f"the loss is {loss.item()} at step {self.global_step}. A finite one was expected. "
