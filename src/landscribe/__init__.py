@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from landscribe.model import Model
     from landscribe.pipeline import demo, run
     from landscribe.recipe import Recipe
-    from landscribe.verbs import assess, branches, check, chip, new, predict, prune, report, summary, train
+    from landscribe.verbs import assess, branches, check, chip, describe, new, predict, prune, report, summary, train
 
 _HOMES = {
     **dict.fromkeys(
-        ("assess", "branches", "check", "chip", "new", "predict", "prune", "report", "summary", "train"), "verbs"
+        ("assess", "branches", "check", "chip", "describe", "new", "predict", "prune", "report", "summary", "train"),
+        "verbs",
     ),
     **dict.fromkeys(("demo", "run"), "pipeline"),
     "Chips": "data.chips",
@@ -42,7 +43,8 @@ _HOMES = {
 
 __all__ = [
     "Chips", "Classes", "Confusion", "Grid", "LandscribeError", "Model", "Raster", "Recipe", "Scene", "Tile", "Window",
-    "assess", "branches", "check", "chip", "demo", "new", "nn", "predict", "prune", "report", "run", "summary", "train",
+    "assess", "branches", "check", "chip", "demo", "describe", "new", "nn", "predict", "prune", "report",
+    "run", "summary", "train",
 ]  # fmt: skip
 
 

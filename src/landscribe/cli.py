@@ -5,7 +5,6 @@ Results go to stdout, progress and remarks to stderr. Exit 0 done, 2 the user's 
 """
 
 import sys
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,8 +55,20 @@ from landscribe.flags import (
     Virtual,
     Weights,
     Workers,
+    numbers_in,
+    options_in,
+    parts_in,
+    weights_in,
 )
-from landscribe.tables import print_blocks, print_branches, print_check, print_json, print_measures, print_run
+from landscribe.tables import (
+    print_blocks,
+    print_branches,
+    print_check,
+    print_description,
+    print_json,
+    print_measures,
+    print_run,
+)
 
 app = typer.Typer(
     name="landscribe",
@@ -95,7 +106,7 @@ def check(
         architecture=architecture,
         encoder=encoder,
         weights=weights,
-        options=_options(option),
+        options=options_in(option),
         batch=batch,
     )
     found = verbs.check(recipe, images=_scenes(image), labels=_labels(labels), trial=trial, **settings)
@@ -133,6 +144,23 @@ def chip(
 
 
 @app.command()
+def describe(
+    chips: Annotated[Path, typer.Argument(help="Chips folder.")],
+    sheet: Annotated[Path | None, typer.Option(help="Also write a PNG of chips under their labels.")] = None,
+    augment: Annotated[str, typer.Option(help="Preset whose changes the sheet shows.")] = "none",
+    seed: Annotated[int, typer.Option(help="Of the sheet.")] = 0,
+    overwrite: Overwrite = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Say what chips hold: class shares, bands, weights; draw a sheet of them."""
+    from landscribe import verbs
+
+    described = verbs.describe(chips, sheet=sheet, augment=augment, seed=seed, overwrite=overwrite)
+    print_json(described.as_dict()) if as_json else print_description(described)
+    if sheet is not None and not as_json:
+        print(f"sheet  {sheet}")
+
+
+@app.command()
 def train(
     chips: Annotated[Path, typer.Argument(help="Chips folder.")], out: Out, architecture: Architecture = None,
     encoder: Encoder = None, weights: Weights = None, option: Option = None, freeze: Freeze = None,
@@ -146,10 +174,10 @@ def train(
     from landscribe import verbs
 
     settings = _given(
-        architecture=architecture, encoder=encoder, weights=weights, options=_options(option), freeze=_parts(freeze),
+        architecture=architecture, encoder=encoder, weights=weights, options=options_in(option), freeze=parts_in(freeze),
         freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
         learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss,
-        class_weights=_weights(class_weights), sampling=sampling, background=background, augment=augment,
+        class_weights=weights_in(class_weights), sampling=sampling, background=background, augment=augment,
         workers=workers, seed=seed,
     )  # fmt: skip
     model = verbs.train(chips, out=out, overwrite=overwrite, **settings)
@@ -178,7 +206,7 @@ def predict(
     """Map rasters. Interrupted, the same command goes on where it was."""
     from landscribe import verbs
 
-    numbers = None if bands is None else _numbers(bands)
+    numbers = None if bands is None else numbers_in(bands)
     settings = _given(
         bands=numbers,
         any_pixel_size=any_pixel_size,
@@ -255,10 +283,10 @@ def run(
     settings = _given(
         label_field=label_field, labelled_area=labelled_area, sparse=sparse,
         nodata=nodata, repair=repair, size=size, stride=stride, virtual=virtual, val=val,
-        test=test, gap=gap, architecture=architecture, encoder=encoder, weights=weights, options=_options(option),
-        freeze=_parts(freeze), freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
+        test=test, gap=gap, architecture=architecture, encoder=encoder, weights=weights, options=options_in(option),
+        freeze=parts_in(freeze), freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
         learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss,
-        class_weights=_weights(class_weights), sampling=sampling, background=background, augment=augment,
+        class_weights=weights_in(class_weights), sampling=sampling, background=background, augment=augment,
         tile=tile, margin=margin, seed=seed,
     )  # fmt: skip
     folder = pipeline.run(
@@ -282,7 +310,7 @@ def summary(
     named = _given(architecture=architecture, encoder=encoder)
     if model is not None and (named or option):
         raise LandscribeError("a model folder and names of a network were given. Give one or the other.")
-    table = verbs.summary(model, bands=bands, classes=classes, size=size, **named, **(_options(option) or {}))
+    table = verbs.summary(model, bands=bands, classes=classes, size=size, **named, **(options_in(option) or {}))
     print_json(table.as_dict()) if as_json else print_blocks(table)
 
 
@@ -349,44 +377,6 @@ def _scenes(images: list[str] | None) -> list[list[str]]:
 
 def _labels(labels: list[str] | None) -> list[str | None] | None:
     return list(labels) if labels else None
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise LandscribeError(f"--bands {text} is no list of band numbers. Write it like 3,2,1.") from None
-
-
-def _options(given: list[str] | None) -> dict[str, Any] | None:
-    """NAME=VALUE with VALUE as TOML writes it; a word without quotes is text."""
-    from landscribe.training.spec import RESERVED
-
-    options: dict[str, Any] = {}
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise LandscribeError(f"--option {text} is not NAME=VALUE. Write it like --option depth=3.")
-        if name.strip() in RESERVED:
-            raise LandscribeError(f"--option {text} is no option of the architecture: {RESERVED[name.strip()]}.")
-        try:
-            options[name.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[name.strip()] = value.strip()
-    return options or None
-
-
-def _weights(text: str | None) -> str | tuple[float, ...] | None:
-    if text is None or not any(sign.isdigit() for sign in text):
-        return text
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise LandscribeError(f"--class-weights {text} is no list of numbers. Write it like 1,5,2.") from None
-
-
-def _parts(text: str | None) -> tuple[str, ...] | None:
-    return None if text is None else tuple(part.strip() for part in text.split(","))
 
 
 # Typer brings click along under different names in different versions; this is click's UsageError in all of them.

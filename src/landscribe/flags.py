@@ -1,9 +1,12 @@
-"""The flags that commands share: what each is called, takes and does."""
+"""The flags that commands share: what each is called, takes and does, and how its text is read."""
 
+import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from landscribe.errors import LandscribeError
 
 Images = Annotated[
     list[str] | None,
@@ -77,3 +80,44 @@ Workers = Annotated[int | None, typer.Option(help="Processes that read chips [by
 AnyPixelSize = Annotated[bool | None, typer.Option("--any-pixel-size", help="Map although the pixel size differs.")]
 Tile = Annotated[int | None, typer.Option(help="Side of what the network reads at once, in pixels [1024].")]
 Margin = Annotated[int | None, typer.Option(help="Pixels dropped around a tile [64].")]
+
+
+def options_in(given: list[str] | None) -> dict[str, Any] | None:
+    """NAME=VALUE with VALUE as TOML writes it; a word without quotes is text."""
+    from landscribe.training.spec import RESERVED
+
+    options: dict[str, Any] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise LandscribeError(f"--option {text} is not NAME=VALUE. Write it like --option depth=3.")
+        if name.strip() in RESERVED:
+            raise LandscribeError(f"--option {text} is no option of the architecture: {RESERVED[name.strip()]}.")
+        try:
+            options[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            options[name.strip()] = value.strip()
+    return options or None
+
+
+def parts_in(text: str | None) -> tuple[str, ...] | None:
+    """Names by commas."""
+    return None if text is None else tuple(part.strip() for part in text.split(","))
+
+
+def weights_in(text: str | None) -> str | tuple[float, ...] | None:
+    """Numbers by commas, or the name of a way of weighing."""
+    if text is None or not any(sign.isdigit() for sign in text):
+        return text
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise LandscribeError(f"--class-weights {text} is no list of numbers. Write it like 1,5,2.") from None
+
+
+def numbers_in(text: str) -> tuple[int, ...]:
+    """Band numbers by commas."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise LandscribeError(f"--bands {text} is no list of band numbers. Write it like 3,2,1.") from None

@@ -77,6 +77,27 @@ def print_branches(rows: Any) -> None:
         )
 
 
+def print_description(described: Any) -> None:
+    """What chips hold."""
+    splits = ", ".join(f"{name} {count}" for name, count in described.chips.items())
+    print(f"{sum(described.chips.values())} chips of {described.size} pixels of {described.dtype} ({splits})")
+    print(f"{described.unknown_share:.1%} of the pixels are not known")
+    width = max(len(row.name) for row in described.classes)
+    heads = "".join(f"  {'in ' + name:>8}" for name in described.chips)
+    ways = "".join(f"  {way:>9}" for way in described.classes[0].weights)
+    print(f"{'class':<{width}}  {'pixels':>12}  {'share':>6}{heads}{ways}")
+    for row in described.classes:
+        counts = "".join(f"  {count:>8}" for count in row.chips.values())
+        weights = "".join(f"  {weight:>9.3f}" for weight in row.weights.values())
+        print(f"{row.name:<{width}}  {row.pixels:>12,}  {row.share:>6.1%}{counts}{weights}")
+    print("chips that hold both classes")
+    for row, together in zip(described.classes, described.together, strict=True):
+        print(f"{row.name:<{width}}" + "".join(f"  {count:>8}" for count in together))
+    width = max(len(band.name) for band in described.bands)
+    for band in described.bands:
+        print(f"band {band.name:<{width}}  mean {band.mean:.5g}, standard deviation {band.standard_deviation:.5g}")
+
+
 def print_run(folder: Path, *, as_json: bool) -> None:
     """What a run measured, and where its map and report are."""
     summary = json.loads((folder / "assessment.json").read_text(encoding="utf-8"))

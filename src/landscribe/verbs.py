@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from landscribe.assessment.assessing import Assessment
+    from landscribe.data.augment_spec import AugmentSpec
     from landscribe.data.chips import Chips
     from landscribe.model import Model
     from landscribe.nn.summary import Summary
     from landscribe.preflight import Check
     from landscribe.pruning import Branch
+    from landscribe.report.description import Description
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,35 @@ def chip_scenes(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
     )  # fmt: skip
 
 
+def describe(
+    chips: Chips | Source, *, sheet: Source | None = None, augment: Any = "none", seed: int = 0, overwrite: bool = False
+) -> Description:
+    """Say what chips hold: class shares, statistics, weights; and draw a sheet of them.
+
+    Args:
+        chips: a chips folder.
+        sheet: also write a PNG of some chips under their labels, with examples of their augmentation.
+        augment: a preset's name, or a table of AugmentSpec.
+        seed: of the sheet.
+        overwrite: replace the sheet.
+    """
+    from landscribe.data.chips import Chips
+    from landscribe.report.description import contact_sheet, describe
+
+    opened = chips if isinstance(chips, Chips) else Chips.open(chips)
+    described = describe(opened)
+    if sheet is not None:
+        contact_sheet(opened, Path(sheet), augmentation=_augmentation(augment), seed=seed, overwrite=overwrite)
+    return described
+
+
+def _augmentation(wanted: Any) -> AugmentSpec:
+    """From a preset's name, or a table."""
+    from landscribe.data.augment_spec import AugmentSpec
+
+    return AugmentSpec.of(wanted if isinstance(wanted, dict) else {"preset": wanted}, "augment")
+
+
 def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool = False, **settings: Any) -> Model:
     """Train a network on chips and save the best epoch as a model folder.
 
@@ -88,14 +119,12 @@ def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool 
         overwrite: replace what stands there.
         settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
     """
-    from landscribe.data.augment_spec import AugmentSpec
     from landscribe.data.chips import Chips
     from landscribe.preflight import require_two_classes
     from landscribe.training.fitting import train
     from landscribe.training.spec import TrainSpec
 
-    wanted = settings.pop("augment", {})
-    augmentation = AugmentSpec.of(wanted if isinstance(wanted, dict) else {"preset": wanted}, "augment")
+    augmentation = _augmentation(settings.pop("augment", {}))
     spec = TrainSpec.of(settings)
     opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
     require_two_classes(opened)

@@ -38,10 +38,10 @@ def augment(batch: Labelled, spec: AugmentSpec, rng: torch.Generator) -> Labelle
     Returns:
         The same shapes. Law: labels hold no index that they did not hold before, except ignore.
     """
-    for name, change in CHANGES.items():
-        strength = spec.strength(name)
-        if strength > 0:
-            batch = change(batch, strength, rng)
+    for change, names in CHANGES.items():
+        strengths = [spec.strength(name) for name in names]
+        if any(strengths):
+            batch = change(batch, *strengths, rng)
     return batch
 
 
@@ -67,20 +67,14 @@ def _symmetry(item: Tensor, draw: int, *, square: bool) -> Tensor:
     return item.transpose(-1, -2) if square and draw & 4 else item
 
 
-def _rotated(batch: Labelled, degrees: float, rng: torch.Generator) -> Labelled:
+def _moved(batch: Labelled, degrees: float, share: float, way: float, rng: torch.Generator) -> Labelled:
+    """Rotate, scale and shift, all at once, so that pixels are interpolated once."""
     angles = torch.deg2rad(_between(-degrees, degrees, batch, rng))
-    return _warped(batch, torch.cos(angles), torch.sin(angles), torch.zeros(len(angles), 2))
-
-
-def _scaled(batch: Labelled, share: float, rng: torch.Generator) -> Labelled:
+    # The matrix leads from the new chip to the old one: what is enlarged comes from less.
     factors = 1 / (1 + _between(-share, share, batch, rng))
-    return _warped(batch, factors, torch.zeros_like(factors), torch.zeros(len(factors), 2))
-
-
-def _shifted(batch: Labelled, share: float, rng: torch.Generator) -> Labelled:
     # A side is 2 long in the coordinates of `grid_sample`.
-    shifts = torch.stack([_between(-2 * share, 2 * share, batch, rng) for _ in range(2)], dim=1)
-    return _warped(batch, torch.ones(len(shifts)), torch.zeros(len(shifts)), shifts)
+    shifts = torch.stack([_between(-2 * way, 2 * way, batch, rng) for _ in range(2)], dim=1)
+    return _warped(batch, factors * torch.cos(angles), factors * torch.sin(angles), shifts)
 
 
 def _warped(batch: Labelled, cos: Tensor, sin: Tensor, shift: Tensor) -> Labelled:
@@ -255,22 +249,20 @@ def _below(end: int, rng: torch.Generator) -> int:
     return int(torch.randint(end, (1,), generator=rng))
 
 
-CHANGES: dict[str, Callable[[Labelled, float, torch.Generator], Labelled]] = {
-    "mosaic": _mosaics,
-    "cutmix": _cut_and_mixed,
-    "symmetries": _symmetries,
-    "rotation": _rotated,
-    "scale": _scaled,
-    "shift": _shifted,
-    "blur": _blurred,
-    "median": _median,
-    "sharpen": _sharpened,
-    "brightness": _brightened,
-    "contrast": _contrasted,
-    "saturation": _saturated,
-    "gamma": _gamma,
-    "band_dropout": _without_a_band,
-    "band_swap": _swapped,
-    "noise": _noisy,
+CHANGES: dict[Callable[..., Labelled], tuple[str, ...]] = {
+    _mosaics: ("mosaic",),
+    _cut_and_mixed: ("cutmix",),
+    _symmetries: ("symmetries",),
+    _moved: ("rotation", "scale", "shift"),
+    _blurred: ("blur",),
+    _median: ("median",),
+    _sharpened: ("sharpen",),
+    _brightened: ("brightness",),
+    _contrasted: ("contrast",),
+    _saturated: ("saturation",),
+    _gamma: ("gamma",),
+    _without_a_band: ("band_dropout",),
+    _swapped: ("band_swap",),
+    _noisy: ("noise",),
 }
-"""In the order in which they are done."""
+"""Each change and the settings that it takes, in the order in which they are done."""

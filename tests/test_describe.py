@@ -1,0 +1,59 @@
+"""What chips hold, said and shown."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import worlds
+from landscribe import verbs
+from landscribe.errors import OutputError, RecipeError
+
+
+@pytest.fixture(scope="module")
+def chips(tmp_path_factory):
+    """Four chips of 32 pixels: two of class 1 alone, one of both, one of class 2 alone, an eighth of it not known."""
+    folder = tmp_path_factory.mktemp("described")
+    labels = np.ones((1, 64, 64), np.uint8)
+    labels[:, 32:, 48:] = 2
+    labels[:, 32:, :32] = 2
+    labels[:, :4, :32] = 255
+    worlds.write_raster(folder / "scene.tif", worlds.noise(5, 64, 64, "uint16"))
+    worlds.write_raster(folder / "labels.tif", labels)
+    return verbs.chip(
+        images=[folder / "scene.tif"], labels=folder / "labels.tif", out=folder / "chips", size=32, val=0, test=0
+    )
+
+
+def test_counts_are_those_of_the_masks(chips):
+    described = verbs.describe(chips)
+    assert described.chips == {"train": 4}
+    assert described.unknown_share == pytest.approx(4 * 32 / 64**2)
+    assert [(row.name, row.pixels, row.chips["train"]) for row in described.classes] == [
+        ("1", 2 * 32 * 32 + 16 * 32 - 4 * 32, 3), ("2", 32 * 32 + 16 * 32, 2),
+    ]  # fmt: skip
+    assert described.together == ((3, 1), (1, 2))
+    assert sum(row.share for row in described.classes) == pytest.approx(1)
+    assert len(described.bands) == 5
+    json.dumps(described.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("augment", ["none", "strong", {"preset": "light", "mosaic": 0.5}])
+def test_the_sheet_shows_a_row_for_each_chip_and_is_the_same_again(chips, tmp_path, augment):
+    pictures = []
+    for name in ("one.png", "two.png"):
+        verbs.describe(chips, sheet=tmp_path / name, augment=augment, seed=3)
+        pictures.append(np.asarray(Image.open(tmp_path / name)))
+    assert (pictures[0] == pictures[1]).all()
+    assert pictures[0].shape == (4 * 168, 6 * 168, 3)
+    assert len(np.unique(pictures[0].reshape(-1, 3), axis=0)) > 50
+
+
+def test_a_sheet_is_not_written_over_and_a_preset_is_known(chips, tmp_path):
+    (tmp_path / "sheet.png").write_text("mine")
+    with pytest.raises(OutputError):
+        verbs.describe(chips, sheet=tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").read_text() == "mine"
+    with pytest.raises(RecipeError, match=r"augment.*preset"):
+        verbs.describe(chips, sheet=tmp_path / "other.png", augment="stong")
