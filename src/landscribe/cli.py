@@ -174,8 +174,8 @@ def train(
     from landscribe import verbs
 
     settings = _given(
-        architecture=architecture, encoder=encoder, weights=weights, options=options_in(option), freeze=parts_in(freeze),
-        freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
+        architecture=architecture, encoder=encoder, weights=weights, options=options_in(option),
+        freeze=parts_in(freeze), freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
         learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss,
         class_weights=weights_in(class_weights), sampling=sampling, background=background, augment=augment,
         workers=workers, seed=seed,
