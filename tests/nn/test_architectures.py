@@ -174,6 +174,16 @@ def test_every_branch_is_supervised_by_a_loss_of_its_own():
     assert all(truth is labels for _, truth in seen)
 
 
+def test_branches_count_as_much_as_their_weights():
+    network = build("unetplusplus", encoder="plain", bands=3, classes=2, branch_weights=[1, 0, 3], **SMALL)
+    images, labels = torch.rand(2, 3, 64, 64), torch.randint(0, 2, (2, 64, 64))
+    costs = iter([5.0, 7.0, 1.0])
+    loss = network.training_loss(images, labels, lambda logits, _: logits.sum() * 0 + next(costs))
+    assert loss.item() == pytest.approx((5 + 3 * 1) / 4)
+    with pytest.raises(NetworkError, match="trains 3 branches"):
+        build("unetplusplus", encoder="plain", bands=3, classes=2, branch_weights=[1, 1], **SMALL)
+
+
 @pytest.mark.parametrize("encoder", ["resnet10t", "plain", "efficientnet_b0", "vgg11", "convnext_atto"])
 def test_a_pruned_network_answers_exactly_as_its_branch(encoder):
     torch.manual_seed(0)

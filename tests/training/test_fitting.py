@@ -17,7 +17,7 @@ from landscribe.data.sampling import ChipSampler
 from landscribe.errors import ChipError, NetworkError
 from landscribe.model import Model
 from landscribe.training.fitting import _scaling
-from landscribe.training.segmenter import one_cycle
+from landscribe.training.segmenter import SCHEDULES, one_cycle
 from landscribe.training.spec import TrainSpec
 
 
@@ -175,3 +175,24 @@ def test_class_weights_reach_the_loss_and_must_match_the_classes(chips, tmp_path
 def test_a_network_trains_on_balanced_chips(chips, tmp_path):
     model = verbs.train(chips, out=tmp_path / "model", steps=2, sampling="balanced", background=0.1, **QUICK)
     assert model.provenance["settings"]["sampling"] == "balanced"
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "sgd"}, {"schedule": "cosine"}, {"schedule": "constant"}])
+def test_optimisers_and_schedules_train(chips, tmp_path, settings):
+    model = verbs.train(chips, out=tmp_path / "model", steps=12, **(QUICK | settings))
+    assert model.history[-1]["train_loss"] < model.history[0]["train_loss"]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_stay_between_nothing_and_all(name):
+    factors = [SCHEDULES[name](share / 100) for share in range(101)]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert max(factors) == pytest.approx(1)
+
+
+def test_without_progress_training_stops(chips, tmp_path):
+    # At a rate of nearly nothing, and without statistics that settle, no epoch is better than the first.
+    still = {"encoder": "plain", "options": {"encoder_widths": [4, 8], "batch_norm": False}}
+    settings = QUICK | still | {"learning_rate": 1e-12, "patience": 2}
+    model = verbs.train(chips, out=tmp_path / "model", epochs=9, **settings)
+    assert len(model.history) == 3

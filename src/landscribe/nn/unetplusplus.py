@@ -9,7 +9,7 @@ scale together with node (i + 1, j - 1), upsampled. Node (0, j) is what a UNet o
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
@@ -32,6 +32,8 @@ class UNetPlusPlusOptions(EncoderStyle):
     backbone's default), bilinear or bicubic interpolation."""
     deep_supervision: bool = True
     """Train every branch with a loss of its own; otherwise the deepest alone."""
+    branch_weights: tuple[NonNegativeFloat, ...] = ()
+    """How much each branch's loss counts, the smallest branch first; all alike if left out."""
     branch: int | None = Field(None, ge=1)
     """The branch that answers (fast mode); the mean of all of them if left out (accurate mode). `prune` leaves out what
     that branch does not need, of the encoder too."""
@@ -55,7 +57,9 @@ class UNetPlusPlus(Segmentation):
         self.deepest = len(made.channels) - 1
         """How many branches there are."""
         _require_branches(self.deepest, chosen, encoder)
+        _require_branch_weights(self.deepest, chosen)
         self.branch = chosen.branch
+        self.branch_weights = chosen.branch_weights
         chosen_widths = chosen.widths or (made.channels if plain else BACKBONE_WIDTHS)
         widths = [chosen_widths[min(scale, len(chosen_widths) - 1)] for scale in range(self.deepest + 1)]
         mode = chosen.upsampling or ("transposed" if plain else "nearest")
@@ -80,8 +84,10 @@ class UNetPlusPlus(Segmentation):
         return {branch: some[..., :height, :width] for branch, some in logits.items()}
 
     def training_loss(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
-        """Mean over the branches of each one's own loss."""
-        return torch.stack([criterion(logits, labels) for logits in self.branches(images).values()]).mean()
+        """Mean over the branches of each one's own loss, weighted if they are not to count alike."""
+        losses = torch.stack([criterion(logits, labels) for logits in self.branches(images).values()])
+        weights = losses.new_tensor(self.branch_weights or [1.0] * len(losses))
+        return (weights * losses).sum() / weights.sum()
 
     def _branches(self, images: Tensor, *, upto: int) -> dict[int, Tensor]:
         rows = [[x] for x in self.encoder(images)]
@@ -105,6 +111,15 @@ def _head(channels: int, classes: int, cell: int) -> nn.Module:
 def _places(deepest: int) -> list[tuple[int, int]]:
     """The nodes (i, j) that the encoder does not make, each after all that it takes from."""
     return [(i, j) for j in range(1, deepest + 1) for i in range(deepest + 1 - j)]
+
+
+def _require_branch_weights(deepest: int, chosen: UNetPlusPlusOptions) -> None:
+    branches, weights = deepest if chosen.deep_supervision else 1, chosen.branch_weights
+    if weights and (len(weights) != branches or not sum(weights)):
+        raise NetworkError(
+            f"branch_weights are {list(weights)}, but this UNet++ trains {branches} branches. "
+            "One number for each, not all of them 0, was expected."
+        )
 
 
 def _require_branches(deepest: int, chosen: UNetPlusPlusOptions, encoder: str) -> None:
@@ -133,7 +148,13 @@ def pruned(network: UNetPlusPlus, branch: int) -> UNetPlusPlus:
     halvings = network.encoder.reductions[branch].bit_length() - 1
     if network.encoder.widths:
         arguments["encoder_widths"] = network.encoder.widths[: branch + 1]
-    arguments |= {"depth": halvings, "deep_supervision": False, "branch": None, "cell": network.reduction}
+    arguments |= {
+        "depth": halvings,
+        "deep_supervision": False,
+        "branch": None,
+        "branch_weights": (),
+        "cell": network.reduction,
+    }
     small = UNetPlusPlus(**arguments)
     small.built_from = {"architecture": "unetplusplus", **arguments}
     state = network.state_dict()

@@ -180,7 +180,7 @@ def _fit(
             max_steps=total or -1,
             max_epochs=-1,
             max_time={"seconds": math.ceil(60 * spec.minutes)} if spec.minutes else None,
-            gradient_clip_val=1.0,
+            gradient_clip_val=spec.gradient_clip or None,
             num_sanity_val_steps=0,
             callbacks=[_Report(advance, by_time=total is None)],
             use_distributed_sampler=False,

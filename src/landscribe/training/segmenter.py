@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -134,11 +135,26 @@ class Segmenter(lightning.LightningModule):
             )
         self._losses, self._validation_losses = [], []
         self._confusion = Confusion.zeros(self.model.classes)
+        if self._has_waited_enough():
+            self.trainer.should_stop = True
+
+    def _has_waited_enough(self) -> bool:
+        """True if the best of the validated epochs lies `patience` epochs back."""
+        scores = [row["val_mean_f1"] for row in self.history]
+        if self.spec.patience is None or None in scores:
+            return False
+        return len(scores) - 1 - scores.index(max(scores)) >= self.spec.patience
 
     def configure_optimizers(self) -> Any:
-        """AdamW; the rate rises to its highest, then falls to zero along a cosine, once."""
-        optimizer = torch.optim.AdamW(_groups(self.network, self.spec), lr=self.spec.learning_rate)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: one_cycle(self.share_done()))
+        """The optimiser and the schedule that were asked for."""
+        groups, rate = _groups(self.network, self.spec), self.spec.learning_rate
+        optimizer: torch.optim.Optimizer = (
+            torch.optim.AdamW(groups, lr=rate)
+            if self.spec.optimizer == "adamw"
+            else torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
+        )
+        factor = SCHEDULES[self.spec.schedule]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: factor(self.share_done()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def share_done(self) -> float:
@@ -158,7 +174,20 @@ def one_cycle(share: float) -> float:
     """
     if share < _WARM_UP:
         return 0.04 + 0.96 * (1 - math.cos(math.pi * share / _WARM_UP)) / 2
-    return (1 + math.cos(math.pi * (share - _WARM_UP) / (1 - _WARM_UP))) / 2
+    return cosine((share - _WARM_UP) / (1 - _WARM_UP))
+
+
+def cosine(share: float) -> float:
+    """Factor of the learning rate that falls from 1 to 0. Loshchilov & Hutter 2017, arXiv:1608.03983."""
+    return (1 + math.cos(math.pi * share)) / 2
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "one_cycle": one_cycle,
+    "cosine": cosine,
+    "constant": lambda _: 1.0,
+}
+"""By name: the factor of the learning rate when a share of the budget is used."""
 
 
 def _groups(network: nn.Module, spec: TrainSpec) -> list[dict[str, Any]]:

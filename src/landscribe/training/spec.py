@@ -39,7 +39,15 @@ class TrainSpec(Spec):
     batch: int = Field(8, ge=1)
     """Chips a step."""
     learning_rate: float = Field(2e-3, gt=0)
-    """Highest rate of the cycle."""
+    """Highest rate of the schedule."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), or SGD with a momentum of 0.9."""
+    schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
+    """Of the learning rate: a rise and a fall to 0, the fall alone, or no change."""
+    gradient_clip: float = Field(1.0, ge=0)
+    """Largest norm of the gradient; 0 does not limit it."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after as many epochs without a better one; never if left out."""
     encoder_rate: float = Field(1.0, gt=0, le=1)
     """Share of the learning rate that the encoder learns with, for example 0.1 from pretrained weights."""
     freeze: tuple[str, ...] = ()
@@ -47,7 +55,7 @@ class TrainSpec(Spec):
     freeze_until: float = Field(1.0, gt=0, le=1)
     """Share of the training after which frozen parts learn too; 1 keeps them frozen to the end."""
     weight_decay: float = Field(1e-2, ge=0)
-    """Of AdamW."""
+    """Of the optimiser."""
     loss: str = "dice + ce"
     """A loss, or a sum such as 0.5*dice + 0.5*ce."""
     class_weights: Literal["none", "inverse", "median", "effective"] | tuple[NonNegativeFloat, ...] = "none"
