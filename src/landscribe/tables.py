@@ -1,6 +1,7 @@
 """Tables: how results are printed for people, on stdout."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,37 @@ def print_description(described: Any) -> None:
         print(f"{row.name:<{width}}" + "".join(f"  {count:>8}" for count in together))
     width = max(len(band.name) for band in described.bands)
     for band in described.bands:
-        print(f"band {band.name:<{width}}  mean {band.mean:.5g}, standard deviation {band.standard_deviation:.5g}")
+        low, middle, high = (f"{band.quantiles[percent]:.5g}" for percent in ("2", "50", "98"))
+        print(
+            f"band {band.name:<{width}}  {_bars(band.shares)}  mean {band.mean:.5g}, standard deviation "
+            f"{band.standard_deviation:.5g}, 2 % below {low}, half below {middle}, 98 % below {high}"
+        )
+    first, last = described.edges[0], described.edges[-1]
+    print(f"bars from {first:.5g} to {last:.5g}, of {described.chips_read} chips")
+
+
+def _bars(shares: tuple[float, ...]) -> str:
+    """Shares as bars of eight heights; nothing where there is nothing."""
+    most = max(shares)
+    return "".join(" ▁▂▃▄▅▆▇█"[math.ceil(8 * share / most) if most else 0] for share in shares)
+
+
+def print_folds(summary: dict[str, Any]) -> None:
+    """F1 of each class by fold, their spread, and that of all chips together."""
+
+    def share(value: float | None) -> str:
+        return f"  {'-' if value is None else f'{value:.3f}':>14}"
+
+    names, spread = list(summary["f1"]), [summary["mean_f1"], *summary["f1"].values()]
+    rows = [(fold["model"], fold["chips"]["test"], fold) for fold in summary["folds"]]
+    width = max(18, *(len(name) for name, _, _ in rows))
+    print(f"{'fold':<{width}}  {'chips':>6}  {'mean F1':>14}" + "".join(f"  {'F1 ' + name:>14}" for name in names))
+    for name, chips, measures in (*rows, ("all chips", sum(row[1] for row in rows), summary["pooled"])):
+        values = [measures["mean_f1"], *(row["f1"] for row in measures["classes"])]
+        print(f"{name:<{width}}  {chips:>6}" + "".join(map(share, values)))
+    for what in ("mean", "standard_deviation"):
+        values = [some[what] for some in spread]
+        print(f"{what.replace('_', ' '):<{width}}  {'':>6}" + "".join(map(share, values)))
 
 
 def print_run(folder: Path, *, as_json: bool) -> None:

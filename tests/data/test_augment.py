@@ -72,6 +72,36 @@ def test_the_same_generator_gives_the_same_chips(name):
         assert not torch.equal(augment(scenery(), only(name), rng(6)).images, first.images)
 
 
+@given(seed=st.integers(0, 2**31))
+def test_mixed_images_are_sums_of_two_that_are_told_of_by_their_labels(seed):
+    before = scenery()
+    after = augment(before, only("mixup"), rng(seed))
+    assert 0 <= after.share <= 1
+    assert after.others is not None
+    for image, other in zip(after.images, after.others, strict=True):
+        partners = [
+            torch.allclose(image, after.share * own + (1 - after.share) * partner, atol=1e-3)
+            and torch.equal(other, known)
+            for own in before.images
+            for partner, known in zip(before.images, before.labels, strict=True)
+        ]
+        assert any(partners)
+    assert torch.equal(after.labels, before.labels)
+
+
+def test_what_is_not_valid_in_either_of_two_mixed_images_is_not_known():
+    before = scenery(count=2)
+    hidden = before.valid.clone()
+    hidden[0, :8] = False
+    batch = Labelled(before.images * hidden.unsqueeze(1), hidden, before.labels.masked_fill(~hidden, 255))
+    crossed = (augment(batch, only("mixup"), rng(seed)) for seed in range(50))
+    after = next(mixed for mixed in crossed if torch.equal(mixed.valid[0], mixed.valid[1]))
+    both = hidden[0] & hidden[1]
+    for tensor in (after.labels, after.others):
+        assert ((tensor != 255) == both).all()
+    assert torch.equal(after.valid, both.expand(2, -1, -1))
+
+
 def test_none_changes_nothing():
     before = scenery()
     after = augment(before, AugmentSpec(preset="none"), rng())

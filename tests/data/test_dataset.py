@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from landscribe.data.chips import ChipReader, Chips, ChipSpec, chip
-from landscribe.data.dataset import ChipDataset, loader
+from landscribe.data.dataset import ChipDataset, loader, widened
 from landscribe.data.sampling import ChipSampler
 from landscribe.data.scene import ClassSpec, SceneSpec, open_scenes
 from landscribe.data.split import SplitSpec
+from landscribe.errors import ChipError
 from worlds import noise, pixel_box, write_polygons, write_raster
 
 TABLE = [ClassSpec(name="ground", value=0), ClassSpec(name="house", value=7)]
@@ -30,10 +31,13 @@ def chips(tmp_path_factory) -> Chips:
 def test_a_batch_holds_pixels_as_stored_and_labels_as_indices(chips):
     (batch,) = loader(chips, batch=9, workers=0)
     assert {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in batch.items()} == {
-        "image": ((9, 3, 8, 8), torch.float32),
+        "image": ((9, 3, 8, 8), torch.uint16),
         "valid": ((9, 8, 8), torch.bool),
-        "label": ((9, 8, 8), torch.int64),
+        "label": ((9, 8, 8), torch.uint8),
     }
+    wide = widened(batch)
+    assert (wide["image"].dtype, wide["label"].dtype) == (torch.float32, torch.int64)
+    assert all(torch.equal(wide[name].double(), batch[name].double()) for name in batch)
     reader = ChipReader(chips)
     for number in range(9):
         pixels, valid, mask = reader.read(number)
@@ -45,7 +49,7 @@ def test_a_batch_holds_pixels_as_stored_and_labels_as_indices(chips):
 
 def order_of(chips: Chips, seed: int) -> list[float]:
     batches = loader(chips, batch=3, workers=0, order=ChipSampler(np.ones(len(chips)), seed=seed))
-    return torch.cat([batch["image"].sum(dim=(1, 2, 3)) for batch in batches]).tolist()
+    return torch.cat([batch["image"].double().sum(dim=(1, 2, 3)) for batch in batches]).tolist()
 
 
 def test_the_same_seed_gives_the_same_order(chips):
@@ -71,3 +75,44 @@ def test_nothing_is_left_out_in_order(chips):
 
 def test_a_dataset_is_as_long_as_its_chips(chips):
     assert len(ChipDataset(chips)) == len(chips) == 9
+
+
+# ---- a user's own augmentation
+
+
+def turned(*, image, masks):
+    """A quarter turn."""
+    return {"image": np.rot90(image), "masks": [np.rot90(mask) for mask in masks]}
+
+
+def shifted(*, image, masks):
+    """Two columns to the right; what is uncovered is filled with 0, as libraries do."""
+
+    def moved(array):
+        return np.concatenate([np.zeros_like(array[:, :2]), array[:, :-2]], axis=1)
+
+    return {"image": moved(image), "masks": [moved(mask) for mask in masks]}
+
+
+def test_a_pipeline_moves_image_valid_and_labels_together(chips):
+    for number in range(len(chips)):
+        plain, changed = ChipDataset(chips)[number], ChipDataset(chips, turned)[number]
+        for name in plain:
+            assert torch.equal(changed[name], torch.rot90(plain[name], 1, (-2, -1)))
+
+
+def test_what_a_pipeline_fills_up_is_not_known_although_class_0_is_a_class(chips):
+    for number in range(len(chips)):
+        plain, changed = ChipDataset(chips)[number], ChipDataset(chips, shifted)[number]
+        assert (changed["label"][:, :2] == 255).all()
+        assert not changed["valid"][:, :2].any()
+        assert torch.equal(changed["label"][:, 2:], plain["label"][:, :-2])
+
+
+@pytest.mark.parametrize("masks", [lambda mask: mask[None], lambda mask: mask + 9], ids=["shape", "values"])
+def test_a_pipeline_that_spoils_masks_is_refused(chips, masks):
+    def spoils(*, image, masks: list, change=masks):
+        return {"image": image, "masks": [change(mask) for mask in masks]}
+
+    with pytest.raises(ChipError, match="the augmentation made an image of shape"):
+        ChipDataset(chips, spoils)[4]

@@ -227,8 +227,8 @@ def test_polygons_need_a_crs_of_the_scene(tmp_path):
 
 @pytest.mark.parametrize(
     ("array", "message"),
-    [(noise(3, H, W), "has 3 bands"), (TRUTH.astype(np.float32), "holds float32. Whole class values were expected")],
-    ids=["three bands", "float"],
+    [(noise(2, H, W), "has 2 bands"), (TRUTH.astype(np.float32), "holds float32. Whole class values were expected")],
+    ids=["two bands", "float"],
 )
 def test_rasters_that_hold_no_classes_are_refused_as_labels(tmp_path, array, message):
     path = str(write_raster(tmp_path / "truth.tif", array))

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscribe.data.split import ScenePart, SplitSpec, split_chips
-from landscribe.errors import RecipeError
+from landscribe.data.split import ScenePart, SplitSpec, split_chips, split_scenes
+from landscribe.errors import ChipError, RecipeError
+from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import chip_windows
+from worlds import METRE, UTM, grid, pixel_box
 
 
 def part_of(windows: list[Window], counts: np.ndarray | None = None) -> ScenePart:
@@ -146,4 +149,185 @@ def test_distance_between_splits_is_measured_on_overlapping_chips_too():
 @pytest.mark.parametrize("settings", [{"val": 1.0}, {"test": -0.1}, {"gap": 0}, {"block": 0}])
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(RecipeError):
+        SplitSpec.of(settings)
+
+
+# Classes ------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def scenes_with_classes(draw):
+    """Chips of a scene, some of whose classes are rare."""
+    size, windows = draw(scenes)
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    commonness = rng.choice([0.02, 0.2, 1.0], draw(st.integers(1, 5)))
+    return size, windows, (rng.random((len(windows), len(commonness))) < commonness).astype(np.int64) * 7
+
+
+@settings(max_examples=40)
+@given(scenes_with_classes(), specs, st.integers(0, 3))
+def test_no_class_is_lost_from_train(scene, spec, seed):
+    size, windows, counts = scene
+    names = np.array(split(windows, spec, size=size, seed=seed, counts=counts))
+    assert ((counts[names == "train"].sum(axis=0) > 0) == (counts.sum(axis=0) > 0)).all()
+
+
+def test_a_class_of_a_single_chip_stays_in_train():
+    windows = lattice(12, 12)
+    for place in (0, 70, 143):
+        counts = np.full((144, 2), 9, np.int64)
+        counts[:, 1] = np.arange(144) == place
+        assert split(windows, SplitSpec(), counts=counts)[place] == "train"
+
+
+# Whole scenes -------------------------------------------------------------------------------------------------
+
+BY_SCENE = SplitSpec(by="scene", val=0.2, test=0.2)
+
+
+def whole(counts: np.ndarray, *, split: str | None = None, left: float | None = None) -> ScenePart:
+    """A scene of as many chips as there are rows of counts, side by side."""
+    windows = lattice(1, len(counts))
+    place = None if left is None else grid(16, 16 * len(counts), transform=METRE @ Affine.translation(left, 0))
+    return ScenePart(windows, counts, split=split, grid=place)
+
+
+@st.composite
+def worlds_of_scenes(draw):
+    """Three to twelve scenes of one to five chips of up to six classes, some of which stand in few scenes."""
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    commonness = rng.choice([0.1, 0.3, 1.0], draw(st.integers(1, 6)))
+    lengths = rng.integers(1, 6, draw(st.integers(3, 12)))
+    return [whole((rng.random((n, len(commonness))) < commonness).astype(np.int64)) for n in lengths]
+
+
+@settings(max_examples=30)
+@given(worlds_of_scenes(), st.integers(0, 3))
+def test_scenes_are_held_out_whole_and_no_class_is_lost_from_train(parts, seed):
+    names = split_scenes(parts, BY_SCENE, size=16, seed=seed)
+    assert all(len(set(some)) == 1 for some in names)
+    assert names == split_scenes(parts, BY_SCENE, size=16, seed=seed)
+    trained = sum(part.counts.sum(axis=0) for part, some in zip(parts, names, strict=True) if some[0] == "train")
+    assert ((trained > 0) == (sum(part.counts.sum(axis=0) for part in parts) > 0)).all()
+
+
+def test_scenes_of_all_classes_fill_every_split_by_its_share():
+    parts = [whole(np.ones((4, 2), np.int64)) for _ in range(10)]
+    names = [some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=0)]
+    assert {name: names.count(name) for name in names} == {"train": 6, "val": 2, "test": 2}
+
+
+def test_a_draw_that_keeps_many_rare_classes_in_train_is_found():
+    # 30 of 40 scenes each hold a class of their own: only draws from the other ten will do, one in thousands.
+    counts = np.concatenate([np.eye(30, dtype=np.int64), np.zeros((10, 30), np.int64)])
+    parts = [whole(np.hstack([row, [1]])[None]) for row in counts]
+    names = [some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=0)]
+    assert set(names[:30]) == {"train"}
+    assert set(names) == {"train", "val", "test"}
+
+
+def test_where_every_scene_is_needed_none_is_held_out():
+    parts = [whole(row[None]) for row in np.eye(6, dtype=np.int64)]
+    assert {some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=0)} == {"train"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_scene_whose_split_is_told_keeps_it(seed):
+    parts = [whole(np.ones((2, 1), np.int64), split="test" if n == 1 else None) for n in range(6)]
+    names = [some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=seed)]
+    assert names[1] == "test"
+    assert {"train", "val"} <= set(names)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_scenes_that_share_ground_share_a_split(seed):
+    # Scenes 0, 1 and 2 overlap in a chain; the others stand apart.
+    lefts = [0, 40, 80, 500, 600, 700, 800, 900]
+    parts = [whole(np.ones((3, 1), np.int64), left=left) for left in lefts]
+    names = [some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=seed)]
+    assert len(set(names[:3])) == 1
+
+
+def test_scenes_that_only_touch_are_drawn_apart():
+    parts = [whole(np.ones((3, 1), np.int64), left=48 * place) for place in range(6)]
+    names = [some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=0)]
+    assert set(names) == {"train", "val", "test"}
+
+
+def test_too_few_scenes_are_refused():
+    parts = [whole(np.ones((9, 1), np.int64)) for _ in range(2)]
+    with pytest.raises(ChipError, match=r"there are 2 scenes.* to draw train, val, test from. At least 3"):
+        split_scenes(parts, BY_SCENE, size=16, seed=0)
+
+
+# Areas --------------------------------------------------------------------------------------------------------
+
+
+def areas(*boxes: tuple[float, float, float, float, object]) -> Features:
+    """Polygons by row, column, height, width and what their column says."""
+    shapes = np.array([pixel_box(*box[:4]) for box in boxes])
+    return Features("areas.gpkg", shapes, tuple(box[4] for box in boxes), UTM)
+
+
+BY_AREA = SplitSpec(by="attribute", attribute="fold", gap=4)
+
+
+def test_chips_belong_to_the_split_of_the_polygons_they_touch():
+    #  columns  0  16 | 32  48 | 64 | 80  96: train, val and test with chips between them that touch none
+    part = ScenePart(
+        lattice(1, 8),
+        np.ones((8, 1), np.int64),
+        grid=grid(16, 128),
+        areas=areas((0, 0, 8, 20, "train"), (2, 50, 3, 3, "val"), (0, 96, 16, 16, "Test")),
+    )
+    assert split_scenes([part], BY_AREA, size=16, seed=0) == [
+        ["train", "train", "gap", "val", "gap", "gap", "test", "gap"]
+    ]
+
+
+def test_a_chip_on_polygons_of_two_splits_is_not_used():
+    part = ScenePart(
+        lattice(1, 3),
+        np.ones((3, 1), np.int64),
+        grid=grid(16, 48),
+        areas=areas((0, 0, 16, 20, "train"), (0, 22, 16, 26, "test")),
+    )
+    assert split_scenes([part], SplitSpec(by="attribute", attribute="fold", val=0), size=16, seed=0) == [
+        ["train", "gap", "test"]
+    ]
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 99), st.integers(1, 30), st.integers(3, 8))
+def test_groups_are_drawn_whole_and_stay_the_gap_apart(seed, gap, groups):
+    rng = np.random.default_rng(seed)
+    boxes = [(*rng.integers(0, 180, 2), *rng.integers(4, 40, 2), int(rng.integers(0, groups))) for _ in range(30)]
+    windows = lattice(13, 13)
+    part = ScenePart(windows, np.ones((169, 1), np.int64), grid=grid(208, 208), areas=areas(*boxes))
+    spec = SplitSpec(by="attribute", attribute="fold", gap=gap)
+    if len({box[4] for box in boxes}) < 3:
+        return
+    (names,) = split_scenes([part], spec, size=16, seed=seed)
+    split_of: dict[int, set[str]] = {}
+    used = [(window, name) for window, name in zip(windows, names, strict=True) if name != "gap"]
+    for window, name in used:
+        for row, col, height, width, group in boxes:
+            if not (window & Window(row, col, height, width)).is_empty:
+                split_of.setdefault(group, set()).add(name)
+        assert all(name == other or window.distance_to(its) >= gap for its, other in used)
+    assert all(len(found) == 1 for found in split_of.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"by": "attribute"}, "name the polygons' column"),
+        ({"attribute": "fold"}, "set by = attribute"),
+        ({"by": "list"}, "name the scenes to train on"),
+        ({"train_list": "train.txt"}, "set by = list"),
+        ({"by": "region"}, "'by' is 'region'"),
+    ],
+)
+def test_what_a_split_goes_by_is_given_with_it(settings, message):
+    with pytest.raises(RecipeError, match=message):
         SplitSpec.of(settings)

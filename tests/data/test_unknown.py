@@ -102,3 +102,10 @@ def test_an_area_that_lies_elsewhere_is_refused(scene):
     worlds.write_polygons(scene / "away.geojson", [worlds.pixel_box(9000, 9000, 5, 5)])
     with pytest.raises(LabelError, match=r"no polygon of .*away\.geojson lies on"):
         cut(scene, labelled_area=str(scene / "away.geojson"))
+
+
+@pytest.mark.parametrize(("unlabelled", "count"), [(False, 4), (True, 16)])
+def test_chips_without_any_label_are_cut_on_request_only(scene, unlabelled, count):
+    chips = cut(scene, size=16, labelled_area=str(scene / "area.geojson"), unlabelled=unlabelled)
+    assert len(chips) == count
+    assert chips.counts.sum() == 32 * 32

@@ -25,6 +25,10 @@ class Labelled:
     """(B, H, W)."""
     labels: Tensor
     """(B, H, W) indices, or ignore."""
+    others: Tensor | None = None
+    """(B, H, W): what else the images show, where two were mixed."""
+    share: float = 1.0
+    """How much of the images is what `labels` tell of; the rest is what `others` tell of."""
 
 
 def augment(batch: Labelled, spec: AugmentSpec, rng: torch.Generator) -> Labelled:
@@ -228,6 +232,18 @@ def _patched(batch: Labelled, parts: list[tuple[int, int, slice, slice]]) -> Lab
     return Labelled(images, valid, labels)
 
 
+def _mixed(batch: Labelled, chance: float, rng: torch.Generator) -> Labelled:
+    """Each image with that of another chip; one share for the whole batch, drawn from Beta(1, 1)."""
+    if float(torch.rand(1, generator=rng)) >= chance:
+        return batch
+    share = float(torch.rand(1, generator=rng))
+    partner = torch.randperm(len(batch.images), generator=rng).to(batch.labels.device)
+    both = batch.valid & batch.valid[partner]
+    images = (share * batch.images + (1 - share) * batch.images[partner]) * both.unsqueeze(1)
+    labels, others = (known.masked_fill(~both, IGNORE) for known in (batch.labels, batch.labels[partner]))
+    return Labelled(images, both, labels, others, share)
+
+
 # ---- chance
 
 
@@ -264,5 +280,6 @@ CHANGES: dict[Callable[..., Labelled], tuple[str, ...]] = {
     _without_a_band: ("band_dropout",),
     _swapped: ("band_swap",),
     _noisy: ("noise",),
+    _mixed: ("mixup",),
 }
-"""Each change and the settings that it takes, in the order in which they are done."""
+"""Each change and the settings that it takes, in the order in which they are done; mixed images are not changed."""

@@ -11,7 +11,8 @@ class AugmentSpec(Spec):
     """How chips are changed in training. What is left out is as the preset has it; 0 is off."""
 
     preset: Literal["none", "light", "standard", "strong"] = "light"
-    """none; light: flips and quarter turns; standard: tones too; strong: all but mosaics, medians and swapped bands."""
+    """none; light: flips and quarter turns; standard: tones too; strong: all but mixtures, mosaics, medians and swapped
+    bands."""
     symmetries: bool | None = None
     """Flips and quarter turns."""
     rotation: float | None = Field(None, ge=0, le=180)
@@ -42,6 +43,8 @@ class AugmentSpec(Spec):
     """Chance that two bands change places."""
     cutmix: float | None = Field(None, ge=0, le=1)
     """Chance that a rectangle is taken from another chip (Yun et al. 2019, arXiv:1905.04899)."""
+    mixup: float | None = Field(None, ge=0, le=1)
+    """Chance that the chips of a batch are mixed with one another (Zhang et al. 2018, arXiv:1710.09412)."""
     mosaic: float | None = Field(None, ge=0, le=1)
     """Chance that a chip is put together from quarters of four (Bochkovskiy et al. 2020, arXiv:2004.10934)."""
 

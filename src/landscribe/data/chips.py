@@ -5,7 +5,6 @@ A chips folder holds `chips.parquet` (one row per chip: scene, window, split, cl
 """
 
 import hashlib
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,8 +17,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from landscribe import progress
+from landscribe.data.lots import Split
 from landscribe.data.scene import Scene, SceneSpec, class_rows, fill_value, open_images, open_scenes
-from landscribe.data.split import ScenePart, Split, SplitSpec, split_chips
+from landscribe.data.split import ScenePart, SplitSpec, say_what_is_missing, split_scenes
+from landscribe.data.told import read_areas, read_lists
 from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
@@ -27,8 +28,6 @@ from landscribe.geo.raster import Pixels, Raster, Valid, read_band, read_copy, w
 from landscribe.geo.tiling import EdgePolicy, chip_windows
 from landscribe.outputs import whole_folder
 from landscribe.spec import Spec
-
-log = logging.getLogger(__name__)
 
 Mode = Literal["all", "positive", "divided"]
 Format = Literal["tif", "png", "jpg"]
@@ -48,6 +47,8 @@ class ChipSpec(Spec):
     """A chip that would reach outside the scene is moved inward (shift), filled up (pad), or left out (drop)."""
     mode: Mode = "all"
     """all; positive: only chips with a class other than background; divided: both, in folders of their own."""
+    unlabelled: bool = False
+    """Also cut chips without a single labelled pixel; what is partly labelled always is."""
     format: Format = "tif"
     """tif keeps CRS and transform; png takes 1, 3 or 4 bands, jpg 1 or 3 of uint8. Masks are never lossy."""
     virtual: bool = False
@@ -159,24 +160,26 @@ def chip(
         sources: where the scenes' files are, kept in the folder.
         out: the folder to make.
         spec: size, stride, edge, mode, format.
-        split: shares, gap, blocks.
+        split: what is held out, shares, gap.
         seed: the same seed gives the same bytes.
         overwrite: replace a folder that holds something.
 
     Returns:
-        The chips, opened. Chips without any labelled, valid pixel are not cut.
+        The chips, opened. Chips without any labelled, valid pixel are not cut unless asked for.
 
     Raises:
-        ChipError: nothing to cut, or a format that cannot hold the bands.
+        ChipError: nothing to cut, a format that cannot hold the bands, or a split that cannot be made.
+        LabelError: a column to split by that is not there.
         OutputError: `out` holds something, or cannot be written.
     """
     _require_format_fits(spec, scenes[0].image)
+    parts = _without_chips(scenes, sources, split)
     with whole_folder(out, overwrite=overwrite) as folder:
         rows = [row for scene in scenes for row in _cut(scene, classes, spec, folder)]
         if not rows:
             raise ChipError(_why_none(scenes, spec))
         table = pd.DataFrame(rows)
-        table["split"] = _splits(table, scenes, classes, spec, split, seed)
+        table["split"] = _splits(table, parts, classes, spec, split, seed)
         _write_head(folder, scenes, classes, sources, spec)
         # Compression and row groups are set, so that the bytes do not depend on a library's defaults.
         table.to_parquet(folder / "chips.parquet", index=False, compression="zstd", row_group_size=2**16)
@@ -193,7 +196,8 @@ def _cut(scene: Scene, classes: Classes, spec: ChipSpec, folder: Path) -> Iterat
             pixels, valid, mask = scene.read(window)
             counts = np.bincount(mask.ravel(), minlength=256)
             positive = any(counts[entry.value] for entry in classes.foreground)
-            if counts[IGNORE] < mask.size and (positive or spec.mode != "positive"):
+            labelled = counts[IGNORE] < mask.size or (spec.unlabelled and valid.any())
+            if labelled and (positive or spec.mode != "positive"):
                 name = f"{scene.name}_r{window.row:0{digits}d}_c{window.col:0{digits}d}"
                 paths = _paths(name, spec, positive=positive)
                 if not spec.virtual:
@@ -202,7 +206,7 @@ def _cut(scene: Scene, classes: Classes, spec: ChipSpec, folder: Path) -> Iterat
                     "chip": name,
                     "scene": scene.name,
                     **asdict(window),
-                    "split": scene.split or "",
+                    "split": "",
                     "positive": positive,
                     "valid_pixels": int(valid.sum()),
                     **paths,
@@ -281,39 +285,40 @@ def _require_format_fits(spec: ChipSpec, image: Raster) -> None:
         )
 
 
+def _without_chips(scenes: Sequence[Scene], sources: Sequence[SceneSpec], split: SplitSpec) -> list[ScenePart]:
+    """What people told of the split, read before hours are spent on cutting."""
+    told: Sequence[Split | None] = [scene.split for scene in scenes]
+    if split.by == "list":
+        listed = read_lists(split, [scene.image for scene in scenes])
+        told = [scene.split or by_list for scene, by_list in zip(scenes, listed, strict=True)]
+    parts = []
+    for scene, source, its_split in zip(scenes, sources, told, strict=True):
+        areas = read_areas(split, source, scene.image) if split.by == "attribute" and its_split is None else None
+        none = np.zeros((0, 0), np.int64)
+        parts.append(ScenePart((), none, scene.name, scene.image.grid, its_split, areas))
+    return parts
+
+
 def _splits(
     table: pd.DataFrame,
-    scenes: Sequence[Scene],
+    parts: Sequence[ScenePart],
     classes: Classes,
     spec: ChipSpec,
     split: SplitSpec,
     seed: int,
 ) -> list[str]:
-    """The split of each row, scene by scene."""
-    names: list[str] = []
-    for number, scene in enumerate(scenes):
-        rows = table[table["scene"] == scene.name]
-        if scene.split:
-            names += [scene.split] * len(rows)
-        elif len(rows):
-            windows = [Window(*place) for place in rows[["row", "col", "height", "width"]].to_numpy().tolist()]
-            counts = rows[[f"count_{value}" for value in classes.values]].to_numpy(np.int64)
-            rng = np.random.default_rng([seed, number])
-            drawn = split_chips(ScenePart(windows, counts), split, size=spec.size, rng=rng)
-            _say_what_is_not_held_out(scene, drawn, split)
-            names += drawn
+    """The split of each row; rows stand scene by scene, in the order of `parts`."""
+    counts = table[[f"count_{value}" for value in classes.values]].to_numpy(np.int64)
+    windows = [Window(*place) for place in table[["row", "col", "height", "width"]].to_numpy().tolist()]
+    rows_of = table.groupby("scene", sort=False).indices
+    none = np.zeros(0, np.intp)
+    filled = []
+    for part in parts:
+        rows = rows_of.get(part.name, none)
+        filled.append(replace(part, windows=[windows[row] for row in rows], counts=counts[rows]))
+    names: list[str] = [name for some in split_scenes(filled, split, size=spec.size, seed=seed) for name in some]
+    say_what_is_missing(names, counts, classes, split)
     return names
-
-
-def _say_what_is_not_held_out(scene: Scene, drawn: list[Split], split: SplitSpec) -> None:
-    missing = [name for name, share in (("val", split.val), ("test", split.test)) if share > 0 and name not in drawn]
-    if missing:
-        log.warning(
-            "%s is too small to hold out %s: %d chips. Cut smaller chips, or give scenes of their own to those splits.",
-            scene.name,
-            " and ".join(missing),
-            len(drawn),
-        )
 
 
 def _write_head(

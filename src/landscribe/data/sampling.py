@@ -1,6 +1,8 @@
 """Sampling: which chips a network sees in an epoch, and how often."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,27 +41,62 @@ def repeats(chips: Chips, *, balanced: bool, background: float | None) -> NDArra
     return wanted
 
 
-class ChipSampler(Sampler[int]):
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch one of several processes takes."""
+
+    batch: int
+    """Chips that all processes take together."""
+    rank: int
+    """Which of them this is, from 0."""
+    processes: int
+
+
+class ChipSampler(Sampler[Any]):
     """Numbers of chips in the order of an epoch; each epoch another, the same for the same seed.
 
     The order is made in the main process, so that it does not depend on how many others read.
+
+    With a share it gives one process's part of each batch: the parts of all processes together are the batch that one
+    alone would take, but for a last batch that has less than two chips for each: normalisation needs two.
     """
 
-    def __init__(self, wanted: NDArray[np.float64], *, seed: int) -> None:
+    def __init__(self, wanted: NDArray[np.float64], *, seed: int, share: Share | None = None) -> None:
         self.wanted = wanted
         self.seed = seed
+        self.share = share
         self.epoch = 0
 
     def __len__(self) -> int:
-        return max(1, round(float(self.wanted.sum())))
+        return len(self._part(list(range(self._drawn))))
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Any]:
         rng = np.random.default_rng([self.seed, self.epoch])
         self.epoch += 1
+        yield from self._part(self._order(rng))
+
+    def _order(self, rng: np.random.Generator) -> list[Any]:
+        """What all processes together take in an epoch."""
         # Whole repeats surely, and what is left over by chance, without drawing a chip twice for it.
         often = np.floor(self.wanted).astype(np.int64)
         left = self.wanted - often
-        missing = len(self) - int(often.sum())
+        missing = self._drawn - int(often.sum())
         if missing > 0 and left.any():
             often[rng.choice(len(often), missing, replace=False, p=left / left.sum())] += 1
-        yield from rng.permutation(np.repeat(np.arange(len(often)), often)).tolist()
+        order: list[int] = rng.permutation(np.repeat(np.arange(len(often)), often)).tolist()
+        return order
+
+    @property
+    def _drawn(self) -> int:
+        """Chips of an epoch."""
+        return max(1, round(float(self.wanted.sum())))
+
+    def _part(self, order: list[Any]) -> list[Any]:
+        """What this process takes of an epoch."""
+        if self.share is None:
+            return order
+        size, processes = self.share.batch, self.share.processes
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        if processes > 1 and len(batches) > 1 and len(batches[-1]) < 2 * processes:
+            del batches[-1]
+        return [item for batch in batches for item in batch[self.share.rank :: processes]]

@@ -1,24 +1,20 @@
 """Scene: imagery and labels on one grid, read together by window."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from pydantic import field_validator
-from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
-from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window as RasterioWindow
 
+from landscribe.data.label_raster import LabelRaster, is_colour
 from landscribe.errors import ClassError, GridError, LabelError, RecipeError
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label, default_colour
-from landscribe.geo.features import Features, burn, meets, window_of
-from landscribe.geo.grid import Grid, Window, name_of
+from landscribe.geo.features import Features, burn, covered
+from landscribe.geo.grid import Grid, Window
 from landscribe.geo.raster import Pixels, Raster, Valid
 from landscribe.spec import Spec
 
@@ -33,9 +29,16 @@ class SceneSpec(Spec):
     """Where a scene's files are."""
 
     image: tuple[str, ...]
-    """One file, or several on the same grid, stacked as bands in this order."""
+    """One file, or several on the same grid, stacked as bands in this order. A folder or a pattern such as
+    images/*.tif stands for many scenes."""
     labels: str | None = None
-    """Polygons or a label raster."""
+    """Polygons or a label raster; for many scenes also a folder or pattern of files with the images' names."""
+    stack: bool = False
+    """The files of a folder or pattern are the bands of one scene."""
+    without: tuple[str, ...] = ()
+    """Names of images of a folder or pattern that are left out."""
+    bands: tuple[str, ...] | None = None
+    """Names of the bands, such as red, green, nir; the files' own if left out."""
     label_field: str | None = None
     """The polygons' class column; without one they are all one class, named like the file."""
     split: SplitName | None = None
@@ -64,7 +67,13 @@ class ClassSpec(Spec):
     colour: str | None = None
     """"#rrggbb"."""
     label: Label | None = None
-    """What the labels hold for this class; the value for label rasters, the name for polygons, if left out."""
+    """What the labels hold for this class, "#rrggbb" in coloured masks; the value for label rasters, the name for
+    polygons, if left out."""
+
+    @field_validator("label")
+    @classmethod
+    def _colours_are_small(cls, label: Label | None) -> Label | None:
+        return label.lower() if isinstance(label, str) and is_colour(label) else label
 
 
 class LabelSource(Protocol):
@@ -94,32 +103,14 @@ class PolygonLabels:
 
 @dataclass(frozen=True)
 class RasterLabels:
-    """A label raster, read on the image's grid; where it lies on another one, by its nearest pixel."""
+    """A label raster with a class table."""
 
-    raster: Raster
+    source: LabelRaster
     classes: Classes
-    grid: Grid
-    on_grid: bool
-    """Its pixels are the image's."""
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Class values; what the raster does not know is ignore."""
-        values = np.full(window.shape, self.classes.ignore, np.uint8)
-        inside = window & self.grid.window
-        if not inside.is_empty:
-            raw, known = _read_labels(self.raster, self.grid, inside, on_grid=self.on_grid)
-            part = np.full(inside.shape, self.classes.ignore, np.uint8)
-            part[known] = self._values(raw[known])
-            values[inside.relative_to(window).slices] = part
-        return values
-
-    def _values(self, raw: NDArray[Any]) -> NDArray[np.uint8]:
-        distinct, places, counts = np.unique(raw, return_inverse=True, return_counts=True)
-        table = np.full(len(distinct), self.classes.ignore, np.uint8)
-        labelled = distinct != self.classes.ignore
-        occurring = dict(zip(distinct[labelled].tolist(), counts[labelled].tolist(), strict=True))
-        table[labelled] = self.classes.value_of(list(occurring), self.raster.paths[0], occurring)
-        return table[places]
+        return self.source.read(window, self.classes)
 
 
 @dataclass(frozen=True)
@@ -149,9 +140,7 @@ class LabelsWithin:
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Class values; ignore outside the area."""
-        ones = np.ones(len(self.area), np.uint8)
-        inside = burn(self.area, ones, (1,), self.grid[window], 0) == 1
-        return np.where(inside, self.labels.read(window), np.uint8(IGNORE))
+        return np.where(covered(self.area, self.grid[window]), self.labels.read(window), np.uint8(IGNORE))
 
 
 def open_scenes(specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()) -> tuple[list[Scene], Classes]:
@@ -180,13 +169,19 @@ def open_scenes(specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()) -> 
 
 def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
     """The images alone, by the scenes' names: their stems, numbered where one stands twice."""
-    images = [Raster.open(spec.image, nodata=spec.nodata) for spec in specs]
+    images = [open_image(spec) for spec in specs]
     stems = [image.name for image in images]
     names = [stem if stems.count(stem) == 1 else f"{stem}_{place}" for place, stem in enumerate(stems)]
     if len(set(names)) < len(names):
         # A stem may look like a numbered one.
         names = [f"{stem}_{place}" for place, stem in enumerate(stems)]
     return dict(zip(names, images, strict=True))
+
+
+def open_image(spec: SceneSpec) -> Raster:
+    """The image of a scene, its bands named as it says."""
+    image = Raster.open(spec.image, nodata=spec.nodata)
+    return image if spec.bands is None else image.named(spec.bands)
 
 
 def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource:
@@ -197,7 +192,7 @@ def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource
 def _within(spec: SceneSpec, image: Raster, labels: LabelSource) -> LabelSource:
     if spec.labelled_area is None:
         return labels
-    area = _on_image(Features.read(spec.labelled_area, repair=spec.repair), image)
+    area = Features.read(spec.labelled_area, repair=spec.repair).on(image.grid, image.paths[0])
     return LabelsWithin(labels, area, image.grid)
 
 
@@ -242,90 +237,20 @@ class _FoundPolygons:
 
 @dataclass(frozen=True)
 class _FoundRaster:
-    raster: Raster
-    grid: Grid
-    on_grid: bool
-
-    def labels(self) -> list[Label]:
-        """Every number that occurs, found by reading all blocks once."""
-        found: set[Label] = set()
-        for window in _strips(self.grid):
-            raw, known = _read_labels(self.raster, self.grid, window, on_grid=self.on_grid)
-            found |= {int(value) for value in np.unique(raw[known])}
-        return [label for label in found if label != IGNORE]
+    source: LabelRaster
 
     def with_classes(self, classes: Classes) -> LabelSource:
-        return RasterLabels(self.raster, classes, self.grid, self.on_grid)
+        return RasterLabels(self.source, classes)
 
 
 def _find_labels(spec: SceneSpec, image: Raster) -> "_FoundPolygons | _FoundRaster":
     if spec.labels is None:
         raise LabelError(f"{image.paths[0]} has no labels. Give polygons or a label raster (labels = …).")
     if not is_vector(spec.labels):
-        return _find_label_raster(spec.labels, image)
-    features = _on_image(Features.read(spec.labels, field=spec.label_field, repair=spec.repair), image)
+        return _FoundRaster(LabelRaster.open(spec.labels, image))
+    read = Features.read(spec.labels, field=spec.label_field, repair=spec.repair)
+    features = read.on(image.grid, image.paths[0])
     return _FoundPolygons(features, image.grid, spec.label_field is not None, spec.sparse)
-
-
-def _on_image(features: Features, image: Raster) -> Features:
-    """Polygons in the image's CRS, some of which lie on it."""
-    features = features.to_crs(image.grid.crs, image.paths[0])
-    if not meets(features, image.grid):
-        away = window_of(features, image.grid)
-        raise LabelError(
-            f"no polygon of {features.name} lies on {image.paths[0]}: they cover rows {away.row} to {away.row_stop}, "
-            f"cols {away.col} to {away.col_stop} of a raster of {image.grid.height} x {image.grid.width} pixels. "
-            "Overlapping extents were expected. Check the pair and the CRS of each."
-        )
-    return features
-
-
-def _find_label_raster(path: str, image: Raster) -> _FoundRaster:
-    labels = Raster.open([path])
-    if len(labels.bands) != 1:
-        raise LabelError(
-            f"{path} has {len(labels.bands)} bands. A label raster with one band of class values was expected."
-        )
-    if np.dtype(labels.dtype).kind == "f":
-        raise LabelError(
-            f"{path} holds {labels.dtype}. Whole class values were expected. Convert it (gdal_translate -ot Byte)."
-        )
-    grid = labels.grid
-    unplaced = grid.crs is None and grid.shape == image.grid.shape
-    if grid.crs is None and not unplaced:
-        raise GridError(
-            f"{path} has no CRS and {grid.height} x {grid.width} pixels, but {image.paths[0]} has "
-            f"{image.grid.height} x {image.grid.width}. Without a CRS, sizes must be equal. Check the pair."
-        )
-    if not unplaced and image.grid.crs is None:
-        raise GridError(f"{image.paths[0]} has no CRS, but {path} is in {name_of(grid.crs)}. Assign the image its CRS.")
-    return _FoundRaster(labels, image.grid, on_grid=unplaced or grid.same_place(image.grid))
-
-
-def _read_labels(labels: Raster, grid: Grid, window: Window, *, on_grid: bool) -> tuple[NDArray[Any], Valid]:
-    """Raw label values of a window of `grid`, and where they are known."""
-    if on_grid:
-        pixels, known = labels.read(window)
-        return pixels[0], known
-    part = RasterioWindow(window.col, window.row, window.width, window.height)
-    place = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height}
-    try:
-        # The alpha band says where the warped labels have anything at all.
-        with (
-            rasterio.open(labels.paths[0]) as source,
-            WarpedVRT(source, **place, resampling=Resampling.nearest, add_alpha=True) as warped,
-        ):
-            return warped.read(1, window=part), warped.read(warped.count, window=part) > 0
-    except (RasterioError, OSError) as error:
-        raise LabelError(
-            f"{labels.paths[0]} cannot be read: {error.__cause__ or error}. Copy the file again."
-        ) from error
-
-
-def _strips(grid: Grid) -> Iterator[Window]:
-    rows = max(1, 2**24 // grid.width)
-    for row in range(0, grid.height, rows):
-        yield Window(row, 0, min(rows, grid.height - row), grid.width)
 
 
 def _classes(table: Sequence[ClassSpec], found: Sequence[_FoundPolygons | _FoundRaster]) -> Classes:
@@ -340,7 +265,11 @@ def _classes(table: Sequence[ClassSpec], found: Sequence[_FoundPolygons | _Found
         # Without a class column, all polygons are of one class, however their files are called.
         names = {name for source in polygons for name in source.labels()}
         return Classes.from_labels([names.pop() if len(names) == 1 else LABELLED], background=background)
-    labels = {label for source in found for label in source.labels()}
+    rasters = [source.source for source in found if isinstance(source, _FoundRaster)]
+    # Where some masks are in colours, the palettes of the others are colours too.
+    colours = any(raster.is_coloured for raster in rasters)
+    labels = {label for source in polygons for label in source.labels()}
+    labels |= {label for raster in rasters for label in raster.labels(colours=colours)}
     kinds = {type(label) for label in labels}
     if len(kinds) > 1:
         raise ClassError(
@@ -349,13 +278,19 @@ def _classes(table: Sequence[ClassSpec], found: Sequence[_FoundPolygons | _Found
         )
     if not labels:
         raise LabelError("the label rasters hold nothing but nodata. At least one class was expected.")
-    return Classes.from_labels(sorted(labels, key=str), background=background)
+    classes = Classes.from_labels(sorted(labels, key=str), background=background)
+    return Classes(tuple(replace(entry, colour=_colour_of(entry.label, entry.colour)) for entry in classes))
 
 
 def _entry(row: ClassSpec, place: int, *, words: bool) -> ClassEntry:
     label = row.label if row.label is not None else (row.name if words else row.value)
-    colour = row.colour or default_colour(place, background=row.value == 0)
+    colour = row.colour or _colour_of(label, default_colour(place, background=row.value == 0))
     return ClassEntry(row.value, row.name, colour, label)
+
+
+def _colour_of(label: Label, otherwise: str) -> str:
+    """A class of coloured masks is shown in its own colour."""
+    return str(label) if is_colour(label) else otherwise
 
 
 def class_rows(classes: Classes) -> list[ClassSpec]:

@@ -110,6 +110,26 @@ class Features:
             f"{reason.rstrip('.')}. Save the features in a CRS that can, such as EPSG:4326."
         )
 
+    def on(self, grid: Grid, raster_name: str) -> "Features":
+        """The same features in the CRS of a raster, on which some of them lie.
+
+        Args:
+            grid: the raster's.
+            raster_name: for the message.
+
+        Raises:
+            LabelError: none of them lies on it, or they cannot be placed there.
+        """
+        placed = self.to_crs(grid.crs, raster_name)
+        if not meets(placed, grid):
+            away = window_of(placed, grid)
+            raise LabelError(
+                f"no polygon of {self.name} lies on {raster_name}: they cover rows {away.row} to {away.row_stop}, "
+                f"cols {away.col} to {away.col_stop} of a raster of {grid.height} x {grid.width} pixels. "
+                "Overlapping extents were expected. Check the pair and the CRS of each."
+            )
+        return placed
+
     def near(self, grid: Grid) -> NDArray[np.intp]:
         """Numbers of the features whose bounding box meets the grid, in file order; logarithmic in their count."""
         return np.sort(self._tree.query(shapely.box(*grid.bounds)))
@@ -125,6 +145,11 @@ def geometry_kind(path: str | Path) -> str:
     """Type of the first geometry of a file, such as "Polygon"; empty if it has none."""
     kinds = _read_table(path).geometry.geom_type.dropna()
     return str(kinds.iloc[0]) if len(kinds) else ""
+
+
+def covered(features: Features, grid: Grid) -> NDArray[np.bool_]:
+    """(rows, cols) True where the centre of a pixel lies in one of the polygons."""
+    return burn(features, np.ones(len(features), np.uint8), (1,), grid, 0) == 1
 
 
 def burn(
