@@ -1,45 +1,19 @@
 """Training: seeded, honest about its best epoch, and able to learn."""
 
-from dataclasses import replace
-
-import geopandas as gpd
 import numpy as np
 import pytest
-import rasterio
-import shapely
 import torch
-from affine import Affine
 
 from landscribe import verbs
+from landscribe.data.augment_spec import AugmentSpec
 from landscribe.data.chips import Chips
-from landscribe.data.dataset import ChipDataset, loader
+from landscribe.data.dataset import loader
 from landscribe.data.sampling import ChipSampler
-from landscribe.errors import ChipError, NetworkError
+from landscribe.errors import ChipError, NetworkError, RecipeError
 from landscribe.model import Model
-from landscribe.training.fitting import _scaling
+from landscribe.training.fitting import train
 from landscribe.training.segmenter import SCHEDULES, one_cycle
 from landscribe.training.spec import TrainSpec
-
-
-@pytest.fixture(scope="module")
-def chips(tmp_path_factory) -> Chips:
-    """Bright squares on dark ground, 64-pixel chips of a 320 x 320 scene with two bands of uint16."""
-    folder = tmp_path_factory.mktemp("squares")
-    rng = np.random.default_rng(0)
-    image = rng.integers(900, 1100, (2, 320, 320)).astype(np.uint16)
-    corners = [(row, col) for row in range(10, 300, 64) for col in range(10, 300, 64)]
-    for row, col in corners:
-        image[:, row : row + 24, col : col + 24] += 3000
-    transform = Affine(1, 0, 500_000, 0, -1, 4_000_000)
-    layout = {"driver": "GTiff", "count": 2, "height": 320, "width": 320, "dtype": "uint16", "crs": "EPSG:32617"}
-    with rasterio.open(folder / "scene.tif", "w", transform=transform, **layout) as target:
-        target.write(image)
-    boxes = [shapely.box(500_000 + c, 4_000_000 - r - 24, 500_000 + c + 24, 4_000_000 - r) for r, c in corners]
-    gpd.GeoDataFrame(geometry=boxes, crs="EPSG:32617").to_file(folder / "squares.gpkg")
-    return verbs.chip(
-        images=[folder / "scene.tif"], labels=folder / "squares.gpkg", out=folder / "chips", size=64, gap=1
-    )
-
 
 QUICK = {"encoder": "resnet10t", "weights": "none", "batch": 4}
 
@@ -89,15 +63,6 @@ def test_the_steps_of_a_last_unfinished_epoch_are_validated_too(chips, tmp_path)
     assert all(row["val_mean_f1"] is not None for row in model.history)
 
 
-def test_wide_integers_are_standardised_by_the_training_chips(chips, tmp_path):
-    model = verbs.train(chips, out=tmp_path / "model", steps=1, **QUICK)
-    training = ChipDataset(chips.of_split("train"))
-    batch = torch.stack([training[number]["image"] for number in range(len(training))])
-    scaled = model.scaling.apply(batch, torch.ones(batch[:, 0].shape, dtype=torch.bool))
-    assert scaled.mean((0, 2, 3)).abs().max() < 1e-3
-    torch.testing.assert_close(scaled.std((0, 2, 3)), torch.ones(2), rtol=1e-3, atol=1e-3)
-
-
 def test_without_validation_chips_the_last_epoch_is_kept(chips, tmp_path):
     only_train = Chips(chips.folder, chips.head, chips.table.assign(split="train"))
     model = verbs.train(only_train, out=tmp_path / "model", epochs=2, **QUICK)
@@ -110,6 +75,37 @@ def test_without_training_chips_it_is_refused(chips, tmp_path):
     with pytest.raises(ChipError, match="no chip of split train"):
         verbs.train(none, out=tmp_path / "model", **QUICK)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_class_without_training_chips_is_refused_by_name(chips, tmp_path, split):
+    table = chips.table.copy()
+    table.loc[table["split"] == "train", "count_1"] = 0
+    table.loc[table["split"] != "train", "split"] = split
+    pixels = int(table.loc[table["split"] == split, "count_1"].sum())
+    unseen = Chips(chips.folder, chips.head, table)
+    said = rf"class 'squares' \(value 1\) has {pixels} labelled pixels in the chips of split {split}, but none"
+    with pytest.raises(ChipError, match=said):
+        train(unseen, tmp_path / "model", spec=TrainSpec(**QUICK), augmentation=AugmentSpec())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_the_chips_or_the_machine_cannot_serve_are_refused(chips, tmp_path):
+    only_train = Chips(chips.folder, chips.head, chips.table.assign(split="train"))
+    with pytest.raises(RecipeError, match=r"schedule = plateau .* no chip of split val"):
+        verbs.train(only_train, out=tmp_path / "model", schedule="plateau", **QUICK)
+    if not torch.cuda.is_available():
+        with pytest.raises(RecipeError, match="precision = 16 needs a CUDA GPU"):
+            verbs.train(chips, out=tmp_path / "model", precision=16, **QUICK)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_trains_in_bfloat16(chips, tmp_path):
+    model = verbs.train(chips, out=tmp_path / "model", steps=1, precision="bf16", **QUICK)
+    assert {value.dtype for value in model.network.parameters()} == {torch.float32}
+    full = verbs.train(chips, out=tmp_path / "full", steps=1, precision="32", **QUICK)
+    assert model.history[0]["train_loss"] != full.history[0]["train_loss"]
+    assert model.history[0]["train_loss"] == pytest.approx(full.history[0]["train_loss"], rel=0.05)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(chips, tmp_path):
@@ -151,15 +147,6 @@ def test_two_reading_processes_give_the_batches_of_one(chips):
         assert torch.equal(one, two)
 
 
-def test_pretrained_weights_see_the_contrast_that_they_were_trained_on(chips):
-    coloured = replace(chips, head=chips.head.model_copy(update={"dtype": "uint8", "bands": ("green", "red", "blue")}))
-    plain, pretrained = (_scaling(coloured, "resnet18", pretrained=known) for known in (False, True))
-    assert plain.factor == pytest.approx((1 / 255,) * 3)
-    # ImageNet: red, green and blue have means 0.485, 0.456, 0.406 and deviations 0.229, 0.224, 0.225.
-    assert pretrained.offset == pytest.approx((255 * 0.456, 255 * 0.485, 255 * 0.406))
-    assert pretrained.factor == pytest.approx((1 / 255 / 0.224, 1 / 255 / 0.229, 1 / 255 / 0.225))
-
-
 def test_class_weights_reach_the_loss_and_must_match_the_classes(chips, tmp_path):
     def first_loss(name: str, weights) -> float:
         model = verbs.train(chips, out=tmp_path / name, steps=1, loss="ce", class_weights=weights, **QUICK)
@@ -196,3 +183,25 @@ def test_without_progress_training_stops(chips, tmp_path):
     settings = QUICK | still | {"learning_rate": 1e-12, "patience": 2}
     model = verbs.train(chips, out=tmp_path / "model", epochs=9, **settings)
     assert len(model.history) == 3
+
+
+@pytest.mark.parametrize("settings", [{"sampling": "windows"}, {"augment": {"preset": "light", "mixup": 1.0}}])
+def test_windows_and_mixed_chips_teach_the_same_every_time(chips, tmp_path, settings):
+    first, second = (
+        verbs.train(chips, out=tmp_path / name, steps=25, seed=1, **QUICK, **settings) for name in ("one", "two")
+    )
+    assert first.sha256 == second.sha256
+    assert first.measures["val_f1_squares"] > 0.9
+
+
+def test_a_pipeline_of_the_users_changes_the_training_chips_alone(chips, tmp_path):
+    seen = []
+
+    def pipeline(*, image, masks):
+        seen.append(image.shape)
+        return {"image": np.flipud(image), "masks": [np.flipud(mask) for mask in masks]}
+
+    model = verbs.train(chips, out=tmp_path / "model", steps=3, augment=pipeline, **QUICK)
+    assert len(seen) == 3 * QUICK["batch"]
+    assert set(seen) == {(64, 64, 2)}
+    assert "pipeline" in model.provenance["changed_by"]

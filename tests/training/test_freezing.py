@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_fitting import QUICK, chips  # noqa: F401 - a fixture
+from test_fitting import QUICK
 
 from landscribe import verbs
 from landscribe.errors import NetworkError, RecipeError
@@ -23,26 +23,26 @@ def moved(before: dict[str, torch.Tensor], model) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def test_a_frozen_encoder_is_saved_as_it_started(chips, tmp_path):  # noqa: F811
+def test_a_frozen_encoder_is_saved_as_it_started(chips, tmp_path):
     model = verbs.train(chips, out=tmp_path / "model", steps=4, freeze=("encoder",), **QUICK)
     changed = moved(started(), model)
     assert changed
     assert not any("encoder" in name for name in changed)
 
 
-def test_named_stages_are_frozen_and_others_are_not(chips, tmp_path):  # noqa: F811
+def test_named_stages_are_frozen_and_others_are_not(chips, tmp_path):
     model = verbs.train(chips, out=tmp_path / "model", steps=4, freeze=("conv1", "bn1", "layer1"), **QUICK)
     changed = moved(started(), model)
     stages = {name.split("encoder.body.")[1].split(".")[0] for name in changed if "encoder" in name}
     assert stages == {"layer2", "layer3", "layer4"}
 
 
-def test_what_is_frozen_for_a_while_learns_afterwards(chips, tmp_path):  # noqa: F811
+def test_what_is_frozen_for_a_while_learns_afterwards(chips, tmp_path):
     held = verbs.train(chips, out=tmp_path / "held", steps=6, freeze=("encoder",), freeze_until=0.5, **QUICK)
     assert any("encoder" in name and "running_mean" in name for name in moved(started(), held))
 
 
-def test_the_encoder_may_learn_more_slowly(chips, tmp_path):  # noqa: F811
+def test_the_encoder_may_learn_more_slowly(chips, tmp_path):
     def distance(model, part: str) -> float:
         after = model.network.state_dict()
         return sum(
@@ -56,7 +56,7 @@ def test_the_encoder_may_learn_more_slowly(chips, tmp_path):  # noqa: F811
     assert distance(slow, "encoder") < 0.05 * distance(fast, "encoder")
 
 
-def test_an_unknown_part_offers_the_nearest(chips, tmp_path):  # noqa: F811
+def test_an_unknown_part_offers_the_nearest(chips, tmp_path):
     with pytest.raises(NetworkError, match="did you mean 'layer1'"):
         verbs.train(chips, out=tmp_path / "model", steps=1, freeze=("layr1",), **QUICK)
     assert not (tmp_path / "model").exists()
@@ -74,22 +74,22 @@ def test_freezing_holds_across_train_and_ends_with_unfreeze():
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_frozen_from_random_weights_is_warned_about(chips, tmp_path, caplog):  # noqa: F811
+def test_frozen_from_random_weights_is_warned_about(chips, tmp_path, caplog):
     verbs.train(chips, out=tmp_path / "model", steps=1, freeze=("encoder",), **QUICK)
     assert "random weights" in caplog.text
 
 
-def test_frozen_to_the_end_is_also_meant_where_time_is_the_budget(chips, tmp_path):  # noqa: F811
+def test_frozen_to_the_end_is_also_meant_where_time_is_the_budget(chips, tmp_path):
     model = verbs.train(chips, out=tmp_path / "model", minutes=0.02, freeze=("encoder",), **QUICK)
     assert not any("encoder" in name for name in moved(started(), model))
 
 
-def test_the_trained_network_can_be_trained_further(chips, tmp_path):  # noqa: F811
+def test_the_trained_network_can_be_trained_further(chips, tmp_path):
     network = verbs.train(chips, out=tmp_path / "model", steps=1, freeze=("encoder",), **QUICK).network
     assert all(parameter.requires_grad for parameter in network.parameters())
     assert all(module.training for module in network.train().modules())
 
 
-def test_what_is_no_option_of_an_architecture_is_refused(chips, tmp_path):  # noqa: F811
+def test_what_is_no_option_of_an_architecture_is_refused(chips, tmp_path):
     with pytest.raises(RecipeError, match=r"write it as train\.encoder"):
         verbs.train(chips, out=tmp_path / "model", options={"encoder": "plain"}, **QUICK)

@@ -1,11 +1,12 @@
 """Train a network on chips."""
 
+import copy
+import hashlib
 import logging
 import math
-import os
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,45 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.data.augment_spec import AugmentSpec
 from landscribe.data.chips import Chips
-from landscribe.data.dataset import loader
-from landscribe.data.sampling import ChipSampler, repeats
-from landscribe.data.stats import band_statistics, class_weights
+from landscribe.data.dataset import UserPipeline
+from landscribe.data.stats import class_weights
 from landscribe.errors import ChipError, NetworkError
-from landscribe.model import Model, Scaling
+from landscribe.model import Model
 from landscribe.nn import Segmentation, build
-from landscribe.nn.stems import normalisation
-from landscribe.nn.weights import choose_weights, colours_expected, licence
+from landscribe.nn.weights import choose_weights, licence
 from landscribe.outputs import refuse_existing
+from landscribe.training.checkpoint import Checkpoints, EveryEpoch, Start, WholeFiles
+from landscribe.training.feeding import order_of, training_batches, validation_batches
+from landscribe.training.parallel import Processes, end, only_the_leader_speaks, processes
+from landscribe.training.rates import Trial, found_rate
+from landscribe.training.requirements import precision_of, require_fits, require_learnable
+from landscribe.training.scaling import scaling_of
 from landscribe.training.segmenter import Segmenter
 from landscribe.training.spec import TrainSpec
+from landscribe.training.watching import Report, StepLog, loggers, quiet_lightning
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training: what learns, from what, and how."""
+
+    model: Model
+    network: Segmentation
+    training: Chips
+    validation: Chips
+    spec: TrainSpec
+    augmentation: AugmentSpec
+    change: UserPipeline | None
+    seed: int
+    group: Processes
 
 
 def train(
@@ -39,85 +61,120 @@ def train(
     *,
     spec: TrainSpec,
     augmentation: AugmentSpec,
+    change: UserPipeline | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Model:
     """Train on the chips of split "train", choose the epoch by those of "val", and save the model.
 
+    A training that is killed leaves the end of its last epoch in a folder beside `out`; the same call goes on from
+    there to the same model.
+
     Args:
         chips: of all splits.
         out: the model folder to make.
         spec: network, budget, optimiser, loss.
-        augmentation: how chips are changed.
+        augmentation: how chips are changed, on the batch.
+        change: a user's pipeline that changes each chip before. Its chance is its own: neither the seed nor a
+            checkpoint reaches it.
         seed: of weights, order and augmentation. The same seed gives the same model on the same machine
             (unless the budget is in minutes).
-        overwrite: replace a folder that holds something.
+        overwrite: replace a folder that holds something, and an unfinished training with other settings.
 
     Returns:
-        The model of the best epoch.
+        The model of the best epoch, or of the last if that is to be kept.
 
     Raises:
-        ChipError: no chip to train on.
+        ChipError: no chip to train on, or none with one of the classes.
         NetworkError: unknown names, weights that do not fit, a loss that is not finite.
-        OutputError: `out` holds something, or cannot be written.
+        OutputError: `out` holds something, or cannot be written; an unfinished training has other settings.
+        RecipeError: settings that do not go with the chips, the machine or each other.
     """
     refuse_existing(out, overwrite=overwrite)
+    group = processes(spec.devices)
     training, validation = chips.of_split("train"), chips.of_split("val")
-    if not len(training):
-        splits = chips.table["split"].value_counts().to_dict()
-        raise ChipError(
-            f"{chips.folder} has no chip of split train (it has {splits}). Hold out less, or cut more chips."
+    require_learnable(chips)
+    require_fits(spec, group, training, validation)
+    checkpoints = Checkpoints(out, _identity(chips, spec, augmentation, change, seed, group))
+    with only_the_leader_speaks(group):
+        begun = checkpoints.found(overwrite=overwrite)
+        lightning.seed_everything(seed, workers=True, verbose=False)
+        network, start = _begin(chips, spec) if begun is None else _begin_again(chips, spec, begun)
+        model = Model.wrap(
+            network,
+            bands=chips.head.bands,
+            classes=chips.classes,
+            scale=start.scaling,
+            pixel_size=chips.head.pixel_size,
+            dtype=chips.head.dtype,
+            nodata=chips.head.nodata,
+            chip_size=chips.head.size,
         )
-    lightning.seed_everything(seed, workers=True, verbose=False)
+        job = _Job(model, network, training, validation, spec, augmentation, change, seed, group)
+        start = start if start.learning_rate else start.model_copy(update={"learning_rate": _tried_rate(job)})
+        if group.leads:
+            checkpoints.sweep() if begun else checkpoints.remove()
+        with _nothing_kept_of_what_fails(checkpoints, group):
+            segmenter = _fit(job, start, checkpoints, goes_on=begun is not None)
+        _take_over(job, segmenter, start, chips)
+        if group.leads:
+            model.save(out, overwrite=overwrite)
+            checkpoints.remove()
+    end(group)
+    return model
+
+
+def _identity(
+    chips: Chips, spec: TrainSpec, augmentation: AugmentSpec, change: UserPipeline | None, seed: int, group: Processes
+) -> dict[str, Any]:
+    """All that decides which weights come out, so that only the same training goes on."""
+    without_effect = {"workers", "log", "devices", "precision"}
+    return {
+        "chips": chips.sha256,
+        "table": hashlib.sha256(chips.table.to_csv().encode()).hexdigest(),
+        "train": spec.model_dump(mode="json", exclude=without_effect),
+        "augment": augmentation.model_dump(mode="json"),
+        "changed_by": None if change is None else repr(change),
+        "seed": seed,
+        "processes": group.count,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA GPU",
+        "precision": precision_of(spec),
+        "versions": {
+            "landscribe": version("landscribe"),
+            "torch": torch.__version__,
+            "lightning": version("lightning"),
+        },
+    }
+
+
+def _begin(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, Start]:
+    """A network that has learned nothing here, and what is known of it."""
     network, said, terms = _network(chips, spec)
     log.info(said)
-    model = Model.wrap(
-        network,
-        bands=chips.head.bands,
-        classes=chips.classes,
-        scale=_scaling(training, spec.encoder, pretrained=terms["source"] != "none"),
-        pixel_size=chips.head.pixel_size,
-        dtype=chips.head.dtype,
-        nodata=chips.head.nodata,
-        chip_size=chips.head.size,
-    )
-    segmenter = _fit(model, network, (training, validation), spec, augmentation, seed)
-    network.load_state_dict(segmenter.best[1])
-    model.network = network.cpu().eval()
-    model.history = segmenter.history
-    model.measures = _measures(segmenter)
-    model.provenance = {
-        "landscribe": version("landscribe"),
-        "torch": torch.__version__,
-        "chips_sha256": chips.sha256,
-        "seed": seed,
-        "weights": said,
-        "encoder_weights": terms,
-        "settings": spec.model_dump(mode="json"),
-        "augment": augmentation.model_dump(mode="json", exclude_none=True),
-    }
-    model.save(out, overwrite=overwrite)
-    return model
+    pretrained = terms["source"] != "none"
+    scaling = scaling_of(chips.of_split("train"), spec.scaling, encoder=spec.encoder, pretrained=pretrained)
+    rate = None if spec.learning_rate == "auto" else spec.learning_rate
+    return network, Start(weights=said, terms=terms, scaling=scaling, learning_rate=rate)
+
+
+def _begin_again(chips: Chips, spec: TrainSpec, start: Start) -> tuple[Segmentation, Start]:
+    """A network for the weights of a checkpoint, without asking for others."""
+    log.info(start.weights)
+    return _built(chips, spec, None), start
 
 
 def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str, Any]]:
     """Build the network; say in one line which weights it starts from, and under which terms these are."""
     weights, said = choose_weights(spec.weights, spec.encoder)
 
-    def built(weights: str | None) -> Segmentation:
-        return build(
-            spec.architecture, bands=chips.head.bands, classes=len(chips.classes),
-            encoder=spec.encoder, weights=weights, **spec.options,
-        )  # fmt: skip
-
     try:
-        network = built(weights)
+        network = _built(chips, spec, weights)
     except NetworkError as error:
         if spec.weights != "auto" or weights is None:
             raise
         # The hub answered but did not deliver: "auto" goes on without, and says so.
         weights, said = None, f"weights: none ({str(error).split('. ', 1)[0]})"
-        network = built(None)
+        network = _built(chips, spec, None)
     if weights is None and spec.freeze:
         log.warning(
             "%s: frozen although it starts from random weights, so that nothing is learned there. "
@@ -129,69 +186,63 @@ def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str
     return network, said, licence(spec.encoder, weights)
 
 
-def _scaling(training: Chips, encoder: str, *, pretrained: bool) -> Scaling:
-    """How the network sees pixels, band by band.
-
-    uint8 to 0..1, or with pretrained weights to the mean and deviation of the images that these were trained on; any
-    other dtype to mean 0 and standard deviation 1 of the training chips.
-    """
-    bands = len(training.head.bands)
-    if training.head.dtype == "uint8" and pretrained:
-        expected, spread = normalisation(training.head.bands, *colours_expected(encoder))
-        return Scaling(
-            offset=tuple(255 * mean for mean in expected), factor=tuple(1 / (255 * deviation) for deviation in spread)
-        )
-    if training.head.dtype == "uint8":
-        return Scaling(offset=(0.0,) * bands, factor=(1 / 255,) * bands)
-    means, deviations = band_statistics(training)
-    # A constant band carries nothing; it is shifted to 0 rather than divided by 0.
-    factors = 1 / np.where(deviations > 0, deviations, 1.0)
-    return Scaling(offset=tuple(means.tolist()), factor=tuple(factors.tolist()))
-
-
-def _fit(
-    model: Model,
-    network: Segmentation,
-    splits: tuple[Chips, Chips],
-    spec: TrainSpec,
-    augmentation: AugmentSpec,
-    seed: int,
-) -> Segmenter:
-    training, validation = splits
-    workers = spec.workers if spec.workers is not None else _default_workers()
-    wanted = repeats(training, balanced=spec.sampling == "balanced", background=spec.background)
-    batches = loader(training, batch=spec.batch, workers=workers, order=ChipSampler(wanted, seed=seed))
-    held_out = loader(validation, batch=spec.batch, workers=workers)
-    total = spec.total_steps(len(batches))
-    weights = torch.from_numpy(_class_weights(training, spec)).float()
-    segmenter = Segmenter(
-        model, network, spec, total,
-        seed=seed, validates=len(validation) > 0, weights=weights, augmentation=augmentation,
+def _built(chips: Chips, spec: TrainSpec, weights: str | None) -> Segmentation:
+    return build(
+        spec.architecture, bands=chips.head.bands, classes=len(chips.classes),
+        encoder=spec.encoder, weights=weights, **spec.options,
     )  # fmt: skip
-    model.network.to(memory_format=torch.channels_last)
-    with (
-        progress.task("training", total or math.ceil(60 * (spec.minutes or 0))) as advance,
-        _quiet_lightning(),
-    ):
+
+
+def _tried_rate(job: _Job) -> float:
+    """The learning rate that a trial on a copy of the network finds."""
+
+    def trial() -> Trial:
+        network = copy.deepcopy(job.network)
+        # A budget without an end: what is frozen at first stays so. The rate is the trial's own.
+        return _segmenter(Trial, replace(job, model=replace(job.model, network=network), network=network), 10**9, 1.0)
+
+    order = order_of(job.training, job.spec, job.seed)
+    batches = training_batches(job.training, order, job.spec, job.group, job.change)
+    rate = found_rate(trial, batches, precision_of(job.spec))
+    log.info("learning rate: %.3g (found by trying)", rate)
+    return rate
+
+
+def _fit(job: _Job, start: Start, checkpoints: Checkpoints, *, goes_on: bool) -> Segmenter:
+    spec, group = job.spec, job.group
+    job.model.network.to(memory_format=torch.channels_last)
+    order = order_of(job.training, spec, job.seed, group)
+    batches = training_batches(job.training, order, spec, group, job.change)
+    held_out = validation_batches(job.validation, spec, group)
+    total = spec.total_steps(math.ceil(len(batches) / spec.accumulate))
+    assert start.learning_rate is not None
+    segmenter = _segmenter(Segmenter, job, total, start.learning_rate)
+    shown = progress.task("training", total or math.ceil(60 * (spec.minutes or 0)))
+    with shown if group.leads else nullcontext(_unseen) as advance, quiet_lightning():
+        watching = [Report(advance, by_time=total is None), *([StepLog()] if spec.log else [])]
         trainer = lightning.Trainer(
             accelerator="auto",
-            devices=1,
-            precision="bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true",
+            devices=group.count // group.machines,
+            num_nodes=group.machines,
+            strategy=_strategy(job, segmenter),
+            sync_batchnorm=group.count > 1 and torch.cuda.is_available(),
+            precision=precision_of(spec),
             max_steps=total or -1,
             max_epochs=-1,
             max_time={"seconds": math.ceil(60 * spec.minutes)} if spec.minutes else None,
+            accumulate_grad_batches=spec.accumulate,
             gradient_clip_val=spec.gradient_clip or None,
             num_sanity_val_steps=0,
-            callbacks=[_Report(advance, by_time=total is None)],
+            callbacks=[*watching, EveryEpoch(checkpoints, start, order)],
+            plugins=[WholeFiles()],
             use_distributed_sampler=False,
-            logger=False,
-            enable_checkpointing=False,
+            logger=loggers(spec.log) if group.leads else False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
         try:
-            trainer.fit(segmenter, batches, held_out if len(validation) else None)
-            if len(validation) and segmenter.is_epoch_open:
+            trainer.fit(segmenter, batches, held_out, ckpt_path=checkpoints.last if goes_on else None)
+            if held_out is not None and segmenter.is_epoch_open:
                 # A budget that ends within an epoch leaves it without validation.
                 trainer.validate(segmenter, held_out, verbose=False)
         except SystemExit:
@@ -200,6 +251,36 @@ def _fit(
     segmenter.close_epoch()
     segmenter.thaw()
     return segmenter
+
+
+def _strategy(job: _Job, segmenter: Segmenter) -> str:
+    """As Lightning's Trainer takes it: torch is told where parameters may have no gradient, which costs a little."""
+    if job.group.count == 1:
+        return "auto"
+    return "ddp_find_unused_parameters_true" if job.spec.freeze or _has_idle_parts(job, segmenter) else "ddp"
+
+
+def _has_idle_parts(job: _Job, segmenter: Segmenter) -> bool:
+    """True if the loss of an image reaches only some parameters, as where a part of a network is not used."""
+    with isolate_rng():
+        network = copy.deepcopy(job.network).train()
+        side = 2 * network.reduction
+        images, labels = torch.rand(2, len(job.model.bands), side, side), torch.zeros(2, side, side, dtype=torch.long)
+        loss: Any = network.training_loss(images, labels, segmenter.criterion)
+        loss.backward()
+    return any(parameter.grad is None for parameter in network.parameters() if parameter.requires_grad)
+
+
+def _unseen(steps: int = 1, note: str = "") -> None:
+    """The progress of a process that another one tells of."""
+
+
+def _segmenter(kind: type[Segmenter], job: _Job, total: int | None, rate: float) -> Any:
+    return kind(
+        job.model, job.network, job.spec.model_copy(update={"learning_rate": rate}), total,
+        seed=job.seed, validates=len(job.validation) > 0,
+        weights=torch.from_numpy(_class_weights(job.training, job.spec)).float(), augmentation=job.augmentation,
+    )  # fmt: skip
 
 
 def _class_weights(training: Chips, spec: TrainSpec) -> NDArray[np.float64]:
@@ -215,49 +296,40 @@ def _class_weights(training: Chips, spec: TrainSpec) -> NDArray[np.float64]:
     return np.array(spec.class_weights, np.float64)
 
 
-def _default_workers() -> int:
-    """On a GPU, reading beside computing pays; on the CPU it would take the cores that compute."""
-    return min(8, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
+@contextmanager
+def _nothing_kept_of_what_fails(checkpoints: Checkpoints, group: Processes) -> Iterator[None]:
+    """Keep no checkpoint of a training that would fail again where it failed."""
+    try:
+        yield
+    except NetworkError:
+        if group.leads:
+            checkpoints.remove()
+        raise
 
 
-class _Report(lightning.Callback):
-    """Tells the progress bar about steps and the last epoch's F1."""
-
-    def __init__(self, advance: progress.Advance, *, by_time: bool) -> None:
-        self.advance = advance
-        self.by_time = by_time
-        self._seconds = 0
-
-    def on_train_batch_end(self, trainer: Any, segmenter: Any, outputs: Any, *_: Any) -> None:
-        """One step is done."""
-        steps = 1
-        if self.by_time:
-            seconds = int(segmenter.share_done() * 60 * segmenter.spec.minutes)
-            steps, self._seconds = seconds - self._seconds, seconds
-        note = f"epoch {trainer.current_epoch + 1}, loss {float(outputs['loss']):.3f}"
-        if segmenter.history and segmenter.history[-1]["val_mean_f1"] is not None:
-            last = segmenter.history[-1]
-            foreground = [entry.name for entry in segmenter.model.classes.foreground][:3]
-            scores = ", ".join(f"{name} {last[f'val_f1_{name}'] or 0:.2f}" for name in foreground)
-            note += f", F1 {scores}"
-        self.advance(steps, note)
+def _take_over(job: _Job, segmenter: Segmenter, start: Start, chips: Chips) -> None:
+    """Give the model what the training kept, and say where it comes from."""
+    job.network.load_state_dict(segmenter.kept[1])
+    job.model.network = job.network.cpu().eval()
+    job.model.history = segmenter.history
+    job.model.measures = _measures(segmenter)
+    job.model.provenance = {
+        "landscribe": version("landscribe"),
+        "torch": torch.__version__,
+        "chips_sha256": chips.sha256,
+        "seed": job.seed,
+        "weights": start.weights,
+        "encoder_weights": start.terms,
+        "learning_rate": start.learning_rate,
+        "settings": job.spec.model_dump(mode="json"),
+        "augment": job.augmentation.model_dump(mode="json", exclude_none=True),
+        "changed_by": None if job.change is None else repr(job.change),
+    }
 
 
 def _measures(segmenter: Segmenter) -> dict[str, Any]:
     """The row of the epoch that was kept."""
     scored = [row for row in segmenter.history if row["val_mean_f1"] is not None]
-    return max(scored, key=lambda row: row["val_mean_f1"]) if scored else segmenter.history[-1]
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Lightning announces devices and tips; a user of this package gets its own lines."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        logger.setLevel(level)
+    if segmenter.spec.keep == "last" or not scored:
+        return segmenter.history[-1]
+    return max(scored, key=lambda row: row["val_mean_f1"])

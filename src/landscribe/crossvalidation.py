@@ -1,0 +1,194 @@
+"""Cross-validation: a model for each fold, assessed on ground that it has not seen, until all ground is assessed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from landscribe.errors import OutputError, RecipeError
+from landscribe.outputs import explained, refuse_file, require_writable, write_text
+from landscribe.verbs import Source, augmentation_of, train
+
+if TYPE_CHECKING:
+    from landscribe.confusion import Confusion
+    from landscribe.data.chips import Chips
+
+SETTINGS, RESULT = "settings.json", "folds.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One model, and how it did on the chips of its fold."""
+
+    model: Path
+    chips: dict[str, int]
+    """How many, by split."""
+    confusion: Confusion
+
+
+@dataclass(frozen=True, eq=False)
+class CrossValidation:
+    """What the models of all folds measured."""
+
+    folds: tuple[Fold, ...]
+
+    @property
+    def pooled(self) -> Confusion:
+        """Every chip once, by the model that has not seen it."""
+        first, *others = (fold.confusion for fold in self.folds)
+        return sum(others, start=first)
+
+    def summary(self) -> dict[str, Any]:
+        """All measures, ready for JSON: by fold, of all chips together, and the spread of F1 over the folds.
+
+        The deviation over folds (n - 1) is of models that share most of their training chips, so that it is a lower
+        bound of that over new ground (Bengio & Grandvalet 2004, "No unbiased estimator of the variance of K-fold
+        cross-validation", Journal of Machine Learning Research 5).
+        """
+        names = self.folds[0].confusion.classes.names
+        f1 = np.array([fold.confusion.f1 for fold in self.folds])
+        return {
+            "folds": [
+                {"model": fold.model.name, "chips": fold.chips, **fold.confusion.summary()} for fold in self.folds
+            ],
+            "mean_f1": _spread(np.array([fold.confusion.mean_f1 for fold in self.folds])),
+            "f1": {name: _spread(f1[:, number]) for number, name in enumerate(names)},
+            "pooled": self.pooled.summary(),
+        }
+
+
+def _spread(values: Any) -> dict[str, float | None]:
+    """Mean and standard deviation of what is known; None where there is too little for it."""
+    known = values[~np.isnan(values)]
+    return {
+        "mean": float(known.mean()) if known.size else None,
+        "standard_deviation": float(known.std(ddof=1)) if known.size > 1 else None,
+    }
+
+
+def cross_validate(
+    chips: Chips | Source,
+    *,
+    out: Source,
+    folds: int | Literal["scenes"] = 5,
+    gap: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    **settings: Any,
+) -> CrossValidation:
+    """Train and assess a model for each fold of the chips, whatever splits these have.
+
+    Folds whose model is there are not trained again, so that an interrupted call goes on with the same call.
+
+    Args:
+        chips: a chips folder.
+        out: the folder to make: a model folder for each fold, settings.json, folds.json.
+        folds: how many, at least 3, of spatial blocks; or "scenes" to leave one scene out at a time.
+        gap: chips of different splits are at least this many pixels apart; a quarter of a chip if left out.
+        seed: of the folds and the trainings.
+        overwrite: replace a cross-validation with other settings.
+        settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
+    """
+    from landscribe.data.chips import Chips
+    from landscribe.data.folds import fold_splits
+    from landscribe.model import Model
+    from landscribe.scoring import score
+
+    opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
+    _require_one_process(settings)
+    identity = _identity(opened, settings, folds=folds, gap=gap, seed=seed)
+    splits = fold_splits(opened, folds, gap=gap, seed=seed)
+    _claim(out, identity, overwrite=overwrite)
+    done = []
+    for number, names in enumerate(splits, 1):
+        folder = out / f"fold_{number}"
+        divided = replace(opened, table=opened.table.assign(split=names))
+        if not folder.exists():
+            train(divided, out=folder, seed=seed, **settings)
+        counts = {name: names.count(name) for name in ("train", "val", "test", "gap")}
+        done.append(Fold(folder, counts, score(Model.load(folder), divided.of_split("test"), f"assess {folder.name}")))
+    result = CrossValidation(tuple(done))
+    write_text(out / RESULT, json.dumps(result.summary(), indent=1) + "\n")
+    return result
+
+
+def _require_one_process(settings: dict[str, Any]) -> None:
+    """Refuse several processes: they end with a training, and here one follows the other."""
+    from landscribe.training.parallel import processes
+
+    count = processes(settings.get("devices", "auto")).count
+    if count > 1:
+        raise RecipeError(
+            f"cross-validation trains its folds in one process, but {count} were asked for. Leave out devices, or "
+            "train each fold with a command of its own."
+        )
+
+
+def _identity(chips: Chips, settings: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    """All that decides the folds and their models."""
+    from landscribe.training.spec import TrainSpec
+
+    own = {name: value for name, value in settings.items() if name != "augment"}
+    identity = {
+        "chips_sha256": chips.sha256,
+        "chips": len(chips),
+        **rest,
+        "train": TrainSpec.of(own).model_dump(mode="json"),
+        "augment": augmentation_of(settings.get("augment", {})).model_dump(mode="json"),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain
+
+
+def _claim(out: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
+    """Make `out` the folder of these settings, or go on with it.
+
+    Raises:
+        OutputError: it holds something else.
+    """
+    place = out / SETTINGS
+    with explained(out):
+        refuse_file(out)
+        held = any(out.iterdir()) if out.exists() else False
+    if held:
+        known = _settings_of(place)
+        if known == identity:
+            return
+        if not overwrite or known is None:
+            what = "other files" if known is None else f"a cross-validation with {_differences(known, identity)}"
+            raise OutputError(f"{out} holds {what}. Nothing was changed. Choose another place or pass --overwrite.")
+        _remove(out)
+    require_writable(place)
+    write_text(place, json.dumps(identity, indent=1) + "\n")
+
+
+def _settings_of(place: Path) -> dict[str, Any] | None:
+    """What a settings.json of ours holds; None for anything else."""
+    try:
+        held = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return held if isinstance(held, dict) and "chips_sha256" in held else None
+
+
+def _differences(known: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """The names that differ, nested ones by their own."""
+    flat = [
+        {**settings, **settings.get("train", {}), "train": None, "augment": str(settings.get("augment"))}
+        for settings in (known, wanted)
+    ]
+    names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
+    return f"other settings ({', '.join(names)})"
+
+
+def _remove(out: Path) -> None:
+    """Take away what an earlier cross-validation made, and nothing else."""
+    for folder in out.glob("fold_*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in (SETTINGS, RESULT):
+        (out / name).unlink(missing_ok=True)

@@ -1,0 +1,235 @@
+"""A training that is ended before its model is whole goes on, to the same model; other settings do not."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from landscribe import progress, verbs
+from landscribe.data.chips import Chips
+from landscribe.errors import NetworkError, OutputError
+from landscribe.model import Model
+from landscribe.training import checkpoint
+from landscribe.training.checkpoint import WholeFiles
+
+# Dropout draws from torch's own chance, augmentation from ours.
+TINY = {
+    "encoder": "plain",
+    "weights": "none",
+    "batch": 4,
+    "augment": "strong",
+    "options": {"encoder_widths": [4, 8], "dropout": 0.2},
+}
+SETTINGS = {
+    "as they come": {"epochs": 5},
+    "a budget that ends within an epoch": {"steps": 11},
+    "a plateau, and the last epoch": {"epochs": 7, "schedule": "plateau", "keep": "last"},
+    "a running average and accumulation": {"epochs": 5, "ema": 0.9, "accumulate": 2, "optimizer": "sgd"},
+    "an encoder that thaws": {"epochs": 5, "freeze": ("encoder",), "freeze_until": 0.5},
+    "two readers": {"epochs": 4, "workers": 2, "sampling": "balanced"},
+    "a rate that was looked for": {"epochs": 3, "learning_rate": "auto"},
+    "patience": {"epochs": 9, "patience": 1, "learning_rate": 1e-9},
+}
+
+
+@pytest.fixture(autouse=True)
+def _every_epoch_is_saved(monkeypatch):
+    """However short it is."""
+    monkeypatch.setattr(checkpoint, "_PAUSE", 0)
+
+
+class Killed(BaseException):
+    """Ends a training at once."""
+
+
+@contextmanager
+def killed_after(steps: int):
+    """Whoever reports this many steps is ended."""
+
+    @contextmanager
+    def counting(what: str, total: int):
+        left = steps
+
+        def advance(steps: int = 1, note: str = "") -> None:
+            nonlocal left
+            left -= steps if note else 0  # those before the training went on come without a note
+            if left <= 0:
+                raise Killed
+
+        yield advance
+
+    token = progress.reporter.set(counting)
+    try:
+        with pytest.raises(Killed):
+            yield
+    finally:
+        progress.reporter.reset(token)
+
+
+def assert_same(one: Model, other: Model) -> None:
+    assert one.history == other.history
+    assert one.measures == other.measures
+    other_weights = other.network.state_dict()
+    for name, value in one.network.state_dict().items():
+        assert torch.equal(value, other_weights[name]), name
+
+
+def steps_an_epoch(model: Model) -> int:
+    return model.history[0]["step"]
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_a_training_that_goes_on_ends_as_if_it_had_not_been_ended(chips, tmp_path, settings, caplog):
+    whole = verbs.train(chips, out=tmp_path / "whole", **TINY | settings)
+    epoch = steps_an_epoch(whole)
+    out = tmp_path / "ended"
+    with killed_after(epoch + 1):
+        verbs.train(chips, out=out, **TINY | settings)
+    if len(whole.history) > 2:
+        with killed_after(epoch + 1):
+            verbs.train(chips, out=out, **TINY | settings)
+    assert not out.exists()
+    with caplog.at_level("INFO"):
+        assert_same(verbs.train(chips, out=out, **TINY | settings), whole)
+    assert f"goes on at step {min(2, len(whole.history) - 1) * epoch}," in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ended", "whole"]
+
+
+def test_short_epochs_are_not_all_saved(chips, tmp_path, monkeypatch):
+    def saves(pause: float) -> int:
+        saved = []
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "_PAUSE", pause)
+            patch.setattr(checkpoint.Checkpoints, "save", lambda *_: saved.append(time.sleep(0.01)))
+            verbs.train(chips, out=tmp_path / str(pause), epochs=4, **TINY)
+        return len(saved)
+
+    assert saves(0) == 4
+    # Four of these epochs are far from taking a hundred seconds.
+    assert saves(10_000) == 1
+
+
+def test_what_a_kill_in_the_first_epoch_leaves_is_nothing(chips, tmp_path):
+    with killed_after(1):
+        verbs.train(chips, out=tmp_path / "new" / "model", epochs=2, **TINY)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def ended(chips, tmp_path) -> Path:
+    """The place of a model whose training was ended in its second epoch."""
+    with killed_after(7):
+        verbs.train(chips, out=tmp_path / "model", epochs=3, **TINY)
+    assert (tmp_path / "model.training" / "last.ckpt").exists()
+    return tmp_path / "model"
+
+
+def test_an_unfinished_training_with_other_settings_is_not_touched(chips, ended):
+    before = {path: path.read_bytes() for path in ended.with_name("model.training").iterdir()}
+    with pytest.raises(OutputError, match=r"other settings: train\.batch is 4 there and 2 here.*--overwrite"):
+        verbs.train(chips, out=ended, epochs=3, **TINY | {"batch": 2})
+    only_train = Chips(chips.folder, chips.head, chips.table.assign(split="train"))
+    with pytest.raises(OutputError, match="other settings: table is"):
+        verbs.train(only_train, out=ended, epochs=3, **TINY)
+    assert {path: path.read_bytes() for path in ended.with_name("model.training").iterdir()} == before
+
+
+def test_overwrite_begins_anew_where_settings_are_others(chips, ended):
+    model = verbs.train(chips, out=ended, epochs=2, overwrite=True, **TINY | {"batch": 2})
+    assert_same(verbs.train(chips, out=ended.with_name("other"), epochs=2, **TINY | {"batch": 2}), model)
+    assert not ended.with_name("model.training").exists()
+
+
+def test_what_cannot_change_the_result_may_be_other(chips, ended, tmp_path):
+    model = verbs.train(chips, out=ended, epochs=3, workers=1, log=str(tmp_path / "log"), **TINY)
+    assert_same(verbs.train(chips, out=tmp_path / "whole", epochs=3, **TINY), model)
+
+
+def test_the_record_says_which_training_it_is_of(chips, ended):
+    record = json.loads((ended.with_name("model.training") / "training.json").read_text())
+    assert record["identity"]["chips"] == chips.sha256
+    assert record["identity"]["train"]["batch"] == 4
+    assert record["start"]["weights"].startswith("weights: none")
+
+
+def test_a_training_that_fails_leaves_no_checkpoint(chips, tmp_path):
+    without = {"options": {"encoder_widths": [4, 8], "batch_norm": False}}
+    settings = TINY | without | {"learning_rate": 1e18, "schedule": "constant"}
+    with pytest.raises(NetworkError, match="Lower the learning rate"):
+        verbs.train(chips, out=tmp_path / "new" / "model", epochs=50, **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_refused_in_a_line(chips, ended):
+    last = ended.with_name("model.training") / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(OutputError, match=r"last\.ckpt cannot be read .*Remove .*model\.training to begin anew"):
+        verbs.train(chips, out=ended, epochs=3, **TINY)
+
+
+def test_what_a_kill_left_half_written_is_passed_over(chips, ended, tmp_path):
+    partial = ended.with_name("model.training") / ".0123abcd.partial.last.ckpt"
+    partial.write_bytes(b"half")
+    with killed_after(1):
+        verbs.train(chips, out=ended, epochs=3, **TINY)
+    assert not partial.exists()
+    model = verbs.train(chips, out=ended, epochs=3, **TINY)
+    assert_same(verbs.train(chips, out=tmp_path / "whole", epochs=3, **TINY), model)
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path):
+    class Mine:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"a": Mine()}, tmp_path / "last.ckpt")
+    with pytest.raises(OutputError, match="cannot be read"):
+        WholeFiles().load_checkpoint(tmp_path / "last.ckpt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_time_before_a_kill_counts_in_a_budget_of_minutes(chips, tmp_path):
+    out = tmp_path / "model"
+    with killed_after(2):  # seconds
+        verbs.train(chips, out=out, minutes=0.05, **TINY)
+    began = time.monotonic()
+    verbs.train(chips, out=out, minutes=0.05, **TINY)
+    # The whole budget is three seconds, of which less than two are left.
+    assert time.monotonic() - began < 2.9
+
+
+TRAINING = """
+import sys
+from landscribe import verbs
+verbs.train(sys.argv[1], out=sys.argv[2], **eval(sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_to_the_same_weights(chips, tmp_path):
+    settings = TINY | {"epochs": 25, "ema": 0.9}
+    out, last = tmp_path / "model", tmp_path / "model.training" / "last.ckpt"
+    command = [sys.executable, "-c", TRAINING, str(chips.folder), str(out), repr(settings)]
+    chance, stamps = random.Random(0), [0]
+    for _ in range(3):
+        with subprocess.Popen(command) as process:
+            # Killed at any moment once it has written something new.
+            while process.poll() is None and (not last.exists() or last.stat().st_mtime_ns == stamps[-1]):
+                time.sleep(0.005)
+            time.sleep(chance.uniform(0, 0.3))
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+        assert not out.exists()
+        stamps.append(last.stat().st_mtime_ns)
+    verbs.train(chips, out=out, **settings)
+    whole = verbs.train(chips, out=tmp_path / "whole", **settings)
+    assert_same(Model.load(out), whole)
+    assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "whole"]

@@ -1,0 +1,190 @@
+"""Several processes train as one: the same batches, the same measures, one model."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscribe import verbs
+from landscribe.data.chips import Chips
+from landscribe.data.sampling import ChipSampler, Share
+from landscribe.errors import RecipeError
+from landscribe.model import Model
+from landscribe.training.parallel import Processes, processes, require_fair_shares, require_started_once
+from landscribe.training.spec import TrainSpec
+
+
+@given(
+    chips=st.integers(1, 90), share=st.integers(1, 5), processes=st.integers(1, 4), seed=st.integers(0, 9),
+    balanced=st.booleans(),
+)  # fmt: skip
+def test_the_parts_of_all_processes_are_the_batches_of_one(chips, share, processes, seed, balanced):
+    wanted = np.random.default_rng(seed).uniform(0.2, 2.5, chips) if balanced else np.ones(chips)
+    batch = share * processes
+    parts = [
+        ChipSampler(wanted, seed=seed, share=Share(batch=batch, rank=rank, processes=processes))
+        for rank in range(processes)
+    ]
+    for _ in range(2):
+        alone = list(ChipSampler(wanted, seed=seed))
+        of_each = [list(part) for part in parts]
+        assert [len(part) for part in parts] == [len(numbers) for numbers in of_each]
+        assert max(map(len, of_each)) - min(map(len, of_each)) <= 1
+        steps = max(1, -(-len(of_each[0]) // share))
+        for step in range(steps):
+            union = [n for numbers in of_each for n in numbers[step * share : (step + 1) * share]]
+            assert sorted(union) == sorted(alone[step * batch : (step + 1) * batch])
+        left_out = alone[steps * batch :]
+        assert len(left_out) < 2 * processes
+        for part in parts:
+            part.epoch = 0
+
+
+SHARED = """
+import sys
+from landscribe import verbs
+from landscribe.data.chips import Chips
+opened = Chips.open(sys.argv[1])
+# An odd number, so that the last batch is shared unevenly.
+table = opened.table.drop(opened.table.index[opened.table["split"] == "train"][:1]).reset_index(drop=True)
+verbs.train(Chips(opened.folder, opened.head, table), out=sys.argv[2], **eval(sys.argv[3]))
+"""
+# Neither statistics of batches nor chance, and every pixel is labelled: processes can be as one.
+EVEN = {
+    "encoder": "plain", "weights": "none", "options": {"encoder_widths": [4, 8], "batch_norm": False}, "loss": "ce",
+    "augment": "none", "optimizer": "sgd", "batch": 8, "learning_rate": 0.02, "epochs": 4,
+}  # fmt: skip
+
+
+def one_less(opened: Chips) -> Chips:
+    first = opened.table.index[opened.table["split"] == "train"][:1]
+    return Chips(opened.folder, opened.head, opened.table.drop(first).reset_index(drop=True))
+
+
+def together(*arguments: str, module: bool = False) -> subprocess.CompletedProcess[str]:
+    """Two processes that torchrun starts."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run(
+        [*torchrun, *(["-m"] if module else []), *arguments], capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "0"},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_model_of_one(chips, tmp_path):
+    settings = EVEN | {"ema": 0.9, "accumulate": 2}
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED)
+    done = together(str(script), str(chips.folder), str(tmp_path / "two"), repr(settings))
+    assert done.returncode == 0, done.stderr
+    two, one = Model.load(tmp_path / "two"), verbs.train(one_less(chips), out=tmp_path / "one", **settings)
+    assert len(one_less(chips).of_split("train")) % 2 == 1
+    weights = two.network.state_dict()
+    for name, value in one.network.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-5)
+    assert [row.keys() for row in two.history] == [row.keys() for row in one.history]
+    for mine, theirs in zip(one.history, two.history, strict=True):
+        for name in mine:
+            assert theirs[name] == pytest.approx(mine[name], abs=1e-5), name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "shared.py", "two"]
+
+
+COMMON = (
+    "--encoder",
+    "plain",
+    "--option",
+    "encoder_widths=[4,8]",
+    "--weights",
+    "none",
+    "--batch",
+    "4",
+    "--epochs",
+    "3",
+)
+
+
+@pytest.mark.slow
+def test_the_first_of_two_processes_speaks_and_writes(chips, tmp_path):
+    done = together("landscribe", "train", str(chips.folder), "--out", str(tmp_path / "model"), *COMMON, module=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stdout.startswith(f"{tmp_path / 'model'}: epoch")
+    assert done.stderr.count("weights: none") == 1
+    assert Model.load(tmp_path / "model").history[-1]["val_mean_f1"] is not None
+
+
+@pytest.mark.slow
+def test_a_command_starts_the_processes_that_it_is_asked_for(chips, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "landscribe",
+        "train",
+        str(chips.folder),
+        "--out",
+        str(tmp_path / "model"),
+        *COMMON,
+    ]
+    done = subprocess.run([*command, "--devices", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "drawn", "validation", "said"),
+    [
+        ({"batch": 9}, 50, 9, "9 chips cannot be shared by 2 processes alike. .* --batch 10"),
+        ({}, 1, 9, "1 chips of split train cannot be shared"),
+        ({}, 50, 1, "1 chips of split val cannot be shared"),
+        ({"learning_rate": "auto"}, 50, 9, "tries rates in one process, but there are 2"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused(settings, drawn, validation, said):
+    with pytest.raises(RecipeError, match=said):
+        require_fair_shares(TrainSpec(**settings), Processes(2), drawn=drawn, validation=validation)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_started(chips, tmp_path):
+    with pytest.raises(RecipeError, match="cannot be shared by 2 processes alike"):
+        verbs.train(chips, out=tmp_path / "model", devices=2, batch=3)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def started(monkeypatch) -> None:
+    """As torchrun starts the second of two."""
+    names = {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_auto_is_as_many_devices_as_were_started(started):
+    assert processes("auto") == Processes(2, 1, 1, "torchrun")
+    assert not processes("auto").leads
+    with pytest.raises(RecipeError, match="devices is 3, but torchrun started 2 processes"):
+        processes(3)
+
+
+def test_slurm_tells_how_many_there_are(monkeypatch):
+    names = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "job"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RecipeError, match="--ntasks-per-node"):
+        processes("auto")
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "2")
+    assert processes("auto") == Processes(4, 2, 2, "SLURM")
+
+
+def test_auto_is_one_device_where_nothing_was_started():
+    assert processes("auto") == Processes()
+
+
+def test_a_run_is_started_once(started, tmp_path):
+    with pytest.raises(RecipeError, match="torchrun started 2 processes of landscribe run"):
+        require_started_once("landscribe run")

@@ -1,0 +1,91 @@
+"""How the network sees pixels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from landscribe import verbs
+from landscribe.data.chips import ChipReader, Chips
+from landscribe.errors import ChipError
+from landscribe.model import Model, Scaling
+from landscribe.training.scaling import scaling_of
+from worlds import noise, write_raster
+
+SIDE = 32
+
+
+def chips_of(folder, array: np.ndarray, **options) -> Chips:
+    image = write_raster(folder / "scene.tif", array, **options)
+    labels = write_raster(folder / "labels.tif", np.tile([1, 2], (SIDE, SIDE // 2)).astype(np.uint8))
+    return verbs.chip(images=[image], labels=labels, out=folder / "chips", size=8, val=0, test=0)
+
+
+def seen(chips: Chips, scaling: Scaling) -> np.ndarray:
+    """(bands, n) valid pixels as the network sees them."""
+    parts = []
+    for number in range(len(chips)):
+        pixels, valid, _ = ChipReader(chips).read(number)
+        wide = torch.from_numpy(pixels.astype(np.float64))[None]
+        parts.append(scaling.apply(wide, torch.from_numpy(valid)[None])[0].numpy()[:, valid])
+    return np.concatenate(parts, axis=1)
+
+
+def scaled(chips: Chips, wanted: str = "auto", **known) -> Scaling:
+    return scaling_of(chips, wanted, **({"encoder": "resnet18", "pretrained": False} | known))
+
+
+def test_bytes_are_divided_by_255(tmp_path):
+    chips = chips_of(tmp_path, noise(3, SIDE, SIDE))
+    assert scaled(chips) == Scaling(offset=(0.0,) * 3, factor=(1 / 255,) * 3)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int16"])
+def test_wide_whole_numbers_have_their_percentiles_at_1_and_minus_1_whatever_a_few_pixels_hold(tmp_path, dtype):
+    array = noise(2, SIDE, SIDE, dtype) * np.array([10, 100], dtype)[:, None, None]
+    array[:, 0, :10] = 32_000  # a cloud
+    array[:, 20:, 20:] = 0  # nodata
+    chips = chips_of(tmp_path, array, nodata=0)
+    assert scaled(chips) == scaled(chips, "percentiles")
+    shares = np.stack([np.quantile(seen(chips, scaled(chips)), share, axis=1) for share in (0.02, 0.98)])
+    np.testing.assert_allclose(shares, [[-1, -1], [1, 1]], atol=0.02)
+
+
+def test_floating_numbers_are_standardised(tmp_path):
+    chips = chips_of(tmp_path, noise(2, SIDE, SIDE, "float32") / 1000)
+    assert scaled(chips) == scaled(chips, "standardise")
+    values = seen(chips, scaled(chips))
+    np.testing.assert_allclose(values.mean(axis=1), 0, atol=1e-3)
+    np.testing.assert_allclose(values.std(axis=1), 1, atol=1e-3)
+
+
+def test_a_range_is_asked_of_whole_numbers_only(tmp_path):
+    chips = chips_of(tmp_path, noise(2, SIDE, SIDE, "int16"))
+    assert scaled(chips, "range") == Scaling(offset=(-32768.0,) * 2, factor=(1 / 65535,) * 2)
+    floating = replace(chips, head=chips.head.model_copy(update={"dtype": "float32"}))
+    with pytest.raises(ChipError, match="chips hold float32, which has no range"):
+        scaled(floating, "range")
+
+
+@pytest.mark.parametrize("wanted", ["percentiles", "standardise"])
+def test_a_constant_band_becomes_0(tmp_path, wanted):
+    array = noise(2, SIDE, SIDE, "uint16")
+    array[1] = 7
+    chips = chips_of(tmp_path, array)
+    assert (seen(chips, scaled(chips, wanted))[1] == 0).all()
+
+
+def test_pretrained_weights_see_the_contrast_that_they_were_trained_on(tmp_path):
+    chips = chips_of(tmp_path, noise(3, SIDE, SIDE), descriptions=["green", "red", "blue"])
+    pretrained = scaled(chips, pretrained=True)
+    # ImageNet: red, green and blue have means 0.485, 0.456, 0.406 and deviations 0.229, 0.224, 0.225.
+    assert pretrained.offset == pytest.approx((255 * 0.456, 255 * 0.485, 255 * 0.406))
+    assert pretrained.factor == pytest.approx((1 / 255 / 0.224, 1 / 255 / 0.229, 1 / 255 / 0.225))
+
+
+def test_the_model_keeps_its_scaling(tmp_path):
+    chips = chips_of(tmp_path, noise(2, SIDE, SIDE, "uint16"))
+    settings = {"architecture": "fcn", "encoder": "plain", "options": {"encoder_widths": [8, 8]}}
+    verbs.train(chips, out=tmp_path / "model", steps=1, scaling="standardise", **settings)
+    assert Model.load(tmp_path / "model").scaling == scaled(chips, "standardise")

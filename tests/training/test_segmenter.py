@@ -1,0 +1,101 @@
+"""Steps: of several batches, averaged, kept, and at a rate that falls where nothing gets better."""
+
+import csv
+
+import pytest
+import torch
+from torch import nn
+
+from landscribe import verbs
+from landscribe.model import Model
+from landscribe.training.segmenter import _running_average
+
+# Neither statistics of batches nor chance, and every pixel is labelled.
+PLAIN = {
+    "encoder": "plain", "weights": "none", "options": {"encoder_widths": [4, 8], "batch_norm": False}, "loss": "ce",
+    "augment": "none", "optimizer": "sgd", "learning_rate": 0.02, "schedule": "constant",
+}  # fmt: skip
+
+
+def weights(model: Model) -> dict[str, torch.Tensor]:
+    return model.network.state_dict()
+
+
+def test_two_batches_a_step_are_one_batch_of_both(chips, tmp_path):
+    two = verbs.train(chips, out=tmp_path / "two", batch=2, accumulate=2, steps=3, **PLAIN)
+    one = verbs.train(chips, out=tmp_path / "one", batch=4, steps=3, **PLAIN)
+    assert [row["step"] for row in two.history] == [row["step"] for row in one.history] == [3]
+    for name, value in weights(one).items():
+        torch.testing.assert_close(weights(two)[name], value, rtol=0, atol=1e-6)
+
+
+def test_epochs_end_with_a_step_of_what_is_left(chips, tmp_path):
+    batches = -(-len(chips.of_split("train")) // 4)
+    model = verbs.train(chips, out=tmp_path / "model", batch=4, accumulate=3, epochs=2, **PLAIN)
+    assert [row["step"] for row in model.history] == [-(-batches // 3), 2 * -(-batches // 3)]
+
+
+def test_the_average_is_of_all_steps_and_forgets_the_first_soon():
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+    averaged = _running_average(network, 0.3)
+    expected = None
+    for n, value in enumerate((5.0, 1.0, 2.0, -4.0)):
+        network[0].weight.data.fill_(value)
+        network[1].running_mean.fill_(10 * value)
+        network[1].num_batches_tracked.fill_(n)
+        averaged.update_parameters(network)
+        # 2/11, 3/12, then the decay itself: 4/13 is more.
+        kept = min(0.3, (1 + n) / (10 + n))
+        expected = value if expected is None else kept * expected + (1 - kept) * value
+        assert float(averaged.module[0].weight) == pytest.approx(expected, rel=1e-6)
+        assert float(averaged.module[1].running_mean) == pytest.approx(10 * expected, rel=1e-6)
+        assert int(averaged.module[1].num_batches_tracked) == n
+
+
+def test_the_averaged_weights_are_what_is_validated_and_saved(chips, tmp_path):
+    plain = verbs.train(chips, out=tmp_path / "plain", batch=4, epochs=2, keep="last", **PLAIN)
+    averaged = verbs.train(chips, out=tmp_path / "averaged", batch=4, epochs=2, keep="last", ema=0.9, **PLAIN)
+    # Averaging is beside the training itself.
+    assert [row["train_loss"] for row in averaged.history] == [row["train_loss"] for row in plain.history]
+    assert averaged.history[-1]["val_loss"] != plain.history[-1]["val_loss"]
+    assert any(not torch.equal(value, weights(plain)[name]) for name, value in weights(averaged).items())
+    # The saved weights have the loss that is stated for them.
+    assert val_loss(Model.load(tmp_path / "averaged"), chips) == pytest.approx(averaged.measures["val_loss"], rel=1e-5)
+
+
+def val_loss(model: Model, chips) -> float:
+    from landscribe.data.dataset import loader, widened
+    from landscribe.nn.losses import cross_entropy
+
+    (batch,) = map(widened, loader(chips.of_split("val"), batch=99, workers=0))
+    with torch.inference_mode():
+        return float(cross_entropy(model.logits(batch["image"], batch["valid"]), batch["label"]))
+
+
+def test_what_does_not_change_is_its_own_average():
+    network = nn.Linear(7, 7)
+    averaged = _running_average(network, 0.999)
+    for _ in range(9):
+        averaged.update_parameters(network)
+    assert torch.equal(averaged.module.weight, network.weight)
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked_for(chips, tmp_path):
+    # A rate that is far too high: no later epoch is better than the first.
+    settings = {"batch": 4, "epochs": 4, **PLAIN, "learning_rate": 3.0}
+    best = verbs.train(chips, out=tmp_path / "best", **settings)
+    last = verbs.train(chips, out=tmp_path / "last", keep="last", **settings)
+    assert best.history == last.history
+    assert last.measures == last.history[-1]
+    assert best.measures["val_mean_f1"] == max(row["val_mean_f1"] for row in best.history)
+    if best.measures["epoch"] != 4:
+        assert any(not torch.equal(value, weights(best)[name]) for name, value in weights(last).items())
+
+
+def test_the_rate_is_halved_when_four_epochs_were_no_better(chips, tmp_path):
+    settings = PLAIN | {"schedule": "plateau", "learning_rate": 1e-12}
+    verbs.train(chips, out=tmp_path / "model", batch=8, epochs=7, log=str(tmp_path / "log"), **settings)
+    with (tmp_path / "log" / "version_0" / "metrics.csv").open() as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file) if row["learning_rate"]]
+    # Two steps an epoch; the first epoch is the best.
+    assert rates == pytest.approx([1e-12] * 10 + [5e-13] * 4)
