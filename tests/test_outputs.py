@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from landscribe.errors import OutputError
-from landscribe.outputs import refuse_existing, whole_file, whole_folder, write_text
+from landscribe.outputs import refuse_existing, sweep, whole_file, whole_folder, write_text
 
 
 class MishapError(Exception):
@@ -225,3 +225,11 @@ def test_a_folder_comes_back_when_its_replacement_cannot_take_its_place(tmp_path
         (folder / "new").write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "old").read_text() == "old"
+
+
+def test_only_what_killed_attempts_at_the_very_file_left_is_swept(tmp_path):
+    kept = [".0a1b2c3d.partial.other.tif", ".0a1b2c3d.partial.map.tif.aux.xml", "map.tif", "partial.map.tif"]
+    for name in (*kept, ".0a1b2c3d.partial.map.tif", ".ffffffff.partial.map.tif"):
+        (tmp_path / name).touch()
+    sweep(tmp_path / "map.tif")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

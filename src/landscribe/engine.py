@@ -1,17 +1,166 @@
-"""Run many independent units of work.
+"""Run many independent units of work, here or on many machines.
 
 A unit is done once its task returns; what it made lies in files of its own. So units may run in any order,
 anywhere, and again.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
-Unit = TypeVar("Unit")
-Result = TypeVar("Result")
+from landscribe.errors import EngineError, LandscribeError, ReadError
+
+U = TypeVar("U")
+"""A unit."""
+U_contra = TypeVar("U_contra", contravariant=True)
+
+_PATIENCE = 20
+"""Seconds for a scheduler to answer."""
 
 
-def run_units(task: Callable[[Unit], Result], units: Iterable[Unit]) -> Iterator[tuple[Unit, Result]]:
-    """Run `task` on each unit, here and one after the other; yields each unit with its result when done."""
-    for unit in units:
-        yield unit, task(unit)
+class Stages(Protocol[U_contra]):
+    """A unit's work in three steps, so that one unit is read and another written while a third is computed."""
+
+    def read(self, unit: U_contra) -> Any:
+        """What the unit needs; runs in a thread of its own."""
+
+    def compute(self, unit: U_contra, read: Any) -> Any:
+        """What becomes of it."""
+
+    def write(self, unit: U_contra, computed: Any) -> None:
+        """Put it where it stays; runs in a thread of its own."""
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[U]):
+    """How a unit ended."""
+
+    unit: U
+    error: Exception | None = None
+    """What was wrong with this unit alone."""
+
+
+def run_units(stages: Stages[U], units: Iterable[U]) -> Iterator[Outcome[U]]:
+    """Run units here; yields each when it has ended, in order.
+
+    A unit that fails does not stop the others, unless what it met would meet all of them.
+    """
+    # One worker each: what is read waits for the computing, and what is computed for the writing.
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead: tuple[U, Future[Any]] | None = None
+        behind: tuple[U, Future[Any]] | None = None
+        for unit in chain(units, [None]):
+            following = None if unit is None else (unit, reader.submit(stages.read, unit))
+            written = None if ahead is None else (ahead[0], _computed(stages, *ahead, writer))
+            if behind is not None:
+                yield _outcome(*behind)
+            ahead, behind = following, written
+        if behind is not None:
+            yield _outcome(*behind)
+
+
+def _computed(stages: Stages[U], unit: U, read: Future[Any], writer: ThreadPoolExecutor) -> Future[Any]:
+    """Compute a unit here, and have it written."""
+    try:
+        computed = stages.compute(unit, read.result())
+    except Exception as error:
+        if _stops_all(error):
+            raise
+        failed: Future[Any] = Future()
+        failed.set_exception(error)
+        return failed
+    return writer.submit(stages.write, unit, computed)
+
+
+def _outcome(unit: U, written: Future[Any]) -> Outcome[U]:
+    error = written.exception()
+    if error is not None and _stops_all(error):
+        raise error
+    assert error is None or isinstance(error, Exception)
+    return Outcome(unit, error)
+
+
+def _stops_all(error: BaseException) -> bool:
+    """True for what would meet every other unit, too: no room left, a setting that is wrong, an interruption."""
+    ours = isinstance(error, LandscribeError) and not isinstance(error, ReadError)
+    return ours or isinstance(error, MemoryError) or not isinstance(error, Exception)
+
+
+def run_on_dask(stages: Stages[U], units: Sequence[U], where: str) -> Iterator[Outcome[U]]:
+    """Run units on the workers of dask.distributed; yields each when it has ended, in any order.
+
+    A worker that dies costs the units that it was at: others do these again.
+
+    Args:
+        stages: sent to each worker once; what it writes must lie where this process sees it.
+        units: what there is to do.
+        where: "auto" for a process for each core of this machine, the address of a scheduler, or its file.
+
+    Raises:
+        EngineError: dask is not installed, or no scheduler answers there.
+    """
+    with _client(where) as client:
+        from dask.distributed import as_completed
+
+        # As the result of a task, not as scattered data: that is lost for good with the worker that holds it.
+        sent = _sent(client, stages)
+        tasks = {client.submit(run_whole, sent, unit, pure=False): unit for unit in units}
+        for task in as_completed(list(tasks)):
+            error = task.exception()
+            if error is not None and _stops_all(error):
+                raise error
+            yield Outcome(tasks[task], error)
+
+
+def _sent(client: Any, stages: Stages[U]) -> Any:
+    """The stages where the workers are; dask need not warn that a network is large."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sending large graph")
+        return client.submit(_itself, stages, pure=False)
+
+
+def _itself(stages: Stages[U]) -> Stages[U]:
+    return stages
+
+
+@contextmanager
+def _client(where: str) -> Iterator[Any]:
+    """A client of the scheduler at `where`, or of a cluster that lasts as long as this."""
+    try:
+        from dask.distributed import Client, LocalCluster
+    except ImportError as error:
+        raise EngineError("--dask needs dask.distributed. Install it with: pip install 'landscribe[dask]'") from error
+    if where == "auto":
+        size = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
+        with (
+            LocalCluster(**size) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    place = {"scheduler_file": where} if Path(where).is_file() else {"address": where}
+    try:
+        client = Client(**place, timeout=_PATIENCE)
+    except (OSError, ValueError) as error:
+        raise EngineError(
+            f"no scheduler of dask answers at {where} within {_PATIENCE} s ({error}). The address that dask-scheduler "
+            "prints, such as tcp://10.0.0.1:8786, its file, or auto was expected."
+        ) from error
+    with client:
+        yield client
+
+
+def run_whole(stages: Stages[U], unit: U) -> None:
+    """Read, compute and write one unit, one after the other: the task of a worker elsewhere."""
+    stages.write(unit, stages.compute(unit, stages.read(unit)))
+
+
+def share_of(units: Sequence[U], shard: tuple[int, int] | None) -> Sequence[U]:
+    """Every n-th unit, from the i-th (from 1), for shard (i, n); all of them without one."""
+    return units if shard is None else units[shard[0] - 1 :: shard[1]]

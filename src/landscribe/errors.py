@@ -16,6 +16,10 @@ class RasterError(LandscribeError):
     """A raster that cannot be opened or read, or whose pixels cannot be used."""
 
 
+class ReadError(RasterError):
+    """A place in a raster that cannot be read now: it is damaged, or far away and does not answer."""
+
+
 class LabelError(LandscribeError):
     """Labels that cannot be read, placed or told apart."""
 
@@ -46,3 +50,11 @@ class ModelError(LandscribeError):
 
 class OutputError(LandscribeError):
     """A place where nothing can be written, or where something stands already."""
+
+
+class EngineError(LandscribeError):
+    """Machines that cannot be reached, or work that cannot be divided so."""
+
+
+class UnfinishedError(LandscribeError):
+    """Some of many parts failed, and the others are kept. The command line exits with 1."""

@@ -4,6 +4,7 @@ Everything is made under a temporary name beside its place and renamed into it w
 reader never meets half a file and a failed step leaves nothing behind, parent folders included.
 """
 
+import glob
 import os
 import shutil
 import uuid
@@ -61,6 +62,12 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             if replaced.exists() and not path.exists():
                 replaced.replace(path)
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what attempts at `path` left beside it that were killed before they could clean up."""
+    for stale in path.parent.glob(f".*.partial.{glob.escape(path.name)}"):
+        stale.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """Maps by networks whose answer is known."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rio_cogeo.cogeo import cog_validate
 
-from landscribe.errors import ModelError, OutputError
+from landscribe.errors import LabelError, ModelError, OutputError, RasterError
 from landscribe.geo.raster import Raster
 from landscribe.geo.style import CLASSES_TAG, classes_of_tag
 from landscribe.geo.tiling import units
@@ -23,8 +24,9 @@ from landscribe.model import Model
 from landscribe.prediction import mapping
 from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec
-from landscribe.prediction.unit import predict_unit
+from landscribe.prediction.unit import Way, predict_unit
 from networks import Blur, Brightness, Identity
+from worlds import pixel_box, write_polygons
 
 PLACE = {"crs": "EPSG:32617", "transform": Affine(1, 0, 500_000, 0, -1, 4_000_000)}
 
@@ -68,7 +70,7 @@ def test_the_units_of_an_identity_network_hold_its_input(tmp_path_factory, shape
     planned = list(units(*shape, size=tile, margin=margin, side=unit))
     for place in reversed(planned):
         with torch.inference_mode():
-            prediction = predict_unit(model, raster, place, batch=batch, probabilities=False)
+            prediction = predict_unit(model, place, *raster.read(place.read), Way(batch=batch))
         result[place.keep.slices] = prediction.values
     assert (result == array).all()
 
@@ -261,3 +263,94 @@ def _peak_kilobytes(tmp_path: Path, height: int) -> int:
 def test_peak_memory_does_not_grow_with_the_height_of_the_raster(tmp_path):
     low, high = _peak_kilobytes(tmp_path, 4_000), _peak_kilobytes(tmp_path, 40_000)
     assert high < 1.1 * low, json.dumps({"4 000 rows": low, "40 000 rows": high})
+
+
+class Corner(torch.nn.Module):
+    """Class 1 in the upper left quarter of whatever it is given: tells how the image was turned."""
+
+    reduction = 1
+
+    def forward(self, x):
+        height, width = x.shape[-2:]
+        inside = torch.zeros_like(x[:, 0])
+        inside[:, : height // 2, : width // 2] = 1
+        return torch.stack([torch.zeros_like(inside), inside], dim=1)
+
+
+def test_the_mean_over_the_symmetries_is_the_same_whichever_way_the_raster_is_turned(tmp_path):
+    raster = write(tmp_path / "image.tif", np.ones((32, 32), np.uint8))
+    spec = PredictSpec(symmetries=True)
+    predict(model_of(Corner(), 2), raster, tmp_path / "map.tif", spec=spec, probabilities=tmp_path / "p.tif")
+    with rasterio.open(tmp_path / "p.tif") as source:
+        first = source.read(2)
+    expected = (2 * (1 / (1 + np.exp(-1))) + 6 * 0.5) / 8  # each pixel is in that quarter in two of eight symmetries
+    assert np.abs(first / 254 - expected).max() <= 0.5 / 254 + 1e-6
+
+
+def test_symmetries_of_a_network_that_keeps_them_change_nothing(tmp_path, numbers):
+    raster = write(tmp_path / "image.tif", numbers)
+    spec = PredictSpec(tile=64, margin=4, unit=64, symmetries=True)
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
+    assert (read(tmp_path / "map.tif") == numbers).all()
+
+
+def test_only_the_area_is_mapped_and_with_the_context_around_it(tmp_path):
+    image = np.random.default_rng(3).integers(0, 2, (120, 130)).astype(np.uint8)
+    raster = write(tmp_path / "image.tif", image)
+    area = write_polygons(
+        tmp_path / "area.gpkg", [pixel_box(10, 20, 50, 60, transform=PLACE["transform"])], crs=PLACE["crs"]
+    )
+    inside = np.zeros(image.shape, bool)
+    inside[10:60, 20:80] = True
+    model, way = model_of(Blur(3), 2), {"tile": 40, "margin": 3, "unit": 60}
+    predict(model, raster, tmp_path / "all.tif", spec=PredictSpec(**way))
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**way, area=str(area)))
+    np.testing.assert_array_equal(read(tmp_path / "map.tif"), np.where(inside, read(tmp_path / "all.tif"), 255))
+
+
+def test_an_area_beside_the_raster_is_refused(tmp_path, numbers):
+    raster = write(tmp_path / "image.tif", numbers)
+    area = write_polygons(tmp_path / "area.gpkg", [pixel_box(900, 900, 9, 9)], crs=PLACE["crs"])
+    with pytest.raises(LabelError, match=r"no polygon of .*area\.gpkg lies on .*image\.tif"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(area=str(area)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["area.gpkg", "image.tif"]
+
+
+def test_the_ground_of_each_class_is_told(tmp_path, caplog):
+    array = np.repeat(np.array([0, 1, 1, 3], np.uint8), 50)[None].repeat(100, axis=0)
+    raster = write(tmp_path / "image.tif", array)
+    with caplog.at_level("INFO", logger="landscribe"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=4, unit=64))
+    # 100 x 200 pixels of one metre of the grid, on which all is 0.04 % shorter than on the ground there.
+    told = "class 0 0.005004 km² (25.0%), class 1 0.01001 km² (50.0%), class 2 0 km² (0.0%), class 3 0.005004 km²"
+    assert told in caplog.text
+
+
+def test_ground_in_degrees_is_measured_where_it_lies(tmp_path, caplog):
+    array = np.zeros((600, 10), np.uint8)
+    array[300:] = 1
+    degrees = {"crs": "EPSG:4326", "transform": Affine(0.1, 0, 10, 0, -0.1, 70)}  # from 70 to 10 degrees north
+    raster = write(tmp_path / "image.tif", array, **degrees)
+    with caplog.at_level("INFO", logger="landscribe"):
+        predict(model_of(Identity(2), 2), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=4, unit=64))
+    told = [float(number) for number in re.findall(r"class \d (\S+) km²", caplog.text)]
+    # Between two parallels the sphere has 2 pi R^2 (sin a - sin b) of ground all around; one degree is a 360th of it.
+    sphere = [2 * np.pi * 6371.0**2 * (np.sin(np.radians(a)) - np.sin(np.radians(a - 30))) / 360 for a in (70, 40)]
+    assert told == pytest.approx(sphere, rel=0.01)
+
+
+def test_a_raster_that_is_replaced_while_it_is_mapped_is_refused(tmp_path, numbers, monkeypatch):
+    raster = write(tmp_path / "image.tif", numbers)
+    real, asked = Raster.read, []
+
+    def read_once_replaced(self: Raster, window):
+        asked.append(window)
+        if len(asked) == 3:
+            write(tmp_path / "other.tif", 3 - numbers[:, ::-1])
+            (tmp_path / "other.tif").replace(tmp_path / "image.tif")
+        return real(self, window)
+
+    monkeypatch.setattr(Raster, "read", read_once_replaced)
+    with pytest.raises(RasterError, match=r"image\.tif was changed while it was mapped"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=4, unit=64))
+    assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]

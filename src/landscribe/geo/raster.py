@@ -10,10 +10,11 @@ Pixels that are not finite are refused, unless nodata is NaN, which covers them 
 """
 
 import math
+import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
-from landscribe.errors import GridError, RasterError
+from landscribe.errors import GridError, RasterError, ReadError
 from landscribe.geo.grid import Grid, Window, check_north_up, name_of
 
 Pixels = NDArray[Any]
@@ -34,6 +35,20 @@ Valid = NDArray[np.bool_]
 """(rows, cols), True where usable."""
 
 _ALPHA = ColorInterp.alpha
+
+# What gdal.org/user/configoptions.html advises for Cloud Optimized GeoTIFFs over a network.
+_REMOTE = {
+    # Side files are not looked for: that would ask for a listing of the folder.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_MAX_RETRY": "5",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    "VSI_CACHE": "TRUE",
+}
 
 
 class Raster:
@@ -116,6 +131,19 @@ class Raster:
         chosen = tuple(places[number - 1] for number in numbers)
         return Raster(self.paths, self.grid, bands, self.dtype, self.nodata, chosen)
 
+    def named(self, bands: Sequence[str]) -> "Raster":
+        """The same raster with other names for its bands.
+
+        Raises:
+            RasterError: not one for each.
+        """
+        if len(set(bands)) != len(self.bands) or len(bands) != len(self.bands):
+            raise RasterError(
+                f"{self.paths[0]} has {len(self.bands)} bands, but their names are {', '.join(bands)}. "
+                "One name for each, all different, was expected."
+            )
+        return Raster(self.paths, self.grid, tuple(bands), self.dtype, self.nodata, self._chosen)
+
     def with_nodata(self, nodata: float | None) -> "Raster":
         """The same raster with another nodata value."""
         return Raster(self.paths, self.grid, self.bands, self.dtype, nodata, self._chosen)
@@ -172,8 +200,8 @@ class Raster:
         if not hasattr(self._opened, "handles"):
             handles = []
             for name in self.paths:
-                with _explained(name), plain_pictures_allowed():
-                    source = rasterio.open(name)
+                with _explained(name):
+                    source = opened(name)
                 handles.append((name, source, _colour_bands(source), _own_mask(source)))
             self._opened.handles = handles
         return list(self._opened.handles)
@@ -203,8 +231,10 @@ def write_raster(path: Path, pixels: Pixels, grid: Grid | None, valid: Valid | N
         # GDAL takes the fourth of four uint8 bands for alpha unless told otherwise.
         layout = {"alpha": "no"} | layout
     # In memory first: what GDAL cannot write when it closes a file, rasterio does not tell.
-    with plain_pictures_allowed(), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
-        with memory.open(**shape, **place, **({"driver": "GTiff"} | layout)) as target:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
+        with plain_pictures_allowed():
+            made = memory.open(**shape, **place, **({"driver": "GTiff"} | layout))
+        with made as target:
             target.write(pixels)
             if valid is not None:
                 target.write_mask(valid)
@@ -218,7 +248,7 @@ def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
         path: of the file.
         fill: what marks pixels that are not valid in a format that cannot say so; a GeoTIFF does.
     """
-    with _explained(str(path)), plain_pictures_allowed(), rasterio.open(path) as source:
+    with _explained(str(path)), opened(path) as source:
         # GDAL takes the fourth band of a PNG for alpha: here it is a band like any other.
         pixels = source.read()
         says_itself = source.driver == "GTiff"
@@ -232,21 +262,42 @@ def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
 
 def read_band(path: Path) -> NDArray[Any]:
     """The first band (rows, cols) of a file, as stored."""
-    with _explained(str(path)), plain_pictures_allowed(), rasterio.open(path) as source:
+    with _explained(str(path)), opened(path) as source:
         band: NDArray[Any] = source.read(1)
         return band
 
 
+def read_palette(path: str) -> dict[int, tuple[int, int, int]] | None:
+    """Red, green and blue (0 to 255) by the value of the first band; None if the file has no palette."""
+    with _explained(path), opened(path) as source:
+        if source.colorinterp[0] != ColorInterp.palette:
+            return None
+        return {value: (red, green, blue) for value, (red, green, blue, _) in source.colormap(1).items()}
+
+
+def opened(path: str | Path) -> Any:
+    """A dataset of rasterio, to be closed by who asked; it may have no place on the Earth."""
+    with plain_pictures_allowed():
+        return rasterio.open(path)
+
+
+_one_at_a_time = threading.Lock()
+
+
 @contextmanager
 def plain_pictures_allowed() -> Iterator[None]:
-    """Whether a raster needs a place on the Earth is decided where it is used; rasterio need not warn."""
-    with warnings.catch_warnings():
+    """Whether a raster needs a place on the Earth is decided where it is used; rasterio need not warn.
+
+    Only for as long as a file is opened: up to Python 3.13 the filters of warnings are the process's, so that
+    threads wait for one another here.
+    """
+    with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
 
 def _read_head(name: str) -> dict[str, Any]:
-    with _explained(name), plain_pictures_allowed(), rasterio.open(name) as source:
+    with _explained(name), opened(name) as source:
         # GDAL gives a picture without a place the identity, whose rows would run north.
         if source.crs is not None or not source.transform.is_identity:
             check_north_up(source.transform, name)
@@ -328,16 +379,34 @@ def _is_nodata(pixels: Pixels, nodata: float | None) -> Valid:
     return np.logical_and.reduce(held) if may_be_a_pixel else np.logical_or.reduce(held)
 
 
+def is_local(name: str) -> bool:
+    """True for a path of this machine's file system: no URL, none of GDAL's own file systems."""
+    return not ("://" in name or name.startswith("/vsi"))
+
+
+def is_remote(name: str) -> bool:
+    """True for what GDAL reads over a network: a URL, or one of its network file systems."""
+    return "://" in name or name.startswith(("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsiswift"))
+
+
+def _way_to(name: str) -> AbstractContextManager[Any]:
+    """GDAL's settings for what is far away, as people otherwise have to know them; the user's environment wins."""
+    if not is_remote(name):
+        return nullcontext()
+    return rasterio.Env(**{key: value for key, value in _REMOTE.items() if key not in os.environ})
+
+
 @contextmanager
 def _explained(name: str, window: Window | None = None) -> Iterator[None]:
-    """Turn GDAL's refusals into one line with the file and the place in it."""
+    """Reach a file, and turn GDAL's refusals into one line with the file and the place in it."""
     try:
-        yield
+        with _way_to(name):
+            yield
     except (RasterioError, OSError) as error:
         # rasterio hides GDAL's own words behind "See previous exception".
         cause = error.__cause__ or error
         where = f" at rows {window.row} to {window.row_stop}, cols {window.col} to {window.col_stop}" if window else ""
-        raise RasterError(
+        raise (ReadError if window else RasterError)(
             f"{name} cannot be read{where}: {_plain(cause, name)}. A whole raster that GDAL can open was expected. "
             "Check the path, or copy the file again."
         ) from error

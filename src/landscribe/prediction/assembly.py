@@ -22,7 +22,7 @@ from landscribe.errors import OutputError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid
 from landscribe.geo.tiling import Unit
-from landscribe.outputs import whole_file, write_text
+from landscribe.outputs import sweep, whole_file, write_text
 from landscribe.prediction.parts import Parts
 
 _PLACE = ("OFFSET", "SIZE")
@@ -81,6 +81,7 @@ def placed(built: Path, out: Path) -> None:
     Raises:
         OutputError: it cannot be written there.
     """
+    sweep(out)
     with whole_file(out) as temporary:
         shutil.move(built, temporary)
 
@@ -136,7 +137,7 @@ def _band(number: int, parts: Parts, units: Sequence[Unit], layer: Layer) -> str
         rows = "".join(f'      <Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>\n' for r, g, b, a in entries)
         colours = f"    <ColorInterp>Palette</ColorInterp>\n    <ColorTable>\n{rows}    </ColorTable>\n"
     scale = f"    <Scale>{layer.scale!r}</Scale>\n" if layer.scale != 1 else ""
-    sources = "".join(_source(number, parts.path(unit, layer.kind), unit) for unit in units if parts.valid_pixels(unit))
+    sources = "".join(_source(number, parts.path(unit, layer.kind), unit) for unit in units if parts.pixels(unit))
     return (
         f'  <VRTRasterBand dataType="Byte" band="{number}">\n'
         f"    <Description>{escape(layer.bands[number - 1])}</Description>\n"

@@ -1,7 +1,8 @@
 """Map a raster: plan, predict what is missing, assemble."""
 
+import logging
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,28 @@ import rasterio
 import torch
 
 from landscribe import progress
-from landscribe.engine import run_units
-from landscribe.errors import ModelError, OutputError, RasterError
-from landscribe.geo.raster import Raster
+from landscribe.engine import Outcome, run_on_dask, run_units, share_of
+from landscribe.errors import ModelError, OutputError, RasterError, UnfinishedError
+from landscribe.geo.features import Features, covered
+from landscribe.geo.raster import Pixels, Raster, Valid
 from landscribe.geo.style import CLASSES_TAG, aux_xml, classes_as_tag, colormap, qml
 from landscribe.geo.tiling import Unit, units
 from landscribe.model import Model
 from landscribe.outputs import refuse_existing, require_writable, write_text
 from landscribe.prediction.assembly import Layer, assemble, placed
 from landscribe.prediction.fit import fitted
+from landscribe.prediction.margin import measure_reach, redundancy
 from landscribe.prediction.parts import CLASS, PROBABILITY, Parts, begun
 from landscribe.prediction.spec import PredictSpec
-from landscribe.prediction.unit import PROBABILITY_STEPS, predict_unit
+from landscribe.prediction.unit import PROBABILITY_STEPS, Prediction, Way, predict_unit
+
+log = logging.getLogger(__name__)
 
 RUN_TAG = "LANDSCRIBE_RUN"
 # GDAL would otherwise keep up to a twentieth of the machine's memory in decoded blocks.
 _BLOCK_CACHE_MB = 256
+# Of the units that failed; more of them make no line that people read.
+_MOST_TOLD = 2
 
 
 def predict(
@@ -57,10 +64,13 @@ def predict(
         ModelError: the raster does not fit the model.
         RasterError: it cannot be read, or has no valid pixel.
         OutputError: `out` stands already, or cannot be written.
+        UnfinishedError: some of its units could not be mapped.
     """
     raster = fitted(model, raster, spec)
+    area = None if spec.area is None else Features.read(spec.area).on(raster.grid, raster.paths[0])
     _require_places_apart(raster, out, probabilities)
     device = _device(spec.device)
+    spec = _with_margin(model, raster, spec, device)
     plan = _plan(model, raster, spec, device, with_probabilities=probabilities is not None)
     planned = list(units(raster.grid.height, raster.grid.width, **plan["tiling"]))
     parts = Parts.of(out, plan)
@@ -73,16 +83,68 @@ def predict(
         refuse_existing(probabilities, overwrite=overwrite)
         require_writable(probabilities)
     model.network.to(device).eval().to(memory_format=torch.channels_last)
-    with begun(parts, raster.paths, overwrite=overwrite), rasterio.Env(GDAL_CACHEMAX=_BLOCK_CACHE_MB):
-        _predict_missing(model, raster, planned, parts, batch=plan["batch"], probabilities=probabilities is not None)
-        if not any(parts.valid_pixels(unit) for unit in planned):
+    with begun(parts, raster.paths, overwrite=overwrite):
+        way = Way(batch=plan["batch"], probabilities=probabilities is not None, symmetries=spec.symmetries)
+        mapping = _Mapping(model, raster, parts, way, area)
+        _predict_missing(mapping, planned, spec)
+        _require_unchanged(raster, plan)
+        if spec.shard is not None:
+            # Also the last of them makes no map: two that end at once would make it over one another.
+            log.info(
+                "%d of %d units are done. When all shards have ended, the same command without --shard makes the map.",
+                sum(map(parts.is_done, planned)), len(planned),
+            )  # fmt: skip
+            return out
+        if not any(map(parts.pixels, planned)):
             raise RasterError(
-                f"{raster.paths[0]} has no valid pixel: all are nodata ({raster.nodata}). Imagery was expected. "
-                "Check the file, or override nodata."
+                f"{raster.paths[0]} has no valid pixel{' in ' + spec.area if spec.area else ''}: all are nodata "
+                f"({raster.nodata}). Imagery was expected. Check the file, or override nodata."
             )
         _write_maps(model, raster, planned, parts, out, probabilities)
+        log.info("%s: %s", out.name, _areas(model, raster, planned, parts))
     parts.remove()
     return out
+
+
+def _areas(model: Model, raster: Raster, planned: Sequence[Unit], parts: Parts) -> str:
+    """How much of each class was mapped: on the ground where the size of a pixel is known, and its share."""
+    pixels = dict.fromkeys(model.classes.values, 0)
+    ground = dict.fromkeys(model.classes.values, 0.0)
+    for unit in planned:
+        # Where degrees are the units, a pixel is not as large in the north as it is in the south.
+        side = raster.grid[unit.keep].pixel_size or 0.0
+        for value, count in parts.pixels(unit).items():
+            pixels[value] += count
+            ground[value] += count * side**2 / 1e6
+    total = sum(pixels.values())
+    return ", ".join(
+        f"{entry.name} "
+        + (f"{ground[entry.value]:.4g} km² " if raster.grid.crs else f"{pixels[entry.value]} pixels ")
+        + f"({pixels[entry.value] / total:.1%})"
+        for entry in model.classes
+    )
+
+
+def _with_margin(model: Model, raster: Raster, spec: PredictSpec, device: torch.device) -> PredictSpec:
+    """The settings with a margin in pixels, and a tile that goes with it."""
+    if spec.margin != "auto":
+        return spec
+    align = model.reduction
+    tile = max(align, spec.tile // align * align)
+    if max(raster.grid.shape) <= tile:
+        return spec.model_copy(update={"margin": 0})
+    model.network.to(device).eval().to(memory_format=torch.channels_last)
+    reach = measure_reach(model, raster)
+    if reach.is_global and model.chip_size:
+        # Nothing is far enough from an edge: tiles are as large as what the network was trained on.
+        tile = max(align, model.chip_size // align * align)
+    margin = reach.margin(tile)
+    log.info(
+        "margin: %d pixels of tiles of %d (measured: %.2g of the pixels differ from a single pass), %.2f pixels are "
+        "read for each that is kept%s", margin, tile, reach.share(margin, tile), redundancy(tile, margin),
+        "; this network looks at tiles as a whole, so they are as large as in training" if reach.is_global else "",
+    )  # fmt: skip
+    return spec.model_copy(update={"tile": tile, "margin": margin})
 
 
 def _require_places_apart(raster: Raster, out: Path, probabilities: Path | None) -> None:
@@ -114,6 +176,8 @@ def _plan(
         "batch": spec.batch or (1 if device.type == "cpu" else 4),
         "probabilities": with_probabilities,
         "device": device.type,
+        "symmetries": spec.symmetries,
+        "area": spec.area and _fingerprint(spec.area),
     }
 
 
@@ -124,6 +188,16 @@ def _fingerprint(path: str) -> list[Any]:
         return [path]
     stat = local.stat()
     return [local.name, stat.st_size, stat.st_mtime_ns]
+
+
+def _require_unchanged(raster: Raster, plan: dict[str, Any]) -> None:
+    """Raise RasterError if a file became another one while it was mapped: the map would be of both."""
+    for path, before in zip(raster.paths, plan["raster"], strict=True):
+        if _fingerprint(path) != before:
+            raise RasterError(
+                f"{path} was changed while it was mapped. One raster from beginning to end was expected. "
+                "Nothing was written; map it again when it is whole."
+            )
 
 
 def _is_finished(out: Path, probabilities: Path | None, run: str) -> bool:
@@ -140,24 +214,68 @@ def _run_of(path: Path) -> str | None:
         return None
 
 
-def _predict_missing(
-    model: Model, raster: Raster, planned: Sequence[Unit], parts: Parts, *, batch: int, probabilities: bool
-) -> None:
-    missing = [unit for unit in planned if not parts.is_done(unit)]
-    done = sum(len(unit.tiles) for unit in planned) - sum(len(unit.tiles) for unit in missing)
-    task = partial(_predict_and_put, model, raster, parts, batch=batch, probabilities=probabilities)
-    with progress.task(f"mapping {raster.name}", done + sum(len(unit.tiles) for unit in missing)) as advance:
+@dataclass(frozen=True)
+class _Mapping:
+    """A unit's work: read it with its halo, run the network, put what it made."""
+
+    model: Model
+    raster: Raster
+    parts: Parts
+    way: Way
+    area: Features | None
+    """Polygons that alone are mapped, in the raster's CRS."""
+
+    def read(self, unit: Unit) -> tuple[Pixels, Valid, Valid | None]:
+        with rasterio.Env(GDAL_CACHEMAX=_BLOCK_CACHE_MB):
+            pixels, valid = self.raster.read(unit.read)
+        return pixels, valid, None if self.area is None else covered(self.area, self.raster.grid[unit.keep])
+
+    def compute(self, unit: Unit, read: tuple[Pixels, Valid, Valid | None]) -> Prediction | None:
+        pixels, valid, wanted = read
+        with torch.inference_mode():
+            return predict_unit(self.model, unit, pixels, valid, self.way, wanted)
+
+    def write(self, unit: Unit, computed: Prediction | None) -> None:
+        self.parts.put(unit, computed, self.raster.grid)
+
+
+def _predict_missing(mapping: _Mapping, planned: Sequence[Unit], spec: PredictSpec) -> None:
+    """Map the units that are not done, or this shard's share of all.
+
+    Raises:
+        UnfinishedError: some of them could not be mapped; the others are done.
+    """
+    wanted = share_of(planned, spec.share)
+    missing = [unit for unit in wanted if not mapping.parts.is_done(unit)]
+    done = sum(len(unit.tiles) for unit in wanted) - sum(len(unit.tiles) for unit in missing)
+    outcomes = run_units(mapping, missing) if spec.dask is None else run_on_dask(mapping, missing, spec.dask)
+    failed: list[Outcome[Unit]] = []
+    with progress.task(f"mapping {mapping.raster.name}", done + sum(len(unit.tiles) for unit in missing)) as advance:
         advance(done, "resumed" if done else "")
-        for unit, _ in run_units(task, missing):
-            advance(len(unit.tiles))
+        for outcome in outcomes:
+            advance(len(outcome.unit.tiles))
+            if outcome.error is not None:
+                failed.append(outcome)
+    if failed and len(failed) == len(planned):
+        # Nothing of it can be mapped: what is wrong is not a unit's.
+        raise failed[0].error or AssertionError
+    if failed:
+        raise UnfinishedError(_told(failed, len(planned), mapping.parts))
 
 
-def _predict_and_put(
-    model: Model, raster: Raster, parts: Parts, unit: Unit, *, batch: int, probabilities: bool
-) -> None:
-    with torch.inference_mode():
-        prediction = predict_unit(model, raster, unit, batch=batch, probabilities=probabilities)
-    parts.put(unit, prediction, raster.grid)
+def _told(failed: Sequence[Outcome[Unit]], planned: int, parts: Parts) -> str:
+    """Which units failed, and why."""
+    reasons = [
+        f"rows {outcome.unit.keep.row} to {outcome.unit.keep.row_stop}, cols {outcome.unit.keep.col} to "
+        f"{outcome.unit.keep.col_stop}: {' '.join(str(outcome.error).split()) or type(outcome.error).__name__}"
+        for outcome in failed[:_MOST_TOLD]
+    ]
+    more = "; …" if len(failed) > _MOST_TOLD else ""
+    return (
+        f"{parts.folder.stem} is not finished: {len(failed)} of {planned} units could not be mapped "
+        f"({'; '.join(reasons)}{more}). The others are kept in {parts.folder.name}: mend what is named and repeat the "
+        "same command; it does what is missing."
+    )
 
 
 def _write_maps(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import LandscribeError, OutputError
+from landscribe.errors import LandscribeError, OutputError, UnfinishedError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid
 from landscribe.geo.raster import write_raster
@@ -57,9 +57,6 @@ class Parts:
             self._require_same_plan(overwrite=overwrite)
         if not self._place.exists():
             write_text(self._place, self.plan)
-        # Temporary files of a run that was killed.
-        for stale in self.folder.glob(".*.partial.*"):
-            stale.unlink()
 
     def is_begun(self) -> bool:
         """True if the folder holds parts of this very plan."""
@@ -87,22 +84,24 @@ class Parts:
 
     def put(self, unit: Unit, prediction: Prediction | None, grid: Grid) -> None:
         """Store what a unit of `grid` made; None where it has no valid pixel."""
-        known = 0
+        counts: dict[str, int] = {}
         if prediction is not None:
             place = grid[unit.keep]
             _write(self.path(unit, CLASS), prediction.values[None], place)
             if prediction.probabilities is not None:
                 _write(self.path(unit, PROBABILITY), prediction.probabilities, place)
-            known = int((prediction.values != IGNORE).sum())
-        write_text(self._marker(unit), json.dumps({"valid_pixels": known}))
+            pixels = np.bincount(prediction.values.ravel(), minlength=IGNORE + 1)[:IGNORE]
+            counts = {str(value): int(pixels[value]) for value in np.flatnonzero(pixels).tolist()}
+        write_text(self._marker(unit), json.dumps({"pixels": counts}))
 
     def path(self, unit: Unit, kind: str) -> Path:
         """The file of a unit; absent if the unit has no valid pixel."""
         return self.folder / f"{unit.name}.{kind}.tif"
 
-    def valid_pixels(self, unit: Unit) -> int:
-        """How many pixels of the unit were mapped."""
-        return int(json.loads(self._marker(unit).read_text(encoding="utf-8"))["valid_pixels"])
+    def pixels(self, unit: Unit) -> dict[int, int]:
+        """How many pixels of the unit were mapped to each class value; only those that occur."""
+        counts = json.loads(self._marker(unit).read_text(encoding="utf-8"))["pixels"]
+        return {int(value): int(count) for value, count in counts.items()}
 
     def _marker(self, unit: Unit) -> Path:
         return self.folder / f"{unit.name}.json"
@@ -120,8 +119,9 @@ class Parts:
 def begun(parts: Parts, files: Sequence[str], *, overwrite: bool) -> Iterator[None]:
     """Begin or go on with parts; when the block fails, keep only what a repetition of it can use.
 
-    An interruption keeps them. So does a disk that is full, once a unit is done. A raster or model that will not
-    do does not, unless its files are gone (a drive that was unplugged): it would fail there again.
+    An interruption keeps them, and so do units that failed beside others. So does a disk that is full, once a unit is
+    done. A raster or model that will not do does not, unless its files are gone (a drive that was unplugged): it would
+    fail there again.
 
     Args:
         parts: to begin.
@@ -145,6 +145,8 @@ def begun(parts: Parts, files: Sequence[str], *, overwrite: bool) -> Iterator[No
             f"{done} finished units are kept in {parts.folder.name}: make room and repeat the same command, "
             "or remove that folder."
         ) from error
+    except UnfinishedError:
+        raise
     except LandscribeError:
         if all(Path(file).exists() for file in files):
             parts.remove()

@@ -1,6 +1,8 @@
 """The settings of prediction. No training setting is among them: the Model carries what it needs."""
 
-from pydantic import Field
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
 
 from landscribe.spec import Spec
 
@@ -10,8 +12,9 @@ class PredictSpec(Spec):
 
     tile: int = Field(1024, ge=32)
     """Side in pixels of what the network reads at once; rounded down to the network's stride."""
-    margin: int = Field(64, ge=0)
-    """Pixels of context between a tile's edge and what is kept of it."""
+    margin: Annotated[int, Field(ge=0)] | Literal["auto"] = 64
+    """Pixels of context between a tile's edge and what is kept of it; auto measures on the raster how many the network
+    needs for a map that differs from a single pass in less than a thousandth of the pixels."""
     unit: int = Field(2048, ge=32)
     """Side in pixels of what is read, mapped and written in one piece."""
     batch: int | None = Field(None, ge=1)
@@ -22,3 +25,31 @@ class PredictSpec(Spec):
     """Map although the raster's pixels are not as large as those that the model was trained on."""
     device: str = "auto"
     """auto, cpu, cuda, mps, …"""
+    symmetries: bool = False
+    """Average over the eight symmetries of each tile: eight times the work for a somewhat better map."""
+    area: str | None = None
+    """Polygons that alone are mapped; all of the raster if left out."""
+    dask: str | None = None
+    """Map on many processes or machines: auto for the cores of this one, or a scheduler's address or file."""
+    shard: str | None = Field(None, pattern=r"^[1-9]\d*/[1-9]\d*$")
+    """i/n: only every n-th unit from the i-th on, for arrays of jobs; without it, the same command makes the map."""
+
+    @property
+    def foreseen_margin(self) -> int:
+        """The margin, or a common one where it is still to be measured."""
+        return 64 if self.margin == "auto" else self.margin
+
+    @property
+    def share(self) -> tuple[int, int] | None:
+        """(i, n) of the shard."""
+        if self.shard is None:
+            return None
+        number, _, count = self.shard.partition("/")
+        return int(number), int(count)
+
+    @field_validator("shard")
+    @classmethod
+    def _is_one_of_them(cls, value: str | None) -> str | None:
+        if value is not None and int(value.split("/")[0]) > int(value.split("/")[1]):
+            raise ValueError("the first number must not be above the second, as in 3/8")
+        return value

@@ -1,7 +1,6 @@
 """Report: one HTML page that holds everything in itself and says honestly how good a map is."""
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -9,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from jinja2 import Environment, StrictUndefined
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from landscribe.data.chips import ChipReader, Chips
 from landscribe.errors import LandscribeError, RasterError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, name_of
-from landscribe.geo.raster import Pixels, Raster, Valid
+from landscribe.geo.raster import Pixels, Raster, Valid, opened
 from landscribe.outputs import write_text
 from landscribe.report import figures
+from landscribe.report.description import describe
 from landscribe.report.figures import Colours, Limits, Line, Values
 
 # Longer sides of pictures in pixels: about twice what they measure on the page.
@@ -77,6 +76,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
         "charts": _charts(inputs),
         **_accuracy(inputs),
         **_splits(ground),
+        **_contents(inputs.chips),
         "examples": _examples(ground),
         **_comparisons(ground),
     }
@@ -159,10 +159,7 @@ def _sample(raster: Raster, bands: Sequence[int], shape: tuple[int, int]) -> tup
     first = 0
     for path in raster.paths:
         try:
-            with (
-                warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning),
-                rasterio.open(path) as source,
-            ):
+            with opened(path) as source:
                 colours = zip(source.indexes, source.colorinterp, strict=True)
                 indexes = [index for index, colour in colours if colour != ColorInterp.alpha]
                 for place in set(bands) & set(range(first, first + len(indexes))):
@@ -257,6 +254,18 @@ def _splits(ground: _Ground) -> dict[str, Any]:
         "split_rows": rows,
         "split_maps": [(scene, _split_map(ground, scene, side)) for scene in scenes[:_MOST_PICTURES]],
         "scenes_in_all": len(scenes),
+    }
+
+
+def _contents(chips: Chips) -> dict[str, Any]:
+    """Which classes chips hold together, and the histograms of their bands."""
+    described = describe(chips)
+    alt = "Histogram of each band over the valid pixels of the chips"
+    bands = [(band.name, band.shares) for band in described.bands]
+    return {
+        "together": list(zip(chips.classes, described.together, strict=True)),
+        "histogram": figures.histogram_chart(described.edges, bands, alt),
+        "chips_read": described.chips_read,
     }
 
 
