@@ -217,10 +217,14 @@ def test_check_names_an_image_that_cannot_be_used(kind, tmp_path, labels, landsc
     assert any(all(word in line for word in words) for line in errors), said.out
 
 
-def test_a_raster_that_breaks_off_after_many_units_leaves_none_of_them(tmp_path, trained, refused):
+def test_a_raster_that_breaks_off_after_many_units_keeps_these_and_names_the_rest(tmp_path, trained, landscribe):
     bad = half_of_a_tiled_tiff(tmp_path / "bad.tif")
-    small = ("--tile", 32, "--margin", 0, "--unit", 32)
-    refused("predict", trained, bad, *small, "--out", "new/map.tif", words=("bad.tif", "rows 64 to 96"))
+    said = landscribe("predict", trained, bad, "--tile", 32, "--margin", 0, "--unit", 32, "--out", "new/map.tif")
+    assert said.code == 1
+    assert "map.tif is not finished: 3 of 9 units could not be mapped (rows 64 to 96, cols 0 to 32: " in said.line
+    assert "bad.tif cannot be read at rows 64 to 96" in said.line
+    assert not (tmp_path / "new" / "map.tif").exists()
+    assert len(list((tmp_path / "new" / "map.tif.parts").glob("*.class.tif"))) == 6
 
 
 def test_no_raster_is_mapped_if_one_of_them_does_not_fit(tmp_path, scene, trained, refused):
@@ -334,7 +338,8 @@ def test_unusable_geometries_are_mended_or_left_out_on_request(bad, tmp_path, sc
 
 
 BAD_LABEL_RASTERS = {
-    "three bands": (worlds.noise(3, SIDE, SIDE), ("3 bands", "one band")),
+    "two bands": (worlds.noise(2, SIDE, SIDE), ("2 bands", "one band")),
+    "a picture": (worlds.noise(3, SIDE, SIDE), ("different values", "'#", "254")),
     "fractions": (np.full((SIDE, SIDE), 0.5, np.float32), ("float32", "Whole class values")),
     "background alone": (np.zeros((SIDE, SIDE), np.uint8), ("one class only", "value 0")),
     "ignore alone": (np.full((SIDE, SIDE), 255, np.uint8), ("nothing but",)),
@@ -378,6 +383,70 @@ def test_images_and_labels_that_do_not_pair_are_refused(scene, labels, refused):
 
 def test_an_image_without_labels_is_refused(scene, refused):
     refused("run", "--image", scene, "--out", "new/run", words=("scene.tif has no labels",))
+
+
+# ---- folders of images and masks
+
+
+def folders(tmp_path: Path, masks: dict[str, np.ndarray]) -> None:
+    """Images a and b, plain pictures, and these masks."""
+    plain = {"crs": None, "transform": None}
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for name in ("a", "b"):
+        worlds.write_raster(tmp_path / "images" / f"{name}.png", worlds.noise(3, SIDE, SIDE), **plain)
+    for name, mask in masks.items():
+        worlds.write_raster(tmp_path / "masks" / f"{name}.png", mask, **plain)
+
+
+HALVES = np.tile(np.repeat([1, 2], SIDE // 2), (SIDE, 1)).astype(np.uint8)
+RED_AND_BLUE = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)[HALVES].transpose(2, 0, 1)
+REDS = (
+    '[[classes]]\nname = "roof"\nvalue = 1\nlabel = "#ff0000"\n[[classes]]\nname = "x"\nvalue = 2\nlabel = "#00ff00"\n'
+)
+
+UNKNOWN = "".join(
+    f'[[classes]]\nname = "{name}"\nvalue = {value}\nlabel = {label}\n'
+    for name, value, label in (("roof", 1, 7), ("road", 2, 8), ("x", 255, 1), ("y", 255, 2))
+)
+
+BAD_FOLDERS = {
+    "an image without its mask": ({"a": HALVES}, "", ("1 of 2 images", "masks for b.png", "b_mask.png")),
+    "a mask of another size": ({"a": HALVES, "b": HALVES[:90]}, "", ("b.png", "90 x 96 pixels", "has 96 x 96")),
+    "an unknown colour": ({"a": RED_AND_BLUE, "b": RED_AND_BLUE}, REDS, ("a.png holds '#0000ff' (4608)", "'#00ff00'")),
+    "all of it unknown": (
+        {"a": HALVES, "b": HALVES},
+        UNKNOWN,
+        ("no", "label"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD_FOLDERS)
+@pytest.mark.parametrize("verb", ["check", "run"])
+def test_folders_that_cannot_be_used_are_refused(verb, kind, tmp_path, landscribe, refused):
+    masks, table, words = BAD_FOLDERS[kind]
+    folders(tmp_path, masks)
+    (tmp_path / "bad.toml").write_text('[[scenes]]\nimage = "images"\nlabels = "masks"\n' + table)
+    if verb == "run":
+        refused("run", "bad.toml", "--out", "new/run", words=words)
+        return
+    said = landscribe("check", "bad.toml", "--no-trial")
+    assert said.code == 2
+    assert all(word in said.out + said.err for word in words), said
+
+
+def test_a_folder_without_images_is_refused(tmp_path, refused):
+    (tmp_path / "images").mkdir()
+    refused("chip", "--image", "images", "--out", "new/chips", words=("images holds no image", ".tif"))
+
+
+def test_chips_are_exported_to_a_fresh_place_only(tmp_path, scene, labels, landscribe, refused):
+    chip = ("chip", "--image", scene, "--labels", labels, "--size", 32, "--out", "chips")
+    assert landscribe(*chip).code == 0
+    refused("export", "chips", "--out", "chips", "--overwrite", words=("chips", "esri_model_definition.emd"))
+    refused("export", "chips", "--to", "qgis", "--out", "new", words=("'qgis'", "esri"))
+    refused("export", "images", "--out", "new", words=("no chips folder",))
 
 
 # ---- recipes

@@ -379,15 +379,29 @@ def test_an_interrupted_training_leaves_no_model(made, tmp_path):
     assert code == 130, err
     assert err.splitlines()[-1].startswith("landscribe: interrupted")
     assert "Traceback" not in err
-    assert not (tmp_path / "new").exists()
+    # What the same command goes on from, and nothing else.
+    assert [path.name for path in out.parent.iterdir()] == ["model.training"]
+    left = out.with_name("model.training").iterdir()
+    assert sorted(path.name for path in left) == ["last.ckpt", "training.json"]
 
 
 def test_a_mistake_of_our_own_ends_with_1_and_a_traceback(slow):
     command = ["predict", str(slow / "broken"), str(slow / "numbers.tif"), "--out", str(slow / "map.tif")]
     done = subprocess.run(python(COMMAND, *command, path=slow), capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("Traceback")
+    assert "\nTraceback" in done.stderr
     assert "a mistake of our own" in done.stderr
+
+
+def test_a_folder_of_rasters_is_mapped_one_by_one(slow):
+    (slow / "tiles").mkdir()
+    for name in ("b10", "b9"):
+        worlds.write_raster(slow / "tiles" / f"{name}.tif", np.full((40, 40), len(name), np.uint8), descriptions=["v"])
+    said = landscribe("predict", slow / "slow", slow / "tiles", "--out", slow / "maps")
+    assert said.code == 0
+    assert said.out.split() == [str(slow / "maps" / f"{name}.tif") for name in ("b9", "b10")]
+    assert landscribe("predict", slow / "slow", slow / "tiles" / "*.png", "--out", slow / "new").code == 2
+    assert not (slow / "new").exists()
 
 
 # ---- networks

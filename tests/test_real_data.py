@@ -1,8 +1,13 @@
 """Real imagery with real quirks, where the folder of shared data exists."""
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.features import rasterize
 from rasterio.warp import transform_geom
 
@@ -12,6 +17,8 @@ from landscribe.data.scene import SceneSpec, open_scenes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from landscribe.geo.raster import read_band
+from landscribe.geo.style import rgb
+from landscribe.recipe import Recipe
 
 QUICK = {"encoder": "resnet10t", "weights": "none", "steps": 2}
 
@@ -54,30 +61,85 @@ def test_banepa_check_says_that_labels_are_reprojected(banepa):
     assert found.forecast.chips == 128
 
 
-def test_eight_sentinel_bands_and_sparse_polygons_go_all_the_way(shared_data, tmp_path):
+@pytest.fixture
+def beside(tmp_path):
+    """Puts a recipe of the project beside the data that it is for."""
+
+    def placed(name: str, **data) -> Path:
+        for target, source in data.items():
+            (tmp_path / target.replace("__", ".")).symlink_to(source)
+        shutil.copy(Path(__file__).parents[1] / "recipes" / name, tmp_path)
+        return tmp_path / name
+
+    return placed
+
+
+def test_eight_sentinel_bands_and_sparse_polygons_go_all_the_way(shared_data, tmp_path, beside):
     folder = shared_data / "rcr_sentinel2"
-    bands = [folder / "bands" / f"B{number:02d}.tif" for number in range(1, 9)]
+    sides = {f"landcover__{suffix}": folder / "dev" / f"landcover.{suffix}" for suffix in ("shp", "shx", "dbf", "prj")}
     out = pipeline.run(
-        images=[bands], labels=folder / "dev" / "landcover.shp", label_field="Classname", out=tmp_path / "run",
-        size=64, mode="positive", **QUICK,
+        beside("rcr_sentinel2.toml", bands=folder / "bands", **sides), out=tmp_path / "run", **QUICK
     )  # fmt: skip
     chips = Chips.open(out / "chips")
     assert chips.head.bands == tuple(f"B{number:02d}" for number in range(1, 9))
-    assert len(chips.classes) == 7
+    # Each class is there to be learned, and only what polygons cover is known.
+    assert (chips.of_split("train").counts.sum(axis=0) > 0).all()
+    assert len(chips.classes) == 6
+    assert chips.counts.sum() < 500
+    assert json.loads((out / "assessment.json").read_text())["pixels"] > 0
     with rasterio.open(out / "map.tif") as source:
         assert source.shape == (2201, 2629)
+        share = (source.read(1) == 255).mean()
+    assert share == pytest.approx(0.315, abs=0.001)  # the corners without imagery
 
 
-def test_amazon_masks_without_georeference_lie_on_their_images(shared_data, tmp_path):
+def test_amazon_masks_without_georeference_lie_on_their_images(shared_data, tmp_path, beside):
     folder = shared_data / "amazon_forest" / "dev"
-    images = sorted((folder / "images").glob("*.tif"))[:4]
-    masks = [folder / "masks" / f"{image.stem}.png" for image in images]
-    chips = verbs.chip(images=images, labels=masks, out=tmp_path / "chips")
-    assert len(chips) == 16
-    assert chips.classes.values == (1, 2)
-    whole = read_band(masks[0])
-    first = chips.table[chips.table["scene"] == images[0].stem]
-    assert first["count_1"].sum() == np.count_nonzero(whole == 1)
+    recipe = Recipe.load(beside("amazon_forest.toml", images=folder / "images", masks=folder / "masks"))
+    chips = verbs.chip_scenes(recipe.listed(), tmp_path / "chips")
+    assert len(chips) == 29 * 4
+    assert chips.head.bands == ("red", "green", "blue")
+    for name in ("Amazon_970_1", "Amazon_5_50"):
+        whole = read_band(folder / "masks" / f"{name}.png")
+        rows = chips.table[chips.table["scene"] == name]
+        assert rows["split"].nunique() == 1
+        assert [rows[f"count_{value}"].sum() for value in (1, 2)] == [np.count_nonzero(whole == v) for v in (1, 2)]
+    assert set(chips.table["split"]) == {"train", "val", "test"}
+
+
+def test_an_amazon_mask_that_is_wider_than_its_image_is_refused_with_both_sizes(shared_data):
+    folder = shared_data / "amazon_forest" / "dev"
+    (error,) = verbs.check(images=[folder / "images"], labels=folder / "masks", trial=False).errors
+    assert "Amazon_181_34.png has no CRS and 512 x 515 pixels, but" in error
+    assert "has 512 x 512. Without a CRS, sizes must be equal." in error
+
+
+def test_dubai_colours_are_classes_in_palettes_and_true_colours(shared_data, tmp_path, beside):
+    folder = shared_data / "dubai" / "dev"
+    recipe = Recipe.load(beside("dubai.toml", images=folder / "images", masks=folder / "masks"))
+    some = recipe.model_copy(
+        update={
+            "scenes": tuple(
+                scene.model_copy(update={"image": (f"{tmp_path}/images/{name}.jpg",), "split": split})
+                for scene, name, split in zip(
+                    recipe.scenes, ("tile2_part[12]", "tile8_part1"), ("train", "val"), strict=True
+                )
+            )
+        }
+    )
+    chips = verbs.chip_scenes(some.listed(), tmp_path / "chips")
+    assert chips.classes.names == ("building", "land", "road", "vegetation", "water")
+    assert chips.classes.unknown == ("#9b9b9b", "#000000")
+    for name in ("tile2_part1", "tile8_part1"):
+        with Image.open(folder / "masks" / f"{name}.png") as picture:
+            colours = np.asarray(picture.convert("RGB"))
+        scene = next(scene for scene in some.listed().scenes if name in scene.image[0])
+        (opened,), _ = open_scenes([scene], some.classes)
+        values = opened.labels.read(opened.image.grid.window)
+        for entry in chips.classes:
+            expected = (colours == rgb(entry.colour)).all(axis=-1)
+            np.testing.assert_array_equal(values == entry.value, expected)
+        assert (values == 255).sum() == np.isin(colours @ [65536, 256, 1], [0x9B9B9B, 0]).sum()
 
 
 def test_tiles_whose_place_lies_in_a_side_file_are_mapped(shared_data, banepa, tmp_path):

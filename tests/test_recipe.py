@@ -230,3 +230,13 @@ def test_a_class_table_written_out_is_the_same_table():
     assert [(row.value, row.name, row.colour, row.label) for row in table] == [
         (entry.value, entry.name, entry.colour, entry.label) for entry in classes
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("auto", "auto"), ("none", "none"), ("w/my.pth", "/somewhere/w/my.pth")]
+)
+def test_weights_and_logs_are_placed_beside_the_recipe(given, expected):
+    recipe = Recipe.of(EXAMPLE | {"train": {"weights": given, "log": "logs"}}).placed(Path("/somewhere"))
+    assert recipe.train.weights == expected
+    assert recipe.train.log == "/somewhere/logs"
+    assert Recipe.of(EXAMPLE).placed(Path("/somewhere")).train.log is None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from landscribe import nn
     from landscribe.confusion import Confusion
+    from landscribe.crossvalidation import cross_validate
     from landscribe.data.chips import Chips
     from landscribe.data.scene import Scene
     from landscribe.errors import LandscribeError
@@ -20,14 +21,41 @@ if TYPE_CHECKING:
     from landscribe.model import Model
     from landscribe.pipeline import demo, run
     from landscribe.recipe import Recipe
-    from landscribe.verbs import assess, branches, check, chip, describe, new, predict, prune, report, summary, train
+    from landscribe.verbs import (
+        assess,
+        branches,
+        check,
+        chip,
+        describe,
+        export,
+        new,
+        predict,
+        prune,
+        report,
+        summary,
+        train,
+    )
 
 _HOMES = {
     **dict.fromkeys(
-        ("assess", "branches", "check", "chip", "describe", "new", "predict", "prune", "report", "summary", "train"),
+        (
+            "assess",
+            "branches",
+            "check",
+            "chip",
+            "describe",
+            "export",
+            "new",
+            "predict",
+            "prune",
+            "report",
+            "summary",
+            "train",
+        ),
         "verbs",
     ),
     **dict.fromkeys(("demo", "run"), "pipeline"),
+    "cross_validate": "crossvalidation",
     "Chips": "data.chips",
     "Classes": "geo.classes",
     "Confusion": "confusion",
@@ -43,8 +71,8 @@ _HOMES = {
 
 __all__ = [
     "Chips", "Classes", "Confusion", "Grid", "LandscribeError", "Model", "Raster", "Recipe", "Scene", "Tile", "Window",
-    "assess", "branches", "check", "chip", "demo", "describe", "new", "nn", "predict", "prune", "report",
-    "run", "summary", "train",
+    "assess", "branches", "check", "chip", "cross_validate", "demo", "describe", "export", "new", "nn", "predict",
+    "prune", "report", "run", "summary", "train",
 ]  # fmt: skip
 
 

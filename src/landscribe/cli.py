@@ -4,7 +4,6 @@ Results go to stdout, progress and remarks to stderr. Exit 0 done, 2 the user's 
 130 interrupted. Nothing heavy is imported until a verb runs.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,49 +11,74 @@ import typer
 
 from landscribe.errors import LandscribeError
 from landscribe.flags import (
+    Accumulate,
     AnyPixelSize,
     Architecture,
+    Area,
     AsJson,
     Augment,
     Background,
     Batch,
     Block,
     ClassWeights,
+    Dask,
+    Device,
+    Devices,
     Edge,
+    Ema,
     Encoder,
     EncoderRate,
     Epochs,
     Field,
+    Folds,
     Format,
     Freeze,
     FreezeUntil,
     Gap,
     Images,
+    Keep,
     LabelledArea,
     Labels,
     LearningRate,
+    Log,
     Loss,
     Margin,
     Minutes,
     Mode,
     Nodata,
+    Optimizer,
     Option,
     Out,
     Overwrite,
+    Patience,
+    Precision,
     RecipePath,
     Repair,
     Sampling,
+    Schedule,
     Seed,
+    Shard,
     Size,
     Sparse,
+    SplitAttribute,
+    SplitBy,
+    Stack,
     Steps,
     Stride,
+    Symmetries,
     Test,
+    TestList,
     Tile,
+    Tiles,
+    TrainList,
+    UnitSide,
+    Unlabelled,
     Val,
+    ValList,
     Virtual,
     Weights,
     Workers,
+    folds_in,
     numbers_in,
     options_in,
     parts_in,
@@ -65,6 +89,7 @@ from landscribe.tables import (
     print_branches,
     print_check,
     print_description,
+    print_folds,
     print_json,
     print_measures,
     print_run,
@@ -81,39 +106,27 @@ app = typer.Typer(
 
 @app.command()
 def check(
-    recipe: RecipePath = None, image: Images = None, labels: Labels = None, label_field: Field = None,
-    labelled_area: LabelledArea = None, sparse: Sparse = None, nodata: Nodata = None, repair: Repair = None,
-    size: Size = None, stride: Stride = None, steps: Steps = None,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="Recipe (TOML), or a chips folder to audit.", show_default=False)
+    ] = None,
+    image: Images = None, labels: Labels = None, label_field: Field = None,
+    labelled_area: LabelledArea = None, sparse: Sparse = None, stack: Stack = None, nodata: Nodata = None,
+    repair: Repair = None, size: Size = None, stride: Stride = None, steps: Steps = None,
     epochs: Epochs = None, minutes: Minutes = None, architecture: Architecture = None, encoder: Encoder = None,
     weights: Weights = None, option: Option = None, batch: Batch = None,
     trial: Annotated[bool, typer.Option(help="Time one training step for the forecast.")] = True,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Look for problems, and foretell chips, disk, memory and time. Nothing is written."""
+    """Look for problems, and foretell chips, disk, memory and time; or audit chips. Nothing is written."""
     from landscribe import verbs
 
     settings = _given(
-        label_field=label_field,
-        labelled_area=labelled_area,
-        sparse=sparse,
-        nodata=nodata,
-        repair=repair,
-        size=size,
-        stride=stride,
-        steps=steps,
-        epochs=epochs,
-        minutes=minutes,
-        architecture=architecture,
-        encoder=encoder,
-        weights=weights,
-        options=options_in(option),
-        batch=batch,
-    )
+        label_field=label_field, labelled_area=labelled_area, sparse=sparse, stack=stack, nodata=nodata,
+        repair=repair, size=size, stride=stride, steps=steps, epochs=epochs, minutes=minutes,
+        architecture=architecture, encoder=encoder, weights=weights, options=options_in(option), batch=batch,
+    )  # fmt: skip
     found = verbs.check(recipe, images=_scenes(image), labels=_labels(labels), trial=trial, **settings)
-    if as_json:
-        print_json(found.summary())
-    else:
-        print_check(found)
+    print_json(found.summary()) if as_json else print_check(found)
     if found.errors:
         raise typer.Exit(2)
 
@@ -121,18 +134,22 @@ def check(
 @app.command()
 def chip(
     out: Out, image: Images = None, labels: Labels = None, label_field: Field = None,
-    labelled_area: LabelledArea = None, sparse: Sparse = None, nodata: Nodata = None, repair: Repair = None,
-    size: Size = None, stride: Stride = None, edge: Edge = None, mode: Mode = None,
+    labelled_area: LabelledArea = None, sparse: Sparse = None, stack: Stack = None, nodata: Nodata = None,
+    repair: Repair = None, size: Size = None, stride: Stride = None, edge: Edge = None, mode: Mode = None,
+    unlabelled: Unlabelled = None,
     format: Format = None, virtual: Virtual = None, val: Val = None, test: Test = None, gap: Gap = None,  # noqa: A002
-    block: Block = None, seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
+    block: Block = None, by: SplitBy = None, attribute: SplitAttribute = None, train_list: TrainList = None,
+    val_list: ValList = None, test_list: TestList = None,
+    seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Cut scenes into image chips and masks."""
     from landscribe import verbs
 
     settings = _given(
-        label_field=label_field, labelled_area=labelled_area, sparse=sparse,
-        nodata=nodata, repair=repair, size=size, stride=stride, edge=edge, mode=mode,
+        label_field=label_field, labelled_area=labelled_area, sparse=sparse, stack=stack,
+        nodata=nodata, repair=repair, size=size, stride=stride, edge=edge, mode=mode, unlabelled=unlabelled,
         format=format, virtual=virtual, val=val, test=test, gap=gap, block=block, seed=seed,
+        by=by, attribute=attribute, train_list=train_list, val_list=val_list, test_list=test_list,
     )  # fmt: skip
     chips = verbs.chip(images=_scenes(image), labels=_labels(labels), out=out, overwrite=overwrite, **settings)
     splits = {str(name): int(count) for name, count in chips.table["split"].value_counts().items()}
@@ -165,22 +182,32 @@ def train(
     chips: Annotated[Path, typer.Argument(help="Chips folder.")], out: Out, architecture: Architecture = None,
     encoder: Encoder = None, weights: Weights = None, option: Option = None, freeze: Freeze = None,
     freeze_until: FreezeUntil = None, epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None,
-    batch: Batch = None, learning_rate: LearningRate = None, encoder_rate: EncoderRate = None, loss: Loss = None,
-    class_weights: ClassWeights = None, sampling: Sampling = None, background: Background = None,
-    augment: Augment = None,
+    batch: Batch = None, learning_rate: LearningRate = None, encoder_rate: EncoderRate = None,
+    optimizer: Optimizer = None, schedule: Schedule = None, patience: Patience = None,
+    accumulate: Accumulate = None, ema: Ema = None, keep: Keep = None, precision: Precision = None,
+    devices: Devices = None, log: Log = None, loss: Loss = None, class_weights: ClassWeights = None,
+    sampling: Sampling = None, background: Background = None, augment: Augment = None, folds: Folds = None,
     workers: Workers = None, seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Train a network on chips; the best epoch becomes a model folder."""
-    from landscribe import verbs
+    """Train a network on chips; the best epoch becomes a model folder. Interrupted, the same command goes on."""
+    from landscribe import crossvalidation, verbs
+    from landscribe.training.parallel import processes
 
     settings = _given(
         architecture=architecture, encoder=encoder, weights=weights, options=options_in(option),
         freeze=parts_in(freeze), freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
-        learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss,
-        class_weights=weights_in(class_weights), sampling=sampling, background=background, augment=augment,
+        learning_rate=learning_rate, encoder_rate=encoder_rate, optimizer=optimizer, schedule=schedule,
+        patience=patience, accumulate=accumulate, ema=ema, keep=keep, precision=precision, devices=devices, log=log,
+        loss=loss, class_weights=weights_in(class_weights), sampling=sampling, background=background, augment=augment,
         workers=workers, seed=seed,
     )  # fmt: skip
+    if folds is not None:
+        result = crossvalidation.cross_validate(chips, out=out, folds=folds_in(folds), overwrite=overwrite, **settings)
+        print_json(result.summary()) if as_json else print_folds(result.summary())
+        return
     model = verbs.train(chips, out=out, overwrite=overwrite, **settings)
+    if not processes("auto").leads:
+        return
     if as_json:
         print_json({"model": str(out), "measures": model.measures})
     else:
@@ -196,11 +223,9 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="The map; a folder for several images.")],
     probabilities: Annotated[Path | None, typer.Option(help="Also write the classes' probabilities.")] = None,
     bands: Annotated[str | None, typer.Option(help="Numbers of the bands to use, in the model's order: 3,2,1.")] = None,
-    any_pixel_size: AnyPixelSize = None,
-    nodata: Nodata = None, tile: Tile = None, margin: Margin = None,
-    unit: Annotated[int | None, typer.Option(help="Side of what is mapped in one piece, in pixels [2048].")] = None,
-    batch: Annotated[int | None, typer.Option(help="Tiles at once [1 on a CPU, 4 on a GPU].")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")] = None,
+    any_pixel_size: AnyPixelSize = None, nodata: Nodata = None, tile: Tile = None, margin: Margin = None,
+    unit: UnitSide = None, batch: Tiles = None, area: Area = None, symmetries: Symmetries = None,
+    device: Device = None, dask: Dask = None, shard: Shard = None,
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Map rasters. Interrupted, the same command goes on where it was."""
@@ -208,24 +233,12 @@ def predict(
 
     numbers = None if bands is None else numbers_in(bands)
     settings = _given(
-        bands=numbers,
-        any_pixel_size=any_pixel_size,
-        tile=tile,
-        margin=margin,
-        unit=unit,
-        batch=batch,
-        device=device,
-    )
-    maps = verbs.predict(
-        model,
-        _scenes(images),
-        out=out,
-        probabilities=probabilities,
-        nodata=nodata,
-        overwrite=overwrite,
-        **settings,
-    )
-    print_json({"maps": [str(path) for path in maps]}) if as_json else print("\n".join(map(str, maps)))
+        bands=numbers, any_pixel_size=any_pixel_size, tile=tile, margin=margin, unit=unit, batch=batch, device=device,
+        nodata=nodata, probabilities=probabilities, area=area, symmetries=symmetries, dask=dask, shard=shard,
+    )  # fmt: skip
+    maps = verbs.predict(model, _scenes(images), out=out, overwrite=overwrite, **settings)
+    made = [str(path) for path in maps if path.exists()]  # a shard alone makes none
+    print_json({"maps": made}) if as_json else print("\n".join(made))
 
 
 @app.command()
@@ -266,12 +279,17 @@ def report(
 @app.command()
 def run(
     out: Out, recipe: RecipePath = None, image: Images = None, labels: Labels = None, label_field: Field = None,
-    labelled_area: LabelledArea = None, sparse: Sparse = None, nodata: Nodata = None, repair: Repair = None,
+    labelled_area: LabelledArea = None, sparse: Sparse = None, stack: Stack = None, nodata: Nodata = None,
+    repair: Repair = None,
     size: Size = None, stride: Stride = None, virtual: Virtual = None, val: Val = None, test: Test = None,
-    gap: Gap = None, architecture: Architecture = None, encoder: Encoder = None, weights: Weights = None,
+    gap: Gap = None, by: SplitBy = None, attribute: SplitAttribute = None, train_list: TrainList = None,
+    val_list: ValList = None, test_list: TestList = None,
+    architecture: Architecture = None, encoder: Encoder = None, weights: Weights = None,
     option: Option = None, freeze: Freeze = None, freeze_until: FreezeUntil = None,
     epochs: Epochs = None, steps: Steps = None, minutes: Minutes = None, batch: Batch = None,
-    learning_rate: LearningRate = None, encoder_rate: EncoderRate = None, loss: Loss = None,
+    learning_rate: LearningRate = None, encoder_rate: EncoderRate = None, optimizer: Optimizer = None,
+    schedule: Schedule = None, patience: Patience = None, accumulate: Accumulate = None, ema: Ema = None,
+    keep: Keep = None, precision: Precision = None, devices: Devices = None, log: Log = None, loss: Loss = None,
     class_weights: ClassWeights = None, sampling: Sampling = None, background: Background = None,
     augment: Augment = None,
     tile: Tile = None, margin: Margin = None, seed: Seed = None,
@@ -281,11 +299,14 @@ def run(
     from landscribe import pipeline
 
     settings = _given(
-        label_field=label_field, labelled_area=labelled_area, sparse=sparse,
+        label_field=label_field, labelled_area=labelled_area, sparse=sparse, stack=stack,
         nodata=nodata, repair=repair, size=size, stride=stride, virtual=virtual, val=val,
-        test=test, gap=gap, architecture=architecture, encoder=encoder, weights=weights, options=options_in(option),
+        test=test, gap=gap, by=by, attribute=attribute, train_list=train_list, val_list=val_list, test_list=test_list,
+        architecture=architecture, encoder=encoder, weights=weights, options=options_in(option),
         freeze=parts_in(freeze), freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
-        learning_rate=learning_rate, encoder_rate=encoder_rate, loss=loss,
+        learning_rate=learning_rate, encoder_rate=encoder_rate, optimizer=optimizer, schedule=schedule,
+        patience=patience, accumulate=accumulate, ema=ema, keep=keep, precision=precision, devices=devices, log=log,
+        loss=loss,
         class_weights=weights_in(class_weights), sampling=sampling, background=background, augment=augment,
         tile=tile, margin=margin, seed=seed,
     )  # fmt: skip
@@ -343,6 +364,19 @@ def prune(
 
 
 @app.command()
+def export(
+    chips: Annotated[Path, typer.Argument(help="Chips folder.")], out: Out,
+    to: Annotated[str, typer.Option(help="esri: ArcGIS Classified Tiles.")] = "esri",
+    split: Annotated[str | None, typer.Option(help="Only chips of this split [all].")] = None,
+    overwrite: Overwrite = False,
+) -> None:  # fmt: skip
+    """Write chips as other programs take them."""
+    from landscribe import verbs
+
+    print(verbs.export(chips, out=out, to=to, split=split, overwrite=overwrite))
+
+
+@app.command()
 def new(
     out: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
     overwrite: Overwrite = False,
@@ -379,39 +413,11 @@ def _labels(labels: list[str] | None) -> list[str | None] | None:
     return list(labels) if labels else None
 
 
-# Typer brings click along under different names in different versions; this is click's UsageError in all of them.
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-
-
 def main() -> None:
     """Run the command line and exit."""
-    from landscribe.terminal import show_progress
+    from landscribe.terminal import end_with_code_of
 
-    show_progress()
-    try:
-        code = app(standalone_mode=False)
-    except LandscribeError as error:
-        code = _fail(" ".join(str(error).split()), 2)
-    except _UsageError as error:
-        code = _fail_usage(error)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    if code == 130:  # newer versions of typer return it, older ones let the interruption through
-        _fail("interrupted; nothing half-written is left, and the same command goes on or begins again", 130)
-    sys.exit(code or 0)
-
-
-def _fail_usage(error: Any) -> int:
-    if type(error).__name__ == "NoArgsIsHelpError":
-        error.show()
-        return 2
-    said, command = error.format_message(), error.ctx.command_path if error.ctx else "landscribe"
-    return _fail(f'{said}{"" if said.endswith((".", "?")) else "."} See "{command} --help".', 2)
-
-
-def _fail(line: str, code: int) -> int:
-    print(f"landscribe: {line}", file=sys.stderr)
-    return code
+    end_with_code_of(app)
 
 
 if __name__ == "__main__":

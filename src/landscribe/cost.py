@@ -51,7 +51,8 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
     disk = pixels + (0 if spec.virtual else chips * spec.size**2 * (bytes_a_pixel + 1))
     splits = [name for scene, some in zip(scenes, windows, strict=True) for name in _splits(recipe, scene, some)]
-    epoch = max(1, -(-splits.count("train") // recipe.train.batch))
+    batches = max(1, -(-splits.count("train") // recipe.train.batch))
+    epoch = -(-batches // recipe.train.accumulate)
     steps = recipe.train.total_steps(epoch)
     if not trial:
         return Forecast(chips, disk, steps, None, None)
@@ -59,7 +60,7 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     validation = splits.count("val") * spec.size**2 / measured.pixels_a_second
     train_seconds = 60 * (recipe.train.minutes or 0)
     if steps is not None:
-        train_seconds = steps * measured.step_seconds + steps / epoch * validation
+        train_seconds = steps * recipe.train.accumulate * measured.step_seconds + steps / epoch * validation
     map_seconds = sum(_tile_pixels(recipe, scene) for scene in scenes) / measured.pixels_a_second
     total = chips * measured.chip_seconds + train_seconds + map_seconds
     return Forecast(chips, disk, steps, measured.memory_bytes, total)
@@ -134,7 +135,7 @@ def _tile_pixels(recipe: Recipe, scene: Scene) -> int:
     spec = recipe.predict
     size = max(32, spec.tile // 32 * 32)
     height, width = scene.image.grid.shape
-    covering = units(height, width, size=size, margin=spec.margin, align=32, side=spec.unit)
+    covering = units(height, width, size=size, margin=spec.foreseen_margin, align=32, side=spec.unit)
     return sum(tile.read.height * tile.read.width for unit in covering for tile in unit.tiles)
 
 

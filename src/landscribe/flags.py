@@ -1,8 +1,8 @@
-"""The flags that commands share: what each is called, takes and does, and how its text is read."""
+"""The flags of the commands: what each is called, takes and does, and how its text is read."""
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,12 +10,19 @@ from landscribe.errors import LandscribeError
 
 Images = Annotated[
     list[str] | None,
-    typer.Option("--image", help="Image of a scene; repeat for more scenes. Commas stack files as bands."),
+    typer.Option(
+        "--image",
+        help="Image of a scene, or a folder or pattern of them; repeat for more. Commas stack files as bands.",
+    ),
 ]
 Labels = Annotated[
     list[str] | None,
-    typer.Option("--labels", help="Polygons or label raster: one for all scenes, or repeat for each."),
+    typer.Option(
+        "--labels",
+        help="Polygons or label raster: one for all scenes, or repeat for each; a folder for a folder of images.",
+    ),
 ]
+Stack = Annotated[bool | None, typer.Option("--stack", help="Files of a folder or pattern are bands of one scene.")]
 Field = Annotated[str | None, typer.Option(help="Class column of the polygons; without it they are one class.")]
 Nodata = Annotated[
     float | None,
@@ -42,12 +49,25 @@ Size = Annotated[int | None, typer.Option(help="Side of a chip in pixels [256]."
 Stride = Annotated[int | None, typer.Option(help="Step between chips in pixels [the size].")]
 Edge = Annotated[str | None, typer.Option(help="Chips at the edge: shift, pad or drop [shift].")]
 Mode = Annotated[str | None, typer.Option(help="Which chips: all, positive or divided [all].")]
+Unlabelled = Annotated[
+    bool | None, typer.Option("--unlabelled", help="Also cut chips without a single labelled pixel.")
+]
 Format = Annotated[str | None, typer.Option(help="tif, png or jpg [tif].")]
 Virtual = Annotated[bool | None, typer.Option("--virtual", help="Keep only the index; read windows from the scenes.")]
 Val = Annotated[float | None, typer.Option(help="Share held out to choose the epoch by [0.15].")]
 Test = Annotated[float | None, typer.Option(help="Share held out to assess with [0.15].")]
 Gap = Annotated[int | None, typer.Option(help="Least pixels between chips of different splits [size / 4].")]
 Block = Annotated[int | None, typer.Option(help="Side of the blocks that are held out, in pixels.")]
+SplitBy = Annotated[
+    str | None,
+    typer.Option("--split-by", help="What is held out: auto, block, scene, attribute (a column) or list [auto]."),
+]
+SplitAttribute = Annotated[
+    str | None, typer.Option("--split-attribute", help="Polygons' column of train, val, test, or of groups to draw.")
+]
+TrainList = Annotated[str | None, typer.Option(help="Text file of the scenes to train on, one a line.")]
+ValList = Annotated[str | None, typer.Option(help="Likewise, to choose the epoch by.")]
+TestList = Annotated[str | None, typer.Option(help="Likewise, to assess with.")]
 
 Architecture = Annotated[
     str | None,
@@ -56,16 +76,25 @@ Architecture = Annotated[
 Encoder = Annotated[str | None, typer.Option(help="Backbone, any of timm's, or plain for the paper's own [resnet18].")]
 Weights = Annotated[str | None, typer.Option(help="auto, imagenet, none, or a file [auto].")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the chips [20, at least 200 steps].")]
-Steps = Annotated[int | None, typer.Option(help="Batches, instead of epochs.")]
+Steps = Annotated[int | None, typer.Option(help="Steps of the optimiser, instead of epochs.")]
 Minutes = Annotated[float | None, typer.Option(help="Wall-clock minutes, instead of epochs.")]
-Batch = Annotated[int | None, typer.Option(help="Chips a step [8].")]
+Batch = Annotated[int | None, typer.Option(help="Chips a batch [8].")]
 Option = Annotated[
     list[str] | None, typer.Option("--option", help="Of the architecture, NAME=VALUE as in TOML; repeat for more.")
 ]
 Freeze = Annotated[str | None, typer.Option(help="Parts that do not learn: encoder, or stages, by commas.")]
 FreezeUntil = Annotated[float | None, typer.Option(help="Share of the training after which they learn too [1].")]
 EncoderRate = Annotated[float | None, typer.Option(help="Share of the learning rate for the encoder [1].")]
-LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate [0.002].")]
+Accumulate = Annotated[int | None, typer.Option(help="Batches a step of the optimiser [1].")]
+LearningRate = Annotated[str | None, typer.Option(help="Highest learning rate, or auto to try some first [0.002].")]
+Optimizer = Annotated[str | None, typer.Option(help="adamw or sgd [adamw].")]
+Schedule = Annotated[str | None, typer.Option(help="one_cycle, cosine, constant or plateau [one_cycle].")]
+Patience = Annotated[int | None, typer.Option(help="Stop after as many epochs without a better one.")]
+Ema = Annotated[float | None, typer.Option(help="Share that a running average of the weights keeps a step [0: none].")]
+Keep = Annotated[str | None, typer.Option(help="Weights of the best epoch, or of the last [best].")]
+Precision = Annotated[str | None, typer.Option(help="auto, 32, bf16 or 16 bits [auto].")]
+Devices = Annotated[str | None, typer.Option(help="GPUs, or processes on a CPU, that train together [auto].")]
+Log = Annotated[str | None, typer.Option(help="Folder for a log as CSV, and for TensorBoard.")]
 Loss = Annotated[str | None, typer.Option(help="A loss or a sum of losses [dice + ce].")]
 ClassWeights = Annotated[
     str | None, typer.Option(help="none, inverse, median, effective, or a number for each class, by commas [none].")
@@ -77,9 +106,28 @@ Augment = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes that read chips [by the machine].")]
 
+Folds = Annotated[
+    str | None, typer.Option(help="Cross-validate: a model for each of so many folds, or for each of the scenes.")
+]
+
 AnyPixelSize = Annotated[bool | None, typer.Option("--any-pixel-size", help="Map although the pixel size differs.")]
 Tile = Annotated[int | None, typer.Option(help="Side of what the network reads at once, in pixels [1024].")]
-Margin = Annotated[int | None, typer.Option(help="Pixels dropped around a tile [64].")]
+UnitSide = Annotated[int | None, typer.Option("--unit", help="Side of what is mapped in one piece, in pixels [2048].")]
+Tiles = Annotated[int | None, typer.Option("--batch", help="Tiles at once [1 on a CPU, 4 on a GPU].")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")]
+Area = Annotated[str | None, typer.Option(help="Polygons that alone are mapped.")]
+Symmetries = Annotated[
+    bool | None, typer.Option("--symmetries", help="Average over the eight symmetries: eight times the work.")
+]
+Dask = Annotated[
+    str | None, typer.Option(help="Map on many processes or machines: auto, or a scheduler's address or file.")
+]
+Shard = Annotated[
+    str | None, typer.Option(help="i/n: only every n-th unit; without it, the same command makes the map.")
+]
+Margin = Annotated[
+    str | None, typer.Option(help="Pixels dropped around a tile, or auto to measure how many it takes [64].")
+]
 
 
 def options_in(given: list[str] | None) -> dict[str, Any] | None:
@@ -113,6 +161,16 @@ def weights_in(text: str | None) -> str | tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise LandscribeError(f"--class-weights {text} is no list of numbers. Write it like 1,5,2.") from None
+
+
+def folds_in(text: str) -> int | Literal["scenes"]:
+    """A number, or the word scenes."""
+    if text == "scenes":
+        return "scenes"
+    try:
+        return int(text)
+    except ValueError:
+        raise LandscribeError(f"--folds {text} is no number of folds. Write it like 5, or scenes.") from None
 
 
 def numbers_in(text: str) -> tuple[int, ...]:

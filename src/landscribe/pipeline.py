@@ -45,9 +45,13 @@ def run(
     Returns:
         The run folder: recipe.toml, chips/, model/, map.tif (or maps/), assessment.json, report.html.
     """
+    from landscribe.training.parallel import require_started_once
+
+    require_started_once("landscribe run")
     out = Path(out)
     filled = recipe_of(recipe, images, labels, settings, ("chips", "split", "train", "predict"))
     _stop_on_errors(check(filled, trial=False))
+    filled = _with_classes(filled)
     with _claimed(out, filled, overwrite=overwrite):
         chips = chip_scenes(filled, out / "chips") if not (out / "chips").exists() else None
     from landscribe.data.chips import Chips
@@ -73,15 +77,18 @@ def _stop_on_errors(found: Check) -> None:
         raise LandscribeError(found.errors[0] + (f' ({more} more: "landscribe check" lists them.)' if more else ""))
 
 
+def _with_classes(filled: Recipe) -> Recipe:
+    """The recipe with the class table that its labels give."""
+    from landscribe.data.scene import open_scenes
+
+    return filled if filled.classes else filled.with_classes(open_scenes(filled.scenes)[1])
+
+
 @contextmanager
 def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
     """Make `out` the folder of this recipe; if the first step fails there, leave nothing behind."""
-    from landscribe.data.scene import open_scenes
-
     place = out / "recipe.toml"
     refuse_file(out)
-    _, classes = open_scenes(filled.scenes, filled.classes)
-    filled = filled.with_classes(classes)
     if out.exists() and any(out.iterdir()):
         # As text, since a nodata value of NaN does not equal itself.
         same = place.exists() and Recipe.load(place).to_toml() == filled.to_toml()
@@ -104,7 +111,7 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
 
 def _remove_run(out: Path) -> None:
     """Take away what an earlier run made, and nothing else."""
-    for name in ("chips", "model", "maps", "map.tif.parts"):
+    for name in ("chips", "model.training", "model", "maps", "map.tif.parts"):
         shutil.rmtree(out / name, ignore_errors=True)
     for name in ("recipe.toml", "map.tif", "map.qml", "map.tif.aux.xml", "assessment.json", "report.html"):
         (out / name).unlink(missing_ok=True)
@@ -112,12 +119,12 @@ def _remove_run(out: Path) -> None:
 
 def _map_scenes(filled: Recipe, model: Path, out: Path) -> list[Path]:
     """Map every scene: `map.tif`, or `maps/` with one for each."""
-    from landscribe.geo.raster import Raster
+    from landscribe.data.scene import open_image
     from landscribe.model import Model
     from landscribe.prediction.mapping import predict
 
     loaded = Model.load(model)
-    rasters = [Raster.open(scene.image, nodata=scene.nodata) for scene in filled.scenes]
+    rasters = [open_image(scene) for scene in filled.scenes]
     if len(rasters) == 1:
         places = [out / "map.tif"]
     else:

@@ -1,5 +1,6 @@
 """Preflight: what could go wrong, and what a run will cost, before anything starts. Nothing is written."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -7,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from landscribe.cost import Forecast, forecast
+from landscribe.data.audit import Audit, audit
 from landscribe.data.chips import Chips
-from landscribe.data.scene import Scene, SceneSpec, is_vector, open_scenes
+from landscribe.data.scene import Scene, SceneSpec, is_vector, open_image, open_scenes
 from landscribe.errors import ChipError, GridError, LandscribeError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
@@ -39,7 +41,9 @@ class Check:
 
     findings: tuple[Finding, ...]
     forecast: Forecast | None
-    """None where an error stands in the way."""
+    """None where an error stands in the way, and for chips that are cut already."""
+    audit: Audit | None = None
+    """Of chips that are cut already."""
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -51,7 +55,7 @@ class Check:
         return {
             "findings": [asdict(finding) for finding in self.findings],
             "forecast": self.forecast and asdict(self.forecast),
-        }
+        } | ({} if self.audit is None else {"audit": self.audit.as_dict()})
 
 
 def check(recipe: Recipe, *, trial: bool = True) -> Check:
@@ -76,15 +80,38 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
             where = ", ".join(sorted({str(source.labels) for source in recipe.scenes}))
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
             findings += _check_settings(recipe, len(scenes[0].image.bands), len(classes))
-    findings.sort(key=lambda finding: ("error", "warning", "note").index(finding.severity))
+    findings = _gravest_first(_told_once(findings))
     stopped = any(finding.severity == "error" for finding in findings)
     return Check(tuple(findings), None if stopped else forecast(recipe, scenes, len(classes), trial=trial))
+
+
+def check_chips(chips: Chips) -> Check:
+    """Look for what the splits of chips give away of one another."""
+    audited = audit(chips)
+    findings = [Finding(severity, text) for severity, text in audited.findings()]
+    return Check(tuple(_gravest_first(findings)), None, audited)
+
+
+def _gravest_first(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
+
+
+def _told_once(findings: Sequence[Finding]) -> list[Finding]:
+    """What is found in many files is told of the first one, but for its numbers, and how many more there are."""
+    alike: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        _, _, rest = finding.text.partition(" ")
+        alike.setdefault((finding.severity, re.sub(r"\d+", "0", rest)), []).append(finding)
+    return [
+        Finding(first.severity, first.text + (f" ({len(more)} more files are alike.)" if more else ""))
+        for first, *more in alike.values()
+    ]
 
 
 def _check_scene(source: SceneSpec) -> list[Finding]:
     """Problems of one scene's files, each told apart from the others."""
     try:
-        image = Raster.open(source.image, nodata=source.nodata)
+        image = open_image(source)
     except LandscribeError as error:
         return [Finding("error", str(error))]
     return [*_check_place(image), *_check_pixels(image), *_check_labels(source, image)]
@@ -201,7 +228,7 @@ def _check_alike(sources: Sequence[SceneSpec]) -> list[Finding]:
     images = []
     for source in sources:
         try:
-            images.append(Raster.open(source.image, nodata=source.nodata))
+            images.append(open_image(source))
         except LandscribeError:
             continue  # said already, scene by scene
     findings = []
@@ -306,7 +333,7 @@ def _check_settings(recipe: Recipe, bands: int, classes: int) -> Iterator[Findin
                 f"pixel of whose deepest features stands for {align} x {align}. Choose chips.size {2 * align} or more.",
             )
         size = max(align, predict.tile // align * align)
-        next(units(1, 1, size=size, margin=predict.margin, align=align, side=predict.unit))
+        next(units(1, 1, size=size, margin=predict.foreseen_margin, align=align, side=predict.unit))
     except LandscribeError as error:
         yield Finding("error", str(error))
 

@@ -9,13 +9,11 @@ from typing import Any
 
 import torch
 
-from landscribe import progress
-from landscribe.confusion import Confusion
 from landscribe.data.chips import Chips
-from landscribe.data.dataset import loader
 from landscribe.errors import ModelError
 from landscribe.model import Model
 from landscribe.nn.unetplusplus import UNetPlusPlus, pruned
+from landscribe.scoring import score
 
 _TRIALS = 5
 _TRIAL_SIDE = 512
@@ -66,10 +64,10 @@ def branches(model: Model, chips: Chips) -> list[Branch]:
     seconds = _seconds_per_megapixel(list(choices.values()), len(model.bands))
     rows = []
     for (branch, choice), time_taken in zip(choices.items(), seconds, strict=True):
-        score = _score(replace(model, network=choice), chips, f"branch {branch}" if branch else "mean of all")
-        f1 = dict(zip(model.classes.names, map(float, score.f1), strict=True))
+        counted = score(replace(model, network=choice), chips, f"branch {branch}" if branch else "mean of all")
+        f1 = dict(zip(model.classes.names, map(float, counted.f1), strict=True))
         size = sum(parameter.numel() for parameter in choice.parameters())
-        rows.append(Branch(branch, size, time_taken, score.mean_f1, score.mean_iou, f1))
+        rows.append(Branch(branch, size, time_taken, counted.mean_f1, counted.mean_iou, f1))
     return rows
 
 
@@ -124,14 +122,3 @@ def _seconds_per_megapixel(networks: list[UNetPlusPlus], bands: int) -> list[flo
                 some.append(time.perf_counter() - started)
     # The first turn warms up.
     return [statistics.median(some[1:]) / _TRIAL_SIDE**2 * 1e6 for some in times]
-
-
-def _score(model: Model, chips: Chips, name: str) -> Confusion:
-    confusion = Confusion.zeros(model.classes)
-    batches = loader(chips, batch=4, workers=0)
-    with progress.task(name, len(batches)) as advance, torch.inference_mode():
-        for batch in batches:
-            predicted = model.logits(batch["image"], batch["valid"]).argmax(1).to(torch.uint8).numpy()
-            confusion += Confusion.of(model.classes, batch["label"].to(torch.uint8).numpy(), predicted)
-            advance(1, "")
-    return confusion

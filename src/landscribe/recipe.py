@@ -15,10 +15,12 @@ from tomlkit.items import AoT, Table
 
 from landscribe.data.augment_spec import AugmentSpec
 from landscribe.data.chips import ChipSpec
+from landscribe.data.formats import each_scene
 from landscribe.data.scene import ClassSpec, SceneSpec, class_rows
 from landscribe.data.split import SplitSpec
 from landscribe.errors import RecipeError
 from landscribe.geo.classes import Classes
+from landscribe.geo.raster import is_local
 from landscribe.outputs import write_text
 from landscribe.prediction.spec import PredictSpec
 from landscribe.spec import Spec, nearest
@@ -114,7 +116,14 @@ class Recipe(Spec):
             )
             for scene in self.scenes
         )
-        return self.model_copy(update={"scenes": scenes})
+        lists = {f"{split}_list": _absolute(path, folder) for split, path in self.split.lists.items()}
+        split, train = self.split.model_copy(update=lists), self.train.placed(lambda path: _absolute(path, folder))
+        return self.model_copy(update={"scenes": scenes, "split": split, "train": train})
+
+    def listed(self) -> "Recipe":
+        """The same recipe with every scene on its own, where a folder or pattern stands for many."""
+        scenes, classes = each_scene(self.scenes, self.classes)
+        return self.model_copy(update={"scenes": scenes, "classes": classes})
 
     def with_settings(self, settings: dict[str, Any]) -> "Recipe":
         """The same recipe with settings, sorted into sections, laid over it; those of scenes over each scene."""
@@ -184,7 +193,7 @@ def into_sections(settings: dict[str, Any], sections: tuple[str, ...]) -> dict[s
 
 def _absolute(path: str, folder: Path) -> str:
     """A local path from `folder`; anything with a scheme or in GDAL's own file systems is kept."""
-    return path if "://" in path or path.startswith("/vsi") else str((folder / path).absolute())
+    return str((folder / path).absolute()) if is_local(path) else path
 
 
 def _array(rows: tuple[Spec, ...]) -> AoT:

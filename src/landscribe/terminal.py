@@ -1,12 +1,16 @@
-"""What a person sees while a command runs: bars and remarks on stderr."""
+"""What a person sees while a command runs, and how it ends: bars, remarks and one line of refusal on stderr."""
 
 import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
 
 from landscribe import progress
+from landscribe.errors import LandscribeError, UnfinishedError
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -105,3 +109,36 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+# Typer brings click along under different names in different versions; this is click's UsageError in all of them.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def end_with_code_of(app: typer.Typer) -> NoReturn:
+    """Run a command line and end the process: 0 done, 2 the user's mistake, 1 ours or work left, 130 interrupted."""
+    show_progress()
+    try:
+        code = app(standalone_mode=False)
+    except LandscribeError as error:
+        code = _refused(" ".join(str(error).split()), 1 if isinstance(error, UnfinishedError) else 2)
+    except _UsageError as error:
+        code = _misused(error)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    if code == 130:  # newer versions of typer return it, older ones let the interruption through
+        _refused("interrupted; nothing half-written is left, and the same command goes on or begins again", 130)
+    sys.exit(code or 0)
+
+
+def _misused(error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return 2
+    said, command = error.format_message(), error.ctx.command_path if error.ctx else "landscribe"
+    return _refused(f'{said}{"" if said.endswith((".", "?")) else "."} See "{command} --help".', 2)
+
+
+def _refused(line: str, code: int) -> int:
+    print(f"landscribe: {line}", file=sys.stderr)  # noqa: T201
+    return code

@@ -6,7 +6,6 @@ command line is nothing but these with flags.
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,7 @@ Source = str | Path
 
 
 def check(
-    recipe: Recipe | Source | None = None,
+    recipe: Recipe | Chips | Source | None = None,
     *,
     images: Sequence[Any] = (),
     labels: Any = None,
@@ -43,14 +42,20 @@ def check(
     """Look for problems and foretell chips, disk, memory and time; nothing is written.
 
     Args:
-        recipe: a recipe or its path; or give `images` and `labels`.
+        recipe: a recipe or its path; or give `images` and `labels`. Or chips or their folder: then leaks between
+            their splits are looked for.
         images: one file per scene, or a list of files to stack for each.
         labels: polygons or a label raster: one for all scenes, or a list with one for each.
         trial: time one training step and one tile with the real network.
         settings: any of a recipe's, by plain name.
     """
-    from landscribe.preflight import check
+    from landscribe.data.chips import Chips
+    from landscribe.preflight import check, check_chips
 
+    if isinstance(recipe, Chips) or (isinstance(recipe, (str, Path)) and (Path(recipe) / "chips.json").exists()):
+        if images or labels or settings:
+            raise RecipeError("chips were given with images, labels or settings. Chips are checked as they are.")
+        return check_chips(recipe if isinstance(recipe, Chips) else Chips.open(recipe))
     return check(recipe_of(recipe, images, labels, settings, ("chips", "split", "train", "predict")), trial=trial)
 
 
@@ -98,11 +103,11 @@ def describe(
     opened = chips if isinstance(chips, Chips) else Chips.open(chips)
     described = describe(opened)
     if sheet is not None:
-        contact_sheet(opened, Path(sheet), augmentation=_augmentation(augment), seed=seed, overwrite=overwrite)
+        contact_sheet(opened, Path(sheet), augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)
     return described
 
 
-def _augmentation(wanted: Any) -> AugmentSpec:
+def augmentation_of(wanted: Any) -> AugmentSpec:
     """From a preset's name, or a table."""
     from landscribe.data.augment_spec import AugmentSpec
 
@@ -117,19 +122,25 @@ def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool 
         out: the model folder to make.
         seed: of weights, order and augmentation.
         overwrite: replace what stands there.
-        settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
+        settings: of TrainSpec, and `augment`: a preset's name, a table of AugmentSpec, or a pipeline such as a Compose
+            of Albumentations, called with image (height, width, bands) and masks; what it fills masks with, 0, is
+            not known.
     """
     from landscribe.data.chips import Chips
     from landscribe.preflight import require_two_classes
     from landscribe.training.fitting import train
+    from landscribe.training.parallel import processes
     from landscribe.training.spec import TrainSpec
 
-    augmentation = _augmentation(settings.pop("augment", {}))
+    wanted = settings.pop("augment", {})
+    change = wanted if callable(wanted) else None
+    augmentation = augmentation_of("none" if change else wanted)
     spec = TrainSpec.of(settings)
     opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
     require_two_classes(opened)
-    require_place(out, mark="config.json", overwrite=overwrite)
-    return train(opened, out, spec=spec, augmentation=augmentation, seed=seed, overwrite=overwrite)
+    if processes(spec.devices).leads:
+        require_place(out, mark="config.json", overwrite=overwrite)
+    return train(opened, out, spec=spec, augmentation=augmentation, change=change, seed=seed, overwrite=overwrite)
 
 
 def predict(
@@ -146,7 +157,7 @@ def predict(
 
     Args:
         model: a model or its folder.
-        images: one file per raster, or a list of files to stack for each.
+        images: one file per raster, or a list of files to stack for each; a folder or pattern stands for many.
         out: the map; with several rasters a folder, in which each map is named like its raster.
         probabilities: likewise, for the probabilities of the classes.
         nodata: overrides what the rasters declare.
@@ -164,7 +175,7 @@ def predict(
 
     spec = PredictSpec.of(settings)
     opened = model if isinstance(model, Model) else Model.load(model)
-    rasters = [Raster.open([image] if isinstance(image, (str, Path)) else image, nodata=nodata) for image in images]
+    rasters = [Raster.open(files, nodata=nodata) for image in images for files in _each_raster(image)]
     if not rasters:
         raise RecipeError("no image was given. At least one was expected.")
     for raster in rasters:
@@ -175,6 +186,16 @@ def predict(
         predict(opened, raster, place, spec=spec, probabilities=share, overwrite=overwrite)
         for raster, place, share in zip(rasters, maps, shares, strict=True)
     ]
+
+
+def _each_raster(image: Any) -> list[Sequence[Any]]:
+    """The files of each raster that an image of a call stands for."""
+    from landscribe.data.formats import images_in, stands_for_many
+
+    files = [image] if isinstance(image, (str, Path)) else list(image)
+    if len(files) == 1 and stands_for_many(str(files[0])):
+        return [[file] for file in images_in(str(files[0]))]
+    return [files]
 
 
 def _places(out: Path, rasters: Sequence[Any]) -> list[Path]:
@@ -262,51 +283,11 @@ def report(folder: Source, *, out: Source | None = None) -> Path:
         folder: what `run` made.
         out: the page; `report.html` in the folder if left out.
     """
-    from landscribe.data.chips import Chips
-    from landscribe.model import Model
-    from landscribe.report.page import ReportInputs, write_report
+    from landscribe.report.page import write_report
+    from landscribe.report.run_folder import read_run
 
     folder = Path(folder)
-    chips, model = Chips.open(folder / "chips"), Model.load(folder / "model")
-    try:
-        assessment: dict[str, Any] = json.loads((folder / "assessment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            f'{folder} has no readable assessment.json ({error}). A folder made by "landscribe run" was expected.'
-        ) from error
-    inputs = ReportInputs(
-        title=f"Landscribe: {', '.join(sorted(set(chips.table['scene'])))}",
-        chips=chips,
-        history=model.history,
-        kept_epoch=model.measures.get("epoch"),
-        assessment=assessment,
-        maps=_maps_in(folder),
-        facts=_facts(model, chips),
-    )
-    return write_report(inputs, Path(out) if out is not None else folder / "report.html")
-
-
-def _facts(model: Model, chips: Chips) -> list[tuple[str, str]]:
-    settings = model.provenance.get("settings", {})
-    size = f"{model.pixel_size:.3g} m" if model.pixel_size else "not known"
-    return [
-        ("network", f"{model.architecture} on {model.arguments.get('encoder', 'its own encoder')}"),
-        ("start", str(model.provenance.get("weights", "not recorded"))),
-        ("bands", f"{', '.join(model.bands)} ({model.dtype})"),
-        ("pixel size", size),
-        ("chips", f"{len(chips)} of {chips.head.size} pixels"),
-        ("loss", str(settings.get("loss", "not recorded"))),
-        ("batch", str(settings.get("batch", "not recorded"))),
-        ("seed", str(model.provenance.get("seed", "not recorded"))),
-        ("landscribe", str(model.provenance.get("landscribe", "not recorded"))),
-        ("model sha256", model.sha256[:16]),
-        ("chips sha256", chips.sha256[:16]),
-    ]
-
-
-def _maps_in(folder: Path) -> list[Path]:
-    single = folder / "map.tif"
-    return [single] if single.exists() else sorted((folder / "maps").glob("*.tif"))
+    return write_report(read_run(folder), Path(out) if out is not None else folder / "report.html")
 
 
 def summary(
@@ -380,6 +361,28 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
     return small
 
 
+def export(
+    chips: Chips | Source, *, out: Source, to: str = "esri", split: str | None = None, overwrite: bool = False
+) -> Path:
+    """Write chips as other programs take them.
+
+    Args:
+        chips: a chips folder.
+        out: the folder to make.
+        to: esri for ArcGIS Classified Tiles.
+        split: which of the chips; all if left out.
+        overwrite: replace what stands there.
+    """
+    from landscribe.data.chips import Chips
+    from landscribe.data.classified_tiles import TEMPLATE, write_classified_tiles
+
+    if to != "esri":
+        raise RecipeError(f"chips cannot be exported to '{to}'. Known: esri.")
+    opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
+    require_place(out, mark=TEMPLATE, overwrite=overwrite)
+    return write_classified_tiles(opened if split is None else opened.of_split(split), out, overwrite=overwrite)
+
+
 def new(out: Source, *, overwrite: bool = False) -> Path:
     """Write a complete, commented recipe to start from."""
     out = Path(out)
@@ -396,12 +399,13 @@ def recipe_of(
     settings: dict[str, Any],
     sections: tuple[str, ...],
 ) -> Recipe:
-    """The recipe that a call stands for: a recipe with settings on top, or images and labels."""
+    """The recipe that a call stands for: a recipe with settings on top, or images and labels; its scenes one by one."""
     if recipe is None:
         if not images:
             raise RecipeError("neither a recipe nor an image was given. Give RECIPE.toml, or --image and --labels.")
-        return Recipe.of_files(list(images), labels, settings, sections=sections)
+        return Recipe.of_files(list(images), labels, settings, sections=sections).listed()
     if images or labels:
         raise RecipeError("a recipe and images or labels were given. Give one or the other.")
     opened = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    return opened.with_settings(into_sections(settings, sections))
+    # What a recipe names is relative to its file; what is laid over it, to where one stands.
+    return opened.with_settings(into_sections(settings, sections)).placed(Path.cwd()).listed()

@@ -10,7 +10,7 @@ from PIL import Image
 
 from landscribe.data.augment_spec import AugmentSpec
 from landscribe.data.chips import ChipReader, Chips
-from landscribe.data.stats import Weighting, band_statistics, class_weights
+from landscribe.data.stats import Weighting, band_statistics, class_weights, histogram
 from landscribe.errors import ChipError
 from landscribe.outputs import refuse_existing, whole_file
 from landscribe.report.figures import Colours, limits_of, overlaid, shown_bands, stretched
@@ -18,6 +18,9 @@ from landscribe.report.figures import Colours, limits_of, overlaid, shown_bands,
 _TILE_SIDE = 160
 _GUTTER = 4
 _PLACES = 6
+_MOST_READ = 500
+_PERCENTS = (0, 0.5, 2, 50, 98, 99.5, 100)
+_BINS = 32
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,15 @@ class ClassShare:
 
 @dataclass(frozen=True)
 class BandStatistics:
-    """One band over the valid pixels of all chips, as stored."""
+    """One band over valid pixels, as stored: mean and deviation of all chips, the rest of those that were read."""
 
     name: str
     mean: float
     standard_deviation: float
+    quantiles: dict[str, float | None]
+    """By percentage: 0 is the least value, 50 the median."""
+    shares: tuple[float, ...]
+    """Of its pixels in each bin."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,10 @@ class Description:
     together: tuple[tuple[int, ...], ...]
     """Chips that hold class i (row) and class j (column)."""
     bands: tuple[BandStatistics, ...]
+    edges: tuple[float, ...]
+    """Of the bins; what lies outside is counted in the first and the last one."""
+    chips_read: int
+    """For quantiles and bins."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -65,7 +76,7 @@ class Description:
 
 
 def describe(chips: Chips) -> Description:
-    """Count what chips hold, from their index; no pixel is read.
+    """Say what chips hold: counts from their index, the spread of pixels from at most 500 of them.
 
     Raises:
         ChipError: there are no chips.
@@ -89,12 +100,31 @@ def describe(chips: Chips) -> Description:
         )
         for k, entry in enumerate(chips.classes)
     )  # fmt: skip
-    means, deviations = band_statistics(chips)
-    bands = tuple(map(BandStatistics, chips.head.bands, means.tolist(), deviations.tolist()))
+    bands, edges = _bands(chips)
     return Description(
         {name: int((splits == name).sum()) for name in names}, chips.head.size, chips.head.dtype,
-        unknown / (unknown + labelled), classes, tuple(map(tuple, (holds.T @ holds).tolist())), bands,
+        unknown / (unknown + labelled), classes, tuple(map(tuple, (holds.T @ holds).tolist())), bands, edges,
+        min(len(chips), _MOST_READ),
     )  # fmt: skip
+
+
+def _bands(chips: Chips) -> tuple[tuple[BandStatistics, ...], tuple[float, ...]]:
+    """Statistics of the bands, and the edges of the bins that they share."""
+    means, deviations = band_statistics(chips)
+    counted = histogram(chips, most=_MOST_READ)
+    quantiles = {f"{percent:g}": counted.quantile(percent / 100) for percent in _PERCENTS}
+    low, high = (float(np.nan_to_num(edge)) for edge in (np.nanmin(quantiles["0.5"]), np.nanmax(quantiles["99.5"])))
+    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    bands = tuple(
+        BandStatistics(
+            name, float(mean), float(deviation),
+            {percent: float(values[place]) for percent, values in quantiles.items()}, tuple(shares.tolist()),
+        )
+        for place, (name, mean, deviation, shares) in enumerate(
+            zip(chips.head.bands, means, deviations, counted.shares(edges), strict=True)
+        )
+    )  # fmt: skip
+    return bands, tuple(edges.tolist())
 
 
 def contact_sheet(

@@ -242,6 +242,29 @@ def _draw_line(axes: Axes, epochs: Sequence[int], line: Line) -> None:
         drawn.set_path_effects([Stroke(linewidth=3.2, foreground=_FAINT), Normal()])
 
 
+def histogram_chart(edges: Sequence[float], bands: Sequence[tuple[str, Sequence[float]]], alt: str) -> Markup:
+    """Shares of pixels between edges, a step line for each band.
+
+    Args:
+        edges: of the bins.
+        bands: name and shares of each.
+        alt: what the chart shows, for those who cannot see it.
+    """
+    known = {"red": "#c0392b", "green": "#2e8b57", "blue": "#2f6fb5"}
+    others = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(bands)))
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": alt}):
+        figure = Figure(figsize=(9.9, 2.6), layout="constrained")
+        axes = figure.add_subplot()
+        for (name, shares), other in zip(bands, others, strict=True):
+            axes.stairs(shares, edges, label=name, color=known.get(name.lower(), tuple(other)), linewidth=1.8)
+        axes.set(xlabel="pixel value as stored", ylabel="share of pixels", xlim=(edges[0], edges[-1]))
+        axes.set_ylim(bottom=0)
+        axes.tick_params(length=0)
+        axes.grid(visible=True)
+        axes.legend(frameon=False, ncols=1 if len(bands) <= 6 else 2)
+        return _svg(figure, alt)
+
+
 def confusion_chart(names: Sequence[str], counts: NDArray[np.int64], alt: str) -> Markup:
     """A confusion matrix (K, K): rows are the reference and coloured by their shares, columns the prediction."""
     totals = counts.sum(axis=1, keepdims=True)
