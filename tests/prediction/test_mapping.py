@@ -23,6 +23,7 @@ from landscribe.geo.tiling import units
 from landscribe.model import Model
 from landscribe.prediction import mapping
 from landscribe.prediction.mapping import predict
+from landscribe.prediction.parts import CLASS, Parts
 from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.unit import Way, predict_unit
 from networks import Blur, Brightness, Identity
@@ -238,6 +239,7 @@ from networks import OneLayer
 from landscribe.geo.raster import Raster
 from landscribe.model import Model
 from landscribe.prediction.mapping import predict
+from landscribe.prediction.parts import CLASS, Parts
 from landscribe.prediction.spec import PredictSpec
 torch.manual_seed(0)
 model = Model.wrap(OneLayer(), bands=["v"], classes=["a", "b"])
@@ -354,3 +356,47 @@ def test_a_raster_that_is_replaced_while_it_is_mapped_is_refused(tmp_path, numbe
     with pytest.raises(RasterError, match=r"image\.tif was changed while it was mapped"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=4, unit=64))
     assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]
+
+
+def test_a_run_that_was_killed_between_its_two_files_goes_on(tmp_path, numbers, monkeypatch):
+    raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
+    probabilities = tmp_path / "p.tif"
+    with monkeypatch.context() as patched:
+        patched.setattr(mapping, "placed", _killed_after(1, mapping.placed))
+        with pytest.raises(KeyboardInterrupt):
+            predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
+    assert probabilities.exists()
+    assert not (tmp_path / "map.tif").exists()
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
+    assert (read(tmp_path / "map.tif") == numbers).all()
+
+
+@pytest.mark.parametrize("calls", [1, 4, 7, 9])
+def test_no_unit_counts_as_done_while_its_files_are_taken_away(tmp_path, numbers, monkeypatch, calls):
+    raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
+    spec = PredictSpec(tile=128, margin=4, unit=128)
+    monkeypatch.setattr(mapping, "assemble", _killed_after(0, mapping.assemble))
+    with pytest.raises(KeyboardInterrupt):
+        predict(model, raster, tmp_path / "map.tif", spec=spec)
+    planned = list(units(150, 217, size=128, margin=4, side=128))
+    parts = Parts(tmp_path / "map.tif.parts", (tmp_path / "map.tif.parts" / "plan.json").read_text())
+    assert all(parts.is_done(unit) for unit in planned)
+    monkeypatch.setattr(Path, "unlink", _killed_after(calls, Path.unlink))
+    monkeypatch.setattr("shutil.rmtree", _killed_after(0, None))
+    with pytest.raises(KeyboardInterrupt):
+        parts.remove()
+    left = [unit for unit in planned if parts.is_done(unit)]
+    assert all(parts.path(unit, CLASS).exists() for unit in left)
+    assert parts.is_begun() or not left
+
+
+def _killed_after(calls: int, real):
+    """`real` for so many calls, then an interruption."""
+    left = iter(range(calls))
+
+    def call(*arguments, **settings):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return real(*arguments, **settings)
+
+    return call

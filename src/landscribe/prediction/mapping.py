@@ -78,9 +78,11 @@ def predict(
         if parts.is_begun():
             parts.remove()
         return out
-    refuse_existing(out, overwrite=overwrite)
+    for place in (out, probabilities):
+        if place is not None:
+            # One of the two may stand already, of this very run when it was killed.
+            refuse_existing(place, overwrite=overwrite or (place.exists() and _run_of(place) == parts.run))
     if probabilities is not None:
-        refuse_existing(probabilities, overwrite=overwrite)
         require_writable(probabilities)
     model.network.to(device).eval().to(memory_format=torch.channels_last)
     with begun(parts, raster.paths, overwrite=overwrite):

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,14 @@ class Parts:
         return sum(1 for _ in self.folder.glob("[0-9]*_*.json"))
 
     def remove(self) -> None:
-        """Take everything away, once the map is whole or given up."""
+        """Take everything away, once the map is whole or given up.
+
+        Killed in the middle, it leaves no unit that counts as done without its files, and a plan that still says
+        whose the rest is.
+        """
+        for part in sorted(self.folder.glob("*"), key=lambda part: (part == self._place, part.suffix != ".json")):
+            with suppress(OSError):
+                part.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
