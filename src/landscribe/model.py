@@ -90,6 +90,8 @@ class Model:
     provenance: dict[str, Any] = field(default_factory=dict)
     measures: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    folder: Path | None = None
+    """Where it was loaded from or saved to."""
 
     @classmethod
     def wrap(
@@ -179,7 +181,8 @@ class Model:
             (temporary / WEIGHTS).write_bytes(weights)
             (temporary / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
             (temporary / CARD).write_text(_card(config), encoding="utf-8")
-        return Path(folder)
+        self.folder = Path(folder)
+        return self.folder
 
     @classmethod
     def load(cls, folder: str | Path) -> "Model":
@@ -203,7 +206,7 @@ class Model:
         return cls(
             network, config.architecture, dict(config.arguments), config.bands, config.dtype, config.nodata,
             config.scaling, config.pixel_size, config.chip_size, Classes(config.classes),
-            dict(config.provenance), dict(config.measures), list(config.history),
+            dict(config.provenance), dict(config.measures), list(config.history), folder,
         )  # fmt: skip
 
 
