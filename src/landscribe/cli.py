@@ -19,6 +19,7 @@ from landscribe.flags import (
     Augment,
     Background,
     Batch,
+    Blend,
     Block,
     ClassWeights,
     Dask,
@@ -28,6 +29,8 @@ from landscribe.flags import (
     Ema,
     Encoder,
     EncoderRate,
+    EngineName,
+    Ensemble,
     Epochs,
     Field,
     Folds,
@@ -43,6 +46,7 @@ from landscribe.flags import (
     Log,
     Loss,
     Margin,
+    MinimumArea,
     Minutes,
     Mode,
     Nodata,
@@ -52,6 +56,7 @@ from landscribe.flags import (
     Overwrite,
     Patience,
     Precision,
+    ProbabilitiesAs,
     RecipePath,
     Repair,
     Sampling,
@@ -222,10 +227,14 @@ def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Rasters to map; commas stack bands.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The map; a folder for several images.")],
     probabilities: Annotated[Path | None, typer.Option(help="Also write the classes' probabilities.")] = None,
+    uncertainty: Annotated[Path | None, typer.Option(help="Also write how uncertain each pixel is, 0 to 1.")] = None,
+    label_next: Annotated[Path | None, typer.Option(help="Also write where a label would teach most (.gpkg).")] = None,
+    ensemble: Ensemble = None,
     bands: Annotated[str | None, typer.Option(help="Numbers of the bands to use, in the model's order: 3,2,1.")] = None,
     any_pixel_size: AnyPixelSize = None, nodata: Nodata = None, tile: Tile = None, margin: Margin = None,
     unit: UnitSide = None, batch: Tiles = None, area: Area = None, symmetries: Symmetries = None,
-    device: Device = None, dask: Dask = None, shard: Shard = None,
+    engine: EngineName = None, blend: Blend = None, minimum_area: MinimumArea = None,
+    probabilities_as: ProbabilitiesAs = None, device: Device = None, dask: Dask = None, shard: Shard = None,
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Map rasters. Interrupted, the same command goes on where it was."""
@@ -235,6 +244,8 @@ def predict(
     settings = _given(
         bands=numbers, any_pixel_size=any_pixel_size, tile=tile, margin=margin, unit=unit, batch=batch, device=device,
         nodata=nodata, probabilities=probabilities, area=area, symmetries=symmetries, dask=dask, shard=shard,
+        uncertainty=uncertainty, label_next=label_next, ensemble=ensemble, engine=engine, blend=blend,
+        minimum_area=minimum_area, probabilities_as=probabilities_as,
     )  # fmt: skip
     maps = verbs.predict(model, _scenes(images), out=out, overwrite=overwrite, **settings)
     made = [str(path) for path in maps if path.exists()]  # a shard alone makes none

@@ -119,6 +119,15 @@ Area = Annotated[str | None, typer.Option(help="Polygons that alone are mapped."
 Symmetries = Annotated[
     bool | None, typer.Option("--symmetries", help="Average over the eight symmetries: eight times the work.")
 ]
+EngineName = Annotated[
+    str | None, typer.Option("--engine", help="torch, onnx, openvino, or auto for the fastest [auto].")
+]
+Blend = Annotated[str | None, typer.Option(help="none, or gaussian to average overlapping tiles [none].")]
+MinimumArea = Annotated[float | None, typer.Option(help="Square metres of the smallest patch that stays in the map.")]
+ProbabilitiesAs = Annotated[str | None, typer.Option(help="uint8 in steps of 1/254, or float32 [uint8].")]
+Ensemble = Annotated[
+    list[Path] | None, typer.Option(help="A further model, whose probabilities are averaged with the first's.")
+]
 Dask = Annotated[
     str | None, typer.Option(help="Map on many processes or machines: auto, or a scheduler's address or file.")
 ]

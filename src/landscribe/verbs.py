@@ -149,6 +149,9 @@ def predict(
     *,
     out: Source,
     probabilities: Source | None = None,
+    uncertainty: Source | None = None,
+    label_next: Source | None = None,
+    ensemble: Sequence[Model | Source] = (),
     nodata: float | None = None,
     overwrite: bool = False,
     **settings: Any,
@@ -160,6 +163,9 @@ def predict(
         images: one file per raster, or a list of files to stack for each; a folder or pattern stands for many.
         out: the map; with several rasters a folder, in which each map is named like its raster.
         probabilities: likewise, for the probabilities of the classes.
+        uncertainty: likewise, for the entropy of these, from 0 to 1.
+        label_next: likewise, for polygons of the places where a label would teach most (.gpkg or .geojson).
+        ensemble: further models, or their folders, whose probabilities are averaged with those of the first.
         nodata: overrides what the rasters declare.
         overwrite: replace what stands there.
         settings: of PredictSpec.
@@ -174,18 +180,26 @@ def predict(
     from landscribe.prediction.spec import PredictSpec
 
     spec = PredictSpec.of(settings)
-    opened = model if isinstance(model, Model) else Model.load(model)
+    opened, *others = [one if isinstance(one, Model) else Model.load(one) for one in (model, *ensemble)]
     rasters = [Raster.open(files, nodata=nodata) for image in images for files in _each_raster(image)]
     if not rasters:
         raise RecipeError("no image was given. At least one was expected.")
     for raster in rasters:
         fitted(opened, raster, spec)  # before the first of them is mapped
-    maps = _places(Path(out), rasters)
-    shares = [None] * len(rasters) if probabilities is None else _places(Path(probabilities), rasters)
+    asked = {"probabilities": probabilities, "uncertainty": uncertainty, "label_next": label_next}
+    suffixes = {"label_next": ".gpkg"}
+    places = {
+        name: _places(Path(place), rasters, suffixes.get(name, ".tif"))
+        for name, place in asked.items()
+        if place is not None
+    }
     return [
-        predict(opened, raster, place, spec=spec, probabilities=share, overwrite=overwrite)
-        for raster, place, share in zip(rasters, maps, shares, strict=True)
-    ]
+        predict(
+            opened, raster, place, spec=spec, others=others, overwrite=overwrite,
+            **{name: each[number] for name, each in places.items()},
+        )
+        for number, (raster, place) in enumerate(zip(rasters, _places(Path(out), rasters), strict=True))
+    ]  # fmt: skip
 
 
 def _each_raster(image: Any) -> list[Sequence[Any]]:
@@ -198,7 +212,7 @@ def _each_raster(image: Any) -> list[Sequence[Any]]:
     return [files]
 
 
-def _places(out: Path, rasters: Sequence[Any]) -> list[Path]:
+def _places(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:
     """Where each raster's map goes."""
     if len(rasters) == 1 and not out.is_dir():
         return [out]
@@ -209,7 +223,7 @@ def _places(out: Path, rasters: Sequence[Any]) -> list[Path]:
             f"two rasters are called {', '.join(sorted(twice))}, so that their maps would have one name. "
             "Map them one by one."
         )
-    return [out / f"{name}.tif" for name in names]
+    return [out / f"{name}{suffix}" for name in names]
 
 
 def assess(

@@ -21,9 +21,11 @@ from landscribe.geo.raster import Raster
 from landscribe.geo.style import CLASSES_TAG, classes_of_tag
 from landscribe.geo.tiling import units
 from landscribe.model import Model
-from landscribe.prediction import mapping
+from landscribe.prediction import finishing, mapping
+from landscribe.prediction.layers import CLASS
 from landscribe.prediction.mapping import predict
-from landscribe.prediction.parts import CLASS, Parts
+from landscribe.prediction.parts import Parts
+from landscribe.prediction.predictor import Predictor
 from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.unit import Way, predict_unit
 from networks import Blur, Brightness, Identity
@@ -66,13 +68,13 @@ def numbers() -> np.ndarray:
 def test_the_units_of_an_identity_network_hold_its_input(tmp_path_factory, shape, tile, margin, unit, batch):
     array = np.random.default_rng(1).integers(0, 4, shape).astype(np.uint8)
     raster = write(tmp_path_factory.mktemp("world") / "image.tif", array)
-    model = model_of(Identity(), 4)
+    predictor = Predictor([model_of(Identity(), 4)])
     result = np.full(shape, 255, np.uint8)
     planned = list(units(*shape, size=tile, margin=margin, side=unit))
     for place in reversed(planned):
         with torch.inference_mode():
-            prediction = predict_unit(model, place, *raster.read(place.read), Way(batch=batch))
-        result[place.keep.slices] = prediction.values
+            layers = predict_unit(predictor, place, *raster.read(place.read), Way(batch=batch))
+        result[place.keep.slices] = layers["class"][0]
     assert (result == array).all()
 
 
@@ -239,7 +241,9 @@ from networks import OneLayer
 from landscribe.geo.raster import Raster
 from landscribe.model import Model
 from landscribe.prediction.mapping import predict
-from landscribe.prediction.parts import CLASS, Parts
+from landscribe.prediction.layers import CLASS
+from landscribe.prediction.parts import Parts
+from landscribe.prediction.predictor import Predictor
 from landscribe.prediction.spec import PredictSpec
 torch.manual_seed(0)
 model = Model.wrap(OneLayer(), bands=["v"], classes=["a", "b"])
@@ -362,7 +366,7 @@ def test_a_run_that_was_killed_between_its_two_files_goes_on(tmp_path, numbers, 
     raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
     probabilities = tmp_path / "p.tif"
     with monkeypatch.context() as patched:
-        patched.setattr(mapping, "placed", _killed_after(1, mapping.placed))
+        patched.setattr(finishing, "placed", _killed_after(3, finishing.placed))
         with pytest.raises(KeyboardInterrupt):
             predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
     assert probabilities.exists()
@@ -375,7 +379,7 @@ def test_a_run_that_was_killed_between_its_two_files_goes_on(tmp_path, numbers, 
 def test_no_unit_counts_as_done_while_its_files_are_taken_away(tmp_path, numbers, monkeypatch, calls):
     raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
     spec = PredictSpec(tile=128, margin=4, unit=128)
-    monkeypatch.setattr(mapping, "assemble", _killed_after(0, mapping.assemble))
+    monkeypatch.setattr(finishing, "assemble", _killed_after(0, finishing.assemble))
     with pytest.raises(KeyboardInterrupt):
         predict(model, raster, tmp_path / "map.tif", spec=spec)
     planned = list(units(150, 217, size=128, margin=4, side=128))
@@ -386,7 +390,7 @@ def test_no_unit_counts_as_done_while_its_files_are_taken_away(tmp_path, numbers
     with pytest.raises(KeyboardInterrupt):
         parts.remove()
     left = [unit for unit in planned if parts.is_done(unit)]
-    assert all(parts.path(unit, CLASS).exists() for unit in left)
+    assert all(parts.path(unit, CLASS.kind).exists() for unit in left)
     assert parts.is_begun() or not left
 
 

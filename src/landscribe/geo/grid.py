@@ -69,6 +69,10 @@ class Window:
         """The same pixels, counted from the first pixel of `other`."""
         return Window(self.row - other.row, self.col - other.col, self.height, self.width)
 
+    def grown(self, pixels: int) -> "Window":
+        """The window with so many pixels more on each side."""
+        return Window(self.row - pixels, self.col - pixels, self.height + 2 * pixels, self.width + 2 * pixels)
+
     def distance_to(self, other: "Window") -> int:
         """Pixels between two windows along the farther axis; 0 when they touch or overlap.
 

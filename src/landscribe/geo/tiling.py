@@ -39,11 +39,11 @@ class Unit:
     """Its place among the units of the grid."""
     col: int
     tiles: tuple[Tile, ...]
-    """In row order. Their `keep` parts partition `keep`."""
+    """In row order. Their `keep` parts partition `keep`, unless overlapping ones were asked for."""
     read: Window
     """All that its tiles read."""
     keep: Window
-    """All that its tiles keep."""
+    """What it alone maps."""
 
     @property
     def name(self) -> str:
@@ -96,7 +96,16 @@ class _Span:
     keep_stop: int
 
 
-def units(height: int, width: int, *, size: int, margin: int, align: int = 1, side: int = 2048) -> Iterator[Unit]:
+def units(
+    height: int,
+    width: int,
+    *,
+    size: int,
+    margin: int,
+    align: int = 1,
+    side: int = 2048,
+    overlapping: bool = False,
+) -> Iterator[Unit]:
     """Cover a grid with tiles, gathered into units.
 
     Args:
@@ -108,6 +117,7 @@ def units(height: int, width: int, *, size: int, margin: int, align: int = 1, si
         align: tile origins and sizes are multiples of this: the network's stride, so that a pixel falls
             on the same place of its pooling lattice in whichever tile it is.
         side: aimed-at side of a unit in pixels.
+        overlapping: give each unit all tiles that read any of what it keeps, also those of its neighbours.
 
     Yields:
         Units in row order. Law: their `keep` parts partition the grid.
@@ -120,7 +130,11 @@ def units(height: int, width: int, *, size: int, margin: int, align: int = 1, si
     row_groups, col_groups = _grouped(rows, side), _grouped(cols, side)
     for row, row_group in enumerate(row_groups):
         for col, col_group in enumerate(col_groups):
-            yield _unit(row, col, row_group, col_group)
+            keep = _kept(row_group, col_group)
+            if overlapping:
+                yield _unit(row, col, _reading(rows, row_group), _reading(cols, col_group), keep)
+            else:
+                yield _unit(row, col, row_group, col_group, keep)
 
 
 def unit_count(height: int, width: int, *, size: int, margin: int, align: int = 1, side: int = 2048) -> int:
@@ -156,7 +170,18 @@ def _grouped(spans: list[_Span], side: int) -> list[list[_Span]]:
     return [spans[start : start + count] for start in range(0, len(spans), count)]
 
 
-def _unit(row: int, col: int, rows: list[_Span], cols: list[_Span]) -> Unit:
+def _kept(rows: list[_Span], cols: list[_Span]) -> Window:
+    row, col = rows[0].keep, cols[0].keep
+    return Window(row, col, rows[-1].keep_stop - row, cols[-1].keep_stop - col)
+
+
+def _reading(spans: list[_Span], group: list[_Span]) -> list[_Span]:
+    """All spans that read any of what a group keeps."""
+    start, stop = group[0].keep, group[-1].keep_stop
+    return [span for span in spans if span.read < stop and span.read + span.size > start]
+
+
+def _unit(row: int, col: int, rows: list[_Span], cols: list[_Span], keep: Window) -> Unit:
     tiles = tuple(
         Tile(
             read=Window(r.read, c.read, r.size, c.size),
@@ -165,9 +190,6 @@ def _unit(row: int, col: int, rows: list[_Span], cols: list[_Span]) -> Unit:
         for r in rows
         for c in cols
     )
-    first, last = tiles[0], tiles[-1]
-    return Unit(row, col, tiles, _spanning(first.read, last.read), _spanning(first.keep, last.keep))
-
-
-def _spanning(first: Window, last: Window) -> Window:
-    return Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
+    first, last = tiles[0].read, tiles[-1].read
+    read = Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
+    return Unit(row, col, tiles, read, keep)

@@ -19,44 +19,39 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from landscribe.errors import OutputError
-from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid
 from landscribe.geo.tiling import Unit
 from landscribe.outputs import sweep, whole_file, write_text
+from landscribe.prediction.layers import Layer
 from landscribe.prediction.parts import Parts
 
 _PLACE = ("OFFSET", "SIZE")
+_GDAL_NAME = {"uint8": "Byte", "float32": "Float32"}
 
 
 @dataclass(frozen=True)
-class Layer:
-    """What a map's file holds besides pixels."""
+class Dress:
+    """What the file of a layer holds besides pixels."""
 
-    kind: str
-    """Which parts it is made of."""
     bands: tuple[str, ...]
     """Descriptions."""
     tags: dict[str, str]
     colormap: dict[int, tuple[int, int, int, int]] | None = None
-    scale: float = 1.0
-    """What a stored number is multiplied by to give its meaning."""
-    resampling: str = "MODE"
-    """Of overviews."""
 
 
-def assemble(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer) -> Path:
+def assemble(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer, dress: Dress) -> Path:
     """Make one file of all parts of a kind, inside the parts folder; `placed` takes it where it belongs.
 
     Raises:
         OutputError: it cannot be written whole.
     """
-    mosaic = parts.folder / f"{layer.kind}.vrt"
-    write_text(mosaic, _mosaic(parts, units, grid, layer))
+    virtual = mosaic(parts, units, grid, layer, dress)
     options: dict[str, Any] = {
         "driver": "COG",
         "BLOCKSIZE": 512,
         "COMPRESS": "DEFLATE",
         "LEVEL": 6,
+        "PREDICTOR": "YES" if layer.dtype == "float32" else "NO",
         "OVERVIEWS": "IGNORE_EXISTING",
         "OVERVIEW_RESAMPLING": layer.resampling,
         "BIGTIFF": "IF_SAFER",
@@ -66,7 +61,7 @@ def assemble(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer) -> P
     built = parts.folder / f"{layer.kind}.cog.tif"
     try:
         with rasterio.Env(CPL_TMPDIR=str(parts.folder)), _libtiff_is_silent():
-            rasterio.shutil.copy(mosaic, built, **options)
+            rasterio.shutil.copy(virtual, built, **options)
         _require_whole(built)
     # rasterio lets GDAL's own errors through as they are, and a failure without one as SystemError.
     except (RasterioError, CPLE_BaseError, SystemError, OSError) as error:
@@ -116,41 +111,47 @@ def _require_whole(path: Path) -> None:
                     raise OSError(f"block {row}, {col} is not in the file, which ends after {size} bytes")
 
 
-def _mosaic(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer) -> str:
-    """A GDAL virtual raster of the parts; where there is none it is nodata."""
+def mosaic(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer, dress: Dress) -> Path:
+    """Write a GDAL virtual raster of all parts of a layer beside them; where there is none it is nodata."""
+    path = parts.folder / f"{layer.kind}.vrt"
+    write_text(path, _vrt(parts, units, grid, layer, dress))
+    return path
+
+
+def _vrt(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer, dress: Dress) -> str:
     crs = f"  <SRS>{escape(grid.crs.to_wkt())}</SRS>\n" if grid.crs else ""
     transform = ", ".join(repr(float(number)) for number in grid.transform.to_gdal())
     tags = "".join(
-        f"    <MDI key={quoteattr(key)}>{escape(value)}</MDI>\n" for key, value in sorted(layer.tags.items())
+        f"    <MDI key={quoteattr(key)}>{escape(value)}</MDI>\n" for key, value in sorted(dress.tags.items())
     )
-    bands = "".join(_band(number, parts, units, layer) for number in range(1, len(layer.bands) + 1))
+    bands = "".join(_band(number, parts, units, layer, dress) for number in range(1, len(dress.bands) + 1))
     return (
         f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">\n{crs}'
         f"  <GeoTransform>{transform}</GeoTransform>\n  <Metadata>\n{tags}  </Metadata>\n{bands}</VRTDataset>\n"
     )
 
 
-def _band(number: int, parts: Parts, units: Sequence[Unit], layer: Layer) -> str:
+def _band(number: int, parts: Parts, units: Sequence[Unit], layer: Layer, dress: Dress) -> str:
     colours = ""
-    if layer.colormap:
-        entries = (layer.colormap.get(value, (0, 0, 0, 0)) for value in range(256))
+    if dress.colormap:
+        entries = (dress.colormap.get(value, (0, 0, 0, 0)) for value in range(256))
         rows = "".join(f'      <Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>\n' for r, g, b, a in entries)
         colours = f"    <ColorInterp>Palette</ColorInterp>\n    <ColorTable>\n{rows}    </ColorTable>\n"
     scale = f"    <Scale>{layer.scale!r}</Scale>\n" if layer.scale != 1 else ""
-    sources = "".join(_source(number, parts.path(unit, layer.kind), unit) for unit in units if parts.pixels(unit))
+    sources = "".join(_source(number, parts, unit, layer) for unit in units if parts.pixels(unit))
     return (
-        f'  <VRTRasterBand dataType="Byte" band="{number}">\n'
-        f"    <Description>{escape(layer.bands[number - 1])}</Description>\n"
-        f"    <NoDataValue>{IGNORE}</NoDataValue>\n{scale}{colours}{sources}  </VRTRasterBand>\n"
+        f'  <VRTRasterBand dataType="{_GDAL_NAME[layer.dtype]}" band="{number}">\n'
+        f"    <Description>{escape(dress.bands[number - 1])}</Description>\n"
+        f"    <NoDataValue>{layer.nodata}</NoDataValue>\n{scale}{colours}{sources}  </VRTRasterBand>\n"
     )
 
 
-def _source(number: int, path: Path, unit: Unit) -> str:
-    keep = unit.keep
+def _source(number: int, parts: Parts, unit: Unit, layer: Layer) -> str:
+    keep, name = unit.keep, parts.path(unit, layer.kind).name
     size = f'xSize="{keep.width}" ySize="{keep.height}"'
     return (
-        f'    <SimpleSource><SourceFilename relativeToVRT="1">{escape(path.name)}</SourceFilename>'
+        f'    <SimpleSource><SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename>'
         f'<SourceBand>{number}</SourceBand><SourceProperties RasterXSize="{keep.width}" RasterYSize="{keep.height}" '
-        f'DataType="Byte" BlockXSize="256" BlockYSize="256"/><SrcRect xOff="0" yOff="0" {size}/>'
+        f'DataType="{_GDAL_NAME[layer.dtype]}" BlockXSize="256" BlockYSize="256"/><SrcRect xOff="0" yOff="0" {size}/>'
         f'<DstRect xOff="{keep.col}" yOff="{keep.row}" {size}/></SimpleSource>\n'
     )

@@ -1,9 +1,9 @@
-"""Map a raster: plan, predict what is missing, assemble."""
+"""Map a raster: plan, predict what is missing, finish."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,26 @@ import torch
 
 from landscribe import progress
 from landscribe.engine import Outcome, run_on_dask, run_units, share_of
-from landscribe.errors import ModelError, OutputError, RasterError, UnfinishedError
+from landscribe.errors import ModelError, RasterError, UnfinishedError
 from landscribe.geo.features import Features, covered
 from landscribe.geo.raster import Pixels, Raster, Valid
-from landscribe.geo.style import CLASSES_TAG, aux_xml, classes_as_tag, colormap, qml
 from landscribe.geo.tiling import Unit, units
 from landscribe.model import Model
-from landscribe.outputs import refuse_existing, require_writable, write_text
-from landscribe.prediction.assembly import Layer, assemble, placed
+from landscribe.prediction.engines import fastest
+from landscribe.prediction.finishing import LABEL_SIDE, RUN_TAG, Finish
 from landscribe.prediction.fit import fitted
+from landscribe.prediction.generalise import Generalisation
+from landscribe.prediction.identity import chosen_before, require_unchanged, stated, tags_of
+from landscribe.prediction.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
 from landscribe.prediction.margin import measure_reach, redundancy
-from landscribe.prediction.parts import CLASS, PROBABILITY, Parts, begun
+from landscribe.prediction.parts import Parts, begun
+from landscribe.prediction.places import Places
+from landscribe.prediction.predictor import Predictor
 from landscribe.prediction.spec import PredictSpec
-from landscribe.prediction.unit import PROBABILITY_STEPS, Prediction, Way, predict_unit
+from landscribe.prediction.unit import Layers, Way, predict_unit
 
 log = logging.getLogger(__name__)
 
-RUN_TAG = "LANDSCRIBE_RUN"
 # GDAL would otherwise keep up to a twentieth of the machine's memory in decoded blocks.
 _BLOCK_CACHE_MB = 256
 # Of the units that failed; more of them make no line that people read.
@@ -42,6 +45,9 @@ def predict(
     *,
     spec: PredictSpec,
     probabilities: Path | None = None,
+    uncertainty: Path | None = None,
+    label_next: Path | None = None,
+    others: Sequence[Model] = (),
     overwrite: bool = False,
 ) -> Path:
     """Map a raster; memory does not grow with its size.
@@ -54,42 +60,39 @@ def predict(
         raster: what to map.
         out: the map, a Cloud Optimized GeoTIFF of class values (uint8, nodata 255), with `.qml` and `.aux.xml`.
         spec: tiles, margin, units, bands, device.
-        probabilities: also write these, one band per class, uint8 in steps of 1/254, nodata 255.
-        overwrite: replace `out`, or the unfinished parts of another map there.
+        probabilities: also write these, one band per class, uint8 in steps of 1/254 (nodata 255), or float32.
+        uncertainty: also write the entropy of the class probabilities, from 0 (certain) to 1 (all alike), uint8 in
+            steps of 1/254, nodata 255.
+        label_next: also write the places where a label would teach most, as polygons (.gpkg or .geojson).
+        others: further models with the same bands and classes, whose probabilities are averaged with the first's.
+        overwrite: replace what stands there, or the unfinished parts of another map.
 
     Returns:
         `out`.
 
     Raises:
-        ModelError: the raster does not fit the model.
+        ModelError: the raster does not fit the model, or the models do not fit together.
         RasterError: it cannot be read, or has no valid pixel.
-        OutputError: `out` stands already, or cannot be written.
+        OutputError: a result stands already, or cannot be written.
         UnfinishedError: some of its units could not be mapped.
     """
+    places = Places(out, probabilities, uncertainty, label_next)
     raster = fitted(model, raster, spec)
     area = None if spec.area is None else Features.read(spec.area).on(raster.grid, raster.paths[0])
-    _require_places_apart(raster, out, probabilities)
-    device = _device(spec.device)
-    spec = _with_margin(model, raster, spec, device)
-    plan = _plan(model, raster, spec, device, with_probabilities=probabilities is not None)
-    planned = list(units(raster.grid.height, raster.grid.width, **plan["tiling"]))
+    places.require_apart(raster.paths)
+    generalisation = _generalisation(raster, spec)
+    layers = _layers(places, spec)
+    predictor = Predictor([model, *others], device=_device(spec.device), symmetries=spec.symmetries)
+    plan = _plan(predictor, raster, spec, layers, out)
+    predictor.engine = plan["engine"]
+    planned = list(units(*raster.grid.shape, **plan["tiling"]))
     parts = Parts.of(out, plan)
-    if _is_finished(out, probabilities, parts.run):
-        if parts.is_begun():
-            parts.remove()
+    if _stands(places, parts, overwrite=overwrite):
         return out
-    for place in (out, probabilities):
-        if place is not None:
-            # One of the two may stand already, of this very run when it was killed.
-            refuse_existing(place, overwrite=overwrite or (place.exists() and _run_of(place) == parts.run))
-    if probabilities is not None:
-        require_writable(probabilities)
-    model.network.to(device).eval().to(memory_format=torch.channels_last)
     with begun(parts, raster.paths, overwrite=overwrite):
-        way = Way(batch=plan["batch"], probabilities=probabilities is not None, symmetries=spec.symmetries)
-        mapping = _Mapping(model, raster, parts, way, area)
-        _predict_missing(mapping, planned, spec)
-        _require_unchanged(raster, plan)
+        way = Way(layers, batch=plan["batch"], is_blended=spec.blend == "gaussian")
+        _predict_missing(_Mapping(predictor, raster, parts, way, area), planned, spec)
+        require_unchanged(raster, plan)
         if spec.shard is not None:
             # Also the last of them makes no map: two that end at once would make it over one another.
             log.info(
@@ -97,45 +100,113 @@ def predict(
                 sum(map(parts.is_done, planned)), len(planned),
             )  # fmt: skip
             return out
-        if not any(map(parts.pixels, planned)):
-            raise RasterError(
-                f"{raster.paths[0]} has no valid pixel{' in ' + spec.area if spec.area else ''}: all are nodata "
-                f"({raster.nodata}). Imagery was expected. Check the file, or override nodata."
-            )
-        _write_maps(model, raster, planned, parts, out, probabilities)
-        log.info("%s: %s", out.name, _areas(model, raster, planned, parts))
+        _require_any(raster, parts, planned, spec)
+        finish = Finish(
+            parts, planned, raster.grid, model.classes, layers, generalisation, _provenance(predictor, raster),
+            model.chip_size or LABEL_SIDE,
+        )  # fmt: skip
+        finish.write(places)
     parts.remove()
     return out
 
 
-def _areas(model: Model, raster: Raster, planned: Sequence[Unit], parts: Parts) -> str:
-    """How much of each class was mapped: on the ground where the size of a pixel is known, and its share."""
-    pixels = dict.fromkeys(model.classes.values, 0)
-    ground = dict.fromkeys(model.classes.values, 0.0)
-    for unit in planned:
-        # Where degrees are the units, a pixel is not as large in the north as it is in the south.
-        side = raster.grid[unit.keep].pixel_size or 0.0
-        for value, count in parts.pixels(unit).items():
-            pixels[value] += count
-            ground[value] += count * side**2 / 1e6
-    total = sum(pixels.values())
-    return ", ".join(
-        f"{entry.name} "
-        + (f"{ground[entry.value]:.4g} km² " if raster.grid.crs else f"{pixels[entry.value]} pixels ")
-        + f"({pixels[entry.value] / total:.1%})"
-        for entry in model.classes
-    )
+def _stands(places: Places, parts: Parts, *, overwrite: bool) -> bool:
+    """True if the very files that are asked for are there.
+
+    Raises:
+        OutputError: others stand in their place.
+    """
+    own = {path for path in places.rasters if tags_of(path).get(RUN_TAG) == parts.run}
+    if own == set(places.rasters) and (places.label_next is None or places.label_next.exists()):
+        if parts.is_begun():
+            parts.remove()
+        return True
+    # When a run was killed between its files, some stand already.
+    if places.label_next is not None and parts.is_older_than(places.label_next):
+        own.add(places.label_next)
+    places.require_free(overwrite=overwrite, own=own)
+    return False
 
 
-def _with_margin(model: Model, raster: Raster, spec: PredictSpec, device: torch.device) -> PredictSpec:
-    """The settings with a margin in pixels, and a tile that goes with it."""
-    if spec.margin != "auto":
-        return spec
-    align = model.reduction
-    tile = max(align, spec.tile // align * align)
+def _require_any(raster: Raster, parts: Parts, planned: Sequence[Unit], spec: PredictSpec) -> None:
+    """Raise RasterError if nothing was mapped."""
+    if not any(map(parts.pixels, planned)):
+        raise RasterError(
+            f"{raster.paths[0]} has no valid pixel{' in ' + spec.area if spec.area else ''}: all are nodata "
+            f"({raster.nodata}). Imagery was expected. Check the file, or override nodata."
+        )
+
+
+def _layers(places: Places, spec: PredictSpec) -> tuple[Layer, ...]:
+    """What is to be predicted for these places."""
+    wanted = [CLASS]
+    if places.probabilities is not None:
+        wanted.append(PROBABILITY if spec.probabilities_as == "uint8" else EXACT_PROBABILITY)
+    if places.uncertainty is not None or places.label_next is not None:
+        wanted.append(UNCERTAINTY)
+    return tuple(wanted)
+
+
+def _generalisation(raster: Raster, spec: PredictSpec) -> Generalisation | None:
+    if spec.minimum_area is None:
+        return None
+    side = raster.grid.pixel_size
+    if side is None:
+        raise RasterError(
+            f"{raster.paths[0]} has no CRS, so that the size of its pixels is not known, but patches below "
+            f"{spec.minimum_area:g} m² are to be dissolved. Assign its CRS (gdal_edit.py -a_srs), or leave that out."
+        )
+    return Generalisation(math.ceil(spec.minimum_area / side**2))
+
+
+def _provenance(predictor: Predictor, raster: Raster) -> dict[str, str]:
+    return {
+        "LANDSCRIBE_MODEL_SHA256": ", ".join(model.sha256 for model in predictor.models),
+        "LANDSCRIBE_SOURCE": ", ".join(Path(path).name for path in raster.paths),
+    }
+
+
+def _plan(
+    predictor: Predictor, raster: Raster, spec: PredictSpec, layers: tuple[Layer, ...], out: Path
+) -> dict[str, Any]:
+    """All that the map's bytes depend on."""
+    plan, asked = stated(predictor, raster, spec, layers), _asked(predictor, spec)
+    return plan | (chosen_before(out, plan, asked) or _choice(predictor, raster, spec, asked))
+
+
+def _asked(predictor: Predictor, spec: PredictSpec) -> dict[str, Any]:
+    """What of the tiling and the engine is not left to the machine."""
+    settings = {"margin": spec.margin, "batch": spec.batch or "auto", "engine": spec.engine, "side": spec.unit}
+    align = predictor.reduction
+    settings["size"] = "auto" if spec.tile == "auto" else max(align, spec.tile // align * align)
+    return {name: value for name, value in settings.items() if value != "auto"}
+
+
+def _choice(predictor: Predictor, raster: Raster, spec: PredictSpec, asked: dict[str, Any]) -> dict[str, Any]:
+    """Tiles, batch and engine for this raster on this machine."""
+    model, device = predictor.models[0], predictor.device
+    align = predictor.reduction
+    tile, margin = asked.get("size", 1024 // align * align), spec.margin
+    if margin == "auto":
+        tile, margin = _with_margin(predictor, raster, tile)
+    tiling = {"size": tile, "margin": margin, "align": align, "side": spec.unit}
+    batch = spec.batch or (1 if device.type == "cpu" else 4)
+    engine = spec.engine
+    if engine == "auto":
+        engine = fastest(model, tile=tile, batch=batch, device=device)
+    return {
+        "tiling": tiling | ({"overlapping": True} if spec.blend == "gaussian" else {}),
+        "batch": batch,
+        "engine": engine,
+    }
+
+
+def _with_margin(predictor: Predictor, raster: Raster, tile: int) -> tuple[int, int]:
+    """A margin in pixels, and a tile that goes with it."""
+    model, align = predictor.models[0], predictor.reduction
     if max(raster.grid.shape) <= tile:
-        return spec.model_copy(update={"margin": 0})
-    model.network.to(device).eval().to(memory_format=torch.channels_last)
+        return tile, 0
+    model.network.to(predictor.device).eval().to(memory_format=torch.channels_last)
     reach = measure_reach(model, raster)
     if reach.is_global and model.chip_size:
         # Nothing is far enough from an edge: tiles are as large as what the network was trained on.
@@ -146,81 +217,14 @@ def _with_margin(model: Model, raster: Raster, spec: PredictSpec, device: torch.
         "read for each that is kept%s", margin, tile, reach.share(margin, tile), redundancy(tile, margin),
         "; this network looks at tiles as a whole, so they are as large as in training" if reach.is_global else "",
     )  # fmt: skip
-    return spec.model_copy(update={"tile": tile, "margin": margin})
-
-
-def _require_places_apart(raster: Raster, out: Path, probabilities: Path | None) -> None:
-    """Refuse to write over what is read, or two results over one another."""
-    if probabilities is not None and probabilities.resolve() == out.resolve():
-        raise OutputError(f"{out} is the place of both the map and the probabilities. Give each its own.")
-    read = {Path(path).resolve() for path in raster.paths}
-    for place in (out, probabilities):
-        if place is not None and place.resolve() in read:
-            raise OutputError(f"{place} is the raster that is to be mapped. Nothing was changed. Choose another place.")
-
-
-def _plan(
-    model: Model, raster: Raster, spec: PredictSpec, device: torch.device, *, with_probabilities: bool
-) -> dict[str, Any]:
-    """Everything that the map's bytes depend on."""
-    align = model.reduction
-    return {
-        "model": model.sha256,
-        "raster": [_fingerprint(path) for path in raster.paths],
-        "nodata": str(raster.nodata),
-        "bands": list(raster.bands),
-        "tiling": {
-            "size": max(align, spec.tile // align * align),
-            "margin": spec.margin,
-            "align": align,
-            "side": spec.unit,
-        },
-        "batch": spec.batch or (1 if device.type == "cpu" else 4),
-        "probabilities": with_probabilities,
-        "device": device.type,
-        "symmetries": spec.symmetries,
-        "area": spec.area and _fingerprint(spec.area),
-    }
-
-
-def _fingerprint(path: str) -> list[Any]:
-    """Name, size and time of change of a file; the name alone of what is no local file."""
-    local = Path(path)
-    if not local.exists():
-        return [path]
-    stat = local.stat()
-    return [local.name, stat.st_size, stat.st_mtime_ns]
-
-
-def _require_unchanged(raster: Raster, plan: dict[str, Any]) -> None:
-    """Raise RasterError if a file became another one while it was mapped: the map would be of both."""
-    for path, before in zip(raster.paths, plan["raster"], strict=True):
-        if _fingerprint(path) != before:
-            raise RasterError(
-                f"{path} was changed while it was mapped. One raster from beginning to end was expected. "
-                "Nothing was written; map it again when it is whole."
-            )
-
-
-def _is_finished(out: Path, probabilities: Path | None, run: str) -> bool:
-    """True if the files that stand there are what this run would write."""
-    return all(path is None or (path.exists() and _run_of(path) == run) for path in (out, probabilities))
-
-
-def _run_of(path: Path) -> str | None:
-    try:
-        with rasterio.open(path) as source:
-            tag = source.tags().get(RUN_TAG)
-            return None if tag is None else str(tag)
-    except rasterio.errors.RasterioIOError:
-        return None
+    return tile, margin
 
 
 @dataclass(frozen=True)
 class _Mapping:
     """A unit's work: read it with its halo, run the network, put what it made."""
 
-    model: Model
+    predictor: Predictor
     raster: Raster
     parts: Parts
     way: Way
@@ -232,13 +236,13 @@ class _Mapping:
             pixels, valid = self.raster.read(unit.read)
         return pixels, valid, None if self.area is None else covered(self.area, self.raster.grid[unit.keep])
 
-    def compute(self, unit: Unit, read: tuple[Pixels, Valid, Valid | None]) -> Prediction | None:
+    def compute(self, unit: Unit, read: tuple[Pixels, Valid, Valid | None]) -> Layers | None:
         pixels, valid, wanted = read
         with torch.inference_mode():
-            return predict_unit(self.model, unit, pixels, valid, self.way, wanted)
+            return predict_unit(self.predictor, unit, pixels, valid, self.way, wanted)
 
-    def write(self, unit: Unit, computed: Prediction | None) -> None:
-        self.parts.put(unit, computed, self.raster.grid)
+    def write(self, unit: Unit, computed: Layers | None) -> None:
+        self.parts.put(unit, computed, self.way.layers, self.raster.grid)
 
 
 def _predict_missing(mapping: _Mapping, planned: Sequence[Unit], spec: PredictSpec) -> None:
@@ -278,35 +282,6 @@ def _told(failed: Sequence[Outcome[Unit]], planned: int, parts: Parts) -> str:
         f"({'; '.join(reasons)}{more}). The others are kept in {parts.folder.name}: mend what is named and repeat the "
         "same command; it does what is missing."
     )
-
-
-def _write_maps(
-    model: Model, raster: Raster, planned: Sequence[Unit], parts: Parts, out: Path, probabilities: Path | None
-) -> None:
-    tags = {
-        "AREA_OR_POINT": "Area",
-        RUN_TAG: parts.run,
-        "LANDSCRIBE_VERSION": version("landscribe"),
-        "LANDSCRIBE_MODEL_SHA256": model.sha256,
-        "LANDSCRIBE_SOURCE": ", ".join(Path(path).name for path in raster.paths),
-    }
-    finished = []
-    if probabilities is not None:
-        layer = Layer(PROBABILITY, model.classes.names, tags, scale=1 / PROBABILITY_STEPS, resampling="AVERAGE")
-        finished.append((assemble(parts, planned, raster.grid, layer), probabilities))
-    class_tags = tags | {CLASSES_TAG: classes_as_tag(model.classes)}
-    layer = Layer(CLASS, ("class",), class_tags, colormap(model.classes))
-    mapped = assemble(parts, planned, raster.grid, layer)
-    # The map comes last: when it is there, it is there with its names and colours.
-    for side, text in ((out.with_suffix(".qml"), qml(model.classes)), (_aux(out), aux_xml(model.classes))):
-        write_text(parts.folder / side.name, text)
-        finished.append((parts.folder / side.name, side))
-    for built, place in (*finished, (mapped, out)):
-        placed(built, place)
-
-
-def _aux(out: Path) -> Path:
-    return out.with_name(f"{out.name}.aux.xml")
 
 
 def _device(name: str) -> torch.device:

@@ -23,9 +23,10 @@ from landscribe.geo.grid import Grid
 from landscribe.geo.raster import write_raster
 from landscribe.geo.tiling import Unit
 from landscribe.outputs import remove_empty, whole_file, write_text
-from landscribe.prediction.unit import Prediction
+from landscribe.prediction.layers import CLASS, Layer
+from landscribe.prediction.unit import Layers
 
-CLASS, PROBABILITY = "class", "probability"
+_PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Parts:
     @classmethod
     def of(cls, out: Path, plan: dict[str, Any]) -> "Parts":
         """The parts of the map `out`; nothing is made yet."""
-        return cls(out.with_name(f"{out.name}.parts"), json.dumps(plan, indent=1, sort_keys=True) + "\n")
+        return cls(_folder(out), json.dumps(plan, indent=1, sort_keys=True) + "\n")
 
     @property
     def run(self) -> str:
@@ -62,6 +63,10 @@ class Parts:
         """True if the folder holds parts of this very plan."""
         return self._place.exists() and self._place.read_text(encoding="utf-8") == self.plan
 
+    def is_older_than(self, file: Path) -> bool:
+        """True if parts of this very plan are there, and the file came after they were begun."""
+        return self.is_begun() and file.exists() and file.stat().st_mtime_ns >= self._place.stat().st_mtime_ns
+
     def _require_same_plan(self, *, overwrite: bool) -> None:
         plan, begun = json.loads(self.plan), _read_plan(self._place)
         differs = [key for key in plan if begun.get(key) != plan[key]]
@@ -76,26 +81,35 @@ class Parts:
 
     @property
     def _place(self) -> Path:
-        return self.folder / "plan.json"
+        return self.folder / _PLAN
 
     def is_done(self, unit: Unit) -> bool:
         """True if all that the unit makes is there."""
         return self._marker(unit).exists()
 
-    def put(self, unit: Unit, prediction: Prediction | None, grid: Grid) -> None:
-        """Store what a unit of `grid` made; None where it has no valid pixel."""
-        counts: dict[str, int] = {}
-        if prediction is not None:
-            place = grid[unit.keep]
-            _write(self.path(unit, CLASS), prediction.values[None], place)
-            if prediction.probabilities is not None:
-                _write(self.path(unit, PROBABILITY), prediction.probabilities, place)
-            pixels = np.bincount(prediction.values.ravel(), minlength=IGNORE + 1)[:IGNORE]
-            counts = {str(value): int(pixels[value]) for value in np.flatnonzero(pixels).tolist()}
+    def put(self, unit: Unit, made: Layers | None, wanted: Sequence[Layer], grid: Grid) -> None:
+        """Store what a unit of `grid` made of the wanted layers; None where it has no valid pixel."""
+        counts: dict[int, int] = {}
+        if made is not None:
+            for layer in wanted:
+                self.put_layer(unit, made[layer.kind], layer, grid)
+            counts = class_counts(made[CLASS.kind])
         write_text(self._marker(unit), json.dumps({"pixels": counts}))
 
+    def put_layer(self, unit: Unit, array: NDArray[Any], layer: Layer, grid: Grid) -> None:
+        """Store (bands, rows, cols) of one layer; the unit is not done by this."""
+        layout: dict[str, Any] = {
+            "driver": "GTiff",
+            "tiled": True,
+            "compress": "deflate",
+            "zlevel": 1,
+            "nodata": layer.nodata,
+        }
+        with whole_file(self.path(unit, layer.kind)) as temporary:
+            write_raster(temporary, array, grid[unit.keep], **layout)
+
     def path(self, unit: Unit, kind: str) -> Path:
-        """The file of a unit; absent if the unit has no valid pixel."""
+        """The file of a unit's layer; absent if the unit has no valid pixel."""
         return self.folder / f"{unit.name}.{kind}.tif"
 
     def pixels(self, unit: Unit) -> dict[int, int]:
@@ -161,24 +175,27 @@ def begun(parts: Parts, files: Sequence[str], *, overwrite: bool) -> Iterator[No
         raise
 
 
+def plan_beside(out: Path) -> dict[str, Any]:
+    """The plan of the unfinished map `out`; empty if there is none."""
+    return _read_plan(_folder(out) / _PLAN)
+
+
+def _folder(out: Path) -> Path:
+    return out.with_name(f"{out.name}.parts")
+
+
 def _read_plan(path: Path) -> dict[str, Any]:
     try:
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (OSError, ValueError):
         return {}
     return plan
 
 
-def _write(path: Path, array: NDArray[np.uint8], grid: Grid) -> None:
-    layout: dict[str, Any] = {
-        "driver": "GTiff",
-        "tiled": True,
-        "compress": "deflate",
-        "zlevel": 1,
-        "nodata": IGNORE,
-    }
-    with whole_file(path) as temporary:
-        write_raster(temporary, array, grid, **layout)
+def class_counts(values: NDArray[np.uint8]) -> dict[int, int]:
+    """How many pixels of each class value there are; only of those that occur, ignore not counted."""
+    counts = np.bincount(values.ravel(), minlength=IGNORE + 1)[:IGNORE]
+    return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
 
 
 def _short(value: Any) -> str:

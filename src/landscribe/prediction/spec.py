@@ -10,7 +10,7 @@ from landscribe.spec import Spec
 class PredictSpec(Spec):
     """How a raster is mapped."""
 
-    tile: int = Field(1024, ge=32)
+    tile: Annotated[int, Field(ge=32)] | Literal["auto"] = 1024
     """Side in pixels of what the network reads at once; rounded down to the network's stride."""
     margin: Annotated[int, Field(ge=0)] | Literal["auto"] = 64
     """Pixels of context between a tile's edge and what is kept of it; auto measures on the raster how many the network
@@ -25,6 +25,15 @@ class PredictSpec(Spec):
     """Map although the raster's pixels are not as large as those that the model was trained on."""
     device: str = "auto"
     """auto, cpu, cuda, mps, …"""
+    engine: str = "auto"
+    """What runs the network: torch, onnx, openvino; auto takes the fastest that is installed, once the model is tried
+    on this machine."""
+    blend: Literal["none", "gaussian"] = "none"
+    """gaussian averages overlapping tiles, the middle of each counting most, rather than cut them where they meet."""
+    minimum_area: float | None = Field(None, gt=0)
+    """Square metres of the smallest patch that stays in the map; smaller ones go to the classes around them."""
+    probabilities_as: Literal["uint8", "float32"] = "uint8"
+    """How probabilities are stored: in steps of 1/254, or as they are."""
     symmetries: bool = False
     """Average over the eight symmetries of each tile: eight times the work for a somewhat better map."""
     area: str | None = None
@@ -33,6 +42,11 @@ class PredictSpec(Spec):
     """Map on many processes or machines: auto for the cores of this one, or a scheduler's address or file."""
     shard: str | None = Field(None, pattern=r"^[1-9]\d*/[1-9]\d*$")
     """i/n: only every n-th unit from the i-th on, for arrays of jobs; without it, the same command makes the map."""
+
+    @property
+    def foreseen_tile(self) -> int:
+        """The tile's side, or a common one where it is still to be chosen."""
+        return 1024 if self.tile == "auto" else self.tile
 
     @property
     def foreseen_margin(self) -> int:

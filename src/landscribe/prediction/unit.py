@@ -1,53 +1,44 @@
-"""Predict one unit: run its tiles in batches, keep their cores."""
+"""Predict one unit: run its tiles in batches, make layers of their scores."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscribe.errors import ModelError
-from landscribe.geo.classes import IGNORE
 from landscribe.geo.raster import Pixels, Valid
 from landscribe.geo.tiling import Tile, Unit
 from landscribe.model import Model
+from landscribe.prediction.layers import CLASS, Layer
+from landscribe.prediction.predictor import Predictor
 
-PROBABILITY_STEPS = 254
-"""Probabilities are stored as uint8 0 to 254, nodata 255."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a unit's kept part holds."""
-
-    values: NDArray[np.uint8]
-    """(height, width) class values, ignore where the raster has no valid pixel."""
-    probabilities: NDArray[np.uint8] | None
-    """(K, height, width), in steps of 1/254, 255 where not valid; None if not asked for."""
+Layers = dict[str, NDArray[Any]]
+"""What a unit's kept part holds, by the layers' kinds: (bands, height, width), nodata where no map is asked for."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How tiles are predicted."""
+    """How a unit is predicted."""
 
+    layers: tuple[Layer, ...] = (CLASS,)
     batch: int = 1
     """Tiles at once. The batch is always full (the last tile is repeated), so that a tile's answer does not depend on
     how many others there are."""
-    probabilities: bool = False
-    """Give these, too."""
-    symmetries: bool = False
-    """Average the probabilities of a tile in all eight symmetries of the square."""
+    is_blended: bool = False
+    """Average overlapping tiles, the middle of each counting most, rather than cut them where they meet. Needs units
+    with all tiles that overlap them."""
 
 
 def predict_unit(
-    model: Model, unit: Unit, pixels: Pixels, valid: Valid, way: Way, wanted: Valid | None = None
-) -> Prediction | None:
+    predictor: Predictor, unit: Unit, pixels: Pixels, valid: Valid, way: Way, wanted: Valid | None = None
+) -> Layers | None:
     """Map the kept part of a unit.
 
     Args:
-        model: with its network where it is to run, in eval mode.
+        predictor: what answers.
         unit: which part.
         pixels: (bands, rows, cols) of the unit's `read` window.
         valid: (rows, cols) of the same.
@@ -61,20 +52,94 @@ def predict_unit(
     mapped = kept if wanted is None else kept & wanted
     if not mapped.any():
         return None
-    indices = np.full(unit.keep.shape, IGNORE, np.uint8)
-    shares = np.full((len(model.classes), *unit.keep.shape), IGNORE, np.uint8) if way.probabilities else None
-    tiles = [tile for tile in unit.tiles if mapped[tile.keep.relative_to(unit.keep).slices].any()]
+    canvas: _Canvas = (_Blend if way.is_blended else _Cores)(unit, way.layers)
+    tiles = [tile for tile in unit.tiles if mapped[canvas.place(tile)].any()]
     for some in _batches(tiles, way.batch):
-        for tile, scores in zip(some, _scores(model, unit, some, pixels, valid, way), strict=False):
-            core = scores[(slice(None), *tile.keep.relative_to(tile.read).slices)]
-            place = tile.keep.relative_to(unit.keep).slices
-            indices[place] = _class_indices(core).cpu().numpy()
-            if shares is not None:
-                shares[(slice(None), *place)] = _quantised(core).cpu().numpy()
-    indices[~mapped] = IGNORE
-    if shares is not None:
-        shares[:, ~mapped] = IGNORE
-    return Prediction(model.classes.to_values(indices), shares)
+        scores = _scores(predictor, unit, some, pixels, valid, way.batch)
+        for tile, logits in zip(some, scores, strict=False):
+            canvas.add(tile, logits)
+    layers = canvas.layers()
+    layers[CLASS.kind] = predictor.classes.to_values(layers[CLASS.kind])
+    for layer in way.layers:
+        layers[layer.kind][:, ~mapped] = layer.nodata
+    return layers
+
+
+class _Canvas(Protocol):
+    """Where the scores of a unit's tiles come together."""
+
+    def place(self, tile: Tile) -> tuple[slice, slice]:
+        """The part of the unit's `keep` window that the tile has a say in."""
+
+    def add(self, tile: Tile, logits: Tensor) -> None:
+        """Put the scores (K, H, W) of all that a tile reads."""
+
+    def layers(self) -> Layers:
+        """What became of them."""
+
+
+class _Cores:
+    """Each pixel is of the one tile that keeps it."""
+
+    def __init__(self, unit: Unit, layers: Sequence[Layer]) -> None:
+        self._keep = unit.keep
+        self._wanted = layers
+        self._made: Layers = {}
+
+    def place(self, tile: Tile) -> tuple[slice, slice]:
+        return tile.keep.relative_to(self._keep).slices
+
+    def add(self, tile: Tile, logits: Tensor) -> None:
+        core = logits[(slice(None), *tile.keep.relative_to(tile.read).slices)]
+        for layer in self._wanted:
+            part = layer.reduce(core).cpu().numpy()
+            if layer.kind not in self._made:
+                # Tiles that nobody asks for leave 0, which is a class: what is not mapped is masked at last.
+                self._made[layer.kind] = np.zeros((len(part), *self._keep.shape), part.dtype)
+            self._made[layer.kind][(slice(None), *self.place(tile))] = part
+
+    def layers(self) -> Layers:
+        return self._made
+
+
+class _Blend:
+    """Each pixel is the mean of all tiles that read it, weighted by a Gaussian around each tile's middle.
+
+    With a standard deviation of an eighth of the tile's side, as Isensee et al. 2021, "nnU-Net: a self-configuring
+    method for deep learning-based biomedical image segmentation", doi:10.1038/s41592-020-01008-z.
+    """
+
+    def __init__(self, unit: Unit, layers: Sequence[Layer]) -> None:
+        self._keep = unit.keep
+        self._wanted = layers
+        self._total: Tensor | None = None
+        self._weight: Tensor | None = None
+
+    def place(self, tile: Tile) -> tuple[slice, slice]:
+        return (tile.read & self._keep).relative_to(self._keep).slices
+
+    def add(self, tile: Tile, logits: Tensor) -> None:
+        if self._total is None or self._weight is None:
+            self._total = torch.zeros((len(logits), *self._keep.shape), device=logits.device)
+            self._weight = torch.zeros(self._keep.shape, device=logits.device)
+        weight = torch.outer(*(_bell(side, logits.device) for side in logits.shape[-2:]))
+        part = (tile.read & self._keep).relative_to(tile.read).slices
+        place = self.place(tile)
+        self._total[(slice(None), *place)] += (logits.softmax(dim=0) * weight)[(slice(None), *part)]
+        self._weight[place] += weight[part]
+
+    def layers(self) -> Layers:
+        assert self._total is not None
+        assert self._weight is not None
+        smallest = torch.finfo(torch.float32).tiny
+        mean = (self._total / self._weight.clamp_min(smallest)).log()
+        return {layer.kind: layer.reduce(mean).cpu().numpy() for layer in self._wanted}
+
+
+def _bell(side: int, device: torch.device) -> Tensor:
+    """Weights (side,) of a tile's pixels along one axis, 1 in the middle."""
+    away = torch.arange(side, device=device) - (side - 1) / 2
+    return torch.exp(-((away / (side / 8)) ** 2) / 2)
 
 
 def indices_of(model: Model, pixels: Pixels, valid: Valid) -> NDArray[np.uint8]:
@@ -82,7 +147,7 @@ def indices_of(model: Model, pixels: Pixels, valid: Valid) -> NDArray[np.uint8]:
     device = next(model.network.parameters(), torch.empty(0)).device
     image = torch.from_numpy(np.ascontiguousarray(_as_torch_reads(pixels)))[None].to(device)
     known = torch.from_numpy(np.ascontiguousarray(valid))[None].to(device)
-    indices: NDArray[np.uint8] = _class_indices(model.logits(image, known)[0].float()).cpu().numpy()
+    indices: NDArray[np.uint8] = CLASS.reduce(model.logits(image, known)[0]).cpu().numpy()[0]
     return indices
 
 
@@ -91,52 +156,16 @@ def _batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
         yield tiles[start : start + size]
 
 
-def _scores(model: Model, unit: Unit, tiles: list[Tile], pixels: Pixels, valid: Valid, way: Way) -> Tensor:
+def _scores(predictor: Predictor, unit: Unit, tiles: list[Tile], pixels: Pixels, valid: Valid, batch: int) -> Tensor:
     """(batch, K, size, size) logits of a full batch; pixels travel to the device as they are stored."""
-    filled = tiles + tiles[-1:] * (way.batch - len(tiles))
+    filled = tiles + tiles[-1:] * (batch - len(tiles))
     places = [tile.read.relative_to(unit.read).slices for tile in filled]
-    device = next(model.network.parameters(), torch.empty(0)).device
-    images = torch.from_numpy(np.stack([_as_torch_reads(pixels[(slice(None), *place)]) for place in places])).to(device)
-    known = torch.from_numpy(np.stack([valid[place] for place in places])).to(device)
-    logits = _averaged(model, images, known) if way.symmetries else model.logits(images, known)
-    expected = (len(filled), len(model.classes), *tiles[0].read.shape)
-    if tuple(logits.shape) != expected:
-        raise ModelError(
-            f"the network gave logits of shape {tuple(logits.shape)} for images of shape {tuple(images.shape)}. "
-            f"{expected} was expected: one channel for each of the {len(model.classes)} classes, at the images' size."
-        )
-    return logits.float()
-
-
-def _averaged(model: Model, images: Tensor, known: Tensor) -> Tensor:
-    """Logarithms of the mean probabilities over the eight symmetries: logits of which softmax makes these again."""
-    total: Tensor | None = None
-    for turns in range(4):
-        for is_flipped in (False, True):
-            moved = [_moved(tensor, turns, is_flipped=is_flipped) for tensor in (images, known)]
-            shares = model.logits(*moved).float().softmax(dim=1)
-            shares = torch.rot90(shares.flip(-1) if is_flipped else shares, -turns, (-2, -1))
-            total = shares if total is None else total + shares
-    assert total is not None
-    return (total / 8).log()
-
-
-def _moved(tensor: Tensor, turns: int, *, is_flipped: bool) -> Tensor:
-    turned = torch.rot90(tensor, turns, (-2, -1))
-    return turned.flip(-1) if is_flipped else turned
+    images = torch.from_numpy(np.stack([_as_torch_reads(pixels[(slice(None), *place)]) for place in places]))
+    known = torch.from_numpy(np.stack([valid[place] for place in places]))
+    return predictor.scores(images, known)
 
 
 def _as_torch_reads(pixels: Pixels) -> Pixels:
     """Torch has few operations on wide unsigned integers; the next signed type holds the same numbers."""
     wider = {"uint16": np.int32, "uint32": np.int64}.get(pixels.dtype.name)
     return pixels if wider is None else pixels.astype(wider)
-
-
-def _class_indices(logits: Tensor) -> Tensor:
-    """(K, H, W) to uint8 (H, W): the class with the highest score."""
-    return logits.argmax(dim=0).to(torch.uint8)
-
-
-def _quantised(logits: Tensor) -> Tensor:
-    """(K, H, W) to uint8 (K, H, W): probabilities in steps of 1/254."""
-    return (logits.softmax(dim=0) * PROBABILITY_STEPS).round().to(torch.uint8)

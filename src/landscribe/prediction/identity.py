@@ -1,0 +1,90 @@
+"""What makes a map the same map: everything that its bytes depend on.
+
+Some of it people state, some is chosen for the machine (tiles, batch, engine). An unfinished or finished map goes on
+with what was chosen for it, so that the same command is the same map, also on another day or machine.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import rasterio
+
+from landscribe.errors import RasterError
+from landscribe.geo.raster import Raster
+from landscribe.prediction.finishing import PLAN_TAG
+from landscribe.prediction.layers import Layer
+from landscribe.prediction.parts import plan_beside
+from landscribe.prediction.predictor import Predictor
+from landscribe.prediction.spec import PredictSpec
+
+
+def stated(predictor: Predictor, raster: Raster, spec: PredictSpec, layers: tuple[Layer, ...]) -> dict[str, Any]:
+    """What a map depends on that is not chosen, in JSON's types."""
+    return {
+        "model": [model.sha256 for model in predictor.models],
+        "raster": [_fingerprint(path) for path in raster.paths],
+        "nodata": str(raster.nodata),
+        "bands": list(raster.bands),
+        "layers": [[layer.kind, layer.dtype] for layer in layers],
+        "device": predictor.device.type,
+        "symmetries": spec.symmetries,
+        "blend": spec.blend,
+        "minimum area": spec.minimum_area,
+        "area": None if spec.area is None else _fingerprint(spec.area),
+    }
+
+
+def chosen_before(out: Path, stated: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any] | None:
+    """What was chosen for the same map when it was begun or made; None if there is none.
+
+    Args:
+        out: the map.
+        stated: see there.
+        asked: by name, what of the choice is asked for; others are free.
+    """
+    for plan in (plan_beside(out), _plan_in(out)):
+        choice: dict[str, Any] = {name: plan[name] for name in ("tiling", "batch", "engine") if name in plan}
+        settings = choice | choice.get("tiling", {})
+        same = all(plan.get(name) == value for name, value in stated.items())
+        if choice and same and all(settings.get(name) == value for name, value in asked.items()):
+            return choice
+    return None
+
+
+def _plan_in(path: Path) -> dict[str, Any]:
+    try:
+        plan: dict[str, Any] = json.loads(tags_of(path).get(PLAN_TAG, "{}"))
+    except ValueError:
+        return {}
+    return plan
+
+
+def tags_of(path: Path) -> dict[str, str]:
+    """The tags of a raster; none if there is none."""
+    if not path.exists():
+        return {}
+    try:
+        with rasterio.open(path) as source:
+            return dict(source.tags())
+    except rasterio.errors.RasterioIOError:
+        return {}
+
+
+def _fingerprint(path: str) -> list[Any]:
+    """Name, size and time of change of a file; the name alone of what is no local file."""
+    local = Path(path)
+    if not local.exists():
+        return [path]
+    stat = local.stat()
+    return [local.name, stat.st_size, stat.st_mtime_ns]
+
+
+def require_unchanged(raster: Raster, plan: dict[str, Any]) -> None:
+    """Raise RasterError if a file became another one while it was mapped: the map would be of both."""
+    for path, before in zip(raster.paths, plan["raster"], strict=True):
+        if _fingerprint(path) != before:
+            raise RasterError(
+                f"{path} was changed while it was mapped. One raster from beginning to end was expected. "
+                "Nothing was written; map it again when it is whole."
+            )

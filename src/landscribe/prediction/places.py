@@ -1,0 +1,50 @@
+"""Where the files of a map go."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from landscribe.errors import OutputError
+from landscribe.outputs import refuse_existing, require_writable
+from landscribe.prediction.label_next import require_readable_suffix
+
+
+@dataclass(frozen=True)
+class Places:
+    """The map, and what else is asked for."""
+
+    map: Path
+    probabilities: Path | None = None
+    uncertainty: Path | None = None
+    label_next: Path | None = None
+
+    @property
+    def rasters(self) -> tuple[Path, ...]:
+        """Those of layers."""
+        return tuple(path for path in (self.map, self.probabilities, self.uncertainty) if path is not None)
+
+    def __iter__(self) -> Iterator[Path]:
+        """All, the map first."""
+        yield from self.rasters
+        if self.label_next is not None:
+            yield self.label_next
+
+    def require_apart(self, read: tuple[str, ...]) -> None:
+        """Raise OutputError where one would be written over another, or over what is read."""
+        if self.label_next is not None:
+            require_readable_suffix(self.label_next)
+        resolved = [path.resolve() for path in self]
+        for path in self:
+            if resolved.count(path.resolve()) > 1:
+                raise OutputError(f"{path} is the place of two results of one call. Give each its own.")
+            if path.resolve() in {Path(name).resolve() for name in read}:
+                raise OutputError(
+                    f"{path} is the raster that is to be mapped. Nothing was changed. Choose another place."
+                )
+
+    def require_free(self, *, overwrite: bool, own: set[Path]) -> None:
+        """Raise OutputError where something stands, unless it is to be replaced or is our `own`; or nothing can be."""
+        for path in self:
+            refuse_existing(path, overwrite=overwrite or path in own)
+        for path in list(self)[1:]:
+            require_writable(path)
