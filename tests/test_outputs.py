@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,31 @@ def test_overwriting_a_folder_leaves_nothing_of_the_old_one(tmp_path):
     with whole_folder(path, overwrite=True) as temporary:
         (temporary / "new").touch()
     assert everything_below(tmp_path) == {"chips": None, "chips/new": b""}
+
+
+def test_a_folder_that_others_still_write_into_is_given_up_without_a_rest(tmp_path):
+    refused = threading.Event()
+
+    def write_on(folder: Path) -> None:
+        for number in range(10**5):
+            try:
+                (folder / "images" / str(number)).write_text("late", encoding="utf-8")
+            except FileNotFoundError:
+                refused.set()
+                return
+
+    def fail_meanwhile() -> None:
+        with whole_folder(tmp_path / "chips") as folder:
+            (folder / "images").mkdir()
+            for number in range(2000):
+                (folder / "images" / f"early{number}").touch()
+            threading.Thread(target=write_on, args=(folder,), daemon=True).start()
+            raise MishapError
+
+    with pytest.raises(MishapError):
+        fail_meanwhile()
+    assert refused.wait(20)
+    assert everything_below(tmp_path) == {}
 
 
 def test_a_folder_that_holds_something_is_refused_before_anything_is_done(tmp_path):

@@ -16,7 +16,8 @@ from PIL import Image
 from rasterio.crs import CRS
 
 from landscribe.confusion import Confusion
-from landscribe.data.chips import Chips, ChipSpec, chip
+from landscribe.data.chips import Chips, ChipSpec
+from landscribe.data.cutting import chip
 from landscribe.data.scene import ClassSpec, SceneSpec, open_scenes
 from landscribe.data.split import SplitSpec
 from landscribe.errors import RasterError

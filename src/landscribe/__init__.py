@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from landscribe.recipe import Recipe
     from landscribe.verbs import (
         assess,
+        bench,
         branches,
         check,
         chip,
@@ -40,6 +41,7 @@ _HOMES = {
     **dict.fromkeys(
         (
             "assess",
+            "bench",
             "branches",
             "check",
             "chip",
@@ -71,8 +73,8 @@ _HOMES = {
 
 __all__ = [
     "Chips", "Classes", "Confusion", "Grid", "LandscribeError", "Model", "Raster", "Recipe", "Scene", "Tile", "Window",
-    "assess", "branches", "check", "chip", "cross_validate", "demo", "describe", "export", "new", "nn", "predict",
-    "prune", "report", "run", "summary", "train",
+    "assess", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe", "export", "new", "nn",
+    "predict", "prune", "report", "run", "summary", "train",
 ]  # fmt: skip
 
 

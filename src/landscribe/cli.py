@@ -5,23 +5,25 @@ Results go to stdout, progress and remarks to stderr. Exit 0 done, 2 the user's 
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from landscribe.errors import LandscribeError
 from landscribe.flags import (
     Accumulate,
     AnyPixelSize,
     Architecture,
     Area,
     AsJson,
+    Assets,
     Augment,
     Background,
     Batch,
     Blend,
     Block,
+    CheckSeams,
     ClassWeights,
+    Crs,
     Dask,
     Device,
     Devices,
@@ -49,7 +51,9 @@ from landscribe.flags import (
     MinimumArea,
     Minutes,
     Mode,
+    Mosaic,
     Nodata,
+    NodataRule,
     Optimizer,
     Option,
     Out,
@@ -57,8 +61,10 @@ from landscribe.flags import (
     Patience,
     Precision,
     ProbabilitiesAs,
+    Rasters,
     RecipePath,
     Repair,
+    Resample,
     Sampling,
     Schedule,
     Seed,
@@ -75,6 +81,7 @@ from landscribe.flags import (
     TestList,
     Tile,
     Tiles,
+    Tolerance,
     TrainList,
     UnitSide,
     Unlabelled,
@@ -84,14 +91,16 @@ from landscribe.flags import (
     Weights,
     Workers,
     folds_in,
+    given,
+    labels_in,
     numbers_in,
     options_in,
     parts_in,
+    scenes_in,
     weights_in,
 )
+from landscribe.model_commands import bench, prune, summary
 from landscribe.tables import (
-    print_blocks,
-    print_branches,
     print_check,
     print_description,
     print_folds,
@@ -116,21 +125,21 @@ def check(
     ] = None,
     image: Images = None, labels: Labels = None, label_field: Field = None,
     labelled_area: LabelledArea = None, sparse: Sparse = None, stack: Stack = None, nodata: Nodata = None,
-    repair: Repair = None, size: Size = None, stride: Stride = None, steps: Steps = None,
-    epochs: Epochs = None, minutes: Minutes = None, architecture: Architecture = None, encoder: Encoder = None,
-    weights: Weights = None, option: Option = None, batch: Batch = None,
+    nodata_rule: NodataRule = None, repair: Repair = None, size: Size = None, stride: Stride = None,
+    steps: Steps = None, epochs: Epochs = None, minutes: Minutes = None, architecture: Architecture = None,
+    encoder: Encoder = None, weights: Weights = None, option: Option = None, batch: Batch = None,
     trial: Annotated[bool, typer.Option(help="Time one training step for the forecast.")] = True,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Look for problems, and foretell chips, disk, memory and time; or audit chips. Nothing is written."""
     from landscribe import verbs
 
-    settings = _given(
+    settings = given(
         label_field=label_field, labelled_area=labelled_area, sparse=sparse, stack=stack, nodata=nodata,
-        repair=repair, size=size, stride=stride, steps=steps, epochs=epochs, minutes=minutes,
+        nodata_rule=nodata_rule, repair=repair, size=size, stride=stride, steps=steps, epochs=epochs, minutes=minutes,
         architecture=architecture, encoder=encoder, weights=weights, options=options_in(option), batch=batch,
     )  # fmt: skip
-    found = verbs.check(recipe, images=_scenes(image), labels=_labels(labels), trial=trial, **settings)
+    found = verbs.check(recipe, images=scenes_in(image), labels=labels_in(labels), trial=trial, **settings)
     print_json(found.summary()) if as_json else print_check(found)
     if found.errors:
         raise typer.Exit(2)
@@ -141,22 +150,23 @@ def chip(
     out: Out, image: Images = None, labels: Labels = None, label_field: Field = None,
     labelled_area: LabelledArea = None, sparse: Sparse = None, stack: Stack = None, nodata: Nodata = None,
     repair: Repair = None, size: Size = None, stride: Stride = None, edge: Edge = None, mode: Mode = None,
-    unlabelled: Unlabelled = None,
+    unlabelled: Unlabelled = None, nodata_rule: NodataRule = None,
     format: Format = None, virtual: Virtual = None, val: Val = None, test: Test = None, gap: Gap = None,  # noqa: A002
     block: Block = None, by: SplitBy = None, attribute: SplitAttribute = None, train_list: TrainList = None,
     val_list: ValList = None, test_list: TestList = None,
-    seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
+    dask: Dask = None, seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Cut scenes into image chips and masks."""
     from landscribe import verbs
 
-    settings = _given(
+    settings = given(
         label_field=label_field, labelled_area=labelled_area, sparse=sparse, stack=stack,
         nodata=nodata, repair=repair, size=size, stride=stride, edge=edge, mode=mode, unlabelled=unlabelled,
-        format=format, virtual=virtual, val=val, test=test, gap=gap, block=block, seed=seed,
+        format=format, virtual=virtual, val=val, test=test, gap=gap, block=block, seed=seed, dask=dask,
         by=by, attribute=attribute, train_list=train_list, val_list=val_list, test_list=test_list,
+        nodata_rule=nodata_rule,
     )  # fmt: skip
-    chips = verbs.chip(images=_scenes(image), labels=_labels(labels), out=out, overwrite=overwrite, **settings)
+    chips = verbs.chip(images=scenes_in(image), labels=labels_in(labels), out=out, overwrite=overwrite, **settings)
     splits = {str(name): int(count) for name, count in chips.table["split"].value_counts().items()}
     if as_json:
         print_json({"chips": str(out), "count": len(chips), "splits": splits, "classes": chips.classes.names})
@@ -198,7 +208,7 @@ def train(
     from landscribe import crossvalidation, verbs
     from landscribe.training.parallel import processes
 
-    settings = _given(
+    settings = given(
         architecture=architecture, encoder=encoder, weights=weights, options=options_in(option),
         freeze=parts_in(freeze), freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
         learning_rate=learning_rate, encoder_rate=encoder_rate, optimizer=optimizer, schedule=schedule,
@@ -224,15 +234,17 @@ def train(
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="Model folder.")],
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Rasters to map; commas stack bands.")],
+    images: Rasters,
     out: Annotated[Path, typer.Option("--out", "-o", help="The map; a folder for several images.")],
     probabilities: Annotated[Path | None, typer.Option(help="Also write the classes' probabilities.")] = None,
     uncertainty: Annotated[Path | None, typer.Option(help="Also write how uncertain each pixel is, 0 to 1.")] = None,
     label_next: Annotated[Path | None, typer.Option(help="Also write where a label would teach most (.gpkg).")] = None,
     ensemble: Ensemble = None,
     bands: Annotated[str | None, typer.Option(help="Numbers of the bands to use, in the model's order: 3,2,1.")] = None,
-    any_pixel_size: AnyPixelSize = None, nodata: Nodata = None, tile: Tile = None, margin: Margin = None,
-    unit: UnitSide = None, batch: Tiles = None, area: Area = None, symmetries: Symmetries = None,
+    assets: Assets = None, mosaic: Mosaic = None, nodata: Nodata = None, nodata_rule: NodataRule = None,
+    any_pixel_size: AnyPixelSize = None, resample: Resample = None, crs: Crs = None, tile: Tile = None,
+    margin: Margin = None, unit: UnitSide = None, batch: Tiles = None, area: Area = None, symmetries: Symmetries = None,
+    tolerance: Tolerance = None, check_seams: CheckSeams = None,
     engine: EngineName = None, blend: Blend = None, minimum_area: MinimumArea = None,
     probabilities_as: ProbabilitiesAs = None, device: Device = None, dask: Dask = None, shard: Shard = None,
     overwrite: Overwrite = False, as_json: AsJson = False,
@@ -241,13 +253,14 @@ def predict(
     from landscribe import verbs
 
     numbers = None if bands is None else numbers_in(bands)
-    settings = _given(
+    settings = given(
         bands=numbers, any_pixel_size=any_pixel_size, tile=tile, margin=margin, unit=unit, batch=batch, device=device,
         nodata=nodata, probabilities=probabilities, area=area, symmetries=symmetries, dask=dask, shard=shard,
         uncertainty=uncertainty, label_next=label_next, ensemble=ensemble, engine=engine, blend=blend,
-        minimum_area=minimum_area, probabilities_as=probabilities_as,
+        minimum_area=minimum_area, probabilities_as=probabilities_as, assets=parts_in(assets), mosaic=mosaic,
+        nodata_rule=nodata_rule, resample=resample, crs=crs, tolerance=tolerance, check_seams=check_seams,
     )  # fmt: skip
-    maps = verbs.predict(model, _scenes(images), out=out, overwrite=overwrite, **settings)
+    maps = verbs.predict(model, scenes_in(images), out=out, overwrite=overwrite, **settings)
     made = [str(path) for path in maps if path.exists()]  # a shard alone makes none
     print_json({"maps": made}) if as_json else print("\n".join(made))
 
@@ -271,7 +284,7 @@ def assess(
     """Compare a map with a reference: confusion matrix and accuracy by class."""
     from landscribe import verbs
 
-    labels = _given(labelled_area=labelled_area, sparse=sparse, repair=repair)
+    labels = given(labelled_area=labelled_area, sparse=sparse, repair=repair)
     result = verbs.assess(maps, reference=reference, label_field=label_field, split=split, out=out, **labels)
     print_json(result.summary()) if as_json else print_measures(result.summary())
 
@@ -291,7 +304,7 @@ def report(
 def run(
     out: Out, recipe: RecipePath = None, image: Images = None, labels: Labels = None, label_field: Field = None,
     labelled_area: LabelledArea = None, sparse: Sparse = None, stack: Stack = None, nodata: Nodata = None,
-    repair: Repair = None,
+    nodata_rule: NodataRule = None, repair: Repair = None,
     size: Size = None, stride: Stride = None, virtual: Virtual = None, val: Val = None, test: Test = None,
     gap: Gap = None, by: SplitBy = None, attribute: SplitAttribute = None, train_list: TrainList = None,
     val_list: ValList = None, test_list: TestList = None,
@@ -309,9 +322,9 @@ def run(
     """All of it: check, chip, train, predict, assess, report."""
     from landscribe import pipeline
 
-    settings = _given(
+    settings = given(
         label_field=label_field, labelled_area=labelled_area, sparse=sparse, stack=stack,
-        nodata=nodata, repair=repair, size=size, stride=stride, virtual=virtual, val=val,
+        nodata=nodata, nodata_rule=nodata_rule, repair=repair, size=size, stride=stride, virtual=virtual, val=val,
         test=test, gap=gap, by=by, attribute=attribute, train_list=train_list, val_list=val_list, test_list=test_list,
         architecture=architecture, encoder=encoder, weights=weights, options=options_in(option),
         freeze=parts_in(freeze), freeze_until=freeze_until, epochs=epochs, steps=steps, minutes=minutes, batch=batch,
@@ -322,56 +335,13 @@ def run(
         tile=tile, margin=margin, seed=seed,
     )  # fmt: skip
     folder = pipeline.run(
-        recipe, out=out, images=_scenes(image), labels=_labels(labels), overwrite=overwrite, **settings
+        recipe, out=out, images=scenes_in(image), labels=labels_in(labels), overwrite=overwrite, **settings
     )
     print_run(folder, as_json=as_json)
 
 
-@app.command()
-def summary(
-    model: Annotated[Path | None, typer.Argument(help="Model folder, instead of names.", show_default=False)] = None,
-    architecture: Architecture = None, encoder: Encoder = None, option: Option = None,
-    bands: Annotated[int, typer.Option(help="Input bands.")] = 3,
-    classes: Annotated[int, typer.Option(help="Classes.")] = 2,
-    size: Annotated[int, typer.Option(help="Side of the image in pixels.")] = 256,
-    as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Describe a network block by block: shapes, parameters, receptive field, operations."""
-    from landscribe import verbs
-
-    named = _given(architecture=architecture, encoder=encoder)
-    if model is not None and (named or option):
-        raise LandscribeError("a model folder and names of a network were given. Give one or the other.")
-    table = verbs.summary(model, bands=bands, classes=classes, size=size, **named, **(options_in(option) or {}))
-    print_json(table.as_dict()) if as_json else print_blocks(table)
-
-
-@app.command()
-def prune(
-    model: Annotated[Path, typer.Argument(help="Folder of a UNet++ model.")],
-    branch: Annotated[int | None, typer.Option(help="The branch to keep, 1 is the smallest.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The smaller model's folder.")] = None,
-    branches: Annotated[bool, typer.Option("--branches", help="Only measure each branch, to choose by.")] = False,
-    chips: Annotated[Path | None, typer.Option(help="Chips to score branches on [those beside the model].")] = None,
-    split: Annotated[str, typer.Option(help="Which of the chips.")] = "val",
-    overwrite: Overwrite = False, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Keep one branch of a UNet++: a smaller model with the same maps as that branch."""
-    from landscribe import verbs
-
-    if branches and (branch is not None or out is not None):
-        raise LandscribeError("--branches only measures. Leave out --branch and --out, or --branches.")
-    if branches:
-        rows = verbs.branches(model, chips=chips, split=split)
-        print_json([row.as_dict() for row in rows]) if as_json else print_branches(rows)
-        return
-    if branch is None or out is None:
-        raise LandscribeError("prune needs --branch and --out, or --branches to measure what there is to choose.")
-    small = verbs.prune(model, branch=branch, out=out, overwrite=overwrite)
-    parameters = sum(parameter.numel() for parameter in small.network.parameters())
-    print_json({"model": str(out), "parameters": parameters}) if as_json else print(
-        f"{out}: branch {branch}, {parameters} parameters"
-    )
+for command in (summary, prune, bench):
+    app.command()(command)
 
 
 @app.command()
@@ -408,20 +378,7 @@ def demo(
     """The whole pipeline on a synthetic world; ends by naming the map and the report."""
     from landscribe import pipeline
 
-    print_run(pipeline.demo(out, size=size, seed=seed, overwrite=overwrite, **_given(steps=steps)), as_json=as_json)
-
-
-def _given(**settings: Any) -> dict[str, Any]:
-    """The settings that were named on the command line; the specs have the defaults of the others."""
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-def _scenes(images: list[str] | None) -> list[list[str]]:
-    return [[part.strip() for part in image.split(",")] for image in images or []]
-
-
-def _labels(labels: list[str] | None) -> list[str | None] | None:
-    return list(labels) if labels else None
+    print_run(pipeline.demo(out, size=size, seed=seed, overwrite=overwrite, **given(steps=steps)), as_json=as_json)
 
 
 def main() -> None:

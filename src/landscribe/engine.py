@@ -6,7 +6,7 @@ anywhere, and again.
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +22,10 @@ U_contra = TypeVar("U_contra", contravariant=True)
 
 _PATIENCE = 20
 """Seconds for a scheduler to answer."""
+_DIED = (
+    "several workers of dask died one after the other of the same unit, most often for want of memory. Workers that "
+    "live were expected. Look into their logs, give each more memory, or let fewer of them share a machine."
+)
 
 
 class Stages(Protocol[U_contra]):
@@ -33,8 +37,8 @@ class Stages(Protocol[U_contra]):
     def compute(self, unit: U_contra, read: Any) -> Any:
         """What becomes of it."""
 
-    def write(self, unit: U_contra, computed: Any) -> None:
-        """Put it where it stays; runs in a thread of its own."""
+    def write(self, unit: U_contra, computed: Any) -> Any:
+        """Put it where it stays; runs in a thread of its own. What this returns comes back with the outcome."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,11 @@ class Outcome(Generic[U]):
     unit: U
     error: Exception | None = None
     """What was wrong with this unit alone."""
+    made: Any = None
+    """What its writing returned."""
 
 
-def run_units(stages: Stages[U], units: Iterable[U]) -> Iterator[Outcome[U]]:
+def run_units(stages: Stages[U], units: Iterable[U]) -> Generator[Outcome[U], None, None]:
     """Run units here; yields each when it has ended, in order.
 
     A unit that fails does not stop the others, unless what it met would meet all of them.
@@ -83,7 +89,7 @@ def _outcome(unit: U, written: Future[Any]) -> Outcome[U]:
     if error is not None and _stops_all(error):
         raise error
     assert error is None or isinstance(error, Exception)
-    return Outcome(unit, error)
+    return Outcome(unit, error, written.result() if error is None else None)
 
 
 def _stops_all(error: BaseException) -> bool:
@@ -92,7 +98,7 @@ def _stops_all(error: BaseException) -> bool:
     return ours or isinstance(error, MemoryError) or not isinstance(error, Exception)
 
 
-def run_on_dask(stages: Stages[U], units: Sequence[U], where: str) -> Iterator[Outcome[U]]:
+def run_on_dask(stages: Stages[U], units: Sequence[U], where: str) -> Generator[Outcome[U], None, None]:
     """Run units on the workers of dask.distributed; yields each when it has ended, in any order.
 
     A worker that dies costs the units that it was at: others do these again.
@@ -106,7 +112,7 @@ def run_on_dask(stages: Stages[U], units: Sequence[U], where: str) -> Iterator[O
         EngineError: dask is not installed, or no scheduler answers there.
     """
     with _client(where) as client:
-        from dask.distributed import as_completed
+        from dask.distributed import KilledWorker, as_completed
 
         # As the result of a task, not as scattered data: that is lost for good with the worker that holds it.
         sent = _sent(client, stages)
@@ -115,7 +121,11 @@ def run_on_dask(stages: Stages[U], units: Sequence[U], where: str) -> Iterator[O
             error = task.exception()
             if error is not None and _stops_all(error):
                 raise error
-            yield Outcome(tasks[task], error)
+            if isinstance(error, KilledWorker):
+                error = EngineError(_DIED)
+            made = task.result() if error is None else None
+            # What is let go here is not done again when the worker that did it dies later.
+            yield Outcome(tasks.pop(task), error, made)
 
 
 def _sent(client: Any, stages: Stages[U]) -> Any:
@@ -156,9 +166,9 @@ def _client(where: str) -> Iterator[Any]:
         yield client
 
 
-def run_whole(stages: Stages[U], unit: U) -> None:
+def run_whole(stages: Stages[U], unit: U) -> Any:
     """Read, compute and write one unit, one after the other: the task of a worker elsewhere."""
-    stages.write(unit, stages.compute(unit, stages.read(unit)))
+    return stages.write(unit, stages.compute(unit, stages.read(unit)))
 
 
 def share_of(units: Sequence[U], shard: tuple[int, int] | None) -> Sequence[U]:

@@ -28,6 +28,9 @@ Nodata = Annotated[
     float | None,
     typer.Option(help="Nodata value of the imagery, instead of what it declares; nan for all that is not finite."),
 ]
+NodataRule = Annotated[
+    str | None, typer.Option("--nodata-rule", help="Pixels are nodata where any or all bands hold it [auto].")
+]
 Repair = Annotated[
     bool | None, typer.Option("--repair", help="Mend self-crossing polygons, leave out null and empty ones.")
 ]
@@ -110,10 +113,33 @@ Folds = Annotated[
     str | None, typer.Option(help="Cross-validate: a model for each of so many folds, or for each of the scenes.")
 ]
 
+Rasters = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE...",
+        help="Rasters, folders, patterns, lists (@files.txt), URLs, STAC items; commas stack bands.",
+    ),
+]
+Assets = Annotated[str | None, typer.Option(help="Assets of STAC items to stack, by commas: red,green,blue,nir.")]
+Mosaic = Annotated[
+    bool | None, typer.Option("--mosaic", help="All images are one raster; where they overlap, the first counts.")
+]
+Resample = Annotated[
+    bool | None, typer.Option("--resample", help="Read rasters of another pixel size in pixels of the model's.")
+]
+Crs = Annotated[str | None, typer.Option("--crs", help="Map in another CRS, such as EPSG:32632.")]
 AnyPixelSize = Annotated[bool | None, typer.Option("--any-pixel-size", help="Map although the pixel size differs.")]
-Tile = Annotated[int | None, typer.Option(help="Side of what the network reads at once, in pixels [1024].")]
+Tile = Annotated[
+    str | None, typer.Option(help="Side of what the network reads at once, in pixels, or auto by memory [auto].")
+]
+Tolerance = Annotated[
+    float | None, typer.Option(help="Share of pixels that may differ from a single pass, for auto [0.001].")
+]
+CheckSeams = Annotated[bool | None, typer.Option("--check-seams", help="Tell how often classes differ at seams.")]
 UnitSide = Annotated[int | None, typer.Option("--unit", help="Side of what is mapped in one piece, in pixels [2048].")]
 Tiles = Annotated[int | None, typer.Option("--batch", help="Tiles at once [1 on a CPU, 4 on a GPU].")]
+ImageSide = Annotated[int, typer.Option("--tile", help="Side of the images in pixels.")]
+Seconds = Annotated[float | None, typer.Option(help="How long engines take turns; three turns at least [10].")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")]
 Area = Annotated[str | None, typer.Option(help="Polygons that alone are mapped.")]
 Symmetries = Annotated[
@@ -129,13 +155,13 @@ Ensemble = Annotated[
     list[Path] | None, typer.Option(help="A further model, whose probabilities are averaged with the first's.")
 ]
 Dask = Annotated[
-    str | None, typer.Option(help="Map on many processes or machines: auto, or a scheduler's address or file.")
+    str | None, typer.Option(help="Use many processes or machines: auto, or a scheduler's address or file.")
 ]
 Shard = Annotated[
     str | None, typer.Option(help="i/n: only every n-th unit; without it, the same command makes the map.")
 ]
 Margin = Annotated[
-    str | None, typer.Option(help="Pixels dropped around a tile, or auto to measure how many it takes [64].")
+    str | None, typer.Option(help="Pixels dropped around a tile, or auto to measure how many it takes [auto].")
 ]
 
 
@@ -188,3 +214,18 @@ def numbers_in(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise LandscribeError(f"--bands {text} is no list of band numbers. Write it like 3,2,1.") from None
+
+
+def given(**settings: Any) -> dict[str, Any]:
+    """The settings that were named on the command line; the specs have the defaults of the others."""
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def scenes_in(images: list[str] | None) -> list[list[str]]:
+    """The files of each image."""
+    return [[part.strip() for part in image.split(",")] for image in images or []]
+
+
+def labels_in(labels: list[str] | None) -> list[str | None] | None:
+    """One for all images, or one for each; None for none."""
+    return list(labels) if labels else None

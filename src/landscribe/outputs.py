@@ -48,7 +48,8 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         refuse_file(path)
         refuse_existing(path, overwrite=overwrite)
     mark = uuid.uuid4().hex[:8]
-    temporary, replaced = (path.with_name(f".{mark}.{what}.{path.name}") for what in ("partial", "replaced"))
+    names = (f".{mark}.{what}.{path.name}" for what in ("partial", "replaced", "given_up"))
+    temporary, replaced, given_up = map(path.with_name, names)
     with _in_made_parent(path):
         try:
             temporary.mkdir()
@@ -61,7 +62,11 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         finally:
             if replaced.exists() and not path.exists():
                 replaced.replace(path)
-            shutil.rmtree(temporary, ignore_errors=True)
+            # A process elsewhere that still writes into the folder does not find it any more under another name.
+            with suppress(OSError):
+                temporary.replace(given_up)
+            for rest in (temporary, given_up):
+                shutil.rmtree(rest, ignore_errors=True)
 
 
 def sweep(path: Path) -> None:

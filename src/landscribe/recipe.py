@@ -19,8 +19,8 @@ from landscribe.data.formats import each_scene
 from landscribe.data.scene import ClassSpec, SceneSpec, class_rows
 from landscribe.data.split import SplitSpec
 from landscribe.errors import RecipeError
+from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes
-from landscribe.geo.raster import is_local
 from landscribe.outputs import write_text
 from landscribe.prediction.spec import PredictSpec
 from landscribe.spec import Spec, nearest

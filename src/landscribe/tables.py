@@ -78,6 +78,26 @@ def print_branches(rows: Any) -> None:
         )
 
 
+def print_bench(found: Any) -> None:
+    """How fast engines are, against torch, and how alike."""
+    speeds = {one.engine: one.megapixels_a_second for one in found.timings}
+    width = max(map(len, ("engine", *speeds, *found.refused)))
+    print(f"images of {' x '.join(map(str, found.shape))} on {found.device}")
+    print(
+        f"{'engine':<{width}}  {'Mpx per s':>9}  {'times torch':>11}  {'same class':>10}  "
+        f"{'probabilities differ':>20}  {'s to make':>9}"
+    )
+    for one in found.timings:
+        print(
+            f"{one.engine:<{width}}  {one.megapixels_a_second:>9.3f}  "
+            f"{one.megapixels_a_second / speeds['torch']:>11.2f}  {one.agreement:>10.4%}  "
+            f"{one.largest_difference:>20.1e}  {one.seconds_to_make:>9.1f}"
+        )
+    for name, reason in found.refused.items():
+        print(f"{name:<{width}}  {reason}")
+    print(f"{'auto':<{width}}  {found.fastest}")
+
+
 def print_description(described: Any) -> None:
     """What chips hold."""
     splits = ", ".join(f"{name} {count}" for name, count in described.chips.items())

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from landscribe.data.chips import Chips
     from landscribe.model import Model
     from landscribe.nn.summary import Summary
+    from landscribe.prediction.bench import Bench
     from landscribe.preflight import Check
     from landscribe.pruning import Branch
     from landscribe.report.description import Description
@@ -74,7 +75,7 @@ def chip(*, images: Sequence[Any], labels: Any, out: Source, overwrite: bool = F
 
 def chip_scenes(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
     """Cut the scenes of a recipe into chips."""
-    from landscribe.data.chips import chip
+    from landscribe.data.cutting import chip
     from landscribe.data.scene import open_scenes
 
     require_place(out, mark="chips.json", overwrite=overwrite)
@@ -152,7 +153,6 @@ def predict(
     uncertainty: Source | None = None,
     label_next: Source | None = None,
     ensemble: Sequence[Model | Source] = (),
-    nodata: float | None = None,
     overwrite: bool = False,
     **settings: Any,
 ) -> list[Path]:
@@ -160,30 +160,29 @@ def predict(
 
     Args:
         model: a model or its folder.
-        images: one file per raster, or a list of files to stack for each; a folder or pattern stands for many.
+        images: one file per raster, or a list of files to stack for each; a folder, a pattern or a text file that lists
+            them stands for many, a STAC item for those of its assets that are chosen.
         out: the map; with several rasters a folder, in which each map is named like its raster.
         probabilities: likewise, for the probabilities of the classes.
         uncertainty: likewise, for the entropy of these, from 0 to 1.
         label_next: likewise, for polygons of the places where a label would teach most (.gpkg or .geojson).
         ensemble: further models, or their folders, whose probabilities are averaged with those of the first.
-        nodata: overrides what the rasters declare.
         overwrite: replace what stands there.
-        settings: of PredictSpec.
+        settings: of PredictSpec, and of ImagerySpec: nodata, nodata_rule, assets, mosaic.
 
     Returns:
         The maps, in the rasters' order.
     """
-    from landscribe.geo.raster import Raster
+    from landscribe.data.imagery import ImagerySpec, open_rasters
     from landscribe.model import Model
     from landscribe.prediction.fit import fitted
     from landscribe.prediction.mapping import predict
     from landscribe.prediction.spec import PredictSpec
 
+    imagery = ImagerySpec.of({name: settings.pop(name) for name in ImagerySpec.model_fields if name in settings})
     spec = PredictSpec.of(settings)
     opened, *others = [one if isinstance(one, Model) else Model.load(one) for one in (model, *ensemble)]
-    rasters = [Raster.open(files, nodata=nodata) for image in images for files in _each_raster(image)]
-    if not rasters:
-        raise RecipeError("no image was given. At least one was expected.")
+    rasters = open_rasters(images, imagery, resample=spec.resample)
     for raster in rasters:
         fitted(opened, raster, spec)  # before the first of them is mapped
     asked = {"probabilities": probabilities, "uncertainty": uncertainty, "label_next": label_next}
@@ -200,16 +199,6 @@ def predict(
         )
         for number, (raster, place) in enumerate(zip(rasters, _places(Path(out), rasters), strict=True))
     ]  # fmt: skip
-
-
-def _each_raster(image: Any) -> list[Sequence[Any]]:
-    """The files of each raster that an image of a call stands for."""
-    from landscribe.data.formats import images_in, stands_for_many
-
-    files = [image] if isinstance(image, (str, Path)) else list(image)
-    if len(files) == 1 and stands_for_many(str(files[0])):
-        return [[file] for file in images_in(str(files[0]))]
-    return [files]
 
 
 def _places(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:
@@ -373,6 +362,25 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
     small = prune(model if isinstance(model, Model) else Model.load(model), branch)
     small.save(out, overwrite=overwrite)
     return small
+
+
+def bench(
+    model: Model | Source, *, tile: int = 512, batch: int = 1, seconds: float = 10.0, device: str = "auto"
+) -> Bench:
+    """Time the engines that can run a model on this machine, and compare their answers.
+
+    Args:
+        model: a model or its folder.
+        tile: side of the images in pixels.
+        batch: images at once.
+        seconds: how long the engines take turns; three turns at least.
+        device: auto, cpu, cuda, mps, …
+    """
+    from landscribe.model import Model
+    from landscribe.prediction.engines import device_of, timings
+
+    opened = model if isinstance(model, Model) else Model.load(model)
+    return timings(opened, tile=tile, batch=batch, seconds=seconds, device=device_of(device))
 
 
 def export(

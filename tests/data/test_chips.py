@@ -12,7 +12,8 @@ import pytest
 import rasterio
 from rasterio.windows import Window as RasterioWindow
 
-from landscribe.data.chips import ChipReader, Chips, ChipSpec, chip
+from landscribe.data.chips import ChipReader, Chips, ChipSpec
+from landscribe.data.cutting import chip
 from landscribe.data.scene import SceneSpec, open_scenes
 from landscribe.data.split import SplitSpec
 from landscribe.data.stats import band_statistics

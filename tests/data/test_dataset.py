@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from landscribe.data.chips import ChipReader, Chips, ChipSpec, chip
+from landscribe.data.chips import ChipReader, Chips, ChipSpec
+from landscribe.data.cutting import chip
 from landscribe.data.dataset import ChipDataset, loader, widened
 from landscribe.data.sampling import ChipSampler
 from landscribe.data.scene import ClassSpec, SceneSpec, open_scenes

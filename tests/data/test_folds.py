@@ -45,7 +45,7 @@ def lattice(rows: int, cols: int, stride: int = SIZE) -> list[Window]:
 @st.composite
 def worlds(draw):
     """One to three scenes of common classes, large enough for the gaps of five folds."""
-    sides = st.integers(9, 12)
+    sides = st.integers(12, 13)
     scenes = {
         f"scene{number}": lattice(draw(sides), draw(sides), draw(st.sampled_from([12, 16])))
         for number in range(draw(st.integers(1, 3)))

@@ -11,8 +11,8 @@ from landscribe.data.chips import ChipReader, Chips
 from landscribe.data.formats import each_scene
 from landscribe.data.scene import ClassSpec, SceneSpec, open_scenes
 from landscribe.errors import ClassError, GridError, LabelError, OutputError, RasterError
+from landscribe.geo.access import plain_pictures_allowed
 from landscribe.geo.grid import Window
-from landscribe.geo.raster import plain_pictures_allowed
 from worlds import counting, noise, pixel_box, write_polygons, write_raster
 
 SIDE = 16

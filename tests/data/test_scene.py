@@ -14,7 +14,7 @@ from landscribe.data.scene import ClassSpec, Scene, SceneSpec, fill_value, is_ve
 from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
-from landscribe.geo.raster import Raster
+from landscribe.geo.raster import Files, Raster
 from worlds import METRE, UTM, grid, noise, pixel_box, write_polygons, write_raster
 
 H, W = 12, 16
@@ -418,13 +418,13 @@ def test_pixels_are_told_from_features_by_suffix(name):
     ],
 )
 def test_copies_are_filled_with_nodata_if_their_type_holds_it(dtype, nodata, fill):
-    raster = Raster(("a.tif",), grid(H, W), ("b",), dtype, nodata)
+    raster = Raster(Files(("a.tif",)), grid(H, W), ("b",), dtype, nodata)
     assert fill_value(raster) == fill
 
 
 @pytest.mark.parametrize("nodata", [None, float("nan"), 1e300])
 def test_copies_of_floating_type_without_a_nodata_that_fits_are_filled_with_nan(nodata):
-    fill = fill_value(Raster(("a.tif",), grid(H, W), ("b",), "float32", nodata))
+    fill = fill_value(Raster(Files(("a.tif",)), grid(H, W), ("b",), "float32", nodata))
     assert fill is not None
     assert np.isnan(fill)
 

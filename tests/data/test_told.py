@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landscribe.data.chips import Chips, ChipSpec, chip
+from landscribe.data.chips import Chips, ChipSpec
+from landscribe.data.cutting import chip
 from landscribe.data.scene import ClassSpec, SceneSpec, open_scenes
 from landscribe.data.split import SplitSpec
 from landscribe.errors import ChipError, LabelError

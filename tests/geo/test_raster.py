@@ -158,6 +158,29 @@ def test_any_other_nodata_value_is_nodata_where_any_band_holds_it(tmp_path, dtyp
     assert [2, 2] in invalid_places(Raster.open([path]))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("uint8", 0), ("uint8", 255), ("uint8", 7), ("int16", -9999), ("float32", -9999)]
+)
+def test_the_rule_says_how_many_bands_must_hold_nodata(tmp_path, dtype, value):
+    array = np.full((3, 9, 13), 100, dtype)
+    array[:, 1, 1] = array[0, 2, 2] = value
+    path = write_raster(tmp_path / "a.tif", array, nodata=value)
+    assert invalid_places(Raster.open([path], nodata_rule="any")) == [[1, 1], [2, 2]]
+    assert invalid_places(Raster.open([path], nodata_rule="all")) == [[1, 1]]
+
+
+def test_the_rule_counts_the_bands_that_are_chosen(tmp_path):
+    path = write_raster(tmp_path / "a.tif", three_bands("uint8", 0), nodata=0)
+    assert invalid_places(Raster.open([path], nodata_rule="all").select([1])) == [[1, 1], [2, 2]]
+    assert invalid_places(Raster.open([path], nodata_rule="any").select([2, 3])) == [[1, 1]]
+
+
+def test_a_pixel_with_some_nan_that_is_to_be_valid_is_refused_with_the_remedy(tmp_path):
+    path = write_raster(tmp_path / "a.tif", three_bands("float32", np.nan), nodata=math.nan)
+    with pytest.raises(RasterError, match=r"1 NaN or infinite pixels.*row 2, col 2.*\(--nodata-rule any\)"):
+        Raster.open([path], nodata_rule="all").read(ALL)
+
+
 def test_nan_as_nodata_covers_all_that_is_not_finite(tmp_path):
     array = three_bands("float32", np.nan)
     array[1, 3, 3] = np.inf
@@ -252,7 +275,7 @@ def test_bands_that_a_raster_does_not_have_are_refused(striped, numbers):
 
 
 def test_a_pickled_raster_reads_the_same(striped):
-    raster = Raster.open([striped]).select([3, 1]).with_nodata(9)
+    raster = Raster.open([striped], nodata_rule="any").select([3, 1]).with_nodata(9)
     expected = raster.read(ALL)
     copy = pickle.loads(pickle.dumps(raster))
     np.testing.assert_array_equal(copy.read(ALL)[0], expected[0])

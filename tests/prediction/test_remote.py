@@ -1,98 +1,86 @@
-"""Rasters over a network: a server of ranges on this machine, that may fail."""
+"""Rasters over a network, from a server of ranges on this machine: what is fetched, and what happens where it fails."""
 
-import http.server
+import contextvars
+import logging
+import os
 import re
-import threading
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+from rasterio.env import getenv
 from test_mapping import model_of, read, write
 
+from landscribe import cli
 from landscribe.errors import RasterError, UnfinishedError
-from landscribe.geo import raster as raster_module
+from landscribe.geo import access
 from landscribe.geo.grid import Window
 from landscribe.geo.raster import Raster
 from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity
+from served import Server, serving
 
 SPEC = PredictSpec(tile=64, margin=4, unit=64)
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves a folder by ranges, and remembers what it was asked."""
-
-    folder: Path
-    asked: list[tuple[str, str | None]]
-    refuses = staticmethod(lambda start: False)
-    """Which ranges are answered with 503, by their first byte."""
-
-
-class Ranges(http.server.BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self._answer(has_body=False)
-
-    def do_GET(self) -> None:
-        self._answer(has_body=True)
-
-    def _answer(self, *, has_body: bool) -> None:
-        path = self.server.folder / self.path.lstrip("/")
-        self.server.asked.append((self.path, self.headers.get("Range")))
-        if not path.is_file():
-            self._send(404, b"", {}, has_body=has_body)
-            return
-        data = path.read_bytes()
-        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        if not found:
-            self._send(200, data, {"Accept-Ranges": "bytes"}, has_body=has_body)
-            return
-        start, stop = int(found[1]), min(len(data), int(found[2] or len(data)) + 1)
-        if self.server.refuses(start):
-            self._send(503, b"", {}, has_body=has_body)
-            return
-        span = {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}", "Accept-Ranges": "bytes"}
-        self._send(206, data[start:stop], span, has_body=has_body)
-
-    def _send(self, code: int, body: bytes, headers: dict[str, str], *, has_body: bool) -> None:
-        self.send_response(code)
-        for name, value in ({"Content-Length": str(len(body))} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if has_body:
-            self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
+QUARTERS = PredictSpec(tile=256, margin=0, unit=256)
+"""Units of the blocks of `numbers`."""
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch) -> Iterator[Server]:
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    served = Server(("127.0.0.1", 0), Ranges)
-    served.folder, served.asked = tmp_path / "served", []
-    served.folder.mkdir()
-    thread = threading.Thread(target=served.serve_forever, daemon=True)
-    thread.start()
-    yield served
-    served.shutdown()
-    served.server_close()
-    thread.join()
+    with serving(tmp_path / "served") as served:
+        yield served
 
 
-def url(server: Server, name: str) -> str:
-    return f"http://127.0.0.1:{server.server_address[1]}/{name}"
+@pytest.fixture
+def impatient(monkeypatch) -> None:
+    """As an environment of a user who waits for nothing."""
+    hasty = {"MAX_RETRY": "0", "TIMEOUT": "1", "CONNECTTIMEOUT": "1", "LOW_SPEED_TIME": "1"}
+    for name, value in hasty.items():
+        monkeypatch.setenv(f"GDAL_HTTP_{name}", value)
+
+
+@pytest.fixture
+def numbers(server) -> np.ndarray:
+    """Served as `image.tif`, in four blocks of 64 kB."""
+    array = np.random.default_rng(0).integers(0, 4, (512, 512)).astype(np.uint8)
+    write(server.folder / "image.tif", array, tiled=True, blockxsize=256, blockysize=256)
+    return array
+
+
+@pytest.fixture
+def landscribe(capfd, monkeypatch) -> Iterator[Callable[..., tuple[int, str]]]:
+    """The command line, run in this process: its code and its last line on stderr."""
+    loggers = [logging.getLogger(name) for name in ("landscribe", "rasterio")]
+    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+
+    def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["landscribe", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            contextvars.copy_context().run(cli.main)
+        _, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return ended.value.code, err.splitlines()[-1]
+
+    yield run
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
+
+
+def done(folder: Path) -> int:
+    """How many units of a map are kept."""
+    return len(list((folder / "map.tif.parts").glob("*.class.tif")))
 
 
 def test_a_raster_behind_a_url_is_mapped_like_a_file(tmp_path, server):
     numbers = np.random.default_rng(0).integers(0, 4, (150, 217)).astype(np.uint8)
     near = write(server.folder / "image.tif", numbers, tiled=True, blockxsize=64, blockysize=64)
-    far = Raster.open([url(server, "image.tif")])
+    far = Raster.open([server.url("image.tif")])
     predict(model_of(Identity(), 4), near, tmp_path / "near.tif", spec=SPEC)
     predict(model_of(Identity(), 4), far, tmp_path / "far.tif", spec=SPEC)
     np.testing.assert_array_equal(read(tmp_path / "far.tif"), read(tmp_path / "near.tif"))
@@ -101,7 +89,7 @@ def test_a_raster_behind_a_url_is_mapped_like_a_file(tmp_path, server):
 def test_of_a_large_raster_only_the_blocks_of_a_window_are_fetched(server):
     noise = np.random.default_rng(0).integers(0, 255, (4096, 4096)).astype(np.uint8)
     write(server.folder / "large.tif", noise, tiled=True, blockxsize=256, blockysize=256)
-    far = Raster.open([url(server, "large.tif")])
+    far = Raster.open([server.url("large.tif")])
     pixels, _ = far.read(Window(2048, 2048, 256, 256))
     np.testing.assert_array_equal(pixels[0], noise[2048:2304, 2048:2304])
     spans = [re.findall(r"\d+", span) for _, span in server.asked if span]
@@ -110,32 +98,165 @@ def test_of_a_large_raster_only_the_blocks_of_a_window_are_fetched(server):
     assert {path for path, _ in server.asked} == {"/large.tif"}
 
 
+def test_a_bucket_of_s3_is_read_as_gdal_reads_it(server, numbers, monkeypatch):
+    settings = {"AWS_S3_ENDPOINT": server.place, "AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "FALSE"}
+    for name, value in (settings | {"AWS_NO_SIGN_REQUEST": "YES"}).items():
+        monkeypatch.setenv(name, value)
+    (server.folder / "bucket").mkdir()
+    (server.folder / "image.tif").rename(server.folder / "bucket" / "image.tif")
+    for name in ("s3://bucket/image.tif", "/vsis3/bucket/image.tif"):
+        pixels, _ = Raster.open([name]).read(Window(0, 0, 512, 512))
+        np.testing.assert_array_equal(pixels[0], numbers)
+    assert {path for path, _ in server.asked} == {"/bucket/image.tif"}
+
+
+def test_what_a_url_asks_for_is_no_part_of_the_maps_name(server, numbers):
+    assert Raster.open([server.url("image.tif?signature=a.b/c")]).name == "image"
+
+
 def test_a_file_that_is_not_there_is_named(server):
-    with pytest.raises(RasterError, match=r"http://127\.0\.0\.1:\d+/none\.tif cannot be read: .*404"):
-        Raster.open([url(server, "none.tif")])
+    with pytest.raises(RasterError, match=r"http://127\.0\.0\.1:\d+/none\.tif cannot be read: .*404.*connection"):
+        Raster.open([server.url("none.tif")])
 
 
-def test_what_the_server_refuses_is_named_and_fetched_later(tmp_path, server, monkeypatch):
-    monkeypatch.setitem(raster_module._REMOTE, "GDAL_HTTP_MAX_RETRY", "0")
-    numbers = np.random.default_rng(0).integers(0, 4, (512, 512)).astype(np.uint8)
-    write(server.folder / "image.tif", numbers, tiled=True, blockxsize=256, blockysize=256)
-    server.refuses = lambda start: start >= 150_000
-    spec = PredictSpec(tile=256, margin=0, unit=256)
-    far = Raster.open([url(server, "image.tif")])
+@pytest.mark.parametrize("status", [403, 500, 503])
+@pytest.mark.usefixtures("impatient")
+def test_what_the_server_refuses_is_named_and_fetched_later(tmp_path, server, numbers, status):
+    server.fault = lambda path, stop: status if stop > 200_000 else None
+    far = Raster.open([server.url("image.tif")])
     with pytest.raises(UnfinishedError, match=r"map\.tif is not finished: \d of 4 units could not be mapped"):
-        predict(model_of(Identity(), 4), far, tmp_path / "map.tif", spec=spec)
-    done = len(list((tmp_path / "map.tif.parts").glob("*.class.tif")))
-    assert 0 < done < 4
-    server.refuses = lambda start: False
-    far = Raster.open([url(server, "image.tif")])
-    predict(model_of(Identity(), 4), far, tmp_path / "map.tif", spec=spec)
+        predict(model_of(Identity(), 4), far, tmp_path / "map.tif", spec=QUARTERS)
+    assert 0 < done(tmp_path) < 4
+    assert not (tmp_path / "map.tif").exists()
+    server.fault = lambda path, stop: None
+    far = Raster.open([server.url("image.tif")])
+    predict(model_of(Identity(), 4), far, tmp_path / "map.tif", spec=QUARTERS)
     np.testing.assert_array_equal(read(tmp_path / "map.tif"), numbers)
 
 
-def test_the_users_environment_wins(monkeypatch):
-    monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "7")
-    with raster_module._way_to("https://example.org/a.tif"):
-        from rasterio.env import getenv
+@pytest.mark.parametrize("fault", ["reset", "short", "stall", "hang", 503])
+@pytest.mark.usefixtures("impatient")
+def test_what_fails_once_is_fetched_again(tmp_path, server, numbers, fault):
+    left = [fault]
+    server.fault = lambda path, stop: left.pop() if left and stop > 150_000 else None
+    predict(model_of(Identity(), 4), Raster.open([server.url("image.tif")]), tmp_path / "map.tif", spec=QUARTERS)
+    assert not left
+    np.testing.assert_array_equal(read(tmp_path / "map.tif"), numbers)
 
+
+@pytest.mark.parametrize("fault", ["reset", "short", 500])
+@pytest.mark.usefixtures("impatient")
+def test_the_command_ends_with_one_line_keeps_what_is_done_and_later_finishes(
+    tmp_path, server, numbers, landscribe, fault
+):
+    model_of(Identity(), 4).save(tmp_path / "model")
+    command = ("predict", tmp_path / "model", server.url("image.tif"), "-o", tmp_path / "map.tif")
+    command += ("--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch")
+    server.fault = lambda path, stop: fault if stop > 200_000 else None
+    code, line = landscribe(*command)
+    assert code == 1
+    assert re.match(
+        r"landscribe: map\.tif is not finished: [12] of 4 units could not be mapped \(rows 256 to 512", line
+    )
+    assert "repeat the same command" in line
+    assert not (tmp_path / "map.tif").exists()
+    assert done(tmp_path) in (2, 3)
+    server.fault = lambda path, stop: None
+    server.asked.clear()
+    assert landscribe(*command)[0] == 0
+    np.testing.assert_array_equal(read(tmp_path / "map.tif"), numbers)
+    spans = [re.findall(r"\d+", span) for _, span in server.asked if span]
+    # What was done is not fetched again.
+    assert sum(int(stop) - int(start) + 1 for start, stop in spans) < 0.75 * numbers.size
+
+
+@pytest.mark.usefixtures("impatient", "numbers")
+def test_a_server_that_answers_no_more_is_given_up(server):
+    far = Raster.open([server.url("image.tif")])
+    server.fault = lambda path, stop: "hang"
+    with pytest.raises(RasterError, match=r"image\.tif cannot be read: CURL error: Operation t.*Check the address"):
+        far.read(Window(300, 300, 10, 10))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_goes_away_stops_the_map_and_what_is_done_is_kept(tmp_path, server, numbers, landscribe):
+    model_of(Identity(), 4).save(tmp_path / "model")
+    command = ("predict", tmp_path / "model", server.url("image.tif"), "-o", tmp_path / "map.tif")
+    command += ("--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch")
+    gone: list[bool] = []
+
+    def fault(path: str, stop: int) -> int | None:
+        gone.extend([True] * (stop > 200_000))
+        return 404 if gone else None
+
+    server.fault = fault
+    code, line = landscribe(*command)
+    assert code == 2
+    assert re.match(r"landscribe: http://\S+/image\.tif cannot be read: .*404", line)
+    assert 0 < done(tmp_path) < 4
+    server.fault = lambda path, stop: None
+    # GDAL remembers for the rest of its process what was not there.
+    access.forget(server.url("image.tif"))
+    assert landscribe(*command)[0] == 0
+    np.testing.assert_array_equal(read(tmp_path / "map.tif"), numbers)
+
+
+def test_a_damaged_block_costs_its_units_alone(tmp_path, landscribe):
+    array = np.random.default_rng(0).integers(0, 4, (512, 512)).astype(np.uint8)
+    write(tmp_path / "image.tif", array, tiled=True, blockxsize=256, blockysize=256, compress="deflate")
+    model_of(Identity(), 4).save(tmp_path / "model")
+    command = ("predict", tmp_path / "model", tmp_path / "image.tif", "-o", tmp_path / "map.tif")
+    command += ("--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch")
+    whole = (tmp_path / "image.tif").read_bytes()
+    times = (tmp_path / "image.tif").stat()
+    with rasterio.open(tmp_path / "image.tif") as source:
+        start = int(source.get_tag_item("BLOCK_OFFSET_1_0", "TIFF", bidx=1))
+    damaged = bytearray(whole)
+    damaged[start + 6000 : start + 8000] = np.random.default_rng(1).bytes(2000)
+    (tmp_path / "image.tif").write_bytes(damaged)
+    # Disks that go bad change no times.
+    os.utime(tmp_path / "image.tif", ns=(times.st_atime_ns, times.st_mtime_ns))
+    code, line = landscribe(*command)
+    assert code == 1
+    assert re.search(
+        r"1 of 4 units could not be mapped \(rows 0 to 256, cols 256 to 512: \S*image\.tif cannot be", line
+    )
+    assert "Decod" in line  # GDAL's own reason, rather than that there is one
+    assert not (tmp_path / "map.tif").exists()
+    assert done(tmp_path) == 3
+    (tmp_path / "image.tif").write_bytes(whole)
+    # A file of another time is another file, unless it was copied with its time (cp -p, rsync -a).
+    code, line = landscribe(*command)
+    assert code == 2
+    assert "another raster" in line
+    os.utime(tmp_path / "image.tif", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert landscribe(*command)[0] == 0
+    np.testing.assert_array_equal(read(tmp_path / "map.tif"), array)
+
+
+def test_settings_that_people_would_have_to_know_are_made_and_the_environment_wins(monkeypatch):
+    monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "7")
+    with access.explained("https://example.org/a.tif"):
         assert getenv()["GDAL_HTTP_MAX_RETRY"] == "5"
+        assert getenv()["GDAL_DISABLE_READDIR_ON_OPEN"] == "EMPTY_DIR"
         assert "GDAL_HTTP_TIMEOUT" not in getenv()
+    # A file of this machine may have side files, and may name others that are far away.
+    with access.explained("a.vrt"):
+        assert getenv()["GDAL_HTTP_MAX_RETRY"] == "5"
+        assert "GDAL_DISABLE_READDIR_ON_OPEN" not in getenv()
+
+
+@pytest.mark.parametrize(
+    ("name", "local", "remote"),
+    [
+        ("image.tif", True, False),
+        ("/data/image.tif", True, False),
+        ("/vsizip/images.zip/a.tif", False, False),
+        ("https://example.org/a.tif", False, True),
+        ("s3://bucket/a.tif", False, True),
+        ("/vsis3/bucket/a.tif", False, True),
+        ("/vsizip//vsicurl/https://example.org/a.zip/a.tif", False, True),
+    ],
+)
+def test_it_is_known_what_is_near_and_what_is_far(name, local, remote):
+    assert (access.is_local(name), access.is_remote(name)) == (local, remote)

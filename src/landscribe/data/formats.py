@@ -1,7 +1,7 @@
 """Formats: the folders that people have, read as scenes.
 
 Images and masks of the same names in two folders, or in one where masks have an ending (`name_m.png`); ArcGIS
-*Classified Tiles*; bands in files of their own.
+*Classified Tiles*; bands in files of their own; text files that name images.
 """
 
 import glob
@@ -12,7 +12,7 @@ from pathlib import Path
 from landscribe.data.classified_tiles import TEMPLATE, read_classes
 from landscribe.data.scene import VECTOR_SUFFIXES, ClassSpec, SceneSpec
 from landscribe.errors import LabelError, RasterError
-from landscribe.geo.raster import is_local
+from landscribe.geo.access import is_local
 
 IMAGE_FOLDER = "images"
 LABEL_FOLDERS = ("labels", "masks")
@@ -77,6 +77,47 @@ def images_in(place: str) -> list[Path]:
 def stands_for_many(path: str) -> bool:
     """True for a folder, or a pattern of files."""
     return is_local(path) and (Path(path).is_dir() or (glob.has_magic(path) and not Path(path).exists()))
+
+
+def is_list(path: str) -> bool:
+    """True for a text file that names rasters, one a line: files.txt, or @ before a name."""
+    return path.startswith("@") or (is_local(path) and Path(path).suffix.lower() == ".txt")
+
+
+def listed_in(path: str) -> list[list[str]]:
+    """The files of each raster that a text file names, one raster a line; commas stack files as bands.
+
+    What is not absolute is relative to the text file; empty lines and those that begin with # say nothing.
+
+    Raises:
+        RasterError: the text file cannot be read, or names a file that is not there, or none at all.
+    """
+    place = Path(path.removeprefix("@"))
+    try:
+        lines = place.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise RasterError(f"{place} cannot be read: {reason}. A list of images was expected, one a line.") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            # Windows copies paths within quotes.
+            files = [_beside(place, part.strip().strip('"')) for part in line.split(",")]
+            _require_there(files, f"{place}, line {number},")
+            found.append(files)
+    if not found:
+        raise RasterError(f"{place} names no image. One a line was expected.")
+    return found
+
+
+def _beside(place: Path, name: str) -> str:
+    return str(place.parent / name) if is_local(name) else name
+
+
+def _require_there(files: Sequence[str], where: str) -> None:
+    for file in files:
+        if is_local(file) and not Path(file).exists() and not stands_for_many(file):
+            raise RasterError(f"{where} names {file}, which is not there. Correct the line, or put # before it.")
 
 
 def _images_and_labels(given: str, labels: str | None) -> tuple[str, str | None]:

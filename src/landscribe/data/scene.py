@@ -15,6 +15,7 @@ from landscribe.errors import ClassError, GridError, LabelError, RecipeError
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label, default_colour
 from landscribe.geo.features import Features, burn, covered
 from landscribe.geo.grid import Grid, Window
+from landscribe.geo.nodata import NodataRule
 from landscribe.geo.raster import Pixels, Raster, Valid
 from landscribe.spec import Spec
 
@@ -45,6 +46,9 @@ class SceneSpec(Spec):
     """Put the whole scene into one split; without this, spatial blocks decide."""
     nodata: float | None = None
     """Overrides what the image files declare; nan covers all pixels that are not finite."""
+    nodata_rule: NodataRule = "auto"
+    """A pixel is not valid where any of its bands holds nodata, or only where all do; auto is all for 0 and the largest
+    value of unsigned types, and any for others."""
     labelled_area: str | None = None
     """Polygons outside of which nothing is known, whatever the labels hold there."""
     sparse: bool = False
@@ -98,7 +102,7 @@ class PolygonLabels:
         """Class values; what no polygon covers is background, or ignore if labels are sparse."""
         fill = self.classes.ignore if self.sparse else self.classes.background
         order = (*self.classes.values, self.classes.ignore)
-        return burn(self.features, self.values, order, self.grid[window], fill)
+        return burn(self.features, self.values, order, self.grid, fill, window)
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ class LabelsWithin:
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Class values; ignore outside the area."""
-        return np.where(covered(self.area, self.grid[window]), self.labels.read(window), np.uint8(IGNORE))
+        return np.where(covered(self.area, self.grid, window), self.labels.read(window), np.uint8(IGNORE))
 
 
 def open_scenes(specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()) -> tuple[list[Scene], Classes]:
@@ -180,7 +184,7 @@ def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
 
 def open_image(spec: SceneSpec) -> Raster:
     """The image of a scene, its bands named as it says."""
-    image = Raster.open(spec.image, nodata=spec.nodata)
+    image = Raster.open(spec.image, nodata=spec.nodata, nodata_rule=spec.nodata_rule)
     return image if spec.bands is None else image.named(spec.bands)
 
 

@@ -7,6 +7,8 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pyogrio
 import pyproj
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
 from pyogrio.errors import DataSourceError
 from pyproj.exceptions import CRSError, ProjError
@@ -22,11 +25,15 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize, shapes
 
 from landscribe.errors import LabelError
+from landscribe.geo.access import plain_pictures_allowed
 from landscribe.geo.classes import IGNORE, Label
 from landscribe.geo.grid import Grid, Window, name_of
 
 POLYGONS = ("Polygon", "MultiPolygon")
 POINTS = ("Point",)
+
+_STEPS = 2**20
+"""Parts of a pixel that corners are rounded to: far finer than any shape, far coarser than the noise of arithmetic."""
 
 
 class Features:
@@ -42,10 +49,21 @@ class Features:
         self.labels = labels
         """One per geometry: what the label field holds, or the file's stem where there is no field."""
         self.crs = crs
-        self._tree = shapely.STRtree(geometries)
 
     def __len__(self) -> int:
         return len(self.geometries)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Written all at once they travel fast to another process, where the index is made anew.
+        kept = {key: value for key, value in self.__dict__.items() if key != "_tree"}
+        return kept | {"geometries": shapely.to_wkb(self.geometries)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, geometries=shapely.from_wkb(state["geometries"]))
+
+    @cached_property
+    def _tree(self) -> shapely.STRtree:
+        return shapely.STRtree(self.geometries)
 
     @classmethod
     def read(
@@ -147,39 +165,65 @@ def geometry_kind(path: str | Path) -> str:
     return str(kinds.iloc[0]) if len(kinds) else ""
 
 
-def covered(features: Features, grid: Grid) -> NDArray[np.bool_]:
+def covered(features: Features, grid: Grid, window: Window | None = None) -> NDArray[np.bool_]:
     """(rows, cols) True where the centre of a pixel lies in one of the polygons."""
-    return burn(features, np.ones(len(features), np.uint8), (1,), grid, 0) == 1
+    return burn(features, np.ones(len(features), np.uint8), (1,), grid, 0, window) == 1
 
 
 def burn(
-    features: Features, values: NDArray[np.uint8], order: Sequence[int], grid: Grid, fill: int
+    features: Features,
+    values: NDArray[np.uint8],
+    order: Sequence[int],
+    grid: Grid,
+    fill: int,
+    window: Window | None = None,
 ) -> NDArray[np.uint8]:
     """Features as pixels: a pixel takes the value of the polygon that its centre lies in.
 
-    The cost depends on the features near the grid, not on how many there are.
+    The cost depends on the features near the window, not on how many there are.
 
     Args:
         features: polygons in the grid's CRS.
         values: one for each feature.
         order: values from bottom to top: where polygons overlap, the later value wins, whatever the
             features' order in their file.
-        grid: where to burn.
+        grid: where they lie.
         fill: value of pixels outside all polygons.
+        window: the part of the grid to burn, which may reach outside; all of it if left out.
 
     Returns:
-        (height, width) uint8.
+        (height, width) uint8. Law: a window holds what all of the grid, burned at once, holds there.
     """
-    near = features.near(grid)
-    if near.size == 0:
-        return np.full(grid.shape, fill, np.uint8)
-    height_of = {value: height for height, value in enumerate(order)}
-    near = near[np.argsort([height_of[value] for value in values[near].tolist()], kind="stable")]
-    pairs = zip(features.geometries[near], values[near].tolist(), strict=True)
-    burned: NDArray[np.uint8] = rasterize(
-        pairs, out_shape=grid.shape, fill=fill, transform=grid.transform, dtype=np.uint8
-    )
+    window = grid.window if window is None else window
+    near = features.near(grid[window])
+    burned = np.full(window.shape, fill, np.uint8)
+    found = values[near]
+    pairs = [
+        (_in_steps(features.geometries[near[found == value]], grid, window), value)
+        for value in order
+        if (found == value).any()
+    ]
+    if pairs:
+        # rasterio, too, changes the filters of warnings meanwhile.
+        with plain_pictures_allowed():
+            rasterize(pairs, out=burned, transform=Affine.scale(_STEPS, -_STEPS))
     return burned
+
+
+def _in_steps(geometries: NDArray[np.object_], grid: Grid, window: Window) -> dict[str, Any]:
+    """Polygons as one of GeoJSON in steps from the first pixel of a window: x to the right, y up, as on a map."""
+    # From the arrays of all corners at once: polygon by polygon, this took several times as long as the burning.
+    _, corners, (ring_starts, polygon_starts, *_) = shapely.to_ragged_array(geometries, include_z=False)
+    cols, rows = ~grid.transform @ (corners[:, 0], corners[:, 1])
+    # Rounded on the whole grid, corners are moved to the window without any error: an edge through the very centre of
+    # a pixel falls on the same side of it in every window.
+    places = np.round(np.column_stack([cols, -rows]) * _STEPS) - (window.col * _STEPS, -window.row * _STEPS)
+    polygons = _split_at(_split_at(places.tolist(), ring_starts), polygon_starts)
+    return {"type": "MultiPolygon", "coordinates": [rings for rings in polygons if rings]}
+
+
+def _split_at(things: list[Any], starts: NDArray[np.int64]) -> list[list[Any]]:
+    return [things[start:stop] for start, stop in pairwise(starts.tolist())]
 
 
 def trace(values: NDArray[np.uint8], grid: Grid, ignore: int = IGNORE) -> Iterator[tuple[Any, int]]:
@@ -258,7 +302,7 @@ def _usable(table: gpd.GeoDataFrame, name: str, *, repair: bool) -> gpd.GeoDataF
 
 
 def _require_kinds(table: gpd.GeoDataFrame, name: str, kinds: Sequence[str]) -> None:
-    counts = Counter(table.geometry.geom_type)
+    counts = table.geometry.geom_type.value_counts(sort=False)
     odd = {kind: count for kind, count in counts.items() if kind not in kinds}
     if odd:
         found = ", ".join(f"{count} {kind}" for kind, count in odd.items())

@@ -135,6 +135,12 @@ class Grid:
         the ground by 1 / cos(latitude)) become metres too. Non-square pixels give the side of the square
         of the same area.
         """
+        sides = self.pixel_sides
+        return None if sides is None else math.sqrt(sides[0] * sides[1])
+
+    @property
+    def pixel_sides(self) -> tuple[float, float] | None:
+        """Height and width of a pixel on the ground in metres, measured likewise; None without a CRS."""
         if self.crs is None:
             return None
         row, col = self.height / 2, self.width / 2
@@ -148,7 +154,7 @@ class Grid:
             _, _, (down, across) = ellipsoid.inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
         except ProjError as error:
             raise GridError(f"the size of a pixel cannot be measured in {name_of(self.crs)}: {error}") from error
-        return math.sqrt(down * across)
+        return down, across
 
     def same_place(self, other: "Grid") -> bool:
         """True if both lie on the same pixels: same shape and CRS, corners within 1/100 of a pixel."""

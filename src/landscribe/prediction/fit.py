@@ -1,7 +1,8 @@
-"""Does a raster fit a model? It is refused, with both values, rather than mapped wrongly."""
+"""Does a raster fit a model? It is refused, with both values, rather than mapped wrongly; or resampled, on request."""
 
 from landscribe.errors import ModelError
 from landscribe.geo.raster import Raster
+from landscribe.geo.resampling import crs_of, grid_of_pixel_size, resampled
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
 
@@ -9,10 +10,11 @@ _TOLERANCE = 1.25
 
 
 def fitted(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
-    """The raster with the bands and the nodata value that the model is to see.
+    """The raster with the bands, the nodata value, the pixel size and the CRS that the model is to see.
 
     Raises:
         ModelError: other bands, dtype or pixel size than the model was trained on.
+        GridError: a CRS that is none, or that the raster cannot be brought into.
     """
     name = raster.paths[0]
     if spec.bands is not None:
@@ -23,9 +25,9 @@ def fitted(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
             f"{name} holds {raster.dtype}, but the model was trained on {model.dtype}. The same dtype and units were "
             "expected. Convert the raster (gdal_translate -ot), scaling it as the training imagery was."
         )
-    if not spec.any_pixel_size:
-        _require_pixel_size(model, raster, name)
-    return raster if raster.nodata is not None else raster.with_nodata(model.nodata)
+    if raster.nodata is None:
+        raster = raster.with_nodata(model.nodata)
+    return _at_its_size(model, raster, spec)
 
 
 def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> None:
@@ -42,18 +44,30 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
         )
 
 
-def _require_pixel_size(model: Model, raster: Raster, name: str) -> None:
-    if model.pixel_size is None:
-        return
+def _at_its_size(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
+    """The raster in pixels of the model's size, and in the CRS that is asked for."""
+    name, wanted = raster.paths[0], None if spec.any_pixel_size else model.pixel_size
+    crs = None if spec.crs is None else crs_of(spec.crs)
+    if wanted is None and crs is None:
+        return raster
     size = raster.grid.pixel_size
     if size is None:
+        if crs is not None:
+            raise ModelError(
+                f"{name} has no CRS, from which it could be brought into {spec.crs}. Assign its CRS "
+                "(gdal_edit.py -a_srs)."
+            )
         raise ModelError(
-            f"{name} has no CRS, so that its pixel size is not known; the model was trained on "
-            f"{model.pixel_size:.3g} m. "
+            f"{name} has no CRS, so that its pixel size is not known; the model was trained on {wanted:.3g} m. "
             "Assign its CRS (gdal_edit.py -a_srs), or pass --any-pixel-size."
         )
-    if not 1 / _TOLERANCE < size / model.pixel_size < _TOLERANCE:
+    wanted = wanted or size
+    fits = 1 / _TOLERANCE < size / wanted < _TOLERANCE
+    if fits and crs in (None, raster.grid.crs):
+        return raster
+    if not (spec.resample or crs is not None):
         raise ModelError(
-            f"{name} has pixels of {size:.3g} m, but the model was trained on {model.pixel_size:.3g} m. "
-            f"Resample the raster (gdalwarp -tr), or pass --any-pixel-size to map it as it is."
+            f"{name} has pixels of {size:.3g} m, but the model was trained on {wanted:.3g} m. "
+            "Pass --resample to read it in pixels of that size, or --any-pixel-size to map it as it is."
         )
+    return resampled(raster, grid_of_pixel_size(raster.grid, wanted, crs))

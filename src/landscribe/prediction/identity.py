@@ -24,8 +24,7 @@ def stated(predictor: Predictor, raster: Raster, spec: PredictSpec, layers: tupl
     return {
         "model": [model.sha256 for model in predictor.models],
         "raster": [_fingerprint(path) for path in raster.paths],
-        "nodata": str(raster.nodata),
-        "bands": list(raster.bands),
+        **raster.reading,
         "layers": [[layer.kind, layer.dtype] for layer in layers],
         "device": predictor.device.type,
         "symmetries": spec.symmetries,

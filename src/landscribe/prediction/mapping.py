@@ -12,21 +12,23 @@ import torch
 
 from landscribe import progress
 from landscribe.engine import Outcome, run_on_dask, run_units, share_of
-from landscribe.errors import ModelError, RasterError, UnfinishedError
+from landscribe.errors import RasterError, UnfinishedError
 from landscribe.geo.features import Features, covered
 from landscribe.geo.raster import Pixels, Raster, Valid
 from landscribe.geo.tiling import Unit, units
 from landscribe.model import Model
-from landscribe.prediction.engines import fastest
+from landscribe.prediction.engines import device_of, fastest
 from landscribe.prediction.finishing import LABEL_SIDE, RUN_TAG, Finish
 from landscribe.prediction.fit import fitted
 from landscribe.prediction.generalise import Generalisation
 from landscribe.prediction.identity import chosen_before, require_unchanged, stated, tags_of
 from landscribe.prediction.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
-from landscribe.prediction.margin import measure_reach, redundancy
+from landscribe.prediction.margin import redundancy
 from landscribe.prediction.parts import Parts, begun
 from landscribe.prediction.places import Places
+from landscribe.prediction.planning import Tiling, chosen
 from landscribe.prediction.predictor import Predictor
+from landscribe.prediction.seams import check_seams
 from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.unit import Layers, Way, predict_unit
 
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 
 # GDAL would otherwise keep up to a twentieth of the machine's memory in decoded blocks.
 _BLOCK_CACHE_MB = 256
+_AFTER_SHARDS = "When all shards have ended, the same command without --shard makes the map."
 # Of the units that failed; more of them make no line that people read.
 _MOST_TOLD = 2
 
@@ -82,9 +85,11 @@ def predict(
     places.require_apart(raster.paths)
     generalisation = _generalisation(raster, spec)
     layers = _layers(places, spec)
-    predictor = Predictor([model, *others], device=_device(spec.device), symmetries=spec.symmetries)
+    predictor = Predictor([model, *others], device=device_of(spec.device), symmetries=spec.symmetries)
     plan = _plan(predictor, raster, spec, layers, out)
     predictor.engine = plan["engine"]
+    if spec.check_seams:
+        log.info("%s", check_seams(predictor, raster, _tiling(plan)))
     planned = list(units(*raster.grid.shape, **plan["tiling"]))
     parts = Parts.of(out, plan)
     if _stands(places, parts, overwrite=overwrite):
@@ -95,10 +100,7 @@ def predict(
         require_unchanged(raster, plan)
         if spec.shard is not None:
             # Also the last of them makes no map: two that end at once would make it over one another.
-            log.info(
-                "%d of %d units are done. When all shards have ended, the same command without --shard makes the map.",
-                sum(map(parts.is_done, planned)), len(planned),
-            )  # fmt: skip
+            log.info("%d of %d units are done. %s", sum(map(parts.is_done, planned)), len(planned), _AFTER_SHARDS)
             return out
         _require_any(raster, parts, planned, spec)
         finish = Finish(
@@ -171,53 +173,42 @@ def _plan(
 ) -> dict[str, Any]:
     """All that the map's bytes depend on."""
     plan, asked = stated(predictor, raster, spec, layers), _asked(predictor, spec)
-    return plan | (chosen_before(out, plan, asked) or _choice(predictor, raster, spec, asked))
+    return plan | (chosen_before(out, plan, asked) or _choice(predictor, raster, spec))
+
+
+def _tiling(plan: dict[str, Any]) -> Tiling:
+    tile, margin = plan["tiling"]["size"], plan["tiling"]["margin"]
+    return Tiling(tile, margin, plan["batch"], redundancy(tile, margin))
 
 
 def _asked(predictor: Predictor, spec: PredictSpec) -> dict[str, Any]:
     """What of the tiling and the engine is not left to the machine."""
-    settings = {"margin": spec.margin, "batch": spec.batch or "auto", "engine": spec.engine, "side": spec.unit}
-    align = predictor.reduction
-    settings["size"] = "auto" if spec.tile == "auto" else max(align, spec.tile // align * align)
+    settings: dict[str, Any] = {
+        "margin": spec.margin,
+        "batch": spec.batch or "auto",
+        "engine": spec.engine,
+        "side": spec.unit,
+    }
+    if spec.tile != "auto":
+        align = predictor.reduction
+        settings["size"] = max(align, spec.tile // align * align)
     return {name: value for name, value in settings.items() if value != "auto"}
 
 
-def _choice(predictor: Predictor, raster: Raster, spec: PredictSpec, asked: dict[str, Any]) -> dict[str, Any]:
+def _choice(predictor: Predictor, raster: Raster, spec: PredictSpec) -> dict[str, Any]:
     """Tiles, batch and engine for this raster on this machine."""
-    model, device = predictor.models[0], predictor.device
-    align = predictor.reduction
-    tile, margin = asked.get("size", 1024 // align * align), spec.margin
-    if margin == "auto":
-        tile, margin = _with_margin(predictor, raster, tile)
-    tiling = {"size": tile, "margin": margin, "align": align, "side": spec.unit}
-    batch = spec.batch or (1 if device.type == "cpu" else 4)
+    tiling = chosen(predictor, raster, spec, tolerance=spec.tolerance)
     engine = spec.engine
     if engine == "auto":
-        engine = fastest(model, tile=tile, batch=batch, device=device)
+        work = math.prod(raster.grid.shape) * tiling.redundancy
+        shape = {"tile": tiling.tile, "batch": tiling.batch}
+        engine = fastest(predictor.models[0], **shape, device=predictor.device, pixels=work)
+    cut = {"size": tiling.tile, "margin": tiling.margin, "align": predictor.reduction, "side": spec.unit}
     return {
-        "tiling": tiling | ({"overlapping": True} if spec.blend == "gaussian" else {}),
-        "batch": batch,
+        "tiling": cut | ({"overlapping": True} if spec.blend == "gaussian" else {}),
+        "batch": tiling.batch,
         "engine": engine,
     }
-
-
-def _with_margin(predictor: Predictor, raster: Raster, tile: int) -> tuple[int, int]:
-    """A margin in pixels, and a tile that goes with it."""
-    model, align = predictor.models[0], predictor.reduction
-    if max(raster.grid.shape) <= tile:
-        return tile, 0
-    model.network.to(predictor.device).eval().to(memory_format=torch.channels_last)
-    reach = measure_reach(model, raster)
-    if reach.is_global and model.chip_size:
-        # Nothing is far enough from an edge: tiles are as large as what the network was trained on.
-        tile = max(align, model.chip_size // align * align)
-    margin = reach.margin(tile)
-    log.info(
-        "margin: %d pixels of tiles of %d (measured: %.2g of the pixels differ from a single pass), %.2f pixels are "
-        "read for each that is kept%s", margin, tile, reach.share(margin, tile), redundancy(tile, margin),
-        "; this network looks at tiles as a whole, so they are as large as in training" if reach.is_global else "",
-    )  # fmt: skip
-    return tile, margin
 
 
 @dataclass(frozen=True)
@@ -282,17 +273,3 @@ def _told(failed: Sequence[Outcome[Unit]], planned: int, parts: Parts) -> str:
         f"({'; '.join(reasons)}{more}). The others are kept in {parts.folder.name}: mend what is named and repeat the "
         "same command; it does what is missing."
     )
-
-
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        try:
-            device = torch.device(name)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"device '{name}' cannot be used: {reason}. Use auto, cpu, cuda or mps.") from error
-        return device
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

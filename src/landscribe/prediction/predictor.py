@@ -42,6 +42,7 @@ class Predictor:
         self.engine = engine
         self.symmetries = symmetries
         self._engines: list[Engine] = []
+        self._here = device
 
     @property
     def classes(self) -> Classes:
@@ -59,8 +60,9 @@ class Predictor:
         Of several answers: logarithms of their mean probabilities, of which softmax makes these again.
         """
         if not self._engines:
-            self._engines = [ENGINES[self.engine](_placed(model, self.device), self.device) for model in self.models]
-        images, known = images.to(self.device), known.to(self.device)
+            self._here = _device_here(self.device)
+            self._engines = [ENGINES[self.engine](_placed(model, self._here), self._here) for model in self.models]
+        images, known = images.to(self._here), known.to(self._here)
         if len(self.models) == 1 and not self.symmetries:
             return self._answer(0, images, known)
         total: Tensor | None = None
@@ -96,6 +98,21 @@ _SYMMETRIES = [(turns, is_flipped) for turns in range(4) for is_flipped in (Fals
 def _moved(tensor: Tensor, turns: int, *, is_flipped: bool) -> Tensor:
     turned = torch.rot90(tensor, turns, (-2, -1))
     return turned.flip(-1) if is_flipped else turned
+
+
+def _device_here(device: torch.device) -> torch.device:
+    """On a worker of dask, the GPU that is its own by its number; elsewhere the device as it is."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    try:
+        from distributed import get_worker
+
+        number = int(get_worker().name)
+    # dask is not installed, this is no worker, or its name is no number: a launcher that names workers in other ways
+    # shows each only its own GPU.
+    except (ImportError, ValueError, TypeError):
+        return device
+    return torch.device("cuda", number % torch.cuda.device_count())
 
 
 def _placed(model: Model, device: torch.device) -> Model:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from landscribe.spec import Spec
 
@@ -10,9 +10,10 @@ from landscribe.spec import Spec
 class PredictSpec(Spec):
     """How a raster is mapped."""
 
-    tile: Annotated[int, Field(ge=32)] | Literal["auto"] = 1024
-    """Side in pixels of what the network reads at once; rounded down to the network's stride."""
-    margin: Annotated[int, Field(ge=0)] | Literal["auto"] = 64
+    tile: Annotated[int, Field(ge=32)] | Literal["auto"] = "auto"
+    """Side in pixels of what the network reads at once, rounded down to the network's stride; auto is as large as
+    memory allows and the raster's sides make worth while."""
+    margin: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Pixels of context between a tile's edge and what is kept of it; auto measures on the raster how many the network
     needs for a map that differs from a single pass in less than a thousandth of the pixels."""
     unit: int = Field(2048, ge=32)
@@ -23,8 +24,17 @@ class PredictSpec(Spec):
     """Numbers (from 1) of the raster's bands to use, in the model's order; all if left out."""
     any_pixel_size: bool = False
     """Map although the raster's pixels are not as large as those that the model was trained on."""
+    resample: bool = False
+    """Read rasters of another pixel size in pixels of the model's, in which the map then lies; what is stacked, on the
+    grid of the first."""
+    crs: str | None = None
+    """Map in another CRS, such as EPSG:32632, in pixels of the model's size."""
     device: str = "auto"
     """auto, cpu, cuda, mps, …"""
+    tolerance: float = Field(1e-3, gt=0, lt=1)
+    """Share of the pixels that may differ in class from a single pass, where tile or margin is auto."""
+    check_seams: bool = False
+    """Also map a sample with other tiles, and tell how often classes differ at seams and elsewhere."""
     engine: str = "auto"
     """What runs the network: torch, onnx, openvino; auto takes the fastest that is installed, once the model is tried
     on this machine."""
@@ -60,6 +70,12 @@ class PredictSpec(Spec):
             return None
         number, _, count = self.shard.partition("/")
         return int(number), int(count)
+
+    @model_validator(mode="after")
+    def _one_size_is_meant(self) -> "PredictSpec":
+        if self.resample and self.any_pixel_size:
+            raise ValueError("resample and any_pixel_size were both asked for; choose one of them")
+        return self
 
     @field_validator("shard")
     @classmethod

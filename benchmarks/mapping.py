@@ -1,0 +1,237 @@
+"""Mapping: our whole pipeline beside the bare network and beside peers; agreement, memory, workers.
+
+    python benchmarks/mapping.py speed [--side 4096] [--rounds 5] [--peers PYTHON]
+    python benchmarks/mapping.py agreement --model FOLDER --image scene.tif [--peers PYTHON]
+    python benchmarks/mapping.py memory [--sides 8000 40000]
+    python benchmarks/mapping.py workers [--side 4096] [--rounds 3]
+
+`--peers` is the interpreter of an environment with the peers' packages: `python -m venv DIR`, then
+`DIR/bin/pip install . segmentation-models-pytorch geoai-py torchgeo`. Without it they are left out. Every run is a
+process of its own (`ways.py`) on two threads, and the ways take turns within each round. Prints tables in Markdown.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import loads
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from affine import Affine
+from ways import PEERS, OneLayer
+
+from landscribe import verbs
+from landscribe.model import Model
+from landscribe.nn import build
+
+OURS = ("landscribe engine=torch", "landscribe")
+SPEED = ("forward", *OURS, "predict_geotiff", "semantic_inference", "torchgeo", "lecture")
+AGREEMENT = (*OURS, "predict_geotiff", "semantic_inference", "torchgeo", "lecture")
+CLASSES = [f"class {number}" for number in range(6)]
+PLACE = {"crs": "EPSG:32617", "transform": Affine(0.5, 0, 500_000, 0, -0.5, 4_000_000)}
+LAYOUT = {"driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "agreement", "memory", "workers"])
+    parser.add_argument("--side", type=int, default=4096, help="of the raster, in pixels")
+    parser.add_argument("--sides", type=int, nargs=2, default=(8_000, 40_000), help="of the two rasters of `memory`")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2, help="of torch, in each process")
+    parser.add_argument("--only", nargs="+", help="these ways alone")
+    parser.add_argument("--peers", type=Path, help="interpreter of the peers' environment")
+    parser.add_argument("--model", type=Path, help="model folder; a UNet on ResNet-18 with random weights if left out")
+    parser.add_argument("--image", type=Path, help="raster; noise of many scales if left out")
+    parser.add_argument("--work", type=Path, help="folder for what is made")
+    given = parser.parse_args()
+    print(f"{_processor()}, {os.cpu_count()} cores, torch {torch.__version__}\n")
+    with tempfile.TemporaryDirectory(dir=given.work) as folder:
+        {"speed": speed, "agreement": agreement, "memory": memory, "workers": workers}[given.what](given, Path(folder))
+
+
+def speed(given: argparse.Namespace, work: Path) -> None:
+    """Seconds of each way on the same raster, and how they relate."""
+    model, image = given.model or random_model(work), given.image or noise(work / "image.tif", given.side)
+    ways = chosen(SPEED, given)
+    first = first_runs(ways, model, image, work, given)
+    runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    for _ in range(given.rounds):
+        for way, each in runs.items():
+            with run(way, model, image, work, given) as (measured, _):
+                each.append(measured)
+    print(
+        f"| way | seconds (of {given.rounds}: least to most) | of the processor | over forward | over ours | peak MiB |"
+    )
+    print("|---|---|---|---|---|---|")
+    ours = next((way for way in reversed(OURS) if way in ways), None)
+    for way, each in runs.items():
+        seconds = [measured["seconds"] for measured in each]
+        ratios = [ratio(runs, way, "forward"), ratio(runs, way, ours)]
+        peak = max(measured["peak_mib"] for measured in each)
+        spread = f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})"
+        cpu = statistics.median(measured["cpu_seconds"] for measured in each)
+        print(f"| {way} | {spread} | {cpu:.1f} | {ratios[0]} | {ratios[1]} | {peak:.0f} |", flush=True)
+    for way, seconds in first.items():
+        print(f"\n{way}, first run with this model: {seconds:.1f} s")
+
+
+def ratio(runs: dict[str, list[dict[str, float]]], way: str, base: str | None) -> str:
+    """Median over the rounds of the ratio within a round."""
+    if base not in runs:
+        return ""
+    pairs = zip(runs[way], runs[base], strict=True)
+    return f"{statistics.median(one['seconds'] / other['seconds'] for one, other in pairs):.2f}"
+
+
+def agreement(given: argparse.Namespace, work: Path) -> None:
+    """Share of the pixels whose class is another than that of a single pass over the whole raster."""
+    with run("single_pass", given.model, given.image, work, given) as (_, out):
+        single = classes_of(out)
+    print("| way | pixels whose class differs from a single pass |")
+    print("|---|---|")
+    print("| classes of the single pass | " + ", ".join(f"{share:.1%}" for share in shares(single)) + " |")
+    for way in chosen(AGREEMENT, given):
+        with run(way, given.model, given.image, work, given) as (_, out):
+            print(f"| {way} | {(classes_of(out) != single).mean():.3%} |", flush=True)
+
+
+def memory(given: argparse.Namespace, work: Path) -> None:
+    """Peak memory of mapping a small and a large raster by one layer."""
+    model = Model.wrap(OneLayer(), bands=["r", "g", "b"], classes=CLASSES, scale=1 / 255).save(work / "model")
+    print("| raster | seconds | peak MiB |")
+    print("|---|---|---|")
+    peaks = []
+    for side in given.sides:
+        image = sparse(work / f"{side}.tif", side)
+        with run("landscribe", model, image, work, given) as (measured, _):
+            peaks.append(measured["peak_mib"])
+        print(f"| {side}² | {measured['seconds']:.0f} | {peaks[-1]:.0f} |", flush=True)
+    print(f"\nthe large one over the small one: {peaks[1] / peaks[0]:.3f}")
+
+
+def workers(given: argparse.Namespace, work: Path) -> None:
+    """Seconds with one and with two Dask workers of one thread, from the call to the finished map."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
+    from dask.distributed import Client, LocalCluster
+
+    folder, image = given.model or random_model(work), given.image or noise(work / "image.tif", given.side)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(given.rounds):
+        for count, each in seconds.items():
+            with (
+                LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster,
+                Client(cluster) as client,
+            ):
+                assert set(client.run(_threads).values()) == {1}
+                started = time.perf_counter()
+                out = work / f"{number}-{count}.tif"
+                verbs.predict(folder, [image], out=out, dask=cluster.scheduler_address)
+                each.append(time.perf_counter() - started)
+            print(f"round {number + 1}, workers {count}: {each[-1]:.1f} s", flush=True)
+    ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
+    print(f"two workers are {statistics.median(ratios):.2f} times as fast as one ({min(ratios):.2f} to "
+          f"{max(ratios):.2f})")  # fmt: skip
+
+
+def _threads() -> int:
+    """Torch's threads in a worker, which has imported what it needs by then."""
+    import torch
+
+    import landscribe.prediction.mapping  # noqa: F401
+
+    return torch.get_num_threads()
+
+
+def chosen(ways: tuple[str, ...], given: argparse.Namespace) -> list[str]:
+    """Those that are asked for and can be run."""
+    wanted = given.only or [way for way in ways if given.peers or way not in PEERS]
+    needs = [way for way in wanted if way in PEERS]
+    if needs and not given.peers:
+        sys.exit(f"{', '.join(needs)}: --peers is missing.")
+    return wanted
+
+
+def first_runs(ways: list[str], model: Path, image: Path, work: Path, given: argparse.Namespace) -> dict[str, float]:
+    """Seconds of ours while it measures margin and engines, which are then noted in the model folder."""
+    seconds = {}
+    for way in ways:
+        if way in OURS:
+            with run(way, model, image, work, given) as (measured, _):
+                seconds[way] = measured["seconds"]
+    return seconds
+
+
+@contextmanager
+def run(
+    way: str, model: Path, image: Path, work: Path, given: argparse.Namespace
+) -> Iterator[tuple[dict[str, float], Path]]:
+    """Map in a process of its own; what it measured, and the map, which lasts as long as the block."""
+    interpreter = given.peers if way in PEERS else sys.executable
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        out = Path(folder) / "map.tif"
+        script = Path(__file__).with_name("ways.py")
+        command = [interpreter, script, way, model, image, out, "--threads", str(given.threads)]
+        environment = os.environ | {"OMP_NUM_THREADS": str(given.threads)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        if done.returncode:
+            sys.exit(f"{way} failed:\n{done.stderr[-3000:]}")
+        yield loads(done.stdout.splitlines()[-1]), out
+
+
+def random_model(work: Path) -> Path:
+    """A UNet on ResNet-18 of segmentation-models-pytorch, six classes, random weights."""
+    torch.manual_seed(0)
+    network = build("smp:Unet", encoder="resnet18", bands=3, classes=len(CLASSES))
+    return Model.wrap(network, bands=["r", "g", "b"], classes=CLASSES, scale=1 / 255).save(work / "model")
+
+
+def noise(path: Path, side: int) -> Path:
+    """Write an RGB GeoTIFF with structure of all sizes, as imagery has it."""
+    generator = torch.Generator().manual_seed(0)
+    total = torch.zeros(3, side, side)
+    for octave in range(1, side.bit_length()):
+        cells = min(side, 2**octave)
+        coarse = torch.randn(1, 3, cells, cells, generator=generator)
+        fine = torch.nn.functional.interpolate(coarse, (side, side), mode="bilinear", align_corners=False)
+        total += fine[0] * 0.75**octave
+    pixels = (128 + 50 * (total - total.mean()) / total.std()).clamp(0, 255).to(torch.uint8).numpy()
+    with rasterio.open(path, "w", count=3, height=side, width=side, dtype="uint8", **LAYOUT, **PLACE) as target:
+        target.write(pixels)
+    return path
+
+
+def sparse(path: Path, side: int) -> Path:
+    """Write a raster of valid zeros of which most blocks are not stored."""
+    shape = {"count": 3, "height": side, "width": side, "dtype": "uint8", "sparse_ok": True, "bigtiff": "yes"}
+    with rasterio.open(path, "w", **shape, **LAYOUT, **PLACE) as target:
+        target.write(np.full((3, 512, side), 7, np.uint8), window=((0, 512), (0, side)))
+    return path
+
+
+def classes_of(path: Path) -> np.ndarray:
+    with rasterio.open(path) as source:
+        return source.read(1)
+
+
+def shares(classes: np.ndarray) -> np.ndarray:
+    return np.bincount(classes.ravel()) / classes.size
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+if __name__ == "__main__":
+    main()
