@@ -70,7 +70,7 @@ def test_nodata_is_not_counted(tmp_path):
 def test_a_raster_of_one_tile_has_no_seams(tmp_path):
     found = checked(Identity(), noise(tmp_path / "image.tif", (60, 60), classes=4), 64, 8)
     assert found.places == 0
-    assert str(found) == "seams: none, one tile holds the raster"
+    assert "one tile holds the raster" in str(found)
 
 
 def test_what_was_found_is_told(tmp_path):

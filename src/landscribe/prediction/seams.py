@@ -30,7 +30,7 @@ class Seams:
     within: int
     """Pixels from a seam of either map that count as at a seam."""
     places: int
-    """Crossings of seams that were looked at; 0 if one tile holds the raster."""
+    """Crossings of seams that were looked at; 0 if one tile holds the raster, or its pixels are all alike."""
     pixels_at_seams: int
     pixels_inside: int
     differ_at_seams: int
@@ -58,7 +58,7 @@ class Seams:
 
     def __str__(self) -> str:
         if not self.places:
-            return "seams: none, one tile holds the raster"
+            return "seams: nothing to compare: one tile holds the raster, or its pixels are all alike"
         factor = "" if self.factor is None else f", {self.factor:.3g} times as often"
         places = f"{self.places} place{'' if self.places == 1 else 's'}"
         return (
