@@ -3,11 +3,11 @@
     python benchmarks/chips.py scene scene.tif buildings.geojson [--size 256] [--stride 128] [--rounds 5]
     python benchmarks/chips.py polygons [--counts 1000 10000 100000 1000000] [--chips 500] [--rounds 5]
 
-All on one core. To time another way, add a function to `WAYS`: it gets the files and a folder to make, and gives what is
-to be timed, which returns the number of chips. The bare loop reads each window and writes it, and a mask of zeros, with
-rasterio and the codec of our chips; nothing else. `polygons` draws a scene and as many polygons as told, in two ways:
-all on the scene, so that chips become fuller (a fifth of the ground is covered throughout), and as dense as the smallest
-number throughout, so that most of them lie outside of the scene. What `open_scenes` takes, once, is told apart.
+All on one core. To time another way, add a function to `WAYS`: it gets the files and a folder to make, and gives what
+is to be timed, which returns the number of chips. The bare loop reads each window and writes it, and a mask of zeros,
+with rasterio and the codec of our chips; nothing else. `polygons` draws a scene and as many polygons as told, in two
+ways: all on the scene, so that chips become fuller (a fifth of the ground is covered throughout), and as dense as the
+smallest number throughout, so that most lie outside of the scene. What `open_scenes` takes, once, is told apart.
 """
 
 import argparse

@@ -185,7 +185,10 @@ def run(
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode:
             sys.exit(f"{way} failed:\n{done.stderr[-3000:]}")
-        yield loads(done.stdout.splitlines()[-1]), out
+        measured = loads(done.stdout.splitlines()[-1])
+        # Of a long comparison that is broken off, this is what remains.
+        print(f"{way}: {measured}", file=sys.stderr, flush=True)
+        yield measured, out
 
 
 def random_model(work: Path) -> Path:

@@ -5,6 +5,7 @@ one name, one default, one range and one description wherever it is met.
 """
 
 import difflib
+import re
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,21 +35,27 @@ class Spec(BaseModel):
             raise RecipeError(_one_line(cls, error, where)) from None
 
 
+# pydantic names the kinds that a setting may have as parts of its place.
+_BRANCH = re.compile(r"(constrained-|literal\[|tuple\[|list\[|dict\[|(int|float|str|bool)$)")
+
+
 def _one_line(spec: type[BaseModel], error: ValidationError, where: str) -> str:
     """All findings of pydantic as one line in the reader's words."""
-    lines = []
+    lines: dict[str, str] = {}
     for finding in error.errors(include_url=False):
-        name = ".".join(str(part) for part in finding["loc"])
+        name = ".".join(str(part) for part in finding["loc"] if not _BRANCH.match(str(part)))
         if finding["type"] == "extra_forbidden":
             known = _names_at(spec, finding["loc"][:-1])
-            lines.append(f"unknown setting '{name}'{nearest(str(finding['loc'][-1]), known)}")
+            lines[name] = f"unknown setting '{name}'{nearest(str(finding['loc'][-1]), known)}"
         elif finding["type"] == "missing":
-            lines.append(f"'{name}' is missing; add it")
+            lines[name] = f"'{name}' is missing; add it"
         else:
             message = finding["msg"].removeprefix("Value error, ")
+            message = message[0].lower() + message[1:]
             subject = f"'{name}' is {finding['input']!r}; " if name else ""
-            lines.append(f"{subject}{message[0].lower() + message[1:]}")
-    return (f"{where}: " if where else "") + "; ".join(lines)
+            # What may be of several kinds has a finding for each.
+            lines[name] = f"{lines[name]}, or {message}" if name in lines else subject + message
+    return (f"{where}: " if where else "") + "; ".join(lines.values())
 
 
 def _names_at(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

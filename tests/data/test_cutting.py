@@ -19,6 +19,7 @@ from landscribe.data.cutting import chip
 from landscribe.data.scene import LabelSource, Scene, SceneSpec, open_scenes
 from landscribe.data.split import SplitSpec
 from landscribe.errors import EngineError
+from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from worlds import noise, pixel_box, write_polygons, write_raster
 
@@ -118,6 +119,20 @@ def test_band_statistics_are_those_of_numpy_over_valid_pixels(monkeypatch, dtype
 def test_the_statistics_of_large_numbers_that_are_all_the_same_are_exact():
     found = cutting._band_statistics(np.full((1, 2048, 1024), 65_535, np.uint16), np.ones((2048, 1024), bool))
     assert found == {"mean_1": 65_535.0, "std_1": 0.0}
+
+
+def test_polygons_for_many_scenes_are_read_once(specs, monkeypatch):
+    read, asked = Features.read, []
+
+    def counted(path, **options):
+        asked.append(path)
+        return read(path, **options)
+
+    monkeypatch.setattr(Features, "read", counted)
+    first, second = open_scenes([spec.model_copy(update={"labelled_area": spec.labels}) for spec in specs])[0]
+    # Once with the column for the labels, once without for the area.
+    assert len(asked) == 2
+    assert first.labels.labels.features is second.labels.labels.features
 
 
 # Dask ---------------------------------------------------------------------------------------------------------------

@@ -211,22 +211,43 @@ def test_the_tolerance_is_a_share_of_pixels():
     assert found(1 - TOLERANCE * 2) == "torch"
 
 
-def test_what_is_fastest_is_tried_once(tmp_path, monkeypatch):
-    # A second engine, whatever is installed: with torch alone there is nothing to try.
-    monkeypatch.setitem(ENGINES, "again", ENGINES["torch"])
+@pytest.fixture
+def made(monkeypatch) -> list[str]:
+    """Names of the engines that are made; there are two at least, whatever is installed."""
+    made: list[str] = []
+
+    def noting(name: str, maker):
+        return lambda *given: made.append(name) or maker(*given)
+
+    for name, maker in {**ENGINES, "again": ENGINES["torch"]}.items():
+        monkeypatch.setitem(ENGINES, name, noting(name, maker))
+    monkeypatch.setattr(engines, "_TRIAL_SECONDS", 0)
+    return made
+
+
+def test_what_is_fastest_is_tried_once(tmp_path, made):
     model = small("fcn")
     folder = model.save(tmp_path / "model")
     chosen = fastest(model, tile=64, batch=1, device=CPU)
-    assert (folder / TUNING).read_text().count(f'"{chosen}"') == 1
-    made = []
-    for name, maker in ENGINES.items():
-        monkeypatch.setitem(ENGINES, name, lambda *given, maker=maker: made.append(given) or maker(*given))
+    assert made == list(installed())
+    assert f'"{chosen}"' in (folder / TUNING).read_text()
+    made.clear()
     assert fastest(Model.load(folder), tile=64, batch=1, device=CPU) == chosen
     assert made == []
-    # Other versions, threads or sizes are another question.
-    monkeypatch.setattr(engines, "_processor", lambda: "another machine")
+
+
+def test_what_was_fastest_on_another_machine_is_tried_again(tmp_path, made, monkeypatch):
+    folder = small("fcn").save(tmp_path / "model")
     fastest(Model.load(folder), tile=64, batch=1, device=CPU)
-    assert made != []
+    made.clear()
+    monkeypatch.setattr(engines, "_processor", lambda: "another")
+    fastest(Model.load(folder), tile=64, batch=1, device=CPU)
+    assert made == list(installed())
+
+
+def test_for_a_few_pixels_nothing_is_tried(made):
+    assert fastest(small("fcn"), tile=64, batch=1, device=CPU, pixels=300**2) == "torch"
+    assert made == []
 
 
 def test_bench_times_every_engine_and_compares_it_with_torch(tmp_path):

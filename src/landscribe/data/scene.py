@@ -162,10 +162,11 @@ def open_scenes(specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()) -> 
     opened = open_images(specs)
     images = list(opened.values())
     _require_alike(images)
-    found = [_find_labels(spec, image) for spec, image in zip(specs, images, strict=True)]
+    polygons = _Polygons()
+    found = [_find_labels(spec, image, polygons) for spec, image in zip(specs, images, strict=True)]
     classes = _classes(table, found)
     scenes = [
-        Scene(name, image, _within(spec, image, source.with_classes(classes)), spec.split)
+        Scene(name, image, _within(spec, image, source.with_classes(classes), polygons), spec.split)
         for (name, image), source, spec in zip(opened.items(), found, specs, strict=True)
     ]
     return scenes, classes
@@ -190,13 +191,29 @@ def open_image(spec: SceneSpec) -> Raster:
 
 def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource:
     """The labels of `spec` on the grid of `image`, with a class table that is given."""
-    return _within(spec, image, _find_labels(spec, image).with_classes(classes))
+    polygons = _Polygons()
+    return _within(spec, image, _find_labels(spec, image, polygons).with_classes(classes), polygons)
 
 
-def _within(spec: SceneSpec, image: Raster, labels: LabelSource) -> LabelSource:
+class _Polygons:
+    """Files of polygons, each read and brought to a CRS once, however many scenes they are for."""
+
+    def __init__(self) -> None:
+        self._placed: dict[tuple[str, str | None, bool, Any], Features] = {}
+
+    def on(self, image: Raster, path: str, *, field: str | None = None, repair: bool) -> Features:
+        """The features of a file in the CRS of an image, on which some of them lie."""
+        key = (path, field, repair, image.grid.crs)
+        if key not in self._placed:
+            read = Features.read(path, field=field, repair=repair)
+            self._placed[key] = read.to_crs(image.grid.crs, image.paths[0])
+        return self._placed[key].on(image.grid, image.paths[0])
+
+
+def _within(spec: SceneSpec, image: Raster, labels: LabelSource, polygons: _Polygons) -> LabelSource:
     if spec.labelled_area is None:
         return labels
-    area = Features.read(spec.labelled_area, repair=spec.repair).on(image.grid, image.paths[0])
+    area = polygons.on(image, spec.labelled_area, repair=spec.repair)
     return LabelsWithin(labels, area, image.grid)
 
 
@@ -247,13 +264,12 @@ class _FoundRaster:
         return RasterLabels(self.source, classes)
 
 
-def _find_labels(spec: SceneSpec, image: Raster) -> "_FoundPolygons | _FoundRaster":
+def _find_labels(spec: SceneSpec, image: Raster, polygons: _Polygons) -> "_FoundPolygons | _FoundRaster":
     if spec.labels is None:
         raise LabelError(f"{image.paths[0]} has no labels. Give polygons or a label raster (labels = …).")
     if not is_vector(spec.labels):
         return _FoundRaster(LabelRaster.open(spec.labels, image))
-    read = Features.read(spec.labels, field=spec.label_field, repair=spec.repair)
-    features = read.on(image.grid, image.paths[0])
+    features = polygons.on(image, spec.labels, field=spec.label_field, repair=spec.repair)
     return _FoundPolygons(features, image.grid, spec.label_field is not None, spec.sparse)
 
 

@@ -33,10 +33,11 @@ class Places:
         """Raise OutputError where one would be written over another, or over what is read."""
         if self.label_next is not None:
             require_readable_suffix(self.label_next)
-        resolved = [path.resolve() for path in self]
+        named = [(name, path) for name, path in vars(self).items() if path is not None]
         for path in self:
-            if resolved.count(path.resolve()) > 1:
-                raise OutputError(f"{path} is the place of two results of one call. Give each its own.")
+            both = [name.replace("_", " ") for name, other in named if other.resolve() == path.resolve()]
+            if len(both) > 1:
+                raise OutputError(f"{path} is the place of both the {' and the '.join(both)}. Give each its own.")
             if path.resolve() in {Path(name).resolve() for name in read}:
                 raise OutputError(
                     f"{path} is the raster that is to be mapped. Nothing was changed. Choose another place."
