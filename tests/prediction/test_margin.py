@@ -154,8 +154,9 @@ def test_a_network_that_sees_all_of_a_tile_is_mapped_at_its_training_size(tmp_pa
 
 
 def test_a_raster_of_one_tile_needs_no_margin(tmp_path, raster, caplog):
-    with caplog.at_level("INFO", logger="landscribe"):
+    with caplog.at_level("DEBUG", logger="landscribe"):
         predict(model_of(AboveTheMean(), 2), raster, tmp_path / "map.tif", spec=PredictSpec())
     assert "margin: 0 pixels of tiles of 160" in caplog.text
+    assert all(record.levelname == "DEBUG" for record in caplog.records if "margin" in record.message)
     with pytest.raises(ValueError, match="margin"):
         PredictSpec(margin="lots")

@@ -73,7 +73,8 @@ def chosen(predictor: Predictor, raster: Raster, spec: PredictSpec, *, tolerance
     planner = _Planner(predictor, raster, spec, tolerance)
     tiling = planner.tiling()
     if "auto" in (spec.tile, spec.margin):
-        log.info("%s", tiling)
+        # Where one tile holds all, people need not know.
+        log.log(logging.INFO if max(raster.grid.shape) > tiling.tile else logging.DEBUG, "%s", tiling)
     return tiling
 
 
