@@ -115,6 +115,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Rich's own markup would take [auto], as defaults are told, for a style.
+    rich_markup_mode="markdown",
 )
 
 
