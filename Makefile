@@ -26,8 +26,9 @@ $(DEVELOPED): $(USED)
 demo: $(USED)
 	$(BIN)/landscribe demo --out demo
 
+# A process of tests that crashes is not begun anew: with loadscope, pytest-xdist would then wait for ever at the end.
 test: $(DEVELOPED)
-	$(BIN)/python -m pytest -n auto --dist loadscope
+	$(BIN)/python -m pytest -n auto --dist loadscope --max-worker-restart 0
 
 check: $(DEVELOPED)
 	$(BIN)/ruff format src tests benchmarks

@@ -98,7 +98,9 @@ def _stops_all(error: BaseException) -> bool:
     return ours or isinstance(error, MemoryError) or not isinstance(error, Exception)
 
 
-def run_on_dask(stages: Stages[U], units: Sequence[U], where: str) -> Generator[Outcome[U], None, None]:
+def run_on_dask(
+    stages: Stages[U], units: Sequence[U], where: str, *, processes: int | None = None
+) -> Generator[Outcome[U], None, None]:
     """Run units on the workers of dask.distributed; yields each when it has ended, in any order.
 
     A worker that dies costs the units that it was at: others do these again.
@@ -106,12 +108,13 @@ def run_on_dask(stages: Stages[U], units: Sequence[U], where: str) -> Generator[
     Args:
         stages: sent to each worker once; what it writes must lie where this process sees it.
         units: what there is to do.
-        where: "auto" for a process for each core of this machine, the address of a scheduler, or its file.
+        where: "auto" for processes of this machine, the address of a scheduler, or its file.
+        processes: how many there are where it is auto; one for each core if None.
 
     Raises:
         EngineError: dask is not installed, or no scheduler answers there.
     """
-    with _client(where) as client:
+    with _client(where, processes) as client:
         from dask.distributed import KilledWorker, as_completed
 
         # As the result of a task, not as scattered data: that is lost for good with the worker that holds it.
@@ -124,8 +127,10 @@ def run_on_dask(stages: Stages[U], units: Sequence[U], where: str) -> Generator[
             if isinstance(error, KilledWorker):
                 error = EngineError(_DIED)
             made = task.result() if error is None else None
-            # What is let go here is not done again when the worker that did it dies later.
-            yield Outcome(tasks.pop(task), error, made)
+            unit = tasks.pop(task)
+            # What nobody holds any more is not done again when the worker that did it dies later.
+            del task
+            yield Outcome(unit, error, made)
 
 
 def _sent(client: Any, stages: Stages[U]) -> Any:
@@ -140,14 +145,14 @@ def _itself(stages: Stages[U]) -> Stages[U]:
 
 
 @contextmanager
-def _client(where: str) -> Iterator[Any]:
+def _client(where: str, processes: int | None) -> Iterator[Any]:
     """A client of the scheduler at `where`, or of a cluster that lasts as long as this."""
     try:
         from dask.distributed import Client, LocalCluster
     except ImportError as error:
         raise EngineError("--dask needs dask.distributed. Install it with: pip install 'landscribe[dask]'") from error
     if where == "auto":
-        size = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
+        size = {"n_workers": processes or os.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
         with (
             LocalCluster(**size) as cluster,
             Client(cluster) as client,

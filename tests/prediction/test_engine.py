@@ -207,7 +207,7 @@ class Killing(Doubling):
 
 @pytest.mark.slow
 def test_dask_does_every_unit_and_tells_of_one_that_fails(tmp_path):
-    outcomes = list(run_on_dask(Doubling(tmp_path, compute=3), range(12), "auto"))
+    outcomes = list(run_on_dask(Doubling(tmp_path, compute=3), range(12), "auto", processes=1))
     assert sorted(outcome.unit for outcome in outcomes) == list(range(12))
     assert [(outcome.unit, str(outcome.error)) for outcome in outcomes if outcome.error] == [(3, "compute 3")]
     assert written(tmp_path) == {unit: 2 * unit for unit in range(12) if unit != 3}

@@ -1,6 +1,8 @@
 """Every engine answers as the network in torch does, and the fastest is found once."""
 
+import ctypes
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -301,3 +303,30 @@ def test_any_network_has_engines():
         images = imagery((1, 3, 64, 64), CPU)
         with torch.inference_mode():
             assert differs(ENGINES[name](model, CPU)(images), model.network(images)) < 1e-4
+
+
+class _Stack(ctypes.Structure):
+    """What sigaltstack(2) of Linux tells."""
+
+    _fields_ = (("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def has_stack_for_signals() -> bool:
+    stack = _Stack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    return bool(stack.place)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads a structure of Linux")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_engine_lends_a_thread_a_stack_for_signals_that_ends_with_it(engine):
+    require(engine)
+
+    def answered() -> bool:
+        run = ENGINES[engine](small("unet"), CPU)
+        run(imagery((1, 3, 64, 64), CPU))
+        return has_stack_for_signals()
+
+    # Such stacks are a thread's own: a new one has none.
+    with ThreadPoolExecutor(1) as thread:
+        assert not thread.submit(answered).result()

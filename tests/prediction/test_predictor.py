@@ -1,5 +1,7 @@
 """Several models, several symmetries, overlapping tiles: whose answer a pixel gets."""
 
+import os
+
 import numpy as np
 import pytest
 import rasterio
@@ -13,7 +15,7 @@ from landscribe.geo.grid import Window
 from landscribe.geo.tiling import units
 from landscribe.model import Model
 from landscribe.prediction.mapping import predict
-from landscribe.prediction.predictor import Predictor
+from landscribe.prediction.predictor import Predictor, processes
 from landscribe.prediction.spec import PredictSpec
 from networks import Blur, Identity
 
@@ -134,3 +136,10 @@ def test_blended_maps_of_an_identity_network_are_its_input(tmp_path):
     spec = PredictSpec(tile=64, margin=12, unit=64, blend="gaussian")
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     assert (read(tmp_path / "map.tif") == np.where(numbers == 9, 255, numbers)).all()
+
+
+def test_gpus_are_not_shared_among_processes_and_cores_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert processes(torch.device("cuda")) == 3
+    assert processes(torch.device("cuda", 1)) == 1
+    assert processes(torch.device("cpu")) == os.cpu_count()

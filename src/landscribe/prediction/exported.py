@@ -10,6 +10,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -152,8 +153,15 @@ def run_by_openvino(onnx: bytes, device: torch.device) -> Run:
         # Pinned threads of several processes would all sit on the same cores.
         settings |= {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "ENABLE_CPU_PINNING": False}
     where = OPENVINO_DEVICES[device.type]
-    # Read as ONNX rather than converted by openvino.convert_model, which tells Intel of its use.
-    compiled = openvino.Core().compile_model(openvino.Core().read_model(onnx), where, settings)
+
+    def compiled_model() -> Any:
+        # Read as ONNX rather than converted by openvino.convert_model, which tells Intel of its use.
+        return openvino.Core().compile_model(openvino.Core().read_model(onnx), where, settings)
+
+    # On processors with AMX it gives the thread that compiles a stack for signals, which does not outlive it: from then
+    # on a signal, as of Ctrl-C or of a process that ends, would be a crash.
+    with ThreadPoolExecutor(1) as passing:
+        compiled = passing.submit(compiled_model).result()
     request = compiled.create_infer_request()
     shape = tuple(compiled.output(0).shape)
 

@@ -27,7 +27,7 @@ from landscribe.prediction.margin import redundancy
 from landscribe.prediction.parts import Parts, begun
 from landscribe.prediction.places import Places
 from landscribe.prediction.planning import Tiling, chosen
-from landscribe.prediction.predictor import Predictor
+from landscribe.prediction.predictor import Predictor, processes
 from landscribe.prediction.seams import check_seams
 from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.unit import Layers, Way, predict_unit
@@ -245,7 +245,10 @@ def _predict_missing(mapping: _Mapping, planned: Sequence[Unit], spec: PredictSp
     wanted = share_of(planned, spec.share)
     missing = [unit for unit in wanted if not mapping.parts.is_done(unit)]
     done = sum(len(unit.tiles) for unit in wanted) - sum(len(unit.tiles) for unit in missing)
-    outcomes = run_units(mapping, missing) if spec.dask is None else run_on_dask(mapping, missing, spec.dask)
+    if spec.dask is None:
+        outcomes = run_units(mapping, missing)
+    else:
+        outcomes = run_on_dask(mapping, missing, spec.dask, processes=processes(mapping.predictor.device))
     failed: list[Outcome[Unit]] = []
     with progress.task(f"mapping {mapping.raster.name}", done + sum(len(unit.tiles) for unit in missing)) as advance:
         advance(done, "resumed" if done else "")

@@ -1,7 +1,6 @@
 """Tile, margin and batch, chosen together: the least work at the stated tolerance, in the memory there is."""
 
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from landscribe.geo.raster import Raster
 from landscribe.geo.tiling import units
 from landscribe.prediction.margin import TOLERANCE, Reach, known_reach
 from landscribe.prediction.memory import budget, foreseen_bytes
-from landscribe.prediction.predictor import Predictor
+from landscribe.prediction.predictor import Predictor, processes
 from landscribe.prediction.spec import PredictSpec
 
 log = logging.getLogger(__name__)
@@ -87,7 +86,7 @@ class _Planner:
         self._spec = spec
         self._tolerance = tolerance
         self._align = predictor.reduction
-        self._budget = budget(predictor.device, (os.cpu_count() or 1) if spec.dask == "auto" else 1)
+        self._budget = budget(predictor.device, processes(predictor.device) if spec.dask == "auto" else 1)
 
     def tiling(self) -> Tiling:
         spec = self._spec

@@ -1,6 +1,7 @@
 """What answers for tiles: one model, or several whose probabilities are averaged, on an engine and a device."""
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,6 +99,13 @@ _SYMMETRIES = [(turns, is_flipped) for turns in range(4) for is_flipped in (Fals
 def _moved(tensor: Tensor, turns: int, *, is_flipped: bool) -> Tensor:
     turned = torch.rot90(tensor, turns, (-2, -1))
     return turned.flip(-1) if is_flipped else turned
+
+
+def processes(device: torch.device) -> int:
+    """How many share a map on this machine: one for each GPU, as they would not share its memory; else for each core."""
+    if device.type != "cuda":
+        return os.cpu_count() or 1
+    return torch.cuda.device_count() if device.index is None else 1
 
 
 def _device_here(device: torch.device) -> torch.device:
