@@ -129,7 +129,7 @@ def workers(given: argparse.Namespace, work: Path) -> None:
     for number in range(given.rounds):
         for count, each in seconds.items():
             with (
-                LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster,
+                LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
                 Client(cluster) as client,
             ):
                 assert set(client.run(_threads).values()) == {1}

@@ -152,11 +152,9 @@ def _client(where: str, processes: int | None) -> Iterator[Any]:
     except ImportError as error:
         raise EngineError("--dask needs dask.distributed. Install it with: pip install 'landscribe[dask]'") from error
     if where == "auto":
-        size = {"n_workers": processes or os.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
-        with (
-            LocalCluster(**size) as cluster,
-            Client(cluster) as client,
-        ):
+        size = {"n_workers": processes or os.cpu_count(), "threads_per_worker": 1}
+        # Any free port: that of another cluster on this machine would be warned about.
+        with LocalCluster(**size, dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
             yield client
         return
     place = {"scheduler_file": where} if Path(where).is_file() else {"address": where}

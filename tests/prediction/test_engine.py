@@ -214,6 +214,15 @@ def test_dask_does_every_unit_and_tells_of_one_that_fails(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_clusters_of_one_machine_do_not_meet(tmp_path):
+    first = run_on_dask(Doubling(tmp_path), range(3), "auto", processes=1)
+    next(first)
+    # What would be warned about is an error here.
+    assert len(list(run_on_dask(Doubling(tmp_path), range(3), "auto", processes=1))) == 3
+    assert len(list(first)) == 2
+
+
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_its_unit_and_no_more(tmp_path):
     (tmp_path / "out").mkdir()
     outcomes = list(run_on_dask(Killing(tmp_path / "out", tmp_path, 5), range(12), "auto"))
