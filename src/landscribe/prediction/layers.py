@@ -34,7 +34,8 @@ class Layer:
 
 def _class_index(logits: Tensor) -> Tensor:
     """The class with the highest score."""
-    return logits.argmax(dim=0, keepdim=True).to(torch.uint8)
+    # As argmax, which on a CPU takes fifteen times as long along this axis.
+    return logits.max(dim=0, keepdim=True).indices.to(torch.uint8)
 
 
 def _probabilities(logits: Tensor) -> Tensor:
