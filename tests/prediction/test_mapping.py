@@ -247,7 +247,8 @@ from landscribe.prediction.predictor import Predictor
 from landscribe.prediction.spec import PredictSpec
 torch.manual_seed(0)
 model = Model.wrap(OneLayer(), bands=["v"], classes=["a", "b"])
-predict(model, Raster.open([{image!r}]), Path({out!r}), spec=PredictSpec())
+# Only of large rasters are other engines tried, which are loaded for it.
+predict(model, Raster.open([{image!r}]), Path({out!r}), spec=PredictSpec(engine="torch"))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
