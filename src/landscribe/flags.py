@@ -97,12 +97,16 @@ Ema = Annotated[float | None, typer.Option(help="Share that a running average of
 Keep = Annotated[str | None, typer.Option(help="Weights of the best epoch, or of the last [best].")]
 Precision = Annotated[str | None, typer.Option(help="auto, 32, bf16 or 16 bits [auto].")]
 Devices = Annotated[str | None, typer.Option(help="GPUs, or processes on a CPU, that train together [auto].")]
-Log = Annotated[str | None, typer.Option(help="Folder for a log as CSV, and for TensorBoard.")]
+# torchrun takes --log for the beginning of an option of its own.
+Log = Annotated[str | None, typer.Option("--log", "--log-folder", help="Folder for a log as CSV, and for TensorBoard.")]
 Loss = Annotated[str | None, typer.Option(help="A loss or a sum of losses [dice + ce].")]
 ClassWeights = Annotated[
     str | None, typer.Option(help="none, inverse, median, effective, or a number for each class, by commas [none].")
 ]
-Sampling = Annotated[str | None, typer.Option(help="all, or balanced: chips with rare classes more often [all].")]
+Sampling = Annotated[
+    str | None,
+    typer.Option(help="all, balanced: chips with rare classes more often, or windows drawn around labels [all]."),
+]
 Background = Annotated[float | None, typer.Option(help="Largest share of chips of nothing but background.")]
 Augment = Annotated[
     str | None, typer.Option(help="Changes of chips: none, light, standard or strong; a recipe has more [light].")

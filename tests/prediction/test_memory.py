@@ -9,7 +9,10 @@ import torch
 from test_mapping import model_of
 from torch import Tensor, nn
 
-from landscribe.prediction.memory import GIB, budget, foreseen_bytes, total_memory
+from landscribe.model import Model
+from landscribe.nn import build
+from landscribe.prediction.memory import GIB, budget, foreseen_bytes, looks_at_all, total_memory
+from networks import AboveTheMean
 
 CPU = torch.device("cpu")
 
@@ -115,3 +118,17 @@ def test_a_process_grows_by_no_more_than_is_foreseen():
 def test_the_budget_is_the_same_tomorrow_and_is_divided_among_processes():
     assert budget(CPU) == budget(CPU) <= min(1.5 * GIB, total_memory() / 4)
     assert budget(CPU, processes=1000) <= total_memory() / 2000
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "expected"),
+    [("unet", "plain", False), ("unet", "test_resnet", False), ("deeplabv3plus", "test_resnet", True)],
+)
+def test_networks_that_pool_the_whole_tile_are_told_from_those_that_do_not(architecture, encoder, expected):
+    network = build(architecture, encoder=encoder, bands=3, classes=2)
+    assert looks_at_all(Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b"])) is expected
+
+
+def test_means_of_the_image_and_networks_that_decide_by_pixels_are_known():
+    assert looks_at_all(model_of(AboveTheMean(), 2))
+    assert not looks_at_all(model_of(Looking(), 2))

@@ -137,6 +137,18 @@ def test_a_network_that_looks_at_tiles_as_a_whole_is_told(tmp_path, trained, til
     assert said in str(told)
 
 
+def test_it_is_told_also_where_one_tile_would_hold_the_raster(tmp_path):
+    values = np.linspace(0, 100, 640)[None] + np.random.default_rng(0).integers(0, 80, (640, 640))
+    raster = write(tmp_path / "image.tif", values.astype(np.uint8))
+    model = Model.wrap(AboveTheMean(), bands=["v"], classes=["a", "b"], chip_size=128)
+    told = chosen(Predictor([model]), raster, PredictSpec())
+    assert told.tile == 128
+    assert "as large as in training" in str(told)
+    # Networks that see only what is near have no reason to.
+    near = Model.wrap(Blur(5), bands=["v"], classes=["a", "b"], chip_size=128)
+    assert chosen(Predictor([near]), raster, PredictSpec()).tile == 640
+
+
 def test_where_nothing_could_be_measured_the_margin_is_a_common_one(tmp_path):
     plain = write(tmp_path / "plain.tif", np.full((300, 300), 7, np.uint8))
     told = cut(Blur(3), plain, tile=256, margin="auto")

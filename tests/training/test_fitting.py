@@ -157,6 +157,8 @@ def test_class_weights_reach_the_loss_and_must_match_the_classes(chips, tmp_path
     assert first_loss("inverse", "inverse") != pytest.approx(even)
     with pytest.raises(ChipError, match="3 class weights were given for 2 classes"):
         first_loss("three", (1.0, 1.0, 1.0))
+    with pytest.raises(ChipError, match="all class weights are 0"):
+        first_loss("none", (0.0, 0.0))
 
 
 def test_a_network_trains_on_balanced_chips(chips, tmp_path):

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 # GDAL would otherwise keep up to a twentieth of the machine's memory in decoded blocks.
 _BLOCK_CACHE_MB = 256
 _AFTER_SHARDS = "When all shards have ended, the same command without --shard makes the map."
-# Of the units that failed; more of them make no line that people read.
+# Of the units that failed; more of them make no line that people read. Each is warned about as it fails.
 _MOST_TOLD = 2
 
 
@@ -255,6 +255,7 @@ def _predict_missing(mapping: _Mapping, planned: Sequence[Unit], spec: PredictSp
         for outcome in outcomes:
             advance(len(outcome.unit.tiles))
             if outcome.error is not None:
+                log.warning("%s", _why(outcome))
                 failed.append(outcome)
     if failed and len(failed) == len(planned):
         # Nothing of it can be mapped: what is wrong is not a unit's.
@@ -265,14 +266,17 @@ def _predict_missing(mapping: _Mapping, planned: Sequence[Unit], spec: PredictSp
 
 def _told(failed: Sequence[Outcome[Unit]], planned: int, parts: Parts) -> str:
     """Which units failed, and why."""
-    reasons = [
-        f"rows {outcome.unit.keep.row} to {outcome.unit.keep.row_stop}, cols {outcome.unit.keep.col} to "
-        f"{outcome.unit.keep.col_stop}: {' '.join(str(outcome.error).split()) or type(outcome.error).__name__}"
-        for outcome in failed[:_MOST_TOLD]
-    ]
+    reasons = [_why(outcome) for outcome in failed[:_MOST_TOLD]]
     more = "; …" if len(failed) > _MOST_TOLD else ""
     return (
         f"{parts.folder.stem} is not finished: {len(failed)} of {planned} units could not be mapped "
         f"({'; '.join(reasons)}{more}). The others are kept in {parts.folder.name}: mend what is named and repeat the "
-        "same command; it does what is missing."
+        "same command; it does what is missing. A file that is put in another's place must keep its time (cp -p, "
+        "touch -r), or it is another raster."
     )
+
+
+def _why(outcome: Outcome[Unit]) -> str:
+    keep = outcome.unit.keep
+    reason = " ".join(str(outcome.error).split()) or type(outcome.error).__name__
+    return f"rows {keep.row} to {keep.row_stop}, cols {keep.col} to {keep.col_stop}: {reason}"

@@ -1,4 +1,7 @@
-"""How much memory a tile takes, foreseen from the network, and how much it may take on this machine."""
+"""How much memory a tile takes, foreseen from the network, and how much it may take on this machine.
+
+Followed without content, a network also shows whether it looks at a tile as a whole.
+"""
 
 import os
 import weakref
@@ -20,6 +23,8 @@ _KEPT = 200_000_000
 # More would make tiles only a few hundredths cheaper, and nearly all machines choose alike with these.
 _MOST_CPU, _MOST_GPU = 1.5 * GIB, 4 * GIB
 _SHARE = 1 / 4
+# Of images by which a network is followed: so large that no stride alone makes one pixel of them.
+_LEAST_SIDE = 64
 # Where the system does not tell, as Windows.
 _COMMON_TOTAL = 8 * GIB
 _CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -53,20 +58,40 @@ def foreseen_bytes(models: Sequence[Model], shape: tuple[int, int, int], *, aver
 
 
 def _peak(model: Model, shape: tuple[int, int, int]) -> int:
+    weights = _without_content(model)
+    with _Following(weights.values()) as followed:
+        _run_without_content(model, weights, shape)
+    return followed.peak
+
+
+def looks_at_all(model: Model) -> bool:
+    """True if the network has an operation that makes one number of all pixels of a tile, as pools of whole images do.
+
+    Such a network's answer may depend on the tile as a whole; how much, must be measured. False if it does not run
+    without content.
+    """
+    side = max(_LEAST_SIDE, 4 * model.reduction)
+    gathering = _Gathering()
+    # Whatever fails, as in `foreseen_bytes`.
+    with suppress(Exception), gathering:
+        _run_without_content(model, _without_content(model), (1, side, side))
+    return gathering.found
+
+
+def _without_content(model: Model) -> dict[str, Tensor]:
+    named = (*model.network.named_parameters(), *model.network.named_buffers())
+    return {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
+
+
+def _run_without_content(model: Model, weights: dict[str, Tensor], shape: tuple[int, int, int]) -> None:
     batch, rows, cols = shape
-    network = model.network
-    weights = {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in (*network.named_parameters(), *network.named_buffers())
-    }
     dtype = getattr(torch, {"uint16": "int32", "uint32": "int64"}.get(model.dtype, model.dtype))
     # Inference mode would hide the parts of operations that are made of others.
-    with torch.no_grad(), _Following(weights.values()) as followed:
+    with torch.no_grad():
         images = torch.empty((batch, len(model.bands), rows, cols), dtype=dtype, device="meta")
         known = torch.empty((batch, rows, cols), dtype=torch.bool, device="meta")
-        logits = torch.func.functional_call(network, weights, (model.scaled(images, known),))
-        logits.float().argmax(dim=1).to(torch.uint8)
-    return followed.peak
+        logits = torch.func.functional_call(model.network, weights, (model.scaled(images, known),))
+        logits.float().max(dim=1).indices.to(torch.uint8)
 
 
 class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -95,6 +120,25 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._living[key] = storage.nbytes()
             weakref.finalize(storage, self._living.pop, key, None)
             self.peak = max(self.peak, sum(self._living.values()))
+
+
+class _Gathering(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Finds operations that make one number of all rows and columns."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found = False
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        shapes = {tuple(tensor.shape) for tensor in tree_leaves(made) if isinstance(tensor, Tensor)}
+        for taken in tree_leaves(args):
+            if isinstance(taken, Tensor) and taken.ndim > 2 and min(taken.shape[-2:]) > 1:
+                lead = tuple(taken.shape[:-2])
+                self.found |= not shapes.isdisjoint({lead, (*lead, 1, 1)})
+        return made
 
 
 def _address(storage: torch.UntypedStorage) -> int:

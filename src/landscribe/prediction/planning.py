@@ -10,7 +10,7 @@ import torch
 from landscribe.geo.raster import Raster
 from landscribe.geo.tiling import units
 from landscribe.prediction.margin import TOLERANCE, Reach, known_reach
-from landscribe.prediction.memory import budget, foreseen_bytes
+from landscribe.prediction.memory import budget, foreseen_bytes, looks_at_all
 from landscribe.prediction.predictor import Predictor, processes
 from landscribe.prediction.spec import PredictSpec
 
@@ -93,9 +93,12 @@ class _Planner:
         largest = self._largest() if spec.tile == "auto" else self._aligned(spec.tile)
         if "auto" not in (spec.tile, spec.margin):
             return self._told(largest, spec.foreseen_margin)
-        if max(self._raster.grid.shape) <= largest:
+        is_whole = max(self._raster.grid.shape) <= largest
+        if is_whole and not self._may_differ_from_training():
             return self._whole(largest)
         reach = self._reach(largest)
+        if is_whole and (reach is None or not reach.is_global):
+            return self._whole(largest)
         if reach is None:
             return self._unmeasured(largest)
         measured = f"; measured on {reach.raster}, {reach.day}"
@@ -105,6 +108,12 @@ class _Planner:
         if margin is None:
             measured += f"; no margin of such tiles keeps to the tolerance of {self._tolerance:g}"
         return self._told(tile, self._or_given(margin, tile), reach, measured)
+
+    def _may_differ_from_training(self) -> bool:
+        """True if the raster is larger than the chips of the training and a network may look at all of a tile."""
+        models = self._predictor.models
+        trained = models[0].chip_size
+        return trained is not None and max(self._raster.grid.shape) > trained and any(map(looks_at_all, models))
 
     def _or_given(self, margin: int | None, tile: int) -> int:
         """The margin that was given, else this one; where none is enough, half of each side is kept."""
@@ -183,7 +192,7 @@ class _Planner:
 
     def _as_trained(self, reach: Reach, largest: int, measured: str) -> Tiling:
         size, remark = self._predictor.models[0].chip_size, "this network looks at tiles as a whole"
-        if self._spec.tile != "auto":
+        if self._spec.tile != "auto" and largest != size:
             tile, remark = largest, f"{remark}; the size of its training would be {size or 'best'}"
         elif size is None:
             tile, remark = min(largest, self._aligned(_SAFE_TILE)), f"{remark}, and its training size is not known"

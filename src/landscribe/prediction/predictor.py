@@ -102,7 +102,7 @@ def _moved(tensor: Tensor, turns: int, *, is_flipped: bool) -> Tensor:
 
 
 def processes(device: torch.device) -> int:
-    """How many share a map on this machine: one for each GPU, as they would not share its memory; else for each core."""
+    """How many share a map on this machine: one for each GPU, whose memory is not shared, or for each core."""
     if device.type != "cuda":
         return os.cpu_count() or 1
     return torch.cuda.device_count() if device.index is None else 1

@@ -293,6 +293,8 @@ def _class_weights(training: Chips, spec: TrainSpec) -> NDArray[np.float64]:
             f"{len(spec.class_weights)} class weights were given for {len(names)} classes ({', '.join(names)}). "
             "One for each, in this order, was expected."
         )
+    if not any(spec.class_weights):
+        raise ChipError("all class weights are 0, so that nothing could be learned. One above 0 at least was expected.")
     return np.array(spec.class_weights, np.float64)
 
 
