@@ -9,6 +9,8 @@ from PIL import Image
 import worlds
 from landscribe import verbs
 from landscribe.errors import OutputError, RecipeError
+from landscribe.geo.classes import Classes
+from landscribe.report import sheet
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +42,15 @@ def test_counts_are_those_of_the_masks(chips):
 
 
 @pytest.mark.parametrize("augment", ["none", "strong", {"preset": "light", "mosaic": 0.5}])
-def test_the_sheet_shows_a_row_for_each_chip_and_is_the_same_again(chips, tmp_path, augment):
+def test_the_sheet_shows_each_chip_and_is_the_same_again(chips, tmp_path, augment):
     pictures = []
     for name in ("one.png", "two.png"):
         verbs.describe(chips, sheet=tmp_path / name, augment=augment, seed=3)
         pictures.append(np.asarray(Image.open(tmp_path / name)))
     assert (pictures[0] == pictures[1]).all()
-    assert pictures[0].shape == (4 * 168, 6 * 168, 3)
+    # Titles and legend; four chips, each in a row of its own or three in one.
+    rows = 2 if augment == "none" else 4
+    assert pictures[0].shape == (18 + rows * (18 + 168) + 18, 6 * 168, 3)
     assert len(np.unique(pictures[0].reshape(-1, 3), axis=0)) > 50
 
 
@@ -57,3 +61,14 @@ def test_a_sheet_is_not_written_over_and_a_preset_is_known(chips, tmp_path):
     assert (tmp_path / "sheet.png").read_text() == "mine"
     with pytest.raises(RecipeError, match=r"augment.*preset"):
         verbs.describe(chips, sheet=tmp_path / "other.png", augment="stong")
+
+
+def test_chips_come_first_in_which_classes_meet(chips):
+    (first,) = sheet._varied(chips, 1, np.random.default_rng(0))
+    assert (chips.counts[first] > 0).all()
+
+
+def test_the_legend_goes_on_in_another_line_where_names_are_many():
+    names = [f"a class with a long name {number}" for number in range(12)]
+    one, many = (Classes.from_labels(names[:count], background=False) for count in (1, 12))
+    assert len(sheet._legend(many)) > len(sheet._legend(one)) == sheet._LINE

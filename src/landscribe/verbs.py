@@ -93,13 +93,14 @@ def describe(
 
     Args:
         chips: a chips folder.
-        sheet: also write a PNG of some chips under their labels, with examples of their augmentation.
+        sheet: also write a PNG of some chips under their labels, with examples of their augmentation, and a legend.
         augment: a preset's name, or a table of AugmentSpec.
         seed: of the sheet.
         overwrite: replace the sheet.
     """
     from landscribe.data.chips import Chips
-    from landscribe.report.description import contact_sheet, describe
+    from landscribe.report.description import describe
+    from landscribe.report.sheet import contact_sheet
 
     opened = chips if isinstance(chips, Chips) else Chips.open(chips)
     described = describe(opened)

@@ -48,6 +48,11 @@ class AugmentSpec(Spec):
     mosaic: float | None = Field(None, ge=0, le=1)
     """Chance that a chip is put together from quarters of four (Bochkovskiy et al. 2020, arXiv:2004.10934)."""
 
+    @property
+    def changes_anything(self) -> bool:
+        """False if all is off."""
+        return any(self.strength(name) for name in type(self).model_fields if name != "preset")
+
     def strength(self, name: str) -> float:
         """What was given, or what the preset has."""
         given = getattr(self, name)

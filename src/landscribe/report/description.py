@@ -1,23 +1,14 @@
-"""What chips hold: class shares, statistics, weights and a sheet to look at."""
+"""What chips hold: class shares, statistics, weights."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from landscribe.data.augment_spec import AugmentSpec
-from landscribe.data.chips import ChipReader, Chips
+from landscribe.data.chips import Chips
 from landscribe.data.stats import Weighting, band_statistics, class_weights, histogram
 from landscribe.errors import ChipError
-from landscribe.outputs import refuse_existing, whole_file
-from landscribe.report.figures import Colours, limits_of, overlaid, shown_bands, stretched
 
-_TILE_SIDE = 160
-_GUTTER = 4
-_PLACES = 6
 _MOST_READ = 500
 _PERCENTS = (0, 0.5, 2, 50, 98, 99.5, 100)
 _BINS = 32
@@ -125,70 +116,3 @@ def _bands(chips: Chips) -> tuple[tuple[BandStatistics, ...], tuple[float, ...]]
         )
     )  # fmt: skip
     return bands, tuple(edges.tolist())
-
-
-def contact_sheet(
-    chips: Chips, out: Path, *, augmentation: AugmentSpec, seed: int = 0, rows: int = 6, overwrite: bool = False
-) -> Path:
-    """Write a PNG of chips, a row each: as it is, under its labels, and as training may see it.
-
-    Args:
-        chips: some of each class come first.
-        out: the picture.
-        augmentation: how chips are changed in training; three examples of each are shown under their labels.
-        seed: of chips and changes.
-        rows: how many chips.
-        overwrite: replace what stands there.
-    """
-    refuse_existing(out, overwrite=overwrite)
-    reader, rng = ChipReader(chips), np.random.default_rng(seed)
-    pictures = [
-        np.concatenate(_row(reader, number, augmentation, seed), axis=1) for number in _varied(chips, rows, rng)
-    ]
-    with whole_file(out) as temporary:
-        Image.fromarray(np.concatenate(pictures)).save(temporary, format="PNG")
-    return out
-
-
-def _varied(chips: Chips, count: int, rng: np.random.Generator) -> list[int]:
-    """Numbers of chips, by turns the richest left in each class, then any."""
-    order: list[int] = []
-    shares = chips.counts / np.maximum(1, chips.counts.sum(axis=1, keepdims=True))
-    for turn in range(min(count, len(chips))):
-        wanted = shares[:, turn % shares.shape[1]] + 1e-6 * rng.random(len(shares))
-        wanted[order] = -1
-        order.append(int(wanted.argmax()))
-    return order
-
-
-def _row(reader: ChipReader, number: int, augmentation: AugmentSpec, seed: int) -> list[Colours]:
-    """Pictures of a chip: plain, under its labels, and changed."""
-    import torch
-
-    from landscribe.data.augment import Labelled, augment
-
-    classes, bands = reader.chips.classes, list(shown_bands(reader.chips.head.bands))
-    pixels, valid, mask = reader.read(number)
-    limits = limits_of(pixels[bands], valid, together=True)
-
-    def shown(image: NDArray[Any], values: NDArray[np.uint8] | None) -> Colours:
-        colours = stretched(image[bands], limits)
-        return _framed(colours if values is None else overlaid(colours, values, classes))
-
-    batch = Labelled(
-        torch.from_numpy(pixels.astype(np.float32))[None],
-        torch.from_numpy(valid)[None],
-        torch.from_numpy(classes.to_indices(mask).astype(np.int64))[None],
-    )
-    pictures = [shown(pixels, None), shown(pixels, mask)]
-    for turn in range(_PLACES - len(pictures)):
-        changed = augment(batch, augmentation, torch.Generator().manual_seed(seed + 1000 * number + turn))
-        values = classes.to_values(changed.labels[0].to(torch.uint8).numpy())
-        pictures.append(shown(changed.images[0].numpy(), values))
-    return pictures
-
-
-def _framed(colours: Colours) -> Colours:
-    """A picture of one size, with room around it."""
-    tile = np.asarray(Image.fromarray(colours).resize((_TILE_SIDE, _TILE_SIDE), Image.Resampling.BILINEAR))
-    return np.pad(tile, ((_GUTTER, _GUTTER), (_GUTTER, _GUTTER), (0, 0)), constant_values=255)
