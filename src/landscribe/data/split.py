@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from landscribe.data.lots import Lots, Split, hold_out, one_lot_each
+from landscribe.data.tilings import on_common_ground, tilings
 from landscribe.errors import ChipError
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -37,7 +38,8 @@ class SplitSpec(Spec):
 
     by: Literal["auto", "block", "scene", "attribute", "list"] = "auto"
     """What is held out: blocks of each scene's ground, whole scenes, the ground of polygons by a column of theirs, or
-    the scenes that lists name; auto takes blocks, or whole scenes where there are many too small for blocks."""
+    the scenes that lists name; auto takes blocks; where scenes are too small for them, blocks of the ground of tiles
+    that touch or overlap, or else whole scenes."""
     val: float = Field(0.15, ge=0, lt=1)
     """Share of each scene (of the scenes or groups, where these are held out) by which the best epoch is chosen."""
     test: float = Field(0.15, ge=0, lt=1)
@@ -119,11 +121,44 @@ def split_scenes(parts: Sequence[ScenePart], spec: SplitSpec, *, size: int, seed
         return _split_by_areas(parts, spec, size, seed)
     names = _split_blocks(parts, spec, size, seed)
     drawn = [number for number, part in enumerate(parts) if part.split is None and spec.by == "auto"]
-    apart = len(set(_scenes_that_overlap(parts)[drawn].tolist()))
-    if apart >= _FEWEST_SCENES and not any({"val", "test"} & set(names[number]) for number in drawn):
+    if not drawn or _holds_out(names, drawn):
+        return names
+    together = _split_common_ground(parts, names, drawn, spec, size, seed)
+    if _holds_out(together, drawn):
+        log.info("blocks of the ground that scenes share are held out, because they are tiles that touch or overlap")
+        return together
+    if len(set(_scenes_that_overlap(parts)[drawn].tolist())) >= _FEWEST_SCENES:
         log.info("whole scenes are held out, because each is too small to hold out a part of it")
         return _split_whole_scenes(parts, spec, seed)
     return names
+
+
+def _holds_out(names: Sequence[Sequence[Split]], drawn: Sequence[int]) -> bool:
+    return any({"val", "test"} & set(names[number]) for number in drawn)
+
+
+def _split_common_ground(
+    parts: Sequence[ScenePart],
+    names: Sequence[list[Split]],
+    drawn: Sequence[int],
+    spec: SplitSpec,
+    size: int,
+    seed: int,
+) -> list[list[Split]]:
+    """Draw blocks of the ground of scenes that are tiles of one raster, as of one scene; others keep `names`."""
+    found = list(names)
+    cut = [number for number in drawn if len(parts[number].windows)]
+    for tiling in tilings([parts[number].grid for number in cut]):
+        tiles = [parts[cut[place]] for place in tiling]
+        windows = on_common_ground([tile.grid for tile in tiles if tile.grid], [tile.windows for tile in tiles])
+        ground = ScenePart(windows, np.concatenate([tile.counts for tile in tiles]))
+        # Tiles may be smaller than chips, whose rest is no ground: then so are blocks, but the gap stays.
+        side = min(size, max(max(window.shape) for window in windows))
+        wanted = spec.model_copy(update={"gap": spec.gap or max(1, size // 4)})
+        splits = split_chips(ground, wanted, size=side, rng=np.random.default_rng([seed, cut[tiling[0]]]))
+        for place, some in zip(tiling, _by_part(splits, tiles), strict=True):
+            found[cut[place]] = some
+    return found
 
 
 def _split_blocks(parts: Sequence[ScenePart], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:

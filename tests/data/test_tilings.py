@@ -1,0 +1,61 @@
+"""Scenes that are tiles of one raster are held out by blocks of the ground that they share."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscribe.data.split import ScenePart, SplitSpec, split_scenes
+from landscribe.data.tilings import on_common_ground, tilings
+from landscribe.geo.grid import Grid, Window
+from worlds import grid
+
+SIZE = 64
+
+
+def tiles(rows: int, cols: int, *, stride: int, whole: Grid | None = None) -> list[Grid]:
+    """Of 64 pixels, at each `stride` pixels of a raster."""
+    raster = whole or grid(stride * rows + SIZE, stride * cols + SIZE)
+    return [raster[Window(stride * row, stride * col, SIZE, SIZE)] for row in range(rows) for col in range(cols)]
+
+
+def split(grids: list[Grid], **settings) -> list[str]:
+    """Of one chip a tile."""
+    parts = [
+        ScenePart([Window(0, 0, SIZE, SIZE)], np.array([[10, 10]]), name=str(number), grid=one)
+        for number, one in enumerate(grids)
+    ]
+    return [name for (name,) in split_scenes(parts, SplitSpec(**settings), size=SIZE, seed=0)]
+
+
+@given(row=st.integers(-500, 500), col=st.integers(-500, 500), other=st.integers(-500, 500))
+def test_windows_keep_their_distances_on_the_common_ground(row, col, other):
+    raster = grid(1000, 1000)
+    grids = [raster[Window(row, col, SIZE, SIZE)], raster[Window(other, -other, SIZE, SIZE)]]
+    first, second = on_common_ground(grids, [[Window(1, 2, 8, 8)], [Window(3, 4, 8, 8)]])
+    assert (second.row - first.row, second.col - first.col) == (other + 3 - row - 1, -other + 4 - col - 2)
+    assert first.shape == (8, 8)
+
+
+def test_tiles_are_together_where_they_touch_or_overlap_on_one_lattice():
+    near, far = tiles(2, 2, stride=SIZE), tiles(1, 2, stride=32, whole=grid(3000, 3000)[Window(2000, 2000, 500, 500)])
+    assert tilings([*near, None, *far]) == [[0, 1, 2, 3], [5, 6]]
+    # Half a pixel off: another raster's.
+    shifted = Grid(near[0].crs, near[0].transform.translation(64.5, 0) @ near[0].transform, SIZE, SIZE)
+    assert tilings([near[0], shifted]) == []
+    assert tilings([Grid(None, near[0].transform, SIZE, SIZE)] * 2) == []
+
+
+@pytest.mark.parametrize("stride", [32, 64])
+def test_chips_of_tiles_in_different_splits_are_a_gap_apart(stride):
+    grids = tiles(16, 16, stride=stride)
+    names = split(grids)
+    assert {"train", "val", "test"} <= set(names)
+    windows = on_common_ground(grids, [[Window(0, 0, SIZE, SIZE)]] * len(grids))
+    of_split = {name: [w for w, own in zip(windows, names, strict=True) if own == name] for name in set(names)}
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert min(a.distance_to(b) for a in of_split[one] for b in of_split[other]) >= SIZE // 4
+
+
+def test_whole_scenes_are_held_out_where_that_is_asked_for():
+    assert "gap" not in split(tiles(8, 8, stride=SIZE), by="scene")
