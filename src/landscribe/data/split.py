@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from landscribe.data.lots import Lots, Split, hold_out, one_lot_each
-from landscribe.data.tilings import on_common_ground, tilings
+from landscribe.data.tilings import meeting, on_common_ground, tilings
 from landscribe.errors import ChipError
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -320,18 +320,9 @@ def _scenes_that_overlap(parts: Sequence[ScenePart]) -> NDArray[np.intp]:
             by_crs.setdefault(part.grid.crs.to_wkt(), []).append(number)
     for some in by_crs.values():
         # Scenes that lie side by side may overlap by a hair: half a pixel is no common ground.
-        boxes = shapely.box(*np.array([_inner_bounds(parts[number].grid) for number in some]).T)
-        for one, other in shapely.STRtree(boxes).query(boxes, predicate="intersects").T.tolist():
-            if one < other:
-                numbers[numbers == numbers[some[other]]] = numbers[some[one]]
+        groups = meeting([parts[number].grid for number in some], reach=-0.25)
+        numbers[some] = np.array(some)[np.unique(groups, return_index=True)[1]][groups]
     return np.unique(numbers, return_inverse=True)[1].reshape(-1)
-
-
-def _inner_bounds(grid: Grid | None) -> tuple[float, float, float, float]:
-    assert grid is not None
-    left, bottom, right, top = grid.bounds
-    across, down = abs(grid.transform.a) / 4, abs(grid.transform.e) / 4
-    return left + across, bottom + down, right - across, top - down
 
 
 def block_side(windows: Sequence[Window], size: int, blocks: int = BLOCKS_AIMED_AT) -> int:

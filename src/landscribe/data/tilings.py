@@ -1,9 +1,10 @@
-"""Tilings: scenes that are tiles of one raster, so that their ground is one."""
+"""Tilings: scenes that meet, and scenes that are tiles of one raster, so that their ground is one."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -18,12 +19,22 @@ def tilings(grids: Sequence[Grid | None]) -> list[list[int]]:
             lattices.setdefault(_lattice(grid), []).append(number)
     found = []
     for numbers in lattices.values():
-        boxes = shapely.box(*np.array([_reach(grids[number]) for number in numbers]).T)
-        pairs = shapely.STRtree(boxes).query(boxes, predicate="intersects")
-        links = coo_matrix((np.ones(pairs.shape[1], bool), pairs), shape=(len(numbers), len(numbers)))
-        count, groups = connected_components(links, directed=False)
-        found += [np.array(numbers)[groups == group].tolist() for group in range(count)]
+        groups = meeting([grids[number] for number in numbers], reach=0.5)
+        found += [np.array(numbers)[groups == group].tolist() for group in np.unique(groups)]
     return [group for group in found if len(group) > 1]
+
+
+def meeting(grids: Sequence[Grid | None], *, reach: float) -> NDArray[np.intp]:
+    """Numbers of groups of grids of one CRS, from 0: those that meet, directly or by way of others, share a group.
+
+    Args:
+        grids: in one CRS.
+        reach: pixels by which each is made larger beforehand; smaller, where it is below 0.
+    """
+    boxes = shapely.box(*np.array([_reaching(grid, reach) for grid in grids]).T)
+    pairs = shapely.STRtree(boxes).query(boxes, predicate="intersects")
+    links = coo_matrix((np.ones(pairs.shape[1], bool), pairs), shape=(len(boxes), len(boxes)))
+    return connected_components(links, directed=False)[1]
 
 
 def on_common_ground(grids: Sequence[Grid], windows: Sequence[Sequence[Window]]) -> list[Window]:
@@ -49,9 +60,9 @@ def _lattice(grid: Grid) -> tuple[object, ...]:
     return (grid.crs.to_wkt(), *steps, round(10 * (col % 1)) % 10, round(10 * (row % 1)) % 10)
 
 
-def _reach(grid: Grid | None) -> tuple[float, float, float, float]:
-    """Bounds and half a pixel more, so that tiles that touch surely meet."""
+def _reaching(grid: Grid | None, pixels: float) -> tuple[float, float, float, float]:
+    """Bounds, and so many pixels more on each side."""
     assert grid is not None
     left, bottom, right, top = grid.bounds
-    across, down = abs(grid.transform.a) / 2, abs(grid.transform.e) / 2
+    across, down = pixels * abs(grid.transform.a), pixels * abs(grid.transform.e)
     return left - across, bottom - down, right + across, top + down

@@ -126,9 +126,8 @@ def _titles(words: list[str], *, every: int = 1) -> Colours:
     picture, pen, font = _line()
     for place, word in enumerate(words):
         room = every * _CELL - 2 * _GUTTER
-        while pen.textlength(word, font=font) > room:
-            word = word[:-1]  # noqa: PLW2901  # from its end, letter by letter
-        pen.text((place * every * _CELL + _GUTTER, 2), word, fill="black", font=font)
+        letters = next(count for count in range(len(word), -1, -1) if pen.textlength(word[:count], font=font) <= room)
+        pen.text((place * every * _CELL + _GUTTER, 2), word[:letters], fill="black", font=font)
     return np.asarray(picture)
 
 
