@@ -63,6 +63,14 @@ def test_changes_of_tone_leave_places_alone_and_do_something(name):
     assert not torch.equal(after.images, before.images)
 
 
+@pytest.mark.parametrize("name", ["blur", "median", "sharpen"])
+def test_filters_of_even_ground_leave_it_even_beside_what_is_not_valid(name):
+    valid = torch.rand(2, 16, 16, generator=rng(2)) < 0.5
+    labels = torch.zeros(2, 16, 16, dtype=torch.int64).masked_fill(~valid, 255)
+    before = Labelled(200.0 * valid.unsqueeze(1).expand(-1, 3, -1, -1), valid, labels)
+    torch.testing.assert_close(augment(before, only(name), rng()).images, before.images)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_generator_gives_the_same_chips(name):
     first, second = (augment(scenery(), only(name), rng(5)) for _ in range(2))

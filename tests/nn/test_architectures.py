@@ -1,8 +1,11 @@
 """Every architecture, on a small backbone and on the encoder that its paper draws."""
 
+import numpy as np
 import pytest
 import torch
 from contract import NetworkContract
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from landscribe.errors import NetworkError
@@ -251,13 +254,35 @@ def test_borders_and_inner_parts_have_the_widths_of_the_paper():
     assert parts["inner"][0, 12:28, 12:28].all()
 
 
-def test_the_edge_of_an_image_is_no_border_and_unknown_pixels_stay_unknown():
+def test_the_edge_of_an_image_is_no_border():
+    parts = border_and_inner(torch.ones(1, 16, 16, dtype=torch.int64))
+    assert (parts["border"] == 0).all()
+    assert (parts["inner"] == 1).all()
+
+
+def test_near_what_is_not_known_neither_borders_nor_inner_parts_are():
     labels = torch.ones(1, 16, 16, dtype=torch.int64)
     labels[0, :, 12:] = 255
     parts = border_and_inner(labels)
-    assert (parts["border"][0, :, :12] == 0).all()
-    assert (parts["inner"][0, :, :12] == 1).all()
-    assert (parts["border"][0, :, 12:] == 255).all()
+    # An edge may lie at column 12, or at any after it: its border reaches 3 columns in, what is eroded 2.
+    assert (parts["border"][0, :, :9] == 0).all()
+    assert (parts["border"][0, :, 9:] == 255).all()
+    assert (parts["inner"][0, :, :10] == 1).all()
+    assert (parts["inner"][0, :, 10:] == 255).all()
+
+
+@given(seed=st.integers(0, 2**31), share=st.floats(0, 0.05))
+def test_what_is_known_of_borders_stays_true_whatever_the_unknown_pixels_are(seed, share):
+    rng = np.random.default_rng(seed)
+    truth = torch.from_numpy(np.kron(rng.integers(0, 2, (1, 4, 4)), np.ones((1, 8, 8), np.int64)))
+    hidden = torch.from_numpy(rng.random(truth.shape) < share * rng.integers(0, 2))
+    seen, full = (border_and_inner(labels) for labels in (truth.masked_fill(hidden, 255), truth))
+    for path, target in seen.items():
+        known = target != 255
+        assert torch.equal(target[known], full[path][known])
+        assert not known[hidden].any()
+        if not hidden.any():
+            assert known.all()
 
 
 # ---- names and options

@@ -70,7 +70,8 @@ def test_cross_entropy_equals_torch_on_labelled_pixels():
 def test_a_sum_of_losses_is_their_weighted_sum():
     logits, labels = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 4, 4))
     expected = 0.25 * LOSSES["dice"](logits, labels) + LOSSES["ce"](logits, labels)
-    torch.testing.assert_close(weighted_sum("0.25*dice + ce")(logits, labels), expected)
+    for text in ("0.25*dice + ce", "25e-2 * dice + 1*ce"):
+        torch.testing.assert_close(weighted_sum(text)(logits, labels), expected)
 
 
 def test_a_loss_that_is_no_sum_is_refused():
@@ -101,7 +102,7 @@ def one_pixel(*logits: float) -> torch.Tensor:
         ("dice", 1 / 3),
         ("focal_dice(gamma=2)", 1 / 9),
         ("tversky", 1 - 1.5 / 2),
-        ("tversky(alpha=1, beta=0)", 1 - 1.5 / 2),
+        ("tversky(alpha=0.9, beta=0.1)", 1 - 1.5 / 2),
         ("focal_tversky(gamma=2)", (1 - 1.5 / 2) ** 2),
         ("unified_focal(lam=1, gamma=1)", math.log(2)),
         ("unified_focal(lam=0, gamma=1, delta=0.5)", 1 - 1.5 / 2),
@@ -178,6 +179,13 @@ def test_gradients_of_certain_predictions_are_finite(name, classes):
         ("focal(gamma)", "NAME=NUMBER"),
         ("1.2.3*dice", "no sum of losses"),
         ("dice -", "no sum of losses"),
+        ("0*dice + ce", "the factor of 'dice' .* is 0. A number greater than 0 was expected"),
+        ("ce(smoothing=1)", "'smoothing' of loss 'ce' is 1. A number less than 1"),
+        ("unified_focal(gamma=0)", "'gamma' of loss 'unified_focal' is 0. A number greater than 0"),
+        ("unified_focal(lam=2)", "'lam' .* is 2. A number less than or equal to 1"),
+        ("unified_focal(delta=1)", "'delta' .* is 1. A number less than 1"),
+        ("tversky(alpha=0)", "'alpha' .* is 0. A number greater than 0"),
+        ("focal_dice(gamma=0)", "'gamma' .* is 0. A number greater than 0"),
     ],
 )
 def test_mistakes_in_a_loss_are_named(text, words):

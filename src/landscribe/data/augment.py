@@ -155,24 +155,28 @@ def _median(batch: Labelled, chance: float, rng: torch.Generator) -> Labelled:
 
 
 def _sharpened(batch: Labelled, chance: float, rng: torch.Generator) -> Labelled:
-    return _filtered(batch, chance, rng, lambda image: 2 * image - _smooth(image))
+    return _filtered(batch, chance, rng, lambda image, valid: 2 * image - _smooth(image, valid))
 
 
-def _smooth(image: Tensor) -> Tensor:
-    """Gaussian blur of (C, H, W) with a deviation of one pixel."""
-    return gaussian_blur(image, [5, 5], [1.0, 1.0])
+def _smooth(image: Tensor, valid: Tensor) -> Tensor:
+    """Gaussian blur of (C, H, W) with a deviation of one pixel, over what is valid (H, W) around each."""
+    known = valid.unsqueeze(0).to(image.dtype)
+    weight = gaussian_blur(known, [5, 5], [1.0, 1.0])
+    return gaussian_blur(image * known, [5, 5], [1.0, 1.0]) / weight.clamp(min=1e-6)
 
 
-def _middle(image: Tensor) -> Tensor:
-    """Median of 3 x 3 of (C, H, W)."""
-    padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
-    return padded.unfold(1, 3, 1).unfold(2, 3, 1).flatten(3).median(dim=3).values
+def _middle(image: Tensor, valid: Tensor) -> Tensor:
+    """Median of 3 x 3 of (C, H, W), over what is valid (H, W) around each; NaN where nothing is."""
+    padded = torch.nn.functional.pad(image.masked_fill(~valid, torch.nan), (1, 1, 1, 1), mode="replicate")
+    return padded.unfold(1, 3, 1).unfold(2, 3, 1).flatten(3).nanmedian(dim=3).values
 
 
-def _filtered(batch: Labelled, chance: float, rng: torch.Generator, change: Callable[[Tensor], Tensor]) -> Labelled:
+def _filtered(
+    batch: Labelled, chance: float, rng: torch.Generator, change: Callable[[Tensor, Tensor], Tensor]
+) -> Labelled:
     images = batch.images.clone()
     for place in _chosen(batch, chance, rng):
-        images[place] = change(batch.images[place])
+        images[place] = change(batch.images[place], batch.valid[place])
     return _toned(batch, images)
 
 

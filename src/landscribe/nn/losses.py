@@ -9,9 +9,10 @@ import inspect
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,6 +21,16 @@ from landscribe.spec import nearest
 
 # Keeps the slope of a root finite where it begins.
 _LEAST = 1e-6
+
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+AboveZero = Annotated[float, Field(gt=0, le=1)]
+"""A share that is not 0."""
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+"""A share that is not 1."""
+Within = Annotated[float, Field(gt=0, lt=1)]
+"""A share that is neither 0 nor 1."""
 
 
 class Loss(Protocol):
@@ -40,7 +51,7 @@ class Loss(Protocol):
 
 
 def cross_entropy(
-    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, smoothing: float = 0.0
+    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, smoothing: BelowOne = 0.0
 ) -> Tensor:
     """Mean of `-log p_t` over the labelled pixels; the mean weighted by class with class weights.
 
@@ -54,11 +65,12 @@ def cross_entropy(
 
 
 def binary_cross_entropy(
-    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, smoothing: float = 0.0
+    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, smoothing: BelowOne = 0.0
 ) -> Tensor:
     """Each class against the rest: mean over labelled pixels and classes of `-t log p - (1 - t) log(1 - p)`.
 
-    p is the sigmoid of a class's own logit. The same as cross-entropy for one logit.
+    p is the sigmoid of a class's own logit; with label smoothing s, t is `t (1 - s) + s / 2`. The same as
+    cross-entropy for one logit. Bishop 2006, "Pattern Recognition and Machine Learning", equation 4.90.
     """
     if logits.shape[1] == 1:
         return cross_entropy(logits, labels, ignore, weights, smoothing)
@@ -68,7 +80,7 @@ def binary_cross_entropy(
 
 
 def focal(
-    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, gamma: float = 2.0
+    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, gamma: NotNegative = 2.0
 ) -> Tensor:
     """Mean over the labelled pixels of `-(1 - p_t)^gamma log p_t`, so that easy pixels count less.
 
@@ -96,7 +108,7 @@ def dice(logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | No
 
 
 def focal_dice(
-    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, gamma: float = 0.75
+    logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None, gamma: Positive = 0.75
 ) -> Tensor:
     """`(1 - D)^gamma`, mean over classes, with D the soft Dice coefficient of a class.
 
@@ -109,7 +121,7 @@ def focal_dice(
 
 def tversky(
     logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None,
-    alpha: float = 0.3, beta: float = 0.7,
+    alpha: Positive = 0.3, beta: Positive = 0.7,
 ) -> Tensor:  # fmt: skip
     """`1 - T`, mean over classes, with `T = (TP + 1) / (TP + alpha FP + beta FN + 1)` of a class.
 
@@ -121,7 +133,7 @@ def tversky(
 
 def focal_tversky(
     logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None,
-    alpha: float = 0.3, beta: float = 0.7, gamma: float = 0.75,
+    alpha: Positive = 0.3, beta: Positive = 0.7, gamma: Positive = 0.75,
 ) -> Tensor:  # fmt: skip
     """`(1 - T)^gamma`, mean over classes, with T as in `tversky`; a gamma below 1 spurs what is nearly right.
 
@@ -132,7 +144,7 @@ def focal_tversky(
 
 def unified_focal(
     logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None,
-    lam: float = 0.5, gamma: float = 0.5, delta: float = 0.6,
+    lam: Share = 0.5, gamma: AboveZero = 0.5, delta: Within = 0.6,
 ) -> Tensor:  # fmt: skip
     """`lam` times a focal cross-entropy plus `1 - lam` times a focal Tversky loss, with one gamma for both.
 
@@ -246,8 +258,11 @@ LOSSES: dict[str, Loss] = {
     "lovasz": lovasz,
 }
 
-_TERM = re.compile(r"\s*(?:(?P<factor>[0-9.]+)\s*\*\s*)?(?P<name>[a-z_]+)\s*(?:\((?P<settings>[^()]*)\))?\s*")
-_SETTING = re.compile(r"\s*(?P<name>[a-z]+)\s*=\s*(?P<value>[0-9.]+)\s*")
+_NUMBER = r"[0-9.]+(?:e-?[0-9]+)?"
+_TERM = re.compile(
+    rf"\s*(?:(?P<factor>{_NUMBER})\s*\*\s*)?(?P<name>[a-z_]+)\s*(?:\((?P<settings>[^()]*)\))?\s*", re.IGNORECASE
+)
+_SETTING = re.compile(rf"\s*(?P<name>[a-z]+)\s*=\s*(?P<value>{_NUMBER})\s*", re.IGNORECASE)
 _COMMON = ("logits", "labels", "ignore", "weights")
 
 
@@ -268,25 +283,40 @@ def weighted_sum(text: str) -> Loss:
 def _term(part: str, text: str) -> tuple[float, Callable[..., Tensor]]:
     match = _TERM.fullmatch(part)
     if match is None or (match["factor"] and not _is_number(match["factor"])):
-        raise NetworkError(f"loss '{text}' is no sum of losses. Write it like '0.5*dice + focal(gamma=3)'.")
+        raise NetworkError(f"loss '{text}' is no sum of losses. Write it like '0.5*dice + 0.5*focal(gamma=3)'.")
     if match["name"] not in LOSSES:
         raise NetworkError(f"unknown loss '{match['name']}'{nearest(match['name'], list(LOSSES))}")
     loss: Callable[..., Tensor] = LOSSES[match["name"]]
-    return float(match["factor"] or 1), partial(loss, **_settings(match["settings"], match["name"], loss))
+    factor = _checked(float(match["factor"] or 1), Positive, f"the factor of '{match['name']}' in loss '{text}'")
+    return factor, partial(loss, **_settings(match["settings"], match["name"], loss))
 
 
 def _settings(text: str | None, name: str, loss: Callable[..., Any]) -> dict[str, float]:
-    known = [setting for setting in inspect.signature(loss).parameters if setting not in _COMMON]
+    known = {
+        setting: parameter.annotation
+        for setting, parameter in inspect.signature(loss).parameters.items()
+        if setting not in _COMMON
+    }
     settings: dict[str, float] = {}
     for part in text.split(",") if text and text.strip() else []:
         match = _SETTING.fullmatch(part)
         if match is None or not _is_number(match["value"]):
             raise NetworkError(f"'{part.strip()}' in loss '{name}' is not NAME=NUMBER. Write it like focal(gamma=3).")
-        if match["name"] not in known:
-            has = nearest(match["name"], known) if known else ". It has none."
-            raise NetworkError(f"loss '{name}' has no setting '{match['name']}'{has}")
-        settings[match["name"]] = float(match["value"])
+        setting = match["name"]
+        if setting not in known:
+            has = nearest(setting, list(known)) if known else ". It has none."
+            raise NetworkError(f"loss '{name}' has no setting '{setting}'{has}")
+        settings[setting] = _checked(float(match["value"]), known[setting], f"'{setting}' of loss '{name}'")
     return settings
+
+
+def _checked(value: float, allowed: Any, what: str) -> float:
+    """The value, if the range that its type names has it."""
+    try:
+        return float(TypeAdapter(allowed).validate_python(value))
+    except ValidationError as error:
+        expected = error.errors()[0]["msg"].removeprefix("Input should be ")
+        raise NetworkError(f"{what} is {value:g}. A number {expected} was expected.") from None
 
 
 def _is_number(text: str) -> bool:

@@ -72,13 +72,28 @@ def border_and_inner(labels: Tensor, ignore: int = 255) -> dict[str, Tensor]:
 
     A border reaches 4 pixels outside and 3 inside a segment's edge; an inner part stays 2 pixels away from it. The
     image's own edge is no edge of a segment. Segments that touch are one here: to tell them apart needs polygons.
+    Where either hangs on pixels that are not known, it is not known. Law: what is known holds whatever these are.
     """
-    known = labels != ignore
-    segment = ((labels > 0) & known).float()
-    rest = ((labels == 0) & known).float()
-    border = (_grown(segment, _OUTSIDE) > 0) & (_grown(rest, _INSIDE) > 0)
-    inner = (segment > 0) & (_grown(rest, _ERODED) == 0)
-    return {path: part.long().masked_fill(~known, ignore) for path, part in (("border", border), ("inner", inner))}
+    segment = ((labels > 0) & (labels != ignore)).float()
+    rest = (labels == 0).float()
+    unknown = (labels == ignore).float()
+    surely = {"border": _border(segment, rest), "inner": _inner(segment, rest + unknown)}
+    perhaps = {
+        "border": _border(segment + unknown, rest + unknown),
+        "inner": _inner(segment, rest),
+    }
+    return {
+        path: surely[path].long().masked_fill((perhaps[path] & ~surely[path]) | (unknown > 0), ignore)
+        for path in ("border", "inner")
+    }
+
+
+def _border(segment: Tensor, rest: Tensor) -> Tensor:
+    return (_grown(segment, _OUTSIDE) > 0) & (_grown(rest, _INSIDE) > 0)
+
+
+def _inner(segment: Tensor, rest: Tensor) -> Tensor:
+    return (segment > 0) & (_grown(rest, _ERODED) == 0)
 
 
 def _grown(mask: Tensor, pixels: int) -> Tensor:

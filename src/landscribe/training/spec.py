@@ -86,7 +86,8 @@ class TrainSpec(Spec):
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     """Bits that the network computes with: 32, bf16, 16 (CUDA only), or auto, bf16 on GPUs that can and else 32."""
     devices: int | Literal["auto"] = "auto"
-    """GPUs, or processes on a CPU, that train together; auto is 1, or as many as torchrun or SLURM started."""
+    """GPUs, or processes on a CPU, that train together; auto is 1, or as many as torchrun or SLURM started. They share
+    each batch; losses over regions (dice and its kin) are of each one's part."""
     log: str | None = None
     """Folder for a log of losses, rates and F1: CSV, and TensorBoard's where that is installed. None if left out."""
 
