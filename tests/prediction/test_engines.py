@@ -13,10 +13,11 @@ from landscribe import verbs
 from landscribe.errors import EngineError, ModelError
 from landscribe.model import Model
 from landscribe.nn import build
-from landscribe.prediction import engines, exported
+from landscribe.prediction import engines, onnx_export
 from landscribe.prediction.bench import TOLERANCE, Bench, Timing, imagery
 from landscribe.prediction.engines import ENGINES, device_of, fastest, installed, timings
 from landscribe.prediction.folding import folded
+from landscribe.prediction.onnx_export import FOLDER
 from landscribe.prediction.tuning import TUNING
 
 CPU = torch.device("cpu")
@@ -107,14 +108,14 @@ _EXPORTS: dict[tuple, bytes] = {}
 @pytest.fixture
 def exported_once(monkeypatch, request):
     """Both engines that take ONNX get the same: exporting is most of what these tests do."""
-    export, architecture = exported._onnx, request.getfixturevalue("architecture")
+    export, architecture = onnx_export.export, request.getfixturevalue("architecture")
 
     def once(network: nn.Module, shape: tuple[int, ...]) -> bytes:
         if (architecture, shape) not in _EXPORTS:
             _EXPORTS[architecture, shape] = export(network, shape)
         return _EXPORTS[architecture, shape]
 
-    monkeypatch.setattr(exported, "_onnx", once)
+    monkeypatch.setattr(onnx_export, "export", once)
 
 
 @pytest.mark.parametrize("engine", list(ENGINES))
@@ -262,6 +263,29 @@ def test_bench_times_every_engine_and_compares_it_with_torch(tmp_path):
         assert one.agreement > 1 - TOLERANCE
         assert one.largest_difference < 1e-4
     assert found.as_dict()["fastest"] in installed()
+
+
+def test_what_bench_found_is_what_a_map_takes(tmp_path, made):
+    folder = small("fcn").save(tmp_path / "model")
+    found = verbs.bench(folder, tile=512, seconds=0)
+    made.clear()
+    # Also for a few pixels: what is known costs nothing.
+    assert fastest(Model.load(folder), tile=1024, batch=1, device=CPU, pixels=300**2) == found.fastest
+    assert made == []
+
+
+@pytest.mark.parametrize("engine", EXPORTED)
+def test_a_kept_export_answers_as_the_network_does(tmp_path, engine):
+    require(engine)
+    folder, images = small("fcn").save(tmp_path / "model"), imagery((1, 3, 64, 64), CPU)
+    answers = []
+    for _ in range(2):
+        model = Model.load(folder)
+        with torch.inference_mode():
+            answers.append(ENGINES[engine](model, CPU)(images))
+            assert differs(answers[-1], model.network(images)) < 1e-4
+    assert len(list((folder / FOLDER).iterdir())) == 1
+    assert torch.equal(*answers)
 
 
 def test_a_tile_of_nothing_is_refused():

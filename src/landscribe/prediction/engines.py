@@ -21,6 +21,7 @@ from landscribe.model import Model
 from landscribe.prediction.bench import Bench, imagery, measured
 from landscribe.prediction.exported import OPENVINO_DEVICES, Exported, run_by_onnxruntime, run_by_openvino
 from landscribe.prediction.folding import folded
+from landscribe.prediction.onnx_export import onnx_of
 from landscribe.prediction.tuning import remember, remembered
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def in_onnxruntime(model: Model, device: torch.device) -> Engine:
             )
     elif device.type != "cpu":
         raise EngineError(f"--engine onnx runs on cpu and cuda, not on {device.type}. Use --engine torch.")
-    return Exported(_ready(model, device), run_by_onnxruntime, device)
+    return Exported(partial(onnx_of, model, partial(_ready, model, device)), run_by_onnxruntime, device)
 
 
 def in_openvino(model: Model, device: torch.device) -> Engine:
@@ -83,7 +84,7 @@ def in_openvino(model: Model, device: torch.device) -> Engine:
     _require("openvino")
     if device.type not in OPENVINO_DEVICES:
         raise EngineError(f"--engine openvino runs on cpu and xpu, not on {device.type}. Use --engine torch.")
-    return Exported(_ready(model, device), run_by_openvino, device)
+    return Exported(partial(onnx_of, model, partial(_ready, model, device)), run_by_openvino, device)
 
 
 ENGINES: dict[str, Callable[[Model, torch.device], Engine]] = {
@@ -134,7 +135,7 @@ def _placed(model: Model, device: torch.device) -> nn.Module:
 
 
 def timings(model: Model, *, tile: int, batch: int, device: torch.device, seconds: float) -> Bench:
-    """Time the installed engines on a model.
+    """Time the installed engines on a model; the fastest is noted beside it, for this machine and these versions.
 
     Args:
         model: its network is moved to the device and set to eval mode.
@@ -148,20 +149,20 @@ def timings(model: Model, *, tile: int, batch: int, device: torch.device, second
     """
     if tile < 1 or batch < 1:
         raise EngineError(f"tile is {tile} and batch is {batch}. At least 1 of each was expected.")
-    align = model.reduction
-    side = max(align, tile // align * align)
+    side = _aligned(model, tile)
     makers = {name: partial(ENGINES[name], model, device) for name in installed()}
     images = imagery((batch, len(model.bands), side, side), device)
     found = measured(makers, _placed(model, device), images, seconds)
     absent = {name: f"not installed: pip install 'landscribe[{name}]'" for name in ENGINES if name not in makers}
     found.refused.update(absent)
+    remember(model, _note(side, batch, device), found.fastest)
     return found
 
 
 def fastest(model: Model, *, tile: int, batch: int, device: torch.device, pixels: float = math.inf) -> str:
     """The fastest installed engine whose classes are those of torch, found by trying.
 
-    What was found is noted beside the model, for this machine and these versions, so that it is tried once.
+    What is noted beside the model is not tried again.
 
     Args:
         model: its network is moved to the device and set to eval mode.
@@ -173,20 +174,28 @@ def fastest(model: Model, *, tile: int, batch: int, device: torch.device, pixels
     Returns:
         A name of `ENGINES`.
     """
-    names, side = installed(), min(tile, _TRIAL_SIDE)
+    names, side = installed(), _aligned(model, min(tile, _TRIAL_SIDE))
     if names == ("torch",):
         return "torch"
-    key = f"engine for {batch} x {side} px on {_machine(device)} with {_versions(names)}"
-    known = remembered(model, key)
+    known = remembered(model, _note(side, batch, device))
     if known in names:
         return str(known)
     if pixels < _WORTH_TRYING:
         return "torch"
     found = timings(model, tile=side, batch=batch, device=device, seconds=_TRIAL_SECONDS)
-    remember(model, key, found.fastest)
     speeds = ", ".join(f"{one.engine} {one.megapixels_a_second:.3g}" for one in found.timings)
     log.info("engine: %s (megapixels a second: %s)", found.fastest, speeds)
     return found.fastest
+
+
+def _aligned(model: Model, tile: int) -> int:
+    align = model.reduction
+    return max(align, tile // align * align)
+
+
+def _note(side: int, batch: int, device: torch.device) -> str:
+    """What the fastest engine is noted under."""
+    return f"engine for {batch} x {side} px on {_machine(device)} with {_versions(installed())}"
 
 
 def device_of(name: str) -> torch.device:

@@ -1,39 +1,31 @@
-"""Exported networks: ONNX, run by ONNX Runtime or by OpenVINO.
+"""Exported networks: ONNX, run by ONNX Runtime or by OpenVINO."""
 
-Both get the sizes of the images beforehand: with sizes that are left open the export of a UNet took three times as long
-and what came of it was no faster (docs/decisions/0012-engines.md).
-"""
-
-import contextlib
-import io
-import logging
 import threading
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscribe.errors import EngineError
+from landscribe.prediction.onnx_export import MOST_SHAPES, Shape, reason_of
 
 Run = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) of one shape to logits (B, K, H, W)."""
-
-_MOST_SHAPES = 4
-"""Of images, for which a network is kept: full tiles, and rasters that are smaller than a tile."""
 
 
 class Exported:
     """A network that is exported for each shape of images when it first meets it."""
 
-    def __init__(self, network: nn.Module, made: Callable[[bytes, torch.device], Run], device: torch.device) -> None:
-        """Of a network in eval mode on its device; `made` runs its ONNX there."""
-        self._network = network
+    def __init__(
+        self, onnx: Callable[[Shape], bytes], made: Callable[[bytes, torch.device], Run], device: torch.device
+    ) -> None:
+        """`onnx` gives the network for a shape of images, `made` runs it on the device."""
+        self._onnx = onnx
         self._made = made
         self._device = device
-        self._runs: dict[tuple[int, ...], Run] = {}
+        self._runs: dict[Shape, Run] = {}
         # Threads of one process share an engine, and OpenVINO answers one of them at a time.
         self._lock = threading.Lock()
 
@@ -49,60 +41,16 @@ class Exported:
             except EngineError:
                 raise
             except Exception as error:  # whatever somebody else's library raises
-                name = type(self._network).__name__
                 raise EngineError(
-                    f"{name} was exported, but cannot be run: {_reason(error)}. Use --engine torch."
+                    f"the exported network cannot be run: {reason_of(error)}. Use --engine torch."
                 ) from error
 
-    def _run_for(self, shape: tuple[int, ...]) -> Run:
+    def _run_for(self, shape: Shape) -> Run:
         if shape not in self._runs:
-            if len(self._runs) == _MOST_SHAPES:
+            if len(self._runs) == MOST_SHAPES:
                 del self._runs[next(iter(self._runs))]
-            self._runs[shape] = self._made(_onnx(self._network, shape), self._device)
+            self._runs[shape] = self._made(self._onnx(shape), self._device)
         return self._runs[shape]
-
-
-def _onnx(network: nn.Module, shape: tuple[int, ...]) -> bytes:
-    """A network as ONNX, for images of this shape.
-
-    Raises:
-        EngineError: it cannot be exported.
-    """
-    weight = next(network.parameters(), torch.empty(0))
-    # What is made in inference mode cannot be traced.
-    with torch.inference_mode(mode=False), torch.no_grad(), _silence():
-        images = torch.zeros(shape, device=weight.device)
-        try:
-            # By itself, because to ONNX it would be tried in several ways, and said at length if all of them fail.
-            program = torch.export.export(network, (images,))
-            made: Any = torch.onnx.export(program, dynamo=True, verbose=False)
-            onnx: bytes = made.model_proto.SerializeToString()
-        except Exception as error:  # whatever a network or an exporter raises
-            raise EngineError(
-                f"{type(network).__name__} cannot be exported to ONNX: {_reason(error)}. A network without decisions "
-                "that depend on pixels was expected. Use --engine torch."
-            ) from error
-    return onnx
-
-
-def _reason(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}{': ' + lines[0][:160].rstrip('. ') if lines else ''}"
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Exporters tell what will change in versions to come, and print the networks that they fail at."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def run_by_onnxruntime(onnx: bytes, device: torch.device) -> Run:
