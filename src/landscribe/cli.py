@@ -208,7 +208,6 @@ def train(
 ) -> None:  # fmt: skip
     """Train a network on chips; the best epoch becomes a model folder. Interrupted, the same command goes on."""
     from landscribe import crossvalidation, verbs
-    from landscribe.training.parallel import processes
 
     settings = given(
         architecture=architecture, encoder=encoder, weights=weights, options=options_in(option),
@@ -223,6 +222,9 @@ def train(
         print_json(result.summary()) if as_json else print_folds(result.summary())
         return
     model = verbs.train(chips, out=out, overwrite=overwrite, **settings)
+
+    from landscribe.training.parallel import processes  # takes seconds, for which a mistyped setting should not wait
+
     if not processes("auto").leads:
         return
     if as_json:
@@ -264,7 +266,7 @@ def predict(
     )  # fmt: skip
     maps = verbs.predict(model, scenes_in(images), out=out, overwrite=overwrite, **settings)
     made = [str(path) for path in maps if path.exists()]  # a shard alone makes none
-    print_json({"maps": made}) if as_json else print("\n".join(made))
+    print_json({"maps": made}) if as_json else print(*made, sep="\n", end="\n" if made else "")
 
 
 @app.command()

@@ -26,7 +26,9 @@ Stack = Annotated[bool | None, typer.Option("--stack", help="Files of a folder o
 Field = Annotated[str | None, typer.Option(help="Class column of the polygons; without it they are one class.")]
 Nodata = Annotated[
     float | None,
-    typer.Option(help="Nodata value of the imagery, instead of what it declares; nan for all that is not finite."),
+    typer.Option(
+        help="Nodata value of the imagery, instead of what it declares; nan, beside that, for all not finite."
+    ),
 ]
 NodataRule = Annotated[
     str | None, typer.Option("--nodata-rule", help="Pixels are nodata where any or all bands hold it [auto].")

@@ -129,15 +129,18 @@ def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool 
             not known.
     """
     from landscribe.data.chips import Chips
-    from landscribe.preflight import require_two_classes
-    from landscribe.training.fitting import train
-    from landscribe.training.parallel import processes
     from landscribe.training.spec import TrainSpec
 
     wanted = settings.pop("augment", {})
     change = wanted if callable(wanted) else None
     augmentation = augmentation_of("none" if change else wanted)
     spec = TrainSpec.of(settings)
+
+    # These take seconds, for which nobody who mistyped a setting should wait.
+    from landscribe.preflight import require_two_classes
+    from landscribe.training.fitting import train
+    from landscribe.training.parallel import processes
+
     opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
     require_two_classes(opened)
     if processes(spec.devices).leads:
@@ -175,13 +178,16 @@ def predict(
         The maps, in the rasters' order.
     """
     from landscribe.data.imagery import ImagerySpec, open_rasters
-    from landscribe.model import Model
-    from landscribe.prediction.fit import fitted
-    from landscribe.prediction.mapping import predict
     from landscribe.prediction.spec import PredictSpec
 
     imagery = ImagerySpec.of({name: settings.pop(name) for name in ImagerySpec.model_fields if name in settings})
     spec = PredictSpec.of(settings)
+
+    # These take seconds, for which nobody who mistyped a setting should wait.
+    from landscribe.model import Model
+    from landscribe.prediction.fit import fitted
+    from landscribe.prediction.mapping import predict
+
     opened, *others = [one if isinstance(one, Model) else Model.load(one) for one in (model, *ensemble)]
     rasters = open_rasters(images, imagery, resample=spec.resample)
     for raster in rasters:

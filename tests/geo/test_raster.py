@@ -199,9 +199,22 @@ def test_an_override_replaces_what_the_file_declares(tmp_path):
     assert invalid_places(Raster.open([path], nodata=-9999)) == [[1, 1], [2, 2]]
 
 
-def test_an_override_that_the_type_cannot_hold_changes_nothing(tmp_path):
+@pytest.mark.parametrize("value", [-9999, 256, 0.5, math.nan, math.inf])
+def test_an_override_that_the_type_cannot_hold_is_refused(tmp_path, value):
     path = write_raster(tmp_path / "a.tif", three_bands("uint8", 0))
-    assert invalid_places(Raster.open([path], nodata=-9999)) == []
+    with pytest.raises(RasterError, match=f"nodata is {value:g}, but .* holds uint8. A whole number from 0 to 255"):
+        Raster.open([path], nodata=value)
+
+
+@pytest.mark.parametrize("value", [-9999, -3.4028234663852886e38])
+def test_nan_as_an_override_comes_beside_what_the_file_declares(tmp_path, value):
+    array = three_bands("float32", value)
+    array[1, 3, 3] = np.nan
+    path = write_raster(tmp_path / "a.tif", array, nodata=value)
+    raster = Raster.open([path], nodata=math.nan)
+    assert invalid_places(raster) == [[1, 1], [2, 2], [3, 3]]
+    other = write_raster(tmp_path / "b.tif", noise(1, 9, 13, "float32"), nodata=-1)
+    assert invalid_places(Raster.open([path, other], nodata=math.nan)) == [[1, 1], [2, 2], [3, 3]]
 
 
 def test_undeclared_zeros_are_pixels(tmp_path):

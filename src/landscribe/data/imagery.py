@@ -26,7 +26,7 @@ class ImagerySpec(Spec):
     """How the images of a call are opened."""
 
     nodata: float | None = None
-    """Overrides what the files declare; nan covers all pixels that are not finite."""
+    """Overrides what the files declare; nan comes beside it, for all pixels that are not finite."""
     nodata_rule: NodataRule = "auto"
     """A pixel is not valid where any of its bands holds nodata, or only where all do; auto is all for 0 and the largest
     value of unsigned types, and any for others."""

@@ -45,7 +45,7 @@ class SceneSpec(Spec):
     split: SplitName | None = None
     """Put the whole scene into one split; without this, spatial blocks decide."""
     nodata: float | None = None
-    """Overrides what the image files declare; nan covers all pixels that are not finite."""
+    """Overrides what the image files declare; nan comes beside it, for all pixels that are not finite."""
     nodata_rule: NodataRule = "auto"
     """A pixel is not valid where any of its bands holds nodata, or only where all do; auto is all for 0 and the largest
     value of unsigned types, and any for others."""

@@ -20,11 +20,16 @@ class Nodata:
     """None for no such value; NaN for all that is not finite."""
     rule: NodataRule = "auto"
 
+    @property
+    def is_nan(self) -> bool:
+        """True if all that is not finite is marked."""
+        return self.value is not None and math.isnan(self.value)
+
     def marks(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
         """(rows, cols), True where pixels (bands, rows, cols) are not valid."""
         if self.value is None:
             return np.zeros(pixels.shape[1:], bool)
-        if math.isnan(self.value):
+        if self.is_nan:
             held = ~np.isfinite(pixels) if pixels.dtype.kind == "f" else np.zeros(pixels.shape, bool)
         else:
             held = np.asarray(pixels == self.value)

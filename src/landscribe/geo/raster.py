@@ -4,7 +4,7 @@ A pixel is *valid* where it can be used. It is not where
 - the files' alpha band or mask says so,
 - bands hold the declared (or overriding) nodata value: any of them or all, see `nodata.NodataRule`,
 - the window reaches outside the grid.
-Pixels that are not finite are refused, unless nodata is NaN, which covers them all.
+Pixels that are not finite are refused, unless nodata is NaN, which covers them all, beside what the files declare.
 """
 
 import math
@@ -77,11 +77,11 @@ class Raster:
 
         Args:
             paths: one file, or several whose bands are stacked in this order.
-            nodata: overrides what the files declare.
+            nodata: overrides what the files declare; NaN comes beside it.
             nodata_rule: whether any or all bands of a pixel must hold it.
 
         Raises:
-            RasterError: a file that cannot be read as a raster.
+            RasterError: a file that cannot be read as a raster, or a nodata value that its type does not have.
             GridError: files on different grids, or a rotated one.
         """
         names = tuple(str(path) for path in paths)
@@ -99,6 +99,7 @@ class Raster:
             )
         value = nodata if nodata is not None else heads[0]["nodata"]
         dtype = str(np.result_type(*(head["dtype"] for head in heads)))
+        _require_in_type(nodata, dtype, names[0])
         return cls(Files(names), heads[0]["grid"], tuple(bands), dtype, value, nodata_rule)
 
     @property
@@ -217,6 +218,8 @@ class Files:
         for name, dataset, indexes, own_mask in self._opened():
             with explained(name, window):
                 stacked.append(dataset.read(indexes, window=part))
+                if nodata.is_nan and dataset.nodata is not None and stacked[-1].dtype.kind == "f":
+                    stacked[-1][stacked[-1] == dataset.nodata] = np.nan
                 if own_mask is not None:
                     valid &= _read_mask(dataset, own_mask, part)
         pixels = stacked[0] if len(stacked) == 1 else np.concatenate(stacked)
@@ -232,8 +235,7 @@ class Files:
         odd = valid & ~np.isfinite(pixels).all(axis=0)
         if odd.any():
             row, col = (int(place[0]) for place in np.nonzero(odd))
-            is_nan = nodata.value is not None and math.isnan(nodata.value)
-            flag = "nodata_rule = any (--nodata-rule any)" if is_nan else "nodata = nan (--nodata nan)"
+            flag = "nodata_rule = any (--nodata-rule any)" if nodata.is_nan else "nodata = nan (--nodata nan)"
             raise RasterError(
                 f"{self.paths[0]} holds {int(odd.sum())} NaN or infinite pixels in rows {window.row} to "
                 f"{window.row_stop}, first at row {window.row + row}, col {window.col + col}; its nodata is "
@@ -255,6 +257,20 @@ class Files:
         """See `Source`."""
         for _, dataset, _, _ in self._handles.__dict__.pop("files", ()):
             dataset.close()
+
+
+def _require_in_type(nodata: float | None, dtype: str, name: str) -> None:
+    """Raise RasterError for a value that no pixel of whole numbers can have: all nodata would be taken for imagery."""
+    kind = np.dtype(dtype)
+    if nodata is None or kind.kind not in "iu":
+        return
+    limits = np.iinfo(kind)
+    if not (math.isfinite(nodata) and limits.min <= nodata <= limits.max and nodata == int(nodata)):
+        raise RasterError(
+            f"nodata is {nodata:g}, but {name} holds {dtype}. A whole number from {limits.min} to {limits.max} was "
+            "expected. Give the value that its empty pixels hold; if there are none, unset what it declares "
+            "(gdal_edit.py -unsetnodata)."
+        )
 
 
 def write_raster(path: Path, pixels: Pixels, grid: Grid | None, valid: Valid | None = None, **layout: Any) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import rasterio
 from affine import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
@@ -85,7 +86,9 @@ def crs_of(text: str) -> CRS:
         GridError: it is none.
     """
     try:
-        return CRS.from_user_input(text)
+        # Outside of an environment of rasterio, PROJ would speak to the user itself.
+        with rasterio.Env():
+            return CRS.from_user_input(text)
     except CRSError as error:
         raise GridError(f"'{text}' is no CRS that is known. One such as EPSG:32632 was expected.") from error
 

@@ -244,14 +244,14 @@ def _predict_missing(mapping: _Mapping, planned: Sequence[Unit], spec: PredictSp
     """
     wanted = share_of(planned, spec.share)
     missing = [unit for unit in wanted if not mapping.parts.is_done(unit)]
-    done = sum(len(unit.tiles) for unit in wanted) - sum(len(unit.tiles) for unit in missing)
+    if missing and len(missing) < len(wanted):
+        log.info("resumed: %d of %d units are there", len(wanted) - len(missing), len(wanted))
     if spec.dask is None:
         outcomes = run_units(mapping, missing)
     else:
         outcomes = run_on_dask(mapping, missing, spec.dask, processes=processes(mapping.predictor.device))
     failed: list[Outcome[Unit]] = []
-    with progress.task(f"mapping {mapping.raster.name}", done + sum(len(unit.tiles) for unit in missing)) as advance:
-        advance(done, "resumed" if done else "")
+    with progress.task(f"mapping {mapping.raster.name}", sum(len(unit.tiles) for unit in missing)) as advance:
         for outcome in outcomes:
             advance(len(outcome.unit.tiles))
             if outcome.error is not None:

@@ -72,8 +72,9 @@ def chosen(predictor: Predictor, raster: Raster, spec: PredictSpec, *, tolerance
     planner = _Planner(predictor, raster, spec, tolerance)
     tiling = planner.tiling()
     if "auto" in (spec.tile, spec.margin):
-        # Where one tile holds all, people need not know.
-        log.log(logging.INFO if max(raster.grid.shape) > tiling.tile else logging.DEBUG, "%s", tiling)
+        # Where one tile holds all, people who did not ask need not know.
+        is_asked = not spec.model_fields_set.isdisjoint(("tile", "margin"))
+        log.log(logging.INFO if is_asked or max(raster.grid.shape) > tiling.tile else logging.DEBUG, "%s", tiling)
     return tiling
 
 
