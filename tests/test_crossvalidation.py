@@ -123,7 +123,7 @@ def test_the_command_line_prints_a_table_or_json(chips, tmp_path):
     table = landscribe(*command)
     assert table.code == 0, table.err
     first, *rows = table.out.splitlines()
-    assert first.split()[:4] == ["fold", "chips", "mean", "F1"]
+    assert first.split()[:5] == ["fold", "train", "test", "mean", "F1"]
     assert [row.split()[0] for row in rows] == ["fold_1", "fold_2", "fold_3", "all", "mean", "standard"]
     summary = json.loads(landscribe(*command, "--json").out)
     assert list(summary) == ["folds", "mean_f1", "f1", "pooled"]

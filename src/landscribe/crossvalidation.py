@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from landscribe.verbs import Source, augmentation_of, train
 if TYPE_CHECKING:
     from landscribe.confusion import Confusion
     from landscribe.data.chips import Chips
+
+log = logging.getLogger(__name__)
 
 SETTINGS, RESULT = "settings.json", "folds.json"
 
@@ -108,9 +111,11 @@ def cross_validate(
     for number, names in enumerate(splits, 1):
         folder = out / f"fold_{number}"
         divided = replace(opened, table=opened.table.assign(split=names))
-        if not folder.exists():
-            train(divided, out=folder, seed=seed, **settings)
         counts = {name: names.count(name) for name in ("train", "val", "test", "gap")}
+        if not folder.exists():
+            told = ", ".join(f"{count} {name}" for name, count in counts.items())
+            log.info("%s of %d: %s", folder.name, len(splits), told)
+            train(divided, out=folder, seed=seed, **settings)
         done.append(Fold(folder, counts, score(Model.load(folder), divided.of_split("test"), f"assess {folder.name}")))
     result = CrossValidation(tuple(done))
     write_text(out / RESULT, json.dumps(result.summary(), indent=1) + "\n")
@@ -131,14 +136,16 @@ def _require_one_process(settings: dict[str, Any]) -> None:
 
 def _identity(chips: Chips, settings: dict[str, Any], **rest: Any) -> dict[str, Any]:
     """All that decides the folds and their models."""
-    from landscribe.training.spec import TrainSpec
+    from landscribe.training.requirements import precision_of
+    from landscribe.training.spec import WITHOUT_EFFECT, TrainSpec
 
     own = {name: value for name, value in settings.items() if name != "augment"}
+    spec = TrainSpec.of(own)
     identity = {
         "chips_sha256": chips.sha256,
         "chips": len(chips),
         **rest,
-        "train": TrainSpec.of(own).model_dump(mode="json"),
+        "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT) | {"precision": precision_of(spec)},
         "augment": augmentation_of(settings.get("augment", {})).model_dump(mode="json"),
     }
     plain: dict[str, Any] = json.loads(json.dumps(identity))

@@ -79,7 +79,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
         else:
             where = ", ".join(sorted({str(source.labels) for source in recipe.scenes}))
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
-            findings += _check_settings(recipe, len(scenes[0].image.bands), len(classes))
+            findings += _check_settings(recipe, scenes[0].image, len(classes))
     findings = _gravest_first(_told_once(findings))
     stopped = any(finding.severity == "error" for finding in findings)
     return Check(tuple(findings), None if stopped else forecast(recipe, scenes, len(classes), trial=trial))
@@ -308,18 +308,22 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
             )
 
 
-def _check_settings(recipe: Recipe, bands: int, classes: int) -> Iterator[Finding]:
+def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Finding]:
     """Settings that would otherwise fail after the chips are cut, or the network is trained."""
     from landscribe.nn import build
     from landscribe.nn.freezing import parts_of
     from landscribe.nn.losses import weighted_sum
     from landscribe.nn.weights import require_weights
+    from landscribe.training.scaling import of_range
 
     train, predict = recipe.train, recipe.predict
     # Weights of a file are tried; those of a hub are fetched when they are needed, if it answers.
     weights = None if train.weights in ("auto", "imagenet", "none") else train.weights
     try:
         weighted_sum(train.loss)
+        bands = len(image.bands)
+        if train.scaling == "range":
+            of_range(np.dtype(image.dtype), bands=bands)
         require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
         network = build(
             train.architecture, bands=bands, classes=classes, encoder=train.encoder, weights=weights, **train.options

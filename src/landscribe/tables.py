@@ -106,11 +106,13 @@ def print_description(described: Any) -> None:
     width = max(len(row.name) for row in described.classes)
     heads = "".join(f"  {'in ' + name:>8}" for name in described.chips)
     ways = "".join(f"  {way:>9}" for way in described.classes[0].weights)
-    print(f"{'class':<{width}}  {'pixels':>12}  {'share':>6}{heads}{ways}")
+    print(f"{'class':<{width}}  {'pixels':>12}  {'share':>6}{heads}  {'of train':>8}{ways}")
     for row in described.classes:
         counts = "".join(f"  {count:>8}" for count in row.chips.values())
         weights = "".join(f"  {weight:>9.3f}" for weight in row.weights.values())
-        print(f"{row.name:<{width}}  {row.pixels:>12,}  {row.share:>6.1%}{counts}{weights}")
+        shares = f"{row.share:>6.1%}{counts}  {row.train_share:>8.1%}"
+        print(f"{row.name:<{width}}  {row.pixels:>12,}  {shares}{weights}")
+    print("class weights are those that the shares of train would give")
     print("chips that hold both classes")
     for row, together in zip(described.classes, described.together, strict=True):
         print(f"{row.name:<{width}}" + "".join(f"  {count:>8}" for count in together))
@@ -132,21 +134,22 @@ def _bars(shares: tuple[float, ...]) -> str:
 
 
 def print_folds(summary: dict[str, Any]) -> None:
-    """F1 of each class by fold, their spread, and that of all chips together."""
+    """Chips and F1 of each class by fold, the spread of F1, and that of all chips together."""
 
     def share(value: float | None) -> str:
         return f"  {'-' if value is None else f'{value:.3f}':>14}"
 
     names, spread = list(summary["f1"]), [summary["mean_f1"], *summary["f1"].values()]
-    rows = [(fold["model"], fold["chips"]["test"], fold) for fold in summary["folds"]]
-    width = max(18, *(len(name) for name, _, _ in rows))
-    print(f"{'fold':<{width}}  {'chips':>6}  {'mean F1':>14}" + "".join(f"  {'F1 ' + name:>14}" for name in names))
-    for name, chips, measures in (*rows, ("all chips", sum(row[1] for row in rows), summary["pooled"])):
+    rows = [(fold["model"], fold["chips"]["train"], fold["chips"]["test"], fold) for fold in summary["folds"]]
+    width = max(18, *(len(name) for name, *_ in rows))
+    head = f"{'fold':<{width}}  {'train':>6}  {'test':>6}  {'mean F1':>14}"
+    print(head + "".join(f"  {'F1 ' + name:>14}" for name in names))
+    for name, trained, tested, measures in (*rows, ("all chips", "", sum(row[2] for row in rows), summary["pooled"])):
         values = [measures["mean_f1"], *(row["f1"] for row in measures["classes"])]
-        print(f"{name:<{width}}  {chips:>6}" + "".join(map(share, values)))
+        print(f"{name:<{width}}  {trained:>6}  {tested:>6}" + "".join(map(share, values)))
     for what in ("mean", "standard_deviation"):
         values = [some[what] for some in spread]
-        print(f"{what.replace('_', ' '):<{width}}  {'':>6}" + "".join(map(share, values)))
+        print(f"{what.replace('_', ' '):<{width}}  {'':>6}  {'':>6}" + "".join(map(share, values)))
 
 
 def print_run(folder: Path, *, as_json: bool) -> None:

@@ -131,9 +131,9 @@ def test_scenes_that_share_ground_are_kept_apart_by_the_gap(tmp_path):
 @pytest.mark.parametrize(
     ("folds", "message"),
     [
-        (2, "there are 2 folds. At least 3"),
-        (50, "there are 36 blocks. At least 50"),
-        ("scenes", "there are 1 scenes. At least 3"),
+        (2, "folds is 2. At least 3"),
+        (50, "folds is 50, but the 36 chips make 36 blocks of ground. At most as many"),
+        ("scenes", "folds is scenes, but there is 1. At least 3"),
     ],
 )
 def test_too_few_folds_blocks_or_scenes_are_refused(folds, message):

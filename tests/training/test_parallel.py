@@ -175,10 +175,26 @@ def test_slurm_tells_how_many_there_are(monkeypatch):
     names = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "job"}
     for name, value in names.items():
         monkeypatch.setenv(name, value)
+    # Of the tasks of an allocation srun has started none yet: a process is alone.
+    assert processes("auto") == Processes()
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
     with pytest.raises(RecipeError, match="--ntasks-per-node"):
         processes("auto")
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "2")
     assert processes("auto") == Processes(4, 2, 2, "SLURM")
+
+
+@pytest.mark.parametrize("place", [{}, {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}])
+def test_in_an_allocation_of_slurm_a_command_without_srun_trains_alone_and_says_so(
+    chips, tmp_path, monkeypatch, caplog, place
+):
+    names = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", **place}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    settings = EVEN | {"epochs": 1}
+    verbs.train(chips, out=tmp_path / "model", **settings)
+    assert "SLURM gave 2 tasks, but this process was not started by srun" in caplog.text
+    assert (tmp_path / "model" / "config.json").exists()
 
 
 def test_auto_is_one_device_where_nothing_was_started():

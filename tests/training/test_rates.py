@@ -7,7 +7,7 @@ import torch
 
 from landscribe import verbs
 from landscribe.errors import NetworkError
-from landscribe.training.rates import Trial
+from landscribe.training.rates import Trial, chosen_rate
 from landscribe.training.segmenter import Segmenter
 
 TINY = {"encoder": "plain", "weights": "none", "batch": 4, "options": {"encoder_widths": [4, 8]}}
@@ -37,6 +37,20 @@ def test_the_same_seed_finds_the_same_rate(chips, tmp_path):
     assert rate("one", 3) == rate("two", 3)
 
 
+def test_the_rate_is_that_of_the_steepest_fall_whatever_one_batch_says():
+    rates = [10 ** (-6 + 6 * step / 99) for step in range(100)]
+    # Falls from step 50 to 70, and grows from step 85.
+    losses = [1 - 0.5 * min(max(step - 50, 0), 20) / 20 + max(0, step - 85) for step in range(100)]
+    easy = [loss - 0.02 * (step == 30) for step, loss in enumerate(losses)]
+    for some in (losses, easy):
+        chosen = chosen_rate(rates, some)
+        assert chosen is not None
+        assert rates[57] <= 3 * chosen <= rates[63]
+    # What comes after a loss that is not finite says nothing, and neither do the first few.
+    assert chosen_rate(rates, [*losses[:75], float("nan"), *losses[76:]]) == chosen_rate(rates, losses)
+    assert chosen_rate(rates, [*losses[:20], float("nan"), *losses[21:]]) is None
+
+
 def test_a_trial_may_diverge(chips, tmp_path, monkeypatch):
     whole, steps = Segmenter.criterion, count()
 
@@ -46,8 +60,8 @@ def test_a_trial_may_diverge(chips, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Segmenter, "criterion", diverging)
     model = verbs.train(chips, out=tmp_path / "model", steps=1, learning_rate="auto", **TINY)
-    # Half of the way from 1e-6 to 1, of which each step is a hundredth.
-    assert 1e-6 < model.provenance["learning_rate"] < 1.2e-3
+    # A third of what lies on the first half of the way from 1e-6 to 1.
+    assert 1e-6 < model.provenance["learning_rate"] < 4e-4
 
 
 def test_a_loss_that_is_never_finite_gives_no_rate(chips, tmp_path, monkeypatch):

@@ -36,7 +36,9 @@ def test_the_bar_counts_steps_of_the_optimiser_and_tells_of_the_last_epoch(chips
     assert sum(steps for steps, _ in told) == total
     last = next(note for _, note in reversed(told) if note)
     assert last.startswith("epoch 3, loss ")
-    assert f"F1 squares {model.history[1]['val_f1_squares'] or 0:.2f}" in last
+    row = model.history[1]
+    assert f", F1 {row['val_mean_f1']:.2f}: " in last
+    assert f"squares {row['val_f1_squares'] or 0:.2f}" in last
 
 
 def rows(folder) -> list[dict[str, str]]:

@@ -263,7 +263,7 @@ def _splits(
         rows = rows_of.get(part.name, none)
         filled.append(replace(part, windows=[windows[row] for row in rows], counts=counts[rows]))
     names: list[str] = [name for some in split_scenes(filled, split, size=spec.size, seed=seed) for name in some]
-    say_what_is_missing(names, counts, classes, split)
+    say_what_is_missing(names, counts, classes, split, told=all(part.split for part in parts))
     return names
 
 

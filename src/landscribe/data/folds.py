@@ -15,6 +15,7 @@ from landscribe.errors import ChipError
 _DRAWS = 100
 _LEAST_FOLDS = 3
 _BLOCKS_A_FOLD = 4
+_WHY = "one to assess with, one to choose the epoch by, and the rest to train on"
 
 
 def fold_splits(
@@ -44,25 +45,26 @@ def fold_splits(
     near = near_on_the_ground(frames, boxes, gap or max(1, chips.head.size // 4))
     if folds == "scenes":
         fold_of = np.unique(chips.table["scene"].to_numpy(str), return_inverse=True)[1].reshape(-1)
-        _require_enough(int(fold_of.max()) + 1, _LEAST_FOLDS, "scenes")
+        if (count := int(fold_of.max()) + 1) < _LEAST_FOLDS:
+            raise ChipError(
+                f"folds is scenes, but there {'is 1' if count == 1 else f'are {count}'}. At least {_LEAST_FOLDS} were "
+                f"expected: {_WHY}. Ask for a number of folds: these are of blocks of the ground."
+            )
         dealt = [_splits(counts, fold_of, near)]
     else:
-        _require_enough(folds, _LEAST_FOLDS, "folds")
+        if folds < _LEAST_FOLDS:
+            raise ChipError(f"folds is {folds}. At least {_LEAST_FOLDS} were expected: {_WHY}.")
         blocks = _blocks(chips, folds)
-        _require_enough(int(blocks.max()) + 1, folds, "blocks")
+        if folds > (most := int(blocks.max()) + 1):
+            raise ChipError(
+                f"folds is {folds}, but the {len(chips)} chips make {most} blocks of ground. At most as many folds "
+                "were expected. Ask for fewer, or cut smaller chips."
+            )
         rng = np.random.default_rng(seed)
         dealt = [_splits(counts, _deal(counts, blocks, folds, rng), near) for _ in range(_DRAWS)]
     best = min(dealt, key=lambda splits: _cost(counts, splits))
     _require_all_classes(chips, best)
     return [names.tolist() for names in best]
-
-
-def _require_enough(count: int, least: int, kind: str) -> None:
-    if count < least:
-        raise ChipError(
-            f"there are {count} {kind}. At least {least} were expected: one to assess with, one to choose the epoch "
-            "by, and the rest to train on. Give more scenes, smaller chips, or another number of folds."
-        )
 
 
 def _blocks(chips: Chips, folds: int) -> NDArray[np.intp]:

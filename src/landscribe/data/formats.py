@@ -5,6 +5,7 @@ Images and masks of the same names in two folders, or in one where masks have an
 """
 
 import glob
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from landscribe.data.classified_tiles import TEMPLATE, read_classes
 from landscribe.data.scene import VECTOR_SUFFIXES, ClassSpec, SceneSpec
 from landscribe.errors import LabelError, RasterError
 from landscribe.geo.access import is_local
+
+log = logging.getLogger(__name__)
 
 IMAGE_FOLDER = "images"
 LABEL_FOLDERS = ("labels", "masks")
@@ -186,4 +189,7 @@ def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path
             f"A file such as {missing[0].stem}.png or {missing[0].stem}_mask.png was expected for each. "
             "Add the masks, or take those images away."
         )
+    if idle := [mask for mask in masks if mask not in taken and mask not in images]:
+        some = ", ".join(mask.name for mask in idle[:_NAMED]) + (" …" if len(idle) > _NAMED else "")
+        log.warning("%s: %d masks have no image and are not used (%s)", where, len(idle), some)
     return pairs

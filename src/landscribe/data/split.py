@@ -16,8 +16,8 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from landscribe.data.common_ground import meeting, on_common_ground
 from landscribe.data.lots import Lots, Split, hold_out, one_lot_each
-from landscribe.data.tilings import meeting, on_common_ground, tilings
 from landscribe.errors import ChipError
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -37,9 +37,9 @@ class SplitSpec(Spec):
     """How chips are divided into those to train on, to choose the best epoch by, and to assess with."""
 
     by: Literal["auto", "block", "scene", "attribute", "list"] = "auto"
-    """What is held out: blocks of each scene's ground, whole scenes, the ground of polygons by a column of theirs, or
-    the scenes that lists name; auto takes blocks; where scenes are too small for them, blocks of the ground of tiles
-    that touch or overlap, or else whole scenes."""
+    """What is held out: blocks of the ground, of each scene or of those together that touch or overlap; whole scenes;
+    the ground of polygons by a column of theirs; or the scenes that lists name. auto takes blocks, and whole scenes
+    where these are too small for them."""
     val: float = Field(0.15, ge=0, lt=1)
     """Share of each scene (of the scenes or groups, where these are held out) by which the best epoch is chosen."""
     test: float = Field(0.15, ge=0, lt=1)
@@ -123,10 +123,6 @@ def split_scenes(parts: Sequence[ScenePart], spec: SplitSpec, *, size: int, seed
     drawn = [number for number, part in enumerate(parts) if part.split is None and spec.by == "auto"]
     if not drawn or _holds_out(names, drawn):
         return names
-    together = _split_common_ground(parts, names, drawn, spec, size, seed)
-    if _holds_out(together, drawn):
-        log.info("blocks of the ground that scenes share are held out, because they are tiles that touch or overlap")
-        return together
     if len(set(_scenes_that_overlap(parts)[drawn].tolist())) >= _FEWEST_SCENES:
         log.info("whole scenes are held out, because each is too small to hold out a part of it")
         return _split_whole_scenes(parts, spec, seed)
@@ -137,42 +133,37 @@ def _holds_out(names: Sequence[Sequence[Split]], drawn: Sequence[int]) -> bool:
     return any({"val", "test"} & set(names[number]) for number in drawn)
 
 
-def _split_common_ground(
-    parts: Sequence[ScenePart],
-    names: Sequence[list[Split]],
-    drawn: Sequence[int],
-    spec: SplitSpec,
-    size: int,
-    seed: int,
-) -> list[list[Split]]:
-    """Draw blocks of the ground of scenes that are tiles of one raster, as of one scene; others keep `names`."""
-    found = list(names)
-    cut = [number for number in drawn if len(parts[number].windows)]
-    for tiling in tilings([parts[number].grid for number in cut]):
-        tiles = [parts[cut[place]] for place in tiling]
-        windows = on_common_ground([tile.grid for tile in tiles if tile.grid], [tile.windows for tile in tiles])
-        ground = ScenePart(windows, np.concatenate([tile.counts for tile in tiles]))
-        # Tiles may be smaller than chips, whose rest is no ground: then so are blocks, but the gap stays.
-        side = min(size, max(max(window.shape) for window in windows))
-        wanted = spec.model_copy(update={"gap": spec.gap or max(1, size // 4)})
-        splits = split_chips(ground, wanted, size=side, rng=np.random.default_rng([seed, cut[tiling[0]]]))
-        for place, some in zip(tiling, _by_part(splits, tiles), strict=True):
-            found[cut[place]] = some
-    return found
-
-
 def _split_blocks(parts: Sequence[ScenePart], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
-    """Draw blocks, scene by scene."""
-    names: list[list[Split]] = []
-    for number, part in enumerate(parts):
-        if part.split is not None or not len(part.windows):
-            names.append([part.split or "train"] * len(part.windows))
-        else:
-            names.append(split_chips(part, spec, size=size, rng=np.random.default_rng([seed, number])))
+    """Draw blocks, scene by scene; where scenes touch or overlap, of the ground that they have in common."""
+    names: list[list[Split]] = [[part.split or "train"] * len(part.windows) for part in parts]
+    drawn = [number for number, part in enumerate(parts) if part.split is None and len(part.windows)]
+    groups = meeting([parts[number].grid for number in drawn], reach=0.5)
+    for group in np.unique(groups).tolist():
+        numbers = [drawn[place] for place in np.flatnonzero(groups == group).tolist()]
+        scenes, rng = [parts[number] for number in numbers], np.random.default_rng([seed, numbers[0]])
+        if len(scenes) == 1:
+            names[numbers[0]] = split_chips(scenes[0], spec, size=size, rng=rng)
+            continue
+        for number, splits in zip(numbers, _split_common_ground(scenes, spec, size, rng), strict=True):
+            names[number] = splits
     return names
 
 
-def say_what_is_missing(names: Sequence[str], counts: NDArray[np.int64], classes: Classes, spec: SplitSpec) -> None:
+def _split_common_ground(
+    scenes: Sequence[ScenePart], spec: SplitSpec, size: int, rng: np.random.Generator
+) -> list[list[Split]]:
+    """Draw blocks of the ground of scenes that meet, as of one scene."""
+    windows = on_common_ground([scene.grid for scene in scenes if scene.grid], [scene.windows for scene in scenes])
+    ground = ScenePart(windows, np.concatenate([scene.counts for scene in scenes]))
+    # Scenes may be smaller than chips, whose rest is no ground: then so are blocks, but the gap stays.
+    side = min(size, max(max(window.shape) for window in windows))
+    wanted = spec.model_copy(update={"gap": spec.gap or max(1, size // 4)})
+    return _by_part(split_chips(ground, wanted, size=side, rng=rng), scenes)
+
+
+def say_what_is_missing(
+    names: Sequence[str], counts: NDArray[np.int64], classes: Classes, spec: SplitSpec, *, told: bool = False
+) -> None:
     """Warn of splits that are wanted but have no chip, and of classes that a split lacks.
 
     Args:
@@ -180,12 +171,17 @@ def say_what_is_missing(names: Sequence[str], counts: NDArray[np.int64], classes
         counts: (chips, classes) labelled pixels.
         classes: their table.
         spec: what was asked for.
+        told: the split of each scene was told, so that nothing was drawn.
     """
     held = {name: counts[np.array(names) == name].sum(axis=0) > 0 for name in ("train", "val", "test")}
     by_share = {name for name, share in (("val", spec.val), ("test", spec.test)) if share > 0}
     wanted = set(spec.lists) if spec.by == "list" else by_share
     for name in ("val", "test"):
-        if name in wanted and name not in names:
+        if name in wanted and name not in names and told:
+            log.warning(
+                "no scene is told to be of %s, so that nothing is held out for it. Tell one, if it is to.", name
+            )
+        elif name in wanted and name not in names:
             log.warning(
                 "nothing is held out for %s: the scenes are too small or too few for it, or a class would be lost. Cut "
                 "smaller chips, or give scenes of their own to it.",
@@ -313,16 +309,8 @@ def _by_part(names: list[Split], parts: Sequence[ScenePart]) -> list[list[Split]
 
 def _scenes_that_overlap(parts: Sequence[ScenePart]) -> NDArray[np.intp]:
     """Number of the lot of each scene: scenes that share ground, directly or by way of others, share a lot."""
-    numbers = np.arange(len(parts))
-    by_crs: dict[str, list[int]] = {}
-    for number, part in enumerate(parts):
-        if part.grid is not None and part.grid.crs is not None:
-            by_crs.setdefault(part.grid.crs.to_wkt(), []).append(number)
-    for some in by_crs.values():
-        # Scenes that lie side by side may overlap by a hair: half a pixel is no common ground.
-        groups = meeting([parts[number].grid for number in some], reach=-0.25)
-        numbers[some] = np.array(some)[np.unique(groups, return_index=True)[1]][groups]
-    return np.unique(numbers, return_inverse=True)[1].reshape(-1)
+    # Scenes that lie side by side may overlap by a hair: half a pixel is no common ground.
+    return meeting([part.grid for part in parts], reach=-0.25)
 
 
 def block_side(windows: Sequence[Window], size: int, blocks: int = BLOCKS_AIMED_AT) -> int:

@@ -36,6 +36,8 @@ _REMOTE = _HTTP | {
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
     "VSI_CACHE": "TRUE",
 }
+# In bytes, as rasterio takes it.
+_BLOCK_CACHE = 256 * 2**20
 _NETWORKS = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "/vsiwebhdfs")
 
 
@@ -87,6 +89,16 @@ def forget(name: str) -> None:
     # What is opened under this setting is forgotten when it is closed.
     with explained(name), rasterio.Env(CPL_VSIL_CURL_NON_CACHED=":".join(f"{network}/" for network in _NETWORKS)):
         opened(name).close()
+
+
+@contextmanager
+def bounded_block_cache() -> Iterator[None]:
+    """Keep GDAL from holding up to a twentieth of the machine's memory in decoded blocks, whoever reads or writes.
+
+    The bound is the process's, whichever thread sets it; one in the user's environment wins.
+    """
+    with rasterio.Env(**({} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": _BLOCK_CACHE})):
+        yield
 
 
 def _settings(name: str) -> Any:

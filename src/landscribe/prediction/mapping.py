@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rasterio
 import torch
 
 from landscribe import progress
 from landscribe.engine import Outcome, run_on_dask, run_units, share_of
 from landscribe.errors import RasterError, UnfinishedError
+from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.features import Features, covered
 from landscribe.geo.raster import Pixels, Raster, Valid
 from landscribe.geo.tiling import Unit, units
@@ -34,13 +34,12 @@ from landscribe.prediction.unit import Layers, Way, predict_unit
 
 log = logging.getLogger(__name__)
 
-# GDAL would otherwise keep up to a twentieth of the machine's memory in decoded blocks.
-_BLOCK_CACHE_MB = 256
 _AFTER_SHARDS = "When all shards have ended, the same command without --shard makes the map."
 # Of the units that failed; more of them make no line that people read. Each is warned about as it fails.
 _MOST_TOLD = 2
 
 
+@bounded_block_cache()
 def predict(
     model: Model,
     raster: Raster,
@@ -223,7 +222,8 @@ class _Mapping:
     """Polygons that alone are mapped, in the raster's CRS."""
 
     def read(self, unit: Unit) -> tuple[Pixels, Valid, Valid | None]:
-        with rasterio.Env(GDAL_CACHEMAX=_BLOCK_CACHE_MB):
+        # On a worker of Dask nobody else has bounded it.
+        with bounded_block_cache():
             pixels, valid = self.raster.read(unit.read)
         return pixels, valid, None if self.area is None else covered(self.area, self.raster.grid[unit.keep])
 

@@ -23,6 +23,8 @@ class ClassShare:
     pixels: int
     share: float
     """Of the labelled pixels."""
+    train_share: float
+    """Of those in the chips to train on, from which the weights are."""
     chips: dict[str, int]
     """How many chips hold it, by split."""
     weights: dict[str, float]
@@ -82,11 +84,11 @@ def describe(chips: Chips) -> Description:
     # "none" weighs nothing.
     weights = {way: class_weights(training, cast("Weighting", way)) for way in get_args(Weighting) if way != "none"}
     unknown = int(chips.table["count_ignore"].sum())
-    labelled = max(1, int(counts.sum()))
+    labelled, trained = max(1, int(counts.sum())), training.counts.sum(axis=0)
     classes = tuple(
         ClassShare(
             entry.name, entry.value, int(counts[:, k].sum()), float(counts[:, k].sum() / labelled),
-            {name: int(holds[splits == name, k].sum()) for name in names},
+            float(trained[k] / max(1, trained.sum())), {name: int(holds[splits == name, k].sum()) for name in names},
             {way: float(some[k]) for way, some in weights.items()},
         )
         for k, entry in enumerate(chips.classes)

@@ -265,6 +265,9 @@ def _contents(chips: Chips) -> dict[str, Any]:
     bands = [(band.name, band.shares) for band in described.bands]
     return {
         "together": list(zip(chips.classes, described.together, strict=True)),
+        "shares": list(zip(chips.classes, described.classes, strict=True)),
+        "unknown_share": described.unknown_share,
+        "band_rows": described.bands,
         "histogram": figures.histogram_chart(described.edges, bands, alt),
         "chips_read": described.chips_read,
     }

@@ -9,6 +9,11 @@ from landscribe.errors import RecipeError
 from landscribe.model import Model
 from landscribe.report.page import ReportInputs
 
+_SETTINGS = (
+    "batch", "loss", "class_weights", "sampling", "optimizer", "learning_rate", "schedule", "scaling", "precision",
+)  # fmt: skip
+"""Of the training, that the report tells."""
+
 
 def read_run(folder: Path) -> ReportInputs:
     """Read what `run` left.
@@ -43,13 +48,21 @@ def _facts(model: Model, chips: Chips) -> list[tuple[str, str]]:
         ("bands", f"{', '.join(model.bands)} ({model.dtype})"),
         ("pixel size", size),
         ("chips", f"{len(chips)} of {chips.head.size} pixels"),
-        ("loss", str(settings.get("loss", "not recorded"))),
-        ("batch", str(settings.get("batch", "not recorded"))),
+        ("epochs", f"{len(model.history)}, of which number {model.measures.get('epoch')} was kept"),
+        *((name.replace("_", " "), _said(settings.get(name))) for name in _SETTINGS),
+        ("augmentation", _said(model.provenance.get("augment", {}).get("preset"))),
         ("seed", str(model.provenance.get("seed", "not recorded"))),
         ("landscribe", str(model.provenance.get("landscribe", "not recorded"))),
         ("model sha256", model.sha256[:16]),
         ("chips sha256", chips.sha256[:16]),
     ]
+
+
+def _said(setting: Any) -> str:
+    """A setting as a person writes it."""
+    if isinstance(setting, (list, tuple)):
+        return ", ".join(f"{number:g}" for number in setting)
+    return "not recorded" if setting is None else str(setting)
 
 
 def _maps_in(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from landscribe.data.augment_spec import AugmentSpec
 from landscribe.data.chips import ChipReader, Chips
+from landscribe.errors import OutputError
 from landscribe.geo.classes import Classes
 from landscribe.geo.style import rgb
 from landscribe.outputs import refuse_existing, whole_file
@@ -40,7 +41,12 @@ def contact_sheet(
         seed: of chips and changes.
         rows: how many rows at most.
         overwrite: replace what stands there.
+
+    Raises:
+        OutputError: something stands there, it cannot be written, or it is not to be a PNG.
     """
+    if out.suffix.lower() != ".png":
+        raise OutputError(f"the sheet is to be {out.name}, but it is a PNG. Give it a name that ends in .png.")
     refuse_existing(out, overwrite=overwrite)
     reader, rng = ChipReader(chips), np.random.default_rng(seed)
     a_row = 1 if augmentation.changes_anything else _PLACES // 2

@@ -25,16 +25,17 @@ from landscribe.data.stats import class_weights
 from landscribe.errors import ChipError, NetworkError
 from landscribe.model import Model
 from landscribe.nn import Segmentation, build
+from landscribe.nn.losses import weighted_sum
 from landscribe.nn.weights import choose_weights, licence
 from landscribe.outputs import refuse_existing
 from landscribe.training.checkpoint import Checkpoints, EveryEpoch, Start, WholeFiles
 from landscribe.training.feeding import order_of, training_batches, validation_batches
-from landscribe.training.parallel import Processes, end, only_the_leader_speaks, processes
+from landscribe.training.parallel import Processes, end, only_the_leader_speaks, processes, without_launcher
 from landscribe.training.rates import Trial, found_rate
 from landscribe.training.requirements import precision_of, require_fits, require_learnable
 from landscribe.training.scaling import scaling_of
 from landscribe.training.segmenter import Segmenter
-from landscribe.training.spec import TrainSpec
+from landscribe.training.spec import WITHOUT_EFFECT, TrainSpec
 from landscribe.training.watching import Report, StepLog, loggers, quiet_lightning
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ def train(
     training, validation = chips.of_split("train"), chips.of_split("val")
     require_learnable(chips)
     require_fits(spec, group, training, validation)
+    weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is made for them
     checkpoints = Checkpoints(out, _identity(chips, spec, augmentation, change, seed, group))
     with only_the_leader_speaks(group):
         begun = checkpoints.found(overwrite=overwrite)
@@ -128,11 +130,10 @@ def _identity(
     chips: Chips, spec: TrainSpec, augmentation: AugmentSpec, change: UserPipeline | None, seed: int, group: Processes
 ) -> dict[str, Any]:
     """All that decides which weights come out, so that only the same training goes on."""
-    without_effect = {"workers", "log", "devices", "precision"}
     return {
         "chips": chips.sha256,
         "table": hashlib.sha256(chips.table.to_csv().encode()).hexdigest(),
-        "train": spec.model_dump(mode="json", exclude=without_effect),
+        "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT),
         "augment": augmentation.model_dump(mode="json"),
         "changed_by": None if change is None else repr(change),
         "seed": seed,
@@ -234,7 +235,7 @@ def _fit(job: _Job, start: Start, checkpoints: Checkpoints, *, goes_on: bool) ->
             gradient_clip_val=spec.gradient_clip or None,
             num_sanity_val_steps=0,
             callbacks=[*watching, EveryEpoch(checkpoints, start, order)],
-            plugins=[WholeFiles()],
+            plugins=[WholeFiles(), *without_launcher(group)],
             use_distributed_sampler=False,
             logger=loggers(spec.log) if group.leads else False,
             enable_progress_bar=False,

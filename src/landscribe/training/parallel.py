@@ -13,11 +13,14 @@ from typing import Literal
 
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from landscribe.errors import RecipeError
 from landscribe.training.spec import TrainSpec
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ def _launched() -> Processes | None:
         count = environment.world_size()
         machines = count // int(os.environ.get("LOCAL_WORLD_SIZE", str(count)))
         return Processes(count, environment.global_rank(), machines, "torchrun")
+    if _is_alone_in_slurm():
+        return None
     if "SLURM_NTASKS" in os.environ and SLURMEnvironment.detect():
         try:
             environment = SLURMEnvironment()
@@ -79,6 +84,24 @@ def _launched() -> Processes | None:
             environment.world_size(), environment.global_rank(), int(os.environ.get("SLURM_NNODES", "1")), "SLURM"
         )
     return None
+
+
+def _is_alone_in_slurm() -> bool:
+    """True within an allocation of SLURM of whose tasks srun has started none: nobody else would come."""
+    return "SLURM_NTASKS" in os.environ and "SLURM_STEP_ID" not in os.environ
+
+
+def without_launcher(group: Processes) -> list[ClusterEnvironment]:
+    """Plugins of Lightning's Trainer that keep it from waiting for tasks of SLURM that srun has not started."""
+    if not _is_alone_in_slurm() or group.launcher == "torchrun":
+        return []
+    if group.count == 1 and int(os.environ["SLURM_NTASKS"]) > 1:
+        log.warning(
+            "SLURM gave %s tasks, but this process was not started by srun, so it trains alone. To train with all of "
+            "them: srun landscribe train …",
+            os.environ["SLURM_NTASKS"],
+        )
+    return [LightningEnvironment()]
 
 
 def _by_lightning(count: int) -> Processes:

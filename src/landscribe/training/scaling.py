@@ -44,7 +44,7 @@ def scaling_of(training: Chips, wanted: ScalingName, *, encoder: str, pretrained
     if wanted == "auto":
         wanted = "range" if dtype == np.uint8 else "percentiles" if dtype.kind in "ui" else "standardise"
     if wanted == "range":
-        return _of_range(dtype, bands=len(training.head.bands))
+        return of_range(dtype, bands=len(training.head.bands))
     if wanted == "percentiles":
         counted = histogram(training)
         low, high = counted.quantile(_LOW), counted.quantile(_HIGH)
@@ -53,7 +53,12 @@ def scaling_of(training: Chips, wanted: ScalingName, *, encoder: str, pretrained
     return _between(*band_statistics(training))
 
 
-def _of_range(dtype: np.dtype[Any], *, bands: int) -> Scaling:
+def of_range(dtype: np.dtype[Any], *, bands: int) -> Scaling:
+    """From a type's smallest and largest number to 0 and 1.
+
+    Raises:
+        ChipError: the type has no range to speak of.
+    """
     if dtype.kind == "f":
         raise ChipError(
             f"scaling = range, but the chips hold {dtype}, which has no range. Use standardise or percentiles."

@@ -12,6 +12,9 @@ DEFAULT_LEAST_STEPS = 200
 
 ScalingName = Literal["auto", "range", "percentiles", "standardise"]
 
+WITHOUT_EFFECT = {"workers", "log", "devices", "precision"}
+"""Settings that do not decide which weights come out; of the precision, what it stands for on this machine does."""
+
 RESERVED = {
     "encoder": "write it as train.encoder (--encoder)",
     "weights": "write it as train.weights (--weights)",

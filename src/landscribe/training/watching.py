@@ -31,13 +31,13 @@ class Report(lightning.Callback):
 
     def on_train_batch_end(self, trainer: Any, segmenter: Any, *_: Any) -> None:
         """One batch is done, and perhaps a step."""
-        note = f"epoch {len(segmenter.history) + 1}, loss {float(segmenter.losses[-1]):.3f}"
+        note = f"epoch {len(segmenter.history) + 1}, loss {float(segmenter.losses[-1]):.2f}"
         if segmenter.history and segmenter.history[-1]["val_mean_f1"] is not None:
             last = segmenter.history[-1]
             measured = [(entry.name, last[f"val_f1_{entry.name}"]) for entry in segmenter.model.classes.foreground]
             # A class that the validation chips do not have has no F1.
-            scores = ", ".join(f"{name} {f1:.2f}" for name, f1 in [row for row in measured if row[1] is not None][:3])
-            note += f", F1 {scores}"
+            scores = ", ".join(f"{name} {f1:.2f}" for name, f1 in measured if f1 is not None)
+            note += f", F1 {last['val_mean_f1']:.2f}: {scores}"
         self._tell(trainer, segmenter, note)
 
     def _tell(self, trainer: Any, segmenter: Any, note: str) -> None:

@@ -1,12 +1,14 @@
-"""Scenes that are tiles of one raster are held out by blocks of the ground that they share."""
+"""Scenes that meet are held out by blocks of the ground that they have in common."""
 
 import numpy as np
 import pytest
+import shapely
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
+from landscribe.data.common_ground import meeting, on_common_ground
 from landscribe.data.split import ScenePart, SplitSpec, split_scenes
-from landscribe.data.tilings import on_common_ground, tilings
 from landscribe.geo.grid import Grid, Window
 from worlds import grid
 
@@ -37,13 +39,41 @@ def test_windows_keep_their_distances_on_the_common_ground(row, col, other):
     assert first.shape == (8, 8)
 
 
-def test_tiles_are_together_where_they_touch_or_overlap_on_one_lattice():
+def test_scenes_are_together_where_they_touch_or_overlap_in_one_crs():
     near, far = tiles(2, 2, stride=SIZE), tiles(1, 2, stride=32, whole=grid(3000, 3000)[Window(2000, 2000, 500, 500)])
-    assert tilings([*near, None, *far]) == [[0, 1, 2, 3], [5, 6]]
-    # Half a pixel off: another raster's.
-    shifted = Grid(near[0].crs, near[0].transform.translation(64.5, 0) @ near[0].transform, SIZE, SIZE)
-    assert tilings([near[0], shifted]) == []
-    assert tilings([Grid(None, near[0].transform, SIZE, SIZE)] * 2) == []
+    assert meeting([*near, None, *far], reach=0.5).tolist() == [0, 0, 0, 0, 1, 2, 2]
+    assert meeting([Grid(None, near[0].transform, SIZE, SIZE)] * 2, reach=0.5).tolist() == [0, 1]
+
+
+def box(own: Grid, window: Window) -> shapely.Geometry:
+    """On the Earth."""
+    left, top = own.xy(window.row, window.col)
+    right, bottom = own.xy(window.row_stop, window.col_stop)
+    return shapely.box(left, bottom, right, top)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("shift", [0, 0.4])
+@pytest.mark.parametrize("pixels", [1.0, 0.8])
+def test_chips_of_large_scenes_that_overlap_are_a_gap_apart(seed, shift, pixels):
+    raster = grid(1024, 2048)
+    a, b = raster[Window(0, 0, 1024, 1024)], raster[Window(0, 896, 1024, 1024)]
+    b = Grid(b.crs, b.transform @ Affine.translation(shift, shift) @ Affine.scale(pixels), 1024, 1024)
+    windows = [Window(row, col, SIZE, SIZE) for row in range(0, 1024, SIZE) for col in range(0, 1024, SIZE)]
+    counts = np.full((len(windows), 2), 10)
+    parts = [ScenePart(windows, counts, name=name, grid=own) for name, own in (("a", a), ("b", b))]
+    names = split_scenes(parts, SplitSpec(), size=SIZE, seed=seed)
+    assert {"train", "val", "test"} <= {name for some in names for name in some}
+    placed = [
+        (name, box(own, window))
+        for own, some in zip((a, b), names, strict=True)
+        for window, name in zip(windows, some, strict=True)
+    ]
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        first, second = (
+            shapely.union_all([shape for name, shape in placed if name == which]) for which in (one, other)
+        )
+        assert first.distance(second) >= SIZE // 4 * abs(a.transform.a) - 1e-6
 
 
 @pytest.mark.parametrize("stride", [32, 64])
