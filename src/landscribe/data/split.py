@@ -16,8 +16,8 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from landscribe.data.common_ground import meeting, on_common_ground
 from landscribe.data.lots import Lots, Split, hold_out, one_lot_each
+from landscribe.data.shared_ground import meeting, on_shared_ground
 from landscribe.errors import ChipError
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -144,16 +144,16 @@ def _split_blocks(parts: Sequence[ScenePart], spec: SplitSpec, size: int, seed: 
         if len(scenes) == 1:
             names[numbers[0]] = split_chips(scenes[0], spec, size=size, rng=rng)
             continue
-        for number, splits in zip(numbers, _split_common_ground(scenes, spec, size, rng), strict=True):
+        for number, splits in zip(numbers, _split_shared_ground(scenes, spec, size, rng), strict=True):
             names[number] = splits
     return names
 
 
-def _split_common_ground(
+def _split_shared_ground(
     scenes: Sequence[ScenePart], spec: SplitSpec, size: int, rng: np.random.Generator
 ) -> list[list[Split]]:
     """Draw blocks of the ground of scenes that meet, as of one scene."""
-    windows = on_common_ground([scene.grid for scene in scenes if scene.grid], [scene.windows for scene in scenes])
+    windows = on_shared_ground([scene.grid for scene in scenes if scene.grid], [scene.windows for scene in scenes])
     ground = ScenePart(windows, np.concatenate([scene.counts for scene in scenes]))
     # Scenes may be smaller than chips, whose rest is no ground: then so are blocks, but the gap stays.
     side = min(size, max(max(window.shape) for window in windows))

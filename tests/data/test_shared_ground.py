@@ -7,7 +7,7 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscribe.data.common_ground import meeting, on_common_ground
+from landscribe.data.shared_ground import meeting, on_shared_ground
 from landscribe.data.split import ScenePart, SplitSpec, split_scenes
 from landscribe.geo.grid import Grid, Window
 from worlds import grid
@@ -31,10 +31,10 @@ def split(grids: list[Grid], **settings) -> list[str]:
 
 
 @given(row=st.integers(-500, 500), col=st.integers(-500, 500), other=st.integers(-500, 500))
-def test_windows_keep_their_distances_on_the_common_ground(row, col, other):
+def test_windows_keep_their_distances_on_the_shared_ground(row, col, other):
     raster = grid(1000, 1000)
     grids = [raster[Window(row, col, SIZE, SIZE)], raster[Window(other, -other, SIZE, SIZE)]]
-    first, second = on_common_ground(grids, [[Window(1, 2, 8, 8)], [Window(3, 4, 8, 8)]])
+    first, second = on_shared_ground(grids, [[Window(1, 2, 8, 8)], [Window(3, 4, 8, 8)]])
     assert (second.row - first.row, second.col - first.col) == (other + 3 - row - 1, -other + 4 - col - 2)
     assert first.shape == (8, 8)
 
@@ -81,7 +81,7 @@ def test_chips_of_tiles_in_different_splits_are_a_gap_apart(stride):
     grids = tiles(16, 16, stride=stride)
     names = split(grids)
     assert {"train", "val", "test"} <= set(names)
-    windows = on_common_ground(grids, [[Window(0, 0, SIZE, SIZE)]] * len(grids))
+    windows = on_shared_ground(grids, [[Window(0, 0, SIZE, SIZE)]] * len(grids))
     of_split = {name: [w for w, own in zip(windows, names, strict=True) if own == name] for name in set(names)}
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         assert min(a.distance_to(b) for a in of_split[one] for b in of_split[other]) >= SIZE // 4

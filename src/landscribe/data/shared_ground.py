@@ -1,4 +1,4 @@
-"""Common ground: scenes that meet, and their chips in pixels of one ground."""
+"""Shared ground: scenes that meet, and their chips in pixels of one ground."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def meeting(grids: Sequence[Grid | None], *, reach: float) -> NDArray[np.intp]:
     return np.unique(groups, return_inverse=True)[1].reshape(-1)
 
 
-def on_common_ground(grids: Sequence[Grid], windows: Sequence[Sequence[Window]]) -> list[Window]:
+def on_shared_ground(grids: Sequence[Grid], windows: Sequence[Sequence[Window]]) -> list[Window]:
     """The windows of scenes that meet, one after the other, in pixels of the first from the upper left of all of them.
 
     Where pixels of another scene do not cover those of the first, windows are rounded up to whole ones. What a window
