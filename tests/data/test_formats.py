@@ -133,6 +133,16 @@ def test_images_that_are_named_are_left_out_and_misspelt_names_are_refused(root)
         each_scene([SceneSpec(image=(str(root),), without=("b", "d"))])
 
 
+def test_a_mask_without_an_image_is_told_of_unless_images_were_chosen(root, caplog):
+    folder_of(root / "images", ["a", "b"])
+    folder_of(root / "masks", ["a", "b", "c"], array=values())
+    pattern, masks = str(root / "images" / "a*.tif"), str(root / "masks")
+    each_scene([SceneSpec(image=(pattern,), labels=masks), SceneSpec(image=(str(root),), without=("b",))])
+    assert caplog.text == ""
+    each_scene([SceneSpec(image=(str(root),))])
+    assert "1 masks have no image and are not used (c.tif)" in caplog.text
+
+
 def test_bands_are_called_as_the_scene_says(tmp_path):
     image = str(write_raster(tmp_path / "a.tif", noise(3, SIDE, SIDE), descriptions=["x", "y", "z"]))
     labels = str(write_raster(tmp_path / "labels.tif", values()))

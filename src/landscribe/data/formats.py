@@ -58,7 +58,11 @@ def _scenes_of(spec: SceneSpec) -> list[SceneSpec]:
         return [spec.model_copy(update={"image": tuple(map(str, files))})]
     if labels is None or not stands_for_many(labels):
         return [spec.model_copy(update={"image": (str(file),), "labels": labels}) for file in files]
-    pairs = _pairs(files, _listed(labels, RASTER_SUFFIXES | VECTOR_SUFFIXES), labels)
+    masks = _listed(labels, RASTER_SUFFIXES | VECTOR_SUFFIXES)
+    pairs = _pairs(files, masks, labels)
+    if Path(images).is_dir() and not spec.without:
+        # Of a pattern, or with some left out, masks are left over on purpose.
+        _say_what_is_idle(set(masks) - {mask for _, mask in pairs} - set(files), labels)
     return [spec.model_copy(update={"image": (str(image),), "labels": str(mask)}) for image, mask in pairs]
 
 
@@ -158,6 +162,12 @@ def _without(files: list[Path], names: Sequence[str], where: str) -> list[Path]:
     return [file for file in files if file not in left_out]
 
 
+def _say_what_is_idle(masks: set[Path], where: str) -> None:
+    if masks:
+        some = ", ".join(sorted(mask.name for mask in masks)[:_NAMED]) + (" …" if len(masks) > _NAMED else "")
+        log.warning("%s: %d masks have no image and are not used (%s)", where, len(masks), some)
+
+
 def _parts(name: str) -> list[str]:
     """Text and numbers by turns, always text first: so that names can be compared."""
     return re.split(r"(\d+)", name)
@@ -189,7 +199,4 @@ def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path
             f"A file such as {missing[0].stem}.png or {missing[0].stem}_mask.png was expected for each. "
             "Add the masks, or take those images away."
         )
-    if idle := [mask for mask in masks if mask not in taken and mask not in images]:
-        some = ", ".join(mask.name for mask in idle[:_NAMED]) + (" …" if len(idle) > _NAMED else "")
-        log.warning("%s: %d masks have no image and are not used (%s)", where, len(idle), some)
     return pairs

@@ -121,16 +121,12 @@ def split_scenes(parts: Sequence[ScenePart], spec: SplitSpec, *, size: int, seed
         return _split_by_areas(parts, spec, size, seed)
     names = _split_blocks(parts, spec, size, seed)
     drawn = [number for number, part in enumerate(parts) if part.split is None and spec.by == "auto"]
-    if not drawn or _holds_out(names, drawn):
+    if not drawn or any({"val", "test"} & set(names[number]) for number in drawn):
         return names
     if len(set(_scenes_that_overlap(parts)[drawn].tolist())) >= _FEWEST_SCENES:
         log.info("whole scenes are held out, because each is too small to hold out a part of it")
         return _split_whole_scenes(parts, spec, seed)
     return names
-
-
-def _holds_out(names: Sequence[Sequence[Split]], drawn: Sequence[int]) -> bool:
-    return any({"val", "test"} & set(names[number]) for number in drawn)
 
 
 def _split_blocks(parts: Sequence[ScenePart], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:

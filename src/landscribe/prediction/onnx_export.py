@@ -4,14 +4,13 @@ The export takes seconds, as long as a fast engine needs for megapixels. `export
 of it; a file there is taken if it is of these weights, made by these versions, and still what was written.
 """
 
-import contextlib
 import hashlib
 import importlib.metadata
 import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,6 @@ def onnx_of(model: Model, ready: Callable[[], nn.Module], shape: Shape) -> bytes
     """
     if model.folder is None or not _is_named(model):
         return export(ready(), shape)
-    # With sizes that are left open the export of a UNet took three times as long, and was no faster (decision 0012).
     name = f"{'x'.join(map(str, shape))}-{_identity(model)}"
     kept = _kept(model.folder / FOLDER, name)
     if kept is None:
@@ -104,6 +102,8 @@ def _keep(folder: Path, name: str, data: bytes) -> None:
 def export(network: nn.Module, shape: Shape) -> bytes:
     """A network as ONNX, for images of this shape.
 
+    With sizes that are left open the export of a UNet took three times as long, and what came of it was no faster.
+
     Raises:
         EngineError: it cannot be exported.
     """
@@ -132,13 +132,13 @@ def reason_of(error: BaseException) -> str:
     return f"{type(error).__name__}{': ' + lines[0][:160].rstrip('. ') if lines else ''}"
 
 
-@contextlib.contextmanager
+@contextmanager
 def _silence() -> Iterator[None]:
     """Exporters tell what will change in versions to come, and print the networks that they fail at."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        with redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
