@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
 import worlds
 from landscribe import cli
@@ -239,6 +240,20 @@ def test_without_json_a_verb_says_its_result_in_words(made, tmp_path):
     said = landscribe("predict", made / "model", made / "scene.tif", "--out", tmp_path / "map.tif")
     assert said.out == f"{tmp_path / 'map.tif'}\n"
     assert said.err.startswith("mapping scene: ")
+
+
+def test_progress_on_a_mosaic_says_how_many_files_it_has(made, tmp_path):
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    with rasterio.open(made / "scene.tif") as scene:
+        half = scene.width // 2
+        for name, left in (("west", 0), ("east", half)):
+            window = rasterio.windows.Window(left, 0, half, scene.height)
+            shape = {"width": half, "transform": scene.transform @ Affine.translation(left, 0)}
+            with rasterio.open(folder / f"{name}.tif", "w", **scene.profile | shape) as tile:
+                tile.write(scene.read(window=window))
+    said = landscribe("predict", made / "model", folder, "--mosaic", "--out", tmp_path / "map.tif")
+    assert said.err.startswith("mapping east and 1 more: ")
 
 
 def test_several_rasters_are_mapped_in_one_call(made, tmp_path):

@@ -251,7 +251,7 @@ def _predict_missing(mapping: _Mapping, planned: Sequence[Unit], spec: PredictSp
     else:
         outcomes = run_on_dask(mapping, missing, spec.dask, processes=processes(mapping.predictor.device))
     failed: list[Outcome[Unit]] = []
-    with progress.task(f"mapping {mapping.raster.name}", sum(len(unit.tiles) for unit in missing)) as advance:
+    with progress.task(_doing(mapping.raster), sum(len(unit.tiles) for unit in missing)) as advance:
         for outcome in outcomes:
             advance(len(outcome.unit.tiles))
             if outcome.error is not None:
@@ -262,6 +262,11 @@ def _predict_missing(mapping: _Mapping, planned: Sequence[Unit], spec: PredictSp
         raise failed[0].error or AssertionError
     if failed:
         raise UnfinishedError(_told(failed, len(planned), mapping.parts))
+
+
+def _doing(raster: Raster) -> str:
+    others = 0 if raster.title else len(raster.paths) - 1
+    return f"mapping {raster.name}" + (f" and {others} more" if others else "")
 
 
 def _told(failed: Sequence[Outcome[Unit]], planned: int, parts: Parts) -> str:
