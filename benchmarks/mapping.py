@@ -30,6 +30,7 @@ from affine import Affine
 from ways import PEERS, OneLayer
 
 from landscribe import verbs
+from landscribe.engine import own_cluster
 from landscribe.model import Model
 from landscribe.nn import build
 
@@ -122,28 +123,27 @@ def memory(given: argparse.Namespace, work: Path) -> None:
 def workers(given: argparse.Namespace, work: Path) -> None:
     """Seconds with one and with two Dask workers of one thread, from the call to the finished map."""
     os.environ["OMP_NUM_THREADS"] = "1"  # the workers inherit it
-    from dask.distributed import Client, LocalCluster
-
     folder, image = given.model or random_model(work), given.image or noise(work / "image.tif", given.side)
-    seconds: dict[int, list[float]] = {1: [], 2: []}
-    # The first round finds margin and engine, and touches the machine's memory for the first time.
-    for number in range(given.rounds + 1):
-        for count, each in seconds.items():
-            with (
-                LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
-                Client(cluster) as client,
-            ):
-                assert set(client.run(_threads).values()) == {1}
-                started = time.perf_counter()
-                out = work / f"{number}-{count}.tif"
-                verbs.predict(folder, [image], out=out, dask=cluster.scheduler_address)
-                taken = time.perf_counter() - started
-            print(f"round {number}, workers {count}: {taken:.1f} s", flush=True)
-            if number:
-                each.append(taken)
-    ratios = [one / two for one, two in zip(seconds[1], seconds[2], strict=True)]
+    first = mapped_by(1, folder, image, work / "first.tif")
+    print(f"first map, which finds margin and engine: {first:.1f} s", flush=True)
+    ratios = []
+    for number in range(given.rounds):
+        one, two = (mapped_by(count, folder, image, work / f"{number}-{count}.tif") for count in (1, 2))
+        print(f"round {number}: {one:.1f} s with one, {two:.1f} s with two", flush=True)
+        ratios.append(one / two)
     print(f"two workers are {statistics.median(ratios):.2f} times as fast as one ({min(ratios):.2f} to "
           f"{max(ratios):.2f})")  # fmt: skip
+
+
+def mapped_by(count: int, model: Path, image: Path, out: Path) -> float:
+    """Seconds that workers take who have imported what they need."""
+    from dask.distributed import Client
+
+    with own_cluster(count) as cluster, Client(cluster) as client:
+        assert set(client.run(_threads).values()) == {1}
+        started = time.perf_counter()
+        verbs.predict(model, [image], out=out, dask=cluster.scheduler_address)
+        return time.perf_counter() - started
 
 
 def _threads() -> int:
