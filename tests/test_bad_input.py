@@ -632,6 +632,7 @@ BAD_FLAGS = {
     "--bands 3,2,9": ("scene.tif has bands 1 to 3", "9"),
     "--bands red": ("--bands red", "3,2,1"),
     "--margin 900 --tile 1024": ("tile size 1024", "margin 900", "496"),
+    "--engine foo": ("'engine' is 'foo'", "'auto'", "'openvino'"),
     "--tile 4": ("'tile' is '4'", "32", "'auto'"),
     "--device abacus": ("device 'abacus' cannot be used",),
     "--nodata none": ("--nodata", "number"),

@@ -3,6 +3,7 @@
 import ctypes
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from landscribe.prediction.bench import TOLERANCE, Bench, Timing, imagery
 from landscribe.prediction.engines import ENGINES, device_of, fastest, installed, timings
 from landscribe.prediction.folding import folded
 from landscribe.prediction.onnx_export import FOLDER
+from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.tuning import TUNING
 
 CPU = torch.device("cpu")
@@ -116,6 +118,10 @@ def exported_once(monkeypatch, request):
         return _EXPORTS[architecture, shape]
 
     monkeypatch.setattr(onnx_export, "export", once)
+
+
+def test_every_engine_can_be_asked_for_and_no_other():
+    assert get_args(PredictSpec.model_fields["engine"].annotation) == ("auto", *ENGINES)
 
 
 @pytest.mark.parametrize("engine", list(ENGINES))

@@ -1,7 +1,7 @@
 """Engines: what runs a network, and which of them does so fastest on this machine.
 
 An engine takes scaled images (B, C, H, W), float32, channels-last, on the model's device, and gives logits
-(B, K, H, W) there. Another one is a function here and a line in `ENGINES`.
+(B, K, H, W) there. Another one is a function here, a line in `ENGINES` and a name in `PredictSpec.engine`.
 """
 
 import importlib.metadata

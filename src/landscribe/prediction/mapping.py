@@ -197,7 +197,7 @@ def _asked(predictor: Predictor, spec: PredictSpec) -> dict[str, Any]:
 def _choice(predictor: Predictor, raster: Raster, spec: PredictSpec) -> dict[str, Any]:
     """Tiles, batch and engine for this raster on this machine."""
     tiling = chosen(predictor, raster, spec, tolerance=spec.tolerance)
-    engine = spec.engine
+    engine: str = spec.engine
     if engine == "auto":
         work = math.prod(raster.grid.shape) * tiling.redundancy
         shape = {"tile": tiling.tile, "batch": tiling.batch}

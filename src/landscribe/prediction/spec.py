@@ -35,7 +35,7 @@ class PredictSpec(Spec):
     """Share of the pixels that may differ in class from a single pass, where tile or margin is auto."""
     check_seams: bool = False
     """Also map a sample with other tiles, and tell how often classes differ at seams and elsewhere."""
-    engine: str = "auto"
+    engine: Literal["auto", "torch", "onnx", "openvino"] = "auto"
     """What runs the network: torch, onnx, openvino; auto takes the fastest that is installed, once the model is tried
     on this machine."""
     blend: Literal["none", "gaussian"] = "none"
