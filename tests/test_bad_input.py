@@ -634,6 +634,8 @@ BAD_FLAGS = {
     "--margin 900 --tile 1024": ("tile size 1024", "margin 900", "496"),
     "--engine foo": ("'engine' is 'foo'", "'auto'", "'openvino'"),
     "--tile 4": ("'tile' is '4'", "32", "'auto'"),
+    "--shard 4/3": ("'shard' is '4/3'", "such as 3/8"),
+    "--probabilities p.png": ("p.png is no name for a GeoTIFF", ".tif or .tiff"),
     "--device abacus": ("device 'abacus' cannot be used",),
     "--nodata none": ("--nodata", "number"),
 }

@@ -8,6 +8,9 @@ from landscribe.errors import OutputError
 from landscribe.outputs import refuse_existing, require_writable
 from landscribe.prediction.label_next import require_readable_suffix
 
+_SUFFIXES = (".tif", ".tiff")
+"""Of the rasters: they are GeoTIFFs, whatever they are called."""
+
 
 @dataclass(frozen=True)
 class Places:
@@ -30,7 +33,13 @@ class Places:
             yield self.label_next
 
     def require_apart(self, read: tuple[str, ...]) -> None:
-        """Raise OutputError where one would be written over another, or over what is read."""
+        """Raise OutputError where one would be written over another, over what is read, or under a misleading name."""
+        for path in self.rasters:
+            if path.suffix.lower() not in _SUFFIXES:
+                raise OutputError(
+                    f"{path} is no name for a GeoTIFF. One that ends with {' or '.join(_SUFFIXES)} was expected, or a "
+                    "folder that exists."
+                )
         if self.label_next is not None:
             require_readable_suffix(self.label_next)
         named = [(name, path) for name, path in vars(self).items() if path is not None]

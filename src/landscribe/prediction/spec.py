@@ -50,7 +50,7 @@ class PredictSpec(Spec):
     """Polygons that alone are mapped; all of the raster if left out."""
     dask: str | None = None
     """Map on many processes or machines: auto for the cores of this one, or a scheduler's address or file."""
-    shard: str | None = Field(None, pattern=r"^[1-9]\d*/[1-9]\d*$")
+    shard: str | None = None
     """i/n: only every n-th unit from the i-th on, for arrays of jobs; without it, the same command makes the map."""
 
     @property
@@ -80,6 +80,8 @@ class PredictSpec(Spec):
     @field_validator("shard")
     @classmethod
     def _is_one_of_them(cls, value: str | None) -> str | None:
-        if value is not None and int(value.split("/")[0]) > int(value.split("/")[1]):
-            raise ValueError("the first number must not be above the second, as in 3/8")
+        if value is not None:
+            number, _, count = value.partition("/")
+            if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+                raise ValueError("i/n with i from 1 to n was expected, such as 3/8")
         return value
