@@ -4,6 +4,7 @@ A unit is done once its task returns; what it made lies in files of its own. So 
 anywhere, and again.
 """
 
+import logging
 import os
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from landscribe.errors import EngineError, LandscribeError, ReadError
+from landscribe.errors import EngineError, LandscribeError, ReadError, UnfinishedError
 
 U = TypeVar("U")
 """A unit."""
@@ -28,6 +29,11 @@ takes a twentieth of each core."""
 _DIED = (
     "several workers of dask died one after the other of the same unit, most often for want of memory. Workers that "
     "live were expected. Look into their logs, give each more memory, or let fewer of them share a machine."
+)
+
+_LOST = (
+    "the scheduler of dask does not answer any more. One that lives to the end was expected. What is done is kept: "
+    "repeat the same command when it runs again, or without --dask."
 )
 
 
@@ -116,6 +122,7 @@ def run_on_dask(
 
     Raises:
         EngineError: dask is not installed, or no scheduler answers there.
+        UnfinishedError: it does not answer any more.
     """
     with _client(where, processes) as client:
         from dask.distributed import KilledWorker, as_completed
@@ -124,6 +131,8 @@ def run_on_dask(
         sent = _sent(client, stages)
         tasks = {client.submit(run_whole, sent, unit, pure=False): unit for unit in units}
         for task in as_completed(list(tasks)):
+            if task.cancelled():
+                raise UnfinishedError(_LOST)
             error = task.exception()
             if error is not None and _stops_all(error):
                 raise error
@@ -176,9 +185,15 @@ def own_cluster(processes: int) -> Iterator[Any]:
     from dask import config
     from dask.distributed import LocalCluster
 
-    size = {"n_workers": processes, "threads_per_worker": 1}
-    # Any free port: that of another cluster on this machine would be warned about.
-    with config.set(_UNWATCHED), LocalCluster(**size, dashboard_address="127.0.0.1:0") as cluster:
+    settings = {
+        "n_workers": processes,
+        "threads_per_worker": 1,
+        # Any free port: that of another cluster on this machine would be warned about.
+        "dashboard_address": "127.0.0.1:0",
+        # What fails comes back to who asked, who says so.
+        "silence_logs": logging.CRITICAL,
+    }
+    with config.set(_UNWATCHED), LocalCluster(**settings) as cluster:
         yield cluster
 
 

@@ -2,11 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from dask import config
 from test_mapping import model_of, write
 
 from landscribe import engine
@@ -220,6 +224,39 @@ def test_two_clusters_of_one_machine_do_not_meet(tmp_path):
     # What would be warned about is an error here.
     assert len(list(run_on_dask(Doubling(tmp_path), range(3), "auto", processes=1))) == 3
     assert len(list(first)) == 2
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_killed_ends_it_in_a_line_and_what_is_done_stays(tmp_path):
+    (tmp_path / "out").mkdir()
+    place = tmp_path / "scheduler.json"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet["env"] = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # the worker imports this module
+    options = ("--port", "0", "--no-dashboard", "--scheduler-file", str(place))
+    scheduler = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", *options], **quiet)
+    worker = ("-m", "distributed.cli.dask_worker", "--no-nanny", "--nthreads", "1", "--scheduler-file", str(place))
+    working = subprocess.Popen([sys.executable, *worker], **quiet)
+    try:
+        deadline = time.monotonic() + 60
+        while not place.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        with config.set({"distributed.comm.timeouts.connect": "1s"}):
+            outcomes = run_on_dask(Slow(tmp_path / "out"), range(40), str(place))
+            assert next(outcomes).error is None
+            scheduler.kill()
+            with pytest.raises(UnfinishedError, match="scheduler of dask does not answer any more"):
+                list(outcomes)
+        assert 0 < len(written(tmp_path / "out")) < 40
+    finally:
+        for process in (scheduler, working):
+            process.kill()
+            process.wait()
+
+
+class Slow(Doubling):
+    def compute(self, unit: int, read: int) -> int:
+        time.sleep(0.3)
+        return super().compute(unit, read)
 
 
 @pytest.mark.slow

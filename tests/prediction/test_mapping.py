@@ -363,6 +363,17 @@ def test_a_raster_that_is_replaced_while_it_is_mapped_is_refused(tmp_path, numbe
     assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]
 
 
+def test_a_virtual_raster_whose_file_was_replaced_is_another_raster(tmp_path, numbers):
+    write(tmp_path / "image.tif", numbers)
+    virtual = tmp_path / "image.vrt"
+    rasterio.shutil.copy(tmp_path / "image.tif", virtual, driver="VRT")
+    model, small = model_of(Identity(), 4), {"tile": 64, "margin": 4, "unit": 64}
+    predict(model, Raster.open([virtual]), tmp_path / "map.tif", spec=PredictSpec(**small, shard="1/2"))
+    write(tmp_path / "image.tif", 3 - numbers)
+    with pytest.raises(OutputError, match="unfinished map with another raster"):
+        predict(model, Raster.open([virtual]), tmp_path / "map.tif", spec=PredictSpec(**small))
+
+
 def test_a_run_that_was_killed_between_its_two_files_goes_on(tmp_path, numbers, monkeypatch):
     raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
     probabilities = tmp_path / "p.tif"

@@ -66,7 +66,10 @@ def assemble(parts: Parts, units: Sequence[Unit], grid: Grid, layer: Layer, dres
     # rasterio lets GDAL's own errors through as they are, and a failure without one as SystemError.
     except (RasterioError, CPLE_BaseError, SystemError, OSError) as error:
         built.unlink(missing_ok=True)
-        raise OutputError(f"its {layer.kind} file could not be written whole ({error.__cause__ or error})") from error
+        raise OutputError(
+            f"its {layer.kind} file could not be written whole, most often for want of room "
+            f"({error.__cause__ or error}). A disk with enough of it was expected."
+        ) from error
     return built
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import rasterio
 
 from landscribe.errors import RasterError
+from landscribe.geo.access import fingerprint, forget, is_remote, stamp
 from landscribe.geo.raster import Raster
 from landscribe.prediction.finishing import PLAN_TAG
 from landscribe.prediction.layers import Layer
@@ -23,14 +24,14 @@ def stated(predictor: Predictor, raster: Raster, spec: PredictSpec, layers: tupl
     """What a map depends on that is not chosen, in JSON's types."""
     return {
         "model": [model.sha256 for model in predictor.models],
-        "raster": [_fingerprint(path) for path in raster.paths],
+        "raster": [fingerprint(path) for path in raster.paths],
         **raster.reading,
         "layers": [[layer.kind, layer.dtype] for layer in layers],
         "device": predictor.device.type,
         "symmetries": spec.symmetries,
         "blend": spec.blend,
         "minimum area": spec.minimum_area,
-        "area": None if spec.area is None else _fingerprint(spec.area),
+        "area": None if spec.area is None else stamp(spec.area),
     }
 
 
@@ -70,19 +71,15 @@ def tags_of(path: Path) -> dict[str, str]:
         return {}
 
 
-def _fingerprint(path: str) -> list[Any]:
-    """Name, size and time of change of a file; the name alone of what is no local file."""
-    local = Path(path)
-    if not local.exists():
-        return [path]
-    stat = local.stat()
-    return [local.name, stat.st_size, stat.st_mtime_ns]
-
-
 def require_unchanged(raster: Raster, plan: dict[str, Any]) -> None:
-    """Raise RasterError if a file became another one while it was mapped: the map would be of both."""
+    """Raise RasterError if a file became another one while it was mapped: the map would be of both.
+
+    It is raised, too, if a file does not answer any more.
+    """
     for path, before in zip(raster.paths, plan["raster"], strict=True):
-        if _fingerprint(path) != before:
+        if is_remote(path):
+            forget(path)
+        if fingerprint(path) != before:
             raise RasterError(
                 f"{path} was changed while it was mapped. One raster from beginning to end was expected. "
                 "Nothing was written; map it again when it is whole."

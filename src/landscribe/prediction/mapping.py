@@ -244,8 +244,10 @@ def _predict_missing(mapping: _Mapping, planned: Sequence[Unit], spec: PredictSp
     """
     wanted = share_of(planned, spec.share)
     missing = [unit for unit in wanted if not mapping.parts.is_done(unit)]
-    if missing and len(missing) < len(wanted):
+    if len(missing) < len(wanted):
         log.info("resumed: %d of %d units are there", len(wanted) - len(missing), len(wanted))
+    if not missing:
+        return
     if spec.dask is None:
         outcomes = run_units(mapping, missing)
     else:

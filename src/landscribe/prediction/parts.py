@@ -159,12 +159,9 @@ def begun(parts: Parts, files: Sequence[str], *, overwrite: bool) -> Iterator[No
             parts.remove()
             remove_empty(missing)
             raise
-        cause = error.__cause__
-        reason = (cause.strerror if isinstance(cause, OSError) else None) or str(error)
         raise OutputError(
-            f"{parts.folder.with_suffix('')} is not finished: {reason}. A place with enough room was expected. The "
-            f"{done} finished units are kept in {parts.folder.name}: make room and repeat the same command, "
-            "or remove that folder."
+            f"{parts.folder.with_suffix('')} is not finished: {error} The {done} finished units are kept in "
+            f"{parts.folder.name}: make room and repeat the same command, or remove that folder."
         ) from error
     except UnfinishedError:
         raise
