@@ -199,7 +199,12 @@ def own_cluster(processes: int) -> Iterator[Any]:
 
 def run_whole(stages: Stages[U], unit: U) -> Any:
     """Read, compute and write one unit, one after the other: the task of a worker elsewhere."""
-    return stages.write(unit, stages.compute(unit, stages.read(unit)))
+    try:
+        return stages.write(unit, stages.compute(unit, stages.read(unit)))
+    except LandscribeError as error:
+        # What GDAL raised does not travel, and the error would arrive as mere words; ours has said all of it.
+        error.__cause__ = error.__context__ = None
+        raise
 
 
 def share_of(units: Sequence[U], shard: tuple[int, int] | None) -> Sequence[U]:

@@ -253,6 +253,23 @@ def test_a_scheduler_that_is_killed_ends_it_in_a_line_and_what_is_done_stays(tmp
             process.wait()
 
 
+class RootedError(Exception):
+    def __reduce__(self):
+        raise TypeError("it stays here")
+
+
+class Damaged(Doubling):
+    def read(self, unit: int) -> int:
+        raise ReadError("a block is damaged") from RootedError()
+
+
+@pytest.mark.slow
+def test_what_is_wrong_arrives_from_a_worker_as_it_was_raised(tmp_path):
+    (outcome,) = run_on_dask(Damaged(tmp_path), [0], "auto", processes=1)
+    assert isinstance(outcome.error, ReadError)
+    assert str(outcome.error) == "a block is damaged"
+
+
 class Slow(Doubling):
     def compute(self, unit: int, read: int) -> int:
         time.sleep(0.3)
