@@ -273,7 +273,8 @@ def _doing(raster: Raster) -> str:
 
 def _told(failed: Sequence[Outcome[Unit]], planned: int, parts: Parts) -> str:
     """Which units failed, and why."""
-    reasons = [_why(outcome) for outcome in failed[:_MOST_TOLD]]
+    # The first sentence of each: the rest was told when it failed.
+    reasons = [_why(outcome).split(". ")[0] for outcome in failed[:_MOST_TOLD]]
     more = "; …" if len(failed) > _MOST_TOLD else ""
     return (
         f"{parts.folder.stem} is not finished: {len(failed)} of {planned} units could not be mapped "
