@@ -30,7 +30,6 @@ _DIED = (
     "several workers of dask died one after the other of the same unit, most often for want of memory. Workers that "
     "live were expected. Look into their logs, give each more memory, or let fewer of them share a machine."
 )
-
 _LOST = (
     "the scheduler of dask does not answer any more. One that lives to the end was expected. What is done is kept: "
     "repeat the same command when it runs again, or without --dask."

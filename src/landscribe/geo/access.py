@@ -38,8 +38,6 @@ _REMOTE = _HTTP | {
 }
 # In bytes, as rasterio takes it.
 _BLOCK_CACHE = 256 * 2**20
-# Of a file far away, to tell it from another one.
-_BLOCKS_TOLD = 16
 _NETWORKS = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "/vsiwebhdfs")
 
 
@@ -80,47 +78,6 @@ def explained(name: str, window: Window | None = None) -> Iterator[None]:
             f"{name} cannot be read{where}: {_reason(error, name)}. A whole raster that GDAL can open was expected. "
             f"{remedy}."
         ) from error
-
-
-def stamp(name: str) -> list[Any]:
-    """Name, size and time of change of a file, in JSON's types; the name alone of what is no local file."""
-    local = Path(name)
-    if not local.exists():
-        return [name]
-    stat = local.stat()
-    return [local.name, stat.st_size, stat.st_mtime_ns]
-
-
-def fingerprint(name: str) -> list[Any]:
-    """What tells a raster file from others of its name, in JSON's types: its stamp, and more where that is too little.
-
-    Of a VRT, the fingerprints of its files. Of a TIFF far away, where some of its blocks lie and how long they are:
-    that needs no more than its head, and compressed pixels that change hardly ever keep it. Pixels that are not
-    compressed may change unseen there.
-
-    Raises:
-        RasterError: the file cannot be read.
-    """
-    found = stamp(name)
-    if name.lower().endswith(".vrt"):
-        with explained(name), opened(name) as source:
-            files = source.files
-        # Its own side files say nothing of the pixels.
-        found += [fingerprint(file) for file in files if not file.startswith(name)]
-    elif not is_local(name):
-        with explained(name), opened(name) as source:
-            found += _layout(source)
-    return found
-
-
-def _layout(source: Any) -> list[str | None]:
-    """Places and lengths of some blocks; nothing of what is no TIFF."""
-    if source.driver not in ("GTiff", "COG"):
-        return []
-    rows, cols = (-(-length // side) for length, side in zip(source.shape, source.block_shapes[0], strict=True))
-    places = [divmod(rows * cols * part // _BLOCKS_TOLD, cols) for part in range(_BLOCKS_TOLD)]
-    items = ("BLOCK_OFFSET", "BLOCK_SIZE")
-    return [source.get_tag_item(f"{item}_{col}_{row}", "TIFF", bidx=1) for row, col in places for item in items]
 
 
 def forget(name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import rasterio
 
 from landscribe.errors import RasterError
-from landscribe.geo.access import fingerprint, forget, is_remote, stamp
+from landscribe.geo.access import explained, forget, is_local, is_remote, opened
 from landscribe.geo.raster import Raster
 from landscribe.prediction.finishing import PLAN_TAG
 from landscribe.prediction.layers import Layer
@@ -19,19 +19,22 @@ from landscribe.prediction.parts import plan_beside
 from landscribe.prediction.predictor import Predictor
 from landscribe.prediction.spec import PredictSpec
 
+_BLOCKS_TOLD = 16
+"""Of a file far away, to tell it from another one."""
+
 
 def stated(predictor: Predictor, raster: Raster, spec: PredictSpec, layers: tuple[Layer, ...]) -> dict[str, Any]:
     """What a map depends on that is not chosen, in JSON's types."""
     return {
         "model": [model.sha256 for model in predictor.models],
-        "raster": [fingerprint(path) for path in raster.paths],
+        "raster": [_fingerprint(path) for path in raster.paths],
         **raster.reading,
         "layers": [[layer.kind, layer.dtype] for layer in layers],
         "device": predictor.device.type,
         "symmetries": spec.symmetries,
         "blend": spec.blend,
         "minimum area": spec.minimum_area,
-        "area": None if spec.area is None else stamp(spec.area),
+        "area": None if spec.area is None else _stamp(spec.area),
     }
 
 
@@ -71,6 +74,47 @@ def tags_of(path: Path) -> dict[str, str]:
         return {}
 
 
+def _stamp(name: str) -> list[Any]:
+    """Name, size and time of change of a file, in JSON's types; the name alone of what is no local file."""
+    local = Path(name)
+    if not local.exists():
+        return [name]
+    stat = local.stat()
+    return [local.name, stat.st_size, stat.st_mtime_ns]
+
+
+def _fingerprint(name: str) -> list[Any]:
+    """What tells a raster file from others of its name, in JSON's types: its stamp, and more where that is too little.
+
+    Of a VRT, the fingerprints of its files. Of a TIFF far away, where some of its blocks lie and how long they are:
+    that needs no more than its head, and compressed pixels that change hardly ever keep it. Pixels that are not
+    compressed may change unseen there.
+
+    Raises:
+        RasterError: the file cannot be read.
+    """
+    found = _stamp(name)
+    if name.lower().endswith(".vrt"):
+        with explained(name), opened(name) as source:
+            files = source.files
+        # Its own side files say nothing of the pixels.
+        found += [_fingerprint(file) for file in files if not file.startswith(name)]
+    elif not is_local(name):
+        with explained(name), opened(name) as source:
+            found += _layout(source)
+    return found
+
+
+def _layout(source: Any) -> list[str | None]:
+    """Places and lengths of some blocks; nothing of what is no TIFF."""
+    if source.driver not in ("GTiff", "COG"):
+        return []
+    rows, cols = (-(-length // side) for length, side in zip(source.shape, source.block_shapes[0], strict=True))
+    places = [divmod(rows * cols * part // _BLOCKS_TOLD, cols) for part in range(_BLOCKS_TOLD)]
+    items = ("BLOCK_OFFSET", "BLOCK_SIZE")
+    return [source.get_tag_item(f"{item}_{col}_{row}", "TIFF", bidx=1) for row, col in places for item in items]
+
+
 def require_unchanged(raster: Raster, plan: dict[str, Any]) -> None:
     """Raise RasterError if a file became another one while it was mapped: the map would be of both.
 
@@ -79,7 +123,7 @@ def require_unchanged(raster: Raster, plan: dict[str, Any]) -> None:
     for path, before in zip(raster.paths, plan["raster"], strict=True):
         if is_remote(path):
             forget(path)
-        if fingerprint(path) != before:
+        if _fingerprint(path) != before:
             raise RasterError(
                 f"{path} was changed while it was mapped. One raster from beginning to end was expected. "
                 "Nothing was written; map it again when it is whole."
