@@ -98,7 +98,7 @@ def _fingerprint(name: str) -> list[Any]:
         with explained(name), opened(name) as source:
             files = source.files
         # Its own side files say nothing of the pixels.
-        found += [_fingerprint(file) for file in files if not file.startswith(name)]
+        found += [_fingerprint(file) for file in files if file != name and not file.startswith(f"{name}.")]
     elif not is_local(name):
         with explained(name), opened(name) as source:
             found += _layout(source)
