@@ -1,7 +1,7 @@
 """The command line: parse, call one verb, print.
 
-Results go to stdout, progress and remarks to stderr. Exit 0 done, 2 the user's mistake (one line), 1 our bug,
-130 interrupted. Nothing heavy is imported until a verb runs.
+Results go to stdout, progress and remarks to stderr. Exit 0 done, 2 the user's mistake (one line), 1 work
+left (one line) or our bug, 130 interrupted. Nothing heavy is imported until a verb runs.
 """
 
 from pathlib import Path

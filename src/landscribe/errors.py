@@ -16,6 +16,10 @@ class RasterError(LandscribeError):
     """A raster that cannot be opened or read, or whose pixels cannot be used."""
 
 
+class UnreachableError(RasterError):
+    """A raster that cannot be opened: it is not there, is damaged, or far away and does not answer."""
+
+
 class ReadError(RasterError):
     """A place in a raster that cannot be read now: it is damaged, or far away and does not answer."""
 
@@ -57,4 +61,4 @@ class EngineError(LandscribeError):
 
 
 class UnfinishedError(LandscribeError):
-    """Some of many parts failed, and the others are kept. The command line exits with 1."""
+    """Work is left, and what is done is kept for the same command. The command line exits with 1."""

@@ -14,7 +14,7 @@ from typing import Any
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from landscribe.errors import RasterError, ReadError
+from landscribe.errors import ReadError, UnreachableError
 from landscribe.geo.grid import Window
 
 # Also for a VRT on this machine whose files are far away. Nothing waits for ever: what does not answer, or no longer
@@ -63,7 +63,7 @@ def explained(name: str, window: Window | None = None) -> Iterator[None]:
 
     Raises:
         ReadError: a window of it cannot be read.
-        RasterError: the file cannot be.
+        UnreachableError: the file cannot be.
     """
     try:
         with _settings(name):
@@ -74,7 +74,7 @@ def explained(name: str, window: Window | None = None) -> Iterator[None]:
             "Check the address and the connection, and repeat the command" if is_remote(name)
             else "Check the path, or copy the file again"
         )  # fmt: skip
-        raise (ReadError if window else RasterError)(
+        raise (ReadError if window else UnreachableError)(
             f"{name} cannot be read{where}: {_reason(error, name)}. A whole raster that GDAL can open was expected. "
             f"{remedy}."
         ) from error
@@ -84,7 +84,7 @@ def forget(name: str) -> None:
     """Let GDAL forget what it has of a remote file; it keeps also what came only in part.
 
     Raises:
-        RasterError: the file does not answer any more.
+        UnreachableError: the file does not answer any more.
     """
     # What is opened under this setting is forgotten when it is closed.
     with explained(name), rasterio.Env(CPL_VSIL_CURL_NON_CACHED=":".join(f"{network}/" for network in _NETWORKS)):

@@ -76,7 +76,8 @@ def predict(
         ModelError: the raster does not fit the model, or the models do not fit together.
         RasterError: it cannot be read, or has no valid pixel.
         OutputError: a result stands already, or cannot be written.
-        UnfinishedError: some of its units could not be mapped.
+        UnfinishedError: some of its units could not be mapped, or something went away or filled up in the middle; the
+            units that are done are kept for the same call.
     """
     places = Places(out, probabilities, uncertainty, label_next)
     raster = fitted(model, raster, spec)
@@ -93,7 +94,7 @@ def predict(
     parts = Parts.of(out, plan)
     if _stands(places, parts, overwrite=overwrite):
         return out
-    with begun(parts, raster.paths, overwrite=overwrite):
+    with begun(parts, overwrite=overwrite):
         way = Way(layers, batch=plan["batch"], is_blended=spec.blend == "gaussian")
         _predict_missing(_Mapping(predictor, raster, parts, way, area), planned, spec)
         require_unchanged(raster, plan)

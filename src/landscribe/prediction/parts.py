@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import LandscribeError, OutputError, UnfinishedError
+from landscribe.errors import LandscribeError, OutputError, RasterError, UnfinishedError, UnreachableError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid
 from landscribe.geo.raster import write_raster
@@ -137,39 +137,36 @@ class Parts:
 
 
 @contextmanager
-def begun(parts: Parts, files: Sequence[str], *, overwrite: bool) -> Iterator[None]:
-    """Begin or go on with parts; when the block fails, keep only what a repetition of it can use.
+def begun(parts: Parts, *, overwrite: bool) -> Iterator[None]:
+    """Begin or go on with parts; when the block fails, keep them if a repetition of it can use them.
 
-    An interruption keeps them, and so do units that failed beside others. So does a disk that is full, once a unit is
-    done. A raster or model that will not do does not, unless its files are gone (a drive that was unplugged): it would
-    fail there again.
+    So it is with all that can be mended from outside, once a unit is done: a full disk, a drive that was unplugged, a
+    server or scheduler that went away. A raster that will not do would fail there again.
 
     Args:
         parts: to begin.
-        files: the raster's.
         overwrite: give up parts of another plan.
+
+    Raises:
+        UnfinishedError: it failed, and units are kept.
     """
     missing = [parent for parent in parts.folder.parents if not parent.exists()]
     parts.begin(overwrite=overwrite)
     try:
         yield
-    except OutputError as error:
+    except UnfinishedError:
+        raise
+    except LandscribeError as error:
         done = parts.count_done()
-        if not done:
+        will_not_do = isinstance(error, RasterError) and not isinstance(error, UnreachableError)
+        if will_not_do or not done:
             parts.remove()
             remove_empty(missing)
             raise
-        raise OutputError(
-            f"{parts.folder.with_suffix('')} is not finished: {error} The {done} finished units are kept in "
-            f"{parts.folder.name}: make room and repeat the same command, or remove that folder."
+        raise UnfinishedError(
+            f"{parts.folder.with_suffix('')} is not finished: {error} Its finished units ({done}) are kept in "
+            f"{parts.folder.name}: mend what is named and repeat the same command, or remove that folder."
         ) from error
-    except UnfinishedError:
-        raise
-    except LandscribeError:
-        if all(Path(file).exists() for file in files):
-            parts.remove()
-            remove_empty(missing)
-        raise
 
 
 def plan_beside(out: Path) -> dict[str, Any]:
