@@ -14,9 +14,9 @@ PLANNED = tuple(units(8, 16, size=8, margin=0, align=1, side=8))
 GRID = Grid(None, Affine.identity(), 16, 8)
 
 
-def failing(parts: Parts, error: BaseException, done: int = 0) -> None:
+def failing(parts: Parts, error: BaseException, *, done: int = 0, alone: bool = True) -> None:
     """A run that makes so many units, and fails."""
-    with begun(parts, overwrite=False):
+    with begun(parts, overwrite=False, alone=alone):
         for unit in PLANNED[:done]:
             parts.put(unit, {CLASS.kind: np.zeros((1, *unit.keep.shape), np.uint8)}, [CLASS], GRID)
         raise error
@@ -50,4 +50,12 @@ def test_an_interruption_keeps_what_was_begun(tmp_path):
     parts = Parts.of(tmp_path / "map.tif", {})
     with pytest.raises(KeyboardInterrupt):
         failing(parts, KeyboardInterrupt())
+    assert parts.is_begun()
+
+
+@pytest.mark.parametrize("error", [OutputError, RasterError])
+def test_a_shard_that_fails_takes_nothing_from_the_others(tmp_path, error):
+    parts = Parts.of(tmp_path / "map.tif", {})
+    with pytest.raises(error, match=r"^so\.$"):
+        failing(parts, error("so."), alone=False)
     assert parts.is_begun()

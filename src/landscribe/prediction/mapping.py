@@ -94,7 +94,7 @@ def predict(
     parts = Parts.of(out, plan)
     if _stands(places, parts, overwrite=overwrite):
         return out
-    with begun(parts, overwrite=overwrite):
+    with begun(parts, overwrite=overwrite, alone=spec.shard is None):
         way = Way(layers, batch=plan["batch"], is_blended=spec.blend == "gaussian")
         _predict_missing(_Mapping(predictor, raster, parts, way, area), planned, spec)
         require_unchanged(raster, plan)

@@ -137,7 +137,7 @@ class Parts:
 
 
 @contextmanager
-def begun(parts: Parts, *, overwrite: bool) -> Iterator[None]:
+def begun(parts: Parts, *, overwrite: bool, alone: bool = True) -> Iterator[None]:
     """Begin or go on with parts; when the block fails, keep them if a repetition of it can use them.
 
     So it is with all that can be mended from outside, once a unit is done: a full disk, a drive that was unplugged, a
@@ -146,6 +146,7 @@ def begun(parts: Parts, *, overwrite: bool) -> Iterator[None]:
     Args:
         parts: to begin.
         overwrite: give up parts of another plan.
+        alone: nobody else puts units there, as other shards do, for whom all is kept.
 
     Raises:
         UnfinishedError: it failed, and units are kept.
@@ -160,8 +161,9 @@ def begun(parts: Parts, *, overwrite: bool) -> Iterator[None]:
         done = parts.count_done()
         will_not_do = isinstance(error, RasterError) and not isinstance(error, UnreachableError)
         if will_not_do or not done:
-            parts.remove()
-            remove_empty(missing)
+            if alone:
+                parts.remove()
+                remove_empty(missing)
             raise
         raise UnfinishedError(
             f"{parts.folder.with_suffix('')} is not finished: {error} Its finished units ({done}) are kept in "
