@@ -15,7 +15,7 @@ from rasterio.env import getenv
 from test_mapping import model_of, read, write
 
 from landscribe import cli
-from landscribe.errors import OutputError, RasterError, UnfinishedError
+from landscribe.errors import OutputError, RasterError, ReadError, UnfinishedError
 from landscribe.geo import access
 from landscribe.geo.grid import Window
 from landscribe.geo.raster import Raster
@@ -40,6 +40,7 @@ def server(tmp_path, monkeypatch) -> Iterator[Server]:
 @pytest.fixture
 def impatient(monkeypatch) -> None:
     """As an environment of a user who waits for nothing."""
+    monkeypatch.setattr("landscribe.geo.raster._PAUSE", 0.0)
     hasty = {"MAX_RETRY": "0", "TIMEOUT": "1", "CONNECTTIMEOUT": "1", "LOW_SPEED_TIME": "1"}
     for name, value in hasty.items():
         monkeypatch.setenv(f"GDAL_HTTP_{name}", value)
@@ -70,6 +71,15 @@ def landscribe(capfd, monkeypatch) -> Iterator[Callable[..., tuple[int, str]]]:
     yield run
     for logger, handlers, level, propagate in before:
         logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
+
+
+def sixteen_units(folder: Path, server: Server) -> tuple[np.ndarray, tuple[object, ...]]:
+    """What a served raster holds, and the command that maps it."""
+    array = np.random.default_rng(0).integers(0, 4, (512, 2048)).astype(np.uint8)
+    write(server.folder / "image.tif", array, tiled=True, blockxsize=64, blockysize=64)
+    model_of(Identity(), 4).save(folder / "model")
+    command = ("predict", folder / "model", server.url("image.tif"), "-o", folder / "map.tif")
+    return array, (*command, "--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch")
 
 
 def done(folder: Path) -> int:
@@ -202,6 +212,44 @@ def test_a_server_that_answers_no_more_is_given_up(server):
     server.fault = lambda path, stop: "hang"
     with pytest.raises(RasterError, match=r"image\.tif cannot be read: CURL error: Operation t.*Check the address"):
         far.read(Window(300, 300, 10, 10))
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("reset", " does not answer"), ("short", "'s answer broke off"), (429, " answered 429, Too Many Requests")],
+)
+@pytest.mark.usefixtures("impatient")
+def test_what_the_server_did_is_told_before_what_gdal_missed(tmp_path, server, fault, reason):
+    sixteen_units(tmp_path, server)
+    far = Raster.open([server.url("image.tif")])
+    server.fault = lambda path, stop: fault if stop > 550_000 else None
+    with pytest.raises(ReadError, match=rf"cols 0 to 512: the server{reason} \(TIFFReadEncodedTile.*\)\. A whole"):
+        far.read(Window(256, 0, 256, 512))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_does_not_send_three_units_in_a_row_is_asked_for_no_more(tmp_path, server, landscribe):
+    array, command = sixteen_units(tmp_path, server)
+    # The blocks of the upper eight units lie in the first half of the file, and come.
+    server.fault = lambda path, stop: 503 if stop > 550_000 else None
+    code, line = landscribe(*command)
+    assert code == 1
+    assert "map.tif is not finished: 3 of 16 units could not be mapped" in line
+    assert "the server answered 503, Service Unavailable" in line
+    assert "Repeat the same command when all of it can be read again" in line
+    server.fault = lambda path, stop: None
+    assert landscribe(*command)[0] == 0
+    np.testing.assert_array_equal(read(tmp_path / "map.tif"), array)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_sends_no_unit_at_all_leaves_nothing(tmp_path, server, landscribe):
+    _, command = sixteen_units(tmp_path, server)
+    server.fault = lambda path, stop: 503 if stop > 100_000 else None
+    code, line = landscribe(*command)
+    assert code == 2
+    assert re.search(r"image\.tif cannot be read at rows 0 to 256, cols 0 to 256: the server answered 503", line)
+    assert not list(tmp_path.glob("map.tif*"))
 
 
 @pytest.mark.usefixtures("impatient")

@@ -3,11 +3,14 @@
 Settings that people otherwise have to know are made for what is far away; those of the user's environment win.
 """
 
+import logging
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +21,11 @@ from landscribe.errors import ReadError, UnreachableError
 from landscribe.geo.grid import Window
 
 # Also for a VRT on this machine whose files are far away. Nothing waits for ever: what does not answer, or no longer
-# sends anything, is asked again and then given up; what is slow may take its time.
+# sends anything, is asked again and then given up; what is slow may take its time. GDAL asks up to six times for the
+# blocks of a window in other ranges, so that each wait is short.
 _HTTP = {
     "GDAL_HTTP_CONNECTTIMEOUT": "20",
-    "GDAL_HTTP_LOW_SPEED_TIME": "30",
+    "GDAL_HTTP_LOW_SPEED_TIME": "10",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
     "GDAL_HTTP_TIMEOUT": "300",
     "GDAL_HTTP_MAX_RETRY": "5",
@@ -66,7 +70,7 @@ def explained(name: str, window: Window | None = None) -> Iterator[None]:
         UnreachableError: the file cannot be.
     """
     try:
-        with _settings(name):
+        with _settings(name), _answers() as answers:
             yield
     except (RasterioError, OSError) as error:
         where = f" at rows {window.row} to {window.row_stop}, cols {window.col} to {window.col_stop}" if window else ""
@@ -75,8 +79,8 @@ def explained(name: str, window: Window | None = None) -> Iterator[None]:
             else "Check the path, or copy the file again"
         )  # fmt: skip
         raise (ReadError if window else UnreachableError)(
-            f"{name} cannot be read{where}: {_reason(error, name)}. A whole raster that GDAL can open was expected. "
-            f"{remedy}."
+            f"{name} cannot be read{where}: {answers.explain(_reason(error, name))}. "
+            f"A whole raster that GDAL can open was expected. {remedy}."
         ) from error
 
 
@@ -112,6 +116,43 @@ def _reason(error: BaseException, name: str) -> str:
         error = error.__cause__
     words = str(error).replace(f"'{name}' ", "").replace(f"{name}: ", "").strip().rstrip(".")
     return words or type(error).__name__
+
+
+class _Answers(logging.Handler):
+    """What a server answered at last in this thread: GDAL warns of it, and then only says what it missed."""
+
+    _told = re.compile(r"(?:HTTP error code: |response_code=)(\d+)")
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._thread = threading.get_ident()
+        self._last: int | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        found = self._told.search(record.getMessage())
+        if found and record.thread == self._thread:
+            self._last = int(found[1])
+
+    def explain(self, reason: str) -> str:
+        """GDAL's reason, behind the server's if there is one."""
+        if self._last is None:
+            return reason
+        if self._last == 0:
+            return f"the server does not answer ({reason})"
+        if self._last < 300:
+            return f"the server's answer broke off ({reason})"
+        phrases = {int(status): status.phrase for status in HTTPStatus}
+        return f"the server answered {self._last}, {phrases.get(self._last, 'an unknown status')} ({reason})"
+
+
+@contextmanager
+def _answers() -> Iterator[_Answers]:
+    heard, logger = _Answers(), logging.getLogger("rasterio._err")
+    logger.addHandler(heard)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(heard)
 
 
 class _Allowance:

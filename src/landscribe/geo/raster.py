@@ -9,6 +9,7 @@ Pixels that are not finite are refused, unless nodata is NaN, which covers them 
 
 import math
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,8 @@ Valid = NDArray[np.bool_]
 """(rows, cols), True where usable."""
 
 _ALPHA = ColorInterp.alpha
+_PAUSE = 5.0
+"""Seconds, before a window that did not come over the network is asked for once more."""
 
 
 class Source(Protocol):
@@ -205,6 +208,8 @@ class Files:
             remote = [name for name in self.paths if is_remote(name)]
             if not remote:
                 raise
+            # A server that is started again needs a moment.
+            time.sleep(_PAUSE)
             # What came only in part would be taken for the whole until the process ends.
             self.close()
             for name in remote:

@@ -3,18 +3,13 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from landscribe import progress
-from landscribe.engine import Outcome, run_on_dask, run_units, share_of
-from landscribe.errors import RasterError, UnfinishedError
+from landscribe.errors import RasterError
 from landscribe.geo.access import bounded_block_cache
-from landscribe.geo.features import Features, covered
-from landscribe.geo.raster import Pixels, Raster, Valid
+from landscribe.geo.features import Features
+from landscribe.geo.raster import Raster
 from landscribe.geo.tiling import Unit, units
 from landscribe.model import Model
 from landscribe.prediction.engines import device_of, fastest
@@ -24,19 +19,18 @@ from landscribe.prediction.generalise import Generalisation
 from landscribe.prediction.identity import chosen_before, require_unchanged, stated, tags_of
 from landscribe.prediction.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
 from landscribe.prediction.margin import redundancy
+from landscribe.prediction.missing import Mapping, predict_missing
 from landscribe.prediction.parts import Parts, begun
 from landscribe.prediction.places import Places
 from landscribe.prediction.planning import Tiling, chosen
-from landscribe.prediction.predictor import Predictor, processes
+from landscribe.prediction.predictor import Predictor
 from landscribe.prediction.seams import check_seams
 from landscribe.prediction.spec import PredictSpec
-from landscribe.prediction.unit import Layers, Way, predict_unit
+from landscribe.prediction.unit import Way
 
 log = logging.getLogger(__name__)
 
 _AFTER_SHARDS = "When all shards have ended, the same command without --shard makes the map."
-# Of the units that failed; more of them make no line that people read. Each is warned about as it fails.
-_MOST_TOLD = 2
 
 
 @bounded_block_cache()
@@ -96,7 +90,7 @@ def predict(
         return out
     with begun(parts, overwrite=overwrite, alone=spec.shard is None):
         way = Way(layers, batch=plan["batch"], is_blended=spec.blend == "gaussian")
-        _predict_missing(_Mapping(predictor, raster, parts, way, area), planned, spec)
+        predict_missing(Mapping(predictor, raster, parts, way, area), planned, spec)
         require_unchanged(raster, plan)
         if spec.shard is not None:
             # Also the last of them makes no map: two that end at once would make it over one another.
@@ -209,83 +203,3 @@ def _choice(predictor: Predictor, raster: Raster, spec: PredictSpec) -> dict[str
         "batch": tiling.batch,
         "engine": engine,
     }
-
-
-@dataclass(frozen=True)
-class _Mapping:
-    """A unit's work: read it with its halo, run the network, put what it made."""
-
-    predictor: Predictor
-    raster: Raster
-    parts: Parts
-    way: Way
-    area: Features | None
-    """Polygons that alone are mapped, in the raster's CRS."""
-
-    def read(self, unit: Unit) -> tuple[Pixels, Valid, Valid | None]:
-        # On a worker of Dask nobody else has bounded it.
-        with bounded_block_cache():
-            pixels, valid = self.raster.read(unit.read)
-        return pixels, valid, None if self.area is None else covered(self.area, self.raster.grid[unit.keep])
-
-    def compute(self, unit: Unit, read: tuple[Pixels, Valid, Valid | None]) -> Layers | None:
-        pixels, valid, wanted = read
-        with torch.inference_mode():
-            return predict_unit(self.predictor, unit, pixels, valid, self.way, wanted)
-
-    def write(self, unit: Unit, computed: Layers | None) -> None:
-        self.parts.put(unit, computed, self.way.layers, self.raster.grid)
-
-
-def _predict_missing(mapping: _Mapping, planned: Sequence[Unit], spec: PredictSpec) -> None:
-    """Map the units that are not done, or this shard's share of all.
-
-    Raises:
-        UnfinishedError: some of them could not be mapped; the others are done.
-    """
-    wanted = share_of(planned, spec.share)
-    missing = [unit for unit in wanted if not mapping.parts.is_done(unit)]
-    if len(missing) < len(wanted):
-        log.info("resumed: %d of %d units are there", len(wanted) - len(missing), len(wanted))
-    if not missing:
-        return
-    if spec.dask is None:
-        outcomes = run_units(mapping, missing)
-    else:
-        outcomes = run_on_dask(mapping, missing, spec.dask, processes=processes(mapping.predictor.device))
-    failed: list[Outcome[Unit]] = []
-    with progress.task(_doing(mapping.raster), sum(len(unit.tiles) for unit in missing)) as advance:
-        for outcome in outcomes:
-            advance(len(outcome.unit.tiles))
-            if outcome.error is not None:
-                log.warning("%s", _why(outcome))
-                failed.append(outcome)
-    if failed and len(failed) == len(planned):
-        # Nothing of it can be mapped: what is wrong is not a unit's.
-        raise failed[0].error or AssertionError
-    if failed:
-        raise UnfinishedError(_told(failed, len(planned), mapping.parts))
-
-
-def _doing(raster: Raster) -> str:
-    others = 0 if raster.title else len(raster.paths) - 1
-    return f"mapping {raster.name}" + (f" and {others} more" if others else "")
-
-
-def _told(failed: Sequence[Outcome[Unit]], planned: int, parts: Parts) -> str:
-    """Which units failed, and why."""
-    # The first sentence of each: the rest was told when it failed.
-    reasons = [_why(outcome).split(". ")[0] for outcome in failed[:_MOST_TOLD]]
-    more = "; …" if len(failed) > _MOST_TOLD else ""
-    return (
-        f"{parts.folder.stem} is not finished: {len(failed)} of {planned} units could not be mapped "
-        f"({'; '.join(reasons)}{more}). The others are kept in {parts.folder.name}: mend what is named and repeat the "
-        "same command; it does what is missing. A file that is put in another's place must keep its time (cp -p, "
-        "touch -r), or it is another raster."
-    )
-
-
-def _why(outcome: Outcome[Unit]) -> str:
-    keep = outcome.unit.keep
-    reason = " ".join(str(outcome.error).split()) or type(outcome.error).__name__
-    return f"rows {keep.row} to {keep.row_stop}, cols {keep.col} to {keep.col_stop}: {reason}"
