@@ -5,7 +5,7 @@ import pytest
 from test_mapping import model_of, read, write
 
 from landscribe.errors import OutputError
-from landscribe.prediction import mapping
+from landscribe.prediction import mapping, missing
 from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity
@@ -28,7 +28,7 @@ def choosing(monkeypatch, **other):
 
 
 def test_an_unfinished_map_goes_on_with_what_was_chosen_for_it(tmp_path, raster, monkeypatch):
-    real, left = mapping.predict_unit, iter(range(3))
+    real, left = missing.predict_unit, iter(range(3))
 
     def interrupted(*arguments, **settings):
         if next(left, None) is None:
@@ -38,7 +38,7 @@ def test_an_unfinished_map_goes_on_with_what_was_chosen_for_it(tmp_path, raster,
     spec = PredictSpec(tile="auto", margin="auto", unit=64)
     choosing(monkeypatch, size=64, margin=8)
     with monkeypatch.context() as patched:
-        patched.setattr(mapping, "predict_unit", interrupted)
+        patched.setattr(missing, "predict_unit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     done = len(list((tmp_path / "map.tif.parts").glob("[0-9]*.json")))

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rio_cogeo.cogeo import cog_validate
 
-from landscribe.errors import LabelError, ModelError, OutputError, RasterError
+from landscribe.errors import LabelError, ModelError, OutputError, RasterError, UnfinishedError
 from landscribe.geo.raster import Raster
 from landscribe.geo.style import CLASSES_TAG, classes_of_tag
 from landscribe.geo.tiling import units
 from landscribe.model import Model
-from landscribe.prediction import finishing, mapping
+from landscribe.prediction import finishing, missing
 from landscribe.prediction.layers import CLASS
 from landscribe.prediction.mapping import predict
 from landscribe.prediction.parts import Parts
@@ -178,7 +178,7 @@ def test_the_bytes_are_the_same_after_any_interruption(tmp_path, numbers, monkey
     raster = write(tmp_path / "image.tif", numbers)
     spec = PredictSpec(tile=32, margin=4, unit=32)
     predict(model_of(Identity(), 4), raster, tmp_path / "whole.tif", spec=spec)
-    real, left = mapping.predict_unit, iter([3, 0, 5, 99])
+    real, left = missing.predict_unit, iter([3, 0, 5, 99])
     budget = {"left": next(left)}
 
     def interrupted(*arguments, **settings):
@@ -187,7 +187,7 @@ def test_the_bytes_are_the_same_after_any_interruption(tmp_path, numbers, monkey
         budget["left"] -= 1
         return real(*arguments, **settings)
 
-    monkeypatch.setattr(mapping, "predict_unit", interrupted)
+    monkeypatch.setattr(missing, "predict_unit", interrupted)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
@@ -211,7 +211,7 @@ def test_a_finished_map_is_left_as_it_is(tmp_path, numbers):
 def test_the_parts_of_another_map_are_refused_and_kept(tmp_path, numbers, monkeypatch):
     raster = write(tmp_path / "image.tif", numbers)
     spec = PredictSpec(tile=32, margin=4, unit=32)
-    monkeypatch.setattr(mapping, "predict_unit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(missing, "predict_unit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     with pytest.raises(OutputError, match="another tiling"):
@@ -385,6 +385,27 @@ def test_a_run_that_was_killed_between_its_two_files_goes_on(tmp_path, numbers, 
     assert not (tmp_path / "map.tif").exists()
     predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
     assert (read(tmp_path / "map.tif") == numbers).all()
+
+
+def test_when_the_disk_of_the_probabilities_is_full_there_is_no_style_without_a_map_nor_a_word_of_it(
+    tmp_path, numbers, monkeypatch, caplog
+):
+    raster, probabilities, real = write(tmp_path / "image.tif", numbers), tmp_path / "other" / "p.tif", finishing.placed
+
+    def placed(built: Path, out: Path) -> None:
+        if out == probabilities:
+            raise OutputError("no room.")
+        real(built, out)
+
+    monkeypatch.setattr(finishing, "placed", placed)
+    with caplog.at_level("INFO", "landscribe"), pytest.raises(UnfinishedError, match="no room"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
+    assert sorted(path.name for path in tmp_path.glob("map*")) == ["map.tif.parts"]
+    assert "km²" not in caplog.text
+    monkeypatch.setattr(finishing, "placed", real)
+    with caplog.at_level("INFO", "landscribe"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
+    assert "km²" in caplog.text
 
 
 @pytest.mark.parametrize("calls", [1, 4, 7, 9])

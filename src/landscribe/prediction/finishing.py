@@ -50,8 +50,23 @@ class Finish:
     """Pixels; of the places that are worth a label."""
 
     def write(self, places: Places) -> None:
-        """Write all files, the map last: when it is there, everything is."""
-        finished = [self._map(places.map)]
+        """Write all files, the map last: when it is there, everything is. Tell how much of each class it holds."""
+        layer, pixels = CLASS, {unit: self.parts.pixels(unit) for unit in self.units}
+        if self.generalisation is not None:
+            layer, pixels = _GENERALISED, self._generalise(self.generalisation)
+        finished = [(self._assembled(layer, (CLASS.kind,)), places.map)]
+        for side, text in _side_files(places.map, self.classes).items():
+            write_text(self.parts.folder / side.name, text)
+            finished.append((self.parts.folder / side.name, side))
+        finished += self._others(places)
+        # What may lie on another disk comes first: when that is full, there is no style without its map.
+        for built, place in reversed(finished):
+            placed(built, place)
+        log.info("%s: %s", places.map.name, areas(self.classes, self.grid, pixels))
+
+    def _others(self, places: Places) -> list[tuple[Path, Path]]:
+        """What is made beside the map, and where it goes."""
+        finished: list[tuple[Path, Path | None]] = []
         for layer in self.layers:
             if layer.kind == UNCERTAINTY.kind:
                 built = self._assembled(layer, (layer.kind,))
@@ -62,23 +77,7 @@ class Finish:
                 finished.append((built, places.uncertainty))
             elif layer.kind != CLASS.kind:
                 finished.append((self._assembled(layer, self.classes.names), places.probabilities))
-        for side, text in _side_files(places.map, self.classes).items():
-            write_text(self.parts.folder / side.name, text)
-            finished.append((self.parts.folder / side.name, side))
-        for built, place in reversed(finished):
-            if place is not None:
-                placed(built, place)
-
-    def _map(self, place: Path) -> tuple[Path, Path | None]:
-        """Assemble the map itself, and tell how much of each class it holds."""
-        pixels = {unit: self.parts.pixels(unit) for unit in self.units}
-        layer = CLASS
-        if self.generalisation is not None:
-            layer = _GENERALISED
-            pixels = self._generalise(self.generalisation)
-        built = self._assembled(layer, (CLASS.kind,))
-        log.info("%s: %s", place.name, areas(self.classes, self.grid, pixels))
-        return built, place
+        return [(built, place) for built, place in finished if place is not None]
 
     def _assembled(self, layer: Layer, bands: tuple[str, ...]) -> Path:
         tags = self.tags | {
