@@ -352,19 +352,29 @@ def slow(tmp_path, monkeypatch) -> Path:
 
 
 def interrupted(
-    command: list[str], *, begun: Callable[[str], bool], tmp_path: Path, seconds: float = 0, **environment: str
+    command: list[str],
+    *,
+    begun: Callable[[str], bool],
+    tmp_path: Path,
+    seconds: float = 0,
+    by: signal.Signals = signal.SIGINT,
+    **environment: str,
 ) -> tuple[int, str]:
-    """Run a command and press Ctrl-C some seconds after it has `begun`, judged by its stderr; its code and stderr."""
+    """Run a command and interrupt it some seconds after it has `begun`, judged by its stderr; its code and stderr."""
     place = tmp_path / "stderr.txt"
     with place.open("w") as stderr, subprocess.Popen(command, env=os.environ | environment, stderr=stderr) as process:
         while not begun(place.read_text()) and process.poll() is None:
             time.sleep(0.02)
         time.sleep(seconds)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(by)
     return process.returncode, place.read_text()
 
 
-def test_an_interrupted_map_is_finished_by_the_same_command(slow):
+INTERRUPTIONS = pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+
+
+@INTERRUPTIONS
+def test_an_interrupted_map_is_finished_by_the_same_command(slow, by):
     def command(out: Path) -> list[str]:
         tiles = ("--tile", "32", "--margin", "0", "--unit", "32")
         return ["predict", str(slow / "slow"), str(slow / "numbers.tif"), *tiles, "--out", str(out)]
@@ -372,7 +382,7 @@ def test_an_interrupted_map_is_finished_by_the_same_command(slow):
     parts = slow / "map.tif.parts"
     typed = python(COMMAND, *command(slow / "map.tif"), path=slow)
     begun = lambda _: len(list(parts.glob("*_*.json"))) >= 5  # noqa: E731
-    code, err = interrupted(typed, begun=begun, tmp_path=slow, SECONDS_A_TILE="0.05")
+    code, err = interrupted(typed, begun=begun, tmp_path=slow, by=by, SECONDS_A_TILE="0.05")
     assert code == 130, err
     assert err.splitlines()[-1].startswith("landscribe: interrupted")
     assert "Traceback" not in err
@@ -386,11 +396,12 @@ def test_an_interrupted_map_is_finished_by_the_same_command(slow):
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_leaves_no_model(made, tmp_path):
+@INTERRUPTIONS
+def test_an_interrupted_training_leaves_no_model(made, tmp_path, by):
     out = tmp_path / "new" / "model"
     many = ("--encoder", "test_efficientnet", "--weights", "none", "--steps", "100000", "--batch", "2")
     typed = python(COMMAND, "train", str(made / "chips"), *many, "--out", str(out))
-    code, err = interrupted(typed, begun=lambda said: "weights: " in said, tmp_path=tmp_path, seconds=1.5)
+    code, err = interrupted(typed, begun=lambda said: "weights: " in said, tmp_path=tmp_path, by=by, seconds=1.5)
     assert code == 130, err
     assert err.splitlines()[-1].startswith("landscribe: interrupted")
     assert "Traceback" not in err

@@ -1,6 +1,7 @@
 """What a person sees while a command runs, and how it ends: bars, remarks and one line of refusal on stderr."""
 
 import logging
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -121,6 +122,8 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 def end_with_code_of(app: typer.Typer) -> NoReturn:
     """Run a command line and end the process: 0 done, 2 the user's mistake, 1 ours or work left, 130 interrupted."""
     show_progress()
+    # What ends jobs on clusters and in containers is told like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
     except LandscribeError as error:
