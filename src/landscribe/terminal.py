@@ -14,6 +14,7 @@ from landscribe import progress
 from landscribe.errors import LandscribeError, UnfinishedError
 
 _SECONDS_BETWEEN_LINES = 15.0
+_SECONDS_UNTIL_FORESEEN = 60.0
 
 
 class _Remarks(logging.Handler):
@@ -76,8 +77,11 @@ def _lines(what: str, total: int) -> Iterator[progress.Advance]:
         now = time.monotonic()
         if done and now - last >= _SECONDS_BETWEEN_LINES:
             last = now
-            left = (now - started) / done * (total - done)
-            say(f"{what}: {done} of {total}, about {duration(left)} left{f' ({note})' if note else ''}")
+            spent = now - started
+            # The first steps tell little: workers start, and the unit that ends first may be the smallest.
+            is_known = spent >= _SECONDS_UNTIL_FORESEEN or done >= total / 20
+            left = f", about {duration(spent / done * (total - done))} left" if is_known else ""
+            say(f"{what}: {done} of {total}{left}{f' ({note})' if note else ''}")
 
     yield advance
     say(f"{what}: {done} of {total} in {duration(time.monotonic() - started)}")
