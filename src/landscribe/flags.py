@@ -142,7 +142,9 @@ Tolerance = Annotated[
     float | None, typer.Option(help="Share of pixels that may differ from a single pass, for auto [0.001].")
 ]
 CheckSeams = Annotated[bool | None, typer.Option("--check-seams", help="Tell how often classes differ at seams.")]
-UnitSide = Annotated[int | None, typer.Option("--unit", help="Side of what is mapped in one piece, in pixels [2048].")]
+UnitSide = Annotated[
+    int | None, typer.Option("--unit", help="Side of what is mapped in one piece, in pixels, a tile at least [2048].")
+]
 Tiles = Annotated[int | None, typer.Option("--batch", help="Tiles at once [1 on a CPU, 4 on a GPU].")]
 ImageSide = Annotated[int, typer.Option("--tile", help="Side of the images in pixels.")]
 Seconds = Annotated[float | None, typer.Option(help="How long engines take turns; three turns at least [10].")]

@@ -292,6 +292,11 @@ def test_the_map_of_dasks_workers_is_that_of_one_process(tmp_path, raster, whole
     assert predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec).read_bytes() == whole
 
 
+def test_a_schedulers_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(EngineError, match=r"none\.json is no file, nor the address of a scheduler"):
+        list(run_on_dask(Doubling(tmp_path), range(2), "none.json"))
+
+
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "_PATIENCE", 1)
     with pytest.raises(EngineError, match=r"no scheduler of dask answers at tcp://127\.0\.0\.1:9 within 1 s"):

@@ -39,6 +39,14 @@ def test_another_pixel_size_is_refused_with_both_and_the_ways_out(tmp_path, bloc
         fitted(model_of(Identity(), 4, pixel_size=10.0), raster, PredictSpec())
 
 
+def test_bands_that_were_chosen_are_not_told_as_the_rasters_own(tmp_path, blocks):
+    raster = write(tmp_path / "image.tif", blocks)
+    with pytest.raises(
+        ModelError, match=r"of \S*image\.tif 2 bands were chosen \(image, image\), but the model takes 1 \(v\)"
+    ):
+        fitted(model_of(Identity(), 4), raster, PredictSpec(bands=(1, 1)))
+
+
 def test_a_raster_of_finer_pixels_is_mapped_in_those_of_the_model(tmp_path, blocks):
     fine = write(tmp_path / "image.tif", blocks.repeat(3, 0).repeat(3, 1), **metres(1))
     model = model_of(Identity(), 4, pixel_size=3.001)

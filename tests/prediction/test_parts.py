@@ -59,3 +59,45 @@ def test_a_shard_that_fails_takes_nothing_from_the_others(tmp_path, error):
     with pytest.raises(error, match=r"^so\.$"):
         failing(parts, error("so."), alone=False)
     assert parts.is_begun()
+
+
+DAY = 86_400 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "now", "told"),
+    [
+        ("model", ["0123456789abcdef"], ["fedcba9876543210"], "(01234567, now fedcba98)"),
+        ("minimum area", None, 50.0, "(null, now 50.0)"),
+        (
+            "raster",
+            [["a.tif", 10, DAY]],
+            [["a.tif", 12, 2 * DAY]],
+            "(a.tif of 10 bytes and 1970-01-02 00:00:00 UTC, now a.tif of 12 bytes and 1970-01-03 00:00:00 UTC)",
+        ),
+        (
+            "raster",
+            [["http://x/a.tif", "1", "2"]],
+            [["http://x/a.tif", "3", "4"]],
+            "(http://x/a.tif, which was changed",
+        ),
+        (
+            "raster",
+            [["v.vrt", 10, DAY, ["a", 1, 2]]],
+            [["v.vrt", 10, DAY, ["a", 1, 3]]],
+            "(v.vrt of 10 bytes and 1970-01-02 00:00:00 UTC, which was changed since)",
+        ),
+        ("area", ["town.gpkg", 10, DAY], None, "(town.gpkg of 10 bytes and 1970-01-02 00:00:00 UTC, now null)"),
+    ],
+)
+def test_another_plan_is_refused_in_words(tmp_path, key, before, now, told):
+    Parts.of(tmp_path / "map.tif", {key: before, "device": "cpu"}).begin(overwrite=False)
+    with pytest.raises(OutputError) as refused:
+        Parts.of(tmp_path / "map.tif", {key: now, "device": "cpu"}).begin(overwrite=False)
+    assert f"holds an unfinished map with another {key} {told}" in str(refused.value)
+
+
+def test_all_that_differs_from_the_plan_is_told(tmp_path):
+    Parts.of(tmp_path / "map.tif", {"batch": 1, "engine": "torch"}).begin(overwrite=False)
+    with pytest.raises(OutputError, match=r"another batch, engine \(1, now 4; torch, now onnx\)"):
+        Parts.of(tmp_path / "map.tif", {"batch": 4, "engine": "onnx"}).begin(overwrite=False)

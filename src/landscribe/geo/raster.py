@@ -138,7 +138,10 @@ class Raster:
         """
         odd = [number for number in numbers if not 1 <= number <= len(self.bands)]
         if odd or not numbers:
-            raise RasterError(f"{self.paths[0]} has bands 1 to {len(self.bands)}, but {list(numbers)} were asked for.")
+            raise RasterError(
+                f"{self.paths[0]} has bands 1 to {len(self.bands)} ({', '.join(self.bands)}), but "
+                f"{', '.join(map(str, odd)) or 'none'} was asked for. Ask for numbers among these."
+            )
         places = self._chosen or tuple(range(len(self.bands)))
         bands = tuple(self.bands[number - 1] for number in numbers)
         return replace(self, bands=bands, _chosen=tuple(places[number - 1] for number in numbers))

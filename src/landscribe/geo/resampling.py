@@ -90,7 +90,10 @@ def crs_of(text: str) -> CRS:
         with rasterio.Env():
             return CRS.from_user_input(text)
     except CRSError as error:
-        raise GridError(f"'{text}' is no CRS that is known. One such as EPSG:32632 was expected.") from error
+        raise GridError(
+            f"'{text}' is no CRS that is known. One such as EPSG:32632 was expected. Look up its number "
+            "(epsg.io), or give it as WKT."
+        ) from error
 
 
 def _in_crs(grid: Grid, crs: CRS) -> Grid:

@@ -33,8 +33,9 @@ def fitted(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
 def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> None:
     theirs, ours = ", ".join(raster.bands), ", ".join(model.bands)
     if len(raster.bands) != len(model.bands):
+        has = f"of {name} {len(raster.bands)} bands were chosen" if chosen else f"{name} has {len(raster.bands)} bands"
         raise ModelError(
-            f"{name} has {len(raster.bands)} bands ({theirs}), but the model takes {len(model.bands)} ({ours}). "
+            f"{has} ({theirs}), but the model takes {len(model.bands)} ({ours}). "
             "Choose bands by number in the model's order, for example --bands 1,2,3."
         )
     if not chosen and set(raster.bands) == set(model.bands) and raster.bands != model.bands:

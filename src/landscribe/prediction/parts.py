@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from landscribe.prediction.layers import CLASS, Layer
 from landscribe.prediction.unit import Layers
 
 _PLAN = "plan.json"
+_LONGEST = 90
+"""Characters of a value that people still read in a line."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,12 @@ class Parts:
     def _require_same_plan(self, *, overwrite: bool) -> None:
         plan, begun = json.loads(self.plan), _read_plan(self._place)
         differs = [key for key in plan if begun.get(key) != plan[key]]
+        values = "; ".join(_change(_told(key, begun.get(key)), _told(key, plan[key])) for key in differs)
         if differs and overwrite:
             self.remove()
         elif differs:
             raise OutputError(
-                f"{self.folder} holds an unfinished map with another {', '.join(differs)} "
-                f"({_short(begun.get(differs[0]))}, now {_short(plan[differs[0]])}). "
+                f"{self.folder} holds an unfinished map with another {', '.join(differs)} ({values}). "
                 "Finish that one with its own command, remove the folder, or pass --overwrite."
             )
 
@@ -194,6 +197,25 @@ def class_counts(values: NDArray[np.uint8]) -> dict[int, int]:
     return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) < 60 else f"{text[:57]}…"
+def _told(key: str, value: Any) -> str:
+    """A value of a plan as people say it."""
+    if key == "model" and value:
+        text = ", ".join(sha256[:8] for sha256 in value)
+    elif key == "raster" and value:
+        text = ", ".join(_told_file(*file) for file in value)
+    elif key == "area" and value:
+        text = _told_file(*value)
+    else:
+        text = json.dumps(value).replace('"', "")
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _change(before: str, now: str) -> str:
+    return f"{before}, now {now}" if before != now else f"{before}, which was changed since"
+
+
+def _told_file(name: str, size: int | None = None, changed: int | None = None, *_: object) -> str:
+    """A file's stamp: see `identity`."""
+    if not (isinstance(size, int) and isinstance(changed, int)):
+        return name
+    return f"{name} of {size} bytes and {datetime.fromtimestamp(changed / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"

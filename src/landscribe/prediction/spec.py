@@ -17,7 +17,7 @@ class PredictSpec(Spec):
     """Pixels of context between a tile's edge and what is kept of it; auto measures on the raster how many the network
     needs for a map that differs from a single pass in less than a thousandth of the pixels."""
     unit: int = Field(2048, ge=32)
-    """Side in pixels of what is read, mapped and written in one piece."""
+    """Side in pixels of what is read, mapped and written in one piece; it holds a tile at least."""
     batch: int | None = Field(None, ge=1)
     """Tiles at once; 1 on a CPU, 4 on a GPU if left out."""
     bands: tuple[int, ...] | None = None
