@@ -358,15 +358,20 @@ def interrupted(
     tmp_path: Path,
     seconds: float = 0,
     by: signal.Signals = signal.SIGINT,
+    all_of_it: bool = False,
     **environment: str,
 ) -> tuple[int, str]:
-    """Run a command and interrupt it some seconds after it has `begun`, judged by its stderr; its code and stderr."""
+    """Run a command and interrupt it some seconds after it has `begun`, judged by its stderr; its code and stderr.
+
+    A terminal interrupts all its processes.
+    """
     place = tmp_path / "stderr.txt"
-    with place.open("w") as stderr, subprocess.Popen(command, env=os.environ | environment, stderr=stderr) as process:
+    settings = {"env": os.environ | environment, "start_new_session": True}
+    with place.open("w") as stderr, subprocess.Popen(command, stderr=stderr, **settings) as process:
         while not begun(place.read_text()) and process.poll() is None:
             time.sleep(0.02)
         time.sleep(seconds)
-        process.send_signal(by)
+        (os.killpg if all_of_it else os.kill)(process.pid, by)
     return process.returncode, place.read_text()
 
 
@@ -393,6 +398,20 @@ def test_an_interrupted_map_is_finished_by_the_same_command(slow, by):
     assert landscribe(*command(slow / "whole.tif")).code == 0
     assert (slow / "map.tif").read_bytes() == (slow / "whole.tif").read_bytes()
     assert not parts.exists()
+
+
+@pytest.mark.slow
+@INTERRUPTIONS
+def test_workers_of_an_interrupted_map_have_nothing_to_say(slow, by):
+    tiles = ("--tile", "32", "--margin", "0", "--unit", "32")
+    command = ("predict", str(slow / "slow"), str(slow / "numbers.tif"), *tiles)
+    typed = python(COMMAND, *command, "--dask", "auto", "--out", str(slow / "map.tif"), path=slow)
+    begun = lambda _: len(list((slow / "map.tif.parts").glob("*_*.json"))) >= 5  # noqa: E731
+    code, err = interrupted(typed, begun=begun, tmp_path=slow, by=by, all_of_it=True, SECONDS_A_TILE="0.2")
+    assert code == 130, err
+    *progress, last = err.splitlines()
+    assert last.startswith("landscribe: interrupted")
+    assert all(line.startswith("mapping numbers: ") for line in progress)
 
 
 @pytest.mark.slow

@@ -26,6 +26,8 @@ _PATIENCE = 20
 _UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 """Settings of a cluster that nobody watches: each process looks after itself a hundred times a second otherwise, which
 takes a twentieth of each core."""
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""Run in each process of our own cluster: a terminal sends Ctrl-C to them, too, and who pressed it hears it from us."""
 _DIED = (
     "several workers of dask died one after the other of the same unit, most often for want of memory. Workers that "
     "live were expected. Look into their logs, give each more memory, or let fewer of them share a machine."
@@ -196,6 +198,7 @@ def own_cluster(processes: int) -> Iterator[Any]:
         "dashboard_address": "127.0.0.1:0",
         # What fails comes back to who asked, who says so.
         "silence_logs": logging.CRITICAL,
+        "preload": [_DEAF],
     }
     with config.set(_UNWATCHED), LocalCluster(**settings) as cluster:
         yield cluster
