@@ -8,7 +8,7 @@ import torch
 
 from landscribe import progress
 from landscribe.engine import Outcome, run_on_dask, run_units, share_of
-from landscribe.errors import UnfinishedError
+from landscribe.errors import ReadError, UnfinishedError
 from landscribe.geo.access import bounded_block_cache, is_remote
 from landscribe.geo.features import Features, covered
 from landscribe.geo.raster import Pixels, Raster, Valid
@@ -93,7 +93,7 @@ def _failures(
             continue
         log.warning("%s", _why(outcome))
         failed.append(outcome)
-        in_a_row += 1
+        in_a_row = in_a_row + 1 if isinstance(outcome.error, ReadError) else 0
         if is_far and in_a_row == _MOST_IN_A_ROW:
             outcomes.close()
             return failed, True
