@@ -14,6 +14,10 @@ Fault = int | str | None
 what was promised, then it ends; `stall`: half of it, then nothing more; None: as it should be."""
 
 
+_USED: set[int] = set()
+"""Ports of this process's servers: GDAL remembers files by their address, also those of a server that is gone."""
+
+
 class Server(http.server.ThreadingHTTPServer):
     """Serves a folder by ranges, and remembers what it was asked."""
 
@@ -92,6 +96,10 @@ def serving(folder: Path) -> Iterator[Server]:
     """Serve a folder for as long as this lasts."""
     folder.mkdir(exist_ok=True)
     server = Server(folder)
+    while server.server_address[1] in _USED:
+        server.server_close()
+        server = Server(folder)
+    _USED.add(server.server_address[1])
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
