@@ -363,7 +363,7 @@ def interrupted(
 ) -> tuple[int, str]:
     """Run a command and interrupt it some seconds after it has `begun`, judged by its stderr; its code and stderr.
 
-    A terminal interrupts all its processes.
+    `all_of_it` interrupts all its processes, as a terminal does.
     """
     place = tmp_path / "stderr.txt"
     settings = {"env": os.environ | environment, "start_new_session": True}
@@ -373,6 +373,11 @@ def interrupted(
         time.sleep(seconds)
         (os.killpg if all_of_it else os.kill)(process.pid, by)
     return process.returncode, place.read_text()
+
+
+def has_five_units(parts: Path) -> Callable[[str], bool]:
+    """Whether so many units of a map are done."""
+    return lambda _: len(list(parts.glob("*_*.json"))) >= 5
 
 
 INTERRUPTIONS = pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
@@ -386,8 +391,7 @@ def test_an_interrupted_map_is_finished_by_the_same_command(slow, by):
 
     parts = slow / "map.tif.parts"
     typed = python(COMMAND, *command(slow / "map.tif"), path=slow)
-    begun = lambda _: len(list(parts.glob("*_*.json"))) >= 5  # noqa: E731
-    code, err = interrupted(typed, begun=begun, tmp_path=slow, by=by, SECONDS_A_TILE="0.05")
+    code, err = interrupted(typed, begun=has_five_units(parts), tmp_path=slow, by=by, SECONDS_A_TILE="0.05")
     assert code == 130, err
     assert err.splitlines()[-1].startswith("landscribe: interrupted")
     assert "Traceback" not in err
@@ -406,7 +410,7 @@ def test_workers_of_an_interrupted_map_have_nothing_to_say(slow, by):
     tiles = ("--tile", "32", "--margin", "0", "--unit", "32")
     command = ("predict", str(slow / "slow"), str(slow / "numbers.tif"), *tiles)
     typed = python(COMMAND, *command, "--dask", "auto", "--out", str(slow / "map.tif"), path=slow)
-    begun = lambda _: len(list((slow / "map.tif.parts").glob("*_*.json"))) >= 5  # noqa: E731
+    begun = has_five_units(slow / "map.tif.parts")
     code, err = interrupted(typed, begun=begun, tmp_path=slow, by=by, all_of_it=True, SECONDS_A_TILE="0.2")
     assert code == 130, err
     *progress, last = err.splitlines()

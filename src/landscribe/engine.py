@@ -168,12 +168,13 @@ def _client(where: str, processes: int | None) -> Iterator[Any]:
         with own_cluster(processes or os.cpu_count() or 1) as cluster, Client(cluster) as client:
             yield client
         return
-    if not Path(where).is_file() and ":" not in where:
+    is_file = Path(where).is_file()
+    if not is_file and ":" not in where:
         raise EngineError(
             f"{where} is no file, nor the address of a scheduler of dask. The file that one writes, an address such as "
             "tcp://10.0.0.1:8786, or auto was expected. Check the path."
         )
-    place = {"scheduler_file": where} if Path(where).is_file() else {"address": where}
+    place = {"scheduler_file": where} if is_file else {"address": where}
     try:
         client = Client(**place, timeout=_PATIENCE)
     except (OSError, ValueError) as error:

@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
+from http.client import responses
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +141,7 @@ class _Answers(logging.Handler):
             return f"the server does not answer ({reason})"
         if self._last < 300:
             return f"the server's answer broke off ({reason})"
-        phrases = {int(status): status.phrase for status in HTTPStatus}
-        return f"the server answered {self._last}, {phrases.get(self._last, 'an unknown status')} ({reason})"
+        return f"the server answered {self._last}, {responses.get(self._last, 'an unknown status')} ({reason})"
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def _fingerprint(name: str) -> list[Any]:
     compressed may change unseen there.
 
     Raises:
-        RasterError: the file cannot be read.
+        UnreachableError: the file cannot be read.
     """
     found = _stamp(name)
     if name.lower().endswith(".vrt"):
@@ -118,7 +118,7 @@ def _layout(source: Any) -> list[str | None]:
 def require_unchanged(raster: Raster, plan: dict[str, Any]) -> None:
     """Raise RasterError if a file became another one while it was mapped: the map would be of both.
 
-    It is raised, too, if a file does not answer any more.
+    UnreachableError, if a file does not answer any more.
     """
     for path, before in zip(raster.paths, plan["raster"], strict=True):
         if is_remote(path):
