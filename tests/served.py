@@ -15,7 +15,7 @@ what was promised, then it ends; `stall`: half of it, then nothing more; None: a
 
 
 _USED: set[int] = set()
-"""Ports of this process's servers: GDAL remembers files by their address, also those of a server that is gone."""
+"""Ports of this process's servers: GDAL keeps by address what it read, and connections to a server that was closed."""
 
 
 class Server(http.server.ThreadingHTTPServer):
