@@ -1,4 +1,8 @@
-"""What is said while a long step runs where there is no terminal to draw bars on."""
+"""What is said while a long step runs where there is no terminal to draw bars on, and how it is interrupted."""
+
+import os
+import signal
+import time
 
 import pytest
 
@@ -33,3 +37,32 @@ def test_after_a_minute_it_is_foreseen_from_whatever_is_done(clock, capsys):
         clock[0] = 60
         advance(1)
     assert capsys.readouterr().err.splitlines()[0] == "mapping x: 1 of 1000, about 16 h 39 min left"
+
+
+class Cleared:
+    """Sends its process a signal while it is cleared away, where Python drops what the signal raises."""
+
+    def __init__(self, by: signal.Signals) -> None:
+        self.by = by
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), self.by)
+        time.sleep(0)
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interruption_while_an_object_is_cleared_away_is_not_lost(by, capsys):
+    reached = []
+
+    def work() -> None:
+        for step in range(1000):
+            if step == 3:
+                Cleared(by)
+            reached.append(step)
+            time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt), terminal._interruptible():
+        work()
+    assert 3 in reached
+    assert len(reached) < 1000
+    assert not capsys.readouterr().err

@@ -1,8 +1,10 @@
 """What a person sees while a command runs, and how it ends: bars, remarks and one line of refusal on stderr."""
 
+import _thread
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from landscribe.errors import LandscribeError, UnfinishedError
 
 _SECONDS_BETWEEN_LINES = 15.0
 _SECONDS_UNTIL_FORESEEN = 60.0
+_SECONDS_UNTIL_ASKED_AGAIN = 0.05
 
 
 class _Remarks(logging.Handler):
@@ -126,10 +129,9 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 def end_with_code_of(app: typer.Typer) -> NoReturn:
     """Run a command line and end the process: 0 done, 2 the user's mistake, 1 ours or work left, 130 interrupted."""
     show_progress()
-    # What ends jobs on clusters and in containers is told like Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        code = app(standalone_mode=False)
+        with _interruptible():
+            code = app(standalone_mode=False)
     except LandscribeError as error:
         code = _refused(" ".join(str(error).split()), 1 if isinstance(error, UnfinishedError) else 2)
     except _UsageError as error:
@@ -139,6 +141,28 @@ def end_with_code_of(app: typer.Typer) -> NoReturn:
     if code == 130:  # newer versions of typer return it, older ones let the interruption through
         _refused("interrupted; nothing half-written is left, and the same command goes on or begins again", 130)
     sys.exit(code or 0)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Tell SIGTERM, which ends jobs on clusters and in containers, like Ctrl-C, and let no interruption get lost."""
+    handle, say_lost = signal.signal(signal.SIGTERM, signal.default_int_handler), sys.unraisablehook
+
+    def ask_again(lost: Any) -> None:
+        # Python drops what is raised while it clears an object away; a little later it is at something else.
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            again = threading.Timer(_SECONDS_UNTIL_ASKED_AGAIN, _thread.interrupt_main, [signal.SIGTERM])
+            again.daemon = True
+            again.start()
+        else:
+            say_lost(lost)
+
+    sys.unraisablehook = ask_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = say_lost
+        signal.signal(signal.SIGTERM, handle)
 
 
 def _misused(error: Any) -> int:
