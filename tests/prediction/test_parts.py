@@ -6,7 +6,7 @@ from rasterio.transform import Affine
 
 from landscribe.errors import EngineError, OutputError, RasterError, ReadError, UnfinishedError, UnreachableError
 from landscribe.geo.grid import Grid
-from landscribe.geo.tiling import units
+from landscribe.geo.tiling import Unit, units
 from landscribe.prediction.layers import CLASS
 from landscribe.prediction.parts import Parts, begun
 
@@ -14,11 +14,15 @@ PLANNED = tuple(units(8, 16, size=8, margin=0, align=1, side=8))
 GRID = Grid(None, Affine.identity(), 16, 8)
 
 
+def put(parts: Parts, unit: Unit) -> None:
+    parts.put(unit, {CLASS.kind: np.zeros((1, *unit.keep.shape), np.uint8)}, [CLASS], GRID)
+
+
 def failing(parts: Parts, error: BaseException, *, done: int = 0, alone: bool = True) -> None:
     """A run that makes so many units, and fails."""
     with begun(parts, overwrite=False, alone=alone):
         for unit in PLANNED[:done]:
-            parts.put(unit, {CLASS.kind: np.zeros((1, *unit.keep.shape), np.uint8)}, [CLASS], GRID)
+            put(parts, unit)
         raise error
 
 
@@ -59,6 +63,24 @@ def test_a_shard_that_fails_takes_nothing_from_the_others(tmp_path, error):
     with pytest.raises(error, match=r"^so\.$"):
         failing(parts, error("so."), alone=False)
     assert parts.is_begun()
+
+
+def test_a_unit_that_ends_late_leaves_nothing_once_the_map_was_given_up(tmp_path):
+    parts = Parts.of(tmp_path / "map.tif", {})
+    parts.begin(overwrite=False)
+    parts.remove()
+    with pytest.raises(OutputError, match=r"map\.tif\.parts was removed"):
+        put(parts, PLANNED[0])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_unit_that_ends_late_does_not_get_among_those_of_another_map(tmp_path):
+    late, now = Parts.of(tmp_path / "map.tif", {"batch": 1}), Parts.of(tmp_path / "map.tif", {"batch": 4})
+    late.begin(overwrite=False)
+    now.begin(overwrite=True)
+    with pytest.raises(OutputError, match="holds another map by now"):
+        put(late, PLANNED[0])
+    assert not now.is_done(PLANNED[0])
 
 
 DAY = 86_400 * 10**9

@@ -91,7 +91,17 @@ class Parts:
         return self._marker(unit).exists()
 
     def put(self, unit: Unit, made: Layers | None, wanted: Sequence[Layer], grid: Grid) -> None:
-        """Store what a unit of `grid` made of the wanted layers; None where it has no valid pixel."""
+        """Store what a unit of `grid` made of the wanted layers; None where it has no valid pixel.
+
+        Raises:
+            OutputError: the parts were taken away meanwhile: what a unit leaves there then, as a worker elsewhere that
+                ends late might, would be taken for a part of the next map.
+        """
+        if not self.is_begun():
+            raise OutputError(
+                f"{self.folder} was removed, or holds another map by now. It was expected to stay until this map is "
+                "whole. Repeat the same command."
+            )
         counts: dict[int, int] = {}
         if made is not None:
             for layer in wanted:
