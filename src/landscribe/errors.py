@@ -24,6 +24,10 @@ class ReadError(RasterError):
     """A place in a raster that cannot be read now: it is damaged, or far away and does not answer."""
 
 
+class ServerError(ReadError):
+    """A place in a raster that its server does not send now: it is down, busy, or refuses."""
+
+
 class LabelError(LandscribeError):
     """Labels that cannot be read, placed or told apart."""
 

@@ -73,10 +73,10 @@ def landscribe(capfd, monkeypatch) -> Iterator[Callable[..., tuple[int, str]]]:
         logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
 
 
-def sixteen_units(folder: Path, server: Server) -> tuple[np.ndarray, tuple[object, ...]]:
+def sixteen_units(folder: Path, server: Server, **layout: object) -> tuple[np.ndarray, tuple[object, ...]]:
     """What a served raster holds, and the command that maps it."""
     array = np.random.default_rng(0).integers(0, 4, (512, 2048)).astype(np.uint8)
-    write(server.folder / "image.tif", array, tiled=True, blockxsize=64, blockysize=64)
+    write(server.folder / "image.tif", array, tiled=True, blockxsize=64, blockysize=64, **layout)
     model_of(Identity(), 4).save(folder / "model")
     command = ("predict", folder / "model", server.url("image.tif"), "-o", folder / "map.tif")
     return array, (*command, "--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch")
@@ -238,6 +238,27 @@ def test_a_server_that_does_not_send_three_units_in_a_row_is_asked_for_no_more(t
     assert "the server answered 503, Service Unavailable" in line
     assert "Repeat the same command when all of it can be read again" in line
     server.fault = lambda path, stop: None
+    assert landscribe(*command)[0] == 0
+    np.testing.assert_array_equal(read(tmp_path / "map.tif"), array)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_damage_far_away_costs_its_units_alone_however_many_come_one_after_the_other(tmp_path, server, landscribe):
+    array, command = sixteen_units(tmp_path, server, compress="deflate")
+    whole = (server.folder / "image.tif").read_bytes()
+    damaged = bytearray(whole)
+    with rasterio.open(server.folder / "image.tif") as source:
+        for block in range(4, 20):  # along the upper edge; of 64 pixels, so that four make a unit's
+            start = int(source.get_tag_item(f"BLOCK_OFFSET_{block}_0", "TIFF", bidx=1))
+            damaged[start : start + 2] = b"\xff\xff"
+    (server.folder / "image.tif").write_bytes(damaged)
+    code, line = landscribe(*command)
+    assert code == 1
+    assert "map.tif is not finished: 4 of 16 units could not be mapped" in line
+    assert "server" not in line
+    assert done(tmp_path) == 12
+    (server.folder / "image.tif").write_bytes(whole)
+    access.forget(server.url("image.tif"))  # as a new process would
     assert landscribe(*command)[0] == 0
     np.testing.assert_array_equal(read(tmp_path / "map.tif"), array)
 

@@ -17,7 +17,7 @@ from typing import Any
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from landscribe.errors import ReadError, UnreachableError
+from landscribe.errors import ReadError, ServerError, UnreachableError
 from landscribe.geo.grid import Window
 
 # Also for a VRT on this machine whose files are far away. Nothing waits for ever: what does not answer, or no longer
@@ -66,7 +66,7 @@ def explained(name: str, window: Window | None = None) -> Iterator[None]:
     """Reach a file, and turn GDAL's refusals into one line with the file and the place in it.
 
     Raises:
-        ReadError: a window of it cannot be read.
+        ReadError: a window of it cannot be read; a ServerError if its server is known to have failed.
         UnreachableError: the file cannot be.
     """
     try:
@@ -78,7 +78,8 @@ def explained(name: str, window: Window | None = None) -> Iterator[None]:
             "Check the address and the connection, and repeat the command" if is_remote(name)
             else "Check the path, or copy the file again"
         )  # fmt: skip
-        raise (ReadError if window else UnreachableError)(
+        of_window = ReadError if answers.is_silent else ServerError
+        raise (of_window if window else UnreachableError)(
             f"{name} cannot be read{where}: {answers.explain(_reason(error, name))}. "
             f"A whole raster that GDAL can open was expected. {remedy}."
         ) from error
@@ -132,6 +133,11 @@ class _Answers(logging.Handler):
         found = self._told.search(record.getMessage())
         if found and record.thread == self._thread:
             self._last = int(found[1])
+
+    @property
+    def is_silent(self) -> bool:
+        """True if no server failed, as far as GDAL says."""
+        return self._last is None
 
     def explain(self, reason: str) -> str:
         """GDAL's reason, behind the server's if there is one."""

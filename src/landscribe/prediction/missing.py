@@ -8,8 +8,8 @@ import torch
 
 from landscribe import progress
 from landscribe.engine import Outcome, run_on_dask, run_units, share_of
-from landscribe.errors import ReadError, UnfinishedError
-from landscribe.geo.access import bounded_block_cache, is_remote
+from landscribe.errors import ServerError, UnfinishedError
+from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.features import Features, covered
 from landscribe.geo.raster import Pixels, Raster, Valid
 from landscribe.geo.tiling import Unit
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # Of the units that failed; more of them make no line that people read. Each is warned about as it fails.
 _MOST_TOLD = 2
 _MOST_IN_A_ROW = 3
-"""Units that did not come over the network until it is taken for lost: each has been waited for, for minutes."""
+"""Units that a server did not send until it is taken for lost: each has been waited for, for minutes."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def predict_missing(mapping: Mapping, planned: Sequence[Unit], spec: PredictSpec
     else:
         outcomes = run_on_dask(mapping, missing, spec.dask, processes=processes(mapping.predictor.device))
     with progress.task(_doing(mapping.raster), sum(len(unit.tiles) for unit in missing)) as advance:
-        failed, is_lost = _failures(outcomes, advance, is_far=any(map(is_remote, mapping.raster.paths)))
+        failed, is_lost = _failures(outcomes, advance)
     if failed and (len(failed) == len(planned) or (is_lost and spec.shard is None and not mapping.parts.count_done())):
         # Nothing of it can be mapped: what is wrong is not a unit's.
         raise failed[0].error or AssertionError
@@ -81,9 +81,9 @@ def predict_missing(mapping: Mapping, planned: Sequence[Unit], spec: PredictSpec
 
 
 def _failures(
-    outcomes: Generator[Outcome[Unit], None, None], advance: progress.Advance, *, is_far: bool
+    outcomes: Generator[Outcome[Unit], None, None], advance: progress.Advance
 ) -> tuple[list[Outcome[Unit]], bool]:
-    """See all units end: those that failed, and whether the network was lost, so that the rest was not tried."""
+    """See all units end: those that failed, and whether the server was lost, so that the rest was not tried."""
     failed: list[Outcome[Unit]] = []
     in_a_row = 0
     for outcome in outcomes:
@@ -93,8 +93,8 @@ def _failures(
             continue
         log.warning("%s", _why(outcome))
         failed.append(outcome)
-        in_a_row = in_a_row + 1 if isinstance(outcome.error, ReadError) else 0
-        if is_far and in_a_row == _MOST_IN_A_ROW:
+        in_a_row = in_a_row + 1 if isinstance(outcome.error, ServerError) else 0
+        if in_a_row == _MOST_IN_A_ROW:
             outcomes.close()
             return failed, True
     return failed, False
