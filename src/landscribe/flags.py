@@ -145,7 +145,7 @@ CheckSeams = Annotated[bool | None, typer.Option("--check-seams", help="Tell how
 UnitSide = Annotated[
     int | None, typer.Option("--unit", help="Side of what is mapped in one piece, in pixels, a tile at least [2048].")
 ]
-Tiles = Annotated[int | None, typer.Option("--batch", help="Tiles at once [1 on a CPU, 4 on a GPU].")]
+Tiles = Annotated[int | None, typer.Option("--batch", help="Tiles at once [1 on a CPU, what keeps a GPU busy].")]
 ImageSide = Annotated[int, typer.Option("--tile", help="Side of the images in pixels.")]
 Seconds = Annotated[float | None, typer.Option(help="How long engines take turns; three turns at least [10].")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")]

@@ -19,7 +19,7 @@ class PredictSpec(Spec):
     unit: int = Field(2048, ge=32)
     """Side in pixels of what is read, mapped and written in one piece; it holds a tile at least."""
     batch: int | None = Field(None, ge=1)
-    """Tiles at once; 1 on a CPU, 4 on a GPU if left out."""
+    """Tiles at once; if left out, 1 on a CPU, and on a GPU as many as keep it busy."""
     bands: tuple[int, ...] | None = None
     """Numbers (from 1) of the raster's bands to use, in the model's order; all if left out."""
     any_pixel_size: bool = False
