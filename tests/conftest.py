@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ settings.load_profile("landscribe")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The networks here are tiny: one thread each, and one worker process of pytest for each core, is fastest.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell that starts its tests in the background makes them, and the commands that they start, deaf for Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

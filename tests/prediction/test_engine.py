@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -209,17 +210,24 @@ class Killing(Doubling):
         return super().compute(unit, read)
 
 
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """The address of a cluster of one worker."""
+    with engine.own_cluster(1) as cluster:
+        yield cluster.scheduler_address
+
+
 @pytest.mark.slow
-def test_dask_does_every_unit_and_tells_of_one_that_fails(tmp_path):
-    outcomes = list(run_on_dask(Doubling(tmp_path, compute=3), range(12), "auto", processes=1))
+def test_dask_does_every_unit_and_tells_of_one_that_fails(tmp_path, scheduler):
+    outcomes = list(run_on_dask(Doubling(tmp_path, compute=3), range(12), scheduler))
     assert sorted(outcome.unit for outcome in outcomes) == list(range(12))
     assert [(outcome.unit, str(outcome.error)) for outcome in outcomes if outcome.error] == [(3, "compute 3")]
     assert written(tmp_path) == {unit: 2 * unit for unit in range(12) if unit != 3}
 
 
 @pytest.mark.slow
-def test_two_clusters_of_one_machine_do_not_meet(tmp_path):
-    first = run_on_dask(Doubling(tmp_path), range(3), "auto", processes=1)
+def test_two_clusters_of_one_machine_do_not_meet(tmp_path, scheduler):
+    first = run_on_dask(Doubling(tmp_path), range(3), scheduler)
     next(first)
     # What would be warned about is an error here.
     assert len(list(run_on_dask(Doubling(tmp_path), range(3), "auto", processes=1))) == 3
@@ -264,8 +272,8 @@ class Damaged(Doubling):
 
 
 @pytest.mark.slow
-def test_what_is_wrong_arrives_from_a_worker_as_it_was_raised(tmp_path):
-    (outcome,) = run_on_dask(Damaged(tmp_path), [0], "auto", processes=1)
+def test_what_is_wrong_arrives_from_a_worker_as_it_was_raised(tmp_path, scheduler):
+    (outcome,) = run_on_dask(Damaged(tmp_path), [0], scheduler)
     assert isinstance(outcome.error, ReadError)
     assert str(outcome.error) == "a block is damaged"
 
