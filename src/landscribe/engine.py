@@ -26,8 +26,10 @@ _PATIENCE = 20
 _UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 """Settings of a cluster that nobody watches: each process looks after itself a hundred times a second otherwise, which
 takes a twentieth of each core."""
-_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-"""Run in each process of our own cluster: a terminal sends Ctrl-C to them, too, and who pressed it hears it from us."""
+_OWN_WORKER = "LANDSCRIBE_OWN_WORKER"
+_OURS = f"import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); os.environ['{_OWN_WORKER}'] = 'yes'"
+"""Run in each process of our own cluster, which knows itself by it. A terminal sends Ctrl-C to them, too, and who
+pressed it hears it from us."""
 _DIED = (
     "several workers of dask died one after the other of the same unit, most often for want of memory. Workers that "
     "live were expected. Look into their logs, give each more memory, or let fewer of them share a machine."
@@ -165,7 +167,7 @@ def _client(where: str, processes: int | None) -> Iterator[Any]:
     except ImportError as error:
         raise EngineError("--dask needs dask.distributed. Install it with: pip install 'landscribe[dask]'") from error
     if where == "auto":
-        with own_cluster(processes or os.cpu_count() or 1) as cluster, Client(cluster) as client:
+        with own_cluster(processes or cores()) as cluster, Client(cluster) as client:
             yield client
         return
     is_file = Path(where).is_file()
@@ -199,10 +201,20 @@ def own_cluster(processes: int) -> Iterator[Any]:
         "dashboard_address": "127.0.0.1:0",
         # What fails comes back to who asked, who says so.
         "silence_logs": logging.CRITICAL,
-        "preload": [_DEAF],
+        "preload": [_OURS],
     }
     with config.set(_UNWATCHED), LocalCluster(**settings) as cluster:
         yield cluster
+
+
+def is_own_worker() -> bool:
+    """True in a process of our own cluster."""
+    return _OWN_WORKER in os.environ
+
+
+def cores() -> int:
+    """Processor cores that this process may use, as a cluster's job gets some of its machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_whole(stages: Stages[U], unit: U) -> Any:

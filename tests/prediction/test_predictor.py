@@ -1,6 +1,9 @@
 """Several models, several symmetries, overlapping tiles: whose answer a pixel gets."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +17,9 @@ from landscribe.errors import ModelError
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import units
 from landscribe.model import Model
+from landscribe.prediction.engines import ENGINES
 from landscribe.prediction.mapping import predict
-from landscribe.prediction.predictor import Predictor, processes
+from landscribe.prediction.predictor import Predictor, _device_here, processes
 from landscribe.prediction.spec import PredictSpec
 from networks import Blur, Identity
 
@@ -142,4 +146,39 @@ def test_gpus_are_not_shared_among_processes_and_cores_are(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert processes(torch.device("cuda")) == 3
     assert processes(torch.device("cuda", 1)) == 1
-    assert processes(torch.device("cpu")) == os.cpu_count()
+    assert processes(torch.device("mps")) == 1
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3, 4}, raising=False)
+    assert processes(torch.device("cpu")) == 3
+
+
+@pytest.mark.parametrize(("ours", "device"), [(True, "cuda:2"), (False, "cuda")])
+def test_workers_of_our_own_cluster_share_gpus_by_number_and_those_of_others_have_their_own(monkeypatch, ours, device):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr("distributed.get_worker", lambda: SimpleNamespace(name=6))
+    monkeypatch.setattr("landscribe.prediction.predictor.is_own_worker", lambda: ours)
+    assert str(_device_here(torch.device("cuda"))) == device
+
+
+def test_engines_are_made_once_whichever_threads_ask_first(monkeypatch):
+    made = []
+
+    def make(model: Model, device: torch.device) -> torch.nn.Module:
+        made.append(device)
+        time.sleep(0.1)
+        return model.network
+
+    monkeypatch.setitem(ENGINES, "torch", make)
+    predictor = Predictor([model_of(Constant(0, 1), 2)])
+    images, known = torch.zeros(1, 1, 8, 8), torch.ones(1, 8, 8, dtype=torch.bool)
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: predictor.scores(images, known), range(4)))
+    assert len(made) == 1
+    assert all(answer.equal(answers[0]) for answer in answers)
+
+
+def test_a_model_that_has_mapped_can_still_be_trained(tmp_path):
+    raster = write(tmp_path / "image.tif", np.zeros((40, 40), np.uint8))
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4))
+    predict(model_of(network, 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=32, margin=0))
+    network(torch.zeros(1, 1, 8, 8)).sum().backward()
+    assert network[0].weight.grad is not None

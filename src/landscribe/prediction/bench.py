@@ -133,4 +133,4 @@ def _rounds(
 def _finish(device: torch.device) -> None:
     """Wait for what a GPU is at."""
     if device.type != "cpu":
-        torch.accelerator.synchronize()
+        torch.accelerator.synchronize(device)

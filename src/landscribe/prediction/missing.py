@@ -70,6 +70,7 @@ def predict_missing(mapping: Mapping, planned: Sequence[Unit], spec: PredictSpec
     if spec.dask is None:
         outcomes = run_units(mapping, missing)
     else:
+        mapping.predictor.leave_device()
         outcomes = run_on_dask(mapping, missing, spec.dask, processes=processes(mapping.predictor.device))
     with progress.task(_doing(mapping.raster), sum(len(unit.tiles) for unit in missing)) as advance:
         failed, is_lost = _failures(outcomes, advance)

@@ -1,17 +1,22 @@
 """What answers for tiles: one model, or several whose probabilities are averaged, on an engine and a device."""
 
 import math
-import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from landscribe.engine import cores, is_own_worker
 from landscribe.errors import ModelError
 from landscribe.geo.classes import Classes
 from landscribe.model import Model
 from landscribe.prediction.engines import ENGINES, Engine
+
+_MAKING = threading.Lock()
+"""Held while engines are made: the threads of one worker of dask share a Predictor, and would move its networks at
+once. The module's, for locks do not travel between processes."""
 
 
 class Predictor:
@@ -60,9 +65,10 @@ class Predictor:
 
         Of several answers: logarithms of their mean probabilities, of which softmax makes these again.
         """
-        if not self._engines:
-            self._here = _device_here(self.device)
-            self._engines = [ENGINES[self.engine](_placed(model, self._here), self._here) for model in self.models]
+        with _MAKING:
+            if not self._engines:
+                self._here = _device_here(self.device)
+                self._engines = [ENGINES[self.engine](model, self._here) for model in self.models]
         images, known = images.to(self._here), known.to(self._here)
         if len(self.models) == 1 and not self.symmetries:
             return self._answer(0, images, known)
@@ -88,6 +94,12 @@ class Predictor:
             )
         return logits.float()
 
+    def leave_device(self) -> None:
+        """Move the networks to main memory, from where they travel: workers elsewhere may have no such device."""
+        for model in self.models:
+            with torch.inference_mode(mode=False):
+                model.network.cpu()
+
     def __getstate__(self) -> dict[str, Any]:
         # Engines do not travel between processes: they are made again where the work is.
         return self.__dict__ | {"_engines": []}
@@ -103,29 +115,21 @@ def _moved(tensor: Tensor, turns: int, *, is_flipped: bool) -> Tensor:
 
 def processes(device: torch.device) -> int:
     """How many share a map on this machine: one for each GPU, whose memory is not shared, or for each core."""
-    if device.type != "cuda":
-        return os.cpu_count() or 1
-    return torch.cuda.device_count() if device.index is None else 1
+    if device.type == "cpu":
+        return cores()
+    return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
 
 
 def _device_here(device: torch.device) -> torch.device:
-    """On a worker of dask, the GPU that is its own by its number; elsewhere the device as it is."""
-    if device.type != "cuda" or device.index is not None:
+    """On a worker of our own cluster, the GPU that is its own by its number; elsewhere the device as it is.
+
+    Launchers of others, as LocalCUDACluster, show each worker its own GPU first.
+    """
+    if device.type != "cuda" or device.index is not None or not is_own_worker():
         return device
-    try:
-        from distributed import get_worker
+    from distributed import get_worker
 
-        number = int(get_worker().name)
-    # dask is not installed, this is no worker, or its name is no number: a launcher that names workers in other ways
-    # shows each only its own GPU.
-    except (ImportError, ValueError, TypeError):
-        return device
-    return torch.device("cuda", number % torch.cuda.device_count())
-
-
-def _placed(model: Model, device: torch.device) -> Model:
-    model.network.to(device).eval().to(memory_format=torch.channels_last)
-    return model
+    return torch.device("cuda", int(get_worker().name) % torch.cuda.device_count())
 
 
 def _require_alike(first: Model, other: Model) -> None:

@@ -1,6 +1,5 @@
 """Chips as the batches that one process of a training takes."""
 
-import os
 from dataclasses import replace
 
 import torch
@@ -10,6 +9,7 @@ from landscribe.data.chips import Chips
 from landscribe.data.dataset import Batch, UserPipeline, loader
 from landscribe.data.sampling import ChipSampler, Share, repeats
 from landscribe.data.windows import WindowSampler
+from landscribe.engine import cores
 from landscribe.training.parallel import Processes
 from landscribe.training.spec import TrainSpec
 
@@ -44,5 +44,5 @@ def _workers(spec: TrainSpec, group: Processes) -> int:
     """As asked for; on a GPU, reading beside computing pays, on the CPU it would take the cores that compute."""
     if spec.workers is not None:
         return spec.workers
-    cores = (os.cpu_count() or 1) // (group.count // group.machines)
-    return min(8, max(0, cores - 1)) if torch.cuda.is_available() else 0
+    free = cores() // (group.count // group.machines) - 1
+    return min(8, max(0, free)) if torch.cuda.is_available() else 0
