@@ -124,6 +124,32 @@ def test_what_a_url_asks_for_is_no_part_of_the_maps_name(server, numbers):
     assert Raster.open([server.url("image.tif?signature=a.b/c")]).name == "image"
 
 
+@pytest.mark.usefixtures("numbers")
+def test_a_signature_is_kept_to_ourselves_and_tomorrows_goes_on_with_the_map(tmp_path, server):
+    halves = QUARTERS.model_copy(update={"shard": "1/2"})
+    first, second = (Raster.open([server.url(f"image.tif?sig={word}&se=2026")]) for word in ("SECRET", "OTHER"))
+    predict(model_of(Identity(), 4), first, tmp_path / "map.tif", spec=halves)
+    assert "SECRET" not in (tmp_path / "map.tif.parts" / "plan.json").read_text()
+    predict(model_of(Identity(), 4), second, tmp_path / "map.tif", spec=QUARTERS)
+    with rasterio.open(tmp_path / "map.tif") as made:
+        assert "OTHER" not in str(made.tags())
+        assert made.tags()["LANDSCRIBE_SOURCE"] == "image.tif"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("s3://bucket/a.tif", "s3://bucket/a.tif"),
+        ("image?.tif", "image?.tif"),
+        ("https://me:word@h/a.tif", "https://h/a.tif"),
+        ("https://h/get?file=a.tif&X-Amz-Date=1&X-Amz-Signature=2", "https://h/get?file=a.tif"),
+        ("/vsicurl/https://h/a.tif?sv=1&sr=b&sig=2", "/vsicurl/https://h/a.tif"),
+    ],
+)
+def test_an_address_is_told_without_what_opens_it(name, told):
+    assert access.without_secrets(name) == told
+
+
 def test_a_file_that_is_not_there_is_named(server):
     with pytest.raises(RasterError, match=r"http://127\.0\.0\.1:\d+/none\.tif cannot be read: .*404.*connection"):
         Raster.open([server.url("none.tif")])

@@ -42,6 +42,15 @@ _REMOTE = _HTTP | {
 }
 # In bytes, as rasterio takes it.
 _BLOCK_CACHE = 256 * 2**20
+_USER = re.compile(r"://[^/@?]*@")
+_SIGNED = re.compile(
+    # Of S3 and Google, before and since their fourth version; of Azure; of CloudFront; and what others call a key.
+    r"(x-amz-[\w-]+|x-goog-[\w-]+|awsaccesskeyid|googleaccessid|signature|expires|policy|key-pair-id|"
+    r"sig|sv|se|st|sr|sp|spr|sip|srt|ss|skoid|sktid|skt|ske|sks|skv|sdd|"
+    r"token|access_token|api_?key|apikey|key|password)=",
+    re.IGNORECASE,
+)
+"""The parts of a query that sign an address, with all that belongs to the signature."""
 _NETWORKS = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "/vsiwebhdfs")
 
 
@@ -53,6 +62,21 @@ def is_local(name: str) -> bool:
 def is_remote(name: str) -> bool:
     """True for what GDAL reads over a network: a URL, or one of its network file systems, also inside an archive."""
     return "://" in name or any(network in name for network in _NETWORKS)
+
+
+def without_secrets(name: str) -> str:
+    """A name as it may stand in files that are passed on: an address without its user, password and signature.
+
+    A signature is made anew each day for the same file; other parts of a query may choose the file, and stay.
+
+    >>> without_secrets("https://me:word@example.org/a.tif?band=2&sig=7Gx&se=2026-12-01")
+    'https://example.org/a.tif?band=2'
+    """
+    if not is_remote(name):
+        return name
+    place, _, query = _USER.sub("://", name).partition("?")
+    kept = [part for part in query.split("&") if part and not _SIGNED.match(part)]
+    return place + (f"?{'&'.join(kept)}" if kept else "")
 
 
 def opened(path: str | Path) -> Any:

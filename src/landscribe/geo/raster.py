@@ -198,6 +198,11 @@ class Files:
     paths: tuple[str, ...]
     _handles: Handles = field(default_factory=Handles)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers elsewhere work in other folders.
+        there = tuple(str(Path(name).absolute()) if Path(name).exists() else name for name in self.paths)
+        return self.__dict__ | {"paths": there}
+
     @property
     def masks(self) -> tuple[str, ...]:
         """The files that say by an alpha or mask band of their own what is valid."""

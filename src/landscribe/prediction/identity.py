@@ -11,7 +11,7 @@ from typing import Any
 import rasterio
 
 from landscribe.errors import RasterError
-from landscribe.geo.access import explained, forget, is_local, is_remote, opened
+from landscribe.geo.access import explained, forget, is_remote, opened, without_secrets
 from landscribe.geo.raster import Raster
 from landscribe.prediction.finishing import PLAN_TAG
 from landscribe.prediction.layers import Layer
@@ -19,6 +19,9 @@ from landscribe.prediction.parts import plan_beside
 from landscribe.prediction.predictor import Predictor
 from landscribe.prediction.spec import PredictSpec
 
+CHOSEN = ("tiling", "batch", "engine", "tolerance")
+_SAY_NOTHING = (".ovr", ".aux.xml")
+"""Ends of side files in which GDAL and others put, now or later, what makes no other pixels: overviews, statistics."""
 _BLOCKS_TOLD = 16
 """Of a file far away, to tell it from another one."""
 
@@ -39,7 +42,7 @@ def stated(predictor: Predictor, raster: Raster, spec: PredictSpec, layers: tupl
 
 
 def chosen_before(out: Path, stated: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any] | None:
-    """What was chosen for the same map when it was begun or made; None if there is none.
+    """What was chosen for the same map when it was begun or made, and by what; None if there is none.
 
     Args:
         out: the map.
@@ -47,7 +50,7 @@ def chosen_before(out: Path, stated: dict[str, Any], asked: dict[str, Any]) -> d
         asked: by name, what of the choice is asked for; others are free.
     """
     for plan in (plan_beside(out), _plan_in(out)):
-        choice: dict[str, Any] = {name: plan[name] for name in ("tiling", "batch", "engine") if name in plan}
+        choice: dict[str, Any] = {name: plan[name] for name in CHOSEN if name in plan}
         settings = choice | choice.get("tiling", {})
         same = all(plan.get(name) == value for name, value in stated.items())
         if choice and same and all(settings.get(name) == value for name, value in asked.items()):
@@ -78,31 +81,34 @@ def _stamp(name: str) -> list[Any]:
     """Name, size and time of change of a file, in JSON's types; the name alone of what is no local file."""
     local = Path(name)
     if not local.exists():
-        return [name]
+        return [without_secrets(name)]
     stat = local.stat()
     return [local.name, stat.st_size, stat.st_mtime_ns]
 
 
-def _fingerprint(name: str) -> list[Any]:
-    """What tells a raster file from others of its name, in JSON's types: its stamp, and more where that is too little.
+def _fingerprint(name: str, *, is_fresh: bool = False) -> list[Any]:
+    """What tells a raster file from others of its name, in JSON's types: its stamp, and those of the files it reads.
 
-    Of a VRT, the fingerprints of its files. Of a TIFF far away, where some of its blocks lie and how long they are:
+    So a VRT's files count, masks and headers that lie beside a file, and the file of which a raster is a part. Of a
+    TIFF far away, where some of its blocks lie and how long they are:
     that needs no more than its head, and compressed pixels that change hardly ever keep it. Pixels that are not
     compressed may change unseen there.
+
+    Args:
+        name: of the file.
+        is_fresh: ask the servers of what is far away, not GDAL, which keeps what it once had.
 
     Raises:
         UnreachableError: the file cannot be read.
     """
-    found = _stamp(name)
+    if is_fresh and is_remote(name):
+        forget(name)
+    with explained(name), opened(name) as source:
+        files = [file for file in source.files if file != name and not file.lower().endswith(_SAY_NOTHING)]
+        found = _stamp(name) + ([] if Path(name).exists() else _layout(source))
     if name.lower().endswith(".vrt"):
-        with explained(name), opened(name) as source:
-            files = source.files
-        # Its own side files say nothing of the pixels.
-        found += [_fingerprint(file) for file in files if file != name and not file.startswith(f"{name}.")]
-    elif not is_local(name):
-        with explained(name), opened(name) as source:
-            found += _layout(source)
-    return found
+        return found + [_fingerprint(file, is_fresh=is_fresh) for file in files]
+    return found + [_stamp(file) for file in files]
 
 
 def _layout(source: Any) -> list[str | None]:
@@ -121,9 +127,7 @@ def require_unchanged(raster: Raster, plan: dict[str, Any]) -> None:
     UnreachableError, if a file does not answer any more.
     """
     for path, before in zip(raster.paths, plan["raster"], strict=True):
-        if is_remote(path):
-            forget(path)
-        if _fingerprint(path) != before:
+        if _fingerprint(path, is_fresh=True) != before:
             raise RasterError(
                 f"{path} was changed while it was mapped. One raster from beginning to end was expected. "
                 "Nothing was written; map it again when it is whole."

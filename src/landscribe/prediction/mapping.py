@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from landscribe.errors import RasterError
-from landscribe.geo.access import bounded_block_cache
+from landscribe.geo.access import bounded_block_cache, without_secrets
 from landscribe.geo.features import Features
 from landscribe.geo.raster import Raster
 from landscribe.geo.tiling import Unit, units
@@ -158,7 +158,7 @@ def _generalisation(raster: Raster, spec: PredictSpec) -> Generalisation | None:
 def _provenance(predictor: Predictor, raster: Raster) -> dict[str, str]:
     return {
         "LANDSCRIBE_MODEL_SHA256": ", ".join(model.sha256 for model in predictor.models),
-        "LANDSCRIBE_SOURCE": ", ".join(Path(path).name for path in raster.paths),
+        "LANDSCRIBE_SOURCE": ", ".join(Path(without_secrets(path)).name for path in raster.paths),
     }
 
 
@@ -167,7 +167,12 @@ def _plan(
 ) -> dict[str, Any]:
     """All that the map's bytes depend on."""
     plan, asked = stated(predictor, raster, spec, layers), _asked(predictor, spec)
-    return plan | (chosen_before(out, plan, asked) or _choice(predictor, raster, spec))
+    before = chosen_before(out, plan, asked)
+    if before is None:
+        choice = _choice(predictor, raster, spec)
+        # That takes seconds, in which another shard may have begun with its own.
+        before = chosen_before(out, plan, asked) or choice
+    return plan | before
 
 
 def _tiling(plan: dict[str, Any]) -> Tiling:
@@ -183,6 +188,8 @@ def _asked(predictor: Predictor, spec: PredictSpec) -> dict[str, Any]:
         "engine": spec.engine,
         "side": spec.unit,
     }
+    if "auto" in (spec.tile, spec.margin):
+        settings["tolerance"] = spec.tolerance
     if spec.tile != "auto":
         align = predictor.reduction
         settings["size"] = max(align, spec.tile // align * align)
@@ -196,10 +203,13 @@ def _choice(predictor: Predictor, raster: Raster, spec: PredictSpec) -> dict[str
     if engine == "auto":
         work = math.prod(raster.grid.shape) * tiling.redundancy
         shape = {"tile": tiling.tile, "batch": tiling.batch}
-        engine = fastest(predictor.models[0], **shape, device=predictor.device, pixels=work)
+        engines = {fastest(model, **shape, device=predictor.device, pixels=work) for model in predictor.models}
+        # One that is right for all of them; torch is for any.
+        engine = engines.pop() if len(engines) == 1 else "torch"
     cut = {"size": tiling.tile, "margin": tiling.margin, "align": predictor.reduction, "side": spec.unit}
     return {
         "tiling": cut | ({"overlapping": True} if spec.blend == "gaussian" else {}),
         "batch": tiling.batch,
         "engine": engine,
+        "tolerance": spec.tolerance,
     }

@@ -7,7 +7,9 @@ was killed goes on where it was, and a run of anything else is refused.
 
 import hashlib
 import json
+import os
 import shutil
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -60,7 +62,24 @@ class Parts:
         if self._place.exists():
             self._require_same_plan(overwrite=overwrite)
         if not self._place.exists():
-            write_text(self._place, self.plan)
+            self._claim()
+
+    def _claim(self) -> None:
+        """Write the plan, unless another run, as of a shard that started at the same moment, comes first."""
+        written = self.folder / f".{uuid.uuid4().hex[:8]}.{_PLAN}"
+        write_text(written, self.plan)
+        try:
+            os.link(written, self._place)
+        except FileExistsError:
+            self._require_same_plan(overwrite=False)
+        except OSError:  # a file system without links
+            written.replace(self._place)
+        finally:
+            written.unlink(missing_ok=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers elsewhere work in other folders.
+        return self.__dict__ | {"folder": self.folder.absolute()}
 
     def is_begun(self) -> bool:
         """True if the folder holds parts of this very plan."""
