@@ -243,3 +243,26 @@ def test_the_ground_is_all_there_in_another_crs():
 def test_a_crs_that_is_none_is_refused(crs):
     with pytest.raises(GridError, match=f"'{crs}' is no CRS that is known"):
         crs_of(crs)
+
+
+def test_nothing_is_lost_where_a_crs_in_degrees_begins_anew(tmp_path):
+    degrees = {"transform": Affine(1e-4, 0, -180, 0, -1e-4, -20), "crs": "EPSG:4326"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((300, 600), np.uint8), **degrees)])
+    there = grid_of_pixel_size(raster.grid, 11.0, crs_of("EPSG:32701"))
+    _, valid = whole(resampled(raster, there))
+    ground = raster.grid.pixel_size**2 * 300 * 600
+    assert valid.sum() * there.pixel_size**2 == pytest.approx(ground, rel=0.01)
+
+
+def test_what_is_not_in_one_piece_in_another_crs_is_refused(tmp_path):
+    across = {"transform": Affine(100, 0, 805_000, 0, -100, 7_780_000), "crs": "EPSG:32760"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((200, 200), np.uint8), **across)])
+    with pytest.raises(GridError, match=r"EPSG:32760 is not in one piece in EPSG:4326, as where .* 180th meridian"):
+        grid_of_pixel_size(raster.grid, 100.0, crs_of("EPSG:4326"))
+
+
+def test_a_raster_that_would_be_nearly_empty_in_another_crs_is_refused(tmp_path):
+    globe = {"transform": Affine(1, 0, -180, 0, -1, 90), "crs": "EPSG:4326"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((179, 360), np.uint8), **globe)])
+    with pytest.raises(GridError, match=r"in EPSG:3413 this raster would have \d+ x \d+ pixels of"):
+        grid_of_pixel_size(raster.grid, raster.grid.pixel_size, crs_of("EPSG:3413"))

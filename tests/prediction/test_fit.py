@@ -135,3 +135,19 @@ def test_tiles_of_a_scene_are_mapped_as_one_without_seams(tmp_path, blocks):
     known = np.zeros(whole.shape, bool)
     known[:80, :180] = known[60:140, :110] = known[100:120, 150:160] = True
     np.testing.assert_array_equal(read(made), np.where(known[::2, ::2], blocks, 255))
+
+
+@pytest.mark.parametrize(("crs", "is_warned"), [("EPSG:32632", True), ("EPSG:32618", False), ("EPSG:3857", False)])
+def test_a_crs_for_another_part_of_the_earth_is_warned_about(tmp_path, blocks, caplog, crs, is_warned):
+    raster = write_raster(tmp_path / "image.tif", blocks, crs="EPSG:26918", descriptions=["v"], **metres(1))
+    fitted(model_of(Identity(), 4), Raster.open([raster]), PredictSpec(crs=crs))
+    assert ("is made for 6° to 12° E" in caplog.text) == is_warned
+
+
+def test_a_further_model_of_another_pixel_size_is_refused_with_both(tmp_path, blocks):
+    raster = write(tmp_path / "image.tif", blocks, **metres(1))
+    model, other = (model_of(Identity(), 4, pixel_size=size) for size in (1.0, 10.0))
+    with pytest.raises(ModelError, match=r"read in pixels of 1 m, but a further model was trained on 10 m"):
+        predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL), others=[other])
+    spec = PredictSpec(**SMALL, any_pixel_size=True)
+    assert predict(model, raster, tmp_path / "map.tif", spec=spec, others=[other]).exists()

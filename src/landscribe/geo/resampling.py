@@ -31,6 +31,8 @@ _MOST_READ = 2048
 """About the side of what is read for a block: blocks are smaller where much of it goes into one pixel."""
 _POINTS = 21
 """Along each side of a block, by which its place in another CRS is found."""
+_MOST_SPREAD = 20
+"""Pixels of a raster in another CRS for one of it; one that is turned by 45 degrees has two."""
 _REACH = 2
 """Pixels beside a block that take part in it."""
 # What is exactly half may be a little less after some sums.
@@ -69,7 +71,19 @@ def grid_of_pixel_size(grid: Grid, side_m: float, crs: CRS | None = None) -> Gri
         left, right = math.floor(left / x) * x, math.ceil(right / x) * x
         bottom, top = math.floor(bottom / y) * y, math.ceil(top / y) * y
     height, width = max(1, round((top - bottom) / y)), max(1, round((right - left) / x))
+    _require_dense(grid, side_m, crs, height, width)
     return Grid(there.crs, Affine(x, 0, left, 0, -y, top), height, width)
+
+
+def _require_dense(grid: Grid, side_m: float, crs: CRS | None, height: int, width: int) -> None:
+    """Raise GridError if nearly all pixels of a raster in another CRS would be empty."""
+    own = (grid.pixel_size or side_m) / side_m
+    if crs is not None and height * width > _MOST_SPREAD * max(1, grid.height * own) * max(1, grid.width * own):
+        raise GridError(
+            f"in {name_of(crs)} this raster would have {height} x {width} pixels of {side_m:.3g} m (rows, columns), of "
+            f"which less than one in {_MOST_SPREAD} is of it. A CRS for that part of the Earth was expected. Choose "
+            "one, or crop the raster (gdal_translate -projwin)."
+        )
 
 
 def _round(number: float) -> float:
@@ -105,6 +119,12 @@ def _in_crs(grid: Grid, crs: CRS) -> Grid:
             f"what lies in {name_of(grid.crs)} cannot be brought into {name_of(crs)}: {error}. A CRS for the same part "
             "of the Earth was expected."
         ) from error
+    if not (math.isfinite(right - left) and math.isfinite(top - bottom) and right > left and top > bottom):
+        raise GridError(
+            f"what lies in {name_of(grid.crs)} is not in one piece in {name_of(crs)}, as where that CRS begins anew at "
+            "the 180th meridian, or does not show all of it. A CRS for that part of the Earth was expected. Choose "
+            "one, or crop the raster (gdal_translate -projwin)."
+        )
     step_x, step_y = (right - left) / grid.width, (top - bottom) / grid.height
     return Grid(crs, Affine(step_x, 0, left, 0, -step_y, top), grid.height, grid.width)
 
@@ -195,11 +215,21 @@ class Resampled:
         if source.crs != target.crs:
             bounds = transform_bounds(target.crs, source.crs, *bounds, densify_pts=_POINTS)
         left, bottom, right, top = bounds
+        if left > right:
+            left, right = _across(left, right, source)
         reach = math.ceil(self.scale) + _REACH
         (row, col), (row_stop, col_stop) = source.row_col(left, top), source.row_col(right, bottom)
         row, col = math.floor(row) - reach, math.floor(col) - reach
         part = Window(row, col, math.ceil(row_stop) + reach - row, math.ceil(col_stop) + reach - col)
         return part & source.window.grown(reach)
+
+
+def _across(left: float, right: float, source: Grid) -> tuple[float, float]:
+    """From where to where a raster in degrees is read for what reaches over the 180th meridian."""
+    first, _, last, _ = source.bounds
+    met = [(start, stop) for start, stop in ((left, 180.0), (-180.0, right)) if start < last and stop > first]
+    # What is met on both sides goes all around the Earth.
+    return min((start for start, _ in met), default=first), max((stop for _, stop in met), default=first)
 
 
 def _warped(numbers: Pixels, source: Grid, target: Grid, method: Resampling) -> Pixels:

@@ -1,10 +1,17 @@
 """Does a raster fit a model? It is refused, with both values, rather than mapped wrongly; or resampled, on request."""
 
+import logging
+
+import pyproj
+from rasterio.warp import transform
+
 from landscribe.errors import ModelError
 from landscribe.geo.raster import Raster
 from landscribe.geo.resampling import crs_of, grid_of_pixel_size, resampled
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
+
+log = logging.getLogger(__name__)
 
 _TOLERANCE = 1.25
 
@@ -71,4 +78,37 @@ def _at_its_size(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
             f"{name} has pixels of {size:.3g} m, but the model was trained on {wanted:.3g} m. "
             "Pass --resample to read it in pixels of that size, or --any-pixel-size to map it as it is."
         )
+    if crs is not None and spec.crs is not None:
+        _warn_beyond_its_use(raster, spec.crs)
     return resampled(raster, grid_of_pixel_size(raster.grid, wanted, crs))
+
+
+def _warn_beyond_its_use(raster: Raster, crs: str) -> None:
+    """Warn of a CRS for another part of the Earth, such as another zone: there it turns and stretches what it shows."""
+    use = pyproj.CRS.from_user_input(crs).area_of_use
+    if use is None:
+        return
+    grid = raster.grid
+    x, y = grid.xy(grid.height / 2, grid.width / 2)
+    (lon,), (lat,) = transform(grid.crs, "EPSG:4326", [x], [y])
+    # An area across the 180th meridian ends west of where it begins.
+    lies_in = use.west <= lon <= use.east if use.west <= use.east else not use.east < lon < use.west
+    if not (lies_in and use.south <= lat <= use.north):
+        log.warning(
+            "%s lies at %.2f° E, %.2f° N, but %s is made for %.4g° to %.4g° E and %.4g° to %.4g° N. There it turns and "
+            "stretches the ground, which the model has not seen so",
+            raster.paths[0], lon, lat, crs, use.west, use.east, use.south, use.north,
+        )  # fmt: skip
+
+
+def require_same_size(other: Model, raster: Raster, spec: PredictSpec) -> None:
+    """Raise ModelError if a further model was trained on pixels of another size than those that the first is to see."""
+    size = raster.grid.pixel_size
+    if spec.any_pixel_size or size is None or other.pixel_size is None:
+        return
+    if not 1 / _TOLERANCE < size / other.pixel_size < _TOLERANCE:
+        raise ModelError(
+            f"{raster.paths[0]} is read in pixels of {size:.3g} m, but a further model was trained on "
+            f"{other.pixel_size:.3g} m. Models whose answers are averaged must see pixels of one size. Leave that one "
+            "out, or pass --any-pixel-size."
+        )

@@ -14,7 +14,7 @@ from landscribe.geo.tiling import Unit, units
 from landscribe.model import Model
 from landscribe.prediction.engines import device_of, fastest
 from landscribe.prediction.finishing import LABEL_SIDE, RUN_TAG, Finish
-from landscribe.prediction.fit import fitted
+from landscribe.prediction.fit import fitted, require_same_size
 from landscribe.prediction.generalise import Generalisation
 from landscribe.prediction.identity import chosen_before, require_unchanged, stated, tags_of
 from landscribe.prediction.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
@@ -75,6 +75,8 @@ def predict(
     """
     places = Places(out, probabilities, uncertainty, label_next)
     raster = fitted(model, raster, spec)
+    for other in others:
+        require_same_size(other, raster, spec)
     area = None if spec.area is None else Features.read(spec.area).on(raster.grid, raster.paths[0])
     places.require_apart(raster.paths)
     generalisation = _generalisation(raster, spec)
