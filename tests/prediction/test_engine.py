@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from dask import config
 from test_mapping import model_of, write
 
@@ -162,6 +163,28 @@ def test_where_nothing_can_be_mapped_its_reason_is_told_and_nothing_is_left(tmp_
     with pytest.raises(RasterError, match="no block 0"):
         predict(model_of(Identity(), 4), raster, tmp_path / "new" / "map.tif", spec=PredictSpec(**SMALL))
     assert not (tmp_path / "new").exists()
+
+
+class Hungry(Identity):
+    """Wants more memory than there is, as torch says it on a device or the CPU."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_where_memory_does_not_suffice_it_ends_in_a_line(tmp_path, raster, error):
+    with pytest.raises(
+        EngineError, match=r"memory does not suffice for 1 x 32 x 32 pixels at once .* a smaller --tile"
+    ):
+        predict(model_of(Hungry(error), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
+    assert not list(tmp_path.glob("map*"))
 
 
 def test_shards_in_any_order_make_the_map_of_one_process(tmp_path, raster, whole):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from rio_cogeo.cogeo import cog_validate
 
 from landscribe.errors import LabelError, ModelError, OutputError, RasterError, UnfinishedError
+from landscribe.geo.grid import Window
 from landscribe.geo.raster import Raster
 from landscribe.geo.style import CLASSES_TAG, classes_of_tag
 from landscribe.geo.tiling import units
@@ -315,6 +316,17 @@ def test_only_the_area_is_mapped_and_with_the_context_around_it(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "map.tif"), np.where(inside, read(tmp_path / "all.tif"), 255))
 
 
+def test_of_a_raster_only_what_an_area_needs_is_read(tmp_path, numbers, monkeypatch):
+    raster, real, asked = write(tmp_path / "image.tif", numbers), Raster.read, []
+    area = write_polygons(
+        tmp_path / "area.gpkg", [pixel_box(5, 5, 9, 9, transform=PLACE["transform"])], crs=PLACE["crs"]
+    )
+    monkeypatch.setattr(Raster, "read", lambda self, window: asked.append(window) or real(self, window))
+    spec = PredictSpec(tile=64, margin=4, unit=64, area=str(area))
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
+    assert asked == [Window(0, 0, 64, 64)]
+
+
 def test_an_area_beside_the_raster_is_refused(tmp_path, numbers):
     raster = write(tmp_path / "image.tif", numbers)
     area = write_polygons(tmp_path / "area.gpkg", [pixel_box(900, 900, 9, 9)], crs=PLACE["crs"])
@@ -333,13 +345,14 @@ def test_the_ground_of_each_class_is_told(tmp_path, caplog):
     assert told in caplog.text
 
 
-def test_ground_in_degrees_is_measured_where_it_lies(tmp_path, caplog):
+@pytest.mark.parametrize("unit", [64, 1024])
+def test_ground_in_degrees_is_measured_where_it_lies(tmp_path, caplog, unit):
     array = np.zeros((600, 10), np.uint8)
     array[300:] = 1
     degrees = {"crs": "EPSG:4326", "transform": Affine(0.1, 0, 10, 0, -0.1, 70)}  # from 70 to 10 degrees north
     raster = write(tmp_path / "image.tif", array, **degrees)
     with caplog.at_level("INFO", logger="landscribe"):
-        predict(model_of(Identity(2), 2), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=4, unit=64))
+        predict(model_of(Identity(2), 2), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=4, unit=unit))
     told = [float(number) for number in re.findall(r"class \d (\S+) km²", caplog.text)]
     # Between two parallels the sphere has 2 pi R^2 (sin a - sin b) of ground all around; one degree is a 360th of it.
     sphere = [2 * np.pi * 6371.0**2 * (np.sin(np.radians(a)) - np.sin(np.radians(a - 30))) / 360 for a in (70, 40)]

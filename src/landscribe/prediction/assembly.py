@@ -141,7 +141,7 @@ def _band(number: int, parts: Parts, units: Sequence[Unit], layer: Layer, dress:
         rows = "".join(f'      <Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>\n' for r, g, b, a in entries)
         colours = f"    <ColorInterp>Palette</ColorInterp>\n    <ColorTable>\n{rows}    </ColorTable>\n"
     scale = f"    <Scale>{layer.scale!r}</Scale>\n" if layer.scale != 1 else ""
-    sources = "".join(_source(number, parts, unit, layer) for unit in units if parts.pixels(unit))
+    sources = "".join(_source(number, parts, unit, layer) for unit in units if parts.content(unit).pixels)
     return (
         f'  <VRTRasterBand dataType="{_GDAL_NAME[layer.dtype]}" band="{number}">\n'
         f"    <Description>{escape(dress.bands[number - 1])}</Description>\n"

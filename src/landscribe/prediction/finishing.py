@@ -2,8 +2,9 @@
 
 import json
 import logging
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,10 +19,11 @@ from landscribe.geo.style import CLASSES_TAG, aux_xml, classes_as_tag, colormap,
 from landscribe.geo.tiling import Unit
 from landscribe.outputs import write_text
 from landscribe.prediction.assembly import Dress, assemble, mosaic, placed
+from landscribe.prediction.content import Content
 from landscribe.prediction.generalise import Generalisation
 from landscribe.prediction.label_next import least_sure, write_places
 from landscribe.prediction.layers import CLASS, UNCERTAINTY, Layer
-from landscribe.prediction.parts import Parts, class_counts
+from landscribe.prediction.parts import Parts
 from landscribe.prediction.places import Places
 
 log = logging.getLogger(__name__)
@@ -51,9 +53,9 @@ class Finish:
 
     def write(self, places: Places) -> None:
         """Write all files, the map last: when it is there, everything is. Tell how much of each class it holds."""
-        layer, pixels = CLASS, {unit: self.parts.pixels(unit) for unit in self.units}
+        layer, contents = CLASS, [self.parts.content(unit) for unit in self.units]
         if self.generalisation is not None:
-            layer, pixels = _GENERALISED, self._generalise(self.generalisation)
+            layer, contents = _GENERALISED, self._generalise(self.generalisation)
         finished = [(self._assembled(layer, (CLASS.kind,)), places.map)]
         for side, text in _side_files(places.map, self.classes).items():
             write_text(self.parts.folder / side.name, text)
@@ -62,7 +64,7 @@ class Finish:
         # What may lie on another disk comes first: when that is full, there is no style without its map.
         for built, place in reversed(finished):
             placed(built, place)
-        log.info("%s: %s", places.map.name, areas(self.classes, self.grid, pixels))
+        log.info("%s: %s", places.map.name, told(self.classes, contents))
 
     def _others(self, places: Places) -> list[tuple[Path, Path]]:
         """What is made beside the map, and where it goes."""
@@ -91,36 +93,34 @@ class Finish:
             dress = Dress(bands, tags | {CLASSES_TAG: classes_as_tag(self.classes)}, colormap(self.classes))
         return assemble(self.parts, self.units, self.grid, layer, dress)
 
-    def _generalise(self, generalisation: Generalisation) -> dict[Unit, dict[int, int]]:
-        """Make parts without small patches, each with what lies around it in view; how many pixels of each class."""
-        pixels: dict[Unit, dict[int, int]] = {}
+    def _generalise(self, generalisation: Generalisation) -> list[Content]:
+        """Make parts without small patches, each with what lies around it in view; what they hold now."""
+        contents = []
         virtual = mosaic(self.parts, self.units, self.grid, CLASS, Dress((CLASS.kind,), {}))
         with rasterio.open(virtual) as source, progress.task("generalising", len(self.units)) as advance:
             for unit in self.units:
-                pixels[unit] = {}
-                if self.parts.pixels(unit):
+                if self.parts.content(unit).pixels:
                     seen = unit.keep.grown(generalisation.halo) & self.grid.window
                     values = source.read(1, window=RasterioWindow(seen.col, seen.row, seen.width, seen.height))
                     kept = generalisation.apply(values)[unit.keep.relative_to(seen).slices]
                     self.parts.put_layer(unit, kept[None], _GENERALISED, self.grid)
-                    pixels[unit] = class_counts(kept)
+                    contents.append(Content.of(kept, self.grid[unit.keep]))
                 advance()
-        return pixels
+        return contents
 
 
-def areas(classes: Classes, grid: Grid, pixels: Mapping[Unit, Mapping[int, int]]) -> str:
+def told(classes: Classes, contents: Sequence[Content]) -> str:
     """How much of each class was mapped: on the ground where the size of a pixel is known, and its share."""
-    counts, ground = Counter[int](), dict.fromkeys(classes.values, 0.0)
-    for unit, by_value in pixels.items():
-        # Where degrees are the units, a pixel is not as large in the north as it is in the south.
-        side = grid[unit.keep].pixel_size or 0.0
-        for value, count in by_value.items():
-            counts[value] += count
-            ground[value] += count * side**2 / 1e6
+    pixels, ground = Counter[int](), dict.fromkeys(classes.values, 0.0)
+    for content in contents:
+        pixels.update(content.pixels)
+        for value, square_metres in content.square_metres.items():
+            ground[value] += square_metres
+    is_known = math.isfinite(sum(ground.values()))
     return ", ".join(
         f"{entry.name} "
-        + (f"{ground[entry.value]:.4g} km² " if grid.crs else f"{counts[entry.value]} pixels ")
-        + f"({counts[entry.value] / counts.total():.1%})"
+        + (f"{ground[entry.value] / 1e6:.4g} km² " if is_known else f"{pixels[entry.value]} pixels ")
+        + f"({pixels[entry.value] / pixels.total():.1%})"
         for entry in classes
     )
 

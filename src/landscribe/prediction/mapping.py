@@ -128,7 +128,7 @@ def _stands(places: Places, parts: Parts, *, overwrite: bool) -> bool:
 
 def _require_any(raster: Raster, parts: Parts, planned: Sequence[Unit], spec: PredictSpec) -> None:
     """Raise RasterError if nothing was mapped."""
-    if not any(map(parts.pixels, planned)):
+    if not any(parts.content(unit).pixels for unit in planned):
         raise RasterError(
             f"{raster.paths[0]} has no valid pixel{' in ' + spec.area if spec.area else ''}: all are nodata "
             f"({raster.nodata}). Imagery was expected. Check the file, or override nodata."

@@ -1,14 +1,15 @@
 """Predict the units of a map that are missing, here or on many machines, and tell which of them failed."""
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from landscribe import progress
 from landscribe.engine import Outcome, run_on_dask, run_units, share_of
-from landscribe.errors import ServerError, UnfinishedError
+from landscribe.errors import EngineError, ServerError, UnfinishedError
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.features import Features, covered
 from landscribe.geo.raster import Pixels, Raster, Valid
@@ -26,6 +27,9 @@ _MOST_IN_A_ROW = 3
 """Units that a server did not send until it is taken for lost: each has been waited for, for minutes."""
 
 
+_Read = tuple[Pixels, Valid, Valid | None]
+
+
 @dataclass(frozen=True)
 class Mapping:
     """A unit's work: read it with its halo, run the network, put what it made."""
@@ -37,22 +41,44 @@ class Mapping:
     area: Features | None
     """Polygons that alone are mapped, in the raster's CRS."""
 
-    def read(self, unit: Unit) -> tuple[Pixels, Valid, Valid | None]:
-        """See `engine.Stages`: pixels, what is valid, and what of the kept part lies in the area."""
+    def read(self, unit: Unit) -> _Read | None:
+        """See `engine.Stages`: pixels, what is valid, and what of the kept part lies in the area; None if nothing."""
+        wanted = None if self.area is None else covered(self.area, self.raster.grid[unit.keep])
+        if wanted is not None and not wanted.any():
+            return None
         # On a worker of Dask nobody else has bounded it.
-        with bounded_block_cache():
+        with bounded_block_cache(), _enough_memory(unit, self.way):
             pixels, valid = self.raster.read(unit.read)
-        return pixels, valid, None if self.area is None else covered(self.area, self.raster.grid[unit.keep])
+        return pixels, valid, wanted
 
-    def compute(self, unit: Unit, read: tuple[Pixels, Valid, Valid | None]) -> Layers | None:
+    def compute(self, unit: Unit, read: _Read | None) -> Layers | None:
         """See `engine.Stages`."""
+        if read is None:
+            return None
         pixels, valid, wanted = read
-        with torch.inference_mode():
+        with torch.inference_mode(), _enough_memory(unit, self.way):
             return predict_unit(self.predictor, unit, pixels, valid, self.way, wanted)
 
     def write(self, unit: Unit, computed: Layers | None) -> None:
         """See `engine.Stages`."""
         self.parts.put(unit, computed, self.way.layers, self.raster.grid)
+
+
+@contextmanager
+def _enough_memory(unit: Unit, way: Way) -> Iterator[None]:
+    """Raise EngineError where memory does not suffice: what one unit needs, all do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On CPUs, torch has no error of its own for it.
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
+            raise
+        rows, cols = unit.tiles[0].read.shape
+        raise EngineError(
+            f"memory does not suffice for {way.batch} x {rows} x {cols} pixels at once (tiles, rows, columns) in units "
+            f"of {unit.read.height} x {unit.read.width}. Smaller ones were expected: pass --tile auto, or a smaller "
+            "--tile, --batch or --unit."
+        ) from error
 
 
 def predict_missing(mapping: Mapping, planned: Sequence[Unit], spec: PredictSpec) -> None:

@@ -17,15 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import LandscribeError, OutputError, RasterError, UnfinishedError, UnreachableError
-from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid
 from landscribe.geo.raster import write_raster
 from landscribe.geo.tiling import Unit
 from landscribe.outputs import remove_empty, whole_file, write_text
+from landscribe.prediction.content import NOTHING, Content
 from landscribe.prediction.layers import CLASS, Layer
 from landscribe.prediction.unit import Layers
 
@@ -121,12 +120,12 @@ class Parts:
                 f"{self.folder} was removed, or holds another map by now. It was expected to stay until this map is "
                 "whole. Repeat the same command."
             )
-        counts: dict[int, int] = {}
+        content = NOTHING
         if made is not None:
             for layer in wanted:
                 self.put_layer(unit, made[layer.kind], layer, grid)
-            counts = class_counts(made[CLASS.kind])
-        write_text(self._marker(unit), json.dumps({"pixels": counts}))
+            content = Content.of(made[CLASS.kind][0], grid[unit.keep])
+        write_text(self._marker(unit), json.dumps(content.as_dict()))
 
     def put_layer(self, unit: Unit, array: NDArray[Any], layer: Layer, grid: Grid) -> None:
         """Store (bands, rows, cols) of one layer; the unit is not done by this."""
@@ -144,10 +143,9 @@ class Parts:
         """The file of a unit's layer; absent if the unit has no valid pixel."""
         return self.folder / f"{unit.name}.{kind}.tif"
 
-    def pixels(self, unit: Unit) -> dict[int, int]:
-        """How many pixels of the unit were mapped to each class value; only those that occur."""
-        counts = json.loads(self._marker(unit).read_text(encoding="utf-8"))["pixels"]
-        return {int(value): int(count) for value, count in counts.items()}
+    def content(self, unit: Unit) -> Content:
+        """How much of each class the unit was mapped to."""
+        return Content.from_dict(json.loads(self._marker(unit).read_text(encoding="utf-8")))
 
     def _marker(self, unit: Unit) -> Path:
         return self.folder / f"{unit.name}.json"
@@ -218,12 +216,6 @@ def _read_plan(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return plan
-
-
-def class_counts(values: NDArray[np.uint8]) -> dict[int, int]:
-    """How many pixels of each class value there are; only of those that occur, ignore not counted."""
-    counts = np.bincount(values.ravel(), minlength=IGNORE + 1)[:IGNORE]
-    return {value: int(counts[value]) for value in np.flatnonzero(counts).tolist()}
 
 
 def _told(key: str, value: Any) -> str:
