@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -320,6 +321,11 @@ def test_flags_lie_over_a_recipe(made, tmp_path):
     assert json.loads(said.out)["forecast"]["chips"] == 36
 
 
+def test_the_version_is_told():
+    said = landscribe("--version")
+    assert (said.code, said.out) == (0, f"landscribe {version('landscribe')}\n")
+
+
 # ---- interruptions and mistakes of our own
 
 SLOW = """
@@ -452,6 +458,9 @@ def test_a_folder_of_rasters_is_mapped_one_by_one(slow):
     assert said.out.split() == [str(slow / "maps" / f"{name}.tif") for name in ("b9", "b10")]
     assert landscribe("predict", slow / "slow", slow / "tiles" / "*.png", "--out", slow / "new").code == 2
     assert not (slow / "new").exists()
+    said = landscribe("predict", slow / "slow", slow / "tiles", "--out", slow / "one.tif")
+    assert said.code == 2
+    assert "one.tif is a name for one file, but 2 rasters are to be mapped" in said.err
 
 
 # ---- networks

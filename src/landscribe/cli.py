@@ -111,13 +111,29 @@ from landscribe.tables import (
 
 app = typer.Typer(
     name="landscribe",
-    help="From rasters and labels to maps: chips, a trained network, a seamless map, an honest accuracy statement.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     # Rich's own markup would take [auto], as defaults are told, for a style.
     rich_markup_mode="markdown",
 )
+
+
+def _say_version(is_asked: bool) -> None:  # noqa: FBT001  as typer calls it
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"landscribe {version('landscribe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def landscribe(
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version and end.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """From rasters and labels to maps: chips, a trained network, a seamless map, an honest accuracy statement."""
 
 
 @app.command()

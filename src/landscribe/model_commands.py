@@ -15,7 +15,6 @@ from landscribe.flags import (
     Option,
     Overwrite,
     Seconds,
-    Tiles,
     given,
     options_in,
 )
@@ -68,7 +67,8 @@ def prune(
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(help="Model folder.")], tile: ImageSide = 512, batch: Tiles = None,
+    model: Annotated[Path, typer.Argument(help="Model folder.")], tile: ImageSide = 512,
+    batch: Annotated[int | None, typer.Option(help="Images at once [1].")] = None,
     seconds: Seconds = None, device: Device = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Time the engines that can run a model on this machine, and compare their answers."""

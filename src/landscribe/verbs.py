@@ -212,6 +212,11 @@ def _places(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Pat
     """Where each raster's map goes."""
     if len(rasters) == 1 and not out.is_dir():
         return [out]
+    if len(rasters) > 1 and out.suffix.lower() in (suffix, ".tiff") and not out.is_dir():
+        raise OutputError(
+            f"{out} is a name for one file, but {len(rasters)} rasters are to be mapped. A folder was expected. Name "
+            "one, or pass --mosaic for one map of all of them."
+        )
     names = [raster.name for raster in rasters]
     twice = {name for name in names if names.count(name) > 1}
     if twice:

@@ -185,6 +185,13 @@ def test_an_item_that_cannot_be_had_is_named(tmp_path, monkeypatch):
             open_item(server.url("item.json"), ["red"])
 
 
+def test_a_name_with_the_signs_of_folders_stays_in_its_own(tmp_path):
+    place = Path(item(tmp_path, {"a": "a.tif"}))
+    write_raster(tmp_path / "a.tif", noise(1, 5, 5))
+    place.write_text(json.dumps(json.loads(place.read_text()) | {"id": "../up/scene"}))
+    assert open_item(str(place), ["a"]).name == "__up_scene"
+
+
 @pytest.mark.parametrize(
     ("place", "answer"),
     [

@@ -36,6 +36,12 @@ def sizes(values: np.ndarray) -> list[int]:
     return found
 
 
+def test_a_minimum_area_above_that_of_the_raster_is_refused_with_both(tmp_path):
+    raster = write(tmp_path / "image.tif", np.zeros((40, 50), np.uint8))
+    with pytest.raises(RasterError, match=r"below 1e\+09 m² are to be dissolved, but all of \S*image\.tif is 200\d m²"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(minimum_area=1e9))
+
+
 def test_a_patch_goes_to_the_class_around_it_and_a_larger_one_stays():
     values = np.ones((12, 20), np.uint8)
     values[2:4, 2:4] = 2  # four pixels

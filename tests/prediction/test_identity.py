@@ -143,3 +143,21 @@ def test_what_is_sent_to_a_worker_is_found_from_whatever_folder_it_works_in(tmp_
     there, parts = pickle.loads(sent)
     assert there.read(Window(0, 0, 4, 4))[1].all()
     assert parts.folder == tmp_path / "map.tif.parts"
+
+
+def test_a_map_that_is_there_is_told_and_its_lost_style_made_again(tmp_path, raster, caplog):
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
+    style = (tmp_path / "map.qml").read_text()
+    (tmp_path / "map.qml").unlink()
+    with caplog.at_level("INFO", "landscribe"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
+    assert "map.tif is there already: the same map of the same raster" in caplog.text
+    assert (tmp_path / "map.qml").read_text() == style
+
+
+def test_in_what_a_finished_map_is_another_one_is_told(tmp_path, raster):
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
+    with pytest.raises(
+        OutputError, match=r"map\.tif exists already, a map with another symmetries \(false, now true\)"
+    ):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(symmetries=True))

@@ -93,6 +93,12 @@ def test_a_raster_that_memory_holds_is_one_tile(strip):
     assert cut(Blur(5), strip, tile="auto", margin=600).redundancy == 1
 
 
+@pytest.mark.parametrize(("margin", "is_warned"), [(96, True), (16, False)])
+def test_tiles_with_little_to_keep_are_warned_about(strip, caplog, margin, is_warned):
+    cut(Blur(5), strip, tile=256, margin=margin)
+    assert ("pixels for each that is kept, and takes so many times as long" in caplog.text) == is_warned
+
+
 def test_tiles_take_no_more_memory_than_there_is(tmp_path):
     raster = noise(tmp_path / "image.tif", (1200, 1200))
     # 1.6 kB for each pixel.

@@ -16,8 +16,9 @@ from landscribe.geo.raster import Handles, Pixels, Raster, Source, Valid
 
 # Files that a thread holds open: systems allow some hundreds to thousands.
 _MOST_OPEN = 64
-_PIXEL = 0.01
-"""How far apart, in pixels, what lies on one lattice may be."""
+_PIXEL = 0.1
+"""How far apart, in pixels, what lies on one lattice may be: what places are rounded to, and less than imagery is
+registered to."""
 
 
 def mosaic(rasters: Sequence[Raster]) -> Raster:

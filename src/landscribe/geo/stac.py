@@ -6,6 +6,7 @@ An item is a GeoJSON feature that names the files of a scene, see github.com/rad
 import http.client
 import json
 import os
+import re
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,7 +69,12 @@ def open_item(
 
     with ThreadPoolExecutor(len(assets)) as pool:
         rasters = list(pool.map(opened, assets))
-    return replace(stacked(rasters, resample=resample), title=str(item.get("id") or Path(place).stem))
+    return replace(stacked(rasters, resample=resample), title=_title(item, place))
+
+
+def _title(item: dict[str, Any], place: str) -> str:
+    """The item's name, which becomes that of files."""
+    return re.sub(r"[/\\]+|^\.+", "_", str(item.get("id") or Path(place).stem))
 
 
 def _item(place: str) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Finish:
         if self.generalisation is not None:
             layer, contents = _GENERALISED, self._generalise(self.generalisation)
         finished = [(self._assembled(layer, (CLASS.kind,)), places.map)]
-        for side, text in _side_files(places.map, self.classes).items():
+        for side, text in side_files(places.map, self.classes).items():
             write_text(self.parts.folder / side.name, text)
             finished.append((self.parts.folder / side.name, side))
         finished += self._others(places)
@@ -125,6 +125,6 @@ def told(classes: Classes, contents: Sequence[Content]) -> str:
     )
 
 
-def _side_files(place: Path, classes: Classes) -> dict[Path, str]:
+def side_files(place: Path, classes: Classes) -> dict[Path, str]:
     """What shows a map's names and colours in QGIS and ArcGIS."""
     return {place.with_suffix(".qml"): qml(classes), place.with_name(f"{place.name}.aux.xml"): aux_xml(classes)}

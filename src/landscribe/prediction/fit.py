@@ -1,6 +1,7 @@
 """Does a raster fit a model? It is refused, with both values, rather than mapped wrongly; or resampled, on request."""
 
 import logging
+from collections.abc import Sequence
 
 import pyproj
 from rasterio.warp import transform
@@ -101,14 +102,15 @@ def _warn_beyond_its_use(raster: Raster, crs: str) -> None:
         )  # fmt: skip
 
 
-def require_same_size(other: Model, raster: Raster, spec: PredictSpec) -> None:
-    """Raise ModelError if a further model was trained on pixels of another size than those that the first is to see."""
+def require_same_size(others: Sequence[Model], raster: Raster, spec: PredictSpec) -> None:
+    """Raise ModelError if further models were trained on pixels of another size than those that the first is to see."""
     size = raster.grid.pixel_size
-    if spec.any_pixel_size or size is None or other.pixel_size is None:
+    if spec.any_pixel_size or size is None:
         return
-    if not 1 / _TOLERANCE < size / other.pixel_size < _TOLERANCE:
-        raise ModelError(
-            f"{raster.paths[0]} is read in pixels of {size:.3g} m, but a further model was trained on "
-            f"{other.pixel_size:.3g} m. Models whose answers are averaged must see pixels of one size. Leave that one "
-            "out, or pass --any-pixel-size."
-        )
+    for theirs in (other.pixel_size for other in others):
+        if theirs is not None and not 1 / _TOLERANCE < size / theirs < _TOLERANCE:
+            raise ModelError(
+                f"{raster.paths[0]} is read in pixels of {size:.3g} m, but a further model was trained on {theirs:.3g} "
+                "m. Models whose answers are averaged must see pixels of one size. Leave that one out, or pass "
+                "--any-pixel-size."
+            )

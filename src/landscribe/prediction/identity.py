@@ -49,7 +49,7 @@ def chosen_before(out: Path, stated: dict[str, Any], asked: dict[str, Any]) -> d
         stated: see there.
         asked: by name, what of the choice is asked for; others are free.
     """
-    for plan in (plan_beside(out), _plan_in(out)):
+    for plan in (plan_beside(out), plan_in(out)):
         choice: dict[str, Any] = {name: plan[name] for name in CHOSEN if name in plan}
         settings = choice | choice.get("tiling", {})
         same = all(plan.get(name) == value for name, value in stated.items())
@@ -58,7 +58,8 @@ def chosen_before(out: Path, stated: dict[str, Any], asked: dict[str, Any]) -> d
     return None
 
 
-def _plan_in(path: Path) -> dict[str, Any]:
+def plan_in(path: Path) -> dict[str, Any]:
+    """The plan of a finished map; empty if it is none of ours."""
     try:
         plan: dict[str, Any] = json.loads(tags_of(path).get(PLAN_TAG, "{}"))
     except ValueError:

@@ -1,5 +1,6 @@
 """Where a label would teach most: the places of a map that the network is least sure of."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,5 +79,7 @@ def write_places(places: list[Place], grid: Grid, path: Path) -> None:
     is_json = path.suffix.lower() == ".geojson"
     if is_json and frame.crs:
         frame = frame.to_crs("EPSG:4326")  # the one that GeoJSON has (RFC 7946)
-    with whole_file(path) as temporary:
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        # Of a picture without a place on the Earth: so has been said where it was opened.
+        warnings.filterwarnings("ignore", message="'crs' was not provided")
         frame.to_file(temporary, layer="places", driver="GeoJSON" if is_json else "GPKG")

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from landscribe.errors import RasterError
+from landscribe.errors import OutputError, RasterError
 from landscribe.geo.access import bounded_block_cache, without_secrets
+from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
 from landscribe.geo.raster import Raster
 from landscribe.geo.tiling import Unit, units
 from landscribe.model import Model
+from landscribe.outputs import write_text
 from landscribe.prediction.engines import device_of, fastest
-from landscribe.prediction.finishing import LABEL_SIDE, RUN_TAG, Finish
+from landscribe.prediction.finishing import LABEL_SIDE, RUN_TAG, Finish, side_files
 from landscribe.prediction.fit import fitted, require_same_size
 from landscribe.prediction.generalise import Generalisation
-from landscribe.prediction.identity import chosen_before, require_unchanged, stated, tags_of
+from landscribe.prediction.identity import chosen_before, plan_in, require_unchanged, stated, tags_of
 from landscribe.prediction.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
 from landscribe.prediction.margin import redundancy
 from landscribe.prediction.missing import Mapping, predict_missing
@@ -75,8 +77,7 @@ def predict(
     """
     places = Places(out, probabilities, uncertainty, label_next)
     raster = fitted(model, raster, spec)
-    for other in others:
-        require_same_size(other, raster, spec)
+    require_same_size(others, raster, spec)
     area = None if spec.area is None else Features.read(spec.area).on(raster.grid, raster.paths[0])
     places.require_apart(raster.paths)
     generalisation = _generalisation(raster, spec)
@@ -89,7 +90,7 @@ def predict(
     planned = list(units(*raster.grid.shape, **plan["tiling"]))
     parts = Parts.of(out, plan)
     if _stands(places, parts, overwrite=overwrite):
-        return out
+        return _confirmed(out, model.classes)
     with begun(parts, overwrite=overwrite, alone=spec.shard is None):
         way = Way(layers, batch=plan["batch"], is_blended=spec.blend == "gaussian")
         predict_missing(Mapping(predictor, raster, parts, way, area), planned, spec)
@@ -99,11 +100,10 @@ def predict(
             log.info("%d of %d units are done. %s", sum(map(parts.is_done, planned)), len(planned), _AFTER_SHARDS)
             return out
         _require_any(raster, parts, planned, spec)
-        finish = Finish(
+        Finish(
             parts, planned, raster.grid, model.classes, layers, generalisation, _provenance(predictor, raster),
             model.chip_size or LABEL_SIDE,
-        )  # fmt: skip
-        finish.write(places)
+        ).write(places)  # fmt: skip
     parts.remove()
     return out
 
@@ -114,6 +114,7 @@ def _stands(places: Places, parts: Parts, *, overwrite: bool) -> bool:
     Raises:
         OutputError: others stand in their place.
     """
+    out = places.map
     own = {path for path in places.rasters if tags_of(path).get(RUN_TAG) == parts.run}
     if own == set(places.rasters) and (places.label_next is None or places.label_next.exists()):
         if parts.is_begun():
@@ -122,8 +123,22 @@ def _stands(places: Places, parts: Parts, *, overwrite: bool) -> bool:
     # When a run was killed between its files, some stand already.
     if places.label_next is not None and parts.is_older_than(places.label_next):
         own.add(places.label_next)
+    if not overwrite and out not in own and (differs := parts.differs(plan_in(out))):
+        raise OutputError(
+            f"{out} exists already, a map with another {differs}. Nothing was changed. Choose another place or pass "
+            "--overwrite."
+        )
     places.require_free(overwrite=overwrite, own=own)
     return False
+
+
+def _confirmed(out: Path, classes: Classes) -> Path:
+    """Say that a map stands, and put back what is lost of its style."""
+    for side, text in side_files(out, classes).items():
+        if not side.exists():
+            write_text(side, text)
+    log.info("%s is there already: the same map of the same raster. Nothing was done", out)
+    return out
 
 
 def _require_any(raster: Raster, parts: Parts, planned: Sequence[Unit], spec: PredictSpec) -> None:
@@ -154,7 +169,13 @@ def _generalisation(raster: Raster, spec: PredictSpec) -> Generalisation | None:
             f"{raster.paths[0]} has no CRS, so that the size of its pixels is not known, but patches below "
             f"{spec.minimum_area:g} m² are to be dissolved. Assign its CRS (gdal_edit.py -a_srs), or leave that out."
         )
-    return Generalisation(math.ceil(spec.minimum_area / side**2))
+    pixels, ground = math.ceil(spec.minimum_area / side**2), math.prod(raster.grid.shape) * side**2
+    if spec.minimum_area > ground:
+        raise RasterError(
+            f"patches below {spec.minimum_area:g} m² are to be dissolved, but all of {raster.paths[0]} is "
+            f"{ground:.4g} m². Ask for a smaller minimum area."
+        )
+    return Generalisation(pixels)
 
 
 def _provenance(predictor: Predictor, raster: Raster) -> dict[str, str]:

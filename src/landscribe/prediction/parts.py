@@ -89,16 +89,21 @@ class Parts:
         return self.is_begun() and file.exists() and file.stat().st_mtime_ns >= self._place.stat().st_mtime_ns
 
     def _require_same_plan(self, *, overwrite: bool) -> None:
-        plan, begun = json.loads(self.plan), _read_plan(self._place)
-        differs = [key for key in plan if begun.get(key) != plan[key]]
-        values = "; ".join(_change(_told(key, begun.get(key)), _told(key, plan[key])) for key in differs)
+        differs = self.differs(_read_plan(self._place)) or ("plan" if not self.is_begun() else "")
         if differs and overwrite:
             self.remove()
         elif differs:
             raise OutputError(
-                f"{self.folder} holds an unfinished map with another {', '.join(differs)} ({values}). "
+                f"{self.folder} holds an unfinished map with another {differs}. "
                 "Finish that one with its own command, remove the folder, or pass --overwrite."
             )
+
+    def differs(self, other: dict[str, Any]) -> str:
+        """In what another plan differs, with both values; nothing if it does not, or if there is none."""
+        plan = json.loads(self.plan)
+        keys = [key for key in plan if other and other.get(key) != plan[key]]
+        values = "; ".join(_change(_told(key, other.get(key)), _told(key, plan[key])) for key in keys)
+        return f"{', '.join(keys)} ({values})" if keys else ""
 
     @property
     def _place(self) -> Path:

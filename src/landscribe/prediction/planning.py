@@ -22,6 +22,8 @@ _SMALLEST = 512
 _SAFE_TILE, _COMMON_MARGIN = 512, 64
 # Tilings whose work differs by less take the same time.
 _ALIKE = 1.01
+# Pixels that are read for each that is kept: of what is chosen here, hardly more than two.
+_WASTEFUL = 4
 # Pixels at once that keep a GPU busy.
 _GPU_PIXELS = 4 * 1024**2
 # Share of the work that may go into filling up a unit's last batch.
@@ -75,6 +77,11 @@ def chosen(predictor: Predictor, raster: Raster, spec: PredictSpec, *, tolerance
         # Where one tile holds all, people who did not ask need not know.
         is_asked = not spec.model_fields_set.isdisjoint(("tile", "margin"))
         log.log(logging.INFO if is_asked or max(raster.grid.shape) > tiling.tile else logging.DEBUG, "%s", tiling)
+    if tiling.redundancy > _WASTEFUL:
+        log.warning(
+            "the network reads %.1f pixels for each that is kept, and takes so many times as long. Leave out --tile, "
+            "--unit and --margin, or ask for larger tiles and units", tiling.redundancy,
+        )  # fmt: skip
     return tiling
 
 
