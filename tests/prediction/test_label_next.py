@@ -75,3 +75,16 @@ def test_other_kinds_of_files_are_refused_before_anything_is_done(tmp_path):
             model_of(Sureness(), 2), raster, tmp_path / "map.tif", spec=PredictSpec(), label_next=tmp_path / "next.shp"
         )
     assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]
+
+
+def test_places_of_others_are_not_taken_for_those_of_a_map_that_stands(tmp_path):
+    raster = write(tmp_path / "image.tif", np.zeros((64, 64), np.uint8))
+    model, place = model_of(Sureness(), 2, chip_size=64), tmp_path / "next.gpkg"
+    asked = {"spec": PredictSpec(), "uncertainty": tmp_path / "u.tif", "label_next": place}
+    predict(model, raster, tmp_path / "map.tif", **asked)
+    own = place.stat().st_mtime_ns
+    predict(model, raster, tmp_path / "map.tif", **asked)
+    assert place.stat().st_mtime_ns == own
+    gpd.read_file(place).to_file(place, layer="places", driver="GPKG")
+    with pytest.raises(OutputError, match=r"next\.gpkg exists already"):
+        predict(model, raster, tmp_path / "map.tif", **asked)

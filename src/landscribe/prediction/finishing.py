@@ -74,7 +74,7 @@ class Finish:
                 built = self._assembled(layer, (layer.kind,))
                 if places.label_next is not None:
                     told = self.parts.folder / places.label_next.name
-                    write_places(least_sure(built, self.label_side), self.grid, told)
+                    write_places(least_sure(built, self.label_side), self.grid, told, self.parts.run)
                     finished.append((told, places.label_next))
                 finished.append((built, places.uncertainty))
             elif layer.kind != CLASS.kind:

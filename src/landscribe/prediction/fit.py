@@ -4,9 +4,11 @@ import logging
 from collections.abc import Sequence
 
 import pyproj
+from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from landscribe.errors import ModelError
+from landscribe.geo.grid import name_of
 from landscribe.geo.raster import Raster
 from landscribe.geo.resampling import crs_of, grid_of_pixel_size, resampled
 from landscribe.model import Model
@@ -79,14 +81,15 @@ def _at_its_size(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
             f"{name} has pixels of {size:.3g} m, but the model was trained on {wanted:.3g} m. "
             "Pass --resample to read it in pixels of that size, or --any-pixel-size to map it as it is."
         )
-    if crs is not None and spec.crs is not None:
-        _warn_beyond_its_use(raster, spec.crs)
+    if crs is not None:
+        _warn_beyond_its_use(raster, crs)
     return resampled(raster, grid_of_pixel_size(raster.grid, wanted, crs))
 
 
-def _warn_beyond_its_use(raster: Raster, crs: str) -> None:
+def _warn_beyond_its_use(raster: Raster, crs: CRS) -> None:
     """Warn of a CRS for another part of the Earth, such as another zone: there it turns and stretches what it shows."""
-    use = pyproj.CRS.from_user_input(crs).area_of_use
+    authority = crs.to_authority()
+    use = pyproj.CRS.from_authority(*authority).area_of_use if authority else None
     if use is None:
         return
     grid = raster.grid
@@ -98,7 +101,7 @@ def _warn_beyond_its_use(raster: Raster, crs: str) -> None:
         log.warning(
             "%s lies at %.2f° E, %.2f° N, but %s is made for %.4g° to %.4g° E and %.4g° to %.4g° N. There it turns and "
             "stretches the ground, which the model has not seen so",
-            raster.paths[0], lon, lat, crs, use.west, use.east, use.south, use.north,
+            raster.paths[0], lon, lat, name_of(crs), use.west, use.east, use.south, use.north,
         )  # fmt: skip
 
 

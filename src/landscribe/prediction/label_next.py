@@ -7,7 +7,9 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyogrio
 import rasterio
+from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.windows import Window as RasterioWindow
 from shapely.geometry import box
 
@@ -69,8 +71,11 @@ def require_readable_suffix(path: Path) -> None:
         )
 
 
-def write_places(places: list[Place], grid: Grid, path: Path) -> None:
-    """Write squares as polygons with `rank` (from 1) and `uncertainty`, in the raster's CRS, in GeoJSON in degrees."""
+def write_places(places: list[Place], grid: Grid, path: Path, run: str) -> None:
+    """Write squares as polygons with `rank` (from 1) and `uncertainty`, in the raster's CRS, in GeoJSON in degrees.
+
+    The file says of which run it is: see `run_of`.
+    """
     frame = gpd.GeoDataFrame(
         {"rank": np.arange(1, len(places) + 1), "uncertainty": [round(place.uncertainty, 4) for place in places]},
         geometry=[box(*grid[place.window].bounds) for place in places],
@@ -82,4 +87,13 @@ def write_places(places: list[Place], grid: Grid, path: Path) -> None:
     with whole_file(path) as temporary, warnings.catch_warnings():
         # Of a picture without a place on the Earth: so has been said where it was opened.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
-        frame.to_file(temporary, layer="places", driver="GeoJSON" if is_json else "GPKG")
+        frame.to_file(temporary, layer="places", driver="GeoJSON" if is_json else "GPKG", DESCRIPTION=run)
+
+
+def run_of(path: Path) -> str | None:
+    """The run that wrote these places; None of what is no file of ours."""
+    try:
+        described: str | None = pyogrio.read_info(path)["layer_metadata"]["DESCRIPTION"]
+    except (DataSourceError, DataLayerError, KeyError, TypeError):
+        return None
+    return described

@@ -19,6 +19,7 @@ from landscribe.prediction.finishing import LABEL_SIDE, RUN_TAG, Finish, side_fi
 from landscribe.prediction.fit import fitted, require_same_size
 from landscribe.prediction.generalise import Generalisation
 from landscribe.prediction.identity import chosen_before, plan_in, require_unchanged, stated, tags_of
+from landscribe.prediction.label_next import run_of
 from landscribe.prediction.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
 from landscribe.prediction.margin import redundancy
 from landscribe.prediction.missing import Mapping, predict_missing
@@ -116,13 +117,13 @@ def _stands(places: Places, parts: Parts, *, overwrite: bool) -> bool:
     """
     out = places.map
     own = {path for path in places.rasters if tags_of(path).get(RUN_TAG) == parts.run}
-    if own == set(places.rasters) and (places.label_next is None or places.label_next.exists()):
+    if places.label_next is not None and run_of(places.label_next) == parts.run:
+        own.add(places.label_next)
+    if own == set(places):
         if parts.is_begun():
             parts.remove()
         return True
     # When a run was killed between its files, some stand already.
-    if places.label_next is not None and parts.is_older_than(places.label_next):
-        own.add(places.label_next)
     if not overwrite and out not in own and (differs := parts.differs(plan_in(out))):
         raise OutputError(
             f"{out} exists already, a map with another {differs}. Nothing was changed. Choose another place or pass "

@@ -84,10 +84,6 @@ class Parts:
         """True if the folder holds parts of this very plan."""
         return self._place.exists() and self._place.read_text(encoding="utf-8") == self.plan
 
-    def is_older_than(self, file: Path) -> bool:
-        """True if parts of this very plan are there, and the file came after they were begun."""
-        return self.is_begun() and file.exists() and file.stat().st_mtime_ns >= self._place.stat().st_mtime_ns
-
     def _require_same_plan(self, *, overwrite: bool) -> None:
         differs = self.differs(_read_plan(self._place)) or ("plan" if not self.is_begun() else "")
         if differs and overwrite:
