@@ -172,7 +172,7 @@ JSON_KEYS = {
     "check": {"findings", "forecast"},
     "chip": {"chips", "count", "splits", "classes"},
     "train": {"model", "measures"},
-    "predict": {"maps"},
+    "predict": {"maps", "areas"},
     "assess": {"maps", "reference", "pixels", "overall_accuracy", "mean_f1", "mean_iou", "classes"},
 }
 
@@ -261,7 +261,11 @@ def test_several_rasters_are_mapped_in_one_call(made, tmp_path):
     other = tmp_path / "other.tif"
     other.write_bytes((made / "scene.tif").read_bytes())
     said = landscribe("predict", made / "model", made / "scene.tif", other, "--out", tmp_path / "maps", "--json")
-    assert [Path(name).name for name in json.loads(said.out)["maps"]] == ["scene.tif", "other.tif"]
+    results = json.loads(said.out)
+    assert [Path(name).name for name in results["maps"]] == ["scene.tif", "other.tif"]
+    for place, areas in results["areas"].items():
+        with rasterio.open(place) as source:
+            assert sum(area["pixels"] for area in areas.values()) == (source.read(1) != source.nodata).sum()
     one, two = (rasterio.open(tmp_path / "maps" / name).read(1) for name in ("scene.tif", "other.tif"))
     assert (one == two).all()
 

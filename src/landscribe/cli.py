@@ -257,7 +257,7 @@ def predict(
     images: Rasters,
     out: Annotated[Path, typer.Option("--out", "-o", help="The map; a folder for several images.")],
     probabilities: Annotated[Path | None, typer.Option(help="Also write the classes' probabilities.")] = None,
-    uncertainty: Annotated[Path | None, typer.Option(help="Also write how uncertain each pixel is, 0 to 1.")] = None,
+    uncertainty: Annotated[Path | None, typer.Option(help="Also write the entropy of these, 0 (sure) to 1.")] = None,
     label_next: Annotated[Path | None, typer.Option(help="Also write where a label would teach most (.gpkg).")] = None,
     ensemble: Ensemble = None,
     bands: Annotated[str | None, typer.Option(help="Numbers of the bands to use, in the model's order: 3,2,1.")] = None,
@@ -282,7 +282,13 @@ def predict(
     )  # fmt: skip
     maps = verbs.predict(model, scenes_in(images), out=out, overwrite=overwrite, **settings)
     made = [str(path) for path in maps if path.exists()]  # a shard alone makes none
-    print_json({"maps": made}) if as_json else print(*made, sep="\n", end="\n" if made else "")
+    if as_json:
+        from landscribe.prediction.content import areas_in
+        from landscribe.prediction.identity import tags_of
+
+        print_json({"maps": made, "areas": {path: areas_in(tags_of(Path(path))) for path in made}})
+    else:
+        print(*made, sep="\n", end="\n" if made else "")
 
 
 @app.command()

@@ -151,7 +151,9 @@ def test_a_map_that_is_there_is_told_and_its_lost_style_made_again(tmp_path, ras
     (tmp_path / "map.qml").unlink()
     with caplog.at_level("INFO", "landscribe"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
-    assert "map.tif is there already: the same map of the same raster" in caplog.text
+    there, areas = caplog.messages
+    assert "map.tif is there already: the same map of the same raster" in there
+    assert areas.startswith("map.tif: class 0 0.0")
     assert (tmp_path / "map.qml").read_text() == style
 
 

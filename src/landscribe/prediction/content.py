@@ -1,15 +1,22 @@
 """Content: how much of each class a part of a map holds, in pixels and on the ground."""
 
+import json
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.geo.classes import IGNORE
+from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Grid, Window
+
+AREAS_TAG = "LANDSCRIBE_AREAS"
+Areas = dict[str, dict[str, Any]]
+"""By the classes' names: `pixels`, their `share` of what was mapped, and `km2` on the ground, None where the size of a
+pixel is not known."""
 
 _ALIKE = 1e-3
 """Share by which the sides of pixels may differ that are taken for equally large."""
@@ -46,6 +53,40 @@ class Content:
 
 
 NOTHING = Content({}, {})
+
+
+def areas(classes: Classes, contents: Sequence[Content]) -> Areas:
+    """What all parts of a map hold together."""
+    pixels, ground = Counter[int](), dict.fromkeys(classes.values, 0.0)
+    for content in contents:
+        pixels.update(content.pixels)
+        for value, square_metres in content.square_metres.items():
+            ground[value] += square_metres
+    is_known = math.isfinite(sum(ground.values()))
+    return {
+        entry.name: {
+            "pixels": pixels[entry.value],
+            "share": pixels[entry.value] / pixels.total(),
+            "km2": ground[entry.value] / 1e6 if is_known else None,
+        }
+        for entry in classes
+    }
+
+
+def told(found: Areas) -> str:
+    """Areas as a line: on the ground where the size of a pixel is known, and their shares."""
+    return ", ".join(
+        f"{name} "
+        + (f"{area['pixels']} pixels" if area["km2"] is None else f"{area['km2']:.4g} km²")
+        + f" ({area['share']:.1%})"
+        for name, area in found.items()
+    )
+
+
+def areas_in(tags: Mapping[str, str]) -> Areas:
+    """What a map's tags say of its areas; nothing if it is none of ours."""
+    found: Areas = json.loads(tags.get(AREAS_TAG, "{}"))
+    return found
 
 
 def _strips(grid: Grid, row: int, row_stop: int) -> Iterator[Window]:

@@ -2,9 +2,7 @@
 
 import json
 import logging
-import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +17,7 @@ from landscribe.geo.style import CLASSES_TAG, aux_xml, classes_as_tag, colormap,
 from landscribe.geo.tiling import Unit
 from landscribe.outputs import write_text
 from landscribe.prediction.assembly import Dress, assemble, mosaic, placed
-from landscribe.prediction.content import Content
+from landscribe.prediction.content import AREAS_TAG, Content, areas, told
 from landscribe.prediction.generalise import Generalisation
 from landscribe.prediction.label_next import least_sure, write_places
 from landscribe.prediction.layers import CLASS, UNCERTAINTY, Layer
@@ -56,7 +54,8 @@ class Finish:
         layer, contents = CLASS, [self.parts.content(unit) for unit in self.units]
         if self.generalisation is not None:
             layer, contents = _GENERALISED, self._generalise(self.generalisation)
-        finished = [(self._assembled(layer, (CLASS.kind,)), places.map)]
+        found = areas(self.classes, contents)
+        finished = [(self._assembled(layer, (CLASS.kind,), {AREAS_TAG: json.dumps(found)}), places.map)]
         for side, text in side_files(places.map, self.classes).items():
             write_text(self.parts.folder / side.name, text)
             finished.append((self.parts.folder / side.name, side))
@@ -64,7 +63,7 @@ class Finish:
         # What may lie on another disk comes first: when that is full, there is no style without its map.
         for built, place in reversed(finished):
             placed(built, place)
-        log.info("%s: %s", places.map.name, told(self.classes, contents))
+        log.info("%s: %s", places.map.name, told(found))
 
     def _others(self, places: Places) -> list[tuple[Path, Path]]:
         """What is made beside the map, and where it goes."""
@@ -73,16 +72,17 @@ class Finish:
             if layer.kind == UNCERTAINTY.kind:
                 built = self._assembled(layer, (layer.kind,))
                 if places.label_next is not None:
-                    told = self.parts.folder / places.label_next.name
-                    write_places(least_sure(built, self.label_side), self.grid, told, self.parts.run)
-                    finished.append((told, places.label_next))
+                    made = self.parts.folder / places.label_next.name
+                    write_places(least_sure(built, self.label_side), self.grid, made, self.parts.run)
+                    finished.append((made, places.label_next))
                 finished.append((built, places.uncertainty))
             elif layer.kind != CLASS.kind:
                 finished.append((self._assembled(layer, self.classes.names), places.probabilities))
         return [(built, place) for built, place in finished if place is not None]
 
-    def _assembled(self, layer: Layer, bands: tuple[str, ...]) -> Path:
+    def _assembled(self, layer: Layer, bands: tuple[str, ...], more: Mapping[str, str] = {}) -> Path:
         tags = self.tags | {
+            **more,
             "AREA_OR_POINT": "Area",
             "LANDSCRIBE_VERSION": version("landscribe"),
             RUN_TAG: self.parts.run,
@@ -107,22 +107,6 @@ class Finish:
                     contents.append(Content.of(kept, self.grid[unit.keep]))
                 advance()
         return contents
-
-
-def told(classes: Classes, contents: Sequence[Content]) -> str:
-    """How much of each class was mapped: on the ground where the size of a pixel is known, and its share."""
-    pixels, ground = Counter[int](), dict.fromkeys(classes.values, 0.0)
-    for content in contents:
-        pixels.update(content.pixels)
-        for value, square_metres in content.square_metres.items():
-            ground[value] += square_metres
-    is_known = math.isfinite(sum(ground.values()))
-    return ", ".join(
-        f"{entry.name} "
-        + (f"{ground[entry.value] / 1e6:.4g} km² " if is_known else f"{pixels[entry.value]} pixels ")
-        + f"({pixels[entry.value] / pixels.total():.1%})"
-        for entry in classes
-    )
 
 
 def side_files(place: Path, classes: Classes) -> dict[Path, str]:

@@ -14,6 +14,7 @@ from landscribe.geo.raster import Raster
 from landscribe.geo.tiling import Unit, units
 from landscribe.model import Model
 from landscribe.outputs import write_text
+from landscribe.prediction.content import areas_in, told
 from landscribe.prediction.engines import device_of, fastest
 from landscribe.prediction.finishing import LABEL_SIDE, RUN_TAG, Finish, side_files
 from landscribe.prediction.fit import fitted, require_same_size
@@ -139,6 +140,7 @@ def _confirmed(out: Path, classes: Classes) -> Path:
         if not side.exists():
             write_text(side, text)
     log.info("%s is there already: the same map of the same raster. Nothing was done", out)
+    log.info("%s: %s", out.name, told(areas_in(tags_of(out))))
     return out
 
 
