@@ -74,9 +74,15 @@ class Stack:
 
 
 def _apart(first: Raster, other: Raster) -> str:
-    a, b = first.grid, other.grid
     return (
-        f"{other.paths[0]} is {b.height} x {b.width} pixels of {b.transform.a:g} in {name_of(b.crs)}, but "
-        f"{first.paths[0]} is {a.height} x {a.width} of {a.transform.a:g} in {name_of(a.crs)}. What is stacked must "
+        f"{other.paths[0]} is {_told(other)}, but {first.paths[0]} is {_told(first)}. What is stacked must "
         "lie on one grid. Warp one (gdalwarp), or pass --resample to bring all onto that of the first; they need a CRS."
+    )
+
+
+def _told(raster: Raster) -> str:
+    grid, (x, y) = raster.grid, raster.grid.xy(0, 0)
+    return (
+        f"{grid.height} x {grid.width} pixels (rows, columns) of {grid.transform.a:g} from {x:.10g}, {y:.10g} in "
+        f"{name_of(grid.crs)}"
     )
