@@ -125,7 +125,9 @@ def test_stacks_are_parts_of_a_mosaic(tmp_path):
 def test_what_is_stacked_lies_on_one_grid_or_is_resampled_on_request(tmp_path):
     fine = write_raster(tmp_path / "fine.tif", noise(1, 10, 10))
     coarse = write_raster(tmp_path / "coarse.tif", noise(1, 5, 5), transform=METRE @ Affine.scale(2))
-    with pytest.raises(GridError, match=r"coarse\.tif is 5 x 5 pixels of 2 .*fine\.tif is 10 x 10 of 1 .*--resample"):
+    with pytest.raises(
+        GridError, match=r"coarse\.tif is 5 x 5 pixels .* of 2 .*fine\.tif is 10 x 10 pixels .* of 1 .*--resample"
+    ):
         opened([fine, coarse])
     (raster,) = open_rasters([[fine, coarse]], PLAIN, resample=True)
     assert raster.grid.shape == (10, 10)

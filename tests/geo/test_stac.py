@@ -56,7 +56,7 @@ def test_assets_are_bands_in_the_order_asked_for(scene):
 
 def test_assets_of_other_pixels_are_refused_with_both_sizes_or_resampled_on_request(scene):
     with pytest.raises(
-        GridError, match=r"B11\.tif is 10 x 15 pixels .* of 2 .*B04\.tif is 20 x 30 .*of 1 .*--resample"
+        GridError, match=r"B11\.tif is 10 x 15 pixels .* of 2 .*B04\.tif is 20 x 30 .* of 1 .*--resample"
     ):
         open_item(scene, ["red", "swir"])
     raster = open_item(scene, ["red", "swir"], resample=True)
