@@ -61,7 +61,7 @@ class OutputError(LandscribeError):
 
 
 class EngineError(LandscribeError):
-    """Machines that cannot be reached, or work that cannot be divided so."""
+    """Machines that cannot be reached or lack memory, engines that do not run, or work that cannot be divided so."""
 
 
 class UnfinishedError(LandscribeError):

@@ -47,7 +47,7 @@ _SIGNED = re.compile(
     # Of S3 and Google, before and since their fourth version; of Azure; of CloudFront; and what others call a key.
     r"(x-amz-[\w-]+|x-goog-[\w-]+|awsaccesskeyid|googleaccessid|signature|expires|policy|key-pair-id|"
     r"sig|sv|se|st|sr|sp|spr|sip|srt|ss|skoid|sktid|skt|ske|sks|skv|sdd|"
-    r"token|access_token|api_?key|apikey|key|password)=",
+    r"token|access_token|api_?key|key|password)=",
     re.IGNORECASE,
 )
 """The parts of a query that sign an address, with all that belongs to the signature."""

@@ -1,9 +1,8 @@
 """Content: how much of each class a part of a map holds, in pixels and on the ground."""
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,9 +42,12 @@ class Content:
         return cls(dict(pixels), square_metres)
 
     @classmethod
-    def from_dict(cls, told: dict[str, Any]) -> "Content":
-        """As `as_dict` gave it, perhaps through JSON, where keys are text."""
-        return cls(*({int(value): number for value, number in told[name].items()} for name in cls.__annotations__))
+    def from_dict(cls, held: dict[str, dict[str, Any]]) -> "Content":
+        """As `as_dict` gave it and JSON holds it, where keys are text."""
+        pixels, square_metres = (
+            {int(value): number for value, number in held[name].items()} for name in ("pixels", "square_metres")
+        )
+        return cls(pixels, square_metres)
 
     def as_dict(self) -> dict[str, Any]:
         """In JSON's types."""
@@ -81,12 +83,6 @@ def told(found: Areas) -> str:
         + f" ({area['share']:.1%})"
         for name, area in found.items()
     )
-
-
-def areas_in(tags: Mapping[str, str]) -> Areas:
-    """What a map's tags say of its areas; nothing if it is none of ours."""
-    found: Areas = json.loads(tags.get(AREAS_TAG, "{}"))
-    return found
 
 
 def _strips(grid: Grid, row: int, row_stop: int) -> Iterator[Window]:

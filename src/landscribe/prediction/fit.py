@@ -73,8 +73,7 @@ def _at_its_size(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
             "Assign its CRS (gdal_edit.py -a_srs), or pass --any-pixel-size."
         )
     wanted = wanted or size
-    fits = 1 / _TOLERANCE < size / wanted < _TOLERANCE
-    if fits and crs in (None, raster.grid.crs):
+    if _are_alike(size, wanted) and crs in (None, raster.grid.crs):
         return raster
     if not (spec.resample or crs is not None):
         raise ModelError(
@@ -84,6 +83,11 @@ def _at_its_size(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
     if crs is not None:
         _warn_beyond_its_use(raster, crs)
     return resampled(raster, grid_of_pixel_size(raster.grid, wanted, crs))
+
+
+def _are_alike(size: float, other: float) -> bool:
+    """True if a network that knows pixels of one size can be shown those of the other."""
+    return 1 / _TOLERANCE < size / other < _TOLERANCE
 
 
 def _warn_beyond_its_use(raster: Raster, crs: CRS) -> None:
@@ -111,7 +115,7 @@ def require_same_size(others: Sequence[Model], raster: Raster, spec: PredictSpec
     if spec.any_pixel_size or size is None:
         return
     for theirs in (other.pixel_size for other in others):
-        if theirs is not None and not 1 / _TOLERANCE < size / theirs < _TOLERANCE:
+        if theirs is not None and not _are_alike(size, theirs):
             raise ModelError(
                 f"{raster.paths[0]} is read in pixels of {size:.3g} m, but a further model was trained on {theirs:.3g} "
                 "m. Models whose answers are averaged must see pixels of one size. Leave that one out, or pass "

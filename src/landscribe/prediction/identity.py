@@ -13,13 +13,15 @@ import rasterio
 from landscribe.errors import RasterError
 from landscribe.geo.access import explained, forget, is_remote, opened, without_secrets
 from landscribe.geo.raster import Raster
+from landscribe.prediction.content import AREAS_TAG, Areas
 from landscribe.prediction.finishing import PLAN_TAG
 from landscribe.prediction.layers import Layer
 from landscribe.prediction.parts import plan_beside
 from landscribe.prediction.predictor import Predictor
 from landscribe.prediction.spec import PredictSpec
 
-CHOSEN = ("tiling", "batch", "engine", "tolerance")
+_CHOSEN = ("tiling", "batch", "engine", "tolerance")
+"""What of a plan is chosen, and by what; all else is stated."""
 _SAY_NOTHING = (".ovr", ".aux.xml")
 """Ends of side files in which GDAL and others put, now or later, what makes no other pixels: overviews, statistics."""
 _BLOCKS_TOLD = 16
@@ -50,7 +52,7 @@ def chosen_before(out: Path, stated: dict[str, Any], asked: dict[str, Any]) -> d
         asked: by name, what of the choice is asked for; others are free.
     """
     for plan in (plan_beside(out), plan_in(out)):
-        choice: dict[str, Any] = {name: plan[name] for name in CHOSEN if name in plan}
+        choice: dict[str, Any] = {name: plan[name] for name in _CHOSEN if name in plan}
         settings = choice | choice.get("tiling", {})
         same = all(plan.get(name) == value for name, value in stated.items())
         if choice and same and all(settings.get(name) == value for name, value in asked.items()):
@@ -65,6 +67,12 @@ def plan_in(path: Path) -> dict[str, Any]:
     except ValueError:
         return {}
     return plan
+
+
+def areas_of(path: Path) -> Areas:
+    """How much of each class a finished map holds; empty if it is none of ours."""
+    found: Areas = json.loads(tags_of(path).get(AREAS_TAG, "{}"))
+    return found
 
 
 def tags_of(path: Path) -> dict[str, str]:
@@ -91,9 +99,8 @@ def _fingerprint(name: str, *, is_fresh: bool = False) -> list[Any]:
     """What tells a raster file from others of its name, in JSON's types: its stamp, and those of the files it reads.
 
     So a VRT's files count, masks and headers that lie beside a file, and the file of which a raster is a part. Of a
-    TIFF far away, where some of its blocks lie and how long they are:
-    that needs no more than its head, and compressed pixels that change hardly ever keep it. Pixels that are not
-    compressed may change unseen there.
+    TIFF far away, where some of its blocks lie and how long they are: that needs no more than its head, and compressed
+    pixels that change hardly ever keep it. Pixels that are not compressed may change unseen there.
 
     Args:
         name: of the file.

@@ -14,12 +14,12 @@ from landscribe.geo.raster import Raster
 from landscribe.geo.tiling import Unit, units
 from landscribe.model import Model
 from landscribe.outputs import write_text
-from landscribe.prediction.content import areas_in, told
+from landscribe.prediction.content import told
 from landscribe.prediction.engines import device_of, fastest
 from landscribe.prediction.finishing import LABEL_SIDE, RUN_TAG, Finish, side_files
 from landscribe.prediction.fit import fitted, require_same_size
 from landscribe.prediction.generalise import Generalisation
-from landscribe.prediction.identity import chosen_before, plan_in, require_unchanged, stated, tags_of
+from landscribe.prediction.identity import areas_of, chosen_before, plan_in, require_unchanged, stated, tags_of
 from landscribe.prediction.label_next import run_of
 from landscribe.prediction.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
 from landscribe.prediction.margin import redundancy
@@ -124,12 +124,12 @@ def _stands(places: Places, parts: Parts, *, overwrite: bool) -> bool:
         if parts.is_begun():
             parts.remove()
         return True
-    # When a run was killed between its files, some stand already.
     if not overwrite and out not in own and (differs := parts.differs(plan_in(out))):
         raise OutputError(
             f"{out} exists already, a map with another {differs}. Nothing was changed. Choose another place or pass "
             "--overwrite."
         )
+    # When a run was killed between its files, some stand already.
     places.require_free(overwrite=overwrite, own=own)
     return False
 
@@ -140,7 +140,7 @@ def _confirmed(out: Path, classes: Classes) -> Path:
         if not side.exists():
             write_text(side, text)
     log.info("%s is there already: the same map of the same raster. Nothing was done", out)
-    log.info("%s: %s", out.name, told(areas_in(tags_of(out))))
+    log.info("%s: %s", out.name, told(areas_of(out)))
     return out
 
 
@@ -193,12 +193,12 @@ def _plan(
 ) -> dict[str, Any]:
     """All that the map's bytes depend on."""
     plan, asked = stated(predictor, raster, spec, layers), _asked(predictor, spec)
-    before = chosen_before(out, plan, asked)
-    if before is None:
-        choice = _choice(predictor, raster, spec)
+    choice = chosen_before(out, plan, asked)
+    if choice is None:
+        own = _choice(predictor, raster, spec)
         # That takes seconds, in which another shard may have begun with its own.
-        before = chosen_before(out, plan, asked) or choice
-    return plan | before
+        choice = chosen_before(out, plan, asked) or own
+    return plan | choice
 
 
 def _tiling(plan: dict[str, Any]) -> Tiling:

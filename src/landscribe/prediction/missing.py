@@ -26,8 +26,8 @@ _MOST_TOLD = 2
 _MOST_IN_A_ROW = 3
 """Units that a server did not send until it is taken for lost: each has been waited for, for minutes."""
 
-
 _Read = tuple[Pixels, Valid, Valid | None]
+"""Of a unit: pixels, what of them is valid, and what of the kept part is wanted; None if all of it is."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Mapping:
     """Polygons that alone are mapped, in the raster's CRS."""
 
     def read(self, unit: Unit) -> _Read | None:
-        """See `engine.Stages`: pixels, what is valid, and what of the kept part lies in the area; None if nothing."""
+        """See `engine.Stages`; None if nothing of the kept part lies in the area."""
         wanted = None if self.area is None else covered(self.area, self.raster.grid[unit.keep])
         if wanted is not None and not wanted.any():
             return None

@@ -77,7 +77,7 @@ def chosen(predictor: Predictor, raster: Raster, spec: PredictSpec, *, tolerance
         # Where one tile holds all, people who did not ask need not know.
         is_asked = not spec.model_fields_set.isdisjoint(("tile", "margin"))
         log.log(logging.INFO if is_asked or max(raster.grid.shape) > tiling.tile else logging.DEBUG, "%s", tiling)
-    if tiling.redundancy > _WASTEFUL:
+    if tiling.redundancy > _WASTEFUL and not spec.model_fields_set.isdisjoint(("tile", "margin", "unit")):
         log.warning(
             "the network reads %.1f pixels for each that is kept, and takes so many times as long. Leave out --tile, "
             "--unit and --margin, or ask for larger tiles and units", tiling.redundancy,
