@@ -17,7 +17,7 @@ import shapely
 
 from landscribe import pipeline, verbs
 from landscribe.geo.grid import Window
-from landscribe.geo.raster import Raster
+from landscribe.geo.rasters.raster import Raster
 
 
 def main() -> None:

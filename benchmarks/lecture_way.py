@@ -18,8 +18,8 @@ import segmentation_models_pytorch as smp
 import torch
 
 from landscribe.confusion import Confusion
-from landscribe.data.chips import Chips
-from landscribe.data.dataset import ChipDataset
+from landscribe.data.batches.dataset import ChipDataset
+from landscribe.data.chips.chips import Chips
 
 
 def main() -> None:

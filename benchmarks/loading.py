@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from landscribe.data.chips import Chips
-from landscribe.data.dataset import Batch, loader, widened
-from landscribe.data.sampling import ChipSampler
+from landscribe.data.batches.dataset import Batch, loader, widened
+from landscribe.data.batches.sampling import ChipSampler
+from landscribe.data.chips.chips import Chips
 from landscribe.geo.classes import IGNORE
 from landscribe.nn import build
 from landscribe.nn.losses import weighted_sum

@@ -30,7 +30,7 @@ from affine import Affine
 from ways import PEERS, OneLayer
 
 from landscribe import verbs
-from landscribe.engine import own_cluster
+from landscribe.executor import own_cluster
 from landscribe.model import Model
 from landscribe.nn import build
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from landscribe import verbs
-from landscribe.data.chips import Chips
-from landscribe.flags import options_in
+from landscribe.commands.options import options_in
+from landscribe.data.chips.chips import Chips
+from landscribe.inference.evaluation import score
 from landscribe.model import Model
-from landscribe.scoring import score
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ from affine import Affine
 from safetensors.torch import load
 
 import worlds
-from landscribe import cli, nn
+from landscribe import nn
+from landscribe.commands import app as cli
 from landscribe.model import Model
 from networks import Identity, OneLayer
 
@@ -755,9 +756,10 @@ def test_a_file_where_a_folder_is_to_be_is_refused(verb, tmp_path, written, refu
 # Loaded once; each command then runs in a fork, under its limits, with its output in a pipe.
 FORKS = """
 import ctypes, json, os, resource, sys
-import landscribe.data.chips, landscribe.preflight, landscribe.report.page
-import landscribe.training.fitting, landscribe.prediction.mapping
-from landscribe import cli, predict, run
+import landscribe.data.chips.chips, landscribe.preflight, landscribe.report.page
+import landscribe.training.train_loop, landscribe.prediction.mapping
+from landscribe import predict, run
+from landscribe.commands import app as cli
 
 def obey_modes():
     # The superuser may write anywhere; without these capabilities it is its own files' owner and no more.

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_app import landscribe
 
-from landscribe import world
+from landscribe import synthetic as world
 from landscribe.confusion import Confusion
 from landscribe.crossvalidation import CrossValidation, Fold, cross_validate
-from landscribe.data.chips import ChipReader, Chips
-from landscribe.data.folds import fold_splits
+from landscribe.data.chips.chips import ChipReader, Chips
+from landscribe.data.splits.folds import fold_splits
 from landscribe.errors import OutputError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.model import Model
 from landscribe.verbs import chip
-from test_cli import landscribe
 
 QUICK = {"encoder": "test_efficientnet", "weights": "none", "steps": 2, "batch": 2, "workers": 0}
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from landscribe import pipeline, verbs, world
-from landscribe.data.chips import Chips
+from landscribe import pipeline, verbs
+from landscribe import synthetic as world
+from landscribe.data.chips.chips import Chips
 from landscribe.errors import OutputError
-from landscribe.geo.raster import Raster
+from landscribe.geo.rasters.raster import Raster
 from landscribe.nn import ARCHITECTURES
 
 QUICK = {"encoder": "resnet10t", "weights": "none", "size": 64, "label_field": "class"}

@@ -12,12 +12,12 @@ from rasterio.features import rasterize
 from rasterio.warp import transform_geom
 
 from landscribe import pipeline, verbs
-from landscribe.data.chips import Chips
-from landscribe.data.scene import SceneSpec, open_scenes
+from landscribe.data.chips.chips import Chips
+from landscribe.data.scenes.scene import SceneSpec, open_scenes
+from landscribe.geo.classes import rgb
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
-from landscribe.geo.raster import read_band
-from landscribe.geo.style import rgb
+from landscribe.geo.rasters.raster import read_band
 from landscribe.recipe import Recipe
 
 QUICK = {"encoder": "resnet10t", "weights": "none", "steps": 2}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscribe.data.chips import ChipSpec
-from landscribe.data.scene import ClassSpec, SceneSpec
-from landscribe.data.split import SplitSpec
+from landscribe.data.chips.chips import ChipSpec
+from landscribe.data.scenes.scene import ClassSpec, SceneSpec
+from landscribe.data.splits.split import SplitSpec
 from landscribe.errors import RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.prediction.spec import PredictSpec

@@ -16,14 +16,14 @@ from PIL import Image
 from rasterio.crs import CRS
 
 from landscribe.confusion import Confusion
-from landscribe.data.chips import Chips, ChipSpec
-from landscribe.data.cutting import chip
-from landscribe.data.scene import ClassSpec, SceneSpec, open_scenes
-from landscribe.data.split import SplitSpec
+from landscribe.data.chips.chips import Chips, ChipSpec
+from landscribe.data.chips.cutting import chip
+from landscribe.data.scenes.scene import ClassSpec, SceneSpec, open_scenes
+from landscribe.data.splits.split import SplitSpec
 from landscribe.errors import RasterError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window
-from landscribe.geo.raster import write_raster
+from landscribe.geo.rasters.raster import write_raster
 from landscribe.report import figures
 from landscribe.report.page import ReportInputs, write_report
 

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from landscribe import nn
     from landscribe.confusion import Confusion
     from landscribe.crossvalidation import cross_validate
-    from landscribe.data.chips import Chips
-    from landscribe.data.scene import Scene
+    from landscribe.data.chips.chips import Chips
+    from landscribe.data.scenes.scene import Scene
     from landscribe.errors import LandscribeError
     from landscribe.geo.classes import Classes
     from landscribe.geo.grid import Grid, Window
-    from landscribe.geo.raster import Raster
+    from landscribe.geo.rasters.raster import Raster
     from landscribe.geo.tiling import Tile
     from landscribe.model import Model
     from landscribe.pipeline import demo, run
@@ -58,15 +58,15 @@ _HOMES = {
     ),
     **dict.fromkeys(("demo", "run"), "pipeline"),
     "cross_validate": "crossvalidation",
-    "Chips": "data.chips",
+    "Chips": "data.chips.chips",
     "Classes": "geo.classes",
     "Confusion": "confusion",
     "Grid": "geo.grid",
     "LandscribeError": "errors",
     "Model": "model",
-    "Raster": "geo.raster",
+    "Raster": "geo.rasters.raster",
     "Recipe": "recipe",
-    "Scene": "data.scene",
+    "Scene": "data.scenes.scene",
     "Tile": "geo.tiling",
     "Window": "geo.grid",
 }

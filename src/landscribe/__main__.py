@@ -1,5 +1,5 @@
 """`python -m landscribe`."""
 
-from landscribe.cli import main
+from landscribe.commands.app import main
 
 main()

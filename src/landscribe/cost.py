@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from landscribe.data.scene import Scene
-from landscribe.data.split import ScenePart, split_chips
+from landscribe.data.scenes.scene import Scene
+from landscribe.data.splits.split import ScenePart, split_chips
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import chip_windows, units
 from landscribe.recipe import Recipe

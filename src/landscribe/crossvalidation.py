@@ -17,7 +17,7 @@ from landscribe.verbs import Source, augmentation_of, train
 
 if TYPE_CHECKING:
     from landscribe.confusion import Confusion
-    from landscribe.data.chips import Chips
+    from landscribe.data.chips.chips import Chips
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +97,10 @@ def cross_validate(
         overwrite: replace a cross-validation with other settings.
         settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
     """
-    from landscribe.data.chips import Chips
-    from landscribe.data.folds import fold_splits
+    from landscribe.data.chips.chips import Chips
+    from landscribe.data.splits.folds import fold_splits
+    from landscribe.inference.evaluation import score
     from landscribe.model import Model
-    from landscribe.scoring import score
 
     opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
     _require_one_process(settings)
@@ -136,7 +136,7 @@ def _require_one_process(settings: dict[str, Any]) -> None:
 
 def _identity(chips: Chips, settings: dict[str, Any], **rest: Any) -> dict[str, Any]:
     """All that decides the folds and their models."""
-    from landscribe.training.requirements import precision_of
+    from landscribe.training.checks import precision_of
     from landscribe.training.spec import WITHOUT_EFFECT, TrainSpec
 
     own = {name: value for name, value in settings.items() if name != "augment"}

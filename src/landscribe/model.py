@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from landscribe.errors import ClassError, LandscribeError, ModelError
 from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.nn import build
-from landscribe.nn.external import imported
+from landscribe.nn.architectures.external import imported
 from landscribe.outputs import whole_folder
 from landscribe.spec import Spec
 

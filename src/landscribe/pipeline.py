@@ -54,7 +54,7 @@ def run(
     filled = _with_classes(filled)
     with _claimed(out, filled, overwrite=overwrite):
         chips = chip_scenes(filled, out / "chips") if not (out / "chips").exists() else None
-    from landscribe.data.chips import Chips
+    from landscribe.data.chips.chips import Chips
 
     chips = chips or Chips.open(out / "chips")
     model = out / "model"
@@ -79,7 +79,7 @@ def _stop_on_errors(found: Check) -> None:
 
 def _with_classes(filled: Recipe) -> Recipe:
     """The recipe with the class table that its labels give."""
-    from landscribe.data.scene import open_scenes
+    from landscribe.data.scenes.scene import open_scenes
 
     return filled if filled.classes else filled.with_classes(open_scenes(filled.scenes)[1])
 
@@ -119,7 +119,7 @@ def _remove_run(out: Path) -> None:
 
 def _map_scenes(filled: Recipe, model: Path, out: Path) -> list[Path]:
     """Map every scene: `map.tif`, or `maps/` with one for each."""
-    from landscribe.data.scene import open_image
+    from landscribe.data.scenes.scene import open_image
     from landscribe.model import Model
     from landscribe.prediction.mapping import predict
 
@@ -142,7 +142,7 @@ def demo(out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bo
         overwrite: replace another run there.
         settings: any of a recipe's, by plain name.
     """
-    from landscribe.world import draw, write
+    from landscribe.synthetic import draw, write
 
     out = Path(out)
     world = out / f"world-{size}px-seed{seed}"
@@ -166,6 +166,6 @@ def demo(out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bo
 
 
 def _world_classes() -> list[dict[str, Any]]:
-    from landscribe.world import CLASSES
+    from landscribe.synthetic import CLASSES
 
     return [{"name": name, "value": value, "colour": colour} for name, value, colour in CLASSES]

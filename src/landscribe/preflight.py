@@ -8,14 +8,14 @@ from typing import Any, Literal
 import numpy as np
 
 from landscribe.cost import Forecast, forecast
-from landscribe.data.audit import Audit, audit
-from landscribe.data.chips import Chips
-from landscribe.data.scene import Scene, SceneSpec, is_vector, open_image, open_scenes
+from landscribe.data.chips.chips import Chips
+from landscribe.data.scenes.scene import Scene, SceneSpec, is_vector, open_image, open_scenes
+from landscribe.data.splits.audit import Audit, audit
 from landscribe.errors import ChipError, GridError, LandscribeError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window, name_of
-from landscribe.geo.raster import Raster
+from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import chip_windows, units
 from landscribe.recipe import Recipe
 
@@ -311,9 +311,9 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
 def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Finding]:
     """Settings that would otherwise fail after the chips are cut, or the network is trained."""
     from landscribe.nn import build
-    from landscribe.nn.freezing import parts_of
+    from landscribe.nn.encoders.freezing import parts_of
+    from landscribe.nn.encoders.weights import require_weights
     from landscribe.nn.losses import weighted_sum
-    from landscribe.nn.weights import require_weights
     from landscribe.training.scaling import of_range
 
     train, predict = recipe.train, recipe.predict

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from landscribe.data.chips import Chips
+from landscribe.data.chips.chips import Chips
 from landscribe.errors import ModelError
+from landscribe.inference.evaluation import score
 from landscribe.model import Model
-from landscribe.nn.unetplusplus import UNetPlusPlus, pruned
-from landscribe.scoring import score
+from landscribe.nn.architectures.unetplusplus import UNetPlusPlus, pruned
 
 _TRIALS = 5
 _TRIAL_SIDE = 512

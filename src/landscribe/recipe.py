@@ -13,11 +13,11 @@ import tomlkit
 from pydantic import Field
 from tomlkit.items import AoT, Table
 
-from landscribe.data.augment_spec import AugmentSpec
-from landscribe.data.chips import ChipSpec
-from landscribe.data.formats import each_scene
-from landscribe.data.scene import ClassSpec, SceneSpec, class_rows
-from landscribe.data.split import SplitSpec
+from landscribe.data.batches.augment_spec import AugmentSpec
+from landscribe.data.chips.chips import ChipSpec
+from landscribe.data.scenes.pairing import each_scene
+from landscribe.data.scenes.scene import ClassSpec, SceneSpec, class_rows
+from landscribe.data.splits.split import SplitSpec
 from landscribe.errors import RecipeError
 from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes

@@ -17,12 +17,12 @@ from landscribe.recipe import Recipe, into_sections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from landscribe.assessment.assessing import Assessment
-    from landscribe.data.augment_spec import AugmentSpec
-    from landscribe.data.chips import Chips
+    from landscribe.assessment.accuracy import Assessment
+    from landscribe.data.batches.augment_spec import AugmentSpec
+    from landscribe.data.chips.chips import Chips
+    from landscribe.inference.benchmark import Bench
     from landscribe.model import Model
     from landscribe.nn.summary import Summary
-    from landscribe.prediction.bench import Bench
     from landscribe.preflight import Check
     from landscribe.pruning import Branch
     from landscribe.report.description import Description
@@ -50,7 +50,7 @@ def check(
         trial: time one training step and one tile with the real network.
         settings: any of a recipe's, by plain name.
     """
-    from landscribe.data.chips import Chips
+    from landscribe.data.chips.chips import Chips
     from landscribe.preflight import check, check_chips
 
     if isinstance(recipe, Chips) or (isinstance(recipe, (str, Path)) and (Path(recipe) / "chips.json").exists()):
@@ -75,8 +75,8 @@ def chip(*, images: Sequence[Any], labels: Any, out: Source, overwrite: bool = F
 
 def chip_scenes(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
     """Cut the scenes of a recipe into chips."""
-    from landscribe.data.cutting import chip
-    from landscribe.data.scene import open_scenes
+    from landscribe.data.chips.cutting import chip
+    from landscribe.data.scenes.scene import open_scenes
 
     require_place(out, mark="chips.json", overwrite=overwrite)
     scenes, classes = open_scenes(recipe.scenes, recipe.classes)
@@ -98,7 +98,7 @@ def describe(
         seed: of the sheet.
         overwrite: replace the sheet.
     """
-    from landscribe.data.chips import Chips
+    from landscribe.data.chips.chips import Chips
     from landscribe.report.description import describe
     from landscribe.report.sheet import contact_sheet
 
@@ -111,7 +111,7 @@ def describe(
 
 def augmentation_of(wanted: Any) -> AugmentSpec:
     """From a preset's name, or a table."""
-    from landscribe.data.augment_spec import AugmentSpec
+    from landscribe.data.batches.augment_spec import AugmentSpec
 
     return AugmentSpec.of(wanted if isinstance(wanted, dict) else {"preset": wanted}, "augment")
 
@@ -128,7 +128,7 @@ def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool 
             of Albumentations, called with image (height, width, bands) and masks; what it fills masks with, 0, is
             not known.
     """
-    from landscribe.data.chips import Chips
+    from landscribe.data.chips.chips import Chips
     from landscribe.training.spec import TrainSpec
 
     wanted = settings.pop("augment", {})
@@ -138,8 +138,8 @@ def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool 
 
     # These take seconds, for which nobody who mistyped a setting should wait.
     from landscribe.preflight import require_two_classes
-    from landscribe.training.fitting import train
     from landscribe.training.parallel import processes
+    from landscribe.training.train_loop import train
 
     opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
     require_two_classes(opened)
@@ -177,7 +177,7 @@ def predict(
     Returns:
         The maps, in the rasters' order.
     """
-    from landscribe.data.imagery import ImagerySpec, open_rasters
+    from landscribe.geo.inputs import ImagerySpec, open_rasters
     from landscribe.prediction.spec import PredictSpec
 
     imagery = ImagerySpec.of({name: settings.pop(name) for name in ImagerySpec.model_fields if name in settings})
@@ -185,7 +185,7 @@ def predict(
 
     # These take seconds, for which nobody who mistyped a setting should wait.
     from landscribe.model import Model
-    from landscribe.prediction.fit import fitted
+    from landscribe.prediction.compatibility import fitted
     from landscribe.prediction.mapping import predict
 
     opened, *others = [one if isinstance(one, Model) else Model.load(one) for one in (model, *ensemble)]
@@ -246,9 +246,9 @@ def assess(
         out: also write the measures as JSON.
         labels: how the reference is labelled: `repair`, `sparse` and `labelled_area` of SceneSpec.
     """
-    from landscribe.assessment.assessing import Assessment, assess_chips
-    from landscribe.data.chips import Chips
-    from landscribe.geo.raster import Raster
+    from landscribe.assessment.accuracy import Assessment, assess_chips
+    from landscribe.data.chips.chips import Chips
+    from landscribe.geo.rasters.raster import Raster
 
     paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
     if out is not None and Path(out).resolve() in {Path(str(path)).resolve() for path in (*paths, reference)}:
@@ -272,8 +272,8 @@ def assess(
 
 
 def _assess_one(mapped: Any, reference: str, label_field: str | None, labels: dict[str, Any]) -> Any:
-    from landscribe.assessment.assessing import assess_labels, assess_points, map_classes
-    from landscribe.data.scene import SceneSpec, is_vector, open_labels
+    from landscribe.assessment.accuracy import assess_labels, assess_points, map_classes
+    from landscribe.data.scenes.scene import SceneSpec, is_vector, open_labels
     from landscribe.geo.features import POINTS, Features, geometry_kind
 
     classes = map_classes(mapped)
@@ -345,7 +345,7 @@ def branches(model: Model | Source, *, chips: Chips | Source | None = None, spli
         chips: a chips folder to score on; that beside the model's folder, as `run` leaves it, if left out.
         split: which of the chips.
     """
-    from landscribe.data.chips import Chips
+    from landscribe.data.chips.chips import Chips
     from landscribe.model import Model
     from landscribe.pruning import branches
 
@@ -388,8 +388,8 @@ def bench(
         seconds: how long the engines take turns; three turns at least.
         device: auto, cpu, cuda, mps, …
     """
+    from landscribe.inference.backends import device_of, timings
     from landscribe.model import Model
-    from landscribe.prediction.engines import device_of, timings
 
     opened = model if isinstance(model, Model) else Model.load(model)
     return timings(opened, tile=tile, batch=batch, seconds=seconds, device=device_of(device))
@@ -407,8 +407,8 @@ def export(
         split: which of the chips; all if left out.
         overwrite: replace what stands there.
     """
-    from landscribe.data.chips import Chips
-    from landscribe.data.classified_tiles import TEMPLATE, write_classified_tiles
+    from landscribe.data.chips.chips import Chips
+    from landscribe.data.chips.classified_tiles import TEMPLATE, write_classified_tiles
 
     if to != "esri":
         raise RecipeError(f"chips cannot be exported to '{to}'. Known: esri.")

@@ -8,9 +8,9 @@ from torch import nn
 
 from landscribe.model import Model
 from landscribe.nn import build, freeze, unfreeze
-from landscribe.nn.freezing import encoders_of
+from landscribe.nn.architectures.unetplusplus import UNetPlusPlus
+from landscribe.nn.encoders.freezing import encoders_of
 from landscribe.nn.losses import weighted_sum
-from landscribe.nn.unetplusplus import UNetPlusPlus
 
 CRITERION = weighted_sum("dice + ce")
 SIZES = [(96, 96), (256, 192), (100, 117)]

@@ -10,10 +10,10 @@ from torch import nn
 
 from landscribe.errors import NetworkError
 from landscribe.nn import ARCHITECTURES, build
-from landscribe.nn.blocks import interpolate
-from landscribe.nn.encoders import PlainEncoder
-from landscribe.nn.unet_id import border_and_inner
-from landscribe.nn.unetplusplus import pruned
+from landscribe.nn.architectures.blocks import interpolate
+from landscribe.nn.architectures.unet_id import border_and_inner
+from landscribe.nn.architectures.unetplusplus import pruned
+from landscribe.nn.encoders.encoder import PlainEncoder
 
 SMALL = {"encoder_widths": [8, 12, 16, 20]}
 PLAIN = {name: SMALL for name in ARCHITECTURES if name != "deeplabv3plus"}

@@ -9,7 +9,7 @@ from contract import NetworkContract
 
 from landscribe.errors import NetworkError
 from landscribe.nn import build, freeze
-from landscribe.nn.encoders import Encoder
+from landscribe.nn.encoders.encoder import Encoder
 
 FAMILIES = [
     "resnet18", "densenet121", "inception_v3", "inception_v4", "inception_resnet_v2", "efficientnet_b0",

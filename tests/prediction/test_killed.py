@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import torch
 from networks import Identity
-from landscribe.geo.raster import Raster
+from landscribe.geo.rasters.raster import Raster
 from landscribe.model import Model
 from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec

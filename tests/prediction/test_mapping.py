@@ -18,15 +18,16 @@ from rio_cogeo.cogeo import cog_validate
 
 from landscribe.errors import LabelError, ModelError, OutputError, RasterError, UnfinishedError
 from landscribe.geo.grid import Window
-from landscribe.geo.raster import Raster
-from landscribe.geo.style import CLASSES_TAG, classes_of_tag
+from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
+from landscribe.inference.predictor import Predictor
+from landscribe.maps.layers import CLASS
+from landscribe.maps.style import CLASSES_TAG, classes_of_tag
+from landscribe.maps.unit_store import Parts
 from landscribe.model import Model
-from landscribe.prediction import finishing, missing
-from landscribe.prediction.layers import CLASS
+from landscribe.prediction import finish as finishing
+from landscribe.prediction import run as missing
 from landscribe.prediction.mapping import predict
-from landscribe.prediction.parts import Parts
-from landscribe.prediction.predictor import Predictor
 from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.unit import Way, predict_unit
 from networks import Blur, Brightness, Identity
@@ -239,12 +240,12 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import torch
 from networks import OneLayer
-from landscribe.geo.raster import Raster
+from landscribe.geo.rasters.raster import Raster
 from landscribe.model import Model
 from landscribe.prediction.mapping import predict
-from landscribe.prediction.layers import CLASS
-from landscribe.prediction.parts import Parts
-from landscribe.prediction.predictor import Predictor
+from landscribe.maps.layers import CLASS
+from landscribe.maps.unit_store import Parts
+from landscribe.inference.predictor import Predictor
 from landscribe.prediction.spec import PredictSpec
 torch.manual_seed(0)
 model = Model.wrap(OneLayer(), bands=["v"], classes=["a", "b"])

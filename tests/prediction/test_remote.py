@@ -14,11 +14,11 @@ import rasterio
 from rasterio.env import getenv
 from test_mapping import model_of, read, write
 
-from landscribe import cli
+from landscribe.commands import app as cli
 from landscribe.errors import OutputError, RasterError, ReadError, UnfinishedError
 from landscribe.geo import access
 from landscribe.geo.grid import Window
-from landscribe.geo.raster import Raster
+from landscribe.geo.rasters.raster import Raster
 from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity
@@ -40,7 +40,7 @@ def server(tmp_path, monkeypatch) -> Iterator[Server]:
 @pytest.fixture
 def impatient(monkeypatch) -> None:
     """As an environment of a user who waits for nothing."""
-    monkeypatch.setattr("landscribe.geo.raster._PAUSE", 0.0)
+    monkeypatch.setattr("landscribe.geo.rasters.raster._PAUSE", 0.0)
     hasty = {"MAX_RETRY": "0", "TIMEOUT": "1", "CONNECTTIMEOUT": "1", "LOW_SPEED_TIME": "1"}
     for name, value in hasty.items():
         monkeypatch.setenv(f"GDAL_HTTP_{name}", value)

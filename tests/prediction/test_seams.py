@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_mapping import model_of, write
-from test_margin import noise
+from test_receptive_field import noise
 
-from landscribe.prediction.planning import Tiling
-from landscribe.prediction.predictor import Predictor
+from landscribe.inference.predictor import Predictor
 from landscribe.prediction.seams import check_seams
+from landscribe.prediction.tiling import Tiling
 from networks import AboveTheMean, Blur, Brightness, Identity
 
 

@@ -8,7 +8,7 @@ import shapely
 from affine import Affine
 
 from landscribe import verbs
-from landscribe.data.chips import Chips
+from landscribe.data.chips.chips import Chips
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from landscribe import progress, verbs
-from landscribe.data.chips import Chips
+from landscribe.data.chips.chips import Chips
 from landscribe.errors import NetworkError, OutputError
 from landscribe.model import Model
 from landscribe.training import checkpoint

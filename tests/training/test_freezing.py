@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from test_fitting import QUICK
+from test_train_loop import QUICK
 
 from landscribe import verbs
 from landscribe.errors import NetworkError, RecipeError
 from landscribe.nn import build
-from landscribe.nn.freezing import freeze, parts_of, unfreeze
+from landscribe.nn.encoders.freezing import freeze, parts_of, unfreeze
 
 
 def started(seed: int = 0) -> dict[str, torch.Tensor]:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscribe import verbs
-from landscribe.data.chips import Chips
-from landscribe.data.sampling import ChipSampler, Share
+from landscribe.data.batches.sampling import ChipSampler, Share
+from landscribe.data.chips.chips import Chips
 from landscribe.errors import RecipeError
 from landscribe.model import Model
 from landscribe.training.parallel import Processes, processes, require_fair_shares, require_started_once
@@ -48,7 +48,7 @@ def test_the_parts_of_all_processes_are_the_batches_of_one(chips, share, process
 SHARED = """
 import sys
 from landscribe import verbs
-from landscribe.data.chips import Chips
+from landscribe.data.chips.chips import Chips
 opened = Chips.open(sys.argv[1])
 # An odd number, so that the last batch is shared unevenly.
 table = opened.table.drop(opened.table.index[opened.table["split"] == "train"][:1]).reset_index(drop=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from landscribe import verbs
-from landscribe.data.chips import ChipReader, Chips
+from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import ChipError
 from landscribe.model import Model, Scaling
 from landscribe.training.scaling import scaling_of

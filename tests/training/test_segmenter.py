@@ -64,7 +64,7 @@ def test_the_averaged_weights_are_what_is_validated_and_saved(chips, tmp_path):
 
 
 def val_loss(model: Model, chips) -> float:
-    from landscribe.data.dataset import loader, widened
+    from landscribe.data.batches.dataset import loader, widened
     from landscribe.nn.losses import cross_entropy
 
     (batch,) = map(widened, loader(chips.of_split("val"), batch=99, workers=0))

@@ -35,6 +35,11 @@ def default_colour(place: int, *, background: bool) -> str:
     return "#d9d9d9" if background else _COLOURS[place % len(_COLOURS)]
 
 
+def rgb(colour: str) -> tuple[int, int, int]:
+    """(red, green, blue), 0 to 255, of "#rrggbb"."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
 @dataclass(frozen=True, slots=True)
 class ClassEntry:
     """One row of the class table."""

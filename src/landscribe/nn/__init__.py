@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from landscribe.errors import NetworkError, RecipeError
-from landscribe.nn.deeplabv3plus import DeepLabV3Plus
-from landscribe.nn.external import build_external, is_external
-from landscribe.nn.fcn import FCN
-from landscribe.nn.freezing import freeze, unfreeze
+from landscribe.nn.architectures.deeplabv3plus import DeepLabV3Plus
+from landscribe.nn.architectures.external import build_external, is_external
+from landscribe.nn.architectures.fcn import FCN
+from landscribe.nn.architectures.unet import UNet
+from landscribe.nn.architectures.unet_id import UNetID
+from landscribe.nn.architectures.unetplusplus import UNetPlusPlus
+from landscribe.nn.encoders.freezing import freeze, unfreeze
 from landscribe.nn.losses import LOSSES
 from landscribe.nn.segmentation import Segmentation
 from landscribe.nn.summary import summary
-from landscribe.nn.unet import UNet
-from landscribe.nn.unet_id import UNetID
-from landscribe.nn.unetplusplus import UNetPlusPlus
 from landscribe.spec import nearest
 
 ARCHITECTURES: dict[str, Callable[..., Segmentation]] = {

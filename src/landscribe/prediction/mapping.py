@@ -10,26 +10,26 @@ from landscribe.errors import OutputError, RasterError
 from landscribe.geo.access import bounded_block_cache, without_secrets
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
-from landscribe.geo.raster import Raster
+from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import Unit, units
+from landscribe.inference.backends import device_of, fastest
+from landscribe.inference.predictor import Predictor
+from landscribe.maps.areas import told
+from landscribe.maps.candidates import run_of
+from landscribe.maps.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
+from landscribe.maps.sieve import Generalisation
+from landscribe.maps.unit_store import Parts, begun
 from landscribe.model import Model
 from landscribe.outputs import write_text
-from landscribe.prediction.content import told
-from landscribe.prediction.engines import device_of, fastest
-from landscribe.prediction.finishing import LABEL_SIDE, RUN_TAG, Finish, side_files
-from landscribe.prediction.fit import fitted, require_same_size
-from landscribe.prediction.generalise import Generalisation
-from landscribe.prediction.identity import areas_of, chosen_before, plan_in, require_unchanged, stated, tags_of
-from landscribe.prediction.label_next import run_of
-from landscribe.prediction.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
-from landscribe.prediction.margin import redundancy
-from landscribe.prediction.missing import Mapping, predict_missing
-from landscribe.prediction.parts import Parts, begun
-from landscribe.prediction.places import Places
-from landscribe.prediction.planning import Tiling, chosen
-from landscribe.prediction.predictor import Predictor
+from landscribe.prediction.compatibility import fitted, require_same_size
+from landscribe.prediction.finish import LABEL_SIDE, RUN_TAG, Finish, side_files
+from landscribe.prediction.output_paths import Places
+from landscribe.prediction.plan import areas_of, chosen_before, plan_in, require_unchanged, stated, tags_of
+from landscribe.prediction.receptive_field import redundancy
+from landscribe.prediction.run import Mapping, predict_missing
 from landscribe.prediction.seams import check_seams
 from landscribe.prediction.spec import PredictSpec
+from landscribe.prediction.tiling import Tiling, chosen
 from landscribe.prediction.unit import Way
 
 log = logging.getLogger(__name__)

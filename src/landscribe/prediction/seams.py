@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
-from landscribe.geo.raster import Raster, Valid
+from landscribe.geo.rasters.raster import Raster, Valid
 from landscribe.geo.tiling import Tile, Unit, units
-from landscribe.prediction.layers import CLASS
-from landscribe.prediction.planning import Tiling
-from landscribe.prediction.predictor import Predictor
+from landscribe.inference.predictor import Predictor
+from landscribe.maps.layers import CLASS
+from landscribe.prediction.tiling import Tiling
 from landscribe.prediction.unit import Way, predict_unit
 
 # Pixels that the network may read for it, but for the first place.

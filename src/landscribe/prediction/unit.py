@@ -2,21 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscribe.geo.raster import Pixels, Valid
+from landscribe.geo.rasters.raster import Pixels, Valid
 from landscribe.geo.tiling import Tile, Unit
+from landscribe.inference.predictor import Predictor
+from landscribe.maps.layers import CLASS, Layer, LayerArrays
 from landscribe.model import Model
-from landscribe.prediction.layers import CLASS, Layer
-from landscribe.prediction.predictor import Predictor
-
-Layers = dict[str, NDArray[Any]]
-"""What a unit's kept part holds, by the layers' kinds: (bands, height, width), nodata where no map is asked for."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Way:
 
 def predict_unit(
     predictor: Predictor, unit: Unit, pixels: Pixels, valid: Valid, way: Way, wanted: Valid | None = None
-) -> Layers | None:
+) -> LayerArrays | None:
     """Map the kept part of a unit.
 
     Args:
@@ -74,7 +71,7 @@ class _Canvas(Protocol):
     def add(self, tile: Tile, logits: Tensor) -> None:
         """Put the scores (K, H, W) of all that a tile reads."""
 
-    def layers(self) -> Layers:
+    def layers(self) -> LayerArrays:
         """What became of them."""
 
 
@@ -84,7 +81,7 @@ class _Cores:
     def __init__(self, unit: Unit, layers: Sequence[Layer]) -> None:
         self._keep = unit.keep
         self._wanted = layers
-        self._made: Layers = {}
+        self._made: LayerArrays = {}
 
     def place(self, tile: Tile) -> tuple[slice, slice]:
         return tile.keep.relative_to(self._keep).slices
@@ -98,7 +95,7 @@ class _Cores:
                 self._made[layer.kind] = np.zeros((len(part), *self._keep.shape), part.dtype)
             self._made[layer.kind][(slice(None), *self.place(tile))] = part
 
-    def layers(self) -> Layers:
+    def layers(self) -> LayerArrays:
         return self._made
 
 
@@ -128,7 +125,7 @@ class _Blend:
         self._total[(slice(None), *place)] += (logits.softmax(dim=0) * weight)[(slice(None), *part)]
         self._weight[place] += weight[part]
 
-    def layers(self) -> Layers:
+    def layers(self) -> LayerArrays:
         assert self._total is not None
         assert self._weight is not None
         smallest = torch.finfo(torch.float32).tiny

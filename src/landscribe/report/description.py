@@ -5,8 +5,8 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from landscribe.data.chips import Chips
-from landscribe.data.stats import Weighting, band_statistics, class_weights, histogram
+from landscribe.data.chips.chips import Chips
+from landscribe.data.chips.stats import Weighting, band_statistics, class_weights, histogram
 from landscribe.errors import ChipError
 
 _MOST_READ = 500

@@ -22,10 +22,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from landscribe.geo.classes import IGNORE, Classes
+from landscribe.geo.classes import IGNORE, Classes, rgb
 from landscribe.geo.grid import Window
-from landscribe.geo.raster import Pixels, Valid
-from landscribe.geo.style import colormap, rgb
+from landscribe.geo.rasters.raster import Pixels, Valid
+from landscribe.maps.style import colormap
 
 Colours = NDArray[np.uint8]
 """(rows, cols, 3): red, green, blue."""

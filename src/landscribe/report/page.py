@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioError
 
-from landscribe.data.chips import ChipReader, Chips
+from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import LandscribeError, RasterError
 from landscribe.geo.access import opened
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, name_of
-from landscribe.geo.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.outputs import write_text
 from landscribe.report import figures
 from landscribe.report.description import describe

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from landscribe.data.chips import Chips
+from landscribe.data.chips.chips import Chips
 from landscribe.errors import RecipeError
 from landscribe.model import Model
 from landscribe.report.page import ReportInputs

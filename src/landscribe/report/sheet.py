@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from landscribe.data.augment_spec import AugmentSpec
-from landscribe.data.chips import ChipReader, Chips
+from landscribe.data.batches.augment_spec import AugmentSpec
+from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import OutputError
-from landscribe.geo.classes import Classes
-from landscribe.geo.style import rgb
+from landscribe.geo.classes import Classes, rgb
 from landscribe.outputs import refuse_existing, whole_file
 from landscribe.report.figures import Colours, limits_of, overlaid, shown_bands, stretched
 
@@ -101,7 +100,7 @@ def _changed(
     """Pixels and class values as training may see them."""
     import torch
 
-    from landscribe.data.augment import Labelled, augment
+    from landscribe.data.batches.augment import Labelled, augment
 
     batch = Labelled(
         torch.from_numpy(pixels.astype(np.float32))[None],

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 from pydantic import ValidationError
 
-from landscribe.data.sampling import ChipSampler
+from landscribe.data.batches.sampling import ChipSampler
 from landscribe.errors import OutputError
 from landscribe.model import Scaling
 from landscribe.outputs import explained, remove_empty, sweep, whole_file, write_text

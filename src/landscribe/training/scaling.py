@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.data.chips import Chips
-from landscribe.data.stats import band_statistics, histogram
+from landscribe.data.chips.chips import Chips
+from landscribe.data.chips.stats import band_statistics, histogram
 from landscribe.errors import ChipError
 from landscribe.model import Scaling
-from landscribe.nn.stems import normalisation
-from landscribe.nn.weights import colours_expected
+from landscribe.nn.encoders.stems import normalisation
+from landscribe.nn.encoders.weights import colours_expected
 from landscribe.training.spec import ScalingName
 
 _LOW, _HIGH = 0.02, 0.98

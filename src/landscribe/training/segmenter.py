@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from landscribe.confusion import Confusion
-from landscribe.data.augment import Labelled, augment
-from landscribe.data.augment_spec import AugmentSpec
-from landscribe.data.dataset import Batch, widened
+from landscribe.data.batches.augment import Labelled, augment
+from landscribe.data.batches.augment_spec import AugmentSpec
+from landscribe.data.batches.dataset import Batch, widened
 from landscribe.errors import NetworkError
 from landscribe.geo.classes import IGNORE
 from landscribe.model import Model
-from landscribe.nn.freezing import encoders_of, freeze, parts_of, unfreeze
+from landscribe.nn.encoders.freezing import encoders_of, freeze, parts_of, unfreeze
 from landscribe.nn.losses import weighted_sum
 from landscribe.nn.segmentation import Segmentation
 from landscribe.training.spec import TrainSpec

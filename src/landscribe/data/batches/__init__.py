@@ -1,0 +1,1 @@
+"""Chips as batches of tensors."""

@@ -1,0 +1,1 @@
+"""What networks train on, cut and indexed."""

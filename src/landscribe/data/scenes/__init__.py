@@ -1,0 +1,1 @@
+"""Imagery and labels on one grid."""

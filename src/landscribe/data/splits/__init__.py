@@ -1,0 +1,1 @@
+"""Which chips train, choose and test."""

@@ -1,0 +1,1 @@
+"""Files on one grid, read by window."""

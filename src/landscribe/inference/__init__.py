@@ -1,0 +1,1 @@
+"""A network run fast on any device."""

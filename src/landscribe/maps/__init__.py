@@ -1,0 +1,1 @@
+"""A finished map and what it is assembled from."""

@@ -1,0 +1,75 @@
+"""Layers of a map: what is made of the network's scores, and how it is stored.
+
+All are reduced on the device, so that what travels back is small.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from landscribe.geo.classes import IGNORE
+
+STEPS = 254
+"""Shares from 0 to 1 are stored as uint8 0 to 254, nodata 255."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One file of a map."""
+
+    kind: str
+    """Names its parts."""
+    reduce: Callable[[Tensor], Tensor]
+    """(K, H, W) logits to what is stored, (bands, H, W)."""
+    dtype: str
+    nodata: float
+    scale: float = 1.0
+    """What a stored number is multiplied by to give its meaning."""
+    resampling: str = "AVERAGE"
+    """Of overviews."""
+
+
+def _class_index(logits: Tensor) -> Tensor:
+    """The class with the highest score."""
+    # As argmax, which on a CPU takes fifteen times as long along this axis.
+    return logits.max(dim=0, keepdim=True).indices.to(torch.uint8)
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    return logits.float().softmax(dim=0)
+
+
+def _in_steps(shares: Tensor) -> Tensor:
+    return (shares * STEPS).round().to(torch.uint8)
+
+
+def _uncertainty(logits: Tensor) -> Tensor:
+    """Shannon's entropy of the class probabilities, as a share of the highest that so many classes can have."""
+    shares = _probabilities(logits)
+    entropy = torch.special.entr(shares).sum(dim=0, keepdim=True)
+    return (entropy / math.log(max(2, len(logits)))).clamp(0, 1)
+
+
+def _stepped_probabilities(logits: Tensor) -> Tensor:
+    return _in_steps(_probabilities(logits))
+
+
+def _stepped_uncertainty(logits: Tensor) -> Tensor:
+    return _in_steps(_uncertainty(logits))
+
+
+CLASS = Layer("class", _class_index, "uint8", IGNORE, resampling="MODE")
+"""Class indices while they are computed, class values in files."""
+PROBABILITY = Layer("probability", _stepped_probabilities, "uint8", IGNORE, scale=1 / STEPS)
+"""One band for each class."""
+EXACT_PROBABILITY = Layer("probability", _probabilities, "float32", math.nan)
+UNCERTAINTY = Layer("uncertainty", _stepped_uncertainty, "uint8", IGNORE, scale=1 / STEPS)
+"""0 where one class is certain, 1 where all are as likely."""
+
+LayerArrays = dict[str, NDArray[Any]]
+"""What a unit's kept part holds, by the layers' kinds: (bands, height, width), nodata outside the area of interest."""

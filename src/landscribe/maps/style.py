@@ -1,0 +1,80 @@
+"""How classes look: colours, and the side files by which QGIS and ArcGIS show names and colours."""
+
+import json
+from dataclasses import asdict
+from xml.sax.saxutils import escape, quoteattr
+
+from landscribe.geo.classes import ClassEntry, Classes, rgb
+
+CLASSES_TAG = "LANDSCRIBE_CLASSES"
+"""The TIFF tag in which a map carries its class table."""
+
+
+def classes_as_tag(classes: Classes) -> str:
+    """The class table as JSON. Law: `classes_of_tag(classes_as_tag(c)) == c`."""
+    return json.dumps([asdict(entry) for entry in classes])
+
+
+def classes_of_tag(text: str) -> Classes:
+    """The class table that a map carries."""
+    return Classes(tuple(ClassEntry(**entry) for entry in json.loads(text)))
+
+
+def colormap(classes: Classes) -> dict[int, tuple[int, int, int, int]]:
+    """The palette that a class map carries: (red, green, blue, alpha) by value; ignore is transparent."""
+    table = {entry.value: (*rgb(entry.colour), 255) for entry in classes}
+    return table | {classes.ignore: (0, 0, 0, 0)}
+
+
+def qml(classes: Classes) -> str:
+    """A QGIS style that shows a class map with its names and colours (loaded when it lies beside the map)."""
+    entries = "\n".join(
+        f'        <paletteEntry value="{c.value}" label={quoteattr(c.name)} color="{c.colour}" alpha="255"/>'
+        for c in classes
+    )
+    return f"""<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
+<qgis hasScaleBasedVisibilityFlag="0">
+  <pipe>
+    <provider>
+      <resampling enabled="false" zoomedInResamplingMethod="nearestNeighbour"
+                  zoomedOutResamplingMethod="nearestNeighbour"/>
+    </provider>
+    <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">
+      <colorPalette>
+{entries}
+      </colorPalette>
+    </rasterrenderer>
+  </pipe>
+</qgis>
+"""
+
+
+def aux_xml(classes: Classes) -> str:
+    """A GDAL side file with category names and a raster attribute table (read by QGIS and ArcGIS)."""
+    names = {entry.value: entry.name for entry in classes}
+    # CategoryNames is a dense list from 0.
+    categories = "\n".join(
+        f"      <Category>{escape(names.get(value, ''))}</Category>" for value in range(max(names) + 1)
+    )
+    # Usage: 5 value (min and max), 2 name, 6 to 8 red, green, blue. Type: 0 integer, 2 text.
+    fields = [("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8)]
+    definitions = "\n".join(
+        f'      <FieldDefn index="{i}"><Name>{name}</Name><Type>{kind}</Type><Usage>{usage}</Usage></FieldDefn>'
+        for i, (name, kind, usage) in enumerate(fields)
+    )
+    rows = "\n".join(
+        f'      <Row index="{i}">' + "".join(f"<F>{escape(str(cell))}</F>" for cell in cells) + "</Row>"
+        for i, cells in enumerate((c.value, c.name, *rgb(c.colour)) for c in classes)
+    )
+    return f"""<PAMDataset>
+  <PAMRasterBand band="1">
+    <CategoryNames>
+{categories}
+    </CategoryNames>
+    <GDALRasterAttributeTable tableType="thematic">
+{definitions}
+{rows}
+    </GDALRasterAttributeTable>
+  </PAMRasterBand>
+</PAMDataset>
+"""

@@ -1,0 +1,1 @@
+"""Pyramids of features, and where their weights come from."""

@@ -1,0 +1,536 @@
+"""The command line: what it loads, prints and returns, and each verb alone on files that the others left."""
+
+import contextvars
+import dataclasses
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+import worlds
+from landscribe.commands import app as cli
+from landscribe.data.chips.chips import Chips
+from landscribe.model import Model
+from landscribe.recipe import Recipe
+
+VERBS = sorted(str(command.name or command.callback.__name__) for command in cli.app.registered_commands)
+QUICK = ("--encoder", "test_efficientnet", "--weights", "none", "--steps", 2, "--batch", 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+def landscribe(*arguments: object) -> Said:
+    """The command line, run in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    loggers = [logging.getLogger(name) for name in ("landscribe", "rasterio")]
+    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
+    typed, sys.argv = sys.argv, ["landscribe", *map(str, arguments)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            # A context of its own, so that the bars that it shows end with it.
+            contextvars.copy_context().run(cli.main)
+    finally:
+        sys.argv = typed
+        for logger, handlers, level, propagate in before:
+            logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
+    code = ended.value.code
+    return Said(code if isinstance(code, int) else 1, out.getvalue(), err.getvalue())
+
+
+def python(*arguments: str, path: Path | None = None) -> list[str]:
+    """The command that runs Python, with modules from `path`."""
+    search = f"import sys; sys.path.insert(0, {str(path)!r}); " if path else "import sys; "
+    return [sys.executable, "-c", search + arguments[0], *arguments[1:]]
+
+
+COMMAND = "sys.argv[0] = 'landscribe'; from landscribe.commands.app import main; main()"
+
+
+# ---- what is loaded
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level modules that are loaded after some code ran in a process of its own."""
+    told = "; import sys; print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code + told], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def test_importing_the_package_loads_neither_torch_nor_gdal():
+    assert not loaded_by("import landscribe") & {"torch", "rasterio", "geopandas", "pandas", "numpy", "lightning"}
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys; sys.argv = ['landscribe', '--help']\nfrom landscribe.commands.app import main\n"
+    loaded = loaded_by(code + "try: main()\nexcept SystemExit as ended: assert not ended.code\nsys")
+    assert "typer" in loaded
+    assert not loaded & {"torch", "rasterio", "geopandas", "pandas", "numpy", "pydantic", "lightning", "matplotlib"}
+
+
+# ---- asking for help, and being misunderstood
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb):
+    said = landscribe(verb, "--help")
+    assert said.code == 0
+    assert f"landscribe {verb}" in said.out
+
+
+def test_no_verb_at_all_is_answered_with_help():
+    said = landscribe()
+    assert said.code == 2
+    assert all(verb in said.out + said.err for verb in VERBS)
+
+
+MISUSES = {
+    "an unknown verb": (("chipp",), ("'chipp'", "'chip'", "landscribe --help")),
+    "an unknown option": (("predict", "m", "i", "-o", "o", "--tlie", 3), ("--tlie", "--tile", "predict --help")),
+    "a missing option": (("predict", "m", "i"), ("--out", "landscribe predict --help")),
+    "a missing argument": (("train", "--out", "o"), ("chips", "landscribe train --help")),
+    "a word for a number": (("chip", "--out", "o", "--size", "big"), ("--size", "landscribe chip --help")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MISUSES)
+def test_a_misuse_is_answered_in_one_line(kind):
+    arguments, words = MISUSES[kind]
+    said = landscribe(*arguments)
+    (line,) = said.err.splitlines()
+    assert (said.code, said.out) == (2, "")
+    assert line.startswith("landscribe: ")
+    assert all(word in line for word in words), line
+
+
+# ---- each verb on the files of the others
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A folder in which each verb left its files, and what each printed with --json."""
+
+    folder: Path
+    said: dict[str, Said]
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+
+TRUTH = np.zeros((192, 192), np.uint8)
+TRUTH[10:90, 10:60], TRUTH[100:180, 20:150], TRUTH[20:60, 100:170] = 1, 2, 1
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Made:
+    """A world of 192 x 192 pixels with the classes field (1) and house (2), chipped, trained on, mapped."""
+    folder = tmp_path_factory.mktemp("made")
+    image = worlds.noise(3, 192, 192) // 2 + 40 * TRUTH
+    worlds.write_raster(folder / "scene.tif", image, descriptions=("red", "green", "blue"))
+    boxes = [worlds.pixel_box(10, 10, 80, 50), worlds.pixel_box(100, 20, 80, 130), worlds.pixel_box(20, 100, 40, 70)]
+    labels = {"class": ["field", "house", "field"]}
+    worlds.write_polygons(folder / "labels.geojson", boxes, **labels)
+    worlds.write_polygons(folder / "points.gpkg", [box.centroid for box in boxes], **labels)
+    worlds.write_raster(folder / "truth.tif", TRUTH)
+    scene = ("--image", folder / "scene.tif", "--labels", folder / "labels.geojson", "--label-field", "class")
+    commands = {
+        "check": ("check", *scene, "--size", 32, "--no-trial"),
+        "chip": ("chip", *scene, "--size", 32, "--out", folder / "chips"),
+        "train": ("train", folder / "chips", *QUICK, "--out", folder / "model"),
+        "predict": ("predict", folder / "model", folder / "scene.tif", "--out", folder / "map.tif"),
+        "assess": (
+            "assess", folder / "map.tif", "--reference", folder / "labels.geojson", "--label-field", "class",
+        ),
+    }  # fmt: skip
+    said = {}
+    for verb, command in commands.items():
+        said[verb] = landscribe(*command, "--json")
+        assert said[verb].code == 0, said[verb]
+    return Made(folder, said)
+
+
+JSON_KEYS = {
+    "check": {"findings", "forecast"},
+    "chip": {"chips", "count", "splits", "classes"},
+    "train": {"model", "measures"},
+    "predict": {"maps", "areas"},
+    "assess": {"maps", "reference", "pixels", "overall_accuracy", "mean_f1", "mean_iou", "classes"},
+}
+
+
+@pytest.mark.parametrize("verb", JSON_KEYS)
+def test_with_json_stdout_is_one_json_object_and_nothing_else(verb, made):
+    assert set(json.loads(made.said[verb].out)) >= JSON_KEYS[verb]
+
+
+def test_chips_are_counted_as_they_are(made):
+    told, chips = json.loads(made.said["chip"].out), Chips.open(made / "chips")
+    assert told["count"] == len(chips) == sum(told["splits"].values()) == 36
+    assert told["classes"] == list(chips.classes.names) == ["background", "field", "house"]
+
+
+def test_the_map_lies_on_the_scene(made):
+    with rasterio.open(made / "scene.tif") as scene, rasterio.open(made / "map.tif") as mapped:
+        assert (mapped.shape, mapped.transform, mapped.crs) == (scene.shape, scene.transform, scene.crs)
+
+
+REFERENCES = {
+    "polygons": ("labels.geojson", "--label-field", "class"),
+    "a label raster": ("truth.tif",),
+    "points": ("points.gpkg", "--label-field", "class"),
+    "chips": ("chips", "--split", "train"),
+}
+
+
+@pytest.mark.parametrize("kind", REFERENCES)
+def test_a_map_is_assessed_against(kind, made):
+    name, *more = REFERENCES[kind]
+    said = landscribe("assess", made / "map.tif", "--reference", made / name, *more, "--json")
+    assert said.code == 0, said
+    assert [row["name"] for row in json.loads(said.out)["classes"]] == ["background", "field", "house"]
+
+
+def test_polygons_and_the_raster_that_they_make_give_the_same_measures(made):
+    named, *more = REFERENCES["polygons"]
+    polygons = landscribe("assess", made / "map.tif", "--reference", made / named, *more, "--json")
+    raster = landscribe("assess", made / "map.tif", "--reference", made / "truth.tif", "--json")
+    told = [{k: v for k, v in json.loads(said.out).items() if k != "reference"} for said in (polygons, raster)]
+    assert told[0] == told[1]
+
+
+def test_a_perfect_map_is_assessed_as_perfect(made, tmp_path):
+    worlds.write_raster(tmp_path / "map.tif", TRUTH)
+    said = landscribe("assess", tmp_path / "map.tif", "--reference", made / "truth.tif", "--json")
+    assert json.loads(said.out)["mean_f1"] == 1
+
+
+def test_an_assessment_is_written_as_it_is_printed(made, tmp_path):
+    reference = ("--reference", made / "truth.tif")
+    said = landscribe("assess", made / "map.tif", *reference, "--out", tmp_path / "new" / "a.json", "--json")
+    assert json.loads((tmp_path / "new" / "a.json").read_text()) == json.loads(said.out)
+
+
+@pytest.mark.parametrize("reference", ["labels.geojson", "points.gpkg"])
+def test_features_of_several_classes_need_a_class_column(reference, made):
+    said = landscribe("assess", made / "map.tif", "--reference", made / reference)
+    assert said.code == 2
+    assert reference in said.err
+    assert "--label-field" in said.err
+
+
+def test_without_json_a_verb_says_its_result_in_words(made, tmp_path):
+    said = landscribe("predict", made / "model", made / "scene.tif", "--out", tmp_path / "map.tif")
+    assert said.out == f"{tmp_path / 'map.tif'}\n"
+    assert said.err.startswith("mapping scene: ")
+
+
+def test_progress_on_a_mosaic_says_how_many_files_it_has(made, tmp_path):
+    folder = tmp_path / "tiles"
+    folder.mkdir()
+    with rasterio.open(made / "scene.tif") as scene:
+        half = scene.width // 2
+        for name, left in (("west", 0), ("east", half)):
+            window = rasterio.windows.Window(left, 0, half, scene.height)
+            shape = {"width": half, "transform": scene.transform @ Affine.translation(left, 0)}
+            with rasterio.open(folder / f"{name}.tif", "w", **scene.profile | shape) as tile:
+                tile.write(scene.read(window=window))
+    said = landscribe("predict", made / "model", folder, "--mosaic", "--out", tmp_path / "map.tif")
+    assert said.err.startswith("mapping east and 1 more: ")
+
+
+def test_several_rasters_are_mapped_in_one_call(made, tmp_path):
+    other = tmp_path / "other.tif"
+    other.write_bytes((made / "scene.tif").read_bytes())
+    said = landscribe("predict", made / "model", made / "scene.tif", other, "--out", tmp_path / "maps", "--json")
+    results = json.loads(said.out)
+    assert [Path(name).name for name in results["maps"]] == ["scene.tif", "other.tif"]
+    for place, areas in results["areas"].items():
+        with rasterio.open(place) as source:
+            assert sum(area["pixels"] for area in areas.values()) == (source.read(1) != source.nodata).sum()
+    one, two = (rasterio.open(tmp_path / "maps" / name).read(1) for name in ("scene.tif", "other.tif"))
+    assert (one == two).all()
+
+
+def test_files_with_commas_are_stacked_as_bands(made, tmp_path):
+    with rasterio.open(made / "scene.tif") as scene:
+        for name, band in zip(("red", "green", "blue"), scene.read(), strict=True):
+            worlds.write_raster(tmp_path / f"{name}.tif", band)
+    stack = ",".join(str(tmp_path / f"{name}.tif") for name in ("red", "green", "blue"))
+    assert landscribe("predict", made / "model", stack, "--out", tmp_path / "map.tif").code == 0
+    with rasterio.open(tmp_path / "map.tif") as stacked, rasterio.open(made / "map.tif") as whole:
+        assert (stacked.read(1) == whole.read(1)).all()
+
+
+def test_bands_are_taken_in_the_order_that_is_asked_for(made, tmp_path):
+    with rasterio.open(made / "scene.tif") as scene:
+        pixels = scene.read()
+    worlds.write_raster(tmp_path / "bgr.tif", pixels[::-1], descriptions=("blue", "green", "red"))
+    turned = ("predict", made / "model", tmp_path / "bgr.tif", "--bands", "3,2,1", "--out", tmp_path / "map.tif")
+    assert landscribe(*turned).code == 0
+    with rasterio.open(tmp_path / "map.tif") as mapped, rasterio.open(made / "map.tif") as straight:
+        assert (mapped.read(1) == straight.read(1)).all()
+
+
+# ---- recipes
+
+
+def test_a_new_recipe_is_understood_once_its_paths_are_filled_in(made, tmp_path):
+    place = tmp_path / "mine" / "recipe.toml"
+    assert landscribe("new", place).out == f"{place}\n"
+    text = place.read_text().replace('"scene.tif"', f'"{made / "scene.tif"}"')
+    text = text.replace('"labels.geojson"', f'"{made / "labels.geojson"}"').replace(
+        "# label_field =", 'label_field = "class"'
+    )
+    place.write_text(text)
+    said = landscribe("check", place, "--no-trial", "--json")
+    assert said.code == 0, said
+    assert json.loads(said.out)["forecast"]["chips"] == 1
+
+
+def test_a_run_goes_on_with_a_recipe_that_says_what_its_flags_said(made, tmp_path):
+    flags = ("--image", made / "scene.tif", "--labels", made / "labels.geojson", "--label-field", "class", "--size", 32)
+    by_flags = landscribe("run", *flags, *QUICK, "--out", tmp_path / "run", "--json")
+    assert by_flags.code == 0, by_flags
+    scene = {"image": [str(made / "scene.tif")], "labels": str(made / "labels.geojson"), "label_field": "class"}
+    train = {"encoder": "test_efficientnet", "weights": "none", "steps": 2, "batch": 2}
+    Recipe.of({"scenes": [scene], "chips": {"size": 32}, "train": train}).save(tmp_path / "recipe.toml")
+    by_recipe = landscribe("run", tmp_path / "recipe.toml", "--out", tmp_path / "run", "--json")
+    assert (by_recipe.code, by_recipe.out) == (0, by_flags.out), by_recipe.err
+    assert "training" not in by_recipe.err
+
+
+def test_flags_lie_over_a_recipe(made, tmp_path):
+    scene = {"image": [str(made / "scene.tif")], "labels": str(made / "labels.geojson"), "label_field": "class"}
+    Recipe.of({"scenes": [scene], "chips": {"size": 64}}).save(tmp_path / "recipe.toml")
+    said = landscribe("check", tmp_path / "recipe.toml", "--size", 32, "--no-trial", "--json")
+    assert json.loads(said.out)["forecast"]["chips"] == 36
+
+
+def test_the_version_is_told():
+    said = landscribe("--version")
+    assert (said.code, said.out) == (0, f"landscribe {version('landscribe')}\n")
+
+
+# ---- interruptions and mistakes of our own
+
+SLOW = """
+import os, time, torch
+class Slow(torch.nn.Module):
+    "Class k where the pixel is k, after a while."
+    reduction = 1
+    def forward(self, x):
+        time.sleep(float(os.environ.get("SECONDS_A_TILE", 0)))
+        return torch.stack([-(x[:, 0] - k).abs() for k in range(4)], dim=1)
+class Broken(Slow):
+    def forward(self, x):
+        raise ArithmeticError("a mistake of our own")
+"""
+
+
+@pytest.fixture
+def slow(tmp_path, monkeypatch) -> Path:
+    """A folder with a raster of 100 units, and models `slow` and `broken` of a module that lies there."""
+    (tmp_path / "slowly.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    import slowly
+
+    numbers = np.random.default_rng(0).integers(0, 4, (320, 320)).astype(np.uint8)
+    worlds.write_raster(tmp_path / "numbers.tif", numbers, descriptions=["v"])
+    for name, network in (("slow", slowly.Slow()), ("broken", slowly.Broken())):
+        Model.wrap(network, bands=["v"], classes=list("abcd")).save(tmp_path / name)
+    yield tmp_path
+    sys.modules.pop("slowly")
+
+
+def interrupted(
+    command: list[str],
+    *,
+    begun: Callable[[str], bool],
+    tmp_path: Path,
+    seconds: float = 0,
+    by: signal.Signals = signal.SIGINT,
+    all_of_it: bool = False,
+    **environment: str,
+) -> tuple[int, str]:
+    """Run a command and interrupt it some seconds after it has `begun`, judged by its stderr; its code and stderr.
+
+    `all_of_it` interrupts all its processes, as a terminal does.
+    """
+    place = tmp_path / "stderr.txt"
+    settings = {"env": os.environ | environment, "start_new_session": True}
+    with place.open("w") as stderr, subprocess.Popen(command, stderr=stderr, **settings) as process:
+        while not begun(place.read_text()) and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(seconds)
+        (os.killpg if all_of_it else os.kill)(process.pid, by)
+        try:
+            process.wait(120)
+        finally:
+            process.kill()
+    return process.returncode, place.read_text()
+
+
+def has_five_units(parts: Path) -> Callable[[str], bool]:
+    """Whether so many units of a map are done."""
+    return lambda _: len(list(parts.glob("*_*.json"))) >= 5
+
+
+def test_an_interrupted_map_is_finished_by_the_same_command(slow):
+    def command(out: Path) -> list[str]:
+        tiles = ("--tile", "32", "--margin", "0", "--unit", "32")
+        return ["predict", str(slow / "slow"), str(slow / "numbers.tif"), *tiles, "--out", str(out)]
+
+    parts = slow / "map.tif.parts"
+    typed = python(COMMAND, *command(slow / "map.tif"), path=slow)
+    code, err = interrupted(typed, begun=has_five_units(parts), tmp_path=slow, SECONDS_A_TILE="0.05")
+    assert code == 130, err
+    assert err.splitlines()[-1].startswith("landscribe: interrupted")
+    assert "Traceback" not in err
+    assert not (slow / "map.tif").exists()
+    done = {path: path.stat().st_mtime_ns for path in parts.glob("*.class.tif")}
+    assert 5 <= len(done) < 100
+    assert landscribe(*command(slow / "map.tif")).code == 0
+    assert landscribe(*command(slow / "whole.tif")).code == 0
+    assert (slow / "map.tif").read_bytes() == (slow / "whole.tif").read_bytes()
+    assert not parts.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_workers_of_an_interrupted_map_have_nothing_to_say(slow, by):
+    tiles = ("--tile", "32", "--margin", "0", "--unit", "32")
+    command = ("predict", str(slow / "slow"), str(slow / "numbers.tif"), *tiles)
+    typed = python(COMMAND, *command, "--dask", "auto", "--out", str(slow / "map.tif"), path=slow)
+    begun = has_five_units(slow / "map.tif.parts")
+    code, err = interrupted(typed, begun=begun, tmp_path=slow, by=by, all_of_it=True, SECONDS_A_TILE="0.2")
+    assert code == 130, err
+    *progress, last = err.splitlines()
+    assert last.startswith("landscribe: interrupted")
+    assert all(line.startswith("mapping numbers: ") for line in progress)
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_leaves_no_model(made, tmp_path):
+    out = tmp_path / "new" / "model"
+    many = ("--encoder", "test_efficientnet", "--weights", "none", "--steps", "100000", "--batch", "2")
+    typed = python(COMMAND, "train", str(made / "chips"), *many, "--out", str(out))
+    code, err = interrupted(
+        typed, begun=lambda said: "weights: " in said, tmp_path=tmp_path, by=signal.SIGTERM, seconds=1.5
+    )
+    assert code == 130, err
+    assert err.splitlines()[-1].startswith("landscribe: interrupted")
+    assert "Traceback" not in err
+    # What the same command goes on from, and nothing else.
+    assert [path.name for path in out.parent.iterdir()] == ["model.training"]
+    left = out.with_name("model.training").iterdir()
+    assert sorted(path.name for path in left) == ["last.ckpt", "training.json"]
+
+
+def test_a_mistake_of_our_own_ends_with_1_and_a_traceback(slow):
+    command = ["predict", str(slow / "broken"), str(slow / "numbers.tif"), "--out", str(slow / "map.tif")]
+    done = subprocess.run(python(COMMAND, *command, path=slow), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "\nTraceback" in done.stderr
+    assert "a mistake of our own" in done.stderr
+
+
+def test_a_folder_of_rasters_is_mapped_one_by_one(slow):
+    (slow / "tiles").mkdir()
+    for name in ("b10", "b9"):
+        worlds.write_raster(slow / "tiles" / f"{name}.tif", np.full((40, 40), len(name), np.uint8), descriptions=["v"])
+    said = landscribe("predict", slow / "slow", slow / "tiles", "--out", slow / "maps")
+    assert said.code == 0
+    assert said.out.split() == [str(slow / "maps" / f"{name}.tif") for name in ("b9", "b10")]
+    assert landscribe("predict", slow / "slow", slow / "tiles" / "*.png", "--out", slow / "new").code == 2
+    assert not (slow / "new").exists()
+    said = landscribe("predict", slow / "slow", slow / "tiles", "--out", slow / "one.tif")
+    assert said.code == 2
+    assert "one.tif is a name for one file, but 2 rasters are to be mapped" in said.err
+
+
+# ---- networks
+
+
+def test_summary_prints_the_block_table():
+    said = landscribe("summary", "--architecture", "unet", "--encoder", "plain", "--option", "depth=2", "--size", 64)
+    assert said.code == 0
+    assert "256 x 16 x 16" in said.out
+    assert "receptive field" in said.out
+    table = json.loads(landscribe("summary", "--encoder", "resnet10t", "--bands", 4, "--size", 64, "--json").out)
+    assert table["parameters"] == sum(block["parameters"] for block in table["blocks"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("summary", "--architecture", "unett"), "did you mean 'unet'"),
+        (("summary", "--option", "depth"), "NAME=VALUE"),
+        (("summary", "--option", "depht=2"), "did you mean 'depth'"),
+        (("prune", "model"), "--branches"),
+        (("prune", "nowhere", "--branch", 1, "--out", "small"), "nowhere"),
+    ],
+)
+def test_mistakes_about_networks_end_with_one_line(arguments, words):
+    said = landscribe(*arguments)
+    assert said.code == 2
+    assert said.err.count("\n") == 1
+    assert words in said.err
+
+
+def test_options_of_an_architecture_are_given_as_toml(made, tmp_path):
+    said = landscribe(
+        "train", made / "chips", "--out", tmp_path / "model", "--encoder", "plain", "--steps", 1,
+        "--option", "encoder_widths=[4, 8]", "--option", "activation=swish", "--option", "attention=true",
+        "--freeze", "blocks.0", "--freeze-until", 0.5, "--encoder-rate", 0.5,
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    arguments = Model.load(tmp_path / "model").arguments
+    assert arguments["encoder_widths"] == [4, 8]
+    assert arguments["activation"] == "swish"
+    assert arguments["attention"] is True
+
+
+def test_prune_measures_and_cuts(made, tmp_path):
+    model = tmp_path / "model"
+    quick = (
+        "--architecture",
+        "unetplusplus",
+        "--encoder",
+        "resnet10t",
+        "--weights",
+        "none",
+        "--steps",
+        1,
+        "--batch",
+        2,
+    )
+    assert landscribe("train", made / "chips", "--out", model, *quick).code == 0
+    said = landscribe("prune", model, "--branches", "--chips", made / "chips", "--split", "train")
+    assert said.code == 0, said.err
+    assert "s per Mpx" in said.out
+    assert len(said.out.splitlines()) == 6
+    rows = json.loads(
+        landscribe("prune", model, "--branches", "--chips", made / "chips", "--split", "train", "--json").out
+    )
+    assert [row["branch"] for row in rows] == [1, 2, 3, 4, None]
+    assert landscribe("prune", model, "--branch", 1, "--out", tmp_path / "small").code == 0
+    assert Model.load(tmp_path / "small").network.deepest == 1

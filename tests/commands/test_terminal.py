@@ -1,0 +1,68 @@
+"""What is said while a long step runs where there is no terminal to draw bars on, and how it is interrupted."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from landscribe.commands import terminal
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """Seconds that have passed, to be set."""
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_how_long_it_will_take_is_not_foreseen_from_the_first_few_steps(clock, capsys):
+    said = []
+    with terminal._lines("mapping x", 1000) as advance:
+        for seconds, steps in ((16, 1), (32, 99), (40, 1), (48, 99)):
+            clock[0] = seconds
+            advance(steps)
+            said.append(capsys.readouterr().err)
+    assert said == [
+        "mapping x: 1 of 1000\n",
+        "mapping x: 100 of 1000, about 4 min 48 s left\n",
+        "",  # a line each 15 s at most
+        "mapping x: 200 of 1000, about 3 min 12 s left\n",
+    ]
+
+
+def test_after_a_minute_it_is_foreseen_from_whatever_is_done(clock, capsys):
+    with terminal._lines("mapping x", 1000) as advance:
+        clock[0] = 60
+        advance(1)
+    assert capsys.readouterr().err.splitlines()[0] == "mapping x: 1 of 1000, about 16 h 39 min left"
+
+
+class Cleared:
+    """Sends its process a signal while it is cleared away, where Python drops what the signal raises."""
+
+    def __init__(self, by: signal.Signals) -> None:
+        self.by = by
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), self.by)
+        time.sleep(0)
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interruption_while_an_object_is_cleared_away_is_not_lost(by, capsys):
+    reached = []
+
+    def work() -> None:
+        for step in range(1000):
+            if step == 3:
+                Cleared(by)
+            reached.append(step)
+            time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt), terminal._interruptible():
+        work()
+    assert 3 in reached
+    assert len(reached) < 1000
+    assert not capsys.readouterr().err

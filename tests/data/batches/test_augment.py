@@ -1,0 +1,192 @@
+"""Images, valid pixels and labels change together, and no label is made up."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscribe.data.batches.augment import CHANGES, Labelled, augment
+from landscribe.data.batches.augment_spec import PRESETS, AugmentSpec
+
+NAMES = [name for names in CHANGES.values() for name in names]
+MOST = {"rotation": 180.0, "scale": 0.5, "shift": 0.5, "brightness": 2.0, "contrast": 0.9, "saturation": 0.9,
+        "gamma": 0.9, "noise": 1.0}  # fmt: skip
+ONLY_PIXELS = ("brightness", "contrast", "saturation", "gamma", "noise", "blur", "median", "sharpen", "band_dropout",
+               "band_swap")  # fmt: skip
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def only(name: str) -> AugmentSpec:
+    """One change, as strong as can be."""
+    return AugmentSpec.of({"preset": "none", name: True if name == "symmetries" else MOST.get(name, 1.0)})
+
+
+def numbered(count: int, height: int, width: int) -> Labelled:
+    """Images of which each pixel holds the same number as its label and, modulo 2, its valid flag."""
+    labels = torch.arange(height * width).reshape(height, width).expand(count, -1, -1)
+    return Labelled(torch.stack([labels, labels + 1000], dim=1).float(), labels % 2 == 0, labels)
+
+
+def scenery(count: int = 4, bands: int = 3, side: int = 32, dtype_top: float = 255.0) -> Labelled:
+    """Noise with two classes in halves, the last columns not valid."""
+    labels = torch.zeros(count, side, side, dtype=torch.int64)
+    labels[:, side // 2 :] = 1
+    valid = torch.ones(count, side, side, dtype=torch.bool)
+    valid[..., -4:] = False
+    labels[~valid] = 255
+    images = torch.rand(count, bands, side, side, generator=rng(1)) * dtype_top
+    return Labelled(images * valid.unsqueeze(1), valid, labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(seed=st.integers(0, 2**31), bands=st.sampled_from([1, 3, 5]), top=st.sampled_from([1.0, 255.0, 10_000.0]))
+def test_no_label_is_made_up_and_pixels_stay_finite(name, seed, bands, top):
+    before = scenery(bands=bands, side=16, dtype_top=top)
+    after = augment(before, only(name), rng(seed))
+    assert after.images.shape == before.images.shape
+    assert set(after.labels.unique().tolist()) <= {0, 1, 255}
+    assert torch.isfinite(after.images).all()
+    assert (after.images[~after.valid.unsqueeze(1).expand_as(after.images)] == 0).all()
+    assert (after.labels[~after.valid] == 255).all()
+
+
+@pytest.mark.parametrize("name", ONLY_PIXELS)
+def test_changes_of_tone_leave_places_alone_and_do_something(name):
+    before = scenery()
+    after = augment(before, only(name), rng())
+    assert torch.equal(after.labels, before.labels)
+    assert torch.equal(after.valid, before.valid)
+    assert not torch.equal(after.images, before.images)
+
+
+@pytest.mark.parametrize("name", ["blur", "median", "sharpen"])
+def test_filters_of_even_ground_leave_it_even_beside_what_is_not_valid(name):
+    valid = torch.rand(2, 16, 16, generator=rng(2)) < 0.5
+    labels = torch.zeros(2, 16, 16, dtype=torch.int64).masked_fill(~valid, 255)
+    before = Labelled(200.0 * valid.unsqueeze(1).expand(-1, 3, -1, -1), valid, labels)
+    torch.testing.assert_close(augment(before, only(name), rng()).images, before.images)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_generator_gives_the_same_chips(name):
+    first, second = (augment(scenery(), only(name), rng(5)) for _ in range(2))
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.labels, second.labels)
+    if name not in ("blur", "median", "sharpen"):  # sure to happen, and always the same
+        assert not torch.equal(augment(scenery(), only(name), rng(6)).images, first.images)
+
+
+@given(seed=st.integers(0, 2**31))
+def test_mixed_images_are_sums_of_two_that_are_told_of_by_their_labels(seed):
+    before = scenery()
+    after = augment(before, only("mixup"), rng(seed))
+    assert 0 <= after.share <= 1
+    assert after.others is not None
+    for image, other in zip(after.images, after.others, strict=True):
+        partners = [
+            torch.allclose(image, after.share * own + (1 - after.share) * partner, atol=1e-3)
+            and torch.equal(other, known)
+            for own in before.images
+            for partner, known in zip(before.images, before.labels, strict=True)
+        ]
+        assert any(partners)
+    assert torch.equal(after.labels, before.labels)
+
+
+def test_what_is_not_valid_in_either_of_two_mixed_images_is_not_known():
+    before = scenery(count=2)
+    hidden = before.valid.clone()
+    hidden[0, :8] = False
+    batch = Labelled(before.images * hidden.unsqueeze(1), hidden, before.labels.masked_fill(~hidden, 255))
+    crossed = (augment(batch, only("mixup"), rng(seed)) for seed in range(50))
+    after = next(mixed for mixed in crossed if torch.equal(mixed.valid[0], mixed.valid[1]))
+    both = hidden[0] & hidden[1]
+    for tensor in (after.labels, after.others):
+        assert ((tensor != 255) == both).all()
+    assert torch.equal(after.valid, both.expand(2, -1, -1))
+
+
+def test_none_changes_nothing():
+    before = scenery()
+    after = augment(before, AugmentSpec(preset="none"), rng())
+    assert torch.equal(after.images, before.images)
+    assert torch.equal(after.labels, before.labels)
+
+
+def test_a_preset_is_the_ground_for_what_is_given():
+    spec = AugmentSpec(preset="strong", rotation=0)
+    assert spec.strength("rotation") == 0
+    assert spec.strength("noise") == PRESETS["strong"]["noise"]
+    assert set().union(*PRESETS.values()) <= set(NAMES) <= set(AugmentSpec.model_fields)
+
+
+def test_images_valid_and_labels_turn_together():
+    after = augment(numbered(64, 4, 4), only("symmetries"), rng())
+    assert torch.equal(after.images[:, 0].long(), after.labels)
+    assert torch.equal(after.images[:, 1].long(), after.labels + 1000)
+    assert torch.equal(after.valid, after.labels % 2 == 0)
+
+
+@pytest.mark.parametrize(("shape", "symmetries"), [((3, 3), 8), ((3, 4), 4)])
+def test_all_symmetries_of_a_chip_occur_and_no_others(shape, symmetries):
+    labels = augment(numbered(300, *shape), only("symmetries"), rng()).labels
+    square = np.arange(shape[0] * shape[1]).reshape(shape)
+    turned = [square, square.T] if shape[0] == shape[1] else [square]
+    expected = {side[::down, ::right].tobytes() for side in turned for down in (1, -1) for right in (1, -1)}
+    assert {label.numpy().tobytes() for label in labels} == expected
+    assert len(expected) == symmetries
+
+
+@pytest.mark.parametrize("name", ["rotation", "scale", "shift"])
+def test_images_and_labels_move_alike(name):
+    side = 64
+    rows, cols = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    labels = ((rows - 20) ** 2 + (cols - 40) ** 2 < 100).long().expand(8, -1, -1)
+    before = Labelled(100.0 * labels.unsqueeze(1), torch.ones_like(labels, dtype=torch.bool), labels)
+    after = augment(before, only(name), rng())
+    # The disc stays where its label is, but for the pixels that its edge runs through.
+    known = after.labels != 255
+    agree = ((after.images[:, 0] > 50) == (after.labels == 1))[known]
+    assert agree.float().mean() > 0.995
+    assert not torch.equal(after.labels, before.labels)
+
+
+def test_corners_that_a_rotation_uncovers_are_not_known():
+    before = Labelled(
+        torch.ones(16, 1, 32, 32), torch.ones(16, 32, 32, dtype=torch.bool), torch.zeros(16, 32, 32).long()
+    )
+    after = augment(before, only("rotation"), rng())
+    uncovered = ~after.valid
+    assert uncovered.any()
+    assert (after.labels[uncovered] == 255).all()
+    assert (after.labels[after.valid] == 0).all()
+    assert after.valid[:, 12:20, 12:20].all()
+
+
+def test_a_rotation_by_a_quarter_turn_is_one():
+    before = numbered(1, 5, 5)
+    before = Labelled(before.images, torch.ones_like(before.valid), before.labels)
+    from landscribe.data.batches.augment import _warped
+
+    after = _warped(before, torch.zeros(1), torch.ones(1), torch.zeros(1, 2))
+    assert torch.equal(after.labels[0], torch.rot90(before.labels[0], 1))
+
+
+@pytest.mark.parametrize("name", ["cutmix", "mosaic"])
+def test_mixed_chips_are_made_of_pixels_with_their_own_labels(name):
+    labels = torch.arange(6).view(6, 1, 1).expand(6, 8, 8)
+    before = Labelled(labels.unsqueeze(1).float(), torch.ones_like(labels, dtype=torch.bool), labels)
+    after = augment(before, only(name), rng(3))
+    assert torch.equal(after.images[:, 0].long(), after.labels)
+    assert any(len(label.unique()) > 1 for label in after.labels)
+
+
+def test_tones_mean_the_same_for_every_type_of_pixel():
+    small, large = scenery(dtype_top=1.0), scenery(dtype_top=1000.0)
+    for name in ("brightness", "contrast", "gamma", "saturation", "noise"):
+        one, other = augment(small, only(name), rng(2)), augment(large, only(name), rng(2))
+        torch.testing.assert_close(one.images * 1000, other.images, rtol=1e-3, atol=0.5)

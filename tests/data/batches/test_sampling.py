@@ -1,0 +1,93 @@
+"""Which chips an epoch holds, and how much each class counts."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscribe.data.batches.sampling import ChipSampler, repeats
+from landscribe.data.chips.stats import class_weights
+
+
+def chips(counts: list[list[int]]):
+    """What sampling looks at: labelled pixels by chip and class, of which the first is background."""
+    table = np.array(counts)
+
+    class Table(SimpleNamespace):
+        def __len__(self) -> int:
+            return len(table)
+
+    return Table(counts=table, table=pd.DataFrame({"positive": table[:, 1:].any(axis=1)}))
+
+
+TABLES = st.lists(st.lists(st.integers(0, 50), min_size=3, max_size=3), min_size=1, max_size=30)
+
+
+def test_every_chip_once_is_what_is_done_without_a_wish():
+    sampler = ChipSampler(repeats(chips([[5, 0, 1]] * 7), balanced=False, background=None), seed=1)
+    assert sorted(sampler) == list(range(7))
+
+
+def test_each_epoch_has_another_order_and_the_same_seed_the_same():
+    def epochs(seed):
+        sampler = ChipSampler(np.ones(20), seed=seed)
+        return [list(sampler), list(sampler)]
+
+    first = epochs(3)
+    assert first[0] != first[1]
+    assert epochs(3) == first
+    assert epochs(4) != first
+
+
+@given(TABLES)
+def test_balanced_epochs_are_as_long_and_chips_with_rare_classes_come_more_often(counts):
+    wanted = repeats(chips(counts), balanced=True, background=None)
+    assert wanted.sum() == pytest.approx(len(counts))
+    holds = np.array(counts) > 0
+    if holds.any():
+        rarest = np.where(holds, holds.mean(axis=0), 2).min(axis=1)
+        order = np.argsort(rarest)
+        assert (np.diff(wanted[order]) <= 1e-9).all()
+
+
+@given(st.lists(st.floats(0, 3), min_size=1, max_size=40), st.integers(0, 5))
+def test_a_chip_is_drawn_as_often_as_wanted_up_to_one(wanted, seed):
+    counts = np.bincount(list(ChipSampler(np.array(wanted), seed=seed)) or [0], minlength=len(wanted))
+    if sum(wanted) >= 1:
+        assert (np.abs(counts - np.array(wanted)) < 1 + 1e-9).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
+def test_chips_of_nothing_but_background_are_no_more_than_their_share(share):
+    table = chips([[9, 0, 0]] * 30 + [[5, 4, 0]] * 6)
+    wanted = repeats(table, balanced=False, background=share)
+    assert wanted[:30].sum() / wanted.sum() == pytest.approx(share)
+    assert (wanted[30:] == 1).all()
+
+
+def test_class_weights_equal_their_formulas_worked_by_hand():
+    # Two chips of 100 pixels: 90 and 10 of classes 0 and 1, then 100 of class 0; class 2 has none.
+    table = chips([[90, 10, 0], [100, 0, 0]])
+    assert class_weights(table, "none").tolist() == [1, 1, 1]
+    # 1/190 and 1/10, mean 1.
+    assert class_weights(table, "inverse") == pytest.approx([0.1, 1.9, 1])
+    # Shares 190/200 and 10/100, median 0.525.
+    raw = np.array([0.525 / 0.95, 0.525 / 0.1])
+    assert class_weights(table, "median")[:2] == pytest.approx(raw / raw.mean())
+    beta = 1 - 1 / 190
+    raw = np.array([1 / (1 - beta**190), 1 / (1 - beta**10)])
+    assert class_weights(table, "effective")[:2] == pytest.approx(raw / raw.mean())
+
+
+@given(TABLES, st.sampled_from(["inverse", "median", "effective"]))
+def test_rarer_classes_never_weigh_less(counts, weighting):
+    table = chips(counts)
+    pixels = table.counts.sum(axis=0)
+    weights = class_weights(table, weighting)
+    assert np.isfinite(weights).all()
+    assert (weights > 0).all()
+    if weighting != "median" and (pixels > 0).all():
+        assert (np.diff(weights[np.argsort(pixels)]) <= 1e-9).all()

@@ -1,0 +1,474 @@
+"""Chips: pairs of image and mask, and their index."""
+
+import hashlib
+import pickle
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+from rasterio.windows import Window as RasterioWindow
+
+from landscribe.data.chips.chips import ChipReader, Chips, ChipSpec
+from landscribe.data.chips.cutting import chip
+from landscribe.data.chips.stats import band_statistics
+from landscribe.data.scenes.scene import SceneSpec, open_scenes
+from landscribe.data.splits.split import SplitSpec
+from landscribe.errors import ChipError, OutputError, RasterError
+from landscribe.geo.grid import Window
+from landscribe.geo.rasters.raster import Raster
+from worlds import noise, pixel_box, write_polygons, write_raster
+
+H, W, SIZE = 40, 60, 16
+ALL_TO_TRAIN = SplitSpec(val=0, test=0)
+BOXES = [pixel_box(2, 3, 5, 6), pixel_box(20, 40, 9, 12)]
+
+
+@dataclass
+class World:
+    """A folder with a scene of H x W pixels and two polygons."""
+
+    folder: Path
+
+    def scene(self, array=None, name="scene.tif", **options) -> SceneSpec:
+        path = write_raster(self.folder / name, noise(3, H, W) if array is None else array, **options)
+        return SceneSpec(image=(str(path),), labels=str(self.labels()), label_field="kind")
+
+    def labels(self) -> Path:
+        path = self.folder / "labels.gpkg"
+        return path if path.exists() else write_polygons(path, BOXES, kind=["house", "road"])
+
+    def chip(self, *specs: SceneSpec, out="chips", split=ALL_TO_TRAIN, seed=0, overwrite=False, **settings) -> Chips:
+        specs = specs or (self.scene(),)
+        scenes, classes = open_scenes(specs)
+        spec = ChipSpec(**({"size": SIZE} | settings))
+        folder = self.folder / out
+        return chip(scenes, classes, specs, folder, spec=spec, split=split, seed=seed, overwrite=overwrite)
+
+
+@pytest.fixture
+def world(tmp_path) -> World:
+    return World(tmp_path)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of every file, by its place in the folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# Bytes and files ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{}, {"format": "png"}, {"format": "jpg"}, {"virtual": True}, {"mode": "divided"}])
+def test_chipping_twice_gives_the_same_bytes(world, settings):
+    first, second = (world.chip(out=out, split=SplitSpec(), **settings) for out in ("one", "two"))
+    assert digests(first.folder) == digests(second.folder)
+
+
+def test_another_seed_changes_the_split_only(world):
+    spec = world.scene(noise(1, 12 * 16, 12 * 16))
+    first, second = (world.chip(spec, out=f"{seed}", seed=seed, split=SplitSpec()) for seed in (0, 1))
+    assert first.table["split"].tolist() != second.table["split"].tolist()
+    pd.testing.assert_frame_equal(first.table.drop(columns="split"), second.table.drop(columns="split"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "image_suffix", "mask_suffix"),
+    [
+        ({"format": "tif"}, ".tif", ".tif"),
+        ({"format": "png"}, ".png", ".png"),
+        ({"format": "jpg"}, ".jpg", ".png"),
+        ({"format": "tif", "mode": "divided"}, ".tif", ".tif"),
+    ],
+)
+def test_image_and_mask_share_their_name_and_are_all_there_is(world, settings, image_suffix, mask_suffix):
+    chips = world.chip(**settings)
+    images = {Path(name).with_suffix("").relative_to("images") for name in chips.table["image"]}
+    masks = {Path(name).with_suffix("").relative_to("masks") for name in chips.table["mask"]}
+    assert images == masks
+    expected = {f"images/{name}{image_suffix}" for name in images} | {f"masks/{name}{mask_suffix}" for name in masks}
+    assert set(digests(chips.folder)) == expected | {"chips.json", "chips.parquet"}
+
+
+def test_chip_names_sort_like_their_places(world):
+    table = world.chip().table
+    assert table["chip"].tolist() == sorted(table["chip"])
+    assert table["chip"].is_unique
+
+
+def test_tif_chips_lie_where_their_window_does(world):
+    chips = world.chip(edge="pad")
+    scene = Raster.open([world.folder / "scene.tif"])
+    for row, window in zip(chips.table.to_dict("records"), chips.windows, strict=True):
+        for path in (row["image"], row["mask"]):
+            place = Raster.open([chips.folder / path]).grid
+            assert place == scene.grid[window]
+
+
+def test_tif_chips_hold_the_pixels_of_their_window(world):
+    chips = world.chip()
+    with rasterio.open(world.folder / "scene.tif") as scene:
+        for row in chips.table.to_dict("records"):
+            with rasterio.open(chips.folder / row["image"]) as image:
+                part = RasterioWindow(row["col"], row["row"], row["width"], row["height"])
+                np.testing.assert_array_equal(image.read(), scene.read(window=part))
+
+
+def test_masks_hold_the_polygons_of_their_window(world):
+    chips = world.chip()
+    #      background 0, house 1, road 2
+    truth = np.zeros((H, W), np.uint8)
+    truth[2:7, 3:9] = 1
+    truth[20:29, 40:52] = 2
+    reader = ChipReader(chips)
+    for number, window in enumerate(chips.windows):
+        np.testing.assert_array_equal(reader.read(number)[2], truth[window.slices])
+
+
+@pytest.mark.parametrize("file_format", ["png", "jpg"])
+def test_masks_of_pictures_are_lossless(world, file_format):
+    exact, copied = ChipReader(world.chip(out="tif")), ChipReader(world.chip(out="other", format=file_format))
+    for number in range(len(exact)):
+        np.testing.assert_array_equal(copied.read(number)[2], exact.read(number)[2])
+
+
+def test_jpegs_are_close_to_the_pixels(world):
+    rows, cols = np.mgrid[0:H, 0:W]
+    smooth = np.stack([60 + 2 * rows, 60 + 2 * cols, 200 - rows - cols]).astype(np.uint8)
+    reader, exact = ChipReader(world.chip(world.scene(smooth), format="jpg")), Raster.open([world.folder / "scene.tif"])
+    for number, window in enumerate(reader.chips.windows):
+        pixels, valid, _ = reader.read(number)
+        assert valid.all()
+        assert np.abs(pixels.astype(int) - exact.read(window)[0]).max() <= 12
+
+
+# Copies read like windows -----------------------------------------------------------------------------------------
+
+
+def assert_reads_like_the_scene(chips: Chips, scene) -> None:
+    reader = ChipReader(chips)
+    assert len(chips) > 0
+    for number, window in enumerate(chips.windows):
+        for copied, original in zip(reader.read(number), scene.read(window), strict=True):
+            assert copied.dtype == original.dtype
+            np.testing.assert_array_equal(copied, original)
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize("bands", [1, 3, 4, 8])
+def test_chips_of_any_bands_and_type_read_like_the_scene(world, bands, dtype, virtual):
+    spec = world.scene(noise(bands, H, W, dtype))
+    (scene,), _ = open_scenes([spec])
+    assert_reads_like_the_scene(world.chip(spec, virtual=virtual), scene)
+
+
+@pytest.mark.parametrize(("bands", "dtype"), [(1, "uint8"), (3, "uint8"), (4, "uint8"), (1, "uint16"), (4, "uint16")])
+def test_png_chips_read_like_the_scene(world, bands, dtype):
+    spec = world.scene(noise(bands, H, W, dtype))
+    (scene,), _ = open_scenes([spec])
+    assert_reads_like_the_scene(world.chip(spec, format="png"), scene)
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+@pytest.mark.parametrize("edge", ["shift", "pad"])
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [
+        ("uint8", None),
+        ("uint8", 0),
+        ("uint8", 255),
+        ("uint16", None),
+        ("int16", None),
+        ("int16", -9999),
+        ("float32", None),
+        ("float32", -9999),
+        ("float32", float("nan")),
+    ],
+)
+def test_chips_are_valid_where_the_scene_is(world, dtype, nodata, edge, virtual):
+    array = noise(3, H, W, dtype)
+    array[:, 10:14, 10:30] = 0  # black pixels, which only nodata = 0 makes invalid
+    if nodata is not None:
+        array[:, 12:30, 14:40] = nodata
+    spec = world.scene(array).model_copy(update={"nodata": nodata})
+    (scene,), _ = open_scenes([spec])
+    assert_reads_like_the_scene(world.chip(spec, edge=edge, virtual=virtual), scene)
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_black_pixels_under_an_alpha_band_stay_valid(world, virtual):
+    array = noise(4, H, W)
+    array[:3, 10:14, 10:30] = 0
+    array[3] = 255
+    array[3, 12:30, 14:40] = 0
+    spec = world.scene(array, alpha=True)
+    (scene,), _ = open_scenes([spec])
+    assert_reads_like_the_scene(world.chip(spec, virtual=virtual), scene)
+
+
+def test_black_pixels_of_pictures_stay_valid(world):
+    array = noise(3, H, W)
+    array[:, 10:14, 10:30] = 0
+    spec = world.scene(array)
+    (scene,), _ = open_scenes([spec])
+    assert_reads_like_the_scene(world.chip(spec, format="png"), scene)
+
+
+def test_scenes_with_different_nodata_read_like_themselves(world):
+    specs = []
+    for number, nodata in enumerate((None, 255, 7)):
+        array = noise(3, H, W, seed=number)
+        array[:, 12:30, 14:40] = 0 if nodata is None else nodata
+        specs.append(world.scene(array, name=f"scene{number}.tif", nodata=nodata))
+    scenes, _ = open_scenes(specs)
+    chips = world.chip(*specs)
+    reader = ChipReader(chips)
+    by_name = {scene.name: scene for scene in scenes}
+    for number, (name, window) in enumerate(zip(chips.table["scene"], chips.windows, strict=True)):
+        for copied, original in zip(reader.read(number), by_name[name].read(window), strict=True):
+            np.testing.assert_array_equal(copied, original)
+
+
+def test_chips_of_stacked_files_read_like_the_scene(world):
+    array = noise(3, H, W, "uint16")
+    paths = tuple(str(write_raster(world.folder / f"B{n}.tif", array[n])) for n in range(3))
+    spec = SceneSpec(image=paths, labels=str(world.labels()), label_field="kind")
+    (scene,), _ = open_scenes([spec])
+    assert_reads_like_the_scene(world.chip(spec), scene)
+
+
+def test_a_pickled_reader_reads_the_same(world):
+    reader = ChipReader(world.chip(virtual=True))
+    reader.read(0)
+    copy = pickle.loads(pickle.dumps(reader))
+    np.testing.assert_array_equal(copy.read(3)[0], reader.read(3)[0])
+
+
+def test_virtual_chips_are_an_index_only(world):
+    chips = world.chip(virtual=True)
+    assert set(digests(chips.folder)) == {"chips.json", "chips.parquet"}
+
+
+def test_virtual_chips_have_the_index_of_copied_ones(world):
+    copied, virtual = world.chip(out="copied"), world.chip(out="virtual", virtual=True)
+    paths = ["image", "mask"]
+    pd.testing.assert_frame_equal(copied.table.drop(columns=paths), virtual.table.drop(columns=paths))
+
+
+# The index --------------------------------------------------------------------------------------------------------
+
+
+def test_class_counts_of_the_index_are_those_of_the_masks(world):
+    array = noise(3, H, W)
+    array[:, 0:20, 0:30] = 0
+    chips = world.chip(world.scene(array, nodata=0), edge="pad")
+    reader = ChipReader(chips)
+    for number, row in enumerate(chips.table.to_dict("records")):
+        found = np.bincount(reader.read(number)[2].ravel(), minlength=256)
+        assert [row["count_0"], row["count_1"], row["count_2"], row["count_ignore"]] == [*found[:3], found[255]]
+        assert row["positive"] == (found[1] + found[2] > 0)
+        assert row["valid_pixels"] == reader.read(number)[1].sum()
+
+
+def test_counts_by_class_index_add_up_to_the_labelled_pixels(world):
+    chips = world.chip(stride=8)
+    assert (chips.counts.sum(axis=1) + chips.table["count_ignore"] == SIZE * SIZE).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_merged_band_statistics_are_those_of_all_valid_pixels(world, dtype):
+    array = noise(4, H, W, dtype)
+    array[1] = array[1] * 3 + 1000 if dtype != "uint8" else array[1]
+    array[:, 5:30, 7:20] = 0
+    chips = world.chip(world.scene(array, nodata=0), edge="pad")
+    reader = ChipReader(chips)
+    parts = [pixels[:, valid] for pixels, valid, _ in map(reader.read, range(len(reader)))]
+    pixels = np.concatenate(parts, axis=1).astype(np.float64)
+    mean, deviation = band_statistics(chips)
+    np.testing.assert_allclose(mean, pixels.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(deviation, pixels.std(axis=1), rtol=1e-12)
+
+
+def test_band_statistics_of_a_constant_far_from_zero_have_no_deviation(world):
+    mean, deviation = band_statistics(world.chip(world.scene(np.full((1, H, W), 60_000, np.uint16))))
+    assert (mean.tolist(), deviation.tolist()) == ([60_000], [0])
+
+
+def test_opened_chips_are_those_that_were_made(world):
+    made = world.chip()
+    opened = Chips.open(made.folder)
+    pd.testing.assert_frame_equal(opened.table, made.table)
+    assert (opened.head, opened.classes, opened.sha256) == (made.head, made.classes, made.sha256)
+
+
+def test_the_hash_of_chips_changes_with_the_labels(world):
+    before = world.chip(out="one").sha256
+    (world.folder / "labels.gpkg").unlink()
+    write_polygons(world.folder / "labels.gpkg", BOXES[::-1], kind=["house", "road"])
+    assert world.chip(out="two").sha256 != before
+
+
+def test_splits_divide_the_chips(world):
+    chips = world.chip(world.scene(noise(1, 12 * 16, 12 * 16)), split=SplitSpec())
+    parts = [chips.of_split(name) for name in ("train", "val", "test", "gap")]
+    assert sorted(name for part in parts for name in part.table["chip"]) == sorted(chips.table["chip"])
+    assert all(len(part) > 0 for part in parts)
+
+
+def test_a_scene_with_a_split_keeps_it(world):
+    specs = [
+        world.scene(name="one.tif").model_copy(update={"split": "test"}),
+        world.scene(name="two.tif").model_copy(update={"split": "train"}),
+    ]
+    table = world.chip(*specs).table
+    assert table.groupby("scene")["split"].unique().map(list).to_dict() == {"one": ["test"], "two": ["train"]}
+
+
+# Modes and edges ------------------------------------------------------------------------------------------------
+
+# 40 x 60 pixels in chips of 16: rows 0, 16, 24; columns 0, 16, 32, 44. The house (rows 2-6, cols 3-8) lies in chip
+# (0, 0); the road (rows 20-28, cols 40-51) in rows 16 and 24, columns 32 and 44.
+POSITIVE = {(0, 0), (16, 32), (16, 44), (24, 32), (24, 44)}
+
+
+def places(table: pd.DataFrame) -> set[tuple[int, int]]:
+    return set(zip(table["row"].tolist(), table["col"].tolist(), strict=True))
+
+
+def test_mode_all_cuts_every_window(world):
+    table = world.chip().table
+    assert places(table) == {(row, col) for row in (0, 16, 24) for col in (0, 16, 32, 44)}
+    assert places(table[table["positive"]]) == POSITIVE
+
+
+def test_mode_positive_cuts_only_chips_with_a_feature(world):
+    assert places(world.chip(mode="positive").table) == POSITIVE
+
+
+def test_mode_divided_keeps_background_in_a_folder_of_its_own(world):
+    chips = world.chip(mode="divided")
+    for row in chips.table.to_dict("records"):
+        group = "positive" if (row["row"], row["col"]) in POSITIVE else "background"
+        assert row["image"].startswith(f"images/{group}/")
+        assert row["mask"].startswith(f"masks/{group}/")
+    assert len(chips) == 12
+
+
+@pytest.mark.parametrize(
+    ("edge", "rows", "cols"),
+    [("shift", {0, 16, 24}, {0, 16, 32, 44}), ("pad", {0, 16, 32}, {0, 16, 32, 48}), ("drop", {0, 16}, {0, 16, 32})],
+)
+def test_the_edge_policy_places_the_chips(world, edge, rows, cols):
+    table = world.chip(edge=edge).table
+    assert places(table) == {(row, col) for row in rows for col in cols}
+
+
+def test_padding_is_neither_valid_nor_labelled(world):
+    reader = ChipReader(world.chip(edge="pad"))
+    for number, window in enumerate(reader.chips.windows):
+        pixels, valid, mask = reader.read(number)
+        outside = np.ones((SIZE, SIZE), bool)
+        outside[: H - window.row, : W - window.col] = False
+        assert not valid[outside].any()
+        assert (mask[outside] == 255).all()
+        assert (pixels[:, outside] == 0).all()
+
+
+def test_a_scene_smaller_than_a_chip_is_one_padded_chip(world):
+    chips = world.chip(size=64)
+    assert chips.windows == [Window(0, 0, 64, 64)]
+    assert chips.table["valid_pixels"].tolist() == [H * W]
+
+
+def test_chips_without_a_valid_labelled_pixel_are_not_cut(world):
+    array = noise(3, H, W)
+    array[:, 0:16, 0:32] = 0
+    assert places(world.chip(world.scene(array, nodata=0)).table) & {(0, 0), (0, 16)} == set()
+
+
+# Refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file_format", "bands", "dtype"),
+    [("png", 8, "uint8"), ("png", 3, "int16"), ("png", 1, "float32"), ("jpg", 4, "uint8"), ("jpg", 3, "uint16")],
+)
+def test_formats_that_cannot_hold_the_bands_are_refused(world, file_format, bands, dtype):
+    spec = world.scene(noise(bands, H, W, dtype))
+    with pytest.raises(ChipError, match=f"{file_format} chips cannot hold {bands} bands of {dtype}.*Use tif"):
+        world.chip(spec, format=file_format)
+
+
+def test_a_folder_that_holds_something_is_refused_and_kept(world):
+    before = digests(world.chip().folder)
+    with pytest.raises(OutputError, match="exists already"):
+        world.chip(mode="positive")
+    assert digests(world.folder / "chips") == before
+
+
+def test_overwriting_leaves_nothing_of_the_old_chips(world):
+    world.chip(stride=8)
+    replaced = world.chip(overwrite=True)
+    shutil.copytree(replaced.folder, world.folder / "copy")
+    fresh = world.chip(out="fresh")
+    assert digests(replaced.folder) == digests(fresh.folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "array", "message"),
+    [
+        ({"size": 64, "edge": "drop"}, noise(3, H, W), "smaller than one chip of 64 pixels"),
+        ({}, np.zeros((3, H, W), np.uint8), "no chip holds a labelled pixel that is valid"),
+    ],
+    ids=["too small", "all nodata"],
+)
+def test_when_nothing_can_be_cut_nothing_is_left(world, settings, array, message):
+    spec = world.scene(array, nodata=0)
+    before = set(world.folder.rglob("*"))
+    with pytest.raises(ChipError, match=message):
+        world.chip(spec, out="new/chips", **settings)
+    assert set(world.folder.rglob("*")) == before
+
+
+def test_positive_chips_of_background_only_are_refused(world):
+    write_polygons(world.folder / "labels.gpkg", [pixel_box(0, 0, 0.2, 0.2)], kind=["house"])
+    with pytest.raises(ChipError, match="mode = positive, but no chip holds a class"):
+        world.chip(mode="positive")
+
+
+def test_a_scene_that_breaks_off_leaves_nothing(world):
+    spec = world.scene(noise(3, 400, 400), interleave="band")
+    scenes, classes = open_scenes([spec])
+    path = world.folder / "scene.tif"
+    path.write_bytes(path.read_bytes()[:300_000])
+    before = set(world.folder.rglob("*"))
+    with pytest.raises(RasterError, match="cannot be read at rows"):
+        chip(scenes, classes, [spec], world.folder / "new" / "chips", spec=ChipSpec(size=64), split=SplitSpec())
+    assert set(world.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("broken", ["chips.json", "chips.parquet"])
+@pytest.mark.parametrize("how", ["missing", "altered"])
+def test_a_folder_that_is_no_chips_folder_is_refused(world, broken, how):
+    folder = world.chip().folder
+    (folder / broken).unlink()
+    if how == "altered":
+        (folder / broken).write_text("{}", encoding="utf-8")
+    with pytest.raises(ChipError, match="is no chips folder"):
+        Chips.open(folder)
+
+
+def test_a_missing_chip_is_refused_by_name(world):
+    chips = world.chip()
+    name = chips.table["image"].iloc[0]
+    (chips.folder / name).unlink()
+    with pytest.raises(RasterError, match=f"{name} cannot be read"):
+        ChipReader(chips).read(0)

@@ -1,0 +1,269 @@
+"""Chips are the same, byte for byte, however and by whom they are cut; and what fails leaves nothing."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from landscribe import executor as engine
+from landscribe import verbs
+from landscribe.data.chips import cutting
+from landscribe.data.chips.chips import ChipReader, Chips, ChipSpec
+from landscribe.data.chips.cutting import chip
+from landscribe.data.scenes.scene import LabelSource, Scene, SceneSpec, open_scenes
+from landscribe.data.splits.split import SplitSpec
+from landscribe.errors import EngineError
+from landscribe.geo.features import Features
+from landscribe.geo.grid import Window
+from worlds import noise, pixel_box, write_polygons, write_raster
+
+H, W, SIZE = 70, 100, 16
+STRIDE = 12
+BOXES = [pixel_box(2.3, 3, 25, 6.6), pixel_box(20, 40.5, 9.5, 42), pixel_box(44, 1, 20, 90)]
+
+
+@pytest.fixture
+def specs(tmp_path) -> list[SceneSpec]:
+    """Two scenes, the second partly without pixels, with the same polygons."""
+    labels = write_polygons(tmp_path / "labels.gpkg", BOXES, kind=["house", "road", "house"])
+    second = noise(3, H, W, seed=1)
+    second[:, 30:60, 20:90] = 0
+    images = [
+        write_raster(tmp_path / "first.tif", noise(3, H, W), nodata=0),
+        write_raster(tmp_path / "second.tif", second, nodata=0),
+    ]
+    return [SceneSpec(image=(str(image),), labels=str(labels), label_field="kind") for image in images]
+
+
+def cut(specs: list[SceneSpec], out: Path, *, watch=lambda labels: labels, **settings) -> Chips:
+    """Cut chips; `watch` may put something before the labels of the first scene."""
+    scenes, classes = open_scenes(specs)
+    first = scenes[0]
+    scenes[0] = Scene(first.name, first.image, watch(first.labels), first.split)
+    spec = ChipSpec(**({"size": SIZE, "stride": STRIDE} | settings))
+    return chip(scenes, classes, specs, out, spec=spec, split=SplitSpec())
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of every file, by its place in the folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# Units --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{}, {"edge": "pad"}, {"mode": "divided", "format": "png"}, {"virtual": True}])
+def test_chips_are_the_same_bytes_however_many_are_cut_in_one_piece(specs, tmp_path, monkeypatch, settings):
+    folders = []
+    for side in (1, 20, 40, 1024):
+        monkeypatch.setattr(cutting, "_UNIT_SIDE", side)
+        folders.append(cut(specs, tmp_path / str(side), **settings).folder)
+    first, *others = map(digests, folders)
+    assert len(first) > 2 or settings.get("virtual")
+    assert all(other == first for other in others)
+
+
+@pytest.mark.parametrize("edge", ["shift", "pad", "drop"])
+def test_chips_cut_in_one_piece_are_those_read_one_by_one(specs, tmp_path, monkeypatch, edge):
+    monkeypatch.setattr(cutting, "_UNIT_SIDE", 40)
+    reader = ChipReader(cut(specs, tmp_path / "chips", edge=edge))
+    scenes = {scene.name: scene for scene in open_scenes(specs)[0]}
+    names, windows = reader.chips.table["scene"], reader.chips.windows
+    assert names.unique().tolist() == ["first", "second"]
+    for number, (name, window) in enumerate(zip(names, windows, strict=True)):
+        for copied, original in zip(reader.read(number), scenes[name].read(window), strict=True):
+            np.testing.assert_array_equal(copied, original)
+
+
+@pytest.mark.parametrize(("size", "stride", "most"), [(16, 6, 40), (16, 16, 40), (64, 3, 40), (16, 40, 1024)])
+def test_pieces_hold_each_window_once_and_are_no_larger_than_told(specs, monkeypatch, size, stride, most):
+    monkeypatch.setattr(cutting, "_UNIT_SIDE", most)
+    scenes, _ = open_scenes(specs)
+    planned = cutting._units(scenes, ChipSpec(size=size, stride=stride))
+    numbers = [number for unit in planned for number in unit.numbers]
+    assert sorted(numbers) == list(range(len(numbers)))
+    by_number = {
+        number: (unit.scene, window)
+        for unit in planned
+        for number, window in zip(unit.numbers, unit.windows, strict=True)
+    }
+    assert [by_number[number] for number in range(len(numbers))] == sorted(by_number.values())
+    assert all(max(unit.window.shape) <= max(most, size) for unit in planned)
+    assert all(window & unit.window == window for unit in planned for window in unit.windows)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32"])
+def test_band_statistics_are_those_of_numpy_over_valid_pixels(monkeypatch, dtype):
+    # So few pixels at a time that the sums are put together from several parts.
+    monkeypatch.setattr(cutting, "_EXACT_PIXELS", 50)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, np.iinfo(dtype).max if dtype.endswith("16") else 200, (3, 23, 17)).astype(dtype)
+    valid = rng.random((23, 17)) < 0.7
+    pixels[:, ~valid] = 0
+    found = cutting._band_statistics(pixels, valid)
+    exact = pixels[:, valid].astype(np.longdouble)
+    np.testing.assert_allclose([found[f"mean_{n}"] for n in (1, 2, 3)], exact.mean(1).astype(float), rtol=1e-14)
+    np.testing.assert_allclose([found[f"std_{n}"] for n in (1, 2, 3)], exact.std(1).astype(float), rtol=1e-12)
+
+
+def test_the_statistics_of_large_numbers_that_are_all_the_same_are_exact():
+    found = cutting._band_statistics(np.full((1, 2048, 1024), 65_535, np.uint16), np.ones((2048, 1024), bool))
+    assert found == {"mean_1": 65_535.0, "std_1": 0.0}
+
+
+def test_polygons_for_many_scenes_are_read_once(specs, monkeypatch):
+    read, asked = Features.read, []
+
+    def counted(path, **options):
+        asked.append(path)
+        return read(path, **options)
+
+    monkeypatch.setattr(Features, "read", counted)
+    first, second = open_scenes([spec.model_copy(update={"labelled_area": spec.labels}) for spec in specs])[0]
+    # Once with the column for the labels, once without for the area.
+    assert len(asked) == 2
+    assert first.labels.labels.features is second.labels.labels.features
+
+
+# Dask ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Labels that note where they are read; the worker that reads `killing` dies, once or whenever it does."""
+
+    labels: LabelSource
+    notes: Path
+    killing: Window | None = None
+    always: bool = False
+
+    def read(self, window: Window) -> np.ndarray:
+        place = self.notes / f"{window.row}_{window.col}"
+        with place.open("a", encoding="ascii") as note:
+            note.write("read\n")
+        if window == self.killing and (self.always or place.read_text("ascii").count("read") == 1):
+            # What this worker did before is known by now.
+            time.sleep(1.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.labels.read(window)
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    monkeypatch.setattr(cutting, "_UNIT_SIDE", 40)
+
+
+@pytest.fixture
+def notes(tmp_path) -> Path:
+    (tmp_path / "notes").mkdir()
+    return tmp_path / "notes"
+
+
+def last_window(specs: list[SceneSpec]) -> Window:
+    """Of the first scene, what its last unit reads."""
+    planned = cutting._units(open_scenes(specs)[0], ChipSpec(size=SIZE, stride=STRIDE))
+    return [unit for unit in planned if unit.scene == 0][-1].window
+
+
+@pytest.mark.slow
+def test_dasks_workers_make_the_bytes_of_one_process(specs, tmp_path, in_pieces):
+    alone = cut(specs, tmp_path / "alone")
+    together = cut(specs, tmp_path / "together", dask="auto")
+    assert digests(together.folder) == digests(alone.folder)
+    assert len(cutting._units(open_scenes(specs)[0], ChipSpec(size=SIZE, stride=STRIDE))) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_worker_that_is_killed_costs_what_it_was_at_and_no_more(specs, tmp_path, in_pieces, notes):
+    alone, killing = cut(specs, tmp_path / "alone"), last_window(specs)
+    chips = cut(specs, tmp_path / "chips", dask="auto", watch=lambda labels: Watched(labels, notes, killing))
+    assert digests(chips.folder) == digests(alone.folder)
+    times = {path.name: path.read_text("ascii").count("read") for path in notes.iterdir()}
+    killed = f"{killing.row}_{killing.col}"
+    assert times.pop(killed) == 2
+    assert set(times.values()) == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_unit_that_kills_every_worker_is_told_and_leaves_nothing(specs, tmp_path, in_pieces, notes):
+    dask = pytest.importorskip("dask")
+    killing = last_window(specs)
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        pytest.raises(EngineError, match=r"workers of dask died.*more memory"),
+    ):
+        cut(specs, tmp_path / "chips", dask="auto", watch=lambda labels: Watched(labels, notes, killing, always=True))
+    assert not [path for path in tmp_path.iterdir() if "chips" in path.name]
+
+
+def test_a_scheduler_that_does_not_answer_is_told_and_nothing_is_left(specs, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "_PATIENCE", 1)
+    with pytest.raises(EngineError, match=r"no scheduler of dask answers at tcp://127\.0\.0\.1:9"):
+        verbs.chip(
+            images=[specs[0].image], labels=specs[0].labels, size=SIZE, dask="tcp://127.0.0.1:9", out=tmp_path / "chips"
+        )
+    assert not [path for path in tmp_path.iterdir() if "chips" in path.name]
+
+
+# Interruption -------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys, threading, _thread, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from landscribe.data.chips import cutting
+from landscribe.data.scenes.scene import SceneSpec
+from test_cutting import cut
+
+def interrupt():
+    while not list(folder.glob(".*.partial.chips/images/*")):
+        time.sleep(0.005)
+    _thread.interrupt_main()
+
+if __name__ == "__main__":
+    folder = Path({folder!r})
+    cutting._UNIT_SIDE = 20
+    threading.Thread(target=interrupt, daemon=True).start()
+    specs = [SceneSpec(image=({image!r},), labels={labels!r}, label_field="kind")]
+    try:
+        cut(specs, folder / "chips", size=16, stride=1, dask={dask!r})
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dask", [None, "auto"])
+def test_chips_that_are_interrupted_leave_nothing(specs, tmp_path, dask):
+    (tmp_path / "out").mkdir()
+    script = tmp_path / "script.py"
+    script.write_text(
+        SCRIPT.format(
+            tests=str(Path(__file__).parent), folder=str(tmp_path / "out"), image=specs[0].image[0],
+            labels=specs[0].labels, dask=dask,
+        ),
+        encoding="utf-8",
+    )  # fmt: skip
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert done.stdout.splitlines()[-1] == "interrupted"
+    assert list((tmp_path / "out").iterdir()) == []

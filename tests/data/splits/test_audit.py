@@ -1,0 +1,294 @@
+"""The audit of splits: planted leaks are found, and nothing else is."""
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from test_app import landscribe
+
+from landscribe import verbs
+from landscribe.data.chips.chips import Chips, ChipSpec
+from landscribe.data.chips.cutting import chip
+from landscribe.data.scenes.scene import ClassSpec, SceneSpec, open_scenes
+from landscribe.data.splits.audit import audit
+from landscribe.data.splits.split import SplitSpec
+from landscribe.errors import RecipeError
+from landscribe.preflight import Check
+from landscribe.verbs import check
+from worlds import METRE, write_raster
+
+SIZE = 64
+TABLE = (ClassSpec(name="ground", value=0), ClassSpec(name="house", value=1))
+
+
+def land(seed: int, height: int = 2 * SIZE, width: int = 2 * SIZE) -> np.ndarray:
+    """(3, rows, cols) of a picture with detail of many sizes, as land has."""
+    rng = np.random.default_rng(seed)
+    picture = np.zeros((3, height, width))
+    for cell in (2, 5, 11, 40):
+        coarse = rng.normal(size=(3, height // cell + 1, width // cell + 1))
+        picture += np.repeat(np.repeat(coarse, cell, axis=1), cell, axis=2)[:, :height, :width] * cell**0.5
+    return np.clip(110 + 12 * picture, 0, 255).astype(np.uint8)
+
+
+def at(left: float, top: float = 0) -> Affine:
+    """A place this many metres (pixels) to the east and the south."""
+    return METRE @ Affine.translation(left, top)
+
+
+def chips_of(folder: Path, scenes: dict[str, tuple[np.ndarray, Affine]], **settings) -> Chips:
+    """Chips of scenes whose names begin with their split."""
+    specs = []
+    folder.mkdir(exist_ok=True)
+    nodata = settings.pop("nodata", None)
+    for name, (array, place) in scenes.items():
+        image = write_raster(folder / f"{name}.tif", array, transform=place, nodata=nodata)
+        labels = write_raster(folder / f"{name}_labels.tif", np.eye(*array.shape[1:], dtype=np.uint8), transform=place)
+        split = name.partition("_")[0]
+        specs.append(SceneSpec(image=(str(image),), labels=str(labels), split=None if split == "any" else split))
+    opened, classes = open_scenes(specs, TABLE)
+    spec = ChipSpec(**({"size": SIZE} | settings))
+    return chip(opened, classes, specs, folder / "chips", spec=spec, split=SplitSpec(), overwrite=True)
+
+
+def apart(**arrays: np.ndarray) -> dict[str, tuple[np.ndarray, Affine]]:
+    """Scenes a kilometre from one another."""
+    return {name: (array, at(1000 * place)) for place, (name, array) in enumerate(arrays.items())}
+
+
+def errors(found: Check) -> list[str]:
+    return list(found.errors)
+
+
+# Copies -------------------------------------------------------------------------------------------------------
+
+
+def in_jpeg(array: np.ndarray, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(array.transpose(1, 2, 0)).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file)).transpose(2, 0, 1)
+
+
+def with_noise(array: np.ndarray) -> np.ndarray:
+    noisy = array + np.random.default_rng(9).normal(0, 8, array.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "pixel by pixel": lambda chip: chip,
+    "under noise": with_noise,
+    "in JPEG": lambda chip: in_jpeg(chip, 50),
+    "brightened": lambda chip: np.clip(chip * 1.2 + 10, 0, 255).astype(np.uint8),
+    "mirrored": lambda chip: chip[:, :, ::-1],
+    "turned": lambda chip: np.rot90(chip, 1, (1, 2)),
+    "upside down and in JPEG": lambda chip: in_jpeg(chip[:, ::-1], 75),
+    "moved by a pixel": lambda chip: np.roll(chip, (1, -1), (1, 2)),
+}
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_in_another_split_is_an_error(tmp_path, how, virtual):
+    train, test = land(1), land(2)
+    test[:, SIZE:, :SIZE] = COPIES[how](train[:, :SIZE, SIZE:])
+    found = check(chips_of(tmp_path, apart(train=train, test=test), virtual=virtual))
+    (line,) = errors(found)
+    assert line.startswith("1 pairs of chips of train and test show the same picture")
+    assert "train_r000_c064 and test_r064_c000" in line
+    (duplicate,) = found.audit.duplicates
+    assert duplicate.exact == (how == "pixel by pixel")
+
+
+def test_many_copies_are_each_found(tmp_path):
+    train = land(1, 4 * SIZE, 4 * SIZE)
+    found = audit(chips_of(tmp_path, apart(train=train, val=np.flip(train, 1), test=land(3))))
+    assert {duplicate.splits for duplicate in found.duplicates} == {("train", "val")}
+    assert len({duplicate.chips[1] for duplicate in found.duplicates}) == 16
+
+
+def test_a_copy_in_the_same_split_or_in_the_gap_is_none(tmp_path):
+    train = land(1)
+    chips = chips_of(tmp_path, apart(train=train, train_2=train, test=train))
+    in_gap = np.where(chips.table["split"] == "test", "gap", "train")
+    assert audit(dataclasses.replace(chips, table=chips.table.assign(split=in_gap))).duplicates == ()
+
+
+@pytest.mark.parametrize(("size", "side"), [(32, 192), (64, 256), (128, 512)])
+def test_other_places_are_no_copies(tmp_path, size, side):
+    scenes = apart(train=land(1, 2 * side, side), val=land(2, side, side), test=land(3, side, side))
+    assert audit(chips_of(tmp_path, scenes, size=size)).duplicates == ()
+
+
+def test_flat_chips_are_no_copies_of_each_other(tmp_path):
+    flat = np.full((3, 128, 128), 70, np.uint8)
+    half = land(1)
+    half[:, :, SIZE:] = 70
+    found = check(chips_of(tmp_path, apart(train=flat, val=half, test=flat)))
+    assert errors(found) == []
+
+
+def test_a_shore_that_runs_alike_makes_no_copy(tmp_path):
+    def shore(seed: int) -> np.ndarray:
+        water = land(seed)
+        water[:, :, 40:64] = 10
+        return water
+
+    assert audit(chips_of(tmp_path, apart(train=shore(1), test=shore(2)))).duplicates == ()
+
+
+def test_nodata_of_one_outline_makes_no_copy(tmp_path):
+    def scene(seed: int) -> np.ndarray:
+        array = np.maximum(land(seed), 1)
+        array[:, np.tri(128, dtype=bool)] = 0
+        return array
+
+    assert audit(chips_of(tmp_path, apart(train=scene(1), test=scene(2)), nodata=0)).duplicates == ()
+
+
+def test_copies_are_found_where_part_of_them_is_nodata(tmp_path):
+    train = np.maximum(land(1), 1)
+    train[:, :30] = 0
+    found = audit(chips_of(tmp_path, apart(train=train, test=np.where(train, in_jpeg(train, 90), 0)), nodata=0))
+    assert len(found.duplicates) >= 2
+
+
+@pytest.mark.parametrize(("dtype", "bands"), [("uint16", 1), ("int16", 4), ("float32", 8)])
+def test_copies_are_found_in_any_bands_and_type(tmp_path, dtype, bands):
+    train, test = (np.concatenate([land(seed)] * 3)[:bands].astype(dtype) * 7 for seed in (1, 2))
+    test[:, :SIZE, :SIZE] = train[:, SIZE:, SIZE:]
+    assert len(audit(chips_of(tmp_path, apart(train=train, test=test))).duplicates) == 1
+
+
+# Places -------------------------------------------------------------------------------------------------------
+
+
+def test_scenes_that_share_ground_leak(tmp_path):
+    found = check(chips_of(tmp_path, {"train": (land(1), at(0)), "test": (land(2), at(112, 64))}))
+    (line,) = errors(found)
+    # 128 pixels wide each, 112 apart: chips of the second column of the one and the first of the other meet.
+    assert line.startswith(
+        "1 pairs of chips of train and test overlap, train_r064_c064 and test_r000_c000 by 16 pixels"
+    )
+
+
+def test_scenes_that_touch_are_warned_of(tmp_path):
+    found = check(chips_of(tmp_path, {"train": (land(1), at(0)), "test": (land(2), at(128))}))
+    assert errors(found) == []
+    (warning,) = [finding.text for finding in found.findings if finding.severity == "warning"]
+    assert warning.startswith("chips of train and test touch")
+
+
+def test_padding_is_no_ground(tmp_path):
+    scenes = {"train": (land(1, 100, 100), at(0)), "test": (land(2, 100, 100), at(100))}
+    assert errors(check(chips_of(tmp_path, scenes, edge="pad"))) == []
+
+
+@pytest.mark.parametrize(("left", "severity"), [(128 + 15, "warning"), (128 + 16, "note")])
+def test_a_quarter_of_a_chip_is_far_enough(tmp_path, left, severity):
+    found = check(chips_of(tmp_path, {"train": (land(1), at(0)), "test": (land(2), at(left))}))
+    (finding,) = [
+        finding for finding in found.findings if f"{left - 128} pixels ({left - 128} m) apart" in finding.text
+    ]
+    assert finding.severity == severity
+
+
+def test_a_split_by_blocks_gives_nothing_away(tmp_path):
+    found = check(chips_of(tmp_path, {"any": (land(1, 512, 512), at(0))}))
+    assert {finding.severity for finding in found.findings} == {"note"}
+    assert {distance.splits for distance in found.audit.distances} == {
+        ("train", "val"),
+        ("train", "test"),
+        ("val", "test"),
+    }
+
+
+@pytest.fixture(scope="module")
+def lattice(tmp_path_factory) -> Chips:
+    """Chips of 32 pixels every 16 of one scene."""
+    scenes = {"any": (land(1, 160, 128), at(0))}
+    return chips_of(tmp_path_factory.mktemp("lattice"), scenes, size=32, stride=16, virtual=True)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 999))
+def test_distances_are_those_of_the_windows(lattice, seed):
+    drawn = np.random.default_rng(seed).choice(["train", "val", "gap"], len(lattice), p=[0.1, 0.1, 0.8])
+    changed = dataclasses.replace(lattice, table=lattice.table.assign(split=drawn))
+    places = list(zip(changed.windows, drawn, strict=True))
+    pairs = [(one, its) for one, a in places for its, b in places if (a, b) == ("train", "val")]
+    found = audit(changed).distances
+    if not pairs:
+        assert found == ()
+        return
+    overlaps = sum(not (one & its).is_empty for one, its in pairs)
+    assert found[0].overlaps == overlaps
+    assert max(0, found[0].pixels) == min(one.distance_to(its) for one, its in pairs)
+
+
+# What is said -------------------------------------------------------------------------------------------------
+
+
+def test_chips_whose_scenes_are_gone_are_compared_by_pixels_and_within_scenes(tmp_path):
+    train, test = land(1), land(2)
+    test[:, :SIZE, :SIZE] = train[:, :SIZE, :SIZE]
+    chips = chips_of(tmp_path, {"train": (train, at(0)), "test": (test, at(0))})
+    (tmp_path / "test.tif").unlink()
+    found = check(chips.folder)
+    assert len(errors(found)) == 1
+    assert any("were not compared by place, since" in finding.text for finding in found.findings)
+
+
+def test_chips_of_one_split_hold_nothing_out(tmp_path):
+    found = check(chips_of(tmp_path, apart(train=land(1))))
+    assert [finding.text[:32] for finding in found.findings if finding.severity == "warning"] == [
+        "the chips are of one split only,"
+    ]
+
+
+def test_the_audit_is_plain_values(tmp_path):
+    chips = chips_of(tmp_path, apart(train=land(1), test=land(2)))
+    summary = check(chips).summary()
+    assert summary["audit"]["chips"] == {"train": 4, "test": 4}
+    assert summary["audit"]["distances"][0]["pixels"] == 1000 - 128
+    assert pd.json_normalize(summary["audit"])["size"].tolist() == [SIZE]
+
+
+def test_chips_are_checked_as_they_are(tmp_path):
+    chips = chips_of(tmp_path, apart(train=land(1)))
+    with pytest.raises(RecipeError, match="Chips are checked as they are"):
+        check(chips, size=32)
+
+
+def test_the_command_line_ends_with_2_on_a_leak_and_with_0_without(tmp_path):
+    train = land(1)
+    leaking = chips_of(tmp_path / "a", apart(train=train, test=train[:, ::-1]))
+    sound = chips_of(tmp_path / "b", apart(train=train, test=land(2)))
+    said, told = landscribe("check", leaking.folder), landscribe("check", sound.folder, "--json")
+    assert (said.code, told.code) == (2, 0)
+    assert said.out.startswith("error: 4 pairs of chips of train and test show the same picture, 0 of them pixel by")
+    assert json.loads(told.out)["audit"]["duplicates"] == []
+
+
+# Real ground --------------------------------------------------------------------------------------------------
+
+
+def test_real_roofs_raise_no_false_alarm_and_do_not_hide_a_copy(shared_data, tmp_path):
+    town = shared_data / "banepa_buildings" / "dev"
+    chips = verbs.chip(
+        images=[town / "scene.tif"], labels=town / "buildings.geojson", out=tmp_path / "chips", format="png"
+    )
+    assert {finding.severity for finding in check(chips).findings} == {"note"}
+    train, test = (chips.folder / chips.of_split(split).table["image"].iloc[0] for split in ("train", "test"))
+    copy = in_jpeg(np.asarray(Image.open(train)).transpose(2, 0, 1), 50)
+    Image.fromarray(copy.transpose(1, 2, 0)[::-1]).save(test)
+    (line,) = errors(check(chips))
+    assert f"{train.stem} and {test.stem}" in line

@@ -1,0 +1,150 @@
+"""Folds: laws of what is held out when."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from landscribe.data.chips.chips import Chips, ChipsHead
+from landscribe.data.splits.folds import fold_splits
+from landscribe.errors import ChipError
+from landscribe.geo.classes import Classes
+from landscribe.geo.grid import Window
+from landscribe.geo.tiling import chip_windows
+from worlds import METRE, noise, write_raster
+
+SIZE = 16
+
+
+def chips_of(scenes: dict[str, list[Window]], counts: np.ndarray, sources=()) -> Chips:
+    """An index of chips, without their pixels."""
+    rows = [
+        {"chip": f"{name}_{w.row}_{w.col}", "scene": name, "row": w.row, "col": w.col, "height": w.height,
+         "width": w.width, "split": "train"}
+        for name, windows in scenes.items()
+        for w in windows
+    ]  # fmt: skip
+    classes = Classes.from_labels([f"class {number}" for number in range(counts.shape[1])], background=False)
+    table = pd.DataFrame(rows).assign(**{f"count_{v}": counts[:, n] for n, v in enumerate(classes.values)})
+    head = ChipsHead(
+        classes=classes.entries, bands=("a",), dtype="uint8", nodata=None, pixel_size=None, size=SIZE, virtual=True,
+        sources=sources,
+    )  # fmt: skip
+    return Chips(Path("nowhere"), head, table)
+
+
+def lattice(rows: int, cols: int, stride: int = SIZE) -> list[Window]:
+    height, width = (stride * (count - 1) + SIZE for count in (rows, cols))
+    return chip_windows(height, width, size=SIZE, stride=stride, edge="drop")
+
+
+@st.composite
+def worlds(draw):
+    """One to three scenes of common classes, large enough for the gaps of five folds."""
+    sides = st.integers(12, 13)
+    scenes = {
+        f"scene{number}": lattice(draw(sides), draw(sides), draw(st.sampled_from([12, 16])))
+        for number in range(draw(st.integers(1, 3)))
+    }
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    chips = sum(map(len, scenes.values()))
+    return chips_of(scenes, rng.integers(0, 3, (chips, draw(st.integers(1, 3)))) * (rng.random((chips, 1)) < 0.9))
+
+
+@settings(max_examples=12)
+@given(worlds(), st.integers(3, 5), st.sampled_from([None, 1, 17]), st.integers(0, 3))
+def test_each_chip_is_assessed_once_on_models_that_saw_nothing_near(chips, folds, gap, seed):
+    splits = np.array(fold_splits(chips, folds, gap=gap, seed=seed))
+    assert splits.shape == (folds, len(chips))
+    assert ((splits == "test").sum(axis=0) == 1).all()
+    assert ((splits == "val").sum(axis=0) <= 1).all()
+    scenes = chips.table["scene"].to_numpy(str)
+    row, col = chips.table[["row", "col"]].to_numpy().T
+    apart = np.maximum(np.abs(row[:, None] - row), np.abs(col[:, None] - col)) - SIZE
+    near = (apart < (gap or SIZE // 4)) & (scenes[:, None] == scenes)
+    for names in splits:
+        used = names != "gap"
+        assert not (near & used & used[:, None] & (names[:, None] != names)).any()
+
+
+@settings(max_examples=8)
+@given(worlds(), st.integers(3, 5), st.integers(0, 3))
+def test_every_fold_has_every_class_to_learn_and_to_assess(chips, folds, seed):
+    present = chips.counts.sum(axis=0) > 0
+    for names in np.array(fold_splits(chips, folds, seed=seed)):
+        for name in ("train", "test"):
+            assert ((chips.counts[names == name].sum(axis=0) > 0) == present).all()
+
+
+@settings(max_examples=5)
+@given(worlds(), st.integers(0, 3))
+def test_the_same_seed_gives_the_same_folds(chips, seed):
+    assert fold_splits(chips, 4, seed=seed) == fold_splits(chips, 4, seed=seed)
+
+
+def test_other_seeds_give_other_folds():
+    chips = chips_of({"scene": lattice(12, 12)}, np.ones((144, 1), np.int64))
+    assert len({str(fold_splits(chips, 4, seed=seed)) for seed in range(4)}) > 1
+
+
+def test_folds_are_about_alike_in_size():
+    chips = chips_of({"scene": lattice(24, 24)}, np.ones((576, 1), np.int64))
+    sizes = [names.count("test") for names in fold_splits(chips, 4)]
+    assert max(sizes) < 1.5 * min(sizes)
+
+
+def test_a_class_in_just_as_many_blocks_as_folds_is_dealt_to_each():
+    # A dealing by chance would do in one of 26: 5! / 5^5.
+    chips = chips_of({f"s{n}": lattice(1, 1) for n in range(40)}, np.ones((40, 3), np.int64))
+    table = chips.table.assign(count_0=(np.arange(40) % 8 == 0) * 1, count_1=(np.arange(40) % 8 == 3) * 1)
+    rare = Chips(chips.folder, chips.head, table)
+    for names in np.array(fold_splits(rare, 5)):
+        assert (rare.counts[names == "test"].sum(axis=0) > 0).all()
+
+
+def test_by_scenes_one_is_left_out_at_a_time():
+    chips = chips_of({name: lattice(2, 2) for name in "abcd"}, np.ones((16, 1), np.int64))
+    splits = fold_splits(chips, "scenes")
+    assert [{s for s, name in zip(chips.table["scene"], names, strict=True) if name == "test"} for names in splits] == [
+        {"a"}, {"b"}, {"c"}, {"d"},
+    ]  # fmt: skip
+    assert [names.count("train") for names in splits] == [8] * 4
+
+
+def test_scenes_that_share_ground_are_kept_apart_by_the_gap(tmp_path):
+    sources = []
+    for number, left in enumerate((0, 48, 500, 600)):
+        place = METRE @ Affine.translation(left, 0)
+        image = write_raster(tmp_path / f"s{number}.tif", noise(1, SIZE, 4 * SIZE), transform=place)
+        sources.append({"image": (str(image),)})
+    chips = chips_of({f"s{number}": lattice(1, 4) for number in range(4)}, np.ones((16, 1), np.int64), tuple(sources))
+    # Scene 0 covers columns 0 to 63, scene 1 columns 48 to 111: while scene 0 is assessed, its last chip is the first
+    # of scene 1, which is left out, as is the one that touches it.
+    (names, *_) = fold_splits(chips, "scenes")
+    assert names[4:8] == ["gap", "gap", "val", "val"]
+
+
+@pytest.mark.parametrize(
+    ("folds", "message"),
+    [
+        (2, "folds is 2. At least 3"),
+        (50, "folds is 50, but the 36 chips make 36 blocks of ground. At most as many"),
+        ("scenes", "folds is scenes, but there is 1. At least 3"),
+    ],
+)
+def test_too_few_folds_blocks_or_scenes_are_refused(folds, message):
+    chips = chips_of({"scene": lattice(6, 6)}, np.ones((36, 1), np.int64))
+    with pytest.raises(ChipError, match=message):
+        fold_splits(chips, folds)
+
+
+def test_a_fold_without_a_class_is_refused_by_name():
+    counts = np.ones((144, 2), np.int64)
+    counts[5:, 1] = 0
+    chips = chips_of({"scene": lattice(12, 12)}, counts)
+    with pytest.raises(ChipError, match=r"fold \d of 4 has no chip with class 'class 1' .*Ask for fewer folds"):
+        fold_splits(chips, 4)

@@ -1,0 +1,221 @@
+"""Many rasters as one: what was cut comes together again, and what does not fit is refused."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.merge import merge
+
+from landscribe.errors import GridError, RasterError
+from landscribe.geo.grid import Grid, Window
+from landscribe.geo.rasters.mosaic import mosaic
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.rasters.resampling import resampled
+from worlds import METRE, counting, noise, write_raster
+
+H, W = 23, 31
+
+
+def cut(folder: Path, array: np.ndarray, windows: list[Window], **options) -> list[Path]:
+    """Parts of an array, each in a file of its own at its place."""
+    return [
+        write_raster(
+            folder / f"{number}.tif", array[:, *part.slices],
+            transform=METRE @ Affine.translation(part.col, part.row), **options,
+        )
+        for number, part in enumerate(windows)
+    ]  # fmt: skip
+
+
+def halves(folder: Path, **other) -> list[Path]:
+    """Two files side by side, the second with something that is other."""
+    array = noise(3, 10, 10)
+    east = {"array": array, "transform": METRE @ Affine.translation(10, 0)} | other
+    return [write_raster(folder / "west.tif", array), write_raster(folder / "east.tif", **east)]
+
+
+windows = st.builds(
+    Window, st.integers(0, H - 1), st.integers(0, W - 1), st.integers(1, H), st.integers(1, W)
+).map(lambda part: part & Window(0, 0, H, W))  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(parts=st.lists(windows, min_size=1, max_size=9), asked=windows)
+def test_what_was_cut_from_a_raster_comes_together_again(tmp_path_factory, parts, asked):
+    array = counting(2, H, W)
+    raster = mosaic([Raster.open([path]) for path in cut(tmp_path_factory.mktemp("cut"), array, parts)])
+    row, col = min(part.row for part in parts), min(part.col for part in parts)
+    covered = np.zeros((H, W), bool)
+    for part in parts:
+        covered[part.slices] = True
+    pixels, valid = raster.read(Window(asked.row - row, asked.col - col, *asked.shape))
+    np.testing.assert_array_equal(valid, covered[asked.slices])
+    np.testing.assert_array_equal(pixels, np.where(valid, array[:, *asked.slices], 0))
+
+
+# rasterio 1.4 multiplies affines in the way that affine 3 is giving up.
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_where_rasters_overlap_the_first_counts_as_in_rasterios_merge(tmp_path, order):
+    parts = [Window(0, 0, 20, 20), Window(5, 8, 18, 20), Window(2, 10, 10, 21)]
+    paths = []
+    for number, part in enumerate(parts):
+        (tmp_path / str(number)).mkdir()
+        array = noise(2, H, W, "int16", seed=number)
+        array[:, np.random.default_rng(number).random((H, W)) < 0.4] = -9
+        paths += cut(tmp_path / str(number), array, [part], nodata=-9)
+    chosen = [paths[place] for place in order]
+    raster = mosaic([Raster.open([path]) for path in chosen])
+    theirs, transform = merge([str(path) for path in chosen], method="first", nodata=-9)
+    pixels, valid = raster.read(raster.grid.window)
+    assert transform.almost_equals(raster.grid.transform)
+    np.testing.assert_array_equal(np.where(valid, pixels, -9), theirs)
+
+
+def test_a_pixel_is_all_of_one_raster(tmp_path):
+    # Where nodata is 0 in all bands, a 0 in one band is a dark pixel, not a hole that shows the raster below.
+    first, second = np.full((3, 4, 4), 50, "uint8"), np.full((3, 4, 4), 90, "uint8")
+    first[0, 1, 1] = 0
+    first[:, 2, 2] = 0
+    paths = [write_raster(tmp_path / f"{name}.tif", array, nodata=0) for name, array in (("a", first), ("b", second))]
+    pixels, valid = mosaic([Raster.open([path]) for path in paths]).read(Window(0, 0, 4, 4))
+    assert valid.all()
+    assert pixels[:, 1, 1].tolist() == [0, 50, 50]
+    assert pixels[:, 2, 2].tolist() == [90, 90, 90]
+
+
+def test_masks_and_alpha_of_parts_count(tmp_path):
+    known = np.ones((5, 5), bool)
+    known[1] = False
+    alpha = np.full((4, 5, 5), 255, "uint8")
+    alpha[3, 2] = 0
+    west = write_raster(tmp_path / "west.tif", noise(3, 5, 5), valid=known)
+    east = write_raster(tmp_path / "east.tif", alpha, alpha=True, transform=METRE @ Affine.translation(5, 0))
+    raster = mosaic([Raster.open([west]), Raster.open([east])])
+    _, valid = raster.read(raster.grid.window)
+    assert np.argwhere(~valid).tolist() == [[1, col] for col in range(5)] + [[2, col] for col in range(5, 10)]
+    assert raster.masks == (str(west), str(east))
+
+
+def test_a_mosaic_names_all_its_files_in_their_order(tmp_path):
+    paths = cut(tmp_path, counting(1, H, W), [Window(0, 0, 9, 9), Window(9, 0, 9, 9)])
+    raster = mosaic([Raster.open([path]) for path in paths[::-1]])
+    assert raster.paths == tuple(map(str, paths[::-1]))
+    assert raster.name == "1"
+
+
+def test_bands_nodata_and_pixel_size_are_changed_as_of_one_raster(tmp_path):
+    array = counting(3, 20, 30)
+    raster = mosaic(
+        [Raster.open([path]) for path in cut(tmp_path, array, [Window(0, 0, 20, 17), Window(0, 17, 20, 13)])]
+    )
+    np.testing.assert_array_equal(raster.select([3, 1]).read(raster.grid.window)[0], array[[2, 0]])
+    other = raster.with_nodata(float(array[1, 4, 5]))
+    assert not other.read(Window(4, 5, 1, 1))[1].any()
+    # A mean over the seam is that of the whole raster.
+    coarse = Grid(raster.grid.crs, raster.grid.transform @ Affine.scale(2), 10, 15)
+    one = Raster.open([write_raster(tmp_path / "whole.tif", array)])
+    for two in (resampled(raster, coarse), pickle.loads(pickle.dumps(resampled(raster, coarse)))):
+        np.testing.assert_array_equal(two.read(coarse.window)[0], resampled(one, coarse).read(coarse.window)[0])
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> tuple[np.ndarray, list[Path]]:
+    """300 files of 5 x 5 pixels."""
+    array = counting(1, 50, 150)
+    parts = [Window(row, col, 5, 5) for row in range(0, 50, 5) for col in range(0, 150, 5)]
+    return array, cut(tmp_path_factory.mktemp("many"), array, parts)
+
+
+def held(paths: list[Path]) -> set[Path]:
+    """Those of the files that this process has open."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("this system does not say which files are open")
+    return set(paths) & {file.resolve() for file in Path("/proc/self/fd").iterdir()}
+
+
+def test_few_of_hundreds_of_files_are_open_at_once(many):
+    array, paths = many
+    raster = mosaic([Raster.open([path]) for path in paths])
+    np.testing.assert_array_equal(raster.read(raster.grid.window)[0], array)
+    assert 0 < len(held(paths)) <= 64
+    np.testing.assert_array_equal(raster.read(raster.grid.window)[0], array)
+    raster.source.close()
+    assert not held(paths)
+
+
+def test_only_the_files_of_a_window_are_opened(many):
+    array, paths = many
+    raster = mosaic([Raster.open([path]) for path in paths])
+    np.testing.assert_array_equal(raster.read(Window(7, 7, 6, 2))[0], array[:, 7:13, 7:9])
+    assert held(paths) == {paths[31], paths[61]}
+    raster.source.close()
+
+
+def test_threads_and_copies_read_the_same(many):
+    array, paths = many
+    raster = pickle.loads(pickle.dumps(mosaic([Raster.open([path]) for path in paths])))
+    places = [Window(row, col, 12, 20) for row in range(0, 40, 13) for col in range(0, 140, 37)]
+    with ThreadPoolExecutor(4) as pool:
+        for place, (pixels, _) in zip(places, pool.map(raster.read, places), strict=True):
+            rows, cols = (place & raster.grid.window).slices
+            np.testing.assert_array_equal(
+                pixels[:, : rows.stop - rows.start, : cols.stop - cols.start], array[:, rows, cols]
+            )
+
+
+@pytest.mark.parametrize(
+    ("other", "error", "words"),
+    [
+        ({"crs": None, "transform": None}, GridError, "east.tif has no place on the Earth"),
+        ({"crs": "EPSG:32633"}, GridError, r"east.tif is in EPSG:32633, but .*west.tif is in EPSG:32632"),
+        (
+            {"transform": METRE @ Affine.translation(10, 0) @ Affine.scale(2)},
+            GridError,
+            r"east.tif has pixels of 2 x 2, but .*west.tif of 1 x 1 \(in units of EPSG:32632\)",
+        ),
+        (
+            {"transform": METRE @ Affine.translation(10.25, 0.5)},
+            GridError,
+            r"east.tif begins [+-]0.50 and \+0.25 pixels \(rows and columns\) beside the lattice of .*west.tif",
+        ),
+        ({"array": noise(2, 10, 10)}, RasterError, r"east.tif has 2 bands \(.*\), but .*west.tif has 3 \(red, green"),
+        (
+            {"descriptions": ("blue", "green", "red")},
+            RasterError,
+            "east.tif has its bands in the order blue, green, red, but .*west.tif has red, green, blue",
+        ),
+        ({"array": noise(3, 10, 10, "uint16")}, RasterError, "east.tif holds uint16, but .*west.tif holds uint8"),
+        ({"nodata": 0}, RasterError, r"nodata value of .*east.tif is 0.0, but that of .*west.tif is None.*--nodata"),
+    ],
+    ids=["no place", "crs", "pixel size", "lattice", "band count", "band order", "dtype", "nodata"],
+)
+def test_what_does_not_fit_is_refused_with_both_values(tmp_path, other, error, words):
+    rasters = [Raster.open([path]) for path in halves(tmp_path, **other)]
+    with pytest.raises(error, match=words):
+        mosaic(rasters)
+
+
+def test_files_of_one_band_need_not_be_called_alike(tmp_path):
+    paths = cut(tmp_path, counting(1, 10, 20), [Window(0, 0, 10, 10), Window(0, 10, 10, 10)])
+    assert [Raster.open([path]).bands for path in paths] == [("0",), ("1",)]
+    assert mosaic([Raster.open([path]) for path in paths]).grid.shape == (10, 20)
+
+
+def test_a_part_that_is_damaged_is_named(tmp_path):
+    paths = cut(tmp_path, noise(1, 400, 800), [Window(0, 0, 400, 400), Window(0, 400, 400, 400)])
+    raster = mosaic([Raster.open([path]) for path in paths])
+    paths[1].write_bytes(paths[1].read_bytes()[:90_000])
+    assert raster.read(Window(0, 0, 400, 400))[1].all()
+    with pytest.raises(RasterError, match=r"1\.tif cannot be read at rows 300 to 400, cols 0 to 10"):
+        raster.read(Window(300, 390, 100, 20))
+
+
+def test_no_raster_at_all_is_refused():
+    with pytest.raises(RasterError, match="no image was given for the mosaic"):
+        mosaic([])

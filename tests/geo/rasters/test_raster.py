@@ -1,0 +1,358 @@
+"""Reading rasters by window, against rasterio's own boundless reads."""
+
+import math
+import pickle
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.windows import Window as RasterioWindow
+
+from landscribe.errors import GridError, RasterError
+from landscribe.geo.grid import Window
+from landscribe.geo.rasters.raster import Raster, read_band
+from worlds import METRE, counting, noise, write_raster
+
+ALL = Window(0, 0, 9, 13)
+"""The whole of the rasters here: 9 rows, 13 columns."""
+
+
+def boundless(path: Path, part: Window) -> np.ndarray:
+    """What GDAL gives for a window that may reach outside."""
+    with rasterio.open(path) as source, warnings.catch_warnings():
+        # rasterio 1.4 multiplies affines in the way that affine 3 is giving up.
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        place = RasterioWindow(part.col, part.row, part.width, part.height)
+        return source.read(window=place, boundless=True, fill_value=0)
+
+
+@pytest.fixture(scope="module")
+def striped(tmp_path_factory) -> Path:
+    """9 x 13 pixels of 3 bands in GDAL blocks of one row."""
+    return write_raster(tmp_path_factory.mktemp("striped") / "scene.tif", counting(3, 9, 13), blockysize=1)
+
+
+@settings(max_examples=50)
+@given(st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 30), st.integers(1, 30))
+def test_any_window_holds_what_gdal_reads_there(striped, row, col, height, width):
+    part = Window(row, col, height, width)
+    pixels, _ = Raster.open([striped]).read(part)
+    np.testing.assert_array_equal(pixels, boundless(striped, part))
+
+
+@given(st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 30), st.integers(1, 30))
+def test_what_lies_outside_the_grid_is_not_valid(striped, row, col, height, width):
+    part = Window(row, col, height, width)
+    _, valid = Raster.open([striped]).read(part)
+    rows, cols = np.mgrid[row : row + height, col : col + width]
+    np.testing.assert_array_equal(valid, (rows >= 0) & (rows < 9) & (cols >= 0) & (cols < 13))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("bands", [1, 3, 4, 8])
+def test_every_band_and_type_is_read_as_stored(tmp_path, bands, dtype):
+    array = noise(bands, 9, 13, dtype)
+    pixels, valid = Raster.open([write_raster(tmp_path / "a.tif", array)]).read(ALL)
+    assert pixels.dtype == dtype
+    assert valid.all()
+    np.testing.assert_array_equal(pixels, array)
+
+
+def test_files_are_stacked_in_the_order_given(tmp_path):
+    array = noise(3, 9, 13)
+    paths = [write_raster(tmp_path / f"B{n}.tif", array[n]) for n in (2, 0, 1)]
+    raster = Raster.open(paths)
+    np.testing.assert_array_equal(raster.read(ALL)[0], array[[2, 0, 1]])
+    assert raster.bands == ("B2", "B0", "B1")
+
+
+def test_a_stack_has_the_type_that_holds_every_band(tmp_path):
+    paths = [write_raster(tmp_path / f"{dtype}.tif", noise(1, 9, 13, dtype)) for dtype in ("uint8", "int16")]
+    raster = Raster.open(paths)
+    assert (raster.dtype, raster.read(ALL)[0].dtype) == ("int16", np.dtype("int16"))
+
+
+def test_a_stack_is_valid_where_all_its_files_are(tmp_path):
+    first, second = np.ones((9, 13), bool), np.ones((9, 13), bool)
+    first[2, 3], second[4, 5] = False, False
+    paths = [
+        write_raster(tmp_path / f"{n}.tif", noise(1, 9, 13), valid=valid) for n, valid in enumerate((first, second))
+    ]
+    np.testing.assert_array_equal(Raster.open(paths).read(ALL)[1], first & second)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"transform": METRE @ Affine.translation(3, 0)}, "3.00 pixels apart"),
+        ({"crs": "EPSG:32633"}, "in EPSG:32633, but"),
+        ({"array": noise(1, 9, 14)}, "9 x 14 pixels"),
+    ],
+    ids=["place", "crs", "shape"],
+)
+def test_files_on_different_grids_are_refused_with_both_grids(tmp_path, other, message):
+    first = write_raster(tmp_path / "a.tif", noise(1, 9, 13))
+    second = write_raster(tmp_path / "b.tif", **({"array": noise(1, 9, 13)} | other))
+    with pytest.raises(GridError, match=message):
+        Raster.open([first, second])
+
+
+def test_files_with_different_nodata_are_refused_with_the_remedy(tmp_path):
+    paths = [write_raster(tmp_path / f"{n}.tif", noise(1, 9, 13), nodata=n) for n in (0, 1)]
+    with pytest.raises(RasterError, match=r"declare different nodata values.*Pass nodata"):
+        Raster.open(paths)
+
+
+def test_bands_are_named_by_their_descriptions(tmp_path):
+    path = write_raster(tmp_path / "a.tif", noise(2, 9, 13), descriptions=("red", "nir"))
+    assert Raster.open([path]).bands == ("red", "nir")
+
+
+def test_bands_without_description_are_named_by_colour(tmp_path):
+    assert Raster.open([write_raster(tmp_path / "a.tif", noise(3, 9, 13))]).bands == ("red", "green", "blue")
+
+
+def test_bands_of_the_same_name_are_numbered(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_raster(tmp_path / folder / "B1.tif", noise(1, 9, 13))
+    assert Raster.open([tmp_path / "one" / "B1.tif", tmp_path / "two" / "B1.tif"]).bands == ("B1_1", "B1_2")
+
+
+# nodata ------------------------------------------------------------------------------------------------------
+
+
+def three_bands(dtype: str, value: float) -> np.ndarray:
+    """A nodata value in all bands at (1, 1), in one band at (2, 2), in none elsewhere."""
+    array = noise(3, 9, 13, dtype)
+    array[:, 1, 1] = value
+    array[0, 2, 2] = value
+    return array
+
+
+def invalid_places(raster: Raster) -> list[list[int]]:
+    _, valid = raster.read(ALL)
+    return np.argwhere(~valid).tolist()
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("uint8", 0), ("uint8", 255), ("uint16", 0), ("uint16", 65535)])
+def test_the_ends_of_unsigned_types_are_nodata_only_where_all_bands_hold_them(tmp_path, dtype, value):
+    path = write_raster(tmp_path / "a.tif", three_bands(dtype, value), nodata=value)
+    assert invalid_places(Raster.open([path])) == [[1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("int16", -9999), ("float32", -9999), ("uint8", 7), ("int16", 0), ("float32", -3.4e38)]
+)
+def test_any_other_nodata_value_is_nodata_where_any_band_holds_it(tmp_path, dtype, value):
+    array = np.where(three_bands(dtype, 7) == 7, np.array(value, dtype), np.array(100, dtype))
+    array[:, 1, 1] = value
+    path = write_raster(tmp_path / "a.tif", array, nodata=float(np.array(value, dtype)))
+    assert [1, 1] in invalid_places(Raster.open([path]))
+    assert [2, 2] in invalid_places(Raster.open([path]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"), [("uint8", 0), ("uint8", 255), ("uint8", 7), ("int16", -9999), ("float32", -9999)]
+)
+def test_the_rule_says_how_many_bands_must_hold_nodata(tmp_path, dtype, value):
+    array = np.full((3, 9, 13), 100, dtype)
+    array[:, 1, 1] = array[0, 2, 2] = value
+    path = write_raster(tmp_path / "a.tif", array, nodata=value)
+    assert invalid_places(Raster.open([path], nodata_rule="any")) == [[1, 1], [2, 2]]
+    assert invalid_places(Raster.open([path], nodata_rule="all")) == [[1, 1]]
+
+
+def test_the_rule_counts_the_bands_that_are_chosen(tmp_path):
+    path = write_raster(tmp_path / "a.tif", three_bands("uint8", 0), nodata=0)
+    assert invalid_places(Raster.open([path], nodata_rule="all").select([1])) == [[1, 1], [2, 2]]
+    assert invalid_places(Raster.open([path], nodata_rule="any").select([2, 3])) == [[1, 1]]
+
+
+def test_a_pixel_with_some_nan_that_is_to_be_valid_is_refused_with_the_remedy(tmp_path):
+    path = write_raster(tmp_path / "a.tif", three_bands("float32", np.nan), nodata=math.nan)
+    with pytest.raises(RasterError, match=r"1 NaN or infinite pixels.*row 2, col 2.*\(--nodata-rule any\)"):
+        Raster.open([path], nodata_rule="all").read(ALL)
+
+
+def test_nan_as_nodata_covers_all_that_is_not_finite(tmp_path):
+    array = three_bands("float32", np.nan)
+    array[1, 3, 3] = np.inf
+    path = write_raster(tmp_path / "a.tif", array, nodata=math.nan)
+    assert invalid_places(Raster.open([path])) == [[1, 1], [2, 2], [3, 3]]
+
+
+def test_pixels_that_are_not_valid_read_0(tmp_path):
+    path = write_raster(tmp_path / "a.tif", three_bands("int16", -9999), nodata=-9999)
+    pixels, valid = Raster.open([path]).read(ALL)
+    assert (pixels[:, ~valid] == 0).all()
+
+
+def test_an_override_replaces_what_the_file_declares(tmp_path):
+    path = write_raster(tmp_path / "a.tif", three_bands("int16", -9999), nodata=-1)
+    assert invalid_places(Raster.open([path], nodata=-9999)) == [[1, 1], [2, 2]]
+
+
+@pytest.mark.parametrize("value", [-9999, 256, 0.5, math.nan, math.inf])
+def test_an_override_that_the_type_cannot_hold_is_refused(tmp_path, value):
+    path = write_raster(tmp_path / "a.tif", three_bands("uint8", 0))
+    with pytest.raises(RasterError, match=f"nodata is {value:g}, but .* holds uint8. A whole number from 0 to 255"):
+        Raster.open([path], nodata=value)
+
+
+@pytest.mark.parametrize("value", [-9999, -3.4028234663852886e38])
+def test_nan_as_an_override_comes_beside_what_the_file_declares(tmp_path, value):
+    array = three_bands("float32", value)
+    array[1, 3, 3] = np.nan
+    path = write_raster(tmp_path / "a.tif", array, nodata=value)
+    raster = Raster.open([path], nodata=math.nan)
+    assert invalid_places(raster) == [[1, 1], [2, 2], [3, 3]]
+    other = write_raster(tmp_path / "b.tif", noise(1, 9, 13, "float32"), nodata=-1)
+    assert invalid_places(Raster.open([path, other], nodata=math.nan)) == [[1, 1], [2, 2], [3, 3]]
+
+
+def test_undeclared_zeros_are_pixels(tmp_path):
+    path = write_raster(tmp_path / "a.tif", three_bands("uint8", 0))
+    assert invalid_places(Raster.open([path])) == []
+
+
+def test_an_alpha_band_says_what_is_valid_and_is_no_band(tmp_path):
+    array = noise(4, 9, 13)
+    array[3] = 255
+    array[3, 4, 5] = 0
+    raster = Raster.open([write_raster(tmp_path / "a.tif", array, alpha=True)])
+    assert raster.bands == ("red", "green", "blue")
+    assert invalid_places(raster) == [[4, 5]]
+
+
+def test_an_alpha_band_counts_beside_a_nodata_value(tmp_path):
+    # Photogrammetry software writes both.
+    array = noise(4, 9, 13)
+    array[3] = 255
+    array[3, 4, 5] = 0
+    array[:3, 1, 1] = 0
+    raster = Raster.open([write_raster(tmp_path / "a.tif", array, alpha=True, nodata=0)])
+    assert invalid_places(raster) == [[1, 1], [4, 5]]
+
+
+def test_a_mask_band_says_what_is_valid(tmp_path):
+    valid = np.ones((9, 13), bool)
+    valid[4, 5] = False
+    raster = Raster.open([write_raster(tmp_path / "a.tif", noise(3, 9, 13), valid=valid)])
+    assert invalid_places(raster) == [[4, 5]]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_not_finite_are_refused_with_row_and_col_of_the_raster(tmp_path, value):
+    array = noise(2, 9, 13, "float32")
+    array[1, 5, 7] = value
+    raster = Raster.open([write_raster(tmp_path / "a.tif", array)])
+    with pytest.raises(RasterError, match=r"1 NaN or infinite pixels.*first at row 5, col 7; its nodata is None"):
+        raster.read(Window(3, 4, 20, 20))
+
+
+def test_not_finite_pixels_under_other_nodata_are_allowed(tmp_path):
+    array = noise(2, 9, 13, "float32")
+    array[0, 5, 7], array[1, 5, 7] = -9999, np.nan
+    raster = Raster.open([write_raster(tmp_path / "a.tif", array, nodata=-9999)])
+    assert invalid_places(raster) == [[5, 7]]
+
+
+# bands, handles, files -----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=5))
+def test_selected_bands_come_in_the_order_asked_for(striped, numbers):
+    raster = Raster.open([striped])
+    chosen, _ = raster.select(numbers).read(ALL)
+    np.testing.assert_array_equal(chosen, raster.read(ALL)[0][[number - 1 for number in numbers]])
+
+
+def test_selecting_from_a_selection_counts_its_own_bands(striped):
+    raster = Raster.open([striped])
+    twice = raster.select([3, 1]).select([2])
+    np.testing.assert_array_equal(twice.read(ALL)[0], raster.read(ALL)[0][[0]])
+
+
+@pytest.mark.parametrize(("numbers", "odd"), [([0], "0"), ([1, 4, 7], "4, 7"), ([1, -1], "-1"), ([], "none")])
+def test_bands_that_a_raster_does_not_have_are_refused(striped, numbers, odd):
+    with pytest.raises(RasterError, match=rf"has bands 1 to 3 \(red, green, blue\), but {odd} was asked for"):
+        Raster.open([striped]).select(numbers)
+
+
+def test_a_pickled_raster_reads_the_same(striped):
+    raster = Raster.open([striped], nodata_rule="any").select([3, 1]).with_nodata(9)
+    expected = raster.read(ALL)
+    copy = pickle.loads(pickle.dumps(raster))
+    np.testing.assert_array_equal(copy.read(ALL)[0], expected[0])
+    np.testing.assert_array_equal(copy.read(ALL)[1], expected[1])
+
+
+def test_threads_read_the_same_as_one(striped):
+    raster = Raster.open([striped])
+    parts = [Window(row, col, 3, 5) for row in range(7) for col in range(9)] * 5
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(raster.read, parts))
+    for part, (pixels, _) in zip(parts, together, strict=True):
+        np.testing.assert_array_equal(pixels, counting(3, 9, 13)[:, *part.slices])
+
+
+def test_a_plain_picture_is_a_raster_without_crs(tmp_path):
+    array = noise(3, 9, 13)
+    raster = Raster.open([write_raster(tmp_path / "a.png", array, crs=None, transform=None)])
+    assert raster.grid.crs is None
+    np.testing.assert_array_equal(raster.read(ALL)[0], array)
+
+
+def test_the_first_band_is_read_as_stored(tmp_path):
+    array = noise(2, 9, 13)
+    np.testing.assert_array_equal(read_band(write_raster(tmp_path / "a.tif", array)), array[0])
+
+
+def test_a_rotated_raster_is_refused_by_name(tmp_path):
+    path = write_raster(tmp_path / "turned.tif", noise(1, 9, 13), transform=METRE @ Affine.rotation(5))
+    with pytest.raises(GridError, match=r"turned\.tif has a rotated geotransform"):
+        Raster.open([path])
+
+
+def test_a_south_up_raster_is_refused_by_name(tmp_path):
+    path = write_raster(tmp_path / "south.tif", noise(1, 9, 13), transform=Affine(1, 0, 0, 0, 1, 0.5))
+    with pytest.raises(GridError, match=r"south\.tif has pixel steps of 1 \(x\) and 1 \(y\)"):
+        Raster.open([path])
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no raster at all", None], ids=["zero bytes", "a text file named .tif", "missing"]
+)
+def test_files_that_are_no_raster_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "a.tif"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RasterError, match=r"a\.tif cannot be read: .+\. A whole raster") as caught:
+        Raster.open([path])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_file_is_refused_with_the_place_in_it(tmp_path):
+    path = write_raster(tmp_path / "a.tif", noise(3, 400, 400), interleave="band")
+    path.write_bytes(path.read_bytes()[:200_000])
+    raster = Raster.open([path])
+    with pytest.raises(RasterError, match=r"a\.tif cannot be read at rows 300 to 350, cols 0 to 400"):
+        raster.read(Window(300, 0, 50, 400))
+
+
+def test_complex_numbers_are_refused(tmp_path):
+    with pytest.raises(RasterError, match="holds complex numbers"):
+        Raster.open([write_raster(tmp_path / "a.tif", noise(1, 9, 13, "complex64"))])
+
+
+def test_no_file_at_all_is_refused():
+    with pytest.raises(RasterError, match="no image file was given"):
+        Raster.open([])

@@ -1,0 +1,268 @@
+"""Other pixel sizes and CRSs: blocks and ramps whose answer is known, and GDAL's own warper."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+
+from landscribe.errors import GridError
+from landscribe.geo.grid import Grid, Window
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.rasters.resampling import crs_of, grid_of_pixel_size, resampled
+from worlds import CORNER, METRE, UTM, grid, noise, write_raster
+
+
+def scaled(raster: Raster, factor: float) -> Raster:
+    """In pixels that are so many times as large."""
+    one = raster.grid
+    shape = round(one.height / factor), round(one.width / factor)
+    return resampled(raster, Grid(one.crs, one.transform @ Affine.scale(factor), *shape))
+
+
+def whole(raster: Raster) -> tuple[np.ndarray, np.ndarray]:
+    return raster.read(raster.grid.window)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("factor", [2, 3, 7])
+def test_blocks_of_one_value_become_pixels_of_that_value(tmp_path, dtype, factor):
+    blocks = noise(2, 40, 31, dtype)
+    path = write_raster(tmp_path / "a.tif", blocks.repeat(factor, 1).repeat(factor, 2))
+    pixels, valid = whole(scaled(Raster.open([path]), factor))
+    assert valid.all()
+    assert pixels.dtype == dtype
+    np.testing.assert_array_equal(pixels, blocks)
+
+
+def test_pixels_of_nodata_take_no_part_and_half_a_pixel_of_them_is_none(tmp_path):
+    # Of 2 x 2 pixels each: none, one, two, three and four are nodata.
+    array = np.array([[8, 8, 0, 8, 0, 8, 0, 0, 0, 0], [8, 8, 8, 8, 8, 0, 8, 0, 0, 0]], np.uint16)
+    path = write_raster(tmp_path / "a.tif", array, nodata=0)
+    pixels, valid = whole(scaled(Raster.open([path]), 2))
+    assert valid.tolist() == [[True, True, True, False, False]]
+    assert pixels[0].tolist() == [[8, 8, 8, 0, 0]]
+
+
+@settings(max_examples=30)
+@given(factor=st.floats(0.13, 1), slope=st.tuples(st.floats(-3, 3), st.floats(-3, 3)))
+def test_a_ramp_is_the_same_ramp_in_finer_pixels(tmp_path_factory, factor, slope):
+    rows, cols = np.mgrid[:23, :31]
+    ramp = (1000 + slope[0] * rows + slope[1] * cols).astype("float32")
+    path = write_raster(tmp_path_factory.mktemp("ramp") / "a.tif", ramp)
+    pixels, _ = whole(scaled(Raster.open([path]), factor))
+    rows, cols = ((number + 0.5) * factor - 0.5 for number in np.mgrid[: pixels.shape[1], : pixels.shape[2]])
+    inner = (rows >= 0) & (rows <= 22) & (cols >= 0) & (cols <= 30)
+    np.testing.assert_allclose(pixels[0][inner], (1000 + slope[0] * rows + slope[1] * cols)[inner], atol=2e-3)
+
+
+@pytest.mark.parametrize("factor", [2, 5])
+def test_a_ramp_is_the_same_ramp_in_coarser_pixels(tmp_path, factor):
+    rows, cols = np.mgrid[:60, :40]
+    path = write_raster(tmp_path / "a.tif", (1000 + 2 * rows - 3 * cols).astype("float32"))
+    pixels, _ = whole(scaled(Raster.open([path]), factor))
+    rows, cols = ((number + 0.5) * factor - 0.5 for number in np.mgrid[: pixels.shape[1], : pixels.shape[2]])
+    np.testing.assert_allclose(pixels[0], 1000 + 2 * rows - 3 * cols, atol=1e-3)
+
+
+@settings(max_examples=40)
+@given(factor=st.floats(0.2, 9), edge=st.integers(1, 50))
+def test_an_edge_of_what_is_valid_moves_by_half_a_pixel_at_most(tmp_path_factory, factor, edge):
+    array = noise(1, 60, 50, "uint8")
+    array[:, edge:] = 0
+    path = write_raster(tmp_path_factory.mktemp("edge") / "a.tif", array, nodata=0)
+    _, valid = whole(scaled(Raster.open([path]), factor))
+    there = valid[:, : max(1, round(50 / factor) - 1)].sum(axis=0)
+    assert (np.abs(there * factor - edge) <= 0.5 * max(1, factor) + 1e-6).all()
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.5, 1, 1.7, 4])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_what_is_nodata_does_not_bleed_into_what_is_valid(tmp_path, factor, dtype):
+    array = np.full((2, 60, 60), 100, dtype)
+    odd = np.random.default_rng(0).random((60, 60)) < 0.3
+    array[:, odd] = 60_000
+    path = write_raster(tmp_path / "a.tif", array, nodata=60_000)
+    pixels, valid = whole(scaled(Raster.open([path]), factor))
+    assert 0 < valid.mean() < 1
+    assert np.unique(pixels[:, valid]).tolist() == [100]
+
+
+@pytest.mark.parametrize("way", ["mask", "alpha", "nan"])
+def test_masks_alpha_and_nan_are_kept(tmp_path, way):
+    known = np.ones((40, 60), bool)
+    known[:, 20:40] = False
+    array = np.full((4, 40, 60), 7, "float32" if way == "nan" else "uint8")
+    if way == "nan":
+        array[:, ~known] = np.nan
+        path = write_raster(tmp_path / "a.tif", array, nodata=float("nan"))
+    elif way == "alpha":
+        array[3] = np.where(known, 255, 0)
+        path = write_raster(tmp_path / "a.tif", array, alpha=True)
+    else:
+        path = write_raster(tmp_path / "a.tif", array, valid=known)
+    for factor in (0.5, 2):
+        pixels, valid = whole(scaled(Raster.open([path]), factor))
+        side = round(20 / factor)
+        np.testing.assert_array_equal(valid, np.repeat([True, False, True], side)[None].repeat(round(40 / factor), 0))
+        assert (pixels[:, valid] == 7).all()
+
+
+def test_a_mean_that_is_the_nodata_value_is_a_pixel(tmp_path):
+    path = write_raster(tmp_path / "a.tif", np.array([[6, 8], [6, 8]], "int16"), nodata=7)
+    pixels, valid = whole(scaled(Raster.open([path]), 2))
+    assert (pixels[0, 0, 0], valid[0, 0]) == (7, True)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> Path:
+    """Noise with holes, larger than some blocks."""
+    array = noise(3, 700, 900, "uint16")
+    array[:, np.random.default_rng(1).random((700, 900)) < 0.1] = 0
+    return write_raster(tmp_path_factory.mktemp("scene") / "a.tif", array, nodata=0, tiled=True)
+
+
+@pytest.mark.parametrize("to", [0.7, 2, 10, "EPSG:32631", "EPSG:4326"])
+def test_a_pixel_is_the_same_in_every_window(scene, to):
+    raster = Raster.open([scene])
+    other = (
+        resampled(raster, grid_of_pixel_size(raster.grid, 1.3, CRS.from_string(to)))
+        if isinstance(to, str)
+        else scaled(raster, to)
+    )
+    pixels, valid = whole(other)
+    assert valid.mean() > 0.5
+    height, width = other.grid.shape
+    rng = np.random.default_rng(2)
+    for _ in range(12):
+        row, col = int(rng.integers(-9, height)), int(rng.integers(-9, width))
+        window = Window(row, col, *(int(side) for side in rng.integers(1, 400, 2)))
+        inside = window & other.grid.window
+        found, known = other.read(window)
+        here = inside.relative_to(window).slices
+        np.testing.assert_array_equal(found[:, *here], pixels[:, *inside.slices])
+        np.testing.assert_array_equal(known[here], valid[inside.slices])
+
+
+# rasterio 1.4 multiplies affines in the way that affine 3 is giving up.
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize(
+    ("crs", "side", "method"),
+    [
+        (None, 0.7, Resampling.bilinear),
+        (None, 3.3, Resampling.average),
+        ("EPSG:32631", 0.9, Resampling.bilinear),
+        ("EPSG:3857", 5, Resampling.average),
+    ],
+)
+def test_pixels_are_those_of_gdals_warper(tmp_path, crs, side, method):
+    rows, cols = np.mgrid[:300, :400]
+    smooth = (1000 + 400 * np.sin(rows / 20) * np.cos(cols / 30)).astype("float32")
+    path = write_raster(tmp_path / "a.tif", smooth, nodata=-1)
+    raster = Raster.open([path])
+    target = grid_of_pixel_size(raster.grid, side, None if crs is None else CRS.from_string(crs))
+    pixels, valid = whole(resampled(raster, target))
+    place = {"crs": target.crs, "transform": target.transform, "width": target.width, "height": target.height}
+    with rasterio.open(path) as source, WarpedVRT(source, resampling=method, **place) as warped:
+        theirs = warped.read(1)
+    # A pixel across the edge is of what is in the raster; GDAL asks for any of it, we for half.
+    inner = np.s_[1:-1, 1:-1]
+    both = (valid & (theirs != -1))[inner]
+    assert both.sum() > 0.99 * (theirs != -1)[inner].sum()
+    np.testing.assert_allclose(pixels[0][inner][both], theirs[inner][both], atol=0.01)
+
+
+def test_bands_are_chosen_before_or_after(scene):
+    raster = Raster.open([scene])
+    before, after = scaled(raster.select([3, 1]), 3), scaled(raster, 3).select([3, 1])
+    np.testing.assert_array_equal(whole(before)[0], whole(after)[0])
+    np.testing.assert_array_equal(whole(before.select([2]))[0], whole(scaled(raster, 3))[0][:1])
+    assert before.bands == after.bands == ("band3", "band1")
+
+
+def test_a_pickled_one_reads_the_same(scene):
+    raster = scaled(Raster.open([scene]), 3)
+    expected = raster.read(Window(50, 60, 70, 80))
+    found = pickle.loads(pickle.dumps(raster)).read(Window(50, 60, 70, 80))
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+# ---- grids
+
+
+def test_pixels_of_a_model_begin_where_the_rasters_do():
+    # On the ground, a metre of UTM's is 1 / 0.9996 m along its middle: 10 m of a model trained there are 10.004 m.
+    one = grid(100, 50, transform=Affine(20, 0, *CORNER[:1], 0, -20, CORNER[1]))
+    model = grid(100, 50, transform=Affine(10, 0, *CORNER[:1], 0, -10, CORNER[1])).pixel_size
+    there = grid_of_pixel_size(one, model)
+    assert there.transform.almost_equals(Affine(10, 0, CORNER[0], 0, -10, CORNER[1]))
+    assert there.shape == (200, 100)
+
+
+def test_degrees_become_squares_on_the_ground():
+    one = Grid(CRS.from_epsg(4326), Affine(1e-4, 0, 9, 0, -1e-4, 60), 2000, 3000)
+    height, width = grid_of_pixel_size(one, 10.0).pixel_sides
+    assert height == pytest.approx(10, rel=0.01)
+    assert width == pytest.approx(10, rel=0.01)
+
+
+def test_in_another_crs_neighbours_lie_on_one_lattice():
+    grids = [
+        grid_of_pixel_size(grid(500, 500, transform=METRE @ Affine.translation(shift, 3.3)), 1.0, CRS.from_epsg(3035))
+        for shift in (0, 333.3)
+    ]
+    for one in grids:
+        assert one.crs == CRS.from_epsg(3035)
+        assert one.pixel_size == pytest.approx(1.0, rel=0.01)
+        x, _ = one.xy(0, 0)
+        assert x % one.transform.a == pytest.approx(0, abs=1e-6) or x % one.transform.a == pytest.approx(1, abs=1e-6)
+        assert one.transform.a == -one.transform.e == grids[0].transform.a
+
+
+def test_the_ground_is_all_there_in_another_crs():
+    one = grid(500, 700)
+    there = grid_of_pixel_size(one, 1.0, CRS.from_epsg(3035))
+    from rasterio.warp import transform_bounds
+
+    left, bottom, right, top = transform_bounds(UTM, there.crs, *one.bounds)
+    assert there.bounds[0] <= left
+    assert there.bounds[1] <= bottom
+    assert there.bounds[2] >= right
+    assert there.bounds[3] >= top
+
+
+@pytest.mark.parametrize("crs", ["EPSG:99999", "nowhere", ""])
+def test_a_crs_that_is_none_is_refused(crs):
+    with pytest.raises(GridError, match=f"'{crs}' is no CRS that is known"):
+        crs_of(crs)
+
+
+def test_nothing_is_lost_where_a_crs_in_degrees_begins_anew(tmp_path):
+    degrees = {"transform": Affine(1e-4, 0, -180, 0, -1e-4, -20), "crs": "EPSG:4326"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((300, 600), np.uint8), **degrees)])
+    there = grid_of_pixel_size(raster.grid, 11.0, crs_of("EPSG:32701"))
+    _, valid = whole(resampled(raster, there))
+    ground = raster.grid.pixel_size**2 * 300 * 600
+    assert valid.sum() * there.pixel_size**2 == pytest.approx(ground, rel=0.01)
+
+
+def test_what_is_not_in_one_piece_in_another_crs_is_refused(tmp_path):
+    across = {"transform": Affine(100, 0, 805_000, 0, -100, 7_780_000), "crs": "EPSG:32760"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((200, 200), np.uint8), **across)])
+    with pytest.raises(GridError, match=r"EPSG:32760 is not in one piece in EPSG:4326, as where .* 180th meridian"):
+        grid_of_pixel_size(raster.grid, 100.0, crs_of("EPSG:4326"))
+
+
+def test_a_raster_that_would_be_nearly_empty_in_another_crs_is_refused(tmp_path):
+    globe = {"transform": Affine(1, 0, -180, 0, -1, 90), "crs": "EPSG:4326"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((179, 360), np.uint8), **globe)])
+    with pytest.raises(GridError, match=r"in EPSG:3413 this raster would have \d+ x \d+ pixels of"):
+        grid_of_pixel_size(raster.grid, raster.grid.pixel_size, crs_of("EPSG:3413"))

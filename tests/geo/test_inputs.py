@@ -1,0 +1,171 @@
+"""What people give as images, and the rasters that it means."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+
+from landscribe.data.scenes.scene import SceneSpec, open_image
+from landscribe.errors import GridError, RasterError, RecipeError
+from landscribe.geo.grid import Window
+from landscribe.geo.inputs import ImagerySpec, open_rasters
+from landscribe.geo.rasters.raster import Raster
+from served import serving
+from worlds import METRE, counting, noise, write_raster
+
+PLAIN = ImagerySpec()
+
+
+@pytest.fixture
+def tiles(tmp_path) -> tuple[np.ndarray, list[Path]]:
+    """A raster cut into four files, side by side, in a folder."""
+    array = counting(1, 8, 40)
+    (tmp_path / "tiles").mkdir()
+    return array, [
+        write_raster(
+            tmp_path / "tiles" / f"t{number}.tif", array[:, :, 10 * number : 10 * number + 10],
+            transform=METRE @ Affine.translation(10 * number, 0),
+        )
+        for number in range(4)
+    ]  # fmt: skip
+
+
+def opened(*images, **settings) -> list[Raster]:
+    return open_rasters(images, ImagerySpec(**settings))
+
+
+def names(rasters: list[Raster]) -> list[str]:
+    return [raster.name for raster in rasters]
+
+
+def listed(folder: Path, *lines: str, name: str = "files.txt") -> Path:
+    (folder / name).write_text("\n".join(lines), encoding="utf-8")
+    return folder / name
+
+
+def test_files_folders_patterns_and_lists_are_rasters_in_their_order(tmp_path, tiles):
+    folder = tmp_path / "tiles"
+    assert names(opened(str(folder / "t2.tif"), folder / "t0.tif")) == ["t2", "t0"]
+    assert names(opened(str(folder))) == ["t0", "t1", "t2", "t3"]
+    assert names(opened(f"{folder}/t[13].tif", [str(folder / "t0.tif")])) == ["t1", "t3", "t0"]
+    place = listed(tmp_path, "# from the north", "tiles/t3.tif", "", f"  {folder / 't1.tif'}  ", '"tiles/t0.tif"')
+    assert names(opened(place)) == names(opened(f"@{place}")) == ["t3", "t1", "t0"]
+    plain = listed(tmp_path, "tiles/t2.tif", name="files.lst")
+    assert names(opened([f"@{plain}"])) == ["t2"]
+
+
+def test_a_line_of_a_list_is_what_an_image_of_the_command_is(tmp_path, tiles):
+    write_raster(tmp_path / "other.tif", counting(1, 8, 10))
+    place = listed(tmp_path, "tiles", "tiles/t0.tif, other.tif")
+    rasters = opened(place)
+    assert names(rasters) == ["t0", "t1", "t2", "t3", "t0"]
+    assert rasters[4].bands == ("t0", "other")
+
+
+def test_a_list_as_windows_writes_it_is_read(tmp_path, tiles):
+    (tmp_path / "files.txt").write_bytes("\ufeff# 1\r\ntiles/t1.tif\r\n".encode())
+    assert names(opened(tmp_path / "files.txt")) == ["t1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"tiles/t0.tif\n\nnone.tif\n", r"files\.txt, line 3, names \S*none\.tif, which is not there"),
+        (b"# nothing\n\n", r"files\.txt names no image"),
+        (b"\xff\xfe\x00\x01", r"files\.txt cannot be read: it is no text"),
+        (None, r"files\.txt cannot be read: No such file"),
+        (b"files.txt\n", r"files\.txt cannot be read: "),
+    ],
+    ids=["missing file", "empty", "no text", "missing", "a list in a list"],
+)
+def test_a_list_that_will_not_do_is_refused_with_its_line(tmp_path, tiles, content, words):
+    if content is not None:
+        (tmp_path / "files.txt").write_bytes(content)
+    with pytest.raises(RasterError, match=words):
+        opened(tmp_path / "files.txt")
+
+
+def test_a_list_may_name_what_is_far_away(tmp_path, tiles, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    array, _ = tiles
+    with serving(tmp_path / "tiles") as server:
+        place = listed(tmp_path, *(server.url(f"t{number}.tif") for number in (2, 0, 1, 3)))
+        (raster,) = opened(place, mosaic=True)
+        np.testing.assert_array_equal(raster.read(Window(0, 0, 8, 40))[0], array)
+
+
+def test_patterns_are_for_this_machine():
+    with pytest.raises(RasterError, match=r"s3://bucket/\*\.tif is a pattern.*Name them in a list"):
+        opened("s3://bucket/*.tif")
+
+
+def test_all_that_is_given_is_one_mosaic(tmp_path, tiles):
+    array, _ = tiles
+    for images in ((tmp_path / "tiles",), (f"{tmp_path}/tiles/t0.tif", f"{tmp_path}/tiles/t[1-3].tif")):
+        (raster,) = opened(*images, mosaic=True)
+        pixels, valid = raster.read(Window(0, 0, 8, 40))
+        assert valid.all()
+        np.testing.assert_array_equal(pixels, array)
+
+
+def test_stacks_are_parts_of_a_mosaic(tmp_path):
+    array = counting(2, 6, 20)
+    files = []
+    for half in (0, 1):
+        place = METRE @ Affine.translation(10 * half, 0)
+        part = array[:, :, 10 * half : 10 * half + 10]
+        files.append([write_raster(tmp_path / f"{band}_{half}.tif", part[band], transform=place) for band in (0, 1)])
+    (raster,) = opened(*files, mosaic=True)
+    np.testing.assert_array_equal(raster.read(Window(0, 0, 6, 20))[0], array)
+
+
+def test_what_is_stacked_lies_on_one_grid_or_is_resampled_on_request(tmp_path):
+    fine = write_raster(tmp_path / "fine.tif", noise(1, 10, 10))
+    coarse = write_raster(tmp_path / "coarse.tif", noise(1, 5, 5), transform=METRE @ Affine.scale(2))
+    with pytest.raises(
+        GridError, match=r"coarse\.tif is 5 x 5 pixels .* of 2 .*fine\.tif is 10 x 10 pixels .* of 1 .*--resample"
+    ):
+        opened([fine, coarse])
+    (raster,) = open_rasters([[fine, coarse]], PLAIN, resample=True)
+    assert raster.grid.shape == (10, 10)
+    assert raster.bands == ("fine", "coarse")
+
+
+def test_assets_of_items_are_rasters_called_like_the_items(tmp_path):
+    for number in (0, 1):
+        place = METRE @ Affine.translation(10 * number, 0)
+        write_raster(tmp_path / f"B4_{number}.tif", noise(1, 5, 10, seed=number), transform=place)
+        held = {"type": "Feature", "stac_version": "1.0.0", "id": f"scene {number}"}
+        held["assets"] = {"red": {"href": f"B4_{number}.tif"}}
+        (tmp_path / f"{number}.json").write_text(json.dumps(held))
+    both = [tmp_path / "0.json", tmp_path / "1.json"]
+    assert names(opened(*both, assets=("red",))) == ["scene 0", "scene 1"]
+    assert opened(*both, assets=("red",), mosaic=True)[0].grid.shape == (5, 20)
+    with pytest.raises(RasterError, match=r"0\.json is a STAC item\. Choose its assets"):
+        opened(*both)
+    # What is asked for assets is an item, whatever it is called.
+    with pytest.raises(RasterError, match=r"B4_0\.tif is not JSON"):
+        opened(tmp_path / "B4_0.tif", assets=("red",))
+
+
+def test_nodata_and_its_rule_reach_every_raster(tmp_path, tiles):
+    two = np.array([[[5, 5, 1]], [[5, 1, 1]]], "uint8")
+    path = write_raster(tmp_path / "a.tif", two)
+    window = Window(0, 0, 1, 3)
+    for rule, valid in (("auto", [False, False, True]), ("any", [False, False, True]), ("all", [False, True, True])):
+        assert opened(path, nodata=5, nodata_rule=rule)[0].read(window)[1][0].tolist() == valid
+        scene = SceneSpec(image=str(path), nodata=5, nodata_rule=rule)
+        assert open_image(scene).read(window)[1][0].tolist() == valid
+
+
+def test_a_rule_that_is_none_is_refused_with_those_that_are():
+    with pytest.raises(RecipeError, match=r"'nodata_rule' is 'some'; input should be 'auto', 'any' or 'all'"):
+        ImagerySpec.of({"nodata_rule": "some"})
+
+
+def test_no_image_at_all_is_refused():
+    with pytest.raises(RasterError, match="no image was given"):
+        opened()

@@ -1,0 +1,126 @@
+"""The minimum mapping unit: what is dissolved, into what, and that windows fit together."""
+
+import numpy as np
+import pytest
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from test_mapping import model_of, read, write
+
+from landscribe.errors import RasterError
+from landscribe.geo.grid import Window
+from landscribe.geo.tiling import units
+from landscribe.maps.sieve import Generalisation
+from landscribe.prediction.mapping import predict
+from landscribe.prediction.spec import PredictSpec
+from networks import Identity
+
+EIGHT = np.ones((3, 3), bool)
+
+
+def patchy(seed: int, side: int, smooth: int) -> np.ndarray:
+    """Classes 3, 5 and 9 in patches of many sizes, with a hole of nodata."""
+    noise = ndimage.uniform_filter(np.random.default_rng(seed).random((side, side)), smooth)
+    values = np.array([3, 5, 9], np.uint8)[np.digitize(noise, np.quantile(noise, [0.4, 0.7]))]
+    values[: side // 4, : side // 3] = 255
+    return values
+
+
+def sizes(values: np.ndarray) -> list[int]:
+    """Pixels of each patch."""
+    found = []
+    for value in np.unique(values[values != 255]):
+        patches, _ = ndimage.label(values == value, EIGHT)
+        found += np.bincount(patches.ravel())[1:].tolist()
+    return found
+
+
+def test_a_minimum_area_above_that_of_the_raster_is_refused_with_both(tmp_path):
+    raster = write(tmp_path / "image.tif", np.zeros((40, 50), np.uint8))
+    with pytest.raises(RasterError, match=r"below 1e\+09 m² are to be dissolved, but all of \S*image\.tif is 200\d m²"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(minimum_area=1e9))
+
+
+def test_a_patch_goes_to_the_class_around_it_and_a_larger_one_stays():
+    values = np.ones((12, 20), np.uint8)
+    values[2:4, 2:4] = 2  # four pixels
+    values[6:9, 6:9] = 7  # nine
+    result = Generalisation(9).apply(values)
+    expected = np.ones_like(values)
+    expected[6:9, 6:9] = 7
+    assert (result == expected).all()
+
+
+def test_a_patch_between_two_classes_takes_from_each_what_is_nearer():
+    values = np.repeat(np.array([[1] * 8 + [5] * 2 + [2] * 8], np.uint8), 3, axis=0)
+    result = Generalisation(10).apply(values)
+    assert result[:, 8].tolist() == [1, 1, 1]
+    assert result[:, 9].tolist() == [2, 2, 2]
+
+
+def test_nodata_takes_no_part():
+    values = np.full((5, 5), 255, np.uint8)
+    values[2, 2] = 1  # alone in nothing: there is no class to go to
+    assert (Generalisation(100).apply(values) == values).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 99), smallest=st.integers(2, 60), smooth=st.integers(2, 6))
+def test_no_small_patch_is_left_and_nodata_stays(seed, smallest, smooth):
+    values = patchy(seed, 70, smooth)
+    result = Generalisation(smallest).apply(values)
+    assert ((result == 255) == (values == 255)).all()
+    # A patch has somewhere to go where a large one is: each did, or was shut in by nodata.
+    if max(sizes(values)) >= smallest:
+        small = [size for size in sizes(result) if size < smallest]
+        assert sum(small) <= sum(size for size in sizes(values) if size < smallest) * 0.02
+    large = np.zeros(values.shape, bool)
+    for value in (3, 5, 9):
+        patches, _ = ndimage.label(values == value, EIGHT)
+        counts = np.bincount(patches.ravel())
+        large |= (patches > 0) & (counts[patches] >= smallest)
+    assert (result == values)[large].all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 99), smallest=st.integers(2, 40), side=st.integers(20, 60))
+def test_windows_with_a_halo_give_what_the_whole_gives(seed, smallest, side):
+    values = patchy(seed, 150, 3)
+    generalisation = Generalisation(smallest)
+    whole = generalisation.apply(values)
+    pieces = np.zeros_like(values)
+    for unit in units(150, 150, size=side, margin=0, side=side):
+        seen = unit.keep.grown(generalisation.halo) & Window(0, 0, 150, 150)
+        pieces[unit.keep.slices] = generalisation.apply(values[seen.slices])[unit.keep.relative_to(seen).slices]
+    assert (pieces == whole).all()
+
+
+@pytest.mark.parametrize(("length", "stays"), [(512, False), (513, True)])
+def test_a_thread_that_is_longer_than_can_be_seen_stays(length, stays):
+    values = np.ones((40, 600), np.uint8)
+    values[20, 10 : 10 + length] = 2
+    result = Generalisation(2000).apply(values)
+    assert (result == 2).any() == stays
+
+
+def test_a_map_has_no_patch_below_the_minimum_area_whatever_its_units(tmp_path, caplog):
+    values = patchy(1, 200, 4)
+    values[values != 255] //= 3  # classes 1 and 3
+    raster = write(tmp_path / "image.tif", values, nodata=255, transform=Affine(2, 0, 500_000, 0, -2, 4_000_000))
+    for unit in (64, 300):
+        spec = PredictSpec(tile=64, margin=0, unit=unit, minimum_area=100)
+        with caplog.at_level("INFO"):
+            predict(model_of(Identity(), 4), raster, tmp_path / f"{unit}.tif", spec=spec)
+    # 100 m² are 25 pixels of 4 m².
+    assert (read(tmp_path / "64.tif") == Generalisation(25).apply(values)).all()
+    assert (read(tmp_path / "300.tif") == Generalisation(25).apply(values)).all()
+    ones = (Generalisation(25).apply(values) == 1).sum() * raster.grid.pixel_size**2 / 1e6
+    assert f"class 1 {ones:.4g} km²" in caplog.messages[-1]
+
+
+def test_a_minimum_area_needs_the_size_of_pixels(tmp_path):
+    raster = write(tmp_path / "image.tif", np.zeros((64, 64), np.uint8), crs=None)
+    with pytest.raises(RasterError, match=r"patches below 100 m² are to be dissolved"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(minimum_area=100))
+    assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]

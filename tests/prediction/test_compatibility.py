@@ -1,0 +1,153 @@
+"""Rasters of other pixel sizes and CRSs than the model's: refused with both values, or mapped in its pixels."""
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from test_mapping import model_of, read, write
+
+from landscribe import verbs
+from landscribe.errors import GridError, ModelError, OutputError, RecipeError
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.rasters.resampling import grid_of_pixel_size, resampled
+from landscribe.prediction.compatibility import fitted
+from landscribe.prediction.mapping import predict
+from landscribe.prediction.spec import PredictSpec
+from networks import Identity
+from worlds import write_raster
+
+SMALL = {"tile": 32, "margin": 0, "unit": 64}
+
+
+def metres(side: float) -> dict:
+    """Where a raster of such pixels lies."""
+    return {"transform": Affine(side, 0, 500_000, 0, -side, 4_000_000)}
+
+
+@pytest.fixture
+def blocks() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 4, (70, 90)).astype(np.uint8)
+
+
+def test_another_pixel_size_is_refused_with_both_and_the_ways_out(tmp_path, blocks):
+    raster = write(tmp_path / "image.tif", blocks, **metres(20))
+    with pytest.raises(
+        ModelError,
+        match=r"image\.tif has pixels of 20 m, but the model was trained on 10 m\. Pass --resample .* --any-pixel-size",
+    ):
+        fitted(model_of(Identity(), 4, pixel_size=10.0), raster, PredictSpec())
+
+
+def test_bands_that_were_chosen_are_not_told_as_the_rasters_own(tmp_path, blocks):
+    raster = write(tmp_path / "image.tif", blocks)
+    with pytest.raises(
+        ModelError, match=r"of \S*image\.tif 2 bands were chosen \(image, image\), but the model takes 1 \(v\)"
+    ):
+        fitted(model_of(Identity(), 4), raster, PredictSpec(bands=(1, 1)))
+
+
+def test_a_raster_of_finer_pixels_is_mapped_in_those_of_the_model(tmp_path, blocks):
+    fine = write(tmp_path / "image.tif", blocks.repeat(3, 0).repeat(3, 1), **metres(1))
+    model = model_of(Identity(), 4, pixel_size=3.001)
+    predict(model, fine, tmp_path / "map.tif", spec=PredictSpec(**SMALL, resample=True))
+    np.testing.assert_array_equal(read(tmp_path / "map.tif"), blocks)
+    with rasterio.open(tmp_path / "map.tif") as made:
+        assert made.transform.almost_equals(metres(3)["transform"])
+
+
+@pytest.mark.parametrize(("side", "crs"), [(0.5, None), (3.3, None), (1.0, "EPSG:32618"), (2.0, "EPSG:4326")])
+def test_the_map_of_a_resampled_raster_is_that_raster(tmp_path, blocks, side, crs):
+    blocks[10:20, 30:50] = 9
+    raster = write(tmp_path / "image.tif", blocks, nodata=9)
+    model = model_of(Identity(), 4, pixel_size=side)
+    spec = PredictSpec(**SMALL, resample=True, crs=crs)
+    predict(model, raster, tmp_path / "map.tif", spec=spec)
+    target = grid_of_pixel_size(raster.grid, side, None if crs is None else CRS.from_string(crs))
+    pixels, valid = resampled(raster, target).read(target.window)
+    np.testing.assert_array_equal(read(tmp_path / "map.tif"), np.where(valid, pixels[0], 255))
+    with rasterio.open(tmp_path / "map.tif") as made:
+        assert made.crs == CRS.from_string(crs or "EPSG:32617")
+        assert made.transform.almost_equals(target.transform)
+
+
+def test_what_fits_is_left_as_it_is(tmp_path, blocks):
+    raster = write(tmp_path / "image.tif", blocks, **metres(10))
+    model = model_of(Identity(), 4, pixel_size=9.0)
+    for spec in (PredictSpec(resample=True), PredictSpec(crs="EPSG:32617"), PredictSpec(any_pixel_size=True)):
+        assert fitted(model, raster, spec).source is raster.source
+
+
+def test_where_the_model_does_not_say_its_size_that_of_the_raster_is_kept(tmp_path, blocks):
+    raster = write(tmp_path / "image.tif", blocks, **metres(10))
+    assert fitted(model_of(Identity(), 4), raster, PredictSpec(resample=True)).source is raster.source
+    there = fitted(model_of(Identity(), 4), raster, PredictSpec(crs="EPSG:3857")).grid
+    assert there.pixel_size == pytest.approx(10, rel=0.02)
+    model = model_of(Identity(), 4, pixel_size=3.0)
+    assert fitted(model, raster, PredictSpec(crs="EPSG:3857")).grid.pixel_size == pytest.approx(3, rel=0.02)
+    kept = fitted(model, raster, PredictSpec(crs="EPSG:3857", any_pixel_size=True)).grid
+    assert kept.pixel_size == pytest.approx(10, rel=0.02)
+
+
+def test_without_a_crs_nothing_can_be_resampled(tmp_path, blocks):
+    raster = Raster.open([write_raster(tmp_path / "image.tif", blocks, crs=None)])
+    model = model_of(Identity(), 4, pixel_size=3.0)
+    with pytest.raises(ModelError, match=r"image\.tif has no CRS, so that its pixel size is not known"):
+        fitted(model, raster, PredictSpec(resample=True))
+    with pytest.raises(ModelError, match=r"image\.tif has no CRS, from which it could be brought into EPSG:32632"):
+        fitted(model, raster, PredictSpec(crs="EPSG:32632", any_pixel_size=True))
+
+
+def test_a_crs_that_is_none_is_refused(tmp_path, blocks):
+    with pytest.raises(GridError, match="'EPSG:1' is no CRS that is known"):
+        fitted(model_of(Identity(), 4), write(tmp_path / "image.tif", blocks), PredictSpec(crs="EPSG:1"))
+
+
+def test_two_ways_out_at_once_are_refused():
+    with pytest.raises(RecipeError, match="resample and any_pixel_size were both asked for; choose one"):
+        PredictSpec.of({"resample": True, "any_pixel_size": True})
+
+
+def test_a_map_in_other_pixels_is_another_map(tmp_path, blocks):
+    raster = write(tmp_path / "image.tif", blocks, **metres(2))
+    model = model_of(Identity(), 4, pixel_size=1.0)
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL, any_pixel_size=True))
+    with pytest.raises(OutputError, match=r"map\.tif .*overwrite"):
+        predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL, resample=True))
+    other, spec = Raster.open(raster.paths, nodata_rule="any"), PredictSpec(**SMALL, any_pixel_size=True)
+    with pytest.raises(OutputError, match=r"map\.tif .*overwrite"):
+        predict(model, other, tmp_path / "map.tif", spec=spec)
+
+
+def test_tiles_of_a_scene_are_mapped_as_one_without_seams(tmp_path, blocks):
+    whole = blocks.repeat(2, 0).repeat(2, 1)
+    (tmp_path / "tiles").mkdir()
+    for row in (0, 60):
+        for col in (0, 110):
+            place = metres(1)["transform"] @ Affine.translation(col, row)
+            part = whole[row : row + 80, col : col + 110] if (row, col) != (60, 110) else whole[100:120, 150:160]
+            place = place if (row, col) != (60, 110) else metres(1)["transform"] @ Affine.translation(150, 100)
+            write(tmp_path / "tiles" / f"{row}_{col}.tif", part, transform=place)
+    model = model_of(Identity(), 4, pixel_size=2.0)
+    (made,) = verbs.predict(
+        model, [tmp_path / "tiles"], out=tmp_path / "map.tif", mosaic=True, resample=True, nodata_rule="any", **SMALL
+    )
+    known = np.zeros(whole.shape, bool)
+    known[:80, :180] = known[60:140, :110] = known[100:120, 150:160] = True
+    np.testing.assert_array_equal(read(made), np.where(known[::2, ::2], blocks, 255))
+
+
+@pytest.mark.parametrize(("crs", "is_warned"), [("EPSG:32632", True), ("EPSG:32618", False), ("EPSG:3857", False)])
+def test_a_crs_for_another_part_of_the_earth_is_warned_about(tmp_path, blocks, caplog, crs, is_warned):
+    raster = write_raster(tmp_path / "image.tif", blocks, crs="EPSG:26918", descriptions=["v"], **metres(1))
+    fitted(model_of(Identity(), 4), Raster.open([raster]), PredictSpec(crs=crs))
+    assert ("is made for 6° to 12° E" in caplog.text) == is_warned
+
+
+def test_a_further_model_of_another_pixel_size_is_refused_with_both(tmp_path, blocks):
+    raster = write(tmp_path / "image.tif", blocks, **metres(1))
+    model, other = (model_of(Identity(), 4, pixel_size=size) for size in (1.0, 10.0))
+    with pytest.raises(ModelError, match=r"read in pixels of 1 m, but a further model was trained on 10 m"):
+        predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL), others=[other])
+    spec = PredictSpec(**SMALL, any_pixel_size=True)
+    assert predict(model, raster, tmp_path / "map.tif", spec=spec, others=[other]).exists()

@@ -1,0 +1,166 @@
+"""The same command is the same map, whatever this machine would choose today."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from test_mapping import model_of, read, write
+
+from landscribe.errors import OutputError
+from landscribe.geo.grid import Window
+from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.unit_store import Parts
+from landscribe.prediction import mapping
+from landscribe.prediction import run as missing
+from landscribe.prediction.mapping import predict
+from landscribe.prediction.plan import tags_of as tags
+from landscribe.prediction.spec import PredictSpec
+from networks import Identity
+
+
+@pytest.fixture
+def raster(tmp_path):
+    return write(tmp_path / "image.tif", np.random.default_rng(0).integers(0, 4, (150, 217)).astype(np.uint8))
+
+
+def choosing(monkeypatch, **other):
+    """Let this machine choose otherwise from now on."""
+    real = mapping._choice
+
+    def choice(*arguments):
+        chosen = real(*arguments)
+        return chosen | {"tiling": chosen["tiling"] | other}
+
+    monkeypatch.setattr(mapping, "_choice", choice)
+
+
+def test_an_unfinished_map_goes_on_with_what_was_chosen_for_it(tmp_path, raster, monkeypatch):
+    real, left = missing.predict_unit, iter(range(3))
+
+    def interrupted(*arguments, **settings):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return real(*arguments, **settings)
+
+    spec = PredictSpec(tile="auto", margin="auto", unit=64)
+    choosing(monkeypatch, size=64, margin=8)
+    with monkeypatch.context() as patched:
+        patched.setattr(missing, "predict_unit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
+    done = len(list((tmp_path / "map.tif.parts").glob("[0-9]*.json")))
+    assert done > 0
+    choosing(monkeypatch, size=96, margin=4)
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
+    assert (read(tmp_path / "map.tif") == read(tmp_path / "image.tif")).all()
+
+
+def test_a_finished_map_is_the_same_map_though_another_tile_would_be_chosen_now(tmp_path, raster, monkeypatch):
+    spec = PredictSpec(tile="auto", margin="auto")
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
+    before = (tmp_path / "map.tif").stat().st_mtime_ns
+    choosing(monkeypatch, size=64, margin=8)
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
+    assert (tmp_path / "map.tif").stat().st_mtime_ns == before
+
+
+def test_what_is_asked_for_is_not_overruled_by_an_earlier_choice(tmp_path, raster):
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(margin="auto"))
+    with pytest.raises(OutputError, match="exists"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(margin=16, tile=64))
+
+
+def test_another_tolerance_is_another_map(tmp_path, raster):
+    loose, strict = (PredictSpec(tile=64, margin="auto", tolerance=tolerance) for tolerance in (0.05, 1e-5))
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=loose)
+    with pytest.raises(OutputError, match="exists"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=strict)
+    # Whoever states what had been chosen leaves nothing to the tolerance.
+    margin = json.loads(tags(tmp_path / "map.tif")["LANDSCRIBE_PLAN"])["tiling"]["margin"]
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=margin))
+
+
+def test_shards_that_start_together_go_the_way_of_the_first(tmp_path, raster, monkeypatch):
+    model, first, second = model_of(Identity(), 4), *(PredictSpec(shard=f"{number}/2", unit=64) for number in (1, 2))
+    real = mapping._choice
+
+    def choosing_last(*arguments):
+        monkeypatch.setattr(mapping, "_choice", lambda *same: real(*same) | {"batch": 3})
+        predict(model, raster, tmp_path / "map.tif", spec=second)
+        return real(*arguments)
+
+    monkeypatch.setattr(mapping, "_choice", choosing_last)
+    predict(model, raster, tmp_path / "map.tif", spec=first)
+    assert json.loads((tmp_path / "map.tif.parts" / "plan.json").read_text())["batch"] == 3
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(unit=64))
+    assert (read(tmp_path / "map.tif") == read(tmp_path / "image.tif")).all()
+
+
+def masked(path, valid):
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as image:
+        image.write_mask(valid)
+
+
+def test_a_mask_beside_a_raster_is_part_of_it(tmp_path, raster):
+    valid = np.ones((150, 217), bool)
+    masked(tmp_path / "image.tif", valid)
+    before = (tmp_path / "image.tif").stat()
+    raster = Raster.open([tmp_path / "image.tif"])
+    assert predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
+    valid[:50] = False
+    masked(tmp_path / "image.tif", valid)
+    os.utime(tmp_path / "image.tif", ns=(before.st_atime_ns, before.st_mtime_ns))
+    raster = Raster.open([tmp_path / "image.tif"])
+    with pytest.raises(OutputError, match="exists"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
+
+
+def test_a_part_of_a_file_is_another_one_when_the_file_is(tmp_path, raster):
+    part = f"GTIFF_DIR:1:{tmp_path / 'image.tif'}"
+    predict(model_of(Identity(), 4), Raster.open([part]), tmp_path / "map.tif", spec=PredictSpec())
+    write(tmp_path / "image.tif", np.zeros((150, 217), np.uint8))
+    with pytest.raises(OutputError, match="exists"):
+        predict(model_of(Identity(), 4), Raster.open([part]), tmp_path / "map.tif", spec=PredictSpec())
+
+
+def test_statistics_and_overviews_that_are_added_make_no_other_raster(tmp_path, raster):
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
+    before = (tmp_path / "map.tif").stat().st_mtime_ns
+    (tmp_path / "image.tif.aux.xml").write_text("<PAMDataset></PAMDataset>")
+    (tmp_path / "image.tif.ovr").write_bytes((tmp_path / "image.tif").read_bytes())
+    predict(model_of(Identity(), 4), Raster.open([tmp_path / "image.tif"]), tmp_path / "map.tif", spec=PredictSpec())
+    assert (tmp_path / "map.tif").stat().st_mtime_ns == before
+
+
+def test_what_is_sent_to_a_worker_is_found_from_whatever_folder_it_works_in(tmp_path, raster, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sent = pickle.dumps((Raster.open(["image.tif"]), Parts.of(Path("map.tif"), {})))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    there, parts = pickle.loads(sent)
+    assert there.read(Window(0, 0, 4, 4))[1].all()
+    assert parts.folder == tmp_path / "map.tif.parts"
+
+
+def test_a_map_that_is_there_is_told_and_its_lost_style_made_again(tmp_path, raster, caplog):
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
+    style = (tmp_path / "map.qml").read_text()
+    (tmp_path / "map.qml").unlink()
+    with caplog.at_level("INFO", "landscribe"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
+    there, areas = caplog.messages
+    assert "map.tif is there already: the same map of the same raster" in there
+    assert areas.startswith("map.tif: class 0 0.0")
+    assert (tmp_path / "map.qml").read_text() == style
+
+
+def test_in_what_a_finished_map_is_another_one_is_told(tmp_path, raster):
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
+    with pytest.raises(
+        OutputError, match=r"map\.tif exists already, a map with another symmetries \(false, now true\)"
+    ):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(symmetries=True))

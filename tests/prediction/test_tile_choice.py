@@ -1,0 +1,174 @@
+"""Tile, margin and batch, chosen together."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_mapping import model_of, write
+from test_memory import Looking, Wide
+from test_receptive_field import noise
+from torch import Tensor, nn
+
+from landscribe.errors import TilingError
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.tiling import units
+from landscribe.inference.memory import budget
+from landscribe.inference.predictor import Predictor
+from landscribe.model import Model
+from landscribe.prediction.receptive_field import TOLERANCE
+from landscribe.prediction.spec import PredictSpec
+from landscribe.prediction.tiling import chosen
+from networks import AboveTheMean, Blur, Identity, OneLayer
+
+
+class Halving(nn.Module):
+    """A network with a stride of 16 pixels."""
+
+    reduction = 16
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, -x], dim=1)
+
+
+@pytest.fixture
+def strip(tmp_path) -> Raster:
+    """Four times as wide as it is high."""
+    return noise(tmp_path / "strip.tif", (268, 1072))
+
+
+def cut(network: nn.Module, raster: Raster, *, tolerance: float = TOLERANCE, **settings):
+    classes = 4 if isinstance(network, Identity) else 2
+    predictor = Predictor([model_of(network, classes)])
+    return chosen(predictor, raster, PredictSpec(**settings), tolerance=tolerance)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 700), st.integers(1, 700)),
+    tile=st.integers(4, 12),
+    margin=st.integers(0, 24),
+    unit=st.integers(32, 400),
+    batch=st.integers(1, 5),
+    blend=st.sampled_from(["none", "gaussian"]),
+)
+def test_the_work_is_what_the_network_reads_of_all_tiles(tmp_path_factory, shape, tile, margin, unit, batch, blend):
+    raster = noise(tmp_path_factory.mktemp("world") / "image.tif", shape)
+    told = cut(Halving(), raster, tile=16 * tile, margin=min(margin, 8 * tile - 8), unit=unit, batch=batch, blend=blend)
+    tiling = {"size": told.tile, "margin": told.margin, "align": 16, "side": unit}
+    read = 0
+    for part in units(*shape, **tiling, overlapping=blend == "gaussian"):
+        first = part.tiles[0].read
+        read += math.ceil(len(part.tiles) / batch) * batch * first.height * first.width
+    assert told.redundancy == pytest.approx(read / math.prod(shape))
+
+
+def test_numbers_that_are_given_are_kept(strip, caplog):
+    with caplog.at_level("INFO", logger="landscribe"):
+        told = cut(Blur(5), strip, tile=96, margin=3, batch=2)
+    assert (told.tile, told.margin, told.batch) == (96, 3, 2)
+    assert not caplog.text
+    assert cut(Blur(5), strip, tile=96, margin="auto").tile == 96
+    assert cut(Blur(5), strip, tile="auto", margin=3, unit=600).margin == 3
+
+
+def test_tiles_that_fit_the_sides_of_the_raster_are_taken(strip):
+    # 600 - 2 x 32 = 536 is half of 1072: two tiles and not a pixel more. One is as high as the raster.
+    told = cut(Identity(), strip, tile="auto", margin="auto", unit=600)
+    assert (told.tile, told.margin) == (536, 0)
+    assert told.redundancy == 1
+
+
+def test_of_tilings_with_the_same_work_the_smaller_tile_is_taken(tmp_path):
+    raster = noise(tmp_path / "image.tif", (1152, 1152), classes=4)
+    assert cut(Identity(), raster, tile="auto", margin="auto", unit=1152 // 2).tile == 576
+    assert cut(Identity(), raster, tile="auto", margin="auto", unit=1100).tile == 588
+
+
+def test_a_raster_that_memory_holds_is_one_tile(strip):
+    told = cut(Blur(5), strip, tile="auto", margin="auto")
+    assert (told.tile, told.margin, told.redundancy, told.differs) == (1072, 0, 1, None)
+    assert cut(Blur(5), strip, tile="auto", margin=600).redundancy == 1
+
+
+@pytest.mark.parametrize(("margin", "is_warned"), [(96, True), (16, False)])
+def test_tiles_with_little_to_keep_are_warned_about(strip, caplog, margin, is_warned):
+    cut(Blur(5), strip, tile=256, margin=margin)
+    assert ("pixels for each that is kept, and takes so many times as long" in caplog.text) == is_warned
+
+
+def test_tiles_take_no_more_memory_than_there_is(tmp_path):
+    raster = noise(tmp_path / "image.tif", (1200, 1200))
+    # 1.6 kB for each pixel.
+    told = cut(Wide(400), raster, tile="auto", margin=16, unit=1200)
+    assert told.tile < 1200
+    assert 0.9 * budget(torch.device("cpu")) < told.foreseen_bytes <= budget(torch.device("cpu"))
+
+
+def test_where_memory_cannot_be_foreseen_tiles_are_small_and_that_is_said(tmp_path):
+    told = cut(Looking(), noise(tmp_path / "image.tif", (600, 600)), tile="auto", margin="auto")
+    assert told.tile == 512
+    assert told.foreseen_bytes is None
+    assert "cannot be foreseen" in str(told)
+
+
+def test_a_lower_tolerance_takes_a_larger_margin(strip):
+    margins = [cut(Blur(10), strip, tile=256, margin="auto", tolerance=share).margin for share in (0.2, 0.05, 1e-6)]
+    assert margins == [0, 8, 16]
+
+
+def test_where_no_margin_is_enough_that_is_said(strip):
+    told = cut(Blur(10), strip, tile=32, margin="auto", tolerance=1e-6)
+    assert told.margin == 8
+    assert told.differs > 1e-6
+    assert "no margin of such tiles keeps to the tolerance of 1e-06" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("trained", "tile", "expected", "said"),
+    [
+        (128, "auto", 128, "as large as in training"),
+        (None, "auto", 512, "its training size is not known"),
+        (128, 256, 256, "the size of its training would be 128"),
+    ],
+)
+def test_a_network_that_looks_at_tiles_as_a_whole_is_told(tmp_path, trained, tile, expected, said):
+    values = np.linspace(0, 100, 640)[None] + np.random.default_rng(0).integers(0, 80, (640, 640))
+    raster = write(tmp_path / "image.tif", values.astype(np.uint8))
+    model = Model.wrap(AboveTheMean(), bands=["v"], classes=["a", "b"], chip_size=trained)
+    told = chosen(Predictor([model]), raster, PredictSpec(tile=tile, margin="auto", unit=600))
+    assert told.tile == expected
+    assert said in str(told)
+
+
+def test_it_is_told_also_where_one_tile_would_hold_the_raster(tmp_path):
+    values = np.linspace(0, 100, 640)[None] + np.random.default_rng(0).integers(0, 80, (640, 640))
+    raster = write(tmp_path / "image.tif", values.astype(np.uint8))
+    model = Model.wrap(AboveTheMean(), bands=["v"], classes=["a", "b"], chip_size=128)
+    told = chosen(Predictor([model]), raster, PredictSpec())
+    assert told.tile == 128
+    assert "as large as in training" in str(told)
+    # Networks that see only what is near have no reason to.
+    near = Model.wrap(Blur(5), bands=["v"], classes=["a", "b"], chip_size=128)
+    assert chosen(Predictor([near]), raster, PredictSpec()).tile == 640
+
+
+def test_where_nothing_could_be_measured_the_margin_is_a_common_one(tmp_path):
+    plain = write(tmp_path / "plain.tif", np.full((300, 300), 7, np.uint8))
+    told = cut(Blur(3), plain, tile=256, margin="auto")
+    assert (told.margin, told.differs) == (64, None)
+    assert "not measured" in str(told)
+
+
+def test_several_models_get_the_margin_of_the_farthest_seeing(strip):
+    together = Predictor([model_of(Blur(3), 2), model_of(Blur(10), 2)])
+    assert chosen(together, strip, PredictSpec(tile=256, margin="auto")).margin > cut(Blur(3), strip, tile=256).margin
+
+
+def test_a_margin_without_a_core_is_refused(strip):
+    with pytest.raises(TilingError, match="leaves no core"):
+        cut(OneLayer(), strip, tile=64, margin=32)
+    with pytest.raises(TilingError, match="leaves no core"):
+        cut(OneLayer(), strip, tile="auto", margin=300, unit=512)

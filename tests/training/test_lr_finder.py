@@ -1,0 +1,71 @@
+"""A learning rate that is found by trying many."""
+
+from itertools import count
+
+import pytest
+import torch
+
+from landscribe import verbs
+from landscribe.errors import NetworkError
+from landscribe.training.lr_finder import Trial, chosen_rate
+from landscribe.training.segmenter import Segmenter
+
+TINY = {"encoder": "plain", "weights": "none", "batch": 4, "options": {"encoder_widths": [4, 8]}}
+
+
+def test_a_found_rate_is_used_said_and_recorded(chips, tmp_path, monkeypatch, caplog, capsys):
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level("INFO"):
+        found = verbs.train(chips, out="found", steps=4, learning_rate="auto", **TINY)
+    rate = found.provenance["learning_rate"]
+    assert 1e-6 < rate < 1
+    assert found.provenance["settings"]["learning_rate"] == "auto"
+    assert f"learning rate: {rate:.3g} (found by trying)" in caplog.text
+    assert capsys.readouterr().err == ""
+    # Looking for it changes nothing else: the same rate, given as a number, gives the same model.
+    given = verbs.train(chips, out="given", steps=4, learning_rate=rate, **TINY)
+    assert given.sha256 == found.sha256
+    assert given.history == found.history
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["found", "given"]
+
+
+def test_the_same_seed_finds_the_same_rate(chips, tmp_path):
+    def rate(name: str, seed: int) -> float:
+        model = verbs.train(chips, out=tmp_path / name, steps=1, learning_rate="auto", seed=seed, **TINY)
+        return model.provenance["learning_rate"]
+
+    assert rate("one", 3) == rate("two", 3)
+
+
+def test_the_rate_is_that_of_the_steepest_fall_whatever_one_batch_says():
+    rates = [10 ** (-6 + 6 * step / 99) for step in range(100)]
+    # Falls from step 50 to 70, and grows from step 85.
+    losses = [1 - 0.5 * min(max(step - 50, 0), 20) / 20 + max(0, step - 85) for step in range(100)]
+    easy = [loss - 0.02 * (step == 30) for step, loss in enumerate(losses)]
+    for some in (losses, easy):
+        chosen = chosen_rate(rates, some)
+        assert chosen is not None
+        assert rates[57] <= 3 * chosen <= rates[63]
+    # What comes after a loss that is not finite says nothing, and neither do the first few.
+    assert chosen_rate(rates, [*losses[:75], float("nan"), *losses[76:]]) == chosen_rate(rates, losses)
+    assert chosen_rate(rates, [*losses[:20], float("nan"), *losses[21:]]) is None
+
+
+def test_a_trial_may_diverge(chips, tmp_path, monkeypatch):
+    whole, steps = Segmenter.criterion, count()
+
+    def diverging(self, logits, labels):
+        loss = whole(self, logits, labels)
+        return loss * torch.nan if isinstance(self, Trial) and next(steps) > 50 else loss
+
+    monkeypatch.setattr(Segmenter, "criterion", diverging)
+    model = verbs.train(chips, out=tmp_path / "model", steps=1, learning_rate="auto", **TINY)
+    # A third of what lies on the first half of the way from 1e-6 to 1.
+    assert 1e-6 < model.provenance["learning_rate"] < 4e-4
+
+
+def test_a_loss_that_is_never_finite_gives_no_rate(chips, tmp_path, monkeypatch):
+    monkeypatch.setattr(Segmenter, "criterion", lambda self, logits, labels: logits.sum() * torch.nan)
+    with pytest.raises(NetworkError, match="no learning rate from 1e-06 to 1 gave a finite loss"):
+        verbs.train(chips, out=tmp_path / "model", steps=1, learning_rate="auto", **TINY)
+    assert list(tmp_path.iterdir()) == []

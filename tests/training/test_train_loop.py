@@ -1,0 +1,209 @@
+"""Training: seeded, honest about its best epoch, and able to learn."""
+
+import numpy as np
+import pytest
+import torch
+
+from landscribe import verbs
+from landscribe.data.batches.augment_spec import AugmentSpec
+from landscribe.data.batches.dataset import loader
+from landscribe.data.batches.sampling import ChipSampler
+from landscribe.data.chips.chips import Chips
+from landscribe.errors import ChipError, NetworkError, RecipeError
+from landscribe.model import Model
+from landscribe.training.segmenter import SCHEDULES, one_cycle
+from landscribe.training.spec import TrainSpec
+from landscribe.training.train_loop import train
+
+QUICK = {"encoder": "resnet10t", "weights": "none", "batch": 4}
+
+
+def test_a_network_learns_what_is_plain_to_see(chips, tmp_path):
+    model = verbs.train(chips, out=tmp_path / "model", steps=25, **QUICK)
+    assert model.measures["val_f1_squares"] > 0.9
+
+
+def test_the_same_seed_gives_the_same_model(chips, tmp_path):
+    bytes_of = []
+    for name in ("one", "two"):
+        verbs.train(chips, out=tmp_path / name, steps=4, seed=7, **QUICK)
+        bytes_of.append((tmp_path / name / "model.safetensors").read_bytes())
+    other = verbs.train(chips, out=tmp_path / "three", steps=4, seed=8, **QUICK)
+    assert bytes_of[0] == bytes_of[1]
+    assert other.sha256 != Model.load(tmp_path / "one").sha256
+
+
+def test_the_weights_of_the_best_epoch_are_kept(chips, tmp_path):
+    model = verbs.train(chips, out=tmp_path / "model", epochs=3, learning_rate=0.05, **QUICK)
+    scores = [row["val_mean_f1"] for row in model.history]
+    assert len(scores) == 3
+    assert model.measures["val_mean_f1"] == max(scores)
+    # The saved weights give the score that is stated for them.
+    assert _mean_f1(Model.load(tmp_path / "model"), chips.of_split("val")) == pytest.approx(max(scores), abs=1e-6)
+
+
+def _mean_f1(model: Model, chips: Chips) -> float:
+    from landscribe.confusion import Confusion
+
+    confusion = Confusion.zeros(chips.classes)
+    for batch in loader(chips, batch=4, workers=0):
+        with torch.inference_mode():
+            predicted = model.logits(batch["image"], batch["valid"]).argmax(1)
+        confusion += Confusion.of(
+            chips.classes, batch["label"].to(torch.uint8).numpy(), predicted.to(torch.uint8).numpy()
+        )
+    return confusion.mean_f1
+
+
+def test_the_steps_of_a_last_unfinished_epoch_are_validated_too(chips, tmp_path):
+    order = ChipSampler(np.ones(len(chips.of_split("train"))), seed=0)
+    an_epoch = len(loader(chips.of_split("train"), batch=4, workers=0, order=order))
+    model = verbs.train(chips, out=tmp_path / "model", steps=an_epoch + 1, **QUICK)
+    assert [row["step"] for row in model.history] == [an_epoch, an_epoch + 1]
+    assert all(row["val_mean_f1"] is not None for row in model.history)
+
+
+def test_without_validation_chips_the_last_epoch_is_kept(chips, tmp_path):
+    only_train = Chips(chips.folder, chips.head, chips.table.assign(split="train"))
+    model = verbs.train(only_train, out=tmp_path / "model", epochs=2, **QUICK)
+    assert model.measures["epoch"] == 2
+    assert model.measures["val_mean_f1"] is None
+
+
+def test_without_training_chips_it_is_refused(chips, tmp_path):
+    none = Chips(chips.folder, chips.head, chips.table.assign(split="val"))
+    with pytest.raises(ChipError, match="no chip of split train"):
+        verbs.train(none, out=tmp_path / "model", **QUICK)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_class_without_training_chips_is_refused_by_name(chips, tmp_path, split):
+    table = chips.table.copy()
+    table.loc[table["split"] == "train", "count_1"] = 0
+    table.loc[table["split"] != "train", "split"] = split
+    pixels = int(table.loc[table["split"] == split, "count_1"].sum())
+    unseen = Chips(chips.folder, chips.head, table)
+    said = rf"class 'squares' \(value 1\) has {pixels} labelled pixels in the chips of split {split}, but none"
+    with pytest.raises(ChipError, match=said):
+        train(unseen, tmp_path / "model", spec=TrainSpec(**QUICK), augmentation=AugmentSpec())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_the_chips_or_the_machine_cannot_serve_are_refused(chips, tmp_path):
+    only_train = Chips(chips.folder, chips.head, chips.table.assign(split="train"))
+    with pytest.raises(RecipeError, match=r"schedule = plateau .* no chip of split val"):
+        verbs.train(only_train, out=tmp_path / "model", schedule="plateau", **QUICK)
+    if not torch.cuda.is_available():
+        with pytest.raises(RecipeError, match="precision = 16 needs a CUDA GPU"):
+            verbs.train(chips, out=tmp_path / "model", precision=16, **QUICK)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_trains_in_bfloat16(chips, tmp_path):
+    model = verbs.train(chips, out=tmp_path / "model", steps=1, precision="bf16", **QUICK)
+    assert {value.dtype for value in model.network.parameters()} == {torch.float32}
+    full = verbs.train(chips, out=tmp_path / "full", steps=1, precision="32", **QUICK)
+    assert model.history[0]["train_loss"] != full.history[0]["train_loss"]
+    assert model.history[0]["train_loss"] == pytest.approx(full.history[0]["train_loss"], rel=0.05)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(chips, tmp_path):
+    with pytest.raises(NetworkError, match="Lower the learning rate"):
+        verbs.train(chips, out=tmp_path / "model", steps=30, learning_rate=1e30, **QUICK)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_budget_in_minutes_ends_by_the_clock(chips, tmp_path):
+    model = verbs.train(chips, out=tmp_path / "model", minutes=0.02, **QUICK)
+    assert model.history[-1]["step"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "an_epoch", "steps"),
+    [({}, 5, 200), ({}, 30, 600), ({"epochs": 3}, 5, 15), ({"steps": 7}, 5, 7), ({"minutes": 1}, 5, None)],
+)
+def test_the_budget_is_counted_in_steps(settings, an_epoch, steps):
+    assert TrainSpec(**settings).total_steps(an_epoch) == steps
+
+
+def test_the_rate_rises_once_and_falls_to_zero():
+    rates = [one_cycle(share / 100) for share in range(101)]
+    top = rates.index(max(rates))
+    assert max(rates) == pytest.approx(1)
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] == pytest.approx(0)
+
+
+def test_two_reading_processes_give_the_batches_of_one(chips):
+    def batches(workers: int) -> list[torch.Tensor]:
+        return [
+            batch["image"]
+            for batch in loader(chips, batch=4, workers=workers, order=ChipSampler(np.ones(len(chips)), seed=3))
+        ]
+
+    for one, two in zip(batches(0), batches(2), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_class_weights_reach_the_loss_and_must_match_the_classes(chips, tmp_path):
+    def first_loss(name: str, weights) -> float:
+        model = verbs.train(chips, out=tmp_path / name, steps=1, loss="ce", class_weights=weights, **QUICK)
+        return model.history[0]["train_loss"]
+
+    even = first_loss("even", "none")
+    assert first_loss("ones", (2.0, 2.0)) == pytest.approx(even)
+    assert first_loss("inverse", "inverse") != pytest.approx(even)
+    with pytest.raises(ChipError, match="3 class weights were given for 2 classes"):
+        first_loss("three", (1.0, 1.0, 1.0))
+    with pytest.raises(ChipError, match="all class weights are 0"):
+        first_loss("none", (0.0, 0.0))
+
+
+def test_a_network_trains_on_balanced_chips(chips, tmp_path):
+    model = verbs.train(chips, out=tmp_path / "model", steps=2, sampling="balanced", background=0.1, **QUICK)
+    assert model.provenance["settings"]["sampling"] == "balanced"
+
+
+@pytest.mark.parametrize("settings", [{"optimizer": "sgd"}, {"schedule": "cosine"}, {"schedule": "constant"}])
+def test_optimisers_and_schedules_train(chips, tmp_path, settings):
+    model = verbs.train(chips, out=tmp_path / "model", steps=12, **(QUICK | settings))
+    assert model.history[-1]["train_loss"] < model.history[0]["train_loss"]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_stay_between_nothing_and_all(name):
+    factors = [SCHEDULES[name](share / 100) for share in range(101)]
+    assert all(0 <= factor <= 1 for factor in factors)
+    assert max(factors) == pytest.approx(1)
+
+
+def test_without_progress_training_stops(chips, tmp_path):
+    # At a rate of nearly nothing, and without statistics that settle, no epoch is better than the first.
+    still = {"encoder": "plain", "options": {"encoder_widths": [4, 8], "batch_norm": False}}
+    settings = QUICK | still | {"learning_rate": 1e-12, "patience": 2}
+    model = verbs.train(chips, out=tmp_path / "model", epochs=9, **settings)
+    assert len(model.history) == 3
+
+
+@pytest.mark.parametrize("settings", [{"sampling": "windows"}, {"augment": {"preset": "light", "mixup": 1.0}}])
+def test_windows_and_mixed_chips_teach_the_same_every_time(chips, tmp_path, settings):
+    first, second = (
+        verbs.train(chips, out=tmp_path / name, steps=25, seed=1, **QUICK, **settings) for name in ("one", "two")
+    )
+    assert first.sha256 == second.sha256
+    assert first.measures["val_f1_squares"] > 0.9
+
+
+def test_a_pipeline_of_the_users_changes_the_training_chips_alone(chips, tmp_path):
+    seen = []
+
+    def pipeline(*, image, masks):
+        seen.append(image.shape)
+        return {"image": np.flipud(image), "masks": [np.flipud(mask) for mask in masks]}
+
+    model = verbs.train(chips, out=tmp_path / "model", steps=3, augment=pipeline, **QUICK)
+    assert len(seen) == 3 * QUICK["batch"]
+    assert set(seen) == {(64, 64, 2)}
+    assert "pipeline" in model.provenance["changed_by"]
