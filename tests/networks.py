@@ -1,7 +1,19 @@
-"""Networks whose answer is known."""
+"""Networks whose classes are known, and the map of a raster by them."""
+
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from landscribe.maps.output_paths import OutputPaths
+from landscribe.prediction.mapping import write_map
+from landscribe.prediction.plan import plan_map
+
+
+def predict(model, raster, out: Path, *, spec, ensemble=(), overwrite=False, **layers: Path) -> Path:
+    """Map one raster by a plan of its own; `layers` are further fields of OutputPaths."""
+    plan = plan_map(model, raster, spec, OutputPaths(out, **layers), ensemble=ensemble)
+    return write_map(plan, overwrite=overwrite)
 
 
 class Identity(nn.Module):

@@ -222,7 +222,7 @@ def test_a_raster_that_breaks_off_after_many_units_keeps_these_and_names_the_res
     bad = half_of_a_tiled_tiff(tmp_path / "bad.tif")
     said = landscribe("predict", trained, bad, "--tile", 32, "--margin", 0, "--unit", 32, "--out", "new/map.tif")
     assert said.code == 1
-    assert "map.tif is not finished: 3 of 9 units could not be mapped (rows 64 to 96, cols 0 to 32: " in said.line
+    assert "map.tif is not finished: 3 of 9 units failed (rows 64 to 96, cols 0 to 32: " in said.line
     assert "bad.tif cannot be read at rows 64 to 96" in said.line
     assert not (tmp_path / "new" / "map.tif").exists()
     assert len(list((tmp_path / "new" / "map.tif.parts").glob("*.class.tif"))) == 6
@@ -652,7 +652,7 @@ def test_a_setting_that_cannot_be_meant_is_refused(flag, scene, trained, refused
 
 def test_a_map_is_not_written_over(tmp_path, scene, trained, refused):
     (tmp_path / "map.tif").write_text("precious")
-    refused("predict", trained, scene, "--out", "map.tif", words=("map.tif exists already", "--overwrite"))
+    refused("predict", trained, scene, "--out", "map.tif", words=("map.tif already exists", "--overwrite"))
 
 
 def test_probabilities_are_not_written_over(tmp_path, scene, trained, refused):

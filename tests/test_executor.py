@@ -20,9 +20,8 @@ from landscribe.errors import EngineError, OutputError, RasterError, ReadError, 
 from landscribe.executor import Outcome, run_on_dask, run_units, share_of
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
-from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec
-from networks import Identity
+from networks import Identity, predict
 
 SMALL = {"tile": 32, "margin": 4, "unit": 64}
 
@@ -143,7 +142,7 @@ def test_a_unit_that_cannot_be_read_is_named_and_later_done_alone(tmp_path, rast
     keep = planned[4].keep
     place = f"rows {keep.row} to {keep.row_stop}, cols {keep.col} to {keep.col_stop}: a block is damaged"
     with pytest.raises(
-        UnfinishedError, match=rf"^map\.tif is not finished: 1 of {len(planned)} units could not be mapped \({place}\)"
+        UnfinishedError, match=rf"^map\.tif is not finished: 1 of {len(planned)} units failed \({place}\)"
     ):
         predict(model, raster, tmp_path / "map.tif", spec=spec)
     assert not (tmp_path / "map.tif").exists()

@@ -112,7 +112,7 @@ def _trial(recipe: Recipe, scene: Scene, classes: int) -> _Measured:
             torch.cuda.synchronize()
 
     step_seconds = _seconds(step)
-    side = min(512, recipe.predict.foreseen_tile)
+    side = min(512, recipe.predict.nominal_tile)
     network.eval()
     with torch.inference_mode():
         tile_seconds = _seconds(lambda: network(random_images(1, side)).argmax(1).cpu())
@@ -133,9 +133,9 @@ def _seconds(work: Callable[[], Any]) -> float:
 def _tile_pixels(recipe: Recipe, scene: Scene) -> int:
     """Pixels that the network reads to map a scene, overlap included."""
     spec = recipe.predict
-    size = max(32, spec.foreseen_tile // 32 * 32)
+    size = max(32, spec.nominal_tile // 32 * 32)
     height, width = scene.image.grid.shape
-    covering = units(height, width, size=size, margin=spec.foreseen_margin, align=32, side=spec.unit)
+    covering = units(height, width, size=size, margin=spec.nominal_margin, align=32, side=spec.unit)
     return sum(tile.read.height * tile.read.width for unit in covering for tile in unit.tiles)
 
 

@@ -120,8 +120,10 @@ def _remove_run(out: Path) -> None:
 def _map_scenes(filled: Recipe, model: Path, out: Path) -> list[Path]:
     """Map every scene: `map.tif`, or `maps/` with one for each."""
     from landscribe.data.scenes.scene import open_image
+    from landscribe.maps.output_paths import OutputPaths
     from landscribe.model import Model
-    from landscribe.prediction.mapping import predict
+    from landscribe.prediction.mapping import write_map
+    from landscribe.prediction.plan import plan_map
 
     loaded = Model.load(model)
     rasters = [open_image(scene) for scene in filled.scenes]
@@ -129,7 +131,10 @@ def _map_scenes(filled: Recipe, model: Path, out: Path) -> list[Path]:
         places = [out / "map.tif"]
     else:
         places = [out / "maps" / f"{number:03d}_{raster.name}.tif" for number, raster in enumerate(rasters)]
-    return [predict(loaded, raster, place, spec=filled.predict) for raster, place in zip(rasters, places, strict=True)]
+    return [
+        write_map(plan_map(loaded, raster, filled.predict, OutputPaths(place)))
+        for raster, place in zip(rasters, places, strict=True)
+    ]
 
 
 def demo(out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bool = False, **settings: Any) -> Path:

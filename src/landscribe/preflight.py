@@ -336,8 +336,8 @@ def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Fin
                 f"chips of {recipe.chips.size} pixels are too small for {train.architecture} on {train.encoder}, one "
                 f"pixel of whose deepest features stands for {align} x {align}. Choose chips.size {2 * align} or more.",
             )
-        size = max(align, predict.foreseen_tile // align * align)
-        next(units(1, 1, size=size, margin=predict.foreseen_margin, align=align, side=predict.unit))
+        size = max(align, predict.nominal_tile // align * align)
+        next(units(1, 1, size=size, margin=predict.nominal_margin, align=align, side=predict.unit))
     except LandscribeError as error:
         yield Finding("error", str(error))
 

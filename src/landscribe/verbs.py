@@ -184,28 +184,30 @@ def predict(
     spec = PredictSpec.of(settings)
 
     # These take seconds, for which nobody who mistyped a setting should wait.
+    from landscribe.maps.output_paths import OutputPaths
     from landscribe.model import Model
-    from landscribe.prediction.compatibility import fitted
-    from landscribe.prediction.mapping import predict
+    from landscribe.prediction.compatibility import require_compatible
+    from landscribe.prediction.mapping import write_map
+    from landscribe.prediction.plan import plan_map
 
     opened, *others = [one if isinstance(one, Model) else Model.load(one) for one in (model, *ensemble)]
     rasters = open_rasters(images, imagery, resample=spec.resample)
     for raster in rasters:
-        fitted(opened, raster, spec)  # before the first of them is mapped
-    asked = {"probabilities": probabilities, "uncertainty": uncertainty, "label_next": label_next}
-    suffixes = {"label_next": ".gpkg"}
-    places = {
-        name: _places(Path(place), rasters, suffixes.get(name, ".tif"))
-        for name, place in asked.items()
-        if place is not None
+        require_compatible(opened, raster, spec)  # before the first of them is mapped
+    asked = {
+        "map": (out, ".tif"),
+        "probabilities": (probabilities, ".tif"),
+        "uncertainty": (uncertainty, ".tif"),
+        "suggested_labels": (label_next, ".gpkg"),
     }
+    places = {
+        name: _places(Path(place), rasters, suffix) for name, (place, suffix) in asked.items() if place is not None
+    }
+    outputs = [OutputPaths(**{name: each[number] for name, each in places.items()}) for number in range(len(rasters))]
     return [
-        predict(
-            opened, raster, place, spec=spec, others=others, overwrite=overwrite,
-            **{name: each[number] for name, each in places.items()},
-        )
-        for number, (raster, place) in enumerate(zip(rasters, _places(Path(out), rasters), strict=True))
-    ]  # fmt: skip
+        write_map(plan_map(opened, raster, spec, paths, ensemble=others), overwrite=overwrite)
+        for raster, paths in zip(rasters, outputs, strict=True)
+    ]
 
 
 def _places(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:

@@ -19,9 +19,8 @@ from landscribe.geo.tiling import units
 from landscribe.inference.backends import ENGINES
 from landscribe.inference.predictor import Predictor, _device_here, processes
 from landscribe.model import Model
-from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec
-from networks import Blur, Identity
+from networks import Blur, Identity, predict
 
 
 class Constant(torch.nn.Module):
@@ -57,7 +56,7 @@ def test_the_probabilities_of_several_models_are_averaged(tmp_path):
     first, second, third = (model_of(Constant(*logits), 2) for logits in ((0, 0), (2, 0), (0, 5)))
     expected = np.mean([1 / (1 + np.exp(-score)) for score in (0, -2, 5)])
     predict(
-        first, raster, tmp_path / "map.tif", spec=PredictSpec(probabilities_as="float32"), others=[second, third],
+        first, raster, tmp_path / "map.tif", spec=PredictSpec(probabilities_as="float32"), ensemble=[second, third],
         probabilities=tmp_path / "p.tif",
     )  # fmt: skip
     assert shares(tmp_path / "p.tif")[1] == pytest.approx(np.full((40, 50), expected), abs=1e-6)

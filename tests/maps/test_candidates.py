@@ -7,9 +7,9 @@ import torch
 from test_mapping import model_of, read, write
 
 from landscribe.errors import OutputError
-from landscribe.maps.candidates import PLACES, least_sure
-from landscribe.prediction.mapping import predict
+from landscribe.maps.candidates import MOST_CANDIDATES, most_uncertain
 from landscribe.prediction.spec import PredictSpec
+from networks import predict
 
 
 class Sureness(torch.nn.Module):
@@ -21,7 +21,7 @@ class Sureness(torch.nn.Module):
         return torch.cat([x, torch.zeros_like(x)], dim=1)
 
 
-def test_places_are_the_least_sure_squares_and_none_lies_beside_another(tmp_path):
+def test_places_are_the_most_uncertain_squares_and_none_lies_beside_another(tmp_path):
     image = np.full((160, 160), 9, np.uint8)
     image[32:64, 32:64] = 0  # no idea at all
     image[32:64, 64:96] = 1  # beside it: would teach the same
@@ -30,7 +30,7 @@ def test_places_are_the_least_sure_squares_and_none_lies_beside_another(tmp_path
     model = model_of(Sureness(), 2, chip_size=32)
     predict(
         model, raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=0, unit=64),
-        uncertainty=tmp_path / "u.tif", label_next=tmp_path / "next.gpkg",
+        uncertainty=tmp_path / "u.tif", suggested_labels=tmp_path / "next.gpkg",
     )  # fmt: skip
     places = gpd.read_file(tmp_path / "next.gpkg")
     assert places.crs.to_epsg() == 32617
@@ -41,8 +41,8 @@ def test_places_are_the_least_sure_squares_and_none_lies_beside_another(tmp_path
     assert places.geometry[1].bounds == (500_096, 4_000_000 - 160, 500_128, 4_000_000 - 128)
     for one, other in zip(*np.triu_indices(len(places), 1), strict=True):
         assert places.geometry[one].distance(places.geometry[other]) > 0
-    chosen = least_sure(tmp_path / "u.tif", 32)
-    assert len(chosen) <= PLACES
+    chosen = most_uncertain(tmp_path / "u.tif", 32)
+    assert len(chosen) <= MOST_CANDIDATES
     assert [place.uncertainty for place in chosen] == pytest.approx(places["uncertainty"], abs=1e-4)
 
 
@@ -58,7 +58,7 @@ def test_uncertainty_is_the_entropy_as_a_share_of_the_highest(tmp_path):
 def test_geojson_has_degrees(tmp_path):
     raster = write(tmp_path / "image.tif", np.zeros((64, 64), np.uint8))
     model = model_of(Sureness(), 2, chip_size=64)
-    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(), label_next=tmp_path / "next.geojson")
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(), suggested_labels=tmp_path / "next.geojson")
     places = gpd.read_file(tmp_path / "next.geojson")
     assert len(places) == 1
     assert -81.1 < places.geometry[0].centroid.x < -80.9  # the central meridian of UTM zone 17
@@ -70,9 +70,13 @@ def test_geojson_has_degrees(tmp_path):
 
 def test_other_kinds_of_files_are_refused_before_anything_is_done(tmp_path):
     raster = write(tmp_path / "image.tif", np.zeros((64, 64), np.uint8))
-    with pytest.raises(OutputError, match=r"next\.shp is no place for polygons"):
+    with pytest.raises(OutputError, match=r"next\.shp has no suffix for polygons"):
         predict(
-            model_of(Sureness(), 2), raster, tmp_path / "map.tif", spec=PredictSpec(), label_next=tmp_path / "next.shp"
+            model_of(Sureness(), 2),
+            raster,
+            tmp_path / "map.tif",
+            spec=PredictSpec(),
+            suggested_labels=tmp_path / "next.shp",
         )
     assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]
 
@@ -80,11 +84,11 @@ def test_other_kinds_of_files_are_refused_before_anything_is_done(tmp_path):
 def test_places_of_others_are_not_taken_for_those_of_a_map_that_stands(tmp_path):
     raster = write(tmp_path / "image.tif", np.zeros((64, 64), np.uint8))
     model, place = model_of(Sureness(), 2, chip_size=64), tmp_path / "next.gpkg"
-    asked = {"spec": PredictSpec(), "uncertainty": tmp_path / "u.tif", "label_next": place}
+    asked = {"spec": PredictSpec(), "uncertainty": tmp_path / "u.tif", "suggested_labels": place}
     predict(model, raster, tmp_path / "map.tif", **asked)
     own = place.stat().st_mtime_ns
     predict(model, raster, tmp_path / "map.tif", **asked)
     assert place.stat().st_mtime_ns == own
-    gpd.read_file(place).to_file(place, layer="places", driver="GPKG")
+    gpd.read_file(place).to_file(place, layer="suggested_labels", driver="GPKG")
     with pytest.raises(OutputError, match=r"next\.gpkg exists already"):
         predict(model, raster, tmp_path / "map.tif", **asked)

@@ -11,10 +11,9 @@ from test_mapping import model_of, read, write
 from landscribe.errors import RasterError
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import units
-from landscribe.maps.sieve import Generalisation
-from landscribe.prediction.mapping import predict
+from landscribe.maps.sieve import Sieve
 from landscribe.prediction.spec import PredictSpec
-from networks import Identity
+from networks import Identity, predict
 
 EIGHT = np.ones((3, 3), bool)
 
@@ -38,7 +37,7 @@ def sizes(values: np.ndarray) -> list[int]:
 
 def test_a_minimum_area_above_that_of_the_raster_is_refused_with_both(tmp_path):
     raster = write(tmp_path / "image.tif", np.zeros((40, 50), np.uint8))
-    with pytest.raises(RasterError, match=r"below 1e\+09 m² are to be dissolved, but all of \S*image\.tif is 200\d m²"):
+    with pytest.raises(RasterError, match=r"minimum area is 1e\+09 m², but all of \S*image\.tif is 200\d m²"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(minimum_area=1e9))
 
 
@@ -46,7 +45,7 @@ def test_a_patch_goes_to_the_class_around_it_and_a_larger_one_stays():
     values = np.ones((12, 20), np.uint8)
     values[2:4, 2:4] = 2  # four pixels
     values[6:9, 6:9] = 7  # nine
-    result = Generalisation(9).apply(values)
+    result = Sieve(9).apply(values)
     expected = np.ones_like(values)
     expected[6:9, 6:9] = 7
     assert (result == expected).all()
@@ -54,7 +53,7 @@ def test_a_patch_goes_to_the_class_around_it_and_a_larger_one_stays():
 
 def test_a_patch_between_two_classes_takes_from_each_what_is_nearer():
     values = np.repeat(np.array([[1] * 8 + [5] * 2 + [2] * 8], np.uint8), 3, axis=0)
-    result = Generalisation(10).apply(values)
+    result = Sieve(10).apply(values)
     assert result[:, 8].tolist() == [1, 1, 1]
     assert result[:, 9].tolist() == [2, 2, 2]
 
@@ -62,14 +61,14 @@ def test_a_patch_between_two_classes_takes_from_each_what_is_nearer():
 def test_nodata_takes_no_part():
     values = np.full((5, 5), 255, np.uint8)
     values[2, 2] = 1  # alone in nothing: there is no class to go to
-    assert (Generalisation(100).apply(values) == values).all()
+    assert (Sieve(100).apply(values) == values).all()
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 99), smallest=st.integers(2, 60), smooth=st.integers(2, 6))
 def test_no_small_patch_is_left_and_nodata_stays(seed, smallest, smooth):
     values = patchy(seed, 70, smooth)
-    result = Generalisation(smallest).apply(values)
+    result = Sieve(smallest).apply(values)
     assert ((result == 255) == (values == 255)).all()
     # A patch has somewhere to go where a large one is: each did, or was shut in by nodata.
     if max(sizes(values)) >= smallest:
@@ -87,7 +86,7 @@ def test_no_small_patch_is_left_and_nodata_stays(seed, smallest, smooth):
 @given(seed=st.integers(0, 99), smallest=st.integers(2, 40), side=st.integers(20, 60))
 def test_windows_with_a_halo_give_what_the_whole_gives(seed, smallest, side):
     values = patchy(seed, 150, 3)
-    generalisation = Generalisation(smallest)
+    generalisation = Sieve(smallest)
     whole = generalisation.apply(values)
     pieces = np.zeros_like(values)
     for unit in units(150, 150, size=side, margin=0, side=side):
@@ -100,7 +99,7 @@ def test_windows_with_a_halo_give_what_the_whole_gives(seed, smallest, side):
 def test_a_thread_that_is_longer_than_can_be_seen_stays(length, stays):
     values = np.ones((40, 600), np.uint8)
     values[20, 10 : 10 + length] = 2
-    result = Generalisation(2000).apply(values)
+    result = Sieve(2000).apply(values)
     assert (result == 2).any() == stays
 
 
@@ -113,14 +112,14 @@ def test_a_map_has_no_patch_below_the_minimum_area_whatever_its_units(tmp_path, 
         with caplog.at_level("INFO"):
             predict(model_of(Identity(), 4), raster, tmp_path / f"{unit}.tif", spec=spec)
     # 100 m² are 25 pixels of 4 m².
-    assert (read(tmp_path / "64.tif") == Generalisation(25).apply(values)).all()
-    assert (read(tmp_path / "300.tif") == Generalisation(25).apply(values)).all()
-    ones = (Generalisation(25).apply(values) == 1).sum() * raster.grid.pixel_size**2 / 1e6
+    assert (read(tmp_path / "64.tif") == Sieve(25).apply(values)).all()
+    assert (read(tmp_path / "300.tif") == Sieve(25).apply(values)).all()
+    ones = (Sieve(25).apply(values) == 1).sum() * raster.grid.pixel_size**2 / 1e6
     assert f"class 1 {ones:.4g} km²" in caplog.messages[-1]
 
 
 def test_a_minimum_area_needs_the_size_of_pixels(tmp_path):
     raster = write(tmp_path / "image.tif", np.zeros((64, 64), np.uint8), crs=None)
-    with pytest.raises(RasterError, match=r"patches below 100 m² are to be dissolved"):
+    with pytest.raises(RasterError, match=r"no CRS, so a minimum area of 100 m²"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(minimum_area=100))
     assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscribe.geo.classes import ClassEntry, Classes
-from landscribe.maps.style import aux_xml, classes_as_tag, classes_of_tag, colormap, qml
+from landscribe.maps.class_map import classes_as_tag, classes_from_tag
+from landscribe.maps.style import aux_xml, colormap, qml
 
 
 def entry(value: int, name: str = "house", colour: str = "#ff0000", label: int | str = "H") -> ClassEntry:
@@ -21,7 +22,7 @@ def entry(value: int, name: str = "house", colour: str = "#ff0000", label: int |
 )
 def test_the_table_comes_back_from_the_tag_of_a_map(rows):
     classes = Classes(tuple(entry(value, name, label=name) for value, name in rows))
-    assert classes_of_tag(classes_as_tag(classes)) == classes
+    assert classes_from_tag(classes_as_tag(classes)) == classes
 
 
 def test_the_palette_of_a_map_holds_each_colour_and_hides_what_is_not_known():

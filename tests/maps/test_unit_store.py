@@ -5,22 +5,23 @@ import pytest
 from rasterio.transform import Affine
 
 from landscribe.errors import EngineError, OutputError, RasterError, ReadError, UnfinishedError, UnreachableError
+from landscribe.fingerprint import Fingerprint
 from landscribe.geo.grid import Grid
 from landscribe.geo.tiling import Unit, units
 from landscribe.maps.layers import CLASS
-from landscribe.maps.unit_store import Parts, begun
+from landscribe.maps.unit_store import UnitStore
 
 PLANNED = tuple(units(8, 16, size=8, margin=0, align=1, side=8))
 GRID = Grid(None, Affine.identity(), 16, 8)
 
 
-def put(parts: Parts, unit: Unit) -> None:
-    parts.put(unit, {CLASS.kind: np.zeros((1, *unit.keep.shape), np.uint8)}, [CLASS], GRID)
+def put(parts: UnitStore, unit: Unit) -> None:
+    parts.write(unit, {CLASS.kind: np.zeros((1, *unit.keep.shape), np.uint8)}, [CLASS], GRID)
 
 
-def failing(parts: Parts, error: BaseException, *, done: int = 0, alone: bool = True) -> None:
+def failing(parts: UnitStore, error: BaseException, *, done: int = 0, alone: bool = True) -> None:
     """A run that makes so many units, and fails."""
-    with begun(parts, overwrite=False, alone=alone):
+    with parts.session(is_shard=not alone):
         for unit in PLANNED[:done]:
             put(parts, unit)
         raise error
@@ -28,7 +29,7 @@ def failing(parts: Parts, error: BaseException, *, done: int = 0, alone: bool = 
 
 @pytest.mark.parametrize("error", [OutputError, UnreachableError, EngineError])
 def test_what_can_be_mended_keeps_the_units_that_are_done(tmp_path, error):
-    parts = Parts.of(tmp_path / "new" / "map.tif", {})
+    parts = UnitStore.of(tmp_path / "new" / "map.tif", Fingerprint.of({}))
     with pytest.raises(
         UnfinishedError, match=r"new/map\.tif is not finished: so\. Its finished units \(1\) are kept in"
     ):
@@ -39,35 +40,35 @@ def test_what_can_be_mended_keeps_the_units_that_are_done(tmp_path, error):
 @pytest.mark.parametrize("error", [RasterError, ReadError])
 def test_of_a_raster_that_will_not_do_nothing_is_left(tmp_path, error):
     with pytest.raises(error, match=r"^so\.$"):
-        failing(Parts.of(tmp_path / "new" / "map.tif", {}), error("so."), done=1)
+        failing(UnitStore.of(tmp_path / "new" / "map.tif", Fingerprint.of({})), error("so."), done=1)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("error", [OutputError, UnreachableError, EngineError])
 def test_what_fails_before_a_unit_is_done_leaves_nothing(tmp_path, error):
     with pytest.raises(error, match=r"^so\.$"):
-        failing(Parts.of(tmp_path / "new" / "map.tif", {}), error("so."))
+        failing(UnitStore.of(tmp_path / "new" / "map.tif", Fingerprint.of({})), error("so."))
     assert not list(tmp_path.iterdir())
 
 
 def test_an_interruption_keeps_what_was_begun(tmp_path):
-    parts = Parts.of(tmp_path / "map.tif", {})
+    parts = UnitStore.of(tmp_path / "map.tif", Fingerprint.of({}))
     with pytest.raises(KeyboardInterrupt):
         failing(parts, KeyboardInterrupt())
-    assert parts.is_begun()
+    assert parts.exists()
 
 
 @pytest.mark.parametrize("error", [OutputError, RasterError])
 def test_a_shard_that_fails_takes_nothing_from_the_others(tmp_path, error):
-    parts = Parts.of(tmp_path / "map.tif", {})
+    parts = UnitStore.of(tmp_path / "map.tif", Fingerprint.of({}))
     with pytest.raises(error, match=r"^so\.$"):
         failing(parts, error("so."), alone=False)
-    assert parts.is_begun()
+    assert parts.exists()
 
 
 def test_a_unit_that_ends_late_leaves_nothing_once_the_map_was_given_up(tmp_path):
-    parts = Parts.of(tmp_path / "map.tif", {})
-    parts.begin(overwrite=False)
+    parts = UnitStore.of(tmp_path / "map.tif", Fingerprint.of({}))
+    parts.claim(overwrite=False)
     parts.remove()
     with pytest.raises(OutputError, match=r"map\.tif\.parts was removed"):
         put(parts, PLANNED[0])
@@ -75,10 +76,13 @@ def test_a_unit_that_ends_late_leaves_nothing_once_the_map_was_given_up(tmp_path
 
 
 def test_a_unit_that_ends_late_does_not_get_among_those_of_another_map(tmp_path):
-    late, now = Parts.of(tmp_path / "map.tif", {"batch": 1}), Parts.of(tmp_path / "map.tif", {"batch": 4})
-    late.begin(overwrite=False)
-    now.begin(overwrite=True)
-    with pytest.raises(OutputError, match="holds another map by now"):
+    late, now = (
+        UnitStore.of(tmp_path / "map.tif", Fingerprint.of({"batch": 1})),
+        UnitStore.of(tmp_path / "map.tif", Fingerprint.of({"batch": 4})),
+    )
+    late.claim(overwrite=False)
+    now.claim(overwrite=True)
+    with pytest.raises(OutputError, match="now holds another map"):
         put(late, PLANNED[0])
     assert not now.is_done(PLANNED[0])
 
@@ -90,7 +94,7 @@ DAY = 86_400 * 10**9
     ("key", "before", "now", "told"),
     [
         ("model", ["0123456789abcdef"], ["fedcba9876543210"], "(01234567, now fedcba98)"),
-        ("minimum area", None, 50.0, "(null, now 50.0)"),
+        ("minimum_area", None, 50.0, "(null, now 50.0)"),
         (
             "raster",
             [["a.tif", 10, DAY]],
@@ -101,25 +105,25 @@ DAY = 86_400 * 10**9
             "raster",
             [["http://x/a.tif", "1", "2"]],
             [["http://x/a.tif", "3", "4"]],
-            "(http://x/a.tif, which was changed",
+            "(http://x/a.tif, changed",
         ),
         (
             "raster",
             [["v.vrt", 10, DAY, ["a", 1, 2]]],
             [["v.vrt", 10, DAY, ["a", 1, 3]]],
-            "(v.vrt of 10 bytes and 1970-01-02 00:00:00 UTC, which was changed since)",
+            "(v.vrt of 10 bytes and 1970-01-02 00:00:00 UTC, changed since)",
         ),
         ("area", ["town.gpkg", 10, DAY], None, "(town.gpkg of 10 bytes and 1970-01-02 00:00:00 UTC, now null)"),
     ],
 )
 def test_another_plan_is_refused_in_words(tmp_path, key, before, now, told):
-    Parts.of(tmp_path / "map.tif", {key: before, "device": "cpu"}).begin(overwrite=False)
+    UnitStore.of(tmp_path / "map.tif", Fingerprint.of({key: before, "device": "cpu"})).claim(overwrite=False)
     with pytest.raises(OutputError) as refused:
-        Parts.of(tmp_path / "map.tif", {key: now, "device": "cpu"}).begin(overwrite=False)
+        UnitStore.of(tmp_path / "map.tif", Fingerprint.of({key: now, "device": "cpu"})).claim(overwrite=False)
     assert f"holds an unfinished map with another {key} {told}" in str(refused.value)
 
 
 def test_all_that_differs_from_the_plan_is_told(tmp_path):
-    Parts.of(tmp_path / "map.tif", {"batch": 1, "engine": "torch"}).begin(overwrite=False)
+    UnitStore.of(tmp_path / "map.tif", Fingerprint.of({"batch": 1, "engine": "torch"})).claim(overwrite=False)
     with pytest.raises(OutputError, match=r"another batch, engine \(1, now 4; torch, now onnx\)"):
-        Parts.of(tmp_path / "map.tif", {"batch": 4, "engine": "onnx"}).begin(overwrite=False)
+        UnitStore.of(tmp_path / "map.tif", Fingerprint.of({"batch": 4, "engine": "onnx"})).claim(overwrite=False)

@@ -11,10 +11,9 @@ from landscribe import verbs
 from landscribe.errors import GridError, ModelError, OutputError, RecipeError
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.resampling import grid_of_pixel_size, resampled
-from landscribe.prediction.compatibility import fitted
-from landscribe.prediction.mapping import predict
+from landscribe.prediction.compatibility import conform
 from landscribe.prediction.spec import PredictSpec
-from networks import Identity
+from networks import Identity, predict
 from worlds import write_raster
 
 SMALL = {"tile": 32, "margin": 0, "unit": 64}
@@ -36,7 +35,7 @@ def test_another_pixel_size_is_refused_with_both_and_the_ways_out(tmp_path, bloc
         ModelError,
         match=r"image\.tif has pixels of 20 m, but the model was trained on 10 m\. Pass --resample .* --any-pixel-size",
     ):
-        fitted(model_of(Identity(), 4, pixel_size=10.0), raster, PredictSpec())
+        conform(model_of(Identity(), 4, pixel_size=10.0), raster, PredictSpec())
 
 
 def test_bands_that_were_chosen_are_not_told_as_the_rasters_own(tmp_path, blocks):
@@ -44,7 +43,7 @@ def test_bands_that_were_chosen_are_not_told_as_the_rasters_own(tmp_path, blocks
     with pytest.raises(
         ModelError, match=r"of \S*image\.tif 2 bands were chosen \(image, image\), but the model takes 1 \(v\)"
     ):
-        fitted(model_of(Identity(), 4), raster, PredictSpec(bands=(1, 1)))
+        conform(model_of(Identity(), 4), raster, PredictSpec(bands=(1, 1)))
 
 
 def test_a_raster_of_finer_pixels_is_mapped_in_those_of_the_model(tmp_path, blocks):
@@ -75,36 +74,36 @@ def test_what_fits_is_left_as_it_is(tmp_path, blocks):
     raster = write(tmp_path / "image.tif", blocks, **metres(10))
     model = model_of(Identity(), 4, pixel_size=9.0)
     for spec in (PredictSpec(resample=True), PredictSpec(crs="EPSG:32617"), PredictSpec(any_pixel_size=True)):
-        assert fitted(model, raster, spec).source is raster.source
+        assert conform(model, raster, spec).source is raster.source
 
 
 def test_where_the_model_does_not_say_its_size_that_of_the_raster_is_kept(tmp_path, blocks):
     raster = write(tmp_path / "image.tif", blocks, **metres(10))
-    assert fitted(model_of(Identity(), 4), raster, PredictSpec(resample=True)).source is raster.source
-    there = fitted(model_of(Identity(), 4), raster, PredictSpec(crs="EPSG:3857")).grid
+    assert conform(model_of(Identity(), 4), raster, PredictSpec(resample=True)).source is raster.source
+    there = conform(model_of(Identity(), 4), raster, PredictSpec(crs="EPSG:3857")).grid
     assert there.pixel_size == pytest.approx(10, rel=0.02)
     model = model_of(Identity(), 4, pixel_size=3.0)
-    assert fitted(model, raster, PredictSpec(crs="EPSG:3857")).grid.pixel_size == pytest.approx(3, rel=0.02)
-    kept = fitted(model, raster, PredictSpec(crs="EPSG:3857", any_pixel_size=True)).grid
+    assert conform(model, raster, PredictSpec(crs="EPSG:3857")).grid.pixel_size == pytest.approx(3, rel=0.02)
+    kept = conform(model, raster, PredictSpec(crs="EPSG:3857", any_pixel_size=True)).grid
     assert kept.pixel_size == pytest.approx(10, rel=0.02)
 
 
 def test_without_a_crs_nothing_can_be_resampled(tmp_path, blocks):
     raster = Raster.open([write_raster(tmp_path / "image.tif", blocks, crs=None)])
     model = model_of(Identity(), 4, pixel_size=3.0)
-    with pytest.raises(ModelError, match=r"image\.tif has no CRS, so that its pixel size is not known"):
-        fitted(model, raster, PredictSpec(resample=True))
-    with pytest.raises(ModelError, match=r"image\.tif has no CRS, from which it could be brought into EPSG:32632"):
-        fitted(model, raster, PredictSpec(crs="EPSG:32632", any_pixel_size=True))
+    with pytest.raises(ModelError, match=r"image\.tif has no CRS, so its pixel size is unknown"):
+        conform(model, raster, PredictSpec(resample=True))
+    with pytest.raises(ModelError, match=r"image\.tif has no CRS, so it cannot be reprojected to EPSG:32632"):
+        conform(model, raster, PredictSpec(crs="EPSG:32632", any_pixel_size=True))
 
 
 def test_a_crs_that_is_none_is_refused(tmp_path, blocks):
     with pytest.raises(GridError, match="'EPSG:1' is no CRS that is known"):
-        fitted(model_of(Identity(), 4), write(tmp_path / "image.tif", blocks), PredictSpec(crs="EPSG:1"))
+        conform(model_of(Identity(), 4), write(tmp_path / "image.tif", blocks), PredictSpec(crs="EPSG:1"))
 
 
 def test_two_ways_out_at_once_are_refused():
-    with pytest.raises(RecipeError, match="resample and any_pixel_size were both asked for; choose one"):
+    with pytest.raises(RecipeError, match="resample and any_pixel_size exclude each other; choose one"):
         PredictSpec.of({"resample": True, "any_pixel_size": True})
 
 
@@ -140,14 +139,22 @@ def test_tiles_of_a_scene_are_mapped_as_one_without_seams(tmp_path, blocks):
 @pytest.mark.parametrize(("crs", "is_warned"), [("EPSG:32632", True), ("EPSG:32618", False), ("EPSG:3857", False)])
 def test_a_crs_for_another_part_of_the_earth_is_warned_about(tmp_path, blocks, caplog, crs, is_warned):
     raster = write_raster(tmp_path / "image.tif", blocks, crs="EPSG:26918", descriptions=["v"], **metres(1))
-    fitted(model_of(Identity(), 4), Raster.open([raster]), PredictSpec(crs=crs))
-    assert ("is made for 6° to 12° E" in caplog.text) == is_warned
+    conform(model_of(Identity(), 4), Raster.open([raster]), PredictSpec(crs=crs))
+    assert ("(6° to 12° E" in caplog.text) == is_warned
 
 
 def test_a_further_model_of_another_pixel_size_is_refused_with_both(tmp_path, blocks):
     raster = write(tmp_path / "image.tif", blocks, **metres(1))
     model, other = (model_of(Identity(), 4, pixel_size=size) for size in (1.0, 10.0))
-    with pytest.raises(ModelError, match=r"read in pixels of 1 m, but a further model was trained on 10 m"):
-        predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL), others=[other])
+    with pytest.raises(
+        ModelError, match=r"read in pixels of 1 m, but a further model of the ensemble was trained on 10 m"
+    ):
+        predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL), ensemble=[other])
     spec = PredictSpec(**SMALL, any_pixel_size=True)
-    assert predict(model, raster, tmp_path / "map.tif", spec=spec, others=[other]).exists()
+    assert predict(model, raster, tmp_path / "map.tif", spec=spec, ensemble=[other]).exists()
+
+
+def test_a_crs_is_warned_about_once_by_a_whole_prediction(tmp_path, blocks, caplog):
+    image = write_raster(tmp_path / "image.tif", blocks, crs="EPSG:26918", descriptions=["v"], **metres(1))
+    verbs.predict(model_of(Identity(), 4), [image], out=tmp_path / "map.tif", crs="EPSG:32632", any_pixel_size=True)
+    assert caplog.text.count("distortion there is large") == 1

@@ -18,7 +18,7 @@ import torch
 from networks import Identity
 from landscribe.geo.rasters.raster import Raster
 from landscribe.model import Model
-from landscribe.prediction.mapping import predict
+from networks import predict
 from landscribe.prediction.spec import PredictSpec
 
 torch.set_num_threads(1)

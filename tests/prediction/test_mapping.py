@@ -17,20 +17,20 @@ from hypothesis import strategies as st
 from rio_cogeo.cogeo import cog_validate
 
 from landscribe.errors import LabelError, ModelError, OutputError, RasterError, UnfinishedError
+from landscribe.fingerprint import Fingerprint
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
 from landscribe.inference.predictor import Predictor
+from landscribe.maps.class_map import ClassMap
 from landscribe.maps.layers import CLASS
-from landscribe.maps.style import CLASSES_TAG, classes_of_tag
-from landscribe.maps.unit_store import Parts
+from landscribe.maps.unit_store import UnitStore
 from landscribe.model import Model
 from landscribe.prediction import finish as finishing
 from landscribe.prediction import run as missing
-from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec
-from landscribe.prediction.unit import Way, predict_unit
-from networks import Blur, Brightness, Identity
+from landscribe.prediction.unit import UnitOptions, predict_unit
+from networks import Blur, Brightness, Identity, predict
 from worlds import pixel_box, write_polygons
 
 PLACE = {"crs": "EPSG:32617", "transform": Affine(1, 0, 500_000, 0, -1, 4_000_000)}
@@ -75,7 +75,7 @@ def test_the_units_of_an_identity_network_hold_its_input(tmp_path_factory, shape
     planned = list(units(*shape, size=tile, margin=margin, side=unit))
     for place in reversed(planned):
         with torch.inference_mode():
-            layers = predict_unit(predictor, place, *raster.read(place.read), Way(batch=batch))
+            layers = predict_unit(predictor, place, *raster.read(place.read), UnitOptions(batch=batch))
         result[place.keep.slices] = layers["class"][0]
     assert (result == array).all()
 
@@ -145,8 +145,8 @@ def test_the_map_is_a_valid_cog_with_names_colours_and_provenance(tmp_path):
     with rasterio.open(tmp_path / "map.tif") as source:
         assert (source.nodata, source.dtypes, source.overviews(1)) == (255, ("uint8",), [2])
         assert source.colormap(1)[2][:3] == tuple(bytes.fromhex(model.classes.entries[2].colour[1:]))
-        assert classes_of_tag(source.tags()[CLASSES_TAG]) == model.classes
         assert source.tags()["LANDSCRIBE_MODEL_SHA256"] == model.sha256
+    assert ClassMap.open(tmp_path / "map.tif").classes == model.classes
     assert "class 2" in (tmp_path / "map.qml").read_text()
     assert "<Category>class 2</Category>" in (tmp_path / "map.tif.aux.xml").read_text()
 
@@ -216,7 +216,7 @@ def test_the_parts_of_another_map_are_refused_and_kept(tmp_path, numbers, monkey
     monkeypatch.setattr(missing, "predict_unit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
-    with pytest.raises(OutputError, match="another tiling"):
+    with pytest.raises(OutputError, match="another tile, unit"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=4, unit=64))
     assert (tmp_path / "map.tif.parts" / "plan.json").exists()
 
@@ -242,9 +242,9 @@ import torch
 from networks import OneLayer
 from landscribe.geo.rasters.raster import Raster
 from landscribe.model import Model
-from landscribe.prediction.mapping import predict
+from networks import predict
 from landscribe.maps.layers import CLASS
-from landscribe.maps.unit_store import Parts
+from landscribe.maps.unit_store import UnitStore
 from landscribe.inference.predictor import Predictor
 from landscribe.prediction.spec import PredictSpec
 torch.manual_seed(0)
@@ -288,7 +288,7 @@ class Corner(torch.nn.Module):
 
 def test_the_mean_over_the_symmetries_is_the_same_whichever_way_the_raster_is_turned(tmp_path):
     raster = write(tmp_path / "image.tif", np.ones((32, 32), np.uint8))
-    spec = PredictSpec(symmetries=True)
+    spec = PredictSpec(tta=True)
     predict(model_of(Corner(), 2), raster, tmp_path / "map.tif", spec=spec, probabilities=tmp_path / "p.tif")
     with rasterio.open(tmp_path / "p.tif") as source:
         first = source.read(2)
@@ -298,7 +298,7 @@ def test_the_mean_over_the_symmetries_is_the_same_whichever_way_the_raster_is_tu
 
 def test_symmetries_of_a_network_that_keeps_them_change_nothing(tmp_path, numbers):
     raster = write(tmp_path / "image.tif", numbers)
-    spec = PredictSpec(tile=64, margin=4, unit=64, symmetries=True)
+    spec = PredictSpec(tile=64, margin=4, unit=64, tta=True)
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     assert (read(tmp_path / "map.tif") == numbers).all()
 
@@ -372,7 +372,7 @@ def test_a_raster_that_is_replaced_while_it_is_mapped_is_refused(tmp_path, numbe
         return real(self, window)
 
     monkeypatch.setattr(Raster, "read", read_once_replaced)
-    with pytest.raises(RasterError, match=r"image\.tif was changed while it was mapped"):
+    with pytest.raises(RasterError, match=r"image\.tif changed while it was mapped"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=4, unit=64))
     assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]
 
@@ -392,7 +392,7 @@ def test_a_run_that_was_killed_between_its_two_files_goes_on(tmp_path, numbers, 
     raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
     probabilities = tmp_path / "p.tif"
     with monkeypatch.context() as patched:
-        patched.setattr(finishing, "placed", _killed_after(3, finishing.placed))
+        patched.setattr(finishing, "move_into_place", _killed_after(3, finishing.move_into_place))
         with pytest.raises(KeyboardInterrupt):
             predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
     assert probabilities.exists()
@@ -404,19 +404,23 @@ def test_a_run_that_was_killed_between_its_two_files_goes_on(tmp_path, numbers, 
 def test_when_the_disk_of_the_probabilities_is_full_there_is_no_style_without_a_map_nor_a_word_of_it(
     tmp_path, numbers, monkeypatch, caplog
 ):
-    raster, probabilities, real = write(tmp_path / "image.tif", numbers), tmp_path / "other" / "p.tif", finishing.placed
+    raster, probabilities, real = (
+        write(tmp_path / "image.tif", numbers),
+        tmp_path / "other" / "p.tif",
+        finishing.move_into_place,
+    )
 
     def placed(built: Path, out: Path) -> None:
         if out == probabilities:
             raise OutputError("no room.")
         real(built, out)
 
-    monkeypatch.setattr(finishing, "placed", placed)
+    monkeypatch.setattr(finishing, "move_into_place", placed)
     with caplog.at_level("INFO", "landscribe"), pytest.raises(UnfinishedError, match="no room"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
     assert sorted(path.name for path in tmp_path.glob("map*")) == ["map.tif.parts"]
     assert "km²" not in caplog.text
-    monkeypatch.setattr(finishing, "placed", real)
+    monkeypatch.setattr(finishing, "move_into_place", real)
     with caplog.at_level("INFO", "landscribe"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(), probabilities=probabilities)
     assert "km²" in caplog.text
@@ -430,7 +434,7 @@ def test_no_unit_counts_as_done_while_its_files_are_taken_away(tmp_path, numbers
     with pytest.raises(KeyboardInterrupt):
         predict(model, raster, tmp_path / "map.tif", spec=spec)
     planned = list(units(150, 217, size=128, margin=4, side=128))
-    parts = Parts(tmp_path / "map.tif.parts", (tmp_path / "map.tif.parts" / "plan.json").read_text())
+    parts = UnitStore(tmp_path / "map.tif.parts", Fingerprint((tmp_path / "map.tif.parts" / "plan.json").read_text()))
     assert all(parts.is_done(unit) for unit in planned)
     monkeypatch.setattr(Path, "unlink", _killed_after(calls, Path.unlink))
     monkeypatch.setattr("shutil.rmtree", _killed_after(0, None))
@@ -438,7 +442,7 @@ def test_no_unit_counts_as_done_while_its_files_are_taken_away(tmp_path, numbers
         parts.remove()
     left = [unit for unit in planned if parts.is_done(unit)]
     assert all(parts.path(unit, CLASS.kind).exists() for unit in left)
-    assert parts.is_begun() or not left
+    assert parts.exists() or not left
 
 
 def _killed_after(calls: int, real):

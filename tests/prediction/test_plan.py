@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,16 @@ import rasterio
 from test_mapping import model_of, read, write
 
 from landscribe.errors import OutputError
+from landscribe.fingerprint import Fingerprint
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.unit_store import Parts
-from landscribe.prediction import mapping
-from landscribe.prediction import run as missing
-from landscribe.prediction.mapping import predict
-from landscribe.prediction.plan import tags_of as tags
-from landscribe.prediction.spec import PredictSpec
-from networks import Identity
+from landscribe.maps.class_map import read_tags as tags
+from landscribe.maps.output_paths import OutputPaths
+from landscribe.maps.unit_store import UnitStore
+from landscribe.prediction import plan, run
+from landscribe.prediction.finish import finish
+from landscribe.prediction.spec import NOT_IN_FINGERPRINT, PredictSpec
+from networks import Identity, predict
 
 
 @pytest.fixture
@@ -29,17 +31,12 @@ def raster(tmp_path):
 
 def choosing(monkeypatch, **other):
     """Let this machine choose otherwise from now on."""
-    real = mapping._choice
-
-    def choice(*arguments):
-        chosen = real(*arguments)
-        return chosen | {"tiling": chosen["tiling"] | other}
-
-    monkeypatch.setattr(mapping, "_choice", choice)
+    real = plan.choose_tiling
+    monkeypatch.setattr(plan, "choose_tiling", lambda *arguments: replace(real(*arguments), **other))
 
 
 def test_an_unfinished_map_goes_on_with_what_was_chosen_for_it(tmp_path, raster, monkeypatch):
-    real, left = missing.predict_unit, iter(range(3))
+    real, left = run.predict_unit, iter(range(3))
 
     def interrupted(*arguments, **settings):
         if next(left, None) is None:
@@ -47,14 +44,14 @@ def test_an_unfinished_map_goes_on_with_what_was_chosen_for_it(tmp_path, raster,
         return real(*arguments, **settings)
 
     spec = PredictSpec(tile="auto", margin="auto", unit=64)
-    choosing(monkeypatch, size=64, margin=8)
+    choosing(monkeypatch, tile=64, margin=8)
     with monkeypatch.context() as patched:
-        patched.setattr(missing, "predict_unit", interrupted)
+        patched.setattr(run, "predict_unit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     done = len(list((tmp_path / "map.tif.parts").glob("[0-9]*.json")))
     assert done > 0
-    choosing(monkeypatch, size=96, margin=4)
+    choosing(monkeypatch, tile=96, margin=4)
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     assert (read(tmp_path / "map.tif") == read(tmp_path / "image.tif")).all()
 
@@ -63,7 +60,7 @@ def test_a_finished_map_is_the_same_map_though_another_tile_would_be_chosen_now(
     spec = PredictSpec(tile="auto", margin="auto")
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     before = (tmp_path / "map.tif").stat().st_mtime_ns
-    choosing(monkeypatch, size=64, margin=8)
+    choosing(monkeypatch, tile=64, margin=8)
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     assert (tmp_path / "map.tif").stat().st_mtime_ns == before
 
@@ -80,20 +77,20 @@ def test_another_tolerance_is_another_map(tmp_path, raster):
     with pytest.raises(OutputError, match="exists"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=strict)
     # Whoever states what had been chosen leaves nothing to the tolerance.
-    margin = json.loads(tags(tmp_path / "map.tif")["LANDSCRIBE_PLAN"])["tiling"]["margin"]
+    margin = json.loads(tags(tmp_path / "map.tif")["LANDSCRIBE_PLAN"])["margin"]
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=margin))
 
 
 def test_shards_that_start_together_go_the_way_of_the_first(tmp_path, raster, monkeypatch):
     model, first, second = model_of(Identity(), 4), *(PredictSpec(shard=f"{number}/2", unit=64) for number in (1, 2))
-    real = mapping._choice
+    real = plan.choose_tiling
 
     def choosing_last(*arguments):
-        monkeypatch.setattr(mapping, "_choice", lambda *same: real(*same) | {"batch": 3})
+        monkeypatch.setattr(plan, "choose_tiling", lambda *same: replace(real(*same), batch=3))
         predict(model, raster, tmp_path / "map.tif", spec=second)
         return real(*arguments)
 
-    monkeypatch.setattr(mapping, "_choice", choosing_last)
+    monkeypatch.setattr(plan, "choose_tiling", choosing_last)
     predict(model, raster, tmp_path / "map.tif", spec=first)
     assert json.loads((tmp_path / "map.tif.parts" / "plan.json").read_text())["batch"] == 3
     predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(unit=64))
@@ -138,7 +135,7 @@ def test_statistics_and_overviews_that_are_added_make_no_other_raster(tmp_path, 
 
 def test_what_is_sent_to_a_worker_is_found_from_whatever_folder_it_works_in(tmp_path, raster, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sent = pickle.dumps((Raster.open(["image.tif"]), Parts.of(Path("map.tif"), {})))
+    sent = pickle.dumps((Raster.open(["image.tif"]), UnitStore.of(Path("map.tif"), Fingerprint.of({}))))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     there, parts = pickle.loads(sent)
@@ -153,14 +150,28 @@ def test_a_map_that_is_there_is_told_and_its_lost_style_made_again(tmp_path, ras
     with caplog.at_level("INFO", "landscribe"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
     there, areas = caplog.messages
-    assert "map.tif is there already: the same map of the same raster" in there
+    assert "map.tif is up to date" in there
     assert areas.startswith("map.tif: class 0 0.0")
     assert (tmp_path / "map.qml").read_text() == style
 
 
 def test_in_what_a_finished_map_is_another_one_is_told(tmp_path, raster):
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
-    with pytest.raises(
-        OutputError, match=r"map\.tif exists already, a map with another symmetries \(false, now true\)"
-    ):
-        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(symmetries=True))
+    with pytest.raises(OutputError, match=r"map\.tif already exists, as a map with another tta \(false, now true\)"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tta=True))
+
+
+@pytest.mark.parametrize("name", PredictSpec.model_fields)
+def test_each_setting_is_in_the_fingerprint_or_excluded_with_a_reason(tmp_path, raster, name):
+    plan_of_map = plan.plan_map(model_of(Identity(), 4), raster, PredictSpec(), OutputPaths(tmp_path / "map.tif"))
+    assert (name in plan_of_map.fingerprint.fields) != (name in NOT_IN_FINGERPRINT) or name == "bands"
+
+
+def test_the_marker_of_each_unit_is_read_once_to_assemble_a_map(tmp_path, raster, monkeypatch):
+    reads, real = [], UnitStore.areas
+    model, paths = model_of(Identity(), 4), OutputPaths(tmp_path / "map.tif", tmp_path / "p.tif")
+    plan_of_map = plan.plan_map(model, raster, PredictSpec(tile=64, margin=4, unit=64), paths)
+    store = run.run(plan_of_map)
+    monkeypatch.setattr(UnitStore, "areas", lambda self, unit: reads.append(unit) or real(self, unit))
+    finish(plan_of_map, store)
+    assert len(reads) == len(plan_of_map.units())

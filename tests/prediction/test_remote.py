@@ -19,9 +19,8 @@ from landscribe.errors import OutputError, RasterError, ReadError, UnfinishedErr
 from landscribe.geo import access
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec
-from networks import Identity
+from networks import Identity, predict
 from served import Server, serving
 
 SPEC = PredictSpec(tile=64, margin=4, unit=64)
@@ -160,7 +159,7 @@ def test_a_file_that_is_not_there_is_named(server):
 def test_what_the_server_refuses_is_named_and_fetched_later(tmp_path, server, numbers, status):
     server.fault = lambda path, stop: status if stop > 200_000 else None
     far = Raster.open([server.url("image.tif")])
-    with pytest.raises(UnfinishedError, match=r"map\.tif is not finished: \d of 4 units could not be mapped"):
+    with pytest.raises(UnfinishedError, match=r"map\.tif is not finished: \d of 4 units failed"):
         predict(model_of(Identity(), 4), far, tmp_path / "map.tif", spec=QUARTERS)
     assert 0 < done(tmp_path) < 4
     assert not (tmp_path / "map.tif").exists()
@@ -190,7 +189,7 @@ def test_a_file_that_is_replaced_on_its_server_while_it_is_mapped_is_refused(tmp
         return real(self, window)
 
     monkeypatch.setattr(Raster, "read", read_then_replaced)
-    with pytest.raises(RasterError, match=r"image\.tif was changed while it was mapped"):
+    with pytest.raises(RasterError, match=r"image\.tif changed while it was mapped"):
         predict(model_of(Identity(), 4), far, tmp_path / "map.tif", spec=QUARTERS)
     # What was made of the first one is of no more use.
     assert not list(tmp_path.glob("map.tif*"))
@@ -217,9 +216,7 @@ def test_the_command_ends_with_one_line_keeps_what_is_done_and_later_finishes(
     server.fault = lambda path, stop: fault if stop > 200_000 else None
     code, line = landscribe(*command)
     assert code == 1
-    assert re.match(
-        r"landscribe: map\.tif is not finished: [12] of 4 units could not be mapped \(rows 256 to 512", line
-    )
+    assert re.match(r"landscribe: map\.tif is not finished: [12] of 4 units failed \(rows 256 to 512", line)
     assert "repeat the same command" in line
     assert not (tmp_path / "map.tif").exists()
     assert done(tmp_path) in (2, 3)
@@ -260,9 +257,9 @@ def test_a_server_that_does_not_send_three_units_in_a_row_is_asked_for_no_more(t
     server.fault = lambda path, stop: 503 if stop > 550_000 else None
     code, line = landscribe(*command)
     assert code == 1
-    assert "map.tif is not finished: 3 of 16 units could not be mapped" in line
+    assert "map.tif is not finished: 3 of 16 units failed" in line
     assert "the server answered 503, Service Unavailable" in line
-    assert "Repeat the same command when all of it can be read again" in line
+    assert "Repeat the same command when the raster can be read again" in line
     server.fault = lambda path, stop: None
     assert landscribe(*command)[0] == 0
     np.testing.assert_array_equal(read(tmp_path / "map.tif"), array)
@@ -280,7 +277,7 @@ def test_damage_far_away_costs_its_units_alone_however_many_come_one_after_the_o
     (server.folder / "image.tif").write_bytes(damaged)
     code, line = landscribe(*command)
     assert code == 1
-    assert "map.tif is not finished: 4 of 16 units could not be mapped" in line
+    assert "map.tif is not finished: 4 of 16 units failed" in line
     assert "server" not in line
     assert done(tmp_path) == 12
     (server.folder / "image.tif").write_bytes(whole)
@@ -341,9 +338,7 @@ def test_a_damaged_block_costs_its_units_alone(tmp_path, landscribe):
     os.utime(tmp_path / "image.tif", ns=(times.st_atime_ns, times.st_mtime_ns))
     code, line = landscribe(*command)
     assert code == 1
-    assert re.search(
-        r"1 of 4 units could not be mapped \(rows 0 to 256, cols 256 to 512: \S*image\.tif cannot be", line
-    )
+    assert re.search(r"1 of 4 units failed \(rows 0 to 256, cols 256 to 512: \S*image\.tif cannot be", line)
     assert "Decod" in line  # GDAL's own reason, rather than that there is one
     assert not (tmp_path / "map.tif").exists()
     assert done(tmp_path) == 3

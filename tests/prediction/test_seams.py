@@ -29,7 +29,7 @@ def checked(network, raster, tile, margin, within=8):
 )
 def test_networks_that_see_no_farther_than_a_cell_make_no_seams(tmp_path_factory, shape, tile, margin, network):
     found = checked(network, noise(tmp_path_factory.mktemp("world") / "image.tif", shape, classes=4), 2 * tile, margin)
-    assert found.places > 0
+    assert found.crossings > 0
     assert found.pixels_at_seams > 0
     assert (found.differ_at_seams, found.differ_inside) == (0, 0)
 
@@ -48,7 +48,7 @@ def test_seams_show_where_the_margin_is_smaller_than_what_the_network_sees(tmp_p
 def test_a_network_that_looks_at_tiles_as_a_whole_differs_everywhere(tmp_path):
     values = np.linspace(0, 200, 300)[None] + np.random.default_rng(0).integers(0, 50, (300, 300))
     found = checked(AboveTheMean(), write(tmp_path / "image.tif", values.astype(np.uint8)), 128, 16)
-    assert found.share_inside > 0.1
+    assert found.mismatch_inside > 0.1
     assert found.factor < 3
 
 
@@ -56,7 +56,7 @@ def test_pixels_at_seams_are_counted(tmp_path):
     # Tiles of 64 with margin 8 cover 100 columns from 0 and from 36 and meet at 50; the one across is read from 18, so
     # that 26 to 74 are compared, with ends of its own. Within 4 of 26, 50 and 74 are 4 + 8 + 4 of these 48 columns.
     found = checked(Identity(), noise(tmp_path / "image.tif", (60, 100), classes=4), 64, 8, within=4)
-    assert found.places == 1
+    assert found.crossings == 1
     assert (found.pixels_at_seams, found.pixels_inside) == (16 * 60, 32 * 60)
 
 
@@ -69,14 +69,14 @@ def test_nodata_is_not_counted(tmp_path):
 
 def test_a_raster_of_one_tile_has_no_seams(tmp_path):
     found = checked(Identity(), noise(tmp_path / "image.tif", (60, 60), classes=4), 64, 8)
-    assert found.places == 0
+    assert found.crossings == 0
     assert "one tile holds the raster" in str(found)
 
 
 def test_what_was_found_is_told(tmp_path):
     found = checked(Blur(9), noise(tmp_path / "image.tif", (300, 300)), 128, 2, within=2)
     told = json.loads(json.dumps(found.as_dict()))
-    assert told["factor"] == pytest.approx(told["share_at_seams"] / told["share_inside"])
-    assert told["share_at_seams"] == told["differ_at_seams"] / told["pixels_at_seams"]
-    assert f"{found.share_at_seams:.3%} of {found.pixels_at_seams} pixels within 2 of a seam" in str(found)
-    assert "times as often" in str(found)
+    assert told["factor"] == pytest.approx(told["mismatch_at_seams"] / told["mismatch_inside"])
+    assert told["mismatch_at_seams"] == told["differ_at_seams"] / told["pixels_at_seams"]
+    assert f"{found.mismatch_at_seams:.3%} of {found.pixels_at_seams} pixels within 2 px of a seam" in str(found)
+    assert "elsewhere, " in str(found)

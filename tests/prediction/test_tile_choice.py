@@ -17,10 +17,10 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
 from landscribe.inference.memory import budget
 from landscribe.inference.predictor import Predictor
+from landscribe.inference.receptive_field import TOLERANCE
 from landscribe.model import Model
-from landscribe.prediction.receptive_field import TOLERANCE
 from landscribe.prediction.spec import PredictSpec
-from landscribe.prediction.tiling import chosen
+from landscribe.prediction.tiling import choose_tiling, overlap_overhead
 from networks import AboveTheMean, Blur, Identity, OneLayer
 
 
@@ -42,7 +42,7 @@ def strip(tmp_path) -> Raster:
 def cut(network: nn.Module, raster: Raster, *, tolerance: float = TOLERANCE, **settings):
     classes = 4 if isinstance(network, Identity) else 2
     predictor = Predictor([model_of(network, classes)])
-    return chosen(predictor, raster, PredictSpec(**settings), tolerance=tolerance)
+    return choose_tiling(predictor, raster, PredictSpec(**settings, tolerance=tolerance))
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,7 +62,7 @@ def test_the_work_is_what_the_network_reads_of_all_tiles(tmp_path_factory, shape
     for part in units(*shape, **tiling, overlapping=blend == "gaussian"):
         first = part.tiles[0].read
         read += math.ceil(len(part.tiles) / batch) * batch * first.height * first.width
-    assert told.redundancy == pytest.approx(read / math.prod(shape))
+    assert told.overlap_overhead == pytest.approx(read / math.prod(shape))
 
 
 def test_numbers_that_are_given_are_kept(strip, caplog):
@@ -78,7 +78,7 @@ def test_tiles_that_fit_the_sides_of_the_raster_are_taken(strip):
     # 600 - 2 x 32 = 536 is half of 1072: two tiles and not a pixel more. One is as high as the raster.
     told = cut(Identity(), strip, tile="auto", margin="auto", unit=600)
     assert (told.tile, told.margin) == (536, 0)
-    assert told.redundancy == 1
+    assert told.overlap_overhead == 1
 
 
 def test_of_tilings_with_the_same_work_the_smaller_tile_is_taken(tmp_path):
@@ -89,14 +89,14 @@ def test_of_tilings_with_the_same_work_the_smaller_tile_is_taken(tmp_path):
 
 def test_a_raster_that_memory_holds_is_one_tile(strip):
     told = cut(Blur(5), strip, tile="auto", margin="auto")
-    assert (told.tile, told.margin, told.redundancy, told.differs) == (1072, 0, 1, None)
-    assert cut(Blur(5), strip, tile="auto", margin=600).redundancy == 1
+    assert (told.tile, told.margin, told.overlap_overhead, told.mismatch) == (1072, 0, 1, None)
+    assert cut(Blur(5), strip, tile="auto", margin=600).overlap_overhead == 1
 
 
 @pytest.mark.parametrize(("margin", "is_warned"), [(96, True), (16, False)])
 def test_tiles_with_little_to_keep_are_warned_about(strip, caplog, margin, is_warned):
     cut(Blur(5), strip, tile=256, margin=margin)
-    assert ("pixels for each that is kept, and takes so many times as long" in caplog.text) == is_warned
+    assert ("so many pixels for each pixel kept" in caplog.text) == is_warned
 
 
 def test_tiles_take_no_more_memory_than_there_is(tmp_path):
@@ -104,14 +104,14 @@ def test_tiles_take_no_more_memory_than_there_is(tmp_path):
     # 1.6 kB for each pixel.
     told = cut(Wide(400), raster, tile="auto", margin=16, unit=1200)
     assert told.tile < 1200
-    assert 0.9 * budget(torch.device("cpu")) < told.foreseen_bytes <= budget(torch.device("cpu"))
+    assert 0.9 * budget(torch.device("cpu")) < told.memory <= budget(torch.device("cpu"))
 
 
 def test_where_memory_cannot_be_foreseen_tiles_are_small_and_that_is_said(tmp_path):
     told = cut(Looking(), noise(tmp_path / "image.tif", (600, 600)), tile="auto", margin="auto")
     assert told.tile == 512
-    assert told.foreseen_bytes is None
-    assert "cannot be foreseen" in str(told)
+    assert told.memory is None
+    assert "memory cannot be estimated" in str(told)
 
 
 def test_a_lower_tolerance_takes_a_larger_margin(strip):
@@ -122,23 +122,23 @@ def test_a_lower_tolerance_takes_a_larger_margin(strip):
 def test_where_no_margin_is_enough_that_is_said(strip):
     told = cut(Blur(10), strip, tile=32, margin="auto", tolerance=1e-6)
     assert told.margin == 8
-    assert told.differs > 1e-6
-    assert "no margin of such tiles keeps to the tolerance of 1e-06" in str(told)
+    assert told.mismatch > 1e-6
+    assert "no margin reaches the tolerance of 1e-06" in str(told)
 
 
 @pytest.mark.parametrize(
     ("trained", "tile", "expected", "said"),
     [
-        (128, "auto", 128, "as large as in training"),
-        (None, "auto", 512, "its training size is not known"),
-        (128, 256, 256, "the size of its training would be 128"),
+        (128, "auto", 128, "so tiles have the training size"),
+        (None, "auto", 512, "its training size is unknown"),
+        (128, 256, 256, "tiles of its training size (128) fit it best"),
     ],
 )
 def test_a_network_that_looks_at_tiles_as_a_whole_is_told(tmp_path, trained, tile, expected, said):
     values = np.linspace(0, 100, 640)[None] + np.random.default_rng(0).integers(0, 80, (640, 640))
     raster = write(tmp_path / "image.tif", values.astype(np.uint8))
     model = Model.wrap(AboveTheMean(), bands=["v"], classes=["a", "b"], chip_size=trained)
-    told = chosen(Predictor([model]), raster, PredictSpec(tile=tile, margin="auto", unit=600))
+    told = choose_tiling(Predictor([model]), raster, PredictSpec(tile=tile, margin="auto", unit=600))
     assert told.tile == expected
     assert said in str(told)
 
@@ -147,24 +147,25 @@ def test_it_is_told_also_where_one_tile_would_hold_the_raster(tmp_path):
     values = np.linspace(0, 100, 640)[None] + np.random.default_rng(0).integers(0, 80, (640, 640))
     raster = write(tmp_path / "image.tif", values.astype(np.uint8))
     model = Model.wrap(AboveTheMean(), bands=["v"], classes=["a", "b"], chip_size=128)
-    told = chosen(Predictor([model]), raster, PredictSpec())
+    told = choose_tiling(Predictor([model]), raster, PredictSpec())
     assert told.tile == 128
-    assert "as large as in training" in str(told)
+    assert "so tiles have the training size" in str(told)
     # Networks that see only what is near have no reason to.
     near = Model.wrap(Blur(5), bands=["v"], classes=["a", "b"], chip_size=128)
-    assert chosen(Predictor([near]), raster, PredictSpec()).tile == 640
+    assert choose_tiling(Predictor([near]), raster, PredictSpec()).tile == 640
 
 
 def test_where_nothing_could_be_measured_the_margin_is_a_common_one(tmp_path):
     plain = write(tmp_path / "plain.tif", np.full((300, 300), 7, np.uint8))
     told = cut(Blur(3), plain, tile=256, margin="auto")
-    assert (told.margin, told.differs) == (64, None)
+    assert (told.margin, told.mismatch) == (64, None)
     assert "not measured" in str(told)
 
 
 def test_several_models_get_the_margin_of_the_farthest_seeing(strip):
     together = Predictor([model_of(Blur(3), 2), model_of(Blur(10), 2)])
-    assert chosen(together, strip, PredictSpec(tile=256, margin="auto")).margin > cut(Blur(3), strip, tile=256).margin
+    margin = choose_tiling(together, strip, PredictSpec(tile=256, margin="auto")).margin
+    assert margin > cut(Blur(3), strip, tile=256).margin
 
 
 def test_a_margin_without_a_core_is_refused(strip):
@@ -172,3 +173,8 @@ def test_a_margin_without_a_core_is_refused(strip):
         cut(OneLayer(), strip, tile=64, margin=32)
     with pytest.raises(TilingError, match="leaves no core"):
         cut(OneLayer(), strip, tile="auto", margin=300, unit=512)
+
+
+@pytest.mark.parametrize(("tile", "margin", "expected"), [(1024, 0, 1.0), (1024, 64, (8 / 7) ** 2), (256, 64, 4.0)])
+def test_overlap_overhead_is_pixels_read_for_each_pixel_kept(tile, margin, expected):
+    assert overlap_overhead(tile, margin) == pytest.approx(expected)

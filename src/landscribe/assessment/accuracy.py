@@ -19,7 +19,7 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.style import CLASSES_TAG, classes_of_tag
+from landscribe.maps.class_map import CLASSES_TAG, classes_from_tag
 from landscribe.outputs import write_text
 
 _STRIP_PIXELS = 2**24
@@ -136,7 +136,7 @@ def map_classes(mapped: Raster) -> Classes:
     with rasterio.open(mapped.paths[0]) as source:
         text = source.tags().get(CLASSES_TAG)
     if text is not None:
-        return classes_of_tag(text)
+        return classes_from_tag(text)
     found: set[int] = set()
     for window in _strips(mapped.grid):
         pixels, valid = mapped.read(window)

@@ -283,9 +283,9 @@ def predict(
     maps = verbs.predict(model, scenes_in(images), out=out, overwrite=overwrite, **settings)
     made = [str(path) for path in maps if path.exists()]  # a shard alone makes none
     if as_json:
-        from landscribe.prediction.plan import areas_of
+        from landscribe.maps.class_map import ClassMap
 
-        print_json({"maps": made, "areas": {path: areas_of(Path(path)) for path in made}})
+        print_json({"maps": made, "areas": {path: ClassMap.open(path).areas for path in made}})
     else:
         print(*made, sep="\n", end="\n" if made else "")
 

@@ -5,7 +5,9 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from landscribe.errors import ModelError
@@ -94,6 +96,10 @@ class Predictor:
             )
         return logits.float()
 
+    def release(self) -> None:
+        """Drop the backends, and the memory they hold. They are built again when they are next used."""
+        self._engines = []
+
     def leave_device(self) -> None:
         """Move the networks to main memory, from where they travel: workers elsewhere may have no such device."""
         for model in self.models:
@@ -146,3 +152,9 @@ def _told(value: Any) -> str:
     if isinstance(value, Classes):
         return ", ".join(f"{entry.value} {entry.name}" for entry in value)
     return value if isinstance(value, str) else ", ".join(value)
+
+
+def as_torch_dtype(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Pixels in a dtype that torch computes with: it has few operations on wide unsigned integers."""
+    wider = {"uint16": np.int32, "uint32": np.int64}.get(pixels.dtype.name)
+    return pixels if wider is None else pixels.astype(wider)

@@ -1,7 +1,6 @@
-"""The minimum mapping unit: patches too small to be mapped go to the classes around them.
+"""Sieve: the minimum mapping unit. Patches smaller than it take the classes around them.
 
-Done window by window. What becomes of a pixel depends on its neighbourhood alone, so that the windows' results fit
-together as if the map had been one array.
+A pixel's result depends on its neighbourhood alone, so windows read with a halo give the result of the whole map.
 """
 
 import math
@@ -19,64 +18,64 @@ _NEIGHBOURS = [(row, col) for row in (-1, 0, 1) for col in (-1, 0, 1) if (row, c
 
 
 @dataclass(frozen=True)
-class Generalisation:
-    """Which patches are dissolved, and how far one must look to know."""
+class Sieve:
+    """Dissolves patches of fewer than `min_pixels`."""
 
-    smallest: int
+    min_pixels: int
     """Pixels of the smallest patch that stays."""
 
     @property
     def extent(self) -> int:
-        """Rows and columns that a patch may span to be dissolved; threads longer than this stay."""
-        return min(self.smallest, _LARGEST_EXTENT)
+        """Most rows and columns that a dissolved patch may span; longer ones stay."""
+        return min(self.min_pixels, _LARGEST_EXTENT)
 
     @property
-    def reach(self) -> int:
-        """How many pixels the classes around grow at most; what is still left between them stays as it is."""
-        return min(2 * math.isqrt(self.smallest) + 2, _LARGEST_EXTENT // 2)
+    def growth(self) -> int:
+        """Most pixels by which the surrounding classes grow; pixels farther inside keep their class."""
+        return min(2 * math.isqrt(self.min_pixels) + 2, _LARGEST_EXTENT // 2)
 
     @property
     def halo(self) -> int:
-        """Pixels around a window that decide what becomes of it."""
-        return self.extent + self.reach
+        """Pixels around a window that decide its result."""
+        return self.extent + self.growth
 
     def apply(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class values (rows, cols) without small patches; ignore stays, and is no neighbour.
 
-        A patch is of pixels that touch at sides or corners. Its pixels take, from its border inwards, the most common
-        class among the eight around them that are in no small patch; of equals the lower value.
+        A patch is 8-connected. From its border inwards, each pixel takes the most common class of its eight neighbours
+        outside small patches; the lower value in a tie.
         """
         small = self._small(values)
         if not small.any():
             return values
-        # A rim that is no class, so that every pixel has eight neighbours.
-        known = np.pad(np.where(small, IGNORE, values), 1, constant_values=IGNORE)
-        rows, cols = (places + 1 for places in np.nonzero(small))
-        for _ in range(self.reach):
-            around = np.stack([known[rows + row, cols + col] for row, col in _NEIGHBOURS])
-            reached = (around != IGNORE).any(axis=0)
-            if not reached.any():
+        # A rim of ignore, so that every pixel has eight neighbours.
+        grown = np.pad(np.where(small, IGNORE, values), 1, constant_values=IGNORE)
+        rows, cols = (indices + 1 for indices in np.nonzero(small))
+        for _ in range(self.growth):
+            around = np.stack([grown[rows + row, cols + col] for row, col in _NEIGHBOURS])
+            is_reached = (around != IGNORE).any(axis=0)
+            if not is_reached.any():
                 break
-            known[rows[reached], cols[reached]] = _most_common(around[:, reached])
-            rows, cols = rows[~reached], cols[~reached]
-        result: NDArray[np.uint8] = known[1:-1, 1:-1]
+            grown[rows[is_reached], cols[is_reached]] = _most_common(around[:, is_reached])
+            rows, cols = rows[~is_reached], cols[~is_reached]
+        result: NDArray[np.uint8] = grown[1:-1, 1:-1]
         return np.where(small & (result == IGNORE), values, result)
 
     def _small(self, values: NDArray[np.uint8]) -> NDArray[np.bool_]:
         small = np.zeros(values.shape, bool)
         for value in np.unique(values[values != IGNORE]):
             patches, count = ndimage.label(values == value, _EIGHT)
-            is_small = np.bincount(patches.ravel(), minlength=count + 1) < self.smallest
+            is_small = np.bincount(patches.ravel(), minlength=count + 1) < self.min_pixels
             is_small[0] = False
-            if self.smallest > self.extent:
-                for number, places in enumerate(ndimage.find_objects(patches), start=1):
-                    is_small[number] &= max(place.stop - place.start for place in places) <= self.extent
+            if self.min_pixels > self.extent:
+                for index, slices in enumerate(ndimage.find_objects(patches), start=1):
+                    is_small[index] &= max(span.stop - span.start for span in slices) <= self.extent
             small |= is_small[patches]
         return small
 
 
 def _most_common(around: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Of each column of (8, pixels) the most common class, ignore not counted; of equals the lower."""
+    """Most common class of each column of (8, pixels), ignore not counted; the lower value in a tie."""
     classes = np.unique(around[around != IGNORE])
     counts = np.stack([(around == value).sum(axis=0) for value in classes])
     return classes[counts.argmax(axis=0)]

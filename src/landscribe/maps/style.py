@@ -1,23 +1,9 @@
 """How classes look: colours, and the side files by which QGIS and ArcGIS show names and colours."""
 
-import json
-from dataclasses import asdict
+from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
-from landscribe.geo.classes import ClassEntry, Classes, rgb
-
-CLASSES_TAG = "LANDSCRIBE_CLASSES"
-"""The TIFF tag in which a map carries its class table."""
-
-
-def classes_as_tag(classes: Classes) -> str:
-    """The class table as JSON. Law: `classes_of_tag(classes_as_tag(c)) == c`."""
-    return json.dumps([asdict(entry) for entry in classes])
-
-
-def classes_of_tag(text: str) -> Classes:
-    """The class table that a map carries."""
-    return Classes(tuple(ClassEntry(**entry) for entry in json.loads(text)))
+from landscribe.geo.classes import Classes, rgb
 
 
 def colormap(classes: Classes) -> dict[int, tuple[int, int, int, int]]:
@@ -78,3 +64,8 @@ def aux_xml(classes: Classes) -> str:
   </PAMRasterBand>
 </PAMDataset>
 """
+
+
+def side_files(path: Path, classes: Classes) -> dict[Path, str]:
+    """The files beside a map that show its names and colours in QGIS (`.qml`) and ArcGIS (`.aux.xml`)."""
+    return {path.with_suffix(".qml"): qml(classes), path.with_name(f"{path.name}.aux.xml"): aux_xml(classes)}

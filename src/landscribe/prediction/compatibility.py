@@ -1,4 +1,4 @@
-"""Does a raster fit a model? It is refused, with both values, rather than mapped wrongly; or resampled, on request."""
+"""Compatibility: a raster that does not fit the model is refused with both values, or resampled on request."""
 
 import logging
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from landscribe.errors import ModelError
-from landscribe.geo.grid import name_of
+from landscribe.geo.grid import Grid, name_of
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.resampling import crs_of, grid_of_pixel_size, resampled
 from landscribe.model import Model
@@ -19,25 +19,41 @@ log = logging.getLogger(__name__)
 _TOLERANCE = 1.25
 
 
-def fitted(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
-    """The raster with the bands, the nodata value, the pixel size and the CRS that the model is to see.
+def require_compatible(model: Model, raster: Raster, spec: PredictSpec) -> None:
+    """Raise ModelError or GridError if `conform` would refuse the raster."""
+    _target_grid(model, _with_bands(model, raster, spec), spec)
+
+
+def conform(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
+    """The raster with the bands, nodata value, pixel size and CRS that the model expects.
+
+    Warns if it lies outside the area of use of the requested CRS.
 
     Raises:
-        ModelError: other bands, dtype or pixel size than the model was trained on.
-        GridError: a CRS that is none, or that the raster cannot be brought into.
+        ModelError: its bands, dtype or pixel size differ from those of the training.
+        GridError: the CRS is unknown, or the raster cannot be brought into it.
     """
+    raster = _with_bands(model, raster, spec)
+    grid = _target_grid(model, raster, spec)
+    if grid is None:
+        return raster
+    if spec.crs is not None:
+        _warn_outside_area_of_use(raster, crs_of(spec.crs))
+    return resampled(raster, grid)
+
+
+def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
+    """The raster with the chosen bands, and the model's nodata value if it has none of its own."""
     name = raster.paths[0]
     if spec.bands is not None:
         raster = raster.select(spec.bands)
     _require_bands(model, raster, name, chosen=spec.bands is not None)
     if raster.dtype != model.dtype:
         raise ModelError(
-            f"{name} holds {raster.dtype}, but the model was trained on {model.dtype}. The same dtype and units were "
-            "expected. Convert the raster (gdal_translate -ot), scaling it as the training imagery was."
+            f"{name} is {raster.dtype}, but the model was trained on {model.dtype}. Convert the raster (gdal_translate "
+            "-ot) to the dtype and units of the training imagery."
         )
-    if raster.nodata is None:
-        raster = raster.with_nodata(model.nodata)
-    return _at_its_size(model, raster, spec)
+    return raster.with_nodata(model.nodata) if raster.nodata is None else raster
 
 
 def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> None:
@@ -55,43 +71,40 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
         )
 
 
-def _at_its_size(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
-    """The raster in pixels of the model's size, and in the CRS that is asked for."""
-    name, wanted = raster.paths[0], None if spec.any_pixel_size else model.pixel_size
+def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None:
+    """The grid of the model's pixel size in the requested CRS; None if the raster keeps its own."""
+    name, expected = raster.paths[0], None if spec.any_pixel_size else model.pixel_size
     crs = None if spec.crs is None else crs_of(spec.crs)
-    if wanted is None and crs is None:
-        return raster
+    if expected is None and crs is None:
+        return None
     size = raster.grid.pixel_size
     if size is None:
         if crs is not None:
             raise ModelError(
-                f"{name} has no CRS, from which it could be brought into {spec.crs}. Assign its CRS "
-                "(gdal_edit.py -a_srs)."
+                f"{name} has no CRS, so it cannot be reprojected to {spec.crs}. Assign its CRS (gdal_edit.py -a_srs)."
             )
         raise ModelError(
-            f"{name} has no CRS, so that its pixel size is not known; the model was trained on {wanted:.3g} m. "
+            f"{name} has no CRS, so its pixel size is unknown; the model was trained on {expected:.3g} m. "
             "Assign its CRS (gdal_edit.py -a_srs), or pass --any-pixel-size."
         )
-    wanted = wanted or size
-    if _are_alike(size, wanted) and crs in (None, raster.grid.crs):
-        return raster
+    expected = expected or size
+    if _is_same_size(size, expected) and crs in (None, raster.grid.crs):
+        return None
     if not (spec.resample or crs is not None):
         raise ModelError(
-            f"{name} has pixels of {size:.3g} m, but the model was trained on {wanted:.3g} m. "
-            "Pass --resample to read it in pixels of that size, or --any-pixel-size to map it as it is."
+            f"{name} has pixels of {size:.3g} m, but the model was trained on {expected:.3g} m. "
+            "Pass --resample to read it at that size, or --any-pixel-size to map it as it is."
         )
-    if crs is not None:
-        _warn_beyond_its_use(raster, crs)
-    return resampled(raster, grid_of_pixel_size(raster.grid, wanted, crs))
+    return grid_of_pixel_size(raster.grid, expected, crs)
 
 
-def _are_alike(size: float, other: float) -> bool:
-    """True if a network that knows pixels of one size can be shown those of the other."""
+def _is_same_size(size: float, other: float) -> bool:
+    """True if a network trained on pixels of one size (m) can map pixels of the other."""
     return 1 / _TOLERANCE < size / other < _TOLERANCE
 
 
-def _warn_beyond_its_use(raster: Raster, crs: CRS) -> None:
-    """Warn of a CRS for another part of the Earth, such as another zone: there it turns and stretches what it shows."""
+def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:
+    """Warn if the raster lies outside the CRS's area of use, such as another UTM zone, where it is distorted."""
     authority = crs.to_authority()
     use = pyproj.CRS.from_authority(*authority).area_of_use if authority else None
     if use is None:
@@ -99,25 +112,24 @@ def _warn_beyond_its_use(raster: Raster, crs: CRS) -> None:
     grid = raster.grid
     x, y = grid.xy(grid.height / 2, grid.width / 2)
     (lon,), (lat,) = transform(grid.crs, "EPSG:4326", [x], [y])
-    # An area across the 180th meridian ends west of where it begins.
+    # An area across the antimeridian ends west of its start.
     lies_in = use.west <= lon <= use.east if use.west <= use.east else not use.east < lon < use.west
     if not (lies_in and use.south <= lat <= use.north):
         log.warning(
-            "%s lies at %.2f° E, %.2f° N, but %s is made for %.4g° to %.4g° E and %.4g° to %.4g° N. There it turns and "
-            "stretches the ground, which the model has not seen so",
+            "%s lies at %.2f° E, %.2f° N, outside the area of use of %s (%.4g° to %.4g° E, %.4g° to %.4g° N): "
+            "distortion there is large",
             raster.paths[0], lon, lat, name_of(crs), use.west, use.east, use.south, use.north,
         )  # fmt: skip
 
 
-def require_same_size(others: Sequence[Model], raster: Raster, spec: PredictSpec) -> None:
-    """Raise ModelError if further models were trained on pixels of another size than those that the first is to see."""
+def require_same_pixel_size(ensemble: Sequence[Model], raster: Raster, spec: PredictSpec) -> None:
+    """Raise ModelError if a further model of an ensemble was trained on another pixel size than the raster has."""
     size = raster.grid.pixel_size
     if spec.any_pixel_size or size is None:
         return
-    for theirs in (other.pixel_size for other in others):
-        if theirs is not None and not _are_alike(size, theirs):
+    for theirs in (model.pixel_size for model in ensemble):
+        if theirs is not None and not _is_same_size(size, theirs):
             raise ModelError(
-                f"{raster.paths[0]} is read in pixels of {size:.3g} m, but a further model was trained on {theirs:.3g} "
-                "m. Models whose answers are averaged must see pixels of one size. Leave that one out, or pass "
-                "--any-pixel-size."
+                f"{raster.paths[0]} is read in pixels of {size:.3g} m, but a further model of the ensemble was trained "
+                f"on {theirs:.3g} m. All must share a pixel size. Leave that model out, or pass --any-pixel-size."
             )

@@ -1,8 +1,8 @@
-"""From finished units to the files that people open: generalised, assembled, named, coloured, told."""
+"""Finish: from the units of a map to the files that people open: sieved, assembled, styled, with areas."""
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,104 +11,122 @@ import rasterio
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe import progress
-from landscribe.geo.classes import Classes
-from landscribe.geo.grid import Grid
+from landscribe.geo.access import bounded_block_cache, without_secrets
 from landscribe.geo.tiling import Unit
-from landscribe.maps.areas import AREAS_TAG, Content, areas, told
-from landscribe.maps.assembly import Dress, assemble, mosaic, placed
-from landscribe.maps.candidates import least_sure, write_places
+from landscribe.maps.areas import Areas, ClassAreas, format_areas, total_areas
+from landscribe.maps.assembly import BandMetadata, assemble, build_vrt, move_into_place
+from landscribe.maps.candidates import most_uncertain, write_candidates
+from landscribe.maps.class_map import AREAS_TAG, CLASSES_TAG, FINGERPRINT_TAG, RUN_TAG, classes_as_tag
 from landscribe.maps.layers import CLASS, UNCERTAINTY, Layer
-from landscribe.maps.sieve import Generalisation
-from landscribe.maps.style import CLASSES_TAG, aux_xml, classes_as_tag, colormap, qml
-from landscribe.maps.unit_store import Parts
+from landscribe.maps.sieve import Sieve
+from landscribe.maps.style import colormap, side_files
+from landscribe.maps.unit_store import UnitStore
 from landscribe.outputs import write_text
-from landscribe.prediction.output_paths import Places
+from landscribe.prediction.plan import MapPlan
 
 log = logging.getLogger(__name__)
 
-RUN_TAG = "LANDSCRIBE_RUN"
-PLAN_TAG = "LANDSCRIBE_PLAN"
+_SIEVED = replace(CLASS, kind="generalised")
+_CANDIDATE_SIDE = 256
+"""Pixels; of the squares suggested for labelling, where the model's chip size is not known."""
 
-_GENERALISED = replace(CLASS, kind="generalised")
-LABEL_SIDE = 256
+
+@bounded_block_cache()
+def finish(plan: MapPlan, store: UnitStore) -> Path:
+    """Assemble the units of a map into its files, and remove the store.
+
+    Args:
+        plan: of the map.
+        store: by `run`, with all units done.
+
+    Returns:
+        The map, a Cloud Optimized GeoTIFF of class values (uint8, nodata 255), with `.qml` and `.aux.xml`.
+
+    Raises:
+        OutputError: a file cannot be written. UnfinishedError, if units are kept for the same command.
+    """
+    with store.session():
+        areas = {unit: store.areas(unit) for unit in plan.units()}
+        _Assembler(plan, store, {unit: part for unit, part in areas.items() if part.pixels}).write()
+    store.remove()
+    return plan.paths.map
 
 
 @dataclass(frozen=True)
-class Finish:
-    """What is made of the parts of a map once all units are done."""
+class _Assembler:
+    """Builds all files inside the store, then moves them out."""
 
-    parts: Parts
-    units: Sequence[Unit]
-    grid: Grid
-    classes: Classes
-    layers: Sequence[Layer]
-    """That were predicted."""
-    generalisation: Generalisation | None
-    tags: dict[str, str]
-    """Where the map comes from."""
-    label_side: int = LABEL_SIDE
-    """Pixels; of the places that are worth a label."""
+    plan: MapPlan
+    store: UnitStore
+    areas: dict[Unit, ClassAreas]
+    """Of the units that have mapped pixels."""
 
-    def write(self, places: Places) -> None:
-        """Write all files, the map last: when it is there, everything is. Tell how much of each class it holds."""
-        layer, contents = CLASS, [self.parts.content(unit) for unit in self.units]
-        if self.generalisation is not None:
-            layer, contents = _GENERALISED, self._generalise(self.generalisation)
-        found = areas(self.classes, contents)
-        finished = [(self._assembled(layer, (CLASS.kind,), {AREAS_TAG: json.dumps(found)}), places.map)]
-        for side, text in side_files(places.map, self.classes).items():
-            write_text(self.parts.folder / side.name, text)
-            finished.append((self.parts.folder / side.name, side))
-        finished += self._others(places)
-        # What may lie on another disk comes first: when that is full, there is no style without its map.
-        for built, place in reversed(finished):
-            placed(built, place)
-        log.info("%s: %s", places.map.name, told(found))
+    def write(self) -> None:
+        """Write all files, the map last: when it exists, everything does."""
+        layer, parts = CLASS, list(self.areas.values())
+        if self.plan.sieve is not None:
+            layer, parts = _SIEVED, self._sieve(self.plan.sieve)
+        areas = total_areas(self.plan.classes, parts)
+        out = self.plan.paths.map
+        built = [(self._map(layer, areas), out)]
+        for side, text in side_files(out, self.plan.classes).items():
+            write_text(self.store.folder / side.name, text)
+            built.append((self.store.folder / side.name, side))
+        built += self._layers()
+        # Layers may lie on another disk. They move first: when that disk is full, no style is left without its map.
+        for file, path in reversed(built):
+            move_into_place(file, path)
+        log.info("%s: %s", out.name, format_areas(areas))
 
-    def _others(self, places: Places) -> list[tuple[Path, Path]]:
-        """What is made beside the map, and where it goes."""
-        finished: list[tuple[Path, Path | None]] = []
-        for layer in self.layers:
+    def _map(self, layer: Layer, areas: Areas) -> Path:
+        classes = self.plan.classes
+        tags = {AREAS_TAG: json.dumps(areas), CLASSES_TAG: classes_as_tag(classes)}
+        return self._assemble(layer, BandMetadata((CLASS.kind,), self._tags() | tags, colormap(classes)))
+
+    def _layers(self) -> list[tuple[Path, Path]]:
+        """Built files of the optional layers, and where they go."""
+        paths, built = self.plan.paths, list[tuple[Path, Path | None]]()
+        for layer in self.plan.layers:
             if layer.kind == UNCERTAINTY.kind:
-                built = self._assembled(layer, (layer.kind,))
-                if places.label_next is not None:
-                    made = self.parts.folder / places.label_next.name
-                    write_places(least_sure(built, self.label_side), self.grid, made, self.parts.run)
-                    finished.append((made, places.label_next))
-                finished.append((built, places.uncertainty))
+                file = self._assemble(layer, BandMetadata((layer.kind,), self._tags()))
+                if paths.suggested_labels is not None:
+                    built.append((self._candidates(file, paths.suggested_labels), paths.suggested_labels))
+                built.append((file, paths.uncertainty))
             elif layer.kind != CLASS.kind:
-                finished.append((self._assembled(layer, self.classes.names), places.probabilities))
-        return [(built, place) for built, place in finished if place is not None]
+                file = self._assemble(layer, BandMetadata(self.plan.classes.names, self._tags()))
+                built.append((file, paths.probabilities))
+        return [(file, path) for file, path in built if path is not None]
 
-    def _assembled(self, layer: Layer, bands: tuple[str, ...], more: Mapping[str, str] = {}) -> Path:
-        tags = self.tags | {
-            **more,
+    def _candidates(self, uncertainty: Path, out: Path) -> Path:
+        side = self.plan.predictor.models[0].chip_size or _CANDIDATE_SIDE
+        file = self.store.folder / out.name
+        write_candidates(most_uncertain(uncertainty, side), self.plan.raster.grid, file, self.store.fingerprint.sha256)
+        return file
+
+    def _assemble(self, layer: Layer, metadata: BandMetadata) -> Path:
+        return assemble(self.store, tuple(self.areas), self.plan.raster.grid, layer, metadata)
+
+    def _tags(self) -> dict[str, str]:
+        return {
+            "LANDSCRIBE_MODEL_SHA256": ", ".join(model.sha256 for model in self.plan.predictor.models),
+            "LANDSCRIBE_SOURCE": ", ".join(Path(without_secrets(path)).name for path in self.plan.raster.paths),
             "AREA_OR_POINT": "Area",
             "LANDSCRIBE_VERSION": version("landscribe"),
-            RUN_TAG: self.parts.run,
-            PLAN_TAG: json.dumps(json.loads(self.parts.plan)),
+            RUN_TAG: self.store.fingerprint.sha256,
+            FINGERPRINT_TAG: json.dumps(self.store.fingerprint.fields),
         }
-        dress = Dress(bands, tags)
-        if layer in (CLASS, _GENERALISED):
-            dress = Dress(bands, tags | {CLASSES_TAG: classes_as_tag(self.classes)}, colormap(self.classes))
-        return assemble(self.parts, self.units, self.grid, layer, dress)
 
-    def _generalise(self, generalisation: Generalisation) -> list[Content]:
-        """Make parts without small patches, each with what lies around it in view; what they hold now."""
-        contents = []
-        virtual = mosaic(self.parts, self.units, self.grid, CLASS, Dress((CLASS.kind,), {}))
-        with rasterio.open(virtual) as source, progress.task("generalising", len(self.units)) as advance:
-            for unit in self.units:
-                if self.parts.content(unit).pixels:
-                    seen = unit.keep.grown(generalisation.halo) & self.grid.window
-                    values = source.read(1, window=RasterioWindow(seen.col, seen.row, seen.width, seen.height))
-                    kept = generalisation.apply(values)[unit.keep.relative_to(seen).slices]
-                    self.parts.put_layer(unit, kept[None], _GENERALISED, self.grid)
-                    contents.append(Content.of(kept, self.grid[unit.keep]))
+    def _sieve(self, sieve: Sieve) -> list[ClassAreas]:
+        """Write units without small patches, each read with its halo; the areas that they hold now."""
+        units: Sequence[Unit] = tuple(self.areas)
+        grid, areas = self.plan.raster.grid, []
+        virtual = build_vrt(self.store, units, grid, CLASS, BandMetadata((CLASS.kind,), {}))
+        with rasterio.open(virtual) as dataset, progress.task("sieving", len(units)) as advance:
+            for unit in units:
+                window = unit.keep.grown(sieve.halo) & grid.window
+                values = dataset.read(1, window=RasterioWindow(window.col, window.row, window.width, window.height))
+                kept = sieve.apply(values)[unit.keep.relative_to(window).slices]
+                self.store.write_layer(unit, kept[None], _SIEVED, grid)
+                areas.append(ClassAreas.of(kept, grid[unit.keep]))
                 advance()
-        return contents
-
-
-def side_files(place: Path, classes: Classes) -> dict[Path, str]:
-    """What shows a map's names and colours in QGIS and ArcGIS."""
-    return {place.with_suffix(".qml"): qml(classes), place.with_name(f"{place.name}.aux.xml"): aux_xml(classes)}
+        return areas

@@ -1,142 +1,203 @@
-"""What makes a map the same map: everything that its bytes depend on.
+"""Plan: everything that is decided before a raster is mapped, once.
 
-Some of it people state, some is chosen for the machine (tiles, batch, engine). An unfinished or finished map goes on
-with what was chosen for it, so that the same command is the same map, also on another day or machine.
+The fingerprint of a plan decides whether two maps are the same map. Some of its fields are fixed by the user, some are
+chosen for the machine (tile, margin, batch, engine). A map that was begun or finished keeps its choices, so that the
+same command makes the same map, also on another day or machine.
 """
 
-import json
-from pathlib import Path
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import rasterio
-
 from landscribe.errors import RasterError
-from landscribe.geo.access import explained, forget, is_remote, opened, without_secrets
+from landscribe.fingerprint import Fingerprint
+from landscribe.geo.access import bounded_block_cache
+from landscribe.geo.classes import Classes
+from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.rasters.source_files import file_state, raster_state
+from landscribe.geo.tiling import Unit, units
+from landscribe.inference.backends import device_of, fastest
 from landscribe.inference.predictor import Predictor
-from landscribe.maps.areas import AREAS_TAG, Areas
-from landscribe.maps.layers import Layer
-from landscribe.maps.unit_store import plan_beside
-from landscribe.prediction.finish import PLAN_TAG
-from landscribe.prediction.spec import PredictSpec
-
-_CHOSEN = ("tiling", "batch", "engine", "tolerance")
-"""What of a plan is chosen, and by what; all else is stated."""
-_SAY_NOTHING = (".ovr", ".aux.xml")
-"""Ends of side files in which GDAL and others put, now or later, what makes no other pixels: overviews, statistics."""
-_BLOCKS_TOLD = 16
-"""Of a file far away, to tell it from another one."""
+from landscribe.maps.class_map import fingerprint_in, read_tags
+from landscribe.maps.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
+from landscribe.maps.output_paths import OutputPaths
+from landscribe.maps.sieve import Sieve
+from landscribe.maps.unit_store import UnitStore, unfinished_fingerprint
+from landscribe.model import Model
+from landscribe.prediction.compatibility import conform, require_same_pixel_size
+from landscribe.prediction.spec import CHOSEN, NOT_IN_FINGERPRINT, PredictSpec
+from landscribe.prediction.tiling import Tiling, aligned, choose_tiling, overlap_overhead
+from landscribe.prediction.unit import UnitOptions
 
 
-def stated(predictor: Predictor, raster: Raster, spec: PredictSpec, layers: tuple[Layer, ...]) -> dict[str, Any]:
-    """What a map depends on that is not chosen, in JSON's types."""
-    return {
+@dataclass(frozen=True)
+class MapPlan:
+    """How one raster is mapped. The map's bytes depend on nothing else."""
+
+    raster: Raster
+    """As the networks see it: their bands, nodata value, pixel size and CRS."""
+    predictor: Predictor
+    """One network or an ensemble, with its backend and device."""
+    paths: OutputPaths
+    spec: PredictSpec
+    layers: tuple[Layer, ...]
+    """The layers to predict, the class map first."""
+    tiling: Tiling
+    area: Features | None
+    """Area of interest, in the raster's CRS; all of the raster if None."""
+    sieve: Sieve | None
+    fingerprint: Fingerprint
+
+    @property
+    def classes(self) -> Classes:
+        """Of the map."""
+        return self.predictor.classes
+
+    @property
+    def store(self) -> UnitStore:
+        """Where the units are kept until the map is assembled."""
+        return UnitStore.of(self.paths.map, self.fingerprint)
+
+    @property
+    def unit_options(self) -> UnitOptions:
+        """How each unit is predicted."""
+        return UnitOptions(self.layers, batch=self.tiling.batch, is_blended=self.spec.is_blended)
+
+    def units(self) -> tuple[Unit, ...]:
+        """All units of the map, in row order."""
+        height, width = self.raster.grid.shape
+        return tuple(
+            units(
+                height, width, size=self.tiling.tile, margin=self.tiling.margin, align=self.predictor.reduction,
+                side=self.spec.unit, overlapping=self.spec.is_blended,
+            )
+        )  # fmt: skip
+
+
+@bounded_block_cache()
+def plan_map(
+    model: Model, raster: Raster, spec: PredictSpec, out: OutputPaths, *, ensemble: Sequence[Model] = ()
+) -> MapPlan:
+    """Decide how a raster is mapped; nothing is written but what is learned about the model.
+
+    Args:
+        model: its network is moved to the device and set to eval mode.
+        raster: the input.
+        spec: tiles, margin, units, bands, device.
+        out: the files to write.
+        ensemble: further models with the same bands and classes, whose probabilities are averaged with the first's.
+
+    Raises:
+        ModelError: the raster does not fit the model, or the models do not fit together.
+        GridError: the raster cannot be brought into the CRS, or the area of interest does not overlap it.
+        OutputError: two outputs share a path, or an output is an input.
+    """
+    raster = conform(model, raster, spec)
+    require_same_pixel_size(ensemble, raster, spec)
+    area = None if spec.area is None else Features.read(spec.area).on(raster.grid, raster.paths[0])
+    out.require_distinct(raster.paths)
+    sieve, layers = _sieve(raster, spec), _layers(out, spec)
+    predictor = Predictor([model, *ensemble], device=device_of(spec.device), symmetries=spec.tta)
+    fixed = _fixed_fields(predictor, raster, spec, layers)
+    tiling, engine, choice = _choice(predictor, raster, spec, fixed, out)
+    predictor.engine = engine
+    return MapPlan(raster, predictor, out, spec, layers, tiling, area, sieve, Fingerprint.of(fixed | choice))
+
+
+def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
+    if spec.minimum_area is None:
+        return None
+    side = raster.grid.pixel_size
+    if side is None:
+        raise RasterError(
+            f"{raster.paths[0]} has no CRS, so a minimum area of {spec.minimum_area:g} m² cannot be counted in pixels. "
+            "Assign its CRS (gdal_edit.py -a_srs), or leave out --minimum-area."
+        )
+    ground = math.prod(raster.grid.shape) * side**2
+    if spec.minimum_area > ground:
+        raise RasterError(
+            f"the minimum area is {spec.minimum_area:g} m², but all of {raster.paths[0]} is {ground:.4g} m². Choose a "
+            "smaller minimum area."
+        )
+    return Sieve(math.ceil(spec.minimum_area / side**2))
+
+
+def _layers(out: OutputPaths, spec: PredictSpec) -> tuple[Layer, ...]:
+    layers = [CLASS]
+    if out.probabilities is not None:
+        layers.append(PROBABILITY if spec.probabilities_as == "uint8" else EXACT_PROBABILITY)
+    if out.uncertainty is not None or out.suggested_labels is not None:
+        layers.append(UNCERTAINTY)
+    return tuple(layers)
+
+
+def _fixed_fields(predictor: Predictor, raster: Raster, spec: PredictSpec, layers: tuple[Layer, ...]) -> dict[str, Any]:
+    """The fields of the fingerprint that are not chosen: inputs, and all settings but the named exclusions."""
+    settings = spec.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT.keys() | CHOSEN)
+    return settings | {
         "model": [model.sha256 for model in predictor.models],
-        "raster": [_fingerprint(path) for path in raster.paths],
+        "raster": [raster_state(path) for path in raster.paths],
         **raster.reading,
         "layers": [[layer.kind, layer.dtype] for layer in layers],
         "device": predictor.device.type,
-        "symmetries": spec.symmetries,
-        "blend": spec.blend,
-        "minimum area": spec.minimum_area,
-        "area": None if spec.area is None else _stamp(spec.area),
+        "area": None if spec.area is None else file_state(spec.area),
     }
 
 
-def chosen_before(out: Path, stated: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any] | None:
-    """What was chosen for the same map when it was begun or made, and by what; None if there is none.
+def _choice(
+    predictor: Predictor, raster: Raster, spec: PredictSpec, fixed: dict[str, Any], out: OutputPaths
+) -> tuple[Tiling, str, dict[str, Any]]:
+    """Tiling, engine, and both as fields of the fingerprint: those of the map that exists, or the best ones here."""
+    requested = _requested(predictor, spec)
+    choice = _previous_choice(out, fixed, requested)
+    if choice is None:
+        tiling = choose_tiling(predictor, raster, spec)
+        own = _as_fields(tiling, _engine(predictor, raster, spec, tiling), spec)
+        # Choosing takes seconds, in which another shard may have begun with its own choice.
+        choice = _previous_choice(out, fixed, requested) or own
+    tile, margin, batch = choice["tile"], choice["margin"], choice["batch"]
+    return Tiling(tile, margin, batch, overlap_overhead(tile, margin)), choice["engine"], choice
 
-    Args:
-        out: the map.
-        stated: see there.
-        asked: by name, what of the choice is asked for; others are free.
-    """
-    for plan in (plan_beside(out), plan_in(out)):
-        choice: dict[str, Any] = {name: plan[name] for name in _CHOSEN if name in plan}
-        settings = choice | choice.get("tiling", {})
-        same = all(plan.get(name) == value for name, value in stated.items())
-        if choice and same and all(settings.get(name) == value for name, value in asked.items()):
+
+def _as_fields(tiling: Tiling, engine: str, spec: PredictSpec) -> dict[str, Any]:
+    return {
+        "tile": tiling.tile,
+        "margin": tiling.margin,
+        "batch": tiling.batch,
+        "engine": engine,
+        "tolerance": spec.tolerance,
+    }
+
+
+def _requested(predictor: Predictor, spec: PredictSpec) -> dict[str, Any]:
+    """The chosen fields that the user fixed."""
+    fields: dict[str, Any] = {"margin": spec.margin, "batch": spec.batch or "auto", "engine": spec.engine}
+    if "auto" in (spec.tile, spec.margin):
+        fields["tolerance"] = spec.tolerance
+    if spec.tile != "auto":
+        fields["tile"] = aligned(spec.tile, predictor.reduction)
+    return {name: value for name, value in fields.items() if value != "auto"}
+
+
+def _previous_choice(out: OutputPaths, fixed: dict[str, Any], requested: dict[str, Any]) -> dict[str, Any] | None:
+    """What was chosen when the same map was begun or finished; None if there is none."""
+    for fields in (unfinished_fingerprint(out.map), fingerprint_in(read_tags(out.map))):
+        choice = {name: fields[name] for name in CHOSEN if name in fields}
+        is_same = all(fields.get(name) == value for name, value in (fixed | requested).items())
+        if len(choice) == len(CHOSEN) and is_same:
             return choice
     return None
 
 
-def plan_in(path: Path) -> dict[str, Any]:
-    """The plan of a finished map; empty if it is none of ours."""
-    try:
-        plan: dict[str, Any] = json.loads(tags_of(path).get(PLAN_TAG, "{}"))
-    except ValueError:
-        return {}
-    return plan
-
-
-def areas_of(path: Path) -> Areas:
-    """How much of each class a finished map holds; empty if it is none of ours."""
-    found: Areas = json.loads(tags_of(path).get(AREAS_TAG, "{}"))
-    return found
-
-
-def tags_of(path: Path) -> dict[str, str]:
-    """The tags of a raster; none if there is none."""
-    if not path.exists():
-        return {}
-    try:
-        with rasterio.open(path) as source:
-            return dict(source.tags())
-    except rasterio.errors.RasterioIOError:
-        return {}
-
-
-def _stamp(name: str) -> list[Any]:
-    """Name, size and time of change of a file, in JSON's types; the name alone of what is no local file."""
-    local = Path(name)
-    if not local.exists():
-        return [without_secrets(name)]
-    stat = local.stat()
-    return [local.name, stat.st_size, stat.st_mtime_ns]
-
-
-def _fingerprint(name: str, *, is_fresh: bool = False) -> list[Any]:
-    """What tells a raster file from others of its name, in JSON's types: its stamp, and those of the files it reads.
-
-    So a VRT's files count, masks and headers that lie beside a file, and the file of which a raster is a part. Of a
-    TIFF far away, where some of its blocks lie and how long they are: that needs no more than its head, and compressed
-    pixels that change hardly ever keep it. Pixels that are not compressed may change unseen there.
-
-    Args:
-        name: of the file.
-        is_fresh: ask the servers of what is far away, not GDAL, which keeps what it once had.
-
-    Raises:
-        UnreachableError: the file cannot be read.
-    """
-    if is_fresh and is_remote(name):
-        forget(name)
-    with explained(name), opened(name) as source:
-        files = [file for file in source.files if file != name and not file.lower().endswith(_SAY_NOTHING)]
-        found = _stamp(name) + ([] if Path(name).exists() else _layout(source))
-    if name.lower().endswith(".vrt"):
-        return found + [_fingerprint(file, is_fresh=is_fresh) for file in files]
-    return found + [_stamp(file) for file in files]
-
-
-def _layout(source: Any) -> list[str | None]:
-    """Places and lengths of some blocks; nothing of what is no TIFF."""
-    if source.driver not in ("GTiff", "COG"):
-        return []
-    rows, cols = (-(-length // side) for length, side in zip(source.shape, source.block_shapes[0], strict=True))
-    places = [divmod(rows * cols * part // _BLOCKS_TOLD, cols) for part in range(_BLOCKS_TOLD)]
-    items = ("BLOCK_OFFSET", "BLOCK_SIZE")
-    return [source.get_tag_item(f"{item}_{col}_{row}", "TIFF", bidx=1) for row, col in places for item in items]
-
-
-def require_unchanged(raster: Raster, plan: dict[str, Any]) -> None:
-    """Raise RasterError if a file became another one while it was mapped: the map would be of both.
-
-    UnreachableError, if a file does not answer any more.
-    """
-    for path, before in zip(raster.paths, plan["raster"], strict=True):
-        if _fingerprint(path, is_fresh=True) != before:
-            raise RasterError(
-                f"{path} was changed while it was mapped. One raster from beginning to end was expected. "
-                "Nothing was written; map it again when it is whole."
-            )
+def _engine(predictor: Predictor, raster: Raster, spec: PredictSpec, tiling: Tiling) -> str:
+    """The backend that the user asked for, or the fastest one that is right for all networks."""
+    if spec.engine != "auto":
+        return spec.engine
+    pixels = math.prod(raster.grid.shape) * tiling.overlap_overhead
+    engines = {
+        fastest(model, tile=tiling.tile, batch=tiling.batch, device=predictor.device, pixels=pixels)
+        for model in predictor.models
+    }
+    return engines.pop() if len(engines) == 1 else "torch"

@@ -1,4 +1,4 @@
-"""Predict the units of a map that are missing, here or on many machines, and tell which of them failed."""
+"""Run: predict the missing units of a planned map, here or on many machines."""
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
@@ -8,110 +8,139 @@ from dataclasses import dataclass
 import torch
 
 from landscribe import progress
-from landscribe.errors import EngineError, ServerError, UnfinishedError
+from landscribe.errors import EngineError, RasterError, ServerError, UnfinishedError
 from landscribe.executor import Outcome, run_on_dask, run_units, share_of
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.features import Features, covered
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.source_files import require_unchanged
 from landscribe.geo.tiling import Unit
 from landscribe.inference.predictor import Predictor, processes
 from landscribe.maps.layers import LayerArrays
-from landscribe.maps.unit_store import Parts
-from landscribe.prediction.spec import PredictSpec
-from landscribe.prediction.unit import Way, predict_unit
+from landscribe.maps.unit_store import UnitStore
+from landscribe.prediction.plan import MapPlan
+from landscribe.prediction.unit import UnitOptions, predict_unit
 
 log = logging.getLogger(__name__)
 
-# Of the units that failed; more of them make no line that people read. Each is warned about as it fails.
-_MOST_TOLD = 2
+_MOST_REASONS = 2
+"""Failed units whose reasons the last line repeats; each was warned about when it failed."""
 _MOST_IN_A_ROW = 3
-"""Units that a server did not send until it is taken for lost: each has been waited for, for minutes."""
+"""Consecutive units that a server may fail to send before it counts as lost: each was waited for, for minutes."""
 
 _Read = tuple[Pixels, Valid, Valid | None]
-"""Of a unit: pixels, what of them is valid, and what of the kept part is wanted; None if all of it is."""
+"""Of a unit: pixels, valid, and the area of interest in its kept part (None: all of it)."""
+
+
+@bounded_block_cache()
+def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
+    """Predict the units of a plan that are not done yet, or those of one shard.
+
+    Units are independent and written one by one, so that an interrupted run resumes.
+
+    Args:
+        plan: by `plan_map`.
+        overwrite: drop the unfinished units of another map.
+
+    Returns:
+        The store that holds the units; `finish` assembles them.
+
+    Raises:
+        RasterError: the raster cannot be read, changed meanwhile, or has no valid pixel.
+        OutputError: the store holds another map, or cannot be written.
+        UnfinishedError: some units failed; the others are kept for the same call.
+    """
+    store, units, is_shard = plan.store, plan.units(), plan.spec.shard is not None
+    with store.session(overwrite=overwrite, is_shard=is_shard):
+        _predict_missing(plan, store, units)
+        require_unchanged(plan.raster.paths, plan.fingerprint.fields["raster"])
+        if not is_shard:
+            _require_any_pixel(plan, store, units)
+    plan.predictor.release()
+    return store
 
 
 @dataclass(frozen=True)
-class Mapping:
-    """A unit's work: read it with its halo, run the network, put what it made."""
+class MapUnitTask:
+    """The work on one unit: read it with its halo, predict it, write its layers. See `executor.Stages`."""
 
     predictor: Predictor
     raster: Raster
-    parts: Parts
-    way: Way
+    store: UnitStore
+    options: UnitOptions
     area: Features | None
-    """Polygons that alone are mapped, in the raster's CRS."""
+    """Area of interest, in the raster's CRS."""
 
     def read(self, unit: Unit) -> _Read | None:
-        """See `engine.Stages`; None if nothing of the kept part lies in the area."""
-        wanted = None if self.area is None else covered(self.area, self.raster.grid[unit.keep])
-        if wanted is not None and not wanted.any():
+        """Pixels of the unit and its halo; None if its kept part lies outside the area of interest."""
+        aoi = None if self.area is None else covered(self.area, self.raster.grid[unit.keep])
+        if aoi is not None and not aoi.any():
             return None
-        # On a worker of Dask nobody else has bounded it.
-        with bounded_block_cache(), _enough_memory(unit, self.way):
+        # A Dask worker has not bounded GDAL's cache yet.
+        with bounded_block_cache(), _enough_memory(unit, self.options):
             pixels, valid = self.raster.read(unit.read)
-        return pixels, valid, wanted
+        return pixels, valid, aoi
 
     def compute(self, unit: Unit, read: _Read | None) -> LayerArrays | None:
-        """See `engine.Stages`."""
+        """Layers of the unit; None if nothing of it is to be mapped."""
         if read is None:
             return None
-        pixels, valid, wanted = read
-        with torch.inference_mode(), _enough_memory(unit, self.way):
-            return predict_unit(self.predictor, unit, pixels, valid, self.way, wanted)
+        pixels, valid, aoi = read
+        with torch.inference_mode(), _enough_memory(unit, self.options):
+            return predict_unit(self.predictor, unit, pixels, valid, self.options, aoi)
 
     def write(self, unit: Unit, computed: LayerArrays | None) -> None:
-        """See `engine.Stages`."""
-        self.parts.put(unit, computed, self.way.layers, self.raster.grid)
+        """Write the layers to the store."""
+        self.store.write(unit, computed, self.options.layers, self.raster.grid)
 
 
 @contextmanager
-def _enough_memory(unit: Unit, way: Way) -> Iterator[None]:
-    """Raise EngineError where memory does not suffice: what one unit needs, all do."""
+def _enough_memory(unit: Unit, options: UnitOptions) -> Iterator[None]:
+    """Raise EngineError if memory runs out: all units need as much."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # On CPUs, torch has no error of its own for it.
+        # On CPUs, torch has no error class of its own for it.
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
             raise
         rows, cols = unit.tiles[0].read.shape
         raise EngineError(
-            f"memory does not suffice for {way.batch} x {rows} x {cols} pixels at once (tiles, rows, columns) in units "
-            f"of {unit.read.height} x {unit.read.width}. Smaller ones were expected: pass --tile auto, or a smaller "
-            "--tile, --batch or --unit."
+            f"out of memory with batches of {options.batch} x {rows} x {cols} pixels (tiles, rows, columns) in units "
+            f"of {unit.read.height} x {unit.read.width}. Pass --tile auto, or a smaller --tile, --batch or --unit."
         ) from error
 
 
-def predict_missing(mapping: Mapping, planned: Sequence[Unit], spec: PredictSpec) -> None:
-    """Map the units that are not done, or this shard's share of all.
+def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -> None:
+    """Predict the units that are not done, or this shard's part of all.
 
     Raises:
-        UnfinishedError: some of them could not be mapped; the others are done.
+        UnfinishedError: some failed; the others are done.
     """
-    wanted = share_of(planned, spec.share)
-    missing = [unit for unit in wanted if not mapping.parts.is_done(unit)]
-    if len(missing) < len(wanted):
-        log.info("resumed: %d of %d units are there", len(wanted) - len(missing), len(wanted))
-    if not missing:
-        return
-    if spec.dask is None:
-        outcomes = run_units(mapping, missing)
-    else:
-        mapping.predictor.leave_device()
-        outcomes = run_on_dask(mapping, missing, spec.dask, processes=processes(mapping.predictor.device))
-    with progress.task(_doing(mapping.raster), sum(len(unit.tiles) for unit in missing)) as advance:
-        failed, is_lost = _failures(outcomes, advance)
-    if failed and (len(failed) == len(planned) or (is_lost and spec.shard is None and not mapping.parts.count_done())):
-        # Nothing of it can be mapped: what is wrong is not a unit's.
-        raise failed[0].error or AssertionError
-    if failed:
-        raise UnfinishedError(_told(failed, len(planned), mapping.parts, is_lost=is_lost))
+    spec = plan.spec
+    selected = share_of(planned, spec.shard_index)
+    missing = [unit for unit in selected if not store.is_done(unit)]
+    if len(missing) < len(selected):
+        log.info("resuming: %d of %d units done", len(selected) - len(missing), len(selected))
+    if missing:
+        task = MapUnitTask(plan.predictor, plan.raster, store, plan.unit_options, plan.area)
+        if spec.dask is None:
+            outcomes = run_units(task, missing)
+        else:
+            plan.predictor.leave_device()
+            outcomes = run_on_dask(task, missing, spec.dask, processes=processes(plan.predictor.device))
+        with progress.task(_title(plan.raster), sum(len(unit.tiles) for unit in missing)) as advance:
+            failed, is_lost = _failures(outcomes, advance)
+        if failed and (len(failed) == len(planned) or (is_lost and spec.shard is None and not store.count_done())):
+            # No unit could be mapped: the cause is not a unit's own.
+            raise failed[0].error or AssertionError
+        if failed:
+            raise UnfinishedError(_summary(failed, len(planned), store, is_lost=is_lost))
 
 
 def _failures(
     outcomes: Generator[Outcome[Unit], None, None], advance: progress.Advance
 ) -> tuple[list[Outcome[Unit]], bool]:
-    """See all units end: those that failed, and whether the server was lost, so that the rest was not tried."""
+    """The units that failed, once all ended; and whether the server was lost, so that the rest was not tried."""
     failed: list[Outcome[Unit]] = []
     in_a_row = 0
     for outcome in outcomes:
@@ -119,7 +148,7 @@ def _failures(
         if outcome.error is None:
             in_a_row = 0
             continue
-        log.warning("%s", _why(outcome))
+        log.warning("%s", _reason(outcome))
         failed.append(outcome)
         in_a_row = in_a_row + 1 if isinstance(outcome.error, ServerError) else 0
         if in_a_row == _MOST_IN_A_ROW:
@@ -128,31 +157,40 @@ def _failures(
     return failed, False
 
 
-def _doing(raster: Raster) -> str:
+def _require_any_pixel(plan: MapPlan, store: UnitStore, units: Sequence[Unit]) -> None:
+    """Raise RasterError if no pixel was mapped."""
+    if not any(store.areas(unit).pixels for unit in units):
+        raise RasterError(
+            f"{plan.raster.paths[0]} has no valid pixel{' in ' + plan.spec.area if plan.spec.area else ''}: all are "
+            f"nodata ({plan.raster.nodata}). Check the file, or override its nodata value with --nodata."
+        )
+
+
+def _title(raster: Raster) -> str:
     others = 0 if raster.title else len(raster.paths) - 1
     return f"mapping {raster.name}" + (f" and {others} more" if others else "")
 
 
-def _told(failed: Sequence[Outcome[Unit]], planned: int, parts: Parts, *, is_lost: bool) -> str:
-    """Which units failed, and why."""
-    # The first sentence of each: the rest was told when it failed.
-    reasons = [_why(outcome).split(". ")[0] for outcome in failed[:_MOST_TOLD]]
-    more = "; …" if len(failed) > _MOST_TOLD else ""
-    told = f"{parts.folder.stem} is not finished: {len(failed)} of {planned} units could not be mapped"
-    told += f" ({'; '.join(reasons)}{more})."
+def _summary(failed: Sequence[Outcome[Unit]], planned: int, store: UnitStore, *, is_lost: bool) -> str:
+    """How many units failed, and the first reasons."""
+    # The first sentence of each: the rest was logged when it failed.
+    reasons = [_reason(outcome).split(". ")[0] for outcome in failed[:_MOST_REASONS]]
+    more = "; …" if len(failed) > _MOST_REASONS else ""
+    summary = f"{store.folder.stem} is not finished: {len(failed)} of {planned} units failed"
+    summary += f" ({'; '.join(reasons)}{more})."
     if is_lost:
         return (
-            f"{told} {_MOST_IN_A_ROW} came one after the other, so that no more was asked for; {parts.count_done()} "
-            f"are kept in {parts.folder.name}. Repeat the same command when all of it can be read again."
+            f"{summary} {_MOST_IN_A_ROW} failed in a row, so the rest was not tried; {store.count_done()} units are "
+            f"kept in {store.folder.name}. Repeat the same command when the raster can be read again."
         )
     return (
-        f"{told} The others are kept in {parts.folder.name}: mend what is named and repeat the same command; it does "
-        "what is missing. A file that is put in another's place must keep its time (cp -p, touch -r), or it is another "
+        f"{summary} The others are kept in {store.folder.name}: fix the cause and repeat the same command; it predicts "
+        "the missing units. A replaced file must keep its modification time (cp -p, touch -r), or it counts as another "
         "raster."
     )
 
 
-def _why(outcome: Outcome[Unit]) -> str:
+def _reason(outcome: Outcome[Unit]) -> str:
     keep = outcome.unit.keep
     reason = " ".join(str(outcome.error).split()) or type(outcome.error).__name__
     return f"rows {keep.row} to {keep.row_stop}, cols {keep.col} to {keep.col_stop}: {reason}"

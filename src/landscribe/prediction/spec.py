@@ -6,6 +6,20 @@ from pydantic import Field, field_validator, model_validator
 
 from landscribe.spec import Spec
 
+CHOSEN = frozenset({"tile", "margin", "batch", "engine", "tolerance"})
+"""Settings that are chosen for the machine where the user leaves them open. A fingerprint holds the choice."""
+NOT_IN_FINGERPRINT = {
+    "bands": "the fingerprint holds the raster's bands",
+    "any_pixel_size": "the fingerprint holds the raster's grid",
+    "resample": "the fingerprint holds the raster's grid",
+    "crs": "the fingerprint holds the raster's grid",
+    "probabilities_as": "the fingerprint holds the layers' dtypes",
+    "check_seams": "reports, and changes no pixel",
+    "dask": "where units run changes no pixel",
+    "shard": "which units run here changes no pixel",
+}
+"""Settings that leave the map the same, with the reason. All others are fields of its fingerprint."""
+
 
 class PredictSpec(Spec):
     """How a raster is mapped."""
@@ -44,8 +58,8 @@ class PredictSpec(Spec):
     """Square metres of the smallest patch that stays in the map; smaller ones go to the classes around them."""
     probabilities_as: Literal["uint8", "float32"] = "uint8"
     """How probabilities are stored: in steps of 1/254, or as they are."""
-    symmetries: bool = False
-    """Average over the eight symmetries of each tile: eight times the work for a somewhat better map."""
+    tta: bool = False
+    """Test-time augmentation: average 8 flips and rotations of each tile (8 times slower)."""
     area: str | None = None
     """Polygons that alone are mapped; all of the raster if left out."""
     dask: str | None = None
@@ -54,34 +68,39 @@ class PredictSpec(Spec):
     """i/n: only every n-th unit from the i-th on, for arrays of jobs; without it, the same command makes the map."""
 
     @property
-    def foreseen_tile(self) -> int:
-        """The tile's side, or a common one where it is still to be chosen."""
+    def is_blended(self) -> bool:
+        """True if overlapping tiles are averaged."""
+        return self.blend == "gaussian"
+
+    @property
+    def nominal_tile(self) -> int:
+        """Side of a tile for estimates: the given one, or a typical one."""
         return 1024 if self.tile == "auto" else self.tile
 
     @property
-    def foreseen_margin(self) -> int:
-        """The margin, or a common one where it is still to be measured."""
+    def nominal_margin(self) -> int:
+        """Margin for estimates: the given one, or a typical one."""
         return 64 if self.margin == "auto" else self.margin
 
     @property
-    def share(self) -> tuple[int, int] | None:
+    def shard_index(self) -> tuple[int, int] | None:
         """(i, n) of the shard."""
         if self.shard is None:
             return None
-        number, _, count = self.shard.partition("/")
-        return int(number), int(count)
+        index, _, count = self.shard.partition("/")
+        return int(index), int(count)
 
     @model_validator(mode="after")
-    def _one_size_is_meant(self) -> "PredictSpec":
+    def _require_one_pixel_size(self) -> "PredictSpec":
         if self.resample and self.any_pixel_size:
-            raise ValueError("resample and any_pixel_size were both asked for; choose one of them")
+            raise ValueError("resample and any_pixel_size exclude each other; choose one")
         return self
 
     @field_validator("shard")
     @classmethod
-    def _is_one_of_them(cls, value: str | None) -> str | None:
+    def _require_shard(cls, value: str | None) -> str | None:
         if value is not None:
-            number, _, count = value.partition("/")
-            if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-                raise ValueError("i/n with i from 1 to n was expected, such as 3/8")
+            index, _, count = value.partition("/")
+            if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+                raise ValueError("expected i/n with i from 1 to n, such as 3/8")
         return value

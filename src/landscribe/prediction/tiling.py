@@ -1,4 +1,4 @@
-"""Tile, margin and batch, chosen together: the least work at the stated tolerance, in the memory there is."""
+"""Tiling: tile, margin and batch, chosen together for the least work at a given tolerance, within memory."""
 
 import logging
 from collections.abc import Iterator
@@ -11,28 +11,28 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
 from landscribe.inference.memory import budget, foreseen_bytes, looks_at_all
 from landscribe.inference.predictor import Predictor, processes
-from landscribe.prediction.receptive_field import TOLERANCE, Reach, known_reach
+from landscribe.inference.receptive_field import ReceptiveField, cached_receptive_field
 from landscribe.prediction.spec import PredictSpec
 
 log = logging.getLogger(__name__)
 
-# Below it the work for each tile that is not the network's begins to count.
+# Below it, the cost of a tile beyond the network's own begins to count.
 _SMALLEST = 512
-# Where nothing can be foreseen or measured.
+# Where memory cannot be estimated, or the receptive field cannot be measured.
 _SAFE_TILE, _COMMON_MARGIN = 512, 64
 # Tilings whose work differs by less take the same time.
-_ALIKE = 1.01
-# Pixels that are read for each that is kept: of what is chosen here, hardly more than two.
+_SAME_WORK = 1.01
+# Overlap overhead that is warned about; automatic choices hardly exceed two.
 _WASTEFUL = 4
-# Pixels at once that keep a GPU busy.
+# Pixels in a batch that keep a GPU busy.
 _GPU_PIXELS = 4 * 1024**2
-# Share of the work that may go into filling up a unit's last batch.
+# Work relative to batches of one that may go into filling a unit's last batch.
 _FILLING = 1.05
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a raster is cut for a network, and what that costs."""
+    """How a raster is cut into tiles, and what that costs."""
 
     tile: int
     """Side of what the network reads at once, in pixels; a multiple of its stride."""
@@ -40,59 +40,68 @@ class Tiling:
     """Pixels of context between a tile's edge and what is kept of it."""
     batch: int
     """Tiles at once."""
-    redundancy: float
-    """Pixels that the network reads for each of the raster's."""
-    differs: float | None = None
-    """Share of the pixels whose class is expected to be another than that of a single pass; None if not known."""
-    foreseen_bytes: int | None = None
-    """Peak memory of a batch and of the unit around it; None if it was not asked, or cannot be foreseen."""
-    remark: str = ""
-    """What else there is to say of the choice."""
+    overlap_overhead: float
+    """Pixels that the network reads for each pixel of the raster."""
+    mismatch: float | None = None
+    """Expected fraction of pixels whose class differs from that of a single pass; None if not measured."""
+    memory: int | None = None
+    """Estimated peak bytes of a batch and of the unit around it; None if not estimated."""
+    note: str = ""
+    """How the choice was made."""
 
     def __str__(self) -> str:
-        known = "" if self.differs is None else f" ({self.differs:.2%} of the pixels differ from a single pass)"
-        memory = "" if self.foreseen_bytes is None else f", tiles take up to {self.foreseen_bytes / 1e9:.1f} GB"
+        mismatch = "" if self.mismatch is None else f"{self.mismatch:.2%} mismatch vs untiled, "
+        memory = "" if self.memory is None else f", up to {self.memory / 1e9:.1f} GB"
         return (
-            f"margin: {self.margin} pixels of tiles of {self.tile}{known}, {self.redundancy:.2f} pixels are read for "
-            f"each that is kept{memory}{self.remark}"
+            f"tile {self.tile}, margin {self.margin} px: {mismatch}{self.overlap_overhead:.2f}x overlap "
+            f"overhead{memory}{self.note}"
         )
 
 
-def chosen(predictor: Predictor, raster: Raster, spec: PredictSpec, *, tolerance: float = TOLERANCE) -> Tiling:
-    """Choose what of tile, margin and batch is left open; numbers that are given are kept.
+def choose_tiling(predictor: Predictor, raster: Raster, spec: PredictSpec) -> Tiling:
+    """Choose tile, margin and batch where they are auto; given numbers are kept.
 
-    Of all tiles that memory holds, each with the smallest margin at which less than `tolerance` of its kept pixels
-    differ from a single pass, those are taken with which the network reads the fewest pixels of this raster: large
-    ones, and such as fit the raster's sides. A network that looks at tiles as a whole gets tiles of its training size.
+    Candidates are all tiles that fit in memory, each with the smallest margin whose mismatch is below the tolerance.
+    The one with which the network reads the fewest pixels of this raster wins. A network with a global receptive field
+    gets tiles of its training size.
 
     Args:
-        predictor: its networks are moved to its device where they are to be measured.
-        raster: what is to be mapped.
-        spec: tile and margin are numbers or auto, batch a number or None; a tile is no larger than a unit.
-        tolerance: share of the pixels.
+        predictor: its networks are moved to its device if they are measured.
+        raster: to be mapped.
+        spec: tile, margin, batch, unit, tolerance. A tile is no larger than a unit.
     """
-    planner = _Planner(predictor, raster, spec, tolerance)
+    planner = _Planner(predictor, raster, spec)
     tiling = planner.tiling()
     if "auto" in (spec.tile, spec.margin):
-        # Where one tile holds all, people who did not ask need not know.
+        # One tile for all of the raster is not worth a line, unless the user asked.
         is_asked = not spec.model_fields_set.isdisjoint(("tile", "margin"))
         log.log(logging.INFO if is_asked or max(raster.grid.shape) > tiling.tile else logging.DEBUG, "%s", tiling)
-    if tiling.redundancy > _WASTEFUL and not spec.model_fields_set.isdisjoint(("tile", "margin", "unit")):
+    if tiling.overlap_overhead > _WASTEFUL and not spec.model_fields_set.isdisjoint(("tile", "margin", "unit")):
         log.warning(
-            "the network reads %.1f pixels for each that is kept, and takes so many times as long. Leave out --tile, "
-            "--unit and --margin, or ask for larger tiles and units", tiling.redundancy,
+            "the overlap overhead is %.1fx: the network reads so many pixels for each pixel kept, and takes as many "
+            "times as long. Leave out --tile, --unit and --margin, or choose larger tiles and units",
+            tiling.overlap_overhead,
         )  # fmt: skip
     return tiling
 
 
-class _Planner:
-    """A choice in the making."""
+def overlap_overhead(tile: int, margin: int) -> float:
+    """Pixels that the network reads for each pixel that is kept, ignoring the raster's edges."""
+    return (tile / (tile - 2 * margin)) ** 2
 
-    def __init__(self, predictor: Predictor, raster: Raster, spec: PredictSpec, tolerance: float) -> None:
+
+def aligned(side: int, align: int) -> int:
+    """The largest multiple of `align` up to `side`, `align` at least."""
+    return max(align, side // align * align)
+
+
+class _Planner:
+    """Chooses the tiling of one raster."""
+
+    def __init__(self, predictor: Predictor, raster: Raster, spec: PredictSpec) -> None:
         self._predictor = predictor
         self._raster = raster
         self._spec = spec
-        self._tolerance = tolerance
         self._align = predictor.reduction
         self._budget = budget(predictor.device, processes(predictor.device) if spec.dask == "auto" else 1)
 
@@ -100,52 +109,52 @@ class _Planner:
         spec = self._spec
         largest = self._largest() if spec.tile == "auto" else self._aligned(spec.tile)
         if "auto" not in (spec.tile, spec.margin):
-            return self._told(largest, spec.foreseen_margin)
+            return self._tiling(largest, spec.nominal_margin)
         is_whole = max(self._raster.grid.shape) <= largest
         if is_whole and not self._may_differ_from_training():
             return self._whole(largest)
-        reach = self._reach(largest)
-        if is_whole and (reach is None or not reach.is_global):
+        field = self._receptive_field(largest)
+        if is_whole and (field is None or not field.is_global):
             return self._whole(largest)
-        if reach is None:
+        if field is None:
             return self._unmeasured(largest)
-        measured = f"; measured on {reach.raster}, {reach.day}"
-        if reach.is_global:
-            return self._as_trained(reach, largest, measured)
-        tile, margin = self._cheapest(reach, largest)
+        measured = f"; measured on {field.raster}, {field.day}"
+        if field.is_global:
+            return self._as_trained(field, largest, measured)
+        tile, margin = self._cheapest(field, largest)
         if margin is None:
-            measured += f"; no margin of such tiles keeps to the tolerance of {self._tolerance:g}"
-        return self._told(tile, self._or_given(margin, tile), reach, measured)
+            measured += f"; no margin reaches the tolerance of {self._spec.tolerance:g}"
+        return self._tiling(tile, self._or_given(margin, tile), field, measured)
 
     def _may_differ_from_training(self) -> bool:
-        """True if the raster is larger than the chips of the training and a network may look at all of a tile."""
+        """True if the raster is larger than the training chips and a network has global context."""
         models = self._predictor.models
         trained = models[0].chip_size
         return trained is not None and max(self._raster.grid.shape) > trained and any(map(looks_at_all, models))
 
     def _or_given(self, margin: int | None, tile: int) -> int:
-        """The margin that was given, else this one; where none is enough, half of each side is kept."""
+        """The given margin, else this one; if None, half of each side is kept."""
         if self._spec.margin != "auto":
             return self._spec.margin
         return tile // 4 if margin is None else margin
 
     def _aligned(self, side: int) -> int:
-        return max(self._align, side // self._align * self._align)
+        return aligned(side, self._align)
 
     def _sides(self, tile: int) -> tuple[int, int]:
-        """(rows, cols) of the tiles: of a smaller raster they are as small as it is."""
+        """(rows, cols) of the tiles, which are no larger than the raster."""
         rows, cols = (min(tile, -(-length // self._align) * self._align) for length in self._raster.grid.shape)
         return rows, cols
 
     def _bytes(self, tile: int, batch: int) -> int | None:
-        """Of tiles and of a unit, which is read and written while another is computed."""
+        """Peak bytes of tiles, and of the units that are read and written meanwhile."""
         predictor, spec = self._predictor, self._spec
         averaged = predictor.symmetries or len(predictor.models) > 1
         tiles = foreseen_bytes(predictor.models, (batch, *self._sides(tile)), averaged=averaged)
         model = predictor.models[0]
         read = 2 * (len(model.bands) * np.dtype(model.dtype).itemsize + 1)
-        # Classes and probabilities; where tiles are blended, the sums of these and a tile's share, too.
-        written = (2 + (8 if spec.blend != "none" else 0)) * (len(model.classes) + 1)
+        # Classes and probabilities; blending also holds their sums and weights.
+        written = (2 + (8 if spec.is_blended else 0)) * (len(model.classes) + 1)
         rows, cols = (min(length, spec.unit + tile // 4) for length in self._raster.grid.shape)
         return None if tiles is None else tiles + rows * cols * (read + written)
 
@@ -154,7 +163,7 @@ class _Planner:
         return needed is not None and needed <= self._budget
 
     def _largest(self) -> int:
-        """The largest tile that memory holds, no larger than the raster or a unit."""
+        """The largest tile that fits in memory, no larger than the raster or a unit."""
         longest = -(-max(self._raster.grid.shape) // self._align) * self._align
         most = min(longest, self._aligned(self._spec.unit))
         batch = self._spec.batch or 1
@@ -166,76 +175,76 @@ class _Planner:
             low, high = (middle, high) if self._fits(middle * self._align, batch) else (low, middle - 1)
         return low * self._align
 
-    def _reach(self, largest: int) -> Reach | None:
-        """Of all networks; None if the raster does not show it."""
+    def _receptive_field(self, largest: int) -> ReceptiveField | None:
+        """Of all networks; None if it cannot be measured on this raster."""
         window = next((side for side in (1024, 512) if self._fits(self._aligned(side), 1)), largest)
-        reaches = []
+        fields = []
         for model in self._predictor.models:
             model.network.to(self._predictor.device).eval().to(memory_format=torch.channels_last)
-            reach = known_reach(model, self._raster, largest=window)
-            if reach is None:
+            field = cached_receptive_field(model, self._raster, largest=window)
+            if field is None:
                 return None
-            reaches.append(reach)
-        return Reach.largest(reaches)
+            fields.append(field)
+        return ReceptiveField.largest(fields)
 
-    def _cheapest(self, reach: Reach, largest: int) -> tuple[int, int | None]:
+    def _cheapest(self, field: ReceptiveField, largest: int) -> tuple[int, int | None]:
         """Tile and margin with the least work; no margin if none is enough."""
-        found = list(self._candidates(reach, largest))
-        if not found:
+        candidates = list(self._candidates(field, largest))
+        if not candidates:
             return largest, None
-        least = min(work for work, _, _ in found)
-        _, tile, margin = next(candidate for candidate in found if candidate[0] <= _ALIKE * least)
+        least = min(work for work, _, _ in candidates)
+        _, tile, margin = next(candidate for candidate in candidates if candidate[0] <= _SAME_WORK * least)
         return tile, margin
 
-    def _candidates(self, reach: Reach, largest: int) -> Iterator[tuple[float, int, int]]:
+    def _candidates(self, field: ReceptiveField, largest: int) -> Iterator[tuple[float, int, int]]:
         """(work, tile, margin), smaller tiles first."""
         step = -(-32 // self._align) * self._align
         tiles = range(largest, min(_SMALLEST, largest) - 1, -step) if self._spec.tile == "auto" else [largest]
         for tile in reversed(tiles):
-            margin = reach.margin(tile, tolerance=self._tolerance, align=self._align)
+            margin = field.margin(tile, tolerance=self._spec.tolerance, align=self._align)
             if self._spec.margin != "auto":
                 margin = self._spec.margin if tile - 2 * self._spec.margin >= self._align else None
             if margin is not None:
                 yield self._work(tile, margin, self._spec.batch or 1), tile, margin
 
-    def _as_trained(self, reach: Reach, largest: int, measured: str) -> Tiling:
-        size, remark = self._predictor.models[0].chip_size, "this network looks at tiles as a whole"
+    def _as_trained(self, field: ReceptiveField, largest: int, measured: str) -> Tiling:
+        size, note = self._predictor.models[0].chip_size, "the network has a global receptive field"
         if self._spec.tile != "auto" and largest != size:
-            tile, remark = largest, f"{remark}; the size of its training would be {size or 'best'}"
+            tile, note = largest, f"{note}; tiles of its training size ({size or 'unknown'}) fit it best"
         elif size is None:
-            tile, remark = min(largest, self._aligned(_SAFE_TILE)), f"{remark}, and its training size is not known"
+            tile, note = min(largest, self._aligned(_SAFE_TILE)), f"{note}, and its training size is unknown"
         else:
-            tile, remark = self._aligned(size), f"{remark}, so they are as large as in training"
-        margin = reach.margin(tile, tolerance=self._tolerance, align=self._align)
-        return self._told(tile, self._or_given(margin, tile), reach, f"{measured}; {remark}")
+            tile, note = self._aligned(size), f"{note}, so tiles have the training size"
+        margin = field.margin(tile, tolerance=self._spec.tolerance, align=self._align)
+        return self._tiling(tile, self._or_given(margin, tile), field, f"{measured}; {note}")
 
     def _whole(self, tile: int) -> Tiling:
-        """The raster as one tile: nothing is cut, but a margin that is given must leave a core."""
+        """The raster as one tile: nothing is cut, but a given margin must leave a core."""
         margin = self._or_given(0, tile)
         if self._spec.tile == "auto":
             tile = max(tile, -(-2 * margin // self._align) * self._align + self._align)
-        return self._told(tile, margin, remark="; one tile holds all")
+        return self._tiling(tile, margin, note="; one tile for all of the raster")
 
     def _unmeasured(self, tile: int) -> Tiling:
-        remark = "; not measured: the network sees one class wherever it was tried"
-        return self._told(tile, self._or_given(min(_COMMON_MARGIN, tile // 4), tile), remark=remark)
+        note = "; margin not measured: sampled windows contain one class only"
+        return self._tiling(tile, self._or_given(min(_COMMON_MARGIN, tile // 4), tile), note=note)
 
-    def _told(self, tile: int, margin: int, reach: Reach | None = None, remark: str = "") -> Tiling:
+    def _tiling(self, tile: int, margin: int, field: ReceptiveField | None = None, note: str = "") -> Tiling:
         batch = self._batch(tile, margin)
         height, width = self._raster.grid.shape
         needed = self._bytes(tile, batch) if self._spec.tile == "auto" else None
         if self._spec.tile == "auto" and needed is None:
-            remark += "; what memory its network takes cannot be foreseen, so tiles are small"
+            note += "; memory cannot be estimated, so tiles are small"
         return Tiling(
             tile, margin, batch,
-            redundancy=self._work(tile, margin, batch) / (height * width),
-            differs=None if reach is None else reach.share(margin, tile),
-            foreseen_bytes=needed,
-            remark=remark,
+            overlap_overhead=self._work(tile, margin, batch) / (height * width),
+            mismatch=None if field is None else field.mismatch_of(margin, tile),
+            memory=needed,
+            note=note,
         )  # fmt: skip
 
     def _batch(self, tile: int, margin: int) -> int:
-        """One on a CPU; on a GPU as many as keep it busy, memory holds, and units are filled with."""
+        """1 on a CPU; on a GPU as many tiles as keep it busy, fit in memory, and hardly pad a unit's last batch."""
         if self._spec.batch is not None:
             return self._spec.batch
         if self._predictor.device.type == "cpu":
@@ -249,15 +258,13 @@ class _Planner:
         )
 
     def _work(self, tile: int, margin: int, batch: int) -> float:
-        """Pixels that the network reads for the raster, those included that fill up batches."""
+        """Pixels that the network reads for the raster, padded batches included."""
         rows, cols = (self._tiles(length, tile, margin) for length in self._raster.grid.shape)
         batches = np.ceil(np.outer(rows, cols) / batch).sum()
         return float(batches * batch * np.prod(self._sides(tile)))
 
     def _tiles(self, length: int, tile: int, margin: int) -> list[int]:
-        """Along one axis, how many tiles each unit has: both axes together make all of them."""
+        """Number of tiles of each unit along one axis."""
         spec, align = self._spec, self._align
-        strip = units(
-            length, align, size=tile, margin=margin, align=align, side=spec.unit, overlapping=spec.blend != "none"
-        )
+        strip = units(length, align, size=tile, margin=margin, align=align, side=spec.unit, overlapping=spec.is_blended)
         return [len(unit.tiles) for unit in strip]

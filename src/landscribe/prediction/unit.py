@@ -1,4 +1,4 @@
-"""Predict one unit: run its tiles in batches, make layers of their scores."""
+"""Unit: predict one unit of a map: its tiles in batches, their logits merged into layers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,146 +6,135 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from landscribe.geo.rasters.raster import Pixels, Valid
 from landscribe.geo.tiling import Tile, Unit
-from landscribe.inference.predictor import Predictor
+from landscribe.inference.predictor import Predictor, as_torch_dtype
 from landscribe.maps.layers import CLASS, Layer, LayerArrays
-from landscribe.model import Model
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a unit is predicted."""
+class UnitOptions:
+    """How units are predicted."""
 
     layers: tuple[Layer, ...] = (CLASS,)
     batch: int = 1
-    """Tiles at once. The batch is always full (the last tile is repeated), so that a tile's answer does not depend on
-    how many others there are."""
+    """Tiles at once. The batch is always full (the last tile is repeated), so that the logits of a tile do not depend
+    on how many others there are."""
     is_blended: bool = False
-    """Average overlapping tiles, the middle of each counting most, rather than cut them where they meet. Needs units
-    with all tiles that overlap them."""
+    """Average overlapping tiles by a Gaussian importance map, rather than crop them. Needs units with all tiles that
+    overlap them."""
 
 
 def predict_unit(
-    predictor: Predictor, unit: Unit, pixels: Pixels, valid: Valid, way: Way, wanted: Valid | None = None
+    predictor: Predictor, unit: Unit, pixels: Pixels, valid: Valid, options: UnitOptions, aoi: Valid | None = None
 ) -> LayerArrays | None:
-    """Map the kept part of a unit.
+    """Predict the kept part of a unit.
 
     Args:
-        predictor: what answers.
-        unit: which part.
+        predictor: gives logits of tiles.
+        unit: which part of the map.
         pixels: (bands, rows, cols) of the unit's `read` window.
-        valid: (rows, cols) of the same.
-        way: how.
-        wanted: (rows, cols) of the unit's `keep` window: where a map is asked for; everywhere if None.
+        valid: (rows, cols) of the same window.
+        options: layers, batch, blending.
+        aoi: (rows, cols) of the unit's `keep` window, True inside the area of interest; None for all of it.
 
     Returns:
-        None if the unit has no valid pixel that is wanted; then the network does not run.
+        Arrays by layer; None if no valid pixel lies in the area of interest. Then the network does not run.
     """
     kept = valid[unit.keep.relative_to(unit.read).slices]
-    mapped = kept if wanted is None else kept & wanted
+    mapped = kept if aoi is None else kept & aoi
     if not mapped.any():
         return None
-    canvas: _Canvas = (_Blend if way.is_blended else _Cores)(unit, way.layers)
-    tiles = [tile for tile in unit.tiles if mapped[canvas.place(tile)].any()]
-    for some in _batches(tiles, way.batch):
-        scores = _scores(predictor, unit, some, pixels, valid, way.batch)
-        for tile, logits in zip(some, scores, strict=False):
-            canvas.add(tile, logits)
-    layers = canvas.layers()
-    layers[CLASS.kind] = predictor.classes.to_values(layers[CLASS.kind])
-    for layer in way.layers:
-        layers[layer.kind][:, ~mapped] = layer.nodata
-    return layers
+    merger: _Merger = (_BlendMerger if options.is_blended else _CropMerger)(unit, options.layers)
+    tiles = [tile for tile in unit.tiles if mapped[merger.slices(tile)].any()]
+    for batch in _batches(tiles, options.batch):
+        logits = _logits(predictor, unit, batch, pixels, valid, options.batch)
+        for tile, tile_logits in zip(batch, logits, strict=False):
+            merger.add(tile, tile_logits)
+    arrays = merger.arrays()
+    arrays[CLASS.kind] = predictor.classes.to_values(arrays[CLASS.kind])
+    for layer in options.layers:
+        arrays[layer.kind][:, ~mapped] = layer.nodata
+    return arrays
 
 
-class _Canvas(Protocol):
-    """Where the scores of a unit's tiles come together."""
+class _Merger(Protocol):
+    """Merges the logits of a unit's tiles into layers."""
 
-    def place(self, tile: Tile) -> tuple[slice, slice]:
-        """The part of the unit's `keep` window that the tile has a say in."""
+    def slices(self, tile: Tile) -> tuple[slice, slice]:
+        """The part of the unit's `keep` window that the tile contributes to."""
 
     def add(self, tile: Tile, logits: Tensor) -> None:
-        """Put the scores (K, H, W) of all that a tile reads."""
+        """Add the logits (K, H, W) of all that a tile reads."""
 
-    def layers(self) -> LayerArrays:
-        """What became of them."""
+    def arrays(self) -> LayerArrays:
+        """The layers, once all tiles are added."""
 
 
-class _Cores:
-    """Each pixel is of the one tile that keeps it."""
+class _CropMerger:
+    """Each pixel comes from the one tile that keeps it."""
 
     def __init__(self, unit: Unit, layers: Sequence[Layer]) -> None:
         self._keep = unit.keep
-        self._wanted = layers
-        self._made: LayerArrays = {}
+        self._layers = layers
+        self._arrays: LayerArrays = {}
 
-    def place(self, tile: Tile) -> tuple[slice, slice]:
+    def slices(self, tile: Tile) -> tuple[slice, slice]:
         return tile.keep.relative_to(self._keep).slices
 
     def add(self, tile: Tile, logits: Tensor) -> None:
         core = logits[(slice(None), *tile.keep.relative_to(tile.read).slices)]
-        for layer in self._wanted:
+        for layer in self._layers:
             part = layer.reduce(core).cpu().numpy()
-            if layer.kind not in self._made:
-                # Tiles that nobody asks for leave 0, which is a class: what is not mapped is masked at last.
-                self._made[layer.kind] = np.zeros((len(part), *self._keep.shape), part.dtype)
-            self._made[layer.kind][(slice(None), *self.place(tile))] = part
+            if layer.kind not in self._arrays:
+                # Skipped tiles leave 0, which is a class: `predict_unit` sets nodata outside the mapped pixels.
+                self._arrays[layer.kind] = np.zeros((len(part), *self._keep.shape), part.dtype)
+            self._arrays[layer.kind][(slice(None), *self.slices(tile))] = part
 
-    def layers(self) -> LayerArrays:
-        return self._made
+    def arrays(self) -> LayerArrays:
+        return self._arrays
 
 
-class _Blend:
-    """Each pixel is the mean of all tiles that read it, weighted by a Gaussian around each tile's middle.
+class _BlendMerger:
+    """Each pixel is the mean of all tiles that read it, weighted by a Gaussian importance map.
 
-    With a standard deviation of an eighth of the tile's side, as Isensee et al. 2021, "nnU-Net: a self-configuring
+    Its standard deviation is an eighth of the tile's side, as in Isensee et al. 2021, "nnU-Net: a self-configuring
     method for deep learning-based biomedical image segmentation", doi:10.1038/s41592-020-01008-z.
     """
 
     def __init__(self, unit: Unit, layers: Sequence[Layer]) -> None:
         self._keep = unit.keep
-        self._wanted = layers
+        self._layers = layers
         self._total: Tensor | None = None
         self._weight: Tensor | None = None
 
-    def place(self, tile: Tile) -> tuple[slice, slice]:
+    def slices(self, tile: Tile) -> tuple[slice, slice]:
         return (tile.read & self._keep).relative_to(self._keep).slices
 
     def add(self, tile: Tile, logits: Tensor) -> None:
         if self._total is None or self._weight is None:
             self._total = torch.zeros((len(logits), *self._keep.shape), device=logits.device)
             self._weight = torch.zeros(self._keep.shape, device=logits.device)
-        weight = torch.outer(*(_bell(side, logits.device) for side in logits.shape[-2:]))
+        weight = torch.outer(*(_gaussian(side, logits.device) for side in logits.shape[-2:]))
         part = (tile.read & self._keep).relative_to(tile.read).slices
-        place = self.place(tile)
-        self._total[(slice(None), *place)] += (logits.softmax(dim=0) * weight)[(slice(None), *part)]
-        self._weight[place] += weight[part]
+        slices = self.slices(tile)
+        self._total[(slice(None), *slices)] += (logits.softmax(dim=0) * weight)[(slice(None), *part)]
+        self._weight[slices] += weight[part]
 
-    def layers(self) -> LayerArrays:
+    def arrays(self) -> LayerArrays:
         assert self._total is not None
         assert self._weight is not None
         smallest = torch.finfo(torch.float32).tiny
         mean = (self._total / self._weight.clamp_min(smallest)).log()
-        return {layer.kind: layer.reduce(mean).cpu().numpy() for layer in self._wanted}
+        return {layer.kind: layer.reduce(mean).cpu().numpy() for layer in self._layers}
 
 
-def _bell(side: int, device: torch.device) -> Tensor:
-    """Weights (side,) of a tile's pixels along one axis, 1 in the middle."""
-    away = torch.arange(side, device=device) - (side - 1) / 2
-    return torch.exp(-((away / (side / 8)) ** 2) / 2)
-
-
-def indices_of(model: Model, pixels: Pixels, valid: Valid) -> NDArray[np.uint8]:
-    """Class indices (rows, cols) of pixels (bands, rows, cols) in one pass; call it in inference mode."""
-    device = next(model.network.parameters(), torch.empty(0)).device
-    image = torch.from_numpy(np.ascontiguousarray(_as_torch_reads(pixels)))[None].to(device)
-    known = torch.from_numpy(np.ascontiguousarray(valid))[None].to(device)
-    indices: NDArray[np.uint8] = CLASS.reduce(model.logits(image, known)[0]).cpu().numpy()[0]
-    return indices
+def _gaussian(side: int, device: torch.device) -> Tensor:
+    """Gaussian importance (side,) of a tile's pixels along one axis, 1 in the middle."""
+    distance = torch.arange(side, device=device) - (side - 1) / 2
+    return torch.exp(-((distance / (side / 8)) ** 2) / 2)
 
 
 def _batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
@@ -153,16 +142,10 @@ def _batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
         yield tiles[start : start + size]
 
 
-def _scores(predictor: Predictor, unit: Unit, tiles: list[Tile], pixels: Pixels, valid: Valid, batch: int) -> Tensor:
-    """(batch, K, size, size) logits of a full batch; pixels travel to the device as they are stored."""
+def _logits(predictor: Predictor, unit: Unit, tiles: list[Tile], pixels: Pixels, valid: Valid, batch: int) -> Tensor:
+    """(batch, K, size, size) logits of a full batch; pixels move to the device in their own dtype."""
     filled = tiles + tiles[-1:] * (batch - len(tiles))
-    places = [tile.read.relative_to(unit.read).slices for tile in filled]
-    images = torch.from_numpy(np.stack([_as_torch_reads(pixels[(slice(None), *place)]) for place in places]))
-    known = torch.from_numpy(np.stack([valid[place] for place in places]))
-    return predictor.scores(images, known)
-
-
-def _as_torch_reads(pixels: Pixels) -> Pixels:
-    """Torch has few operations on wide unsigned integers; the next signed type holds the same numbers."""
-    wider = {"uint16": np.int32, "uint32": np.int64}.get(pixels.dtype.name)
-    return pixels if wider is None else pixels.astype(wider)
+    windows = [tile.read.relative_to(unit.read).slices for tile in filled]
+    images = torch.from_numpy(np.stack([as_torch_dtype(pixels[(slice(None), *slices)]) for slices in windows]))
+    is_valid = torch.from_numpy(np.stack([valid[slices] for slices in windows]))
+    return predictor.scores(images, is_valid)

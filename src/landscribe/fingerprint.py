@@ -1,0 +1,101 @@
+"""Fingerprint: the inputs and settings that decide a result. Two results are the same if their fingerprints are.
+
+A fingerprint lies as JSON in the folder of unfinished work, so that the same command resumes it, and any other command
+is refused with the names of the fields that differ.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from landscribe.outputs import write_text
+
+_LONGEST = 90
+"""Characters of a value in a message; longer values are cut."""
+
+
+def _as_text(key: str, value: Any) -> str:  # noqa: ARG001  the signature of `describe`
+    return json.dumps(value).replace('"', "")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Fields by name, frozen as JSON."""
+
+    text: str
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> "Fingerprint":
+        """From values that JSON can hold."""
+        return cls(json.dumps(fields, indent=1, sort_keys=True) + "\n")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Values by name, in JSON's types."""
+        fields: dict[str, Any] = json.loads(self.text)
+        return fields
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all fields."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def is_in(self, path: Path) -> bool:
+        """True if the file holds this very fingerprint."""
+        return path.exists() and path.read_text(encoding="utf-8") == self.text
+
+    def claim(self, path: Path) -> bool:
+        """Write the fingerprint to `path`, unless another process comes first.
+
+        Returns:
+            True if the file holds this fingerprint afterwards.
+        """
+        temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+        write_text(temporary, self.text)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return self.is_in(path)
+
+    def differences(self, other: dict[str, Any], describe: Callable[[str, Any], str] = _as_text) -> str:
+        """Names and both values of the fields that differ; empty if none does, or if `other` is empty.
+
+        Args:
+            other: the fields of an earlier result.
+            describe: from a field's name and value to text.
+
+        >>> Fingerprint.of({"batch": 4, "engine": "onnx"}).differences({"batch": 1, "engine": "onnx"})
+        'batch (1, now 4)'
+        """
+        fields = self.fields
+        keys = [key for key in fields if other and other.get(key) != fields[key]]
+        changes = "; ".join(_change(describe(key, other.get(key)), describe(key, fields[key])) for key in keys)
+        return f"{', '.join(keys)} ({changes})" if keys else ""
+
+
+def read_fingerprint(path: Path) -> dict[str, Any]:
+    """The fields in a file; empty if there is none, or if it is damaged."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _change(before: str, now: str) -> str:
+    before, now = _cut(before), _cut(now)
+    return f"{before}, now {now}" if before != now else f"{before}, changed since"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -1,0 +1,70 @@
+"""Source files: which files a raster reads, and whether they changed.
+
+The state of a file is its name, size and modification time. A VRT's own files count, masks and headers beside a
+file, and the file of which a raster is a part. A remote TIFF is known by the offsets and lengths of some of its blocks,
+which need no more than its header: compressed pixels that change hardly ever keep them. Uncompressed pixels may change
+unseen there.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from landscribe.errors import RasterError
+from landscribe.geo.access import explained, forget, is_remote, opened, without_secrets
+
+_NO_PIXELS = (".ovr", ".aux.xml")
+"""Suffixes of side files that hold no pixels of their own: overviews and statistics, which GDAL may add at any time."""
+_BLOCKS = 16
+"""Blocks of a remote TIFF whose offsets and lengths are compared."""
+
+FileState = list[Any]
+"""Name, size, modification time, and the states of further files, in JSON's types."""
+
+
+def file_state(name: str) -> FileState:
+    """Name, size and modification time of a file; the name alone of what is no local file."""
+    path = Path(name)
+    if not path.exists():
+        return [without_secrets(name)]
+    stat = path.stat()
+    return [path.name, stat.st_size, stat.st_mtime_ns]
+
+
+def raster_state(name: str, *, is_fresh: bool = False) -> FileState:
+    """The state of a raster file and of all files that it reads.
+
+    Args:
+        name: of the file.
+        is_fresh: ask the server of a remote file again, past GDAL's cache.
+
+    Raises:
+        UnreachableError: the file cannot be read.
+    """
+    if is_fresh and is_remote(name):
+        forget(name)
+    with explained(name), opened(name) as dataset:
+        files = [file for file in dataset.files if file != name and not file.lower().endswith(_NO_PIXELS)]
+        state = file_state(name) + ([] if Path(name).exists() else _block_layout(dataset))
+    if name.lower().endswith(".vrt"):
+        return state + [raster_state(file, is_fresh=is_fresh) for file in files]
+    return state + [file_state(file) for file in files]
+
+
+def _block_layout(dataset: Any) -> list[str | None]:
+    """Offsets and lengths of some blocks of a TIFF; empty for other formats."""
+    if dataset.driver not in ("GTiff", "COG"):
+        return []
+    rows, cols = (-(-length // side) for length, side in zip(dataset.shape, dataset.block_shapes[0], strict=True))
+    blocks = [divmod(rows * cols * part // _BLOCKS, cols) for part in range(_BLOCKS)]
+    items = ("BLOCK_OFFSET", "BLOCK_SIZE")
+    return [dataset.get_tag_item(f"{item}_{col}_{row}", "TIFF", bidx=1) for row, col in blocks for item in items]
+
+
+def require_unchanged(paths: tuple[str, ...], states: list[FileState]) -> None:
+    """Raise RasterError if a file changed since its state was taken; UnreachableError if it cannot be read any more."""
+    for path, state in zip(paths, states, strict=True):
+        if raster_state(path, is_fresh=True) != state:
+            raise RasterError(
+                f"{path} changed while it was mapped, so the map would mix two rasters. Nothing was written. Map it "
+                "again once the file no longer changes."
+            )

@@ -1,0 +1,113 @@
+"""ClassMap: a finished map as a noun, with its raster, classes, areas and the run that wrote it.
+
+A map of ours carries its class table, areas and fingerprint as tags of its GeoTIFF. Any other raster of class values
+opens as well: its classes are the values that occur.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+
+from landscribe.errors import RasterError
+from landscribe.geo.classes import IGNORE, ClassEntry, Classes
+from landscribe.geo.grid import Window
+from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.areas import Areas
+
+CLASSES_TAG = "LANDSCRIBE_CLASSES"
+AREAS_TAG = "LANDSCRIBE_AREAS"
+RUN_TAG = "LANDSCRIBE_RUN"
+FINGERPRINT_TAG = "LANDSCRIBE_PLAN"
+
+_STRIP_PIXELS = 2**24
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """One band of class values (uint8), and what its tags say."""
+
+    raster: Raster
+    tags: dict[str, str]
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ClassMap":
+        """Open a class raster, of Landscribe or of any other program.
+
+        Raises:
+            RasterError: it cannot be read, or is not one band of uint8.
+        """
+        return cls.of(Raster.open([path]))
+
+    @classmethod
+    def of(cls, raster: Raster) -> "ClassMap":
+        """From an open raster."""
+        if len(raster.bands) != 1 or raster.dtype != "uint8":
+            raise RasterError(
+                f"{raster.paths[0]} has {len(raster.bands)} bands of {raster.dtype}; a class map has one band of uint8."
+            )
+        return cls(raster, read_tags(Path(raster.paths[0])))
+
+    @cached_property
+    def classes(self) -> Classes:
+        """The map's class table; of a map without one, the values that occur (all of it is read)."""
+        text = self.tags.get(CLASSES_TAG)
+        if text is not None:
+            return classes_from_tag(text)
+        values: set[int] = set()
+        rows = max(1, _STRIP_PIXELS // self.raster.grid.width)
+        for row in range(0, self.raster.grid.height, rows):
+            strip = Window(row, 0, min(rows, self.raster.grid.height - row), self.raster.grid.width)
+            pixels, valid = self.raster.read(strip)
+            values |= set(np.unique(pixels[0][valid]).tolist())
+        return Classes.from_labels(sorted(values - {IGNORE}), background=False)
+
+    @property
+    def areas(self) -> Areas:
+        """Area of each class; empty if the map does not carry them."""
+        return areas_in(self.tags)
+
+    @property
+    def run(self) -> str | None:
+        """Hash of the fingerprint by which the map was predicted; None if Landscribe did not write it."""
+        return self.tags.get(RUN_TAG)
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """The tags of a raster file; empty if there is none."""
+    if not path.exists():
+        return {}
+    try:
+        with rasterio.open(path) as dataset:
+            return dict(dataset.tags())
+    except rasterio.errors.RasterioIOError:
+        return {}
+
+
+def areas_in(tags: dict[str, str]) -> Areas:
+    """The areas that tags hold; empty if none."""
+    areas: Areas = json.loads(tags.get(AREAS_TAG, "{}"))
+    return areas
+
+
+def fingerprint_in(tags: dict[str, str]) -> dict[str, Any]:
+    """The fields of the fingerprint that tags hold; empty if none."""
+    try:
+        fields: dict[str, Any] = json.loads(tags.get(FINGERPRINT_TAG, "{}"))
+    except ValueError:
+        return {}
+    return fields
+
+
+def classes_as_tag(classes: Classes) -> str:
+    """The class table as JSON. Law: `classes_from_tag(classes_as_tag(c)) == c`."""
+    return json.dumps([asdict(entry) for entry in classes])
+
+
+def classes_from_tag(text: str) -> Classes:
+    """The class table in a map's tag."""
+    return Classes(tuple(ClassEntry(**entry) for entry in json.loads(text)))

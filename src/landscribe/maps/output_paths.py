@@ -1,0 +1,57 @@
+"""Output paths: the files of one map, and whether they can be written."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from landscribe.errors import OutputError
+from landscribe.maps.candidates import require_readable_suffix
+from landscribe.outputs import refuse_existing, require_writable
+
+_SUFFIXES = (".tif", ".tiff")
+"""Suffixes of rasters, which are GeoTIFFs."""
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """The class map, and its optional layers."""
+
+    map: Path
+    probabilities: Path | None = None
+    uncertainty: Path | None = None
+    suggested_labels: Path | None = None
+
+    @property
+    def rasters(self) -> tuple[Path, ...]:
+        """Paths of raster layers, the map first."""
+        return tuple(path for path in (self.map, self.probabilities, self.uncertainty) if path is not None)
+
+    def __iter__(self) -> Iterator[Path]:
+        """All paths, the map first."""
+        yield from self.rasters
+        if self.suggested_labels is not None:
+            yield self.suggested_labels
+
+    def require_distinct(self, inputs: tuple[str, ...]) -> None:
+        """Raise OutputError if two outputs share a path, an output is an input, or a suffix is wrong."""
+        for path in self.rasters:
+            if path.suffix.lower() not in _SUFFIXES:
+                raise OutputError(
+                    f"{path} has no suffix for a GeoTIFF. Give it {' or '.join(_SUFFIXES)}, or name an existing folder."
+                )
+        if self.suggested_labels is not None:
+            require_readable_suffix(self.suggested_labels)
+        named = [(name, path) for name, path in vars(self).items() if path is not None]
+        for path in self:
+            names = [name.replace("_", " ") for name, other in named if other.resolve() == path.resolve()]
+            if len(names) > 1:
+                raise OutputError(f"{path} is the path of both the {' and the '.join(names)}. Give each its own.")
+            if path.resolve() in {Path(name).resolve() for name in inputs}:
+                raise OutputError(f"{path} is the input raster. Nothing was changed. Choose another path.")
+
+    def require_writable(self, *, overwrite: bool, own: set[Path]) -> None:
+        """Raise OutputError if a path cannot be written, or exists and is neither to be overwritten nor our `own`."""
+        for path in self:
+            refuse_existing(path, overwrite=overwrite or path in own)
+        for path in list(self)[1:]:
+            require_writable(path)
