@@ -9,7 +9,7 @@ import torch
 
 from landscribe import progress
 from landscribe.errors import EngineError, ServerError, UnfinishedError
-from landscribe.executor import Outcome, run_on_dask, run_units, share_of
+from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.features import Features, covered
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
@@ -88,7 +88,7 @@ def predict_missing(mapping: Mapping, planned: Sequence[Unit], spec: PredictSpec
     Raises:
         UnfinishedError: some of them could not be mapped; the others are done.
     """
-    wanted = share_of(planned, spec.share)
+    wanted = select_shard(planned, spec.share)
     missing = [unit for unit in wanted if not mapping.parts.is_done(unit)]
     if len(missing) < len(wanted):
         log.info("resumed: %d of %d units are there", len(wanted) - len(missing), len(wanted))

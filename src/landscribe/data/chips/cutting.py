@@ -199,7 +199,7 @@ def _cut(cutting: _Cutting) -> pd.DataFrame:
         for outcome in outcomes:
             if outcome.error is not None:
                 raise outcome.error
-            tables.append(outcome.made)
+            tables.append(outcome.result)
             advance(len(outcome.unit.windows))
     kept = [table for table in tables if not table.empty]
     return pd.concat(kept).sort_index().reset_index(drop=True) if kept else pd.DataFrame()
