@@ -23,7 +23,7 @@ from landscribe.geo.grid import Grid
 from landscribe.geo.tiling import Unit
 from landscribe.maps.layers import Layer
 from landscribe.maps.unit_store import Parts
-from landscribe.outputs import sweep, whole_file, write_text
+from landscribe.outputs import atomic_file, remove_stale, write_text
 
 _PLACE = ("OFFSET", "SIZE")
 _GDAL_NAME = {"uint8": "Byte", "float32": "Float32"}
@@ -79,8 +79,8 @@ def placed(built: Path, out: Path) -> None:
     Raises:
         OutputError: it cannot be written there.
     """
-    sweep(out)
-    with whole_file(out) as temporary:
+    remove_stale(out)
+    with atomic_file(out) as temporary:
         shutil.move(built, temporary)
 
 

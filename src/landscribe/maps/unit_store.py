@@ -25,7 +25,7 @@ from landscribe.geo.rasters.raster import write_raster
 from landscribe.geo.tiling import Unit
 from landscribe.maps.areas import NOTHING, Content
 from landscribe.maps.layers import CLASS, Layer, LayerArrays
-from landscribe.outputs import remove_empty, whole_file, write_text
+from landscribe.outputs import atomic_file, remove_empty, write_text
 
 _PLAN = "plan.json"
 _LONGEST = 90
@@ -136,7 +136,7 @@ class Parts:
             "zlevel": 1,
             "nodata": layer.nodata,
         }
-        with whole_file(self.path(unit, layer.kind)) as temporary:
+        with atomic_file(self.path(unit, layer.kind)) as temporary:
             write_raster(temporary, array, grid[unit.keep], **layout)
 
     def path(self, unit: Unit, kind: str) -> Path:

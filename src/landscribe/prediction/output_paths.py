@@ -6,7 +6,7 @@ from pathlib import Path
 
 from landscribe.errors import OutputError
 from landscribe.maps.candidates import require_readable_suffix
-from landscribe.outputs import refuse_existing, require_writable
+from landscribe.outputs import require_absent, require_writable
 
 _SUFFIXES = (".tif", ".tiff")
 """Of the rasters: they are GeoTIFFs, whatever they are called."""
@@ -55,6 +55,6 @@ class Places:
     def require_free(self, *, overwrite: bool, own: set[Path]) -> None:
         """Raise OutputError where something stands, unless it is to be replaced or is our `own`; or nothing can be."""
         for path in self:
-            refuse_existing(path, overwrite=overwrite or path in own)
+            require_absent(path, overwrite=overwrite or path in own)
         for path in list(self)[1:]:
             require_writable(path)
