@@ -1,4 +1,4 @@
-"""Units run here, on processes of dask, by shards, and past units that fail."""
+"""Units run in threads, on Dask workers and by shards; a unit that fails does not stop the others."""
 
 import os
 import signal
@@ -6,35 +6,40 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from dask import config
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_mapping import model_of, write
 
-from landscribe import executor as engine
+from landscribe import executor
 from landscribe.errors import EngineError, OutputError, RasterError, ReadError, UnfinishedError
-from landscribe.executor import Outcome, run_on_dask, run_units, share_of
+from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
+from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec
-from networks import Identity, predict
+from networks import Identity
 
 SMALL = {"tile": 32, "margin": 4, "unit": 64}
 
 
 class Doubling:
-    """Reads n, computes 2n and writes it into a folder; what is poisoned fails in its stage."""
+    """Reads n, computes 2n and writes it into a folder; a stage fails at the unit that is named for it."""
 
-    def __init__(self, folder: Path, **poisoned: int) -> None:
+    def __init__(self, folder: Path, **failing: int) -> None:
         self.folder = folder
-        self.poisoned = poisoned
+        self.failing = failing
 
     def _fail(self, stage: str, unit: int) -> None:
-        if self.poisoned.get(stage) == unit:
+        if self.failing.get(stage) == unit:
             raise ValueError(f"{stage} {unit}")
 
     def read(self, unit: int) -> int:
@@ -54,7 +59,69 @@ def written(folder: Path) -> dict[int, int]:
     return {int(path.name): int(path.read_text()) for path in folder.iterdir()}
 
 
-def test_every_unit_is_done_once_and_told_in_order(tmp_path):
+class Counted:
+    """Stages that sleep and fail as they are asked to, and count the units between reading and writing."""
+
+    def __init__(self, sleeps: dict[tuple[str, int], float], failing: set[tuple[str, int]]) -> None:
+        self.sleeps = sleeps
+        self.failing = failing
+        self.lock = threading.Lock()
+        self.ended: Counter[int] = Counter()
+        self.in_flight: set[int] = set()
+        self.most_in_flight = 0
+
+    def _run(self, stage: str, unit: int) -> None:
+        if stage == "read":
+            with self.lock:
+                self.in_flight.add(unit)
+                self.most_in_flight = max(self.most_in_flight, len(self.in_flight))
+        time.sleep(self.sleeps.get((stage, unit), 0))
+        if (stage, unit) in self.failing or stage == "write":
+            with self.lock:
+                self.in_flight.remove(unit)
+                self.ended[unit] += 1
+        if (stage, unit) in self.failing:
+            raise ReadError(f"{stage} {unit}")
+
+    def read(self, unit: int) -> int:
+        self._run("read", unit)
+        return unit
+
+    def compute(self, unit: int, read: int) -> int:
+        self._run("compute", unit)
+        return 2 * read
+
+    def write(self, unit: int, computed: int) -> int:
+        self._run("write", unit)
+        return computed
+
+
+STAGES = st.tuples(st.sampled_from(["read", "compute", "write"]), st.integers(0, 11))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(0, 12),
+    readers=st.integers(1, 4),
+    writers=st.integers(1, 4),
+    in_flight=st.integers(1, 10),
+    sleeps=st.dictionaries(STAGES, st.sampled_from([0.001, 0.003]), max_size=12),
+    failing=st.sets(STAGES, max_size=4),
+)
+def test_each_unit_ends_once_and_in_order_and_few_are_in_flight(count, readers, writers, in_flight, sleeps, failing):
+    stages = Counted(sleeps, failing)
+    outcomes = list(run_units(stages, range(count), readers=readers, writers=writers, in_flight=in_flight))
+    assert [outcome.unit for outcome in outcomes] == list(range(count))
+    assert stages.ended == dict.fromkeys(range(count), 1)
+    assert stages.most_in_flight <= in_flight
+    for outcome in outcomes:
+        errors = [f"{stage} {outcome.unit}" for stage in ("read", "compute", "write")]
+        errors = [error for error in errors if (error.split()[0], outcome.unit) in failing]
+        assert str(outcome.error) == (errors[0] if errors else "None")
+        assert outcome.result == (None if errors else 2 * outcome.unit)
+
+
+def test_every_unit_runs_once_and_outcomes_come_in_order(tmp_path):
     outcomes = list(run_units(Doubling(tmp_path), range(7)))
     assert outcomes == [Outcome(unit) for unit in range(7)]
     assert written(tmp_path) == {unit: 2 * unit for unit in range(7)}
@@ -62,49 +129,114 @@ def test_every_unit_is_done_once_and_told_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["read", "compute", "write"])
-@pytest.mark.parametrize("poisoned", [0, 3, 6])
-def test_a_poisoned_unit_is_told_and_does_not_stop_the_others(tmp_path, stage, poisoned):
-    outcomes = list(run_units(Doubling(tmp_path, **{stage: poisoned}), range(7)))
+@pytest.mark.parametrize("failing", [0, 3, 6])
+def test_a_unit_that_fails_is_reported_and_does_not_stop_the_others(tmp_path, stage, failing):
+    outcomes = list(run_units(Doubling(tmp_path, **{stage: failing}), range(7)))
     assert [outcome.unit for outcome in outcomes] == list(range(7))
-    assert [outcome.unit for outcome in outcomes if outcome.error] == [poisoned]
-    assert str(outcomes[poisoned].error) == f"{stage} {poisoned}"
-    assert set(written(tmp_path)) == set(range(7)) - {poisoned}
+    assert [outcome.unit for outcome in outcomes if outcome.error] == [failing]
+    assert str(outcomes[failing].error) == f"{stage} {failing}"
+    assert set(written(tmp_path)) == set(range(7)) - {failing}
 
 
 @pytest.mark.parametrize("stage", ["read", "compute", "write"])
-def test_what_would_meet_every_unit_stops_at_once(tmp_path, stage):
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_fatal_error_stops_at_once(tmp_path, stage, workers):
     class Full(Doubling):
         def _fail(self, asked: str, unit: int) -> None:
             if asked == stage and unit == 2:
                 raise OutputError("no room")
 
+    before = threading.active_count()
     with pytest.raises(OutputError, match="no room"):
-        list(run_units(Full(tmp_path), range(100)))
-    assert len(written(tmp_path)) < 6
+        list(run_units(Full(tmp_path), range(100), readers=workers, writers=workers))
+    assert len(written(tmp_path)) < 6 * workers
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_interruption_ends_the_threads_and_keeps_what_is_computed(tmp_path, workers):
+    class Interrupted(Doubling):
+        reads = 0
+
+        def read(self, unit: int) -> int:
+            self.reads += 1
+            return unit
+
+        def compute(self, unit: int, read: int) -> int:
+            if unit == 5:
+                raise KeyboardInterrupt
+            return 2 * read
+
+        def write(self, unit: int, computed: int) -> None:
+            time.sleep(0.02)
+            super().write(unit, computed)
+
+    stages, before = Interrupted(tmp_path), threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        list(run_units(stages, range(100), readers=workers, writers=workers))
+    assert written(tmp_path) == {unit: 2 * unit for unit in range(5)}
+    assert stages.reads <= 6 + workers
+    assert threading.active_count() == before
+
+
+def test_closing_early_stops_the_threads_and_takes_no_further_unit(tmp_path):
+    taken, before = [], threading.active_count()
+
+    def endless() -> Iterator[int]:
+        for unit in count():
+            taken.append(unit)
+            yield unit
+
+    outcomes = run_units(Doubling(tmp_path), endless(), readers=2, writers=2)
+    assert next(outcomes).unit == 0
+    outcomes.close()
+    assert threading.active_count() == before
+    # At most two computed units, one to be computed and one ahead for each reader.
+    assert len(taken) <= 5 + 1
 
 
 def test_a_unit_is_read_while_another_is_computed(tmp_path):
-    ahead = threading.Event()
+    is_read = threading.Event()
 
     class Meeting(Doubling):
         def read(self, unit: int) -> int:
             if unit == 1:
-                ahead.set()
+                is_read.set()
             return unit
 
         def compute(self, unit: int, read: int) -> int:
-            # The first unit waits until the second is read: that would never be if one came after the other.
-            assert ahead.wait(20)
+            # The first unit waits until the second is read: forever, if one came after the other.
+            assert is_read.wait(20)
             return 2 * read
 
     assert all(outcome.error is None for outcome in run_units(Meeting(tmp_path), range(3)))
 
 
+@pytest.mark.parametrize("stage", ["read", "write"])
+def test_three_readers_or_writers_work_at_the_same_time(tmp_path, stage):
+    meeting = threading.Barrier(3)
+
+    class Meeting(Doubling):
+        def _fail(self, asked: str, unit: int) -> None:
+            # Three units wait for one another: forever, if fewer than three threads ran them.
+            if asked == stage:
+                meeting.wait(20)
+
+    workers = {"readers": 3} if stage == "read" else {"writers": 3}
+    assert all(outcome.error is None for outcome in run_units(Meeting(tmp_path), range(6), **workers))
+
+
+@pytest.mark.parametrize("workers", [{"readers": 0}, {"writers": 0}, {"in_flight": 0}])
+def test_fewer_than_one_worker_or_unit_is_refused(tmp_path, workers):
+    with pytest.raises(ValueError, match="Expected 1 or more each"):
+        list(run_units(Doubling(tmp_path), range(3), **workers))
+
+
 @pytest.mark.parametrize(("count", "of"), [(7, 1), (7, 3), (2, 5)])
-def test_shards_share_the_units_without_rest_or_overlap(count, of):
-    shares = [share_of(range(count), (number, of)) for number in range(1, of + 1)]
-    assert sorted(unit for share in shares for unit in share) == list(range(count))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+def test_shards_cover_the_units_without_overlap(count, of):
+    shards = [select_shard(range(count), (index, of)) for index in range(1, of + 1)]
+    assert sorted(unit for shard in shards for unit in shard) == list(range(count))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 # ---- maps
@@ -126,35 +258,36 @@ def whole(tmp_path, raster) -> bytes:
     return predict(model_of(Identity(), 4), raster, tmp_path / "whole.tif", spec=PredictSpec(**SMALL)).read_bytes()
 
 
-def test_a_unit_that_cannot_be_read_is_named_and_later_done_alone(tmp_path, raster, whole, monkeypatch):
+def test_a_unit_that_cannot_be_read_is_named_and_is_the_only_one_repeated(tmp_path, raster, whole, monkeypatch):
     model, spec = model_of(Identity(), 4), PredictSpec(**SMALL)
     planned = list(units(150, 217, size=32, margin=4, side=64))
-    asked, poison = [], planned[4].read
+    windows, failing = [], planned[4].read
     real = Raster.read
 
     def read(self: Raster, window):
-        asked.append(window)
-        if window == poison:
+        windows.append(window)
+        if window == failing:
             raise ReadError("a block is damaged")
         return real(self, window)
 
     monkeypatch.setattr(Raster, "read", read)
     keep = planned[4].keep
-    place = f"rows {keep.row} to {keep.row_stop}, cols {keep.col} to {keep.col_stop}: a block is damaged"
+    rows_cols = f"rows {keep.row} to {keep.row_stop}, cols {keep.col} to {keep.col_stop}: a block is damaged"
     with pytest.raises(
-        UnfinishedError, match=rf"^map\.tif is not finished: 1 of {len(planned)} units failed \({place}\)"
+        UnfinishedError,
+        match=rf"^map\.tif is not finished: 1 of {len(planned)} units failed \({rows_cols}\)",
     ):
         predict(model, raster, tmp_path / "map.tif", spec=spec)
     assert not (tmp_path / "map.tif").exists()
-    assert len(asked) == len(planned)
-    poison = None
-    asked.clear()
+    assert len(windows) == len(planned)
+    failing = None
+    windows.clear()
     predict(model, raster, tmp_path / "map.tif", spec=spec)
-    assert asked == [planned[4].read]
+    assert windows == [planned[4].read]
     assert (tmp_path / "map.tif").read_bytes() == whole
 
 
-def test_where_nothing_can_be_mapped_its_reason_is_told_and_nothing_is_left(tmp_path, raster, monkeypatch):
+def test_if_no_unit_can_be_mapped_the_reason_is_given_and_no_file_is_left(tmp_path, raster, monkeypatch):
     def read(_, window):
         raise RasterError(f"no block {window.row}")
 
@@ -165,7 +298,7 @@ def test_where_nothing_can_be_mapped_its_reason_is_told_and_nothing_is_left(tmp_
 
 
 class Hungry(Identity):
-    """Wants more memory than there is, as torch says it on a device or the CPU."""
+    """Fails for lack of memory with the error that torch raises on a device or the CPU."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -178,7 +311,7 @@ class Hungry(Identity):
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
-def test_where_memory_does_not_suffice_it_ends_in_a_line(tmp_path, raster, error):
+def test_too_little_memory_ends_with_one_line(tmp_path, raster, error):
     with pytest.raises(
         EngineError, match=r"memory does not suffice for 1 x 32 x 32 pixels at once .* a smaller --tile"
     ):
@@ -186,7 +319,7 @@ def test_where_memory_does_not_suffice_it_ends_in_a_line(tmp_path, raster, error
     assert not list(tmp_path.glob("map*"))
 
 
-def test_shards_in_any_order_make_the_map_of_one_process(tmp_path, raster, whole):
+def test_shards_in_any_order_give_the_map_of_one_process(tmp_path, raster, whole):
     model = model_of(Identity(), 4)
     for shard in ("3/3", "1/3", "2/3"):
         predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL, shard=shard))
@@ -195,7 +328,7 @@ def test_shards_in_any_order_make_the_map_of_one_process(tmp_path, raster, whole
     assert (tmp_path / "map.tif").read_bytes() == whole
 
 
-def test_a_shard_leaves_alone_what_another_is_writing(tmp_path, raster, whole):
+def test_a_shard_leaves_the_files_of_another_shard_alone(tmp_path, raster, whole):
     model = model_of(Identity(), 4)
     predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL, shard="1/2"))
     half_written = tmp_path / "map.tif.parts" / ".0a1b2c3d.partial.00000_00001.class.tif"
@@ -208,7 +341,7 @@ def test_a_shard_leaves_alone_what_another_is_writing(tmp_path, raster, whole):
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
-def test_a_shard_that_is_none_of_its_number_is_refused(shard):
+def test_a_shard_outside_its_count_is_refused(shard):
     with pytest.raises(ValueError, match="shard"):
         PredictSpec(shard=shard)
 
@@ -217,7 +350,7 @@ def test_a_shard_that_is_none_of_its_number_is_refused(shard):
 
 
 class Killing(Doubling):
-    """The worker that computes this unit first dies of it."""
+    """The first worker that computes this unit dies."""
 
     def __init__(self, folder: Path, marks: Path, killing: int) -> None:
         super().__init__(folder)
@@ -235,12 +368,12 @@ class Killing(Doubling):
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
     """The address of a cluster of one worker."""
-    with engine.own_cluster(1) as cluster:
+    with executor.own_cluster(1) as cluster:
         yield cluster.scheduler_address
 
 
 @pytest.mark.slow
-def test_dask_does_every_unit_and_tells_of_one_that_fails(tmp_path, scheduler):
+def test_dask_runs_every_unit_and_reports_the_one_that_fails(tmp_path, scheduler):
     outcomes = list(run_on_dask(Doubling(tmp_path, compute=3), range(12), scheduler))
     assert sorted(outcome.unit for outcome in outcomes) == list(range(12))
     assert [(outcome.unit, str(outcome.error)) for outcome in outcomes if outcome.error] == [(3, "compute 3")]
@@ -248,33 +381,33 @@ def test_dask_does_every_unit_and_tells_of_one_that_fails(tmp_path, scheduler):
 
 
 @pytest.mark.slow
-def test_two_clusters_of_one_machine_do_not_meet(tmp_path, scheduler):
+def test_two_clusters_on_one_machine_do_not_collide(tmp_path, scheduler):
     first = run_on_dask(Doubling(tmp_path), range(3), scheduler)
     next(first)
-    # What would be warned about is an error here.
+    # Warnings are errors in tests.
     assert len(list(run_on_dask(Doubling(tmp_path), range(3), "auto", processes=1))) == 3
     assert len(list(first)) == 2
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_is_killed_ends_it_in_a_line_and_what_is_done_stays(tmp_path):
+def test_a_killed_scheduler_ends_with_one_line_and_finished_units_stay(tmp_path):
     (tmp_path / "out").mkdir()
-    place = tmp_path / "scheduler.json"
+    address = tmp_path / "scheduler.json"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     quiet["env"] = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # the worker imports this module
-    options = ("--port", "0", "--no-dashboard", "--scheduler-file", str(place))
+    options = ("--port", "0", "--no-dashboard", "--scheduler-file", str(address))
     scheduler = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", *options], **quiet)
-    worker = ("-m", "distributed.cli.dask_worker", "--no-nanny", "--nthreads", "1", "--scheduler-file", str(place))
+    worker = ("-m", "distributed.cli.dask_worker", "--no-nanny", "--nthreads", "1", "--scheduler-file", str(address))
     working = subprocess.Popen([sys.executable, *worker], **quiet)
     try:
         deadline = time.monotonic() + 60
-        while not place.exists() and time.monotonic() < deadline:
+        while not address.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         with config.set({"distributed.comm.timeouts.connect": "1s"}):
-            outcomes = run_on_dask(Slow(tmp_path / "out"), range(40), str(place))
+            outcomes = run_on_dask(Slow(tmp_path / "out"), range(40), str(address))
             assert next(outcomes).error is None
             scheduler.kill()
-            with pytest.raises(UnfinishedError, match="scheduler of dask does not answer any more"):
+            with pytest.raises(UnfinishedError, match="Dask scheduler no longer answers"):
                 list(outcomes)
         assert 0 < len(written(tmp_path / "out")) < 40
     finally:
@@ -294,7 +427,7 @@ class Damaged(Doubling):
 
 
 @pytest.mark.slow
-def test_what_is_wrong_arrives_from_a_worker_as_it_was_raised(tmp_path, scheduler):
+def test_an_error_arrives_from_a_worker_with_its_type_and_message(tmp_path, scheduler):
     (outcome,) = run_on_dask(Damaged(tmp_path), [0], scheduler)
     assert isinstance(outcome.error, ReadError)
     assert str(outcome.error) == "a block is damaged"
@@ -307,7 +440,7 @@ class Slow(Doubling):
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_costs_its_unit_and_no_more(tmp_path):
+def test_a_killed_worker_costs_no_unit(tmp_path):
     (tmp_path / "out").mkdir()
     outcomes = list(run_on_dask(Killing(tmp_path / "out", tmp_path, 5), range(12), "auto"))
     assert (tmp_path / "killed").exists()
@@ -317,17 +450,17 @@ def test_a_worker_that_is_killed_costs_its_unit_and_no_more(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_map_of_dasks_workers_is_that_of_one_process(tmp_path, raster, whole):
+def test_dask_workers_and_one_process_give_the_same_map(tmp_path, raster, whole):
     spec = PredictSpec(**SMALL, dask="auto")
     assert predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec).read_bytes() == whole
 
 
-def test_a_schedulers_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(EngineError, match=r"none\.json is no file, nor the address of a scheduler"):
+def test_a_missing_scheduler_file_is_named(tmp_path):
+    with pytest.raises(EngineError, match=r"none\.json is neither a scheduler file nor an address"):
         list(run_on_dask(Doubling(tmp_path), range(2), "none.json"))
 
 
 def test_a_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "_PATIENCE", 1)
-    with pytest.raises(EngineError, match=r"no scheduler of dask answers at tcp://127\.0\.0\.1:9 within 1 s"):
+    monkeypatch.setattr(executor, "_TIMEOUT_S", 1)
+    with pytest.raises(EngineError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 within 1 s"):
         list(run_on_dask(Doubling(tmp_path), range(2), "tcp://127.0.0.1:9"))

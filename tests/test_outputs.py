@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from landscribe.errors import OutputError
-from landscribe.outputs import refuse_existing, sweep, whole_file, whole_folder, write_text
+from landscribe.outputs import atomic_file, atomic_folder, remove_stale, require_absent, write_text
 
 
 class MishapError(Exception):
-    """Something that goes wrong in the middle of writing."""
+    """An error in the middle of writing."""
 
 
 def write_half(writer, mishap: BaseException) -> None:
@@ -31,16 +31,16 @@ def write_half(writer, mishap: BaseException) -> None:
 
 
 def everything_below(folder) -> dict[str, bytes | None]:
-    """Content of each file, None for folders, by place."""
+    """Content of each file, None for folders, by path."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
     }
 
 
-@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+@pytest.mark.parametrize("whole", [atomic_file, atomic_folder])
 @pytest.mark.parametrize("mishap", [MishapError, KeyboardInterrupt, SystemExit])
-def test_what_fails_leaves_nothing_parents_included(tmp_path, whole, mishap):
+def test_a_failed_write_leaves_nothing_parents_included(tmp_path, whole, mishap):
     with pytest.raises(mishap):
         write_half(whole(tmp_path / "a" / "b" / "map.tif"), mishap())
     assert everything_below(tmp_path) == {}
@@ -48,7 +48,7 @@ def test_what_fails_leaves_nothing_parents_included(tmp_path, whole, mishap):
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
     path = tmp_path / "new" / "map.tif"
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text("whole", encoding="utf-8")
         assert not path.exists()
     assert everything_below(tmp_path) == {"new": None, "new/map.tif": b"whole"}
@@ -56,14 +56,14 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
 
 def test_a_folder_appears_only_when_it_is_whole(tmp_path):
     path = tmp_path / "new" / "chips"
-    with whole_folder(path) as temporary:
+    with atomic_folder(path) as temporary:
         (temporary / "a").write_text("whole", encoding="utf-8")
         assert not path.exists()
     assert everything_below(tmp_path) == {"new": None, "new/chips": None, "new/chips/a": b"whole"}
 
 
 def test_the_temporary_file_keeps_the_suffix(tmp_path):
-    with whole_file(tmp_path / "map.tif") as temporary:
+    with atomic_file(tmp_path / "map.tif") as temporary:
         temporary.touch()
         assert temporary.suffix == ".tif"
         assert temporary.parent == tmp_path
@@ -73,7 +73,7 @@ def test_a_file_that_fails_keeps_the_old_content(tmp_path):
     path = tmp_path / "map.tif"
     write_text(path, "old")
     with pytest.raises(MishapError):
-        write_half(whole_file(path), MishapError())
+        write_half(atomic_file(path), MishapError())
     assert everything_below(tmp_path) == {"map.tif": b"old"}
 
 
@@ -82,7 +82,7 @@ def test_a_folder_that_fails_while_overwriting_keeps_the_old_content(tmp_path):
     path.mkdir()
     (path / "a").write_text("old", encoding="utf-8")
     with pytest.raises(MishapError):
-        write_half(whole_folder(path, overwrite=True), MishapError())
+        write_half(atomic_folder(path, overwrite=True), MishapError())
     assert everything_below(tmp_path) == {"chips": None, "chips/a": b"old"}
 
 
@@ -90,12 +90,12 @@ def test_overwriting_a_folder_leaves_nothing_of_the_old_one(tmp_path):
     path = tmp_path / "chips"
     path.mkdir()
     (path / "old").touch()
-    with whole_folder(path, overwrite=True) as temporary:
+    with atomic_folder(path, overwrite=True) as temporary:
         (temporary / "new").touch()
     assert everything_below(tmp_path) == {"chips": None, "chips/new": b""}
 
 
-def test_a_folder_that_others_still_write_into_is_given_up_without_a_rest(tmp_path):
+def test_an_abandoned_folder_goes_even_if_others_still_write_into_it(tmp_path):
     refused = threading.Event()
 
     def write_on(folder: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_folder_that_others_still_write_into_is_given_up_without_a_rest(tmp_pa
                 return
 
     def fail_meanwhile() -> None:
-        with whole_folder(tmp_path / "chips") as folder:
+        with atomic_folder(tmp_path / "chips") as folder:
             (folder / "images").mkdir()
             for number in range(2000):
                 (folder / "images" / f"early{number}").touch()
@@ -120,13 +120,13 @@ def test_a_folder_that_others_still_write_into_is_given_up_without_a_rest(tmp_pa
     assert everything_below(tmp_path) == {}
 
 
-def test_a_folder_that_holds_something_is_refused_before_anything_is_done(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused_before_the_block_runs(tmp_path):
     path = tmp_path / "chips"
     path.mkdir()
     (path / "a").touch()
     with (
         pytest.raises(OutputError, match=r"chips exists already\..*--overwrite"),
-        whole_folder(path),
+        atomic_folder(path),
     ):
         pytest.fail("the block must not run")
 
@@ -134,7 +134,7 @@ def test_a_folder_that_holds_something_is_refused_before_anything_is_done(tmp_pa
 def test_an_empty_folder_may_be_filled(tmp_path):
     path = tmp_path / "chips"
     path.mkdir()
-    with whole_folder(path) as temporary:
+    with atomic_folder(path) as temporary:
         (temporary / "a").touch()
     assert everything_below(tmp_path) == {"chips": None, "chips/a": b""}
 
@@ -142,7 +142,7 @@ def test_an_empty_folder_may_be_filled(tmp_path):
 def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
     path = tmp_path / "chips"
     path.touch()
-    with pytest.raises(OutputError, match="chips is a file"), whole_folder(path, overwrite=True):
+    with pytest.raises(OutputError, match="chips is a file"), atomic_folder(path, overwrite=True):
         pytest.fail("the block must not run")
 
 
@@ -155,7 +155,7 @@ def test_a_folder_in_place_of_a_file_is_refused_and_kept(tmp_path):
     assert everything_below(tmp_path) == {"map.tif": None, "map.tif/a": b""}
 
 
-@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+@pytest.mark.parametrize("whole", [atomic_file, atomic_folder])
 def test_a_file_in_place_of_a_parent_is_refused(tmp_path, whole):
     (tmp_path / "a").touch()
     with pytest.raises(OutputError, match=r"cannot write .*(Not a directory|File exists)"), whole(tmp_path / "a" / "b"):
@@ -163,7 +163,7 @@ def test_a_file_in_place_of_a_parent_is_refused(tmp_path, whole):
     assert everything_below(tmp_path) == {"a": b""}
 
 
-@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+@pytest.mark.parametrize("whole", [atomic_file, atomic_folder])
 @pytest.mark.parametrize("place", ["{}", "new/{}", "new/{}/b"], ids=["name", "name in a new folder", "parent"])
 def test_a_name_that_is_too_long_is_refused_and_leaves_nothing(tmp_path, whole, place):
     with pytest.raises(OutputError, match="File name too long"), whole(tmp_path / place.format("x" * 300)) as temporary:
@@ -172,9 +172,9 @@ def test_a_name_that_is_too_long_is_refused_and_leaves_nothing(tmp_path, whole, 
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
-def test_refusals_of_the_system_become_one_line_about_the_place(tmp_path, number):
+def test_system_errors_become_one_line_about_the_path(tmp_path, number):
     with pytest.raises(OutputError, match=rf"cannot write .*map\.tif: {os.strerror(number)}"):
-        write_half(whole_file(tmp_path / "new" / "map.tif"), OSError(number, os.strerror(number)))
+        write_half(atomic_file(tmp_path / "new" / "map.tif"), OSError(number, os.strerror(number)))
     assert everything_below(tmp_path) == {}
 
 
@@ -192,8 +192,8 @@ def test_a_full_disk_leaves_nothing(tmp_path):
     assert everything_below(tmp_path) == {}
 
 
-def test_parents_in_which_someone_else_put_something_stay(tmp_path):
-    writer = whole_file(tmp_path / "a" / "b" / "map.tif")
+def test_parents_that_are_not_empty_stay(tmp_path):
+    writer = atomic_file(tmp_path / "a" / "b" / "map.tif")
     writer.__enter__()
     (tmp_path / "a" / "other").touch()
     writer.__exit__(MishapError, MishapError(), None)
@@ -201,7 +201,7 @@ def test_parents_in_which_someone_else_put_something_stay(tmp_path):
 
 
 def test_a_block_that_writes_nothing_is_refused(tmp_path):
-    with pytest.raises(OutputError, match="cannot write"), whole_file(tmp_path / "new" / "map.tif"):
+    with pytest.raises(OutputError, match="cannot write"), atomic_file(tmp_path / "new" / "map.tif"):
         pass
     assert everything_below(tmp_path) == {}
 
@@ -210,8 +210,8 @@ def test_a_killed_writer_never_leaves_half_a_file_under_the_name(tmp_path):
     path = tmp_path / "map.tif"
     code = (
         "import os, pathlib, signal\n"
-        "from landscribe.outputs import whole_file\n"
-        f"with whole_file(pathlib.Path({str(path)!r})) as temporary:\n"
+        "from landscribe.outputs import atomic_file\n"
+        f"with atomic_file(pathlib.Path({str(path)!r})) as temporary:\n"
         "    temporary.write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -219,15 +219,15 @@ def test_a_killed_writer_never_leaves_half_a_file_under_the_name(tmp_path):
     assert not path.exists()
 
 
-def test_what_stands_is_refused_unless_given_up(tmp_path):
+def test_an_existing_file_is_refused_without_overwrite(tmp_path):
     (tmp_path / "map.tif").touch()
-    refuse_existing(tmp_path / "map.tif", overwrite=True)
-    refuse_existing(tmp_path / "other.tif", overwrite=False)
+    require_absent(tmp_path / "map.tif", overwrite=True)
+    require_absent(tmp_path / "other.tif", overwrite=False)
     with pytest.raises(OutputError, match="exists already"):
-        refuse_existing(tmp_path / "map.tif", overwrite=False)
+        require_absent(tmp_path / "map.tif", overwrite=False)
 
 
-def test_relative_places_are_written_where_one_stands(tmp_path, monkeypatch):
+def test_relative_paths_are_written_to_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from pathlib import Path
 
@@ -236,7 +236,7 @@ def test_relative_places_are_written_where_one_stands(tmp_path, monkeypatch):
     assert everything_below(tmp_path) == {"map.txt": b"here", "new": None, "new/map.txt": b"there"}
 
 
-def test_a_folder_comes_back_when_its_replacement_cannot_take_its_place(tmp_path, monkeypatch):
+def test_the_old_folder_comes_back_if_the_new_one_cannot_be_renamed(tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").write_text("old")
     real = Path.replace
@@ -247,15 +247,15 @@ def test_a_folder_comes_back_when_its_replacement_cannot_take_its_place(tmp_path
         return real(self, target)
 
     monkeypatch.setattr(Path, "replace", refused)
-    with pytest.raises(OutputError), whole_folder(tmp_path / "out", overwrite=True) as folder:
+    with pytest.raises(OutputError), atomic_folder(tmp_path / "out", overwrite=True) as folder:
         (folder / "new").write_text("new")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "old").read_text() == "old"
 
 
-def test_only_what_killed_attempts_at_the_very_file_left_is_swept(tmp_path):
+def test_only_temporary_files_of_the_very_file_are_removed(tmp_path):
     kept = [".0a1b2c3d.partial.other.tif", ".0a1b2c3d.partial.map.tif.aux.xml", "map.tif", "partial.map.tif"]
     for name in (*kept, ".0a1b2c3d.partial.map.tif", ".ffffffff.partial.map.tif"):
         (tmp_path / name).touch()
-    sweep(tmp_path / "map.tif")
+    remove_stale(tmp_path / "map.tif")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from landscribe.errors import OutputError, RecipeError
-from landscribe.outputs import explained, refuse_file, require_writable, write_text
+from landscribe.outputs import os_errors, refuse_file, require_writable, write_text
 from landscribe.verbs import Source, augmentation_of, train
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _claim(out: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
         OutputError: it holds something else.
     """
     place = out / SETTINGS
-    with explained(out):
+    with os_errors(out):
         refuse_file(out)
         held = any(out.iterdir()) if out.exists() else False
     if held:

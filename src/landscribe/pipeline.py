@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscribe.errors import LandscribeError, OutputError
-from landscribe.outputs import refuse_file, remove_empty, whole_folder
+from landscribe.outputs import atomic_folder, refuse_file, remove_empty
 from landscribe.recipe import Recipe
 from landscribe.verbs import Source, assess, check, chip_scenes, recipe_of, report, train
 
@@ -152,7 +152,7 @@ def demo(out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bo
     out = Path(out)
     world = out / f"world-{size}px-seed{seed}"
     if not (world / "scene.tif").exists():
-        with whole_folder(world) as folder:
+        with atomic_folder(world) as folder:
             write(draw(size, size, seed=seed), folder)
     quick: dict[str, Any] = {
         "size": 128,

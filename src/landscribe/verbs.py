@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscribe.errors import OutputError, RecipeError
-from landscribe.outputs import refuse_existing, require_place
+from landscribe.outputs import require_absent, require_output_folder
 from landscribe.recipe import Recipe, into_sections
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def chip_scenes(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
     from landscribe.data.chips.cutting import chip
     from landscribe.data.scenes.scene import open_scenes
 
-    require_place(out, mark="chips.json", overwrite=overwrite)
+    require_output_folder(out, mark="chips.json", overwrite=overwrite)
     scenes, classes = open_scenes(recipe.scenes, recipe.classes)
     return chip(
         scenes, classes, recipe.scenes, out,
@@ -144,7 +144,7 @@ def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool 
     opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
     require_two_classes(opened)
     if processes(spec.devices).leads:
-        require_place(out, mark="config.json", overwrite=overwrite)
+        require_output_folder(out, mark="config.json", overwrite=overwrite)
     return train(opened, out, spec=spec, augmentation=augmentation, change=change, seed=seed, overwrite=overwrite)
 
 
@@ -372,7 +372,7 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
     from landscribe.model import Model
     from landscribe.pruning import prune
 
-    require_place(Path(out), mark="config.json", overwrite=overwrite)
+    require_output_folder(Path(out), mark="config.json", overwrite=overwrite)
     small = prune(model if isinstance(model, Model) else Model.load(model), branch)
     small.save(out, overwrite=overwrite)
     return small
@@ -415,14 +415,14 @@ def export(
     if to != "esri":
         raise RecipeError(f"chips cannot be exported to '{to}'. Known: esri.")
     opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
-    require_place(out, mark=TEMPLATE, overwrite=overwrite)
+    require_output_folder(out, mark=TEMPLATE, overwrite=overwrite)
     return write_classified_tiles(opened if split is None else opened.of_split(split), out, overwrite=overwrite)
 
 
 def new(out: Source, *, overwrite: bool = False) -> Path:
     """Write a complete, commented recipe to start from."""
     out = Path(out)
-    refuse_existing(out, overwrite=overwrite)
+    require_absent(out, overwrite=overwrite)
     example = {"scenes": [{"image": ["scene.tif"], "labels": "labels.geojson"}]}
     Recipe.of(example).save(out)
     return out

@@ -19,7 +19,7 @@ from torch import nn
 
 from landscribe.errors import EngineError, OutputError
 from landscribe.model import Model
-from landscribe.outputs import whole_file
+from landscribe.outputs import atomic_file
 
 FOLDER = "exported"
 
@@ -89,7 +89,7 @@ def _keep(folder: Path, name: str, data: bytes) -> None:
     """Put a file, and take away those of other weights or versions, and the oldest of more shapes than are kept."""
     # A folder that is read-only or full is none the worse for what it does not keep.
     with suppress(OutputError, OSError):
-        with whole_file(folder / _file_name(name, data)) as temporary:
+        with atomic_file(folder / _file_name(name, data)) as temporary:
             temporary.write_bytes(data)
         identity = name.rpartition("-")[2]
         by_age = sorted(folder.glob("*.onnx"), key=lambda path: path.stat().st_mtime, reverse=True)

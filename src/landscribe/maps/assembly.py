@@ -23,7 +23,7 @@ from landscribe.geo.grid import Grid
 from landscribe.geo.tiling import Unit
 from landscribe.maps.layers import Layer
 from landscribe.maps.unit_store import UnitStore
-from landscribe.outputs import sweep, whole_file, write_text
+from landscribe.outputs import atomic_file, remove_stale, write_text
 
 _BLOCK_ITEMS = ("OFFSET", "SIZE")
 _GDAL_NAME = {"uint8": "Byte", "float32": "Float32"}
@@ -86,8 +86,8 @@ def move_into_place(built: Path, out: Path) -> None:
     Raises:
         OutputError: it cannot be written there.
     """
-    sweep(out)
-    with whole_file(out) as temporary:
+    remove_stale(out)
+    with atomic_file(out) as temporary:
         shutil.move(built, temporary)
 
 

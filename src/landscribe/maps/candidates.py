@@ -16,7 +16,7 @@ from shapely.geometry import box
 from landscribe.errors import OutputError
 from landscribe.geo.grid import Grid, Window
 from landscribe.maps.layers import UNCERTAINTY
-from landscribe.outputs import whole_file
+from landscribe.outputs import atomic_file
 
 MOST_CANDIDATES = 20
 
@@ -84,7 +84,7 @@ def write_candidates(candidates: list[Candidate], grid: Grid, path: Path, run: s
     is_json = path.suffix.lower() == ".geojson"
     if is_json and frame.crs:
         frame = frame.to_crs("EPSG:4326")  # the one that GeoJSON has (RFC 7946)
-    with whole_file(path) as temporary, warnings.catch_warnings():
+    with atomic_file(path) as temporary, warnings.catch_warnings():
         # An image without a CRS was reported when it was opened.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         frame.to_file(temporary, layer="suggested_labels", driver="GeoJSON" if is_json else "GPKG", DESCRIPTION=run)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from landscribe.errors import OutputError
 from landscribe.maps.candidates import require_readable_suffix
-from landscribe.outputs import refuse_existing, require_writable
+from landscribe.outputs import require_absent, require_writable
 
 _SUFFIXES = (".tif", ".tiff")
 """Suffixes of rasters, which are GeoTIFFs."""
@@ -52,6 +52,6 @@ class OutputPaths:
     def require_writable(self, *, overwrite: bool, own: set[Path]) -> None:
         """Raise OutputError if a path cannot be written, or exists and is neither to be overwritten nor our `own`."""
         for path in self:
-            refuse_existing(path, overwrite=overwrite or path in own)
+            require_absent(path, overwrite=overwrite or path in own)
         for path in list(self)[1:]:
             require_writable(path)

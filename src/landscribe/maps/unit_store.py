@@ -23,7 +23,7 @@ from landscribe.geo.rasters.raster import write_raster
 from landscribe.geo.tiling import Unit
 from landscribe.maps.areas import NO_AREA, ClassAreas
 from landscribe.maps.layers import CLASS, Layer, LayerArrays
-from landscribe.outputs import remove_empty, whole_file, write_text
+from landscribe.outputs import atomic_file, remove_empty, write_text
 
 _FINGERPRINT = "plan.json"
 
@@ -143,7 +143,7 @@ class UnitStore:
             "zlevel": 1,
             "nodata": layer.nodata,
         }
-        with whole_file(self.path(unit, layer.kind)) as temporary:
+        with atomic_file(self.path(unit, layer.kind)) as temporary:
             write_raster(temporary, array, grid[unit.keep], **options)
 
     def path(self, unit: Unit, kind: str) -> Path:

@@ -9,7 +9,7 @@ import torch
 
 from landscribe import progress
 from landscribe.errors import EngineError, RasterError, ServerError, UnfinishedError
-from landscribe.executor import Outcome, run_on_dask, run_units, share_of
+from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.features import Features, covered
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
@@ -117,7 +117,7 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
         UnfinishedError: some failed; the others are done.
     """
     spec = plan.spec
-    selected = share_of(planned, spec.shard_index)
+    selected = select_shard(planned, spec.shard_index)
     missing = [unit for unit in selected if not store.is_done(unit)]
     if len(missing) < len(selected):
         log.info("resuming: %d of %d units done", len(selected) - len(missing), len(selected))

@@ -11,7 +11,7 @@ from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import OutputError
 from landscribe.geo.classes import Classes, rgb
-from landscribe.outputs import refuse_existing, whole_file
+from landscribe.outputs import atomic_file, require_absent
 from landscribe.report.figures import Colours, limits_of, overlaid, shown_bands, stretched
 
 _TILE_SIDE = 160
@@ -46,7 +46,7 @@ def contact_sheet(
     """
     if out.suffix.lower() != ".png":
         raise OutputError(f"the sheet is to be {out.name}, but it is a PNG. Give it a name that ends in .png.")
-    refuse_existing(out, overwrite=overwrite)
+    require_absent(out, overwrite=overwrite)
     reader, rng = ChipReader(chips), np.random.default_rng(seed)
     a_row = 1 if augmentation.changes_anything else _PLACES // 2
     numbers = _varied(chips, rows * a_row, rng)
@@ -57,7 +57,7 @@ def contact_sheet(
         pictures = [picture for number in some for picture in _pictures(reader, number, augmentation, seed)]
         lines += [_titles(names, every=_PLACES // a_row), _row(pictures)]
     lines.append(_legend(chips.classes))
-    with whole_file(out) as temporary:
+    with atomic_file(out) as temporary:
         Image.fromarray(np.concatenate(lines)).save(temporary, format="PNG")
     return out
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.errors import OutputError
 from landscribe.model import Scaling
-from landscribe.outputs import explained, remove_empty, sweep, whole_file, write_text
+from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, write_text
 from landscribe.spec import Spec
 
 # Training takes at least as many times longer than saving, so that saving takes less than a tenth of the whole.
@@ -96,7 +96,7 @@ class Checkpoints:
 
     def remove(self) -> None:
         """Take the folder away, and what was made to hold it."""
-        with explained(self.folder):
+        with os_errors(self.folder):
             # First what is gone on from, so that no moment leaves it beside another training's record.
             self.last.unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -104,8 +104,8 @@ class Checkpoints:
 
     def sweep(self) -> None:
         """Take away what a kill left half-written."""
-        sweep(self.last)
-        sweep(self._record)
+        remove_stale(self.last)
+        remove_stale(self._record)
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], where: str = "") -> list[str]:
@@ -168,7 +168,7 @@ class WholeFiles(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
         """Write under a temporary name, flush to the disk, rename."""
-        with whole_file(Path(path)) as temporary:
+        with atomic_file(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from landscribe.model import Model
 from landscribe.nn import Segmentation, build
 from landscribe.nn.encoders.weights import choose_weights, licence
 from landscribe.nn.losses import weighted_sum
-from landscribe.outputs import refuse_existing
+from landscribe.outputs import require_absent
 from landscribe.training.callbacks import Report, StepLog, loggers, quiet_lightning
 from landscribe.training.checkpoint import Checkpoints, EveryEpoch, Start, WholeFiles
 from landscribe.training.checks import precision_of, require_fits, require_learnable
@@ -91,7 +91,7 @@ def train(
         OutputError: `out` holds something, or cannot be written; an unfinished training has other settings.
         RecipeError: settings that do not go with the chips, the machine or each other.
     """
-    refuse_existing(out, overwrite=overwrite)
+    require_absent(out, overwrite=overwrite)
     group = processes(spec.devices)
     training, validation = chips.of_split("train"), chips.of_split("val")
     require_learnable(chips)

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landscribe import executor as engine
-from landscribe import verbs
+from landscribe import executor, verbs
 from landscribe.data.chips import cutting
 from landscribe.data.chips.chips import ChipReader, Chips, ChipSpec
 from landscribe.data.chips.cutting import chip
@@ -203,15 +202,15 @@ def test_a_unit_that_kills_every_worker_is_told_and_leaves_nothing(specs, tmp_pa
     killing = last_window(specs)
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        pytest.raises(EngineError, match=r"workers of dask died.*more memory"),
+        pytest.raises(EngineError, match=r"Dask workers died.*more memory"),
     ):
         cut(specs, tmp_path / "chips", dask="auto", watch=lambda labels: Watched(labels, notes, killing, always=True))
     assert not [path for path in tmp_path.iterdir() if "chips" in path.name]
 
 
 def test_a_scheduler_that_does_not_answer_is_told_and_nothing_is_left(specs, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "_PATIENCE", 1)
-    with pytest.raises(EngineError, match=r"no scheduler of dask answers at tcp://127\.0\.0\.1:9"):
+    monkeypatch.setattr(executor, "_TIMEOUT_S", 1)
+    with pytest.raises(EngineError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         verbs.chip(
             images=[specs[0].image], labels=specs[0].labels, size=SIZE, dask="tcp://127.0.0.1:9", out=tmp_path / "chips"
         )

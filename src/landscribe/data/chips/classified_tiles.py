@@ -21,7 +21,7 @@ from landscribe.errors import ChipError, LabelError
 from landscribe.geo.classes import IGNORE, Classes, rgb
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Pixels, Valid, write_raster
-from landscribe.outputs import whole_folder
+from landscribe.outputs import atomic_folder
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def write_classified_tiles(chips: Chips, out: Path, *, overwrite: bool = False) 
             f"{chips.folder} has no chips of that split. At least one was expected. Choose another --split."
         )
     table = _shifted(chips.classes)
-    with whole_folder(out, overwrite=overwrite) as folder:
+    with atomic_folder(out, overwrite=overwrite) as folder:
         tiles = _Tiles(chips, table, folder)
         with progress.task("tiles", len(chips)) as advance:
             for number in range(len(chips)):

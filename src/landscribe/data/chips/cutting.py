@@ -26,7 +26,7 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
 from landscribe.geo.tiling import chip_windows
-from landscribe.outputs import whole_folder
+from landscribe.outputs import atomic_folder
 
 Arrays = tuple[Pixels, Valid, NDArray[np.uint8]]
 """Pixels (bands, rows, cols), valid (rows, cols), class values (rows, cols)."""
@@ -72,7 +72,7 @@ def chip(
     if not spec.virtual:
         require_format_fits(spec.format, scenes[0].image)
     parts = _without_chips(scenes, sources, split)
-    with whole_folder(out, overwrite=overwrite) as folder:
+    with atomic_folder(out, overwrite=overwrite) as folder:
         table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute()))
         if table.empty:
             raise ChipError(_why_none(scenes, spec))
@@ -199,7 +199,7 @@ def _cut(cutting: _Cutting) -> pd.DataFrame:
         for outcome in outcomes:
             if outcome.error is not None:
                 raise outcome.error
-            tables.append(outcome.made)
+            tables.append(outcome.result)
             advance(len(outcome.unit.windows))
     kept = [table for table in tables if not table.empty]
     return pd.concat(kept).sort_index().reset_index(drop=True) if kept else pd.DataFrame()
