@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from landscribe.errors import ClassError, LandscribeError, ModelError
 from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.nn import build
-from landscribe.nn.architectures.external import imported
+from landscribe.nn.architectures.external import import_class
 from landscribe.outputs import whole_folder
 from landscribe.spec import Spec
 
@@ -292,7 +292,7 @@ def _rebuild(config: ModelConfig, folder: Path) -> nn.Module:
         if "bands" in config.arguments:
             return build(config.architecture, **config.arguments)
         # A network that was wrapped rather than built is made as its class is.
-        return imported(config.architecture)(**config.arguments)
+        return import_class(config.architecture)(**config.arguments)
     # What an altered argument leads to in torch or timm.
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, LandscribeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
