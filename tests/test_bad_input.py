@@ -549,7 +549,7 @@ WEIGHTS, CONFIG = "model/model.safetensors", "model/config.json"
 BAD_MODELS = {
     "no weights": (without_weights, ("model has no model.safetensors",)),
     "a pickle beside no weights": (pickle_beside_no_weights, ("model.pt is a pickle", "refused")),
-    "weights by torch.save": (torch_saved_weights, (WEIGHTS, "is a pickle", "safetensors file was expected")),
+    "weights by torch.save": (torch_saved_weights, (WEIGHTS, "is a pickle", "Expected a safetensors file")),
     "pickled weights": (pickled_weights, (WEIGHTS, "is a pickle")),
     "altered weights": (altered_weights, (WEIGHTS, "was altered", "sha256")),
     "half the weights": (half_the_weights, (WEIGHTS, "was altered")),
@@ -563,7 +563,7 @@ BAD_MODELS = {
     "a class more": (config(lambda c: c["arguments"].update(classes=3)), (CONFIG, "3 output channels", "2 classes")),
     "a class twice": (config(lambda c: c["classes"][1].update(value=0)), (CONFIG, "'0' stands twice")),
     "a scaling less": (config(lambda c: c["scaling"]["factor"].pop()), (CONFIG, "2 factors")),
-    "a scaling of NaN": (config(lambda c: c["scaling"].update(offset=[0, 0, "nan"])), (CONFIG, "not finite")),
+    "a scaling of NaN": (config(lambda c: c["scaling"].update(offset=[0, 0, "nan"])), (CONFIG, "finite numbers")),
     "a pixel size of 0": (config(lambda c: c.update(pixel_size=0)), (CONFIG, "pixel size is 0")),
     "another checksum": (config(lambda c: c.update(weights_sha256="0" * 64)), (WEIGHTS, "was altered", "000000000000")),
     "another encoder": (config(lambda c: c["arguments"].update(encoder="test_resnet")), (WEIGHTS, "does not fit unet")),

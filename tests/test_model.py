@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from landscribe import nn
-from landscribe.errors import ModelError
+from landscribe.errors import ModelError, RecipeError
 from landscribe.model import Model, Scaling
 from networks import OneLayer
 
@@ -40,6 +40,45 @@ def test_saving_twice_gives_the_same_bytes(model, tmp_path):
     one, two = model.save(tmp_path / "one"), model.save(tmp_path / "two")
     for file in one.iterdir():
         assert file.read_bytes() == (two / file.name).read_bytes()
+
+
+def test_the_config_without_a_checksum_of_the_weights_is_refused(model, tmp_path):
+    path = model.save(tmp_path / "model") / "config.json"
+    config = json.loads(path.read_text())
+    del config["weights_sha256"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"weights_sha256: Field required"):
+        Model.load(tmp_path / "model")
+
+
+def test_every_setting_of_a_loaded_model_is_what_was_wrapped(model, tmp_path):
+    assert Model.load(model.save(tmp_path / "model")).config == model.config
+
+
+def test_a_model_is_taken_as_it_is_and_a_folder_is_loaded(model, tmp_path):
+    assert Model.of(model) is model
+    assert Model.of(model.save(tmp_path / "model")).sha256 == model.sha256
+
+
+def test_an_unknown_setting_of_wrap_offers_the_nearest():
+    with pytest.raises(RecipeError, match="did you mean 'nodata'"):
+        Model.wrap(OneLayer(), bands=["v"], classes=["no", "yes"], nodatta=0)
+
+
+def test_a_model_gives_the_logits_of_every_head_by_its_name():
+    network = nn.build("unet_id", encoder="plain", bands=1, classes=2, encoder_widths=[4, 8]).eval()
+    instances = Model.wrap(network, bands=["v"], classes=["no", "yes"])
+    plain = Model.wrap(OneLayer(), bands=["v"], classes=["no", "yes"])
+    images, valid = torch.rand(1, 1, 30, 41), torch.ones(1, 30, 41, dtype=torch.bool)
+    assert instances.heads == ("segment", "border", "inner")
+    assert plain.heads == ("classes",)
+    with torch.inference_mode():
+        for model, channels in ((instances, (2, 1, 1)), (plain, (2,))):
+            logits = model.head_logits(images, valid)
+            assert torch.equal(logits[model.heads[0]], model.logits(images, valid))
+            assert {name: tuple(x.shape) for name, x in logits.items()} == {
+                name: (1, count, 30, 41) for name, count in zip(model.heads, channels, strict=True)
+            }
 
 
 def test_any_importable_module_can_be_wrapped_and_loaded(tmp_path):

@@ -1,14 +1,14 @@
-"""Model: a network and everything needed to use it, and the folder it lives in.
+"""Model: a network and all that is needed to use it, and the model folder.
 
-The folder holds `config.json`, `model.safetensors` and `README.md` (a model card). Loading executes
-nothing from the folder: weights are safetensors, never a pickle.
+The folder holds `config.json`, `model.safetensors` and `README.md` (a model card). Loading executes nothing from the
+folder: weights are safetensors, never a pickle.
 """
 
 import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from landscribe.errors import ClassError, LandscribeError, ModelError
 from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.nn import build
-from landscribe.nn.architectures.external import imported
-from landscribe.outputs import atomic_folder
+from landscribe.nn.architectures.external import import_class
+from landscribe.nn.segmentation import CLASSES, Segmentation
+from landscribe.outputs import whole_folder
 from landscribe.spec import Spec
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -30,68 +31,64 @@ PICKLES = ("*.pt", "*.pth", "*.pkl", "*.bin", "*.ckpt")
 
 
 class Scaling(Spec):
-    """From stored pixels to what the network sees: `(pixel - offset) * factor`, band by band."""
+    """Scaling of stored pixels to the network's input: `(pixel - offset) * factor`, with one pair a band."""
 
     offset: tuple[float, ...]
     factor: tuple[float, ...]
 
     def apply(self, images: Tensor, valid: Tensor) -> Tensor:
-        """Scale (B, C, H, W); pixels that are not valid (B, H, W) become 0, like the padding of convolutions."""
-        place = (1, -1, 1, 1)
-        offset = torch.tensor(self.offset, dtype=torch.float32, device=images.device).view(place)
-        factor = torch.tensor(self.factor, dtype=torch.float32, device=images.device).view(place)
+        """Scale (B, C, H, W) to float32. Pixels that are not valid (B, H, W) become 0, like the padding."""
+        shape = (1, -1, 1, 1)
+        offset = torch.tensor(self.offset, dtype=torch.float32, device=images.device).view(shape)
+        factor = torch.tensor(self.factor, dtype=torch.float32, device=images.device).view(shape)
         return ((images.float() - offset) * factor).masked_fill(~valid.unsqueeze(1), 0.0)
 
 
 class ModelConfig(Spec):
-    """What `config.json` holds."""
+    """All that is needed to use a network, beside its weights."""
 
     landscribe_model: Literal[1] = 1
-    """Version of the layout."""
+    """Version of the layout of `config.json`."""
     architecture: str
-    """A name that `landscribe.nn.build` knows, or "module:Class"."""
+    """A name that `landscribe.nn.build` takes, or "module:Class"."""
     arguments: dict[str, Any]
-    """What the architecture is built with."""
+    """Arguments that the architecture was built with."""
     bands: tuple[str, ...]
+    """Names of the C input bands."""
     dtype: str
-    """Of the raster's pixels."""
+    """Data type of the raster's pixels."""
     nodata: float | None
-    """What marks unusable pixels where a raster declares nothing."""
+    """Nodata value of rasters that declare none."""
     scaling: Scaling
     pixel_size: float | None
-    """Metres on the ground of the pixels that it was trained on."""
+    """Pixel size of the training chips in metres on the ground; None if it does not matter."""
     chip_size: int | None
-    """Side of the chips that it was trained on, in pixels."""
+    """Side of the training chips in pixels."""
     classes: tuple[ClassEntry, ...]
+    """The K classes, by index."""
     provenance: dict[str, Any] = Field(default_factory=dict)
-    """Hashes of data and recipe, versions, seed."""
+    """Hashes of chips and settings, versions, seed."""
     measures: dict[str, Any] = Field(default_factory=dict)
-    """What was measured when it was trained."""
+    """Measures on the validation chips."""
     history: list[dict[str, Any]] = Field(default_factory=list)
     """One row per epoch of the training."""
+
+
+class _ConfigFile(ModelConfig):
+    """The content of `config.json`."""
+
     weights_sha256: str
 
 
 @dataclass(eq=False)
 class Model:
-    """A network that knows its bands, scaling, pixel size and classes."""
+    """A network and all that is needed to use it: bands, scaling, pixel size, classes."""
 
     network: nn.Module
     """(B, C, H, W) scaled pixels to logits (B, K, H, W)."""
-    architecture: str
-    arguments: dict[str, Any]
-    bands: tuple[str, ...]
-    dtype: str
-    nodata: float | None
-    scaling: Scaling
-    pixel_size: float | None
-    chip_size: int | None
-    classes: Classes
-    provenance: dict[str, Any] = field(default_factory=dict)
-    measures: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    config: ModelConfig
     folder: Path | None = None
-    """Where it was loaded from or saved to."""
+    """The folder that it was loaded from or saved to."""
 
     @classmethod
     def wrap(
@@ -103,34 +100,127 @@ class Model:
         scale: float | Scaling = 1.0,
         pixel_size: float | None = None,
         dtype: str = "uint8",
-        **known: Any,
+        **settings: Any,
     ) -> "Model":
-        """Make a Model of any network.
+        """Wrap any network as a Model.
 
         Args:
-            network: (B, C, H, W) to logits (B, K, H, W). To be loaded again, it is one of `nn.build`, or
-                its class can be imported and needs no argument.
+            network: (B, C, H, W) to logits (B, K, H, W). `load` rebuilds a network of `nn.build` by its arguments, and
+                any other by importing its class and calling it without arguments.
             bands: names of the C bands.
             classes: names of the K classes (values 0 to K-1), or a class table.
-            scale: what pixels are multiplied by, or a Scaling.
+            scale: factor of the pixels, or a Scaling.
             pixel_size: metres on the ground; None if it does not matter.
-            dtype: of the raster's pixels.
-            known: nodata, chip_size, provenance, measures.
+            dtype: data type of the raster's pixels.
+            settings: nodata, chip_size, provenance, measures.
+
+        Raises:
+            RecipeError: an unknown setting, or a value of the wrong type.
+
+        >>> from landscribe import nn
+        >>> network = nn.build("unet", encoder="plain", bands=3, classes=2, encoder_widths=[8, 16]).eval()
+        >>> model = Model.wrap(network, bands=["red", "green", "blue"], classes=["field", "house"], scale=1 / 255)
+        >>> images = torch.randint(0, 256, (1, 3, 64, 80), dtype=torch.uint8)
+        >>> tuple(model.logits(images, valid=torch.ones(1, 64, 80, dtype=torch.bool)).shape)
+        (1, 2, 64, 80)
+        >>> model.classes.names
+        ('field', 'house')
         """
-        built = dict(getattr(network, "built_from", {}))
-        kind = type(network)
-        architecture = built.pop("architecture", f"{kind.__module__}:{kind.__qualname__}")
+        arguments = dict(getattr(network, "built_from", {}))
+        network_class = type(network)
+        architecture = arguments.pop("architecture", f"{network_class.__module__}:{network_class.__qualname__}")
         if not isinstance(scale, Scaling):
             scale = Scaling(offset=(0.0,) * len(bands), factor=(float(scale),) * len(bands))
         if not isinstance(classes, Classes):
             table = Classes.from_labels(range(len(classes)), background=False)
             named = zip(table, classes, strict=True)
             classes = Classes(tuple(replace(entry, name=name, label=name) for entry, name in named))
-        settings: dict[str, Any] = {"nodata": None, "chip_size": None} | known
-        return cls(
-            network, architecture, built, tuple(bands), dtype,
-            scaling=scale, pixel_size=pixel_size, classes=classes, **settings,
-        )  # fmt: skip
+        config = {
+            "architecture": architecture,
+            "arguments": arguments,
+            "bands": tuple(bands),
+            "dtype": dtype,
+            "nodata": None,
+            "scaling": scale,
+            "pixel_size": pixel_size,
+            "chip_size": None,
+            "classes": classes.entries,
+        }
+        return cls(network, ModelConfig.of(config | settings))
+
+    @classmethod
+    def of(cls, model: "Model | str | Path") -> "Model":
+        """A Model as it is, or the one in a model folder.
+
+        Raises:
+            ModelError: as `load`.
+        """
+        return model if isinstance(model, Model) else cls.load(model)
+
+    @property
+    def architecture(self) -> str:
+        """A name that `nn.build` takes, or "module:Class"."""
+        return self.config.architecture
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments that the architecture was built with."""
+        return self.config.arguments
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the C input bands."""
+        return self.config.bands
+
+    @property
+    def dtype(self) -> str:
+        """Data type of the raster's pixels."""
+        return self.config.dtype
+
+    @property
+    def nodata(self) -> float | None:
+        """Nodata value of rasters that declare none."""
+        return self.config.nodata
+
+    @property
+    def scaling(self) -> Scaling:
+        """Scaling of stored pixels to the network's input."""
+        return self.config.scaling
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Pixel size of the training chips in metres on the ground."""
+        return self.config.pixel_size
+
+    @property
+    def chip_size(self) -> int | None:
+        """Side of the training chips in pixels."""
+        return self.config.chip_size
+
+    @property
+    def classes(self) -> Classes:
+        """The table of the K classes."""
+        return Classes(self.config.classes)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Hashes of chips and settings, versions, seed."""
+        return self.config.provenance
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """Measures on the validation chips."""
+        return self.config.measures
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One row per epoch of the training."""
+        return self.config.history
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the network's heads, the main head first."""
+        return tuple(self.network.head_channels) if isinstance(self.network, Segmentation) else (CLASSES,)
 
     @property
     def reduction(self) -> int:
@@ -138,19 +228,26 @@ class Model:
         return int(getattr(self.network, "reduction", 32))
 
     def logits(self, images: Tensor, valid: Tensor) -> Tensor:
-        """Scale stored pixels (B, C, H, W), valid (B, H, W), and run the network: (B, K, H, W)."""
+        """Logits (B, K, H, W) of the main head, for stored pixels (B, C, H, W) and valid (B, H, W)."""
         result: Tensor = self.network(self.scaled(images, valid))
         return result
 
+    def head_logits(self, images: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """Logits (B, channels, H, W) of each head by its name, from one pass; arguments as `logits`."""
+        scaled = self.scaled(images, valid)
+        if isinstance(self.network, Segmentation):
+            return self.network.forward_heads(scaled)
+        return {CLASSES: self.network(scaled)}
+
     def scaled(self, images: Tensor, valid: Tensor) -> Tensor:
-        """What the network sees of stored pixels (B, C, H, W), valid (B, H, W)."""
+        """The network's input for stored pixels (B, C, H, W) and valid (B, H, W), in channels-last memory format."""
         return self.scaling.apply(images, valid).contiguous(memory_format=torch.channels_last)
 
     @property
     def sha256(self) -> str:
-        """Identifies what decides its answers: the weights, scaling and classes."""
+        """Hash of all that decides its logits: weights, architecture, scaling, bands and classes."""
         weights = safetensors.torch.save(_plain_state(self.network))
-        # As the config has them, where a tuple is a list.
+        # As JSON, so that a tuple has the same hash as the list that `config.json` holds.
         arguments = json.dumps(self.arguments, sort_keys=True, default=str)
         rest = f"{self.architecture} {arguments} {self.scaling} {self.classes} {self.bands}"
         return hashlib.sha256(weights + rest.encode()).hexdigest()
@@ -159,25 +256,11 @@ class Model:
         """Write the model folder, whole or not at all.
 
         Raises:
-            OutputError: something stands there, or it cannot be written.
+            OutputError: the folder exists, or cannot be written.
         """
         weights = safetensors.torch.save(_plain_state(self.network))
-        config = ModelConfig(
-            architecture=self.architecture,
-            arguments=self.arguments,
-            bands=self.bands,
-            dtype=self.dtype,
-            nodata=self.nodata,
-            scaling=self.scaling,
-            pixel_size=self.pixel_size,
-            chip_size=self.chip_size,
-            classes=self.classes.entries,
-            provenance=self.provenance,
-            measures=self.measures,
-            history=self.history,
-            weights_sha256=hashlib.sha256(weights).hexdigest(),
-        )
-        with atomic_folder(Path(folder), overwrite=overwrite) as temporary:
+        config = _ConfigFile(**dict(self.config), weights_sha256=hashlib.sha256(weights).hexdigest())
+        with whole_folder(Path(folder), overwrite=overwrite) as temporary:
             (temporary / WEIGHTS).write_bytes(weights)
             (temporary / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
             (temporary / CARD).write_text(_card(config), encoding="utf-8")
@@ -189,25 +272,22 @@ class Model:
         """Load a model folder; nothing in it is executed.
 
         Raises:
-            ModelError: a part is missing, altered, or a pickle.
+            ModelError: a file is missing, altered, or a pickle.
         """
         folder = Path(folder)
-        config = _read_config(folder)
-        network = _rebuild(config, folder)
-        state = _read_weights(folder, config.weights_sha256)
+        file = _read_config(folder)
+        network = _rebuild(file, folder)
+        state = _read_weights(folder, file.weights_sha256)
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise ModelError(
-                f"{folder / WEIGHTS} does not fit {config.architecture}: {reason}. Train or copy it again."
+                f"{folder / WEIGHTS} does not fit {file.architecture}: {reason}. Train the model or copy it again."
             ) from error
         network.eval()
-        return cls(
-            network, config.architecture, dict(config.arguments), config.bands, config.dtype, config.nodata,
-            config.scaling, config.pixel_size, config.chip_size, Classes(config.classes),
-            dict(config.provenance), dict(config.measures), list(config.history), folder,
-        )  # fmt: skip
+        settings = {name: value for name, value in file if name in ModelConfig.model_fields}
+        return cls(network, ModelConfig(**settings), folder)
 
 
 def _plain_state(network: nn.Module) -> dict[str, Tensor]:
@@ -215,62 +295,63 @@ def _plain_state(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
 
 
-def _read_config(folder: Path) -> ModelConfig:
+def _read_config(folder: Path) -> _ConfigFile:
     path = folder / CONFIG
     if not path.is_file():
-        raise ModelError(f'{folder} has no {CONFIG}. A model folder made by "landscribe train" was expected.')
+        raise ModelError(f'{folder} has no {CONFIG}. Expected a model folder, as "landscribe train" writes it.')
     try:
-        config = ModelConfig.model_validate_json(path.read_bytes())
+        config = _ConfigFile.model_validate_json(path.read_bytes())
         _require_consistent(config)
     except (ValueError, ClassError) as error:
         if not isinstance(error, ValidationError):
             raise ModelError(f"{path} is not usable: {error} Copy the model folder again.") from error
         first = error.errors()[0]
-        place = "".join(f"{part}: " for part in (".".join(map(str, first["loc"])),) if part)
-        raise ModelError(f"{path} is not usable ({place}{first['msg']}). Copy the model folder again.") from error
+        name = ".".join(map(str, first["loc"]))
+        raise ModelError(
+            f"{path} is not usable ({name}{': ' if name else ''}{first['msg']}). Copy the model folder again."
+        ) from error
     return config
 
 
 def _require_consistent(config: ModelConfig) -> None:
-    """Raise ValueError or ClassError where one part of the config contradicts another, or cannot be meant."""
+    """Raise ValueError or ClassError if settings of the config contradict each other or have impossible values."""
     Classes(config.classes)
-    built = config.arguments
-    bands = {
+    counts = {
         "bands": len(config.bands),
         "offsets": len(config.scaling.offset),
         "factors": len(config.scaling.factor),
-        "input channels": built.get("bands", len(config.bands)),
+        "input channels": config.arguments.get("bands", len(config.bands)),
     }
-    if len(set(bands.values())) > 1:
-        raise ValueError(f"it has {', '.join(f'{count} {what}' for what, count in bands.items())}, not one for each.")
-    outputs = built.get("classes", len(config.classes))
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            f"it has {', '.join(f'{count} {what}' for what, count in counts.items())}; expected one number."
+        )
+    outputs = config.arguments.get("classes", len(config.classes))
     if outputs != len(config.classes):
         raise ValueError(f"it has {outputs} output channels, but {len(config.classes)} classes.")
-    numbers = (*config.scaling.offset, *config.scaling.factor)
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"its scaling holds {numbers}, of which some are not finite.")
+    values = (*config.scaling.offset, *config.scaling.factor)
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"its scaling is {values}; expected finite numbers.")
     if config.pixel_size is not None and not config.pixel_size > 0:
-        raise ValueError(f"its pixel size is {config.pixel_size} m.")
+        raise ValueError(f"its pixel size is {config.pixel_size} m; expected more than 0.")
 
 
 def _read_weights(folder: Path, expected: str) -> dict[str, Tensor]:
     path = folder / WEIGHTS
     if not path.is_file():
-        pickles = [found.name for pattern in PICKLES for found in folder.glob(pattern)]
-        instead = (
-            f" {', '.join(pickles)} is a pickle, which can run code when loaded and is refused." if pickles else ""
-        )
-        raise ModelError(f"{folder} has no {WEIGHTS}.{instead} Copy the whole model folder, or save it again.")
+        pickles = [pickle.name for pattern in PICKLES for pickle in folder.glob(pattern)]
+        refused = f" {', '.join(pickles)} is a pickle: it can run code when loaded and is refused." if pickles else ""
+        raise ModelError(f"{folder} has no {WEIGHTS}.{refused} Copy the whole model folder, or save it again.")
     data = path.read_bytes()
     if _is_pickle(data):
         raise ModelError(
-            f"{path} is a pickle, which can run code when loaded. It is refused; a safetensors file was expected. "
+            f"{path} is a pickle: it can run code when loaded and is refused. Expected a safetensors file. "
             'Save the model again with "model.save".'
         )
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != expected:
         raise ModelError(
-            f"{path} was altered: its sha256 is {found[:12]}…, {CONFIG} says {expected[:12]}…. "
+            f"{path} was altered: its sha256 is {actual[:12]}…, {CONFIG} says {expected[:12]}…. "
             "Copy the model folder again."
         )
     try:
@@ -280,10 +361,11 @@ def _read_weights(folder: Path, expected: str) -> dict[str, Tensor]:
 
 
 def _is_pickle(data: bytes) -> bool:
-    """True for what torch.save or pickle wrote, under whatever name."""
-    # Safetensors begin with the length of their header in 8 bytes, which may look like a pickle's mark, and then "{".
-    marked = data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
-    return data[:4] == b"PK\x03\x04" or (marked and data[8:9] != b"{")
+    """True for the output of torch.save or pickle, whatever the file's name."""
+    # A safetensors file begins with the length of its header in 8 bytes, which may look like a pickle's first two bytes;
+    # then follows "{".
+    starts_like_pickle = data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    return data[:4] == b"PK\x03\x04" or (starts_like_pickle and data[8:9] != b"{")
 
 
 def _rebuild(config: ModelConfig, folder: Path) -> nn.Module:
@@ -291,9 +373,9 @@ def _rebuild(config: ModelConfig, folder: Path) -> nn.Module:
     try:
         if "bands" in config.arguments:
             return build(config.architecture, **config.arguments)
-        # A network that was wrapped rather than built is made as its class is.
-        return imported(config.architecture)(**config.arguments)
-    # What an altered argument leads to in torch or timm.
+        # A network that was wrapped, not built: an instance of its own class.
+        return import_class(config.architecture)(**config.arguments)
+    # An altered argument may raise any of these in torch or timm.
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError, LandscribeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
@@ -302,11 +384,11 @@ def _rebuild(config: ModelConfig, folder: Path) -> nn.Module:
 
 
 def _card(config: ModelConfig) -> str:
-    """The model card, for people and for model hubs."""
+    """The model card, for readers and for model hubs."""
     rows = "\n".join(f"| {entry.value} | {entry.name} | {entry.colour} |" for entry in config.classes)
     measures = "\n".join(f"- {name}: {value}" for name, value in config.measures.items()) or "- none recorded"
     terms = config.provenance.get("encoder_weights", {})
-    start = f"{terms.get('source', 'not recorded')}" + "".join(
+    initial = f"{terms.get('source', 'not recorded')}" + "".join(
         f", {name} {terms[name]}" for name in ("tag", "hub", "license") if name in terms
     )
     size = f"{config.pixel_size:.3g} m" if config.pixel_size else "not recorded"
@@ -323,9 +405,9 @@ to {len(config.classes)} classes.
 |---|---|---|
 {rows}
 
-Weights it started from: {start}.
+Initial weights: {initial}.
 
-## Measured on the validation chips, by which the epoch was chosen
+## Measures on the validation chips, which also chose the epoch
 {measures}
 
 ## Use

@@ -92,14 +92,13 @@ def prune(model: Model, branch: int) -> Model:
     small = pruned(_nested(model), branch)
     arguments = dict(small.built_from)
     arguments.pop("architecture")
-    return replace(
-        model,
-        network=small,
-        arguments=arguments,
+    changes = {
+        "arguments": arguments,
         # What was measured was the mean of all branches.
-        measures={name: value for name, value in model.measures.items() if name in ("epoch", "step")},
-        provenance=model.provenance | {"pruned_from": model.sha256, "branch": branch},
-    )
+        "measures": {name: value for name, value in model.measures.items() if name in ("epoch", "step")},
+        "provenance": model.provenance | {"pruned_from": model.sha256, "branch": branch},
+    }
+    return replace(model, network=small, config=model.config.model_copy(update=changes))
 
 
 def _nested(model: Model) -> UNetPlusPlus:

@@ -8,7 +8,6 @@ from torch import nn
 
 from landscribe.model import Model
 from landscribe.nn import build, freeze, unfreeze
-from landscribe.nn.architectures.unetplusplus import UNetPlusPlus
 from landscribe.nn.encoders.freezing import encoders_of
 from landscribe.nn.losses import weighted_sum
 
@@ -129,9 +128,12 @@ class NetworkContract:
         with torch.inference_mode(), torch.autocast("cpu", dtype=torch.float16):
             assert torch.isfinite(copy.deepcopy(network).eval()(images)).all()
 
-    def test_branches_are_as_large_as_the_images(self, network):
-        if isinstance(network, UNetPlusPlus):
-            with torch.inference_mode():
-                assert {tuple(some.shape) for some in network.branches(torch.rand(1, 3, 100, 117)).values()} == {
-                    (1, 2, 100, 117)
-                }
+    def test_every_head_has_the_images_size_and_the_main_head_is_forward_bit_by_bit(self, network):
+        network.eval()
+        images = torch.rand(1, 3, 100, 117)
+        with torch.inference_mode():
+            heads = network.forward_heads(images)
+            assert torch.equal(heads[network.main_head], network(images))
+        shapes = {name: (1, channels, 100, 117) for name, channels in network.head_channels.items()}
+        assert {name: tuple(logits.shape) for name, logits in heads.items()} == shapes
+        assert network.head_channels[network.main_head] == 2

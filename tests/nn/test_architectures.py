@@ -80,15 +80,15 @@ def test_what_a_network_was_built_from_builds_it_again(architecture):
 def test_too_small_an_image_is_refused_with_the_least(architecture):
     network = build(architecture, encoder="resnet10t", bands=3, classes=2)
     cell = network.reduction
-    with pytest.raises(NetworkError, match=rf"At least {cell} x {cell}"):
+    with pytest.raises(NetworkError, match=rf"at least {cell} x {cell}"):
         network.eval()(torch.rand(1, 3, cell - 1, 64))
-    with pytest.raises(NetworkError, match=rf"At least {cell + 1} x {cell + 1}"):
+    with pytest.raises(NetworkError, match=rf"at least {cell + 1} x {cell + 1}"):
         network.train()(torch.rand(1, 3, cell, cell))
     with torch.inference_mode():
         assert network.eval()(torch.rand(1, 3, cell, cell)).shape[-1] == cell
 
 
-def test_an_image_that_is_no_whole_cells_is_answered_as_if_padded_with_zeros():
+def test_an_image_of_any_size_is_predicted_as_if_padded_with_zeros():
     network = build("unet", encoder="resnet10t", bands=3, classes=2).eval()
     image = torch.rand(1, 3, 100, 117)
     padded = nn.functional.pad(image, (0, 11, 0, 28))
@@ -168,6 +168,31 @@ def test_accurate_mode_is_the_mean_of_the_branches_and_fast_mode_is_one():
         assert torch.equal(network(images), branches[2])
 
 
+@pytest.mark.parametrize("encoder", ["resnet10t", "plain"])
+def test_branches_have_the_size_of_the_images(encoder):
+    network = build("unetplusplus", encoder=encoder, bands=3, classes=2, **(SMALL if encoder == "plain" else {})).eval()
+    with torch.inference_mode():
+        shapes = {branch: tuple(x.shape) for branch, x in network.branches(torch.rand(1, 3, 100, 117)).items()}
+    assert shapes == dict.fromkeys(range(1, network.deepest + 1), (1, 2, 100, 117))
+
+
+HEADS = dict.fromkeys(ARCHITECTURES, ("classes",)) | {"unet_id": ("segment", "border", "inner")}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_heads_are_named_and_the_main_head_is_forward_bit_by_bit(architecture):
+    network = build(architecture, encoder="resnet10t", bands=3, classes=3).eval()
+    assert tuple(network.head_channels) == HEADS[architecture]
+    assert network.head_channels[network.main_head] == 3
+    images = torch.rand(2, 3, 70, 101)
+    with torch.inference_mode():
+        heads = network.forward_heads(images)
+        assert torch.equal(heads[network.main_head], network(images))
+    assert {name: tuple(logits.shape) for name, logits in heads.items()} == {
+        name: (2, channels, 70, 101) for name, channels in network.head_channels.items()
+    }
+
+
 def test_every_branch_is_supervised_by_a_loss_of_its_own():
     network = build("unetplusplus", encoder="resnet10t", bands=3, classes=2)
     images, labels = torch.rand(2, 3, 64, 64), torch.randint(0, 2, (2, 64, 64))
@@ -204,9 +229,9 @@ def test_a_pruned_network_answers_exactly_as_its_branch(encoder):
 
 def test_pruning_to_a_branch_that_was_not_trained_is_refused():
     network = build("unetplusplus", encoder="resnet10t", bands=3, classes=2, deep_supervision=False)
-    with pytest.raises(NetworkError, match=r"branch 2 was asked for.*has trained 4"):
+    with pytest.raises(NetworkError, match=r"branch is 2.*has trained branch 4"):
         pruned(network, 2)
-    with pytest.raises(NetworkError, match="branch 7 was asked for"):
+    with pytest.raises(NetworkError, match="branch is 7"):
         build("unetplusplus", encoder="resnet10t", bands=3, classes=2, branch=7)
 
 
@@ -230,13 +255,13 @@ def test_deeplabv3plus_dilates_instead_of_halving():
     assert network.decoder[0].in_channels == 256 + 48
 
 
-def test_unet_id_gives_each_path_the_answers_of_all_three():
+def test_unet_id_gives_each_head_the_activations_of_all_three():
     network = build("unet_id", encoder="plain", bands=3, classes=1, **SMALL).eval()
-    paths = network.paths(torch.rand(1, 3, 64, 64))
-    assert {path: tuple(logits.shape) for path, logits in paths.items()} == dict.fromkeys(
+    heads = network.forward_heads(torch.rand(1, 3, 64, 64))
+    assert {name: tuple(logits.shape) for name, logits in heads.items()} == dict.fromkeys(
         ("segment", "border", "inner"), (1, 1, 64, 64)
     )
-    # One activation of each path goes in, 64 and 32 maps and an answer come out.
+    # One activation of each head goes in, 64 and 32 maps and an answer come out.
     assert [layer.in_channels for layer in network.last["inner"].modules() if isinstance(layer, nn.Conv2d)] == [
         3,
         64,

@@ -1,6 +1,6 @@
-"""Segmentation: what every network here is. Images of any size in, logits of that size out."""
+"""Segmentation: the base class of every network here. Images of any size in, logits of that size out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,53 +10,98 @@ from landscribe.errors import NetworkError
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, K, H, W), labels (B, H, W)) to a scalar."""
 
+CLASSES = "classes"
+"""The only head of a plain network: its channels are the classes."""
+
 
 class Segmentation(nn.Module):
-    """(B, C, H, W) of any size from `reduction` on to logits (B, K, H, W).
+    """(B, C, H, W), each side at least `reduction` pixels, to logits (B, K, H, W).
 
-    A network works on images of whole cells, `reduction` pixels a side, so that every scale is exactly half of the
-    one before. Other images are padded with zeros on the right and below, and the logits cropped.
+    Each scale of a network is exactly half of the one before if the sides are multiples of `reduction`. Other images
+    are padded with zeros on the right and at the bottom, and the logits are cropped.
+
+    A network has one or several named heads. The first one is the main head: its K channels are the classes, and
+    `forward` returns its logits. `forward_heads` returns the logits of all heads.
+
+    A subclass implements `forward_padded`; with several heads, `forward_heads_padded` as well.
     """
 
     built_from: dict[str, Any]
-    """What `nn.build` made it from, so that it can be made again (without weights)."""
+    """The arguments of `nn.build` that build this network again, without weights."""
 
-    def __init__(self, reduction: int) -> None:
+    def __init__(self, reduction: int, head_channels: Mapping[str, int]) -> None:
+        """Set what every network states about itself.
+
+        Args:
+            reduction: input pixels per pixel of the deepest features, or a multiple of it.
+            head_channels: channels of each head by its name, the main head first.
+        """
         super().__init__()
         self.reduction = reduction
-        """Pixels a side of a cell: of one pixel of the deepest features, or a multiple of that."""
+        """Sides of images are padded to a multiple of this many pixels."""
+        self.head_channels = dict(head_channels)
+        """Channels of each head by its name, the main head first: {"classes": K} for a plain network."""
+
+    @property
+    def main_head(self) -> str:
+        """Name of the head whose logits `forward` returns."""
+        return next(iter(self.head_channels))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of the images' size.
+        """Logits (B, K, H, W) of the main head, for images (B, C, H, W).
 
         Raises:
-            NetworkError: the images are smaller than one cell.
+            NetworkError: a side of the images is shorter than `reduction`.
         """
         height, width = images.shape[-2:]
-        return self.predicted(self.whole_cells(images))[..., :height, :width]
+        return self.forward_padded(self.pad_to_multiple(images))[..., :height, :width]
 
-    def predicted(self, images: Tensor) -> Tensor:
-        """Logits of images of whole cells."""
+    def forward_heads(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits (B, channels, H, W) of each head by its name, from one pass over images (B, C, H, W).
+
+        Law: those of the main head are `forward(images)`, bit by bit.
+
+        Raises:
+            NetworkError: a side of the images is shorter than `reduction`.
+        """
+        height, width = images.shape[-2:]
+        heads = self.forward_heads_padded(self.pad_to_multiple(images))
+        return {name: logits[..., :height, :width] for name, logits in heads.items()}
+
+    def forward_padded(self, images: Tensor) -> Tensor:
+        """Logits of the main head, for images whose sides are multiples of `reduction`."""
         raise NotImplementedError
 
+    def forward_heads_padded(self, images: Tensor) -> dict[str, Tensor]:
+        """Logits of each head, for images whose sides are multiples of `reduction`."""
+        return {self.main_head: self.forward_padded(images)}
+
     def training_loss(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
-        """What training lowers. Networks with several outputs say here how each is supervised."""
+        """The scalar that training minimises, for images (B, C, H, W) and labels (B, H, W).
+
+        A network with several outputs defines here how each is supervised.
+        """
         return criterion(self(images), labels)
 
-    def whole_cells(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) padded to a multiple of `reduction`."""
-        batch, _, height, width = images.shape
-        cell = self.reduction
-        least = cell + 1 if batch == 1 and max(height, width) <= cell and self._gathers_statistics() else cell
-        if height < cell or width < cell or least > cell:
-            raise NetworkError(
-                f"images of {height} x {width} pixels are too small for this network, one pixel of whose deepest "
-                f"features stands for {cell} x {cell}. At least {least} x {least} were expected"
-                f"{' to train with one image a step' if least > cell else ''}. Use larger chips."
-            )
-        below, right = -height % cell, -width % cell
-        return nn.functional.pad(images, (0, right, 0, below)) if below or right else images
+    def pad_to_multiple(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) padded with zeros to a multiple of `reduction`, on the right and at the bottom.
 
-    def _gathers_statistics(self) -> bool:
+        Raises:
+            NetworkError: a side of the images is too short.
+        """
+        batch, _, height, width = images.shape
+        multiple = self.reduction
+        is_single_pixel = batch == 1 and max(height, width) <= multiple
+        minimum = multiple + 1 if is_single_pixel and self._uses_batch_statistics() else multiple
+        if height < multiple or width < multiple or minimum > multiple:
+            raise NetworkError(
+                f"images of {height} x {width} pixels are too small: one pixel of this network's deepest features "
+                f"covers {multiple} x {multiple} pixels. Expected at least {minimum} x {minimum} pixels"
+                f"{' to train with one image a step' if minimum > multiple else ''}. Use larger chips."
+            )
+        bottom, right = -height % multiple, -width % multiple
+        return nn.functional.pad(images, (0, right, 0, bottom)) if bottom or right else images
+
+    def _uses_batch_statistics(self) -> bool:
         """True in training with batch normalisation, which needs more than one pixel of one image at every scale."""
         return self.training and any(isinstance(module, nn.BatchNorm2d) for module in self.modules())

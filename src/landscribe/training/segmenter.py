@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -77,8 +78,9 @@ class Segmenter(lightning.LightningModule):
     def on_fit_start(self) -> None:
         """Start the clock that a budget in minutes is measured by; freeze what is not to learn yet."""
         self._started = time.monotonic()
-        # The processes asked the hub each for itself; what the first has found holds for all.
-        self.model.scaling = self.trainer.strategy.broadcast(self.model.scaling)
+        # The scaling depends on whether the hub answered; all processes take the answer of rank 0.
+        scaling = self.trainer.strategy.broadcast(self.model.scaling)
+        self.model = replace(self.model, config=self.model.config.model_copy(update={"scaling": scaling}))
         self.frozen = parts_of(self.network, self.spec.freeze)
         for part in self.frozen:
             freeze(part)

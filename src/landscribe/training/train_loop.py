@@ -118,7 +118,7 @@ def train(
             checkpoints.sweep() if begun else checkpoints.remove()
         with _nothing_kept_of_what_fails(checkpoints, group):
             segmenter = _fit(job, start, checkpoints, goes_on=begun is not None)
-        _take_over(job, segmenter, start, chips)
+        model = _trained_model(job, segmenter, start, chips)
         if group.leads:
             model.save(out, overwrite=overwrite)
             checkpoints.remove()
@@ -310,13 +310,10 @@ def _nothing_kept_of_what_fails(checkpoints: Checkpoints, group: Processes) -> I
         raise
 
 
-def _take_over(job: _Job, segmenter: Segmenter, start: Start, chips: Chips) -> None:
-    """Give the model what the training kept, and say where it comes from."""
+def _trained_model(job: _Job, segmenter: Segmenter, start: Start, chips: Chips) -> Model:
+    """The model with the best weights of the training, its history and its provenance."""
     job.network.load_state_dict(segmenter.kept[1])
-    job.model.network = job.network.cpu().eval()
-    job.model.history = segmenter.history
-    job.model.measures = _measures(segmenter)
-    job.model.provenance = {
+    provenance = {
         "landscribe": version("landscribe"),
         "torch": torch.__version__,
         "chips_sha256": chips.sha256,
@@ -328,6 +325,9 @@ def _take_over(job: _Job, segmenter: Segmenter, start: Start, chips: Chips) -> N
         "augment": job.augmentation.model_dump(mode="json", exclude_none=True),
         "changed_by": None if job.change is None else repr(job.change),
     }
+    outcome = {"history": segmenter.history, "measures": _measures(segmenter), "provenance": provenance}
+    config = segmenter.model.config.model_copy(update=outcome)
+    return replace(segmenter.model, network=job.network.cpu().eval(), config=config)
 
 
 def _measures(segmenter: Segmenter) -> dict[str, Any]:

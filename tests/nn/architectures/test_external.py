@@ -50,13 +50,13 @@ class Failing(nn.Module):
 
 
 class Nested(Segmentation):
-    """Says itself how it is supervised."""
+    """A user's Segmentation with a training loss of its own."""
 
     def __init__(self, bands: int, classes: int) -> None:
-        super().__init__(1)
+        super().__init__(1, {"classes": classes})
         self.layer = nn.Conv2d(bands, classes, 1)
 
-    def predicted(self, images: torch.Tensor) -> torch.Tensor:
+    def forward_padded(self, images: torch.Tensor) -> torch.Tensor:
         return self.layer(images)
 
 
@@ -98,15 +98,15 @@ def test_a_class_is_given_what_it_takes():
     [
         ("smp:FNP", {}, "did you mean 'FPN'"),
         ("smp:FPN", {"decoder_dropuot": 0.1}, "did you mean 'decoder_dropout'"),
-        ("test_external:Smal", {}, "not on this machine"),
-        ("nowhere:Network", {}, "not on this machine"),
+        ("test_external:Smal", {}, "cannot be imported"),
+        ("nowhere:Network", {}, "cannot be imported"),
         ("test_external:SMP", {}, "no torch module"),
         ("test_external:Small", {"widht": 3}, "did you mean 'width'"),
         ("test_external:Small", {"weights": "imagenet"}, "takes no weights"),
         ("test_external:Stubborn", {}, "one for each of the 2 classes"),
         ("test_external:Failing", {}, "no licence server"),
-        ("torchvision.models:VGG", {}, "cannot be made"),
-        (".x:B", {}, "not on this machine"),
+        ("torchvision.models:VGG", {}, "cannot be built with"),
+        (".x:B", {}, "cannot be imported"),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_a_reason(architecture, options, words):

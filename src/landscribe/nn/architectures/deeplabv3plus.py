@@ -1,4 +1,4 @@
-"""DeepLabv3+: a backbone that stops halving and dilates instead, a pyramid of scales, and a light decoder.
+"""DeepLabv3+: a backbone with dilated last stages, atrous spatial pyramid pooling, and a light decoder.
 
 Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
 arXiv:1802.02611.
@@ -14,7 +14,7 @@ from landscribe.errors import NetworkError
 from landscribe.nn.architectures.aspp import ASPP
 from landscribe.nn.architectures.blocks import ConvBlock, ConvStyle, Rate, SeparableConv, interpolate
 from landscribe.nn.encoders.encoder import PLAIN, Encoder
-from landscribe.nn.segmentation import Segmentation
+from landscribe.nn.segmentation import CLASSES, Segmentation
 from landscribe.spec import Spec
 
 _LOW_LEVEL_REDUCTION = 4
@@ -22,20 +22,25 @@ _LOW_LEVEL_CHANNELS = 48
 
 
 class DeepLabV3PlusOptions(Spec):
-    """What of a DeepLabv3+ can be chosen."""
+    """Options of a DeepLabv3+."""
 
     output_stride: Literal[8, 16] = 16
-    """Input pixels per pixel of the deepest features; where the backbone would halve further, it dilates."""
+    """Input pixels per pixel of the deepest features; later stages are dilated instead of strided."""
     rates: tuple[Rate, ...] = ()
-    """Of the pyramid's 3 x 3 convolutions; 6, 12, 18 at stride 16 and 12, 24, 36 at stride 8 if left out."""
+    """Dilation rates of the pyramid. Default: 6, 12, 18 at output stride 16, 12, 24, 36 at output stride 8."""
     channels: int = Field(256, ge=1)
-    """Of the pyramid and the decoder."""
+    """Channels of the pyramid and the decoder."""
     separable: bool = True
-    """Separable 3 x 3 convolutions in the pyramid and the decoder, as in the paper; full ones if false."""
+    """Separable 3 x 3 convolutions in the pyramid and the decoder, as in the paper; if false, full ones."""
 
 
 class DeepLabV3Plus(Segmentation):
-    """(B, C, H, W) to logits (B, K, H, W)."""
+    """(B, C, H, W) to logits (B, K, H, W).
+
+    >>> network = DeepLabV3Plus(bands=3, classes=2, encoder="resnet10t", channels=16).eval()
+    >>> tuple(network(torch.rand(1, 3, 100, 120)).shape)
+    (1, 2, 100, 120)
+    """
 
     def __init__(
         self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | None = None,
@@ -43,14 +48,16 @@ class DeepLabV3Plus(Segmentation):
     ) -> None:  # fmt: skip
         chosen = DeepLabV3PlusOptions.of(options)
         if encoder == PLAIN:
-            raise NetworkError("deeplabv3plus needs a backbone to dilate, not the plain encoder. Use resnet50.")
-        super().__init__(chosen.output_stride)
+            raise NetworkError(
+                "deeplabv3plus dilates a backbone; the plain encoder is not one. Use a backbone, such as resnet50."
+            )
+        super().__init__(chosen.output_stride, {CLASSES: classes})
         self.encoder = Encoder(
             encoder, bands=bands, weights=weights, band_names=band_names, output_stride=chosen.output_stride
         )
         if _LOW_LEVEL_REDUCTION not in self.encoder.reductions:
             raise NetworkError(
-                f"'{encoder}' has no features at a quarter of the image's size, which DeepLabv3+ looks at: they "
+                f"deeplabv3plus needs features at 1/{_LOW_LEVEL_REDUCTION} of the image's size; those of '{encoder}' "
                 f"begin at 1/{self.encoder.reductions[0]}. Use another backbone, such as resnet50."
             )
         self.low = self.encoder.reductions.index(_LOW_LEVEL_REDUCTION)
@@ -62,9 +69,9 @@ class DeepLabV3Plus(Segmentation):
         self.decoder = SeparableConv(pair) if chosen.separable else ConvBlock(pair, ConvStyle())
         self.head = nn.Conv2d(channels, classes, kernel_size=1)
 
-    def predicted(self, images: Tensor) -> Tensor:
-        """Logits, made at a quarter of the size and upsampled four times."""
+    def forward_padded(self, images: Tensor) -> Tensor:
+        """Logits, computed at a quarter of the size and upsampled four times."""
         features = self.encoder(images)
-        above = interpolate(self.pyramid(features[-1]), self.reduction // _LOW_LEVEL_REDUCTION, "bilinear")
-        joined = torch.cat([above, self.low_level(features[self.low])], dim=1)
+        deep = interpolate(self.pyramid(features[-1]), self.reduction // _LOW_LEVEL_REDUCTION, "bilinear")
+        joined = torch.cat([deep, self.low_level(features[self.low])], dim=1)
         return interpolate(self.head(self.decoder(joined)), _LOW_LEVEL_REDUCTION, "bilinear")

@@ -1,4 +1,4 @@
-"""FCN: an encoder, and the class scores of all its scales added up at full size.
+"""FCN: an encoder, and the sum of the logits of all its scales at full size.
 
 Long, Shelhamer & Darrell 2015, "Fully Convolutional Networks for Semantic Segmentation", arXiv:1411.4038, with a
 skip from every scale.
@@ -12,24 +12,29 @@ from torch import Tensor, nn
 
 from landscribe.nn.architectures.blocks import Channels, ConvStyle, Interpolation, interpolate
 from landscribe.nn.encoders.encoder import PLAIN, Encoder, PlainEncoder, plain_widths, require_plain
-from landscribe.nn.segmentation import Segmentation
+from landscribe.nn.segmentation import CLASSES, Segmentation
 
 
 class FCNOptions(ConvStyle):
-    """What of an FCN can be chosen; batch_norm and activation are those of the plain encoder."""
+    """Options of an FCN; batch_norm and activation apply to the plain encoder."""
 
     encoder_widths: tuple[Channels, ...] = ()
-    """Channels of the plain encoder's convolutions, fine to coarse; doubling from 64 if left out."""
+    """Channels of the plain encoder's convolutions, fine to coarse. Default: doubling from 64."""
     depth: int | None = Field(None, ge=1, le=7)
-    """How often the encoder halves; 3 for the plain one, all of a backbone's scales, if left out."""
+    """How often the encoder halves the size. Default: 3 for the plain encoder, all scales of a backbone."""
     upsampling: Interpolation = "bilinear"
-    """How coarse scores reach full size."""
+    """Interpolation of coarse logits to full size."""
 
 
 class FCN(Segmentation):
-    """(B, C, H, W) to logits (B, K, H, W).
+    """Fully convolutional network: (B, C, H, W) to logits (B, K, H, W).
 
-    The plain encoder has a convolution, normalisation and activation for each scale, and pooling between.
+    The plain encoder has one convolution, normalisation and activation for each scale, with pooling between scales.
+
+    >>> import torch
+    >>> network = FCN(bands=3, classes=2, encoder="plain", encoder_widths=[8, 16])
+    >>> tuple(network(torch.rand(1, 3, 100, 120)).shape)
+    (1, 2, 100, 120)
     """
 
     def __init__(
@@ -40,20 +45,20 @@ class FCN(Segmentation):
         require_plain(encoder, chosen, "encoder_widths", "batch_norm", "activation")
         if encoder == PLAIN:
             widths = plain_widths(chosen.encoder_widths, chosen.depth, default=3)
-            made: Encoder | PlainEncoder = PlainEncoder(bands, widths, chosen, convolutions=1, weights=weights)
+            built: Encoder | PlainEncoder = PlainEncoder(bands, widths, chosen, convolutions=1, weights=weights)
         else:
-            made = Encoder(encoder, bands=bands, weights=weights, band_names=band_names, depth=chosen.depth)
-        super().__init__(made.reductions[-1])
-        self.encoder = made
+            built = Encoder(encoder, bands=bands, weights=weights, band_names=band_names, depth=chosen.depth)
+        super().__init__(built.reductions[-1], {CLASSES: classes})
+        self.encoder = built
         self.upsampling: Interpolation = chosen.upsampling
         # A 1 x 1 convolution of concatenated, upsampled features is the sum of 1 x 1 convolutions of each, upsampled
         # afterwards, since interpolation is linear with weights that sum to 1: the same numbers, a fraction of the
         # memory. One bias is enough.
         self.scores = nn.ModuleList(
-            nn.Conv2d(channels, classes, 1, bias=place == 0) for place, channels in enumerate(made.channels)
+            nn.Conv2d(channels, classes, 1, bias=index == 0) for index, channels in enumerate(built.channels)
         )
 
-    def predicted(self, images: Tensor) -> Tensor:
-        """Logits: the sum of what every scale says."""
+    def forward_padded(self, images: Tensor) -> Tensor:
+        """Logits: the sum of the upsampled logits of every scale."""
         scaled = zip(self.scores, self.encoder(images), self.encoder.reductions, strict=True)
         return reduce(Tensor.add, (interpolate(score(x), factor, self.upsampling) for score, x, factor in scaled))

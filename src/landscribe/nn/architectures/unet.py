@@ -1,8 +1,8 @@
-"""UNet: an encoder that halves, a decoder that doubles, and skip connections between equals.
+"""UNet: an encoder that halves the size, a decoder that doubles it, skip connections between scales of one size.
 
 Ronneberger, Fischer & Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation",
-arXiv:1505.04597. The encoder is the paper's own ("plain", with padding and batch normalisation, as it is taught today)
-or any timm backbone; the decoder follows the sizes of its features.
+arXiv:1505.04597. The encoder is the paper's own ("plain", with padding and batch normalisation) or any timm backbone.
+The decoder has one block for each scale of the encoder.
 """
 
 from itertools import pairwise
@@ -23,27 +23,27 @@ from landscribe.nn.architectures.blocks import (
     concatenated,
 )
 from landscribe.nn.encoders.encoder import PLAIN, EncoderStyle, encoder_of
-from landscribe.nn.segmentation import Segmentation
+from landscribe.nn.segmentation import CLASSES, Segmentation
 
 BACKBONE_WIDTHS = (256, 128, 64, 32, 16)
-"""Of the decoder on a timm backbone."""
+"""Channels of the decoder's blocks on a timm backbone, coarse to fine."""
 
 
 class UNetOptions(EncoderStyle):
-    """What of a UNet can be chosen."""
+    """Options of a UNet."""
 
     widths: tuple[Channels, ...] = ()
-    """Channels of the decoder's blocks, coarse to fine; the last is repeated. If left out, those of the plain
-    encoder mirrored, or 256, 128, 64, 32, 16 on a backbone."""
+    """Channels of the decoder's blocks, coarse to fine; the last is repeated. Default: those of the plain encoder in
+    reverse, or 256, 128, 64, 32, 16 on a backbone."""
     upsampling: Interpolation | Literal["transposed"] | None = None
-    """How the decoder doubles: by 2 x 2 transposed convolution (the plain encoder's default), or by nearest (a
-    backbone's default), bilinear or bicubic interpolation."""
+    """Upsampling in the decoder: 2 x 2 transposed convolution (the plain encoder's default), or nearest (a backbone's
+    default), bilinear or bicubic interpolation."""
     attention: bool = False
-    """Gate each skip by what comes up from below (Oktay et al. 2018)."""
+    """Attention gates on the skip connections (Oktay et al. 2018)."""
     aspp: tuple[Rate, ...] = ()
-    """Rates of atrous spatial pyramid pooling at the bottleneck, for example 6, 12, 18; none if left out."""
+    """Dilation rates of atrous spatial pyramid pooling at the bottleneck, for example 6, 12, 18. Default: no ASPP."""
     full_resolution: int = Field(0, ge=0)
-    """Channels of a first block at full size beside a backbone that begins at half size; none if 0."""
+    """Channels of an extra block at full size, for a backbone whose first features have half the size; 0: none."""
 
 
 class DecoderBlock(nn.Module):
@@ -66,28 +66,34 @@ class DecoderBlock(nn.Module):
 
 
 class UNet(Segmentation):
-    """(B, C, H, W) to logits (B, K, H, W)."""
+    """(B, C, H, W) to logits (B, K, H, W).
+
+    >>> import torch
+    >>> network = UNet(bands=4, classes=3, encoder="plain", encoder_widths=[8, 16, 32])
+    >>> tuple(network(torch.rand(1, 4, 100, 120)).shape)
+    (1, 3, 100, 120)
+    """
 
     def __init__(
         self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | None = None,
         band_names: tuple[str, ...] = (), **options: Any,
     ) -> None:  # fmt: skip
         features = UNetFeatures(bands, encoder, weights, band_names, UNetOptions.of(options))
-        super().__init__(features.reduction)
+        super().__init__(features.reduction, {CLASSES: classes})
         self.features = features
-        # The paper's 1 x 1 convolution. The narrow decoder on a backbone leaves it 16 numbers a class to learn with,
-        # and it takes several times as many steps as 3 x 3 (docs/LOG.md, 2026-11-23).
+        # The paper has a 1 x 1 convolution. The narrow decoder on a backbone gives it 16 weights a class, with which
+        # training takes several times as many steps as with 3 x 3 (docs/LOG.md, 2026-11-23).
         kernel = 1 if encoder == PLAIN else 3
         self.head = nn.Conv2d(features.channels, classes, kernel, padding=kernel // 2)
 
-    def predicted(self, images: Tensor) -> Tensor:
+    def forward_padded(self, images: Tensor) -> Tensor:
         """Logits: a convolution of the finest features."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
 
 class UNetFeatures(nn.Module):
-    """UNet without its head: (B, C, H, W) of whole cells to features (B, channels, H, W)."""
+    """UNet without its head: (B, C, H, W), sides multiples of `reduction`, to features (B, channels, H, W)."""
 
     def __init__(
         self, bands: int, encoder: str, weights: str | None, band_names: tuple[str, ...], options: UNetOptions
@@ -95,7 +101,9 @@ class UNetFeatures(nn.Module):
         super().__init__()
         plain = encoder == PLAIN
         if plain and options.full_resolution:
-            raise NetworkError("full_resolution is for backbones; the plain encoder begins at full size. Leave it out.")
+            raise NetworkError(
+                "full_resolution is an option for backbones; the plain encoder begins at full size. Leave it out."
+            )
         self.encoder = encoder_of(encoder, bands, weights, band_names, options)
         self.reduction = self.encoder.reductions[-1]
         channels, reductions = list(self.encoder.channels), list(self.encoder.reductions)
@@ -127,12 +135,12 @@ class UNetFeatures(nn.Module):
 def _decoder(
     deepest: int, skips: list[int], reductions: list[int], widths: tuple[int, ...], options: UNetOptions
 ) -> nn.ModuleList:
-    """One block for each skip, coarse to fine, and one more to full size where the encoder begins coarser."""
+    """One block for each skip, coarse to fine, and one more if the finest features are smaller than the image."""
     steps = [below // above for above, below in pairwise(reductions)][::-1]
     sources = skips[::-1]
     if reductions[0] > 1:
         steps, sources = [*steps, reductions[0]], [*sources, 0]
-    outs = [widths[min(place, len(widths) - 1)] for place in range(len(steps))]
+    outs = [widths[min(index, len(widths) - 1)] for index in range(len(steps))]
     ins = [deepest, *outs]
     return nn.ModuleList(
         DecoderBlock((into, skip, out), factor, options)

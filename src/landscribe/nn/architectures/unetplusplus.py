@@ -1,9 +1,9 @@
-"""UNet++: UNets of every depth inside one another, sharing an encoder.
+"""UNet++: nested UNets of every depth on one encoder.
 
 Zhou et al. 2018, "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", arXiv:1807.10165; accurate
-and fast mode and pruning as in Zhou et al. 2020, arXiv:1912.05074. Node (i, j) stands at scale i (0 is the finest)
-and has j nodes of its scale before it. Node (i, 0) is the encoder's; every other convolves all nodes before it at its
-scale together with node (i + 1, j - 1), upsampled. Node (0, j) is what a UNet of depth j would end in: branch j.
+and fast mode and pruning as in Zhou et al. 2020, arXiv:1912.05074. Node (i, j) is node j of scale i; scale 0 is the
+finest. Node (i, 0) is the encoder's output. Every other node convolves the concatenation of nodes (i, 0) to (i, j - 1)
+and of node (i + 1, j - 1), upsampled. Node (0, j) is the last node of a UNet of depth j: branch j.
 """
 
 from typing import Any, Literal
@@ -15,101 +15,113 @@ from torch import Tensor, nn
 from landscribe.errors import NetworkError
 from landscribe.nn.architectures.blocks import Channels, DoubleConv, Interpolation, Upsample
 from landscribe.nn.encoders.encoder import PLAIN, EncoderStyle, encoder_of
-from landscribe.nn.segmentation import Criterion, Segmentation
+from landscribe.nn.segmentation import CLASSES, Criterion, Segmentation
 
 BACKBONE_WIDTHS = (32, 64, 128, 256, 512)
-"""Of the nodes on a timm backbone, fine to coarse."""
+"""Channels of the nodes on a timm backbone, fine to coarse."""
 
 
 class UNetPlusPlusOptions(EncoderStyle):
-    """What of a UNet++ can be chosen."""
+    """Options of a UNet++."""
 
     widths: tuple[Channels, ...] = ()
-    """Channels of the nodes at each scale, fine to coarse; the last is repeated. If left out, those of the plain
-    encoder, or 32, 64, 128, 256 on a backbone."""
+    """Channels of the nodes at each scale, fine to coarse; the last is repeated. Default: those of the plain encoder,
+    or 32, 64, 128, 256, 512 on a backbone."""
     upsampling: Interpolation | Literal["transposed"] | None = None
-    """How nodes come up a scale: by 2 x 2 transposed convolution (the plain encoder's default), or by nearest (a
-    backbone's default), bilinear or bicubic interpolation."""
+    """Upsampling between scales: 2 x 2 transposed convolution (the plain encoder's default), or nearest (a backbone's
+    default), bilinear or bicubic interpolation."""
     deep_supervision: bool = True
-    """Train every branch with a loss of its own; otherwise the deepest alone."""
+    """A loss for every branch; if false, for the deepest branch only."""
     branch_weights: tuple[NonNegativeFloat, ...] = ()
-    """How much each branch's loss counts, the smallest branch first; all alike if left out."""
+    """Weight of each branch's loss, the smallest branch first. Default: equal weights."""
     branch: int | None = Field(None, ge=1)
-    """The branch that answers (fast mode); the mean of all of them if left out (accurate mode). `prune` leaves out what
-    that branch does not need, of the encoder too."""
+    """The branch whose logits are returned (fast mode). Default: the mean of all branches (accurate mode). `prune`
+    removes the nodes and encoder stages that a branch does not need."""
     cell: int | None = Field(None, ge=1)
-    """Pixels to a multiple of which images are padded, where a pruned network keeps to what it was cut from."""
+    """Sides of images are padded to a multiple of this many pixels. `prune` sets it to that of the whole network, so
+    that a branch keeps its logits."""
 
 
 class UNetPlusPlus(Segmentation):
-    """(B, C, H, W) to logits (B, K, H, W)."""
+    """(B, C, H, W) to logits (B, K, H, W).
+
+    `heads` holds the last layer of each trained branch by its number. As named heads they are one, "classes": the
+    branches predict the same classes.
+
+    >>> network = UNetPlusPlus(bands=3, classes=2, encoder="plain", encoder_widths=[8, 16, 32])
+    >>> tuple(network(torch.rand(1, 3, 100, 120)).shape)
+    (1, 2, 100, 120)
+    >>> sorted(network.branches(torch.rand(1, 3, 100, 120)))
+    [1, 2]
+    """
 
     def __init__(
         self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | None = None,
         band_names: tuple[str, ...] = (), **options: Any,
     ) -> None:  # fmt: skip
         chosen, plain = UNetPlusPlusOptions.of(options), encoder == PLAIN
-        made = encoder_of(encoder, bands, weights, band_names, chosen)
-        if chosen.cell and chosen.cell % made.reductions[-1]:
-            raise NetworkError(f"cell is {chosen.cell}. A multiple of {made.reductions[-1]} was expected.")
-        super().__init__(chosen.cell or made.reductions[-1])
-        self.encoder = made
-        self.deepest = len(made.channels) - 1
-        """How many branches there are."""
+        built = encoder_of(encoder, bands, weights, band_names, chosen)
+        if chosen.cell and chosen.cell % built.reductions[-1]:
+            raise NetworkError(f"cell is {chosen.cell}. Expected a multiple of {built.reductions[-1]}.")
+        super().__init__(chosen.cell or built.reductions[-1], {CLASSES: classes})
+        self.encoder = built
+        self.deepest = len(built.channels) - 1
+        """Number of the deepest branch."""
         _require_branches(self.deepest, chosen, encoder)
         _require_branch_weights(self.deepest, chosen)
         self.branch = chosen.branch
         self.branch_weights = chosen.branch_weights
-        chosen_widths = chosen.widths or (made.channels if plain else BACKBONE_WIDTHS)
+        chosen_widths = chosen.widths or (built.channels if plain else BACKBONE_WIDTHS)
         widths = [chosen_widths[min(scale, len(chosen_widths) - 1)] for scale in range(self.deepest + 1)]
         mode = chosen.upsampling or ("transposed" if plain else "nearest")
         self.up, self.nodes = nn.ModuleDict(), nn.ModuleDict()
-        for i, j in _places(self.deepest):
-            below = widths[i + 1] if j > 1 else made.channels[i + 1]
-            up = Upsample((below, widths[i]), made.reductions[i + 1] // made.reductions[i], mode)
-            into = made.channels[i] + (j - 1) * widths[i] + up.channels
+        for i, j in _decoder_nodes(self.deepest):
+            below = widths[i + 1] if j > 1 else built.channels[i + 1]
+            up = Upsample((below, widths[i]), built.reductions[i + 1] // built.reductions[i], mode)
+            into = built.channels[i] + (j - 1) * widths[i] + up.channels
             self.up[f"{i}_{j}"], self.nodes[f"{i}_{j}"] = up, DoubleConv((into, widths[i]), chosen)
         supervised = range(1, self.deepest + 1) if chosen.deep_supervision else [self.deepest]
-        self.heads = nn.ModuleDict({str(j): _head(widths[0], classes, made.reductions[0]) for j in supervised})
+        self.heads = nn.ModuleDict({str(j): _head(widths[0], classes, built.reductions[0]) for j in supervised})
 
-    def predicted(self, images: Tensor) -> Tensor:
-        """Logits of one branch, or the mean of the logits of all."""
+    def forward_padded(self, images: Tensor) -> Tensor:
+        """Logits of one branch, or the mean of the logits of all branches."""
         logits = self._branches(images, upto=self.branch or self.deepest)
         return logits[self.branch] if self.branch else torch.stack(list(logits.values())).mean(0)
 
     def branches(self, images: Tensor) -> dict[int, Tensor]:
-        """Logits (B, K, H, W) of each branch that was trained, by its number."""
+        """Logits (B, K, H, W) of each trained branch by its number."""
         height, width = images.shape[-2:]
-        logits = self._branches(self.whole_cells(images), upto=self.deepest)
-        return {branch: some[..., :height, :width] for branch, some in logits.items()}
+        branches = self._branches(self.pad_to_multiple(images), upto=self.deepest)
+        return {branch: logits[..., :height, :width] for branch, logits in branches.items()}
 
     def training_loss(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
-        """Mean over the branches of each one's own loss, weighted if they are not to count alike."""
+        """Mean of the branches' losses, weighted by `branch_weights` if given."""
         losses = torch.stack([criterion(logits, labels) for logits in self.branches(images).values()])
         weights = losses.new_tensor(self.branch_weights or [1.0] * len(losses))
         return (weights * losses).sum() / weights.sum()
 
     def _branches(self, images: Tensor, *, upto: int) -> dict[int, Tensor]:
         rows = [[x] for x in self.encoder(images)]
-        for i, j in _places(upto):
-            place = f"{i}_{j}"
-            below = self.up[place](rows[i + 1][j - 1])
-            rows[i].append(self.nodes[place](torch.cat([*rows[i], below], dim=1)))
+        for i, j in _decoder_nodes(upto):
+            node = f"{i}_{j}"
+            below = self.up[node](rows[i + 1][j - 1])
+            rows[i].append(self.nodes[node](torch.cat([*rows[i], below], dim=1)))
         return {int(j): head(rows[0][int(j)]) for j, head in self.heads.items() if int(j) <= upto}
 
 
-def _head(channels: int, classes: int, cell: int) -> nn.Module:
-    """The paper's 1 x 1 convolution; where the finest scale is coarser than the image, one for each pixel of a cell.
+def _head(channels: int, classes: int, factor: int) -> nn.Module:
+    """The paper's 1 x 1 convolution, or sub-pixel convolution if the finest features are `factor` times smaller.
 
-    These are 3 x 3 convolutions, whose logits are set side by side (Shi et al. 2016, arXiv:1609.05158).
+    Sub-pixel convolution is a 3 x 3 convolution to factor^2 channels a class, which are rearranged into pixels (Shi et
+    al. 2016, arXiv:1609.05158).
     """
-    if cell == 1:
+    if factor == 1:
         return nn.Conv2d(channels, classes, kernel_size=1)
-    return nn.Sequential(nn.Conv2d(channels, classes * cell**2, kernel_size=3, padding=1), nn.PixelShuffle(cell))
+    return nn.Sequential(nn.Conv2d(channels, classes * factor**2, kernel_size=3, padding=1), nn.PixelShuffle(factor))
 
 
-def _places(deepest: int) -> list[tuple[int, int]]:
-    """The nodes (i, j) that the encoder does not make, each after all that it takes from."""
+def _decoder_nodes(deepest: int) -> list[tuple[int, int]]:
+    """The nodes (i, j) with j > 0, each after its inputs."""
     return [(i, j) for j in range(1, deepest + 1) for i in range(deepest + 1 - j)]
 
 
@@ -118,31 +130,31 @@ def _require_branch_weights(deepest: int, chosen: UNetPlusPlusOptions) -> None:
     if weights and (len(weights) != branches or not sum(weights)):
         raise NetworkError(
             f"branch_weights are {list(weights)}, but this UNet++ trains {branches} branches. "
-            "One number for each, not all of them 0, was expected."
+            "Expected one number for each branch, not all 0."
         )
 
 
 def _require_branches(deepest: int, chosen: UNetPlusPlusOptions, encoder: str) -> None:
     if deepest < 1:
-        raise NetworkError(f"'{encoder}' has one scale at this depth. UNet++ needs two: choose a larger depth.")
+        raise NetworkError(f"'{encoder}' has one scale at this depth, UNet++ needs two. Choose a larger depth.")
     if chosen.branch is not None and (chosen.branch > deepest or not chosen.deep_supervision):
         trained = f"1 to {deepest}" if chosen.deep_supervision else f"{deepest} alone"
-        raise NetworkError(f"branch {chosen.branch} was asked for, but this UNet++ trains branch {trained}.")
+        raise NetworkError(f"branch is {chosen.branch}, but this UNet++ trains branch {trained}. Choose one of them.")
 
 
 def pruned(network: UNetPlusPlus, branch: int) -> UNetPlusPlus:
-    """The part of a UNet++ that one branch needs, with the same answer as that branch.
+    """The part of a UNet++ that one branch needs. Law: its logits are those of the branch, bit by bit.
 
     Args:
-        network: made by `nn.build`, with deep supervision.
+        network: built by `nn.build` with deep supervision.
         branch: 1 (the smallest) to `network.deepest`.
 
     Raises:
         NetworkError: that branch was not trained.
     """
     if str(branch) not in network.heads:
-        known = ", ".join(network.heads)
-        raise NetworkError(f"branch {branch} was asked for, but this UNet++ has trained {known}. Choose one of them.")
+        trained = ", ".join(network.heads)
+        raise NetworkError(f"branch is {branch}, but this UNet++ has trained branch {trained}. Choose one of them.")
     arguments = dict(network.built_from)
     arguments.pop("architecture")
     halvings = network.encoder.reductions[branch].bit_length() - 1
