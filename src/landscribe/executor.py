@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from landscribe.errors import EngineError, LandscribeError, ReadError, UnfinishedError
+from landscribe.machine import cores
 
 U = TypeVar("U")
 """A unit."""
@@ -210,11 +211,6 @@ def own_cluster(processes: int) -> Iterator[Any]:
 def is_own_worker() -> bool:
     """True in a process of our own cluster."""
     return _OWN_WORKER in os.environ
-
-
-def cores() -> int:
-    """Processor cores that this process may use, as a cluster's job gets some of its machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_whole(stages: Stages[U], unit: U) -> Any:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from landscribe.errors import ModelError
-from landscribe.executor import cores, is_own_worker
+from landscribe.executor import is_own_worker
 from landscribe.geo.classes import Classes
 from landscribe.inference.backends import ENGINES, Engine
+from landscribe.machine import cores
 from landscribe.model import Model
 
 _MAKING = threading.Lock()
