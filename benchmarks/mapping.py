@@ -12,7 +12,6 @@ process of its own (`ways.py`) on two threads, and the ways take turns within ea
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from ways import PEERS, OneLayer
 
 from landscribe import verbs
 from landscribe.executor import own_cluster
+from landscribe.machine import processor_name
 from landscribe.model import Model
 from landscribe.nn import build
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path, help="raster; noise of many scales if left out")
     parser.add_argument("--work", type=Path, help="folder for what is made")
     given = parser.parse_args()
-    print(f"{_processor()}, {os.cpu_count()} cores, torch {torch.__version__}\n")
+    print(f"{processor_name()}, {os.cpu_count()} cores, torch {torch.__version__}\n")
     with tempfile.TemporaryDirectory(dir=given.work) as folder:
         {"speed": speed, "agreement": agreement, "memory": memory, "workers": workers}[given.what](given, Path(folder))
 
@@ -231,12 +231,6 @@ def classes_of(path: Path) -> np.ndarray:
 
 def shares(classes: np.ndarray) -> np.ndarray:
     return np.bincount(classes.ravel()) / classes.size
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 if __name__ == "__main__":

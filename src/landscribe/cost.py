@@ -1,6 +1,5 @@
 """What a run takes: chips, disk, memory, time. Counted where it can be, measured by a trial where not."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from landscribe.data.scenes.scene import Scene
 from landscribe.data.splits.split import ScenePart, split_chips
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import chip_windows, units
+from landscribe.machine import peak_memory
 from landscribe.recipe import Recipe
 
 
@@ -116,7 +116,7 @@ def _trial(recipe: Recipe, scene: Scene, classes: int) -> _Measured:
     network.eval()
     with torch.inference_mode():
         tile_seconds = _seconds(lambda: network(random_images(1, side)).argmax(1).cpu())
-    return _Measured(chip_seconds, step_seconds, side**2 / tile_seconds, _peak_memory())
+    return _Measured(chip_seconds, step_seconds, side**2 / tile_seconds, peak_memory())
 
 
 def _seconds(work: Callable[[], Any]) -> float:
@@ -137,13 +137,3 @@ def _tile_pixels(recipe: Recipe, scene: Scene) -> int:
     height, width = scene.image.grid.shape
     covering = units(height, width, size=size, margin=spec.nominal_margin, align=32, side=spec.unit)
     return sum(tile.read.height * tile.read.width for unit in covering for tile in unit.tiles)
-
-
-def _peak_memory() -> int | None:
-    """Bytes; the kernel counts kilobytes on Linux, bytes on macOS, and Windows does not tell."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

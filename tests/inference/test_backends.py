@@ -250,7 +250,7 @@ def test_what_was_fastest_on_another_machine_is_tried_again(tmp_path, made, monk
     folder = small("fcn").save(tmp_path / "model")
     fastest(Model.load(folder), tile=64, batch=1, device=CPU)
     made.clear()
-    monkeypatch.setattr(engines, "_processor", lambda: "another")
+    monkeypatch.setattr(engines, "processor_name", lambda: "another")
     fastest(Model.load(folder), tile=64, batch=1, device=CPU)
     assert made == list(installed())
 

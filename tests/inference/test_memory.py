@@ -9,7 +9,8 @@ import torch
 from test_mapping import model_of
 from torch import Tensor, nn
 
-from landscribe.inference.memory import GIB, budget, foreseen_bytes, looks_at_all, total_memory
+from landscribe.inference.memory import GIB, budget, foreseen_bytes, looks_at_all
+from landscribe.machine import total_memory
 from landscribe.model import Model
 from landscribe.nn import build
 from networks import AboveTheMean

@@ -8,10 +8,8 @@ import importlib.metadata
 import importlib.util
 import logging
 import math
-import platform
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +20,7 @@ from landscribe.inference.cache import remember, remembered
 from landscribe.inference.fusion import folded
 from landscribe.inference.onnx_export import onnx_of
 from landscribe.inference.runtimes import OPENVINO_DEVICES, Exported, run_by_onnxruntime, run_by_openvino
+from landscribe.machine import processor_name
 from landscribe.model import Model
 
 log = logging.getLogger(__name__)
@@ -225,12 +224,4 @@ def _versions(names: tuple[str, ...]) -> str:
 def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {_processor()}, {torch.get_num_threads()} threads"
-
-
-def _processor() -> str:
-    """What the processor is called; on Linux the platform module does not say."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    return f"{device.type}, {processor_name()}, {torch.get_num_threads()} threads"

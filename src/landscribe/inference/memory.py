@@ -3,11 +3,9 @@
 Followed without content, a network also shows whether it looks at a tile as a whole.
 """
 
-import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from landscribe.machine import total_memory
 from landscribe.model import Model
 
 GIB = 2**30
@@ -25,9 +24,6 @@ _MOST_CPU, _MOST_GPU = 1.5 * GIB, 4 * GIB
 _SHARE = 1 / 4
 # Of images by which a network is followed: so large that no stride alone makes one pixel of them.
 _LEAST_SIDE = 64
-# Where the system does not tell, as Windows.
-_COMMON_TOTAL = 8 * GIB
-_CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def foreseen_bytes(models: Sequence[Model], shape: tuple[int, int, int], *, averaged: bool = False) -> int | None:
@@ -159,15 +155,3 @@ def budget(device: torch.device, processes: int = 1) -> int:
         return int(min(_MOST_GPU, _SHARE * torch.cuda.get_device_properties(device).total_memory))
     total = total_memory()
     return int(min(_MOST_CPU, _SHARE * total, total / 2 / processes))
-
-
-def total_memory() -> int:
-    """Bytes of this machine, or of the container that limits them; 8 GiB where the system does not tell."""
-    total = _COMMON_TOTAL
-    with suppress(AttributeError, ValueError, OSError):
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for path in _CONTAINER_LIMITS:
-        # Without a limit it says "max", or a number beyond all memory.
-        with suppress(OSError, ValueError):
-            total = min(total, int(Path(path).read_text(encoding="ascii")))
-    return total

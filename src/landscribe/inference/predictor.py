@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from landscribe.errors import ModelError
-from landscribe.executor import cores, is_own_worker
+from landscribe.executor import is_own_worker
 from landscribe.geo.classes import Classes
 from landscribe.inference.backends import ENGINES, Engine
+from landscribe.machine import cores
 from landscribe.model import Model
 
 _MAKING = threading.Lock()

@@ -9,7 +9,7 @@ from landscribe.data.batches.dataset import Batch, UserPipeline, loader
 from landscribe.data.batches.label_windows import WindowSampler
 from landscribe.data.batches.sampling import ChipSampler, Share, repeats
 from landscribe.data.chips.chips import Chips
-from landscribe.executor import cores
+from landscribe.machine import cores
 from landscribe.training.parallel import Processes
 from landscribe.training.spec import TrainSpec
 

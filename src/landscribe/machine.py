@@ -1,0 +1,48 @@
+"""This machine: processor cores, memory, processor name. Torch is not imported."""
+
+import os
+import platform
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+# For systems that do not report their memory, such as Windows.
+_DEFAULT_MEMORY = 8 * 2**30
+_CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def cores() -> int:
+    """Count the processor cores that this process may use; a cluster's job may use fewer than its machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def total_memory() -> int:
+    """Bytes of this machine, or of the container that limits them; 8 GiB if the system does not report it."""
+    total = _DEFAULT_MEMORY
+    with suppress(AttributeError, ValueError, OSError):
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in _CONTAINER_LIMITS:
+        # A container without a limit holds "max", or a number larger than the memory.
+        with suppress(OSError, ValueError):
+            total = min(total, int(Path(path).read_text(encoding="ascii")))
+    return total
+
+
+def peak_memory() -> int | None:
+    """Bytes of the most memory that this process has held; None on Windows, which does not report it."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts kilobytes, macOS bytes.
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def processor_name() -> str:
+    """Name of the processor, such as "AMD EPYC 7763"; its architecture if the system has no name for it."""
+    # On Linux the platform module does not know the name.
+    lines = _CPUINFO.read_text(encoding="utf-8").splitlines() if _CPUINFO.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
