@@ -1,17 +1,18 @@
-"""Run many independent units of work, here or on many machines.
+"""Run independent units of work: in threads of this process, or on the workers of dask.distributed.
 
-A unit is done once its task returns; what it made lies in files of its own. So units may run in any order,
-anywhere, and again.
+A unit is done when its `write` returns; its results lie in files of its own. So units may run in any order, on any
+machine, and more than once.
 """
 
 import logging
 import os
 import warnings
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -22,36 +23,40 @@ U = TypeVar("U")
 """A unit."""
 U_contra = TypeVar("U_contra", contravariant=True)
 
-_PATIENCE = 20
-"""Seconds for a scheduler to answer."""
+_TIMEOUT_S = 20
+"""Seconds to wait for the answer of a Dask scheduler."""
 _UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
-"""Settings of a cluster that nobody watches: each process looks after itself a hundred times a second otherwise, which
-takes a twentieth of each core."""
+"""Settings of our own cluster, which has no dashboard: the profiler and the default tick of 20 ms take a twentieth of
+each core."""
 _OWN_WORKER = "LANDSCRIBE_OWN_WORKER"
-_OURS = f"import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); os.environ['{_OWN_WORKER}'] = 'yes'"
-"""Run in each process of our own cluster, which knows itself by it. A terminal sends Ctrl-C to them, too, and who
-pressed it hears it from us."""
-_DIED = (
-    "several workers of dask died one after the other of the same unit, most often for want of memory. Workers that "
-    "live were expected. Look into their logs, give each more memory, or let fewer of them share a machine."
+_PRELOAD = f"import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); os.environ['{_OWN_WORKER}'] = 'yes'"
+"""Runs in each worker of our own cluster. It sets the mark that `is_own_worker` reads, and ignores Ctrl-C, which a
+terminal sends to child processes too: the main process stops the workers."""
+_WORKERS_DIED = (
+    "several Dask workers died while running the same unit, usually for lack of memory. Read the workers' logs, give "
+    "each worker more memory, or start fewer workers per machine."
 )
-_LOST = (
-    "the scheduler of dask does not answer any more. One that lives to the end was expected. What is done is kept: "
-    "repeat the same command when it runs again, or without --dask."
+_SCHEDULER_LOST = (
+    "the Dask scheduler no longer answers. Finished units are kept: repeat the same command when the scheduler runs "
+    "again, or without --dask."
 )
 
 
 class Stages(Protocol[U_contra]):
-    """A unit's work in three steps, so that one unit is read and another written while a third is computed."""
+    """The three stages of a unit's work. While one unit is computed, others are read and written."""
 
     def read(self, unit: U_contra) -> Any:
-        """What the unit needs; runs in a thread of its own."""
+        """Read the input of a unit. Runs in one of the reader threads."""
 
     def compute(self, unit: U_contra, read: Any) -> Any:
-        """What becomes of it."""
+        """Compute the output from the input.
+
+        Runs in the calling thread, one unit at a time, in the order of the units. A device may still be busy when
+        this returns: `write` may wait for it.
+        """
 
     def write(self, unit: U_contra, computed: Any) -> Any:
-        """Put it where it stays; runs in a thread of its own. What this returns comes back with the outcome."""
+        """Write the output. Runs in one of the writer threads; the return value becomes `Outcome.result`."""
 
 
 @dataclass(frozen=True)
@@ -60,109 +65,143 @@ class Outcome(Generic[U]):
 
     unit: U
     error: Exception | None = None
-    """What was wrong with this unit alone."""
-    made: Any = None
-    """What its writing returned."""
+    """Why this unit failed; None if it is done."""
+    result: Any = None
+    """Return value of `Stages.write`."""
 
 
-def run_units(stages: Stages[U], units: Iterable[U]) -> Generator[Outcome[U], None, None]:
-    """Run units here; yields each when it has ended, in order.
+def run_units(
+    stages: Stages[U], units: Iterable[U], *, readers: int = 1, writers: int = 1, in_flight: int | None = None
+) -> Generator[Outcome[U], None, None]:
+    """Run units in this process: threads read and write, the calling thread computes.
 
-    A unit that fails does not stop the others, unless what it met would meet all of them.
+    Law: each unit ends exactly once, outcomes come in the order of the units, and at no time are more than `in_flight`
+    units between the start of their reading and the end of their writing.
+
+    A unit that fails does not stop the others, unless the error is fatal (see `is_fatal`). On a fatal error, on an
+    interruption, and when the generator is closed, no further unit is read, and the units computed by then are written.
+
+    Args:
+        stages: what to do with a unit.
+        units: taken one by one, when there is room for another.
+        readers: threads that read.
+        writers: threads that write.
+        in_flight: units in memory at most; if None, one for each reader and writer and one to compute.
+
+    Raises:
+        ValueError: readers, writers or in_flight is below 1.
+        LandscribeError: a unit met a fatal error.
     """
-    # One worker each: what is read waits for the computing, and what is computed for the writing.
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        ahead: tuple[U, Future[Any]] | None = None
-        behind: tuple[U, Future[Any]] | None = None
-        for unit in chain(units, [None]):
-            following = None if unit is None else (unit, reader.submit(stages.read, unit))
-            written = None if ahead is None else (ahead[0], _computed(stages, *ahead, writer))
-            if behind is not None:
-                yield _outcome(*behind)
-            ahead, behind = following, written
-        if behind is not None:
-            yield _outcome(*behind)
+    in_flight = readers + writers + 1 if in_flight is None else in_flight
+    if min(readers, writers, in_flight) < 1:
+        raise ValueError(f"readers = {readers}, writers = {writers}, in_flight = {in_flight}. Expected 1 or more each.")
+    remaining = iter(units)
+    reads: deque[tuple[U, Future[Any]]] = deque()
+    writes: deque[tuple[U, Future[Any]]] = deque()
+    # Left in reverse order: first the readers stop, then the writers finish.
+    with ThreadPoolExecutor(writers) as writing, _stopped_at_exit(ThreadPoolExecutor(readers)) as reading:
+        while True:
+            # The next unit to compute, and one ahead for each reader: more would fill memory and save no time.
+            room = min(readers + 1, in_flight - len(writes)) - len(reads)
+            reads.extend((unit, reading.submit(stages.read, unit)) for unit in islice(remaining, room))
+            if reads:
+                writes.append(_compute(stages, *reads.popleft(), writing))
+            elif writes:
+                yield _outcome(*writes.popleft())
+            else:
+                return
+            while writes and writes[0][1].done():
+                yield _outcome(*writes.popleft())
 
 
-def _computed(stages: Stages[U], unit: U, read: Future[Any], writer: ThreadPoolExecutor) -> Future[Any]:
-    """Compute a unit here, and have it written."""
+@contextmanager
+def _stopped_at_exit(threads: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """Threads that, at the end of the block, finish the task at hand and drop those that wait."""
+    try:
+        yield threads
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _compute(stages: Stages[U], unit: U, read: Future[Any], writing: ThreadPoolExecutor) -> tuple[U, Future[Any]]:
+    """Compute a unit here and submit its writing; a future that holds the error, if it failed."""
     try:
         computed = stages.compute(unit, read.result())
     except Exception as error:
-        if _stops_all(error):
+        if is_fatal(error):
             raise
         failed: Future[Any] = Future()
         failed.set_exception(error)
-        return failed
-    return writer.submit(stages.write, unit, computed)
+        return unit, failed
+    return unit, writing.submit(stages.write, unit, computed)
 
 
-def _outcome(unit: U, written: Future[Any]) -> Outcome[U]:
-    error = written.exception()
-    if error is not None and _stops_all(error):
+def _outcome(unit: U, task: Any) -> Outcome[U]:
+    """Wait for a unit's last task, a future of a thread or of Dask; raise its error if that is fatal."""
+    error = task.exception()
+    if error is not None and is_fatal(error):
         raise error
-    assert error is None or isinstance(error, Exception)
-    return Outcome(unit, error, written.result() if error is None else None)
+    return Outcome(unit, error, task.result() if error is None else None)
 
 
-def _stops_all(error: BaseException) -> bool:
-    """True for what would meet every other unit, too: no room left, a setting that is wrong, an interruption."""
-    ours = isinstance(error, LandscribeError) and not isinstance(error, ReadError)
-    return ours or isinstance(error, MemoryError) or not isinstance(error, Exception)
+def is_fatal(error: BaseException) -> bool:
+    """True if an error of one unit would meet all others too: no room left, a wrong setting, an interruption.
+
+    >>> is_fatal(ReadError("a block is damaged")), is_fatal(MemoryError())
+    (False, True)
+    """
+    is_ours = isinstance(error, LandscribeError) and not isinstance(error, ReadError)
+    return is_ours or isinstance(error, MemoryError) or not isinstance(error, Exception)
 
 
 def run_on_dask(
     stages: Stages[U], units: Sequence[U], where: str, *, processes: int | None = None
 ) -> Generator[Outcome[U], None, None]:
-    """Run units on the workers of dask.distributed; yields each when it has ended, in any order.
+    """Run units on the workers of dask.distributed, each by `run_unit`; outcomes come as units end, in any order.
 
-    A worker that dies costs the units that it was at: others do these again.
+    A worker that dies costs the units that it was running: other workers repeat them.
 
     Args:
-        stages: sent to each worker once; what it writes must lie where this process sees it.
-        units: what there is to do.
-        where: "auto" for processes of this machine, the address of a scheduler, or its file.
-        processes: how many there are where it is auto; one for each core if None.
+        stages: sent to each worker once. Its `write` must write where this process can read.
+        units: what to run.
+        where: "auto" for processes of this machine, the address of a scheduler, or its scheduler file.
+        processes: number of processes for "auto"; if None, one for each core.
 
     Raises:
-        EngineError: dask is not installed, or no scheduler answers there.
-        UnfinishedError: it does not answer any more.
+        EngineError: dask.distributed is not installed, or no scheduler answers.
+        UnfinishedError: the scheduler no longer answers.
+        LandscribeError: a unit met a fatal error.
     """
     with _client(where, processes) as client:
         from dask.distributed import KilledWorker, as_completed
 
-        # As the result of a task, not as scattered data: that is lost for good with the worker that holds it.
+        # As the result of a task: scattered data would be lost for good with the worker that holds it.
         sent = _sent(client, stages)
-        tasks = {client.submit(run_whole, sent, unit, pure=False): unit for unit in units}
+        tasks = {client.submit(run_unit, sent, unit, pure=False): unit for unit in units}
         for task in as_completed(list(tasks)):
             if task.cancelled():
-                raise UnfinishedError(_LOST)
-            error = task.exception()
-            if error is not None and _stops_all(error):
-                raise error
-            if isinstance(error, KilledWorker):
-                error = EngineError(_DIED)
-            made = task.result() if error is None else None
-            unit = tasks.pop(task)
-            # What nobody holds any more is not done again when the worker that did it dies later.
+                raise UnfinishedError(_SCHEDULER_LOST)
+            outcome = _outcome(tasks.pop(task), task)
+            # Without a reference to it, Dask does not repeat the task when the worker that ran it dies later.
             del task
-            yield Outcome(unit, error, made)
+            is_killed = isinstance(outcome.error, KilledWorker)
+            yield replace(outcome, error=EngineError(_WORKERS_DIED)) if is_killed else outcome
 
 
 def _sent(client: Any, stages: Stages[U]) -> Any:
-    """The stages where the workers are; dask need not warn that a network is large."""
+    """A Dask future of the stages; without Dask's warning that a network is large."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sending large graph")
-        return client.submit(_itself, stages, pure=False)
+        return client.submit(_identity, stages, pure=False)
 
 
-def _itself(stages: Stages[U]) -> Stages[U]:
+def _identity(stages: Stages[U]) -> Stages[U]:
     return stages
 
 
 @contextmanager
 def _client(where: str, processes: int | None) -> Iterator[Any]:
-    """A client of the scheduler at `where`, or of a cluster that lasts as long as this."""
+    """A client of the scheduler at `where`, or of a cluster that lives as long as the block."""
     try:
         from dask.distributed import Client
     except ImportError as error:
@@ -174,16 +213,16 @@ def _client(where: str, processes: int | None) -> Iterator[Any]:
     is_file = Path(where).is_file()
     if not is_file and ":" not in where:
         raise EngineError(
-            f"{where} is no file, nor the address of a scheduler of dask. The file that one writes, an address such as "
-            "tcp://10.0.0.1:8786, or auto was expected. Check the path."
+            f"--dask {where} is neither a scheduler file nor an address. Expected a file that exists, an address such "
+            "as tcp://10.0.0.1:8786, or auto. Check the path."
         )
-    place = {"scheduler_file": where} if is_file else {"address": where}
+    scheduler = {"scheduler_file": where} if is_file else {"address": where}
     try:
-        client = Client(**place, timeout=_PATIENCE)
+        client = Client(**scheduler, timeout=_TIMEOUT_S)
     except (OSError, ValueError) as error:
         raise EngineError(
-            f"no scheduler of dask answers at {where} within {_PATIENCE} s ({error}). The address that dask-scheduler "
-            "prints, such as tcp://10.0.0.1:8786, its file, or auto was expected."
+            f"no Dask scheduler answers at {where} within {_TIMEOUT_S} s ({error}). Start one with dask-scheduler and "
+            "pass the address that it prints or its scheduler file, or pass --dask auto."
         ) from error
     with client:
         yield client
@@ -191,38 +230,42 @@ def _client(where: str, processes: int | None) -> Iterator[Any]:
 
 @contextmanager
 def own_cluster(processes: int) -> Iterator[Any]:
-    """A cluster of dask on this machine, one thread to a process."""
+    """A Dask cluster on this machine: so many worker processes of one thread each."""
     from dask import config
     from dask.distributed import LocalCluster
 
     settings = {
         "n_workers": processes,
         "threads_per_worker": 1,
-        # Any free port: that of another cluster on this machine would be warned about.
+        # Any free port: with the default, a second cluster on this machine would warn.
         "dashboard_address": "127.0.0.1:0",
-        # What fails comes back to who asked, who says so.
+        # Errors come back with the outcome, and the caller reports them.
         "silence_logs": logging.CRITICAL,
-        "preload": [_OURS],
+        "preload": [_PRELOAD],
     }
     with config.set(_UNWATCHED), LocalCluster(**settings) as cluster:
         yield cluster
 
 
 def is_own_worker() -> bool:
-    """True in a process of our own cluster."""
+    """True in a worker process of our own cluster."""
     return _OWN_WORKER in os.environ
 
 
-def run_whole(stages: Stages[U], unit: U) -> Any:
-    """Read, compute and write one unit, one after the other: the task of a worker elsewhere."""
+def run_unit(stages: Stages[U], unit: U) -> Any:
+    """Read, compute and write one unit; returns what `write` returns. This is the task of a Dask worker."""
     try:
         return stages.write(unit, stages.compute(unit, stages.read(unit)))
     except LandscribeError as error:
-        # What GDAL raised does not travel, and the error would arrive as mere words; ours has said all of it.
+        # GDAL's errors cannot be pickled: with one as its cause, ours would arrive as another type.
         error.__cause__ = error.__context__ = None
         raise
 
 
-def share_of(units: Sequence[U], shard: tuple[int, int] | None) -> Sequence[U]:
-    """Every n-th unit, from the i-th (from 1), for shard (i, n); all of them without one."""
+def select_shard(units: Sequence[U], shard: tuple[int, int] | None) -> Sequence[U]:
+    """Every n-th unit from the i-th on, for shard (i, n) with i from 1 to n; all units if None.
+
+    >>> select_shard([10, 11, 12, 13, 14], (2, 3))
+    [11, 14]
+    """
     return units if shard is None else units[shard[0] - 1 :: shard[1]]

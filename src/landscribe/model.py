@@ -23,7 +23,7 @@ from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.nn import build
 from landscribe.nn.architectures.external import import_class
 from landscribe.nn.segmentation import CLASSES, Segmentation
-from landscribe.outputs import whole_folder
+from landscribe.outputs import atomic_folder
 from landscribe.spec import Spec
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -260,7 +260,7 @@ class Model:
         """
         weights = safetensors.torch.save(_plain_state(self.network))
         config = _ConfigFile(**dict(self.config), weights_sha256=hashlib.sha256(weights).hexdigest())
-        with whole_folder(Path(folder), overwrite=overwrite) as temporary:
+        with atomic_folder(Path(folder), overwrite=overwrite) as temporary:
             (temporary / WEIGHTS).write_bytes(weights)
             (temporary / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
             (temporary / CARD).write_text(_card(config), encoding="utf-8")
