@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from landscribe.data.scenes.scene import Scene
-from landscribe.data.splits.split import ScenePart, split_chips
+from landscribe.data.splits.split import SplitInput, split_chips
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import chip_windows, units
 from landscribe.machine import peak_memory
@@ -70,7 +70,7 @@ def _splits(recipe: Recipe, scene: Scene, windows: Sequence[Window]) -> Sequence
     """About how the chips of a scene are divided: as `chip` does, but without looking at their classes."""
     if scene.split or not windows:
         return [scene.split or "train"] * len(windows)
-    unknown = ScenePart(windows, np.zeros((len(windows), 1), np.int64))
+    unknown = SplitInput(windows, np.zeros((len(windows), 1), np.int64))
     return split_chips(unknown, recipe.split, size=recipe.chips.size, rng=np.random.default_rng([recipe.seed, 0]))
 
 

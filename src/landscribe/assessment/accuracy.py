@@ -14,6 +14,7 @@ from landscribe import progress
 from landscribe.confusion import Confusion, Measure
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.scene import LabelSource
+from landscribe.data.splits.footprints import Footprints, earlier_overlaps
 from landscribe.errors import ChipError, GridError, LabelError, RasterError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
@@ -111,15 +112,14 @@ def assess_chips(maps: Sequence[Raster], chips: Chips) -> Confusion:
     reader = ChipReader(chips)
     map_of = _maps_by_scene(maps, chips)
     confusion = Confusion.zeros(chips.classes)
-    seen: dict[str, list[Window]] = {}
+    windows, scenes = chips.windows, chips.table["scene"].to_numpy(str)
+    scene_index = np.unique(scenes, return_inverse=True)[1].reshape(-1)
+    overlaps = earlier_overlaps(Footprints.of_windows(windows, scene_index))
     with progress.task("assessing", len(chips)) as advance:
-        for number, (scene, window) in enumerate(zip(chips.table["scene"], chips.windows, strict=True)):
-            reference = chips.classes.to_indices(reader.read(number)[2])
-            for earlier in seen.setdefault(scene, []):
-                common = (earlier & window).relative_to(window)
-                if not common.is_empty:
-                    reference[common.slices] = IGNORE
-            seen[scene].append(window)
+        for index, (scene, window) in enumerate(zip(scenes.tolist(), windows, strict=True)):
+            reference = chips.classes.to_indices(reader.read(index)[2])
+            for earlier in overlaps[index].tolist():
+                reference[(windows[earlier] & window).relative_to(window).slices] = IGNORE
             confusion += Confusion.of(chips.classes, reference, _mapped_indices(map_of[scene], window, chips.classes))
             advance()
     _require_counted(confusion, ", ".join(mapped.paths[0] for mapped in maps))

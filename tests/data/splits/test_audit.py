@@ -1,4 +1,4 @@
-"""The audit of splits: planted leaks are found, and nothing else is."""
+"""The audit of splits finds planted leakage, and raises no false alarm."""
 
 import dataclasses
 import io
@@ -41,7 +41,7 @@ def land(seed: int, height: int = 2 * SIZE, width: int = 2 * SIZE) -> np.ndarray
 
 
 def at(left: float, top: float = 0) -> Affine:
-    """A place this many metres (pixels) to the east and the south."""
+    """The transform of a raster this many metres (pixels) to the east and the south."""
     return METRE @ Affine.translation(left, top)
 
 
@@ -50,9 +50,11 @@ def chips_of(folder: Path, scenes: dict[str, tuple[np.ndarray, Affine]], **setti
     specs = []
     folder.mkdir(exist_ok=True)
     nodata = settings.pop("nodata", None)
-    for name, (array, place) in scenes.items():
-        image = write_raster(folder / f"{name}.tif", array, transform=place, nodata=nodata)
-        labels = write_raster(folder / f"{name}_labels.tif", np.eye(*array.shape[1:], dtype=np.uint8), transform=place)
+    for name, (array, transform) in scenes.items():
+        image = write_raster(folder / f"{name}.tif", array, transform=transform, nodata=nodata)
+        labels = write_raster(
+            folder / f"{name}_labels.tif", np.eye(*array.shape[1:], dtype=np.uint8), transform=transform
+        )
         split = name.partition("_")[0]
         specs.append(SceneSpec(image=(str(image),), labels=str(labels), split=None if split == "any" else split))
     opened, classes = open_scenes(specs, TABLE)
@@ -62,14 +64,14 @@ def chips_of(folder: Path, scenes: dict[str, tuple[np.ndarray, Affine]], **setti
 
 def apart(**arrays: np.ndarray) -> dict[str, tuple[np.ndarray, Affine]]:
     """Scenes a kilometre from one another."""
-    return {name: (array, at(1000 * place)) for place, (name, array) in enumerate(arrays.items())}
+    return {name: (array, at(1000 * index)) for index, (name, array) in enumerate(arrays.items())}
 
 
 def errors(found: Check) -> list[str]:
     return list(found.errors)
 
 
-# Copies -------------------------------------------------------------------------------------------------------
+# Duplicates -------------------------------------------------------------------------------------------------------
 
 
 def in_jpeg(array: np.ndarray, quality: int) -> np.ndarray:
@@ -97,25 +99,25 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @pytest.mark.parametrize("virtual", [False, True])
 @pytest.mark.parametrize("how", COPIES)
-def test_a_copy_in_another_split_is_an_error(tmp_path, how, virtual):
+def test_a_duplicate_in_another_split_is_an_error(tmp_path, how, virtual):
     train, test = land(1), land(2)
     test[:, SIZE:, :SIZE] = COPIES[how](train[:, :SIZE, SIZE:])
     found = check(chips_of(tmp_path, apart(train=train, test=test), virtual=virtual))
     (line,) = errors(found)
-    assert line.startswith("1 pairs of chips of train and test show the same picture")
+    assert line.startswith("1 pairs of chips of train and test are duplicates")
     assert "train_r000_c064 and test_r064_c000" in line
     (duplicate,) = found.audit.duplicates
     assert duplicate.exact == (how == "pixel by pixel")
 
 
-def test_many_copies_are_each_found(tmp_path):
+def test_every_one_of_many_duplicates_is_found(tmp_path):
     train = land(1, 4 * SIZE, 4 * SIZE)
     found = audit(chips_of(tmp_path, apart(train=train, val=np.flip(train, 1), test=land(3))))
     assert {duplicate.splits for duplicate in found.duplicates} == {("train", "val")}
     assert len({duplicate.chips[1] for duplicate in found.duplicates}) == 16
 
 
-def test_a_copy_in_the_same_split_or_in_the_gap_is_none(tmp_path):
+def test_a_copy_in_the_same_split_or_in_the_gap_is_no_duplicate(tmp_path):
     train = land(1)
     chips = chips_of(tmp_path, apart(train=train, train_2=train, test=train))
     in_gap = np.where(chips.table["split"] == "test", "gap", "train")
@@ -123,12 +125,12 @@ def test_a_copy_in_the_same_split_or_in_the_gap_is_none(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "side"), [(32, 192), (64, 256), (128, 512)])
-def test_other_places_are_no_copies(tmp_path, size, side):
+def test_different_areas_are_no_duplicates(tmp_path, size, side):
     scenes = apart(train=land(1, 2 * side, side), val=land(2, side, side), test=land(3, side, side))
     assert audit(chips_of(tmp_path, scenes, size=size)).duplicates == ()
 
 
-def test_flat_chips_are_no_copies_of_each_other(tmp_path):
+def test_flat_chips_are_no_duplicates(tmp_path):
     flat = np.full((3, 128, 128), 70, np.uint8)
     half = land(1)
     half[:, :, SIZE:] = 70
@@ -136,7 +138,7 @@ def test_flat_chips_are_no_copies_of_each_other(tmp_path):
     assert errors(found) == []
 
 
-def test_a_shore_that_runs_alike_makes_no_copy(tmp_path):
+def test_a_similar_shore_makes_no_duplicate(tmp_path):
     def shore(seed: int) -> np.ndarray:
         water = land(seed)
         water[:, :, 40:64] = 10
@@ -145,7 +147,7 @@ def test_a_shore_that_runs_alike_makes_no_copy(tmp_path):
     assert audit(chips_of(tmp_path, apart(train=shore(1), test=shore(2)))).duplicates == ()
 
 
-def test_nodata_of_one_outline_makes_no_copy(tmp_path):
+def test_the_same_nodata_outline_makes_no_duplicate(tmp_path):
     def scene(seed: int) -> np.ndarray:
         array = np.maximum(land(seed), 1)
         array[:, np.tri(128, dtype=bool)] = 0
@@ -154,7 +156,7 @@ def test_nodata_of_one_outline_makes_no_copy(tmp_path):
     assert audit(chips_of(tmp_path, apart(train=scene(1), test=scene(2)), nodata=0)).duplicates == ()
 
 
-def test_copies_are_found_where_part_of_them_is_nodata(tmp_path):
+def test_duplicates_with_nodata_are_found(tmp_path):
     train = np.maximum(land(1), 1)
     train[:, :30] = 0
     found = audit(chips_of(tmp_path, apart(train=train, test=np.where(train, in_jpeg(train, 90), 0)), nodata=0))
@@ -162,32 +164,32 @@ def test_copies_are_found_where_part_of_them_is_nodata(tmp_path):
 
 
 @pytest.mark.parametrize(("dtype", "bands"), [("uint16", 1), ("int16", 4), ("float32", 8)])
-def test_copies_are_found_in_any_bands_and_type(tmp_path, dtype, bands):
+def test_duplicates_are_found_in_any_bands_and_dtype(tmp_path, dtype, bands):
     train, test = (np.concatenate([land(seed)] * 3)[:bands].astype(dtype) * 7 for seed in (1, 2))
     test[:, :SIZE, :SIZE] = train[:, SIZE:, SIZE:]
     assert len(audit(chips_of(tmp_path, apart(train=train, test=test))).duplicates) == 1
 
 
-# Places -------------------------------------------------------------------------------------------------------
+# Distances -------------------------------------------------------------------------------------------------------
 
 
-def test_scenes_that_share_ground_leak(tmp_path):
+def test_overlapping_scenes_of_two_splits_are_an_error(tmp_path):
     found = check(chips_of(tmp_path, {"train": (land(1), at(0)), "test": (land(2), at(112, 64))}))
     (line,) = errors(found)
-    # 128 pixels wide each, 112 apart: chips of the second column of the one and the first of the other meet.
+    # 128 pixels wide each, 112 apart: the last column of the first overlaps the first column of the second.
     assert line.startswith(
         "1 pairs of chips of train and test overlap, train_r064_c064 and test_r000_c000 by 16 pixels"
     )
 
 
-def test_scenes_that_touch_are_warned_of(tmp_path):
+def test_touching_scenes_of_two_splits_are_warned_of(tmp_path):
     found = check(chips_of(tmp_path, {"train": (land(1), at(0)), "test": (land(2), at(128))}))
     assert errors(found) == []
     (warning,) = [finding.text for finding in found.findings if finding.severity == "warning"]
     assert warning.startswith("chips of train and test touch")
 
 
-def test_padding_is_no_ground(tmp_path):
+def test_padding_is_no_overlap(tmp_path):
     scenes = {"train": (land(1, 100, 100), at(0)), "test": (land(2, 100, 100), at(100))}
     assert errors(check(chips_of(tmp_path, scenes, edge="pad"))) == []
 
@@ -201,7 +203,7 @@ def test_a_quarter_of_a_chip_is_far_enough(tmp_path, left, severity):
     assert finding.severity == severity
 
 
-def test_a_split_by_blocks_gives_nothing_away(tmp_path):
+def test_a_split_by_blocks_has_no_leakage(tmp_path):
     found = check(chips_of(tmp_path, {"any": (land(1, 512, 512), at(0))}))
     assert {finding.severity for finding in found.findings} == {"note"}
     assert {distance.splits for distance in found.audit.distances} == {
@@ -223,34 +225,36 @@ def lattice(tmp_path_factory) -> Chips:
 def test_distances_are_those_of_the_windows(lattice, seed):
     drawn = np.random.default_rng(seed).choice(["train", "val", "gap"], len(lattice), p=[0.1, 0.1, 0.8])
     changed = dataclasses.replace(lattice, table=lattice.table.assign(split=drawn))
-    places = list(zip(changed.windows, drawn, strict=True))
-    pairs = [(one, its) for one, a in places for its, b in places if (a, b) == ("train", "val")]
+    chips = list(zip(changed.windows, drawn, strict=True))
+    pairs = [(a, b) for a, split_a in chips for b, split_b in chips if (split_a, split_b) == ("train", "val")]
     found = audit(changed).distances
     if not pairs:
         assert found == ()
         return
-    overlaps = sum(not (one & its).is_empty for one, its in pairs)
+    overlaps = sum(not (a & b).is_empty for a, b in pairs)
     assert found[0].overlaps == overlaps
-    assert max(0, found[0].pixels) == min(one.distance_to(its) for one, its in pairs)
+    assert max(0, found[0].pixels) == min(a.distance_to(b) for a, b in pairs)
 
 
-# What is said -------------------------------------------------------------------------------------------------
+# Findings -------------------------------------------------------------------------------------------------
 
 
-def test_chips_whose_scenes_are_gone_are_compared_by_pixels_and_within_scenes(tmp_path):
+def test_chips_without_their_scenes_are_compared_by_pixels_and_within_each_scene(tmp_path):
     train, test = land(1), land(2)
     test[:, :SIZE, :SIZE] = train[:, :SIZE, :SIZE]
     chips = chips_of(tmp_path, {"train": (train, at(0)), "test": (test, at(0))})
     (tmp_path / "test.tif").unlink()
     found = check(chips.folder)
     assert len(errors(found)) == 1
-    assert any("were not compared by place, since" in finding.text for finding in found.findings)
+    assert any(
+        "footprints of chips of different scenes were not compared:" in finding.text for finding in found.findings
+    )
 
 
-def test_chips_of_one_split_hold_nothing_out(tmp_path):
+def test_chips_of_a_single_split_are_warned_of(tmp_path):
     found = check(chips_of(tmp_path, apart(train=land(1))))
-    assert [finding.text[:32] for finding in found.findings if finding.severity == "warning"] == [
-        "the chips are of one split only,"
+    assert [finding.text[:27] for finding in found.findings if finding.severity == "warning"] == [
+        "all chips are in one split,"
     ]
 
 
@@ -272,16 +276,16 @@ def test_the_command_line_ends_with_2_on_a_leak_and_with_0_without(tmp_path):
     train = land(1)
     leaking = chips_of(tmp_path / "a", apart(train=train, test=train[:, ::-1]))
     sound = chips_of(tmp_path / "b", apart(train=train, test=land(2)))
-    said, told = landscribe("check", leaking.folder), landscribe("check", sound.folder, "--json")
-    assert (said.code, told.code) == (2, 0)
-    assert said.out.startswith("error: 4 pairs of chips of train and test show the same picture, 0 of them pixel by")
-    assert json.loads(told.out)["audit"]["duplicates"] == []
+    with_error, without = landscribe("check", leaking.folder), landscribe("check", sound.folder, "--json")
+    assert (with_error.code, without.code) == (2, 0)
+    assert with_error.out.startswith("error: 4 pairs of chips of train and test are duplicates, 0 of them pixel by")
+    assert json.loads(without.out)["audit"]["duplicates"] == []
 
 
-# Real ground --------------------------------------------------------------------------------------------------
+# Real scenes --------------------------------------------------------------------------------------------------
 
 
-def test_real_roofs_raise_no_false_alarm_and_do_not_hide_a_copy(shared_data, tmp_path):
+def test_real_roofs_raise_no_false_alarm_and_do_not_hide_a_duplicate(shared_data, tmp_path):
     town = shared_data / "banepa_buildings" / "dev"
     chips = verbs.chip(
         images=[town / "scene.tif"], labels=town / "buildings.geojson", out=tmp_path / "chips", format="png"

@@ -1,4 +1,4 @@
-"""Folds: laws of what is held out when."""
+"""Folds: laws of which chips are held out in each."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def chips_of(scenes: dict[str, list[Window]], counts: np.ndarray, sources=()) ->
         for name, windows in scenes.items()
         for w in windows
     ]  # fmt: skip
-    classes = Classes.from_labels([f"class {number}" for number in range(counts.shape[1])], background=False)
+    classes = Classes.from_labels([f"class {index}" for index in range(counts.shape[1])], background=False)
     table = pd.DataFrame(rows).assign(**{f"count_{v}": counts[:, n] for n, v in enumerate(classes.values)})
     head = ChipsHead(
         classes=classes.entries, bands=("a",), dtype="uint8", nodata=None, pixel_size=None, size=SIZE, virtual=True,
@@ -47,8 +47,8 @@ def worlds(draw):
     """One to three scenes of common classes, large enough for the gaps of five folds."""
     sides = st.integers(12, 13)
     scenes = {
-        f"scene{number}": lattice(draw(sides), draw(sides), draw(st.sampled_from([12, 16])))
-        for number in range(draw(st.integers(1, 3)))
+        f"scene{index}": lattice(draw(sides), draw(sides), draw(st.sampled_from([12, 16])))
+        for index in range(draw(st.integers(1, 3)))
     }
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     chips = sum(map(len, scenes.values()))
@@ -57,7 +57,7 @@ def worlds(draw):
 
 @settings(max_examples=12)
 @given(worlds(), st.integers(3, 5), st.sampled_from([None, 1, 17]), st.integers(0, 3))
-def test_each_chip_is_assessed_once_on_models_that_saw_nothing_near(chips, folds, gap, seed):
+def test_each_chip_is_test_once_and_no_chip_of_another_split_is_near(chips, folds, gap, seed):
     splits = np.array(fold_splits(chips, folds, gap=gap, seed=seed))
     assert splits.shape == (folds, len(chips))
     assert ((splits == "test").sum(axis=0) == 1).all()
@@ -73,7 +73,7 @@ def test_each_chip_is_assessed_once_on_models_that_saw_nothing_near(chips, folds
 
 @settings(max_examples=8)
 @given(worlds(), st.integers(3, 5), st.integers(0, 3))
-def test_every_fold_has_every_class_to_learn_and_to_assess(chips, folds, seed):
+def test_train_and_test_of_every_fold_have_every_class(chips, folds, seed):
     present = chips.counts.sum(axis=0) > 0
     for names in np.array(fold_splits(chips, folds, seed=seed)):
         for name in ("train", "test"):
@@ -91,14 +91,14 @@ def test_other_seeds_give_other_folds():
     assert len({str(fold_splits(chips, 4, seed=seed)) for seed in range(4)}) > 1
 
 
-def test_folds_are_about_alike_in_size():
+def test_folds_are_similar_in_size():
     chips = chips_of({"scene": lattice(24, 24)}, np.ones((576, 1), np.int64))
     sizes = [names.count("test") for names in fold_splits(chips, 4)]
     assert max(sizes) < 1.5 * min(sizes)
 
 
-def test_a_class_in_just_as_many_blocks_as_folds_is_dealt_to_each():
-    # A dealing by chance would do in one of 26: 5! / 5^5.
+def test_a_class_in_as_many_blocks_as_folds_is_in_every_fold():
+    # A random assignment succeeds once in 26 times: 5! / 5^5.
     chips = chips_of({f"s{n}": lattice(1, 1) for n in range(40)}, np.ones((40, 3), np.int64))
     table = chips.table.assign(count_0=(np.arange(40) % 8 == 0) * 1, count_1=(np.arange(40) % 8 == 3) * 1)
     rare = Chips(chips.folder, chips.head, table)
@@ -106,7 +106,7 @@ def test_a_class_in_just_as_many_blocks_as_folds_is_dealt_to_each():
         assert (rare.counts[names == "test"].sum(axis=0) > 0).all()
 
 
-def test_by_scenes_one_is_left_out_at_a_time():
+def test_folds_of_scenes_leave_one_scene_out_at_a_time():
     chips = chips_of({name: lattice(2, 2) for name in "abcd"}, np.ones((16, 1), np.int64))
     splits = fold_splits(chips, "scenes")
     assert [{s for s, name in zip(chips.table["scene"], names, strict=True) if name == "test"} for names in splits] == [
@@ -115,13 +115,13 @@ def test_by_scenes_one_is_left_out_at_a_time():
     assert [names.count("train") for names in splits] == [8] * 4
 
 
-def test_scenes_that_share_ground_are_kept_apart_by_the_gap(tmp_path):
+def test_overlapping_scenes_are_separated_by_the_gap(tmp_path):
     sources = []
-    for number, left in enumerate((0, 48, 500, 600)):
-        place = METRE @ Affine.translation(left, 0)
-        image = write_raster(tmp_path / f"s{number}.tif", noise(1, SIZE, 4 * SIZE), transform=place)
+    for index, left in enumerate((0, 48, 500, 600)):
+        transform = METRE @ Affine.translation(left, 0)
+        image = write_raster(tmp_path / f"s{index}.tif", noise(1, SIZE, 4 * SIZE), transform=transform)
         sources.append({"image": (str(image),)})
-    chips = chips_of({f"s{number}": lattice(1, 4) for number in range(4)}, np.ones((16, 1), np.int64), tuple(sources))
+    chips = chips_of({f"s{index}": lattice(1, 4) for index in range(4)}, np.ones((16, 1), np.int64), tuple(sources))
     # Scene 0 covers columns 0 to 63, scene 1 columns 48 to 111: while scene 0 is assessed, its last chip is the first
     # of scene 1, which is left out, as is the one that touches it.
     (names, *_) = fold_splits(chips, "scenes")
@@ -131,9 +131,9 @@ def test_scenes_that_share_ground_are_kept_apart_by_the_gap(tmp_path):
 @pytest.mark.parametrize(
     ("folds", "message"),
     [
-        (2, "folds is 2. At least 3"),
-        (50, "folds is 50, but the 36 chips make 36 blocks of ground. At most as many"),
-        ("scenes", "folds is scenes, but there is 1. At least 3"),
+        (2, "folds is 2. Expected at least 3"),
+        (50, "folds is 50, but the 36 chips form only 36 spatial blocks. Expected at most 36 folds"),
+        ("scenes", "folds = scenes, but the chips have 1 scene. Expected at least 3"),
     ],
 )
 def test_too_few_folds_blocks_or_scenes_are_refused(folds, message):
@@ -146,5 +146,5 @@ def test_a_fold_without_a_class_is_refused_by_name():
     counts = np.ones((144, 2), np.int64)
     counts[5:, 1] = 0
     chips = chips_of({"scene": lattice(12, 12)}, counts)
-    with pytest.raises(ChipError, match=r"fold \d of 4 has no chip with class 'class 1' .*Ask for fewer folds"):
+    with pytest.raises(ChipError, match=r"fold \d of 4 has no (train|test) chip with class 'class 1'.*Use fewer folds"):
         fold_splits(chips, 4)

@@ -1,4 +1,4 @@
-"""Splits that people tell, and what is said of those that cannot be made."""
+"""Predefined splits, and the warnings about splits and classes that are missing."""
 
 import logging
 from pathlib import Path
@@ -23,7 +23,7 @@ TABLE = (ClassSpec(name="ground", value=0), ClassSpec(name="house", value=1), Cl
 def scenes_in(folder: Path, names=NAMES, kinds=("house", "road"), **columns) -> list[SceneSpec]:
     """Small scenes with a polygon of each kind on them."""
     folder.mkdir(parents=True, exist_ok=True)
-    boxes = [pixel_box(2, 2 + 18 * place, 6, 6) for place in range(len(kinds))]
+    boxes = [pixel_box(2, 2 + 18 * index, 6, 6) for index in range(len(kinds))]
     labels = write_polygons(folder / "labels.gpkg", boxes, kind=list(kinds), **columns)
     images = [write_raster(folder / f"{name}.tif", noise(3, SIDE, SIDE, seed=n)) for n, name in enumerate(names)]
     return [SceneSpec(image=(str(image),), labels=str(labels), label_field="kind") for image in images]
@@ -42,7 +42,7 @@ def by_lists(folder: Path, **texts: str) -> SplitSpec:
 
 
 def splits_of(chips: Chips) -> dict[str, list[str]]:
-    return {str(name): sorted(set(some["split"])) for name, some in chips.table.groupby("scene")}
+    return {str(name): sorted(set(rows["split"])) for name, rows in chips.table.groupby("scene")}
 
 
 # Lists --------------------------------------------------------------------------------------------------------
@@ -54,7 +54,7 @@ def test_scenes_are_named_by_stem_by_file_with_any_suffix_and_by_path(tmp_path):
     assert splits_of(chips) == {"a.v2": ["train"], "b": ["val"], "c": ["test"], "d": ["gap"]}
 
 
-def test_scenes_of_one_name_are_told_apart_by_their_folders(tmp_path):
+def test_scenes_of_the_same_name_differ_by_folder(tmp_path):
     specs = [*scenes_in(tmp_path / "east", ["b"]), *scenes_in(tmp_path / "west", ["b"])]
     chips = cut(specs, tmp_path / "chips", by_lists(tmp_path, train="west/b.tif", test="east/b"))
     assert splits_of(chips) == {"b_0": ["test"], "b_1": ["train"]}
@@ -67,19 +67,19 @@ def test_scenes_of_one_name_are_told_apart_by_their_folders(tmp_path):
         ({"train": "a.v2", "test": "b\na.v2.tif"}, "test.txt: 'a.v2.tif' is in the lists of train and test"),
     ],
 )
-def test_a_list_that_does_not_fit_is_refused_before_anything_is_cut(tmp_path, texts, message):
+def test_a_list_with_errors_is_refused_before_chips_are_cut(tmp_path, texts, message):
     with pytest.raises(ChipError, match=message):
         cut(scenes_in(tmp_path), tmp_path / "chips", by_lists(tmp_path, **texts))
     assert not (tmp_path / "chips").exists()
 
 
-def test_a_name_that_several_scenes_have_is_refused(tmp_path):
+def test_a_name_of_several_scenes_is_refused(tmp_path):
     specs = [*scenes_in(tmp_path / "east", ["b"]), *scenes_in(tmp_path / "west", ["b"])]
     with pytest.raises(ChipError, match="'b' names 2 scenes"):
         cut(specs, tmp_path / "chips", by_lists(tmp_path, train="b"))
 
 
-def test_a_list_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_list_is_refused(tmp_path):
     with pytest.raises(ChipError, match=r"none.txt cannot be read as a list of scenes \(FileNotFoundError\)"):
         cut(scenes_in(tmp_path), tmp_path / "chips", SplitSpec(by="list", train_list=str(tmp_path / "none.txt")))
 
@@ -111,7 +111,7 @@ def test_chips_are_split_by_a_column_of_their_polygons(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_column_that_is_not_there_is_refused_before_anything_is_cut(tmp_path):
+def test_a_missing_column_is_refused_before_chips_are_cut(tmp_path):
     with pytest.raises(LabelError, match=r"no column 'fold'. Its columns are kind"):
         cut(scenes_in(tmp_path), tmp_path / "chips", SplitSpec(by="attribute", attribute="fold"))
     assert not (tmp_path / "chips").exists()
@@ -121,22 +121,22 @@ def test_a_label_raster_has_no_column_to_split_by(tmp_path):
     (spec,) = scenes_in(tmp_path, ["a"])
     labels = write_raster(tmp_path / "labels.tif", np.ones((SIDE, SIDE), np.uint8))
     specs = [spec.model_copy(update={"labels": str(labels), "label_field": None})]
-    with pytest.raises(ChipError, match=r"labels.tif, which have no column 'fold' to split by. Polygons were expected"):
+    with pytest.raises(ChipError, match=r"labels.tif\) have no column 'fold' to split by. Expected polygons"):
         cut(specs, tmp_path / "chips", SplitSpec(by="attribute", attribute="fold"))
 
 
-# What is said -------------------------------------------------------------------------------------------------
+# Warnings -------------------------------------------------------------------------------------------------
 
 
 def warnings_of(caplog) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_a_split_that_could_not_be_held_out_is_told_once(tmp_path, caplog):
+def test_a_split_without_chips_is_warned_of_once(tmp_path, caplog):
     cut(scenes_in(tmp_path), tmp_path / "chips", SplitSpec(by="block"), size=32)
     assert [text.partition(":")[0] for text in warnings_of(caplog)] == [
-        "nothing is held out for val",
-        "nothing is held out for test",
+        "val has no chips",
+        "test has no chips",
     ]
 
 
@@ -151,20 +151,20 @@ def test_scenes_too_small_for_blocks_are_held_out_whole(tmp_path, caplog):
     assert warnings_of(caplog) == []
 
 
-def test_a_class_that_a_split_lacks_is_told(tmp_path, caplog):
+def test_a_class_missing_from_a_split_is_warned_of(tmp_path, caplog):
     both, house = scenes_in(tmp_path / "both", ["a"]), scenes_in(tmp_path / "house", ["b"], ("house",))
     cut([*both, *house], tmp_path / "chips", by_lists(tmp_path, train="a", test="b"))
     (text,) = warnings_of(caplog)
-    assert text.startswith("test has no pixel of road, so")
+    assert text.startswith("test has no pixels of class road, so")
 
 
-def test_a_class_that_cannot_be_learned_is_told(tmp_path, caplog):
+def test_a_class_missing_from_train_is_warned_of(tmp_path, caplog):
     both, house = scenes_in(tmp_path / "both", ["a"]), scenes_in(tmp_path / "house", ["b"], ("house",))
     cut([*both, *house], tmp_path / "chips", by_lists(tmp_path, train="b", test="a"))
     (text,) = warnings_of(caplog)
-    assert text.startswith("test alone has pixels of road, which cannot be learned")
+    assert text.startswith("class road occurs only in test, not in train")
 
 
-def test_of_a_split_that_is_as_wanted_nothing_is_said(tmp_path, caplog):
+def test_a_complete_split_gives_no_warning(tmp_path, caplog):
     cut(scenes_in(tmp_path), tmp_path / "chips", by_lists(tmp_path, train="a.v2", val="b", test="c"))
     assert warnings_of(caplog) == []

@@ -1,4 +1,4 @@
-"""Splits by place."""
+"""Splits by block, by scene and by polygon."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscribe.data.splits.split import ScenePart, SplitSpec, split_chips, split_scenes
+from landscribe.data.splits.split import SplitInput, SplitSpec, split_chips, split_scenes
 from landscribe.errors import ChipError, RecipeError
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
@@ -14,13 +14,13 @@ from landscribe.geo.tiling import chip_windows
 from worlds import METRE, UTM, grid, pixel_box
 
 
-def part_of(windows: list[Window], counts: np.ndarray | None = None) -> ScenePart:
-    """Chips that all hold one class, or with the counts given."""
-    return ScenePart(windows, np.full((len(windows), 1), 9, np.int64) if counts is None else counts)
+def one_scene(windows: list[Window], counts: np.ndarray | None = None) -> SplitInput:
+    """A scene whose chips all hold one class, or with these counts."""
+    return SplitInput(windows, np.full((len(windows), 1), 9, np.int64) if counts is None else counts)
 
 
 def split(windows: list[Window], spec: SplitSpec, *, size: int = 16, seed: int = 0, counts=None) -> list[str]:
-    return split_chips(part_of(windows, counts), spec, size=size, rng=np.random.default_rng(seed))
+    return split_chips(one_scene(windows, counts), spec, size=size, rng=np.random.default_rng(seed))
 
 
 def lattice(rows: int, cols: int, size: int = 16) -> list[Window]:
@@ -52,14 +52,14 @@ def test_windows_of_two_splits_are_at_least_the_gap_apart(scene, spec, seed):
     names = split(windows, spec, size=size, seed=seed)
     gap = spec.gap or size // 4
     used = [(window, name) for window, name in zip(windows, names, strict=True) if name != "gap"]
-    for place, (window, name) in enumerate(used):
-        for other, its_name in used[:place]:
-            assert name == its_name or window.distance_to(other) >= gap
+    for index, (window, name) in enumerate(used):
+        for other, other_name in used[:index]:
+            assert name == other_name or window.distance_to(other) >= gap
 
 
 @settings(max_examples=20)
 @given(scenes, specs, st.integers(0, 3))
-def test_some_chips_are_always_left_to_train_on(scene, spec, seed):
+def test_train_always_has_chips(scene, spec, seed):
     size, windows = scene
     assert "train" in split(windows, spec, size=size, seed=seed)
 
@@ -78,14 +78,14 @@ def test_no_split_is_empty_in_a_scene_of_six_by_six_chips_or_more(rows, cols, se
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.15, 0.15), (0.1, 0.3), (0.25, 0.0)])
-def test_shares_come_close_to_what_is_wanted(val, test):
+def test_shares_are_close_to_the_requested_fractions(val, test):
     names = np.array(split(lattice(30, 40), SplitSpec(val=val, test=test, gap=1, block=80)))
     assert (names == "val").mean() == pytest.approx(val, abs=0.06)
     assert (names == "test").mean() == pytest.approx(test, abs=0.06)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_scene_too_small_for_two_held_out_splits_gives_up_test_before_val(seed):
+def test_a_scene_too_small_for_val_and_test_gives_up_test(seed):
     # Of 4 x 4 chips, two held-out ones take nearly all others with them.
     assert set(split(lattice(4, 4), SplitSpec(), seed=seed)) in (
         {"train", "val", "gap"},
@@ -97,35 +97,35 @@ def test_other_seeds_give_other_splits():
     assert len({tuple(split(lattice(12, 12), SplitSpec(), seed=seed)) for seed in range(5)}) > 1
 
 
-def test_chips_of_a_block_stay_together_apart_from_the_gap():
+def test_all_chips_of_a_block_share_a_split_or_are_in_the_gap():
     # Blocks of 32 pixels are 2 x 2 chips of 16.
     windows = lattice(12, 12)
     names = split(windows, SplitSpec(block=32))
     by_block: dict[tuple[int, int], set[str]] = {}
     for window, name in zip(windows, names, strict=True):
         by_block.setdefault((window.row // 32, window.col // 32), set()).add(name)
-    assert all(len(found - {"gap"}) <= 1 for found in by_block.values())
+    assert all(len(names - {"gap"}) <= 1 for names in by_block.values())
 
 
-def test_a_scene_of_one_block_is_all_for_training():
+def test_a_scene_of_one_block_goes_to_train():
     assert split(lattice(3, 3), SplitSpec(block=1000)) == ["train"] * 9
 
 
-def test_a_single_chip_is_for_training():
+def test_a_single_chip_goes_to_train():
     assert split(lattice(1, 1), SplitSpec()) == ["train"]
 
 
-def test_without_shares_all_is_for_training():
+def test_with_fractions_of_zero_all_chips_go_to_train():
     assert split(lattice(8, 8), SplitSpec(val=0, test=0)) == ["train"] * 64
 
 
-def test_four_chips_that_all_touch_are_all_for_training():
+def test_four_chips_that_all_touch_go_to_train():
     # Whatever is held out, every other chip touches it.
     assert split(lattice(2, 2), SplitSpec()) == ["train"] * 4
 
 
-def test_a_rare_class_is_left_in_every_split():
-    # Class 1 stands only in the four blocks of 3 x 3 chips at the corners.
+def test_a_rare_class_is_in_every_split():
+    # Class 1 is only in the four blocks of 3 x 3 chips at the corners.
     windows = lattice(12, 12)
     counts = np.full((144, 2), 9, np.int64)
     corners = [(w.row < 48 or w.row >= 144) and (w.col < 48 or w.col >= 144) for w in windows]
@@ -174,10 +174,10 @@ def test_no_class_is_lost_from_train(scene, spec, seed):
 
 def test_a_class_of_a_single_chip_stays_in_train():
     windows = lattice(12, 12)
-    for place in (0, 70, 143):
+    for index in (0, 70, 143):
         counts = np.full((144, 2), 9, np.int64)
-        counts[:, 1] = np.arange(144) == place
-        assert split(windows, SplitSpec(), counts=counts)[place] == "train"
+        counts[:, 1] = np.arange(144) == index
+        assert split(windows, SplitSpec(), counts=counts)[index] == "train"
 
 
 # Whole scenes -------------------------------------------------------------------------------------------------
@@ -185,16 +185,16 @@ def test_a_class_of_a_single_chip_stays_in_train():
 BY_SCENE = SplitSpec(by="scene", val=0.2, test=0.2)
 
 
-def whole(counts: np.ndarray, *, split: str | None = None, left: float | None = None) -> ScenePart:
+def whole(counts: np.ndarray, *, split: str | None = None, left: float | None = None) -> SplitInput:
     """A scene of as many chips as there are rows of counts, side by side."""
     windows = lattice(1, len(counts))
-    place = None if left is None else grid(16, 16 * len(counts), transform=METRE @ Affine.translation(left, 0))
-    return ScenePart(windows, counts, split=split, grid=place)
+    own = None if left is None else grid(16, 16 * len(counts), transform=METRE @ Affine.translation(left, 0))
+    return SplitInput(windows, counts, split=split, grid=own)
 
 
 @st.composite
 def worlds_of_scenes(draw):
-    """Three to twelve scenes of one to five chips of up to six classes, some of which stand in few scenes."""
+    """Three to twelve scenes of one to five chips of up to six classes, some of which are in few scenes."""
     rng = np.random.default_rng(draw(st.integers(0, 999)))
     commonness = rng.choice([0.1, 0.3, 1.0], draw(st.integers(1, 6)))
     lengths = rng.integers(1, 6, draw(st.integers(3, 12)))
@@ -203,96 +203,96 @@ def worlds_of_scenes(draw):
 
 @settings(max_examples=30)
 @given(worlds_of_scenes(), st.integers(0, 3))
-def test_scenes_are_held_out_whole_and_no_class_is_lost_from_train(parts, seed):
-    names = split_scenes(parts, BY_SCENE, size=16, seed=seed)
-    assert all(len(set(some)) == 1 for some in names)
-    assert names == split_scenes(parts, BY_SCENE, size=16, seed=seed)
-    trained = sum(part.counts.sum(axis=0) for part, some in zip(parts, names, strict=True) if some[0] == "train")
-    assert ((trained > 0) == (sum(part.counts.sum(axis=0) for part in parts) > 0)).all()
+def test_scenes_are_held_out_whole_and_no_class_is_lost_from_train(inputs, seed):
+    names = split_scenes(inputs, BY_SCENE, size=16, seed=seed)
+    assert all(len(set(own)) == 1 for own in names)
+    assert names == split_scenes(inputs, BY_SCENE, size=16, seed=seed)
+    trained = sum(scene.counts.sum(axis=0) for scene, own in zip(inputs, names, strict=True) if own[0] == "train")
+    assert ((trained > 0) == (sum(scene.counts.sum(axis=0) for scene in inputs) > 0)).all()
 
 
 def test_scenes_of_all_classes_fill_every_split_by_its_share():
-    parts = [whole(np.ones((4, 2), np.int64)) for _ in range(10)]
-    names = [some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=0)]
+    inputs = [whole(np.ones((4, 2), np.int64)) for _ in range(10)]
+    names = [own[0] for own in split_scenes(inputs, BY_SCENE, size=16, seed=0)]
     assert {name: names.count(name) for name in names} == {"train": 6, "val": 2, "test": 2}
 
 
-def test_a_draw_that_keeps_many_rare_classes_in_train_is_found():
-    # 30 of 40 scenes each hold a class of their own: only draws from the other ten will do, one in thousands.
+def test_rare_classes_stay_in_train_even_if_few_draws_keep_them():
+    # 30 of 40 scenes each hold a class of their own: only draws from the other ten keep them, one in thousands.
     counts = np.concatenate([np.eye(30, dtype=np.int64), np.zeros((10, 30), np.int64)])
-    parts = [whole(np.hstack([row, [1]])[None]) for row in counts]
-    names = [some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=0)]
+    inputs = [whole(np.hstack([row, [1]])[None]) for row in counts]
+    names = [own[0] for own in split_scenes(inputs, BY_SCENE, size=16, seed=0)]
     assert set(names[:30]) == {"train"}
     assert set(names) == {"train", "val", "test"}
 
 
-def test_where_every_scene_is_needed_none_is_held_out():
-    parts = [whole(row[None]) for row in np.eye(6, dtype=np.int64)]
-    assert {some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=0)} == {"train"}
+def test_no_scene_is_held_out_if_train_needs_all():
+    inputs = [whole(row[None]) for row in np.eye(6, dtype=np.int64)]
+    assert {own[0] for own in split_scenes(inputs, BY_SCENE, size=16, seed=0)} == {"train"}
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_scene_whose_split_is_told_keeps_it(seed):
-    parts = [whole(np.ones((2, 1), np.int64), split="test" if n == 1 else None) for n in range(6)]
-    names = [some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=seed)]
+def test_a_scene_with_a_predefined_split_keeps_it(seed):
+    inputs = [whole(np.ones((2, 1), np.int64), split="test" if n == 1 else None) for n in range(6)]
+    names = [own[0] for own in split_scenes(inputs, BY_SCENE, size=16, seed=seed)]
     assert names[1] == "test"
     assert {"train", "val"} <= set(names)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_scenes_that_share_ground_share_a_split(seed):
+def test_scenes_that_overlap_share_a_split(seed):
     # Scenes 0, 1 and 2 overlap in a chain; the others stand apart.
     lefts = [0, 40, 80, 500, 600, 700, 800, 900]
-    parts = [whole(np.ones((3, 1), np.int64), left=left) for left in lefts]
-    names = [some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=seed)]
+    inputs = [whole(np.ones((3, 1), np.int64), left=left) for left in lefts]
+    names = [own[0] for own in split_scenes(inputs, BY_SCENE, size=16, seed=seed)]
     assert len(set(names[:3])) == 1
 
 
-def test_scenes_that_only_touch_are_drawn_apart():
-    parts = [whole(np.ones((3, 1), np.int64), left=48 * place) for place in range(6)]
-    names = [some[0] for some in split_scenes(parts, BY_SCENE, size=16, seed=0)]
+def test_scenes_that_only_touch_are_drawn_separately():
+    inputs = [whole(np.ones((3, 1), np.int64), left=48 * index) for index in range(6)]
+    names = [own[0] for own in split_scenes(inputs, BY_SCENE, size=16, seed=0)]
     assert set(names) == {"train", "val", "test"}
 
 
 def test_too_few_scenes_are_refused():
-    parts = [whole(np.ones((9, 1), np.int64)) for _ in range(2)]
-    with pytest.raises(ChipError, match=r"there are 2 scenes.* to draw train, val, test from. At least 3"):
-        split_scenes(parts, BY_SCENE, size=16, seed=0)
+    inputs = [whole(np.ones((9, 1), np.int64)) for _ in range(2)]
+    with pytest.raises(ChipError, match=r"2 scenes.* cannot be split into train, val, test. Expected at least 3"):
+        split_scenes(inputs, BY_SCENE, size=16, seed=0)
 
 
-# Areas --------------------------------------------------------------------------------------------------------
+# Zones --------------------------------------------------------------------------------------------------------
 
 
-def areas(*boxes: tuple[float, float, float, float, object]) -> Features:
-    """Polygons by row, column, height, width and what their column says."""
+def zones(*boxes: tuple[float, float, float, float, object]) -> Features:
+    """Polygons by row, column, height, width and label."""
     shapes = np.array([pixel_box(*box[:4]) for box in boxes])
-    return Features("areas.gpkg", shapes, tuple(box[4] for box in boxes), UTM)
+    return Features("zones.gpkg", shapes, tuple(box[4] for box in boxes), UTM)
 
 
-BY_AREA = SplitSpec(by="attribute", attribute="fold", gap=4)
+BY_ZONE = SplitSpec(by="attribute", attribute="fold", gap=4)
 
 
-def test_chips_belong_to_the_split_of_the_polygons_they_touch():
-    #  columns  0  16 | 32  48 | 64 | 80  96: train, val and test with chips between them that touch none
-    part = ScenePart(
+def test_chips_belong_to_the_split_of_the_zones_they_intersect():
+    #  columns  0  16 | 32  48 | 64 | 80  96: train, val and test, and chips in no zone between them
+    scene = SplitInput(
         lattice(1, 8),
         np.ones((8, 1), np.int64),
         grid=grid(16, 128),
-        areas=areas((0, 0, 8, 20, "train"), (2, 50, 3, 3, "val"), (0, 96, 16, 16, "Test")),
+        zones=zones((0, 0, 8, 20, "train"), (2, 50, 3, 3, "val"), (0, 96, 16, 16, "Test")),
     )
-    assert split_scenes([part], BY_AREA, size=16, seed=0) == [
+    assert split_scenes([scene], BY_ZONE, size=16, seed=0) == [
         ["train", "train", "gap", "val", "gap", "gap", "test", "gap"]
     ]
 
 
-def test_a_chip_on_polygons_of_two_splits_is_not_used():
-    part = ScenePart(
+def test_a_chip_on_zones_of_two_splits_is_not_used():
+    scene = SplitInput(
         lattice(1, 3),
         np.ones((3, 1), np.int64),
         grid=grid(16, 48),
-        areas=areas((0, 0, 16, 20, "train"), (0, 22, 16, 26, "test")),
+        zones=zones((0, 0, 16, 20, "train"), (0, 22, 16, 26, "test")),
     )
-    assert split_scenes([part], SplitSpec(by="attribute", attribute="fold", val=0), size=16, seed=0) == [
+    assert split_scenes([scene], SplitSpec(by="attribute", attribute="fold", val=0), size=16, seed=0) == [
         ["train", "gap", "test"]
     ]
 
@@ -303,19 +303,19 @@ def test_groups_are_drawn_whole_and_stay_the_gap_apart(seed, gap, groups):
     rng = np.random.default_rng(seed)
     boxes = [(*rng.integers(0, 180, 2), *rng.integers(4, 40, 2), int(rng.integers(0, groups))) for _ in range(30)]
     windows = lattice(13, 13)
-    part = ScenePart(windows, np.ones((169, 1), np.int64), grid=grid(208, 208), areas=areas(*boxes))
+    scene = SplitInput(windows, np.ones((169, 1), np.int64), grid=grid(208, 208), zones=zones(*boxes))
     spec = SplitSpec(by="attribute", attribute="fold", gap=gap)
     if len({box[4] for box in boxes}) < 3:
         return
-    (names,) = split_scenes([part], spec, size=16, seed=seed)
+    (names,) = split_scenes([scene], spec, size=16, seed=seed)
     split_of: dict[int, set[str]] = {}
     used = [(window, name) for window, name in zip(windows, names, strict=True) if name != "gap"]
     for window, name in used:
         for row, col, height, width, group in boxes:
             if not (window & Window(row, col, height, width)).is_empty:
                 split_of.setdefault(group, set()).add(name)
-        assert all(name == other or window.distance_to(its) >= gap for its, other in used)
-    assert all(len(found) == 1 for found in split_of.values())
+        assert all(name == other_name or window.distance_to(other) >= gap for other, other_name in used)
+    assert all(len(names) == 1 for names in split_of.values())
 
 
 @pytest.mark.parametrize(
@@ -328,6 +328,6 @@ def test_groups_are_drawn_whole_and_stay_the_gap_apart(seed, gap, groups):
         ({"by": "region"}, "'by' is 'region'"),
     ],
 )
-def test_what_a_split_goes_by_is_given_with_it(settings, message):
+def test_each_kind_of_split_requires_its_own_settings(settings, message):
     with pytest.raises(RecipeError, match=message):
         SplitSpec.of(settings)

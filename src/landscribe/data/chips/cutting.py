@@ -18,8 +18,8 @@ from landscribe.data.chips.chips import Chips, ChipsHead, ChipSpec
 from landscribe.data.chips.files import make_folders, pair_names, require_format_fits, write_pair
 from landscribe.data.scenes.scene import Scene, SceneSpec
 from landscribe.data.splits.groups import Split
-from landscribe.data.splits.predefined import read_areas, read_lists
-from landscribe.data.splits.split import ScenePart, SplitSpec, say_what_is_missing, split_scenes
+from landscribe.data.splits.predefined import read_lists, read_zones
+from landscribe.data.splits.split import SplitInput, SplitSpec, split_scenes, warn_missing_classes
 from landscribe.errors import ChipError
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.classes import IGNORE, Classes
@@ -231,7 +231,7 @@ def _exact_statistics(pixels: Pixels, valid_pixels: int) -> tuple[list[float], l
     return [total / valid_pixels for total in sums], deviations
 
 
-def _without_chips(scenes: Sequence[Scene], sources: Sequence[SceneSpec], split: SplitSpec) -> list[ScenePart]:
+def _without_chips(scenes: Sequence[Scene], sources: Sequence[SceneSpec], split: SplitSpec) -> list[SplitInput]:
     """What people told of the split, read before hours are spent on cutting."""
     told: Sequence[Split | None] = [scene.split for scene in scenes]
     if split.by == "list":
@@ -239,15 +239,15 @@ def _without_chips(scenes: Sequence[Scene], sources: Sequence[SceneSpec], split:
         told = [scene.split or by_list for scene, by_list in zip(scenes, listed, strict=True)]
     parts = []
     for scene, source, its_split in zip(scenes, sources, told, strict=True):
-        areas = read_areas(split, source, scene.image) if split.by == "attribute" and its_split is None else None
+        areas = read_zones(split, source, scene.image) if split.by == "attribute" and its_split is None else None
         none = np.zeros((0, 0), np.int64)
-        parts.append(ScenePart((), none, scene.name, scene.image.grid, its_split, areas))
+        parts.append(SplitInput((), none, scene.name, scene.image.grid, its_split, areas))
     return parts
 
 
 def _splits(
     table: pd.DataFrame,
-    parts: Sequence[ScenePart],
+    parts: Sequence[SplitInput],
     classes: Classes,
     spec: ChipSpec,
     split: SplitSpec,
@@ -263,7 +263,7 @@ def _splits(
         rows = rows_of.get(part.name, none)
         filled.append(replace(part, windows=[windows[row] for row in rows], counts=counts[rows]))
     names: list[str] = [name for some in split_scenes(filled, split, size=spec.size, seed=seed) for name in some]
-    say_what_is_missing(names, counts, classes, split, told=all(part.split for part in parts))
+    warn_missing_classes(names, counts, classes, split, all_predefined=all(part.split for part in parts))
     return names
 
 

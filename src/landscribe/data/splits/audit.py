@@ -1,129 +1,118 @@
-"""Audit: do the splits of a chips folder keep apart what is trained on from what is held out?
+"""Audit: are the chips of different splits separate, in space and in their pixels?
 
-What is known of the test chips from training makes their measures too good (Kapoor & Narayanan 2023, "Leakage and
-the reproducibility crisis in machine-learning-based science", Patterns 4, doi:10.1016/j.patter.2023.100804).
+Leakage from train to test makes accuracy too high (Kapoor & Narayanan 2023, "Leakage and the reproducibility crisis in
+machine-learning-based science", Patterns 4, doi:10.1016/j.patter.2023.100804).
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from landscribe.data.chips.chips import Chips
 from landscribe.data.splits.duplicates import Duplicate, duplicates
-from landscribe.data.splits.footprints import places
+from landscribe.data.splits.footprints import Footprints, chip_footprints, nearest_pairs
 
-# A smaller overlap than this, in pixels, is a matter of rounding between scenes that lie side by side.
-_NO_OVERLAP = 0.5
-_ROWS_AT_ONCE = 256
+# Scenes that lie side by side may overlap by rounding: half a pixel is no overlap.
+_MIN_OVERLAP_PX = 0.5
 _EXAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Distance:
-    """How near the chips of two splits come to each other on the ground."""
+    """The smallest distance between chips of two splits."""
 
     splits: tuple[str, str]
     pixels: float | None
-    """Along the farther axis; negative where chips overlap, None where none share a scene or a CRS."""
+    """Along the farther axis; negative if chips overlap, None if no two share a scene or a CRS."""
     metres: float | None
-    """The same on the ground, if the size of a pixel is known."""
+    """The same in metres, None if the pixel size in metres is not defined."""
     chips: tuple[str, str] | None
-    """The two that are nearest."""
+    """Names of the two nearest chips."""
     overlaps: int
-    """Pairs of chips that share ground."""
+    """Pairs of chips that overlap."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit of a chips folder found."""
+    """Distances and duplicates between the splits of a chips folder."""
 
     chips: dict[str, int]
-    """How many, by split."""
+    """Number of chips by split."""
     size: int
     """Side of a chip in pixels."""
     distances: tuple[Distance, ...]
     duplicates: tuple[Duplicate, ...]
-    remarks: tuple[str, ...]
-    """What could not be looked at."""
+    warnings: tuple[str, ...]
+    """Checks that were not possible, and why."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
+        """All fields, as JSON types."""
         return asdict(self)
 
     def findings(self) -> Iterator[tuple[Literal["error", "warning", "note"], str]]:
-        """In words: leaks are errors, chips that come too near warnings; the rest is only said."""
+        """Severity and text of each finding: leakage is an error, chips too near to each other a warning."""
         yield "note", "chips by split: " + ", ".join(f"{name} {count}" for name, count in self.chips.items()) + "."
         if sum(name in ("train", "val", "test") for name in self.chips) < 2:
-            yield "warning", "the chips are of one split only, so that nothing is held out. Cut them with val and test."
+            yield "warning", "all chips are in one split, nothing is held out. Chip again with val and test above 0."
         for distance in self.distances:
-            yield _distance_in_words(distance, self.size)
-        yield from _duplicates_in_words(self.duplicates)
+            yield _distance_finding(distance, self.size)
+        yield from _duplicate_findings(self.duplicates)
         if not self.duplicates:
-            yield "note", "no chip shows the same picture as a chip of another split."
-        yield from (("warning", remark) for remark in self.remarks)
+            yield "note", "no chip duplicates a chip of another split."
+        yield from (("warning", warning) for warning in self.warnings)
 
 
 def audit(chips: Chips) -> Audit:
-    """Measure distances between splits, and look for chips of one that are copies of chips of another.
+    """Measure distances between splits, and search for chips that duplicate a chip of another split.
 
-    Chips are compared by place within their scene, and across scenes that have the same CRS; and by their pixels,
-    wherever they lie.
+    Distances are between chips of the same scene, or of scenes with the same CRS. Duplicates are found by their pixels,
+    wherever they are.
     """
-    frames, boxes, remarks = places(chips)
+    footprints, warnings = chip_footprints(chips)
     splits = chips.table["split"].to_numpy()
     counts = {name: int((splits == name).sum()) for name in ("train", "val", "test", "gap")}
     distances = tuple(
-        _distance(chips, (first, second), frames, boxes)
+        _distance(chips, (first, second), footprints)
         for first, second in combinations([name for name in ("train", "val", "test") if counts[name]], 2)
     )
-    here = {name: count for name, count in counts.items() if count}
-    return Audit(here, chips.head.size, distances, tuple(duplicates(chips)), tuple(remarks))
+    present = {name: count for name, count in counts.items() if count}
+    return Audit(present, chips.head.size, distances, tuple(duplicates(chips)), tuple(warnings))
 
 
-def _distance(chips: Chips, pair: tuple[str, str], frames: NDArray[np.intp], boxes: NDArray[np.float64]) -> Distance:
-    """The nearest two chips of two splits, frame by frame."""
-    splits, names = chips.table["split"].to_numpy(), chips.table["chip"].tolist()
-    nearest, who, overlaps = math.inf, None, 0
-    for frame in np.unique(frames).tolist():
-        ones, others = (np.flatnonzero((frames == frame) & (splits == split)) for split in pair)
-        for start in range(0, len(ones) if len(others) else 0, _ROWS_AT_ONCE):
-            some = ones[start : start + _ROWS_AT_ONCE]
-            top, left, bottom, right = boxes[some].T[:, :, None]
-            its_top, its_left, its_bottom, its_right = boxes[others].T[:, None, :]
-            rows, cols = np.maximum(its_top - bottom, top - its_bottom), np.maximum(its_left - right, left - its_right)
-            apart = np.maximum(rows, cols)
-            overlaps += int((apart < -_NO_OVERLAP).sum())
-            row, col = np.unravel_index(int(apart.argmin()), apart.shape)
-            if apart[row, col] < nearest:
-                nearest, who = float(apart[row, col]), (names[some[row]], names[others[col]])
-    if who is None:
-        return Distance(pair, None, None, None, 0)
-    pixels, size = round(nearest, 2) + 0.0, chips.head.pixel_size
-    return Distance(pair, pixels, None if size is None else round(pixels * size, 3), who, overlaps)
+def _distance(chips: Chips, splits: tuple[str, str], footprints: Footprints) -> Distance:
+    """The nearest chips of two splits."""
+    of_chip, names = chips.table["split"].to_numpy(), chips.table["chip"].tolist()
+    first, second = (np.flatnonzero(of_chip == split) for split in splits)
+    pairs, distances = nearest_pairs(footprints, first, second)
+    if not len(pairs):
+        return Distance(splits, None, None, None, 0)
+    # Adding 0 turns -0.0 into 0.0.
+    pixels, pixel_size = round(float(distances[0]), 2) + 0.0, chips.head.pixel_size
+    metres = None if pixel_size is None else round(pixels * pixel_size, 3)
+    nearest = names[pairs[0, 0]], names[pairs[0, 1]]
+    return Distance(splits, pixels, metres, nearest, int((distances < -_MIN_OVERLAP_PX).sum()))
 
 
-def _distance_in_words(distance: Distance, size: int) -> tuple[Literal["error", "warning", "note"], str]:
+def _distance_finding(distance: Distance, size: int) -> tuple[Literal["error", "warning", "note"], str]:
     first, second = distance.splits
     if distance.pixels is None or distance.chips is None:
         return "note", f"no chip of {first} shares a scene or a CRS with one of {second}."
-    one, other = distance.chips
+    a, b = distance.chips
     if distance.overlaps:
         return "error", (
-            f"{distance.overlaps} pairs of chips of {first} and {second} overlap, {one} and {other} by "
-            f"{-distance.pixels:.0f} pixels. Chips of different splits must share no ground: the measures would be "
-            "too good. Cut the chips anew, with --split-by scene where scenes overlap."
+            f"{distance.overlaps} pairs of chips of {first} and {second} overlap, {a} and {b} by "
+            f"{-distance.pixels:.0f} pixels. Expected no overlap between splits: accuracy would be too high. Chip "
+            "again, with --split-by scene if scenes overlap."
         )
     metres = "" if distance.metres is None else f" ({_length(distance.metres)})"
     if distance.pixels < max(1, size // 4):
         how = "touch" if distance.pixels < 1 else f"are only {distance.pixels:.0f} pixels{metres} apart"
         return "warning", (
-            f"chips of {first} and {second} {how}: {one} and {other}. A quarter of a chip ({max(1, size // 4)} pixels) "
-            "or more was expected, since neighbouring pixels are alike. Cut the chips anew with a gap."
+            f"chips of {first} and {second} {how}: {a} and {b}. Expected at least a quarter of a chip "
+            f"({max(1, size // 4)} pixels), since nearby pixels are similar. Chip again with a gap."
         )
     return "note", f"chips of {first} and {second} are at least {distance.pixels:.0f} pixels{metres} apart."
 
@@ -132,19 +121,19 @@ def _length(metres: float) -> str:
     return f"{metres:.3g} m" if metres < 1000 else f"{metres / 1000:.3g} km"
 
 
-def _duplicates_in_words(found: tuple[Duplicate, ...]) -> Iterator[tuple[Literal["error"], str]]:
-    """One line for each two splits."""
-    for pair in dict.fromkeys(duplicate.splits for duplicate in found):
-        some = [duplicate for duplicate in found if duplicate.splits == pair]
-        exact = sum(duplicate.exact for duplicate in some)
-        shown = ", ".join(
-            f"{' and '.join(duplicate.chips)} ({duplicate.likeness:.2f})" for duplicate in some[:_EXAMPLES]
+def _duplicate_findings(found: tuple[Duplicate, ...]) -> Iterator[tuple[Literal["error"], str]]:
+    """One error for each two splits."""
+    for splits in dict.fromkeys(duplicate.splits for duplicate in found):
+        pairs = [duplicate for duplicate in found if duplicate.splits == splits]
+        exact = sum(duplicate.exact for duplicate in pairs)
+        examples = ", ".join(
+            f"{' and '.join(duplicate.chips)} ({duplicate.similarity:.2f})" for duplicate in pairs[:_EXAMPLES]
         )
         yield (
             "error",
             (
-                f"{len(some)} pairs of chips of {pair[0]} and {pair[1]} show the same picture, {exact} of them pixel "
-                f"by pixel: {shown}{', …' if len(some) > _EXAMPLES else ''}. Chips of different splits must differ: "
-                "the measures would be too good. Leave the copies out, or put them into one split."
+                f"{len(pairs)} pairs of chips of {splits[0]} and {splits[1]} are duplicates, {exact} of them pixel by "
+                f"pixel: {examples}{', …' if len(pairs) > _EXAMPLES else ''}. Expected no duplicates between splits: "
+                "accuracy would be too high. Leave the duplicates out, or put them into one split."
             ),
         )

@@ -1,62 +1,191 @@
-"""Ground: where chips lie, so that chips of different scenes can be told to be near."""
+"""Footprints: where chips and scenes lie, and which of them overlap or are near each other.
+
+All questions are answered by a spatial index (shapely's STRtree), so that the work grows with the number of neighbours
+and not with the square of the number of chips.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from landscribe.data.chips.chips import Chips
 from landscribe.errors import LandscribeError
 from landscribe.geo.grid import Grid, Window
 
-# Places are the world's, divided by the size of a pixel: whole pixels up to rounding.
+if TYPE_CHECKING:
+    from landscribe.data.chips.chips import Chips
+
+# Coordinates of the CRS divided by the pixel size are whole pixels up to rounding, and so are converted ones.
 _ROUNDING = 1e-3
 
 
-def places(chips: Chips) -> tuple[NDArray[np.intp], NDArray[np.float64], list[str]]:
-    """Where each chip lies, across scenes that have the same CRS.
+@dataclass(frozen=True)
+class Footprints:
+    """Boxes in pixels. Only boxes of the same group have a distance."""
+
+    boxes: NDArray[np.float64]
+    """(n, 4): top, left, bottom, right."""
+    groups: NDArray[np.intp]
+    """(n,): the CRS group of each box, which is its CRS, or its scene where that has no CRS."""
+
+    @classmethod
+    def of_windows(cls, windows: Sequence[Window], groups: NDArray[np.intp] | None = None) -> "Footprints":
+        """Windows as they are, padding included.
+
+        Args:
+            windows: of one scene, or of several.
+            groups: the index of each window's scene; one scene if left out.
+        """
+        boxes = np.array([(w.row, w.col, w.row_stop, w.col_stop) for w in windows], np.float64).reshape(-1, 4)
+        return cls(boxes, np.zeros(len(boxes), np.intp) if groups is None else groups)
+
+    def distances(self, a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.float64]:
+        """(n,) pixels between boxes `a` and `b` along the farther axis; negative by how far they overlap."""
+        a_top, a_left, a_bottom, a_right = self.boxes[a].T
+        b_top, b_left, b_bottom, b_right = self.boxes[b].T
+        rows = np.maximum(b_top - a_bottom, a_top - b_bottom)
+        cols = np.maximum(b_left - a_right, a_left - b_right)
+        return np.maximum(rows, cols)
+
+    def shapes(self, indices: NDArray[np.intp], buffer_px: float = 0) -> NDArray[np.object_]:
+        """Boxes as shapely polygons, larger by `buffer_px` on each side."""
+        top, left, bottom, right = self.boxes[indices].T
+        return shapely.box(left - buffer_px, top - buffer_px, right + buffer_px, bottom + buffer_px)
+
+
+def pairs_within(footprints: Footprints, distance: float) -> NDArray[np.intp]:
+    """(n, 2) indices of boxes less than `distance` pixels apart, each pair in both orders; 0 finds overlaps."""
+    every = np.arange(len(footprints.boxes))
+    a, b = shapely.STRtree(footprints.shapes(every)).query(footprints.shapes(every, distance))
+    near = footprints.distances(a, b) < distance - _ROUNDING
+    near &= (a != b) & (footprints.groups[a] == footprints.groups[b])
+    return np.column_stack([a[near], b[near]])
+
+
+def earlier_overlaps(footprints: Footprints) -> list[NDArray[np.intp]]:
+    """For each box, the indices of the boxes before it that overlap it, ascending.
+
+    >>> row = Footprints.of_windows([Window(0, col, 4, 4) for col in (0, 2, 4)])
+    >>> [earlier.tolist() for earlier in earlier_overlaps(row)]
+    [[], [0], [1]]
+    """
+    pairs = pairs_within(footprints, 0)
+    pairs = pairs[pairs[:, 1] < pairs[:, 0]]
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    return np.split(pairs[:, 1], np.searchsorted(pairs[:, 0], np.arange(1, len(footprints.boxes))))
+
+
+def nearest_pairs(
+    footprints: Footprints, a: NDArray[np.intp], b: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The nearest pairs of a box of `a` and a box of `b`; all pairs that overlap, if any do.
 
     Returns:
-        The number of each chip's frame: chips of one frame lie on one ground. Its box there in pixels (top, left,
-        bottom, right). What could not be found out.
+        (n, 2) indices and (n,) distances in pixels, nearest first; empty if no two boxes share a group.
+    """
+    pairs, distances = [np.zeros((0, 2), np.intp)], [np.zeros(0)]
+    for group in np.intersect1d(footprints.groups[a], footprints.groups[b]).tolist():
+        of_a, of_b = (indices[footprints.groups[indices] == group] for indices in (a, b))
+        tree, shapes = shapely.STRtree(footprints.shapes(of_b)), footprints.shapes(of_a)
+        # The Euclidean distance, which is 0 where boxes overlap, is never below that along the farther axis.
+        _, euclidean = tree.query_nearest(shapes, all_matches=False, return_distance=True)
+        near_a, near_b = tree.query(footprints.shapes(of_a, float(euclidean.min()) + _ROUNDING))
+        pairs.append(np.column_stack([of_a[near_a], of_b[near_b]]))
+        distances.append(footprints.distances(*pairs[-1].T))
+    indices, apart = np.concatenate(pairs), np.concatenate(distances)
+    order = np.lexsort((indices[:, 1], indices[:, 0], footprints.groups[indices[:, 0]], apart))
+    return indices[order], apart[order]
+
+
+def chip_footprints(chips: "Chips") -> tuple[Footprints, list[str]]:
+    """Footprints of chips, across all scenes of the same CRS. Padding outside a scene is cut away.
+
+    Returns:
+        The footprints, in pixels of the first scene of each CRS, and warnings: if the scenes cannot be opened, only
+        chips of the same scene have a distance.
     """
     try:
         grids: dict[str, Grid] = {name: image.grid for name, image in chips.images().items()}
-        remarks = []
+        warnings = []
     except LandscribeError as error:
-        grids, remarks = {}, [f"chips of different scenes were not compared by place, since {error}"]
-    frames = np.zeros(len(chips), np.intp)
+        grids, warnings = {}, [f"footprints of chips of different scenes were not compared: {error}"]
     boxes = np.zeros((len(chips), 4))
-    known: dict[str, int] = {}
-    steps: dict[str, tuple[float, float]] = {}
-    for number, (scene, window) in enumerate(zip(chips.table["scene"].tolist(), chips.windows, strict=True)):
+    groups = np.zeros(len(chips), np.intp)
+    group_of: dict[str, int] = {}
+    pixel_sizes: dict[str, tuple[float, float]] = {}
+    for index, (scene, window) in enumerate(zip(chips.table["scene"].tolist(), chips.windows, strict=True)):
         grid = grids.get(scene)
-        # What a padded chip has beyond its scene is no ground.
         inside = window if grid is None else window & grid.window
         if grid is None or grid.crs is None:
-            frame = f"scene {scene}"
-            boxes[number] = inside.row, inside.col, inside.row_stop, inside.col_stop
+            key = f"scene {scene}"
+            boxes[index] = inside.row, inside.col, inside.row_stop, inside.col_stop
         else:
-            frame = grid.crs.to_wkt()
-            boxes[number] = _box_on_the_ground(
-                grid, inside, steps.setdefault(frame, (grid.transform.a, grid.transform.e))
-            )
-        frames[number] = known.setdefault(frame, len(known))
-    return frames, boxes, remarks
+            key = grid.crs.to_wkt()
+            boxes[index] = _crs_box(grid, inside, pixel_sizes.setdefault(key, (grid.transform.a, grid.transform.e)))
+        groups[index] = group_of.setdefault(key, len(group_of))
+    return Footprints(boxes, groups), warnings
 
 
-def _box_on_the_ground(grid: Grid, window: Window, steps: tuple[float, float]) -> tuple[float, float, float, float]:
-    """World coordinates, counted in pixels of the frame's first scene; rows run south."""
+def _crs_box(grid: Grid, window: Window, pixel_size: tuple[float, float]) -> tuple[float, float, float, float]:
+    """CRS coordinates of a window divided by a signed pixel size (x, y): top, left, bottom, right; rows run south."""
     left, top = grid.xy(window.row, window.col)
     right, bottom = grid.xy(window.row_stop, window.col_stop)
-    return top / steps[1], left / steps[0], bottom / steps[1], right / steps[0]
+    return top / pixel_size[1], left / pixel_size[0], bottom / pixel_size[1], right / pixel_size[0]
 
 
-def near_on_the_ground(frames: NDArray[np.intp], boxes: NDArray[np.float64], gap: int) -> NDArray[np.intp]:
-    """(n, 2) numbers of chips of one frame that are less than `gap` pixels apart; each pair in both orders."""
-    top, left, bottom, right = boxes.T
-    tree = shapely.STRtree(shapely.box(left, top, right, bottom))
-    one, other = tree.query(shapely.box(left - gap, top - gap, right + gap, bottom + gap))
-    rows = np.maximum(top[other] - bottom[one], top[one] - bottom[other])
-    cols = np.maximum(left[other] - right[one], left[one] - right[other])
-    near = (one != other) & (frames[one] == frames[other]) & (np.maximum(rows, cols) < gap - _ROUNDING)
-    return np.column_stack([one[near], other[near]])
+def overlap_groups(grids: Sequence[Grid | None], *, buffer_px: float) -> NDArray[np.intp]:
+    """(n,) group of each grid, from 0: grids of one CRS that overlap, directly or through others, share a group.
+
+    Args:
+        grids: None, and grids without a CRS, overlap no other.
+        buffer_px: pixels by which each grid is made larger beforehand; smaller if negative.
+    """
+    groups = np.arange(len(grids))
+    by_crs: dict[str, list[int]] = {}
+    for index, grid in enumerate(grids):
+        if grid is not None and grid.crs is not None:
+            by_crs.setdefault(grid.crs.to_wkt(), []).append(index)
+    for indices in by_crs.values():
+        boxes = shapely.box(*np.array([_buffered_bounds(grids[index], buffer_px) for index in indices]).T)
+        pairs = shapely.STRtree(boxes).query(boxes, predicate="intersects")
+        links = coo_matrix((np.ones(pairs.shape[1], bool), pairs), shape=(len(boxes), len(boxes)))
+        component = connected_components(links, directed=False)[1]
+        first = np.unique(component, return_index=True)[1]
+        groups[indices] = np.array(indices)[first][component]
+    return np.unique(groups, return_inverse=True)[1].reshape(-1)
+
+
+def _buffered_bounds(grid: Grid | None, pixels: float) -> tuple[float, float, float, float]:
+    assert grid is not None
+    left, bottom, right, top = grid.bounds
+    across, down = pixels * abs(grid.transform.a), pixels * abs(grid.transform.e)
+    return left - across, bottom - down, right + across, top + down
+
+
+def in_common_grid(grids: Sequence[Grid], windows: Sequence[Sequence[Window]]) -> list[Window]:
+    """The windows of scenes of one CRS in pixels of the first scene, scene by scene.
+
+    Rows and columns count from the upper left corner of all windows. Where the pixels of another scene are not aligned
+    to those of the first, windows are rounded up to whole pixels. Padding outside a scene is cut away.
+    """
+    corners = np.array(
+        [
+            (*(~grids[0].transform @ grid.xy(inside.row, inside.col)),
+             *(~grids[0].transform @ grid.xy(inside.row_stop, inside.col_stop)))
+            for grid, own in zip(grids, windows, strict=True)
+            for inside in (window & grid.window for window in own)
+        ]
+    )  # fmt: skip
+    starts = np.floor(corners[:, :2] + _ROUNDING)
+    stops = np.ceil(corners[:, 2:] - _ROUNDING)
+    origin = starts.min(axis=0)
+    (cols, rows), (col_stops, row_stops) = ((corner - origin).astype(int).T.tolist() for corner in (starts, stops))
+    return [
+        Window(row, col, row_stop - row, col_stop - col)
+        for row, col, row_stop, col_stop in zip(rows, cols, row_stops, col_stops, strict=True)
+    ]

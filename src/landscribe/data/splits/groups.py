@@ -1,4 +1,4 @@
-"""Lots: chips that are held out together, and the draw that decides which of them are."""
+"""Groups: chips that go to one split together, and the random draw that assigns a split to each group."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,137 +14,146 @@ _DRAWS = 200
 
 
 @dataclass(frozen=True)
-class Lots:
-    """Chips in lots, each of which goes to one split whole."""
+class Groups:
+    """Chips in groups; all chips of a group go to the same split."""
 
     counts: NDArray[np.int64]
     """(chips, classes) labelled pixels."""
     members: NDArray[np.intp]
-    """(n, 2) a chip and a lot that it lies in; a chip may lie in several, or in none."""
+    """(n, 2) chip index and group index; a chip may be in several groups, or in none."""
     near: NDArray[np.intp]
-    """(n, 2) chips too near to each other to be in two splits; each pair in both orders."""
-    told: NDArray[np.str_]
-    """(lots,) the split of a lot, "" where chance decides."""
+    """(n, 2) indices of chips too near to each other to be in two splits; each pair in both orders."""
+    predefined: NDArray[np.str_]
+    """(groups,) the split of a group, "" if it is drawn."""
 
     @cached_property
-    def held(self) -> NDArray[np.bool_]:
-        """(lots, classes) True where a lot holds a class."""
-        held = np.zeros((len(self.told), self.counts.shape[1]), bool)
-        np.logical_or.at(held, self.members[:, 1], self.counts[self.members[:, 0]] > 0)
-        return held
+    def has_class(self) -> NDArray[np.bool_]:
+        """(groups, classes) True where a group has pixels of a class."""
+        has_class = np.zeros((len(self.predefined), self.counts.shape[1]), bool)
+        np.logical_or.at(has_class, self.members[:, 1], self.counts[self.members[:, 0]] > 0)
+        return has_class
 
     @cached_property
     def learnable(self) -> NDArray[np.bool_]:
-        """(classes,) True for those that would be trained on if nothing more were held out."""
-        return self.counts[self.names(self.nothing_more()) == "train"].sum(axis=0) > 0
+        """(classes,) True for classes that train has if no drawn group is held out."""
+        return self.counts[self.chip_splits(self.all_to_train()) == "train"].sum(axis=0) > 0
 
-    def nothing_more(self) -> NDArray[np.str_]:
-        """(lots,) splits where all that chance could decide is trained on."""
-        return np.where(self.told == "", "train", self.told)
+    def all_to_train(self) -> NDArray[np.str_]:
+        """(groups,) splits if every group that is not predefined goes to train."""
+        return np.where(self.predefined == "", "train", self.predefined)
 
-    def names(self, splits: NDArray[np.str_]) -> NDArray[np.str_]:
-        """The split of each chip, from that of each lot: "gap" where it lies in two, in none, or too near to another.
+    def chip_splits(self, group_splits: NDArray[np.str_]) -> NDArray[np.str_]:
+        """The split of each chip, from that of each group.
 
-        A chip gives way to a held-out one; between two held-out splits, val gives way.
+        A chip is "gap" (not used) if its groups are of two splits, if it is in no group, or if it is too near to a chip
+        of a split with precedence: test before val before train.
         """
-        lies_in = np.zeros((len(self.counts), 3), bool)
-        number_of = {str(name): number for number, name in enumerate(SPLITS[:3])}
-        of_lot = np.array([number_of[name] for name in splits.tolist()], np.intp)
-        lies_in[self.members[:, 0], of_lot[self.members[:, 1]]] = True
-        # -1, the last of SPLITS, gives way to all and nothing gives way to it.
-        ranks = np.where(lies_in.sum(axis=1) == 1, lies_in.argmax(axis=1), -1)
-        names = SPLITS[ranks]
-        gives_way = ranks[self.near[:, 0]] < ranks[self.near[:, 1]]
-        names[self.near[gives_way, 0]] = "gap"
-        return names
+        in_split = np.zeros((len(self.counts), 3), bool)
+        rank_of = {str(name): rank for rank, name in enumerate(SPLITS[:3])}
+        group_ranks = np.array([rank_of[name] for name in group_splits.tolist()], np.intp)
+        in_split[self.members[:, 0], group_ranks[self.members[:, 1]]] = True
+        # -1 indexes the last of SPLITS, "gap", and no rank is below it.
+        ranks = np.where(in_split.sum(axis=1) == 1, in_split.argmax(axis=1), -1)
+        splits = SPLITS[ranks]
+        lower_rank = ranks[self.near[:, 0]] < ranks[self.near[:, 1]]
+        splits[self.near[lower_rank, 0]] = "gap"
+        return splits
 
 
-def one_lot_each(lot_of: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Members where each chip lies in one lot."""
-    return np.column_stack([np.arange(len(lot_of)), lot_of])
+def single_membership(group_index: NDArray[np.intp]) -> NDArray[np.intp]:
+    """(chips, 2) `Groups.members` where each chip is in exactly one group."""
+    return np.column_stack([np.arange(len(group_index)), group_index])
 
 
-def hold_out(lots: Lots, val: float, test: float, rng: np.random.Generator, *, least: float = 0.0) -> list[Split]:
-    """Hold out random lots for the splits "val" and "test".
+def assign_splits(
+    groups: Groups, val: float, test: float, rng: np.random.Generator, *, min_train: float = 0.0
+) -> list[Split]:
+    """Hold out random groups for the splits "val" and "test".
 
-    Of many draws, the one is kept that leaves no class out of what is trained on, leaves a class out of another split
-    least often, loses the fewest chips to the gap, and comes closest to the wanted shares and to the class shares of
-    all. Where no draw leaves enough chips, and every class, to train on, only val is held out, or nothing more.
+    The best of many draws is kept. In this order, it loses no class from train, leaves enough chips in train, misses
+    the fewest classes in val and test, and loses few chips to the gap while chip and class shares are close to the
+    requested ones. If no draw leaves enough chips and every class in train, only val is held out, or nothing.
 
     Args:
-        lots: what is drawn.
-        val: wanted share of the lots.
-        test: likewise.
-        rng: what chance is drawn from.
-        least: share of the chips that should be left to train on.
+        groups: the groups to draw from.
+        val: requested fraction of the groups.
+        test: requested fraction of the groups.
+        rng: source of randomness.
+        min_train: fraction of the chips that must stay in train.
 
     Returns:
-        A split for each chip. Law: a class that could be learned if nothing were drawn can be learned.
+        A split for each chip. Law: train has every class that it has if nothing is held out.
     """
-    for wanted in ({"val": val, "test": test}, {"val": val}):
-        shares = {name: share for name, share in wanted.items() if share > 0}
-        if shares and _room(lots.told) > 0:
-            draws = (lots.names(_draw(shares, lots, rng)) for _ in range(_DRAWS))
-            names = min(draws, key=lambda names: _cost(names, shares, lots, least))
-            enough = (names == "train").mean() >= least
-            if enough and shares.keys() <= set(names.tolist()) and not _lost(names, "train", lots):
-                return names.tolist()
-    return lots.names(lots.nothing_more()).tolist()
+    for requested in ({"val": val, "test": test}, {"val": val}):
+        fractions = {name: fraction for name, fraction in requested.items() if fraction > 0}
+        if fractions and _most_held_out(groups.predefined) > 0:
+            draws = (groups.chip_splits(_draw(fractions, groups, rng)) for _ in range(_DRAWS))
+            splits = min(draws, key=lambda splits: _cost(splits, fractions, groups, min_train))
+            enough = (splits == "train").mean() >= min_train
+            if enough and fractions.keys() <= set(splits.tolist()) and not _missing_classes(splits, "train", groups):
+                return splits.tolist()
+    return groups.chip_splits(groups.all_to_train()).tolist()
 
 
-def _room(told: NDArray[np.str_]) -> int:
-    """How many lots may be held out: one is always left to train on."""
-    return int((told == "").sum()) - int("train" not in told)
+def _most_held_out(predefined: NDArray[np.str_]) -> int:
+    """How many groups may be held out: one always stays in train."""
+    return int((predefined == "").sum()) - int("train" not in predefined)
 
 
-def _draw(shares: dict[str, float], lots: Lots, rng: np.random.Generator) -> NDArray[np.str_]:
-    """The split of each lot: random ones are held out, those without which a class could not be learned last."""
-    splits = lots.told.copy()
+def _draw(fractions: dict[str, float], groups: Groups, rng: np.random.Generator) -> NDArray[np.str_]:
+    """A random split for each group; groups that train needs for one of its classes are held out last."""
+    splits = groups.predefined.copy()
     free = np.flatnonzero(splits == "")
     order = free[rng.permutation(len(free))]
-    # Of all lots with a class, the one that is last in the order would be the last to be left to train on.
-    missing = ~lots.held[lots.told == "train"].any(axis=0) & lots.held[order].any(axis=0)
+    # Of the groups with a class that no predefined train group has, the last one in the order is needed for train.
+    in_train = groups.has_class[groups.predefined == "train"].any(axis=0)
+    uncovered = ~in_train & groups.has_class[order].any(axis=0)
     needed = np.zeros(len(order), bool)
-    needed[len(order) - 1 - lots.held[order][::-1, missing].argmax(axis=0)] = True
+    needed[len(order) - 1 - groups.has_class[order][::-1, uncovered].argmax(axis=0)] = True
     order = np.concatenate([order[~needed], order[needed]])
-    taken = 0
-    for name, count in _numbers_held_out(shares, lots.told, int((~needed).sum())).items():
-        splits[order[taken : taken + count]] = name
-        taken += count
-    splits[order[taken:]] = "train"
+    start = 0
+    for name, count in _held_out_counts(fractions, groups.predefined, int((~needed).sum())).items():
+        splits[order[start : start + count]] = name
+        start += count
+    splits[order[start:]] = "train"
     return splits
 
 
-def _numbers_held_out(shares: dict[str, float], told: NDArray[np.str_], spare: int) -> dict[str, int]:
-    """How many lots go to each split: by their shares, at least one, and no more than can be spared if that will do."""
-    room, numbers = _room(told), {}
-    for name, share in shares.items():
-        already = int((told == name).sum())
-        numbers[name] = min(max(int(already == 0), round(share * len(told)) - already), room)
-        room -= numbers[name]
-    while sum(numbers.values()) > spare and max(numbers.values()) > 1:
-        numbers[max(numbers, key=lambda name: numbers[name])] -= 1
-    return numbers
+def _held_out_counts(fractions: dict[str, float], predefined: NDArray[np.str_], spare: int) -> dict[str, int]:
+    """How many groups to draw for each split: its fraction, but at least one.
+
+    Counts above one are lowered until train keeps the groups that it needs, which `spare` leaves out.
+    """
+    available, counts = _most_held_out(predefined), {}
+    for name, fraction in fractions.items():
+        existing = int((predefined == name).sum())
+        counts[name] = min(max(int(existing == 0), round(fraction * len(predefined)) - existing), available)
+        available -= counts[name]
+    while sum(counts.values()) > spare and max(counts.values()) > 1:
+        counts[max(counts, key=lambda name: counts[name])] -= 1
+    return counts
 
 
-def _lost(names: NDArray[np.str_], name: str, lots: Lots) -> int:
-    """How many classes that could be learned a split has no chip of."""
-    return int((lots.learnable & (lots.counts[names == name].sum(axis=0) == 0)).sum())
+def _missing_classes(splits: NDArray[np.str_], name: str, groups: Groups) -> int:
+    """How many learnable classes a split has no chip of."""
+    return int((groups.learnable & (groups.counts[splits == name].sum(axis=0) == 0)).sum())
 
 
-def _cost(names: NDArray[np.str_], wanted: dict[str, float], lots: Lots, least: float) -> tuple[float, ...]:
-    """What a draw is judged by, gravest first; `least` is the share of chips that should be left to train on."""
-    too_few = (names == "train").mean() < least
-    not_assessed = sum(_lost(names, name, lots) for name in wanted)
-    off = sum(abs(float((names == name).mean()) - share) for name, share in wanted.items())
-    shares = _shares(lots.counts)
-    unlike = sum(float(np.abs(_shares(lots.counts[names == name]) - shares).sum()) / 2 for name in wanted)
-    # A chip lost to the gap weighs as much as one that is missing from a held-out share, or one of a class that
-    # the held-out split has too many of.
-    gap = float((names == "gap").mean())
-    return float(_lost(names, "train", lots)), float(too_few), float(not_assessed), gap + off + unlike
+def _cost(splits: NDArray[np.str_], fractions: dict[str, float], groups: Groups, min_train: float) -> tuple[float, ...]:
+    """The cost of a draw: a tuple whose first elements matter most."""
+    too_few = (splits == "train").mean() < min_train
+    missing_held_out = sum(_missing_classes(splits, name, groups) for name in fractions)
+    size_error = sum(abs(float((splits == name).mean()) - fraction) for name, fraction in fractions.items())
+    shares = _class_shares(groups.counts)
+    class_error = sum(
+        float(np.abs(_class_shares(groups.counts[splits == name]) - shares).sum()) / 2 for name in fractions
+    )
+    # A chip in the gap costs as much as one too few in a held-out split, or one of a class that it has too many of.
+    gap = float((splits == "gap").mean())
+    missing_in_train = _missing_classes(splits, "train", groups)
+    return float(missing_in_train), float(too_few), float(missing_held_out), gap + size_error + class_error
 
 
-def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def _class_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of each class; all 0 if nothing is labelled."""
     return counts.sum(axis=0) / max(1, counts.sum())

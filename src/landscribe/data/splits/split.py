@@ -1,9 +1,8 @@
-"""Splits: what is trained on, and what is held out whole with a gap around it.
+"""Splits: which chips train, choose the epoch (val) and assess (test), with a gap between them.
 
-Neighbouring pixels resemble each other, so pixels that touch training pixels say little about a map of new
-ground (Roberts et al. 2017, "Cross-validation strategies for data with temporal, spatial, hierarchical, or
-phylogenetic structure", Ecography 40, doi:10.1111/ecog.02881). So chips are held out in *lots*: blocks of a scene,
-whole scenes, or the ground of polygons that belong together.
+Pixels near training pixels resemble them, so accuracy measured there is too high for new areas (Roberts et al. 2017,
+"Cross-validation strategies for data with temporal, spatial, hierarchical, or phylogenetic structure", Ecography 40,
+doi:10.1111/ecog.02881). So chips are held out in *groups*: spatial blocks, whole scenes, or zones drawn as polygons.
 """
 
 import logging
@@ -16,8 +15,8 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from landscribe.data.splits.groups import Lots, Split, hold_out, one_lot_each
-from landscribe.data.splits.overlap import meeting, on_shared_ground
+from landscribe.data.splits.footprints import Footprints, in_common_grid, overlap_groups, pairs_within
+from landscribe.data.splits.groups import Groups, Split, assign_splits, single_membership
 from landscribe.errors import ChipError
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -26,9 +25,9 @@ from landscribe.spec import Spec
 
 log = logging.getLogger(__name__)
 
-# Few blocks make few ways to hold out; many make long borders, along which chips are lost to the gap.
-BLOCKS_AIMED_AT = 12
-_LEAST_KEPT_TO_TRAIN = 0.55
+# Fewer blocks leave fewer draws; more blocks have longer borders, along which chips are lost to the gap.
+TARGET_BLOCKS = 12
+_MIN_TRAIN = 0.55
 # One for each split.
 _FEWEST_SCENES = 3
 
@@ -65,13 +64,13 @@ class SplitSpec(Spec):
         return {split: path for split, path in given.items() if path is not None}
 
     @model_validator(mode="after")
-    def _something_is_left(self) -> Self:
+    def _train_is_not_empty(self) -> Self:
         if self.val + self.test >= 1:
             raise ValueError(f"val {self.val:g} and test {self.test:g} leave nothing to train on; lower them")
         return self
 
     @model_validator(mode="after")
-    def _all_that_it_goes_by_is_given(self) -> Self:
+    def _by_has_its_settings(self) -> Self:
         if self.by == "attribute" and self.attribute is None:
             raise ValueError("by is attribute, but there is no attribute; name the polygons' column")
         if self.attribute is not None and self.by != "attribute":
@@ -84,8 +83,8 @@ class SplitSpec(Spec):
 
 
 @dataclass(frozen=True)
-class ScenePart:
-    """What the split of one scene is decided on."""
+class SplitInput:
+    """What the split of one scene depends on."""
 
     windows: Sequence[Window]
     """Of its chips."""
@@ -95,240 +94,229 @@ class ScenePart:
     grid: Grid | None = None
     """That the windows are of."""
     split: Split | None = None
-    """Of the whole scene, where it was told."""
-    areas: Features | None = None
-    """Polygons in the grid's CRS whose labels are splits, or groups that are drawn whole."""
+    """Of the whole scene, if it is predefined."""
+    zones: Features | None = None
+    """Polygons in the grid's CRS; their labels are splits, or names of groups that are drawn."""
 
 
-def split_scenes(parts: Sequence[ScenePart], spec: SplitSpec, *, size: int, seed: int) -> list[list[Split]]:
-    """Assign the chips of all scenes to splits, as `spec.by` says. A scene whose split was told keeps it.
+def split_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, *, size: int, seed: int) -> list[list[Split]]:
+    """Assign the chips of all scenes to splits, as `spec.by` says. Scenes with a predefined split keep it.
 
     Args:
-        parts: one for each scene.
-        spec: what is held out, shares, gap.
+        scenes: one input for each scene.
+        spec: fractions, gap and the kind of group.
         size: side of a chip in pixels.
         seed: the same seed gives the same splits.
 
     Returns:
-        A split for each chip of each part; "gap" for a chip that is not used.
+        A split for each chip of each scene; "gap" for a chip that is not used.
 
     Raises:
         ChipError: too few scenes or groups to hold any out.
     """
     if spec.by == "scene":
-        return _split_whole_scenes(parts, spec, seed)
+        return _split_whole_scenes(scenes, spec, seed)
     if spec.by == "attribute":
-        return _split_by_areas(parts, spec, size, seed)
-    names = _split_blocks(parts, spec, size, seed)
-    drawn = [number for number, part in enumerate(parts) if part.split is None and spec.by == "auto"]
-    if not drawn or any({"val", "test"} & set(names[number]) for number in drawn):
-        return names
-    if len(set(_scenes_that_overlap(parts)[drawn].tolist())) >= _FEWEST_SCENES:
-        log.info("whole scenes are held out, because each is too small to hold out a part of it")
-        return _split_whole_scenes(parts, spec, seed)
-    return names
+        return _split_by_zones(scenes, spec, size, seed)
+    splits = _split_blocks(scenes, spec, size, seed)
+    drawn = [index for index, scene in enumerate(scenes) if scene.split is None and spec.by == "auto"]
+    if not drawn or any({"val", "test"} & set(splits[index]) for index in drawn):
+        return splits
+    if len(set(_overlapping_scenes(scenes)[drawn].tolist())) >= _FEWEST_SCENES:
+        log.info("split by scene: each scene is too small to hold out a block of it")
+        return _split_whole_scenes(scenes, spec, seed)
+    return splits
 
 
-def _split_blocks(parts: Sequence[ScenePart], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
-    """Draw blocks, scene by scene; where scenes touch or overlap, of the ground that they have in common."""
-    names: list[list[Split]] = [[part.split or "train"] * len(part.windows) for part in parts]
-    drawn = [number for number, part in enumerate(parts) if part.split is None and len(part.windows)]
-    groups = meeting([parts[number].grid for number in drawn], reach=0.5)
+def _split_blocks(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
+    """Draw blocks scene by scene; scenes that touch or overlap are divided into common blocks."""
+    splits: list[list[Split]] = [[scene.split or "train"] * len(scene.windows) for scene in scenes]
+    drawn = [index for index, scene in enumerate(scenes) if scene.split is None and len(scene.windows)]
+    groups = overlap_groups([scenes[index].grid for index in drawn], buffer_px=0.5)
     for group in np.unique(groups).tolist():
-        numbers = [drawn[place] for place in np.flatnonzero(groups == group).tolist()]
-        scenes, rng = [parts[number] for number in numbers], np.random.default_rng([seed, numbers[0]])
-        if len(scenes) == 1:
-            names[numbers[0]] = split_chips(scenes[0], spec, size=size, rng=rng)
+        indices = [drawn[position] for position in np.flatnonzero(groups == group).tolist()]
+        members, rng = [scenes[index] for index in indices], np.random.default_rng([seed, indices[0]])
+        if len(members) == 1:
+            splits[indices[0]] = split_chips(members[0], spec, size=size, rng=rng)
             continue
-        for number, splits in zip(numbers, _split_shared_ground(scenes, spec, size, rng), strict=True):
-            names[number] = splits
-    return names
+        for index, own in zip(indices, _split_overlapping_scenes(members, spec, size, rng), strict=True):
+            splits[index] = own
+    return splits
 
 
-def _split_shared_ground(
-    scenes: Sequence[ScenePart], spec: SplitSpec, size: int, rng: np.random.Generator
+def _split_overlapping_scenes(
+    scenes: Sequence[SplitInput], spec: SplitSpec, size: int, rng: np.random.Generator
 ) -> list[list[Split]]:
-    """Draw blocks of the ground of scenes that meet, as of one scene."""
-    windows = on_shared_ground([scene.grid for scene in scenes if scene.grid], [scene.windows for scene in scenes])
-    ground = ScenePart(windows, np.concatenate([scene.counts for scene in scenes]))
-    # Scenes may be smaller than chips, whose rest is no ground: then so are blocks, but the gap stays.
+    """Draw blocks of the area that the scenes cover together, as of one scene."""
+    windows = in_common_grid([scene.grid for scene in scenes if scene.grid], [scene.windows for scene in scenes])
+    union = SplitInput(windows, np.concatenate([scene.counts for scene in scenes]))
+    # Scenes may be smaller than chips, and their padding is cut away: then blocks are smaller too, but not the gap.
     side = min(size, max(max(window.shape) for window in windows))
-    wanted = spec.model_copy(update={"gap": spec.gap or max(1, size // 4)})
-    return _by_part(split_chips(ground, wanted, size=side, rng=rng), scenes)
+    with_gap = spec.model_copy(update={"gap": spec.gap or max(1, size // 4)})
+    return _per_scene(split_chips(union, with_gap, size=side, rng=rng), scenes)
 
 
-def say_what_is_missing(
-    names: Sequence[str], counts: NDArray[np.int64], classes: Classes, spec: SplitSpec, *, told: bool = False
+def warn_missing_classes(
+    splits: Sequence[str], counts: NDArray[np.int64], classes: Classes, spec: SplitSpec, *, all_predefined: bool = False
 ) -> None:
-    """Warn of splits that are wanted but have no chip, and of classes that a split lacks.
+    """Warn of requested splits without chips, and of classes that a split lacks.
 
     Args:
-        names: the split of each chip.
+        splits: the split of each chip.
         counts: (chips, classes) labelled pixels.
-        classes: their table.
-        spec: what was asked for.
-        told: the split of each scene was told, so that nothing was drawn.
+        classes: the class table.
+        spec: the requested splits.
+        all_predefined: every scene has a predefined split, so that nothing was drawn.
     """
-    held = {name: counts[np.array(names) == name].sum(axis=0) > 0 for name in ("train", "val", "test")}
-    by_share = {name for name, share in (("val", spec.val), ("test", spec.test)) if share > 0}
-    wanted = set(spec.lists) if spec.by == "list" else by_share
+    has_class = {name: counts[np.array(splits) == name].sum(axis=0) > 0 for name in ("train", "val", "test")}
+    by_fraction = {name for name, fraction in (("val", spec.val), ("test", spec.test)) if fraction > 0}
+    requested = set(spec.lists) if spec.by == "list" else by_fraction
     for name in ("val", "test"):
-        if name in wanted and name not in names and told:
+        if name in requested and name not in splits and all_predefined:
+            log.warning('no scene is assigned to %s; set split = "%s" on one', name, name)
+        elif name in requested and name not in splits:
             log.warning(
-                "no scene is told to be of %s, so that nothing is held out for it. Tell one, if it is to.", name
-            )
-        elif name in wanted and name not in names:
-            log.warning(
-                "nothing is held out for %s: the scenes are too small or too few for it, or a class would be lost. Cut "
-                "smaller chips, or give scenes of their own to it.",
+                "%s has no chips: the scenes are too small or too few, or train would lose a class. Use a smaller chip "
+                "size, or add a scene for it",
                 name,
             )
-        if name in names and (without := _named(classes, held["train"] & ~held[name])):
+        if name in splits and (missing := _class_names(classes, has_class["train"] & ~has_class[name])):
             log.warning(
-                "%s has no pixel of %s, so that their accuracy stays unknown there. Label more of them, try another "
-                "seed or smaller blocks, or give a scene with them to it.",
+                "%s has no pixels of class %s, so their accuracy cannot be measured. Label more of them, try another "
+                "seed or smaller blocks, or add a scene that has them",
                 name,
-                without,
+                missing,
             )
-        if alone := _named(classes, held[name] & ~held["train"]):
-            log.warning(
-                "%s alone has pixels of %s, which cannot be learned. Give train a scene with them.", name, alone
-            )
+        if only_here := _class_names(classes, has_class[name] & ~has_class["train"]):
+            log.warning("class %s occurs only in %s, not in train. Add a scene with it to train", only_here, name)
 
 
-def _named(classes: Classes, wanted: NDArray[np.bool_]) -> str:
-    return ", ".join(entry.name for entry, is_wanted in zip(classes, wanted.tolist(), strict=True) if is_wanted)
+def _class_names(classes: Classes, selected: NDArray[np.bool_]) -> str:
+    return ", ".join(entry.name for entry, is_selected in zip(classes, selected.tolist(), strict=True) if is_selected)
 
 
-def split_chips(part: ScenePart, spec: SplitSpec, *, size: int, rng: np.random.Generator) -> list[Split]:
-    """Assign the chips of one scene to splits by spatial block.
+def split_chips(scene: SplitInput, spec: SplitSpec, *, size: int, rng: np.random.Generator) -> list[Split]:
+    """Assign the chips of one scene to splits by spatial block, drawn as in `assign_splits`.
 
-    Blocks are drawn as `hold_out` says. A scene so small that the gap would cost nearly half of what is to be trained
-    on, or all of a class, holds out only val, or nothing.
+    A scene so small that the gap would take nearly half of the train chips, or all of a class, holds out only val, or
+    nothing.
 
     Args:
-        part: windows and class counts of the chips.
-        spec: shares, gap, block side.
+        scene: windows and class counts of the chips.
+        spec: fractions, gap, block side.
         size: side of a chip in pixels.
-        rng: what chance is drawn from.
+        rng: source of randomness.
 
     Returns:
-        A split for each chip; "gap" for a chip that is too near to another split to be used. Laws: windows
-        of two different splits are at least `spec.gap` pixels apart; no class is lost from train.
+        A split for each chip; "gap" for a chip too near to another split. Laws: windows of two different splits are at
+        least `spec.gap` pixels apart; train loses no class.
     """
-    blocks = blocks_of(part.windows, spec.block or block_side(part.windows, size))
-    near = near_pairs(part.windows, spec.gap or max(1, size // 4))
-    lots = Lots(part.counts, one_lot_each(blocks), near, np.full(int(blocks.max()) + 1, "", dtype="<U5"))
-    return hold_out(lots, spec.val, spec.test, rng, least=_LEAST_KEPT_TO_TRAIN * (1 - spec.val - spec.test))
+    blocks = block_index(scene.windows, spec.block or block_side(scene.windows, size))
+    near = pairs_within(Footprints.of_windows(scene.windows), spec.gap or max(1, size // 4))
+    predefined = np.full(int(blocks.max()) + 1, "", dtype="<U5")
+    groups = Groups(scene.counts, single_membership(blocks), near, predefined)
+    return assign_splits(groups, spec.val, spec.test, rng, min_train=_MIN_TRAIN * (1 - spec.val - spec.test))
 
 
-def _split_whole_scenes(parts: Sequence[ScenePart], spec: SplitSpec, seed: int) -> list[list[Split]]:
-    """Draw whole scenes; those that share ground are drawn together."""
-    lot_of = _scenes_that_overlap(parts)
-    told = np.full(int(lot_of.max()) + 1, "", dtype="<U5")
-    for number, part in enumerate(parts):
-        if part.split is not None:
-            told[lot_of[number]] = part.split
-    _require_enough_lots(told, spec, "scenes that do not overlap")
-    of_chip = np.repeat(np.arange(len(parts)), [len(part.windows) for part in parts])
-    counts = np.concatenate([part.counts for part in parts])
-    lots = Lots(counts, one_lot_each(lot_of[of_chip]), np.zeros((0, 2), np.intp), told)
-    drawn = _by_part(hold_out(lots, spec.val, spec.test, np.random.default_rng(seed)), parts)
-    # Scenes of one lot may have been told different splits.
-    return [[part.split] * len(part.windows) if part.split else names for part, names in zip(parts, drawn, strict=True)]
+def _split_whole_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, seed: int) -> list[list[Split]]:
+    """Draw whole scenes; scenes that overlap are drawn together."""
+    group_index = _overlapping_scenes(scenes)
+    predefined = np.full(int(group_index.max()) + 1, "", dtype="<U5")
+    for index, scene in enumerate(scenes):
+        if scene.split is not None:
+            predefined[group_index[index]] = scene.split
+    _require_enough_groups(predefined, spec, "scenes that do not overlap")
+    scene_of_chip = np.repeat(np.arange(len(scenes)), [len(scene.windows) for scene in scenes])
+    counts = np.concatenate([scene.counts for scene in scenes])
+    members = single_membership(group_index[scene_of_chip])
+    groups = Groups(counts, members, np.zeros((0, 2), np.intp), predefined)
+    drawn = _per_scene(assign_splits(groups, spec.val, spec.test, np.random.default_rng(seed)), scenes)
+    # Scenes of one group may have different predefined splits.
+    return [
+        [scene.split] * len(scene.windows) if scene.split else own for scene, own in zip(scenes, drawn, strict=True)
+    ]
 
 
-def _split_by_areas(parts: Sequence[ScenePart], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
-    """Chips belong to the polygons that they touch: to a split, or to a group that is drawn whole."""
-    values = sorted({str(label) for part in parts if part.areas for label in part.areas.labels})
-    # A scene whose split was told is a lot of its own.
-    told = np.array([*(_split_named(value) for value in values), *(part.split or "" for part in parts)], dtype="<U5")
+def _split_by_zones(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
+    """Chips belong to the zones that they intersect; the label of a zone is a split, or a group that is drawn."""
+    labels = sorted({str(label) for scene in scenes if scene.zones for label in scene.zones.labels})
+    # A scene with a predefined split is a group of its own.
+    of_scenes = [scene.split or "" for scene in scenes]
+    predefined = np.array([*(_as_split(label) for label in labels), *of_scenes], dtype="<U5")
     members: list[NDArray[np.intp]] = []
     near: list[NDArray[np.intp]] = []
     first = 0
-    for number, part in enumerate(parts):
-        if part.split is not None:
-            own = np.column_stack([np.arange(len(part.windows)), np.full(len(part.windows), len(values) + number)])
+    for index, scene in enumerate(scenes):
+        if scene.split is not None:
+            own = single_membership(np.full(len(scene.windows), len(labels) + index))
         else:
-            own = _areas_touched(part, {value: lot for lot, value in enumerate(values)})
+            own = _zone_members(scene, {label: group for group, label in enumerate(labels)})
         members.append(np.column_stack([own[:, 0] + first, own[:, 1]]))
-        near.append(near_pairs(part.windows, spec.gap or max(1, size // 4)) + first)
-        first += len(part.windows)
-    held = np.concatenate(members)
-    in_use = np.unique(held[:, 1])
-    if first > len(np.unique(held[:, 0])):
-        log.info("%d of %d chips touch no polygon and are not used", first - len(np.unique(held[:, 0])), first)
-    _require_enough_lots(told[in_use], spec, f"values of '{spec.attribute}' on the chips")
-    held[:, 1] = np.searchsorted(in_use, held[:, 1])
-    counts = np.concatenate([part.counts for part in parts])
-    lots = Lots(counts, held, np.concatenate(near), told[in_use])
-    return _by_part(hold_out(lots, spec.val, spec.test, np.random.default_rng(seed)), parts)
+        near.append(pairs_within(Footprints.of_windows(scene.windows), spec.gap or max(1, size // 4)) + first)
+        first += len(scene.windows)
+    all_members = np.concatenate(members)
+    in_use = np.unique(all_members[:, 1])
+    if unused := first - len(np.unique(all_members[:, 0])):
+        log.info("%d of %d chips intersect no polygon and are not used", unused, first)
+    _require_enough_groups(predefined[in_use], spec, f"values of '{spec.attribute}' on the chips")
+    all_members[:, 1] = np.searchsorted(in_use, all_members[:, 1])
+    counts = np.concatenate([scene.counts for scene in scenes])
+    groups = Groups(counts, all_members, np.concatenate(near), predefined[in_use])
+    return _per_scene(assign_splits(groups, spec.val, spec.test, np.random.default_rng(seed)), scenes)
 
 
-def _split_named(value: str) -> str:
-    return value.lower() if value.lower() in ("train", "val", "test") else ""
+def _as_split(label: str) -> str:
+    return label.lower() if label.lower() in ("train", "val", "test") else ""
 
 
-def _areas_touched(part: ScenePart, lot_of: dict[str, int]) -> NDArray[np.intp]:
-    """(n, 2) a chip's number and the lot of a polygon on it, each pair once."""
-    assert part.areas is not None
-    assert part.grid is not None
-    if not len(part.windows):
+def _zone_members(scene: SplitInput, group_of: dict[str, int]) -> NDArray[np.intp]:
+    """(n, 2) chip index and group index of each zone that the chip intersects, each pair once."""
+    assert scene.zones is not None
+    assert scene.grid is not None
+    if not len(scene.windows):
         return np.zeros((0, 2), np.intp)
     # A polygon that only touches a chip's border has no pixel in it: boxes are a little smaller than their chips.
-    corners = [(w.row + 0.01, w.col + 0.01, w.row_stop - 0.01, w.col_stop - 0.01) for w in part.windows]
-    places = [(*part.grid.xy(top, left), *part.grid.xy(bottom, right)) for top, left, bottom, right in corners]
-    chips, polygons = shapely.STRtree(part.areas.geometries).query(
-        shapely.box(*np.array(places).T), predicate="intersects"
-    )
-    lots = np.array([lot_of[str(label)] for label in part.areas.labels], np.intp)
-    return np.unique(np.column_stack([chips, lots[polygons]]), axis=0)
+    corners = [(w.row + 0.01, w.col + 0.01, w.row_stop - 0.01, w.col_stop - 0.01) for w in scene.windows]
+    bounds = [(*scene.grid.xy(top, left), *scene.grid.xy(bottom, right)) for top, left, bottom, right in corners]
+    boxes = shapely.box(*np.array(bounds).T)
+    chips, zones = shapely.STRtree(scene.zones.geometries).query(boxes, predicate="intersects")
+    groups = np.array([group_of[str(label)] for label in scene.zones.labels], np.intp)
+    return np.unique(np.column_stack([chips, groups[zones]]), axis=0)
 
 
-def _require_enough_lots(told: NDArray[np.str_], spec: SplitSpec, kind: str) -> None:
-    """One lot at least for each split that is wanted and was not told; where all is told, nothing is drawn."""
-    shares = {"train": 1.0, "val": spec.val, "test": spec.test}
-    missing = [name for name, share in shares.items() if share > 0 and name not in told]
-    drawn = int((told == "").sum())
+def _require_enough_groups(predefined: NDArray[np.str_], spec: SplitSpec, kind: str) -> None:
+    """Raise ChipError if groups are drawn, but fewer than there are requested splits without a predefined group."""
+    fractions = {"train": 1.0, "val": spec.val, "test": spec.test}
+    missing = [name for name, fraction in fractions.items() if fraction > 0 and name not in predefined]
+    drawn = int((predefined == "").sum())
     if 0 < drawn < len(missing):
         raise ChipError(
-            f"there are {drawn} {kind} to draw {', '.join(missing)} from. At least {len(missing)} were expected, one "
-            "for each. Hold out less (val = 0 or test = 0), or split by block."
+            f"{drawn} {kind} cannot be split into {', '.join(missing)}. Expected at least {len(missing)}, one for "
+            "each. Hold out less (val = 0 or test = 0), or split by block."
         )
 
 
-def _by_part(names: list[Split], parts: Sequence[ScenePart]) -> list[list[Split]]:
-    """The names of all chips, part by part."""
-    stops = np.cumsum([len(part.windows) for part in parts]).tolist()
-    return [names[stop - len(part.windows) : stop] for part, stop in zip(parts, stops, strict=True)]
+def _per_scene(splits: list[Split], scenes: Sequence[SplitInput]) -> list[list[Split]]:
+    """The splits of all chips, scene by scene."""
+    stops = np.cumsum([len(scene.windows) for scene in scenes]).tolist()
+    return [splits[stop - len(scene.windows) : stop] for scene, stop in zip(scenes, stops, strict=True)]
 
 
-def _scenes_that_overlap(parts: Sequence[ScenePart]) -> NDArray[np.intp]:
-    """Number of the lot of each scene: scenes that share ground, directly or by way of others, share a lot."""
-    # Scenes that lie side by side may overlap by a hair: half a pixel is no common ground.
-    return meeting([part.grid for part in parts], reach=-0.25)
+def _overlapping_scenes(scenes: Sequence[SplitInput]) -> NDArray[np.intp]:
+    """(n,) group of each scene: scenes that overlap, directly or through others, share a group."""
+    # Scenes that lie side by side may overlap by rounding: half a pixel is no overlap.
+    return overlap_groups([scene.grid for scene in scenes], buffer_px=-0.25)
 
 
-def block_side(windows: Sequence[Window], size: int, blocks: int = BLOCKS_AIMED_AT) -> int:
-    """The side that gives about as many blocks; whole chips, at least one."""
+def block_side(windows: Sequence[Window], size: int, blocks: int = TARGET_BLOCKS) -> int:
+    """The side in pixels that gives about `blocks` blocks: a multiple of `size`, at least one."""
     height = max(window.row_stop for window in windows)
     width = max(window.col_stop for window in windows)
     return max(1, round((height * width / blocks) ** 0.5 / size)) * size
 
 
-def blocks_of(windows: Sequence[Window], side: int) -> NDArray[np.intp]:
-    """Number of the block of `side` pixels that each window's centre lies in, counting only blocks that have any."""
-    places = [((w.row + w.height // 2) // side, (w.col + w.width // 2) // side) for w in windows]
-    _, numbers = np.unique(np.array(places), axis=0, return_inverse=True)
-    return numbers.reshape(-1)
-
-
-def near_pairs(windows: Sequence[Window], gap: int) -> NDArray[np.intp]:
-    """(n, 2) numbers of windows of one scene that are less than `gap` pixels apart; each pair in both orders."""
-    if not len(windows):
-        return np.zeros((0, 2), np.intp)
-    boxes = shapely.box(*np.array([(w.col, w.row, w.col_stop, w.row_stop) for w in windows]).T)
-    reach = shapely.box(*np.array([(w.col - gap, w.row - gap, w.col_stop + gap, w.row_stop + gap) for w in windows]).T)
-    pairs = shapely.STRtree(boxes).query(reach).T
-    # The tree also finds windows at exactly the gap's distance.
-    return pairs[[a != b and windows[a].distance_to(windows[b]) < gap for a, b in pairs.tolist()]]
+def block_index(windows: Sequence[Window], side: int) -> NDArray[np.intp]:
+    """(n,) index of the block of `side` pixels that holds each window's centre, counting only blocks with windows."""
+    cells = [((w.row + w.height // 2) // side, (w.col + w.width // 2) // side) for w in windows]
+    _, indices = np.unique(np.array(cells), axis=0, return_inverse=True)
+    return indices.reshape(-1)

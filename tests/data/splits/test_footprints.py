@@ -1,0 +1,148 @@
+"""Footprints agree with brute force; overlapping scenes are split by common blocks."""
+
+import itertools
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscribe.data.splits.footprints import (
+    Footprints,
+    earlier_overlaps,
+    in_common_grid,
+    nearest_pairs,
+    overlap_groups,
+    pairs_within,
+)
+from landscribe.data.splits.split import SplitInput, SplitSpec, split_scenes
+from landscribe.geo.grid import Grid, Window
+from worlds import grid
+
+SIZE = 64
+
+
+def tiles(rows: int, cols: int, *, stride: int, whole: Grid | None = None) -> list[Grid]:
+    """Grids of 64 pixels, every `stride` pixels of a raster."""
+    raster = whole or grid(stride * rows + SIZE, stride * cols + SIZE)
+    return [raster[Window(stride * row, stride * col, SIZE, SIZE)] for row in range(rows) for col in range(cols)]
+
+
+def split(grids: list[Grid], **settings) -> list[str]:
+    """The splits of scenes with one chip each."""
+    scenes = [
+        SplitInput([Window(0, 0, SIZE, SIZE)], np.array([[10, 10]]), name=str(index), grid=own)
+        for index, own in enumerate(grids)
+    ]
+    return [name for (name,) in split_scenes(scenes, SplitSpec(**settings), size=SIZE, seed=0)]
+
+
+def random_windows(seed: int, count: int, side: int = 120) -> list[Window]:
+    rng = np.random.default_rng(seed)
+    return [Window(*rng.integers(0, side, 2).tolist(), *rng.integers(1, 20, 2).tolist()) for _ in range(count)]
+
+
+@given(seed=st.integers(0, 999), count=st.integers(0, 30), distance=st.integers(0, 30))
+def test_pairs_within_a_distance_are_those_of_brute_force(seed, count, distance):
+    windows, groups = random_windows(seed, count), np.random.default_rng(seed).integers(0, 2, count)
+    pairs = pairs_within(Footprints.of_windows(windows, groups), distance)
+    expected = {
+        (a, b)
+        for a, b in itertools.permutations(range(count), 2)
+        if groups[a] == groups[b]
+        and (windows[a].distance_to(windows[b]) < distance or not (windows[a] & windows[b]).is_empty)
+    }
+    assert sorted(map(tuple, pairs.tolist())) == sorted(expected)
+
+
+@given(seed=st.integers(0, 999), count=st.integers(1, 30))
+def test_earlier_overlaps_are_those_of_brute_force(seed, count):
+    windows = random_windows(seed, count, side=60)
+    expected = [[b for b in range(a) if not (windows[a] & windows[b]).is_empty] for a in range(count)]
+    assert [earlier.tolist() for earlier in earlier_overlaps(Footprints.of_windows(windows))] == expected
+
+
+def test_a_long_row_of_chips_has_one_earlier_overlap_each():
+    windows = [Window(0, 12 * index, 16, 16) for index in range(2000)]
+    assert [len(earlier) for earlier in earlier_overlaps(Footprints.of_windows(windows))] == [0] + [1] * 1999
+
+
+@given(seed=st.integers(0, 999), count=st.integers(2, 40), side=st.sampled_from([60, 400]))
+def test_the_nearest_pair_and_all_overlaps_are_those_of_brute_force(seed, count, side):
+    windows, rng = random_windows(seed, count, side), np.random.default_rng(seed)
+    groups, in_a = rng.integers(0, 2, count), rng.random(count) < 0.5
+    footprints = Footprints.of_windows(windows, groups)
+    pairs, distances = nearest_pairs(footprints, np.flatnonzero(in_a), np.flatnonzero(~in_a))
+    every = [
+        (a, b) for a in np.flatnonzero(in_a).tolist() for b in np.flatnonzero(~in_a).tolist() if groups[a] == groups[b]
+    ]
+    if not every:
+        assert not len(pairs)
+        return
+    expected = footprints.distances(*np.array(every).T)
+    assert distances[0] == expected.min()
+    assert tuple(pairs[0]) == every[int(np.lexsort(([groups[a] for a, _ in every], expected))[0])]
+    assert (distances < 0).sum() == (expected < 0).sum()
+
+
+@given(row=st.integers(-500, 500), col=st.integers(-500, 500), other=st.integers(-500, 500))
+def test_windows_keep_their_distances_in_the_common_grid(row, col, other):
+    raster = grid(1000, 1000)
+    grids = [raster[Window(row, col, SIZE, SIZE)], raster[Window(other, -other, SIZE, SIZE)]]
+    first, second = in_common_grid(grids, [[Window(1, 2, 8, 8)], [Window(3, 4, 8, 8)]])
+    assert (second.row - first.row, second.col - first.col) == (other + 3 - row - 1, -other + 4 - col - 2)
+    assert first.shape == (8, 8)
+
+
+def test_scenes_of_one_crs_that_touch_or_overlap_share_a_group():
+    near, far = tiles(2, 2, stride=SIZE), tiles(1, 2, stride=32, whole=grid(3000, 3000)[Window(2000, 2000, 500, 500)])
+    assert overlap_groups([*near, None, *far], buffer_px=0.5).tolist() == [0, 0, 0, 0, 1, 2, 2]
+    assert overlap_groups([Grid(None, near[0].transform, SIZE, SIZE)] * 2, buffer_px=0.5).tolist() == [0, 1]
+
+
+def box(own: Grid, window: Window) -> shapely.Geometry:
+    """A window in the CRS."""
+    left, top = own.xy(window.row, window.col)
+    right, bottom = own.xy(window.row_stop, window.col_stop)
+    return shapely.box(left, bottom, right, top)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("shift", [0, 0.4])
+@pytest.mark.parametrize("pixels", [1.0, 0.8])
+def test_chips_of_large_scenes_that_overlap_are_a_gap_apart(seed, shift, pixels):
+    raster = grid(1024, 2048)
+    a, b = raster[Window(0, 0, 1024, 1024)], raster[Window(0, 896, 1024, 1024)]
+    b = Grid(b.crs, b.transform @ Affine.translation(shift, shift) @ Affine.scale(pixels), 1024, 1024)
+    windows = [Window(row, col, SIZE, SIZE) for row in range(0, 1024, SIZE) for col in range(0, 1024, SIZE)]
+    counts = np.full((len(windows), 2), 10)
+    scenes = [SplitInput(windows, counts, name=name, grid=own) for name, own in (("a", a), ("b", b))]
+    names = split_scenes(scenes, SplitSpec(), size=SIZE, seed=seed)
+    assert {"train", "val", "test"} <= {name for own in names for name in own}
+    placed = [
+        (name, box(own, window))
+        for own, splits in zip((a, b), names, strict=True)
+        for window, name in zip(windows, splits, strict=True)
+    ]
+    for one, another in (("train", "val"), ("train", "test"), ("val", "test")):
+        first, second = (
+            shapely.union_all([shape for name, shape in placed if name == which]) for which in (one, another)
+        )
+        assert first.distance(second) >= SIZE // 4 * abs(a.transform.a) - 1e-6
+
+
+@pytest.mark.parametrize("stride", [32, 64])
+def test_chips_of_tiles_in_different_splits_are_a_gap_apart(stride):
+    grids = tiles(16, 16, stride=stride)
+    names = split(grids)
+    assert {"train", "val", "test"} <= set(names)
+    windows = in_common_grid(grids, [[Window(0, 0, SIZE, SIZE)]] * len(grids))
+    of_split = {name: [w for w, own in zip(windows, names, strict=True) if own == name] for name in set(names)}
+    for one, another in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert min(a.distance_to(b) for a in of_split[one] for b in of_split[another]) >= SIZE // 4
+
+
+def test_splits_by_scene_have_no_gap():
+    assert "gap" not in split(tiles(8, 8, stride=SIZE), by="scene")
