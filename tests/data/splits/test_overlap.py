@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscribe.data.splits.overlap import meeting, on_shared_ground
-from landscribe.data.splits.split import ScenePart, SplitSpec, split_scenes
+from landscribe.data.splits.spec import SplitSpec
+from landscribe.data.splits.split import ScenePart, split_scenes
 from landscribe.geo.grid import Grid, Window
 from worlds import grid
 

@@ -14,12 +14,15 @@ import rasterio
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.data.chips.chips import Chips, ChipsHead, ChipSpec
+from landscribe.data.chips.chips import Chips, ChipsHead
 from landscribe.data.chips.files import make_folders, pair_names, require_format_fits, write_pair
-from landscribe.data.scenes.scene import Scene, SceneSpec
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.scene import Scene
+from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
 from landscribe.data.splits.predefined import read_areas, read_lists
-from landscribe.data.splits.split import ScenePart, SplitSpec, say_what_is_missing, split_scenes
+from landscribe.data.splits.spec import SplitSpec
+from landscribe.data.splits.split import ScenePart, say_what_is_missing, split_scenes
 from landscribe.errors import ChipError
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.classes import IGNORE, Classes
