@@ -32,10 +32,11 @@ import shapely
 from affine import Affine
 from rasterio.windows import Window as RasterioWindow
 
-from landscribe.data.chips.chips import ChipSpec
 from landscribe.data.chips.cutting import chip
-from landscribe.data.scenes.scene import SceneSpec, open_scenes
-from landscribe.data.splits.split import SplitSpec
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.scene import open_scenes
+from landscribe.data.scenes.spec import SceneSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.geo.tiling import chip_windows
 
 CODEC = {"driver": "GTiff", "compress": "deflate", "zlevel": 1}

@@ -38,8 +38,8 @@ def main() -> None:
             for keep in arguments.keep:
                 with tempfile.TemporaryDirectory() as folder:
                     model = verbs.train(
-                        chips, out=Path(folder) / "model", steps=arguments.steps, seed=seed, weights="none", keep=keep,
-                        **settings,
+                        chips, out=Path(folder) / "model", steps=arguments.steps, seed=seed, weights="none",
+                        checkpoint=keep, **settings,
                     )  # fmt: skip
                 row[keep] = scores(model, chips.of_split(arguments.split))
             print(json.dumps(row), flush=True)

@@ -300,12 +300,16 @@ BAD_LABELS = {
     "an empty file": ("bad.geojson", nothing, ("cannot be read",)),
     "half a file": ("bad.geojson", lambda p: p.write_bytes(polygons(p).read_bytes()[:300]), ("cannot be read",)),
     "no file": ("bad.geojson", lambda p: p, ("No such file",)),
-    "a null geometry": ("bad.gpkg", lambda p: polygons(p, [squares()[0], None]), ("1 null (feature 1)", "--repair")),
+    "a null geometry": (
+        "bad.gpkg", lambda p: polygons(p, [squares()[0], None]), ("1 null (feature 1)", "--fix-geometries"),
+    ),
     "an empty geometry": (
-        "bad.gpkg", lambda p: polygons(p, [squares()[0], shapely.Polygon()]), ("1 empty (feature 1)", "--repair"),
+        "bad.gpkg", lambda p: polygons(p, [squares()[0], shapely.Polygon()]),
+        ("1 empty (feature 1)", "--fix-geometries"),
     ),
     "a geometry that crosses itself": (
-        "bad.gpkg", lambda p: polygons(p, [squares()[0], bow_tie()]), ("1 self-crossing (feature 1)", "--repair"),
+        "bad.gpkg", lambda p: polygons(p, [squares()[0], bow_tie()]),
+        ("1 self-crossing (feature 1)", "--fix-geometries"),
     ),
     "points": ("bad.gpkg", lambda p: polygons(p, [s.centroid for s in squares()]), ("4 Point", "Polygon")),
     "a mixed column": ("bad.geojson", mixed_column, ("column 'class' is mixed", "3 words", "1 int")),
@@ -334,7 +338,9 @@ def test_labels_that_cannot_be_used_are_refused(verb, kind, tmp_path, scene, ref
 @pytest.mark.parametrize("bad", [None, shapely.Polygon(), bow_tie()], ids=["null", "empty", "crossing"])
 def test_unusable_geometries_are_mended_or_left_out_on_request(bad, tmp_path, scene, landscribe):
     polygons(tmp_path / "bad.gpkg", [squares()[0], bad])
-    made = landscribe("chip", "--image", scene, "--labels", "bad.gpkg", "--repair", "--size", 32, "--out", "chips")
+    made = landscribe(
+        "chip", "--image", scene, "--labels", "bad.gpkg", "--fix-geometries", "--size", 32, "--out", "chips"
+    )
     assert made.code == 0, made
 
 
@@ -631,9 +637,9 @@ def test_a_raster_that_does_not_fit_the_model_is_refused_with_both_values(kind, 
 
 BAD_FLAGS = {
     "--bands 3,2,9": ("scene.tif has bands 1 to 3", "9"),
-    "--bands red": ("--bands red", "3,2,1"),
+    "--bands red": ("'bands' is 'red'", "3,2,1"),
     "--margin 900 --tile 1024": ("tile size 1024", "margin 900", "496"),
-    "--engine foo": ("'engine' is 'foo'", "'auto'", "'openvino'"),
+    "--engine foo": ("--engine", "'foo'", "'auto'", "'openvino'"),
     "--tile 4": ("'tile' is '4'", "32", "'auto'"),
     "--shard 4/3": ("'shard' is '4/3'", "such as 3/8"),
     "--probabilities p.png": ("p.png is no name for a GeoTIFF", ".tif or .tiff"),

@@ -5,7 +5,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from landscribe import synthetic as world
 from landscribe.commands.app import app
@@ -43,9 +42,3 @@ def test_the_changelog_names_every_verb():
     assert all(
         f"`{verb}`" in text for verb in ("check", "chip", "train", "predict", "assess", "report", "run", "new", "demo")
     )
-
-
-def test_help_tells_defaults_in_brackets(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    told = CliRunner().invoke(app, ["predict", "--help"]).output
-    assert "takes [auto]" in told

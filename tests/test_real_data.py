@@ -13,7 +13,8 @@ from rasterio.warp import transform_geom
 
 from landscribe import pipeline, verbs
 from landscribe.data.chips.chips import Chips
-from landscribe.data.scenes.scene import SceneSpec, open_scenes
+from landscribe.data.scenes.scene import open_scenes
+from landscribe.data.scenes.spec import SceneSpec
 from landscribe.geo.classes import rgb
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscribe.data.chips.chips import ChipSpec
-from landscribe.data.scenes.scene import ClassSpec, SceneSpec
-from landscribe.data.splits.split import SplitSpec
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.prediction.spec import PredictSpec
 from landscribe.recipe import SECTIONS, Recipe, into_sections
+from landscribe.spec import path_in
 from landscribe.training.spec import TrainSpec
 from landscribe.verbs import new
 
@@ -30,7 +31,7 @@ scenes = st.builds(
     label_field=st.none() | text,
     split=st.none() | st.sampled_from(["train", "val", "test"]),
     nodata=st.none() | finite,
-    repair=st.booleans(),
+    fix_geometries=st.booleans(),
 )
 rows = st.builds(
     ClassSpec, name=text, value=st.integers(0, 254), colour=st.none() | text, label=st.none() | text | st.integers()
@@ -97,14 +98,14 @@ def test_settings_that_are_left_out_stand_as_comments():
 
 
 def test_a_saved_recipe_loads_as_it_was(tmp_path):
-    recipe = Recipe.of(EXAMPLE).placed(tmp_path)
+    recipe = Recipe.of(EXAMPLE).with_absolute_paths(tmp_path)
     recipe.save(tmp_path / "recipe.toml")
     assert Recipe.load(tmp_path / "recipe.toml") == recipe
 
 
 def test_the_recipe_that_new_writes_has_all_defaults(tmp_path):
     path = new(tmp_path / "recipe.toml")
-    assert Recipe.load(path) == Recipe.of(EXAMPLE).placed(tmp_path)
+    assert Recipe.load(path) == Recipe.of(EXAMPLE).with_absolute_paths(tmp_path)
 
 
 def test_paths_of_a_recipe_are_relative_to_its_file(tmp_path):
@@ -132,7 +133,7 @@ def test_paths_do_not_depend_on_where_one_stands(tmp_path, monkeypatch):
     "path", ["/data/a.tif", "https://example.org/a.tif", "s3://bucket/a.tif", "/vsizip/a.zip/a.tif"]
 )
 def test_absolute_and_remote_paths_stay_as_they_are(path):
-    recipe = Recipe.of({"scenes": [{"image": [path], "labels": path}]}).placed(Path("/somewhere"))
+    recipe = Recipe.of({"scenes": [{"image": [path], "labels": path}]}).with_absolute_paths(Path("/somewhere"))
     assert (recipe.scenes[0].image, recipe.scenes[0].labels) == ((path,), path)
 
 
@@ -173,7 +174,7 @@ def test_a_missing_recipe_is_refused_with_the_remedy(tmp_path):
 
 # Recipes from flags -----------------------------------------------------------------------------------------------
 
-ALL = ("chips", "split", "train", "predict")
+ALL = tuple(SECTIONS)
 
 
 def of_files(images, labels, **settings) -> Recipe:
@@ -186,9 +187,27 @@ def test_plain_names_go_to_the_section_that_has_them():
     assert (recipe.scenes[0].label_field, recipe.seed) == ("kind", 7)
 
 
-def test_a_plain_name_goes_to_the_first_section_that_has_it():
-    assert into_sections({"batch": 3}, ("train", "predict")) == {"train": {"batch": 3}}
-    assert into_sections({"batch": 3}, ("predict", "train")) == {"predict": {"batch": 3}}
+@pytest.mark.parametrize(
+    ("name", "sections"),
+    [("batch", ("train", "predict")), ("bands", ("scenes", "predict")), ("dask", ("chips", "predict"))],
+)
+def test_a_plain_name_that_two_sections_have_is_refused_with_both(name, sections):
+    with pytest.raises(RecipeError, match=f"'{name}' is a setting of {sections[0]} and of {sections[1]}"):
+        into_sections({name: 3}, ALL)
+    assert into_sections({name: 3}, (sections[1],)) == {sections[1]: {name: 3}}
+
+
+def test_a_section_takes_a_table_of_its_settings():
+    settings = {"train": {"batch": 3}, "epochs": 2, "predict": {"batch": 4}, "augment": {"blur": 0.5}}
+    assert into_sections(settings, ALL) == {
+        "train": {"batch": 3, "epochs": 2},
+        "predict": {"batch": 4},
+        "augment": {"blur": 0.5},
+    }
+
+
+def test_a_scene_takes_its_split_by_the_name_that_a_section_has_too():
+    assert into_sections({"split": "test"}, ALL) == {"scenes": {"split": "test"}}
 
 
 def test_an_unknown_plain_name_is_refused_with_the_nearest():
@@ -236,7 +255,34 @@ def test_a_class_table_written_out_is_the_same_table():
     ("given", "expected"), [("auto", "auto"), ("none", "none"), ("w/my.pth", "/somewhere/w/my.pth")]
 )
 def test_weights_and_logs_are_placed_beside_the_recipe(given, expected):
-    recipe = Recipe.of(EXAMPLE | {"train": {"weights": given, "log": "logs"}}).placed(Path("/somewhere"))
+    recipe = Recipe.of(EXAMPLE | {"train": {"weights": given, "log": "logs"}}).with_absolute_paths(Path("/somewhere"))
     assert recipe.train.weights == expected
     assert recipe.train.log == "/somewhere/logs"
-    assert Recipe.of(EXAMPLE).placed(Path("/somewhere")).train.log is None
+    assert Recipe.of(EXAMPLE).with_absolute_paths(Path("/somewhere")).train.log is None
+
+
+# Paths ------------------------------------------------------------------------------------------------------------
+
+PATH_WORDS = ("image", "labels", "weights", "path", "file", "folder", "area", "list", "log", "out")
+FIELDS = [(section, name) for section, spec in SECTIONS.items() for name in spec.model_fields]
+
+
+@pytest.mark.parametrize(
+    ("section", "name"), [field for field in FIELDS if path_in(SECTIONS[field[0]].model_fields[field[1]]) is not None]
+)
+def test_every_path_of_a_recipe_is_relative_to_its_folder(section, name, tmp_path):
+    table = {"image": "a.tif"} if section == "scenes" else {}
+    table |= {"by": "list", "train_list": "t.txt"} if name.endswith("_list") else {}
+    table |= {name: "here/x.gpkg"}
+    settings = EXAMPLE | {section: [table] if section == "scenes" else table}
+    recipe = Recipe.of(settings).with_absolute_paths(tmp_path)
+    spec = recipe.scenes[0] if section == "scenes" else getattr(recipe, section)
+    expected = str(tmp_path / "here" / "x.gpkg")
+    assert getattr(spec, name) == ((expected,) if name == "image" else expected)
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_a_text_named_like_a_path_is_annotated_as_a_path(section, name):
+    field = SECTIONS[section].model_fields[name]
+    if "str" in str(field.annotation) and name.split("_")[-1] in PATH_WORDS:
+        assert path_in(field) is not None

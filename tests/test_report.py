@@ -16,10 +16,12 @@ from PIL import Image
 from rasterio.crs import CRS
 
 from landscribe.confusion import Confusion
-from landscribe.data.chips.chips import Chips, ChipSpec
+from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.cutting import chip
-from landscribe.data.scenes.scene import ClassSpec, SceneSpec, open_scenes
-from landscribe.data.splits.split import SplitSpec
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.scene import open_scenes
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RasterError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window

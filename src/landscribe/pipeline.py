@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscribe.errors import LandscribeError, OutputError
 from landscribe.outputs import atomic_folder, refuse_file, remove_empty
-from landscribe.recipe import Recipe
+from landscribe.recipe import SECTIONS, Recipe
 from landscribe.verbs import Source, assess, check, chip_scenes, recipe_of, report, train
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run(
 
     require_started_once("landscribe run")
     out = Path(out)
-    filled = recipe_of(recipe, images, labels, settings, ("chips", "split", "train", "predict"))
+    filled = recipe_of(recipe, images, labels, settings, tuple(SECTIONS))
     _stop_on_errors(check(filled, trial=False))
     filled = _with_classes(filled)
     with _claimed(out, filled, overwrite=overwrite):

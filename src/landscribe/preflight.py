@@ -9,7 +9,8 @@ import numpy as np
 
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
-from landscribe.data.scenes.scene import Scene, SceneSpec, is_vector, open_image, open_scenes
+from landscribe.data.scenes.scene import Scene, is_vector, open_image, open_scenes
+from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
 from landscribe.errors import ChipError, GridError, LandscribeError
 from landscribe.geo.classes import IGNORE, Classes
@@ -187,7 +188,7 @@ def _check_labels(source: SceneSpec, image: Raster) -> Iterator[Finding]:
         yield from _check_label_raster(source.labels, image)
         return
     try:
-        features = Features.read(source.labels, field=source.label_field, repair=source.repair)
+        features = Features.read(source.labels, field=source.label_field, fix_geometries=source.fix_geometries)
         placed = features.to_crs(image.grid.crs, image.paths[0])
     except LandscribeError as error:
         yield Finding("error", str(error))

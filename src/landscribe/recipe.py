@@ -1,7 +1,7 @@
-"""Recipe: what a person writes, TOML, checked before anything runs.
+"""Recipe: all settings of a run, as TOML that is validated before anything runs.
 
-A recipe is nothing but the specs of the steps, put together. What it leaves out has the specs' defaults;
-`to_toml` writes all of it, with comments, so that a run can be read, changed and repeated.
+A recipe is the specs of the steps, put together. A setting that is left out has its spec's default; `to_toml` writes
+all settings with comments, so that a run can be read, changed and repeated.
 """
 
 import math
@@ -14,10 +14,11 @@ from pydantic import Field
 from tomlkit.items import AoT, Table
 
 from landscribe.data.batches.augment_spec import AugmentSpec
-from landscribe.data.chips.chips import ChipSpec
+from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.pairing import each_scene
-from landscribe.data.scenes.scene import ClassSpec, SceneSpec, class_rows
-from landscribe.data.splits.split import SplitSpec
+from landscribe.data.scenes.scene import class_rows
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RecipeError
 from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes
@@ -33,11 +34,11 @@ class Recipe(Spec):
     landscribe: Literal[1] = 1
     """Version of the recipe's layout."""
     seed: int = Field(0, ge=0)
-    """Of everything that chance decides."""
+    """Random seed."""
     scenes: tuple[SceneSpec, ...]
-    """Imagery with labels; paths are relative to this file."""
+    """Imagery with labels. Paths are relative to the recipe's folder."""
     classes: tuple[ClassSpec, ...] = ()
-    """The class table, from bottom to top where polygons overlap; made from the labels if left out."""
+    """The class table. Where polygons overlap, later classes lie on top. Default: the classes of the labels."""
     chips: ChipSpec = ChipSpec()
     split: SplitSpec = SplitSpec()
     augment: AugmentSpec = AugmentSpec()
@@ -55,14 +56,12 @@ class Recipe(Spec):
         try:
             settings = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise RecipeError(
-                f'{path} cannot be read: {error.strerror}. A recipe was expected; "landscribe new" writes one.'
-            ) from error
+            raise RecipeError(f'{path} cannot be read: {error.strerror}. "landscribe new" writes a recipe.') from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RecipeError(
                 f'{path} is no TOML: {error}. Correct that line; "landscribe new" writes a recipe to start from.'
             ) from error
-        return cls.of(settings, str(path)).placed(path.parent)
+        return cls.of(settings, str(path)).with_absolute_paths(path.parent)
 
     @classmethod
     def of_files(
@@ -73,13 +72,13 @@ class Recipe(Spec):
         *,
         sections: tuple[str, ...],
     ) -> "Recipe":
-        """The recipe that a command line or a call stands for; paths are relative to the working folder.
+        """Build a recipe from files and settings; paths are relative to the working folder.
 
         Args:
             images: one entry per scene: a file, or a list of files to stack.
             labels: one file for all scenes, or one for each.
-            settings: by their plain names, from the sections named in `sections` and of scenes.
-            sections: where names are looked up, in this order.
+            settings: as `into_sections` takes them.
+            sections: the sections that a setting may belong to.
 
         Raises:
             RecipeError: as `load`.
@@ -90,10 +89,10 @@ class Recipe(Spec):
         if len(per_scene) != len(images):
             raise RecipeError(
                 f"{len(images)} images and {len(per_scene)} label files were given. "
-                "One for all, or one for each, was expected."
+                "Give one label file for all images, or one for each."
             )
-        sorted_in = into_sections(settings, sections)
-        common = sorted_in.pop("scenes", {})
+        by_section = into_sections(settings, sections)
+        common = by_section.pop("scenes", {})
         scenes = [
             {
                 "image": [str(file) for file in ([image] if isinstance(image, (str, Path)) else image)],
@@ -102,23 +101,11 @@ class Recipe(Spec):
             | common
             for image, label in zip(images, per_scene, strict=True)
         ]
-        return cls.of(sorted_in | {"scenes": scenes}).placed(Path.cwd())
+        return cls.of(by_section | {"scenes": scenes}).with_absolute_paths(Path.cwd())
 
-    def placed(self, folder: Path) -> "Recipe":
-        """The same recipe with paths made absolute from `folder`."""
-        scenes = tuple(
-            scene.model_copy(
-                update={
-                    "image": tuple(_absolute(path, folder) for path in scene.image),
-                    "labels": None if scene.labels is None else _absolute(scene.labels, folder),
-                    "labelled_area": None if scene.labelled_area is None else _absolute(scene.labelled_area, folder),
-                }
-            )
-            for scene in self.scenes
-        )
-        lists = {f"{split}_list": _absolute(path, folder) for split, path in self.split.lists.items()}
-        split, train = self.split.model_copy(update=lists), self.train.placed(lambda path: _absolute(path, folder))
-        return self.model_copy(update={"scenes": scenes, "split": split, "train": train})
+    def with_absolute_paths(self, folder: Path) -> "Recipe":
+        """The same recipe with every local path made absolute from `folder`."""
+        return self.with_paths(lambda path: str((folder / path).absolute()) if is_local(path) else path)
 
     def listed(self) -> "Recipe":
         """The same recipe with every scene on its own, where a folder or pattern stands for many."""
@@ -126,14 +113,14 @@ class Recipe(Spec):
         return self.model_copy(update={"scenes": scenes, "classes": classes})
 
     def with_settings(self, settings: dict[str, Any]) -> "Recipe":
-        """The same recipe with settings, sorted into sections, laid over it; those of scenes over each scene."""
-        laid = self.model_dump()
-        over_scenes = settings.get("scenes", {})
-        laid["scenes"] = [scene | over_scenes for scene in laid["scenes"]]
+        """The same recipe with other settings, by section; settings of `scenes` change each scene."""
+        changed = self.model_dump()
+        of_scenes = settings.get("scenes", {})
+        changed["scenes"] = [scene | of_scenes for scene in changed["scenes"]]
         for name, value in settings.items():
             if name != "scenes":
-                laid[name] = laid[name] | value if isinstance(value, dict) else value
-        return Recipe.of(laid)
+                changed[name] = changed[name] | value if isinstance(value, dict) else value
+        return Recipe.of(changed)
 
     def with_classes(self, classes: Classes) -> "Recipe":
         """The same recipe with its class table written out."""
@@ -160,46 +147,56 @@ class Recipe(Spec):
 
 
 SECTIONS: dict[str, type[Spec]] = {
-    "chips": ChipSpec, "split": SplitSpec, "train": TrainSpec, "predict": PredictSpec, "scenes": SceneSpec,
-}  # fmt: skip
+    "scenes": SceneSpec,
+    **{name: type(field.default) for name, field in Recipe.model_fields.items() if isinstance(field.default, Spec)},
+}
+"""Spec of each section of a recipe by name; that of `scenes` is for each scene."""
+
+_TOP = ("seed", "classes")
 
 
 def into_sections(settings: dict[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
-    """Sort plain names into the sections of a recipe that have them; `seed` and `classes` stand at the top.
+    """Sort plain names into the sections of a recipe.
 
-    >>> into_sections({"size": 128, "seed": 1}, ("chips",))
-    {'chips': {'size': 128}, 'seed': 1}
+    A section's own name takes a table of its settings. `seed` and `classes` belong to no section; `augment` also takes
+    a preset's name.
+
+    >>> into_sections({"size": 128, "seed": 1, "train": {"batch": 4}}, ("chips", "train"))
+    {'chips': {'size': 128}, 'seed': 1, 'train': {'batch': 4}}
+
+    Raises:
+        RecipeError: an unknown name (the nearest is offered), or one that several sections have.
     """
     result: dict[str, Any] = {}
     for name, value in settings.items():
-        home = next((section for section in (*sections, "scenes") if name in SECTIONS[section].model_fields), None)
-        if home is not None:
-            result.setdefault(home, {})[name] = value
-        elif name in ("seed", "classes"):
+        if name in _TOP:
             result[name] = value
-        elif name == "augment":
-            # A preset's name, or a table.
-            result[name] = value if isinstance(value, dict) else {"preset": value}
+            continue
+        if name == "augment" or (name in sections and isinstance(value, dict)):
+            result[name] = result.get(name, {}) | (value if isinstance(value, dict) else {"preset": value})
         else:
-            known = [
-                "seed",
-                "classes",
-                "augment",
-                *(field for section in sections for field in SECTIONS[section].model_fields),
-            ]
-            raise RecipeError(f"unknown setting '{name}'{nearest(name, known)}")
+            section = _section_of(name, value, sections)
+            result[section] = result.get(section, {}) | {name: value}
     return result
 
 
-def _absolute(path: str, folder: Path) -> str:
-    """A local path from `folder`; anything with a scheme or in GDAL's own file systems is kept."""
-    return str((folder / path).absolute()) if is_local(path) else path
+def _section_of(name: str, value: Any, sections: tuple[str, ...]) -> str:
+    """The one section that has a setting."""
+    plain = [section for section in sections if section != "augment"]
+    homes = [section for section in plain if name in SECTIONS[section].model_fields]
+    if not homes:
+        known = [*_TOP, "augment", *(field for section in plain for field in SECTIONS[section].model_fields)]
+        raise RecipeError(f"unknown setting '{name}'{nearest(name, known)}")
+    if len(homes) > 1:
+        choices = " or ".join(f"{section}={{'{name}': {value!r}}}" for section in homes)
+        raise RecipeError(f"'{name}' is a setting of {' and of '.join(homes)}. Say which: {choices}.")
+    return homes[0]
 
 
 def _array(rows: tuple[Spec, ...]) -> AoT:
     array = tomlkit.aot()
-    for number, row in enumerate(rows):
-        array.append(_table(row, commented=number == 0))
+    for index, row in enumerate(rows):
+        array.append(_table(row, commented=index == 0))
     return array
 
 

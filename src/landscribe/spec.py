@@ -1,16 +1,77 @@
-"""What every spec is: frozen settings, checked when made, unknown names refused with the nearest one.
+"""Spec: the settings of one step, frozen and validated. An unknown name is refused with the nearest known one.
 
-A step takes one small spec, defined beside it. A recipe is an assembly of specs, so that a setting has
-one name, one default, one range and one description wherever it is met.
+A step takes one small spec, defined beside it. A field's name, type, range, default and docstring give the flag of
+the command line, the keyword of the verb, and the key and comment of the recipe.
 """
 
 import difflib
 import re
-from typing import Any, Self
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from landscribe.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Names of a field's command-line flag, where they differ from the field's own name."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+
+@dataclass(frozen=True)
+class NoFlag:
+    """Marks a field that has no command-line flag."""
+
+    reason: str
+
+
+class PathMark:
+    """Marks a text that is a path."""
+
+
+InputPath = Annotated[str, PathMark()]
+"""A path or URL. In a recipe, a local path is relative to the recipe's folder."""
+
+
+def _split_at_commas(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+def named_values(values: Any) -> Any:
+    """Read texts NAME=VALUE as a dict. VALUE is TOML; text without quotes is a string.
+
+    >>> named_values(["depth=3", "activation=swish"])
+    {'depth': 3, 'activation': 'swish'}
+
+    Raises:
+        ValueError: a text without "=".
+    """
+    if not isinstance(values, (list, tuple)):
+        return values
+    result: dict[str, Any] = {}
+    for text in values:
+        name, equals, value = str(text).partition("=")
+        if not equals or not name.strip():
+            raise ValueError(f"expected NAME=VALUE such as depth=3, got {text}")
+        try:
+            result[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            result[name.strip()] = value.strip()
+    return result
+
+
+CommaList = BeforeValidator(_split_at_commas)
+"""Lets a field of a tuple take one text with commas, as a command line gives it."""
+NamedValues = BeforeValidator(named_values)
+"""Lets a field of a dict take texts NAME=VALUE, as a command line gives them."""
 
 
 class Spec(BaseModel):
@@ -33,6 +94,42 @@ class Spec(BaseModel):
             return cls.model_validate(settings)
         except ValidationError as error:
             raise RecipeError(_one_line(cls, error, where)) from None
+
+    def with_paths(self, change: Callable[[str], str]) -> Self:
+        """Return a copy in which `change` is applied to each path, also those of nested specs."""
+        fields = type(self).model_fields
+        values = {name: _with_paths(getattr(self, name), path_in(fields[name]), change) for name in fields}
+        return self.model_copy(
+            update={name: value for name, value in values.items() if value is not getattr(self, name)}
+        )
+
+
+def path_in(field: Any) -> frozenset[str] | None:
+    """The keywords that a path field takes besides a path, such as "auto"; None if the field holds no path."""
+    if not any(isinstance(mark, PathMark) for mark in (*field.metadata, *_marks(field.annotation))):
+        return None
+    return frozenset(_keywords(field.annotation))
+
+
+def _marks(annotation: Any) -> list[Any]:
+    """All metadata of `Annotated` types within an annotation."""
+    own = list(getattr(annotation, "__metadata__", ()))
+    return own + [mark for part in get_args(annotation) if part not in own for mark in _marks(part)]
+
+
+def _keywords(annotation: Any) -> list[str]:
+    """The values of all `Literal` types within an annotation."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [word for part in get_args(annotation) for word in _keywords(part)]
+
+
+def _with_paths(value: Any, keywords: frozenset[str] | None, change: Callable[[str], str]) -> Any:
+    if isinstance(value, Spec):
+        return value.with_paths(change)
+    if isinstance(value, tuple):
+        return tuple(_with_paths(part, keywords, change) for part in value)
+    return change(value) if keywords is not None and isinstance(value, str) and value not in keywords else value
 
 
 # pydantic names the kinds that a setting may have as parts of its place.

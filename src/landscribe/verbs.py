@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from landscribe.errors import OutputError, RecipeError
 from landscribe.outputs import require_absent, require_output_folder
-from landscribe.recipe import Recipe, into_sections
+from landscribe.recipe import SECTIONS, Recipe, into_sections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ def check(
         if images or labels or settings:
             raise RecipeError("chips were given with images, labels or settings. Chips are checked as they are.")
         return check_chips(recipe if isinstance(recipe, Chips) else Chips.open(recipe))
-    return check(recipe_of(recipe, images, labels, settings, ("chips", "split", "train", "predict")), trial=trial)
+    return check(recipe_of(recipe, images, labels, settings, tuple(SECTIONS)), trial=trial)
 
 
 def chip(*, images: Sequence[Any], labels: Any, out: Source, overwrite: bool = False, **settings: Any) -> Chips:
@@ -70,7 +70,9 @@ def chip(*, images: Sequence[Any], labels: Any, out: Source, overwrite: bool = F
         overwrite: replace what stands there.
         settings: of ChipSpec, SplitSpec and SceneSpec, and `seed` and `classes`.
     """
-    return chip_scenes(recipe_of(None, images, labels, settings, ("chips", "split")), Path(out), overwrite=overwrite)
+    return chip_scenes(
+        recipe_of(None, images, labels, settings, ("scenes", "chips", "split")), Path(out), overwrite=overwrite
+    )
 
 
 def chip_scenes(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
@@ -155,7 +157,7 @@ def predict(
     out: Source,
     probabilities: Source | None = None,
     uncertainty: Source | None = None,
-    label_next: Source | None = None,
+    suggest_labels: Source | None = None,
     ensemble: Sequence[Model | Source] = (),
     overwrite: bool = False,
     **settings: Any,
@@ -169,7 +171,7 @@ def predict(
         out: the map; with several rasters a folder, in which each map is named like its raster.
         probabilities: likewise, for the probabilities of the classes.
         uncertainty: likewise, for the entropy of these, from 0 to 1.
-        label_next: likewise, for polygons of the places where a label would teach most (.gpkg or .geojson).
+        suggest_labels: likewise, for polygons of the places where a label would teach most (.gpkg or .geojson).
         ensemble: further models, or their folders, whose probabilities are averaged with those of the first.
         overwrite: replace what stands there.
         settings: of PredictSpec, and of ImagerySpec: nodata, nodata_rule, assets, mosaic.
@@ -177,7 +179,8 @@ def predict(
     Returns:
         The maps, in the rasters' order.
     """
-    from landscribe.geo.inputs import ImagerySpec, open_rasters
+    from landscribe.geo.inputs import open_rasters
+    from landscribe.geo.spec import ImagerySpec
     from landscribe.prediction.spec import PredictSpec
 
     imagery = ImagerySpec.of({name: settings.pop(name) for name in ImagerySpec.model_fields if name in settings})
@@ -198,7 +201,7 @@ def predict(
         "map": (out, ".tif"),
         "probabilities": (probabilities, ".tif"),
         "uncertainty": (uncertainty, ".tif"),
-        "suggested_labels": (label_next, ".gpkg"),
+        "suggested_labels": (suggest_labels, ".gpkg"),
     }
     places = {
         name: _places(Path(place), rasters, suffix) for name, (place, suffix) in asked.items() if place is not None
@@ -246,7 +249,7 @@ def assess(
         label_field: the class column of polygons or points.
         split: which chips, if the reference is a chips folder.
         out: also write the measures as JSON.
-        labels: how the reference is labelled: `repair`, `sparse` and `labelled_area` of SceneSpec.
+        labels: how the reference is labelled: `fix_geometries`, `sparse` and `labelled_area` of SceneSpec.
     """
     from landscribe.assessment.accuracy import Assessment, assess_chips
     from landscribe.data.chips.chips import Chips
@@ -275,7 +278,8 @@ def assess(
 
 def _assess_one(mapped: Any, reference: str, label_field: str | None, labels: dict[str, Any]) -> Any:
     from landscribe.assessment.accuracy import assess_labels, assess_points, map_classes
-    from landscribe.data.scenes.scene import SceneSpec, is_vector, open_labels
+    from landscribe.data.scenes.scene import is_vector, open_labels
+    from landscribe.data.scenes.spec import SceneSpec
     from landscribe.geo.features import POINTS, Features, geometry_kind
 
     classes = map_classes(mapped)
@@ -444,4 +448,4 @@ def recipe_of(
         raise RecipeError("a recipe and images or labels were given. Give one or the other.")
     opened = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     # What a recipe names is relative to its file; what is laid over it, to where one stands.
-    return opened.with_settings(into_sections(settings, sections)).placed(Path.cwd()).listed()
+    return opened.with_settings(into_sections(settings, sections)).with_absolute_paths(Path.cwd()).listed()

@@ -87,6 +87,13 @@ def test_help_loads_nothing_heavy():
     assert not loaded & {"torch", "rasterio", "geopandas", "pandas", "numpy", "pydantic", "lightning", "matplotlib"}
 
 
+@pytest.mark.parametrize("verb", ["run", "train", "predict"])
+def test_help_of_a_verb_loads_neither_torch_nor_gdal(verb):
+    code = f"import sys; sys.argv = ['landscribe', '{verb}', '--help']\nfrom landscribe.commands.app import main\n"
+    loaded = loaded_by(code + "try: main()\nexcept SystemExit as ended: assert not ended.code\nsys")
+    assert not loaded & {"torch", "rasterio", "geopandas", "pandas", "numpy", "lightning", "matplotlib"}
+
+
 # ---- asking for help, and being misunderstood
 
 
@@ -500,7 +507,7 @@ def test_options_of_an_architecture_are_given_as_toml(made, tmp_path):
     said = landscribe(
         "train", made / "chips", "--out", tmp_path / "model", "--encoder", "plain", "--steps", 1,
         "--option", "encoder_widths=[4, 8]", "--option", "activation=swish", "--option", "attention=true",
-        "--freeze", "blocks.0", "--freeze-until", 0.5, "--encoder-rate", 0.5,
+        "--freeze", "blocks.0", "--freeze-until", 0.5, "--encoder-lr-factor", 0.5,
     )  # fmt: skip
     assert said.code == 0, said.err
     arguments = Model.load(tmp_path / "model").arguments

@@ -335,33 +335,33 @@ def test_words_are_stripped(tmp_path):
 )
 def test_unusable_geometries_are_refused_with_their_place(tmp_path, geometry, kind):
     path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], geometry, BOXES[1]], kind=["a", "b", "c"])
-    with pytest.raises(LabelError, match=rf"of 3 features.*1 {kind} \(feature 1\).*--repair"):
+    with pytest.raises(LabelError, match=rf"of 3 features.*1 {kind} \(feature 1\).*--fix-geometries"):
         Features.read(path)
 
 
 @pytest.mark.parametrize("geometry", [None, shapely.Polygon()], ids=["null", "empty"])
-def test_repair_leaves_out_features_without_area_and_their_labels(tmp_path, geometry):
+def test_fix_geometries_drops_features_without_area_and_their_labels(tmp_path, geometry):
     path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], geometry, BOXES[1]], kind=["a", "b", "c"])
-    assert Features.read(path, field="kind", repair=True).labels == ("a", "c")
+    assert Features.read(path, field="kind", fix_geometries=True).labels == ("a", "c")
 
 
-def test_repair_mends_a_bowtie_into_its_two_triangles(tmp_path):
+def test_fix_geometries_turns_a_bowtie_into_its_two_triangles(tmp_path):
     path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], BOWTIE], kind=["a", "b"])
-    repaired = Features.read(path, field="kind", repair=True)
-    assert repaired.geometries[1].is_valid
-    assert repaired.geometries[1].area == pytest.approx(8)
+    fixed = Features.read(path, field="kind", fix_geometries=True)
+    assert fixed.geometries[1].is_valid
+    assert fixed.geometries[1].area == pytest.approx(8)
 
 
-def test_repair_leaves_out_polygons_that_are_only_a_line(tmp_path):
+def test_fix_geometries_drops_polygons_that_are_only_a_line(tmp_path):
     line = shapely.Polygon([(500_000, 5e6), (500_004, 5e6), (500_000, 5e6)])
     path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], line], kind=["a", "b"])
-    assert Features.read(path, field="kind", repair=True).labels == ("a",)
+    assert Features.read(path, field="kind", fix_geometries=True).labels == ("a",)
 
 
-def test_repair_of_nothing_usable_is_refused(tmp_path):
+def test_fix_geometries_refuses_a_file_without_usable_features(tmp_path):
     path = write_polygons(tmp_path / "a.gpkg", [None, None], kind=["a", "b"])
     with pytest.raises(LabelError, match="of 2 features"):
-        Features.read(path, repair=True)
+        Features.read(path, fix_geometries=True)
 
 
 def test_lines_are_refused_where_polygons_are_expected(tmp_path):

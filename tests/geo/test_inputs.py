@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from landscribe.data.scenes.scene import SceneSpec, open_image
+from landscribe.data.scenes.scene import open_image
+from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import GridError, RasterError, RecipeError
 from landscribe.geo.grid import Window
-from landscribe.geo.inputs import ImagerySpec, open_rasters
+from landscribe.geo.inputs import open_rasters
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.spec import ImagerySpec
 from served import serving
 from worlds import METRE, counting, noise, write_raster
 

@@ -29,7 +29,7 @@ def reported():
 
 
 def test_the_bar_counts_steps_of_the_optimiser_and_tells_of_the_last_epoch(chips, tmp_path, reported):
-    model = verbs.train(chips, out=tmp_path / "model", epochs=3, accumulate=2, ema=0.5, **TINY)
+    model = verbs.train(chips, out=tmp_path / "model", epochs=3, accumulate=2, ema_decay=0.5, **TINY)
     begun = next(place for place, (what, _) in enumerate(reported) if what == "training")
     (_, total), *told = reported[begun:]
     assert total == model.history[-1]["step"]

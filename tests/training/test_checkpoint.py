@@ -30,8 +30,8 @@ TINY = {
 SETTINGS = {
     "as they come": {"epochs": 5},
     "a budget that ends within an epoch": {"steps": 11},
-    "a plateau, and the last epoch": {"epochs": 7, "schedule": "plateau", "keep": "last"},
-    "a running average and accumulation": {"epochs": 5, "ema": 0.9, "accumulate": 2, "optimizer": "sgd"},
+    "a plateau, and the last epoch": {"epochs": 7, "schedule": "plateau", "checkpoint": "last"},
+    "a running average and accumulation": {"epochs": 5, "ema_decay": 0.9, "accumulate": 2, "optimizer": "sgd"},
     "an encoder that thaws": {"epochs": 5, "freeze": ("encoder",), "freeze_until": 0.5},
     "two readers": {"epochs": 4, "workers": 2, "sampling": "balanced"},
     "a rate that was looked for": {"epochs": 3, "learning_rate": "auto"},
@@ -214,7 +214,7 @@ verbs.train(sys.argv[1], out=sys.argv[2], **eval(sys.argv[3]))
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_weights(chips, tmp_path):
-    settings = TINY | {"epochs": 25, "ema": 0.9}
+    settings = TINY | {"epochs": 25, "ema_decay": 0.9}
     out, last = tmp_path / "model", tmp_path / "model.training" / "last.ckpt"
     command = [sys.executable, "-c", TRAINING, str(chips.folder), str(out), repr(settings)]
     chance, stamps = random.Random(0), [0]

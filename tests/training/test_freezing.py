@@ -52,7 +52,7 @@ def test_the_encoder_may_learn_more_slowly(chips, tmp_path):
         )
 
     fast = verbs.train(chips, out=tmp_path / "fast", steps=3, **QUICK)
-    slow = verbs.train(chips, out=tmp_path / "slow", steps=3, encoder_rate=0.01, **QUICK)
+    slow = verbs.train(chips, out=tmp_path / "slow", steps=3, encoder_lr_factor=0.01, **QUICK)
     assert distance(slow, "encoder") < 0.05 * distance(fast, "encoder")
 
 

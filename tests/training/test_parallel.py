@@ -77,7 +77,7 @@ def together(*arguments: str, module: bool = False) -> subprocess.CompletedProce
 
 @pytest.mark.slow
 def test_two_processes_train_the_model_of_one(chips, tmp_path):
-    settings = EVEN | {"ema": 0.9, "accumulate": 2}
+    settings = EVEN | {"ema_decay": 0.9, "accumulate": 2}
     script = tmp_path / "shared.py"
     script.write_text(SHARED)
     done = together(str(script), str(chips.folder), str(tmp_path / "two"), repr(settings))

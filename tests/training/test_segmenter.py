@@ -53,8 +53,10 @@ def test_the_average_is_of_all_steps_and_forgets_the_first_soon():
 
 
 def test_the_averaged_weights_are_what_is_validated_and_saved(chips, tmp_path):
-    plain = verbs.train(chips, out=tmp_path / "plain", batch=4, epochs=2, keep="last", **PLAIN)
-    averaged = verbs.train(chips, out=tmp_path / "averaged", batch=4, epochs=2, keep="last", ema=0.9, **PLAIN)
+    plain = verbs.train(chips, out=tmp_path / "plain", batch=4, epochs=2, checkpoint="last", **PLAIN)
+    averaged = verbs.train(
+        chips, out=tmp_path / "averaged", batch=4, epochs=2, checkpoint="last", ema_decay=0.9, **PLAIN
+    )
     # Averaging is beside the training itself.
     assert [row["train_loss"] for row in averaged.history] == [row["train_loss"] for row in plain.history]
     assert averaged.history[-1]["val_loss"] != plain.history[-1]["val_loss"]
@@ -84,7 +86,7 @@ def test_the_last_epoch_is_kept_where_that_is_asked_for(chips, tmp_path):
     # A rate that is far too high: no later epoch is better than the first.
     settings = {"batch": 4, "epochs": 4, **PLAIN, "learning_rate": 3.0}
     best = verbs.train(chips, out=tmp_path / "best", **settings)
-    last = verbs.train(chips, out=tmp_path / "last", keep="last", **settings)
+    last = verbs.train(chips, out=tmp_path / "last", checkpoint="last", **settings)
     assert best.history == last.history
     assert last.measures == last.history[-1]
     assert best.measures["val_mean_f1"] == max(row["val_mean_f1"] for row in best.history)

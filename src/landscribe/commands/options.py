@@ -1,18 +1,24 @@
-"""The flags of the commands: what each is called, takes and does, and how its text is read."""
+"""Options: one flag for each field of a spec, and the flags that commands share.
 
-import tomllib
+A field gives its flag's name, type, choices, default and help (the first sentence of its docstring). The flags of a
+command are made when it is called, so that `landscribe --help` loads no spec.
+"""
+
+import inspect
+import re
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
-
-from landscribe.errors import LandscribeError
+from typer.core import TyperCommand
 
 Images = Annotated[
     list[str] | None,
     typer.Option(
         "--image",
-        help="Image of a scene, or a folder or pattern of them; repeat for more. Commas stack files as bands.",
+        help="Image of a scene, or a folder or pattern of images; repeat for more. Commas stack files as bands.",
     ),
 ]
 Labels = Annotated[
@@ -22,218 +28,207 @@ Labels = Annotated[
         help="Polygons or label raster: one for all scenes, or repeat for each; a folder for a folder of images.",
     ),
 ]
-Stack = Annotated[bool | None, typer.Option("--stack", help="Files of a folder or pattern are bands of one scene.")]
-Field = Annotated[str | None, typer.Option(help="Class column of the polygons; without it they are one class.")]
-Nodata = Annotated[
-    float | None,
-    typer.Option(
-        help="Nodata value of the imagery, instead of what it declares; nan, beside that, for all not finite."
-    ),
-]
-NodataRule = Annotated[
-    str | None, typer.Option("--nodata-rule", help="Pixels are nodata where any or all bands hold it [auto].")
-]
-Repair = Annotated[
-    bool | None, typer.Option("--repair", help="Mend self-crossing polygons, leave out null and empty ones.")
-]
-LabelledArea = Annotated[
-    str | None, typer.Option(help="Polygons outside of which nothing is known, whatever the labels hold there.")
-]
-Sparse = Annotated[
-    bool | None, typer.Option("--sparse", help="Only what polygons cover is labelled; the rest is not known.")
-]
-Seed = Annotated[int | None, typer.Option(help="Of everything that chance decides.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Where the result goes.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands there.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-RecipePath = Annotated[
-    Path | None, typer.Argument(help="Recipe (TOML), instead of --image and --labels.", show_default=False)
-]
-
-Size = Annotated[int | None, typer.Option(help="Side of a chip in pixels [256].")]
-Stride = Annotated[int | None, typer.Option(help="Step between chips in pixels [the size].")]
-Edge = Annotated[str | None, typer.Option(help="Chips at the edge: shift, pad or drop [shift].")]
-Mode = Annotated[str | None, typer.Option(help="Which chips: all, positive or divided [all].")]
-Unlabelled = Annotated[
-    bool | None, typer.Option("--unlabelled", help="Also cut chips without a single labelled pixel.")
-]
-Format = Annotated[str | None, typer.Option(help="tif, png or jpg [tif].")]
-Virtual = Annotated[bool | None, typer.Option("--virtual", help="Keep only the index; read windows from the scenes.")]
-Val = Annotated[float | None, typer.Option(help="Share held out to choose the epoch by [0.15].")]
-Test = Annotated[float | None, typer.Option(help="Share held out to assess with [0.15].")]
-Gap = Annotated[int | None, typer.Option(help="Least pixels between chips of different splits [size / 4].")]
-Block = Annotated[int | None, typer.Option(help="Side of the blocks that are held out, in pixels.")]
-SplitBy = Annotated[
-    str | None,
-    typer.Option("--split-by", help="What is held out: auto, block, scene, attribute (a column) or list [auto]."),
-]
-SplitAttribute = Annotated[
-    str | None, typer.Option("--split-attribute", help="Polygons' column of train, val, test, or of groups to draw.")
-]
-TrainList = Annotated[str | None, typer.Option(help="Text file of the scenes to train on, one a line.")]
-ValList = Annotated[str | None, typer.Option(help="Likewise, to choose the epoch by.")]
-TestList = Annotated[str | None, typer.Option(help="Likewise, to assess with.")]
-
-Architecture = Annotated[
-    str | None,
-    typer.Option(help="fcn, unet, unetplusplus, deeplabv3plus, unet_id, smp:Name or module:Class [unet]."),
-]
-Encoder = Annotated[str | None, typer.Option(help="Backbone, any of timm's, or plain for the paper's own [resnet18].")]
-Weights = Annotated[str | None, typer.Option(help="auto, imagenet, none, or a file [auto].")]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the chips [20, at least 200 steps].")]
-Steps = Annotated[int | None, typer.Option(help="Steps of the optimiser, instead of epochs.")]
-Minutes = Annotated[float | None, typer.Option(help="Wall-clock minutes, instead of epochs.")]
-Batch = Annotated[int | None, typer.Option(help="Chips a batch [8].")]
-Option = Annotated[
-    list[str] | None, typer.Option("--option", help="Of the architecture, NAME=VALUE as in TOML; repeat for more.")
-]
-Freeze = Annotated[str | None, typer.Option(help="Parts that do not learn: encoder, or stages, by commas.")]
-FreezeUntil = Annotated[float | None, typer.Option(help="Share of the training after which they learn too [1].")]
-EncoderRate = Annotated[float | None, typer.Option(help="Share of the learning rate for the encoder [1].")]
-Accumulate = Annotated[int | None, typer.Option(help="Batches a step of the optimiser [1].")]
-LearningRate = Annotated[str | None, typer.Option(help="Highest learning rate, or auto to try some first [0.002].")]
-Optimizer = Annotated[str | None, typer.Option(help="adamw or sgd [adamw].")]
-Schedule = Annotated[str | None, typer.Option(help="one_cycle, cosine, constant or plateau [one_cycle].")]
-Patience = Annotated[int | None, typer.Option(help="Stop after as many epochs without a better one.")]
-Ema = Annotated[float | None, typer.Option(help="Share that a running average of the weights keeps a step [0: none].")]
-Keep = Annotated[str | None, typer.Option(help="Weights of the best epoch, or of the last [best].")]
-Precision = Annotated[str | None, typer.Option(help="auto, 32, bf16 or 16 bits [auto].")]
-Devices = Annotated[str | None, typer.Option(help="GPUs, or processes on a CPU, that train together [auto].")]
-# torchrun takes --log for the beginning of an option of its own.
-Log = Annotated[str | None, typer.Option("--log", "--log-folder", help="Folder for a log as CSV, and for TensorBoard.")]
-Loss = Annotated[str | None, typer.Option(help="A loss or a sum of losses [dice + ce].")]
-ClassWeights = Annotated[
-    str | None, typer.Option(help="none, inverse, median, effective, or a number for each class, by commas [none].")
-]
-Sampling = Annotated[
-    str | None,
-    typer.Option(help="all, balanced: chips with rare classes more often, or windows drawn around labels [all]."),
-]
-Background = Annotated[float | None, typer.Option(help="Largest share of chips of nothing but background.")]
-Augment = Annotated[
-    str | None, typer.Option(help="Changes of chips: none, light, standard or strong; a recipe has more [light].")
-]
-Workers = Annotated[int | None, typer.Option(help="Processes that read chips [by the machine].")]
-
-Folds = Annotated[
-    str | None, typer.Option(help="Cross-validate: a model for each of so many folds, or for each of the scenes.")
-]
-
 Rasters = Annotated[
     list[str],
     typer.Argument(
         metavar="IMAGE...",
-        help="Rasters, folders, patterns, lists (@files.txt), URLs, STAC items; commas stack bands.",
+        help="Rasters, folders, patterns, lists (@files.txt), URLs, STAC items; commas stack files as bands.",
     ),
 ]
-Assets = Annotated[str | None, typer.Option(help="Assets of STAC items to stack, by commas: red,green,blue,nir.")]
-Mosaic = Annotated[
-    bool | None, typer.Option("--mosaic", help="All images are one raster; where they overlap, the first counts.")
-]
-Resample = Annotated[
-    bool | None, typer.Option("--resample", help="Read rasters of another pixel size in pixels of the model's.")
-]
-Crs = Annotated[str | None, typer.Option("--crs", help="Map in another CRS, such as EPSG:32632.")]
-AnyPixelSize = Annotated[bool | None, typer.Option("--any-pixel-size", help="Map although the pixel size differs.")]
-Tile = Annotated[
-    str | None, typer.Option(help="Side of what the network reads at once, in pixels, or auto by memory [auto].")
-]
-Tolerance = Annotated[
-    float | None, typer.Option(help="Share of pixels that may differ from a single pass, for auto [0.001].")
-]
-CheckSeams = Annotated[bool | None, typer.Option("--check-seams", help="Tell how often classes differ at seams.")]
-UnitSide = Annotated[
-    int | None, typer.Option("--unit", help="Side of what is mapped in one piece, in pixels, a tile at least [2048].")
-]
-Tiles = Annotated[int | None, typer.Option("--batch", help="Tiles at once [1 on a CPU, what keeps a GPU busy].")]
-ImageSide = Annotated[int, typer.Option("--tile", help="Side of the images in pixels.")]
-Seconds = Annotated[float | None, typer.Option(help="How long engines take turns; three turns at least [10].")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps [auto].")]
-Area = Annotated[str | None, typer.Option(help="Polygons that alone are mapped.")]
-Symmetries = Annotated[
-    bool | None, typer.Option("--symmetries", help="Average over the eight symmetries: eight times the work.")
-]
-EngineName = Annotated[
-    str | None, typer.Option("--engine", help="torch, onnx, openvino, or auto for the fastest [auto].")
-]
-Blend = Annotated[str | None, typer.Option(help="none, or gaussian to average overlapping tiles [none].")]
-MinimumArea = Annotated[float | None, typer.Option(help="Square metres of the smallest patch that stays in the map.")]
-ProbabilitiesAs = Annotated[str | None, typer.Option(help="uint8 in steps of 1/254, or float32 [uint8].")]
-Ensemble = Annotated[
-    list[Path] | None, typer.Option(help="A further model, whose probabilities are averaged with the first's.")
-]
-Dask = Annotated[
-    str | None, typer.Option(help="Use many processes or machines: auto, or a scheduler's address or file.")
-]
-Shard = Annotated[
-    str | None, typer.Option(help="i/n: only every n-th unit; without it, the same command makes the map.")
-]
-Margin = Annotated[
-    str | None, typer.Option(help="Pixels dropped around a tile, or auto to measure how many it takes [auto].")
-]
+Seed = Annotated[int | None, typer.Option(help="Random seed. [0]")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing output.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+MARKUP: Literal["markdown"] = "markdown"
+"""Rich's own markup would read a default such as [auto] as a style."""
+
+# Sections as they are headed in help, with the module and class of their spec.
+_SECTIONS = {
+    "scenes": ("Scenes", "data.scenes.spec", "SceneSpec"),
+    "chips": ("Chips", "data.chips.spec", "ChipSpec"),
+    "split": ("Split", "data.splits.spec", "SplitSpec"),
+    "augment": ("Augmentation", "data.batches.augment_spec", "AugmentSpec"),
+    "train": ("Training", "training.spec", "TrainSpec"),
+    "predict": ("Prediction", "prediction.spec", "PredictSpec"),
+    "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
+}
+_WORDS = {int: "int", float: "float", str: "text", Path: "path"}
+_CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")
 
 
-def options_in(given: list[str] | None) -> dict[str, Any] | None:
-    """NAME=VALUE with VALUE as TOML writes it; a word without quotes is text."""
-    from landscribe.training.spec import RESERVED
+def with_settings(
+    *sections: str,
+    only: tuple[str, ...] | None = None,
+    leave_out: tuple[str, ...] = (),
+    one_flag: dict[str, tuple[str, ...]] | None = None,
+) -> type[TyperCommand]:
+    """A class of commands with a flag for each field of these sections; `ctx.obj` holds {section: {name: value}}.
 
-    options: dict[str, Any] = {}
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise LandscribeError(f"--option {text} is not NAME=VALUE. Write it like --option depth=3.")
-        if name.strip() in RESERVED:
-            raise LandscribeError(f"--option {text} is no option of the architecture: {RESERVED[name.strip()]}.")
-        try:
-            options[name.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            options[name.strip()] = value.strip()
-    return options or None
+    Args:
+        sections: names of sections; their flags appear in this order.
+        only: the fields that get a flag; all if None.
+        leave_out: fields that get none.
+        one_flag: sections that the flag of a field sets, where several sections have the field.
+    """
 
+    class SettingsCommand(TyperCommand):
+        @cached_property
+        def flags(self) -> dict[str, Any]:
+            parameters = _parameters(sections, only, leave_out, one_flag or {})
+            return {parameter.name: parameter for parameter in _typer_options(parameters)}
 
-def parts_in(text: str | None) -> tuple[str, ...] | None:
-    """Names by commas."""
-    return None if text is None else tuple(part.strip() for part in text.split(","))
+        def get_params(self, ctx: Any) -> list[Any]:
+            *own, help_option = super().get_params(ctx)
+            return [*own, *self.flags.values(), help_option]
 
+        def invoke(self, ctx: Any) -> Any:
+            ctx.obj = {}
+            for key in self.flags:
+                value = ctx.params.pop(key)
+                if value is not None and value != ():
+                    first, name = key.split("__")
+                    for section in (one_flag or {}).get(name, (first,)):
+                        ctx.obj.setdefault(section, {})[name] = value
+            return super().invoke(ctx)
 
-def weights_in(text: str | None) -> str | tuple[float, ...] | None:
-    """Numbers by commas, or the name of a way of weighing."""
-    if text is None or not any(sign.isdigit() for sign in text):
-        return text
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise LandscribeError(f"--class-weights {text} is no list of numbers. Write it like 1,5,2.") from None
-
-
-def folds_in(text: str) -> int | Literal["scenes"]:
-    """A number, or the word scenes."""
-    if text == "scenes":
-        return "scenes"
-    try:
-        return int(text)
-    except ValueError:
-        raise LandscribeError(f"--folds {text} is no number of folds. Write it like 5, or scenes.") from None
+    return SettingsCommand
 
 
-def numbers_in(text: str) -> tuple[int, ...]:
-    """Band numbers by commas."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise LandscribeError(f"--bands {text} is no list of band numbers. Write it like 3,2,1.") from None
+def _parameters(
+    sections: tuple[str, ...],
+    only: tuple[str, ...] | None,
+    leave_out: tuple[str, ...],
+    one_flag: dict[str, tuple[str, ...]],
+) -> dict[str, Any]:
+    """Typer's annotation of each flag by `section__field`."""
+    from landscribe.spec import NoFlag
+
+    parameters, taken = {}, dict[str, str]()
+    for section in sections:
+        for name, field in spec_of(section).model_fields.items():
+            is_flag = (only is None or name in only) and name not in leave_out
+            is_first = one_flag.get(name, (section,))[0] == section
+            if not is_flag or not is_first or any(isinstance(mark, NoFlag) for mark in field.metadata):
+                continue
+            for flag in flag_names(name, field):
+                if flag in taken:
+                    raise ValueError(f"{flag} is a flag of {taken[flag]} and of {section}; say which in one_flag")
+                taken[flag] = section
+            parameters[f"{section}__{name}"] = _annotation(section, name, field)
+    return parameters
+
+
+def spec_of(section: str) -> Any:
+    """The spec class of a section."""
+    _, module, name = _SECTIONS[section]
+    return getattr(import_module(f"landscribe.{module}"), name)
+
+
+def flag_names(name: str, field: Any) -> tuple[str, ...]:
+    """The names of a field's flag, such as ("--split-by",)."""
+    from landscribe.spec import Flag
+
+    stated = next((mark.names for mark in field.metadata if isinstance(mark, Flag)), None)
+    return stated or (f"--{name.replace('_', '-')}",)
+
+
+def _typer_options(annotations: dict[str, Any]) -> list[Any]:
+    """The options that typer makes of a function with these parameters."""
+
+    def flags(**_: Any) -> None: ...
+
+    parameters = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for key, annotation in annotations.items()
+    ]
+    flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flags.__annotations__ = annotations
+    scratch = typer.Typer(add_completion=False, rich_markup_mode=MARKUP)
+    scratch.command()(flags)
+    return list(typer.main.get_command(scratch).params)
+
+
+def _annotation(section: str, name: str, field: Any) -> Any:
+    kind = _command_line_type(field.annotation)
+    names = flag_names(name, field)
+    if kind is bool:
+        names = tuple(f"{flag}/--no-{flag.removeprefix('--')}" for flag in names)
+    option = typer.Option(
+        *names,
+        help=help_of(field),
+        rich_help_panel=_SECTIONS[section][0],
+        metavar=f"<{_metavar(field.annotation)}>" if kind in (str, list[str]) else None,
+    )
+    return Annotated[kind | None, option]
+
+
+def help_of(field: Any) -> str:
+    """The first sentence of a field's docstring, and its default in brackets."""
+    text = " ".join((field.description or "").split())
+    first, _, rest = _CITATION.sub("", text).partition(". ")
+    default: Any = field.default
+    if default is None:
+        # "Default: …" says what happens when the setting is left out.
+        default = rest.partition("Default: ")[2].rstrip(".")
+    shown = not (field.default_factory or default is False or default in ("", ()))
+    help_text = f"{first.rstrip('.')}." + (f" [{_default_text(default)}]" if shown else "")
+    return help_text.replace("*", r"\*")
+
+
+def _default_text(default: Any) -> str:
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """The types of a union, without None and metadata; Path for a path."""
+    from landscribe.spec import PathMark
+
+    if get_origin(annotation) is Annotated:
+        kind, *marks = get_args(annotation)
+        return [Path] if any(isinstance(mark, PathMark) for mark in marks) else _kinds(kind)
+    if get_origin(annotation) is None or get_origin(annotation) in (Literal, tuple, dict):
+        return [annotation]
+    return [kind for part in get_args(annotation) if part is not type(None) for kind in _kinds(part)]
+
+
+def _command_line_type(annotation: Any) -> Any:
+    """A Literal gives choices, a number a number, a bool a switch; the spec reads anything else from text."""
+    kinds = _kinds(annotation)
+    if len(kinds) > 1:
+        return str
+    if get_origin(kinds[0]) is dict:
+        return list[str]
+    return kinds[0] if kinds[0] in (int, float, bool) or get_origin(kinds[0]) is Literal else str
+
+
+def _metavar(annotation: Any) -> str:
+    """What the text of a flag may be, such as int|auto."""
+    words: list[str] = []
+    for kind in _kinds(annotation):
+        if get_origin(kind) is Literal:
+            words += map(str, get_args(kind))
+        elif get_origin(kind) is dict:
+            words.append("NAME=VALUE")
+        elif get_origin(kind) is tuple:
+            words.append(f"{_metavar(get_args(kind)[0])},...")
+        else:
+            words.append(_WORDS[kind])
+    return "|".join(words)
 
 
 def given(**settings: Any) -> dict[str, Any]:
-    """The settings that were named on the command line; the specs have the defaults of the others."""
+    """The settings that were given on the command line."""
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def scenes_in(images: list[str] | None) -> list[list[str]]:
+def plain(ctx: typer.Context) -> dict[str, Any]:
+    """The settings of a command by their plain names; those of augmentation as the table `augment`."""
+    sections = dict(ctx.obj)
+    augment = sections.pop("augment", None)
+    settings = {name: value for section in sections.values() for name, value in section.items()}
+    return settings | given(augment=augment)
+
+
+def image_files(images: list[str] | None) -> list[list[str]]:
     """The files of each image."""
     return [[part.strip() for part in image.split(",")] for image in images or []]
-
-
-def labels_in(labels: list[str] | None) -> list[str | None] | None:
-    """One for all images, or one for each; None for none."""
-    return list(labels) if labels else None

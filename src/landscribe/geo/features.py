@@ -72,7 +72,7 @@ class Features:
         *,
         field: str | None = None,
         kinds: Sequence[str] = POLYGONS,
-        repair: bool = False,
+        fix_geometries: bool = False,
     ) -> "Features":
         """Read a file of features.
 
@@ -80,7 +80,7 @@ class Features:
             path: anything that GDAL reads as vectors; the first layer is taken.
             field: the column that holds the labels. None: all features are one class, named like the file.
             kinds: geometry types that are expected.
-            repair: mend self-crossing geometries and leave out null and empty ones, instead of refusing them.
+            fix_geometries: mend self-crossing geometries and leave out null and empty ones, instead of refusing them.
 
         Raises:
             LabelError: an unreadable or empty file, no CRS, a missing or mixed column, unusable geometries.
@@ -91,7 +91,7 @@ class Features:
                 f"{path} has no CRS. A file that names its CRS was expected. "
                 'Assign the right one, for example with "ogr2ogr -a_srs EPSG:4326 out.gpkg in".'
             )
-        table = _usable(table, str(path), repair=repair)
+        table = _usable(table, str(path), fix_geometries=fix_geometries)
         _require_kinds(table, str(path), kinds)
         labels = _labels(table, field, str(path))
         return cls(str(path), table.geometry.to_numpy(), labels, CRS.from_wkt(table.crs.to_wkt()))
@@ -275,7 +275,7 @@ def _from_json(text: str) -> object:
         return text
 
 
-def _usable(table: gpd.GeoDataFrame, name: str, *, repair: bool) -> gpd.GeoDataFrame:
+def _usable(table: gpd.GeoDataFrame, name: str, *, fix_geometries: bool) -> gpd.GeoDataFrame:
     """Refuse null, empty and self-crossing geometries, or mend what can be mended."""
     geometry = table.geometry
     null = geometry.isna()
@@ -283,7 +283,7 @@ def _usable(table: gpd.GeoDataFrame, name: str, *, repair: bool) -> gpd.GeoDataF
     crossing = ~null & ~empty & ~geometry.is_valid
     if not (null | empty | crossing).any():
         return table
-    if repair:
+    if fix_geometries:
         mended = table[~null & ~empty].copy()
         # What has no area, such as a polygon that runs to and fro on a line, becomes empty rather than a line.
         shapes = shapely.make_valid(mended.geometry.to_numpy(), method="structure", keep_collapsed=False)
@@ -297,7 +297,7 @@ def _usable(table: gpd.GeoDataFrame, name: str, *, repair: bool) -> gpd.GeoDataF
     )
     raise LabelError(
         f"{name}: of {len(table)} features some geometries are unusable: {found}. Valid geometries were expected. "
-        "Mend the file, or pass --repair to mend the crossing ones and leave out the others."
+        "Mend the file, or pass --fix-geometries to fix the crossing ones and drop the others."
     )
 
 

@@ -13,29 +13,14 @@ from typing import Any
 from landscribe.errors import RasterError
 from landscribe.geo.access import is_local
 from landscribe.geo.rasters.mosaic import mosaic
-from landscribe.geo.rasters.nodata import NodataRule
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.stac import is_item, open_item
 from landscribe.geo.rasters.stack import stacked
-from landscribe.spec import Spec
+from landscribe.geo.spec import ImagerySpec
 
 # A file that is far away is mostly waited for.
 _AT_ONCE = 16
 RASTER_SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bmp"}
-
-
-class ImagerySpec(Spec):
-    """How the images of a call are opened."""
-
-    nodata: float | None = None
-    """Overrides what the files declare; nan comes beside it, for all pixels that are not finite."""
-    nodata_rule: NodataRule = "auto"
-    """A pixel is not valid where any of its bands holds nodata, or only where all do; auto is all for 0 and the largest
-    value of unsigned types, and any for others."""
-    assets: tuple[str, ...] = ()
-    """Of STAC items: the keys of those that are stacked, in this order."""
-    mosaic: bool = False
-    """All images are one raster; where they overlap, the first that is valid counts."""
 
 
 def open_rasters(images: Sequence[Any], spec: ImagerySpec, *, resample: bool = False) -> list[Raster]:

@@ -13,12 +13,10 @@ raster's own edge) on each side:
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from landscribe.errors import TilingError
 from landscribe.geo.grid import Window
-
-EdgePolicy = Literal["shift", "pad", "drop"]
+from landscribe.geo.spec import EdgePolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,21 @@
 """The settings of prediction. No training setting is among them: the Model carries what it needs."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from landscribe.spec import Spec
+from landscribe.spec import InputPath, Spec
+
+
+def _band_numbers(value: Any) -> Any:
+    """Split text at commas."""
+    if not isinstance(value, str):
+        return value
+    numbers = [part.strip() for part in value.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        raise ValueError("expected band numbers such as 3,2,1")
+    return numbers
+
 
 CHOSEN = frozenset({"tile", "margin", "batch", "engine", "tolerance"})
 """Settings that are chosen for the machine where the user leaves them open. A fingerprint holds the choice."""
@@ -25,47 +36,46 @@ class PredictSpec(Spec):
     """How a raster is mapped."""
 
     tile: Annotated[int, Field(ge=32)] | Literal["auto"] = "auto"
-    """Side in pixels of what the network reads at once, rounded down to the network's stride; auto is as large as
-    memory allows and the raster's sides make worth while."""
+    """Side of a tile in pixels, rounded down to a multiple of the network's stride; auto is the best that fits in
+    memory."""
     margin: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    """Pixels of context between a tile's edge and what is kept of it; auto measures on the raster how many the network
-    needs for a map that differs from a single pass in less than a thousandth of the pixels."""
+    """Overlap discarded on each side of a tile in pixels; auto measures how much the network needs on this raster."""
     unit: int = Field(2048, ge=32)
-    """Side in pixels of what is read, mapped and written in one piece; it holds a tile at least."""
+    """Side of a unit, the block that is read and written at once, in pixels (at least a tile)."""
     batch: int | None = Field(None, ge=1)
-    """Tiles at once; if left out, 1 on a CPU, and on a GPU as many as keep it busy."""
-    bands: tuple[int, ...] | None = None
-    """Numbers (from 1) of the raster's bands to use, in the model's order; all if left out."""
+    """Tiles per batch. Default: 1 on a CPU, as many as keep it busy on a GPU."""
+    bands: Annotated[tuple[int, ...] | None, BeforeValidator(_band_numbers)] = None
+    """Band numbers of the raster (from 1) in the model's order, such as 3,2,1. Default: all."""
     any_pixel_size: bool = False
-    """Map although the raster's pixels are not as large as those that the model was trained on."""
+    """Ignore a mismatch between the pixel sizes of the raster and of the model."""
     resample: bool = False
-    """Read rasters of another pixel size in pixels of the model's, in which the map then lies; what is stacked, on the
-    grid of the first."""
+    """Resample the raster to the model's pixel size. The map has that pixel size, and stacked files are resampled to
+    the grid of the first."""
     crs: str | None = None
-    """Map in another CRS, such as EPSG:32632, in pixels of the model's size."""
+    """Map in another CRS, such as EPSG:32632, at the model's pixel size."""
     device: str = "auto"
-    """auto, cpu, cuda, mps, …"""
+    """Device: auto, cpu, cuda or mps."""
     tolerance: float = Field(1e-3, gt=0, lt=1)
-    """Share of the pixels that may differ in class from a single pass, where tile or margin is auto."""
+    """With auto tile or margin: maximum fraction of pixels allowed to differ from untiled inference."""
     check_seams: bool = False
-    """Also map a sample with other tiles, and tell how often classes differ at seams and elsewhere."""
+    """Report how often classes differ across tile borders, on a sample that is mapped again with other tiles."""
     engine: Literal["auto", "torch", "onnx", "openvino"] = "auto"
-    """What runs the network: torch, onnx, openvino; auto takes the fastest that is installed, once the model is tried
-    on this machine."""
+    """Inference backend; auto measures the installed ones on this machine and takes the fastest."""
     blend: Literal["none", "gaussian"] = "none"
-    """gaussian averages overlapping tiles, the middle of each counting most, rather than cut them where they meet."""
+    """How overlapping tiles are merged. none: each keeps its centre; gaussian: average with a Gaussian importance
+    map."""
     minimum_area: float | None = Field(None, gt=0)
-    """Square metres of the smallest patch that stays in the map; smaller ones go to the classes around them."""
+    """Minimum mapping unit in square metres. Smaller patches are merged into their neighbours."""
     probabilities_as: Literal["uint8", "float32"] = "uint8"
-    """How probabilities are stored: in steps of 1/254, or as they are."""
+    """Data type of the probabilities: uint8 in steps of 1/254, or float32."""
     tta: bool = False
     """Test-time augmentation: average 8 flips and rotations of each tile (8 times slower)."""
-    area: str | None = None
-    """Polygons that alone are mapped; all of the raster if left out."""
+    area: InputPath | None = None
+    """Area of interest: map only inside these polygons."""
     dask: str | None = None
-    """Map on many processes or machines: auto for the cores of this one, or a scheduler's address or file."""
+    """Map with Dask: auto for the cores of this machine, or the address or file of a scheduler."""
     shard: str | None = None
-    """i/n: only every n-th unit from the i-th on, for arrays of jobs; without it, the same command makes the map."""
+    """Process shard i of n, as i/n, in an array of jobs. Run the command again without it to assemble the map."""
 
     @property
     def is_blended(self) -> bool:

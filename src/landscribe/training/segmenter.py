@@ -54,7 +54,7 @@ class Segmenter(lightning.LightningModule):
         self.validates = validates
         self.model = model
         self.network: Segmentation = network
-        self.averaged = _running_average(network, spec.ema) if spec.ema else None
+        self.averaged = _running_average(network, spec.ema_decay) if spec.ema_decay else None
         self.spec = spec
         self.loss = weighted_sum(spec.loss)
         self.frozen = parts_of(self.network, spec.freeze)
@@ -196,7 +196,7 @@ class Segmenter(lightning.LightningModule):
         row = self._row(confusion, self._sum_over_processes(self._validation))
         self.history.append(row)
         score = confusion.mean_f1 if confusion.total else float(len(self.history))
-        if self.spec.keep == "last" or score > self.kept[0]:
+        if self.spec.checkpoint == "last" or score > self.kept[0]:
             self.kept = (
                 score,
                 {name: value.detach().clone() for name, value in self.judged.state_dict().items()},
@@ -345,7 +345,7 @@ def _groups(network: nn.Module, spec: TrainSpec, rate: float) -> list[dict[str, 
     return [
         {
             "params": parameters,
-            "lr": rate * (spec.encoder_rate if is_slow else 1.0),
+            "lr": rate * (spec.encoder_lr_factor if is_slow else 1.0),
             "weight_decay": spec.weight_decay if decays else 0.0,
         }
         for (is_slow, decays), parameters in groups.items()

@@ -1,11 +1,10 @@
-"""The settings of training. Kept apart from the training itself, so that reading a recipe needs no torch."""
+"""The settings of training. Loads pydantic only, so that a recipe or a command's help needs no torch."""
 
-from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, field_validator, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, field_validator, model_validator
 
-from landscribe.spec import Spec
+from landscribe.spec import CommaList, Flag, InputPath, NamedValues, Spec
 
 DEFAULT_EPOCHS = 20
 DEFAULT_LEAST_STEPS = 200
@@ -25,74 +24,82 @@ RESERVED = {
 """What `nn.build` takes that is no option of an architecture, and where it comes from."""
 
 
+def _weights(value: Any) -> Any:
+    """Split numbers at commas; a name such as "median" stays."""
+    return value.split(",") if isinstance(value, str) and any(sign.isdigit() for sign in value) else value
+
+
 class TrainSpec(Spec):
     """How a network is trained."""
 
     architecture: str = "unet"
-    """Name of the network: fcn, unet, unetplusplus, deeplabv3plus, unet_id, smp:Name, or module:Class."""
+    """Network: fcn, unet, unetplusplus, deeplabv3plus, unet_id, smp:Name or module:Class."""
     encoder: str = "resnet18"
-    """Name of a timm backbone, or plain for the encoder that the architecture's paper draws."""
-    weights: str = "auto"
-    """auto (ImageNet when it can be had within seconds, else none), imagenet, none, or a file of weights."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """The architecture's own options."""
+    """Name of a timm backbone, or plain for the encoder of the architecture's paper."""
+    weights: Literal["auto", "imagenet", "none"] | InputPath = "auto"
+    """Initial weights; auto is imagenet if available within seconds, otherwise none."""
+    options: Annotated[dict[str, Any], NamedValues, Flag("--option")] = Field(default_factory=dict)
+    """Option of the architecture, as NAME=VALUE with a TOML value; repeat for more."""
     epochs: int | None = Field(None, ge=1)
-    """Passes over the training chips. Without epochs, steps and minutes: 20, but at least 200 steps."""
+    """Passes over the training chips. Default: 20, but at least 200 steps."""
     steps: int | None = Field(None, ge=1)
-    """Steps of the optimiser, instead of epochs."""
+    """Optimizer steps, instead of epochs."""
     minutes: float | None = Field(None, gt=0)
-    """Wall-clock time, instead of epochs. The result then depends on the machine's speed."""
+    """Wall-clock minutes, instead of epochs. The weights then depend on the machine's speed."""
     batch: int = Field(8, ge=1)
-    """Chips a batch, those of all devices together."""
+    """Chips per batch, over all devices."""
     accumulate: int = Field(1, ge=1)
-    """Batches a step of the optimiser: the mean of their gradients, as of one batch that memory has no room for."""
+    """Gradient accumulation: batches per optimizer step. Gradients are averaged as for one large batch."""
     learning_rate: float | Literal["auto"] = 2e-3
-    """Highest rate of the schedule; auto tries rates on the training chips (Smith 2017, arXiv:1506.01186)."""
+    """Peak learning rate; auto runs a learning-rate range test on the training chips (Smith 2017, arXiv:1506.01186)."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), or SGD with a momentum of 0.9."""
+    """Optimizer: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), or SGD with momentum 0.9."""
     schedule: Literal["one_cycle", "cosine", "constant", "plateau"] = "one_cycle"
-    """Of the learning rate: a rise and a fall to 0, the fall alone, no change, or half of it whenever the mean F1 of
+    """Learning-rate schedule. one_cycle: warm-up and decay to 0; cosine: decay to 0; plateau: halved if the mean F1 of
     the validation chips has not risen for four epochs."""
     gradient_clip: float = Field(1.0, ge=0)
-    """Largest norm of the gradient; 0 does not limit it."""
+    """Maximum gradient norm; 0 turns clipping off."""
     patience: int | None = Field(None, ge=1)
-    """Stop after as many epochs without a better one; never if left out."""
-    ema: float = Field(0.0, ge=0, lt=1)
-    """Share of itself that a running average of the weights keeps at each step, for example 0.999: the model then has
-    these (Tarvainen & Valpola 2017, arXiv:1703.01780); 0 takes the weights themselves."""
-    keep: Literal["best", "last"] = "best"
-    """Which weights become the model: of the epoch with the highest mean F1 on the validation chips, or of the last."""
-    encoder_rate: float = Field(1.0, gt=0, le=1)
-    """Share of the learning rate that the encoder learns with, for example 0.1 from pretrained weights."""
-    freeze: tuple[str, ...] = ()
-    """Parts that do not learn: encoder, or stages of it by name (landscribe summary lists them), such as layer1."""
+    """Early stopping: epochs without improvement. Default: no early stopping."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Decay of the weight EMA, such as 0.999; 0 turns it off. The model gets the averaged weights (Tarvainen & Valpola
+    2017, arXiv:1703.01780)."""
+    checkpoint: Literal["best", "last"] = "best"
+    """Which checkpoint to keep: the best epoch, by mean F1 on the validation chips, or the last."""
+    encoder_lr_factor: float = Field(1.0, gt=0, le=1)
+    """Learning-rate factor for the encoder, such as 0.1 with pretrained weights."""
+    freeze: Annotated[tuple[str, ...], CommaList] = ()
+    """Layers to freeze: encoder, or stages of it such as layer1 (landscribe summary lists them)."""
     freeze_until: float = Field(1.0, gt=0, le=1)
-    """Share of the training after which frozen parts learn too; 1 keeps them frozen to the end."""
+    """Fraction of the training after which frozen layers are unfrozen; 1 keeps them frozen."""
     weight_decay: float = Field(1e-2, ge=0)
-    """Of the optimiser."""
+    """Weight decay of the optimizer."""
     scaling: ScalingName = "auto"
-    """From stored pixels to what the network sees: the type's range to 0 and 1 (range), the training chips' 2nd and
-    98th percentile to -1 and 1 (percentiles), or to mean 0 and deviation 1 (standardise); auto takes the range for
-    uint8, percentiles for other whole numbers, standardise for floating ones."""
+    """Scaling of the input. range: the range of the data type to 0..1; percentiles: the 2nd and 98th percentile of the
+    training chips to -1..1; standardise: zero mean and unit variance. auto: range for uint8, percentiles for other
+    integers, standardise for floats."""
     loss: str = "dice + ce"
-    """A loss, or a sum such as 0.5*dice + 0.5*ce."""
-    class_weights: Literal["none", "inverse", "median", "effective"] | tuple[NonNegativeFloat, ...] = "none"
-    """How much a pixel of each class counts in the loss: one number for each class in the table's order, or from how
-    many pixels there are (inverse frequency, median frequency, effective number)."""
+    """Loss, or a weighted sum such as "0.5*dice + 0.5*ce"."""
+    class_weights: Annotated[
+        Literal["none", "inverse", "median", "effective"] | tuple[NonNegativeFloat, ...], BeforeValidator(_weights)
+    ] = "none"
+    """Class weights in the loss: none, inverse (inverse frequency), median (median frequency), effective (effective
+    number), or one number per class, in the order of the class table."""
     sampling: Literal["all", "balanced", "windows"] = "all"
-    """Each epoch takes every chip once (all), chips with rare classes more often (balanced), or windows around what is
-    labelled, each class as often as the others (windows)."""
+    """Which chips an epoch draws. all: every chip once; balanced: chips with rare classes more often; windows: windows
+    around labelled pixels, each class equally often."""
     background: float | None = Field(None, ge=0, le=1)
-    """Largest share of chips that hold nothing but background; as many as there are if left out."""
+    """Maximum fraction of background-only chips. Default: no limit."""
     workers: int | None = Field(None, ge=0)
-    """Processes that read chips; 0 reads in the main one. By the machine if left out."""
+    """Processes that read chips; 0 reads in the main process. Default: by the number of cores."""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """Bits that the network computes with: 32, bf16, 16 (CUDA only), or auto, bf16 on GPUs that can and else 32."""
+    """Floating-point precision: 32, bf16, or 16 (CUDA only); auto is bf16 on GPUs that support it, otherwise 32."""
     devices: int | Literal["auto"] = "auto"
-    """GPUs, or processes on a CPU, that train together; auto is 1, or as many as torchrun or SLURM started. They share
-    each batch; losses over regions (dice and its kin) are of each one's part."""
-    log: str | None = None
-    """Folder for a log of losses, rates and F1: CSV, and TensorBoard's where that is installed. None if left out."""
+    """Number of GPUs, or of processes on a CPU; auto is 1, or as many as torchrun or SLURM started. The devices share
+    each batch; region losses (dice and similar) are computed on each device's part."""
+    # torchrun reads --log as an abbreviation of an option of its own.
+    log: Annotated[InputPath | None, Flag("--log", "--log-folder")] = None
+    """Folder for a log of loss, learning rate and F1 as CSV, and for TensorBoard if it is installed."""
 
     @field_validator("precision", mode="before")
     @classmethod
@@ -125,11 +132,6 @@ class TrainSpec(Spec):
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are both given; give one of them")
         return self
-
-    def placed(self, absolute: Callable[[str], str]) -> Self:
-        """The same settings with their paths made absolute."""
-        weights = self.weights if self.weights in ("auto", "imagenet", "none") else absolute(self.weights)
-        return self.model_copy(update={"weights": weights, "log": self.log and absolute(self.log)})
 
     def total_steps(self, steps_an_epoch: int) -> int | None:
         """Steps until the end; None when time decides."""

@@ -333,6 +333,6 @@ def _trained_model(job: _Job, segmenter: Segmenter, start: Start, chips: Chips) 
 def _measures(segmenter: Segmenter) -> dict[str, Any]:
     """The row of the epoch that was kept."""
     scored = [row for row in segmenter.history if row["val_mean_f1"] is not None]
-    if segmenter.spec.keep == "last" or not scored:
+    if segmenter.spec.checkpoint == "last" or not scored:
         return segmenter.history[-1]
     return max(scored, key=lambda row: row["val_mean_f1"])

@@ -6,10 +6,12 @@ import torch
 
 from landscribe.data.batches.dataset import ChipDataset, loader, widened
 from landscribe.data.batches.sampling import ChipSampler
-from landscribe.data.chips.chips import ChipReader, Chips, ChipSpec
+from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.cutting import chip
-from landscribe.data.scenes.scene import ClassSpec, SceneSpec, open_scenes
-from landscribe.data.splits.split import SplitSpec
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.scene import open_scenes
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError
 from worlds import noise, pixel_box, write_polygons, write_raster
 

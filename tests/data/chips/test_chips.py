@@ -12,11 +12,13 @@ import pytest
 import rasterio
 from rasterio.windows import Window as RasterioWindow
 
-from landscribe.data.chips.chips import ChipReader, Chips, ChipSpec
+from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.cutting import chip
+from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.chips.stats import band_statistics
-from landscribe.data.scenes.scene import SceneSpec, open_scenes
-from landscribe.data.splits.split import SplitSpec
+from landscribe.data.scenes.scene import open_scenes
+from landscribe.data.scenes.spec import SceneSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError, OutputError, RasterError
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster

@@ -14,10 +14,12 @@ import pytest
 
 from landscribe import executor, verbs
 from landscribe.data.chips import cutting
-from landscribe.data.chips.chips import ChipReader, Chips, ChipSpec
+from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.cutting import chip
-from landscribe.data.scenes.scene import LabelSource, Scene, SceneSpec, open_scenes
-from landscribe.data.splits.split import SplitSpec
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.scene import LabelSource, Scene, open_scenes
+from landscribe.data.scenes.spec import SceneSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import EngineError
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
@@ -224,7 +226,7 @@ import sys, threading, _thread, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from landscribe.data.chips import cutting
-from landscribe.data.scenes.scene import SceneSpec
+from landscribe.data.scenes.spec import SceneSpec
 from test_cutting import cut
 
 def interrupt():

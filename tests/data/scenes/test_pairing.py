@@ -9,7 +9,8 @@ import rasterio
 from landscribe import verbs
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.pairing import each_scene
-from landscribe.data.scenes.scene import ClassSpec, SceneSpec, open_scenes
+from landscribe.data.scenes.scene import open_scenes
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import ClassError, GridError, LabelError, OutputError, RasterError
 from landscribe.geo.access import plain_pictures_allowed
 from landscribe.geo.grid import Window

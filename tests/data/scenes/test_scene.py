@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from landscribe.data.scenes.scene import ClassSpec, Scene, SceneSpec, fill_value, is_vector, open_labels, open_scenes
+from landscribe.data.scenes.scene import Scene, fill_value, is_vector, open_labels, open_scenes
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
@@ -387,7 +388,7 @@ def test_self_crossing_polygons_are_mended_only_if_asked_for(tmp_path):
     spec = SceneSpec(image=(image(tmp_path),), labels=path)
     with pytest.raises(LabelError, match="1 self-crossing"):
         open_scenes([spec])
-    mask, _ = mask_of(spec.model_copy(update={"repair": True}))
+    mask, _ = mask_of(spec.model_copy(update={"fix_geometries": True}))
     # Two triangles of 8 x 4 / 2 = 16 pixels each, of which those on the diagonals count by their centres.
     assert abs(int((mask == 1).sum()) - 32) <= 8
 

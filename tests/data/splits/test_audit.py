@@ -16,11 +16,13 @@ from PIL import Image
 from test_app import landscribe
 
 from landscribe import verbs
-from landscribe.data.chips.chips import Chips, ChipSpec
+from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.cutting import chip
-from landscribe.data.scenes.scene import ClassSpec, SceneSpec, open_scenes
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.scene import open_scenes
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.audit import audit
-from landscribe.data.splits.split import SplitSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RecipeError
 from landscribe.preflight import Check
 from landscribe.verbs import check

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landscribe.data.chips.chips import Chips, ChipSpec
+from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.cutting import chip
-from landscribe.data.scenes.scene import ClassSpec, SceneSpec, open_scenes
-from landscribe.data.splits.split import SplitSpec
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.scene import open_scenes
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError, LabelError
 from landscribe.recipe import Recipe
 from landscribe.verbs import check

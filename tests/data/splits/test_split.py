@@ -6,7 +6,8 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscribe.data.splits.split import SplitInput, SplitSpec, split_chips, split_scenes
+from landscribe.data.splits.spec import SplitSpec
+from landscribe.data.splits.split import SplitInput, split_chips, split_scenes
 from landscribe.errors import ChipError, RecipeError
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window

@@ -1,52 +1,54 @@
-"""The settings of augmentation. Kept apart from the augmentation itself, so that reading a recipe needs no torch."""
+"""The settings of augmentation. Loads pydantic only, so that a recipe or a command's help needs no torch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from landscribe.spec import Spec
+from landscribe.spec import Flag, NoFlag, Spec
+
+_IN_RECIPE = NoFlag("--augment takes a preset; single strengths are set in a recipe or in Python")
 
 
 class AugmentSpec(Spec):
-    """How chips are changed in training. What is left out is as the preset has it; 0 is off."""
+    """How chips are augmented in training. Settings that are left out come from the preset; 0 turns them off."""
 
-    preset: Literal["none", "light", "standard", "strong"] = "light"
-    """none; light: flips and quarter turns; standard: tones too; strong: all but mixtures, mosaics, medians and swapped
-    bands."""
-    symmetries: bool | None = None
+    preset: Annotated[Literal["none", "light", "standard", "strong"], Flag("--augment")] = "light"
+    """Augmentation preset. light: flips and quarter turns; standard: also brightness, contrast, gamma and saturation;
+    strong: all except mixup, mosaic, median and band_swap."""
+    symmetries: Annotated[bool | None, _IN_RECIPE] = None
     """Flips and quarter turns."""
-    rotation: float | None = Field(None, ge=0, le=180)
-    """Largest rotation to either side, in degrees. Corners that nothing covers are not known."""
-    scale: float | None = Field(None, ge=0, lt=1)
-    """Largest share that chips are enlarged or shrunk by."""
-    shift: float | None = Field(None, ge=0, lt=1)
-    """Largest shift, as a share of the side."""
-    brightness: float | None = Field(None, ge=0)
-    """Largest change of all pixels, in standard deviations of the chip."""
-    contrast: float | None = Field(None, ge=0, lt=1)
-    """Largest share that differences from the chip's mean grow or shrink by."""
-    saturation: float | None = Field(None, ge=0, lt=1)
-    """Largest share that differences between the bands grow or shrink by."""
-    gamma: float | None = Field(None, ge=0, lt=1)
-    """Largest change of the exponent that pixels between the chip's darkest and brightest are raised to."""
-    noise: float | None = Field(None, ge=0)
-    """Largest deviation of Gaussian noise, in standard deviations of the chip."""
-    blur: float | None = Field(None, ge=0, le=1)
-    """Chance of a Gaussian blur."""
-    median: float | None = Field(None, ge=0, le=1)
-    """Chance of a median filter."""
-    sharpen: float | None = Field(None, ge=0, le=1)
-    """Chance of sharpening."""
-    band_dropout: float | None = Field(None, ge=0, le=1)
-    """Chance that one band, of several, becomes its own mean."""
-    band_swap: float | None = Field(None, ge=0, le=1)
-    """Chance that two bands change places."""
-    cutmix: float | None = Field(None, ge=0, le=1)
-    """Chance that a rectangle is taken from another chip (Yun et al. 2019, arXiv:1905.04899)."""
-    mixup: float | None = Field(None, ge=0, le=1)
-    """Chance that the chips of a batch are mixed with one another (Zhang et al. 2018, arXiv:1710.09412)."""
-    mosaic: float | None = Field(None, ge=0, le=1)
-    """Chance that a chip is put together from quarters of four (Bochkovskiy et al. 2020, arXiv:2004.10934)."""
+    rotation: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=180)
+    """Maximum rotation in degrees, to either side. Uncovered corners are ignored."""
+    scale: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, lt=1)
+    """Maximum relative change of scale, up or down."""
+    shift: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, lt=1)
+    """Maximum shift as a fraction of the side."""
+    brightness: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0)
+    """Maximum change of brightness, in standard deviations of the chip."""
+    contrast: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, lt=1)
+    """Maximum relative change of the differences from the chip's mean."""
+    saturation: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, lt=1)
+    """Maximum relative change of the differences between the bands."""
+    gamma: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, lt=1)
+    """Maximum change of the gamma exponent, on pixels scaled to the chip's range."""
+    noise: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0)
+    """Maximum standard deviation of Gaussian noise, in standard deviations of the chip."""
+    blur: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
+    """Probability of a Gaussian blur."""
+    median: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
+    """Probability of a median filter."""
+    sharpen: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
+    """Probability of sharpening."""
+    band_dropout: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
+    """Probability that one of several bands is replaced by its mean."""
+    band_swap: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
+    """Probability that two bands are swapped."""
+    cutmix: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
+    """Probability that a rectangle is pasted from another chip (Yun et al. 2019, arXiv:1905.04899)."""
+    mixup: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
+    """Probability that the chips of a batch are mixed (Zhang et al. 2018, arXiv:1710.09412)."""
+    mosaic: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
+    """Probability that a chip is composed of quarters of four chips (Bochkovskiy et al. 2020, arXiv:2004.10934)."""
 
     @property
     def changes_anything(self) -> bool:
@@ -54,7 +56,7 @@ class AugmentSpec(Spec):
         return any(self.strength(name) for name in type(self).model_fields if name != "preset")
 
     def strength(self, name: str) -> float:
-        """What was given, or what the preset has."""
+        """The given value, or the preset's."""
         given = getattr(self, name)
         return float(PRESETS[self.preset].get(name, 0) if given is None else given)
 

@@ -13,39 +13,15 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
 
-from landscribe.data.chips.files import PICTURE_FILL, Format
-from landscribe.data.scenes.scene import Scene, SceneSpec, class_rows, open_images, open_scenes
+from landscribe.data.chips.files import PICTURE_FILL
+from landscribe.data.scenes.scene import Scene, class_rows, open_images, open_scenes
+from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ChipError
 from landscribe.geo.classes import ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid, read_band, read_copy
-from landscribe.geo.tiling import EdgePolicy
 from landscribe.spec import Spec
-
-Mode = Literal["all", "positive", "divided"]
-
-
-class ChipSpec(Spec):
-    """How chips are cut."""
-
-    size: int = Field(256, ge=8, le=8192)
-    """Side in pixels."""
-    stride: int | None = Field(None, ge=1)
-    """Step between chips in pixels; the size (no overlap) if left out."""
-    edge: EdgePolicy = "shift"
-    """A chip that would reach outside the scene is moved inward (shift), filled up (pad), or left out (drop)."""
-    mode: Mode = "all"
-    """all; positive: only chips with a class other than background; divided: both, in folders of their own."""
-    unlabelled: bool = False
-    """Also cut chips without a single labelled pixel; what is partly labelled always is."""
-    format: Format = "tif"
-    """tif keeps CRS and transform; png takes 1, 3 or 4 bands, jpg 1 or 3 of uint8. Masks are never lossy."""
-    virtual: bool = False
-    """Keep only the index and read windows from the scenes."""
-    dask: str | None = None
-    """Cut on many processes or machines: auto for the cores of this one, or a scheduler's address or file."""
 
 
 class ChipsHead(Spec):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.stats import band_statistics
-from landscribe.data.scenes.scene import ClassSpec
+from landscribe.data.scenes.spec import ClassSpec
 from landscribe.errors import ChipError, LabelError
 from landscribe.geo.classes import IGNORE, Classes, rgb
 from landscribe.geo.grid import Grid, Window

@@ -14,12 +14,15 @@ import rasterio
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.data.chips.chips import Chips, ChipsHead, ChipSpec
+from landscribe.data.chips.chips import Chips, ChipsHead
 from landscribe.data.chips.files import make_folders, pair_names, require_format_fits, write_pair
-from landscribe.data.scenes.scene import Scene, SceneSpec
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.scene import Scene
+from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
 from landscribe.data.splits.predefined import read_lists, read_zones
-from landscribe.data.splits.split import SplitInput, SplitSpec, split_scenes, warn_missing_classes
+from landscribe.data.splits.spec import SplitSpec
+from landscribe.data.splits.split import SplitInput, split_scenes, warn_missing_classes
 from landscribe.errors import ChipError
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.classes import IGNORE, Classes

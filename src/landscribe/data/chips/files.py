@@ -1,18 +1,17 @@
 """The files of a chip: their names, formats and pixels."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from landscribe.data.chips.spec import Format
 from landscribe.data.scenes.scene import fill_value
 from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid, write_raster
-
-Format = Literal["tif", "png", "jpg"]
 
 PICTURE_FILL = 0
 """Marks pixels that are not valid in PNG and JPEG chips, which cannot say so themselves as GeoTIFFs do."""

@@ -11,6 +11,7 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
+from landscribe.data.scenes.spec import is_colour
 from landscribe.errors import GridError, LabelError
 from landscribe.geo.classes import IGNORE, Classes, Label
 from landscribe.geo.grid import Grid, Window, name_of
@@ -147,11 +148,6 @@ class LabelRaster:
             raise LabelError(
                 f"{self.raster.paths[0]} cannot be read: {error.__cause__ or error}. Copy the file again."
             ) from error
-
-
-def is_colour(label: Label) -> bool:
-    """True for "#rrggbb"."""
-    return isinstance(label, str) and len(label) == len("#rrggbb") and label.startswith("#")
 
 
 def stand_for_colours(classes: Classes) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from landscribe.data.chips.classified_tiles import TEMPLATE, read_classes
-from landscribe.data.scenes.scene import VECTOR_SUFFIXES, ClassSpec, SceneSpec
+from landscribe.data.scenes.scene import VECTOR_SUFFIXES
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import LabelError, RasterError
 from landscribe.geo.inputs import RASTER_SUFFIXES, files_in, images_in, is_collection
 

@@ -4,80 +4,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import field_validator
 
-from landscribe.data.scenes.label_raster import LabelRaster, is_colour
+from landscribe.data.scenes.label_raster import LabelRaster
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
 from landscribe.errors import ClassError, GridError, LabelError, RecipeError
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label, default_colour
 from landscribe.geo.features import Features, burn, covered
 from landscribe.geo.grid import Grid, Window
-from landscribe.geo.rasters.nodata import NodataRule
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
-from landscribe.spec import Spec
 
-SplitName = Literal["train", "val", "test"]
 LABELLED = "labelled"
 """The one class of polygons without a class column that come in files of different names."""
 
 VECTOR_SUFFIXES = {".geojson", ".json", ".gpkg", ".shp", ".fgb", ".parquet", ".gml", ".kml"}
-
-
-class SceneSpec(Spec):
-    """Where a scene's files are."""
-
-    image: tuple[str, ...]
-    """One file, or several on the same grid, stacked as bands in this order. A folder or a pattern such as
-    images/*.tif stands for many scenes."""
-    labels: str | None = None
-    """Polygons or a label raster; for many scenes also a folder or pattern of files with the images' names."""
-    stack: bool = False
-    """The files of a folder or pattern are the bands of one scene."""
-    without: tuple[str, ...] = ()
-    """Names of images of a folder or pattern that are left out."""
-    bands: tuple[str, ...] | None = None
-    """Names of the bands, such as red, green, nir; the files' own if left out."""
-    label_field: str | None = None
-    """The polygons' class column; without one they are all one class, named like the file."""
-    split: SplitName | None = None
-    """Put the whole scene into one split; without this, spatial blocks decide."""
-    nodata: float | None = None
-    """Overrides what the image files declare; nan comes beside it, for all pixels that are not finite."""
-    nodata_rule: NodataRule = "auto"
-    """A pixel is not valid where any of its bands holds nodata, or only where all do; auto is all for 0 and the largest
-    value of unsigned types, and any for others."""
-    labelled_area: str | None = None
-    """Polygons outside of which nothing is known, whatever the labels hold there."""
-    sparse: bool = False
-    """Only what polygons cover is labelled: the ground between them is not known, rather than background."""
-    repair: bool = False
-    """Mend self-crossing polygons and leave out null and empty ones, instead of refusing them."""
-
-    @field_validator("image", mode="before")
-    @classmethod
-    def _one_is_a_list_of_one(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, (str, Path)) else value
-
-
-class ClassSpec(Spec):
-    """A row of the class table as a person writes it."""
-
-    name: str
-    value: int
-    """In masks and maps, 0 to 254; 0 is what fills the ground between polygons. 255: not known, no class."""
-    colour: str | None = None
-    """"#rrggbb"."""
-    label: Label | None = None
-    """What the labels hold for this class, "#rrggbb" in coloured masks; the value for label rasters, the name for
-    polygons, if left out."""
-
-    @field_validator("label")
-    @classmethod
-    def _colours_are_small(cls, label: Label | None) -> Label | None:
-        return label.lower() if isinstance(label, str) and is_colour(label) else label
 
 
 class LabelSource(Protocol):
@@ -201,11 +144,11 @@ class _Polygons:
     def __init__(self) -> None:
         self._placed: dict[tuple[str, str | None, bool, Any], Features] = {}
 
-    def on(self, image: Raster, path: str, *, field: str | None = None, repair: bool) -> Features:
+    def on(self, image: Raster, path: str, *, field: str | None = None, fix_geometries: bool) -> Features:
         """The features of a file in the CRS of an image, on which some of them lie."""
-        key = (path, field, repair, image.grid.crs)
+        key = (path, field, fix_geometries, image.grid.crs)
         if key not in self._placed:
-            read = Features.read(path, field=field, repair=repair)
+            read = Features.read(path, field=field, fix_geometries=fix_geometries)
             self._placed[key] = read.to_crs(image.grid.crs, image.paths[0])
         return self._placed[key].on(image.grid, image.paths[0])
 
@@ -213,7 +156,7 @@ class _Polygons:
 def _within(spec: SceneSpec, image: Raster, labels: LabelSource, polygons: _Polygons) -> LabelSource:
     if spec.labelled_area is None:
         return labels
-    area = polygons.on(image, spec.labelled_area, repair=spec.repair)
+    area = polygons.on(image, spec.labelled_area, fix_geometries=spec.fix_geometries)
     return LabelsWithin(labels, area, image.grid)
 
 
@@ -269,7 +212,7 @@ def _find_labels(spec: SceneSpec, image: Raster, polygons: _Polygons) -> "_Found
         raise LabelError(f"{image.paths[0]} has no labels. Give polygons or a label raster (labels = …).")
     if not is_vector(spec.labels):
         return _FoundRaster(LabelRaster.open(spec.labels, image))
-    features = polygons.on(image, spec.labels, field=spec.label_field, repair=spec.repair)
+    features = polygons.on(image, spec.labels, field=spec.label_field, fix_geometries=spec.fix_geometries)
     return _FoundPolygons(features, image.grid, spec.label_field is not None, spec.sparse)
 
 

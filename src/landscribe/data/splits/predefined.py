@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from landscribe.data.scenes.scene import SceneSpec, is_vector
+from landscribe.data.scenes.scene import is_vector
+from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
-from landscribe.data.splits.split import SplitSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError
 from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
@@ -80,5 +81,5 @@ def read_zones(spec: SplitSpec, source: SceneSpec, image: Raster) -> Features:
             f"the labels of {image.paths[0]} ({source.labels}) have no column '{spec.attribute}' to split by. Expected "
             "polygons. Split by block or scene instead."
         )
-    features = Features.read(source.labels, field=spec.attribute, repair=source.repair)
+    features = Features.read(source.labels, field=spec.attribute, fix_geometries=source.fix_geometries)
     return features.to_crs(image.grid.crs, image.paths[0])

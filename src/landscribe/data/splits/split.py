@@ -8,20 +8,18 @@ doi:10.1111/ecog.02881). So chips are held out in *groups*: spatial blocks, whol
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from landscribe.data.splits.footprints import Footprints, in_common_grid, overlap_groups, pairs_within
 from landscribe.data.splits.groups import Groups, Split, assign_splits, single_membership
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
-from landscribe.spec import Spec
 
 log = logging.getLogger(__name__)
 
@@ -30,56 +28,6 @@ TARGET_BLOCKS = 12
 _MIN_TRAIN = 0.55
 # One for each split.
 _FEWEST_SCENES = 3
-
-
-class SplitSpec(Spec):
-    """How chips are divided into those to train on, to choose the best epoch by, and to assess with."""
-
-    by: Literal["auto", "block", "scene", "attribute", "list"] = "auto"
-    """What is held out: blocks of the ground, of each scene or of those together that touch or overlap; whole scenes;
-    the ground of polygons by a column of theirs; or the scenes that lists name. auto takes blocks, and whole scenes
-    where these are too small for them."""
-    val: float = Field(0.15, ge=0, lt=1)
-    """Share of each scene (of the scenes or groups, where these are held out) by which the best epoch is chosen."""
-    test: float = Field(0.15, ge=0, lt=1)
-    """Share likewise on which the map is assessed; no decision is taken on it."""
-    gap: int | None = Field(None, ge=1)
-    """Chips of different splits are at least this many pixels apart; a quarter of a chip if left out."""
-    block: int | None = Field(None, ge=1)
-    """Side of the blocks in pixels; from the scene's size if left out."""
-    attribute: str | None = None
-    """With by = attribute, the label polygons' column that says train, val or test; polygons of any other value are
-    groups that are drawn whole."""
-    train_list: str | None = None
-    """With by = list, a text file that names the scenes to train on, one a line; scenes in no list are not used."""
-    val_list: str | None = None
-    """Likewise for the scenes to choose the best epoch by."""
-    test_list: str | None = None
-    """Likewise for the scenes to assess with."""
-
-    @property
-    def lists(self) -> dict[Split, str]:
-        """The lists that were given, by split."""
-        given: dict[Split, str | None] = {"train": self.train_list, "val": self.val_list, "test": self.test_list}
-        return {split: path for split, path in given.items() if path is not None}
-
-    @model_validator(mode="after")
-    def _train_is_not_empty(self) -> Self:
-        if self.val + self.test >= 1:
-            raise ValueError(f"val {self.val:g} and test {self.test:g} leave nothing to train on; lower them")
-        return self
-
-    @model_validator(mode="after")
-    def _by_has_its_settings(self) -> Self:
-        if self.by == "attribute" and self.attribute is None:
-            raise ValueError("by is attribute, but there is no attribute; name the polygons' column")
-        if self.attribute is not None and self.by != "attribute":
-            raise ValueError(f"attribute is '{self.attribute}', but by is {self.by}; set by = attribute")
-        if self.by == "list" and self.train_list is None:
-            raise ValueError("by is list, but there is no train_list; name the scenes to train on")
-        if self.lists and self.by != "list":
-            raise ValueError(f"lists are given, but by is {self.by}; set by = list")
-        return self
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-NodataRule = Literal["auto", "any", "all"]
-"""A pixel is not valid where `any` of its bands holds nodata, or only where `all` do. Unsigned imagery often has 0 or
-its largest value both as nodata and as a dark or bright pixel: `auto` is all for these values, and any for others."""
+from landscribe.geo.spec import NodataRule
 
 
 @dataclass(frozen=True)

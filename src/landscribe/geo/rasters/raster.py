@@ -25,7 +25,8 @@ from rasterio.windows import Window as RasterioWindow
 from landscribe.errors import GridError, RasterError, ReadError
 from landscribe.geo.access import explained, forget, is_remote, opened, plain_pictures_allowed
 from landscribe.geo.grid import Grid, Window, check_north_up, name_of
-from landscribe.geo.rasters.nodata import Nodata, NodataRule
+from landscribe.geo.rasters.nodata import Nodata
+from landscribe.geo.spec import NodataRule
 
 Pixels = NDArray[Any]
 """(bands, rows, cols) in the file's own dtype."""

@@ -17,9 +17,9 @@ from urllib.parse import urljoin, urlsplit
 
 from landscribe.errors import RasterError
 from landscribe.geo.access import is_local
-from landscribe.geo.rasters.nodata import NodataRule
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.stack import stacked
+from landscribe.geo.spec import NodataRule
 
 _PATIENCE = "20"
 """Seconds for a server to answer."""

@@ -1,0 +1,57 @@
+"""The settings of the split. Loads pydantic only, so that a command's help needs no GDAL."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from landscribe.data.scenes.spec import SplitName
+from landscribe.spec import Flag, InputPath, Spec
+
+
+class SplitSpec(Spec):
+    """How chips are split into training, validation and test chips."""
+
+    by: Annotated[Literal["auto", "block", "scene", "attribute", "list"], Flag("--split-by")] = "auto"
+    """What is held out as a whole. block: spatial blocks, of each scene or of overlapping scenes together; scene: whole
+    scenes; attribute: the ground of polygons, by a column; list: the scenes in text files. auto takes blocks, or scenes
+    if these are too small for blocks."""
+    val: float = Field(0.15, ge=0, lt=1)
+    """Validation fraction. The best epoch is chosen on the validation chips."""
+    test: float = Field(0.15, ge=0, lt=1)
+    """Test fraction. The map is assessed on the test chips, and nothing is chosen on them."""
+    gap: int | None = Field(None, ge=1)
+    """Buffer between chips of different splits in pixels. Default: a quarter of a chip."""
+    block: int | None = Field(None, ge=1)
+    """Side of the blocks in pixels. Default: from the size of the scene."""
+    attribute: Annotated[str | None, Flag("--split-attribute")] = None
+    """Column of the label polygons with train, val, test, or the name of a group. For --split-by attribute."""
+    train_list: InputPath | None = None
+    """Text file of training scenes, one a line. For --split-by list; scenes in no list are not used."""
+    val_list: InputPath | None = None
+    """Text file of validation scenes."""
+    test_list: InputPath | None = None
+    """Text file of test scenes."""
+
+    @property
+    def lists(self) -> dict[SplitName, str]:
+        """The given lists by split."""
+        given: dict[SplitName, str | None] = {"train": self.train_list, "val": self.val_list, "test": self.test_list}
+        return {split: path for split, path in given.items() if path is not None}
+
+    @model_validator(mode="after")
+    def _require_training_share(self) -> Self:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val {self.val:g} and test {self.test:g} leave nothing to train on; lower them")
+        return self
+
+    @model_validator(mode="after")
+    def _require_what_by_needs(self) -> Self:
+        if self.by == "attribute" and self.attribute is None:
+            raise ValueError("by is attribute, but there is no attribute; name the polygons' column")
+        if self.attribute is not None and self.by != "attribute":
+            raise ValueError(f"attribute is '{self.attribute}', but by is {self.by}; set by = attribute")
+        if self.by == "list" and self.train_list is None:
+            raise ValueError("by is list, but there is no train_list; name the scenes to train on")
+        if self.lists and self.by != "list":
+            raise ValueError(f"lists are given, but by is {self.by}; set by = list")
+        return self
