@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 # Modules are compiled when they are first used: most of what torch brings never is.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: help demo test check clean
+.PHONY: help demo test test-fast check format clean
 help:
 	@echo "make demo   set up, then the whole pipeline on a synthetic world; names the map and the report"
 	@echo "make test   set up, then the tests"
-	@echo "make check  set up, then format, lint, types, import direction"
+	@echo "make test-fast  the same without the slow tests"
+	@echo "make check  set up, then formatting, lint, types, import direction; changes no file"
+	@echo "make format set up, then rewrite the files in the format that make check expects"
 	@echo "VENV=DIR reuses or makes the virtual environment DIR (default .venv)"
 
 # One install for use and one for development: stamp files, renewed when the dependencies change.
@@ -26,15 +28,24 @@ $(DEVELOPED): $(USED)
 demo: $(USED)
 	$(BIN)/landscribe demo --out demo
 
-# A process of tests that crashes is not begun anew: with loadscope, pytest-xdist would then wait for ever at the end.
+# Worksteal keeps all cores busy until the end: one long file is shared among the processes.
+# A process of tests that crashes is not begun anew: pytest-xdist could wait for ever at the end.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal --max-worker-restart 0
+
 test: $(DEVELOPED)
-	$(BIN)/python -m pytest -n auto --dist loadscope --max-worker-restart 0
+	$(PYTEST)
+
+test-fast: $(DEVELOPED)
+	$(PYTEST) -m "not slow"
 
 check: $(DEVELOPED)
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+format: $(DEVELOPED)
+	$(BIN)/ruff format src tests benchmarks
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo
