@@ -298,11 +298,12 @@ def report(folder: Source, *, out: Source | None = None) -> Path:
         folder: what `run` made.
         out: the page; `report.html` in the folder if left out.
     """
+    from landscribe.report.inputs import ReportInputs
     from landscribe.report.page import write_report
-    from landscribe.report.run_folder import read_run
+    from landscribe.runs import Run
 
-    folder = Path(folder)
-    return write_report(read_run(folder), Path(out) if out is not None else folder / "report.html")
+    run = Run(Path(folder))
+    return write_report(ReportInputs.of_run(run), Path(out) if out is not None else run.report_file)
 
 
 def summary(
