@@ -1,4 +1,4 @@
-"""What chips hold, said and shown."""
+"""Descriptions and contact sheets of chips."""
 
 import json
 
@@ -15,7 +15,7 @@ from landscribe.report import sheet
 
 @pytest.fixture(scope="module")
 def chips(tmp_path_factory):
-    """Four chips of 32 pixels: two of class 1 alone, one of both, one of class 2 alone, an eighth of it not known."""
+    """Four chips of 32 pixels: two of class 1 alone, one of both, one of class 2 alone, an eighth of it unlabelled."""
     folder = tmp_path_factory.mktemp("described")
     labels = np.ones((1, 64, 64), np.uint8)
     labels[:, 32:, 48:] = 2
@@ -54,7 +54,7 @@ def test_the_sheet_shows_each_chip_and_is_the_same_again(chips, tmp_path, augmen
     assert len(np.unique(pictures[0].reshape(-1, 3), axis=0)) > 50
 
 
-def test_a_sheet_is_not_written_over_and_a_preset_is_known(chips, tmp_path):
+def test_a_sheet_is_not_overwritten_and_an_unknown_preset_is_refused(chips, tmp_path):
     (tmp_path / "sheet.png").write_text("mine")
     with pytest.raises(OutputError):
         verbs.describe(chips, sheet=tmp_path / "sheet.png")
@@ -63,12 +63,12 @@ def test_a_sheet_is_not_written_over_and_a_preset_is_known(chips, tmp_path):
         verbs.describe(chips, sheet=tmp_path / "other.png", augment="stong")
 
 
-def test_chips_come_first_in_which_classes_meet(chips):
+def test_chips_with_several_classes_come_first(chips):
     (first,) = sheet._varied(chips, 1, np.random.default_rng(0))
     assert (chips.counts[first] > 0).all()
 
 
-def test_the_legend_goes_on_in_another_line_where_names_are_many():
+def test_a_long_legend_wraps():
     names = [f"a class with a long name {number}" for number in range(12)]
     one, many = (Classes.from_labels(names[:count], background=False) for count in (1, 12))
     assert len(sheet._legend(many)) > len(sheet._legend(one)) == sheet._LINE

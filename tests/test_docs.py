@@ -51,5 +51,3 @@ def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
     exec(compile(code, "README.md", "exec"), {})
     assert scene.exists()
     assert (tmp_path / "map.tif").exists()
-
-

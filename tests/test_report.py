@@ -1,4 +1,4 @@
-"""The report: one page, whole in itself, true to what it is given."""
+"""The report is one self-contained page that shows the run as it is."""
 
 import base64
 import io
@@ -27,7 +27,8 @@ from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import write_raster
 from landscribe.report import figures
-from landscribe.report.page import ReportInputs, write_report
+from landscribe.report.inputs import ReportInputs
+from landscribe.report.page import write_report
 
 SIDE, CHIP = 96, 32
 PLACE = Affine(0.5, 0, 459_700, 0, -0.5, 4_827_000)
@@ -96,7 +97,7 @@ def assessed(chips: Chips, split: str | None) -> dict[str, Any]:
     return counted.summary() | {"reference": "labels", "split": split, "maps": ["map_a"]}
 
 
-def past(names: Sequence[str], epochs: int = 3) -> list[dict[str, Any]]:
+def training_history(names: Sequence[str], epochs: int = 3) -> list[dict[str, Any]]:
     rows = []
     for epoch in range(1, epochs + 1):
         row = {"epoch": epoch, "step": 9 * epoch, "train_loss": 1 / epoch, "val_loss": None, "val_mean_f1": 0.3 * epoch}
@@ -113,7 +114,7 @@ def run(folder: Path, look: Look | None = None, splits: Sequence[str] = ("train"
     return ReportInputs(
         title="A <world> & its map",
         chips=chips,
-        history=past(chips.classes.names),
+        history=training_history(chips.classes.names),
         kept_epoch=2,
         assessment=assessed(chips, splits[-1]),
         maps=[draw_map(folder, f"map_{last}", look)],
@@ -121,7 +122,7 @@ def run(folder: Path, look: Look | None = None, splits: Sequence[str] = ("train"
     )
 
 
-def told(inputs: ReportInputs, folder: Path) -> str:
+def write_page(inputs: ReportInputs, folder: Path) -> str:
     return write_report(inputs, folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -150,7 +151,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> ReportInputs:
 
 @pytest.fixture(scope="module")
 def page(world: ReportInputs, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return told(world, tmp_path_factory.mktemp("page"))
+    return write_page(world, tmp_path_factory.mktemp("page"))
 
 
 def test_the_page_refers_to_nothing_outside_itself(page):
@@ -172,7 +173,7 @@ def test_every_picture_says_in_words_what_it_shows(page):
     assert all(attributes.get("aria-label") for tag, attributes in elements if tag == "svg")
 
 
-def test_names_are_escaped_wherever_they_stand(page):
+def test_names_are_escaped_everywhere(page):
     assert "<b>&" not in page
     assert "<world>" not in page
     # In a legend, in the matrix (twice), in the tables.
@@ -182,7 +183,7 @@ def test_names_are_escaped_wherever_they_stand(page):
 
 
 def test_the_same_inputs_give_the_same_bytes(world, page, tmp_path):
-    assert told(world, tmp_path) == page
+    assert write_page(world, tmp_path) == page
 
 
 @pytest.mark.parametrize(
@@ -196,50 +197,50 @@ def test_the_same_inputs_give_the_same_bytes(world, page, tmp_path):
     ids=["one band", "float", "virtual", "no CRS"],
 )
 def test_any_imagery_is_shown(look, tmp_path):
-    page = told(replace(run(tmp_path, look), history=[], assessment={}), tmp_path)
+    page = write_page(replace(run(tmp_path, look), history=[], assessment={}), tmp_path)
     assert 'alt="Image of scene b"' in page
     assert 'alt="Class map map_b"' in page
     assert ("without a CRS" in page) != look.placed
 
 
-def test_a_run_without_history_held_out_chips_or_assessment_is_told(tmp_path):
+def test_a_run_without_history_test_chips_or_assessment_says_so(tmp_path):
     inputs = run(tmp_path, splits=("train",))
     inputs = replace(inputs, history=[], kept_epoch=None, assessment=assessed(inputs.chips, None), maps=[])
-    page = told(inputs, tmp_path)
-    for said in ("No training history", "No pixel was assessed", "No chip was held out", "This run made no map"):
+    page = write_page(inputs, tmp_path)
+    for said in ("No training history", "No pixel was assessed", "No chip was held out", "This run has no map"):
         assert said in page
 
 
 def test_val_chips_are_compared_where_there_is_no_test(tmp_path):
-    page = told(run(tmp_path, splits=("train", "val")), tmp_path)
+    page = write_page(run(tmp_path, splits=("train", "val")), tmp_path)
     assert "best of 9 val chips" in page
-    assert "the epoch was chosen by them" in page
+    assert "the epoch was chosen on them" in page
 
 
 @pytest.mark.parametrize(
     ("split", "said"),
     [
-        ("test", "took part neither in training nor in choosing the epoch"),
-        ("train", "was trained on these very chips"),
-        ("elsewhere", "may hold ground that the network was trained on"),
+        ("test", "used neither for training nor for choosing the epoch"),
+        ("train", "was trained on these chips"),
+        ("elsewhere", "may include areas used for training"),
     ],
 )
-def test_the_headline_says_what_the_assessed_chips_were_used_for(world, split, said, tmp_path):
+def test_the_page_says_what_the_assessed_chips_were_used_for(world, split, said, tmp_path):
     inputs = replace(world, history=[], maps=[], assessment=assessed(world.chips, split))
-    assert said in told(inputs, tmp_path)
+    assert said in write_page(inputs, tmp_path)
 
 
 def test_a_class_that_never_occurs_has_a_dash_and_is_named(page):
     assert re.search(r"never there</th>(<td>\u2013</td>){4}<td>0</td><td>0</td>", page)
-    assert "its accuracy is not known: never there." in page
+    assert "so accuracy is unknown: never there." in page
 
 
 def test_the_worst_held_out_chip_comes_first_with_its_accuracy(tmp_path):
     inputs = run(tmp_path, Look(placed=False))
     wrong = Window(32, 64, CHIP, CHIP)
-    # Without a CRS both scenes lie on the same place: the names tell whose map it is.
+    # Without a CRS both scenes lie on the same grid: the names of the maps decide.
     maps = [draw_map(tmp_path, "map_b", Look(placed=False), wrong), draw_map(tmp_path, "map_a", Look(placed=False))]
-    page = told(replace(inputs, maps=maps), tmp_path)
+    page = write_page(replace(inputs, maps=maps), tmp_path)
     captions = re.findall(r"<b>(\w+)</b>: (.*?)\. Accuracy ([\d.]+)", page)
     # A quarter of the lattice is houses, of which the map misses all in that window.
     assert captions[0] == ("Worst", "b, row&nbsp;32, col&nbsp;64", "0.750")
@@ -247,11 +248,11 @@ def test_the_worst_held_out_chip_comes_first_with_its_accuracy(tmp_path):
     assert captions[-1][2] == "1.000"
 
 
-def test_a_run_without_its_imagery_is_told_from_its_chips(tmp_path):
+def test_a_run_without_its_imagery_shows_its_chips(tmp_path):
     inputs = run(tmp_path)
     (tmp_path / "a.tif").unlink()
-    page = told(inputs, tmp_path)
-    assert "The scenes could not be opened" in page
+    page = write_page(inputs, tmp_path)
+    assert "The scenes cannot be opened" in page
     assert "with its labels" in page
 
 
@@ -259,7 +260,7 @@ def test_a_map_that_cannot_be_read_is_named(world, tmp_path):
     broken = tmp_path / "broken.tif"
     broken.write_bytes(b"II*\0 not a raster")
     with pytest.raises(RasterError, match=r"broken\.tif"):
-        told(replace(world, maps=[broken]), tmp_path)
+        write_page(replace(world, maps=[broken]), tmp_path)
 
 
 def test_a_large_scene_is_shown_small(tmp_path):
@@ -270,7 +271,7 @@ def test_a_large_scene_is_shown_small(tmp_path):
         write_raster(tmp_path / f"{name}.tif", pixels, place)
     specs = [SceneSpec(image=str(tmp_path / "a.tif"), labels=str(tmp_path / "labels.tif"), split="train")]
     chips = cut(tmp_path, specs, Look(virtual=True))
-    page = told(ReportInputs("T", chips, [], None, assessed(chips, None), [tmp_path / "map_a.tif"], []), tmp_path)
+    page = write_page(ReportInputs("T", chips, [], None, assessed(chips, None), [tmp_path / "map_a.tif"], []), tmp_path)
     pictures = {attributes["alt"]: attributes["src"] for tag, attributes in Elements(page).found if tag == "img"}
     assert decoded(pictures["Image of scene a"]).shape == (19, 900, 4)
     assert decoded(pictures["Class map map_a"]).shape == (19, 900, 4)
@@ -285,7 +286,7 @@ def test_photos_are_transparent_where_not_valid():
     assert np.abs(picture[valid][:, :3].astype(int) - colours[valid]).mean() < 16
 
 
-def test_errors_are_drawn_only_where_both_are_known():
+def test_errors_are_drawn_only_where_both_are_labelled():
     reference = np.array([[0, 1, 255, 2]], np.uint8)
     predicted = np.array([[0, 2, 1, 255]], np.uint8)
     right, wrong, *unknown = decoded(figures.error_picture(reference, predicted))[0].tolist()
@@ -294,7 +295,7 @@ def test_errors_are_drawn_only_where_both_are_known():
     assert [pixel[3] for pixel in unknown] == [0, 0]
 
 
-def test_a_stretch_takes_its_limits_from_valid_pixels_alone():
+def test_stretch_limits_come_from_valid_pixels_only():
     pixels = np.arange(101, dtype=np.float32).reshape(1, 1, 101).repeat(3, axis=0)
     pixels[:, :, 0] = -1e9
     valid = np.ones((1, 101), bool)
@@ -305,12 +306,12 @@ def test_a_stretch_takes_its_limits_from_valid_pixels_alone():
     assert figures.stretched(pixels, limits)[0, [2, 99], 0].tolist() == [0, 255]
 
 
-def test_averages_leave_out_what_is_not_valid():
+def test_averages_leave_out_invalid_pixels():
     pixels = np.array([[[1, 3, 0, 0], [5, 90, 0, 0]]], np.uint8)
     valid = np.array([[True, True, False, False], [True, False, False, False]])
-    means, some = figures.halved(pixels, valid)
+    means, valid_means = figures.halved(pixels, valid)
     assert means.tolist() == [[[3.0, 0.0]]]
-    assert some.tolist() == [[True, False]]
+    assert valid_means.tolist() == [[True, False]]
 
 
 def test_held_out_chips_lie_on_top_in_the_split_map():

@@ -9,7 +9,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -104,14 +104,14 @@ def run_units(
             # The next unit to compute, and one ahead for each reader: more would fill memory and save no time.
             room = min(readers + 1, in_flight - len(writes)) - len(reads)
             reads.extend((unit, reading.submit(stages.read, unit)) for unit in islice(remaining, room))
-            if reads:
-                writes.append(_compute(stages, *reads.popleft(), writing))
-            elif writes:
+            first = [queue[0][1] for queue in (reads, writes) if queue]
+            if not first:
+                return
+            wait(first, return_when=FIRST_COMPLETED)
+            if writes and writes[0][1].done():
                 yield _outcome(*writes.popleft())
             else:
-                return
-            while writes and writes[0][1].done():
-                yield _outcome(*writes.popleft())
+                writes.append(_compute(stages, *reads.popleft(), writing))
 
 
 @contextmanager

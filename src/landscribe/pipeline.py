@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from landscribe.errors import LandscribeError, OutputError
 from landscribe.outputs import atomic_folder, refuse_file, remove_empty
 from landscribe.recipe import SECTIONS, Recipe
+from landscribe.runs import Run
 from landscribe.verbs import Source, assess, check, chip_scenes, recipe_of, report, train
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
             held = "a run of another recipe" if place.exists() else "other files"
             raise OutputError(f"{out} holds {held}. Choose another --out, or pass --overwrite.")
         if not same and place.exists():
-            _remove_run(out)
+            Run(out).remove()
     fresh = not place.exists()
     missing = [folder for folder in (out, *out.parents) if not folder.exists()]
     filled.save(place)
@@ -109,14 +109,6 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
         raise
 
 
-def _remove_run(out: Path) -> None:
-    """Take away what an earlier run made, and nothing else."""
-    for name in ("chips", "model.training", "model", "maps", "map.tif.parts"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in ("recipe.toml", "map.tif", "map.qml", "map.tif.aux.xml", "assessment.json", "report.html"):
-        (out / name).unlink(missing_ok=True)
-
-
 def _map_scenes(filled: Recipe, model: Path, out: Path) -> list[Path]:
     """Map every scene: `map.tif`, or `maps/` with one for each."""
     from landscribe.data.scenes.scene import open_image
@@ -127,13 +119,10 @@ def _map_scenes(filled: Recipe, model: Path, out: Path) -> list[Path]:
 
     loaded = Model.load(model)
     rasters = [open_image(scene) for scene in filled.scenes]
-    if len(rasters) == 1:
-        places = [out / "map.tif"]
-    else:
-        places = [out / "maps" / f"{number:03d}_{raster.name}.tif" for number, raster in enumerate(rasters)]
+    files = Run(out).planned_map_files([raster.name for raster in rasters])
     return [
-        write_map(plan_map(loaded, raster, filled.predict, OutputPaths(place)))
-        for raster, place in zip(rasters, places, strict=True)
+        write_map(plan_map(loaded, raster, filled.predict, OutputPaths(file)))
+        for raster, file in zip(rasters, files, strict=True)
     ]
 
 

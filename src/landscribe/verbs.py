@@ -277,12 +277,13 @@ def assess(
 
 
 def _assess_one(mapped: Any, reference: str, label_field: str | None, labels: dict[str, Any]) -> Any:
-    from landscribe.assessment.accuracy import assess_labels, assess_points, map_classes
+    from landscribe.assessment.accuracy import assess_labels, assess_points
     from landscribe.data.scenes.scene import is_vector, open_labels
     from landscribe.data.scenes.spec import SceneSpec
     from landscribe.geo.features import POINTS, Features, geometry_kind
+    from landscribe.maps.class_map import ClassMap
 
-    classes = map_classes(mapped)
+    classes = ClassMap.of(mapped).classes
     points_given = is_vector(reference) and geometry_kind(reference) in POINTS
     if label_field is None and is_vector(reference) and (points_given or len(classes.foreground) > 1):
         raise RecipeError(f"{reference} holds features of several classes. Name their class column with --label-field.")
@@ -304,11 +305,12 @@ def report(folder: Source, *, out: Source | None = None) -> Path:
         folder: what `run` made.
         out: the page; `report.html` in the folder if left out.
     """
+    from landscribe.report.inputs import ReportInputs
     from landscribe.report.page import write_report
-    from landscribe.report.run_folder import read_run
+    from landscribe.runs import Run
 
-    folder = Path(folder)
-    return write_report(read_run(folder), Path(out) if out is not None else folder / "report.html")
+    run = Run(Path(folder))
+    return write_report(ReportInputs.of_run(run), Path(out) if out is not None else run.report_file)
 
 
 def summary(

@@ -1,1 +1,1 @@
-"""From a map and a reference to measures of accuracy."""
+"""Accuracy of class maps against reference labels."""

@@ -1,4 +1,4 @@
-"""Compare a map with a reference, pixel by pixel or point by point."""
+"""Assess a class map against a reference: the confusion matrix over pixels, points or chips."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
 from landscribe import progress
@@ -15,55 +14,59 @@ from landscribe.confusion import Confusion, Measure
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.scene import LabelSource
 from landscribe.data.splits.footprints import Footprints, earlier_overlaps
-from landscribe.errors import ChipError, GridError, LabelError, RasterError
+from landscribe.errors import ChipError, GridError, LabelError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.class_map import CLASSES_TAG, classes_from_tag
 from landscribe.outputs import write_text
+from landscribe.runs import match_maps
 
 _STRIP_PIXELS = 2**24
 
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """A confusion, and what it was counted on."""
+    """A confusion matrix, and the maps and reference that it was counted on."""
 
     confusion: Confusion
     maps: tuple[str, ...]
     reference: str
-    """What the maps were compared with."""
+    """Name of the reference: a file or a chips folder."""
     split: str | None = None
-    """Which chips, where the reference is chips."""
+    """Split of the chips that were compared, if the reference is chips."""
 
     @property
     def f1(self) -> Measure:
-        """By class."""
+        """F1 by class."""
         return self.confusion.f1
 
     @property
     def iou(self) -> Measure:
-        """By class."""
+        """Intersection over union by class."""
         return self.confusion.iou
 
     @property
     def overall_accuracy(self) -> float:
-        """Share of pixels whose class is right."""
+        """Share of assessed pixels whose class is correct, 0 to 1."""
         return self.confusion.overall_accuracy
 
     def summary(self) -> dict[str, Any]:
-        """All measures, ready for JSON."""
+        """All measures as plain values, for JSON."""
         counted_on = {"maps": list(self.maps), "reference": self.reference, "split": self.split}
         return counted_on | self.confusion.summary()
 
     def save(self, path: Path) -> None:
-        """Write the summary as JSON, whole or not at all."""
+        """Write the summary as JSON, atomically."""
         write_text(path, json.dumps(self.summary(), indent=1) + "\n")
 
 
 def assess_labels(mapped: Raster, labels: LabelSource, classes: Classes) -> Confusion:
-    """Compare a map with polygons or a label raster, over all pixels that both know."""
+    """Compare a map with polygons or a label raster, over all pixels that are valid in the map and labelled.
+
+    Raises:
+        LabelError: there is no such pixel.
+    """
     confusion = Confusion.zeros(classes)
     strips = list(_strips(mapped.grid))
     with progress.task("assessing", len(strips)) as advance:
@@ -76,39 +79,46 @@ def assess_labels(mapped: Raster, labels: LabelSource, classes: Classes) -> Conf
 
 
 def assess_points(mapped: Raster, points: Features, values: NDArray[np.uint8], classes: Classes) -> Confusion:
-    """Compare a map with points: each counts for the pixel that it lies in.
+    """Compare a map with points, each with the pixel that it lies in. Points outside the map are left out.
 
     Args:
-        mapped: the map.
-        points: in the map's CRS.
-        values: class value of each.
-        classes: of both.
+        mapped: class map.
+        points: points in the map's CRS.
+        values: (points,) class value of each point.
+        classes: class table of both map and points.
+
+    Raises:
+        LabelError: no point lies on a valid pixel of the map.
     """
-    places = points.pixel_rows_cols(mapped.grid)
-    inside = ((places >= 0) & (places < np.array(mapped.grid.shape))).all(axis=1)
+    rows_cols = points.pixel_rows_cols(mapped.grid)
+    inside = ((rows_cols >= 0) & (rows_cols < np.array(mapped.grid.shape))).all(axis=1)
     if not inside.any():
         raise LabelError(
-            f"none of the {len(points)} points of {points.name} lies on {mapped.paths[0]}. Check the pair."
+            f"none of the {len(points)} points of {points.name} lies on {mapped.paths[0]}. Check files and CRS."
         )
-    predicted = [_mapped_indices(mapped, Window(row, col, 1, 1), classes)[0, 0] for row, col in places[inside].tolist()]
+    predicted = [
+        _mapped_indices(mapped, Window(row, col, 1, 1), classes)[0, 0] for row, col in rows_cols[inside].tolist()
+    ]
     confusion = Confusion.of(classes, classes.to_indices(values[inside]), np.array(predicted, np.uint8))
     _require_counted(confusion, mapped.paths[0])
     return confusion
 
 
 def assess_chips(maps: Sequence[Raster], chips: Chips) -> Confusion:
-    """Compare maps with the masks of chips; where chips overlap, each pixel counts once.
+    """Compare maps with the masks of chips. Where chips overlap, each pixel counts once.
 
     Args:
-        maps: each on the grid of one of the chips' scenes.
-        chips: of the split to assess with.
+        maps: class maps, each aligned to the grid of a scene of the chips.
+        chips: the chips of one split.
 
     Raises:
         ChipError: there are no chips.
         GridError: a scene has no map.
     """
     if not len(chips):
-        raise ChipError(f"{chips.folder} has no chip of the split to assess with. Hold out more (val, test).")
+        raise ChipError(
+            f"{chips.folder} has no chips of this split. Choose another --split, or hold out more (val, test)."
+        )
     reader = ChipReader(chips)
     map_of = _maps_by_scene(maps, chips)
     confusion = Confusion.zeros(chips.classes)
@@ -126,41 +136,15 @@ def assess_chips(maps: Sequence[Raster], chips: Chips) -> Confusion:
     return confusion
 
 
-def map_classes(mapped: Raster) -> Classes:
-    """The class table that a map carries; the values that occur, where it carries none."""
-    if len(mapped.bands) != 1 or mapped.dtype != "uint8":
-        raise RasterError(
-            f"{mapped.paths[0]} has {len(mapped.bands)} bands of {mapped.dtype}. "
-            "A class map with one band of uint8 was expected."
-        )
-    with rasterio.open(mapped.paths[0]) as source:
-        text = source.tags().get(CLASSES_TAG)
-    if text is not None:
-        return classes_from_tag(text)
-    found: set[int] = set()
-    for window in _strips(mapped.grid):
-        pixels, valid = mapped.read(window)
-        found |= set(np.unique(pixels[0][valid]).tolist())
-    return Classes.from_labels(sorted(found - {IGNORE}), background=False)
-
-
 def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:
-    images = chips.images()
-    found: dict[str, Raster] = {}
-    assessed = set(chips.table["scene"])
-    for number, (name, image) in enumerate(images.items()):
-        if name not in assessed:
-            continue
-        # Scenes without a CRS may all lie on the same place: then the order of the maps tells them apart.
-        in_order = maps[number : number + 1] if len(maps) == len(images) else []
-        on_it = [mapped for mapped in (*in_order, *maps) if mapped.grid.same_place(image.grid)]
-        if not on_it:
-            given = ", ".join(mapped.paths[0] for mapped in maps)
+    map_of = match_maps(maps, chips.images())
+    for scene in dict.fromkeys(chips.table["scene"]):
+        if scene not in map_of:
+            paths = ", ".join(mapped.paths[0] for mapped in maps)
             raise GridError(
-                f"none of the maps ({given}) lies on the grid of scene '{name}'. Map that scene and give its map too."
+                f"no map ({paths}) is aligned to the grid of scene '{scene}'. Map that scene and give its map too."
             )
-        found[name] = on_it[0]
-    return found
+    return map_of
 
 
 def _mapped_indices(mapped: Raster, window: Window, classes: Classes) -> NDArray[np.uint8]:
@@ -177,4 +161,6 @@ def _strips(grid: Grid) -> Iterator[Window]:
 
 def _require_counted(confusion: Confusion, name: str) -> None:
     if not confusion.total:
-        raise LabelError(f"{name} and the reference have no pixel in common that both know. Check extents and nodata.")
+        raise LabelError(
+            f"{name}: no valid pixel of the map is labelled in the reference. Check extents, CRS and nodata."
+        )

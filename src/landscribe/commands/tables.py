@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from landscribe.commands.terminal import duration, size
+from landscribe.runs import Run
 
 
 def print_check(found: Any) -> None:
@@ -154,21 +155,21 @@ def print_folds(summary: dict[str, Any]) -> None:
 
 def print_run(folder: Path, *, as_json: bool) -> None:
     """What a run measured, and where its map and report are."""
-    summary = json.loads((folder / "assessment.json").read_text(encoding="utf-8"))
-    maps = [folder / "map.tif"] if (folder / "map.tif").exists() else sorted((folder / "maps").glob("*.tif"))
+    run = Run(folder)
+    summary, maps = run.read_assessment(), run.map_files
     if as_json:
         print_json(
             {
                 "run": str(folder),
                 "maps": [str(path) for path in maps],
-                "report": str(folder / "report.html"),
+                "report": str(run.report_file),
                 "assessment": summary,
             }
         )
         return
     print_measures(summary)
     print("\n".join(f"map     {path}" for path in maps))
-    print(f"report  {folder / 'report.html'}")
+    print(f"report  {run.report_file}")
 
 
 def print_json(result: Any) -> None:

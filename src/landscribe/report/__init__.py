@@ -1,1 +1,1 @@
-"""A run on one page: what was made, how good it is, and how that is known."""
+"""A report of a run: pages, figures and contact sheets of chips."""

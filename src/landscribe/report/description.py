@@ -1,4 +1,4 @@
-"""What chips hold: class shares, statistics, weights."""
+"""Description of chips: class shares, class weights and band statistics."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, cast, get_args
@@ -22,46 +22,46 @@ class ClassShare:
     value: int
     pixels: int
     share: float
-    """Of the labelled pixels."""
+    """Share of the labelled pixels, 0 to 1."""
     train_share: float
-    """Of those in the chips to train on, from which the weights are."""
+    """Share of the labelled pixels in the train chips, from which the weights are computed."""
     chips: dict[str, int]
-    """How many chips hold it, by split."""
+    """Number of chips with this class, by split."""
     weights: dict[str, float]
-    """What it would weigh in a loss, by the way of weighing."""
+    """Class weight in a loss, by weighting."""
 
 
 @dataclass(frozen=True)
 class BandStatistics:
-    """One band over valid pixels, as stored: mean and deviation of all chips, the rest of those that were read."""
+    """One band over valid pixels, as stored. Mean and standard deviation are of all chips, the rest of `chips_read`."""
 
     name: str
     mean: float
     standard_deviation: float
     quantiles: dict[str, float | None]
-    """By percentage: 0 is the least value, 50 the median."""
+    """Pixel value by percentage: "0" is the minimum, "50" the median."""
     shares: tuple[float, ...]
-    """Of its pixels in each bin."""
+    """Share of the pixels in each histogram bin."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a chips folder holds."""
+    """Content of a chips folder."""
 
     chips: dict[str, int]
-    """By split."""
+    """Number of chips by split."""
     size: int
     dtype: str
     unknown_share: float
-    """Of all pixels: nodata, or not labelled."""
+    """Share of all pixels that are nodata or unlabelled."""
     classes: tuple[ClassShare, ...]
     together: tuple[tuple[int, ...], ...]
-    """Chips that hold class i (row) and class j (column)."""
+    """(K, K): number of chips that hold both class i (row) and class j (column)."""
     bands: tuple[BandStatistics, ...]
     edges: tuple[float, ...]
-    """Of the bins; what lies outside is counted in the first and the last one."""
+    """Edges of the histogram bins; values outside are counted in the first or the last bin."""
     chips_read: int
-    """For quantiles and bins."""
+    """Number of chips that were read for quantiles and histograms."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -69,7 +69,7 @@ class Description:
 
 
 def describe(chips: Chips) -> Description:
-    """Say what chips hold: counts from their index, the spread of pixels from at most 500 of them.
+    """Describe chips: class counts from their table, pixel values from at most 500 chips.
 
     Raises:
         ChipError: there are no chips.
@@ -81,40 +81,40 @@ def describe(chips: Chips) -> Description:
     splits = chips.table["split"].to_numpy(str)
     names = [name for name in ("train", "val", "test", "gap") if (splits == name).any()]
     training = chips.of_split("train") if "train" in names else chips
-    # "none" weighs nothing.
-    weights = {way: class_weights(training, cast("Weighting", way)) for way in get_args(Weighting) if way != "none"}
-    unknown = int(chips.table["count_ignore"].sum())
+    weightings = [name for name in get_args(Weighting) if name != "none"]
+    weights = {name: class_weights(training, cast("Weighting", name)) for name in weightings}
+    unlabelled = int(chips.table["count_ignore"].sum())
     labelled, trained = max(1, int(counts.sum())), training.counts.sum(axis=0)
     classes = tuple(
         ClassShare(
             entry.name, entry.value, int(counts[:, k].sum()), float(counts[:, k].sum() / labelled),
             float(trained[k] / max(1, trained.sum())), {name: int(holds[splits == name, k].sum()) for name in names},
-            {way: float(some[k]) for way, some in weights.items()},
+            {name: float(values[k]) for name, values in weights.items()},
         )
         for k, entry in enumerate(chips.classes)
     )  # fmt: skip
     bands, edges = _bands(chips)
     return Description(
         {name: int((splits == name).sum()) for name in names}, chips.head.size, chips.head.dtype,
-        unknown / (unknown + labelled), classes, tuple(map(tuple, (holds.T @ holds).tolist())), bands, edges,
+        unlabelled / (unlabelled + labelled), classes, tuple(map(tuple, (holds.T @ holds).tolist())), bands, edges,
         min(len(chips), _MOST_READ),
     )  # fmt: skip
 
 
 def _bands(chips: Chips) -> tuple[tuple[BandStatistics, ...], tuple[float, ...]]:
-    """Statistics of the bands, and the edges of the bins that they share."""
+    """Statistics of the bands, and the edges of their common histogram bins."""
     means, deviations = band_statistics(chips)
-    counted = histogram(chips, most=_MOST_READ)
-    quantiles = {f"{percent:g}": counted.quantile(percent / 100) for percent in _PERCENTS}
+    pixel_counts = histogram(chips, most=_MOST_READ)
+    quantiles = {f"{percent:g}": pixel_counts.quantile(percent / 100) for percent in _PERCENTS}
     low, high = (float(np.nan_to_num(edge)) for edge in (np.nanmin(quantiles["0.5"]), np.nanmax(quantiles["99.5"])))
     edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
     bands = tuple(
         BandStatistics(
             name, float(mean), float(deviation),
-            {percent: float(values[place]) for percent, values in quantiles.items()}, tuple(shares.tolist()),
+            {percent: float(values[index]) for percent, values in quantiles.items()}, tuple(shares.tolist()),
         )
-        for place, (name, mean, deviation, shares) in enumerate(
-            zip(chips.head.bands, means, deviations, counted.shares(edges), strict=True)
+        for index, (name, mean, deviation, shares) in enumerate(
+            zip(chips.head.bands, means, deviations, pixel_counts.shares(edges), strict=True)
         )
     )  # fmt: skip
     return bands, tuple(edges.tolist())

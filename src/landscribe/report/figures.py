@@ -1,6 +1,6 @@
 """Figures of the report: arrays in; pictures as data URIs and charts as inline SVG out.
 
-Pictures are PNGs with a palette: a third of the size of true colour, and hardly to be told from it.
+Pictures are PNGs with a palette: a third of the size of true colour, with hardly any visible difference.
 """
 
 import base64
@@ -32,14 +32,14 @@ Colours = NDArray[np.uint8]
 Values = NDArray[np.uint8]
 """(rows, cols) class values."""
 Limits = NDArray[np.float64]
-"""(2, bands): what becomes black and what becomes white."""
+"""(2, bands): pixel values that become black and white."""
 
-# Paul Tol's high-contrast scheme: told apart with every colour vision, and in print.
+# Paul Tol's high-contrast scheme: distinct for every colour vision, and in print.
 SPLIT_COLOURS = {"train": "#004488", "val": "#ddaa33", "test": "#bb5566", "gap": "#b8bcc0"}
-ERROR_COLOURS = {"right": "#c5e3d8", "wrong": "#b3261e"}
+ERROR_COLOURS = {"correct": "#c5e3d8", "error": "#b3261e"}
 INK = "#1f2933"
 NONE = "\u2013"
-"""Stands for a measure that cannot be had."""
+"""Shown for an undefined measure."""
 _FAINT = "#7b8794"
 _TRANSPARENT = 255
 
@@ -70,15 +70,15 @@ class Line:
 
 
 def shown_bands(names: Sequence[str]) -> tuple[int, ...]:
-    """Places (from 0) of the bands to show as red, green and blue; of one band if there are fewer than three.
+    """Indices (from 0) of the bands to show as red, green and blue; of one band if there are fewer than three.
 
     >>> shown_bands(["B02", "B03", "B04", "B08"])
     (2, 1, 0)
     """
     lower = [name.lower() for name in names]
-    for wanted in (("red", "green", "blue"), ("b04", "b03", "b02")):
-        if set(wanted) <= set(lower):
-            return tuple(lower.index(name) for name in wanted)
+    for rgb_names in (("red", "green", "blue"), ("b04", "b03", "b02")):
+        if set(rgb_names) <= set(lower):
+            return tuple(lower.index(name) for name in rgb_names)
     return (0, 1, 2) if len(names) >= 3 else (0,)
 
 
@@ -121,49 +121,49 @@ def halved(pixels: Pixels, valid: Valid) -> tuple[Pixels, Valid]:
 
 
 def thinned(array: NDArray[Any], side: int) -> NDArray[Any]:
-    """Every n-th row and column (the last two axes), so that neither counts more than `side`."""
+    """Every n-th row and column (the last two axes), so that neither is longer than `side`."""
     step = -(-max(array.shape[-2:]) // side)
     return array[..., ::step, ::step]
 
 
 def overlaid(colours: Colours, mask: Values, classes: Classes) -> Colours:
-    """An image under its labels: classes tinted and outlined, background only outlined, ignored pixels veiled."""
+    """An image with its labels: classes tinted and outlined, background only outlined, ignored pixels grey."""
     painted = colours.astype(np.float64)
     edges = np.zeros(mask.shape, bool)
-    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        differs = mask[one] != mask[other]
-        edges[one] |= differs
-        edges[other] |= differs
+    for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        differs = mask[a] != mask[b]
+        edges[a] |= differs
+        edges[b] |= differs
     for entry in classes:
-        colour, where = np.array(rgb(entry.colour)), mask == entry.value
+        colour, is_class = np.array(rgb(entry.colour)), mask == entry.value
         if entry.value != classes.background:
-            painted[where] += 0.32 * (colour - painted[where])
-        painted[where & edges] = colour
+            painted[is_class] += 0.32 * (colour - painted[is_class])
+        painted[is_class & edges] = colour
     painted[mask == classes.ignore] = 0.35 * painted[mask == classes.ignore] + 0.65 * 128
     return np.rint(painted).astype(np.uint8)
 
 
-def split_picture(ground: Colours, scale: float, windows: Sequence[Window], splits: Sequence[str]) -> str:
-    """Where chips lie in a scene, by split, as a data URI.
+def split_picture(image: Colours, scale: float, windows: Sequence[Window], splits: Sequence[str]) -> str:
+    """The chips of a scene coloured by split, as a data URI.
 
     Args:
-        ground: the scene as a picture, which shows through in grey.
+        image: the scene in colours; it is drawn in grey below the chips.
         scale: picture pixels per scene pixel.
         windows: of the chips.
         splits: of the chips.
     """
-    held = np.full(ground.shape[:2], -1)
+    held = np.full(image.shape[:2], -1)
     edges = np.zeros(held.shape, bool)
-    # Where chips overlap, what is held out lies on top.
+    # Where chips overlap, held-out chips are drawn on top.
     order = ["gap", "train", "val", "test"]
-    for window, place in sorted(zip(windows, map(order.index, splits), strict=True), key=lambda pair: pair[1]):
+    for window, index in sorted(zip(windows, map(order.index, splits), strict=True), key=lambda pair: pair[1]):
         sides = (window.row, window.col, window.row_stop, window.col_stop)
         row, col, row_stop, col_stop = (max(0, round(scale * side)) for side in sides)
-        held[row:row_stop, col:col_stop] = place
+        held[row:row_stop, col:col_stop] = index
         if min(row_stop - row, col_stop - col) >= 5:
             edges[row:row_stop, col:col_stop] = True
             edges[row + 1 : row_stop, col + 1 : col_stop] = False
-    grey = 120 + 0.5 * ground.mean(axis=-1, keepdims=True)
+    grey = 120 + 0.5 * image.mean(axis=-1, keepdims=True)
     tints = np.array([rgb(SPLIT_COLOURS[split]) for split in order])[held]
     painted = np.where((held >= 0)[..., None], 0.35 * grey + 0.65 * tints, grey)
     painted[edges] = 0.4 * painted[edges] + 0.6 * 255
@@ -182,21 +182,21 @@ def class_picture(values: Values, classes: Classes) -> str:
 
 
 def error_picture(reference: Values, predicted: Values) -> str:
-    """Where class values agree and where not, as a data URI; transparent where either is not known."""
-    known = (reference != IGNORE) & (predicted != IGNORE)
-    outcome = np.where(known, reference != predicted, IGNORE).astype(np.uint8)
-    return _flat_picture(outcome, {0: rgb(ERROR_COLOURS["right"]), 1: rgb(ERROR_COLOURS["wrong"])})
+    """Correct and wrong pixels, as a data URI; transparent where reference or prediction is ignored."""
+    assessed = (reference != IGNORE) & (predicted != IGNORE)
+    outcome = np.where(assessed, reference != predicted, IGNORE).astype(np.uint8)
+    return _flat_picture(outcome, {0: rgb(ERROR_COLOURS["correct"]), 1: rgb(ERROR_COLOURS["error"])})
 
 
 def _flat_picture(values: Values, colours: Mapping[int, Sequence[int]]) -> str:
-    # A value without a colour is one that the class table does not know.
+    # Grey: a value that is not in the class table.
     palette = [channel for value in range(256) for channel in colours.get(value, (128, 128, 128))]
     return _png(values, palette)
 
 
-def _png(places: Values, palette: Sequence[int]) -> str:
-    """A PNG of palette places (rows, cols), of which 255 is transparent, as a data URI."""
-    picture = Image.fromarray(places)
+def _png(indices: Values, palette: Sequence[int]) -> str:
+    """A PNG of palette indices (rows, cols) as a data URI; 255 is transparent."""
+    picture = Image.fromarray(indices)
     picture.putpalette([*palette, *[0] * (3 * 256 - len(palette))])
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True, transparency=_TRANSPARENT)
@@ -210,10 +210,10 @@ def line_chart(
 
     Args:
         epochs: of the values.
-        lines: what is drawn, the last on top.
-        kept: epoch to mark.
-        top: the largest possible value; None if there is none.
-        alt: what the chart shows, for those who cannot see it.
+        lines: quantities to draw, the last on top.
+        kept: epoch of the model's weights, which is marked.
+        top: upper bound of the values; None if there is none.
+        alt: text alternative.
     """
     with mpl.rc_context({**_STYLE, "svg.hashsalt": alt}):
         figure = Figure(figsize=(4.9, 3.1), layout="constrained")
@@ -248,15 +248,15 @@ def histogram_chart(edges: Sequence[float], bands: Sequence[tuple[str, Sequence[
     Args:
         edges: of the bins.
         bands: name and shares of each.
-        alt: what the chart shows, for those who cannot see it.
+        alt: text alternative.
     """
-    known = {"red": "#c0392b", "green": "#2e8b57", "blue": "#2f6fb5"}
-    others = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(bands)))
+    colours = {"red": "#c0392b", "green": "#2e8b57", "blue": "#2f6fb5"}
+    palette = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(bands)))
     with mpl.rc_context({**_STYLE, "svg.hashsalt": alt}):
         figure = Figure(figsize=(9.9, 2.6), layout="constrained")
         axes = figure.add_subplot()
-        for (name, shares), other in zip(bands, others, strict=True):
-            axes.stairs(shares, edges, label=name, color=known.get(name.lower(), tuple(other)), linewidth=1.8)
+        for (name, shares), fallback in zip(bands, palette, strict=True):
+            axes.stairs(shares, edges, label=name, color=colours.get(name.lower(), tuple(fallback)), linewidth=1.8)
         axes.set(xlabel="pixel value as stored", ylabel="share of pixels", xlim=(edges[0], edges[-1]))
         axes.set_ylim(bottom=0)
         axes.tick_params(length=0)
@@ -266,14 +266,14 @@ def histogram_chart(edges: Sequence[float], bands: Sequence[tuple[str, Sequence[
 
 
 def confusion_chart(names: Sequence[str], counts: NDArray[np.int64], alt: str) -> Markup:
-    """A confusion matrix (K, K): rows are the reference and coloured by their shares, columns the prediction."""
+    """A confusion matrix (K, K): reference in rows, prediction in columns; cells coloured by the share of their row."""
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
     labels = [name if len(name) <= 20 else f"{name[:19]}\u2026" for name in names]
     longest = max(map(len, labels))
     side = min(0.95, max(0.58, 8.4 / len(names)))  # inches, of a cell
     slanted = longest > 12 * side
-    width, height = 0.7 + 0.09 * longest, 0.7 + 0.06 * longest * slanted  # inches, of what stands beside the cells
+    width, height = 0.7 + 0.09 * longest, 0.7 + 0.06 * longest * slanted  # inches, of the labels beside the cells
     with mpl.rc_context({**_STYLE, "svg.hashsalt": alt}):
         figure = Figure(figsize=(len(names) * side + width, len(names) * side + height), layout="constrained")
         axes = figure.add_subplot()
@@ -284,8 +284,8 @@ def confusion_chart(names: Sequence[str], counts: NDArray[np.int64], alt: str) -
             smaller = min(8.5, 115 * side / len(number))
             axes.text(col + 0.5, row + 0.48, percent(share), ha="center", va="bottom", color=colour)
             axes.text(col + 0.5, row + 0.6, number, ha="center", va="top", color=colour, fontsize=smaller)
-        places = np.arange(len(names)) + 0.5
-        axes.set(xticks=places, yticks=places, xticklabels=labels, yticklabels=labels, aspect="equal")
+        centres = np.arange(len(names)) + 0.5
+        axes.set(xticks=centres, yticks=centres, xticklabels=labels, yticklabels=labels, aspect="equal")
         axes.xaxis.set(label_position="top", ticks_position="top")
         for label in axes.get_xticklabels() if slanted else ():
             label.set(rotation=40, ha="left", rotation_mode="anchor")
@@ -303,7 +303,7 @@ def measure(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    r"""A share as a whole percentage that never rounds to none or all.
+    r"""A share as a whole percentage; only 0 and 1 give 0 % and 100 %.
 
     >>> [percent(share) for share in (0.0, 0.001, 0.345, 0.999, 1.0)]
     ['0\xa0%', '<1\xa0%', '34\xa0%', '>99\xa0%', '100\xa0%']
@@ -316,16 +316,16 @@ def percent(share: float | None) -> str:
 
 
 def _svg(figure: Figure, alt: str) -> Markup:
-    """A figure as an `<svg>` element of a page: no prolog, and no ids but those that are referred to."""
+    """A figure as an inline `<svg>` element: no prolog, and only ids that are referred to."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        # Only measured with matplotlib's font; the reader's browser has the scripts that this one lacks.
+        # Matplotlib's font only measures the text; the browser's fonts draw it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         plain = {"Date": None, "Creator": None, "Format": None, "Type": None}
         figure.savefig(buffer, format="svg", metadata=plain)
     text = buffer.getvalue()
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text[text.index("<svg") :])
     used = set(re.findall(r"#([\w.-]+)", text))
-    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", text)
     head = f'<svg role="img" aria-label="{escape(alt)}" style="--natural: {96 * figure.get_figwidth():.0f}px"'
     return Markup(text.replace("<svg", head, 1))  # noqa: S704  # matplotlib escaped what it wrote

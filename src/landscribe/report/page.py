@@ -1,8 +1,7 @@
-"""Report: one HTML page that holds everything in itself and says honestly how good a map is."""
+"""The report: one self-contained HTML page on the accuracy of a map, its training and its chips."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,63 +22,46 @@ from landscribe.outputs import write_text
 from landscribe.report import figures
 from landscribe.report.description import describe
 from landscribe.report.figures import Colours, Limits, Line, Values
+from landscribe.report.inputs import ReportInputs
+from landscribe.runs import match_maps, scene_in_name
 
-# Longer sides of pictures in pixels: about twice what they measure on the page.
+# Longer sides of pictures in pixels: about twice their size on the page, for sharp screens.
 _MAP_SIDE, _SPLIT_SIDE, _CHIP_SIDE = 900, 560, 256
-# So many maps have pictures of full size; more of them share the room of these.
+# Up to this many maps have pictures of full size; more maps share the same total area.
 _FULL_SIZE, _MOST_PICTURES = 2, 24
 _MOST_EXAMPLES = 12
-# Held-out chips among which the worst and the best are looked for.
+# Held-out chips that are compared with the map at most, to find the worst and the best.
 _MOST_COMPARED = 1000
-
-
-@dataclass(frozen=True)
-class ReportInputs:
-    """What a report tells of."""
-
-    title: str
-    chips: Chips
-    """Of all splits."""
-    history: Sequence[Mapping[str, Any]]
-    """One row per epoch, as in `Model.history`; may be empty."""
-    kept_epoch: int | None
-    """Whose weights were kept."""
-    assessment: Mapping[str, Any]
-    """`Confusion.summary()` with "reference", "split" and "maps"."""
-    maps: Sequence[Path]
-    """Class maps, each on the grid of one of the scenes."""
-    facts: Sequence[tuple[str, str]]
-    """What else there is to know, by name."""
 
 
 def write_report(inputs: ReportInputs, out: Path) -> Path:
     """Write one self-contained HTML page. The same inputs give the same bytes.
 
     Args:
-        inputs: what it tells of.
-        out: the file.
+        inputs: what the page shows.
+        out: the HTML file.
 
     Returns:
         `out`.
 
     Raises:
-        LandscribeError: a map or chip that cannot be read, or a place that cannot be written.
+        LandscribeError: a map or chip cannot be read, or `out` cannot be written.
     """
-    ground = _Ground(inputs.chips, inputs.maps)
+    scenes = _Scenes(inputs.chips, inputs.maps)
     context = {
         "inputs": inputs,
-        "told": inputs.assessment,
+        "assessment": inputs.assessment,
         "head": inputs.chips.head,
-        "ground": ground,
+        "scenes": scenes,
         "split_colours": figures.SPLIT_COLOURS,
         "error_colours": figures.ERROR_COLOURS,
-        "maps": _maps(ground),
+        "maps": _maps(scenes),
         "charts": _charts(inputs),
         **_accuracy(inputs),
-        **_splits(ground),
+        **_splits(scenes),
         **_contents(inputs.chips),
-        "examples": _examples(ground),
-        **_comparisons(ground),
+        "examples": _examples(scenes),
+        **_comparisons(scenes),
     }
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {"measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": name_of}
@@ -88,14 +70,14 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     return out
 
 
-class _Ground:
-    """Chips, the scenes and maps that they lie on, and how these are shown."""
+class _Scenes:
+    """The chips, their scenes and maps, and how to draw them."""
 
     def __init__(self, chips: Chips, maps: Sequence[Path]) -> None:
         self.chips = chips
         self.windows = chips.windows
         self.splits = chips.table["split"].to_numpy(str)
-        self.of_scene = chips.table["scene"].to_numpy(str)
+        self.of_chip = chips.table["scene"].to_numpy(str)
         self.problem = ""
         self.images: dict[str, Raster] = {}
         try:
@@ -103,33 +85,24 @@ class _Ground:
         except LandscribeError as error:
             if chips.head.virtual:
                 raise
-            # A run folder may travel without its imagery: what the chips hold can still be told.
+            # A run folder may be copied without its imagery: chips with copied pixels can still be shown.
             self.problem = str(error)
         self.shown = figures.shown_bands(chips.head.bands)
-        self.maps = [(path.stem, Raster.open([path])) for path in maps]
-        self.scene_of: dict[int, str] = {}
-        """By place in `maps`."""
-        for place, (name, mapped) in enumerate(self.maps):
-            free = [scene for scene in self.images if scene not in self.scene_of.values()]
-            fitting = [scene for scene in free if self.images[scene].grid.same_place(mapped.grid)]
-            # Without a CRS, pictures of one size all lie on the same place: then the name decides.
-            alike = [scene for scene in fitting if f"_{scene}_" in f"_{name}_"]
-            if fitting:
-                self.scene_of[place] = max(alike, key=len) if alike else fitting[0]
-        self.map_of = {scene: self.maps[place][1] for place, scene in self.scene_of.items()}
+        self.maps = [Raster.open([path]) for path in maps]
+        self.map_of = match_maps(self.maps, self.images)
         self._limits: dict[str, Limits] = {}
 
     def _limits_of(self, pixels: Pixels, valid: Valid) -> Limits:
         return figures.limits_of(pixels, valid, together=self.chips.head.dtype == "uint8")
 
     def picture(self, scene: str, side: int) -> tuple[Colours, Valid]:
-        """A scene whose longer side is at most `side` pixels, and where it is valid."""
+        """A scene in colours, its longer side at most `side` pixels, and its valid pixels."""
         pixels, valid = _read_small(self.images[scene], self.shown, side)
         limits = self._limits.setdefault(scene, self._limits_of(pixels, valid))
         return figures.stretched(pixels, limits), valid
 
     def chip(self, scene: str, pixels: Pixels, valid: Valid) -> Colours:
-        """A chip of a scene in the colours of the whole scene."""
+        """A chip in colours, stretched like its whole scene."""
         if scene in self.images and scene not in self._limits:
             self.picture(scene, _SPLIT_SIDE)
         shown = pixels[list(self.shown)]
@@ -138,7 +111,7 @@ class _Ground:
 
 
 def _read_small(raster: Raster, bands: Sequence[int], side: int) -> tuple[Pixels, Valid]:
-    """Some bands of a raster (bands, rows, cols), its longer side at most `side`, and where they are valid."""
+    """Selected bands of a raster (bands, rows, cols), the longer side at most `side`, and the valid pixels."""
     height, width = _small_shape(raster.grid, side)
     if (height, width) == raster.grid.shape:
         return _sample(raster, bands, (height, width))
@@ -151,11 +124,11 @@ def _small_shape(grid: Grid, side: int) -> tuple[int, int]:
 
 
 def _sample(raster: Raster, bands: Sequence[int], shape: tuple[int, int]) -> tuple[Pixels, Valid]:
-    """Nearest pixels of some bands (bands, height, width) on a coarser lattice, and where they are valid.
+    """Nearest pixels of selected bands (bands, height, width) on a coarser grid, and the valid pixels.
 
-    GDAL takes them from overviews where a file has them, so that a huge raster is not read whole.
+    GDAL reads overviews if a file has them, so that a huge raster is not read whole.
     """
-    found: dict[int, NDArray[Any]] = {}
+    pixels_of: dict[int, NDArray[Any]] = {}
     valid = np.ones(shape, bool)
     first = 0
     for path in raster.paths:
@@ -163,44 +136,45 @@ def _sample(raster: Raster, bands: Sequence[int], shape: tuple[int, int]) -> tup
             with opened(path) as source:
                 colours = zip(source.indexes, source.colorinterp, strict=True)
                 indexes = [index for index, colour in colours if colour != ColorInterp.alpha]
-                for place in set(bands) & set(range(first, first + len(indexes))):
-                    found[place] = source.read(indexes[place - first], out_shape=shape)
+                for band in set(bands) & set(range(first, first + len(indexes))):
+                    pixels_of[band] = source.read(indexes[band - first], out_shape=shape)
                 first += len(indexes)
                 if any(MaskFlags.per_dataset in flags for flags in source.mask_flag_enums):
                     valid &= source.dataset_mask(out_shape=shape) > 0
         except (RasterioError, OSError) as error:
             raise RasterError(f"{path} cannot be read: {error.__cause__ or error}. Copy the file again.") from error
-    pixels = np.stack([found[band] for band in bands])
+    pixels = np.stack([pixels_of[band] for band in bands])
     if raster.nodata is not None:
-        held = pixels == raster.nodata
-        # As in Raster: unsigned imagery has its nodata value as a dark or bright pixel, too.
-        valid &= ~(held.all(axis=0) if pixels.dtype.kind == "u" else held.any(axis=0))
+        is_nodata = pixels == raster.nodata
+        # Unsigned imagery holds its nodata value as a dark or bright pixel, too.
+        valid &= ~(is_nodata.all(axis=0) if pixels.dtype.kind == "u" else is_nodata.any(axis=0))
     valid &= np.isfinite(pixels).all(axis=0)
     return np.where(valid, pixels, 0), valid
 
 
-def _maps(ground: _Ground) -> list[dict[str, Any]]:
-    """Pictures of maps and of their scenes."""
-    count = min(len(ground.maps), _MOST_PICTURES)
+def _maps(scenes: _Scenes) -> list[dict[str, Any]]:
+    """Pictures of the maps and of their scenes."""
+    count = min(len(scenes.maps), _MOST_PICTURES)
     side = _shared_side(_MAP_SIDE, count, _FULL_SIZE)
     rows = []
-    for place, (name, mapped) in enumerate(ground.maps[:count]):
-        scene = ground.scene_of.get(place)
-        values, known = _sample(mapped, (0,), _small_shape(mapped.grid, side))
-        values = np.where(known, values[0], IGNORE).astype(np.uint8)
-        image = figures.photo(*ground.picture(scene, side)) if scene else None
-        picture = figures.class_picture(values, ground.chips.classes)
-        rows.append({"name": name, "scene": scene, "grid": mapped.grid, "image": image, "map": picture})
+    for mapped in scenes.maps[:count]:
+        covered = [scene for scene, its_map in scenes.map_of.items() if its_map is mapped]
+        scene = scene_in_name(mapped.name, covered) or next(iter(covered), None)
+        values, valid = _sample(mapped, (0,), _small_shape(mapped.grid, side))
+        values = np.where(valid, values[0], IGNORE).astype(np.uint8)
+        image = figures.photo(*scenes.picture(scene, side)) if scene else None
+        picture = figures.class_picture(values, scenes.chips.classes)
+        rows.append({"name": mapped.name, "scene": scene, "grid": mapped.grid, "image": image, "map": picture})
     return rows
 
 
 def _shared_side(side: int, count: int, full_size: int) -> int:
-    """The side of each of `count` pictures that together fill what `full_size` of them would."""
+    """The side of each of `count` pictures, so that together they cover at most `full_size` pictures of full size."""
     return round(side * min(1.0, math.sqrt(full_size / max(1, count))))
 
 
 def _charts(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """Loss and F1 over the epochs; what was never measured is left out."""
+    """Loss and F1 by epoch; quantities that were never measured are left out."""
     rows, colours = inputs.history, figures.SPLIT_COLOURS
     losses = [
         Line("training", colours["train"], [row.get("train_loss") for row in rows]),
@@ -228,138 +202,138 @@ def _accuracy(inputs: ReportInputs) -> dict[str, Any]:
     rows = [{"colour": colours.get(row["value"], "#7b8794"), **row} for row in inputs.assessment.get("classes", ())]
     counts = np.array(inputs.assessment.get("confusion", {}).get("counts", []), np.int64).reshape(len(rows), len(rows))
     names = [row["name"] for row in rows]
-    wrong = counts * (1 - np.eye(len(names), dtype=np.int64))
-    mistake = None
-    if wrong.sum():
-        row, col = divmod(int(wrong.argmax()), len(names))
-        share = float(wrong[row, col] / wrong.sum())
-        mistake = {"reference": names[row], "predicted": names[col], "pixels": int(wrong[row, col]), "share": share}
-    alt = "Confusion matrix; its rows are the reference, its columns the prediction"
+    errors = counts * (1 - np.eye(len(names), dtype=np.int64))
+    confused = None
+    if errors.sum():
+        row, col = divmod(int(errors.argmax()), len(names))
+        share = float(errors[row, col] / errors.sum())
+        confused = {"reference": names[row], "predicted": names[col], "pixels": int(errors[row, col]), "share": share}
+    alt = "Confusion matrix: reference in rows, prediction in columns"
     matrix = figures.confusion_chart(names, counts, alt) if counts.sum() else None
-    return {"confusion": matrix, "mistake": mistake, "class_rows": rows}
+    return {"confusion": matrix, "confused": confused, "class_rows": rows}
 
 
-def _splits(ground: _Ground) -> dict[str, Any]:
-    """What each split holds, and where it lies."""
-    chips = ground.chips
-    present = [name for name in figures.SPLIT_COLOURS if name in ground.splits]
-    held = {name: chips.counts[ground.splits == name].sum(axis=0) for name in present}
+def _splits(scenes: _Scenes) -> dict[str, Any]:
+    """Chips and class shares of each split, and the split maps."""
+    chips = scenes.chips
+    present = [name for name in figures.SPLIT_COLOURS if name in scenes.splits]
+    pixels = {name: chips.counts[scenes.splits == name].sum(axis=0) for name in present}
     rows = [
-        (entry, [counts[place] / counts.sum() if counts.sum() else None for counts in held.values()])
-        for place, entry in enumerate(chips.classes)
+        (entry, [counts[index] / counts.sum() if counts.sum() else None for counts in pixels.values()])
+        for index, entry in enumerate(chips.classes)
     ]
-    scenes = [name for name in dict.fromkeys(ground.of_scene.tolist()) if name in ground.images]
-    side = _shared_side(_SPLIT_SIDE, min(len(scenes), _MOST_PICTURES), 2 * _FULL_SIZE)
+    names = [name for name in dict.fromkeys(scenes.of_chip.tolist()) if name in scenes.images]
+    side = _shared_side(_SPLIT_SIDE, min(len(names), _MOST_PICTURES), 2 * _FULL_SIZE)
     return {
-        "splits": [(name, int((ground.splits == name).sum()), int(counts.sum())) for name, counts in held.items()],
+        "splits": [(name, int((scenes.splits == name).sum()), int(counts.sum())) for name, counts in pixels.items()],
         "split_rows": rows,
-        "split_maps": [(scene, _split_map(ground, scene, side)) for scene in scenes[:_MOST_PICTURES]],
-        "scenes_in_all": len(scenes),
+        "split_maps": [(name, _split_map(scenes, name, side)) for name in names[:_MOST_PICTURES]],
+        "scene_count": len(names),
     }
 
 
 def _contents(chips: Chips) -> dict[str, Any]:
-    """Which classes chips hold together, and the histograms of their bands."""
+    """Class shares, classes that occur in the same chips, and band histograms."""
     described = describe(chips)
     alt = "Histogram of each band over the valid pixels of the chips"
     bands = [(band.name, band.shares) for band in described.bands]
     return {
         "together": list(zip(chips.classes, described.together, strict=True)),
         "shares": list(zip(chips.classes, described.classes, strict=True)),
-        "unknown_share": described.unknown_share,
+        "unlabelled_share": described.unknown_share,
         "band_rows": described.bands,
         "histogram": figures.histogram_chart(described.edges, bands, alt),
         "chips_read": described.chips_read,
     }
 
 
-def _split_map(ground: _Ground, scene: str, side: int) -> str:
-    picture, _ = ground.picture(scene, side)
-    scale = len(picture) / ground.images[scene].grid.height
-    chosen = np.flatnonzero(ground.of_scene == scene)
-    windows = [ground.windows[number] for number in chosen]
-    return figures.split_picture(picture, scale, windows, ground.splits[chosen].tolist())
+def _split_map(scenes: _Scenes, scene: str, side: int) -> str:
+    picture, _ = scenes.picture(scene, side)
+    scale = len(picture) / scenes.images[scene].grid.height
+    indices = np.flatnonzero(scenes.of_chip == scene)
+    windows = [scenes.windows[index] for index in indices]
+    return figures.split_picture(picture, scale, windows, scenes.splits[indices].tolist())
 
 
-def _examples(ground: _Ground) -> list[dict[str, Any]]:
-    """Chips under their labels."""
-    chips, reader = ground.chips, ChipReader(ground.chips)
+def _examples(scenes: _Scenes) -> list[dict[str, Any]]:
+    """Example chips with their labels drawn over them."""
+    chips, reader = scenes.chips, ChipReader(scenes.chips)
     rows = []
-    for number in _varied(ground):
-        pixels, valid, mask = (figures.thinned(array, _CHIP_SIDE) for array in reader.read(number))
-        colours = figures.overlaid(ground.chip(ground.of_scene[number], pixels, valid), mask, chips.classes)
-        shares = chips.counts[number] / max(1, chips.counts[number].sum())
+    for index in _varied(scenes):
+        pixels, valid, mask = (figures.thinned(array, _CHIP_SIDE) for array in reader.read(index))
+        colours = figures.overlaid(scenes.chip(scenes.of_chip[index], pixels, valid), mask, chips.classes)
+        shares = chips.counts[index] / max(1, chips.counts[index].sum())
         most = [(chips.classes.names[k], shares[k]) for k in np.argsort(-shares, kind="stable")[:2] if shares[k]]
-        rows.append({**_place(ground, number), "image": figures.photo(colours, valid), "most": most})
+        rows.append({**_location(scenes, index), "image": figures.photo(colours, valid), "most": most})
     return rows
 
 
-def _varied(ground: _Ground) -> list[int]:
-    """Numbers of chips that show each class in each split by turns, in the order of splits."""
-    counts = ground.chips.counts
+def _varied(scenes: _Scenes) -> list[int]:
+    """Indices of example chips: each class in each split in turn, sorted by split."""
+    counts = scenes.chips.counts
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    # Much of the class, and others beside it.
+    # Prefer chips with much of the class, and with other classes beside it.
     worth = np.sqrt(shares) + 0.2 * (shares > 0.02).sum(axis=1, keepdims=True)
-    splits = [name for name in ("train", "val", "test") if name in ground.splits]
+    splits = [name for name in ("train", "val", "test") if name in scenes.splits]
     turns = [
         (k, splits[(k + i) % len(splits)]) for i in range(_MOST_EXAMPLES) for k in range(counts.shape[1]) if splits
     ]
     free = np.ones(len(counts), bool)
     chosen: list[int] = []
     for k, split in turns:
-        left = np.flatnonzero((ground.splits == split) & (counts[:, k] > 0) & free)
-        if len(left) and len(chosen) < _MOST_EXAMPLES:
-            chosen.append(int(left[worth[left, k].argmax()]))
+        candidates = np.flatnonzero((scenes.splits == split) & (counts[:, k] > 0) & free)
+        if len(candidates) and len(chosen) < _MOST_EXAMPLES:
+            chosen.append(int(candidates[worth[candidates, k].argmax()]))
             free[chosen] = False
-    return sorted(chosen, key=lambda number: splits.index(str(ground.splits[number])))
+    return sorted(chosen, key=lambda index: splits.index(str(scenes.splits[index])))
 
 
-def _comparisons(ground: _Ground) -> dict[str, Any]:
-    """The held-out chips that were mapped worst, middling and best."""
-    split = next((name for name in ("test", "val") if name in ground.splits), None)
-    scored = _scored(ground, split)
+def _comparisons(scenes: _Scenes) -> dict[str, Any]:
+    """The held-out chips with the lowest, the median and the highest accuracy."""
+    split = next((name for name in ("test", "val") if name in scenes.splits), None)
+    scored = _scored(scenes, split)
     last, middle = len(scored) - 1, len(scored) // 2
     words: dict[int, str] = {}
-    for place, word in zip((0, last, middle, 1, last - 1, middle - 1), ("worst", "best", "median") * 2, strict=True):
-        if 0 <= place <= last:
-            words.setdefault(place, word)
-    reader = ChipReader(ground.chips)
+    for rank, word in zip((0, last, middle, 1, last - 1, middle - 1), ("worst", "best", "median") * 2, strict=True):
+        if 0 <= rank <= last:
+            words.setdefault(rank, word)
+    reader = ChipReader(scenes.chips)
     rows = []
-    for place, word in sorted(words.items()):
-        accuracy, number, known = scored[place]
-        arrays = (*reader.read(number), _predicted(ground, number))
+    for rank, word in sorted(words.items()):
+        accuracy, index, labelled = scored[rank]
+        arrays = (*reader.read(index), _predicted(scenes, index))
         pixels, valid, mask, predicted = (figures.thinned(array, _CHIP_SIDE) for array in arrays)
         pictures = {
-            "image": figures.photo(ground.chip(ground.of_scene[number], pixels, valid), valid),
-            "label": figures.class_picture(mask, ground.chips.classes),
-            "prediction": figures.class_picture(predicted, ground.chips.classes),
+            "image": figures.photo(scenes.chip(scenes.of_chip[index], pixels, valid), valid),
+            "label": figures.class_picture(mask, scenes.chips.classes),
+            "prediction": figures.class_picture(predicted, scenes.chips.classes),
             "error": figures.error_picture(mask, predicted),
         }
-        row = {"word": word, "accuracy": accuracy, "known": known, "pictures": pictures}
-        rows.append(_place(ground, number) | row)
+        row = {"word": word, "accuracy": accuracy, "labelled": labelled, "pictures": pictures}
+        rows.append(_location(scenes, index) | row)
     return {"compared": rows, "compared_split": split, "compared_among": len(scored)}
 
 
-def _scored(ground: _Ground, split: str | None) -> list[tuple[float, int, int]]:
-    """Accuracy, number and labelled pixels of the chips of a split that a map covers, the worst first."""
-    reader = ChipReader(ground.chips)
-    numbers = np.flatnonzero((ground.splits == split) & np.isin(ground.of_scene, list(ground.map_of)))
-    spread = np.linspace(0, len(numbers) - 1, min(len(numbers), _MOST_COMPARED)).astype(int)
+def _scored(scenes: _Scenes, split: str | None) -> list[tuple[float, int, int]]:
+    """(accuracy, index, labelled pixels) of the chips of a split that a map covers, lowest accuracy first."""
+    reader = ChipReader(scenes.chips)
+    indices = np.flatnonzero((scenes.splits == split) & np.isin(scenes.of_chip, list(scenes.map_of)))
+    sample = np.linspace(0, len(indices) - 1, min(len(indices), _MOST_COMPARED)).astype(int)
     scored = []
-    for number in numbers[spread].tolist():
-        mask, predicted = reader.read(number)[2], _predicted(ground, number)
-        known = (mask != IGNORE) & (predicted != IGNORE)
-        if known.any():
-            scored.append((float((mask == predicted)[known].mean()), number, int(known.sum())))
+    for index in indices[sample].tolist():
+        mask, predicted = reader.read(index)[2], _predicted(scenes, index)
+        assessed = (mask != IGNORE) & (predicted != IGNORE)
+        if assessed.any():
+            scored.append((float((mask == predicted)[assessed].mean()), index, int(assessed.sum())))
     return sorted(scored)
 
 
-def _predicted(ground: _Ground, number: int) -> Values:
-    """What the map of a chip's scene says there: class values (rows, cols), 255 where nothing."""
-    pixels, valid = ground.map_of[ground.of_scene[number]].read(ground.windows[number])
+def _predicted(scenes: _Scenes, index: int) -> Values:
+    """The map in the window of a chip: class values (rows, cols), 255 for nodata."""
+    pixels, valid = scenes.map_of[scenes.of_chip[index]].read(scenes.windows[index])
     return np.where(valid, pixels[0], IGNORE).astype(np.uint8)
 
 
-def _place(ground: _Ground, number: int) -> dict[str, Any]:
-    row, col = ground.windows[number].row, ground.windows[number].col
-    return {"scene": ground.of_scene[number], "row": row, "col": col, "split": ground.splits[number]}
+def _location(scenes: _Scenes, index: int) -> dict[str, Any]:
+    row, col = scenes.windows[index].row, scenes.windows[index].col
+    return {"scene": scenes.of_chip[index], "row": row, "col": col, "split": scenes.splits[index]}

@@ -1,4 +1,4 @@
-"""A sheet of chips to look at: as they are, under their labels, and as training may see them."""
+"""Contact sheet: a PNG of chips, with their labels and as augmented for training."""
 
 from pathlib import Path
 from typing import Any
@@ -17,45 +17,49 @@ from landscribe.report.figures import Colours, limits_of, overlaid, shown_bands,
 _TILE_SIDE = 160
 _GUTTER = 4
 _CELL = _TILE_SIDE + 2 * _GUTTER
-_PLACES = 6
+_COLUMNS = 6
 """Pictures in a row."""
 _LINE = 18
-"""Height of a line of text."""
-_UNKNOWN = (128, 128, 128)
-"""How `overlaid` veils what is not known."""
+"""Height of a line of text in pixels."""
+_IGNORED = (128, 128, 128)
+"""How `overlaid` draws ignored pixels."""
 
 
 def contact_sheet(
     chips: Chips, out: Path, *, augmentation: AugmentSpec, seed: int = 0, rows: int = 6, overwrite: bool = False
 ) -> Path:
-    """Write a PNG of chips: each as it is, under its labels, and as training may see it.
+    """Write a PNG of chips: the image, the image with its labels, and augmented versions.
 
-    A row holds one chip and four changes of it, or three chips where nothing is changed. Chips in which a class meets
-    others come first, so that its borders can be judged.
+    A row holds one chip with four augmented versions, or three chips without augmentation. Chips with several classes
+    come first, so that class borders can be judged.
 
     Args:
-        chips: some of each class come first.
-        out: the picture.
-        augmentation: how chips are changed in training.
-        seed: of chips and changes.
-        rows: how many rows at most.
-        overwrite: replace what stands there.
+        chips: chips to choose from; each class is shown in turn.
+        out: the PNG.
+        augmentation: augmentation as in training.
+        seed: random seed of the choice of chips and of the augmentation.
+        rows: maximum number of rows.
+        overwrite: overwrite an existing file.
 
     Raises:
-        OutputError: something stands there, it cannot be written, or it is not to be a PNG.
+        OutputError: `out` exists, cannot be written, or does not end in .png.
     """
     if out.suffix.lower() != ".png":
-        raise OutputError(f"the sheet is to be {out.name}, but it is a PNG. Give it a name that ends in .png.")
+        raise OutputError(f"{out} does not end in .png, but the contact sheet is a PNG. Rename it.")
     require_absent(out, overwrite=overwrite)
     reader, rng = ChipReader(chips), np.random.default_rng(seed)
-    a_row = 1 if augmentation.changes_anything else _PLACES // 2
-    numbers = _varied(chips, rows * a_row, rng)
-    lines = [_titles(["image", "labels"] + (["changed"] * (_PLACES - 2) if a_row == 1 else ["image", "labels"] * 2))]
-    for start in range(0, len(numbers), a_row):
-        some = numbers[start : start + a_row]
-        names = [f"{chips.table['chip'][number]}  {chips.table['split'][number]}" for number in some]
-        pictures = [picture for number in some for picture in _pictures(reader, number, augmentation, seed)]
-        lines += [_titles(names, every=_PLACES // a_row), _row(pictures)]
+    chips_per_row = 1 if augmentation.changes_anything else _COLUMNS // 2
+    indices = _varied(chips, rows * chips_per_row, rng)
+    lines = [
+        _titles(
+            ["image", "labels"] + (["augmented"] * (_COLUMNS - 2) if chips_per_row == 1 else ["image", "labels"] * 2)
+        )
+    ]
+    for start in range(0, len(indices), chips_per_row):
+        row = indices[start : start + chips_per_row]
+        names = [f"{chips.table['chip'][index]}  {chips.table['split'][index]}" for index in row]
+        pictures = [picture for index in row for picture in _pictures(reader, index, augmentation, seed)]
+        lines += [_titles(names, every=_COLUMNS // chips_per_row), _row(pictures)]
     lines.append(_legend(chips.classes))
     with atomic_file(out) as temporary:
         Image.fromarray(np.concatenate(lines)).save(temporary, format="PNG")
@@ -63,22 +67,22 @@ def contact_sheet(
 
 
 def _varied(chips: Chips, count: int, rng: np.random.Generator) -> list[int]:
-    """Numbers of chips, by turns of each class that in which most of it meets others, then any."""
+    """Indices of chips: for each class in turn, the chip where it is nearest to half of the labelled pixels."""
     order: list[int] = []
     shares = chips.counts / np.maximum(1, chips.counts.sum(axis=1, keepdims=True))
-    # Where a class is all there is, no border shows; but better so than not at all.
+    # A chip of one class shows no border, but is better than none.
     worth = np.minimum(shares, 1 - shares) + 1e-3 * shares
     for turn in range(min(count, len(chips))):
-        wanted = worth[:, turn % worth.shape[1]] + 1e-6 * rng.random(len(worth))
-        wanted[order] = -1
-        order.append(int(wanted.argmax()))
+        scores = worth[:, turn % worth.shape[1]] + 1e-6 * rng.random(len(worth))
+        scores[order] = -1
+        order.append(int(scores.argmax()))
     return order
 
 
-def _pictures(reader: ChipReader, number: int, augmentation: AugmentSpec, seed: int) -> list[Colours]:
-    """A chip: plain, under its labels, and changed."""
+def _pictures(reader: ChipReader, index: int, augmentation: AugmentSpec, seed: int) -> list[Colours]:
+    """A chip: the image, the image with its labels, and augmented versions."""
     classes, bands = reader.chips.classes, list(shown_bands(reader.chips.head.bands))
-    pixels, valid, mask = reader.read(number)
+    pixels, valid, mask = reader.read(index)
     limits = limits_of(pixels[bands], valid, together=True)
 
     def shown(image: NDArray[Any], values: NDArray[np.uint8] | None) -> Colours:
@@ -88,16 +92,16 @@ def _pictures(reader: ChipReader, number: int, augmentation: AugmentSpec, seed: 
     pictures = [shown(pixels, None), shown(pixels, mask)]
     if augmentation.changes_anything:
         pictures += [
-            shown(*changed) for changed in _changed(pixels, valid, mask, classes, augmentation, seed + 1000 * number)
+            shown(*version) for version in _augmented(pixels, valid, mask, classes, augmentation, seed + 1000 * index)
         ]
     return pictures
 
 
-def _changed(
+def _augmented(
     pixels: NDArray[Any], valid: NDArray[np.bool_], mask: NDArray[np.uint8], classes: Classes,
     augmentation: AugmentSpec, seed: int,
 ) -> list[tuple[NDArray[Any], NDArray[np.uint8]]]:  # fmt: skip
-    """Pixels and class values as training may see them."""
+    """Augmented versions of a chip: pixels (bands, rows, cols) and class values (rows, cols)."""
     import torch
 
     from landscribe.data.batches.augment import Labelled, augment
@@ -107,38 +111,39 @@ def _changed(
         torch.from_numpy(valid)[None],
         torch.from_numpy(classes.to_indices(mask).astype(np.int64))[None],
     )
-    found = []
-    for turn in range(_PLACES - 2):
-        made = augment(batch, augmentation, torch.Generator().manual_seed(seed + turn))
-        found.append((made.images[0].numpy(), classes.to_values(made.labels[0].to(torch.uint8).numpy())))
-    return found
+    versions = []
+    for turn in range(_COLUMNS - 2):
+        augmented = augment(batch, augmentation, torch.Generator().manual_seed(seed + turn))
+        labels = augmented.labels[0].to(torch.uint8).numpy()
+        versions.append((augmented.images[0].numpy(), classes.to_values(labels)))
+    return versions
 
 
 def _framed(colours: Colours) -> Colours:
-    """A picture of one size, with room around it."""
+    """A picture resized to a fixed size, with a white margin."""
     tile = np.asarray(Image.fromarray(colours).resize((_TILE_SIDE, _TILE_SIDE), Image.Resampling.BILINEAR))
     return np.pad(tile, ((_GUTTER, _GUTTER), (_GUTTER, _GUTTER), (0, 0)), constant_values=255)
 
 
 def _row(pictures: list[Colours]) -> Colours:
-    """Pictures beside one another, the last places blank where there are fewer."""
+    """Pictures side by side; missing ones at the end are white."""
     blank = np.full((_CELL, _CELL, 3), 255, np.uint8)
-    return np.concatenate(pictures + [blank] * (_PLACES - len(pictures)), axis=1)
+    return np.concatenate(pictures + [blank] * (_COLUMNS - len(pictures)), axis=1)
 
 
 def _titles(words: list[str], *, every: int = 1) -> Colours:
-    """A line of text, each above the first of `every` pictures, cut where the next begins."""
+    """A line of texts, one above every n-th picture (n = `every`), each cut to its width."""
     picture, pen, font = _line()
-    for place, word in enumerate(words):
-        room = every * _CELL - 2 * _GUTTER
-        letters = next(count for count in range(len(word), -1, -1) if pen.textlength(word[:count], font=font) <= room)
-        pen.text((place * every * _CELL + _GUTTER, 2), word[:letters], fill="black", font=font)
+    for index, word in enumerate(words):
+        width = every * _CELL - 2 * _GUTTER
+        letters = next(count for count in range(len(word), -1, -1) if pen.textlength(word[:count], font=font) <= width)
+        pen.text((index * every * _CELL + _GUTTER, 2), word[:letters], fill="black", font=font)
     return np.asarray(picture)
 
 
 def _legend(classes: Classes) -> Colours:
-    """Lines that name the colours."""
-    entries = [(rgb(entry.colour), entry.name) for entry in classes] + [(_UNKNOWN, "not known")]
+    """Lines of text that name the colours."""
+    entries = [(rgb(entry.colour), entry.name) for entry in classes] + [(_IGNORED, "ignored")]
     lines = [_line()]
     x = _GUTTER
     for colour, name in entries:
@@ -155,5 +160,5 @@ def _legend(classes: Classes) -> Colours:
 
 
 def _line() -> tuple[Image.Image, ImageDraw.ImageDraw, Any]:
-    picture = Image.new("RGB", (_PLACES * _CELL, _LINE), "white")
+    picture = Image.new("RGB", (_COLUMNS * _CELL, _LINE), "white")
     return picture, ImageDraw.Draw(picture), ImageFont.load_default(size=12)

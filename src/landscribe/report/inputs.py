@@ -1,0 +1,79 @@
+"""What a report shows: chips, training history, measures and maps of a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from landscribe.data.chips.chips import Chips
+from landscribe.model import Model
+from landscribe.runs import Run
+
+_SETTINGS = (
+    "batch", "loss", "class_weights", "sampling", "optimizer", "learning_rate", "schedule", "scaling", "precision",
+)  # fmt: skip
+"""Training settings that the report lists."""
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything that a report shows."""
+
+    title: str
+    chips: Chips
+    """Chips of all splits."""
+    history: Sequence[Mapping[str, Any]]
+    """One row per epoch, as in `Model.history`; may be empty."""
+    kept_epoch: int | None
+    """Epoch of the model's weights."""
+    assessment: Mapping[str, Any]
+    """`Confusion.summary()` with "reference", "split" and "maps"."""
+    maps: Sequence[Path]
+    """Class maps, each on the grid of one of the scenes."""
+    facts: Sequence[tuple[str, str]]
+    """Further facts: (name, text)."""
+
+    @classmethod
+    def of_run(cls, run: Run) -> "ReportInputs":
+        """Read a run folder.
+
+        Raises:
+            LandscribeError: chips, model or assessment are missing or damaged.
+        """
+        chips, model = run.open_chips(), run.load_model()
+        return cls(
+            title=f"Landscribe: {', '.join(sorted(set(chips.table['scene'])))}",
+            chips=chips,
+            history=model.history,
+            kept_epoch=model.measures.get("epoch"),
+            assessment=run.read_assessment(),
+            maps=run.map_files,
+            facts=_facts(model, chips),
+        )
+
+
+def _facts(model: Model, chips: Chips) -> list[tuple[str, str]]:
+    settings = model.provenance.get("settings", {})
+    pixel_size = f"{model.pixel_size:.3g} m" if model.pixel_size else "unknown"
+    return [
+        ("architecture", model.architecture),
+        ("encoder", model.arguments.get("encoder", "built in")),
+        ("initial weights", _text(model.provenance.get("weights"))),
+        ("bands", f"{', '.join(model.bands)} ({model.dtype})"),
+        ("pixel size", pixel_size),
+        ("chips", f"{len(chips)} of {chips.head.size} x {chips.head.size} pixels"),
+        ("epochs", f"{len(model.history)}; weights of epoch {model.measures.get('epoch')}"),
+        *((name.replace("_", " "), _text(settings.get(name))) for name in _SETTINGS),
+        ("augmentation", _text(model.provenance.get("augment", {}).get("preset"))),
+        ("random seed", _text(model.provenance.get("seed"))),
+        ("landscribe version", _text(model.provenance.get("landscribe"))),
+        ("model sha256", model.sha256[:16]),
+        ("chips sha256", chips.sha256[:16]),
+    ]
+
+
+def _text(setting: Any) -> str:
+    """A setting as text; "not recorded" for None."""
+    if isinstance(setting, (list, tuple)):
+        return ", ".join(f"{number:g}" for number in setting)
+    return "not recorded" if setting is None else str(setting)

@@ -1,0 +1,147 @@
+"""A run folder as a noun: the recipe, chips, model, maps, assessment and report of one `landscribe run`.
+
+This module lies below the steps and above the nouns that it opens: the pipeline writes a run, the report reads it, and
+neither imports the other.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from landscribe.errors import RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from landscribe.data.chips.chips import Chips
+    from landscribe.geo.rasters.raster import Raster
+    from landscribe.model import Model
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the files of a run lie. A file need not exist yet."""
+
+    folder: Path
+
+    @property
+    def recipe_file(self) -> Path:
+        """The recipe that the run follows, complete and with absolute paths."""
+        return self.folder / "recipe.toml"
+
+    @property
+    def chips_folder(self) -> Path:
+        """Chips of all splits."""
+        return self.folder / "chips"
+
+    @property
+    def model_folder(self) -> Path:
+        """The trained model."""
+        return self.folder / "model"
+
+    @property
+    def assessment_file(self) -> Path:
+        """Accuracy measures, as JSON."""
+        return self.folder / "assessment.json"
+
+    @property
+    def report_file(self) -> Path:
+        """The report, one HTML page."""
+        return self.folder / "report.html"
+
+    @property
+    def map_files(self) -> list[Path]:
+        """The class maps that exist: `map.tif`, or all in `maps/`, in the order of the scenes."""
+        single = self.folder / "map.tif"
+        return [single] if single.exists() else sorted((self.folder / "maps").glob("*.tif"))
+
+    def planned_map_files(self, scenes: Sequence[str]) -> list[Path]:
+        """Where the map of each scene goes: `map.tif` for a single scene, else `maps/INDEX_NAME.tif`."""
+        if len(scenes) == 1:
+            return [self.folder / "map.tif"]
+        return [self.folder / "maps" / f"{index:03d}_{scene}.tif" for index, scene in enumerate(scenes)]
+
+    def open_chips(self) -> Chips:
+        """The chips.
+
+        Raises:
+            ChipError: the folder is missing or damaged.
+        """
+        from landscribe.data.chips.chips import Chips
+
+        return Chips.open(self.chips_folder)
+
+    def load_model(self) -> Model:
+        """The model.
+
+        Raises:
+            ModelError: the folder is missing or damaged.
+        """
+        from landscribe.model import Model
+
+        return Model.load(self.model_folder)
+
+    def read_assessment(self) -> dict[str, Any]:
+        """The accuracy measures, as `Assessment.summary` gave them.
+
+        Raises:
+            RecipeError: the file is missing or damaged.
+        """
+        try:
+            measures: dict[str, Any] = json.loads(self.assessment_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RecipeError(
+                f"{self.folder} has no readable {self.assessment_file.name} ({error}). Expected the folder of a "
+                'finished "landscribe run". Check the path, or repeat the run.'
+            ) from error
+        return measures
+
+    def remove(self) -> None:
+        """Remove the files of a run, and no others."""
+        folders = (self.chips_folder, self.model_folder, "model.training", "maps", "map.tif.parts")
+        files = ("map.tif", "map.qml", "map.tif.aux.xml", self.assessment_file, self.report_file, self.recipe_file)
+        for folder in folders:
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        for file in files:
+            (self.folder / file).unlink(missing_ok=True)
+
+
+def match_maps(maps: Sequence[Raster], images: Mapping[str, Raster]) -> dict[str, Raster]:
+    """The class map of each scene, by scene name; a scene without a map is left out.
+
+    A map belongs to a scene if its grid is aligned to that of the scene's imagery. Scenes without a CRS may all lie on
+    the same grid. Then the best of these wins: a map named after the scene (`000_NAME`), a map named after no scene,
+    the map with the scene's index if there are as many maps as scenes, the first map.
+
+    Args:
+        maps: class maps.
+        images: imagery of each scene, by scene name.
+    """
+    namesakes = [scene_in_name(mapped.name, images) for mapped in maps]
+    matched: dict[str, Raster] = {}
+    for scene_index, (scene, image) in enumerate(images.items()):
+        ranks = {
+            index: (
+                namesakes[index] == scene,
+                namesakes[index] is None,
+                len(maps) == len(images) and index == scene_index,
+            )
+            for index, mapped in enumerate(maps)
+            if mapped.grid.same_place(image.grid)
+        }
+        if ranks:
+            matched[scene] = maps[max(ranks, key=ranks.__getitem__)]
+    return matched
+
+
+def scene_in_name(map_name: str, scenes: Iterable[str]) -> str | None:
+    """The scene that a map is named after: the longest scene name between underscores or at an end.
+
+    >>> scene_in_name("001_field_north", ["field", "field_north", "north_2"])
+    'field_north'
+    """
+    return max((scene for scene in scenes if f"_{scene}_" in f"_{map_name}_"), key=len, default=None)
