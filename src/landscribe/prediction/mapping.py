@@ -12,7 +12,8 @@ from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import Unit, units
-from landscribe.inference.backends import device_of, fastest
+from landscribe.inference.backends import fastest_backend
+from landscribe.inference.device import resolve_device
 from landscribe.inference.predictor import Predictor
 from landscribe.maps.areas import told
 from landscribe.maps.candidates import run_of
@@ -84,9 +85,9 @@ def predict(
     places.require_apart(raster.paths)
     generalisation = _generalisation(raster, spec)
     layers = _layers(places, spec)
-    predictor = Predictor([model, *others], device=device_of(spec.device), symmetries=spec.symmetries)
+    predictor = Predictor([model, *others], device=resolve_device(spec.device), tta=spec.symmetries)
     plan = _plan(predictor, raster, spec, layers, out)
-    predictor.engine = plan["engine"]
+    predictor.backend = plan["engine"]
     if spec.check_seams:
         log.info("%s", check_seams(predictor, raster, _tiling(plan)))
     planned = list(units(*raster.grid.shape, **plan["tiling"]))
@@ -229,7 +230,7 @@ def _choice(predictor: Predictor, raster: Raster, spec: PredictSpec) -> dict[str
     if engine == "auto":
         work = math.prod(raster.grid.shape) * tiling.redundancy
         shape = {"tile": tiling.tile, "batch": tiling.batch}
-        engines = {fastest(model, **shape, device=predictor.device, pixels=work) for model in predictor.models}
+        engines = {fastest_backend(model, **shape, device=predictor.device, pixels=work) for model in predictor.models}
         # One that is right for all of them; torch is for any.
         engine = engines.pop() if len(engines) == 1 else "torch"
     cut = {"size": tiling.tile, "margin": tiling.margin, "align": predictor.reduction, "side": spec.unit}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
-from landscribe.inference.cache import remember, remembered
+from landscribe.inference import cache
 from landscribe.model import Model
 from landscribe.prediction.unit import indices_of
 
@@ -124,11 +124,11 @@ def known_reach(model: Model, raster: Raster, *, largest: int = _WINDOWS[-1][0])
     Arguments and result are those of `measure_reach`. What a raster is too small or too plain to show is not noted.
     """
     identity = model.sha256
-    reach = _from_note(remembered(model, _NOTE), identity)
+    reach = _from_note(cache.load(model, _NOTE), identity)
     if reach is None:
         reach = measure_reach(model, raster, largest=largest)
         if reach is not None and (reach.is_settled or reach.is_global):
-            remember(model, _NOTE, _as_note(reach, identity))
+            cache.store(model, _NOTE, _as_note(reach, identity))
     return reach
 
 

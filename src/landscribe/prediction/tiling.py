@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
-from landscribe.inference.memory import budget, foreseen_bytes, looks_at_all
+from landscribe.inference.device import place_network
+from landscribe.inference.memory import budget, estimated_memory, has_global_context
 from landscribe.inference.predictor import Predictor, processes
 from landscribe.prediction.receptive_field import TOLERANCE, Reach, known_reach
 from landscribe.prediction.spec import PredictSpec
@@ -121,7 +121,7 @@ class _Planner:
         """True if the raster is larger than the chips of the training and a network may look at all of a tile."""
         models = self._predictor.models
         trained = models[0].chip_size
-        return trained is not None and max(self._raster.grid.shape) > trained and any(map(looks_at_all, models))
+        return trained is not None and max(self._raster.grid.shape) > trained and any(map(has_global_context, models))
 
     def _or_given(self, margin: int | None, tile: int) -> int:
         """The margin that was given, else this one; where none is enough, half of each side is kept."""
@@ -140,8 +140,8 @@ class _Planner:
     def _bytes(self, tile: int, batch: int) -> int | None:
         """Of tiles and of a unit, which is read and written while another is computed."""
         predictor, spec = self._predictor, self._spec
-        averaged = predictor.symmetries or len(predictor.models) > 1
-        tiles = foreseen_bytes(predictor.models, (batch, *self._sides(tile)), averaged=averaged)
+        averaged = predictor.tta or len(predictor.models) > 1
+        tiles = estimated_memory(predictor.models, (batch, *self._sides(tile)), averaged=averaged)
         model = predictor.models[0]
         read = 2 * (len(model.bands) * np.dtype(model.dtype).itemsize + 1)
         # Classes and probabilities; where tiles are blended, the sums of these and a tile's share, too.
@@ -171,7 +171,7 @@ class _Planner:
         window = next((side for side in (1024, 512) if self._fits(self._aligned(side), 1)), largest)
         reaches = []
         for model in self._predictor.models:
-            model.network.to(self._predictor.device).eval().to(memory_format=torch.channels_last)
+            place_network(model.network, self._predictor.device)
             reach = known_reach(model, self._raster, largest=window)
             if reach is None:
                 return None

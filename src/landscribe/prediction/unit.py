@@ -159,7 +159,7 @@ def _scores(predictor: Predictor, unit: Unit, tiles: list[Tile], pixels: Pixels,
     places = [tile.read.relative_to(unit.read).slices for tile in filled]
     images = torch.from_numpy(np.stack([_as_torch_reads(pixels[(slice(None), *place)]) for place in places]))
     known = torch.from_numpy(np.stack([valid[place] for place in places]))
-    return predictor.scores(images, known)
+    return predictor.logits(images, known)
 
 
 def _as_torch_reads(pixels: Pixels) -> Pixels:
