@@ -32,7 +32,7 @@ BANDS = ("red", "green", "blue")
 SIDE = 96
 
 # What the command line says on stderr besides its one line: progress and remarks.
-REMARK = re.compile(r"warning: |weights: |margin: |engine: |[\w ]+: \d+ of \d+ ")
+REMARK = re.compile(r"warning: |weights: |margin: |backend: |[\w ]+: \d+ of \d+ ")
 
 # A CRS of a building site: it has no place on the Earth.
 SITE = 'ENGCRS["site grid",EDATUM["site"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'

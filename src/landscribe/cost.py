@@ -1,6 +1,5 @@
-"""What a run takes: chips, disk, memory, time. Counted where it can be, measured by a trial where not."""
+"""Cost of a run: chips and disk are counted, memory and time are measured in a trial."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,28 +17,28 @@ from landscribe.recipe import Recipe
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run takes. Times and memory are None without a trial."""
+    """Chips, disk, memory and time of a run. Memory and time are None without a trial."""
 
     chips: int
-    """At most: chips without a labelled pixel are left out."""
+    """Upper bound: chips without a labelled pixel are not cut."""
     disk_bytes: int
-    """Chips, uncompressed, and map: an upper bound."""
+    """Upper bound: uncompressed chips, and the map."""
     steps: int | None
-    """Of training; None if the budget is in minutes."""
+    """Training steps; None if the budget is in minutes."""
     memory_bytes: int | None
-    """Highest memory of this process during one training step."""
+    """Peak memory of this process during one training step."""
     seconds: float | None
-    """All of it on this machine: chips, training, mapping."""
+    """Time on this machine for chips, training and prediction."""
 
 
 def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bool) -> Forecast:
-    """Foretell what a recipe takes on this machine.
+    """Estimate the cost of a recipe on this machine.
 
     Args:
-        recipe: its settings.
-        scenes: opened.
-        classes: how many.
-        trial: run one training step and one tile of the real network on random numbers, and cut one chip.
+        recipe: the settings.
+        scenes: the opened scenes of the recipe.
+        classes: number of classes.
+        trial: cut one chip, and run the network on one training batch and one tile of random pixels.
     """
     spec = recipe.chips
     windows = [
@@ -47,27 +46,27 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
         for scene in scenes
     ]
     chips = sum(map(len, windows))
-    bytes_a_pixel = len(scenes[0].image.bands) * np.dtype(scenes[0].image.dtype).itemsize
+    bytes_per_pixel = len(scenes[0].image.bands) * np.dtype(scenes[0].image.dtype).itemsize
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
-    disk = pixels + (0 if spec.virtual else chips * spec.size**2 * (bytes_a_pixel + 1))
-    splits = [name for scene, some in zip(scenes, windows, strict=True) for name in _splits(recipe, scene, some)]
+    disk = pixels + (0 if spec.virtual else chips * spec.size**2 * (bytes_per_pixel + 1))
+    splits = [name for scene, cut in zip(scenes, windows, strict=True) for name in _splits(recipe, scene, cut)]
     batches = max(1, -(-splits.count("train") // recipe.train.batch))
     epoch = -(-batches // recipe.train.accumulate)
     steps = recipe.train.total_steps(epoch)
     if not trial:
         return Forecast(chips, disk, steps, None, None)
     measured = _trial(recipe, scenes[0], classes)
-    validation = splits.count("val") * spec.size**2 / measured.pixels_a_second
+    validation = splits.count("val") * spec.size**2 / measured.pixels_per_second
     train_seconds = 60 * (recipe.train.minutes or 0)
     if steps is not None:
         train_seconds = steps * recipe.train.accumulate * measured.step_seconds + steps / epoch * validation
-    map_seconds = sum(_tile_pixels(recipe, scene) for scene in scenes) / measured.pixels_a_second
+    map_seconds = sum(_tile_pixels(recipe, scene) for scene in scenes) / measured.pixels_per_second
     total = chips * measured.chip_seconds + train_seconds + map_seconds
     return Forecast(chips, disk, steps, measured.memory_bytes, total)
 
 
 def _splits(recipe: Recipe, scene: Scene, windows: Sequence[Window]) -> Sequence[str]:
-    """About how the chips of a scene are divided: as `chip` does, but without looking at their classes."""
+    """Splits of a scene's chips, estimated: as `chip` assigns them, but without their classes."""
     if scene.split or not windows:
         return [scene.split or "train"] * len(windows)
     unknown = SplitInput(windows, np.zeros((len(windows), 1), np.int64))
@@ -78,21 +77,32 @@ def _splits(recipe: Recipe, scene: Scene, windows: Sequence[Window]) -> Sequence
 class _Measured:
     chip_seconds: float
     step_seconds: float
-    pixels_a_second: float
+    pixels_per_second: float
     memory_bytes: int | None
 
 
 def _trial(recipe: Recipe, scene: Scene, classes: int) -> _Measured:
-    """Cut one chip, train one step, map one tile, and look at the clock."""
+    """Time the cutting of one chip, a training step, and the prediction of one tile.
+
+    Device and precision are those of training and of inference.
+    """
     import torch
 
     from landscribe.geo.classes import IGNORE
+    from landscribe.inference.benchmark import time_in_turns
+    from landscribe.inference.device import (
+        inference_autocast,
+        place_network,
+        resolve_device,
+        training_autocast,
+        training_precision,
+    )
     from landscribe.nn import build
     from landscribe.nn.losses import weighted_sum
 
     size, batch = recipe.chips.size, recipe.train.batch
-    chip_seconds = _seconds(lambda: scene.read(Window(0, 0, size, size)))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = resolve_device()
+    precision = training_precision(recipe.train.precision, device)
     network = build(
         recipe.train.architecture, bands=len(scene.image.bands), classes=classes,
         encoder=recipe.train.encoder, weights=None, **recipe.train.options,
@@ -106,32 +116,25 @@ def _trial(recipe: Recipe, scene: Scene, classes: int) -> _Measured:
 
     def step() -> None:
         labels = torch.randint(0, classes, (batch, size, size), device=device)
-        criterion = partial(loss, ignore=IGNORE)
-        network.training_loss(random_images(batch, size), labels, criterion).backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        with training_autocast(precision, device):
+            value = network.training_loss(random_images(batch, size), labels, partial(loss, ignore=IGNORE))
+        value.backward()
 
-    step_seconds = _seconds(step)
+    def seconds(call: Callable[[], object]) -> float:
+        """The shortest of three calls, of which the first warms up."""
+        return min(time_in_turns({"call": call}, device, rounds=3)["call"])
+
+    chip_seconds = seconds(lambda: scene.read(Window(0, 0, size, size)))
+    step_seconds = seconds(step)
     side = min(512, recipe.predict.nominal_tile)
-    network.eval()
-    with torch.inference_mode():
-        tile_seconds = _seconds(lambda: network(random_images(1, side)).argmax(1).cpu())
+    place_network(network, device)
+    with torch.inference_mode(), inference_autocast(device):
+        tile_seconds = seconds(lambda: network(random_images(1, side)).argmax(1).cpu())
     return _Measured(chip_seconds, step_seconds, side**2 / tile_seconds, peak_memory())
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    """Of the faster of two calls, after one that warms up."""
-    work()
-    times = []
-    for _ in range(2):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return min(times)
-
-
 def _tile_pixels(recipe: Recipe, scene: Scene) -> int:
-    """Pixels that the network reads to map a scene, overlap included."""
+    """Pixels that the network reads to predict a scene, with the overlap of tiles."""
     spec = recipe.predict
     size = max(32, spec.nominal_tile // 32 * 32)
     height, width = scene.image.grid.shape

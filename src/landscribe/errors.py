@@ -61,7 +61,11 @@ class OutputError(LandscribeError):
 
 
 class EngineError(LandscribeError):
-    """Machines that cannot be reached or lack memory, engines that do not run, or work that cannot be divided so."""
+    """Machines that cannot be reached or lack memory, or work that cannot be divided so."""
+
+
+class BackendError(LandscribeError):
+    """A backend that is not installed, or does not run this network or on this device."""
 
 
 class UnfinishedError(LandscribeError):

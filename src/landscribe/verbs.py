@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from landscribe.assessment.accuracy import Assessment
     from landscribe.data.batches.augment_spec import AugmentSpec
     from landscribe.data.chips.chips import Chips
-    from landscribe.inference.benchmark import Bench
+    from landscribe.inference.benchmark import Benchmark
+    from landscribe.inference.pruning import Branch
     from landscribe.model import Model
     from landscribe.nn.summary import Summary
     from landscribe.preflight import Check
-    from landscribe.pruning import Branch
     from landscribe.report.description import Description
 
 log = logging.getLogger(__name__)
@@ -354,8 +354,8 @@ def branches(model: Model | Source, *, chips: Chips | Source | None = None, spli
         split: which of the chips.
     """
     from landscribe.data.chips.chips import Chips
+    from landscribe.inference.pruning import branches
     from landscribe.model import Model
-    from landscribe.pruning import branches
 
     opened = model if isinstance(model, Model) else Model.load(model)
     if chips is None:
@@ -375,8 +375,8 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
         out: the model folder to make.
         overwrite: replace what stands there.
     """
+    from landscribe.inference.pruning import prune
     from landscribe.model import Model
-    from landscribe.pruning import prune
 
     require_output_folder(Path(out), mark="config.json", overwrite=overwrite)
     small = prune(model if isinstance(model, Model) else Model.load(model), branch)
@@ -386,7 +386,7 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
 
 def bench(
     model: Model | Source, *, tile: int = 512, batch: int = 1, seconds: float = 10.0, device: str = "auto"
-) -> Bench:
+) -> Benchmark:
     """Time the engines that can run a model on this machine, and compare their answers.
 
     Args:
@@ -396,11 +396,12 @@ def bench(
         seconds: how long the engines take turns; three turns at least.
         device: auto, cpu, cuda, mps, …
     """
-    from landscribe.inference.backends import device_of, timings
+    from landscribe.inference.backends import compare_backends
+    from landscribe.inference.device import resolve_device
     from landscribe.model import Model
 
     opened = model if isinstance(model, Model) else Model.load(model)
-    return timings(opened, tile=tile, batch=batch, seconds=seconds, device=device_of(device))
+    return compare_backends(opened, tile=tile, batch=batch, seconds=seconds, device=resolve_device(device))
 
 
 def export(

@@ -1,6 +1,7 @@
-"""What was found out about a model stays with its folder."""
+"""Results of trials on a model stay in its folder."""
 
-from landscribe.inference.cache import TUNING, remember, remembered
+from landscribe.inference import cache
+from landscribe.inference.cache import TUNING
 from landscribe.model import Model
 from landscribe.nn import build
 
@@ -10,22 +11,22 @@ def model() -> Model:
     return Model.wrap(network, bands=["v"], classes=["a", "b"])
 
 
-def test_what_is_noted_is_there_when_the_folder_is_loaded_again(tmp_path):
+def test_stored_values_are_there_when_the_folder_is_loaded_again(tmp_path):
     saved = model()
     folder = saved.save(tmp_path / "model")
-    remember(saved, "margin", {"tile": 512, "pixels": 64})
-    remember(saved, "engine", "onnx")
+    cache.store(saved, "margin", {"tile": 512, "pixels": 64})
+    cache.store(saved, "engine", "onnx")
     again = Model.load(folder)
-    assert remembered(again, "margin") == {"tile": 512, "pixels": 64}
-    assert remembered(again, "engine") == "onnx"
-    assert remembered(again, "other") is None
+    assert cache.load(again, "margin") == {"tile": 512, "pixels": 64}
+    assert cache.load(again, "engine") == "onnx"
+    assert cache.load(again, "other") is None
     assert again.sha256 == saved.sha256
 
 
-def test_a_model_without_a_folder_and_damaged_notes_remember_nothing(tmp_path):
+def test_without_a_folder_or_with_a_damaged_file_nothing_is_stored(tmp_path):
     alone = model()
-    remember(alone, "engine", "onnx")
-    assert remembered(alone, "engine") is None
+    cache.store(alone, "engine", "onnx")
+    assert cache.load(alone, "engine") is None
     alone.save(tmp_path / "model")
     (tmp_path / "model" / TUNING).write_text("{")
-    assert remembered(alone, "engine") is None
+    assert cache.load(alone, "engine") is None

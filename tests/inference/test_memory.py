@@ -1,4 +1,4 @@
-"""What tiles take is foreseen without computing anything."""
+"""The memory of tiles is estimated without computing anything."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import torch
 from test_mapping import model_of
 from torch import Tensor, nn
 
-from landscribe.inference.memory import GIB, budget, foreseen_bytes, looks_at_all
+from landscribe.inference.memory import GIB, budget, estimated_memory, has_global_context
 from landscribe.machine import total_memory
 from landscribe.model import Model
 from landscribe.nn import build
@@ -45,8 +45,8 @@ class Weighted(nn.Module):
         return torch.cat([x, -x], dim=1) * self.weight.t()[0, 0]
 
 
-class Looking(nn.Module):
-    """Looks at the pixels to decide what to do."""
+class Deciding(nn.Module):
+    """Decides by pixel values which operations run."""
 
     reduction = 1
 
@@ -57,39 +57,39 @@ class Looking(nn.Module):
 def growth(network: nn.Module, shape: tuple[int, int, int], larger: tuple[int, int, int]) -> float:
     """Bytes for each further pixel."""
     model = model_of(network, 2)
-    small, large = (foreseen_bytes([model], size) for size in (shape, larger))
+    small, large = (estimated_memory([model], size) for size in (shape, larger))
     return (large - small) / (larger[0] * larger[1] * larger[2] - shape[0] * shape[1] * shape[2])
 
 
 @pytest.mark.parametrize("channels", [10, 100])
-def test_what_lives_at_the_same_time_is_added_up(channels):
+def test_tensors_that_are_alive_together_are_added(channels):
     # Of a pixel: its byte, whether it is valid (1), as a float (4), in all channels (4 each), and the two kept (8).
     expected = 1 + 1 + 4 + 4 * channels + 8
     assert growth(Wide(channels), (1, 64, 64), (1, 128, 128)) == pytest.approx(expected, abs=0.1)
     assert growth(Wide(channels), (1, 64, 64), (3, 64, 64)) == pytest.approx(expected, abs=0.1)
 
 
-def test_weights_and_views_of_them_are_there_anyway():
-    small, large = (foreseen_bytes([model_of(Weighted(side), 2)], (1, 32, 32)) for side in (2, 2000))
+def test_weights_and_their_views_do_not_count():
+    small, large = (estimated_memory([model_of(Weighted(side), 2)], (1, 32, 32)) for side in (2, 2000))
     assert small == large
 
 
-def test_answers_that_are_averaged_take_more():
+def test_averaged_probabilities_take_more():
     model = model_of(Wide(10), 2)
-    alone, averaged = (foreseen_bytes([model], (1, 64, 64), averaged=averaged) for averaged in (False, True))
+    alone, averaged = (estimated_memory([model], (1, 64, 64), averaged=averaged) for averaged in (False, True))
     assert averaged == alone + 2 * 2 * 4 * 64 * 64
-    assert foreseen_bytes([model, model_of(Wide(20), 2)], (1, 64, 64)) > alone
+    assert estimated_memory([model, model_of(Wide(20), 2)], (1, 64, 64)) > alone
 
 
-def test_a_network_that_looks_at_pixels_cannot_be_foreseen():
-    assert foreseen_bytes([model_of(Looking(), 2)], (1, 64, 64)) is None
+def test_a_network_that_depends_on_pixel_values_has_no_estimate():
+    assert estimated_memory([model_of(Deciding(), 2)], (1, 64, 64)) is None
 
 
 GROWTH = """
 import torch
 from landscribe.model import Model
 from landscribe.nn import build
-from landscribe.inference.memory import foreseen_bytes
+from landscribe.inference.memory import estimated_memory
 
 def status(key):
     return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))
@@ -98,25 +98,25 @@ torch.set_num_threads(1)
 network = build("unet", bands=3, classes=2, encoder="resnet18", weights=None).eval()
 model = Model.wrap(network, bands=list("rgb"), classes=list("ab"))
 network.to(memory_format=torch.channels_last)
-foreseen = foreseen_bytes([model], (1, 512, 512))
+estimate = estimated_memory([model], (1, 512, 512))
 with torch.inference_mode():
     run = lambda side: model.logits(torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.ones(1, side, side) > 0)
     run(64)
     open("/proc/self/clear_refs", "w").write("5")
     before = status("VmRSS")
     run(512)
-print(foreseen, status("VmHWM") - before)
+print(estimate, status("VmHWM") - before)
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's count of a process's memory")
-def test_a_process_grows_by_no_more_than_is_foreseen():
-    told = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True).stdout.split()
-    foreseen, true = map(int, told)
-    assert (foreseen - 200e6) * 0.9 <= true <= foreseen
+def test_a_process_grows_by_no_more_than_the_estimate():
+    output = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True).stdout.split()
+    estimate, measured = map(int, output)
+    assert (estimate - 200e6) * 0.9 <= measured <= estimate
 
 
-def test_the_budget_is_the_same_tomorrow_and_is_divided_among_processes():
+def test_the_budget_is_constant_and_divided_among_processes():
     assert budget(CPU) == budget(CPU) <= min(1.5 * GIB, total_memory() / 4)
     assert budget(CPU, processes=1000) <= total_memory() / 2000
 
@@ -125,11 +125,11 @@ def test_the_budget_is_the_same_tomorrow_and_is_divided_among_processes():
     ("architecture", "encoder", "expected"),
     [("unet", "plain", False), ("unet", "test_resnet", False), ("deeplabv3plus", "test_resnet", True)],
 )
-def test_networks_that_pool_the_whole_tile_are_told_from_those_that_do_not(architecture, encoder, expected):
+def test_global_context_is_detected_in_networks_with_global_pooling(architecture, encoder, expected):
     network = build(architecture, encoder=encoder, bands=3, classes=2)
-    assert looks_at_all(Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b"])) is expected
+    assert has_global_context(Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b"])) is expected
 
 
-def test_means_of_the_image_and_networks_that_decide_by_pixels_are_known():
-    assert looks_at_all(model_of(AboveTheMean(), 2))
-    assert not looks_at_all(model_of(Looking(), 2))
+def test_global_context_is_detected_in_a_mean_of_the_image_and_not_in_one_that_depends_on_pixel_values():
+    assert has_global_context(model_of(AboveTheMean(), 2))
+    assert not has_global_context(model_of(Deciding(), 2))

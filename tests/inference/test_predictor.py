@@ -1,4 +1,4 @@
-"""Several models, several symmetries, overlapping tiles: whose answer a pixel gets."""
+"""Ensembles, test-time augmentation and overlapping tiles: which probabilities a pixel gets."""
 
 import os
 import time
@@ -16,8 +16,8 @@ from test_mapping import model_of, read, write
 from landscribe.errors import ModelError
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import units
-from landscribe.inference.backends import ENGINES
-from landscribe.inference.predictor import Predictor, _device_here, processes
+from landscribe.inference.backends import BACKENDS, BackendKind
+from landscribe.inference.predictor import Predictor, _local_device, processes
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
 from networks import Blur, Identity, predict
@@ -36,8 +36,8 @@ class Constant(torch.nn.Module):
         return self.logits[None, :, None, None].expand(len(x), -1, *x.shape[-2:])
 
 
-class Place(torch.nn.Module):
-    """Where in the tile a pixel lies: so sure of class 1 on the left, of class 0 on the right."""
+class LeftToRight(torch.nn.Module):
+    """Class 1 on the left of a tile and class 0 on the right, less certain towards the middle."""
 
     reduction = 1
 
@@ -46,7 +46,7 @@ class Place(torch.nn.Module):
         return torch.cat([-across, across], dim=1)
 
 
-def shares(path):
+def probabilities_of(path):
     with rasterio.open(path) as source:
         return source.read()
 
@@ -59,7 +59,7 @@ def test_the_probabilities_of_several_models_are_averaged(tmp_path):
         first, raster, tmp_path / "map.tif", spec=PredictSpec(probabilities_as="float32"), ensemble=[second, third],
         probabilities=tmp_path / "p.tif",
     )  # fmt: skip
-    assert shares(tmp_path / "p.tif")[1] == pytest.approx(np.full((40, 50), expected), abs=1e-6)
+    assert probabilities_of(tmp_path / "p.tif")[1] == pytest.approx(np.full((40, 50), expected), abs=1e-6)
     with rasterio.open(tmp_path / "p.tif") as source:
         assert source.dtypes == ("float32", "float32")
         assert np.isnan(source.nodata)
@@ -73,7 +73,7 @@ def test_models_of_other_classes_are_not_averaged():
         Predictor([model_of(Identity(), 2), other])
 
 
-def test_models_of_other_strides_share_a_lattice():
+def test_models_with_different_strides_share_their_least_common_multiple():
     class Coarse(Identity):
         reduction = 6
 
@@ -90,7 +90,7 @@ def test_models_of_other_strides_share_a_lattice():
     margin=st.integers(0, 15),
     side=st.integers(32, 200),
 )
-def test_a_unit_of_overlapping_tiles_has_all_that_read_any_of_it(shape, tile, margin, side):
+def test_a_unit_of_overlapping_tiles_has_all_tiles_that_read_any_of_it(shape, tile, margin, side):
     layout = {"size": tile, "margin": margin, "side": side}
     every = {cut.read for unit in units(*shape, **layout) for cut in unit.tiles}
     whole = Window(0, 0, *shape)
@@ -109,19 +109,19 @@ def test_blended_tiles_do_not_depend_on_the_units(tmp_path):
     maps = []
     for unit in (48, 96, 400):
         spec = PredictSpec(tile=48, margin=8, unit=unit, blend="gaussian", probabilities_as="float32")
-        places = {"probabilities": tmp_path / f"p{unit}.tif"}
-        predict(model_of(Blur(3), 2), raster, tmp_path / f"{unit}.tif", spec=spec, **places)
-        maps.append(shares(tmp_path / f"p{unit}.tif"))
+        outputs = {"probabilities": tmp_path / f"p{unit}.tif"}
+        predict(model_of(Blur(3), 2), raster, tmp_path / f"{unit}.tif", spec=spec, **outputs)
+        maps.append(probabilities_of(tmp_path / f"p{unit}.tif"))
     assert np.abs(maps[0] - maps[1]).max() < 1e-6
     assert np.abs(maps[0] - maps[2]).max() < 1e-6
 
 
-def test_where_tiles_overlap_the_nearer_middle_counts_more(tmp_path):
+def test_where_tiles_overlap_the_nearer_centre_counts_more(tmp_path):
     # Two tiles of 64, at columns 0 and 32: their overlap is columns 32 to 64, its middle 47.5.
     raster = write(tmp_path / "image.tif", np.zeros((64, 96), np.uint8))
     spec = PredictSpec(tile=64, margin=16, blend="gaussian", probabilities_as="float32")
-    predict(model_of(Place(), 2), raster, tmp_path / "map.tif", spec=spec, probabilities=tmp_path / "p.tif")
-    found = shares(tmp_path / "p.tif")[1][10]
+    predict(model_of(LeftToRight(), 2), raster, tmp_path / "map.tif", spec=spec, probabilities=tmp_path / "p.tif")
+    found = probabilities_of(tmp_path / "p.tif")[1][10]
     left, right = (1 / (1 + np.exp(-2 * np.linspace(4, -4, 64))) for _ in range(2))
     weights = np.exp(-(((np.arange(64) - 31.5) / 8) ** 2) / 2)
     total = np.zeros(96)
@@ -155,24 +155,24 @@ def test_workers_of_our_own_cluster_share_gpus_by_number_and_those_of_others_hav
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr("distributed.get_worker", lambda: SimpleNamespace(name=6))
     monkeypatch.setattr("landscribe.inference.predictor.is_own_worker", lambda: ours)
-    assert str(_device_here(torch.device("cuda"))) == device
+    assert str(_local_device(torch.device("cuda"))) == device
 
 
-def test_engines_are_made_once_whichever_threads_ask_first(monkeypatch):
-    made = []
+def test_backends_are_built_once_when_several_threads_call_first(monkeypatch):
+    built = []
 
-    def make(model: Model, device: torch.device) -> torch.nn.Module:
-        made.append(device)
+    def build(model: Model, device: torch.device) -> torch.nn.Module:
+        built.append(device)
         time.sleep(0.1)
         return model.network
 
-    monkeypatch.setitem(ENGINES, "torch", make)
+    monkeypatch.setitem(BACKENDS, "torch", BackendKind(build))
     predictor = Predictor([model_of(Constant(0, 1), 2)])
-    images, known = torch.zeros(1, 1, 8, 8), torch.ones(1, 8, 8, dtype=torch.bool)
+    images, valid = torch.zeros(1, 1, 8, 8), torch.ones(1, 8, 8, dtype=torch.bool)
     with ThreadPoolExecutor(4) as threads:
-        answers = list(threads.map(lambda _: predictor.scores(images, known), range(4)))
-    assert len(made) == 1
-    assert all(answer.equal(answers[0]) for answer in answers)
+        results = list(threads.map(lambda _: predictor.logits(images, valid), range(4)))
+    assert len(built) == 1
+    assert all(logits.equal(results[0]) for logits in results)
 
 
 def test_a_model_that_has_mapped_can_still_be_trained(tmp_path):

@@ -81,8 +81,8 @@ def print_branches(rows: Any) -> None:
 
 def print_bench(found: Any) -> None:
     """How fast engines are, against torch, and how alike."""
-    speeds = {one.engine: one.megapixels_a_second for one in found.timings}
-    width = max(map(len, ("engine", *speeds, *found.refused)))
+    speeds = {one.backend: one.megapixels_per_second for one in found.timings}
+    width = max(map(len, ("engine", *speeds, *found.unavailable)))
     print(f"images of {' x '.join(map(str, found.shape))} on {found.device}")
     print(
         f"{'engine':<{width}}  {'Mpx per s':>9}  {'times torch':>11}  {'same class':>10}  "
@@ -90,11 +90,11 @@ def print_bench(found: Any) -> None:
     )
     for one in found.timings:
         print(
-            f"{one.engine:<{width}}  {one.megapixels_a_second:>9.3f}  "
-            f"{one.megapixels_a_second / speeds['torch']:>11.2f}  {one.agreement:>10.4%}  "
-            f"{one.largest_difference:>20.1e}  {one.seconds_to_make:>9.1f}"
+            f"{one.backend:<{width}}  {one.megapixels_per_second:>9.3f}  "
+            f"{one.megapixels_per_second / speeds['torch']:>11.2f}  {one.agreement:>10.4%}  "
+            f"{one.max_probability_difference:>20.1e}  {one.compile_seconds:>9.1f}"
         )
-    for name, reason in found.refused.items():
+    for name, reason in found.unavailable.items():
         print(f"{name:<{width}}  {reason}")
     print(f"{'auto':<{width}}  {found.fastest}")
 

@@ -1,7 +1,7 @@
-"""What was found out about a model by trying it: kept beside it, so that it is found out once.
+"""Cache: results of trials on a model, stored in its folder, so that each trial runs once.
 
-`tuning.json` in the model folder holds it. It decides how fast and how exactly a map is made, never what the network
-answers, so a model is the same with or without it.
+They are in `tuning.json` in the model folder. They decide how fast and how exactly a map is predicted, never the
+network's logits, so a model is the same with or without them.
 """
 
 import json
@@ -15,25 +15,25 @@ from landscribe.outputs import write_text
 TUNING = "tuning.json"
 
 
-def remembered(model: Model, key: str) -> Any | None:
-    """What was noted under `key`; None if nothing was, or the model has no folder."""
-    return _notes(model).get(key)
+def load(model: Model, key: str) -> Any | None:
+    """The value stored under `key`; None if there is none, or the model has no folder."""
+    return _read(model).get(key)
 
 
-def remember(model: Model, key: str, found: Any) -> None:
-    """Note what was found, in JSON's types; a model without a folder, or with one that is read-only, forgets it."""
+def store(model: Model, key: str, value: Any) -> None:
+    """Store a value of JSON's types under `key`; without a folder, or if it is read-only, nothing is stored."""
     if model.folder is not None:
-        notes = json.dumps(_notes(model) | {key: found}, indent=1, sort_keys=True)
+        text = json.dumps(_read(model) | {key: value}, indent=1, sort_keys=True)
         with suppress(OutputError):
-            write_text(model.folder / TUNING, notes + "\n")
+            write_text(model.folder / TUNING, text + "\n")
 
 
-def _notes(model: Model) -> dict[str, Any]:
+def _read(model: Model) -> dict[str, Any]:
     if model.folder is None:
         return {}
     try:
-        notes = json.loads((model.folder / TUNING).read_text(encoding="utf-8"))
+        values = json.loads((model.folder / TUNING).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        # Notes that cannot be read are as good as none: they are made again.
+        # A damaged file counts as an empty one: its values are measured again.
         return {}
-    return notes if isinstance(notes, dict) else {}
+    return values if isinstance(values, dict) else {}

@@ -1,4 +1,4 @@
-"""How well a model does on chips, without a map."""
+"""Evaluation: the confusion of a model on chips, without a map."""
 
 import torch
 
@@ -6,24 +6,27 @@ from landscribe import progress
 from landscribe.confusion import Confusion
 from landscribe.data.batches.dataset import loader
 from landscribe.data.chips.chips import Chips
+from landscribe.inference.device import inference_autocast, place_network, resolve_device
 from landscribe.model import Model
 
 _BATCH = 4
 
 
-def score(model: Model, chips: Chips, what: str) -> Confusion:
-    """Count a model's answers on chips against their labels.
+def score(model: Model, chips: Chips, title: str) -> Confusion:
+    """Count a model's predicted classes on chips against their labels.
+
+    Device and precision are those of `predict`.
 
     Args:
         model: its network is moved to the GPU if there is one, and set to eval mode.
-        chips: those to look at, each whole: overlapping ones count twice where they overlap.
-        what: for the progress bar.
+        chips: each is counted whole, so pixels where chips overlap count more than once.
+        title: of the progress bar.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.network.to(device).eval().to(memory_format=torch.channels_last)
+    device = resolve_device()
+    place_network(model.network, device)
     confusion = Confusion.zeros(model.classes)
     batches = loader(chips, batch=_BATCH, workers=0)
-    with progress.task(what, len(batches)) as advance, torch.inference_mode():
+    with progress.task(title, len(batches)) as advance, torch.inference_mode(), inference_autocast(device):
         for batch in batches:
             logits = model.logits(batch["image"].to(device), batch["valid"].to(device))
             predicted = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()

@@ -1,7 +1,7 @@
-"""Folding: batch normalisations become part of the convolutions before them.
+"""Conv-bn fusion: batch normalisations become part of the convolutions before them.
 
-In use, a normalisation multiplies each feature map by one number and adds another. A convolution whose kernels and
-biases are multiplied and moved likewise gives the same, with one pass over all pixels less (Jacob et al. 2018,
+In eval mode a normalisation multiplies each feature map by one number and adds another. A convolution with scaled
+kernels and shifted biases gives the same features with one pass over the pixels less (Jacob et al. 2018,
 arXiv:1712.05877, section 3.2).
 """
 
@@ -16,79 +16,79 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 log = logging.getLogger(__name__)
 
-_AGREEMENT = 1e-4
-"""Largest difference of logits, as a share of the largest one; of fourteen networks, rounding made 8e-6 at most."""
+_TOLERANCE = 1e-4
+"""Largest difference of logits, relative to the largest logit; rounding gave 8e-6 at most in fourteen networks."""
 
 
-def folded(network: nn.Module, images: Tensor) -> nn.Module:
-    """A copy of a network without the normalisations that follow a convolution.
+def fuse_conv_bn(network: nn.Module, images: Tensor) -> nn.Module:
+    """Copy a network without the batch normalisations that follow a convolution.
 
-    Which follow which is seen in one pass over the images, whatever the network's code looks like. A copy that answers
-    otherwise than the network is not taken: one that also uses what stands between the two, say.
+    One pass over the images shows which normalisation follows which convolution, for any network. The copy is rejected
+    if its logits differ from the network's, for example because the network also uses the convolution's features.
 
     Args:
-        network: in eval mode; it stays as it is.
-        images: (B, C, H, W) of any content to try it on.
+        network: in eval mode; it is not changed.
+        images: (B, C, H, W) of any content for the trial pass.
 
     Returns:
-        The copy; the network itself if nothing can be folded.
+        The fused copy; the network itself if nothing can be fused.
     """
-    if not any(type(module) in _REST for module in network.modules()):
+    if not any(type(module) in _REMAINDERS for module in network.modules()):
         return network
     try:
-        # On the CPU: GPUs may round more than folding is allowed to change.
-        copied, shown = copy.deepcopy(network).cpu(), images.cpu()
-        expected = copied(shown)
-        pairs = _pairs(copied, shown)
+        # On the CPU, because GPUs may round by more than the tolerance.
+        fused, images_cpu = copy.deepcopy(network).cpu(), images.cpu()
+        expected = fused(images_cpu)
+        pairs = _pairs(fused, images_cpu)
         for convolution, normalisation in pairs:
-            _fold(copied, convolution, normalisation)
-        differs = float((copied(shown) - expected).abs().max() / expected.abs().max())
-    except Exception as error:  # noqa: BLE001  whatever somebody else's code raises when it is copied or changed
-        log.debug("not folded: %s", error)
+            _fuse(fused, convolution, normalisation)
+        difference = float((fused(images_cpu) - expected).abs().max() / expected.abs().max())
+    except Exception as error:  # noqa: BLE001  a user's network may raise anything when it is copied or changed
+        log.debug("conv-bn fusion failed: %s", error)
         return network
-    log.debug("%d normalisations folded, logits differ by %.1e", len(pairs), differs)
-    return copied.to(images.device) if differs < _AGREEMENT else network
+    log.debug("%d normalisations fused, logits differ by %.1e", len(pairs), difference)
+    return fused.to(images.device) if difference < _TOLERANCE else network
 
 
 def _pairs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Convolutions and the normalisations of just what they give, of those that are run once."""
-    # The tensors are kept, so that no later one gets the identity of one that is gone.
-    given: dict[int, tuple[Tensor, nn.Conv2d]] = {}
-    found: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    """Convolutions and the normalisations of their features, if each runs once."""
+    # The tensors are held, so that no later tensor gets the id of a freed one.
+    outputs: dict[int, tuple[Tensor, nn.Conv2d]] = {}
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
     runs: Counter[nn.Module] = Counter()
 
     def after_convolution(module: Any, _: Any, output: Tensor) -> None:
         runs[module] += 1
-        given[id(output)] = (output, module)
+        outputs[id(output)] = (output, module)
 
     def before_normalisation(module: Any, inputs: tuple[Tensor, ...]) -> None:
         runs[module] += 1
-        if id(inputs[0]) in given:
-            found.append((given[id(inputs[0])][1], module))
+        if id(inputs[0]) in outputs:
+            pairs.append((outputs[id(inputs[0])][1], module))
 
     hooks = []
     for module in network.modules():
-        # Subclasses may do something of their own to their weights or their input.
+        # Subclasses may change their weights or input.
         if type(module) is nn.Conv2d:
             hooks.append(module.register_forward_hook(after_convolution))
-        elif type(module) in _REST and module.running_mean is not None:
+        elif type(module) in _REMAINDERS and module.running_mean is not None:
             hooks.append(module.register_forward_pre_hook(before_normalisation))
     network(images)
     for hook in hooks:
         hook.remove()
-    return [pair for pair in found if runs[pair[0]] == runs[pair[1]] == 1]
+    return [pair for pair in pairs if runs[pair[0]] == runs[pair[1]] == 1]
 
 
-_REST: dict[type[nn.Module], Any] = {
+_REMAINDERS: dict[type[nn.Module], Any] = {
     nn.BatchNorm2d: lambda _: nn.Identity(),
     BatchNormAct2d: lambda module: nn.Sequential(module.drop, module.act),
 }
-"""What a normalisation still does when its numbers are another's."""
+"""The part of a normalisation that remains after fusion."""
 
 
-def _fold(network: nn.Module, convolution: nn.Conv2d, normalisation: nn.BatchNorm2d) -> None:
+def _fuse(network: nn.Module, convolution: nn.Conv2d, normalisation: nn.BatchNorm2d) -> None:
     fused = fuse_conv_bn_eval(convolution, normalisation)
     convolution.weight, convolution.bias = fused.weight, fused.bias
     name = next(name for name, module in network.named_modules() if module is normalisation)
     parent, _, last = name.rpartition(".")
-    setattr(network.get_submodule(parent), last, _REST[type(normalisation)](normalisation))
+    setattr(network.get_submodule(parent), last, _REMAINDERS[type(normalisation)](normalisation))

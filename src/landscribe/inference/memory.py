@@ -1,6 +1,6 @@
-"""How much memory a tile takes, foreseen from the network, and how much it may take on this machine.
+"""Memory: an estimate of what a batch of tiles takes, and the budget of this machine.
 
-Followed without content, a network also shows whether it looks at a tile as a whole.
+A network is traced on torch's meta device. The same trace shows whether it has global context.
 """
 
 import weakref
@@ -17,141 +17,142 @@ from landscribe.machine import total_memory
 from landscribe.model import Model
 
 GIB = 2**30
-# Freed pieces that the C library's allocator keeps: measured, processes grew by 0 to 180 MB more than what lives.
-_KEPT = 200_000_000
-# More would make tiles only a few hundredths cheaper, and nearly all machines choose alike with these.
-_MOST_CPU, _MOST_GPU = 1.5 * GIB, 4 * GIB
+# Freed memory that the C library's allocator holds: processes grew by 0 to 180 MB more than their live tensors.
+_ALLOCATOR_OVERHEAD = 200_000_000
+# More would make tiles cheaper by only a few per cent; with these, nearly all machines choose the same tiles.
+_MAX_CPU, _MAX_GPU = 1.5 * GIB, 4 * GIB
 _SHARE = 1 / 4
-# Of images by which a network is followed: so large that no stride alone makes one pixel of them.
-_LEAST_SIDE = 64
+# Side of the images of a trace: so large that no stride alone reduces it to one pixel.
+_MINIMUM_SIDE = 64
 
 
-def foreseen_bytes(models: Sequence[Model], shape: tuple[int, int, int], *, averaged: bool = False) -> int | None:
-    """Peak memory of a batch of tiles, of pixels and weights without content: nothing is computed.
+def estimated_memory(models: Sequence[Model], shape: tuple[int, int, int], *, averaged: bool = False) -> int | None:
+    """Peak memory in bytes of a batch of tiles, without computing anything.
 
-    Each operation is followed with torch's meta tensors, which have shapes alone, and what lives at the same time is
-    added up. Compiled engines need no more than torch does. A GPU's convolutions may take workspace on top.
+    The network runs on torch's meta device, where tensors have a shape but no content, and the sizes of tensors that
+    are alive together are added. Compiled backends need no more than torch. Convolutions on a GPU may need workspace
+    in addition.
 
     Args:
-        models: run one after the other.
+        models: they run one after the other.
         shape: (batch, rows, cols) of the tiles.
-        averaged: the answers of several models or symmetries are added up, which live meanwhile.
+        averaged: the probabilities of several models or orientations are summed, and the sum is alive meanwhile.
 
     Returns:
-        None if a network does not run without content, as where it looks at pixels to decide what to do.
+        None if a network does not run on the meta device, for example because its operations depend on pixel values.
     """
     peaks = []
     for model in models:
         try:
             peaks.append(_peak(model, shape))
-        # Whatever somebody's network does that meta tensors cannot: there is no list of it.
+        # A user's network may do anything that meta tensors do not support.
         except Exception:  # noqa: BLE001
             return None
     batch, rows, cols = shape
-    # The sum of shares so far, and the new ones as they are turned back.
-    more = 2 * 4 * len(models[0].classes) * batch * rows * cols if averaged else 0
-    return max(peaks) + more + _KEPT
+    # The sum of probabilities so far, and the next ones in the original orientation; 4 bytes each.
+    sums = 2 * 4 * len(models[0].classes) * batch * rows * cols if averaged else 0
+    return max(peaks) + sums + _ALLOCATOR_OVERHEAD
 
 
 def _peak(model: Model, shape: tuple[int, int, int]) -> int:
-    weights = _without_content(model)
-    with _Following(weights.values()) as followed:
-        _run_without_content(model, weights, shape)
-    return followed.peak
+    weights = _weights_on_meta_device(model)
+    with _PeakMemory(weights.values()) as traced:
+        _run_on_meta_device(model, weights, shape)
+    return traced.peak
 
 
-def looks_at_all(model: Model) -> bool:
-    """True if the network has an operation that makes one number of all pixels of a tile, as pools of whole images do.
+def has_global_context(model: Model) -> bool:
+    """True if the network has an operation that reduces all pixels of a tile to one number, such as global pooling.
 
-    Such a network's answer may depend on the tile as a whole; how much, must be measured. False if it does not run
-    without content.
+    The logits of such a network may depend on the whole tile; how much must be measured. False if the network does not
+    run on the meta device.
     """
-    side = max(_LEAST_SIDE, 4 * model.reduction)
-    gathering = _Gathering()
-    # Whatever fails, as in `foreseen_bytes`.
-    with suppress(Exception), gathering:
-        _run_without_content(model, _without_content(model), (1, side, side))
-    return gathering.found
+    side = max(_MINIMUM_SIDE, 4 * model.reduction)
+    trace = _GlobalReductions()
+    # A user's network may fail in any way, as in `estimated_memory`.
+    with suppress(Exception), trace:
+        _run_on_meta_device(model, _weights_on_meta_device(model), (1, side, side))
+    return trace.has_any
 
 
-def _without_content(model: Model) -> dict[str, Tensor]:
+def _weights_on_meta_device(model: Model) -> dict[str, Tensor]:
     named = (*model.network.named_parameters(), *model.network.named_buffers())
     return {name: torch.empty_like(tensor, device="meta") for name, tensor in named}
 
 
-def _run_without_content(model: Model, weights: dict[str, Tensor], shape: tuple[int, int, int]) -> None:
+def _run_on_meta_device(model: Model, weights: dict[str, Tensor], shape: tuple[int, int, int]) -> None:
     batch, rows, cols = shape
     dtype = getattr(torch, {"uint16": "int32", "uint32": "int64"}.get(model.dtype, model.dtype))
-    # Inference mode would hide the parts of operations that are made of others.
+    # Inference mode would hide the parts of composite operations.
     with torch.no_grad():
         images = torch.empty((batch, len(model.bands), rows, cols), dtype=dtype, device="meta")
-        known = torch.empty((batch, rows, cols), dtype=torch.bool, device="meta")
-        logits = torch.func.functional_call(model.network, weights, (model.scaled(images, known),))
+        valid = torch.empty((batch, rows, cols), dtype=torch.bool, device="meta")
+        logits = torch.func.functional_call(model.network, weights, (model.scaled(images, valid),))
         logits.float().max(dim=1).indices.to(torch.uint8)
 
 
-class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages that operations make, until they are freed."""
+class _PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds the sizes of the storages that operations allocate, until they are freed."""
 
-    def __init__(self, before: Iterable[Tensor]) -> None:
-        """`before` are there anyway: they and their views do not count."""
+    def __init__(self, existing: Iterable[Tensor]) -> None:
+        """`existing` tensors and their views do not count."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
-        # Bytes by address: views are other tensors, but share their storage.
-        self._living = {_address(tensor.untyped_storage()): 0 for tensor in before}
+        # Bytes by address of the storage, which views share.
+        self._alive = {_address(tensor.untyped_storage()): 0 for tensor in existing}
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
+        results = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(results):
             if isinstance(tensor, Tensor):
-                self._follow(tensor)
-        return made
+                self._add(tensor)
+        return results
 
-    def _follow(self, tensor: Tensor) -> None:
+    def _add(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         key = _address(storage)
-        if key not in self._living:
-            self._living[key] = storage.nbytes()
-            weakref.finalize(storage, self._living.pop, key, None)
-            self.peak = max(self.peak, sum(self._living.values()))
+        if key not in self._alive:
+            self._alive[key] = storage.nbytes()
+            weakref.finalize(storage, self._alive.pop, key, None)
+            self.peak = max(self.peak, sum(self._alive.values()))
 
 
-class _Gathering(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Finds operations that make one number of all rows and columns."""
+class _GlobalReductions(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Detects operations that reduce all rows and columns to one number."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.found = False
+        self.has_any = False
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        made = func(*args, **(kwargs or {}))
-        shapes = {tuple(tensor.shape) for tensor in tree_leaves(made) if isinstance(tensor, Tensor)}
-        for taken in tree_leaves(args):
-            if isinstance(taken, Tensor) and taken.ndim > 2 and min(taken.shape[-2:]) > 1:
-                lead = tuple(taken.shape[:-2])
-                self.found |= not shapes.isdisjoint({lead, (*lead, 1, 1)})
-        return made
+        results = func(*args, **(kwargs or {}))
+        shapes = {tuple(tensor.shape) for tensor in tree_leaves(results) if isinstance(tensor, Tensor)}
+        for tensor in tree_leaves(args):
+            if isinstance(tensor, Tensor) and tensor.ndim > 2 and min(tensor.shape[-2:]) > 1:
+                lead = tuple(tensor.shape[:-2])
+                self.has_any |= not shapes.isdisjoint({lead, (*lead, 1, 1)})
+        return results
 
 
 def _address(storage: torch.UntypedStorage) -> int:
-    # That of the storage itself: that of its content is 0 where there is none.
+    # Address of the storage object: the address of its data is 0 on the meta device.
     return int(storage._cdata)  # noqa: SLF001
 
 
 def budget(device: torch.device, processes: int = 1) -> int:
-    """Bytes that tiles and what belongs to them may take.
+    """Bytes that a batch of tiles and its unit may take.
 
-    A share of all memory, not of what is free just now: the same machine is to choose the same tiles tomorrow.
+    A share of the total memory, not of the free memory, so that the same machine chooses the same tiles each time.
 
     Args:
         device: where the network runs.
-        processes: that share this machine's memory; GPUs are not shared.
+        processes: processes that share the memory of this machine; GPUs are not shared.
     """
     if device.type == "cuda":
-        return int(min(_MOST_GPU, _SHARE * torch.cuda.get_device_properties(device).total_memory))
+        return int(min(_MAX_GPU, _SHARE * torch.cuda.get_device_properties(device).total_memory))
     total = total_memory()
-    return int(min(_MOST_CPU, _SHARE * total, total / 2 / processes))
+    return int(min(_MAX_CPU, _SHARE * total, total / 2 / processes))

@@ -1,4 +1,4 @@
-"""What answers for tiles: one model, or several whose probabilities are averaged, on an engine and a device."""
+"""Predictor: logits of tiles from one model, or from several whose probabilities are averaged."""
 
 import math
 import threading
@@ -13,124 +13,130 @@ from torch import Tensor
 from landscribe.errors import ModelError
 from landscribe.executor import is_own_worker
 from landscribe.geo.classes import Classes
-from landscribe.inference.backends import ENGINES, Engine
+from landscribe.inference.backends import Backend, build_backend
 from landscribe.machine import cores
 from landscribe.model import Model
 
-_MAKING = threading.Lock()
-"""Held while engines are made: the threads of one worker of dask share a Predictor, and would move its networks at
-once. The module's, for locks do not travel between processes."""
+_BUILDING = threading.Lock()
+"""Held while backends are built: the threads of one Dask worker share a Predictor and would move its networks at once.
+It is the module's, because locks cannot be pickled."""
 
 
 class Predictor:
-    """Scores of tiles; engines are made where and when they are first asked."""
+    """Logits of tiles. Its backends are built on the first call, in the process that calls."""
 
     def __init__(
         self,
         models: Sequence[Model],
         *,
         device: torch.device = torch.device("cpu"),  # noqa: B008
-        engine: str = "torch",
-        symmetries: bool = False,
+        backend: str = "torch",
+        tta: bool = False,
     ) -> None:
-        """Of models that are alike.
+        """Predict with one or several models.
 
         Args:
-            models: one, or several with the same bands, dtype and classes; each scales pixels in its own way.
+            models: one, or several with the same bands, dtype and classes; each applies its own scaling.
             device: where they run.
-            engine: a name of ENGINES.
-            symmetries: average over the eight symmetries of the square, too.
+            backend: a key of BACKENDS.
+            tta: test-time augmentation: average over the eight symmetries of the square.
 
         Raises:
-            ModelError: they cannot answer for the same raster.
+            ModelError: the models differ in bands, dtype or classes.
         """
         for other in models[1:]:
-            _require_alike(models[0], other)
+            _require_same_interface(models[0], other)
         self.models = tuple(models)
         self.device = device
-        self.engine = engine
-        self.symmetries = symmetries
-        self._engines: list[Engine] = []
-        self._here = device
+        self.backend = backend
+        self.tta = tta
+        self._backends: list[Backend] = []
+        self._local_device = device
 
     @property
     def classes(self) -> Classes:
-        """Of the scores' channels."""
+        """The classes of the logits' channels."""
         return self.models[0].classes
 
     @property
     def reduction(self) -> int:
-        """What the origins and sides of tiles are multiples of."""
+        """Origins and sides of tiles are multiples of this many pixels."""
         return math.lcm(*(model.reduction for model in self.models))
 
-    def scores(self, images: Tensor, known: Tensor) -> Tensor:
-        """Logits (B, K, H, W), float32, of stored pixels (B, C, H, W) that are valid where `known` (B, H, W).
+    def logits(self, images: Tensor, valid: Tensor) -> Tensor:
+        """Logits (B, K, H, W), float32, of stored pixels (B, C, H, W) and their validity (B, H, W).
 
-        Of several answers: logarithms of their mean probabilities, of which softmax makes these again.
+        With several models or test-time augmentation: the logarithm of the mean probabilities, whose softmax is that
+        mean again.
         """
-        with _MAKING:
-            if not self._engines:
-                self._here = _device_here(self.device)
-                self._engines = [ENGINES[self.engine](model, self._here) for model in self.models]
-        images, known = images.to(self._here), known.to(self._here)
-        if len(self.models) == 1 and not self.symmetries:
-            return self._answer(0, images, known)
+        self._build_backends()
+        images, valid = images.to(self._local_device), valid.to(self._local_device)
+        if len(self.models) == 1 and not self.tta:
+            return self._forward(0, images, valid)
+        orientations = _SYMMETRIES if self.tta else _SYMMETRIES[:1]
         total: Tensor | None = None
-        for turns, is_flipped in _SYMMETRIES if self.symmetries else _SYMMETRIES[:1]:
-            moved = [_moved(tensor, turns, is_flipped=is_flipped) for tensor in (images, known)]
-            for number in range(len(self.models)):
-                shares = self._answer(number, *moved).softmax(dim=1)
-                shares = torch.rot90(shares.flip(-1) if is_flipped else shares, -turns, (-2, -1))
-                total = shares if total is None else total + shares
+        for turns, is_flipped in orientations:
+            oriented = [_oriented(tensor, turns, is_flipped=is_flipped) for tensor in (images, valid)]
+            for index in range(len(self.models)):
+                probabilities = self._forward(index, *oriented).softmax(dim=1)
+                restored = probabilities.flip(-1) if is_flipped else probabilities
+                restored = torch.rot90(restored, -turns, (-2, -1))
+                total = restored if total is None else total + restored
         assert total is not None
-        answers = len(self.models) * (len(_SYMMETRIES) if self.symmetries else 1)
-        return (total / answers).log()
+        return (total / (len(self.models) * len(orientations))).log()
 
-    def _answer(self, number: int, images: Tensor, known: Tensor) -> Tensor:
-        logits = self._engines[number](self.models[number].scaled(images, known))
+    def _build_backends(self) -> None:
+        with _BUILDING:
+            if not self._backends:
+                self._local_device = _local_device(self.device)
+                self._backends = [build_backend(self.backend, model, self._local_device) for model in self.models]
+
+    def _forward(self, index: int, images: Tensor, valid: Tensor) -> Tensor:
+        """Logits of one model: the only line that takes a network's output, so named heads enter here."""
+        logits = self._backends[index](self.models[index].scaled(images, valid))
         expected = (len(images), len(self.classes), *images.shape[-2:])
         if tuple(logits.shape) != expected:
             raise ModelError(
                 f"the network gave logits of shape {tuple(logits.shape)} for images of shape {tuple(images.shape)}. "
-                f"{expected} was expected: one channel for each of the {len(self.classes)} classes, at the images' "
-                "size."
+                f"Expected {expected}: one channel for each of the {len(self.classes)} classes, at the size of the "
+                "images."
             )
         return logits.float()
 
     def release(self) -> None:
         """Drop the backends, and the memory they hold. They are built again when they are next used."""
-        self._engines = []
+        self._backends = []
 
     def leave_device(self) -> None:
-        """Move the networks to main memory, from where they travel: workers elsewhere may have no such device."""
+        """Move the networks to main memory before they are pickled: other workers may have no such device."""
         for model in self.models:
             with torch.inference_mode(mode=False):
                 model.network.cpu()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Engines do not travel between processes: they are made again where the work is.
-        return self.__dict__ | {"_engines": []}
+        # Backends cannot be pickled; the other process builds its own.
+        return self.__dict__ | {"_backends": []}
 
 
 _SYMMETRIES = [(turns, is_flipped) for turns in range(4) for is_flipped in (False, True)]
 
 
-def _moved(tensor: Tensor, turns: int, *, is_flipped: bool) -> Tensor:
+def _oriented(tensor: Tensor, turns: int, *, is_flipped: bool) -> Tensor:
     turned = torch.rot90(tensor, turns, (-2, -1))
     return turned.flip(-1) if is_flipped else turned
 
 
 def processes(device: torch.device) -> int:
-    """How many share a map on this machine: one for each GPU, whose memory is not shared, or for each core."""
+    """Processes that share a map on this machine: one for each GPU, or one for each core."""
     if device.type == "cpu":
         return cores()
     return torch.cuda.device_count() if device.type == "cuda" and device.index is None else 1
 
 
-def _device_here(device: torch.device) -> torch.device:
-    """On a worker of our own cluster, the GPU that is its own by its number; elsewhere the device as it is.
+def _local_device(device: torch.device) -> torch.device:
+    """The device of this process: a worker of our own cluster takes the GPU of its number, others the device as given.
 
-    Launchers of others, as LocalCUDACluster, show each worker its own GPU first.
+    Other launchers, such as LocalCUDACluster, show each worker its own GPU as the first one.
     """
     if device.type != "cuda" or device.index is not None or not is_own_worker():
         return device
@@ -139,17 +145,17 @@ def _device_here(device: torch.device) -> torch.device:
     return torch.device("cuda", int(get_worker().name) % torch.cuda.device_count())
 
 
-def _require_alike(first: Model, other: Model) -> None:
-    for what in ("bands", "dtype", "classes"):
-        ours, theirs = getattr(first, what), getattr(other, what)
+def _require_same_interface(first: Model, other: Model) -> None:
+    for name in ("bands", "dtype", "classes"):
+        ours, theirs = getattr(first, name), getattr(other, name)
         if ours != theirs:
             raise ModelError(
-                f"a further model has other {what} ({_told(theirs)}) than the first ({_told(ours)}). Models whose "
-                "answers are averaged must take the same bands and give the same classes. Train them on the same chips."
+                f"a further model has other {name} ({_as_text(theirs)}) than the first ({_as_text(ours)}). Models of "
+                "an ensemble need the same bands, dtype and classes. Train them on the same chips."
             )
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, Classes):
         return ", ".join(f"{entry.value} {entry.name}" for entry in value)
     return value if isinstance(value, str) else ", ".join(value)

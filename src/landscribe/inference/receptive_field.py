@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
-from landscribe.inference.cache import remember, remembered
+from landscribe.inference import cache
 from landscribe.inference.predictor import as_torch_dtype
 from landscribe.maps.layers import CLASS
 from landscribe.model import Model
@@ -121,11 +121,11 @@ def cached_receptive_field(model: Model, raster: Raster, *, largest: int = _WIND
     plain is not cached.
     """
     sha256 = model.sha256
-    field = _from_cache(remembered(model, _KEY), sha256)
+    field = _from_cache(cache.load(model, _KEY), sha256)
     if field is None:
         field = measure_receptive_field(model, raster, largest=largest)
         if field is not None and (field.is_settled or field.is_global):
-            remember(model, _KEY, _to_cache(field, sha256))
+            cache.store(model, _KEY, _to_cache(field, sha256))
     return field
 
 

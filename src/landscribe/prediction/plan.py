@@ -18,7 +18,8 @@ from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.source_files import file_state, raster_state
 from landscribe.geo.tiling import Unit, units
-from landscribe.inference.backends import device_of, fastest
+from landscribe.inference.backends import fastest_backend
+from landscribe.inference.device import resolve_device
 from landscribe.inference.predictor import Predictor
 from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.maps.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
@@ -99,10 +100,10 @@ def plan_map(
     area = None if spec.area is None else Features.read(spec.area).on(raster.grid, raster.paths[0])
     out.require_distinct(raster.paths)
     sieve, layers = _sieve(raster, spec), _layers(out, spec)
-    predictor = Predictor([model, *ensemble], device=device_of(spec.device), symmetries=spec.tta)
+    predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta)
     fixed = _fixed_fields(predictor, raster, spec, layers)
     tiling, engine, choice = _choice(predictor, raster, spec, fixed, out)
-    predictor.engine = engine
+    predictor.backend = engine
     return MapPlan(raster, predictor, out, spec, layers, tiling, area, sieve, Fingerprint.of(fixed | choice))
 
 
@@ -197,7 +198,7 @@ def _engine(predictor: Predictor, raster: Raster, spec: PredictSpec, tiling: Til
         return spec.engine
     pixels = math.prod(raster.grid.shape) * tiling.overlap_overhead
     engines = {
-        fastest(model, tile=tiling.tile, batch=tiling.batch, device=predictor.device, pixels=pixels)
+        fastest_backend(model, tile=tiling.tile, batch=tiling.batch, device=predictor.device, pixels=pixels)
         for model in predictor.models
     }
     return engines.pop() if len(engines) == 1 else "torch"

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
-from landscribe.inference.memory import budget, foreseen_bytes, looks_at_all
+from landscribe.inference.device import place_network
+from landscribe.inference.memory import budget, estimated_memory, has_global_context
 from landscribe.inference.predictor import Predictor, processes
 from landscribe.inference.receptive_field import ReceptiveField, cached_receptive_field
 from landscribe.prediction.spec import PredictSpec
@@ -130,7 +130,7 @@ class _Planner:
         """True if the raster is larger than the training chips and a network has global context."""
         models = self._predictor.models
         trained = models[0].chip_size
-        return trained is not None and max(self._raster.grid.shape) > trained and any(map(looks_at_all, models))
+        return trained is not None and max(self._raster.grid.shape) > trained and any(map(has_global_context, models))
 
     def _or_given(self, margin: int | None, tile: int) -> int:
         """The given margin, else this one; if None, half of each side is kept."""
@@ -149,8 +149,8 @@ class _Planner:
     def _bytes(self, tile: int, batch: int) -> int | None:
         """Peak bytes of tiles, and of the units that are read and written meanwhile."""
         predictor, spec = self._predictor, self._spec
-        averaged = predictor.symmetries or len(predictor.models) > 1
-        tiles = foreseen_bytes(predictor.models, (batch, *self._sides(tile)), averaged=averaged)
+        averaged = predictor.tta or len(predictor.models) > 1
+        tiles = estimated_memory(predictor.models, (batch, *self._sides(tile)), averaged=averaged)
         model = predictor.models[0]
         read = 2 * (len(model.bands) * np.dtype(model.dtype).itemsize + 1)
         # Classes and probabilities; blending also holds their sums and weights.
@@ -180,7 +180,7 @@ class _Planner:
         window = next((side for side in (1024, 512) if self._fits(self._aligned(side), 1)), largest)
         fields = []
         for model in self._predictor.models:
-            model.network.to(self._predictor.device).eval().to(memory_format=torch.channels_last)
+            place_network(model.network, self._predictor.device)
             field = cached_receptive_field(model, self._raster, largest=window)
             if field is None:
                 return None

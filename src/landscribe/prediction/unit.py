@@ -148,4 +148,4 @@ def _logits(predictor: Predictor, unit: Unit, tiles: list[Tile], pixels: Pixels,
     windows = [tile.read.relative_to(unit.read).slices for tile in filled]
     images = torch.from_numpy(np.stack([as_torch_dtype(pixels[(slice(None), *slices)]) for slices in windows]))
     is_valid = torch.from_numpy(np.stack([valid[slices] for slices in windows]))
-    return predictor.scores(images, is_valid)
+    return predictor.logits(images, is_valid)

@@ -6,6 +6,7 @@ import torch
 
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, RecipeError
+from landscribe.inference.device import training_precision
 from landscribe.training.dataloaders import order_of
 from landscribe.training.parallel import Processes, require_fair_shares
 from landscribe.training.spec import TrainSpec
@@ -46,6 +47,4 @@ def require_fits(spec: TrainSpec, group: Processes, training: Chips, validation:
 
 def precision_of(spec: TrainSpec) -> Any:
     """As Lightning's Trainer takes it."""
-    if spec.precision == "auto":
-        return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
-    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[spec.precision]
+    return training_precision(spec.precision)

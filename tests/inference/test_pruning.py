@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
     return folder
 
 
-def test_branches_are_measured_in_seconds_and_scores(trained):
+def test_branches_are_measured_in_time_and_accuracy(trained):
     rows = verbs.branches(trained / "model")
     assert [row.branch for row in rows] == [1, 2, 3, 4, None]
     sizes = [row.parameters for row in rows]
@@ -55,7 +55,7 @@ def test_the_map_of_a_pruned_model_equals_that_of_its_branch(trained, tmp_path):
                 assert (a.read() == b.read()).all()
 
 
-def test_a_pruned_model_is_smaller_and_says_what_it_is_from(trained, tmp_path):
+def test_a_pruned_model_is_smaller_and_states_its_origin(trained, tmp_path):
     small = verbs.prune(trained / "model", branch=2, out=tmp_path / "small")
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "small", trained / "model")]
     assert sizes[0] < 0.5 * sizes[1]
@@ -66,8 +66,8 @@ def test_a_pruned_model_is_smaller_and_says_what_it_is_from(trained, tmp_path):
     assert small.sha256 == Model.load(tmp_path / "small").sha256
 
 
-def test_what_cannot_be_pruned_is_refused(trained, tmp_path):
-    with pytest.raises(NetworkError, match="branch is 9"):
+def test_models_and_branches_that_cannot_be_pruned_are_refused(trained, tmp_path):
+    with pytest.raises(NetworkError, match="branch 9"):
         verbs.prune(trained / "model", branch=9, out=tmp_path / "nine")
     verbs.prune(trained / "model", branch=1, out=tmp_path / "one")
     with pytest.raises(LandscribeError, match="no chips"):

@@ -1,0 +1,153 @@
+"""Backends run a network: BACKENDS lists them, and the fastest one for a model on this machine is measured here.
+
+A new backend is a file with a `BackendKind`, a line in BACKENDS, and a name in the choices of `PredictSpec.engine`.
+"""
+
+import importlib.metadata
+import logging
+import math
+from functools import partial
+
+import torch
+
+from landscribe.errors import BackendError
+from landscribe.inference import cache
+from landscribe.inference.backends.backend import Backend, BackendKind
+from landscribe.inference.backends.onnxruntime_backend import ONNXRUNTIME
+from landscribe.inference.backends.openvino_backend import OPENVINO
+from landscribe.inference.backends.torch_backend import TORCH
+from landscribe.inference.benchmark import Benchmark, run_benchmark, synthetic_images
+from landscribe.inference.device import place_network
+from landscribe.machine import processor_name
+from landscribe.model import Model
+
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "BackendKind",
+    "build_backend",
+    "compare_backends",
+    "fastest_backend",
+    "installed_backends",
+]
+
+log = logging.getLogger(__name__)
+
+BACKENDS: dict[str, BackendKind] = {
+    "torch": TORCH,
+    "onnx": ONNXRUNTIME,
+    "openvino": OPENVINO,
+}
+
+_TRIAL_SIDE, _TRIAL_SECONDS = 512, 3.0
+"""Backends are compared on images no larger than this, for about this time: larger images give the same order
+(docs/decisions/0012-engines.md), and a trial must cost less than it gains."""
+
+_MINIMUM_PIXELS = 2**24
+"""Below, building the backends takes longer than the fastest of them saves."""
+
+
+def installed_backends() -> tuple[str, ...]:
+    """Names of the backends whose packages are installed."""
+    return tuple(name for name, kind in BACKENDS.items() if not kind.missing_packages)
+
+
+def build_backend(name: str, model: Model, device: torch.device) -> Backend:
+    """Build a backend of a model; the model keeps its weights.
+
+    Args:
+        name: a key of BACKENDS.
+        model: its network is moved to the device and set to eval mode.
+        device: where the backend runs.
+
+    Raises:
+        BackendError: its packages are not installed, or it does not run on this device.
+    """
+    kind = BACKENDS[name]
+    missing = kind.missing_packages
+    if missing:
+        raise BackendError(
+            f"--engine {name} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed. "
+            f"{_install_hint(kind)}, or use --engine torch."
+        )
+    if kind.devices is not None and device.type not in kind.devices:
+        raise BackendError(
+            f"--engine {name} runs on {' and '.join(kind.devices)}, not on {device.type}. Use --engine torch."
+        )
+    return kind.build(model, device)
+
+
+def _install_hint(kind: BackendKind) -> str:
+    return f"Run: pip install 'landscribe[{kind.extra}]'"
+
+
+def compare_backends(model: Model, *, tile: int, batch: int, device: torch.device, seconds: float) -> Benchmark:
+    """Time the installed backends on a model, and store the fastest in the model folder for this machine.
+
+    Args:
+        model: its network is moved to the device and set to eval mode.
+        tile: side of the images in pixels; rounded down to a multiple of the network's stride.
+        batch: images at once.
+        device: where the backends run.
+        seconds: time for the rounds, in which backends take turns; there are at least three.
+
+    Raises:
+        BackendError: tile or batch is below 1.
+    """
+    if tile < 1 or batch < 1:
+        raise BackendError(f"tile is {tile} and batch is {batch}. Expected at least 1 of each.")
+    side = _aligned(model, tile)
+    builders = {name: partial(build_backend, name, model, device) for name in installed_backends()}
+    images = synthetic_images((batch, len(model.bands), side, side), device)
+    result = run_benchmark(builders, place_network(model.network, device), images, seconds)
+    absent = {name: f"not installed. {_install_hint(kind)}" for name, kind in BACKENDS.items() if name not in builders}
+    result.unavailable.update(absent)
+    cache.store(model, _cache_key(side, batch, device), result.fastest)
+    return result
+
+
+def fastest_backend(model: Model, *, tile: int, batch: int, device: torch.device, pixels: float = math.inf) -> str:
+    """Name of the fastest installed backend that predicts the same classes as torch.
+
+    It is measured once: the result is stored in the model folder.
+
+    Args:
+        model: its network is moved to the device and set to eval mode.
+        tile: side of the images in pixels.
+        batch: images at once.
+        device: where the backends run.
+        pixels: pixels to predict. If they are few, nothing is measured: the result is torch unless one is stored.
+    """
+    names, side = installed_backends(), _aligned(model, min(tile, _TRIAL_SIDE))
+    if names == ("torch",):
+        return "torch"
+    stored = cache.load(model, _cache_key(side, batch, device))
+    if stored in names:
+        return str(stored)
+    if pixels < _MINIMUM_PIXELS:
+        return "torch"
+    result = compare_backends(model, tile=side, batch=batch, device=device, seconds=_TRIAL_SECONDS)
+    speeds = ", ".join(f"{timing.backend} {timing.megapixels_per_second:.3g}" for timing in result.timings)
+    log.info("backend: %s (megapixels per second: %s)", result.fastest, speeds)
+    return result.fastest
+
+
+def _aligned(model: Model, tile: int) -> int:
+    align = model.reduction
+    return max(align, tile // align * align)
+
+
+def _cache_key(side: int, batch: int, device: torch.device) -> str:
+    """The key of the fastest backend in the model's cache: its speed depends on all of this."""
+    return f"backend for {batch} x {side} px on {_device_name(device)} with {_versions()}"
+
+
+def _versions() -> str:
+    packages = sorted({package for name in installed_backends() for package in BACKENDS[name].packages[:1]})
+    return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {processor_name()}, {torch.get_num_threads()} threads"

@@ -1,0 +1,55 @@
+"""CompiledNetwork: a network that another runtime compiles from ONNX, once for each shape of images."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from landscribe.errors import BackendError
+from landscribe.inference.backends.onnx_export import MAX_SHAPES, Shape, load_or_export, root_cause
+from landscribe.inference.backends.torch_backend import fused_network
+from landscribe.model import Model
+
+Run = Callable[[Tensor], Tensor]
+"""Images (B, C, H, W) of one shape to logits (B, K, H, W)."""
+
+
+class CompiledNetwork:
+    """A backend that exports and compiles a model's network when it first gets images of a shape."""
+
+    def __init__(
+        self, model: Model, device: torch.device, compile_network: Callable[[bytes, torch.device], Run]
+    ) -> None:
+        """`compile_network` compiles a network in ONNX for the device."""
+        self._model = model
+        self._device = device
+        self._compile = compile_network
+        self._runs: dict[Shape, Run] = {}
+        # Threads of one process share a backend, and OpenVINO runs one image batch at a time.
+        self._lock = threading.Lock()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (B, K, H, W) of images (B, C, H, W).
+
+        Raises:
+            BackendError: the network cannot be exported or run.
+        """
+        with self._lock:
+            try:
+                return self._run_for(tuple(images.shape))(images)
+            except BackendError:
+                raise
+            except Exception as error:  # a runtime may raise anything
+                raise BackendError(
+                    f"the exported network cannot be run: {root_cause(error)}. Use --engine torch."
+                ) from error
+
+    def _run_for(self, shape: Shape) -> Run:
+        if shape not in self._runs:
+            if len(self._runs) == MAX_SHAPES:
+                del self._runs[next(iter(self._runs))]
+            network = partial(fused_network, self._model, self._device)
+            self._runs[shape] = self._compile(load_or_export(self._model, network, shape), self._device)
+        return self._runs[shape]

@@ -1,0 +1,68 @@
+"""The ONNX Runtime backend, on CPUs and CUDA devices."""
+
+import torch
+from torch import Tensor
+
+from landscribe.errors import BackendError
+from landscribe.inference.backends.backend import Backend, BackendKind
+from landscribe.inference.backends.compiled import CompiledNetwork, Run
+from landscribe.model import Model
+
+
+def build_onnxruntime(model: Model, device: torch.device) -> Backend:
+    """Run the network in ONNX Runtime, exported for each shape of images.
+
+    Raises:
+        BackendError: the installed ONNX Runtime has no CUDA. The backend itself raises it if the network cannot be
+            exported.
+    """
+    if device.type == "cuda":
+        import onnxruntime
+
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise BackendError(
+                "the installed onnxruntime does not run on CUDA. Install onnxruntime-gpu instead, or use --engine "
+                "torch."
+            )
+    return CompiledNetwork(model, device, compile_network)
+
+
+def compile_network(onnx: bytes, device: torch.device) -> Run:
+    """Compile a network in ONNX with ONNX Runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4
+    # It would plan memory again for the second image and keep that of the first: twice as much.
+    options.enable_mem_pattern = False
+    # Threads that spin until the next tile would take the cores of those that read and write.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
+    settings = {"device_id": device.index or 0} if device.type == "cuda" else {}
+    session = onnxruntime.InferenceSession(onnx, options, providers=[(provider, settings)])
+    if provider not in session.get_providers():
+        # It would compute on the CPU without an error.
+        raise BackendError(f"onnxruntime finds no working {provider} on this machine. Use --engine torch.")
+    (source,), (result,) = session.get_inputs(), session.get_outputs()
+
+    def run(images: Tensor) -> Tensor:
+        # Torch and ONNX Runtime share the memory: nothing is copied, and on a GPU nothing leaves it.
+        planar = images.float().contiguous()
+        logits = torch.empty(result.shape, device=images.device)
+        binding = session.io_binding()
+        layout = (images.device.type, images.device.index or 0, "float32")
+        binding.bind_input(source.name, *layout, planar.shape, planar.data_ptr())
+        binding.bind_output(result.name, *layout, logits.shape, logits.data_ptr())
+        if images.device.type == "cuda":
+            torch.cuda.current_stream(images.device).synchronize()
+        session.run_with_iobinding(binding)
+        return logits
+
+    return run
+
+
+# The exporter of torch is onnxscript.
+ONNXRUNTIME = BackendKind(
+    build_onnxruntime, packages=("onnxruntime", "onnxscript", "onnx"), extra="onnx", devices=("cpu", "cuda")
+)

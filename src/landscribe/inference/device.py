@@ -1,0 +1,88 @@
+"""Device and precision: where a network runs, and in which type it computes, in training and in inference."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from landscribe.errors import ModelError
+
+_TRAINING_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+_TRAINING_DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device of a name: cpu, cuda, cuda:1, mps, xpu, or auto for a CUDA GPU, else Apple's GPU, else the CPU.
+
+    Raises:
+        ModelError: torch cannot use this device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"device '{name}' cannot be used: {reason}. Use auto, cpu, cuda, mps or xpu.") from error
+    return device
+
+
+def place_network(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to the device, in eval mode and with channels-last weights; returns the same network."""
+    # Weights that are moved in inference mode could not be trained again.
+    with torch.inference_mode(mode=False):
+        return network.to(device).eval().to(memory_format=torch.channels_last)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """True for CUDA GPUs that compute in bfloat16; emulation would be slower than float32."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def inference_dtype(device: torch.device) -> torch.dtype:
+    """The type in which inference computes: bfloat16 where the GPU has it, else float32."""
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32
+
+
+def inference_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Context in which a network computes in `inference_dtype`."""
+    return _autocast(inference_dtype(device), device)
+
+
+def training_precision(requested: str, device: torch.device | None = None) -> str:
+    """The precision of training, as Lightning's Trainer names it.
+
+    Args:
+        requested: 32, bf16, 16, or auto for bf16 on GPUs that have it, else 32.
+        device: the device of the training; that of `resolve_device` if None.
+
+    Returns:
+        32-true, bf16-mixed or 16-mixed.
+
+    Example:
+        >>> training_precision("auto", torch.device("cpu"))
+        '32-true'
+    """
+    if requested == "auto":
+        requested = "bf16" if has_bfloat16(device or resolve_device()) else "32"
+    return _TRAINING_PRECISIONS[requested]
+
+
+def training_autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Context in which a forward pass computes as in training of this `training_precision`."""
+    return _autocast(_TRAINING_DTYPES[precision], device)
+
+
+def _autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+    return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished its work; a CPU has already."""
+    if device.type == "mps":
+        torch.mps.synchronize()
+    elif device.type != "cpu":
+        getattr(torch, device.type).synchronize(device)

@@ -1,0 +1,366 @@
+"""Every backend predicts what the network in torch predicts, and the fastest is measured once."""
+
+import ctypes
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import networks
+from landscribe import verbs
+from landscribe.errors import BackendError
+from landscribe.inference import backends
+from landscribe.inference.backends import (
+    BACKENDS,
+    BackendKind,
+    build_backend,
+    compare_backends,
+    fastest_backend,
+    installed_backends,
+    onnx_export,
+)
+from landscribe.inference.backends.onnx_export import FOLDER
+from landscribe.inference.benchmark import TOLERANCE, Benchmark, Timing, synthetic_images
+from landscribe.inference.cache import TUNING
+from landscribe.inference.fusion import fuse_conv_bn
+from landscribe.model import Model
+from landscribe.nn import build
+from landscribe.prediction.spec import PredictSpec
+
+CPU = torch.device("cpu")
+SMALL = {
+    "fcn": {"encoder": "plain", "encoder_widths": (6, 8, 12)},
+    "unet": {"encoder": "plain", "encoder_widths": (6, 8, 12)},
+    "unetplusplus": {"encoder": "plain", "encoder_widths": (6, 8, 12)},
+    "unet_id": {"encoder": "plain", "encoder_widths": (6, 8)},
+    "deeplabv3plus": {"encoder": "test_resnet", "channels": 8},
+}
+BACKBONES = ("test_resnet", "test_efficientnet")
+EXPORTED = [name for name in BACKENDS if name != "torch"]
+
+
+def as_trained(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Set normalisations to values other than their initial ones, so that a wrong fusion shows."""
+    chance = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            size = module.running_mean.shape
+            module.running_mean.copy_(0.3 * torch.randn(size, generator=chance))
+            module.running_var.copy_(0.5 + torch.rand(size, generator=chance))
+            module.weight.data.copy_(0.5 + torch.rand(size, generator=chance))
+            module.bias.data.copy_(0.3 * torch.randn(size, generator=chance))
+    return network.eval()
+
+
+def small(architecture: str, **options) -> Model:
+    torch.manual_seed(0)
+    arguments = SMALL.get(architecture, {}) | options
+    return wrapped(as_trained(build(architecture, bands=3, classes=4, **arguments)))
+
+
+def wrapped(network: nn.Module) -> Model:
+    return Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b", "c", "d"])
+
+
+def require(backend: str) -> None:
+    if backend not in installed_backends():
+        pytest.skip(f"{backend} is not installed")
+
+
+def differs(logits: Tensor, expected: Tensor) -> float:
+    return float((logits.float() - expected).abs().max() / expected.abs().max())
+
+
+class Deciding(nn.Module):
+    """Decides by a pixel value which operations run: no graph can hold it."""
+
+    reduction = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x[:, :1]], dim=1) if x.mean() > 0 else torch.cat([-x, x[:, :1]], dim=1)
+
+
+class Shared(nn.Module):
+    """Also uses the features between a convolution and its normalisation: fusion would change its logits."""
+
+    reduction = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolve = nn.Conv2d(3, 4, 3, padding=1)
+        self.normalise = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.convolve(x)
+        return y + self.normalise(y)
+
+
+class Repeating(Shared):
+    """Runs its convolution twice, and normalises once."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.normalise(self.convolve(self.convolve(x)[:, :3]))
+
+
+class Hasty(nn.Module):
+    """Wrong logits, at once."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), 4, *x.shape[-2:])
+
+
+_EXPORTS: dict[tuple, bytes] = {}
+
+
+@pytest.fixture
+def exported_once(monkeypatch, request):
+    """Both backends that take ONNX share an export, which is most of the time of these tests."""
+    export, architecture = onnx_export.export, request.getfixturevalue("architecture")
+
+    def once(network: nn.Module, shape: tuple[int, ...]) -> bytes:
+        if (architecture, shape) not in _EXPORTS:
+            _EXPORTS[architecture, shape] = export(network, shape)
+        return _EXPORTS[architecture, shape]
+
+    monkeypatch.setattr(onnx_export, "export", once)
+
+
+def test_the_choices_of_the_engine_setting_are_the_backends():
+    assert get_args(PredictSpec.model_fields["engine"].annotation) == ("auto", *BACKENDS)
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize("architecture", list(SMALL))
+@pytest.mark.usefixtures("exported_once")
+def test_every_backend_gives_the_logits_of_the_network(backend, architecture):
+    require(backend)
+    model = small(architecture)
+    run = build_backend(backend, model, CPU)
+    for shape in ((1, 3, 64, 96), (2, 3, 64, 64)):
+        images = synthetic_images(shape, CPU)
+        with torch.inference_mode():
+            expected, logits = model.network(images), run(images)
+        assert logits.shape == expected.shape
+        assert differs(logits, expected) < 1e-4
+
+
+@pytest.mark.parametrize("encoder", BACKBONES)
+def test_conv_bn_fusion_removes_every_normalisation_and_keeps_the_logits(encoder):
+    network = as_trained(build("unet", bands=3, classes=4, encoder=encoder))
+    images = synthetic_images((1, 3, 64, 64), CPU)
+    with torch.no_grad():
+        copied = fuse_conv_bn(network, images)
+        assert differs(copied(images), network(images)) < 1e-5
+    assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in copied.modules())
+
+
+@pytest.mark.parametrize("network", [Shared(), Repeating()])
+def test_a_network_that_fusion_would_change_is_not_fused(network):
+    network, images = as_trained(network), synthetic_images((1, 3, 32, 32), CPU)
+    with torch.no_grad():
+        assert differs(fuse_conv_bn(network, images)(images), network(images)) < 1e-6
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_a_backend_leaves_the_model_unchanged_and_trainable(backend):
+    require(backend)
+    model = small("unet")
+    before = model.sha256
+    with torch.inference_mode():
+        build_backend(backend, model, CPU)(synthetic_images((1, 3, 64, 64), CPU))
+    assert model.sha256 == before
+    model.network.train()
+    model.network(synthetic_images((2, 3, 64, 64), CPU)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.network.parameters())
+
+
+@pytest.mark.parametrize("backend", EXPORTED)
+def test_a_network_that_cannot_be_exported_is_refused_in_one_line(backend, capfd):
+    require(backend)
+    with pytest.raises(BackendError, match=r"^Deciding cannot be exported to ONNX: .*Use --engine torch\.$") as refused:
+        build_backend(backend, wrapped(Deciding()), CPU)(synthetic_images((1, 3, 32, 32), CPU))
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_that_cannot_be_exported_runs_in_torch():
+    assert fastest_backend(wrapped(Deciding()), tile=32, batch=1, device=CPU) == "torch"
+    found = compare_backends(wrapped(Deciding()), tile=32, batch=1, device=CPU, seconds=0)
+    assert [one.backend for one in found.timings] == ["torch"]
+    assert set(found.unavailable) == set(EXPORTED)
+
+
+@pytest.mark.parametrize(("backend", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")])
+def test_a_missing_package_is_refused_with_the_command_that_installs_it(backend, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    assert backend not in installed_backends()
+    with pytest.raises(BackendError, match=rf"{package}.*pip install 'landscribe\[{backend}\]'"):
+        build_backend(backend, wrapped(Hasty()), CPU)
+    found = compare_backends(wrapped(Hasty()), tile=32, batch=1, device=CPU, seconds=0)
+    assert f"landscribe[{backend}]" in found.unavailable[backend]
+
+
+@pytest.mark.parametrize("backend", EXPORTED)
+def test_a_backend_refuses_a_device_that_it_does_not_run_on(backend):
+    require(backend)
+    with pytest.raises(BackendError, match="not on mps"):
+        build_backend(backend, wrapped(Hasty()), torch.device("mps"))
+
+
+def test_a_backend_with_wrong_classes_is_never_the_fastest(monkeypatch):
+    monkeypatch.setitem(BACKENDS, "hasty", BackendKind(lambda model, device: Hasty()))
+    found = compare_backends(small("fcn"), tile=64, batch=1, device=CPU, seconds=0)
+    speeds = {one.backend: one.megapixels_per_second for one in found.timings}
+    assert max(speeds, key=speeds.get) == "hasty"
+    assert found.fastest != "hasty"
+
+
+def test_the_tolerance_is_a_share_of_pixels():
+    def found(agreement: float) -> str:
+        rows = (Timing("torch", 1.0, 1.0, 0.0, 0.0), Timing("onnx", 2.0, agreement, 0.0, 0.0))
+        return Benchmark((1, 3, 64, 64), "cpu", rows).fastest
+
+    assert found(1 - TOLERANCE / 2) == "onnx"
+    assert found(1 - TOLERANCE * 2) == "torch"
+
+
+@pytest.fixture
+def built(monkeypatch) -> list[str]:
+    """Names of the backends that are built; there are at least two, whatever is installed."""
+    built: list[str] = []
+
+    def noting(name: str, kind: BackendKind) -> BackendKind:
+        return replace(kind, build=lambda *given: built.append(name) or kind.build(*given))
+
+    for name, kind in {**BACKENDS, "again": BACKENDS["torch"]}.items():
+        monkeypatch.setitem(BACKENDS, name, noting(name, kind))
+    monkeypatch.setattr(backends, "_TRIAL_SECONDS", 0)
+    return built
+
+
+def test_the_fastest_backend_is_measured_once(tmp_path, built):
+    model = small("fcn")
+    folder = model.save(tmp_path / "model")
+    chosen = fastest_backend(model, tile=64, batch=1, device=CPU)
+    assert built == list(installed_backends())
+    assert f'"{chosen}"' in (folder / TUNING).read_text()
+    built.clear()
+    assert fastest_backend(Model.load(folder), tile=64, batch=1, device=CPU) == chosen
+    assert built == []
+
+
+def test_on_another_machine_the_fastest_backend_is_measured_again(tmp_path, built, monkeypatch):
+    folder = small("fcn").save(tmp_path / "model")
+    fastest_backend(Model.load(folder), tile=64, batch=1, device=CPU)
+    built.clear()
+    monkeypatch.setattr(backends, "processor_name", lambda: "another")
+    fastest_backend(Model.load(folder), tile=64, batch=1, device=CPU)
+    assert built == list(installed_backends())
+
+
+def test_for_few_pixels_nothing_is_measured(built):
+    assert fastest_backend(small("fcn"), tile=64, batch=1, device=CPU, pixels=300**2) == "torch"
+    assert built == []
+
+
+def test_bench_times_every_backend_and_compares_it_with_torch(tmp_path):
+    folder = small("unet").save(tmp_path / "model")
+    found = verbs.bench(folder, tile=99, seconds=0)
+    assert found.shape == (1, 3, 96, 96)
+    assert {one.backend for one in found.timings} | set(found.unavailable) == set(BACKENDS)
+    for one in found.timings:
+        assert one.megapixels_per_second > 0
+        assert one.agreement > 1 - TOLERANCE
+        assert one.max_probability_difference < 1e-4
+    assert found.as_dict()["fastest"] in installed_backends()
+
+
+def test_a_map_takes_the_fastest_backend_of_bench(tmp_path, built):
+    folder = small("fcn").save(tmp_path / "model")
+    found = verbs.bench(folder, tile=512, seconds=0)
+    built.clear()
+    # Also for few pixels, because a stored result costs nothing.
+    assert fastest_backend(Model.load(folder), tile=1024, batch=1, device=CPU, pixels=300**2) == found.fastest
+    assert built == []
+
+
+@pytest.mark.parametrize("backend", EXPORTED)
+def test_a_stored_export_gives_the_logits_of_the_network(tmp_path, backend):
+    require(backend)
+    folder, images = small("fcn").save(tmp_path / "model"), synthetic_images((1, 3, 64, 64), CPU)
+    answers = []
+    for _ in range(2):
+        model = Model.load(folder)
+        with torch.inference_mode():
+            answers.append(build_backend(backend, model, CPU)(images))
+            assert differs(answers[-1], model.network(images)) < 1e-4
+    assert len(list((folder / FOLDER).iterdir())) == 1
+    assert torch.equal(*answers)
+
+
+def test_a_tile_of_no_pixels_is_refused():
+    with pytest.raises(BackendError, match="tile is 0"):
+        verbs.bench(wrapped(Hasty()), tile=0)
+
+
+def test_trial_images_have_the_statistics_of_scaled_synthetic_images():
+    images = synthetic_images((2, 3, 128, 128), CPU)
+    assert float(images.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(images.std()) == pytest.approx(1, abs=1e-5)
+    # Neighbours and bands are correlated, unlike in white noise.
+    assert float((images[..., 1:] * images[..., :-1]).mean()) > 0.5
+    assert float((images[:, 0] * images[:, 1]).mean()) > 0.5
+
+
+def test_the_command_prints_a_line_for_each_backend(tmp_path, capsys):
+    from landscribe.commands.app import app
+
+    folder = wrapped_folder(tmp_path)
+    app(["bench", str(folder), "--tile", "64", "--seconds", "0"], standalone_mode=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "images of 1 x 3 x 64 x 64 on cpu"
+    assert {line.split()[0] for line in lines[2:]} == {*BACKENDS, "auto"}
+
+
+def wrapped_folder(tmp_path):
+    return small("fcn").save(tmp_path / "model")
+
+
+def test_every_backend_runs_a_users_network():
+    model = wrapped(networks.Striding(3, 4).eval())
+    for name in installed_backends():
+        images = synthetic_images((1, 3, 64, 64), CPU)
+        with torch.inference_mode():
+            assert differs(build_backend(name, model, CPU)(images), model.network(images)) < 1e-4
+
+
+class _Stack(ctypes.Structure):
+    """The structure that sigaltstack(2) of Linux fills."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def has_stack_for_signals() -> bool:
+    stack = _Stack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    return bool(stack.address)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads a structure of Linux")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_backend_leaves_a_signal_stack_in_the_calling_thread(backend):
+    require(backend)
+
+    def leaves_stack() -> bool:
+        run = build_backend(backend, small("unet"), CPU)
+        run(synthetic_images((1, 3, 64, 64), CPU))
+        return has_stack_for_signals()
+
+    # Each thread has its own signal stack; a new thread has none.
+    with ThreadPoolExecutor(1) as thread:
+        assert not thread.submit(leaves_stack).result()

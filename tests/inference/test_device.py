@@ -1,0 +1,135 @@
+"""Device and precision are decided in one place, for training, inference, evaluation and forecast."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import worlds
+from landscribe.errors import ModelError
+from landscribe.inference.device import (
+    inference_autocast,
+    inference_dtype,
+    place_network,
+    resolve_device,
+    synchronize,
+    training_autocast,
+    training_precision,
+)
+from landscribe.preflight import check
+from landscribe.recipe import Recipe
+from landscribe.training.checks import precision_of
+from landscribe.training.spec import TrainSpec
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Describes the machine's GPU: which kind torch sees, and whether it has bfloat16."""
+    described = SimpleNamespace(cuda=False, mps=False, bfloat16=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: described.cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: described.mps)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: described.bfloat16)
+    return described
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_is_the_gpu_if_there_is_one(gpu, cuda, mps, expected):
+    gpu.cuda, gpu.mps = cuda, mps
+    assert resolve_device("auto") == torch.device(expected)
+
+
+def test_an_unusable_device_is_refused():
+    with pytest.raises(ModelError, match=r"device 'cudda' cannot be used: .*Use auto, cpu, cuda, mps or xpu\.$"):
+        resolve_device("cudda")
+
+
+def test_a_placed_network_is_in_eval_mode_channels_last_and_trainable():
+    network = nn.Conv2d(3, 4, 3).train()
+    with torch.inference_mode():
+        placed = place_network(network, CPU)
+    assert placed is network
+    assert not network.training
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)
+    network(torch.zeros(1, 3, 8, 8)).sum().backward()
+    assert network.weight.grad is not None
+
+
+@pytest.mark.parametrize(("bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_inference_takes_bfloat16_where_the_gpu_has_it(gpu, bfloat16, dtype):
+    gpu.cuda, gpu.bfloat16 = True, bfloat16
+    assert inference_dtype(CUDA) is dtype
+    assert inference_dtype(CPU) is torch.float32
+
+
+def test_inference_on_a_cpu_is_float32():
+    with inference_autocast(CPU):
+        assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(
+    ("requested", "bfloat16", "expected"),
+    [
+        ("auto", True, "bf16-mixed"),
+        ("auto", False, "32-true"),
+        ("32", True, "32-true"),
+        ("bf16", False, "bf16-mixed"),
+        ("16", True, "16-mixed"),
+    ],
+)
+def test_training_and_forecast_have_the_same_precision(gpu, requested, bfloat16, expected):
+    gpu.cuda, gpu.bfloat16 = True, bfloat16
+    assert training_precision(requested) == expected
+    assert precision_of(TrainSpec(precision=requested)) == expected
+
+
+def test_training_on_a_cpu_is_float32_by_default():
+    assert training_precision("auto", CPU) == "32-true"
+
+
+@pytest.mark.parametrize(("precision", "is_on"), [("32-true", False), ("bf16-mixed", True)])
+def test_training_autocast_is_that_of_the_precision(precision, is_on):
+    with training_autocast(precision, CPU):
+        assert torch.is_autocast_enabled("cpu") is is_on
+        assert not is_on or torch.get_autocast_dtype("cpu") is torch.bfloat16
+
+
+def test_a_cpu_has_nothing_to_wait_for():
+    synchronize(CPU)
+
+
+class Observed(nn.Module):
+    """A network that records whether each pass was in training mode and computed in bfloat16."""
+
+    passes: list[tuple[bool, bool]] = []  # noqa: RUF012
+
+    reduction = 1
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(in_channels, num_classes, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.layer(images)
+        self.passes.append((self.training, logits.dtype is torch.bfloat16))
+        return logits
+
+
+@pytest.mark.parametrize(("precision", "is_bfloat16"), [("32", False), ("bf16", True)])
+def test_the_forecast_times_training_in_the_precision_of_training(tmp_path, precision, is_bfloat16):
+    """Defect: the forecast timed float32 while training computed in bfloat16."""
+    worlds.write_raster(tmp_path / "scene.tif", worlds.noise(3, 64, 64, "uint8"))
+    labels = (worlds.noise(1, 64, 64, "uint8") > 120).astype("uint8")
+    worlds.write_raster(tmp_path / "labels.tif", labels, descriptions=None)
+    scene = {"image": [str(tmp_path / "scene.tif")], "labels": str(tmp_path / "labels.tif")}
+    training = {"architecture": f"{Observed.__module__}:Observed", "precision": precision}
+    recipe = Recipe.of({"scenes": [scene], "chips": {"size": 32}, "train": training})
+    Observed.passes.clear()
+    assert check(recipe, trial=True).forecast.seconds > 0
+    assert {seen for is_training, seen in Observed.passes if is_training} == {is_bfloat16}
+    assert {seen for is_training, seen in Observed.passes if not is_training} == {False}
