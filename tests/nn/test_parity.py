@@ -1,4 +1,4 @@
-"""Beside segmentation-models-pytorch where both have the network: alike in size, alike in learning."""
+"""Beside segmentation-models-pytorch where tp have the network: alike in size, alike in learning."""
 
 import pytest
 import segmentation_models_pytorch as smp

@@ -241,7 +241,7 @@ def train(
 
     from landscribe.training.parallel import processes  # takes seconds, for which a mistyped setting should not wait
 
-    if not processes("auto").leads:
+    if not processes("auto").is_rank_zero:
         return
     if as_json:
         print_json({"model": str(out), "measures": model.measures})
