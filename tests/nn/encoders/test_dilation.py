@@ -14,10 +14,7 @@ from landscribe.nn.encoders.dilation import pad_valid
 @pytest.mark.parametrize("block_class", [InceptionB, InceptionD])
 def test_a_reduction_block_of_inception_pools_by_a_call_without_a_layer(block_class):
     # The reason for replacing `forward`: once timm has a layer here, padding that layer is enough.
-    block = block_class(8).eval()
-    assert not any(isinstance(module, nn.MaxPool2d) for module in block.modules())
-    with torch.inference_mode():
-        assert block(torch.rand(1, 8, 16, 16)).shape[-2:] == (7, 7)
+    assert not any(isinstance(module, nn.MaxPool2d) for module in block_class(8).modules())
 
 
 @pytest.mark.parametrize("block_class", [InceptionB, InceptionD])
