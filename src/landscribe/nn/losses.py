@@ -112,7 +112,7 @@ def focal_dice(
 ) -> Tensor:
     """`(1 - D)^gamma`, mean over classes, with D the soft Dice coefficient of a class.
 
-    Focal Tversky with tp kinds of error alike (Abraham & Khan 2019, arXiv:1810.07842).
+    Focal Tversky with equal weights for both kinds of error (Abraham & Khan 2019, arXiv:1810.07842).
     """
     tp, fp, fn = _soft_counts(logits, labels, ignore)
     index = (2 * tp + 1) / (2 * tp + fp + fn + 1)
@@ -146,7 +146,7 @@ def unified_focal(
     logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None,
     lam: Share = 0.5, gamma: AboveZero = 0.5, delta: Within = 0.6,
 ) -> Tensor:  # fmt: skip
-    """`lam` times a focal cross-entropy plus `1 - lam` times a focal Tversky loss, with one gamma for tp.
+    """`lam` times a focal cross-entropy plus `1 - lam` times a focal Tversky loss, with one gamma for both.
 
     The first is the mean over labelled pixels of `-(1 - p_t)^(1 - gamma) log p_t`, the second the mean over classes
     of `(1 - T)^gamma` with `T = (TP + 1) / (TP + delta FN + (1 - delta) FP + 1)`. gamma lies in (0, 1]; 1 is not

@@ -1,4 +1,4 @@
-"""Where an encoder's weights come from: timm's hub, a file, or nowhere; and under which license_terms."""
+"""Weights of an encoder: from the hub of timm, a file, or none; and their license."""
 
 import hashlib
 import pickle
