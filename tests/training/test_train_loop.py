@@ -92,7 +92,7 @@ def test_a_class_without_training_chips_is_refused_by_name(chips, tmp_path, spli
 
 def test_settings_that_the_chips_or_the_machine_cannot_serve_are_refused(chips, tmp_path):
     only_train = Chips(chips.folder, chips.head, chips.table.assign(split="train"))
-    with pytest.raises(RecipeError, match=r"schedule = plateau .* no chip of split val"):
+    with pytest.raises(RecipeError, match=r"schedule = plateau .* split val has none"):
         verbs.train(only_train, out=tmp_path / "model", schedule="plateau", **QUICK)
     if not torch.cuda.is_available():
         with pytest.raises(RecipeError, match="precision = 16 needs a CUDA GPU"):
