@@ -136,7 +136,7 @@ def _require_one_process(settings: dict[str, Any]) -> None:
 
 def _identity(chips: Chips, settings: dict[str, Any], **rest: Any) -> dict[str, Any]:
     """All that decides the folds and their models."""
-    from landscribe.training.checks import precision_of
+    from landscribe.inference.device import training_precision
     from landscribe.training.spec import WITHOUT_EFFECT, TrainSpec
 
     own = {name: value for name, value in settings.items() if name != "augment"}
@@ -145,7 +145,8 @@ def _identity(chips: Chips, settings: dict[str, Any], **rest: Any) -> dict[str, 
         "chips_sha256": chips.sha256,
         "chips": len(chips),
         **rest,
-        "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT) | {"precision": precision_of(spec)},
+        "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT)
+        | {"precision": training_precision(spec.precision)},
         "augment": augmentation_of(settings.get("augment", {})).model_dump(mode="json"),
     }
     plain: dict[str, Any] = json.loads(json.dumps(identity))

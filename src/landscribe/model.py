@@ -362,8 +362,7 @@ def _read_weights(folder: Path, expected: str) -> dict[str, Tensor]:
 
 def _is_pickle(data: bytes) -> bool:
     """True for the output of torch.save or pickle, whatever the file's name."""
-    # A safetensors file begins with its header length in 8 bytes, which may look like the first two bytes of a pickle;
-    # then follows "{".
+    # Safetensors begin with the length of their header in 8 bytes, which may look like a pickle's start, and then "{".
     starts_like_pickle = data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
     return data[:4] == b"PK\x03\x04" or (starts_like_pickle and data[8:9] != b"{")
 

@@ -45,9 +45,9 @@ def run(
     Returns:
         The run folder: recipe.toml, chips/, model/, map.tif (or maps/), assessment.json, report.html.
     """
-    from landscribe.training.parallel import require_started_once
+    from landscribe.training.parallel import require_single_process
 
-    require_started_once("landscribe run")
+    require_single_process("landscribe run")
     out = Path(out)
     filled = recipe_of(recipe, images, labels, settings, tuple(SECTIONS))
     _stop_on_errors(check(filled, trial=False))

@@ -12,7 +12,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.scene import Scene, is_vector, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
-from landscribe.errors import ChipError, GridError, LandscribeError
+from landscribe.errors import GridError, LandscribeError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window, name_of
@@ -341,18 +341,6 @@ def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Fin
         next(units(1, 1, size=size, margin=predict.nominal_margin, align=align, side=predict.unit))
     except LandscribeError as error:
         yield Finding("error", str(error))
-
-
-def require_two_classes(chips: Chips) -> None:
-    """Raise ChipError if all labelled pixels are of one class."""
-    pixels = chips.counts.sum(axis=0)
-    known = [entry for entry, count in zip(chips.classes, pixels.tolist(), strict=True) if count]
-    if len(known) < 2:
-        found = ", ".join(f"'{entry.name}' (value {entry.value})" for entry in known) or "none"
-        raise ChipError(
-            f"{chips.folder} has labelled pixels of one class only: {found}. At least two were expected, "
-            "so that a network can tell them apart. Check the labels."
-        )
 
 
 def is_small(scene: Scene) -> bool:

@@ -139,13 +139,13 @@ def train(chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool 
     spec = TrainSpec.of(settings)
 
     # These take seconds, for which nobody who mistyped a setting should wait.
-    from landscribe.preflight import require_two_classes
+    from landscribe.training.checks import require_two_classes
     from landscribe.training.parallel import processes
     from landscribe.training.train_loop import train
 
     opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
     require_two_classes(opened)
-    if processes(spec.devices).leads:
+    if processes(spec.devices).is_rank_zero:
         require_output_folder(out, mark="config.json", overwrite=overwrite)
     return train(opened, out, spec=spec, augmentation=augmentation, change=change, seed=seed, overwrite=overwrite)
 

@@ -333,7 +333,7 @@ def test_unknown_names_and_options_offer_the_nearest():
         ({"encoder": "plain", "encoder_widths": [8, 16], "depth": 3}, "depth is 3"),
         ({"encoder_widths": [8, 16]}, "of the plain encoder"),
         ({"encoder": "plain", "full_resolution": 8}, "for backbones"),
-        ({"encoder": "convnext_atto", "depth": 1}, "leaves nothing"),
+        ({"encoder": "convnext_atto", "depth": 1}, "Choose a depth above 1"),
         ({"band_names": ["red"]}, "Give the names as bands"),
         ({"classes": 0}, "At least one"),
         ({"bands": 0}, "At least one"),

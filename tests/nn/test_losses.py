@@ -143,8 +143,8 @@ def test_one_logit_is_two_of_which_the_first_is_zero(name):
     if name in ("bce", "lovasz") or "dice" in name or "tversky" in name or "unified" in name:
         pytest.skip("counts the positive class alone")
     logits, labels = torch.randn(2, 1, 5, 5), torch.randint(0, 2, (2, 5, 5))
-    both = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    torch.testing.assert_close(LOSSES[name](logits, labels), LOSSES[name](both, labels))
+    tp = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    torch.testing.assert_close(LOSSES[name](logits, labels), LOSSES[name](tp, labels))
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "lovasz"])

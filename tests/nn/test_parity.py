@@ -1,4 +1,4 @@
-"""Beside segmentation-models-pytorch where both have the network: alike in size, alike in learning."""
+"""Parity with segmentation-models-pytorch: networks of equal size that learn equally well."""
 
 import pytest
 import segmentation_models_pytorch as smp

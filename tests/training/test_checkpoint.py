@@ -17,7 +17,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import NetworkError, OutputError
 from landscribe.model import Model
 from landscribe.training import checkpoint
-from landscribe.training.checkpoint import WholeFiles
+from landscribe.training.checkpoint import AtomicCheckpointIO
 
 # Dropout draws from torch's own chance, augmentation from ours.
 TINY = {
@@ -42,7 +42,7 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def _every_epoch_is_saved(monkeypatch):
     """However short it is."""
-    monkeypatch.setattr(checkpoint, "_PAUSE", 0)
+    monkeypatch.setattr(checkpoint, "_TRAIN_TO_SAVE_RATIO", 0)
 
 
 class Killed(BaseException):
@@ -98,7 +98,7 @@ def test_a_training_that_goes_on_ends_as_if_it_had_not_been_ended(chips, tmp_pat
     assert not out.exists()
     with caplog.at_level("INFO"):
         assert_same(verbs.train(chips, out=out, **TINY | settings), whole)
-    assert f"goes on at step {min(2, len(whole.history) - 1) * epoch}," in caplog.text
+    assert f"resuming at step {min(2, len(whole.history) - 1) * epoch}," in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ended", "whole"]
 
 
@@ -106,7 +106,7 @@ def test_short_epochs_are_not_all_saved(chips, tmp_path, monkeypatch):
     def saves(pause: float) -> int:
         saved = []
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "_PAUSE", pause)
+            patch.setattr(checkpoint, "_TRAIN_TO_SAVE_RATIO", pause)
             patch.setattr(checkpoint.Checkpoints, "save", lambda *_: saved.append(time.sleep(0.01)))
             verbs.train(chips, out=tmp_path / str(pause), epochs=4, **TINY)
         return len(saved)
@@ -170,7 +170,7 @@ def test_a_training_that_fails_leaves_no_checkpoint(chips, tmp_path):
 def test_a_damaged_checkpoint_is_refused_in_a_line(chips, ended):
     last = ended.with_name("model.training") / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(OutputError, match=r"last\.ckpt cannot be read .*Remove .*model\.training to begin anew"):
+    with pytest.raises(OutputError, match=r"last\.ckpt cannot be read .*Remove .*model\.training to start again"):
         verbs.train(chips, out=ended, epochs=3, **TINY)
 
 
@@ -191,7 +191,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path):
 
     torch.save({"a": Mine()}, tmp_path / "last.ckpt")
     with pytest.raises(OutputError, match="cannot be read"):
-        WholeFiles().load_checkpoint(tmp_path / "last.ckpt")
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "last.ckpt")
     assert not (tmp_path / "executed").exists()
 
 

@@ -1,5 +1,7 @@
 """Frozen, trained, or trained during a part of the epochs: the whole encoder, or stages of it."""
 
+import copy
+
 import pytest
 import torch
 from test_train_loop import QUICK
@@ -93,3 +95,13 @@ def test_the_trained_network_can_be_trained_further(chips, tmp_path):
 def test_what_is_no_option_of_an_architecture_is_refused(chips, tmp_path):
     with pytest.raises(RecipeError, match=r"write it as train\.encoder"):
         verbs.train(chips, out=tmp_path / "model", options={"encoder": "plain"}, **QUICK)
+
+
+def test_torch_puts_every_child_into_training_mode_and_freezing_keeps_it_out():
+    # The first half is the reason for replacing `train` of a frozen part.
+    part = torch.nn.BatchNorm2d(1)
+    network = torch.nn.Sequential(part.eval())
+    assert network.train()[0].training
+    freeze(part)
+    assert not network.train()[0].training
+    assert not copy.deepcopy(network).train()[0].training

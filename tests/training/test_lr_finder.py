@@ -7,7 +7,7 @@ import torch
 
 from landscribe import verbs
 from landscribe.errors import NetworkError
-from landscribe.training.lr_finder import Trial, chosen_rate
+from landscribe.training.lr_finder import LRFinderModule, suggest_learning_rate
 from landscribe.training.segmenter import Segmenter
 
 TINY = {"encoder": "plain", "weights": "none", "batch": 4, "options": {"encoder_widths": [4, 8]}}
@@ -20,7 +20,7 @@ def test_a_found_rate_is_used_said_and_recorded(chips, tmp_path, monkeypatch, ca
     rate = found.provenance["learning_rate"]
     assert 1e-6 < rate < 1
     assert found.provenance["settings"]["learning_rate"] == "auto"
-    assert f"learning rate: {rate:.3g} (found by trying)" in caplog.text
+    assert f"learning rate: {rate:.3g} (by the learning rate finder)" in caplog.text
     assert capsys.readouterr().err == ""
     # Looking for it changes nothing else: the same rate, given as a number, gives the same model.
     given = verbs.train(chips, out="given", steps=4, learning_rate=rate, **TINY)
@@ -43,12 +43,14 @@ def test_the_rate_is_that_of_the_steepest_fall_whatever_one_batch_says():
     losses = [1 - 0.5 * min(max(step - 50, 0), 20) / 20 + max(0, step - 85) for step in range(100)]
     easy = [loss - 0.02 * (step == 30) for step, loss in enumerate(losses)]
     for some in (losses, easy):
-        chosen = chosen_rate(rates, some)
+        chosen = suggest_learning_rate(rates, some)
         assert chosen is not None
         assert rates[57] <= 3 * chosen <= rates[63]
     # What comes after a loss that is not finite says nothing, and neither do the first few.
-    assert chosen_rate(rates, [*losses[:75], float("nan"), *losses[76:]]) == chosen_rate(rates, losses)
-    assert chosen_rate(rates, [*losses[:20], float("nan"), *losses[21:]]) is None
+    assert suggest_learning_rate(rates, [*losses[:75], float("nan"), *losses[76:]]) == suggest_learning_rate(
+        rates, losses
+    )
+    assert suggest_learning_rate(rates, [*losses[:20], float("nan"), *losses[21:]]) is None
 
 
 def test_a_trial_may_diverge(chips, tmp_path, monkeypatch):
@@ -56,7 +58,7 @@ def test_a_trial_may_diverge(chips, tmp_path, monkeypatch):
 
     def diverging(self, logits, labels):
         loss = whole(self, logits, labels)
-        return loss * torch.nan if isinstance(self, Trial) and next(steps) > 50 else loss
+        return loss * torch.nan if isinstance(self, LRFinderModule) and next(steps) > 50 else loss
 
     monkeypatch.setattr(Segmenter, "criterion", diverging)
     model = verbs.train(chips, out=tmp_path / "model", steps=1, learning_rate="auto", **TINY)

@@ -15,7 +15,7 @@ from landscribe.data.batches.sampling import ChipSampler, Share
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import RecipeError
 from landscribe.model import Model
-from landscribe.training.parallel import Processes, processes, require_fair_shares, require_started_once
+from landscribe.training.parallel import Processes, processes, require_shareable_batches, require_single_process
 from landscribe.training.spec import TrainSpec
 
 
@@ -139,19 +139,19 @@ def test_a_command_starts_the_processes_that_it_is_asked_for(chips, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "drawn", "validation", "said"),
     [
-        ({"batch": 9}, 50, 9, "9 chips cannot be shared by 2 processes alike. .* --batch 10"),
-        ({}, 1, 9, "1 chips of split train cannot be shared"),
-        ({}, 50, 1, "1 chips of split val cannot be shared"),
-        ({"learning_rate": "auto"}, 50, 9, "tries rates in one process, but there are 2"),
+        ({"batch": 9}, 50, 9, "batch is 9, which 2 processes cannot share evenly.* --batch 10"),
+        ({}, 1, 9, "split train has 1 chips for 2 processes"),
+        ({}, 50, 1, "split val has 1 chips for 2 processes"),
+        ({"learning_rate": "auto"}, 50, 9, "needs one process, but there are 2"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(settings, drawn, validation, said):
     with pytest.raises(RecipeError, match=said):
-        require_fair_shares(TrainSpec(**settings), Processes(2), drawn=drawn, validation=validation)
+        require_shareable_batches(TrainSpec(**settings), Processes(2), drawn=drawn, validation=validation)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_started(chips, tmp_path):
-    with pytest.raises(RecipeError, match="cannot be shared by 2 processes alike"):
+    with pytest.raises(RecipeError, match="2 processes cannot share evenly"):
         verbs.train(chips, out=tmp_path / "model", devices=2, batch=3)
     assert list(tmp_path.iterdir()) == []
 
@@ -166,7 +166,7 @@ def started(monkeypatch) -> None:
 
 def test_auto_is_as_many_devices_as_were_started(started):
     assert processes("auto") == Processes(2, 1, 1, "torchrun")
-    assert not processes("auto").leads
+    assert not processes("auto").is_rank_zero
     with pytest.raises(RecipeError, match="devices is 3, but torchrun started 2 processes"):
         processes(3)
 
@@ -193,7 +193,7 @@ def test_in_an_allocation_of_slurm_a_command_without_srun_trains_alone_and_says_
         monkeypatch.setenv(name, value)
     settings = EVEN | {"epochs": 1}
     verbs.train(chips, out=tmp_path / "model", **settings)
-    assert "SLURM gave 2 tasks, but this process was not started by srun" in caplog.text
+    assert "SLURM allocated 2 tasks, but srun did not start this process" in caplog.text
     assert (tmp_path / "model" / "config.json").exists()
 
 
@@ -203,4 +203,4 @@ def test_auto_is_one_device_where_nothing_was_started():
 
 def test_a_run_is_started_once(started, tmp_path):
     with pytest.raises(RecipeError, match="torchrun started 2 processes of landscribe run"):
-        require_started_once("landscribe run")
+        require_single_process("landscribe run")

@@ -8,7 +8,7 @@ from torch import nn
 
 from landscribe import verbs
 from landscribe.model import Model
-from landscribe.training.segmenter import _running_average
+from landscribe.training.segmenter import _moving_average
 
 # Neither statistics of batches nor chance, and every pixel is labelled.
 PLAIN = {
@@ -37,7 +37,7 @@ def test_epochs_end_with_a_step_of_what_is_left(chips, tmp_path):
 
 def test_the_average_is_of_all_steps_and_forgets_the_first_soon():
     network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
-    averaged = _running_average(network, 0.3)
+    averaged = _moving_average(network, 0.3)
     expected = None
     for n, value in enumerate((5.0, 1.0, 2.0, -4.0)):
         network[0].weight.data.fill_(value)
@@ -76,7 +76,7 @@ def val_loss(model: Model, chips) -> float:
 
 def test_what_does_not_change_is_its_own_average():
     network = nn.Linear(7, 7)
-    averaged = _running_average(network, 0.999)
+    averaged = _moving_average(network, 0.999)
     for _ in range(9):
         averaged.update_parameters(network)
     assert torch.equal(averaged.module.weight, network.weight)

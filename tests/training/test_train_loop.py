@@ -72,7 +72,7 @@ def test_without_validation_chips_the_last_epoch_is_kept(chips, tmp_path):
 
 def test_without_training_chips_it_is_refused(chips, tmp_path):
     none = Chips(chips.folder, chips.head, chips.table.assign(split="val"))
-    with pytest.raises(ChipError, match="no chip of split train"):
+    with pytest.raises(ChipError, match="no chip in split train"):
         verbs.train(none, out=tmp_path / "model", **QUICK)
     assert not (tmp_path / "model").exists()
 
@@ -92,7 +92,7 @@ def test_a_class_without_training_chips_is_refused_by_name(chips, tmp_path, spli
 
 def test_settings_that_the_chips_or_the_machine_cannot_serve_are_refused(chips, tmp_path):
     only_train = Chips(chips.folder, chips.head, chips.table.assign(split="train"))
-    with pytest.raises(RecipeError, match=r"schedule = plateau .* no chip of split val"):
+    with pytest.raises(RecipeError, match=r"schedule = plateau .* split val has none"):
         verbs.train(only_train, out=tmp_path / "model", schedule="plateau", **QUICK)
     if not torch.cuda.is_available():
         with pytest.raises(RecipeError, match="precision = 16 needs a CUDA GPU"):
@@ -155,9 +155,9 @@ def test_class_weights_reach_the_loss_and_must_match_the_classes(chips, tmp_path
     even = first_loss("even", "none")
     assert first_loss("ones", (2.0, 2.0)) == pytest.approx(even)
     assert first_loss("inverse", "inverse") != pytest.approx(even)
-    with pytest.raises(ChipError, match="3 class weights were given for 2 classes"):
+    with pytest.raises(ChipError, match="class_weights has 3 numbers for 2 classes"):
         first_loss("three", (1.0, 1.0, 1.0))
-    with pytest.raises(ChipError, match="all class weights are 0"):
+    with pytest.raises(ChipError, match="class_weights are all 0"):
         first_loss("none", (0.0, 0.0))
 
 

@@ -146,7 +146,7 @@ def train(
 
     from landscribe.training.parallel import processes  # takes seconds, after which a wrong setting is refused too late
 
-    if not processes("auto").leads:
+    if not processes("auto").is_rank_zero:
         return
     if as_json:
         print_json({"model": str(out), "measures": model.measures})

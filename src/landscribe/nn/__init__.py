@@ -39,22 +39,29 @@ def build(
     weights: str | None = None,
     **options: Any,
 ) -> Segmentation:
-    """A network by name.
+    """Build a network by name.
 
     Args:
-        architecture: a key of `ARCHITECTURES`, "smp:Name" for one of segmentation-models-pytorch, or "module:Class".
-        bands: how many input channels C, or their names, by which a pretrained stem is adapted.
-        classes: outputs K.
-        encoder: name of a timm network that gives features, or "plain" for the one that the paper draws.
+        architecture: a key of `ARCHITECTURES`, "smp:Name" of segmentation-models-pytorch, or "module:Class".
+        bands: number C of input bands, or their names, by which a pretrained stem is adapted.
+        classes: number K of classes.
+        encoder: name of a timm backbone, or "plain" for the encoder of the architecture's paper.
         weights: "imagenet", a file of weights, or None for random ones.
-        options: the architecture's own.
+        options: options of the architecture.
 
     Returns:
-        A module from (B, C, H, W) of any size to logits (B, K, H, W). `built_from` holds the arguments
-        that build it again (without weights), `reduction` the input pixels per pixel of its deepest features.
+        A module from (B, C, H, W) of any size to logits (B, K, H, W). `built_from` holds the arguments that build it
+        again without weights, `reduction` the input pixels per pixel of its deepest features.
 
     Raises:
         NetworkError: an unknown name (the nearest is offered) or option, or weights that do not fit.
+
+    >>> import torch
+    >>> network = build("unet", encoder="plain", bands=4, classes=3, encoder_widths=[8, 16])
+    >>> tuple(network(torch.rand(1, 4, 100, 120)).shape)
+    (1, 3, 100, 120)
+    >>> network.head_channels
+    {'classes': 3}
     """
     band_names = () if isinstance(bands, int) else tuple(bands)
     if not bands or (isinstance(bands, int) and bands < 1) or classes < 1:

@@ -58,7 +58,7 @@ def cross_entropy(
     With label smoothing s the truth is 1 - s + s / K for a pixel's class and s / K for the others (K = 2 for one
     logit). Szegedy et al. 2016, arXiv:1512.00567.
     """
-    logits, truth = _two_logits(logits), _masked(labels, ignore)
+    logits, truth = _two_logits(logits), _fill_ignored(labels, ignore)
     losses = -logits.log_softmax(dim=1)
     chosen = losses.gather(1, truth.unsqueeze(1)).squeeze(1)
     return _pixel_mean((1 - smoothing) * chosen + smoothing * losses.mean(dim=1), labels, ignore, weights)
@@ -74,7 +74,7 @@ def binary_cross_entropy(
     """
     if logits.shape[1] == 1:
         return cross_entropy(logits, labels, ignore, weights, smoothing)
-    truth = _one_hot(logits, _masked(labels, ignore)) * (1 - smoothing) + smoothing / 2
+    truth = _one_hot(logits, _fill_ignored(labels, ignore)) * (1 - smoothing) + smoothing / 2
     losses = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     return _pixel_mean(losses.mean(dim=1), labels, ignore, weights)
 
@@ -87,8 +87,8 @@ def focal(
     Lin et al. 2017, "Focal Loss for Dense Object Detection", arXiv:1708.02002; its alpha are the class weights.
     """
     log_p = _two_logits(logits).log_softmax(dim=1)
-    log_p_t = log_p.gather(1, _masked(labels, ignore).unsqueeze(1)).squeeze(1)
-    return _pixel_mean(-_root(1 - log_p_t.exp(), gamma) * log_p_t, labels, ignore, weights)
+    log_p_t = log_p.gather(1, _fill_ignored(labels, ignore).unsqueeze(1)).squeeze(1)
+    return _pixel_mean(-_pow(1 - log_p_t.exp(), gamma) * log_p_t, labels, ignore, weights)
 
 
 # ---- regions
@@ -102,8 +102,8 @@ def dice(logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | No
 
     Milletari, Navab & Ahmadi 2016, "V-Net", arXiv:1606.04797.
     """
-    both, false_positive, false_negative = _regions(logits, labels, ignore)
-    index = (2 * both + 1) / (2 * both + false_positive + false_negative + 1)
+    tp, fp, fn = _soft_counts(logits, labels, ignore)
+    index = (2 * tp + 1) / (2 * tp + fp + fn + 1)
     return _class_mean(1 - index, weights)
 
 
@@ -112,11 +112,11 @@ def focal_dice(
 ) -> Tensor:
     """`(1 - D)^gamma`, mean over classes, with D the soft Dice coefficient of a class.
 
-    Focal Tversky with both kinds of error alike (Abraham & Khan 2019, arXiv:1810.07842).
+    Focal Tversky with equal weights for both kinds of error (Abraham & Khan 2019, arXiv:1810.07842).
     """
-    both, false_positive, false_negative = _regions(logits, labels, ignore)
-    index = (2 * both + 1) / (2 * both + false_positive + false_negative + 1)
-    return _class_mean(_root(1 - index, gamma), weights)
+    tp, fp, fn = _soft_counts(logits, labels, ignore)
+    index = (2 * tp + 1) / (2 * tp + fp + fn + 1)
+    return _class_mean(_pow(1 - index, gamma), weights)
 
 
 def tversky(
@@ -139,7 +139,7 @@ def focal_tversky(
 
     Abraham & Khan 2019, "A Novel Focal Tversky Loss Function", arXiv:1810.07842 (whose gamma is 1 / this one).
     """
-    return _class_mean(_root(1 - _tversky_index(logits, labels, ignore, alpha, beta), gamma), weights)
+    return _class_mean(_pow(1 - _tversky_index(logits, labels, ignore, alpha, beta), gamma), weights)
 
 
 def unified_focal(
@@ -194,7 +194,7 @@ def _lovasz(errors: Tensor, truth: Tensor) -> Tensor:
 # ---- what they share
 
 
-def _masked(labels: Tensor, ignore: int) -> Tensor:
+def _fill_ignored(labels: Tensor, ignore: int) -> Tensor:
     """Labels with a class, any, where there is none."""
     return labels.masked_fill(labels == ignore, 0)
 
@@ -211,7 +211,7 @@ def _one_hot(logits: Tensor, truth: Tensor) -> Tensor:
     return functional.one_hot(truth, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
 
 
-def _root(x: Tensor, exponent: float) -> Tensor:
+def _pow(x: Tensor, exponent: float) -> Tensor:
     """A power of x, with a finite slope at 0."""
     return x.clamp(min=_LEAST) ** exponent
 
@@ -220,7 +220,7 @@ def _pixel_mean(losses: Tensor, labels: Tensor, ignore: int, weights: Tensor | N
     """Mean of (B, H, W) over the labelled pixels, weighted by class; 0 if there are none."""
     known = (labels != ignore).to(losses.dtype)
     if weights is not None:
-        known = known * weights.to(losses.dtype)[_masked(labels, ignore)]
+        known = known * weights.to(losses.dtype)[_fill_ignored(labels, ignore)]
     return (losses * known).sum() / known.sum().clamp(min=torch.finfo(losses.dtype).tiny)
 
 
@@ -231,19 +231,19 @@ def _class_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
     return (losses * weights).sum() / weights.sum()
 
 
-def _regions(logits: Tensor, labels: Tensor, ignore: int) -> tuple[Tensor, Tensor, Tensor]:
+def _soft_counts(logits: Tensor, labels: Tensor, ignore: int) -> tuple[Tensor, Tensor, Tensor]:
     """Soft true positives, false positives and false negatives of each class over the batch: (classes,) each."""
     known = (labels != ignore).unsqueeze(1)
-    truth = _one_hot(logits, _masked(labels, ignore)) * known
+    truth = _one_hot(logits, _fill_ignored(labels, ignore)) * known
     probabilities = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)) * known
     pixels = (0, 2, 3)
-    both = (probabilities * truth).sum(pixels)
-    return both, probabilities.sum(pixels) - both, truth.sum(pixels) - both
+    tp = (probabilities * truth).sum(pixels)
+    return tp, probabilities.sum(pixels) - tp, truth.sum(pixels) - tp
 
 
 def _tversky_index(logits: Tensor, labels: Tensor, ignore: int, alpha: float, beta: float) -> Tensor:
-    both, false_positive, false_negative = _regions(logits, labels, ignore)
-    return (both + 1) / (both + alpha * false_positive + beta * false_negative + 1)
+    tp, fp, fn = _soft_counts(logits, labels, ignore)
+    return (tp + 1) / (tp + alpha * fp + beta * fn + 1)
 
 
 LOSSES: dict[str, Loss] = {
@@ -287,7 +287,7 @@ def _term(part: str, text: str) -> tuple[float, Callable[..., Tensor]]:
     if match["name"] not in LOSSES:
         raise NetworkError(f"unknown loss '{match['name']}'{nearest(match['name'], list(LOSSES))}")
     loss: Callable[..., Tensor] = LOSSES[match["name"]]
-    factor = _checked(float(match["factor"] or 1), Positive, f"the factor of '{match['name']}' in loss '{text}'")
+    factor = _in_range(float(match["factor"] or 1), Positive, f"the factor of '{match['name']}' in loss '{text}'")
     return factor, partial(loss, **_settings(match["settings"], match["name"], loss))
 
 
@@ -306,11 +306,11 @@ def _settings(text: str | None, name: str, loss: Callable[..., Any]) -> dict[str
         if setting not in known:
             has = nearest(setting, list(known)) if known else ". It has none."
             raise NetworkError(f"loss '{name}' has no setting '{setting}'{has}")
-        settings[setting] = _checked(float(match["value"]), known[setting], f"'{setting}' of loss '{name}'")
+        settings[setting] = _in_range(float(match["value"]), known[setting], f"'{setting}' of loss '{name}'")
     return settings
 
 
-def _checked(value: float, allowed: Any, what: str) -> float:
+def _in_range(value: float, allowed: Any, what: str) -> float:
     """The value, if the range that its type names has it."""
     try:
         return float(TypeAdapter(allowed).validate_python(value))

@@ -1,7 +1,7 @@
-"""Checkpoints: what a killed training goes on from, in a folder beside the model until that is whole.
+"""Checkpoints: the state from which a killed training resumes, in a folder beside the model until the model is saved.
 
-`last.ckpt` is all that the end of an epoch leaves to the next; `training.json` says which training it is of. Chance
-needs no state, since each epoch draws from a seed of its own. Nothing in the folder is executed when it is read.
+`last.ckpt` holds the state at the end of an epoch; `training.json` identifies the training. No state of a random number
+generator is saved: each epoch has its own seed. Reading the folder executes nothing in it.
 """
 
 import json
@@ -23,48 +23,48 @@ from landscribe.model import Scaling
 from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, write_text
 from landscribe.spec import Spec
 
-# Training takes at least as many times longer than saving, so that saving takes less than a tenth of the whole.
-_PAUSE = 10
+# At least this many seconds of training a second of saving: saving takes less than a tenth of the time.
+_TRAIN_TO_SAVE_RATIO = 10
 
 
-class Start(Spec):
-    """What a training began with and does not look for again when it goes on: a hub may answer otherwise then."""
+class InitialState(Spec):
+    """Choices at the start of a training that a resumed one keeps: the hub may answer differently later."""
 
     weights: str
-    """In one line, which weights the network started from."""
+    """One line about the initial weights."""
     terms: dict[str, Any]
-    """Under which terms these are."""
+    """Source and license of these weights."""
     scaling: Scaling
     learning_rate: float | None
-    """None while it is to be found."""
+    """None until the learning rate finder has run."""
 
 
 class _Record(Spec):
-    """What `training.json` holds."""
+    """The content of `training.json`."""
 
     identity: dict[str, Any]
-    """All that decides the result."""
-    start: Start
+    """All settings that decide the resulting weights."""
+    start: InitialState
 
 
 class Checkpoints:
-    """The folder of one training's checkpoints: M.training beside the model M."""
+    """The folder of one training's checkpoints: M.training beside the model folder M."""
 
     def __init__(self, out: Path, identity: dict[str, Any]) -> None:
         self.folder = out.with_name(f"{out.name}.training")
         self.last = self.folder / "last.ckpt"
         self.identity = identity
         self._record = self.folder / "training.json"
-        self._made = [place for place in (self.folder, *self.folder.parents) if not place.exists()]
+        self._new_folders = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
 
-    def found(self, *, overwrite: bool) -> Start | None:
-        """What the same training began with, if it was ended before its model was whole; None if there is nothing.
+    def resume(self, *, overwrite: bool) -> InitialState | None:
+        """The initial state of the unfinished training in the folder; None if there is none.
 
         Args:
-            overwrite: pass over another training.
+            overwrite: ignore a training with other settings, or an unreadable one.
 
         Raises:
-            OutputError: what stands there is of another training, or unreadable.
+            OutputError: the folder holds a training with other settings, or cannot be read.
         """
         if not self.last.exists():
             return None
@@ -74,8 +74,8 @@ class Checkpoints:
             if overwrite:
                 return None
             raise OutputError(
-                f"{self._record} cannot be read ({type(error).__name__}). What an unfinished training left was "
-                "expected. Remove the folder, or pass --overwrite to begin anew."
+                f"{self._record} cannot be read ({type(error).__name__}). Expected the record of a training. "
+                "Remove the folder, or pass --overwrite to start again."
             ) from error
         other = _differences(record.identity, json.loads(json.dumps(self.identity)))
         if not other:
@@ -84,40 +84,40 @@ class Checkpoints:
             return None
         raise OutputError(
             f"{self.folder} holds an unfinished training with other settings: {'; '.join(other[:3])}"
-            f"{f' and {len(other) - 3} more' if len(other) > 3 else ''}. Nothing was changed. Go on with the same "
-            "settings, choose another --out, or pass --overwrite to begin anew."
+            f"{f' and {len(other) - 3} more' if len(other) > 3 else ''}. Nothing was changed. Resume with the same "
+            "settings, choose another --out, or pass --overwrite to start again."
         )
 
-    def save(self, trainer: lightning.Trainer, start: Start) -> None:
-        """Write the state of a training; all its processes take part."""
+    def save(self, trainer: lightning.Trainer, start: InitialState) -> None:
+        """Save the state of a training; all processes must call this."""
         if trainer.is_global_zero and not self._record.exists():
             write_text(self._record, _Record(identity=self.identity, start=start).model_dump_json(indent=1) + "\n")
         trainer.save_checkpoint(self.last, weights_only=False)
 
     def remove(self) -> None:
-        """Take the folder away, and what was made to hold it."""
+        """Remove the folder, and those of its parents that were created for it."""
         with os_errors(self.folder):
-            # First what is gone on from, so that no moment leaves it beside another training's record.
+            # The state first: it must never lie beside the record of another training.
             self.last.unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)
-        remove_empty(self._made)
+        remove_empty(self._new_folders)
 
-    def sweep(self) -> None:
-        """Take away what a kill left half-written."""
+    def remove_stale(self) -> None:
+        """Remove half-written files of a killed training."""
         remove_stale(self.last)
         remove_stale(self._record)
 
 
-def _differences(there: dict[str, Any], here: dict[str, Any], where: str = "") -> list[str]:
-    """What of two nested tables is not the same, in words."""
-    found = []
+def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
+    """Settings that differ between two nested tables, as text."""
+    differences = []
     for name in dict.fromkeys((*there, *here)):
-        one, other, place = there.get(name), here.get(name), f"{where}{name}"
-        if isinstance(one, dict) and isinstance(other, dict):
-            found += _differences(one, other, f"{place}.")
-        elif one != other:
-            found.append(f"{place} is {_short(one)} there and {_short(other)} here")
-    return found
+        old, new, path = there.get(name), here.get(name), f"{prefix}{name}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            differences += _differences(old, new, f"{path}.")
+        elif old != new:
+            differences.append(f"{path} is {_short(old)} there and {_short(new)} here")
+    return differences
 
 
 def _short(value: Any) -> str:
@@ -125,16 +125,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 16 else f"{text[:12]}…"
 
 
-class EveryEpoch(Checkpoint):
-    """Saves at the end of an epoch, of each that is not short, and begins each with its own order of chips.
+class EpochCheckpoint(Checkpoint):
+    """Saves a checkpoint at the end of an epoch, and sets the order of chips at its start.
 
-    Epochs are counted by the history. Lightning's counter is one ahead after a restart: it goes through the end of the
-    last epoch once more, without a step.
+    Epochs are counted by the history. Lightning's counter is one ahead after a restart: Lightning runs the end of the
+    last epoch again, without a step.
     """
 
-    # Lightning calls what is a Checkpoint after the module itself, which closes the epoch.
+    # A subclass of Checkpoint, because Lightning calls these after the module itself, which closes the epoch.
 
-    def __init__(self, checkpoints: Checkpoints, start: Start, order: ChipSampler) -> None:
+    def __init__(self, checkpoints: Checkpoints, start: InitialState, order: ChipSampler) -> None:
         self.checkpoints = checkpoints
         self.start = start
         self.order = order
@@ -142,37 +142,37 @@ class EveryEpoch(Checkpoint):
         self._seconds, self._ended = 0.0, 0.0
 
     def on_load_checkpoint(self, trainer: Any, segmenter: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Go on with the next epoch; readers ask for its chips before it starts."""
+        """Set the order of the next epoch: reader processes request its chips before it starts."""
         self.order.epoch = self._saved = len(checkpoint["landscribe"]["history"])
 
     def on_train_epoch_start(self, trainer: Any, segmenter: Any) -> None:  # noqa: ARG002
-        """Draw the order of this epoch, whatever was drawn before."""
+        """Set the order of this epoch, which does not depend on earlier ones."""
         self.order.epoch = len(segmenter.history)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, segmenter: Any) -> None:
-        """Save, unless the epoch's validation is still to come, or epochs are too short to save each."""
-        if segmenter.is_epoch_open or len(segmenter.history) == self._saved or not self._is_time(trainer):
+        """Save, unless the epoch is not yet validated, or too little time has passed since the last checkpoint."""
+        if segmenter.has_unlogged_steps or len(segmenter.history) == self._saved or not self._is_due(trainer):
             return
         began = time.monotonic()
         self.checkpoints.save(trainer, self.start)
         self._saved, self._ended = len(segmenter.history), time.monotonic()
         self._seconds = self._ended - began
 
-    def _is_time(self, trainer: lightning.Trainer) -> bool:
-        """True if this does not take too much of the time; the first process's clock decides for all."""
-        return bool(trainer.strategy.broadcast(time.monotonic() - self._ended >= _PAUSE * self._seconds))
+    def _is_due(self, trainer: lightning.Trainer) -> bool:
+        """True if saving takes a small part of the time; the clock of rank 0 decides for all processes."""
+        return bool(trainer.strategy.broadcast(time.monotonic() - self._ended >= _TRAIN_TO_SAVE_RATIO * self._seconds))
 
 
-class WholeFiles(CheckpointIO):
-    """Writes checkpoints whole or not at all, and reads nothing from them but tensors and plain values."""
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes checkpoints whole or not at all; reads only tensors and plain values from them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
-        """Write under a temporary name, flush to the disk, rename."""
+        """Write to a temporary file, flush it to the disk, rename it."""
         with atomic_file(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
-        """Read onto the CPU; what is needed elsewhere is copied there.
+        """Read a checkpoint into the CPU's memory; Lightning copies it to the device.
 
         Raises:
             OutputError: the file is damaged.
@@ -181,11 +181,11 @@ class WholeFiles(CheckpointIO):
             checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
             raise OutputError(
-                f"{path} cannot be read ({type(error).__name__}). The state of an unfinished training was expected. "
-                f"Remove {Path(path).parent} to begin anew."
+                f"{path} cannot be read ({type(error).__name__}). Expected the checkpoint of an unfinished training. "
+                f"Remove {Path(path).parent} to start again."
             ) from error
         return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Take a checkpoint away."""
+        """Remove a checkpoint."""
         Path(path).unlink(missing_ok=True)

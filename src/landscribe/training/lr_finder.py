@@ -1,4 +1,4 @@
-"""Finding a learning rate by trying many."""
+"""Learning rate range test: train with a rate that grows, and take a rate from where the loss falls."""
 
 import io
 import tempfile
@@ -18,47 +18,48 @@ from landscribe.errors import NetworkError
 from landscribe.training.callbacks import quiet_lightning
 from landscribe.training.segmenter import Segmenter
 
-# From where nothing is learned to where all is lost, a step for each of 100 rates.
+# One step at each of 100 rates, from too low to learn to so high that training diverges.
 _LOWEST, _HIGHEST, _RATES = 1e-6, 1.0, 100
-# As many losses are averaged until their mean says something; and they lie within half a decade of rates.
-_UNSURE, _AROUND = 10, 8
-# The mean tells late of a fall.
-_LATE = 3
+# The running mean is unreliable over its first steps; a slope is fitted to this many losses on either side of a rate,
+# about half a decade.
+_WARM_UP, _HALF_WIDTH = 10, 8
+# The running mean lags behind a fall of the loss: the suggested rate is a third of the steepest one.
+_LAG_FACTOR = 3
 
 
-class Trial(Segmenter):
-    """A Segmenter whose loss may grow beyond all bounds, and that keeps nothing."""
+class LRFinderModule(Segmenter):
+    """A Segmenter for the range test: its loss may diverge, and it records nothing."""
 
     def require_finite(self, loss: Tensor) -> None:
-        """A rate that is too high is what the trial looks for."""
+        """Accept any loss: the test ends at rates that are too high."""
 
     def close_epoch(self) -> None:
-        """Forget the epoch."""
+        """Discard the losses of the epoch."""
         self.losses = []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Lightning saves the state before the trial and takes it up after it; nothing is added."""
+        """Add nothing to the state that Lightning saves before the test and restores after it."""
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Nothing was added."""
+        """Restore nothing: nothing was added."""
 
 
-def found_rate(trial: Callable[[], Trial], batches: DataLoader[Batch], precision: Any) -> float:
+def find_learning_rate(module: Callable[[], LRFinderModule], batches: DataLoader[Batch], precision: Any) -> float:
     """A third of the rate at which the loss falls most steeply while the rate grows from 1e-6 to 1, batch by batch.
 
     Smith 2017, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186. The losses are Lightning's,
-    smoothed by a running mean, which tells late of a fall; their slope is taken over a decade of rates. Lightning's own
-    choice, the steepest of all single steps, is that of a batch that happens to be easy (docs/LOG.md).
+    smoothed by a running mean, which lags; their slope is fitted over a decade of rates. Lightning's own suggestion is
+    the steepest single step, often that of an easy batch (docs/LOG.md).
 
     Args:
-        trial: makes what is trained, on a copy of the network.
+        module: builds the module to train, on a copy of the network.
         batches: of training chips.
         precision: as Lightning's Trainer takes it.
 
     Raises:
-        NetworkError: the loss was not finite from the start.
+        NetworkError: the loss is not finite within the first steps.
     """
-    # What Lightning saves for itself goes with the folder; its bar, which cannot be turned off, is not shown.
+    # Lightning's own checkpoint is deleted with the folder; its progress bar, which has no switch, is redirected.
     with tempfile.TemporaryDirectory() as folder, isolate_rng(), quiet_lightning(), redirect_stderr(io.StringIO()):
         trainer = lightning.Trainer(
             accelerator="auto",
@@ -73,25 +74,25 @@ def found_rate(trial: Callable[[], Trial], batches: DataLoader[Batch], precision
             enable_model_summary=False,
         )
         finder = Tuner(trainer).lr_find(
-            trial(), train_dataloaders=batches, min_lr=_LOWEST, max_lr=_HIGHEST, num_training=_RATES, update_attr=False
+            module(), train_dataloaders=batches, min_lr=_LOWEST, max_lr=_HIGHEST, num_training=_RATES, update_attr=False
         )
-    rate = None if finder is None else chosen_rate(finder.results["lr"], finder.results["loss"])
+    rate = None if finder is None else suggest_learning_rate(finder.results["lr"], finder.results["loss"])
     if rate is None:
         raise NetworkError(
             f"no learning rate from {_LOWEST:g} to {_HIGHEST:g} gave a finite loss for long enough. "
-            "Give learning_rate a number, and check the pixels if that fails too."
+            "Set learning_rate to a number; if that fails too, check the pixels."
         )
     return rate
 
 
-def chosen_rate(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """A third of the rate around which smoothed losses fall most steeply; None if too few of them are finite."""
-    wild = np.flatnonzero(~np.isfinite(losses))
-    end = int(wild[0]) if wild.size else len(losses)
-    places = range(_UNSURE + _AROUND, end - _AROUND)
-    if not places:
+def suggest_learning_rate(rates: Sequence[float], losses: Sequence[float]) -> float | None:
+    """A third of the rate at which the smoothed losses fall most steeply; None if too few of them are finite."""
+    not_finite = np.flatnonzero(~np.isfinite(losses))
+    end = int(not_finite[0]) if not_finite.size else len(losses)
+    indices = range(_WARM_UP + _HALF_WIDTH, end - _HALF_WIDTH)
+    if not indices:
         return None
-    steps = np.log10(rates)
-    around = [slice(place - _AROUND, place + _AROUND + 1) for place in places]
-    slopes = [np.polyfit(steps[some], np.array(losses)[some], 1)[0] for some in around]
-    return float(rates[places[int(np.argmin(slopes))]]) / _LATE
+    log_rates = np.log10(rates)
+    windows = [slice(index - _HALF_WIDTH, index + _HALF_WIDTH + 1) for index in indices]
+    slopes = [np.polyfit(log_rates[window], np.array(losses)[window], 1)[0] for window in windows]
+    return float(rates[indices[int(np.argmin(slopes))]]) / _LAG_FACTOR

@@ -1,14 +1,14 @@
-"""The processes that train together, one for each device: how many there are, which this is, what fits them.
+"""The processes that train together, one for each device, and the part of each batch that one process loads.
 
-Lightning and torch do the work (Li et al. 2020, "PyTorch Distributed", arXiv:2006.15704); here it is only found out
-who started the processes, and refused what they cannot share.
+Lightning and torch run distributed data parallel training (Li et al. 2020, "PyTorch Distributed", arXiv:2006.15704).
+This file detects who started the processes, and refuses settings that several processes cannot share.
 """
 
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -16,8 +16,14 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch.utils.data import DataLoader
 
+from landscribe.data.batches.dataset import Batch, UserPipeline, loader
+from landscribe.data.batches.label_windows import WindowSampler
+from landscribe.data.batches.sampling import ChipSampler, Share, repeats
+from landscribe.data.chips.chips import Chips
 from landscribe.errors import RecipeError
+from landscribe.machine import cores
 from landscribe.training.spec import TrainSpec
 
 log = logging.getLogger(__name__)
@@ -25,55 +31,55 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of one training, on one machine or several."""
+    """The processes of one training, on one or several nodes."""
 
     count: int = 1
     rank: int = 0
-    """Which of them this is, from 0."""
-    machines: int = 1
+    """Index of this process, from 0."""
+    nodes: int = 1
     launcher: Literal["none", "lightning", "torchrun", "SLURM"] = "none"
-    """Who starts them: Lightning runs the same command again for each process but the first."""
+    """What starts the processes: Lightning runs the same command again for each process but the first."""
 
     @property
-    def leads(self) -> bool:
-        """True in the one that prints and writes."""
+    def is_rank_zero(self) -> bool:
+        """True in the process that prints and writes."""
         return self.rank == 0
 
     @property
-    def only_helps(self) -> bool:
-        """True in a process that Lightning started for the sake of training alone."""
-        return self.launcher == "lightning" and not self.leads
+    def is_worker_process(self) -> bool:
+        """True in a process that Lightning started; it ends with the training."""
+        return self.launcher == "lightning" and not self.is_rank_zero
 
 
 def processes(devices: int | Literal["auto"]) -> Processes:
-    """The processes that this one trains with.
+    """The processes of this training.
 
     Raises:
-        RecipeError: another number of devices was asked for than processes were started.
+        RecipeError: `devices` differs from the number of processes that were started, or exceeds the number of GPUs.
     """
-    found = _launched() or _by_lightning(1 if devices == "auto" else devices)
-    if devices not in ("auto", found.count):
+    group = _launched_processes() or _lightning_processes(1 if devices == "auto" else devices)
+    if devices not in ("auto", group.count):
         raise RecipeError(
-            f"devices is {devices}, but {found.launcher} started {found.count} processes. "
-            "Leave out devices, or start as many."
+            f"devices is {devices}, but {group.launcher} started {group.count} processes. "
+            f"Leave out devices, or start {devices} processes."
         )
-    if torch.cuda.is_available() and found.count // found.machines > torch.cuda.device_count():
+    if torch.cuda.is_available() and group.count // group.nodes > torch.cuda.device_count():
         raise RecipeError(
-            f"{found.count // found.machines} devices were asked for, but this machine has "
-            f"{torch.cuda.device_count()} GPUs. Ask for as many or less."
+            f"devices is {group.count // group.nodes}, but this machine has {torch.cuda.device_count()} GPUs. "
+            f"Use at most {torch.cuda.device_count()}."
         )
-    return found
+    return group
 
 
-def _launched() -> Processes | None:
-    """The processes that torchrun or SLURM started."""
+def _launched_processes() -> Processes | None:
+    """The processes that torchrun or SLURM started; None if neither did."""
     environment: ClusterEnvironment
     if TorchElasticEnvironment.detect():
         environment = TorchElasticEnvironment()
         count = environment.world_size()
-        machines = count // int(os.environ.get("LOCAL_WORLD_SIZE", str(count)))
-        return Processes(count, environment.global_rank(), machines, "torchrun")
-    if _is_alone_in_slurm():
+        nodes = count // int(os.environ.get("LOCAL_WORLD_SIZE", str(count)))
+        return Processes(count, environment.global_rank(), nodes, "torchrun")
+    if _is_slurm_without_srun():
         return None
     if "SLURM_NTASKS" in os.environ and SLURMEnvironment.detect():
         try:
@@ -86,90 +92,125 @@ def _launched() -> Processes | None:
     return None
 
 
-def _is_alone_in_slurm() -> bool:
-    """True within an allocation of SLURM of whose tasks srun has started none: nobody else would come."""
+def _is_slurm_without_srun() -> bool:
+    """True in a SLURM allocation without srun: SLURM has allocated tasks, but started none."""
     return "SLURM_NTASKS" in os.environ and "SLURM_STEP_ID" not in os.environ
 
 
-def without_launcher(group: Processes) -> list[ClusterEnvironment]:
-    """Plugins of Lightning's Trainer that keep it from waiting for tasks of SLURM that srun has not started."""
-    if not _is_alone_in_slurm() or group.launcher == "torchrun":
+def cluster_plugins(group: Processes) -> list[ClusterEnvironment]:
+    """Plugins of Lightning's Trainer that keep it from waiting for SLURM tasks that srun has not started."""
+    if not _is_slurm_without_srun() or group.launcher == "torchrun":
         return []
     if group.count == 1 and int(os.environ["SLURM_NTASKS"]) > 1:
         log.warning(
-            "SLURM gave %s tasks, but this process was not started by srun, so it trains alone. To train with all of "
-            "them: srun landscribe train …",
+            "SLURM allocated %s tasks, but srun did not start this process: it trains alone. "
+            "To train with all tasks: srun landscribe train …",
             os.environ["SLURM_NTASKS"],
         )
     return [LightningEnvironment()]
 
 
-def _by_lightning(count: int) -> Processes:
-    """The processes that Lightning is to start, or has started: then it told each its number."""
+def _lightning_processes(count: int) -> Processes:
+    """The processes that Lightning starts; it sets LOCAL_RANK in each of them."""
     return Processes(count, int(os.environ.get("LOCAL_RANK", "0")), 1, "lightning") if count > 1 else Processes()
 
 
-def require_started_once(what: str) -> None:
-    """Raise RecipeError if torchrun or SLURM started several processes of what only its training shares."""
-    found = _launched()
-    if found is not None and found.count > 1:
+def require_single_process(command: str) -> None:
+    """Raise RecipeError if torchrun or SLURM started several processes of a command that does more than training."""
+    group = _launched_processes()
+    if group is not None and group.count > 1:
         raise RecipeError(
-            f"{found.launcher} started {found.count} processes of {what}, whose other steps would write the same "
-            f"files. Start it once, with --devices {found.count // found.machines}, or start only the training so."
+            f"{group.launcher} started {group.count} processes of {command}, which would write the same files. "
+            f"Start one process with --devices {group.count // group.nodes}, or use {group.launcher} for "
+            "landscribe train only."
         )
 
 
-def require_fair_shares(spec: TrainSpec, group: Processes, *, drawn: int, validation: int) -> None:
-    """Raise RecipeError where the processes cannot share alike.
+def require_shareable_batches(spec: TrainSpec, group: Processes, *, drawn: int, validation: int) -> None:
+    """Raise RecipeError if the processes cannot share each batch evenly.
 
     Args:
-        spec: the batch, and the learning rate.
-        group: who shares.
-        drawn: chips of a training epoch.
-        validation: chips to validate on.
+        spec: batch size and learning rate.
+        group: the processes.
+        drawn: number of chips in a training epoch.
+        validation: number of validation chips.
     """
     if group.count == 1:
         return
     if spec.batch % group.count:
         raise RecipeError(
-            f"a batch of {spec.batch} chips cannot be shared by {group.count} processes alike. "
-            f"A multiple of {group.count} was expected, such as --batch {group.count * -(-spec.batch // group.count)}."
+            f"batch is {spec.batch}, which {group.count} processes cannot share evenly. "
+            f"Expected a multiple of {group.count}, such as --batch {group.count * -(-spec.batch // group.count)}."
         )
     for name, count in (("train", drawn), ("val", validation)):
         if 0 < count < group.count:
             raise RecipeError(
-                f"{count} chips of split {name} cannot be shared by {group.count} processes. "
-                "At least one for each was expected. Train with less processes."
+                f"split {name} has {count} chips for {group.count} processes. "
+                "Expected at least one for each process. Use fewer processes."
             )
     if spec.learning_rate == "auto":
         raise RecipeError(
-            f"learning_rate = auto tries rates in one process, but there are {group.count}. "
-            "Let it find a rate on one device first, or give a number."
+            f"learning_rate = auto needs one process, but there are {group.count}. "
+            "Find the rate on one device first, or give a number."
         )
 
 
+def chip_sampler(training: Chips, spec: TrainSpec, seed: int, group: Processes | None = None) -> ChipSampler:
+    """Order of the training chips, or of windows around labels; with a group, this process's part of each batch."""
+    share = None if group is None else Share(batch=spec.batch, rank=group.rank, processes=group.count)
+    if spec.sampling == "windows":
+        return WindowSampler(training, background=spec.background, seed=seed, share=share)
+    factors = repeats(training, balanced=spec.sampling == "balanced", background=spec.background)
+    return ChipSampler(factors, seed=seed, share=share)
+
+
+def training_loader(
+    training: Chips, order: ChipSampler, spec: TrainSpec, group: Processes, change: UserPipeline | None = None
+) -> DataLoader[Batch]:
+    """Loader of this process's part of each training batch, transformed by the user's pipeline if there is one."""
+    batch = spec.batch // group.count
+    return loader(training, batch=batch, workers=_workers(spec, group), order=order, change=change)
+
+
+def validation_loader(validation: Chips, spec: TrainSpec, group: Processes) -> DataLoader[Batch] | None:
+    """Loader of this process's part of the validation chips; None if there are none."""
+    if not len(validation):
+        return None
+    part = validation.table.iloc[group.rank :: group.count].reset_index(drop=True)
+    batch = spec.batch // group.count
+    return loader(replace(validation, table=part), batch=batch, workers=_workers(spec, group))
+
+
+def _workers(spec: TrainSpec, group: Processes) -> int:
+    """Number of reader processes. By default 0 on a CPU, where readers would take the cores that train."""
+    if spec.workers is not None:
+        return spec.workers
+    free = cores() // (group.count // group.nodes) - 1
+    return min(8, max(0, free)) if torch.cuda.is_available() else 0
+
+
 @contextmanager
-def only_the_leader_speaks(group: Processes) -> Iterator[None]:
-    """Remarks of the others are those of the first once more."""
+def log_on_rank_zero(group: Processes) -> Iterator[None]:
+    """Log warnings and notes on rank 0 only; the others would repeat them."""
     logger = logging.getLogger("landscribe")
     level = logger.level
     try:
-        if not group.leads:
+        if not group.is_rank_zero:
             logger.setLevel(logging.ERROR)
         yield
     finally:
         logger.setLevel(level)
 
 
-def end(group: Processes) -> None:
-    """Wait until the model stands, and part; a process that only helped ends here."""
+def finish(group: Processes) -> None:
+    """Wait until the model is saved, then leave the process group; a process that Lightning started exits."""
     if group.count == 1:
         return
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     if group.launcher == "lightning":
-        # What Lightning told this process would keep it from starting others for the next training.
+        # With these variables set, Lightning would not start processes for the next training.
         for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
             os.environ.pop(name, None)
-    if group.only_helps:
+    if group.is_worker_process:
         raise SystemExit(0)

@@ -1,4 +1,4 @@
-"""Segmenter: one training step and one validation step, as Lightning runs them."""
+"""Segmenter: the training step, the validation step and the epochs' history, as a LightningModule."""
 
 import logging
 import math
@@ -29,16 +29,16 @@ from landscribe.training.spec import TrainSpec
 log = logging.getLogger(__name__)
 
 _WARM_UP = 0.2
-# Halved after more than three epochs without a better one: gentler than torch's tenth after ten, since few trainings
-# have the hundreds of epochs which that is meant for.
+# Half the rate after more than three epochs without improvement. torch's default, a tenth after ten epochs, suits
+# trainings of hundreds of epochs.
 _PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.5, 3
 
 
 class Segmenter(lightning.LightningModule):
-    """Trains a Model's network; keeps the history and the weights of the epoch that is to be kept.
+    """Trains a Model's network; records the history and the best weights.
 
-    The best epoch is the one with the highest mean F1 over classes on the validation chips; the last one
-    where there are none. With several processes all of this is of all their chips together, in each of them.
+    The best epoch has the highest mean F1 over classes on the validation chips; without validation chips it is the last
+    one. With several processes, losses and measures are those of the chips of all processes, the same in each process.
     """
 
     weights: Tensor
@@ -54,7 +54,7 @@ class Segmenter(lightning.LightningModule):
         self.validates = validates
         self.model = model
         self.network: Segmentation = network
-        self.averaged = _running_average(network, spec.ema_decay) if spec.ema_decay else None
+        self.averaged = _moving_average(network, spec.ema_decay) if spec.ema_decay else None
         self.spec = spec
         self.loss = weighted_sum(spec.loss)
         self.frozen = parts_of(self.network, spec.freeze)
@@ -63,20 +63,20 @@ class Segmenter(lightning.LightningModule):
         self.rng = torch.Generator()
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self.history: list[dict[str, Any]] = []
-        """One row per epoch: epoch, step, training and validation loss, measures by class."""
-        self.kept: tuple[float, dict[str, Tensor]] = (-math.inf, {})
-        """Mean F1 and weights of the epoch that is kept so far."""
+        """One row per epoch: epoch, step, training and validation loss, measures, F1 by class."""
+        self.best: tuple[float, dict[str, Tensor]] = (-math.inf, {})
+        """Mean F1 and weights of the best epoch so far, or of the last epoch if that is chosen."""
         self.losses: list[Tensor] = []
-        """Of the batches of this epoch."""
+        """Losses of the batches of this epoch."""
         self._validation = np.zeros(2)
-        """Sum of the chips' validation losses, and number of these chips."""
+        """Sum of the validation losses over chips, and number of chips."""
         self._is_validated = False
         self._confusion = Confusion.zeros(model.classes)
         self._seconds_before = 0.0
         self._plateau_before: dict[str, Any] = {}
 
     def on_fit_start(self) -> None:
-        """Start the clock that a budget in minutes is measured by; freeze what is not to learn yet."""
+        """Start the clock of a budget in minutes; freeze parts."""
         self._started = time.monotonic()
         # The scaling depends on whether the hub answered; all processes take the answer of rank 0.
         scaling = self.trainer.strategy.broadcast(self.model.scaling)
@@ -84,84 +84,84 @@ class Segmenter(lightning.LightningModule):
         self.frozen = parts_of(self.network, self.spec.freeze)
         for part in self.frozen:
             freeze(part)
-        if self._has_waited_enough():
+        if self._should_stop_early():
             self.trainer.should_stop = True
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's name
-        """Widen what was kept small for the way to the device."""
+        """Convert pixels and labels to the types of training; they travel to the device in small types."""
         return widened(batch)
 
-    def on_train_batch_start(self, _: Batch, number: int) -> None:
-        """Draw anew in each epoch; let frozen parts learn once their time has come."""
-        if number == 0:
+    def on_train_batch_start(self, _: Batch, batch_idx: int) -> None:
+        """Seed each epoch; unfreeze parts after `freeze_until` of the budget."""
+        if batch_idx == 0:
             self._seed_epoch()
-        # 1 is to the end, also where a budget of time is used up before the last step.
-        if self.spec.freeze_until < 1 and self.share_done() >= self.spec.freeze_until:
-            self.thaw()
+        # 1 means to the end, even if a budget in minutes is used up before the last step.
+        if self.spec.freeze_until < 1 and self.fraction_done() >= self.spec.freeze_until:
+            self.unfreeze_parts()
 
     def _seed_epoch(self) -> None:
-        """Make chance in an epoch depend on nothing before it, so that a killed training goes on as if it were not."""
-        drawn = np.random.SeedSequence([self.seed, len(self.history), self.global_rank]).generate_state(2)
-        lightning.seed_everything(int(drawn[0]), verbose=False)
-        self.rng.manual_seed(int(drawn[1]))
+        """Seed an epoch by its index alone, so that a resumed training draws the same random numbers."""
+        seeds = np.random.SeedSequence([self.seed, len(self.history), self.global_rank]).generate_state(2)
+        lightning.seed_everything(int(seeds[0]), verbose=False)
+        self.rng.manual_seed(int(seeds[1]))
 
-    def thaw(self) -> None:
-        """Let all parts learn."""
+    def unfreeze_parts(self) -> None:
+        """Unfreeze all frozen parts."""
         for part in self.frozen:
             unfreeze(part)
         self.frozen = []
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Loss of one augmented batch."""
-        changed = augment(Labelled(batch["image"], batch["valid"], batch["label"]), self.augmentation, self.rng)
-        images = self.model.scaled(changed.images, changed.valid)
-        loss = self.network.training_loss(images, changed.labels, self.criterion)
-        if changed.others is not None:
-            # What two images show together is judged by both.
-            other = self.network.training_loss(images, changed.others, self.criterion)
-            loss = changed.share * loss + (1 - changed.share) * other
+        augmented = augment(Labelled(batch["image"], batch["valid"], batch["label"]), self.augmentation, self.rng)
+        images = self.model.scaled(augmented.images, augmented.valid)
+        loss = self.network.training_loss(images, augmented.labels, self.criterion)
+        if augmented.others is not None:
+            # Mixup: the loss against the labels of both images, weighted by their shares.
+            mixed_loss = self.network.training_loss(images, augmented.others, self.criterion)
+            loss = augmented.share * loss + (1 - augmented.share) * mixed_loss
         mean, weight = self._mean_over_processes(loss.detach(), len(images))
         self.require_finite(mean)
         self.losses.append(mean)
         return loss * weight
 
     def _mean_over_processes(self, loss: Tensor, chips: int) -> tuple[Tensor, Tensor | float]:
-        """The loss of the whole batch, and how much this process's part of it counts: by its chips."""
+        """The mean loss of the whole batch, and the weight of this process's part, by its number of chips."""
         if self.trainer.world_size == 1:
             return loss, 1.0
         sums = torch.stack([loss.float() * chips, torch.full_like(loss, chips, dtype=torch.float32)])
-        of_all = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        # Gradients are averaged over the processes, so that the mean of these weights is 1.
-        return of_all[0] / of_all[1], self.trainer.world_size * chips / of_all[1]
+        totals = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        # DDP averages gradients over processes: the mean of these weights is 1.
+        return totals[0] / totals[1], self.trainer.world_size * chips / totals[1]
 
     def require_finite(self, loss: Tensor) -> None:
         """Raise NetworkError if the loss is infinite or not a number."""
         if not torch.isfinite(loss):
             raise NetworkError(
-                f"the loss is {loss.item()} at step {self.global_step}. A finite one was expected. "
+                f"the loss is {loss.item()} at step {self.global_step}. Expected a finite loss. "
                 f"Lower the learning rate (it is {self.spec.learning_rate:g})."
             )
 
     def criterion(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss that was asked for."""
-        # Borders and inner parts are no classes of the table.
+        """The loss of the settings, a scalar, for logits (B, K, H, W) and labels (B, H, W)."""
+        # Class weights apply to the classes' head alone, not to heads such as border and inner.
         weights = self.weights if logits.shape[1] == len(self.weights) else None
         return self.loss(logits.float(), labels, IGNORE, weights)
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
-        """Take a step, and let the running average follow."""
+        """Take a step, then update the moving average of the weights."""
         super().optimizer_step(*arguments, **named)
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
 
     @property
-    def judged(self) -> nn.Module:
-        """The network that is validated and kept: with the running average of the weights if there is one."""
+    def eval_network(self) -> nn.Module:
+        """The network that is validated and saved: that of the averaged weights if they are averaged."""
         return self.network if self.averaged is None else self.averaged.module
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Count predictions against labels."""
-        logits = self.judged(self.model.scaled(batch["image"], batch["valid"])).float()
+        """Add a batch to the validation loss and the confusion matrix."""
+        logits = self.eval_network(self.model.scaled(batch["image"], batch["valid"])).float()
         chips = len(logits)
         self._validation += [chips * float(self.criterion(logits, batch["label"])), chips]
         predicted = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
@@ -169,37 +169,37 @@ class Segmenter(lightning.LightningModule):
         self._confusion += Confusion.of(self.model.classes, reference, predicted)
 
     def on_validation_epoch_start(self) -> None:
-        """Let all processes judge one network: statistics of batches are each one's own until the next step."""
+        """Copy the buffers of rank 0 to all processes: batch statistics differ until the next step."""
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
     def on_validation_epoch_end(self) -> None:
-        """All chips were looked at."""
+        """Note that the epoch is validated."""
         self._is_validated = True
 
     @property
-    def is_epoch_open(self) -> bool:
-        """True if steps were taken that no row of the history tells of yet."""
+    def has_unlogged_steps(self) -> bool:
+        """True if steps were taken since the last row of the history."""
         return bool(self.losses)
 
     def on_train_epoch_end(self) -> None:
-        """Write the epoch into the history, unless its validation is still to come."""
+        """Close the epoch if it is validated, or if there are no validation chips."""
         if self._is_validated or not self.validates:
             self.close_epoch()
 
     def close_epoch(self) -> None:
-        """Write the epoch into the history; keep its weights if it is the best, or the last is to be kept."""
-        if not self.is_epoch_open:
+        """Add the epoch to the history; copy its weights if it is the best, or if the last one is chosen."""
+        if not self.has_unlogged_steps:
             return
         confusion = Confusion(self.model.classes, self._sum_over_processes(self._confusion.counts))
         row = self._row(confusion, self._sum_over_processes(self._validation))
         self.history.append(row)
         score = confusion.mean_f1 if confusion.total else float(len(self.history))
-        if self.spec.checkpoint == "last" or score > self.kept[0]:
-            self.kept = (
+        if self.spec.checkpoint == "last" or score > self.best[0]:
+            self.best = (
                 score,
-                {name: value.detach().clone() for name, value in self.judged.state_dict().items()},
+                {name: value.detach().clone() for name, value in self.eval_network.state_dict().items()},
             )
         if self.plateau is not None:
             self.plateau.step(score)
@@ -208,11 +208,11 @@ class Segmenter(lightning.LightningModule):
         for logger in self.trainer.loggers:
             logger.log_metrics({name: value for name, value in row.items() if value is not None}, row["step"])
             logger.save()
-        if self._has_waited_enough():
+        if self._should_stop_early():
             self.trainer.should_stop = True
 
     def _row(self, confusion: Confusion, validation: NDArray[Any]) -> dict[str, Any]:
-        """What the history tells of an epoch; validation is the sum of losses and the number of chips."""
+        """The history's row of an epoch; `validation` is the sum of losses and the number of chips."""
         total, chips = validation.tolist()
         row: dict[str, Any] = {
             "epoch": len(self.history) + 1,
@@ -226,41 +226,41 @@ class Segmenter(lightning.LightningModule):
         by_class = zip(self.model.classes.names, confusion.f1, strict=True)
         return row | {f"val_f1_{name}": _finite(f1) for name, f1 in by_class}
 
-    def _sum_over_processes(self, numbers: NDArray[Any]) -> NDArray[Any]:
+    def _sum_over_processes(self, values: NDArray[Any]) -> NDArray[Any]:
         if self.trainer.world_size == 1:
-            return numbers
-        tensor = torch.from_numpy(numbers).to(self.trainer.strategy.root_device)
+            return values
+        tensor = torch.from_numpy(values).to(self.trainer.strategy.root_device)
         total: Tensor = self.trainer.strategy.reduce(tensor, reduce_op="sum")
         return total.cpu().numpy()
 
-    def _has_waited_enough(self) -> bool:
-        """True if the best of the validated epochs lies `patience` epochs back."""
+    def _should_stop_early(self) -> bool:
+        """True if the last `patience` epochs did not improve on the best one."""
         scores = [row["val_mean_f1"] for row in self.history]
         if self.spec.patience is None or not scores or None in scores:
             return False
         return len(scores) - 1 - scores.index(max(scores)) >= self.spec.patience
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning does not know of."""
+        """Add the state that Lightning does not save."""
         checkpoint["landscribe"] = {
             "history": self.history,
-            "kept": self.kept,
+            "best": self.best,
             "seconds": self._seconds(),
             "plateau": {} if self.plateau is None else self.plateau.state_dict(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up what was added; Lightning restores weights, optimiser, schedule and counters."""
+        """Restore the added state; Lightning restores weights, optimiser, schedule and counters."""
         saved = checkpoint["landscribe"]
-        self.history, self.kept = saved["history"], saved["kept"]
+        self.history, self.best = saved["history"], saved["best"]
         self._seconds_before, self._plateau_before = saved["seconds"], saved["plateau"]
-        log.info("training: goes on at step %d, after epoch %d", self.history[-1]["step"], len(self.history))
+        log.info("training: resuming at step %d, after epoch %d", self.history[-1]["step"], len(self.history))
 
     def configure_optimizers(self) -> Any:
-        """The optimiser and the schedule that were asked for."""
+        """The optimiser and the schedule of the settings."""
         rate = self.spec.learning_rate
-        assert rate != "auto"  # one was found before
-        groups = _groups(self.network, self.spec, rate)
+        assert rate != "auto"  # the learning rate finder has run before
+        groups = _parameter_groups(self.network, self.spec, rate)
         optimizer: torch.optim.Optimizer = (
             torch.optim.AdamW(groups, lr=rate)
             if self.spec.optimizer == "adamw"
@@ -271,38 +271,38 @@ class Segmenter(lightning.LightningModule):
                 optimizer, mode="max", factor=_PLATEAU_FACTOR, patience=_PLATEAU_PATIENCE
             )
             self.plateau.load_state_dict(self._plateau_before)
-            # Lightning is not told of it: it would step it after the checkpoint of the epoch.
+            # Not given to Lightning, which would step it after the checkpoint of the epoch is saved.
             return optimizer
         factor = SCHEDULES[self.spec.schedule]
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: factor(self.share_done()))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: factor(self.fraction_done()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def share_done(self) -> float:
-        """How much of the budget is used, 0 to 1."""
+    def fraction_done(self) -> float:
+        """Fraction of the budget that is used, 0 to 1."""
         if self.total_steps is not None:
             return min(1.0, self.global_step / self.total_steps)
         assert self.spec.minutes is not None
         return min(1.0, self._seconds() / (60 * self.spec.minutes))
 
     def _seconds(self) -> float:
-        """Of training so far, those before a kill included."""
+        """Seconds of training so far, those before a resume included."""
         return self._seconds_before + time.monotonic() - getattr(self, "_started", time.monotonic())
 
 
-def one_cycle(share: float) -> float:
-    """Factor of the learning rate when `share` (0 to 1) of the budget is used.
+def one_cycle(fraction: float) -> float:
+    """Factor of the learning rate when this fraction (0 to 1) of the budget is used.
 
     Rises as a cosine from 0.04 to 1 over the first fifth, then falls to 0. Smith & Topin 2018,
     "Super-Convergence", arXiv:1708.07120.
     """
-    if share < _WARM_UP:
-        return 0.04 + 0.96 * (1 - math.cos(math.pi * share / _WARM_UP)) / 2
-    return cosine((share - _WARM_UP) / (1 - _WARM_UP))
+    if fraction < _WARM_UP:
+        return 0.04 + 0.96 * (1 - math.cos(math.pi * fraction / _WARM_UP)) / 2
+    return cosine((fraction - _WARM_UP) / (1 - _WARM_UP))
 
 
-def cosine(share: float) -> float:
-    """Factor of the learning rate that falls from 1 to 0. Loshchilov & Hutter 2017, arXiv:1608.03983."""
-    return (1 + math.cos(math.pi * share)) / 2
+def cosine(fraction: float) -> float:
+    """Factor of the learning rate, which falls from 1 to 0 as a cosine. Loshchilov & Hutter 2017, arXiv:1608.03983."""
+    return (1 + math.cos(math.pi * fraction)) / 2
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -310,45 +310,47 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": cosine,
     "constant": lambda _: 1.0,
 }
-"""By name: the factor of the learning rate when a share of the budget is used."""
+"""Schedules by name: from the used fraction of the budget (0 to 1) to the factor of the learning rate."""
 
 
-def _running_average(network: nn.Module, decay: float) -> AveragedModel:
-    """A network whose weights are `a <- d a + (1 - d) w` after each step, buffers included.
+def _moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of the weights: `a <- d a + (1 - d) w` after each step, buffers included.
 
-    The decay d rises to `decay` as `(1 + n) / (10 + n)` with n steps averaged, so that the first weights are soon
-    forgotten (as TensorFlow's ExponentialMovingAverage does it).
+    The decay d rises to `decay` as `(1 + n) / (10 + n)` after n steps: the initial weights soon count little, as in
+    TensorFlow's ExponentialMovingAverage.
     """
+    # Lightning's EMAWeightAveraging has a constant decay, averages the counters of normalisation too, and has swapped
+    # the averaged weights out of the network again when an epoch is closed and its best weights are copied.
 
     def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         if not averaged.is_floating_point():
             return current  # a counter
         steps = torch.as_tensor(count, device=averaged.device)
-        kept = ((1 + steps) / (10 + steps)).clamp(max=decay).to(averaged.dtype)
-        # Unlike the sum of products, this leaves alone what does not change.
-        return torch.lerp(averaged, current, 1 - kept)
+        current_decay = ((1 + steps) / (10 + steps)).clamp(max=decay).to(averaged.dtype)
+        # Unlike a sum of products, lerp returns equal weights unchanged, bit by bit.
+        return torch.lerp(averaged, current, 1 - current_decay)
 
     averaged = AveragedModel(network, avg_fn=average, use_buffers=True)
     averaged.requires_grad_(requires_grad=False)
     return averaged
 
 
-def _groups(network: nn.Module, spec: TrainSpec, rate: float) -> list[dict[str, Any]]:
-    """Weights decay; biases and normalisation do not. The encoder may learn more slowly.
+def _parameter_groups(network: nn.Module, spec: TrainSpec, rate: float) -> list[dict[str, Any]]:
+    """Parameter groups: weight decay for weights, none for biases and normalisation; a factor for the encoder's rate.
 
-    Frozen parts are among them, since they may learn later: what has no gradient is passed over.
+    Frozen parameters are included, since they may be unfrozen later: the optimiser skips parameters without gradients.
     """
-    slow = {id(parameter) for encoder in encoders_of(network) for parameter in encoder.parameters()}
+    in_encoder = {id(parameter) for encoder in encoders_of(network) for parameter in encoder.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for parameter in network.parameters():
-        groups.setdefault((id(parameter) in slow, parameter.ndim > 1), []).append(parameter)
+        groups.setdefault((id(parameter) in in_encoder, parameter.ndim > 1), []).append(parameter)
     return [
         {
             "params": parameters,
-            "lr": rate * (spec.encoder_lr_factor if is_slow else 1.0),
+            "lr": rate * (spec.encoder_lr_factor if is_encoder else 1.0),
             "weight_decay": spec.weight_decay if decays else 0.0,
         }
-        for (is_slow, decays), parameters in groups.items()
+        for (is_encoder, decays), parameters in groups.items()
     ]
 
 

@@ -23,17 +23,26 @@ from landscribe.data.batches.dataset import UserPipeline
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.stats import class_weights
 from landscribe.errors import ChipError, NetworkError
+from landscribe.inference.device import training_precision
 from landscribe.model import Model
 from landscribe.nn import Segmentation, build
-from landscribe.nn.encoders.weights import choose_weights, licence
+from landscribe.nn.encoders.weights import license_terms, resolve_weights
 from landscribe.nn.losses import weighted_sum
 from landscribe.outputs import require_absent
-from landscribe.training.callbacks import Report, StepLog, loggers, quiet_lightning
-from landscribe.training.checkpoint import Checkpoints, EveryEpoch, Start, WholeFiles
-from landscribe.training.checks import precision_of, require_fits, require_learnable
-from landscribe.training.dataloaders import order_of, training_batches, validation_batches
-from landscribe.training.lr_finder import Trial, found_rate
-from landscribe.training.parallel import Processes, end, only_the_leader_speaks, processes, without_launcher
+from landscribe.training.callbacks import ProgressCallback, StepLogger, loggers, quiet_lightning
+from landscribe.training.checkpoint import AtomicCheckpointIO, Checkpoints, EpochCheckpoint, InitialState
+from landscribe.training.checks import require_compatible, require_learnable
+from landscribe.training.lr_finder import LRFinderModule, find_learning_rate
+from landscribe.training.parallel import (
+    Processes,
+    chip_sampler,
+    cluster_plugins,
+    finish,
+    log_on_rank_zero,
+    processes,
+    training_loader,
+    validation_loader,
+)
 from landscribe.training.scaling import scaling_of
 from landscribe.training.segmenter import Segmenter
 from landscribe.training.spec import WITHOUT_EFFECT, TrainSpec
@@ -43,7 +52,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Job:
-    """One training: what learns, from what, and how."""
+    """One training: network, chips and settings."""
 
     model: Model
     network: Segmentation
@@ -66,42 +75,42 @@ def train(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Model:
-    """Train on the chips of split "train", choose the epoch by those of "val", and save the model.
+    """Train on the chips of split "train", choose the best epoch by those of split "val", and save the model.
 
-    A training that is killed leaves the end of its last epoch in a folder beside `out`; the same call goes on from
-    there to the same model.
+    A checkpoint of the last epoch lies in a folder beside `out` until the model is saved. After a kill, the same call
+    resumes from it, and gives the same model.
 
     Args:
-        chips: of all splits.
-        out: the model folder to make.
+        chips: the chips of all splits.
+        out: the model folder to write.
         spec: network, budget, optimiser, loss.
-        augmentation: how chips are changed, on the batch.
-        change: a user's pipeline that changes each chip before. Its chance is its own: neither the seed nor a
-            checkpoint reaches it.
-        seed: of weights, order and augmentation. The same seed gives the same model on the same machine
-            (unless the budget is in minutes).
-        overwrite: replace a folder that holds something, and an unfinished training with other settings.
+        augmentation: augmentation of batches, on the device.
+        change: a user's pipeline, called on each chip before. It draws its own random numbers: neither the seed nor a
+            checkpoint covers them.
+        seed: random seed of initial weights, order and augmentation. The same seed gives the same model on the same
+            machine, unless the budget is in minutes.
+        overwrite: overwrite a folder that is not empty, and an unfinished training with other settings.
 
     Returns:
-        The model of the best epoch, or of the last if that is to be kept.
+        The model of the best epoch, or of the last one if the settings choose it.
 
     Raises:
-        ChipError: no chip to train on, or none with one of the classes.
+        ChipError: no chip in split train, or none there with one of the classes.
         NetworkError: unknown names, weights that do not fit, a loss that is not finite.
-        OutputError: `out` holds something, or cannot be written; an unfinished training has other settings.
-        RecipeError: settings that do not go with the chips, the machine or each other.
+        OutputError: `out` is not empty or cannot be written; an unfinished training has other settings.
+        RecipeError: settings that are not possible with the chips, the machine or each other.
     """
     require_absent(out, overwrite=overwrite)
     group = processes(spec.devices)
     training, validation = chips.of_split("train"), chips.of_split("val")
     require_learnable(chips)
-    require_fits(spec, group, training, validation)
-    weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is made for them
+    require_compatible(spec, group, training, validation)
+    weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
     checkpoints = Checkpoints(out, _identity(chips, spec, augmentation, change, seed, group))
-    with only_the_leader_speaks(group):
-        begun = checkpoints.found(overwrite=overwrite)
+    with log_on_rank_zero(group):
+        resumed = checkpoints.resume(overwrite=overwrite)
         lightning.seed_everything(seed, workers=True, verbose=False)
-        network, start = _begin(chips, spec) if begun is None else _begin_again(chips, spec, begun)
+        network, start = _new_network(chips, spec) if resumed is None else _resumed_network(chips, spec, resumed)
         model = Model.wrap(
             network,
             bands=chips.head.bands,
@@ -113,23 +122,23 @@ def train(
             chip_size=chips.head.size,
         )
         job = _Job(model, network, training, validation, spec, augmentation, change, seed, group)
-        start = start if start.learning_rate else start.model_copy(update={"learning_rate": _tried_rate(job)})
-        if group.leads:
-            checkpoints.sweep() if begun else checkpoints.remove()
-        with _nothing_kept_of_what_fails(checkpoints, group):
-            segmenter = _fit(job, start, checkpoints, goes_on=begun is not None)
+        start = start if start.learning_rate else start.model_copy(update={"learning_rate": _find_learning_rate(job)})
+        if group.is_rank_zero:
+            checkpoints.remove_stale() if resumed else checkpoints.remove()
+        with _discard_checkpoints_on_failure(checkpoints, group):
+            segmenter = _fit(job, start, checkpoints, is_resumed=resumed is not None)
         model = _trained_model(job, segmenter, start, chips)
-        if group.leads:
+        if group.is_rank_zero:
             model.save(out, overwrite=overwrite)
             checkpoints.remove()
-    end(group)
+    finish(group)
     return model
 
 
 def _identity(
     chips: Chips, spec: TrainSpec, augmentation: AugmentSpec, change: UserPipeline | None, seed: int, group: Processes
 ) -> dict[str, Any]:
-    """All that decides which weights come out, so that only the same training goes on."""
+    """All settings that decide the resulting weights: only a training with the same ones is resumed."""
     return {
         "chips": chips.sha256,
         "table": hashlib.sha256(chips.table.to_csv().encode()).hexdigest(),
@@ -139,7 +148,7 @@ def _identity(
         "seed": seed,
         "processes": group.count,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA GPU",
-        "precision": precision_of(spec),
+        "precision": training_precision(spec.precision),
         "versions": {
             "landscribe": version("landscribe"),
             "torch": torch.__version__,
@@ -148,121 +157,122 @@ def _identity(
     }
 
 
-def _begin(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, Start]:
-    """A network that has learned nothing here, and what is known of it."""
-    network, said, terms = _network(chips, spec)
-    log.info(said)
+def _new_network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, InitialState]:
+    """A network before its first step, and the initial state of the training."""
+    network, note, terms = _network(chips, spec)
+    log.info(note)
     pretrained = terms["source"] != "none"
     scaling = scaling_of(chips.of_split("train"), spec.scaling, encoder=spec.encoder, pretrained=pretrained)
     rate = None if spec.learning_rate == "auto" else spec.learning_rate
-    return network, Start(weights=said, terms=terms, scaling=scaling, learning_rate=rate)
+    return network, InitialState(weights=note, terms=terms, scaling=scaling, learning_rate=rate)
 
 
-def _begin_again(chips: Chips, spec: TrainSpec, start: Start) -> tuple[Segmentation, Start]:
-    """A network for the weights of a checkpoint, without asking for others."""
+def _resumed_network(chips: Chips, spec: TrainSpec, start: InitialState) -> tuple[Segmentation, InitialState]:
+    """A network to load a checkpoint's weights into; the hub is not asked for others."""
     log.info(start.weights)
-    return _built(chips, spec, None), start
+    return _build(chips, spec, None), start
 
 
 def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str, Any]]:
-    """Build the network; say in one line which weights it starts from, and under which terms these are."""
-    weights, said = choose_weights(spec.weights, spec.encoder)
+    """Build the network; one line about its initial weights; their source and license."""
+    weights, note = resolve_weights(spec.weights, spec.encoder)
 
     try:
-        network = _built(chips, spec, weights)
+        network = _build(chips, spec, weights)
     except NetworkError as error:
         if spec.weights != "auto" or weights is None:
             raise
-        # The hub answered but did not deliver: "auto" goes on without, and says so.
-        weights, said = None, f"weights: none ({str(error).split('. ', 1)[0]})"
-        network = _built(chips, spec, None)
+        # The hub responded, but the download failed: "auto" trains without pretrained weights.
+        weights, note = None, f"weights: none ({str(error).split('. ', 1)[0]})"
+        network = _build(chips, spec, None)
     if weights is None and spec.freeze:
         log.warning(
-            "%s: frozen although it starts from random weights, so that nothing is learned there. "
-            "Give weights, or leave out freeze.",
+            "freeze: %s starts from random weights and will not learn. Choose pretrained weights, or leave out freeze.",
             ", ".join(spec.freeze),
         )
     if weights == "imagenet" and spec.architecture.startswith("smp:"):
-        return network, said, {"source": "imagenet", "license": "that of segmentation-models-pytorch's weights"}
-    return network, said, licence(spec.encoder, weights)
+        return network, note, {"source": "imagenet", "license": "that of segmentation-models-pytorch's weights"}
+    return network, note, license_terms(spec.encoder, weights)
 
 
-def _built(chips: Chips, spec: TrainSpec, weights: str | None) -> Segmentation:
+def _build(chips: Chips, spec: TrainSpec, weights: str | None) -> Segmentation:
     return build(
         spec.architecture, bands=chips.head.bands, classes=len(chips.classes),
         encoder=spec.encoder, weights=weights, **spec.options,
     )  # fmt: skip
 
 
-def _tried_rate(job: _Job) -> float:
-    """The learning rate that a trial on a copy of the network finds."""
+def _find_learning_rate(job: _Job) -> float:
+    """Run the learning rate finder on a copy of the network."""
 
-    def trial() -> Trial:
+    def module() -> LRFinderModule:
         network = copy.deepcopy(job.network)
-        # A budget without an end: what is frozen at first stays so. The rate is the trial's own.
-        return _segmenter(Trial, replace(job, model=replace(job.model, network=network), network=network), 10**9, 1.0)
+        # With a practically endless budget, frozen parts stay frozen. The finder sets its own rates.
+        return _segmenter(
+            LRFinderModule, replace(job, model=replace(job.model, network=network), network=network), 10**9, 1.0
+        )
 
-    order = order_of(job.training, job.spec, job.seed)
-    batches = training_batches(job.training, order, job.spec, job.group, job.change)
-    rate = found_rate(trial, batches, precision_of(job.spec))
-    log.info("learning rate: %.3g (found by trying)", rate)
+    order = chip_sampler(job.training, job.spec, job.seed)
+    batches = training_loader(job.training, order, job.spec, job.group, job.change)
+    rate = find_learning_rate(module, batches, training_precision(job.spec.precision))
+    log.info("learning rate: %.3g (by the learning rate finder)", rate)
     return rate
 
 
-def _fit(job: _Job, start: Start, checkpoints: Checkpoints, *, goes_on: bool) -> Segmenter:
+def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed: bool) -> Segmenter:
     spec, group = job.spec, job.group
     job.model.network.to(memory_format=torch.channels_last)
-    order = order_of(job.training, spec, job.seed, group)
-    batches = training_batches(job.training, order, spec, group, job.change)
-    held_out = validation_batches(job.validation, spec, group)
+    order = chip_sampler(job.training, spec, job.seed, group)
+    batches = training_loader(job.training, order, spec, group, job.change)
+    held_out = validation_loader(job.validation, spec, group)
     total = spec.total_steps(math.ceil(len(batches) / spec.accumulate))
     assert start.learning_rate is not None
     segmenter = _segmenter(Segmenter, job, total, start.learning_rate)
-    shown = progress.task("training", total or math.ceil(60 * (spec.minutes or 0)))
-    with shown if group.leads else nullcontext(_unseen) as advance, quiet_lightning():
-        watching = [Report(advance, by_time=total is None), *([StepLog()] if spec.log else [])]
+    task = progress.task("training", total or math.ceil(60 * (spec.minutes or 0)))
+    with task if group.is_rank_zero else nullcontext(_ignore_progress) as advance, quiet_lightning():
+        callbacks = [ProgressCallback(advance, by_time=total is None), *([StepLogger()] if spec.log else [])]
         trainer = lightning.Trainer(
             accelerator="auto",
-            devices=group.count // group.machines,
-            num_nodes=group.machines,
+            devices=group.count // group.nodes,
+            num_nodes=group.nodes,
             strategy=_strategy(job, segmenter),
             sync_batchnorm=group.count > 1 and torch.cuda.is_available(),
-            precision=precision_of(spec),
+            precision=training_precision(spec.precision),
             max_steps=total or -1,
             max_epochs=-1,
             max_time={"seconds": math.ceil(60 * spec.minutes)} if spec.minutes else None,
             accumulate_grad_batches=spec.accumulate,
             gradient_clip_val=spec.gradient_clip or None,
             num_sanity_val_steps=0,
-            callbacks=[*watching, EveryEpoch(checkpoints, start, order)],
-            plugins=[WholeFiles(), *without_launcher(group)],
+            callbacks=[*callbacks, EpochCheckpoint(checkpoints, start, order)],
+            plugins=[AtomicCheckpointIO(), *cluster_plugins(group)],
             use_distributed_sampler=False,
-            logger=loggers(spec.log) if group.leads else False,
+            logger=loggers(spec.log) if group.is_rank_zero else False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
         try:
-            trainer.fit(segmenter, batches, held_out, ckpt_path=checkpoints.last if goes_on else None)
-            if held_out is not None and segmenter.is_epoch_open:
-                # A budget that ends within an epoch leaves it without validation.
+            trainer.fit(segmenter, batches, held_out, ckpt_path=checkpoints.last if is_resumed else None)
+            if held_out is not None and segmenter.has_unlogged_steps:
+                # If the budget ends within an epoch, Lightning does not validate it.
                 trainer.validate(segmenter, held_out, verbose=False)
         except SystemExit:
-            # On Ctrl-C Lightning ends the process; here whoever called decides.
+            # On Ctrl-C Lightning exits the process; here the caller decides.
             raise KeyboardInterrupt from None
     segmenter.close_epoch()
-    segmenter.thaw()
+    segmenter.unfreeze_parts()
     return segmenter
 
 
 def _strategy(job: _Job, segmenter: Segmenter) -> str:
-    """As Lightning's Trainer takes it: torch is told where parameters may have no gradient, which costs a little."""
+    """The strategy of Lightning's Trainer. DDP searches for parameters without gradients only if there may be some."""
     if job.group.count == 1:
         return "auto"
-    return "ddp_find_unused_parameters_true" if job.spec.freeze or _has_idle_parts(job, segmenter) else "ddp"
+    return "ddp_find_unused_parameters_true" if job.spec.freeze or _has_unused_parameters(job, segmenter) else "ddp"
 
 
-def _has_idle_parts(job: _Job, segmenter: Segmenter) -> bool:
-    """True if the loss of an image reaches only some parameters, as where a part of a network is not used."""
+def _has_unused_parameters(job: _Job, segmenter: Segmenter) -> bool:
+    """True if some parameters have no gradient of the loss, as in a network with an unused part."""
     with isolate_rng():
         network = copy.deepcopy(job.network).train()
         side = 2 * network.reduction
@@ -272,8 +282,8 @@ def _has_idle_parts(job: _Job, segmenter: Segmenter) -> bool:
     return any(parameter.grad is None for parameter in network.parameters() if parameter.requires_grad)
 
 
-def _unseen(steps: int = 1, note: str = "") -> None:
-    """The progress of a process that another one tells of."""
+def _ignore_progress(steps: int = 1, note: str = "") -> None:
+    """The progress of a process that is not rank 0, which shows none."""
 
 
 def _segmenter(kind: type[Segmenter], job: _Job, total: int | None, rate: float) -> Any:
@@ -285,34 +295,34 @@ def _segmenter(kind: type[Segmenter], job: _Job, total: int | None, rate: float)
 
 
 def _class_weights(training: Chips, spec: TrainSpec) -> NDArray[np.float64]:
-    """(K,) weights that were given, or that the chips ask for."""
+    """Class weights (K,), given or computed from the chips."""
     if isinstance(spec.class_weights, str):
         return class_weights(training, spec.class_weights)
     names = training.classes.names
     if len(spec.class_weights) != len(names):
         raise ChipError(
-            f"{len(spec.class_weights)} class weights were given for {len(names)} classes ({', '.join(names)}). "
-            "One for each, in this order, was expected."
+            f"class_weights has {len(spec.class_weights)} numbers for {len(names)} classes ({', '.join(names)}). "
+            "Expected one number for each class, in this order."
         )
     if not any(spec.class_weights):
-        raise ChipError("all class weights are 0, so that nothing could be learned. One above 0 at least was expected.")
+        raise ChipError("class_weights are all 0. Expected at least one above 0.")
     return np.array(spec.class_weights, np.float64)
 
 
 @contextmanager
-def _nothing_kept_of_what_fails(checkpoints: Checkpoints, group: Processes) -> Iterator[None]:
-    """Keep no checkpoint of a training that would fail again where it failed."""
+def _discard_checkpoints_on_failure(checkpoints: Checkpoints, group: Processes) -> Iterator[None]:
+    """Remove the checkpoint of a training that failed: resumed, it would fail again."""
     try:
         yield
     except NetworkError:
-        if group.leads:
+        if group.is_rank_zero:
             checkpoints.remove()
         raise
 
 
-def _trained_model(job: _Job, segmenter: Segmenter, start: Start, chips: Chips) -> Model:
+def _trained_model(job: _Job, segmenter: Segmenter, start: InitialState, chips: Chips) -> Model:
     """The model with the best weights of the training, its history and its provenance."""
-    job.network.load_state_dict(segmenter.kept[1])
+    job.network.load_state_dict(segmenter.best[1])
     provenance = {
         "landscribe": version("landscribe"),
         "torch": torch.__version__,
@@ -325,14 +335,14 @@ def _trained_model(job: _Job, segmenter: Segmenter, start: Start, chips: Chips) 
         "augment": job.augmentation.model_dump(mode="json", exclude_none=True),
         "changed_by": None if job.change is None else repr(job.change),
     }
-    outcome = {"history": segmenter.history, "measures": _measures(segmenter), "provenance": provenance}
+    outcome = {"history": segmenter.history, "measures": _best_measures(segmenter), "provenance": provenance}
     config = segmenter.model.config.model_copy(update=outcome)
     return replace(segmenter.model, network=job.network.cpu().eval(), config=config)
 
 
-def _measures(segmenter: Segmenter) -> dict[str, Any]:
-    """The row of the epoch that was kept."""
-    scored = [row for row in segmenter.history if row["val_mean_f1"] is not None]
-    if segmenter.spec.checkpoint == "last" or not scored:
+def _best_measures(segmenter: Segmenter) -> dict[str, Any]:
+    """The history's row of the epoch whose weights are saved."""
+    validated = [row for row in segmenter.history if row["val_mean_f1"] is not None]
+    if segmenter.spec.checkpoint == "last" or not validated:
         return segmenter.history[-1]
-    return max(scored, key=lambda row: row["val_mean_f1"])
+    return max(validated, key=lambda row: row["val_mean_f1"])

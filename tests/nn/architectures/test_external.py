@@ -46,7 +46,7 @@ class Failing(nn.Module):
     """Cannot be made."""
 
     def __init__(self) -> None:
-        raise OSError("no licence server")
+        raise OSError("no license_terms server")
 
 
 class Nested(Segmentation):
@@ -104,7 +104,7 @@ def test_a_class_is_given_what_it_takes():
         ("test_external:Small", {"widht": 3}, "did you mean 'width'"),
         ("test_external:Small", {"weights": "imagenet"}, "takes no weights"),
         ("test_external:Stubborn", {}, "one for each of the 2 classes"),
-        ("test_external:Failing", {}, "no licence server"),
+        ("test_external:Failing", {}, "no license_terms server"),
         ("torchvision.models:VGG", {}, "cannot be built with"),
         (".x:B", {}, "cannot be imported"),
     ],

@@ -8,7 +8,7 @@ import torch
 from landscribe.errors import NetworkError
 from landscribe.nn.encoders.encoder import Encoder
 from landscribe.nn.encoders.stems import normalisation
-from landscribe.nn.encoders.weights import choose_weights, colours_expected, licence
+from landscribe.nn.encoders.weights import license_terms, pretraining_statistics, resolve_weights
 
 NAME = "resnet10t"
 
@@ -80,11 +80,11 @@ def test_a_checkpoint_of_torch_is_read_without_running_it(weight_file, tmp_path)
 
 
 def test_the_terms_of_weights_are_told():
-    assert licence(NAME, None) == {"source": "none"}
-    known = licence("resnet18", "imagenet")
+    assert license_terms(NAME, None) == {"source": "none"}
+    known = license_terms("resnet18", "imagenet")
     assert known["license"] == "apache-2.0"
     assert known["tag"]
-    assert "file" in licence(NAME, "some/weights.safetensors")["license"]
+    assert "file" in license_terms(NAME, "some/weights.safetensors")["license"]
 
 
 def test_weights_of_another_encoder_are_refused(weight_file):
@@ -99,7 +99,7 @@ def test_a_missing_weight_file_is_refused():
 
 
 def test_without_the_hub_auto_goes_on_without_weights_and_says_so():
-    weights, said = choose_weights("auto", NAME)
+    weights, said = resolve_weights("auto", NAME)
     assert weights is None
     assert "none" in said
 
@@ -125,12 +125,12 @@ def test_files_that_are_no_weights_are_refused(name, tmp_path):
 
 
 def test_weights_that_timm_does_not_know_are_none():
-    assert choose_weights("auto", "resnet18.bogus")[0] is None
-    assert "not known" in licence("mit_b0", "imagenet")["license"]
+    assert resolve_weights("auto", "resnet18.bogus")[0] is None
+    assert "not known" in license_terms("mit_b0", "imagenet")["license"]
 
 
 def test_bands_are_normalised_as_the_colours_that_their_kernels_are_from():
-    mean, deviation = colours_expected("resnet18")
+    mean, deviation = pretraining_statistics("resnet18")
     assert mean == (0.485, 0.456, 0.406)
     assert normalisation(["nir", "green", "blue"], mean, deviation)[0] == pytest.approx(mean)
     assert normalisation(["red", "green", "blue"], mean, deviation)[0] == pytest.approx(mean)

@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling: the same features seen at several scales at once.
+"""Atrous spatial pyramid pooling: convolutions of the same features at several dilation rates.
 
 Chen et al. 2017, "Rethinking Atrous Convolution for Semantic Image Segmentation", arXiv:1706.05587, section 3.3.
 """
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from landscribe.nn.architectures.blocks import ConvBlock, ConvStyle, SeparableConv, activation_of
+from landscribe.nn.architectures.blocks import ConvBlock, ConvStyle, SeparableConv, make_activation
 
 
 class ASPP(nn.Module):
-    """A 1 x 1 convolution, 3 x 3 ones at several rates and the image's mean, concatenated and mixed by 1 x 1.
+    """(B, in, H, W) to (B, out, H, W): parallel branches, concatenated and mixed by a 1 x 1 convolution.
 
-    (B, in, H, W) to (B, out, H, W).
+    The branches are a 1 x 1 convolution, 3 x 3 convolutions at several dilation rates, and the image's mean.
     """
 
     def __init__(
@@ -27,8 +27,8 @@ class ASPP(nn.Module):
             SeparableConv(channels, dilation=rate) if separable else ConvBlock(channels, style, dilation=rate)
             for rate in rates
         )
-        # No batch normalisation: of one image there is one mean a feature map, which it would set to 0.
-        self.pooled = nn.Sequential(nn.Conv2d(*channels, 1), activation_of(style))
+        # No batch normalisation: with one image a batch, each feature map has one mean, which it would set to 0.
+        self.pooled = nn.Sequential(nn.Conv2d(*channels, 1), make_activation(style))
         self.mix = ConvBlock(((2 + len(rates)) * out, out), style, kernel=1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The pieces that architectures share: convolution blocks, ways up, gates."""
+"""Blocks that architectures share: convolution blocks, upsampling, attention gates."""
 
 from typing import Annotated, Literal
 
@@ -12,51 +12,51 @@ Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
 Channels = Annotated[int, Field(ge=1)]
-"""How many feature maps."""
+"""Number of feature maps."""
 Rate = Annotated[int, Field(ge=1)]
-"""Of dilation."""
+"""Dilation rate."""
 
 
 class ConvStyle(Spec):
-    """How single convolutions are made."""
+    """Style of single convolutions."""
 
     batch_norm: bool = True
     """Normalise after each convolution (Ioffe & Szegedy 2015, arXiv:1502.03167)."""
     activation: Literal["relu", "leaky_relu", "swish"] = "relu"
-    """What follows the normalisation."""
+    """Activation after the normalisation."""
 
 
 class BlockStyle(ConvStyle):
-    """How blocks of two convolutions are made."""
+    """Style of blocks of two convolutions."""
 
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Share of feature maps that a block drops in training."""
+    """Fraction of feature maps that a block drops in training."""
     residual: bool = False
     """Add a block's input to its output (He et al. 2016, arXiv:1512.03385)."""
     squeeze_excitation: bool = False
-    """Weigh a block's feature maps by what all of the image holds (Hu, Shen & Sun 2018, arXiv:1709.01507)."""
+    """Weight a block's feature maps by their means over the image (Hu, Shen & Sun 2018, arXiv:1709.01507)."""
 
 
 class ConvBlock(nn.Sequential):
     """Convolution, batch normalisation, activation: (B, in, H, W) to (B, out, H, W)."""
 
     def __init__(self, channels: tuple[int, int], style: ConvStyle, *, kernel: int = 3, dilation: int = 1) -> None:
-        super().__init__(*_convolution(channels, style, kernel, dilation), activation_of(style))
+        super().__init__(*_convolution(channels, style, kernel, dilation), make_activation(style))
 
 
 class DoubleConv(nn.Module):
-    """UNet's block, two 3 x 3 convolutions, with what a style adds: (B, in, H, W) to (B, out, H, W)."""
+    """UNet's block of two 3 x 3 convolutions, in a style: (B, in, H, W) to (B, out, H, W)."""
 
     def __init__(self, channels: tuple[int, int], style: BlockStyle) -> None:
         super().__init__()
         into, out = channels
         self.first = ConvBlock(channels, style)
-        # Weighed before the input is added, as in the paper.
+        # Weighted before the residual is added, as in the paper.
         weighing = [SqueezeExcitation(out)] if style.squeeze_excitation else []
         self.second = nn.Sequential(*_convolution((out, out), style, 3, 1), *weighing)
         self.shortcut = None if not style.residual else nn.Conv2d(into, out, 1) if into != out else nn.Identity()
         dropping = [nn.Dropout2d(style.dropout)] if style.dropout else []
-        self.finish = nn.Sequential(activation_of(style), *dropping)
+        self.finish = nn.Sequential(make_activation(style), *dropping)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve twice."""
@@ -69,12 +69,12 @@ class DoubleConv(nn.Module):
 
 def _convolution(channels: tuple[int, int], style: ConvStyle, kernel: int, dilation: int) -> list[nn.Module]:
     padding = dilation * (kernel - 1) // 2
-    # No bias before a normalisation, which has one.
+    # Without bias if a normalisation follows, which has a bias of its own.
     layer = nn.Conv2d(*channels, kernel, padding=padding, dilation=dilation, bias=not style.batch_norm)
     return [layer, nn.BatchNorm2d(channels[1])] if style.batch_norm else [layer]
 
 
-def activation_of(style: ConvStyle) -> nn.Module:
+def make_activation(style: ConvStyle) -> nn.Module:
     """ReLU, leaky ReLU (slope 0.01) or swish (Ramachandran, Zoph & Le 2017, arXiv:1710.05941)."""
     if style.activation == "leaky_relu":
         return nn.LeakyReLU(0.01, inplace=True)
@@ -82,7 +82,7 @@ def activation_of(style: ConvStyle) -> nn.Module:
 
 
 class SeparableConv(nn.Sequential):
-    """A 3 x 3 convolution of each feature map by itself, then a 1 x 1 convolution across them.
+    """A depthwise 3 x 3 convolution, then a pointwise 1 x 1 convolution: (B, in, H, W) to (B, out, H, W).
 
     Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution", arXiv:1802.02611.
     """
@@ -98,7 +98,7 @@ class SeparableConv(nn.Sequential):
 
 
 class SqueezeExcitation(nn.Module):
-    """Weights in (0, 1) for each feature map, from the means of all of them; 1/8 as many units between."""
+    """Weights in (0, 1) for each feature map, from the means of all; the hidden layer has 1/8 as many units."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -108,13 +108,13 @@ class SqueezeExcitation(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) weighted map by map."""
+        """(B, C, H, W) times a weight for each feature map."""
         weighted: Tensor = x * self.weigh(x.mean((2, 3), keepdim=True))
         return weighted
 
 
 class AttentionGate(nn.Module):
-    """Weights in (0, 1) for each pixel of a skip, from the skip and what comes up from below.
+    """Weights in (0, 1) for each pixel of a skip connection, from the skip and the upsampled coarser features.
 
     Additive attention of Oktay et al. 2018, "Attention U-Net", arXiv:1804.03999, at the skip's own size.
     """
@@ -141,7 +141,7 @@ class Upsample(nn.Module):
         is_learned = mode == "transposed" and factor > 1
         self.learned = nn.ConvTranspose2d(*channels, factor, stride=factor) if is_learned else None
         self.channels = channels[1] if is_learned else channels[0]
-        """What comes out."""
+        """Output channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample."""
@@ -159,6 +159,6 @@ def interpolate(x: Tensor, factor: int, mode: Interpolation) -> Tensor:
     return nn.functional.interpolate(x, scale_factor=float(factor), mode=mode, align_corners=aligned)
 
 
-def concatenated(tensors: list[Tensor]) -> Tensor:
-    """Feature maps of one size, one after the other; a single one as it is."""
+def concatenate(tensors: list[Tensor]) -> Tensor:
+    """Concatenate feature maps of one size along the channels; a single one is returned as it is."""
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=1)

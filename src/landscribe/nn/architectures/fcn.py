@@ -51,8 +51,8 @@ class FCN(Segmentation):
         super().__init__(built.reductions[-1], {CLASSES: classes})
         self.encoder = built
         self.upsampling: Interpolation = chosen.upsampling
-        # A 1 x 1 convolution of concatenated, upsampled features is the sum of 1 x 1 convolutions of each, upsampled
-        # afterwards, since interpolation is linear with weights that sum to 1: the same numbers, a fraction of the
+        # The paper's 1 x 1 convolution of concatenated, upsampled features equals the sum of upsampled 1 x 1
+        # convolutions of each scale: interpolation is linear, and its weights sum to 1. It takes a fraction of the
         # memory. One bias is enough.
         self.scores = nn.ModuleList(
             nn.Conv2d(channels, classes, 1, bias=index == 0) for index, channels in enumerate(built.channels)

@@ -20,7 +20,7 @@ from landscribe.nn.architectures.blocks import (
     Interpolation,
     Rate,
     Upsample,
-    concatenated,
+    concatenate,
 )
 from landscribe.nn.encoders.encoder import PLAIN, EncoderStyle, encoder_of
 from landscribe.nn.segmentation import CLASSES, Segmentation
@@ -60,7 +60,7 @@ class DecoderBlock(nn.Module):
         """Coarse (B, in, h, w) and skip (B, skip, H, W), or none, to (B, out, H, W)."""
         x = self.up(x)
         if skip is not None:
-            x = concatenated([x, skip if self.gate is None else self.gate(skip, x)])
+            x = concatenate([x, skip if self.gate is None else self.gate(skip, x)])
         result: Tensor = self.convolve(x)
         return result
 

@@ -1,7 +1,7 @@
 """UNet-ID: three UNets, for segments, borders and inner parts, refined from the activations of all three.
 
 Wagner et al. 2020, "U-Net-Id, an Instance Segmentation Model for Building Extraction from Satellite Images",
-Remote Sensing 12(10), 1544, doi:10.3390/rs12101544. The activations of the three UNets are concatenated; from them each
+Remote Sensing 12(10), 1544, doi:10.3390/rs12101544. The activations of the three UNets are concatenate; from them each
 head computes its logits by three more convolutions.
 """
 

@@ -1,1 +1,1 @@
-"""Pyramids of features, and where their weights come from."""
+"""Encoders: pyramids of features, their pretrained weights, and freezing."""

@@ -1,4 +1,4 @@
-"""Geometry of backbones: sizes that halve exactly, and dilation instead of halving."""
+"""Geometry of backbones: padding so that sizes halve exactly, and dilation instead of strides."""
 
 import math
 from functools import partial, reduce
@@ -12,13 +12,13 @@ _LAYERS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
 def pad_valid(body: nn.Module) -> None:
-    """Give unpadded layers half a kernel of padding, in place, so that features lie over the pixels they are of.
+    """Pad unpadded layers by half a kernel, in place, so that features are aligned with their pixels.
 
-    The Inception networks convolve and pool without padding. Their features have odd sizes, and where a feature lies
-    would depend on the size of the image. Layers that step as far as they see (patches) need no padding.
+    The Inception networks convolve and pool without padding: their features have odd sizes, and the offset of a feature
+    depends on the size of the image. Layers whose stride is their kernel size (patches) need no padding.
     """
     for module in list(body.modules()):
-        # Subclasses pad by themselves, such as the "same" padding of networks from TensorFlow.
+        # Subclasses have a padding of their own, such as the "same" padding of networks from TensorFlow.
         if type(module) in _LAYERS:
             _pad_layer(module)
         elif type(module) in _REDUCTION_BLOCKS:
@@ -32,7 +32,7 @@ def _pad_layer(layer: Any) -> None:
     )
 
 
-# Branches of Inception-v3's reduction blocks, whose third one is a pool by a function call.
+# The branches of Inception-v3's reduction blocks; the third branch is a call of F.max_pool2d, not a layer.
 _REDUCTION_BLOCKS: dict[type[nn.Module], tuple[tuple[str, ...], ...]] = {
     InceptionB: (("branch3x3",), ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3")),
     InceptionD: (
@@ -43,9 +43,11 @@ _REDUCTION_BLOCKS: dict[type[nn.Module], tuple[tuple[str, ...], ...]] = {
 
 
 def _pool_by_layer(block: nn.Module) -> None:
-    """Let a reduction block of Inception-v3 pool by a padded layer, which can be dilated like any other."""
+    """Replace the pooling call of a reduction block of Inception-v3 by a padded layer, which can be dilated."""
     block.pool = nn.MaxPool2d(3, stride=2, padding=1)
-    # By an attribute of the instance, which pickles and copies as a method would not.
+    # timm writes `F.max_pool2d(x, kernel_size=3, stride=2)` into `forward` of InceptionB and InceptionD, with no layer
+    # to pad or replace. An attribute of the instance takes precedence over `forward` of the class; a `partial` of a
+    # function of this module can be pickled, a bound closure cannot.
     block.__dict__["forward"] = partial(_reduced, block)
 
 
@@ -55,10 +57,10 @@ def _reduced(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def dilate(body: nn.Module, stride: int, *, channels: int = 3) -> None:
-    """Let a backbone halve no further than `stride` input pixels, in place; what comes after is dilated instead.
+    """Limit a backbone's reduction to `stride` input pixels, in place, by dilation instead of strides.
 
-    Convolutions keep their weights and see as far as before (Yu & Koltun 2016, arXiv:1511.07122). Pools that would
-    halve become pools of 3 x 3 that do not (Chen et al. 2015, arXiv:1412.7062, section 3.1).
+    Convolutions keep their weights and their receptive field (Yu & Koltun 2016, arXiv:1511.07122). Pools with a stride
+    become 3 x 3 pools without one (Chen et al. 2015, arXiv:1412.7062, section 3.1).
     """
     side = 256
     reached: dict[nn.Module, int] = {}
@@ -80,12 +82,12 @@ def dilate(body: nn.Module, stride: int, *, channels: int = 3) -> None:
 
 
 def _dilate_layer(layer: Any, before: int, stride: int) -> None:
-    """`before` is the reduction at the layer's input when nothing was dilated yet."""
+    """Dilate one layer; `before` is the reduction at its input in the undilated backbone."""
     steps = _pair(layer.stride)
     halves = before * max(steps) > stride and max(steps) > 1
     rate = max(1, before // stride)
     if isinstance(layer, nn.Conv2d) and (halves or rate > 1):
-        # What is beyond `stride` steps by 1 now, so that "same" is defined, for patches of 2 x 2 too.
+        # The stride is 1 now, for which "same" padding is defined, for patches of 2 x 2 too.
         layer.stride, layer.dilation, layer.padding = (1, 1), (rate, rate), "same"
     elif halves:
         layer.kernel_size, layer.stride, layer.padding = 3, 1, 1

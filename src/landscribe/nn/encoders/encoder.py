@@ -11,11 +11,11 @@ from landscribe.errors import NetworkError
 from landscribe.nn.architectures.blocks import BlockStyle, Channels, ConvBlock, ConvStyle, DoubleConv
 from landscribe.nn.encoders.dilation import dilate, pad_valid
 from landscribe.nn.encoders.stems import adapt_stem
-from landscribe.nn.encoders.weights import misfit, read_weights, require_all_loaded, require_weights
+from landscribe.nn.encoders.weights import describe_mismatch, read_weights, require_all_loaded, require_weights
 from landscribe.spec import Spec, nearest
 
 PLAIN = "plain"
-"""Name of the encoder that the papers draw: convolution blocks with pooling between, trained from scratch."""
+"""Name of the papers' own encoder: convolution blocks with pooling between them, trained from scratch."""
 _FIRST_WIDTH = 64
 
 
@@ -28,37 +28,37 @@ class Encoder(nn.Module):
         self, name: str, *, bands: int, weights: str | None = None, band_names: tuple[str, ...] = (),
         depth: int | None = None, output_stride: int | None = None,
     ) -> None:  # fmt: skip
-        """Build it.
+        """Build the timm network and adapt its stem.
 
         Args:
-            name: one of `timm.list_models()` that gives features.
-            bands: C.
+            name: a name of `timm.list_models()` that supports `features_only`.
+            bands: number C of bands.
             weights: "imagenet", a file, or None.
-            band_names: of the C bands; by them a pretrained stem is adapted.
-            depth: how often it may halve; what is deeper is left out.
-            output_stride: input pixels per pixel of the deepest features; what would halve further is dilated.
+            band_names: names of the C bands, by which a pretrained stem is adapted.
+            depth: number of halvings; deeper stages are removed.
+            output_stride: input pixels per pixel of the deepest features; later stages are dilated.
 
         Raises:
-            NetworkError: an unknown name, no convolutional backbone, or weights that cannot be had or do not fit.
+            NetworkError: an unknown name, no convolutional backbone, or weights that are not available or do not fit.
         """
         super().__init__()
         if not timm.is_model(name):
-            # timm has over a thousand: the nearest is named, not all of them.
-            meant = nearest(name, [*timm.list_models(), PLAIN]).split(" Known:")[0]
-            raise NetworkError(f"unknown encoder '{name}'{meant} A backbone of timm was expected, such as resnet18.")
+            # Only the nearest name: timm has over a thousand.
+            hint = nearest(name, [*timm.list_models(), PLAIN]).split(" Known:")[0]
+            raise NetworkError(f"unknown encoder '{name}'{hint} Expected a timm backbone, such as resnet18.")
         require_weights(name, weights)
-        names = band_names or tuple(f"band {number}" for number in range(1, bands + 1))
+        names = band_names or tuple(f"band {index}" for index in range(1, bands + 1))
         self.body = _timm_features(name, bands if weights is None else 3, weights, depth)
         if weights is not None:
             adapt_stem(self.body, names)
         info: Any = self.body.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
-        """Of each feature map, from fine to coarse."""
+        """Channels of each feature map, from fine to coarse."""
         self.reductions: tuple[int, ...] = tuple(info.reduction())
         """Input pixels per pixel of each feature map."""
-        if self._odd(bands) is not None:
+        if self._pyramid_error(bands) is not None:
             pad_valid(self.body)
-        self._require_pyramid(bands, f"'{name}' gives no pyramid of features")
+        self._require_pyramid(bands, f"'{name}' has no pyramid of features")
         if output_stride is not None and self.reductions[-1] > output_stride:
             dilate(self.body, output_stride, channels=bands)
             self.reductions = tuple(min(reduction, output_stride) for reduction in self.reductions)
@@ -70,18 +70,18 @@ class Encoder(nn.Module):
         return features
 
     def _require_pyramid(self, bands: int, complaint: str) -> None:
-        reason = self._odd(bands)
+        reason = self._pyramid_error(bands)
         if reason is not None:
-            raise NetworkError(f"{complaint}: {reason}. A convolutional backbone was expected, such as resnet50.")
+            raise NetworkError(f"{complaint}: {reason}. Expected a convolutional backbone, such as resnet50.")
 
-    def _odd(self, bands: int) -> str | None:
-        """What is wrong with the features of an image of whole cells; None if each lies over the pixels it is of."""
+    def _pyramid_error(self, bands: int) -> str | None:
+        """What is wrong with the shapes of the features; None if each feature map has its size and channels."""
         side = 4 * self.reductions[-1]
         training = self.training
         try:
             with torch.inference_mode():
                 features = self.eval()(torch.zeros(1, bands, side, side))
-        # What is no pyramid fails in ways of its own.
+        # A network that is no pyramid may raise any of these.
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
             return f"it does not take images of {side} x {side} ({str(error).strip().splitlines()[0][:120]})"
         finally:
@@ -92,16 +92,19 @@ class Encoder(nn.Module):
 
 
 class EncoderStyle(BlockStyle):
-    """Choices for architectures that stand on an encoder."""
+    """Options of architectures with an encoder."""
 
     depth: int | None = Field(None, ge=1, le=7)
-    """How often the encoder halves; 4 for the plain one, all of a backbone's scales, if left out."""
+    """How often the encoder halves the size. Default: 4 for the plain encoder, all scales of a backbone."""
     encoder_widths: tuple[Channels, ...] = ()
-    """Channels of the plain encoder's blocks, fine to coarse, the bottleneck last; doubling from 64 if left out."""
+    """Channels of the plain encoder's blocks, fine to coarse, the bottleneck last. Default: doubling from 64."""
 
 
 class PlainEncoder(nn.Module):
-    """Blocks of 3 x 3 convolutions with 2 x 2 max pooling between: the features of every block, fine to coarse."""
+    """Blocks of 3 x 3 convolutions with 2 x 2 max pooling between them: (B, C, H, W) to a list of features.
+
+    Features are those of every block, fine to coarse: (B, widths[i], H / 2^i, W / 2^i).
+    """
 
     def __init__(
         self, bands: int, widths: tuple[int, ...], style: ConvStyle, *, convolutions: int, weights: str | None
@@ -128,25 +131,27 @@ def plain_widths(given: tuple[int, ...], depth: int | None, *, default: int) -> 
     """Channels of the plain encoder's blocks.
 
     Raises:
-        NetworkError: widths of a depth other than the one given, or too few.
+        NetworkError: the number of widths does not match the depth, or is less than two.
     """
     if given and (len(given) < 2 or depth not in (None, len(given) - 1)):
         raise NetworkError(
-            f"encoder_widths {list(given)} are of depth {len(given) - 1}, depth is {depth or 'not given'}. One width "
-            "more than the depth, and at least two, were expected."
+            f"encoder_widths {list(given)} are of depth {len(given) - 1}, depth is {depth or 'not given'}. Expected "
+            "one width more than the depth, and at least two."
         )
     return given or tuple(_FIRST_WIDTH * 2**scale for scale in range((depth or default) + 1))
 
 
 def require_plain(encoder: str, options: Spec, *names: str) -> None:
-    """Refuse options of the plain encoder where there is a backbone.
+    """Refuse options of the plain encoder if the encoder is a backbone.
 
     Raises:
         NetworkError: one of `names` was given.
     """
     given = [name for name in names if name in options.model_fields_set]
     if encoder != PLAIN and given:
-        raise NetworkError(f"{given[0]} is of the plain encoder, but the encoder is '{encoder}'. Leave one out.")
+        raise NetworkError(
+            f"{given[0]} is an option of the plain encoder, but the encoder is '{encoder}'. Leave out {given[0]}."
+        )
 
 
 def encoder_of(
@@ -171,11 +176,11 @@ def _timm_features(name: str, bands: int, weights: str | None, depth: int | None
     try:
         network: Any = timm.create_model(name, features_only=True, **source)
         reductions = network.feature_info.reduction()
-        kept = [place for place, scale in enumerate(reductions) if depth is None or scale <= 2**depth]
-        if not kept:
-            raise NetworkError(f"'{name}' begins at 1/{reductions[0]} of the size: depth {depth} leaves nothing.")
-        if len(kept) < len(reductions):
-            network = timm.create_model(name, features_only=True, out_indices=tuple(kept), **source)
+        indices = [index for index, scale in enumerate(reductions) if depth is None or scale <= 2**depth]
+        if not indices:
+            raise NetworkError(f"'{name}' begins at 1/{reductions[0]} of the size. Choose a depth above {depth}.")
+        if len(indices) < len(reductions):
+            network = timm.create_model(name, features_only=True, out_indices=tuple(indices), **source)
     except (RuntimeError, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise _unusable(name, weights, error) from error
     if weights not in (None, "imagenet"):
@@ -188,11 +193,11 @@ def _unusable(name: str, weights: str | None, error: Exception) -> NetworkError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if weights is None:
         return NetworkError(
-            f"'{name}' gives no pyramid of features: {reason}. A convolutional backbone was expected, such as resnet50."
+            f"'{name}' has no pyramid of features: {reason}. Expected a convolutional backbone, such as resnet50."
         )
     if weights != "imagenet":
-        reason = misfit(weights, name) or reason
+        reason = describe_mismatch(weights, name) or reason
     return NetworkError(
         f"weights '{weights}' for '{name}' could not be loaded: {reason}. "
-        'Use weights = "none", or a file of weights of this very encoder.'
+        'Use weights = "none", or a weights file of the same encoder.'
     )

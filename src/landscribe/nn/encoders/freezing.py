@@ -1,4 +1,4 @@
-"""Freezing: parts of a network that training leaves as they are, statistics of normalisation included."""
+"""Freezing: parts of a network that do not learn; their statistics of normalisation do not change either."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,27 +12,28 @@ ENCODER = "encoder"
 
 
 def freeze(part: nn.Module) -> None:
-    """Stop a part from learning: no gradients, and eval mode whatever `train()` is called later.
+    """Freeze a part: no gradients, and eval mode even if `train()` is called later.
 
-    So its batch normalisation neither uses nor gathers statistics of batches, and its dropout rests.
+    So its batch normalisation neither uses nor updates statistics of batches, and its dropout is off.
     """
     part.requires_grad_(requires_grad=False).eval()
-    # An attribute of the instance hides the method of its class from the `train()` of what the part is in.
-    part.__dict__["train"] = partial(_stay, part)
+    # torch's `Module.train` of the whole network calls `train` of every child; it has no hook or flag to leave one out.
+    # Lightning calls it at each epoch. An attribute of the instance takes precedence over the method of the class.
+    part.__dict__["train"] = partial(_ignore_train, part)
 
 
 def unfreeze(part: nn.Module) -> None:
-    """Let a frozen part learn again."""
+    """Unfreeze a part: gradients, and training mode."""
     part.__dict__.pop("train", None)
     part.requires_grad_(requires_grad=True).train()
 
 
-def _stay(part: nn.Module, mode: bool = True) -> nn.Module:  # noqa: ARG001, FBT001, FBT002 - torch's own signature
+def _ignore_train(part: nn.Module, mode: bool = True) -> nn.Module:  # noqa: ARG001, FBT001, FBT002 - torch's own signature
     return part
 
 
 def encoders_of(network: nn.Module) -> list[nn.Module]:
-    """The encoders in a network (UNet-ID has three): what is called encoder, at any depth."""
+    """All modules of a network with the name "encoder", at any depth; UNet-ID has three."""
     return [part for name, part in network.named_modules() if name.rpartition(".")[2] == ENCODER]
 
 
@@ -44,20 +45,22 @@ def parts_of(network: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     """
     encoders = encoders_of(network)
     if names and not encoders:
-        raise NetworkError(f"this network has no part called encoder, so that {', '.join(names)} cannot be frozen.")
+        raise NetworkError(
+            f"this network has no encoder to freeze: {', '.join(names)} cannot be frozen. Leave out freeze."
+        )
     parts: list[nn.Module] = []
     for name in names:
-        found = [part for encoder in encoders for called, part in _stages(encoder) if name in (called, ENCODER)]
-        if not found:
-            known = [ENCODER, *dict.fromkeys(called for called, _ in _stages(encoders[0]) if called.count(".") < 2)]
-            raise NetworkError(f"unknown part '{name}' to freeze{nearest(name, known)}")
-        parts += encoders if name == ENCODER else found
+        named = [part for encoder in encoders for stage, part in _stages(encoder) if name in (stage, ENCODER)]
+        if not named:
+            stages = [ENCODER, *dict.fromkeys(stage for stage, _ in _stages(encoders[0]) if stage.count(".") < 2)]
+            raise NetworkError(f"unknown part '{name}' to freeze{nearest(name, stages)}")
+        parts += encoders if name == ENCODER else named
     return parts
 
 
 def _stages(encoder: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Names and parts inside an encoder, without the shell that holds a backbone."""
+    """Names and parts inside an encoder, without the wrapper modules of a backbone."""
     for name, part in encoder.named_modules():
-        called = name.removeprefix("body.").removeprefix("model.")
-        if called not in ("", "body", "model"):
-            yield called, part
+        stage = name.removeprefix("body.").removeprefix("model.")
+        if stage not in ("", "body", "model"):
+            yield stage, part

@@ -1,4 +1,4 @@
-"""Where an encoder's weights come from: timm's hub, a file, or nowhere; and under which licence."""
+"""Weights of an encoder: from the hub of timm, a file, or none; and their license."""
 
 import hashlib
 import pickle
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from landscribe.errors import NetworkError
 
 
-def choose_weights(wanted: str, encoder: str, *, patience: float = 3.0) -> tuple[str | None, str]:
+def resolve_weights(wanted: str, encoder: str, *, timeout_s: float = 3.0) -> tuple[str | None, str]:
     """Settle what "auto" means here and now.
 
     Args:
         wanted: "auto", "imagenet", "none", or a file.
         encoder: for which ImageNet weights may be in the local cache already.
-        patience: seconds to wait for the hub.
+        timeout_s: seconds to wait for the hub.
 
     Returns:
         What `nn.build` takes, and one line that says what was chosen and why.
@@ -33,12 +33,12 @@ def choose_weights(wanted: str, encoder: str, *, patience: float = 3.0) -> tuple
         return wanted, f"weights: {wanted}"
     if not timm.is_model(encoder):
         return None, f"weights: none (timm has none for '{encoder}')"
-    if _is_cached(encoder) or _hub_answers(patience):
+    if _is_cached(encoder) or _hub_responds(timeout_s):
         return "imagenet", "weights: ImageNet"
     return None, "weights: none (ImageNet weights are not on this machine and their hub does not answer)"
 
 
-def require_weights(encoder: str, weights: str | None, *, patience: float = 10.0) -> None:
+def require_weights(encoder: str, weights: str | None, *, timeout_s: float = 10.0) -> None:
     """Refuse, at once, weights that cannot be had.
 
     Raises:
@@ -46,7 +46,7 @@ def require_weights(encoder: str, weights: str | None, *, patience: float = 10.0
     """
     if weights is not None and encoder == "plain":
         raise NetworkError(f"there are no weights for the plain encoder, but '{weights}' was given. Use \"none\".")
-    if weights == "imagenet" and not (_is_cached(encoder) or _hub_answers(patience)):
+    if weights == "imagenet" and not (_is_cached(encoder) or _hub_responds(timeout_s)):
         # Said here: the hub's own client would retry for a minute first.
         raise NetworkError(
             f"ImageNet weights for '{encoder}' are not on this machine and their hub does not answer. "
@@ -56,7 +56,7 @@ def require_weights(encoder: str, weights: str | None, *, patience: float = 10.0
         raise NetworkError(f"weights '{weights}' is neither 'auto', 'imagenet', 'none' nor a file. Give one of them.")
 
 
-def licence(encoder: str, weights: str | None) -> dict[str, Any]:
+def license_terms(encoder: str, weights: str | None) -> dict[str, Any]:
     """What is known about weights and the terms they are under, for the model folder."""
     if weights is None:
         return {"source": "none"}
@@ -69,7 +69,7 @@ def licence(encoder: str, weights: str | None) -> dict[str, Any]:
     return {name: value or "not recorded by timm" for name, value in terms.items()}
 
 
-def colours_expected(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def pretraining_statistics(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of red, green and blue, in 0 to 1, of the images that weights were trained on."""
     config: Any = _config_of(encoder)
     if config is None:
@@ -94,22 +94,22 @@ def require_all_loaded(path: str, name: str, body: nn.Module) -> None:
     Raises:
         NetworkError: with the layers that the file does not have.
     """
-    held = {_content(value) for value in read_weights(path).values()}
+    held = {_digest(value) for value in read_weights(path).values()}
     wanted = {key: value for key, value in body.state_dict().items() if value.is_floating_point()}
-    missing = [key for key, value in wanted.items() if _content(value) not in held]
+    missing = [key for key, value in wanted.items() if _digest(value) not in held]
     if missing:
         raise NetworkError(
             f"weights '{path}' for '{name}' could not be loaded: it lacks {len(missing)} of the encoder's "
-            f"{len(wanted)} tensors ({_some(missing)}). "
+            f"{len(wanted)} tensors ({_first_names(missing)}). "
             'Use weights = "none", or a file of weights of this very encoder.'
         )
 
 
-def _content(value: Tensor) -> bytes:
+def _digest(value: Tensor) -> bytes:
     return hashlib.sha1(value.detach().float().contiguous().numpy().tobytes(), usedforsecurity=False).digest()
 
 
-def misfit(path: str, name: str) -> str | None:
+def describe_mismatch(path: str, name: str) -> str | None:
     """Which layers of a timm network a file of weights does not fit, in words; None if it fits.
 
     Raises:
@@ -121,13 +121,13 @@ def misfit(path: str, name: str) -> str | None:
     ours = {key: tuple(value.shape) for key, value in whole.state_dict().items()}
     missing = [key for key in ours if key not in theirs]
     other = [key for key in ours if key in theirs and theirs[key] != ours[key]]
-    said = [f"it lacks {len(missing)} of {len(ours)} tensors ({_some(missing)})"] if missing else []
+    said = [f"it lacks {len(missing)} of {len(ours)} tensors ({_first_names(missing)})"] if missing else []
     said += [f"{key} is {theirs[key]}, not {ours[key]}" for key in other[:3]]
     said += [f"{len(other) - 3} more differ in shape"] if len(other) > 3 else []
     return "; ".join(said) or None
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
@@ -144,20 +144,20 @@ def read_weights(path: str) -> dict[str, Tensor]:
     # torch tells of a damaged or foreign file in many ways.
     except pickle.UnpicklingError as error:
         reason = "it holds more than tensors, which is not read since it could run code"
-        raise _no_weights(path, reason) from error
+        raise _unreadable_weights(path, reason) from error
     except (SafetensorError, RuntimeError, OSError, ValueError, LookupError, EOFError, AttributeError) as error:
-        raise _no_weights(path, f"{type(error).__name__}: {error}") from error
+        raise _unreadable_weights(path, f"{type(error).__name__}: {error}") from error
     state = state if isinstance(state, dict) else {}
     # Averaged weights first, as timm does.
     held = [state[key] for key in ("state_dict_ema", "model_ema", "state_dict", "model") if key in state]
     state = held[0] if held and isinstance(held[0], dict) else state
     tensors = {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise _no_weights(path, "it holds no tensors")
+        raise _unreadable_weights(path, "it holds no tensors")
     return tensors
 
 
-def _no_weights(path: str, reason: str) -> NetworkError:
+def _unreadable_weights(path: str, reason: str) -> NetworkError:
     lines = reason.strip().splitlines() or ["it cannot be read"]
     return NetworkError(
         f"weights '{path}' could not be loaded: {lines[0]}. A safetensors file or a checkpoint of torch was expected."
@@ -174,7 +174,7 @@ def _is_cached(name: str) -> bool:
     return any(isinstance(try_to_load_from_cache(config.hf_hub_id, name), str) for name in names)
 
 
-def _hub_answers(patience: float) -> bool:
+def _hub_responds(timeout_s: float) -> bool:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -182,7 +182,7 @@ def _hub_answers(patience: float) -> bool:
     # Through proxies, as the hub's own client goes; a refusal is an answer too.
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 - the hub's own address
     try:
-        with urllib.request.urlopen(request, timeout=patience):  # noqa: S310
+        with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310
             return True
     except urllib.error.HTTPError:
         return True
