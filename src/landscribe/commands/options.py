@@ -53,7 +53,7 @@ RecipePath = Annotated[
 Size = Annotated[int | None, typer.Option(help="Side of a chip in pixels [256].")]
 Stride = Annotated[int | None, typer.Option(help="Step between chips in pixels [the size].")]
 Edge = Annotated[str | None, typer.Option(help="Chips at the edge: shift, pad or drop [shift].")]
-Mode = Annotated[str | None, typer.Option(help="Which chips: all, positive or divided [all].")]
+Mode = Annotated[str | None, typer.Option(help="Which chips: all, positive or separate [all].")]
 Unlabelled = Annotated[
     bool | None, typer.Option("--unlabelled", help="Also cut chips without a single labelled pixel.")
 ]
@@ -107,7 +107,9 @@ ClassWeights = Annotated[
 ]
 Sampling = Annotated[
     str | None,
-    typer.Option(help="all, balanced: chips with rare classes more often, or windows drawn around labels [all]."),
+    typer.Option(
+        help="all, balanced: chips with rare classes more often, or label_windows: windows drawn around labels [all]."
+    ),
 ]
 Background = Annotated[float | None, typer.Option(help="Largest share of chips of nothing but background.")]
 Augment = Annotated[

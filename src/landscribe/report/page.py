@@ -69,7 +69,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     context = {
         "inputs": inputs,
         "told": inputs.assessment,
-        "head": inputs.chips.head,
+        "head": inputs.chips.metadata,
         "ground": ground,
         "split_colours": figures.SPLIT_COLOURS,
         "error_colours": figures.ERROR_COLOURS,
@@ -94,18 +94,18 @@ class _Ground:
     def __init__(self, chips: Chips, maps: Sequence[Path]) -> None:
         self.chips = chips
         self.windows = chips.windows
-        self.splits = chips.table["split"].to_numpy(str)
-        self.of_scene = chips.table["scene"].to_numpy(str)
+        self.splits = chips.splits
+        self.of_scene = chips.scene_names
         self.problem = ""
         self.images: dict[str, Raster] = {}
         try:
             self.images = chips.images()
         except LandscribeError as error:
-            if chips.head.virtual:
+            if chips.metadata.virtual:
                 raise
             # A run folder may travel without its imagery: what the chips hold can still be told.
             self.problem = str(error)
-        self.shown = figures.shown_bands(chips.head.bands)
+        self.shown = figures.shown_bands(chips.metadata.bands)
         self.maps = [(path.stem, Raster.open([path])) for path in maps]
         self.scene_of: dict[int, str] = {}
         """By place in `maps`."""
@@ -120,7 +120,7 @@ class _Ground:
         self._limits: dict[str, Limits] = {}
 
     def _limits_of(self, pixels: Pixels, valid: Valid) -> Limits:
-        return figures.limits_of(pixels, valid, together=self.chips.head.dtype == "uint8")
+        return figures.limits_of(pixels, valid, together=self.chips.metadata.dtype == "uint8")
 
     def picture(self, scene: str, side: int) -> tuple[Colours, Valid]:
         """A scene whose longer side is at most `side` pixels, and where it is valid."""

@@ -29,7 +29,7 @@ def read_run(folder: Path) -> ReportInputs:
             f'{folder} has no readable assessment.json ({error}). A folder made by "landscribe run" was expected.'
         ) from error
     return ReportInputs(
-        title=f"Landscribe: {', '.join(sorted(set(chips.table['scene'])))}",
+        title=f"Landscribe: {', '.join(sorted(set(chips.scene_names.tolist())))}",
         chips=chips,
         history=model.history,
         kept_epoch=model.measures.get("epoch"),
@@ -47,7 +47,7 @@ def _facts(model: Model, chips: Chips) -> list[tuple[str, str]]:
         ("start", str(model.provenance.get("weights", "not recorded"))),
         ("bands", f"{', '.join(model.bands)} ({model.dtype})"),
         ("pixel size", size),
-        ("chips", f"{len(chips)} of {chips.head.size} pixels"),
+        ("chips", f"{len(chips)} of {chips.metadata.size} pixels"),
         ("epochs", f"{len(model.history)}, of which number {model.measures.get('epoch')} was kept"),
         *((name.replace("_", " "), _said(settings.get(name))) for name in _SETTINGS),
         ("augmentation", _said(model.provenance.get("augment", {}).get("preset"))),

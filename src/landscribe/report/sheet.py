@@ -53,7 +53,7 @@ def contact_sheet(
     lines = [_titles(["image", "labels"] + (["changed"] * (_PLACES - 2) if a_row == 1 else ["image", "labels"] * 2))]
     for start in range(0, len(numbers), a_row):
         some = numbers[start : start + a_row]
-        names = [f"{chips.table['chip'][number]}  {chips.table['split'][number]}" for number in some]
+        names = [f"{chips.ids[number]}  {chips.splits[number]}" for number in some]
         pictures = [picture for number in some for picture in _pictures(reader, number, augmentation, seed)]
         lines += [_titles(names, every=_PLACES // a_row), _row(pictures)]
     lines.append(_legend(chips.classes))
@@ -77,7 +77,7 @@ def _varied(chips: Chips, count: int, rng: np.random.Generator) -> list[int]:
 
 def _pictures(reader: ChipReader, number: int, augmentation: AugmentSpec, seed: int) -> list[Colours]:
     """A chip: plain, under its labels, and changed."""
-    classes, bands = reader.chips.classes, list(shown_bands(reader.chips.head.bands))
+    classes, bands = reader.chips.classes, list(shown_bands(reader.chips.metadata.bands))
     pixels, valid, mask = reader.read(number)
     limits = limits_of(pixels[bands], valid, together=True)
 
@@ -100,9 +100,9 @@ def _changed(
     """Pixels and class values as training may see them."""
     import torch
 
-    from landscribe.data.batches.augment import Labelled, augment
+    from landscribe.data.batches.augment import LabelledBatch, augment
 
-    batch = Labelled(
+    batch = LabelledBatch(
         torch.from_numpy(pixels.astype(np.float32))[None],
         torch.from_numpy(valid)[None],
         torch.from_numpy(classes.to_indices(mask).astype(np.int64))[None],

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 from torch.utils.data import DataLoader
 
-from landscribe.data.batches.dataset import Batch, UserPipeline, loader
+from landscribe.data.batches.dataset import Batch, ChipTransform, loader
 from landscribe.data.batches.label_windows import WindowSampler
-from landscribe.data.batches.sampling import ChipSampler, Share, repeats
+from landscribe.data.batches.sampling import ChipSampler, RankShare, repeat_factors
 from landscribe.data.chips.chips import Chips
 from landscribe.executor import cores
 from landscribe.training.parallel import Processes
@@ -16,19 +16,19 @@ from landscribe.training.spec import TrainSpec
 
 def order_of(training: Chips, spec: TrainSpec, seed: int, group: Processes | None = None) -> ChipSampler:
     """Which training chips, or windows around them, come when; of a group's process, its part of each batch."""
-    share = None if group is None else Share(batch=spec.batch, rank=group.rank, processes=group.count)
-    if spec.sampling == "windows":
+    share = None if group is None else RankShare(batch=spec.batch, rank=group.rank, processes=group.count)
+    if spec.sampling == "label_windows":
         return WindowSampler(training, background=spec.background, seed=seed, share=share)
-    wanted = repeats(training, balanced=spec.sampling == "balanced", background=spec.background)
+    wanted = repeat_factors(training, balanced=spec.sampling == "balanced", background=spec.background)
     return ChipSampler(wanted, seed=seed, share=share)
 
 
 def training_batches(
-    training: Chips, order: ChipSampler, spec: TrainSpec, group: Processes, change: UserPipeline | None = None
+    training: Chips, order: ChipSampler, spec: TrainSpec, group: Processes, change: ChipTransform | None = None
 ) -> DataLoader[Batch]:
     """This process's part of each training batch, changed by a user's pipeline if there is one."""
     batch = spec.batch // group.count
-    return loader(training, batch=batch, workers=_workers(spec, group), order=order, change=change)
+    return loader(training, batch=batch, workers=_workers(spec, group), order=order, transform=change)
 
 
 def validation_batches(validation: Chips, spec: TrainSpec, group: Processes) -> DataLoader[Batch] | None:

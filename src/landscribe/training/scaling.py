@@ -35,16 +35,16 @@ def scaling_of(training: Chips, wanted: ScalingName, *, encoder: str, pretrained
     Raises:
         ChipError: the range of a type that has no range to speak of.
     """
-    dtype = np.dtype(training.head.dtype)
+    dtype = np.dtype(training.metadata.dtype)
     if wanted == "auto" and dtype == np.uint8 and pretrained:
-        expected, spread = normalisation(training.head.bands, *colours_expected(encoder))
+        expected, spread = normalisation(training.metadata.bands, *colours_expected(encoder))
         return Scaling(
             offset=tuple(255 * mean for mean in expected), factor=tuple(1 / (255 * deviation) for deviation in spread)
         )
     if wanted == "auto":
         wanted = "range" if dtype == np.uint8 else "percentiles" if dtype.kind in "ui" else "standardise"
     if wanted == "range":
-        return of_range(dtype, bands=len(training.head.bands))
+        return of_range(dtype, bands=len(training.metadata.bands))
     if wanted == "percentiles":
         counted = histogram(training)
         low, high = counted.quantile(_LOW), counted.quantile(_HIGH)

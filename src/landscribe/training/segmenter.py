@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from landscribe.confusion import Confusion
-from landscribe.data.batches.augment import Labelled, augment
+from landscribe.data.batches.augment import LabelledBatch, augment
 from landscribe.data.batches.augment_spec import AugmentSpec
-from landscribe.data.batches.dataset import Batch, widened
+from landscribe.data.batches.dataset import Batch, to_float
 from landscribe.errors import NetworkError
 from landscribe.geo.classes import IGNORE
 from landscribe.model import Model
@@ -87,7 +87,7 @@ class Segmenter(lightning.LightningModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's name
         """Widen what was kept small for the way to the device."""
-        return widened(batch)
+        return to_float(batch)
 
     def on_train_batch_start(self, _: Batch, number: int) -> None:
         """Draw anew in each epoch; let frozen parts learn once their time has come."""
@@ -111,13 +111,13 @@ class Segmenter(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Loss of one augmented batch."""
-        changed = augment(Labelled(batch["image"], batch["valid"], batch["label"]), self.augmentation, self.rng)
+        changed = augment(LabelledBatch(batch["image"], batch["valid"], batch["label"]), self.augmentation, self.rng)
         images = self.model.scaled(changed.images, changed.valid)
         loss = self.network.training_loss(images, changed.labels, self.criterion)
-        if changed.others is not None:
+        if changed.mixed_labels is not None:
             # What two images show together is judged by both.
-            other = self.network.training_loss(images, changed.others, self.criterion)
-            loss = changed.share * loss + (1 - changed.share) * other
+            other = self.network.training_loss(images, changed.mixed_labels, self.criterion)
+            loss = changed.mix_ratio * loss + (1 - changed.mix_ratio) * other
         mean, weight = self._mean_over_processes(loss.detach(), len(images))
         self.require_finite(mean)
         self.losses.append(mean)

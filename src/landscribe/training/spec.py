@@ -79,9 +79,9 @@ class TrainSpec(Spec):
     class_weights: Literal["none", "inverse", "median", "effective"] | tuple[NonNegativeFloat, ...] = "none"
     """How much a pixel of each class counts in the loss: one number for each class in the table's order, or from how
     many pixels there are (inverse frequency, median frequency, effective number)."""
-    sampling: Literal["all", "balanced", "windows"] = "all"
+    sampling: Literal["all", "balanced", "label_windows"] = "all"
     """Each epoch takes every chip once (all), chips with rare classes more often (balanced), or windows around what is
-    labelled, each class as often as the others (windows)."""
+    labelled, each class as often as the others (label_windows)."""
     background: float | None = Field(None, ge=0, le=1)
     """Largest share of chips that hold nothing but background; as many as there are if left out."""
     workers: int | None = Field(None, ge=0)

@@ -1,4 +1,4 @@
-"""The settings of augmentation. Kept apart from the augmentation itself, so that reading a recipe needs no torch."""
+"""The settings of augmentation, in a module of their own so that reading a recipe does not import torch."""
 
 from typing import Literal
 
@@ -50,11 +50,11 @@ class AugmentSpec(Spec):
 
     @property
     def changes_anything(self) -> bool:
-        """False if all is off."""
+        """False if every transform is off."""
         return any(self.strength(name) for name in type(self).model_fields if name != "preset")
 
     def strength(self, name: str) -> float:
-        """What was given, or what the preset has."""
+        """The setting, or the preset's value if it is left out."""
         given = getattr(self, name)
         return float(PRESETS[self.preset].get(name, 0) if given is None else given)
 
