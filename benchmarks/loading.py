@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from landscribe.data.batches.dataset import Batch, loader, widened
+from landscribe.data.batches.dataset import Batch, loader, to_float
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.chips.chips import Chips
 from landscribe.geo.classes import IGNORE
@@ -60,13 +60,13 @@ def endless(chips: Chips, batch: int, workers: int) -> Iterator[Batch]:
 
 def training_step(chips: Chips):
     """One step of the default network."""
-    network = build("unet", bands=len(chips.head.bands), classes=len(chips.classes), encoder="resnet18")
+    network = build("unet", bands=len(chips.metadata.bands), classes=len(chips.classes), encoder="resnet18")
     network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     criterion = partial(weighted_sum("dice + ce"), ignore=IGNORE)
 
     def step(batch: Batch) -> None:
-        wide = widened(batch)
+        wide = to_float(batch)
         images = (wide["image"] / 255).contiguous(memory_format=torch.channels_last)
         optimizer.zero_grad()
         network.training_loss(images, wide["label"], criterion).backward()

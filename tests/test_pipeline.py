@@ -146,7 +146,7 @@ def test_any_bands_and_dtypes_go_all_the_way(tmp_path, bands, dtype):
     drawn.features.to_file(tmp_path / "labels.gpkg")
     out = pipeline.run(images=[files], labels=tmp_path / "labels.gpkg", out=tmp_path / "run", steps=2, **QUICK)
     assert Raster.open([out / "map.tif"]).grid.shape == (192, 192)
-    assert len(Chips.open(out / "chips").head.bands) == bands
+    assert len(Chips.open(out / "chips").metadata.bands) == bands
 
 
 def test_labels_may_be_a_raster(drawn, tmp_path):

@@ -82,7 +82,7 @@ def test_eight_sentinel_bands_and_sparse_polygons_go_all_the_way(shared_data, tm
         beside("rcr_sentinel2.toml", bands=folder / "bands", **sides), out=tmp_path / "run", **QUICK
     )  # fmt: skip
     chips = Chips.open(out / "chips")
-    assert chips.head.bands == tuple(f"B{number:02d}" for number in range(1, 9))
+    assert chips.metadata.bands == tuple(f"B{number:02d}" for number in range(1, 9))
     # Each class is there to be learned, and only what polygons cover is known.
     assert (chips.of_split("train").counts.sum(axis=0) > 0).all()
     assert len(chips.classes) == 6
@@ -99,7 +99,7 @@ def test_amazon_masks_without_georeference_lie_on_their_images(shared_data, tmp_
     recipe = Recipe.load(beside("amazon_forest.toml", images=folder / "images", masks=folder / "masks"))
     chips = verbs.chip_scenes(recipe.listed(), tmp_path / "chips")
     assert len(chips) == 29 * 4
-    assert chips.head.bands == ("red", "green", "blue")
+    assert chips.metadata.bands == ("red", "green", "blue")
     for name in ("Amazon_970_1", "Amazon_5_50"):
         whole = read_band(folder / "masks" / f"{name}.png")
         rows = chips.table[chips.table["scene"] == name]

@@ -15,7 +15,7 @@ from tomlkit.items import AoT, Table
 
 from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.chips.spec import ChipSpec
-from landscribe.data.scenes.pairing import each_scene
+from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import class_rows
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
@@ -109,7 +109,7 @@ class Recipe(Spec):
 
     def listed(self) -> "Recipe":
         """The same recipe with every scene on its own, where a folder or pattern stands for many."""
-        scenes, classes = each_scene(self.scenes, self.classes)
+        scenes, classes = expand_scenes(self.scenes, self.classes)
         return self.model_copy(update={"scenes": scenes, "classes": classes})
 
     def with_settings(self, settings: dict[str, Any]) -> "Recipe":

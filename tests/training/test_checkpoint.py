@@ -135,7 +135,7 @@ def test_an_unfinished_training_with_other_settings_is_not_touched(chips, ended)
     before = {path: path.read_bytes() for path in ended.with_name("model.training").iterdir()}
     with pytest.raises(OutputError, match=r"other settings: train\.batch is 4 there and 2 here.*--overwrite"):
         verbs.train(chips, out=ended, epochs=3, **TINY | {"batch": 2})
-    only_train = Chips(chips.folder, chips.head, chips.table.assign(split="train"))
+    only_train = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
     with pytest.raises(OutputError, match="other settings: table is"):
         verbs.train(only_train, out=ended, epochs=3, **TINY)
     assert {path: path.read_bytes() for path in ended.with_name("model.training").iterdir()} == before

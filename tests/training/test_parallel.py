@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscribe import verbs
-from landscribe.data.batches.sampling import ChipSampler, Share
+from landscribe.data.batches.sampling import ChipSampler, RankShare
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import RecipeError
 from landscribe.model import Model
@@ -27,7 +27,7 @@ def test_the_parts_of_all_processes_are_the_batches_of_one(chips, share, process
     wanted = np.random.default_rng(seed).uniform(0.2, 2.5, chips) if balanced else np.ones(chips)
     batch = share * processes
     parts = [
-        ChipSampler(wanted, seed=seed, share=Share(batch=batch, rank=rank, processes=processes))
+        ChipSampler(wanted, seed=seed, share=RankShare(batch=batch, rank=rank, processes=processes))
         for rank in range(processes)
     ]
     for _ in range(2):
@@ -52,7 +52,7 @@ from landscribe.data.chips.chips import Chips
 opened = Chips.open(sys.argv[1])
 # An odd number, so that the last batch is shared unevenly.
 table = opened.table.drop(opened.table.index[opened.table["split"] == "train"][:1]).reset_index(drop=True)
-verbs.train(Chips(opened.folder, opened.head, table), out=sys.argv[2], **eval(sys.argv[3]))
+verbs.train(Chips(opened.folder, opened.metadata, table), out=sys.argv[2], **eval(sys.argv[3]))
 """
 # Neither statistics of batches nor chance, and every pixel is labelled: processes can be as one.
 EVEN = {
@@ -63,7 +63,7 @@ EVEN = {
 
 def one_less(opened: Chips) -> Chips:
     first = opened.table.index[opened.table["split"] == "train"][:1]
-    return Chips(opened.folder, opened.head, opened.table.drop(first).reset_index(drop=True))
+    return Chips(opened.folder, opened.metadata, opened.table.drop(first).reset_index(drop=True))
 
 
 def together(*arguments: str, module: bool = False) -> subprocess.CompletedProcess[str]:

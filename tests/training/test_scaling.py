@@ -63,7 +63,7 @@ def test_floating_numbers_are_standardised(tmp_path):
 def test_a_range_is_asked_of_whole_numbers_only(tmp_path):
     chips = chips_of(tmp_path, noise(2, SIDE, SIDE, "int16"))
     assert scaled(chips, "range") == Scaling(offset=(-32768.0,) * 2, factor=(1 / 65535,) * 2)
-    floating = replace(chips, head=chips.head.model_copy(update={"dtype": "float32"}))
+    floating = replace(chips, metadata=chips.metadata.model_copy(update={"dtype": "float32"}))
     with pytest.raises(ChipError, match="chips are float32, which has no limits"):
         scaled(floating, "range")
 

@@ -66,10 +66,10 @@ def test_the_averaged_weights_are_what_is_validated_and_saved(chips, tmp_path):
 
 
 def val_loss(model: Model, chips) -> float:
-    from landscribe.data.batches.dataset import loader, widened
+    from landscribe.data.batches.dataset import loader, to_float
     from landscribe.nn.losses import cross_entropy
 
-    (batch,) = map(widened, loader(chips.of_split("val"), batch=99, workers=0))
+    (batch,) = map(to_float, loader(chips.of_split("val"), batch=99, workers=0))
     with torch.inference_mode():
         return float(cross_entropy(model.logits(batch["image"], batch["valid"]), batch["label"]))
 

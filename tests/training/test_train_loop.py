@@ -64,14 +64,14 @@ def test_the_steps_of_a_last_unfinished_epoch_are_validated_too(chips, tmp_path)
 
 
 def test_without_validation_chips_the_last_epoch_is_kept(chips, tmp_path):
-    only_train = Chips(chips.folder, chips.head, chips.table.assign(split="train"))
+    only_train = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
     model = verbs.train(only_train, out=tmp_path / "model", epochs=2, **QUICK)
     assert model.measures["epoch"] == 2
     assert model.measures["val_mean_f1"] is None
 
 
 def test_without_training_chips_it_is_refused(chips, tmp_path):
-    none = Chips(chips.folder, chips.head, chips.table.assign(split="val"))
+    none = Chips(chips.folder, chips.metadata, chips.table.assign(split="val"))
     with pytest.raises(ChipError, match="no chip in split train"):
         verbs.train(none, out=tmp_path / "model", **QUICK)
     assert not (tmp_path / "model").exists()
@@ -83,7 +83,7 @@ def test_a_class_without_training_chips_is_refused_by_name(chips, tmp_path, spli
     table.loc[table["split"] == "train", "count_1"] = 0
     table.loc[table["split"] != "train", "split"] = split
     pixels = int(table.loc[table["split"] == split, "count_1"].sum())
-    unseen = Chips(chips.folder, chips.head, table)
+    unseen = Chips(chips.folder, chips.metadata, table)
     said = rf"class 'squares' \(value 1\) has {pixels} labelled pixels in the chips of split {split}, but none"
     with pytest.raises(ChipError, match=said):
         train(unseen, tmp_path / "model", spec=TrainSpec(**QUICK), augmentation=AugmentSpec())
@@ -91,7 +91,7 @@ def test_a_class_without_training_chips_is_refused_by_name(chips, tmp_path, spli
 
 
 def test_settings_that_the_chips_or_the_machine_cannot_serve_are_refused(chips, tmp_path):
-    only_train = Chips(chips.folder, chips.head, chips.table.assign(split="train"))
+    only_train = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
     with pytest.raises(RecipeError, match=r"schedule = plateau .* split val has none"):
         verbs.train(only_train, out=tmp_path / "model", schedule="plateau", **QUICK)
     if not torch.cuda.is_available():
@@ -187,7 +187,7 @@ def test_without_progress_training_stops(chips, tmp_path):
     assert len(model.history) == 3
 
 
-@pytest.mark.parametrize("settings", [{"sampling": "windows"}, {"augment": {"preset": "light", "mixup": 1.0}}])
+@pytest.mark.parametrize("settings", [{"sampling": "label_windows"}, {"augment": {"preset": "light", "mixup": 1.0}}])
 def test_windows_and_mixed_chips_teach_the_same_every_time(chips, tmp_path, settings):
     first, second = (
         verbs.train(chips, out=tmp_path / name, steps=25, seed=1, **QUICK, **settings) for name in ("one", "two")

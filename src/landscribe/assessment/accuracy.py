@@ -122,7 +122,7 @@ def assess_chips(maps: Sequence[Raster], chips: Chips) -> Confusion:
     reader = ChipReader(chips)
     map_of = _maps_by_scene(maps, chips)
     confusion = Confusion.zeros(chips.classes)
-    windows, scenes = chips.windows, chips.table["scene"].to_numpy(str)
+    windows, scenes = chips.windows, chips.scene_names
     scene_index = np.unique(scenes, return_inverse=True)[1].reshape(-1)
     overlaps = earlier_overlaps(Footprints.of_windows(windows, scene_index))
     with progress.task("assessing", len(chips)) as advance:

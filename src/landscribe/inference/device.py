@@ -1,13 +1,15 @@
 """Device and precision: where a network runs, and in which type it computes, in training and in inference."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 from torch import nn
 
 from landscribe.errors import ModelError
 
-_TRAINING_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+TrainingPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
+_TRAINING_PRECISIONS: dict[str, TrainingPrecision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 _TRAINING_DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -52,7 +54,7 @@ def inference_autocast(device: torch.device) -> AbstractContextManager[object]:
     return _autocast(inference_dtype(device), device)
 
 
-def training_precision(requested: str, device: torch.device | None = None) -> str:
+def training_precision(requested: str, device: torch.device | None = None) -> TrainingPrecision:
     """The precision of training, as Lightning's Trainer names it.
 
     Args:

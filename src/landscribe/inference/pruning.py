@@ -55,10 +55,10 @@ def branches(model: Model, chips: Chips) -> list[Branch]:
     network = _nested(model)
     if not len(chips):
         raise ModelError("there are no chips to measure the branches on. Choose another --split.")
-    if chips.classes.names != model.classes.names or chips.head.bands != model.bands:
+    if chips.classes.names != model.classes.names or chips.metadata.bands != model.bands:
         raise ModelError(
-            f"{chips.folder} has classes {', '.join(chips.classes.names)} and bands {', '.join(chips.head.bands)}, the "
-            f"model {', '.join(model.classes.names)} and {', '.join(model.bands)}. Expected the same."
+            f"{chips.folder} has classes {', '.join(chips.classes.names)} and bands {', '.join(chips.metadata.bands)}, "
+            f"the model {', '.join(model.classes.names)} and {', '.join(model.bands)}. Expected the same."
         )
     choices: dict[int | None, UNetPlusPlus] = {int(branch): pruned(network, int(branch)) for branch in network.heads}
     if len(choices) > 1:

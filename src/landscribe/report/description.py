@@ -78,7 +78,7 @@ def describe(chips: Chips) -> Description:
         raise ChipError(f"{chips.folder} has no chips. Cut some first.")
     counts = chips.counts
     holds = (counts > 0).astype(np.int64)
-    splits = chips.table["split"].to_numpy(str)
+    splits = chips.splits
     names = [name for name in ("train", "val", "test", "gap") if (splits == name).any()]
     training = chips.of_split("train") if "train" in names else chips
     weightings = [name for name in get_args(Weighting) if name != "none"]
@@ -95,7 +95,7 @@ def describe(chips: Chips) -> Description:
     )  # fmt: skip
     bands, edges = _bands(chips)
     return Description(
-        {name: int((splits == name).sum()) for name in names}, chips.head.size, chips.head.dtype,
+        {name: int((splits == name).sum()) for name in names}, chips.metadata.size, chips.metadata.dtype,
         unlabelled / (unlabelled + labelled), classes, tuple(map(tuple, (holds.T @ holds).tolist())), bands, edges,
         min(len(chips), _MOST_READ),
     )  # fmt: skip
@@ -114,7 +114,7 @@ def _bands(chips: Chips) -> tuple[tuple[BandStatistics, ...], tuple[float, ...]]
             {percent: float(values[index]) for percent, values in quantiles.items()}, tuple(shares.tolist()),
         )
         for index, (name, mean, deviation, shares) in enumerate(
-            zip(chips.head.bands, means, deviations, pixel_counts.shares(edges), strict=True)
+            zip(chips.metadata.bands, means, deviations, pixel_counts.shares(edges), strict=True)
         )
     )  # fmt: skip
     return bands, tuple(edges.tolist())

@@ -42,7 +42,7 @@ class ReportInputs:
         """
         chips, model = run.open_chips(), run.load_model()
         return cls(
-            title=f"Landscribe: {', '.join(sorted(set(chips.table['scene'])))}",
+            title=f"Landscribe: {', '.join(sorted(set(chips.scene_names.tolist())))}",
             chips=chips,
             history=model.history,
             kept_epoch=model.measures.get("epoch"),
@@ -61,7 +61,7 @@ def _facts(model: Model, chips: Chips) -> list[tuple[str, str]]:
         ("initial weights", _text(model.provenance.get("weights"))),
         ("bands", f"{', '.join(model.bands)} ({model.dtype})"),
         ("pixel size", pixel_size),
-        ("chips", f"{len(chips)} of {chips.head.size} x {chips.head.size} pixels"),
+        ("chips", f"{len(chips)} of {chips.metadata.size} x {chips.metadata.size} pixels"),
         ("epochs", f"{len(model.history)}; weights of epoch {model.measures.get('epoch')}"),
         *((name.replace("_", " "), _text(settings.get(name))) for name in _SETTINGS),
         ("augmentation", _text(model.provenance.get("augment", {}).get("preset"))),

@@ -51,7 +51,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     context = {
         "inputs": inputs,
         "assessment": inputs.assessment,
-        "head": inputs.chips.head,
+        "head": inputs.chips.metadata,
         "scenes": scenes,
         "split_colours": figures.SPLIT_COLOURS,
         "error_colours": figures.ERROR_COLOURS,
@@ -76,24 +76,24 @@ class _Scenes:
     def __init__(self, chips: Chips, maps: Sequence[Path]) -> None:
         self.chips = chips
         self.windows = chips.windows
-        self.splits = chips.table["split"].to_numpy(str)
-        self.of_chip = chips.table["scene"].to_numpy(str)
+        self.splits = chips.splits
+        self.of_chip = chips.scene_names
         self.problem = ""
         self.images: dict[str, Raster] = {}
         try:
             self.images = chips.images()
         except LandscribeError as error:
-            if chips.head.virtual:
+            if chips.metadata.virtual:
                 raise
             # A run folder may be copied without its imagery: chips with copied pixels can still be shown.
             self.problem = str(error)
-        self.shown = figures.shown_bands(chips.head.bands)
+        self.shown = figures.shown_bands(chips.metadata.bands)
         self.maps = [Raster.open([path]) for path in maps]
         self.map_of = match_maps(self.maps, self.images)
         self._limits: dict[str, Limits] = {}
 
     def _limits_of(self, pixels: Pixels, valid: Valid) -> Limits:
-        return figures.limits_of(pixels, valid, together=self.chips.head.dtype == "uint8")
+        return figures.limits_of(pixels, valid, together=self.chips.metadata.dtype == "uint8")
 
     def picture(self, scene: str, side: int) -> tuple[Colours, Valid]:
         """A scene in colours, its longer side at most `side` pixels, and its valid pixels."""

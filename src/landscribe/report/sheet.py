@@ -81,7 +81,7 @@ def _varied(chips: Chips, count: int, rng: np.random.Generator) -> list[int]:
 
 def _pictures(reader: ChipReader, index: int, augmentation: AugmentSpec, seed: int) -> list[Colours]:
     """A chip: the image, the image with its labels, and augmented versions."""
-    classes, bands = reader.chips.classes, list(shown_bands(reader.chips.head.bands))
+    classes, bands = reader.chips.classes, list(shown_bands(reader.chips.metadata.bands))
     pixels, valid, mask = reader.read(index)
     limits = limits_of(pixels[bands], valid, together=True)
 
@@ -104,9 +104,9 @@ def _augmented(
     """Augmented versions of a chip: pixels (bands, rows, cols) and class values (rows, cols)."""
     import torch
 
-    from landscribe.data.batches.augment import Labelled, augment
+    from landscribe.data.batches.augment import LabelledBatch, augment
 
-    batch = Labelled(
+    batch = LabelledBatch(
         torch.from_numpy(pixels.astype(np.float32))[None],
         torch.from_numpy(valid)[None],
         torch.from_numpy(classes.to_indices(mask).astype(np.int64))[None],

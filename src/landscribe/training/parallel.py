@@ -18,9 +18,9 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch.utils.data import DataLoader
 
-from landscribe.data.batches.dataset import Batch, UserPipeline, loader
+from landscribe.data.batches.dataset import Batch, ChipTransform, loader
 from landscribe.data.batches.label_windows import WindowSampler
-from landscribe.data.batches.sampling import ChipSampler, Share, repeats
+from landscribe.data.batches.sampling import ChipSampler, RankShare, repeat_factors
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import RecipeError
 from landscribe.machine import cores
@@ -157,19 +157,19 @@ def require_shareable_batches(spec: TrainSpec, group: Processes, *, drawn: int, 
 
 def chip_sampler(training: Chips, spec: TrainSpec, seed: int, group: Processes | None = None) -> ChipSampler:
     """Order of the training chips, or of windows around labels; with a group, this process's part of each batch."""
-    share = None if group is None else Share(batch=spec.batch, rank=group.rank, processes=group.count)
-    if spec.sampling == "windows":
+    share = None if group is None else RankShare(batch=spec.batch, rank=group.rank, processes=group.count)
+    if spec.sampling == "label_windows":
         return WindowSampler(training, background=spec.background, seed=seed, share=share)
-    factors = repeats(training, balanced=spec.sampling == "balanced", background=spec.background)
+    factors = repeat_factors(training, balanced=spec.sampling == "balanced", background=spec.background)
     return ChipSampler(factors, seed=seed, share=share)
 
 
 def training_loader(
-    training: Chips, order: ChipSampler, spec: TrainSpec, group: Processes, change: UserPipeline | None = None
+    training: Chips, order: ChipSampler, spec: TrainSpec, group: Processes, change: ChipTransform | None = None
 ) -> DataLoader[Batch]:
     """Loader of this process's part of each training batch, transformed by the user's pipeline if there is one."""
     batch = spec.batch // group.count
-    return loader(training, batch=batch, workers=_workers(spec, group), order=order, change=change)
+    return loader(training, batch=batch, workers=_workers(spec, group), order=order, transform=change)
 
 
 def validation_loader(validation: Chips, spec: TrainSpec, group: Processes) -> DataLoader[Batch] | None:

@@ -35,16 +35,16 @@ def scaling_of(training: Chips, method: ScalingName, *, encoder: str, pretrained
     Raises:
         ChipError: method "range" for floating-point pixels.
     """
-    dtype = np.dtype(training.head.dtype)
+    dtype = np.dtype(training.metadata.dtype)
     if method == "auto" and dtype == np.uint8 and pretrained:
-        means, deviations = normalisation(training.head.bands, *pretraining_statistics(encoder))
+        means, deviations = normalisation(training.metadata.bands, *pretraining_statistics(encoder))
         return Scaling(
             offset=tuple(255 * mean for mean in means), factor=tuple(1 / (255 * deviation) for deviation in deviations)
         )
     if method == "auto":
         method = "range" if dtype == np.uint8 else "percentiles" if dtype.kind in "ui" else "standardise"
     if method == "range":
-        return of_range(dtype, bands=len(training.head.bands))
+        return of_range(dtype, bands=len(training.metadata.bands))
     if method == "percentiles":
         counts = histogram(training)
         low, high = counts.quantile(_LOW), counts.quantile(_HIGH)

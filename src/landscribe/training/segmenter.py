@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from landscribe.confusion import Confusion
-from landscribe.data.batches.augment import Labelled, augment
+from landscribe.data.batches.augment import LabelledBatch, augment
 from landscribe.data.batches.augment_spec import AugmentSpec
-from landscribe.data.batches.dataset import Batch, widened
+from landscribe.data.batches.dataset import Batch, to_float
 from landscribe.errors import NetworkError
 from landscribe.geo.classes import IGNORE
 from landscribe.model import Model
@@ -89,7 +89,7 @@ class Segmenter(lightning.LightningModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's name
         """Convert pixels and labels to the types of training; they travel to the device in small types."""
-        return widened(batch)
+        return to_float(batch)
 
     def on_train_batch_start(self, _: Batch, batch_idx: int) -> None:
         """Seed each epoch; unfreeze parts after `freeze_until` of the budget."""
@@ -113,13 +113,13 @@ class Segmenter(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Loss of one augmented batch."""
-        augmented = augment(Labelled(batch["image"], batch["valid"], batch["label"]), self.augmentation, self.rng)
+        augmented = augment(LabelledBatch(batch["image"], batch["valid"], batch["label"]), self.augmentation, self.rng)
         images = self.model.scaled(augmented.images, augmented.valid)
         loss = self.network.training_loss(images, augmented.labels, self.criterion)
-        if augmented.others is not None:
+        if augmented.mixed_labels is not None:
             # Mixup: the loss against the labels of both images, weighted by their shares.
-            mixed_loss = self.network.training_loss(images, augmented.others, self.criterion)
-            loss = augmented.share * loss + (1 - augmented.share) * mixed_loss
+            mixed_loss = self.network.training_loss(images, augmented.mixed_labels, self.criterion)
+            loss = augmented.mix_ratio * loss + (1 - augmented.mix_ratio) * mixed_loss
         mean, weight = self._mean_over_processes(loss.detach(), len(images))
         self.require_finite(mean)
         self.losses.append(mean)

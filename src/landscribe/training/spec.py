@@ -85,9 +85,9 @@ class TrainSpec(Spec):
     ] = "none"
     """Class weights in the loss: none, inverse (inverse frequency), median (median frequency), effective (effective
     number), or one number per class, in the order of the class table."""
-    sampling: Literal["all", "balanced", "windows"] = "all"
-    """Which chips an epoch draws. all: every chip once; balanced: chips with rare classes more often; windows: windows
-    around labelled pixels, each class equally often."""
+    sampling: Literal["all", "balanced", "label_windows"] = "all"
+    """Which chips an epoch draws. all: every chip once; balanced: chips with rare classes more often; label_windows:
+    windows around labelled pixels, each class equally often."""
     background: float | None = Field(None, ge=0, le=1)
     """Maximum fraction of background-only chips. Default: no limit."""
     workers: int | None = Field(None, ge=0)

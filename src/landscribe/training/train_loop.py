@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.data.batches.augment_spec import AugmentSpec
-from landscribe.data.batches.dataset import UserPipeline
+from landscribe.data.batches.dataset import ChipTransform
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.stats import class_weights
 from landscribe.errors import ChipError, NetworkError
@@ -60,7 +60,7 @@ class _Job:
     validation: Chips
     spec: TrainSpec
     augmentation: AugmentSpec
-    change: UserPipeline | None
+    change: ChipTransform | None
     seed: int
     group: Processes
 
@@ -71,7 +71,7 @@ def train(
     *,
     spec: TrainSpec,
     augmentation: AugmentSpec,
-    change: UserPipeline | None = None,
+    change: ChipTransform | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Model:
@@ -113,13 +113,13 @@ def train(
         network, start = _new_network(chips, spec) if resumed is None else _resumed_network(chips, spec, resumed)
         model = Model.wrap(
             network,
-            bands=chips.head.bands,
+            bands=chips.metadata.bands,
             classes=chips.classes,
             scale=start.scaling,
-            pixel_size=chips.head.pixel_size,
-            dtype=chips.head.dtype,
-            nodata=chips.head.nodata,
-            chip_size=chips.head.size,
+            pixel_size=chips.metadata.pixel_size,
+            dtype=chips.metadata.dtype,
+            nodata=chips.metadata.nodata,
+            chip_size=chips.metadata.size,
         )
         job = _Job(model, network, training, validation, spec, augmentation, change, seed, group)
         start = start if start.learning_rate else start.model_copy(update={"learning_rate": _find_learning_rate(job)})
@@ -136,7 +136,7 @@ def train(
 
 
 def _identity(
-    chips: Chips, spec: TrainSpec, augmentation: AugmentSpec, change: UserPipeline | None, seed: int, group: Processes
+    chips: Chips, spec: TrainSpec, augmentation: AugmentSpec, change: ChipTransform | None, seed: int, group: Processes
 ) -> dict[str, Any]:
     """All settings that decide the resulting weights: only a training with the same ones is resumed."""
     return {
@@ -197,7 +197,7 @@ def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str
 
 def _build(chips: Chips, spec: TrainSpec, weights: str | None) -> Segmentation:
     return build(
-        spec.architecture, bands=chips.head.bands, classes=len(chips.classes),
+        spec.architecture, bands=chips.metadata.bands, classes=len(chips.classes),
         encoder=spec.encoder, weights=weights, **spec.options,
     )  # fmt: skip
 

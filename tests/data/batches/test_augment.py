@@ -1,4 +1,4 @@
-"""Images, valid pixels and labels change together, and no label is made up."""
+"""Images, valid pixels and labels are transformed together, and no new label appears."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscribe.data.batches.augment import CHANGES, Labelled, augment
+from landscribe.data.batches.augment import TRANSFORMS, LabelledBatch, augment
 from landscribe.data.batches.augment_spec import PRESETS, AugmentSpec
 
-NAMES = [name for names in CHANGES.values() for name in names]
+NAMES = [name for names in TRANSFORMS.values() for name in names]
 MOST = {"rotation": 180.0, "scale": 0.5, "shift": 0.5, "brightness": 2.0, "contrast": 0.9, "saturation": 0.9,
         "gamma": 0.9, "noise": 1.0}  # fmt: skip
 ONLY_PIXELS = ("brightness", "contrast", "saturation", "gamma", "noise", "blur", "median", "sharpen", "band_dropout",
@@ -21,17 +21,17 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def only(name: str) -> AugmentSpec:
-    """One change, as strong as can be."""
+    """A single transform at its maximum strength."""
     return AugmentSpec.of({"preset": "none", name: True if name == "symmetries" else MOST.get(name, 1.0)})
 
 
-def numbered(count: int, height: int, width: int) -> Labelled:
-    """Images of which each pixel holds the same number as its label and, modulo 2, its valid flag."""
+def numbered(count: int, height: int, width: int) -> LabelledBatch:
+    """Images whose pixels equal their label; even pixels are valid."""
     labels = torch.arange(height * width).reshape(height, width).expand(count, -1, -1)
-    return Labelled(torch.stack([labels, labels + 1000], dim=1).float(), labels % 2 == 0, labels)
+    return LabelledBatch(torch.stack([labels, labels + 1000], dim=1).float(), labels % 2 == 0, labels)
 
 
-def scenery(count: int = 4, bands: int = 3, side: int = 32, dtype_top: float = 255.0) -> Labelled:
+def scenery(count: int = 4, bands: int = 3, side: int = 32, dtype_top: float = 255.0) -> LabelledBatch:
     """Noise with two classes in halves, the last columns not valid."""
     labels = torch.zeros(count, side, side, dtype=torch.int64)
     labels[:, side // 2 :] = 1
@@ -39,12 +39,12 @@ def scenery(count: int = 4, bands: int = 3, side: int = 32, dtype_top: float = 2
     valid[..., -4:] = False
     labels[~valid] = 255
     images = torch.rand(count, bands, side, side, generator=rng(1)) * dtype_top
-    return Labelled(images * valid.unsqueeze(1), valid, labels)
+    return LabelledBatch(images * valid.unsqueeze(1), valid, labels)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @given(seed=st.integers(0, 2**31), bands=st.sampled_from([1, 3, 5]), top=st.sampled_from([1.0, 255.0, 10_000.0]))
-def test_no_label_is_made_up_and_pixels_stay_finite(name, seed, bands, top):
+def test_no_new_label_appears_and_pixels_stay_finite(name, seed, bands, top):
     before = scenery(bands=bands, side=16, dtype_top=top)
     after = augment(before, only(name), rng(seed))
     assert after.images.shape == before.images.shape
@@ -55,7 +55,7 @@ def test_no_label_is_made_up_and_pixels_stay_finite(name, seed, bands, top):
 
 
 @pytest.mark.parametrize("name", ONLY_PIXELS)
-def test_changes_of_tone_leave_places_alone_and_do_something(name):
+def test_changes_of_tone_keep_labels_and_change_images(name):
     before = scenery()
     after = augment(before, only(name), rng())
     assert torch.equal(after.labels, before.labels)
@@ -64,10 +64,10 @@ def test_changes_of_tone_leave_places_alone_and_do_something(name):
 
 
 @pytest.mark.parametrize("name", ["blur", "median", "sharpen"])
-def test_filters_of_even_ground_leave_it_even_beside_what_is_not_valid(name):
+def test_filters_keep_constant_images_constant_next_to_invalid_pixels(name):
     valid = torch.rand(2, 16, 16, generator=rng(2)) < 0.5
     labels = torch.zeros(2, 16, 16, dtype=torch.int64).masked_fill(~valid, 255)
-    before = Labelled(200.0 * valid.unsqueeze(1).expand(-1, 3, -1, -1), valid, labels)
+    before = LabelledBatch(200.0 * valid.unsqueeze(1).expand(-1, 3, -1, -1), valid, labels)
     torch.testing.assert_close(augment(before, only(name), rng()).images, before.images)
 
 
@@ -81,50 +81,50 @@ def test_the_same_generator_gives_the_same_chips(name):
 
 
 @given(seed=st.integers(0, 2**31))
-def test_mixed_images_are_sums_of_two_that_are_told_of_by_their_labels(seed):
+def test_mixup_is_the_weighted_sum_of_two_images_with_both_labels(seed):
     before = scenery()
     after = augment(before, only("mixup"), rng(seed))
-    assert 0 <= after.share <= 1
-    assert after.others is not None
-    for image, other in zip(after.images, after.others, strict=True):
+    assert 0 <= after.mix_ratio <= 1
+    assert after.mixed_labels is not None
+    for image, mixed in zip(after.images, after.mixed_labels, strict=True):
         partners = [
-            torch.allclose(image, after.share * own + (1 - after.share) * partner, atol=1e-3)
-            and torch.equal(other, known)
+            torch.allclose(image, after.mix_ratio * own + (1 - after.mix_ratio) * partner, atol=1e-3)
+            and torch.equal(mixed, labels)
             for own in before.images
-            for partner, known in zip(before.images, before.labels, strict=True)
+            for partner, labels in zip(before.images, before.labels, strict=True)
         ]
         assert any(partners)
     assert torch.equal(after.labels, before.labels)
 
 
-def test_what_is_not_valid_in_either_of_two_mixed_images_is_not_known():
+def test_mixup_ignores_pixels_that_are_invalid_in_either_image():
     before = scenery(count=2)
     hidden = before.valid.clone()
     hidden[0, :8] = False
-    batch = Labelled(before.images * hidden.unsqueeze(1), hidden, before.labels.masked_fill(~hidden, 255))
-    crossed = (augment(batch, only("mixup"), rng(seed)) for seed in range(50))
-    after = next(mixed for mixed in crossed if torch.equal(mixed.valid[0], mixed.valid[1]))
+    batch = LabelledBatch(before.images * hidden.unsqueeze(1), hidden, before.labels.masked_fill(~hidden, 255))
+    candidates = (augment(batch, only("mixup"), rng(seed)) for seed in range(50))
+    after = next(mixed for mixed in candidates if torch.equal(mixed.valid[0], mixed.valid[1]))
     both = hidden[0] & hidden[1]
-    for tensor in (after.labels, after.others):
+    for tensor in (after.labels, after.mixed_labels):
         assert ((tensor != 255) == both).all()
     assert torch.equal(after.valid, both.expand(2, -1, -1))
 
 
-def test_none_changes_nothing():
+def test_the_preset_none_changes_nothing():
     before = scenery()
     after = augment(before, AugmentSpec(preset="none"), rng())
     assert torch.equal(after.images, before.images)
     assert torch.equal(after.labels, before.labels)
 
 
-def test_a_preset_is_the_ground_for_what_is_given():
+def test_settings_override_the_preset():
     spec = AugmentSpec(preset="strong", rotation=0)
     assert spec.strength("rotation") == 0
     assert spec.strength("noise") == PRESETS["strong"]["noise"]
     assert set().union(*PRESETS.values()) <= set(NAMES) <= set(AugmentSpec.model_fields)
 
 
-def test_images_valid_and_labels_turn_together():
+def test_images_valid_and_labels_get_the_same_symmetry():
     after = augment(numbered(64, 4, 4), only("symmetries"), rng())
     assert torch.equal(after.images[:, 0].long(), after.labels)
     assert torch.equal(after.images[:, 1].long(), after.labels + 1000)
@@ -135,28 +135,28 @@ def test_images_valid_and_labels_turn_together():
 def test_all_symmetries_of_a_chip_occur_and_no_others(shape, symmetries):
     labels = augment(numbered(300, *shape), only("symmetries"), rng()).labels
     square = np.arange(shape[0] * shape[1]).reshape(shape)
-    turned = [square, square.T] if shape[0] == shape[1] else [square]
-    expected = {side[::down, ::right].tobytes() for side in turned for down in (1, -1) for right in (1, -1)}
+    transposed = [square, square.T] if shape[0] == shape[1] else [square]
+    expected = {side[::down, ::right].tobytes() for side in transposed for down in (1, -1) for right in (1, -1)}
     assert {label.numpy().tobytes() for label in labels} == expected
     assert len(expected) == symmetries
 
 
 @pytest.mark.parametrize("name", ["rotation", "scale", "shift"])
-def test_images_and_labels_move_alike(name):
+def test_images_and_labels_move_together(name):
     side = 64
     rows, cols = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     labels = ((rows - 20) ** 2 + (cols - 40) ** 2 < 100).long().expand(8, -1, -1)
-    before = Labelled(100.0 * labels.unsqueeze(1), torch.ones_like(labels, dtype=torch.bool), labels)
+    before = LabelledBatch(100.0 * labels.unsqueeze(1), torch.ones_like(labels, dtype=torch.bool), labels)
     after = augment(before, only(name), rng())
-    # The disc stays where its label is, but for the pixels that its edge runs through.
-    known = after.labels != 255
-    agree = ((after.images[:, 0] > 50) == (after.labels == 1))[known]
+    # The disc and its label agree, except for pixels on its edge.
+    labelled = after.labels != 255
+    agree = ((after.images[:, 0] > 50) == (after.labels == 1))[labelled]
     assert agree.float().mean() > 0.995
     assert not torch.equal(after.labels, before.labels)
 
 
-def test_corners_that_a_rotation_uncovers_are_not_known():
-    before = Labelled(
+def test_corners_outside_a_rotated_image_are_ignored():
+    before = LabelledBatch(
         torch.ones(16, 1, 32, 32), torch.ones(16, 32, 32, dtype=torch.bool), torch.zeros(16, 32, 32).long()
     )
     after = augment(before, only("rotation"), rng())
@@ -167,26 +167,26 @@ def test_corners_that_a_rotation_uncovers_are_not_known():
     assert after.valid[:, 12:20, 12:20].all()
 
 
-def test_a_rotation_by_a_quarter_turn_is_one():
+def test_a_rotation_by_90_degrees_is_exact():
     before = numbered(1, 5, 5)
-    before = Labelled(before.images, torch.ones_like(before.valid), before.labels)
-    from landscribe.data.batches.augment import _warped
+    before = LabelledBatch(before.images, torch.ones_like(before.valid), before.labels)
+    from landscribe.data.batches.augment import _warp
 
-    after = _warped(before, torch.zeros(1), torch.ones(1), torch.zeros(1, 2))
+    after = _warp(before, torch.zeros(1), torch.ones(1), torch.zeros(1, 2))
     assert torch.equal(after.labels[0], torch.rot90(before.labels[0], 1))
 
 
 @pytest.mark.parametrize("name", ["cutmix", "mosaic"])
-def test_mixed_chips_are_made_of_pixels_with_their_own_labels(name):
+def test_pasted_pixels_keep_their_labels(name):
     labels = torch.arange(6).view(6, 1, 1).expand(6, 8, 8)
-    before = Labelled(labels.unsqueeze(1).float(), torch.ones_like(labels, dtype=torch.bool), labels)
+    before = LabelledBatch(labels.unsqueeze(1).float(), torch.ones_like(labels, dtype=torch.bool), labels)
     after = augment(before, only(name), rng(3))
     assert torch.equal(after.images[:, 0].long(), after.labels)
     assert any(len(label.unique()) > 1 for label in after.labels)
 
 
-def test_tones_mean_the_same_for_every_type_of_pixel():
+def test_tones_scale_with_the_range_of_the_pixels():
     small, large = scenery(dtype_top=1.0), scenery(dtype_top=1000.0)
     for name in ("brightness", "contrast", "gamma", "saturation", "noise"):
-        one, other = augment(small, only(name), rng(2)), augment(large, only(name), rng(2))
-        torch.testing.assert_close(one.images * 1000, other.images, rtol=1e-3, atol=0.5)
+        from_small, from_large = augment(small, only(name), rng(2)), augment(large, only(name), rng(2))
+        torch.testing.assert_close(from_small.images * 1000, from_large.images, rtol=1e-3, atol=0.5)

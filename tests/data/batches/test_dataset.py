@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from landscribe.data.batches.dataset import ChipDataset, loader, widened
+from landscribe.data.batches.dataset import ChipDataset, loader, to_float
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.cutting import chip
@@ -20,7 +20,7 @@ TABLE = [ClassSpec(name="ground", value=0), ClassSpec(name="house", value=7)]
 
 @pytest.fixture(scope="module")
 def chips(tmp_path_factory) -> Chips:
-    """Nine chips of 8 x 8 pixels, some of them nodata, with a house of value 7."""
+    """Nine chips of 8 x 8 pixels, partly nodata, with a house of value 7."""
     folder = tmp_path_factory.mktemp("world")
     array = noise(3, 24, 24, "uint16")
     array[:, 0:4, 0:9] = 0
@@ -38,16 +38,16 @@ def test_a_batch_holds_pixels_as_stored_and_labels_as_indices(chips):
         "valid": ((9, 8, 8), torch.bool),
         "label": ((9, 8, 8), torch.uint8),
     }
-    wide = widened(batch)
-    assert (wide["image"].dtype, wide["label"].dtype) == (torch.float32, torch.int64)
-    assert all(torch.equal(wide[name].double(), batch[name].double()) for name in batch)
+    floats = to_float(batch)
+    assert (floats["image"].dtype, floats["label"].dtype) == (torch.float32, torch.int64)
+    assert all(torch.equal(floats[name].double(), batch[name].double()) for name in batch)
     reader = ChipReader(chips)
-    for number in range(9):
-        pixels, valid, mask = reader.read(number)
-        np.testing.assert_array_equal(batch["image"][number], pixels)
-        np.testing.assert_array_equal(batch["valid"][number], valid)
+    for index in range(9):
+        pixels, valid, mask = reader.read(index)
+        np.testing.assert_array_equal(batch["image"][index], pixels)
+        np.testing.assert_array_equal(batch["valid"][index], valid)
         # Value 7 is index 1; 255 stays.
-        np.testing.assert_array_equal(batch["label"][number], np.where(mask == 7, 1, mask))
+        np.testing.assert_array_equal(batch["label"][index], np.where(mask == 7, 1, mask))
 
 
 def order_of(chips: Chips, seed: int) -> list[float]:
@@ -66,13 +66,13 @@ def test_another_seed_gives_another_order_of_the_same_chips(chips):
 
 
 @pytest.mark.parametrize(("batch", "sizes"), [(3, [3, 3, 3]), (4, [4, 4]), (8, [8]), (9, [9]), (20, [9])])
-def test_a_shuffled_batch_of_one_chip_is_left_out(chips, batch, sizes):
+def test_a_shuffled_last_batch_of_one_chip_is_dropped(chips, batch, sizes):
     # Nine chips: by four they leave one, by eight too.
     order = ChipSampler(np.ones(len(chips)), seed=0)
     assert [len(b["label"]) for b in loader(chips, batch=batch, workers=0, order=order)] == sizes
 
 
-def test_nothing_is_left_out_in_order(chips):
+def test_no_chip_is_dropped_without_an_order(chips):
     assert sum(len(b["label"]) for b in loader(chips, batch=4, workers=0)) == 9
 
 
@@ -80,42 +80,42 @@ def test_a_dataset_is_as_long_as_its_chips(chips):
     assert len(ChipDataset(chips)) == len(chips) == 9
 
 
-# ---- a user's own augmentation
+# ---- transforms of a user
 
 
-def turned(*, image, masks):
-    """A quarter turn."""
+def rotated(*, image, masks):
+    """Rotation by 90 degrees."""
     return {"image": np.rot90(image), "masks": [np.rot90(mask) for mask in masks]}
 
 
 def shifted(*, image, masks):
-    """Two columns to the right; what is uncovered is filled with 0, as libraries do."""
+    """Shift by two columns to the right, filled with 0."""
 
-    def moved(array):
+    def shift(array):
         return np.concatenate([np.zeros_like(array[:, :2]), array[:, :-2]], axis=1)
 
-    return {"image": moved(image), "masks": [moved(mask) for mask in masks]}
+    return {"image": shift(image), "masks": [shift(mask) for mask in masks]}
 
 
-def test_a_pipeline_moves_image_valid_and_labels_together(chips):
-    for number in range(len(chips)):
-        plain, changed = ChipDataset(chips)[number], ChipDataset(chips, turned)[number]
+def test_a_transform_applies_to_image_valid_and_labels(chips):
+    for index in range(len(chips)):
+        plain, changed = ChipDataset(chips)[index], ChipDataset(chips, rotated)[index]
         for name in plain:
             assert torch.equal(changed[name], torch.rot90(plain[name], 1, (-2, -1)))
 
 
-def test_what_a_pipeline_fills_up_is_not_known_although_class_0_is_a_class(chips):
-    for number in range(len(chips)):
-        plain, changed = ChipDataset(chips)[number], ChipDataset(chips, shifted)[number]
+def test_pixels_filled_by_a_transform_are_ignored_although_0_is_a_class(chips):
+    for index in range(len(chips)):
+        plain, changed = ChipDataset(chips)[index], ChipDataset(chips, shifted)[index]
         assert (changed["label"][:, :2] == 255).all()
         assert not changed["valid"][:, :2].any()
         assert torch.equal(changed["label"][:, 2:], plain["label"][:, :-2])
 
 
 @pytest.mark.parametrize("masks", [lambda mask: mask[None], lambda mask: mask + 9], ids=["shape", "values"])
-def test_a_pipeline_that_spoils_masks_is_refused(chips, masks):
-    def spoils(*, image, masks: list, change=masks):
+def test_a_transform_that_returns_unusable_masks_is_refused(chips, masks):
+    def unusable(*, image, masks: list, change=masks):
         return {"image": image, "masks": [change(mask) for mask in masks]}
 
-    with pytest.raises(ChipError, match="the augmentation made an image of shape"):
-        ChipDataset(chips, spoils)[4]
+    with pytest.raises(ChipError, match="the augmentation returned an image of shape"):
+        ChipDataset(chips, unusable)[4]

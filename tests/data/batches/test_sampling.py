@@ -1,4 +1,4 @@
-"""Which chips an epoch holds, and how much each class counts."""
+"""Repeat factors, the order of an epoch, and class weights."""
 
 from types import SimpleNamespace
 
@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscribe.data.batches.sampling import ChipSampler, repeats
+from landscribe.data.batches.sampling import ChipSampler, repeat_factors
 from landscribe.data.chips.stats import class_weights
 
 
 def chips(counts: list[list[int]]):
-    """What sampling looks at: labelled pixels by chip and class, of which the first is background."""
+    """Counts of labelled pixels by chip and class; the first class is background."""
     table = np.array(counts)
 
     class Table(SimpleNamespace):
@@ -26,8 +26,8 @@ def chips(counts: list[list[int]]):
 TABLES = st.lists(st.lists(st.integers(0, 50), min_size=3, max_size=3), min_size=1, max_size=30)
 
 
-def test_every_chip_once_is_what_is_done_without_a_wish():
-    sampler = ChipSampler(repeats(chips([[5, 0, 1]] * 7), balanced=False, background=None), seed=1)
+def test_by_default_an_epoch_has_every_chip_once():
+    sampler = ChipSampler(repeat_factors(chips([[5, 0, 1]] * 7), balanced=False, background=None), seed=1)
     assert sorted(sampler) == list(range(7))
 
 
@@ -43,29 +43,29 @@ def test_each_epoch_has_another_order_and_the_same_seed_the_same():
 
 
 @given(TABLES)
-def test_balanced_epochs_are_as_long_and_chips_with_rare_classes_come_more_often(counts):
-    wanted = repeats(chips(counts), balanced=True, background=None)
-    assert wanted.sum() == pytest.approx(len(counts))
-    holds = np.array(counts) > 0
-    if holds.any():
-        rarest = np.where(holds, holds.mean(axis=0), 2).min(axis=1)
+def test_balanced_epochs_keep_their_length_and_repeat_chips_with_rare_classes(counts):
+    factors = repeat_factors(chips(counts), balanced=True, background=None)
+    assert factors.sum() == pytest.approx(len(counts))
+    has_class = np.array(counts) > 0
+    if has_class.any():
+        rarest = np.where(has_class, has_class.mean(axis=0), 2).min(axis=1)
         order = np.argsort(rarest)
-        assert (np.diff(wanted[order]) <= 1e-9).all()
+        assert (np.diff(factors[order]) <= 1e-9).all()
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=40), st.integers(0, 5))
-def test_a_chip_is_drawn_as_often_as_wanted_up_to_one(wanted, seed):
-    counts = np.bincount(list(ChipSampler(np.array(wanted), seed=seed)) or [0], minlength=len(wanted))
-    if sum(wanted) >= 1:
-        assert (np.abs(counts - np.array(wanted)) < 1 + 1e-9).all()
+def test_a_chip_is_drawn_as_often_as_its_factor_rounded_up_or_down(factors, seed):
+    counts = np.bincount(list(ChipSampler(np.array(factors), seed=seed)) or [0], minlength=len(factors))
+    if sum(factors) >= 1:
+        assert (np.abs(counts - np.array(factors)) < 1 + 1e-9).all()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
-def test_chips_of_nothing_but_background_are_no_more_than_their_share(share):
+def test_background_only_chips_are_limited_to_their_fraction(share):
     table = chips([[9, 0, 0]] * 30 + [[5, 4, 0]] * 6)
-    wanted = repeats(table, balanced=False, background=share)
-    assert wanted[:30].sum() / wanted.sum() == pytest.approx(share)
-    assert (wanted[30:] == 1).all()
+    factors = repeat_factors(table, balanced=False, background=share)
+    assert factors[:30].sum() / factors.sum() == pytest.approx(share)
+    assert (factors[30:] == 1).all()
 
 
 def test_class_weights_equal_their_formulas_worked_by_hand():

@@ -57,7 +57,7 @@ def world(tmp_path) -> World:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file, by its place in the folder."""
+    """sha256 of every file, by its relative path."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -68,7 +68,9 @@ def digests(folder: Path) -> dict[str, str]:
 # Bytes and files ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{}, {"format": "png"}, {"format": "jpg"}, {"virtual": True}, {"mode": "divided"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"format": "png"}, {"format": "jpg"}, {"virtual": True}, {"mode": "separate"}]
+)
 def test_chipping_twice_gives_the_same_bytes(world, settings):
     first, second = (world.chip(out=out, split=SplitSpec(), **settings) for out in ("one", "two"))
     assert digests(first.folder) == digests(second.folder)
@@ -87,10 +89,10 @@ def test_another_seed_changes_the_split_only(world):
         ({"format": "tif"}, ".tif", ".tif"),
         ({"format": "png"}, ".png", ".png"),
         ({"format": "jpg"}, ".jpg", ".png"),
-        ({"format": "tif", "mode": "divided"}, ".tif", ".tif"),
+        ({"format": "tif", "mode": "separate"}, ".tif", ".tif"),
     ],
 )
-def test_image_and_mask_share_their_name_and_are_all_there_is(world, settings, image_suffix, mask_suffix):
+def test_image_and_mask_share_their_name_and_there_are_no_other_files(world, settings, image_suffix, mask_suffix):
     chips = world.chip(**settings)
     images = {Path(name).with_suffix("").relative_to("images") for name in chips.table["image"]}
     masks = {Path(name).with_suffix("").relative_to("masks") for name in chips.table["mask"]}
@@ -99,19 +101,19 @@ def test_image_and_mask_share_their_name_and_are_all_there_is(world, settings, i
     assert set(digests(chips.folder)) == expected | {"chips.json", "chips.parquet"}
 
 
-def test_chip_names_sort_like_their_places(world):
+def test_chip_names_sort_like_their_windows(world):
     table = world.chip().table
     assert table["chip"].tolist() == sorted(table["chip"])
     assert table["chip"].is_unique
 
 
-def test_tif_chips_lie_where_their_window_does(world):
+def test_tif_chips_have_the_grid_of_their_window(world):
     chips = world.chip(edge="pad")
     scene = Raster.open([world.folder / "scene.tif"])
     for row, window in zip(chips.table.to_dict("records"), chips.windows, strict=True):
         for path in (row["image"], row["mask"]):
-            place = Raster.open([chips.folder / path]).grid
-            assert place == scene.grid[window]
+            grid = Raster.open([chips.folder / path]).grid
+            assert grid == scene.grid[window]
 
 
 def test_tif_chips_hold_the_pixels_of_their_window(world):
@@ -130,23 +132,23 @@ def test_masks_hold_the_polygons_of_their_window(world):
     truth[2:7, 3:9] = 1
     truth[20:29, 40:52] = 2
     reader = ChipReader(chips)
-    for number, window in enumerate(chips.windows):
-        np.testing.assert_array_equal(reader.read(number)[2], truth[window.slices])
+    for index, window in enumerate(chips.windows):
+        np.testing.assert_array_equal(reader.read(index)[2], truth[window.slices])
 
 
 @pytest.mark.parametrize("file_format", ["png", "jpg"])
 def test_masks_of_pictures_are_lossless(world, file_format):
     exact, copied = ChipReader(world.chip(out="tif")), ChipReader(world.chip(out="other", format=file_format))
-    for number in range(len(exact)):
-        np.testing.assert_array_equal(copied.read(number)[2], exact.read(number)[2])
+    for index in range(len(exact)):
+        np.testing.assert_array_equal(copied.read(index)[2], exact.read(index)[2])
 
 
 def test_jpegs_are_close_to_the_pixels(world):
     rows, cols = np.mgrid[0:H, 0:W]
     smooth = np.stack([60 + 2 * rows, 60 + 2 * cols, 200 - rows - cols]).astype(np.uint8)
     reader, exact = ChipReader(world.chip(world.scene(smooth), format="jpg")), Raster.open([world.folder / "scene.tif"])
-    for number, window in enumerate(reader.chips.windows):
-        pixels, valid, _ = reader.read(number)
+    for index, window in enumerate(reader.chips.windows):
+        pixels, valid, _ = reader.read(index)
         assert valid.all()
         assert np.abs(pixels.astype(int) - exact.read(window)[0]).max() <= 12
 
@@ -157,8 +159,8 @@ def test_jpegs_are_close_to_the_pixels(world):
 def assert_reads_like_the_scene(chips: Chips, scene) -> None:
     reader = ChipReader(chips)
     assert len(chips) > 0
-    for number, window in enumerate(chips.windows):
-        for copied, original in zip(reader.read(number), scene.read(window), strict=True):
+    for index, window in enumerate(chips.windows):
+        for copied, original in zip(reader.read(index), scene.read(window), strict=True):
             assert copied.dtype == original.dtype
             np.testing.assert_array_equal(copied, original)
 
@@ -166,7 +168,7 @@ def assert_reads_like_the_scene(chips: Chips, scene) -> None:
 @pytest.mark.parametrize("virtual", [False, True])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 @pytest.mark.parametrize("bands", [1, 3, 4, 8])
-def test_chips_of_any_bands_and_type_read_like_the_scene(world, bands, dtype, virtual):
+def test_chips_of_any_bands_and_dtype_equal_the_scene(world, bands, dtype, virtual):
     spec = world.scene(noise(bands, H, W, dtype))
     (scene,), _ = open_scenes([spec])
     assert_reads_like_the_scene(world.chip(spec, virtual=virtual), scene)
@@ -226,16 +228,16 @@ def test_black_pixels_of_pictures_stay_valid(world):
 
 def test_scenes_with_different_nodata_read_like_themselves(world):
     specs = []
-    for number, nodata in enumerate((None, 255, 7)):
-        array = noise(3, H, W, seed=number)
+    for index, nodata in enumerate((None, 255, 7)):
+        array = noise(3, H, W, seed=index)
         array[:, 12:30, 14:40] = 0 if nodata is None else nodata
-        specs.append(world.scene(array, name=f"scene{number}.tif", nodata=nodata))
+        specs.append(world.scene(array, name=f"scene{index}.tif", nodata=nodata))
     scenes, _ = open_scenes(specs)
     chips = world.chip(*specs)
     reader = ChipReader(chips)
     by_name = {scene.name: scene for scene in scenes}
-    for number, (name, window) in enumerate(zip(chips.table["scene"], chips.windows, strict=True)):
-        for copied, original in zip(reader.read(number), by_name[name].read(window), strict=True):
+    for index, (name, window) in enumerate(zip(chips.table["scene"], chips.windows, strict=True)):
+        for copied, original in zip(reader.read(index), by_name[name].read(window), strict=True):
             np.testing.assert_array_equal(copied, original)
 
 
@@ -273,11 +275,11 @@ def test_class_counts_of_the_index_are_those_of_the_masks(world):
     array[:, 0:20, 0:30] = 0
     chips = world.chip(world.scene(array, nodata=0), edge="pad")
     reader = ChipReader(chips)
-    for number, row in enumerate(chips.table.to_dict("records")):
-        found = np.bincount(reader.read(number)[2].ravel(), minlength=256)
-        assert [row["count_0"], row["count_1"], row["count_2"], row["count_ignore"]] == [*found[:3], found[255]]
-        assert row["positive"] == (found[1] + found[2] > 0)
-        assert row["valid_pixels"] == reader.read(number)[1].sum()
+    for index, row in enumerate(chips.table.to_dict("records")):
+        counts = np.bincount(reader.read(index)[2].ravel(), minlength=256)
+        assert [row["count_0"], row["count_1"], row["count_2"], row["count_ignore"]] == [*counts[:3], counts[255]]
+        assert row["positive"] == (counts[1] + counts[2] > 0)
+        assert row["valid_pixels"] == reader.read(index)[1].sum()
 
 
 def test_counts_by_class_index_add_up_to_the_labelled_pixels(world):
@@ -304,11 +306,11 @@ def test_band_statistics_of_a_constant_far_from_zero_have_no_deviation(world):
     assert (mean.tolist(), deviation.tolist()) == ([60_000], [0])
 
 
-def test_opened_chips_are_those_that_were_made(world):
+def test_opened_chips_equal_those_written(world):
     made = world.chip()
     opened = Chips.open(made.folder)
     pd.testing.assert_frame_equal(opened.table, made.table)
-    assert (opened.head, opened.classes, opened.sha256) == (made.head, made.classes, made.sha256)
+    assert (opened.metadata, opened.classes, opened.sha256) == (made.metadata, made.classes, made.sha256)
 
 
 def test_the_hash_of_chips_changes_with_the_labels(world):
@@ -318,7 +320,7 @@ def test_the_hash_of_chips_changes_with_the_labels(world):
     assert world.chip(out="two").sha256 != before
 
 
-def test_splits_divide_the_chips(world):
+def test_each_chip_has_one_split(world):
     chips = world.chip(world.scene(noise(1, 12 * 16, 12 * 16)), split=SplitSpec())
     parts = [chips.of_split(name) for name in ("train", "val", "test", "gap")]
     assert sorted(name for part in parts for name in part.table["chip"]) == sorted(chips.table["chip"])
@@ -341,22 +343,22 @@ def test_a_scene_with_a_split_keeps_it(world):
 POSITIVE = {(0, 0), (16, 32), (16, 44), (24, 32), (24, 44)}
 
 
-def places(table: pd.DataFrame) -> set[tuple[int, int]]:
+def corners(table: pd.DataFrame) -> set[tuple[int, int]]:
     return set(zip(table["row"].tolist(), table["col"].tolist(), strict=True))
 
 
 def test_mode_all_cuts_every_window(world):
     table = world.chip().table
-    assert places(table) == {(row, col) for row in (0, 16, 24) for col in (0, 16, 32, 44)}
-    assert places(table[table["positive"]]) == POSITIVE
+    assert corners(table) == {(row, col) for row in (0, 16, 24) for col in (0, 16, 32, 44)}
+    assert corners(table[table["positive"]]) == POSITIVE
 
 
 def test_mode_positive_cuts_only_chips_with_a_feature(world):
-    assert places(world.chip(mode="positive").table) == POSITIVE
+    assert corners(world.chip(mode="positive").table) == POSITIVE
 
 
-def test_mode_divided_keeps_background_in_a_folder_of_its_own(world):
-    chips = world.chip(mode="divided")
+def test_mode_separate_keeps_background_in_a_folder_of_its_own(world):
+    chips = world.chip(mode="separate")
     for row in chips.table.to_dict("records"):
         group = "positive" if (row["row"], row["col"]) in POSITIVE else "background"
         assert row["image"].startswith(f"images/{group}/")
@@ -368,15 +370,15 @@ def test_mode_divided_keeps_background_in_a_folder_of_its_own(world):
     ("edge", "rows", "cols"),
     [("shift", {0, 16, 24}, {0, 16, 32, 44}), ("pad", {0, 16, 32}, {0, 16, 32, 48}), ("drop", {0, 16}, {0, 16, 32})],
 )
-def test_the_edge_policy_places_the_chips(world, edge, rows, cols):
+def test_the_edge_policy_sets_the_windows(world, edge, rows, cols):
     table = world.chip(edge=edge).table
-    assert places(table) == {(row, col) for row in rows for col in cols}
+    assert corners(table) == {(row, col) for row in rows for col in cols}
 
 
 def test_padding_is_neither_valid_nor_labelled(world):
     reader = ChipReader(world.chip(edge="pad"))
-    for number, window in enumerate(reader.chips.windows):
-        pixels, valid, mask = reader.read(number)
+    for index, window in enumerate(reader.chips.windows):
+        pixels, valid, mask = reader.read(index)
         outside = np.ones((SIZE, SIZE), bool)
         outside[: H - window.row, : W - window.col] = False
         assert not valid[outside].any()
@@ -393,7 +395,7 @@ def test_a_scene_smaller_than_a_chip_is_one_padded_chip(world):
 def test_chips_without_a_valid_labelled_pixel_are_not_cut(world):
     array = noise(3, H, W)
     array[:, 0:16, 0:32] = 0
-    assert places(world.chip(world.scene(array, nodata=0)).table) & {(0, 0), (0, 16)} == set()
+    assert corners(world.chip(world.scene(array, nodata=0)).table) & {(0, 0), (0, 16)} == set()
 
 
 # Refusals ---------------------------------------------------------------------------------------------------------
@@ -409,7 +411,7 @@ def test_formats_that_cannot_hold_the_bands_are_refused(world, file_format, band
         world.chip(spec, format=file_format)
 
 
-def test_a_folder_that_holds_something_is_refused_and_kept(world):
+def test_a_folder_with_content_is_refused_and_kept(world):
     before = digests(world.chip().folder)
     with pytest.raises(OutputError, match="exists already"):
         world.chip(mode="positive")
@@ -428,11 +430,11 @@ def test_overwriting_leaves_nothing_of_the_old_chips(world):
     ("settings", "array", "message"),
     [
         ({"size": 64, "edge": "drop"}, noise(3, H, W), "smaller than one chip of 64 pixels"),
-        ({}, np.zeros((3, H, W), np.uint8), "no chip holds a labelled pixel that is valid"),
+        ({}, np.zeros((3, H, W), np.uint8), "no chip has a labelled, valid pixel"),
     ],
     ids=["too small", "all nodata"],
 )
-def test_when_nothing_can_be_cut_nothing_is_left(world, settings, array, message):
+def test_without_chips_no_folder_is_left(world, settings, array, message):
     spec = world.scene(array, nodata=0)
     before = set(world.folder.rglob("*"))
     with pytest.raises(ChipError, match=message):
@@ -442,11 +444,11 @@ def test_when_nothing_can_be_cut_nothing_is_left(world, settings, array, message
 
 def test_positive_chips_of_background_only_are_refused(world):
     write_polygons(world.folder / "labels.gpkg", [pixel_box(0, 0, 0.2, 0.2)], kind=["house"])
-    with pytest.raises(ChipError, match="mode = positive, but no chip holds a class"):
+    with pytest.raises(ChipError, match="mode = positive, but no chip has a class"):
         world.chip(mode="positive")
 
 
-def test_a_scene_that_breaks_off_leaves_nothing(world):
+def test_an_unreadable_scene_leaves_no_folder(world):
     spec = world.scene(noise(3, 400, 400), interleave="band")
     scenes, classes = open_scenes([spec])
     path = world.folder / "scene.tif"

@@ -1,4 +1,4 @@
-"""Chips are the same, byte for byte, however and by whom they are cut; and what fails leaves nothing."""
+"""Chips are the same bytes with any unit size and executor, and a failure leaves no files."""
 
 import hashlib
 import os
@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from landscribe import executor, verbs
+from landscribe import executor as engine
+from landscribe import verbs
 from landscribe.data.chips import cutting
-from landscribe.data.chips.chips import ChipReader, Chips
+from landscribe.data.chips.chips import ChipReader, Chips, ChipSpec
 from landscribe.data.chips.cutting import chip
-from landscribe.data.chips.spec import ChipSpec
-from landscribe.data.scenes.scene import LabelSource, Scene, open_scenes
-from landscribe.data.scenes.spec import SceneSpec
-from landscribe.data.splits.spec import SplitSpec
+from landscribe.data.scenes.scene import LabelSource, Scene, SceneSpec, open_scenes
+from landscribe.data.splits.split import SplitSpec
 from landscribe.errors import EngineError
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
@@ -53,7 +52,7 @@ def cut(specs: list[SceneSpec], out: Path, *, watch=lambda labels: labels, **set
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file, by its place in the folder."""
+    """sha256 of every file, by its relative path."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -64,8 +63,8 @@ def digests(folder: Path) -> dict[str, str]:
 # Units --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{}, {"edge": "pad"}, {"mode": "divided", "format": "png"}, {"virtual": True}])
-def test_chips_are_the_same_bytes_however_many_are_cut_in_one_piece(specs, tmp_path, monkeypatch, settings):
+@pytest.mark.parametrize("settings", [{}, {"edge": "pad"}, {"mode": "separate", "format": "png"}, {"virtual": True}])
+def test_chips_are_the_same_bytes_with_any_unit_size(specs, tmp_path, monkeypatch, settings):
     folders = []
     for side in (1, 20, 40, 1024):
         monkeypatch.setattr(cutting, "_UNIT_SIDE", side)
@@ -76,7 +75,7 @@ def test_chips_are_the_same_bytes_however_many_are_cut_in_one_piece(specs, tmp_p
 
 
 @pytest.mark.parametrize("edge", ["shift", "pad", "drop"])
-def test_chips_cut_in_one_piece_are_those_read_one_by_one(specs, tmp_path, monkeypatch, edge):
+def test_chips_cut_by_unit_equal_those_read_one_by_one(specs, tmp_path, monkeypatch, edge):
     monkeypatch.setattr(cutting, "_UNIT_SIDE", 40)
     reader = ChipReader(cut(specs, tmp_path / "chips", edge=edge))
     scenes = {scene.name: scene for scene in open_scenes(specs)[0]}
@@ -88,18 +87,18 @@ def test_chips_cut_in_one_piece_are_those_read_one_by_one(specs, tmp_path, monke
 
 
 @pytest.mark.parametrize(("size", "stride", "most"), [(16, 6, 40), (16, 16, 40), (64, 3, 40), (16, 40, 1024)])
-def test_pieces_hold_each_window_once_and_are_no_larger_than_told(specs, monkeypatch, size, stride, most):
+def test_units_have_each_window_once_and_do_not_exceed_their_side(specs, monkeypatch, size, stride, most):
     monkeypatch.setattr(cutting, "_UNIT_SIDE", most)
     scenes, _ = open_scenes(specs)
     planned = cutting._units(scenes, ChipSpec(size=size, stride=stride))
-    numbers = [number for unit in planned for number in unit.numbers]
-    assert sorted(numbers) == list(range(len(numbers)))
-    by_number = {
-        number: (unit.scene, window)
+    indices = [index for unit in planned for index in unit.indices]
+    assert sorted(indices) == list(range(len(indices)))
+    by_index = {
+        index: (unit.scene, window)
         for unit in planned
-        for number, window in zip(unit.numbers, unit.windows, strict=True)
+        for index, window in zip(unit.indices, unit.windows, strict=True)
     }
-    assert [by_number[number] for number in range(len(numbers))] == sorted(by_number.values())
+    assert [by_index[index] for index in range(len(indices))] == sorted(by_index.values())
     assert all(max(unit.window.shape) <= max(most, size) for unit in planned)
     assert all(window & unit.window == window for unit in planned for window in unit.windows)
 
@@ -118,7 +117,7 @@ def test_band_statistics_are_those_of_numpy_over_valid_pixels(monkeypatch, dtype
     np.testing.assert_allclose([found[f"std_{n}"] for n in (1, 2, 3)], exact.std(1).astype(float), rtol=1e-12)
 
 
-def test_the_statistics_of_large_numbers_that_are_all_the_same_are_exact():
+def test_the_statistics_of_constant_large_numbers_are_exact():
     found = cutting._band_statistics(np.full((1, 2048, 1024), 65_535, np.uint16), np.ones((2048, 1024), bool))
     assert found == {"mean_1": 65_535.0, "std_1": 0.0}
 
@@ -150,10 +149,10 @@ class Watched:
     always: bool = False
 
     def read(self, window: Window) -> np.ndarray:
-        place = self.notes / f"{window.row}_{window.col}"
-        with place.open("a", encoding="ascii") as note:
+        path = self.notes / f"{window.row}_{window.col}"
+        with path.open("a", encoding="ascii") as note:
             note.write("read\n")
-        if window == self.killing and (self.always or place.read_text("ascii").count("read") == 1):
+        if window == self.killing and (self.always or path.read_text("ascii").count("read") == 1):
             # What this worker did before is known by now.
             time.sleep(1.5)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -178,7 +177,7 @@ def last_window(specs: list[SceneSpec]) -> Window:
 
 
 @pytest.mark.slow
-def test_dasks_workers_make_the_bytes_of_one_process(specs, tmp_path, in_pieces):
+def test_dask_workers_write_the_same_bytes_as_one_process(specs, tmp_path, in_pieces):
     alone = cut(specs, tmp_path / "alone")
     together = cut(specs, tmp_path / "together", dask="auto")
     assert digests(together.folder) == digests(alone.folder)
@@ -187,7 +186,7 @@ def test_dasks_workers_make_the_bytes_of_one_process(specs, tmp_path, in_pieces)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_worker_that_is_killed_costs_what_it_was_at_and_no_more(specs, tmp_path, in_pieces, notes):
+def test_a_killed_worker_costs_only_its_current_unit(specs, tmp_path, in_pieces, notes):
     alone, killing = cut(specs, tmp_path / "alone"), last_window(specs)
     chips = cut(specs, tmp_path / "chips", dask="auto", watch=lambda labels: Watched(labels, notes, killing))
     assert digests(chips.folder) == digests(alone.folder)
@@ -199,20 +198,20 @@ def test_a_worker_that_is_killed_costs_what_it_was_at_and_no_more(specs, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_unit_that_kills_every_worker_is_told_and_leaves_nothing(specs, tmp_path, in_pieces, notes):
+def test_a_unit_that_kills_every_worker_is_an_error_and_leaves_no_files(specs, tmp_path, in_pieces, notes):
     dask = pytest.importorskip("dask")
     killing = last_window(specs)
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        pytest.raises(EngineError, match=r"Dask workers died.*more memory"),
+        pytest.raises(EngineError, match=r"workers of dask died.*more memory"),
     ):
         cut(specs, tmp_path / "chips", dask="auto", watch=lambda labels: Watched(labels, notes, killing, always=True))
     assert not [path for path in tmp_path.iterdir() if "chips" in path.name]
 
 
-def test_a_scheduler_that_does_not_answer_is_told_and_nothing_is_left(specs, tmp_path, monkeypatch):
-    monkeypatch.setattr(executor, "_TIMEOUT_S", 1)
-    with pytest.raises(EngineError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+def test_a_scheduler_that_does_not_answer_is_an_error_and_leaves_no_files(specs, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "_PATIENCE", 1)
+    with pytest.raises(EngineError, match=r"no scheduler of dask answers at tcp://127\.0\.0\.1:9"):
         verbs.chip(
             images=[specs[0].image], labels=specs[0].labels, size=SIZE, dask="tcp://127.0.0.1:9", out=tmp_path / "chips"
         )
@@ -226,7 +225,7 @@ import sys, threading, _thread, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from landscribe.data.chips import cutting
-from landscribe.data.scenes.spec import SceneSpec
+from landscribe.data.scenes.scene import SceneSpec
 from test_cutting import cut
 
 def interrupt():
@@ -248,7 +247,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dask", [None, "auto"])
-def test_chips_that_are_interrupted_leave_nothing(specs, tmp_path, dask):
+def test_interrupted_chipping_leaves_no_files(specs, tmp_path, dask):
     (tmp_path / "out").mkdir()
     script = tmp_path / "script.py"
     script.write_text(

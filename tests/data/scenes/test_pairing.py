@@ -1,4 +1,4 @@
-"""Folders that people have, read as scenes."""
+"""Folders and patterns of images and labels, expanded into scenes."""
 
 import json
 
@@ -8,9 +8,8 @@ import rasterio
 
 from landscribe import verbs
 from landscribe.data.chips.chips import ChipReader, Chips
-from landscribe.data.scenes.pairing import each_scene
-from landscribe.data.scenes.scene import open_scenes
-from landscribe.data.scenes.spec import ClassSpec, SceneSpec
+from landscribe.data.scenes.pairing import expand_scenes
+from landscribe.data.scenes.scene import ClassSpec, SceneSpec, open_scenes
 from landscribe.errors import ClassError, GridError, LabelError, OutputError, RasterError
 from landscribe.geo.access import plain_pictures_allowed
 from landscribe.geo.grid import Window
@@ -27,7 +26,7 @@ TABLE = [
 
 
 def values(seed: int = 0) -> np.ndarray:
-    """(rows, cols) of 0 (not known), 1 and 2."""
+    """(rows, cols) of 0 (unlabelled), 1 and 2."""
     return np.random.default_rng(seed).integers(0, 3, (SIDE, SIDE)).astype(np.uint8)
 
 
@@ -38,15 +37,15 @@ def coloured(mask: np.ndarray) -> np.ndarray:
 
 def folder_of(folder, names, suffix=".tif", ending="", array=None):
     folder.mkdir(parents=True, exist_ok=True)
-    for place, name in enumerate(names):
-        write_raster(folder / f"{name}{ending}{suffix}", noise(3, SIDE, SIDE, seed=place) if array is None else array)
+    for index, name in enumerate(names):
+        write_raster(folder / f"{name}{ending}{suffix}", noise(3, SIDE, SIDE, seed=index) if array is None else array)
     return folder
 
 
 def pictures(folder, names, mask, ending=""):
-    """Images without a place on the Earth, and coloured masks of their names."""
-    for place, name in enumerate(names):
-        write_raster(folder / "images" / f"{name}.png", noise(3, SIDE, SIDE, seed=place), crs=None, transform=None)
+    """Images without a CRS, and coloured masks with their names."""
+    for index, name in enumerate(names):
+        write_raster(folder / "images" / f"{name}.png", noise(3, SIDE, SIDE, seed=index), crs=None, transform=None)
         write_raster(folder / "masks" / f"{name}{ending}.png", coloured(mask), crs=None, transform=None)
 
 
@@ -65,41 +64,41 @@ def test_images_and_masks_of_the_same_names_are_pairs_in_the_order_of_their_numb
     names = ["tile10", "tile2", "tile1"]
     folder_of(root / "images", names)
     folder_of(root / "masks", names, ".png", ending, values())
-    scenes, _ = each_scene([SceneSpec(image=(str(root / "images"),), labels=str(root / "masks"))])
+    scenes, _ = expand_scenes([SceneSpec(image=(str(root / "images"),), labels=str(root / "masks"))])
     assert [scene.image[0].rsplit("/", 1)[1] for scene in scenes] == ["tile1.tif", "tile2.tif", "tile10.tif"]
     assert [scene.labels.rsplit("/", 1)[1] for scene in scenes] == [f"tile{n}{ending}.png" for n in (1, 2, 10)]
 
 
-def test_a_folder_that_holds_images_and_masks_is_enough(root):
+def test_a_parent_folder_of_images_and_masks_is_enough(root):
     folder_of(root / "images", ["a", "b"])
     folder_of(root / "masks", ["a", "b"], array=values())
-    scenes, _ = each_scene([SceneSpec(image=(str(root),))])
+    scenes, _ = expand_scenes([SceneSpec(image=(str(root),))])
     assert [scene.labels for scene in scenes] == [str(root / "masks" / name) for name in ("a.tif", "b.tif")]
 
 
-def test_masks_among_the_images_are_known_by_their_ending(tmp_path):
+def test_masks_among_the_images_are_recognised_by_their_suffix(tmp_path):
     folder_of(tmp_path, ["a", "b"], ".png")
     folder_of(tmp_path, ["a", "b"], ".png", "_m", values())
-    scenes, _ = each_scene([SceneSpec(image=(str(tmp_path),))])
+    scenes, _ = expand_scenes([SceneSpec(image=(str(tmp_path),))])
     found = [(scene.image[0].rsplit("/", 1)[1], scene.labels.rsplit("/", 1)[1]) for scene in scenes]
     assert found == [("a.png", "a_m.png"), ("b.png", "b_m.png")]
 
 
-def test_patterns_choose_scenes_that_keep_what_was_said_of_all(root):
+def test_scenes_of_a_pattern_keep_its_settings(root):
     folder_of(root / "images", ["t1_a", "t1_b", "t2_a"])
     folder_of(root / "masks", ["t1_a", "t1_b", "t2_a"], array=values())
     given = [
         SceneSpec(image=(f"{root}/images/t{tile}_*.tif",), labels=f"{root}/masks", split=split, nodata=0)
         for tile, split in ((1, "train"), (2, "val"))
     ]
-    scenes, _ = each_scene(given)
+    scenes, _ = expand_scenes(given)
     assert [(scene.split, scene.nodata) for scene in scenes] == [("train", 0), ("train", 0), ("val", 0)]
 
 
 def test_one_image_finds_its_mask_in_a_folder(root):
     folder_of(root / "images", ["a", "b"])
     folder_of(root / "masks", ["a", "b"], array=values())
-    (scene,), _ = each_scene([SceneSpec(image=(f"{root}/images/b.tif",), labels=f"{root}/masks")])
+    (scene,), _ = expand_scenes([SceneSpec(image=(f"{root}/images/b.tif",), labels=f"{root}/masks")])
     assert scene.labels == f"{root}/masks/b.tif"
 
 
@@ -107,40 +106,42 @@ def test_a_mask_may_be_polygons_of_the_images_name(root):
     folder_of(root / "images", ["a", "b"])
     for name in ("a", "b"):
         write_polygons(root / "masks" / f"{name}.geojson", [pixel_box(2, 2, 4, 4)], crs="EPSG:32632")
-    scenes, classes = open_scenes(each_scene([SceneSpec(image=(str(root / "images"),), labels=str(root / "masks"))])[0])
+    scenes, classes = open_scenes(
+        expand_scenes([SceneSpec(image=(str(root / "images"),), labels=str(root / "masks"))])[0]
+    )
     assert classes.names == ("background", "labelled")
     assert [int((scene.labels.read(ALL) == 1).sum()) for scene in scenes] == [16, 16]
 
 
-def test_bands_in_files_of_their_own_are_stacked_in_the_order_of_their_numbers(tmp_path):
-    for number in (10, 2, 1):
-        write_raster(tmp_path / f"B{number}.tif", counting(1, SIDE, SIDE) + number)
-    (scene,), _ = each_scene([SceneSpec(image=(str(tmp_path),), labels="x.gpkg", stack=True)])
+def test_one_file_per_band_is_stacked_in_the_order_of_numbers(tmp_path):
+    for index in (10, 2, 1):
+        write_raster(tmp_path / f"B{index}.tif", counting(1, SIDE, SIDE) + index)
+    (scene,), _ = expand_scenes([SceneSpec(image=(str(tmp_path),), labels="x.gpkg", stack=True)])
     assert [path.rsplit("/", 1)[1] for path in scene.image] == ["B1.tif", "B2.tif", "B10.tif"]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     path = str(write_raster(tmp_path / "scene[1].tif", noise(3, SIDE, SIDE)))
     given = SceneSpec(image=(path,), labels="labels.gpkg")
-    assert each_scene([given])[0] == (given,)
+    assert expand_scenes([given])[0] == (given,)
 
 
-def test_images_that_are_named_are_left_out_and_misspelt_names_are_refused(root):
+def test_named_images_are_left_out_and_misspelt_names_are_refused(root):
     folder_of(root / "images", ["a", "b", "c"])
     folder_of(root / "masks", ["a", "c"], array=values())
-    scenes, _ = each_scene([SceneSpec(image=(str(root),), without=("b",))])
+    scenes, _ = expand_scenes([SceneSpec(image=(str(root),), without=("b",))])
     assert [scene.image[0].rsplit("/", 1)[1] for scene in scenes] == ["a.tif", "c.tif"]
-    with pytest.raises(RasterError, match=r"without names d, which .*images does not hold"):
-        each_scene([SceneSpec(image=(str(root),), without=("b", "d"))])
+    with pytest.raises(RasterError, match=r"without = d, but .*images has no such image"):
+        expand_scenes([SceneSpec(image=(str(root),), without=("b", "d"))])
 
 
-def test_a_mask_without_an_image_is_told_of_unless_images_were_chosen(root, caplog):
+def test_a_mask_without_an_image_is_warned_of_unless_images_were_selected(root, caplog):
     folder_of(root / "images", ["a", "b"])
     folder_of(root / "masks", ["a", "b", "c"], array=values())
     pattern, masks = str(root / "images" / "a*.tif"), str(root / "masks")
-    each_scene([SceneSpec(image=(pattern,), labels=masks), SceneSpec(image=(str(root),), without=("b",))])
+    expand_scenes([SceneSpec(image=(pattern,), labels=masks), SceneSpec(image=(str(root),), without=("b",))])
     assert caplog.text == ""
-    each_scene([SceneSpec(image=(str(root),))])
+    expand_scenes([SceneSpec(image=(str(root),))])
     assert "1 masks have no image and are not used (c.tif)" in caplog.text
 
 
@@ -157,14 +158,14 @@ def test_bands_are_called_as_the_scene_says(tmp_path):
 # ---- colours
 
 
-def test_colours_become_the_classes_that_the_table_gives_them(root):
+def test_colours_become_the_classes_of_the_table(root):
     mask = values()
     pictures(root, ["a"], mask)
-    (scene,), _ = open_scenes(each_scene([SceneSpec(image=(str(root),))])[0], TABLE)
+    (scene,), _ = open_scenes(expand_scenes([SceneSpec(image=(str(root),))])[0], TABLE)
     np.testing.assert_array_equal(scene.labels.read(ALL), np.where(mask == 0, 255, mask))
 
 
-def test_a_palette_is_met_by_its_colours_where_the_table_has_colours(root):
+def test_a_palette_is_matched_by_its_colours_if_the_table_has_colours(root):
     mask = values()
     image = write_raster(root / "images" / "a.png", noise(3, SIDE, SIDE), crs=None, transform=None)
     with (
@@ -179,13 +180,13 @@ def test_a_palette_is_met_by_its_colours_where_the_table_has_colours(root):
     np.testing.assert_array_equal(scene.labels.read(ALL), np.where(mask == 0, 255, mask))
 
 
-def test_without_a_table_each_colour_is_a_class_that_is_shown_in_it(root):
+def test_without_a_table_each_colour_is_a_class_of_that_colour(root):
     pictures(root, ["a"], values())
-    _, classes = open_scenes(each_scene([SceneSpec(image=(str(root),))])[0])
+    _, classes = open_scenes(expand_scenes([SceneSpec(image=(str(root),))])[0])
     assert [(entry.name, entry.colour) for entry in classes] == [(c, c) for c in ("#000000", "#0000fe", "#ff0000")]
 
 
-def test_coloured_masks_on_another_grid_are_read_at_the_nearest_pixel(tmp_path):
+def test_coloured_masks_on_another_grid_are_resampled_to_nearest(tmp_path):
     mask = values()
     image = write_raster(tmp_path / "image.tif", noise(3, SIDE, SIDE))
     fine = np.kron(mask, np.ones((2, 2), np.uint8))
@@ -203,7 +204,7 @@ def test_an_image_without_its_mask_is_named(root):
     folder_of(root / "images", ["a", "b", "c"])
     folder_of(root / "masks", ["a"], array=values())
     with pytest.raises(LabelError, match=r"has no masks for b\.tif, c\.tif \(2 of 3 images\).*b\.png or b_mask\.png"):
-        each_scene([SceneSpec(image=(str(root),))])
+        expand_scenes([SceneSpec(image=(str(root),))])
 
 
 def test_an_image_with_two_masks_is_refused(root):
@@ -211,18 +212,18 @@ def test_an_image_with_two_masks_is_refused(root):
     folder_of(root / "masks", ["a"], ".tif", array=values())
     folder_of(root / "masks", ["a"], ".png", array=values())
     with pytest.raises(LabelError, match=r"a\.tif has 2 masks: a\.png, a\.tif|a\.tif has 2 masks: a\.tif, a\.png"):
-        each_scene([SceneSpec(image=(str(root),))])
+        expand_scenes([SceneSpec(image=(str(root),))])
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(RasterError, match=r"holds no image\. Files ending in .*\.tif"):
-        each_scene([SceneSpec(image=(str(tmp_path),))])
+        expand_scenes([SceneSpec(image=(str(tmp_path),))])
 
 
-def test_a_colour_that_the_table_does_not_have_is_named_with_its_pixels(root):
+def test_a_colour_missing_from_the_table_is_named_with_its_pixel_count(root):
     mask = values()
     pictures(root, ["a"], mask)
-    (scene,), _ = open_scenes(each_scene([SceneSpec(image=(str(root),))])[0], TABLE[:2])
+    (scene,), _ = open_scenes(expand_scenes([SceneSpec(image=(str(root),))])[0], TABLE[:2])
     with pytest.raises(ClassError, match=rf"a\.png holds '#000000' \({(mask == 0).sum()}\).*Expected '#ff0000'"):
         scene.labels.read(ALL)
 
@@ -231,18 +232,18 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes(root):
     write_raster(root / "images" / "a.png", noise(3, SIDE, SIDE), crs=None, transform=None)
     write_raster(root / "masks" / "a.png", values()[:8], crs=None, transform=None)
     with pytest.raises(GridError, match=r"8 x 16 pixels, but .* has 16 x 16"):
-        open_scenes(each_scene([SceneSpec(image=(str(root),))])[0])
+        open_scenes(expand_scenes([SceneSpec(image=(str(root),))])[0])
 
 
-def test_colours_are_asked_for_where_the_table_has_none(root):
+def test_coloured_masks_require_colours_in_the_table(root):
     pictures(root, ["a"], values())
     table = [ClassSpec(name="roof", value=1), ClassSpec(name="water", value=2)]
-    (scene,), _ = open_scenes(each_scene([SceneSpec(image=(str(root),))])[0], table)
-    with pytest.raises(LabelError, match="holds colours in 3 bands, but the class table has none"):
+    (scene,), _ = open_scenes(expand_scenes([SceneSpec(image=(str(root),))])[0], table)
+    with pytest.raises(LabelError, match="has 3 bands of colours, but the class table has no colours"):
         scene.labels.read(ALL)
 
 
-def test_numbers_are_asked_for_where_a_mask_has_no_palette(tmp_path):
+def test_masks_without_a_palette_require_numbers_in_the_table(tmp_path):
     image = write_raster(tmp_path / "a.tif", noise(3, SIDE, SIDE))
     labels = write_raster(tmp_path / "labels.tif", values())
     (scene,), _ = open_scenes([SceneSpec(image=(str(image),), labels=str(labels))], TABLE)
@@ -255,7 +256,7 @@ def test_numbers_are_asked_for_where_a_mask_has_no_palette(tmp_path):
 
 @pytest.fixture
 def tiles(tmp_path):
-    """Classified Tiles as ArcGIS exports them: value 0 is not labelled."""
+    """Classified Tiles as ArcGIS exports them: value 0 is unlabelled."""
     folder_of(tmp_path / "tiles" / "images", ["000000000", "000000001"])
     folder_of(tmp_path / "tiles" / "labels", ["000000000", "000000001"], array=values())
     definition = {
@@ -265,8 +266,8 @@ def tiles(tmp_path):
     return tmp_path / "tiles"
 
 
-def test_classified_tiles_bring_their_class_table(tiles):
-    scenes, table = each_scene([SceneSpec(image=(str(tiles),))])
+def test_classified_tiles_have_a_class_table(tiles):
+    scenes, table = expand_scenes([SceneSpec(image=(str(tiles),))])
     opened, classes = open_scenes(scenes, table)
     assert [(entry.value, entry.name) for entry in classes] == [(1, "roof"), (2, "sea")]
     assert classes.entries[0].colour == "#ff0000"
@@ -276,7 +277,7 @@ def test_classified_tiles_bring_their_class_table(tiles):
 def test_a_broken_definition_is_refused(tiles):
     (tiles / "esri_model_definition.emd").write_text("{}")
     with pytest.raises(LabelError, match="no readable class table"):
-        each_scene([SceneSpec(image=(str(tiles),))])
+        expand_scenes([SceneSpec(image=(str(tiles),))])
 
 
 @pytest.fixture
@@ -290,18 +291,18 @@ def chips(tmp_path) -> Chips:
     )
 
 
-def test_chips_written_as_classified_tiles_are_read_back_as_they_were(chips, tmp_path):
+def test_chips_written_as_classified_tiles_are_read_back_unchanged(chips, tmp_path):
     out = verbs.export(chips, out=tmp_path / "esri")
     again = verbs.chip(images=[out], labels=None, size=SIDE, out=tmp_path / "again", val=0, test=0)
     assert again.classes.names == chips.classes.names
-    assert again.classes.values == (1, 2, 3)  # one higher: ArcGIS keeps 0 for what is not labelled
-    for number in range(len(chips)):
-        ours, theirs = ChipReader(chips).read(number), ChipReader(again).read(number)
+    assert again.classes.values == (1, 2, 3)  # raised by 1: 0 means unlabelled in ArcGIS
+    for index in range(len(chips)):
+        ours, theirs = ChipReader(chips).read(index), ChipReader(again).read(index)
         np.testing.assert_array_equal(theirs[0], ours[0])
         np.testing.assert_array_equal(theirs[2], ours[2] + 1)
 
 
-def test_classified_tiles_say_what_arcgis_learn_asks_them(chips, tmp_path):
+def test_classified_tiles_have_the_entries_that_arcgis_learn_reads(chips, tmp_path):
     out = verbs.export(chips, out=tmp_path / "esri")
     lines = (out / "map.txt").read_bytes().split(b"\r\n")
     assert lines[0] == b"images\\000000000.tif  labels\\000000000.tif "
@@ -309,7 +310,7 @@ def test_classified_tiles_say_what_arcgis_learn_asks_them(chips, tmp_path):
     definition = json.loads((out / "esri_model_definition.emd").read_text())
     assert definition["MetaDataMode"] == "Classified_Tiles"
     assert [row["Value"] for row in definition["Classes"]] == [1, 2, 3]
-    pixels = np.stack([ChipReader(chips).read(number)[0] for number in range(len(chips))], axis=1)
+    pixels = np.stack([ChipReader(chips).read(index)[0] for index in range(len(chips))], axis=1)
     for band, row in zip(pixels.reshape(3, -1), definition["AllTilesStats"], strict=True):
         assert (row["Min"], row["Max"]) == (band.min(), band.max())
         assert (row["Mean"], row["StdDev"]) == pytest.approx((band.mean(), band.std()))
@@ -319,13 +320,13 @@ def test_classified_tiles_say_what_arcgis_learn_asks_them(chips, tmp_path):
     assert np.sqrt(state["M2"] / state["Num"]) == pytest.approx(pixels[0].std())
 
 
-def test_tiles_lie_where_their_chips_lie(chips, tmp_path):
+def test_tiles_have_the_grid_of_their_chips(chips, tmp_path):
     out = verbs.export(chips, out=tmp_path / "esri")
-    place = chips.images()["scene"].grid[chips.windows[1]]
+    grid = chips.images()["scene"].grid[chips.windows[1]]
     with rasterio.open(out / "labels" / "000000001.tif") as tile:
-        assert tile.transform == place.transform
+        assert tile.transform == grid.transform
     lines = (out / "images" / "000000001.tfw").read_text().split()
-    assert tuple(map(float, lines[4:])) == place.xy(0.5, 0.5)
+    assert tuple(map(float, lines[4:])) == grid.xy(0.5, 0.5)
 
 
 def test_an_empty_split_and_an_unknown_format_are_refused(chips, tmp_path):

@@ -48,7 +48,7 @@ def mask_of(spec: SceneSpec, table=()) -> tuple[np.ndarray, Classes]:
     return scene.read(ALL)[2], classes
 
 
-def test_polygons_become_the_pixels_that_were_drawn(tmp_path):
+def test_polygons_become_the_pixels_that_they_cover(tmp_path):
     spec = SceneSpec(image=(image(tmp_path),), labels=polygons(tmp_path), label_field="kind")
     mask, classes = mask_of(spec)
     np.testing.assert_array_equal(mask, TRUTH)
@@ -84,7 +84,7 @@ def opened(tmp_path_factory) -> Scene:
 
 
 @given(st.integers(-6, 14), st.integers(-6, 18), st.integers(1, 12), st.integers(1, 12))
-def test_any_window_of_a_scene_is_that_part_of_the_whole(opened, row, col, height, width):
+def test_any_window_equals_that_part_of_the_whole_scene(opened, row, col, height, width):
     pixels, valid, mask = opened.read(Window(row, col, height, width))
     # The whole, with 20 pixels of nothing around it.
     around = ((20, 20), (20, 20))
@@ -145,7 +145,7 @@ def test_large_numbers_in_a_label_raster_are_matched_by_label(tmp_path):
     np.testing.assert_array_equal(mask, np.array([0, 9, 7], np.uint8)[TRUTH])
 
 
-def test_values_of_a_label_raster_that_are_not_in_the_table_are_refused_with_their_counts(tmp_path):
+def test_label_values_missing_from_the_table_are_refused_with_their_counts(tmp_path):
     raster = TRUTH.copy()
     raster[5, 0:4] = 77
     path = str(write_raster(tmp_path / "truth.tif", raster))
@@ -158,14 +158,14 @@ def test_a_label_raster_on_a_coarser_shifted_grid_gives_the_value_below_each_pix
     # Labels of 4 m that start 2 m left of and above the scene: a pixel of 1 m in row r lies in their row (r + 2) // 4,
     # and so for columns.
     coarse = np.arange(1, 21, dtype=np.uint8).reshape(4, 5)
-    place = Affine(4, 0, METRE.c - 2, 0, -4, METRE.f + 2)
-    path = str(write_raster(tmp_path / "truth.tif", coarse, transform=place))
+    transform = Affine(4, 0, METRE.c - 2, 0, -4, METRE.f + 2)
+    path = str(write_raster(tmp_path / "truth.tif", coarse, transform=transform))
     mask, _ = mask_of(SceneSpec(image=(image(tmp_path),), labels=path))
     rows, cols = np.mgrid[0:H, 0:W]
     np.testing.assert_array_equal(mask, coarse[(rows + 2) // 4, (cols + 2) // 4])
 
 
-def test_where_a_label_raster_on_another_grid_has_nothing_is_ignored(tmp_path):
+def test_pixels_outside_a_label_raster_on_another_grid_are_ignored(tmp_path):
     # 8 x 8 labels of 1 m that start half the scene to the right; their upper left corner declares nodata.
     part = np.full((8, 8), 3, np.uint8)
     part[0, 0] = 9
@@ -182,11 +182,11 @@ def test_a_label_raster_in_another_crs_is_warped_as_gdal_warps_it(tmp_path):
     geographic = Affine(1.2e-5, 0, 8.9999, 0, -0.9e-5, 45.1537)
     labels = np.random.default_rng(0).integers(0, 5, (60, 60)).astype(np.uint8)
     path = str(write_raster(tmp_path / "truth.tif", labels, crs="EPSG:4326", transform=geographic))
-    place = grid(H, W)
+    target = grid(H, W)
     with (
         rasterio.open(path) as source,
         WarpedVRT(
-            source, crs=UTM, transform=place.transform, height=H, width=W, resampling=Resampling.nearest, nodata=255
+            source, crs=UTM, transform=target.transform, height=H, width=W, resampling=Resampling.nearest, nodata=255
         ) as warped,
     ):
         expected = warped.read(1)
@@ -196,7 +196,7 @@ def test_a_label_raster_in_another_crs_is_warped_as_gdal_warps_it(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_label_raster_without_crs_lies_on_a_scene_of_the_same_size(tmp_path, suffix):
+def test_a_label_raster_without_crs_fits_a_scene_of_the_same_size(tmp_path, suffix):
     path = str(write_raster(tmp_path / f"truth{suffix}", TRUTH, crs=None, transform=None))
     np.testing.assert_array_equal(mask_of(SceneSpec(image=(image(tmp_path),), labels=path))[0], TRUTH)
 
@@ -228,10 +228,10 @@ def test_polygons_need_a_crs_of_the_scene(tmp_path):
 
 @pytest.mark.parametrize(
     ("array", "message"),
-    [(noise(2, H, W), "has 2 bands"), (TRUTH.astype(np.float32), "holds float32. Whole class values were expected")],
+    [(noise(2, H, W), "has 2 bands"), (TRUTH.astype(np.float32), "has dtype float32. Expected integer class values")],
     ids=["two bands", "float"],
 )
-def test_rasters_that_hold_no_classes_are_refused_as_labels(tmp_path, array, message):
+def test_rasters_without_class_values_are_refused_as_labels(tmp_path, array, message):
     path = str(write_raster(tmp_path / "truth.tif", array))
     with pytest.raises(LabelError, match=message):
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=path)])
@@ -239,7 +239,7 @@ def test_rasters_that_hold_no_classes_are_refused_as_labels(tmp_path, array, mes
 
 def test_a_label_raster_of_nodata_only_is_refused(tmp_path):
     path = str(write_raster(tmp_path / "truth.tif", np.full((H, W), 255, np.uint8)))
-    with pytest.raises(LabelError, match="hold nothing but nodata"):
+    with pytest.raises(LabelError, match="are all nodata"):
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=path)])
 
 
@@ -252,18 +252,18 @@ def test_polygons_without_a_field_are_the_one_class_of_the_table(tmp_path):
     np.testing.assert_array_equal(mask, np.where(TRUTH > 0, 5, 0))
 
 
-def test_polygons_without_field_and_table_are_named_like_their_file(tmp_path):
+def test_polygons_without_field_and_table_are_a_class_named_after_the_file(tmp_path):
     _, classes = mask_of(SceneSpec(image=(image(tmp_path),), labels=polygons(tmp_path, "buildings.gpkg")))
     assert classes.names == ("background", "buildings")
 
 
-def test_outside_polygons_is_ignored_where_the_table_has_no_value_0(tmp_path):
+def test_pixels_outside_polygons_are_ignored_if_the_table_has_no_value_0(tmp_path):
     table = [ClassSpec(name="house", value=1), ClassSpec(name="road", value=2)]
     spec = SceneSpec(image=(image(tmp_path),), labels=polygons(tmp_path), label_field="kind")
     np.testing.assert_array_equal(mask_of(spec, table)[0], np.where(TRUTH > 0, TRUTH, 255))
 
 
-def test_the_label_of_the_table_is_what_the_column_holds(tmp_path):
+def test_labels_of_the_table_match_the_values_of_the_column(tmp_path):
     table = [
         ClassSpec(name="ground", value=0),
         ClassSpec(name="house", value=1, label="B"),
@@ -286,7 +286,7 @@ def test_the_burn_order_is_that_of_the_table(tmp_path):
     assert on_top == {"road": 2, "house": 1}
 
 
-def test_labels_that_are_not_in_the_table_are_refused_before_anything_is_read(tmp_path):
+def test_labels_missing_from_the_table_are_refused_before_pixels_are_read(tmp_path):
     path = polygons(tmp_path, kind=["house", "rode"])
     with pytest.raises(ClassError, match=r"labels\.gpkg.* holds 'rode' \(1\)"):
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=path, label_field="kind")], TABLE)
@@ -311,7 +311,7 @@ def test_several_scenes_share_one_table_whatever_their_order(tmp_path):
     assert [np.unique(scene.read(ALL)[2]).tolist() for scene in scenes] == [[0, 1, 3], [0, 1, 2]]
 
 
-def test_scenes_of_the_same_name_are_told_apart(tmp_path):
+def test_scenes_of_the_same_name_get_an_index(tmp_path):
     specs = []
     for folder in ("one", "two", "three"):
         (tmp_path / folder).mkdir()
@@ -321,10 +321,10 @@ def test_scenes_of_the_same_name_are_told_apart(tmp_path):
     assert len({scene.name for scene in scenes}) == 3
 
 
-def test_words_in_one_scene_and_numbers_in_another_are_refused(tmp_path):
+def test_text_labels_in_one_scene_and_numbers_in_another_are_refused(tmp_path):
     spec = SceneSpec(image=(image(tmp_path),), labels=polygons(tmp_path), label_field="kind")
     raster = SceneSpec(image=spec.image, labels=str(write_raster(tmp_path / "truth.tif", TRUTH)))
-    with pytest.raises(ClassError, match="words in some and numbers in others"):
+    with pytest.raises(ClassError, match="text in some scenes and numbers in others"):
         open_scenes([spec, raster])
 
 
@@ -362,7 +362,7 @@ def test_scenes_that_differ_in_bands_or_type_are_refused_with_both(tmp_path, arr
         open_scenes(specs)
 
 
-def test_polygons_beside_the_scene_are_refused_with_their_place_in_pixels(tmp_path):
+def test_polygons_outside_the_scene_are_refused_with_their_rows_and_columns(tmp_path):
     path = polygons(tmp_path, geometries=[pixel_box(100, 200, 3, 4)], kind=["house"])
     with pytest.raises(LabelError, match="they cover rows 100 to 103, cols 200 to 204 of a raster of 12 x 16 pixels"):
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=path)])
@@ -374,7 +374,7 @@ def test_scenes_without_labels_are_refused(tmp_path):
 
 
 def test_no_scene_is_refused():
-    with pytest.raises(RecipeError, match="no scene was given"):
+    with pytest.raises(RecipeError, match="there are no scenes"):
         open_scenes([])
 
 
@@ -382,8 +382,8 @@ def test_a_single_image_file_is_a_scene_of_one_file():
     assert SceneSpec.of({"image": "scene.tif"}).image == ("scene.tif",)
 
 
-def test_self_crossing_polygons_are_mended_only_if_asked_for(tmp_path):
-    bowtie = shapely.Polygon([METRE @ place for place in ((0, 0), (8, 8), (8, 0), (0, 8))])
+def test_self_crossing_polygons_are_made_valid_only_on_request(tmp_path):
+    bowtie = shapely.Polygon([METRE @ corner for corner in ((0, 0), (8, 8), (8, 0), (0, 8))])
     path = polygons(tmp_path, geometries=[bowtie], kind=["house"])
     spec = SceneSpec(image=(image(tmp_path),), labels=path)
     with pytest.raises(LabelError, match="1 self-crossing"):
@@ -393,7 +393,7 @@ def test_self_crossing_polygons_are_mended_only_if_asked_for(tmp_path):
     assert abs(int((mask == 1).sum()) - 32) <= 8
 
 
-def test_labels_are_opened_with_a_table_that_is_given(tmp_path):
+def test_labels_are_opened_with_an_existing_table(tmp_path):
     raster = Raster.open([image(tmp_path)])
     spec = SceneSpec(image=raster.paths, labels=polygons(tmp_path), label_field="kind")
     table = Classes.from_labels(["house", "road"], background=True)
@@ -401,7 +401,7 @@ def test_labels_are_opened_with_a_table_that_is_given(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.png", "a.jp2", "a.vrt"])
-def test_pixels_are_told_from_features_by_suffix(name):
+def test_vector_files_are_recognised_by_suffix(name):
     assert not is_vector(name)
     assert is_vector(name.split(".")[0] + ".GeoJSON")
 
@@ -418,19 +418,19 @@ def test_pixels_are_told_from_features_by_suffix(name):
         ("float32", -9999, -9999),
     ],
 )
-def test_copies_are_filled_with_nodata_if_their_type_holds_it(dtype, nodata, fill):
+def test_copies_are_filled_with_nodata_if_the_dtype_can_hold_it(dtype, nodata, fill):
     raster = Raster(Files(("a.tif",)), grid(H, W), ("b",), dtype, nodata)
     assert fill_value(raster) == fill
 
 
 @pytest.mark.parametrize("nodata", [None, float("nan"), 1e300])
-def test_copies_of_floating_type_without_a_nodata_that_fits_are_filled_with_nan(nodata):
+def test_float_copies_without_a_usable_nodata_are_filled_with_nan(nodata):
     fill = fill_value(Raster(Files(("a.tif",)), grid(H, W), ("b",), "float32", nodata))
     assert fill is not None
     assert np.isnan(fill)
 
 
-def test_every_refusal_of_a_scene_is_the_users_to_mend(tmp_path):
+def test_every_error_of_a_scene_is_a_landscribe_error(tmp_path):
     (tmp_path / "broken.tif").write_text("no raster", encoding="utf-8")
     with pytest.raises(LandscribeError):
         open_scenes([SceneSpec(image=(str(tmp_path / "broken.tif"),), labels=polygons(tmp_path))])

@@ -1,4 +1,4 @@
-"""Three states of a pixel: a class, known background, not known; through chips, training labels and assessment."""
+"""The three states of a pixel (class, background, unlabelled) in chips, training labels and assessment."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def labels_of(chips: Chips) -> np.ndarray:
     return ChipDataset(chips)[0]["label"].numpy()
 
 
-def test_outside_the_labelled_area_nothing_is_known(scene):
+def test_pixels_outside_the_labelled_area_are_ignored(scene):
     chips = cut(scene, labelled_area=str(scene / "area.geojson"))
     label = labels_of(chips)
     assert (label[32:] == 255).all()
@@ -43,13 +43,13 @@ def test_outside_the_labelled_area_nothing_is_known(scene):
     assert chips.table["count_ignore"][0] == SIDE**2 - 32**2
 
 
-def test_between_sparse_polygons_nothing_is_known(scene):
+def test_pixels_between_sparse_polygons_are_ignored(scene):
     chips = cut(scene, sparse=True)
     assert chips.classes.names == ("field", "house")
     assert (labels_of(chips) != 255).sum() == 20 * 20 + 16 * 20
 
 
-def test_a_label_may_mean_not_known(scene):
+def test_a_label_may_mean_unlabelled(scene):
     rows = [
         {"name": "background", "value": 0},
         {"name": "field", "value": 1},
@@ -81,7 +81,7 @@ def test_chips_without_a_label_are_not_cut_and_partly_labelled_ones_are(scene):
     assert (chips.table["count_ignore"] > 0).any()
 
 
-def test_what_is_not_known_is_not_assessed(scene):
+def test_unlabelled_pixels_are_not_assessed(scene):
     worlds.write_raster(scene / "map.tif", np.zeros((1, SIDE, SIDE), np.uint8))
     worlds.write_raster(scene / "labels.tif", np.zeros((1, SIDE, SIDE), np.uint8))
     area = {"labelled_area": str(scene / "area.geojson")}
@@ -92,13 +92,13 @@ def test_what_is_not_known_is_not_assessed(scene):
     assert counted == [SIDE**2, 32**2]
 
 
-def test_a_label_cannot_be_a_class_and_not_known(scene):
+def test_a_label_cannot_be_a_class_and_unlabelled(scene):
     rows = [{"name": "field", "value": 1}, {"name": "house", "value": 2}, {"name": "x", "value": 255, "label": "house"}]
     with pytest.raises(ClassError, match="'house' stands for a class and for what is not known"):
         cut(scene, classes=rows)
 
 
-def test_an_area_that_lies_elsewhere_is_refused(scene):
+def test_a_labelled_area_outside_the_image_is_refused(scene):
     worlds.write_polygons(scene / "away.geojson", [worlds.pixel_box(9000, 9000, 5, 5)])
     with pytest.raises(LabelError, match=r"no polygon of .*away\.geojson lies on"):
         cut(scene, labelled_area=str(scene / "away.geojson"))

@@ -9,7 +9,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from landscribe.data.chips.chips import Chips, ChipsHead
+from landscribe.data.chips.chips import Chips, ChipsMetadata
 from landscribe.data.splits.folds import fold_splits
 from landscribe.errors import ChipError
 from landscribe.geo.classes import Classes
@@ -30,7 +30,7 @@ def chips_of(scenes: dict[str, list[Window]], counts: np.ndarray, sources=()) ->
     ]  # fmt: skip
     classes = Classes.from_labels([f"class {index}" for index in range(counts.shape[1])], background=False)
     table = pd.DataFrame(rows).assign(**{f"count_{v}": counts[:, n] for n, v in enumerate(classes.values)})
-    head = ChipsHead(
+    head = ChipsMetadata(
         classes=classes.entries, bands=("a",), dtype="uint8", nodata=None, pixel_size=None, size=SIZE, virtual=True,
         sources=sources,
     )  # fmt: skip
@@ -101,7 +101,7 @@ def test_a_class_in_as_many_blocks_as_folds_is_in_every_fold():
     # A random assignment succeeds once in 26 times: 5! / 5^5.
     chips = chips_of({f"s{n}": lattice(1, 1) for n in range(40)}, np.ones((40, 3), np.int64))
     table = chips.table.assign(count_0=(np.arange(40) % 8 == 0) * 1, count_1=(np.arange(40) % 8 == 3) * 1)
-    rare = Chips(chips.folder, chips.head, table)
+    rare = Chips(chips.folder, chips.metadata, table)
     for names in np.array(fold_splits(rare, 5)):
         assert (rare.counts[names == "test"].sum(axis=0) > 0).all()
 

@@ -52,11 +52,11 @@ class AugmentSpec(Spec):
 
     @property
     def changes_anything(self) -> bool:
-        """False if all is off."""
+        """False if every transform is off."""
         return any(self.strength(name) for name in type(self).model_fields if name != "preset")
 
     def strength(self, name: str) -> float:
-        """The given value, or the preset's."""
+        """The setting, or the preset's value if it is left out."""
         given = getattr(self, name)
         return float(PRESETS[self.preset].get(name, 0) if given is None else given)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from landscribe.data.batches.label_windows import Place, WindowSampler
+from landscribe.data.batches.label_windows import WindowIndex, WindowSampler
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import ChipError
@@ -18,24 +18,24 @@ from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
 
 Batch = dict[str, Tensor]
-"""image (B, C, H, W) as stored, valid (B, H, W) bool, label (B, H, W) indices as uint8, 255 to ignore."""
+"""image (B, C, H, W) as stored, valid (B, H, W) bool, label (B, H, W) indices as uint8, 255 is ignore."""
 
-_NOT_KNOWN = 0
+_UNLABELLED = 0
 
 
-class UserPipeline(Protocol):
-    """What changes an image and its masks together, such as a `Compose` of Albumentations."""
+class ChipTransform(Protocol):
+    """Transforms an image and its masks together, such as a `Compose` of Albumentations."""
 
     def __call__(self, *, image: NDArray[Any], masks: list[NDArray[np.uint8]]) -> Mapping[str, Any]:
-        """Image (H, W, C) and masks (H, W) in; a mapping with the same two names out."""
+        """Image (H, W, C) and masks (H, W) in; a mapping with the keys image and masks out."""
 
 
-class _Labelled(Dataset[Batch]):
-    """What a network trains on, as it takes it but not yet scaled; small, since it travels between processes."""
+class ChipDatasetBase(Dataset[Batch]):
+    """Samples of image, valid and label. Images are as stored, so that little travels between processes."""
 
-    def __init__(self, chips: Chips, change: UserPipeline | None) -> None:
+    def __init__(self, chips: Chips, transform: ChipTransform | None) -> None:
         self.chips = chips
-        self.change = change
+        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.chips)
@@ -43,8 +43,8 @@ class _Labelled(Dataset[Batch]):
     def _sample(self, pixels: Pixels, valid: Valid, mask: NDArray[np.uint8]) -> Batch:
         classes = self.chips.classes
         indices = classes.to_indices(mask)
-        if self.change is not None:
-            pixels, valid, indices = _changed(self.change, pixels, valid, indices, classes=len(classes))
+        if self.transform is not None:
+            pixels, valid, indices = _transformed(self.transform, pixels, valid, indices, classes=len(classes))
         return {
             "image": torch.from_numpy(pixels),
             "valid": torch.from_numpy(valid),
@@ -52,51 +52,52 @@ class _Labelled(Dataset[Batch]):
         }
 
 
-class ChipDataset(_Labelled):
-    """Chips by number."""
+class ChipDataset(ChipDatasetBase):
+    """Chips by index."""
 
-    def __init__(self, chips: Chips, change: UserPipeline | None = None) -> None:
-        super().__init__(chips, change)
+    def __init__(self, chips: Chips, transform: ChipTransform | None = None) -> None:
+        super().__init__(chips, transform)
         self.reader = ChipReader(chips)
 
-    def __getitem__(self, number: int) -> Batch:
-        return self._sample(*self.reader.read(number))
+    def __getitem__(self, index: int) -> Batch:
+        return self._sample(*self.reader.read(index))
 
 
-class WindowDataset(_Labelled):
-    """Windows of the scenes that chips are from, by place."""
+class WindowDataset(ChipDatasetBase):
+    """Windows of the chips' scenes, by `WindowIndex`."""
 
-    def __init__(self, chips: Chips, change: UserPipeline | None = None) -> None:
-        super().__init__(chips, change)
+    def __init__(self, chips: Chips, transform: ChipTransform | None = None) -> None:
+        super().__init__(chips, transform)
         scenes = chips.scenes()
-        self.of_chip = [scenes[name] for name in chips.table["scene"]]
+        self.scene_of_chip = [scenes[name] for name in chips.scene_names.tolist()]
         self.shapes = [window.shape for window in chips.windows]
 
-    def __getitem__(self, place: Place) -> Batch:
-        number, row, col = place
-        return self._sample(*self.of_chip[number].read(Window(row, col, *self.shapes[number])))
+    def __getitem__(self, index: WindowIndex) -> Batch:
+        chip, row, col = index
+        return self._sample(*self.scene_of_chip[chip].read(Window(row, col, *self.shapes[chip])))
 
 
-def widened(batch: Batch) -> Batch:
-    """The batch as losses and networks take it: images as float32, labels as int64."""
+def to_float(batch: Batch) -> Batch:
+    """The batch with the dtypes of networks and losses: images float32, labels int64."""
     return {"image": batch["image"].float(), "valid": batch["valid"], "label": batch["label"].long()}
 
 
-def _changed(
-    change: UserPipeline, pixels: Pixels, valid: Valid, indices: NDArray[np.uint8], *, classes: int
+def _transformed(
+    transform: ChipTransform, pixels: Pixels, valid: Valid, indices: NDArray[np.uint8], *, classes: int
 ) -> tuple[Pixels, Valid, NDArray[np.uint8]]:
-    """A chip changed by a user's pipeline; what its masks fill up with 0 is not known, whatever class 0 is."""
-    raised = np.where(indices == IGNORE, _NOT_KNOWN, indices + 1).astype(np.uint8)
-    made = change(image=np.ascontiguousarray(pixels.transpose(1, 2, 0)), masks=[raised, valid.astype(np.uint8)])
-    image, (labels, known) = np.asarray(made["image"]), (np.asarray(mask) for mask in made["masks"])
-    if image.ndim != 3 or labels.shape != image.shape[:2] or known.shape != labels.shape or labels.max() > classes:
+    """A chip after a user's transform; pixels that the transform fills with 0 are ignore."""
+    # Indices are raised by one, so that the fill value 0 is no class.
+    raised = np.where(indices == IGNORE, _UNLABELLED, indices + 1).astype(np.uint8)
+    output = transform(image=np.ascontiguousarray(pixels.transpose(1, 2, 0)), masks=[raised, valid.astype(np.uint8)])
+    image, (labels, valid_mask) = np.asarray(output["image"]), (np.asarray(mask) for mask in output["masks"])
+    if image.ndim != 3 or labels.shape != image.shape[:2] or valid_mask.shape != labels.shape or labels.max() > classes:
         raise ChipError(
-            f"the augmentation made an image of shape {image.shape} and a mask of shape {labels.shape} with values up "
-            f"to {labels.max()}. (height, width, bands), (height, width) and at most {classes} were expected. Leave "
-            "out what makes tensors of them, and let masks take their nearest pixel."
+            f"the augmentation returned an image of shape {image.shape} and a mask of shape {labels.shape} with values "
+            f"up to {labels.max()}. Expected (height, width, bands), (height, width) and at most {classes}. Remove "
+            "conversions to tensors, and use nearest interpolation for masks."
         )
-    usable = known == 1
-    labels = np.where(usable & (labels != _NOT_KNOWN), labels - 1, IGNORE).astype(np.uint8)
+    usable = valid_mask == 1
+    labels = np.where(usable & (labels != _UNLABELLED), labels - 1, IGNORE).astype(np.uint8)
     return np.ascontiguousarray(image.transpose(2, 0, 1)) * usable, usable, labels
 
 
@@ -106,22 +107,22 @@ def loader(
     batch: int,
     workers: int,
     order: ChipSampler | None = None,
-    change: UserPipeline | None = None,
+    transform: ChipTransform | None = None,
 ) -> DataLoader[Batch]:
     """Batches of chips.
 
     Args:
-        chips: one split.
-        batch: chips a batch.
-        workers: processes that read; 0 reads in this one.
-        order: of an epoch, of chips or windows; as they stand if None. With one, a last batch of one is left out: batch
-            normalisation needs two.
-        change: a user's augmentation, chip by chip.
+        chips: of one split.
+        batch: chips per batch.
+        workers: processes that read; 0 reads in this process.
+        order: order of chips or windows in an epoch; the table's order if None. With an order, a last batch of one chip
+            is dropped: batch normalisation needs two.
+        transform: a user's augmentation of each chip.
     """
     drawn = 0 if order is None else len(order)
     kind = WindowDataset if isinstance(order, WindowSampler) else ChipDataset
     return DataLoader(
-        kind(chips, change),
+        kind(chips, transform),
         batch_size=batch,
         sampler=order,
         num_workers=workers,

@@ -1,7 +1,7 @@
-"""Windows drawn on the fly around what is labelled, rather than the chips themselves.
+"""Label windows: random windows around labelled pixels, instead of the chips.
 
-Each class is drawn as often as the others, however rare it is, and never twice at the same place: so a few polygons
-give many views. Windows stay on the ground of the chips to train on, and so as far from what is held out as these.
+Each class is drawn equally often, however rare it is, at random offsets: a few polygons give many different windows.
+Windows stay within the area of the train chips, so they are as far from held-out chips as the train chips are.
 """
 
 from functools import cached_property
@@ -12,100 +12,101 @@ import shapely
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.data.batches.sampling import ChipSampler, Share
+from landscribe.data.batches.sampling import ChipSampler, RankShare
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
 
-Place = tuple[int, int, int]
-"""Number of a chip, which says the scene; row and column of the window in it."""
+WindowIndex = tuple[int, int, int]
+"""Index of a chip, which gives the scene; row and column of the window in that scene."""
 
-_SPOTS = 4
+_ANCHORS = 4
 _TRIALS = 12
 
 
 class WindowSampler(ChipSampler):
-    """Places of windows in the order of an epoch, as many as there are chips; the same for the same seed."""
+    """Window indices in the order of an epoch, as many as there are chips; a seed gives the same windows."""
 
-    def __init__(self, chips: Chips, *, background: float | None, seed: int, share: Share | None = None) -> None:
-        """Windows of some chips; what is labelled is looked for when the first epoch begins.
+    def __init__(self, chips: Chips, *, background: float | None, seed: int, share: RankShare | None = None) -> None:
+        """A sampler of windows. Labels are read when the first epoch begins.
 
         Args:
             chips: to train on.
-            background: largest share of windows drawn for background; as many as for any other class if None.
-            seed: of spots and windows.
-            share: of several processes.
+            background: maximum fraction of windows drawn for background; as for any other class if None.
+            seed: of anchor pixels and windows.
+            share: of one of several processes; everything if None.
         """
         super().__init__(np.ones(len(chips)), seed=seed, share=share)
         self.chips = chips
         self.background = background
         self.windows = chips.windows
-        self.scenes = chips.table["scene"].to_numpy(str)
+        self.scenes = chips.scene_names
 
     @cached_property
-    def spots(self) -> NDArray[np.int64]:
-        """(n, 4) class index, chip number, row and column in the scene: some pixels of each class in each chip."""
-        return _spots(self.chips, np.random.default_rng([self.seed, len(self.chips)]))
+    def anchor_pixels(self) -> NDArray[np.int64]:
+        """(n, 4) class index, chip index, row and column in the scene: random pixels of each class of each chip."""
+        return _anchor_pixels(self.chips, np.random.default_rng([self.seed, len(self.chips)]))
 
     @cached_property
-    def chances(self) -> NDArray[np.float64]:
-        """(K,) the chance of one spot of each class."""
-        return _chances(self.chips, self.spots, self.background)
+    def probabilities(self) -> NDArray[np.float64]:
+        """(K,) probability of each anchor pixel of a class."""
+        return _probabilities(self.chips, self.anchor_pixels, self.background)
 
     @cached_property
-    def ground(self) -> dict[str, Any]:
-        """What may be seen of each scene."""
-        return {scene: _ground(self.chips, scene) for scene in set(self.scenes.tolist())}
+    def train_areas(self) -> dict[str, Any]:
+        """The area of the chips of each scene."""
+        return {scene: _train_area(self.chips, scene) for scene in set(self.scenes.tolist())}
 
     def _order(self, rng: np.random.Generator) -> list[Any]:
-        drawn = rng.choice(len(self.spots), len(self.windows), p=self.chances[self.spots[:, 0]])
-        return [self._place(self.spots[spot], rng) for spot in drawn]
+        anchors = self.anchor_pixels
+        drawn = rng.choice(len(anchors), len(self.windows), p=self.probabilities[anchors[:, 0]])
+        return [self._window(anchors[index], rng) for index in drawn]
 
-    def _place(self, spot: NDArray[np.int64], rng: np.random.Generator) -> Place:
-        """A window that holds the spot, on the ground to train on; the spot's own chip if none is found."""
-        _, number, row, col = spot.tolist()
-        chip, ground = self.windows[number], self.ground[self.scenes[number]]
+    def _window(self, anchor: NDArray[np.int64], rng: np.random.Generator) -> WindowIndex:
+        """A random window that contains the anchor pixel, within the train area; the anchor's chip if none fits."""
+        _, index, row, col = anchor.tolist()
+        chip, area = self.windows[index], self.train_areas[self.scenes[index]]
         for up, left in rng.integers(0, (chip.height, chip.width), (_TRIALS, 2)).tolist():
             window = Window(row - up, col - left, chip.height, chip.width)
-            if ground.covers(_box(window)):
-                return number, window.row, window.col
-        return number, chip.row, chip.col
+            if area.covers(_box(window)):
+                return index, window.row, window.col
+        return index, chip.row, chip.col
 
 
-def _spots(chips: Chips, rng: np.random.Generator) -> NDArray[np.int64]:
-    """As `WindowSampler.spots`."""
+def _anchor_pixels(chips: Chips, rng: np.random.Generator) -> NDArray[np.int64]:
+    """As `WindowSampler.anchor_pixels`."""
     reader, windows = ChipReader(chips), chips.windows
-    found: list[NDArray[np.int64]] = []
-    with progress.task("labelled places", len(chips)) as advance:
-        for number, window in enumerate(windows):
-            indices = chips.classes.to_indices(reader.read(number)[2])
+    anchors: list[NDArray[np.int64]] = []
+    with progress.task("finding labelled pixels", len(chips)) as advance:
+        for chip, window in enumerate(windows):
+            indices = chips.classes.to_indices(reader.read(chip)[2])
             for index in np.unique(indices[indices != IGNORE]).tolist():
-                places = np.argwhere(indices == index)
-                some = places[rng.integers(0, len(places), _SPOTS)] + (window.row, window.col)
-                found.append(np.column_stack([np.full((_SPOTS, 2), (index, number)), some]))
+                pixels = np.argwhere(indices == index)
+                drawn = pixels[rng.integers(0, len(pixels), _ANCHORS)] + (window.row, window.col)
+                anchors.append(np.column_stack([np.full((_ANCHORS, 2), (index, chip)), drawn]))
             advance()
-    return np.concatenate(found)
+    return np.concatenate(anchors)
 
 
-def _chances(chips: Chips, spots: NDArray[np.int64], background: float | None) -> NDArray[np.float64]:
-    """(K,) the chance of one spot of each class: classes alike, but for a background that is to be drawn less."""
-    counts = np.bincount(spots[:, 0], minlength=len(chips.classes))
-    wanted = (counts > 0).astype(np.float64)
-    rest = np.array([entry.value != chips.classes.background for entry in chips.classes])
-    if background is not None and wanted[~rest].any() and wanted[rest].any():
-        # b of w + b windows are to be of background at most.
-        others = wanted[rest].sum()
-        wanted[~rest] = min(1.0, others * background / (1 - background)) if background < 1 else 1.0
-    chances = wanted / np.maximum(1, counts)
-    return np.asarray(chances / (chances * counts).sum())
+def _probabilities(chips: Chips, anchors: NDArray[np.int64], background: float | None) -> NDArray[np.float64]:
+    """(K,) probability of each anchor pixel of a class: classes are equal, background at most `background`."""
+    counts = np.bincount(anchors[:, 0], minlength=len(chips.classes))
+    weights = (counts > 0).astype(np.float64)
+    foreground = np.array([entry.value != chips.classes.background for entry in chips.classes])
+    if background is not None and weights[~foreground].any() and weights[foreground].any():
+        # With foreground weight w, a background weight of w * b / (1 - b) is the fraction b of all windows.
+        total = weights[foreground].sum()
+        weights[~foreground] = min(1.0, total * background / (1 - background)) if background < 1 else 1.0
+    probabilities = weights / np.maximum(1, counts)
+    return np.asarray(probabilities / (probabilities * counts).sum())
 
 
-def _ground(chips: Chips, scene: str) -> Any:
-    """What the chips of a scene cover, in its rows and columns, ready to be asked often."""
-    own = [window for window, name in zip(chips.windows, chips.table["scene"], strict=True) if name == scene]
-    covered = shapely.union_all([_box(window) for window in own])
-    shapely.prepare(covered)
-    return covered
+def _train_area(chips: Chips, scene: str) -> Any:
+    """The union of the chips of a scene in its rows and columns, prepared for many queries."""
+    own = [window for window, name in zip(chips.windows, chips.scene_names, strict=True) if name == scene]
+    area = shapely.union_all([_box(window) for window in own])
+    shapely.prepare(area)
+    return area
 
 
 def _box(window: Window) -> Any:

@@ -1,4 +1,4 @@
-"""Sampling: which chips a network sees in an epoch, and how often."""
+"""Sampling: which chips an epoch has, in which order and how often."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,55 +14,62 @@ from landscribe.data.chips.chips import Chips
 _RARE = 0.5
 
 
-def repeats(chips: Chips, *, balanced: bool, background: float | None) -> NDArray[np.float64]:
-    """How often each chip is drawn in an epoch, on average: (chips,), 0 or more.
+def repeat_factors(chips: Chips, *, balanced: bool, background: float | None) -> NDArray[np.float64]:
+    """Mean number of times that each chip is drawn in an epoch: (chips,), 0 or more.
+
+    Balanced is repeat-factor sampling: a class in a fraction f of the chips has the factor `max(1, sqrt(0.5 / f))`, and
+    a chip has the largest factor of its classes (Gupta, Dollár & Girshick 2019, arXiv:1908.03195). The factors are
+    scaled so that an epoch keeps its length. Then background-only chips are drawn less, down to their fraction.
 
     Args:
         chips: to train on.
-        balanced: draw chips with rare classes more often, as many chips in all; otherwise each once.
-        background: largest share of chips that hold nothing but background; all of them if None.
-
-    Balanced is repeat-factor sampling: a class in a share f of the chips asks for `max(1, sqrt(0.5 / f))` of them,
-    and a chip is drawn as often as the class that asks for most (Gupta, Dollár & Girshick 2019, arXiv:1908.03195).
-    Then chips of nothing but background are drawn less, until they are no more than their share.
+        balanced: draw chips with rare classes more often; otherwise each chip once.
+        background: maximum fraction of background-only chips; no limit if None.
     """
-    holds = chips.counts > 0
-    wanted = np.ones(len(chips))
+    has_class = chips.counts > 0
+    factors = np.ones(len(chips))
     if balanced:
-        shares = holds.mean(axis=0)
-        factors = np.sqrt(_RARE / np.clip(shares, 1e-12, _RARE))
-        wanted = np.where(holds, factors, 0).max(axis=1, initial=1)
-        wanted *= len(chips) / wanted.sum()
-    empty = ~chips.table["positive"].to_numpy(bool)
-    if background is not None and empty.any() and not empty.all():
-        rest = wanted[~empty].sum()
-        most = rest * background / (1 - background) if background < 1 else np.inf
-        wanted[empty] *= min(1.0, most / wanted[empty].sum())
-    return wanted
+        class_shares = has_class.mean(axis=0)
+        class_factors = np.sqrt(_RARE / np.clip(class_shares, 1e-12, _RARE))
+        factors = np.where(has_class, class_factors, 0).max(axis=1, initial=1)
+        factors *= len(chips) / factors.sum()
+    background_only = ~chips.table["positive"].to_numpy(bool)
+    if background is not None and background_only.any() and not background_only.all():
+        foreground = factors[~background_only].sum()
+        most = foreground * background / (1 - background) if background < 1 else np.inf
+        factors[background_only] *= min(1.0, most / factors[background_only].sum())
+    return factors
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which part of every batch one of several processes takes."""
+class RankShare:
+    """The part of every batch that one of several processes takes."""
 
     batch: int
-    """Chips that all processes take together."""
+    """Chips per batch, over all processes."""
     rank: int
-    """Which of them this is, from 0."""
+    """Index of this process, from 0."""
     processes: int
 
 
 class ChipSampler(Sampler[Any]):
-    """Numbers of chips in the order of an epoch; each epoch another, the same for the same seed.
+    """Chip indices in the order of an epoch; each epoch has another order, and a seed gives the same orders.
 
-    The order is made in the main process, so that it does not depend on how many others read.
+    The order is drawn in the main process, so that it does not depend on the number of workers.
 
-    With a share it gives one process's part of each batch: the parts of all processes together are the batch that one
-    alone would take, but for a last batch that has less than two chips for each: normalisation needs two.
+    With a share, only one process's part of each batch is given: the parts of all processes form the batch of a single
+    process. A last batch of fewer than two chips per process is dropped: batch normalisation needs two.
     """
 
-    def __init__(self, wanted: NDArray[np.float64], *, seed: int, share: Share | None = None) -> None:
-        self.wanted = wanted
+    def __init__(self, factors: NDArray[np.float64], *, seed: int, share: RankShare | None = None) -> None:
+        """A sampler of chips.
+
+        Args:
+            factors: (chips,) mean number of times that each chip is drawn in an epoch.
+            seed: of the orders.
+            share: of one of several processes; everything if None.
+        """
+        self.factors = factors
         self.seed = seed
         self.share = share
         self.epoch = 0
@@ -76,23 +83,23 @@ class ChipSampler(Sampler[Any]):
         yield from self._part(self._order(rng))
 
     def _order(self, rng: np.random.Generator) -> list[Any]:
-        """What all processes together take in an epoch."""
-        # Whole repeats surely, and what is left over by chance, without drawing a chip twice for it.
-        often = np.floor(self.wanted).astype(np.int64)
-        left = self.wanted - often
-        missing = self._drawn - int(often.sum())
-        if missing > 0 and left.any():
-            often[rng.choice(len(often), missing, replace=False, p=left / left.sum())] += 1
-        order: list[int] = rng.permutation(np.repeat(np.arange(len(often)), often)).tolist()
+        """One epoch of all processes."""
+        # Whole repeats are certain; remainders are drawn without replacement.
+        counts = np.floor(self.factors).astype(np.int64)
+        remainder = self.factors - counts
+        missing = self._drawn - int(counts.sum())
+        if missing > 0 and remainder.any():
+            counts[rng.choice(len(counts), missing, replace=False, p=remainder / remainder.sum())] += 1
+        order: list[int] = rng.permutation(np.repeat(np.arange(len(counts)), counts)).tolist()
         return order
 
     @property
     def _drawn(self) -> int:
-        """Chips of an epoch."""
-        return max(1, round(float(self.wanted.sum())))
+        """Chips per epoch."""
+        return max(1, round(float(self.factors.sum())))
 
     def _part(self, order: list[Any]) -> list[Any]:
-        """What this process takes of an epoch."""
+        """This process's part of an epoch."""
         if self.share is None:
             return order
         size, processes = self.share.batch, self.share.processes

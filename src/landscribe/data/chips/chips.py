@@ -1,4 +1,4 @@
-"""Chips: image and mask pairs that a network trains on, and the index that knows where each is from.
+"""Chips: pairs of image and mask that a network trains on, and their index.
 
 A chips folder holds `chips.parquet` (one row per chip: scene, window, split, class counts, band statistics),
 `chips.json` (classes, bands, dtype, nodata, sources) and, unless virtual, `images/` and `masks/`.
@@ -24,58 +24,71 @@ from landscribe.geo.rasters.raster import Pixels, Raster, Valid, read_band, read
 from landscribe.spec import Spec
 
 
-class ChipsHead(Spec):
-    """What `chips.json` holds: everything about the chips that is the same for all of them."""
+class ChipsMetadata(Spec):
+    """The content of `chips.json`: everything that is the same for all chips."""
 
     landscribe_chips: Literal[1] = 1
     """Version of the layout."""
     classes: tuple[ClassEntry, ...]
     unknown: tuple[Label, ...] = ()
-    """What the labels hold where the class is not known."""
+    """Labels that stand for unlabelled pixels."""
     bands: tuple[str, ...]
     dtype: str
     nodata: float | None
-    """What the scenes declare."""
+    """As the scenes declare it."""
     pixel_size: float | None
-    """Metres on the ground."""
+    """In metres."""
     size: int
     """Side of a chip in pixels."""
     virtual: bool
-    """Pixels are read from the sources."""
+    """Chips have no files of their own; pixels are read from the scenes."""
     sources: tuple[SceneSpec, ...]
+    """Files of the scenes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Chips:
-    """A table of windows, with or without copied pixels."""
+    """A table of windows, with or without copied pixels.
+
+    `len(chips)` is the number of chips; all arrays below are in the table's order.
+    """
 
     folder: Path
-    head: ChipsHead
+    metadata: ChipsMetadata
     table: pd.DataFrame
-    """chip, scene, row, col, height, width, split, positive, valid_pixels, image, mask (paths in the folder,
-    empty when virtual), count_<value> and count_ignore (pixels), mean_<n> and std_<n> of band n over valid pixels."""
+    """One row per chip: chip, scene, row, col, height, width, split, positive, valid_pixels, image, mask (paths in the
+    folder, empty if virtual), count_<value> and count_ignore (pixels), mean_<n> and std_<n> (band n, valid pixels)."""
+
+    @classmethod
+    def of(cls, chips: "Chips | str | Path") -> "Chips":
+        """The chips themselves, or those of a folder.
+
+        Raises:
+            ChipError: the folder is no chips folder.
+        """
+        return chips if isinstance(chips, Chips) else cls.open(chips)
 
     @classmethod
     def open(cls, folder: str | Path) -> "Chips":
         """Open a chips folder.
 
         Raises:
-            ChipError: it is no chips folder, or is incomplete.
+            ChipError: the folder is no chips folder, or is incomplete.
         """
         folder = Path(folder)
         try:
-            head = ChipsHead.model_validate_json((folder / "chips.json").read_bytes())
-            return cls(folder, head, pd.read_parquet(folder / "chips.parquet"))
+            metadata = ChipsMetadata.model_validate_json((folder / "chips.json").read_bytes())
+            return cls(folder, metadata, pd.read_parquet(folder / "chips.parquet"))
         except (OSError, ValueError) as error:
             raise ChipError(
-                f"{folder} is no chips folder ({type(error).__name__}: {str(error).splitlines()[0]}). "
-                'A folder made by "landscribe chip" was expected.'
+                f"{folder} is no chips folder ({type(error).__name__}: {str(error).splitlines()[0]}). Expected a "
+                'folder written by "landscribe chip". Check the path, or chip again.'
             ) from error
 
     @cached_property
     def classes(self) -> Classes:
-        """Of the masks."""
-        return Classes(self.head.classes, unknown=self.head.unknown)
+        """The class table of the masks."""
+        return Classes(self.metadata.classes, unknown=self.metadata.unknown)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -85,9 +98,24 @@ class Chips:
         return replace(self, table=self.table[self.table["split"] == split].reset_index(drop=True))
 
     @property
+    def ids(self) -> list[str]:
+        """The name of each chip."""
+        return self.table["chip"].tolist()
+
+    @property
+    def splits(self) -> NDArray[np.str_]:
+        """(chips,) train, val, test or gap (not used)."""
+        return self.table["split"].to_numpy(str)
+
+    @property
+    def scene_names(self) -> NDArray[np.str_]:
+        """(chips,) the name of each chip's scene."""
+        return self.table["scene"].to_numpy(str)
+
+    @property
     def windows(self) -> list[Window]:
-        """Where each chip lies in its scene."""
-        return [Window(*place) for place in self.table[["row", "col", "height", "width"]].to_numpy().tolist()]
+        """The window of each chip in its scene."""
+        return windows_of(self.table)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -96,38 +124,43 @@ class Chips:
 
     @property
     def sha256(self) -> str:
-        """Identifies the data: of the index and its description."""
+        """Hash of `chips.json` and `chips.parquet`; identifies the data."""
         parts = (self.folder / name for name in ("chips.json", "chips.parquet"))
         return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
     def images(self) -> dict[str, Raster]:
-        """The images that the chips are from, by the scenes' names."""
-        return open_images(self.head.sources)
+        """The images of the scenes, by scene name."""
+        return open_images(self.metadata.sources)
 
     def scenes(self) -> dict[str, Scene]:
-        """The scenes that the chips are from, with their labels, by name."""
-        scenes, _ = open_scenes(self.head.sources, class_rows(self.classes))
+        """The scenes, with their labels, by name."""
+        scenes, _ = open_scenes(self.metadata.sources, class_rows(self.classes))
         return {scene.name: scene for scene in scenes}
 
 
+def windows_of(table: pd.DataFrame) -> list[Window]:
+    """The windows of the rows of an index of chips."""
+    return [Window(*row) for row in table[["row", "col", "height", "width"]].to_numpy().tolist()]
+
+
 class ChipReader:
-    """Reads the pixels of chips, from their own files or from the scenes. Safe to pickle."""
+    """Reads the pixels of chips, from their files or from the scenes. Can be pickled."""
 
     def __init__(self, chips: Chips) -> None:
         self.chips = chips
         self._rows = chips.table.to_dict("records")
-        self._scenes = chips.scenes() if chips.head.virtual else {}
+        self._scenes = chips.scenes() if chips.metadata.virtual else {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def read(self, number: int) -> tuple[Pixels, Valid, NDArray[np.uint8]]:
+    def read(self, index: int) -> tuple[Pixels, Valid, NDArray[np.uint8]]:
         """Pixels (bands, rows, cols), valid (rows, cols) and class values (rows, cols) of a chip."""
-        row = self._rows[number]
-        if self.chips.head.virtual:
+        row = self._rows[index]
+        if self.chips.metadata.virtual:
             return self._scenes[row["scene"]].read(Window(row["row"], row["col"], row["height"], row["width"]))
         pixels, valid = read_copy(self.chips.folder / row["image"], PICTURE_FILL)
         if row["valid_pixels"] == valid.size:
-            # Here black is a pixel like any other.
+            # All pixels are valid: black is no fill value here.
             valid[:] = True
         return pixels, valid, read_band(self.chips.folder / row["mask"])

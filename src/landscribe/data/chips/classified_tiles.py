@@ -1,7 +1,7 @@
 """ArcGIS *Classified Tiles*: the folder that "Export Training Data For Deep Learning" makes and arcgis.learn reads.
 
-`images/` and `labels/` of numbered tiles, `map.txt` (the pairs), `esri_model_definition.emd` (classes and statistics)
-and `esri_accumulated_stats.json`. Value 0 is what nobody labelled: a class of value 0 moves up to be kept.
+`images/` and `labels/` with numbered tiles, `map.txt` (the pairs), `esri_model_definition.emd` (classes and statistics)
+and `esri_accumulated_stats.json`. Value 0 is unlabelled there: if a class has value 0, all values are raised by 1.
 """
 
 import json
@@ -28,17 +28,17 @@ log = logging.getLogger(__name__)
 TEMPLATE = "esri_model_definition.emd"
 STATISTICS = "esri_accumulated_stats.json"
 NODATA = 0
-"""In ArcGIS's labels: not labelled."""
+"""Unlabelled, in labels of ArcGIS."""
 KIND = "Classified_Tiles"
 BAND_NAMES = "WellKnownBandNames (FYI, these band names can be used in ExtractBands)"
-"""The key as ArcGIS spells it, and as arcgis.learn looks for it."""
+"""The key as ArcGIS writes it and arcgis.learn reads it."""
 
 
 def read_classes(definition: Path) -> list[ClassSpec]:
-    """The class table of Classified Tiles; value 0 is not known unless the table names it.
+    """The class table of Classified Tiles; value 0 is unlabelled unless the table has it.
 
     Raises:
-        LabelError: no such table in the file.
+        LabelError: the file has no class table.
     """
     try:
         rows = json.loads(definition.read_text(encoding="utf-8-sig"))["Classes"]
@@ -49,15 +49,15 @@ def read_classes(definition: Path) -> list[ClassSpec]:
         colours = [_colour(row.get("Color")) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LabelError(
-            f"{definition} has no readable class table ({type(error).__name__}: {error}). One as ArcGIS exports it was "
-            "expected. Export the tiles again, or write a class table into a recipe."
+            f"{definition} has no readable class table ({type(error).__name__}: {error}). Expected one exported by "
+            "ArcGIS. Export the tiles again, or write a class table into a recipe."
         ) from error
     table = [
         ClassSpec.of({"name": name, "value": value, "label": value, "colour": colour}, str(definition))
         for (value, name), colour in zip(named, colours, strict=True)
     ]
     if NODATA not in {value for value, _ in named}:
-        table.append(ClassSpec(name="not labelled", value=IGNORE, label=NODATA))
+        table.append(ClassSpec(name="unlabelled", value=IGNORE, label=NODATA))
     return table
 
 
@@ -72,26 +72,24 @@ def write_classified_tiles(chips: Chips, out: Path, *, overwrite: bool = False) 
     """Write chips as ArcGIS Classified Tiles.
 
     Args:
-        chips: all of them become tiles: choose a split first to leave others out.
-        out: the folder to make.
-        overwrite: replace what stands there.
+        chips: all become tiles; use `of_split` to export one split.
+        out: the folder to write.
+        overwrite: replace a folder that is not empty.
 
     Raises:
-        ChipError: there are none, or a class value that ArcGIS cannot hold once it is moved up.
-        OutputError: `out` holds something, or cannot be written.
+        ChipError: there are no chips, or a raised class value exceeds 255.
+        OutputError: `out` is not empty, or cannot be written.
     """
     if not len(chips):
-        raise ChipError(
-            f"{chips.folder} has no chips of that split. At least one was expected. Choose another --split."
-        )
+        raise ChipError(f"{chips.folder} has no chips of that split. Expected at least one. Choose another --split.")
     table = _shifted(chips.classes)
     with atomic_folder(out, overwrite=overwrite) as folder:
         tiles = _Tiles(chips, table, folder)
         with progress.task("tiles", len(chips)) as advance:
-            for number in range(len(chips)):
-                tiles.write(number)
+            for index in range(len(chips)):
+                tiles.write(index)
                 advance()
-        names = [f"{number:09d}.tif" for number in range(len(chips))]
+        names = [f"{index:09d}.tif" for index in range(len(chips))]
         pairs = "".join(f"images\\{name}  labels\\{name} \r\n" for name in names)
         (folder / "map.txt").write_bytes(pairs.encode())
         _write_json(folder / TEMPLATE, _definition(chips, table, tiles))
@@ -102,13 +100,13 @@ def write_classified_tiles(chips: Chips, out: Path, *, overwrite: bool = False) 
 
 @dataclass(frozen=True)
 class _Table:
-    """The class table as ArcGIS has it."""
+    """The class table of ArcGIS."""
 
     names: tuple[str, ...]
     colours: tuple[str, ...]
     values: tuple[int, ...]
     shift: int
-    """What was added to our values."""
+    """Number added to our class values, 0 or 1."""
 
 
 def _shifted(classes: Classes) -> _Table:
@@ -116,15 +114,16 @@ def _shifted(classes: Classes) -> _Table:
     values = tuple(value + shift for value in classes.values)
     if max(values) > IGNORE:
         raise ChipError(
-            f"class value {max(classes.values)} cannot move up by {shift} to keep 0 free. Use smaller values."
+            f"class value {max(classes.values)} cannot be raised by {shift}, which keeps 0 free for unlabelled. "
+            f"Expected at most {IGNORE - shift}. Use smaller values."
         )
     if shift:
-        log.info("class values are 1 higher than ours, because 0 means not labelled in ArcGIS")
+        log.info("class values are raised by 1, because 0 means unlabelled in ArcGIS")
     return _Table(classes.names, tuple(entry.colour for entry in classes), values, shift)
 
 
 class _Tiles:
-    """Writes tiles, and remembers the extremes of the bands."""
+    """Writes tiles, and collects the minimum and maximum of each band."""
 
     def __init__(self, chips: Chips, table: _Table, folder: Path) -> None:
         self.chips = chips
@@ -133,64 +132,64 @@ class _Tiles:
         self.values = np.full(256, NODATA, np.uint8)
         self.values[list(chips.classes.values)] = table.values
         self.folder = folder
-        bands = len(chips.head.bands)
-        self.least, self.most = np.full(bands, np.inf), np.full(bands, -np.inf)
+        bands = len(chips.metadata.bands)
+        self.minimum, self.maximum = np.full(bands, np.inf), np.full(bands, -np.inf)
         for name in ("images", "labels"):
             (folder / name).mkdir()
 
-    def write(self, number: int) -> None:
-        """One pair, with world files for readers that take no GeoTIFF tags."""
-        pixels, valid, mask = self.reader.read(number)
-        row = self.chips.table.iloc[number]
+    def write(self, index: int) -> None:
+        """Write one pair, with world files for readers without GeoTIFF tags."""
+        pixels, valid, mask = self.reader.read(index)
+        row = self.chips.table.iloc[index]
         window = Window(*(int(row[name]) for name in ("row", "col", "height", "width")))
-        place = self.images[row["scene"]].grid[window]
-        name = f"{number:09d}"
-        self._write(self.folder / "images" / name, pixels, place, valid)
-        self._write(self.folder / "labels" / name, self.values[mask][None], place, None)
+        grid = self.images[row["scene"]].grid[window]
+        name = f"{index:09d}"
+        self._write(self.folder / "images" / name, pixels, grid, valid)
+        self._write(self.folder / "labels" / name, self.values[mask][None], grid, None)
         if valid.any():
-            self.least = np.minimum(self.least, pixels[:, valid].min(axis=1))
-            self.most = np.maximum(self.most, pixels[:, valid].max(axis=1))
+            self.minimum = np.minimum(self.minimum, pixels[:, valid].min(axis=1))
+            self.maximum = np.maximum(self.maximum, pixels[:, valid].max(axis=1))
 
-    def _write(self, stem: Path, array: Pixels | NDArray[np.uint8], place: Grid, valid: Valid | None) -> None:
-        masked = None if valid is None or valid.all() else valid
-        write_raster(stem.with_suffix(".tif"), array, place, masked, driver="GTiff", compress="lzw")
-        stem.with_suffix(".tfw").write_text(_world_file(place), encoding="ascii")
+    def _write(self, stem: Path, array: Pixels | NDArray[np.uint8], grid: Grid, valid: Valid | None) -> None:
+        mask = None if valid is None or valid.all() else valid
+        write_raster(stem.with_suffix(".tif"), array, grid, mask, driver="GTiff", compress="lzw")
+        stem.with_suffix(".tfw").write_text(_world_file(grid), encoding="ascii")
 
 
 def _world_file(grid: Grid) -> str:
-    """Six lines: steps, and the centre of the upper left pixel."""
+    """The six lines of a world file: pixel sizes and rotation, and the centre of the upper left pixel."""
     x, y = grid.xy(0.5, 0.5)
-    steps = (grid.transform.a, grid.transform.d, grid.transform.b, grid.transform.e)
-    return "".join(f"{number:.12f}\n" for number in (*steps, x, y))
+    linear = (grid.transform.a, grid.transform.d, grid.transform.b, grid.transform.e)
+    return "".join(f"{value:.12f}\n" for value in (*linear, x, y))
 
 
 def _definition(chips: Chips, table: _Table, tiles: _Tiles) -> dict[str, Any]:
-    head = chips.head
+    metadata = chips.metadata
     grid = next(iter(tiles.images.values())).grid
     cell = {
         "x": abs(grid.transform.a), "y": abs(grid.transform.e),
         "spatialReference": {"wkid": grid.crs.to_epsg() if grid.crs else None},
     }  # fmt: skip
     means, deviations = band_statistics(chips)
-    statistics = zip(head.bands, tiles.least, tiles.most, means, deviations, strict=True)
+    statistics = zip(metadata.bands, tiles.minimum, tiles.maximum, means, deviations, strict=True)
     return {
         "Framework": "e.g. PyTorch",
         "ModelType": "ImageClassification",
         "MetaDataMode": KIND,
         "ImageSpaceUsed": "MAP_SPACE" if grid.crs else "PIXEL_SPACE",
-        "ImageHeight": head.size,
-        "ImageWidth": head.size,
+        "ImageHeight": metadata.size,
+        "ImageWidth": metadata.size,
         "MinCellSize": cell,
         "MaxCellSize": cell,
         "Classes": [
             {"Value": value, "Name": name, "Color": list(rgb(colour))}
             for value, name, colour in zip(table.values, table.names, table.colours, strict=True)
         ],
-        "InputRastersProps": {"RasterCount": 1, "SensorName": "Raster Dataset", "BandNames": list(head.bands)},
+        "InputRastersProps": {"RasterCount": 1, "SensorName": "Raster Dataset", "BandNames": list(metadata.bands)},
         BAND_NAMES: [],
         "AllTilesStats": [
-            {"BandName": name, "Min": float(least), "Max": float(most), "Mean": float(mean), "StdDev": float(deviation)}
-            for name, least, most, mean, deviation in statistics
+            {"BandName": name, "Min": float(low), "Max": float(high), "Mean": float(mean), "StdDev": float(deviation)}
+            for name, low, high, mean, deviation in statistics
         ],
         "IsMultidimensional": False,
         "LandscribeValueShift": table.shift,
@@ -199,14 +198,14 @@ def _definition(chips: Chips, table: _Table, tiles: _Tiles) -> dict[str, Any]:
 
 def _accumulated(chips: Chips, table: _Table, tiles: _Tiles) -> dict[str, Any]:
     counts = chips.counts
-    holds = counts > 0
+    has_class = counts > 0
     pixels = int(chips.table["valid_pixels"].sum())
     means, deviations = band_statistics(chips)
     return {
         "Version": 1,
-        "NumBands": len(chips.head.bands),
-        "TileSizeX": chips.head.size,
-        "TileSizeY": chips.head.size,
+        "NumBands": len(chips.metadata.bands),
+        "TileSizeX": chips.metadata.size,
+        "TileSizeY": chips.metadata.size,
         "NumClasses": len(table.names),
         "NumTiles": len(chips),
         "OutputFeatures": False,
@@ -217,26 +216,26 @@ def _accumulated(chips: Chips, table: _Table, tiles: _Tiles) -> dict[str, Any]:
         "ClassPixelStats": {
             "NumClasses": len(table.names),
             "NumImagesTotal": len(chips),
-            "NumImagesPerClass": holds.sum(axis=0).tolist(),
+            "NumImagesPerClass": has_class.sum(axis=0).tolist(),
             "NumPixelsPerClass": counts.sum(axis=0).tolist(),
-            "NumClassesPerImage": _spread(holds.sum(axis=1)),
-            "PixelsPerClass": [_spread(counts[holds[:, k], k]) for k in range(len(table.names))],
+            "NumClassesPerImage": _spread(has_class.sum(axis=1)),
+            "PixelsPerClass": [_spread(counts[has_class[:, k], k]) for k in range(len(table.names))],
         },
         "BandStatsState": [
             {
-                "Min": float(least),
-                "Max": float(most),
+                "Min": float(low),
+                "Max": float(high),
                 "M1": float(mean),
                 "M2": float(deviation**2 * pixels),
                 "Num": pixels,
             }
-            for least, most, mean, deviation in zip(tiles.least, tiles.most, means, deviations, strict=True)
+            for low, high, mean, deviation in zip(tiles.minimum, tiles.maximum, means, deviations, strict=True)
         ],
     }
 
 
 def _spread(numbers: NDArray[Any]) -> dict[str, float]:
-    """Of the chips that hold something."""
+    """Minimum, maximum, mean, sum and count."""
     if not numbers.size:
         return {"Min": 0, "Max": 0, "Mean": 0.0, "Sum": 0, "Count": 0}
     return {
@@ -246,8 +245,8 @@ def _spread(numbers: NDArray[Any]) -> dict[str, float]:
 
 
 def _as_text(chips: Chips, table: _Table) -> str:
-    """What ArcGIS shows people."""
-    counts, bands, size = chips.counts, len(chips.head.bands), chips.head.size
+    """`stats.txt`, which ArcGIS shows."""
+    counts, bands, size = chips.counts, len(chips.metadata.bands), chips.metadata.size
     per_image = _spread((counts > 0).sum(axis=1))
     lines = [
         f"images = {len(chips)} *{bands}*{size}*{size}",

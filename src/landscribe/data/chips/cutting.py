@@ -1,4 +1,4 @@
-"""Scenes become chips: cut unit by unit, here or on many machines, and divided into splits."""
+"""Cut scenes into chips, unit by unit, on this machine or many, and assign them to splits."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.data.chips.chips import Chips, ChipsHead
+from landscribe.data.chips.chips import Chips, ChipsMetadata, windows_of
 from landscribe.data.chips.files import make_folders, pair_names, require_format_fits, write_pair
 from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.scene import Scene
@@ -35,9 +35,9 @@ Arrays = tuple[Pixels, Valid, NDArray[np.uint8]]
 """Pixels (bands, rows, cols), valid (rows, cols), class values (rows, cols)."""
 
 _UNIT_SIDE = 1024
-"""Pixels across which chips are cut in one piece: what they share is read and burned once. Larger chips go alone."""
+"""Side of a unit in pixels: what its chips share is read and burned once. A larger chip is a unit of its own."""
 _EXACT_PIXELS = 2**20
-"""The squares of so many 16-bit numbers add up without rounding in floating point of 64 bits."""
+"""The squares of this many 16-bit numbers add up in float64 without rounding."""
 
 
 def chip(
@@ -56,70 +56,70 @@ def chip(
     Args:
         scenes: at least one, with one class table.
         classes: that table.
-        sources: where the scenes' files are, kept in the folder.
-        out: the folder to make. With `spec.dask` it is where all workers see it.
-        spec: size, stride, edge, mode, format, and who does the work.
-        split: what is held out, shares, gap.
-        seed: the same seed gives the same bytes, whoever does the work.
-        overwrite: replace a folder that holds something.
+        sources: the files of the scenes, recorded in the folder.
+        out: the folder to write. With `spec.dask`, all workers must see it.
+        spec: size, stride, edge, mode, format and executor.
+        split: fractions, gap and the kind of group.
+        seed: the same seed gives the same bytes, with any executor.
+        overwrite: replace a folder that is not empty.
 
     Returns:
-        The chips, opened. Chips without any labelled, valid pixel are not cut unless asked for.
+        The chips, opened. Chips without a labelled, valid pixel are not cut unless `spec.unlabelled` is set.
 
     Raises:
-        ChipError: nothing to cut, a format that cannot hold the bands, or a split that cannot be made.
-        LabelError: a column to split by that is not there.
+        ChipError: there is nothing to cut, the format cannot hold the bands, or the split is impossible.
+        LabelError: the column to split by does not exist.
         EngineError: dask is not installed, no scheduler answers, or its workers die.
-        OutputError: `out` holds something, or cannot be written.
+        OutputError: `out` is not empty, or cannot be written.
     """
     if not spec.virtual:
         require_format_fits(spec.format, scenes[0].image)
-    parts = _without_chips(scenes, sources, split)
+    inputs = _split_inputs(scenes, sources, split)
     with atomic_folder(out, overwrite=overwrite) as folder:
         table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute()))
         if table.empty:
-            raise ChipError(_why_none(scenes, spec))
-        table["split"] = _splits(table, parts, classes, spec, split, seed)
-        _write_head(folder, scenes, classes, sources, spec)
-        # Compression and row groups are set, so that the bytes do not depend on a library's defaults.
+            raise ChipError(_why_no_chips(scenes, spec))
+        table["split"] = _splits(table, inputs, classes, spec, split, seed)
+        _write_metadata(folder, scenes, classes, sources, spec)
+        # Compression and row groups are explicit, so that the bytes do not depend on the library's defaults.
         table.to_parquet(folder / "chips.parquet", index=False, compression="zstd", row_group_size=2**16)
     return Chips.open(out)
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """Chips that lie close together, to be read and written in one piece."""
+    """Neighbouring chips that are read and written together."""
 
     scene: int
-    """Its place among the scenes."""
+    """Index of the scene."""
     windows: tuple[Window, ...]
-    numbers: tuple[int, ...]
-    """The place of each window among all windows of all scenes."""
+    indices: tuple[int, ...]
+    """The index of each window among all windows of all scenes."""
 
     @property
     def window(self) -> Window:
-        """All that its windows cover."""
-        row, col = min(one.row for one in self.windows), min(one.col for one in self.windows)
-        stops = max(one.row_stop for one in self.windows), max(one.col_stop for one in self.windows)
+        """The smallest window that contains all windows."""
+        row, col = min(own.row for own in self.windows), min(own.col for own in self.windows)
+        stops = max(own.row_stop for own in self.windows), max(own.col_stop for own in self.windows)
         return Window(row, col, stops[0] - row, stops[1] - col)
 
 
 def _units(scenes: Sequence[Scene], spec: ChipSpec) -> list[_Unit]:
-    """The windows of all scenes in squares of `_UNIT_SIDE` pixels."""
+    """The windows of all scenes, grouped into squares of `_UNIT_SIDE` pixels."""
     stride = spec.stride or spec.size
     step = stride * max(1, 1 + (_UNIT_SIDE - spec.size) // stride)
-    numbers = count()
+    indices = count()
     squares: dict[tuple[int, int, int], dict[int, Window]] = {}
-    for place, scene in enumerate(scenes):
+    for scene_index, scene in enumerate(scenes):
         for window in chip_windows(*scene.image.grid.shape, size=spec.size, stride=stride, edge=spec.edge):
-            square = (place, window.row // step, window.col // step)
-            squares.setdefault(square, {})[next(numbers)] = window
-    return [_Unit(place, tuple(some.values()), tuple(some)) for (place, _, _), some in squares.items()]
+            square = (scene_index, window.row // step, window.col // step)
+            squares.setdefault(square, {})[next(indices)] = window
+    return [_Unit(scene, tuple(windows.values()), tuple(windows)) for (scene, _, _), windows in squares.items()]
 
 
 @dataclass(frozen=True)
 class _Cutting:
-    """A unit's work: read imagery and labels, choose and describe the chips, write them."""
+    """The stages of a unit: read imagery and labels, select and describe the chips, write them."""
 
     scenes: tuple[Scene, ...]
     classes: Classes
@@ -127,35 +127,35 @@ class _Cutting:
     folder: Path
 
     def read(self, unit: _Unit) -> Arrays:
-        # One environment of GDAL for all that follows: each file would set up its own.
+        # One GDAL environment for all reads: otherwise each file sets up its own.
         with rasterio.Env():
             return self.scenes[unit.scene].read(unit.window)
 
     def compute(self, unit: _Unit, read: Arrays) -> list[tuple[int, dict[str, Any], Arrays]]:
-        """Number, index row and arrays of the chips that are kept."""
+        """Index, table row and arrays of the selected chips."""
         pixels, valid, mask = read
-        kept = []
-        for number, window in zip(unit.numbers, unit.windows, strict=True):
-            place = window.relative_to(unit.window).slices
-            arrays = (pixels[:, *place], valid[place], mask[place])
+        selected = []
+        for index, window in zip(unit.indices, unit.windows, strict=True):
+            slices = window.relative_to(unit.window).slices
+            arrays = (pixels[:, *slices], valid[slices], mask[slices])
             row = self._row(self.scenes[unit.scene], window, arrays)
             if row is not None:
-                kept.append((number, row, arrays))
-        return kept
+                selected.append((index, row, arrays))
+        return selected
 
     def write(self, unit: _Unit, computed: list[tuple[int, dict[str, Any], Arrays]]) -> pd.DataFrame:
-        """The rows of the index, by number."""
+        """The table rows, by index."""
         if not self.spec.virtual:
             image = self.scenes[unit.scene].image
-            # The formats' options are ours: to look each up in a list for every file takes a tenth of all the time.
+            # Checking our fixed creation options for every file takes a tenth of the time.
             with rasterio.Env(GDAL_VALIDATE_CREATION_OPTIONS="NO"):
                 for _, row, arrays in computed:
                     window = Window(row["row"], row["col"], row["height"], row["width"])
                     write_pair(self.folder / row["image"], self.folder / row["mask"], image, window, arrays)
-        return pd.DataFrame([row for _, row, _ in computed], index=[number for number, _, _ in computed])
+        return pd.DataFrame([row for _, row, _ in computed], index=[index for index, _, _ in computed])
 
     def _row(self, scene: Scene, window: Window, arrays: Arrays) -> dict[str, Any] | None:
-        """What the index says of a chip; None if it is not kept."""
+        """The table row of a chip; None if the chip is not selected."""
         pixels, valid, mask = arrays
         counts = np.bincount(mask.ravel(), minlength=256)
         positive = any(counts[entry.value] for entry in self.classes.foreground)
@@ -180,20 +180,20 @@ class _Cutting:
     def _paths(self, name: str, *, positive: bool) -> dict[str, str]:
         if self.spec.virtual:
             return {"image": "", "mask": ""}
-        return pair_names(name, self.spec.format, self.groups[not positive] if self.groups else "")
+        return pair_names(name, self.spec.format, self.subfolders[not positive] if self.subfolders else "")
 
     @property
-    def groups(self) -> tuple[str, ...]:
-        """The folders that chips are divided into."""
-        return ("positive", "background") if self.spec.mode == "divided" else ()
+    def subfolders(self) -> tuple[str, ...]:
+        """Folders within images/ and masks/, for chips with and without a class other than background."""
+        return ("positive", "background") if self.spec.mode == "separate" else ()
 
 
 def _cut(cutting: _Cutting) -> pd.DataFrame:
-    """Cut all scenes; gives the index in the order of the windows, whoever cut them and when."""
+    """Cut all scenes; returns the table in the order of the windows, with any executor."""
     units = _units(cutting.scenes, cutting.spec)
     if not cutting.spec.virtual:
-        # Made once, here: a worker that is late must not make the folder again when it was given up.
-        make_folders(cutting.folder, cutting.groups)
+        # Only here: a late worker must not create the folder again after it was removed.
+        make_folders(cutting.folder, cutting.subfolders)
     dask = cutting.spec.dask
     outcomes = run_units(cutting, units) if dask is None else run_on_dask(cutting, units, dask)
     tables = []
@@ -204,12 +204,12 @@ def _cut(cutting: _Cutting) -> pd.DataFrame:
                 raise outcome.error
             tables.append(outcome.result)
             advance(len(outcome.unit.windows))
-    kept = [table for table in tables if not table.empty]
-    return pd.concat(kept).sort_index().reset_index(drop=True) if kept else pd.DataFrame()
+    tables = [table for table in tables if not table.empty]
+    return pd.concat(tables).sort_index().reset_index(drop=True) if tables else pd.DataFrame()
 
 
 def _band_statistics(pixels: Pixels, valid: Valid) -> dict[str, float]:
-    """Mean and standard deviation of each band over valid pixels; they merge exactly with `valid_pixels`."""
+    """Mean and standard deviation of each band over valid pixels; with `valid_pixels` they merge exactly."""
     if pixels.dtype.kind in "ui" and pixels.dtype.itemsize <= 2:
         means, deviations = _exact_statistics(pixels, int(np.count_nonzero(valid)))
     else:
@@ -221,7 +221,7 @@ def _band_statistics(pixels: Pixels, valid: Valid) -> dict[str, float]:
 
 
 def _exact_statistics(pixels: Pixels, valid_pixels: int) -> tuple[list[float], list[float]]:
-    """Means and standard deviations of bands from sums of whole numbers; what is not valid is 0 and adds nothing."""
+    """Means and standard deviations of bands from integer sums; pixels that are not valid are 0 and add nothing."""
     bands, height, width = pixels.shape
     sums, squares = [0] * bands, [0] * bands
     step = max(1, _EXACT_PIXELS // width)
@@ -229,52 +229,53 @@ def _exact_statistics(pixels: Pixels, valid_pixels: int) -> tuple[list[float], l
         for band, values in enumerate(pixels[:, row : row + step].reshape(bands, -1).astype(np.float64)):
             sums[band] += int(values.sum())
             squares[band] += int(values @ values)
-    both = list(zip(sums, squares, strict=True))
-    deviations = [math.sqrt(valid_pixels * square - total**2) / valid_pixels for total, square in both]
+    deviations = [
+        math.sqrt(valid_pixels * square - total**2) / valid_pixels for total, square in zip(sums, squares, strict=True)
+    ]
     return [total / valid_pixels for total in sums], deviations
 
 
-def _without_chips(scenes: Sequence[Scene], sources: Sequence[SceneSpec], split: SplitSpec) -> list[SplitInput]:
-    """What people told of the split, read before hours are spent on cutting."""
-    told: Sequence[Split | None] = [scene.split for scene in scenes]
+def _split_inputs(scenes: Sequence[Scene], sources: Sequence[SceneSpec], split: SplitSpec) -> list[SplitInput]:
+    """Split inputs still without chips; predefined splits are read before hours are spent on cutting."""
+    predefined: Sequence[Split | None] = [scene.split for scene in scenes]
     if split.by == "list":
         listed = read_lists(split, [scene.image for scene in scenes])
-        told = [scene.split or by_list for scene, by_list in zip(scenes, listed, strict=True)]
-    parts = []
-    for scene, source, its_split in zip(scenes, sources, told, strict=True):
-        areas = read_zones(split, source, scene.image) if split.by == "attribute" and its_split is None else None
-        none = np.zeros((0, 0), np.int64)
-        parts.append(SplitInput((), none, scene.name, scene.image.grid, its_split, areas))
-    return parts
+        predefined = [scene.split or from_list for scene, from_list in zip(scenes, listed, strict=True)]
+    inputs = []
+    for scene, source, own in zip(scenes, sources, predefined, strict=True):
+        zones = read_zones(split, source, scene.image) if split.by == "attribute" and own is None else None
+        no_counts = np.zeros((0, 0), np.int64)
+        inputs.append(SplitInput((), no_counts, scene.name, scene.image.grid, own, zones))
+    return inputs
 
 
 def _splits(
     table: pd.DataFrame,
-    parts: Sequence[SplitInput],
+    inputs: Sequence[SplitInput],
     classes: Classes,
     spec: ChipSpec,
     split: SplitSpec,
     seed: int,
 ) -> list[str]:
-    """The split of each row; rows stand scene by scene, in the order of `parts`."""
+    """The split of each row; rows are ordered by scene, as `inputs` are."""
     counts = table[[f"count_{value}" for value in classes.values]].to_numpy(np.int64)
-    windows = [Window(*place) for place in table[["row", "col", "height", "width"]].to_numpy().tolist()]
+    windows = windows_of(table)
     rows_of = table.groupby("scene", sort=False).indices
-    none = np.zeros(0, np.intp)
-    filled = []
-    for part in parts:
-        rows = rows_of.get(part.name, none)
-        filled.append(replace(part, windows=[windows[row] for row in rows], counts=counts[rows]))
-    names: list[str] = [name for some in split_scenes(filled, split, size=spec.size, seed=seed) for name in some]
-    warn_missing_classes(names, counts, classes, split, all_predefined=all(part.split for part in parts))
-    return names
+    no_rows = np.zeros(0, np.intp)
+    with_chips = []
+    for scene in inputs:
+        rows = rows_of.get(scene.name, no_rows)
+        with_chips.append(replace(scene, windows=[windows[row] for row in rows], counts=counts[rows]))
+    splits: list[str] = [name for own in split_scenes(with_chips, split, size=spec.size, seed=seed) for name in own]
+    warn_missing_classes(splits, counts, classes, split, all_predefined=all(scene.split for scene in inputs))
+    return splits
 
 
-def _write_head(
+def _write_metadata(
     folder: Path, scenes: Sequence[Scene], classes: Classes, sources: Sequence[SceneSpec], spec: ChipSpec
 ) -> None:
     image = scenes[0].image
-    head = ChipsHead(
+    metadata = ChipsMetadata(
         classes=classes.entries,
         unknown=classes.unknown,
         bands=image.bands,
@@ -285,18 +286,18 @@ def _write_head(
         virtual=spec.virtual,
         sources=tuple(sources),
     )
-    (folder / "chips.json").write_text(head.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (folder / "chips.json").write_text(metadata.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def _why_none(scenes: Sequence[Scene], spec: ChipSpec) -> str:
+def _why_no_chips(scenes: Sequence[Scene], spec: ChipSpec) -> str:
     names = ", ".join(scene.image.paths[0] for scene in scenes)
     if spec.edge == "drop" and all(min(scene.image.grid.shape) < spec.size for scene in scenes):
         return (
             f"{names}: smaller than one chip of {spec.size} pixels, and edge = drop. Use a smaller size or edge = pad."
         )
     if spec.mode == "positive":
-        return f"{names}: mode = positive, but no chip holds a class other than background. Check the labels."
+        return f"{names}: mode = positive, but no chip has a class other than background. Check the labels."
     return (
-        f"{names}: no chip holds a labelled pixel that is valid (all nodata, or all unlabelled). "
-        "Imagery and labels that meet were expected. Check nodata and the labels' place."
+        f"{names}: no chip has a labelled, valid pixel (all nodata, or all unlabelled). "
+        "Expected imagery and labels that overlap. Check nodata and the CRS of the labels."
     )

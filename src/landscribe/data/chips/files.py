@@ -14,11 +14,11 @@ from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid, write_raster
 
 PICTURE_FILL = 0
-"""Marks pixels that are not valid in PNG and JPEG chips, which cannot say so themselves as GeoTIFFs do."""
+"""Fill value of pixels that are not valid in PNG and JPEG chips, which have no nodata value."""
 
 
 def require_format_fits(file_format: Format, image: Raster) -> None:
-    """Raise ChipError if chips of that format cannot hold the bands of the image."""
+    """Raise ChipError if chips of this format cannot hold the bands of the image."""
     bands = len(image.bands)
     fits = {
         "tif": True,
@@ -27,29 +27,32 @@ def require_format_fits(file_format: Format, image: Raster) -> None:
     }
     if not fits[file_format]:
         raise ChipError(
-            f"{file_format} chips cannot hold {bands} bands of {image.dtype}. png takes 1, 3 or 4 bands of uint8 or "
-            "uint16, jpg 1 or 3 of uint8. Use tif."
+            f"{file_format} chips cannot hold {bands} bands of {image.dtype}. Expected for png 1, 3 or 4 bands of "
+            "uint8 or uint16, for jpg 1 or 3 of uint8. Use tif."
         )
 
 
-def pair_names(name: str, file_format: Format, group: str = "") -> dict[str, str]:
-    """Paths of a chip's image and mask, which share their file name; a mask beside a JPEG is a PNG.
+def pair_names(name: str, file_format: Format, subfolder: str = "") -> dict[str, str]:
+    """Relative paths of a chip's image and mask; the mask of a JPEG is a PNG.
 
     Args:
         name: of the chip.
         file_format: of the image.
-        group: the folder within images/ and masks/.
+        subfolder: within images/ and masks/.
+
+    >>> pair_names("chip", "jpg", "positive")
+    {'image': 'images/positive/chip.jpg', 'mask': 'masks/positive/chip.png'}
     """
     mask_format = "png" if file_format == "jpg" else file_format
-    place = f"{group}/{name}" if group else name
-    return {"image": f"images/{place}.{file_format}", "mask": f"masks/{place}.{mask_format}"}
+    path = f"{subfolder}/{name}" if subfolder else name
+    return {"image": f"images/{path}.{file_format}", "mask": f"masks/{path}.{mask_format}"}
 
 
-def make_folders(folder: Path, groups: tuple[str, ...]) -> None:
-    """Make images/ and masks/ with a folder for each group."""
+def make_folders(folder: Path, subfolders: tuple[str, ...]) -> None:
+    """Create images/ and masks/ and their subfolders."""
     for kind in ("images", "masks"):
-        for group in groups or ("",):
-            (folder / kind / group).mkdir(parents=True)
+        for subfolder in subfolders or ("",):
+            (folder / kind / subfolder).mkdir(parents=True)
 
 
 def write_pair(
@@ -59,24 +62,24 @@ def write_pair(
     window: Window,
     arrays: tuple[Pixels, Valid, NDArray[np.uint8]],
 ) -> None:
-    """Write image and mask of a chip into folders that are there.
+    """Write image and mask of a chip into existing folders.
 
     Args:
-        image_path: its suffix is the format.
-        mask_path: likewise.
-        image: what the chip is from.
-        window: where the chip lies in it.
+        image_path: the suffix is the format.
+        mask_path: the suffix is the format.
+        image: the image of the scene.
+        window: the chip's window in it.
         arrays: pixels (bands, rows, cols), valid (rows, cols), class values (rows, cols).
     """
     pixels, valid, mask = arrays
-    placed = image_path.suffix == ".tif"
-    fill = fill_value(image) if placed else PICTURE_FILL
+    is_geotiff = image_path.suffix == ".tif"
+    fill = fill_value(image) if is_geotiff else PICTURE_FILL
     if fill is not None and not valid.all():
         pixels = np.where(valid, pixels, np.array(fill, pixels.dtype))
-    own_mask = valid if fill is None and not valid.all() else None
-    place = image.grid[window] if placed else None
-    write_raster(image_path, pixels, place, own_mask, **_image_options(image_path.suffix, fill))
-    write_raster(mask_path, mask[None], place, **_mask_options(mask_path.suffix))
+    valid_mask = valid if fill is None and not valid.all() else None
+    grid = image.grid[window] if is_geotiff else None
+    write_raster(image_path, pixels, grid, valid_mask, **_image_options(image_path.suffix, fill))
+    write_raster(mask_path, mask[None], grid, **_mask_options(mask_path.suffix))
 
 
 def _image_options(suffix: str, fill: float | None) -> dict[str, Any]:

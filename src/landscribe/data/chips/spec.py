@@ -7,7 +7,7 @@ from pydantic import Field
 from landscribe.geo.spec import EdgePolicy
 from landscribe.spec import Spec
 
-Mode = Literal["all", "positive", "divided"]
+Mode = Literal["all", "positive", "separate"]
 Format = Literal["tif", "png", "jpg"]
 
 
@@ -21,7 +21,7 @@ class ChipSpec(Spec):
     edge: EdgePolicy = "shift"
     """A chip that reaches outside the scene is moved inward (shift), padded (pad), or left out (drop)."""
     mode: Mode = "all"
-    """Which chips to cut: all; positive, only those with a class other than background; divided, both in separate
+    """Which chips to cut: all; positive, only those with a class other than background; separate, both in separate
     folders."""
     unlabelled: bool = False
     """Also cut chips without any labelled pixel."""

@@ -1,4 +1,4 @@
-"""Label rasters: one band of class values, or colours that stand for classes."""
+"""Label rasters: one band of class values, or colours of classes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,73 +24,73 @@ _STRIP_PIXELS = 2**24
 
 @dataclass(frozen=True)
 class LabelRaster:
-    """A label raster on the grid of an image; where it lies on another one, each pixel takes its nearest label."""
+    """A label raster on the grid of an image; a raster on another grid is resampled (nearest)."""
 
     raster: Raster
     grid: Grid
     """Of the image."""
     on_grid: bool
-    """Its pixels are the image's."""
+    """True if the raster has the image's grid."""
 
     @classmethod
     def open(cls, path: str, image: Raster) -> "LabelRaster":
         """Open the labels of `image`.
 
         Raises:
-            LabelError: neither one band of whole numbers nor three of colours.
-            GridError: it cannot be placed on the image.
+            LabelError: the raster has neither one band of integers nor three bands of colours.
+            GridError: the raster or the image lacks a CRS.
         """
         labels = Raster.open([path])
         _require_labels(labels, path)
         grid = labels.grid
-        unplaced = grid.crs is None and grid.shape == image.grid.shape
-        if grid.crs is None and not unplaced:
+        same_pixels = grid.crs is None and grid.shape == image.grid.shape
+        if grid.crs is None and not same_pixels:
             raise GridError(
                 f"{path} has no CRS and {grid.height} x {grid.width} pixels, but {image.paths[0]} has "
                 f"{image.grid.height} x {image.grid.width}. Without a CRS, sizes must be equal. Check the pair."
             )
-        if not unplaced and image.grid.crs is None:
+        if not same_pixels and image.grid.crs is None:
             raise GridError(
                 f"{image.paths[0]} has no CRS, but {path} is in {name_of(grid.crs)}. Assign the image its CRS."
             )
-        return cls(labels, image.grid, on_grid=unplaced or grid.same_place(image.grid))
+        return cls(labels, image.grid, on_grid=same_pixels or grid.same_place(image.grid))
 
     @property
     def is_coloured(self) -> bool:
-        """True if its pixels can be nothing but colours."""
+        """True if the raster has three bands of colours."""
         return len(self.raster.bands) == _COLOUR_BANDS
 
     def labels(self, *, colours: bool) -> set[Label]:
-        """Every label that occurs, found by reading everything once."""
+        """Every label in the raster; reads all of it once."""
         rows = max(1, _STRIP_PIXELS // self.grid.width)
         strips = (
             Window(row, 0, min(rows, self.grid.height - row), self.grid.width)
             for row in range(0, self.grid.height, rows)
         )
-        found: set[int] = set()
+        codes: set[int] = set()
         for strip in strips:
-            codes, known = self._read(strip, colours=colours)
-            found |= set(np.unique(codes[known]).tolist())
-        return {_label(code, colours=colours) for code in found if colours or code != IGNORE}
+            pixels, valid = self._read(strip, colours=colours)
+            codes |= set(np.unique(pixels[valid]).tolist())
+        return {_label(code, colours=colours) for code in codes if colours or code != IGNORE}
 
     def read(self, window: Window, classes: Classes) -> NDArray[np.uint8]:
-        """Class values (height, width); what the raster does not know, or has nothing of, is ignore.
+        """Class values (height, width); ignore where the raster is nodata or does not reach.
 
         Raises:
-            ClassError: a label that is not in the table.
+            ClassError: a label is not in the table.
         """
         values = np.full(window.shape, classes.ignore, np.uint8)
         inside = window & self.grid.window
         if not inside.is_empty:
-            colours = stand_for_colours(classes)
-            codes, known = self._read(inside, colours=colours)
-            part = np.full(inside.shape, classes.ignore, np.uint8)
-            part[known] = self._values(codes[known], classes, colours=colours)
-            values[inside.relative_to(window).slices] = part
+            colours = has_colour_labels(classes)
+            codes, valid = self._read(inside, colours=colours)
+            inside_values = np.full(inside.shape, classes.ignore, np.uint8)
+            inside_values[valid] = self._values(codes[valid], classes, colours=colours)
+            values[inside.relative_to(window).slices] = inside_values
         return values
 
     def _values(self, codes: NDArray[Any], classes: Classes, *, colours: bool) -> NDArray[np.uint8]:
-        distinct, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
+        distinct, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
         table = np.full(len(distinct), classes.ignore, np.uint8)
         labelled = np.ones(len(distinct), bool) if colours else distinct != classes.ignore
         occurring = {
@@ -98,26 +98,26 @@ class LabelRaster:
             for code, count in zip(distinct[labelled].tolist(), counts[labelled].tolist(), strict=True)
         }
         table[labelled] = classes.value_of(list(occurring), self.raster.paths[0], occurring)
-        return table[places]
+        return table[inverse]
 
     def _read(self, window: Window, *, colours: bool) -> tuple[NDArray[Any], Valid]:
-        """Numbers as they stand, or colours as 0xRRGGBB, of a window; and where they are known."""
-        pixels, known = self.raster.read(window) if self.on_grid else self._warped(window)
+        """Codes and valid, (height, width) each; a code is the stored number, or a colour as 0xRRGGBB."""
+        pixels, valid = self.raster.read(window) if self.on_grid else self._warped(window)
         if not colours:
             self._require_numbers()
-            return pixels[0], known
+            return pixels[0], valid
         if not self.is_coloured:
-            # What has no colour is as unknown as what is nodata.
+            # Pixels without a palette colour are unlabelled, as nodata is.
             codes = self._palette()[pixels[0]]
-            return codes, known & (codes != _NO_COLOUR)
+            return codes, valid & (codes != _NO_COLOUR)
         red, green, blue = pixels.astype(np.int32)
-        return (red << 16) | (green << 8) | blue, known
+        return (red << 16) | (green << 8) | blue, valid
 
     def _require_numbers(self) -> None:
         if self.is_coloured:
             raise LabelError(
-                f"{self.raster.paths[0]} holds colours in {_COLOUR_BANDS} bands, but the class table has none. "
-                'Colours like label = "#3c1098" were expected. Write the colour of each class into the table.'
+                f"{self.raster.paths[0]} has {_COLOUR_BANDS} bands of colours, but the class table has no colours. "
+                'Expected labels like label = "#3c1098". Write the colour of each class into the table.'
             )
 
     def _palette(self) -> NDArray[np.int32]:
@@ -125,7 +125,7 @@ class LabelRaster:
         if palette is None:
             raise LabelError(
                 f"{self.raster.paths[0]} has one band without a palette, but the class table's labels are colours. "
-                "Coloured masks were expected. Give the numbers that the mask holds as labels."
+                "Expected coloured masks. Give the mask's numbers as labels."
             )
         table = np.full(2**16, _NO_COLOUR, np.int32)
         for index, (red, green, blue) in palette.items():
@@ -133,24 +133,24 @@ class LabelRaster:
         return table
 
     def _warped(self, window: Window) -> tuple[Pixels, Valid]:
-        part = RasterioWindow(window.col, window.row, window.width, window.height)
+        rasterio_window = RasterioWindow(window.col, window.row, window.width, window.height)
         grid = self.grid
-        place = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height}
+        target = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height}
         bands = list(range(1, len(self.raster.bands) + 1))
         try:
-            # The alpha band says where the warped labels have anything at all.
+            # The alpha band is 0 where the warped labels have no data.
             with (
                 rasterio.open(self.raster.paths[0]) as source,
-                WarpedVRT(source, **place, resampling=Resampling.nearest, add_alpha=True) as warped,
+                WarpedVRT(source, **target, resampling=Resampling.nearest, add_alpha=True) as warped,
             ):
-                return warped.read(bands, window=part), warped.read(warped.count, window=part) > 0
+                return warped.read(bands, window=rasterio_window), warped.read(warped.count, window=rasterio_window) > 0
         except (RasterioError, OSError) as error:
             raise LabelError(
                 f"{self.raster.paths[0]} cannot be read: {error.__cause__ or error}. Copy the file again."
             ) from error
 
 
-def stand_for_colours(classes: Classes) -> bool:
+def has_colour_labels(classes: Classes) -> bool:
     """True if the labels of a class table are colours."""
     return any(map(is_colour, (*(entry.label for entry in classes), *classes.unknown)))
 
@@ -163,10 +163,10 @@ def _require_labels(labels: Raster, path: str) -> None:
     coloured = len(labels.bands) == _COLOUR_BANDS and labels.dtype == "uint8"
     if len(labels.bands) != 1 and not coloured:
         raise LabelError(
-            f"{path} has {len(labels.bands)} bands of {labels.dtype}. A label raster with one band of class values, or "
-            "three of uint8 colours, was expected."
+            f"{path} has {len(labels.bands)} bands of {labels.dtype}. Expected one band of class values, or three of "
+            "uint8 colours. Check the path."
         )
     if np.dtype(labels.dtype).kind == "f":
         raise LabelError(
-            f"{path} holds {labels.dtype}. Whole class values were expected. Convert it (gdal_translate -ot Byte)."
+            f"{path} has dtype {labels.dtype}. Expected integer class values. Convert it (gdal_translate -ot Byte)."
         )

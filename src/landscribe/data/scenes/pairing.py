@@ -1,7 +1,7 @@
-"""Formats: the folders that people have, read as scenes.
+"""Pairing: folders and patterns of images and labels, expanded into scenes.
 
-Images and masks of the same names in two folders, or in one where masks have an ending (`name_m.png`); ArcGIS
-*Classified Tiles*; bands in files of their own; text files that name images.
+Supported: images and masks with the same names in two folders, or in one folder where masks have a suffix
+(`name_m.png`); ArcGIS *Classified Tiles*; one file per band; text files that list images.
 """
 
 import logging
@@ -18,32 +18,32 @@ log = logging.getLogger(__name__)
 
 IMAGE_FOLDER = "images"
 LABEL_FOLDERS = ("labels", "masks")
-"""Beside `images` in a folder that is given as a whole."""
-LABEL_ENDINGS = ("", "_m", "_mask", "_label", "_labels", "_gt")
-"""What the name of a mask adds to that of its image."""
+"""Next to `images`, if their parent folder is given."""
+LABEL_SUFFIXES = ("", "_m", "_mask", "_label", "_labels", "_gt")
+"""Added to the image's name in the name of its mask."""
 
-_NAMED = 3
+_EXAMPLES = 3
 
 
-def each_scene(
+def expand_scenes(
     specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()
 ) -> tuple[tuple[SceneSpec, ...], tuple[ClassSpec, ...]]:
-    """Scenes one by one, in the order of their files' names, where folders and patterns stand for many.
+    """Expand folders and patterns into one spec per scene, in the order of the file names.
 
     Args:
-        specs: as a person wrote them.
-        table: the class table; if empty, that of ArcGIS Classified Tiles is taken where there is one.
+        specs: as written in a recipe.
+        table: the class table; if empty, the one of ArcGIS Classified Tiles, if there is one.
 
     Raises:
-        RasterError: a folder or pattern without images.
-        LabelError: an image without its mask.
+        RasterError: a folder or pattern has no images.
+        LabelError: an image has no mask.
     """
-    found = list(table)
+    classes = list(table)
     for spec in specs:
         definition = Path(spec.image[0]) / TEMPLATE
-        if not found and definition.is_file():
-            found = read_classes(definition)
-    return tuple(scene for spec in specs for scene in _scenes_of(spec)), tuple(found)
+        if not classes and definition.is_file():
+            classes = read_classes(definition)
+    return tuple(scene for spec in specs for scene in _scenes_of(spec)), tuple(classes)
 
 
 def _scenes_of(spec: SceneSpec) -> list[SceneSpec]:
@@ -59,13 +59,13 @@ def _scenes_of(spec: SceneSpec) -> list[SceneSpec]:
     masks = files_in(labels, RASTER_SUFFIXES | VECTOR_SUFFIXES)
     pairs = _pairs(files, masks, labels)
     if Path(images).is_dir() and not spec.without:
-        # Of a pattern, or with some left out, masks are left over on purpose.
-        _say_what_is_idle(set(masks) - {mask for _, mask in pairs} - set(files), labels)
+        # With a pattern or left-out images, unmatched masks are intended.
+        _warn_unmatched_masks(set(masks) - {mask for _, mask in pairs} - set(files), labels)
     return [spec.model_copy(update={"image": (str(image),), "labels": str(mask)}) for image, mask in pairs]
 
 
 def _images_and_labels(given: str, labels: str | None) -> tuple[str, str | None]:
-    """Where images and labels are; a folder that is given as a whole may hold a folder for each."""
+    """Paths of images and labels; a parent folder may have a folder for each."""
     root = Path(given)
     if not root.is_dir():
         return given, labels
@@ -73,52 +73,54 @@ def _images_and_labels(given: str, labels: str | None) -> tuple[str, str | None]
         labels = next((str(root / name) for name in LABEL_FOLDERS if (root / name).is_dir()), None)
     if (root / IMAGE_FOLDER).is_dir():
         return str(root / IMAGE_FOLDER), labels
-    # Masks may lie among the images.
+    # Masks may be in the folder of the images.
     return given, labels or given
 
 
 def _without(files: list[Path], names: Sequence[str], where: str) -> list[Path]:
     left_out = [file for file in files if {file.name, file.stem} & set(names)]
-    known = {name for file in left_out for name in (file.name, file.stem)}
-    unknown = [name for name in names if name not in known]
-    if unknown:
+    matched = {name for file in left_out for name in (file.name, file.stem)}
+    unmatched = [name for name in names if name not in matched]
+    if unmatched:
         raise RasterError(
-            f"without names {', '.join(unknown)}, which {where} does not hold. Names of its images were expected. "
+            f"without = {', '.join(unmatched)}, but {where} has no such image. Expected names of its images. "
             "Correct or remove them."
         )
     return [file for file in files if file not in left_out]
 
 
-def _say_what_is_idle(masks: set[Path], where: str) -> None:
+def _warn_unmatched_masks(masks: set[Path], where: str) -> None:
     if masks:
-        some = ", ".join(sorted(mask.name for mask in masks)[:_NAMED]) + (" …" if len(masks) > _NAMED else "")
-        log.warning("%s: %d masks have no image and are not used (%s)", where, len(masks), some)
+        log.warning("%s: %d masks have no image and are not used (%s)", where, len(masks), _examples(sorted(masks)))
+
+
+def _examples(files: Sequence[Path]) -> str:
+    return ", ".join(file.name for file in files[:_EXAMPLES]) + (" …" if len(files) > _EXAMPLES else "")
 
 
 def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path, Path]]:
-    """Each image with the mask of its name; images that are another's mask are left out."""
+    """Each image with its mask; masks among the images are no images."""
     by_stem: dict[str, list[Path]] = {}
     for mask in masks:
         by_stem.setdefault(mask.stem, []).append(mask)
-    pairs, alone = [], []
+    pairs, without_mask = [], []
     for image in images:
-        found = [mask for ending in LABEL_ENDINGS for mask in by_stem.get(image.stem + ending, []) if mask != image]
-        if len(found) > 1:
+        matches = [mask for suffix in LABEL_SUFFIXES for mask in by_stem.get(image.stem + suffix, []) if mask != image]
+        if len(matches) > 1:
             raise LabelError(
-                f"{image} has {len(found)} masks: {', '.join(mask.name for mask in found)}. One was expected. "
-                "Take the others away."
+                f"{image} has {len(matches)} masks: {', '.join(mask.name for mask in matches)}. Expected one. "
+                "Remove the others."
             )
-        if found:
-            pairs.append((image, found[0]))
+        if matches:
+            pairs.append((image, matches[0]))
         else:
-            alone.append(image)
-    taken = {mask for _, mask in pairs}
-    missing = [image for image in alone if image not in taken]
+            without_mask.append(image)
+    used = {mask for _, mask in pairs}
+    missing = [image for image in without_mask if image not in used]
     if missing:
-        some = ", ".join(image.name for image in missing[:_NAMED]) + (" …" if len(missing) > _NAMED else "")
         raise LabelError(
-            f"{where} has no masks for {some} ({len(missing)} of {len(pairs) + len(missing)} images). "
-            f"A file such as {missing[0].stem}.png or {missing[0].stem}_mask.png was expected for each. "
-            "Add the masks, or take those images away."
+            f"{where} has no masks for {_examples(missing)} ({len(missing)} of {len(pairs) + len(missing)} images). "
+            f"Expected a file such as {missing[0].stem}.png or {missing[0].stem}_mask.png for each. Add the masks, or "
+            "remove these images."
         )
     return pairs

@@ -72,25 +72,25 @@ def audit(chips: Chips) -> Audit:
     wherever they are.
     """
     footprints, warnings = chip_footprints(chips)
-    splits = chips.table["split"].to_numpy()
+    splits = chips.splits
     counts = {name: int((splits == name).sum()) for name in ("train", "val", "test", "gap")}
     distances = tuple(
         _distance(chips, (first, second), footprints)
         for first, second in combinations([name for name in ("train", "val", "test") if counts[name]], 2)
     )
     present = {name: count for name, count in counts.items() if count}
-    return Audit(present, chips.head.size, distances, tuple(duplicates(chips)), tuple(warnings))
+    return Audit(present, chips.metadata.size, distances, tuple(duplicates(chips)), tuple(warnings))
 
 
 def _distance(chips: Chips, splits: tuple[str, str], footprints: Footprints) -> Distance:
     """The nearest chips of two splits."""
-    of_chip, names = chips.table["split"].to_numpy(), chips.table["chip"].tolist()
+    of_chip, names = chips.splits, chips.ids
     first, second = (np.flatnonzero(of_chip == split) for split in splits)
     pairs, distances = nearest_pairs(footprints, first, second)
     if not len(pairs):
         return Distance(splits, None, None, None, 0)
     # Adding 0 turns -0.0 into 0.0.
-    pixels, pixel_size = round(float(distances[0]), 2) + 0.0, chips.head.pixel_size
+    pixels, pixel_size = round(float(distances[0]), 2) + 0.0, chips.metadata.pixel_size
     metres = None if pixel_size is None else round(pixels * pixel_size, 3)
     nearest = names[pairs[0, 0]], names[pairs[0, 1]]
     return Distance(splits, pixels, metres, nearest, int((distances < -_MIN_OVERLAP_PX).sum()))

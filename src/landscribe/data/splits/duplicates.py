@@ -64,24 +64,24 @@ def duplicates(chips: Chips) -> list[Duplicate]:
     Args:
         chips: of splits train, val and test; chips of the gap are skipped.
     """
-    used = np.flatnonzero(chips.table["split"].isin(["train", "val", "test"]).to_numpy())
+    used = np.flatnonzero(np.isin(chips.splits, ["train", "val", "test"]))
     reader = _GrayReader(chips)
-    thumbnails, digests = np.zeros((len(used), _side(chips.head.size) ** 2), np.float32), []
+    thumbnails, digests = np.zeros((len(used), _side(chips.metadata.size) ** 2), np.float32), []
     with progress.task("finding duplicates", len(used)) as advance:
         for position, index in enumerate(used.tolist()):
             gray, digest = reader.read(index)
-            thumbnails[position] = _thumbnail(gray, _side(chips.head.size))
+            thumbnails[position] = _thumbnail(gray, _side(chips.metadata.size))
             valid = gray[~np.isnan(gray)]
             digests.append(digest if valid.size and valid.max() > valid.min() else f"flat {position}")
             advance()
-    names, splits = chips.table["chip"].tolist(), chips.table["split"].to_numpy()
-    min_similarity = _MIN_SIMILARITY if chips.head.size >= _SMALL_CHIP else _MIN_SIMILARITY_OF_SMALL
+    names, splits = chips.ids, chips.splits
+    min_similarity = _MIN_SIMILARITY if chips.metadata.size >= _SMALL_CHIP else _MIN_SIMILARITY_OF_SMALL
     pairs = []
     for first, second in combinations(("train", "val", "test"), 2):
         of_first, of_second = (np.flatnonzero(splits[used] == split) for split in (first, second))
         for a, b, symmetry in _candidates(of_first, of_second, thumbnails, digests):
             exact = digests[a] == digests[b]
-            if not exact and chips.head.size < _SMALLEST_CHIP:
+            if not exact and chips.metadata.size < _SMALLEST_CHIP:
                 continue
             similarity = 1.0 if exact else reader.similarity(int(used[a]), int(used[b]), symmetry)
             if similarity >= min_similarity:

@@ -42,9 +42,9 @@ def fold_splits(
     """
     counts = chips.counts
     footprints, _ = chip_footprints(chips)
-    near = pairs_within(footprints, gap or max(1, chips.head.size // 4))
+    near = pairs_within(footprints, gap or max(1, chips.metadata.size // 4))
     if folds == "scenes":
-        fold_of = np.unique(chips.table["scene"].to_numpy(str), return_inverse=True)[1].reshape(-1)
+        fold_of = np.unique(chips.scene_names, return_inverse=True)[1].reshape(-1)
         if (count := int(fold_of.max()) + 1) < _MIN_FOLDS:
             raise ChipError(
                 f"folds = scenes, but the chips have {count} {'scene' if count == 1 else 'scenes'}. Expected at least "
@@ -69,14 +69,14 @@ def fold_splits(
 
 def _blocks(chips: Chips, folds: int) -> NDArray[np.intp]:
     """(chips,) index of each chip's block. A block lies within one scene; there are several blocks per fold."""
-    scenes, windows = chips.table["scene"].to_numpy(str), chips.windows
+    scenes, windows = chips.scene_names, chips.windows
     names = np.unique(scenes)
     per_scene = max(-(-TARGET_BLOCKS // len(names)), -(-_BLOCKS_PER_FOLD * folds // len(names)))
     blocks, first = np.zeros(len(chips), np.intp), 0
     for name in names:
         rows = np.flatnonzero(scenes == name)
         own = [windows[row] for row in rows]
-        blocks[rows] = first + block_index(own, block_side(own, chips.head.size, per_scene))
+        blocks[rows] = first + block_index(own, block_side(own, chips.metadata.size, per_scene))
         first = int(blocks[rows].max()) + 1
     return blocks
 

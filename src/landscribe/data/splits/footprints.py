@@ -118,7 +118,7 @@ def chip_footprints(chips: "Chips") -> tuple[Footprints, list[str]]:
     groups = np.zeros(len(chips), np.intp)
     group_of: dict[str, int] = {}
     pixel_sizes: dict[str, tuple[float, float]] = {}
-    for index, (scene, window) in enumerate(zip(chips.table["scene"].tolist(), chips.windows, strict=True)):
+    for index, (scene, window) in enumerate(zip(chips.scene_names.tolist(), chips.windows, strict=True)):
         grid = grids.get(scene)
         inside = window if grid is None else window & grid.window
         if grid is None or grid.crs is None:
