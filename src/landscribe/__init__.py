@@ -1,7 +1,6 @@
 """Landscribe: from rasters and labels to maps, and an honest statement of their accuracy.
 
-The names below are the public ones. Each is imported when it is first used, so that `import landscribe`
-loads neither torch nor GDAL.
+The public names. Each is imported at its first use, so that `import landscribe` loads neither torch nor GDAL.
 """
 
 from importlib import import_module
@@ -11,16 +10,23 @@ if TYPE_CHECKING:
     from landscribe import nn
     from landscribe.confusion import Confusion
     from landscribe.crossvalidation import cross_validate
+    from landscribe.data.batches.augment_spec import AugmentSpec
     from landscribe.data.chips.chips import Chips
+    from landscribe.data.chips.spec import ChipSpec
     from landscribe.data.scenes.scene import Scene
+    from landscribe.data.scenes.spec import ClassSpec, SceneSpec
+    from landscribe.data.splits.spec import SplitSpec
     from landscribe.errors import LandscribeError
     from landscribe.geo.classes import Classes
     from landscribe.geo.grid import Grid, Window
     from landscribe.geo.rasters.raster import Raster
+    from landscribe.geo.spec import ImagerySpec
     from landscribe.geo.tiling import Tile
     from landscribe.model import Model
     from landscribe.pipeline import demo, run
+    from landscribe.prediction.spec import PredictSpec
     from landscribe.recipe import Recipe
+    from landscribe.training.spec import TrainSpec
     from landscribe.verbs import (
         assess,
         bench,
@@ -37,42 +43,38 @@ if TYPE_CHECKING:
         train,
     )
 
+_VERBS = (
+    "assess", "bench", "branches", "check", "chip", "describe", "export", "new", "predict", "prune", "report",
+    "summary", "train",
+)  # fmt: skip
 _HOMES = {
-    **dict.fromkeys(
-        (
-            "assess",
-            "bench",
-            "branches",
-            "check",
-            "chip",
-            "describe",
-            "export",
-            "new",
-            "predict",
-            "prune",
-            "report",
-            "summary",
-            "train",
-        ),
-        "verbs",
-    ),
+    **dict.fromkeys(_VERBS, "verbs"),
     **dict.fromkeys(("demo", "run"), "pipeline"),
     "cross_validate": "crossvalidation",
+    "AugmentSpec": "data.batches.augment_spec",
+    "ChipSpec": "data.chips.spec",
     "Chips": "data.chips.chips",
+    "ClassSpec": "data.scenes.spec",
     "Classes": "geo.classes",
     "Confusion": "confusion",
     "Grid": "geo.grid",
+    "ImagerySpec": "geo.spec",
     "LandscribeError": "errors",
     "Model": "model",
+    "PredictSpec": "prediction.spec",
     "Raster": "geo.rasters.raster",
     "Recipe": "recipe",
     "Scene": "data.scenes.scene",
+    "SceneSpec": "data.scenes.spec",
+    "SplitSpec": "data.splits.spec",
     "Tile": "geo.tiling",
+    "TrainSpec": "training.spec",
     "Window": "geo.grid",
 }
 
 __all__ = [
-    "Chips", "Classes", "Confusion", "Grid", "LandscribeError", "Model", "Raster", "Recipe", "Scene", "Tile", "Window",
+    "AugmentSpec", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec", "LandscribeError",
+    "Model", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "Window",
     "assess", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe", "export", "new", "nn",
     "predict", "prune", "report", "run", "summary", "train",
 ]  # fmt: skip

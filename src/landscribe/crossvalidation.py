@@ -7,17 +7,19 @@ import logging
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
 from landscribe.errors import OutputError, RecipeError
 from landscribe.outputs import os_errors, refuse_file, require_writable, write_text
-from landscribe.verbs import Source, augmentation_of, train
+from landscribe.verbs import train
+from landscribe.verbs.sources import Source, augmentation_of, open_chips
 
 if TYPE_CHECKING:
     from landscribe.confusion import Confusion
     from landscribe.data.chips.chips import Chips
+    from landscribe.verbs.keywords import TrainKeywords
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ def cross_validate(
     gap: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    **settings: Any,
+    **settings: Unpack[TrainKeywords],
 ) -> CrossValidation:
     """Train and assess a model for each fold of the chips, whatever splits these have.
 
@@ -97,14 +99,13 @@ def cross_validate(
         overwrite: replace a cross-validation with other settings.
         settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
     """
-    from landscribe.data.chips.chips import Chips
     from landscribe.data.splits.folds import fold_splits
     from landscribe.inference.evaluation import score
     from landscribe.model import Model
 
-    opened, out = chips if isinstance(chips, Chips) else Chips.open(chips), Path(out)
-    _require_one_process(settings)
-    identity = _identity(opened, settings, folds=folds, gap=gap, seed=seed)
+    opened, out = open_chips(chips), Path(out)
+    _require_one_process(dict(settings))
+    identity = _identity(opened, dict(settings), folds=folds, gap=gap, seed=seed)
     splits = fold_splits(opened, folds, gap=gap, seed=seed)
     _claim(out, identity, overwrite=overwrite)
     done = []

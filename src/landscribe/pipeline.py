@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import LandscribeError, OutputError
 from landscribe.outputs import atomic_folder, refuse_file, remove_empty
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
-from landscribe.verbs import Source, assess, check, chip_scenes, recipe_of, report, train
+from landscribe.verbs import assess, check, chip_scenes, report, train
+from landscribe.verbs.sources import Source, recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from landscribe.preflight import Check
+    from landscribe.verbs.keywords import DemoKeywords, RunKeywords
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ def run(
     images: Sequence[Any] = (),
     labels: Any = None,
     overwrite: bool = False,
-    **settings: Any,
+    **settings: Unpack[RunKeywords],
 ) -> Path:
     """All of it: check, chip, train, predict, assess, report.
 
@@ -40,7 +42,7 @@ def run(
         images: one file per scene, or a list of files to stack for each.
         labels: polygons or a label raster: one for all scenes, or a list with one for each.
         overwrite: replace a run of another recipe.
-        settings: any of a recipe's, by plain name.
+        settings: settings of a recipe by plain name, or tables by section (`train={...}`).
 
     Returns:
         The run folder: recipe.toml, chips/, model/, map.tif (or maps/), assessment.json, report.html.
@@ -49,7 +51,7 @@ def run(
 
     require_single_process("landscribe run")
     out = Path(out)
-    filled = recipe_of(recipe, images, labels, settings, tuple(SECTIONS))
+    filled = recipe_of(recipe, images, labels, dict(settings), tuple(SECTIONS))
     _stop_on_errors(check(filled, trial=False))
     filled = _with_classes(filled)
     with _claimed(out, filled, overwrite=overwrite):
@@ -59,7 +61,7 @@ def run(
     chips = chips or Chips.open(out / "chips")
     model = out / "model"
     if not model.exists():
-        train(chips, out=model, seed=filled.seed, augment=filled.augment.model_dump(), **filled.train.model_dump())
+        train(chips, out=model, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
     maps = _map_scenes(filled, model, out)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=out / "assessment.json")
@@ -126,7 +128,9 @@ def _map_scenes(filled: Recipe, model: Path, out: Path) -> list[Path]:
     ]
 
 
-def demo(out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bool = False, **settings: Any) -> Path:
+def demo(
+    out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bool = False, **settings: Unpack[DemoKeywords]
+) -> Path:
     """The whole pipeline on a synthetic world that is drawn here.
 
     Args:
@@ -134,7 +138,7 @@ def demo(out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bo
         size: side of the world in pixels.
         seed: of the world and the run.
         overwrite: replace another run there.
-        settings: any of a recipe's, by plain name.
+        settings: settings of a recipe by plain name, or tables by section (`train={...}`).
     """
     from landscribe.synthetic import draw, write
 
@@ -143,19 +147,14 @@ def demo(out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bo
     if not (world / "scene.tif").exists():
         with atomic_folder(world) as folder:
             write(draw(size, size, seed=seed), folder)
-    quick: dict[str, Any] = {
-        "size": 128,
-        "steps": 100,
-        "label_field": "class",
-        "seed": seed,
-        "classes": _world_classes(),
-    }
+    defaults = {"size": 128, "steps": 100, "label_field": "class", "seed": seed, "classes": _world_classes()}
+    changed: dict[str, Any] = {**defaults, **settings}
     return run(
         images=[world / "scene.tif"],
         labels=world / "labels.geojson",
         out=out / "run",
         overwrite=overwrite,
-        **(quick | settings),
+        **changed,
     )
 
 

@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -37,7 +38,7 @@ class PathMark:
     """Marks a text that is a path."""
 
 
-InputPath = Annotated[str, PathMark()]
+InputPath = Annotated[str, PathMark(), BeforeValidator(lambda path: str(path) if isinstance(path, Path) else path)]
 """A path or URL. In a recipe, a local path is relative to the recipe's folder."""
 
 

@@ -1,4 +1,4 @@
-"""Tables: how results are printed for people, on stdout."""
+"""Tables: results for people, on stdout."""
 
 import json
 import math
@@ -8,12 +8,16 @@ from typing import Any
 from landscribe.commands.terminal import duration, size
 from landscribe.runs import Run
 
+_OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
+_BY_CLASS = ("users_accuracy", "producers_accuracy", "f1", "iou")
+_WIDEST = 10_000
 
-def print_check(found: Any) -> None:
-    """Findings, and the forecast."""
-    for finding in found.findings:
+
+def print_check(result: Any) -> None:
+    """Findings and the forecast."""
+    for finding in result.findings:
         print(f"{finding.severity}: {finding.text}")
-    ahead = found.forecast
+    ahead = result.forecast
     if ahead is None:
         return
     parts = [f"at most {ahead.chips} chips", f"at most {size(ahead.disk_bytes)} on disk"]
@@ -26,106 +30,130 @@ def print_check(found: Any) -> None:
     print(f"forecast: {', '.join(parts)}")
 
 
+def _number(value: float | None, form: str = ".3f") -> str:
+    """A number, or "-" for one that is undefined."""
+    return "-" if value is None or math.isnan(value) else f"{value:{form}}"
+
+
+def _print_table(headers: list[str], rows: list[list[str]]) -> None:
+    """Print columns as wide as they need; text in the first is left-aligned, the others right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for index, header in enumerate(headers):
+        table.add_column(header, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    # As wide as the table: a pipe has no width, and nothing may be cut.
+    Console(markup=False, highlight=False, emoji=False, width=_WIDEST).print(table)
+
+
 def print_measures(summary: dict[str, Any]) -> None:
-    """Accuracy, class by class."""
-
-    def share(value: float | None) -> str:
-        return "     -" if value is None else f"{value:6.3f}"
-
+    """Accuracy by class."""
     print(
         f"{', '.join(summary['maps'])} against {summary['reference']}"
         + (f" ({summary['split']})" if summary["split"] else "")
     )
-    overall = {name: share(summary[name]).strip() for name in ("overall_accuracy", "mean_f1", "mean_iou")}
-    measures = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in overall.items())
-    print(f"{summary['pixels']} pixels, {measures}")
-    width = max(len(row["name"]) for row in summary["classes"])
-    print(f"{'class':<{width}}  user's  producer's      F1     IoU  reference pixels")
-    for row in summary["classes"]:
-        print(
-            f"{row['name']:<{width}}  {share(row['users_accuracy'])}      {share(row['producers_accuracy'])}  "
-            f"{share(row['f1'])}  {share(row['iou'])}  {row['reference_pixels']:>16}"
-        )
+    overall = [f"{name.replace('_', ' ')} {_number(summary[name])}" for name in _OVERALL]
+    print(f"{summary['pixels']} pixels, {', '.join(overall)}")
+    _print_table(
+        ["class", "user's", "producer's", "F1", "IoU", "reference pixels"],
+        [
+            [row["name"], *(_number(row[name]) for name in _BY_CLASS), str(row["reference_pixels"])]
+            for row in summary["classes"]
+        ],
+    )
 
 
 def print_blocks(table: Any) -> None:
-    """A network's blocks, from its summary."""
-    width = max(len(block.name) for block in table.blocks)
+    """The blocks of a network, from its summary."""
     print(f"an image of {' x '.join(map(str, table.shape))}")
-    print(
-        f"{'block':<{width}}  {'output shape':<16}  {'parameters':>11}  {'receptive field':>15}  {'GFLOP per Mpx':>13}"
-    )
-    for block in table.blocks:
-        print(
-            f"{block.name:<{width}}  {' x '.join(map(str, block.shape)):<16}  {block.parameters:>11,}  "
-            f"{block.receptive_field or 'image':>15}  {block.flops_per_megapixel / 1e9:>13.2f}"
-        )
-    print(
-        f"{'all':<{width}}  {'':<16}  {table.parameters:>11,}  {table.receptive_field or 'image':>15}  "
-        f"{table.flops_per_megapixel / 1e9:>13.2f}"
-    )
+    blocks = [(block.name, " x ".join(map(str, block.shape)), block) for block in table.blocks]
+    _print_table(
+        ["block", "output shape", "parameters", "receptive field", "GFLOP per Mpx"],
+        [
+            [
+                name, shape, f"{counts.parameters:,}", str(counts.receptive_field or "image"),
+                f"{counts.flops_per_megapixel / 1e9:.2f}",
+            ]
+            for name, shape, counts in (*blocks, ("all", "", table))
+        ],
+    )  # fmt: skip
 
 
 def print_branches(rows: Any) -> None:
-    """What the branches of a UNet++ cost and are worth."""
+    """Cost and accuracy of the branches of a UNet++."""
     names = list(rows[0].f1)
-    heads = "".join(f"  {'F1 ' + name:>14}" for name in names)
-    print(f"{'branch':<7}  {'parameters':>11}  {'s per Mpx':>9}  {'mean F1':>7}  {'mean IoU':>8}{heads}")
-    for row in rows:
-        scores = "".join(f"  {row.f1[name]:>14.3f}".replace("nan", "  -") for name in names)
-        print(
-            f"{row.branch or 'mean':<7}  {row.parameters:>11,}  {row.seconds_per_megapixel:>9.2f}  "
-            f"{row.mean_f1:>7.3f}  {row.mean_iou:>8.3f}{scores}"
-        )
+    _print_table(
+        ["branch", "parameters", "s per Mpx", "mean F1", "mean IoU", *(f"F1 {name}" for name in names)],
+        [
+            [
+                str(row.branch or "mean"), f"{row.parameters:,}", f"{row.seconds_per_megapixel:.2f}",
+                _number(row.mean_f1), _number(row.mean_iou), *(_number(row.f1[name]) for name in names),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
 
 
-def print_bench(found: Any) -> None:
-    """How fast engines are, against torch, and how alike."""
-    speeds = {one.backend: one.megapixels_per_second for one in found.timings}
-    width = max(map(len, ("engine", *speeds, *found.unavailable)))
-    print(f"images of {' x '.join(map(str, found.shape))} on {found.device}")
-    print(
-        f"{'engine':<{width}}  {'Mpx per s':>9}  {'times torch':>11}  {'same class':>10}  "
-        f"{'probabilities differ':>20}  {'s to make':>9}"
-    )
-    for one in found.timings:
-        print(
-            f"{one.backend:<{width}}  {one.megapixels_per_second:>9.3f}  "
-            f"{one.megapixels_per_second / speeds['torch']:>11.2f}  {one.agreement:>10.4%}  "
-            f"{one.max_probability_difference:>20.1e}  {one.compile_seconds:>9.1f}"
-        )
-    for name, reason in found.unavailable.items():
-        print(f"{name:<{width}}  {reason}")
-    print(f"{'auto':<{width}}  {found.fastest}")
+def print_bench(benchmark: Any) -> None:
+    """Speed of the inference backends, and how their outputs differ from those of torch."""
+    speeds = {timing.backend: timing.megapixels_per_second for timing in benchmark.timings}
+    print(f"images of {' x '.join(map(str, benchmark.shape))} on {benchmark.device}")
+    _print_table(
+        ["backend", "Mpx per s", "speed-up vs torch", "same class", "max. difference", "compile time (s)"],
+        [
+            [
+                timing.backend, f"{timing.megapixels_per_second:.3f}",
+                f"{timing.megapixels_per_second / speeds['torch']:.2f}", f"{timing.agreement:.4%}",
+                f"{timing.max_probability_difference:.1e}", f"{timing.compile_seconds:.1f}",
+            ]
+            for timing in benchmark.timings
+        ],
+    )  # fmt: skip
+    for name, reason in benchmark.unavailable.items():
+        print(f"{name}: {reason}")
+    print(f"auto: {benchmark.fastest}")
 
 
 def print_description(described: Any) -> None:
-    """What chips hold."""
+    """Contents of chips: classes, their co-occurrence, and bands."""
     splits = ", ".join(f"{name} {count}" for name, count in described.chips.items())
     print(f"{sum(described.chips.values())} chips of {described.size} pixels of {described.dtype} ({splits})")
-    print(f"{described.unknown_share:.1%} of the pixels are not known")
-    width = max(len(row.name) for row in described.classes)
-    heads = "".join(f"  {'in ' + name:>8}" for name in described.chips)
-    ways = "".join(f"  {way:>9}" for way in described.classes[0].weights)
-    print(f"{'class':<{width}}  {'pixels':>12}  {'share':>6}{heads}  {'of train':>8}{ways}")
-    for row in described.classes:
-        counts = "".join(f"  {count:>8}" for count in row.chips.values())
-        weights = "".join(f"  {weight:>9.3f}" for weight in row.weights.values())
-        shares = f"{row.share:>6.1%}{counts}  {row.train_share:>8.1%}"
-        print(f"{row.name:<{width}}  {row.pixels:>12,}  {shares}{weights}")
-    print("class weights are those that the shares of train would give")
-    print("chips that hold both classes")
-    for row, together in zip(described.classes, described.together, strict=True):
-        print(f"{row.name:<{width}}" + "".join(f"  {count:>8}" for count in together))
-    width = max(len(band.name) for band in described.bands)
-    for band in described.bands:
-        low, middle, high = (f"{band.quantiles[percent]:.5g}" for percent in ("2", "50", "98"))
-        print(
-            f"band {band.name:<{width}}  {_bars(band.shares)}  mean {band.mean:.5g}, standard deviation "
-            f"{band.standard_deviation:.5g}, 2 % below {low}, half below {middle}, 98 % below {high}"
-        )
+    print(f"{described.unknown_share:.1%} of the pixels are unlabelled")
+    _print_table(
+        ["class", "pixels", "share", *(f"in {name}" for name in described.chips), "of train",
+         *described.classes[0].weights],
+        [
+            [
+                row.name, f"{row.pixels:,}", f"{row.share:.1%}", *map(str, row.chips.values()),
+                f"{row.train_share:.1%}", *(f"{weight:.3f}" for weight in row.weights.values()),
+            ]
+            for row in described.classes
+        ],
+    )  # fmt: skip
+    print("class weights are computed from the training chips")
+    print("chips with both classes")
+    _print_table(
+        ["class", *(row.name for row in described.classes)],
+        [
+            [row.name, *map(str, together)]
+            for row, together in zip(described.classes, described.together, strict=True)
+        ],
+    )  # fmt: skip
+    _print_table(
+        ["band", "histogram", "mean", "std", "p2", "median", "p98"],
+        [
+            [
+                band.name, _bars(band.shares), f"{band.mean:.5g}", f"{band.standard_deviation:.5g}",
+                *(f"{band.quantiles[percent]:.5g}" for percent in ("2", "50", "98")),
+            ]
+            for band in described.bands
+        ],
+    )  # fmt: skip
     first, last = described.edges[0], described.edges[-1]
-    print(f"bars from {first:.5g} to {last:.5g}, of {described.chips_read} chips")
+    print(f"histograms from {first:.5g} to {last:.5g}, of {described.chips_read} chips")
 
 
 def _bars(shares: tuple[float, ...]) -> str:
@@ -135,26 +163,23 @@ def _bars(shares: tuple[float, ...]) -> str:
 
 
 def print_folds(summary: dict[str, Any]) -> None:
-    """Chips and F1 of each class by fold, the spread of F1, and that of all chips together."""
-
-    def share(value: float | None) -> str:
-        return f"  {'-' if value is None else f'{value:.3f}':>14}"
-
-    names, spread = list(summary["f1"]), [summary["mean_f1"], *summary["f1"].values()]
-    rows = [(fold["model"], fold["chips"]["train"], fold["chips"]["test"], fold) for fold in summary["folds"]]
-    width = max(18, *(len(name) for name, *_ in rows))
-    head = f"{'fold':<{width}}  {'train':>6}  {'test':>6}  {'mean F1':>14}"
-    print(head + "".join(f"  {'F1 ' + name:>14}" for name in names))
-    for name, trained, tested, measures in (*rows, ("all chips", "", sum(row[2] for row in rows), summary["pooled"])):
-        values = [measures["mean_f1"], *(row["f1"] for row in measures["classes"])]
-        print(f"{name:<{width}}  {trained:>6}  {tested:>6}" + "".join(map(share, values)))
-    for what in ("mean", "standard_deviation"):
-        values = [some[what] for some in spread]
-        print(f"{what.replace('_', ' '):<{width}}  {'':>6}  {'':>6}" + "".join(map(share, values)))
+    """Chips and F1 of each fold, the mean and standard deviation of F1, and the F1 of all chips together."""
+    names, spreads = list(summary["f1"]), [summary["mean_f1"], *summary["f1"].values()]
+    folds = [(fold["model"], fold["chips"]["train"], fold["chips"]["test"], fold) for fold in summary["folds"]]
+    tested = sum(fold[2] for fold in folds)
+    rows = [
+        [name, str(train), str(test), *map(_number, (measures["mean_f1"], *(row["f1"] for row in measures["classes"])))]
+        for name, train, test, measures in (*folds, ("all chips", "", tested, summary["pooled"]))
+    ]
+    rows += [
+        [name.replace("_", " "), "", "", *(_number(spread[name]) for spread in spreads)]
+        for name in ("mean", "standard_deviation")
+    ]
+    _print_table(["fold", "train", "test", "mean F1", *(f"F1 {name}" for name in names)], rows)
 
 
 def print_run(folder: Path, *, as_json: bool) -> None:
-    """What a run measured, and where its map and report are."""
+    """The measures of a run, and the paths of its map and report."""
     run = Run(folder)
     summary, maps = run.read_assessment(), run.map_files
     if as_json:

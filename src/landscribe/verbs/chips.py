@@ -1,0 +1,120 @@
+"""The verbs of chips: check, chip, describe, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from landscribe.errors import RecipeError
+from landscribe.outputs import require_output_folder
+from landscribe.recipe import SECTIONS, Recipe
+from landscribe.verbs.sources import Source, augmentation_of, open_chips, recipe_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from landscribe.data.chips.chips import Chips
+    from landscribe.preflight import Check
+    from landscribe.report.description import Description
+    from landscribe.verbs.keywords import ChipKeywords, RunKeywords
+
+
+def check(
+    recipe: Recipe | Chips | Source | None = None,
+    *,
+    images: Sequence[Any] = (),
+    labels: Any = None,
+    trial: bool = True,
+    **settings: Unpack[RunKeywords],
+) -> Check:
+    """Look for problems and forecast chips, disk, memory and time. Writes nothing.
+
+    Args:
+        recipe: a recipe or its path, instead of `images` and `labels`; or chips or their folder, to audit for leaks
+            between their splits.
+        images: one file per scene, or a list of files to stack for each.
+        labels: polygons or a label raster: one for all scenes, or a list with one for each.
+        trial: time one training step and one tile with the real network.
+        settings: settings of a recipe by plain name, or tables by section (`train={...}`).
+    """
+    from landscribe.data.chips.chips import Chips
+    from landscribe.preflight import check, check_chips
+
+    if isinstance(recipe, Chips) or (isinstance(recipe, (str, Path)) and (Path(recipe) / "chips.json").exists()):
+        if images or labels or settings:
+            raise RecipeError("chips were given with images, labels or settings. Give the chips alone.")
+        return check_chips(open_chips(recipe))
+    return check(recipe_of(recipe, images, labels, dict(settings), tuple(SECTIONS)), trial=trial)
+
+
+def chip(
+    *, images: Sequence[Any], labels: Any, out: Source, overwrite: bool = False, **settings: Unpack[ChipKeywords]
+) -> Chips:
+    """Cut scenes into image chips and masks.
+
+    Args:
+        images: one file per scene, or a list of files to stack for each.
+        labels: polygons or a label raster: one for all scenes, or a list with one for each.
+        out: the chips folder to write.
+        overwrite: replace existing output.
+        settings: fields of ChipSpec, SplitSpec and SceneSpec, and `seed` and `classes`.
+    """
+    return chip_scenes(
+        recipe_of(None, images, labels, dict(settings), ("scenes", "chips", "split")), Path(out), overwrite=overwrite
+    )
+
+
+def chip_scenes(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
+    """Cut the scenes of a recipe into chips."""
+    from landscribe.data.chips.cutting import chip
+    from landscribe.data.scenes.scene import open_scenes
+
+    require_output_folder(out, mark="chips.json", overwrite=overwrite)
+    scenes, classes = open_scenes(recipe.scenes, recipe.classes)
+    return chip(
+        scenes, classes, recipe.scenes, out,
+        spec=recipe.chips, split=recipe.split, seed=recipe.seed, overwrite=overwrite,
+    )  # fmt: skip
+
+
+def describe(
+    chips: Chips | Source, *, sheet: Source | None = None, augment: Any = "none", seed: int = 0, overwrite: bool = False
+) -> Description:
+    """Describe chips: class shares, band statistics, class weights; draw a contact sheet.
+
+    Args:
+        chips: a chips folder.
+        sheet: also write a PNG of some chips with their labels, examples of augmentation, and a legend.
+        augment: a preset's name, or a table of AugmentSpec.
+        seed: random seed of the sheet.
+        overwrite: replace an existing sheet.
+    """
+    from landscribe.report.description import describe
+    from landscribe.report.sheet import contact_sheet
+
+    opened = open_chips(chips)
+    described = describe(opened)
+    if sheet is not None:
+        contact_sheet(opened, Path(sheet), augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)
+    return described
+
+
+def export(
+    chips: Chips | Source, *, out: Source, to: str = "esri", split: str | None = None, overwrite: bool = False
+) -> Path:
+    """Export chips for other programs.
+
+    Args:
+        chips: a chips folder.
+        out: the folder to write.
+        to: format; esri is ArcGIS Classified Tiles.
+        split: export only chips of this split.
+        overwrite: replace existing output.
+    """
+    from landscribe.data.chips.classified_tiles import TEMPLATE, write_classified_tiles
+
+    if to != "esri":
+        raise RecipeError(f"chips cannot be exported to '{to}'. Formats: esri.")
+    opened, out = open_chips(chips), Path(out)
+    require_output_folder(out, mark=TEMPLATE, overwrite=overwrite)
+    return write_classified_tiles(opened if split is None else opened.of_split(split), out, overwrite=overwrite)

@@ -1,0 +1,403 @@
+"""The keyword arguments of the verbs, for editors and mypy.
+
+Generated from the specs by: python tests/generate_keywords.py
+"""
+
+# ruff: noqa: PYI051, RUF036
+# fmt: off
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from landscribe.data.batches.augment_spec import AugmentSpec
+
+
+class SceneKeywords(TypedDict, total=False):
+    """Settings of a section of a recipe."""
+
+    stack: bool
+    without: Sequence[str] | str
+    bands: Sequence[str] | None | str
+    label_field: str | None
+    split: Literal["train", "val", "test"] | None
+    nodata: float | None
+    nodata_rule: Literal["auto", "any", "all"]
+    labelled_area: str | Path | None
+    sparse: bool
+    fix_geometries: bool
+
+
+class ChipTable(TypedDict, total=False):
+    """Settings of a section of a recipe."""
+
+    size: int
+    stride: int | None
+    edge: Literal["shift", "pad", "drop"]
+    mode: Literal["all", "positive", "divided"]
+    unlabelled: bool
+    format: Literal["tif", "png", "jpg"]
+    virtual: bool
+    dask: str | None
+
+
+class SplitKeywords(TypedDict, total=False):
+    """Settings of a section of a recipe."""
+
+    by: Literal["auto", "block", "scene", "attribute", "list"]
+    val: float
+    test: float
+    gap: int | None
+    block: int | None
+    attribute: str | None
+    train_list: str | Path | None
+    val_list: str | Path | None
+    test_list: str | Path | None
+
+
+class AugmentKeywords(TypedDict, total=False):
+    """Settings of a section of a recipe."""
+
+    preset: Literal["none", "light", "standard", "strong"]
+    symmetries: bool | None
+    rotation: float | None
+    scale: float | None
+    shift: float | None
+    brightness: float | None
+    contrast: float | None
+    saturation: float | None
+    gamma: float | None
+    noise: float | None
+    blur: float | None
+    median: float | None
+    sharpen: float | None
+    band_dropout: float | None
+    band_swap: float | None
+    cutmix: float | None
+    mixup: float | None
+    mosaic: float | None
+
+
+class TrainTable(TypedDict, total=False):
+    """Settings of a section of a recipe."""
+
+    architecture: str
+    encoder: str
+    weights: Literal["auto", "imagenet", "none"] | str | Path
+    options: dict[str, Any]
+    epochs: int | None
+    steps: int | None
+    minutes: float | None
+    batch: int
+    accumulate: int
+    learning_rate: float | Literal["auto"]
+    optimizer: Literal["adamw", "sgd"]
+    schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
+    gradient_clip: float
+    patience: int | None
+    ema_decay: float
+    checkpoint: Literal["best", "last"]
+    encoder_lr_factor: float
+    freeze: Sequence[str] | str
+    freeze_until: float
+    weight_decay: float
+    scaling: Literal["auto", "range", "percentiles", "standardise"]
+    loss: str
+    class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
+    sampling: Literal["all", "balanced", "windows"]
+    background: float | None
+    workers: int | None
+    precision: Literal["auto", "32", "bf16", "16"]
+    devices: int | Literal["auto"]
+    log: str | Path | None
+
+
+class PredictTable(TypedDict, total=False):
+    """Settings of a section of a recipe."""
+
+    tile: int | Literal["auto"]
+    margin: int | Literal["auto"]
+    unit: int
+    batch: int | None
+    bands: Sequence[int] | None | str
+    any_pixel_size: bool
+    resample: bool
+    crs: str | None
+    device: str
+    tolerance: float
+    check_seams: bool
+    engine: Literal["auto", "torch", "onnx", "openvino"]
+    blend: Literal["none", "gaussian"]
+    minimum_area: float | None
+    probabilities_as: Literal["uint8", "float32"]
+    symmetries: bool
+    area: str | Path | None
+    dask: str | None
+    shard: str | None
+
+
+class LabelKeywords(TypedDict, total=False):
+    """Settings of `assess`."""
+
+    label_field: str | None
+    labelled_area: str | Path | None
+    sparse: bool
+    fix_geometries: bool
+
+
+class ChipKeywords(TypedDict, total=False):
+    """Settings of `chip`."""
+
+    seed: int
+    classes: Sequence[dict[str, Any]]
+    stack: bool
+    without: Sequence[str] | str
+    bands: Sequence[str] | None | str
+    label_field: str | None
+    split: Literal["train", "val", "test"] | None | SplitKeywords
+    nodata: float | None
+    nodata_rule: Literal["auto", "any", "all"]
+    labelled_area: str | Path | None
+    sparse: bool
+    fix_geometries: bool
+    size: int
+    stride: int | None
+    edge: Literal["shift", "pad", "drop"]
+    mode: Literal["all", "positive", "divided"]
+    unlabelled: bool
+    format: Literal["tif", "png", "jpg"]
+    virtual: bool
+    dask: str | None
+    by: Literal["auto", "block", "scene", "attribute", "list"]
+    val: float
+    test: float
+    gap: int | None
+    block: int | None
+    attribute: str | None
+    train_list: str | Path | None
+    val_list: str | Path | None
+    test_list: str | Path | None
+    scenes: SceneKeywords
+    chips: ChipTable
+
+
+class TrainKeywords(TypedDict, total=False):
+    """Settings of `train`."""
+
+    augment: str | AugmentKeywords | AugmentSpec | Callable[..., Any]
+    architecture: str
+    encoder: str
+    weights: Literal["auto", "imagenet", "none"] | str | Path
+    options: dict[str, Any]
+    epochs: int | None
+    steps: int | None
+    minutes: float | None
+    batch: int
+    accumulate: int
+    learning_rate: float | Literal["auto"]
+    optimizer: Literal["adamw", "sgd"]
+    schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
+    gradient_clip: float
+    patience: int | None
+    ema_decay: float
+    checkpoint: Literal["best", "last"]
+    encoder_lr_factor: float
+    freeze: Sequence[str] | str
+    freeze_until: float
+    weight_decay: float
+    scaling: Literal["auto", "range", "percentiles", "standardise"]
+    loss: str
+    class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
+    sampling: Literal["all", "balanced", "windows"]
+    background: float | None
+    workers: int | None
+    precision: Literal["auto", "32", "bf16", "16"]
+    devices: int | Literal["auto"]
+    log: str | Path | None
+
+
+class PredictKeywords(TypedDict, total=False):
+    """Settings of `predict`."""
+
+    nodata: float | None
+    nodata_rule: Literal["auto", "any", "all"]
+    assets: Sequence[str] | str
+    mosaic: bool
+    tile: int | Literal["auto"]
+    margin: int | Literal["auto"]
+    unit: int
+    batch: int | None
+    bands: Sequence[int] | None | str
+    any_pixel_size: bool
+    resample: bool
+    crs: str | None
+    device: str
+    tolerance: float
+    check_seams: bool
+    engine: Literal["auto", "torch", "onnx", "openvino"]
+    blend: Literal["none", "gaussian"]
+    minimum_area: float | None
+    probabilities_as: Literal["uint8", "float32"]
+    symmetries: bool
+    area: str | Path | None
+    dask: str | None
+    shard: str | None
+
+
+class RunKeywords(TypedDict, total=False):
+    """Settings of `run` and `check`. A name that several sections have goes into a section's table."""
+
+    seed: int
+    classes: Sequence[dict[str, Any]]
+    stack: bool
+    without: Sequence[str] | str
+    label_field: str | None
+    split: Literal["train", "val", "test"] | None | SplitKeywords
+    nodata: float | None
+    nodata_rule: Literal["auto", "any", "all"]
+    labelled_area: str | Path | None
+    sparse: bool
+    fix_geometries: bool
+    size: int
+    stride: int | None
+    edge: Literal["shift", "pad", "drop"]
+    mode: Literal["all", "positive", "divided"]
+    unlabelled: bool
+    format: Literal["tif", "png", "jpg"]
+    virtual: bool
+    by: Literal["auto", "block", "scene", "attribute", "list"]
+    val: float
+    test: float
+    gap: int | None
+    block: int | None
+    attribute: str | None
+    train_list: str | Path | None
+    val_list: str | Path | None
+    test_list: str | Path | None
+    architecture: str
+    encoder: str
+    weights: Literal["auto", "imagenet", "none"] | str | Path
+    options: dict[str, Any]
+    epochs: int | None
+    steps: int | None
+    minutes: float | None
+    accumulate: int
+    learning_rate: float | Literal["auto"]
+    optimizer: Literal["adamw", "sgd"]
+    schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
+    gradient_clip: float
+    patience: int | None
+    ema_decay: float
+    checkpoint: Literal["best", "last"]
+    encoder_lr_factor: float
+    freeze: Sequence[str] | str
+    freeze_until: float
+    weight_decay: float
+    scaling: Literal["auto", "range", "percentiles", "standardise"]
+    loss: str
+    class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
+    sampling: Literal["all", "balanced", "windows"]
+    background: float | None
+    workers: int | None
+    precision: Literal["auto", "32", "bf16", "16"]
+    devices: int | Literal["auto"]
+    log: str | Path | None
+    tile: int | Literal["auto"]
+    margin: int | Literal["auto"]
+    unit: int
+    any_pixel_size: bool
+    resample: bool
+    crs: str | None
+    device: str
+    tolerance: float
+    check_seams: bool
+    engine: Literal["auto", "torch", "onnx", "openvino"]
+    blend: Literal["none", "gaussian"]
+    minimum_area: float | None
+    probabilities_as: Literal["uint8", "float32"]
+    symmetries: bool
+    area: str | Path | None
+    shard: str | None
+    scenes: SceneKeywords
+    chips: ChipTable
+    train: TrainTable
+    predict: PredictTable
+    augment: str | AugmentKeywords
+
+
+class DemoKeywords(TypedDict, total=False):
+    """Settings of `demo`."""
+
+    stack: bool
+    without: Sequence[str] | str
+    label_field: str | None
+    split: Literal["train", "val", "test"] | None | SplitKeywords
+    nodata: float | None
+    nodata_rule: Literal["auto", "any", "all"]
+    labelled_area: str | Path | None
+    sparse: bool
+    fix_geometries: bool
+    stride: int | None
+    edge: Literal["shift", "pad", "drop"]
+    mode: Literal["all", "positive", "divided"]
+    unlabelled: bool
+    format: Literal["tif", "png", "jpg"]
+    virtual: bool
+    by: Literal["auto", "block", "scene", "attribute", "list"]
+    val: float
+    test: float
+    gap: int | None
+    block: int | None
+    attribute: str | None
+    train_list: str | Path | None
+    val_list: str | Path | None
+    test_list: str | Path | None
+    architecture: str
+    encoder: str
+    weights: Literal["auto", "imagenet", "none"] | str | Path
+    options: dict[str, Any]
+    epochs: int | None
+    steps: int | None
+    minutes: float | None
+    accumulate: int
+    learning_rate: float | Literal["auto"]
+    optimizer: Literal["adamw", "sgd"]
+    schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
+    gradient_clip: float
+    patience: int | None
+    ema_decay: float
+    checkpoint: Literal["best", "last"]
+    encoder_lr_factor: float
+    freeze: Sequence[str] | str
+    freeze_until: float
+    weight_decay: float
+    scaling: Literal["auto", "range", "percentiles", "standardise"]
+    loss: str
+    class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
+    sampling: Literal["all", "balanced", "windows"]
+    background: float | None
+    workers: int | None
+    precision: Literal["auto", "32", "bf16", "16"]
+    devices: int | Literal["auto"]
+    log: str | Path | None
+    tile: int | Literal["auto"]
+    margin: int | Literal["auto"]
+    unit: int
+    any_pixel_size: bool
+    resample: bool
+    crs: str | None
+    device: str
+    tolerance: float
+    check_seams: bool
+    engine: Literal["auto", "torch", "onnx", "openvino"]
+    blend: Literal["none", "gaussian"]
+    minimum_area: float | None
+    probabilities_as: Literal["uint8", "float32"]
+    symmetries: bool
+    area: str | Path | None
+    shard: str | None
+    scenes: SceneKeywords
+    chips: ChipTable
+    train: TrainTable
+    predict: PredictTable
+    augment: str | AugmentKeywords

@@ -1,0 +1,130 @@
+"""The verbs of maps: predict and assess."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from landscribe.errors import OutputError
+from landscribe.verbs.sources import Source, open_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from landscribe.assessment.accuracy import Assessment
+    from landscribe.data.chips.chips import Chips
+    from landscribe.model import Model
+    from landscribe.verbs.keywords import LabelKeywords, PredictKeywords
+
+
+def predict(
+    model: Model | Source,
+    images: Sequence[Any],
+    *,
+    out: Source,
+    probabilities: Source | None = None,
+    uncertainty: Source | None = None,
+    suggest_labels: Source | None = None,
+    ensemble: Sequence[Model | Source] = (),
+    overwrite: bool = False,
+    **settings: Unpack[PredictKeywords],
+) -> list[Path]:
+    """Map rasters.
+
+    Args:
+        model: a model or its folder.
+        images: one file per raster, or a list of files to stack for each. A folder, a pattern or a list of files stands
+            for many; a STAC item stands for its chosen assets.
+        out: the map; for several rasters a folder, in which each map is named like its raster.
+        probabilities: like `out`, for the class probabilities.
+        uncertainty: like `out`, for the normalised entropy, 0 to 1.
+        suggest_labels: like `out`, for polygons of the most uncertain areas to label next (.gpkg or .geojson).
+        ensemble: further models, or their folders, to average their probabilities with the first's.
+        overwrite: replace existing output.
+        settings: fields of PredictSpec and ImagerySpec.
+
+    Returns:
+        The maps, in the rasters' order.
+    """
+    from landscribe.geo.spec import ImagerySpec
+    from landscribe.prediction.spec import PredictSpec
+
+    fields: dict[str, Any] = dict(settings)
+    imagery = ImagerySpec.of({name: fields.pop(name) for name in ImagerySpec.model_fields if name in fields})
+    spec = PredictSpec.of(fields)
+
+    # These imports take seconds, so a wrong setting is refused before them.
+    from landscribe.geo.inputs import open_rasters
+    from landscribe.maps.output_paths import OutputPaths
+    from landscribe.prediction.compatibility import require_compatible
+    from landscribe.prediction.mapping import write_map
+    from landscribe.prediction.plan import plan_map
+
+    opened, *others = [open_model(each) for each in (model, *ensemble)]
+    rasters = open_rasters(images, imagery, resample=spec.resample)
+    for raster in rasters:
+        require_compatible(opened, raster, spec)  # before the first of them is mapped
+    requested = {
+        "map": (out, ".tif"),
+        "probabilities": (probabilities, ".tif"),
+        "uncertainty": (uncertainty, ".tif"),
+        "suggested_labels": (suggest_labels, ".gpkg"),
+    }
+    paths = {
+        name: _output_paths(Path(path), rasters, suffix)
+        for name, (path, suffix) in requested.items()
+        if path is not None
+    }
+    outputs = [OutputPaths(**{name: each[index] for name, each in paths.items()}) for index in range(len(rasters))]
+    # Planned one by one: a shard takes over the choices of the shard that began the same map.
+    return [
+        write_map(plan_map(opened, raster, spec, output, ensemble=others), overwrite=overwrite)
+        for raster, output in zip(rasters, outputs, strict=True)
+    ]
+
+
+def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:
+    """The path of each raster's map."""
+    if len(rasters) == 1 and not out.is_dir():
+        return [out]
+    if len(rasters) > 1 and out.suffix.lower() in (suffix, ".tiff") and not out.is_dir():
+        raise OutputError(
+            f"{out} is a name for one file, but {len(rasters)} rasters are to be mapped. Name a folder, or pass "
+            "--mosaic for one map of all rasters."
+        )
+    names = [raster.name for raster in rasters]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise OutputError(
+            f"two rasters are called {', '.join(sorted(twice))}, so their maps would have one name. "
+            "Map them one by one."
+        )
+    return [out / f"{name}{suffix}" for name in names]
+
+
+def assess(
+    maps: Source | Sequence[Source],
+    *,
+    reference: Chips | Source,
+    split: str = "test",
+    out: Source | None = None,
+    **labels: Unpack[LabelKeywords],
+) -> Assessment:
+    """Compare maps with a reference.
+
+    Args:
+        maps: one class map; or several, with chips as the reference.
+        reference: polygons, points with a class column, a label raster, or a chips folder.
+        split: split of the chips, if the reference is a chips folder.
+        out: also write the measures as JSON.
+        labels: how to read the reference: `label_field`, `labelled_area`, `sparse` and `fix_geometries` of SceneSpec.
+    """
+    from landscribe.assessment.references import assess_maps
+
+    paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
+    if out is not None and Path(out).resolve() in {Path(str(path)).resolve() for path in (*paths, reference)}:
+        raise OutputError(f"{out} is an input of the assessment. Nothing was changed. Choose another path.")
+    result = assess_maps([Path(path) for path in paths], reference, split=split, labels=dict(labels))
+    if out is not None:
+        result.save(Path(out))
+    return result

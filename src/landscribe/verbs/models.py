@@ -1,0 +1,140 @@
+"""The verbs of models: train, summary, branches, prune, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from landscribe.errors import RecipeError
+from landscribe.outputs import require_output_folder
+from landscribe.verbs.sources import Source, augmentation_of, open_chips, open_model
+
+if TYPE_CHECKING:
+    from landscribe.data.chips.chips import Chips
+    from landscribe.inference.benchmark import Benchmark
+    from landscribe.inference.pruning import Branch
+    from landscribe.model import Model
+    from landscribe.nn.summary import Summary
+    from landscribe.verbs.keywords import TrainKeywords
+
+
+def train(
+    chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool = False, **settings: Unpack[TrainKeywords]
+) -> Model:
+    """Train a network on chips and save the best epoch as a model folder.
+
+    Args:
+        chips: a chips folder.
+        out: the model folder to write.
+        seed: random seed of weights, order and augmentation.
+        overwrite: replace existing output.
+        settings: fields of TrainSpec, and `augment`: a preset's name, a table of AugmentSpec, or a pipeline such as a
+            Compose of Albumentations, which is called with image (height, width, bands) and masks. Mask pixels that it
+            fills with 0 are ignored.
+    """
+    from landscribe.training.spec import TrainSpec
+
+    fields: dict[str, Any] = dict(settings)
+    augment = fields.pop("augment", {})
+    pipeline = augment if callable(augment) else None
+    augmentation = augmentation_of("none" if pipeline else augment)
+    spec = TrainSpec.of(fields)
+
+    # These imports take seconds, so a wrong setting is refused before them.
+    from landscribe.training.checks import require_two_classes
+    from landscribe.training.parallel import processes
+    from landscribe.training.train_loop import train
+
+    opened, out = open_chips(chips), Path(out)
+    require_two_classes(opened)
+    if processes(spec.devices).is_rank_zero:
+        require_output_folder(out, mark="config.json", overwrite=overwrite)
+    return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
+
+
+def summary(
+    model: Model | Source | None = None,
+    *,
+    architecture: str = "unet",
+    encoder: str = "resnet18",
+    bands: int = 3,
+    classes: int = 2,
+    size: int = 256,
+    **options: Any,
+) -> Summary:
+    """Describe a network block by block: output shapes, parameters, receptive fields, operations.
+
+    Args:
+        model: a model or its folder, instead of the names below.
+        architecture: as for `nn.build`.
+        encoder: as for `nn.build`.
+        bands: input channels.
+        classes: outputs.
+        size: side of the image in pixels.
+        options: options of the architecture.
+    """
+    from landscribe.nn import build
+    from landscribe.nn.summary import summary
+
+    if model is None:
+        network = build(architecture, bands=bands, classes=classes, encoder=encoder, **options)
+        return summary(network, bands=bands, size=size)
+    opened = open_model(model)
+    return summary(opened.network, bands=len(opened.bands), size=size)
+
+
+def branches(model: Model | Source, *, chips: Chips | Source | None = None, split: str = "val") -> list[Branch]:
+    """Measure the cost and accuracy of each branch of a UNet++.
+
+    Args:
+        model: a model or its folder.
+        chips: a chips folder to score on. Default: `chips` beside the model's folder, as `run` leaves it.
+        split: split of the chips.
+    """
+    from landscribe.inference.pruning import branches
+
+    opened = open_model(model)
+    if chips is None:
+        beside = Path(model).resolve().parent / "chips" if isinstance(model, (str, Path)) else None
+        if beside is None or not beside.exists():
+            raise RecipeError(
+                "no chips were given to score the branches on. Pass --chips, such as those of the model's run."
+            )
+        chips = beside
+    return branches(opened, open_chips(chips).of_split(split))
+
+
+def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = False) -> Model:
+    """Keep one branch of a UNet++: a smaller model with the same maps as that branch.
+
+    Args:
+        model: a model or its folder.
+        branch: 1 (the smallest) to the number of branches.
+        out: the model folder to write.
+        overwrite: replace existing output.
+    """
+    from landscribe.inference.pruning import prune
+
+    require_output_folder(Path(out), mark="config.json", overwrite=overwrite)
+    small = prune(open_model(model), branch)
+    small.save(out, overwrite=overwrite)
+    return small
+
+
+def bench(
+    model: Model | Source, *, tile: int = 512, batch: int = 1, seconds: float = 10.0, device: str = "auto"
+) -> Benchmark:
+    """Time the inference backends on this machine, and compare their outputs.
+
+    Args:
+        model: a model or its folder.
+        tile: side of the images in pixels.
+        batch: images per batch.
+        seconds: seconds to measure; every backend runs at least three times.
+        device: auto, cpu, cuda, mps, …
+    """
+    from landscribe.inference.backends import compare_backends
+    from landscribe.inference.device import resolve_device
+
+    opened = open_model(model)
+    return compare_backends(opened, tile=tile, batch=batch, seconds=seconds, device=resolve_device(device))

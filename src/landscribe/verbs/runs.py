@@ -1,0 +1,33 @@
+"""The verbs of runs: new and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from landscribe.outputs import require_absent
+from landscribe.recipe import Recipe
+from landscribe.verbs.sources import Source
+
+
+def new(out: Source, *, overwrite: bool = False) -> Path:
+    """Write a complete, commented recipe to start from."""
+    out = Path(out)
+    require_absent(out, overwrite=overwrite)
+    example = {"scenes": [{"image": ["scene.tif"], "labels": "labels.geojson"}]}
+    Recipe.of(example).save(out)
+    return out
+
+
+def report(folder: Source, *, out: Source | None = None) -> Path:
+    """Write one self-contained HTML page about a run folder.
+
+    Args:
+        folder: a run folder.
+        out: the page; default: `report.html` in the folder.
+    """
+    from landscribe.report.inputs import ReportInputs
+    from landscribe.report.page import write_report
+    from landscribe.runs import Run
+
+    run = Run(Path(folder))
+    return write_report(ReportInputs.of_run(run), Path(out) if out is not None else run.report_file)

@@ -1,0 +1,60 @@
+"""What verbs are given: chips, models and recipes, open or as paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscribe.errors import RecipeError
+from landscribe.recipe import Recipe, into_sections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from landscribe.data.batches.augment_spec import AugmentSpec
+    from landscribe.data.chips.chips import Chips
+    from landscribe.model import Model
+
+Source = str | Path
+
+
+def recipe_of(
+    recipe: Recipe | Source | None,
+    images: Sequence[Any],
+    labels: Any,
+    settings: dict[str, Any],
+    sections: tuple[str, ...],
+) -> Recipe:
+    """The recipe of a call, with one entry per scene: a recipe with settings on top, or images and labels."""
+    if recipe is None:
+        if not images:
+            raise RecipeError("neither a recipe nor an image was given. Give RECIPE.toml, or --image and --labels.")
+        return Recipe.of_files(list(images), labels, settings, sections=sections).listed()
+    if images or labels:
+        raise RecipeError("a recipe and images or labels were given. Give one or the other.")
+    opened = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    # Paths of a recipe are relative to its folder; paths of settings on top, to the working folder.
+    return opened.with_settings(into_sections(settings, sections)).with_absolute_paths(Path.cwd()).listed()
+
+
+def augmentation_of(augment: Any) -> AugmentSpec:
+    """The settings of augmentation from a preset's name or a table."""
+    from landscribe.data.batches.augment_spec import AugmentSpec
+
+    if isinstance(augment, AugmentSpec):
+        return augment
+    return AugmentSpec.of(augment if isinstance(augment, dict) else {"preset": augment}, "augment")
+
+
+def open_chips(chips: Chips | Source) -> Chips:
+    """Chips, or those of a folder."""
+    from landscribe.data.chips.chips import Chips
+
+    return chips if isinstance(chips, Chips) else Chips.open(chips)
+
+
+def open_model(model: Model | Source) -> Model:
+    """A model, or that of a folder."""
+    from landscribe.model import Model
+
+    return model if isinstance(model, Model) else Model.load(model)
