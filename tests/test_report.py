@@ -23,7 +23,7 @@ from landscribe.data.splits.split import SplitSpec
 from landscribe.errors import RasterError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window
-from landscribe.geo.rasters.raster import write_raster
+from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.report import figures
 from landscribe.report.page import ReportInputs, write_report
 

@@ -274,19 +274,21 @@ def assess(
 def _assess_one(mapped: Any, reference: str, label_field: str | None, labels: dict[str, Any]) -> Any:
     from landscribe.assessment.accuracy import assess_labels, assess_points, map_classes
     from landscribe.data.scenes.scene import SceneSpec, is_vector, open_labels
-    from landscribe.geo.features import POINTS, Features, geometry_kind
+    from landscribe.geo.features import POINTS, Features, geometry_type
 
     classes = map_classes(mapped)
-    points_given = is_vector(reference) and geometry_kind(reference) in POINTS
+    points_given = is_vector(reference) and geometry_type(reference) in POINTS
     if label_field is None and is_vector(reference) and (points_given or len(classes.foreground) > 1):
         raise RecipeError(f"{reference} holds features of several classes. Name their class column with --label-field.")
     if points_given:
-        points = Features.read(reference, field=label_field, kinds=POINTS).to_crs(mapped.grid.crs, mapped.paths[0])
-        table = classes if isinstance(points.labels[0], str) else classes.by_value()
-        values = table.value_of(points.labels, f"{reference}, column '{label_field}',")
+        points = Features.read(reference, field=label_field, geometry_types=POINTS).to_crs(
+            mapped.grid.crs, mapped.paths[0]
+        )
+        table = classes if isinstance(points.labels[0], str) else classes.with_numeric_labels()
+        values = table.values_of(points.labels, f"{reference}, column '{label_field}',")
         return assess_points(mapped, points, values, classes)
     if not is_vector(reference):
-        classes = classes.by_value()
+        classes = classes.with_numeric_labels()
     spec = SceneSpec.of({"image": mapped.paths, "labels": reference, "label_field": label_field} | labels)
     return assess_labels(mapped, open_labels(spec, mapped, classes), classes)
 

@@ -1,13 +1,12 @@
 """Compare a map with a reference, pixel by pixel or point by point."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
 from landscribe import progress
@@ -15,9 +14,10 @@ from landscribe.confusion import Confusion, Measure
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.scene import LabelSource
 from landscribe.errors import ChipError, GridError, LabelError, RasterError
+from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
-from landscribe.geo.grid import Grid, Window
+from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.style import CLASSES_TAG, classes_of_tag
 from landscribe.outputs import write_text
@@ -64,7 +64,7 @@ class Assessment:
 def assess_labels(mapped: Raster, labels: LabelSource, classes: Classes) -> Confusion:
     """Compare a map with polygons or a label raster, over all pixels that both know."""
     confusion = Confusion.zeros(classes)
-    strips = list(_strips(mapped.grid))
+    strips = list(mapped.grid.strips(_STRIP_PIXELS))
     with progress.task("assessing", len(strips)) as advance:
         for window in strips:
             reference = classes.to_indices(labels.read(window))
@@ -133,12 +133,12 @@ def map_classes(mapped: Raster) -> Classes:
             f"{mapped.paths[0]} has {len(mapped.bands)} bands of {mapped.dtype}. "
             "A class map with one band of uint8 was expected."
         )
-    with rasterio.open(mapped.paths[0]) as source:
+    with open_dataset(mapped.paths[0]) as source:
         text = source.tags().get(CLASSES_TAG)
     if text is not None:
         return classes_of_tag(text)
     found: set[int] = set()
-    for window in _strips(mapped.grid):
+    for window in mapped.grid.strips(_STRIP_PIXELS):
         pixels, valid = mapped.read(window)
         found |= set(np.unique(pixels[0][valid]).tolist())
     return Classes.from_labels(sorted(found - {IGNORE}), background=False)
@@ -153,7 +153,7 @@ def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:
             continue
         # Scenes without a CRS may all lie on the same place: then the order of the maps tells them apart.
         in_order = maps[number : number + 1] if len(maps) == len(images) else []
-        on_it = [mapped for mapped in (*in_order, *maps) if mapped.grid.same_place(image.grid)]
+        on_it = [mapped for mapped in (*in_order, *maps) if mapped.grid.is_aligned(image.grid)]
         if not on_it:
             given = ", ".join(mapped.paths[0] for mapped in maps)
             raise GridError(
@@ -166,13 +166,6 @@ def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:
 def _mapped_indices(mapped: Raster, window: Window, classes: Classes) -> NDArray[np.uint8]:
     pixels, valid = mapped.read(window)
     return classes.to_indices(np.where(valid, pixels[0], IGNORE).astype(np.uint8))
-
-
-def _strips(grid: Grid) -> Iterator[Window]:
-    # Whole blocks of a COG, so that none is decoded twice.
-    rows = max(512, _STRIP_PIXELS // grid.width // 512 * 512)
-    for row in range(0, grid.height, rows):
-        yield Window(row, 0, min(rows, grid.height - row), grid.width)
 
 
 def _require_counted(confusion: Confusion, name: str) -> None:

@@ -8,9 +8,9 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from landscribe.errors import ModelError
-from landscribe.geo.grid import name_of
+from landscribe.geo.grid import crs_label
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.resampling import crs_of, grid_of_pixel_size, resampled
+from landscribe.geo.rasters.resampling import grid_of_pixel_size, parse_crs, resample_to
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
 
@@ -58,7 +58,7 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
 def _at_its_size(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
     """The raster in pixels of the model's size, and in the CRS that is asked for."""
     name, wanted = raster.paths[0], None if spec.any_pixel_size else model.pixel_size
-    crs = None if spec.crs is None else crs_of(spec.crs)
+    crs = None if spec.crs is None else parse_crs(spec.crs)
     if wanted is None and crs is None:
         return raster
     size = raster.grid.pixel_size
@@ -82,7 +82,7 @@ def _at_its_size(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
         )
     if crs is not None:
         _warn_beyond_its_use(raster, crs)
-    return resampled(raster, grid_of_pixel_size(raster.grid, wanted, crs))
+    return resample_to(raster, grid_of_pixel_size(raster.grid, wanted, crs))
 
 
 def _are_alike(size: float, other: float) -> bool:
@@ -105,7 +105,7 @@ def _warn_beyond_its_use(raster: Raster, crs: CRS) -> None:
         log.warning(
             "%s lies at %.2f° E, %.2f° N, but %s is made for %.4g° to %.4g° E and %.4g° to %.4g° N. There it turns and "
             "stretches the ground, which the model has not seen so",
-            raster.paths[0], lon, lat, name_of(crs), use.west, use.east, use.south, use.north,
+            raster.paths[0], lon, lat, crs_label(crs), use.west, use.east, use.south, use.north,
         )  # fmt: skip
 
 

@@ -80,7 +80,7 @@ def predict(
     places = Places(out, probabilities, uncertainty, label_next)
     raster = fitted(model, raster, spec)
     require_same_size(others, raster, spec)
-    area = None if spec.area is None else Features.read(spec.area).on(raster.grid, raster.paths[0])
+    area = None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
     places.require_apart(raster.paths)
     generalisation = _generalisation(raster, spec)
     layers = _layers(places, spec)

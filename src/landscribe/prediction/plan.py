@@ -11,7 +11,7 @@ from typing import Any
 import rasterio
 
 from landscribe.errors import RasterError
-from landscribe.geo.access import explained, forget, is_remote, opened, without_secrets
+from landscribe.geo.access import clear_vsi_cache, is_remote, open_dataset, without_secrets
 from landscribe.geo.rasters.raster import Raster
 from landscribe.inference.predictor import Predictor
 from landscribe.maps.areas import AREAS_TAG, Areas
@@ -33,7 +33,7 @@ def stated(predictor: Predictor, raster: Raster, spec: PredictSpec, layers: tupl
     return {
         "model": [model.sha256 for model in predictor.models],
         "raster": [_fingerprint(path) for path in raster.paths],
-        **raster.reading,
+        **raster.fingerprint_fields,
         "layers": [[layer.kind, layer.dtype] for layer in layers],
         "device": predictor.device.type,
         "symmetries": spec.symmetries,
@@ -110,8 +110,8 @@ def _fingerprint(name: str, *, is_fresh: bool = False) -> list[Any]:
         UnreachableError: the file cannot be read.
     """
     if is_fresh and is_remote(name):
-        forget(name)
-    with explained(name), opened(name) as source:
+        clear_vsi_cache(name)
+    with open_dataset(name) as source:
         files = [file for file in source.files if file != name and not file.lower().endswith(_SAY_NOTHING)]
         found = _stamp(name) + ([] if Path(name).exists() else _layout(source))
     if name.lower().endswith(".vrt"):

@@ -11,7 +11,7 @@ from landscribe import progress
 from landscribe.errors import EngineError, ServerError, UnfinishedError
 from landscribe.executor import Outcome, run_on_dask, run_units, share_of
 from landscribe.geo.access import bounded_block_cache
-from landscribe.geo.features import Features, covered
+from landscribe.geo.features import Features, rasterize_mask
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.tiling import Unit
 from landscribe.inference.predictor import Predictor, processes
@@ -44,7 +44,7 @@ class Mapping:
 
     def read(self, unit: Unit) -> _Read | None:
         """See `engine.Stages`; None if nothing of the kept part lies in the area."""
-        wanted = None if self.area is None else covered(self.area, self.raster.grid[unit.keep])
+        wanted = None if self.area is None else rasterize_mask(self.area, self.raster.grid[unit.keep])
         if wanted is not None and not wanted.any():
             return None
         # On a worker of Dask nobody else has bounded it.

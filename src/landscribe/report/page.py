@@ -15,9 +15,9 @@ from rasterio.errors import RasterioError
 
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import LandscribeError, RasterError
-from landscribe.geo.access import opened
+from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE
-from landscribe.geo.grid import Grid, name_of
+from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.outputs import write_text
 from landscribe.report import figures
@@ -82,7 +82,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
         **_comparisons(ground),
     }
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": name_of}
+    page.filters |= {"measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": crs_label}
     text = (files("landscribe.report") / "template.html").read_text(encoding="utf-8")
     write_text(out, page.from_string(text).render(context))
     return out
@@ -111,7 +111,7 @@ class _Ground:
         """By place in `maps`."""
         for place, (name, mapped) in enumerate(self.maps):
             free = [scene for scene in self.images if scene not in self.scene_of.values()]
-            fitting = [scene for scene in free if self.images[scene].grid.same_place(mapped.grid)]
+            fitting = [scene for scene in free if self.images[scene].grid.is_aligned(mapped.grid)]
             # Without a CRS, pictures of one size all lie on the same place: then the name decides.
             alike = [scene for scene in fitting if f"_{scene}_" in f"_{name}_"]
             if fitting:
@@ -160,7 +160,7 @@ def _sample(raster: Raster, bands: Sequence[int], shape: tuple[int, int]) -> tup
     first = 0
     for path in raster.paths:
         try:
-            with opened(path) as source:
+            with open_dataset(path) as source:
                 colours = zip(source.indexes, source.colorinterp, strict=True)
                 indexes = [index for index, colour in colours if colour != ColorInterp.alpha]
                 for place in set(bands) & set(range(first, first + len(indexes))):

@@ -20,7 +20,8 @@ from landscribe.data.scenes.scene import Scene, SceneSpec, class_rows, open_imag
 from landscribe.errors import ChipError
 from landscribe.geo.classes import ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid, read_band, read_copy
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.whole_files import read_band, read_copy
 from landscribe.geo.tiling import EdgePolicy
 from landscribe.spec import Spec
 

@@ -13,7 +13,7 @@ from pydantic import field_validator
 from landscribe.data.scenes.label_raster import LabelRaster, is_colour
 from landscribe.errors import ClassError, GridError, LabelError, RecipeError
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label, default_colour
-from landscribe.geo.features import Features, burn, covered
+from landscribe.geo.features import Features, burn, rasterize_mask
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.nodata import NodataRule
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
@@ -144,7 +144,7 @@ class LabelsWithin:
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Class values; ignore outside the area."""
-        return np.where(covered(self.area, self.grid, window), self.labels.read(window), np.uint8(IGNORE))
+        return np.where(rasterize_mask(self.area, self.grid, window), self.labels.read(window), np.uint8(IGNORE))
 
 
 def open_scenes(specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()) -> tuple[list[Scene], Classes]:
@@ -186,7 +186,7 @@ def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
 def open_image(spec: SceneSpec) -> Raster:
     """The image of a scene, its bands named as it says."""
     image = Raster.open(spec.image, nodata=spec.nodata, nodata_rule=spec.nodata_rule)
-    return image if spec.bands is None else image.named(spec.bands)
+    return image if spec.bands is None else image.with_band_names(spec.bands)
 
 
 def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource:
@@ -205,9 +205,9 @@ class _Polygons:
         """The features of a file in the CRS of an image, on which some of them lie."""
         key = (path, field, repair, image.grid.crs)
         if key not in self._placed:
-            read = Features.read(path, field=field, repair=repair)
+            read = Features.read(path, field=field, fix_geometries=repair)
             self._placed[key] = read.to_crs(image.grid.crs, image.paths[0])
-        return self._placed[key].on(image.grid, image.paths[0])
+        return self._placed[key].require_overlap(image.grid, image.paths[0])
 
 
 def _within(spec: SceneSpec, image: Raster, labels: LabelSource, polygons: _Polygons) -> LabelSource:
@@ -246,7 +246,7 @@ class _FoundPolygons:
     def with_classes(self, classes: Classes) -> LabelSource:
         values = self._only_class(classes) if not self.has_field else None
         if values is None:
-            values = classes.value_of(self.features.labels, self.features.name)
+            values = classes.values_of(self.features.labels, self.features.name)
         return PolygonLabels(self.features, values, classes, self.grid, self.sparse)
 
     def _only_class(self, classes: Classes) -> NDArray[np.uint8] | None:

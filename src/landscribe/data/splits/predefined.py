@@ -80,5 +80,5 @@ def read_areas(spec: SplitSpec, source: SceneSpec, image: Raster) -> Features:
             f"the labels of {image.paths[0]} are {source.labels}, which have no column '{spec.attribute}' to split by. "
             "Polygons were expected. Split by block or scene instead."
         )
-    features = Features.read(source.labels, field=spec.attribute, repair=source.repair)
+    features = Features.read(source.labels, field=spec.attribute, fix_geometries=source.repair)
     return features.to_crs(image.grid.crs, image.paths[0])
