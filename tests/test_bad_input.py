@@ -304,12 +304,12 @@ BAD_LABELS = {
         "bad.gpkg", lambda p: polygons(p, [squares()[0], None]), ("1 null (feature 1)", "--fix-geometries"),
     ),
     "an empty geometry": (
-        "bad.gpkg", lambda p: polygons(p, [squares()[0], shapely.Polygon()]),
+        "bad.gpkg",
+        lambda p: polygons(p, [squares()[0], shapely.Polygon()]),
         ("1 empty (feature 1)", "--fix-geometries"),
     ),
     "a geometry that crosses itself": (
-        "bad.gpkg", lambda p: polygons(p, [squares()[0], bow_tie()]),
-        ("1 self-crossing (feature 1)", "--fix-geometries"),
+        "bad.gpkg", lambda p: polygons(p, [squares()[0], bow_tie()]), ("1 invalid (feature 1)", "--fix-geometries"),
     ),
     "points": ("bad.gpkg", lambda p: polygons(p, [s.centroid for s in squares()]), ("4 Point", "Polygon")),
     "a mixed column": ("bad.geojson", mixed_column, ("column 'class' is mixed", "3 words", "1 int")),
@@ -476,7 +476,7 @@ BAD_RECIPES = {
     ),
     "a value that stands twice": (
         SCENES + '[[classes]]\nname = "house"\nvalue = 1\n[[classes]]\nname = "road"\nvalue = 1\n',
-        ("'1' stands twice",),
+        ("'1' occurs twice",),
     ),
     "a value above 254": (SCENES + '[[classes]]\nname = "house"\nvalue = 999\n', ("'house' has value 999", "254")),
     "a chip larger than the scene": (
@@ -567,7 +567,7 @@ BAD_MODELS = {
     "a band less": (config(lambda c: c["bands"].pop()), (CONFIG, "2 bands", "3 input channels")),
     "a class less": (config(lambda c: c["classes"].pop()), (CONFIG,)),
     "a class more": (config(lambda c: c["arguments"].update(classes=3)), (CONFIG, "3 output channels", "2 classes")),
-    "a class twice": (config(lambda c: c["classes"][1].update(value=0)), (CONFIG, "'0' stands twice")),
+    "a class twice": (config(lambda c: c["classes"][1].update(value=0)), (CONFIG, "'0' occurs twice")),
     "a scaling less": (config(lambda c: c["scaling"]["factor"].pop()), (CONFIG, "2 factors")),
     "a scaling of NaN": (config(lambda c: c["scaling"].update(offset=[0, 0, "nan"])), (CONFIG, "finite numbers")),
     "a pixel size of 0": (config(lambda c: c.update(pixel_size=0)), (CONFIG, "pixel size is 0")),

@@ -54,7 +54,7 @@ def test_the_map_is_better_than_the_most_common_class(finished, drawn):
 
 def test_the_map_lies_on_the_scene_and_keeps_its_nodata(finished, drawn):
     scene, mapped = Raster.open([drawn[0]]), Raster.open([finished / "map.tif"])
-    assert mapped.grid.same_place(scene.grid)
+    assert mapped.grid.is_aligned(scene.grid)
     assert (mapped.read(mapped.grid.window)[1] == scene.read(scene.grid.window)[1]).all()
 
 

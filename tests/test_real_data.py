@@ -18,7 +18,7 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.geo.classes import rgb
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.raster import read_band
+from landscribe.geo.rasters.whole_files import read_band
 from landscribe.recipe import Recipe
 
 QUICK = {"encoder": "resnet10t", "weights": "none", "steps": 2}

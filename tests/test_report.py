@@ -25,7 +25,7 @@ from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RasterError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window
-from landscribe.geo.rasters.raster import write_raster
+from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.report import figures
 from landscribe.report.inputs import ReportInputs
 from landscribe.report.page import write_report

@@ -1,15 +1,15 @@
-"""The user's mistakes. Each message says what, with values; what was expected; what to do.
+"""Errors that the user can correct. Each message says what is wrong, with values, what is expected and what to do.
 
-The command line prints the message as one line and exits with 2. Anything else that is raised is our bug.
+The command line prints the message as one line and exits with 2. Any other exception is a bug of ours.
 """
 
 
 class LandscribeError(Exception):
-    """A mistake of the user's, or of the machine's, that a person can mend."""
+    """An error in the input, the settings or the machine that the user can correct."""
 
 
 class GridError(LandscribeError):
-    """Rasters that do not lie on one usable grid."""
+    """Rasters on different grids, or a grid that cannot be used."""
 
 
 class RasterError(LandscribeError):
@@ -17,23 +17,23 @@ class RasterError(LandscribeError):
 
 
 class UnreachableError(RasterError):
-    """A raster that cannot be opened: it is not there, is damaged, or far away and does not answer."""
+    """A raster that cannot be opened: it is missing or damaged, or its server does not answer."""
 
 
 class ReadError(RasterError):
-    """A place in a raster that cannot be read now: it is damaged, or far away and does not answer."""
+    """A window of a raster that cannot be read now: it is damaged, or its server does not answer."""
 
 
 class ServerError(ReadError):
-    """A place in a raster that its server does not send now: it is down, busy, or refuses."""
+    """A window of a raster that its server does not send now: it is down, busy, or refuses."""
 
 
 class LabelError(LandscribeError):
-    """Labels that cannot be read, placed or told apart."""
+    """Labels that cannot be read, located on the image or used."""
 
 
 class ClassError(LandscribeError):
-    """A class table that contradicts itself, or values that are not in it."""
+    """An inconsistent class table, or a value that it does not list."""
 
 
 class TilingError(LandscribeError):
@@ -41,11 +41,11 @@ class TilingError(LandscribeError):
 
 
 class ChipError(LandscribeError):
-    """A chips folder that cannot be made, read or split."""
+    """Chips that cannot be cut, read or split."""
 
 
 class RecipeError(LandscribeError):
-    """A recipe or setting that cannot be understood."""
+    """A recipe or setting that is not valid."""
 
 
 class NetworkError(LandscribeError):
@@ -57,11 +57,11 @@ class ModelError(LandscribeError):
 
 
 class OutputError(LandscribeError):
-    """A place where nothing can be written, or where something stands already."""
+    """An output that cannot be written, or that exists already."""
 
 
 class EngineError(LandscribeError):
-    """Machines that cannot be reached or lack memory, or work that cannot be divided so."""
+    """Workers that cannot be reached or lack memory, or a wrong division of the work."""
 
 
 class BackendError(LandscribeError):
@@ -69,4 +69,4 @@ class BackendError(LandscribeError):
 
 
 class UnfinishedError(LandscribeError):
-    """Work is left, and what is done is kept for the same command. The command line exits with 1."""
+    """Work is left: the finished part is kept, and the same command resumes it. The command line exits with 1."""

@@ -15,7 +15,7 @@ from landscribe.data.splits.audit import Audit, audit
 from landscribe.errors import GridError, LandscribeError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
-from landscribe.geo.grid import Window, name_of
+from landscribe.geo.grid import Window, crs_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import chip_windows, units
 from landscribe.recipe import Recipe
@@ -133,7 +133,7 @@ def _check_place(image: Raster) -> Iterator[Finding]:
         return
     yield Finding(
         "note", f"{name}: {image.grid.height} x {image.grid.width} pixels of {size:.3g} m in "
-        f"{name_of(image.grid.crs)}, "
+        f"{crs_label(image.grid.crs)}, "
         f"{len(image.bands)} bands ({', '.join(image.bands)}) of {image.dtype}.",
     )  # fmt: skip
 
@@ -161,7 +161,7 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
             "Check the file or the nodata value.",
         )
         return
-    for masked in image.masks:
+    for masked in image.mask_files:
         yield Finding(
             "note",
             f"{masked}: its alpha or mask band says what is valid and is not imagery. If it is a band like the others, "
@@ -196,10 +196,10 @@ def _check_labels(source: SceneSpec, image: Raster) -> Iterator[Finding]:
     if features.crs != image.grid.crs:
         yield Finding(
             "note",
-            f"{source.labels} is in {name_of(features.crs)} and is reprojected to {name_of(image.grid.crs)}, "
+            f"{source.labels} is in {crs_label(features.crs)} and is reprojected to {crs_label(image.grid.crs)}, "
             f"the CRS of {image.paths[0]}.",
         )
-    on_it = placed.near(image.grid).size
+    on_it = placed.intersecting(image.grid).size
     if on_it < len(placed):
         # None at all is an error, which opening the scene words best.
         outside = len(placed) - on_it
@@ -216,11 +216,11 @@ def _check_label_raster(path: str, image: Raster) -> Iterator[Finding]:
     except LandscribeError as error:
         yield Finding("error", str(error))
         return
-    if labels.grid.crs is not None and not labels.grid.same_place(image.grid):
+    if labels.grid.crs is not None and not labels.grid.is_aligned(image.grid):
         yield Finding(
-            "note", f"{path} ({labels.grid.height} x {labels.grid.width}, {name_of(labels.grid.crs)}) lies on another "
-            f"grid than {image.paths[0]} ({image.grid.height} x {image.grid.width}, {name_of(image.grid.crs)}); "
-            "each pixel takes its nearest label.",
+            "note", f"{path} ({labels.grid.height} x {labels.grid.width}, {crs_label(labels.grid.crs)}) lies on "
+            f"another grid than {image.paths[0]} ({image.grid.height} x {image.grid.width}, "
+            f"{crs_label(image.grid.crs)}); each pixel takes its nearest label.",
         )  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
     """Values that are not in the table, and classes that no sampled pixel has."""
     counts = np.zeros(256, np.int64)
     for scene in scenes:
-        windows = _whole(scene) if is_small(scene) else _sample(scene.image)
+        windows = scene.image.grid.strips(_SAMPLES * _SAMPLE_SIDE**2) if is_small(scene) else _sample(scene.image)
         for window in windows:
             try:
                 counts += np.bincount(scene.read(window)[2].ravel(), minlength=256)
@@ -348,20 +348,7 @@ def is_small(scene: Scene) -> bool:
     return scene.image.grid.height * scene.image.grid.width <= _SAMPLES * _SAMPLE_SIDE**2 * 4
 
 
-def _whole(scene: Scene) -> Iterator[Window]:
-    height, width = scene.image.grid.shape
-    for row in range(0, height, 1024):
-        yield Window(row, 0, min(1024, height - row), width)
-
-
 def _sample(image: Raster) -> list[Window]:
     """Windows spread evenly over a raster, its corners among them."""
-    side = int(_SAMPLES**0.5)
-    height, width = image.grid.shape
-    rows = np.unique(np.linspace(0, max(0, height - _SAMPLE_SIDE), side).astype(int))
-    cols = np.unique(np.linspace(0, max(0, width - _SAMPLE_SIDE), side).astype(int))
-    return [
-        Window(row, col, min(_SAMPLE_SIDE, height), min(_SAMPLE_SIDE, width))
-        for row in rows.tolist()
-        for col in cols.tolist()
-    ]
+    height, width = (min(_SAMPLE_SIDE, length) for length in image.grid.shape)
+    return image.grid.spread_windows((height, width), int(_SAMPLES**0.5))

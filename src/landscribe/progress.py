@@ -1,6 +1,6 @@
-"""How far a long step is: steps report, whoever runs them decides what is shown.
+"""Progress of long tasks: a task reports its steps, and the reporter of the caller shows them.
 
-The library is silent by default; the command line installs a reporter that draws bars on stderr.
+The library is silent by default; the command line installs a reporter that draws progress bars on stderr.
 """
 
 from collections.abc import Callable
@@ -12,23 +12,29 @@ T = TypeVar("T")
 
 
 class Advance(Protocol):
-    """Called when `steps` more are done; `note` is shown behind the bar."""
+    """The function by which a task reports progress."""
 
     def __call__(self, steps: int = 1, note: str = "") -> None:
-        """Report."""
+        """Report `steps` more finished steps, and a note to show beside the bar."""
 
 
 Reporter = Callable[[str, int], AbstractContextManager[Advance]]
+"""Opens a task by its name and number of steps."""
 
 
 @contextmanager
-def _silent(what: str, total: int):  # type: ignore[no-untyped-def]  # noqa: ANN202, ARG001
+def _silent(name: str, total: int):  # type: ignore[no-untyped-def]  # noqa: ANN202, ARG001
     yield lambda steps=1, note="": None  # noqa: ARG005
 
 
 reporter: ContextVar[Reporter] = ContextVar("reporter", default=_silent)
 
 
-def task(what: str, total: int) -> AbstractContextManager[Advance]:
-    """Open a task of `total` steps; the context gives the function that reports them."""
-    return reporter.get()(what, total)
+def task(name: str, total: int) -> AbstractContextManager[Advance]:
+    """Open a task of `total` steps; the context gives the function that reports them.
+
+    >>> with task("chipping", total=3) as advance:
+    ...     for _ in range(3):
+    ...         advance()
+    """
+    return reporter.get()(name, total)

@@ -131,7 +131,7 @@ def match_maps(maps: Sequence[Raster], images: Mapping[str, Raster]) -> dict[str
                 len(maps) == len(images) and index == scene_index,
             )
             for index, mapped in enumerate(maps)
-            if mapped.grid.same_place(image.grid)
+            if mapped.grid.is_aligned(image.grid)
         }
         if ranks:
             matched[scene] = maps[max(ranks, key=ranks.__getitem__)]

@@ -26,7 +26,7 @@ def test_indices_come_back_from_values(classes, data):
 
 
 @given(tables)
-def test_the_index_of_a_value_is_its_place_in_the_table(classes):
+def test_the_index_of_a_value_is_its_row_in_the_table(classes):
     np.testing.assert_array_equal(classes.to_indices(np.array(classes.values, np.uint8)), np.arange(len(classes)))
 
 
@@ -79,19 +79,19 @@ def test_more_classes_than_a_byte_holds_are_refused():
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        (entry(1, "road", label="R"), "class value '1' stands twice"),
-        (entry(2, "house", label="R"), "class name 'house' stands twice"),
-        (entry(2, "road", label="H"), "class label 'H' stands twice"),
+        (entry(1, "road", label="R"), "class value '1' occurs twice"),
+        (entry(2, "house", label="R"), "class name 'house' occurs twice"),
+        (entry(2, "road", label="H"), "class label 'H' occurs twice"),
     ],
     ids=["value", "name", "label"],
 )
-def test_what_stands_twice_in_the_table_is_refused(second, message):
+def test_duplicates_in_the_table_are_refused(second, message):
     with pytest.raises(ClassError, match=message):
         Classes((entry(1), second))
 
 
 def test_a_number_and_the_same_number_as_a_word_are_the_same_label():
-    with pytest.raises(ClassError, match="class label '1' stands twice"):
+    with pytest.raises(ClassError, match="class label '1' occurs twice"):
         Classes((entry(1, "house", label=1), entry(2, "road", label="1")))
 
 
@@ -103,7 +103,7 @@ def test_values_outside_a_byte_are_refused_with_what_to_write(value):
 
 @pytest.mark.parametrize("colour", ["red", "#ff00", "#ff00zz", "ff0000", "#ff000000", "#ff0000\n"])
 def test_colours_that_are_not_rrggbb_are_refused(colour):
-    with pytest.raises(ClassError, match="'#rrggbb' was expected"):
+    with pytest.raises(ClassError, match="Expected '#rrggbb'"):
         Classes((entry(1, colour=colour),))
 
 
@@ -112,23 +112,23 @@ def test_an_empty_table_is_refused():
         Classes(())
 
 
-def test_unknown_values_of_a_mask_are_refused_with_their_counts():
+def test_unlisted_values_of_a_mask_are_refused_with_their_counts():
     classes = Classes.from_labels([0, 1], background=False)
     with pytest.raises(ClassError, match=r"the mask holds 7 \(3\), 9 \(1\), not in the class table. Expected 0, 1"):
         classes.to_indices(np.array([[0, 7, 7], [1, 9, 7], [255, 0, 1]], np.uint8))
 
 
-def test_unknown_labels_are_refused_with_their_counts_and_their_place():
+def test_unlisted_labels_are_refused_with_their_counts_and_file():
     classes = Classes.from_labels(["house", "road"], background=False)
     with pytest.raises(
         ClassError, match=r"a\.gpkg holds 'huose' \(2\), not in the class table. Expected 'house', 'road'"
     ):
-        classes.value_of(["house", "huose", "huose"], "a.gpkg")
+        classes.values_of(["house", "huose", "huose"], "a.gpkg")
 
 
 def test_values_of_labels_follow_the_table():
     classes = Classes((entry(5, "road", label="R"), entry(2, "house", label="H")))
-    assert classes.value_of(["H", "R", "H"], "a.gpkg").tolist() == [2, 5, 2]
+    assert classes.values_of(["H", "R", "H"], "a.gpkg").tolist() == [2, 5, 2]
 
 
 def test_outside_all_polygons_is_ignore_where_the_table_has_no_value_0():
@@ -141,4 +141,4 @@ def test_the_foreground_is_all_but_the_background():
 
 
 def test_the_first_sixteen_classes_have_colours_of_their_own():
-    assert len({default_colour(place, background=False) for place in range(16)}) == 16
+    assert len({default_colour(index, background=False) for index in range(16)}) == 16

@@ -1,4 +1,4 @@
-"""Features: read, moved, found by place, burned and traced."""
+"""Features: read, reprojected, found through their index, burned and polygonized."""
 
 import json
 import pickle
@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 
 from landscribe.errors import LabelError
 from landscribe.geo import features as features_module
-from landscribe.geo.features import Features, burn, geometry_kind, meets, trace, window_of
+from landscribe.geo.features import Features, bounding_window, burn, geometry_type, intersects, polygonize
 from landscribe.geo.grid import Grid, Window
 from worlds import METRE, UTM, grid, pixel_box, write_polygons
 
@@ -120,11 +120,11 @@ def test_holes_are_filled_with_what_surrounds_the_polygons():
 
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.sampled_from([0, 1, 2, 255]), min_size=6, max_size=6), min_size=1, max_size=6))
-def test_tracing_keeps_the_area_of_each_value(rows):
+def test_polygonizing_keeps_the_area_of_each_value(rows):
     values = np.array(rows, np.uint8)
     place = grid(*values.shape, transform=Affine(0.5, 0, 500_000, 0, -2, 5_000_000))
     areas = dict.fromkeys((0, 1, 2), 0.0)
-    for polygon, value in trace(values, place):
+    for polygon, value in polygonize(values, place):
         areas[value] += polygon.area
     # A pixel is 0.5 m x 2 m = 1 m2.
     assert areas == {value: (values == value).sum() for value in (0, 1, 2)}
@@ -132,21 +132,21 @@ def test_tracing_keeps_the_area_of_each_value(rows):
 
 @settings(max_examples=50)
 @given(st.lists(st.lists(st.sampled_from([1, 2, 255]), min_size=6, max_size=6), min_size=1, max_size=6))
-def test_burning_what_was_traced_gives_the_pixels_back(rows):
+def test_burning_polygonized_pixels_gives_the_pixels_back(rows):
     values = np.array(rows, np.uint8)
-    traced = list(trace(values, grid(*values.shape)))
-    if traced:
-        found = np.array([value for _, value in traced], np.uint8)
-        burned = burn(features([p for p, _ in traced]), found, [1, 2], grid(*values.shape), 255)
+    pairs = list(polygonize(values, grid(*values.shape)))
+    if pairs:
+        found = np.array([value for _, value in pairs], np.uint8)
+        burned = burn(features([p for p, _ in pairs]), found, [1, 2], grid(*values.shape), 255)
         np.testing.assert_array_equal(burned, values)
 
 
 @settings(max_examples=50)
 @given(st.lists(polygons(), min_size=1, max_size=5))
-def test_burn_then_trace_keeps_the_area_up_to_the_pixels_on_the_border(shapes):
+def test_burn_then_polygonize_keeps_the_area_up_to_the_pixels_on_the_border(shapes):
     union = shapely.intersection(shapely.union_all(shapes), shapely.box(*grid(SIDE, SIDE).bounds))
     burned = burn(features(shapes), np.ones(len(shapes), np.uint8), [1], grid(SIDE, SIDE), 0)
-    area = sum(polygon.area for polygon, value in trace(burned, grid(SIDE, SIDE)) if value == 1)
+    area = sum(polygon.area for polygon, value in polygonize(burned, grid(SIDE, SIDE)) if value == 1)
     # Only pixels that the border crosses can be counted wrongly; a line of length L crosses at most 2 L + 4 pixels
     # a part (and its ends on pixel corners touch as many again).
     border = sum(shape.exterior.length for shape in shapes)
@@ -155,16 +155,16 @@ def test_burn_then_trace_keeps_the_area_up_to_the_pixels_on_the_border(shapes):
 
 @settings(max_examples=50)
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 12), st.integers(0, 12))
-def test_whole_pixels_burned_and_traced_are_the_same_polygon(height, width, row, col):
+def test_whole_pixels_burned_and_polygonized_are_the_same_polygon(height, width, row, col):
     box = pixel_box(row, col, height, width)
     burned = burn(features([box]), np.array([1], np.uint8), [1], grid(SIDE, SIDE), 0)
-    (polygon,) = [polygon for polygon, value in trace(burned, grid(SIDE, SIDE)) if value == 1]
+    (polygon,) = [polygon for polygon, value in polygonize(burned, grid(SIDE, SIDE)) if value == 1]
     assert polygon.equals(box)
 
 
 def test_only_features_near_the_grid_are_given_to_gdal(monkeypatch):
-    # 2 500 boxes of 1 x 1 pixels, 2 pixels apart; a window of 4 x 4 pixels meets the boxing frames of 2 x 2 of them,
-    # or of 3 x 3 where it touches.
+    # 2 500 boxes of 1 x 1 pixels, 2 pixels apart; a window of 4 x 4 pixels intersects 2 x 2 of their bounding boxes, or
+    # 3 x 3 where it touches them.
     boxes = [pixel_box(2 * row, 2 * col, 1, 1) for row in range(50) for col in range(50)]
     given_to_gdal = []
     rasterize = features_module.rasterize
@@ -180,22 +180,22 @@ def test_only_features_near_the_grid_are_given_to_gdal(monkeypatch):
 
 @settings(max_examples=50)
 @given(many, windows)
-def test_near_finds_every_feature_that_meets_the_grid_in_file_order(pairs, window):
+def test_every_feature_that_intersects_the_grid_is_found_in_file_order(pairs, window):
     geometries = [p for p, _ in pairs]
     place = grid(SIDE, SIDE)[window]
-    near = features(geometries).near(place).tolist()
+    near = features(geometries).intersecting(place).tolist()
     touching = [n for n, p in enumerate(geometries) if p.intersects(shapely.box(*place.bounds))]
     assert set(touching) <= set(near)
     assert near == sorted(near)
 
 
-def test_features_far_away_do_not_meet_the_grid():
-    assert not meets(features([pixel_box(100, 100, 2, 2)]), grid(10, 10))
+def test_features_far_away_do_not_intersect_the_grid():
+    assert not intersects(features([pixel_box(100, 100, 2, 2)]), grid(10, 10))
 
 
-def test_the_window_of_features_holds_their_bounding_box():
+def test_the_bounding_window_contains_the_features():
     # Rows 1.5 to 4.5 and columns -2 to 3: pixels 1 to 4 and -2 to 2.
-    assert window_of(features([pixel_box(1.5, -2, 3, 5)]), grid(10, 10)) == Window(1, -2, 4, 5)
+    assert bounding_window(features([pixel_box(1.5, -2, 3, 5)]), grid(10, 10)) == Window(1, -2, 4, 5)
 
 
 def test_points_lie_in_the_pixel_that_holds_them():
@@ -234,14 +234,14 @@ def test_features_already_in_the_crs_stay_as_they_are():
     assert world.to_crs(UTM, "scene.tif").geometries[0] is world.geometries[0]
 
 
-def test_features_without_a_place_in_the_crs_are_refused_with_both_crs():
+def test_features_outside_the_domain_of_the_crs_are_refused_with_both_crs():
     # UTM is refused 90 degrees away from its meridian.
     far = Features("far.geojson", np.array([shapely.box(98.9, -1, 99.1, 1)], object), ("sea",), CRS.from_epsg(4326))
     with pytest.raises(LabelError, match=r"far\.geojson is in EPSG:4326.*EPSG:32632 of scene\.tif"):
         far.to_crs(UTM, "scene.tif")
 
 
-def test_a_crs_that_no_way_leads_from_is_refused():
+def test_a_crs_that_cannot_be_transformed_is_refused():
     local = CRS.from_wkt(
         'ENGCRS["site",EDATUM["site"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
     )
@@ -289,7 +289,7 @@ def test_a_missing_column_is_refused_with_the_columns_there_are(tmp_path):
 @pytest.mark.parametrize(
     "column", [["a", None, "c"], [1.0, None, 3.0], ["a", " ", "c"]], ids=["word", "number", "blank"]
 )
-def test_a_column_that_is_empty_somewhere_is_refused_with_the_first_place(tmp_path, column):
+def test_a_column_that_is_empty_somewhere_is_refused_with_the_first_feature(tmp_path, column):
     path = write_polygons(tmp_path / "a.gpkg", BOXES, kind=column)
     with pytest.raises(LabelError, match=r"column 'kind' is empty in 1 of 3 features \(first: feature 1\)"):
         Features.read(path, field="kind")
@@ -330,43 +330,43 @@ def test_words_are_stripped(tmp_path):
 
 @pytest.mark.parametrize(
     ("geometry", "kind"),
-    [(None, "null"), (shapely.Polygon(), "empty"), (BOWTIE, "self-crossing")],
-    ids=["null", "empty", "self-crossing"],
+    [(None, "null"), (shapely.Polygon(), "empty"), (BOWTIE, "invalid")],
+    ids=["null", "empty", "invalid"],
 )
-def test_unusable_geometries_are_refused_with_their_place(tmp_path, geometry, kind):
+def test_bad_geometries_are_refused_with_the_index_of_the_feature(tmp_path, geometry, kind):
     path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], geometry, BOXES[1]], kind=["a", "b", "c"])
-    with pytest.raises(LabelError, match=rf"of 3 features.*1 {kind} \(feature 1\).*--fix-geometries"):
+    with pytest.raises(LabelError, match=rf"in its 3 features: 1 {kind} \(feature 1\).*--fix-geometries"):
         Features.read(path)
 
 
 @pytest.mark.parametrize("geometry", [None, shapely.Polygon()], ids=["null", "empty"])
-def test_fix_geometries_drops_features_without_area_and_their_labels(tmp_path, geometry):
+def test_fixing_geometries_drops_features_without_area_and_their_labels(tmp_path, geometry):
     path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], geometry, BOXES[1]], kind=["a", "b", "c"])
     assert Features.read(path, field="kind", fix_geometries=True).labels == ("a", "c")
 
 
-def test_fix_geometries_turns_a_bowtie_into_its_two_triangles(tmp_path):
+def test_fixing_geometries_splits_a_bowtie_into_its_two_triangles(tmp_path):
     path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], BOWTIE], kind=["a", "b"])
     fixed = Features.read(path, field="kind", fix_geometries=True)
     assert fixed.geometries[1].is_valid
     assert fixed.geometries[1].area == pytest.approx(8)
 
 
-def test_fix_geometries_drops_polygons_that_are_only_a_line(tmp_path):
+def test_fixing_geometries_drops_polygons_that_are_only_a_line(tmp_path):
     line = shapely.Polygon([(500_000, 5e6), (500_004, 5e6), (500_000, 5e6)])
     path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], line], kind=["a", "b"])
     assert Features.read(path, field="kind", fix_geometries=True).labels == ("a",)
 
 
-def test_fix_geometries_refuses_a_file_without_usable_features(tmp_path):
+def test_fixing_is_refused_if_no_geometry_remains(tmp_path):
     path = write_polygons(tmp_path / "a.gpkg", [None, None], kind=["a", "b"])
-    with pytest.raises(LabelError, match="of 2 features"):
+    with pytest.raises(LabelError, match="in its 2 features: 2 null"):
         Features.read(path, fix_geometries=True)
 
 
 def test_lines_are_refused_where_polygons_are_expected(tmp_path):
     path = write_polygons(tmp_path / "a.gpkg", [shapely.LineString([(0, 0), (1, 1)])])
-    with pytest.raises(LabelError, match=r"a\.gpkg holds 1 LineString. Polygon or MultiPolygon were expected"):
+    with pytest.raises(LabelError, match=r"a\.gpkg holds 1 LineString. Expected Polygon or MultiPolygon"):
         Features.read(path)
 
 
@@ -393,7 +393,7 @@ def test_a_table_without_geometries_is_refused(tmp_path):
 
 def test_the_kind_of_a_file_is_that_of_its_first_geometry(tmp_path):
     path = write_polygons(tmp_path / "a.gpkg", [shapely.Point(0, 0)])
-    assert geometry_kind(path) == "Point"
+    assert geometry_type(path) == "Point"
 
 
 def test_parquet_files_are_read(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from landscribe.errors import GridError
-from landscribe.geo.grid import Grid, Window, check_north_up, name_of
+from landscribe.geo.grid import Grid, Window, check_north_up, crs_label
 from worlds import METRE, grid
 
 places = st.integers(-40, 40)
@@ -118,7 +118,7 @@ def test_feet_become_metres():
 
 def test_grids_a_thousandth_of_a_pixel_apart_are_the_same_place():
     shifted = grid(4, 4, transform=METRE @ Affine.translation(0.001, 0))
-    assert grid(4, 4).same_place(shifted)
+    assert grid(4, 4).is_aligned(shifted)
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,14 @@ def test_grids_a_thousandth_of_a_pixel_apart_are_the_same_place():
     ids=["shifted", "scaled", "wider", "other zone"],
 )
 def test_grids_that_differ_are_not_the_same_place(other):
-    assert not grid(4, 4).same_place(other)
+    assert not grid(4, 4).is_aligned(other)
 
 
 def test_grids_differ_by_the_largest_distance_between_corners():
     # 1 % larger pixels: the far corner of 4 x 4 pixels lies 0.04 pixels away.
-    assert grid(4, 4).differs_by(grid(4, 4, transform=METRE @ Affine.scale(1.01))) == pytest.approx(0.04, abs=1e-6)
+    assert grid(4, 4).max_corner_offset(grid(4, 4, transform=METRE @ Affine.scale(1.01))) == pytest.approx(
+        0.04, abs=1e-6
+    )
 
 
 def test_a_rotated_geotransform_is_refused_with_its_angle():
@@ -152,4 +154,37 @@ def test_a_south_up_raster_is_refused_with_its_steps():
 
 def test_a_crs_without_a_code_is_named_by_its_name():
     local = CRS.from_proj4("+proj=tmerc +lat_0=1 +lon_0=2 +datum=WGS84 +units=m")
-    assert name_of(local) == "unknown"
+    assert crs_label(local) == "unknown"
+
+
+# Strips and samples --------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 200), st.integers(1, 50), st.integers(1, 2000), st.sampled_from([1, 16, 64]))
+def test_strips_partition_the_grid_at_multiples_of_the_block(height, width, max_pixels, block):
+    strips = list(grid(height, width).strips(max_pixels, block=block))
+    rows = [row for strip in strips for row in range(strip.row, strip.row_stop)]
+    assert rows == list(range(height))
+    assert all((strip.col, strip.width, strip.row % block) == (0, width, 0) for strip in strips)
+    assert all(strip.height * width <= max(max_pixels, block * width) for strip in strips)
+
+
+def test_strips_are_as_high_as_their_pixels_allow():
+    # 100 columns and at most 2 500 pixels: 25 rows, of which whole blocks of 10 are 20.
+    strips = list(grid(50, 100).strips(2500, block=10))
+    assert [(strip.row, strip.height) for strip in strips] == [(0, 20), (20, 20), (40, 10)]
+
+
+@given(st.integers(1, 100), st.integers(1, 100), st.integers(1, 30), st.integers(1, 5), st.sampled_from([1, 4]))
+def test_spread_windows_are_few_aligned_and_different(height, width, side, per_axis, align):
+    windows = grid(height, width).spread_windows((side, side), per_axis, align=align)
+    assert 1 <= len(windows) <= per_axis**2
+    assert windows == sorted(set(windows))
+    assert all(window.row % align == window.col % align == 0 for window in windows)
+    assert all(window.row_stop <= max(height, side) and window.col_stop <= max(width, side) for window in windows)
+
+
+@given(st.integers(30, 100), st.integers(2, 5))
+def test_spread_windows_include_both_ends(length, per_axis):
+    rows = [window.row for window in grid(length, 10).spread_windows((10, 10), per_axis)]
+    assert (rows[0], rows[-1]) == (0, length - 10)

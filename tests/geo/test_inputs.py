@@ -74,9 +74,9 @@ def test_a_list_as_windows_writes_it_is_read(tmp_path, tiles):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"tiles/t0.tif\n\nnone.tif\n", r"files\.txt, line 3, names \S*none\.tif, which is not there"),
-        (b"# nothing\n\n", r"files\.txt names no image"),
-        (b"\xff\xfe\x00\x01", r"files\.txt cannot be read: it is no text"),
+        (b"tiles/t0.tif\n\nnone.tif\n", r"files\.txt, line 3, lists \S*none\.tif, which does not exist"),
+        (b"# nothing\n\n", r"files\.txt lists no image"),
+        (b"\xff\xfe\x00\x01", r"files\.txt cannot be read: it is not text"),
         (None, r"files\.txt cannot be read: No such file"),
         (b"files.txt\n", r"files\.txt cannot be read: "),
     ],
@@ -100,7 +100,7 @@ def test_a_list_may_name_what_is_far_away(tmp_path, tiles, monkeypatch):
 
 
 def test_patterns_are_for_this_machine():
-    with pytest.raises(RasterError, match=r"s3://bucket/\*\.tif is a pattern.*Name them in a list"):
+    with pytest.raises(RasterError, match=r"s3://bucket/\*\.tif is a pattern.*List remote files in @files"):
         opened("s3://bucket/*.tif")
 
 

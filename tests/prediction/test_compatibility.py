@@ -10,7 +10,7 @@ from test_mapping import model_of, read, write
 from landscribe import verbs
 from landscribe.errors import GridError, ModelError, OutputError, RecipeError
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.resampling import grid_of_pixel_size, resampled
+from landscribe.geo.rasters.resampling import grid_of_pixel_size, resample_to
 from landscribe.prediction.compatibility import conform
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity, predict
@@ -63,7 +63,7 @@ def test_the_map_of_a_resampled_raster_is_that_raster(tmp_path, blocks, side, cr
     spec = PredictSpec(**SMALL, resample=True, crs=crs)
     predict(model, raster, tmp_path / "map.tif", spec=spec)
     target = grid_of_pixel_size(raster.grid, side, None if crs is None else CRS.from_string(crs))
-    pixels, valid = resampled(raster, target).read(target.window)
+    pixels, valid = resample_to(raster, target).read(target.window)
     np.testing.assert_array_equal(read(tmp_path / "map.tif"), np.where(valid, pixels[0], 255))
     with rasterio.open(tmp_path / "map.tif") as made:
         assert made.crs == CRS.from_string(crs or "EPSG:32617")

@@ -173,7 +173,7 @@ def test_a_file_that_was_replaced_on_its_server_is_another_raster(tmp_path, serv
     model, half = model_of(Identity(), 4), QUARTERS.model_copy(update={"shard": "1/2"})
     predict(model, Raster.open([server.url("image.tif")]), tmp_path / "map.tif", spec=half)
     write(server.folder / "image.tif", numbers[::-1] // 2, tiled=True, blockxsize=256, blockysize=256, compress="lzw")
-    access.forget(server.url("image.tif"))  # as a new process would
+    access.clear_vsi_cache(server.url("image.tif"))  # as a new process would
     with pytest.raises(OutputError, match=r"unfinished map with another raster"):
         predict(model, Raster.open([server.url("image.tif")]), tmp_path / "map.tif", spec=QUARTERS)
 
@@ -281,7 +281,7 @@ def test_damage_far_away_costs_its_units_alone_however_many_come_one_after_the_o
     assert "server" not in line
     assert done(tmp_path) == 12
     (server.folder / "image.tif").write_bytes(whole)
-    access.forget(server.url("image.tif"))  # as a new process would
+    access.clear_vsi_cache(server.url("image.tif"))  # as a new process would
     assert landscribe(*command)[0] == 0
     np.testing.assert_array_equal(read(tmp_path / "map.tif"), array)
 
@@ -316,7 +316,7 @@ def test_a_server_that_goes_away_stops_the_map_and_what_is_done_is_kept(tmp_path
     assert 0 < done(tmp_path) < 4
     server.fault = lambda path, stop: None
     # GDAL remembers for the rest of its process what was not there.
-    access.forget(server.url("image.tif"))
+    access.clear_vsi_cache(server.url("image.tif"))
     assert landscribe(*command)[0] == 0
     np.testing.assert_array_equal(read(tmp_path / "map.tif"), numbers)
 
@@ -354,12 +354,12 @@ def test_a_damaged_block_costs_its_units_alone(tmp_path, landscribe):
 
 def test_settings_that_people_would_have_to_know_are_made_and_the_environment_wins(monkeypatch):
     monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "7")
-    with access.explained("https://example.org/a.tif"):
+    with access.gdal_errors("https://example.org/a.tif"):
         assert getenv()["GDAL_HTTP_MAX_RETRY"] == "5"
         assert getenv()["GDAL_DISABLE_READDIR_ON_OPEN"] == "EMPTY_DIR"
         assert "GDAL_HTTP_TIMEOUT" not in getenv()
     # A file of this machine may have side files, and may name others that are far away.
-    with access.explained("a.vrt"):
+    with access.gdal_errors("a.vrt"):
         assert getenv()["GDAL_HTTP_MAX_RETRY"] == "5"
         assert "GDAL_DISABLE_READDIR_ON_OPEN" not in getenv()
 

@@ -1,7 +1,7 @@
 """Assess a class map against a reference: the confusion matrix over pixels, points or chips."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from landscribe.data.splits.footprints import Footprints, earlier_overlaps
 from landscribe.errors import ChipError, GridError, LabelError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
-from landscribe.geo.grid import Grid, Window
+from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import write_text
 from landscribe.runs import match_maps
@@ -68,7 +68,7 @@ def assess_labels(mapped: Raster, labels: LabelSource, classes: Classes) -> Conf
         LabelError: there is no such pixel.
     """
     confusion = Confusion.zeros(classes)
-    strips = list(_strips(mapped.grid))
+    strips = list(mapped.grid.strips(_STRIP_PIXELS))
     with progress.task("assessing", len(strips)) as advance:
         for window in strips:
             reference = classes.to_indices(labels.read(window))
@@ -150,13 +150,6 @@ def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:
 def _mapped_indices(mapped: Raster, window: Window, classes: Classes) -> NDArray[np.uint8]:
     pixels, valid = mapped.read(window)
     return classes.to_indices(np.where(valid, pixels[0], IGNORE).astype(np.uint8))
-
-
-def _strips(grid: Grid) -> Iterator[Window]:
-    # Whole blocks of a COG, so that none is decoded twice.
-    rows = max(512, _STRIP_PIXELS // grid.width // 512 * 512)
-    for row in range(0, grid.height, rows):
-        yield Window(row, 0, min(rows, grid.height - row), grid.width)
 
 
 def _require_counted(confusion: Confusion, name: str) -> None:

@@ -10,7 +10,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.scene import is_vector, open_labels
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import RecipeError
-from landscribe.geo.features import POINTS, Features, geometry_kind
+from landscribe.geo.features import POINTS, Features, geometry_type
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import ClassMap
 
@@ -42,15 +42,17 @@ def assess_maps(
 
 def _assess_file(mapped: Raster, reference: str, labels: dict[str, Any]) -> Confusion:
     classes, label_field = ClassMap.of(mapped).classes, labels.get("label_field")
-    is_points = is_vector(reference) and geometry_kind(reference) in POINTS
+    is_points = is_vector(reference) and geometry_type(reference) in POINTS
     if label_field is None and is_vector(reference) and (is_points or len(classes.foreground) > 1):
         raise RecipeError(f"{reference} holds features of several classes. Name their class column with --label-field.")
     if is_points:
-        points = Features.read(reference, field=label_field, kinds=POINTS).to_crs(mapped.grid.crs, mapped.paths[0])
-        table = classes if isinstance(points.labels[0], str) else classes.by_value()
-        values = table.value_of(points.labels, f"{reference}, column '{label_field}',")
+        points = Features.read(reference, field=label_field, geometry_types=POINTS).to_crs(
+            mapped.grid.crs, mapped.paths[0]
+        )
+        table = classes if isinstance(points.labels[0], str) else classes.with_numeric_labels()
+        values = table.values_of(points.labels, f"{reference}, column '{label_field}',")
         return assess_points(mapped, points, values, classes)
     if not is_vector(reference):
-        classes = classes.by_value()
+        classes = classes.with_numeric_labels()
     spec = SceneSpec.of({"image": mapped.paths, "labels": reference} | labels)
     return assess_labels(mapped, open_labels(spec, mapped, classes), classes)

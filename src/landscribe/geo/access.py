@@ -1,6 +1,6 @@
-"""Access: how GDAL reaches files, near and far, and what it says where it cannot.
+"""Access: the one door to GDAL's datasets, local and remote, with errors that say what to do.
 
-Settings that people otherwise have to know are made for what is far away; those of the user's environment win.
+Remote files get the GDAL settings that people otherwise have to know; settings of the user's environment win.
 """
 
 import logging
@@ -20,9 +20,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from landscribe.errors import ReadError, ServerError, UnreachableError
 from landscribe.geo.grid import Window
 
-# Also for a VRT on this machine whose files are far away. Nothing waits for ever: what does not answer, or no longer
-# sends anything, is asked again and then given up; what is slow may take its time. GDAL asks up to six times for the
-# blocks of a window in other ranges, so that each wait is short.
+# A local VRT may name remote files, so these settings hold for local files too. A server that does not answer, or stops
+# sending, is asked again and then given up; a slow server may take its time. GDAL requests the blocks of a window up
+# to six times in different ranges, so each timeout is short.
 _HTTP = {
     "GDAL_HTTP_CONNECTTIMEOUT": "20",
     "GDAL_HTTP_LOW_SPEED_TIME": "10",
@@ -33,68 +33,83 @@ _HTTP = {
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_HTTP_MULTIPLEX": "YES",
 }
-# What gdal.org/user/configoptions.html advises for Cloud Optimized GeoTIFFs.
+# As gdal.org/user/configoptions.html advises for Cloud Optimized GeoTIFFs.
 _REMOTE = _HTTP | {
-    # Side files are not looked for: that would ask for a listing of the folder.
+    # GDAL does not look for side files: it would request a listing of the folder.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
     "VSI_CACHE": "TRUE",
 }
-# In bytes, as rasterio takes it.
+# Bytes.
 _BLOCK_CACHE = 256 * 2**20
 _USER = re.compile(r"://[^/@?]*@")
 _SIGNED = re.compile(
-    # Of S3 and Google, before and since their fourth version; of Azure; of CloudFront; and what others call a key.
+    # S3 and Google, before and since their version 4; Azure; CloudFront; common names of keys elsewhere.
     r"(x-amz-[\w-]+|x-goog-[\w-]+|awsaccesskeyid|googleaccessid|signature|expires|policy|key-pair-id|"
     r"sig|sv|se|st|sr|sp|spr|sip|srt|ss|skoid|sktid|skt|ske|sks|skv|sdd|"
     r"token|access_token|api_?key|key|password)=",
     re.IGNORECASE,
 )
-"""The parts of a query that sign an address, with all that belongs to the signature."""
+"""The parameters of a query that sign an address."""
 _NETWORKS = ("/vsicurl", "/vsis3", "/vsigs", "/vsiaz", "/vsiadls", "/vsioss", "/vsiswift", "/vsiwebhdfs")
 
 
 def is_local(name: str) -> bool:
-    """True for a path of this machine's file system: no URL, none of GDAL's own file systems."""
+    """True for a path of this machine's file system: neither a URL nor one of GDAL's virtual file systems."""
     return not ("://" in name or name.startswith("/vsi"))
 
 
 def is_remote(name: str) -> bool:
-    """True for what GDAL reads over a network: a URL, or one of its network file systems, also inside an archive."""
+    """True for a URL or a path on one of GDAL's network file systems, also inside an archive."""
     return "://" in name or any(network in name for network in _NETWORKS)
 
 
 def without_secrets(name: str) -> str:
-    """A name as it may stand in files that are passed on: an address without its user, password and signature.
+    """The name without user, password and signature, so that it may be written into files that people share.
 
-    A signature is made anew each day for the same file; other parts of a query may choose the file, and stay.
+    The same file is signed anew each day; other parameters of a query may select the file, and stay.
 
     >>> without_secrets("https://me:word@example.org/a.tif?band=2&sig=7Gx&se=2026-12-01")
     'https://example.org/a.tif?band=2'
     """
     if not is_remote(name):
         return name
-    place, _, query = _USER.sub("://", name).partition("?")
-    kept = [part for part in query.split("&") if part and not _SIGNED.match(part)]
-    return place + (f"?{'&'.join(kept)}" if kept else "")
+    address, _, query = _USER.sub("://", name).partition("?")
+    kept = [parameter for parameter in query.split("&") if parameter and not _SIGNED.match(parameter)]
+    return address + (f"?{'&'.join(kept)}" if kept else "")
 
 
-def opened(path: str | Path) -> Any:
-    """A dataset of rasterio, to be closed by who asked; it may have no place on the Earth."""
-    with plain_pictures_allowed():
+@contextmanager
+def open_dataset(path: str | Path) -> Iterator[Any]:
+    """Open a raster dataset of rasterio for the block of a `with`; a dataset without a georeference is accepted.
+
+    Raises:
+        UnreachableError: the file cannot be opened or, inside the block, cannot be read.
+    """
+    with gdal_errors(str(path)), open_handle(path) as dataset:
+        yield dataset
+
+
+def open_handle(path: str | Path) -> Any:
+    """Open a dataset that stays open until its caller closes it; call it, and read, inside `gdal_errors`."""
+    with allow_ungeoreferenced():
         return rasterio.open(path)
 
 
 @contextmanager
-def explained(name: str, window: Window | None = None) -> Iterator[None]:
-    """Reach a file, and turn GDAL's refusals into one line with the file and the place in it.
+def gdal_errors(name: str, window: Window | None = None) -> Iterator[None]:
+    """Apply the access settings for a file, and turn GDAL's errors into one line.
+
+    Args:
+        name: path or address of the file.
+        window: of the file, which is read inside the block; None for opening it.
 
     Raises:
-        ReadError: a window of it cannot be read; a ServerError if its server is known to have failed.
-        UnreachableError: the file cannot be.
+        ReadError: the window cannot be read; a ServerError if GDAL reports that the server failed.
+        UnreachableError: the file cannot be opened.
     """
     try:
-        with _settings(name), _answers() as answers:
+        with _settings(name), _http_status() as status:
             yield
     except (RasterioError, OSError) as error:
         where = f" at rows {window.row} to {window.row_stop}, cols {window.col} to {window.col_stop}" if window else ""
@@ -102,90 +117,90 @@ def explained(name: str, window: Window | None = None) -> Iterator[None]:
             "Check the address and the connection, and repeat the command" if is_remote(name)
             else "Check the path, or copy the file again"
         )  # fmt: skip
-        of_window = ReadError if answers.is_silent else ServerError
-        raise (of_window if window else UnreachableError)(
-            f"{name} cannot be read{where}: {answers.explain(_reason(error, name))}. "
-            f"A whole raster that GDAL can open was expected. {remedy}."
+        window_error = ServerError if status.server_failed else ReadError
+        raise (window_error if window else UnreachableError)(
+            f"{name} cannot be read{where}: {status.explain(_reason(error, name))}. "
+            f"Expected a readable raster. {remedy}."
         ) from error
 
 
-def forget(name: str) -> None:
-    """Let GDAL forget what it has of a remote file; it keeps also what came only in part.
+def clear_vsi_cache(name: str) -> None:
+    """Clear what GDAL has cached of a remote file: GDAL also caches incomplete answers.
 
     Raises:
         UnreachableError: the file does not answer any more.
     """
-    # What is opened under this setting is forgotten when it is closed.
-    with explained(name), rasterio.Env(CPL_VSIL_CURL_NON_CACHED=":".join(f"{network}/" for network in _NETWORKS)):
-        opened(name).close()
+    # GDAL drops the cache of a file that was opened under this setting when the file is closed.
+    with gdal_errors(name), rasterio.Env(CPL_VSIL_CURL_NON_CACHED=":".join(f"{network}/" for network in _NETWORKS)):
+        open_handle(name).close()
 
 
 @contextmanager
 def bounded_block_cache() -> Iterator[None]:
-    """Keep GDAL from holding up to a twentieth of the machine's memory in decoded blocks, whoever reads or writes.
+    """Limit GDAL's cache of decoded blocks to 256 MiB; GDAL's default is 5 % of the machine's memory.
 
-    The bound is the process's, whichever thread sets it; one in the user's environment wins.
+    The limit holds for the whole process, whichever thread sets it; GDAL_CACHEMAX in the user's environment wins.
     """
     with rasterio.Env(**({} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": _BLOCK_CACHE})):
         yield
 
 
 def _settings(name: str) -> Any:
-    wanted = _REMOTE if is_remote(name) else _HTTP
-    return rasterio.Env(**{key: value for key, value in wanted.items() if key not in os.environ})
+    options = _REMOTE if is_remote(name) else _HTTP
+    return rasterio.Env(**{key: value for key, value in options.items() if key not in os.environ})
 
 
 def _reason(error: BaseException, name: str) -> str:
-    """GDAL's first words, behind which rasterio and GDAL itself put more general ones."""
+    """The first error in the chain of causes: later ones, of rasterio and GDAL, are more general."""
     while error.__cause__ is not None:
         error = error.__cause__
     words = str(error).replace(f"'{name}' ", "").replace(f"{name}: ", "").strip().rstrip(".")
     return words or type(error).__name__
 
 
-class _Answers(logging.Handler):
-    """What a server answered at last in this thread: GDAL warns of it, and then only says what it missed."""
+class _HttpStatusLog(logging.Handler):
+    """Keeps the last HTTP status that GDAL warned of in this thread: GDAL's exception names only the consequence."""
 
-    _told = re.compile(r"(?:HTTP error code: |response_code=)(\d+)")
+    _pattern = re.compile(r"(?:HTTP error code: |response_code=)(\d+)")
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._thread = threading.get_ident()
-        self._last: int | None = None
+        self._status: int | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        found = self._told.search(record.getMessage())
-        if found and record.thread == self._thread:
-            self._last = int(found[1])
+        match = self._pattern.search(record.getMessage())
+        if match and record.thread == self._thread:
+            self._status = int(match[1])
 
     @property
-    def is_silent(self) -> bool:
-        """True if no server failed, as far as GDAL says."""
-        return self._last is None
+    def server_failed(self) -> bool:
+        """True if GDAL reported a failed request."""
+        return self._status is not None
 
     def explain(self, reason: str) -> str:
-        """GDAL's reason, behind the server's if there is one."""
-        if self._last is None:
+        """GDAL's reason, after the server's answer if there was one."""
+        if self._status is None:
             return reason
-        if self._last == 0:
+        if self._status == 0:
             return f"the server does not answer ({reason})"
-        if self._last < 300:
+        if self._status < 300:
             return f"the server's answer broke off ({reason})"
-        return f"the server answered {self._last}, {responses.get(self._last, 'an unknown status')} ({reason})"
+        return f"the server answered {self._status}, {responses.get(self._status, 'an unknown status')} ({reason})"
 
 
 @contextmanager
-def _answers() -> Iterator[_Answers]:
-    heard, logger = _Answers(), logging.getLogger("rasterio._err")
-    logger.addHandler(heard)
+def _http_status() -> Iterator[_HttpStatusLog]:
+    status, logger = _HttpStatusLog(), logging.getLogger("rasterio._err")
+    logger.addHandler(status)
     try:
-        yield heard
+        yield status
     finally:
-        logger.removeHandler(heard)
+        logger.removeHandler(status)
 
 
-class _Allowance:
-    """How many are opening a file now, for whom the filters of warnings are changed."""
+class _WarningFilter:
+    """How many threads open a file now under the changed filter of warnings, and the filter to restore."""
 
     lock = threading.Lock()
     count = 0
@@ -193,22 +208,22 @@ class _Allowance:
 
 
 @contextmanager
-def plain_pictures_allowed() -> Iterator[None]:
-    """Whether a raster needs a place on the Earth is decided where it is used; rasterio need not warn.
+def allow_ungeoreferenced() -> Iterator[None]:
+    """Silence rasterio's warning about rasters without a georeference: those who use a raster decide if it needs one.
 
-    Only for as long as a file is opened: up to Python 3.13 the filters of warnings are the process's. So the first of
-    several threads changes them and the last puts them back; none waits for another, whose server may be slow.
+    Up to Python 3.13 the filters of warnings belong to the process, so the first of several threads changes them and
+    the last restores them. Use it only around opening: no thread then waits for another, whose server may be slow.
     """
-    with _Allowance.lock:
-        if not _Allowance.count:
-            _Allowance.before = warnings.catch_warnings()
-            _Allowance.before.__enter__()
+    with _WarningFilter.lock:
+        if not _WarningFilter.count:
+            _WarningFilter.before = warnings.catch_warnings()
+            _WarningFilter.before.__enter__()
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        _Allowance.count += 1
+        _WarningFilter.count += 1
     try:
         yield
     finally:
-        with _Allowance.lock:
-            _Allowance.count -= 1
-            if not _Allowance.count:
-                _Allowance.before.__exit__(None, None, None)
+        with _WarningFilter.lock:
+            _WarningFilter.count -= 1
+            if not _WarningFilter.count:
+                _WarningFilter.before.__exit__(None, None, None)

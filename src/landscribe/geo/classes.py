@@ -1,8 +1,7 @@
-"""Classes: the only place where the values in files become the indices of a network, and back.
+"""Classes: the one conversion between the values in files and the indices of a network.
 
-A *value* stands in masks and maps (0 to 254), an *index* numbers the network's outputs (0 to K-1), a
-*name* is for people, and a *label* is what the labels themselves hold (a word in a column, or any number
-in a label raster).
+A *value* is a class in masks and maps (0 to 254), an *index* numbers the network's outputs (0 to K-1), a *name* is for
+people, and a *label* is a class in the user's labels (a word in a column, or any number in a label raster).
 """
 
 import re
@@ -16,23 +15,23 @@ from numpy.typing import NDArray
 from landscribe.errors import ClassError
 
 IGNORE = 255
-"""In masks (as a value) and in what a loss sees (as an index): not known, not counted, not learned from."""
+"""Value and index of unlabelled pixels: losses and measures leave them out."""
 
 BACKGROUND = "background"
-"""Name and label of the class that fills what no polygon covers."""
+"""Name and label of the class of pixels outside all polygons."""
 
 Label = int | str
 
-# Okabe & Ito 2008, "Color Universal Design": told apart with every common colour vision; then darker tones.
+# Okabe & Ito 2008, "Color Universal Design": distinct in every common colour vision; then darker tones.
 _COLOURS = (
     "#d55e00", "#0072b2", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#f0e442", "#7f3b08",
     "#1b4f72", "#145a32", "#7d6608", "#512e5f", "#a04000", "#117864", "#5b2c6f", "#616a6b",
 )  # fmt: skip
 
 
-def default_colour(place: int, *, background: bool) -> str:
-    """The colour "#rrggbb" of the class at `place` of a table; background is grey."""
-    return "#d9d9d9" if background else _COLOURS[place % len(_COLOURS)]
+def default_colour(index: int, *, background: bool) -> str:
+    """The colour "#rrggbb" of the class with this index; background is grey."""
+    return "#d9d9d9" if background else _COLOURS[index % len(_COLOURS)]
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
@@ -50,39 +49,48 @@ class ClassEntry:
     colour: str
     """"#rrggbb"."""
     label: Label
-    """What the labels hold for this class."""
+    """The class in the user's labels."""
 
 
 @dataclass(frozen=True)
 class Classes:
-    """An ordered class table. The order gives the indices, and the burn order: later rows lie on top."""
+    """An ordered class table. The order gives the indices, and the burn order: later rows lie on top.
+
+    >>> classes = Classes.from_labels(["road", "house"], background=True)
+    >>> classes.names, classes.values
+    (('background', 'house', 'road'), (0, 1, 2))
+    >>> classes.to_indices(np.array([[0, 2, 255]], np.uint8))
+    array([[  0,   2, 255]], dtype=uint8)
+    """
 
     entries: tuple[ClassEntry, ...]
     ignore: int = IGNORE
-    """The value of pixels whose class is not known."""
+    """The value of unlabelled pixels."""
     unknown: tuple[Label, ...] = ()
-    """What the labels hold where the class is not known."""
+    """Labels that mark unlabelled pixels."""
 
     def __post_init__(self) -> None:
         if not self.entries:
-            raise ClassError("the class table is empty. At least one class was expected.")
-        both = [label for label in self.unknown if str(label) in {str(entry.label) for entry in self.entries}]
-        if both:
-            raise ClassError(f"label {both[0]!r} stands for a class and for what is not known. Choose one.")
-        for what in ("value", "name", "label"):
+            raise ClassError("the class table is empty. Expected at least one class.")
+        ambiguous = [label for label in self.unknown if str(label) in {str(entry.label) for entry in self.entries}]
+        if ambiguous:
+            raise ClassError(f"label {ambiguous[0]!r} marks both a class and unlabelled pixels. Choose one.")
+        for column in ("value", "name", "label"):
             # As text: a label 1 and a label "1" match the same features.
-            counts = Counter(str(getattr(entry, what)) for entry in self.entries)
+            counts = Counter(str(getattr(entry, column)) for entry in self.entries)
             twice = [f"'{item}'" for item, count in counts.items() if count > 1]
             if twice:
-                raise ClassError(f"class {what} {', '.join(twice)} stands twice in the class table. Make each unique.")
+                raise ClassError(
+                    f"class {column} {', '.join(twice)} occurs twice in the class table. Expected unique ones."
+                )
         for entry in self.entries:
             if not 0 <= entry.value <= 254:
                 raise ClassError(
-                    f"class '{entry.name}' has value {entry.value}. Values from 0 to 254 were expected (255 is "
-                    f"ignore). Give it a small value, and label = {entry.value} to match the labels."
+                    f"class '{entry.name}' has value {entry.value}. Expected a value from 0 to 254 (255 is ignore). "
+                    f"Give it a smaller value, and label = {entry.value} to match the labels."
                 )
             if not re.fullmatch("#[0-9a-fA-F]{6}", entry.colour):
-                raise ClassError(f"class '{entry.name}' has colour '{entry.colour}'. '#rrggbb' was expected.")
+                raise ClassError(f"class '{entry.name}' has colour '{entry.colour}'. Expected '#rrggbb'.")
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -109,11 +117,11 @@ class Classes:
         table = np.full(256, 254, np.uint8)
         table[list(self.values)] = np.arange(len(self), dtype=np.uint8)
         table[self.ignore] = IGNORE
-        known = np.zeros(256, bool)
-        known[[*self.values, self.ignore]] = True
-        if not known[mask].all():
-            values, counts = np.unique(mask[~known[mask]], return_counts=True)
-            self.refuse_unknown(dict(zip(values.tolist(), counts.tolist(), strict=True)), "the mask")
+        listed = np.zeros(256, bool)
+        listed[[*self.values, self.ignore]] = True
+        if not listed[mask].all():
+            values, counts = np.unique(mask[~listed[mask]], return_counts=True)
+            self._refuse_unlisted(dict(zip(values.tolist(), counts.tolist(), strict=True)), "the mask")
         return table[mask]
 
     def to_values(self, indices: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -122,15 +130,15 @@ class Classes:
         table[: len(self)] = self.values
         return table[indices]
 
-    def value_of(
+    def values_of(
         self, labels: Sequence[Label], where: str, counts: Mapping[Label, int] | None = None
     ) -> NDArray[np.uint8]:
         """The value of each label.
 
         Args:
-            labels: what the labels hold.
-            where: file and column, for the error line.
-            counts: how often each occurs, for the error line; as often as in `labels` if left out.
+            labels: of features, or the distinct ones of a label raster.
+            where: file and column, for the message.
+            counts: how often each label occurs, for the message; None to count them in `labels`.
 
         Raises:
             ClassError: a label that is not in the table.
@@ -138,40 +146,40 @@ class Classes:
         by_label = {str(label): self.ignore for label in self.unknown}
         by_label |= {str(entry.label): entry.value for entry in self.entries}
         occurring = Counter(labels) if counts is None else counts
-        unknown = {label: count for label, count in occurring.items() if str(label) not in by_label}
-        if unknown:
-            self.refuse_unknown(unknown, where)
+        unlisted = {label: count for label, count in occurring.items() if str(label) not in by_label}
+        if unlisted:
+            self._refuse_unlisted(unlisted, where)
         return np.array([by_label[str(label)] for label in labels], np.uint8)
 
-    def refuse_unknown(self, counts: dict[Label, int], where: str) -> None:
-        """Raise ClassError, naming what is not in the table and how often it occurs."""
-        found = ", ".join(f"{label!r} ({count})" for label, count in list(counts.items())[:6])
-        known = ", ".join(repr(label) for label in (*(entry.label for entry in self.entries), *self.unknown))
+    def _refuse_unlisted(self, counts: dict[Label, int], where: str) -> None:
+        """Raise ClassError with the labels that are not in the table and their counts."""
+        unlisted = ", ".join(f"{label!r} ({count})" for label, count in list(counts.items())[:6])
+        expected = ", ".join(repr(label) for label in (*(entry.label for entry in self.entries), *self.unknown))
         raise ClassError(
-            f"{where} holds {found}, not in the class table. Expected {known} (ignore: {self.ignore}). "
+            f"{where} holds {unlisted}, not in the class table. Expected {expected} (ignore: {self.ignore}). "
             "Add the missing classes to the table, or correct the labels."
         )
 
-    def by_value(self) -> "Classes":
-        """The same table for references that hold numbers: classes whose label is a word are met by their value."""
+    def with_numeric_labels(self) -> "Classes":
+        """The same table for references that hold numbers: the value replaces a label that is a word."""
         rows = (replace(row, label=row.value) if isinstance(row.label, str) else row for row in self.entries)
         return Classes(tuple(rows), self.ignore, self.unknown)
 
     @property
     def background(self) -> int:
-        """The value of pixels outside all polygons: 0 if the table has it, else ignore (not known)."""
+        """The value of pixels outside all polygons: 0 if the table has it, else ignore (unlabelled)."""
         return 0 if 0 in self.values else self.ignore
 
     @property
     def foreground(self) -> tuple[ClassEntry, ...]:
-        """All but the background."""
+        """All classes but the background."""
         return tuple(entry for entry in self.entries if entry.value != self.background)
 
     @classmethod
     def from_labels(cls, labels: Sequence[Label], *, background: bool) -> "Classes":
-        """A table for the distinct `labels`, in sorted order, whatever order they come in.
+        """A class table of the distinct labels, sorted, whatever their order.
 
-        Whole numbers from 0 to 254 are kept as values; anything else is numbered from 1.
+        Whole numbers from 0 to 254 become the values; other labels are numbered from 1.
 
         Args:
             labels: words or numbers, not both.
@@ -184,20 +192,20 @@ class Classes:
         if all(isinstance(label, int) and 0 <= label <= 254 for label in distinct):
             values = [int(label) for label in distinct]
         elif len(distinct) > 254:
-            some = ", ".join(repr(label) for label in distinct[:4])
+            examples = ", ".join(repr(label) for label in distinct[:4])
             raise ClassError(
-                f"the labels hold {len(distinct)} different values ({some}, …). At most 254 classes fit into a mask. "
+                f"the labels hold {len(distinct)} different values ({examples}, …). Expected at most 254 classes. "
                 "Name the column that holds the class (label_field), or write a class table."
             )
         else:
-            others = (label for label in distinct if label != BACKGROUND)
-            number = {BACKGROUND: 0} | {label: place for place, label in enumerate(others, 1)}
-            values = [number[label] for label in distinct]
+            foreground = (label for label in distinct if label != BACKGROUND)
+            value_of = {BACKGROUND: 0} | {label: value for value, label in enumerate(foreground, 1)}
+            values = [value_of[label] for label in distinct]
         rows: list[tuple[int, Label]] = sorted(zip(values, distinct, strict=True), key=lambda row: row[0])
         if background and 0 not in values:
             rows.insert(0, (0, BACKGROUND))
         entries = [
-            ClassEntry(value, str(label), default_colour(place, background=value == 0), label)
-            for place, (value, label) in enumerate(rows)
+            ClassEntry(value, str(label), default_colour(index, background=value == 0), label)
+            for index, (value, label) in enumerate(rows)
         ]
         return cls(tuple(entries))

@@ -1,6 +1,6 @@
-"""Features: polygons or points of a file, found by place through a spatial index, burned onto grids.
+"""Features: polygons or points of a file, found through a spatial index and burned onto grids.
 
-Features always come to the raster's CRS; imagery is never warped to theirs.
+Features are reprojected to the raster's CRS; a raster is never warped to the CRS of features.
 """
 
 import json
@@ -25,38 +25,35 @@ from rasterio.crs import CRS
 from rasterio.features import rasterize, shapes
 
 from landscribe.errors import LabelError
-from landscribe.geo.access import plain_pictures_allowed
+from landscribe.geo.access import allow_ungeoreferenced
 from landscribe.geo.classes import IGNORE, Label
-from landscribe.geo.grid import Grid, Window, name_of
+from landscribe.geo.grid import Grid, Window, crs_label
 
 POLYGONS = ("Polygon", "MultiPolygon")
 POINTS = ("Point",)
 
-_STEPS = 2**20
-"""Parts of a pixel that corners are rounded to: far finer than any shape, far coarser than the noise of arithmetic."""
+_SUBPIXEL = 2**20
+"""Vertices are snapped to this fraction of a pixel: far finer than any shape, far coarser than rounding errors."""
 
 
 class Features:
-    """Geometries of one kind with a label each. Immutable.
-
-    Read by `Features.read`; `to_crs` gives them in another CRS.
-    """
+    """Polygons or points in one CRS, with a label each. Immutable; made by `Features.read`."""
 
     def __init__(self, name: str, geometries: NDArray[np.object_], labels: tuple[Label, ...], crs: CRS) -> None:
         self.name = name
-        """The file they are from."""
+        """Path of their file."""
         self.geometries = geometries
         self.labels = labels
-        """One per geometry: what the label field holds, or the file's stem where there is no field."""
+        """One per geometry: the value of the label field, or the file's stem without a field."""
         self.crs = crs
 
     def __len__(self) -> int:
         return len(self.geometries)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Written all at once they travel fast to another process, where the index is made anew.
-        kept = {key: value for key, value in self.__dict__.items() if key != "_tree"}
-        return kept | {"geometries": shapely.to_wkb(self.geometries)}
+        # As WKB, geometries pickle fast; the other process builds its own index.
+        state = {key: value for key, value in self.__dict__.items() if key != "_tree"}
+        return state | {"geometries": shapely.to_wkb(self.geometries)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, geometries=shapely.from_wkb(state["geometries"]))
@@ -71,102 +68,107 @@ class Features:
         path: str | Path,
         *,
         field: str | None = None,
-        kinds: Sequence[str] = POLYGONS,
+        geometry_types: Sequence[str] = POLYGONS,
         fix_geometries: bool = False,
     ) -> "Features":
         """Read a file of features.
 
         Args:
-            path: anything that GDAL reads as vectors; the first layer is taken.
-            field: the column that holds the labels. None: all features are one class, named like the file.
-            kinds: geometry types that are expected.
-            fix_geometries: mend self-crossing geometries and leave out null and empty ones, instead of refusing them.
+            path: of GeoParquet or any vector format of GDAL; the first layer is read.
+            field: the column of labels. None: all features are one class, with the file's stem as label.
+            geometry_types: the accepted types; any other raises an error.
+            fix_geometries: make invalid geometries valid and drop null and empty ones, instead of raising an error.
 
         Raises:
-            LabelError: an unreadable or empty file, no CRS, a missing or mixed column, unusable geometries.
+            LabelError: the file is unreadable or empty, has no CRS, lacks the column, has words and numbers in it, or
+                has invalid, null or empty geometries.
         """
         table = _read_table(path)
         if table.crs is None:
             raise LabelError(
-                f"{path} has no CRS. A file that names its CRS was expected. "
-                'Assign the right one, for example with "ogr2ogr -a_srs EPSG:4326 out.gpkg in".'
+                f'{path} has no CRS. Assign the right one, for example with "ogr2ogr -a_srs EPSG:4326 out.gpkg in".'
             )
-        table = _usable(table, str(path), fix_geometries=fix_geometries)
-        _require_kinds(table, str(path), kinds)
+        table = _with_valid_geometries(table, str(path), fix=fix_geometries)
+        _require_types(table, str(path), geometry_types)
         labels = _labels(table, field, str(path))
         return cls(str(path), table.geometry.to_numpy(), labels, CRS.from_wkt(table.crs.to_wkt()))
 
     def to_crs(self, crs: CRS | None, raster_name: str) -> "Features":
-        """The same features in `crs`, vertex by vertex.
+        """Reproject the features, vertex by vertex.
 
         Args:
-            crs: the raster's.
+            crs: of the raster.
             raster_name: for the message.
 
         Raises:
-            LabelError: the raster has no CRS, or there is no way from one CRS to the other.
+            LabelError: the raster has no CRS, or the features cannot be transformed to it.
         """
         if crs is None:
             raise LabelError(
-                f"{raster_name} has no CRS, so the features of {self.name} ({name_of(self.crs)}) cannot be placed "
-                'on it. A raster with a CRS was expected. Assign the right one, for example with "gdal_edit.py -a_srs".'
+                f"{raster_name} has no CRS, so the features of {self.name} ({crs_label(self.crs)}) cannot be located "
+                'on it. Assign the right CRS to the raster, for example with "gdal_edit.py -a_srs".'
             )
         if crs == self.crs:
             return self
         try:
-            way = pyproj.Transformer.from_crs(self.crs.to_wkt(), crs.to_wkt(), always_xy=True)
-            moved = shapely.transform(self.geometries, lambda xy: np.column_stack(way.transform(xy[:, 0], xy[:, 1])))
+            transformer = pyproj.Transformer.from_crs(self.crs.to_wkt(), crs.to_wkt(), always_xy=True)
+            geometries = shapely.transform(
+                self.geometries, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+            )
         except (ProjError, CRSError) as error:
-            raise self._no_way(crs, raster_name, str(error)) from error
-        if not np.isfinite(shapely.total_bounds(moved)).all() or not np.isfinite(shapely.get_coordinates(moved)).all():
-            raise self._no_way(crs, raster_name, "some vertices have no place there")
-        return Features(self.name, moved, self.labels, crs)
+            raise self._transform_error(crs, raster_name, str(error)) from error
+        if (
+            not np.isfinite(shapely.total_bounds(geometries)).all()
+            or not np.isfinite(shapely.get_coordinates(geometries)).all()
+        ):
+            raise self._transform_error(crs, raster_name, "some vertices are outside the domain of that CRS")
+        return Features(self.name, geometries, self.labels, crs)
 
-    def _no_way(self, crs: CRS, raster_name: str, reason: str) -> LabelError:
+    def _transform_error(self, crs: CRS, raster_name: str, reason: str) -> LabelError:
         return LabelError(
-            f"{self.name} is in {name_of(self.crs)}, which cannot be transformed to {name_of(crs)} of {raster_name}: "
-            f"{reason.rstrip('.')}. Save the features in a CRS that can, such as EPSG:4326."
+            f"{self.name} is in {crs_label(self.crs)}, which cannot be transformed to {crs_label(crs)} of "
+            f"{raster_name}: {reason.rstrip('.')}. Save the features in another CRS, such as EPSG:4326."
         )
 
-    def on(self, grid: Grid, raster_name: str) -> "Features":
-        """The same features in the CRS of a raster, on which some of them lie.
+    def require_overlap(self, grid: Grid, raster_name: str) -> "Features":
+        """Reproject the features to the CRS of a raster, and check that any of them overlaps it.
 
         Args:
-            grid: the raster's.
+            grid: of the raster.
             raster_name: for the message.
 
         Raises:
-            LabelError: none of them lies on it, or they cannot be placed there.
+            LabelError: no feature overlaps the raster, or they cannot be transformed to its CRS.
         """
-        placed = self.to_crs(grid.crs, raster_name)
-        if not meets(placed, grid):
-            away = window_of(placed, grid)
+        features = self.to_crs(grid.crs, raster_name)
+        if not intersects(features, grid):
+            extent = bounding_window(features, grid)
             raise LabelError(
-                f"no polygon of {self.name} lies on {raster_name}: they cover rows {away.row} to {away.row_stop}, "
-                f"cols {away.col} to {away.col_stop} of a raster of {grid.height} x {grid.width} pixels. "
-                "Overlapping extents were expected. Check the pair and the CRS of each."
+                f"no polygon of {self.name} lies on {raster_name}: they cover rows {extent.row} to {extent.row_stop}, "
+                f"cols {extent.col} to {extent.col_stop} of a raster of {grid.height} x {grid.width} pixels. "
+                "Check that the files belong together, and the CRS of each."
             )
-        return placed
+        return features
 
-    def near(self, grid: Grid) -> NDArray[np.intp]:
-        """Numbers of the features whose bounding box meets the grid, in file order; logarithmic in their count."""
+    def intersecting(self, grid: Grid) -> NDArray[np.intp]:
+        """Indices of the features whose bounding box intersects the grid, in file order, in logarithmic time."""
         return np.sort(self._tree.query(shapely.box(*grid.bounds)))
 
     def pixel_rows_cols(self, grid: Grid) -> NDArray[np.int64]:
-        """(n, 2) row and column of the pixel that each point lies in; may be outside the grid."""
+        """(n, 2) row and column of the pixel that contains each point; may be outside the grid."""
         xy = shapely.get_coordinates(self.geometries)
         cols, rows = ~grid.transform @ (xy[:, 0], xy[:, 1])
         return np.floor(np.column_stack([rows, cols])).astype(np.int64)
 
 
-def geometry_kind(path: str | Path) -> str:
-    """Type of the first geometry of a file, such as "Polygon"; empty if it has none."""
-    kinds = _read_table(path).geometry.geom_type.dropna()
-    return str(kinds.iloc[0]) if len(kinds) else ""
+def geometry_type(path: str | Path) -> str:
+    """Type of the first geometry of a file, such as "Polygon"; empty if the file has no geometry."""
+    types = _read_table(path).geometry.geom_type.dropna()
+    return str(types.iloc[0]) if len(types) else ""
 
 
-def covered(features: Features, grid: Grid, window: Window | None = None) -> NDArray[np.bool_]:
-    """(rows, cols) True where the centre of a pixel lies in one of the polygons."""
+def rasterize_mask(features: Features, grid: Grid, window: Window | None = None) -> NDArray[np.bool_]:
+    """(rows, cols), True where a polygon contains the centre of a pixel."""
     return burn(features, np.ones(len(features), np.uint8), (1,), grid, 0, window) == 1
 
 
@@ -178,56 +180,56 @@ def burn(
     fill: int,
     window: Window | None = None,
 ) -> NDArray[np.uint8]:
-    """Features as pixels: a pixel takes the value of the polygon that its centre lies in.
+    """Rasterize polygons: a pixel takes the value of the polygon that contains its centre.
 
-    The cost depends on the features near the window, not on how many there are.
+    The cost depends on the features that intersect the window, not on how many there are.
 
     Args:
         features: polygons in the grid's CRS.
         values: one for each feature.
-        order: values from bottom to top: where polygons overlap, the later value wins, whatever the
-            features' order in their file.
-        grid: where they lie.
+        order: values from bottom to top: where polygons overlap, the later value wins, whatever their order in the
+            file.
+        grid: of the result.
         fill: value of pixels outside all polygons.
-        window: the part of the grid to burn, which may reach outside; all of it if left out.
+        window: of the grid, may reach outside; None for the whole grid.
 
     Returns:
-        (height, width) uint8. Law: a window holds what all of the grid, burned at once, holds there.
+        (height, width) uint8. Law: burning a window equals that window of the whole grid burned at once.
     """
     window = grid.window if window is None else window
-    near = features.near(grid[window])
+    near = features.intersecting(grid[window])
     burned = np.full(window.shape, fill, np.uint8)
-    found = values[near]
+    near_values = values[near]
     pairs = [
-        (_in_steps(features.geometries[near[found == value]], grid, window), value)
+        (_snapped(features.geometries[near[near_values == value]], grid, window), value)
         for value in order
-        if (found == value).any()
+        if (near_values == value).any()
     ]
     if pairs:
-        # rasterio, too, changes the filters of warnings meanwhile.
-        with plain_pictures_allowed():
-            rasterize(pairs, out=burned, transform=Affine.scale(_STEPS, -_STEPS))
+        # rasterize itself changes the filters of warnings, which other threads share.
+        with allow_ungeoreferenced():
+            rasterize(pairs, out=burned, transform=Affine.scale(_SUBPIXEL, -_SUBPIXEL))
     return burned
 
 
-def _in_steps(geometries: NDArray[np.object_], grid: Grid, window: Window) -> dict[str, Any]:
-    """Polygons as one of GeoJSON in steps from the first pixel of a window: x to the right, y up, as on a map."""
-    # From the arrays of all corners at once: polygon by polygon, this took several times as long as the burning.
-    _, corners, (ring_starts, polygon_starts, *_) = shapely.to_ragged_array(geometries, include_z=False)
-    cols, rows = ~grid.transform @ (corners[:, 0], corners[:, 1])
-    # Rounded on the whole grid, corners are moved to the window without any error: an edge through the very centre of
-    # a pixel falls on the same side of it in every window.
-    places = np.round(np.column_stack([cols, -rows]) * _STEPS) - (window.col * _STEPS, -window.row * _STEPS)
-    polygons = _split_at(_split_at(places.tolist(), ring_starts), polygon_starts)
+def _snapped(geometries: NDArray[np.object_], grid: Grid, window: Window) -> dict[str, Any]:
+    """Polygons as a GeoJSON MultiPolygon in subpixels from the first pixel of a window: x to the right, y up."""
+    # One array of all vertices: a loop over polygons took several times as long as rasterizing them.
+    _, vertices, (ring_starts, polygon_starts, *_) = shapely.to_ragged_array(geometries, include_z=False)
+    cols, rows = ~grid.transform @ (vertices[:, 0], vertices[:, 1])
+    # Snapped on the whole grid, vertices shift to the window without rounding: an edge through the exact centre of a
+    # pixel falls on the same side of it in every window.
+    snapped = np.round(np.column_stack([cols, -rows]) * _SUBPIXEL) - (window.col * _SUBPIXEL, -window.row * _SUBPIXEL)
+    polygons = _split_at(_split_at(snapped.tolist(), ring_starts), polygon_starts)
     return {"type": "MultiPolygon", "coordinates": [rings for rings in polygons if rings]}
 
 
-def _split_at(things: list[Any], starts: NDArray[np.int64]) -> list[list[Any]]:
-    return [things[start:stop] for start, stop in pairwise(starts.tolist())]
+def _split_at(items: list[Any], starts: NDArray[np.int64]) -> list[list[Any]]:
+    return [items[start:stop] for start, stop in pairwise(starts.tolist())]
 
 
-def trace(values: NDArray[np.uint8], grid: Grid, ignore: int = IGNORE) -> Iterator[tuple[Any, int]]:
-    """Pixels as polygons: (polygon, value) for each 4-connected region; `ignore` is left out.
+def polygonize(values: NDArray[np.uint8], grid: Grid, ignore: int = IGNORE) -> Iterator[tuple[Any, int]]:
+    """Polygonize pixels: (polygon, value) for each 4-connected region; pixels of value `ignore` are left out.
 
     Law: the areas of a value's polygons add up to the area of its pixels.
     """
@@ -235,9 +237,9 @@ def trace(values: NDArray[np.uint8], grid: Grid, ignore: int = IGNORE) -> Iterat
         yield shapely.geometry.shape(geometry), int(value)
 
 
-def meets(features: Features, grid: Grid) -> bool:
-    """True if any feature's bounding box meets the grid."""
-    return bool(features.near(grid).size)
+def intersects(features: Features, grid: Grid) -> bool:
+    """True if the bounding box of any feature intersects the grid."""
+    return bool(features.intersecting(grid).size)
 
 
 def _read_table(path: str | Path) -> gpd.GeoDataFrame:
@@ -246,23 +248,23 @@ def _read_table(path: str | Path) -> gpd.GeoDataFrame:
     except (DataSourceError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".;")
         raise LabelError(
-            f"{path} cannot be read as vector features: {reason}. A GeoJSON, GeoPackage or Shapefile was expected. "
-            "Check the path and that the file is whole."
+            f"{path} cannot be read as vector features: {reason}. Expected a GeoJSON, GeoPackage, Shapefile or "
+            "GeoParquet. Check the path, or copy the file again."
         ) from error
     if not isinstance(table, gpd.GeoDataFrame):
-        raise LabelError(f"{path} is a table without geometries. Polygons were expected.")
+        raise LabelError(f"{path} is a table without geometries. Expected polygons or points.")
     if table.empty:
-        raise LabelError(f"{path} holds no features. At least one was expected.")
+        raise LabelError(f"{path} holds no features. Expected at least one.")
     return table
 
 
 def _read_by_gdal(path: str | Path) -> gpd.GeoDataFrame:
-    """A GeoJSON column of words and numbers comes as both, not as words that look like numbers."""
+    """Read with pyogrio; a GeoJSON column of words and numbers keeps both types, rather than all as words."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Could not parse column", UserWarning)
         table = pyogrio.read_dataframe(path)
-    about = pyogrio.read_info(path)
-    for column, subtype in zip(about["fields"], about.get("ogr_subtypes", ()), strict=False):
+    info = pyogrio.read_info(path)
+    for column, subtype in zip(info["fields"], info.get("ogr_subtypes", ()), strict=False):
         if subtype == "OFSTJSON":
             table[column] = [_from_json(value) if isinstance(value, str) else value for value in table[column]]
     return table
@@ -275,39 +277,39 @@ def _from_json(text: str) -> object:
         return text
 
 
-def _usable(table: gpd.GeoDataFrame, name: str, *, fix_geometries: bool) -> gpd.GeoDataFrame:
-    """Refuse null, empty and self-crossing geometries, or mend what can be mended."""
+def _with_valid_geometries(table: gpd.GeoDataFrame, name: str, *, fix: bool) -> gpd.GeoDataFrame:
+    """Raise LabelError for null, empty and invalid geometries, or drop and fix them."""
     geometry = table.geometry
     null = geometry.isna()
     empty = ~null & geometry.is_empty
-    crossing = ~null & ~empty & ~geometry.is_valid
-    if not (null | empty | crossing).any():
+    invalid = ~null & ~empty & ~geometry.is_valid
+    if not (null | empty | invalid).any():
         return table
-    if fix_geometries:
-        mended = table[~null & ~empty].copy()
-        # What has no area, such as a polygon that runs to and fro on a line, becomes empty rather than a line.
-        shapes = shapely.make_valid(mended.geometry.to_numpy(), method="structure", keep_collapsed=False)
-        mended.geometry = gpd.GeoSeries(shapes, index=mended.index, crs=table.crs)
-        mended = mended[~mended.geometry.is_empty]
-        if not mended.empty:
-            return mended
-    kinds = [("null", null), ("empty", empty), ("self-crossing", crossing)]
-    found = "; ".join(
-        f"{int(which.sum())} {kind} (feature {which.to_numpy().argmax()})" for kind, which in kinds if which.any()
+    if fix:
+        fixed = table[~null & ~empty].copy()
+        # A polygon without area, such as one that runs to and fro on a line, becomes empty rather than a line.
+        geometries = shapely.make_valid(fixed.geometry.to_numpy(), method="structure", keep_collapsed=False)
+        fixed.geometry = gpd.GeoSeries(geometries, index=fixed.index, crs=table.crs)
+        fixed = fixed[~fixed.geometry.is_empty]
+        if not fixed.empty:
+            return fixed
+    problems = "; ".join(
+        f"{int(rows.sum())} {problem} (feature {rows.to_numpy().argmax()})"
+        for problem, rows in (("null", null), ("empty", empty), ("invalid", invalid))
+        if rows.any()
     )
     raise LabelError(
-        f"{name}: of {len(table)} features some geometries are unusable: {found}. Valid geometries were expected. "
-        "Mend the file, or pass --fix-geometries to fix the crossing ones and drop the others."
+        f"{name} has bad geometries in its {len(table)} features: {problems}. Correct the file, or pass "
+        "--fix-geometries to make invalid ones valid and drop null and empty ones."
     )
 
 
-def _require_kinds(table: gpd.GeoDataFrame, name: str, kinds: Sequence[str]) -> None:
+def _require_types(table: gpd.GeoDataFrame, name: str, geometry_types: Sequence[str]) -> None:
     counts = table.geometry.geom_type.value_counts(sort=False)
-    odd = {kind: count for kind, count in counts.items() if kind not in kinds}
-    if odd:
-        found = ", ".join(f"{count} {kind}" for kind, count in odd.items())
+    others = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind not in geometry_types)
+    if others:
         raise LabelError(
-            f"{name} holds {found}. {' or '.join(kinds)} were expected. Buffer or convert the features first."
+            f"{name} holds {others}. Expected {' or '.join(geometry_types)}. Buffer or convert the features first."
         )
 
 
@@ -316,26 +318,24 @@ def _labels(table: gpd.GeoDataFrame, field: str | None, name: str) -> tuple[Labe
         return (Path(name).stem,) * len(table)
     columns = [column for column in table.columns if column != table.geometry.name]
     if field not in columns:
-        raise LabelError(f"{name} has no column '{field}'. Its columns are {', '.join(columns)}. Name one of them.")
+        raise LabelError(f"{name} has no column '{field}'. Its columns are {', '.join(columns)}. Choose one.")
     raw = table[field]
     blank = raw.isna() | (raw.astype(str).str.strip() == "")
     if blank.any():
         raise LabelError(
             f"{name}: column '{field}' is empty in {int(blank.sum())} of {len(raw)} features (first: feature "
-            f"{int(blank.to_numpy().argmax())}). A class for each was expected. Fill the column."
+            f"{int(blank.to_numpy().argmax())}). Give each feature a class."
         )
     labels = [_label(value) for value in raw.tolist()]
-    kinds = Counter(type(label).__name__ for label in labels)
-    if kinds.keys() - {"int"} and kinds.keys() - {"str"}:
-        found = ", ".join(f"{count} {'words' if kind == 'str' else kind}" for kind, count in kinds.items())
-        raise LabelError(
-            f"{name}: column '{field}' is mixed ({found}). Only words or only whole numbers were expected."
-        )
+    types = Counter(type(label).__name__ for label in labels)
+    if types.keys() - {"int"} and types.keys() - {"str"}:
+        counts = ", ".join(f"{count} {'words' if kind == 'str' else kind}" for kind, count in types.items())
+        raise LabelError(f"{name}: column '{field}' is mixed ({counts}). Expected only words or only whole numbers.")
     return tuple(labels)  # type: ignore[arg-type]
 
 
 def _label(value: object) -> object:
-    """Whole numbers as int (also 3.0, as shapefiles give them), words stripped; anything else as it is."""
+    """Whole numbers as int (also 3.0: shapefiles hold floats), words stripped, other values unchanged."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, (int, np.integer, float)) and not isinstance(value, bool) and float(value).is_integer():
@@ -343,8 +343,8 @@ def _label(value: object) -> object:
     return value
 
 
-def window_of(features: Features, grid: Grid) -> Window:
-    """The pixels of the grid that the features' bounding box covers; may reach outside."""
+def bounding_window(features: Features, grid: Grid) -> Window:
+    """The window of the grid that contains the features' bounding box; may reach outside."""
     left, bottom, right, top = shapely.total_bounds(features.geometries)
     (row, col), (row_stop, col_stop) = grid.row_col(left, top), grid.row_col(right, bottom)
     first_row, first_col = int(np.floor(row)), int(np.floor(col))

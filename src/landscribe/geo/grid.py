@@ -1,10 +1,11 @@
-"""Grid and Window: the arithmetic of pixels, which needs no file.
+"""Grid and Window: the arithmetic of pixels, without files.
 
-A Grid says where an array's pixels lie on the Earth. Slicing it by a Window gives another Grid, so that
-georeference cannot be lost on the way.
+A Grid georeferences the pixels of an array. Slicing it by a Window gives another Grid, so that a part of an array
+keeps its georeference.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,11 +52,11 @@ class Window:
 
     @property
     def is_empty(self) -> bool:
-        """True if it has no pixel."""
+        """True if the window has no pixel."""
         return self.height <= 0 or self.width <= 0
 
     def __and__(self, other: "Window") -> "Window":
-        """The common part; empty if there is none.
+        """The common pixels; empty if there are none.
 
         >>> Window(0, 0, 4, 4) & Window(2, 3, 4, 4)
         Window(row=2, col=3, height=2, width=1)
@@ -70,7 +71,7 @@ class Window:
         return Window(self.row - other.row, self.col - other.col, self.height, self.width)
 
     def grown(self, pixels: int) -> "Window":
-        """The window with so many pixels more on each side."""
+        """The window with this many more pixels on each side."""
         return Window(self.row - pixels, self.col - pixels, self.height + 2 * pixels, self.width + 2 * pixels)
 
     def distance_to(self, other: "Window") -> int:
@@ -86,12 +87,20 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """CRS, affine transform and shape: where the pixels of an array lie."""
+    """CRS, affine transform and shape of the pixels of an array.
+
+    >>> grid = Grid(CRS.from_epsg(32632), Affine(10, 0, 500_000, 0, -10, 5_000_000), height=300, width=200)
+    >>> grid.bounds
+    (500000.0, 4997000.0, 502000.0, 5000000.0)
+    >>> part = grid[Window(row=100, col=50, height=20, width=30)]
+    >>> part.shape, part.xy(0, 0)
+    ((20, 30), (500500.0, 4999000.0))
+    """
 
     crs: CRS | None
-    """None where a file has none; then only pixel arithmetic works."""
+    """None for a file without CRS; then only pixel arithmetic works."""
     transform: Affine
-    """From (col, row) to (x, y), the upper left corner of the pixel."""
+    """From (col, row) to (x, y) of the upper left corner of the pixel."""
     height: int
     width: int
 
@@ -102,7 +111,7 @@ class Grid:
 
     @property
     def window(self) -> Window:
-        """All of it."""
+        """The window of the whole grid."""
         return Window(0, 0, self.height, self.width)
 
     @property
@@ -113,17 +122,17 @@ class Grid:
         return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
 
     def __getitem__(self, window: Window) -> "Grid":
-        """The Grid of a part. Law: `grid[w].xy(0, 0) == grid.xy(w.row, w.col)`."""
+        """The Grid of a window. Law: `grid[w].xy(0, 0) == grid.xy(w.row, w.col)`."""
         shift = Affine.translation(window.col, window.row)
         return Grid(self.crs, self.transform @ shift, window.height, window.width)
 
     def xy(self, row: float, col: float) -> tuple[float, float]:
-        """World coordinates of a pixel position; (0, 0) is the upper left corner of the first pixel."""
+        """World coordinates of a point in pixels; (0, 0) is the upper left corner of the first pixel."""
         x, y = self.transform @ (col, row)
         return x, y
 
     def row_col(self, x: float, y: float) -> tuple[float, float]:
-        """Pixel position of world coordinates. Law: `row_col(*xy(row, col)) == (row, col)`."""
+        """Row and column, with fractions, of world coordinates. Law: `row_col(*xy(row, col)) == (row, col)`."""
         col, row = ~self.transform @ (x, y)
         return row, col
 
@@ -131,16 +140,16 @@ class Grid:
     def pixel_size(self) -> float | None:
         """Side of a pixel on the ground in metres, at the centre of the grid; None without a CRS.
 
-        Measured as a geodesic, so that degrees and web-mercator metres (which are longer than metres on
-        the ground by 1 / cos(latitude)) become metres too. Non-square pixels give the side of the square
-        of the same area.
+        The side is measured as a geodesic, so that degrees, and web-mercator metres (which are longer than metres on
+        the ground by 1 / cos(latitude)), become metres too. Non-square pixels give the side of the square of the same
+        area.
         """
         sides = self.pixel_sides
         return None if sides is None else math.sqrt(sides[0] * sides[1])
 
     @property
     def pixel_sides(self) -> tuple[float, float] | None:
-        """Height and width of a pixel on the ground in metres, measured likewise; None without a CRS."""
+        """Height and width of a pixel on the ground in metres, measured as `pixel_size`; None without a CRS."""
         if self.crs is None:
             return None
         row, col = self.height / 2, self.width / 2
@@ -153,15 +162,18 @@ class Grid:
             ellipsoid = crs.get_geod() or pyproj.Geod(ellps="WGS84")
             _, _, (down, across) = ellipsoid.inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
         except ProjError as error:
-            raise GridError(f"the size of a pixel cannot be measured in {name_of(self.crs)}: {error}") from error
+            raise GridError(
+                f"the pixel size cannot be measured in {crs_label(self.crs)}: {error}. Warp the raster to another CRS "
+                "(gdalwarp -t_srs)."
+            ) from error
         return down, across
 
-    def same_place(self, other: "Grid") -> bool:
-        """True if both lie on the same pixels: same shape and CRS, corners within 1/100 of a pixel."""
-        return self.shape == other.shape and self.crs == other.crs and self.differs_by(other) < 0.01
+    def is_aligned(self, other: "Grid") -> bool:
+        """True if both grids have the same pixels: same shape and CRS, corners within 1/100 of a pixel."""
+        return self.shape == other.shape and self.crs == other.crs and self.max_corner_offset(other) < 0.01
 
-    def differs_by(self, other: "Grid") -> float:
-        """The largest distance between matching corners, in pixels of this grid."""
+    def max_corner_offset(self, other: "Grid") -> float:
+        """The largest offset between matching corners along an axis, in pixels of this grid."""
         corners = [(0, 0), (0, self.width), (self.height, 0), (self.height, self.width)]
         offsets: list[float] = []
         for row, col in corners:
@@ -169,31 +181,65 @@ class Grid:
             offsets += [abs(other_row - row), abs(other_col - col)]
         return max(offsets)
 
+    def strips(self, max_pixels: int, *, block: int = 512) -> Iterator[Window]:
+        """Cut the grid into strips of whole rows, from the top.
+
+        Args:
+            max_pixels: of a strip; a strip is at least one block high, however many pixels that is.
+            block: height of the file's blocks in rows. Strips begin at multiples of it: no block is decoded twice.
+
+        Yields:
+            Windows as wide as the grid. Law: they partition the grid.
+
+        >>> [(strip.row, strip.height) for strip in Grid(None, Affine.identity(), 1200, 100).strips(60_000)]
+        [(0, 512), (512, 512), (1024, 176)]
+        """
+        rows = max(block, max_pixels // self.width // block * block)
+        for row in range(0, self.height, rows):
+            yield Window(row, 0, min(rows, self.height - row), self.width)
+
+    def spread_windows(self, shape: tuple[int, int], per_axis: int, *, align: int = 1) -> list[Window]:
+        """Windows that are spread evenly over the grid, those at its corners included, in row order.
+
+        Args:
+            shape: (height, width) of a window; larger than the grid, it reaches outside.
+            per_axis: most windows along an axis. Fewer cover a short axis.
+            align: rows and columns are rounded down to multiples of this.
+
+        >>> grid = Grid(None, Affine.identity(), 10, 100)
+        >>> [(window.row, window.col) for window in grid.spread_windows((10, 10), 3)]
+        [(0, 0), (0, 45), (0, 90)]
+        """
+        rows, cols = (_spread(length, side, per_axis, align) for length, side in zip(self.shape, shape, strict=True))
+        return [Window(row, col, *shape) for row in rows for col in cols]
+
+
+def _spread(length: int, side: int, most: int, align: int) -> list[int]:
+    count = min(most, -(-length // side))
+    last = max(0, length - side)
+    # A list without repetition: rounding may give the same start twice.
+    return sorted({round(last * index / max(1, count - 1)) // align * align for index in range(count)})
+
 
 def check_north_up(transform: Affine, name: str) -> None:
-    """Raise GridError unless rows run south and columns east.
-
-    Args:
-        transform: of the raster.
-        name: of the raster, for the message.
-    """
+    """Raise GridError unless rows run south and columns run east; `name` is the raster's, for the message."""
     if transform.b or transform.d:
         angle = math.degrees(math.atan2(transform.d, transform.a))
         raise GridError(
-            f"{name} has a rotated geotransform ({angle:.2f} degrees). A north-up raster was expected. "
-            f'Make one with "gdalwarp {name} north_up.tif".'
+            f"{name} has a rotated geotransform ({angle:.2f} degrees). Expected a north-up raster. "
+            f'Warp it with "gdalwarp {name} north_up.tif".'
         )
     if transform.a <= 0 or transform.e >= 0:
         raise GridError(
-            f"{name} has pixel steps of {transform.a:g} (x) and {transform.e:g} (y). Columns that run east and "
-            f'rows that run south were expected. Make such a raster with "gdalwarp {name} north_up.tif".'
+            f"{name} has pixel steps of {transform.a:g} (x) and {transform.e:g} (y). Expected columns that run east "
+            f'and rows that run south. Warp it with "gdalwarp {name} north_up.tif".'
         )
 
 
-def name_of(crs: Any) -> str:
-    """A CRS in a few words: its authority code, else its name.
+def crs_label(crs: Any) -> str:
+    """The authority code of a CRS, else its name.
 
-    >>> name_of(CRS.from_epsg(4326))
+    >>> crs_label(CRS.from_epsg(4326))
     'EPSG:4326'
     """
     if crs is None:

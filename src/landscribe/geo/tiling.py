@@ -1,8 +1,7 @@
-"""How a grid is cut: chips to train on, and tiles and units to map it with. Pure arithmetic.
+"""Tiling: windows of chips for training, and tiles and units for mapping. Pure arithmetic.
 
-Along each axis, a raster is covered with reads of one size. What is kept of neighbouring reads meets in
-the middle of their overlap, so that every kept pixel has at least `margin` pixels of real context (or the
-raster's own edge) on each side:
+Along each axis, tiles of one size cover a raster. The kept parts of neighbouring tiles meet in the middle of their
+overlap, so that every kept pixel has at least `margin` pixels of context (or the raster's edge) on each side:
 
     read      |<----------- size ----------->|
     next read                    |<----------- size ----------->|
@@ -21,7 +20,7 @@ from landscribe.geo.spec import EdgePolicy
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """What is read and what is kept of it when a Grid is covered."""
+    """A window to read, and the part of it to keep."""
 
     read: Window
     """May reach outside the grid on the right and at the bottom."""
@@ -34,40 +33,41 @@ class Unit:
     """A rectangle of tiles that is read, computed and written on its own."""
 
     row: int
-    """Its place among the units of the grid."""
+    """Row among the units of the grid."""
     col: int
+    """Column among the units of the grid."""
     tiles: tuple[Tile, ...]
-    """In row order. Their `keep` parts partition `keep`, unless overlapping ones were asked for."""
+    """In row order. Their `keep` parts partition `keep`, unless tiles of neighbouring units are included."""
     read: Window
-    """All that its tiles read."""
+    """Bounding window of what its tiles read."""
     keep: Window
-    """What it alone maps."""
+    """The part of the map that this unit writes."""
 
     @property
     def name(self) -> str:
-        """Names its files; sorts like its place."""
+        """Stem of its files; sorts in row order."""
         return f"{self.row:05d}_{self.col:05d}"
 
 
 def chip_windows(height: int, width: int, *, size: int, stride: int, edge: EdgePolicy) -> list[Window]:
-    """Where chips are cut: every `stride` pixels, each once.
+    """Windows of chips: every `stride` pixels, each once.
 
     Args:
         height: rows of the grid.
         width: columns of the grid.
         size: side of a chip in pixels.
         stride: step between chips in pixels; `size` for no overlap.
-        edge: what happens to a chip that would reach outside. `shift` moves it inward (a grid smaller
-            than a chip is padded), `pad` lets it reach outside, `drop` leaves it out.
+        edge: policy for a chip that would reach outside. `shift` moves it inward (a grid smaller than a chip is
+            padded), `pad` lets it reach outside, `drop` leaves it out.
 
     Returns:
-        Windows in row order. With `shift` and `pad` and `stride <= size` they cover the grid; none is twice.
+        Windows in row order, all different. With `shift` and `pad` and `stride <= size` they cover the grid.
 
     >>> [w.col for w in chip_windows(4, 10, size=4, stride=4, edge="shift")]
     [0, 4, 6]
     """
     if size < 1 or stride < 1:
-        raise TilingError(f"chip size {size} and stride {stride} were given. Both must be at least 1 pixel.")
+        raise TilingError(f"chip size is {size} and stride is {stride}. Expected at least 1 pixel for both.")
     rows = _chip_starts(height, size, stride, edge)
     cols = _chip_starts(width, size, stride, edge)
     return [Window(row, col, size, size) for row in rows for col in cols]
@@ -104,24 +104,24 @@ def units(
     side: int = 2048,
     overlapping: bool = False,
 ) -> Iterator[Unit]:
-    """Cover a grid with tiles, gathered into units.
+    """Cover a grid with tiles, grouped into units.
 
     Args:
         height: rows of the grid.
         width: columns of the grid.
-        size: side of a tile's read part, in pixels; a multiple of `align`. A grid smaller than that gets
-            tiles as small as it is, rounded up to `align`.
-        margin: pixels of context between a tile's edge and what is kept, except at the grid's edge.
-        align: tile origins and sizes are multiples of this: the network's stride, so that a pixel falls
-            on the same place of its pooling lattice in whichever tile it is.
-        side: aimed-at side of a unit in pixels.
-        overlapping: give each unit all tiles that read any of what it keeps, also those of its neighbours.
+        size: side of the window that a tile reads, in pixels; a multiple of `align`. Along an axis shorter than that,
+            it is the length of the axis, rounded up to `align`.
+        margin: pixels of context between a tile's edge and its kept part, except at the grid's edge.
+        align: tile origins and sizes are multiples of this, the network's stride, so that the network's pooling cells
+            are the same in every tile.
+        side: target side of a unit in pixels.
+        overlapping: include in each unit the tiles of its neighbours that read any pixel it keeps.
 
     Yields:
         Units in row order. Law: their `keep` parts partition the grid.
 
     Raises:
-        TilingError: the numbers leave no core to keep.
+        TilingError: the size is no multiple of `align`, or the margin leaves nothing to keep.
     """
     rows = _spans(height, size, margin, align)
     cols = _spans(width, size, margin, align)
@@ -130,15 +130,9 @@ def units(
         for col, col_group in enumerate(col_groups):
             keep = _kept(row_group, col_group)
             if overlapping:
-                yield _unit(row, col, _reading(rows, row_group), _reading(cols, col_group), keep)
+                yield _unit(row, col, _overlapping(rows, row_group), _overlapping(cols, col_group), keep)
             else:
                 yield _unit(row, col, row_group, col_group, keep)
-
-
-def unit_count(height: int, width: int, *, size: int, margin: int, align: int = 1, side: int = 2048) -> int:
-    """How many units `units` yields for the same arguments."""
-    counts = [len(_grouped(_spans(length, size, margin, align), side)) for length in (height, width)]
-    return counts[0] * counts[1]
 
 
 def _spans(length: int, size: int, margin: int, align: int) -> list[_Span]:
@@ -148,21 +142,21 @@ def _spans(length: int, size: int, margin: int, align: int) -> list[_Span]:
     if margin < 0 or core < 1:
         raise TilingError(
             f"tile size {size} with margin {margin} leaves no core to keep. "
-            f"A margin from 0 to {(size - align) // 2} was expected."
+            f"Expected a margin from 0 to {(size - align) // 2}."
         )
-    covered = -(-length // align) * align
-    if covered <= size:
-        return [_Span(0, covered, 0, length)]
-    last = covered - size
+    aligned_length = -(-length // align) * align
+    if aligned_length <= size:
+        return [_Span(0, aligned_length, 0, length)]
+    last = aligned_length - size
     starts = [*range(0, last, core), last]
     # Neighbours share their overlap half and half; each half is at least the margin.
-    meets = [(left + size + right) // 2 for left, right in pairwise(starts)]
-    keeps, keep_stops = [0, *meets], [*meets, length]
+    seams = [(left + size + right) // 2 for left, right in pairwise(starts)]
+    keeps, keep_stops = [0, *seams], [*seams, length]
     return [_Span(*span) for span in zip(starts, [size] * len(starts), keeps, keep_stops, strict=True)]
 
 
 def _grouped(spans: list[_Span], side: int) -> list[list[_Span]]:
-    """Consecutive spans whose kept parts add up to about `side`; at least one each."""
+    """Groups of consecutive spans whose kept parts add up to about `side`; at least one span each."""
     longest = max(span.keep_stop - span.keep for span in spans)
     count = max(1, side // longest)
     return [spans[start : start + count] for start in range(0, len(spans), count)]
@@ -173,8 +167,8 @@ def _kept(rows: list[_Span], cols: list[_Span]) -> Window:
     return Window(row, col, rows[-1].keep_stop - row, cols[-1].keep_stop - col)
 
 
-def _reading(spans: list[_Span], group: list[_Span]) -> list[_Span]:
-    """All spans that read any of what a group keeps."""
+def _overlapping(spans: list[_Span], group: list[_Span]) -> list[_Span]:
+    """All spans that read any pixel that a group keeps."""
     start, stop = group[0].keep, group[-1].keep_stop
     return [span for span in spans if span.read < stop and span.read + span.size > start]
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 
 from landscribe.errors import RasterError
+from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes
-from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.areas import Areas
 
@@ -59,9 +58,7 @@ class ClassMap:
         if text is not None:
             return classes_from_tag(text)
         values: set[int] = set()
-        rows = max(1, _STRIP_PIXELS // self.raster.grid.width)
-        for row in range(0, self.raster.grid.height, rows):
-            strip = Window(row, 0, min(rows, self.raster.grid.height - row), self.raster.grid.width)
+        for strip in self.raster.grid.strips(_STRIP_PIXELS):
             pixels, valid = self.raster.read(strip)
             values |= set(np.unique(pixels[0][valid]).tolist())
         return Classes.from_labels(sorted(values - {IGNORE}), background=False)
@@ -82,9 +79,9 @@ def read_tags(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        with rasterio.open(path) as dataset:
+        with open_dataset(str(path)) as dataset:
             return dict(dataset.tags())
-    except rasterio.errors.RasterioIOError:
+    except RasterError:
         return {}
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from landscribe.errors import LandscribeError, OutputError, RasterError, UnfinishedError, UnreachableError
 from landscribe.fingerprint import Fingerprint, read_fingerprint
 from landscribe.geo.grid import Grid
-from landscribe.geo.rasters.raster import write_raster
+from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.geo.tiling import Unit
 from landscribe.maps.areas import NO_AREA, ClassAreas
 from landscribe.maps.layers import CLASS, Layer, LayerArrays

@@ -8,9 +8,9 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from landscribe.errors import ModelError
-from landscribe.geo.grid import Grid, name_of
+from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.resampling import crs_of, grid_of_pixel_size, resampled
+from landscribe.geo.rasters.resampling import grid_of_pixel_size, parse_crs, resample_to
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
 
@@ -38,8 +38,8 @@ def conform(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
     if grid is None:
         return raster
     if spec.crs is not None:
-        _warn_outside_area_of_use(raster, crs_of(spec.crs))
-    return resampled(raster, grid)
+        _warn_outside_area_of_use(raster, parse_crs(spec.crs))
+    return resample_to(raster, grid)
 
 
 def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
@@ -74,7 +74,7 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
 def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None:
     """The grid of the model's pixel size in the requested CRS; None if the raster keeps its own."""
     name, expected = raster.paths[0], None if spec.any_pixel_size else model.pixel_size
-    crs = None if spec.crs is None else crs_of(spec.crs)
+    crs = None if spec.crs is None else parse_crs(spec.crs)
     if expected is None and crs is None:
         return None
     size = raster.grid.pixel_size
@@ -118,7 +118,7 @@ def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:
         log.warning(
             "%s lies at %.2f° E, %.2f° N, outside the area of use of %s (%.4g° to %.4g° E, %.4g° to %.4g° N): "
             "distortion there is large",
-            raster.paths[0], lon, lat, name_of(crs), use.west, use.east, use.south, use.north,
+            raster.paths[0], lon, lat, crs_label(crs), use.west, use.east, use.south, use.north,
         )  # fmt: skip
 
 

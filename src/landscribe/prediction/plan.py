@@ -97,7 +97,7 @@ def plan_map(
     """
     raster = conform(model, raster, spec)
     require_same_pixel_size(ensemble, raster, spec)
-    area = None if spec.area is None else Features.read(spec.area).on(raster.grid, raster.paths[0])
+    area = None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
     out.require_distinct(raster.paths)
     sieve, layers = _sieve(raster, spec), _layers(out, spec)
     predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta)
@@ -140,7 +140,7 @@ def _fixed_fields(predictor: Predictor, raster: Raster, spec: PredictSpec, layer
     return settings | {
         "model": [model.sha256 for model in predictor.models],
         "raster": [raster_state(path) for path in raster.paths],
-        **raster.reading,
+        **raster.fingerprint_fields,
         "layers": [[layer.kind, layer.dtype] for layer in layers],
         "device": predictor.device.type,
         "area": None if spec.area is None else file_state(spec.area),

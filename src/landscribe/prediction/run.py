@@ -11,7 +11,7 @@ from landscribe import progress
 from landscribe.errors import EngineError, RasterError, ServerError, UnfinishedError
 from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.access import bounded_block_cache
-from landscribe.geo.features import Features, covered
+from landscribe.geo.features import Features, rasterize_mask
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.source_files import require_unchanged
 from landscribe.geo.tiling import Unit
@@ -73,7 +73,7 @@ class MapUnitTask:
 
     def read(self, unit: Unit) -> _Read | None:
         """Pixels of the unit and its halo; None if its kept part lies outside the area of interest."""
-        aoi = None if self.area is None else covered(self.area, self.raster.grid[unit.keep])
+        aoi = None if self.area is None else rasterize_mask(self.area, self.raster.grid[unit.keep])
         if aoi is not None and not aoi.any():
             return None
         # A Dask worker has not bounded GDAL's cache yet.

@@ -14,9 +14,9 @@ from rasterio.errors import RasterioError
 
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import LandscribeError, RasterError
-from landscribe.geo.access import opened
+from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE
-from landscribe.geo.grid import Grid, name_of
+from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.outputs import write_text
 from landscribe.report import figures
@@ -64,7 +64,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
         **_comparisons(scenes),
     }
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": name_of}
+    page.filters |= {"measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": crs_label}
     text = (files("landscribe.report") / "template.html").read_text(encoding="utf-8")
     write_text(out, page.from_string(text).render(context))
     return out
@@ -133,7 +133,7 @@ def _sample(raster: Raster, bands: Sequence[int], shape: tuple[int, int]) -> tup
     first = 0
     for path in raster.paths:
         try:
-            with opened(path) as source:
+            with open_dataset(path) as source:
                 colours = zip(source.indexes, source.colorinterp, strict=True)
                 indexes = [index for index, colour in colours if colour != ColorInterp.alpha]
                 for band in set(bands) & set(range(first, first + len(indexes))):

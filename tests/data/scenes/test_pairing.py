@@ -11,7 +11,7 @@ from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import ClassSpec, SceneSpec, open_scenes
 from landscribe.errors import ClassError, GridError, LabelError, OutputError, RasterError
-from landscribe.geo.access import plain_pictures_allowed
+from landscribe.geo.access import allow_ungeoreferenced
 from landscribe.geo.grid import Window
 from worlds import counting, noise, pixel_box, write_polygons, write_raster
 
@@ -169,7 +169,7 @@ def test_a_palette_is_matched_by_its_colours_if_the_table_has_colours(root):
     mask = values()
     image = write_raster(root / "images" / "a.png", noise(3, SIDE, SIDE), crs=None, transform=None)
     with (
-        plain_pictures_allowed(),
+        allow_ungeoreferenced(),
         rasterio.open(
             root / "masks" / "a.png", "w", driver="PNG", count=1, height=SIDE, width=SIDE, dtype="uint8"
         ) as target,

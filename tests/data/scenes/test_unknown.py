@@ -94,7 +94,7 @@ def test_unlabelled_pixels_are_not_assessed(scene):
 
 def test_a_label_cannot_be_a_class_and_unlabelled(scene):
     rows = [{"name": "field", "value": 1}, {"name": "house", "value": 2}, {"name": "x", "value": 255, "label": "house"}]
-    with pytest.raises(ClassError, match="'house' stands for a class and for what is not known"):
+    with pytest.raises(ClassError, match="'house' marks both a class and unlabelled pixels"):
         cut(scene, classes=rows)
 
 

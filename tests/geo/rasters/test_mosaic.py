@@ -15,7 +15,7 @@ from landscribe.errors import GridError, RasterError
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.mosaic import mosaic
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.resampling import resampled
+from landscribe.geo.rasters.resampling import resample_to
 from worlds import METRE, counting, noise, write_raster
 
 H, W = 23, 31
@@ -99,7 +99,7 @@ def test_masks_and_alpha_of_parts_count(tmp_path):
     raster = mosaic([Raster.open([west]), Raster.open([east])])
     _, valid = raster.read(raster.grid.window)
     assert np.argwhere(~valid).tolist() == [[1, col] for col in range(5)] + [[2, col] for col in range(5, 10)]
-    assert raster.masks == (str(west), str(east))
+    assert raster.mask_files == (str(west), str(east))
 
 
 def test_a_mosaic_names_all_its_files_in_their_order(tmp_path):
@@ -120,8 +120,8 @@ def test_bands_nodata_and_pixel_size_are_changed_as_of_one_raster(tmp_path):
     # A mean over the seam is that of the whole raster.
     coarse = Grid(raster.grid.crs, raster.grid.transform @ Affine.scale(2), 10, 15)
     one = Raster.open([write_raster(tmp_path / "whole.tif", array)])
-    for two in (resampled(raster, coarse), pickle.loads(pickle.dumps(resampled(raster, coarse)))):
-        np.testing.assert_array_equal(two.read(coarse.window)[0], resampled(one, coarse).read(coarse.window)[0])
+    for two in (resample_to(raster, coarse), pickle.loads(pickle.dumps(resample_to(raster, coarse)))):
+        np.testing.assert_array_equal(two.read(coarse.window)[0], resample_to(one, coarse).read(coarse.window)[0])
 
 
 @pytest.fixture(scope="module")
@@ -172,17 +172,17 @@ def test_threads_and_copies_read_the_same(many):
 @pytest.mark.parametrize(
     ("other", "error", "words"),
     [
-        ({"crs": None, "transform": None}, GridError, "east.tif has no place on the Earth"),
+        ({"crs": None, "transform": None}, GridError, "east.tif has neither a CRS nor a geotransform"),
         ({"crs": "EPSG:32633"}, GridError, r"east.tif is in EPSG:32633, but .*west.tif is in EPSG:32632"),
         (
             {"transform": METRE @ Affine.translation(10, 0) @ Affine.scale(2)},
             GridError,
-            r"east.tif has pixels of 2 x 2, but .*west.tif of 1 x 1 \(in units of EPSG:32632\)",
+            r"east.tif has pixels of 2 x 2, but .*west.tif has pixels of 1 x 1 \(in units of EPSG:32632\)",
         ),
         (
             {"transform": METRE @ Affine.translation(10.25, 0.5)},
             GridError,
-            r"east.tif begins [+-]0.50 and \+0.25 pixels \(rows and columns\) beside the lattice of .*west.tif",
+            r"east.tif is not aligned to the pixel grid of .*west.tif: its offset is [+-]0.50 and \+0.25 pixels",
         ),
         ({"array": noise(2, 10, 10)}, RasterError, r"east.tif has 2 bands \(.*\), but .*west.tif has 3 \(red, green"),
         (
@@ -193,7 +193,7 @@ def test_threads_and_copies_read_the_same(many):
         ({"array": noise(3, 10, 10, "uint16")}, RasterError, "east.tif holds uint16, but .*west.tif holds uint8"),
         ({"nodata": 0}, RasterError, r"nodata value of .*east.tif is 0.0, but that of .*west.tif is None.*--nodata"),
     ],
-    ids=["no place", "crs", "pixel size", "lattice", "band count", "band order", "dtype", "nodata"],
+    ids=["no georeference", "crs", "pixel size", "alignment", "band count", "band order", "dtype", "nodata"],
 )
 def test_what_does_not_fit_is_refused_with_both_values(tmp_path, other, error, words):
     rasters = [Raster.open([path]) for path in halves(tmp_path, **other)]
@@ -219,3 +219,16 @@ def test_a_part_that_is_damaged_is_named(tmp_path):
 def test_no_raster_at_all_is_refused():
     with pytest.raises(RasterError, match="no image was given for the mosaic"):
         mosaic([])
+
+
+@pytest.mark.parametrize("side", [8, 5, 3])
+def test_an_overview_of_a_mosaic_has_the_pixels_of_its_rasters(tmp_path, side):
+    # Four rasters of 8 x 8 pixels, each of one value, the last of them missing.
+    array = np.repeat(np.repeat(np.array([[[1, 2], [3, 4]]], "uint8"), 8, 1), 8, 2)
+    parts = [Window(0, 0, 8, 8), Window(0, 8, 8, 8), Window(8, 0, 8, 8)]
+    raster = mosaic([Raster.open([path]) for path in cut(tmp_path, array, parts)])
+    pixels, valid = raster.overview(side)
+    centres = ((np.arange(side) + 0.5) * 16 / side).astype(int)
+    expected = np.where(array[0] == 4, 0, array[0])[np.ix_(centres, centres)]
+    np.testing.assert_array_equal(pixels[0], expected)
+    np.testing.assert_array_equal(valid, expected > 0)

@@ -16,7 +16,8 @@ from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import GridError, RasterError
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.raster import Raster, read_band
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.rasters.whole_files import read_band
 from worlds import METRE, counting, noise, write_raster
 
 ALL = Window(0, 0, 9, 13)
@@ -90,7 +91,7 @@ def test_a_stack_is_valid_where_all_its_files_are(tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"transform": METRE @ Affine.translation(3, 0)}, "3.00 pixels apart"),
+        ({"transform": METRE @ Affine.translation(3, 0)}, "corners differ by 3.00 pixels"),
         ({"crs": "EPSG:32633"}, "in EPSG:32633, but"),
         ({"array": noise(1, 9, 14)}, "9 x 14 pixels"),
     ],
@@ -202,7 +203,7 @@ def test_an_override_replaces_what_the_file_declares(tmp_path):
 @pytest.mark.parametrize("value", [-9999, 256, 0.5, math.nan, math.inf])
 def test_an_override_that_the_type_cannot_hold_is_refused(tmp_path, value):
     path = write_raster(tmp_path / "a.tif", three_bands("uint8", 0))
-    with pytest.raises(RasterError, match=f"nodata is {value:g}, but .* holds uint8. A whole number from 0 to 255"):
+    with pytest.raises(RasterError, match=f"nodata is {value:g}, but .* holds uint8. Expected a whole number from 0"):
         Raster.open([path], nodata=value)
 
 
@@ -335,7 +336,7 @@ def test_files_that_are_no_raster_are_refused_in_one_line(tmp_path, content):
     path = tmp_path / "a.tif"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(RasterError, match=r"a\.tif cannot be read: .+\. A whole raster") as caught:
+    with pytest.raises(RasterError, match=r"a\.tif cannot be read: .+\. Expected a readable raster") as caught:
         Raster.open([path])
     assert "\n" not in str(caught.value)
 
@@ -356,3 +357,104 @@ def test_complex_numbers_are_refused(tmp_path):
 def test_no_file_at_all_is_refused():
     with pytest.raises(RasterError, match="no image file was given"):
         Raster.open([])
+
+
+# decimated reads -----------------------------------------------------------------------------------------------
+
+
+def blocks(array: np.ndarray, side: int) -> np.ndarray:
+    """Every pixel as a block of `side` x `side` equal ones, of which a decimated read may take any."""
+    return array.repeat(side, axis=-2).repeat(side, axis=-1)
+
+
+def test_an_overview_of_a_small_raster_is_the_raster(striped):
+    raster = Raster.open([striped])
+    pixels, valid = raster.overview(13)
+    np.testing.assert_array_equal(pixels, counting(3, 9, 13))
+    assert valid.all()
+
+
+@pytest.mark.parametrize(("shape", "side", "expected"), [((40, 100), 50, (20, 50)), ((100, 3), 10, (10, 1))])
+def test_the_longer_side_of_an_overview_is_as_asked(tmp_path, shape, side, expected):
+    raster = Raster.open([write_raster(tmp_path / "a.tif", noise(2, *shape))])
+    pixels, valid = raster.overview(side)
+    assert (pixels.shape, valid.shape) == ((2, *expected), expected)
+
+
+def test_an_overview_reads_chosen_bands_as_stored(tmp_path):
+    small = noise(3, 6, 8, "uint16")
+    raster = Raster.open([write_raster(tmp_path / "a.tif", blocks(small, 4))])
+    np.testing.assert_array_equal(raster.select([3, 1]).overview(8)[0], small[[2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("rule", "invalid"), [("auto", [[1, 1], [2, 2]]), ("any", [[1, 1], [2, 2]]), ("all", [[1, 1]])]
+)
+def test_the_nodata_rule_holds_in_an_overview(tmp_path, rule, invalid):
+    # 7 is nodata of an unsigned type, but neither 0 nor its largest value: `auto` is `any`.
+    small = np.full((3, 4, 5), 100, "uint8")
+    small[:, 1, 1] = small[0, 2, 2] = 7
+    raster = Raster.open([write_raster(tmp_path / "a.tif", blocks(small, 4), nodata=7)], nodata_rule=rule)
+    pixels, valid = raster.overview(5)
+    assert np.argwhere(~valid).tolist() == invalid
+    assert (pixels[:, ~valid] == 0).all()
+
+
+@pytest.mark.parametrize("masked_by", ["mask", "alpha"])
+def test_masks_and_alpha_hold_in_an_overview(tmp_path, masked_by):
+    small = np.full((3, 4, 5), 100, "uint8")
+    kept = np.ones((4, 5), bool)
+    kept[0, 3] = kept[2, 1] = False
+    if masked_by == "mask":
+        path = write_raster(tmp_path / "a.tif", blocks(small, 4), valid=blocks(kept, 4))
+    else:
+        alpha = np.concatenate([small, 255 * kept[None].astype("uint8")])
+        path = write_raster(tmp_path / "a.tif", blocks(alpha, 4), alpha=True)
+    pixels, valid = Raster.open([path]).overview(5)
+    np.testing.assert_array_equal(valid, kept)
+    np.testing.assert_array_equal(pixels, small * kept)
+
+
+def test_an_overview_comes_from_the_overviews_of_the_file(tmp_path):
+    path = write_raster(tmp_path / "a.tif", np.full((1, 64, 64), 5, "uint8"), tiled=True, blockxsize=16, blockysize=16)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([4])
+        # The overview keeps the old pixels: so it shows where a read comes from.
+        dataset.write(np.full((1, 16, 16), 9, "uint8"), window=RasterioWindow(0, 0, 16, 16))
+    raster = Raster.open([path])
+    assert (raster.read(Window(0, 0, 16, 16))[0] == 9).all()
+    assert (raster.overview(16)[0] == 5).all()
+
+
+def test_not_finite_pixels_of_an_overview_are_refused_with_their_place_in_the_raster(tmp_path):
+    small = np.ones((1, 4, 5), "float32")
+    small[0, 2, 3] = np.nan
+    path = write_raster(tmp_path / "a.tif", blocks(small, 10))
+    with pytest.raises(RasterError, match="first at row 20, col 30"):
+        Raster.open([path]).overview(5)
+    assert not Raster.open([path], nodata=math.nan).overview(5)[1][2, 3]
+
+
+# samples -------------------------------------------------------------------------------------------------------
+
+
+def test_windows_with_the_most_detail_come_first(tmp_path):
+    # One constant quarter, one of 100 and 102, one of 100 and 110, one half of which is nodata.
+    array = np.full((20, 20), 100, "uint8")
+    array[:10:2, 10:], array[10::2, :10] = 102, 110
+    array[10::2, 10:], array[10:, 15:] = 110, 0
+    raster = Raster.open([write_raster(tmp_path / "a.tif", array, nodata=0)])
+    quarters = [Window(row, col, 10, 10) for row in (0, 10) for col in (0, 10)]
+    # Standard deviations: 0, 1, 5 and 5, times shares of valid pixels of 1, 1, 1 and 1/2.
+    assert raster.rank_by_detail(quarters) == [quarters[2], quarters[3], quarters[1]]
+
+
+def test_sampled_windows_are_the_first_of_windows_spread_over_the_raster(tmp_path):
+    raster = Raster.open([write_raster(tmp_path / "a.tif", noise(1, 64, 48))])
+    ranked = raster.rank_by_detail(raster.grid.spread_windows((8, 8), 4, align=4))
+    assert raster.sample_windows(3, (8, 8), align=4) == ranked[:3]
+
+
+def test_nothing_is_sampled_of_a_raster_without_detail(tmp_path):
+    raster = Raster.open([write_raster(tmp_path / "a.tif", np.full((30, 30), 7, "uint8"))])
+    assert raster.sample_windows(3, (8, 8)) == []

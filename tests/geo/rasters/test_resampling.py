@@ -16,7 +16,7 @@ from rasterio.vrt import WarpedVRT
 from landscribe.errors import GridError
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.resampling import crs_of, grid_of_pixel_size, resampled
+from landscribe.geo.rasters.resampling import grid_of_pixel_size, parse_crs, resample_to
 from worlds import CORNER, METRE, UTM, grid, noise, write_raster
 
 
@@ -24,7 +24,7 @@ def scaled(raster: Raster, factor: float) -> Raster:
     """In pixels that are so many times as large."""
     one = raster.grid
     shape = round(one.height / factor), round(one.width / factor)
-    return resampled(raster, Grid(one.crs, one.transform @ Affine.scale(factor), *shape))
+    return resample_to(raster, Grid(one.crs, one.transform @ Affine.scale(factor), *shape))
 
 
 def whole(raster: Raster) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +133,7 @@ def scene(tmp_path_factory) -> Path:
 def test_a_pixel_is_the_same_in_every_window(scene, to):
     raster = Raster.open([scene])
     other = (
-        resampled(raster, grid_of_pixel_size(raster.grid, 1.3, CRS.from_string(to)))
+        resample_to(raster, grid_of_pixel_size(raster.grid, 1.3, CRS.from_string(to)))
         if isinstance(to, str)
         else scaled(raster, to)
     )
@@ -168,7 +168,7 @@ def test_pixels_are_those_of_gdals_warper(tmp_path, crs, side, method):
     path = write_raster(tmp_path / "a.tif", smooth, nodata=-1)
     raster = Raster.open([path])
     target = grid_of_pixel_size(raster.grid, side, None if crs is None else CRS.from_string(crs))
-    pixels, valid = whole(resampled(raster, target))
+    pixels, valid = whole(resample_to(raster, target))
     place = {"crs": target.crs, "transform": target.transform, "width": target.width, "height": target.height}
     with rasterio.open(path) as source, WarpedVRT(source, resampling=method, **place) as warped:
         theirs = warped.read(1)
@@ -214,7 +214,7 @@ def test_degrees_become_squares_on_the_ground():
     assert width == pytest.approx(10, rel=0.01)
 
 
-def test_in_another_crs_neighbours_lie_on_one_lattice():
+def test_in_another_crs_neighbours_lie_on_one_pixel_grid():
     grids = [
         grid_of_pixel_size(grid(500, 500, transform=METRE @ Affine.translation(shift, 3.3)), 1.0, CRS.from_epsg(3035))
         for shift in (0, 333.3)
@@ -241,15 +241,15 @@ def test_the_ground_is_all_there_in_another_crs():
 
 @pytest.mark.parametrize("crs", ["EPSG:99999", "nowhere", ""])
 def test_a_crs_that_is_none_is_refused(crs):
-    with pytest.raises(GridError, match=f"'{crs}' is no CRS that is known"):
-        crs_of(crs)
+    with pytest.raises(GridError, match=f"'{crs}' is not a CRS"):
+        parse_crs(crs)
 
 
 def test_nothing_is_lost_where_a_crs_in_degrees_begins_anew(tmp_path):
     degrees = {"transform": Affine(1e-4, 0, -180, 0, -1e-4, -20), "crs": "EPSG:4326"}
     raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((300, 600), np.uint8), **degrees)])
-    there = grid_of_pixel_size(raster.grid, 11.0, crs_of("EPSG:32701"))
-    _, valid = whole(resampled(raster, there))
+    there = grid_of_pixel_size(raster.grid, 11.0, parse_crs("EPSG:32701"))
+    _, valid = whole(resample_to(raster, there))
     ground = raster.grid.pixel_size**2 * 300 * 600
     assert valid.sum() * there.pixel_size**2 == pytest.approx(ground, rel=0.01)
 
@@ -257,12 +257,28 @@ def test_nothing_is_lost_where_a_crs_in_degrees_begins_anew(tmp_path):
 def test_what_is_not_in_one_piece_in_another_crs_is_refused(tmp_path):
     across = {"transform": Affine(100, 0, 805_000, 0, -100, 7_780_000), "crs": "EPSG:32760"}
     raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((200, 200), np.uint8), **across)])
-    with pytest.raises(GridError, match=r"EPSG:32760 is not in one piece in EPSG:4326, as where .* 180th meridian"):
-        grid_of_pixel_size(raster.grid, 100.0, crs_of("EPSG:4326"))
+    with pytest.raises(GridError, match=r"EPSG:32760 is not in one piece in EPSG:4326: .* 180th meridian"):
+        grid_of_pixel_size(raster.grid, 100.0, parse_crs("EPSG:4326"))
 
 
 def test_a_raster_that_would_be_nearly_empty_in_another_crs_is_refused(tmp_path):
     globe = {"transform": Affine(1, 0, -180, 0, -1, 90), "crs": "EPSG:4326"}
     raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((179, 360), np.uint8), **globe)])
     with pytest.raises(GridError, match=r"in EPSG:3413 this raster would have \d+ x \d+ pixels of"):
-        grid_of_pixel_size(raster.grid, raster.grid.pixel_size, crs_of("EPSG:3413"))
+        grid_of_pixel_size(raster.grid, raster.grid.pixel_size, parse_crs("EPSG:3413"))
+
+
+@pytest.mark.parametrize(("crs", "side"), [(None, 0.5), (None, 4.0), ("EPSG:32631", 1.0)])
+def test_an_overview_of_a_resampled_raster_shows_the_same_as_all_its_pixels(tmp_path, crs, side):
+    # Fields of 50 x 50 pixels; nodata in one of them.
+    fields = np.arange(1, 25, dtype="uint8").reshape(4, 6).repeat(50, 0).repeat(50, 1)
+    raster = Raster.open([write_raster(tmp_path / "a.tif", fields, nodata=8)])
+    there = resample_to(raster, grid_of_pixel_size(raster.grid, side, None if crs is None else CRS.from_string(crs)))
+    pixels, valid = there.overview(60)
+    all_pixels, all_valid = whole(there)
+    rows, cols = (
+        ((np.arange(n) + 0.5) * full / n).astype(int) for n, full in zip(valid.shape, all_valid.shape, strict=True)
+    )
+    # Edges of fields may be a pixel of the overview apart.
+    assert (valid == all_valid[np.ix_(rows, cols)]).mean() > 0.95
+    assert (pixels == all_pixels[:, rows[:, None], cols]).mean() > 0.85

@@ -20,7 +20,8 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ChipError
 from landscribe.geo.classes import ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid, read_band, read_copy
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.whole_files import read_band, read_copy
 from landscribe.spec import Spec
 
 

@@ -20,7 +20,8 @@ from landscribe.data.scenes.spec import ClassSpec
 from landscribe.errors import ChipError, LabelError
 from landscribe.geo.classes import IGNORE, Classes, rgb
 from landscribe.geo.grid import Grid, Window
-from landscribe.geo.rasters.raster import Pixels, Valid, write_raster
+from landscribe.geo.rasters.raster import Pixels, Valid
+from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.outputs import atomic_folder
 
 log = logging.getLogger(__name__)

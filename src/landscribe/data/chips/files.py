@@ -11,7 +11,8 @@ from landscribe.data.scenes.scene import fill_value
 from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid, write_raster
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.whole_files import write_raster
 
 PICTURE_FILL = 0
 """Fill value of pixels that are not valid in PNG and JPEG chips, which have no nodata value."""

@@ -4,18 +4,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe.data.scenes.spec import is_colour
 from landscribe.errors import GridError, LabelError
+from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE, Classes, Label
-from landscribe.geo.grid import Grid, Window, name_of
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid, read_palette
+from landscribe.geo.grid import Grid, Window, crs_label
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.whole_files import read_palette
 
 _COLOUR_BANDS = 3
 _NO_COLOUR = -1
@@ -51,9 +51,9 @@ class LabelRaster:
             )
         if not same_pixels and image.grid.crs is None:
             raise GridError(
-                f"{image.paths[0]} has no CRS, but {path} is in {name_of(grid.crs)}. Assign the image its CRS."
+                f"{image.paths[0]} has no CRS, but {path} is in {crs_label(grid.crs)}. Assign the image its CRS."
             )
-        return cls(labels, image.grid, on_grid=same_pixels or grid.same_place(image.grid))
+        return cls(labels, image.grid, on_grid=same_pixels or grid.is_aligned(image.grid))
 
     @property
     def is_coloured(self) -> bool:
@@ -62,13 +62,8 @@ class LabelRaster:
 
     def labels(self, *, colours: bool) -> set[Label]:
         """Every label in the raster; reads all of it once."""
-        rows = max(1, _STRIP_PIXELS // self.grid.width)
-        strips = (
-            Window(row, 0, min(rows, self.grid.height - row), self.grid.width)
-            for row in range(0, self.grid.height, rows)
-        )
         codes: set[int] = set()
-        for strip in strips:
+        for strip in self.grid.strips(_STRIP_PIXELS, block=1):
             pixels, valid = self._read(strip, colours=colours)
             codes |= set(np.unique(pixels[valid]).tolist())
         return {_label(code, colours=colours) for code in codes if colours or code != IGNORE}
@@ -97,7 +92,7 @@ class LabelRaster:
             _label(code, colours=colours): count
             for code, count in zip(distinct[labelled].tolist(), counts[labelled].tolist(), strict=True)
         }
-        table[labelled] = classes.value_of(list(occurring), self.raster.paths[0], occurring)
+        table[labelled] = classes.values_of(list(occurring), self.raster.paths[0], occurring)
         return table[inverse]
 
     def _read(self, window: Window, *, colours: bool) -> tuple[NDArray[Any], Valid]:
@@ -137,17 +132,12 @@ class LabelRaster:
         grid = self.grid
         target = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height}
         bands = list(range(1, len(self.raster.bands) + 1))
-        try:
-            # The alpha band is 0 where the warped labels have no data.
-            with (
-                rasterio.open(self.raster.paths[0]) as source,
-                WarpedVRT(source, **target, resampling=Resampling.nearest, add_alpha=True) as warped,
-            ):
-                return warped.read(bands, window=rasterio_window), warped.read(warped.count, window=rasterio_window) > 0
-        except (RasterioError, OSError) as error:
-            raise LabelError(
-                f"{self.raster.paths[0]} cannot be read: {error.__cause__ or error}. Copy the file again."
-            ) from error
+        # The alpha band of the VRT is 0 outside the label raster.
+        with (
+            open_dataset(self.raster.paths[0]) as source,
+            WarpedVRT(source, **target, resampling=Resampling.nearest, add_alpha=True) as warped,
+        ):
+            return warped.read(bands, window=rasterio_window), warped.read(warped.count, window=rasterio_window) > 0
 
 
 def has_colour_labels(classes: Classes) -> bool:

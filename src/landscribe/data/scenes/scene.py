@@ -13,7 +13,7 @@ from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
 from landscribe.errors import ClassError, GridError, LabelError, RecipeError
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label, default_colour
-from landscribe.geo.features import Features, burn, covered
+from landscribe.geo.features import Features, burn, rasterize_mask
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 
@@ -89,7 +89,7 @@ class ClippedLabels:
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Class values (height, width); ignore outside the area."""
-        return np.where(covered(self.area, self.grid, window), self.labels.read(window), np.uint8(IGNORE))
+        return np.where(rasterize_mask(self.area, self.grid, window), self.labels.read(window), np.uint8(IGNORE))
 
 
 def open_scenes(specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()) -> tuple[list[Scene], Classes]:
@@ -130,7 +130,7 @@ def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
 def open_image(spec: SceneSpec) -> Raster:
     """The image of a scene, with the band names of `spec`."""
     image = Raster.open(spec.image, nodata=spec.nodata, nodata_rule=spec.nodata_rule)
-    return image if spec.bands is None else image.named(spec.bands)
+    return image if spec.bands is None else image.with_band_names(spec.bands)
 
 
 def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource:
@@ -155,7 +155,7 @@ class _PolygonFiles:
         if key not in self._features:
             features = Features.read(path, field=field, fix_geometries=fix_geometries)
             self._features[key] = features.to_crs(image.grid.crs, image.paths[0])
-        return self._features[key].on(image.grid, image.paths[0])
+        return self._features[key].require_overlap(image.grid, image.paths[0])
 
 
 def _clipped(spec: SceneSpec, image: Raster, labels: LabelSource, polygons: _PolygonFiles) -> LabelSource:
@@ -196,7 +196,7 @@ class _VectorSource:
     def with_classes(self, classes: Classes) -> LabelSource:
         values = self._only_class(classes) if not self.has_field else None
         if values is None:
-            values = classes.value_of(self.features.labels, self.features.name)
+            values = classes.values_of(self.features.labels, self.features.name)
         return PolygonLabels(self.features, values, classes, self.grid, self.sparse)
 
     def _only_class(self, classes: Classes) -> NDArray[np.uint8] | None:

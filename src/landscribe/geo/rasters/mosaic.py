@@ -1,63 +1,64 @@
-"""Mosaic: many rasters on one lattice of pixels, read as one.
+"""Mosaic: many rasters on one pixel grid, read as one.
 
-Where they overlap, the first one counts, and where that is not valid the next. What none of them covers is not valid.
-GDAL's own mosaics (VRT) decide band by band what is nodata, so that a pixel could be of two rasters: here it is of one.
+Where rasters overlap, a pixel comes from the first one that is valid there. A pixel that no raster covers is not valid.
+GDAL's own mosaics (VRT) apply nodata band by band, so that the bands of a pixel may come from two rasters; here all
+bands of a pixel come from the same raster.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from landscribe.errors import GridError, RasterError
-from landscribe.geo.grid import Window, name_of
+from landscribe.geo.grid import Window, crs_label
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Handles, Pixels, Raster, Source, Valid
 
 # Files that a thread holds open: systems allow some hundreds to thousands.
 _MOST_OPEN = 64
-_PIXEL = 0.1
-"""How far apart, in pixels, what lies on one lattice may be: what places are rounded to, and less than imagery is
-registered to."""
+_TOLERANCE = 0.1
+"""Largest misalignment in pixels: larger than the rounding of coordinates, smaller than the error of registration."""
 
 
 def mosaic(rasters: Sequence[Raster]) -> Raster:
-    """Several rasters as one, with the bands' names of the first.
+    """Several rasters as one, with the band names of the first.
 
     Raises:
-        GridError: another CRS, pixel size or lattice of pixels than the first's.
-        RasterError: other bands, dtype or nodata.
+        GridError: a raster has another CRS or pixel size than the first, or is not aligned to its pixel grid.
+        RasterError: a raster has other bands, another dtype or another nodata value.
     """
     if not rasters:
-        raise RasterError("no image was given for the mosaic. At least one was expected.")
+        raise RasterError("no image was given for the mosaic. Give at least one.")
     first = rasters[0]
     for other in rasters[1:]:
         _require_same_pixels(first, other)
-    places = [_place_on(first, raster) for raster in rasters]
-    row, col = min(place.row for place in places), min(place.col for place in places)
-    height = max(place.row_stop for place in places) - row
-    width = max(place.col_stop for place in places) - col
+    windows = [_window_on(first, raster) for raster in rasters]
+    row, col = min(window.row for window in windows), min(window.col for window in windows)
+    height = max(window.row_stop for window in windows) - row
+    width = max(window.col_stop for window in windows) - col
     whole = Window(row, col, height, width)
-    pieces = tuple(
-        Piece(raster.source, place.relative_to(whole)) for raster, place in zip(rasters, places, strict=True)
+    tiles = tuple(
+        MosaicTile(raster.source, window.relative_to(whole)) for raster, window in zip(rasters, windows, strict=True)
     )
-    return replace(first, source=Mosaic(pieces, len(first.bands), first.dtype), grid=first.grid[whole])
+    return replace(first, source=Mosaic(tiles, len(first.bands), first.dtype), grid=first.grid[whole])
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
-    """A part of a mosaic."""
+class MosaicTile:
+    """One raster of a mosaic."""
 
     source: Source
-    place: Window
+    window: Window
     """On the mosaic's grid."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """Pieces, the first of which counts where several are valid."""
+    """Tiles; where several are valid, the first counts."""
 
-    pieces: tuple[Piece, ...]
+    tiles: tuple[MosaicTile, ...]
     bands: int
     dtype: str
     _handles: Handles = field(default_factory=Handles)
@@ -65,103 +66,119 @@ class Mosaic:
     @property
     def paths(self) -> tuple[str, ...]:
         """See `Source`."""
-        return tuple(path for piece in self.pieces for path in piece.source.paths)
+        return tuple(path for tile in self.tiles for path in tile.source.paths)
 
     @property
-    def masks(self) -> tuple[str, ...]:
+    def mask_files(self) -> tuple[str, ...]:
         """See `Source`."""
-        masks: list[str] = []
-        for number, piece in enumerate(self.pieces):
-            masks += piece.source.masks
-            self._remember(number)
-        return tuple(masks)
+        files: list[str] = []
+        for index, tile in enumerate(self.tiles):
+            files += tile.source.mask_files
+            self._touch_lru(index)
+        return tuple(files)
 
-    def read(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> tuple[Pixels, Valid]:
+    def read(
+        self,
+        window: Window,
+        bands: Sequence[int] | None,
+        nodata: Nodata,
+        shape: tuple[int, int] | None = None,
+    ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        pixels = np.zeros((self.bands if bands is None else len(bands), *window.shape), self.dtype)
-        valid = np.zeros(window.shape, bool)
-        for number, piece in enumerate(self.pieces):
-            common = window & piece.place
+        shape = shape or window.shape
+        pixels = np.zeros((self.bands if bands is None else len(bands), *shape), self.dtype)
+        valid = np.zeros(shape, bool)
+        for index, tile in enumerate(self.tiles):
+            common = window & tile.window
             if common.is_empty:
                 continue
-            rows, cols = common.relative_to(window).slices
+            inside = common.relative_to(window)
+            rows = _decimated(inside.row, inside.row_stop, shape[0] / window.height)
+            cols = _decimated(inside.col, inside.col_stop, shape[1] / window.width)
             missing = ~valid[rows, cols]
             if missing.any():
-                found, known = piece.source.read(common.relative_to(piece.place), bands, nodata)
-                self._remember(number)
-                taken = known & missing
-                pixels[:, rows, cols][:, taken] = found[:, taken]
+                part = common.relative_to(tile.window)
+                tile_pixels, tile_valid = tile.source.read(part, bands, nodata, missing.shape)
+                self._touch_lru(index)
+                taken = tile_valid & missing
+                pixels[:, rows, cols][:, taken] = tile_pixels[:, taken]
                 valid[rows, cols] |= taken
         return pixels, valid
 
-    def _remember(self, number: int) -> None:
-        """Of the pieces that this thread has read, keep the latest open."""
-        latest: dict[int, None] = self._handles.__dict__.setdefault("latest", {})
-        latest.pop(number, None)
-        latest[number] = None
-        while len(latest) > _MOST_OPEN:
-            oldest = next(iter(latest))
-            self.pieces[oldest].source.close()
-            del latest[oldest]
+    def _touch_lru(self, index: int) -> None:
+        """Mark a tile as used by this thread, and close the least recently used tiles beyond `_MOST_OPEN`."""
+        recent: dict[int, None] = self._handles.__dict__.setdefault("recent", {})
+        recent.pop(index, None)
+        recent[index] = None
+        while len(recent) > _MOST_OPEN:
+            oldest = next(iter(recent))
+            self.tiles[oldest].source.close()
+            del recent[oldest]
 
     def close(self) -> None:
         """See `Source`."""
-        for number in self._handles.__dict__.pop("latest", {}):
-            self.pieces[number].source.close()
+        for index in self._handles.__dict__.pop("recent", {}):
+            self.tiles[index].source.close()
+
+
+def _decimated(start: int, stop: int, scale: float) -> slice:
+    """The decimated pixels whose centres lie in the pixels from `start` to `stop`; the same pixels if `scale` is 1."""
+    return slice(math.ceil(start * scale - 0.5), math.ceil(stop * scale - 0.5))
 
 
 def _require_same_pixels(first: Raster, other: Raster) -> None:
-    """Raise RasterError unless both hold the same bands, in the same way."""
-    one, two = first.paths[0], other.paths[0]
+    """Raise RasterError unless both have the same bands, dtype and nodata."""
+    a, b = first.paths[0], other.paths[0]
     if len(other.bands) != len(first.bands):
         raise RasterError(
-            f"{two} has {len(other.bands)} bands ({', '.join(other.bands)}), but {one} has {len(first.bands)} "
-            f"({', '.join(first.bands)}). The parts of a mosaic must have the same. Leave one out, or map them apart."
+            f"{b} has {len(other.bands)} bands ({', '.join(other.bands)}), but {a} has {len(first.bands)} "
+            f"({', '.join(first.bands)}). Expected the same bands in all rasters of a mosaic. Leave one out, or map "
+            "them separately."
         )
-    # Bands in files of their own are named like these, which differ from part to part.
+    # Single-band files often have their stem as band name, which differs from file to file.
     if other.bands != first.bands and set(other.bands) == set(first.bands):
         raise RasterError(
-            f"{two} has its bands in the order {', '.join(other.bands)}, but {one} has {', '.join(first.bands)}. The "
-            "parts of a mosaic must have the same. Reorder one (gdal_translate -b), or map them apart."
+            f"{b} has its bands in the order {', '.join(other.bands)}, but {a} has {', '.join(first.bands)}. Expected "
+            "the same order in all rasters of a mosaic. Reorder one (gdal_translate -b), or map them separately."
         )
     if other.dtype != first.dtype:
         raise RasterError(
-            f"{two} holds {other.dtype}, but {one} holds {first.dtype}. The parts of a mosaic must hold the same. "
-            "Convert one (gdal_translate -ot), or map them apart."
+            f"{b} holds {other.dtype}, but {a} holds {first.dtype}. Expected the same dtype in all rasters of a "
+            "mosaic. Convert one (gdal_translate -ot), or map them separately."
         )
     if str(other.nodata) != str(first.nodata):
         raise RasterError(
-            f"the nodata value of {two} is {other.nodata}, but that of {one} is {first.nodata}. The parts of a mosaic "
-            "must have the same. Pass nodata (--nodata), or map them apart."
+            f"the nodata value of {b} is {other.nodata}, but that of {a} is {first.nodata}. Expected the same value in "
+            "all rasters of a mosaic. Pass nodata (--nodata), or map them separately."
         )
 
 
-def _place_on(first: Raster, other: Raster) -> Window:
-    """Where a raster lies in the pixels of the first one."""
-    one, two = first.paths[0], other.paths[0]
+def _window_on(first: Raster, other: Raster) -> Window:
+    """The window of a raster on the pixel grid of the first."""
     a, b = first.grid, other.grid
+    a_name, b_name = first.paths[0], other.paths[0]
     if b.crs is None and b.transform.is_identity:
         raise GridError(
-            f"{two} has no place on the Earth: neither a CRS nor a geotransform. The parts of a mosaic must have one. "
-            "Give it one (gdal_edit.py -a_srs -a_ullr), or map them apart."
+            f"{b_name} has neither a CRS nor a geotransform. Expected both for a mosaic. Assign them "
+            "(gdal_edit.py -a_srs -a_ullr), or map the rasters separately."
         )
     if a.crs != b.crs:
         raise GridError(
-            f"{two} is in {name_of(b.crs)}, but {one} is in {name_of(a.crs)}. The parts of a mosaic must be in one "
-            "CRS. Warp one (gdalwarp -t_srs), or map them apart."
+            f"{b_name} is in {crs_label(b.crs)}, but {a_name} is in {crs_label(a.crs)}. Expected one CRS for all "
+            "rasters of a mosaic. Warp one (gdalwarp -t_srs), or map them separately."
         )
     corners = [a.row_col(*b.xy(0, 0)), a.row_col(*b.xy(*b.shape))]
     (row, col), (row_stop, col_stop) = corners
-    if abs(row_stop - row - b.height) > _PIXEL or abs(col_stop - col - b.width) > _PIXEL:
+    if abs(row_stop - row - b.height) > _TOLERANCE or abs(col_stop - col - b.width) > _TOLERANCE:
         raise GridError(
-            f"{two} has pixels of {b.transform.a:.10g} x {-b.transform.e:.10g}, but {one} of {a.transform.a:.10g} x "
-            f"{-a.transform.e:.10g} (in units of {name_of(a.crs)}). The parts of a mosaic must have the same. Warp one "
-            "(gdalwarp -tr), or map them apart."
+            f"{b_name} has pixels of {b.transform.a:.10g} x {-b.transform.e:.10g}, but {a_name} has pixels of "
+            f"{a.transform.a:.10g} x {-a.transform.e:.10g} (in units of {crs_label(a.crs)}). Expected "
+            "one pixel size for all rasters of a mosaic. Warp one (gdalwarp -tr), or map them separately."
         )
-    if max(abs(value - round(value)) for corner in corners for value in corner) > _PIXEL:
-        off = " and ".join(f"{value - round(value):+.2f}" for value in (row, col))
+    if max(abs(value - round(value)) for corner in corners for value in corner) > _TOLERANCE:
+        offset = " and ".join(f"{value - round(value):+.2f}" for value in (row, col))
         raise GridError(
-            f"{two} begins {off} pixels (rows and columns) beside the lattice of {one}. The parts of a mosaic must lie "
-            "on one lattice of pixels. Warp one onto it (gdalwarp -tap), or map them apart."
+            f"{b_name} is not aligned to the pixel grid of {a_name}: its offset is {offset} pixels (rows and columns). "
+            "Warp one to the grid of the other (gdalwarp -tap), or map them separately."
         )
     return Window(round(row), round(col), b.height, b.width)

@@ -1,30 +1,29 @@
-"""Raster: files on one Grid, read lazily by window as (array, valid).
+"""Raster: files on one Grid, read lazily by window as (pixels, valid).
 
-A pixel is *valid* where it can be used. It is not where
-- the files' alpha band or mask says so,
-- bands hold the declared (or overriding) nodata value: any of them or all, see `nodata.NodataRule`,
+A pixel is *valid* where it can be used. It is not valid where
+- an alpha band or mask of the files masks it,
+- any of its bands, or all of them, hold the nodata value (declared or overriding), see `nodata.NodataRule`,
 - the window reaches outside the grid.
-Pixels that are not finite are refused, unless nodata is NaN, which covers them all, beside what the files declare.
+A NaN or infinite pixel raises an error, unless nodata is NaN: that marks all non-finite pixels, in addition to the
+value that the files declare.
 """
 
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import GridError, RasterError, ReadError
-from landscribe.geo.access import explained, forget, is_remote, opened, plain_pictures_allowed
-from landscribe.geo.grid import Grid, Window, check_north_up, name_of
+from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote, open_handle
+from landscribe.geo.grid import Grid, Window, crs_label
+from landscribe.geo.rasters.metadata import band_numbers, mask_band, read_mask, read_metadata, stem
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.spec import NodataRule
 
@@ -33,27 +32,44 @@ Pixels = NDArray[Any]
 Valid = NDArray[np.bool_]
 """(rows, cols), True where usable."""
 
-_ALPHA = ColorInterp.alpha
 _PAUSE = 5.0
-"""Seconds, before a window that did not come over the network is asked for once more."""
+"""Seconds before the second request for a remote window that could not be read."""
+_DETAIL_PER_AXIS = 4
+"""Windows along each axis among which `Raster.sample_windows` chooses."""
 
 
 class Source(Protocol):
-    """Where a raster's pixels come from. Threads and processes share it; each has its own file handles."""
+    """Where a raster's pixels come from. Threads and processes share it; each opens its own file handles."""
 
     @property
     def paths(self) -> tuple[str, ...]:
         """All files that it reads."""
 
     @property
-    def masks(self) -> tuple[str, ...]:
-        """Those of them that say by an alpha or mask band of their own what is valid."""
+    def mask_files(self) -> tuple[str, ...]:
+        """Those of the files that have an alpha or mask band."""
 
-    def read(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> tuple[Pixels, Valid]:
-        """Pixels as stored and what is valid in a window inside the grid, of the bands at these places, or of all."""
+    def read(
+        self,
+        window: Window,
+        bands: Sequence[int] | None,
+        nodata: Nodata,
+        shape: tuple[int, int] | None = None,
+    ) -> tuple[Pixels, Valid]:
+        """Read a window inside the grid.
+
+        Args:
+            window: of the source's grid.
+            bands: indices of bands; None for all.
+            nodata: value and rule.
+            shape: (rows, cols) of a decimated read, nearest pixels through the files' overviews; None for all pixels.
+
+        Returns:
+            Pixels (bands, rows, cols) as stored, and valid (rows, cols).
+        """
 
     def close(self) -> None:
-        """Give back the file handles of this thread; what is read next opens them again."""
+        """Close the file handles of this thread; the next read opens them again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +79,15 @@ class Raster:
     source: Source
     grid: Grid
     bands: tuple[str, ...]
-    """Band names: the files' own descriptions, else colours, else the file's stem or its number."""
+    """Band names: the description in the file, else the colour, else the file's stem or the band's number."""
     dtype: str
-    """Numpy name of the type that holds every band."""
+    """Numpy name of the smallest type that holds every band."""
     nodata: float | None
     nodata_rule: NodataRule = "auto"
     title: str | None = None
-    """What it is called, if not like its first file."""
-    _chosen: tuple[int, ...] | None = None
-    """Places of `bands` among all bands of the source; None for all in order."""
+    """A name other than the stem of the first file."""
+    _band_indices: tuple[int, ...] | None = None
+    """Indices of `bands` among all bands of the source; None for all in order."""
 
     @classmethod
     def open(
@@ -81,61 +97,61 @@ class Raster:
 
         Args:
             paths: one file, or several whose bands are stacked in this order.
-            nodata: overrides what the files declare; NaN comes beside it.
-            nodata_rule: whether any or all bands of a pixel must hold it.
+            nodata: replaces the value that the files declare; NaN is added to it.
+            nodata_rule: whether any or all bands of a pixel must hold nodata.
 
         Raises:
-            RasterError: a file that cannot be read as a raster, or a nodata value that its type does not have.
-            GridError: files on different grids, or a rotated one.
+            RasterError: a file is not a readable raster, or its dtype cannot hold the nodata value.
+            GridError: the files lie on different grids, or on a rotated one.
         """
         names = tuple(str(path) for path in paths)
         if not names:
-            raise RasterError("no image file was given. At least one was expected.")
-        heads = [_read_head(name) for name in names]
-        for name, head in zip(names[1:], heads[1:], strict=True):
-            _require_same_grid(names[0], heads[0], name, head)
-        bands = numbered([band for head in heads for band in head["bands"]])
-        declared = {head["nodata"] for head in heads}
+            raise RasterError("no image file was given. Give at least one.")
+        files = [read_metadata(name) for name in names]
+        for name, file in zip(names[1:], files[1:], strict=True):
+            _require_aligned(names[0], files[0]["grid"], name, file["grid"])
+        bands = deduplicate_names([band for file in files for band in file["bands"]])
+        declared = {file["nodata"] for file in files}
         if nodata is None and len({str(value) for value in declared}) > 1:
             raise RasterError(
                 f"{', '.join(names)} declare different nodata values ({', '.join(map(str, declared))}). "
-                "One for all was expected. Pass nodata."
+                "Expected one for all. Pass nodata (--nodata)."
             )
-        value = nodata if nodata is not None else heads[0]["nodata"]
-        dtype = str(np.result_type(*(head["dtype"] for head in heads)))
-        _require_in_type(nodata, dtype, names[0])
-        return cls(Files(names), heads[0]["grid"], tuple(bands), dtype, value, nodata_rule)
+        value = nodata if nodata is not None else files[0]["nodata"]
+        dtype = str(np.result_type(*(file["dtype"] for file in files)))
+        _require_representable(nodata, dtype, names[0])
+        return cls(Files(names), files[0]["grid"], tuple(bands), dtype, value, nodata_rule)
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files that it is made of; the first of them names it in messages."""
+        """Its files; messages name the first one."""
         return self.source.paths
 
     @property
-    def masks(self) -> tuple[str, ...]:
-        """The files that say by an alpha or mask band of their own what is valid."""
-        return self.source.masks
+    def mask_files(self) -> tuple[str, ...]:
+        """Those of its files that have an alpha or mask band."""
+        return self.source.mask_files
 
     @property
     def name(self) -> str:
         """Its title, or the stem of the first file."""
-        return self.title or _stem(self.paths[0])
+        return self.title or stem(self.paths[0])
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """Everything but the files that decides the pixels, in JSON's types."""
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """All settings that decide the pixels, without the files, in JSON's types."""
         return {
             "bands": list(self.bands),
             "nodata": str(self.nodata),
             "nodata rule": self.nodata_rule,
-            "grid": [name_of(self.grid.crs), list(self.grid.transform)[:6], *self.grid.shape],
+            "grid": [crs_label(self.grid.crs), list(self.grid.transform)[:6], *self.grid.shape],
         }
 
     def select(self, numbers: Sequence[int]) -> "Raster":
-        """The same raster with some of its bands, in the order of `numbers` (from 1).
+        """The same raster with these bands, in this order. Band numbers count from 1.
 
         Raises:
-            RasterError: a number that it does not have.
+            RasterError: a band number that the raster does not have.
         """
         odd = [number for number in numbers if not 1 <= number <= len(self.bands)]
         if odd or not numbers:
@@ -143,20 +159,20 @@ class Raster:
                 f"{self.paths[0]} has bands 1 to {len(self.bands)} ({', '.join(self.bands)}), but "
                 f"{', '.join(map(str, odd)) or 'none'} was asked for. Ask for numbers among these."
             )
-        places = self._chosen or tuple(range(len(self.bands)))
+        indices = self._band_indices or tuple(range(len(self.bands)))
         bands = tuple(self.bands[number - 1] for number in numbers)
-        return replace(self, bands=bands, _chosen=tuple(places[number - 1] for number in numbers))
+        return replace(self, bands=bands, _band_indices=tuple(indices[number - 1] for number in numbers))
 
-    def named(self, bands: Sequence[str]) -> "Raster":
+    def with_band_names(self, bands: Sequence[str]) -> "Raster":
         """The same raster with other names for its bands.
 
         Raises:
-            RasterError: not one for each.
+            RasterError: the names are not as many as the bands, or one occurs twice.
         """
         if len(set(bands)) != len(self.bands) or len(bands) != len(self.bands):
             raise RasterError(
                 f"{self.paths[0]} has {len(self.bands)} bands, but their names are {', '.join(bands)}. "
-                "One name for each, all different, was expected."
+                "Expected a different name for each band."
             )
         return replace(self, bands=tuple(bands))
 
@@ -165,28 +181,91 @@ class Raster:
         return replace(self, nodata=nodata)
 
     def read(self, window: Window) -> tuple[Pixels, Valid]:
-        """Read a window; it may reach outside the grid.
+        """Read a window, which may reach outside the grid.
 
         Returns:
             Pixels (bands, height, width) as stored, 0 where not valid, and valid (height, width).
 
         Raises:
-            RasterError: the file is damaged there, or holds pixels that are not finite.
+            ReadError: the file is damaged there, or its server does not send it.
+            RasterError: the window holds NaN or infinite pixels that nodata does not mark.
+
+        >>> from tempfile import TemporaryDirectory
+        >>> from landscribe.geo.rasters.whole_files import write_raster
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "scene.tif"
+        ...     write_raster(path, np.full((3, 100, 200), 7, np.uint8), grid=None)
+        ...     raster = Raster.open([path])
+        ...     pixels, valid = raster.read(Window(row=90, col=0, height=20, width=30))
+        >>> pixels.shape, pixels.dtype, valid.shape
+        ((3, 20, 30), dtype('uint8'), (20, 30))
+        >>> valid[:10].all(), valid[10:].any()  # the grid ends at row 100
+        (np.True_, np.False_)
         """
         pixels = np.zeros((len(self.bands), *window.shape), self.dtype)
         valid = np.zeros(window.shape, bool)
         inside = window & self.grid.window
         if not inside.is_empty:
             rows, cols = inside.relative_to(window).slices
-            found, known = self.source.read(inside, self._chosen, Nodata(self.nodata, self.nodata_rule))
-            if not known.all():
-                found[:, ~known] = 0
-            pixels[:, rows, cols], valid[rows, cols] = found, known
+            pixels[:, rows, cols], valid[rows, cols] = self._read_inside(inside)
         return pixels, valid
+
+    def read_decimated(self, window: Window, shape: tuple[int, int]) -> tuple[Pixels, Valid]:
+        """Read a window inside the grid decimated to (rows, cols): nearest pixels, else as `read`."""
+        return self._read_inside(window, None if shape == window.shape else shape)
+
+    def overview(self, max_side: int) -> tuple[Pixels, Valid]:
+        """Read the whole raster decimated: nearest pixels, from the files' overviews where they have them.
+
+        Alpha bands, masks, nodata and its rule count as in `read`.
+
+        Args:
+            max_side: of the longer side of the result, in pixels; a smaller raster is read as it is.
+
+        Returns:
+            Pixels (bands, rows, cols) as stored, 0 where not valid, and valid (rows, cols).
+
+        Raises:
+            ReadError: the file is damaged, or its server does not answer.
+            RasterError: NaN or infinite pixels that nodata does not mark.
+        """
+        scale = min(1.0, max_side / max(self.grid.shape))
+        rows, cols = (max(1, round(scale * length)) for length in self.grid.shape)
+        return self.read_decimated(self.grid.window, (rows, cols))
+
+    def _read_inside(self, window: Window, shape: tuple[int, int] | None = None) -> tuple[Pixels, Valid]:
+        nodata = Nodata(self.nodata, self.nodata_rule)
+        pixels, valid = self.source.read(window, self._band_indices, nodata, shape)
+        if not valid.all():
+            pixels[:, ~valid] = 0
+        return pixels, valid
+
+    def sample_windows(self, count: int, shape: tuple[int, int], *, align: int = 1) -> list[Window]:
+        """Windows with the most detail, most first, among a few that are spread evenly over the raster.
+
+        Args:
+            count: most windows; there are fewer if the others have no detail.
+            shape: (height, width) of a window.
+            align: windows begin at multiples of this.
+        """
+        return self.rank_by_detail(self.grid.spread_windows(shape, _DETAIL_PER_AXIS, align=align))[:count]
+
+    def rank_by_detail(self, windows: Iterable[Window]) -> list[Window]:
+        """Windows in order of decreasing detail.
+
+        Detail is the standard deviation of the valid pixels times the share of valid pixels. Windows without detail
+        (one value, or nothing valid) are left out. Each window is read once.
+        """
+        scored = [(self._detail(window), window) for window in windows]
+        return [window for detail, window in sorted(scored, key=lambda pair: -pair[0]) if detail > 0]
+
+    def _detail(self, window: Window) -> float:
+        pixels, valid = self.read(window)
+        return float(valid.mean() * pixels[:, valid].std()) if valid.any() else 0.0
 
 
 class Handles(threading.local):
-    """What a thread has open; nothing of it travels to other processes."""
+    """The datasets that a thread has open; pickling drops them."""
 
     def __reduce__(self) -> tuple[type["Handles"], tuple[()]]:
         return Handles, ()
@@ -200,226 +279,136 @@ class Files:
     _handles: Handles = field(default_factory=Handles)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Workers elsewhere work in other folders.
-        there = tuple(str(Path(name).absolute()) if Path(name).exists() else name for name in self.paths)
-        return self.__dict__ | {"paths": there}
+        # A worker on another machine has another working folder.
+        absolute = tuple(str(Path(name).absolute()) if Path(name).exists() else name for name in self.paths)
+        return self.__dict__ | {"paths": absolute}
 
     @property
-    def masks(self) -> tuple[str, ...]:
-        """The files that say by an alpha or mask band of their own what is valid."""
-        return tuple(name for name, _, _, own_mask in self._opened() if own_mask is not None)
+    def mask_files(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return tuple(file.name for file in self._open_files() if file.mask_band is not None)
 
-    def read(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> tuple[Pixels, Valid]:
+    def read(
+        self,
+        window: Window,
+        bands: Sequence[int] | None,
+        nodata: Nodata,
+        shape: tuple[int, int] | None = None,
+    ) -> tuple[Pixels, Valid]:
         """See `Source`."""
         try:
-            return self._read(window, bands, nodata)
+            return self._read(window, bands, nodata, shape)
         except ReadError:
             remote = [name for name in self.paths if is_remote(name)]
             if not remote:
                 raise
-            # A server that is started again needs a moment.
+            # A server that restarts needs a moment.
             time.sleep(_PAUSE)
-            # What came only in part would be taken for the whole until the process ends.
+            # GDAL keeps an incomplete answer in its cache and would return it as complete until the process ends.
             self.close()
             for name in remote:
-                forget(name)
-            return self._read(window, bands, nodata)
+                clear_vsi_cache(name)
+            return self._read(window, bands, nodata, shape)
 
-    def _read(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> tuple[Pixels, Valid]:
+    def _read(
+        self, window: Window, bands: Sequence[int] | None, nodata: Nodata, shape: tuple[int, int] | None
+    ) -> tuple[Pixels, Valid]:
         part = RasterioWindow(window.col, window.row, window.width, window.height)
-        stacked: list[Pixels] = []
-        valid = np.ones(window.shape, bool)
-        for name, dataset, indexes, own_mask in self._opened():
-            with explained(name, window):
-                stacked.append(dataset.read(indexes, window=part))
-                if nodata.is_nan and dataset.nodata is not None and stacked[-1].dtype.kind == "f":
-                    stacked[-1][stacked[-1] == dataset.nodata] = np.nan
-                if own_mask is not None:
-                    valid &= _read_mask(dataset, own_mask, part)
-        pixels = stacked[0] if len(stacked) == 1 else np.concatenate(stacked)
+        shape = shape or window.shape
+        layers: list[Pixels] = []
+        valid = np.ones(shape, bool)
+        for file in self._open_files():
+            with gdal_errors(file.name, window):
+                layer = file.dataset.read(file.indexes, window=part, out_shape=(len(file.indexes), *shape))
+                declared = file.dataset.nodata
+                if nodata.is_nan and declared is not None and layer.dtype.kind == "f":
+                    layer[layer == declared] = np.nan
+                if file.mask_band is not None:
+                    valid &= read_mask(file.dataset, file.mask_band, part, shape)
+            layers.append(layer)
+        pixels = layers[0] if len(layers) == 1 else np.concatenate(layers)
         if bands is not None:
             pixels = pixels[list(bands)]
         valid &= ~nodata.marks(pixels)
-        self._refuse_not_finite(pixels, valid, window, nodata)
+        self._require_finite(pixels, valid, window, nodata)
         return pixels, valid
 
-    def _refuse_not_finite(self, pixels: Pixels, valid: Valid, window: Window, nodata: Nodata) -> None:
+    def _require_finite(self, pixels: Pixels, valid: Valid, window: Window, nodata: Nodata) -> None:
+        """Raise RasterError for a valid pixel that is NaN or infinite."""
         if pixels.dtype.kind != "f":
             return
         odd = valid & ~np.isfinite(pixels).all(axis=0)
         if odd.any():
-            row, col = (int(place[0]) for place in np.nonzero(odd))
+            row, col = (int(indices[0]) for indices in np.nonzero(odd))
+            # In a decimated read, a pixel stands for several.
+            row, col = row * window.height // valid.shape[0], col * window.width // valid.shape[1]
             flag = "nodata_rule = any (--nodata-rule any)" if nodata.is_nan else "nodata = nan (--nodata nan)"
             raise RasterError(
                 f"{self.paths[0]} holds {int(odd.sum())} NaN or infinite pixels in rows {window.row} to "
                 f"{window.row_stop}, first at row {window.row + row}, col {window.col + col}; its nodata is "
-                f"{nodata.value}. Finite pixels were expected. Treat them as nodata with {flag}."
+                f"{nodata.value}. Treat them as nodata with {flag}."
             )
 
-    def _opened(self) -> list[tuple[str, Any, list[int], int | None]]:
-        """(path, dataset, band numbers, its own mask), opened once per thread."""
+    def _open_files(self) -> "list[_OpenFile]":
+        """The files, opened once per thread."""
         if not hasattr(self._handles, "files"):
-            handles = []
-            for name in self.paths:
-                with explained(name):
-                    dataset = opened(name)
-                handles.append((name, dataset, _colour_bands(dataset), _own_mask(dataset)))
-            self._handles.files = handles
+            self._handles.files = [_OpenFile.open(name) for name in self.paths]
         return list(self._handles.files)
 
     def close(self) -> None:
         """See `Source`."""
-        for _, dataset, _, _ in self._handles.__dict__.pop("files", ()):
-            dataset.close()
+        for file in self._handles.__dict__.pop("files", ()):
+            file.dataset.close()
 
 
-def _require_in_type(nodata: float | None, dtype: str, name: str) -> None:
-    """Raise RasterError for a value that no pixel of whole numbers can have: all nodata would be taken for imagery."""
-    kind = np.dtype(dtype)
-    if nodata is None or kind.kind not in "iu":
+@dataclass(frozen=True, eq=False)
+class _OpenFile:
+    """One file of `Files`, open in one thread."""
+
+    name: str
+    dataset: Any
+    indexes: list[int]
+    """Band numbers, without alpha."""
+    mask_band: int | None
+
+    @classmethod
+    def open(cls, name: str) -> "_OpenFile":
+        with gdal_errors(name):
+            dataset = open_handle(name)
+        return cls(name, dataset, band_numbers(dataset), mask_band(dataset))
+
+
+def _require_representable(nodata: float | None, dtype: str, name: str) -> None:
+    """Raise RasterError if no pixel of an integer dtype can hold the nodata value: nothing would be nodata."""
+    integer = np.dtype(dtype)
+    if nodata is None or integer.kind not in "iu":
         return
-    limits = np.iinfo(kind)
+    limits = np.iinfo(integer)
     if not (math.isfinite(nodata) and limits.min <= nodata <= limits.max and nodata == int(nodata)):
         raise RasterError(
-            f"nodata is {nodata:g}, but {name} holds {dtype}. A whole number from {limits.min} to {limits.max} was "
-            "expected. Give the value that its empty pixels hold; if there are none, unset what it declares "
-            "(gdal_edit.py -unsetnodata)."
+            f"nodata is {nodata:g}, but {name} holds {dtype}. Expected a whole number from {limits.min} to "
+            f"{limits.max}. Give the value that its empty pixels hold; if it has no empty pixels, unset the declared "
+            "value (gdal_edit.py -unsetnodata)."
         )
 
 
-def write_raster(path: Path, pixels: Pixels, grid: Grid | None, valid: Valid | None = None, **layout: Any) -> None:
-    """Write (bands, rows, cols) to a new file.
+def deduplicate_names(names: list[str]) -> list[str]:
+    """The same names; a name that occurs several times gets numbers.
 
-    Args:
-        path: where. Not whole-or-nothing by itself: see `outputs`.
-        pixels: as they are to be stored.
-        grid: where they lie; None for a plain picture.
-        valid: (rows, cols), kept as a mask band inside a GeoTIFF; None for no mask band.
-        layout: driver and creation options of rasterio.
+    >>> deduplicate_names(["B1", "B2", "B1"])
+    ['B1_1', 'B2', 'B1_2']
     """
-    count, height, width = pixels.shape
-    place = {"crs": grid.crs, "transform": grid.transform} if grid is not None else {}
-    shape = {"count": count, "height": height, "width": width, "dtype": pixels.dtype}
-    if layout.get("driver", "GTiff") == "GTiff":
-        # GDAL takes the fourth of four uint8 bands for alpha unless told otherwise.
-        layout = {"alpha": "no"} | layout
-    # In memory first: what GDAL cannot write when it closes a file, rasterio does not tell.
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
-        with plain_pictures_allowed():
-            made = memory.open(**shape, **place, **({"driver": "GTiff"} | layout))
-        with made as target:
-            target.write(pixels)
-            if valid is not None:
-                target.write_mask(valid)
-        path.write_bytes(memory.getbuffer())
-
-
-def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
-    """All of a file that `write_raster` wrote: every band as stored, and what is valid; 0 where not.
-
-    Args:
-        path: of the file.
-        fill: what marks pixels that are not valid in a format that cannot say so; a GeoTIFF does.
-    """
-    with explained(str(path)), opened(path) as source:
-        # GDAL takes the fourth band of a PNG for alpha: here it is a band like any other.
-        pixels = source.read()
-        says_itself = source.driver == "GTiff"
-        nodata = source.nodata if says_itself else fill
-        masked = says_itself and _own_mask(source) == _MASK_BAND
-        valid = _read_mask(source, _MASK_BAND) if masked else np.ones(pixels.shape[1:], bool)
-    valid &= ~Nodata(nodata).marks(pixels)
-    pixels[:, ~valid] = 0
-    return pixels, valid
-
-
-def read_band(path: Path) -> NDArray[Any]:
-    """The first band (rows, cols) of a file, as stored."""
-    with explained(str(path)), opened(path) as source:
-        band: NDArray[Any] = source.read(1)
-        return band
-
-
-def read_palette(path: str) -> dict[int, tuple[int, int, int]] | None:
-    """Red, green and blue (0 to 255) by the value of the first band; None if the file has no palette."""
-    with explained(path), opened(path) as source:
-        if source.colorinterp[0] != ColorInterp.palette:
-            return None
-        return {value: (red, green, blue) for value, (red, green, blue, _) in source.colormap(1).items()}
-
-
-def _read_head(name: str) -> dict[str, Any]:
-    with explained(name), opened(name) as source:
-        # GDAL gives a picture without a place the identity, whose rows would run north.
-        if source.crs is not None or not source.transform.is_identity:
-            check_north_up(source.transform, name)
-        indexes = _colour_bands(source)
-        dtypes = {source.dtypes[index - 1] for index in indexes}
-        if any(np.dtype(dtype).kind == "c" for dtype in dtypes):
-            raise RasterError(f"{name} holds complex numbers. Real numbers were expected.")
-        return {
-            "grid": Grid(source.crs, source.transform, source.height, source.width),
-            "bands": [_band_name(source, index, alone=len(indexes) == 1) for index in indexes],
-            "dtype": np.result_type(*dtypes),
-            "nodata": source.nodata,
-        }
-
-
-def _colour_bands(source: Any) -> list[int]:
-    """Numbers of the bands that are not alpha."""
-    return [index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if colour != _ALPHA]
-
-
-_MASK_BAND = 0
-
-
-def _own_mask(source: Any) -> int | None:
-    """What says where a file is valid beside any nodata value.
-
-    Returns:
-        The number of its alpha band, `_MASK_BAND` for a mask band, None for neither.
-    """
-    # Asked for masks, GDAL passes over the alpha band of a file that declares nodata too.
-    alpha = [index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if colour == _ALPHA]
-    if alpha:
-        return int(alpha[0])
-    flags = {flag for band_flags in source.mask_flag_enums for flag in band_flags}
-    return _MASK_BAND if MaskFlags.per_dataset in flags else None
-
-
-def _read_mask(source: Any, own_mask: int, window: RasterioWindow | None = None) -> Valid:
-    mask = source.dataset_mask(window=window) if own_mask == _MASK_BAND else source.read(own_mask, window=window)
-    return np.asarray(mask > 0)
-
-
-def _band_name(source: Any, index: int, *, alone: bool) -> str:
-    described = source.descriptions[index - 1]
-    if described:
-        return str(described)
-    colour = source.colorinterp[index - 1]
-    if colour in (ColorInterp.red, ColorInterp.green, ColorInterp.blue):
-        return str(colour.name)
-    return _stem(source.name) if alone else f"band{index}"
-
-
-def _stem(name: str) -> str:
-    """Of a file's name; what a URL asks for after a question mark is none of it."""
-    return Path(name.partition("?")[0] if is_remote(name) else name).stem
-
-
-def numbered(names: list[str]) -> list[str]:
-    """The same names, numbered where one stands twice."""
     return [
-        f"{name}_{names[: place + 1].count(name)}" if names.count(name) > 1 else name
-        for place, name in enumerate(names)
+        f"{name}_{names[: index + 1].count(name)}" if names.count(name) > 1 else name
+        for index, name in enumerate(names)
     ]
 
 
-def _require_same_grid(first: str, one: dict[str, Any], second: str, other: dict[str, Any]) -> None:
-    a, b = one["grid"], other["grid"]
-    if not a.same_place(b):
+def _require_aligned(first: str, a: Grid, second: str, b: Grid) -> None:
+    if not a.is_aligned(b):
         raise GridError(
-            f"{second} is {b.height} x {b.width} pixels of {b.transform.a:g} in {name_of(b.crs)}, but {first} is "
-            f"{a.height} x {a.width} of {a.transform.a:g} in {name_of(a.crs)}, {a.differs_by(b):.2f} pixels apart. "
-            "Files of one scene must lie on the same grid. Warp one onto the other (gdalwarp), or make two scenes."
+            f"{second} is {b.height} x {b.width} pixels of {b.transform.a:g} in {crs_label(b.crs)}, but {first} is "
+            f"{a.height} x {a.width} of {a.transform.a:g} in {crs_label(a.crs)}; corners differ by "
+            f"{a.max_corner_offset(b):.2f} pixels. Expected the same grid for all files of a scene. Warp one to the "
+            "other (gdalwarp), or use two scenes."
         )

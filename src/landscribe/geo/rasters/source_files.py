@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from landscribe.errors import RasterError
-from landscribe.geo.access import explained, forget, is_remote, opened, without_secrets
+from landscribe.geo.access import clear_vsi_cache, is_remote, open_dataset, without_secrets
 
 _NO_PIXELS = (".ovr", ".aux.xml")
 """Suffixes of side files that hold no pixels of their own: overviews and statistics, which GDAL may add at any time."""
@@ -41,8 +41,8 @@ def raster_state(name: str, *, is_fresh: bool = False) -> FileState:
         UnreachableError: the file cannot be read.
     """
     if is_fresh and is_remote(name):
-        forget(name)
-    with explained(name), opened(name) as dataset:
+        clear_vsi_cache(name)
+    with open_dataset(name) as dataset:
         files = [file for file in dataset.files if file != name and not file.lower().endswith(_NO_PIXELS)]
         state = file_state(name) + ([] if Path(name).exists() else _block_layout(dataset))
     if name.lower().endswith(".vrt"):

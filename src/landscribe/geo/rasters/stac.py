@@ -1,6 +1,6 @@
-"""STAC items: the assets that people choose, as one raster.
+"""STAC items: chosen assets as one raster.
 
-An item is a GeoJSON feature that names the files of a scene, see github.com/radiantearth/stac-spec.
+An item is a GeoJSON feature that lists the files of a scene, see github.com/radiantearth/stac-spec.
 """
 
 import http.client
@@ -18,133 +18,133 @@ from urllib.parse import urljoin, urlsplit
 from landscribe.errors import RasterError
 from landscribe.geo.access import is_local
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.stack import stacked
+from landscribe.geo.rasters.stack import stack_bands
 from landscribe.geo.spec import NodataRule
 
-_PATIENCE = "20"
-"""Seconds for a server to answer."""
+_TIMEOUT_S = "20"
+"""For a server to answer."""
 
 
-def is_item(place: str) -> bool:
-    """True for what is called like a STAC item, rather than a raster."""
-    path = place if is_local(place) else urlsplit(place).path
+def is_item(address: str) -> bool:
+    """True if the file's suffix is that of a STAC item."""
+    path = address if is_local(address) else urlsplit(address).path
     return Path(path).suffix.lower() in {".json", ".geojson"}
 
 
 def open_item(
-    place: str,
+    address: str,
     assets: Sequence[str],
     *,
     nodata: float | None = None,
     nodata_rule: NodataRule = "auto",
     resample: bool = False,
 ) -> Raster:
-    """Open assets of an item, stacked in this order, their bands named as the item does.
+    """Open assets of an item, stacked in this order, with the item's band names.
 
     Args:
-        place: a file, or an http(s) URL.
-        assets: their keys.
-        nodata: overrides what the files, or else the item, declare.
-        nodata_rule: whether any or all bands of a pixel must hold it.
-        resample: bring assets on other grids onto that of the first.
+        address: a path, or an http(s) URL.
+        assets: keys of assets.
+        nodata: overrides the value that the files, or else the item, declare.
+        nodata_rule: whether any or all bands of a pixel must hold nodata.
+        resample: resample the assets that lie on other grids to the grid of the first.
 
     Raises:
-        RasterError: no item, no such asset, or one that cannot be read as a raster.
-        GridError: assets on different grids, and they are not to be resampled.
+        RasterError: the address is no item, lacks an asset, or an asset is not a readable raster.
+        GridError: the assets lie on different grids, and `resample` is off.
     """
-    item = _item(place)
-    known = item["assets"]
-    there = f"It has: {', '.join(known)}."
+    item = _read_item(address)
+    all_assets = item["assets"]
+    listing = f"It has: {', '.join(all_assets)}."
     if not assets:
-        raise RasterError(f"{place} is a STAC item. Choose its assets with --assets, as in --assets red,green. {there}")
-    missing = [key for key in assets if not isinstance(known.get(key), dict) or not known[key].get("href")]
+        raise RasterError(
+            f"{address} is a STAC item. Choose its assets with --assets, as in --assets red,green. {listing}"
+        )
+    missing = [key for key in assets if not isinstance(all_assets.get(key), dict) or not all_assets[key].get("href")]
     if missing:
-        raise RasterError(f"{place} has no asset {', '.join(missing)} that names a file. {there}")
+        raise RasterError(f"{address} has no asset {', '.join(missing)} with a file. {listing}")
 
-    def opened(key: str) -> Raster:
-        asset = known[key]
-        raster = Raster.open([_from(place, asset["href"])], nodata=nodata, nodata_rule=nodata_rule)
+    def open_asset(key: str) -> Raster:
+        asset = all_assets[key]
+        raster = Raster.open([_resolve(address, asset["href"])], nodata=nodata, nodata_rule=nodata_rule)
         raster = raster if raster.nodata is not None else raster.with_nodata(_nodata_of(asset))
-        return raster.named(_bands_of(key, asset, raster))
+        return raster.with_band_names(_bands_of(key, asset, raster))
 
     with ThreadPoolExecutor(len(assets)) as pool:
-        rasters = list(pool.map(opened, assets))
-    return replace(stacked(rasters, resample=resample), title=_title(item, place))
+        rasters = list(pool.map(open_asset, assets))
+    return replace(stack_bands(rasters, resample=resample), title=_title(item, address))
 
 
-def _title(item: dict[str, Any], place: str) -> str:
-    """The item's name, which becomes that of files."""
-    return re.sub(r"[/\\]+|^\.+", "_", str(item.get("id") or Path(place).stem))
+def _title(item: dict[str, Any], address: str) -> str:
+    """The id of the item, or else the file's stem, without characters that would change the folder of an output."""
+    return re.sub(r"[/\\]+|^\.+", "_", str(item.get("id") or Path(address).stem))
 
 
-def _item(place: str) -> dict[str, Any]:
-    """What an item holds."""
+def _read_item(address: str) -> dict[str, Any]:
     try:
-        item = json.loads(_text(place))
+        content = json.loads(_read_text(address))
     except ValueError as error:
-        raise RasterError(f"{place} is not JSON: {error}. A STAC item was expected.") from error
-    held: dict[str, Any] = item if isinstance(item, dict) else {}
-    if held.get("type") == "Feature" and "stac_version" in held and isinstance(held.get("assets"), dict):
-        return held
-    raise RasterError(
-        f"{place} is {_kind_of(held)}. A STAC item was expected: a Feature with assets. Give one scene's."
-    )
+        raise RasterError(f"{address} is not JSON: {error}. Expected a STAC item.") from error
+    item: dict[str, Any] = content if isinstance(content, dict) else {}
+    if item.get("type") == "Feature" and "stac_version" in item and isinstance(item.get("assets"), dict):
+        return item
+    raise RasterError(f"{address} is {_describe(item)}. Expected a STAC item: a Feature with assets. Give one scene's.")
 
 
-def _kind_of(held: dict[str, Any]) -> str:
-    """What stands in the place of an item, in a few words."""
-    kind = held.get("type", "JSON")
+def _describe(content: dict[str, Any]) -> str:
+    """Kind and size of JSON that is no item."""
+    kind = content.get("type", "JSON")
     if kind == "FeatureCollection":
-        return f"a FeatureCollection of {len(held.get('features', []))} features"
+        return f"a FeatureCollection of {len(content.get('features', []))} features"
     if kind in ("Catalog", "Collection"):
-        items = [str(link.get("href")) for link in held.get("links", []) if link.get("rel") == "item"]
+        items = [str(link.get("href")) for link in content.get("links", []) if link.get("rel") == "item"]
         return f"a STAC {kind} of {len(items)} items" + (f", the first of which is {items[0]}" if items else "")
     return f"a {kind} without stac_version or assets"
 
 
-def _text(place: str) -> str:
+def _read_text(address: str) -> str:
     try:
-        if is_local(place):
-            return Path(place).read_text(encoding="utf-8-sig")
-        if not place.startswith(("http://", "https://")):
-            raise RasterError(f"{place} is neither a file nor an http(s) URL. Copy the item, or give its URL.")
-        patience = float(os.environ.get("GDAL_HTTP_CONNECTTIMEOUT", _PATIENCE))
-        with urllib.request.urlopen(place, timeout=patience) as answer:  # noqa: S310 http(s) alone comes here
+        if is_local(address):
+            return Path(address).read_text(encoding="utf-8-sig")
+        if not address.startswith(("http://", "https://")):
+            raise RasterError(f"{address} is neither a file nor an http(s) URL. Copy the item, or give its URL.")
+        timeout_s = float(os.environ.get("GDAL_HTTP_CONNECTTIMEOUT", _TIMEOUT_S))
+        with urllib.request.urlopen(address, timeout=timeout_s) as answer:  # noqa: S310 only http(s) comes here
             text: str = answer.read().decode("utf-8-sig")
             return text
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         code = f"HTTP {error.code} " if hasattr(error, "code") else ""
         raise RasterError(
-            f"{place} cannot be read: {code}{reason}. A STAC item was expected. Check the path or the address."
+            f"{address} cannot be read: {code}{reason}. Expected a STAC item. Check the path or the address."
         ) from error
 
 
-def _from(place: str, href: str) -> str:
-    """Where an asset is; what is not absolute is relative to the item."""
+def _resolve(address: str, href: str) -> str:
+    """Path or address of an asset; a relative one is relative to the item."""
     if not is_local(href) or Path(href).is_absolute():
         return href
-    return str(Path(place).parent / href) if is_local(place) else urljoin(place, href)
+    return str(Path(address).parent / href) if is_local(address) else urljoin(address, href)
 
 
-def _described(asset: dict[str, Any], *names: str) -> list[dict[str, Any]]:
-    """What is said of an asset's bands under the first of these names."""
-    found: list[Any] = next((asset[name] for name in names if isinstance(asset.get(name), list)), [])
-    return [band for band in found if isinstance(band, dict)]
+def _band_objects(asset: dict[str, Any], *names: str) -> list[dict[str, Any]]:
+    """The band objects of an asset under the first of these names that it has."""
+    bands: list[Any] = next((asset[name] for name in names if isinstance(asset.get(name), list)), [])
+    return [band for band in bands if isinstance(band, dict)]
 
 
 def _bands_of(key: str, asset: dict[str, Any], raster: Raster) -> list[str]:
-    """Names of an asset's bands: the asset's, if it has one; those of the item, or else of the file."""
+    """Band names: the asset's key if it has one band; else those of the item, or else those of the file."""
     if len(raster.bands) == 1:
         return [key]
-    # In STAC 1.1, or by an extension of 1.0.
-    names = [str(band.get("name")) for band in _described(asset, "bands", "eo:bands")]
+    # `bands` of STAC 1.1, `eo:bands` of an extension of 1.0.
+    names = [str(band.get("name")) for band in _band_objects(asset, "bands", "eo:bands")]
     return names if len(set(names)) == len(raster.bands) == len(names) else list(raster.bands)
 
 
 def _nodata_of(asset: dict[str, Any]) -> float | None:
-    """What an item says that a file does not; JSON has NaN as text."""
-    values = {str(band["nodata"]) for band in (asset, *_described(asset, "bands", "raster:bands")) if "nodata" in band}
+    """The one nodata value that the item declares, else None; JSON holds NaN as text."""
+    bands = (asset, *_band_objects(asset, "bands", "raster:bands"))
+    values = {str(band["nodata"]) for band in bands if "nodata" in band}
     try:
         return float(values.pop()) if len(values) == 1 else None
     except ValueError:  # null, or a word

@@ -1,0 +1,80 @@
+"""Whole raster files, written or read at once: chips, masks, parts of a map, palettes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.io import MemoryFile
+
+from landscribe.geo.access import allow_ungeoreferenced, open_dataset
+from landscribe.geo.grid import Grid
+from landscribe.geo.rasters.metadata import MASK_BAND, mask_band, read_mask
+from landscribe.geo.rasters.nodata import Nodata
+from landscribe.geo.rasters.raster import Pixels, Valid
+
+
+def write_raster(path: Path, pixels: Pixels, grid: Grid | None, valid: Valid | None = None, **layout: Any) -> None:
+    """Write pixels to a new file.
+
+    Args:
+        path: of the file. The write is not atomic: see `outputs`.
+        pixels: (bands, rows, cols).
+        grid: of the pixels; None for an image without georeference.
+        valid: (rows, cols), written as an internal mask band of a GeoTIFF; None for no mask band.
+        layout: driver and creation options of rasterio.
+    """
+    count, height, width = pixels.shape
+    georeference = {"crs": grid.crs, "transform": grid.transform} if grid is not None else {}
+    shape = {"count": count, "height": height, "width": width, "dtype": pixels.dtype}
+    if layout.get("driver", "GTiff") == "GTiff":
+        # By default, GDAL takes the fourth of four uint8 bands for alpha.
+        layout = {"alpha": "no"} | layout
+    # In memory first: rasterio does not report what GDAL fails to write while it closes a file.
+    with rasterio.Env(GDAL_TIFF_INTERNALMASK_BAND=True), MemoryFile() as memory:
+        with allow_ungeoreferenced():
+            dataset = memory.open(**shape, **georeference, **({"driver": "GTiff"} | layout))
+        with dataset as target:
+            target.write(pixels)
+            if valid is not None:
+                target.write_mask(valid)
+        path.write_bytes(memory.getbuffer())
+
+
+def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
+    """Read the whole of a file that `write_raster` wrote.
+
+    Args:
+        path: of the file.
+        fill: the value of pixels that are not valid, in formats that declare no nodata; a GeoTIFF declares its own.
+
+    Returns:
+        Pixels (bands, rows, cols), 0 where not valid, and valid (rows, cols).
+    """
+    with open_dataset(path) as source:
+        # GDAL takes the fourth band of a PNG for alpha: here it is a band like any other.
+        pixels = source.read()
+        is_geotiff = source.driver == "GTiff"
+        nodata = source.nodata if is_geotiff else fill
+        masked = is_geotiff and mask_band(source) == MASK_BAND
+        valid = read_mask(source, MASK_BAND) if masked else np.ones(pixels.shape[1:], bool)
+    valid &= ~Nodata(nodata).marks(pixels)
+    pixels[:, ~valid] = 0
+    return pixels, valid
+
+
+def read_band(path: Path) -> NDArray[Any]:
+    """The first band (rows, cols) of a file, as stored."""
+    with open_dataset(path) as source:
+        band: NDArray[Any] = source.read(1)
+        return band
+
+
+def read_palette(path: str) -> dict[int, tuple[int, int, int]] | None:
+    """Red, green and blue (0 to 255) by the value of the first band; None if the file has no palette."""
+    with open_dataset(path) as source:
+        if source.colorinterp[0] != ColorInterp.palette:
+            return None
+        return {value: (red, green, blue) for value, (red, green, blue, _) in source.colormap(1).items()}

@@ -1,0 +1,72 @@
+"""Which pixels a nodata value marks: laws over any pixels, and lists derived by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from landscribe.geo.rasters.nodata import Nodata
+
+images = arrays(
+    st.sampled_from(["uint8", "int16", "float32"]),
+    st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5)),
+    elements=st.integers(0, 3),
+)
+values = st.integers(0, 3).map(float)
+
+
+@given(images, values)
+def test_any_marks_where_one_band_holds_the_value(pixels, value):
+    np.testing.assert_array_equal(Nodata(value, "any").marks(pixels), (pixels == value).any(axis=0))
+
+
+@given(images, values)
+def test_all_marks_where_every_band_holds_the_value(pixels, value):
+    np.testing.assert_array_equal(Nodata(value, "all").marks(pixels), (pixels == value).all(axis=0))
+
+
+@given(images, values)
+def test_auto_is_one_of_the_two_rules(pixels, value):
+    rule = "all" if Nodata(value).needs_all(pixels.dtype) else "any"
+    np.testing.assert_array_equal(Nodata(value).marks(pixels), Nodata(value, rule).marks(pixels))
+
+
+@given(images)
+def test_the_rules_agree_for_a_single_band(pixels):
+    band = pixels[:1]
+    np.testing.assert_array_equal(Nodata(1, "any").marks(band), Nodata(1, "all").marks(band))
+
+
+@given(images)
+def test_nothing_is_marked_without_a_value(pixels):
+    assert not Nodata().marks(pixels).any()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "needs_all"),
+    [
+        ("uint8", 0, True),
+        ("uint8", 255, True),
+        ("uint8", 254, False),
+        ("uint16", 255, False),
+        ("uint16", 65535, True),
+        ("int16", 0, False),
+        ("float32", 0, False),
+    ],
+)
+def test_auto_needs_all_bands_for_0_and_the_largest_value_of_unsigned_types(dtype, value, needs_all):
+    assert Nodata(value).needs_all(np.dtype(dtype)) == needs_all
+
+
+def test_nan_marks_values_that_are_not_finite():
+    # Columns: NaN in one band, infinity in one band, NaN in both, finite.
+    pixels = np.array([[[math.nan, 1, math.nan, 1]], [[1, -math.inf, math.nan, 1]]], "float32")
+    assert Nodata(math.nan).marks(pixels).tolist() == [[True, True, True, False]]
+    assert Nodata(math.nan, "all").marks(pixels).tolist() == [[False, False, True, False]]
+
+
+def test_nan_marks_no_whole_numbers():
+    assert not Nodata(math.nan).marks(np.zeros((2, 3, 3), "uint8")).any()

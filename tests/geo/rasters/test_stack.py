@@ -1,0 +1,83 @@
+"""Stacked bands: of files on one grid, and of rasters that are resampled to it."""
+
+import pickle
+
+import numpy as np
+import pytest
+from affine import Affine
+
+from landscribe.errors import GridError, RasterError
+from landscribe.geo.grid import Window
+from landscribe.geo.rasters.raster import Files, Raster
+from landscribe.geo.rasters.stack import Stack, stack_bands
+from worlds import METRE, noise, write_raster
+
+COARSE = METRE @ Affine.scale(2)
+
+
+def opened(tmp_path, name: str, array: np.ndarray, **options) -> Raster:
+    return Raster.open([write_raster(tmp_path / f"{name}.tif", array, **options)])
+
+
+def test_rasters_on_one_grid_are_stacked_as_files(tmp_path):
+    a, b = (opened(tmp_path, name, noise(1, 4, 6, seed=seed)) for seed, name in enumerate("ab"))
+    stack = stack_bands([b, a])
+    assert isinstance(stack.source, Files)
+    assert stack.bands == ("b", "a")
+    pixels, valid = stack.read(Window(0, 0, 4, 6))
+    np.testing.assert_array_equal(pixels, np.concatenate([noise(1, 4, 6, seed=1), noise(1, 4, 6)]))
+    assert valid.all()
+
+
+def test_a_band_name_that_occurs_twice_gets_numbers(tmp_path):
+    a = opened(tmp_path, "a", noise(1, 4, 6))
+    assert stack_bands([a, a]).bands == ("a_1", "a_2")
+
+
+def test_a_coarse_raster_is_resampled_to_the_grid_of_the_first(tmp_path):
+    fine = opened(tmp_path, "fine", np.full((4, 6), 10, "uint8"))
+    coarse = opened(tmp_path, "coarse", np.full((2, 3), 300, "int16"), transform=COARSE)
+    stack = stack_bands([fine, coarse], resample=True)
+    assert isinstance(stack.source, Stack)
+    assert (stack.grid, stack.dtype) == (fine.grid, "int16")
+    pixels, valid = pickle.loads(pickle.dumps(stack)).read(Window(0, 0, 4, 6))
+    assert valid.all()
+    assert (pixels[0] == 10).all()
+    assert (pixels[1] == 300).all()
+    np.testing.assert_array_equal(stack.select([2]).read(Window(1, 1, 2, 2))[0], pixels[1:, 1:3, 1:3])
+
+
+@pytest.mark.parametrize(("rule", "valid"), [("any", [False, False, False, True]), ("all", [False, True, True, True])])
+def test_the_nodata_rule_counts_the_bands_of_all_rasters(tmp_path, rule, valid):
+    # Of four coarse pixels: both rasters hold nodata, the first, the second, none.
+    fine = np.repeat(np.repeat(np.array([[0, 0, 5, 5]], "uint8"), 2, 0), 2, 1)
+    coarse = np.array([[0, 5, 0, 5]], "uint8")
+    rasters = [
+        Raster.open([write_raster(tmp_path / "fine.tif", fine, nodata=0)], nodata_rule=rule),
+        Raster.open([write_raster(tmp_path / "coarse.tif", coarse, nodata=0, transform=COARSE)], nodata_rule=rule),
+    ]
+    stack = stack_bands(rasters, resample=True)
+    assert stack.read(stack.grid.window)[1].tolist() == [list(np.repeat(valid, 2))] * 2
+
+
+def test_other_grids_are_refused_without_resampling_with_both_grids(tmp_path):
+    fine, coarse = opened(tmp_path, "a", noise(1, 4, 6)), opened(tmp_path, "b", noise(1, 2, 3), transform=COARSE)
+    with pytest.raises(
+        GridError, match=r"b\.tif is 2 x 3 pixels .* of 2 .*a\.tif is 4 x 6 pixels .* of 1 .*--resample"
+    ):
+        stack_bands([fine, coarse])
+
+
+def test_different_nodata_values_are_refused_with_the_remedy(tmp_path):
+    rasters = [opened(tmp_path, str(value), noise(1, 4, 6), nodata=value) for value in (0, 9)]
+    with pytest.raises(RasterError, match=r"different nodata values \(0\.0, 9\.0\).*--nodata"):
+        stack_bands(rasters)
+
+
+def test_an_overview_of_a_stack_has_all_its_bands(tmp_path):
+    fine = opened(tmp_path, "fine", np.full((40, 60), 10, "uint8"))
+    coarse = opened(tmp_path, "coarse", np.full((20, 30), 30, "uint8"), transform=COARSE)
+    pixels, valid = stack_bands([fine, coarse], resample=True).overview(6)
+    assert valid.all()
+    assert pixels[:, 0, 0].tolist() == [10, 30]
+    assert pixels.shape == (2, 4, 6)
