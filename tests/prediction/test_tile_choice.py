@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_mapping import model_of, write
-from test_memory import Looking, Wide
+from test_memory import Deciding, Wide
 from test_receptive_field import noise
 from torch import Tensor, nn
 
@@ -108,7 +108,7 @@ def test_tiles_take_no_more_memory_than_there_is(tmp_path):
 
 
 def test_where_memory_cannot_be_foreseen_tiles_are_small_and_that_is_said(tmp_path):
-    told = cut(Looking(), noise(tmp_path / "image.tif", (600, 600)), tile="auto", margin="auto")
+    told = cut(Deciding(), noise(tmp_path / "image.tif", (600, 600)), tile="auto", margin="auto")
     assert told.tile == 512
     assert told.memory is None
     assert "memory cannot be estimated" in str(told)

@@ -34,7 +34,7 @@ class ChipTable(TypedDict, total=False):
     size: int
     stride: int | None
     edge: Literal["shift", "pad", "drop"]
-    mode: Literal["all", "positive", "divided"]
+    mode: Literal["all", "positive", "separate"]
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
     virtual: bool
@@ -104,7 +104,7 @@ class TrainTable(TypedDict, total=False):
     scaling: Literal["auto", "range", "percentiles", "standardise"]
     loss: str
     class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
-    sampling: Literal["all", "balanced", "windows"]
+    sampling: Literal["all", "balanced", "label_windows"]
     background: float | None
     workers: int | None
     precision: Literal["auto", "32", "bf16", "16"]
@@ -130,7 +130,7 @@ class PredictTable(TypedDict, total=False):
     blend: Literal["none", "gaussian"]
     minimum_area: float | None
     probabilities_as: Literal["uint8", "float32"]
-    symmetries: bool
+    tta: bool
     area: str | Path | None
     dask: str | None
     shard: str | None
@@ -163,7 +163,7 @@ class ChipKeywords(TypedDict, total=False):
     size: int
     stride: int | None
     edge: Literal["shift", "pad", "drop"]
-    mode: Literal["all", "positive", "divided"]
+    mode: Literal["all", "positive", "separate"]
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
     virtual: bool
@@ -208,7 +208,7 @@ class TrainKeywords(TypedDict, total=False):
     scaling: Literal["auto", "range", "percentiles", "standardise"]
     loss: str
     class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
-    sampling: Literal["all", "balanced", "windows"]
+    sampling: Literal["all", "balanced", "label_windows"]
     background: float | None
     workers: int | None
     precision: Literal["auto", "32", "bf16", "16"]
@@ -238,7 +238,7 @@ class PredictKeywords(TypedDict, total=False):
     blend: Literal["none", "gaussian"]
     minimum_area: float | None
     probabilities_as: Literal["uint8", "float32"]
-    symmetries: bool
+    tta: bool
     area: str | Path | None
     dask: str | None
     shard: str | None
@@ -261,7 +261,7 @@ class RunKeywords(TypedDict, total=False):
     size: int
     stride: int | None
     edge: Literal["shift", "pad", "drop"]
-    mode: Literal["all", "positive", "divided"]
+    mode: Literal["all", "positive", "separate"]
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
     virtual: bool
@@ -296,7 +296,7 @@ class RunKeywords(TypedDict, total=False):
     scaling: Literal["auto", "range", "percentiles", "standardise"]
     loss: str
     class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
-    sampling: Literal["all", "balanced", "windows"]
+    sampling: Literal["all", "balanced", "label_windows"]
     background: float | None
     workers: int | None
     precision: Literal["auto", "32", "bf16", "16"]
@@ -315,7 +315,7 @@ class RunKeywords(TypedDict, total=False):
     blend: Literal["none", "gaussian"]
     minimum_area: float | None
     probabilities_as: Literal["uint8", "float32"]
-    symmetries: bool
+    tta: bool
     area: str | Path | None
     shard: str | None
     scenes: SceneKeywords
@@ -339,7 +339,7 @@ class DemoKeywords(TypedDict, total=False):
     fix_geometries: bool
     stride: int | None
     edge: Literal["shift", "pad", "drop"]
-    mode: Literal["all", "positive", "divided"]
+    mode: Literal["all", "positive", "separate"]
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
     virtual: bool
@@ -374,7 +374,7 @@ class DemoKeywords(TypedDict, total=False):
     scaling: Literal["auto", "range", "percentiles", "standardise"]
     loss: str
     class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
-    sampling: Literal["all", "balanced", "windows"]
+    sampling: Literal["all", "balanced", "label_windows"]
     background: float | None
     workers: int | None
     precision: Literal["auto", "32", "bf16", "16"]
@@ -393,7 +393,7 @@ class DemoKeywords(TypedDict, total=False):
     blend: Literal["none", "gaussian"]
     minimum_area: float | None
     probabilities_as: Literal["uint8", "float32"]
-    symmetries: bool
+    tta: bool
     area: str | Path | None
     shard: str | None
     scenes: SceneKeywords

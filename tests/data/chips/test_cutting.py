@@ -15,8 +15,9 @@ import pytest
 from landscribe import executor as engine
 from landscribe import verbs
 from landscribe.data.chips import cutting
-from landscribe.data.chips.chips import ChipReader, Chips, ChipSpec
+from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.cutting import chip
+from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.scene import LabelSource, Scene, SceneSpec, open_scenes
 from landscribe.data.splits.split import SplitSpec
 from landscribe.errors import EngineError
