@@ -97,3 +97,21 @@ def test_every_public_function_and_class_says_what_it_is():
 def test_decisions_are_numbered_without_a_gap():
     numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "decisions").glob("*.md"))
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_code_speaks_the_words_of_the_field():
+    """Private words of earlier versions, each with the word of the glossary that replaces it."""
+    private = {"told": "reported, predefined", "lots": "groups", "wanted": "requested", "foreseen": "estimated"}
+    found = [
+        f"{path.relative_to(PACKAGE)}: {word}, say {instead}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for word, instead in private.items()
+        if re.search(rf"\b{word}\b", path.read_text())
+    ]
+    # A path, index, shape or position; "in place" is the field's own.
+    found += [
+        f"{path.relative_to(PACKAGE)}: place, say path, index or position"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if re.search(r"(?<!in )(?<!\w)places?\b(?!_)", path.read_text())
+    ]
+    assert found == []

@@ -68,11 +68,11 @@ class CrossValidation:
 
 
 def _spread(values: Any) -> dict[str, float | None]:
-    """Mean and standard deviation of what is known; None where there is too little for it."""
-    known = values[~np.isnan(values)]
+    """Mean and standard deviation of the finite values; None where there are too few."""
+    finite = values[~np.isnan(values)]
     return {
-        "mean": float(known.mean()) if known.size else None,
-        "standard_deviation": float(known.std(ddof=1)) if known.size > 1 else None,
+        "mean": float(finite.mean()) if finite.size else None,
+        "standard_deviation": float(finite.std(ddof=1)) if finite.size > 1 else None,
     }
 
 
@@ -114,8 +114,8 @@ def cross_validate(
         divided = replace(opened, table=opened.table.assign(split=names))
         counts = {name: names.count(name) for name in ("train", "val", "test", "gap")}
         if not folder.exists():
-            told = ", ".join(f"{count} {name}" for name, count in counts.items())
-            log.info("%s of %d: %s", folder.name, len(splits), told)
+            summary = ", ".join(f"{count} {name}" for name, count in counts.items())
+            log.info("%s of %d: %s", folder.name, len(splits), summary)
             train(divided, out=folder, seed=seed, **settings)
         done.append(Fold(folder, counts, score(Model.load(folder), divided.of_split("test"), f"assess {folder.name}")))
     result = CrossValidation(tuple(done))
@@ -160,43 +160,43 @@ def _claim(out: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
     Raises:
         OutputError: it holds something else.
     """
-    place = out / SETTINGS
+    path = out / SETTINGS
     with os_errors(out):
         refuse_file(out)
         held = any(out.iterdir()) if out.exists() else False
     if held:
-        known = _settings_of(place)
-        if known == identity:
+        previous = _settings_of(path)
+        if previous == identity:
             return
-        if not overwrite or known is None:
-            what = "other files" if known is None else f"a cross-validation with {_differences(known, identity)}"
-            raise OutputError(f"{out} holds {what}. Nothing was changed. Choose another place or pass --overwrite.")
+        if not overwrite or previous is None:
+            what = "other files" if previous is None else f"a cross-validation with {_differences(previous, identity)}"
+            raise OutputError(f"{out} holds {what}. Nothing was changed. Choose another path, or pass --overwrite.")
         _remove(out)
-    require_writable(place)
-    write_text(place, json.dumps(identity, indent=1) + "\n")
+    require_writable(path)
+    write_text(path, json.dumps(identity, indent=1) + "\n")
 
 
-def _settings_of(place: Path) -> dict[str, Any] | None:
+def _settings_of(path: Path) -> dict[str, Any] | None:
     """What a settings.json of ours holds; None for anything else."""
     try:
-        held = json.loads(place.read_text(encoding="utf-8"))
+        held = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return held if isinstance(held, dict) and "chips_sha256" in held else None
 
 
-def _differences(known: dict[str, Any], wanted: dict[str, Any]) -> str:
+def _differences(previous: dict[str, Any], requested: dict[str, Any]) -> str:
     """The names that differ, nested ones by their own."""
     flat = [
         {**settings, **settings.get("train", {}), "train": None, "augment": str(settings.get("augment"))}
-        for settings in (known, wanted)
+        for settings in (previous, requested)
     ]
     names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
     return f"other settings ({', '.join(names)})"
 
 
 def _remove(out: Path) -> None:
-    """Take away what an earlier cross-validation made, and nothing else."""
+    """Remove the files of an earlier cross-validation, and nothing else."""
     for folder in out.glob("fold_*"):
         shutil.rmtree(folder, ignore_errors=True)
     for name in (SETTINGS, RESULT):

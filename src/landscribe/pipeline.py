@@ -89,24 +89,24 @@ def _with_classes(filled: Recipe) -> Recipe:
 @contextmanager
 def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
     """Make `out` the folder of this recipe; if the first step fails there, leave nothing behind."""
-    place = out / "recipe.toml"
+    path = out / "recipe.toml"
     refuse_file(out)
     if out.exists() and any(out.iterdir()):
         # As text, since a nodata value of NaN does not equal itself.
-        same = place.exists() and Recipe.load(place).to_toml() == filled.to_toml()
+        same = path.exists() and Recipe.load(path).to_toml() == filled.to_toml()
         if not same and not overwrite:
-            held = "a run of another recipe" if place.exists() else "other files"
+            held = "a run of another recipe" if path.exists() else "other files"
             raise OutputError(f"{out} holds {held}. Choose another --out, or pass --overwrite.")
-        if not same and place.exists():
+        if not same and path.exists():
             Run(out).remove()
-    fresh = not place.exists()
+    fresh = not path.exists()
     missing = [folder for folder in (out, *out.parents) if not folder.exists()]
-    filled.save(place)
+    filled.save(path)
     try:
         yield
     except BaseException:
         if fresh:
-            place.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             remove_empty(missing)
         raise
 

@@ -98,7 +98,7 @@ def _gravest_first(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _told_once(findings: Sequence[Finding]) -> list[Finding]:
-    """What is found in many files is told of the first one, but for its numbers, and how many more there are."""
+    """Problems that differ only in their numbers are reported once, with the count of further files."""
     alike: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         _, _, rest = finding.text.partition(" ")
@@ -110,7 +110,7 @@ def _told_once(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _check_scene(source: SceneSpec) -> list[Finding]:
-    """Problems of one scene's files, each told apart from the others."""
+    """Problems of one scene's files."""
     try:
         image = open_image(source)
     except LandscribeError as error:
@@ -274,7 +274,7 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
         yield Finding(
             "error",
             "no sampled pixel has a label and is valid. Imagery and labels that meet were expected. "
-            "Check nodata and the labels' place.",
+            "Check nodata and the position of the labels.",
         )
         return
     present = [entry for entry in classes if counts[entry.value]]

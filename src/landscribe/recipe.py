@@ -104,7 +104,7 @@ class Recipe(Spec):
         return cls.of(by_section | {"scenes": scenes}).with_absolute_paths(Path.cwd())
 
     def with_absolute_paths(self, folder: Path) -> "Recipe":
-        """The same recipe with every local path made absolute from `folder`."""
+        """The same recipe with every local path absolute, from `folder`."""
         return self.with_paths(lambda path: str((folder / path).absolute()) if is_local(path) else path)
 
     def listed(self) -> "Recipe":

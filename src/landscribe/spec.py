@@ -133,7 +133,7 @@ def _with_paths(value: Any, keywords: frozenset[str] | None, change: Callable[[s
     return change(value) if keywords is not None and isinstance(value, str) and value not in keywords else value
 
 
-# pydantic names the kinds that a setting may have as parts of its place.
+# pydantic names the types that a setting may have as parts of its location.
 _BRANCH = re.compile(r"(constrained-|literal\[|tuple\[|list\[|dict\[|(int|float|str|bool)$)")
 
 

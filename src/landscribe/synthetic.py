@@ -309,9 +309,9 @@ def _rows(rng: Generator, fields: Shapes, ids: Whole, step: float) -> Floats:
     rows = rng.uniform((max(1.8, 3 * step), 0.02), (max(3.2, 4 * step), 0.1), (len(fields), 2))
     table = np.vstack([np.ones(4), np.hstack([across, rows])]).astype(np.float32)  # row 0: where no field is
     y, x = (np.arange(size, dtype=np.float32) * step for size in ids.shape)
-    place = x * table[ids, 0] + y[:, None] * table[ids, 1]
-    tracks = np.where(place % 17 < 1, np.float32(0.9), np.float32(1))
-    return np.asarray(tracks + table[ids, 3] * np.sin(2 * np.pi * place / table[ids, 2]))
+    position = x * table[ids, 0] + y[:, None] * table[ids, 1]
+    tracks = np.where(position % 17 < 1, np.float32(0.9), np.float32(1))
+    return np.asarray(tracks + table[ids, 3] * np.sin(2 * np.pi * position / table[ids, 2]))
 
 
 def _sunlight(faces: Shapes) -> Floats:
@@ -331,7 +331,7 @@ def _expose(rng: Generator, canvas: Floats) -> NDArray[np.uint8]:
 
 
 def write(world: World, folder: Path) -> tuple[Path, Path, Path]:
-    """Write scene.tif, labels.geojson (EPSG:4326) and truth.tif into a folder, made if missing; return the paths."""
+    """Write scene.tif, labels.geojson (EPSG:4326) and truth.tif into a folder, created if missing; return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     scene, labels, truth = (folder / name for name in ("scene.tif", "labels.geojson", "truth.tif"))
     bands, height, width = world.image.shape

@@ -1,7 +1,7 @@
 """Options: one flag for each field of a spec, and the flags that commands share.
 
 A field gives its flag's name, type, choices, default and help (the first sentence of its docstring). The flags of a
-command are made when it is called, so that `landscribe --help` loads no spec.
+command are created when it is called, so that `landscribe --help` loads no spec.
 """
 
 import inspect

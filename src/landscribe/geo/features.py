@@ -37,7 +37,7 @@ _SUBPIXEL = 2**20
 
 
 class Features:
-    """Polygons or points in one CRS, with a label each. Immutable; made by `Features.read`."""
+    """Polygons or points in one CRS, with a label each. Immutable; created by `Features.read`."""
 
     def __init__(self, name: str, geometries: NDArray[np.object_], labels: tuple[Label, ...], crs: CRS) -> None:
         self.name = name

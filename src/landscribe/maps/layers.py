@@ -1,4 +1,4 @@
-"""Layers of a map: what is made of the network's scores, and how it is stored.
+"""Layers of a map: how each is computed from the network's logits, and how it is stored.
 
 All are reduced on the device, so that what travels back is small.
 """

@@ -47,7 +47,7 @@ class Tiling:
     memory: int | None = None
     """Estimated peak bytes of a batch and of the unit around it; None if not estimated."""
     note: str = ""
-    """How the choice was made."""
+    """Why this tiling was chosen."""
 
     def __str__(self) -> str:
         mismatch = "" if self.mismatch is None else f"{self.mismatch:.2%} mismatch vs untiled, "

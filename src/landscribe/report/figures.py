@@ -298,7 +298,7 @@ def confusion_chart(names: Sequence[str], counts: NDArray[np.int64], alt: str) -
 
 
 def measure(value: float | None) -> str:
-    """A measure from 0 to 1, to three places."""
+    """A measure from 0 to 1, with three decimals."""
     return NONE if value is None or math.isnan(value) else f"{value:.3f}"
 
 

@@ -143,7 +143,7 @@ def overlap_groups(grids: Sequence[Grid | None], *, buffer_px: float) -> NDArray
 
     Args:
         grids: None, and grids without a CRS, overlap no other.
-        buffer_px: pixels by which each grid is made larger beforehand; smaller if negative.
+        buffer_px: pixels by which each grid grows beforehand; smaller if negative.
     """
     groups = np.arange(len(grids))
     by_crs: dict[str, list[int]] = {}

@@ -47,7 +47,7 @@ def resemblance(bands: Sequence[str]) -> Tensor:
 def normalisation(
     bands: Sequence[str], mean: Sequence[float], deviation: Sequence[float]
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation that each band should have for a stem made of red, green and blue.
+    """Mean and standard deviation that each band should have for a stem adapted from red, green and blue.
 
     Each is the mean over the kernels that the band takes, weighted by how much of each.
     """

@@ -16,21 +16,21 @@ from torch import Tensor, nn
 from landscribe.errors import NetworkError
 
 
-def resolve_weights(wanted: str, encoder: str, *, timeout_s: float = 3.0) -> tuple[str | None, str]:
+def resolve_weights(requested: str, encoder: str, *, timeout_s: float = 3.0) -> tuple[str | None, str]:
     """Settle what "auto" means here and now.
 
     Args:
-        wanted: "auto", "imagenet", "none", or a file.
+        requested: "auto", "imagenet", "none", or a file.
         encoder: for which ImageNet weights may be in the local cache already.
         timeout_s: seconds to wait for the hub.
 
     Returns:
         What `nn.build` takes, and one line that says what was chosen and why.
     """
-    if wanted == "none":
+    if requested == "none":
         return None, "weights: none, trained from scratch"
-    if wanted != "auto":
-        return wanted, f"weights: {wanted}"
+    if requested != "auto":
+        return requested, f"weights: {requested}"
     if not timm.is_model(encoder):
         return None, f"weights: none (timm has none for '{encoder}')"
     if _is_cached(encoder) or _hub_responds(timeout_s):
@@ -95,12 +95,12 @@ def require_all_loaded(path: str, name: str, body: nn.Module) -> None:
         NetworkError: with the layers that the file does not have.
     """
     held = {_digest(value) for value in read_weights(path).values()}
-    wanted = {key: value for key, value in body.state_dict().items() if value.is_floating_point()}
-    missing = [key for key, value in wanted.items() if _digest(value) not in held]
+    expected = {key: value for key, value in body.state_dict().items() if value.is_floating_point()}
+    missing = [key for key, value in expected.items() if _digest(value) not in held]
     if missing:
         raise NetworkError(
             f"weights '{path}' for '{name}' could not be loaded: it lacks {len(missing)} of the encoder's "
-            f"{len(wanted)} tensors ({_first_names(missing)}). "
+            f"{len(expected)} tensors ({_first_names(missing)}). "
             'Use weights = "none", or a file of weights of this very encoder.'
         )
 
