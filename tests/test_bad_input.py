@@ -347,9 +347,9 @@ def test_unusable_geometries_are_mended_or_left_out_on_request(bad, tmp_path, sc
 BAD_LABEL_RASTERS = {
     "two bands": (worlds.noise(2, SIDE, SIDE), ("2 bands", "one band")),
     "a picture": (worlds.noise(3, SIDE, SIDE), ("different values", "'#", "254")),
-    "fractions": (np.full((SIDE, SIDE), 0.5, np.float32), ("float32", "Whole class values")),
+    "fractions": (np.full((SIDE, SIDE), 0.5, np.float32), ("float32", "Expected integer class values")),
     "background alone": (np.zeros((SIDE, SIDE), np.uint8), ("one class only", "value 0")),
-    "ignore alone": (np.full((SIDE, SIDE), 255, np.uint8), ("nothing but",)),
+    "ignore alone": (np.full((SIDE, SIDE), 255, np.uint8), ("are all nodata",)),
 }
 
 
@@ -621,7 +621,7 @@ MISFITS = {
         {"descriptions": ("blue", "green", "red")},
         ("other.tif", "blue, green, red", "red, green, blue", "--bands 3,2,1"),
     ),
-    "another dtype": ({"dtype": "uint16"}, ("other.tif holds uint16", "trained on uint8")),
+    "another dtype": ({"dtype": "uint16"}, ("other.tif is uint16", "trained on uint8")),
     "other pixels": (
         {"transform": worlds.METRE @ Affine.scale(3)}, ("other.tif has pixels of 3 m", "1 m", "--any-pixel-size"),
     ),
@@ -642,7 +642,7 @@ BAD_FLAGS = {
     "--engine foo": ("--engine", "'foo'", "'auto'", "'openvino'"),
     "--tile 4": ("'tile' is '4'", "32", "'auto'"),
     "--shard 4/3": ("'shard' is '4/3'", "such as 3/8"),
-    "--probabilities p.png": ("p.png is no name for a GeoTIFF", ".tif or .tiff"),
+    "--probabilities p.png": ("p.png has no suffix for a GeoTIFF", ".tif or .tiff"),
     "--device abacus": ("device 'abacus' cannot be used",),
     "--nodata none": ("--nodata", "number"),
 }
@@ -658,7 +658,7 @@ def test_a_setting_that_cannot_be_meant_is_refused(flag, scene, trained, refused
 
 def test_a_map_is_not_written_over(tmp_path, scene, trained, refused):
     (tmp_path / "map.tif").write_text("precious")
-    refused("predict", trained, scene, "--out", "map.tif", words=("map.tif already exists", "--overwrite"))
+    refused("predict", trained, scene, "--out", "map.tif", words=("map.tif exists already", "--overwrite"))
 
 
 def test_probabilities_are_not_written_over(tmp_path, scene, trained, refused):
@@ -669,7 +669,7 @@ def test_probabilities_are_not_written_over(tmp_path, scene, trained, refused):
 
 def test_a_map_never_replaces_the_raster_that_it_is_made_from(scene, trained, refused):
     arguments = (trained, scene, "--out", "scene.tif", "--overwrite")
-    refused("predict", *arguments, words=("scene.tif is the raster that is to be mapped",))
+    refused("predict", *arguments, words=("scene.tif is the input raster",))
 
 
 def test_map_and_probabilities_need_places_of_their_own(scene, trained, refused):

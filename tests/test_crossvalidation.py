@@ -129,7 +129,9 @@ def test_the_command_line_prints_a_table_or_json(chips, tmp_path):
     assert list(summary) == ["folds", "mean_f1", "f1", "pooled"]
 
 
-@pytest.mark.parametrize(("folds", "message"), [("many", "--folds many is no number of folds"), ("2", "At least 3")])
+@pytest.mark.parametrize(
+    ("folds", "message"), [("many", "--folds is 'many'; expected a number"), ("2", "Expected at least 3")]
+)
 def test_folds_that_cannot_be_are_refused_before_anything_is_made(chips, tmp_path, folds, message):
     said = landscribe("train", chips.folder, "--folds", folds, "--out", tmp_path / "CV")
     assert said.code == 2

@@ -67,7 +67,7 @@ def test_a_pruned_model_is_smaller_and_states_its_origin(trained, tmp_path):
 
 
 def test_models_and_branches_that_cannot_be_pruned_are_refused(trained, tmp_path):
-    with pytest.raises(NetworkError, match="branch 9"):
+    with pytest.raises(NetworkError, match="branch is 9"):
         verbs.prune(trained / "model", branch=9, out=tmp_path / "nine")
     verbs.prune(trained / "model", branch=1, out=tmp_path / "one")
     with pytest.raises(LandscribeError, match="no chips"):

@@ -98,7 +98,7 @@ def test_without_a_crs_nothing_can_be_resampled(tmp_path, blocks):
 
 
 def test_a_crs_that_is_none_is_refused(tmp_path, blocks):
-    with pytest.raises(GridError, match="'EPSG:1' is no CRS that is known"):
+    with pytest.raises(GridError, match="'EPSG:1' is not a CRS"):
         conform(model_of(Identity(), 4), write(tmp_path / "image.tif", blocks), PredictSpec(crs="EPSG:1"))
 
 

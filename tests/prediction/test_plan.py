@@ -157,7 +157,7 @@ def test_a_map_that_is_there_is_told_and_its_lost_style_made_again(tmp_path, ras
 
 def test_in_what_a_finished_map_is_another_one_is_told(tmp_path, raster):
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
-    with pytest.raises(OutputError, match=r"map\.tif already exists, as a map with another tta \(false, now true\)"):
+    with pytest.raises(OutputError, match=r"map\.tif exists already, as a map with another tta \(false, now true\)"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tta=True))
 
 

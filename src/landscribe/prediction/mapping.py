@@ -70,7 +70,7 @@ def _is_up_to_date(plan: MapPlan, *, overwrite: bool) -> bool:
     differences = store.differences(fingerprint_in(read_tags(paths.map)))
     if not overwrite and paths.map not in own and differences:
         raise OutputError(
-            f"{paths.map} already exists, as a map with another {differences}. Nothing was changed. Choose another "
+            f"{paths.map} exists already, as a map with another {differences}. Nothing was changed. Choose another "
             "path, or pass --overwrite."
         )
     # A run that was killed while its files were moved left some of them.

@@ -204,14 +204,14 @@ def test_a_unit_that_kills_every_worker_is_an_error_and_leaves_no_files(specs, t
     killing = last_window(specs)
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        pytest.raises(EngineError, match=r"workers of dask died.*more memory"),
+        pytest.raises(EngineError, match=r"Dask workers died.*more memory"),
     ):
         cut(specs, tmp_path / "chips", dask="auto", watch=lambda labels: Watched(labels, notes, killing, always=True))
     assert not [path for path in tmp_path.iterdir() if "chips" in path.name]
 
 
 def test_a_scheduler_that_does_not_answer_is_an_error_and_leaves_no_files(specs, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "_PATIENCE", 1)
+    monkeypatch.setattr(engine, "_TIMEOUT_S", 1)
     with pytest.raises(EngineError, match=r"no scheduler of dask answers at tcp://127\.0\.0\.1:9"):
         verbs.chip(
             images=[specs[0].image], labels=specs[0].labels, size=SIZE, dask="tcp://127.0.0.1:9", out=tmp_path / "chips"

@@ -216,7 +216,7 @@ def test_an_image_with_two_masks_is_refused(root):
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
-    with pytest.raises(RasterError, match=r"holds no image\. Files ending in .*\.tif"):
+    with pytest.raises(RasterError, match=r"holds no image\. Expected files ending in .*\.tif"):
         expand_scenes([SceneSpec(image=(str(tmp_path),))])
 
 

@@ -386,7 +386,7 @@ def test_self_crossing_polygons_are_made_valid_only_on_request(tmp_path):
     bowtie = shapely.Polygon([METRE @ corner for corner in ((0, 0), (8, 8), (8, 0), (0, 8))])
     path = polygons(tmp_path, geometries=[bowtie], kind=["house"])
     spec = SceneSpec(image=(image(tmp_path),), labels=path)
-    with pytest.raises(LabelError, match="1 self-crossing"):
+    with pytest.raises(LabelError, match="1 invalid"):
         open_scenes([spec])
     mask, _ = mask_of(spec.model_copy(update={"fix_geometries": True}))
     # Two triangles of 8 x 4 / 2 = 16 pixels each, of which those on the diagonals count by their centres.

@@ -270,7 +270,7 @@ def test_the_audit_is_plain_values(tmp_path):
 
 def test_chips_are_checked_as_they_are(tmp_path):
     chips = chips_of(tmp_path, apart(train=land(1)))
-    with pytest.raises(RecipeError, match="Chips are checked as they are"):
+    with pytest.raises(RecipeError, match="Give the chips alone"):
         check(chips, size=32)
 
 
