@@ -324,7 +324,7 @@ def test_the_command_prints_a_line_for_each_backend(tmp_path, capsys):
     app(["bench", str(folder), "--tile", "64", "--seconds", "0"], standalone_mode=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "images of 1 x 3 x 64 x 64 on cpu"
-    assert {line.split()[0] for line in lines[2:]} == {*BACKENDS, "auto"}
+    assert {line.split()[0] for line in lines[2:]} == {*BACKENDS, "auto:"}
 
 
 def wrapped_folder(tmp_path):
