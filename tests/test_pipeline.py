@@ -180,7 +180,7 @@ def test_the_demo_ends_by_naming_the_map_and_the_report(tmp_path):
 def test_every_architecture_goes_through_every_verb(architecture, tmp_path):
     scene, labels, _ = world.write(world.draw(256, 200, seed=7), tmp_path / "world")
     out = tmp_path / "run"
-    settings = QUICK | {"steps": 2, "batch": 2, "architecture": architecture}
+    settings = QUICK | {"steps": 2, "architecture": architecture, "train": {"batch": 2}}
     assert not verbs.check(images=[scene], labels=labels, trial=False, **settings).errors
     pipeline.run(images=[scene], labels=labels, out=out, **settings)
     assert json.loads((out / "model" / "config.json").read_text())["architecture"] == architecture
