@@ -201,6 +201,8 @@ def test_a_killed_worker_costs_only_its_current_unit(specs, tmp_path, in_pieces,
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_unit_that_kills_every_worker_is_an_error_and_leaves_no_files(specs, tmp_path, in_pieces, notes):
     dask = pytest.importorskip("dask")
+    # Loads its defaults, which the restored configuration would otherwise lack in this process.
+    pytest.importorskip("distributed")
     killing = last_window(specs)
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
@@ -212,7 +214,7 @@ def test_a_unit_that_kills_every_worker_is_an_error_and_leaves_no_files(specs, t
 
 def test_a_scheduler_that_does_not_answer_is_an_error_and_leaves_no_files(specs, tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "_TIMEOUT_S", 1)
-    with pytest.raises(EngineError, match=r"no scheduler of dask answers at tcp://127\.0\.0\.1:9"):
+    with pytest.raises(EngineError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         verbs.chip(
             images=[specs[0].image], labels=specs[0].labels, size=SIZE, dask="tcp://127.0.0.1:9", out=tmp_path / "chips"
         )
