@@ -25,10 +25,11 @@ from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RasterError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window
+from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.report import figures
 from landscribe.report.inputs import ReportInputs
-from landscribe.report.page import write_report
+from landscribe.report.page import _read_small, write_report
 
 SIDE, CHIP = 96, 32
 PLACE = Affine(0.5, 0, 459_700, 0, -0.5, 4_827_000)
@@ -326,3 +327,15 @@ def test_a_confusion_matrix_of_many_classes_prints_every_count():
     counts = np.arange(9 * 9, dtype=np.int64).reshape(9, 9) * 12_345
     chart = figures.confusion_chart([f"class {k}" for k in range(9)], counts, "nine")
     assert all(f">{count:,}</text>" in chart for count in counts.ravel())
+
+
+@pytest.mark.parametrize("rule", ["any", "all"])
+def test_pictures_follow_the_nodata_rule_of_the_raster(tmp_path, rule):
+    pixels = np.full((3, 8, 8), 9, np.uint8)
+    pixels[0, :, :4] = 0  # nodata in one band of three
+    write_raster(tmp_path / "scene.tif", pixels, grid=None, nodata=0)
+    raster = Raster.open([tmp_path / "scene.tif"], nodata_rule=rule)
+    for side in (8, 4):
+        _, valid = _read_small(raster, (0, 1, 2), side)
+        assert valid[:, side // 2 :].all()
+        assert valid[:, : side // 2].all() == (rule == "all")

@@ -10,7 +10,7 @@ import numpy as np
 from landscribe.data.scenes.scene import Scene
 from landscribe.data.splits.split import SplitInput, split_chips
 from landscribe.geo.grid import Window
-from landscribe.geo.tiling import chip_windows, units
+from landscribe.geo.tiling import aligned, chip_windows, units
 from landscribe.machine import peak_memory
 from landscribe.recipe import Recipe
 
@@ -136,7 +136,7 @@ def _trial(recipe: Recipe, scene: Scene, classes: int) -> _Measured:
 def _tile_pixels(recipe: Recipe, scene: Scene) -> int:
     """Pixels that the network reads to predict a scene, with the overlap of tiles."""
     spec = recipe.predict
-    size = max(32, spec.nominal_tile // 32 * 32)
+    size = aligned(spec.nominal_tile, 32)
     height, width = scene.image.grid.shape
     covering = units(height, width, size=size, margin=spec.nominal_margin, align=32, side=spec.unit)
     return sum(tile.read.height * tile.read.width for unit in covering for tile in unit.tiles)

@@ -50,21 +50,19 @@ def run(
     from landscribe.training.parallel import require_single_process
 
     require_single_process("landscribe run")
-    out = Path(out)
+    out, files = Path(out), Run(Path(out))
     filled = recipe_of(recipe, images, labels, dict(settings), tuple(SECTIONS))
     _stop_on_errors(check(filled, trial=False))
     filled = _with_classes(filled)
     with _claimed(out, filled, overwrite=overwrite):
-        chips = chip_scenes(filled, out / "chips") if not (out / "chips").exists() else None
-    from landscribe.data.chips.chips import Chips
-
-    chips = chips or Chips.open(out / "chips")
-    model = out / "model"
-    if not model.exists():
-        train(chips, out=model, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
-    maps = _map_scenes(filled, model, out)
+        if not files.chips_folder.exists():
+            chip_scenes(filled, files.chips_folder)
+    chips = files.open_chips()
+    if not files.model_folder.exists():
+        train(chips, out=files.model_folder, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
+    maps = _map_scenes(filled, files)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
-    assess(maps, reference=chips, split=split, out=out / "assessment.json")
+    assess(maps, reference=chips, split=split, out=files.assessment_file)
     report(out)
     return out
 
@@ -89,7 +87,7 @@ def _with_classes(filled: Recipe) -> Recipe:
 @contextmanager
 def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
     """Make `out` the folder of this recipe; if the first step fails there, leave nothing behind."""
-    path = out / "recipe.toml"
+    path = Run(out).recipe_file
     refuse_file(out)
     if out.exists() and any(out.iterdir()):
         # As text, since a nodata value of NaN does not equal itself.
@@ -111,20 +109,19 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
         raise
 
 
-def _map_scenes(filled: Recipe, model: Path, out: Path) -> list[Path]:
+def _map_scenes(filled: Recipe, files: Run) -> list[Path]:
     """Map every scene: `map.tif`, or `maps/` with one for each."""
     from landscribe.data.scenes.scene import open_image
     from landscribe.maps.output_paths import OutputPaths
-    from landscribe.model import Model
     from landscribe.prediction.mapping import write_map
     from landscribe.prediction.plan import plan_map
 
-    loaded = Model.load(model)
+    model = files.load_model()
     rasters = [open_image(scene) for scene in filled.scenes]
-    files = Run(out).planned_map_files([raster.name for raster in rasters])
+    paths = files.planned_map_files([raster.name for raster in rasters])
     return [
-        write_map(plan_map(loaded, raster, filled.predict, OutputPaths(file)))
-        for raster, file in zip(rasters, files, strict=True)
+        write_map(plan_map(model, raster, filled.predict, OutputPaths(path)))
+        for raster, path in zip(rasters, paths, strict=True)
     ]
 
 

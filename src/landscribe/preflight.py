@@ -17,7 +17,7 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window, crs_label
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.tiling import chip_windows, units
+from landscribe.geo.tiling import aligned, chip_windows, units
 from landscribe.recipe import Recipe
 
 Severity = Literal["error", "warning", "note"]
@@ -337,7 +337,7 @@ def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Fin
                 f"chips of {recipe.chips.size} pixels are too small for {train.architecture} on {train.encoder}, one "
                 f"pixel of whose deepest features stands for {align} x {align}. Choose chips.size {2 * align} or more.",
             )
-        size = max(align, predict.nominal_tile // align * align)
+        size = aligned(predict.nominal_tile, align)
         next(units(1, 1, size=size, margin=predict.nominal_margin, align=align, side=predict.unit))
     except LandscribeError as error:
         yield Finding("error", str(error))

@@ -158,4 +158,4 @@ def test_a_raster_of_one_tile_needs_no_margin(tmp_path, raster, caplog):
     assert "tile 160, margin 0 px" in caplog.text
     assert all(record.levelname == "DEBUG" for record in caplog.records if "margin" in record.message)
     with pytest.raises(ValueError, match="margin"):
-        PredictSpec(margin="lots")
+        PredictSpec(margin="wide")

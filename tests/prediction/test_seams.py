@@ -75,8 +75,8 @@ def test_a_raster_of_one_tile_has_no_seams(tmp_path):
 
 def test_what_was_found_is_told(tmp_path):
     found = checked(Blur(9), noise(tmp_path / "image.tif", (300, 300)), 128, 2, within=2)
-    told = json.loads(json.dumps(found.as_dict()))
-    assert told["factor"] == pytest.approx(told["mismatch_at_seams"] / told["mismatch_inside"])
-    assert told["mismatch_at_seams"] == told["differ_at_seams"] / told["pixels_at_seams"]
+    fields = json.loads(json.dumps(found.as_dict()))
+    assert fields["factor"] == pytest.approx(fields["mismatch_at_seams"] / fields["mismatch_inside"])
+    assert fields["mismatch_at_seams"] == fields["differ_at_seams"] / fields["pixels_at_seams"]
     assert f"{found.mismatch_at_seams:.3%} of {found.pixels_at_seams} pixels within 2 px of a seam" in str(found)
     assert "elsewhere, " in str(found)

@@ -56,19 +56,20 @@ def cut(network: nn.Module, raster: Raster, *, tolerance: float = TOLERANCE, **s
 )
 def test_the_work_is_what_the_network_reads_of_all_tiles(tmp_path_factory, shape, tile, margin, unit, batch, blend):
     raster = noise(tmp_path_factory.mktemp("world") / "image.tif", shape)
-    told = cut(Halving(), raster, tile=16 * tile, margin=min(margin, 8 * tile - 8), unit=unit, batch=batch, blend=blend)
-    tiling = {"size": told.tile, "margin": told.margin, "align": 16, "side": unit}
+    settings = {"tile": 16 * tile, "margin": min(margin, 8 * tile - 8), "unit": unit, "batch": batch, "blend": blend}
+    choice = cut(Halving(), raster, **settings)
+    tiling = {"size": choice.tile, "margin": choice.margin, "align": 16, "side": unit}
     read = 0
     for part in units(*shape, **tiling, overlapping=blend == "gaussian"):
         first = part.tiles[0].read
         read += math.ceil(len(part.tiles) / batch) * batch * first.height * first.width
-    assert told.overlap_overhead == pytest.approx(read / math.prod(shape))
+    assert choice.overlap_overhead == pytest.approx(read / math.prod(shape))
 
 
 def test_numbers_that_are_given_are_kept(strip, caplog):
     with caplog.at_level("INFO", logger="landscribe"):
-        told = cut(Blur(5), strip, tile=96, margin=3, batch=2)
-    assert (told.tile, told.margin, told.batch) == (96, 3, 2)
+        choice = cut(Blur(5), strip, tile=96, margin=3, batch=2)
+    assert (choice.tile, choice.margin, choice.batch) == (96, 3, 2)
     assert not caplog.text
     assert cut(Blur(5), strip, tile=96, margin="auto").tile == 96
     assert cut(Blur(5), strip, tile="auto", margin=3, unit=600).margin == 3
@@ -76,9 +77,9 @@ def test_numbers_that_are_given_are_kept(strip, caplog):
 
 def test_tiles_that_fit_the_sides_of_the_raster_are_taken(strip):
     # 600 - 2 x 32 = 536 is half of 1072: two tiles and not a pixel more. One is as high as the raster.
-    told = cut(Identity(), strip, tile="auto", margin="auto", unit=600)
-    assert (told.tile, told.margin) == (536, 0)
-    assert told.overlap_overhead == 1
+    choice = cut(Identity(), strip, tile="auto", margin="auto", unit=600)
+    assert (choice.tile, choice.margin) == (536, 0)
+    assert choice.overlap_overhead == 1
 
 
 def test_of_tilings_with_the_same_work_the_smaller_tile_is_taken(tmp_path):
@@ -88,8 +89,8 @@ def test_of_tilings_with_the_same_work_the_smaller_tile_is_taken(tmp_path):
 
 
 def test_a_raster_that_memory_holds_is_one_tile(strip):
-    told = cut(Blur(5), strip, tile="auto", margin="auto")
-    assert (told.tile, told.margin, told.overlap_overhead, told.mismatch) == (1072, 0, 1, None)
+    choice = cut(Blur(5), strip, tile="auto", margin="auto")
+    assert (choice.tile, choice.margin, choice.overlap_overhead, choice.mismatch) == (1072, 0, 1, None)
     assert cut(Blur(5), strip, tile="auto", margin=600).overlap_overhead == 1
 
 
@@ -102,16 +103,16 @@ def test_tiles_with_little_to_keep_are_warned_about(strip, caplog, margin, is_wa
 def test_tiles_take_no_more_memory_than_there_is(tmp_path):
     raster = noise(tmp_path / "image.tif", (1200, 1200))
     # 1.6 kB for each pixel.
-    told = cut(Wide(400), raster, tile="auto", margin=16, unit=1200)
-    assert told.tile < 1200
-    assert 0.9 * budget(torch.device("cpu")) < told.memory <= budget(torch.device("cpu"))
+    choice = cut(Wide(400), raster, tile="auto", margin=16, unit=1200)
+    assert choice.tile < 1200
+    assert 0.9 * budget(torch.device("cpu")) < choice.memory <= budget(torch.device("cpu"))
 
 
 def test_where_memory_cannot_be_foreseen_tiles_are_small_and_that_is_said(tmp_path):
-    told = cut(Deciding(), noise(tmp_path / "image.tif", (600, 600)), tile="auto", margin="auto")
-    assert told.tile == 512
-    assert told.memory is None
-    assert "memory cannot be estimated" in str(told)
+    choice = cut(Deciding(), noise(tmp_path / "image.tif", (600, 600)), tile="auto", margin="auto")
+    assert choice.tile == 512
+    assert choice.memory is None
+    assert "memory cannot be estimated" in str(choice)
 
 
 def test_a_lower_tolerance_takes_a_larger_margin(strip):
@@ -120,10 +121,10 @@ def test_a_lower_tolerance_takes_a_larger_margin(strip):
 
 
 def test_where_no_margin_is_enough_that_is_said(strip):
-    told = cut(Blur(10), strip, tile=32, margin="auto", tolerance=1e-6)
-    assert told.margin == 8
-    assert told.mismatch > 1e-6
-    assert "no margin reaches the tolerance of 1e-06" in str(told)
+    choice = cut(Blur(10), strip, tile=32, margin="auto", tolerance=1e-6)
+    assert choice.margin == 8
+    assert choice.mismatch > 1e-6
+    assert "no margin reaches the tolerance of 1e-06" in str(choice)
 
 
 @pytest.mark.parametrize(
@@ -138,18 +139,18 @@ def test_a_network_that_looks_at_tiles_as_a_whole_is_told(tmp_path, trained, til
     values = np.linspace(0, 100, 640)[None] + np.random.default_rng(0).integers(0, 80, (640, 640))
     raster = write(tmp_path / "image.tif", values.astype(np.uint8))
     model = Model.wrap(AboveTheMean(), bands=["v"], classes=["a", "b"], chip_size=trained)
-    told = choose_tiling(Predictor([model]), raster, PredictSpec(tile=tile, margin="auto", unit=600))
-    assert told.tile == expected
-    assert said in str(told)
+    choice = choose_tiling(Predictor([model]), raster, PredictSpec(tile=tile, margin="auto", unit=600))
+    assert choice.tile == expected
+    assert said in str(choice)
 
 
 def test_it_is_told_also_where_one_tile_would_hold_the_raster(tmp_path):
     values = np.linspace(0, 100, 640)[None] + np.random.default_rng(0).integers(0, 80, (640, 640))
     raster = write(tmp_path / "image.tif", values.astype(np.uint8))
     model = Model.wrap(AboveTheMean(), bands=["v"], classes=["a", "b"], chip_size=128)
-    told = choose_tiling(Predictor([model]), raster, PredictSpec())
-    assert told.tile == 128
-    assert "so tiles have the training size" in str(told)
+    choice = choose_tiling(Predictor([model]), raster, PredictSpec())
+    assert choice.tile == 128
+    assert "so tiles have the training size" in str(choice)
     # Networks that see only what is near have no reason to.
     near = Model.wrap(Blur(5), bands=["v"], classes=["a", "b"], chip_size=128)
     assert choose_tiling(Predictor([near]), raster, PredictSpec()).tile == 640
@@ -157,9 +158,9 @@ def test_it_is_told_also_where_one_tile_would_hold_the_raster(tmp_path):
 
 def test_where_nothing_could_be_measured_the_margin_is_a_common_one(tmp_path):
     plain = write(tmp_path / "plain.tif", np.full((300, 300), 7, np.uint8))
-    told = cut(Blur(3), plain, tile=256, margin="auto")
-    assert (told.margin, told.mismatch) == (64, None)
-    assert "not measured" in str(told)
+    choice = cut(Blur(3), plain, tile=256, margin="auto")
+    assert (choice.margin, choice.mismatch) == (64, None)
+    assert "not measured" in str(choice)
 
 
 def test_several_models_get_the_margin_of_the_farthest_seeing(strip):

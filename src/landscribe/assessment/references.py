@@ -31,7 +31,7 @@ def assess_maps(
     """
     maps, names = [Raster.open([path]) for path in paths], tuple(path.name for path in paths)
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
-        chips = reference if isinstance(reference, Chips) else Chips.open(reference)
+        chips = Chips.of(reference)
         return Assessment(assess_chips(maps, chips.of_split(split)), names, chips.folder.name, split)
     if len(maps) > 1:
         raise RecipeError(

@@ -135,6 +135,15 @@ def units(
                 yield _unit(row, col, row_group, col_group, keep)
 
 
+def aligned(side: int, align: int) -> int:
+    """The largest multiple of `align` up to `side`; `align` at least.
+
+    >>> aligned(100, 32), aligned(10, 32)
+    (96, 32)
+    """
+    return max(align, side // align * align)
+
+
 def _spans(length: int, size: int, margin: int, align: int) -> list[_Span]:
     if size % align:
         raise TilingError(f"tile size {size} is not a multiple of the network's stride {align}. Choose a multiple.")

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.inference import cache
 from landscribe.inference.predictor import as_torch_dtype
@@ -28,8 +27,6 @@ TOLERANCE = 1e-3
 _KEY = "receptive field"
 # Sides of windows, and their number: larger ones only if the smaller ones do not show where the mismatch ends.
 _WINDOWS = ((512, 4), (1024, 2))
-# Windows along each axis of the raster, of which those with the most detail are compared.
-_SAMPLES_PER_AXIS = 4
 # Fraction of a window's second class, below which there is hardly a border at which classes could differ.
 _LEAST_SECOND_CLASS = 1e-3
 _LEAST_STEP = 8
@@ -174,8 +171,9 @@ def _measured(model: Model, raster: Raster, side: int, count: int) -> ReceptiveF
     distances = max(shape) // 2
     differing, compared = np.zeros(distances), np.zeros(distances)
     measured = 0
-    # A window without class borders costs a pass, too.
-    for _, (pixels, valid) in zip(range(2 * count), _samples(raster, shape, model.reduction), strict=False):
+    # A window without class borders costs a pass, too: more windows than are compared, but not many.
+    for window in raster.sample_windows(2 * count, shape, align=model.reduction):
+        pixels, valid = raster.read(window)
         whole = _classes(model, pixels, valid)
         if not _has_borders(whole[valid]):
             continue
@@ -187,36 +185,15 @@ def _measured(model: Model, raster: Raster, side: int, count: int) -> ReceptiveF
         measured += 1
         if measured == count:
             break
-    return (
-        ReceptiveField(differing / np.maximum(1, compared), raster.name, datetime.now(UTC).date().isoformat())
-        if measured
-        else None
-    )
+    if not measured:
+        return None
+    return ReceptiveField(differing / np.maximum(1, compared), raster.name, datetime.now(UTC).date().isoformat())
 
 
 def _shape(raster: Raster, side: int, align: int) -> tuple[int, int]:
     """Of the windows: two halves, each a multiple of the network's stride, along each axis."""
     height, width = (max(2 * align, min(side, length) // (2 * align) * 2 * align) for length in raster.grid.shape)
     return height, width
-
-
-def _samples(raster: Raster, shape: tuple[int, int], align: int) -> Iterator[tuple[Pixels, Valid]]:
-    """The windows of a coarse lattice, those with the most detail first."""
-    ranked = []
-    rows, cols = (_starts(*lengths, align) for lengths in zip(raster.grid.shape, shape, strict=True))
-    for row in rows:
-        for col in cols:
-            pixels, valid = raster.read(Window(row, col, *shape))
-            ranked.append((float(valid.mean() * (pixels[:, valid].std() if valid.any() else 0)), row, col))
-    for detail, row, col in sorted(ranked, reverse=True):
-        if detail > 0:
-            yield raster.read(Window(row, col, *shape))
-
-
-def _starts(length: int, side: int, align: int) -> list[int]:
-    count = min(_SAMPLES_PER_AXIS, -(-length // side))
-    last = max(0, length - side)
-    return sorted({round(last * step / max(1, count - 1)) // align * align for step in range(count)})
 
 
 def _classes(model: Model, pixels: Pixels, valid: Valid) -> NDArray[np.uint8]:

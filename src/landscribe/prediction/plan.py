@@ -17,7 +17,7 @@ from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.source_files import file_state, raster_state
-from landscribe.geo.tiling import Unit, units
+from landscribe.geo.tiling import Unit, aligned, units
 from landscribe.inference.backends import fastest_backend
 from landscribe.inference.device import resolve_device
 from landscribe.inference.predictor import Predictor
@@ -29,7 +29,7 @@ from landscribe.maps.unit_store import UnitStore, unfinished_fingerprint
 from landscribe.model import Model
 from landscribe.prediction.compatibility import conform, require_same_pixel_size
 from landscribe.prediction.spec import CHOSEN, NOT_IN_FINGERPRINT, PredictSpec
-from landscribe.prediction.tiling import Tiling, aligned, choose_tiling, overlap_overhead
+from landscribe.prediction.tiling import Tiling, choose_tiling, overlap_overhead
 from landscribe.prediction.unit import UnitOptions
 
 

@@ -177,13 +177,10 @@ class _Axis:
 def _with_most_detail(raster: Raster, axes: list[_Axis], count: int) -> list[tuple[int | None, int | None]]:
     """Crossings of a coarse lattice, those with the most detail around them first."""
     rows, cols = (_sampled(axis.seams) for axis in axes)
-    ranked = []
-    for row in rows:
-        for col in cols:
-            pixels, valid = raster.read(Window(axes[0].before(row), axes[1].before(col), _WINDOW, _WINDOW))
-            ranked.append((float(valid.mean() * (pixels[:, valid].std() if valid.any() else 0)), row, col))
-    ranked.sort(key=lambda crossing: -crossing[0])
-    return [(row, col) for detail, row, col in ranked[:count] if detail > 0]
+    crossings = {
+        Window(axes[0].before(row), axes[1].before(col), _WINDOW, _WINDOW): (row, col) for row in rows for col in cols
+    }
+    return [crossings[window] for window in raster.rank_by_detail(crossings)[:count]]
 
 
 def _sampled(seams: tuple[int, ...]) -> list[int | None]:

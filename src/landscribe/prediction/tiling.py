@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.tiling import units
+from landscribe.geo.tiling import aligned, units
 from landscribe.inference.device import place_network
 from landscribe.inference.memory import budget, estimated_memory, has_global_context
 from landscribe.inference.predictor import Predictor, processes
@@ -88,11 +88,6 @@ def choose_tiling(predictor: Predictor, raster: Raster, spec: PredictSpec) -> Ti
 def overlap_overhead(tile: int, margin: int) -> float:
     """Pixels that the network reads for each pixel that is kept, ignoring the raster's edges."""
     return (tile / (tile - 2 * margin)) ** 2
-
-
-def aligned(side: int, align: int) -> int:
-    """The largest multiple of `align` up to `side`, `align` at least."""
-    return max(align, side // align * align)
 
 
 class _Planner:

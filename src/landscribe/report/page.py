@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
-from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
 
 from landscribe.data.chips.chips import ChipReader, Chips
-from landscribe.errors import LandscribeError, RasterError
-from landscribe.geo.access import open_dataset
+from landscribe.errors import LandscribeError
 from landscribe.geo.classes import IGNORE
-from landscribe.geo.grid import Grid, crs_label
+from landscribe.geo.grid import crs_label
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.outputs import write_text
 from landscribe.report import figures
@@ -51,7 +47,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     context = {
         "inputs": inputs,
         "assessment": inputs.assessment,
-        "head": inputs.chips.metadata,
+        "metadata": inputs.chips.metadata,
         "scenes": scenes,
         "split_colours": figures.SPLIT_COLOURS,
         "error_colours": figures.ERROR_COLOURS,
@@ -112,44 +108,12 @@ class _Scenes:
 
 def _read_small(raster: Raster, bands: Sequence[int], side: int) -> tuple[Pixels, Valid]:
     """Selected bands of a raster (bands, rows, cols), the longer side at most `side`, and the valid pixels."""
-    height, width = _small_shape(raster.grid, side)
-    if (height, width) == raster.grid.shape:
-        return _sample(raster, bands, (height, width))
-    return figures.halved(*_sample(raster, bands, (2 * height, 2 * width)))
-
-
-def _small_shape(grid: Grid, side: int) -> tuple[int, int]:
-    scale = min(1.0, side / max(grid.shape))
-    return max(1, round(scale * grid.height)), max(1, round(scale * grid.width))
-
-
-def _sample(raster: Raster, bands: Sequence[int], shape: tuple[int, int]) -> tuple[Pixels, Valid]:
-    """Nearest pixels of selected bands (bands, height, width) on a coarser grid, and the valid pixels.
-
-    GDAL reads overviews if a file has them, so that a huge raster is not read whole.
-    """
-    pixels_of: dict[int, NDArray[Any]] = {}
-    valid = np.ones(shape, bool)
-    first = 0
-    for path in raster.paths:
-        try:
-            with open_dataset(path) as source:
-                colours = zip(source.indexes, source.colorinterp, strict=True)
-                indexes = [index for index, colour in colours if colour != ColorInterp.alpha]
-                for band in set(bands) & set(range(first, first + len(indexes))):
-                    pixels_of[band] = source.read(indexes[band - first], out_shape=shape)
-                first += len(indexes)
-                if any(MaskFlags.per_dataset in flags for flags in source.mask_flag_enums):
-                    valid &= source.dataset_mask(out_shape=shape) > 0
-        except (RasterioError, OSError) as error:
-            raise RasterError(f"{path} cannot be read: {error.__cause__ or error}. Copy the file again.") from error
-    pixels = np.stack([pixels_of[band] for band in bands])
-    if raster.nodata is not None:
-        is_nodata = pixels == raster.nodata
-        # Unsigned imagery holds its nodata value as a dark or bright pixel, too.
-        valid &= ~(is_nodata.all(axis=0) if pixels.dtype.kind == "u" else is_nodata.any(axis=0))
-    valid &= np.isfinite(pixels).all(axis=0)
-    return np.where(valid, pixels, 0), valid
+    raster = raster.select([band + 1 for band in bands])
+    if max(raster.grid.shape) <= side:
+        return raster.overview(side)
+    # Twice the size and averaged: nearest pixels alone would look grainy.
+    height, width = (max(1, round(side / max(raster.grid.shape) * length)) for length in raster.grid.shape)
+    return figures.halved(*raster.read_decimated(raster.grid.window, (2 * height, 2 * width)))
 
 
 def _maps(scenes: _Scenes) -> list[dict[str, Any]]:
@@ -160,7 +124,7 @@ def _maps(scenes: _Scenes) -> list[dict[str, Any]]:
     for mapped in scenes.maps[:count]:
         covered = [scene for scene, its_map in scenes.map_of.items() if its_map is mapped]
         scene = scene_in_name(mapped.name, covered) or next(iter(covered), None)
-        values, valid = _sample(mapped, (0,), _small_shape(mapped.grid, side))
+        values, valid = mapped.overview(side)
         values = np.where(valid, values[0], IGNORE).astype(np.uint8)
         image = figures.photo(*scenes.picture(scene, side)) if scene else None
         picture = figures.class_picture(values, scenes.chips.classes)

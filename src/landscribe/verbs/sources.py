@@ -50,11 +50,11 @@ def open_chips(chips: Chips | Source) -> Chips:
     """Chips, or those of a folder."""
     from landscribe.data.chips.chips import Chips
 
-    return chips if isinstance(chips, Chips) else Chips.open(chips)
+    return Chips.of(chips)
 
 
 def open_model(model: Model | Source) -> Model:
     """A model, or that of a folder."""
     from landscribe.model import Model
 
-    return model if isinstance(model, Model) else Model.load(model)
+    return Model.of(model)

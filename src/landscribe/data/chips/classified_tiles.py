@@ -1,4 +1,4 @@
-"""ArcGIS *Classified Tiles*: the folder that "Export Training Data For Deep Learning" makes and arcgis.learn reads.
+"""ArcGIS *Classified Tiles*: the chips folder that ArcGIS Pro exports and arcgis.learn reads.
 
 `images/` and `labels/` with numbered tiles, `map.txt` (the pairs), `esri_model_definition.emd` (classes and statistics)
 and `esri_accumulated_stats.json`. Value 0 is unlabelled there: if a class has value 0, all values are raised by 1.

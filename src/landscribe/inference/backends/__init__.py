@@ -11,6 +11,7 @@ from functools import partial
 import torch
 
 from landscribe.errors import BackendError
+from landscribe.geo.tiling import aligned
 from landscribe.inference import cache
 from landscribe.inference.backends.backend import Backend, BackendKind
 from landscribe.inference.backends.onnxruntime_backend import ONNXRUNTIME
@@ -96,7 +97,7 @@ def compare_backends(model: Model, *, tile: int, batch: int, device: torch.devic
     """
     if tile < 1 or batch < 1:
         raise BackendError(f"tile is {tile} and batch is {batch}. Expected at least 1 of each.")
-    side = _aligned(model, tile)
+    side = aligned(tile, model.reduction)
     builders = {name: partial(build_backend, name, model, device) for name in installed_backends()}
     images = synthetic_images((batch, len(model.bands), side, side), device)
     result = run_benchmark(builders, place_network(model.network, device), images, seconds)
@@ -118,7 +119,7 @@ def fastest_backend(model: Model, *, tile: int, batch: int, device: torch.device
         device: where the backends run.
         pixels: pixels to predict. If they are few, nothing is measured: the result is torch unless one is stored.
     """
-    names, side = installed_backends(), _aligned(model, min(tile, _TRIAL_SIDE))
+    names, side = installed_backends(), aligned(min(tile, _TRIAL_SIDE), model.reduction)
     if names == ("torch",):
         return "torch"
     stored = cache.load(model, _cache_key(side, batch, device))
@@ -130,11 +131,6 @@ def fastest_backend(model: Model, *, tile: int, batch: int, device: torch.device
     speeds = ", ".join(f"{timing.backend} {timing.megapixels_per_second:.3g}" for timing in result.timings)
     log.info("backend: %s (megapixels per second: %s)", result.fastest, speeds)
     return result.fastest
-
-
-def _aligned(model: Model, tile: int) -> int:
-    align = model.reduction
-    return max(align, tile // align * align)
 
 
 def _cache_key(side: int, batch: int, device: torch.device) -> str:
