@@ -1,4 +1,4 @@
-"""Preflight: what could go wrong, and what a run will cost, before anything starts. Nothing is written."""
+"""Preflight: problems and cost of a run, before it starts. Nothing is written."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,29 +22,29 @@ from landscribe.recipe import Recipe
 
 Severity = Literal["error", "warning", "note"]
 
-# Enough windows to meet nodata, odd pixels and classes; few enough to be done in seconds on any raster.
+# Windows of a sample: enough to contain nodata and all common classes, few enough to read in seconds.
 _SAMPLES = 64
 _SAMPLE_SIDE = 256
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found, with values, and what to do about it."""
+    """One problem or fact, with values and what to do."""
 
     severity: Severity
-    """An error stops the run; a warning may spoil it; a note is only said."""
+    """An error stops the run, a warning may spoil it, a note informs."""
     text: str
 
 
 @dataclass(frozen=True)
 class Check:
-    """What preflight found."""
+    """Findings and forecast."""
 
     findings: tuple[Finding, ...]
     forecast: Forecast | None
-    """None where an error stands in the way, and for chips that are cut already."""
+    """None if there are errors, and for existing chips."""
     audit: Audit | None = None
-    """Of chips that are cut already."""
+    """Audit of existing chips; None for a recipe."""
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ class Check:
 
 
 def check(recipe: Recipe, *, trial: bool = True) -> Check:
-    """Look for problems in a recipe and its files, and foretell what it takes.
+    """Look for problems in a recipe and its files, and forecast its cost.
 
     Args:
         recipe: with absolute paths.
@@ -70,7 +70,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
         Findings in the order errors, warnings, notes.
     """
     findings = [finding for source in recipe.scenes for finding in _check_scene(source)]
-    findings += _check_alike(recipe.scenes)
+    findings += _check_consistency(recipe.scenes)
     scenes: list[Scene] = []
     if not any(finding.severity == "error" for finding in findings):
         try:
@@ -81,23 +81,23 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
             where = ", ".join(sorted({str(source.labels) for source in recipe.scenes}))
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
             findings += _check_settings(recipe, scenes[0].image, len(classes))
-    findings = _gravest_first(_told_once(findings))
+    findings = _by_severity(_deduplicated(findings))
     stopped = any(finding.severity == "error" for finding in findings)
     return Check(tuple(findings), None if stopped else forecast(recipe, scenes, len(classes), trial=trial))
 
 
 def check_chips(chips: Chips) -> Check:
-    """Look for what the splits of chips give away of one another."""
+    """Audit existing chips for leaks between their splits."""
     audited = audit(chips)
     findings = [Finding(severity, text) for severity, text in audited.findings()]
-    return Check(tuple(_gravest_first(findings)), None, audited)
+    return Check(tuple(_by_severity(findings)), None, audited)
 
 
-def _gravest_first(findings: Sequence[Finding]) -> list[Finding]:
+def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
 
 
-def _told_once(findings: Sequence[Finding]) -> list[Finding]:
+def _deduplicated(findings: Sequence[Finding]) -> list[Finding]:
     """Problems that differ only in their numbers are reported once, with the count of further files."""
     alike: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
@@ -115,10 +115,10 @@ def _check_scene(source: SceneSpec) -> list[Finding]:
         image = open_image(source)
     except LandscribeError as error:
         return [Finding("error", str(error))]
-    return [*_check_place(image), *_check_pixels(image), *_check_labels(source, image)]
+    return [*_check_georeference(image), *_check_pixels(image), *_check_labels(source, image)]
 
 
-def _check_place(image: Raster) -> Iterator[Finding]:
+def _check_georeference(image: Raster) -> Iterator[Finding]:
     name = image.paths[0]
     if image.grid.crs is None:
         yield Finding(
@@ -201,7 +201,7 @@ def _check_labels(source: SceneSpec, image: Raster) -> Iterator[Finding]:
         )
     on_it = placed.intersecting(image.grid).size
     if on_it < len(placed):
-        # None at all is an error, which opening the scene words best.
+        # If none lies on the image, opening the scene reports it as an error.
         outside = len(placed) - on_it
         yield Finding(
             "warning",
@@ -224,14 +224,14 @@ def _check_label_raster(path: str, image: Raster) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _check_alike(sources: Sequence[SceneSpec]) -> list[Finding]:
-    """Scenes of one recipe should agree in pixel size; bands and dtype must."""
+def _check_consistency(sources: Sequence[SceneSpec]) -> list[Finding]:
+    """Scenes of one recipe must share bands and dtype, and should share a pixel size."""
     images = []
     for source in sources:
         try:
             images.append(open_image(source))
         except LandscribeError:
-            continue  # said already, scene by scene
+            continue  # reported by `_check_scene`
     findings = []
     for other in images[1:]:
         first = images[0]
@@ -259,7 +259,7 @@ def _pixel_size(image: Raster) -> float:
 
 
 def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Iterator[Finding]:
-    """Values that are not in the table, and classes that no sampled pixel has."""
+    """Classes that no sampled pixel has."""
     counts = np.zeros(256, np.int64)
     for scene in scenes:
         windows = scene.image.grid.strips(_SAMPLES * _SAMPLE_SIDE**2) if is_small(scene) else _sample(scene.image)
@@ -318,7 +318,7 @@ def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Fin
     from landscribe.training.scaling import of_range
 
     train, predict = recipe.train, recipe.predict
-    # Weights of a file are tried; those of a hub are fetched when they are needed, if it answers.
+    # Weights of a file are loaded now; those of a hub are downloaded later, if it responds.
     weights = None if train.weights in ("auto", "imagenet", "none") else train.weights
     try:
         weighted_sum(train.loss)
@@ -344,7 +344,7 @@ def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Fin
 
 
 def is_small(scene: Scene) -> bool:
-    """True if all of a scene is read in about the time of a sample."""
+    """True if reading the whole scene takes about as long as a sample."""
     return scene.image.grid.height * scene.image.grid.width <= _SAMPLES * _SAMPLE_SIDE**2 * 4
 
 
