@@ -84,7 +84,7 @@ def test_a_class_without_training_chips_is_refused_by_name(chips, tmp_path, spli
     table.loc[table["split"] != "train", "split"] = split
     pixels = int(table.loc[table["split"] == split, "count_1"].sum())
     unseen = Chips(chips.folder, chips.metadata, table)
-    said = rf"class 'squares' \(value 1\) has {pixels} labelled pixels in the chips of split {split}, but none"
+    said = rf"class 'squares' \(value 1\) has {pixels} labelled pixels in split {split}, but none"
     with pytest.raises(ChipError, match=said):
         train(unseen, tmp_path / "model", spec=TrainSpec(**QUICK), augmentation=AugmentSpec())
     assert list(tmp_path.iterdir()) == []
