@@ -91,7 +91,7 @@ def test_overwriting_leaves_nothing_of_the_old_folds(chips, measured, tmp_path):
 def test_other_settings_are_refused_and_nothing_is_changed(chips, measured):
     out, _ = measured
     before = (out / "settings.json").read_bytes()
-    with pytest.raises(OutputError, match=r"a cross-validation with other settings \(seed, batch\)"):
+    with pytest.raises(OutputError, match=r"with another seed \(\d, now \d\) and train\.batch \(\d, now 3\)\."):
         cross_validate(chips, out=out, folds=3, seed=1, **(QUICK | {"batch": 3}))
     assert (out / "settings.json").read_bytes() == before
 

@@ -89,7 +89,7 @@ def test_a_run_goes_on_where_it_was(finished, tmp_path):
 
 def test_a_run_of_another_recipe_is_not_written_over(finished, drawn):
     before = _sha(finished / "map.tif")
-    with pytest.raises(OutputError, match="another recipe"):
+    with pytest.raises(OutputError, match=r"a run with another seed \(\d, now 99\)"):
         pipeline.run(images=[drawn[0]], labels=drawn[1], out=finished, steps=60, seed=99, **QUICK)
     assert _sha(finished / "map.tif") == before
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 
 from landscribe.errors import OutputError, RecipeError
+from landscribe.fingerprint import Fingerprint, read_fingerprint
 from landscribe.outputs import os_errors, refuse_file, require_writable, write_text
 from landscribe.verbs import train
 from landscribe.verbs.sources import Source, augmentation_of, open_chips
@@ -105,9 +106,9 @@ def cross_validate(
 
     opened, out = open_chips(chips), Path(out)
     _require_one_process(dict(settings))
-    identity = _identity(opened, dict(settings), folds=folds, gap=gap, seed=seed)
+    fingerprint = _fingerprint(opened, dict(settings), folds=folds, gap=gap, seed=seed)
     splits = fold_splits(opened, folds, gap=gap, seed=seed)
-    _claim(out, identity, overwrite=overwrite)
+    _claim(out, fingerprint, overwrite=overwrite)
     done = []
     for number, names in enumerate(splits, 1):
         folder = out / f"fold_{number}"
@@ -135,14 +136,14 @@ def _require_one_process(settings: dict[str, Any]) -> None:
         )
 
 
-def _identity(chips: Chips, settings: dict[str, Any], **rest: Any) -> dict[str, Any]:
+def _fingerprint(chips: Chips, settings: dict[str, Any], **rest: Any) -> Fingerprint:
     """All that decides the folds and their models."""
     from landscribe.inference.device import training_precision
     from landscribe.training.spec import WITHOUT_EFFECT, TrainSpec
 
     own = {name: value for name, value in settings.items() if name != "augment"}
     spec = TrainSpec.of(own)
-    identity = {
+    fields = {
         "chips_sha256": chips.sha256,
         "chips": len(chips),
         **rest,
@@ -150,49 +151,35 @@ def _identity(chips: Chips, settings: dict[str, Any], **rest: Any) -> dict[str, 
         | {"precision": training_precision(spec.precision)},
         "augment": augmentation_of(settings.get("augment", {})).model_dump(mode="json"),
     }
-    plain: dict[str, Any] = json.loads(json.dumps(identity))
-    return plain
+    return Fingerprint.of(fields)
 
 
-def _claim(out: Path, identity: dict[str, Any], *, overwrite: bool) -> None:
-    """Make `out` the folder of these settings, or go on with it.
+def _claim(out: Path, fingerprint: Fingerprint, *, overwrite: bool) -> None:
+    """Make `out` the folder of these settings, or resume it.
 
     Raises:
-        OutputError: it holds something else.
+        OutputError: it holds a cross-validation with other settings, or other files.
     """
     path = out / SETTINGS
     with os_errors(out):
         refuse_file(out)
-        held = any(out.iterdir()) if out.exists() else False
-    if held:
-        previous = _settings_of(path)
-        if previous == identity:
+        is_empty = not out.exists() or not any(out.iterdir())
+    if not is_empty:
+        previous = read_fingerprint(path)
+        if "chips_sha256" not in previous:
+            # Any program may write a settings.json: files that are not ours are never removed.
+            raise OutputError(f"{out} holds other files. Nothing was changed. Choose another path.")
+        differences = fingerprint.differences(previous)
+        if not differences:
             return
-        if not overwrite or previous is None:
-            what = "other files" if previous is None else f"a cross-validation with {_differences(previous, identity)}"
-            raise OutputError(f"{out} holds {what}. Nothing was changed. Choose another path, or pass --overwrite.")
+        if not overwrite:
+            raise OutputError(
+                f"{out} holds a cross-validation with another {differences}. Nothing was changed. Choose another path, "
+                "or pass --overwrite."
+            )
         _remove(out)
     require_writable(path)
-    write_text(path, json.dumps(identity, indent=1) + "\n")
-
-
-def _settings_of(path: Path) -> dict[str, Any] | None:
-    """What a settings.json of ours holds; None for anything else."""
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return held if isinstance(held, dict) and "chips_sha256" in held else None
-
-
-def _differences(previous: dict[str, Any], requested: dict[str, Any]) -> str:
-    """The names that differ, nested ones by their own."""
-    flat = [
-        {**settings, **settings.get("train", {}), "train": None, "augment": str(settings.get("augment"))}
-        for settings in (previous, requested)
-    ]
-    names = [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
-    return f"other settings ({', '.join(names)})"
+    write_text(path, fingerprint.text)
 
 
 def _remove(out: Path) -> None:

@@ -17,6 +17,8 @@ from landscribe.outputs import write_text
 
 _LONGEST = 90
 """Characters of a value in a message; longer values are cut."""
+_MOST = 3
+"""Fields in a message; of more only the number is given."""
 
 
 def _as_text(key: str, value: Any) -> str:  # noqa: ARG001  the signature of `describe`
@@ -74,13 +76,15 @@ class Fingerprint:
             other: the fields of an earlier result.
             describe: from a field's name and value to text.
 
-        >>> Fingerprint.of({"batch": 4, "engine": "onnx"}).differences({"batch": 1, "engine": "onnx"})
-        'batch (1, now 4)'
+        >>> Fingerprint.of({"train": {"batch": 4, "steps": 9}}).differences({"train": {"batch": 1, "steps": 9}})
+        'train.batch (1, now 4)'
         """
-        fields = self.fields
-        keys = [key for key in fields if other and other.get(key) != fields[key]]
-        changes = "; ".join(_change(describe(key, other.get(key)), describe(key, fields[key])) for key in keys)
-        return f"{', '.join(keys)} ({changes})" if keys else ""
+        before, now = _flat(other), _flat(self.fields)
+        keys = [key for key in dict.fromkeys((*now, *before)) if other and _dump(before, key) != _dump(now, key)]
+        texts = [f"{key} ({_change(describe(key, before.get(key)), describe(key, now.get(key)))})" for key in keys]
+        if len(texts) > _MOST:
+            texts[_MOST:] = [f"{len(texts) - _MOST} more"]
+        return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 
 def read_fingerprint(path: Path) -> dict[str, Any]:
@@ -90,6 +94,23 @@ def read_fingerprint(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return fields if isinstance(fields, dict) else {}
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted name.
+
+    >>> _flat({"seed": 0, "train": {"batch": 4}})
+    {'seed': 0, 'train.batch': 4}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat
+
+
+def _dump(fields: dict[str, Any], key: str) -> str:
+    """A value as JSON, in which NaN equals itself; empty if there is none."""
+    return json.dumps(fields[key], sort_keys=True) if key in fields else ""
 
 
 def _change(before: str, now: str) -> str:

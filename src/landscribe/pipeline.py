@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import LandscribeError, OutputError
+from landscribe.fingerprint import Fingerprint
 from landscribe.outputs import atomic_folder, refuse_file, remove_empty
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
@@ -90,12 +91,11 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
     path = Run(out).recipe_file
     refuse_file(out)
     if out.exists() and any(out.iterdir()):
-        # As text, since a nodata value of NaN does not equal itself.
-        same = path.exists() and Recipe.load(path).to_toml() == filled.to_toml()
-        if not same and not overwrite:
-            held = "a run of another recipe" if path.exists() else "other files"
+        differences = _differences(filled, path) if path.exists() else ""
+        if not overwrite and (differences or not path.exists()):
+            held = f"a run with another {differences}" if differences else "other files"
             raise OutputError(f"{out} holds {held}. Choose another --out, or pass --overwrite.")
-        if not same and path.exists():
+        if differences:
             Run(out).remove()
     fresh = not path.exists()
     missing = [folder for folder in (out, *out.parents) if not folder.exists()]
@@ -107,6 +107,11 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
             path.unlink(missing_ok=True)
             remove_empty(missing)
         raise
+
+
+def _differences(filled: Recipe, path: Path) -> str:
+    """Settings in which a recipe differs from the one of an earlier run."""
+    return Fingerprint.of(filled.model_dump(mode="json")).differences(Recipe.load(path).model_dump(mode="json"))
 
 
 def _map_scenes(filled: Recipe, files: Run) -> list[Path]:

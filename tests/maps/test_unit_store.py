@@ -125,5 +125,5 @@ def test_another_plan_is_refused_in_words(tmp_path, key, before, now, told):
 
 def test_all_that_differs_from_the_plan_is_told(tmp_path):
     UnitStore.of(tmp_path / "map.tif", Fingerprint.of({"batch": 1, "engine": "torch"})).claim(overwrite=False)
-    with pytest.raises(OutputError, match=r"another batch, engine \(1, now 4; torch, now onnx\)"):
+    with pytest.raises(OutputError, match=r"another batch \(1, now 4\) and engine \(torch, now onnx\)"):
         UnitStore.of(tmp_path / "map.tif", Fingerprint.of({"batch": 4, "engine": "onnx"})).claim(overwrite=False)

@@ -133,10 +133,10 @@ def ended(chips, tmp_path) -> Path:
 
 def test_an_unfinished_training_with_other_settings_is_not_touched(chips, ended):
     before = {path: path.read_bytes() for path in ended.with_name("model.training").iterdir()}
-    with pytest.raises(OutputError, match=r"other settings: train\.batch is 4 there and 2 here.*--overwrite"):
+    with pytest.raises(OutputError, match=r"another train\.batch \(4, now 2\)\. .*--overwrite"):
         verbs.train(chips, out=ended, epochs=3, **TINY | {"batch": 2})
     only_train = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
-    with pytest.raises(OutputError, match="other settings: table is"):
+    with pytest.raises(OutputError, match="another table \\("):
         verbs.train(only_train, out=ended, epochs=3, **TINY)
     assert {path: path.read_bytes() for path in ended.with_name("model.training").iterdir()} == before
 
@@ -154,8 +154,8 @@ def test_what_cannot_change_the_result_may_be_other(chips, ended, tmp_path):
 
 def test_the_record_says_which_training_it_is_of(chips, ended):
     record = json.loads((ended.with_name("model.training") / "training.json").read_text())
-    assert record["identity"]["chips"] == chips.sha256
-    assert record["identity"]["train"]["batch"] == 4
+    assert record["fingerprint"]["chips"] == chips.sha256
+    assert record["fingerprint"]["train"]["batch"] == 4
     assert record["start"]["weights"].startswith("weights: none")
 
 

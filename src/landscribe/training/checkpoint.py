@@ -4,7 +4,6 @@
 generator is saved: each epoch has its own seed. Reading the folder executes nothing in it.
 """
 
-import json
 import pickle
 import shutil
 import time
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.errors import OutputError
+from landscribe.fingerprint import Fingerprint
 from landscribe.model import Scaling
 from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, write_text
 from landscribe.spec import Spec
@@ -42,18 +42,18 @@ class InitialState(Spec):
 class _Record(Spec):
     """The content of `training.json`."""
 
-    identity: dict[str, Any]
-    """All settings that decide the resulting weights."""
+    fingerprint: dict[str, Any]
+    """Of the training: all that decides the resulting weights."""
     start: InitialState
 
 
 class Checkpoints:
     """The folder of one training's checkpoints: M.training beside the model folder M."""
 
-    def __init__(self, out: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, out: Path, fingerprint: Fingerprint) -> None:
         self.folder = out.with_name(f"{out.name}.training")
         self.last = self.folder / "last.ckpt"
-        self.identity = identity
+        self.fingerprint = fingerprint
         self._record = self.folder / "training.json"
         self._new_folders = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
 
@@ -77,21 +77,21 @@ class Checkpoints:
                 f"{self._record} cannot be read ({type(error).__name__}). Expected the record of a training. "
                 "Remove the folder, or pass --overwrite to start again."
             ) from error
-        other = _differences(record.identity, json.loads(json.dumps(self.identity)))
-        if not other:
+        differences = self.fingerprint.differences(record.fingerprint)
+        if not differences:
             return record.start
         if overwrite:
             return None
         raise OutputError(
-            f"{self.folder} holds an unfinished training with other settings: {'; '.join(other[:3])}"
-            f"{f' and {len(other) - 3} more' if len(other) > 3 else ''}. Nothing was changed. Resume with the same "
-            "settings, choose another --out, or pass --overwrite to start again."
+            f"{self.folder} holds an unfinished training with another {differences}. Nothing was changed. Resume with "
+            "the same settings, choose another --out, or pass --overwrite to start again."
         )
 
     def save(self, trainer: lightning.Trainer, start: InitialState) -> None:
         """Save the state of a training; all processes must call this."""
         if trainer.is_global_zero and not self._record.exists():
-            write_text(self._record, _Record(identity=self.identity, start=start).model_dump_json(indent=1) + "\n")
+            record = _Record(fingerprint=self.fingerprint.fields, start=start)
+            write_text(self._record, record.model_dump_json(indent=1) + "\n")
         trainer.save_checkpoint(self.last, weights_only=False)
 
     def remove(self) -> None:
@@ -106,23 +106,6 @@ class Checkpoints:
         """Remove half-written files of a killed training."""
         remove_stale(self.last)
         remove_stale(self._record)
-
-
-def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
-    """Settings that differ between two nested tables, as text."""
-    differences = []
-    for name in dict.fromkeys((*there, *here)):
-        old, new, path = there.get(name), here.get(name), f"{prefix}{name}"
-        if isinstance(old, dict) and isinstance(new, dict):
-            differences += _differences(old, new, f"{path}.")
-        elif old != new:
-            differences.append(f"{path} is {_short(old)} there and {_short(new)} here")
-    return differences
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 16 else f"{text[:12]}…"
 
 
 class EpochCheckpoint(Checkpoint):

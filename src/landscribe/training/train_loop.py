@@ -23,6 +23,7 @@ from landscribe.data.batches.dataset import ChipTransform
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.stats import class_weights
 from landscribe.errors import ChipError, NetworkError
+from landscribe.fingerprint import Fingerprint
 from landscribe.inference.device import training_precision
 from landscribe.model import Model
 from landscribe.nn import Segmentation, build
@@ -106,7 +107,7 @@ def train(
     require_learnable(chips)
     require_compatible(spec, group, training, validation)
     weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
-    checkpoints = Checkpoints(out, _identity(chips, spec, augmentation, change, seed, group))
+    checkpoints = Checkpoints(out, _fingerprint(chips, spec, augmentation, change, seed, group))
     with log_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
         lightning.seed_everything(seed, workers=True, verbose=False)
@@ -135,11 +136,11 @@ def train(
     return model
 
 
-def _identity(
+def _fingerprint(
     chips: Chips, spec: TrainSpec, augmentation: AugmentSpec, change: ChipTransform | None, seed: int, group: Processes
-) -> dict[str, Any]:
-    """All settings that decide the resulting weights: only a training with the same ones is resumed."""
-    return {
+) -> Fingerprint:
+    """All that decides the resulting weights: only a training with the same fingerprint is resumed."""
+    fields = {
         "chips": chips.sha256,
         "table": hashlib.sha256(chips.table.to_csv().encode()).hexdigest(),
         "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT),
@@ -155,6 +156,7 @@ def _identity(
             "lightning": version("lightning"),
         },
     }
+    return Fingerprint.of(fields)
 
 
 def _new_network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, InitialState]:
