@@ -5,16 +5,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
-from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window as RasterioWindow
 
 from landscribe.data.scenes.spec import is_colour
 from landscribe.errors import GridError, LabelError
-from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE, Classes, Label
-from landscribe.geo.grid import Grid, Window, crs_label
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.grid import Window, crs_label
+from landscribe.geo.rasters.raster import Raster, Valid
+from landscribe.geo.rasters.resampling import resample_to
 from landscribe.geo.rasters.whole_files import read_palette
 
 _COLOUR_BANDS = 3
@@ -24,13 +21,10 @@ _STRIP_PIXELS = 2**24
 
 @dataclass(frozen=True)
 class LabelRaster:
-    """A label raster on the grid of an image; a raster on another grid is resampled (nearest)."""
+    """A label raster on the grid of an image."""
 
     raster: Raster
-    grid: Grid
-    """Of the image."""
-    on_grid: bool
-    """True if the raster has the image's grid."""
+    """Resampled (nearest) if the file has another grid than the image."""
 
     @classmethod
     def open(cls, path: str, image: Raster) -> "LabelRaster":
@@ -53,7 +47,8 @@ class LabelRaster:
             raise GridError(
                 f"{image.paths[0]} has no CRS, but {path} is in {crs_label(grid.crs)}. Assign the image its CRS."
             )
-        return cls(labels, image.grid, on_grid=same_pixels or grid.is_aligned(image.grid))
+        is_on_grid = same_pixels or grid.is_aligned(image.grid)
+        return cls(labels if is_on_grid else resample_to(labels, image.grid, nearest=True))
 
     @property
     def is_coloured(self) -> bool:
@@ -63,7 +58,7 @@ class LabelRaster:
     def labels(self, *, colours: bool) -> set[Label]:
         """Every label in the raster; reads all of it once."""
         codes: set[int] = set()
-        for strip in self.grid.strips(_STRIP_PIXELS, block=1):
+        for strip in self.raster.grid.strips(_STRIP_PIXELS, block=1):
             pixels, valid = self._read(strip, colours=colours)
             codes |= set(np.unique(pixels[valid]).tolist())
         return {_label(code, colours=colours) for code in codes if colours or code != IGNORE}
@@ -75,7 +70,7 @@ class LabelRaster:
             ClassError: a label is not in the table.
         """
         values = np.full(window.shape, classes.ignore, np.uint8)
-        inside = window & self.grid.window
+        inside = window & self.raster.grid.window
         if not inside.is_empty:
             colours = has_colour_labels(classes)
             codes, valid = self._read(inside, colours=colours)
@@ -97,7 +92,7 @@ class LabelRaster:
 
     def _read(self, window: Window, *, colours: bool) -> tuple[NDArray[Any], Valid]:
         """Codes and valid, (height, width) each; a code is the stored number, or a colour as 0xRRGGBB."""
-        pixels, valid = self.raster.read(window) if self.on_grid else self._warped(window)
+        pixels, valid = self.raster.read(window)
         if not colours:
             self._require_numbers()
             return pixels[0], valid
@@ -126,18 +121,6 @@ class LabelRaster:
         for index, (red, green, blue) in palette.items():
             table[index] = (red << 16) | (green << 8) | blue
         return table
-
-    def _warped(self, window: Window) -> tuple[Pixels, Valid]:
-        rasterio_window = RasterioWindow(window.col, window.row, window.width, window.height)
-        grid = self.grid
-        target = {"crs": grid.crs, "transform": grid.transform, "width": grid.width, "height": grid.height}
-        bands = list(range(1, len(self.raster.bands) + 1))
-        # The alpha band of the VRT is 0 outside the label raster.
-        with (
-            open_dataset(self.raster.paths[0]) as source,
-            WarpedVRT(source, **target, resampling=Resampling.nearest, add_alpha=True) as warped,
-        ):
-            return warped.read(bands, window=rasterio_window), warped.read(warped.count, window=rasterio_window) > 0
 
 
 def has_colour_labels(classes: Classes) -> bool:

@@ -3,6 +3,8 @@
 A coarser pixel is the mean of the source pixels it covers, weighted by area; a finer pixel is interpolated between the
 four nearest source pixels. Both leave out source pixels that are not valid. A coarser pixel is valid if at least half
 of the area it covers is valid; a finer pixel is valid if the source pixel that contains its centre is.
+
+Class values are not averaged: each pixel takes the nearest source pixel, value and validity.
 """
 
 import math
@@ -35,13 +37,23 @@ _MOST_SPREAD = 20
 """Largest area of the resampled grid, in areas of the source: a raster turned by 45 degrees needs 2."""
 _REACH = 2
 """Source pixels beside a block that contribute to it."""
+_COARSER = 1 + 1e-4
+"""A pixel that covers more source pixels than this along its side is a mean; it is interpolated otherwise."""
 # Rounding may give slightly less than an exact half.
 _HALF = 0.5 - 1e-6
 
 
-def resample_to(raster: Raster, grid: Grid) -> Raster:
-    """Resample a raster to another grid; pixels are computed when they are read."""
-    source = Resampled(raster, grid, _scale(raster.grid, grid))
+def resample_to(raster: Raster, grid: Grid, *, nearest: bool = False) -> Raster:
+    """Resample a raster to another grid; pixels are computed when they are read.
+
+    Args:
+        raster: with a CRS.
+        grid: with a CRS.
+        nearest: each pixel takes the nearest source pixel, as class values must be.
+    """
+    scale = _scale(raster.grid, grid)
+    continuous = Resampling.average if scale > _COARSER else Resampling.bilinear
+    source = Resampled(raster, grid, scale, Resampling.nearest if nearest else continuous)
     return replace(raster, source=source, grid=grid, _band_indices=None)
 
 
@@ -147,6 +159,8 @@ class Resampled:
     grid: Grid
     scale: float
     """Pixels of the raster along the side of a pixel of the grid."""
+    method: Resampling
+    """Average, bilinear or nearest."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -225,20 +239,14 @@ class Resampled:
         # A float type that holds every value of the dtype, with NaN where not valid.
         floats = pixels.astype(np.result_type(pixels.dtype, np.float32))
         floats[:, ~source_valid] = np.nan
-        if not self.is_coarser:
-            warped = _warp(floats, source, target, Resampling.bilinear)
-            valid = ~np.isnan(warped[0])
-        else:
-            warped = _warp(floats, source, target, Resampling.average)
+        warped = _warp(floats, source, target, self.method)
+        if self.method == Resampling.average:
             valid_share = _warp(source_valid[None].astype(np.float32), source, target, Resampling.average)
             valid = valid_share[0] >= _HALF
+        else:
+            valid = ~np.isnan(warped[0])
         warped[:, ~valid] = 0
         return _round_to(pixels.dtype, warped), valid
-
-    @property
-    def is_coarser(self) -> bool:
-        """True if a pixel of the grid covers more than one of the raster."""
-        return self.scale > 1 + 1e-4
 
     def _source_window(self, target: Grid) -> Window:
         """The window of the raster that contributes to a block."""
