@@ -109,6 +109,7 @@ def _require_whole(path: Path) -> None:
 
     GDAL writes cached blocks when the file is closed, and rasterio does not check whether that succeeded.
     """
+    # Without access.open_dataset: an error here is about what we wrote, and `assemble` explains it.
     size = path.stat().st_size
     with rasterio.open(path) as source:
         levels = [None, *range(len(source.overviews(1)))]

@@ -8,12 +8,12 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pyogrio
-import rasterio
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.windows import Window as RasterioWindow
 from shapely.geometry import box
 
 from landscribe.errors import OutputError
+from landscribe.geo.access import open_dataset
 from landscribe.geo.grid import Grid, Window
 from landscribe.maps.layers import UNCERTAINTY
 from landscribe.outputs import atomic_file
@@ -52,7 +52,7 @@ def most_uncertain(path: Path, side: int) -> list[Candidate]:
 
 
 def _squares(path: Path, side: int) -> Iterator[Candidate]:
-    with rasterio.open(path) as source:
+    with open_dataset(path) as source:
         for row in range(0, source.height, side):
             strip = source.read(1, window=RasterioWindow(0, row, source.width, min(side, source.height - row)))
             for col in range(0, source.width, side):

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-import rasterio
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe import progress
-from landscribe.geo.access import bounded_block_cache, without_secrets
+from landscribe.geo.access import bounded_block_cache, open_dataset, without_secrets
 from landscribe.geo.tiling import Unit
 from landscribe.maps.areas import Areas, ClassAreas, format_areas, total_areas
 from landscribe.maps.assembly import BandMetadata, assemble, build_vrt, move_into_place
@@ -121,7 +120,7 @@ class _Assembler:
         units: Sequence[Unit] = tuple(self.areas)
         grid, areas = self.plan.raster.grid, []
         virtual = build_vrt(self.store, units, grid, CLASS, BandMetadata((CLASS.kind,), {}))
-        with rasterio.open(virtual) as dataset, progress.task("sieving", len(units)) as advance:
+        with open_dataset(virtual) as dataset, progress.task("sieving", len(units)) as advance:
             for unit in units:
                 window = unit.keep.grown(sieve.halo) & grid.window
                 values = dataset.read(1, window=RasterioWindow(window.col, window.row, window.width, window.height))
