@@ -2,7 +2,9 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-# Modules are compiled when they are first used: most of what torch brings never is.
+# Modules are compiled when they are first used: most of what torch brings never is. Where this variable is set, they are
+# compiled again in every process, which takes half a minute each.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .PHONY: help demo test test-fast check format clean
