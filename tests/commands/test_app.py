@@ -24,6 +24,7 @@ import worlds
 from landscribe.commands import app as cli
 from landscribe.data.chips.chips import Chips
 from landscribe.model import Model
+from landscribe.nn import build
 from landscribe.recipe import Recipe
 
 VERBS = sorted(str(command.name or command.callback.__name__) for command in cli.app.registered_commands)
@@ -517,20 +518,9 @@ def test_options_of_an_architecture_are_given_as_toml(made, tmp_path):
 
 
 def test_prune_measures_and_cuts(made, tmp_path):
-    model = tmp_path / "model"
-    quick = (
-        "--architecture",
-        "unetplusplus",
-        "--encoder",
-        "resnet10t",
-        "--weights",
-        "none",
-        "--steps",
-        1,
-        "--batch",
-        2,
-    )
-    assert landscribe("train", made / "chips", "--out", model, *quick).code == 0
+    model, options = tmp_path / "model", {"encoder_widths": [4, 4, 4, 4, 4]}
+    network = build("unetplusplus", encoder="plain", bands=3, classes=3, **options)
+    Model.wrap(network, bands=["red", "green", "blue"], classes=Chips.open(made / "chips").classes).save(model)
     said = landscribe("prune", model, "--branches", "--chips", made / "chips", "--split", "train")
     assert said.code == 0, said.err
     assert "s per Mpx" in said.out

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import timm
 import torch
-from contract import NetworkContract
+from contract import NetworkContract, ServingContract
 
 from landscribe.errors import NetworkError
 from landscribe.nn import build, freeze
@@ -22,6 +22,15 @@ class TestBackbones(NetworkContract):
     """The contract, for all of them."""
 
     @pytest.fixture(scope="class", params=FAMILIES)
+    @classmethod
+    def case(cls, request):
+        return "unet", request.param, {}
+
+
+class TestServedBackbones(ServingContract):
+    """What happens to a trained network, for backbones of unlike blocks."""
+
+    @pytest.fixture(scope="class", params=["inception_v3", "efficientnet_b0", "convnext_atto"])
     @classmethod
     def case(cls, request):
         return "unet", request.param, {}

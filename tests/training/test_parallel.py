@@ -1,8 +1,10 @@
 """Several processes train as one: the same batches, the same measures, one model."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,45 +47,47 @@ def test_the_parts_of_all_processes_are_the_batches_of_one(chips, share, process
             part.epoch = 0
 
 
-SHARED = """
-import sys
-from landscribe import verbs
-from landscribe.data.chips.chips import Chips
-opened = Chips.open(sys.argv[1])
-# An odd number, so that the last batch is shared unevenly.
-table = opened.table.drop(opened.table.index[opened.table["split"] == "train"][:1]).reset_index(drop=True)
-verbs.train(Chips(opened.folder, opened.metadata, table), out=sys.argv[2], **eval(sys.argv[3]))
-"""
 # Neither statistics of batches nor chance, and every pixel is labelled: processes can be as one.
 EVEN = {
     "encoder": "plain", "weights": "none", "options": {"encoder_widths": [4, 8], "batch_norm": False}, "loss": "ce",
     "augment": "none", "optimizer": "sgd", "batch": 8, "learning_rate": 0.02, "epochs": 4,
 }  # fmt: skip
+COMMON = ("--encoder", "plain", "--weights", "none", "--option", "encoder_widths=[4,8]")
 
 
-def one_less(opened: Chips) -> Chips:
-    first = opened.table.index[opened.table["split"] == "train"][:1]
-    return Chips(opened.folder, opened.metadata, opened.table.drop(first).reset_index(drop=True))
+@pytest.fixture(scope="module")
+def odd_chips(chips, tmp_path_factory) -> Chips:
+    """An odd number of training chips, so that the last batch is shared unevenly."""
+    folder = tmp_path_factory.mktemp("odd") / "chips"
+    shutil.copytree(chips.folder, folder)
+    first = chips.table.index[chips.table["split"] == "train"][:1]
+    chips.table.drop(first).reset_index(drop=True).to_parquet(folder / "chips.parquet")
+    odd = Chips.open(folder)
+    assert len(odd.of_split("train")) % 2 == 1
+    return odd
 
 
-def together(*arguments: str, module: bool = False) -> subprocess.CompletedProcess[str]:
-    """Two processes that torchrun starts."""
+@pytest.fixture(scope="module")
+def by_two(odd_chips, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """What two processes print that torchrun starts, and the model that they leave."""
+    out = tmp_path_factory.mktemp("two") / "model"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.run(
-        [*torchrun, *(["-m"] if module else []), *arguments], capture_output=True, text=True, check=False,
+    settings = [
+        "--option", "batch_norm=false", "--loss", "ce", "--augment", "none", "--optimizer", "sgd", "--batch", "8",
+        "--learning-rate", "0.02", "--epochs", "4", "--ema-decay", "0.9", "--accumulate", "2",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [*torchrun, "-m", "landscribe", "train", str(odd_chips.folder), "--out", str(out), *COMMON, *settings],
+        capture_output=True, text=True, check=False,
         env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "0"},
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done, out
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_model_of_one(chips, tmp_path):
-    settings = EVEN | {"ema_decay": 0.9, "accumulate": 2}
-    script = tmp_path / "shared.py"
-    script.write_text(SHARED)
-    done = together(str(script), str(chips.folder), str(tmp_path / "two"), repr(settings))
-    assert done.returncode == 0, done.stderr
-    two, one = Model.load(tmp_path / "two"), verbs.train(one_less(chips), out=tmp_path / "one", **settings)
-    assert len(one_less(chips).of_split("train")) % 2 == 1
+def test_two_processes_train_the_model_of_one(odd_chips, by_two, tmp_path):
+    two, one = Model.load(by_two[1]), verbs.train(odd_chips, out=tmp_path / "one", **EVEN, ema_decay=0.9, accumulate=2)
     weights = two.network.state_dict()
     for name, value in one.network.state_dict().items():
         torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-5)
@@ -91,31 +95,15 @@ def test_two_processes_train_the_model_of_one(chips, tmp_path):
     for mine, theirs in zip(one.history, two.history, strict=True):
         for name in mine:
             assert theirs[name] == pytest.approx(mine[name], abs=1e-5), name
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "shared.py", "two"]
-
-
-COMMON = (
-    "--encoder",
-    "plain",
-    "--option",
-    "encoder_widths=[4,8]",
-    "--weights",
-    "none",
-    "--batch",
-    "4",
-    "--epochs",
-    "3",
-)
 
 
 @pytest.mark.slow
-def test_the_first_of_two_processes_speaks_and_writes(chips, tmp_path):
-    done = together("landscribe", "train", str(chips.folder), "--out", str(tmp_path / "model"), *COMMON, module=True)
-    assert done.returncode == 0, done.stderr
+def test_the_first_of_two_processes_prints_and_writes(by_two):
+    done, model = by_two
     assert len(done.stdout.splitlines()) == 1
-    assert done.stdout.startswith(f"{tmp_path / 'model'}: epoch")
+    assert done.stdout.startswith(f"{model}: epoch")
     assert done.stderr.count("weights: none") == 1
-    assert Model.load(tmp_path / "model").history[-1]["val_mean_f1"] is not None
+    assert [path.name for path in model.parent.iterdir()] == ["model"]
 
 
 @pytest.mark.slow
@@ -129,6 +117,10 @@ def test_a_command_starts_the_processes_that_it_is_asked_for(chips, tmp_path):
         "--out",
         str(tmp_path / "model"),
         *COMMON,
+        "--batch",
+        "4",
+        "--epochs",
+        "1",
     ]
     done = subprocess.run([*command, "--devices", "2"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

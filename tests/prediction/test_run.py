@@ -1,0 +1,122 @@
+"""Maps by threads, by shards and on Dask workers: the same bytes; a unit that fails does not stop the others."""
+
+import numpy as np
+import pytest
+import torch
+from test_mapping import model_of, write
+
+from landscribe.errors import EngineError, RasterError, ReadError, UnfinishedError
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.tiling import units
+from landscribe.prediction.spec import PredictSpec
+from networks import Identity, predict
+
+SMALL = {"tile": 32, "margin": 4, "unit": 64}
+
+
+@pytest.fixture
+def numbers() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 4, (150, 217)).astype(np.uint8)
+
+
+@pytest.fixture
+def raster(tmp_path, numbers) -> Raster:
+    return write(tmp_path / "image.tif", numbers)
+
+
+@pytest.fixture
+def whole(tmp_path, raster) -> bytes:
+    """The map of one process."""
+    return predict(model_of(Identity(), 4), raster, tmp_path / "whole.tif", spec=PredictSpec(**SMALL)).read_bytes()
+
+
+def test_a_unit_that_cannot_be_read_is_named_and_is_the_only_one_repeated(tmp_path, raster, whole, monkeypatch):
+    model, spec = model_of(Identity(), 4), PredictSpec(**SMALL)
+    planned = list(units(150, 217, size=32, margin=4, side=64))
+    windows, failing = [], planned[4].read
+    real = Raster.read
+
+    def read(self: Raster, window):
+        windows.append(window)
+        if window == failing:
+            raise ReadError("a block is damaged")
+        return real(self, window)
+
+    monkeypatch.setattr(Raster, "read", read)
+    keep = planned[4].keep
+    rows_cols = f"rows {keep.row} to {keep.row_stop}, cols {keep.col} to {keep.col_stop}: a block is damaged"
+    with pytest.raises(
+        UnfinishedError,
+        match=rf"^map\.tif is not finished: 1 of {len(planned)} units failed \({rows_cols}\)",
+    ):
+        predict(model, raster, tmp_path / "map.tif", spec=spec)
+    assert not (tmp_path / "map.tif").exists()
+    assert len(windows) == len(planned)
+    failing = None
+    windows.clear()
+    predict(model, raster, tmp_path / "map.tif", spec=spec)
+    assert windows == [planned[4].read]
+    assert (tmp_path / "map.tif").read_bytes() == whole
+
+
+def test_if_no_unit_can_be_mapped_the_reason_is_given_and_no_file_is_left(tmp_path, raster, monkeypatch):
+    def read(_, window):
+        raise RasterError(f"no block {window.row}")
+
+    monkeypatch.setattr(Raster, "read", read)
+    with pytest.raises(RasterError, match="no block 0"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "new" / "map.tif", spec=PredictSpec(**SMALL))
+    assert not (tmp_path / "new").exists()
+
+
+class Hungry(Identity):
+    """Fails for lack of memory with the error that torch raises on a device or the CPU."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, x):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_too_little_memory_ends_with_one_line(tmp_path, raster, error):
+    with pytest.raises(EngineError, match=r"out of memory with batches of 1 x 32 x 32 pixels .* a smaller --tile"):
+        predict(model_of(Hungry(error), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
+    assert not list(tmp_path.glob("map*"))
+
+
+def test_shards_in_any_order_give_the_map_of_one_process(tmp_path, raster, whole):
+    model = model_of(Identity(), 4)
+    for shard in ("3/3", "1/3", "2/3"):
+        predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL, shard=shard))
+        assert not (tmp_path / "map.tif").exists() or shard == "2/3"
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
+    assert (tmp_path / "map.tif").read_bytes() == whole
+
+
+def test_a_shard_leaves_the_files_of_another_shard_alone(tmp_path, raster, whole):
+    model = model_of(Identity(), 4)
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL, shard="1/2"))
+    half_written = tmp_path / "map.tif.parts" / ".0a1b2c3d.partial.00000_00001.class.tif"
+    half_written.touch()
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL, shard="2/2"))
+    assert half_written.exists()
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
+    assert (tmp_path / "map.tif").read_bytes() == whole
+    assert not (tmp_path / "map.tif.parts").exists()
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
+def test_a_shard_outside_its_count_is_refused(shard):
+    with pytest.raises(ValueError, match="shard"):
+        PredictSpec(shard=shard)
+
+
+@pytest.mark.slow
+def test_dask_workers_and_one_process_give_the_same_map(tmp_path, raster, whole):
+    spec = PredictSpec(**SMALL, dask="auto")
+    assert predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec).read_bytes() == whole
