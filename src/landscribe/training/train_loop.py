@@ -85,8 +85,8 @@ def train(
         out: the model folder to write.
         spec: network, budget, optimiser, loss.
         augmentation: augmentation of batches, on the device.
-        change: a user's pipeline, called on each chip before. It draws its own random numbers: neither the seed nor a
-            checkpoint covers them.
+        change: a user's pipeline, called on each chip before the augmentation. It draws its own random numbers: neither
+            the seed nor a checkpoint covers them.
         seed: random seed of initial weights, order and augmentation. The same seed gives the same model on the same
             machine, unless the budget is in minutes.
         overwrite: overwrite a folder that is not empty, and an unfinished training with other settings.
@@ -283,7 +283,7 @@ def _has_unused_parameters(job: _Job, segmenter: Segmenter) -> bool:
 
 
 def _ignore_progress(steps: int = 1, note: str = "") -> None:
-    """The progress of a process that is not rank 0, which shows none."""
+    """Show no progress: only rank 0 does."""
 
 
 def _segmenter(kind: type[Segmenter], job: _Job, total: int | None, rate: float) -> Any:

@@ -63,7 +63,7 @@ def read_classes(definition: Path) -> list[ClassSpec]:
 
 
 def _colour(channels: Any) -> str | None:
-    """From [red, green, blue]; None where ArcGIS wrote no colour."""
+    """The colour "#rrggbb" of [red, green, blue]; None where ArcGIS wrote no colour."""
     if not isinstance(channels, list) or len(channels) < 3 or min(channels[:3]) < 0:
         return None
     return "#" + "".join(f"{int(channel):02x}" for channel in channels[:3])
