@@ -29,7 +29,7 @@ def test_a_loaded_model_gives_the_same_logits(model, tmp_path):
         torch.testing.assert_close(loaded.logits(images, valid), model.logits(images, valid), rtol=0, atol=0)
 
 
-def test_a_loaded_model_knows_all_that_was_saved(model, tmp_path):
+def test_a_loaded_model_has_all_saved_fields(model, tmp_path):
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model")
     for name in ("bands", "classes", "scaling", "pixel_size", "dtype", "architecture", "arguments", "sha256"):
@@ -55,7 +55,7 @@ def test_every_setting_of_a_loaded_model_is_what_was_wrapped(model, tmp_path):
     assert Model.load(model.save(tmp_path / "model")).config == model.config
 
 
-def test_a_model_is_taken_as_it_is_and_a_folder_is_loaded(model, tmp_path):
+def test_model_of_returns_a_model_unchanged_and_loads_a_folder(model, tmp_path):
     assert Model.of(model) is model
     assert Model.of(model.save(tmp_path / "model")).sha256 == model.sha256
 
@@ -88,7 +88,7 @@ def test_any_importable_module_can_be_wrapped_and_loaded(tmp_path):
     assert torch.equal(loaded.network.layer.weight, network.layer.weight)
 
 
-def test_what_is_no_torch_module_is_not_built(model, tmp_path):
+def test_a_class_that_is_not_a_torch_module_is_refused(model, tmp_path):
     path = model.save(tmp_path / "model") / "config.json"
     config = json.loads(path.read_text())
     config |= {"architecture": "subprocess:Popen", "arguments": {"args": ["touch", str(tmp_path / "ran")]}}

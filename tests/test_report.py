@@ -197,7 +197,7 @@ def test_the_same_inputs_give_the_same_bytes(world, page, tmp_path):
     ],
     ids=["one band", "float", "virtual", "no CRS"],
 )
-def test_any_imagery_is_shown(look, tmp_path):
+def test_imagery_of_any_bands_and_dtype_is_shown(look, tmp_path):
     page = write_page(replace(run(tmp_path, look), history=[], assessment={}), tmp_path)
     assert 'alt="Image of scene b"' in page
     assert 'alt="Class map map_b"' in page
@@ -264,7 +264,7 @@ def test_a_map_that_cannot_be_read_is_named(world, tmp_path):
         write_page(replace(world, maps=[broken]), tmp_path)
 
 
-def test_a_large_scene_is_shown_small(tmp_path):
+def test_a_large_scene_is_shown_at_reduced_size(tmp_path):
     # 1500 columns become 900; the map's picture as well.
     place = Grid(CRS.from_epsg(32617), PLACE, 32, 1500)
     mask = (np.arange(32 * 1500).reshape(32, 1500) % 2).astype(np.uint8)
@@ -315,7 +315,7 @@ def test_averages_leave_out_invalid_pixels():
     assert valid_means.tolist() == [[True, False]]
 
 
-def test_held_out_chips_lie_on_top_in_the_split_map():
+def test_held_out_chips_are_on_top_in_the_split_map():
     ground = np.zeros((20, 20, 3), np.uint8)
     windows = [Window(0, 0, 20, 20), Window(0, 0, 3, 3)]
     picture = decoded(figures.split_picture(ground, 1.0, windows, ["test", "train"]))
