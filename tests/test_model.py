@@ -51,7 +51,7 @@ def test_the_config_without_a_checksum_of_the_weights_is_refused(model, tmp_path
         Model.load(tmp_path / "model")
 
 
-def test_every_setting_of_a_loaded_model_is_what_was_wrapped(model, tmp_path):
+def test_a_loaded_model_has_every_wrapped_setting(model, tmp_path):
     assert Model.load(model.save(tmp_path / "model")).config == model.config
 
 

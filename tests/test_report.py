@@ -168,7 +168,7 @@ def test_the_page_refers_to_nothing_outside_itself(page):
     assert not re.search(r"https?:|@import|url\((?!#)", page)
 
 
-def test_every_picture_says_in_words_what_it_shows(page):
+def test_every_picture_has_a_text_alternative(page):
     elements = Elements(page).found
     assert all(attributes.get("alt") for tag, attributes in elements if tag == "img")
     assert all(attributes.get("aria-label") for tag, attributes in elements if tag == "svg")
@@ -226,7 +226,7 @@ def test_val_chips_are_compared_where_there_is_no_test(tmp_path):
         ("elsewhere", "may include areas used for training"),
     ],
 )
-def test_the_page_says_what_the_assessed_chips_were_used_for(world, split, said, tmp_path):
+def test_the_page_names_the_use_of_the_assessed_chips(world, split, said, tmp_path):
     inputs = replace(world, history=[], maps=[], assessment=assessed(world.chips, split))
     assert said in write_page(inputs, tmp_path)
 

@@ -66,7 +66,7 @@ def test_a_line_of_a_list_is_expanded_like_an_image_of_the_command(tmp_path, til
     assert rasters[4].bands == ("t0", "other")
 
 
-def test_a_list_as_windows_writes_it_is_read(tmp_path, tiles):
+def test_a_list_written_on_windows_is_read(tmp_path, tiles):
     (tmp_path / "files.txt").write_bytes("\ufeff# 1\r\ntiles/t1.tif\r\n".encode())
     assert names(opened(tmp_path / "files.txt")) == ["t1"]
 

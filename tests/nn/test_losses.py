@@ -75,7 +75,7 @@ def test_a_sum_of_losses_is_their_weighted_sum():
 
 
 def test_a_loss_that_is_no_sum_is_refused():
-    with pytest.raises(NetworkError, match="no sum of losses"):
+    with pytest.raises(NetworkError, match="not a sum of losses"):
         weighted_sum("dice * ce")
 
 
@@ -177,8 +177,8 @@ def test_gradients_of_certain_predictions_are_finite(name, classes):
         ("focal(gama=2)", "no setting 'gama'; did you mean 'gamma'"),
         ("dice(gamma=2)", "has none"),
         ("focal(gamma)", "NAME=NUMBER"),
-        ("1.2.3*dice", "no sum of losses"),
-        ("dice -", "no sum of losses"),
+        ("1.2.3*dice", "not a sum of losses"),
+        ("dice -", "not a sum of losses"),
         ("0*dice + ce", "the factor of 'dice' .* is 0. Expected a number greater than 0"),
         ("ce(smoothing=1)", "'smoothing' of loss 'ce' is 1. Expected a number less than 1"),
         ("unified_focal(gamma=0)", "'gamma' of loss 'unified_focal' is 0. Expected a number greater than 0"),

@@ -202,7 +202,7 @@ def test_an_interrupted_map_has_the_same_bytes(tmp_path, numbers, monkeypatch):
     assert not (tmp_path / "map.tif.parts").exists()
 
 
-def test_a_finished_map_is_left_as_it_is(tmp_path, numbers):
+def test_a_finished_map_is_not_written_again(tmp_path, numbers):
     raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
     predict(model, raster, tmp_path / "map.tif", spec=PredictSpec())
     before = (tmp_path / "map.tif").stat().st_mtime_ns

@@ -267,10 +267,10 @@ _COMMON = ("logits", "labels", "ignore", "weights")
 
 
 def weighted_sum(text: str) -> Loss:
-    """The loss that a text such as "0.5*dice + focal(gamma=3)" names.
+    """Parse a loss, or a weighted sum of losses such as "0.5*dice + focal(gamma=3)".
 
     Raises:
-        NetworkError: an unknown name or setting, or a text that is no sum.
+        NetworkError: an unknown name or setting, or a text that is not a sum of losses.
     """
     terms = [_term(part, text) for part in re.split(r"\+(?![^(]*\))", text)]
 
@@ -283,7 +283,7 @@ def weighted_sum(text: str) -> Loss:
 def _term(part: str, text: str) -> tuple[float, Callable[..., Tensor]]:
     match = _TERM.fullmatch(part)
     if match is None or (match["factor"] and not _is_number(match["factor"])):
-        raise NetworkError(f"loss '{text}' is no sum of losses. Write it like '0.5*dice + 0.5*focal(gamma=3)'.")
+        raise NetworkError(f"loss '{text}' is not a sum of losses. Write it like '0.5*dice + 0.5*focal(gamma=3)'.")
     if match["name"] not in LOSSES:
         raise NetworkError(f"unknown loss '{match['name']}'{nearest(match['name'], list(LOSSES))}")
     loss: Callable[..., Tensor] = LOSSES[match["name"]]
@@ -310,13 +310,13 @@ def _settings(text: str | None, name: str, loss: Callable[..., Any]) -> dict[str
     return settings
 
 
-def _in_range(value: float, allowed: Any, what: str) -> float:
+def _in_range(value: float, allowed: Any, name: str) -> float:
     """The value, if it is in the range of the annotated type `allowed`."""
     try:
         return float(TypeAdapter(allowed).validate_python(value))
     except ValidationError as error:
         expected = error.errors()[0]["msg"].removeprefix("Input should be ")
-        raise NetworkError(f"{what} is {value:g}. Expected a number {expected}.") from None
+        raise NetworkError(f"{name} is {value:g}. Expected a number {expected}.") from None
 
 
 def _is_number(text: str) -> bool:

@@ -79,7 +79,7 @@ class Segmentation(nn.Module):
     def training_loss(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
         """The scalar that training minimises, for images (B, C, H, W) and labels (B, H, W).
 
-        A network with several outputs defines here how each is supervised.
+        A network with several outputs overrides this to supervise each of them.
         """
         return criterion(self(images), labels)
 

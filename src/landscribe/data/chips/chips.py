@@ -162,6 +162,6 @@ class ChipReader:
             return self._scenes[row["scene"]].read(Window(row["row"], row["col"], row["height"], row["width"]))
         pixels, valid = read_copy(self.chips.folder / row["image"], PICTURE_FILL)
         if row["valid_pixels"] == valid.size:
-            # All pixels are valid: black is no fill value here.
+            # All pixels are valid: black pixels are imagery, not fill.
             valid[:] = True
         return pixels, valid, read_band(self.chips.folder / row["mask"])

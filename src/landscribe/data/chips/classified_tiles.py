@@ -1,7 +1,7 @@
 """ArcGIS *Classified Tiles*: the chips folder that ArcGIS Pro exports and arcgis.learn reads.
 
 `images/` and `labels/` with numbered tiles, `map.txt` (the pairs), `esri_model_definition.emd` (classes and statistics)
-and `esri_accumulated_stats.json`. Value 0 is unlabelled there: if a class has value 0, all values are raised by 1.
+and `esri_accumulated_stats.json`. Value 0 is unlabelled in ArcGIS: if a class has value 0, all values are raised by 1.
 """
 
 import json

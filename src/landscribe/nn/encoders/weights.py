@@ -82,7 +82,7 @@ def _config_of(encoder: str) -> Any:
     """The record in timm of the weights of an encoder; None if it has none."""
     try:
         return timm.get_pretrained_cfg(encoder) if timm.is_model(encoder) else None
-    except RuntimeError:  # an unknown tag behind a known name
+    except RuntimeError:  # an unknown tag of an existing name
         return None
 
 
