@@ -1,4 +1,4 @@
-"""The house as ARCHITECTURE.md draws it."""
+"""The rules of ARCHITECTURE.md and CONTRIBUTING.md that a test can check."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Bad input, as a person meets it: exit code 2, one line that says what and where, and nothing half-written."""
+"""Bad input from the command line: exit code 2, one line that says what and where, and no half-written file."""
 
 import contextvars
 import dataclasses

@@ -1,4 +1,4 @@
-"""Cross-validation: what is trained, counted and told."""
+"""Cross-validation: trained folds, counted pixels, and the printed table."""
 
 import json
 import shutil

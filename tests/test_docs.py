@@ -1,4 +1,4 @@
-"""What the pages tell people to type works."""
+"""Commands and Python code of the README, and examples in docstrings, run."""
 
 import doctest
 import importlib

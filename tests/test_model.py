@@ -1,4 +1,4 @@
-"""The model folder: what is saved is what is loaded, and nothing else is."""
+"""The model folder: a loaded model equals the saved one."""
 
 import json
 

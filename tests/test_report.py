@@ -1,4 +1,4 @@
-"""The report is one self-contained page that shows the run as it is."""
+"""The report is one self-contained page about a run."""
 
 import base64
 import io

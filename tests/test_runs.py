@@ -1,4 +1,4 @@
-"""A run folder names its files in one module, and each scene finds its map."""
+"""A run folder: the names of its files, and the map of each scene."""
 
 from pathlib import Path
 

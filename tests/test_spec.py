@@ -1,4 +1,4 @@
-"""Settings: frozen, checked when made, unknown names refused with the nearest one."""
+"""Specs: frozen, validated, unknown names refused with the nearest one."""
 
 import pytest
 from pydantic import Field, ValidationError

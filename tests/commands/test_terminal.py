@@ -1,4 +1,4 @@
-"""What is said while a long step runs where there is no terminal to draw bars on, and how it is interrupted."""
+"""Progress without a terminal: lines of text, remaining time, and interruptions."""
 
 import os
 import signal

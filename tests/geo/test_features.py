@@ -1,4 +1,4 @@
-"""Features: read, reprojected, found through their index, burned and polygonized."""
+"""Features: read, reprojected, queried through their index, burned and polygonized."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""What people give as images, and the rasters that it means."""
+"""Inputs: the rasters of the images of a call."""
 
 import json
 from pathlib import Path

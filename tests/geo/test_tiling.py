@@ -1,4 +1,4 @@
-"""Tiling: laws over all numbers, and lists derived by hand."""
+"""Tiling: laws over random sizes, and lists derived by hand."""
 
 from itertools import pairwise
 

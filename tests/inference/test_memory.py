@@ -1,4 +1,4 @@
-"""The memory of tiles is estimated without computing anything."""
+"""The memory of tiles is estimated without computing a tile."""
 
 import subprocess
 import sys

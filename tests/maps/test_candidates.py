@@ -1,4 +1,4 @@
-"""The places where a label would teach most."""
+"""Candidates: the most uncertain squares of a map, to label next."""
 
 import geopandas as gpd
 import numpy as np

@@ -1,4 +1,4 @@
-"""The minimum mapping unit: what is dissolved, into what, and that windows fit together."""
+"""The minimum mapping unit: which regions are removed, their new classes, and windows against the whole."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""How classes look, and how a map carries its class table."""
+"""Colours of classes, and the class table in the tags of a map."""
 
 from xml.etree import ElementTree as ET
 

@@ -1,4 +1,4 @@
-"""What is done of a map stays when what stopped it can be mended, and goes when it cannot."""
+"""A recoverable error keeps the finished units of a map; any other error removes them."""
 
 import numpy as np
 import pytest

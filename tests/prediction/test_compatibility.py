@@ -1,4 +1,4 @@
-"""Rasters of other pixel sizes and CRSs than the model's: refused with both values, or mapped in its pixels."""
+"""Rasters of other pixel sizes and CRSs than the model's: refused with both values, or resampled."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A map that is killed at any moment goes on to the same bytes."""
+"""A map that is killed at any moment resumes to the same bytes."""
 
 import json
 import subprocess

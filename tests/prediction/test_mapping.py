@@ -1,4 +1,4 @@
-"""Maps by networks whose answer is known."""
+"""Maps by networks with known logits."""
 
 import json
 import re

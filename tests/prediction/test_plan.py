@@ -1,4 +1,4 @@
-"""The same command is the same map, whatever this machine would choose today."""
+"""Plans: the same command gives the same map, with the choices of its first run."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Rasters over a network, from a server of ranges on this machine: what is fetched, and what happens where it fails."""
+"""Remote rasters, from a local server of byte ranges: fetched blocks, and failures."""
 
 import contextvars
 import logging

@@ -1,4 +1,4 @@
-"""Seams, where there are some and where there are none."""
+"""Seams: networks with and without them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What is seen of a training: the bar counts steps of the optimiser, and the log holds what the history does."""
+"""Progress and logs of a training: the bar counts optimiser steps, the log has the rows of the history."""
 
 import csv
 import importlib.util

@@ -1,4 +1,4 @@
-"""A training that is ended before its model is whole goes on, to the same model; other settings do not."""
+"""A killed training resumes to the same model; one with other settings does not."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Frozen, trained, or trained during a part of the epochs: the whole encoder, or stages of it."""
+"""Freezing: the whole encoder or stages of it, for all or a part of the training."""
 
 import copy
 

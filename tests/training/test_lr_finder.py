@@ -1,4 +1,4 @@
-"""A learning rate that is found by trying many."""
+"""The learning rate range test."""
 
 from itertools import count
 

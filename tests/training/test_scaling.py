@@ -1,4 +1,4 @@
-"""How the network sees pixels."""
+"""Scaling of pixels for the network."""
 
 from dataclasses import replace
 

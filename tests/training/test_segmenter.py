@@ -1,4 +1,4 @@
-"""Steps: of several batches, averaged, kept, and at a rate that falls where nothing gets better."""
+"""Steps: accumulated batches, averaged weights, the kept epoch, and the plateau schedule."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Keywords: what editors and mypy know of the verbs is what the specs say."""
+"""Keywords: editors and mypy have the settings of the specs."""
 
 import pytest
 

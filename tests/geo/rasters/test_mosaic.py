@@ -1,4 +1,4 @@
-"""Many rasters as one: what was cut comes together again, and what does not fit is refused."""
+"""Mosaics: parts of a raster are joined to the same raster, and rasters that differ are refused."""
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor

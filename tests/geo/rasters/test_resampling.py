@@ -1,4 +1,4 @@
-"""Other pixel sizes and CRSs: blocks and ramps whose answer is known, and GDAL's own warper."""
+"""Other pixel sizes and CRSs: blocks and ramps with known results, and GDAL's own warper."""
 
 import pickle
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""STAC items: which of their files are read, and how bands are called; what is no item is refused."""
+"""STAC items: their files and band names; files that are not items are refused."""
 
 import json
 from pathlib import Path
