@@ -577,7 +577,7 @@ BAD_MODELS = {
     "an encoder of no name": (config(lambda c: c["arguments"].update(encoder=5)), (CONFIG, "cannot be built")),
     "an unknown argument": (config(lambda c: c["arguments"].update(widht=5)), (CONFIG, "cannot be built", "widht")),
     "an unknown architecture": (config(lambda c: c.update(architecture="unett")), (CONFIG, "'unett'", "unet")),
-    "no network": (config(lambda c: c.update(architecture="os:system")), (CONFIG, "no torch module")),
+    "no network": (config(lambda c: c.update(architecture="os:system")), (CONFIG, "not a torch module")),
     "a module that takes other arguments": (
         config(lambda c: c.update(architecture="torch.nn:Linear")), (CONFIG, "torch.nn:Linear cannot be built"),
     ),

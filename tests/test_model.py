@@ -93,7 +93,7 @@ def test_a_class_that_is_not_a_torch_module_is_refused(model, tmp_path):
     config = json.loads(path.read_text())
     config |= {"architecture": "subprocess:Popen", "arguments": {"args": ["touch", str(tmp_path / "ran")]}}
     path.write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="no torch module"):
+    with pytest.raises(ModelError, match="not a torch module"):
         Model.load(tmp_path / "model")
     assert not (tmp_path / "ran").exists()
 

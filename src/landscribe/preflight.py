@@ -104,7 +104,7 @@ def _deduplicated(findings: Sequence[Finding]) -> list[Finding]:
         _, _, rest = finding.text.partition(" ")
         groups.setdefault((finding.severity, re.sub(r"\d+", "0", rest)), []).append(finding)
     return [
-        Finding(first.severity, first.text + (f" ({len(more)} more files have this problem.)" if more else ""))
+        Finding(first.severity, first.text + (f" (The same for {len(more)} more files.)" if more else ""))
         for first, *more in groups.values()
     ]
 
