@@ -1,7 +1,7 @@
 """Footprints: where chips and scenes lie, and which of them overlap or are near each other.
 
-A spatial index (shapely's STRtree) finds overlaps and neighbours: the work grows with the number of neighbours, not with
-the square of the number of chips.
+A spatial index (shapely's STRtree) finds overlaps and neighbours: the work grows with the number of neighbours, not
+with the square of the number of chips.
 """
 
 from collections.abc import Sequence
