@@ -1,10 +1,10 @@
-"""Most labels hidden: said by `labelled_area`, against taking what is hidden for background.
+"""Hidden labels: a run with `labelled_area` against a run in which the hidden area counts as background.
 
     python benchmarks/hidden_labels.py scene.tif buildings.geojson --out FOLDER [--share 0.2] [--steps 200] [--seed 0]
 
-The scene is divided into squares, and a share of these, drawn by chance, keeps its labels. Two runs with the same
-settings and seed follow: one is told the labelled area, the other has the polygons of that area alone, so that all the
-rest counts as background. Both maps are compared with all polygons in the hidden squares, which neither run has seen.
+The scene is divided into squares, of which a random share keeps its labels. Two runs with the same settings and seed
+follow: one gets all polygons and the labelled area; the other gets only the polygons in that area, so that the rest
+counts as background. Both maps are compared with all polygons in the hidden squares, which neither run has seen.
 """
 
 import argparse
@@ -33,20 +33,20 @@ def main() -> None:
     given.out.mkdir(parents=True)
     kept, hidden = areas(given.image, given.share, given.side, np.random.default_rng(given.seed))
     crs = Raster.open([given.image]).grid.crs
-    places = {"kept": given.out / "kept.gpkg", "hidden": given.out / "hidden.gpkg"}
+    paths = {"kept": given.out / "kept.gpkg", "hidden": given.out / "hidden.gpkg"}
     for name, boxes in (("kept", kept), ("hidden", hidden)):
-        gpd.GeoDataFrame(geometry=boxes, crs=crs).to_file(places[name])
+        gpd.GeoDataFrame(geometry=boxes, crs=crs).to_file(paths[name])
     polygons = gpd.read_file(given.labels).to_crs(crs)
     clipped = gpd.clip(polygons, gpd.GeoSeries([shapely.union_all(kept)], crs=crs), keep_geom_type=True)
     clipped.to_file(given.out / "clipped.gpkg")
     common = {"steps": given.steps, "seed": given.seed, "weights": "none"}
     runs = {
-        "told": {"labels": given.labels, "labelled_area": str(places["kept"])},
-        "taken for background": {"labels": given.out / "clipped.gpkg"},
+        "labelled area": {"labels": given.labels, "labelled_area": str(paths["kept"])},
+        "background": {"labels": given.out / "clipped.gpkg"},
     }
     for name, labelled in runs.items():
         out = pipeline.run(images=[given.image], out=given.out / name.replace(" ", "_"), **labelled, **common)
-        measured = verbs.assess(out / "map.tif", reference=given.labels, labelled_area=str(places["hidden"]))
+        measured = verbs.assess(out / "map.tif", reference=given.labels, labelled_area=str(paths["hidden"]))
         print(
             json.dumps({"run": name, "seed": given.seed, "f1": [round(float(f1), 4) for f1 in measured.f1]}), flush=True
         )
@@ -62,7 +62,7 @@ def areas(image: Path, share: float, side: int, rng: np.random.Generator) -> tup
     ]
     order = rng.permutation(len(boxes))
     count = round(share * len(boxes))
-    return [boxes[place] for place in order[:count]], [boxes[place] for place in order[count:]]
+    return [boxes[index] for index in order[:count]], [boxes[index] for index in order[count:]]
 
 
 if __name__ == "__main__":

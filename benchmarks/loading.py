@@ -1,9 +1,9 @@
-"""Steps a second on real chips against those on a batch that lies in memory: what reading costs the training.
+"""Loading: training steps per second on chips that are read, against a batch in memory.
 
     python benchmarks/loading.py CHIPS [--batch 8] [--steps 20] [--rounds 5] [--workers 0]
 
-Both take turns within one process: the same network, loss and optimiser, once with batches as `landscribe train` reads
-them, once with the first of these again and again.
+Both take turns within one process, with the same network, loss and optimiser: batches as `landscribe train` reads them,
+and the first of these batches repeated.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def main() -> None:
             for batch in itertools.islice(batches, given.steps):
                 step(batch)
             seconds[name].append(time.perf_counter() - started)
-    medians = {name: statistics.median(some) / given.steps for name, some in seconds.items()}
+    medians = {name: statistics.median(rounds) / given.steps for name, rounds in seconds.items()}
     ratio = statistics.median(b / a for a, b in zip(seconds["read"], seconds["in memory"], strict=True))
     print(json.dumps({"seconds_a_step": medians, "ratio": round(ratio, 4), "workers": given.workers}))
 
@@ -55,7 +55,7 @@ def endless(chips: Chips, batch: int, workers: int) -> Iterator[Batch]:
     """Batches of epoch after epoch."""
     batches = loader(chips, batch=batch, workers=workers, order=ChipSampler(np.ones(len(chips)), seed=0))
     while True:
-        yield from (some for some in batches if len(some["image"]) == batch)
+        yield from (item for item in batches if len(item["image"]) == batch)
 
 
 def training_step(chips: Chips):

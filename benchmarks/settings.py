@@ -1,10 +1,10 @@
-"""The same chips, network and steps with different settings: what each setting is worth.
+"""Settings: accuracy with different settings on the same chips, network and steps.
 
     python benchmarks/settings.py CHIPS --steps 200 --seeds 0 1 2 --split val \
         --variant "plain: loss=ce augment=none" --variant "default:"
 
-Weights start from scratch. Each variant keeps the epoch that did best on val, as `landscribe train` does; the last
-weights are scored too, where val is not to decide anything.
+Weights start from scratch. Each variant keeps the best epoch on val, as `landscribe train` does; with `--keep best
+last` the last weights are scored too.
 """
 
 import argparse

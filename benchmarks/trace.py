@@ -27,7 +27,7 @@ SIDE = 768
 
 def main() -> None:
     torch.set_num_threads(2)
-    # Whatever runs at import runs now, before anything is counted.
+    # All modules are imported first, so that code that runs at import is not counted.
     for module in pkgutil.walk_packages(ls.__path__, "landscribe."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)

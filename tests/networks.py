@@ -1,4 +1,4 @@
-"""Networks whose classes are known, and the map of a raster by them."""
+"""Networks with known classes, and maps by them."""
 
 from pathlib import Path
 

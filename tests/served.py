@@ -1,4 +1,4 @@
-"""A server of byte ranges on this machine, like those that hold rasters; it fails as it is told to."""
+"""A local server of byte ranges, like those of remote rasters, with failures on request."""
 
 import http.server
 import re

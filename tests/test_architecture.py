@@ -1,4 +1,4 @@
-"""The house as ARCHITECTURE.md draws it."""
+"""The rules of ARCHITECTURE.md and CONTRIBUTING.md that a test can check."""
 
 import ast
 import re
@@ -77,11 +77,11 @@ def test_parameter_lists_are_short():
     assert long == {}
 
 
-def test_there_is_no_utils():
+def test_no_file_is_named_utils():
     assert [path for path in PACKAGE.rglob("*") if re.search("util|helper|common|misc", path.name)] == []
 
 
-def test_every_public_function_and_class_says_what_it_is():
+def test_every_public_function_and_class_has_a_docstring():
     silent = []
     for path in PACKAGE.rglob("*.py"):
         module = ast.parse(path.read_text())
@@ -99,7 +99,7 @@ def test_decisions_are_numbered_without_a_gap():
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_code_speaks_the_words_of_the_field():
+def test_private_words_are_not_used():
     """Private words of earlier versions, each with the word of the glossary that replaces it."""
     private = {"told": "reported, predefined", "lots": "groups", "wanted": "requested", "foreseen": "estimated"}
     found = [

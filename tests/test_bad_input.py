@@ -1,4 +1,4 @@
-"""Bad input, as a person meets it: exit code 2, one line that says what and where, and nothing half-written."""
+"""Bad input from the command line: exit code 2, one line that says what and where, and no half-written file."""
 
 import contextvars
 import dataclasses
@@ -218,7 +218,7 @@ def test_check_names_an_image_that_cannot_be_used(kind, tmp_path, labels, landsc
     assert any(all(word in line for word in words) for line in errors), said.out
 
 
-def test_a_raster_that_breaks_off_after_many_units_keeps_these_and_names_the_rest(tmp_path, trained, landscribe):
+def test_a_truncated_raster_keeps_finished_units_and_names_the_failed_ones(tmp_path, trained, landscribe):
     bad = half_of_a_tiled_tiff(tmp_path / "bad.tif")
     said = landscribe("predict", trained, bad, "--tile", 32, "--margin", 0, "--unit", 32, "--out", "new/map.tif")
     assert said.code == 1
@@ -255,7 +255,7 @@ def test_undeclared_pixels_that_are_not_finite_are_refused(verb, value, tmp_path
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_chips_of_nodata_nan_know_where_pixels_are_not_finite(value, tmp_path, labels, landscribe):
+def test_chips_with_nodata_nan_mark_pixels_that_are_not_finite(value, tmp_path, labels, landscribe):
     bad = holed(tmp_path / "dem.tif", value)
     made = landscribe("chip", "--image", bad, "--labels", labels, "--size", 32, "--nodata", "nan", "--out", "chips")
     assert made.code == 0, made
@@ -336,7 +336,7 @@ def test_labels_that_cannot_be_used_are_refused(verb, kind, tmp_path, scene, ref
 
 
 @pytest.mark.parametrize("bad", [None, shapely.Polygon(), bow_tie()], ids=["null", "empty", "crossing"])
-def test_unusable_geometries_are_mended_or_left_out_on_request(bad, tmp_path, scene, landscribe):
+def test_invalid_geometries_are_fixed_or_dropped_on_request(bad, tmp_path, scene, landscribe):
     polygons(tmp_path / "bad.gpkg", [squares()[0], bad])
     made = landscribe(
         "chip", "--image", scene, "--labels", "bad.gpkg", "--fix-geometries", "--size", 32, "--out", "chips"
@@ -448,12 +448,12 @@ def test_a_folder_without_images_is_refused(tmp_path, refused):
     refused("chip", "--image", "images", "--out", "new/chips", words=("images holds no image", ".tif"))
 
 
-def test_chips_are_exported_to_a_fresh_place_only(tmp_path, scene, labels, landscribe, refused):
+def test_chips_are_exported_to_a_new_folder_only(tmp_path, scene, labels, landscribe, refused):
     chip = ("chip", "--image", scene, "--labels", labels, "--size", 32, "--out", "chips")
     assert landscribe(*chip).code == 0
     refused("export", "chips", "--out", "chips", "--overwrite", words=("chips", "esri_model_definition.emd"))
     refused("export", "chips", "--to", "qgis", "--out", "new", words=("'qgis'", "esri"))
-    refused("export", "images", "--out", "new", words=("no chips folder",))
+    refused("export", "images", "--out", "new", words=("not a chips folder",))
 
 
 # ---- recipes
@@ -492,7 +492,7 @@ BAD_RECIPES = {
 
 
 @pytest.mark.parametrize("kind", BAD_RECIPES)
-def test_a_run_of_a_bad_recipe_is_refused_before_anything_is_made(kind, tmp_path, scene, labels, refused):
+def test_a_run_of_a_bad_recipe_is_refused_before_anything_is_written(kind, tmp_path, scene, labels, refused):
     content, words = BAD_RECIPES[kind]
     (tmp_path / "bad.toml").write_text(content)
     refused("run", "bad.toml", "--out", "new/run", words=words)
@@ -577,7 +577,7 @@ BAD_MODELS = {
     "an encoder of no name": (config(lambda c: c["arguments"].update(encoder=5)), (CONFIG, "cannot be built")),
     "an unknown argument": (config(lambda c: c["arguments"].update(widht=5)), (CONFIG, "cannot be built", "widht")),
     "an unknown architecture": (config(lambda c: c.update(architecture="unett")), (CONFIG, "'unett'", "unet")),
-    "no network": (config(lambda c: c.update(architecture="os:system")), (CONFIG, "no torch module")),
+    "no network": (config(lambda c: c.update(architecture="os:system")), (CONFIG, "not a torch module")),
     "a module that takes other arguments": (
         config(lambda c: c.update(architecture="torch.nn:Linear")), (CONFIG, "torch.nn:Linear cannot be built"),
     ),
@@ -585,7 +585,7 @@ BAD_MODELS = {
 
 
 @pytest.mark.parametrize("kind", BAD_MODELS)
-def test_a_model_folder_that_is_not_whole_and_unaltered_is_refused(kind, scene, trained, refused):
+def test_an_incomplete_or_altered_model_folder_is_refused(kind, scene, trained, refused):
     spoil, words = BAD_MODELS[kind]
     spoil(trained)
     refused("predict", "model", scene, "--out", "new/map.tif", words=words)
@@ -595,7 +595,7 @@ def test_a_missing_model_folder_is_refused(scene, refused):
     refused("predict", "nowhere", scene, "--out", "new/map.tif", words=("nowhere has no config.json",))
 
 
-def test_weights_whose_header_is_as_long_as_a_pickle_begins_are_loaded(tmp_path):
+def test_weights_with_a_header_length_like_a_pickle_are_loaded(tmp_path):
     class Named(torch.nn.Module):
         """One weight, whose name makes the header of its safetensors file 640 = 0x0280 bytes long."""
 
@@ -649,30 +649,30 @@ BAD_FLAGS = {
 
 
 @pytest.mark.parametrize("flag", BAD_FLAGS)
-def test_a_setting_that_cannot_be_meant_is_refused(flag, scene, trained, refused):
+def test_a_setting_out_of_range_is_refused(flag, scene, trained, refused):
     refused("predict", trained, scene, *flag.split(), "--out", "new/map.tif", words=BAD_FLAGS[flag])
 
 
 # ---- what stands already
 
 
-def test_a_map_is_not_written_over(tmp_path, scene, trained, refused):
+def test_a_map_is_not_overwritten(tmp_path, scene, trained, refused):
     (tmp_path / "map.tif").write_text("precious")
     refused("predict", trained, scene, "--out", "map.tif", words=("map.tif exists already", "--overwrite"))
 
 
-def test_probabilities_are_not_written_over(tmp_path, scene, trained, refused):
+def test_probabilities_are_not_overwritten(tmp_path, scene, trained, refused):
     (tmp_path / "p.tif").write_text("precious")
     arguments = (trained, scene, "--out", "new/map.tif", "--probabilities", "p.tif")
     refused("predict", *arguments, words=("p.tif exists already", "--overwrite"))
 
 
-def test_a_map_never_replaces_the_raster_that_it_is_made_from(scene, trained, refused):
+def test_a_map_never_replaces_its_raster(scene, trained, refused):
     arguments = (trained, scene, "--out", "scene.tif", "--overwrite")
     refused("predict", *arguments, words=("scene.tif is the input raster",))
 
 
-def test_map_and_probabilities_need_places_of_their_own(scene, trained, refused):
+def test_map_and_probabilities_require_different_paths(scene, trained, refused):
     arguments = (trained, scene, "--out", "new/map.tif", "--probabilities", "new/map.tif")
     refused("predict", *arguments, words=("new/map.tif", "probabilities"))
 
@@ -705,7 +705,7 @@ def test_a_folder_of_other_things_is_not_taken_for_a_run(tmp_path, scene, labels
     refused("run", "--image", scene, "--labels", labels, "--out", "mine", words=("mine holds other files", "--out"))
 
 
-def test_a_recipe_is_not_written_over(tmp_path, refused):
+def test_a_recipe_is_not_overwritten(tmp_path, refused):
     (tmp_path / "recipe.toml").write_text("precious")
     refused("new", words=("recipe.toml exists already", "--overwrite"))
 
@@ -746,13 +746,13 @@ def written(tmp_path, scene, labels, trained, landscribe) -> dict[str, tuple[obj
 
 @pytest.mark.parametrize("verb", WRITERS)
 @pytest.mark.parametrize("place", ["file/out.tif", "file/new/out.tif"])
-def test_a_place_under_a_file_is_refused(verb, place, tmp_path, written, refused):
+def test_an_output_path_below_a_file_is_refused(verb, place, tmp_path, written, refused):
     (tmp_path / "file").write_text("no folder")
     refused(*written[verb], place, words=(place,))
 
 
 @pytest.mark.parametrize("verb", ["chip", "train", "run"])
-def test_a_file_where_a_folder_is_to_be_is_refused(verb, tmp_path, written, refused):
+def test_a_file_in_place_of_an_output_folder_is_refused(verb, tmp_path, written, refused):
     (tmp_path / "file").write_text("no folder")
     refused(*written[verb], "file", words=("file",))
 
@@ -835,7 +835,7 @@ def limited(forks, tmp_path) -> Callable[..., Said]:
 
 
 @pytest.mark.parametrize("verb", WRITERS)
-def test_a_folder_that_is_read_only_is_refused(verb, tmp_path, written, limited):
+def test_a_read_only_folder_is_refused(verb, tmp_path, written, limited):
     (tmp_path / "locked").mkdir(mode=0o500)
     before = everything(tmp_path)
     said = limited(*written[verb], "locked/new/out.tif", modes=True)
@@ -845,13 +845,13 @@ def test_a_folder_that_is_read_only_is_refused(verb, tmp_path, written, limited)
     assert everything(tmp_path) == before
 
 
-def test_a_place_that_cannot_be_written_is_said_before_the_training(tmp_path, written, limited):
+def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path, written, limited):
     (tmp_path / "locked").mkdir(mode=0o500)
     said = limited(*written["train"], "locked/model", modes=True)
     assert "weights: " not in said.err
 
 
-def test_a_run_with_nodata_nan_goes_on_with_the_same_command(tmp_path, labels, limited):
+def test_a_run_with_nodata_nan_resumes_with_the_same_command(tmp_path, labels, limited):
     bad = holed(tmp_path / "dem.tif", math.nan)
     quick = ("--encoder", "test_efficientnet", "--weights", "none", "--steps", 1, "--batch", 2, "--size", 32)
     command = ("run", "--image", bad, "--labels", labels, "--nodata", "nan", *quick, "--out", "run")
@@ -944,7 +944,7 @@ def test_a_map_that_does_not_fit_on_the_disk_is_finished_by_the_same_command(lim
     assert not (numbers / "new" / "map.tif.parts").exists()
 
 
-def test_a_map_that_is_to_be_overwritten_stays_until_the_new_one_is_whole(numbers, limited):
+def test_an_overwritten_map_stays_until_the_new_one_is_complete(numbers, limited):
     (numbers / "map.tif").write_text("precious")
     (numbers / "map.qml").write_text("a style")
     said = limited(*mapping("map.tif", "--overwrite"), largest_file=80_000)
@@ -976,7 +976,7 @@ def test_probabilities_may_lie_on_another_disk(tmp_path, scene, trained, landscr
         place.unlink(missing_ok=True)
 
 
-def test_a_part_on_a_disk_that_is_full_at_last_is_made_again(numbers, limited):
+def test_a_unit_lost_to_a_full_disk_is_predicted_again(numbers, limited):
     # The very same bytes are asked for under ever larger limits: whatever was cut off before never shows.
     assert limited(*mapping("whole.tif")).code == 0
     codes = [limited(*mapping("map.tif"), largest_file=limit).code for limit in (2_000, 9_000, 17_000, 60_000, 10**6)]
@@ -984,6 +984,6 @@ def test_a_part_on_a_disk_that_is_full_at_last_is_made_again(numbers, limited):
     assert (numbers / "map.tif").read_bytes() == (numbers / "whole.tif").read_bytes()
 
 
-def test_a_model_of_one_layer_can_be_wrapped_and_refused_alike(tmp_path, scene, refused):
+def test_a_wrapped_model_is_refused_like_a_trained_one(tmp_path, scene, refused):
     Model.wrap(OneLayer(), bands=["v"], classes=["no", "yes"]).save(tmp_path / "one")
     refused("predict", "one", scene, "--out", "new/map.tif", words=("scene.tif has 3 bands", "takes 1 (v)"))

@@ -1,4 +1,4 @@
-"""Cross-validation: what is trained, counted and told."""
+"""Cross-validation: trained folds, counted pixels, and the printed table."""
 
 import json
 import shutil
@@ -96,7 +96,7 @@ def test_other_settings_are_refused_and_nothing_is_changed(chips, measured):
     assert (out / "settings.json").read_bytes() == before
 
 
-def test_a_folder_of_other_files_is_kept_whatever_is_asked(chips, tmp_path):
+def test_a_folder_of_other_files_is_kept_even_with_overwrite(chips, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(OutputError, match="holds other files"):
         cross_validate(chips, out=tmp_path, folds=3, overwrite=True, **QUICK)
@@ -132,7 +132,7 @@ def test_the_command_line_prints_a_table_or_json(chips, tmp_path):
 @pytest.mark.parametrize(
     ("folds", "message"), [("many", "--folds is 'many'; expected a number"), ("2", "Expected at least 3")]
 )
-def test_folds_that_cannot_be_are_refused_before_anything_is_made(chips, tmp_path, folds, message):
+def test_impossible_folds_are_refused_before_anything_is_written(chips, tmp_path, folds, message):
     said = landscribe("train", chips.folder, "--folds", folds, "--out", tmp_path / "CV")
     assert said.code == 2
     assert message in said.err

@@ -42,7 +42,7 @@ def test_counts_are_those_of_the_masks(chips):
 
 
 @pytest.mark.parametrize("augment", ["none", "strong", {"preset": "light", "mosaic": 0.5}])
-def test_the_sheet_shows_each_chip_and_is_the_same_again(chips, tmp_path, augment):
+def test_the_sheet_shows_each_chip_and_is_reproducible(chips, tmp_path, augment):
     pictures = []
     for name in ("one.png", "two.png"):
         verbs.describe(chips, sheet=tmp_path / name, augment=augment, seed=3)

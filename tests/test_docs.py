@@ -1,4 +1,4 @@
-"""What the pages tell people to type works."""
+"""Commands and Python code of the README, and examples in docstrings, run."""
 
 import doctest
 import importlib
@@ -37,7 +37,7 @@ def test_every_command_in_the_readme_is_parsed_by_its_verb(command):
 
 
 @pytest.mark.parametrize("module", _modules_with_examples())
-def test_the_examples_in_docstrings_give_what_they_show(module):
+def test_the_examples_in_docstrings_give_their_output(module):
     results = doctest.testmod(importlib.import_module(module))
     assert results.attempted > 0
     assert results.failed == 0

@@ -147,7 +147,7 @@ def test_a_fatal_error_stops_at_once(tmp_path, stage, workers):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_an_interruption_ends_the_threads_and_keeps_what_is_computed(tmp_path, workers):
+def test_an_interruption_ends_the_threads_and_keeps_computed_units(tmp_path, workers):
     class Interrupted(Doubling):
         reads = 0
 
@@ -259,7 +259,7 @@ def scheduler() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_dask_runs_every_unit_and_reports_the_one_that_fails(tmp_path, scheduler):
+def test_dask_runs_every_unit_and_reports_the_failed_one(tmp_path, scheduler):
     outcomes = list(run_on_dask(Doubling(tmp_path, compute=3), range(12), scheduler))
     assert sorted(outcome.unit for outcome in outcomes) == list(range(12))
     assert [(outcome.unit, str(outcome.error)) for outcome in outcomes if outcome.error] == [(3, "compute 3")]

@@ -1,4 +1,4 @@
-"""What this machine has is read from the system, in a container too."""
+"""Cores, memory and processor are read from the system, also in a container."""
 
 import os
 import platform

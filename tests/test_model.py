@@ -1,4 +1,4 @@
-"""The model folder: what is saved is what is loaded, and nothing else is."""
+"""The model folder: a loaded model equals the saved one."""
 
 import json
 
@@ -29,7 +29,7 @@ def test_a_loaded_model_gives_the_same_logits(model, tmp_path):
         torch.testing.assert_close(loaded.logits(images, valid), model.logits(images, valid), rtol=0, atol=0)
 
 
-def test_a_loaded_model_knows_all_that_was_saved(model, tmp_path):
+def test_a_loaded_model_has_all_saved_fields(model, tmp_path):
     model.save(tmp_path / "model")
     loaded = Model.load(tmp_path / "model")
     for name in ("bands", "classes", "scaling", "pixel_size", "dtype", "architecture", "arguments", "sha256"):
@@ -51,11 +51,11 @@ def test_the_config_without_a_checksum_of_the_weights_is_refused(model, tmp_path
         Model.load(tmp_path / "model")
 
 
-def test_every_setting_of_a_loaded_model_is_what_was_wrapped(model, tmp_path):
+def test_a_loaded_model_has_every_wrapped_setting(model, tmp_path):
     assert Model.load(model.save(tmp_path / "model")).config == model.config
 
 
-def test_a_model_is_taken_as_it_is_and_a_folder_is_loaded(model, tmp_path):
+def test_model_of_returns_a_model_unchanged_and_loads_a_folder(model, tmp_path):
     assert Model.of(model) is model
     assert Model.of(model.save(tmp_path / "model")).sha256 == model.sha256
 
@@ -88,12 +88,12 @@ def test_any_importable_module_can_be_wrapped_and_loaded(tmp_path):
     assert torch.equal(loaded.network.layer.weight, network.layer.weight)
 
 
-def test_what_is_no_torch_module_is_not_built(model, tmp_path):
+def test_a_class_that_is_not_a_torch_module_is_refused(model, tmp_path):
     path = model.save(tmp_path / "model") / "config.json"
     config = json.loads(path.read_text())
     config |= {"architecture": "subprocess:Popen", "arguments": {"args": ["touch", str(tmp_path / "ran")]}}
     path.write_text(json.dumps(config))
-    with pytest.raises(ModelError, match="no torch module"):
+    with pytest.raises(ModelError, match="not a torch module"):
         Model.load(tmp_path / "model")
     assert not (tmp_path / "ran").exists()
 

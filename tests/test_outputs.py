@@ -1,4 +1,4 @@
-"""Files and folders are written whole or not at all."""
+"""Files and folders are written completely or not at all."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ def test_a_failed_write_leaves_nothing_parents_included(tmp_path, whole, mishap)
     assert everything_below(tmp_path) == {}
 
 
-def test_a_file_appears_only_when_it_is_whole(tmp_path):
+def test_a_file_appears_only_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "map.tif"
     with atomic_file(path) as temporary:
         temporary.write_text("whole", encoding="utf-8")
@@ -54,7 +54,7 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
     assert everything_below(tmp_path) == {"new": None, "new/map.tif": b"whole"}
 
 
-def test_a_folder_appears_only_when_it_is_whole(tmp_path):
+def test_a_folder_appears_only_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "chips"
     with atomic_folder(path) as temporary:
         (temporary / "a").write_text("whole", encoding="utf-8")
@@ -95,7 +95,7 @@ def test_overwriting_a_folder_leaves_nothing_of_the_old_one(tmp_path):
     assert everything_below(tmp_path) == {"chips": None, "chips/new": b""}
 
 
-def test_an_abandoned_folder_goes_even_if_others_still_write_into_it(tmp_path):
+def test_an_abandoned_folder_is_removed_even_if_others_write_into_it(tmp_path):
     refused = threading.Event()
 
     def write_on(folder: Path) -> None:
@@ -253,7 +253,7 @@ def test_the_old_folder_comes_back_if_the_new_one_cannot_be_renamed(tmp_path, mo
     assert (tmp_path / "out" / "old").read_text() == "old"
 
 
-def test_only_temporary_files_of_the_very_file_are_removed(tmp_path):
+def test_only_temporary_files_of_the_same_file_are_removed(tmp_path):
     kept = [".0a1b2c3d.partial.other.tif", ".0a1b2c3d.partial.map.tif.aux.xml", "map.tif", "partial.map.tif"]
     for name in (*kept, ".0a1b2c3d.partial.map.tif", ".ffffffff.partial.map.tif"):
         (tmp_path / name).touch()

@@ -30,7 +30,7 @@ def banepa(shared_data):
     return folder / "scene.tif", folder / "buildings.geojson"
 
 
-def test_banepa_labels_are_burned_where_gdal_puts_them(banepa):
+def test_banepa_labels_are_burned_like_gdal_does(banepa):
     image, labels = banepa
     (scene,), classes = open_scenes([SceneSpec(image=(str(image),), labels=str(labels))])
     window = Window(1000, 500, 1024, 1024)
@@ -75,7 +75,7 @@ def beside(tmp_path):
     return placed
 
 
-def test_eight_sentinel_bands_and_sparse_polygons_go_all_the_way(shared_data, tmp_path, beside):
+def test_eight_sentinel_bands_and_sparse_polygons_are_chipped_and_mapped(shared_data, tmp_path, beside):
     folder = shared_data / "rcr_sentinel2"
     sides = {f"landcover__{suffix}": folder / "dev" / f"landcover.{suffix}" for suffix in ("shp", "shx", "dbf", "prj")}
     out = pipeline.run(
@@ -94,7 +94,7 @@ def test_eight_sentinel_bands_and_sparse_polygons_go_all_the_way(shared_data, tm
     assert share == pytest.approx(0.315, abs=0.001)  # the corners without imagery
 
 
-def test_amazon_masks_without_georeference_lie_on_their_images(shared_data, tmp_path, beside):
+def test_amazon_masks_without_georeference_are_aligned_to_their_images(shared_data, tmp_path, beside):
     folder = shared_data / "amazon_forest" / "dev"
     recipe = Recipe.load(beside("amazon_forest.toml", images=folder / "images", masks=folder / "masks"))
     chips = verbs.chip_scenes(recipe.listed(), tmp_path / "chips")
@@ -143,7 +143,7 @@ def test_dubai_colours_are_classes_in_palettes_and_true_colours(shared_data, tmp
         assert (values == 255).sum() == np.isin(colours @ [65536, 256, 1], [0x9B9B9B, 0]).sum()
 
 
-def test_tiles_whose_place_lies_in_a_side_file_are_mapped(shared_data, banepa, tmp_path):
+def test_images_georeferenced_by_a_side_file_are_mapped(shared_data, banepa, tmp_path):
     chips = verbs.chip(images=[banepa[0]], labels=banepa[1], out=tmp_path / "chips", virtual=True)
     verbs.train(chips, out=tmp_path / "model", **QUICK)
     tiles = sorted((shared_data / "banepa_buildings" / "dev" / "unlabelled_tiles").glob("*.tif"))[:2]

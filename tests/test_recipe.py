@@ -84,7 +84,7 @@ def test_the_toml_of_a_recipe_read_from_toml_is_the_same():
     ("section", "name"),
     [(section, name) for section, spec in SECTIONS.items() for name in spec.model_fields],
 )
-def test_every_setting_stands_right_below_its_description(section, name):
+def test_every_setting_is_right_below_its_description(section, name):
     lines = Recipe.of(EXAMPLE).to_toml().splitlines()
     header = f"[[{section}]]" if section == "scenes" else f"[{section}]"
     body = lines[lines.index(header) + 1 :]
@@ -93,7 +93,7 @@ def test_every_setting_stands_right_below_its_description(section, name):
     assert body[place - 1] == "# " + " ".join(SECTIONS[section].model_fields[name].description.split())
 
 
-def test_settings_that_are_left_out_stand_as_comments():
+def test_settings_that_are_left_out_are_comments():
     assert "# stride =" in Recipe.of(EXAMPLE).to_toml()
 
 
@@ -121,7 +121,7 @@ def test_paths_of_a_recipe_are_relative_to_its_file(tmp_path):
     assert all(Path(file).is_absolute() for file in (*scene.image, scene.labels))
 
 
-def test_paths_do_not_depend_on_where_one_stands(tmp_path, monkeypatch):
+def test_paths_do_not_depend_on_the_working_folder(tmp_path, monkeypatch):
     path = new(tmp_path / "recipe.toml")
     before = Recipe.load(path)
     (tmp_path / "elsewhere").mkdir()
@@ -151,7 +151,7 @@ def test_absolute_and_remote_paths_stay_as_they_are(path):
         ("seed = \n", "is no TOML: .*line 1"),
     ],
 )
-def test_mistakes_in_a_recipe_are_told_with_file_and_remedy(tmp_path, toml, message):
+def test_mistakes_in_a_recipe_are_reported_with_file_and_remedy(tmp_path, toml, message):
     path = tmp_path / "recipe.toml"
     path.write_text(toml, encoding="utf-8")
     with pytest.raises(RecipeError, match=message) as caught:
@@ -160,7 +160,7 @@ def test_mistakes_in_a_recipe_are_told_with_file_and_remedy(tmp_path, toml, mess
     assert "\n" not in str(caught.value)
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path):
+def test_a_recipe_that_is_not_text_is_refused(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match="is no TOML"):
@@ -226,7 +226,7 @@ def test_images_and_label_files_of_different_number_are_refused():
         of_files(["a.tif", "b.tif", "c.tif"], ["a.gpkg", "b.gpkg"])
 
 
-def test_files_are_placed_where_one_stands(tmp_path, monkeypatch):
+def test_files_of_a_call_are_relative_to_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert of_files(["a.tif"], "a.gpkg").scenes[0].image == (str(tmp_path / "a.tif"),)
 
@@ -254,7 +254,7 @@ def test_a_class_table_written_out_is_the_same_table():
 @pytest.mark.parametrize(
     ("given", "expected"), [("auto", "auto"), ("none", "none"), ("w/my.pth", "/somewhere/w/my.pth")]
 )
-def test_weights_and_logs_are_placed_beside_the_recipe(given, expected):
+def test_weights_and_logs_are_relative_to_the_recipe(given, expected):
     recipe = Recipe.of(EXAMPLE | {"train": {"weights": given, "log": "logs"}}).with_absolute_paths(Path("/somewhere"))
     assert recipe.train.weights == expected
     assert recipe.train.log == "/somewhere/logs"

@@ -1,4 +1,4 @@
-"""The report is one self-contained page that shows the run as it is."""
+"""The report is one self-contained page about a run."""
 
 import base64
 import io
@@ -168,7 +168,7 @@ def test_the_page_refers_to_nothing_outside_itself(page):
     assert not re.search(r"https?:|@import|url\((?!#)", page)
 
 
-def test_every_picture_says_in_words_what_it_shows(page):
+def test_every_picture_has_a_text_alternative(page):
     elements = Elements(page).found
     assert all(attributes.get("alt") for tag, attributes in elements if tag == "img")
     assert all(attributes.get("aria-label") for tag, attributes in elements if tag == "svg")
@@ -197,7 +197,7 @@ def test_the_same_inputs_give_the_same_bytes(world, page, tmp_path):
     ],
     ids=["one band", "float", "virtual", "no CRS"],
 )
-def test_any_imagery_is_shown(look, tmp_path):
+def test_imagery_of_any_bands_and_dtype_is_shown(look, tmp_path):
     page = write_page(replace(run(tmp_path, look), history=[], assessment={}), tmp_path)
     assert 'alt="Image of scene b"' in page
     assert 'alt="Class map map_b"' in page
@@ -226,7 +226,7 @@ def test_val_chips_are_compared_where_there_is_no_test(tmp_path):
         ("elsewhere", "may include areas used for training"),
     ],
 )
-def test_the_page_says_what_the_assessed_chips_were_used_for(world, split, said, tmp_path):
+def test_the_page_names_the_use_of_the_assessed_chips(world, split, said, tmp_path):
     inputs = replace(world, history=[], maps=[], assessment=assessed(world.chips, split))
     assert said in write_page(inputs, tmp_path)
 
@@ -264,7 +264,7 @@ def test_a_map_that_cannot_be_read_is_named(world, tmp_path):
         write_page(replace(world, maps=[broken]), tmp_path)
 
 
-def test_a_large_scene_is_shown_small(tmp_path):
+def test_a_large_scene_is_shown_at_reduced_size(tmp_path):
     # 1500 columns become 900; the map's picture as well.
     place = Grid(CRS.from_epsg(32617), PLACE, 32, 1500)
     mask = (np.arange(32 * 1500).reshape(32, 1500) % 2).astype(np.uint8)
@@ -315,7 +315,7 @@ def test_averages_leave_out_invalid_pixels():
     assert valid_means.tolist() == [[True, False]]
 
 
-def test_held_out_chips_lie_on_top_in_the_split_map():
+def test_held_out_chips_are_on_top_in_the_split_map():
     ground = np.zeros((20, 20, 3), np.uint8)
     windows = [Window(0, 0, 20, 20), Window(0, 0, 3, 3)]
     picture = decoded(figures.split_picture(ground, 1.0, windows, ["test", "train"]))

@@ -1,4 +1,4 @@
-"""A run folder names its files in one module, and each scene finds its map."""
+"""A run folder: the names of its files, and the map of each scene."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def matched(maps: list[Raster], images: dict[str, Raster]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("scenes", [["a"], ["b", "a", "a"]])
-def test_maps_are_found_where_they_were_planned_in_the_order_of_scenes(tmp_path, scenes):
+def test_map_files_are_at_their_planned_paths_in_the_order_of_scenes(tmp_path, scenes):
     run = Run(tmp_path)
     assert run.map_files == []
     for path in run.planned_map_files(scenes):

@@ -1,4 +1,4 @@
-"""Settings: frozen, checked when made, unknown names refused with the nearest one."""
+"""Specs: frozen, validated, unknown names refused with the nearest one."""
 
 import pytest
 from pydantic import Field, ValidationError
@@ -35,12 +35,12 @@ class Outer(Spec):
         ({"size": "large"}, "'size' is 'large'; input should be a valid integer"),
     ],
 )
-def test_each_mistake_is_named_with_its_place_and_the_remedy(settings, message):
+def test_each_mistake_is_named_with_its_field_and_the_remedy(settings, message):
     with pytest.raises(RecipeError, match=message):
         Outer.of(settings)
 
 
-def test_all_mistakes_stand_in_one_line():
+def test_all_mistakes_are_in_one_line():
     with pytest.raises(RecipeError) as caught:
         Outer.of({"siez": 1, "inner": {"stride": 0}}, "a.toml")
     line = str(caught.value)
@@ -49,10 +49,10 @@ def test_all_mistakes_stand_in_one_line():
     assert all(part in line for part in ("'siez'", "'inner.stride' is 0", "'size' is missing"))
 
 
-def test_a_spec_does_not_change():
+def test_a_spec_is_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Inner().stride = 2
 
 
-def test_a_name_that_resembles_nothing_is_answered_with_all_names():
+def test_an_unknown_name_without_a_near_one_lists_all_names():
     assert nearest("xyz", ["size", "stride"]) == ". Known: size, stride"

@@ -1,4 +1,4 @@
-"""The synthetic world keeps its promises: repeatable, exact truth, every class, files that QGIS understands."""
+"""The synthetic world: repeatable, with exact truth, every class, and files that QGIS reads."""
 
 from pathlib import Path
 

@@ -27,7 +27,7 @@ class Confusion:
 
     @classmethod
     def zeros(cls, classes: Classes) -> "Confusion":
-        """Nothing counted yet."""
+        """A confusion matrix without counts, to which others are added."""
         return cls(classes, np.zeros((len(classes), len(classes)), np.int64))
 
     @classmethod
@@ -36,12 +36,12 @@ class Confusion:
 
         Args:
             classes: K classes.
-            reference: indices 0 to K-1, or 255 for not known.
-            predicted: the same; 255 where nothing was predicted. Pixels with either are not counted.
+            reference: class indices 0 to K-1, or 255 for ignore.
+            predicted: class indices 0 to K-1, or 255 for nodata. Pixels with 255 in either array are not counted.
         """
         count = len(classes)
-        known = (reference != IGNORE) & (predicted != IGNORE)
-        pairs = reference[known].astype(np.int64) * count + predicted[known]
+        assessed = (reference != IGNORE) & (predicted != IGNORE)
+        pairs = reference[assessed].astype(np.int64) * count + predicted[assessed]
         return cls(classes, np.bincount(pairs, minlength=count * count).reshape(count, count))
 
     def __add__(self, other: "Confusion") -> "Confusion":
@@ -54,17 +54,17 @@ class Confusion:
 
     @property
     def overall_accuracy(self) -> float:
-        """Share of pixels whose class is right; NaN if none was counted."""
+        """Share of the pixels that are mapped correctly; NaN without pixels."""
         return float(_ratio(np.array(np.trace(self.counts)), np.array(self.total)))
 
     @property
     def users_accuracy(self) -> Measure:
-        """By class: of the pixels mapped so, the share that is so (precision). NaN where none was mapped."""
+        """By class: share of its predicted pixels that are correct (precision); NaN without predicted pixels."""
         return _ratio(np.diag(self.counts), self.counts.sum(axis=0))
 
     @property
     def producers_accuracy(self) -> Measure:
-        """By class: of the pixels that are so, the share mapped so (recall). NaN where there is none."""
+        """By class: share of its reference pixels that are correct (recall); NaN without reference pixels."""
         return _ratio(np.diag(self.counts), self.counts.sum(axis=1))
 
     @property
@@ -80,12 +80,15 @@ class Confusion:
 
     @property
     def mean_f1(self) -> float:
-        """Mean of the classes' F1 (not the harmonic mean of mean accuracies); absent classes left out."""
+        """Mean F1 of the classes, without classes that are neither in the map nor in the reference.
+
+        It is not the harmonic mean of the mean accuracies.
+        """
         return _mean(self.f1)
 
     @property
     def mean_iou(self) -> float:
-        """Mean of the classes' IoU; classes neither mapped nor in the reference are left out."""
+        """Mean IoU of the classes, without classes that are neither in the map nor in the reference."""
         return _mean(self.iou)
 
     def summary(self) -> dict[str, Any]:

@@ -69,8 +69,10 @@ def _splits(recipe: Recipe, scene: Scene, windows: Sequence[Window]) -> Sequence
     """Splits of a scene's chips, estimated: as `chip` assigns them, but without their classes."""
     if scene.split or not windows:
         return [scene.split or "train"] * len(windows)
-    unknown = SplitInput(windows, np.zeros((len(windows), 1), np.int64))
-    return split_chips(unknown, recipe.split, size=recipe.chips.size, rng=np.random.default_rng([recipe.seed, 0]))
+    without_classes = SplitInput(windows, np.zeros((len(windows), 1), np.int64))
+    return split_chips(
+        without_classes, recipe.split, size=recipe.chips.size, rng=np.random.default_rng([recipe.seed, 0])
+    )
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _trial(recipe: Recipe, scene: Scene, classes: int) -> _Measured:
         value.backward()
 
     def seconds(call: Callable[[], object]) -> float:
-        """The shortest of three calls, of which the first warms up."""
+        """Seconds of the shortest of three calls; the first one warms up."""
         return min(time_in_turns({"call": call}, device, rounds=3)["call"])
 
     chip_seconds = seconds(lambda: scene.read(Window(0, 0, size, size)))

@@ -32,7 +32,7 @@ class Finding:
     """One problem or fact, with values and what to do."""
 
     severity: Severity
-    """An error stops the run, a warning may spoil it, a note informs."""
+    """An error stops the run, a warning may lower its accuracy, a note informs."""
     text: str
 
 
@@ -63,7 +63,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
     """Look for problems in a recipe and its files, and forecast its cost.
 
     Args:
-        recipe: with absolute paths.
+        recipe: the recipe, with absolute paths.
         trial: time one training step and one tile with the real network, for a forecast of time and memory.
 
     Returns:
@@ -99,13 +99,13 @@ def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
 
 def _deduplicated(findings: Sequence[Finding]) -> list[Finding]:
     """Problems that differ only in their numbers are reported once, with the count of further files."""
-    alike: dict[tuple[str, str], list[Finding]] = {}
+    groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         _, _, rest = finding.text.partition(" ")
-        alike.setdefault((finding.severity, re.sub(r"\d+", "0", rest)), []).append(finding)
+        groups.setdefault((finding.severity, re.sub(r"\d+", "0", rest)), []).append(finding)
     return [
-        Finding(first.severity, first.text + (f" ({len(more)} more files are alike.)" if more else ""))
-        for first, *more in alike.values()
+        Finding(first.severity, first.text + (f" (The same for {len(more)} more files.)" if more else ""))
+        for first, *more in groups.values()
     ]
 
 
@@ -122,8 +122,8 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
     name = image.paths[0]
     if image.grid.crs is None:
         yield Finding(
-            "warning", f"{name} has no CRS: its pixels have no size and polygons cannot be placed on it. "
-            "Assign the right one (gdal_edit.py -a_srs).",
+            "warning", f"{name} has no CRS, so its pixel size is unknown and polygons cannot be reprojected to it. "
+            "Assign its CRS (gdal_edit.py -a_srs).",
         )  # fmt: skip
         return
     try:
@@ -139,7 +139,7 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
 
 
 def _check_pixels(image: Raster) -> Iterator[Finding]:
-    """Nodata and odd pixels in a sample of windows."""
+    """Nodata, and pixels that look like undeclared nodata, in a sample of windows."""
     name = image.paths[0]
     counts = {"all": 0, "invalid": 0, "zero": 0, "full": 0}
     dtype = np.dtype(image.dtype)
@@ -164,13 +164,14 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
     for masked in image.mask_files:
         yield Finding(
             "note",
-            f"{masked}: its alpha or mask band says what is valid and is not imagery. If it is a band like the others, "
+            f"{masked}: its alpha or mask band marks valid pixels and is not used as imagery. If it is imagery, "
             "unflag it (gdal_edit.py -colorinterp_4 undefined).",
         )
     if image.nodata is not None:
         yield Finding(
             "note",
-            f"{name}: nodata is {image.nodata:g}; about {counts['invalid'] / counts['all']:.1%} of it has none to use.",
+            f"{name}: nodata is {image.nodata:g}; about {counts['invalid'] / counts['all']:.1%} of its pixels are "
+            "nodata.",
         )
     for kind, value in (("zero", 0), ("full", highest)):
         if counts[kind] > 0.005 * counts["all"] and image.nodata is None:
@@ -189,7 +190,7 @@ def _check_labels(source: SceneSpec, image: Raster) -> Iterator[Finding]:
         return
     try:
         features = Features.read(source.labels, field=source.label_field, fix_geometries=source.fix_geometries)
-        placed = features.to_crs(image.grid.crs, image.paths[0])
+        reprojected = features.to_crs(image.grid.crs, image.paths[0])
     except LandscribeError as error:
         yield Finding("error", str(error))
         return
@@ -199,14 +200,13 @@ def _check_labels(source: SceneSpec, image: Raster) -> Iterator[Finding]:
             f"{source.labels} is in {crs_label(features.crs)} and is reprojected to {crs_label(image.grid.crs)}, "
             f"the CRS of {image.paths[0]}.",
         )
-    on_it = placed.intersecting(image.grid).size
-    if on_it < len(placed):
-        # If none lies on the image, opening the scene reports it as an error.
-        outside = len(placed) - on_it
+    outside = len(reprojected) - reprojected.intersecting(image.grid).size
+    if outside:
+        # If all are outside, opening the scene reports an error.
         yield Finding(
             "warning",
-            f"{outside} of {len(placed)} polygons of {source.labels} lie outside {image.paths[0]} and are not used. "
-            "Check the pair if that surprises.",
+            f"{outside} of {len(reprojected)} polygons of {source.labels} lie outside {image.paths[0]} and are not "
+            "used. Check that image and labels belong together.",
         )
 
 
@@ -220,7 +220,7 @@ def _check_label_raster(path: str, image: Raster) -> Iterator[Finding]:
         yield Finding(
             "note", f"{path} ({labels.grid.height} x {labels.grid.width}, {crs_label(labels.grid.crs)}) lies on "
             f"another grid than {image.paths[0]} ({image.grid.height} x {image.grid.width}, "
-            f"{crs_label(image.grid.crs)}); each pixel takes its nearest label.",
+            f"{crs_label(image.grid.crs)}); each pixel gets the nearest label.",
         )  # fmt: skip
 
 
@@ -236,9 +236,9 @@ def _check_consistency(sources: Sequence[SceneSpec]) -> list[Finding]:
     for other in images[1:]:
         first = images[0]
         if (other.bands, other.dtype) != (first.bands, first.dtype):
-            alike = len(other.bands) == len(first.bands) and other.dtype == first.dtype
+            only_names_differ = len(other.bands) == len(first.bands) and other.dtype == first.dtype
             findings.append(Finding(
-                "warning" if alike else "error",
+                "warning" if only_names_differ else "error",
                 f"{other.paths[0]} has bands {', '.join(other.bands)} of {other.dtype}, {first.paths[0]} has "
                 f"{', '.join(first.bands)} of {first.dtype}. Convert one (gdal_translate).",
             ))  # fmt: skip
@@ -246,7 +246,7 @@ def _check_consistency(sources: Sequence[SceneSpec]) -> list[Finding]:
         if all(sizes) and not 0.8 < sizes[1] / sizes[0] < 1.25:
             findings.append(Finding(
                 "warning", f"{other.paths[0]} has pixels of {sizes[1]:.3g} m, {first.paths[0]} of {sizes[0]:.3g} m. "
-                "Things then look differently large: resample one (gdalwarp -tr).",
+                "Objects then differ in size in pixels. Resample one (gdalwarp -tr).",
             ))  # fmt: skip
     return findings
 
@@ -259,7 +259,7 @@ def _pixel_size(image: Raster) -> float:
 
 
 def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Iterator[Finding]:
-    """Classes that no sampled pixel has."""
+    """Class shares in sampled windows, and classes without a sampled pixel."""
     counts = np.zeros(256, np.int64)
     for scene in scenes:
         windows = scene.image.grid.strips(_SAMPLES * _SAMPLE_SIDE**2) if is_small(scene) else _sample(scene.image)
@@ -269,11 +269,11 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
             except LandscribeError as error:
                 yield Finding("error", str(error))
                 return
-    known = counts[list(classes.values)].sum()
-    if not known:
+    labelled = counts[list(classes.values)].sum()
+    if not labelled:
         yield Finding(
             "error",
-            "no sampled pixel has a label and is valid. Imagery and labels that meet were expected. "
+            "no sampled pixel is both valid and labelled. Expected labels that overlap the imagery. "
             "Check nodata and the position of the labels.",
         )
         return
@@ -281,20 +281,20 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
     if len(classes) < 2 or (len(present) < 2 and all(map(is_small, scenes))):
         yield Finding(
             "error",
-            f"{where} holds one class only: '{present[0].name}' (value {present[0].value}). At least two were "
-            "expected, so that a network can tell them apart. Check the labels and the class table.",
+            f"{where} has one class only: '{present[0].name}' (value {present[0].value}). Expected at least two. "
+            "Check the labels and the class table.",
         )
         return
     for entry in classes:
         if not counts[entry.value]:
             yield Finding(
                 "warning",
-                f"class '{entry.name}' (value {entry.value}) has no pixel in the sampled windows. It cannot be learned "
-                f"without: check its label ({entry.label!r}) or leave it out.",
+                f"class '{entry.name}' (value {entry.value}) has no pixel in the sampled windows. "
+                f"Check its label ({entry.label!r}), or leave the class out.",
             )
-    shares = ", ".join(f"{entry.name} {counts[entry.value] / known:.1%}" for entry in classes)
+    shares = ", ".join(f"{entry.name} {counts[entry.value] / labelled:.1%}" for entry in classes)
     ignored = counts[IGNORE] / counts.sum()
-    yield Finding("note", f"class shares: {shares}; {ignored:.1%} of the pixels are not known.")
+    yield Finding("note", f"class shares: {shares}; {ignored:.1%} of the pixels are unlabelled or nodata.")
 
 
 def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
@@ -310,7 +310,7 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
 
 
 def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Finding]:
-    """Settings that would otherwise fail after the chips are cut, or the network is trained."""
+    """Errors in settings that a run would meet only after it has cut the chips or trained the network."""
     from landscribe.nn import build
     from landscribe.nn.encoders.freezing import parts_of
     from landscribe.nn.encoders.weights import require_weights
@@ -318,7 +318,7 @@ def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Fin
     from landscribe.training.scaling import of_range
 
     train, predict = recipe.train, recipe.predict
-    # Weights of a file are loaded now; those of a hub are downloaded later, if it responds.
+    # Weights from a file are loaded now; weights from a hub are downloaded later, if it responds.
     weights = None if train.weights in ("auto", "imagenet", "none") else train.weights
     try:
         weighted_sum(train.loss)
@@ -334,8 +334,8 @@ def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Fin
         if recipe.chips.size < align + (train.batch == 1):
             yield Finding(
                 "error",
-                f"chips of {recipe.chips.size} pixels are too small for {train.architecture} on {train.encoder}, one "
-                f"pixel of whose deepest features stands for {align} x {align}. Choose chips.size {2 * align} or more.",
+                f"chips of {recipe.chips.size} pixels are too small for {train.architecture} on {train.encoder}: one "
+                f"pixel of its deepest features covers {align} x {align} pixels. Use chips.size {2 * align} or more.",
             )
         size = aligned(predict.nominal_tile, align)
         next(units(1, 1, size=size, margin=predict.nominal_margin, align=align, side=predict.unit))

@@ -54,7 +54,7 @@ SHALLOW, DEEP, CONCRETE, ASPHALT, STROKE, DRIVE, VERGE, LEAVES, SHADE = SURFACES
 
 @dataclass(frozen=True)
 class World:
-    """A drawn scene and what is in it."""
+    """A drawn scene with its truth and its polygons."""
 
     image: NDArray[np.uint8]  # digital numbers (bands, rows, cols): red, green, blue (, nir); 0 is nodata
     truth: NDArray[np.uint8]  # class values (rows, cols); 255 where the image is nodata
@@ -77,7 +77,7 @@ def draw(height: int = 768, width: int = 768, *, seed: int = 0, bands: int = 3, 
         The world; from 256 x 256 pixels on, every class is in it.
 
     Raises:
-        ValueError: If a size, the number of bands or the pixel size is impossible.
+        ValueError: a size, the number of bands or the pixel size is out of range.
     """
     if min(height, width) < 64 or bands not in (3, 4) or not 0 < pixel_size < np.inf:
         raise ValueError(f"impossible world: {height} x {width} pixels of {pixel_size} m in {bands} bands")
@@ -130,10 +130,10 @@ def _plan(rng: Generator, width: float, height: float) -> Plan:
 
 
 def _blocks(rng: Generator, reach: float) -> tuple[Floats, NDArray[np.str_]]:
-    """Blocks (n, 4) of the straight grid (west, north, east, south; the central junction is 0, 0) and uses."""
+    """Blocks (n, 4) of the straight grid (west, north, east, south; the central junction is 0, 0) and their uses."""
     steps = rng.uniform(75, 140, (2 * int(reach / 75) + 3, 2, int(reach / 75) + 1)).cumsum(axis=2)
     first, *others = (np.concatenate([-behind[::-1], [0.0], ahead]) for behind, ahead in steps)
-    # Each column of blocks has cuts of its own between north and south: this makes T-junctions.
+    # Each column of blocks has its own cuts between north and south, which gives T-junctions.
     columns = zip(pairwise(first), others, strict=True)
     rects = np.array([(w, n, e, s) for (w, e), cuts in columns for n, s in pairwise(cuts)])
     uses = rng.choice(["field", "wood", "village"], len(rects), p=[0.5, 0.1, 0.4])
@@ -166,25 +166,25 @@ def _river(rng: Generator, width: float, height: float, angle: float) -> Polygon
 
 
 def _roofs(rng: Generator, villages: Shapes, taken: Polygon, scene: Polygon) -> Shapes:
-    """Roofs, of faces in 3-D, inside the edges of village blocks, clear of taken ground and of each other."""
+    """Roofs, each with faces in 3-D, inside the edges of village blocks, clear of roads, water and each other."""
     drawn = []
     for edge in (block.exterior for block in villages):
         for mark in np.arange(rng.uniform(18, 22), edge.length, rng.uniform(20, 26)):
-            here, ahead = edge.interpolate(mark), edge.interpolate(mark + 1)
-            angle, setback = np.arctan2(ahead.y - here.y, ahead.x - here.x), rng.uniform(16, 19)
-            x, y = here.x - setback * np.sin(angle), here.y + setback * np.cos(angle)
+            point, ahead = edge.interpolate(mark), edge.interpolate(mark + 1)
+            angle, setback = np.arctan2(ahead.y - point.y, ahead.x - point.x), rng.uniform(16, 19)
+            x, y = point.x - setback * np.sin(angle), point.y + setback * np.cos(angle)
             turn = angle + rng.integers(4) * np.pi / 2 + rng.normal(0, 0.02)
             drawn.append(MultiPolygon([Polygon(_move(face, x, y, turn)) for face in _roof(rng)]))
     roofs = np.array(drawn, dtype=object)
     hulls = shapely.convex_hull(roofs)
-    asked, found = STRtree(hulls).query(hulls, predicate="dwithin", distance=2.5)
-    crowded = np.isin(np.arange(len(roofs)), asked[found < asked])
+    later, earlier = STRtree(hulls).query(hulls, predicate="dwithin", distance=2.5)
+    crowded = np.isin(np.arange(len(roofs)), later[earlier < later])
     shapely.prepare(taken)
     return np.asarray(roofs[~crowded & shapely.disjoint(taken, hulls) & shapely.intersects(scene, hulls)])
 
 
 def _roof(rng: Generator) -> list[Floats]:
-    """Faces (k, 3) of a gable or hip roof about the origin, ridge along x, at times with a wing to make an L."""
+    """Faces (k, 3) of a gable or hip roof about the origin, ridge along x, in some cases L-shaped with a wing."""
     a, b, low, slope = rng.uniform((5.5, 4, 3, 0.5), (7.5, 5, 4.5, 0.85))
     hip, top = b * (rng.random() < 0.35), low + slope * b
     half = [[(-a, -b, low), (a, -b, low), (a - hip, 0, top), (hip - a, 0, top)]]
@@ -205,13 +205,13 @@ def _clip(layer: Shapes, scene: Polygon) -> Shapes:
 
 def _features(plan: Plan, unit: float) -> gpd.GeoDataFrame:
     """The polygons of the classes in scene coordinates, in the order in which they are burnt."""
-    found = [(name, polygon) for name, _, _ in CLASSES[1:] for polygon in plan[name]]
-    features = gpd.GeoDataFrame(found, columns=["class", "geometry"], crs="EPSG:32617")
+    rows = [(name, polygon) for name, _, _ in CLASSES[1:] for polygon in plan[name]]
+    features = gpd.GeoDataFrame(rows, columns=["class", "geometry"], crs="EPSG:32617")
     return features.set_geometry(features.affine_transform([unit, 0, 0, -unit, *CORNER]))
 
 
 def _collar(rng: Generator, height: int, width: int) -> NDArray[np.bool_]:
-    """Where the scene has no data (rows, cols): a wedge with a ragged edge in one corner."""
+    """The nodata mask of the scene (rows, cols): a wedge with a ragged edge in one corner."""
     depth, reach = rng.uniform((0.3, 0.14), (0.45, 0.28)) * (height, width)
     tears = np.repeat(rng.uniform(0, 0.015 * width, height // 9 + 1), 9)[:height]
     edge = np.where(np.arange(height) < depth, reach * (1 - np.arange(height) / depth) + tears, 0)
@@ -219,16 +219,16 @@ def _collar(rng: Generator, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _clutter(rng: Generator, plan: Plan, width: float, height: float) -> Plan:
-    """Layers crown and lit (of trees in woods, in gardens, on banks, anywhere) and shadow (also of roofs)."""
-    spots = rng.uniform((0, 0), (width, height), (int(width * height / 25), 2))
-    tree, asked = STRtree(shapely.points(spots)), [("wood", 0), ("garden", 4), ("water", 12)]
-    asked += [(name, 3) for name, _, _ in CLASSES[1:]]
-    found = (tree.query(plan[name], predicate="dwithin", distance=distance)[1] for name, distance in asked)
-    wood, garden, bank, *taken = (np.isin(np.arange(len(spots)), indices) for indices in found)
-    spots = spots[~np.any(taken, axis=0) & (rng.random(len(spots)) < 0.05 + wood + 0.1 * garden + 0.3 * bank)]
-    radius = np.sort(rng.lognormal(0.85, 0.35, len(spots)).clip(1, 4.5))
-    crowns = shapely.buffer(shapely.points(spots), radius, quad_segs=3)
-    lit = shapely.buffer(shapely.points(spots + 0.5 * radius[:, None] * SUN[:2]), 0.62 * radius, quad_segs=3)
+    """Layers crown and lit (of trees in woods, in gardens, on banks and elsewhere) and shadow (of trees and roofs)."""
+    trees = rng.uniform((0, 0), (width, height), (int(width * height / 25), 2))
+    index, distances = STRtree(shapely.points(trees)), [("wood", 0), ("garden", 4), ("water", 12)]
+    distances += [(name, 3) for name, _, _ in CLASSES[1:]]
+    near = (index.query(plan[name], predicate="dwithin", distance=distance)[1] for name, distance in distances)
+    wood, garden, bank, *taken = (np.isin(np.arange(len(trees)), indices) for indices in near)
+    trees = trees[~np.any(taken, axis=0) & (rng.random(len(trees)) < 0.05 + wood + 0.1 * garden + 0.3 * bank)]
+    radius = np.sort(rng.lognormal(0.85, 0.35, len(trees)).clip(1, 4.5))
+    crowns = shapely.buffer(shapely.points(trees), radius, quad_segs=3)
+    lit = shapely.buffer(shapely.points(trees + 0.5 * radius[:, None] * SUN[:2]), 0.62 * radius, quad_segs=3)
     tall = np.concatenate([plan["face"], shapely.force_3d(crowns, 1.2 * radius)])
     ends = shapely.transform(tall, lambda points: points - points[:, 2:] * SUN / SUN[2], include_z=True)
     shadow = shapely.convex_hull(shapely.union(shapely.force_2d(tall), shapely.force_2d(ends)))
@@ -236,7 +236,7 @@ def _clutter(rng: Generator, plan: Plan, width: float, height: float) -> Plan:
 
 
 def _paint(rng: Generator, plan: Plan, burnt: Whole, step: float, bands: int) -> Floats:
-    """Lay the layers of paint over each other: reflected light (rows, cols, bands) in digital numbers."""
+    """Blend the layers of paint: reflected light (rows, cols, bands) in digital numbers."""
     canvas = np.zeros((*burnt.shape, bands), dtype=np.float32)
     for colour, opacity in _layers(rng, plan, burnt, step):
         colours, veil = np.broadcast_to(colour[..., :bands], canvas.shape), opacity[..., None]
@@ -248,7 +248,7 @@ def _paint(rng: Generator, plan: Plan, burnt: Whole, step: float, bands: int) ->
 def _layers(rng: Generator, plan: Plan, burnt: Whole, step: float) -> Iterator[tuple[Floats, Floats]]:
     """Colours, (4,) or (rows, cols, 4), and opacities (rows, cols), from the ground up to the roofs."""
     ids = partial(_ids, plan, burnt.shape, step)
-    one = np.float32(1)  # keeps what it multiplies in single precision
+    one = np.float32(1)  # a product with it stays in single precision
     field, water, road, house = (one * (burnt == value) for value in (1, 2, 3, 4))
     wide, middle, fine = (_cloud(rng, burnt.shape, step, *kind) for kind in ((90, 2), (22, 1.7), (1, 1)))
     dry, banks = 0.5 * wide + 0.3 * middle, _blur(water, 9 / step)
@@ -272,10 +272,10 @@ def _layers(rng: Generator, plan: Plan, burnt: Whole, step: float) -> Iterator[t
 
 
 def _ids(plan: Plan, shape: tuple[int, ...], step: float, name: str) -> Whole:
-    """Number (rows, cols) of the last polygon of a layer over each pixel centre, from 1; 0 is none."""
+    """Id (rows, cols), from 1, of the last polygon of a layer over each pixel centre; 0 without a polygon."""
     ids: Whole = np.zeros(shape, dtype=np.int32)
-    numbered = [(polygon, number) for number, polygon in enumerate(plan[name], start=1)]
-    return rasterio.features.rasterize(numbered, out=ids, transform=Affine.scale(step)) if numbered else ids
+    polygons = [(polygon, polygon_id) for polygon_id, polygon in enumerate(plan[name], start=1)]
+    return rasterio.features.rasterize(polygons, out=ids, transform=Affine.scale(step)) if polygons else ids
 
 
 def _cloud(rng: Generator, shape: tuple[int, ...], step: float, scale: float, slope: float) -> Floats:
@@ -296,18 +296,18 @@ def _blur(layer: Floats, radius: float) -> Floats:
 
 
 def _pick(rng: Generator, colours: Floats, ids: Whole) -> Floats:
-    """Colour (rows, cols, 4) of numbered things: each draws one of the colours (n, 4) and varies it."""
+    """Colour (rows, cols, 4) of the polygons with these ids: one of the colours (n, 4) each, varied at random."""
     drawn: Floats = colours[rng.integers(len(colours), size=int(ids.max()) + 1)]
     return (drawn * rng.normal(1, 0.03, drawn.shape)).astype(np.float32)[ids]
 
 
 def _rows(rng: Generator, fields: Shapes, ids: Whole, step: float) -> Floats:
-    """Brightness (rows, cols) of numbered fields, sown in rows along one side, with tramlines."""
+    """Brightness (rows, cols) of the fields with these ids, sown in rows along one side, with tramlines."""
     boxes = [shapely.get_coordinates(field.minimum_rotated_rectangle) for field in fields]
     a, b, *_ = np.array(boxes).swapaxes(0, 1)
     across = (b - a)[:, ::-1] * (-1, 1) / np.linalg.norm(b - a, axis=1, keepdims=True)
     rows = rng.uniform((max(1.8, 3 * step), 0.02), (max(3.2, 4 * step), 0.1), (len(fields), 2))
-    table = np.vstack([np.ones(4), np.hstack([across, rows])]).astype(np.float32)  # row 0: where no field is
+    table = np.vstack([np.ones(4), np.hstack([across, rows])]).astype(np.float32)  # row 0: no field
     y, x = (np.arange(size, dtype=np.float32) * step for size in ids.shape)
     position = x * table[ids, 0] + y[:, None] * table[ids, 1]
     tracks = np.where(position % 17 < 1, np.float32(0.9), np.float32(1))
@@ -315,7 +315,7 @@ def _rows(rng: Generator, fields: Shapes, ids: Whole, step: float) -> Floats:
 
 
 def _sunlight(faces: Shapes) -> Floats:
-    """Brightness (n + 1,) of the numbered faces of roofs in the sun; 1 for number 0, where there is none."""
+    """Brightness (n + 1,) of the faces of roofs in the sun, by id; 1 for id 0, which is no face."""
     a, b, c = np.array([shapely.get_coordinates(face, include_z=True)[:3] for face in faces]).swapaxes(0, 1)
     normals = np.cross(b - a, c - a)
     upward = normals * np.sign(normals[:, 2:]) / np.linalg.norm(normals, axis=1, keepdims=True)
@@ -323,7 +323,7 @@ def _sunlight(faces: Shapes) -> Floats:
 
 
 def _expose(rng: Generator, canvas: Floats) -> NDArray[np.uint8]:
-    """What the sensor makes of reflected light (rows, cols, bands): image (bands, rows, cols), soft and noisy."""
+    """The sensor's image (bands, rows, cols) of reflected light (rows, cols, bands), blurred and with noise."""
     light = np.pad(np.moveaxis(canvas, 2, 0), ((0, 0), (1, 1), (1, 1)), mode="edge")
     light = 0.22 * (light[:, :-2] + light[:, 2:]) + 0.56 * light[:, 1:-1]
     light = 0.22 * (light[..., :-2] + light[..., 2:]) + 0.56 * light[..., 1:-1]

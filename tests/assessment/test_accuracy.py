@@ -12,7 +12,7 @@ from worlds import noise, write_raster
 SIDE = 48
 
 
-def test_a_pixel_of_overlapping_chips_counts_once_and_overlaps_are_not_compared_pairwise(tmp_path, monkeypatch):
+def test_a_pixel_of_overlapping_chips_counts_once_without_pairwise_comparison(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     image = write_raster(tmp_path / "scene.tif", noise(3, SIDE, SIDE))
     labels = write_raster(tmp_path / "labels.tif", rng.integers(1, 3, (SIDE, SIDE), np.uint8))

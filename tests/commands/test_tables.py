@@ -24,7 +24,7 @@ def test_columns_line_up_under_class_names_of_any_length(name, capsys):
     assert all(line.rstrip().endswith(" -") for line in lines)
 
 
-def test_nothing_is_cut_where_stdout_has_no_terminal(capsys, monkeypatch):
+def test_tables_are_not_truncated_without_a_terminal(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     measures = {"users_accuracy": 1.0, "producers_accuracy": None, "f1": 0.5, "iou": 0.25}
     overall = {"overall_accuracy": 1.0, "mean_f1": 0.5, "mean_iou": 0.5}

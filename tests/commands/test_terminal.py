@@ -1,4 +1,4 @@
-"""What is said while a long step runs where there is no terminal to draw bars on, and how it is interrupted."""
+"""Progress without a terminal: lines of text, remaining time, and interruptions."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ def clock(monkeypatch) -> list[float]:
     return now
 
 
-def test_how_long_it_will_take_is_not_foreseen_from_the_first_few_steps(clock, capsys):
+def test_no_remaining_time_is_shown_after_the_first_few_steps(clock, capsys):
     said = []
     with terminal._lines("mapping x", 1000) as advance:
         for seconds, steps in ((16, 1), (32, 99), (40, 1), (48, 99)):
@@ -32,7 +32,7 @@ def test_how_long_it_will_take_is_not_foreseen_from_the_first_few_steps(clock, c
     ]
 
 
-def test_after_a_minute_it_is_foreseen_from_whatever_is_done(clock, capsys):
+def test_after_a_minute_the_remaining_time_is_shown_from_any_progress(clock, capsys):
     with terminal._lines("mapping x", 1000) as advance:
         clock[0] = 60
         advance(1)
@@ -51,7 +51,7 @@ class Cleared:
 
 
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_an_interruption_while_an_object_is_cleared_away_is_not_lost(by, capsys):
+def test_an_interruption_during_garbage_collection_is_not_lost(by, capsys):
     reached = []
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Opening datasets: errors in one line, names without secrets, warnings left as they were."""
+"""Opening datasets: errors in one line, names without secrets, filters of warnings restored."""
 
 import logging
 import warnings

@@ -96,7 +96,7 @@ def test_a_number_and_the_same_number_as_a_word_are_the_same_label():
 
 
 @pytest.mark.parametrize("value", [-1, 255, 1000])
-def test_values_outside_a_byte_are_refused_with_what_to_write(value):
+def test_values_outside_a_byte_are_refused_with_the_remedy(value):
     with pytest.raises(ClassError, match=f"class 'house' has value {value}.*label = {value}"):
         Classes((entry(value),))
 
@@ -131,7 +131,7 @@ def test_values_of_labels_follow_the_table():
     assert classes.values_of(["H", "R", "H"], "a.gpkg").tolist() == [2, 5, 2]
 
 
-def test_outside_all_polygons_is_ignore_where_the_table_has_no_value_0():
+def test_background_is_ignore_if_the_table_has_no_value_0():
     assert Classes((entry(1),)).background == IGNORE
 
 
@@ -140,5 +140,5 @@ def test_the_foreground_is_all_but_the_background():
     assert [c.name for c in classes.foreground] == ["house", "road"]
 
 
-def test_the_first_sixteen_classes_have_colours_of_their_own():
+def test_the_first_sixteen_classes_have_different_colours():
     assert len({default_colour(index, background=False) for index in range(16)}) == 16

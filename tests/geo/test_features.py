@@ -1,4 +1,4 @@
-"""Features: read, reprojected, found through their index, burned and polygonized."""
+"""Features: read, reprojected, queried through their index, burned and polygonized."""
 
 import json
 import pickle
@@ -80,7 +80,7 @@ def test_a_window_is_burned_like_that_part_of_the_whole(pairs, window, transform
 
 @settings(max_examples=100)
 @given(many)
-def test_the_same_polygons_in_pixels_burn_alike_on_any_grid(pairs):
+def test_the_same_polygons_in_pixels_give_the_same_mask_on_any_grid(pairs):
     # Many of their edges go through centres of pixels, where noise in coordinates would decide.
     geometries, values = [p for p, _ in pairs], np.array([v for _, v in pairs], np.uint8)
     plain = burn(features(geometries), values, range(5), grid(SIDE, SIDE), 9)
@@ -88,7 +88,7 @@ def test_the_same_polygons_in_pixels_burn_alike_on_any_grid(pairs):
     np.testing.assert_array_equal(odd, plain)
 
 
-def test_pickled_features_burn_alike():
+def test_pickled_features_give_the_same_mask():
     world = features([pixel_box(1, 2, 3, 4), pixel_box(5, 5, 2, 2) | pixel_box(9, 9, 2, 2)])
     copy = pickle.loads(pickle.dumps(world))
     assert (copy.name, copy.labels, copy.crs) == (world.name, world.labels, world.crs)
@@ -112,7 +112,7 @@ def test_where_polygons_overlap_the_later_row_of_the_class_table_wins(reverse):
     assert burn(features(polygons), values, [2, 1], grid(1, 4), 0).tolist() == [[2, 1, 1, 0]]
 
 
-def test_holes_are_filled_with_what_surrounds_the_polygons():
+def test_holes_are_filled_with_the_fill_value():
     ring = pixel_box(0, 0, 3, 3) - pixel_box(1, 1, 1, 1)
     burned = burn(features([ring]), np.array([1], np.uint8), [1], grid(3, 3), 255)
     assert burned.tolist() == [[1, 1, 1], [1, 255, 1], [1, 1, 1]]
@@ -180,7 +180,7 @@ def test_only_features_near_the_grid_are_given_to_gdal(monkeypatch):
 
 @settings(max_examples=50)
 @given(many, windows)
-def test_every_feature_that_intersects_the_grid_is_found_in_file_order(pairs, window):
+def test_features_that_intersect_the_grid_are_in_file_order(pairs, window):
     geometries = [p for p, _ in pairs]
     place = grid(SIDE, SIDE)[window]
     near = features(geometries).intersecting(place).tolist()
@@ -217,7 +217,7 @@ def test_points_lie_in_the_pixel_that_holds_them():
         ("EPSG:4326", "EPSG:3857", (-60.0, -33.0)),
     ],
 )
-def test_reprojected_labels_land_where_gdal_puts_them(source, target, place):
+def test_reprojected_labels_equal_those_reprojected_by_gdal(source, target, place):
     step = 1e-4 if source == "EPSG:4326" else 10.0
     pixel = 1e-5 if target == "EPSG:4326" else 1.0
     polygon = shapely.Polygon([place, (place[0] + step, place[1]), (place[0], place[1] + step)])
@@ -280,7 +280,7 @@ def test_without_a_field_all_features_are_named_like_the_file(tmp_path):
     assert Features.read(path).labels == ("buildings",) * 3
 
 
-def test_a_missing_column_is_refused_with_the_columns_there_are(tmp_path):
+def test_a_missing_column_is_refused_with_the_existing_columns(tmp_path):
     path = write_polygons(tmp_path / "a.gpkg", BOXES, kind=["a", "b", "c"], height=[1, 2, 3])
     with pytest.raises(LabelError, match=r"a\.gpkg has no column 'class'. Its columns are kind, height"):
         Features.read(path, field="class")
@@ -289,7 +289,7 @@ def test_a_missing_column_is_refused_with_the_columns_there_are(tmp_path):
 @pytest.mark.parametrize(
     "column", [["a", None, "c"], [1.0, None, 3.0], ["a", " ", "c"]], ids=["word", "number", "blank"]
 )
-def test_a_column_that_is_empty_somewhere_is_refused_with_the_first_feature(tmp_path, column):
+def test_a_column_with_empty_rows_is_refused_with_the_first_feature(tmp_path, column):
     path = write_polygons(tmp_path / "a.gpkg", BOXES, kind=column)
     with pytest.raises(LabelError, match=r"column 'kind' is empty in 1 of 3 features \(first: feature 1\)"):
         Features.read(path, field="kind")
@@ -316,7 +316,7 @@ def test_numbers_that_are_not_whole_are_refused(tmp_path):
         Features.read(path, field="kind")
 
 
-def test_whole_numbers_stored_as_fractions_are_whole_numbers(tmp_path):
+def test_whole_numbers_stored_as_floats_are_integers(tmp_path):
     path = write_polygons(tmp_path / "a.shp", BOXES, kind=[1.0, 2.0, 1.0])
     labels = Features.read(path, field="kind").labels
     assert labels == (1, 2, 1)
@@ -391,7 +391,7 @@ def test_a_table_without_geometries_is_refused(tmp_path):
         Features.read(path)
 
 
-def test_the_kind_of_a_file_is_that_of_its_first_geometry(tmp_path):
+def test_the_geometry_type_of_a_file_is_that_of_its_first_geometry(tmp_path):
     path = write_polygons(tmp_path / "a.gpkg", [shapely.Point(0, 0)])
     assert geometry_type(path) == "Point"
 
@@ -402,7 +402,7 @@ def test_parquet_files_are_read(tmp_path):
     assert Features.read(path, field="kind").labels == ("a", "b", "c")
 
 
-def test_z_coordinates_are_no_obstacle(tmp_path):
+def test_z_coordinates_are_ignored(tmp_path):
     path = write_polygons(tmp_path / "a.gpkg", [shapely.force_3d(BOXES[0], 5.0)])
     world = Features.read(path)
     assert burn(world, np.array([1], np.uint8), [1], Grid(UTM, METRE, 2, 2), 0).tolist() == [[1, 1], [1, 1]]

@@ -41,7 +41,7 @@ def test_windows_without_common_pixels_meet_in_an_empty_window(a, b):
 
 
 @given(windows, windows)
-def test_a_relative_window_counts_the_same_pixels_from_another_one(window, other):
+def test_a_relative_window_holds_the_same_pixels(window, other):
     shifted = {(row - other.row, col - other.col) for row, col in pixels(window)}
     assert pixels(window.relative_to(other)) == shifted
 
@@ -60,7 +60,7 @@ def test_distance_is_the_same_in_both_directions(a, b):
 
 
 @given(grids, st.floats(-100, 100), st.floats(-100, 100))
-def test_a_place_comes_back_from_pixels_to_world_to_pixels(world, row, col):
+def test_pixel_coordinates_survive_the_round_trip_to_world_coordinates(world, row, col):
     back = world.row_col(*world.xy(row, col))
     # A coordinate of 10 000 km is rounded to 2 nm, and a pixel here may be as small as a millimetre.
     tolerance = 1e-8 / min(world.transform.a, -world.transform.e) + 1e-9
@@ -73,7 +73,7 @@ def test_the_grid_of_a_window_starts_where_the_window_does(world, window):
 
 
 @given(grids, windows, places, places)
-def test_the_grid_of_a_window_keeps_every_pixel_where_it_was(world, window, row, col):
+def test_the_grid_of_a_window_keeps_the_coordinates_of_every_pixel(world, window, row, col):
     inside = world[window].xy(row, col)
     assert inside == pytest.approx(world.xy(window.row + row, window.col + col), rel=1e-12, abs=1e-6)
 
@@ -116,7 +116,7 @@ def test_feet_become_metres():
     assert world.pixel_size == pytest.approx(1200 / 3937, rel=2e-4)
 
 
-def test_grids_a_thousandth_of_a_pixel_apart_are_the_same_place():
+def test_grids_a_thousandth_of_a_pixel_apart_are_aligned():
     shifted = grid(4, 4, transform=METRE @ Affine.translation(0.001, 0))
     assert grid(4, 4).is_aligned(shifted)
 
@@ -131,7 +131,7 @@ def test_grids_a_thousandth_of_a_pixel_apart_are_the_same_place():
     ],
     ids=["shifted", "scaled", "wider", "other zone"],
 )
-def test_grids_that_differ_are_not_the_same_place(other):
+def test_grids_that_differ_are_not_aligned(other):
     assert not grid(4, 4).is_aligned(other)
 
 

@@ -1,4 +1,4 @@
-"""What people give as images, and the rasters that it means."""
+"""Inputs: the rasters of the images of a call."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_files_folders_patterns_and_lists_are_rasters_in_their_order(tmp_path, t
     assert names(opened([f"@{plain}"])) == ["t2"]
 
 
-def test_a_line_of_a_list_is_what_an_image_of_the_command_is(tmp_path, tiles):
+def test_a_line_of_a_list_is_expanded_like_an_image_of_the_command(tmp_path, tiles):
     write_raster(tmp_path / "other.tif", counting(1, 8, 10))
     place = listed(tmp_path, "tiles", "tiles/t0.tif, other.tif")
     rasters = opened(place)
@@ -66,7 +66,7 @@ def test_a_line_of_a_list_is_what_an_image_of_the_command_is(tmp_path, tiles):
     assert rasters[4].bands == ("t0", "other")
 
 
-def test_a_list_as_windows_writes_it_is_read(tmp_path, tiles):
+def test_a_list_written_on_windows_is_read(tmp_path, tiles):
     (tmp_path / "files.txt").write_bytes("\ufeff# 1\r\ntiles/t1.tif\r\n".encode())
     assert names(opened(tmp_path / "files.txt")) == ["t1"]
 
@@ -82,14 +82,14 @@ def test_a_list_as_windows_writes_it_is_read(tmp_path, tiles):
     ],
     ids=["missing file", "empty", "no text", "missing", "a list in a list"],
 )
-def test_a_list_that_will_not_do_is_refused_with_its_line(tmp_path, tiles, content, words):
+def test_a_list_with_an_error_is_refused_with_its_line(tmp_path, tiles, content, words):
     if content is not None:
         (tmp_path / "files.txt").write_bytes(content)
     with pytest.raises(RasterError, match=words):
         opened(tmp_path / "files.txt")
 
 
-def test_a_list_may_name_what_is_far_away(tmp_path, tiles, monkeypatch):
+def test_a_list_may_name_remote_files(tmp_path, tiles, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     array, _ = tiles
@@ -99,12 +99,12 @@ def test_a_list_may_name_what_is_far_away(tmp_path, tiles, monkeypatch):
         np.testing.assert_array_equal(raster.read(Window(0, 0, 8, 40))[0], array)
 
 
-def test_patterns_are_for_this_machine():
+def test_patterns_of_remote_files_are_refused():
     with pytest.raises(RasterError, match=r"s3://bucket/\*\.tif is a pattern.*List remote files in @files"):
         opened("s3://bucket/*.tif")
 
 
-def test_all_that_is_given_is_one_mosaic(tmp_path, tiles):
+def test_mosaic_joins_all_images_of_a_call(tmp_path, tiles):
     array, _ = tiles
     for images in ((tmp_path / "tiles",), (f"{tmp_path}/tiles/t0.tif", f"{tmp_path}/tiles/t[1-3].tif")):
         (raster,) = opened(*images, mosaic=True)
@@ -113,7 +113,7 @@ def test_all_that_is_given_is_one_mosaic(tmp_path, tiles):
         np.testing.assert_array_equal(pixels, array)
 
 
-def test_stacks_are_parts_of_a_mosaic(tmp_path):
+def test_stacks_can_be_joined_to_a_mosaic(tmp_path):
     array = counting(2, 6, 20)
     files = []
     for half in (0, 1):
@@ -124,7 +124,7 @@ def test_stacks_are_parts_of_a_mosaic(tmp_path):
     np.testing.assert_array_equal(raster.read(Window(0, 0, 6, 20))[0], array)
 
 
-def test_what_is_stacked_lies_on_one_grid_or_is_resampled_on_request(tmp_path):
+def test_stacked_files_lie_on_one_grid_or_are_resampled_on_request(tmp_path):
     fine = write_raster(tmp_path / "fine.tif", noise(1, 10, 10))
     coarse = write_raster(tmp_path / "coarse.tif", noise(1, 5, 5), transform=METRE @ Affine.scale(2))
     with pytest.raises(
@@ -136,7 +136,7 @@ def test_what_is_stacked_lies_on_one_grid_or_is_resampled_on_request(tmp_path):
     assert raster.bands == ("fine", "coarse")
 
 
-def test_assets_of_items_are_rasters_called_like_the_items(tmp_path):
+def test_rasters_of_items_have_the_names_of_the_items(tmp_path):
     for number in (0, 1):
         place = METRE @ Affine.translation(10 * number, 0)
         write_raster(tmp_path / f"B4_{number}.tif", noise(1, 5, 10, seed=number), transform=place)
@@ -153,7 +153,7 @@ def test_assets_of_items_are_rasters_called_like_the_items(tmp_path):
         opened(tmp_path / "B4_0.tif", assets=("red",))
 
 
-def test_nodata_and_its_rule_reach_every_raster(tmp_path, tiles):
+def test_nodata_and_its_rule_apply_to_every_raster(tmp_path, tiles):
     two = np.array([[[5, 5, 1]], [[5, 1, 1]]], "uint8")
     path = write_raster(tmp_path / "a.tif", two)
     window = Window(0, 0, 1, 3)
@@ -163,11 +163,11 @@ def test_nodata_and_its_rule_reach_every_raster(tmp_path, tiles):
         assert open_image(scene).read(window)[1][0].tolist() == valid
 
 
-def test_a_rule_that_is_none_is_refused_with_those_that_are():
+def test_an_unknown_nodata_rule_is_refused_with_the_choices():
     with pytest.raises(RecipeError, match=r"'nodata_rule' is 'some'; input should be 'auto', 'any' or 'all'"):
         ImagerySpec.of({"nodata_rule": "some"})
 
 
-def test_no_image_at_all_is_refused():
+def test_a_call_without_images_is_refused():
     with pytest.raises(RasterError, match="no image was given"):
         opened()

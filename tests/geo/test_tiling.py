@@ -1,4 +1,4 @@
-"""Tiling: laws over all numbers, and lists derived by hand."""
+"""Tiling: laws over random sizes, and lists derived by hand."""
 
 from itertools import pairwise
 
@@ -50,7 +50,7 @@ def test_keep_parts_of_tiles_partition_their_unit(cover):
 
 
 @given(covers())
-def test_reads_have_the_margin_around_what_is_kept_except_at_the_edge_of_the_grid(cover):
+def test_reads_have_the_margin_around_kept_parts_except_at_the_grids_edge(cover):
     margin = cover["margin"]
     for unit in units(**cover):
         for read, keep in ((tile.read, tile.keep) for tile in unit.tiles):
@@ -86,7 +86,7 @@ def test_reads_reach_outside_the_grid_by_less_than_the_alignment(cover):
 
 
 @given(covers())
-def test_a_unit_reads_just_what_its_tiles_read(cover):
+def test_a_unit_reads_the_bounding_window_of_its_tiles(cover):
     for unit in units(**cover):
         reads = [tile.read for tile in unit.tiles]
         assert unit.read.row == min(read.row for read in reads)
@@ -96,7 +96,7 @@ def test_a_unit_reads_just_what_its_tiles_read(cover):
 
 
 @given(covers())
-def test_units_of_several_tiles_are_no_larger_than_asked_for(cover):
+def test_units_of_several_tiles_do_not_exceed_the_requested_side(cover):
     for unit in units(**cover):
         rows, cols = {tile.keep.row for tile in unit.tiles}, {tile.keep.col for tile in unit.tiles}
         assert len(rows) == 1 or unit.keep.height <= cover["side"]
@@ -145,7 +145,7 @@ def test_impossible_margins_are_refused_with_the_possible_ones(size, margin, ali
 
 
 @given(covers())
-def test_the_largest_margin_that_is_offered_is_accepted(cover):
+def test_the_largest_margin_of_the_message_is_accepted(cover):
     largest = (cover["size"] - cover["align"]) // 2
     assert list(units(**(cover | {"margin": largest})))
     with pytest.raises(TilingError, match=rf"from 0 to {largest}\.$"):

@@ -1,4 +1,4 @@
-"""The memory of tiles is estimated without computing anything."""
+"""The memory of tiles is estimated without computing a tile."""
 
 import subprocess
 import sys
@@ -130,6 +130,6 @@ def test_global_context_is_detected_in_networks_with_global_pooling(architecture
     assert has_global_context(Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b"])) is expected
 
 
-def test_global_context_is_detected_in_a_mean_of_the_image_and_not_in_one_that_depends_on_pixel_values():
+def test_a_mean_of_the_image_is_global_context_and_data_dependence_is_not():
     assert has_global_context(model_of(AboveTheMean(), 2))
     assert not has_global_context(model_of(Deciding(), 2))

@@ -90,7 +90,7 @@ def test_models_with_different_strides_share_their_least_common_multiple():
     margin=st.integers(0, 15),
     side=st.integers(32, 200),
 )
-def test_a_unit_of_overlapping_tiles_has_all_tiles_that_read_any_of_it(shape, tile, margin, side):
+def test_a_unit_of_overlapping_tiles_has_all_tiles_that_read_its_pixels(shape, tile, margin, side):
     layout = {"size": tile, "margin": margin, "side": side}
     every = {cut.read for unit in units(*shape, **layout) for cut in unit.tiles}
     whole = Window(0, 0, *shape)
@@ -116,7 +116,7 @@ def test_blended_tiles_do_not_depend_on_the_units(tmp_path):
     assert np.abs(maps[0] - maps[2]).max() < 1e-6
 
 
-def test_where_tiles_overlap_the_nearer_centre_counts_more(tmp_path):
+def test_in_overlaps_the_tile_with_the_nearer_centre_weighs_more(tmp_path):
     # Two tiles of 64, at columns 0 and 32: their overlap is columns 32 to 64, its middle 47.5.
     raster = write(tmp_path / "image.tif", np.zeros((64, 96), np.uint8))
     spec = PredictSpec(tile=64, margin=16, blend="gaussian", probabilities_as="float32")
@@ -141,7 +141,7 @@ def test_blended_maps_of_an_identity_network_are_its_input(tmp_path):
     assert (read(tmp_path / "map.tif") == np.where(numbers == 9, 255, numbers)).all()
 
 
-def test_gpus_are_not_shared_among_processes_and_cores_are(monkeypatch):
+def test_cores_are_divided_among_processes_and_gpus_are_not(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert processes(torch.device("cuda")) == 3
     assert processes(torch.device("cuda", 1)) == 1
@@ -151,7 +151,7 @@ def test_gpus_are_not_shared_among_processes_and_cores_are(monkeypatch):
 
 
 @pytest.mark.parametrize(("ours", "device"), [(True, "cuda:2"), (False, "cuda")])
-def test_workers_of_our_own_cluster_share_gpus_by_number_and_those_of_others_have_their_own(monkeypatch, ours, device):
+def test_workers_of_our_cluster_share_gpus_and_other_workers_do_not(monkeypatch, ours, device):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr("distributed.get_worker", lambda: SimpleNamespace(name=6))
     monkeypatch.setattr("landscribe.inference.predictor.is_own_worker", lambda: ours)

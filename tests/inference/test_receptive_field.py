@@ -71,7 +71,7 @@ def test_a_network_that_averages_over_the_tile_has_a_global_field(raster):
     assert field.mismatch_of(16, 64) >= field.floor / 2
 
 
-def test_where_one_class_is_everywhere_nothing_is_told(tmp_path):
+def test_a_raster_of_one_class_gives_no_receptive_field(tmp_path):
     plain = write(tmp_path / "image.tif", np.full((160, 160), 7, np.uint8))
     varied = noise(tmp_path / "noise.tif")
     always = model_of(Identity(1), 1)
@@ -144,7 +144,7 @@ def test_a_map_with_a_measured_margin_is_that_of_a_single_pass(tmp_path, caplog)
     assert "measured on image, " in caplog.text
 
 
-def test_a_network_that_sees_all_of_a_tile_is_mapped_at_its_training_size(tmp_path, raster, caplog):
+def test_a_network_with_global_context_is_mapped_at_its_training_size(tmp_path, raster, caplog):
     model = Model.wrap(AboveTheMean(), bands=["v"], classes=["a", "b"], chip_size=48)
     with caplog.at_level("INFO", logger="landscribe"):
         predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(tile="auto", margin="auto", unit=96))

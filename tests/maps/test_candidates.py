@@ -1,4 +1,4 @@
-"""The places where a label would teach most."""
+"""Candidates: the most uncertain squares of a map, to label next."""
 
 import geopandas as gpd
 import numpy as np
@@ -21,7 +21,7 @@ class Sureness(torch.nn.Module):
         return torch.cat([x, torch.zeros_like(x)], dim=1)
 
 
-def test_places_are_the_most_uncertain_squares_and_none_lies_beside_another(tmp_path):
+def test_candidates_are_the_most_uncertain_squares_without_neighbours(tmp_path):
     image = np.full((160, 160), 9, np.uint8)
     image[32:64, 32:64] = 0  # no idea at all
     image[32:64, 64:96] = 1  # beside it: would teach the same
@@ -68,7 +68,7 @@ def test_geojson_has_degrees(tmp_path):
     ]  # fmt: skip
 
 
-def test_other_kinds_of_files_are_refused_before_anything_is_done(tmp_path):
+def test_other_file_formats_are_refused_before_the_map_is_predicted(tmp_path):
     raster = write(tmp_path / "image.tif", np.zeros((64, 64), np.uint8))
     with pytest.raises(OutputError, match=r"next\.shp has no suffix for polygons"):
         predict(
@@ -81,7 +81,7 @@ def test_other_kinds_of_files_are_refused_before_anything_is_done(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["image.tif"]
 
 
-def test_places_of_others_are_not_taken_for_those_of_a_map_that_stands(tmp_path):
+def test_a_file_of_other_candidates_is_not_reused_for_a_finished_map(tmp_path):
     raster = write(tmp_path / "image.tif", np.zeros((64, 64), np.uint8))
     model, place = model_of(Sureness(), 2, chip_size=64), tmp_path / "next.gpkg"
     asked = {"spec": PredictSpec(), "uncertainty": tmp_path / "u.tif", "suggested_labels": place}

@@ -1,4 +1,4 @@
-"""The minimum mapping unit: what is dissolved, into what, and that windows fit together."""
+"""The minimum mapping unit: which regions are removed, their new classes, and windows against the whole."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_a_minimum_area_above_that_of_the_raster_is_refused_with_both(tmp_path):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(minimum_area=1e9))
 
 
-def test_a_patch_goes_to_the_class_around_it_and_a_larger_one_stays():
+def test_a_small_patch_gets_the_class_around_it_and_a_larger_one_stays():
     values = np.ones((12, 20), np.uint8)
     values[2:4, 2:4] = 2  # four pixels
     values[6:9, 6:9] = 7  # nine
@@ -51,14 +51,14 @@ def test_a_patch_goes_to_the_class_around_it_and_a_larger_one_stays():
     assert (result == expected).all()
 
 
-def test_a_patch_between_two_classes_takes_from_each_what_is_nearer():
+def test_pixels_of_a_patch_get_the_nearer_of_two_classes():
     values = np.repeat(np.array([[1] * 8 + [5] * 2 + [2] * 8], np.uint8), 3, axis=0)
     result = Sieve(10).apply(values)
     assert result[:, 8].tolist() == [1, 1, 1]
     assert result[:, 9].tolist() == [2, 2, 2]
 
 
-def test_nodata_takes_no_part():
+def test_nodata_is_not_sieved():
     values = np.full((5, 5), 255, np.uint8)
     values[2, 2] = 1  # alone in nothing: there is no class to go to
     assert (Sieve(100).apply(values) == values).all()
@@ -84,7 +84,7 @@ def test_no_small_patch_is_left_and_nodata_stays(seed, smallest, smooth):
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 99), smallest=st.integers(2, 40), side=st.integers(20, 60))
-def test_windows_with_a_halo_give_what_the_whole_gives(seed, smallest, side):
+def test_windows_with_a_halo_equal_the_sieved_whole(seed, smallest, side):
     values = patchy(seed, 150, 3)
     generalisation = Sieve(smallest)
     whole = generalisation.apply(values)
@@ -96,7 +96,7 @@ def test_windows_with_a_halo_give_what_the_whole_gives(seed, smallest, side):
 
 
 @pytest.mark.parametrize(("length", "stays"), [(512, False), (513, True)])
-def test_a_thread_that_is_longer_than_can_be_seen_stays(length, stays):
+def test_a_patch_longer_than_the_halo_stays(length, stays):
     values = np.ones((40, 600), np.uint8)
     values[20, 10 : 10 + length] = 2
     result = Sieve(2000).apply(values)
@@ -118,7 +118,7 @@ def test_a_map_has_no_patch_below_the_minimum_area_whatever_its_units(tmp_path, 
     assert f"class 1 {ones:.4g} km²" in caplog.messages[-1]
 
 
-def test_a_minimum_area_needs_the_size_of_pixels(tmp_path):
+def test_a_minimum_area_requires_a_pixel_size(tmp_path):
     raster = write(tmp_path / "image.tif", np.zeros((64, 64), np.uint8), crs=None)
     with pytest.raises(RasterError, match=r"no CRS, so a minimum area of 100 m²"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(minimum_area=100))

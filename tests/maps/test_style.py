@@ -1,4 +1,4 @@
-"""How classes look, and how a map carries its class table."""
+"""Colours of classes, and the class table in the tags of a map."""
 
 from xml.etree import ElementTree as ET
 
@@ -20,24 +20,24 @@ def entry(value: int, name: str = "house", colour: str = "#ff0000", label: int |
         st.tuples(st.integers(0, 254), st.text(max_size=9)), min_size=1, unique_by=(lambda r: r[0], lambda r: r[1])
     )
 )
-def test_the_table_comes_back_from_the_tag_of_a_map(rows):
+def test_the_class_table_is_read_back_from_the_tag_of_a_map(rows):
     classes = Classes(tuple(entry(value, name, label=name) for value, name in rows))
     assert classes_from_tag(classes_as_tag(classes)) == classes
 
 
-def test_the_palette_of_a_map_holds_each_colour_and_hides_what_is_not_known():
+def test_the_palette_of_a_map_has_each_colour_and_transparent_nodata():
     # #ff8000 is 255, 128, 0
     assert colormap(Classes((entry(3, colour="#ff8000"),))) == {3: (255, 128, 0, 255), 255: (0, 0, 0, 0)}
 
 
 @pytest.mark.parametrize("style", [qml, aux_xml])
-def test_class_names_survive_in_side_files_whatever_signs_they_hold(style):
+def test_class_names_with_any_characters_survive_in_side_files(style):
     tree = ET.fromstring(style(Classes((entry(2, 'a & "b" <c>'),))))
     texts = [node.text for node in tree.iter()] + [node.get("label") for node in tree.iter()]
     assert 'a & "b" <c>' in texts
 
 
-def test_category_names_stand_at_their_value():
+def test_category_names_are_at_the_index_of_their_value():
     tree = ET.fromstring(aux_xml(Classes((entry(3, "road", label="R"), entry(1, "house")))))
     names = [node.text or "" for node in tree.iter("Category")]
     assert names == ["", "house", "", "road"]

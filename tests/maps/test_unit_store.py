@@ -1,4 +1,4 @@
-"""What is done of a map stays when what stopped it can be mended, and goes when it cannot."""
+"""A recoverable error keeps the finished units of a map; any other error removes them."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def failing(parts: UnitStore, error: BaseException, *, done: int = 0, alone: boo
 
 
 @pytest.mark.parametrize("error", [OutputError, UnreachableError, EngineError])
-def test_what_can_be_mended_keeps_the_units_that_are_done(tmp_path, error):
+def test_a_recoverable_error_keeps_the_finished_units(tmp_path, error):
     parts = UnitStore.of(tmp_path / "new" / "map.tif", Fingerprint.of({}))
     with pytest.raises(
         UnfinishedError, match=r"new/map\.tif is not finished: so\. Its finished units \(1\) are kept in"
@@ -38,20 +38,20 @@ def test_what_can_be_mended_keeps_the_units_that_are_done(tmp_path, error):
 
 
 @pytest.mark.parametrize("error", [RasterError, ReadError])
-def test_of_a_raster_that_will_not_do_nothing_is_left(tmp_path, error):
+def test_a_refused_raster_leaves_no_unit_store(tmp_path, error):
     with pytest.raises(error, match=r"^so\.$"):
         failing(UnitStore.of(tmp_path / "new" / "map.tif", Fingerprint.of({})), error("so."), done=1)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("error", [OutputError, UnreachableError, EngineError])
-def test_what_fails_before_a_unit_is_done_leaves_nothing(tmp_path, error):
+def test_a_failure_before_the_first_unit_leaves_no_unit_store(tmp_path, error):
     with pytest.raises(error, match=r"^so\.$"):
         failing(UnitStore.of(tmp_path / "new" / "map.tif", Fingerprint.of({})), error("so."))
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interruption_keeps_what_was_begun(tmp_path):
+def test_an_interruption_keeps_the_unit_store(tmp_path):
     parts = UnitStore.of(tmp_path / "map.tif", Fingerprint.of({}))
     with pytest.raises(KeyboardInterrupt):
         failing(parts, KeyboardInterrupt())
@@ -59,14 +59,14 @@ def test_an_interruption_keeps_what_was_begun(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OutputError, RasterError])
-def test_a_shard_that_fails_takes_nothing_from_the_others(tmp_path, error):
+def test_a_failed_shard_keeps_the_units_of_the_others(tmp_path, error):
     parts = UnitStore.of(tmp_path / "map.tif", Fingerprint.of({}))
     with pytest.raises(error, match=r"^so\.$"):
         failing(parts, error("so."), alone=False)
     assert parts.exists()
 
 
-def test_a_unit_that_ends_late_leaves_nothing_once_the_map_was_given_up(tmp_path):
+def test_a_late_unit_writes_nothing_after_the_store_is_removed(tmp_path):
     parts = UnitStore.of(tmp_path / "map.tif", Fingerprint.of({}))
     parts.claim(overwrite=False)
     parts.remove()
@@ -75,7 +75,7 @@ def test_a_unit_that_ends_late_leaves_nothing_once_the_map_was_given_up(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_unit_that_ends_late_does_not_get_among_those_of_another_map(tmp_path):
+def test_a_late_unit_is_not_written_into_another_maps_store(tmp_path):
     late, now = (
         UnitStore.of(tmp_path / "map.tif", Fingerprint.of({"batch": 1})),
         UnitStore.of(tmp_path / "map.tif", Fingerprint.of({"batch": 4})),
@@ -116,14 +116,14 @@ DAY = 86_400 * 10**9
         ("area", ["town.gpkg", 10, DAY], None, "(town.gpkg of 10 bytes and 1970-01-02 00:00:00 UTC, now null)"),
     ],
 )
-def test_another_plan_is_refused_in_words(tmp_path, key, before, now, told):
+def test_another_plan_is_refused_with_the_settings_that_differ(tmp_path, key, before, now, told):
     UnitStore.of(tmp_path / "map.tif", Fingerprint.of({key: before, "device": "cpu"})).claim(overwrite=False)
     with pytest.raises(OutputError) as refused:
         UnitStore.of(tmp_path / "map.tif", Fingerprint.of({key: now, "device": "cpu"})).claim(overwrite=False)
     assert f"holds an unfinished map with another {key} {told}" in str(refused.value)
 
 
-def test_all_that_differs_from_the_plan_is_told(tmp_path):
+def test_every_difference_from_the_plan_is_reported(tmp_path):
     UnitStore.of(tmp_path / "map.tif", Fingerprint.of({"batch": 1, "engine": "torch"})).claim(overwrite=False)
     with pytest.raises(OutputError, match=r"another batch \(1, now 4\) and engine \(torch, now onnx\)"):
         UnitStore.of(tmp_path / "map.tif", Fingerprint.of({"batch": 4, "engine": "onnx"})).claim(overwrite=False)

@@ -1,4 +1,4 @@
-"""Rasters of other pixel sizes and CRSs than the model's: refused with both values, or mapped in its pixels."""
+"""Rasters of other pixel sizes and CRSs than the model's: refused with both values, or resampled."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def blocks() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 4, (70, 90)).astype(np.uint8)
 
 
-def test_another_pixel_size_is_refused_with_both_and_the_ways_out(tmp_path, blocks):
+def test_another_pixel_size_is_refused_with_both_and_the_remedies(tmp_path, blocks):
     raster = write(tmp_path / "image.tif", blocks, **metres(20))
     with pytest.raises(
         ModelError,
@@ -38,7 +38,7 @@ def test_another_pixel_size_is_refused_with_both_and_the_ways_out(tmp_path, bloc
         conform(model_of(Identity(), 4, pixel_size=10.0), raster, PredictSpec())
 
 
-def test_bands_that_were_chosen_are_not_told_as_the_rasters_own(tmp_path, blocks):
+def test_selected_bands_are_not_reported_as_the_bands_of_the_raster(tmp_path, blocks):
     raster = write(tmp_path / "image.tif", blocks)
     with pytest.raises(
         ModelError, match=r"of \S*image\.tif 2 bands were chosen \(image, image\), but the model takes 1 \(v\)"
@@ -46,7 +46,7 @@ def test_bands_that_were_chosen_are_not_told_as_the_rasters_own(tmp_path, blocks
         conform(model_of(Identity(), 4), raster, PredictSpec(bands=(1, 1)))
 
 
-def test_a_raster_of_finer_pixels_is_mapped_in_those_of_the_model(tmp_path, blocks):
+def test_a_finer_raster_is_mapped_at_the_pixel_size_of_the_model(tmp_path, blocks):
     fine = write(tmp_path / "image.tif", blocks.repeat(3, 0).repeat(3, 1), **metres(1))
     model = model_of(Identity(), 4, pixel_size=3.001)
     predict(model, fine, tmp_path / "map.tif", spec=PredictSpec(**SMALL, resample=True))
@@ -56,7 +56,7 @@ def test_a_raster_of_finer_pixels_is_mapped_in_those_of_the_model(tmp_path, bloc
 
 
 @pytest.mark.parametrize(("side", "crs"), [(0.5, None), (3.3, None), (1.0, "EPSG:32618"), (2.0, "EPSG:4326")])
-def test_the_map_of_a_resampled_raster_is_that_raster(tmp_path, blocks, side, crs):
+def test_an_identity_map_equals_the_resampled_raster(tmp_path, blocks, side, crs):
     blocks[10:20, 30:50] = 9
     raster = write(tmp_path / "image.tif", blocks, nodata=9)
     model = model_of(Identity(), 4, pixel_size=side)
@@ -70,14 +70,14 @@ def test_the_map_of_a_resampled_raster_is_that_raster(tmp_path, blocks, side, cr
         assert made.transform.almost_equals(target.transform)
 
 
-def test_what_fits_is_left_as_it_is(tmp_path, blocks):
+def test_a_compatible_raster_is_not_resampled(tmp_path, blocks):
     raster = write(tmp_path / "image.tif", blocks, **metres(10))
     model = model_of(Identity(), 4, pixel_size=9.0)
     for spec in (PredictSpec(resample=True), PredictSpec(crs="EPSG:32617"), PredictSpec(any_pixel_size=True)):
         assert conform(model, raster, spec).source is raster.source
 
 
-def test_where_the_model_does_not_say_its_size_that_of_the_raster_is_kept(tmp_path, blocks):
+def test_the_pixel_size_is_kept_if_the_model_has_none(tmp_path, blocks):
     raster = write(tmp_path / "image.tif", blocks, **metres(10))
     assert conform(model_of(Identity(), 4), raster, PredictSpec(resample=True)).source is raster.source
     there = conform(model_of(Identity(), 4), raster, PredictSpec(crs="EPSG:3857")).grid
@@ -88,7 +88,7 @@ def test_where_the_model_does_not_say_its_size_that_of_the_raster_is_kept(tmp_pa
     assert kept.pixel_size == pytest.approx(10, rel=0.02)
 
 
-def test_without_a_crs_nothing_can_be_resampled(tmp_path, blocks):
+def test_a_raster_without_crs_cannot_be_resampled(tmp_path, blocks):
     raster = Raster.open([write_raster(tmp_path / "image.tif", blocks, crs=None)])
     model = model_of(Identity(), 4, pixel_size=3.0)
     with pytest.raises(ModelError, match=r"image\.tif has no CRS, so its pixel size is unknown"):
@@ -97,17 +97,17 @@ def test_without_a_crs_nothing_can_be_resampled(tmp_path, blocks):
         conform(model, raster, PredictSpec(crs="EPSG:32632", any_pixel_size=True))
 
 
-def test_a_crs_that_is_none_is_refused(tmp_path, blocks):
+def test_an_invalid_crs_is_refused(tmp_path, blocks):
     with pytest.raises(GridError, match="'EPSG:1' is not a CRS"):
         conform(model_of(Identity(), 4), write(tmp_path / "image.tif", blocks), PredictSpec(crs="EPSG:1"))
 
 
-def test_two_ways_out_at_once_are_refused():
+def test_two_remedies_at_once_are_refused():
     with pytest.raises(RecipeError, match="resample and any_pixel_size exclude each other; choose one"):
         PredictSpec.of({"resample": True, "any_pixel_size": True})
 
 
-def test_a_map_in_other_pixels_is_another_map(tmp_path, blocks):
+def test_a_map_at_another_pixel_size_is_another_map(tmp_path, blocks):
     raster = write(tmp_path / "image.tif", blocks, **metres(2))
     model = model_of(Identity(), 4, pixel_size=1.0)
     predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL, any_pixel_size=True))
@@ -118,7 +118,7 @@ def test_a_map_in_other_pixels_is_another_map(tmp_path, blocks):
         predict(model, other, tmp_path / "map.tif", spec=spec)
 
 
-def test_tiles_of_a_scene_are_mapped_as_one_without_seams(tmp_path, blocks):
+def test_files_of_a_scene_are_mapped_as_one_mosaic_without_seams(tmp_path, blocks):
     whole = blocks.repeat(2, 0).repeat(2, 1)
     (tmp_path / "tiles").mkdir()
     for row in (0, 60):
@@ -137,7 +137,7 @@ def test_tiles_of_a_scene_are_mapped_as_one_without_seams(tmp_path, blocks):
 
 
 @pytest.mark.parametrize(("crs", "is_warned"), [("EPSG:32632", True), ("EPSG:32618", False), ("EPSG:3857", False)])
-def test_a_crs_for_another_part_of_the_earth_is_warned_about(tmp_path, blocks, caplog, crs, is_warned):
+def test_a_crs_outside_its_area_of_use_is_warned_about(tmp_path, blocks, caplog, crs, is_warned):
     raster = write_raster(tmp_path / "image.tif", blocks, crs="EPSG:26918", descriptions=["v"], **metres(1))
     conform(model_of(Identity(), 4), Raster.open([raster]), PredictSpec(crs=crs))
     assert ("(6° to 12° E" in caplog.text) == is_warned

@@ -1,4 +1,4 @@
-"""A map that is killed at any moment goes on to the same bytes."""
+"""A map that is killed at any moment resumes to the same bytes."""
 
 import json
 import subprocess
@@ -58,7 +58,7 @@ print(json.dumps(codes))
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_map_killed_at_twenty_random_moments_has_the_bytes_of_one_that_was_not(tmp_path):
+def test_a_map_killed_at_twenty_random_moments_has_the_same_bytes(tmp_path):
     write(tmp_path / "image.tif", np.random.default_rng(0).integers(0, 4, (200, 300)).astype(np.uint8))
     script = SCRIPT.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path), seed=1)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Maps by networks whose answer is known."""
+"""Maps by networks with known logits."""
 
 import json
 import re
@@ -88,14 +88,14 @@ def test_the_map_of_an_identity_network_is_its_input(tmp_path, shape):
     assert (read(tmp_path / "map.tif") == array).all()
 
 
-def test_a_network_that_answers_with_the_row_shows_no_seam(tmp_path):
+def test_a_network_that_returns_row_numbers_shows_no_seam(tmp_path):
     rows = np.repeat(np.arange(200, dtype=np.uint8)[:, None], 90, axis=1)
     raster = write(tmp_path / "image.tif", rows)
     predict(model_of(Identity(200), 200), raster, tmp_path / "map.tif", spec=PredictSpec(tile=48, margin=9, unit=64))
     assert (read(tmp_path / "map.tif") == rows).all()
 
 
-def test_tiles_keep_to_the_lattice_of_the_network(tmp_path, numbers):
+def test_tiles_are_aligned_to_the_stride_of_the_network(tmp_path, numbers):
     # Each 2 x 2 cell of the raster has one mean; a tile that starts at an odd pixel would mix two cells.
     even = numbers[:150, :216]
     raster = write(tmp_path / "image.tif", even)
@@ -105,7 +105,7 @@ def test_tiles_keep_to_the_lattice_of_the_network(tmp_path, numbers):
 
 
 @pytest.mark.parametrize(("margin", "agrees"), [(3, True), (0, False)])
-def test_a_margin_as_large_as_the_network_sees_gives_the_single_pass_map(tmp_path, margin, agrees):
+def test_a_margin_of_the_receptive_field_gives_the_single_pass_map(tmp_path, margin, agrees):
     image = np.random.default_rng(3).integers(0, 2, (120, 130)).astype(np.uint8)
     raster = write(tmp_path / "image.tif", image)
     predict(model_of(Blur(3), 2), raster, tmp_path / "map.tif", spec=PredictSpec(tile=40, margin=margin, unit=60))
@@ -176,7 +176,7 @@ def test_probabilities_are_softmax_in_steps_of_a_254th(tmp_path, numbers):
     assert np.abs(stored[:, 5:] / 254 - expected[:, 5:]).max() <= 0.5 / 254 + 1e-6
 
 
-def test_the_bytes_are_the_same_after_any_interruption(tmp_path, numbers, monkeypatch):
+def test_an_interrupted_map_has_the_same_bytes(tmp_path, numbers, monkeypatch):
     raster = write(tmp_path / "image.tif", numbers)
     spec = PredictSpec(tile=32, margin=4, unit=32)
     predict(model_of(Identity(), 4), raster, tmp_path / "whole.tif", spec=spec)
@@ -202,7 +202,7 @@ def test_the_bytes_are_the_same_after_any_interruption(tmp_path, numbers, monkey
     assert not (tmp_path / "map.tif.parts").exists()
 
 
-def test_a_finished_map_is_left_as_it_is(tmp_path, numbers):
+def test_a_finished_map_is_not_written_again(tmp_path, numbers):
     raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
     predict(model, raster, tmp_path / "map.tif", spec=PredictSpec())
     before = (tmp_path / "map.tif").stat().st_mtime_ns
@@ -210,7 +210,7 @@ def test_a_finished_map_is_left_as_it_is(tmp_path, numbers):
     assert (tmp_path / "map.tif").stat().st_mtime_ns == before
 
 
-def test_the_parts_of_another_map_are_refused_and_kept(tmp_path, numbers, monkeypatch):
+def test_the_units_of_another_map_are_refused_and_kept(tmp_path, numbers, monkeypatch):
     raster = write(tmp_path / "image.tif", numbers)
     spec = PredictSpec(tile=32, margin=4, unit=32)
     monkeypatch.setattr(missing, "predict_unit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -228,7 +228,7 @@ def test_a_network_of_other_channels_than_classes_is_refused(tmp_path, numbers):
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
-def test_every_dtype_is_mapped_by_its_numbers(tmp_path, numbers, dtype):
+def test_every_dtype_is_mapped_by_its_values(tmp_path, numbers, dtype):
     raster = write(tmp_path / "image.tif", numbers.astype(dtype))
     predict(model_of(Identity(), 4, dtype=dtype), raster, tmp_path / "map.tif", spec=PredictSpec())
     assert (read(tmp_path / "map.tif") == numbers).all()
@@ -286,7 +286,7 @@ class Corner(torch.nn.Module):
         return torch.stack([torch.zeros_like(inside), inside], dim=1)
 
 
-def test_the_mean_over_the_symmetries_is_the_same_whichever_way_the_raster_is_turned(tmp_path):
+def test_a_map_with_tta_is_the_same_for_a_rotated_raster(tmp_path):
     raster = write(tmp_path / "image.tif", np.ones((32, 32), np.uint8))
     spec = PredictSpec(tta=True)
     predict(model_of(Corner(), 2), raster, tmp_path / "map.tif", spec=spec, probabilities=tmp_path / "p.tif")
@@ -296,14 +296,14 @@ def test_the_mean_over_the_symmetries_is_the_same_whichever_way_the_raster_is_tu
     assert np.abs(first / 254 - expected).max() <= 0.5 / 254 + 1e-6
 
 
-def test_symmetries_of_a_network_that_keeps_them_change_nothing(tmp_path, numbers):
+def test_tta_does_not_change_the_map_of_a_symmetric_network(tmp_path, numbers):
     raster = write(tmp_path / "image.tif", numbers)
     spec = PredictSpec(tile=64, margin=4, unit=64, tta=True)
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     assert (read(tmp_path / "map.tif") == numbers).all()
 
 
-def test_only_the_area_is_mapped_and_with_the_context_around_it(tmp_path):
+def test_the_area_of_interest_is_mapped_with_the_context_around_it(tmp_path):
     image = np.random.default_rng(3).integers(0, 2, (120, 130)).astype(np.uint8)
     raster = write(tmp_path / "image.tif", image)
     area = write_polygons(
@@ -317,7 +317,7 @@ def test_only_the_area_is_mapped_and_with_the_context_around_it(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "map.tif"), np.where(inside, read(tmp_path / "all.tif"), 255))
 
 
-def test_of_a_raster_only_what_an_area_needs_is_read(tmp_path, numbers, monkeypatch):
+def test_only_the_units_of_the_area_of_interest_are_read(tmp_path, numbers, monkeypatch):
     raster, real, asked = write(tmp_path / "image.tif", numbers), Raster.read, []
     area = write_polygons(
         tmp_path / "area.gpkg", [pixel_box(5, 5, 9, 9, transform=PLACE["transform"])], crs=PLACE["crs"]
@@ -328,7 +328,7 @@ def test_of_a_raster_only_what_an_area_needs_is_read(tmp_path, numbers, monkeypa
     assert asked == [Window(0, 0, 64, 64)]
 
 
-def test_an_area_beside_the_raster_is_refused(tmp_path, numbers):
+def test_an_area_of_interest_outside_the_raster_is_refused(tmp_path, numbers):
     raster = write(tmp_path / "image.tif", numbers)
     area = write_polygons(tmp_path / "area.gpkg", [pixel_box(900, 900, 9, 9)], crs=PLACE["crs"])
     with pytest.raises(LabelError, match=r"no polygon of .*area\.gpkg lies on .*image\.tif"):
@@ -336,7 +336,7 @@ def test_an_area_beside_the_raster_is_refused(tmp_path, numbers):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["area.gpkg", "image.tif"]
 
 
-def test_the_ground_of_each_class_is_told(tmp_path, caplog):
+def test_the_area_of_each_class_is_reported(tmp_path, caplog):
     array = np.repeat(np.array([0, 1, 1, 3], np.uint8), 50)[None].repeat(100, axis=0)
     raster = write(tmp_path / "image.tif", array)
     with caplog.at_level("INFO", logger="landscribe"):
@@ -347,7 +347,7 @@ def test_the_ground_of_each_class_is_told(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("unit", [64, 1024])
-def test_ground_in_degrees_is_measured_where_it_lies(tmp_path, caplog, unit):
+def test_areas_in_degrees_depend_on_the_latitude(tmp_path, caplog, unit):
     array = np.zeros((600, 10), np.uint8)
     array[300:] = 1
     degrees = {"crs": "EPSG:4326", "transform": Affine(0.1, 0, 10, 0, -0.1, 70)}  # from 70 to 10 degrees north
@@ -360,7 +360,7 @@ def test_ground_in_degrees_is_measured_where_it_lies(tmp_path, caplog, unit):
     assert told == pytest.approx(sphere, rel=0.01)
 
 
-def test_a_raster_that_is_replaced_while_it_is_mapped_is_refused(tmp_path, numbers, monkeypatch):
+def test_a_raster_replaced_during_the_run_is_refused(tmp_path, numbers, monkeypatch):
     raster = write(tmp_path / "image.tif", numbers)
     real, asked = Raster.read, []
 
@@ -388,7 +388,7 @@ def test_a_virtual_raster_whose_file_was_replaced_is_another_raster(tmp_path, nu
         predict(model, Raster.open([virtual]), tmp_path / "map.tif", spec=PredictSpec(**small))
 
 
-def test_a_run_that_was_killed_between_its_two_files_goes_on(tmp_path, numbers, monkeypatch):
+def test_a_run_killed_between_map_and_probabilities_resumes(tmp_path, numbers, monkeypatch):
     raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
     probabilities = tmp_path / "p.tif"
     with monkeypatch.context() as patched:
@@ -401,9 +401,7 @@ def test_a_run_that_was_killed_between_its_two_files_goes_on(tmp_path, numbers, 
     assert (read(tmp_path / "map.tif") == numbers).all()
 
 
-def test_when_the_disk_of_the_probabilities_is_full_there_is_no_style_without_a_map_nor_a_word_of_it(
-    tmp_path, numbers, monkeypatch, caplog
-):
+def test_a_full_disk_of_the_probabilities_leaves_no_style_without_a_map(tmp_path, numbers, monkeypatch, caplog):
     raster, probabilities, real = (
         write(tmp_path / "image.tif", numbers),
         tmp_path / "other" / "p.tif",
@@ -427,7 +425,7 @@ def test_when_the_disk_of_the_probabilities_is_full_there_is_no_style_without_a_
 
 
 @pytest.mark.parametrize("calls", [1, 4, 7, 9])
-def test_no_unit_counts_as_done_while_its_files_are_taken_away(tmp_path, numbers, monkeypatch, calls):
+def test_a_unit_is_not_done_while_its_files_are_removed(tmp_path, numbers, monkeypatch, calls):
     raster, model = write(tmp_path / "image.tif", numbers), model_of(Identity(), 4)
     spec = PredictSpec(tile=128, margin=4, unit=128)
     monkeypatch.setattr(finishing, "assemble", _killed_after(0, finishing.assemble))

@@ -1,4 +1,4 @@
-"""The same command is the same map, whatever this machine would choose today."""
+"""Plans: the same command gives the same map, with the choices of its first run."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def choosing(monkeypatch, **other):
     monkeypatch.setattr(plan, "choose_tiling", lambda *arguments: replace(real(*arguments), **other))
 
 
-def test_an_unfinished_map_goes_on_with_what_was_chosen_for_it(tmp_path, raster, monkeypatch):
+def test_an_unfinished_map_resumes_with_its_earlier_choices(tmp_path, raster, monkeypatch):
     real, left = run.predict_unit, iter(range(3))
 
     def interrupted(*arguments, **settings):
@@ -56,7 +56,7 @@ def test_an_unfinished_map_goes_on_with_what_was_chosen_for_it(tmp_path, raster,
     assert (read(tmp_path / "map.tif") == read(tmp_path / "image.tif")).all()
 
 
-def test_a_finished_map_is_the_same_map_though_another_tile_would_be_chosen_now(tmp_path, raster, monkeypatch):
+def test_a_finished_map_stays_up_to_date_if_another_tile_would_be_chosen(tmp_path, raster, monkeypatch):
     spec = PredictSpec(tile="auto", margin="auto")
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     before = (tmp_path / "map.tif").stat().st_mtime_ns
@@ -65,7 +65,7 @@ def test_a_finished_map_is_the_same_map_though_another_tile_would_be_chosen_now(
     assert (tmp_path / "map.tif").stat().st_mtime_ns == before
 
 
-def test_what_is_asked_for_is_not_overruled_by_an_earlier_choice(tmp_path, raster):
+def test_a_requested_setting_overrides_an_earlier_choice(tmp_path, raster):
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(margin="auto"))
     with pytest.raises(OutputError, match="exists"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(margin=16, tile=64))
@@ -81,7 +81,7 @@ def test_another_tolerance_is_another_map(tmp_path, raster):
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=margin))
 
 
-def test_shards_that_start_together_go_the_way_of_the_first(tmp_path, raster, monkeypatch):
+def test_shards_that_start_together_take_the_choices_of_the_first(tmp_path, raster, monkeypatch):
     model, first, second = model_of(Identity(), 4), *(PredictSpec(shard=f"{number}/2", unit=64) for number in (1, 2))
     real = plan.choose_tiling
 
@@ -102,7 +102,7 @@ def masked(path, valid):
         image.write_mask(valid)
 
 
-def test_a_mask_beside_a_raster_is_part_of_it(tmp_path, raster):
+def test_a_mask_file_beside_a_raster_is_in_its_fingerprint(tmp_path, raster):
     valid = np.ones((150, 217), bool)
     masked(tmp_path / "image.tif", valid)
     before = (tmp_path / "image.tif").stat()
@@ -116,7 +116,7 @@ def test_a_mask_beside_a_raster_is_part_of_it(tmp_path, raster):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
 
 
-def test_a_part_of_a_file_is_another_one_when_the_file_is(tmp_path, raster):
+def test_a_subdataset_has_another_fingerprint_if_its_file_changes(tmp_path, raster):
     part = f"GTIFF_DIR:1:{tmp_path / 'image.tif'}"
     predict(model_of(Identity(), 4), Raster.open([part]), tmp_path / "map.tif", spec=PredictSpec())
     write(tmp_path / "image.tif", np.zeros((150, 217), np.uint8))
@@ -124,7 +124,7 @@ def test_a_part_of_a_file_is_another_one_when_the_file_is(tmp_path, raster):
         predict(model_of(Identity(), 4), Raster.open([part]), tmp_path / "map.tif", spec=PredictSpec())
 
 
-def test_statistics_and_overviews_that_are_added_make_no_other_raster(tmp_path, raster):
+def test_added_statistics_and_overviews_keep_the_fingerprint(tmp_path, raster):
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
     before = (tmp_path / "map.tif").stat().st_mtime_ns
     (tmp_path / "image.tif.aux.xml").write_text("<PAMDataset></PAMDataset>")
@@ -133,7 +133,7 @@ def test_statistics_and_overviews_that_are_added_make_no_other_raster(tmp_path, 
     assert (tmp_path / "map.tif").stat().st_mtime_ns == before
 
 
-def test_what_is_sent_to_a_worker_is_found_from_whatever_folder_it_works_in(tmp_path, raster, monkeypatch):
+def test_a_worker_opens_the_raster_from_any_working_folder(tmp_path, raster, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sent = pickle.dumps((Raster.open(["image.tif"]), UnitStore.of(Path("map.tif"), Fingerprint.of({}))))
     (tmp_path / "elsewhere").mkdir()
@@ -143,7 +143,7 @@ def test_what_is_sent_to_a_worker_is_found_from_whatever_folder_it_works_in(tmp_
     assert parts.folder == tmp_path / "map.tif.parts"
 
 
-def test_a_map_that_is_there_is_told_and_its_lost_style_made_again(tmp_path, raster, caplog):
+def test_a_finished_map_is_reported_and_its_lost_style_is_rewritten(tmp_path, raster, caplog):
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
     style = (tmp_path / "map.qml").read_text()
     (tmp_path / "map.qml").unlink()
@@ -155,7 +155,7 @@ def test_a_map_that_is_there_is_told_and_its_lost_style_made_again(tmp_path, ras
     assert (tmp_path / "map.qml").read_text() == style
 
 
-def test_in_what_a_finished_map_is_another_one_is_told(tmp_path, raster):
+def test_the_differences_to_a_finished_map_are_reported(tmp_path, raster):
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
     with pytest.raises(OutputError, match=r"map\.tif exists already, as a map with another tta \(false, now true\)"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tta=True))

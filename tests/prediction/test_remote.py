@@ -1,4 +1,4 @@
-"""Rasters over a network, from a server of ranges on this machine: what is fetched, and what happens where it fails."""
+"""Remote rasters, from a local server of byte ranges: fetched blocks, and failures."""
 
 import contextvars
 import logging
@@ -95,7 +95,7 @@ def test_a_raster_behind_a_url_is_mapped_like_a_file(tmp_path, server):
     np.testing.assert_array_equal(read(tmp_path / "far.tif"), read(tmp_path / "near.tif"))
 
 
-def test_of_a_large_raster_only_the_blocks_of_a_window_are_fetched(server):
+def test_only_the_blocks_of_a_window_are_fetched(server):
     noise = np.random.default_rng(0).integers(0, 255, (4096, 4096)).astype(np.uint8)
     write(server.folder / "large.tif", noise, tiled=True, blockxsize=256, blockysize=256)
     far = Raster.open([server.url("large.tif")])
@@ -119,12 +119,12 @@ def test_a_bucket_of_s3_is_read_as_gdal_reads_it(server, numbers, monkeypatch):
     assert {path for path, _ in server.asked} == {"/bucket/image.tif"}
 
 
-def test_what_a_url_asks_for_is_no_part_of_the_maps_name(server, numbers):
+def test_the_query_of_a_url_is_not_in_the_name_of_the_map(server, numbers):
     assert Raster.open([server.url("image.tif?signature=a.b/c")]).name == "image"
 
 
 @pytest.mark.usefixtures("numbers")
-def test_a_signature_is_kept_to_ourselves_and_tomorrows_goes_on_with_the_map(tmp_path, server):
+def test_a_signature_is_never_written_and_a_new_one_resumes_the_map(tmp_path, server):
     halves = QUARTERS.model_copy(update={"shard": "1/2"})
     first, second = (Raster.open([server.url(f"image.tif?sig={word}&se=2026")]) for word in ("SECRET", "OTHER"))
     predict(model_of(Identity(), 4), first, tmp_path / "map.tif", spec=halves)
@@ -145,18 +145,18 @@ def test_a_signature_is_kept_to_ourselves_and_tomorrows_goes_on_with_the_map(tmp
         ("/vsicurl/https://h/a.tif?sv=1&sr=b&sig=2", "/vsicurl/https://h/a.tif"),
     ],
 )
-def test_an_address_is_told_without_what_opens_it(name, told):
+def test_an_address_is_reported_without_its_credentials(name, told):
     assert access.without_secrets(name) == told
 
 
-def test_a_file_that_is_not_there_is_named(server):
+def test_a_missing_remote_file_is_named(server):
     with pytest.raises(RasterError, match=r"http://127\.0\.0\.1:\d+/none\.tif cannot be read: .*404.*connection"):
         Raster.open([server.url("none.tif")])
 
 
 @pytest.mark.parametrize("status", [403, 500, 503])
 @pytest.mark.usefixtures("impatient")
-def test_what_the_server_refuses_is_named_and_fetched_later(tmp_path, server, numbers, status):
+def test_a_refused_request_is_named_and_repeated_later(tmp_path, server, numbers, status):
     server.fault = lambda path, stop: status if stop > 200_000 else None
     far = Raster.open([server.url("image.tif")])
     with pytest.raises(UnfinishedError, match=r"map\.tif is not finished: \d of 4 units failed"):
@@ -178,7 +178,7 @@ def test_a_file_that_was_replaced_on_its_server_is_another_raster(tmp_path, serv
         predict(model, Raster.open([server.url("image.tif")]), tmp_path / "map.tif", spec=QUARTERS)
 
 
-def test_a_file_that_is_replaced_on_its_server_while_it_is_mapped_is_refused(tmp_path, server, numbers, monkeypatch):
+def test_a_file_replaced_on_its_server_during_the_run_is_refused(tmp_path, server, numbers, monkeypatch):
     far, real, asked = Raster.open([server.url("image.tif")]), Raster.read, []
 
     def read_then_replaced(self: Raster, window: Window):
@@ -197,7 +197,7 @@ def test_a_file_that_is_replaced_on_its_server_while_it_is_mapped_is_refused(tmp
 
 @pytest.mark.parametrize("fault", ["reset", "short", "stall", "hang", 503])
 @pytest.mark.usefixtures("impatient")
-def test_what_fails_once_is_fetched_again(tmp_path, server, numbers, fault):
+def test_a_failed_request_is_repeated(tmp_path, server, numbers, fault):
     left = [fault]
     server.fault = lambda path, stop: left.pop() if left and stop > 150_000 else None
     predict(model_of(Identity(), 4), Raster.open([server.url("image.tif")]), tmp_path / "map.tif", spec=QUARTERS)
@@ -207,9 +207,7 @@ def test_what_fails_once_is_fetched_again(tmp_path, server, numbers, fault):
 
 @pytest.mark.parametrize("fault", ["reset", "short", 500])
 @pytest.mark.usefixtures("impatient")
-def test_the_command_ends_with_one_line_keeps_what_is_done_and_later_finishes(
-    tmp_path, server, numbers, landscribe, fault
-):
+def test_a_failed_command_prints_one_line_and_the_same_command_finishes(tmp_path, server, numbers, landscribe, fault):
     model_of(Identity(), 4).save(tmp_path / "model")
     command = ("predict", tmp_path / "model", server.url("image.tif"), "-o", tmp_path / "map.tif")
     command += ("--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch")
@@ -230,7 +228,7 @@ def test_the_command_ends_with_one_line_keeps_what_is_done_and_later_finishes(
 
 
 @pytest.mark.usefixtures("impatient", "numbers")
-def test_a_server_that_answers_no_more_is_given_up(server):
+def test_a_server_that_no_longer_responds_is_given_up(server):
     far = Raster.open([server.url("image.tif")])
     server.fault = lambda path, stop: "hang"
     with pytest.raises(RasterError, match=r"image\.tif cannot be read: CURL error: Operation t.*Check the address"):
@@ -242,7 +240,7 @@ def test_a_server_that_answers_no_more_is_given_up(server):
     [("reset", " does not answer"), ("short", "'s answer broke off"), (429, " answered 429, Too Many Requests")],
 )
 @pytest.mark.usefixtures("impatient")
-def test_what_the_server_did_is_told_before_what_gdal_missed(tmp_path, server, fault, reason):
+def test_the_response_of_the_server_is_reported_before_the_error_of_gdal(tmp_path, server, fault, reason):
     sixteen_units(tmp_path, server)
     far = Raster.open([server.url("image.tif")])
     server.fault = lambda path, stop: fault if stop > 550_000 else None
@@ -253,7 +251,7 @@ def test_what_the_server_did_is_told_before_what_gdal_missed(tmp_path, server, f
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_does_not_send_three_units_in_a_row_is_asked_for_no_more(tmp_path, server, landscribe):
+def test_three_failed_units_in_a_row_stop_the_run(tmp_path, server, landscribe):
     array, command = sixteen_units(tmp_path, server)
     # The blocks of the upper eight units lie in the first half of the file, and come.
     server.fault = lambda path, stop: 503 if stop > 550_000 else None
@@ -268,7 +266,7 @@ def test_a_server_that_does_not_send_three_units_in_a_row_is_asked_for_no_more(t
 
 
 @pytest.mark.usefixtures("impatient")
-def test_damage_far_away_costs_its_units_alone_however_many_come_one_after_the_other(tmp_path, server, landscribe):
+def test_damaged_remote_blocks_lose_only_their_units(tmp_path, server, landscribe):
     array, command = sixteen_units(tmp_path, server, compress="deflate")
     whole = (server.folder / "image.tif").read_bytes()
     damaged = bytearray(whole)
@@ -289,7 +287,7 @@ def test_damage_far_away_costs_its_units_alone_however_many_come_one_after_the_o
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_sends_no_unit_at_all_leaves_nothing(tmp_path, server, landscribe):
+def test_a_server_that_sends_no_unit_leaves_no_file(tmp_path, server, landscribe):
     _, command = sixteen_units(tmp_path, server)
     server.fault = lambda path, stop: 503 if stop > 100_000 else None
     code, line = landscribe(*command)
@@ -299,7 +297,7 @@ def test_a_server_that_sends_no_unit_at_all_leaves_nothing(tmp_path, server, lan
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_server_that_goes_away_stops_the_map_and_what_is_done_is_kept(tmp_path, server, numbers, landscribe):
+def test_a_lost_server_stops_the_map_and_keeps_finished_units(tmp_path, server, numbers, landscribe):
     model_of(Identity(), 4).save(tmp_path / "model")
     command = ("predict", tmp_path / "model", server.url("image.tif"), "-o", tmp_path / "map.tif")
     command += ("--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch")
@@ -323,7 +321,7 @@ def test_a_server_that_goes_away_stops_the_map_and_what_is_done_is_kept(tmp_path
     np.testing.assert_array_equal(read(tmp_path / "map.tif"), numbers)
 
 
-def test_a_damaged_block_costs_its_units_alone(tmp_path, landscribe):
+def test_a_damaged_block_loses_only_its_units(tmp_path, landscribe):
     array = np.random.default_rng(0).integers(0, 4, (512, 512)).astype(np.uint8)
     write(tmp_path / "image.tif", array, tiled=True, blockxsize=256, blockysize=256, compress="deflate")
     model_of(Identity(), 4).save(tmp_path / "model")
@@ -354,7 +352,7 @@ def test_a_damaged_block_costs_its_units_alone(tmp_path, landscribe):
     np.testing.assert_array_equal(read(tmp_path / "map.tif"), array)
 
 
-def test_settings_that_people_would_have_to_know_are_made_and_the_environment_wins(monkeypatch):
+def test_gdal_settings_have_defaults_that_the_environment_overrides(monkeypatch):
     monkeypatch.setenv("GDAL_HTTP_TIMEOUT", "7")
     with access.gdal_errors("https://example.org/a.tif"):
         assert getenv()["GDAL_HTTP_MAX_RETRY"] == "5"
@@ -378,5 +376,5 @@ def test_settings_that_people_would_have_to_know_are_made_and_the_environment_wi
         ("/vsizip//vsicurl/https://example.org/a.zip/a.tif", False, True),
     ],
 )
-def test_it_is_known_what_is_near_and_what_is_far(name, local, remote):
+def test_local_and_remote_paths_are_distinguished(name, local, remote):
     assert (access.is_local(name), access.is_remote(name)) == (local, remote)

@@ -1,4 +1,4 @@
-"""Seams, where there are some and where there are none."""
+"""Seams: networks with and without them."""
 
 import json
 
@@ -27,7 +27,7 @@ def checked(network, raster, tile, margin, within=8):
     margin=st.integers(0, 10),
     network=st.sampled_from([Identity(), Brightness()]),
 )
-def test_networks_that_see_no_farther_than_a_cell_make_no_seams(tmp_path_factory, shape, tile, margin, network):
+def test_a_network_that_sees_one_cell_leaves_no_seams(tmp_path_factory, shape, tile, margin, network):
     found = checked(network, noise(tmp_path_factory.mktemp("world") / "image.tif", shape, classes=4), 2 * tile, margin)
     assert found.crossings > 0
     assert found.pixels_at_seams > 0
@@ -35,7 +35,7 @@ def test_networks_that_see_no_farther_than_a_cell_make_no_seams(tmp_path_factory
 
 
 @pytest.mark.parametrize("radius", [4, 9])
-def test_seams_show_where_the_margin_is_smaller_than_what_the_network_sees(tmp_path, radius):
+def test_a_margin_below_the_receptive_field_leaves_seams(tmp_path, radius):
     raster = noise(tmp_path / "image.tif", (300, 300))
     for margin in (0, radius - 1):
         found = checked(Blur(radius), raster, 128, margin, within=radius)
@@ -45,7 +45,7 @@ def test_seams_show_where_the_margin_is_smaller_than_what_the_network_sees(tmp_p
     assert (enough.differ_at_seams, enough.differ_inside) == (0, 0)
 
 
-def test_a_network_that_looks_at_tiles_as_a_whole_differs_everywhere(tmp_path):
+def test_a_network_with_global_context_differs_everywhere(tmp_path):
     values = np.linspace(0, 200, 300)[None] + np.random.default_rng(0).integers(0, 50, (300, 300))
     found = checked(AboveTheMean(), write(tmp_path / "image.tif", values.astype(np.uint8)), 128, 16)
     assert found.mismatch_inside > 0.1
@@ -73,7 +73,7 @@ def test_a_raster_of_one_tile_has_no_seams(tmp_path):
     assert "one tile holds the raster" in str(found)
 
 
-def test_what_was_found_is_told(tmp_path):
+def test_the_result_of_the_seam_check_is_reported(tmp_path):
     found = checked(Blur(9), noise(tmp_path / "image.tif", (300, 300)), 128, 2, within=2)
     fields = json.loads(json.dumps(found.as_dict()))
     assert fields["factor"] == pytest.approx(fields["mismatch_at_seams"] / fields["mismatch_inside"])

@@ -54,7 +54,7 @@ def cut(network: nn.Module, raster: Raster, *, tolerance: float = TOLERANCE, **s
     batch=st.integers(1, 5),
     blend=st.sampled_from(["none", "gaussian"]),
 )
-def test_the_work_is_what_the_network_reads_of_all_tiles(tmp_path_factory, shape, tile, margin, unit, batch, blend):
+def test_the_work_of_a_tiling_is_its_read_pixels(tmp_path_factory, shape, tile, margin, unit, batch, blend):
     raster = noise(tmp_path_factory.mktemp("world") / "image.tif", shape)
     settings = {"tile": 16 * tile, "margin": min(margin, 8 * tile - 8), "unit": unit, "batch": batch, "blend": blend}
     choice = cut(Halving(), raster, **settings)
@@ -66,7 +66,7 @@ def test_the_work_is_what_the_network_reads_of_all_tiles(tmp_path_factory, shape
     assert choice.overlap_overhead == pytest.approx(read / math.prod(shape))
 
 
-def test_numbers_that_are_given_are_kept(strip, caplog):
+def test_given_tile_and_margin_are_kept(strip, caplog):
     with caplog.at_level("INFO", logger="landscribe"):
         choice = cut(Blur(5), strip, tile=96, margin=3, batch=2)
     assert (choice.tile, choice.margin, choice.batch) == (96, 3, 2)
@@ -75,14 +75,14 @@ def test_numbers_that_are_given_are_kept(strip, caplog):
     assert cut(Blur(5), strip, tile="auto", margin=3, unit=600).margin == 3
 
 
-def test_tiles_that_fit_the_sides_of_the_raster_are_taken(strip):
+def test_tiles_that_fit_the_sides_of_the_raster_are_chosen(strip):
     # 600 - 2 x 32 = 536 is half of 1072: two tiles and not a pixel more. One is as high as the raster.
     choice = cut(Identity(), strip, tile="auto", margin="auto", unit=600)
     assert (choice.tile, choice.margin) == (536, 0)
     assert choice.overlap_overhead == 1
 
 
-def test_of_tilings_with_the_same_work_the_smaller_tile_is_taken(tmp_path):
+def test_of_tilings_with_equal_work_the_smaller_tile_is_chosen(tmp_path):
     raster = noise(tmp_path / "image.tif", (1152, 1152), classes=4)
     assert cut(Identity(), raster, tile="auto", margin="auto", unit=1152 // 2).tile == 576
     assert cut(Identity(), raster, tile="auto", margin="auto", unit=1100).tile == 588
@@ -100,7 +100,7 @@ def test_tiles_with_little_to_keep_are_warned_about(strip, caplog, margin, is_wa
     assert ("so many pixels for each pixel kept" in caplog.text) == is_warned
 
 
-def test_tiles_take_no_more_memory_than_there_is(tmp_path):
+def test_tiles_stay_within_the_memory_budget(tmp_path):
     raster = noise(tmp_path / "image.tif", (1200, 1200))
     # 1.6 kB for each pixel.
     choice = cut(Wide(400), raster, tile="auto", margin=16, unit=1200)
@@ -108,19 +108,19 @@ def test_tiles_take_no_more_memory_than_there_is(tmp_path):
     assert 0.9 * budget(torch.device("cpu")) < choice.memory <= budget(torch.device("cpu"))
 
 
-def test_where_memory_cannot_be_foreseen_tiles_are_small_and_that_is_said(tmp_path):
+def test_without_a_memory_estimate_tiles_are_small_and_a_note_is_logged(tmp_path):
     choice = cut(Deciding(), noise(tmp_path / "image.tif", (600, 600)), tile="auto", margin="auto")
     assert choice.tile == 512
     assert choice.memory is None
     assert "memory cannot be estimated" in str(choice)
 
 
-def test_a_lower_tolerance_takes_a_larger_margin(strip):
+def test_a_lower_tolerance_chooses_a_larger_margin(strip):
     margins = [cut(Blur(10), strip, tile=256, margin="auto", tolerance=share).margin for share in (0.2, 0.05, 1e-6)]
     assert margins == [0, 8, 16]
 
 
-def test_where_no_margin_is_enough_that_is_said(strip):
+def test_an_insufficient_margin_is_reported(strip):
     choice = cut(Blur(10), strip, tile=32, margin="auto", tolerance=1e-6)
     assert choice.margin == 8
     assert choice.mismatch > 1e-6
@@ -135,7 +135,7 @@ def test_where_no_margin_is_enough_that_is_said(strip):
         (128, 256, 256, "tiles of its training size (128) fit it best"),
     ],
 )
-def test_a_network_that_looks_at_tiles_as_a_whole_is_told(tmp_path, trained, tile, expected, said):
+def test_global_context_is_reported(tmp_path, trained, tile, expected, said):
     values = np.linspace(0, 100, 640)[None] + np.random.default_rng(0).integers(0, 80, (640, 640))
     raster = write(tmp_path / "image.tif", values.astype(np.uint8))
     model = Model.wrap(AboveTheMean(), bands=["v"], classes=["a", "b"], chip_size=trained)
@@ -144,7 +144,7 @@ def test_a_network_that_looks_at_tiles_as_a_whole_is_told(tmp_path, trained, til
     assert said in str(choice)
 
 
-def test_it_is_told_also_where_one_tile_would_hold_the_raster(tmp_path):
+def test_global_context_is_reported_for_a_raster_of_one_tile(tmp_path):
     values = np.linspace(0, 100, 640)[None] + np.random.default_rng(0).integers(0, 80, (640, 640))
     raster = write(tmp_path / "image.tif", values.astype(np.uint8))
     model = Model.wrap(AboveTheMean(), bands=["v"], classes=["a", "b"], chip_size=128)
@@ -156,14 +156,14 @@ def test_it_is_told_also_where_one_tile_would_hold_the_raster(tmp_path):
     assert choose_tiling(Predictor([near]), raster, PredictSpec()).tile == 640
 
 
-def test_where_nothing_could_be_measured_the_margin_is_a_common_one(tmp_path):
+def test_without_a_measured_margin_the_default_is_chosen(tmp_path):
     plain = write(tmp_path / "plain.tif", np.full((300, 300), 7, np.uint8))
     choice = cut(Blur(3), plain, tile=256, margin="auto")
     assert (choice.margin, choice.mismatch) == (64, None)
     assert "not measured" in str(choice)
 
 
-def test_several_models_get_the_margin_of_the_farthest_seeing(strip):
+def test_an_ensemble_gets_the_margin_of_its_largest_receptive_field(strip):
     together = Predictor([model_of(Blur(3), 2), model_of(Blur(10), 2)])
     margin = choose_tiling(together, strip, PredictSpec(tile=256, margin="auto")).margin
     assert margin > cut(Blur(3), strip, tile=256).margin

@@ -1,4 +1,4 @@
-"""What the tests of training learn from."""
+"""Chips for the tests of training."""
 
 import geopandas as gpd
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is seen of a training: the bar counts steps of the optimiser, and the log holds what the history does."""
+"""Progress and logs of a training: the bar counts optimiser steps, the log has the rows of the history."""
 
 import csv
 import importlib.util
@@ -28,7 +28,7 @@ def reported():
     progress.reporter.reset(token)
 
 
-def test_the_bar_counts_steps_of_the_optimiser_and_tells_of_the_last_epoch(chips, tmp_path, reported):
+def test_the_bar_counts_optimiser_steps_and_shows_the_last_epoch(chips, tmp_path, reported):
     model = verbs.train(chips, out=tmp_path / "model", epochs=3, accumulate=2, ema_decay=0.5, **TINY)
     begun = next(place for place, (what, _) in enumerate(reported) if what == "training")
     (_, total), *told = reported[begun:]
@@ -65,7 +65,7 @@ def test_the_log_holds_each_step_and_the_rows_of_the_history(chips, tmp_path, ca
     assert bool(list((folder / "version_0").glob("events.out.tfevents.*"))) == HAS_TENSORBOARD
 
 
-def test_each_training_has_a_log_of_its_own(chips, tmp_path):
+def test_each_training_has_its_own_log(chips, tmp_path):
     for name in ("one", "two"):
         verbs.train(chips, out=tmp_path / name, steps=1, log=str(tmp_path / "log"), **TINY)
     assert len(rows(tmp_path / "log" / "version_0")) == len(rows(tmp_path / "log" / "version_1"))
@@ -78,6 +78,6 @@ def test_a_log_that_cannot_be_written_is_refused(chips, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
-def test_a_log_changes_nothing(chips, tmp_path):
+def test_a_log_does_not_change_the_weights(chips, tmp_path):
     logged = verbs.train(chips, out=tmp_path / "logged", steps=5, log=str(tmp_path / "log"), **TINY)
     assert verbs.train(chips, out=tmp_path / "plain", steps=5, **TINY).sha256 == logged.sha256

@@ -1,4 +1,4 @@
-"""A training that is ended before its model is whole goes on, to the same model; other settings do not."""
+"""A killed training resumes to the same model; one with other settings does not."""
 
 import json
 import multiprocessing
@@ -85,7 +85,7 @@ def steps_an_epoch(model: Model) -> int:
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_a_training_that_goes_on_ends_as_if_it_had_not_been_ended(chips, tmp_path, settings, caplog):
+def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(chips, tmp_path, settings, caplog):
     whole = verbs.train(chips, out=tmp_path / "whole", **TINY | settings)
     epoch = steps_an_epoch(whole)
     out = tmp_path / "ended"
@@ -115,7 +115,7 @@ def test_short_epochs_are_not_all_saved(chips, tmp_path, monkeypatch):
     assert saves(10_000) == 1
 
 
-def test_what_a_kill_in_the_first_epoch_leaves_is_nothing(chips, tmp_path):
+def test_a_kill_in_the_first_epoch_leaves_no_checkpoint(chips, tmp_path):
     with killed_after(1):
         verbs.train(chips, out=tmp_path / "new" / "model", epochs=2, **TINY)
     assert list(tmp_path.iterdir()) == []
@@ -140,18 +140,18 @@ def test_an_unfinished_training_with_other_settings_is_not_touched(chips, ended)
     assert {path: path.read_bytes() for path in ended.with_name("model.training").iterdir()} == before
 
 
-def test_overwrite_begins_anew_where_settings_are_others(chips, ended):
+def test_overwrite_starts_again_if_settings_differ(chips, ended):
     model = verbs.train(chips, out=ended, epochs=2, overwrite=True, **TINY | {"batch": 2})
     assert_same(verbs.train(chips, out=ended.with_name("other"), epochs=2, **TINY | {"batch": 2}), model)
     assert not ended.with_name("model.training").exists()
 
 
-def test_what_cannot_change_the_result_may_be_other(chips, ended, tmp_path):
+def test_settings_without_effect_on_the_weights_may_differ(chips, ended, tmp_path):
     model = verbs.train(chips, out=ended, epochs=3, workers=1, log=str(tmp_path / "log"), **TINY)
     assert_same(verbs.train(chips, out=tmp_path / "whole", epochs=3, **TINY), model)
 
 
-def test_the_record_says_which_training_it_is_of(chips, ended):
+def test_the_record_of_a_checkpoint_identifies_its_training(chips, ended):
     record = json.loads((ended.with_name("model.training") / "training.json").read_text())
     assert record["fingerprint"]["chips"] == chips.sha256
     assert record["fingerprint"]["train"]["batch"] == 4
@@ -166,14 +166,14 @@ def test_a_training_that_fails_leaves_no_checkpoint(chips, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_checkpoint_is_refused_in_a_line(chips, ended):
+def test_a_damaged_checkpoint_is_refused_in_one_line(chips, ended):
     last = ended.with_name("model.training") / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises(OutputError, match=r"last\.ckpt cannot be read .*Remove .*model\.training to start again"):
         verbs.train(chips, out=ended, epochs=3, **TINY)
 
 
-def test_what_a_kill_left_half_written_is_passed_over(chips, ended, tmp_path):
+def test_a_half_written_checkpoint_is_ignored(chips, ended, tmp_path):
     partial = ended.with_name("model.training") / ".0123abcd.partial.last.ckpt"
     partial.write_bytes(b"half")
     with killed_after(1):

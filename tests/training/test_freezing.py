@@ -1,4 +1,4 @@
-"""Frozen, trained, or trained during a part of the epochs: the whole encoder, or stages of it."""
+"""Freezing: the whole encoder or stages of it, for all or a part of the training."""
 
 import copy
 
@@ -39,12 +39,12 @@ def test_named_stages_are_frozen_and_others_are_not(chips, tmp_path):
     assert stages == {"layer2", "layer3", "layer4"}
 
 
-def test_what_is_frozen_for_a_while_learns_afterwards(chips, tmp_path):
+def test_layers_frozen_for_a_while_learn_afterwards(chips, tmp_path):
     held = verbs.train(chips, out=tmp_path / "held", steps=6, freeze=("encoder",), freeze_until=0.5, **QUICK)
     assert any("encoder" in name and "running_mean" in name for name in moved(started(), held))
 
 
-def test_the_encoder_may_learn_more_slowly(chips, tmp_path):
+def test_the_encoder_may_have_a_lower_learning_rate(chips, tmp_path):
     def distance(model, part: str) -> float:
         after = model.network.state_dict()
         return sum(
@@ -76,12 +76,12 @@ def test_freezing_holds_across_train_and_ends_with_unfreeze():
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_frozen_from_random_weights_is_warned_about(chips, tmp_path, caplog):
+def test_freezing_random_weights_is_warned_about(chips, tmp_path, caplog):
     verbs.train(chips, out=tmp_path / "model", steps=1, freeze=("encoder",), **QUICK)
     assert "random weights" in caplog.text
 
 
-def test_frozen_to_the_end_is_also_meant_where_time_is_the_budget(chips, tmp_path):
+def test_layers_stay_frozen_to_the_end_of_a_budget_in_minutes(chips, tmp_path):
     model = verbs.train(chips, out=tmp_path / "model", minutes=0.02, freeze=("encoder",), **QUICK)
     assert not any("encoder" in name for name in moved(started(), model))
 
@@ -92,12 +92,12 @@ def test_the_trained_network_can_be_trained_further(chips, tmp_path):
     assert all(module.training for module in network.train().modules())
 
 
-def test_what_is_no_option_of_an_architecture_is_refused(chips, tmp_path):
+def test_an_unknown_option_of_an_architecture_is_refused(chips, tmp_path):
     with pytest.raises(RecipeError, match=r"write it as train\.encoder"):
         verbs.train(chips, out=tmp_path / "model", options={"encoder": "plain"}, **QUICK)
 
 
-def test_torch_puts_every_child_into_training_mode_and_freezing_keeps_it_out():
+def test_frozen_parts_stay_in_eval_mode_when_torch_calls_train():
     # The first half is the reason for replacing `train` of a frozen part.
     part = torch.nn.BatchNorm2d(1)
     network = torch.nn.Sequential(part.eval())

@@ -1,4 +1,4 @@
-"""A learning rate that is found by trying many."""
+"""The learning rate range test."""
 
 from itertools import count
 
@@ -13,7 +13,7 @@ from landscribe.training.segmenter import Segmenter
 TINY = {"encoder": "plain", "weights": "none", "batch": 4, "options": {"encoder_widths": [4, 8]}}
 
 
-def test_a_found_rate_is_used_said_and_recorded(chips, tmp_path, monkeypatch, caplog, capsys):
+def test_a_suggested_rate_is_used_logged_and_recorded(chips, tmp_path, monkeypatch, caplog, capsys):
     monkeypatch.chdir(tmp_path)
     with caplog.at_level("INFO"):
         found = verbs.train(chips, out="found", steps=4, learning_rate="auto", **TINY)
@@ -29,7 +29,7 @@ def test_a_found_rate_is_used_said_and_recorded(chips, tmp_path, monkeypatch, ca
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found", "given"]
 
 
-def test_the_same_seed_finds_the_same_rate(chips, tmp_path):
+def test_the_same_seed_suggests_the_same_rate(chips, tmp_path):
     def rate(name: str, seed: int) -> float:
         model = verbs.train(chips, out=tmp_path / name, steps=1, learning_rate="auto", seed=seed, **TINY)
         return model.provenance["learning_rate"]
@@ -37,7 +37,7 @@ def test_the_same_seed_finds_the_same_rate(chips, tmp_path):
     assert rate("one", 3) == rate("two", 3)
 
 
-def test_the_rate_is_that_of_the_steepest_fall_whatever_one_batch_says():
+def test_the_rate_is_that_of_the_steepest_smoothed_fall():
     rates = [10 ** (-6 + 6 * step / 99) for step in range(100)]
     # Falls from step 50 to 70, and grows from step 85.
     losses = [1 - 0.5 * min(max(step - 50, 0), 20) / 20 + max(0, step - 85) for step in range(100)]
@@ -53,7 +53,7 @@ def test_the_rate_is_that_of_the_steepest_fall_whatever_one_batch_says():
     assert suggest_learning_rate(rates, [*losses[:20], float("nan"), *losses[21:]]) is None
 
 
-def test_a_trial_may_diverge(chips, tmp_path, monkeypatch):
+def test_the_range_test_may_diverge(chips, tmp_path, monkeypatch):
     whole, steps = Segmenter.criterion, count()
 
     def diverging(self, logits, labels):

@@ -98,7 +98,7 @@ def test_two_processes_train_the_model_of_one(odd_chips, by_two, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_first_of_two_processes_prints_and_writes(by_two):
+def test_only_rank_zero_prints_and_writes(by_two):
     done, model = by_two
     assert len(done.stdout.splitlines()) == 1
     assert done.stdout.startswith(f"{model}: epoch")
@@ -107,7 +107,7 @@ def test_the_first_of_two_processes_prints_and_writes(by_two):
 
 
 @pytest.mark.slow
-def test_a_command_starts_the_processes_that_it_is_asked_for(chips, tmp_path):
+def test_a_command_starts_the_requested_processes(chips, tmp_path):
     command = [
         sys.executable,
         "-m",
@@ -137,12 +137,12 @@ def test_a_command_starts_the_processes_that_it_is_asked_for(chips, tmp_path):
         ({"learning_rate": "auto"}, 50, 9, "needs one process, but there are 2"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(settings, drawn, validation, said):
+def test_batches_that_cannot_be_shared_are_refused(settings, drawn, validation, said):
     with pytest.raises(RecipeError, match=said):
         require_shareable_batches(TrainSpec(**settings), Processes(2), drawn=drawn, validation=validation)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_started(chips, tmp_path):
+def test_an_unshareable_batch_is_refused_before_processes_start(chips, tmp_path):
     with pytest.raises(RecipeError, match="2 processes cannot share evenly"):
         verbs.train(chips, out=tmp_path / "model", devices=2, batch=3)
     assert list(tmp_path.iterdir()) == []
@@ -156,14 +156,14 @@ def started(monkeypatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_auto_is_as_many_devices_as_were_started(started):
+def test_auto_is_the_number_of_started_processes(started):
     assert processes("auto") == Processes(2, 1, 1, "torchrun")
     assert not processes("auto").is_rank_zero
     with pytest.raises(RecipeError, match="devices is 3, but torchrun started 2 processes"):
         processes(3)
 
 
-def test_slurm_tells_how_many_there_are(monkeypatch):
+def test_the_number_of_processes_comes_from_slurm(monkeypatch):
     names = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "job"}
     for name, value in names.items():
         monkeypatch.setenv(name, value)
@@ -177,9 +177,7 @@ def test_slurm_tells_how_many_there_are(monkeypatch):
 
 
 @pytest.mark.parametrize("place", [{}, {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}])
-def test_in_an_allocation_of_slurm_a_command_without_srun_trains_alone_and_says_so(
-    chips, tmp_path, monkeypatch, caplog, place
-):
+def test_a_command_without_srun_in_a_slurm_allocation_trains_alone(chips, tmp_path, monkeypatch, caplog, place):
     names = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", **place}
     for name, value in names.items():
         monkeypatch.setenv(name, value)
@@ -189,7 +187,7 @@ def test_in_an_allocation_of_slurm_a_command_without_srun_trains_alone_and_says_
     assert (tmp_path / "model" / "config.json").exists()
 
 
-def test_auto_is_one_device_where_nothing_was_started():
+def test_auto_is_one_device_without_started_processes():
     assert processes("auto") == Processes()
 
 

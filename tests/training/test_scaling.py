@@ -1,4 +1,4 @@
-"""How the network sees pixels."""
+"""Scaling of pixels for the network."""
 
 from dataclasses import replace
 
@@ -36,13 +36,13 @@ def scaled(chips: Chips, wanted: str = "auto", **known) -> Scaling:
     return scaling_of(chips, wanted, **({"encoder": "resnet18", "pretrained": False} | known))
 
 
-def test_bytes_are_divided_by_255(tmp_path):
+def test_uint8_pixels_are_divided_by_255(tmp_path):
     chips = chips_of(tmp_path, noise(3, SIDE, SIDE))
     assert scaled(chips) == Scaling(offset=(0.0,) * 3, factor=(1 / 255,) * 3)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16"])
-def test_wide_whole_numbers_have_their_percentiles_at_1_and_minus_1_whatever_a_few_pixels_hold(tmp_path, dtype):
+def test_percentiles_of_wide_integers_become_1_and_minus_1_despite_outliers(tmp_path, dtype):
     array = noise(2, SIDE, SIDE, dtype) * np.array([10, 100], dtype)[:, None, None]
     array[:, 0, :10] = 32_000  # a cloud
     array[:, 20:, 20:] = 0  # nodata
@@ -52,7 +52,7 @@ def test_wide_whole_numbers_have_their_percentiles_at_1_and_minus_1_whatever_a_f
     np.testing.assert_allclose(shares, [[-1, -1], [1, 1]], atol=0.02)
 
 
-def test_floating_numbers_are_standardised(tmp_path):
+def test_float_pixels_are_standardised(tmp_path):
     chips = chips_of(tmp_path, noise(2, SIDE, SIDE, "float32") / 1000)
     assert scaled(chips) == scaled(chips, "standardise")
     values = seen(chips, scaled(chips))
@@ -60,7 +60,7 @@ def test_floating_numbers_are_standardised(tmp_path):
     np.testing.assert_allclose(values.std(axis=1), 1, atol=1e-3)
 
 
-def test_a_range_is_asked_of_whole_numbers_only(tmp_path):
+def test_range_scaling_requires_integers(tmp_path):
     chips = chips_of(tmp_path, noise(2, SIDE, SIDE, "int16"))
     assert scaled(chips, "range") == Scaling(offset=(-32768.0,) * 2, factor=(1 / 65535,) * 2)
     floating = replace(chips, metadata=chips.metadata.model_copy(update={"dtype": "float32"}))
@@ -76,7 +76,7 @@ def test_a_constant_band_becomes_0(tmp_path, wanted):
     assert (seen(chips, scaled(chips, wanted))[1] == 0).all()
 
 
-def test_pretrained_weights_see_the_contrast_that_they_were_trained_on(tmp_path):
+def test_scaling_for_pretrained_weights_has_their_mean_and_deviation(tmp_path):
     chips = chips_of(tmp_path, noise(3, SIDE, SIDE), descriptions=["green", "red", "blue"])
     pretrained = scaled(chips, pretrained=True)
     # ImageNet: red, green and blue have means 0.485, 0.456, 0.406 and deviations 0.229, 0.224, 0.225.

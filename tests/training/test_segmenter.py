@@ -1,4 +1,4 @@
-"""Steps: of several batches, averaged, kept, and at a rate that falls where nothing gets better."""
+"""Steps: accumulated batches, averaged weights, the kept epoch, and the plateau schedule."""
 
 import csv
 
@@ -21,7 +21,7 @@ def weights(model: Model) -> dict[str, torch.Tensor]:
     return model.network.state_dict()
 
 
-def test_two_batches_a_step_are_one_batch_of_both(chips, tmp_path):
+def test_two_accumulated_batches_equal_one_batch_of_both(chips, tmp_path):
     two = verbs.train(chips, out=tmp_path / "two", batch=2, accumulate=2, steps=3, **PLAIN)
     one = verbs.train(chips, out=tmp_path / "one", batch=4, steps=3, **PLAIN)
     assert [row["step"] for row in two.history] == [row["step"] for row in one.history] == [3]
@@ -29,13 +29,13 @@ def test_two_batches_a_step_are_one_batch_of_both(chips, tmp_path):
         torch.testing.assert_close(weights(two)[name], value, rtol=0, atol=1e-6)
 
 
-def test_epochs_end_with_a_step_of_what_is_left(chips, tmp_path):
+def test_an_epoch_ends_with_a_step_of_the_remaining_batches(chips, tmp_path):
     batches = -(-len(chips.of_split("train")) // 4)
     model = verbs.train(chips, out=tmp_path / "model", batch=4, accumulate=3, epochs=2, **PLAIN)
     assert [row["step"] for row in model.history] == [-(-batches // 3), 2 * -(-batches // 3)]
 
 
-def test_the_average_is_of_all_steps_and_forgets_the_first_soon():
+def test_the_weight_ema_covers_all_steps_and_forgets_the_first_ones():
     network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     averaged = _moving_average(network, 0.3)
     expected = None
@@ -52,7 +52,7 @@ def test_the_average_is_of_all_steps_and_forgets_the_first_soon():
         assert int(averaged.module[1].num_batches_tracked) == n
 
 
-def test_the_averaged_weights_are_what_is_validated_and_saved(chips, tmp_path):
+def test_the_averaged_weights_are_validated_and_saved(chips, tmp_path):
     plain = verbs.train(chips, out=tmp_path / "plain", batch=4, epochs=2, checkpoint="last", **PLAIN)
     averaged = verbs.train(
         chips, out=tmp_path / "averaged", batch=4, epochs=2, checkpoint="last", ema_decay=0.9, **PLAIN
@@ -74,7 +74,7 @@ def val_loss(model: Model, chips) -> float:
         return float(cross_entropy(model.logits(batch["image"], batch["valid"]), batch["label"]))
 
 
-def test_what_does_not_change_is_its_own_average():
+def test_weights_that_do_not_change_equal_their_average():
     network = nn.Linear(7, 7)
     averaged = _moving_average(network, 0.999)
     for _ in range(9):
@@ -82,7 +82,7 @@ def test_what_does_not_change_is_its_own_average():
     assert torch.equal(averaged.module.weight, network.weight)
 
 
-def test_the_last_epoch_is_kept_where_that_is_asked_for(chips, tmp_path):
+def test_the_last_epoch_is_kept_on_request(chips, tmp_path):
     # A rate that is far too high: no later epoch is better than the first.
     settings = {"batch": 4, "epochs": 4, **PLAIN, "learning_rate": 3.0}
     best = verbs.train(chips, out=tmp_path / "best", **settings)
@@ -94,7 +94,7 @@ def test_the_last_epoch_is_kept_where_that_is_asked_for(chips, tmp_path):
         assert any(not torch.equal(value, weights(best)[name]) for name, value in weights(last).items())
 
 
-def test_the_rate_is_halved_when_four_epochs_were_no_better(chips, tmp_path):
+def test_the_rate_is_halved_after_four_epochs_without_improvement(chips, tmp_path):
     settings = PLAIN | {"schedule": "plateau", "learning_rate": 1e-12}
     verbs.train(chips, out=tmp_path / "model", batch=8, epochs=7, log=str(tmp_path / "log"), **settings)
     with (tmp_path / "log" / "version_0" / "metrics.csv").open() as file:

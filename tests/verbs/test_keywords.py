@@ -1,4 +1,4 @@
-"""Keywords: what editors and mypy know of the verbs is what the specs say."""
+"""Keywords: editors and mypy have the settings of the specs."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_each_setting_is_a_keyword_of_its_verb(verb, sections):
     assert fields <= set(table.__annotations__)
 
 
-def test_names_that_two_sections_have_are_no_plain_keywords_of_run():
+def test_ambiguous_names_are_not_plain_keywords_of_run():
     assert not {"batch", "bands", "dask"} & set(keywords.RunKeywords.__annotations__)
 
 

@@ -1,1 +1,1 @@
-"""What the network sees: scenes, chips, splits, statistics, batches."""
+"""Training data: scenes, chips, splits, statistics, batches."""

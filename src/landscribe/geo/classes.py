@@ -44,7 +44,7 @@ class ClassEntry:
     """One row of the class table."""
 
     value: int
-    """In masks and maps, 0 to 254."""
+    """Class value in masks and maps, 0 to 254."""
     name: str
     colour: str
     """"#rrggbb"."""
@@ -74,7 +74,9 @@ class Classes:
             raise ClassError("the class table is empty. Expected at least one class.")
         ambiguous = [label for label in self.unknown if str(label) in {str(entry.label) for entry in self.entries}]
         if ambiguous:
-            raise ClassError(f"label {ambiguous[0]!r} marks both a class and unlabelled pixels. Choose one.")
+            raise ClassError(
+                f"label {ambiguous[0]!r} marks both a class and unlabelled pixels. Use it for one of them."
+            )
         for column in ("value", "name", "label"):
             # As text: a label 1 and a label "1" match the same features.
             counts = Counter(str(getattr(entry, column)) for entry in self.entries)
@@ -100,16 +102,16 @@ class Classes:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """By index."""
+        """Class names by index."""
         return tuple(entry.name for entry in self.entries)
 
     @property
     def values(self) -> tuple[int, ...]:
-        """By index."""
+        """Class values by index."""
         return tuple(entry.value for entry in self.entries)
 
     def to_indices(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Values to indices; ignore stays 255.
+        """Convert values to indices; ignore stays 255.
 
         Raises:
             ClassError: a value that is neither in the table nor the ignore value.
@@ -125,7 +127,7 @@ class Classes:
         return table[mask]
 
     def to_values(self, indices: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Indices to values; 255 becomes ignore. Law: `to_indices(to_values(i)) == i`."""
+        """Convert indices to values; 255 becomes ignore. Law: `to_indices(to_values(i)) == i`."""
         table = np.full(256, self.ignore, np.uint8)
         table[: len(self)] = self.values
         return table[indices]

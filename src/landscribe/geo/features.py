@@ -1,4 +1,4 @@
-"""Features: polygons or points of a file, found through a spatial index and burned onto grids.
+"""Features: polygons or points of a file, queried through a spatial index and burned onto grids.
 
 Features are reprojected to the raster's CRS; a raster is never warped to the CRS of features.
 """
@@ -41,7 +41,7 @@ class Features:
 
     def __init__(self, name: str, geometries: NDArray[np.object_], labels: tuple[Label, ...], crs: CRS) -> None:
         self.name = name
-        """Path of their file."""
+        """Path of the file."""
         self.geometries = geometries
         self.labels = labels
         """One per geometry: the value of the label field, or the file's stem without a field."""
@@ -182,7 +182,7 @@ def burn(
 ) -> NDArray[np.uint8]:
     """Rasterize polygons: a pixel takes the value of the polygon that contains its centre.
 
-    The cost depends on the features that intersect the window, not on how many there are.
+    The cost depends on the number of features that intersect the window, not on the number of all features.
 
     Args:
         features: polygons in the grid's CRS.

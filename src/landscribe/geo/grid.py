@@ -149,7 +149,7 @@ class Grid:
 
     @property
     def pixel_sides(self) -> tuple[float, float] | None:
-        """Height and width of a pixel on the ground in metres, measured as `pixel_size`; None without a CRS."""
+        """Height and width of a pixel on the ground in metres, measured like `pixel_size`; None without a CRS."""
         if self.crs is None:
             return None
         row, col = self.height / 2, self.width / 2
@@ -199,11 +199,11 @@ class Grid:
             yield Window(row, 0, min(rows, self.height - row), self.width)
 
     def spread_windows(self, shape: tuple[int, int], per_axis: int, *, align: int = 1) -> list[Window]:
-        """Windows that are spread evenly over the grid, those at its corners included, in row order.
+        """Windows spread evenly over the grid, from corner to corner, in row order.
 
         Args:
-            shape: (height, width) of a window; larger than the grid, it reaches outside.
-            per_axis: most windows along an axis. Fewer cover a short axis.
+            shape: (height, width) of a window. A window larger than the grid reaches outside.
+            per_axis: maximum number of windows along an axis; a short axis is covered by fewer.
             align: rows and columns are rounded down to multiples of this.
 
         >>> grid = Grid(None, Affine.identity(), 10, 100)
@@ -217,7 +217,7 @@ class Grid:
 def _spread(length: int, side: int, most: int, align: int) -> list[int]:
     count = min(most, -(-length // side))
     last = max(0, length - side)
-    # A list without repetition: rounding may give the same start twice.
+    # A set, because rounding may give the same start twice.
     return sorted({round(last * index / max(1, count - 1)) // align * align for index in range(count)})
 
 

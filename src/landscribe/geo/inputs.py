@@ -29,7 +29,7 @@ def open_rasters(images: Sequence[Any], spec: ImagerySpec, *, resample: bool = F
 
     Args:
         images: files, folders, patterns, text files that list images, STAC items; or lists of files to stack.
-        spec: of all images.
+        spec: settings of all images.
         resample: resample stacked files to the grid of the first.
 
     Raises:
@@ -107,11 +107,11 @@ def read_file_list(path: str) -> list[list[str]]:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise RasterError(f"{text_file} cannot be read: {reason}. Expected a list of images, one a line.") from error
     rasters = []
-    for number, line in enumerate(lines, 1):
+    for line_number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
             # Windows copies paths in quotes.
             files = [_relative_to(text_file, part.strip().strip('"')) for part in line.split(",")]
-            _require_existing(files, f"{text_file}, line {number},")
+            _require_existing(files, f"{text_file}, line {line_number},")
             rasters.append(files)
     if not rasters:
         raise RasterError(f"{text_file} lists no image. Write one a line.")

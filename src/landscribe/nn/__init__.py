@@ -54,7 +54,7 @@ def build(
         again without weights, `reduction` the input pixels per pixel of its deepest features.
 
     Raises:
-        NetworkError: an unknown name (the nearest is offered) or option, or weights that do not fit.
+        NetworkError: an unknown name (the message offers the nearest) or option, or weights that do not fit.
 
     >>> import torch
     >>> network = build("unet", encoder="plain", bands=4, classes=3, encoder_widths=[8, 16])
@@ -65,7 +65,7 @@ def build(
     """
     band_names = () if isinstance(bands, int) else tuple(bands)
     if not bands or (isinstance(bands, int) and bands < 1) or classes < 1:
-        raise NetworkError(f"{bands} bands and {classes} classes were given. At least one of each was expected.")
+        raise NetworkError(f"got {bands} bands and {classes} classes. Expected at least one of each.")
     if "band_names" in options:
         raise NetworkError(f"{architecture} has no option 'band_names'. Give the names as bands.")
     arguments: dict[str, Any] = {"bands": len(band_names) or bands, "classes": classes, "encoder": encoder, **options}

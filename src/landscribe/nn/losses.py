@@ -19,22 +19,22 @@ from torch.nn import functional
 from landscribe.errors import NetworkError
 from landscribe.spec import nearest
 
-# Keeps the slope of a root finite where it begins.
+# Keeps the gradient of a power finite at 0.
 _LEAST = 1e-6
 
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 AboveZero = Annotated[float, Field(gt=0, le=1)]
-"""A share that is not 0."""
+"""A fraction above 0."""
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
-"""A share that is not 1."""
+"""A fraction below 1."""
 Within = Annotated[float, Field(gt=0, lt=1)]
-"""A share that is neither 0 nor 1."""
+"""A fraction above 0 and below 1."""
 
 
 class Loss(Protocol):
-    """What every entry of LOSSES is."""
+    """The signature of every entry of LOSSES."""
 
     def __call__(self, logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None) -> Tensor:
         """Scalar loss.
@@ -135,7 +135,7 @@ def focal_tversky(
     logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None,
     alpha: Positive = 0.3, beta: Positive = 0.7, gamma: Positive = 0.75,
 ) -> Tensor:  # fmt: skip
-    """`(1 - T)^gamma`, mean over classes, with T as in `tversky`; a gamma below 1 spurs what is nearly right.
+    """`(1 - T)^gamma`, mean over classes, with T as in `tversky`; a gamma below 1 raises the gradient as T nears 1.
 
     Abraham & Khan 2019, "A Novel Focal Tversky Loss Function", arXiv:1810.07842 (whose gamma is 1 / this one).
     """
@@ -149,11 +149,11 @@ def unified_focal(
     """`lam` times a focal cross-entropy plus `1 - lam` times a focal Tversky loss, with one gamma for both.
 
     The first is the mean over labelled pixels of `-(1 - p_t)^(1 - gamma) log p_t`, the second the mean over classes
-    of `(1 - T)^gamma` with `T = (TP + 1) / (TP + delta FN + (1 - delta) FP + 1)`. gamma lies in (0, 1]; 1 is not
-    focal. lam = 1 is cross-entropy's family; lam = 0 with delta = 0.5 Dice's.
+    of `(1 - T)^gamma` with `T = (TP + 1) / (TP + delta FN + (1 - delta) FP + 1)`. gamma lies in (0, 1]; at 1 neither
+    part is focal. lam = 1 is a cross-entropy loss; lam = 0 with delta = 0.5 is a Dice loss.
 
     Yeung et al. 2022, "Unified Focal loss", arXiv:2102.04525, as generalised to several classes by Maxwell et al.
-    2024 in geodl; in the paper delta also weighs the first part, which here is what class weights are for.
+    2024 in geodl. In the paper delta also weighs the first part; use class weights for that.
     """
     pixels = focal(logits, labels, ignore, weights, gamma=1 - gamma)
     regions = focal_tversky(logits, labels, ignore, weights, alpha=1 - delta, beta=delta, gamma=gamma)
@@ -166,10 +166,10 @@ def lovasz(logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | 
     Errors `|t - p|`, sorted downwards, are weighted by how much each adds to one minus the Jaccard index. K = 1 is
     the hinge variant, with errors `max(0, 1 - (2t - 1) logit)`. Berman, Triki & Blaschko 2018, arXiv:1705.08790.
     """
-    known = labels != ignore
-    if not known.any():
+    labelled = labels != ignore
+    if not labelled.any():
         return logits.sum() * 0.0
-    truth, scores = labels[known], logits.movedim(1, -1)[known]
+    truth, scores = labels[labelled], logits.movedim(1, -1)[labelled]
     if logits.shape[1] == 1:
         sign = 2.0 * truth - 1.0
         return _lovasz(functional.relu(1 - sign * scores[:, 0]), truth.to(scores.dtype))
@@ -191,16 +191,16 @@ def _lovasz(errors: Tensor, truth: Tensor) -> Tensor:
     return (sorted_errors * steps).sum()
 
 
-# ---- what they share
+# ---- parts of several losses
 
 
 def _fill_ignored(labels: Tensor, ignore: int) -> Tensor:
-    """Labels with a class, any, where there is none."""
+    """Labels with class 0 in place of `ignore`, so that they can be indices."""
     return labels.masked_fill(labels == ignore, 0)
 
 
 def _two_logits(logits: Tensor) -> Tensor:
-    """One logit as two, of which softmax makes the same probabilities as sigmoid of the one."""
+    """Two logits (B, 2, H, W) for one: their softmax equals the sigmoid of the one. Other logits stay as they are."""
     return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
 
 
@@ -212,20 +212,20 @@ def _one_hot(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def _pow(x: Tensor, exponent: float) -> Tensor:
-    """A power of x, with a finite slope at 0."""
+    """A power of x with a finite gradient at 0."""
     return x.clamp(min=_LEAST) ** exponent
 
 
 def _pixel_mean(losses: Tensor, labels: Tensor, ignore: int, weights: Tensor | None) -> Tensor:
-    """Mean of (B, H, W) over the labelled pixels, weighted by class; 0 if there are none."""
-    known = (labels != ignore).to(losses.dtype)
+    """Mean of (B, H, W) over the labelled pixels, weighted by class; 0 without labelled pixels."""
+    pixel_weights = (labels != ignore).to(losses.dtype)
     if weights is not None:
-        known = known * weights.to(losses.dtype)[_fill_ignored(labels, ignore)]
-    return (losses * known).sum() / known.sum().clamp(min=torch.finfo(losses.dtype).tiny)
+        pixel_weights = pixel_weights * weights.to(losses.dtype)[_fill_ignored(labels, ignore)]
+    return (losses * pixel_weights).sum() / pixel_weights.sum().clamp(min=torch.finfo(losses.dtype).tiny)
 
 
 def _class_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean of (classes,), weighted; K = 1 has one class here, the positive one, and needs no weight."""
+    """Weighted mean of (classes,); with K = 1 the positive class is the only one and needs no weight."""
     if weights is None or len(losses) != len(weights):
         return losses.mean()
     return (losses * weights).sum() / weights.sum()
@@ -233,9 +233,9 @@ def _class_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
 
 def _soft_counts(logits: Tensor, labels: Tensor, ignore: int) -> tuple[Tensor, Tensor, Tensor]:
     """Soft true positives, false positives and false negatives of each class over the batch: (classes,) each."""
-    known = (labels != ignore).unsqueeze(1)
-    truth = _one_hot(logits, _fill_ignored(labels, ignore)) * known
-    probabilities = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)) * known
+    labelled = (labels != ignore).unsqueeze(1)
+    truth = _one_hot(logits, _fill_ignored(labels, ignore)) * labelled
+    probabilities = (logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)) * labelled
     pixels = (0, 2, 3)
     tp = (probabilities * truth).sum(pixels)
     return tp, probabilities.sum(pixels) - tp, truth.sum(pixels) - tp
@@ -267,10 +267,10 @@ _COMMON = ("logits", "labels", "ignore", "weights")
 
 
 def weighted_sum(text: str) -> Loss:
-    """The loss that a text such as "0.5*dice + focal(gamma=3)" names.
+    """Parse a loss, or a weighted sum of losses such as "0.5*dice + focal(gamma=3)".
 
     Raises:
-        NetworkError: an unknown name or setting, or a text that is no sum.
+        NetworkError: an unknown name or setting, or a text that is not a sum of losses.
     """
     terms = [_term(part, text) for part in re.split(r"\+(?![^(]*\))", text)]
 
@@ -283,7 +283,7 @@ def weighted_sum(text: str) -> Loss:
 def _term(part: str, text: str) -> tuple[float, Callable[..., Tensor]]:
     match = _TERM.fullmatch(part)
     if match is None or (match["factor"] and not _is_number(match["factor"])):
-        raise NetworkError(f"loss '{text}' is no sum of losses. Write it like '0.5*dice + 0.5*focal(gamma=3)'.")
+        raise NetworkError(f"loss '{text}' is not a sum of losses. Write it like '0.5*dice + 0.5*focal(gamma=3)'.")
     if match["name"] not in LOSSES:
         raise NetworkError(f"unknown loss '{match['name']}'{nearest(match['name'], list(LOSSES))}")
     loss: Callable[..., Tensor] = LOSSES[match["name"]]
@@ -292,7 +292,7 @@ def _term(part: str, text: str) -> tuple[float, Callable[..., Tensor]]:
 
 
 def _settings(text: str | None, name: str, loss: Callable[..., Any]) -> dict[str, float]:
-    known = {
+    ranges = {
         setting: parameter.annotation
         for setting, parameter in inspect.signature(loss).parameters.items()
         if setting not in _COMMON
@@ -303,20 +303,20 @@ def _settings(text: str | None, name: str, loss: Callable[..., Any]) -> dict[str
         if match is None or not _is_number(match["value"]):
             raise NetworkError(f"'{part.strip()}' in loss '{name}' is not NAME=NUMBER. Write it like focal(gamma=3).")
         setting = match["name"]
-        if setting not in known:
-            has = nearest(setting, list(known)) if known else ". It has none."
-            raise NetworkError(f"loss '{name}' has no setting '{setting}'{has}")
-        settings[setting] = _in_range(float(match["value"]), known[setting], f"'{setting}' of loss '{name}'")
+        if setting not in ranges:
+            hint = nearest(setting, list(ranges)) if ranges else ". It has none."
+            raise NetworkError(f"loss '{name}' has no setting '{setting}'{hint}")
+        settings[setting] = _in_range(float(match["value"]), ranges[setting], f"'{setting}' of loss '{name}'")
     return settings
 
 
-def _in_range(value: float, allowed: Any, what: str) -> float:
-    """The value, if the range that its type names has it."""
+def _in_range(value: float, allowed: Any, name: str) -> float:
+    """The value, if it is in the range of the annotated type `allowed`."""
     try:
         return float(TypeAdapter(allowed).validate_python(value))
     except ValidationError as error:
         expected = error.errors()[0]["msg"].removeprefix("Input should be ")
-        raise NetworkError(f"{what} is {value:g}. A number {expected} was expected.") from None
+        raise NetworkError(f"{name} is {value:g}. Expected a number {expected}.") from None
 
 
 def _is_number(text: str) -> bool:

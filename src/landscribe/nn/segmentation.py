@@ -1,4 +1,4 @@
-"""Segmentation: the base class of every network here. Images of any size in, logits of that size out."""
+"""Segmentation: the base class of every network. Images of any size in, logits of that size out."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,7 +30,7 @@ class Segmentation(nn.Module):
     """The arguments of `nn.build` that build this network again, without weights."""
 
     def __init__(self, reduction: int, head_channels: Mapping[str, int]) -> None:
-        """Set what every network states about itself.
+        """Set the attributes of every network.
 
         Args:
             reduction: input pixels per pixel of the deepest features, or a multiple of it.
@@ -79,7 +79,7 @@ class Segmentation(nn.Module):
     def training_loss(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
         """The scalar that training minimises, for images (B, C, H, W) and labels (B, H, W).
 
-        A network with several outputs defines here how each is supervised.
+        A network with several outputs overrides this to supervise each of them.
         """
         return criterion(self(images), labels)
 

@@ -1,4 +1,4 @@
-"""Summary: the block table of a network, as textbooks draw it."""
+"""Summary: a network's blocks as a table, with shapes, parameters, receptive fields and operations."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -20,10 +20,10 @@ class Block:
 
     name: str
     shape: tuple[int, ...]
-    """Of its output: (channels, rows, cols)."""
+    """Shape of the block's output: (channels, rows, cols)."""
     parameters: int
     receptive_field: int | None
-    """Side in input pixels of the square that one pixel of its output depends on; None if on all of the image."""
+    """Side in input pixels of the square that one pixel of the output depends on; None: the whole image."""
     flops_per_megapixel: float
     """Floating-point operations for 10^6 input pixels; a multiplication and an addition are two."""
 
@@ -33,12 +33,12 @@ class Summary:
     """A network, block by block, for images of one size."""
 
     shape: tuple[int, int, int]
-    """Of the image: (bands, rows, cols)."""
+    """Shape of the image: (bands, rows, cols)."""
     blocks: tuple[Block, ...]
     parameters: int
-    """Of all of it."""
+    """Parameters of the whole network."""
     receptive_field: int | None
-    """Of the logits, in input pixels; None if all of the image."""
+    """Receptive field of the logits, in input pixels; None: the whole image."""
     flops_per_megapixel: float
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,12 +68,12 @@ def summary(network: nn.Module, *, bands: int, size: int = 256) -> Summary:
 
 
 def _short(name: str) -> str:
-    """Without the names of shells that a reader does not need."""
+    """A block's name without the names of wrapper modules."""
     return name.removeprefix("features.").replace(".body.", ".")
 
 
 def _stages(blocks: Sequence[Block]) -> tuple[Block, ...]:
-    """The rows of a backbone's layers put together where they keep the size: its stages."""
+    """Rows of a backbone's layers joined into stages: consecutive layers with outputs of one size."""
     groups = groupby(blocks, key=lambda block: (_BODY in block.name) and (block.name.split(_BODY)[0], block.shape[1:]))
     return tuple(row for key, group in groups for row in ([_joined(list(group))] if key else group))
 
@@ -94,11 +94,11 @@ def _parameters(module: nn.Module) -> int:
 
 
 def _block_names(module: nn.Module, shapes: dict[str, tuple[int, ...]], prefix: str = "") -> Iterator[str]:
-    """The parts that a reader would call blocks: shells are opened, blocks are not."""
+    """Names of the blocks: children of wrapper modules are visited, children of blocks are not."""
     for name, child in module.named_children():
         path = f"{prefix}{name}"
         is_shell = name in _SHELLS or any(inner in _SHELLS for inner, _ in child.named_children())
-        # What gave no feature maps by itself is a list of blocks that its owner runs.
+        # A child without a shape is a list of blocks that its parent runs.
         if path not in shapes or (is_shell and not isinstance(child, nn.Sequential)):
             yield from _block_names(child, shapes, f"{path}.")
         else:
@@ -106,16 +106,16 @@ def _block_names(module: nn.Module, shapes: dict[str, tuple[int, ...]], prefix: 
 
 
 def _shapes_and_flops(network: nn.Module, bands: int, size: int) -> tuple[dict[str, tuple[int, ...]], dict[str, float]]:
-    """By the names of parts, "" for the whole; parts that gave no feature maps have no shape."""
+    """Shapes and operations by module name, "" for the network; modules without feature maps have no shape."""
     shapes: dict[str, tuple[int, ...]] = {}
     flops: dict[str, float] = {}
-    begun: list[int] = []
+    flops_before: list[int] = []
 
     def before(*_: Any) -> None:
-        begun.append(counter.get_total_flops())
+        flops_before.append(counter.get_total_flops())
 
     def after(name: str, output: Any) -> None:
-        flops[name] = flops.get(name, 0.0) + counter.get_total_flops() - begun.pop()
+        flops[name] = flops.get(name, 0.0) + counter.get_total_flops() - flops_before.pop()
         if isinstance(output, Tensor) and output.ndim == 4:
             shapes[name] = tuple(output.shape[1:])
 
@@ -131,27 +131,28 @@ def _shapes_and_flops(network: nn.Module, bands: int, size: int) -> tuple[dict[s
 
 
 def _receptive_fields(network: nn.Module, names: list[str], bands: int) -> dict[str, int | None]:
-    """Sides of receptive fields, in a small image first, since few networks see farther."""
-    near = _fields_within(network, names, bands, 1024)
-    return near if None not in near.values() else _fields_within(network, names, bands, 4096)
+    """Sides of receptive fields, from a narrow image first: the receptive fields of most networks fit into it."""
+    sides = _fields_within(network, names, bands, 1024)
+    return sides if None not in sides.values() else _fields_within(network, names, bands, 4096)
 
 
 def _fields_within(network: nn.Module, names: list[str], bands: int, width: int) -> dict[str, int | None]:
-    """Sides of receptive fields, found by letting one column of the image be not a number and looking how far it gets.
+    """Sides of receptive fields: a column of the image is NaN, and the output columns that become NaN are counted.
 
-    A network repeats itself every `reduction` pixels, so that many columns, one after the other, tell all: the sum of
-    what they reach is what one period of outputs depends on. The image is one cell high: sides are those of columns.
+    A network's output repeats with a period of `reduction` pixels, so each column of one period is tried once: an
+    output depends on as many columns as the columns of a period reach outputs, on average. The image is `reduction`
+    pixels high: sides are counted along rows.
     """
     period = int(getattr(network, "reduction", 32))
     width = -(-width // period) * period
     centre = width // 2 // period * period
-    reached: dict[str, list[tuple[int, int, int]]] = {name: [] for name in ["", *names]}
+    extents: dict[str, list[tuple[int, int, int]]] = {name: [] for name in ["", *names]}
 
     def note(name: str, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1:
             columns = output.isnan().any(dim=2).any(dim=1)[0].nonzero()[:, 0]
             first, last = (int(columns[0]), int(columns[-1])) if len(columns) else (0, -1)
-            reached[name].append((first, last, output.shape[-1]))
+            extents[name].append((first, last, output.shape[-1]))
 
     modules = dict(network.named_modules())
     hooks = [modules[name].register_forward_hook(lambda _, __, out, name=name: note(name, out)) for name in names]
@@ -162,13 +163,13 @@ def _fields_within(network: nn.Module, names: list[str], bands: int, width: int)
             note("", network(image))
     for hook in hooks:
         hook.remove()
-    return {name: _side(noted, width) for name, noted in reached.items()}
+    return {name: _side(extent, width) for name, extent in extents.items()}
 
 
-def _side(noted: list[tuple[int, int, int]], width: int) -> int | None:
-    """Mean side over the outputs of one period; None if it reached the image's edge or nothing was noted."""
-    if not noted or any(first == 0 or last == columns - 1 for first, last, columns in noted):
+def _side(extents: list[tuple[int, int, int]], width: int) -> int | None:
+    """Mean side in input pixels from (first NaN column, last NaN column, columns); None if NaN reached the edge."""
+    if not extents or any(first == 0 or last == columns - 1 for first, last, columns in extents):
         return None
-    cells = sum(last - first + 1 for first, last, _ in noted)
-    # As many columns were tried as a period has, in which there is one output for `width / columns` of them.
-    return round(cells / len(noted) * width / noted[0][2])
+    reached = sum(last - first + 1 for first, last, _ in extents)
+    # One output column covers `width / columns` input columns.
+    return round(reached / len(extents) * width / extents[0][2])

@@ -83,7 +83,7 @@ def shown_bands(names: Sequence[str]) -> tuple[int, ...]:
 
 
 def limits_of(pixels: Pixels, valid: Valid, *, together: bool) -> Limits:
-    """The 2nd and 98th percentile of each band (bands, rows, cols) over valid pixels; 0 and 1 if there is none.
+    """The 2nd and 98th percentile of each band (bands, rows, cols) over valid pixels; 0 and 1 without valid pixels.
 
     Args:
         pixels: (bands, rows, cols).
@@ -279,11 +279,11 @@ def confusion_chart(names: Sequence[str], counts: NDArray[np.int64], alt: str) -
         axes = figure.add_subplot()
         axes.pcolormesh(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1.12, edgecolors="white", linewidth=2)
         for (row, col), pixels in np.ndenumerate(counts):
-            share, number = float(shares[row, col]), f"{pixels:,}"
+            share, count = float(shares[row, col]), f"{pixels:,}"
             colour = "white" if share > 0.55 else (INK if pixels else _FAINT)
-            smaller = min(8.5, 115 * side / len(number))
+            smaller = min(8.5, 115 * side / len(count))
             axes.text(col + 0.5, row + 0.48, percent(share), ha="center", va="bottom", color=colour)
-            axes.text(col + 0.5, row + 0.6, number, ha="center", va="top", color=colour, fontsize=smaller)
+            axes.text(col + 0.5, row + 0.6, count, ha="center", va="top", color=colour, fontsize=smaller)
         centres = np.arange(len(names)) + 0.5
         axes.set(xticks=centres, yticks=centres, xticklabels=labels, yticklabels=labels, aspect="equal")
         axes.xaxis.set(label_position="top", ticks_position="top")

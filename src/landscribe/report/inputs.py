@@ -1,4 +1,4 @@
-"""What a report shows: chips, training history, measures and maps of a run."""
+"""Inputs of a report: chips, training history, measures and maps of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -34,7 +34,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     """Write one self-contained HTML page. The same inputs give the same bytes.
 
     Args:
-        inputs: what the page shows.
+        inputs: chips, history, measures and maps.
         out: the HTML file.
 
     Returns:
@@ -122,7 +122,7 @@ def _maps(scenes: _Scenes) -> list[dict[str, Any]]:
     side = _shared_side(_MAP_SIDE, count, _FULL_SIZE)
     rows = []
     for mapped in scenes.maps[:count]:
-        covered = [scene for scene, its_map in scenes.map_of.items() if its_map is mapped]
+        covered = [scene for scene, map_raster in scenes.map_of.items() if map_raster is mapped]
         scene = scene_in_name(mapped.name, covered) or next(iter(covered), None)
         values, valid = mapped.overview(side)
         values = np.where(valid, values[0], IGNORE).astype(np.uint8)

@@ -70,7 +70,7 @@ def _varied(chips: Chips, count: int, rng: np.random.Generator) -> list[int]:
     """Indices of chips: for each class in turn, the chip where it is nearest to half of the labelled pixels."""
     order: list[int] = []
     shares = chips.counts / np.maximum(1, chips.counts.sum(axis=1, keepdims=True))
-    # A chip of one class shows no border, but is better than none.
+    # A chip of one class shows no class border, but is better than a chip without the class.
     worth = np.minimum(shares, 1 - shares) + 1e-3 * shares
     for turn in range(min(count, len(chips))):
         scores = worth[:, turn % worth.shape[1]] + 1e-6 * rng.random(len(worth))
@@ -132,7 +132,7 @@ def _row(pictures: list[Colours]) -> Colours:
 
 
 def _titles(words: list[str], *, every: int = 1) -> Colours:
-    """A line of texts, one above every n-th picture (n = `every`), each cut to its width."""
+    """A line of texts, one above every n-th picture (n = `every`), each truncated to fit."""
     picture, pen, font = _line()
     for index, word in enumerate(words):
         width = every * _CELL - 2 * _GUTTER

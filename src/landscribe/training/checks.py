@@ -45,7 +45,7 @@ def require_compatible(spec: TrainSpec, group: Processes, training: Chips, valid
     if spec.schedule == "plateau" and not len(validation):
         raise RecipeError(
             "schedule = plateau needs validation chips, but split val has none. "
-            "Hold out some (--val), or choose another schedule."
+            "Hold out validation chips (--val), or choose another schedule."
         )
     if spec.precision == "16" and not torch.cuda.is_available():
         raise RecipeError("precision = 16 needs a CUDA GPU, but this machine has none. Choose 32, bf16 or auto.")

@@ -1,4 +1,4 @@
-"""Learning rate range test: train with a rate that grows, and take a rate from where the loss falls."""
+"""Learning rate range test: train with a growing rate, and suggest one from the steepest fall of the loss."""
 
 import io
 import tempfile

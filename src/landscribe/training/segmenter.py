@@ -78,7 +78,7 @@ class Segmenter(lightning.LightningModule):
     def on_fit_start(self) -> None:
         """Start the clock of a budget in minutes; freeze parts."""
         self._started = time.monotonic()
-        # The scaling depends on whether the hub answered; all processes take the answer of rank 0.
+        # The scaling depends on whether the hub responded; all processes take the scaling of rank 0.
         scaling = self.trainer.strategy.broadcast(self.model.scaling)
         self.model = replace(self.model, config=self.model.config.model_copy(update={"scaling": scaling}))
         self.frozen = parts_of(self.network, self.spec.freeze)
@@ -95,7 +95,7 @@ class Segmenter(lightning.LightningModule):
         """Seed each epoch; unfreeze parts after `freeze_until` of the budget."""
         if batch_idx == 0:
             self._seed_epoch()
-        # 1 means to the end, even if a budget in minutes is used up before the last step.
+        # 1 means frozen to the end, even if a budget in minutes is used up before the last step.
         if self.spec.freeze_until < 1 and self.fraction_done() >= self.spec.freeze_until:
             self.unfreeze_parts()
 

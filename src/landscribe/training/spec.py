@@ -12,7 +12,7 @@ DEFAULT_LEAST_STEPS = 200
 ScalingName = Literal["auto", "range", "percentiles", "standardise"]
 
 WITHOUT_EFFECT = {"workers", "log", "devices", "precision"}
-"""Settings that do not decide which weights come out; of the precision, what it stands for on this machine does."""
+"""Settings that do not change the weights. Of the precision, only its value on this machine changes them."""
 
 RESERVED = {
     "encoder": "write it as train.encoder (--encoder)",
@@ -21,7 +21,7 @@ RESERVED = {
     "classes": "the chips have it",
     "band_names": "the chips have it",
 }
-"""What `nn.build` takes that is no option of an architecture, and where it comes from."""
+"""Arguments of `nn.build` that are not options of an architecture, and their sources."""
 
 
 def _weights(value: Any) -> Any:
@@ -122,7 +122,7 @@ class TrainSpec(Spec):
         taken = [name for name in RESERVED if name in self.options]
         if taken:
             raise ValueError(
-                f"options holds '{taken[0]}', which is no option of the architecture; {RESERVED[taken[0]]}"
+                f"options has '{taken[0]}', which is not an option of the architecture; {RESERVED[taken[0]]}"
             )
         return self
 
@@ -134,7 +134,7 @@ class TrainSpec(Spec):
         return self
 
     def total_steps(self, steps_an_epoch: int) -> int | None:
-        """Steps until the end; None when time decides."""
+        """Optimizer steps of the whole training; None for a budget in minutes."""
         if self.minutes is not None:
             return None
         if self.steps is not None:

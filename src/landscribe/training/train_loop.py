@@ -86,8 +86,8 @@ def train(
         out: the model folder to write.
         spec: network, budget, optimiser, loss.
         augmentation: augmentation of batches, on the device.
-        change: a user's pipeline, called on each chip before. It draws its own random numbers: neither the seed nor a
-            checkpoint covers them.
+        change: a user's pipeline, called on each chip before the augmentation. It draws its own random numbers: neither
+            the seed nor a checkpoint covers them.
         seed: random seed of initial weights, order and augmentation. The same seed gives the same model on the same
             machine, unless the budget is in minutes.
         overwrite: overwrite a folder that is not empty, and an unfinished training with other settings.
@@ -96,7 +96,7 @@ def train(
         The model of the best epoch, or of the last one if the settings choose it.
 
     Raises:
-        ChipError: no chip in split train, or none there with one of the classes.
+        ChipError: split train has no chips, or lacks a class of another split.
         NetworkError: unknown names, weights that do not fit, a loss that is not finite.
         OutputError: `out` is not empty or cannot be written; an unfinished training has other settings.
         RecipeError: settings that are not possible with the chips, the machine or each other.
@@ -170,7 +170,7 @@ def _new_network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, InitialSt
 
 
 def _resumed_network(chips: Chips, spec: TrainSpec, start: InitialState) -> tuple[Segmentation, InitialState]:
-    """A network to load a checkpoint's weights into; the hub is not asked for others."""
+    """A network for the weights of a checkpoint; no pretrained weights are loaded."""
     log.info(start.weights)
     return _build(chips, spec, None), start
 
@@ -259,7 +259,7 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
                 # If the budget ends within an epoch, Lightning does not validate it.
                 trainer.validate(segmenter, held_out, verbose=False)
         except SystemExit:
-            # On Ctrl-C Lightning exits the process; here the caller decides.
+            # On Ctrl-C Lightning exits the process; landscribe leaves that to the caller.
             raise KeyboardInterrupt from None
     segmenter.close_epoch()
     segmenter.unfreeze_parts()
@@ -285,7 +285,7 @@ def _has_unused_parameters(job: _Job, segmenter: Segmenter) -> bool:
 
 
 def _ignore_progress(steps: int = 1, note: str = "") -> None:
-    """The progress of a process that is not rank 0, which shows none."""
+    """Show no progress: only rank 0 does."""
 
 
 def _segmenter(kind: type[Segmenter], job: _Job, total: int | None, rate: float) -> Any:

@@ -55,7 +55,7 @@ def test_no_new_label_appears_and_pixels_stay_finite(name, seed, bands, top):
 
 
 @pytest.mark.parametrize("name", ONLY_PIXELS)
-def test_changes_of_tone_keep_labels_and_change_images(name):
+def test_tone_transforms_keep_labels_and_change_images(name):
     before = scenery()
     after = augment(before, only(name), rng())
     assert torch.equal(after.labels, before.labels)
@@ -142,7 +142,7 @@ def test_all_symmetries_of_a_chip_occur_and_no_others(shape, symmetries):
 
 
 @pytest.mark.parametrize("name", ["rotation", "scale", "shift"])
-def test_images_and_labels_move_together(name):
+def test_images_and_labels_are_warped_together(name):
     side = 64
     rows, cols = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     labels = ((rows - 20) ** 2 + (cols - 40) ** 2 < 100).long().expand(8, -1, -1)

@@ -42,7 +42,7 @@ def window(index) -> Window:
     return Window(index[1], index[2], SIDE, SIDE)
 
 
-def test_windows_are_as_far_from_held_out_chips_as_train_chips(every, chips):
+def test_windows_keep_the_distance_of_train_chips_from_held_out_chips(every, chips):
     held_out = every.of_split("val").windows
     nearest = min(a.distance_to(b) for a in chips.windows for b in held_out)
     drawn = [window(index) for index in epoch(WindowSampler(chips, background=None, seed=0), 5)]
@@ -58,7 +58,7 @@ def test_a_rare_class_is_drawn_as_often_as_the_others(chips):
     assert (chips.counts[:, 2] > 0).mean() < 0.1
 
 
-def test_background_is_drawn_no_more_than_its_fraction(chips):
+def test_background_windows_are_at_most_their_fraction(chips):
     sampler = WindowSampler(chips, background=0.1, seed=0)
     by_class = np.bincount(sampler.anchor_pixels[:, 0]) * sampler.probabilities
     assert by_class == pytest.approx([0.1, 0.45, 0.45])

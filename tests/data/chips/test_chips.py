@@ -357,7 +357,7 @@ def test_mode_positive_cuts_only_chips_with_a_feature(world):
     assert corners(world.chip(mode="positive").table) == POSITIVE
 
 
-def test_mode_separate_keeps_background_in_a_folder_of_its_own(world):
+def test_mode_separate_writes_background_chips_into_another_folder(world):
     chips = world.chip(mode="separate")
     for row in chips.table.to_dict("records"):
         group = "positive" if (row["row"], row["col"]) in POSITIVE else "background"
@@ -434,7 +434,7 @@ def test_overwriting_leaves_nothing_of_the_old_chips(world):
     ],
     ids=["too small", "all nodata"],
 )
-def test_without_chips_no_folder_is_left(world, settings, array, message):
+def test_a_scene_without_chips_leaves_no_folder(world, settings, array, message):
     spec = world.scene(array, nodata=0)
     before = set(world.folder.rglob("*"))
     with pytest.raises(ChipError, match=message):
@@ -461,12 +461,12 @@ def test_an_unreadable_scene_leaves_no_folder(world):
 
 @pytest.mark.parametrize("broken", ["chips.json", "chips.parquet"])
 @pytest.mark.parametrize("how", ["missing", "altered"])
-def test_a_folder_that_is_no_chips_folder_is_refused(world, broken, how):
+def test_a_folder_without_chips_is_refused(world, broken, how):
     folder = world.chip().folder
     (folder / broken).unlink()
     if how == "altered":
         (folder / broken).write_text("{}", encoding="utf-8")
-    with pytest.raises(ChipError, match="is no chips folder"):
+    with pytest.raises(ChipError, match="is not a chips folder"):
         Chips.open(folder)
 
 

@@ -187,7 +187,7 @@ def test_dask_workers_write_the_same_bytes_as_one_process(specs, tmp_path, in_pi
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_killed_worker_costs_only_its_current_unit(specs, tmp_path, in_pieces, notes):
+def test_a_killed_worker_loses_only_its_current_unit(specs, tmp_path, in_pieces, notes):
     alone, killing = cut(specs, tmp_path / "alone"), last_window(specs)
     chips = cut(specs, tmp_path / "chips", dask="auto", watch=lambda labels: Watched(labels, notes, killing))
     assert digests(chips.folder) == digests(alone.folder)

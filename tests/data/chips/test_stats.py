@@ -45,7 +45,7 @@ def test_quantiles_of_other_numbers_are_within_a_128th_of_those_of_numpy(dtype, 
 
 
 @given(data=st.data(), cut=st.integers(0, 60))
-def test_counting_in_parts_and_adding_is_counting_at_once(data, cut):
+def test_merged_histograms_equal_the_histogram_of_all_pixels(data, cut):
     pixels = data.draw(pixels_of("int16"))
     parts = counted(pixels[:, :cut]) + counted(pixels[:, cut:])
     np.testing.assert_array_equal(parts.counts, counted(pixels).counts)

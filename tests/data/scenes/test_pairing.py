@@ -60,7 +60,7 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["", "_m", "_mask", "_label"])
-def test_images_and_masks_of_the_same_names_are_pairs_in_the_order_of_their_numbers(root, ending):
+def test_images_and_masks_with_the_same_names_are_paired_in_natural_order(root, ending):
     names = ["tile10", "tile2", "tile1"]
     folder_of(root / "images", names)
     folder_of(root / "masks", names, ".png", ending, values())
@@ -113,7 +113,7 @@ def test_a_mask_may_be_polygons_of_the_images_name(root):
     assert [int((scene.labels.read(ALL) == 1).sum()) for scene in scenes] == [16, 16]
 
 
-def test_one_file_per_band_is_stacked_in_the_order_of_numbers(tmp_path):
+def test_one_file_per_band_is_stacked_in_natural_order(tmp_path):
     for index in (10, 2, 1):
         write_raster(tmp_path / f"B{index}.tif", counting(1, SIDE, SIDE) + index)
     (scene,), _ = expand_scenes([SceneSpec(image=(str(tmp_path),), labels="x.gpkg", stack=True)])
@@ -145,7 +145,7 @@ def test_a_mask_without_an_image_is_warned_of_unless_images_were_selected(root, 
     assert "1 masks have no image and are not used (c.tif)" in caplog.text
 
 
-def test_bands_are_called_as_the_scene_says(tmp_path):
+def test_bands_have_the_names_of_the_scene_spec(tmp_path):
     image = str(write_raster(tmp_path / "a.tif", noise(3, SIDE, SIDE), descriptions=["x", "y", "z"]))
     labels = str(write_raster(tmp_path / "labels.tif", values()))
     (scene,), _ = open_scenes([SceneSpec(image=(image,), labels=labels, bands=("nir", "red", "green"))])

@@ -201,7 +201,7 @@ def test_a_label_raster_without_crs_fits_a_scene_of_the_same_size(tmp_path, suff
     np.testing.assert_array_equal(mask_of(SceneSpec(image=(image(tmp_path),), labels=path))[0], TRUTH)
 
 
-def test_pictures_with_label_pictures_need_no_crs_at_all(tmp_path):
+def test_an_image_and_a_label_raster_without_crs_are_paired(tmp_path):
     picture = image(tmp_path, "scene.png", crs=None, transform=None)
     path = str(write_raster(tmp_path / "truth.png", TRUTH, crs=None, transform=None))
     np.testing.assert_array_equal(mask_of(SceneSpec(image=(picture,), labels=path))[0], TRUTH)
@@ -213,14 +213,14 @@ def test_a_label_raster_without_crs_of_another_size_is_refused_with_both_sizes(t
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=path)])
 
 
-def test_a_label_raster_with_crs_needs_one_of_the_scene(tmp_path):
+def test_a_label_raster_with_crs_requires_a_crs_of_the_scene(tmp_path):
     path = str(write_raster(tmp_path / "truth.tif", TRUTH))
     picture = image(tmp_path, crs=None, transform=None)
     with pytest.raises(GridError, match=r"scene\.tif has no CRS, but .*truth\.tif is in EPSG:32632"):
         open_scenes([SceneSpec(image=(picture,), labels=path)])
 
 
-def test_polygons_need_a_crs_of_the_scene(tmp_path):
+def test_polygons_require_a_crs_of_the_scene(tmp_path):
     picture = image(tmp_path, crs=None, transform=None)
     with pytest.raises(LabelError, match=r"scene\.tif has no CRS"):
         open_scenes([SceneSpec(image=(picture,), labels=polygons(tmp_path))])
@@ -373,7 +373,7 @@ def test_scenes_without_labels_are_refused(tmp_path):
         open_scenes([SceneSpec(image=(image(tmp_path),))])
 
 
-def test_no_scene_is_refused():
+def test_a_recipe_without_scenes_is_refused():
     with pytest.raises(RecipeError, match="there are no scenes"):
         open_scenes([])
 

@@ -49,7 +49,7 @@ def test_pixels_between_sparse_polygons_are_ignored(scene):
     assert (labels_of(chips) != 255).sum() == 20 * 20 + 16 * 20
 
 
-def test_a_label_may_mean_unlabelled(scene):
+def test_a_label_may_mark_unlabelled_pixels(scene):
     rows = [
         {"name": "background", "value": 0},
         {"name": "field", "value": 1},
@@ -64,7 +64,7 @@ def test_a_label_may_mean_unlabelled(scene):
 
 
 @pytest.mark.parametrize(("value", "expected"), [(255, 255), (3, 1)])
-def test_zero_in_a_label_raster_is_unlabelled_or_a_class_as_the_table_says(scene, value, expected):
+def test_zero_in_a_label_raster_is_unlabelled_or_a_class_by_the_table(scene, value, expected):
     raster = np.zeros((1, SIDE, SIDE), np.uint8)
     raster[0, :10] = 7
     worlds.write_raster(scene / "labels.tif", raster)

@@ -197,7 +197,7 @@ def test_padding_is_no_overlap(tmp_path):
 
 
 @pytest.mark.parametrize(("left", "severity"), [(128 + 15, "warning"), (128 + 16, "note")])
-def test_a_quarter_of_a_chip_is_far_enough(tmp_path, left, severity):
+def test_a_gap_of_a_quarter_of_a_chip_gives_no_warning(tmp_path, left, severity):
     found = check(chips_of(tmp_path, {"train": (land(1), at(0)), "test": (land(2), at(left))}))
     (finding,) = [
         finding for finding in found.findings if f"{left - 128} pixels ({left - 128} m) apart" in finding.text
@@ -268,13 +268,13 @@ def test_the_audit_is_plain_values(tmp_path):
     assert pd.json_normalize(summary["audit"])["size"].tolist() == [SIZE]
 
 
-def test_chips_are_checked_as_they_are(tmp_path):
+def test_check_accepts_existing_chips(tmp_path):
     chips = chips_of(tmp_path, apart(train=land(1)))
     with pytest.raises(RecipeError, match="Give the chips alone"):
         check(chips, size=32)
 
 
-def test_the_command_line_ends_with_2_on_a_leak_and_with_0_without(tmp_path):
+def test_check_exits_with_2_on_a_leak_and_with_0_without(tmp_path):
     train = land(1)
     leaking = chips_of(tmp_path / "a", apart(train=train, test=train[:, ::-1]))
     sound = chips_of(tmp_path / "b", apart(train=train, test=land(2)))

@@ -1,4 +1,4 @@
-"""Folds: laws of which chips are held out in each."""
+"""Folds: laws of the held-out chips of each."""
 
 from pathlib import Path
 

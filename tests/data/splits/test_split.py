@@ -86,7 +86,7 @@ def test_shares_are_close_to_the_requested_fractions(val, test):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_scene_too_small_for_val_and_test_gives_up_test(seed):
+def test_a_scene_too_small_for_val_and_test_holds_out_val_only(seed):
     # Of 4 x 4 chips, two held-out ones take nearly all others with them.
     assert set(split(lattice(4, 4), SplitSpec(), seed=seed)) in (
         {"train", "val", "gap"},
@@ -218,7 +218,7 @@ def test_scenes_of_all_classes_fill_every_split_by_its_share():
     assert {name: names.count(name) for name in names} == {"train": 6, "val": 2, "test": 2}
 
 
-def test_rare_classes_stay_in_train_even_if_few_draws_keep_them():
+def test_rare_classes_stay_in_train_even_if_few_draws_allow_it():
     # 30 of 40 scenes each hold a class of their own: only draws from the other ten keep them, one in thousands.
     counts = np.concatenate([np.eye(30, dtype=np.int64), np.zeros((10, 30), np.int64)])
     inputs = [whole(np.hstack([row, [1]])[None]) for row in counts]

@@ -1,4 +1,4 @@
-"""Many rasters as one: what was cut comes together again, and what does not fit is refused."""
+"""Mosaics: parts of a raster are joined to the same raster, and rasters that differ are refused."""
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +46,7 @@ windows = st.builds(
 
 @settings(max_examples=40)
 @given(parts=st.lists(windows, min_size=1, max_size=9), asked=windows)
-def test_what_was_cut_from_a_raster_comes_together_again(tmp_path_factory, parts, asked):
+def test_a_mosaic_of_parts_of_a_raster_equals_the_raster(tmp_path_factory, parts, asked):
     array = counting(2, H, W)
     raster = mosaic([Raster.open([path]) for path in cut(tmp_path_factory.mktemp("cut"), array, parts)])
     row, col = min(part.row for part in parts), min(part.col for part in parts)
@@ -61,7 +61,7 @@ def test_what_was_cut_from_a_raster_comes_together_again(tmp_path_factory, parts
 # rasterio 1.4 multiplies affines in the way that affine 3 is giving up.
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-def test_where_rasters_overlap_the_first_counts_as_in_rasterios_merge(tmp_path, order):
+def test_overlapping_rasters_are_merged_like_rasterio_merge_first(tmp_path, order):
     parts = [Window(0, 0, 20, 20), Window(5, 8, 18, 20), Window(2, 10, 10, 21)]
     paths = []
     for number, part in enumerate(parts):
@@ -77,7 +77,7 @@ def test_where_rasters_overlap_the_first_counts_as_in_rasterios_merge(tmp_path, 
     np.testing.assert_array_equal(np.where(valid, pixels, -9), theirs)
 
 
-def test_a_pixel_is_all_of_one_raster(tmp_path):
+def test_all_bands_of_a_pixel_come_from_one_raster(tmp_path):
     # Where nodata is 0 in all bands, a 0 in one band is a dark pixel, not a hole that shows the raster below.
     first, second = np.full((3, 4, 4), 50, "uint8"), np.full((3, 4, 4), 90, "uint8")
     first[0, 1, 1] = 0
@@ -89,7 +89,7 @@ def test_a_pixel_is_all_of_one_raster(tmp_path):
     assert pixels[:, 2, 2].tolist() == [90, 90, 90]
 
 
-def test_masks_and_alpha_of_parts_count(tmp_path):
+def test_masks_and_alpha_of_the_files_of_a_mosaic_are_applied(tmp_path):
     known = np.ones((5, 5), bool)
     known[1] = False
     alpha = np.full((4, 5, 5), 255, "uint8")
@@ -109,7 +109,7 @@ def test_a_mosaic_names_all_its_files_in_their_order(tmp_path):
     assert raster.name == "1"
 
 
-def test_bands_nodata_and_pixel_size_are_changed_as_of_one_raster(tmp_path):
+def test_a_mosaic_is_selected_and_resampled_like_one_raster(tmp_path):
     array = counting(3, 20, 30)
     raster = mosaic(
         [Raster.open([path]) for path in cut(tmp_path, array, [Window(0, 0, 20, 17), Window(0, 17, 20, 13)])]
@@ -139,7 +139,7 @@ def held(paths: list[Path]) -> set[Path]:
     return set(paths) & {file.resolve() for file in Path("/proc/self/fd").iterdir()}
 
 
-def test_few_of_hundreds_of_files_are_open_at_once(many):
+def test_few_of_hundreds_of_files_are_open_at_the_same_time(many):
     array, paths = many
     raster = mosaic([Raster.open([path]) for path in paths])
     np.testing.assert_array_equal(raster.read(raster.grid.window)[0], array)
@@ -195,19 +195,19 @@ def test_threads_and_copies_read_the_same(many):
     ],
     ids=["no georeference", "crs", "pixel size", "alignment", "band count", "band order", "dtype", "nodata"],
 )
-def test_what_does_not_fit_is_refused_with_both_values(tmp_path, other, error, words):
+def test_rasters_that_differ_are_refused_with_both_values(tmp_path, other, error, words):
     rasters = [Raster.open([path]) for path in halves(tmp_path, **other)]
     with pytest.raises(error, match=words):
         mosaic(rasters)
 
 
-def test_files_of_one_band_need_not_be_called_alike(tmp_path):
+def test_single_band_files_may_have_different_band_names(tmp_path):
     paths = cut(tmp_path, counting(1, 10, 20), [Window(0, 0, 10, 10), Window(0, 10, 10, 10)])
     assert [Raster.open([path]).bands for path in paths] == [("0",), ("1",)]
     assert mosaic([Raster.open([path]) for path in paths]).grid.shape == (10, 20)
 
 
-def test_a_part_that_is_damaged_is_named(tmp_path):
+def test_a_damaged_file_of_a_mosaic_is_named(tmp_path):
     paths = cut(tmp_path, noise(1, 400, 800), [Window(0, 0, 400, 400), Window(0, 400, 400, 400)])
     raster = mosaic([Raster.open([path]) for path in paths])
     paths[1].write_bytes(paths[1].read_bytes()[:90_000])
@@ -216,7 +216,7 @@ def test_a_part_that_is_damaged_is_named(tmp_path):
         raster.read(Window(300, 390, 100, 20))
 
 
-def test_no_raster_at_all_is_refused():
+def test_a_mosaic_without_rasters_is_refused():
     with pytest.raises(RasterError, match="no image was given for the mosaic"):
         mosaic([])
 

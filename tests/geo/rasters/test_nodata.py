@@ -1,4 +1,4 @@
-"""Which pixels a nodata value marks: laws over any pixels, and lists derived by hand."""
+"""Nodata rules: laws over any pixels, and lists derived by hand."""
 
 import math
 

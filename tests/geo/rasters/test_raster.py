@@ -41,14 +41,14 @@ def striped(tmp_path_factory) -> Path:
 
 @settings(max_examples=50)
 @given(st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 30), st.integers(1, 30))
-def test_any_window_holds_what_gdal_reads_there(striped, row, col, height, width):
+def test_any_window_equals_the_pixels_that_gdal_reads(striped, row, col, height, width):
     part = Window(row, col, height, width)
     pixels, _ = Raster.open([striped]).read(part)
     np.testing.assert_array_equal(pixels, boundless(striped, part))
 
 
 @given(st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 30), st.integers(1, 30))
-def test_what_lies_outside_the_grid_is_not_valid(striped, row, col, height, width):
+def test_pixels_outside_the_grid_are_not_valid(striped, row, col, height, width):
     part = Window(row, col, height, width)
     _, valid = Raster.open([striped]).read(part)
     rows, cols = np.mgrid[row : row + height, col : col + width]
@@ -176,13 +176,13 @@ def test_the_rule_counts_the_bands_that_are_chosen(tmp_path):
     assert invalid_places(Raster.open([path], nodata_rule="any").select([2, 3])) == [[1, 1]]
 
 
-def test_a_pixel_with_some_nan_that_is_to_be_valid_is_refused_with_the_remedy(tmp_path):
+def test_a_valid_pixel_with_nan_in_a_band_is_refused_with_the_remedy(tmp_path):
     path = write_raster(tmp_path / "a.tif", three_bands("float32", np.nan), nodata=math.nan)
     with pytest.raises(RasterError, match=r"1 NaN or infinite pixels.*row 2, col 2.*\(--nodata-rule any\)"):
         Raster.open([path], nodata_rule="all").read(ALL)
 
 
-def test_nan_as_nodata_covers_all_that_is_not_finite(tmp_path):
+def test_nan_as_nodata_marks_all_pixels_that_are_not_finite(tmp_path):
     array = three_bands("float32", np.nan)
     array[1, 3, 3] = np.inf
     path = write_raster(tmp_path / "a.tif", array, nodata=math.nan)
@@ -195,7 +195,7 @@ def test_pixels_that_are_not_valid_read_0(tmp_path):
     assert (pixels[:, ~valid] == 0).all()
 
 
-def test_an_override_replaces_what_the_file_declares(tmp_path):
+def test_an_override_replaces_the_declared_nodata_value(tmp_path):
     path = write_raster(tmp_path / "a.tif", three_bands("int16", -9999), nodata=-1)
     assert invalid_places(Raster.open([path], nodata=-9999)) == [[1, 1], [2, 2]]
 
@@ -208,7 +208,7 @@ def test_an_override_that_the_type_cannot_hold_is_refused(tmp_path, value):
 
 
 @pytest.mark.parametrize("value", [-9999, -3.4028234663852886e38])
-def test_nan_as_an_override_comes_beside_what_the_file_declares(tmp_path, value):
+def test_nan_as_an_override_adds_to_the_declared_nodata_value(tmp_path, value):
     array = three_bands("float32", value)
     array[1, 3, 3] = np.nan
     path = write_raster(tmp_path / "a.tif", array, nodata=value)
@@ -223,7 +223,7 @@ def test_undeclared_zeros_are_pixels(tmp_path):
     assert invalid_places(Raster.open([path])) == []
 
 
-def test_an_alpha_band_says_what_is_valid_and_is_no_band(tmp_path):
+def test_an_alpha_band_marks_valid_pixels_and_is_not_imagery(tmp_path):
     array = noise(4, 9, 13)
     array[3] = 255
     array[3, 4, 5] = 0
@@ -232,7 +232,7 @@ def test_an_alpha_band_says_what_is_valid_and_is_no_band(tmp_path):
     assert invalid_places(raster) == [[4, 5]]
 
 
-def test_an_alpha_band_counts_beside_a_nodata_value(tmp_path):
+def test_an_alpha_band_and_a_nodata_value_both_apply(tmp_path):
     # Photogrammetry software writes both.
     array = noise(4, 9, 13)
     array[3] = 255
@@ -242,7 +242,7 @@ def test_an_alpha_band_counts_beside_a_nodata_value(tmp_path):
     assert invalid_places(raster) == [[1, 1], [4, 5]]
 
 
-def test_a_mask_band_says_what_is_valid(tmp_path):
+def test_a_mask_band_marks_valid_pixels(tmp_path):
     valid = np.ones((9, 13), bool)
     valid[4, 5] = False
     raster = Raster.open([write_raster(tmp_path / "a.tif", noise(3, 9, 13), valid=valid)])
@@ -270,7 +270,7 @@ def test_not_finite_pixels_under_other_nodata_are_allowed(tmp_path):
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(1, 3), min_size=1, max_size=5))
-def test_selected_bands_come_in_the_order_asked_for(striped, numbers):
+def test_selected_bands_are_in_the_requested_order(striped, numbers):
     raster = Raster.open([striped])
     chosen, _ = raster.select(numbers).read(ALL)
     np.testing.assert_array_equal(chosen, raster.read(ALL)[0][[number - 1 for number in numbers]])
@@ -283,7 +283,7 @@ def test_selecting_from_a_selection_counts_its_own_bands(striped):
 
 
 @pytest.mark.parametrize(("numbers", "odd"), [([0], "0"), ([1, 4, 7], "4, 7"), ([1, -1], "-1"), ([], "none")])
-def test_bands_that_a_raster_does_not_have_are_refused(striped, numbers, odd):
+def test_missing_bands_are_refused(striped, numbers, odd):
     with pytest.raises(RasterError, match=rf"has bands 1 to 3 \(red, green, blue\), but {odd} was asked for"):
         Raster.open([striped]).select(numbers)
 
@@ -332,7 +332,7 @@ def test_a_south_up_raster_is_refused_by_name(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"no raster at all", None], ids=["zero bytes", "a text file named .tif", "missing"]
 )
-def test_files_that_are_no_raster_are_refused_in_one_line(tmp_path, content):
+def test_files_that_are_not_rasters_are_refused_in_one_line(tmp_path, content):
     path = tmp_path / "a.tif"
     if content is not None:
         path.write_bytes(content)
@@ -341,7 +341,7 @@ def test_files_that_are_no_raster_are_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_a_truncated_file_is_refused_with_the_place_in_it(tmp_path):
+def test_a_truncated_file_is_refused_with_rows_and_columns(tmp_path):
     path = write_raster(tmp_path / "a.tif", noise(3, 400, 400), interleave="band")
     path.write_bytes(path.read_bytes()[:200_000])
     raster = Raster.open([path])
@@ -354,7 +354,7 @@ def test_complex_numbers_are_refused(tmp_path):
         Raster.open([write_raster(tmp_path / "a.tif", noise(1, 9, 13, "complex64"))])
 
 
-def test_no_file_at_all_is_refused():
+def test_an_empty_list_of_files_is_refused():
     with pytest.raises(RasterError, match="no image file was given"):
         Raster.open([])
 
@@ -375,7 +375,7 @@ def test_an_overview_of_a_small_raster_is_the_raster(striped):
 
 
 @pytest.mark.parametrize(("shape", "side", "expected"), [((40, 100), 50, (20, 50)), ((100, 3), 10, (10, 1))])
-def test_the_longer_side_of_an_overview_is_as_asked(tmp_path, shape, side, expected):
+def test_the_longer_side_of_an_overview_is_the_requested_one(tmp_path, shape, side, expected):
     raster = Raster.open([write_raster(tmp_path / "a.tif", noise(2, *shape))])
     pixels, valid = raster.overview(side)
     assert (pixels.shape, valid.shape) == ((2, *expected), expected)
@@ -426,7 +426,7 @@ def test_an_overview_comes_from_the_overviews_of_the_file(tmp_path):
     assert (raster.overview(16)[0] == 5).all()
 
 
-def test_not_finite_pixels_of_an_overview_are_refused_with_their_place_in_the_raster(tmp_path):
+def test_not_finite_pixels_of_an_overview_are_refused_with_row_and_column(tmp_path):
     small = np.ones((1, 4, 5), "float32")
     small[0, 2, 3] = np.nan
     path = write_raster(tmp_path / "a.tif", blocks(small, 10))

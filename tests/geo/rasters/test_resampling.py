@@ -1,4 +1,4 @@
-"""Other pixel sizes and CRSs: blocks and ramps whose answer is known, and GDAL's own warper."""
+"""Other pixel sizes and CRSs: blocks and ramps with known results, and GDAL's own warper."""
 
 import pickle
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_blocks_of_one_value_become_pixels_of_that_value(tmp_path, dtype, factor
     np.testing.assert_array_equal(pixels, blocks)
 
 
-def test_pixels_of_nodata_take_no_part_and_half_a_pixel_of_them_is_none(tmp_path):
+def test_nodata_is_left_out_of_means_and_half_a_pixel_of_it_is_valid(tmp_path):
     # Of 2 x 2 pixels each: none, one, two, three and four are nodata.
     array = np.array([[8, 8, 0, 8, 0, 8, 0, 0, 0, 0], [8, 8, 8, 8, 8, 0, 8, 0, 0, 0]], np.uint16)
     path = write_raster(tmp_path / "a.tif", array, nodata=0)
@@ -74,7 +74,7 @@ def test_a_ramp_is_the_same_ramp_in_coarser_pixels(tmp_path, factor):
 
 @settings(max_examples=40)
 @given(factor=st.floats(0.2, 9), edge=st.integers(1, 50))
-def test_an_edge_of_what_is_valid_moves_by_half_a_pixel_at_most(tmp_path_factory, factor, edge):
+def test_the_edge_of_valid_pixels_moves_by_half_a_pixel_at_most(tmp_path_factory, factor, edge):
     array = noise(1, 60, 50, "uint8")
     array[:, edge:] = 0
     path = write_raster(tmp_path_factory.mktemp("edge") / "a.tif", array, nodata=0)
@@ -85,7 +85,7 @@ def test_an_edge_of_what_is_valid_moves_by_half_a_pixel_at_most(tmp_path_factory
 
 @pytest.mark.parametrize("factor", [0.3, 0.5, 1, 1.7, 4])
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
-def test_what_is_nodata_does_not_bleed_into_what_is_valid(tmp_path, factor, dtype):
+def test_nodata_does_not_bleed_into_valid_pixels(tmp_path, factor, dtype):
     array = np.full((2, 60, 60), 100, dtype)
     odd = np.random.default_rng(0).random((60, 60)) < 0.3
     array[:, odd] = 60_000
@@ -115,7 +115,7 @@ def test_masks_alpha_and_nan_are_kept(tmp_path, way):
         assert (pixels[:, valid] == 7).all()
 
 
-def test_a_mean_that_is_the_nodata_value_is_a_pixel(tmp_path):
+def test_a_mean_equal_to_the_nodata_value_stays_valid(tmp_path):
     path = write_raster(tmp_path / "a.tif", np.array([[6, 8], [6, 8]], "int16"), nodata=7)
     pixels, valid = whole(scaled(Raster.open([path]), 2))
     assert (pixels[0, 0, 0], valid[0, 0]) == (7, True)
@@ -179,7 +179,7 @@ def test_pixels_are_those_of_gdals_warper(tmp_path, crs, side, method):
     np.testing.assert_allclose(pixels[0][inner][both], theirs[inner][both], atol=0.01)
 
 
-def test_bands_are_chosen_before_or_after(scene):
+def test_bands_are_selected_before_or_after_resampling(scene):
     raster = Raster.open([scene])
     before, after = scaled(raster.select([3, 1]), 3), scaled(raster, 3).select([3, 1])
     np.testing.assert_array_equal(whole(before)[0], whole(after)[0])
@@ -187,7 +187,7 @@ def test_bands_are_chosen_before_or_after(scene):
     assert before.bands == after.bands == ("band3", "band1")
 
 
-def test_a_pickled_one_reads_the_same(scene):
+def test_a_pickled_resampled_raster_reads_the_same(scene):
     raster = scaled(Raster.open([scene]), 3)
     expected = raster.read(Window(50, 60, 70, 80))
     found = pickle.loads(pickle.dumps(raster)).read(Window(50, 60, 70, 80))
@@ -198,7 +198,7 @@ def test_a_pickled_one_reads_the_same(scene):
 # ---- grids
 
 
-def test_pixels_of_a_model_begin_where_the_rasters_do():
+def test_resampled_pixels_start_at_the_corner_of_the_raster():
     # On the ground, a metre of UTM's is 1 / 0.9996 m along its middle: 10 m of a model trained there are 10.004 m.
     one = grid(100, 50, transform=Affine(20, 0, *CORNER[:1], 0, -20, CORNER[1]))
     model = grid(100, 50, transform=Affine(10, 0, *CORNER[:1], 0, -10, CORNER[1])).pixel_size
@@ -214,7 +214,7 @@ def test_degrees_become_squares_on_the_ground():
     assert width == pytest.approx(10, rel=0.01)
 
 
-def test_in_another_crs_neighbours_lie_on_one_pixel_grid():
+def test_neighbouring_rasters_in_another_crs_share_one_pixel_grid():
     grids = [
         grid_of_pixel_size(grid(500, 500, transform=METRE @ Affine.translation(shift, 3.3)), 1.0, CRS.from_epsg(3035))
         for shift in (0, 333.3)
@@ -227,7 +227,7 @@ def test_in_another_crs_neighbours_lie_on_one_pixel_grid():
         assert one.transform.a == -one.transform.e == grids[0].transform.a
 
 
-def test_the_ground_is_all_there_in_another_crs():
+def test_a_raster_in_another_crs_covers_its_whole_area():
     one = grid(500, 700)
     there = grid_of_pixel_size(one, 1.0, CRS.from_epsg(3035))
     from rasterio.warp import transform_bounds
@@ -240,12 +240,12 @@ def test_the_ground_is_all_there_in_another_crs():
 
 
 @pytest.mark.parametrize("crs", ["EPSG:99999", "nowhere", ""])
-def test_a_crs_that_is_none_is_refused(crs):
+def test_an_invalid_crs_is_refused(crs):
     with pytest.raises(GridError, match=f"'{crs}' is not a CRS"):
         parse_crs(crs)
 
 
-def test_nothing_is_lost_where_a_crs_in_degrees_begins_anew(tmp_path):
+def test_a_raster_that_begins_at_180_degrees_west_keeps_its_area(tmp_path):
     degrees = {"transform": Affine(1e-4, 0, -180, 0, -1e-4, -20), "crs": "EPSG:4326"}
     raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((300, 600), np.uint8), **degrees)])
     there = grid_of_pixel_size(raster.grid, 11.0, parse_crs("EPSG:32701"))
@@ -254,14 +254,14 @@ def test_nothing_is_lost_where_a_crs_in_degrees_begins_anew(tmp_path):
     assert valid.sum() * there.pixel_size**2 == pytest.approx(ground, rel=0.01)
 
 
-def test_what_is_not_in_one_piece_in_another_crs_is_refused(tmp_path):
+def test_a_raster_across_the_antimeridian_is_refused_in_degrees(tmp_path):
     across = {"transform": Affine(100, 0, 805_000, 0, -100, 7_780_000), "crs": "EPSG:32760"}
     raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((200, 200), np.uint8), **across)])
     with pytest.raises(GridError, match=r"EPSG:32760 is not in one piece in EPSG:4326: .* 180th meridian"):
         grid_of_pixel_size(raster.grid, 100.0, parse_crs("EPSG:4326"))
 
 
-def test_a_raster_that_would_be_nearly_empty_in_another_crs_is_refused(tmp_path):
+def test_a_raster_nearly_empty_in_another_crs_is_refused(tmp_path):
     globe = {"transform": Affine(1, 0, -180, 0, -1, 90), "crs": "EPSG:4326"}
     raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((179, 360), np.uint8), **globe)])
     with pytest.raises(GridError, match=r"in EPSG:3413 this raster would have \d+ x \d+ pixels of"):
@@ -269,7 +269,7 @@ def test_a_raster_that_would_be_nearly_empty_in_another_crs_is_refused(tmp_path)
 
 
 @pytest.mark.parametrize(("crs", "side"), [(None, 0.5), (None, 4.0), ("EPSG:32631", 1.0)])
-def test_an_overview_of_a_resampled_raster_shows_the_same_as_all_its_pixels(tmp_path, crs, side):
+def test_an_overview_of_a_resampled_raster_samples_its_pixels(tmp_path, crs, side):
     # Fields of 50 x 50 pixels; nodata in one of them.
     fields = np.arange(1, 25, dtype="uint8").reshape(4, 6).repeat(50, 0).repeat(50, 1)
     raster = Raster.open([write_raster(tmp_path / "a.tif", fields, nodata=8)])

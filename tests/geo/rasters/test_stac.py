@@ -1,4 +1,4 @@
-"""STAC items: which of their files are read, and how bands are called; what is no item is refused."""
+"""STAC items: their files and band names; files that are not items are refused."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def whole(raster: Raster) -> tuple[np.ndarray, np.ndarray]:
     return raster.read(raster.grid.window)
 
 
-def test_assets_are_bands_in_the_order_asked_for(scene):
+def test_assets_are_bands_in_the_requested_order(scene):
     raster = open_item(scene, ["nir", "red"])
     assert raster.bands == ("nir", "red")
     assert raster.name == "S2A_32TPS"
@@ -54,7 +54,7 @@ def test_assets_are_bands_in_the_order_asked_for(scene):
     )
 
 
-def test_assets_of_other_pixels_are_refused_with_both_sizes_or_resampled_on_request(scene):
+def test_assets_of_other_pixel_sizes_are_refused_or_resampled_on_request(scene):
     with pytest.raises(
         GridError, match=r"B11\.tif is 10 x 15 pixels .* of 2 .*B04\.tif is 20 x 30 .* of 1 .*--resample"
     ):
@@ -74,7 +74,7 @@ def test_assets_of_other_pixels_are_refused_with_both_sizes_or_resampled_on_requ
 
 
 @pytest.mark.parametrize(("rule", "known"), [("any", [False, False, False, True]), ("all", [False, True, True, True])])
-def test_the_nodata_rule_holds_over_assets_of_different_pixels(tmp_path, rule, known):
+def test_the_nodata_rule_applies_over_assets_of_different_pixel_sizes(tmp_path, rule, known):
     # Blocks of 2 x 2 pixels: both are nodata, one, the other, none.
     red, swir = np.full((2, 8), 9, "uint16"), np.full((1, 4), 9, "uint16")
     red[:, :4] = 0
@@ -87,7 +87,7 @@ def test_the_nodata_rule_holds_over_assets_of_different_pixels(tmp_path, rule, k
         assert valid.tolist() == [list(np.repeat(known, 2))] * 2
 
 
-def test_bands_of_one_file_are_called_as_the_item_says(tmp_path):
+def test_bands_of_one_file_have_the_names_of_the_item(tmp_path):
     write_raster(tmp_path / "a.tif", noise(3, 5, 5))
     named = [{"name": "B4"}, {"name": "B3"}, {"name": "B2"}]
     for key in ("bands", "eo:bands"):
@@ -100,7 +100,7 @@ def test_bands_of_one_file_are_called_as_the_item_says(tmp_path):
 @pytest.mark.parametrize(
     "said", [{"nodata": 7}, {"bands": [{"nodata": 7}]}, {"raster:bands": [{"nodata": 7.0}]}], ids=str
 )
-def test_what_the_item_declares_counts_where_the_file_declares_nothing(tmp_path, said):
+def test_nodata_of_the_item_applies_if_the_file_declares_none(tmp_path, said):
     array = np.array([[7, 8]], "uint8")
     place = item(tmp_path, {"a": {"href": "a.tif", **said}})
     write_raster(tmp_path / "a.tif", array)
@@ -110,7 +110,7 @@ def test_what_the_item_declares_counts_where_the_file_declares_nothing(tmp_path,
     assert whole(open_item(place, ["a"], nodata=0))[1].all()
 
 
-def test_an_item_behind_a_url_names_files_beside_it_and_elsewhere(tmp_path, monkeypatch):
+def test_an_item_behind_a_url_has_relative_and_absolute_addresses(tmp_path, monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with serving(tmp_path) as server:
@@ -134,12 +134,12 @@ def test_an_item_behind_a_url_names_files_beside_it_and_elsewhere(tmp_path, monk
         (["thumb"], "has no asset thumb with a file"),
     ],
 )
-def test_assets_that_are_not_there_are_refused_with_those_that_are(scene, assets, words):
+def test_missing_assets_are_refused_with_the_existing_ones(scene, assets, words):
     with pytest.raises(RasterError, match=words):
         open_item(scene, assets)
 
 
-def test_an_asset_that_is_no_raster_is_named(tmp_path):
+def test_an_asset_that_is_not_a_raster_is_named(tmp_path):
     (tmp_path / "meta.tif").write_text("<xml/>")
     with pytest.raises(RasterError, match=r"meta\.tif cannot be read"):
         open_item(item(tmp_path, {"meta": "meta.tif"}), ["meta"])
@@ -163,14 +163,14 @@ def test_an_asset_that_is_no_raster_is_named(tmp_path):
         (b"\xff\xfe\x00", "is not JSON: "),
     ],
 )
-def test_what_is_no_item_is_refused_as_what_it_is(tmp_path, held, words):
+def test_a_file_that_is_not_an_item_is_refused_with_the_reason(tmp_path, held, words):
     place = tmp_path / "odd.json"
     place.write_bytes(held if isinstance(held, bytes) else held.encode())
     with pytest.raises(RasterError, match=rf"odd\.json {words}"):
         open_item(str(place), ["red"])
 
 
-def test_an_item_that_cannot_be_had_is_named(tmp_path, monkeypatch):
+def test_an_unreadable_item_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("GDAL_HTTP_CONNECTTIMEOUT", "0.5")
     with pytest.raises(RasterError, match=r"none\.json cannot be read: No such file"):
         open_item(str(tmp_path / "none.json"), ["red"])
@@ -190,7 +190,7 @@ def test_an_item_that_cannot_be_had_is_named(tmp_path, monkeypatch):
             open_item(server.url("item.json"), ["red"])
 
 
-def test_a_name_with_the_signs_of_folders_stays_in_its_own(tmp_path):
+def test_an_item_id_with_path_separators_gives_a_plain_name(tmp_path):
     place = Path(item(tmp_path, {"a": "a.tif"}))
     write_raster(tmp_path / "a.tif", noise(1, 5, 5))
     place.write_text(json.dumps(json.loads(place.read_text()) | {"id": "../up/scene"}))
@@ -207,5 +207,5 @@ def test_a_name_with_the_signs_of_folders_stays_in_its_own(tmp_path):
         ("a.tif", False),
     ],
 )
-def test_an_item_is_known_by_its_name(place, answer):
+def test_items_are_recognised_by_their_path(place, answer):
     assert is_item(place) == answer

@@ -100,7 +100,7 @@ def test_a_class_is_given_what_it_takes():
         ("smp:FPN", {"decoder_dropuot": 0.1}, "did you mean 'decoder_dropout'"),
         ("test_external:Smal", {}, "cannot be imported"),
         ("nowhere:Network", {}, "cannot be imported"),
-        ("test_external:SMP", {}, "no torch module"),
+        ("test_external:SMP", {}, "not a torch module"),
         ("test_external:Small", {"widht": 3}, "did you mean 'width'"),
         ("test_external:Small", {"weights": "imagenet"}, "takes no weights"),
         ("test_external:Stubborn", {}, "one for each of the 2 classes"),

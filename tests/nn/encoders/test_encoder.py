@@ -105,7 +105,7 @@ def test_without_the_hub_auto_goes_on_without_weights_and_says_so():
 
 
 def test_without_the_hub_imagenet_is_refused_at_once():
-    with pytest.raises(NetworkError, match="hub does not answer"):
+    with pytest.raises(NetworkError, match="hub does not respond"):
         Encoder(NAME, bands=3, weights="imagenet")
 
 
@@ -126,7 +126,7 @@ def test_files_that_are_no_weights_are_refused(name, tmp_path):
 
 def test_weights_that_timm_does_not_know_are_none():
     assert resolve_weights("auto", "resnet18.bogus")[0] is None
-    assert "not known" in license_terms("mit_b0", "imagenet")["license"]
+    assert "unknown" in license_terms("mit_b0", "imagenet")["license"]
 
 
 def test_bands_are_normalised_as_the_colours_that_their_kernels_are_from():

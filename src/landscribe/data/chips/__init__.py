@@ -1,1 +1,1 @@
-"""What networks train on, cut and indexed."""
+"""Chips that networks train on, cut and indexed."""

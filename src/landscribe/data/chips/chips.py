@@ -32,13 +32,13 @@ class ChipsMetadata(Spec):
     """Version of the layout."""
     classes: tuple[ClassEntry, ...]
     unknown: tuple[Label, ...] = ()
-    """Labels that stand for unlabelled pixels."""
+    """Labels that mark unlabelled pixels."""
     bands: tuple[str, ...]
     dtype: str
     nodata: float | None
-    """As the scenes declare it."""
+    """The nodata value of the scenes."""
     pixel_size: float | None
-    """In metres."""
+    """Pixel size in metres."""
     size: int
     """Side of a chip in pixels."""
     virtual: bool
@@ -62,10 +62,10 @@ class Chips:
 
     @classmethod
     def of(cls, chips: "Chips | str | Path") -> "Chips":
-        """The chips themselves, or those of a folder.
+        """Open a chips folder; `Chips` are returned as they are.
 
         Raises:
-            ChipError: the folder is no chips folder.
+            ChipError: the folder is not a chips folder.
         """
         return chips if isinstance(chips, Chips) else cls.open(chips)
 
@@ -74,7 +74,7 @@ class Chips:
         """Open a chips folder.
 
         Raises:
-            ChipError: the folder is no chips folder, or is incomplete.
+            ChipError: the folder is not a chips folder, or is incomplete.
         """
         folder = Path(folder)
         try:
@@ -82,7 +82,7 @@ class Chips:
             return cls(folder, metadata, pd.read_parquet(folder / "chips.parquet"))
         except (OSError, ValueError) as error:
             raise ChipError(
-                f"{folder} is no chips folder ({type(error).__name__}: {str(error).splitlines()[0]}). Expected a "
+                f"{folder} is not a chips folder ({type(error).__name__}: {str(error).splitlines()[0]}). Expected a "
                 'folder written by "landscribe chip". Check the path, or chip again.'
             ) from error
 
@@ -162,6 +162,6 @@ class ChipReader:
             return self._scenes[row["scene"]].read(Window(row["row"], row["col"], row["height"], row["width"]))
         pixels, valid = read_copy(self.chips.folder / row["image"], PICTURE_FILL)
         if row["valid_pixels"] == valid.size:
-            # All pixels are valid: black is no fill value here.
+            # All pixels are valid: black pixels are imagery, not fill.
             valid[:] = True
         return pixels, valid, read_band(self.chips.folder / row["mask"])

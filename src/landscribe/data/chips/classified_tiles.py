@@ -1,7 +1,7 @@
 """ArcGIS *Classified Tiles*: the chips folder that ArcGIS Pro exports and arcgis.learn reads.
 
 `images/` and `labels/` with numbered tiles, `map.txt` (the pairs), `esri_model_definition.emd` (classes and statistics)
-and `esri_accumulated_stats.json`. Value 0 is unlabelled there: if a class has value 0, all values are raised by 1.
+and `esri_accumulated_stats.json`. Value 0 is unlabelled in ArcGIS: if a class has value 0, all values are raised by 1.
 """
 
 import json
@@ -63,7 +63,7 @@ def read_classes(definition: Path) -> list[ClassSpec]:
 
 
 def _colour(channels: Any) -> str | None:
-    """From [red, green, blue]; None where ArcGIS wrote no colour."""
+    """The colour "#rrggbb" of [red, green, blue]; None where ArcGIS wrote no colour."""
     if not isinstance(channels, list) or len(channels) < 3 or min(channels[:3]) < 0:
         return None
     return "#" + "".join(f"{int(channel):02x}" for channel in channels[:3])

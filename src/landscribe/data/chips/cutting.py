@@ -35,7 +35,7 @@ Arrays = tuple[Pixels, Valid, NDArray[np.uint8]]
 """Pixels (bands, rows, cols), valid (rows, cols), class values (rows, cols)."""
 
 _UNIT_SIDE = 1024
-"""Side of a unit in pixels: what its chips share is read and burned once. A larger chip is a unit of its own."""
+"""Side of a unit in pixels: its window is read and burned once for all its chips. A larger chip is its own unit."""
 _EXACT_PIXELS = 2**20
 """The squares of this many 16-bit numbers add up in float64 without rounding."""
 
@@ -54,8 +54,8 @@ def chip(
     """Cut scenes into chips.
 
     Args:
-        scenes: at least one, with one class table.
-        classes: that table.
+        scenes: at least one; all have the same class table.
+        classes: the class table.
         sources: the files of the scenes, recorded in the folder.
         out: the folder to write. With `spec.dask`, all workers must see it.
         spec: size, stride, edge, mode, format and executor.
@@ -192,12 +192,12 @@ def _cut(cutting: _Cutting) -> pd.DataFrame:
     """Cut all scenes; returns the table in the order of the windows, with any executor."""
     units = _units(cutting.scenes, cutting.spec)
     if not cutting.spec.virtual:
-        # Only here: a late worker must not create the folder again after it was removed.
+        # Created here only: a late worker must not create the folder again after it was removed.
         make_folders(cutting.folder, cutting.subfolders)
     dask = cutting.spec.dask
     outcomes = run_units(cutting, units) if dask is None else run_on_dask(cutting, units, dask)
     tables = []
-    # Closed on the way out, also of an interruption: nobody is to write any more when the folder is removed.
+    # Closed in any case, also when interrupted: no worker may write after the folder is removed.
     with closing(outcomes), progress.task("cutting chips", sum(len(unit.windows) for unit in units)) as advance:
         for outcome in outcomes:
             if outcome.error is not None:

@@ -34,7 +34,7 @@ class SceneSpec(Spec):
     labelled_area: InputPath | None = None
     """Polygons of the labelled area; labels outside of them are ignored."""
     sparse: bool = False
-    """Ground between polygons is unlabelled (ignored), not background."""
+    """The area between polygons is unlabelled (ignored), not background."""
     fix_geometries: bool = False
     """Fix invalid geometries and drop null and empty ones, instead of refusing them."""
 
@@ -49,12 +49,12 @@ class ClassSpec(Spec):
 
     name: str
     value: int
-    """Class value in masks and maps, 0 to 254. 0 fills the ground between polygons; 255 is unlabelled, no class."""
+    """Class value in masks and maps, 0 to 254. 0 fills the area between polygons; 255 marks unlabelled pixels."""
     colour: str | None = None
     """"#rrggbb"."""
     label: int | str | None = None
-    """What the labels hold for this class; "#rrggbb" in coloured masks. Default: the value for label rasters, the name
-    for polygons."""
+    """Label of this class in the label data; "#rrggbb" in coloured masks. Default: the value for label rasters, the
+    name for polygons."""
 
     @field_validator("label")
     @classmethod

@@ -1,1 +1,1 @@
-"""Which chips train, choose and test."""
+"""The split of each chip: train, val or test."""

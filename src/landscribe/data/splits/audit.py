@@ -28,7 +28,7 @@ class Distance:
     pixels: float | None
     """Along the farther axis; negative if chips overlap, None if no two share a scene or a CRS."""
     metres: float | None
-    """The same in metres, None if the pixel size in metres is not defined."""
+    """The same distance in metres; None if the pixel size is unknown."""
     chips: tuple[str, str] | None
     """Names of the two nearest chips."""
     overlaps: int
@@ -121,10 +121,10 @@ def _length(metres: float) -> str:
     return f"{metres:.3g} m" if metres < 1000 else f"{metres / 1000:.3g} km"
 
 
-def _duplicate_findings(found: tuple[Duplicate, ...]) -> Iterator[tuple[Literal["error"], str]]:
-    """One error for each two splits."""
-    for splits in dict.fromkeys(duplicate.splits for duplicate in found):
-        pairs = [duplicate for duplicate in found if duplicate.splits == splits]
+def _duplicate_findings(all_pairs: tuple[Duplicate, ...]) -> Iterator[tuple[Literal["error"], str]]:
+    """One error for each two splits with duplicates."""
+    for splits in dict.fromkeys(duplicate.splits for duplicate in all_pairs):
+        pairs = [duplicate for duplicate in all_pairs if duplicate.splits == splits]
         exact = sum(duplicate.exact for duplicate in pairs)
         examples = ", ".join(
             f"{' and '.join(duplicate.chips)} ({duplicate.similarity:.2f})" for duplicate in pairs[:_EXAMPLES]

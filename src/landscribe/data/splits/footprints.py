@@ -1,7 +1,7 @@
 """Footprints: where chips and scenes lie, and which of them overlap or are near each other.
 
-All questions are answered by a spatial index (shapely's STRtree), so that the work grows with the number of neighbours
-and not with the square of the number of chips.
+A spatial index (shapely's STRtree) finds overlaps and neighbours: the work grows with the number of neighbours, not
+with the square of the number of chips.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from landscribe.geo.grid import Grid, Window
 if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
 
-# Coordinates of the CRS divided by the pixel size are whole pixels up to rounding, and so are converted ones.
+# Distances in pixels that differ by less are equal: coordinates in the CRS are converted to pixels with rounding.
 _ROUNDING = 1e-3
 
 
@@ -31,14 +31,14 @@ class Footprints:
     boxes: NDArray[np.float64]
     """(n, 4): top, left, bottom, right."""
     groups: NDArray[np.intp]
-    """(n,): the CRS group of each box, which is its CRS, or its scene where that has no CRS."""
+    """(n,): the CRS group of each box: one for each CRS, and one for each scene without a CRS."""
 
     @classmethod
     def of_windows(cls, windows: Sequence[Window], groups: NDArray[np.intp] | None = None) -> "Footprints":
-        """Windows as they are, padding included.
+        """Footprints of windows, their padding included.
 
         Args:
-            windows: of one scene, or of several.
+            windows: the windows of one or several scenes.
             groups: the index of each window's scene; one scene if left out.
         """
         boxes = np.array([(w.row, w.col, w.row_stop, w.col_stop) for w in windows], np.float64).reshape(-1, 4)

@@ -52,7 +52,7 @@ def _lines(path: str) -> list[str]:
 def _image_index(line: str, by_name: dict[str, list[int]], images: Sequence[Raster], path: str) -> int:
     """Index of the image that a line names."""
     name = Path(line.replace("\\", "/"))
-    # A stem may have dots of its own, so that what looks like a suffix need not be one.
+    # A stem may contain dots: "scene.1" has no suffix.
     matches = by_name.get(name.name) or by_name.get(name.stem) or []
     if len(matches) > 1:
         ends = tuple(name.with_suffix("").parts)

@@ -12,9 +12,9 @@ class SplitSpec(Spec):
     """How chips are split into training, validation and test chips."""
 
     by: Annotated[Literal["auto", "block", "scene", "attribute", "list"], Flag("--split-by")] = "auto"
-    """What is held out as a whole. block: spatial blocks, of each scene or of overlapping scenes together; scene: whole
-    scenes; attribute: the ground of polygons, by a column; list: the scenes in text files. auto takes blocks, or scenes
-    if these are too small for blocks."""
+    """Groups of chips that share a split. block: spatial blocks, of each scene or of overlapping scenes together;
+    scene: whole scenes; attribute: areas of polygons, by a column; list: the scenes in text files. auto is block, or
+    scene for scenes too small for blocks."""
     val: float = Field(0.15, ge=0, lt=1)
     """Validation fraction. The best epoch is chosen on the validation chips."""
     test: float = Field(0.15, ge=0, lt=1)
@@ -26,7 +26,7 @@ class SplitSpec(Spec):
     attribute: Annotated[str | None, Flag("--split-attribute")] = None
     """Column of the label polygons with train, val, test, or the name of a group. For --split-by attribute."""
     train_list: InputPath | None = None
-    """Text file of training scenes, one a line. For --split-by list; scenes in no list are not used."""
+    """Text file of training scenes, one per line. For --split-by list; scenes in no list are not used."""
     val_list: InputPath | None = None
     """Text file of validation scenes."""
     test_list: InputPath | None = None

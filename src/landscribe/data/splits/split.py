@@ -32,17 +32,17 @@ _FEWEST_SCENES = 3
 
 @dataclass(frozen=True)
 class SplitInput:
-    """What the split of one scene depends on."""
+    """Input of the split of one scene."""
 
     windows: Sequence[Window]
-    """Of its chips."""
+    """Windows of the scene's chips."""
     counts: NDArray[np.int64]
     """(chips, classes) labelled pixels."""
     name: str = ""
     grid: Grid | None = None
-    """That the windows are of."""
+    """Grid of the windows."""
     split: Split | None = None
-    """Of the whole scene, if it is predefined."""
+    """Predefined split of the whole scene, if it has one."""
     zones: Features | None = None
     """Polygons in the grid's CRS; their labels are splits, or names of groups that are drawn."""
 
@@ -135,8 +135,8 @@ def warn_missing_classes(
                 name,
                 missing,
             )
-        if only_here := _class_names(classes, has_class[name] & ~has_class["train"]):
-            log.warning("class %s occurs only in %s, not in train. Add a scene with it to train", only_here, name)
+        if not_in_train := _class_names(classes, has_class[name] & ~has_class["train"]):
+            log.warning("class %s occurs only in %s, not in train. Add a scene with it to train", not_in_train, name)
 
 
 def _class_names(classes: Classes, selected: NDArray[np.bool_]) -> str:

@@ -42,7 +42,7 @@ BACKENDS: dict[str, BackendKind] = {
 
 _TRIAL_SIDE, _TRIAL_SECONDS = 512, 3.0
 """Backends are compared on images no larger than this, for about this time: larger images give the same order
-(docs/decisions/0012-engines.md), and a trial must cost less than it gains."""
+(docs/decisions/0012-backends.md), and a trial must cost less than it gains."""
 
 _MINIMUM_PIXELS = 2**24
 """Below, building the backends takes longer than the fastest of them saves."""

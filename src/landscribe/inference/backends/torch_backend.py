@@ -14,7 +14,7 @@ def build_torch(model: Model, device: torch.device) -> Backend:
     """Run the network in torch; bfloat16 on CUDA devices that have it.
 
     It is not compiled: compilation takes a minute, which only a map of gigapixels would gain
-    (docs/decisions/0012-engines.md).
+    (docs/decisions/0012-backends.md).
     """
     network = fused_network(model, device)
     if inference_dtype(device) is torch.float32:

@@ -1,4 +1,4 @@
-"""Networks from elsewhere: architectures of segmentation-models-pytorch, and any class that can be imported."""
+"""External networks: architectures of segmentation-models-pytorch, and any class that can be imported."""
 
 import importlib
 import inspect
@@ -25,7 +25,7 @@ _SYNONYMS = {
 
 
 class External(Segmentation):
-    """A network from elsewhere, with one head, padded so that it takes images of any size.
+    """An external network with one head; images of any size are padded for it.
 
     It maps (B, C, H, W), sides multiples of `reduction`, to logits (B, K, H, W).
     """
@@ -132,7 +132,7 @@ def import_class(architecture: str) -> type[nn.Module]:
     """Import the class "module:Class".
 
     Raises:
-        NetworkError: the import fails, or the class is no torch module.
+        NetworkError: the import fails, or the class is not a torch module.
     """
     module, _, name = architecture.partition(":")
     try:
@@ -145,7 +145,7 @@ def import_class(architecture: str) -> type[nn.Module]:
             "Expected module:Class. Install its package."
         ) from error
     if not (isinstance(imported, type) and issubclass(imported, nn.Module)):
-        raise NetworkError(f"'{architecture}' is no torch module and is not built. Expected a subclass of nn.Module.")
+        raise NetworkError(f"'{architecture}' is not a torch module. Expected a subclass of nn.Module.")
     return imported
 
 

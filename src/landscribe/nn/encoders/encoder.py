@@ -39,7 +39,7 @@ class Encoder(nn.Module):
             output_stride: input pixels per pixel of the deepest features; later stages are dilated.
 
         Raises:
-            NetworkError: an unknown name, no convolutional backbone, or weights that are not available or do not fit.
+            NetworkError: an unknown name, a backbone without convolutions, or weights that are missing or do not fit.
         """
         super().__init__()
         if not timm.is_model(name):
@@ -75,13 +75,13 @@ class Encoder(nn.Module):
             raise NetworkError(f"{complaint}: {reason}. Expected a convolutional backbone, such as resnet50.")
 
     def _pyramid_error(self, bands: int) -> str | None:
-        """What is wrong with the shapes of the features; None if each feature map has its size and channels."""
+        """The error in the shapes of the features; None if each feature map has its size and channels."""
         side = 4 * self.reductions[-1]
         training = self.training
         try:
             with torch.inference_mode():
                 features = self.eval()(torch.zeros(1, bands, side, side))
-        # A network that is no pyramid may raise any of these.
+        # A network without a pyramid of features may raise any of these.
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
             return f"it does not take images of {side} x {side} ({str(error).strip().splitlines()[0][:120]})"
         finally:
@@ -160,7 +160,7 @@ def encoder_of(
     """The encoder of that name: timm's, or the plain one with blocks of two convolutions.
 
     Raises:
-        NetworkError: as `Encoder`, or options that contradict one another.
+        NetworkError: as for `Encoder`, or options that contradict each other.
     """
     require_plain(name, style, "encoder_widths")
     if name == PLAIN:

@@ -28,18 +28,18 @@ _RESEMBLES: tuple[tuple[str, tuple[float, float, float]], ...] = (
 def resemblance(bands: Sequence[str]) -> Tensor:
     """How much of the red, green and blue kernels each band takes: (bands, 3).
 
-    Each kernel is shared evenly among the bands that resemble its colour; one that no band resembles is spread over
-    all. Law: every column sums to 1, so that an image whose bands are all equal is answered as it was in RGB, and
-    red, green and blue in any order keep their kernels as they are.
+    Each kernel is shared evenly among the bands that resemble its colour, or among all bands if none does. Law: every
+    column sums to 1. So an image with equal bands gives the same features as in RGB, and red, green and blue in any
+    order keep their kernels.
 
     >>> resemblance(["blue", "green", "red", "nir"])[:, 0]
     tensor([0.0000, 0.0000, 0.5000, 0.5000])
     """
-    found = [_colour_of(band) for band in bands]
-    if len(bands) >= 3 and not any(found):
+    colours = [_colour_of(band) for band in bands]
+    if len(bands) >= 3 and not any(colours):
         # Without names, three bands or more begin with red, green and blue, as most files do.
-        found[:3] = [RED, GREEN, BLUE]
-    shares = torch.tensor([colour or _ALL for colour in found])
+        colours[:3] = [RED, GREEN, BLUE]
+    shares = torch.tensor([colour or _ALL for colour in colours])
     columns = shares.sum(0)
     return torch.where(columns > 0, shares / columns.clamp(min=1e-9), torch.full_like(shares, 1 / len(bands)))
 
@@ -49,7 +49,7 @@ def normalisation(
 ) -> tuple[list[float], list[float]]:
     """Mean and standard deviation that each band should have for a stem adapted from red, green and blue.
 
-    Each is the mean over the kernels that the band takes, weighted by how much of each.
+    Each is the mean over red, green and blue, weighted by the band's shares of their kernels.
     """
     shares = resemblance(bands)
     shares = shares / shares.sum(dim=1, keepdim=True)
@@ -70,8 +70,8 @@ def adapt_stem(body: nn.Module, bands: Sequence[str]) -> None:
     stem = next((part for part in body.modules() if isinstance(part, nn.Conv2d)), None)
     if stem is None or stem.in_channels != 3:
         raise NetworkError(
-            "the encoder does not begin with a convolution of red, green and blue, so that its weights cannot be "
-            f'adapted to {len(bands)} bands. Use another encoder, or weights = "none".'
+            "the encoder does not begin with a convolution of red, green and blue. Its weights cannot be adapted to "
+            f'{len(bands)} bands. Use another encoder, or weights = "none".'
         )
     kernels = torch.einsum("bc,ochw->obhw", resemblance(bands), stem.weight.detach())
     stem.in_channels = len(bands)

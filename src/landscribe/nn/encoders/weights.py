@@ -17,15 +17,15 @@ from landscribe.errors import NetworkError
 
 
 def resolve_weights(requested: str, encoder: str, *, timeout_s: float = 3.0) -> tuple[str | None, str]:
-    """Settle what "auto" means here and now.
+    """Resolve "auto" to "imagenet" if the weights are cached or their hub responds, else to none.
 
     Args:
         requested: "auto", "imagenet", "none", or a file.
-        encoder: for which ImageNet weights may be in the local cache already.
+        encoder: name of a timm backbone, or "plain".
         timeout_s: seconds to wait for the hub.
 
     Returns:
-        What `nn.build` takes, and one line that says what was chosen and why.
+        The `weights` argument of `nn.build`, and a message with the choice and its reason.
     """
     if requested == "none":
         return None, "weights: none, trained from scratch"
@@ -35,36 +35,37 @@ def resolve_weights(requested: str, encoder: str, *, timeout_s: float = 3.0) -> 
         return None, f"weights: none (timm has none for '{encoder}')"
     if _is_cached(encoder) or _hub_responds(timeout_s):
         return "imagenet", "weights: ImageNet"
-    return None, "weights: none (ImageNet weights are not on this machine and their hub does not answer)"
+    return None, "weights: none (ImageNet weights are not on this machine and their hub does not respond)"
 
 
 def require_weights(encoder: str, weights: str | None, *, timeout_s: float = 10.0) -> None:
-    """Refuse, at once, weights that cannot be had.
+    """Refuse weights that are not available, before anything else is done.
 
     Raises:
-        NetworkError: the hub does not answer and has not before, there is no such file, or no weights at all.
+        NetworkError: ImageNet weights are not cached and their hub does not respond, the file is missing, or the
+            encoder has no weights.
     """
     if weights is not None and encoder == "plain":
         raise NetworkError(f"there are no weights for the plain encoder, but '{weights}' was given. Use \"none\".")
     if weights == "imagenet" and not (_is_cached(encoder) or _hub_responds(timeout_s)):
-        # Said here: the hub's own client would retry for a minute first.
+        # The hub's own client would retry for a minute before its error.
         raise NetworkError(
-            f"ImageNet weights for '{encoder}' are not on this machine and their hub does not answer. "
-            'Use weights = "none", a file of weights, or fetch them once where the hub can be reached.'
+            f"ImageNet weights for '{encoder}' are not on this machine and their hub does not respond. "
+            'Use weights = "none", a file of weights, or download them once on a machine with access to the hub.'
         )
     if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
         raise NetworkError(f"weights '{weights}' is neither 'auto', 'imagenet', 'none' nor a file. Give one of them.")
 
 
 def license_terms(encoder: str, weights: str | None) -> dict[str, Any]:
-    """What is known about weights and the terms they are under, for the model folder."""
+    """Source and license of weights, for the model folder."""
     if weights is None:
         return {"source": "none"}
     if weights != "imagenet":
-        return {"source": Path(weights).name, "license": "not known: it is that of the file"}
+        return {"source": Path(weights).name, "license": "unknown: that of the file"}
     config: Any = _config_of(encoder)
     if config is None:
-        return {"source": "imagenet", "license": "not known: timm has no weights of that name"}
+        return {"source": "imagenet", "license": "unknown: timm has no weights of that name"}
     terms = {"source": "imagenet", "tag": config.tag, "hub": config.hf_hub_id, "license": config.license}
     return {name: value or "not recorded by timm" for name, value in terms.items()}
 
@@ -78,30 +79,30 @@ def pretraining_statistics(encoder: str) -> tuple[tuple[float, ...], tuple[float
 
 
 def _config_of(encoder: str) -> Any:
-    """What timm knows about the weights of an encoder; None if it has none."""
+    """The record in timm of the weights of an encoder; None if it has none."""
     try:
         return timm.get_pretrained_cfg(encoder) if timm.is_model(encoder) else None
-    except RuntimeError:  # an unknown tag behind a known name
+    except RuntimeError:  # an unknown tag of an existing name
         return None
 
 
 def require_all_loaded(path: str, name: str, body: nn.Module) -> None:
-    """Refuse a file that left some of an encoder's weights as they were.
+    """Refuse a file from which only a part of an encoder's weights was loaded.
 
-    timm renames what older checkpoints call otherwise, and passes over what a file lacks. So tensors are compared by
-    what they hold, not by their names.
+    timm renames tensors of older checkpoints and skips tensors that a file lacks. So tensors are compared by their
+    values, not by their names.
 
     Raises:
-        NetworkError: with the layers that the file does not have.
+        NetworkError: the file lacks tensors; the message names them.
     """
-    held = {_digest(value) for value in read_weights(path).values()}
+    in_file = {_digest(value) for value in read_weights(path).values()}
     expected = {key: value for key, value in body.state_dict().items() if value.is_floating_point()}
-    missing = [key for key, value in expected.items() if _digest(value) not in held]
+    missing = [key for key, value in expected.items() if _digest(value) not in in_file]
     if missing:
         raise NetworkError(
             f"weights '{path}' for '{name}' could not be loaded: it lacks {len(missing)} of the encoder's "
             f"{len(expected)} tensors ({_first_names(missing)}). "
-            'Use weights = "none", or a file of weights of this very encoder.'
+            'Use weights = "none", or a weights file of the same encoder.'
         )
 
 
@@ -110,21 +111,21 @@ def _digest(value: Tensor) -> bytes:
 
 
 def describe_mismatch(path: str, name: str) -> str | None:
-    """Which layers of a timm network a file of weights does not fit, in words; None if it fits.
+    """Describe the tensors of a timm network that a file of weights lacks or has in another shape; None if it fits.
 
     Raises:
         NetworkError: the file holds no weights.
     """
-    theirs = {key: tuple(value.shape) for key, value in read_weights(path).items()}
+    in_file = {key: tuple(value.shape) for key, value in read_weights(path).items()}
     with torch.device("meta"):
         whole = timm.create_model(name, num_classes=0)
-    ours = {key: tuple(value.shape) for key, value in whole.state_dict().items()}
-    missing = [key for key in ours if key not in theirs]
-    other = [key for key in ours if key in theirs and theirs[key] != ours[key]]
-    said = [f"it lacks {len(missing)} of {len(ours)} tensors ({_first_names(missing)})"] if missing else []
-    said += [f"{key} is {theirs[key]}, not {ours[key]}" for key in other[:3]]
-    said += [f"{len(other) - 3} more differ in shape"] if len(other) > 3 else []
-    return "; ".join(said) or None
+    expected = {key: tuple(value.shape) for key, value in whole.state_dict().items()}
+    missing = [key for key in expected if key not in in_file]
+    different = [key for key in expected if key in in_file and in_file[key] != expected[key]]
+    reasons = [f"it lacks {len(missing)} of {len(expected)} tensors ({_first_names(missing)})"] if missing else []
+    reasons += [f"{key} is {in_file[key]}, not {expected[key]}" for key in different[:3]]
+    reasons += [f"{len(different) - 3} more differ in shape"] if len(different) > 3 else []
+    return "; ".join(reasons) or None
 
 
 def _first_names(names: list[str]) -> str:
@@ -132,25 +133,25 @@ def _first_names(names: list[str]) -> str:
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file, or a checkpoint of torch (of which nothing but tensors is read).
+    """Read tensors by name from a safetensors file or a torch checkpoint; other objects of a checkpoint are refused.
 
     Raises:
-        NetworkError: it is neither.
+        NetworkError: the file is neither, or holds no tensors.
     """
     try:
         if path.endswith(".safetensors"):
             return safetensors.torch.load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    # torch tells of a damaged or foreign file in many ways.
+    # torch raises many types of errors for a damaged or foreign file.
     except pickle.UnpicklingError as error:
-        reason = "it holds more than tensors, which is not read since it could run code"
+        reason = "it holds pickled objects other than tensors, which could run code"
         raise _unreadable_weights(path, reason) from error
     except (SafetensorError, RuntimeError, OSError, ValueError, LookupError, EOFError, AttributeError) as error:
         raise _unreadable_weights(path, f"{type(error).__name__}: {error}") from error
     state = state if isinstance(state, dict) else {}
     # Averaged weights first, as timm does.
-    held = [state[key] for key in ("state_dict_ema", "model_ema", "state_dict", "model") if key in state]
-    state = held[0] if held and isinstance(held[0], dict) else state
+    nested = [state[key] for key in ("state_dict_ema", "model_ema", "state_dict", "model") if key in state]
+    state = nested[0] if nested and isinstance(nested[0], dict) else state
     tensors = {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise _unreadable_weights(path, "it holds no tensors")
@@ -160,7 +161,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
 def _unreadable_weights(path: str, reason: str) -> NetworkError:
     lines = reason.strip().splitlines() or ["it cannot be read"]
     return NetworkError(
-        f"weights '{path}' could not be loaded: {lines[0]}. A safetensors file or a checkpoint of torch was expected."
+        f"weights '{path}' could not be loaded: {lines[0]}. Expected a safetensors file or a torch checkpoint."
     )
 
 
@@ -179,7 +180,7 @@ def _hub_responds(timeout_s: float) -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return False
-    # Through proxies, as the hub's own client goes; a refusal is an answer too.
+    # Through proxies, like the hub's own client; an HTTP error is a response too.
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 - the hub's own address
     try:
         with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310

@@ -1,11 +1,11 @@
-"""Ways to map a raster with one network, each in a process of its own: ours, peers' through their own packages.
+"""Methods that map a raster with one network, each in its own process: landscribe, and peers by their packages.
 
-    python benchmarks/ways.py WAY MODEL IMAGE OUT [--threads 2]
+    python benchmarks/mapping_methods.py METHOD MODEL IMAGE OUT [--threads 2]
 
-WAY is a name of WAYS; after "landscribe" settings of PredictSpec may follow ("landscribe margin=auto"). All start from
-the same Landscribe model folder. Prints one line of JSON: the seconds of the work, those of the processor (on a busy
-machine the more telling ones, with one thread), and the process's peak memory.
-Libraries are imported and the network is loaded before the clock starts, the same for all.
+METHOD is a name of METHODS; after "landscribe" settings of PredictSpec may follow ("landscribe margin=auto"). All start
+from the same Landscribe model folder. Prints one line of JSON: wall-clock seconds, processor seconds (more reliable on
+a busy machine, with one thread), and the peak memory of the process. Libraries are imported and the network is loaded
+before the clock starts.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from landscribe.model import Model
 
 Work = Callable[[], object]
-"""What the clock measures."""
+"""The timed call."""
 
 FORWARD_TILE = 512
 LECTURE_TILE, LECTURE_STRIDE, LECTURE_CROP = 256, 128, 50
@@ -34,15 +34,15 @@ TORCHGEO_CHIP, TORCHGEO_BATCH = 256, 4
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("way")
+    parser.add_argument("method")
     parser.add_argument("model", type=Path)
     parser.add_argument("image", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    name, *settings = given.way.split()
-    work = WAYS[name](Model.load(given.model), given.image, given.out, **dict(pair.split("=") for pair in settings))
+    name, *settings = given.method.split()
+    work = METHODS[name](Model.load(given.model), given.image, given.out, **dict(pair.split("=") for pair in settings))
     started, before = time.perf_counter(), time.process_time()
     work()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - before
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def peak_mib() -> float:
-    """Peak memory of this process. What getrusage says may be the parent's, from before this one had its own."""
+    """Peak memory of this process in MiB; getrusage on Linux may report that of the parent process."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -59,8 +59,8 @@ def peak_mib() -> float:
 
 
 def landscribe(model: Model, image: Path, out: Path, **settings: str) -> Work:
-    """`landscribe predict`, all of it: from the raster to the Cloud Optimized GeoTIFF with its side files."""
-    import landscribe.prediction.mapping  # noqa: F401  # what the verb would import within the measured time
+    """The whole of `landscribe predict`: from the raster to the Cloud Optimized GeoTIFF with its side files."""
+    import landscribe.prediction.mapping  # noqa: F401  # otherwise imported within the timed call
     from landscribe import verbs
 
     return lambda: verbs.predict(model, [image], out=out, overwrite=True, **settings)
@@ -82,7 +82,7 @@ def forward(model: Model, image: Path, _out: Path) -> Work:
 
 
 def single_pass(model: Model, image: Path, out: Path) -> Work:
-    """The whole raster through the network at once: what every tiling only approximates."""
+    """The whole raster through the network at once: the reference for every tiling."""
     network = on_unit_range(model)
 
     def work() -> None:
@@ -94,10 +94,10 @@ def single_pass(model: Model, image: Path, out: Path) -> Work:
 
 
 def lecture(model: Model, image: Path, out: Path) -> Work:
-    """The lecture's way: tiles of 256 at every 128 pixels, one at a time, less 50 at each edge; the last one stays.
+    """The lecture's method: tiles of 256 pixels at a stride of 128, one at a time, cropped by 50 pixels at each edge.
 
-    Tiles that would reach beyond the raster are shifted back into it, also where one lies there already; the raster's
-    own edges are kept.
+    Where tiles overlap, the last one is kept. Tiles that would reach outside the raster are shifted inward, also onto
+    an existing tile; the edges of the raster are not cropped.
     """
     network = on_unit_range(model)
 
@@ -117,15 +117,15 @@ def lecture(model: Model, image: Path, out: Path) -> Work:
 
 
 def _lecture_tiles(length: int) -> Iterator[tuple[int, slice]]:
-    """Where a tile begins, and what is kept of it."""
-    for number in range(math.ceil(length / LECTURE_STRIDE)):
-        start = min(number * LECTURE_STRIDE, length - LECTURE_TILE)
+    """The start of each tile along an axis, and its kept part."""
+    for index in range(math.ceil(length / LECTURE_STRIDE)):
+        start = min(index * LECTURE_STRIDE, length - LECTURE_TILE)
         stop = start + LECTURE_TILE
         yield start, slice(start + LECTURE_CROP * (start > 0), stop - LECTURE_CROP * (stop < length))
 
 
 def predict_geotiff(model: Model, image: Path, out: Path) -> Work:
-    """geoai's generic function at its defaults (256/64, spline); of its scores only the best class is written."""
+    """The generic function of geoai at its defaults (256/64, spline); only the most probable class is written."""
     from geoai.inference import predict_geotiff
 
     return lambda: predict_geotiff(
@@ -135,7 +135,7 @@ def predict_geotiff(model: Model, image: Path, out: Path) -> Work:
 
 
 def semantic_inference(model: Model, image: Path, out: Path) -> Work:
-    """geoai's function for networks that it trained, at its defaults (512/256, blended)."""
+    """The function of geoai for its own networks, at its defaults (512/256, blended)."""
     from geoai.train import semantic_inference_on_geotiff
 
     return lambda: semantic_inference_on_geotiff(
@@ -144,7 +144,7 @@ def semantic_inference(model: Model, image: Path, out: Path) -> Work:
 
 
 def torchgeo(model: Model, image: Path, out: Path) -> Work:
-    """torchgeo's dataset, GridGeoSampler (its stride: no overlap) and loader; stitching is left to the user."""
+    """Dataset, GridGeoSampler (without overlap) and loader of torchgeo; the stitching is ours, for it has none."""
     from torch.utils.data import DataLoader
     from torchgeo.datasets import RasterDataset, stack_samples
     from torchgeo.samplers import GridGeoSampler
@@ -161,9 +161,9 @@ def torchgeo(model: Model, image: Path, out: Path) -> Work:
             with torch.inference_mode():
                 classes = network(batch["image"] / 255).argmax(1).to(torch.uint8).numpy()
             for part, (x, y, _) in zip(classes, batch["bounds"], strict=True):
-                col, row = (round(place) for place in ~transform * (x.start, y.stop))
-                # Chips in the last row and column may reach beyond the raster: northward, as rows are counted from
-                # the south.
+                col, row = (round(value) for value in ~transform * (x.start, y.stop))
+                # Chips in the last row and column may reach outside the raster: to the north, because torchgeo counts
+                # rows from the south.
                 above = max(0, -row)
                 kept = part[above:, : shape[1] - col]
                 result[row + above : row + above + len(kept), col : col + kept.shape[1]] = kept
@@ -172,7 +172,7 @@ def torchgeo(model: Model, image: Path, out: Path) -> Work:
     return work
 
 
-WAYS: dict[str, Callable[..., Work]] = {
+METHODS: dict[str, Callable[..., Work]] = {
     "forward": forward,
     "single_pass": single_pass,
     "landscribe": landscribe,
@@ -182,11 +182,11 @@ WAYS: dict[str, Callable[..., Work]] = {
     "torchgeo": torchgeo,
 }
 PEERS = ("predict_geotiff", "semantic_inference", "torchgeo")
-"""Those that need the peers' packages."""
+"""Methods that need the packages of the peers."""
 
 
 class OneLayer(nn.Module):
-    """A single 1 x 1 convolution: all else of a mapping is what there is to measure."""
+    """A single 1 x 1 convolution: the rest of the mapping is measured."""
 
     reduction = 1
 
@@ -199,7 +199,7 @@ class OneLayer(nn.Module):
 
 
 class _OnUnitRange(nn.Module):
-    """A model's network with its scaling in front of it."""
+    """A model's network with its scaling before it."""
 
     def __init__(self, model: Model, factor: Tensor, offset: Tensor) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class _OnUnitRange(nn.Module):
 
 
 def on_unit_range(model: Model) -> nn.Module:
-    """The network for pixels divided by 255, as peers give them: with the model's own scaling where it has another."""
+    """The network for pixels divided by 255, the scaling of the peers; a model with another scaling gets its own."""
     factor = torch.tensor(model.scaling.factor).view(1, -1, 1, 1)
     offset = -torch.tensor(model.scaling.offset).view(1, -1, 1, 1) * factor
     is_same = torch.allclose(factor * 255, torch.ones(())) and not offset.any()
@@ -225,7 +225,7 @@ def _read(image: Path) -> np.ndarray:
 
 
 def _write(out: Path, classes: np.ndarray, image: Path) -> None:
-    """With the layout of the image, as the scripts of users do it."""
+    """Write a map in the layout of the image."""
     with rasterio.open(image) as source:
         profile = source.profile | {"count": 1, "dtype": "uint8", "nodata": None}
     profile.pop("photometric", None)

@@ -1,11 +1,11 @@
-"""The lecture's own way on the chips of a Landscribe run, for comparison on the same held-out blocks.
+"""Training as in the lecture on the chips of a Landscribe run, for comparison on the same held-out blocks.
 
 A segmentation-models-pytorch UNet on ResNet-18 from scratch, Dice + binary cross-entropy, Adam 1e-3, random flips,
-200 steps of 8 chips. Only the way of training differs from `landscribe run`: chips and splits are the run's own. The
-validation chips are scored every 20 steps, so that both the last weights and the best by them can be compared; the
-time given is that of the training steps alone.
+200 steps of 8 chips. Only the training differs from `landscribe run`: chips and splits are those of the run. The
+validation chips are scored every 20 steps, to compare the last and the best weights. The reported time is that of the
+training steps alone.
 
-    python benchmarks/lecture_way.py RUN_FOLDER [--steps 200] [--seed 0]
+    python benchmarks/lecture_training.py RUN_FOLDER [--steps 200] [--seed 0]
 """
 
 import argparse
@@ -48,7 +48,7 @@ def train(every: Chips, steps: int, rng: np.random.Generator) -> tuple[torch.nn.
     dataset = ChipDataset(chips)
     for step in range(1, steps + 1):
         started = time.perf_counter()
-        batch = [dataset[number] for number in rng.choice(len(dataset), 8, replace=len(dataset) < 8)]
+        batch = [dataset[index] for index in rng.choice(len(dataset), 8, replace=len(dataset) < 8)]
         images = torch.stack([item["image"] for item in batch]) / 255
         labels = torch.stack([item["label"] for item in batch]).float().unsqueeze(1)
         for axis in (-1, -2):
@@ -68,11 +68,11 @@ def train(every: Chips, steps: int, rng: np.random.Generator) -> tuple[torch.nn.
 
 
 def score(network: torch.nn.Module, chips: Chips) -> float:
-    """F1 of the second class, with the weights as they are."""
+    """F1 of the second class with the current weights."""
     confusion = Confusion.zeros(chips.classes)
     dataset = ChipDataset(chips)
-    for number in range(len(dataset)):
-        item = dataset[number]
+    for index in range(len(dataset)):
+        item = dataset[index]
         with torch.inference_mode():
             predicted = (network(item["image"][None] / 255)[0, 0] > 0).to(torch.uint8)
         confusion += Confusion.of(chips.classes, item["label"].to(torch.uint8).numpy(), predicted.numpy())
