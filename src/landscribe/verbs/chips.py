@@ -58,6 +58,17 @@ def chip(
         out: the chips folder to write.
         overwrite: replace existing output.
         settings: fields of ChipSpec, SplitSpec and SceneSpec, and `seed` and `classes`.
+
+    >>> import landscribe as ls
+    >>> from tempfile import TemporaryDirectory
+    >>> from landscribe.synthetic import draw, write
+    >>> with TemporaryDirectory() as folder:
+    ...     scene, labels, _ = write(draw(256, 192, seed=0), Path(folder) / "world")
+    ...     chips = ls.chip(images=[scene], labels=labels, label_field="class", size=64, out=f"{folder}/chips")
+    >>> len(chips), chips.metadata.size, chips.metadata.bands  # 4 x 3 windows of 64 x 64 pixels
+    (12, 64, ('red', 'green', 'blue'))
+    >>> chips.counts.shape  # labelled pixels, by chip and class
+    (12, 5)
     """
     return chip_scenes(
         recipe_of(None, images, labels, dict(settings), ("scenes", "chips", "split")), Path(out), overwrite=overwrite

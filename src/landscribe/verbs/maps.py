@@ -45,6 +45,19 @@ def predict(
 
     Returns:
         The maps, in the rasters' order.
+
+    >>> import landscribe as ls
+    >>> from tempfile import TemporaryDirectory
+    >>> from landscribe.synthetic import draw, write
+    >>> network = ls.nn.build("unet", encoder="plain", encoder_widths=[8, 16], bands=3, classes=2)
+    >>> model = ls.Model.wrap(network, bands=["red", "green", "blue"], classes=["field", "house"], pixel_size=0.5)
+    >>> with TemporaryDirectory() as folder:
+    ...     scene, _, _ = write(draw(256, 192, seed=0), Path(folder))
+    ...     maps = ls.predict(model, [scene], out=f"{folder}/map.tif", tile=64, margin=8)
+    ...     raster = ls.Raster.open(maps)
+    ...     pixels, valid = raster.read(raster.grid.window)
+    >>> pixels.shape, pixels.dtype  # class values, on the grid of the scene
+    ((1, 256, 192), dtype('uint8'))
     """
     from landscribe.geo.spec import ImagerySpec
     from landscribe.prediction.spec import PredictSpec
@@ -118,6 +131,17 @@ def assess(
         split: split of the chips, if the reference is a chips folder.
         out: also write the measures as JSON.
         labels: how to read the reference: `label_field`, `labelled_area`, `sparse` and `fix_geometries` of SceneSpec.
+
+    >>> import landscribe as ls
+    >>> from tempfile import TemporaryDirectory
+    >>> from landscribe.synthetic import draw, write
+    >>> with TemporaryDirectory() as folder:
+    ...     _, _, truth = write(draw(256, 192, seed=0), Path(folder))
+    ...     assessment = ls.assess(truth, reference=truth)  # a perfect map
+    >>> assessment.confusion.counts.shape  # pixels, by class of the reference and of the map
+    (5, 5)
+    >>> assessment.overall_accuracy, assessment.confusion.mean_f1
+    (1.0, 1.0)
     """
     from landscribe.assessment.references import assess_maps
 

@@ -31,6 +31,20 @@ def train(
         settings: fields of TrainSpec, and `augment`: a preset's name, a table of AugmentSpec, or a pipeline such as a
             Compose of Albumentations, which is called with image (height, width, bands) and masks. Mask pixels that it
             fills with 0 are ignored.
+
+    >>> import landscribe as ls
+    >>> from tempfile import TemporaryDirectory
+    >>> from landscribe.synthetic import draw, write
+    >>> network = {"architecture": "unet", "encoder": "plain", "options": {"encoder_widths": [8, 16]}}
+    >>> with TemporaryDirectory() as folder:
+    ...     scene, labels, _ = write(draw(256, 192, seed=0), Path(folder) / "world")
+    ...     chips = ls.chip(images=[scene], labels=labels, label_field="class", size=64, out=f"{folder}/chips")
+    ...     model = ls.train(chips, **network, steps=2, batch=2, out=f"{folder}/model")
+    >>> import torch
+    >>> model.bands, model.classes.names
+    (('red', 'green', 'blue'), ('background', 'field', 'house', 'road', 'water'))
+    >>> model.logits(torch.zeros(1, 3, 100, 80), torch.ones(1, 100, 80, dtype=torch.bool)).shape
+    torch.Size([1, 5, 100, 80])
     """
     from landscribe.training.spec import TrainSpec
 
