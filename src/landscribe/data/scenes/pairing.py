@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from landscribe.data.chips.classified_tiles import TEMPLATE, read_classes
+from landscribe.data.scenes.arcgis_classes import TEMPLATE, read_classes
 from landscribe.data.scenes.label_formats import LABEL_FILES
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import LabelError, RasterError
