@@ -9,7 +9,8 @@ import numpy as np
 
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
-from landscribe.data.scenes.scene import Scene, is_vector, open_image, open_scenes
+from landscribe.data.scenes.label_polygons import is_vector
+from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
 from landscribe.errors import GridError, LandscribeError
@@ -265,7 +266,7 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
         windows = scene.image.grid.strips(_SAMPLES * _SAMPLE_SIDE**2) if is_small(scene) else _sample(scene.image)
         for window in windows:
             try:
-                counts += np.bincount(scene.read(window)[2].ravel(), minlength=256)
+                counts += np.bincount(scene.read(window).mask.ravel(), minlength=256)
             except LandscribeError as error:
                 yield Finding("error", str(error))
                 return

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.confusion import Confusion, Measure
 from landscribe.data.chips.chips import ChipReader, Chips
-from landscribe.data.scenes.scene import LabelSource
+from landscribe.data.scenes.label_formats import LabelSource
 from landscribe.data.splits.footprints import Footprints, earlier_overlaps
 from landscribe.errors import ChipError, GridError, LabelError
 from landscribe.geo.classes import IGNORE, Classes

@@ -7,7 +7,8 @@ from typing import Any
 from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points
 from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import Chips
-from landscribe.data.scenes.scene import is_vector, open_labels
+from landscribe.data.scenes.label_polygons import is_vector
+from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import RecipeError
 from landscribe.geo.features import POINTS, Features, geometry_type

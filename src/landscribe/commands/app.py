@@ -35,6 +35,7 @@ from landscribe.commands.tables import (
     print_run,
 )
 from landscribe.errors import LandscribeError
+from landscribe.exports import CHIP_EXPORTS
 
 app = typer.Typer(
     name="landscribe",
@@ -319,7 +320,10 @@ def bench(
 @app.command()
 def export(
     chips: Annotated[Path, typer.Argument(help="Chips folder.")], out: Out,
-    to: Annotated[str, typer.Option(help="esri: ArcGIS Classified Tiles.")] = "esri",
+    to: Annotated[str, typer.Option(
+        metavar=f"<{'|'.join(CHIP_EXPORTS)}>", autocompletion=lambda: list(CHIP_EXPORTS),
+        help=" ".join(f"{name}: {export.description}." for name, export in CHIP_EXPORTS.items()),
+    )] = "esri",
     split: Annotated[str | None, typer.Option(help="Only chips of this split. [all]")] = None,
     overwrite: Overwrite = False,
 ) -> None:  # fmt: skip

@@ -285,7 +285,7 @@ def _scored(scenes: _Scenes, split: str | None) -> list[tuple[float, int, int]]:
     sample = np.linspace(0, len(indices) - 1, min(len(indices), _MOST_COMPARED)).astype(int)
     scored = []
     for index in indices[sample].tolist():
-        mask, predicted = reader.read(index)[2], _predicted(scenes, index)
+        mask, predicted = reader.read(index).mask, _predicted(scenes, index)
         assessed = (mask != IGNORE) & (predicted != IGNORE)
         if assessed.any():
             scored.append((float((mask == predicted)[assessed].mean()), index, int(assessed.sum())))

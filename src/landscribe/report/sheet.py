@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.chips.chips import ChipReader, Chips
+from landscribe.data.scenes.scene import Sample
 from landscribe.errors import OutputError
 from landscribe.geo.classes import Classes, rgb
 from landscribe.outputs import atomic_file, require_absent
@@ -82,34 +83,31 @@ def _varied(chips: Chips, count: int, rng: np.random.Generator) -> list[int]:
 def _pictures(reader: ChipReader, index: int, augmentation: AugmentSpec, seed: int) -> list[Colours]:
     """A chip: the image, the image with its labels, and augmented versions."""
     classes, bands = reader.chips.classes, list(shown_bands(reader.chips.metadata.bands))
-    pixels, valid, mask = reader.read(index)
-    limits = limits_of(pixels[bands], valid, together=True)
+    sample = reader.read(index)
+    limits = limits_of(sample.pixels[bands], sample.valid, together=True)
 
     def shown(image: NDArray[Any], values: NDArray[np.uint8] | None) -> Colours:
         colours = stretched(image[bands], limits)
         return _framed(colours if values is None else overlaid(colours, values, classes))
 
-    pictures = [shown(pixels, None), shown(pixels, mask)]
+    pictures = [shown(sample.pixels, None), shown(sample.pixels, sample.mask)]
     if augmentation.changes_anything:
-        pictures += [
-            shown(*version) for version in _augmented(pixels, valid, mask, classes, augmentation, seed + 1000 * index)
-        ]
+        pictures += [shown(*version) for version in _augmented(sample, classes, augmentation, seed + 1000 * index)]
     return pictures
 
 
 def _augmented(
-    pixels: NDArray[Any], valid: NDArray[np.bool_], mask: NDArray[np.uint8], classes: Classes,
-    augmentation: AugmentSpec, seed: int,
-) -> list[tuple[NDArray[Any], NDArray[np.uint8]]]:  # fmt: skip
+    sample: Sample, classes: Classes, augmentation: AugmentSpec, seed: int
+) -> list[tuple[NDArray[Any], NDArray[np.uint8]]]:
     """Augmented versions of a chip: pixels (bands, rows, cols) and class values (rows, cols)."""
     import torch
 
     from landscribe.data.batches.augment import LabelledBatch, augment
 
     batch = LabelledBatch(
-        torch.from_numpy(pixels.astype(np.float32))[None],
-        torch.from_numpy(valid)[None],
-        torch.from_numpy(classes.to_indices(mask).astype(np.int64))[None],
+        torch.from_numpy(sample.pixels.astype(np.float32))[None],
+        torch.from_numpy(sample.valid)[None],
+        torch.from_numpy(classes.to_indices(sample.mask).astype(np.int64))[None],
     )
     versions = []
     for turn in range(_COLUMNS - 2):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from landscribe.errors import RecipeError
 from landscribe.outputs import require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
+from landscribe.spec import nearest
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, recipe_of
 
 if TYPE_CHECKING:
@@ -118,14 +119,14 @@ def export(
     Args:
         chips: a chips folder.
         out: the folder to write.
-        to: format; esri is ArcGIS Classified Tiles.
+        to: format, a key of `landscribe.exports.CHIP_EXPORTS`; esri is ArcGIS Classified Tiles.
         split: export only chips of this split.
         overwrite: replace existing output.
     """
-    from landscribe.data.chips.classified_tiles import TEMPLATE, write_classified_tiles
+    from landscribe.exports import CHIP_EXPORTS
 
-    if to != "esri":
-        raise RecipeError(f"chips cannot be exported to '{to}'. Formats: esri.")
+    if to not in CHIP_EXPORTS:
+        raise RecipeError(f"chips cannot be exported to '{to}'{nearest(to, list(CHIP_EXPORTS))}")
     opened, out = open_chips(chips), Path(out)
-    require_output_folder(out, mark=TEMPLATE, overwrite=overwrite)
-    return write_classified_tiles(opened if split is None else opened.of_split(split), out, overwrite=overwrite)
+    require_output_folder(out, mark=CHIP_EXPORTS[to].mark, overwrite=overwrite)
+    return CHIP_EXPORTS[to].write(opened if split is None else opened.of_split(split), out, overwrite=overwrite)

@@ -18,7 +18,9 @@ from landscribe.data.chips import cutting
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.cutting import chip
 from landscribe.data.chips.spec import ChipSpec
-from landscribe.data.scenes.scene import LabelSource, Scene, SceneSpec, open_scenes
+from landscribe.data.scenes.label_formats import LabelSource
+from landscribe.data.scenes.scene import Scene, open_scenes
+from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.split import SplitSpec
 from landscribe.errors import EngineError
 from landscribe.geo.features import Features
@@ -260,7 +262,8 @@ def test_interrupted_chipping_leaves_no_files(specs, tmp_path, dask):
         ),
         encoding="utf-8",
     )  # fmt: skip
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    # The package under test, which need not be the installed one.
+    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2]), *filter(None, sys.path)])
     done = subprocess.run(
         [sys.executable, str(script)],
         capture_output=True,

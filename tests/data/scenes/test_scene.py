@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from landscribe.data.scenes.scene import Scene, fill_value, is_vector, open_labels, open_scenes
+from landscribe.data.scenes.label_polygons import is_vector
+from landscribe.data.scenes.scene import Scene, fill_value, open_labels, open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, RecipeError
 from landscribe.geo.classes import Classes

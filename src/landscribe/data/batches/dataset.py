@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from landscribe.data.batches.label_windows import WindowIndex, WindowSampler
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.chips.chips import ChipReader, Chips
+from landscribe.data.scenes.scene import Sample
 from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
@@ -40,9 +41,9 @@ class ChipDatasetBase(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.chips)
 
-    def _sample(self, pixels: Pixels, valid: Valid, mask: NDArray[np.uint8]) -> Batch:
+    def _as_tensors(self, sample: Sample) -> Batch:
         classes = self.chips.classes
-        indices = classes.to_indices(mask)
+        pixels, valid, indices = sample.pixels, sample.valid, classes.to_indices(sample.mask)
         if self.transform is not None:
             pixels, valid, indices = _transformed(self.transform, pixels, valid, indices, classes=len(classes))
         return {
@@ -60,7 +61,7 @@ class ChipDataset(ChipDatasetBase):
         self.reader = ChipReader(chips)
 
     def __getitem__(self, index: int) -> Batch:
-        return self._sample(*self.reader.read(index))
+        return self._as_tensors(self.reader.read(index))
 
 
 class WindowDataset(ChipDatasetBase):
@@ -74,7 +75,7 @@ class WindowDataset(ChipDatasetBase):
 
     def __getitem__(self, index: WindowIndex) -> Batch:
         chip, row, col = index
-        return self._sample(*self.scene_of_chip[chip].read(Window(row, col, *self.shapes[chip])))
+        return self._as_tensors(self.scene_of_chip[chip].read(Window(row, col, *self.shapes[chip])))
 
 
 def to_float(batch: Batch) -> Batch:

@@ -79,7 +79,7 @@ def _anchor_pixels(chips: Chips, rng: np.random.Generator) -> NDArray[np.int64]:
     anchors: list[NDArray[np.int64]] = []
     with progress.task("finding labelled pixels", len(chips)) as advance:
         for chip, window in enumerate(windows):
-            indices = chips.classes.to_indices(reader.read(chip)[2])
+            indices = chips.classes.to_indices(reader.read(chip).mask)
             for index in np.unique(indices[indices != IGNORE]).tolist():
                 pixels = np.argwhere(indices == index)
                 drawn = pixels[rng.integers(0, len(pixels), _ANCHORS)] + (window.row, window.col)

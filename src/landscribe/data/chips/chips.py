@@ -15,12 +15,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from landscribe.data.chips.files import PICTURE_FILL
-from landscribe.data.scenes.scene import Scene, class_rows, open_images, open_scenes
+from landscribe.data.scenes.scene import Sample, Scene, class_rows, open_images, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ChipError
 from landscribe.geo.classes import ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import read_band, read_copy
 from landscribe.spec import Spec
 
@@ -155,8 +155,8 @@ class ChipReader:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def read(self, index: int) -> tuple[Pixels, Valid, NDArray[np.uint8]]:
-        """Pixels (bands, rows, cols), valid (rows, cols) and class values (rows, cols) of a chip."""
+    def read(self, index: int) -> Sample:
+        """The pixels and labels of a chip."""
         row = self._rows[index]
         if self.chips.metadata.virtual:
             return self._scenes[row["scene"]].read(Window(row["row"], row["col"], row["height"], row["width"]))
@@ -164,4 +164,4 @@ class ChipReader:
         if row["valid_pixels"] == valid.size:
             # All pixels are valid: black pixels are imagery, not fill.
             valid[:] = True
-        return pixels, valid, read_band(self.chips.folder / row["mask"])
+        return Sample(pixels, valid, read_band(self.chips.folder / row["mask"]))

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import rasterio
-from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.data.chips.chips import Chips, ChipsMetadata, windows_of
 from landscribe.data.chips.files import make_folders, pair_names, require_format_fits, write_pair
 from landscribe.data.chips.spec import ChipSpec
-from landscribe.data.scenes.scene import Scene
+from landscribe.data.scenes.scene import Sample, Scene
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
 from landscribe.data.splits.predefined import read_lists, read_zones
@@ -30,9 +29,6 @@ from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
 from landscribe.geo.tiling import chip_windows
 from landscribe.outputs import atomic_folder
-
-Arrays = tuple[Pixels, Valid, NDArray[np.uint8]]
-"""Pixels (bands, rows, cols), valid (rows, cols), class values (rows, cols)."""
 
 _UNIT_SIDE = 1024
 """Side of a unit in pixels: its window is read and burned once for all its chips. A larger chip is its own unit."""
@@ -126,37 +122,36 @@ class _Cutting:
     spec: ChipSpec
     folder: Path
 
-    def read(self, unit: _Unit) -> Arrays:
+    def read(self, unit: _Unit) -> Sample:
         # One GDAL environment for all reads: otherwise each file sets up its own.
         with rasterio.Env():
             return self.scenes[unit.scene].read(unit.window)
 
-    def compute(self, unit: _Unit, read: Arrays) -> list[tuple[int, dict[str, Any], Arrays]]:
-        """Index, table row and arrays of the selected chips."""
-        pixels, valid, mask = read
+    def compute(self, unit: _Unit, read: Sample) -> list[tuple[int, dict[str, Any], Sample]]:
+        """Index, table row and sample of the selected chips."""
         selected = []
         for index, window in zip(unit.indices, unit.windows, strict=True):
             slices = window.relative_to(unit.window).slices
-            arrays = (pixels[:, *slices], valid[slices], mask[slices])
-            row = self._row(self.scenes[unit.scene], window, arrays)
+            sample = Sample(read.pixels[:, *slices], read.valid[slices], read.mask[slices])
+            row = self._row(self.scenes[unit.scene], window, sample)
             if row is not None:
-                selected.append((index, row, arrays))
+                selected.append((index, row, sample))
         return selected
 
-    def write(self, unit: _Unit, computed: list[tuple[int, dict[str, Any], Arrays]]) -> pd.DataFrame:
+    def write(self, unit: _Unit, computed: list[tuple[int, dict[str, Any], Sample]]) -> pd.DataFrame:
         """The table rows, by index."""
         if not self.spec.virtual:
             image = self.scenes[unit.scene].image
             # Checking our fixed creation options for every file takes a tenth of the time.
             with rasterio.Env(GDAL_VALIDATE_CREATION_OPTIONS="NO"):
-                for _, row, arrays in computed:
+                for _, row, sample in computed:
                     window = Window(row["row"], row["col"], row["height"], row["width"])
-                    write_pair(self.folder / row["image"], self.folder / row["mask"], image, window, arrays)
+                    write_pair(self.folder / row["image"], self.folder / row["mask"], image, window, sample)
         return pd.DataFrame([row for _, row, _ in computed], index=[index for index, _, _ in computed])
 
-    def _row(self, scene: Scene, window: Window, arrays: Arrays) -> dict[str, Any] | None:
+    def _row(self, scene: Scene, window: Window, sample: Sample) -> dict[str, Any] | None:
         """The table row of a chip; None if the chip is not selected."""
-        pixels, valid, mask = arrays
+        pixels, valid, mask = sample
         counts = np.bincount(mask.ravel(), minlength=256)
         positive = any(counts[entry.value] for entry in self.classes.foreground)
         labelled = counts[IGNORE] < mask.size or (self.spec.unlabelled and valid.any())

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from landscribe.data.chips.spec import Format
-from landscribe.data.scenes.scene import fill_value
+from landscribe.data.scenes.scene import Sample, fill_value
 from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
 
 PICTURE_FILL = 0
@@ -56,13 +55,7 @@ def make_folders(folder: Path, subfolders: tuple[str, ...]) -> None:
             (folder / kind / subfolder).mkdir(parents=True)
 
 
-def write_pair(
-    image_path: Path,
-    mask_path: Path,
-    image: Raster,
-    window: Window,
-    arrays: tuple[Pixels, Valid, NDArray[np.uint8]],
-) -> None:
+def write_pair(image_path: Path, mask_path: Path, image: Raster, window: Window, sample: Sample) -> None:
     """Write image and mask of a chip into existing folders.
 
     Args:
@@ -70,9 +63,9 @@ def write_pair(
         mask_path: the suffix is the format.
         image: the image of the scene.
         window: the chip's window in it.
-        arrays: pixels (bands, rows, cols), valid (rows, cols), class values (rows, cols).
+        sample: the pixels and labels of that window.
     """
-    pixels, valid, mask = arrays
+    pixels, valid, mask = sample
     is_geotiff = image_path.suffix == ".tif"
     fill = fill_value(image) if is_geotiff else PICTURE_FILL
     if fill is not None and not valid.all():

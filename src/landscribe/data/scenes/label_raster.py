@@ -1,12 +1,13 @@
 """Label rasters: one band of class values, or colours of classes."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.data.scenes.spec import is_colour
+from landscribe.data.scenes.polygon_files import PolygonFiles
+from landscribe.data.scenes.spec import SceneSpec, is_colour
 from landscribe.errors import GridError, LabelError
 from landscribe.geo.classes import IGNORE, Classes, Label
 from landscribe.geo.grid import Window, crs_label
@@ -23,11 +24,15 @@ _STRIP_PIXELS = 2**24
 class LabelRaster:
     """A label raster on the grid of an image."""
 
+    has_background: ClassVar[bool] = False
+    is_one_class: ClassVar[bool] = False
+    has_names: ClassVar[bool] = False
+
     raster: Raster
     """Resampled (nearest) if the file has another grid than the image."""
 
     @classmethod
-    def open(cls, path: str, image: Raster) -> "LabelRaster":
+    def open(cls, path: str, image: Raster, _spec: SceneSpec, _polygons: PolygonFiles) -> "LabelRaster":
         """Open the labels of `image`.
 
         Raises:
@@ -51,7 +56,7 @@ class LabelRaster:
         return cls(labels if is_on_grid else resample_to(labels, image.grid, nearest=True))
 
     @property
-    def is_coloured(self) -> bool:
+    def has_colours(self) -> bool:
         """True if the raster has three bands of colours."""
         return len(self.raster.bands) == _COLOUR_BANDS
 
@@ -62,6 +67,10 @@ class LabelRaster:
             pixels, valid = self._read(strip, colours=colours)
             codes |= set(np.unique(pixels[valid]).tolist())
         return {_label(code, colours=colours) for code in codes if colours or code != IGNORE}
+
+    def with_classes(self, classes: Classes) -> "RasterLabels":
+        """The raster with a class table."""
+        return RasterLabels(self, classes)
 
     def read(self, window: Window, classes: Classes) -> NDArray[np.uint8]:
         """Class values (height, width); ignore where the raster is nodata or does not reach.
@@ -96,7 +105,7 @@ class LabelRaster:
         if not colours:
             self._require_numbers()
             return pixels[0], valid
-        if not self.is_coloured:
+        if not self.has_colours:
             # Pixels without a palette colour are unlabelled, as nodata is.
             codes = self._palette()[pixels[0]]
             return codes, valid & (codes != _NO_COLOUR)
@@ -104,7 +113,7 @@ class LabelRaster:
         return (red << 16) | (green << 8) | blue, valid
 
     def _require_numbers(self) -> None:
-        if self.is_coloured:
+        if self.has_colours:
             raise LabelError(
                 f"{self.raster.paths[0]} has {_COLOUR_BANDS} bands of colours, but the class table has no colours. "
                 'Expected labels like label = "#3c1098". Write the colour of each class into the table.'
@@ -121,6 +130,18 @@ class LabelRaster:
         for index, (red, green, blue) in palette.items():
             table[index] = (red << 16) | (green << 8) | blue
         return table
+
+
+@dataclass(frozen=True)
+class RasterLabels:
+    """A label raster with a class table."""
+
+    source: LabelRaster
+    classes: Classes
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """Class values (height, width); ignore where the raster has no label."""
+        return self.source.read(window, self.classes)
 
 
 def has_colour_labels(classes: Classes) -> bool:

@@ -8,11 +8,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from landscribe.data.chips.classified_tiles import TEMPLATE, read_classes
-from landscribe.data.scenes.scene import VECTOR_SUFFIXES
+from landscribe.data.scenes.arcgis_classes import TEMPLATE, read_classes
+from landscribe.data.scenes.label_formats import LABEL_FILES
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import LabelError, RasterError
-from landscribe.geo.inputs import RASTER_SUFFIXES, files_in, images_in, is_collection
+from landscribe.geo.inputs import files_in, images_in, is_collection
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def _scenes_of(spec: SceneSpec) -> list[SceneSpec]:
         return [spec.model_copy(update={"image": tuple(map(str, files))})]
     if labels is None or not is_collection(labels):
         return [spec.model_copy(update={"image": (str(file),), "labels": labels}) for file in files]
-    masks = files_in(labels, RASTER_SUFFIXES | VECTOR_SUFFIXES)
+    masks = files_in(labels, LABEL_FILES)
     pairs = _pairs(files, masks, labels)
     if Path(images).is_dir() and not spec.without:
         # With a pattern or left-out images, unmatched masks are intended.

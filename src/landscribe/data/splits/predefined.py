@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from landscribe.data.scenes.scene import is_vector
+from landscribe.data.scenes.label_polygons import is_vector
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
 from landscribe.data.splits.spec import SplitSpec

@@ -1,0 +1,47 @@
+"""The class table of ArcGIS *Classified Tiles*."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from landscribe.data.scenes.spec import ClassSpec
+from landscribe.errors import LabelError
+from landscribe.geo.classes import IGNORE
+
+TEMPLATE = "esri_model_definition.emd"
+NODATA = 0
+"""Unlabelled, in labels of ArcGIS."""
+
+
+def read_classes(definition: Path) -> list[ClassSpec]:
+    """The class table of Classified Tiles; value 0 is unlabelled unless the table has it.
+
+    Raises:
+        LabelError: the file has no class table.
+    """
+    try:
+        rows = json.loads(definition.read_text(encoding="utf-8-sig"))["Classes"]
+        # Older exports spell the keys differently.
+        named = [
+            (int(row.get("Value", row.get("ClassValue"))), str(row.get("Name", row.get("ClassName")))) for row in rows
+        ]
+        colours = [_colour(row.get("Color")) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LabelError(
+            f"{definition} has no readable class table ({type(error).__name__}: {error}). Expected one exported by "
+            "ArcGIS. Export the tiles again, or write a class table into a recipe."
+        ) from error
+    table = [
+        ClassSpec.of({"name": name, "value": value, "label": value, "colour": colour}, str(definition))
+        for (value, name), colour in zip(named, colours, strict=True)
+    ]
+    if NODATA not in {value for value, _ in named}:
+        table.append(ClassSpec(name="unlabelled", value=IGNORE, label=NODATA))
+    return table
+
+
+def _colour(channels: Any) -> str | None:
+    """The colour "#rrggbb" of [red, green, blue]; None where ArcGIS wrote no colour."""
+    if not isinstance(channels, list) or len(channels) < 3 or min(channels[:3]) < 0:
+        return None
+    return "#" + "".join(f"{int(channel):02x}" for channel in channels[:3])

@@ -1,0 +1,80 @@
+"""LABEL_FORMATS lists the formats of labels; the suffix of a file chooses one.
+
+A new format is a file with a class like `LabelRaster`, and a line in LABEL_FORMATS.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscribe.data.scenes.label_polygons import VECTOR_SUFFIXES, LabelPolygons
+from landscribe.data.scenes.label_raster import LabelRaster
+from landscribe.data.scenes.polygon_files import PolygonFiles
+from landscribe.data.scenes.spec import SceneSpec
+from landscribe.geo.classes import Classes, Label
+from landscribe.geo.grid import Window
+from landscribe.geo.inputs import RASTER_SUFFIXES
+from landscribe.geo.rasters.raster import Raster
+
+
+class LabelSource(Protocol):
+    """Labels on a grid, read by window. Can be pickled."""
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """Class values (height, width) of a window, which may reach outside the grid."""
+
+
+class OpenedLabels(Protocol):
+    """The labels of a scene on the grid of its image, before the class table is complete."""
+
+    @property
+    def has_background(self) -> bool:
+        """True if pixels without a label are background, not ignore."""
+
+    @property
+    def is_one_class(self) -> bool:
+        """True if all labels are one class, named like the file."""
+
+    @property
+    def has_colours(self) -> bool:
+        """True if the labels can only be colours."""
+
+    @property
+    def has_names(self) -> bool:
+        """True if labels are the names of classes where a class table has no labels; False if they are the values."""
+
+    def labels(self, *, colours: bool) -> set[Label]:
+        """Every label; as "#rrggbb" if `colours`, where the format has a palette."""
+
+    def with_classes(self, classes: Classes) -> LabelSource:
+        """The labels with a class table."""
+
+
+@dataclass(frozen=True)
+class LabelFormat:
+    """A format of labels."""
+
+    suffixes: set[str]
+    """Lower case, with the dot."""
+    open: Callable[[str, Raster, SceneSpec, PolygonFiles], OpenedLabels]
+    """Opens a file on the grid of an image. The spec is that of the scene; polygon files are shared by all scenes."""
+
+
+LABEL_FORMATS: dict[str, LabelFormat] = {
+    "polygons": LabelFormat(VECTOR_SUFFIXES, LabelPolygons.open),
+    "raster": LabelFormat(RASTER_SUFFIXES, LabelRaster.open),
+}
+
+LABEL_FILES = set().union(*(label_format.suffixes for label_format in LABEL_FORMATS.values()))
+"""The suffixes of all formats."""
+
+
+def label_format(path: str) -> LabelFormat:
+    """The format with the suffix of `path`, else a raster, of which GDAL reads many formats."""
+    suffix = Path(path).suffix.lower()
+    matches = (own for own in LABEL_FORMATS.values() if suffix in own.suffixes)
+    return next(matches, LABEL_FORMATS["raster"])

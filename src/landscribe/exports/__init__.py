@@ -1,0 +1,49 @@
+"""Exports for other programs: CHIP_EXPORTS lists the formats of chips.
+
+A new format is a file with a function like `write_classified_tiles`, and a line in CHIP_EXPORTS. Writers are imported
+when they write, so that a command's help needs no GDAL. The room is not called `export`: importing it would replace the
+verb `landscribe.export`.
+"""
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from landscribe.data.chips.chips import Chips
+
+
+@dataclass(frozen=True)
+class ChipExport:
+    """A format of exported chips."""
+
+    description: str
+    """For the command's help."""
+    mark: str
+    """A file that every export of this format has: only a folder that holds it is overwritten."""
+    writer: str
+    """Module of this package and its function `(chips, out, *, overwrite)`, which returns `out`."""
+
+    def write(self, chips: "Chips", out: Path, *, overwrite: bool = False) -> Path:
+        """Write chips.
+
+        Args:
+            chips: all are exported; use `of_split` to export one split.
+            out: the folder to write.
+            overwrite: replace a folder that is not empty.
+
+        Raises:
+            ChipError: there are no chips, or the format cannot hold them.
+            OutputError: `out` is not empty, or cannot be written.
+        """
+        writer: Callable[..., Path] = pkgutil.resolve_name(f"{__name__}.{self.writer}")
+        return writer(chips, out, overwrite=overwrite)
+
+
+CHIP_EXPORTS: dict[str, ChipExport] = {
+    "esri": ChipExport(
+        "ArcGIS Classified Tiles", "esri_model_definition.emd", "classified_tiles:write_classified_tiles"
+    ),
+}
