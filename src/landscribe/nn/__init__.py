@@ -69,14 +69,14 @@ def build(
     if "band_names" in options:
         raise NetworkError(f"{architecture} has no option 'band_names'. Give the names as bands.")
     arguments: dict[str, Any] = {"bands": len(band_names) or bands, "classes": classes, "encoder": encoder, **options}
-    if is_external(architecture):
-        network: Segmentation = build_external(architecture, weights=weights, band_names=band_names, **arguments)
-    elif architecture not in ARCHITECTURES:
-        raise NetworkError(f"unknown architecture '{architecture}'{nearest(architecture, list(ARCHITECTURES))}")
-    else:
+    if architecture in ARCHITECTURES:
         try:
             network = ARCHITECTURES[architecture](weights=weights, band_names=band_names, **arguments)
         except RecipeError as error:
             raise NetworkError(f"{architecture} (train.options): {error}") from None
+    elif is_external(architecture):
+        network = build_external(architecture, weights=weights, band_names=band_names, **arguments)
+    else:
+        raise NetworkError(f"unknown architecture '{architecture}'{nearest(architecture, list(ARCHITECTURES))}")
     network.built_from = {"architecture": architecture, **arguments}
     return network

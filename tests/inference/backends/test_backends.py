@@ -24,9 +24,9 @@ from landscribe.inference.backends import (
     onnx_export,
 )
 from landscribe.inference.backends.onnx_export import FOLDER
+from landscribe.inference.backends.torch_backend import fuse_conv_bn
 from landscribe.inference.benchmark import TOLERANCE, Benchmark, Timing, synthetic_images
 from landscribe.inference.cache import TUNING
-from landscribe.inference.fusion import fuse_conv_bn
 from landscribe.model import Model
 from landscribe.nn import build
 from landscribe.prediction.spec import PredictSpec

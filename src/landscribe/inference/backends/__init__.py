@@ -1,11 +1,15 @@
 """Backends run a network: BACKENDS lists them, and the fastest one for a model on this machine is measured here.
 
-A new backend is a file with a `BackendKind`, a line in BACKENDS, and a name in the choices of `PredictSpec.engine`.
+A new backend is a file with a function that builds it, an entry in BACKENDS, and a name in the choices of
+`PredictSpec.engine`.
 """
 
 import importlib.metadata
+import importlib.util
 import logging
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,10 +17,9 @@ import torch
 from landscribe.errors import BackendError
 from landscribe.geo.tiling import aligned
 from landscribe.inference import cache
-from landscribe.inference.backends.backend import Backend, BackendKind
-from landscribe.inference.backends.onnxruntime_backend import ONNXRUNTIME
-from landscribe.inference.backends.openvino_backend import OPENVINO
-from landscribe.inference.backends.torch_backend import TORCH
+from landscribe.inference.backends.onnxruntime_backend import build_onnxruntime
+from landscribe.inference.backends.openvino_backend import build_openvino
+from landscribe.inference.backends.torch_backend import Backend, build_torch
 from landscribe.inference.benchmark import Benchmark, run_benchmark, synthetic_images
 from landscribe.inference.device import place_network
 from landscribe.machine import processor_name
@@ -34,10 +37,35 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+
+@dataclass(frozen=True)
+class BackendKind:
+    """How a backend is built, and what it needs."""
+
+    build: Callable[[Model, torch.device], Backend]
+    """Build the backend of a model on a device; raises BackendError where it cannot run."""
+    packages: tuple[str, ...] = ()
+    """Python packages that it imports; the version of the first one decides its speed."""
+    extra: str | None = None
+    """The pip extra that installs its packages."""
+    devices: tuple[str, ...] | None = None
+    """Types of torch devices that it runs on; None for all."""
+
+    @property
+    def missing_packages(self) -> list[str]:
+        """Its packages that are not installed."""
+        return [package for package in self.packages if importlib.util.find_spec(package) is None]
+
+
+# The exporter of torch is onnxscript; OpenVINO reads ONNX.
 BACKENDS: dict[str, BackendKind] = {
-    "torch": TORCH,
-    "onnx": ONNXRUNTIME,
-    "openvino": OPENVINO,
+    "torch": BackendKind(build_torch, packages=("torch",)),
+    "onnx": BackendKind(
+        build_onnxruntime, packages=("onnxruntime", "onnxscript", "onnx"), extra="onnx", devices=("cpu", "cuda")
+    ),
+    "openvino": BackendKind(
+        build_openvino, packages=("openvino", "onnxscript", "onnx"), extra="openvino", devices=("cpu", "xpu")
+    ),
 }
 
 _TRIAL_SIDE, _TRIAL_SECONDS = 512, 3.0

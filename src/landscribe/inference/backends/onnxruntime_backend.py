@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from landscribe.errors import BackendError
-from landscribe.inference.backends.backend import Backend, BackendKind
 from landscribe.inference.backends.compiled import CompiledNetwork, Run
+from landscribe.inference.backends.torch_backend import Backend
 from landscribe.model import Model
 
 
@@ -60,9 +60,3 @@ def compile_network(onnx: bytes, device: torch.device) -> Run:
         return logits
 
     return run
-
-
-# The exporter of torch is onnxscript.
-ONNXRUNTIME = BackendKind(
-    build_onnxruntime, packages=("onnxruntime", "onnxscript", "onnx"), extra="onnx", devices=("cpu", "cuda")
-)

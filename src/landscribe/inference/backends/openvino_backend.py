@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscribe.inference.backends.backend import Backend, BackendKind
 from landscribe.inference.backends.compiled import CompiledNetwork, Run
+from landscribe.inference.backends.torch_backend import Backend
 from landscribe.model import Model
 
 _DEVICES = {"cpu": "CPU", "xpu": "GPU"}
@@ -51,9 +51,3 @@ def compile_network(onnx: bytes, device: torch.device) -> Run:
         return logits.to(images.device)
 
     return run
-
-
-# The exporter of torch is onnxscript; OpenVINO reads ONNX.
-OPENVINO = BackendKind(
-    build_openvino, packages=("openvino", "onnxscript", "onnx"), extra="openvino", devices=tuple(_DEVICES)
-)

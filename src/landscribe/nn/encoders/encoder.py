@@ -46,7 +46,8 @@ class Encoder(nn.Module):
             # Only the nearest name: timm has over a thousand.
             hint = nearest(name, [*timm.list_models(), PLAIN]).split(" Known:")[0]
             raise NetworkError(f"unknown encoder '{name}'{hint} Expected a timm backbone, such as resnet18.")
-        require_weights(name, weights)
+        if weights is not None:
+            require_weights(name, weights)
         names = band_names or tuple(f"band {index}" for index in range(1, bands + 1))
         self.body = _timm_features(name, bands if weights is None else 3, weights, depth)
         if weights is not None:
@@ -110,7 +111,8 @@ class PlainEncoder(nn.Module):
         self, bands: int, widths: tuple[int, ...], style: ConvStyle, *, convolutions: int, weights: str | None
     ) -> None:
         super().__init__()
-        require_weights(PLAIN, weights)
+        if weights is not None:
+            require_weights(PLAIN, weights)
         pairs = zip((bands, *widths), widths, strict=False)
         self.blocks = nn.ModuleList(
             DoubleConv(pair, style) if isinstance(style, BlockStyle) and convolutions == 2 else ConvBlock(pair, style)
