@@ -15,7 +15,9 @@ import rasterio
 from landscribe import pipeline, verbs
 from landscribe import synthetic as world
 from landscribe.data.chips.chips import Chips
+from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.errors import OutputError
+from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
 from landscribe.nn import ARCHITECTURES
 
@@ -143,10 +145,24 @@ def test_any_bands_and_dtypes_go_all_the_way(tmp_path, bands, dtype):
     assert len(Chips.open(out / "chips").metadata.bands) == bands
 
 
-def test_labels_may_be_a_raster(drawn, tmp_path):
+def counted(monkeypatch, owner: type, name: str) -> list[str]:
+    """The calls of a method, as they are made."""
+    method, calls = getattr(owner, name), []
+    monkeypatch.setattr(owner, name, lambda *args, **settings: calls.append(name) or method(*args, **settings))
+    return calls
+
+
+def test_a_run_reads_polygons_once(drawn, tmp_path, monkeypatch):
+    reads = counted(monkeypatch, Features, "read")
+    pipeline.run(images=[drawn[0]], labels=drawn[1], out=tmp_path / "run", steps=1, **QUICK)
+    assert len(reads) == 1
+
+
+def test_labels_may_be_a_raster_and_its_classes_are_looked_for_once(drawn, tmp_path, monkeypatch):
     scene, _, truth = drawn
-    settings = QUICK | {"label_field": None}
+    searches, settings = counted(monkeypatch, LabelRaster, "labels"), QUICK | {"label_field": None}
     out = pipeline.run(images=[scene], labels=truth, out=tmp_path / "run", steps=2, **settings)
+    assert len(searches) == 1
     assert Chips.open(out / "chips").classes.values == (0, 1, 2, 3, 4)
 
 

@@ -53,11 +53,13 @@ def run(
     require_single_process("landscribe run")
     out, files = Path(out), Run(Path(out))
     filled = recipe_of(recipe, images, labels, dict(settings), tuple(SECTIONS))
-    _stop_on_errors(check(filled, trial=False))
-    filled = _with_classes(filled)
+    checked = check(filled, trial=False)
+    _stop_on_errors(checked)
+    assert checked.classes is not None
+    filled = filled if filled.classes else filled.with_classes(checked.classes)
     with _claimed(out, filled, overwrite=overwrite):
         if not files.chips_folder.exists():
-            chip_scenes(filled, files.chips_folder)
+            chip_scenes(filled, files.chips_folder, opened=(checked.scenes, checked.classes))
     chips = files.open_chips()
     if not files.model_folder.exists():
         train(chips, out=files.model_folder, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
@@ -76,13 +78,6 @@ def _stop_on_errors(found: Check) -> None:
     if found.errors:
         more = len(found.errors) - 1
         raise LandscribeError(found.errors[0] + (f' ({more} more: "landscribe check" lists them.)' if more else ""))
-
-
-def _with_classes(filled: Recipe) -> Recipe:
-    """The recipe with the class table that its labels give."""
-    from landscribe.data.scenes.scene import open_scenes
-
-    return filled if filled.classes else filled.with_classes(open_scenes(filled.scenes)[1])
 
 
 @contextmanager

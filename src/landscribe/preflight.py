@@ -10,12 +10,12 @@ import numpy as np
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_polygons import is_vector
+from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
 from landscribe.errors import GridError, LandscribeError
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.geo.features import Features
 from landscribe.geo.grid import Window, crs_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import aligned, chip_windows, units
@@ -46,6 +46,10 @@ class Check:
     """None if there are errors, and for existing chips."""
     audit: Audit | None = None
     """Audit of existing chips; None for a recipe."""
+    scenes: tuple[Scene, ...] = ()
+    """As opened for the check, so that a run reads no label twice; empty if there are errors, and for chips."""
+    classes: Classes | None = None
+    """Of the scenes."""
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -70,12 +74,13 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
     Returns:
         Findings in the order errors, warnings, notes.
     """
-    findings = [finding for source in recipe.scenes for finding in _check_scene(source)]
+    polygons, classes = PolygonFiles(), None
+    findings = [finding for source in recipe.scenes for finding in _check_scene(source, polygons)]
     findings += _check_consistency(recipe.scenes)
     scenes: list[Scene] = []
     if not any(finding.severity == "error" for finding in findings):
         try:
-            scenes, classes = open_scenes(recipe.scenes, recipe.classes)
+            scenes, classes = open_scenes(recipe.scenes, recipe.classes, polygons)
         except LandscribeError as error:
             findings.append(Finding("error", str(error)))
         else:
@@ -83,8 +88,10 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
             findings += _check_settings(recipe, scenes[0].image, len(classes))
     findings = _by_severity(_deduplicated(findings))
-    stopped = any(finding.severity == "error" for finding in findings)
-    return Check(tuple(findings), None if stopped else forecast(recipe, scenes, len(classes), trial=trial))
+    if classes is None or any(finding.severity == "error" for finding in findings):
+        return Check(tuple(findings), None)
+    predicted = forecast(recipe, scenes, len(classes), trial=trial)
+    return Check(tuple(findings), predicted, scenes=tuple(scenes), classes=classes)
 
 
 def check_chips(chips: Chips) -> Check:
@@ -110,13 +117,13 @@ def _deduplicated(findings: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def _check_scene(source: SceneSpec) -> list[Finding]:
+def _check_scene(source: SceneSpec, polygons: PolygonFiles) -> list[Finding]:
     """Problems of one scene's files."""
     try:
         image = open_image(source)
     except LandscribeError as error:
         return [Finding("error", str(error))]
-    return [*_check_georeference(image), *_check_pixels(image), *_check_labels(source, image)]
+    return [*_check_georeference(image), *_check_pixels(image), *_check_labels(source, image, polygons)]
 
 
 def _check_georeference(image: Raster) -> Iterator[Finding]:
@@ -182,7 +189,7 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _check_labels(source: SceneSpec, image: Raster) -> Iterator[Finding]:
+def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> Iterator[Finding]:
     if source.labels is None:
         yield Finding("error", f"{image.paths[0]} has no labels. Give polygons or a label raster (labels = …).")
         return
@@ -190,8 +197,9 @@ def _check_labels(source: SceneSpec, image: Raster) -> Iterator[Finding]:
         yield from _check_label_raster(source.labels, image)
         return
     try:
-        features = Features.read(source.labels, field=source.label_field, fix_geometries=source.fix_geometries)
-        reprojected = features.to_crs(image.grid.crs, image.paths[0])
+        settings: dict[str, Any] = {"field": source.label_field, "fix_geometries": source.fix_geometries}
+        features = polygons.read(source.labels, **settings)
+        reprojected = polygons.reprojected(image, source.labels, **settings)
     except LandscribeError as error:
         yield Finding("error", str(error))
         return

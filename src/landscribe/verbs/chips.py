@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from landscribe.data.chips.chips import Chips
+    from landscribe.data.scenes.scene import Scene
+    from landscribe.geo.classes import Classes
     from landscribe.preflight import Check
     from landscribe.report.description import Description
     from landscribe.verbs.keywords import ChipKeywords, RunKeywords
@@ -71,18 +73,19 @@ def chip(
     >>> chips.counts.shape  # labelled pixels, by chip and class
     (12, 5)
     """
-    return chip_scenes(
-        recipe_of(None, images, labels, dict(settings), ("scenes", "chips", "split")), Path(out), overwrite=overwrite
-    )
+    recipe = recipe_of(None, images, labels, dict(settings), ("scenes", "chips", "split"))
+    return chip_scenes(recipe, Path(out), overwrite=overwrite)
 
 
-def chip_scenes(recipe: Recipe, out: Path, *, overwrite: bool = False) -> Chips:
-    """Cut the scenes of a recipe into chips."""
+def chip_scenes(
+    recipe: Recipe, out: Path, *, opened: tuple[Sequence[Scene], Classes] | None = None, overwrite: bool = False
+) -> Chips:
+    """Cut the scenes of a recipe into chips; `opened` are its scenes and classes, where a check opened them before."""
     from landscribe.data.chips.cutting import chip
     from landscribe.data.scenes.scene import open_scenes
 
     require_output_folder(out, mark="chips.json", overwrite=overwrite)
-    scenes, classes = open_scenes(recipe.scenes, recipe.classes)
+    scenes, classes = opened or open_scenes(recipe.scenes, recipe.classes)
     return chip(
         scenes, classes, recipe.scenes, out,
         spec=recipe.chips, split=recipe.split, seed=recipe.seed, overwrite=overwrite,

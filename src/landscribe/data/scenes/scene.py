@@ -62,12 +62,15 @@ class ClippedLabels:
         return np.where(rasterize_mask(self.area, self.grid, window), self.labels.read(window), np.uint8(IGNORE))
 
 
-def open_scenes(specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()) -> tuple[list[Scene], Classes]:
+def open_scenes(
+    specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = (), polygons: PolygonFiles | None = None
+) -> tuple[list[Scene], Classes]:
     """Open scenes with one class table for all.
 
     Args:
         specs: at least one, each with labels.
         table: the class table; if empty, all labels become classes, in sorted order.
+        polygons: files that may have been read before; new ones if None.
 
     Raises:
         LandscribeError: the files cannot be used together.
@@ -76,7 +79,7 @@ def open_scenes(specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = ()) -> 
         raise RecipeError("there are no scenes. Expected at least one image with labels. Add a scene to the recipe.")
     images = open_images(specs)
     _require_same_bands(list(images.values()))
-    polygons = PolygonFiles()
+    polygons = polygons or PolygonFiles()
     opened = [_open_labels(spec, image, polygons) for spec, image in zip(specs, images.values(), strict=True)]
     classes = _classes(table, opened)
     scenes = [
