@@ -9,6 +9,7 @@ import numpy as np
 
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
+from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format
 from landscribe.data.scenes.label_polygons import is_vector
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
@@ -194,7 +195,9 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
         yield Finding("error", f"{image.paths[0]} has no labels. Give polygons or a label raster (labels = …).")
         return
     if not is_vector(source.labels):
-        yield from _check_label_raster(source.labels, image)
+        # Of other formats, opening the scene reports what is wrong.
+        if label_format(source.labels) is LABEL_FORMATS["raster"]:
+            yield from _check_label_raster(source.labels, image)
         return
     try:
         settings: dict[str, Any] = {"field": source.label_field, "fix_geometries": source.fix_geometries}

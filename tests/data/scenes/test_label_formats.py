@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from landscribe import verbs
 from landscribe.data.scenes.label_formats import LABEL_FILES, LABEL_FORMATS, label_format
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.scene import open_scenes
@@ -86,6 +87,12 @@ def test_a_scene_reads_the_labels_without_a_class_table(spec):
     sample = scene.read(Window(0, 0, H, W))
     np.testing.assert_array_equal(sample.mask == IGNORE, TRUTH == IGNORE)
     assert len(classes) == 1
+
+
+def test_a_check_of_a_scene_can_read_the_labels(spec):
+    settings = {"label_field": "kind", "sparse": True, "size": 8}
+    check = verbs.check(images=[spec.image[0]], labels=spec.labels, trial=False, **settings)
+    assert [finding for finding in check.findings if "cannot be read" in finding.text] == []
 
 
 def test_a_suffix_belongs_to_one_format():

@@ -10,7 +10,7 @@ from affine import Affine
 
 from landscribe.errors import GridError, RasterError
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.stac import is_item, open_item
+from landscribe.geo.rasters.stac import _resolve, is_item, open_item
 from served import serving
 from worlds import METRE, noise, write_raster
 
@@ -124,6 +124,26 @@ def test_an_item_behind_a_url_has_relative_and_absolute_addresses(tmp_path, monk
     expected = [noise(1, 20, 30, seed=number)[0] for number in (0, 1, 0)]
     np.testing.assert_array_equal(pixels, expected)
     assert raster.paths[1] == server.url("catalog/B08.tif")
+
+
+@pytest.mark.parametrize(
+    ("href", "path"),
+    [
+        ("/data/B04.tif", "http://e.org/data/B04.tif"),
+        ("//cdn.org/B04.tif", "http://cdn.org/B04.tif"),
+        ("B04.tif?token=a", "http://e.org/catalog/B04.tif?token=a"),
+        ("s3://bucket/B04.tif", "s3://bucket/B04.tif"),
+        ("/vsizip/a.zip/B04.tif", "/vsizip/a.zip/B04.tif"),
+    ],
+)
+def test_hrefs_at_a_url_are_resolved_as_browsers_do(href, path):
+    assert _resolve("http://e.org/catalog/item.json?signature=b", href) == path
+
+
+@pytest.mark.parametrize("name", ["scene#1.tif", "scene?1.tif", "scene%201.tif"])
+def test_signs_of_urls_in_the_names_of_local_files_are_kept(tmp_path, name):
+    write_raster(tmp_path / name, noise(1, 5, 5))
+    assert open_item(item(tmp_path, {"a": name}), ["a"]).paths == (str(tmp_path / name),)
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ def _read_text(address: str) -> str:
 
 
 def _resolve(address: str, href: str) -> str:
-    """Path or address of an asset; a relative one is relative to the item."""
-    if not is_local(href) or Path(href).is_absolute():
+    """Path or address of an asset; a relative one is relative to the item, and `/…` at a URL to its server."""
+    if not is_local(href):
         return href
     return str(Path(address).parent / href) if is_local(address) else urljoin(address, href)
 
