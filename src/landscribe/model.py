@@ -218,9 +218,21 @@ class Model:
         return self.config.history
 
     @property
+    def head_channels(self) -> dict[str, int]:
+        """Channels of each head of the network by its name, the main head first."""
+        if isinstance(self.network, Segmentation):
+            return dict(self.network.head_channels)
+        return {CLASSES: len(self.config.classes)}
+
+    @property
     def heads(self) -> tuple[str, ...]:
         """Names of the network's heads, the main head first."""
-        return tuple(self.network.head_channels) if isinstance(self.network, Segmentation) else (CLASSES,)
+        return tuple(self.head_channels)
+
+    @property
+    def main_head(self) -> str:
+        """Name of the head whose channels are the classes."""
+        return self.heads[0]
 
     @property
     def reduction(self) -> int:

@@ -16,7 +16,7 @@ from test_mapping import model_of, read, write
 from landscribe.errors import ModelError
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import units
-from landscribe.inference.backends import BACKENDS, BackendKind
+from landscribe.inference.backends import BACKENDS, Backend, BackendKind
 from landscribe.inference.predictor import Predictor, _local_device, processes
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
@@ -161,16 +161,16 @@ def test_workers_of_our_cluster_share_gpus_and_other_workers_do_not(monkeypatch,
 def test_backends_are_built_once_when_several_threads_call_first(monkeypatch):
     built = []
 
-    def build(model: Model, device: torch.device) -> torch.nn.Module:
+    def build(model: Model, device: torch.device, heads: tuple[str, ...]) -> Backend:
         built.append(device)
         time.sleep(0.1)
-        return model.network
+        return lambda images: {"classes": model.network(images)}
 
     monkeypatch.setitem(BACKENDS, "torch", BackendKind(build))
     predictor = Predictor([model_of(Constant(0, 1), 2)])
     images, valid = torch.zeros(1, 1, 8, 8), torch.ones(1, 8, 8, dtype=torch.bool)
     with ThreadPoolExecutor(4) as threads:
-        results = list(threads.map(lambda _: predictor.logits(images, valid), range(4)))
+        results = list(threads.map(lambda _: predictor.logits(images, valid)[None], range(4)))
     assert len(built) == 1
     assert all(logits.equal(results[0]) for logits in results)
 

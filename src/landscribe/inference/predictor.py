@@ -15,6 +15,7 @@ from landscribe.executor import is_own_worker
 from landscribe.geo.classes import Classes
 from landscribe.inference.backends import Backend, build_backend
 from landscribe.machine import cores
+from landscribe.maps.layers import HeadLogits, head_logits, head_probabilities
 from landscribe.model import Model
 
 _BUILDING = threading.Lock()
@@ -32,6 +33,7 @@ class Predictor:
         device: torch.device = torch.device("cpu"),  # noqa: B008
         backend: str = "torch",
         tta: bool = False,
+        heads: Sequence[str | None] = (None,),
     ) -> None:
         """Predict with one or several models.
 
@@ -40,16 +42,20 @@ class Predictor:
             device: where they run.
             backend: a key of BACKENDS.
             tta: test-time augmentation: average over the eight symmetries of the square.
+            heads: names of the heads whose logits are asked for; None for each model's main head.
 
         Raises:
-            ModelError: the models differ in bands, dtype or classes.
+            ModelError: the models differ in bands, dtype or classes, or a model does not have a head.
         """
         for other in models[1:]:
             _require_same_interface(models[0], other)
+        for head in filter(None, heads):
+            _require_head(models, head)
         self.models = tuple(models)
         self.device = device
         self.backend = backend
         self.tta = tta
+        self.heads = tuple(heads)
         self._backends: list[Backend] = []
         self._local_device = device
 
@@ -63,45 +69,65 @@ class Predictor:
         """Origins and sides of tiles are multiples of this many pixels."""
         return math.lcm(*(model.reduction for model in self.models))
 
-    def logits(self, images: Tensor, valid: Tensor) -> Tensor:
-        """Logits (B, K, H, W), float32, of stored pixels (B, C, H, W) and their validity (B, H, W).
+    def logits(self, images: Tensor, valid: Tensor) -> HeadLogits:
+        """Logits of each head, from one pass of each network over each orientation of the images.
 
-        With several models or test-time augmentation: the logarithm of the mean probabilities, whose softmax is that
-        mean again.
+        Law: with several models or test-time augmentation, the probabilities of a head's logits are the mean of the
+        probabilities that all models give in all orientations. They are the softmax over the channels of a head, or
+        the sigmoid if it has a single channel.
+
+        Args:
+            images: (B, C, H, W) of stored pixels.
+            valid: (B, H, W).
+
+        Returns:
+            (B, channels, H, W) float32 by head.
         """
         self._build_backends()
         images, valid = images.to(self._local_device), valid.to(self._local_device)
         if len(self.models) == 1 and not self.tta:
             return self._forward(0, images, valid)
         orientations = _SYMMETRIES if self.tta else _SYMMETRIES[:1]
-        total: Tensor | None = None
+        totals: HeadLogits = {}
         for turns, is_flipped in orientations:
             oriented = [_oriented(tensor, turns, is_flipped=is_flipped) for tensor in (images, valid)]
             for index in range(len(self.models)):
-                probabilities = self._forward(index, *oriented).softmax(dim=1)
-                restored = probabilities.flip(-1) if is_flipped else probabilities
-                restored = torch.rot90(restored, -turns, (-2, -1))
-                total = restored if total is None else total + restored
-        assert total is not None
-        return (total / (len(self.models) * len(orientations))).log()
+                for head, logits in self._forward(index, *oriented).items():
+                    probabilities = _restored(head_probabilities(logits), turns, is_flipped=is_flipped)
+                    totals[head] = totals[head] + probabilities if head in totals else probabilities
+        count = len(self.models) * len(orientations)
+        return {head: head_logits(total / count) for head, total in totals.items()}
 
     def _build_backends(self) -> None:
         with _BUILDING:
             if not self._backends:
                 self._local_device = _local_device(self.device)
-                self._backends = [build_backend(self.backend, model, self._local_device) for model in self.models]
+                self._backends = [
+                    build_backend(self.backend, model, self._local_device, self._head_names(model))
+                    for model in self.models
+                ]
 
-    def _forward(self, index: int, images: Tensor, valid: Tensor) -> Tensor:
-        """Logits of one model: the only line that takes a network's output, so named heads enter here."""
-        logits = self._backends[index](self.models[index].scaled(images, valid))
-        expected = (len(images), len(self.classes), *images.shape[-2:])
+    def _head_names(self, model: Model) -> tuple[str, ...]:
+        """Names of the model's heads that are asked for, each once."""
+        return tuple(dict.fromkeys(head or model.main_head for head in self.heads))
+
+    def _forward(self, index: int, images: Tensor, valid: Tensor) -> HeadLogits:
+        """Logits of one model by head, from one pass."""
+        model = self.models[index]
+        logits = self._backends[index](model.scaled(images, valid))
+        return {head: self._checked(logits[head or model.main_head], head, images).float() for head in self.heads}
+
+    def _checked(self, logits: Tensor, head: str | None, images: Tensor) -> Tensor:
+        """The logits; raises ModelError if they have another shape than the head's."""
+        channels = self.models[0].head_channels[head] if head else len(self.classes)
+        expected = (len(images), channels, *images.shape[-2:])
         if tuple(logits.shape) != expected:
+            what = f"each channel of the head '{head}'" if head else f"one channel for each of the {channels} classes"
             raise ModelError(
                 f"the network gave logits of shape {tuple(logits.shape)} for images of shape {tuple(images.shape)}. "
-                f"Expected {expected}: one channel for each of the {len(self.classes)} classes, at the size of the "
-                "images."
+                f"Expected {expected}: {what}, at the size of the images."
             )
-        return logits.float()
+        return logits
 
     def release(self) -> None:
         """Drop the backends, and the memory they hold. They are built again when they are next used."""
@@ -124,6 +150,11 @@ _SYMMETRIES = [(turns, is_flipped) for turns in range(4) for is_flipped in (Fals
 def _oriented(tensor: Tensor, turns: int, *, is_flipped: bool) -> Tensor:
     turned = torch.rot90(tensor, turns, (-2, -1))
     return turned.flip(-1) if is_flipped else turned
+
+
+def _restored(tensor: Tensor, turns: int, *, is_flipped: bool) -> Tensor:
+    """The inverse of `_oriented`."""
+    return torch.rot90(tensor.flip(-1) if is_flipped else tensor, -turns, (-2, -1))
 
 
 def processes(device: torch.device) -> int:
@@ -153,6 +184,22 @@ def _require_same_interface(first: Model, other: Model) -> None:
                 f"a further model has other {name} ({_as_text(theirs)}) than the first ({_as_text(ours)}). Models of "
                 "an ensemble need the same bands, dtype and classes. Train them on the same chips."
             )
+
+
+def _require_head(models: Sequence[Model], head: str) -> None:
+    """Raise ModelError unless all models have the head, with as many channels."""
+    for model in models:
+        if head not in model.heads:
+            raise ModelError(
+                f"the model ({model.architecture}) has no head '{head}'. Its heads are {', '.join(model.heads)}. "
+                "Choose one of them, or another model."
+            )
+    channels = [model.head_channels[head] for model in models]
+    if len(set(channels)) > 1:
+        raise ModelError(
+            f"the head '{head}' has {' and '.join(map(str, channels))} channels in the models of the ensemble. "
+            "Expected the same number in each. Predict with one model at a time."
+        )
 
 
 def _as_text(value: Any) -> str:

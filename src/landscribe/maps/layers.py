@@ -17,6 +17,9 @@ from landscribe.geo.classes import IGNORE
 STEPS = 254
 """Shares from 0 to 1 are stored as uint8 0 to 254, nodata 255."""
 
+HeadLogits = dict[str | None, Tensor]
+"""Logits by the name of their head; None names the main head, whose channels are the classes."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -25,13 +28,35 @@ class Layer:
     kind: str
     """Names its parts."""
     reduce: Callable[[Tensor], Tensor]
-    """(K, H, W) logits to what is stored, (bands, H, W)."""
+    """Logits of the head, (channels, H, W), to what is stored, (bands, H, W)."""
     dtype: str
     nodata: float
     scale: float = 1.0
     """What a stored number is multiplied by to give its meaning."""
     resampling: str = "AVERAGE"
     """Of overviews."""
+    head: str | None = None
+    """Name of the network's head from whose logits it is computed; None for the main head."""
+
+
+def head_probabilities(logits: Tensor) -> Tensor:
+    """Probabilities of one head's logits (..., channels, H, W): softmax over the channels, sigmoid of a single one.
+
+    >>> head_probabilities(torch.zeros(4, 1, 1)).flatten().tolist(), head_probabilities(torch.zeros(1, 1, 1)).item()
+    ([0.25, 0.25, 0.25, 0.25], 0.5)
+    """
+    return logits.sigmoid() if logits.shape[-3] == 1 else logits.softmax(dim=-3)
+
+
+def head_logits(probabilities: Tensor) -> Tensor:
+    """Logits of one head's probabilities (..., channels, H, W).
+
+    Law: `head_probabilities(head_logits(probabilities))` is `probabilities`, up to rounding.
+    """
+    if probabilities.shape[-3] == 1:
+        # Rounding takes a mean beyond 0 or 1, where no logit is finite.
+        return probabilities.logit(torch.finfo(probabilities.dtype).eps)
+    return probabilities.log()
 
 
 def _class_index(logits: Tensor) -> Tensor:

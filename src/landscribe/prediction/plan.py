@@ -100,7 +100,8 @@ def plan_map(
     area = None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
     out.require_distinct(raster.paths)
     sieve, layers = _sieve(raster, spec), _layers(out, spec)
-    predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta)
+    heads = tuple(dict.fromkeys(layer.head for layer in layers))
+    predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta, heads=heads)
     fixed = _fixed_fields(predictor, raster, spec, layers)
     tiling, engine, choice = _choice(predictor, raster, spec, fixed, out)
     predictor.backend = engine
@@ -141,7 +142,7 @@ def _fixed_fields(predictor: Predictor, raster: Raster, spec: PredictSpec, layer
         "model": [model.sha256 for model in predictor.models],
         "raster": [raster_state(path) for path in raster.paths],
         **raster.fingerprint_fields,
-        "layers": [[layer.kind, layer.dtype] for layer in layers],
+        "layers": [[layer.kind, layer.dtype, layer.head] for layer in layers],
         "device": predictor.device.type,
         "area": None if spec.area is None else file_state(spec.area),
     }

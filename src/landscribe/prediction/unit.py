@@ -11,7 +11,7 @@ from torch import Tensor
 from landscribe.geo.rasters.raster import Pixels, Valid
 from landscribe.geo.tiling import Tile, Unit
 from landscribe.inference.predictor import Predictor, as_torch_dtype
-from landscribe.maps.layers import CLASS, Layer, LayerArrays
+from landscribe.maps.layers import CLASS, HeadLogits, Layer, LayerArrays, head_logits, head_probabilities
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def predict_unit(
     tiles = [tile for tile in unit.tiles if mapped[merger.slices(tile)].any()]
     for batch in _batches(tiles, options.batch):
         logits = _logits(predictor, unit, batch, pixels, valid, options.batch)
-        for tile, tile_logits in zip(batch, logits, strict=False):
-            merger.add(tile, tile_logits)
+        for index, tile in enumerate(batch):
+            merger.add(tile, {head: of_batch[index] for head, of_batch in logits.items()})
     arrays = merger.arrays()
     arrays[CLASS.kind] = predictor.classes.to_values(arrays[CLASS.kind])
     for layer in options.layers:
@@ -66,8 +66,8 @@ class _Merger(Protocol):
     def slices(self, tile: Tile) -> tuple[slice, slice]:
         """The part of the unit's `keep` window that the tile contributes to."""
 
-    def add(self, tile: Tile, logits: Tensor) -> None:
-        """Add the logits (K, H, W) of all that a tile reads."""
+    def add(self, tile: Tile, logits: HeadLogits) -> None:
+        """Add the logits (channels, H, W) by head of all that a tile reads."""
 
     def arrays(self) -> LayerArrays:
         """The layers, once all tiles are added."""
@@ -84,10 +84,10 @@ class _CropMerger:
     def slices(self, tile: Tile) -> tuple[slice, slice]:
         return tile.keep.relative_to(self._keep).slices
 
-    def add(self, tile: Tile, logits: Tensor) -> None:
-        core = logits[(slice(None), *tile.keep.relative_to(tile.read).slices)]
+    def add(self, tile: Tile, logits: HeadLogits) -> None:
+        core = (slice(None), *tile.keep.relative_to(tile.read).slices)
         for layer in self._layers:
-            part = layer.reduce(core).cpu().numpy()
+            part = layer.reduce(logits[layer.head][core]).cpu().numpy()
             if layer.kind not in self._arrays:
                 # Skipped tiles leave 0, which is a class: `predict_unit` sets nodata outside the mapped pixels.
                 self._arrays[layer.kind] = np.zeros((len(part), *self._keep.shape), part.dtype)
@@ -107,28 +107,33 @@ class _BlendMerger:
     def __init__(self, unit: Unit, layers: Sequence[Layer]) -> None:
         self._keep = unit.keep
         self._layers = layers
-        self._total: Tensor | None = None
+        self._totals: HeadLogits = {}
+        """By head, the weighted sum of probabilities."""
         self._weight: Tensor | None = None
 
     def slices(self, tile: Tile) -> tuple[slice, slice]:
         return (tile.read & self._keep).relative_to(self._keep).slices
 
-    def add(self, tile: Tile, logits: Tensor) -> None:
-        if self._total is None or self._weight is None:
-            self._total = torch.zeros((len(logits), *self._keep.shape), device=logits.device)
-            self._weight = torch.zeros(self._keep.shape, device=logits.device)
-        weight = torch.outer(*(_gaussian(side, logits.device) for side in logits.shape[-2:]))
+    def add(self, tile: Tile, logits: HeadLogits) -> None:
+        device = next(iter(logits.values())).device
+        if self._weight is None:
+            self._weight = torch.zeros(self._keep.shape, device=device)
+            self._totals = {
+                head: torch.zeros((len(of_head), *self._keep.shape), device=device) for head, of_head in logits.items()
+            }
+        weight = torch.outer(*(_gaussian(side, device) for side in tile.read.shape))
         part = (tile.read & self._keep).relative_to(tile.read).slices
         slices = self.slices(tile)
-        self._total[(slice(None), *slices)] += (logits.softmax(dim=0) * weight)[(slice(None), *part)]
+        for head, of_head in logits.items():
+            weighted = head_probabilities(of_head) * weight
+            self._totals[head][(slice(None), *slices)] += weighted[(slice(None), *part)]
         self._weight[slices] += weight[part]
 
     def arrays(self) -> LayerArrays:
-        assert self._total is not None
         assert self._weight is not None
-        smallest = torch.finfo(torch.float32).tiny
-        mean = (self._total / self._weight.clamp_min(smallest)).log()
-        return {layer.kind: layer.reduce(mean).cpu().numpy() for layer in self._layers}
+        weight = self._weight.clamp_min(torch.finfo(torch.float32).tiny)
+        mean = {head: head_logits(total / weight) for head, total in self._totals.items()}
+        return {layer.kind: layer.reduce(mean[layer.head]).cpu().numpy() for layer in self._layers}
 
 
 def _gaussian(side: int, device: torch.device) -> Tensor:
@@ -142,8 +147,10 @@ def _batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
         yield tiles[start : start + size]
 
 
-def _logits(predictor: Predictor, unit: Unit, tiles: list[Tile], pixels: Pixels, valid: Valid, batch: int) -> Tensor:
-    """(batch, K, size, size) logits of a full batch; pixels move to the device in their own dtype."""
+def _logits(
+    predictor: Predictor, unit: Unit, tiles: list[Tile], pixels: Pixels, valid: Valid, batch: int
+) -> HeadLogits:
+    """(batch, channels, size, size) logits of a full batch by head; pixels move to the device in their own dtype."""
     filled = tiles + tiles[-1:] * (batch - len(tiles))
     windows = [tile.read.relative_to(unit.read).slices for tile in filled]
     images = torch.from_numpy(np.stack([as_torch_dtype(pixels[(slice(None), *slices)]) for slices in windows]))

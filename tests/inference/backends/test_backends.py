@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import get_args
@@ -16,6 +17,7 @@ from landscribe.errors import BackendError
 from landscribe.inference import backends
 from landscribe.inference.backends import (
     BACKENDS,
+    Backend,
     BackendKind,
     build_backend,
     compare_backends,
@@ -28,7 +30,7 @@ from landscribe.inference.backends.torch_backend import fuse_conv_bn
 from landscribe.inference.benchmark import TOLERANCE, Benchmark, Timing, synthetic_images
 from landscribe.inference.cache import TUNING
 from landscribe.model import Model
-from landscribe.nn import build
+from landscribe.nn import Segmentation, build
 from landscribe.prediction.spec import PredictSpec
 
 CPU = torch.device("cpu")
@@ -73,6 +75,15 @@ def require(backend: str) -> None:
 
 def differs(logits: Tensor, expected: Tensor) -> float:
     return float((logits.float() - expected).abs().max() / expected.abs().max())
+
+
+def main_head(backend: Backend) -> Callable[[Tensor], Tensor]:
+    """Only the logits of the main head, which comes first."""
+    return lambda images: next(iter(backend(images).values()))
+
+
+def by_head(network: nn.Module) -> Backend:
+    return lambda images: {"classes": network(images)}
 
 
 class Deciding(nn.Module):
@@ -121,10 +132,10 @@ def exported_once(monkeypatch, request):
     """Both backends that take ONNX share an export, which is most of the time of these tests."""
     export, architecture = onnx_export.export, request.getfixturevalue("architecture")
 
-    def once(network: nn.Module, shape: tuple[int, ...]) -> bytes:
-        if (architecture, shape) not in _EXPORTS:
-            _EXPORTS[architecture, shape] = export(network, shape)
-        return _EXPORTS[architecture, shape]
+    def once(network: nn.Module, shape: tuple[int, ...], outputs: tuple[str, ...]) -> bytes:
+        if (architecture, shape, outputs) not in _EXPORTS:
+            _EXPORTS[architecture, shape, outputs] = export(network, shape, outputs)
+        return _EXPORTS[architecture, shape, outputs]
 
     monkeypatch.setattr(onnx_export, "export", once)
 
@@ -139,13 +150,52 @@ def test_the_choices_of_the_engine_setting_are_the_backends():
 def test_every_backend_gives_the_logits_of_the_network(backend, architecture):
     require(backend)
     model = small(architecture)
-    run = build_backend(backend, model, CPU)
+    run = main_head(build_backend(backend, model, CPU))
     for shape in ((1, 3, 64, 96), (2, 3, 64, 64)):
         images = synthetic_images(shape, CPU)
         with torch.inference_mode():
             expected, logits = model.network(images), run(images)
         assert logits.shape == expected.shape
         assert differs(logits, expected) < 1e-4
+
+
+@pytest.mark.parametrize("heads", [("segment", "border", "inner"), ("inner",)])
+@pytest.mark.parametrize("architecture", ["unet_id"])
+@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.usefixtures("exported_once")
+def test_every_backend_gives_the_logits_of_every_head(backend, architecture, heads):
+    require(backend)
+    model, images = small(architecture), synthetic_images((2, 3, 64, 64), CPU)
+    with torch.inference_mode():
+        logits = build_backend(backend, model, CPU, heads)(images)
+        expected = model.network.forward_heads(images)
+    assert tuple(logits) == heads
+    assert all(differs(logits[head], expected[head]) < 1e-4 for head in heads)
+
+
+class TwoHeads(Segmentation):
+    """Its second head uses the features between a convolution and its normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__(1, {"classes": 4, "features": 4})
+        self.convolve = nn.Conv2d(3, 4, 3, padding=1)
+        self.normalise = nn.BatchNorm2d(4)
+
+    def forward_heads_padded(self, images: Tensor) -> dict[str, Tensor]:
+        features = self.convolve(images)
+        return {"classes": self.normalise(features), "features": features}
+
+    def forward_padded(self, images: Tensor) -> Tensor:
+        return self.forward_heads_padded(images)["classes"]
+
+
+def test_a_network_is_not_fused_where_fusion_would_change_another_head():
+    model, images = wrapped(as_trained(TwoHeads())), synthetic_images((1, 3, 32, 32), CPU)
+    with torch.inference_mode():
+        expected = model.network.forward_heads(images)
+        for heads in (("classes",), ("classes", "features")):
+            logits = build_backend("torch", model, CPU, heads)(images)
+            assert all(differs(logits[head], expected[head]) < 1e-5 for head in heads)
 
 
 @pytest.mark.parametrize("encoder", BACKBONES)
@@ -213,7 +263,7 @@ def test_a_backend_refuses_a_device_that_it_does_not_run_on(backend):
 
 
 def test_a_backend_with_wrong_classes_is_never_the_fastest(monkeypatch):
-    monkeypatch.setitem(BACKENDS, "hasty", BackendKind(lambda model, device: Hasty()))
+    monkeypatch.setitem(BACKENDS, "hasty", BackendKind(lambda model, device, heads: by_head(Hasty())))
     found = compare_backends(small("fcn"), tile=64, batch=1, device=CPU, seconds=0)
     speeds = {one.backend: one.megapixels_per_second for one in found.timings}
     assert max(speeds, key=speeds.get) == "hasty"
@@ -297,7 +347,7 @@ def test_a_stored_export_gives_the_logits_of_the_network(tmp_path, backend):
     for _ in range(2):
         model = Model.load(folder)
         with torch.inference_mode():
-            answers.append(build_backend(backend, model, CPU)(images))
+            answers.append(main_head(build_backend(backend, model, CPU))(images))
             assert differs(answers[-1], model.network(images)) < 1e-4
     assert len(list((folder / FOLDER).iterdir())) == 1
     assert torch.equal(*answers)
@@ -336,7 +386,7 @@ def test_every_backend_runs_a_users_network():
     for name in installed_backends():
         images = synthetic_images((1, 3, 64, 64), CPU)
         with torch.inference_mode():
-            assert differs(build_backend(name, model, CPU)(images), model.network(images)) < 1e-4
+            assert differs(main_head(build_backend(name, model, CPU))(images), model.network(images)) < 1e-4
 
 
 class _Stack(ctypes.Structure):

@@ -6,7 +6,8 @@ import torch
 import networks
 from landscribe.errors import BackendError
 from landscribe.inference.backends import onnx_export
-from landscribe.inference.backends.onnx_export import FOLDER, MAX_SHAPES, load_or_export
+from landscribe.inference.backends.onnx_export import FOLDER, MAX_SHAPES, export, load_or_export
+from landscribe.inference.backends.torch_backend import SelectedHeads
 from landscribe.model import Model
 from landscribe.nn import build
 
@@ -18,9 +19,9 @@ def exports(monkeypatch) -> list[bytes]:
     """Exports, with the sum of the weights and a count in place of ONNX."""
     exports: list[bytes] = []
 
-    def export(network, shape) -> bytes:
+    def export(network, shape, outputs) -> bytes:
         total = sum(float(value.sum()) for value in network.state_dict().values())
-        exports.append(f"{total} {shape} {len(exports)}".encode())
+        exports.append(f"{total} {shape} {outputs} {len(exports)}".encode())
         return exports[-1]
 
     monkeypatch.setattr(onnx_export, "export", export)
@@ -33,8 +34,8 @@ def model(seed: int = 0) -> Model:
     return Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b", "c", "d"])
 
 
-def exported(of: Model, shape=SHAPE) -> bytes:
-    return load_or_export(of, lambda: of.network, shape)
+def exported(of: Model, shape=SHAPE, heads=("classes",)) -> bytes:
+    return load_or_export(of, lambda: of.network, shape, heads)
 
 
 def files(of: Model) -> list[str]:
@@ -49,6 +50,27 @@ def test_a_network_is_exported_once_for_each_shape(tmp_path, exports):
     assert len(exports) == 1
     assert exported(Model.load(folder), (1, 3, 32, 32)) != first
     assert len(exports) == 2
+
+
+def test_exports_of_other_heads_are_stored_under_other_names(tmp_path, exports):
+    network = build("unet_id", bands=3, classes=4, encoder="plain", encoder_widths=(4, 8))
+    stored = Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b", "c", "d"])
+    stored.save(tmp_path / "model")
+    selections = [("segment",), ("inner",), ("segment", "inner")]
+    found = [exported(stored, heads=heads) for heads in selections]
+    assert [exported(stored, heads=heads) for heads in selections] == found == exports
+    assert sorted(name.split("-")[0] for name in files(stored)) == [
+        "1x3x64x64", "1x3x64x64+inner", "1x3x64x64+segment+inner",
+    ]  # fmt: skip
+
+
+def test_an_export_has_one_output_for_each_head_with_its_name():
+    import onnx
+
+    network = build("unet_id", bands=3, classes=4, encoder="plain", encoder_widths=(4, 8)).eval()
+    heads = ("inner", "segment")
+    exported_heads = onnx.load_from_string(export(SelectedHeads(network, heads).eval(), SHAPE, heads))
+    assert [output.name for output in exported_heads.graph.output] == list(heads)
 
 
 def test_other_weights_are_exported_again_and_the_old_export_is_deleted(tmp_path, exports):
@@ -116,5 +138,5 @@ def test_a_failed_export_leaves_no_file(tmp_path):
         raise BackendError("cannot be placed")
 
     with pytest.raises(BackendError, match="cannot be placed"):
-        load_or_export(stored, network, SHAPE)
+        load_or_export(stored, network, SHAPE, ("classes",))
     assert not (tmp_path / "model" / FOLDER).exists()

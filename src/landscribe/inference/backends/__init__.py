@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from landscribe.errors import BackendError
 from landscribe.geo.tiling import aligned
@@ -42,8 +43,8 @@ log = logging.getLogger(__name__)
 class BackendKind:
     """How a backend is built, and what it needs."""
 
-    build: Callable[[Model, torch.device], Backend]
-    """Build the backend of a model on a device; raises BackendError where it cannot run."""
+    build: Callable[[Model, torch.device, tuple[str, ...]], Backend]
+    """Build the backend of a model on a device for some heads; raises BackendError where it cannot run."""
     packages: tuple[str, ...] = ()
     """Python packages that it imports; the version of the first one decides its speed."""
     extra: str | None = None
@@ -81,13 +82,14 @@ def installed_backends() -> tuple[str, ...]:
     return tuple(name for name, kind in BACKENDS.items() if not kind.missing_packages)
 
 
-def build_backend(name: str, model: Model, device: torch.device) -> Backend:
+def build_backend(name: str, model: Model, device: torch.device, heads: tuple[str, ...] = ()) -> Backend:
     """Build a backend of a model; the model keeps its weights.
 
     Args:
         name: a key of BACKENDS.
         model: its network is moved to the device and set to eval mode.
         device: where the backend runs.
+        heads: names of the model's heads whose logits it gives, from one pass; () for the main head.
 
     Raises:
         BackendError: its packages are not installed, or it does not run on this device.
@@ -103,7 +105,7 @@ def build_backend(name: str, model: Model, device: torch.device) -> Backend:
         raise BackendError(
             f"--engine {name} runs on {' and '.join(kind.devices)}, not on {device.type}. Use --engine torch."
         )
-    return kind.build(model, device)
+    return kind.build(model, device, heads or (model.main_head,))
 
 
 def _install_hint(kind: BackendKind) -> str:
@@ -126,13 +128,18 @@ def compare_backends(model: Model, *, tile: int, batch: int, device: torch.devic
     if tile < 1 or batch < 1:
         raise BackendError(f"tile is {tile} and batch is {batch}. Expected at least 1 of each.")
     side = aligned(tile, model.reduction)
-    builders = {name: partial(build_backend, name, model, device) for name in installed_backends()}
+    builders = {name: partial(_main_head_backend, name, model, device) for name in installed_backends()}
     images = synthetic_images((batch, len(model.bands), side, side), device)
     result = run_benchmark(builders, place_network(model.network, device), images, seconds)
     absent = {name: f"not installed. {_install_hint(kind)}" for name, kind in BACKENDS.items() if name not in builders}
     result.unavailable.update(absent)
     cache.store(model, _cache_key(side, batch, device), result.fastest)
     return result
+
+
+def _main_head_backend(name: str, model: Model, device: torch.device) -> Callable[[Tensor], Tensor]:
+    backend, head = build_backend(name, model, device), model.main_head
+    return lambda images: backend(images)[head]
 
 
 def fastest_backend(model: Model, *, tile: int, batch: int, device: torch.device, pixels: float = math.inf) -> str:

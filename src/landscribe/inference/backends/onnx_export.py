@@ -27,29 +27,34 @@ Shape = tuple[int, ...]
 """(B, C, H, W)."""
 
 MAX_SHAPES = 4
-"""Exports that are stored for one model: of full tiles, and of rasters smaller than a tile."""
+"""Exports that are stored for one model: of full tiles, of rasters smaller than a tile, of several heads."""
 
 _PACKAGES = ("landscribe", "torch", "onnxscript", "timm", "segmentation-models-pytorch")
 """Packages whose versions may change a network or its export."""
 
 
-def load_or_export(model: Model, network: Callable[[], nn.Module], shape: Shape) -> bytes:
+def load_or_export(model: Model, network: Callable[[], nn.Module], shape: Shape, heads: tuple[str, ...]) -> bytes:
     """The model's network in ONNX: the stored export, or a new one.
 
     Args:
         model: its folder stores the export; without one, or with a user's own class, nothing is stored.
         network: gives the network in eval mode; called only for a new export.
         shape: (B, C, H, W) of the images.
+        heads: names of the heads whose logits the network gives, in this order.
+
+    Returns:
+        ONNX with one output for each head. It has the head's name, unless the main head is the only one.
 
     Raises:
         BackendError: it cannot be exported.
     """
+    outputs = () if heads == (model.main_head,) else heads
     if model.folder is None or _is_user_class(model):
-        return export(network(), shape)
-    name = f"{'x'.join(map(str, shape))}-{_digest_of_weights(model)}"
+        return export(network(), shape, outputs)
+    name = f"{'+'.join(('x'.join(map(str, shape)), *outputs))}-{_digest_of_weights(model)}"
     onnx = _load(model.folder / FOLDER, name)
     if onnx is None:
-        onnx = export(network(), shape)
+        onnx = export(network(), shape, outputs)
         _store(model.folder / FOLDER, name, onnx)
     return onnx
 
@@ -99,10 +104,11 @@ def _store(folder: Path, name: str, data: bytes) -> None:
                 path.unlink(missing_ok=True)
 
 
-def export(network: nn.Module, shape: Shape) -> bytes:
+def export(network: nn.Module, shape: Shape, outputs: tuple[str, ...] = ()) -> bytes:
     """Export a network to ONNX, for images (B, C, H, W) of this shape.
 
-    The shape is fixed: with dynamic sizes the export of a UNet took three times as long and ran no faster.
+    The shape is fixed: with dynamic sizes the export of a UNet took three times as long and ran no faster. `outputs`
+    names the network's outputs; the exporter names them if it is empty.
 
     Raises:
         BackendError: it cannot be exported.
@@ -114,7 +120,7 @@ def export(network: nn.Module, shape: Shape) -> bytes:
         try:
             # A separate call, because torch.onnx.export tries several strategies and prints each failure at length.
             program = torch.export.export(network, (images,))
-            exported: Any = torch.onnx.export(program, dynamo=True, verbose=False)
+            exported: Any = torch.onnx.export(program, dynamo=True, verbose=False, output_names=outputs or None)
             onnx: bytes = exported.model_proto.SerializeToString()
         except Exception as error:  # a network or an exporter may raise anything
             raise BackendError(

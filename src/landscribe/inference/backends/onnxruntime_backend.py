@@ -9,7 +9,7 @@ from landscribe.inference.backends.torch_backend import Backend
 from landscribe.model import Model
 
 
-def build_onnxruntime(model: Model, device: torch.device) -> Backend:
+def build_onnxruntime(model: Model, device: torch.device, heads: tuple[str, ...]) -> Backend:
     """Run the network in ONNX Runtime, exported for each shape of images.
 
     Raises:
@@ -24,7 +24,7 @@ def build_onnxruntime(model: Model, device: torch.device) -> Backend:
                 "the installed onnxruntime does not run on CUDA. Install onnxruntime-gpu instead, or use --engine "
                 "torch."
             )
-    return CompiledNetwork(model, device, compile_network)
+    return CompiledNetwork(model, device, heads, compile_network)
 
 
 def compile_network(onnx: bytes, device: torch.device) -> Run:
@@ -44,19 +44,20 @@ def compile_network(onnx: bytes, device: torch.device) -> Run:
     if provider not in session.get_providers():
         # It would compute on the CPU without an error.
         raise BackendError(f"onnxruntime finds no working {provider} on this machine. Use --engine torch.")
-    (source,), (result,) = session.get_inputs(), session.get_outputs()
+    (source,), results = session.get_inputs(), session.get_outputs()
 
-    def run(images: Tensor) -> Tensor:
+    def run(images: Tensor) -> list[Tensor]:
         # Torch and ONNX Runtime share the memory: nothing is copied, and on a GPU nothing leaves it.
         planar = images.float().contiguous()
-        logits = torch.empty(result.shape, device=images.device)
+        heads = [torch.empty(result.shape, device=images.device) for result in results]
         binding = session.io_binding()
         layout = (images.device.type, images.device.index or 0, "float32")
         binding.bind_input(source.name, *layout, planar.shape, planar.data_ptr())
-        binding.bind_output(result.name, *layout, logits.shape, logits.data_ptr())
+        for result, logits in zip(results, heads, strict=True):
+            binding.bind_output(result.name, *layout, logits.shape, logits.data_ptr())
         if images.device.type == "cuda":
             torch.cuda.current_stream(images.device).synchronize()
         session.run_with_iobinding(binding)
-        return logits
+        return heads
 
     return run

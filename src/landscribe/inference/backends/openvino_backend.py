@@ -14,12 +14,12 @@ _DEVICES = {"cpu": "CPU", "xpu": "GPU"}
 """OpenVINO's names of torch's devices."""
 
 
-def build_openvino(model: Model, device: torch.device) -> Backend:
+def build_openvino(model: Model, device: torch.device, heads: tuple[str, ...]) -> Backend:
     """Run the network in OpenVINO, exported for each shape of images.
 
     The backend raises BackendError if the network cannot be exported.
     """
-    return CompiledNetwork(model, device, compile_network)
+    return CompiledNetwork(model, device, heads, compile_network)
 
 
 def compile_network(onnx: bytes, device: torch.device) -> Run:
@@ -40,14 +40,15 @@ def compile_network(onnx: bytes, device: torch.device) -> Run:
     with ThreadPoolExecutor(1) as compiling:
         compiled = compiling.submit(compile_model).result()
     request = compiled.create_infer_request()
-    shape = tuple(compiled.output(0).shape)
+    shapes = [tuple(output.shape) for output in compiled.outputs]
 
-    def run(images: Tensor) -> Tensor:
+    def run(images: Tensor) -> list[Tensor]:
         planar = images.float().cpu().contiguous()
-        logits = torch.empty(shape)
+        heads = [torch.empty(shape) for shape in shapes]
         request.set_input_tensor(openvino.Tensor(planar.numpy(), shared_memory=True))
-        request.set_output_tensor(openvino.Tensor(logits.numpy(), shared_memory=True))
+        for index, logits in enumerate(heads):
+            request.set_output_tensor(index, openvino.Tensor(logits.numpy(), shared_memory=True))
         request.infer()
-        return logits.to(images.device)
+        return [logits.to(images.device) for logits in heads]
 
     return run

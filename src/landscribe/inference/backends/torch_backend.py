@@ -16,39 +16,64 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from landscribe.inference.device import inference_autocast, inference_dtype, place_network
+from landscribe.inference.device import inference_autocast, place_network
 from landscribe.model import Model
+from landscribe.nn.segmentation import Segmentation
 
 log = logging.getLogger(__name__)
 
-Backend = Callable[[Tensor], Tensor]
-"""Scaled images (B, C, H, W), float32, channels-last, on the backend's device, to logits (B, K, H, W) there."""
+Backend = Callable[[Tensor], dict[str, Tensor]]
+"""Scaled images (B, C, H, W), float32, channels-last, on the backend's device, to logits (B, channels, H, W) there, of
+each head that it was built for, by name."""
 
 _TOLERANCE = 1e-4
 """Largest difference of logits, relative to the largest logit; rounding gave 8e-6 at most in fourteen networks."""
 
 
-def build_torch(model: Model, device: torch.device) -> Backend:
+def build_torch(model: Model, device: torch.device, heads: tuple[str, ...]) -> Backend:
     """Run the network in torch; bfloat16 on CUDA devices that have it.
 
     It is not compiled: compilation takes a minute, which only a map of gigapixels would gain
     (docs/decisions/0012-backends.md).
     """
-    network = fused_network(model, device)
-    if inference_dtype(device) is torch.float32:
-        return network
+    network = fused_network(model, device, heads)
 
-    def run(images: Tensor) -> Tensor:
+    def run(images: Tensor) -> dict[str, Tensor]:
         with inference_autocast(device):
-            logits: Tensor = network(images)
-        return logits
+            return dict(zip(heads, _outputs(network, images), strict=True))
 
     return run
 
 
-def fused_network(model: Model, device: torch.device) -> nn.Module:
-    """The model's network on the device, with fused normalisations where possible; the model keeps its weights."""
+class SelectedHeads(nn.Module):
+    """(B, C, H, W) to the logits of some heads of a network, from one pass: a tuple in the order of `heads`."""
+
+    def __init__(self, network: Segmentation, heads: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.heads = heads
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Logits (B, channels, H, W) of each head."""
+        logits = self.network.forward_heads(images)
+        return tuple(logits[head] for head in self.heads)
+
+
+def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """All logits that a network gives: of the main head, or of `SelectedHeads`."""
+    logits: Any = network(images)
+    return (logits,) if isinstance(logits, Tensor) else tuple(logits)
+
+
+def fused_network(model: Model, device: torch.device, heads: tuple[str, ...]) -> nn.Module:
+    """The model's network on the device, with fused normalisations where possible; the model keeps its weights.
+
+    Returns:
+        A network that gives the logits of the main head if that is the only one of `heads`, else `SelectedHeads`.
+    """
     network = place_network(model.network, device)
+    if isinstance(network, Segmentation) and heads != (network.main_head,):
+        network = SelectedHeads(network, heads).eval()
     side = max(64, 2 * model.reduction) // model.reduction * model.reduction
     # Weights that are created in inference mode cannot be exported.
     with torch.inference_mode(mode=False), torch.no_grad():
@@ -60,7 +85,7 @@ def fuse_conv_bn(network: nn.Module, images: Tensor) -> nn.Module:
     """Copy a network without the batch normalisations that follow a convolution.
 
     One pass over the images shows which normalisation follows which convolution, for any network. The copy is rejected
-    if its logits differ from the network's, for example because the network also uses the convolution's features.
+    if logits of any head differ from the network's, for example because it also uses the convolution's features.
 
     Args:
         network: in eval mode; it is not changed.
@@ -74,16 +99,21 @@ def fuse_conv_bn(network: nn.Module, images: Tensor) -> nn.Module:
     try:
         # On the CPU, because GPUs may round by more than the tolerance.
         fused, images_cpu = copy.deepcopy(network).cpu(), images.cpu()
-        expected = fused(images_cpu)
+        expected = _outputs(fused, images_cpu)
         pairs = _pairs(fused, images_cpu)
         for convolution, normalisation in pairs:
             _fuse(fused, convolution, normalisation)
-        difference = float((fused(images_cpu) - expected).abs().max() / expected.abs().max())
+        differences = list(map(_difference, _outputs(fused, images_cpu), expected))
     except Exception as error:  # noqa: BLE001  a user's network may raise anything when it is copied or changed
         log.debug("conv-bn fusion failed: %s", error)
         return network
-    log.debug("%d normalisations fused, logits differ by %.1e", len(pairs), difference)
-    return fused.to(images.device) if difference < _TOLERANCE else network
+    log.debug("%d normalisations fused, logits differ by %s", len(pairs), differences)
+    return fused.to(images.device) if all(each < _TOLERANCE for each in differences) else network
+
+
+def _difference(logits: Tensor, expected: Tensor) -> float:
+    """Largest difference, relative to the largest logit."""
+    return float((logits - expected).abs().max() / expected.abs().max())
 
 
 def _pairs(network: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
