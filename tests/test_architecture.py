@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+import landscribe
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "landscribe"
 
@@ -115,3 +117,8 @@ def test_private_words_are_not_used():
         if re.search(r"(?<!in )(?<!\w)places?\b(?!_)", path.read_text())
     ]
     assert found == []
+
+
+def test_no_room_hides_a_public_name():
+    """Importing a module sets it as an attribute of the package, over a verb of the same name."""
+    assert set(landscribe.__all__) & {path.stem for path in PACKAGE.iterdir()} == {"nn"}

@@ -762,7 +762,7 @@ def test_a_file_in_place_of_an_output_folder_is_refused(verb, tmp_path, written,
 # Loaded once; each command then runs in a fork, under its limits, with its output in a pipe.
 FORKS = """
 import ctypes, json, os, resource, sys
-import landscribe.data.chips.chips, landscribe.preflight, landscribe.report.page
+import landscribe.data.chips.chips, landscribe.preflight, landscribe.reports.page
 import landscribe.training.train_loop, landscribe.prediction.mapping
 from landscribe import predict, run
 from landscribe.commands import app as cli

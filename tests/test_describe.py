@@ -10,7 +10,7 @@ import worlds
 from landscribe import verbs
 from landscribe.errors import OutputError, RecipeError
 from landscribe.geo.classes import Classes
-from landscribe.report import sheet
+from landscribe.reports import sheet
 
 
 @pytest.fixture(scope="module")

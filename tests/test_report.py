@@ -27,9 +27,9 @@ from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
-from landscribe.report import figures
-from landscribe.report.inputs import ReportInputs
-from landscribe.report.page import _read_small, write_report
+from landscribe.reports import figures
+from landscribe.reports.inputs import ReportInputs
+from landscribe.reports.page import _read_small, write_report
 
 SIDE, CHIP = 96, 32
 PLACE = Affine(0.5, 0, 459_700, 0, -0.5, 4_827_000)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from landscribe.data.scenes.scene import Scene
     from landscribe.geo.classes import Classes
     from landscribe.preflight import Check
-    from landscribe.report.description import Description
+    from landscribe.reports.description import Description
     from landscribe.verbs.keywords import ChipKeywords, RunKeywords
 
 
@@ -104,8 +104,8 @@ def describe(
         seed: random seed of the sheet.
         overwrite: replace an existing sheet.
     """
-    from landscribe.report.description import describe
-    from landscribe.report.sheet import contact_sheet
+    from landscribe.reports.description import describe
+    from landscribe.reports.sheet import contact_sheet
 
     opened = open_chips(chips)
     described = describe(opened)

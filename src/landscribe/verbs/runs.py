@@ -25,8 +25,8 @@ def report(folder: Source, *, out: Source | None = None) -> Path:
         folder: a run folder.
         out: the page; default: `report.html` in the folder.
     """
-    from landscribe.report.inputs import ReportInputs
-    from landscribe.report.page import write_report
+    from landscribe.reports.inputs import ReportInputs
+    from landscribe.reports.page import write_report
     from landscribe.runs import Run
 
     run = Run(Path(folder))

@@ -13,7 +13,7 @@ from landscribe.data.scenes.scene import Sample
 from landscribe.errors import OutputError
 from landscribe.geo.classes import Classes, rgb
 from landscribe.outputs import atomic_file, require_absent
-from landscribe.report.figures import Colours, limits_of, overlaid, shown_bands, stretched
+from landscribe.reports.figures import Colours, limits_of, overlaid, shown_bands, stretched
 
 _TILE_SIDE = 160
 _GUTTER = 4

@@ -15,10 +15,10 @@ from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import crs_label
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.outputs import write_text
-from landscribe.report import figures
-from landscribe.report.description import describe
-from landscribe.report.figures import Colours, Limits, Line, Values
-from landscribe.report.inputs import ReportInputs
+from landscribe.reports import figures
+from landscribe.reports.description import describe
+from landscribe.reports.figures import Colours, Limits, Line, Values
+from landscribe.reports.inputs import ReportInputs
 from landscribe.runs import match_maps, scene_in_name
 
 # Longer sides of pictures in pixels: about twice their size on the page, for sharp screens.
@@ -61,7 +61,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     }
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {"measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": crs_label}
-    text = (files("landscribe.report") / "template.html").read_text(encoding="utf-8")
+    text = (files("landscribe.reports") / "template.html").read_text(encoding="utf-8")
     write_text(out, page.from_string(text).render(context))
     return out
 
