@@ -11,6 +11,7 @@ import pkgutil
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from landscribe.synthetic import draw, write
 
 PACKAGE = str(Path(ls.__file__).parent)
 SIDE = 768
+STEPS = {"plan_map", "write_map", "run", "finish"}
 
 
 def main() -> None:
@@ -43,17 +45,19 @@ def main() -> None:
             size=128,
         )  # fmt: skip
         options = {"out": folder / "map.tif", "any_pixel_size": True, "unit": 256}
-        report("predict", entered(lambda: ls.predict(folder / "model", [folder / "scene.tif"], **options)))
-        report("train", entered(lambda: ls.train(chips, out=folder / "trained", steps=2, batch=2)))
+        report("predict", *entered(lambda: ls.predict(folder / "model", [folder / "scene.tif"], **options)))
+        report("train", *entered(lambda: ls.train(chips, out=folder / "trained", steps=2, batch=2)))
 
 
-def entered(work: Callable[[], object]) -> list[str]:
-    """Files of the package whose functions `work` calls, by first call."""
+def entered(work: Callable[[], object]) -> tuple[list[str], Counter[str]]:
+    """Files of the package whose functions `work` calls, by first call; calls of the steps of a map."""
     files: dict[str, None] = {}
+    steps: Counter[str] = Counter()
 
     def profile(frame: object, event: str, _: object) -> None:
         if event == "call" and (name := frame.f_code.co_filename).startswith(PACKAGE):
             files.setdefault(name)
+            steps.update({frame.f_code.co_qualname} & STEPS)
 
     threading.setprofile(profile)
     sys.setprofile(profile)
@@ -62,11 +66,12 @@ def entered(work: Callable[[], object]) -> list[str]:
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    return [str(Path(file).relative_to(PACKAGE)) for file in files]
+    return [str(Path(file).relative_to(PACKAGE)) for file in files], steps
 
 
-def report(verb: str, files: list[str]) -> None:
+def report(verb: str, files: list[str], steps: Counter[str]) -> None:
     print(f"{verb}: {len(files)} files\n  " + "\n  ".join(files))
+    print("".join(f"  {step} is called {count} times\n" for step, count in steps.items()))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from test_mapping import model_of, read, write
 from landscribe.errors import ModelError
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import units
-from landscribe.inference.backends import BACKENDS, Backend, BackendKind
+from landscribe.inference.backends import BACKENDS, BackendKind
+from landscribe.inference.backends.torch_backend import Backend
 from landscribe.inference.predictor import Predictor, _local_device, processes
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec

@@ -216,7 +216,7 @@ def test_the_units_of_another_map_are_refused_and_kept(tmp_path, numbers, monkey
     monkeypatch.setattr(missing, "predict_unit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
-    with pytest.raises(OutputError, match="another tile .* and unit"):
+    with pytest.raises(OutputError, match=r"another tile .* and unit"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=4, unit=64))
     assert (tmp_path / "map.tif.parts" / "plan.json").exists()
 

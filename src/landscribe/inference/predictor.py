@@ -13,7 +13,8 @@ from torch import Tensor
 from landscribe.errors import ModelError
 from landscribe.executor import is_own_worker
 from landscribe.geo.classes import Classes
-from landscribe.inference.backends import Backend, build_backend
+from landscribe.inference.backends.choice import build_backend
+from landscribe.inference.backends.torch_backend import Backend
 from landscribe.machine import cores
 from landscribe.maps.layers import HeadLogits, head_logits, head_probabilities
 from landscribe.model import Model

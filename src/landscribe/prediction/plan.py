@@ -18,7 +18,7 @@ from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.source_files import file_state, raster_state
 from landscribe.geo.tiling import Unit, aligned, units
-from landscribe.inference.backends import fastest_backend
+from landscribe.inference.backends.choice import fastest_backend
 from landscribe.inference.device import resolve_device
 from landscribe.inference.predictor import Predictor
 from landscribe.maps.class_map import fingerprint_in, read_tags

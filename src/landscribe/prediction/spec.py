@@ -1,10 +1,17 @@
 """The settings of prediction. No training setting is among them: the Model carries what it needs."""
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from landscribe.inference.backends import BACKENDS
 from landscribe.spec import InputPath, Spec
+
+if TYPE_CHECKING:
+    Engine = str
+else:
+    # Type checkers refuse choices that are computed; pydantic, flags and the keywords of the verbs take them.
+    Engine = Literal["auto", *BACKENDS]
 
 
 def _band_numbers(value: Any) -> Any:
@@ -59,7 +66,7 @@ class PredictSpec(Spec):
     """With auto tile or margin: maximum fraction of pixels allowed to differ from untiled inference."""
     check_seams: bool = False
     """Report how often classes differ across tile borders, on a sample that is mapped again with other tiles."""
-    engine: Literal["auto", "torch", "onnx", "openvino"] = "auto"
+    engine: Engine = "auto"
     """Inference backend; auto measures the installed ones on this machine and takes the fastest."""
     blend: Literal["none", "gaussian"] = "none"
     """How overlapping tiles are merged. none: each keeps its centre; gaussian: average with a Gaussian importance

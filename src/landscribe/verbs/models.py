@@ -147,7 +147,7 @@ def bench(
         seconds: seconds to measure; every backend runs at least three times.
         device: auto, cpu, cuda, mps, …
     """
-    from landscribe.inference.backends import compare_backends
+    from landscribe.inference.backends.choice import compare_backends
     from landscribe.inference.device import resolve_device
 
     opened = open_model(model)

@@ -14,19 +14,10 @@ from torch import Tensor, nn
 import networks
 from landscribe import verbs
 from landscribe.errors import BackendError
-from landscribe.inference import backends
-from landscribe.inference.backends import (
-    BACKENDS,
-    Backend,
-    BackendKind,
-    build_backend,
-    compare_backends,
-    fastest_backend,
-    installed_backends,
-    onnx_export,
-)
+from landscribe.inference.backends import BACKENDS, BackendKind, choice, installed_backends, onnx_export
+from landscribe.inference.backends.choice import build_backend, compare_backends, fastest_backend
 from landscribe.inference.backends.onnx_export import FOLDER
-from landscribe.inference.backends.torch_backend import fuse_conv_bn
+from landscribe.inference.backends.torch_backend import Backend, fuse_conv_bn
 from landscribe.inference.benchmark import TOLERANCE, Benchmark, Timing, synthetic_images
 from landscribe.inference.cache import TUNING
 from landscribe.model import Model
@@ -289,7 +280,7 @@ def built(monkeypatch) -> list[str]:
 
     for name, kind in {**BACKENDS, "again": BACKENDS["torch"]}.items():
         monkeypatch.setitem(BACKENDS, name, noting(name, kind))
-    monkeypatch.setattr(backends, "_TRIAL_SECONDS", 0)
+    monkeypatch.setattr(choice, "_TRIAL_SECONDS", 0)
     return built
 
 
@@ -308,7 +299,7 @@ def test_on_another_machine_the_fastest_backend_is_measured_again(tmp_path, buil
     folder = small("fcn").save(tmp_path / "model")
     fastest_backend(Model.load(folder), tile=64, batch=1, device=CPU)
     built.clear()
-    monkeypatch.setattr(backends, "processor_name", lambda: "another")
+    monkeypatch.setattr(choice, "processor_name", lambda: "another")
     fastest_backend(Model.load(folder), tile=64, batch=1, device=CPU)
     assert built == list(installed_backends())
 
