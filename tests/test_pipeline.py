@@ -21,7 +21,7 @@ from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
 from landscribe.nn import ARCHITECTURES
 
-QUICK = {"encoder": "resnet10t", "weights": "none", "size": 64, "label_field": "class"}
+QUICK = {"encoder": "test_resnet", "weights": "none", "size": 64, "label_field": "class"}
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_virtual_chips_train_the_model_that_copied_chips_do(drawn, tmp_path):
             virtual=virtual,
         )
         models.append(
-            verbs.train(chips, out=tmp_path / f"model{virtual}", steps=3, encoder="resnet10t", weights="none").sha256
+            verbs.train(chips, out=tmp_path / f"model{virtual}", steps=3, encoder="test_resnet", weights="none").sha256
         )
     assert models[0] == models[1]
 
@@ -176,9 +176,9 @@ def test_the_demo_ends_by_naming_the_map_and_the_report(tmp_path):
         "--out",
         str(tmp_path / "demo"),
         "--size",
-        "320",
+        "256",
         "--steps",
-        "5",
+        "2",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     *_, named_map, named_report = done.stdout.splitlines()
@@ -200,11 +200,11 @@ def test_every_architecture_trains_maps_and_is_assessed(architecture, few_chips,
     """What a run does further, the other tests show with one of them."""
     (scene,) = few_chips.metadata.sources[0].image
     verbs.train(
-        few_chips, out=tmp_path / "model", architecture=architecture, encoder="resnet10t", weights="none", steps=1,
+        few_chips, out=tmp_path / "model", architecture=architecture, encoder="test_resnet", weights="none", steps=1,
         batch=2,
     )  # fmt: skip
     assert json.loads((tmp_path / "model" / "config.json").read_text())["architecture"] == architecture
-    (mapped,) = verbs.predict(tmp_path / "model", [scene], out=tmp_path / "map.tif", margin=16)
+    (mapped,) = verbs.predict(tmp_path / "model", [scene], out=tmp_path / "map.tif", tile=128, margin=16)
     with rasterio.open(mapped) as file:
         assert file.shape == (200, 150)
     assert verbs.assess(mapped, reference=few_chips, split="train").confusion.total > 0

@@ -423,13 +423,12 @@ def test_an_interrupted_map_is_finished_by_the_same_command(slow):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_workers_of_an_interrupted_map_have_nothing_to_say(slow, by):
+def test_workers_of_an_interrupted_map_have_nothing_to_say(slow):
     tiles = ("--tile", "32", "--margin", "0", "--unit", "32")
     command = ("predict", str(slow / "slow"), str(slow / "numbers.tif"), *tiles)
     typed = python(COMMAND, *command, "--dask", "auto", "--out", str(slow / "map.tif"), path=slow)
     begun = has_five_units(slow / "map.tif.parts")
-    code, err = interrupted(typed, begun=begun, tmp_path=slow, by=by, all_of_it=True, SECONDS_A_TILE="0.2")
+    code, err = interrupted(typed, begun=begun, tmp_path=slow, by=signal.SIGINT, all_of_it=True, SECONDS_A_TILE="0.2")
     assert code == 130, err
     *progress, last = err.splitlines()
     assert last.startswith("landscribe: interrupted")
@@ -483,7 +482,7 @@ def test_summary_prints_the_block_table():
     assert said.code == 0
     assert "256 x 16 x 16" in said.out
     assert "receptive field" in said.out
-    table = json.loads(landscribe("summary", "--encoder", "resnet10t", "--bands", 4, "--size", 64, "--json").out)
+    table = json.loads(landscribe("summary", "--encoder", "test_resnet", "--bands", 4, "--size", 64, "--json").out)
     assert table["parameters"] == sum(block["parameters"] for block in table["blocks"])
 
 
@@ -521,13 +520,9 @@ def test_prune_measures_and_cuts(made, tmp_path):
     model, options = tmp_path / "model", {"encoder_widths": [4, 4, 4, 4, 4]}
     network = build("unetplusplus", encoder="plain", bands=3, classes=3, **options)
     Model.wrap(network, bands=["red", "green", "blue"], classes=Chips.open(made / "chips").classes).save(model)
-    said = landscribe("prune", model, "--branches", "--chips", made / "chips", "--split", "train")
+    said = landscribe("prune", model, "--branches", "--chips", made / "chips", "--split", "train", "--json")
     assert said.code == 0, said.err
-    assert "s per Mpx" in said.out
-    assert len(said.out.splitlines()) == 6
-    rows = json.loads(
-        landscribe("prune", model, "--branches", "--chips", made / "chips", "--split", "train", "--json").out
-    )
+    rows = json.loads(said.out)
     assert [row["branch"] for row in rows] == [1, 2, 3, 4, None]
     assert landscribe("prune", model, "--branch", 1, "--out", tmp_path / "small").code == 0
     assert Model.load(tmp_path / "small").network.deepest == 1

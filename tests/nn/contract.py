@@ -12,7 +12,7 @@ from landscribe.nn.encoders.freezing import encoders_of
 from landscribe.nn.losses import weighted_sum
 
 CRITERION = weighted_sum("dice + ce")
-SIZES = [(96, 96), (160, 128), (100, 117)]
+SIZES = [(96, 64), (100, 117)]
 
 
 def awake(network: nn.Module) -> nn.Module:

@@ -17,7 +17,7 @@ def started(seed: int = 0) -> dict[str, torch.Tensor]:
     import lightning
 
     lightning.seed_everything(seed, workers=True, verbose=False)
-    return build("unet", encoder="resnet10t", bands=2, classes=2).state_dict()
+    return build("unet", encoder="test_resnet", bands=2, classes=2).state_dict()
 
 
 def moved(before: dict[str, torch.Tensor], model) -> set[str]:
@@ -65,7 +65,7 @@ def test_an_unknown_part_offers_the_nearest(chips, tmp_path):
 
 
 def test_freezing_holds_across_train_and_ends_with_unfreeze():
-    network = build("unet", encoder="resnet10t", bands=3, classes=2)
+    network = build("unet", encoder="test_resnet", bands=3, classes=2)
     (stage,) = parts_of(network, ["layer1"])
     freeze(stage)
     network.train()

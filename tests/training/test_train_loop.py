@@ -15,11 +15,11 @@ from landscribe.training.segmenter import SCHEDULES, one_cycle
 from landscribe.training.spec import TrainSpec
 from landscribe.training.train_loop import train
 
-QUICK = {"encoder": "resnet10t", "weights": "none", "batch": 4}
+QUICK = {"encoder": "test_resnet", "weights": "none", "batch": 4}
 
 
 def test_a_network_learns_what_is_plain_to_see(chips, tmp_path):
-    model = verbs.train(chips, out=tmp_path / "model", steps=25, **QUICK)
+    model = verbs.train(chips, out=tmp_path / "model", steps=50, **QUICK)
     assert model.measures["val_f1_squares"] > 0.9
 
 

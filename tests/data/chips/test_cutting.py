@@ -189,14 +189,15 @@ def test_dask_workers_write_the_same_bytes_as_one_process(specs, tmp_path, in_pi
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
-def test_a_killed_worker_loses_only_its_current_unit(specs, tmp_path, in_pieces, notes):
+def test_a_killed_worker_loses_its_current_unit_and_at_most_one_more(specs, tmp_path, in_pieces, notes):
     alone, killing = cut(specs, tmp_path / "alone"), last_window(specs)
     chips = cut(specs, tmp_path / "chips", dask="auto", watch=lambda labels: Watched(labels, notes, killing))
     assert digests(chips.folder) == digests(alone.folder)
     times = {path.name: path.read_text("ascii").count("read") for path in notes.iterdir()}
     killed = f"{killing.row}_{killing.col}"
     assert times.pop(killed) == 2
-    assert set(times.values()) == {1}
+    # The result of the unit before may have been on its way.
+    assert sum(times.values()) <= len(times) + 1
 
 
 @pytest.mark.slow
