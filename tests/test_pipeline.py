@@ -35,7 +35,7 @@ def finished(drawn, tmp_path_factory) -> Path:
     """A run on it, long enough to have learned something."""
     scene, labels, _ = drawn
     out = tmp_path_factory.mktemp("runs") / "run"
-    pipeline.run(images=[scene], labels=labels, out=out, steps=60, **QUICK)
+    pipeline.run(images=[scene], labels=labels, out=out, steps=40, **QUICK)
     return out
 
 
@@ -86,7 +86,7 @@ def test_a_run_goes_on_where_it_was(finished, tmp_path):
 def test_a_run_of_another_recipe_is_not_written_over(finished, drawn):
     before = _sha(finished / "map.tif")
     with pytest.raises(OutputError, match=r"a run with another seed \(\d, now 99\)"):
-        pipeline.run(images=[drawn[0]], labels=drawn[1], out=finished, steps=60, seed=99, **QUICK)
+        pipeline.run(images=[drawn[0]], labels=drawn[1], out=finished, steps=40, seed=99, **QUICK)
     assert _sha(finished / "map.tif") == before
 
 

@@ -23,6 +23,7 @@ from affine import Affine
 import worlds
 from landscribe.commands import app as cli
 from landscribe.data.chips.chips import Chips
+from landscribe.inference import pruning
 from landscribe.model import Model
 from landscribe.nn import build
 from landscribe.recipe import Recipe
@@ -516,7 +517,8 @@ def test_options_of_an_architecture_are_given_as_toml(made, tmp_path):
     assert arguments["attention"] is True
 
 
-def test_prune_measures_and_cuts(made, tmp_path):
+def test_prune_measures_and_cuts(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(pruning, "_TRIAL_SIDE", 64)
     model, options = tmp_path / "model", {"encoder_widths": [4, 4, 4, 4, 4]}
     network = build("unetplusplus", encoder="plain", bands=3, classes=3, **options)
     Model.wrap(network, bands=["red", "green", "blue"], classes=Chips.open(made / "chips").classes).save(model)

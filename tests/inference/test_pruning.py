@@ -9,6 +9,7 @@ import rasterio
 import worlds
 from landscribe import verbs
 from landscribe.errors import LandscribeError, ModelError, NetworkError
+from landscribe.inference import pruning
 from landscribe.model import Model
 from landscribe.nn import build
 
@@ -31,7 +32,8 @@ def trained(tmp_path_factory):
     return folder
 
 
-def test_branches_are_measured_in_time_and_accuracy(trained):
+def test_branches_are_measured_in_time_and_accuracy(trained, monkeypatch):
+    monkeypatch.setattr(pruning, "_TRIAL_SIDE", 64)
     rows = verbs.branches(trained / "model")
     assert [row.branch for row in rows] == [1, 2, 3, 4, None]
     sizes = [row.parameters for row in rows]
@@ -82,6 +84,7 @@ def test_models_and_branches_that_cannot_be_pruned_are_refused(trained, tmp_path
     assert not (tmp_path / "other").exists()
 
 
-def test_a_single_branch_is_measured_once(trained, tmp_path):
+def test_a_single_branch_is_measured_once(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(pruning, "_TRIAL_SIDE", 64)
     verbs.prune(trained / "model", branch=2, out=tmp_path / "small")
     assert [row.branch for row in verbs.branches(tmp_path / "small", chips=trained / "chips")] == [2]
