@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from landscribe.errors import RasterError
 from landscribe.geo.access import is_local
 from landscribe.geo.rasters.mosaic import mosaic
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.stac import is_item, open_item
+from landscribe.geo.rasters.stac import open_item
 from landscribe.geo.rasters.stack import stack_bands
 from landscribe.geo.spec import ImagerySpec
 
@@ -44,7 +45,8 @@ def open_rasters(images: Sequence[Any], spec: ImagerySpec, *, resample: bool = F
     def open_stack(files: Sequence[str]) -> Raster:
         if len(files) == 1 and (spec.assets or is_item(files[0])):
             return open_item(files[0], spec.assets, **nodata, resample=resample)
-        return stack_bands([Raster.open([file], **nodata) for file in files], resample=resample)
+        rasters = [Raster.open([file], **nodata) for file in files]
+        return rasters[0] if len(rasters) == 1 else stack_bands(rasters, resample=resample)
 
     with ThreadPoolExecutor(_OPEN_THREADS) as pool:
         rasters = list(pool.map(open_stack, stacks))
@@ -82,6 +84,12 @@ def images_in(path: str) -> list[Path]:
 def is_collection(path: str) -> bool:
     """True for a folder or a pattern."""
     return is_local(path) and (Path(path).is_dir() or (glob.has_magic(path) and not Path(path).exists()))
+
+
+def is_item(address: str) -> bool:
+    """True if the suffix is that of a STAC item."""
+    path = address if is_local(address) else urlsplit(address).path
+    return Path(path).suffix.lower() in {".json", ".geojson"}
 
 
 def is_list(path: str) -> bool:

@@ -9,8 +9,9 @@ import pytest
 from affine import Affine
 
 from landscribe.errors import GridError, RasterError
+from landscribe.geo.inputs import is_item
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.stac import _resolve, is_item, open_item
+from landscribe.geo.rasters.stac import _resolve, open_item
 from served import serving
 from worlds import METRE, noise, write_raster
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from landscribe.errors import RasterError
 from landscribe.geo.access import is_local
@@ -23,12 +23,6 @@ from landscribe.geo.spec import NodataRule
 
 _TIMEOUT_S = "20"
 """For a server to answer."""
-
-
-def is_item(address: str) -> bool:
-    """True if the file's suffix is that of a STAC item."""
-    path = address if is_local(address) else urlsplit(address).path
-    return Path(path).suffix.lower() in {".json", ".geojson"}
 
 
 def open_item(
