@@ -32,11 +32,12 @@ def test_the_tree_in_the_architecture_page_is_the_tree():
     drawn, folders = set(), []
     for line in tree.splitlines():
         indent, name = re.match(r"( +)(\S+)", line).groups()
-        folders = folders[: len(indent) // 2 - 1]
         if name.endswith("/"):
-            folders.append(name)
+            folders = [*folders[: len(indent) // 2 - 1], name]
+        elif name.endswith(".py"):
+            drawn.add(name)
         else:
-            drawn.add("".join(folders) + name)
+            drawn |= {f"{''.join(folders)}{file}.py" for file in re.findall(r"\w+", line)}
     # The __init__.py of a folder is drawn only where it holds more than a docstring.
     there = {
         str(path.relative_to(PACKAGE))

@@ -1,4 +1,4 @@
-"""Cross-validation: a model for each fold, assessed on ground that it has not seen, until all ground is assessed."""
+"""Cross-validation: a model for each fold, assessed on the chips that it has not seen."""
 
 from __future__ import annotations
 
