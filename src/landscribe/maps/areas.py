@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.geo.grid import Grid, Window
+from landscribe.geo.grid import Grid
+from landscribe.geo.pixel_area import pixel_areas
 
 Areas = dict[str, dict[str, Any]]
 """By class name: `pixels`, their `share` of all mapped pixels, and `km2` on the ground (None without a CRS)."""
-
-_SAME_SIZE = 1e-3
-"""Relative difference up to which pixels count as equally large."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +23,22 @@ class ClassAreas:
 
     pixels: dict[int, int]
     square_metres: dict[int, float]
-    """NaN where the pixel size on the ground is not known."""
+    """NaN where the area of some of its pixels cannot be measured."""
 
     @classmethod
     def of(cls, values: NDArray[np.uint8], grid: Grid) -> "ClassAreas":
         """Count class values (rows, cols) on a grid; ignore is not counted."""
-        pixels, square_metres = Counter[int](), dict[int, float]()
-        for strip in _equal_area_strips(grid, 0, grid.height):
-            side = grid[strip].pixel_size or np.nan
-            counts = np.bincount(values[strip.slices].ravel(), minlength=IGNORE + 1)[:IGNORE]
-            for value in np.flatnonzero(counts).tolist():
-                pixels[value] += int(counts[value])
-                square_metres[value] = square_metres.get(value, 0.0) + float(counts[value] * side**2)
-        return cls(dict(pixels), square_metres)
+        flat, areas = values.ravel(), pixel_areas(grid)
+        counts = np.bincount(flat, minlength=IGNORE + 1)[:IGNORE]
+        if isinstance(areas, float):
+            square_metres: NDArray[Any] = counts * areas
+        else:
+            square_metres = np.bincount(flat, areas.ravel(), minlength=IGNORE + 1)[:IGNORE]
+        occurring = np.flatnonzero(counts).tolist()
+        return cls(
+            {value: int(counts[value]) for value in occurring},
+            {value: float(square_metres[value]) for value in occurring},
+        )
 
     @classmethod
     def from_dict(cls, fields: dict[str, dict[str, Any]]) -> "ClassAreas":
@@ -81,15 +82,3 @@ def format_areas(areas: Areas) -> str:
         + f" ({area['share']:.1%})"
         for name, area in areas.items()
     )
-
-
-def _equal_area_strips(grid: Grid, row: int, row_stop: int) -> Iterator[Window]:
-    """Strips of rows whose pixels are equally large on the ground: degrees and Mercator's metres shrink northwards."""
-    strip, middle = Window(row, 0, row_stop - row, grid.width), (row + row_stop) // 2
-    edges = (Window(edge, 0, 1, grid.width) for edge in (row, row_stop - 1))
-    side, *sides = (grid[window].pixel_size or np.nan for window in (strip, *edges))
-    if strip.height > 1 and max(abs(edge / side - 1) for edge in sides) > _SAME_SIZE:
-        yield from _equal_area_strips(grid, row, middle)
-        yield from _equal_area_strips(grid, middle, row_stop)
-    else:
-        yield strip

@@ -1,0 +1,104 @@
+"""Pixel area: how large pixels are on the ellipsoid, in any CRS."""
+
+from functools import lru_cache
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
+
+from landscribe.geo.grid import Grid
+
+_NODES = 65
+"""Pixels along each axis whose area is computed; it is interpolated between them."""
+_REACH_M = 50.0
+"""Metres from the centre of a large pixel at which its sides are taken: a long chord is shorter than its arc."""
+_SAME = 1e-5
+"""Relative difference up to which all pixels count as equally large: that of an equal-area CRS is about 1e-7."""
+
+Floats = NDArray[np.float64]
+
+
+def pixel_areas(grid: Grid) -> float | Floats:
+    """Area of the pixels in m²: a number if all are equally large, else (rows, cols).
+
+    A pixel is a parallelogram on the ground: its area is the length of the cross product of its sides, which are taken
+    at its centre, between points of the ellipsoid. So a CRS may shear, and a raster may hold a pole or cross the 180th
+    meridian.
+
+    Returns:
+        NaN without a CRS, and where the CRS has no longitude and latitude.
+    """
+    if grid.crs is None:
+        return np.nan
+    rows, cols = (np.linspace(0.5, length - 0.5, min(length, _NODES)) for length in grid.shape)
+    try:
+        nodes = _areas_at(grid, rows[:, None], cols[None, :], reach=0.5)
+        side = np.sqrt(np.median(_finite(nodes))) if _finite(nodes).size else np.nan
+        if side > 2 * _REACH_M:
+            nodes = _areas_at(grid, rows[:, None], cols[None, :], reach=_REACH_M / side)
+    except ProjError:
+        return np.nan
+    if not _finite(nodes).size:
+        return np.nan
+    if np.ptp(_finite(nodes)) <= _SAME * side**2:
+        return float(_finite(nodes).mean())
+    return _interpolated(_filled(nodes, cols), rows, cols, grid.shape)
+
+
+def _finite(areas: Floats) -> Floats:
+    return areas[np.isfinite(areas)]
+
+
+def _filled(nodes: Floats, cols: Floats) -> Floats:
+    """Nodes beside the Earth's disc take the area of the nearest ones on it: interpolation at the limb needs both."""
+    is_finite = np.isfinite(nodes)
+    rows = np.flatnonzero(is_finite.any(axis=1))
+    filled = np.stack([np.interp(cols, cols[is_finite[row]], nodes[row, is_finite[row]]) for row in rows])
+    nearest = np.abs(np.arange(len(nodes))[:, None] - rows[None, :]).argmin(axis=1)
+    return filled[nearest]
+
+
+def _areas_at(grid: Grid, rows: Floats, cols: Floats, *, reach: float) -> Floats:
+    """Areas of the pixels with these centres, from points at this many pixels from them."""
+    down = _points(grid, rows + reach, cols) - _points(grid, rows - reach, cols)
+    across = _points(grid, rows, cols + reach) - _points(grid, rows, cols - reach)
+    areas: Floats = np.linalg.norm(np.cross(down, across), axis=-1) / (2 * reach) ** 2
+    return areas
+
+
+def _points(grid: Grid, rows: Floats, cols: Floats) -> Floats:
+    """Points (..., 3) of the ellipsoid in metres from its centre; NaN where the CRS has no coordinates."""
+    assert grid.crs is not None
+    to_lonlat, radians, ellipsoid = _geodesy(grid.crs.to_wkt())
+    rows, cols = np.broadcast_arrays(rows, cols)
+    a, b, c, d, e, f = grid.transform[:6]
+    x, y = a * cols + b * rows + c, d * cols + e * rows + f
+    lon, lat = (radians * angle for angle in to_lonlat.transform(x, y))
+    with np.errstate(invalid="ignore"):
+        # Radius of curvature in the prime vertical (Snyder 1987, "Map Projections: A Working Manual", equation 4-20).
+        prime = ellipsoid.a / np.sqrt(1 - ellipsoid.es * np.sin(lat) ** 2)
+        points = (
+            prime * np.cos(lat) * np.cos(lon),
+            prime * np.cos(lat) * np.sin(lon),
+            prime * (1 - ellipsoid.es) * np.sin(lat),
+        )
+    return np.stack(points, axis=-1)
+
+
+@lru_cache(maxsize=16)
+def _geodesy(wkt: str) -> tuple[pyproj.Transformer, float, pyproj.Geod]:
+    """From a CRS to longitude and latitude; radians in a unit of these; the ellipsoid."""
+    crs = pyproj.CRS.from_wkt(wkt)
+    geodetic = crs.geodetic_crs or pyproj.CRS.from_epsg(4326)
+    to_lonlat = pyproj.Transformer.from_crs(crs, geodetic, always_xy=True)
+    return to_lonlat, geodetic.axis_info[0].unit_conversion_factor, crs.get_geod() or pyproj.Geod(ellps="WGS84")
+
+
+def _interpolated(nodes: Floats, rows: Floats, cols: Floats, shape: tuple[int, int]) -> Floats:
+    """Bilinear interpolation of values at (rows, cols) to the centres of all pixels."""
+    across = np.stack([np.interp(np.arange(shape[1]) + 0.5, cols, row) for row in nodes])
+    position = np.interp(np.arange(shape[0]) + 0.5, rows, np.arange(len(rows)))
+    before = position.astype(int)
+    after, share = np.minimum(before + 1, len(rows) - 1), (position - before)[:, None]
+    return across[before] * (1 - share) + across[after] * share
