@@ -108,3 +108,15 @@ def test_pixels_that_are_not_valid_reach_the_network_as_zero():
 def test_the_card_names_bands_classes_and_how_to_use_it(model, tmp_path):
     card = (model.save(tmp_path / "model") / "README.md").read_text()
     assert all(text in card for text in ("a, b, c, d", "| 2 | z |", "landscribe predict", "0.5 m"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_with_their_layer(tmp_path, value):
+    network = OneLayer()
+    with torch.no_grad():
+        network.layer.weight[1] = value
+    Model.wrap(network, bands=["b"], classes=["x", "y"]).save(tmp_path / "model")
+    with pytest.raises(
+        ModelError, match=r"holds 1 weights .* NaN or infinite, in 1 tensors: first in layer\.weight \(1 of 2\)"
+    ):
+        Model.load(tmp_path / "model")

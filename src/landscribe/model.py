@@ -7,7 +7,7 @@ folder: weights are safetensors, never a pickle.
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -367,9 +367,24 @@ def _read_weights(folder: Path, expected: str) -> dict[str, Tensor]:
             "Copy the model folder again."
         )
     try:
-        return safetensors.torch.load(data)
+        state = safetensors.torch.load(data)
     except SafetensorError as error:
         raise ModelError(f"{path} is no safetensors file: {error}. Copy the model folder again.") from error
+    _require_finite(state, path)
+    return state
+
+
+def _require_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise ModelError for weights that are NaN or infinite: every pixel would get the first class."""
+    odd = {name: int((~tensor.isfinite()).sum()) for name, tensor in state.items() if tensor.is_floating_point()}
+    odd = {name: count for name, count in odd.items() if count}
+    if odd:
+        first, count = next(iter(odd.items()))
+        raise ModelError(
+            f"{path} holds {sum(odd.values())} weights that are NaN or infinite, in {len(odd)} tensors: first in "
+            f"{first} ({count} of {state[first].numel()}). Expected finite weights. Train the model again, with a lower "
+            "learning rate or precision 32."
+        )
 
 
 def _is_pickle(data: bytes) -> bool:

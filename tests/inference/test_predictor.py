@@ -1,5 +1,6 @@
 """Ensembles, test-time augmentation and overlapping tiles: which probabilities a pixel gets."""
 
+import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -182,3 +183,17 @@ def test_a_model_that_has_mapped_can_still_be_trained(tmp_path):
     predict(model_of(network, 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=32, margin=0))
     network(torch.zeros(1, 1, 8, 8)).sum().backward()
     assert network[0].weight.grad is not None
+
+
+@pytest.mark.parametrize("logits", [(0.0, math.nan), (math.inf, 0.0), (-math.inf, -math.inf)])
+def test_logits_that_are_not_finite_are_refused(tmp_path, logits):
+    raster = write(tmp_path / "image.tif", np.zeros((32, 32), np.uint8))
+    with pytest.raises(ModelError, match="logits that are not finite for 1024 of 1024 pixels"):
+        predict(model_of(Constant(*logits), 2), raster, tmp_path / "map.tif", spec=PredictSpec(tile=32, margin=0))
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_a_class_may_be_impossible(tmp_path):
+    raster = write(tmp_path / "image.tif", np.zeros((32, 32), np.uint8))
+    predict(model_of(Constant(-math.inf, 0.0), 2), raster, tmp_path / "map.tif", spec=PredictSpec(tile=32, margin=0))
+    assert (probabilities_of(tmp_path / "map.tif") == 1).all()
