@@ -382,7 +382,7 @@ def _require_finite(state: Mapping[str, Tensor], path: Path) -> None:
         first, count = next(iter(odd.items()))
         raise ModelError(
             f"{path} holds {sum(odd.values())} weights that are NaN or infinite, in {len(odd)} tensors: first in "
-            f"{first} ({count} of {state[first].numel()}). Expected finite weights. Train the model again, with a lower "
+            f"{first} ({count} of {state[first].numel()}). Expected finite weights. Train again, with a lower "
             "learning rate or precision 32."
         )
 
