@@ -6,7 +6,7 @@ import numpy as np
 import pyproj
 import pytest
 from affine import Affine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
@@ -54,6 +54,7 @@ def total(placed: Grid) -> float:
 
 
 @pytest.mark.parametrize("name", PLACES)
+@settings(max_examples=15)
 @given(height=st.integers(1, 120), width=st.integers(1, 120))
 def test_the_areas_of_all_pixels_sum_to_that_of_the_outline(name, height, width):
     crs, left, top, side = PLACES[name]

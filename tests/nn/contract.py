@@ -12,7 +12,7 @@ from landscribe.nn.encoders.freezing import encoders_of
 from landscribe.nn.losses import weighted_sum
 
 CRITERION = weighted_sum("dice + ce")
-SIZES = [(96, 64), (100, 117)]
+SIZES = [(96, 64), (70, 101)]
 
 
 def awake(network: nn.Module) -> nn.Module:
@@ -33,13 +33,13 @@ def calibrated(network: nn.Module) -> nn.Module:
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        network.train()(torch.rand(2, 3, 96, 96))
+        network.train()(torch.rand(2, 3, 64, 64))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return network
 
 
-def batch(count: int = 2, classes: int = 2, side: int = 96) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(count: int = 2, classes: int = 2, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand(count, 3, side, side), torch.randint(0, max(2, classes), (count, side, side))
 
 
@@ -103,11 +103,11 @@ class NetworkContract(_Built):
 
     def test_every_head_has_the_images_size_and_the_main_head_is_forward_bit_by_bit(self, network):
         network.eval()
-        images = torch.rand(1, 3, 100, 117)
+        images = torch.rand(1, 3, 70, 101)
         with torch.inference_mode():
             heads = network.forward_heads(images)
             assert torch.equal(heads[network.main_head], network(images))
-        shapes = {name: (1, channels, 100, 117) for name, channels in network.head_channels.items()}
+        shapes = {name: (1, channels, 70, 101) for name, channels in network.head_channels.items()}
         assert {name: tuple(logits.shape) for name, logits in heads.items()} == shapes
         assert network.head_channels[network.main_head] == 2
 
