@@ -57,7 +57,8 @@ def entered(work: Callable[[], object]) -> tuple[list[str], Counter[str]]:
     def profile(frame: object, event: str, _: object) -> None:
         if event == "call" and (name := frame.f_code.co_filename).startswith(PACKAGE):
             files.setdefault(name)
-            steps.update({frame.f_code.co_qualname} & STEPS)
+            if Path(name).parent.name == "prediction":
+                steps.update({frame.f_code.co_qualname} & STEPS)
 
     threading.setprofile(profile)
     sys.setprofile(profile)

@@ -91,7 +91,7 @@ DAY = 86_400 * 10**9
 
 
 @pytest.mark.parametrize(
-    ("key", "before", "now", "told"),
+    ("key", "before", "now", "expected"),
     [
         ("model", ["0123456789abcdef"], ["fedcba9876543210"], "(01234567, now fedcba98)"),
         ("minimum_area", None, 50.0, "(null, now 50.0)"),
@@ -116,11 +116,11 @@ DAY = 86_400 * 10**9
         ("area", ["town.gpkg", 10, DAY], None, "(town.gpkg of 10 bytes and 1970-01-02 00:00:00 UTC, now null)"),
     ],
 )
-def test_another_plan_is_refused_with_the_settings_that_differ(tmp_path, key, before, now, told):
+def test_another_plan_is_refused_with_the_settings_that_differ(tmp_path, key, before, now, expected):
     UnitStore.of(tmp_path / "map.tif", Fingerprint.of({key: before, "device": "cpu"})).claim(overwrite=False)
     with pytest.raises(OutputError) as refused:
         UnitStore.of(tmp_path / "map.tif", Fingerprint.of({key: now, "device": "cpu"})).claim(overwrite=False)
-    assert f"holds an unfinished map with another {key} {told}" in str(refused.value)
+    assert f"holds an unfinished map with another {key} {expected}" in str(refused.value)
 
 
 def test_every_difference_from_the_plan_is_reported(tmp_path):

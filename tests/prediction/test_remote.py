@@ -136,7 +136,7 @@ def test_a_signature_is_never_written_and_a_new_one_resumes_the_map(tmp_path, se
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("s3://bucket/a.tif", "s3://bucket/a.tif"),
         ("image?.tif", "image?.tif"),
@@ -145,8 +145,8 @@ def test_a_signature_is_never_written_and_a_new_one_resumes_the_map(tmp_path, se
         ("/vsicurl/https://h/a.tif?sv=1&sr=b&sig=2", "/vsicurl/https://h/a.tif"),
     ],
 )
-def test_an_address_is_reported_without_its_credentials(name, told):
-    assert access.without_secrets(name) == told
+def test_an_address_is_reported_without_its_credentials(name, expected):
+    assert access.without_secrets(name) == expected
 
 
 def test_a_missing_remote_file_is_named(server):

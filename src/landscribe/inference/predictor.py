@@ -119,7 +119,7 @@ class Predictor:
         return {head: self._checked(logits[head or model.main_head], head, images).float() for head in self.heads}
 
     def _checked(self, logits: Tensor, head: str | None, images: Tensor) -> Tensor:
-        """The logits; raises ModelError if they have another shape than the head's, or no class is likely."""
+        """The logits; raises ModelError if they have another shape than the head's, or are not finite."""
         channels = self.models[0].head_channels[head] if head else len(self.classes)
         expected = (len(images), channels, *images.shape[-2:])
         if tuple(logits.shape) != expected:

@@ -16,6 +16,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from landscribe.inference.benchmark import synthetic_images
 from landscribe.inference.device import inference_autocast, place_network
 from landscribe.model import Model
 from landscribe.nn.segmentation import Segmentation
@@ -77,8 +78,7 @@ def fused_network(model: Model, device: torch.device, heads: tuple[str, ...]) ->
     side = max(64, 2 * model.reduction) // model.reduction * model.reduction
     # Weights that are created in inference mode cannot be exported.
     with torch.inference_mode(mode=False), torch.no_grad():
-        noise = torch.randn(1, len(model.bands), side, side, generator=torch.Generator().manual_seed(0))
-        return fuse_conv_bn(network, noise.to(device).contiguous(memory_format=torch.channels_last))
+        return fuse_conv_bn(network, synthetic_images((1, len(model.bands), side, side), device))
 
 
 def fuse_conv_bn(network: nn.Module, images: Tensor) -> nn.Module:
