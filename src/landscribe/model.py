@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from landscribe.errors import ClassError, LandscribeError, ModelError
 from landscribe.geo.classes import ClassEntry, Classes
+from landscribe.geo.rasters.encoding import Encoding
+from landscribe.geo.rasters.nodata import NodataValue
 from landscribe.nn import build
 from landscribe.nn.architectures.external import import_class
 from landscribe.nn.segmentation import CLASSES, Segmentation
@@ -57,8 +59,10 @@ class ModelConfig(Spec):
     """Names of the C input bands."""
     dtype: str
     """Data type of the raster's pixels."""
-    nodata: float | None
-    """Nodata value of rasters that declare none."""
+    nodata: NodataValue
+    """Nodata value of rasters that declare none, or one for each band."""
+    encoding: tuple[Encoding, ...] = ()
+    """What the stored numbers of the training imagery mean, for each band; empty if no tag declared it."""
     scaling: Scaling
     pixel_size: float | None
     """Pixel size of the training chips in metres on the ground; None if it does not matter."""
@@ -112,7 +116,7 @@ class Model:
             scale: factor of the pixels, or a Scaling.
             pixel_size: metres on the ground; None if it does not matter.
             dtype: data type of the raster's pixels.
-            settings: nodata, chip_size, provenance, measures.
+            settings: nodata, encoding, chip_size, provenance, measures.
 
         Raises:
             RecipeError: an unknown setting, or a value of the wrong type.
@@ -178,9 +182,14 @@ class Model:
         return self.config.dtype
 
     @property
-    def nodata(self) -> float | None:
-        """Nodata value of rasters that declare none."""
+    def nodata(self) -> NodataValue:
+        """Nodata value of rasters that declare none, or one for each band."""
         return self.config.nodata
+
+    @property
+    def encoding(self) -> tuple[Encoding, ...]:
+        """What the stored numbers of the training imagery mean, for each band; empty if no tag declared it."""
+        return self.config.encoding
 
     @property
     def scaling(self) -> Scaling:

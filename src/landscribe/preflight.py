@@ -18,6 +18,7 @@ from landscribe.data.splits.audit import Audit, audit
 from landscribe.errors import GridError, LandscribeError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Window, crs_label
+from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import aligned, chip_windows, units
 from landscribe.recipe import Recipe
@@ -166,7 +167,7 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
     if counts["invalid"] == counts["all"]:
         yield Finding(
             "error",
-            f"{name} has no valid pixel in {_SAMPLES} windows: all are nodata ({image.nodata}). "
+            f"{name} has no valid pixel in {_SAMPLES} windows: all are nodata ({nodata_label(image.nodata)}). "
             "Check the file or the nodata value.",
         )
         return
@@ -179,8 +180,8 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
     if image.nodata is not None:
         yield Finding(
             "note",
-            f"{name}: nodata is {image.nodata:g}; about {counts['invalid'] / counts['all']:.1%} of its pixels are "
-            "nodata.",
+            f"{name}: nodata is {nodata_label(image.nodata)}; about {counts['invalid'] / counts['all']:.1%} of its "
+            "pixels are nodata.",
         )
     for kind, value in (("zero", 0), ("full", highest)):
         if counts[kind] > 0.005 * counts["all"] and image.nodata is None:
@@ -233,6 +234,20 @@ def _check_label_raster(path: str, image: Raster) -> Iterator[Finding]:
             "note", f"{path} ({labels.grid.height} x {labels.grid.width}, {crs_label(labels.grid.crs)}) lies on "
             f"another grid than {image.paths[0]} ({image.grid.height} x {image.grid.width}, "
             f"{crs_label(image.grid.crs)}); each pixel gets the nearest label.",
+        )  # fmt: skip
+    yield from _check_label_nodata(path, labels)
+
+
+def _check_label_nodata(path: str, labels: Raster) -> Iterator[Finding]:
+    """Labels that are nodata, transparent or masked: they may be a class."""
+    if labels.nodata is None and not labels.mask_files:
+        return
+    valid = np.concatenate([labels.read(window)[1].ravel() for window in _sample(labels)])
+    if not valid.all():
+        yield Finding(
+            "note", f"{path}: about {1 - valid.mean():.1%} of its pixels are nodata ({nodata_label(labels.nodata)}) or "
+            "transparent, and unlabelled unless the class table has that value. If they are a class, pass "
+            "--label-nodata-as with its name, such as background.",
         )  # fmt: skip
 
 

@@ -9,8 +9,8 @@ from test_mapping import model_of, read, write
 
 from landscribe import verbs
 from landscribe.errors import GridError, ModelError, OutputError, RecipeError
+from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, resample_to
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.resampling import grid_of_pixel_size, resample_to
 from landscribe.prediction.compatibility import conform
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity, predict

@@ -7,6 +7,7 @@ keeps its georeference.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pyproj
@@ -15,6 +16,9 @@ from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 
 from landscribe.errors import GridError
+
+_ROUNDING = 0.01
+"""Offset in pixels up to which grids are the same."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -170,7 +174,7 @@ class Grid:
 
     def is_aligned(self, other: "Grid") -> bool:
         """True if both grids have the same pixels: same shape and CRS, corners within 1/100 of a pixel."""
-        return self.shape == other.shape and self.crs == other.crs and self.max_corner_offset(other) < 0.01
+        return self.shape == other.shape and self.crs == other.crs and self.max_corner_offset(other) < _ROUNDING
 
     def max_corner_offset(self, other: "Grid") -> float:
         """The largest offset between matching corners along an axis, in pixels of this grid."""
@@ -221,6 +225,14 @@ def _spread(length: int, side: int, most: int, align: int) -> list[int]:
     return sorted({round(last * index / max(1, count - 1)) // align * align for index in range(count)})
 
 
+def without_rounding(transform: Affine, height: int, width: int) -> Affine:
+    """The transform without rotation terms that move no pixel of the grid by 1/100 of its size: they are rounding."""
+    a, b, c, d, e, f = transform[:6]
+    if abs(b) * height < _ROUNDING * abs(a) and abs(d) * width < _ROUNDING * abs(e):
+        return Affine(a, 0.0, c, 0.0, e, f)
+    return transform
+
+
 def check_north_up(transform: Affine, name: str) -> None:
     """Raise GridError unless rows run south and columns run east; `name` is the raster's, for the message."""
     if transform.b or transform.d:
@@ -234,6 +246,23 @@ def check_north_up(transform: Affine, name: str) -> None:
             f"{name} has pixel steps of {transform.a:g} (x) and {transform.e:g} (y). Expected columns that run east "
             f'and rows that run south. Warp it with "gdalwarp {name} north_up.tif".'
         )
+
+
+@lru_cache(maxsize=64)
+def horizontal(crs: CRS | None) -> CRS | None:
+    """The horizontal part of a CRS: heights move no pixel, and would make equal grids differ.
+
+    >>> horizontal(CRS.from_epsg(9518)) == CRS.from_epsg(4326)  # WGS 84 with heights above the geoid
+    True
+    """
+    if crs is None:
+        return None
+    described = pyproj.CRS.from_wkt(crs.to_wkt())
+    if described.is_compound:
+        described = described.sub_crs_list[0]
+    elif len(described.axis_info) < 3 or described.is_geocentric:
+        return crs
+    return CRS.from_wkt(described.to_2d().to_wkt())
 
 
 def crs_label(crs: Any) -> str:

@@ -7,10 +7,11 @@ import pyproj
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from landscribe.errors import ModelError
+from landscribe.errors import ModelError, RasterError
 from landscribe.geo.grid import Grid, crs_label
+from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
+from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, resample_to
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.resampling import grid_of_pixel_size, parse_crs, resample_to
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
 
@@ -43,17 +44,34 @@ def conform(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
 
 
 def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
-    """The raster with the chosen bands, and the model's nodata value if it has none of its own."""
+    """The raster with the chosen bands, the model's encoding, and the model's nodata value if it has none."""
     name = raster.paths[0]
-    if spec.bands is not None:
-        raster = raster.select(spec.bands)
+    raster = as_bands(raster, model.bands) if spec.bands is None else raster.select(spec.bands)
     _require_bands(model, raster, name, chosen=spec.bands is not None)
+    if raster.nodata is None:
+        raster = raster.with_nodata(model.nodata)
+    if not spec.ignore_scale:
+        raster = _with_encoding(model, raster)
     if raster.dtype != model.dtype:
         raise ModelError(
             f"{name} is {raster.dtype}, but the model was trained on {model.dtype}. Convert the raster (gdal_translate "
             "-ot) to the dtype and units of the training imagery."
         )
-    return raster.with_nodata(model.nodata) if raster.nodata is None else raster
+    return raster
+
+
+def _with_encoding(model: Model, raster: Raster) -> Raster:
+    """The raster's physical values as numbers that mean to the network what those of its training meant."""
+    try:
+        converted = with_encoding(raster, model.encoding, model.dtype, "the training imagery")
+    except RasterError as error:
+        raise ModelError(f"{error}, or map the stored numbers as they are (--ignore-scale).") from error
+    if converted is not raster:
+        log.info(
+            "%s has %s, the training imagery %s: its numbers are converted",
+            raster.paths[0], raster.encoding_by_band[0], model.encoding[0],
+        )  # fmt: skip
+    return converted
 
 
 def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> None:
@@ -63,11 +81,6 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
         raise ModelError(
             f"{has} ({theirs}), but the model takes {len(model.bands)} ({ours}). "
             "Choose bands by number in the model's order, for example --bands 1,2,3."
-        )
-    if not chosen and set(raster.bands) == set(model.bands) and raster.bands != model.bands:
-        order = ",".join(str(raster.bands.index(band) + 1) for band in model.bands)
-        raise ModelError(
-            f"{name} has its bands in the order {theirs}, but the model takes {ours}. Pass --bands {order}."
         )
 
 

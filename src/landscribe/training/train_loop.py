@@ -120,6 +120,7 @@ def train(
             pixel_size=chips.metadata.pixel_size,
             dtype=chips.metadata.dtype,
             nodata=chips.metadata.nodata,
+            encoding=chips.metadata.encoding,
             chip_size=chips.metadata.size,
         )
         job = _Job(model, network, training, validation, spec, augmentation, change, seed, group)

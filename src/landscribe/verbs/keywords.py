@@ -21,9 +21,13 @@ class SceneKeywords(TypedDict, total=False):
     bands: Sequence[str] | None | str
     label_field: str | None
     split: Literal["train", "val", "test"] | None
-    nodata: float | None
+    nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
+    palette: Literal["colours", "indices"]
     labelled_area: str | Path | None
+    label_threshold: float | None
+    label_nodata_as: str | None
+    label_ignore: Sequence[str] | None | str
     sparse: bool
     fix_geometries: bool
 
@@ -121,6 +125,7 @@ class PredictTable(TypedDict, total=False):
     batch: int | None
     bands: Sequence[int] | None | str
     any_pixel_size: bool
+    ignore_scale: bool
     resample: bool
     crs: str | None
     device: str
@@ -155,9 +160,13 @@ class ChipKeywords(TypedDict, total=False):
     bands: Sequence[str] | None | str
     label_field: str | None
     split: Literal["train", "val", "test"] | None | SplitKeywords
-    nodata: float | None
+    nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
+    palette: Literal["colours", "indices"]
     labelled_area: str | Path | None
+    label_threshold: float | None
+    label_nodata_as: str | None
+    label_ignore: Sequence[str] | None | str
     sparse: bool
     fix_geometries: bool
     size: int
@@ -219,8 +228,9 @@ class TrainKeywords(TypedDict, total=False):
 class PredictKeywords(TypedDict, total=False):
     """Settings of `predict`."""
 
-    nodata: float | None
+    nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
+    palette: Literal["colours", "indices"]
     assets: Sequence[str] | str
     mosaic: bool
     tile: int | Literal["auto"]
@@ -229,6 +239,7 @@ class PredictKeywords(TypedDict, total=False):
     batch: int | None
     bands: Sequence[int] | None | str
     any_pixel_size: bool
+    ignore_scale: bool
     resample: bool
     crs: str | None
     device: str
@@ -253,9 +264,13 @@ class RunKeywords(TypedDict, total=False):
     without: Sequence[str] | str
     label_field: str | None
     split: Literal["train", "val", "test"] | None | SplitKeywords
-    nodata: float | None
+    nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
+    palette: Literal["colours", "indices"]
     labelled_area: str | Path | None
+    label_threshold: float | None
+    label_nodata_as: str | None
+    label_ignore: Sequence[str] | None | str
     sparse: bool
     fix_geometries: bool
     size: int
@@ -306,6 +321,7 @@ class RunKeywords(TypedDict, total=False):
     margin: int | Literal["auto"]
     unit: int
     any_pixel_size: bool
+    ignore_scale: bool
     resample: bool
     crs: str | None
     device: str
@@ -332,9 +348,13 @@ class DemoKeywords(TypedDict, total=False):
     without: Sequence[str] | str
     label_field: str | None
     split: Literal["train", "val", "test"] | None | SplitKeywords
-    nodata: float | None
+    nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
+    palette: Literal["colours", "indices"]
     labelled_area: str | Path | None
+    label_threshold: float | None
+    label_nodata_as: str | None
+    label_ignore: Sequence[str] | None | str
     sparse: bool
     fix_geometries: bool
     stride: int | None
@@ -384,6 +404,7 @@ class DemoKeywords(TypedDict, total=False):
     margin: int | Literal["auto"]
     unit: int
     any_pixel_size: bool
+    ignore_scale: bool
     resample: bool
     crs: str | None
     device: str

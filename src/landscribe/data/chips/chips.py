@@ -20,6 +20,8 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ChipError
 from landscribe.geo.classes import ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.encoding import Encoding
+from landscribe.geo.rasters.nodata import NodataValue
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import read_band, read_copy
 from landscribe.spec import Spec
@@ -35,8 +37,10 @@ class ChipsMetadata(Spec):
     """Labels that mark unlabelled pixels."""
     bands: tuple[str, ...]
     dtype: str
-    nodata: float | None
-    """The nodata value of the scenes."""
+    nodata: NodataValue
+    """The nodata value of the scenes, or one for each band."""
+    encoding: tuple[Encoding, ...] = ()
+    """What stored numbers mean, for each band; empty if no tag of the scenes declares it."""
     pixel_size: float | None
     """Pixel size in metres."""
     size: int

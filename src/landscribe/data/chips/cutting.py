@@ -276,6 +276,7 @@ def _write_metadata(
         bands=image.bands,
         dtype=image.dtype,
         nodata=image.nodata,
+        encoding=image.encoding,
         pixel_size=image.grid.pixel_size,
         size=spec.size,
         virtual=spec.virtual,

@@ -60,7 +60,8 @@ def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
         nodata = source.nodata if is_geotiff else fill
         masked = is_geotiff and mask_band(source) == MASK_BAND
         valid = read_mask(source, MASK_BAND) if masked else np.ones(pixels.shape[1:], bool)
-    valid &= ~Nodata(nodata).marks(pixels)
+    # All bands of a pixel that is not valid hold the value. Single bands of a valid pixel may hold it, too.
+    valid &= ~Nodata(nodata, "all").marks(pixels)
     pixels[:, ~valid] = 0
     return pixels, valid
 
@@ -72,9 +73,9 @@ def read_band(path: Path) -> NDArray[Any]:
         return band
 
 
-def read_palette(path: str) -> dict[int, tuple[int, int, int]] | None:
-    """Red, green and blue (0 to 255) by the value of the first band; None if the file has no palette."""
+def read_palette(path: str) -> dict[int, tuple[int, int, int, int]] | None:
+    """Red, green, blue and opacity (0 to 255) by the value of the first band; None if the file has no palette."""
     with open_dataset(path) as source:
         if source.colorinterp[0] != ColorInterp.palette:
             return None
-        return {value: (red, green, blue) for value, (red, green, blue, _) in source.colormap(1).items()}
+        return dict(source.colormap(1))
