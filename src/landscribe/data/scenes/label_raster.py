@@ -7,6 +7,7 @@ unless the class table has the nodata value as a label, or `label_nodata_as` nam
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +28,7 @@ _NO_COLOUR = -1
 _STRIP_PIXELS = 2**24
 _FEW_VALUES = 8
 """Label rasters with no more values are not searched for values that compression or blur added."""
+_LOSSY = {".jpg", ".jpeg"}
 _EDGE = 0.3
 """A value lies along edges only if fewer of its pixels than this have a right neighbour of the same value."""
 
@@ -275,7 +277,8 @@ def _require_labels(labels: Raster, path: str) -> None:
 def _require_classes(path: str, shares: dict[int, tuple[float, float]]) -> None:
     """Raise LabelError if most values lie along edges only, as compression and blur leave them."""
     edges = [value for value, (_, same) in shares.items() if same < _EDGE]
-    if len(shares) <= _FEW_VALUES or 2 * len(edges) <= len(shares):
+    few = 2 if Path(path).suffix.lower() in _LOSSY else _FEW_VALUES
+    if len(shares) <= few or 2 * len(edges) <= len(shares):
         return
     common = sorted(shares, key=lambda value: -shares[value][0])[:_FEW_VALUES]
     most = ", ".join(f"{value}: {shares[value][0]:.2%}" for value in common)
