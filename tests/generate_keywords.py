@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator
 
-from landscribe.commands.options import spec_of
+from landscribe.commands.options import LABEL_SETTINGS, spec_of
 from landscribe.recipe import SECTIONS
 from landscribe.spec import PathMark
 
@@ -34,7 +34,6 @@ DOCS = {
     "RunKeywords": "Settings of `run` and `check`. A name that several sections have goes into a section's table.",
     "DemoKeywords": "Settings of `demo`.",
 }
-LABELS = ("label_field", "labelled_area", "sparse", "fix_geometries")
 PER_CALL = ("image", "labels")
 SEED = {"seed": "int"}
 AUGMENT = {"augment": "str | AugmentKeywords | AugmentSpec | Callable[..., Any]"}
@@ -97,7 +96,7 @@ def source() -> str:
     augment = {"augment": "str | AugmentKeywords"}
     split = {"split": f"{scene_split} | SplitKeywords"}
     tables |= {
-        "LabelKeywords": {name: fields("scenes")[name] for name in LABELS},
+        "LabelKeywords": {name: fields("scenes")[name] for name in LABEL_SETTINGS},
         "ChipKeywords": SEED | CLASSES | unambiguous("scenes", "chips", "split") | chip | split,
         "TrainKeywords": AUGMENT | fields("train"),
         "PredictKeywords": fields("imagery") | fields("predict"),

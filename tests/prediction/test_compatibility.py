@@ -10,7 +10,9 @@ from test_mapping import model_of, read, write
 from landscribe import verbs
 from landscribe.errors import GridError, ModelError, OutputError, RecipeError
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, resample_to
+from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.raster import Raster
+from landscribe.model import Model
 from landscribe.prediction.compatibility import conform
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity, predict
@@ -158,3 +160,48 @@ def test_a_crs_is_warned_about_once_by_a_whole_prediction(tmp_path, blocks, capl
     image = write_raster(tmp_path / "image.tif", blocks, crs="EPSG:26918", descriptions=["v"], **metres(1))
     verbs.predict(model_of(Identity(), 4), [image], out=tmp_path / "map.tif", crs="EPSG:32632", any_pixel_size=True)
     assert caplog.text.count("distortion there is large") == 1
+
+
+def three_bands(path, names, array, scale=1.0, offset=0.0):
+    """A raster with band names and tags."""
+    write_raster(path, array, descriptions=names, **metres(10))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (scale,) * 3, (offset,) * 3
+    return Raster.open([path])
+
+
+def model_of_three(**settings):
+    return Model.wrap(Identity(), bands=["red", "green", "nir"], classes=["a", "b"], dtype="uint16", **settings)
+
+
+def test_bands_in_another_order_are_reordered_by_name(tmp_path):
+    array = np.random.default_rng(0).integers(1, 9000, (3, 20, 30)).astype(np.uint16)
+    raster = three_bands(tmp_path / "a.tif", ("nir", "red", "green"), array[[2, 0, 1]])
+    np.testing.assert_array_equal(conform(model_of_three(), raster, PredictSpec()).read(raster.grid.window)[0], array)
+
+
+def test_a_raster_with_other_tags_is_brought_to_the_numbers_of_the_training(tmp_path, caplog):
+    """Sentinel-2 before and since baseline 04.00."""
+    array = np.random.default_rng(0).integers(1, 9000, (3, 20, 30)).astype(np.uint16)
+    names = ("red", "green", "nir")
+    model = model_of_three(encoding=(Encoding(1e-4),) * 3, nodata=0)
+    old = three_bands(tmp_path / "old.tif", names, array, 1e-4)
+    array[:, 0, 0] = 0
+    stored = array + np.uint16(1000) * (array > 0)
+    new = three_bands(tmp_path / "new.tif", names, stored.astype(np.uint16), 1e-4, -0.1)
+    assert conform(model, old, PredictSpec()).source is old.source
+    with caplog.at_level("INFO"):
+        pixels, valid = conform(model, new, PredictSpec()).read(new.grid.window)
+    np.testing.assert_array_equal(pixels, array)
+    assert np.argwhere(~valid).tolist() == [[0, 0]]
+    assert "new.tif has scale 0.0001, offset -0.1: its numbers become scale 0.0001, offset 0" in caplog.text
+
+
+def test_tags_on_one_side_only_are_refused_and_the_remedy_maps_the_stored_numbers(tmp_path):
+    array = np.ones((3, 20, 30), np.uint16)
+    raster = three_bands(tmp_path / "new.tif", ("red", "green", "nir"), array, 1e-4, -0.1)
+    with pytest.raises(ModelError, match=r"new.tif has scale 0.0001, offset -0.1, but the training.*--ignore-scale"):
+        conform(model_of_three(), raster, PredictSpec())
+    np.testing.assert_array_equal(
+        conform(model_of_three(), raster, PredictSpec(ignore_scale=True)).read(raster.grid.window)[0], array
+    )

@@ -27,7 +27,7 @@ from rasterio.features import rasterize, shapes
 from landscribe.errors import LabelError
 from landscribe.geo.access import allow_ungeoreferenced
 from landscribe.geo.classes import IGNORE, Label
-from landscribe.geo.grid import Grid, Window, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label
 
 POLYGONS = ("Polygon", "MultiPolygon")
 POINTS = ("Point",)
@@ -106,7 +106,7 @@ class Features:
         if crs is None:
             raise LabelError(
                 f"{raster_name} has no CRS, so the features of {self.name} ({crs_label(self.crs)}) cannot be located "
-                'on it. Assign the right CRS to the raster, for example with "gdal_edit.py -a_srs".'
+                f"on it. {ASSIGN_CRS}."
             )
         if crs == self.crs:
             return self

@@ -248,6 +248,10 @@ def check_north_up(transform: Affine, name: str) -> None:
         )
 
 
+ASSIGN_CRS = "Assign its CRS (gdal_edit.py -a_srs; gdalwarp, if ground control points place it)"
+"""What to do about a raster without a CRS."""
+
+
 @lru_cache(maxsize=64)
 def horizontal(crs: CRS | None) -> CRS | None:
     """The horizontal part of a CRS: heights move no pixel, and would make equal grids differ.

@@ -23,6 +23,7 @@ from landscribe.geo.spec import ImagerySpec, ReadingSpec
 
 # Opening a remote file is mostly waiting for its server.
 _OPEN_THREADS = 16
+_DATASET_FOLDERS = {".zarr", ".gdb"}
 RASTER_SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bmp"}
 
 
@@ -100,7 +101,9 @@ def images_in(path: str) -> list[Path]:
 
 
 def is_collection(path: str) -> bool:
-    """True for a folder or a pattern."""
+    """True for a folder or a pattern, but not for a folder that is one dataset."""
+    if Path(path).suffix.lower() in _DATASET_FOLDERS:
+        return False
     return is_local(path) and (Path(path).is_dir() or (glob.has_magic(path) and not Path(path).exists()))
 
 

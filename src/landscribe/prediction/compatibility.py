@@ -8,7 +8,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from landscribe.errors import ModelError, RasterError
-from landscribe.geo.grid import Grid, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, Grid, crs_label
 from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, resample_to
 from landscribe.geo.rasters.raster import Raster
@@ -34,7 +34,9 @@ def conform(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
         ModelError: its bands, dtype or pixel size differ from those of the training.
         GridError: the CRS is unknown, or the raster cannot be brought into it.
     """
-    raster = _with_bands(model, raster, spec)
+    own, raster = raster, _with_bands(model, raster, spec)
+    if own.encoding and own.encoding[0] != raster.encoding_by_band[0]:
+        log.info("%s has %s: its numbers become %s", own.paths[0], own.encoding[0], raster.encoding_by_band[0])
     grid = _target_grid(model, raster, spec)
     if grid is None:
         return raster
@@ -63,15 +65,9 @@ def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
 def _with_encoding(model: Model, raster: Raster) -> Raster:
     """The raster's physical values as numbers that mean to the network what those of its training meant."""
     try:
-        converted = with_encoding(raster, model.encoding, model.dtype, "the training imagery")
+        return with_encoding(raster, model.encoding, model.dtype, "the training imagery")
     except RasterError as error:
         raise ModelError(f"{error}, or map the stored numbers as they are (--ignore-scale).") from error
-    if converted is not raster:
-        log.info(
-            "%s has %s, the training imagery %s: its numbers are converted",
-            raster.paths[0], raster.encoding_by_band[0], model.encoding[0],
-        )  # fmt: skip
-    return converted
 
 
 def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> None:
@@ -93,12 +89,10 @@ def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None
     size = raster.grid.pixel_size
     if size is None:
         if crs is not None:
-            raise ModelError(
-                f"{name} has no CRS, so it cannot be reprojected to {spec.crs}. Assign its CRS (gdal_edit.py -a_srs)."
-            )
+            raise ModelError(f"{name} has no CRS, so it cannot be reprojected to {spec.crs}. {ASSIGN_CRS}.")
         raise ModelError(
             f"{name} has no CRS, so its pixel size is unknown; the model was trained on {expected:.3g} m. "
-            "Assign its CRS (gdal_edit.py -a_srs), or pass --any-pixel-size."
+            f"{ASSIGN_CRS}, or pass --any-pixel-size."
         )
     expected = expected or size
     if _is_same_size(size, expected) and crs in (None, raster.grid.crs):

@@ -15,6 +15,7 @@ from landscribe.fingerprint import Fingerprint
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
+from landscribe.geo.grid import ASSIGN_CRS
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.source_files import file_state, raster_state
 from landscribe.geo.tiling import Unit, aligned, units
@@ -115,7 +116,7 @@ def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
     if side is None:
         raise RasterError(
             f"{raster.paths[0]} has no CRS, so a minimum area of {spec.minimum_area:g} m² cannot be counted in pixels. "
-            "Assign its CRS (gdal_edit.py -a_srs), or leave out --minimum-area."
+            f"{ASSIGN_CRS}, or leave out --minimum-area."
         )
     ground = math.prod(raster.grid.shape) * side**2
     if spec.minimum_area > ground:

@@ -145,6 +145,9 @@ class LabelKeywords(TypedDict, total=False):
     """Settings of `assess`."""
 
     label_field: str | None
+    label_threshold: float | None
+    label_nodata_as: str | None
+    label_ignore: Sequence[str] | None | str
     labelled_area: str | Path | None
     sparse: bool
     fix_geometries: bool

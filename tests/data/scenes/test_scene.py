@@ -13,7 +13,7 @@ from rasterio.vrt import WarpedVRT
 from landscribe.data.scenes.label_polygons import is_vector
 from landscribe.data.scenes.scene import Scene, fill_value, open_labels, open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
-from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, RecipeError
+from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, RasterError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Files, Raster
@@ -437,3 +437,33 @@ def test_every_error_of_a_scene_is_a_landscribe_error(tmp_path):
         open_scenes([SceneSpec(image=(str(tmp_path / "broken.tif"),), labels=polygons(tmp_path))])
     with pytest.raises(LandscribeError):
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=str(tmp_path / "broken.tif"))])
+
+
+# Scenes that store the same ground in other ways ------------------------------------------------------------------
+
+
+def test_scenes_with_bands_in_another_order_are_read_in_the_order_of_the_first(tmp_path):
+    array, names = noise(3, H, W), ("red", "green", "nir")
+    first = image(tmp_path, "a.tif", array=array, descriptions=names)
+    other = image(tmp_path, "b.tif", array=array[[2, 0, 1]], descriptions=("nir", "red", "green"))
+    scenes, _ = open_scenes([SceneSpec(image=(path,), labels=polygons(tmp_path)) for path in (first, other)])
+    assert [scene.image.bands for scene in scenes] == [names, names]
+    np.testing.assert_array_equal(scenes[1].read(ALL).pixels, array)
+
+
+def tagged(path, scale, offset):
+    """A scene whose file has scale and offset tags."""
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (scale,) * dataset.count, (offset,) * dataset.count
+    return path
+
+
+def test_scenes_with_other_scale_and_offset_tags_are_read_with_the_numbers_of_the_first(tmp_path):
+    array = noise(3, H, W, "uint16") + np.uint16(500)
+    old = tagged(image(tmp_path, "old.tif", array=array), 1e-4, 0.0)
+    new = tagged(image(tmp_path, "new.tif", array=array + np.uint16(1000)), 1e-4, -0.1)
+    scenes, _ = open_scenes([SceneSpec(image=(path,), labels=polygons(tmp_path)) for path in (old, new)])
+    np.testing.assert_array_equal(scenes[1].read(ALL).pixels, array)
+    plain = image(tmp_path, "plain.tif", array=array)
+    with pytest.raises(RasterError, match=r"plain.tif has no scale and offset tags, but .*old.tif has scale 0.0001"):
+        open_scenes([SceneSpec(image=(path,), labels=polygons(tmp_path)) for path in (old, plain)])

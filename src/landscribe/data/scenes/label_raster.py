@@ -23,6 +23,8 @@ from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Raster, Valid
 from landscribe.geo.rasters.whole_files import read_palette
 
+NODATA_IGNORED = "ignore"
+"""`label_nodata_as` of labels whose nodata is unlabelled, whatever the class table says."""
 _COLOUR_BANDS = 3
 _NO_COLOUR = -1
 _STRIP_PIXELS = 2**24
@@ -45,7 +47,8 @@ class LabelRaster:
     threshold: float | None = None
     """From this value up, a pixel has label 1; below, label 0."""
     nodata_as: str | None = None
-    """Name of the class of pixels that are nodata or transparent; None: they are unlabelled."""
+    """Name of the class of pixels that are nodata or transparent, or `NODATA_IGNORED`; None: unlabelled, unless the
+    class table has the nodata value as a label."""
 
     @classmethod
     def open(cls, path: str, image: Raster, spec: SceneSpec, _polygons: PolygonFiles) -> "LabelRaster":
@@ -129,7 +132,7 @@ class LabelRaster:
         return RasterLabels(self, classes, self._nodata_value(classes))
 
     def _nodata_value(self, classes: Classes) -> int:
-        if self.nodata_as is None:
+        if self.nodata_as in (None, NODATA_IGNORED):
             return classes.ignore
         if self.nodata_as not in classes.names:
             raise ClassError(
@@ -154,7 +157,7 @@ class LabelRaster:
         if not inside.is_empty:
             colours = has_colour_labels(classes)
             codes, opaque, is_nodata = self._read(inside, colours=colours)
-            if self.threshold is None and is_nodata.any():
+            if self.threshold is None and self.nodata_as is None and is_nodata.any():
                 # The class table has the last word on what a value means.
                 is_nodata &= ~np.isin(codes, _codes_of(classes, colours=colours))
             inside_values = np.full(inside.shape, classes.ignore, np.uint8)

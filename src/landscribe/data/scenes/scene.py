@@ -129,6 +129,7 @@ def open_image(spec: SceneSpec) -> Raster:
 def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource:
     """The labels of `spec` on the grid of `image`, with an existing class table."""
     polygons = PolygonFiles()
+    classes = replace(classes, unknown=classes.unknown + (_ignored([spec]) or ()))
     return _clipped(spec, image, _open_labels(spec, image, polygons).with_classes(classes), polygons)
 
 

@@ -38,8 +38,8 @@ class SceneSpec(Spec):
     """Pixels of a label raster from this value up are the class foreground, those below are background (for masks that
     were compressed or blurred, and probabilities)."""
     label_nodata_as: str | None = None
-    """Class of pixels that are nodata or transparent in a label raster, such as background. Default: they are
-    unlabelled."""
+    """Class of pixels that are nodata or transparent in a label raster, such as background, or ignore for unlabelled.
+    Default: unlabelled, unless the class table has the nodata value as a label."""
     label_ignore: Annotated[tuple[str, ...] | None, CommaList] = None
     """Labels that mark unlabelled pixels or polygons; none if there are none. Default: 255 in a label raster, if the
     class table says so."""

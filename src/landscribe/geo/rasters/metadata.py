@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -86,21 +87,28 @@ def _require_one_raster(source: Any, name: str) -> None:
     parts = [part for part in source.subdatasets if part != name]
     if not source.count:
         listed = ", ".join(parts[:_LISTED]) + (" …" if len(parts) > _LISTED else "")
-        what = f"holds {len(parts)} rasters: {listed}. Name the one to read" if parts else "holds no raster. Check it"
+        what = f"holds {len(parts)} rasters: {listed}. Name the one to read, or several with commas between"
+        if not parts:
+            what = "holds no raster. Check it"
         raise RasterError(f"{name} {what}.")
-    if parts and not any(source.name.startswith(prefix) for prefix in _SUBDATASET_PREFIXES):
-        log.warning(
-            "%s holds %d rasters; only the first is read. Others are named %s", name, len(parts), ", ".join(parts[1:3])
-        )
+    if parts and not any(source.name.upper().startswith(prefix) for prefix in _SUBDATASET_PREFIXES):
+        listed = ", ".join(parts[1 : _LISTED - 1])
+        _warn_once(f"{name} holds {len(parts)} rasters; only the first is read. Others are named {listed}")
 
 
 def _warn_gcps(source: Any, transform: Affine, name: str) -> None:
     gcps, _ = source.gcps
     if gcps and source.crs is None and transform.is_identity:
-        log.warning(
-            "%s is placed by %d ground control points only, which are not used: it has neither CRS nor pixel size. "
-            "Warp it (gdalwarp %s warped.tif)", name, len(gcps), name,
-        )  # fmt: skip
+        _warn_once(
+            f"{name} is placed by {len(gcps)} ground control points only, which are not used: it has neither CRS nor "
+            f"pixel size. Warp it (gdalwarp {name} warped.tif)"
+        )
+
+
+@lru_cache(maxsize=256)
+def _warn_once(text: str) -> None:
+    """Log a warning, once in this process: a verb opens a file several times."""
+    log.warning("%s", text)
 
 
 def _encoding(source: Any, index: int) -> Encoding:
@@ -124,10 +132,10 @@ def _alpha_is_imagery(source: Any, name: str) -> bool:
     between = {value: count for value, count in counts.items() if value not in (0, opaque)}
     is_imagery = len(between) > 1 and sum(between.values()) > _SOFT * sum(counts.values())
     if is_imagery:
-        log.warning(
-            "%s: band %d is flagged as alpha, but %.0f %% of its sampled pixels are half-transparent: it is read as "
-            "imagery", name, alpha[0], 100 * sum(between.values()) / sum(counts.values()),
-        )  # fmt: skip
+        _warn_once(
+            f"{name}: band {alpha[0]} is flagged as alpha, but {sum(between.values()) / sum(counts.values()):.0%} of "
+            "its sampled pixels are half-transparent: it is read as imagery"
+        )
     return is_imagery
 
 

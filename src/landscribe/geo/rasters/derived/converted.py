@@ -43,6 +43,11 @@ def as_bands(raster: Raster, bands: Sequence[str]) -> Raster:
     return raster.select([raster.bands.index(band) + 1 for band in bands])
 
 
+def filled(raster: Raster, value: int) -> Raster:
+    """The raster with a value wherever it is not valid, so that all of its pixels are valid."""
+    return replace(raster, source=Converted(raster, Filled(value)), nodata=None, has_palette=False, _band_indices=None)
+
+
 def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expected_of: str) -> Raster:
     """The raster in another encoding: the same physical values, stored as other numbers.
 
@@ -118,6 +123,18 @@ class Linear:
             limits = np.iinfo(dtype)
             values = np.clip(np.floor(values + 0.5), limits.min, limits.max)
         return values.astype(dtype), valid
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A value for pixels that are not valid."""
+
+    value: int
+
+    def apply(self, pixels: Pixels, valid: Valid, bands: Sequence[int] | None) -> tuple[Pixels, Valid]:
+        """See `Conversion`."""
+        chosen = pixels if bands is None else pixels[list(bands)]
+        return np.where(valid, chosen, np.array(self.value, pixels.dtype)), np.ones_like(valid)
 
 
 @dataclass(frozen=True, eq=False)
