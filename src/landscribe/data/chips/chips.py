@@ -18,7 +18,7 @@ from landscribe.data.chips.files import PICTURE_FILL
 from landscribe.data.scenes.scene import Sample, Scene, class_rows, open_images, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ChipError
-from landscribe.geo.classes import ClassEntry, Classes, Label
+from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.nodata import NodataValue
@@ -165,7 +165,9 @@ class ChipReader:
         if self.chips.metadata.virtual:
             return self._scenes[row["scene"]].read(Window(row["row"], row["col"], row["height"], row["width"]))
         pixels, valid = read_copy(self.chips.folder / row["image"], PICTURE_FILL)
+        mask = read_band(self.chips.folder / row["mask"])
+        # Labelled pixels are valid: those that are black in a PNG are imagery, not fill.
+        valid |= mask != IGNORE
         if row["valid_pixels"] == valid.size:
-            # All pixels are valid: black pixels are imagery, not fill.
             valid[:] = True
-        return Sample(pixels, valid, read_band(self.chips.folder / row["mask"]))
+        return Sample(pixels, valid, mask)
