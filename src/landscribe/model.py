@@ -66,6 +66,8 @@ class ModelConfig(Spec):
     scaling: Scaling
     pixel_size: float | None
     """Pixel size of the training chips in metres on the ground; None if it does not matter."""
+    pixel_sides: tuple[float, float] | None = None
+    """Height and width of these pixels in metres; None for squares."""
     chip_size: int | None
     """Side of the training chips in pixels."""
     classes: tuple[ClassEntry, ...]
@@ -200,6 +202,12 @@ class Model:
     def pixel_size(self) -> float | None:
         """Pixel size of the training chips in metres on the ground."""
         return self.config.pixel_size
+
+    @property
+    def pixel_sides(self) -> tuple[float, float] | None:
+        """Height and width of a pixel of the training chips in metres; None if its size does not matter."""
+        size = self.config.pixel_size
+        return None if size is None else self.config.pixel_sides or (size, size)
 
     @property
     def chip_size(self) -> int | None:

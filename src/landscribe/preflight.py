@@ -21,6 +21,7 @@ from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
 from landscribe.geo.rasters.derived.converted import with_encoding
 from landscribe.geo.rasters.nodata import Nodata, nodata_label
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.spec import NodataRule
 from landscribe.geo.tiling import aligned, chip_windows, units
 from landscribe.recipe import Recipe
@@ -142,6 +143,7 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
         return
     try:
         size = image.grid.pixel_size or 0.0
+        require_geotiff_holds(image.grid, name)
     except GridError as error:
         yield Finding("error", str(error))
         return

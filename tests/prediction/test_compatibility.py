@@ -205,3 +205,30 @@ def test_tags_on_one_side_only_are_refused_and_the_remedy_maps_the_stored_number
     np.testing.assert_array_equal(
         conform(model_of_three(), raster, PredictSpec(ignore_scale=True)).read(raster.grid.window)[0], array
     )
+
+
+def test_pixels_that_are_no_squares_do_not_pass_for_squares_of_their_area(tmp_path, blocks):
+    raster = write(tmp_path / "image.tif", blocks, transform=Affine(4, 0, 500_000, 0, -16, 4_000_000))
+    with pytest.raises(
+        ModelError, match=r"has pixels of 16 x 4 m \(height x width\), but the model was trained on 8 m"
+    ):
+        conform(model_of(Identity(), 4, pixel_size=8.0), raster, PredictSpec())
+    same = model_of(Identity(), 4, pixel_size=8.0, pixel_sides=(16.0, 4.0))
+    assert conform(same, raster, PredictSpec()).source is raster.source
+    square = write(tmp_path / "square.tif", blocks, **metres(20))
+    with pytest.raises(ModelError, match=r"trained on pixels of 16 x 4 m .* but resampled pixels are squares"):
+        conform(same, square, PredictSpec(resample=True))
+
+
+def test_a_raster_in_a_local_crs_has_the_pixel_size_of_its_file(tmp_path, blocks):
+    local = 'LOCAL_CS["site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
+    raster = write(tmp_path / "image.tif", blocks, crs=local, **metres(2))
+    assert conform(model_of(Identity(), 4, pixel_size=2.0), raster, PredictSpec()).source is raster.source
+
+
+def test_a_crs_that_no_geotiff_can_hold_is_refused_before_the_map_would_lose_it(tmp_path, blocks):
+    rotated = "+proj=ob_tran +o_proj=longlat +o_lat_p=39.25 +o_lon_p=0 +lon_0=18 +a=6367470 +b=6367470 +no_defs"
+    raster = write(tmp_path / "image.tif", blocks, crs=rotated, transform=Affine(0.01, 0, 5, 0, -0.01, 50))
+    with pytest.raises(GridError, match="a CRS that no GeoTIFF can hold"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
+    assert not (tmp_path / "map.tif").exists()

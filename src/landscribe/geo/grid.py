@@ -145,32 +145,47 @@ class Grid:
         """Side of a pixel on the ground in metres, at the centre of the grid; None without a CRS.
 
         The side is measured as a geodesic, so that degrees, and web-mercator metres (which are longer than metres on
-        the ground by 1 / cos(latitude)), become metres too. Non-square pixels give the side of the square of the same
-        area.
+        the ground by 1 / cos(latitude)), become metres too. Pixels that are no squares there give the side of the
+        square of the same area. In a local CRS, the side is that of the file.
+
+        Raises:
+            GridError: the CRS has no position on Earth at the centre of the grid.
         """
-        sides = self.pixel_sides
-        return None if sides is None else math.sqrt(sides[0] * sides[1])
+        if self.crs is None:
+            return None
+        down, across, sine = self._pixel_on_ground
+        return math.sqrt(down * across * sine)
 
     @property
     def pixel_sides(self) -> tuple[float, float] | None:
         """Height and width of a pixel on the ground in metres, measured like `pixel_size`; None without a CRS."""
-        if self.crs is None:
-            return None
+        return None if self.crs is None else self._pixel_on_ground[:2]
+
+    @property
+    def _pixel_on_ground(self) -> tuple[float, float, float]:
+        """Height and width in metres, and the sine of the angle between them: a CRS may shear."""
+        assert self.crs is not None
+        crs = pyproj.CRS.from_wkt(self.crs.to_wkt())
+        if crs.is_engineering:
+            unit = crs.axis_info[0].unit_conversion_factor
+            return abs(self.transform.e) * unit, abs(self.transform.a) * unit, 1.0
         row, col = self.height / 2, self.width / 2
-        corners = [self.xy(row, col), self.xy(row + 1, col), self.xy(row, col + 1)]
+        x, y = zip(self.xy(row, col), self.xy(row + 1, col), self.xy(row, col + 1), strict=True)
         try:
-            crs = pyproj.CRS.from_wkt(self.crs.to_wkt())
             to_lonlat = pyproj.Transformer.from_crs(crs, crs.geodetic_crs or "EPSG:4326", always_xy=True)
-            x, y = zip(*corners, strict=True)
             lon, lat = to_lonlat.transform(x, y)
             ellipsoid = crs.get_geod() or pyproj.Geod(ellps="WGS84")
-            _, _, (down, across) = ellipsoid.inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
+            (south, east), _, (down, across) = ellipsoid.inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
         except ProjError as error:
-            raise GridError(
-                f"the pixel size cannot be measured in {crs_label(self.crs)}: {error}. Warp the raster to another CRS "
-                "(gdalwarp -t_srs)."
-            ) from error
-        return down, across
+            reason = str(error).rstrip(".")
+        else:
+            if math.isfinite(down * across) and down * across > 0:
+                return down, across, abs(math.sin(math.radians(south - east)))
+            reason = "the centre of the raster is not on Earth"
+        raise GridError(
+            f"the pixel size cannot be measured in {crs_label(self.crs)}: {reason}. Warp the raster to another CRS "
+            "(gdalwarp -t_srs)."
+        )
 
     def is_aligned(self, other: "Grid") -> bool:
         """True if both grids have the same pixels: same shape and CRS, corners within 1/100 of a pixel."""

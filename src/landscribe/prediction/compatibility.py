@@ -1,6 +1,7 @@
 """Compatibility: a raster that does not fit the model is refused with both values, or resampled on request."""
 
 import logging
+import math
 from collections.abc import Sequence
 
 import pyproj
@@ -83,11 +84,12 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
 def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None:
     """The grid of the model's pixel size in the requested CRS; None if the raster keeps its own."""
     name, expected = raster.paths[0], None if spec.any_pixel_size else model.pixel_size
+    sides = None if spec.any_pixel_size else model.pixel_sides
     crs = None if spec.crs is None else parse_crs(spec.crs)
     if expected is None and crs is None:
         return None
-    size = raster.grid.pixel_size
-    if size is None:
+    size, own = raster.grid.pixel_size, raster.grid.pixel_sides
+    if size is None or own is None:
         if crs is not None:
             raise ModelError(f"{name} has no CRS, so it cannot be reprojected to {spec.crs}. {ASSIGN_CRS}.")
         raise ModelError(
@@ -95,19 +97,31 @@ def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None
             f"{ASSIGN_CRS}, or pass --any-pixel-size."
         )
     expected = expected or size
-    if _is_same_size(size, expected) and crs in (None, raster.grid.crs):
+    if _is_same_size(own, sides or own) and crs in (None, raster.grid.crs):
         return None
     if not (spec.resample or crs is not None):
         raise ModelError(
-            f"{name} has pixels of {size:.3g} m, but the model was trained on {expected:.3g} m. "
+            f"{name} has pixels of {_size_label(own)}, but the model was trained on {_size_label(sides or own)}. "
             "Pass --resample to read it at that size, or --any-pixel-size to map it as it is."
+        )
+    if sides is not None and not _is_same_size((expected, expected), sides):
+        raise ModelError(
+            f"the model was trained on pixels of {_size_label(sides)}, but resampled pixels are squares. Warp {name} "
+            "to such pixels (gdalwarp -tr), or pass --any-pixel-size."
         )
     return grid_of_pixel_size(raster.grid, expected, crs)
 
 
-def _is_same_size(size: float, other: float) -> bool:
-    """True if a network trained on pixels of one size (m) can map pixels of the other."""
-    return 1 / _TOLERANCE < size / other < _TOLERANCE
+def _is_same_size(sides: tuple[float, float], others: tuple[float, float]) -> bool:
+    """True if a network trained on pixels with one height and width (m) can map pixels with the other."""
+    return all(1 / _TOLERANCE < side / other < _TOLERANCE for side, other in zip(sides, others, strict=True))
+
+
+def _size_label(sides: tuple[float, float]) -> str:
+    """Height and width in metres, as one number for squares."""
+    height, width = sides
+    size = math.sqrt(height * width)
+    return f"{size:.3g} m" if _is_same_size(sides, (size, size)) else f"{height:.3g} x {width:.3g} m (height x width)"
 
 
 def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:
@@ -131,12 +145,13 @@ def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:
 
 def require_same_pixel_size(ensemble: Sequence[Model], raster: Raster, spec: PredictSpec) -> None:
     """Raise ModelError if a further model of an ensemble was trained on another pixel size than the raster has."""
-    size = raster.grid.pixel_size
-    if spec.any_pixel_size or size is None:
+    own = raster.grid.pixel_sides
+    if spec.any_pixel_size or own is None:
         return
-    for theirs in (model.pixel_size for model in ensemble):
-        if theirs is not None and not _is_same_size(size, theirs):
+    for theirs in (model.pixel_sides for model in ensemble):
+        if theirs is not None and not _is_same_size(own, theirs):
             raise ModelError(
-                f"{raster.paths[0]} is read in pixels of {size:.3g} m, but a further model of the ensemble was trained "
-                f"on {theirs:.3g} m. All must share a pixel size. Leave that model out, or pass --any-pixel-size."
+                f"{raster.paths[0]} is read in pixels of {_size_label(own)}, but a further model of the ensemble was "
+                f"trained on {_size_label(theirs)}. All must share a pixel size. Leave that model out, or pass "
+                "--any-pixel-size."
             )

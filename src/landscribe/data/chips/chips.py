@@ -43,6 +43,8 @@ class ChipsMetadata(Spec):
     """What stored numbers mean, for each band; empty if no tag of the scenes declares it."""
     pixel_size: float | None
     """Pixel size in metres."""
+    pixel_sides: tuple[float, float] | None = None
+    """Height and width of a pixel in metres."""
     size: int
     """Side of a chip in pixels."""
     virtual: bool

@@ -1,16 +1,20 @@
 """Whole raster files, written or read at once: chips, masks, parts of a map, palettes."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
+from landscribe.errors import GridError
 from landscribe.geo.access import allow_ungeoreferenced, open_dataset
-from landscribe.geo.grid import Grid
+from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.metadata import MASK_BAND, mask_band, read_mask
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Valid
@@ -41,6 +45,31 @@ def write_raster(path: Path, pixels: Pixels, grid: Grid | None, valid: Valid | N
             if valid is not None:
                 target.write_mask(valid)
         path.write_bytes(memory.getbuffer())
+
+
+def require_geotiff_holds(grid: Grid, name: str) -> None:
+    """Raise GridError if a GeoTIFF would lose the CRS of a grid, so that nobody could locate its pixels.
+
+    Args:
+        grid: of the pixels.
+        name: of the raster that has it, for the message.
+    """
+    if grid.crs is not None and not _geotiff_holds(grid.crs):
+        raise GridError(
+            f"{name} is in {crs_label(grid.crs)}, a CRS that no GeoTIFF can hold. Map it in another CRS (--crs), or "
+            "warp it (gdalwarp -t_srs)."
+        )
+
+
+@lru_cache(maxsize=64)
+def _geotiff_holds(crs: CRS) -> bool:
+    # Without side files: copies would lose them.
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
+        layout: dict[str, Any] = {"driver": "GTiff", "count": 1, "height": 1, "width": 1, "dtype": "uint8"}
+        with memory.open(**layout, crs=crs, transform=Affine(1, 0, 0, 0, -1, 1)):
+            pass
+        with memory.open() as dataset:
+            return bool(dataset.crs == crs)
 
 
 def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
