@@ -52,7 +52,11 @@ class Recipe(Spec):
         Raises:
             RecipeError: no TOML, an unknown name (the nearest is offered), a value out of range.
         """
+        # GDAL loads for a second; nobody waits for it who only asks for help.
+        from landscribe.geo.access import require_file
+
         path = Path(path)
+        require_file(str(path))
         try:
             settings = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:

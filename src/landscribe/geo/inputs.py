@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from landscribe.errors import RasterError
-from landscribe.geo.access import is_local
+from landscribe.geo.access import is_local, require_file
 from landscribe.geo.rasters.derived.converted import as_colours
 from landscribe.geo.rasters.derived.mosaic import mosaic
 from landscribe.geo.rasters.derived.stack import stack_bands
@@ -130,6 +130,7 @@ def read_file_list(path: str) -> list[list[str]]:
         RasterError: the text file cannot be read, lists nothing, or lists a file that does not exist.
     """
     text_file = Path(path.removeprefix("@"))
+    require_file(str(text_file))
     try:
         lines = text_file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
