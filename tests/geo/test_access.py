@@ -109,7 +109,7 @@ def test_settings_of_the_environment_win(monkeypatch):
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.tif")
     for opened in (Raster.open, lambda paths: open_rasters([f"@{paths[0]}"], ImagerySpec())):
-        with pytest.raises(UnreachableError, match="pipe.tif is a pipe or a device. Expected a file"):
+        with pytest.raises(UnreachableError, match=r"pipe.tif is a pipe or a device. Expected a file"):
             opened([tmp_path / "pipe.tif"])
 
 
@@ -124,8 +124,9 @@ def test_rasters_that_read_each_other_end_in_a_line(tmp_path):
     for name, other in (("a", "b"), ("b", "a")):
         (tmp_path / f"{name}.vrt").write_text(
             '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
-            f'<SourceFilename relativeToVRT="1">{other}.vrt</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+            f'<SourceFilename relativeToVRT="1">{other}.vrt</SourceFilename></SimpleSource>'
+            "</VRTRasterBand></VRTDataset>"
         )
     raster = Raster.open([tmp_path / "a.vrt"])
-    with pytest.raises(ReadError, match="a.vrt cannot be read at rows 0 to 4, cols 0 to 4"):
+    with pytest.raises(ReadError, match=r"a.vrt cannot be read at rows 0 to 4, cols 0 to 4"):
         raster.read(raster.grid.window)
