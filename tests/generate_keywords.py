@@ -34,7 +34,10 @@ DOCS = {
     "RunKeywords": "Settings of `run` and `check`. A name that several sections have goes into a section's table.",
     "DemoKeywords": "Settings of `demo`.",
 }
-LABELS = ("label_field", "labelled_area", "sparse", "fix_geometries")
+LABELS = (
+    "label_field", "label_layer", "label_crs", "label_priority", "label_zero", "all_touched", "labelled_area", "sparse",
+    "fix_geometries",
+)  # fmt: skip
 PER_CALL = ("image", "labels")
 SEED = {"seed": "int"}
 AUGMENT = {"augment": "str | AugmentKeywords | AugmentSpec | Callable[..., Any]"}

@@ -9,9 +9,8 @@ import numpy as np
 
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
-from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format
-from landscribe.data.scenes.label_polygons import is_vector
-from landscribe.data.scenes.polygon_files import PolygonFiles
+from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format, label_warnings
+from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
@@ -20,6 +19,7 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Window, crs_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import aligned, chip_windows, units
+from landscribe.geo.vectors.vector_files import is_vector
 from landscribe.recipe import Recipe
 
 Severity = Literal["error", "warning", "note"]
@@ -87,6 +87,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
         else:
             where = ", ".join(sorted({str(source.labels) for source in recipe.scenes}))
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
+            findings += [Finding("warning", text) for scene in scenes for text in label_warnings(scene.labels)]
             findings += _check_settings(recipe, scenes[0].image, len(classes))
     findings = _by_severity(_deduplicated(findings))
     if classes is None or any(finding.severity == "error" for finding in findings):
@@ -200,9 +201,9 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
             yield from _check_label_raster(source.labels, image)
         return
     try:
-        settings: dict[str, Any] = {"field": source.label_field, "fix_geometries": source.fix_geometries}
-        features = polygons.read(source.labels, **settings)
-        reprojected = polygons.reprojected(image, source.labels, **settings)
+        options = label_options(source)
+        features = polygons.read(source.labels, **options)
+        reprojected = polygons.reprojected(image, source.labels, **options)
     except LandscribeError as error:
         yield Finding("error", str(error))
         return
@@ -211,6 +212,12 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
             "note",
             f"{source.labels} is in {crs_label(features.crs)} and is reprojected to {crs_label(image.grid.crs)}, "
             f"the CRS of {image.paths[0]}.",
+        )
+    if features.other_layers:
+        yield Finding(
+            "note",
+            f"{source.labels}: layer {features.layer} is used, and not {', '.join(features.other_layers)} (choose with "
+            "--label-layer).",
         )
     outside = len(reprojected) - reprojected.intersecting(image.grid).size
     if outside:

@@ -200,7 +200,13 @@ def predict(
         print(*maps, sep="\n", end="\n" if maps else "")
 
 
-@app.command(cls=with_settings("scenes", only=("label_field", "labelled_area", "sparse", "fix_geometries")))
+LABEL_SETTINGS = (
+    "label_field", "label_layer", "label_crs", "label_priority", "label_zero", "all_touched", "labelled_area", "sparse",
+    "fix_geometries",
+)  # fmt: skip
+
+
+@app.command(cls=with_settings("scenes", only=LABEL_SETTINGS))
 def assess(
     ctx: typer.Context,
     maps: Annotated[

@@ -20,6 +20,11 @@ class SceneKeywords(TypedDict, total=False):
     without: Sequence[str] | str
     bands: Sequence[str] | None | str
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None
     nodata: float | None
     nodata_rule: Literal["auto", "any", "all"]
@@ -140,6 +145,11 @@ class LabelKeywords(TypedDict, total=False):
     """Settings of `assess`."""
 
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     labelled_area: str | Path | None
     sparse: bool
     fix_geometries: bool
@@ -154,6 +164,11 @@ class ChipKeywords(TypedDict, total=False):
     without: Sequence[str] | str
     bands: Sequence[str] | None | str
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
     nodata: float | None
     nodata_rule: Literal["auto", "any", "all"]
@@ -252,6 +267,11 @@ class RunKeywords(TypedDict, total=False):
     stack: bool
     without: Sequence[str] | str
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
     nodata: float | None
     nodata_rule: Literal["auto", "any", "all"]
@@ -331,6 +351,11 @@ class DemoKeywords(TypedDict, total=False):
     stack: bool
     without: Sequence[str] | str
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
     nodata: float | None
     nodata_rule: Literal["auto", "any", "all"]

@@ -12,10 +12,11 @@ from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, labe
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
 from landscribe.errors import ClassError, GridError, LabelError, RecipeError
-from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label, default_colour
-from landscribe.geo.features import Features, rasterize_mask
+from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label, default_colour, plain_labels
+from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.vectors.burning import rasterize_mask
 
 LABELLED = "labelled"
 """Name of the only class of polygons without a class column, if their files have different names."""
@@ -106,16 +107,16 @@ def open_image(spec: SceneSpec) -> Raster:
     return image if spec.bands is None else image.with_band_names(spec.bands)
 
 
-def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource:
+def open_labels(spec: SceneSpec, image: Raster, classes: Classes, polygons: PolygonFiles | None = None) -> LabelSource:
     """The labels of `spec` on the grid of `image`, with an existing class table."""
-    polygons = PolygonFiles()
+    polygons = polygons or PolygonFiles()
     return _clipped(spec, image, _open_labels(spec, image, polygons).with_classes(classes), polygons)
 
 
 def _clipped(spec: SceneSpec, image: Raster, labels: LabelSource, polygons: PolygonFiles) -> LabelSource:
     if spec.labelled_area is None:
         return labels
-    area = polygons.on(image, spec.labelled_area, fix_geometries=spec.fix_geometries)
+    area = polygons.on(image, spec.labelled_area, fix_geometries=spec.fix_geometries, crs=spec.label_crs)
     return ClippedLabels(labels, area, image.grid)
 
 
@@ -152,7 +153,7 @@ def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels]) -> Clas
     if all(source.is_one_class for source in opened):
         # Without a class column, the polygons of all files are one class.
         return Classes.from_labels([labels.pop() if len(labels) == 1 else LABELLED], background=background)
-    kinds = {type(label) for label in labels}
+    kinds = {type(label) for label in plain_labels(labels)}
     if len(kinds) > 1:
         raise ClassError(
             "labels are text in some scenes and numbers in others. Expected one kind for all scenes. Write a class "
@@ -160,7 +161,9 @@ def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels]) -> Clas
         )
     if not labels:
         raise LabelError("the label rasters are all nodata. Expected at least one class. Check their nodata value.")
-    classes = Classes.from_labels(sorted(labels, key=str), background=background)
+    # Words are numbered from 1, so only numbers meet the background's value.
+    zeros = [getattr(source, "zero_is_class", False) for source in opened if kinds == {int}]
+    classes = Classes.from_labels(sorted(labels, key=str), background=background, zero_is_background=not any(zeros))
     return Classes(tuple(replace(entry, colour=_colour_of(entry.label, entry.colour)) for entry in classes))
 
 
