@@ -231,4 +231,6 @@ def plain(ctx: typer.Context) -> dict[str, Any]:
 
 def image_files(images: list[str] | None) -> list[list[str]]:
     """The files of each image."""
-    return [[part.strip() for part in image.split(",")] for image in images or []]
+    from landscribe.geo.inputs import split_files
+
+    return [split_files(image) for image in images or []]
