@@ -1,6 +1,7 @@
 """Preflight: problems and cost of a run, before it starts. Nothing is written."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -87,7 +88,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
         else:
             where = ", ".join(sorted({str(source.labels) for source in recipe.scenes}))
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
-            findings += [Finding("warning", text) for scene in scenes for text in label_warnings(scene.labels)]
+            findings += [Finding("warning", text) for text in label_warnings(scene.labels for scene in scenes)]
             findings += _check_settings(recipe, scenes[0].image, len(classes))
     findings = _by_severity(_deduplicated(findings))
     if classes is None or any(finding.severity == "error" for finding in findings):
@@ -203,7 +204,7 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
     try:
         options = label_options(source)
         features = polygons.read(source.labels, **options)
-        reprojected = polygons.reprojected(image, source.labels, **options)
+        polygons.reprojected(image, source.labels, **options)
     except LandscribeError as error:
         yield Finding("error", str(error))
         return
@@ -218,14 +219,6 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
             "note",
             f"{source.labels}: layer {features.layer} is used, and not {', '.join(features.other_layers)} (choose with "
             "--label-layer).",
-        )
-    outside = len(reprojected) - reprojected.intersecting(image.grid).size
-    if outside:
-        # If all are outside, opening the scene reports an error.
-        yield Finding(
-            "warning",
-            f"{outside} of {len(reprojected)} polygons of {source.labels} lie outside {image.paths[0]} and are not "
-            "used. Check that image and labels belong together.",
         )
 
 
@@ -296,6 +289,14 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
             "Check nodata and the position of the labels.",
         )
         return
+    folded = Counter(entry.name.casefold() for entry in classes)
+    twins = [entry.name for entry in classes if folded[entry.name.casefold()] > 1]
+    if twins:
+        yield Finding(
+            "warning",
+            f"classes {', '.join(twins)} of {where} differ only in capital letters. If they are one class, correct the "
+            "labels.",
+        )
     present = [entry for entry in classes if counts[entry.value]]
     if len(classes) < 2 or (len(present) < 2 and all(map(is_small, scenes))):
         yield Finding(

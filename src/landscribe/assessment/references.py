@@ -70,7 +70,7 @@ def _assess_file(mapped: Raster, reference: str, labels: dict[str, Any]) -> Conf
     table = classes if spec.label_field is None else _as_in(classes, features)
     _require_zero_is_decided(features, table, spec)
     source = open_labels(spec, mapped, table, polygons)
-    for warning in label_warnings(source):
+    for warning in label_warnings([source]):
         log.warning(warning)
     return assess_labels(mapped, source, classes)
 

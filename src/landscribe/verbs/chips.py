@@ -91,7 +91,7 @@ def chip_scenes(
     require_output_folder(out, mark="chips.json", overwrite=overwrite)
     if opened is None:
         opened = open_scenes(recipe.scenes, recipe.classes)
-        for warning in (text for scene in opened[0] for text in label_warnings(scene.labels)):
+        for warning in label_warnings(scene.labels for scene in opened[0]):
             log.warning(warning)
     scenes, classes = opened
     return chip(

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+from affine import Affine
 
 from landscribe import verbs
 from landscribe.data.scenes.label_formats import label_warnings
@@ -11,7 +12,7 @@ from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import ClassError
 from landscribe.geo.grid import Window
-from worlds import noise, pixel_box, write_polygons, write_raster
+from worlds import METRE, noise, pixel_box, write_polygons, write_raster
 
 H, W = 64, 64
 ALL = Window(0, 0, H, W)
@@ -35,7 +36,7 @@ def spec(image, tmp_path, boxes=(LOWER, UPPER, FAR), table=(), name="labels.gpkg
 def opened(source: SceneSpec, table=()):
     """The mask, classes and warnings of a scene."""
     (scene,), classes = open_scenes([source], table)
-    return scene.read(ALL).mask, classes, list(label_warnings(scene.labels))
+    return scene.read(ALL).mask, classes, list(label_warnings([scene.labels]))
 
 
 def counts(mask, classes) -> dict[str, int]:
@@ -171,3 +172,25 @@ def test_a_class_table_decides_about_class_0(image, tmp_path):
     table = [ClassSpec(name="sea", value=1, label=0), ClassSpec(name="land", value=2, label=1)]
     mask, _, _ = opened(spec(image, tmp_path, boxes=(LOWER, FAR), kind=[0, 1], sparse=True), table)
     assert (mask[0, 0], mask[40, 40]) == (1, 2)
+
+
+# Outside -------------------------------------------------------------------------------------------------------
+
+
+def test_polygons_outside_all_images_are_counted_by_class(image, tmp_path):
+    east = str(write_raster(tmp_path / "east.tif", noise(3, H, W), transform=METRE @ Affine.translation(100, 0)))
+    boxes = [LOWER, pixel_box(0, 110, 5, 5), pixel_box(0, 500, 5, 5), pixel_box(500, 0, 5, 5)]
+    first = spec(image, tmp_path, boxes=boxes, kind=["a", "b", "c", "b"])
+    second = first.model_copy(update={"image": (east,)})
+    scenes, _ = open_scenes([first, second])
+    (text,) = label_warnings(scene.labels for scene in scenes)
+    assert "2 of 4 polygons of" in text
+    assert "outside all 2 images and are not used: b 1, c 1" in text
+    *_, text = label_warnings([scenes[0].labels])
+    assert "3 of 4 polygons" in text
+
+
+def test_classes_that_differ_in_capital_letters_only_are_reported(image, tmp_path):
+    labels = spec(image, tmp_path, kind=["Forest", "road", "forest"]).labels
+    found = verbs.check(images=[image], labels=labels, label_field="kind", size=16, trial=False)
+    assert any("classes Forest, forest of" in finding.text for finding in found.findings)

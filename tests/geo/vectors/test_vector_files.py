@@ -271,3 +271,17 @@ def test_remedies_for_other_types_can_be_followed(tmp_path, types):
     path = write_polygons(tmp_path / "a.gpkg", [shape], kind=["house"])
     with pytest.raises(LabelError, match=r"draw polygons around them|files of their own"):
         labels(path, geometry_types=types)
+
+
+@pytest.mark.parametrize(
+    ("written", "declared"),
+    [("UTF-8", None), ("CP1252", None), ("CP1252", "UTF-8"), ("UTF-8", "ISO-8859-1"), ("CP1252", "CP1252")],
+)
+def test_words_of_shapefiles_are_read_whatever_encoding_is_declared(tmp_path, written, declared):
+    path = tmp_path / "a.shp"
+    words = ["Straße", "Wälder", "road"]
+    pyogrio.write_dataframe(table(kind=words), path, encoding=written)
+    path.with_suffix(".cpg").unlink(missing_ok=True)
+    if declared:
+        path.with_suffix(".cpg").write_text(declared)
+    assert labels(path) == tuple(words)

@@ -3,7 +3,7 @@
 A new format is a file with a class like `LabelRaster`, and a line in LABEL_FORMATS.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.data.scenes.label_polygons import LabelPolygons, PolygonLabels
+from landscribe.data.scenes.label_polygons import LabelPolygons, PolygonLabels, outside_warnings
 from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec
@@ -83,8 +83,13 @@ def label_format(path: str) -> LabelFormat:
     return next(matches, LABEL_FORMATS["raster"])
 
 
-def label_warnings(labels: LabelSource) -> Iterator[str]:
-    """What the labels of a scene leave out, with values and what to do."""
-    source = getattr(labels, "labels", labels)  # of labels that are clipped to an area
-    if isinstance(source, PolygonLabels):
-        yield from source.warnings()
+def label_warnings(labels: Iterable[LabelSource]) -> Iterator[str]:
+    """What the labels of scenes leave out: how much, of which classes, and what to do."""
+    by_file: dict[str, list[PolygonLabels]] = {}
+    for each in labels:
+        source = getattr(each, "labels", each)  # of labels that are clipped to an area
+        if isinstance(source, PolygonLabels):
+            yield from source.warnings()
+            by_file.setdefault(source.features.name, []).append(source)
+    for sources in by_file.values():
+        yield from outside_warnings(sources)

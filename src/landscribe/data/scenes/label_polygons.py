@@ -1,7 +1,7 @@
 """Label polygons: features with a class column, or of one class, burned by window."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -142,11 +142,11 @@ class PolygonLabels:
         lost = without_pixel(self.features, self.grid)
         lost = lost[~np.isin(self.values[lost], self.all_touched)]
         if lost.size:
-            counts = Counter(self._name(value) for value in self.values[lost].tolist())
-            listed = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+            counts = self.counts(lost)
             yield (
                 f"{lost.size} of {len(self.features)} polygons of {self.features.name} contain no pixel centre of "
-                f"{self.image_name} and are not in its labels: {listed}. Pass --all-touched {','.join(counts)} to "
+                f"{self.image_name} and are not in its labels: {_listed(counts)}. Pass --all-touched "
+                f"{','.join(counts)} to "
                 "label every pixel that these classes touch."
             )
         found = overlaps(self.features, self.values, self._order, self.grid)
@@ -167,5 +167,26 @@ class PolygonLabels:
                 f"{rule}."
             )
 
+    def counts(self, indices: NDArray[np.intp]) -> Counter[str]:
+        """The number of features by class."""
+        return Counter(self._name(value) for value in self.values[indices].tolist())
+
     def _name(self, value: int) -> str:
         return next((entry.name for entry in self.classes if entry.value == value), "unlabelled")
+
+
+def outside_warnings(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
+    """The polygons of one file that lie on none of its scenes."""
+    features = scenes[0].features
+    inside = np.unique(np.concatenate([scene.features.intersecting(scene.grid) for scene in scenes]))
+    outside = np.setdiff1d(np.arange(len(features)), inside)
+    if outside.size:
+        images = scenes[0].image_name if len(scenes) == 1 else f"all {len(scenes)} images"
+        yield (
+            f"{outside.size} of {len(features)} polygons of {features.name} lie outside {images} and are not used: "
+            f"{_listed(scenes[0].counts(outside))}. Check that image and labels belong together."
+        )
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common())

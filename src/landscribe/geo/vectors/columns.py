@@ -37,7 +37,8 @@ def labels_of(table: gpd.GeoDataFrame, field: str | None, name: str) -> tuple[La
     types = Counter(type(label).__name__ for label in labels)
     if types.keys() - {"int"} and types.keys() - {"str"}:
         counts = ", ".join(f"{count} {'words' if kind == 'str' else kind}" for kind, count in types.items())
-        raise LabelError(f"{name}: column '{field}' is mixed ({counts}). Expected only words or only whole numbers.")
+        problem = f"is mixed ({counts})" if len(types) > 1 else f"holds {counts}"
+        raise LabelError(f"{name}: column '{field}' {problem}. Expected only words or only whole numbers.")
     return tuple(labels)  # type: ignore[arg-type]
 
 

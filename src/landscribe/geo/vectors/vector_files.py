@@ -1,6 +1,7 @@
 """Vector files as tables: formats and containers, the layer that holds the features, and their CRS."""
 
 import json
+import logging
 import stat
 import warnings
 import zipfile
@@ -19,6 +20,8 @@ from shapely.errors import ShapelyError
 from landscribe.errors import LabelError
 from landscribe.geo.access import is_local
 from landscribe.geo.vectors.columns import normal
+
+log = logging.getLogger(__name__)
 
 VECTOR_SUFFIXES = {
     ".geojson", ".json", ".geojsonl", ".geojsons", ".topojson", ".gpkg", ".shp", ".fgb", ".parquet", ".geoparquet",
@@ -132,7 +135,7 @@ def _one_line_errors(path: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except _LIBRARY_ERRORS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".;")
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition("; It might help")[0].rstrip(".;")
         raise LabelError(
             f"{path} cannot be read as vector features: {reason}. Expected a GeoJSON, GeoPackage, Shapefile or "
             "GeoParquet. Check the path, or copy the file again."
@@ -158,8 +161,8 @@ def _read_by_gdal(path: str, field: str | None, layer: str | None, types: Sequen
     options = _table_options(source) if Path(source).suffix.lower() in _TABLES else {}
     name, others = _choose_layer(source, path, field, layer, types)
     crs = options.pop("crs", None)
-    table = pyogrio.read_dataframe(source, layer=name, on_invalid="ignore", **options)
     info = pyogrio.read_info(source, layer=name, **options)
+    table = _read_words(source, path, info["encoding"], layer=name, on_invalid="ignore", **options)
     if len(table) < info["features"]:
         raise LabelError(
             f"{path} is damaged: {len(table)} of its {info['features']} features can be read. Copy the file again."
@@ -171,6 +174,20 @@ def _read_by_gdal(path: str, field: str | None, layer: str | None, types: Sequen
     if crs is not None and isinstance(table, gpd.GeoDataFrame) and table.crs is None:
         table = table.set_crs(crs)
     return Layer(table, name, others)
+
+
+def _read_words(source: str, path: str, encoding: str | None, **options: Any) -> Any:
+    """Read a table whose words are UTF-8, or of the file's encoding if they are not.
+
+    A Shapefile without a .cpg file is taken to be ISO-8859-1, though most are UTF-8; others declare a wrong encoding.
+    """
+    for attempt in ("UTF-8", encoding):
+        try:
+            return pyogrio.read_dataframe(source, encoding=attempt, **options)
+        except UnicodeDecodeError:
+            continue
+    log.warning("%s declares %s, but its words are not. They are read as CP1252", path, encoding)
+    return pyogrio.read_dataframe(source, encoding="CP1252", **options)
 
 
 def _source(path: str, layer: str | None) -> str:
@@ -214,7 +231,8 @@ def _choose_layer(
         )
     raise LabelError(
         f"{path} has {len(fitting)} layers with {sought}: {', '.join(fitting)}. Expected one. Name it with "
-        f'--label-layer, or save it alone ("ogr2ogr only.gpkg {Path(path).name} {fitting[0]}").'
+        f"--label-layer (of labels and references), or save it alone "
+        f'("ogr2ogr only.gpkg {Path(path).name} {fitting[0]}").'
     )
 
 
