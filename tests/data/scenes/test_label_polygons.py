@@ -63,7 +63,7 @@ def test_the_class_table_or_a_column_decides_which_polygon_lies_on_top(image, tm
 def test_overlaps_of_classes_are_counted_with_both_classes(image, tmp_path):
     _, _, (text,) = opened(spec(image, tmp_path))
     assert "overlap" in text
-    assert "in 100 pixels of" in text
+    assert "in 100 pixels" in text
     assert "b over a 100" in text
     assert "--label-priority" in text
     _, _, (text,) = opened(spec(image, tmp_path, label_priority="file-order", kind=["b", "a", "a"]))
@@ -86,7 +86,7 @@ def thin(image, tmp_path, **settings):
 def test_polygons_without_a_pixel_centre_are_counted_by_class(image, tmp_path):
     mask, classes, (text,) = opened(thin(image, tmp_path))
     assert counts(mask, classes) == {"ditch": 0, "field": 64, "path": 0}
-    assert "3 of 4 polygons of" in text
+    assert "3 polygons of" in text
     assert "ditch 2, path 1" in text
     assert "--all-touched ditch,path" in text
 
@@ -185,7 +185,7 @@ def test_polygons_outside_all_images_are_counted_by_class(image, tmp_path):
     scenes, _ = open_scenes([first, second])
     (text,) = label_warnings(scene.labels for scene in scenes)
     assert "2 of 4 polygons of" in text
-    assert "outside all 2 images and are not used: b 1, c 1" in text
+    assert "outside all 2 images and are not used: c 1, b 1" in text
     *_, text = label_warnings([scenes[0].labels])
     assert "3 of 4 polygons" in text
 
@@ -194,3 +194,11 @@ def test_classes_that_differ_in_capital_letters_only_are_reported(image, tmp_pat
     labels = spec(image, tmp_path, kind=["Forest", "road", "forest"]).labels
     found = verbs.check(images=[image], labels=labels, label_field="kind", size=16, trial=False)
     assert any("classes Forest, forest of" in finding.text for finding in found.findings)
+
+
+def test_what_many_scenes_leave_out_is_one_warning_for_each_reason(image, tmp_path):
+    source = spec(image, tmp_path, boxes=[LOWER, UPPER, THIN[0]])
+    scenes, _ = open_scenes([source, source, source])
+    first, second = label_warnings(scene.labels for scene in scenes)
+    assert "scene.tif and 2 more images contain no pixel centre" in first
+    assert "overlap in 300 pixels: b over a 300" in second

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.data.scenes.label_polygons import LabelPolygons, PolygonLabels, outside_warnings
+from landscribe.data.scenes.label_polygons import LabelPolygons, PolygonLabels, polygon_warnings
 from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec
@@ -85,11 +85,6 @@ def label_format(path: str) -> LabelFormat:
 
 def label_warnings(labels: Iterable[LabelSource]) -> Iterator[str]:
     """What the labels of scenes leave out: how much, of which classes, and what to do."""
-    by_file: dict[str, list[PolygonLabels]] = {}
-    for each in labels:
-        source = getattr(each, "labels", each)  # of labels that are clipped to an area
-        if isinstance(source, PolygonLabels):
-            yield from source.warnings()
-            by_file.setdefault(source.features.name, []).append(source)
-    for sources in by_file.values():
-        yield from outside_warnings(sources)
+    # Labels that are clipped to an area hold those of the file.
+    sources = [getattr(source, "labels", source) for source in labels]
+    yield from polygon_warnings([source for source in sources if isinstance(source, PolygonLabels)])

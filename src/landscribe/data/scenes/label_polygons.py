@@ -16,8 +16,10 @@ from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.burning import burn
+from landscribe.geo.vectors.columns import FILE_ORDER
 from landscribe.geo.vectors.left_out import overlaps, without_pixel
 
+_MOST_LISTED = 12
 ALL_CLASSES = "all"
 """Every class, in `all_touched`."""
 
@@ -137,56 +139,80 @@ class PolygonLabels:
         fill = self.classes.ignore if self.sparse else self.classes.background
         return burn(self.features, self.values, self._order, self.grid, fill, window, self.all_touched)
 
-    def warnings(self) -> Iterator[str]:
-        """What the masks do not hold of the polygons: those without a pixel, and those under other classes."""
+    def without_pixel(self) -> Counter[str]:
+        """The number of polygons by class that contain no pixel centre, and are not in the masks for that."""
         lost = without_pixel(self.features, self.grid)
-        lost = lost[~np.isin(self.values[lost], self.all_touched)]
-        if lost.size:
-            counts = self.counts(lost)
-            yield (
-                f"{lost.size} of {len(self.features)} polygons of {self.features.name} contain no pixel centre of "
-                f"{self.image_name} and are not in its labels: {_listed(counts)}. Pass --all-touched "
-                f"{','.join(counts)} to "
-                "label every pixel that these classes touch."
-            )
-        found = overlaps(self.features, self.values, self._order, self.grid)
-        if found.pixels:
-            listed = ", ".join(
-                f"{self._name(high)} over {self._name(low)} {count}"
-                for (low, high), count in found.pixels.most_common(5)
-            )
-            rule = (
-                "The class that is later in the class table lies on top. Pass --label-priority COLUMN to let a column "
-                "of numbers decide, or --label-priority file-order"
-                if self.features.priorities is None
-                else "--label-priority decides which lies on top"
-            )
-            yield (
-                f"polygons of different classes overlap in {self.features.name}, in "
-                f"{'' if found.complete else 'at least '}{found.pixels.total()} pixels of {self.image_name}: {listed}. "
-                f"{rule}."
-            )
+        return self._by_class(lost[~np.isin(self.values[lost], self.all_touched)])
 
-    def counts(self, indices: NDArray[np.intp]) -> Counter[str]:
-        """The number of features by class."""
+    def overlaps(self) -> tuple[Counter[str], bool]:
+        """Pixels of polygons of different classes, by "HIGHEST over LOWEST"; and whether all were counted."""
+        counted = overlaps(self.features, self.values, self._order, self.grid)
+        names = {f"{self._name(high)} over {self._name(low)}": count for (low, high), count in counted.pixels.items()}
+        return Counter(names), counted.complete
+
+    def _by_class(self, indices: NDArray[np.intp]) -> Counter[str]:
         return Counter(self._name(value) for value in self.values[indices].tolist())
 
     def _name(self, value: int) -> str:
         return next((entry.name for entry in self.classes if entry.value == value), "unlabelled")
 
+    def outside(self, scenes: Sequence["PolygonLabels"]) -> Counter[str]:
+        """The number of polygons by class that lie on none of the scenes, which share these polygons."""
+        inside = np.unique(np.concatenate([scene.features.intersecting(scene.grid) for scene in scenes]))
+        return self._by_class(np.setdiff1d(np.arange(len(self.features)), inside))
 
-def outside_warnings(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
-    """The polygons of one file that lie on none of its scenes."""
-    features = scenes[0].features
-    inside = np.unique(np.concatenate([scene.features.intersecting(scene.grid) for scene in scenes]))
-    outside = np.setdiff1d(np.arange(len(features)), inside)
-    if outside.size:
-        images = scenes[0].image_name if len(scenes) == 1 else f"all {len(scenes)} images"
+
+def polygon_warnings(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
+    """What the masks of scenes do not hold of their polygons: at most one text for each reason."""
+    yield from _without_pixel(scenes)
+    yield from _overlaps(scenes)
+    files = dict.fromkeys(scene.features.name for scene in scenes)
+    for name in files:
+        sharing = [scene for scene in scenes if scene.features.name == name]
+        outside = sharing[0].outside(sharing)
+        if outside:
+            images = sharing[0].image_name if len(sharing) == 1 else f"all {len(sharing)} images"
+            yield (
+                f"{outside.total()} of {len(sharing[0].features)} polygons of {name} lie outside {images} and are not "
+                f"used: {_listed(outside)}. Check that image and labels belong together."
+            )
+
+
+def _without_pixel(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
+    counts = {index: scene.without_pixel() for index, scene in enumerate(scenes)}
+    affected = [scenes[index] for index, count in counts.items() if count]
+    total = sum(counts.values(), Counter())
+    if total:
         yield (
-            f"{outside.size} of {len(features)} polygons of {features.name} lie outside {images} and are not used: "
-            f"{_listed(scenes[0].counts(outside))}. Check that image and labels belong together."
+            f"{total.total()} polygons of {_files(affected)} contain no pixel centre and are not in the labels: "
+            f"{_listed(total)}. Pass --all-touched {','.join(total)} to label every pixel that these classes touch."
         )
 
 
+def _overlaps(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
+    counted = [scene.overlaps() for scene in scenes]
+    affected = [scene for scene, (pixels, _) in zip(scenes, counted, strict=True) if pixels]
+    total = sum((pixels for pixels, _ in counted), Counter())
+    if total:
+        at_least = "" if all(complete for _, complete in counted) else "at least "
+        rule = (
+            "The class that is later in the class table lies on top. Pass --label-priority COLUMN to let a column of "
+            f"numbers decide, or --label-priority {FILE_ORDER}"
+            if affected[0].features.priorities is None
+            else "--label-priority decides which lies on top"
+        )
+        yield (
+            f"polygons of different classes of {_files(affected)} overlap in {at_least}{total.total()} pixels: "
+            f"{_listed(total)}. {rule}."
+        )
+
+
+def _files(scenes: Sequence[PolygonLabels]) -> str:
+    """The polygon files of scenes and the images that they lie on, for messages."""
+    more = f" and {len(scenes) - 1} more images" if len(scenes) > 1 else ""
+    return f"{scenes[0].features.name} on {scenes[0].image_name}{more}"
+
+
 def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    listed = ", ".join(f"{name} {count}" for name, count in counts.most_common(_MOST_LISTED))
+    return listed + (", …" if len(counts) > _MOST_LISTED else "")

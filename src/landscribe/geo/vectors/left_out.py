@@ -13,8 +13,9 @@ from landscribe.geo.grid import Grid
 from landscribe.geo.vectors.burning import burn, covers_a_centre, cut
 
 _BLOCK = 1024
-_MOST_BLOCKS = 1024
-_MOST_PAIRS = 500_000
+_MOST_BLOCKS = 256
+_MOST_VERTICES = 5_000_000
+"""Vertices of pairs of polygons that are compared."""
 _NO_VALUE = 255
 _ON_EDGE = 1e-5
 """Pixels between an edge and a centre that may lie on it."""
@@ -111,7 +112,8 @@ def _shared_boxes(features: Features, values: NDArray[np.uint8], grid: Grid) -> 
     first, second = features.pairs(near)
     different = values[first] != values[second]
     first, second = first[different], second[different]
-    if len(first) <= _MOST_PAIRS:
+    vertices = shapely.get_num_coordinates(features.geometries)
+    if vertices[first].sum() + vertices[second].sum() <= _MOST_VERTICES:
         # Neighbours share only an edge.
         crossing = shapely.relate_pattern(features.geometries[first], features.geometries[second], "2********")
         first, second = first[crossing], second[crossing]
