@@ -1,6 +1,7 @@
 """Preflight: problems and cost of a run, before it starts. Nothing is written."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -9,9 +10,8 @@ import numpy as np
 
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
-from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format
-from landscribe.data.scenes.label_polygons import is_vector
-from landscribe.data.scenes.polygon_files import PolygonFiles
+from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format, label_warnings
+from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
@@ -24,6 +24,7 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.spec import NodataRule
 from landscribe.geo.tiling import aligned, chip_windows, units
+from landscribe.geo.vectors.vector_files import is_vector
 from landscribe.recipe import Recipe
 
 Severity = Literal["error", "warning", "note"]
@@ -93,6 +94,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
         else:
             where = ", ".join(sorted({str(source.labels) for source in recipe.scenes}))
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
+            findings += [Finding("warning", text) for text in label_warnings(scene.labels for scene in scenes)]
             findings += _check_settings(recipe, scenes[0].image, len(classes))
     findings = _by_severity(_deduplicated(findings))
     if classes is None or any(finding.severity == "error" for finding in findings):
@@ -219,9 +221,9 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
             yield from _check_label_raster(source.labels, image)
         return
     try:
-        settings: dict[str, Any] = {"field": source.label_field, "fix_geometries": source.fix_geometries}
-        features = polygons.read(source.labels, **settings)
-        reprojected = polygons.reprojected(image, source.labels, **settings)
+        options = label_options(source)
+        features = polygons.read(source.labels, **options)
+        polygons.reprojected(image, source.labels, **options)
     except LandscribeError as error:
         yield Finding("error", str(error))
         return
@@ -231,13 +233,11 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
             f"{source.labels} is in {crs_label(features.crs)} and is reprojected to {crs_label(image.grid.crs)}, "
             f"the CRS of {image.paths[0]}.",
         )
-    outside = len(reprojected) - reprojected.intersecting(image.grid).size
-    if outside:
-        # If all are outside, opening the scene reports an error.
+    if features.other_layers:
         yield Finding(
-            "warning",
-            f"{outside} of {len(reprojected)} polygons of {source.labels} lie outside {image.paths[0]} and are not "
-            "used. Check that image and labels belong together.",
+            "note",
+            f"{source.labels}: layer {features.layer} is used, and not {', '.join(features.other_layers)} (choose with "
+            "--label-layer).",
         )
 
 
@@ -343,6 +343,14 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
             "Check nodata and the position of the labels.",
         )
         return
+    folded = Counter(entry.name.casefold() for entry in classes)
+    twins = [entry.name for entry in classes if folded[entry.name.casefold()] > 1]
+    if twins:
+        yield Finding(
+            "warning",
+            f"classes {', '.join(twins)} of {where} differ only in capital letters. If they are one class, correct the "
+            "labels.",
+        )
     present = [entry for entry in classes if counts[entry.value]]
     if len(classes) < 2 or (len(present) < 2 and all(map(is_small, scenes))):
         yield Finding(

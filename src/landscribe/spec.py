@@ -4,6 +4,7 @@ A step takes one small spec, defined beside it. A field's name, type, range, def
 the command line, the keyword of the verb, and the key and comment of the recipe.
 """
 
+import csv
 import difflib
 import re
 import tomllib
@@ -42,8 +43,17 @@ InputPath = Annotated[str, PathMark(), BeforeValidator(lambda path: str(path) if
 """A path or URL. In a recipe, a local path is relative to the recipe's folder."""
 
 
-def _split_at_commas(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+def split_at_commas(text: str) -> list[str]:
+    """Cut a text at its commas; a name in double quotes may contain commas.
+
+    >>> split_at_commas('red, green'), split_at_commas('"north, 2024.tif", south.tif')
+    (['red', 'green'], ['north, 2024.tif', 'south.tif'])
+    """
+    return [part.strip() for part in next(csv.reader([text], skipinitialspace=True), [])] or [text]
+
+
+def _names(value: Any) -> Any:
+    return tuple(split_at_commas(value)) if isinstance(value, str) else value
 
 
 def named_values(values: Any) -> Any:
@@ -70,12 +80,12 @@ def named_values(values: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    return _split_at_commas(value) if isinstance(value, str) and "," in value else value
+    return split_at_commas(value) if isinstance(value, str) and "," in value else value
 
 
 NumberList = BeforeValidator(_numbers)
 """Lets a field of a number or a tuple of numbers take one text with commas."""
-CommaList = BeforeValidator(_split_at_commas)
+CommaList = BeforeValidator(_names)
 """Lets a field of a tuple take one text with commas, as a command line gives it."""
 NamedValues = BeforeValidator(named_values)
 """Lets a field of a dict take texts NAME=VALUE, as a command line gives them."""

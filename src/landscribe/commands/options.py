@@ -53,7 +53,8 @@ _SECTIONS = {
     "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
 }
 LABEL_SETTINGS = (
-    "label_field", "label_threshold", "label_nodata_as", "label_ignore", "labelled_area", "sparse", "fix_geometries",
+    "label_field", "label_layer", "label_crs", "label_priority", "label_zero", "all_touched", "label_threshold",
+    "label_nodata_as", "label_ignore", "labelled_area", "sparse", "fix_geometries",
 )  # fmt: skip
 """Fields of scenes that say how labels are read: those of a reference."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
@@ -235,4 +236,6 @@ def plain(ctx: typer.Context) -> dict[str, Any]:
 
 def image_files(images: list[str] | None) -> list[list[str]]:
     """The files of each image."""
-    return [[part.strip() for part in image.split(",")] for image in images or []]
+    from landscribe.geo.inputs import split_files
+
+    return [split_files(image) for image in images or []]

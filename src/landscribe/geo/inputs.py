@@ -5,6 +5,7 @@ images of a call may be one mosaic.
 """
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from landscribe.geo.rasters.derived.stack import stack_bands
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.stac import open_item
 from landscribe.geo.spec import ImagerySpec, ReadingSpec
+from landscribe.spec import split_at_commas
 
 # Opening a remote file is mostly waiting for its server.
 _OPEN_THREADS = 16
@@ -119,7 +121,7 @@ def is_list(path: str) -> bool:
 
 
 def read_file_list(path: str) -> list[list[str]]:
-    """Read a text file with one raster a line; commas separate files that are stacked as bands.
+    """Read a text file with one raster a line; commas separate files that are stacked as bands (`split_files`).
 
     Relative paths are relative to the text file. Empty lines and lines that begin with # are skipped.
 
@@ -139,13 +141,24 @@ def read_file_list(path: str) -> list[list[str]]:
     rasters = []
     for line_number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
-            # Windows copies paths in quotes.
-            files = [_relative_to(text_file, part.strip().strip('"')) for part in line.split(",")]
+            files = [_relative_to(text_file, name) for name in split_files(line.strip(), text_file.parent)]
             _require_existing(files, f"{text_file}, line {line_number},")
             rasters.append(files)
     if not rasters:
         raise RasterError(f"{text_file} lists no image. Write one a line.")
     return rasters
+
+
+def split_files(text: str, folder: Path = Path()) -> list[str]:
+    """The files of a text, between commas; the whole text, if a file has that name.
+
+    Args:
+        text: names may stand in double quotes, as Windows copies them; then they may contain commas.
+        folder: of relative names.
+    """
+    # Of a long list, Path.exists raises an error.
+    is_file = "," in text and is_local(text) and os.path.exists(folder / text)  # noqa: PTH110
+    return [text] if is_file else split_at_commas(text)
 
 
 def _relative_to(text_file: Path, name: str) -> str:

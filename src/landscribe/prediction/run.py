@@ -11,11 +11,12 @@ from landscribe import progress
 from landscribe.errors import EngineError, RasterError, ServerError, UnfinishedError
 from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.access import bounded_block_cache
-from landscribe.geo.features import Features, rasterize_mask
+from landscribe.geo.features import Features
 from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.source_files import require_unchanged
 from landscribe.geo.tiling import Unit
+from landscribe.geo.vectors.burning import rasterize_mask
 from landscribe.inference.predictor import Predictor, processes
 from landscribe.maps.layers import LayerArrays
 from landscribe.maps.unit_store import UnitStore

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from landscribe.preflight import Check
     from landscribe.reports.description import Description
     from landscribe.verbs.keywords import ChipKeywords, RunKeywords
+
+log = logging.getLogger(__name__)
 
 
 def check(
@@ -82,10 +85,15 @@ def chip_scenes(
 ) -> Chips:
     """Cut the scenes of a recipe into chips; `opened` are its scenes and classes, where a check opened them before."""
     from landscribe.data.chips.cutting import chip
+    from landscribe.data.scenes.label_formats import label_warnings
     from landscribe.data.scenes.scene import open_scenes
 
     require_output_folder(out, mark="chips.json", overwrite=overwrite)
-    scenes, classes = opened or open_scenes(recipe.scenes, recipe.classes)
+    if opened is None:
+        opened = open_scenes(recipe.scenes, recipe.classes)
+        for warning in label_warnings(scene.labels for scene in opened[0]):
+            log.warning(warning)
+    scenes, classes = opened
     return chip(
         scenes, classes, recipe.scenes, out,
         spec=recipe.chips, split=recipe.split, seed=recipe.seed, overwrite=overwrite,

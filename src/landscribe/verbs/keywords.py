@@ -20,6 +20,11 @@ class SceneKeywords(TypedDict, total=False):
     without: Sequence[str] | str
     bands: Sequence[str] | None | str
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
@@ -145,6 +150,11 @@ class LabelKeywords(TypedDict, total=False):
     """Settings of `assess`."""
 
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     label_threshold: float | None
     label_nodata_as: str | None
     label_ignore: Sequence[str] | None | str
@@ -162,6 +172,11 @@ class ChipKeywords(TypedDict, total=False):
     without: Sequence[str] | str
     bands: Sequence[str] | None | str
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
@@ -266,6 +281,11 @@ class RunKeywords(TypedDict, total=False):
     stack: bool
     without: Sequence[str] | str
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
@@ -350,6 +370,11 @@ class DemoKeywords(TypedDict, total=False):
     stack: bool
     without: Sequence[str] | str
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]

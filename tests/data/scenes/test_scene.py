@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from landscribe.data.scenes.label_polygons import is_vector
 from landscribe.data.scenes.scene import Scene, fill_value, open_labels, open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, RasterError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Files, Raster
+from landscribe.geo.vectors.vector_files import is_vector
 from worlds import METRE, UTM, grid, noise, pixel_box, write_polygons, write_raster
 
 H, W = 12, 16

@@ -13,12 +13,13 @@ from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, labe
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
 from landscribe.errors import ClassError, GridError, LabelError, RecipeError
-from landscribe.geo.classes import BACKGROUND, IGNORE, ClassEntry, Classes, Label, default_colour
-from landscribe.geo.features import Features, rasterize_mask
+from landscribe.geo.classes import BACKGROUND, IGNORE, ClassEntry, Classes, Label, default_colour, plain_labels
+from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.inputs import open_imagery
 from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.vectors.burning import rasterize_mask
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +127,9 @@ def open_image(spec: SceneSpec) -> Raster:
     return image if spec.bands is None else image.with_band_names(spec.bands)
 
 
-def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource:
+def open_labels(spec: SceneSpec, image: Raster, classes: Classes, polygons: PolygonFiles | None = None) -> LabelSource:
     """The labels of `spec` on the grid of `image`, with an existing class table."""
-    polygons = PolygonFiles()
+    polygons = polygons or PolygonFiles()
     classes = replace(classes, unknown=classes.unknown + (_ignored([spec]) or ()))
     return _clipped(spec, image, _open_labels(spec, image, polygons).with_classes(classes), polygons)
 
@@ -136,7 +137,7 @@ def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource
 def _clipped(spec: SceneSpec, image: Raster, labels: LabelSource, polygons: PolygonFiles) -> LabelSource:
     if spec.labelled_area is None:
         return labels
-    area = polygons.on(image, spec.labelled_area, fix_geometries=spec.fix_geometries)
+    area = polygons.on(image, spec.labelled_area, fix_geometries=spec.fix_geometries, crs=spec.label_crs)
     return ClippedLabels(labels, area, image.grid)
 
 
@@ -180,7 +181,7 @@ def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels], ignored
     if all(source.is_one_class for source in opened):
         # Without a class column, the polygons of all files are one class.
         return Classes.from_labels([labels.pop() if len(labels) == 1 else LABELLED], background=background)
-    kinds = {type(label) for label in labels}
+    kinds = {type(label) for label in plain_labels(labels)}
     if len(kinds) > 1:
         raise ClassError(
             "labels are text in some scenes and numbers in others. Expected one kind for all scenes. Write a class "
@@ -197,7 +198,9 @@ def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels], ignored
             f"the label rasters hold {IGNORE} beside {others}: a class, or unlabelled pixels? Pass --label-ignore "
             f"{IGNORE} if it marks unlabelled pixels, --label-ignore none if it is a class, or write a class table."
         )
-    entries = Classes.from_labels(sorted(labels, key=str), background=background)
+    # Words are numbered from 1, so only numbers meet the background's value.
+    zeros = [getattr(source, "zero_is_class", False) for source in opened if kinds == {int}]
+    entries = Classes.from_labels(sorted(labels, key=str), background=background, zero_is_background=not any(zeros))
     coloured = tuple(replace(entry, colour=_colour_of(entry.label, entry.colour)) for entry in entries)
     return Classes(coloured, unknown=ignored or ())
 

@@ -27,6 +27,19 @@ class SceneSpec(Spec):
     """Band names, such as red,green,nir. Default: the names in the files."""
     label_field: str | None = None
     """Class column of the polygons; without it, all polygons are one class, named like the file."""
+    label_layer: str | None = None
+    """Layer of the label file. Default: the only layer with polygons and the class column."""
+    label_crs: str | None = None
+    """CRS of label files that have none, such as EPSG:32632 for a CSV file of x and y."""
+    label_priority: str | None = None
+    """Column of numbers that decides where polygons overlap: the largest lies on top. file-order: later polygons of the
+    file lie on top. Default: the later class of the class table does."""
+    label_zero: Literal["background", "class"] | None = None
+    """What polygons of class 0 are: the same as the area between polygons, or a class of their own, which gets a value
+    above 0. Default: refused."""
+    all_touched: Annotated[tuple[str, ...], CommaList] = ()
+    """Classes whose polygons label every pixel that they touch, not only those whose centre they contain (with commas:
+    road,ditch; all for every class)."""
     split: Annotated[SplitName | None, NoFlag("each scene of a recipe has its own")] = None
     """Put the whole scene into one split. Default: the [split] section decides."""
     nodata: NodataValues = None
