@@ -10,6 +10,8 @@ from landscribe.outputs import require_output_folder
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, open_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from landscribe.data.chips.chips import Chips
     from landscribe.inference.benchmark import Benchmark
     from landscribe.inference.pruning import Branch
@@ -74,6 +76,7 @@ def summary(
     bands: int = 3,
     classes: int = 2,
     size: int = 256,
+    trust_code: str | Sequence[str] = (),
     **options: Any,
 ) -> Summary:
     """Describe a network block by block: output shapes, parameters, receptive fields, operations.
@@ -85,6 +88,7 @@ def summary(
         bands: input channels.
         classes: outputs.
         size: side of the image in pixels.
+        trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported.
         options: options of the architecture.
     """
     from landscribe.nn import build
@@ -93,7 +97,7 @@ def summary(
     if model is None:
         network = build(architecture, bands=bands, classes=classes, encoder=encoder, **options)
         return summary(network, bands=bands, size=size)
-    opened = open_model(model)
+    opened = open_model(model, trust_code)
     return summary(opened.network, bands=len(opened.bands), size=size)
 
 
@@ -136,7 +140,13 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
 
 
 def bench(
-    model: Model | Source, *, tile: int = 512, batch: int = 1, seconds: float = 10.0, device: str = "auto"
+    model: Model | Source,
+    *,
+    tile: int = 512,
+    batch: int = 1,
+    seconds: float = 10.0,
+    device: str = "auto",
+    trust_code: str | Sequence[str] = (),
 ) -> Benchmark:
     """Time the inference backends on this machine, and compare their outputs.
 
@@ -146,9 +156,10 @@ def bench(
         batch: images per batch.
         seconds: seconds to measure; every backend runs at least three times.
         device: auto, cpu, cuda, mps, …
+        trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported.
     """
     from landscribe.inference.backends.choice import compare_backends
     from landscribe.inference.device import resolve_device
 
-    opened = open_model(model)
+    opened = open_model(model, trust_code)
     return compare_backends(opened, tile=tile, batch=batch, seconds=seconds, device=resolve_device(device))

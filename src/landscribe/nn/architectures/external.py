@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
 from landscribe.nn.encoders.stems import adapt_stem
-from landscribe.nn.encoders.weights import read_weights
+from landscribe.nn.encoders.weights import first_line, read_weights
 from landscribe.nn.segmentation import CLASSES, Segmentation
 from landscribe.spec import nearest
 
@@ -98,7 +98,7 @@ def _own(architecture: str, arguments: dict[str, Any], options: dict[str, Any]) 
     try:
         return network_class(**accepted, **options)
     except Exception as error:  # a user's class may raise anything
-        raise NetworkError(f"{architecture} cannot be built with {accepted | options}: {_reason(error)}") from error
+        raise NetworkError(f"{architecture} cannot be built with {accepted | options}: {first_line(error)}") from error
 
 
 def _require_logits(network: Segmentation, architecture: str, bands: int, classes: int) -> None:
@@ -110,7 +110,7 @@ def _require_logits(network: Segmentation, architecture: str, bands: int, classe
             logits: Any = network.eval()(torch.zeros(1, bands, side, side))
     except Exception as error:  # a user's class may raise anything
         raise NetworkError(
-            f"{architecture} does not take images of {bands} bands and {side} x {side} pixels: {_reason(error)}"
+            f"{architecture} does not take images of {bands} bands and {side} x {side} pixels: {first_line(error)}"
         ) from error
     finally:
         network.train(training)
@@ -120,12 +120,6 @@ def _require_logits(network: Segmentation, architecture: str, bands: int, classe
             f"{architecture} returned {shape} for an image of {bands} x {side} x {side}. Expected logits of shape "
             f"{(1, classes, side, side)}: one for each of the {classes} classes and each pixel."
         )
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error's message, or its type."""
-    message = str(error).strip()
-    return message.splitlines()[0] if message else type(error).__name__
 
 
 def import_class(architecture: str) -> type[nn.Module]:
@@ -141,7 +135,7 @@ def import_class(architecture: str) -> type[nn.Module]:
             imported = getattr(imported, part)
     except Exception as error:  # a user's module may raise anything
         raise NetworkError(
-            f"the architecture '{architecture}' cannot be imported ({_reason(error)}). "
+            f"the architecture '{architecture}' cannot be imported ({first_line(error)}). "
             "Expected module:Class. Install its package."
         ) from error
     if not (isinstance(imported, type) and issubclass(imported, nn.Module)):
@@ -181,7 +175,7 @@ def _smp(
             **options,
         )
     except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
-        raise NetworkError(f"{SMP}{name} on '{encoder}' cannot be built: {_reason(error)}") from error
+        raise NetworkError(f"{SMP}{name} on '{encoder}' cannot be built: {first_line(error)}") from error
     if weights not in (None, "imagenet"):
         _load_encoder(network.encoder, str(weights))
     if weights is not None:
