@@ -26,7 +26,7 @@ from landscribe.geo.classes import Classes
 from landscribe.machine import total_memory
 from landscribe.model.config import ModelConfig
 from landscribe.nn import build
-from landscribe.nn.architectures.external import import_class
+from landscribe.nn.architectures.external import instance_of, with_class_logits
 from landscribe.outputs import atomic_folder
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -161,7 +161,8 @@ def _require_consistent(config: ModelConfig) -> None:
             f"it has {', '.join(f'{count} {what}' for what, count in counts.items())}; expected one number."
         )
     outputs = config.arguments.get("classes", len(config.classes))
-    if outputs != len(config.classes):
+    is_one_logit = outputs == 1 and len(config.classes) == 2
+    if outputs != len(config.classes) and not is_one_logit:
         raise ValueError(f"it has {outputs} output channels, but {len(config.classes)} classes.")
     values = (*config.scaling.offset, *config.scaling.factor)
     if not all(map(math.isfinite, values)):
@@ -214,16 +215,18 @@ def require_trusted(config: ModelConfig, folder: Path, trust: str | Sequence[str
 
 
 def rebuild(config: ModelConfig, folder: Path) -> nn.Module:
-    """Build the network of a config, with random weights.
+    """Build the network of a config, with random weights; nothing is downloaded.
 
     Raises:
         ModelError: the architecture or its arguments are unknown.
     """
     try:
-        if "bands" in config.arguments:
-            return build(config.architecture, **config.arguments)
-        # A network that was wrapped, not built: an instance of its own class.
-        return import_class(config.architecture)(**config.arguments)
+        if "bands" in config.arguments or not config.is_code:
+            network: nn.Module = build(config.architecture, **config.arguments)
+        else:
+            # A network that was wrapped, not built: an instance of its own class.
+            network = instance_of(config.architecture, config.arguments)
+        return with_class_logits(network, bands=len(config.bands), classes=len(config.classes))
     except Exception as error:  # an altered argument may raise anything in torch or timm
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(

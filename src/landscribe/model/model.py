@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from landscribe.geo.classes import Classes
 from landscribe.model.config import ModelConfig, Scaling
 from landscribe.model.folder import load_network, plain_config, read_config, require_trusted, sha256_of, write_folder
+from landscribe.nn.architectures.external import with_class_logits
 from landscribe.nn.segmentation import CLASSES, Segmentation
 
 
@@ -40,8 +41,9 @@ class Model:
         """Wrap any network as a Model.
 
         Args:
-            network: (B, C, H, W) to logits (B, K, H, W). `load` rebuilds a network of `nn.build` by its arguments, and
-                any other by importing its class and calling it without arguments.
+            network: (B, C, H, W) to logits (B, K, H, W), also in a list or dict, or to one logit for two classes.
+                `load` rebuilds a network of `nn.build` or segmentation-models-pytorch by its arguments, and any other
+                by importing its class and calling it without arguments.
             bands: names of the C bands.
             classes: names of the K classes (values 0 to K-1), or a class table.
             scale: factor of the pixels, or a Scaling.
@@ -50,6 +52,7 @@ class Model:
             settings: nodata, chip_size, provenance, measures.
 
         Raises:
+            NetworkError: the network returns several tensors, or one logit for more than two classes.
             RecipeError: an unknown setting, or a value of the wrong type.
 
         >>> from landscribe import nn
@@ -61,8 +64,9 @@ class Model:
         >>> model.classes.names
         ('field', 'house')
         """
-        arguments = dict(getattr(network, "built_from", {}))
         network_class = type(network)
+        network = with_class_logits(network, bands=len(bands), classes=len(classes))
+        arguments = dict(getattr(network, "built_from", {}))
         architecture = arguments.pop("architecture", f"{network_class.__module__}:{network_class.__qualname__}")
         if not isinstance(scale, Scaling):
             scale = Scaling(offset=(0.0,) * len(bands), factor=(float(scale),) * len(bands))
@@ -173,6 +177,10 @@ class Model:
     def reduction(self) -> int:
         """Input pixels per pixel of the network's deepest features; tiles are aligned to it."""
         return int(getattr(self.network, "reduction", 32))
+
+    def __call__(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Logits (B, K, H, W) of the main head, for stored pixels (B, C, H, W); all are valid if `valid` is None."""
+        return self.logits(images, torch.ones_like(images[:, 0], dtype=torch.bool) if valid is None else valid)
 
     def logits(self, images: Tensor, valid: Tensor) -> Tensor:
         """Logits (B, K, H, W) of the main head, for stored pixels (B, C, H, W) and valid (B, H, W)."""

@@ -57,12 +57,16 @@ def train(
     spec = TrainSpec.of(fields)
 
     # These imports take seconds, so a wrong setting is refused before them.
+    from landscribe.data.batches.dataset import ChipDataset
     from landscribe.training.checks import require_two_classes
     from landscribe.training.parallel import processes
     from landscribe.training.train_loop import train
 
     opened, out = open_chips(chips), Path(out)
     require_two_classes(opened)
+    if pipeline is not None:
+        # Refused now, in one line, and not by a process that reads chips.
+        ChipDataset(opened, pipeline)[0]
     if processes(spec.devices).is_rank_zero:
         require_output_folder(out, mark="config.json", overwrite=overwrite)
     return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)

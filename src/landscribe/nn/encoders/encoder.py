@@ -103,7 +103,7 @@ class EncoderStyle(BlockStyle):
 
     depth: int | None = Field(None, ge=1, le=7)
     """How often the encoder halves the size. Default: 4 for the plain encoder, all scales of a backbone."""
-    encoder_widths: tuple[Channels, ...] = ()
+    encoder_widths: tuple[Channels, ...] = Field((), max_length=8)
     """Channels of the plain encoder's blocks, fine to coarse, the bottleneck last. Default: doubling from 64."""
 
 
