@@ -201,7 +201,15 @@ def test_buffers_that_are_not_stored_have_their_values_after_loading(tmp_path):
         assert torch.equal(loaded(images), network(images))
 
 
-def test_an_encoder_that_reads_a_range_while_it_is_built_is_loaded(tmp_path):
-    network = build("smp:Unet", encoder="mit_b0", bands=3, classes=2)
-    saved = Model.wrap(network, bands=["r", "g", "b"], classes=["no", "yes"]).save(tmp_path / "model")
-    assert Model.load(saved).arguments["encoder"] == "mit_b0"
+@pytest.mark.parametrize(("encoder", "bands"), [("mit_b0", 3), ("resnet18", 1), ("resnet18", 5)])
+def test_networks_of_smp_with_tensors_on_the_cpu_while_they_are_built_are_loaded(tmp_path, encoder, bands):
+    network = build("smp:Unet", encoder=encoder, bands=bands, classes=2)
+    names = [f"band {index}" for index in range(bands)]
+    saved = Model.wrap(network, bands=names, classes=["no", "yes"]).save(tmp_path / "model")
+    assert Model.load(saved).arguments["encoder"] == encoder
+
+
+def test_more_bands_than_any_raster_has_are_refused(folder):
+    change(folder, bands=[f"b{index}" for index in range(10_001)])
+    with pytest.raises(ModelError, match="it has 10001 bands; expected at most 10000"):
+        Model.load(folder)

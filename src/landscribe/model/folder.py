@@ -38,6 +38,8 @@ _MAX_HEADER = 2**24
 """Bytes of the header of a safetensors file: a hundred for each tensor."""
 _MAX_NESTING = 32
 """Levels of lists and tables in `config.json`."""
+_MAX_BANDS = 10_000
+"""Bands of a model: weights of the first convolution are in memory before the header is compared."""
 _MAX_VALUE_BYTES = 8
 """Bytes of the largest number in a tensor, float64 or int64."""
 _LENGTH_BYTES = 8
@@ -101,6 +103,12 @@ def sha256_of(config: ModelConfig, weights: bytes) -> str:
     return hashlib.sha256(weights + rest.encode()).hexdigest()
 
 
+def _shown(text: str) -> str:
+    """A stranger's text for a message: one short line, control characters escaped."""
+    line = " ".join(text.split())[:200]
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
+
+
 def _is_file(path: Path) -> bool:
     """True for a file that ends: no folder, pipe or device, and a name that the system takes."""
     try:
@@ -132,12 +140,11 @@ def read_config(folder: Path) -> ConfigFile:
         _require_consistent(config)
     except (ValueError, ClassError, OSError) as error:
         if not isinstance(error, ValidationError):
-            raise ModelError(f"{path} is not usable: {error} Copy the model folder again.") from error
+            raise ModelError(f"{path} is not usable: {_shown(str(error))} Copy the model folder again.") from error
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise ModelError(
-            f"{path} is not usable ({name}{': ' if name else ''}{first['msg']}). Copy the model folder again."
-        ) from error
+        reason = _shown(f"{name}{': ' if name else ''}{first['msg']}")
+        raise ModelError(f"{path} is not usable ({reason}). Copy the model folder again.") from error
     return config
 
 
@@ -150,6 +157,8 @@ def _require_consistent(config: ModelConfig) -> None:
     """Raise ValueError or ClassError if settings of the config contradict each other or have impossible values."""
     classes = Classes(config.classes)
     _require_printable([*config.bands, *classes.names, *(str(entry.label) for entry in classes)])
+    if len(config.bands) > _MAX_BANDS:
+        raise ValueError(f"it has {len(config.bands)} bands; expected at most {_MAX_BANDS}.")
     counts = {
         "bands": len(config.bands),
         "offsets": len(config.scaling.offset),
@@ -205,12 +214,12 @@ def require_trusted(config: ModelConfig, folder: Path, trust: str | Sequence[str
         folder: for the message.
         trust: "module:Class" that the user trusts, or several.
     """
-    trusted = (trust,) if isinstance(trust, str) else tuple(trust)
+    trusted, name = (trust,) if isinstance(trust, str) else tuple(trust), _shown(config.architecture)
     if config.is_code and config.architecture not in trusted:
         raise ModelError(
-            f"{folder / CONFIG} names the architecture {config.architecture!r}: loading it runs the code of that "
-            "module. Expected an architecture of landscribe, or smp:NAME. If you trust the module, pass --trust-code "
-            f"{config.architecture} (in Python: Model.load(folder, trust={config.architecture!r}))."
+            f"{folder / CONFIG} names the architecture {name!r}: loading it runs the code of that module. Expected an "
+            f"architecture of landscribe, or smp:NAME. If you trust the module, pass --trust-code {name} (in Python: "
+            f"Model.load(folder, trust={name!r}))."
         )
 
 
@@ -228,9 +237,9 @@ def rebuild(config: ModelConfig, folder: Path) -> nn.Module:
             network = instance_of(config.architecture, config.arguments)
         return with_class_logits(network, bands=len(config.bands), classes=len(config.classes))
     except Exception as error:  # an altered argument may raise anything in torch or timm
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = _shown(str(error)) or type(error).__name__
         raise ModelError(
-            f"{folder / CONFIG}: {config.architecture} cannot be built: {reason}. Copy the model folder again."
+            f"{folder / CONFIG}: {_shown(config.architecture)} cannot be built: {reason}. Copy the model folder again."
         ) from error
 
 
@@ -360,10 +369,7 @@ def _require_memory(needed: int, path: Path) -> None:
 
 
 def _misfit(path: Path, config: ModelConfig, reason: str) -> ModelError:
-    return ModelError(
-        f"{path} does not fit {config.architecture}: {' '.join(reason.split())[:200]}. Train the model or copy it "
-        "again."
-    )
+    return ModelError(f"{path} does not fit {config.architecture}: {_shown(reason)}. Train the model or copy it again.")
 
 
 def _parsed(data: bytes, expected: str, path: Path) -> dict[str, Tensor]:

@@ -287,6 +287,8 @@ def _smp(
         )
     except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
         raise NetworkError(f"{SMP}{name} on '{encoder}' cannot be built: {first_line(error)}") from error
+    # It creates the first convolution of other bands than three on the CPU, whatever the default device is.
+    network.to(torch.get_default_device())
     if weights not in (None, "imagenet"):
         _load_encoder(network.encoder, str(weights))
     if weights is not None:
