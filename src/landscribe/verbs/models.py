@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -10,7 +11,7 @@ from landscribe.outputs import require_output_folder
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, open_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from landscribe.data.chips.chips import Chips
     from landscribe.inference.benchmark import Benchmark
@@ -53,23 +54,36 @@ def train(
     fields: dict[str, Any] = dict(settings)
     augment = fields.pop("augment", {})
     pipeline = augment if callable(augment) else None
+    if pipeline is not None:
+        _require_image_and_masks(pipeline)
     augmentation = augmentation_of("none" if pipeline else augment)
     spec = TrainSpec.of(fields)
 
     # These imports take seconds, so a wrong setting is refused before them.
-    from landscribe.data.batches.dataset import ChipDataset
     from landscribe.training.checks import require_two_classes
     from landscribe.training.parallel import processes
     from landscribe.training.train_loop import train
 
     opened, out = open_chips(chips), Path(out)
     require_two_classes(opened)
-    if pipeline is not None:
-        # Refused now, in one line, and not by a process that reads chips.
-        ChipDataset(opened, pipeline)[0]
     if processes(spec.devices).is_rank_zero:
         require_output_folder(out, mark="config.json", overwrite=overwrite)
     return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
+
+
+def _require_image_and_masks(pipeline: Callable[..., Any]) -> None:
+    """Raise RecipeError for a function that cannot be called with image and masks, before chips are read."""
+    try:
+        signature = inspect.signature(pipeline)
+    except ValueError:  # some functions of compiled libraries have none
+        return
+    try:
+        signature.bind(image=None, masks=[])
+    except TypeError as error:
+        raise RecipeError(
+            f"augment cannot be called with image and masks: {error}. Expected a function of image (height, width, "
+            'bands) and masks that returns a dict with "image" and "masks", like a Compose of Albumentations.'
+        ) from error
 
 
 def summary(
