@@ -100,7 +100,7 @@ def test_every_public_function_and_class_has_a_docstring():
 
 
 def test_decisions_are_numbered_without_a_gap():
-    numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "decisions").glob("*.md"))
+    numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "decisions").glob("[0-9]*.md"))
     assert numbers == list(range(1, len(numbers) + 1))
 
 

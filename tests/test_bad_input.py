@@ -577,9 +577,8 @@ BAD_MODELS = {
     "an encoder of no name": (config(lambda c: c["arguments"].update(encoder=5)), (CONFIG, "cannot be built")),
     "an unknown argument": (config(lambda c: c["arguments"].update(widht=5)), (CONFIG, "cannot be built", "widht")),
     "an unknown architecture": (config(lambda c: c.update(architecture="unett")), (CONFIG, "'unett'", "unet")),
-    "no network": (config(lambda c: c.update(architecture="os:system")), (CONFIG, "not a torch module")),
-    "a module that takes other arguments": (
-        config(lambda c: c.update(architecture="torch.nn:Linear")), (CONFIG, "torch.nn:Linear cannot be built"),
+    "code that the user does not trust": (
+        config(lambda c: c.update(architecture="os:system")), (CONFIG, "'os:system'", "--trust-code os:system"),
     ),
 }  # fmt: skip
 
@@ -610,7 +609,7 @@ def test_weights_with_a_header_length_like_a_pickle_are_loaded(tmp_path):
     Named.__qualname__ = "Named"
     folder = Model.wrap(Named(), bands=["v"], classes=["a"]).save(tmp_path / "model")
     assert (folder / "model.safetensors").read_bytes()[:2] == b"\x80\x02"
-    assert Model.load(folder).classes.names == ("a",)
+    assert Model.load(folder, trust="test_bad_input:Named").classes.names == ("a",)
 
 
 # ---- rasters that do not fit the model
@@ -915,7 +914,8 @@ SMALL_UNITS = ("--tile", 256, "--margin", 0, "--unit", 256)
 
 
 def mapping(out: str, *more: object) -> tuple[object, ...]:
-    return ("predict", "identity", "numbers.tif", *SMALL_UNITS, "--out", out, *more)
+    trust = ("--trust-code", "networks:Identity")
+    return ("predict", "identity", "numbers.tif", *SMALL_UNITS, *trust, "--out", out, *more)
 
 
 @pytest.mark.parametrize("largest_file", [0, 400])
@@ -986,4 +986,5 @@ def test_a_unit_lost_to_a_full_disk_is_predicted_again(numbers, limited):
 
 def test_a_wrapped_model_is_refused_like_a_trained_one(tmp_path, scene, refused):
     Model.wrap(OneLayer(), bands=["v"], classes=["no", "yes"]).save(tmp_path / "one")
-    refused("predict", "one", scene, "--out", "new/map.tif", words=("scene.tif has 3 bands", "takes 1 (v)"))
+    trust = ("--trust-code", "networks:OneLayer")
+    refused("predict", "one", scene, "--out", "new/map.tif", *trust, words=("scene.tif has 3 bands", "takes 1 (v)"))

@@ -102,6 +102,16 @@ class Confusion:
         """Mean IoU of the classes, without classes that are neither in the map nor in the reference."""
         return _mean(self.iou)
 
+    @property
+    def mean_users_accuracy(self) -> float:
+        """Mean user's accuracy of the classes that are in the map."""
+        return _mean(self.users_accuracy)
+
+    @property
+    def mean_producers_accuracy(self) -> float:
+        """Mean producer's accuracy of the classes that are in the reference."""
+        return _mean(self.producers_accuracy)
+
     def summary(self) -> dict[str, Any]:
         """All measures, ready for JSON. NaN becomes None."""
         per_class = {
@@ -126,8 +136,8 @@ class Confusion:
             "overall_accuracy": _plain(self.overall_accuracy),
             "mean_f1": _plain(self.mean_f1),
             "mean_iou": _plain(self.mean_iou),
-            "mean_users_accuracy": _plain(_mean(self.users_accuracy)),
-            "mean_producers_accuracy": _plain(_mean(self.producers_accuracy)),
+            "mean_users_accuracy": _plain(self.mean_users_accuracy),
+            "mean_producers_accuracy": _plain(self.mean_producers_accuracy),
             "classes": rows,
             "confusion": {"rows": "reference", "columns": "predicted", "counts": self.counts.tolist()},
         }

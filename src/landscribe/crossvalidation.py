@@ -118,7 +118,9 @@ def cross_validate(
             summary = ", ".join(f"{count} {name}" for name, count in counts.items())
             log.info("%s of %d: %s", folder.name, len(splits), summary)
             train(divided, out=folder, seed=seed, **settings)
-        done.append(Fold(folder, counts, score(Model.load(folder), divided.of_split("test"), f"assess {folder.name}")))
+        # The user named the class in the settings.
+        model = Model.load(folder, trust=settings.get("architecture", ()))
+        done.append(Fold(folder, counts, score(model, divided.of_split("test"), f"assess {folder.name}")))
     result = CrossValidation(tuple(done))
     write_text(out / RESULT, json.dumps(result.summary(), indent=1) + "\n")
     return result

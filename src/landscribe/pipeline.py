@@ -116,7 +116,8 @@ def _map_scenes(filled: Recipe, files: Run) -> list[Path]:
     from landscribe.prediction.mapping import write_map
     from landscribe.prediction.plan import plan_map
 
-    model = files.load_model()
+    # The user named the architecture in the recipe.
+    model = files.load_model(trust=filled.train.architecture)
     rasters = [open_image(scene) for scene in filled.scenes]
     paths = files.planned_map_files([raster.name for raster in rasters])
     return [

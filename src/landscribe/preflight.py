@@ -401,8 +401,9 @@ def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Fin
             of_range(np.dtype(image.dtype), bands=bands)
         require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
         network = build(
-            train.architecture, bands=bands, classes=classes, encoder=train.encoder, weights=weights, **train.options
-        )
+            train.architecture, bands=bands, encoder=train.encoder, weights=weights,
+            **{"classes": classes, **train.options},
+        )  # fmt: skip
         parts_of(network, train.freeze)
         align = network.reduction
         if recipe.chips.size < align + (train.batch == 1):

@@ -355,6 +355,9 @@ class Broken(Slow):
 """
 
 
+TRUST = ("--trust-code", "slowly:Slow", "--trust-code", "slowly:Broken")
+
+
 @pytest.fixture
 def slow(tmp_path, monkeypatch) -> Path:
     """A folder with a raster of 100 units, and models `slow` and `broken` of a module that lies there."""
@@ -405,7 +408,7 @@ def has_five_units(parts: Path) -> Callable[[str], bool]:
 
 def test_an_interrupted_map_is_finished_by_the_same_command(slow):
     def command(out: Path) -> list[str]:
-        tiles = ("--tile", "32", "--margin", "0", "--unit", "32")
+        tiles = ("--tile", "32", "--margin", "0", "--unit", "32", *TRUST)
         return ["predict", str(slow / "slow"), str(slow / "numbers.tif"), *tiles, "--out", str(out)]
 
     parts = slow / "map.tif.parts"
@@ -425,7 +428,7 @@ def test_an_interrupted_map_is_finished_by_the_same_command(slow):
 
 @pytest.mark.slow
 def test_workers_of_an_interrupted_map_have_nothing_to_say(slow):
-    tiles = ("--tile", "32", "--margin", "0", "--unit", "32")
+    tiles = ("--tile", "32", "--margin", "0", "--unit", "32", *TRUST)
     command = ("predict", str(slow / "slow"), str(slow / "numbers.tif"), *tiles)
     typed = python(COMMAND, *command, "--dask", "auto", "--out", str(slow / "map.tif"), path=slow)
     begun = has_five_units(slow / "map.tif.parts")
@@ -454,7 +457,7 @@ def test_an_interrupted_training_leaves_no_model(made, tmp_path):
 
 
 def test_a_mistake_of_our_own_ends_with_1_and_a_traceback(slow):
-    command = ["predict", str(slow / "broken"), str(slow / "numbers.tif"), "--out", str(slow / "map.tif")]
+    command = ["predict", str(slow / "broken"), str(slow / "numbers.tif"), *TRUST, "--out", str(slow / "map.tif")]
     done = subprocess.run(python(COMMAND, *command, path=slow), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "\nTraceback" in done.stderr
@@ -465,12 +468,12 @@ def test_a_folder_of_rasters_is_mapped_one_by_one(slow):
     (slow / "tiles").mkdir()
     for name in ("b10", "b9"):
         worlds.write_raster(slow / "tiles" / f"{name}.tif", np.full((40, 40), len(name), np.uint8), descriptions=["v"])
-    said = landscribe("predict", slow / "slow", slow / "tiles", "--out", slow / "maps")
+    said = landscribe("predict", slow / "slow", slow / "tiles", *TRUST, "--out", slow / "maps")
     assert said.code == 0
     assert said.out.split() == [str(slow / "maps" / f"{name}.tif") for name in ("b9", "b10")]
-    assert landscribe("predict", slow / "slow", slow / "tiles" / "*.png", "--out", slow / "new").code == 2
+    assert landscribe("predict", slow / "slow", slow / "tiles" / "*.png", *TRUST, "--out", slow / "new").code == 2
     assert not (slow / "new").exists()
-    said = landscribe("predict", slow / "slow", slow / "tiles", "--out", slow / "one.tif")
+    said = landscribe("predict", slow / "slow", slow / "tiles", *TRUST, "--out", slow / "one.tif")
     assert said.code == 2
     assert "one.tif is a name for one file, but 2 rasters are to be mapped" in said.err
 

@@ -50,9 +50,50 @@ class Assessment:
         return self.confusion.iou
 
     @property
+    def users_accuracy(self) -> Measure:
+        """User's accuracy (precision) by class."""
+        return self.confusion.users_accuracy
+
+    @property
+    def producers_accuracy(self) -> Measure:
+        """Producer's accuracy (recall) by class."""
+        return self.confusion.producers_accuracy
+
+    @property
+    def pixels(self) -> int:
+        """Assessed pixels or points."""
+        return self.confusion.total
+
+    @property
     def overall_accuracy(self) -> float:
         """Share of assessed pixels whose class is correct, 0 to 1."""
         return self.confusion.overall_accuracy
+
+    @property
+    def mean_f1(self) -> float:
+        """Mean F1 of the classes."""
+        return self.confusion.mean_f1
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean intersection over union of the classes."""
+        return self.confusion.mean_iou
+
+    @property
+    def mean_users_accuracy(self) -> float:
+        """Mean user's accuracy of the classes."""
+        return self.confusion.mean_users_accuracy
+
+    @property
+    def mean_producers_accuracy(self) -> float:
+        """Mean producer's accuracy of the classes."""
+        return self.confusion.mean_producers_accuracy
+
+    def __repr__(self) -> str:
+        return (
+            f"Assessment(overall_accuracy={self.overall_accuracy:.3f}, mean_f1={self.mean_f1:.3f}, "
+            f"pixels={self.pixels}, classes={len(self.confusion.classes)}, reference={self.reference!r})"
+        )
 
     def summary(self) -> dict[str, Any]:
         """All measures as plain values, for JSON."""

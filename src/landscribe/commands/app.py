@@ -19,6 +19,7 @@ from landscribe.commands.options import (
     Overwrite,
     Rasters,
     Seed,
+    TrustCode,
     given,
     image_files,
     plain,
@@ -183,14 +184,15 @@ def predict(
     ensemble: Annotated[
         list[Path] | None, typer.Option(help="Further model, to average its probabilities; repeat for more.")
     ] = None,
-    overwrite: Overwrite = False, as_json: AsJson = False,
+    trust_code: TrustCode = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Map rasters. The same command resumes an interrupted map."""
     from landscribe import verbs
 
     layers = given(
-        probabilities=probabilities, uncertainty=uncertainty, suggest_labels=suggest_labels, ensemble=ensemble
-    )
+        probabilities=probabilities, uncertainty=uncertainty, suggest_labels=suggest_labels, ensemble=ensemble,
+        trust_code=trust_code,
+    )  # fmt: skip
     paths = verbs.predict(model, image_files(images), out=out, overwrite=overwrite, **layers, **plain(ctx))
     maps = [str(path) for path in paths if path.exists()]  # a shard assembles none
     if as_json:
@@ -260,6 +262,7 @@ def summary(
     bands: Annotated[int, typer.Option(help="Input bands.")] = 3,
     classes: Annotated[int, typer.Option(help="Classes.")] = 2,
     size: Annotated[int, typer.Option(help="Side of the image in pixels.")] = 256,
+    trust_code: TrustCode = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Describe a network block by block: shapes, parameters, receptive field, operations."""
@@ -272,7 +275,7 @@ def summary(
     spec = TrainSpec.of(settings)
     table = verbs.summary(
         model, architecture=spec.architecture, encoder=spec.encoder, bands=bands, classes=classes, size=size,
-        **spec.options,
+        **given(trust_code=trust_code), **spec.options,
     )  # fmt: skip
     print_json(table.as_dict()) if as_json else print_blocks(table)
 
@@ -312,12 +315,13 @@ def bench(
     tile: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 512,
     batch: Annotated[int, typer.Option(help="Images per batch.")] = 1,
     seconds: Annotated[float, typer.Option(help="Seconds to measure; every backend runs at least three times.")] = 10.0,
+    trust_code: TrustCode = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Time the inference backends on this machine, and compare their outputs."""
     from landscribe import verbs
 
-    result = verbs.bench(model, tile=tile, batch=batch, seconds=seconds, **plain(ctx))
+    result = verbs.bench(model, tile=tile, batch=batch, seconds=seconds, **given(trust_code=trust_code), **plain(ctx))
     print_json(result.as_dict()) if as_json else print_bench(result)
 
 

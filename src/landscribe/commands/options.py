@@ -38,6 +38,14 @@ Rasters = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Random seed. [0]")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing output.")]
+TrustCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-code",
+        metavar="<module:Class>",
+        help="A class of your own that the model folder names and that may be imported; repeat for more.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 MARKUP: Literal["markdown"] = "markdown"
 """Rich's own markup would read a default such as [auto] as a style."""

@@ -101,6 +101,9 @@ class Classes:
     """Labels that mark unlabelled pixels."""
 
     def __post_init__(self) -> None:
+        # Lists are taken, too.
+        object.__setattr__(self, "entries", tuple(self.entries))
+        object.__setattr__(self, "unknown", tuple(self.unknown))
         if not self.entries:
             raise ClassError("the class table is empty. Expected at least one class.")
         keys = {label_key(entry.label) for entry in self.entries}

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from landscribe.errors import NetworkError
+from landscribe.nn.segmentation import two_logits
 from landscribe.spec import nearest
 
 # Keeps the gradient of a power finite at 0.
@@ -58,7 +59,7 @@ def cross_entropy(
     With label smoothing s the truth is 1 - s + s / K for a pixel's class and s / K for the others (K = 2 for one
     logit). Szegedy et al. 2016, arXiv:1512.00567.
     """
-    logits, truth = _two_logits(logits), _fill_ignored(labels, ignore)
+    logits, truth = _softmax_logits(logits), _fill_ignored(labels, ignore)
     losses = -logits.log_softmax(dim=1)
     chosen = losses.gather(1, truth.unsqueeze(1)).squeeze(1)
     return _pixel_mean((1 - smoothing) * chosen + smoothing * losses.mean(dim=1), labels, ignore, weights)
@@ -86,7 +87,7 @@ def focal(
 
     Lin et al. 2017, "Focal Loss for Dense Object Detection", arXiv:1708.02002; its alpha are the class weights.
     """
-    log_p = _two_logits(logits).log_softmax(dim=1)
+    log_p = _softmax_logits(logits).log_softmax(dim=1)
     log_p_t = log_p.gather(1, _fill_ignored(labels, ignore).unsqueeze(1)).squeeze(1)
     return _pixel_mean(-_pow(1 - log_p_t.exp(), gamma) * log_p_t, labels, ignore, weights)
 
@@ -199,9 +200,9 @@ def _fill_ignored(labels: Tensor, ignore: int) -> Tensor:
     return labels.masked_fill(labels == ignore, 0)
 
 
-def _two_logits(logits: Tensor) -> Tensor:
-    """Two logits (B, 2, H, W) for one: their softmax equals the sigmoid of the one. Other logits stay as they are."""
-    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+def _softmax_logits(logits: Tensor) -> Tensor:
+    """The two logits of a single one; others stay as they are."""
+    return two_logits(logits) if logits.shape[1] == 1 else logits
 
 
 def _one_hot(logits: Tensor, truth: Tensor) -> Tensor:

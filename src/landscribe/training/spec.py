@@ -18,7 +18,7 @@ RESERVED = {
     "encoder": "write it as train.encoder (--encoder)",
     "weights": "write it as train.weights (--weights)",
     "bands": "the chips have it",
-    "classes": "the chips have it",
+    "classes": "the chips have it, and classes = 1 is one logit for two classes",
     "band_names": "the chips have it",
 }
 """Arguments of `nn.build` that are not options of an architecture, and their sources."""
@@ -39,7 +39,8 @@ class TrainSpec(Spec):
     weights: Literal["auto", "imagenet", "none"] | InputPath = "auto"
     """Initial weights; auto is imagenet if available within seconds, otherwise none."""
     options: Annotated[dict[str, Any], NamedValues, Flag("--option")] = Field(default_factory=dict)
-    """Option of the architecture, as NAME=VALUE with a TOML value; repeat for more."""
+    """Option of the architecture, as NAME=VALUE with a TOML value; repeat for more. classes=1 gives two classes one
+    logit and a sigmoid."""
     epochs: int | None = Field(None, ge=1)
     """Passes over the training chips. Default: 20, but at least 200 steps."""
     steps: int | None = Field(None, ge=1)
@@ -119,7 +120,8 @@ class TrainSpec(Spec):
 
     @model_validator(mode="after")
     def _options_are_of_the_architecture(self) -> Self:
-        taken = [name for name in RESERVED if name in self.options]
+        is_one_logit = self.options.get("classes") == 1
+        taken = [name for name in RESERVED if name in self.options and not (name == "classes" and is_one_logit)]
         if taken:
             raise ValueError(
                 f"options has '{taken[0]}', which is not an option of the architecture; {RESERVED[taken[0]]}"

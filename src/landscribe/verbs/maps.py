@@ -27,6 +27,7 @@ def predict(
     suggest_labels: Source | None = None,
     ensemble: Sequence[Model | Source] = (),
     overwrite: bool = False,
+    trust_code: str | Sequence[str] = (),
     **settings: Unpack[PredictKeywords],
 ) -> list[Path]:
     """Map rasters.
@@ -41,6 +42,8 @@ def predict(
         suggest_labels: like `out`, for polygons of the most uncertain areas to label next (.gpkg or .geojson).
         ensemble: further models, or their folders, to average their probabilities with the first's.
         overwrite: replace existing output.
+        trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported; or several
+            for an ensemble.
         settings: fields of PredictSpec and ImagerySpec.
 
     Returns:
@@ -73,7 +76,7 @@ def predict(
     from landscribe.prediction.mapping import write_map
     from landscribe.prediction.plan import plan_map
 
-    opened, *others = [open_model(each) for each in (model, *ensemble)]
+    opened, *others = [open_model(each, trust_code) for each in (model, *ensemble)]
     rasters = open_rasters(images, imagery, resample=spec.resample)
     for raster in rasters:
         require_compatible(opened, raster, spec)  # before the first of them is mapped

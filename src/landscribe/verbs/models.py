@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -10,6 +11,8 @@ from landscribe.outputs import require_output_folder
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, open_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from landscribe.data.chips.chips import Chips
     from landscribe.inference.benchmark import Benchmark
     from landscribe.inference.pruning import Branch
@@ -51,6 +54,8 @@ def train(
     fields: dict[str, Any] = dict(settings)
     augment = fields.pop("augment", {})
     pipeline = augment if callable(augment) else None
+    if pipeline is not None:
+        _require_image_and_masks(pipeline)
     augmentation = augmentation_of("none" if pipeline else augment)
     spec = TrainSpec.of(fields)
 
@@ -66,6 +71,21 @@ def train(
     return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
 
 
+def _require_image_and_masks(pipeline: Callable[..., Any]) -> None:
+    """Raise RecipeError for a function that cannot be called with image and masks, before chips are read."""
+    try:
+        signature = inspect.signature(pipeline)
+    except ValueError:  # some functions of compiled libraries have none
+        return
+    try:
+        signature.bind(image=None, masks=[])
+    except TypeError as error:
+        raise RecipeError(
+            f"augment cannot be called with image and masks: {error}. Expected a function of image (height, width, "
+            'bands) and masks that returns a dict with "image" and "masks", like a Compose of Albumentations.'
+        ) from error
+
+
 def summary(
     model: Model | Source | None = None,
     *,
@@ -74,6 +94,7 @@ def summary(
     bands: int = 3,
     classes: int = 2,
     size: int = 256,
+    trust_code: str | Sequence[str] = (),
     **options: Any,
 ) -> Summary:
     """Describe a network block by block: output shapes, parameters, receptive fields, operations.
@@ -85,6 +106,7 @@ def summary(
         bands: input channels.
         classes: outputs.
         size: side of the image in pixels.
+        trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported.
         options: options of the architecture.
     """
     from landscribe.nn import build
@@ -93,7 +115,7 @@ def summary(
     if model is None:
         network = build(architecture, bands=bands, classes=classes, encoder=encoder, **options)
         return summary(network, bands=bands, size=size)
-    opened = open_model(model)
+    opened = open_model(model, trust_code)
     return summary(opened.network, bands=len(opened.bands), size=size)
 
 
@@ -136,7 +158,13 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
 
 
 def bench(
-    model: Model | Source, *, tile: int = 512, batch: int = 1, seconds: float = 10.0, device: str = "auto"
+    model: Model | Source,
+    *,
+    tile: int = 512,
+    batch: int = 1,
+    seconds: float = 10.0,
+    device: str = "auto",
+    trust_code: str | Sequence[str] = (),
 ) -> Benchmark:
     """Time the inference backends on this machine, and compare their outputs.
 
@@ -146,9 +174,10 @@ def bench(
         batch: images per batch.
         seconds: seconds to measure; every backend runs at least three times.
         device: auto, cpu, cuda, mps, …
+        trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported.
     """
     from landscribe.inference.backends.choice import compare_backends
     from landscribe.inference.device import resolve_device
 
-    opened = open_model(model)
+    opened = open_model(model, trust_code)
     return compare_backends(opened, tile=tile, batch=batch, seconds=seconds, device=resolve_device(device))

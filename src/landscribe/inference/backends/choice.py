@@ -60,7 +60,7 @@ def _install_hint(kind: BackendKind) -> str:
 
 
 def compare_backends(model: Model, *, tile: int, batch: int, device: torch.device, seconds: float) -> Benchmark:
-    """Time the installed backends on a model, and store the fastest in the model folder for this machine.
+    """Time the installed backends on a model, and store the fastest in the user's cache.
 
     Args:
         model: its network is moved to the device and set to eval mode.
@@ -92,7 +92,7 @@ def _main_head_backend(name: str, model: Model, device: torch.device) -> Callabl
 def fastest_backend(model: Model, *, tile: int, batch: int, device: torch.device, pixels: float = math.inf) -> str:
     """Name of the fastest installed backend that predicts the same classes as torch.
 
-    It is measured once: the result is stored in the model folder.
+    It is measured once: the result is stored in the user's cache.
 
     Args:
         model: its network is moved to the device and set to eval mode.

@@ -92,7 +92,7 @@ class UNetPlusPlus(Segmentation):
         """Logits (B, K, H, W) of each trained branch by its number."""
         height, width = images.shape[-2:]
         branches = self._branches(self.pad_to_multiple(images), upto=self.deepest)
-        return {branch: logits[..., :height, :width] for branch, logits in branches.items()}
+        return {branch: self.class_logits(logits[..., :height, :width]) for branch, logits in branches.items()}
 
     def training_loss(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
         """Mean of the branches' losses, weighted by `branch_weights` if given."""
@@ -171,4 +171,5 @@ def pruned(network: UNetPlusPlus, branch: int) -> UNetPlusPlus:
     small.built_from = {"architecture": "unetplusplus", **arguments}
     state = network.state_dict()
     small.load_state_dict({name: state[name] for name in small.state_dict()})
-    return small.train(network.training)
+    small.train(network.training)
+    return small if small.head_channels == network.head_channels else small.for_two_classes()
