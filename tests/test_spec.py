@@ -3,6 +3,7 @@
 import pytest
 from pydantic import Field, ValidationError
 
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import RecipeError
 from landscribe.spec import Spec, nearest
 
@@ -56,3 +57,16 @@ def test_a_spec_is_frozen():
 
 def test_an_unknown_name_without_a_near_one_lists_all_names():
     assert nearest("xyz", ["size", "stride"]) == ". Known: size, stride"
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings"),
+    [
+        (ClassSpec, {"name": "house\x1b[31m", "value": 1}),
+        (SceneSpec, {"image": "a.tif", "bands": ["red\x1b[31m"]}),
+    ],
+)
+def test_names_that_are_stored_hold_no_control_character(spec, settings):
+    with pytest.raises(RecipeError, match=r"x1b\[31m.*; expected a name without control characters") as caught:
+        spec.of(settings)
+    assert "\x1b" not in str(caught.value)

@@ -3,9 +3,34 @@
 The command line prints the message as one line and exits with 2. Any other exception is a bug of ours.
 """
 
+import re
+
+# Control characters, line separators, overrides of the writing direction, lone surrogates (bytes of a file name that
+# are not UTF-8) and two code points that no XML may hold. Joiners of Persian or Indic names are not among them.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_LINE_ENDS = re.compile(r"\s*[\r\n]\s*")
+
+
+def printable(text: object) -> str:
+    r"""The text with its control characters escaped, so that a terminal prints them and does not obey them.
+
+    >>> printable("house\x1b[31m")
+    'house\\x1b[31m'
+    """
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], str(text))
+
+
+def is_printable(text: str) -> bool:
+    """True if `printable` leaves the text as it is."""
+    return _CONTROL.search(text) is None
+
 
 class LandscribeError(Exception):
     """An error in the input, the settings or the machine that the user can correct."""
+
+    def __str__(self) -> str:
+        """The message in one line; control characters of names and values in it are escaped."""
+        return printable(_LINE_ENDS.sub(" ", super().__str__()))
 
 
 class GridError(LandscribeError):

@@ -24,7 +24,7 @@ from landscribe.nn import build
 from landscribe.nn.architectures.external import import_class
 from landscribe.nn.segmentation import CLASSES, Segmentation
 from landscribe.outputs import atomic_folder
-from landscribe.spec import Spec
+from landscribe.spec import Spec, StoredName
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 PICKLES = ("*.pt", "*.pth", "*.pkl", "*.bin", "*.ckpt")
@@ -53,7 +53,7 @@ class ModelConfig(Spec):
     """A name that `landscribe.nn.build` takes, or "module:Class"."""
     arguments: dict[str, Any]
     """Arguments that the architecture was built with."""
-    bands: tuple[str, ...]
+    bands: tuple[StoredName, ...]
     """Names of the C input bands."""
     dtype: str
     """Data type of the raster's pixels."""

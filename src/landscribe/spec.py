@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from landscribe.errors import RecipeError
+from landscribe.errors import RecipeError, is_printable
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,17 @@ class PathMark:
 
 InputPath = Annotated[str, PathMark(), BeforeValidator(lambda path: str(path) if isinstance(path, Path) else path)]
 """A path or URL. In a recipe, a local path is relative to the recipe's folder."""
+
+
+def _require_printable(name: str) -> str:
+    if not is_printable(name):
+        raise ValueError("expected a name without control characters")
+    return name
+
+
+StoredName = Annotated[str, AfterValidator(_require_printable)]
+"""A name that is written into files, of a class or a band: XML cannot hold control characters, and terminals obey
+them."""
 
 
 def _split_at_commas(value: Any) -> Any:

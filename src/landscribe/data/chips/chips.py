@@ -22,7 +22,7 @@ from landscribe.geo.classes import ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import read_band, read_copy
-from landscribe.spec import Spec
+from landscribe.spec import Spec, StoredName
 
 
 class ChipsMetadata(Spec):
@@ -33,7 +33,7 @@ class ChipsMetadata(Spec):
     classes: tuple[ClassEntry, ...]
     unknown: tuple[Label, ...] = ()
     """Labels that mark unlabelled pixels."""
-    bands: tuple[str, ...]
+    bands: tuple[StoredName, ...]
     dtype: str
     nodata: float | None
     """The nodata value of the scenes."""

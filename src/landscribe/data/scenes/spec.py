@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import field_validator
 
 from landscribe.geo.spec import NodataRuleName, NodataValue
-from landscribe.spec import CommaList, InputPath, NoFlag, Spec
+from landscribe.spec import CommaList, InputPath, NoFlag, Spec, StoredName
 
 SplitName = Literal["train", "val", "test"]
 
@@ -23,7 +23,7 @@ class SceneSpec(Spec):
     """The files of a folder or pattern are the bands of one scene."""
     without: Annotated[tuple[str, ...], CommaList] = ()
     """Names of images of a folder or pattern to leave out."""
-    bands: Annotated[tuple[str, ...] | None, CommaList] = None
+    bands: Annotated[tuple[StoredName, ...] | None, CommaList] = None
     """Band names, such as red,green,nir. Default: the names in the files."""
     label_field: str | None = None
     """Class column of the polygons; without it, all polygons are one class, named like the file."""
@@ -47,7 +47,7 @@ class SceneSpec(Spec):
 class ClassSpec(Spec):
     """A row of the class table."""
 
-    name: str
+    name: StoredName
     value: int
     """Class value in masks and maps, 0 to 254. 0 fills the area between polygons; 255 marks unlabelled pixels."""
     colour: str | None = None
