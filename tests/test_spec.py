@@ -1,11 +1,15 @@
 """Specs: frozen, validated, unknown names refused with the nearest one."""
 
+import math
+
 import pytest
 from pydantic import Field, ValidationError
 
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import RecipeError
-from landscribe.spec import Spec, nearest
+from landscribe.geo.spec import ImagerySpec
+from landscribe.recipe import Recipe
+from landscribe.spec import AnyFloat, Seed, Spec, checked, nearest
 
 
 class Inner(Spec):
@@ -70,3 +74,57 @@ def test_names_that_are_stored_hold_no_control_character(spec, settings):
     with pytest.raises(RecipeError, match=r"x1b\[31m.*; expected a name without control characters") as caught:
         spec.of(settings)
     assert "\x1b" not in str(caught.value)
+
+
+UNBOUNDED = {
+    "nodata": "a value of the files, in the range of their data type",
+}
+"""Number fields without a range, with the reason."""
+
+
+def number_schemas(schema, name=""):
+    """(name of the field, JSON schema) of each number within a JSON schema."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from number_schemas(part, name)
+    if isinstance(schema, dict):
+        if schema.get("type") in ("integer", "number") and "const" not in schema:
+            yield name, schema
+        for key, part in schema.items():
+            if key in ("properties", "$defs"):
+                for inner, value in part.items():
+                    yield from number_schemas(value, inner)
+            elif key not in ("default", "const", "enum"):
+                yield from number_schemas(part, name)
+
+
+@pytest.mark.parametrize("spec", [Recipe, ImagerySpec])
+def test_every_number_of_a_recipe_has_a_finite_range(spec):
+    numbers = list(number_schemas(spec.model_json_schema()))
+    unbounded = {
+        name
+        for name, schema in numbers
+        if not ({"minimum", "exclusiveMinimum"} & set(schema) and {"maximum", "exclusiveMaximum"} & set(schema))
+    }
+    assert unbounded == {name for name, _ in numbers} & set(UNBOUNDED)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", math.inf, -math.inf, math.nan])
+def test_numbers_are_finite_unless_the_field_takes_any(value):
+    class Numbers(Spec):
+        plain: float = 0.0
+        maybe: float | None = None
+        many: tuple[float, ...] = ()
+        nodata: AnyFloat | None = None
+
+    for settings in ({"plain": value}, {"maybe": value}, {"many": [value]}):
+        with pytest.raises(RecipeError, match="should be a finite number"):
+            Numbers.of(settings)
+    assert not math.isfinite(Numbers.of({"nodata": value}).nodata)
+
+
+@pytest.mark.parametrize("value", [-1, 2**32, 2**64, 0.5, "x", math.inf])
+def test_a_seed_is_a_whole_number_of_32_bits(value):
+    with pytest.raises(RecipeError, match=f"'seed' is {value!r}; input should be"):
+        checked("seed", value, Seed)
+    assert checked("seed", 2**32 - 1, Seed) == 2**32 - 1

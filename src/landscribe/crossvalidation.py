@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from landscribe.errors import OutputError, RecipeError
+from landscribe.errors import OutputError, RecipeError, machine_errors
 from landscribe.fingerprint import Fingerprint, read_fingerprint
 from landscribe.outputs import os_errors, refuse_file, require_writable, write_text
+from landscribe.spec import Pixels, Seed, checked
 from landscribe.verbs import train
 from landscribe.verbs.sources import Source, augmentation_of, open_chips
 
@@ -77,6 +78,7 @@ def _spread(values: Any) -> dict[str, float | None]:
     }
 
 
+@machine_errors()
 def cross_validate(
     chips: Chips | Source,
     *,
@@ -104,6 +106,7 @@ def cross_validate(
     from landscribe.inference.evaluation import score
     from landscribe.model import Model
 
+    seed, gap = checked("seed", seed, Seed), checked("gap", gap, Pixels | None)
     opened, out = open_chips(chips), Path(out)
     _require_one_process(dict(settings))
     fingerprint = _fingerprint(opened, dict(settings), folds=folds, gap=gap, seed=seed)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import safetensors.torch
 import torch
@@ -24,7 +24,7 @@ from landscribe.nn import build
 from landscribe.nn.architectures.external import import_class
 from landscribe.nn.segmentation import CLASSES, Segmentation
 from landscribe.outputs import atomic_folder
-from landscribe.spec import Spec, StoredName
+from landscribe.spec import AnyFloat, Pixels, Spec, StoredName
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 PICKLES = ("*.pt", "*.pth", "*.pkl", "*.bin", "*.ckpt")
@@ -57,12 +57,12 @@ class ModelConfig(Spec):
     """Names of the C input bands."""
     dtype: str
     """Data type of the raster's pixels."""
-    nodata: float | None
+    nodata: AnyFloat | None
     """Nodata value of rasters that declare none."""
     scaling: Scaling
-    pixel_size: float | None
+    pixel_size: Annotated[float, Field(ge=1e-6, le=1e7)] | None
     """Pixel size of the training chips in metres on the ground; None if it does not matter."""
-    chip_size: int | None
+    chip_size: Pixels | None
     """Side of the training chips in pixels."""
     classes: tuple[ClassEntry, ...]
     """The K classes, by index."""

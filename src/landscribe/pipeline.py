@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import LandscribeError, OutputError
+from landscribe.errors import LandscribeError, OutputError, machine_errors
 from landscribe.fingerprint import Fingerprint
+from landscribe.machine import require_memory
 from landscribe.outputs import atomic_folder, refuse_file, remove_empty
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
+from landscribe.spec import Seed, checked
 from landscribe.verbs import assess, check, chip_scenes, report, train
 from landscribe.verbs.sources import Source, recipe_of
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@machine_errors()
 def run(
     recipe: Recipe | Source | None = None,
     *,
@@ -125,6 +128,7 @@ def _map_scenes(filled: Recipe, files: Run) -> list[Path]:
     ]
 
 
+@machine_errors()
 def demo(
     out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bool = False, **settings: Unpack[DemoKeywords]
 ) -> Path:
@@ -137,8 +141,10 @@ def demo(
         overwrite: replace another run there.
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
     """
-    from landscribe.synthetic import draw, write
+    from landscribe.synthetic import BYTES_PER_PIXEL, WorldSide, draw, write
 
+    size, seed = checked("size", size, WorldSide), checked("seed", seed, Seed)
+    require_memory(size**2 * BYTES_PER_PIXEL, f"a world of {size} x {size} pixels", "Choose a smaller --size.")
     out = Path(out)
     world = out / f"world-{size}px-seed{seed}"
     if not (world / "scene.tif").exists():

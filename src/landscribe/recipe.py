@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomlkit
-from pydantic import Field
 from tomlkit.items import AoT, Table
 
 from landscribe.data.batches.augment_spec import AugmentSpec
@@ -24,7 +23,7 @@ from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes
 from landscribe.outputs import write_text
 from landscribe.prediction.spec import PredictSpec
-from landscribe.spec import Spec, nearest
+from landscribe.spec import Seed, Spec, nearest
 from landscribe.training.spec import TrainSpec
 
 
@@ -33,7 +32,7 @@ class Recipe(Spec):
 
     landscribe: Literal[1] = 1
     """Version of the recipe's layout."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Random seed."""
     scenes: tuple[SceneSpec, ...]
     """Imagery with labels. Paths are relative to the recipe's folder."""

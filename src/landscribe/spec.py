@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from landscribe.errors import RecipeError, is_printable
 
@@ -80,6 +80,35 @@ def named_values(values: Any) -> Any:
     return result
 
 
+MOST_PIXELS = 2**31 - 1
+"""Largest side of a raster that GDAL can count."""
+
+AnyFloat = Annotated[float, Field(allow_inf_nan=True)]
+"""A nodata value: any number that a file may hold, also nan."""
+Count = Annotated[int, Field(ge=1, le=10**9)]
+"""A number of things, at least one."""
+Pixels = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
+"""A length in pixels."""
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""A random seed. numpy and Lightning take 32 bits."""
+
+
+def checked(name: str, value: Any, allowed: Any) -> Any:
+    """An argument of a verb that is no field of a spec, if it is of the annotated type `allowed`.
+
+    >>> checked("seed", "7", Seed)
+    7
+
+    Raises:
+        RecipeError: it is of another type, or out of range.
+    """
+    try:
+        return TypeAdapter(allowed, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise RecipeError(f"'{name}' is {value!r}; {message[0].lower()}{message[1:]}.") from None
+
+
 CommaList = BeforeValidator(_split_at_commas)
 """Lets a field of a tuple take one text with commas, as a command line gives it."""
 NamedValues = BeforeValidator(named_values)
@@ -87,9 +116,11 @@ NamedValues = BeforeValidator(named_values)
 
 
 class Spec(BaseModel):
-    """Frozen, checked settings of one step."""
+    """Frozen, checked settings of one step. Numbers are finite, unless a field is `AnyFloat`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="strings", use_attribute_docstrings=True
+    )
 
     @classmethod
     def of(cls, settings: dict[str, Any], where: str = "") -> Self:

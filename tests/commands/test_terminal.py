@@ -94,3 +94,14 @@ def test_control_characters_of_names_do_not_reach_bars_or_lines(capsys):
 def test_control_characters_of_names_do_not_reach_tables(capsys):
     tables._print_table(["class", TITLE], [[TITLE, "1"]])
     assert capsys.readouterr().out.count(SHOWN) == 2
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError(), OSError(28, "No space left on device")])
+def test_an_error_of_the_machine_ends_a_command_with_one_line(error, capsys):
+    def app(**_):
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        terminal.end_with_code_of(app)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -7,8 +7,8 @@ from affine import Affine
 from rasterio.crs import CRS
 from test_mapping import model_of, read, write
 
-from landscribe import verbs
-from landscribe.errors import GridError, ModelError, OutputError, RecipeError
+from landscribe import machine, verbs
+from landscribe.errors import GridError, ModelError, OutputError, RecipeError, ResourceError
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.resampling import grid_of_pixel_size, resample_to
 from landscribe.prediction.compatibility import conform
@@ -158,3 +158,23 @@ def test_a_crs_is_warned_about_once_by_a_whole_prediction(tmp_path, blocks, capl
     image = write_raster(tmp_path / "image.tif", blocks, crs="EPSG:26918", descriptions=["v"], **metres(1))
     verbs.predict(model_of(Identity(), 4), [image], out=tmp_path / "map.tif", crs="EPSG:32632", any_pixel_size=True)
     assert caplog.text.count("distortion there is large") == 1
+
+
+@pytest.mark.parametrize("side", [1e-6, 0.1, 1e7])
+def test_a_pixel_size_that_no_resampling_reaches_is_refused_with_both(tmp_path, blocks, side):
+    raster = write(tmp_path / "image.tif", blocks, **metres(20))  # 70 x 90 pixels
+    with pytest.raises(ModelError, match=r"image\.tif \(70 x 90 pixels of 20 m\) cannot be resampled to pixels of"):
+        conform(model_of(Identity(), 4, pixel_size=side), raster, PredictSpec(resample=True))
+
+
+def test_a_batch_that_needs_more_memory_than_there_is_is_refused_with_both(tmp_path, blocks, monkeypatch):
+    write(tmp_path / "image.tif", blocks, **metres(10))
+    monkeypatch.setattr(machine, "total_memory", lambda: 10**8)
+    with pytest.raises(ResourceError, match=r"16 tiles of 32 x 32 .* at least \d\S* GB .* has 0\.1 GB.*--batch"):
+        verbs.predict(
+            model_of(Identity(), 4, pixel_size=10.0),
+            [tmp_path / "image.tif"],
+            out=tmp_path / "map.tif",
+            **SMALL,
+            batch=16,
+        )

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import typer
 
 from landscribe import progress
-from landscribe.errors import LandscribeError, UnfinishedError, printable
+from landscribe.errors import LandscribeError, UnfinishedError, machine_errors, printable
 
 _SECONDS_BETWEEN_LINES = 15.0
 _SECONDS_UNTIL_FORESEEN = 60.0
@@ -140,7 +140,7 @@ def end_with_code_of(app: typer.Typer) -> NoReturn:
     """Run a command line and end the process: 0 done, 2 the user's mistake, 1 ours or work left, 130 interrupted."""
     show_progress()
     try:
-        with _interruptible():
+        with _interruptible(), machine_errors():
             code = app(standalone_mode=False)
     except LandscribeError as error:
         code = _refused(" ".join(str(error).split()), 1 if isinstance(error, UnfinishedError) else 2)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from landscribe.spec import CommaList, Spec
+from landscribe.spec import AnyFloat, CommaList, Spec
 
 EdgePolicy = Literal["shift", "pad", "drop"]
 NodataRule = Literal["auto", "any", "all"]
@@ -12,7 +12,7 @@ NodataRule = Literal["auto", "any", "all"]
 its largest value both as nodata and as a dark or bright pixel: `auto` means `all` for these, `any` for others."""
 
 NodataValue = Annotated[
-    float | None,
+    AnyFloat | None,
     Field(
         description="Override the nodata value of the image files; nan marks all non-finite pixels, in addition to the "
         "declared value."

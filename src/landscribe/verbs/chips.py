@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from landscribe.errors import RecipeError
 from landscribe.outputs import require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
-from landscribe.spec import nearest
+from landscribe.spec import Seed, checked, nearest
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, recipe_of
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def describe(
     from landscribe.reports.description import describe
     from landscribe.reports.sheet import contact_sheet
 
-    opened = open_chips(chips)
+    opened, seed = open_chips(chips), checked("seed", seed, Seed)
     described = describe(opened)
     if sheet is not None:
         contact_sheet(opened, Path(sheet), augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)

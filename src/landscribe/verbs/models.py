@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import RecipeError
 from landscribe.outputs import require_output_folder
+from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, open_model
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def train(
     """
     from landscribe.training.spec import TrainSpec
 
+    seed = checked("seed", seed, Seed)
     fields: dict[str, Any] = dict(settings)
     augment = fields.pop("augment", {})
     pipeline = augment if callable(augment) else None
@@ -88,8 +90,10 @@ def summary(
         options: options of the architecture.
     """
     from landscribe.nn import build
-    from landscribe.nn.summary import summary
+    from landscribe.nn.summary import Channels, ImageSide, summary
 
+    size = checked("size", size, ImageSide)
+    bands, classes = checked("bands", bands, Channels), checked("classes", classes, Channels)
     if model is None:
         network = build(architecture, bands=bands, classes=classes, encoder=encoder, **options)
         return summary(network, bands=bands, size=size)

@@ -22,7 +22,7 @@ from landscribe.geo.classes import ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import read_band, read_copy
-from landscribe.spec import Spec, StoredName
+from landscribe.spec import AnyFloat, Spec, StoredName
 
 
 class ChipsMetadata(Spec):
@@ -35,7 +35,7 @@ class ChipsMetadata(Spec):
     """Labels that mark unlabelled pixels."""
     bands: tuple[StoredName, ...]
     dtype: str
-    nodata: float | None
+    nodata: AnyFloat | None
     """The nodata value of the scenes."""
     pixel_size: float | None
     """Pixel size in metres."""

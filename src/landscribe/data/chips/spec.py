@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from landscribe.geo.spec import EdgePolicy
-from landscribe.spec import Spec
+from landscribe.spec import Pixels, Spec
 
 Mode = Literal["all", "positive", "separate"]
 Format = Literal["tif", "png", "jpg"]
@@ -16,7 +16,7 @@ class ChipSpec(Spec):
 
     size: int = Field(256, ge=8, le=8192)
     """Side of a chip in pixels."""
-    stride: int | None = Field(None, ge=1)
+    stride: Pixels | None = None
     """Step between chips in pixels. Default: the size (no overlap)."""
     edge: EdgePolicy = "shift"
     """A chip that reaches outside the scene is moved inward (shift), padded (pad), or left out (drop)."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from landscribe.geo.spec import NodataRuleName, NodataValue
 from landscribe.spec import CommaList, InputPath, NoFlag, Spec, StoredName
@@ -48,11 +48,11 @@ class ClassSpec(Spec):
     """A row of the class table."""
 
     name: StoredName
-    value: int
+    value: int = Field(ge=-(2**31), lt=2**31)
     """Class value in masks and maps, 0 to 254. 0 fills the area between polygons; 255 marks unlabelled pixels."""
     colour: str | None = None
     """"#rrggbb"."""
-    label: int | str | None = None
+    label: Annotated[int, Field(ge=-(2**63), lt=2**63)] | str | None = None
     """Label of this class in the label data; "#rrggbb" in coloured masks. Default: the value for label rasters, the
     name for polygons."""
 
