@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import OutputError
+from landscribe.outputs import claim
 from landscribe.verbs.sources import Source, open_model
 
 if TYPE_CHECKING:
@@ -89,11 +91,14 @@ def predict(
         if path is not None
     }
     outputs = [OutputPaths(**{name: each[index] for name, each in paths.items()}) for index in range(len(rasters))]
-    # Planned one by one: a shard takes over the choices of the shard that began the same map.
-    return [
-        write_map(plan_map(opened, raster, spec, output, ensemble=others), overwrite=overwrite)
-        for raster, output in zip(rasters, outputs, strict=True)
-    ]
+    with ExitStack() as claims:
+        for output in outputs:
+            claims.enter_context(claim(output.map, shared=spec.shard is not None))
+        # Planned one by one: a shard takes over the choices of the shard that began the same map.
+        return [
+            write_map(plan_map(opened, raster, spec, output, ensemble=others), overwrite=overwrite)
+            for raster, output in zip(rasters, outputs, strict=True)
+        ]
 
 
 def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:
@@ -150,5 +155,6 @@ def assess(
         raise OutputError(f"{out} is an input of the assessment. Nothing was changed. Choose another path.")
     result = assess_maps([Path(path) for path in paths], reference, split=split, labels=dict(labels))
     if out is not None:
-        result.save(Path(out))
+        with claim(Path(out)):
+            result.save(Path(out))
     return result

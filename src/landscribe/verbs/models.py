@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import RecipeError
-from landscribe.outputs import require_output_folder
+from landscribe.outputs import claim, require_output_folder
 from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, open_model
 
@@ -63,9 +64,11 @@ def train(
 
     opened, out = open_chips(chips), Path(out)
     require_two_classes(opened)
-    if processes(spec.devices).is_rank_zero:
+    is_writer = processes(spec.devices).is_rank_zero
+    if is_writer:
         require_output_folder(out, mark="config.json", overwrite=overwrite)
-    return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
+    with claim(out) if is_writer else nullcontext():
+        return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
 
 
 def summary(
@@ -134,8 +137,9 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
     from landscribe.inference.pruning import prune
 
     require_output_folder(Path(out), mark="config.json", overwrite=overwrite)
-    small = prune(open_model(model), branch)
-    small.save(out, overwrite=overwrite)
+    with claim(Path(out)):
+        small = prune(open_model(model), branch)
+        small.save(out, overwrite=overwrite)
     return small
 
 

@@ -22,7 +22,7 @@ from landscribe.data.scenes.label_formats import LabelSource
 from landscribe.data.scenes.scene import Scene, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.split import SplitSpec
-from landscribe.errors import EngineError
+from landscribe.errors import EngineError, LandscribeError
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from worlds import noise, pixel_box, write_polygons, write_raster
@@ -274,3 +274,22 @@ def test_interrupted_chipping_leaves_no_files(specs, tmp_path, dask):
     )
     assert done.stdout.splitlines()[-1] == "interrupted"
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@dataclass(frozen=True)
+class Meanwhile:
+    """Labels of a scene, at whose first reading a file changes."""
+
+    labels: LabelSource
+    file: Path
+
+    def read(self, window: Window):
+        self.file.touch()
+        return self.labels.read(window)
+
+
+@pytest.mark.parametrize("name", ["first.tif", "labels.gpkg"])
+def test_a_file_that_changes_while_chips_are_cut_is_noticed_and_leaves_no_chips(specs, tmp_path, name):
+    with pytest.raises(LandscribeError, match=rf"{name} changed while .*cut.*Repeat the command"):
+        cut(specs, tmp_path / "chips", watch=lambda labels: Meanwhile(labels, tmp_path / name))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.tif", "labels.gpkg", "second.tif"]

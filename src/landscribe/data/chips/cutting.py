@@ -27,6 +27,7 @@ from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
+from landscribe.geo.rasters.source_files import FileState, file_state, raster_state, require_unchanged
 from landscribe.geo.tiling import chip_windows
 from landscribe.outputs import atomic_folder
 
@@ -71,8 +72,14 @@ def chip(
     if not spec.virtual:
         require_format_fits(spec.format, scenes[0].image)
     inputs = _split_inputs(scenes, sources, split)
+    paths = sorted({path for scene in scenes for path in scene.image.paths})
+    states = [raster_state(path) for path in paths]
+    labels = sorted({source.labels for source in sources if source.labels is not None})
+    label_states = [file_state(path) for path in labels]
     with atomic_folder(out, overwrite=overwrite) as folder:
         table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute()))
+        require_unchanged(paths, states, "cut into chips")
+        _require_unchanged_labels(labels, label_states)
         if table.empty:
             raise ChipError(_why_no_chips(scenes, spec))
         table["split"] = _splits(table, inputs, classes, spec, split, seed)
@@ -80,6 +87,16 @@ def chip(
         # Compression and row groups are explicit, so that the bytes do not depend on the library's defaults.
         table.to_parquet(folder / "chips.parquet", index=False, compression="zstd", row_group_size=2**16)
     return Chips.open(out)
+
+
+def _require_unchanged_labels(labels: Sequence[str], states: Sequence[FileState]) -> None:
+    """Raise ChipError if a label file changed since its state was taken."""
+    for path, state in zip(labels, states, strict=True):
+        if file_state(path) != state:
+            raise ChipError(
+                f"{path} changed while chips were cut, so the chips would mix two files. Nothing was written. Repeat "
+                "the command once the file no longer changes."
+            )
 
 
 @dataclass(frozen=True)
