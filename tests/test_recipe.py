@@ -290,3 +290,9 @@ def test_a_text_named_like_a_path_is_annotated_as_a_path(section, name):
     field = SECTIONS[section].model_fields[name]
     if "str" in str(field.annotation) and name.split("_")[-1] in PATH_WORDS:
         assert path_in(field) is not None
+
+
+def test_other_names_of_settings_reach_the_section_of_their_field():
+    assert into_sections({"lr": 0.1, "backbone": "resnet34"}, ("chips", "train")) == {
+        "train": {"learning_rate": 0.1, "encoder": "resnet34"}
+    }

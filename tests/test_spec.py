@@ -5,11 +5,14 @@ import math
 import pytest
 from pydantic import Field, ValidationError
 
+from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RecipeError
 from landscribe.geo.spec import ImagerySpec
-from landscribe.recipe import Recipe
-from landscribe.spec import AnyFloat, Seed, Spec, checked, nearest
+from landscribe.recipe import SECTIONS, Recipe
+from landscribe.spec import AnyFloat, Seed, Spec, checked, nearest, other_names
+from landscribe.training.spec import TrainSpec
 
 
 class Inner(Spec):
@@ -128,3 +131,44 @@ def test_a_seed_is_a_whole_number_of_32_bits(value):
     with pytest.raises(RecipeError, match=f"'seed' is {value!r}; input should be"):
         checked("seed", value, Seed)
     assert checked("seed", 2**32 - 1, Seed) == 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "typed", "meant"),
+    [
+        (ChipSpec, {"format": "jpeg"}, {"format": "jpg"}),
+        (ChipSpec, {"format": "TIFF"}, {"format": "tif"}),
+        (ChipSpec, {"format": "PNG"}, {"format": "png"}),
+        (TrainSpec, {"lr": 0.1}, {"learning_rate": 0.1}),
+        (TrainSpec, {"backbone": "resnet34"}, {"encoder": "resnet34"}),
+        (TrainSpec, {"batch_size": 2}, {"batch": 2}),
+        (TrainSpec, {"optimizer": "AdamW"}, {"optimizer": "adamw"}),
+        (TrainSpec, {"architecture": "UNet++"}, {"architecture": "unetplusplus"}),
+        (SplitSpec, {"val": "20 %", "test": "0.1"}, {"val": 0.2, "test": 0.1}),
+    ],
+)
+def test_usual_words_that_are_certain_are_understood(spec, typed, meant):
+    assert spec.of(typed) == spec.of(meant)
+
+
+@pytest.mark.parametrize(
+    ("spec", "typed", "message"),
+    [
+        (TrainSpec, {"optimizer": "adam"}, r"'optimizer' is 'adam'; .*'adamw' or 'sgd'; did you mean 'adamw'\?"),
+        (ChipSpec, {"format": "jpgg"}, r"did you mean 'jpg'\?"),
+        (TrainSpec, {"lr": 0.1, "learning_rate": 0.2}, "learning_rate and lr, which is the same, are both given"),
+        (SplitSpec, {"val": 20}, r"'val' is 20; expected a fraction below 1: write 0.2, or 20% for per cent"),
+        (SplitSpec, {"val": "200%"}, "'val' is 2.0; input should be less than 1"),
+        (TrainSpec, {"backbon": "x"}, r"did you mean 'background'\?|did you mean 'encoder'"),
+    ],
+)
+def test_words_that_may_mean_something_else_are_refused_with_the_nearest(spec, typed, message):
+    with pytest.raises(RecipeError, match=message):
+        spec.of(typed)
+
+
+def test_other_names_of_fields_are_names_of_no_other_field():
+    for spec in SECTIONS.values():
+        others = [name for field in spec.model_fields.values() for name in other_names(field)]
+        assert not set(others) & {name for section in SECTIONS.values() for name in section.model_fields}
+        assert len(set(others)) == len(others)

@@ -4,7 +4,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from landscribe.spec import CommaList, Count, Flag, InputPath, NamedValues, Spec
+from landscribe.spec import (
+    AlsoCalled,
+    CommaList,
+    Count,
+    Flag,
+    FractionText,
+    InputPath,
+    NamedValues,
+    Spec,
+    TextMark,
+    words,
+)
 
 DEFAULT_EPOCHS = 20
 DEFAULT_LEAST_STEPS = 200
@@ -32,9 +43,11 @@ def _weights(value: Any) -> Any:
 class TrainSpec(Spec):
     """How a network is trained."""
 
-    architecture: str = "unet"
+    architecture: Annotated[
+        str, words(**{"u-net": "unet", "unet++": "unetplusplus", "deeplabv3+": "deeplabv3plus"})
+    ] = "unet"
     """Network: fcn, unet, unetplusplus, deeplabv3plus, unet_id, smp:Name or module:Class."""
-    encoder: str = "resnet18"
+    encoder: Annotated[str, AlsoCalled("backbone")] = "resnet18"
     """Name of a timm backbone, or plain for the encoder of the architecture's paper."""
     weights: Literal["auto", "imagenet", "none"] | InputPath = "auto"
     """Initial weights; auto is imagenet if available within seconds, otherwise none."""
@@ -46,11 +59,11 @@ class TrainSpec(Spec):
     """Optimizer steps, instead of epochs."""
     minutes: float | None = Field(None, gt=0, le=10**6)
     """Wall-clock minutes, instead of epochs. The weights then depend on the machine's speed."""
-    batch: int = Field(8, ge=1, le=2**16)
+    batch: Annotated[int, AlsoCalled("batch_size")] = Field(8, ge=1, le=2**16)
     """Chips per batch, over all devices."""
     accumulate: int = Field(1, ge=1, le=2**16)
     """Gradient accumulation: batches per optimizer step. Gradients are averaged as for one large batch."""
-    learning_rate: Annotated[float, Field(gt=0, le=1000)] | Literal["auto"] = 2e-3
+    learning_rate: Annotated[Annotated[float, Field(gt=0, le=1000)] | Literal["auto"], AlsoCalled("lr")] = 2e-3
     """Peak learning rate; auto runs a learning-rate range test on the training chips (Smith 2017, arXiv:1506.01186)."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Optimizer: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), or SGD with momentum 0.9."""
@@ -89,7 +102,7 @@ class TrainSpec(Spec):
     sampling: Literal["all", "balanced", "label_windows"] = "all"
     """Which chips an epoch draws. all: every chip once; balanced: chips with rare classes more often; label_windows:
     windows around labelled pixels, each class equally often."""
-    background: float | None = Field(None, ge=0, le=1)
+    background: Annotated[float | None, FractionText, TextMark()] = Field(None, ge=0, le=1)
     """Maximum fraction of background-only chips. Default: no limit."""
     workers: int | None = Field(None, ge=0, le=1024)
     """Processes that read chips; 0 reads in the main process. Default: by the number of cores."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from landscribe.data.scenes.spec import SplitName
-from landscribe.spec import Flag, InputPath, Pixels, Spec
+from landscribe.spec import Flag, FractionText, InputPath, Pixels, Spec, TextMark
 
 
 class SplitSpec(Spec):
@@ -15,9 +15,9 @@ class SplitSpec(Spec):
     """Groups of chips that share a split. block: spatial blocks, of each scene or of overlapping scenes together;
     scene: whole scenes; attribute: areas of polygons, by a column; list: the scenes in text files. auto is block, or
     scene for scenes too small for blocks."""
-    val: float = Field(0.15, ge=0, lt=1)
+    val: Annotated[float, FractionText, TextMark()] = Field(0.15, ge=0, lt=1)
     """Validation fraction. The best epoch is chosen on the validation chips."""
-    test: float = Field(0.15, ge=0, lt=1)
+    test: Annotated[float, FractionText, TextMark()] = Field(0.15, ge=0, lt=1)
     """Test fraction. The map is assessed on the test chips, and nothing is chosen on them."""
     gap: Pixels | None = None
     """Buffer between chips of different splits in pixels. Default: a quarter of a chip."""
