@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
+from landscribe.data.chips.cutting import require_feasible
 from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format
 from landscribe.data.scenes.label_polygons import is_vector
 from landscribe.data.scenes.polygon_files import PolygonFiles
@@ -19,7 +21,7 @@ from landscribe.errors import GridError, LandscribeError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Window, crs_label
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.tiling import aligned, chip_windows, units
+from landscribe.geo.tiling import aligned, count_chip_windows, units
 from landscribe.recipe import Recipe
 
 Severity = Literal["error", "warning", "note"]
@@ -311,9 +313,14 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
 
 def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
     spec = recipe.chips
+    try:
+        require_feasible(scenes, recipe.scenes, spec, Path())
+    except LandscribeError as error:
+        yield Finding("error", str(error))
+        return
     for scene in scenes:
         shape = scene.image.grid.shape
-        if not chip_windows(*shape, size=spec.size, stride=spec.stride or spec.size, edge=spec.edge):
+        if not count_chip_windows(*shape, size=spec.size, stride=spec.stride or spec.size, edge=spec.edge):
             yield Finding(
                 "error" if len(scenes) == 1 else "warning",
                 f"{scene.image.paths[0]} ({shape[0]} x {shape[1]} pixels) is smaller than one chip of {spec.size} "
