@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import shapely
 import torch
 from affine import Affine
@@ -988,3 +989,33 @@ def test_a_wrapped_model_is_refused_like_a_trained_one(tmp_path, scene, refused)
     Model.wrap(OneLayer(), bands=["v"], classes=["no", "yes"]).save(tmp_path / "one")
     trust = ("--trust-code", "networks:OneLayer")
     refused("predict", "one", scene, "--out", "new/map.tif", *trust, words=("scene.tif has 3 bands", "takes 1 (v)"))
+
+
+# ---- control characters in names
+
+
+ESCAPE = "\x1bc"
+
+
+def test_control_characters_in_a_class_column_are_refused(tmp_path, scene, refused):
+    bad = worlds.write_polygons(tmp_path / "bad.gpkg", squares()[:2], **{"class": [f"house{ESCAPE}", "road"]})
+    chip = ("chip", "--image", scene, "--labels", bad, "--label-field", "class", "--size", 32, "--out", "new/chips")
+    refused(*chip, words=("class 'house\\x1bc'", "control character", "class table"))
+
+
+def test_control_characters_in_band_names_are_refused_unless_the_bands_are_named(tmp_path, labels, refused, landscribe):
+    bad, header = tmp_path / "bad.img", tmp_path / "bad.hdr"
+    rasterio.shutil.copy(image(tmp_path / "good.tif"), bad, driver="ENVI")
+    header.write_text(header.read_text().replace("red", f"red{ESCAPE}"))
+    (tmp_path / "bad.img.aux.xml").unlink(missing_ok=True)
+    chip = ("chip", "--image", bad, "--labels", labels, "--label-field", "class", "--size", 32, "--out", "chips")
+    refused(*chip, words=("bad.img", "red\\x1bc", "control character", "--bands"))
+    assert landscribe(*chip, "--bands", "red,green,blue").code == 0
+
+
+def test_control_characters_in_a_file_name_are_shown_escaped(tmp_path, labels, scene, refused):
+    bad = tmp_path / f"a{ESCAPE}.tif"
+    bad.write_bytes(scene.read_bytes())
+    chip = ("chip", "--image", bad, "--labels", labels, "--label-field", "class", "--size", 32, "--out", "new/chips")
+    refused(*chip, words=("a\\x1bc.tif", "Rename the file"))
+    refused("chip", "--image", tmp_path / f"b{ESCAPE}.tif", *chip[3:], words=("b\\x1bc.tif", "No such file"))

@@ -4,12 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
+from landscribe.data.chips.cutting import require_feasible
 from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format, label_warnings
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
@@ -23,7 +25,7 @@ from landscribe.geo.rasters.nodata import Nodata, nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.spec import NodataRule
-from landscribe.geo.tiling import aligned, chip_windows, units
+from landscribe.geo.tiling import aligned, count_chip_windows, units
 from landscribe.geo.vectors.vector_files import is_vector
 from landscribe.recipe import Recipe
 
@@ -373,9 +375,14 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
 
 def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
     spec = recipe.chips
+    try:
+        require_feasible(scenes, recipe.scenes, spec, Path())
+    except LandscribeError as error:
+        yield Finding("error", str(error))
+        return
     for scene in scenes:
         shape = scene.image.grid.shape
-        if not chip_windows(*shape, size=spec.size, stride=spec.stride or spec.size, edge=spec.edge):
+        if not count_chip_windows(*shape, size=spec.size, stride=spec.stride or spec.size, edge=spec.edge):
             yield Finding(
                 "error" if len(scenes) == 1 else "warning",
                 f"{scene.image.paths[0]} ({shape[0]} x {shape[1]} pixels) is smaller than one chip of {spec.size} "

@@ -7,8 +7,8 @@ from affine import Affine
 from rasterio.crs import CRS
 from test_mapping import model_of, read, write
 
-from landscribe import verbs
-from landscribe.errors import GridError, ModelError, OutputError, RecipeError
+from landscribe import machine, verbs
+from landscribe.errors import GridError, ModelError, OutputError, RecipeError, ResourceError
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, resample_to
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.raster import Raster
@@ -232,3 +232,23 @@ def test_a_crs_that_no_geotiff_can_hold_is_refused_before_the_map_would_lose_it(
     with pytest.raises(GridError, match="a CRS that no GeoTIFF can hold"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
     assert not (tmp_path / "map.tif").exists()
+
+
+@pytest.mark.parametrize("side", [1e-6, 0.1, 1e7])
+def test_a_pixel_size_that_no_resampling_reaches_is_refused_with_both(tmp_path, blocks, side):
+    raster = write(tmp_path / "image.tif", blocks, **metres(20))  # 70 x 90 pixels
+    with pytest.raises(ModelError, match=r"image\.tif \(70 x 90 pixels of 20 m\) cannot be resampled to pixels of"):
+        conform(model_of(Identity(), 4, pixel_size=side), raster, PredictSpec(resample=True))
+
+
+def test_a_batch_that_needs_more_memory_than_there_is_is_refused_with_both(tmp_path, blocks, monkeypatch):
+    write(tmp_path / "image.tif", blocks, **metres(10))
+    monkeypatch.setattr(machine, "total_memory", lambda: 10**8)
+    with pytest.raises(ResourceError, match=r"16 tiles of 32 x 32 .* at least \d\S* GB .* has 0\.1 GB.*--batch"):
+        verbs.predict(
+            model_of(Identity(), 4, pixel_size=10.0),
+            [tmp_path / "image.tif"],
+            out=tmp_path / "map.tif",
+            **SMALL,
+            batch=16,
+        )

@@ -36,6 +36,7 @@ from landscribe.commands.tables import (
     print_measures,
     print_run,
 )
+from landscribe.commands.terminal import show
 from landscribe.errors import LandscribeError
 from landscribe.exports import CHIP_EXPORTS
 
@@ -60,7 +61,7 @@ def _show_version(is_asked: bool) -> None:  # noqa: FBT001  as typer calls it
     if is_asked:
         from importlib.metadata import version
 
-        print(f"landscribe {version('landscribe')}")
+        show(f"landscribe {version('landscribe')}")
         raise typer.Exit
 
 
@@ -110,7 +111,7 @@ def chip(
         print_json({"chips": str(out), "count": len(chips), "splits": splits, "classes": chips.classes.names})
     else:
         shares = ", ".join(f"{name} {count}" for name, count in splits.items())
-        print(f"{out}: {len(chips)} chips ({shares}), classes {', '.join(chips.classes.names)}")
+        show(f"{out}: {len(chips)} chips ({shares}), classes {', '.join(chips.classes.names)}")
 
 
 @app.command(cls=with_settings("augment"))
@@ -126,7 +127,7 @@ def describe(
     description = verbs.describe(chips, sheet=sheet, overwrite=overwrite, **plain(ctx), **given(seed=seed))
     print_json(description.as_dict()) if as_json else print_description(description)
     if sheet is not None and not as_json:
-        print(f"sheet  {sheet}")
+        show(f"sheet  {sheet}")
 
 
 @app.command(cls=with_settings("augment", "train"))
@@ -158,7 +159,7 @@ def train(
     else:
         f1 = model.measures.get("val_mean_f1")
         score = "no validation chips" if f1 is None else f"mean F1 {f1:.3f} on the validation chips"
-        print(f"{out}: epoch {model.measures['epoch']} kept, {score}")
+        show(f"{out}: epoch {model.measures['epoch']} kept, {score}")
 
 
 def _folds(text: str) -> int | Literal["scenes"]:
@@ -200,7 +201,8 @@ def predict(
 
         print_json({"maps": maps, "areas": {path: ClassMap.open(path).areas for path in maps}})
     else:
-        print(*maps, sep="\n", end="\n" if maps else "")
+        for path in maps:
+            show(path)
 
 
 @app.command(cls=with_settings("scenes", only=LABEL_SETTINGS))
@@ -234,7 +236,7 @@ def report(
     """Write one self-contained HTML page about a run."""
     from landscribe import verbs
 
-    print(verbs.report(folder, out=out))
+    show(verbs.report(folder, out=out))
 
 
 @app.command(cls=RunCommand)
@@ -303,7 +305,7 @@ def prune(
         raise LandscribeError("prune needs --branch and --out, or --branches to measure the branches.")
     small = verbs.prune(model, branch=branch, out=out, overwrite=overwrite)
     parameters = sum(parameter.numel() for parameter in small.network.parameters())
-    print_json({"model": str(out), "parameters": parameters}) if as_json else print(
+    print_json({"model": str(out), "parameters": parameters}) if as_json else show(
         f"{out}: branch {branch}, {parameters} parameters"
     )
 
@@ -338,7 +340,7 @@ def export(
     """Export chips for other programs."""
     from landscribe import verbs
 
-    print(verbs.export(chips, out=out, to=to, split=split, overwrite=overwrite))
+    show(verbs.export(chips, out=out, to=to, split=split, overwrite=overwrite))
 
 
 @app.command()
@@ -349,7 +351,7 @@ def new(
     """Write a complete, commented recipe to start from."""
     from landscribe import verbs
 
-    print(verbs.new(out, overwrite=overwrite))
+    show(verbs.new(out, overwrite=overwrite))
 
 
 @app.command(cls=with_settings("train", only=("steps",)))

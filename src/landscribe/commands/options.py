@@ -139,10 +139,10 @@ def spec_of(section: str) -> Any:
 
 def flag_names(name: str, field: Any) -> tuple[str, ...]:
     """The names of a field's flag, such as ("--split-by",)."""
-    from landscribe.spec import Flag
+    from landscribe.spec import Flag, other_names
 
     stated = next((mark.names for mark in field.metadata if isinstance(mark, Flag)), None)
-    return stated or (f"--{name.replace('_', '-')}",)
+    return stated or tuple(f"--{own.replace('_', '-')}" for own in (name, *other_names(field)))
 
 
 def _typer_options(annotations: dict[str, Any]) -> list[Any]:
@@ -162,7 +162,11 @@ def _typer_options(annotations: dict[str, Any]) -> list[Any]:
 
 
 def _annotation(section: str, name: str, field: Any) -> Any:
-    kind = _command_line_type(field.annotation)
+    from landscribe.spec import TextMark
+
+    is_text = any(isinstance(mark, TextMark) for mark in field.metadata)
+    kind = str if is_text else _command_line_type(field.annotation)
+    choices = [word for kind in _kinds(field.annotation) if get_origin(kind) is Literal for word in get_args(kind)]
     names = flag_names(name, field)
     if kind is bool:
         names = tuple(f"{flag}/--no-{flag.removeprefix('--')}" for flag in names)
@@ -171,6 +175,8 @@ def _annotation(section: str, name: str, field: Any) -> Any:
         help=help_of(field),
         rich_help_panel=_SECTIONS[section][0],
         metavar=f"<{_metavar(field.annotation)}>" if kind in (str, list[str]) else None,
+        case_sensitive=False,
+        autocompletion=(lambda: choices) if is_text and choices else None,
     )
     return Annotated[kind | None, option]
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import ClassError
+from landscribe.errors import ClassError, is_printable
+from landscribe.spec import StoredName
 
 IGNORE = 255
 """Value and index of unlabelled pixels: losses and measures leave them out."""
@@ -76,7 +77,7 @@ class ClassEntry:
 
     value: int
     """Class value in masks and maps, 0 to 254."""
-    name: str
+    name: StoredName
     colour: str
     """"#rrggbb"."""
     label: Label
@@ -121,6 +122,11 @@ class Classes:
                     f"class {column} {', '.join(twice)} occurs twice in the class table. Expected unique ones."
                 )
         for entry in self.entries:
+            if not is_printable(entry.name):
+                raise ClassError(
+                    f"class '{entry.name}' has a control character in its name. Expected text that files can hold. "
+                    "Correct the label, or give the class another name in the class table (classes of a recipe)."
+                )
             if not 0 <= entry.value <= 254:
                 raise ClassError(
                     f"class '{entry.name}' has value {entry.value}. Expected a value from 0 to 254 (255 is ignore). "

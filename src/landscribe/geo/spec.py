@@ -4,16 +4,18 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from landscribe.spec import CommaList, NumberList, Spec
+from landscribe.spec import AnyFloat, CommaList, NumberList, Spec
 
 EdgePolicy = Literal["shift", "pad", "drop"]
 NodataRule = Literal["auto", "any", "all"]
 """A pixel is nodata if `any` of its bands holds the nodata value, or only if `all` do. Unsigned imagery often has 0 or
 its largest value both as nodata and as a dark or bright pixel: `auto` means `all` for these, `any` for others."""
 
+NodataValue = AnyFloat | tuple[AnyFloat | None, ...] | None
+"""One value for all bands, or a value for each band; None: nothing is nodata."""
 
 NodataValues = Annotated[
-    float | tuple[float, ...] | None,
+    AnyFloat | tuple[AnyFloat, ...] | None,
     NumberList,
     Field(
         description="Override the nodata value of the image files, for all bands or (with commas) for each; nan marks "

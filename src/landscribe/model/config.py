@@ -1,6 +1,6 @@
 """Config: all that is needed to use a network, beside its weights."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -8,8 +8,8 @@ from torch import Tensor
 
 from landscribe.geo.classes import ClassEntry
 from landscribe.geo.rasters.encoding import Encoding
-from landscribe.geo.rasters.nodata import NodataValue
-from landscribe.spec import Spec
+from landscribe.geo.spec import NodataValue
+from landscribe.spec import Pixels, Spec, StoredName
 
 
 class Scaling(Spec):
@@ -35,7 +35,7 @@ class ModelConfig(Spec):
     """A name that `landscribe.nn.build` takes, or "module:Class"."""
     arguments: dict[str, Any]
     """Arguments that the architecture was built with."""
-    bands: tuple[str, ...]
+    bands: tuple[StoredName, ...]
     """Names of the C input bands."""
     dtype: str
     """Data type of the raster's pixels."""
@@ -44,11 +44,11 @@ class ModelConfig(Spec):
     encoding: tuple[Encoding, ...] = ()
     """What the stored numbers of the training imagery mean, for each band; empty if no tag declared it."""
     scaling: Scaling
-    pixel_size: float | None
+    pixel_size: Annotated[float, Field(ge=1e-6, le=1e7)] | None
     """Pixel size of the training chips in metres on the ground; None if it does not matter."""
     pixel_sides: tuple[float, float] | None = None
     """Height and width of these pixels in metres; None for squares."""
-    chip_size: int | None
+    chip_size: Pixels | None
     """Side of the training chips in pixels."""
     classes: tuple[ClassEntry, ...]
     """The K classes, by index."""

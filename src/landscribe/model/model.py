@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.encoding import Encoding
-from landscribe.geo.rasters.nodata import NodataValue
+from landscribe.geo.spec import NodataValue
 from landscribe.model.config import ModelConfig, Scaling
 from landscribe.model.folder import load_network, plain_config, read_config, require_trusted, sha256_of, write_folder
 from landscribe.nn.architectures.external import with_class_logits

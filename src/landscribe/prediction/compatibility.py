@@ -19,6 +19,8 @@ from landscribe.prediction.spec import PredictSpec
 log = logging.getLogger(__name__)
 
 _TOLERANCE = 1.25
+_MOST_REFINED = 64
+"""Most pixels of a model along the side of a pixel of the raster: more show nothing that the raster has not."""
 
 
 def require_compatible(model: Model, raster: Raster, spec: PredictSpec) -> None:
@@ -109,7 +111,19 @@ def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None
             f"the model was trained on pixels of {_size_label(sides)}, but resampled pixels are squares. Warp {name} "
             "to such pixels (gdalwarp -tr), or pass --any-pixel-size."
         )
+    _require_sensible_resampling(raster, size, expected)
     return grid_of_pixel_size(raster.grid, expected, crs)
+
+
+def _require_sensible_resampling(raster: Raster, size: float, expected: float) -> None:
+    """Raise ModelError if a pixel of the raster would become thousands, or the whole raster less than one."""
+    shape = raster.grid.shape
+    if size / expected > _MOST_REFINED or expected / size > max(shape):
+        raise ModelError(
+            f"{raster.paths[0]} ({shape[0]} x {shape[1]} pixels of {size:.3g} m) cannot be resampled to pixels of "
+            f"{expected:.3g} m. Expected at most {_MOST_REFINED} pixels along the side of one of the raster, and at "
+            "least one for the whole raster. Map it with a model of its pixel size."
+        )
 
 
 def _is_same_size(sides: tuple[float, float], others: tuple[float, float]) -> bool:

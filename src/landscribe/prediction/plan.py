@@ -25,7 +25,9 @@ from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.tiling import Unit, aligned, units
 from landscribe.inference.backends.choice import fastest_backend
 from landscribe.inference.device import resolve_device
+from landscribe.inference.memory import estimated_memory
 from landscribe.inference.predictor import Predictor
+from landscribe.machine import require_memory
 from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.maps.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
 from landscribe.maps.output_paths import OutputPaths
@@ -111,7 +113,20 @@ def plan_map(
     fixed = _fixed_fields(predictor, raster, spec, layers)
     tiling, engine, choice = _choice(predictor, raster, spec, fixed, out)
     predictor.backend = engine
+    _require_memory(predictor, raster, tiling)
     return MapPlan(raster, predictor, out, spec, layers, tiling, area, sieve, Fingerprint.of(fixed | choice))
+
+
+def _require_memory(predictor: Predictor, raster: Raster, tiling: Tiling) -> None:
+    """Raise ResourceError if one batch of tiles needs more memory than this machine has; a GPU says so itself."""
+    if predictor.device.type == "cpu":
+        align = predictor.reduction
+        rows, cols = (min(tiling.tile, -(-length // align) * align) for length in raster.grid.shape)
+        require_memory(
+            estimated_memory(predictor.models, (tiling.batch, rows, cols)) or 0,
+            f"a batch of {tiling.batch} tiles of {rows} x {cols} pixels",
+            "Pass --tile auto, or a smaller --tile or --batch.",
+        )
 
 
 def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import RecipeError
-from landscribe.outputs import require_output_folder
+from landscribe.outputs import claim, require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
-from landscribe.spec import nearest
+from landscribe.spec import Seed, checked, nearest
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, recipe_of
 
 if TYPE_CHECKING:
@@ -89,15 +89,16 @@ def chip_scenes(
     from landscribe.data.scenes.scene import open_scenes
 
     require_output_folder(out, mark="chips.json", overwrite=overwrite)
-    if opened is None:
-        opened = open_scenes(recipe.scenes, recipe.classes)
-        for warning in label_warnings(scene.labels for scene in opened[0]):
-            log.warning(warning)
-    scenes, classes = opened
-    return chip(
-        scenes, classes, recipe.scenes, out,
-        spec=recipe.chips, split=recipe.split, seed=recipe.seed, overwrite=overwrite,
-    )  # fmt: skip
+    with claim(out):
+        if opened is None:
+            opened = open_scenes(recipe.scenes, recipe.classes)
+            for warning in label_warnings(scene.labels for scene in opened[0]):
+                log.warning(warning)
+        scenes, classes = opened
+        return chip(
+            scenes, classes, recipe.scenes, out,
+            spec=recipe.chips, split=recipe.split, seed=recipe.seed, overwrite=overwrite,
+        )  # fmt: skip
 
 
 def describe(
@@ -115,10 +116,11 @@ def describe(
     from landscribe.reports.description import describe
     from landscribe.reports.sheet import contact_sheet
 
-    opened = open_chips(chips)
+    opened, seed = open_chips(chips), checked("seed", seed, Seed)
     described = describe(opened)
     if sheet is not None:
-        contact_sheet(opened, Path(sheet), augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)
+        with claim(Path(sheet)):
+            contact_sheet(opened, Path(sheet), augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)
     return described
 
 
@@ -140,4 +142,5 @@ def export(
         raise RecipeError(f"chips cannot be exported to '{to}'{nearest(to, list(CHIP_EXPORTS))}")
     opened, out = open_chips(chips), Path(out)
     require_output_folder(out, mark=CHIP_EXPORTS[to].mark, overwrite=overwrite)
-    return CHIP_EXPORTS[to].write(opened if split is None else opened.of_split(split), out, overwrite=overwrite)
+    with claim(out):
+        return CHIP_EXPORTS[to].write(opened if split is None else opened.of_split(split), out, overwrite=overwrite)

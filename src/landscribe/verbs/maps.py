@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import OutputError
+from landscribe.outputs import claim
 from landscribe.verbs.sources import Source, open_model
 
 if TYPE_CHECKING:
@@ -92,11 +94,14 @@ def predict(
         if path is not None
     }
     outputs = [OutputPaths(**{name: each[index] for name, each in paths.items()}) for index in range(len(rasters))]
-    # Planned one by one: a shard takes over the choices of the shard that began the same map.
-    return [
-        write_map(plan_map(opened, raster, spec, output, ensemble=others), overwrite=overwrite)
-        for raster, output in zip(rasters, outputs, strict=True)
-    ]
+    with ExitStack() as claims:
+        for output in outputs:
+            claims.enter_context(claim(output.map, shared=spec.shard is not None))
+        # Planned one by one: a shard takes over the choices of the shard that began the same map.
+        return [
+            write_map(plan_map(opened, raster, spec, output, ensemble=others), overwrite=overwrite)
+            for raster, output in zip(rasters, outputs, strict=True)
+        ]
 
 
 def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:
@@ -157,5 +162,6 @@ def assess(
         [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=dict(labels)
     )
     if out is not None:
-        result.save(Path(out))
+        with claim(Path(out)):
+            result.save(Path(out))
     return result

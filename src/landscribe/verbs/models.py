@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import RecipeError
-from landscribe.outputs import require_output_folder
+from landscribe.outputs import claim, require_output_folder
+from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, open_model
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def train(
     """
     from landscribe.training.spec import TrainSpec
 
+    seed = checked("seed", seed, Seed)
     fields: dict[str, Any] = dict(settings)
     augment = fields.pop("augment", {})
     pipeline = augment if callable(augment) else None
@@ -66,9 +69,11 @@ def train(
 
     opened, out = open_chips(chips), Path(out)
     require_two_classes(opened)
-    if processes(spec.devices).is_rank_zero:
+    is_writer = processes(spec.devices).is_rank_zero
+    if is_writer:
         require_output_folder(out, mark="config.json", overwrite=overwrite)
-    return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
+    with claim(out) if is_writer else nullcontext():
+        return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
 
 
 def _require_image_and_masks(pipeline: Callable[..., Any]) -> None:
@@ -110,8 +115,10 @@ def summary(
         options: options of the architecture.
     """
     from landscribe.nn import build
-    from landscribe.nn.summary import summary
+    from landscribe.nn.summary import Channels, ImageSide, summary
 
+    size = checked("size", size, ImageSide)
+    bands, classes = checked("bands", bands, Channels), checked("classes", classes, Channels)
     if model is None:
         network = build(architecture, bands=bands, classes=classes, encoder=encoder, **options)
         return summary(network, bands=bands, size=size)
@@ -152,8 +159,9 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
     from landscribe.inference.pruning import prune
 
     require_output_folder(Path(out), mark="config.json", overwrite=overwrite)
-    small = prune(open_model(model), branch)
-    small.save(out, overwrite=overwrite)
+    with claim(Path(out)):
+        small = prune(open_model(model), branch)
+        small.save(out, overwrite=overwrite)
     return small
 
 

@@ -21,10 +21,10 @@ from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.encoding import Encoding
-from landscribe.geo.rasters.nodata import NodataValue
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import read_band, read_copy
-from landscribe.spec import Spec
+from landscribe.geo.spec import NodataValue
+from landscribe.spec import Spec, StoredName
 
 
 class ChipsMetadata(Spec):
@@ -35,7 +35,7 @@ class ChipsMetadata(Spec):
     classes: tuple[ClassEntry, ...]
     unknown: tuple[Label, ...] = ()
     """Labels that mark unlabelled pixels."""
-    bands: tuple[str, ...]
+    bands: tuple[StoredName, ...]
     dtype: str
     nodata: NodataValue
     """The nodata value of the scenes, or one for each band."""

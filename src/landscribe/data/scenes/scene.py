@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, label_format
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
-from landscribe.errors import ClassError, GridError, LabelError, RecipeError
+from landscribe.errors import ClassError, GridError, LabelError, RasterError, RecipeError, is_printable
 from landscribe.geo.classes import BACKGROUND, IGNORE, ClassEntry, Classes, Label, default_colour, plain_labels
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
@@ -124,7 +124,15 @@ def _alike(images: list[Raster]) -> list[Raster]:
 def open_image(spec: SceneSpec) -> Raster:
     """The image of a scene, with the band names of `spec`."""
     image = open_imagery(spec.image, spec)
-    return image if spec.bands is None else image.with_band_names(spec.bands)
+    image = image if spec.bands is None else image.with_band_names(spec.bands)
+    if not is_printable("".join(image.bands)):
+        raise RasterError(
+            f"{image.paths[0]} has a control character in the name of a band ({', '.join(image.bands)}). Expected "
+            "names that files can hold. Name its bands (--bands; in a recipe: bands)."
+        )
+    if not is_printable(image.name):
+        raise RasterError(f"{image.paths[0]} has a control character in its name. Rename the file.")
+    return image
 
 
 def open_labels(spec: SceneSpec, image: Raster, classes: Classes, polygons: PolygonFiles | None = None) -> LabelSource:

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from landscribe.geo.spec import NodataRuleName, NodataValues, Palette
-from landscribe.spec import CommaList, InputPath, NoFlag, Spec
+from landscribe.spec import CommaList, InputPath, NoFlag, Spec, StoredName
 
 SplitName = Literal["train", "val", "test"]
 
@@ -23,7 +23,7 @@ class SceneSpec(Spec):
     """The files of a folder or pattern are the bands of one scene."""
     without: Annotated[tuple[str, ...], CommaList] = ()
     """Names of images of a folder or pattern to leave out."""
-    bands: Annotated[tuple[str, ...] | None, CommaList] = None
+    bands: Annotated[tuple[StoredName, ...] | None, CommaList] = None
     """Band names, such as red,green,nir. Default: the names in the files."""
     label_field: str | None = None
     """Class column of the polygons; without it, all polygons are one class, named like the file."""
@@ -47,7 +47,7 @@ class SceneSpec(Spec):
     palette: Palette = "colours"
     labelled_area: InputPath | None = None
     """Polygons of the labelled area; labels outside of them are ignored."""
-    label_threshold: float | None = None
+    label_threshold: Annotated[float, Field(ge=-1e12, le=1e12)] | None = None
     """Pixels of a label raster from this value up are the class foreground, those below are background (for masks that
     were compressed or blurred, and probabilities)."""
     label_nodata_as: str | None = None
@@ -70,12 +70,12 @@ class SceneSpec(Spec):
 class ClassSpec(Spec):
     """A row of the class table."""
 
-    name: str
-    value: int
+    name: StoredName
+    value: int = Field(ge=-(2**31), lt=2**31)
     """Class value in masks and maps, 0 to 254. 0 fills the area between polygons; 255 marks unlabelled pixels."""
     colour: str | None = None
     """"#rrggbb"."""
-    label: int | str | None = None
+    label: Annotated[int, Field(ge=-(2**63), lt=2**63)] | str | None = None
     """Label of this class in the label data; "#rrggbb" in coloured masks. Default: the value for label rasters, the
     name for polygons."""
 

@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import RasterError
-from landscribe.geo.spec import NodataRule
-
-NodataValue = float | tuple[float | None, ...] | None
-"""One value for all bands, or a value for each band; None: nothing is nodata."""
+from landscribe.geo.spec import NodataRule, NodataValue
 
 _FLOAT32_STEPS = 4
 """GDAL takes float32 pixels within so many rounding steps of the declared value for nodata (ARE_REAL_EQUAL)."""

@@ -24,8 +24,8 @@ from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote, open_
 from landscribe.geo.grid import Grid, Window, crs_label
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.metadata import Metadata, band_numbers, mask_band, read_mask, read_metadata, stem
-from landscribe.geo.rasters.nodata import Nodata, NodataValue, nodata_label, one_if_equal, require_representable
-from landscribe.geo.spec import NodataRule
+from landscribe.geo.rasters.nodata import Nodata, nodata_label, one_if_equal, require_representable
+from landscribe.geo.spec import NodataRule, NodataValue
 
 Pixels = NDArray[Any]
 """(bands, rows, cols) in the file's own dtype."""

@@ -18,9 +18,8 @@ from urllib.parse import urljoin
 from landscribe.errors import RasterError
 from landscribe.geo.access import is_local, require_file
 from landscribe.geo.rasters.derived.stack import stack_bands
-from landscribe.geo.rasters.nodata import NodataValue
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.spec import NodataRule
+from landscribe.geo.spec import NodataRule, NodataValue
 
 _TIMEOUT_S = "20"
 """For a server to answer."""

@@ -282,3 +282,9 @@ def test_an_overview_of_a_resampled_raster_samples_its_pixels(tmp_path, crs, sid
     # Edges of fields may be a pixel of the overview apart.
     assert (valid == all_valid[np.ix_(rows, cols)]).mean() > 0.95
     assert (pixels == all_pixels[:, rows[:, None], cols]).mean() > 0.85
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4978", "EPSG:5773", 'LOCAL_CS["site",UNIT["metre",1]]'])
+def test_a_crs_in_which_no_map_can_be_drawn_is_refused(crs):
+    with pytest.raises(GridError, match=r"neither a projected nor a geographic CRS|is not a CRS"):
+        parse_crs(crs)

@@ -114,11 +114,17 @@ def parse_crs(text: str) -> CRS:
     try:
         # Outside an environment of rasterio, PROJ prints its errors itself.
         with rasterio.Env():
-            return CRS.from_user_input(text)
+            crs = CRS.from_user_input(text)
     except CRSError as error:
         raise GridError(
             f"'{text}' is not a CRS. Expected a code such as EPSG:32632 (look it up on epsg.io), or WKT."
         ) from error
+    if not (crs.is_projected or crs.is_geographic):
+        raise GridError(
+            f"'{text}' is neither a projected nor a geographic CRS, so no map can be drawn in it. Expected a code such "
+            "as EPSG:32632 (look it up on epsg.io)."
+        )
+    return crs
 
 
 def _in_crs(grid: Grid, crs: CRS) -> Grid:
