@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from landscribe.errors import ClassError, LandscribeError, ModelError
 from landscribe.geo.classes import ClassEntry, Classes
+from landscribe.geo.rasters.encoding import Encoding
+from landscribe.geo.rasters.nodata import NodataValue
 from landscribe.nn import build
 from landscribe.nn.architectures.external import import_class
 from landscribe.nn.segmentation import CLASSES, Segmentation
@@ -57,11 +59,15 @@ class ModelConfig(Spec):
     """Names of the C input bands."""
     dtype: str
     """Data type of the raster's pixels."""
-    nodata: float | None
-    """Nodata value of rasters that declare none."""
+    nodata: NodataValue
+    """Nodata value of rasters that declare none, or one for each band."""
+    encoding: tuple[Encoding, ...] = ()
+    """What the stored numbers of the training imagery mean, for each band; empty if no tag declared it."""
     scaling: Scaling
     pixel_size: float | None
     """Pixel size of the training chips in metres on the ground; None if it does not matter."""
+    pixel_sides: tuple[float, float] | None = None
+    """Height and width of these pixels in metres; None for squares."""
     chip_size: int | None
     """Side of the training chips in pixels."""
     classes: tuple[ClassEntry, ...]
@@ -112,7 +118,7 @@ class Model:
             scale: factor of the pixels, or a Scaling.
             pixel_size: metres on the ground; None if it does not matter.
             dtype: data type of the raster's pixels.
-            settings: nodata, chip_size, provenance, measures.
+            settings: nodata, encoding, chip_size, provenance, measures.
 
         Raises:
             RecipeError: an unknown setting, or a value of the wrong type.
@@ -178,9 +184,14 @@ class Model:
         return self.config.dtype
 
     @property
-    def nodata(self) -> float | None:
-        """Nodata value of rasters that declare none."""
+    def nodata(self) -> NodataValue:
+        """Nodata value of rasters that declare none, or one for each band."""
         return self.config.nodata
+
+    @property
+    def encoding(self) -> tuple[Encoding, ...]:
+        """What the stored numbers of the training imagery mean, for each band; empty if no tag declared it."""
+        return self.config.encoding
 
     @property
     def scaling(self) -> Scaling:
@@ -191,6 +202,12 @@ class Model:
     def pixel_size(self) -> float | None:
         """Pixel size of the training chips in metres on the ground."""
         return self.config.pixel_size
+
+    @property
+    def pixel_sides(self) -> tuple[float, float] | None:
+        """Height and width of a pixel of the training chips in metres; None if its size does not matter."""
+        size = self.config.pixel_size
+        return None if size is None else self.config.pixel_sides or (size, size)
 
     @property
     def chip_size(self) -> int | None:

@@ -17,8 +17,12 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
 from landscribe.errors import GridError, LandscribeError
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.geo.grid import Window, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
+from landscribe.geo.rasters.derived.converted import with_encoding
+from landscribe.geo.rasters.nodata import Nodata, nodata_label
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.rasters.whole_files import require_geotiff_holds
+from landscribe.geo.spec import NodataRule
 from landscribe.geo.tiling import aligned, chip_windows, units
 from landscribe.geo.vectors.vector_files import is_vector
 from landscribe.recipe import Recipe
@@ -28,6 +32,8 @@ Severity = Literal["error", "warning", "note"]
 # Windows of a sample: enough to contain nodata and all common classes, few enough to read in seconds.
 _SAMPLES = 64
 _SAMPLE_SIDE = 256
+_NETCDF_FILL = 9.969209968386869e36
+"""What NetCDF's libraries write where a float was never written."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +140,12 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
     if image.grid.crs is None:
         yield Finding(
             "warning", f"{name} has no CRS, so its pixel size is unknown and polygons cannot be reprojected to it. "
-            "Assign its CRS (gdal_edit.py -a_srs).",
+            f"{ASSIGN_CRS}.",
         )  # fmt: skip
         return
     try:
         size = image.grid.pixel_size or 0.0
+        require_geotiff_holds(image.grid, name)
     except GridError as error:
         yield Finding("error", str(error))
         return
@@ -152,9 +159,9 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
 def _check_pixels(image: Raster) -> Iterator[Finding]:
     """Nodata, and pixels that look like undeclared nodata, in a sample of windows."""
     name = image.paths[0]
-    counts = {"all": 0, "invalid": 0, "zero": 0, "full": 0}
-    dtype = np.dtype(image.dtype)
-    highest = np.iinfo(dtype).max if dtype.kind in "ui" else None
+    counts = {"all": 0, "invalid": 0}
+    suspects = _suspects(np.dtype(image.dtype))
+    held = dict.fromkeys(suspects, 0)
     for window in _sample(image):
         try:
             pixels, valid = image.read(window)
@@ -163,12 +170,12 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
             return
         counts["all"] += valid.size
         counts["invalid"] += int((~valid).sum())
-        counts["zero"] += int((valid & (pixels == 0).all(axis=0)).sum())
-        counts["full"] += int((valid & (pixels == highest).all(axis=0)).sum()) if highest else 0
+        for value, rule in suspects.items():
+            held[value] += int((valid & Nodata(value, rule).marks(pixels)).sum())
     if counts["invalid"] == counts["all"]:
         yield Finding(
             "error",
-            f"{name} has no valid pixel in {_SAMPLES} windows: all are nodata ({image.nodata}). "
+            f"{name} has no valid pixel in {_SAMPLES} windows: all are nodata ({nodata_label(image.nodata)}). "
             "Check the file or the nodata value.",
         )
         return
@@ -181,15 +188,27 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
     if image.nodata is not None:
         yield Finding(
             "note",
-            f"{name}: nodata is {image.nodata:g}; about {counts['invalid'] / counts['all']:.1%} of its pixels are "
-            "nodata.",
+            f"{name}: nodata is {nodata_label(image.nodata)}; about {counts['invalid'] / counts['all']:.1%} of its "
+            "pixels are nodata.",
         )
-    for kind, value in (("zero", 0), ("full", highest)):
-        if counts[kind] > 0.005 * counts["all"] and image.nodata is None:
+    for value, count in held.items():
+        if count > 0.005 * counts["all"] and (suspects[value] == "any" or image.nodata is None):
+            bands = "all bands" if suspects[value] == "all" else "a band"
             yield Finding(
-                "warning", f"{name} declares no nodata, but about {counts[kind] / counts['all']:.1%} of its pixels are "
-                f"{value} in all bands. If these hold no imagery, pass --nodata {value} (in a recipe: nodata).",
+                "warning", f"{name} declares {'no' if image.nodata is None else 'another'} nodata, but about "
+                f"{count / counts['all']:.1%} of its pixels are {value:.10g} in {bands}. If these hold no imagery, "
+                f"pass --nodata {value:.10g} (in a recipe: nodata).",
             )  # fmt: skip
+
+
+def _suspects(dtype: np.dtype[Any]) -> dict[float, NodataRule]:
+    """Values that programs write where there is no imagery, and in how many bands of a pixel they are conspicuous."""
+    if dtype.kind == "u":
+        return {0: "all", int(np.iinfo(dtype).max): "all"}
+    if dtype.kind == "f":
+        return {0: "all", -9999: "any", -32768: "any", float(np.finfo(np.float32).min): "any", _NETCDF_FILL: "any"}
+    values: dict[float, NodataRule] = {0: "all", -9999: "any", -32768: "any", int(np.iinfo(dtype).min): "any"}
+    return {value: rule for value, rule in values.items() if value >= np.iinfo(dtype).min}
 
 
 def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> Iterator[Finding]:
@@ -234,6 +253,20 @@ def _check_label_raster(path: str, image: Raster) -> Iterator[Finding]:
             f"another grid than {image.paths[0]} ({image.grid.height} x {image.grid.width}, "
             f"{crs_label(image.grid.crs)}); each pixel gets the nearest label.",
         )  # fmt: skip
+    yield from _check_label_nodata(path, labels)
+
+
+def _check_label_nodata(path: str, labels: Raster) -> Iterator[Finding]:
+    """Labels that are nodata, transparent or masked: they may be a class."""
+    if labels.nodata is None and not labels.mask_files:
+        return
+    valid = np.concatenate([labels.read(window)[1].ravel() for window in _sample(labels)])
+    if not valid.all():
+        yield Finding(
+            "note", f"{path}: about {1 - valid.mean():.1%} of its pixels are nodata ({nodata_label(labels.nodata)}) or "
+            "transparent, and unlabelled unless the class table has that value. If they are a class, pass "
+            "--label-nodata-as with its name, such as background.",
+        )  # fmt: skip
 
 
 def _check_consistency(sources: Sequence[SceneSpec]) -> list[Finding]:
@@ -244,16 +277,10 @@ def _check_consistency(sources: Sequence[SceneSpec]) -> list[Finding]:
             images.append(open_image(source))
         except LandscribeError:
             continue  # reported by `_check_scene`
-    findings = []
+    findings: list[Finding] = []
     for other in images[1:]:
         first = images[0]
-        if (other.bands, other.dtype) != (first.bands, first.dtype):
-            only_names_differ = len(other.bands) == len(first.bands) and other.dtype == first.dtype
-            findings.append(Finding(
-                "warning" if only_names_differ else "error",
-                f"{other.paths[0]} has bands {', '.join(other.bands)} of {other.dtype}, {first.paths[0]} has "
-                f"{', '.join(first.bands)} of {first.dtype}. Convert one (gdal_translate).",
-            ))  # fmt: skip
+        findings += _compare(other, first)
         sizes = _pixel_size(first), _pixel_size(other)
         if all(sizes) and not 0.8 < sizes[1] / sizes[0] < 1.25:
             findings.append(Finding(
@@ -261,6 +288,33 @@ def _check_consistency(sources: Sequence[SceneSpec]) -> list[Finding]:
                 "Objects then differ in size in pixels. Resample one (gdalwarp -tr).",
             ))  # fmt: skip
     return findings
+
+
+def _compare(other: Raster, first: Raster) -> Iterator[Finding]:
+    """Differences of bands, dtype and encoding between a scene and the first one."""
+    (a, b), (ours, theirs) = (first.paths[0], other.paths[0]), (", ".join(first.bands), ", ".join(other.bands))
+    if len(other.bands) != len(first.bands):
+        yield Finding(
+            "error", f"{b} has bands {theirs}, {a} has {ours}. Expected the same in all scenes. Convert one "
+            "(gdal_translate -b).",
+        )  # fmt: skip
+        return
+    if other.bands != first.bands and set(other.bands) == set(first.bands):
+        yield Finding("note", f"{b} has bands {theirs}; they are read in the order of {a} ({ours}).")
+    elif other.bands != first.bands:
+        yield Finding(
+            "warning", f"{b} has bands {theirs}, {a} has {ours}. They are taken to be the same, in this order. Name "
+            "them with --bands to be sure.",
+        )  # fmt: skip
+    try:
+        converted = with_encoding(other, first.encoding, first.dtype, a)
+    except LandscribeError as error:
+        yield Finding("error", f"{error}.")
+        return
+    if converted is not other:
+        yield Finding("note", f"{b} has {other.encoding[0]}; its numbers become those of {a} ({first.encoding[0]}).")
+    elif other.dtype != first.dtype:
+        yield Finding("error", f"{b} is {other.dtype}, {a} is {first.dtype}. Convert one (gdal_translate -ot).")
 
 
 def _pixel_size(image: Raster) -> float:

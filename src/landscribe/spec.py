@@ -79,6 +79,12 @@ def named_values(values: Any) -> Any:
     return result
 
 
+def _numbers(value: Any) -> Any:
+    return _names(value) if isinstance(value, str) and "," in value else value
+
+
+NumberList = BeforeValidator(_numbers)
+"""Lets a field of a number or a tuple of numbers take one text with commas."""
 CommaList = BeforeValidator(_names)
 """Lets a field of a tuple take one text with commas, as a command line gives it."""
 NamedValues = BeforeValidator(named_values)

@@ -10,12 +10,15 @@ from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labe
 from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
+from landscribe.data.scenes.label_raster import NODATA_IGNORED
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, RecipeError
-from landscribe.geo.classes import Classes, has_numbers, label_key
+from landscribe.geo.classes import BACKGROUND, ClassEntry, Classes, default_colour, has_numbers, label_key
 from landscribe.geo.features import Features, geometry_type
+from landscribe.geo.rasters.derived.converted import filled
+from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS
 from landscribe.geo.vectors.vector_files import is_vector
@@ -23,9 +26,17 @@ from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_from_tag, r
 
 log = logging.getLogger(__name__)
 
+_UNMAPPED = 0.01
+"""Share of the reference from which a warning says that the map has no class there."""
+
 
 def assess_maps(
-    paths: Sequence[Path], reference: Chips | str | Path, *, split: str = "test", labels: dict[str, Any] | None = None
+    paths: Sequence[Path],
+    reference: Chips | str | Path,
+    *,
+    split: str = "test",
+    nodata_as: str | None = None,
+    labels: dict[str, Any] | None = None,
 ) -> Assessment:
     """Compare maps with chips, or one map with polygons, points or a label raster.
 
@@ -33,6 +44,7 @@ def assess_maps(
         paths: class maps.
         reference: chips, a chips folder, or a file.
         split: split of the chips.
+        nodata_as: name of the class that pixels without a class have in the maps; they are left out if None.
         labels: how to read a file: fields of SceneSpec.
 
     Raises:
@@ -41,32 +53,80 @@ def assess_maps(
     maps, names = [Raster.open([path]) for path in paths], tuple(path.name for path in paths)
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
         chips = Chips.of(reference)
-        return Assessment(assess_chips(maps, chips.of_split(split)), names, chips.folder.name, split)
+        maps = [_with_class(mapped, chips.classes, nodata_as) for mapped in maps]
+        return _warned(Assessment(assess_chips(maps, chips.of_split(split)), names, chips.folder.name, split))
     if len(maps) > 1:
         raise RecipeError(
             f"{len(maps)} maps were given with one reference file. Give one map, or chips as the reference."
         )
-    return Assessment(_assess_file(maps[0], str(reference), labels or {}), names, Path(reference).name)
+    confusion = _assess_file(maps[0], str(reference), labels or {}, nodata_as)
+    return _warned(Assessment(confusion, names, Path(reference).name))
 
 
-def _assess_file(mapped: Raster, reference: str, labels: dict[str, Any]) -> Confusion:
+def _warned(assessment: Assessment) -> Assessment:
+    """The assessment, after a warning if much of the reference lies where the map has no class."""
+    share = assessment.confusion.unmapped_share
+    if share > _UNMAPPED:
+        log.warning(
+            "%.1f %% of the labelled reference lies where the map has no class (nodata): it is left out. If nodata is "
+            "a class of the map, pass --nodata-as with its name, such as background", 100 * share,
+        )  # fmt: skip
+    return assessment
+
+
+def _with_class(mapped: Raster, classes: Classes, name: str | None) -> Raster:
+    """The map with the value of a class wherever it has none; as it is if the name is None."""
+    if name is None:
+        return mapped
+    if name not in classes.names:
+        raise RecipeError(f"--nodata-as is '{name}', but the classes are {', '.join(classes.names)}. Name one of them.")
+    return filled(mapped, classes.values[classes.names.index(name)])
+
+
+def _with_background(classes: Classes, mapped: Raster) -> Classes:
+    """The class table of a map whose nodata is background: of a map of others, it may not list that class."""
+    if BACKGROUND in classes.names:
+        return classes
+    value = int(mapped.nodata) if isinstance(mapped.nodata, (int, float)) and 0 <= mapped.nodata <= 254 else 0
+    if value in classes.values:
+        return classes
+    entry = ClassEntry(value, BACKGROUND, default_colour(0, background=True), value)
+    return Classes(tuple(sorted((entry, *classes), key=lambda row: row.value)), classes.ignore, classes.unknown)
+
+
+def _assess_file(mapped: Raster, reference: str, labels: dict[str, Any], nodata_as: str | None) -> Confusion:
     classes = ClassMap.of(mapped).classes
-    spec = SceneSpec.of({"image": mapped.paths, "labels": reference} | labels)
-    if not is_vector(reference):
-        source = open_labels(spec, mapped, _as_in_raster(classes, reference))
-        return assess_labels(mapped, source, classes)
+    if nodata_as == BACKGROUND:
+        classes = _with_background(classes, mapped)
+    mapped = _with_class(mapped, classes, nodata_as)
+    # The class table is that of the map: it says nothing about the reference's nodata.
+    spec = SceneSpec.of({"image": mapped.paths, "labels": reference, "label_nodata_as": NODATA_IGNORED} | labels)
+    try:
+        return _assess_vector(mapped, spec, classes) if is_vector(reference) else _assess_raster(mapped, spec, classes)
+    except ClassError as error:
+        if mapped.nodata is None:
+            raise
+        raise ClassError(
+            f"{error} If nodata ({nodata_label(mapped.nodata)}) is a class of the map, pass --nodata-as with its name."
+        ) from error
+
+
+def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusion:
+    return assess_labels(mapped, open_labels(spec, mapped, _as_in_raster(classes, str(spec.labels))), classes)
+
+
+def _assess_vector(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusion:
+    reference, options = str(spec.labels), label_options(spec)
     kind = geometry_type(reference, field=spec.label_field, layer=spec.label_layer, crs=spec.label_crs)
     is_points = kind in (*POINTS, "MultiPoint")
     if spec.label_field is None and (is_points or len(classes.foreground) > 1):
         raise RecipeError(f"{reference} holds features of several classes. Name their class column with --label-field.")
     if is_points:
-        points = Features.read(reference, **label_options(spec), geometry_types=POINTS)
-        points = points.on(mapped.grid, mapped.paths[0])
-        table = _as_in(classes, points)
-        values = table.values_of(points.labels, f"{reference}, column '{spec.label_field}',")
+        points = Features.read(reference, **options, geometry_types=POINTS).on(mapped.grid, mapped.paths[0])
+        values = _as_in(classes, points).values_of(points.labels, f"{reference}, column '{spec.label_field}',")
         return assess_points(mapped, points, values, classes)
     polygons = PolygonFiles()
-    features = polygons.read(reference, **label_options(spec))
+    features = polygons.read(reference, **options)
     table = classes if spec.label_field is None else _as_in(classes, features)
     _require_zero_is_decided(features, table, spec)
     source = open_labels(spec, mapped, table, polygons)

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from landscribe.commands.options import (
+    LABEL_SETTINGS,
     MARKUP,
     AsJson,
     Images,
@@ -200,12 +201,6 @@ def predict(
         print(*maps, sep="\n", end="\n" if maps else "")
 
 
-LABEL_SETTINGS = (
-    "label_field", "label_layer", "label_crs", "label_priority", "label_zero", "all_touched", "labelled_area", "sparse",
-    "fix_geometries",
-)  # fmt: skip
-
-
 @app.command(cls=with_settings("scenes", only=LABEL_SETTINGS))
 def assess(
     ctx: typer.Context,
@@ -216,13 +211,16 @@ def assess(
         str, typer.Option(help="Polygons, points with a class column, a label raster, or a chips folder.")
     ],
     split: Annotated[str, typer.Option(help="Split of the chips, if the reference is a chips folder.")] = "test",
+    nodata_as: Annotated[
+        str | None, typer.Option(help="Class of pixels that are nodata in the map. [left out]", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the measures as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Compare a map with a reference: confusion matrix and accuracy by class."""
     from landscribe import verbs
 
-    result = verbs.assess(maps, reference=reference, split=split, out=out, **plain(ctx))
+    result = verbs.assess(maps, reference=reference, split=split, nodata_as=nodata_as, out=out, **plain(ctx))
     print_json(result.summary()) if as_json else print_measures(result.summary())
 
 

@@ -19,7 +19,7 @@ from rasterio.crs import CRS
 
 from landscribe.errors import LabelError
 from landscribe.geo.classes import Label
-from landscribe.geo.grid import Grid, Window, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label
 from landscribe.geo.vectors.columns import column, labels_of, priorities_of
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS, usable_geometries
 from landscribe.geo.vectors.reprojection import at_longitudes_of, reproject
@@ -118,7 +118,7 @@ class Features:
         if grid.crs is None:
             raise LabelError(
                 f"{raster_name} has no CRS, so the features of {self.name} ({crs_label(self.crs)}) cannot be located "
-                'on it. Assign the right CRS to the raster, for example with "gdal_edit.py -a_srs".'
+                f"on it. {ASSIGN_CRS}."
             )
         try:
             geometries = reproject(self.geometries, self.crs, grid)

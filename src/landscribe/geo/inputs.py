@@ -15,15 +15,17 @@ from urllib.parse import urlsplit
 
 from landscribe.errors import RasterError
 from landscribe.geo.access import is_local
-from landscribe.geo.rasters.mosaic import mosaic
+from landscribe.geo.rasters.derived.converted import as_colours
+from landscribe.geo.rasters.derived.mosaic import mosaic
+from landscribe.geo.rasters.derived.stack import stack_bands
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.stac import open_item
-from landscribe.geo.rasters.stack import stack_bands
-from landscribe.geo.spec import ImagerySpec
+from landscribe.geo.spec import ImagerySpec, ReadingSpec
 from landscribe.spec import split_at_commas
 
 # Opening a remote file is mostly waiting for its server.
 _OPEN_THREADS = 16
+_DATASET_FOLDERS = {".zarr", ".gdb"}
 RASTER_SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bmp"}
 
 
@@ -42,17 +44,34 @@ def open_rasters(images: Sequence[Any], spec: ImagerySpec, *, resample: bool = F
     stacks = [files for image in images for files in _expand(image)]
     if not stacks:
         raise RasterError("no image was given. Give at least one.")
-    nodata: dict[str, Any] = {"nodata": spec.nodata, "nodata_rule": spec.nodata_rule}
 
     def open_stack(files: Sequence[str]) -> Raster:
         if len(files) == 1 and (spec.assets or is_item(files[0])):
+            nodata: dict[str, Any] = {"nodata": spec.nodata, "nodata_rule": spec.nodata_rule}
             return open_item(files[0], spec.assets, **nodata, resample=resample)
-        rasters = [Raster.open([file], **nodata) for file in files]
-        return rasters[0] if len(rasters) == 1 else stack_bands(rasters, resample=resample)
+        return open_imagery(files, spec, resample=resample)
 
     with ThreadPoolExecutor(_OPEN_THREADS) as pool:
         rasters = list(pool.map(open_stack, stacks))
     return [mosaic(rasters)] if spec.mosaic else rasters
+
+
+def open_imagery(files: Sequence[str], spec: ReadingSpec, *, resample: bool = False) -> Raster:
+    """Open a file, or several that are stacked.
+
+    Palettes are colours, unless `spec.palette` says otherwise; an alpha band that holds many values is a band.
+
+    Raises:
+        RasterError: a file cannot be read, or its dtype cannot hold the nodata value.
+        GridError: the files do not lie on one grid.
+    """
+    by_file = isinstance(spec.nodata, tuple) and len(files) > 1
+    settings: dict[str, Any] = {"nodata_rule": spec.nodata_rule, "is_imagery": True}
+    rasters = [Raster.open([file], nodata=None if by_file else spec.nodata, **settings) for file in files]
+    if spec.palette == "colours":
+        rasters = [as_colours(raster) for raster in rasters]
+    raster = rasters[0] if len(rasters) == 1 else stack_bands(rasters, resample=resample)
+    return raster.with_nodata(spec.nodata) if by_file else raster
 
 
 def _expand(image: Any, *, from_list: bool = False) -> list[list[str]]:
@@ -84,9 +103,10 @@ def images_in(path: str) -> list[Path]:
 
 
 def is_collection(path: str) -> bool:
-    """True for a folder or a pattern; a File Geodatabase (.gdb) is one file."""
-    is_folder = Path(path).is_dir() and Path(path).suffix.lower() != ".gdb"
-    return is_local(path) and (is_folder or (glob.has_magic(path) and not Path(path).exists()))
+    """True for a folder or a pattern, but not for a folder that is one dataset."""
+    if Path(path).suffix.lower() in _DATASET_FOLDERS:
+        return False
+    return is_local(path) and (Path(path).is_dir() or (glob.has_magic(path) and not Path(path).exists()))
 
 
 def is_item(address: str) -> bool:

@@ -29,6 +29,7 @@ CHOSEN = frozenset({"tile", "margin", "batch", "engine", "tolerance"})
 NOT_IN_FINGERPRINT = {
     "bands": "the fingerprint holds the raster's bands",
     "any_pixel_size": "the fingerprint holds the raster's grid",
+    "ignore_scale": "the fingerprint holds the raster's encoding",
     "resample": "the fingerprint holds the raster's grid",
     "crs": "the fingerprint holds the raster's grid",
     "probabilities_as": "the fingerprint holds the layers' dtypes",
@@ -55,6 +56,8 @@ class PredictSpec(Spec):
     """Band numbers of the raster (from 1) in the model's order, such as 3,2,1. Default: all."""
     any_pixel_size: bool = False
     """Ignore a mismatch between the pixel sizes of the raster and of the model."""
+    ignore_scale: bool = False
+    """Map stored numbers as they are, whatever the scale, offset and unit tags of raster and training imagery say."""
     resample: bool = False
     """Resample the raster to the model's pixel size. The map has that pixel size, and stacked files are resampled to
     the grid of the first."""

@@ -120,6 +120,8 @@ def train(
             pixel_size=chips.metadata.pixel_size,
             dtype=chips.metadata.dtype,
             nodata=chips.metadata.nodata,
+            encoding=chips.metadata.encoding,
+            pixel_sides=chips.metadata.pixel_sides,
             chip_size=chips.metadata.size,
         )
         job = _Job(model, network, training, validation, spec, augmentation, change, seed, group)

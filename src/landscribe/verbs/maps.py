@@ -120,6 +120,7 @@ def assess(
     *,
     reference: Chips | Source,
     split: str = "test",
+    nodata_as: str | None = None,
     out: Source | None = None,
     **labels: Unpack[LabelKeywords],
 ) -> Assessment:
@@ -129,8 +130,9 @@ def assess(
         maps: one class map; or several, with chips as the reference.
         reference: polygons, points with a class column, a label raster, or a chips folder.
         split: split of the chips, if the reference is a chips folder.
+        nodata_as: class of pixels that are nodata in the maps, such as "background"; they are left out if None.
         out: also write the measures as JSON.
-        labels: how to read the reference: `label_field`, `labelled_area`, `sparse` and `fix_geometries` of SceneSpec.
+        labels: how to read the reference: fields of SceneSpec about labels.
 
     >>> import landscribe as ls
     >>> from tempfile import TemporaryDirectory
@@ -148,7 +150,9 @@ def assess(
     paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
     if out is not None and Path(out).resolve() in {Path(str(path)).resolve() for path in (*paths, reference)}:
         raise OutputError(f"{out} is an input of the assessment. Nothing was changed. Choose another path.")
-    result = assess_maps([Path(path) for path in paths], reference, split=split, labels=dict(labels))
+    result = assess_maps(
+        [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=dict(labels)
+    )
     if out is not None:
         result.save(Path(out))
     return result

@@ -27,6 +27,7 @@ from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
+from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.tiling import chip_windows
 from landscribe.outputs import atomic_folder
 
@@ -70,6 +71,9 @@ def chip(
     """
     if not spec.virtual:
         require_format_fits(spec.format, scenes[0].image)
+        if spec.format == "tif":
+            for scene in scenes:
+                require_geotiff_holds(scene.image.grid, scene.image.paths[0])
     inputs = _split_inputs(scenes, sources, split)
     with atomic_folder(out, overwrite=overwrite) as folder:
         table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute()))
@@ -276,7 +280,9 @@ def _write_metadata(
         bands=image.bands,
         dtype=image.dtype,
         nodata=image.nodata,
+        encoding=image.encoding,
         pixel_size=image.grid.pixel_size,
+        pixel_sides=image.grid.pixel_sides,
         size=spec.size,
         virtual=spec.virtual,
         sources=tuple(sources),

@@ -45,6 +45,10 @@ class OpenedLabels(Protocol):
         """True if the labels can only be colours."""
 
     @property
+    def is_thresholded(self) -> bool:
+        """True if label 1 stands for all values from a threshold up."""
+
+    @property
     def has_names(self) -> bool:
         """True if labels are the names of classes where a class table has no labels; False if they are the values."""
 

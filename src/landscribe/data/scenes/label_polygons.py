@@ -29,6 +29,7 @@ class LabelPolygons:
     """Polygons on the grid of an image."""
 
     has_colours: ClassVar[bool] = False
+    is_thresholded: ClassVar[bool] = False
     has_names: ClassVar[bool] = True
 
     features: Features

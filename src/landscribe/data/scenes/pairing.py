@@ -98,6 +98,21 @@ def _examples(files: Sequence[Path]) -> str:
     return ", ".join(file.name for file in files[:_EXAMPLES]) + (" …" if len(files) > _EXAMPLES else "")
 
 
+def _require_one_image_a_mask(pairs: list[tuple[Path, Path]]) -> None:
+    """Raise LabelError for images that share a mask, such as a scene and its preview."""
+    by_mask: dict[Path, list[Path]] = {}
+    for image, mask in pairs:
+        by_mask.setdefault(mask, []).append(image)
+    shared = [(mask, images) for mask, images in by_mask.items() if len(images) > 1]
+    if shared:
+        mask, images = shared[0]
+        raise LabelError(
+            f"{_examples(images)} in {images[0].parent} share the mask {mask.name} ({len(shared)} such masks). "
+            "Expected one image for each mask. Give a pattern, such as "
+            f"{images[0].parent / ('*' + images[-1].suffix)}."
+        )
+
+
 def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path, Path]]:
     """Each image with its mask; masks among the images are no images."""
     by_stem: dict[str, list[Path]] = {}
@@ -123,4 +138,5 @@ def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path
             f"Expected a file such as {missing[0].stem}.png or {missing[0].stem}_mask.png for each. Add the masks, or "
             "remove these images."
         )
+    _require_one_image_a_mask(pairs)
     return pairs

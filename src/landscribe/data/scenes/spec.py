@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import field_validator
 
-from landscribe.geo.spec import NodataRuleName, NodataValue
+from landscribe.geo.spec import NodataRuleName, NodataValues, Palette
 from landscribe.spec import CommaList, InputPath, NoFlag, Spec
 
 SplitName = Literal["train", "val", "test"]
@@ -42,10 +42,20 @@ class SceneSpec(Spec):
     road,ditch; all for every class)."""
     split: Annotated[SplitName | None, NoFlag("each scene of a recipe has its own")] = None
     """Put the whole scene into one split. Default: the [split] section decides."""
-    nodata: NodataValue = None
+    nodata: NodataValues = None
     nodata_rule: NodataRuleName = "auto"
+    palette: Palette = "colours"
     labelled_area: InputPath | None = None
     """Polygons of the labelled area; labels outside of them are ignored."""
+    label_threshold: float | None = None
+    """Pixels of a label raster from this value up are the class foreground, those below are background (for masks that
+    were compressed or blurred, and probabilities)."""
+    label_nodata_as: str | None = None
+    """Class of pixels that are nodata or transparent in a label raster, such as background, or ignore for unlabelled.
+    Default: unlabelled, unless the class table has the nodata value as a label."""
+    label_ignore: Annotated[tuple[str, ...] | None, CommaList] = None
+    """Labels that mark unlabelled pixels or polygons; none if there are none. Default: 255 in a label raster, if the
+    class table says so."""
     sparse: bool = False
     """The area between polygons is unlabelled (ignored), not background."""
     fix_geometries: bool = False

@@ -17,8 +17,8 @@ from urllib.parse import urljoin
 
 from landscribe.errors import RasterError
 from landscribe.geo.access import is_local
+from landscribe.geo.rasters.derived.stack import stack_bands
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.stack import stack_bands
 from landscribe.geo.spec import NodataRule
 
 _TIMEOUT_S = "20"

@@ -15,8 +15,8 @@ from rasterio.vrt import WarpedVRT
 
 from landscribe.errors import GridError
 from landscribe.geo.grid import Grid, Window
+from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, resample_to
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.resampling import grid_of_pixel_size, parse_crs, resample_to
 from worlds import CORNER, METRE, UTM, grid, noise, write_raster
 
 

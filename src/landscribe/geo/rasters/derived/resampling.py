@@ -184,9 +184,8 @@ class Resampled:
         shape: tuple[int, int] | None = None,
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        raster = replace(self.raster, nodata=nodata.value, nodata_rule=nodata.rule)
-        if bands is not None:
-            raster = raster.select([band + 1 for band in bands])
+        raster = self.raster if bands is None else self.raster.select([band + 1 for band in bands])
+        raster = replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
         if shape is not None and shape != window.shape:
             return self._nearest(raster, window, shape)
         pixels = np.zeros((len(raster.bands), *window.shape), raster.dtype)
