@@ -1,6 +1,7 @@
 """References: what maps are compared with, and which comparison fits."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -152,7 +153,7 @@ def _as_in_raster(classes: Classes, reference: str) -> Classes:
 def _require_zero_is_decided(features: Features, classes: Classes, spec: SceneSpec) -> None:
     """Raise ClassError if polygons have class 0, and the area between polygons would count as that class."""
     zero = next((entry for entry in classes if label_key(entry.label) == "0" == str(entry.value)), None)
-    zeros = sum(label_key(label) == "0" for label in features.labels)
+    zeros = sum(count for label, count in Counter(features.labels).items() if label_key(label) == "0")
     if zero is None or not zeros or spec.sparse or spec.label_zero == "background":
         return
     raise ClassError(
