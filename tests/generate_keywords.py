@@ -34,6 +34,8 @@ DOCS = {
     "RunKeywords": "Settings of `run` and `check`. A name that several sections have goes into a section's table.",
     "DemoKeywords": "Settings of `demo`.",
 }
+BASES = {"TrainKeywords": "TrainTable", "RunKeywords": "DemoKeywords"}
+"""Tables that have all keys of another."""
 PER_CALL = ("image", "labels")
 SEED = {"seed": "int"}
 AUGMENT = {"augment": "str | AugmentKeywords | AugmentSpec | Callable[..., Any]"}
@@ -100,15 +102,18 @@ def source() -> str:
         "ChipKeywords": SEED | CLASSES | unambiguous("scenes", "chips", "split") | chip | split,
         "TrainKeywords": AUGMENT | fields("train"),
         "PredictKeywords": fields("imagery") | fields("predict"),
-        "RunKeywords": SEED | CLASSES | plain | sections | augment | split,
         "DemoKeywords": {name: kind for name, kind in plain.items() if name != "size"} | sections | augment | split,
+        "RunKeywords": SEED | CLASSES | plain | sections | augment | split,
     }
-    return HEAD + "".join(f"\n\n{_table(name, keys)}" for name, keys in tables.items())
+    return HEAD + "".join(f"\n\n{_table(name, keys, tables)}" for name, keys in tables.items())
 
 
-def _table(name: str, keys: dict[str, str]) -> str:
-    doc = DOCS.get(name, "Settings of a section of a recipe.")
-    lines = [f"class {name}(TypedDict, total=False):", f'    """{doc}"""', ""]
+def _table(name: str, keys: dict[str, str], tables: dict[str, dict[str, str]]) -> str:
+    doc, base = DOCS.get(name, "Settings of a section of a recipe."), BASES.get(name)
+    if base:
+        assert tables[base].items() <= keys.items()
+        keys = {key: kind for key, kind in keys.items() if key not in tables[base]}
+    lines = [f"class {name}({base or 'TypedDict'}, total=False):", f'    """{doc}"""', ""]
     return "\n".join([*lines, *(f"    {key}: {kind}" for key, kind in keys.items())]) + "\n"
 
 

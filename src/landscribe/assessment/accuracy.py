@@ -146,7 +146,7 @@ def assess_points(mapped: Raster, points: Features, values: NDArray[np.uint8], c
     ]
     reference = classes.to_indices(values)
     _report_points_left_out(points, reference, predicted, inside, mapped, classes)
-    confusion = Confusion.of(classes, reference, predicted)
+    confusion = Confusion.of(classes, reference[inside], predicted[inside])
     _require_counted(confusion, mapped.paths[0])
     return confusion
 

@@ -1,6 +1,7 @@
 """References: what maps are compared with, and which comparison fits."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -102,7 +103,7 @@ def _assess_file(mapped: Raster, reference: str, labels: dict[str, Any], nodata_
     # The class table is that of the map: it says nothing about the reference's nodata.
     spec = SceneSpec.of({"image": mapped.paths, "labels": reference, "label_nodata_as": NODATA_IGNORED} | labels)
     try:
-        return _assess_vector(mapped, classes, spec) if is_vector(reference) else _assess_raster(mapped, classes, spec)
+        return _assess_vector(mapped, spec, classes) if is_vector(reference) else _assess_raster(mapped, spec, classes)
     except ClassError as error:
         if nodata is None or nodata_as is not None:
             raise
@@ -111,25 +112,22 @@ def _assess_file(mapped: Raster, reference: str, labels: dict[str, Any], nodata_
         ) from error
 
 
-def _assess_raster(mapped: Raster, classes: Classes, spec: SceneSpec) -> Confusion:
-    source = open_labels(spec, mapped, _as_in_raster(classes, str(spec.labels)))
-    return assess_labels(mapped, source, classes)
+def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusion:
+    return assess_labels(mapped, open_labels(spec, mapped, _as_in_raster(classes, str(spec.labels))), classes)
 
 
-def _assess_vector(mapped: Raster, classes: Classes, spec: SceneSpec) -> Confusion:
-    reference = str(spec.labels)
+def _assess_vector(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusion:
+    reference, options = str(spec.labels), label_options(spec)
     kind = geometry_type(reference, field=spec.label_field, layer=spec.label_layer, crs=spec.label_crs)
     is_points = kind in (*POINTS, "MultiPoint")
     if spec.label_field is None and (is_points or len(classes.foreground) > 1):
         raise RecipeError(f"{reference} holds features of several classes. Name their class column with --label-field.")
     if is_points:
-        points = Features.read(reference, **label_options(spec), geometry_types=POINTS)
-        points = points.on(mapped.grid, mapped.paths[0])
-        table = _as_in(classes, points)
-        values = table.values_of(points.labels, f"{reference}, column '{spec.label_field}',")
+        points = Features.read(reference, **options, geometry_types=POINTS).on(mapped.grid, mapped.paths[0])
+        values = _as_in(classes, points).values_of(points.labels, f"{reference}, column '{spec.label_field}',")
         return assess_points(mapped, points, values, classes)
     polygons = PolygonFiles()
-    features = polygons.read(reference, **label_options(spec))
+    features = polygons.read(reference, **options)
     table = classes if spec.label_field is None else _as_in(classes, features)
     _require_zero_is_decided(features, table, spec)
     source = open_labels(spec, mapped, table, polygons)
@@ -155,7 +153,7 @@ def _as_in_raster(classes: Classes, reference: str) -> Classes:
 def _require_zero_is_decided(features: Features, classes: Classes, spec: SceneSpec) -> None:
     """Raise ClassError if polygons have class 0, and the area between polygons would count as that class."""
     zero = next((entry for entry in classes if label_key(entry.label) == "0" == str(entry.value)), None)
-    zeros = sum(label_key(label) == "0" for label in features.labels)
+    zeros = sum(count for label, count in Counter(features.labels).items() if label_key(label) == "0")
     if zero is None or not zeros or spec.sparse or spec.label_zero == "background":
         return
     raise ClassError(

@@ -208,39 +208,10 @@ class ChipKeywords(TypedDict, total=False):
     chips: ChipTable
 
 
-class TrainKeywords(TypedDict, total=False):
+class TrainKeywords(TrainTable, total=False):
     """Settings of `train`."""
 
     augment: str | AugmentKeywords | AugmentSpec | Callable[..., Any]
-    architecture: str
-    encoder: str
-    weights: Literal["auto", "imagenet", "none"] | str | Path
-    options: dict[str, Any]
-    epochs: int | None
-    steps: int | None
-    minutes: float | None
-    batch: int
-    accumulate: int
-    learning_rate: float | Literal["auto"]
-    optimizer: Literal["adamw", "sgd"]
-    schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
-    gradient_clip: float
-    patience: int | None
-    ema_decay: float
-    checkpoint: Literal["best", "last"]
-    encoder_lr_factor: float
-    freeze: Sequence[str] | str
-    freeze_until: float
-    weight_decay: float
-    scaling: Literal["auto", "range", "percentiles", "standardise"]
-    loss: str
-    class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
-    sampling: Literal["all", "balanced", "label_windows"]
-    background: float | None
-    workers: int | None
-    precision: Literal["auto", "32", "bf16", "16"]
-    devices: int | Literal["auto"]
-    log: str | Path | None
 
 
 class PredictKeywords(TypedDict, total=False):
@@ -271,97 +242,6 @@ class PredictKeywords(TypedDict, total=False):
     area: str | Path | None
     dask: str | None
     shard: str | None
-
-
-class RunKeywords(TypedDict, total=False):
-    """Settings of `run` and `check`. A name that several sections have goes into a section's table."""
-
-    seed: int
-    classes: Sequence[dict[str, Any]]
-    stack: bool
-    without: Sequence[str] | str
-    label_field: str | None
-    label_layer: str | None
-    label_crs: str | None
-    label_priority: str | None
-    label_zero: Literal["background", "class"] | None
-    all_touched: Sequence[str] | str
-    split: Literal["train", "val", "test"] | None | SplitKeywords
-    nodata: float | Sequence[float] | None | str
-    nodata_rule: Literal["auto", "any", "all"]
-    palette: Literal["colours", "indices"]
-    labelled_area: str | Path | None
-    label_threshold: float | None
-    label_nodata_as: str | None
-    label_ignore: Sequence[str] | None | str
-    sparse: bool
-    fix_geometries: bool
-    size: int
-    stride: int | None
-    edge: Literal["shift", "pad", "drop"]
-    mode: Literal["all", "positive", "separate"]
-    unlabelled: bool
-    format: Literal["tif", "png", "jpg"]
-    virtual: bool
-    by: Literal["auto", "block", "scene", "attribute", "list"]
-    val: float
-    test: float
-    gap: int | None
-    block: int | None
-    attribute: str | None
-    train_list: str | Path | None
-    val_list: str | Path | None
-    test_list: str | Path | None
-    architecture: str
-    encoder: str
-    weights: Literal["auto", "imagenet", "none"] | str | Path
-    options: dict[str, Any]
-    epochs: int | None
-    steps: int | None
-    minutes: float | None
-    accumulate: int
-    learning_rate: float | Literal["auto"]
-    optimizer: Literal["adamw", "sgd"]
-    schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
-    gradient_clip: float
-    patience: int | None
-    ema_decay: float
-    checkpoint: Literal["best", "last"]
-    encoder_lr_factor: float
-    freeze: Sequence[str] | str
-    freeze_until: float
-    weight_decay: float
-    scaling: Literal["auto", "range", "percentiles", "standardise"]
-    loss: str
-    class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
-    sampling: Literal["all", "balanced", "label_windows"]
-    background: float | None
-    workers: int | None
-    precision: Literal["auto", "32", "bf16", "16"]
-    devices: int | Literal["auto"]
-    log: str | Path | None
-    tile: int | Literal["auto"]
-    margin: int | Literal["auto"]
-    unit: int
-    any_pixel_size: bool
-    ignore_scale: bool
-    resample: bool
-    crs: str | None
-    device: str
-    tolerance: float
-    check_seams: bool
-    engine: Literal["auto", "torch", "onnx", "openvino"]
-    blend: Literal["none", "gaussian"]
-    minimum_area: float | None
-    probabilities_as: Literal["uint8", "float32"]
-    tta: bool
-    area: str | Path | None
-    shard: str | None
-    scenes: SceneKeywords
-    chips: ChipTable
-    train: TrainTable
-    predict: PredictTable
-    augment: str | AugmentKeywords
 
 
 class DemoKeywords(TypedDict, total=False):
@@ -450,3 +330,11 @@ class DemoKeywords(TypedDict, total=False):
     train: TrainTable
     predict: PredictTable
     augment: str | AugmentKeywords
+
+
+class RunKeywords(DemoKeywords, total=False):
+    """Settings of `run` and `check`. A name that several sections have goes into a section's table."""
+
+    seed: int
+    classes: Sequence[dict[str, Any]]
+    size: int

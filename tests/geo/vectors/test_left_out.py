@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscribe.geo.features import Features
+from landscribe.geo.grid import Window
 from landscribe.geo.vectors.burning import burn
-from landscribe.geo.vectors.left_out import overlaps, without_pixel
+from landscribe.geo.vectors.left_out import _MOST_BLOCKS, _blocks, overlaps, without_pixel
 from worlds import METRE, UTM, grid, pixel_box
 
 SIDE = 12
@@ -63,3 +64,25 @@ def test_neighbours_that_share_an_edge_do_not_overlap():
     # The edge goes through the centres of the pixels of column 2.
     world = features([pixel_box(0, 0, 4, 2.5), pixel_box(0, 2.5, 4, 3)])
     assert not overlaps(world, np.array([1, 2], np.uint8), (1, 2), grid(4, 6)).pixels
+
+
+def test_overlaps_on_a_large_grid_are_counted_in_a_part_of_it():
+    # Of 2**31 pixels squared, looking at every block would take for ever.
+    side = 2**31
+    world = features([pixel_box(0, 0, 5000, 5000), pixel_box(3000, 3000, 1, 1)])
+    large = grid(side, side)
+    counted = overlaps(world, np.array([1, 2], np.uint8), (1, 2), large)
+    assert (counted.pixels, counted.complete) == (Counter({(1, 2): 1}), True)
+    assert len(_blocks(np.array([shapely.box(*large.bounds)]), large)) == _MOST_BLOCKS + 1
+
+
+@settings(max_examples=30)
+@given(st.integers(-2000, 2000), st.integers(-2000, 2000), st.integers(1, 3000), st.integers(1, 3000))
+def test_blocks_cover_the_part_of_a_box_on_the_grid(row, col, height, width):
+    place = grid(1500, 2500)
+    blocks = _blocks(np.array([pixel_box(row, col, height, width)]), place)
+    covered = np.zeros(place.shape, np.uint8)
+    for block in blocks:
+        covered[(block & place.window).slices] += 1
+    assert covered.max(initial=0) <= 1
+    assert covered[(Window(row, col, height, width) & place.window).slices].all()

@@ -223,7 +223,10 @@ def test_a_flatgeobuf_that_is_cut_off_is_refused(tmp_path, share):
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "a.geojson")
+    for name in ("a.geojson", "a.vrt", "a.zip"):
+        os.mkfifo(tmp_path / name)
+    assert not is_vector(str(tmp_path / "a.vrt"))
+    assert not is_vector(str(tmp_path / "a.zip"))
     with pytest.raises(UnreachableError, match=r"a\.geojson is a pipe or a device"):
         labels(tmp_path / "a.geojson")
 

@@ -63,7 +63,7 @@ class LabelPolygons:
         Raises:
             ClassError: polygons have class 0, and the settings do not say what it is.
         """
-        zeros = sum(label_key(label) == "0" for label in self.features.labels)
+        zeros = sum(count for label, count in Counter(self.features.labels).items() if label_key(label) == "0")
         if zeros and self.has_background and self.spec.label_zero is None:
             raise ClassError(
                 f"{self.features.name} has {zeros} polygons of class 0, and 0 is the value of the area between "

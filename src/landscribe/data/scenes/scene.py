@@ -13,7 +13,16 @@ from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, labe
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
 from landscribe.errors import ClassError, GridError, LabelError, RasterError, RecipeError, is_printable
-from landscribe.geo.classes import BACKGROUND, IGNORE, ClassEntry, Classes, Label, default_colour, plain_labels
+from landscribe.geo.classes import (
+    BACKGROUND,
+    IGNORE,
+    ClassEntry,
+    Classes,
+    Label,
+    default_colour,
+    label_key,
+    plain_labels,
+)
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.inputs import open_imagery
@@ -185,16 +194,20 @@ def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels], ignored
     # If one mask has bands of colours, the palettes of the other masks are colours too.
     colours = any(source.has_colours for source in opened)
     by_source = [source.labels(colours=colours) for source in opened]
-    labels = {label for own in by_source for label in own if str(label) not in (ignored or ())}
+    left_out = set(map(label_key, ignored or ()))
+    labels = {label for own in by_source for label in own if label_key(label) not in left_out}
     if all(source.is_one_class for source in opened):
         # Without a class column, the polygons of all files are one class.
         return Classes.from_labels([labels.pop() if len(labels) == 1 else LABELLED], background=background)
-    kinds = {type(label) for label in plain_labels(labels)}
+    labels = plain_labels(labels)
+    kinds = {type(label) for label in labels}
     if len(kinds) > 1:
         raise ClassError(
             "labels are text in some scenes and numbers in others. Expected one kind for all scenes. Write a class "
             "table into the recipe."
         )
+    # Words are numbered from 1, so only numbers meet the background's value.
+    zeros = [getattr(source, "zero_is_class", False) for source in opened if kinds == {int}]
     numbers = {label for source, own in zip(opened, by_source, strict=True) if not source.has_names for label in own}
     if labels == {0, IGNORE} or (labels <= {0, 1} and any(source.is_thresholded for source in opened)):
         return _foreground(max(label for label in labels if isinstance(label, int)) or 1)
@@ -206,8 +219,6 @@ def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels], ignored
             f"the label rasters hold {IGNORE} beside {others}: a class, or unlabelled pixels? Pass --label-ignore "
             f"{IGNORE} if it marks unlabelled pixels, --label-ignore none if it is a class, or write a class table."
         )
-    # Words are numbered from 1, so only numbers meet the background's value.
-    zeros = [getattr(source, "zero_is_class", False) for source in opened if kinds == {int}]
     entries = Classes.from_labels(sorted(labels, key=str), background=background, zero_is_background=not any(zeros))
     coloured = tuple(replace(entry, colour=_colour_of(entry.label, entry.colour)) for entry in entries)
     return Classes(coloured, unknown=ignored or ())

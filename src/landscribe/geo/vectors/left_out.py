@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from landscribe.geo.features import Features
-from landscribe.geo.grid import Grid
+from landscribe.geo.grid import Grid, Window
 from landscribe.geo.vectors.burning import burn, covers_a_centre, cut
 
 _BLOCK = 1024
@@ -90,12 +91,8 @@ def overlaps(features: Features, values: NDArray[np.uint8], order: Sequence[int]
         grid: pixels outside of it are not counted.
     """
     counts: Counter[tuple[int, int]] = Counter()
-    boxes = _shared_boxes(features, values, grid)
-    tree = shapely.STRtree(boxes)
-    blocks = [
-        block for block in cut(grid.window, _BLOCK) if len(boxes) and len(tree.query(shapely.box(*grid[block].bounds)))
-    ]
-    for block in blocks[:: max(1, len(blocks) // _MOST_BLOCKS)]:
+    blocks = _blocks(_shared_boxes(features, values, grid), grid)
+    for block in blocks[:_MOST_BLOCKS]:
         inside = block & grid.window
         highest = burn(features, values, order, grid, _NO_VALUE, inside)
         lowest = burn(features.upside_down(), values, order[::-1], grid, _NO_VALUE, inside)
@@ -122,3 +119,20 @@ def _shared_boxes(features: Features, values: NDArray[np.uint8], grid: Grid) -> 
     high = np.minimum(bounds[first, 2:], bounds[second, 2:])
     boxes: NDArray[np.object_] = shapely.box(*low.T, *high.T)
     return boxes
+
+
+def _blocks(boxes: NDArray[np.object_], grid: Grid) -> list[Window]:
+    """The blocks of a grid that hold parts of boxes; of a large grid only the first, and one more than are counted."""
+    found: dict[Window, None] = {}
+    left, bottom, right, top = shapely.bounds(boxes).T
+    corners = np.stack([[left, right, left, right], [bottom, top, top, bottom]])
+    cols, rows = (np.floor(each / _BLOCK).astype(np.int64) for each in ~grid.transform @ corners)
+    for box in zip(rows.min(axis=0), rows.max(axis=0), cols.min(axis=0), cols.max(axis=0), strict=True):
+        row, row_stop, col, col_stop = (int(edge) * _BLOCK for edge in box)
+        near = Window(row, col, row_stop + _BLOCK - row, col_stop + _BLOCK - col) & grid.window
+        start = Window(near.row // _BLOCK * _BLOCK, near.col // _BLOCK * _BLOCK, 0, 0)
+        for block in cut(replace(start, height=near.row_stop - start.row, width=near.col_stop - start.col), _BLOCK):
+            found[block] = None
+            if len(found) > _MOST_BLOCKS:
+                return list(found)
+    return list(found)

@@ -58,8 +58,10 @@ def is_vector(path: str) -> bool:
 
 def _is_vector_vrt(path: str) -> bool:
     try:
+        if not Path(path).is_file():
+            return False  # a pipe would be waited for
         with Path(path).open("rb") as file:
-            return Path(path).is_file() and b"<OGRVRTDataSource" in file.read(2000)
+            return b"<OGRVRTDataSource" in file.read(2000)
     except OSError:
         return False
 
@@ -71,7 +73,7 @@ def _members(path: str) -> list[str]:
             return []
         with zipfile.ZipFile(path) as archive:
             names = [name.rstrip("/") for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return []
     folders = {str(parent) for name in names for parent in Path(name).parents if parent.suffix.lower() == ".gdb"}
     inside = [name for name in names if not any(f"{folder}/" in f"{name}" for folder in folders)]
