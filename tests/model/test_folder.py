@@ -213,3 +213,13 @@ def test_more_bands_than_any_raster_has_are_refused(folder):
     change(folder, bands=[f"b{index}" for index in range(10_001)])
     with pytest.raises(ModelError, match="it has 10001 bands; expected at most 10000"):
         Model.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "option"),
+    [("unet", "aspp"), ("unet", "encoder_widths"), ("deeplabv3plus", "rates"), ("fcn", "encoder_widths")],
+)
+def test_lists_of_thousands_of_layers_are_refused_before_they_are_built(folder, architecture, option):
+    change(folder, architecture=architecture, arguments={option: [1] * 20_000})
+    with pytest.raises(ModelError, match=f"'{option}' is .* … .* items after validation, not 20000"):
+        Model.load(folder)

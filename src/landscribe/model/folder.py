@@ -105,7 +105,8 @@ def sha256_of(config: ModelConfig, weights: bytes) -> str:
 
 def _shown(text: str) -> str:
     """A stranger's text for a message: one short line, control characters escaped."""
-    line = " ".join(text.split())[:200]
+    line = " ".join(text.split())
+    line = line if len(line) <= 250 else f"{line[:120]} … {line[-120:]}"
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
 
 

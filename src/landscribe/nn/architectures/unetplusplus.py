@@ -37,7 +37,7 @@ class UNetPlusPlusOptions(EncoderStyle):
     branch: int | None = Field(None, ge=1)
     """The branch whose logits are returned (fast mode). Default: the mean of all branches (accurate mode). `prune`
     removes the nodes and encoder stages that a branch does not need."""
-    cell: int | None = Field(None, ge=1)
+    cell: int | None = Field(None, ge=1, le=1024)
     """Sides of images are padded to a multiple of this many pixels. `prune` sets it to that of the whole network, so
     that a branch keeps its logits."""
 

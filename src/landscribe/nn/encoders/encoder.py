@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
-from landscribe.nn.architectures.blocks import BlockStyle, Channels, ConvBlock, ConvStyle, DoubleConv
+from landscribe.nn.architectures.blocks import MAX_SCALES, BlockStyle, Channels, ConvBlock, ConvStyle, DoubleConv
 from landscribe.nn.encoders.dilation import dilate, pad_valid
 from landscribe.nn.encoders.stems import adapt_stem
 from landscribe.nn.encoders.weights import (
@@ -103,7 +103,7 @@ class EncoderStyle(BlockStyle):
 
     depth: int | None = Field(None, ge=1, le=7)
     """How often the encoder halves the size. Default: 4 for the plain encoder, all scales of a backbone."""
-    encoder_widths: tuple[Channels, ...] = Field((), max_length=8)
+    encoder_widths: tuple[Channels, ...] = Field((), max_length=MAX_SCALES)
     """Channels of the plain encoder's blocks, fine to coarse, the bottleneck last. Default: doubling from 64."""
 
 
