@@ -1,7 +1,6 @@
 """A killed training resumes to the same model; one with other settings does not."""
 
 import json
-import multiprocessing
 import random
 import signal
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from forked import CONTEXT
 from landscribe import progress, verbs
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import NetworkError, OutputError
@@ -206,14 +206,11 @@ def test_time_before_a_kill_counts_in_a_budget_of_minutes(chips, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_weights(chips, tmp_path):
-    # One process imports torch and Lightning, and forks each training.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["landscribe.training.train_loop"])
     settings = TINY | {"epochs": 25, "ema_decay": 0.9}
     out, last = tmp_path / "model", tmp_path / "model.training" / "last.ckpt"
     chance, stamps = random.Random(0), [0]
     for _ in range(3):
-        process = context.Process(target=verbs.train, args=(chips.folder,), kwargs={"out": out, **settings})
+        process = CONTEXT.Process(target=verbs.train, args=(chips.folder,), kwargs={"out": out, **settings})
         process.start()
         # Killed at any moment once it has written something new.
         while process.is_alive() and (not last.exists() or last.stat().st_mtime_ns == stamps[-1]):
