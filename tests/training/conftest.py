@@ -11,7 +11,7 @@ from landscribe import verbs
 from landscribe.data.chips.chips import Chips
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chips(tmp_path_factory) -> Chips:
     """Bright squares on dark ground, 64-pixel chips of a 320 x 320 scene with two bands of uint16."""
     folder = tmp_path_factory.mktemp("squares")

@@ -15,7 +15,7 @@ from landscribe import progress, verbs
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import NetworkError, OutputError
 from landscribe.model import Model
-from landscribe.training import checkpoint
+from landscribe.training import checkpoint, lr_finder
 from landscribe.training.checkpoint import AtomicCheckpointIO
 
 # Dropout draws from torch's own chance, augmentation from ours.
@@ -27,21 +27,27 @@ TINY = {
     "options": {"encoder_widths": [4, 8], "dropout": 0.2},
 }
 SETTINGS = {
-    "as they come": {"epochs": 5},
+    "default settings": {"epochs": 3},
     "a budget that ends within an epoch": {"steps": 11},
-    "a plateau, and the last epoch": {"epochs": 7, "schedule": "plateau", "checkpoint": "last"},
-    "a running average and accumulation": {"epochs": 5, "ema_decay": 0.9, "accumulate": 2, "optimizer": "sgd"},
-    "an encoder that thaws": {"epochs": 5, "freeze": ("encoder",), "freeze_until": 0.5},
-    "two readers": {"epochs": 4, "workers": 2, "sampling": "balanced"},
-    "a rate that was looked for": {"epochs": 3, "learning_rate": "auto"},
+    "a plateau, and the last epoch": {"epochs": 6, "schedule": "plateau", "checkpoint": "last"},
+    "a running average and accumulation": {"epochs": 3, "ema_decay": 0.9, "accumulate": 2, "optimizer": "sgd"},
+    "an encoder that thaws": {"epochs": 4, "freeze": ("encoder",), "freeze_until": 0.5},
+    "two readers": {"epochs": 3, "workers": 2, "sampling": "balanced"},
+    "a suggested learning rate": {"epochs": 3, "learning_rate": "auto"},
     "patience": {"epochs": 9, "patience": 1, "learning_rate": 1e-9},
 }
 
 
 @pytest.fixture(autouse=True)
 def _every_epoch_is_saved(monkeypatch):
-    """However short it is."""
+    """A checkpoint of each epoch, however short the epoch."""
     monkeypatch.setattr(checkpoint, "_TRAIN_TO_SAVE_RATIO", 0)
+
+
+@pytest.fixture(autouse=True)
+def _few_rates(monkeypatch):
+    """The range test tries 30 rates instead of 100."""
+    monkeypatch.setattr(lr_finder, "_RATES", 30)
 
 
 class Killed(BaseException):
@@ -50,7 +56,7 @@ class Killed(BaseException):
 
 @contextmanager
 def killed_after(steps: int):
-    """Whoever reports this many steps is ended."""
+    """A training that reports this many steps is ended."""
 
     @contextmanager
     def counting(what: str, total: int):
@@ -123,7 +129,7 @@ def test_a_kill_in_the_first_epoch_leaves_no_checkpoint(chips, tmp_path):
 
 @pytest.fixture
 def ended(chips, tmp_path) -> Path:
-    """The place of a model whose training was ended in its second epoch."""
+    """Path of a model whose training was ended in its second epoch."""
     with killed_after(7):
         verbs.train(chips, out=tmp_path / "model", epochs=3, **TINY)
     assert (tmp_path / "model.training" / "last.ckpt").exists()
