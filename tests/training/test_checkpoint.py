@@ -38,6 +38,11 @@ SETTINGS = {
 }
 
 
+@pytest.fixture(scope="module")
+def chips(tiny_chips) -> Chips:
+    return tiny_chips
+
+
 @pytest.fixture(autouse=True)
 def _every_epoch_is_saved(monkeypatch):
     """A checkpoint of each epoch, however short the epoch."""
@@ -212,7 +217,7 @@ def test_time_before_a_kill_counts_in_a_budget_of_minutes(chips, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_weights(chips, tmp_path):
-    settings = TINY | {"epochs": 25, "ema_decay": 0.9}
+    settings = TINY | {"epochs": 16, "ema_decay": 0.9}
     out, last = tmp_path / "model", tmp_path / "model.training" / "last.ckpt"
     chance, stamps = random.Random(0), [0]
     for _ in range(3):
@@ -221,7 +226,7 @@ def test_a_killed_training_resumes_to_the_same_weights(chips, tmp_path):
         # Killed at any moment once it has written something new.
         while process.is_alive() and (not last.exists() or last.stat().st_mtime_ns == stamps[-1]):
             time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.3))
+        time.sleep(chance.uniform(0, 0.2))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL
