@@ -1,16 +1,16 @@
 """The whole pipeline on synthetic worlds, through the command line as people use it."""
 
 import hashlib
+import importlib
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from test_app import landscribe
 
 from landscribe import pipeline, verbs
 from landscribe import synthetic as world
@@ -21,7 +21,10 @@ from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
 from landscribe.nn import ARCHITECTURES
 
-QUICK = {"encoder": "test_resnet", "weights": "none", "size": 64, "label_field": "class"}
+# The package has a function of this name.
+summary = importlib.import_module("landscribe.nn.summary")
+QUICK = {"encoder": "test_resnet", "weights": "none", "size": 64, "label_field": "class", "tile": 128, "margin": 16}
+MEASURED = QUICK | {"tile": "auto", "margin": "auto"}
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +33,38 @@ def drawn(tmp_path_factory) -> tuple[Path, Path, Path]:
     return world.write(world.draw(384, 320, seed=5), tmp_path_factory.mktemp("world"))
 
 
+def counted(patch: pytest.MonkeyPatch, owner: type, name: str) -> list[str]:
+    """The calls of a method so far, one item each."""
+    method, calls = getattr(owner, name), []
+    patch.setattr(owner, name, lambda *args, **settings: calls.append(name) or method(*args, **settings))
+    return calls
+
+
 @pytest.fixture(scope="module")
-def finished(drawn, tmp_path_factory) -> Path:
-    """A run on it, long enough to have learned something."""
+def counted_run(drawn, tmp_path_factory) -> tuple[Path, int]:
+    """A run that is long enough to learn, and how often it read polygons."""
     scene, labels, _ = drawn
     out = tmp_path_factory.mktemp("runs") / "run"
-    pipeline.run(images=[scene], labels=labels, out=out, steps=40, **QUICK)
-    return out
+    with pytest.MonkeyPatch.context() as patch:
+        reads = counted(patch, Features, "read")
+        pipeline.run(images=[scene], labels=labels, out=out, steps=40, **MEASURED)
+    return out, len(reads)
+
+
+@pytest.fixture(scope="module")
+def finished(counted_run) -> Path:
+    return counted_run[0]
+
+
+@pytest.fixture(scope="module")
+def of_two_scenes(tmp_path_factory) -> Path:
+    """A run of few steps on two scenes."""
+    folder, scenes, labels = tmp_path_factory.mktemp("two"), [], []
+    for seed in (1, 2):
+        scene, polygons, _ = world.write(world.draw(160, 160, seed=seed), folder / f"world{seed}")
+        scenes.append(scene)
+        labels.append(polygons)
+    return pipeline.run(images=scenes, labels=labels, out=folder / "run", steps=2, seed=4, **QUICK)
 
 
 def _sha(path: Path) -> str:
@@ -62,17 +90,16 @@ def test_the_map_lies_on_the_scene_and_keeps_its_nodata(finished, drawn):
 
 
 @pytest.mark.slow
-def test_the_recipe_that_a_run_leaves_repeats_it_byte_by_byte(drawn, tmp_path):
-    scene, labels, _ = drawn
-    first = pipeline.run(images=[scene], labels=labels, out=tmp_path / "first", steps=3, seed=4, **QUICK)
-    again = pipeline.run(first / "recipe.toml", out=tmp_path / "again")
-    for path in (first / "chips").rglob("*.*"):
-        assert path.read_bytes() == (again / path.relative_to(first)).read_bytes()
-    for name in ("recipe.toml", "model/model.safetensors", "map.tif", "report.html"):
-        assert _sha(first / name) == _sha(again / name)
+def test_the_recipe_that_a_run_leaves_repeats_it_byte_by_byte(of_two_scenes, tmp_path):
+    first, again = of_two_scenes, pipeline.run(of_two_scenes / "recipe.toml", out=tmp_path / "again")
+    names = ["recipe.toml", "model/model.safetensors", "report.html"]
+    files = [*(first / "chips").rglob("*.*"), *(first / "maps").rglob("*.tif"), *(first / name for name in names)]
+    assert len(files) > len(names) + 2
+    for path in files:
+        assert path.read_bytes() == (again / path.relative_to(first)).read_bytes(), path
 
 
-def test_a_run_goes_on_where_it_was(finished, tmp_path):
+def test_a_run_makes_only_its_missing_files_again(finished, tmp_path):
     half = tmp_path / "half"
     shutil.copytree(finished, half)
     for name in ("map.tif", "assessment.json", "report.html"):
@@ -86,7 +113,7 @@ def test_a_run_goes_on_where_it_was(finished, tmp_path):
 def test_a_run_of_another_recipe_is_not_written_over(finished, drawn):
     before = _sha(finished / "map.tif")
     with pytest.raises(OutputError, match=r"a run with another seed \(\d, now 99\)"):
-        pipeline.run(images=[drawn[0]], labels=drawn[1], out=finished, steps=40, seed=99, **QUICK)
+        pipeline.run(images=[drawn[0]], labels=drawn[1], out=finished, steps=40, seed=99, **MEASURED)
     assert _sha(finished / "map.tif") == before
 
 
@@ -118,14 +145,9 @@ def test_virtual_chips_train_the_model_that_copied_chips_do(drawn, tmp_path):
     assert models[0] == models[1]
 
 
-def test_several_scenes_make_several_maps(tmp_path):
-    scenes, labels = [], []
-    for seed in (1, 2):
-        scene, polygons, _ = world.write(world.draw(160, 160, seed=seed), tmp_path / f"world{seed}")
-        scenes.append(scene)
-        labels.append(polygons)
-    out = pipeline.run(images=scenes, labels=labels, out=tmp_path / "run", steps=2, **QUICK)
-    assert [path.name for path in sorted((out / "maps").glob("*.tif"))] == [f"00{n}_scene.tif" for n in range(2)]
+def test_each_scene_has_its_map(of_two_scenes):
+    names = [path.name for path in sorted((of_two_scenes / "maps").glob("*.tif"))]
+    assert names == ["000_scene.tif", "001_scene.tif"]
 
 
 @pytest.mark.parametrize(("bands", "dtype"), [(1, "uint16"), (4, "int16"), (8, "float32")])
@@ -145,17 +167,8 @@ def test_any_bands_and_dtypes_go_all_the_way(tmp_path, bands, dtype):
     assert len(Chips.open(out / "chips").metadata.bands) == bands
 
 
-def counted(monkeypatch, owner: type, name: str) -> list[str]:
-    """The calls of a method, as they are made."""
-    method, calls = getattr(owner, name), []
-    monkeypatch.setattr(owner, name, lambda *args, **settings: calls.append(name) or method(*args, **settings))
-    return calls
-
-
-def test_a_run_reads_polygons_once(drawn, tmp_path, monkeypatch):
-    reads = counted(monkeypatch, Features, "read")
-    pipeline.run(images=[drawn[0]], labels=drawn[1], out=tmp_path / "run", steps=1, **QUICK)
-    assert len(reads) == 1
+def test_a_run_reads_polygons_once(counted_run):
+    assert counted_run[1] == 1
 
 
 def test_labels_may_be_a_raster_and_its_classes_are_looked_for_once(drawn, tmp_path, monkeypatch):
@@ -168,20 +181,9 @@ def test_labels_may_be_a_raster_and_its_classes_are_looked_for_once(drawn, tmp_p
 
 @pytest.mark.slow
 def test_the_demo_ends_by_naming_the_map_and_the_report(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "landscribe",
-        "demo",
-        "--out",
-        str(tmp_path / "demo"),
-        "--size",
-        "256",
-        "--steps",
-        "2",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    *_, named_map, named_report = done.stdout.splitlines()
+    done = landscribe("demo", "--out", tmp_path / "demo", "--size", 256, "--steps", 2)
+    assert done.code == 0, done.err
+    *_, named_map, named_report = done.out.splitlines()
     assert Path(named_map.split()[-1]).exists()
     assert Path(named_report.split()[-1]).exists()
 
@@ -196,8 +198,10 @@ def few_chips(tmp_path_factory) -> Chips:
 
 
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, "smp:FPN", "networks:Striding"])
-def test_every_architecture_trains_maps_and_is_assessed(architecture, few_chips, tmp_path):
-    """What a run does further, the other tests show with one of them."""
+def test_every_architecture_trains_maps_and_is_assessed(architecture, few_chips, tmp_path, monkeypatch):
+    """All other steps of a run are tested with one architecture."""
+    # tests/nn/test_summary.py has the receptive fields of every architecture; they take ten times as long as the rest.
+    monkeypatch.setattr(summary, "_receptive_fields", lambda network, names, bands: dict.fromkeys(names))
     (scene,) = few_chips.metadata.sources[0].image
     verbs.train(
         few_chips, out=tmp_path / "model", architecture=architecture, encoder="test_resnet", weights="none", steps=1,

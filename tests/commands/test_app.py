@@ -20,6 +20,7 @@ import pytest
 import rasterio
 from affine import Affine
 
+import forked
 import worlds
 from landscribe.commands import app as cli
 from landscribe.data.chips.chips import Chips
@@ -57,15 +58,6 @@ def landscribe(*arguments: object) -> Said:
             logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
     code = ended.value.code
     return Said(code if isinstance(code, int) else 1, out.getvalue(), err.getvalue())
-
-
-def python(*arguments: str, path: Path | None = None) -> list[str]:
-    """The command that runs Python, with modules from `path`."""
-    search = f"import sys; sys.path.insert(0, {str(path)!r}); " if path else "import sys; "
-    return [sys.executable, "-c", search + arguments[0], *arguments[1:]]
-
-
-COMMAND = "sys.argv[0] = 'landscribe'; from landscribe.commands.app import main; main()"
 
 
 # ---- what is loaded
@@ -373,34 +365,6 @@ def slow(tmp_path, monkeypatch) -> Path:
     sys.modules.pop("slowly")
 
 
-def interrupted(
-    command: list[str],
-    *,
-    begun: Callable[[str], bool],
-    tmp_path: Path,
-    seconds: float = 0,
-    by: signal.Signals = signal.SIGINT,
-    all_of_it: bool = False,
-    **environment: str,
-) -> tuple[int, str]:
-    """Run a command and interrupt it some seconds after it has `begun`, judged by its stderr; its code and stderr.
-
-    `all_of_it` interrupts all its processes, as a terminal does.
-    """
-    place = tmp_path / "stderr.txt"
-    settings = {"env": os.environ | environment, "start_new_session": True}
-    with place.open("w") as stderr, subprocess.Popen(command, stderr=stderr, **settings) as process:
-        while not begun(place.read_text()) and process.poll() is None:
-            time.sleep(0.02)
-        time.sleep(seconds)
-        (os.killpg if all_of_it else os.kill)(process.pid, by)
-        try:
-            process.wait(120)
-        finally:
-            process.kill()
-    return process.returncode, place.read_text()
-
-
 def has_five_units(parts: Path) -> Callable[[str], bool]:
     """Whether so many units of a map are done."""
     return lambda _: len(list(parts.glob("*_*.json"))) >= 5
@@ -412,8 +376,9 @@ def test_an_interrupted_map_is_finished_by_the_same_command(slow):
         return ["predict", str(slow / "slow"), str(slow / "numbers.tif"), *tiles, "--out", str(out)]
 
     parts = slow / "map.tif.parts"
-    typed = python(COMMAND, *command(slow / "map.tif"), path=slow)
-    code, err = interrupted(typed, begun=has_five_units(parts), tmp_path=slow, SECONDS_A_TILE="0.05")
+    code, err = forked.command(
+        *command(slow / "map.tif"), folder=slow, modules=slow, begun=has_five_units(parts), SECONDS_A_TILE="0.05"
+    )
     assert code == 130, err
     assert err.splitlines()[-1].startswith("landscribe: interrupted")
     assert "Traceback" not in err
@@ -426,13 +391,33 @@ def test_an_interrupted_map_is_finished_by_the_same_command(slow):
     assert not parts.exists()
 
 
+def interrupted_on_a_terminal(arguments: list[str], *, parts: Path) -> tuple[int, str]:
+    """A command and all its processes, interrupted by Ctrl-C once five units of its map are done; code and stderr."""
+    folder, begun = parts.parent, has_five_units(parts)
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); sys.argv[0] = 'landscribe'; "
+    typed = [sys.executable, "-c", code + "from landscribe.commands.app import main; main()", *arguments]
+    settings = {"env": os.environ | {"SECONDS_A_TILE": "0.2"}, "start_new_session": True}
+    with (
+        (folder / "stderr.txt").open("w+") as stderr,
+        subprocess.Popen(typed, stderr=stderr, **settings) as process,
+    ):
+        while not begun("") and process.poll() is None:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(120)
+        finally:
+            process.kill()
+    return process.returncode, (folder / "stderr.txt").read_text()
+
+
 @pytest.mark.slow
 def test_workers_of_an_interrupted_map_have_nothing_to_say(slow):
     tiles = ("--tile", "32", "--margin", "0", "--unit", "32", *TRUST)
     command = ("predict", str(slow / "slow"), str(slow / "numbers.tif"), *tiles)
-    typed = python(COMMAND, *command, "--dask", "auto", "--out", str(slow / "map.tif"), path=slow)
-    begun = has_five_units(slow / "map.tif.parts")
-    code, err = interrupted(typed, begun=begun, tmp_path=slow, by=signal.SIGINT, all_of_it=True, SECONDS_A_TILE="0.2")
+    code, err = interrupted_on_a_terminal(
+        [*map(str, command), "--dask", "auto", "--out", str(slow / "map.tif")], parts=slow / "map.tif.parts"
+    )
     assert code == 130, err
     *progress, last = err.splitlines()
     assert last.startswith("landscribe: interrupted")
@@ -443,25 +428,25 @@ def test_workers_of_an_interrupted_map_have_nothing_to_say(slow):
 def test_an_interrupted_training_leaves_no_model(made, tmp_path):
     out = tmp_path / "new" / "model"
     many = ("--encoder", "test_efficientnet", "--weights", "none", "--steps", "100000", "--batch", "2")
-    typed = python(COMMAND, "train", str(made / "chips"), *many, "--out", str(out))
-    code, err = interrupted(
-        typed, begun=lambda said: "weights: " in said, tmp_path=tmp_path, by=signal.SIGTERM, seconds=1.5
-    )
+    left = out.with_name("model.training")
+    code, err = forked.command(
+        "train", made / "chips", *many, "--out", out,
+        folder=tmp_path, begun=lambda _: (left / "last.ckpt").exists(), by=signal.SIGTERM,
+    )  # fmt: skip
     assert code == 130, err
     assert err.splitlines()[-1].startswith("landscribe: interrupted")
     assert "Traceback" not in err
     # What the same command goes on from, and nothing else.
     assert [path.name for path in out.parent.iterdir()] == ["model.training"]
-    left = out.with_name("model.training").iterdir()
-    assert sorted(path.name for path in left) == ["last.ckpt", "training.json"]
+    assert sorted(path.name for path in left.iterdir()) == ["last.ckpt", "training.json"]
 
 
 def test_a_mistake_of_our_own_ends_with_1_and_a_traceback(slow):
-    command = ["predict", str(slow / "broken"), str(slow / "numbers.tif"), *TRUST, "--out", str(slow / "map.tif")]
-    done = subprocess.run(python(COMMAND, *command, path=slow), capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "\nTraceback" in done.stderr
-    assert "a mistake of our own" in done.stderr
+    command = ("predict", slow / "broken", slow / "numbers.tif", *TRUST, "--out", slow / "map.tif")
+    code, err = forked.command(*command, folder=slow, modules=slow)
+    assert code == 1
+    assert "\nTraceback" in err
+    assert "a mistake of our own" in err
 
 
 def test_a_folder_of_rasters_is_mapped_one_by_one(slow):

@@ -1,7 +1,5 @@
 """The block table against published numbers and numbers worked out by hand."""
 
-import importlib
-
 import pytest
 
 from landscribe.nn import build
@@ -30,21 +28,31 @@ def test_the_unet_of_the_lecture_block_by_block():
     assert sum(block.flops_per_megapixel for block in table.blocks) == pytest.approx(table.flops_per_megapixel)
 
 
-def test_what_depends_on_the_whole_image_says_so():
-    table = summary(build("deeplabv3plus", encoder="resnet10t", bands=4, classes=2), bands=4, size=64)
+def test_a_block_that_depends_on_the_whole_image_has_no_receptive_field():
+    table = summary(build("deeplabv3plus", encoder="test_resnet", bands=4, classes=2, channels=16), bands=4, size=64)
     fields = {block.name: block.receptive_field for block in table.blocks}
     assert fields["pyramid"] is None
     assert table.receptive_field is None
     assert fields["low_level"] is not None
 
 
-@pytest.mark.parametrize("architecture", ["fcn", "unetplusplus", "unet_id", "smp:FPN"])
-def test_every_parameter_is_in_a_row(architecture, monkeypatch):
-    # Receptive fields take ten times as long as the rest.
-    module = importlib.import_module("landscribe.nn.summary")
-    monkeypatch.setattr(module, "_receptive_fields", lambda network, names, bands: dict.fromkeys(["", *names]))
-    table = summary(build(architecture, encoder="resnet10t", bands=3, classes=2), bands=3, size=64)
+PLAIN = {"encoder": "plain", "encoder_widths": [4, 8]}
+FPN = {"encoder": "mobilenetv3_small_050", "decoder_pyramid_channels": 16, "decoder_segmentation_channels": 32}
+BACKBONE = {"encoder": "test_resnet", "widths": [16, 8]}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("fcn", PLAIN), ("unet", BACKBONE), ("unetplusplus", PLAIN), ("unet_id", PLAIN), ("smp:FPN", FPN),
+        ("networks:Striding", {}),
+    ],
+)  # fmt: skip
+def test_every_parameter_is_in_a_row(architecture, options):
+    table = summary(build(architecture, bands=3, classes=2, **options), bands=3, size=64)
     assert sum(block.parameters for block in table.blocks) == table.parameters
+    # FPN normalises over the whole image.
+    assert (table.receptive_field is None) == (architecture == "smp:FPN")
 
 
 def test_an_image_of_a_million_pixels_a_side_takes_no_memory():

@@ -1,5 +1,7 @@
 """Chips for the tests of training."""
 
+from pathlib import Path
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -11,21 +13,31 @@ from landscribe import verbs
 from landscribe.data.chips.chips import Chips
 
 
-@pytest.fixture(scope="module")
-def chips(tmp_path_factory) -> Chips:
-    """Bright squares on dark ground, 64-pixel chips of a 320 x 320 scene with two bands of uint16."""
-    folder = tmp_path_factory.mktemp("squares")
-    rng = np.random.default_rng(0)
-    image = rng.integers(900, 1100, (2, 320, 320)).astype(np.uint16)
-    corners = [(row, col) for row in range(10, 300, 64) for col in range(10, 300, 64)]
+def bright_squares(folder: Path, size: int) -> Chips:
+    """Bright squares on dark ground: 25 chips of `size` pixels with two bands of uint16."""
+    side, square, first = 5 * size, 3 * size // 8, 5 * size // 32
+    image = np.random.default_rng(0).integers(900, 1100, (2, side, side)).astype(np.uint16)
+    corners = [(row, col) for row in range(first, side, size) for col in range(first, side, size)]
     for row, col in corners:
-        image[:, row : row + 24, col : col + 24] += 3000
+        image[:, row : row + square, col : col + square] += 3000
     transform = Affine(1, 0, 500_000, 0, -1, 4_000_000)
-    layout = {"driver": "GTiff", "count": 2, "height": 320, "width": 320, "dtype": "uint16", "crs": "EPSG:32617"}
+    layout = {"driver": "GTiff", "count": 2, "height": side, "width": side, "dtype": "uint16", "crs": "EPSG:32617"}
     with rasterio.open(folder / "scene.tif", "w", transform=transform, **layout) as target:
         target.write(image)
-    boxes = [shapely.box(500_000 + c, 4_000_000 - r - 24, 500_000 + c + 24, 4_000_000 - r) for r, c in corners]
+    boxes = [shapely.box(500_000 + c, 4_000_000 - r - square, 500_000 + c + square, 4_000_000 - r) for r, c in corners]
     gpd.GeoDataFrame(geometry=boxes, crs="EPSG:32617").to_file(folder / "squares.gpkg")
     return verbs.chip(
-        images=[folder / "scene.tif"], labels=folder / "squares.gpkg", out=folder / "chips", size=64, gap=1
+        images=[folder / "scene.tif"], labels=folder / "squares.gpkg", out=folder / "chips", size=size, gap=1
     )
+
+
+@pytest.fixture(scope="session")
+def chips(tmp_path_factory) -> Chips:
+    """Chips on which a network can learn."""
+    return bright_squares(tmp_path_factory.mktemp("squares"), 64)
+
+
+@pytest.fixture(scope="session")
+def tiny_chips(tmp_path_factory) -> Chips:
+    """Chips for trainings that are only repeated."""
+    return bright_squares(tmp_path_factory.mktemp("tiny"), 32)

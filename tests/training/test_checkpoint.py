@@ -1,7 +1,6 @@
 """A killed training resumes to the same model; one with other settings does not."""
 
 import json
-import multiprocessing
 import random
 import resource
 import signal
@@ -12,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from forked import CONTEXT
 from landscribe import progress, verbs
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import LandscribeError, NetworkError, OutputError
 from landscribe.model import Model
-from landscribe.training import checkpoint
+from landscribe.training import checkpoint, lr_finder
 from landscribe.training.checkpoint import AtomicCheckpointIO
 
 # Dropout draws from torch's own chance, augmentation from ours.
@@ -28,21 +28,32 @@ TINY = {
     "options": {"encoder_widths": [4, 8], "dropout": 0.2},
 }
 SETTINGS = {
-    "as they come": {"epochs": 5},
+    "default settings": {"epochs": 3},
     "a budget that ends within an epoch": {"steps": 11},
-    "a plateau, and the last epoch": {"epochs": 7, "schedule": "plateau", "checkpoint": "last"},
-    "a running average and accumulation": {"epochs": 5, "ema_decay": 0.9, "accumulate": 2, "optimizer": "sgd"},
-    "an encoder that thaws": {"epochs": 5, "freeze": ("encoder",), "freeze_until": 0.5},
-    "two readers": {"epochs": 4, "workers": 2, "sampling": "balanced"},
-    "a rate that was looked for": {"epochs": 3, "learning_rate": "auto"},
+    "a plateau, and the last epoch": {"epochs": 6, "schedule": "plateau", "checkpoint": "last"},
+    "a running average and accumulation": {"epochs": 3, "ema_decay": 0.9, "accumulate": 2, "optimizer": "sgd"},
+    "an encoder that thaws": {"epochs": 4, "freeze": ("encoder",), "freeze_until": 0.5},
+    "two readers": {"epochs": 3, "workers": 2, "sampling": "balanced"},
+    "a suggested learning rate": {"epochs": 3, "learning_rate": "auto"},
     "patience": {"epochs": 9, "patience": 1, "learning_rate": 1e-9},
 }
 
 
+@pytest.fixture(scope="module")
+def chips(tiny_chips) -> Chips:
+    return tiny_chips
+
+
 @pytest.fixture(autouse=True)
 def _every_epoch_is_saved(monkeypatch):
-    """However short it is."""
+    """A checkpoint of each epoch, however short the epoch."""
     monkeypatch.setattr(checkpoint, "_TRAIN_TO_SAVE_RATIO", 0)
+
+
+@pytest.fixture(autouse=True)
+def _few_rates(monkeypatch):
+    """The range test tries 30 rates instead of 100."""
+    monkeypatch.setattr(lr_finder, "_RATES", 30)
 
 
 class Killed(BaseException):
@@ -51,7 +62,7 @@ class Killed(BaseException):
 
 @contextmanager
 def killed_after(steps: int):
-    """Whoever reports this many steps is ended."""
+    """A training that reports this many steps is ended."""
 
     @contextmanager
     def counting(what: str, total: int):
@@ -124,7 +135,7 @@ def test_a_kill_in_the_first_epoch_leaves_no_checkpoint(chips, tmp_path):
 
 @pytest.fixture
 def ended(chips, tmp_path) -> Path:
-    """The place of a model whose training was ended in its second epoch."""
+    """Path of a model whose training was ended in its second epoch."""
     with killed_after(7):
         verbs.train(chips, out=tmp_path / "model", epochs=3, **TINY)
     assert (tmp_path / "model.training" / "last.ckpt").exists()
@@ -207,19 +218,16 @@ def test_time_before_a_kill_counts_in_a_budget_of_minutes(chips, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_weights(chips, tmp_path):
-    # One process imports torch and Lightning, and forks each training.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["landscribe.training.train_loop"])
-    settings = TINY | {"epochs": 25, "ema_decay": 0.9}
+    settings = TINY | {"epochs": 16, "ema_decay": 0.9}
     out, last = tmp_path / "model", tmp_path / "model.training" / "last.ckpt"
     chance, stamps = random.Random(0), [0]
     for _ in range(3):
-        process = context.Process(target=verbs.train, args=(chips.folder,), kwargs={"out": out, **settings})
+        process = CONTEXT.Process(target=verbs.train, args=(chips.folder,), kwargs={"out": out, **settings})
         process.start()
         # Killed at any moment once it has written something new.
         while process.is_alive() and (not last.exists() or last.stat().st_mtime_ns == stamps[-1]):
             time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.3))
+        time.sleep(chance.uniform(0, 0.2))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL

@@ -17,7 +17,7 @@ def started(seed: int = 0) -> dict[str, torch.Tensor]:
     import lightning
 
     lightning.seed_everything(seed, workers=True, verbose=False)
-    return build("unet", encoder="test_resnet", bands=2, classes=2).state_dict()
+    return build("unet", encoder="test_resnet", bands=2, classes=2, **QUICK["options"]).state_dict()
 
 
 def moved(before: dict[str, torch.Tensor], model) -> set[str]:

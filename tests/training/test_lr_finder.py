@@ -7,12 +7,20 @@ import torch
 
 from landscribe import verbs
 from landscribe.errors import NetworkError
+from landscribe.training import lr_finder
 from landscribe.training.lr_finder import LRFinderModule, suggest_learning_rate
 from landscribe.training.segmenter import Segmenter
 
 TINY = {"encoder": "plain", "weights": "none", "batch": 4, "options": {"encoder_widths": [4, 8]}}
 
 
+@pytest.fixture
+def few_rates(monkeypatch) -> None:
+    """The range test tries 50 rates instead of 100."""
+    monkeypatch.setattr(lr_finder, "_RATES", 50)
+
+
+@pytest.mark.usefixtures("few_rates")
 def test_a_suggested_rate_is_used_logged_and_recorded(chips, tmp_path, monkeypatch, caplog, capsys):
     monkeypatch.chdir(tmp_path)
     with caplog.at_level("INFO"):
@@ -29,6 +37,7 @@ def test_a_suggested_rate_is_used_logged_and_recorded(chips, tmp_path, monkeypat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found", "given"]
 
 
+@pytest.mark.usefixtures("few_rates")
 def test_the_same_seed_suggests_the_same_rate(chips, tmp_path):
     def rate(name: str, seed: int) -> float:
         model = verbs.train(chips, out=tmp_path / name, steps=1, learning_rate="auto", seed=seed, **TINY)
@@ -66,6 +75,7 @@ def test_the_range_test_may_diverge(chips, tmp_path, monkeypatch):
     assert 1e-6 < model.provenance["learning_rate"] < 4e-4
 
 
+@pytest.mark.usefixtures("few_rates")
 def test_a_loss_that_is_never_finite_gives_no_rate(chips, tmp_path, monkeypatch):
     monkeypatch.setattr(Segmenter, "criterion", lambda self, logits, labels: logits.sum() * torch.nan)
     with pytest.raises(NetworkError, match="no learning rate from 1e-06 to 1 gave a finite loss"):

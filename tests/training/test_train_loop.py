@@ -15,7 +15,7 @@ from landscribe.training.segmenter import SCHEDULES, one_cycle
 from landscribe.training.spec import TrainSpec
 from landscribe.training.train_loop import train
 
-QUICK = {"encoder": "test_resnet", "weights": "none", "batch": 4}
+QUICK = {"encoder": "test_resnet", "weights": "none", "batch": 4, "options": {"widths": [32, 16, 8]}}
 
 
 def test_a_network_learns_what_is_plain_to_see(chips, tmp_path):

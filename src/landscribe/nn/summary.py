@@ -61,7 +61,7 @@ def summary(network: nn.Module, *, bands: int, size: int = 256) -> Summary:
     modules = dict(copied.named_modules())
     shapes, flops = _shapes_and_flops(copied, bands, size)
     names = [name for name in _block_names(copied, shapes) if _BODY in name or _parameters(modules[name])]
-    fields = _receptive_fields(copied, names, bands)
+    fields = _receptive_fields(copied, ["", *names], bands)
     megapixels = size * size / 1e6
     blocks = [
         Block(name, shapes[name], _parameters(modules[name]), fields[name], flops[name] / megapixels) for name in names
@@ -140,7 +140,8 @@ def _shapes_and_flops(network: nn.Module, bands: int, size: int) -> tuple[dict[s
 def _receptive_fields(network: nn.Module, names: list[str], bands: int) -> dict[str, int | None]:
     """Sides of receptive fields, from a narrow image first: the receptive fields of most networks fit into it."""
     sides = _fields_within(network, names, bands, 1024)
-    return sides if None not in sides.values() else _fields_within(network, names, bands, 4096)
+    wider = [name for name, side in sides.items() if side is None]
+    return sides | _fields_within(network, wider, bands, 4096) if wider else sides
 
 
 def _fields_within(network: nn.Module, names: list[str], bands: int, width: int) -> dict[str, int | None]:
@@ -153,7 +154,7 @@ def _fields_within(network: nn.Module, names: list[str], bands: int, width: int)
     period = int(getattr(network, "reduction", 32))
     width = -(-width // period) * period
     centre = width // 2 // period * period
-    extents: dict[str, list[tuple[int, int, int]]] = {name: [] for name in ["", *names]}
+    extents: dict[str, list[tuple[int, int, int]]] = {name: [] for name in names}
 
     def note(name: str, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1:
@@ -167,15 +168,22 @@ def _fields_within(network: nn.Module, names: list[str], bands: int, width: int)
         for column in range(centre, centre + period):
             image = torch.zeros(1, bands, period, width)
             image[..., column] = torch.nan
-            note("", network(image))
+            network(image)
+            # Blocks that depend on the whole image show it on the first column.
+            if all(_reaches_edge(extent) for extent in extents.values()):
+                break
     for hook in hooks:
         hook.remove()
     return {name: _side(extent, width) for name, extent in extents.items()}
 
 
+def _reaches_edge(extents: list[tuple[int, int, int]]) -> bool:
+    return not extents or any(first == 0 or last == columns - 1 for first, last, columns in extents)
+
+
 def _side(extents: list[tuple[int, int, int]], width: int) -> int | None:
     """Mean side in input pixels from (first NaN column, last NaN column, columns); None if NaN reached the edge."""
-    if not extents or any(first == 0 or last == columns - 1 for first, last, columns in extents):
+    if _reaches_edge(extents):
         return None
     reached = sum(last - first + 1 for first, last, _ in extents)
     # One output column covers `width / columns` input columns.

@@ -1,4 +1,4 @@
-"""Networks from elsewhere go through the same contract."""
+"""External networks keep the same contract."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ SMP = [
 
 
 class Small(nn.Module):
-    """A network of somebody's own."""
+    """A user's network."""
 
     reduction = 4
 
@@ -29,7 +29,7 @@ class Small(nn.Module):
 
 
 class Open(Small):
-    """Takes whatever it is given."""
+    """Takes any arguments."""
 
     def __init__(self, **given) -> None:
         super().__init__(given["bands"], given["classes"])
@@ -43,7 +43,7 @@ class Stubborn(Small):
 
 
 class Failing(nn.Module):
-    """Cannot be made."""
+    """Cannot be built."""
 
     def __init__(self) -> None:
         raise OSError("no license_terms server")
@@ -75,10 +75,10 @@ class TestExternal(NetworkContract):
             pytest.skip("PSPNet leaves the encoder's last stages unused")
         super().test_finite_gradients_reach_every_parameter(network)
 
-    def test_a_frozen_encoder_stays_as_it_is_and_the_rest_learns(self, case, network):
+    def test_a_frozen_encoder_is_unchanged_and_all_other_parameters_learn(self, case, network):
         if case[0] == "smp:PSPNet":
             pytest.skip("PSPNet leaves the encoder's last stages unused")
-        super().test_a_frozen_encoder_stays_as_it_is_and_the_rest_learns(network)
+        super().test_a_frozen_encoder_is_unchanged_and_all_other_parameters_learn(network)
 
     def test_one_image_is_enough_to_train_on(self, case, network):
         if case[0] in ("smp:PSPNet", "smp:UPerNet"):
@@ -86,7 +86,7 @@ class TestExternal(NetworkContract):
         super().test_one_image_is_enough_to_train_on(network)
 
 
-def test_a_class_is_given_what_it_takes():
+def test_a_class_gets_the_arguments_that_it_names():
     network = build("test_external:Small", bands=5, classes=3, width=7)
     assert network.network.encoder[0].in_channels == 5
     assert network.network.encoder[0].out_channels == 7
@@ -109,7 +109,7 @@ def test_a_class_is_given_what_it_takes():
         (".x:B", {}, "cannot be imported"),
     ],
 )
-def test_what_cannot_be_made_is_refused_with_a_reason(architecture, options, words):
+def test_a_network_that_cannot_be_built_is_refused_with_the_reason(architecture, options, words):
     with pytest.raises(NetworkError, match=words):
         build(architecture, bands=3, classes=2, **options)
 
@@ -133,15 +133,15 @@ def test_an_encoder_of_smp_takes_a_weight_file_and_any_bands(tmp_path):
     assert network.eval()(torch.rand(1, 4, 64, 64)).shape == (1, 2, 64, 64)
 
 
-def test_a_class_that_takes_anything_is_given_everything():
+def test_a_class_of_any_arguments_gets_bands_and_classes():
     assert build("test_external:Open", bands=5, classes=3).network.encoder[0].in_channels == 5
 
 
-def test_a_segmentation_from_outside_stays_one():
+def test_an_external_segmentation_is_not_wrapped_again():
     assert isinstance(build("test_external:Nested", bands=3, classes=2), Nested)
 
 
-def test_too_few_images_a_step_are_said_so():
+def test_a_batch_too_small_for_a_normalisation_is_refused_with_the_least():
     network = build("smp:DeepLabV3Plus", encoder="resnet18", bands=3, classes=2).train()
     with pytest.raises(NetworkError, match="batch of 2 or more"):
         network(torch.rand(1, 3, 64, 64))

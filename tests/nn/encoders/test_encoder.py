@@ -1,4 +1,4 @@
-"""Weights come through timm's own loading; these files are made here."""
+"""Weights come through timm's own loading, from files that the tests write."""
 
 import pytest
 import safetensors.torch
@@ -30,7 +30,7 @@ def test_a_weight_file_reaches_the_encoder(weight_file):
     assert all(torch.equal(body[name], state[name]) for name in shared)
 
 
-def test_a_stem_of_other_bands_answers_grey_images_as_that_of_three(weight_file):
+def test_a_stem_of_any_bands_has_the_features_of_three_on_grey_images(weight_file):
     path, state = weight_file
     stem = next(name for name, value in state.items() if value.ndim == 4)
     for names in (("pan",), ("red", "green", "blue", "nir"), ("nir", "red"), ("b", "g", "r", "re1", "nir", "swir16")):
@@ -79,7 +79,7 @@ def test_a_checkpoint_of_torch_is_read_without_running_it(weight_file, tmp_path)
         Encoder(NAME, bands=3, weights=str(tmp_path / "harm.pth"))
 
 
-def test_the_terms_of_weights_are_told():
+def test_weights_state_their_license():
     assert license_terms(NAME, None) == {"source": "none"}
     known = license_terms("resnet18", "imagenet")
     assert known["license"] == "apache-2.0"
@@ -98,7 +98,7 @@ def test_a_missing_weight_file_is_refused():
         Encoder(NAME, bands=3, weights="nowhere.safetensors")
 
 
-def test_without_the_hub_auto_goes_on_without_weights_and_says_so():
+def test_auto_without_the_hub_starts_without_weights_and_says_so():
     weights, said = resolve_weights("auto", NAME)
     assert weights is None
     assert "none" in said

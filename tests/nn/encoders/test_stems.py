@@ -1,4 +1,4 @@
-"""Stems take the names of bands seriously."""
+"""Stems follow the names of bands."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ NAMES = ["red", "green", "blue", "nir", "rededge1", "swir16", "coastal", "pan", 
 
 
 @given(st.lists(st.sampled_from(NAMES), min_size=1, max_size=8, unique=True))
-def test_each_kernel_is_shared_out_once(bands):
+def test_shares_of_each_kernel_sum_to_one(bands):
     torch.testing.assert_close(resemblance(bands).sum(0), torch.ones(3))
 
 
@@ -37,5 +37,5 @@ def test_bands_without_names_begin_with_red_green_and_blue():
 
 
 @pytest.mark.parametrize(("band", "like"), [("B02", 2), ("B03", 1), ("B04", 0), ("B08", 0), ("nir08", 0)])
-def test_codes_of_sentinel_2_are_known(band, like):
+def test_codes_of_sentinel_2_take_the_kernel_of_their_colour(band, like):
     assert resemblance([band, "swir16"])[0].argmax() == like
