@@ -16,18 +16,19 @@ from landscribe.geo.classes import Classes
 from landscribe.prediction.spec import PredictSpec
 from landscribe.recipe import SECTIONS, Recipe, into_sections
 from landscribe.spec import path_in
-from landscribe.training.spec import TrainSpec
+from landscribe.training.spec import RESERVED, TrainSpec
 from landscribe.verbs import new
 
 EXAMPLE = {"scenes": [{"image": ["scene.tif"], "labels": "labels.geojson"}]}
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+paths = text.filter(str.strip)
 finite = st.floats(allow_nan=False)
 scalars = st.one_of(st.booleans(), st.integers(-(2**62), 2**62), finite, text)
 scenes = st.builds(
     SceneSpec,
-    image=st.lists(text, min_size=1, max_size=3).map(tuple),
-    labels=st.none() | text,
+    image=st.lists(paths, min_size=1, max_size=3).map(tuple),
+    labels=st.none() | paths,
     label_field=st.none() | text,
     split=st.none() | st.sampled_from(["train", "val", "test"]),
     nodata=st.none() | finite,
@@ -56,7 +57,9 @@ recipes = st.builds(
     train=st.builds(
         TrainSpec,
         encoder=text,
-        options=st.dictionaries(text, scalars | st.lists(st.integers(), max_size=3), max_size=3),
+        options=st.dictionaries(
+            text.filter(lambda name: name not in RESERVED), scalars | st.lists(st.integers(), max_size=3), max_size=3
+        ),
         epochs=st.none() | st.integers(1, 99),
         learning_rate=st.floats(1e-9, 1000),
         loss=text,

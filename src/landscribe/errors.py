@@ -5,7 +5,7 @@ The command line prints the message as one line and exits with 2. Any other exce
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 # Control characters, line separators, overrides of the writing direction, lone surrogates (bytes of a file name that
@@ -26,6 +26,16 @@ def printable(text: object) -> str:
 def is_printable(text: str) -> bool:
     """True if `printable` leaves the text as it is."""
     return _CONTROL.search(text) is None
+
+
+def listed(names: Iterable[object], most: int = 3) -> str:
+    """Names for a message: the first ones, and how many more there are.
+
+    >>> listed(["a.tif", "b.tif", "c.tif", "d.tif", "e.tif"])
+    'a.tif, b.tif, c.tif and 2 more'
+    """
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 class LandscribeError(Exception):

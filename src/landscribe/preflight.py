@@ -17,7 +17,7 @@ from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
-from landscribe.errors import GridError, LandscribeError
+from landscribe.errors import GridError, LandscribeError, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
 from landscribe.geo.rasters.derived.converted import with_encoding
@@ -94,7 +94,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
         except LandscribeError as error:
             findings.append(Finding("error", str(error)))
         else:
-            where = ", ".join(sorted({str(source.labels) for source in recipe.scenes}))
+            where = listed(sorted({str(source.labels) for source in recipe.scenes}))
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
             findings += [Finding("warning", text) for text in label_warnings(scene.labels for scene in scenes)]
             findings += _check_settings(recipe, scenes[0].image, len(classes))

@@ -62,7 +62,14 @@ class PathMark:
     """Marks a text that is a path."""
 
 
-InputPath = Annotated[str, PathMark(), BeforeValidator(lambda path: str(path) if isinstance(path, Path) else path)]
+def _as_path(value: Any) -> Any:
+    if isinstance(value, str) and not value.strip():
+        # An empty path would be the working folder.
+        raise ValueError("expected a path, not an empty text")
+    return str(value) if isinstance(value, Path) else value
+
+
+InputPath = Annotated[str, PathMark(), BeforeValidator(_as_path)]
 """A path or URL. In a recipe, a local path is relative to the recipe's folder."""
 
 

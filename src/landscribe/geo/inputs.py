@@ -77,6 +77,8 @@ def open_imagery(files: Sequence[str], spec: ReadingSpec, *, resample: bool = Fa
 def _expand(image: Any, *, from_list: bool = False) -> list[list[str]]:
     """The files of each raster of an image of the call: one, unless it is a folder, pattern or list."""
     files = [str(image)] if isinstance(image, (str, Path)) else [str(file) for file in image]
+    if not all(file.strip() for file in files):
+        raise RasterError("an image has an empty name, which would be the working folder. Give a path.")
     if len(files) != 1:
         return [files]
     path = files[0]

@@ -22,7 +22,7 @@ from landscribe.data.splits.groups import Split
 from landscribe.data.splits.predefined import read_lists, read_zones
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.data.splits.split import SplitInput, split_scenes, warn_missing_classes
-from landscribe.errors import ChipError
+from landscribe.errors import ChipError, listed
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Window
@@ -332,7 +332,7 @@ def _write_metadata(
 
 
 def _why_no_chips(scenes: Sequence[Scene], spec: ChipSpec) -> str:
-    names = ", ".join(scene.image.paths[0] for scene in scenes)
+    names = listed(scene.image.paths[0] for scene in scenes)
     if spec.edge == "drop" and all(min(scene.image.grid.shape) < spec.size for scene in scenes):
         return (
             f"{names}: smaller than one chip of {spec.size} pixels, and edge = drop. Use a smaller size or edge = pad."
