@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from landscribe import progress
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.cutting import require_feasible
@@ -85,7 +86,11 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
         Findings in the order errors, warnings, notes.
     """
     polygons, classes = PolygonFiles(), None
-    findings = [finding for source in recipe.scenes for finding in _check_scene(source, polygons)]
+    findings: list[Finding] = []
+    with progress.task("checking scenes", len(recipe.scenes)) as advance:
+        for source in recipe.scenes:
+            findings += _check_scene(source, polygons)
+            advance()
     findings += _check_consistency(recipe.scenes)
     scenes: list[Scene] = []
     if not any(finding.severity == "error" for finding in findings):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from landscribe import progress
 from landscribe.errors import RasterError
 from landscribe.geo.access import is_local, require_file
 from landscribe.geo.rasters.derived.converted import as_colours
@@ -51,8 +52,11 @@ def open_rasters(images: Sequence[Any], spec: ImagerySpec, *, resample: bool = F
             return open_item(files[0], spec.assets, **nodata, resample=resample)
         return open_imagery(files, spec, resample=resample)
 
-    with ThreadPoolExecutor(_OPEN_THREADS) as pool:
-        rasters = list(pool.map(open_stack, stacks))
+    rasters = []
+    with ThreadPoolExecutor(_OPEN_THREADS) as pool, progress.task("opening images", len(stacks)) as advance:
+        for raster in pool.map(open_stack, stacks):
+            rasters.append(raster)
+            advance()
     return [mosaic(rasters)] if spec.mosaic else rasters
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -114,7 +115,7 @@ def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> li
             "--mosaic for one map of all rasters."
         )
     names = [raster.name for raster in rasters]
-    twice = {name for name in names if names.count(name) > 1}
+    twice = {name for name, count in Counter(names).items() if count > 1}
     if twice:
         raise OutputError(
             f"two rasters are called {', '.join(sorted(twice))}, so their maps would have one name. "

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from landscribe import progress
 from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, label_format
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
@@ -109,9 +111,15 @@ def open_scenes(
 
 def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
     """The images by scene name, which is the file's stem, with the scene's index if several have the same stem."""
-    images = _alike([open_image(spec) for spec in specs])
+    opened = []
+    with progress.task("opening images", len(specs)) as advance:
+        for spec in specs:
+            opened.append(open_image(spec))
+            advance()
+    images = _alike(opened)
     stems = [image.name for image in images]
-    names = [stem if stems.count(stem) == 1 else f"{stem}_{index}" for index, stem in enumerate(stems)]
+    counts = Counter(stems)
+    names = [stem if counts[stem] == 1 else f"{stem}_{index}" for index, stem in enumerate(stems)]
     if len(set(names)) < len(names):
         # A stem may equal another stem with its index.
         names = [f"{stem}_{index}" for index, stem in enumerate(stems)]
