@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import os
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from landscribe.errors import ClassError, ModelError
+from landscribe.errors import ClassError, ModelError, is_printable
 from landscribe.geo.classes import Classes
 from landscribe.machine import total_memory
 from landscribe.model.config import ModelConfig
@@ -104,10 +103,9 @@ def sha256_of(config: ModelConfig, weights: bytes) -> str:
 
 
 def _shown(text: str) -> str:
-    """A stranger's text for a message: one short line, control characters escaped."""
+    """A stranger's text for a message: one short line. The error escapes its control characters."""
     line = " ".join(text.split())
-    line = line if len(line) <= 250 else f"{line[:120]} … {line[-120:]}"
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
+    return line if len(line) <= 250 else f"{line[:120]} … {line[-120:]}"
 
 
 def _is_file(path: Path) -> bool:
@@ -189,13 +187,10 @@ def _require_consistent(config: ModelConfig) -> None:
 
 
 def _require_printable(names: Sequence[str]) -> None:
-    """Raise ValueError for a control character or half a surrogate pair in a name of a band, class or label.
-
-    Names from a model folder are checked in this function alone.
-    """
+    """Raise ValueError for a control character in a name of a band, class or label."""
     for name in names:
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-            raise ValueError(f"it has the name {name!a}; expected a name without control characters.")
+        if not is_printable(name):
+            raise ValueError(f"it has the name {name!r}; expected a name without control characters.")
 
 
 def _nesting(value: Any) -> int:
