@@ -170,7 +170,7 @@ def test_names_with_control_characters_are_refused(folder, field, name):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"chip_size": 0}, "chip size is 0"), ({"pixel_size": "Infinity"}, "pixel size is inf"),
+        ({"chip_size": 0}, "chip_size: Input should be"), ({"pixel_size": "Infinity"}, "pixel_size: Input should be"),
         ({"arguments": {"bands": [1]}}, "input channels"),
     ],
 )  # fmt: skip

@@ -172,13 +172,6 @@ def _require_consistent(config: ModelConfig) -> None:
     is_one_logit = outputs == 1 and len(config.classes) == 2
     if outputs != len(config.classes) and not is_one_logit:
         raise ValueError(f"it has {outputs} output channels, but {len(config.classes)} classes.")
-    values = (*config.scaling.offset, *config.scaling.factor)
-    if not all(map(math.isfinite, values)):
-        raise ValueError(f"its scaling is {values}; expected finite numbers.")
-    if config.pixel_size is not None and not 0 < config.pixel_size < math.inf:
-        raise ValueError(f"its pixel size is {config.pixel_size} m; expected a finite number above 0.")
-    if config.chip_size is not None and config.chip_size < 1:
-        raise ValueError(f"its chip size is {config.chip_size} pixels; expected at least 1.")
     for name in ("weights", "band_names"):
         if name in config.arguments:
             raise ValueError(f"its arguments have '{name}', which would load other weights; expected none.")
