@@ -76,11 +76,10 @@ def test_a_recipe_of_any_settings_is_valid_and_comes_back_or_is_refused_in_a_lin
     recipe = {"scenes": [{"image": "a.tif"}]}
     recipe |= {"scenes": [{"image": "a.tif"} | chosen]} if section == "scenes" else {section: chosen}
     try:
-        valid = Recipe.of(recipe)
+        text = Recipe.of(recipe).to_toml()
     except LandscribeError as error:
         assert_one_line(str(error))
     else:
-        text = valid.to_toml()
         assert Recipe.of(tomllib.loads(text)).to_toml() == text
 
 

@@ -299,3 +299,9 @@ def test_other_names_of_settings_reach_the_section_of_their_field():
     assert into_sections({"lr": 0.1, "backbone": "resnet34"}, ("chips", "train")) == {
         "train": {"learning_rate": 0.1, "encoder": "resnet34"}
     }
+
+
+def test_options_that_toml_cannot_hold_are_refused_when_a_recipe_is_written():
+    recipe = Recipe.of(EXAMPLE | {"train": {"options": {"dropout": None}}})
+    with pytest.raises(RecipeError, match=r"options is \{'dropout': None\}. Expected .* as TOML can hold"):
+        recipe.to_toml()

@@ -102,8 +102,9 @@ def _acquired(lock: Path, path: Path, *, shared: bool) -> int | None:
             return None
         # The process that held the lock before removed its file at the end.
         if os.fstat(file).st_nlink:
-            os.truncate(file, 0)
-            os.write(file, f" (process {os.getpid()} on {platform.node()})".encode())
+            with suppress(OSError):  # on a full disk, the claim holds without the name of its process
+                os.truncate(file, 0)
+                os.write(file, f" (process {os.getpid()} on {platform.node()})".encode())
             return file
         os.close(file)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomlkit
+from tomlkit.exceptions import ConvertError
 from tomlkit.items import AoT, Table
 
 from landscribe.data.batches.augment_spec import AugmentSpec
@@ -231,7 +232,10 @@ def _add(target: Any, spec: Spec, name: str, *, commented: bool = True) -> None:
     elif isinstance(value, dict):
         # Within the line: a table of its own would take all settings that follow into it.
         table = tomlkit.inline_table()
-        table.update(value)
+        try:
+            table.update(value)
+        except ConvertError:
+            raise RecipeError(f"{name} is {value!r}. Expected text, numbers and lists, as TOML can hold.") from None
         target.add(name, table)
     else:
         target.add(name, list(value) if isinstance(value, tuple) else value)

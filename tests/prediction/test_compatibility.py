@@ -13,6 +13,7 @@ from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, resamp
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.raster import Raster
 from landscribe.model import Model
+from landscribe.prediction import plan
 from landscribe.prediction.compatibility import conform
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity, predict
@@ -244,6 +245,7 @@ def test_a_pixel_size_that_no_resampling_reaches_is_refused_with_both(tmp_path, 
 def test_a_batch_that_needs_more_memory_than_there_is_is_refused_with_both(tmp_path, blocks, monkeypatch):
     write(tmp_path / "image.tif", blocks, **metres(10))
     monkeypatch.setattr(machine, "total_memory", lambda: 10**8)
+    monkeypatch.setattr(plan, "_ALWAYS_FIT", 0)
     with pytest.raises(ResourceError, match=r"16 tiles of 32 x 32 .* at least \d\S* GB .* has 0\.1 GB.*--batch"):
         verbs.predict(
             model_of(Identity(), 4, pixel_size=10.0),

@@ -39,6 +39,9 @@ from landscribe.prediction.spec import CHOSEN, NOT_IN_FINGERPRINT, PredictSpec
 from landscribe.prediction.tiling import Tiling, choose_tiling, overlap_overhead
 from landscribe.prediction.unit import UnitOptions
 
+_ALWAYS_FIT = 2**22
+"""Pixels of a batch for which the network is not traced to estimate its memory."""
+
 
 @dataclass(frozen=True)
 class MapPlan:
@@ -119,9 +122,9 @@ def plan_map(
 
 def _require_memory(predictor: Predictor, raster: Raster, tiling: Tiling) -> None:
     """Raise ResourceError if one batch of tiles needs more memory than this machine has; a GPU says so itself."""
-    if predictor.device.type == "cpu":
-        align = predictor.reduction
-        rows, cols = (min(tiling.tile, -(-length // align) * align) for length in raster.grid.shape)
+    align = predictor.reduction
+    rows, cols = (min(tiling.tile, -(-length // align) * align) for length in raster.grid.shape)
+    if predictor.device.type == "cpu" and tiling.batch * rows * cols > _ALWAYS_FIT:
         require_memory(
             estimated_memory(predictor.models, (tiling.batch, rows, cols)) or 0,
             f"a batch of {tiling.batch} tiles of {rows} x {cols} pixels",
