@@ -87,7 +87,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
     """
     polygons, classes = PolygonFiles(), None
     findings: list[Finding] = []
-    with progress.task("checking scenes", len(recipe.scenes)) as advance:
+    with progress.task("checking scenes", len(recipe.scenes), least=2) as advance:
         for source in recipe.scenes:
             findings += _check_scene(source, polygons)
             advance()

@@ -30,11 +30,11 @@ def _silent(name: str, total: int):  # type: ignore[no-untyped-def]  # noqa: ANN
 reporter: ContextVar[Reporter] = ContextVar("reporter", default=_silent)
 
 
-def task(name: str, total: int) -> AbstractContextManager[Advance]:
-    """Open a task of `total` steps; the context gives the function that reports them.
+def task(name: str, total: int, *, least: int = 0) -> AbstractContextManager[Advance]:
+    """Open a task of `total` steps; the context gives the function that reports them. Fewer than `least` are silent.
 
     >>> with task("chipping", total=3) as advance:
     ...     for _ in range(3):
     ...         advance()
     """
-    return reporter.get()(name, total)
+    return (reporter.get() if total >= least else _silent)(name, total)

@@ -30,7 +30,7 @@ def test_tables_are_not_truncated_without_a_terminal(capsys, monkeypatch):
     overall = {"overall_accuracy": 1.0, "mean_f1": 0.5, "mean_iou": 0.5}
     name = "a class name of many letters"
     print_measures(
-        {"maps": ["map.tif"], "reference": "r.gpkg", "split": None, "pixels": 7, **overall}
+        {"maps": ["map.tif"], "reference": "r.gpkg", "split": None, "pixels": 7, "unmapped_pixels": 3, **overall}
         | {"classes": [{"name": name, "reference_pixels": 7, **measures}]}
     )
     last = capsys.readouterr().out.splitlines()[-1]

@@ -94,7 +94,7 @@ def test_the_trained_network_can_be_trained_further(chips, tmp_path):
 
 def test_an_unknown_option_of_an_architecture_is_refused(chips, tmp_path):
     with pytest.raises(RecipeError, match=r"write it as train\.encoder"):
-        verbs.train(chips, out=tmp_path / "model", options={"encoder": "plain"}, **QUICK)
+        verbs.train(chips, out=tmp_path / "model", **QUICK | {"options": {"encoder": "plain"}})
 
 
 def test_frozen_parts_stay_in_eval_mode_when_torch_calls_train():

@@ -58,7 +58,7 @@ def print_measures(summary: dict[str, Any]) -> None:
     )
     overall = [f"{name.replace('_', ' ')} {_number(summary[name])}" for name in _OVERALL]
     show(f"{summary['pixels']} pixels, {', '.join(overall)}")
-    if summary["unmapped_pixels"]:
+    if summary.get("unmapped_pixels"):
         show(f"{summary['unmapped_pixels']} more pixels of the reference lie where the map has no class")
     _print_table(
         ["class", "user's", "producer's", "F1", "IoU", "reference pixels"],

@@ -26,6 +26,8 @@ from landscribe.spec import split_at_commas
 
 # Opening a remote file is mostly waiting for its server.
 _OPEN_THREADS = 16
+_MANY = 100
+"""Images from which opening them takes long enough to show progress."""
 _DATASET_FOLDERS = {".zarr", ".gdb"}
 RASTER_SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bmp"}
 
@@ -53,7 +55,10 @@ def open_rasters(images: Sequence[Any], spec: ImagerySpec, *, resample: bool = F
         return open_imagery(files, spec, resample=resample)
 
     rasters = []
-    with ThreadPoolExecutor(_OPEN_THREADS) as pool, progress.task("opening images", len(stacks)) as advance:
+    with (
+        ThreadPoolExecutor(_OPEN_THREADS) as pool,
+        progress.task("opening images", len(stacks), least=_MANY) as advance,
+    ):
         for raster in pool.map(open_stack, stacks):
             rasters.append(raster)
             advance()

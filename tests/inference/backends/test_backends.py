@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import networks
 from landscribe import verbs
-from landscribe.errors import BackendError
+from landscribe.errors import BackendError, RecipeError
 from landscribe.inference import cache
 from landscribe.inference.backends import BACKENDS, BackendKind, choice, installed_backends, onnx_export
 from landscribe.inference.backends.choice import build_backend, compare_backends, fastest_backend
@@ -346,7 +346,7 @@ def test_a_stored_export_gives_the_logits_of_the_network(tmp_path, backend):
 
 
 def test_a_tile_of_no_pixels_is_refused():
-    with pytest.raises(BackendError, match="tile is 0"):
+    with pytest.raises(RecipeError, match="'tile' is 0"):
         verbs.bench(wrapped(Hasty()), tile=0)
 
 

@@ -35,6 +35,8 @@ from landscribe.geo.vectors.burning import rasterize_mask
 log = logging.getLogger(__name__)
 
 _EXAMPLES = 8
+_MANY = 100
+"""Scenes from which opening them takes long enough to show progress."""
 FOREGROUND = "foreground"
 """Name of the class of a mask that has background and one class."""
 LABELLED = "labelled"
@@ -112,7 +114,7 @@ def open_scenes(
 def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
     """The images by scene name, which is the file's stem, with the scene's index if several have the same stem."""
     opened = []
-    with progress.task("opening images", len(specs)) as advance:
+    with progress.task("opening images", len(specs), least=_MANY) as advance:
         for spec in specs:
             opened.append(open_image(spec))
             advance()
@@ -128,6 +130,8 @@ def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
 
 def _alike(images: list[Raster]) -> list[Raster]:
     """The images with the band order and the encoding of the first: stored numbers of one training mean the same."""
+    if not images:
+        return []
     first = images[0]
     alike = [as_bands(image, first.bands) for image in images]
     return [
