@@ -2,6 +2,9 @@
 
 import os
 import signal
+import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts its tests in the background makes them, and the commands that they start, deaf for Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# No test writes to the user's cache. Each test has one of its own; this one is that of fixtures of modules.
+_CACHES = tempfile.TemporaryDirectory(prefix="landscribe-cache-")
+os.environ["LANDSCRIBE_CACHE"] = _CACHES.name
+
+
+@pytest.fixture(autouse=True)
+def user_cache() -> Iterator[Path]:
+    """The user's cache of this test, and of the processes that it starts."""
+    folder = Path(_CACHES.name, uuid.uuid4().hex)
+    os.environ["LANDSCRIBE_CACHE"] = str(folder)
+    yield folder
+    os.environ["LANDSCRIBE_CACHE"] = _CACHES.name
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,40 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
+import pytest
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
     ["landscribe.commands.app", "landscribe.prediction.mapping", "landscribe.training.train_loop"]
 )
+
+
+def start(function: Callable[..., Any], *arguments: Any, **settings: Any) -> ForkServerProcess:
+    """A process that calls a function."""
+    _ensure_server()
+    process = _CONTEXT.Process(target=function, args=arguments, kwargs=settings)
+    process.start()
+    return process
+
+
+def train(chips: Path, **settings: Any) -> None:
+    """`verbs.train` by a name that can be pickled: the verb is wrapped."""
+    from landscribe import verbs
+
+    verbs.train(chips, **settings)
+
+
+def _ensure_server() -> None:
+    """Start the fork server, if it does not run, with this process's modules rather than an installed package's."""
+    paths = os.pathsep.join(filter(None, sys.path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", paths)
+        ensure_running()
 
 
 @dataclass(frozen=True)
@@ -61,9 +88,8 @@ def command(
 
     A command prints less than a pipe holds, 64 kB.
     """
-    (out, out_end), (err, err_end) = CONTEXT.Pipe(duplex=False), CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=run_command, args=([*map(str, arguments)], out_end, err_end, surroundings))
-    process.start()
+    (out, out_end), (err, err_end) = _CONTEXT.Pipe(duplex=False), _CONTEXT.Pipe(duplex=False)
+    process = start(run_command, [*map(str, arguments)], out_end, err_end, surroundings)
     out_end.close()
     err_end.close()
     if begun is not None:
@@ -85,5 +111,6 @@ def _all_of(pipe: Connection) -> str:
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a function in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=CONTEXT) as pool:
+    _ensure_server()
+    with ProcessPoolExecutor(1, mp_context=_CONTEXT) as pool:
         return pool.submit(function, *arguments).result()

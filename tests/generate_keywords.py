@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BeforeValidator
 
-from landscribe.commands.options import spec_of
+from landscribe.commands.options import LABEL_SETTINGS, spec_of
 from landscribe.recipe import SECTIONS
 from landscribe.spec import PathMark
 
@@ -34,7 +34,8 @@ DOCS = {
     "RunKeywords": "Settings of `run` and `check`. A name that several sections have goes into a section's table.",
     "DemoKeywords": "Settings of `demo`.",
 }
-LABELS = ("label_field", "labelled_area", "sparse", "fix_geometries")
+BASES = {"TrainKeywords": "TrainTable", "RunKeywords": "DemoKeywords"}
+"""Tables that have all keys of another."""
 PER_CALL = ("image", "labels")
 SEED = {"seed": "int"}
 AUGMENT = {"augment": "str | AugmentKeywords | AugmentSpec | Callable[..., Any]"}
@@ -97,19 +98,22 @@ def source() -> str:
     augment = {"augment": "str | AugmentKeywords"}
     split = {"split": f"{scene_split} | SplitKeywords"}
     tables |= {
-        "LabelKeywords": {name: fields("scenes")[name] for name in LABELS},
+        "LabelKeywords": {name: fields("scenes")[name] for name in LABEL_SETTINGS},
         "ChipKeywords": SEED | CLASSES | unambiguous("scenes", "chips", "split") | chip | split,
         "TrainKeywords": AUGMENT | fields("train"),
         "PredictKeywords": fields("imagery") | fields("predict"),
-        "RunKeywords": SEED | CLASSES | plain | sections | augment | split,
         "DemoKeywords": {name: kind for name, kind in plain.items() if name != "size"} | sections | augment | split,
+        "RunKeywords": SEED | CLASSES | plain | sections | augment | split,
     }
-    return HEAD + "".join(f"\n\n{_table(name, keys)}" for name, keys in tables.items())
+    return HEAD + "".join(f"\n\n{_table(name, keys, tables)}" for name, keys in tables.items())
 
 
-def _table(name: str, keys: dict[str, str]) -> str:
-    doc = DOCS.get(name, "Settings of a section of a recipe.")
-    lines = [f"class {name}(TypedDict, total=False):", f'    """{doc}"""', ""]
+def _table(name: str, keys: dict[str, str], tables: dict[str, dict[str, str]]) -> str:
+    doc, base = DOCS.get(name, "Settings of a section of a recipe."), BASES.get(name)
+    if base:
+        assert tables[base].items() <= keys.items()
+        keys = {key: kind for key, kind in keys.items() if key not in tables[base]}
+    lines = [f"class {name}({base or 'TypedDict'}, total=False):", f'    """{doc}"""', ""]
     return "\n".join([*lines, *(f"    {key}: {kind}" for key, kind in keys.items())]) + "\n"
 
 

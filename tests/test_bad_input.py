@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import shapely
 import torch
 from affine import Affine
@@ -569,17 +570,16 @@ BAD_MODELS = {
     "a class more": (config(lambda c: c["arguments"].update(classes=3)), (CONFIG, "3 output channels", "2 classes")),
     "a class twice": (config(lambda c: c["classes"][1].update(value=0)), (CONFIG, "'0' occurs twice")),
     "a scaling less": (config(lambda c: c["scaling"]["factor"].pop()), (CONFIG, "2 factors")),
-    "a scaling of NaN": (config(lambda c: c["scaling"].update(offset=[0, 0, "nan"])), (CONFIG, "finite numbers")),
-    "a pixel size of 0": (config(lambda c: c.update(pixel_size=0)), (CONFIG, "pixel size is 0")),
+    "a scaling of NaN": (config(lambda c: c["scaling"].update(offset=[0, 0, "nan"])), (CONFIG, "a finite number")),
+    "a pixel size of 0": (config(lambda c: c.update(pixel_size=0)), (CONFIG, "pixel_size", "greater than")),
     "another checksum": (config(lambda c: c.update(weights_sha256="0" * 64)), (WEIGHTS, "was altered", "000000000000")),
     "another encoder": (config(lambda c: c["arguments"].update(encoder="test_resnet")), (WEIGHTS, "does not fit unet")),
     "an unknown encoder": (config(lambda c: c["arguments"].update(encoder="resnet81")), (CONFIG, "'resnet81'")),
     "an encoder of no name": (config(lambda c: c["arguments"].update(encoder=5)), (CONFIG, "cannot be built")),
     "an unknown argument": (config(lambda c: c["arguments"].update(widht=5)), (CONFIG, "cannot be built", "widht")),
     "an unknown architecture": (config(lambda c: c.update(architecture="unett")), (CONFIG, "'unett'", "unet")),
-    "no network": (config(lambda c: c.update(architecture="os:system")), (CONFIG, "not a torch module")),
-    "a module that takes other arguments": (
-        config(lambda c: c.update(architecture="torch.nn:Linear")), (CONFIG, "torch.nn:Linear cannot be built"),
+    "code that the user does not trust": (
+        config(lambda c: c.update(architecture="os:system")), (CONFIG, "'os:system'", "--trust-code os:system"),
     ),
 }  # fmt: skip
 
@@ -610,7 +610,7 @@ def test_weights_with_a_header_length_like_a_pickle_are_loaded(tmp_path):
     Named.__qualname__ = "Named"
     folder = Model.wrap(Named(), bands=["v"], classes=["a"]).save(tmp_path / "model")
     assert (folder / "model.safetensors").read_bytes()[:2] == b"\x80\x02"
-    assert Model.load(folder).classes.names == ("a",)
+    assert Model.load(folder, trust="test_bad_input:Named").classes.names == ("a",)
 
 
 # ---- rasters that do not fit the model
@@ -915,7 +915,8 @@ SMALL_UNITS = ("--tile", 256, "--margin", 0, "--unit", 256)
 
 
 def mapping(out: str, *more: object) -> tuple[object, ...]:
-    return ("predict", "identity", "numbers.tif", *SMALL_UNITS, "--out", out, *more)
+    trust = ("--trust-code", "networks:Identity")
+    return ("predict", "identity", "numbers.tif", *SMALL_UNITS, *trust, "--out", out, *more)
 
 
 @pytest.mark.parametrize("largest_file", [0, 400])
@@ -986,4 +987,35 @@ def test_a_unit_lost_to_a_full_disk_is_predicted_again(numbers, limited):
 
 def test_a_wrapped_model_is_refused_like_a_trained_one(tmp_path, scene, refused):
     Model.wrap(OneLayer(), bands=["v"], classes=["no", "yes"]).save(tmp_path / "one")
-    refused("predict", "one", scene, "--out", "new/map.tif", words=("scene.tif has 3 bands", "takes 1 (v)"))
+    trust = ("--trust-code", "networks:OneLayer")
+    refused("predict", "one", scene, "--out", "new/map.tif", *trust, words=("scene.tif has 3 bands", "takes 1 (v)"))
+
+
+# ---- control characters in names
+
+
+ESCAPE = "\x1bc"
+
+
+def test_control_characters_in_a_class_column_are_refused(tmp_path, scene, refused):
+    bad = worlds.write_polygons(tmp_path / "bad.gpkg", squares()[:2], **{"class": [f"house{ESCAPE}", "road"]})
+    chip = ("chip", "--image", scene, "--labels", bad, "--label-field", "class", "--size", 32, "--out", "new/chips")
+    refused(*chip, words=("class 'house\\x1bc'", "control character", "class table"))
+
+
+def test_control_characters_in_band_names_are_refused_unless_the_bands_are_named(tmp_path, labels, refused, landscribe):
+    bad, header = tmp_path / "bad.img", tmp_path / "bad.hdr"
+    rasterio.shutil.copy(image(tmp_path / "good.tif"), bad, driver="ENVI")
+    header.write_text(header.read_text().replace("red", f"red{ESCAPE}"))
+    (tmp_path / "bad.img.aux.xml").unlink(missing_ok=True)
+    chip = ("chip", "--image", bad, "--labels", labels, "--label-field", "class", "--size", 32, "--out", "chips")
+    refused(*chip, words=("bad.img", "red\\x1bc", "control character", "--bands"))
+    assert landscribe(*chip, "--bands", "red,green,blue").code == 0
+
+
+def test_control_characters_in_a_file_name_are_shown_escaped(tmp_path, labels, scene, refused):
+    bad = tmp_path / f"a{ESCAPE}.tif"
+    bad.write_bytes(scene.read_bytes())
+    chip = ("chip", "--image", bad, "--labels", labels, "--label-field", "class", "--size", 32, "--out", "new/chips")
+    refused(*chip, words=("a\\x1bc.tif", "Rename the file"))
+    refused("chip", "--image", tmp_path / f"b{ESCAPE}.tif", *chip[3:], words=("b\\x1bc.tif", "No such file"))

@@ -4,8 +4,12 @@ import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
+
+import pytest
 
 from landscribe import machine
+from landscribe.errors import ResourceError
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch):
@@ -39,3 +43,14 @@ def test_the_peak_memory_is_in_bytes():
 def test_torch_is_not_imported():
     code = "import sys, landscribe.machine; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_memory_and_disk_that_do_not_suffice_are_refused_with_both_numbers(monkeypatch, tmp_path):
+    monkeypatch.setattr(machine, "total_memory", lambda: 8 * 10**9)
+    machine.require_memory(8e9, "a batch", "Choose a smaller one.")
+    with pytest.raises(ResourceError, match=r"a batch needs at least 9 GB of memory, .* has 8 GB\. Choose a smaller"):
+        machine.require_memory(9e9, "a batch", "Choose a smaller one.")
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * 10**9))
+    machine.require_disk(tmp_path / "new" / "out", 5e9, "chips", "Choose another disk.")
+    with pytest.raises(ResourceError, match=r"chips needs at least 6 GB of disk, but .* has 5 GB free\. Choose"):
+        machine.require_disk(tmp_path / "new" / "out", 6e9, "chips", "Choose another disk.")

@@ -7,12 +7,23 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from landscribe import outputs
 from landscribe.errors import OutputError
-from landscribe.outputs import atomic_file, atomic_folder, remove_stale, require_absent, write_text
+from landscribe.outputs import (
+    atomic_file,
+    atomic_folder,
+    claim,
+    remove_stale,
+    require_absent,
+    require_output_folder,
+    write_text,
+)
 
 
 class MishapError(Exception):
@@ -259,3 +270,114 @@ def test_only_temporary_files_of_the_same_file_are_removed(tmp_path):
         (tmp_path / name).touch()
     remove_stale(tmp_path / "map.tif")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+HOLD = """
+import pathlib, sys
+from landscribe.outputs import claim
+with claim(pathlib.Path(sys.argv[1]), shared=len(sys.argv) > 2):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_another_process(path: Path, *options: str) -> Iterator[subprocess.Popen]:
+    """A process that claims `path` until it is killed, or until the block ends."""
+    command = [sys.executable, "-c", HOLD, str(path), *options]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.stdin.close()
+
+
+def test_an_output_that_another_process_writes_is_refused_and_left_as_it_is(tmp_path):
+    path = tmp_path / "new" / "chips"
+    with held_by_another_process(path) as process:
+        (tmp_path / "new" / ".0a1b2c3d.partial.chips").mkdir()
+        before = everything_below(tmp_path)
+        holder = rf"chips is being written by another command \(process {process.pid} on"
+        with pytest.raises(OutputError, match=holder), claim(path):
+            pytest.fail("the block must not run")
+        assert everything_below(tmp_path) == before
+    with claim(path):
+        pass
+
+
+def test_a_killed_process_holds_no_claim_and_its_leftovers_are_removed(tmp_path):
+    path = tmp_path / "chips"
+    with held_by_another_process(path) as process:
+        (tmp_path / ".0a1b2c3d.partial.chips").mkdir()
+        (tmp_path / ".0a1b2c3d.partial.chips" / "a").touch()
+        (tmp_path / ".0a1b2c3d.partial.other").touch()
+        process.kill()
+    with claim(path):
+        assert sorted(everything_below(tmp_path)) == [".0a1b2c3d.partial.other", ".chips.lock"]
+    assert list(everything_below(tmp_path)) == [".0a1b2c3d.partial.other"]
+
+
+def test_a_claim_leaves_nothing_also_no_parents(tmp_path):
+    with pytest.raises(MishapError), claim(tmp_path / "a" / "b" / "map.tif"):
+        raise MishapError
+    assert everything_below(tmp_path) == {}
+
+
+def test_shards_share_a_claim_that_no_other_command_gets(tmp_path):
+    path = tmp_path / "map.tif"
+    with held_by_another_process(path, "shared"):
+        with claim(path, shared=True):
+            (tmp_path / ".0a1b2c3d.partial.map.tif").touch()
+        assert (tmp_path / ".map.tif.lock").exists()
+        with pytest.raises(OutputError, match="being written by another command"), claim(path):
+            pytest.fail("the block must not run")
+        assert (tmp_path / ".0a1b2c3d.partial.map.tif").exists()
+    with claim(path):
+        pass
+    assert everything_below(tmp_path) == {}
+
+
+def test_a_second_claim_of_the_same_process_is_refused(tmp_path):
+    with claim(tmp_path / "chips"), pytest.raises(OutputError, match="by this process"), claim(tmp_path / "chips"):
+        pytest.fail("the block must not run")
+    with claim(tmp_path / "chips"):
+        pass
+
+
+def test_links_to_one_output_are_one_claim(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with claim(tmp_path / "real" / "a"), pytest.raises(OutputError), claim(tmp_path / "link" / "a"):
+        pytest.fail("the block must not run")
+
+
+def test_a_file_system_without_locks_is_warned_about(tmp_path, monkeypatch, caplog):
+    def lockf(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(outputs.fcntl, "lockf", lockf)
+    with claim(tmp_path / "chips"):
+        pass
+    assert "chips cannot be locked: No locks available. Do not run two commands that write it at once" in caplog.text
+
+
+def test_an_old_folder_that_a_killed_process_moved_aside_comes_back(tmp_path):
+    (tmp_path / ".0a1b2c3d.replaced.chips").mkdir()
+    (tmp_path / ".0a1b2c3d.replaced.chips" / "old").touch()
+    with claim(tmp_path / "chips"):
+        pass
+    assert everything_below(tmp_path) == {"chips": None, "chips/old": b""}
+
+
+@pytest.mark.parametrize("folder", [".", "..", "../.."])
+def test_the_working_folder_is_never_replaced(tmp_path, monkeypatch, folder):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    with pytest.raises(OutputError, match="is or holds the working folder"):
+        require_output_folder(Path(folder), mark="x", overwrite=True)
+    with pytest.raises(OutputError, match="is or holds the working folder"), atomic_folder(Path(folder)):
+        pytest.fail("the block must not run")
+
+
+def test_a_control_character_in_the_name_of_an_output_is_refused(tmp_path):
+    with pytest.raises(OutputError, match=r"a\\x1b\.tif has a control character"), claim(tmp_path / "a\x1b.tif"):
+        pytest.fail("the block must not run")

@@ -208,8 +208,9 @@ def test_every_architecture_trains_maps_and_is_assessed(architecture, few_chips,
         batch=2,
     )  # fmt: skip
     assert json.loads((tmp_path / "model" / "config.json").read_text())["architecture"] == architecture
-    (mapped,) = verbs.predict(tmp_path / "model", [scene], out=tmp_path / "map.tif", tile=128, margin=16)
+    trust = {"trust_code": architecture}
+    (mapped,) = verbs.predict(tmp_path / "model", [scene], out=tmp_path / "map.tif", tile=128, margin=16, **trust)
     with rasterio.open(mapped) as file:
         assert file.shape == (200, 150)
     assert verbs.assess(mapped, reference=few_chips, split="train").confusion.total > 0
-    assert verbs.summary(tmp_path / "model", size=64).parameters > 0
+    assert verbs.summary(tmp_path / "model", size=64, **trust).parameters > 0

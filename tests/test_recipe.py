@@ -11,34 +11,39 @@ from hypothesis import strategies as st
 from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import RecipeError
+from landscribe.errors import RecipeError, is_printable
 from landscribe.geo.classes import Classes
 from landscribe.prediction.spec import PredictSpec
 from landscribe.recipe import SECTIONS, Recipe, into_sections
 from landscribe.spec import path_in
-from landscribe.training.spec import TrainSpec
+from landscribe.training.spec import RESERVED, TrainSpec
 from landscribe.verbs import new
 
 EXAMPLE = {"scenes": [{"image": ["scene.tif"], "labels": "labels.geojson"}]}
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+paths = text.filter(str.strip)
 finite = st.floats(allow_nan=False)
 scalars = st.one_of(st.booleans(), st.integers(-(2**62), 2**62), finite, text)
 scenes = st.builds(
     SceneSpec,
-    image=st.lists(text, min_size=1, max_size=3).map(tuple),
-    labels=st.none() | text,
+    image=st.lists(paths, min_size=1, max_size=3).map(tuple),
+    labels=st.none() | paths,
     label_field=st.none() | text,
     split=st.none() | st.sampled_from(["train", "val", "test"]),
     nodata=st.none() | finite,
     fix_geometries=st.booleans(),
 )
 rows = st.builds(
-    ClassSpec, name=text, value=st.integers(0, 254), colour=st.none() | text, label=st.none() | text | st.integers()
+    ClassSpec,
+    name=text.filter(is_printable),
+    value=st.integers(0, 254),
+    colour=st.none() | text,
+    label=st.none() | text | st.integers(-(2**63), 2**63 - 1),
 )
 recipes = st.builds(
     Recipe,
-    seed=st.integers(0, 2**62),
+    seed=st.integers(0, 2**32 - 1),
     scenes=st.lists(scenes, min_size=1, max_size=3).map(tuple),
     classes=st.lists(rows, max_size=3).map(tuple),
     chips=st.builds(
@@ -52,13 +57,15 @@ recipes = st.builds(
     train=st.builds(
         TrainSpec,
         encoder=text,
-        options=st.dictionaries(text, scalars | st.lists(st.integers(), max_size=3), max_size=3),
+        options=st.dictionaries(
+            text.filter(lambda name: name not in RESERVED), scalars | st.lists(st.integers(), max_size=3), max_size=3
+        ),
         epochs=st.none() | st.integers(1, 99),
-        learning_rate=st.floats(1e-9, 1e9),
+        learning_rate=st.floats(1e-9, 1000),
         loss=text,
     ),
     predict=st.builds(
-        PredictSpec, bands=st.none() | st.lists(st.integers(), max_size=3).map(tuple), margin=st.integers(0, 99)
+        PredictSpec, bands=st.none() | st.lists(st.integers(1, 9999), max_size=3).map(tuple), margin=st.integers(0, 99)
     ),
 )
 
@@ -286,3 +293,15 @@ def test_a_text_named_like_a_path_is_annotated_as_a_path(section, name):
     field = SECTIONS[section].model_fields[name]
     if "str" in str(field.annotation) and name.split("_")[-1] in PATH_WORDS:
         assert path_in(field) is not None
+
+
+def test_other_names_of_settings_reach_the_section_of_their_field():
+    assert into_sections({"lr": 0.1, "backbone": "resnet34"}, ("chips", "train")) == {
+        "train": {"learning_rate": 0.1, "encoder": "resnet34"}
+    }
+
+
+def test_options_that_toml_cannot_hold_are_refused_when_a_recipe_is_written():
+    recipe = Recipe.of(EXAMPLE | {"train": {"options": {"dropout": None}}})
+    with pytest.raises(RecipeError, match=r"options is \{'dropout': None\}. Expected .* as TOML can hold"):
+        recipe.to_toml()

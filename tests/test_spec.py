@@ -1,10 +1,18 @@
 """Specs: frozen, validated, unknown names refused with the nearest one."""
 
+import math
+
 import pytest
 from pydantic import Field, ValidationError
 
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RecipeError
-from landscribe.spec import Spec, nearest
+from landscribe.geo.spec import ImagerySpec
+from landscribe.recipe import SECTIONS, Recipe
+from landscribe.spec import AnyFloat, Seed, Spec, checked, nearest, other_names
+from landscribe.training.spec import TrainSpec
 
 
 class Inner(Spec):
@@ -56,3 +64,111 @@ def test_a_spec_is_frozen():
 
 def test_an_unknown_name_without_a_near_one_lists_all_names():
     assert nearest("xyz", ["size", "stride"]) == ". Known: size, stride"
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings"),
+    [
+        (ClassSpec, {"name": "house\x1b[31m", "value": 1}),
+        (SceneSpec, {"image": "a.tif", "bands": ["red\x1b[31m"]}),
+    ],
+)
+def test_names_that_are_stored_hold_no_control_character(spec, settings):
+    with pytest.raises(RecipeError, match=r"x1b\[31m.*; expected a name without control characters") as caught:
+        spec.of(settings)
+    assert "\x1b" not in str(caught.value)
+
+
+UNBOUNDED = {
+    "nodata": "a value of the files, in the range of their data type",
+}
+"""Number fields without a range, with the reason."""
+
+
+def number_schemas(schema, name=""):
+    """(name of the field, JSON schema) of each number within a JSON schema."""
+    if isinstance(schema, list):
+        for part in schema:
+            yield from number_schemas(part, name)
+    if isinstance(schema, dict):
+        if schema.get("type") in ("integer", "number") and "const" not in schema:
+            yield name, schema
+        for key, part in schema.items():
+            if key in ("properties", "$defs"):
+                for inner, value in part.items():
+                    yield from number_schemas(value, inner)
+            elif key not in ("default", "const", "enum"):
+                yield from number_schemas(part, name)
+
+
+@pytest.mark.parametrize("spec", [Recipe, ImagerySpec])
+def test_every_number_of_a_recipe_has_a_finite_range(spec):
+    numbers = list(number_schemas(spec.model_json_schema()))
+    unbounded = {
+        name
+        for name, schema in numbers
+        if not ({"minimum", "exclusiveMinimum"} & set(schema) and {"maximum", "exclusiveMaximum"} & set(schema))
+    }
+    assert unbounded == {name for name, _ in numbers} & set(UNBOUNDED)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", math.inf, -math.inf, math.nan])
+def test_numbers_are_finite_unless_the_field_takes_any(value):
+    class Numbers(Spec):
+        plain: float = 0.0
+        maybe: float | None = None
+        many: tuple[float, ...] = ()
+        nodata: AnyFloat | None = None
+
+    for settings in ({"plain": value}, {"maybe": value}, {"many": [value]}):
+        with pytest.raises(RecipeError, match="should be a finite number"):
+            Numbers.of(settings)
+    assert not math.isfinite(Numbers.of({"nodata": value}).nodata)
+
+
+@pytest.mark.parametrize("value", [-1, 2**32, 2**64, 0.5, "x", math.inf])
+def test_a_seed_is_a_whole_number_of_32_bits(value):
+    with pytest.raises(RecipeError, match=f"'seed' is {value!r}; input should be"):
+        checked("seed", value, Seed)
+    assert checked("seed", 2**32 - 1, Seed) == 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "typed", "meant"),
+    [
+        (ChipSpec, {"format": "jpeg"}, {"format": "jpg"}),
+        (ChipSpec, {"format": "TIFF"}, {"format": "tif"}),
+        (ChipSpec, {"format": "PNG"}, {"format": "png"}),
+        (TrainSpec, {"lr": 0.1}, {"learning_rate": 0.1}),
+        (TrainSpec, {"backbone": "resnet34"}, {"encoder": "resnet34"}),
+        (TrainSpec, {"batch_size": 2}, {"batch": 2}),
+        (TrainSpec, {"optimizer": "AdamW"}, {"optimizer": "adamw"}),
+        (TrainSpec, {"architecture": "UNet++"}, {"architecture": "unetplusplus"}),
+        (SplitSpec, {"val": "20 %", "test": "0.1"}, {"val": 0.2, "test": 0.1}),
+    ],
+)
+def test_usual_words_that_are_certain_are_understood(spec, typed, meant):
+    assert spec.of(typed) == spec.of(meant)
+
+
+@pytest.mark.parametrize(
+    ("spec", "typed", "message"),
+    [
+        (TrainSpec, {"optimizer": "adam"}, r"'optimizer' is 'adam'; .*'adamw' or 'sgd'; did you mean 'adamw'\?"),
+        (ChipSpec, {"format": "jpgg"}, r"did you mean 'jpg'\?"),
+        (TrainSpec, {"lr": 0.1, "learning_rate": 0.2}, "learning_rate and lr, which is the same, are both given"),
+        (SplitSpec, {"val": 20}, r"'val' is 20; expected a fraction below 1: write 0.2, or 20% for per cent"),
+        (SplitSpec, {"val": "200%"}, "'val' is 2.0; input should be less than 1"),
+        (TrainSpec, {"backbon": "x"}, r"did you mean 'background'\?|did you mean 'encoder'"),
+    ],
+)
+def test_words_that_may_mean_something_else_are_refused_with_the_nearest(spec, typed, message):
+    with pytest.raises(RecipeError, match=message):
+        spec.of(typed)
+
+
+def test_other_names_of_fields_are_names_of_no_other_field():
+    for spec in SECTIONS.values():
+        others = [name for field in spec.model_fields.values() for name in other_names(field)]
+        assert not set(others) & {name for section in SECTIONS.values() for name in section.model_fields}
+        assert len(set(others)) == len(others)

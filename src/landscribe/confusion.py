@@ -24,6 +24,8 @@ class Confusion:
     classes: Classes
     counts: Counts
     """(K, K) int64."""
+    unmapped: int = 0
+    """Pixels with a reference class where the map has none; they are not in `counts`."""
 
     @classmethod
     def zeros(cls, classes: Classes) -> "Confusion":
@@ -37,20 +39,29 @@ class Confusion:
         Args:
             classes: K classes.
             reference: class indices 0 to K-1, or 255 for ignore.
-            predicted: class indices 0 to K-1, or 255 for nodata. Pixels with 255 in either array are not counted.
+            predicted: class indices 0 to K-1, or 255 for nodata.
+
+        Returns:
+            Pixels with 255 in either array are not in the matrix; those with a reference are counted as unmapped.
         """
         count = len(classes)
         assessed = (reference != IGNORE) & (predicted != IGNORE)
         pairs = reference[assessed].astype(np.int64) * count + predicted[assessed]
-        return cls(classes, np.bincount(pairs, minlength=count * count).reshape(count, count))
+        unmapped = int(np.count_nonzero((reference != IGNORE) & (predicted == IGNORE)))
+        return cls(classes, np.bincount(pairs, minlength=count * count).reshape(count, count), unmapped)
 
     def __add__(self, other: "Confusion") -> "Confusion":
-        return Confusion(self.classes, self.counts + other.counts)
+        return Confusion(self.classes, self.counts + other.counts, self.unmapped + other.unmapped)
 
     @property
     def total(self) -> int:
         """Pixels counted."""
         return int(self.counts.sum())
+
+    @property
+    def unmapped_share(self) -> float:
+        """Share of the pixels with a reference class where the map has none, 0 to 1; NaN without pixels."""
+        return float(_ratio(np.array(self.unmapped), np.array(self.total + self.unmapped)))
 
     @property
     def overall_accuracy(self) -> float:
@@ -91,6 +102,16 @@ class Confusion:
         """Mean IoU of the classes, without classes that are neither in the map nor in the reference."""
         return _mean(self.iou)
 
+    @property
+    def mean_users_accuracy(self) -> float:
+        """Mean user's accuracy of the classes that are in the map."""
+        return _mean(self.users_accuracy)
+
+    @property
+    def mean_producers_accuracy(self) -> float:
+        """Mean producer's accuracy of the classes that are in the reference."""
+        return _mean(self.producers_accuracy)
+
     def summary(self) -> dict[str, Any]:
         """All measures, ready for JSON. NaN becomes None."""
         per_class = {
@@ -111,11 +132,12 @@ class Confusion:
         ]
         return {
             "pixels": self.total,
+            "unmapped_pixels": self.unmapped,
             "overall_accuracy": _plain(self.overall_accuracy),
             "mean_f1": _plain(self.mean_f1),
             "mean_iou": _plain(self.mean_iou),
-            "mean_users_accuracy": _plain(_mean(self.users_accuracy)),
-            "mean_producers_accuracy": _plain(_mean(self.producers_accuracy)),
+            "mean_users_accuracy": _plain(self.mean_users_accuracy),
+            "mean_producers_accuracy": _plain(self.mean_producers_accuracy),
             "classes": rows,
             "confusion": {"rows": "reference", "columns": "predicted", "counts": self.counts.tolist()},
         }

@@ -106,8 +106,8 @@ def _trial(recipe: Recipe, scene: Scene, classes: int) -> _Measured:
     device = resolve_device()
     precision = training_precision(recipe.train.precision, device)
     network = build(
-        recipe.train.architecture, bands=len(scene.image.bands), classes=classes,
-        encoder=recipe.train.encoder, weights=None, **recipe.train.options,
+        recipe.train.architecture, bands=len(scene.image.bands), encoder=recipe.train.encoder, weights=None,
+        **{"classes": classes, **recipe.train.options},
     ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # fmt: skip
     loss = weighted_sum(recipe.train.loss)
 

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from landscribe.errors import OutputError, RecipeError
+from landscribe.errors import OutputError, RecipeError, machine_errors
 from landscribe.fingerprint import Fingerprint, read_fingerprint
-from landscribe.outputs import os_errors, refuse_file, require_writable, write_text
+from landscribe.outputs import claim, os_errors, refuse_file, require_writable, write_text
+from landscribe.spec import Pixels, Seed, checked
 from landscribe.verbs import train
 from landscribe.verbs.sources import Source, augmentation_of, open_chips
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from landscribe.confusion import Confusion
     from landscribe.data.chips.chips import Chips
     from landscribe.verbs.keywords import TrainKeywords
@@ -77,6 +80,7 @@ def _spread(values: Any) -> dict[str, float | None]:
     }
 
 
+@machine_errors()
 def cross_validate(
     chips: Chips | Source,
     *,
@@ -101,13 +105,31 @@ def cross_validate(
         settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
     """
     from landscribe.data.splits.folds import fold_splits
-    from landscribe.inference.evaluation import score
-    from landscribe.model import Model
 
+    seed, gap = checked("seed", seed, Seed), checked("gap", gap, Pixels | None)
     opened, out = open_chips(chips), Path(out)
     _require_one_process(dict(settings))
     fingerprint = _fingerprint(opened, dict(settings), folds=folds, gap=gap, seed=seed)
     splits = fold_splits(opened, folds, gap=gap, seed=seed)
+    with os_errors(out):
+        refuse_file(out)
+    with claim(out):
+        return _train_folds(opened, out, splits, fingerprint, seed=seed, overwrite=overwrite, **settings)
+
+
+def _train_folds(
+    opened: Chips,
+    out: Path,
+    splits: Sequence[Sequence[str]],
+    fingerprint: Fingerprint,
+    *,
+    seed: int,
+    overwrite: bool,
+    **settings: Unpack[TrainKeywords],
+) -> CrossValidation:
+    from landscribe.inference.evaluation import score
+    from landscribe.model import Model
+
     _claim(out, fingerprint, overwrite=overwrite)
     done = []
     for number, names in enumerate(splits, 1):
@@ -118,7 +140,9 @@ def cross_validate(
             summary = ", ".join(f"{count} {name}" for name, count in counts.items())
             log.info("%s of %d: %s", folder.name, len(splits), summary)
             train(divided, out=folder, seed=seed, **settings)
-        done.append(Fold(folder, counts, score(Model.load(folder), divided.of_split("test"), f"assess {folder.name}")))
+        # The user named the class in the settings.
+        model = Model.load(folder, trust=settings.get("architecture", ()))
+        done.append(Fold(folder, counts, score(model, divided.of_split("test"), f"assess {folder.name}")))
     result = CrossValidation(tuple(done))
     write_text(out / RESULT, json.dumps(result.summary(), indent=1) + "\n")
     return result
@@ -162,7 +186,6 @@ def _claim(out: Path, fingerprint: Fingerprint, *, overwrite: bool) -> None:
     """
     path = out / SETTINGS
     with os_errors(out):
-        refuse_file(out)
         is_empty = not out.exists() or not any(out.iterdir())
     if not is_empty:
         previous = read_fingerprint(path)

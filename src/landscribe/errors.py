@@ -3,9 +3,47 @@
 The command line prints the message as one line and exits with 2. Any other exception is a bug of ours.
 """
 
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+# Control characters, line separators, overrides of the writing direction, lone surrogates (bytes of a file name that
+# are not UTF-8) and two code points that no XML may hold. Joiners of Persian or Indic names are not among them.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_LINE_ENDS = re.compile(r"\s*[\r\n]\s*")
+
+
+def printable(text: object) -> str:
+    r"""The text with its control characters escaped, so that a terminal prints them and does not obey them.
+
+    >>> printable("house\x1b[31m")
+    'house\\x1b[31m'
+    """
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], str(text))
+
+
+def is_printable(text: str) -> bool:
+    """True if `printable` leaves the text as it is."""
+    return _CONTROL.search(text) is None
+
+
+def listed(names: Iterable[object], most: int = 3) -> str:
+    """Names for a message: the first ones, and how many more there are.
+
+    >>> listed(["a.tif", "b.tif", "c.tif", "d.tif", "e.tif"])
+    'a.tif, b.tif, c.tif and 2 more'
+    """
+    texts = [str(name) for name in names]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
 
 class LandscribeError(Exception):
     """An error in the input, the settings or the machine that the user can correct."""
+
+    def __str__(self) -> str:
+        """The message in one line; control characters of names and values in it are escaped."""
+        return printable(_LINE_ENDS.sub(" ", super().__str__()))
 
 
 class GridError(LandscribeError):
@@ -68,5 +106,33 @@ class BackendError(LandscribeError):
     """A backend that is not installed, or does not run this network or on this device."""
 
 
+class ResourceError(LandscribeError):
+    """More memory or disk than this machine has, or a file that the system cannot read or write."""
+
+
 class UnfinishedError(LandscribeError):
     """Work is left: the finished part is kept, and the same command resumes it. The command line exits with 1."""
+
+
+@contextmanager
+def machine_errors() -> Iterator[None]:
+    """Turn MemoryError, RecursionError, OSError and torch's errors about memory into a ResourceError of one line."""
+    try:
+        yield
+    except (MemoryError, RecursionError, OSError, RuntimeError) as error:
+        # torch is not imported for its class; on CPUs it has none of its own.
+        is_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            files = " and ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None)
+            raise ResourceError(
+                f"{files or 'a file'} cannot be read or written: {error.strerror or error}. Check the path, its "
+                "permissions and the free disk space."
+            ) from error
+        if isinstance(error, MemoryError) or is_memory:
+            raise ResourceError(
+                f"out of memory ({error or type(error).__name__}). Use smaller sizes, such as --batch or --tile, or a "
+                "machine with more memory."
+            ) from error
+        if isinstance(error, RecursionError):
+            raise ResourceError("an input is nested too deeply to be read. Check its JSON, XML or VRT.") from error
+        raise

@@ -2,9 +2,12 @@
 
 import os
 import platform
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+from landscribe.errors import ResourceError
 
 # For systems that do not report their memory, such as Windows.
 _DEFAULT_MEMORY = 8 * 2**30
@@ -27,6 +30,40 @@ def total_memory() -> int:
         with suppress(OSError, ValueError):
             total = min(total, int(Path(path).read_text(encoding="ascii")))
     return total
+
+
+def require_memory(needed: float, purpose: str, remedy: str) -> None:
+    """Raise ResourceError if this machine has less memory than `needed` bytes.
+
+    Args:
+        needed: a lower bound, in bytes.
+        purpose: what needs them, with values.
+        remedy: a sentence that says what to do.
+    """
+    total = total_memory()
+    if needed > total:
+        raise ResourceError(
+            f"{purpose} needs at least {needed / 1e9:.3g} GB of memory, but this machine has {total / 1e9:.3g} GB. "
+            f"{remedy}"
+        )
+
+
+def require_disk(folder: Path, needed: float, purpose: str, remedy: str) -> None:
+    """Raise ResourceError if the disk of a folder, which need not exist yet, has less free space than `needed` bytes.
+
+    Args:
+        folder: that is to be written.
+        needed: a lower bound, in bytes.
+        purpose: what needs them, with values.
+        remedy: a sentence that says what to do.
+    """
+    folder = folder.absolute()
+    disk = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(disk).free
+    if needed > free:
+        raise ResourceError(
+            f"{purpose} needs at least {needed / 1e9:.3g} GB of disk, but {disk} has {free / 1e9:.3g} GB free. {remedy}"
+        )
 
 
 def peak_memory() -> int | None:

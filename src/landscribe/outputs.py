@@ -1,18 +1,123 @@
-"""Atomic output: files and folders are written whole or not at all.
+"""Atomic output: files and folders are written whole or not at all, by one process at a time.
 
 Output is written under a temporary name beside the final path and renamed when complete. So a reader never meets half
-a file, and a failed step leaves nothing behind, parent folders included.
+a file, and a failed step leaves nothing behind, parent folders included. A verb claims its output before it starts.
 """
 
+import errno
 import glob
+import logging
 import os
+import platform
 import shutil
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from landscribe.errors import OutputError
+from landscribe.errors import OutputError, is_printable
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
+
+_STATES = ("partial", "replaced", "abandoned")
+"""Of a temporary file or folder: being written, moved aside for its successor, to be removed."""
+# Locks belong to a process: a second claim within the process is found here.
+_claims: dict[Path, bool] = {}
+_claims_guard = threading.Lock()
+
+
+@contextmanager
+def claim(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Claim an output for this process, and remove what killed processes left half-written of it.
+
+    The claim is a lock of the system on a hidden file beside the output. It ends with the process, however that ends.
+    Where a network file system has no locks, a warning says so, and the block runs without a claim.
+
+    Args:
+        path: the file or folder that the block writes.
+        shared: other processes may claim it as well, as the shards of one map do.
+
+    Raises:
+        OutputError: another process writes the output, or its folder cannot be written.
+    """
+    if not is_printable(path.name):
+        raise OutputError(f"{path} has a control character in its name. Choose another path.")
+    real = path.resolve()
+    with _claims_guard:
+        if real in _claims and not (shared and _claims[real]):
+            raise OutputError(f"{path} is being written by this process. Wait until it ends, or choose another path.")
+        is_first = real not in _claims
+        _claims.setdefault(real, shared)
+    if not is_first:
+        yield
+        return
+    missing = [parent for parent in path.parents if not parent.exists()]
+    lock = real.with_name(f".{real.name}.lock")
+    try:
+        with os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = _acquired(lock, path, shared=shared)
+        try:
+            if not shared:
+                remove_stale(real)
+            yield
+        finally:
+            _release(lock, file)
+    except BaseException:
+        remove_empty(missing)
+        raise
+    finally:
+        with _claims_guard:
+            del _claims[real]
+
+
+def _acquired(lock: Path, path: Path, *, shared: bool) -> int | None:
+    """Descriptor of a lock file that this process holds; None if files cannot be locked there."""
+    if fcntl is None:
+        return None
+    while True:
+        try:
+            file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                return None  # writing the output says what is wrong, unless the output is a folder that exists
+            raise
+        try:
+            fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(file, 200).decode(errors="replace")
+            os.close(file)
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise OutputError(
+                    f"{path} is being written by another command{holder}. Nothing was changed. Wait until it ends, or "
+                    "choose another path."
+                ) from None
+            log.warning("%s cannot be locked: %s. Do not run two commands that write it at once", path, error.strerror)
+            return None
+        # The process that held the lock before removed its file at the end.
+        if os.fstat(file).st_nlink:
+            with suppress(OSError):  # on a full disk, the claim holds without the name of its process
+                os.truncate(file, 0)
+                os.write(file, f" (process {os.getpid()} on {platform.node()})".encode())
+            return file
+        os.close(file)
+
+
+def _release(lock: Path, file: int | None) -> None:
+    """Remove a lock file, unless another process shares the claim, and close it."""
+    if file is None:
+        return
+    with suppress(OSError):
+        # Only the last of those that share a claim can lock it alone.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.unlink()
+    os.close(file)
 
 
 @contextmanager
@@ -23,7 +128,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         OutputError: `path` cannot be written (read-only, disk full, not in a folder).
     """
     # The name keeps all suffixes: GDAL picks drivers and side files by them.
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.partial.{path.name}")
+    temporary = _beside(path, f".{uuid.uuid4().hex[:8]}.partial.")
     with _with_parents(path):
         try:
             yield temporary
@@ -46,10 +151,10 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     with os_errors(path):
         refuse_file(path)
+        _refuse_working_folder(path)
         require_absent(path, overwrite=overwrite)
     mark = uuid.uuid4().hex[:8]
-    names = (f".{mark}.{state}.{path.name}" for state in ("partial", "replaced", "abandoned"))
-    temporary, replaced, abandoned = map(path.with_name, names)
+    temporary, replaced, abandoned = (_beside(path, f".{mark}.{state}.") for state in _STATES)
     with _with_parents(path):
         try:
             temporary.mkdir()
@@ -69,10 +174,26 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
+def _beside(path: Path, prefix: str) -> Path:
+    """A path in the same folder, with a prefix before the name."""
+    path = Path(os.path.abspath(path)) if path.name in ("", "..") else path  # noqa: PTH100  keeps links
+    return path.with_name(f"{prefix}{path.name}")
+
+
 def remove_stale(path: Path) -> None:
-    """Remove temporary files of `path` that killed processes left beside it."""
-    for stale in path.parent.glob(f".*.partial.{glob.escape(path.name)}"):
-        stale.unlink(missing_ok=True)
+    """Remove temporary files and folders of `path` that killed processes left beside it.
+
+    Where a process was killed after it had moved the old folder aside, and before the new one was there, the old one
+    comes back.
+    """
+    for state in _STATES:
+        for stale in path.parent.glob(f".{'[0-9a-f]' * 8}.{state}.{glob.escape(path.name)}"):
+            if state == "replaced" and not path.exists():
+                stale.replace(path)
+            elif stale.is_dir() and not stale.is_symlink():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -94,6 +215,12 @@ def refuse_file(folder: Path) -> None:
         raise OutputError(f"{folder} is a file. Expected a folder. Choose another path.")
 
 
+def _refuse_working_folder(folder: Path) -> None:
+    """Raise OutputError if `folder` holds the working folder, which would be replaced under the user's feet."""
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise OutputError(f"{folder} is or holds the working folder. Expected a folder in it. Choose another path.")
+
+
 def require_output_folder(folder: Path, *, mark: str, overwrite: bool) -> None:
     """Raise OutputError if a folder cannot be written, before hours of work are spent on its content.
 
@@ -104,6 +231,7 @@ def require_output_folder(folder: Path, *, mark: str, overwrite: bool) -> None:
     """
     with os_errors(folder):
         refuse_file(folder)
+        _refuse_working_folder(folder)
         require_absent(folder, overwrite=overwrite)
         if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists():
             raise OutputError(

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import LandscribeError, OutputError
+from landscribe.errors import LandscribeError, OutputError, machine_errors
 from landscribe.fingerprint import Fingerprint
-from landscribe.outputs import atomic_folder, refuse_file, remove_empty
+from landscribe.machine import require_memory
+from landscribe.outputs import atomic_folder, claim, refuse_file, remove_empty, remove_stale
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
+from landscribe.spec import Seed, checked
 from landscribe.verbs import assess, check, chip_scenes, report, train
 from landscribe.verbs.sources import Source, recipe_of
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@machine_errors()
 def run(
     recipe: Recipe | Source | None = None,
     *,
@@ -57,7 +60,18 @@ def run(
     _stop_on_errors(checked)
     assert checked.classes is not None
     filled = filled if filled.classes else filled.with_classes(checked.classes)
-    with _claimed(out, filled, overwrite=overwrite):
+    refuse_file(out)
+    with claim(out):
+        _run_steps(filled, checked, files, overwrite=overwrite)
+    return out
+
+
+def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -> None:
+    """The steps of a run whose files are not there."""
+    assert checked.classes is not None
+    for file in (files.recipe_file, files.assessment_file, files.report_file):
+        remove_stale(file)
+    with _claimed(files.folder, filled, overwrite=overwrite):
         if not files.chips_folder.exists():
             chip_scenes(filled, files.chips_folder, opened=(checked.scenes, checked.classes))
     chips = files.open_chips()
@@ -66,8 +80,7 @@ def run(
     maps = _map_scenes(filled, files)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=files.assessment_file)
-    report(out)
-    return out
+    report(files.folder)
 
 
 def _stop_on_errors(found: Check) -> None:
@@ -84,7 +97,6 @@ def _stop_on_errors(found: Check) -> None:
 def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
     """Make `out` the folder of this recipe; if the first step fails there, leave nothing behind."""
     path = Run(out).recipe_file
-    refuse_file(out)
     if out.exists() and any(out.iterdir()):
         differences = _differences(filled, path) if path.exists() else ""
         if not overwrite and (differences or not path.exists()):
@@ -116,15 +128,18 @@ def _map_scenes(filled: Recipe, files: Run) -> list[Path]:
     from landscribe.prediction.mapping import write_map
     from landscribe.prediction.plan import plan_map
 
-    model = files.load_model()
+    # The user named the architecture in the recipe.
+    model = files.load_model(trust=filled.train.architecture)
     rasters = [open_image(scene) for scene in filled.scenes]
     paths = files.planned_map_files([raster.name for raster in rasters])
-    return [
-        write_map(plan_map(model, raster, filled.predict, OutputPaths(path)))
-        for raster, path in zip(rasters, paths, strict=True)
-    ]
+    maps = []
+    for raster, path in zip(rasters, paths, strict=True):
+        with claim(path):
+            maps.append(write_map(plan_map(model, raster, filled.predict, OutputPaths(path))))
+    return maps
 
 
+@machine_errors()
 def demo(
     out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bool = False, **settings: Unpack[DemoKeywords]
 ) -> Path:
@@ -137,12 +152,14 @@ def demo(
         overwrite: replace another run there.
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
     """
-    from landscribe.synthetic import draw, write
+    from landscribe.synthetic import BYTES_PER_PIXEL, WorldSide, draw, write
 
+    size, seed = checked("size", size, WorldSide), checked("seed", seed, Seed)
+    require_memory(size**2 * BYTES_PER_PIXEL, f"a world of {size} x {size} pixels", "Choose a smaller --size.")
     out = Path(out)
     world = out / f"world-{size}px-seed{seed}"
     if not (world / "scene.tif").exists():
-        with atomic_folder(world) as folder:
+        with claim(world), atomic_folder(world) as folder:
             write(draw(size, size, seed=seed), folder)
     defaults = {"size": 128, "steps": 100, "label_field": "class", "seed": seed, "classes": _world_classes()}
     changed: dict[str, Any] = {**defaults, **settings}

@@ -1,25 +1,33 @@
 """Preflight: problems and cost of a run, before it starts. Nothing is written."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from landscribe import progress
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
-from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format
-from landscribe.data.scenes.label_polygons import is_vector
-from landscribe.data.scenes.polygon_files import PolygonFiles
+from landscribe.data.chips.cutting import require_feasible
+from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format, label_warnings
+from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
-from landscribe.errors import GridError, LandscribeError
+from landscribe.errors import GridError, LandscribeError, listed
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.geo.grid import Window, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
+from landscribe.geo.rasters.derived.converted import with_encoding
+from landscribe.geo.rasters.nodata import Nodata, nodata_label
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.tiling import aligned, chip_windows, units
+from landscribe.geo.rasters.whole_files import require_geotiff_holds
+from landscribe.geo.spec import NodataRule
+from landscribe.geo.tiling import aligned, count_chip_windows, units
+from landscribe.geo.vectors.vector_files import is_vector
 from landscribe.recipe import Recipe
 
 Severity = Literal["error", "warning", "note"]
@@ -27,6 +35,8 @@ Severity = Literal["error", "warning", "note"]
 # Windows of a sample: enough to contain nodata and all common classes, few enough to read in seconds.
 _SAMPLES = 64
 _SAMPLE_SIDE = 256
+_NETCDF_FILL = 9.969209968386869e36
+"""What NetCDF's libraries write where a float was never written."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,11 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
         Findings in the order errors, warnings, notes.
     """
     polygons, classes = PolygonFiles(), None
-    findings = [finding for source in recipe.scenes for finding in _check_scene(source, polygons)]
+    findings: list[Finding] = []
+    with progress.task("checking scenes", len(recipe.scenes)) as advance:
+        for source in recipe.scenes:
+            findings += _check_scene(source, polygons)
+            advance()
     findings += _check_consistency(recipe.scenes)
     scenes: list[Scene] = []
     if not any(finding.severity == "error" for finding in findings):
@@ -85,8 +99,9 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
         except LandscribeError as error:
             findings.append(Finding("error", str(error)))
         else:
-            where = ", ".join(sorted({str(source.labels) for source in recipe.scenes}))
+            where = listed(sorted({str(source.labels) for source in recipe.scenes}))
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
+            findings += [Finding("warning", text) for text in label_warnings(scene.labels for scene in scenes)]
             findings += _check_settings(recipe, scenes[0].image, len(classes))
     findings = _by_severity(_deduplicated(findings))
     if classes is None or any(finding.severity == "error" for finding in findings):
@@ -132,11 +147,12 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
     if image.grid.crs is None:
         yield Finding(
             "warning", f"{name} has no CRS, so its pixel size is unknown and polygons cannot be reprojected to it. "
-            "Assign its CRS (gdal_edit.py -a_srs).",
+            f"{ASSIGN_CRS}.",
         )  # fmt: skip
         return
     try:
         size = image.grid.pixel_size or 0.0
+        require_geotiff_holds(image.grid, name)
     except GridError as error:
         yield Finding("error", str(error))
         return
@@ -150,9 +166,9 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
 def _check_pixels(image: Raster) -> Iterator[Finding]:
     """Nodata, and pixels that look like undeclared nodata, in a sample of windows."""
     name = image.paths[0]
-    counts = {"all": 0, "invalid": 0, "zero": 0, "full": 0}
-    dtype = np.dtype(image.dtype)
-    highest = np.iinfo(dtype).max if dtype.kind in "ui" else None
+    counts = {"all": 0, "invalid": 0}
+    suspects = _suspects(np.dtype(image.dtype))
+    held = dict.fromkeys(suspects, 0)
     for window in _sample(image):
         try:
             pixels, valid = image.read(window)
@@ -161,12 +177,12 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
             return
         counts["all"] += valid.size
         counts["invalid"] += int((~valid).sum())
-        counts["zero"] += int((valid & (pixels == 0).all(axis=0)).sum())
-        counts["full"] += int((valid & (pixels == highest).all(axis=0)).sum()) if highest else 0
+        for value, rule in suspects.items():
+            held[value] += int((valid & Nodata(value, rule).marks(pixels)).sum())
     if counts["invalid"] == counts["all"]:
         yield Finding(
             "error",
-            f"{name} has no valid pixel in {_SAMPLES} windows: all are nodata ({image.nodata}). "
+            f"{name} has no valid pixel in {_SAMPLES} windows: all are nodata ({nodata_label(image.nodata)}). "
             "Check the file or the nodata value.",
         )
         return
@@ -179,15 +195,27 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
     if image.nodata is not None:
         yield Finding(
             "note",
-            f"{name}: nodata is {image.nodata:g}; about {counts['invalid'] / counts['all']:.1%} of its pixels are "
-            "nodata.",
+            f"{name}: nodata is {nodata_label(image.nodata)}; about {counts['invalid'] / counts['all']:.1%} of its "
+            "pixels are nodata.",
         )
-    for kind, value in (("zero", 0), ("full", highest)):
-        if counts[kind] > 0.005 * counts["all"] and image.nodata is None:
+    for value, count in held.items():
+        if count > 0.005 * counts["all"] and (suspects[value] == "any" or image.nodata is None):
+            bands = "all bands" if suspects[value] == "all" else "a band"
             yield Finding(
-                "warning", f"{name} declares no nodata, but about {counts[kind] / counts['all']:.1%} of its pixels are "
-                f"{value} in all bands. If these hold no imagery, pass --nodata {value} (in a recipe: nodata).",
+                "warning", f"{name} declares {'no' if image.nodata is None else 'another'} nodata, but about "
+                f"{count / counts['all']:.1%} of its pixels are {value:.10g} in {bands}. If these hold no imagery, "
+                f"pass --nodata {value:.10g} (in a recipe: nodata).",
             )  # fmt: skip
+
+
+def _suspects(dtype: np.dtype[Any]) -> dict[float, NodataRule]:
+    """Values that programs write where there is no imagery, and in how many bands of a pixel they are conspicuous."""
+    if dtype.kind == "u":
+        return {0: "all", int(np.iinfo(dtype).max): "all"}
+    if dtype.kind == "f":
+        return {0: "all", -9999: "any", -32768: "any", float(np.finfo(np.float32).min): "any", _NETCDF_FILL: "any"}
+    values: dict[float, NodataRule] = {0: "all", -9999: "any", -32768: "any", int(np.iinfo(dtype).min): "any"}
+    return {value: rule for value, rule in values.items() if value >= np.iinfo(dtype).min}
 
 
 def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> Iterator[Finding]:
@@ -200,9 +228,9 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
             yield from _check_label_raster(source.labels, image)
         return
     try:
-        settings: dict[str, Any] = {"field": source.label_field, "fix_geometries": source.fix_geometries}
-        features = polygons.read(source.labels, **settings)
-        reprojected = polygons.reprojected(image, source.labels, **settings)
+        options = label_options(source)
+        features = polygons.read(source.labels, **options)
+        polygons.reprojected(image, source.labels, **options)
     except LandscribeError as error:
         yield Finding("error", str(error))
         return
@@ -212,13 +240,11 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
             f"{source.labels} is in {crs_label(features.crs)} and is reprojected to {crs_label(image.grid.crs)}, "
             f"the CRS of {image.paths[0]}.",
         )
-    outside = len(reprojected) - reprojected.intersecting(image.grid).size
-    if outside:
-        # If all are outside, opening the scene reports an error.
+    if features.other_layers:
         yield Finding(
-            "warning",
-            f"{outside} of {len(reprojected)} polygons of {source.labels} lie outside {image.paths[0]} and are not "
-            "used. Check that image and labels belong together.",
+            "note",
+            f"{source.labels}: layer {features.layer} is used, and not {', '.join(features.other_layers)} (choose with "
+            "--label-layer).",
         )
 
 
@@ -234,6 +260,20 @@ def _check_label_raster(path: str, image: Raster) -> Iterator[Finding]:
             f"another grid than {image.paths[0]} ({image.grid.height} x {image.grid.width}, "
             f"{crs_label(image.grid.crs)}); each pixel gets the nearest label.",
         )  # fmt: skip
+    yield from _check_label_nodata(path, labels)
+
+
+def _check_label_nodata(path: str, labels: Raster) -> Iterator[Finding]:
+    """Labels that are nodata, transparent or masked: they may be a class."""
+    if labels.nodata is None and not labels.mask_files:
+        return
+    valid = np.concatenate([labels.read(window)[1].ravel() for window in _sample(labels)])
+    if not valid.all():
+        yield Finding(
+            "note", f"{path}: about {1 - valid.mean():.1%} of its pixels are nodata ({nodata_label(labels.nodata)}) or "
+            "transparent, and unlabelled unless the class table has that value. If they are a class, pass "
+            "--label-nodata-as with its name, such as background.",
+        )  # fmt: skip
 
 
 def _check_consistency(sources: Sequence[SceneSpec]) -> list[Finding]:
@@ -244,16 +284,10 @@ def _check_consistency(sources: Sequence[SceneSpec]) -> list[Finding]:
             images.append(open_image(source))
         except LandscribeError:
             continue  # reported by `_check_scene`
-    findings = []
+    findings: list[Finding] = []
     for other in images[1:]:
         first = images[0]
-        if (other.bands, other.dtype) != (first.bands, first.dtype):
-            only_names_differ = len(other.bands) == len(first.bands) and other.dtype == first.dtype
-            findings.append(Finding(
-                "warning" if only_names_differ else "error",
-                f"{other.paths[0]} has bands {', '.join(other.bands)} of {other.dtype}, {first.paths[0]} has "
-                f"{', '.join(first.bands)} of {first.dtype}. Convert one (gdal_translate).",
-            ))  # fmt: skip
+        findings += _compare(other, first)
         sizes = _pixel_size(first), _pixel_size(other)
         if all(sizes) and not 0.8 < sizes[1] / sizes[0] < 1.25:
             findings.append(Finding(
@@ -261,6 +295,33 @@ def _check_consistency(sources: Sequence[SceneSpec]) -> list[Finding]:
                 "Objects then differ in size in pixels. Resample one (gdalwarp -tr).",
             ))  # fmt: skip
     return findings
+
+
+def _compare(other: Raster, first: Raster) -> Iterator[Finding]:
+    """Differences of bands, dtype and encoding between a scene and the first one."""
+    (a, b), (ours, theirs) = (first.paths[0], other.paths[0]), (", ".join(first.bands), ", ".join(other.bands))
+    if len(other.bands) != len(first.bands):
+        yield Finding(
+            "error", f"{b} has bands {theirs}, {a} has {ours}. Expected the same in all scenes. Convert one "
+            "(gdal_translate -b).",
+        )  # fmt: skip
+        return
+    if other.bands != first.bands and set(other.bands) == set(first.bands):
+        yield Finding("note", f"{b} has bands {theirs}; they are read in the order of {a} ({ours}).")
+    elif other.bands != first.bands:
+        yield Finding(
+            "warning", f"{b} has bands {theirs}, {a} has {ours}. They are taken to be the same, in this order. Name "
+            "them with --bands to be sure.",
+        )  # fmt: skip
+    try:
+        converted = with_encoding(other, first.encoding, first.dtype, a)
+    except LandscribeError as error:
+        yield Finding("error", f"{error}.")
+        return
+    if converted is not other:
+        yield Finding("note", f"{b} has {other.encoding[0]}; its numbers become those of {a} ({first.encoding[0]}).")
+    elif other.dtype != first.dtype:
+        yield Finding("error", f"{b} is {other.dtype}, {a} is {first.dtype}. Convert one (gdal_translate -ot).")
 
 
 def _pixel_size(image: Raster) -> float:
@@ -289,6 +350,14 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
             "Check nodata and the position of the labels.",
         )
         return
+    folded = Counter(entry.name.casefold() for entry in classes)
+    twins = [entry.name for entry in classes if folded[entry.name.casefold()] > 1]
+    if twins:
+        yield Finding(
+            "warning",
+            f"classes {', '.join(twins)} of {where} differ only in capital letters. If they are one class, correct the "
+            "labels.",
+        )
     present = [entry for entry in classes if counts[entry.value]]
     if len(classes) < 2 or (len(present) < 2 and all(map(is_small, scenes))):
         yield Finding(
@@ -311,9 +380,14 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
 
 def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
     spec = recipe.chips
+    try:
+        require_feasible(scenes, recipe.scenes, spec, Path())
+    except LandscribeError as error:
+        yield Finding("error", str(error))
+        return
     for scene in scenes:
         shape = scene.image.grid.shape
-        if not chip_windows(*shape, size=spec.size, stride=spec.stride or spec.size, edge=spec.edge):
+        if not count_chip_windows(*shape, size=spec.size, stride=spec.stride or spec.size, edge=spec.edge):
             yield Finding(
                 "error" if len(scenes) == 1 else "warning",
                 f"{scene.image.paths[0]} ({shape[0]} x {shape[1]} pixels) is smaller than one chip of {spec.size} "
@@ -339,8 +413,9 @@ def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Fin
             of_range(np.dtype(image.dtype), bands=bands)
         require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
         network = build(
-            train.architecture, bands=bands, classes=classes, encoder=train.encoder, weights=weights, **train.options
-        )
+            train.architecture, bands=bands, encoder=train.encoder, weights=weights,
+            **{"classes": classes, **train.options},
+        )  # fmt: skip
         parts_of(network, train.freeze)
         align = network.reduction
         if recipe.chips.size < align + (train.batch == 1):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomlkit
-from pydantic import Field
+from tomlkit.exceptions import ConvertError
 from tomlkit.items import AoT, Table
 
 from landscribe.data.batches.augment_spec import AugmentSpec
@@ -24,7 +24,7 @@ from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes
 from landscribe.outputs import write_text
 from landscribe.prediction.spec import PredictSpec
-from landscribe.spec import Spec, nearest
+from landscribe.spec import Seed, Spec, nearest, other_names
 from landscribe.training.spec import TrainSpec
 
 
@@ -33,7 +33,7 @@ class Recipe(Spec):
 
     landscribe: Literal[1] = 1
     """Version of the recipe's layout."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Random seed."""
     scenes: tuple[SceneSpec, ...]
     """Imagery with labels. Paths are relative to the recipe's folder."""
@@ -52,7 +52,11 @@ class Recipe(Spec):
         Raises:
             RecipeError: no TOML, an unknown name (the nearest is offered), a value out of range.
         """
+        # GDAL loads for a second; nobody waits for it who only asks for help.
+        from landscribe.geo.access import require_file
+
         path = Path(path)
+        require_file(str(path))
         try:
             settings = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -175,9 +179,16 @@ def into_sections(settings: dict[str, Any], sections: tuple[str, ...]) -> dict[s
         if name == "augment" or (name in sections and isinstance(value, dict)):
             result[name] = result.get(name, {}) | (value if isinstance(value, dict) else {"preset": value})
         else:
+            name = _own_name(name, sections)  # noqa: PLW2901
             section = _section_of(name, value, sections)
             result[section] = result.get(section, {}) | {name: value}
     return result
+
+
+def _own_name(name: str, sections: tuple[str, ...]) -> str:
+    """The name of the field that is also called `name`; `name` itself if it is called nothing else."""
+    fields = (field for section in sections for field in SECTIONS[section].model_fields.items())
+    return next((own for own, field in fields if name in other_names(field)), name)
 
 
 def _section_of(name: str, value: Any, sections: tuple[str, ...]) -> str:
@@ -221,7 +232,10 @@ def _add(target: Any, spec: Spec, name: str, *, commented: bool = True) -> None:
     elif isinstance(value, dict):
         # Within the line: a table of its own would take all settings that follow into it.
         table = tomlkit.inline_table()
-        table.update(value)
+        try:
+            table.update(value)
+        except ConvertError:
+            raise RecipeError(f"{name} is {value!r}. Expected text, numbers and lists, as TOML can hold.") from None
         target.add(name, table)
     else:
         target.add(name, list(value) if isinstance(value, tuple) else value)

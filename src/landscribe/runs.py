@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
     from landscribe.geo.rasters.raster import Raster
     from landscribe.model import Model
+    from landscribe.model.folder import SavedModel
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,25 @@ class Run:
 
         return Chips.open(self.chips_folder)
 
-    def load_model(self) -> Model:
-        """The model.
+    def load_model(self, *, trust: str = "") -> Model:
+        """The model; `trust` is as for `Model.load`.
 
         Raises:
             ModelError: the folder is missing or damaged.
         """
         from landscribe.model import Model
 
-        return Model.load(self.model_folder)
+        return Model.load(self.model_folder, trust=trust)
+
+    def read_model(self) -> SavedModel:
+        """The model's config and hash; its network is not built.
+
+        Raises:
+            ModelError: the folder is missing or damaged.
+        """
+        from landscribe.model.folder import read_saved
+
+        return read_saved(self.model_folder)
 
     def read_assessment(self) -> dict[str, Any]:
         """The accuracy measures, as `Assessment.summary` gave them.

@@ -4,6 +4,7 @@ A step takes one small spec, defined beside it. A field's name, type, range, def
 the command line, the keyword of the verb, and the key and comment of the recipe.
 """
 
+import csv
 import difflib
 import re
 import tomllib
@@ -12,9 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
-from landscribe.errors import RecipeError
+from landscribe.errors import RecipeError, is_printable
 
 
 @dataclass(frozen=True)
@@ -34,16 +44,57 @@ class NoFlag:
     reason: str
 
 
+@dataclass(frozen=True)
+class AlsoCalled:
+    """Other names of a field, which certainly mean it, such as lr for learning_rate."""
+
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+
+class TextMark:
+    """Marks a number or choice that a command line gives as text, which the spec reads."""
+
+
 class PathMark:
     """Marks a text that is a path."""
 
 
-InputPath = Annotated[str, PathMark(), BeforeValidator(lambda path: str(path) if isinstance(path, Path) else path)]
+def _as_path(value: Any) -> Any:
+    if isinstance(value, str) and not value.strip():
+        # An empty path would be the working folder.
+        raise ValueError("expected a path, not an empty text")
+    return str(value) if isinstance(value, Path) else value
+
+
+InputPath = Annotated[str, PathMark(), BeforeValidator(_as_path)]
 """A path or URL. In a recipe, a local path is relative to the recipe's folder."""
 
 
-def _split_at_commas(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+def split_at_commas(text: str) -> list[str]:
+    """Cut a text at its commas; a name in double quotes may contain commas.
+
+    >>> split_at_commas('red, green'), split_at_commas('"north, 2024.tif", south.tif')
+    (['red', 'green'], ['north, 2024.tif', 'south.tif'])
+    """
+    return [part.strip() for part in next(csv.reader([text], skipinitialspace=True), [])] or [text]
+
+
+def _names(value: Any) -> Any:
+    return tuple(split_at_commas(value)) if isinstance(value, str) else value
+
+
+def _require_printable(name: str) -> str:
+    if not is_printable(name):
+        raise ValueError("expected a name without control characters")
+    return name
+
+
+StoredName = Annotated[str, AfterValidator(_require_printable)]
+"""A name that is written into files, of a class or a band: XML cannot hold control characters, and terminals obey
+them."""
 
 
 def named_values(values: Any) -> Any:
@@ -69,16 +120,97 @@ def named_values(values: Any) -> Any:
     return result
 
 
-CommaList = BeforeValidator(_split_at_commas)
+MOST_PIXELS = 2**31 - 1
+"""Largest side of a raster that GDAL can count."""
+
+AnyFloat = Annotated[float, Field(allow_inf_nan=True)]
+"""A nodata value: any number that a file may hold, also nan."""
+Count = Annotated[int, Field(ge=1, le=10**9)]
+"""A number of things, at least one."""
+Pixels = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
+"""A length in pixels."""
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+"""A random seed. numpy and Lightning take 32 bits."""
+
+
+def checked(name: str, value: Any, allowed: Any) -> Any:
+    """An argument of a verb that is no field of a spec, if it is of the annotated type `allowed`.
+
+    >>> checked("seed", "7", Seed)
+    7
+
+    Raises:
+        RecipeError: it is of another type, or out of range.
+    """
+    try:
+        return TypeAdapter(allowed, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise RecipeError(f"'{name}' is {value!r}; {message[0].lower()}{message[1:]}.") from None
+
+
+def words(**meanings: str) -> BeforeValidator:
+    """Lets a field take other words, which certainly mean one of its values: `words(jpeg="jpg")`."""
+    return BeforeValidator(lambda value: meanings.get(value.lower(), value) if isinstance(value, str) else value)
+
+
+def _read_fraction(value: Any) -> Any:
+    """Read "20 %" as 0.2; refuse 20, which may be per cent or a number of chips."""
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        return float(value.rstrip().removesuffix("%")) / 100
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return value
+    if 1 < number <= 100:
+        raise ValueError(f"expected a fraction below 1: write {number / 100:g}, or {number:g}% for per cent")
+    return value
+
+
+FractionText = BeforeValidator(_read_fraction)
+"""Lets a fraction be given as per cent."""
+
+
+def _numbers(value: Any) -> Any:
+    return split_at_commas(value) if isinstance(value, str) and "," in value else value
+
+
+NumberList = BeforeValidator(_numbers)
+"""Lets a field of a number or a tuple of numbers take one text with commas."""
+CommaList = BeforeValidator(_names)
 """Lets a field of a tuple take one text with commas, as a command line gives it."""
 NamedValues = BeforeValidator(named_values)
 """Lets a field of a dict take texts NAME=VALUE, as a command line gives them."""
 
 
 class Spec(BaseModel):
-    """Frozen, checked settings of one step."""
+    """Frozen, checked settings of one step. Numbers are finite, unless a field is `AnyFloat`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="strings", use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_usual_names(cls, values: Any) -> Any:
+        """Other names of fields become their own, and other cases of a choice its own."""
+        if not isinstance(values, dict):
+            return values
+        named = dict(values)
+        for name, field in cls.model_fields.items():
+            for other in other_names(field):
+                if other in named:
+                    if name in named:
+                        raise ValueError(f"{name} and {other}, which is the same, are both given; give one of them")
+                    named[name] = named.pop(other)
+            value = named.get(name)
+            if (
+                isinstance(value, str)
+                and path_in(field) is None
+                and value not in (known := _keywords(field.annotation))
+            ):
+                named[name] = value.lower() if value.lower() in known else value
+        return named
 
     @classmethod
     def of(cls, settings: dict[str, Any], where: str = "") -> Self:
@@ -103,6 +235,11 @@ class Spec(BaseModel):
         return self.model_copy(
             update={name: value for name, value in values.items() if value is not getattr(self, name)}
         )
+
+
+def other_names(field: Any) -> tuple[str, ...]:
+    """Other names of a field, which certainly mean it."""
+    return tuple(name for mark in field.metadata if isinstance(mark, AlsoCalled) for name in mark.names)
 
 
 def path_in(field: Any) -> frozenset[str] | None:
@@ -150,6 +287,8 @@ def _one_line(spec: type[BaseModel], error: ValidationError, where: str) -> str:
         else:
             message = finding["msg"].removeprefix("Value error, ")
             message = message[0].lower() + message[1:]
+            if finding["type"] == "literal_error":
+                message += _meant(finding["input"], finding["ctx"]["expected"])
             subject = f"'{name}' is {finding['input']!r}; " if name else ""
             # What may be of several kinds has a finding for each.
             lines[name] = f"{lines[name]}, or {message}" if name in lines else subject + message
@@ -175,6 +314,12 @@ def _inner_spec(annotation: Any) -> type[BaseModel] | None:
         return annotation
     found = (_inner_spec(part) for part in getattr(annotation, "__args__", ()))
     return next((spec for spec in found if spec), None)
+
+
+def _meant(given: Any, expected: str) -> str:
+    """A question that offers the nearest of the choices in pydantic's text; empty if none is near."""
+    close = difflib.get_close_matches(str(given), re.findall(r"'([^']*)'", expected), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import geopandas as gpd
 import numpy as np
@@ -21,6 +22,7 @@ import shapely
 from affine import Affine
 from numpy.random import Generator
 from numpy.typing import NDArray
+from pydantic import Field
 from rasterio.crs import CRS
 from shapely import LineString, MultiPolygon, Polygon, STRtree
 
@@ -38,6 +40,9 @@ CLASSES = (
 )
 NODATA = 255  # in the truth; in the image nodata is 0
 CORNER = (459_700.0, 4_827_000.0)  # x, y of the upper left corner in EPSG:32617: farmland in Ontario
+BYTES_PER_PIXEL = 60
+"""Memory that `draw` needs at least: single-precision layers, of which a dozen are alive together."""
+WorldSide = Annotated[int, Field(ge=64, le=10**6)]
 SUN = np.array([0.372, 0.644, 0.669])  # unit vector to the sun: x, y down, z up; it stands in the south-east
 # Colours are red, green, blue and nir, two hexadecimal digits each.
 GRASS, CROPS, ROOFS, SURFACES = (

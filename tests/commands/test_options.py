@@ -123,3 +123,17 @@ def test_choices_complete_in_a_shell(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         typer.main.get_command(cli.app).main([], prog_name="landscribe")
     assert capsys.readouterr().out.split() == ["adamw", "sgd"]
+
+
+def test_usual_words_arrive_as_they_are_typed():
+    typed = ("--format", "jpeg", "--val", "20%", "--lr", "0.1", "--backbone", "resnet34", "--optimizer", "AdamW")
+    assert settings_from(cli.RunCommand, *typed) == {
+        "chips": {"format": "jpeg"},
+        "split": {"val": "20%"},
+        "train": {"learning_rate": "0.1", "encoder": "resnet34", "optimizer": "adamw"},
+    }
+
+
+def test_choices_that_also_take_other_words_are_shown(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert re.search(r"--format +<tif\|png\|jpg>", CliRunner().invoke(cli.app, ["chip", "--help"]).output)

@@ -1,12 +1,13 @@
 """Progress without a terminal: lines of text, remaining time, and interruptions."""
 
+import logging
 import os
 import signal
 import time
 
 import pytest
 
-from landscribe.commands import terminal
+from landscribe.commands import tables, terminal
 
 
 @pytest.fixture
@@ -66,3 +67,41 @@ def test_an_interruption_during_garbage_collection_is_not_lost(by, capsys):
     assert 3 in reached
     assert len(reached) < 1000
     assert not capsys.readouterr().err
+
+
+TITLE = "a\x1b]0;owned\x07[red].tif"
+"""A file name that renames the terminal's window, and looks like markup of rich."""
+SHOWN = r"a\x1b]0;owned\x07[red].tif"
+
+
+@pytest.mark.parametrize("write", [terminal.say, terminal.show, terminal._Remarks().emit], ids=["say", "show", "log"])
+def test_control_characters_of_names_do_not_reach_the_terminal(write, capsys):
+    is_log = getattr(write, "__name__", "") == "emit"
+    write(logging.LogRecord("x", logging.INFO, "", 0, "%s", (TITLE,), None) if is_log else TITLE)
+    assert "".join(capsys.readouterr()) == f"{SHOWN}\n"
+
+
+def test_control_characters_of_names_do_not_reach_bars_or_lines(capsys):
+    for reporter in (terminal._bar, terminal._lines):
+        with reporter(f"mapping {TITLE}", 1) as advance:
+            advance(1, note=TITLE)
+        shown = capsys.readouterr().err
+        assert "\x1b]0" not in shown
+        assert "\x07" not in shown
+        assert SHOWN.removesuffix(".tif") in shown
+
+
+def test_control_characters_of_names_do_not_reach_tables(capsys):
+    tables._print_table(["class", TITLE], [[TITLE, "1"]])
+    assert capsys.readouterr().out.count(SHOWN) == 2
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError(), OSError(28, "No space left on device")])
+def test_an_error_of_the_machine_ends_a_command_with_one_line(error, capsys):
+    def app(**_):
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        terminal.end_with_code_of(app)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

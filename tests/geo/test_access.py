@@ -1,6 +1,7 @@
 """Opening datasets: errors in one line, names without secrets, filters of warnings restored."""
 
 import logging
+import os
 import warnings
 
 import pytest
@@ -10,6 +11,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from landscribe.errors import ReadError, ServerError, UnreachableError
 from landscribe.geo.access import allow_ungeoreferenced, gdal_errors, open_dataset, without_secrets
 from landscribe.geo.grid import Window
+from landscribe.geo.inputs import open_rasters
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.spec import ImagerySpec
 from worlds import noise, write_raster
 
 
@@ -100,3 +104,29 @@ def test_settings_of_the_environment_win(monkeypatch):
         options = rasterio.env.getenv()
     assert "GDAL_HTTP_MAX_RETRY" not in options
     assert options["GDAL_HTTP_CONNECTTIMEOUT"] == "20"
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.tif")
+    for opened in (Raster.open, lambda paths: open_rasters([f"@{paths[0]}"], ImagerySpec())):
+        with pytest.raises(UnreachableError, match=r"pipe.tif is a pipe or a device. Expected a file"):
+            opened([tmp_path / "pipe.tif"])
+
+
+@pytest.mark.parametrize("name", ["nul\0.tif", "x" * 300 + ".tif", "bytes\udcff\0.tif"])
+def test_a_name_that_no_file_can_have_is_refused_in_one_line(name):
+    with pytest.raises(UnreachableError, match="cannot be opened") as refusal:
+        Raster.open([name])
+    assert "\0" not in str(refusal.value)
+
+
+def test_rasters_that_read_each_other_end_in_a_line(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.vrt").write_text(
+            '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+            f'<SourceFilename relativeToVRT="1">{other}.vrt</SourceFilename></SimpleSource>'
+            "</VRTRasterBand></VRTDataset>"
+        )
+    raster = Raster.open([tmp_path / "a.vrt"])
+    with pytest.raises(ReadError, match=r"a.vrt cannot be read at rows 0 to 4, cols 0 to 4"):
+        raster.read(raster.grid.window)

@@ -6,7 +6,6 @@ import pickle
 import geopandas as gpd
 import numpy as np
 import pytest
-import rasterio.features
 import rasterio.warp
 import shapely
 from affine import Affine
@@ -15,9 +14,9 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from landscribe.errors import LabelError
-from landscribe.geo import features as features_module
-from landscribe.geo.features import Features, bounding_window, burn, geometry_type, intersects, polygonize
+from landscribe.geo.features import Features, bounding_window, geometry_type, intersects
 from landscribe.geo.grid import Grid, Window
+from landscribe.geo.vectors.burning import burn
 from worlds import METRE, UTM, grid, pixel_box, write_polygons
 
 SIDE = 24
@@ -27,18 +26,9 @@ BOWTIE = shapely.Polygon([(500_000, 5e6), (500_004, 5e6 - 4), (500_004, 5e6), (5
 """Crosses itself at (500 002, 4 999 998): two triangles of 4 m2 each."""
 
 
-ODD = Affine(0.1492910708693671, 0, 9_519_926.124805562, 0, -0.1492910708693671, 3_202_940.7962337397)
-"""A real drone's grid: no coordinate of its pixels is a round number."""
-
-
 def features(geometries, labels=None) -> Features:
     labels = labels or ["house"] * len(geometries)
     return Features("a.gpkg", np.array(geometries, dtype=object), tuple(labels), UTM)
-
-
-def moved(geometries, transform: Affine) -> list:
-    """The same polygons, pixel for pixel, on another grid."""
-    return [shapely.transform(one, lambda xy: np.column_stack(transform @ (~METRE @ xy.T))) for one in geometries]
 
 
 @st.composite
@@ -54,128 +44,12 @@ many = st.lists(st.tuples(polygons(), st.integers(0, 4)), min_size=1, max_size=8
 windows = st.builds(Window, st.integers(-8, 23), st.integers(-8, 23), st.integers(9, 16), st.integers(9, 16))
 
 
-@settings(max_examples=50)
-@given(many, windows, st.permutations(range(5)))
-def test_burning_equals_gdal_burning_all_features_bottom_to_top(pairs, window, order):
-    geometries, values = [p for p, _ in pairs], np.array([v for _, v in pairs], np.uint8)
-    place = grid(SIDE, SIDE)[window]
-    expected = np.full(place.shape, 9, np.uint8)
-    for value in order:
-        same = [p for p, v in pairs if v == value]
-        if same:
-            inside = rasterio.features.rasterize(same, out_shape=place.shape, transform=place.transform)
-            expected[inside == 1] = value
-    np.testing.assert_array_equal(burn(features(geometries), values, order, place, 9), expected)
-
-
-@settings(max_examples=100)
-@given(many, windows, st.sampled_from([METRE, ODD]))
-def test_a_window_is_burned_like_that_part_of_the_whole(pairs, window, transform):
-    world = features(moved([p for p, _ in pairs], transform))
-    values, place = np.array([v for _, v in pairs], np.uint8), grid(SIDE, SIDE, transform=transform)
-    whole = burn(world, values, range(5), place, 9, Window(-8, -8, SIDE + 24, SIDE + 24))
-    part = burn(world, values, range(5), place, 9, window)
-    np.testing.assert_array_equal(part, whole[window.relative_to(Window(-8, -8, 0, 0)).slices])
-
-
-@settings(max_examples=100)
-@given(many)
-def test_the_same_polygons_in_pixels_give_the_same_mask_on_any_grid(pairs):
-    # Many of their edges go through centres of pixels, where noise in coordinates would decide.
-    geometries, values = [p for p, _ in pairs], np.array([v for _, v in pairs], np.uint8)
-    plain = burn(features(geometries), values, range(5), grid(SIDE, SIDE), 9)
-    odd = burn(features(moved(geometries, ODD)), values, range(5), grid(SIDE, SIDE, transform=ODD), 9)
-    np.testing.assert_array_equal(odd, plain)
-
-
 def test_pickled_features_give_the_same_mask():
     world = features([pixel_box(1, 2, 3, 4), pixel_box(5, 5, 2, 2) | pixel_box(9, 9, 2, 2)])
     copy = pickle.loads(pickle.dumps(world))
     assert (copy.name, copy.labels, copy.crs) == (world.name, world.labels, world.crs)
     values, place = np.array([1, 2], np.uint8), grid(SIDE, SIDE)
     np.testing.assert_array_equal(burn(copy, values, [1, 2], place, 0), burn(world, values, [1, 2], place, 0))
-
-
-def test_a_pixel_takes_the_value_of_the_polygon_that_its_centre_lies_in():
-    # Columns 0 to 3; the polygon covers 0.6 to 2.6: the centres 1.5 and 2.5.
-    polygon = pixel_box(0, 0.6, 1, 2)
-    assert burn(features([polygon]), np.array([7], np.uint8), [7], grid(1, 4), 0).tolist() == [[0, 7, 7, 0]]
-
-
-@pytest.mark.parametrize("reverse", [False, True], ids=["file order", "reversed file order"])
-def test_where_polygons_overlap_the_later_row_of_the_class_table_wins(reverse):
-    # Columns 0 to 3; value 2 covers 0 and 1, value 1 covers 1 and 2; the table burns 2 first, then 1.
-    polygons = [pixel_box(0, 0, 1, 2), pixel_box(0, 1, 1, 2)]
-    values = np.array([2, 1], np.uint8)
-    if reverse:
-        polygons, values = polygons[::-1], values[::-1]
-    assert burn(features(polygons), values, [2, 1], grid(1, 4), 0).tolist() == [[2, 1, 1, 0]]
-
-
-def test_holes_are_filled_with_the_fill_value():
-    ring = pixel_box(0, 0, 3, 3) - pixel_box(1, 1, 1, 1)
-    burned = burn(features([ring]), np.array([1], np.uint8), [1], grid(3, 3), 255)
-    assert burned.tolist() == [[1, 1, 1], [1, 255, 1], [1, 1, 1]]
-
-
-@settings(max_examples=50)
-@given(st.lists(st.lists(st.sampled_from([0, 1, 2, 255]), min_size=6, max_size=6), min_size=1, max_size=6))
-def test_polygonizing_keeps_the_area_of_each_value(rows):
-    values = np.array(rows, np.uint8)
-    place = grid(*values.shape, transform=Affine(0.5, 0, 500_000, 0, -2, 5_000_000))
-    areas = dict.fromkeys((0, 1, 2), 0.0)
-    for polygon, value in polygonize(values, place):
-        areas[value] += polygon.area
-    # A pixel is 0.5 m x 2 m = 1 m2.
-    assert areas == {value: (values == value).sum() for value in (0, 1, 2)}
-
-
-@settings(max_examples=50)
-@given(st.lists(st.lists(st.sampled_from([1, 2, 255]), min_size=6, max_size=6), min_size=1, max_size=6))
-def test_burning_polygonized_pixels_gives_the_pixels_back(rows):
-    values = np.array(rows, np.uint8)
-    pairs = list(polygonize(values, grid(*values.shape)))
-    if pairs:
-        found = np.array([value for _, value in pairs], np.uint8)
-        burned = burn(features([p for p, _ in pairs]), found, [1, 2], grid(*values.shape), 255)
-        np.testing.assert_array_equal(burned, values)
-
-
-@settings(max_examples=50)
-@given(st.lists(polygons(), min_size=1, max_size=5))
-def test_burn_then_polygonize_keeps_the_area_up_to_the_pixels_on_the_border(shapes):
-    union = shapely.intersection(shapely.union_all(shapes), shapely.box(*grid(SIDE, SIDE).bounds))
-    burned = burn(features(shapes), np.ones(len(shapes), np.uint8), [1], grid(SIDE, SIDE), 0)
-    area = sum(polygon.area for polygon, value in polygonize(burned, grid(SIDE, SIDE)) if value == 1)
-    # Only pixels that the border crosses can be counted wrongly; a line of length L crosses at most 2 L + 4 pixels
-    # a part (and its ends on pixel corners touch as many again).
-    border = sum(shape.exterior.length for shape in shapes)
-    assert abs(area - union.area) <= 2 * border + 8 * len(shapes)
-
-
-@settings(max_examples=50)
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 12), st.integers(0, 12))
-def test_whole_pixels_burned_and_polygonized_are_the_same_polygon(height, width, row, col):
-    box = pixel_box(row, col, height, width)
-    burned = burn(features([box]), np.array([1], np.uint8), [1], grid(SIDE, SIDE), 0)
-    (polygon,) = [polygon for polygon, value in polygonize(burned, grid(SIDE, SIDE)) if value == 1]
-    assert polygon.equals(box)
-
-
-def test_only_features_near_the_grid_are_given_to_gdal(monkeypatch):
-    # 2 500 boxes of 1 x 1 pixels, 2 pixels apart; a window of 4 x 4 pixels intersects 2 x 2 of their bounding boxes, or
-    # 3 x 3 where it touches them.
-    boxes = [pixel_box(2 * row, 2 * col, 1, 1) for row in range(50) for col in range(50)]
-    given_to_gdal = []
-    rasterize = features_module.rasterize
-
-    def counted(pairs, **options):
-        given_to_gdal.extend(polygon for geometry, _ in pairs for polygon in geometry["coordinates"])
-        return rasterize(pairs, **options)
-
-    monkeypatch.setattr(features_module, "rasterize", counted)
-    burn(features(boxes), np.ones(2500, np.uint8), [1], grid(100, 100), 0, Window(40, 60, 4, 4))
-    assert 4 <= len(given_to_gdal) <= 9
 
 
 @settings(max_examples=50)
@@ -221,8 +95,8 @@ def test_reprojected_labels_equal_those_reprojected_by_gdal(source, target, plac
     step = 1e-4 if source == "EPSG:4326" else 10.0
     pixel = 1e-5 if target == "EPSG:4326" else 1.0
     polygon = shapely.Polygon([place, (place[0] + step, place[1]), (place[0], place[1] + step)])
-    moved = Features("a", np.array([polygon], object), ("house",), CRS.from_string(source)).to_crs(
-        CRS.from_string(target), "scene.tif"
+    moved = Features("a", np.array([polygon], object), ("house",), CRS.from_string(source)).to_crs_of(
+        Grid(CRS.from_string(target), Affine.scale(pixel, -pixel), 10, 10), "scene.tif"
     )
     by_gdal = shapely.geometry.shape(rasterio.warp.transform_geom(source, target, shapely.geometry.mapping(polygon)))
     offsets = shapely.get_coordinates(moved.geometries[0]) - shapely.get_coordinates(by_gdal)
@@ -231,14 +105,14 @@ def test_reprojected_labels_equal_those_reprojected_by_gdal(source, target, plac
 
 def test_features_already_in_the_crs_stay_as_they_are():
     world = features([pixel_box(0, 0, 2, 2)])
-    assert world.to_crs(UTM, "scene.tif").geometries[0] is world.geometries[0]
+    assert world.to_crs_of(grid(8, 8), "scene.tif").geometries[0] is world.geometries[0]
 
 
 def test_features_outside_the_domain_of_the_crs_are_refused_with_both_crs():
     # UTM is refused 90 degrees away from its meridian.
     far = Features("far.geojson", np.array([shapely.box(98.9, -1, 99.1, 1)], object), ("sea",), CRS.from_epsg(4326))
     with pytest.raises(LabelError, match=r"far\.geojson is in EPSG:4326.*EPSG:32632 of scene\.tif"):
-        far.to_crs(UTM, "scene.tif")
+        far.to_crs_of(grid(8, 8), "scene.tif")
 
 
 def test_a_crs_that_cannot_be_transformed_is_refused():
@@ -247,12 +121,12 @@ def test_a_crs_that_cannot_be_transformed_is_refused():
     )
     world = Features("site.gpkg", np.array([shapely.box(0, 0, 1, 1)], object), ("house",), local)
     with pytest.raises(LabelError, match=r"site\.gpkg is in site, which cannot be transformed to EPSG:32632"):
-        world.to_crs(UTM, "scene.tif")
+        world.to_crs_of(grid(8, 8), "scene.tif")
 
 
 def test_a_raster_without_crs_is_refused_with_the_remedy():
     with pytest.raises(LabelError, match=r"scene\.tif has no CRS.*gdal_edit"):
-        features([pixel_box(0, 0, 1, 1)]).to_crs(None, "scene.tif")
+        features([pixel_box(0, 0, 1, 1)]).to_crs_of(Grid(None, METRE, 8, 8), "scene.tif")
 
 
 def test_a_file_without_crs_is_refused_with_the_remedy(tmp_path):

@@ -188,3 +188,17 @@ def test_spread_windows_are_few_aligned_and_different(height, width, side, per_a
 def test_spread_windows_include_both_ends(length, per_axis):
     rows = [window.row for window in grid(length, 10).spread_windows((10, 10), per_axis)]
     assert (rows[0], rows[-1]) == (0, length - 10)
+
+
+def test_the_pixel_size_of_a_crs_that_shears_is_the_side_of_a_square_of_the_pixel_s_area():
+    """MODIS, tile h10v04: its pixels cover 463.3 m x 463.3 m everywhere, in an equal-area projection."""
+    side = 463.3127165
+    sinusoidal = CRS.from_proj4("+proj=sinu +R=6371007.181 +units=m +no_defs")
+    corner = Affine(side, 0, -8895604.157, 0, -side, 5559752.598)
+    assert Grid(sinusoidal, corner, 2400, 2400).pixel_size == pytest.approx(side, rel=1e-4)
+
+
+def test_a_raster_whose_centre_is_not_on_earth_has_no_pixel_size():
+    grid = Grid(CRS.from_proj4("+proj=geos +h=35785831 +lon_0=0"), Affine(1000, 0, 6e6, 0, -1000, 6e6), 10, 10)
+    with pytest.raises(GridError, match="the centre of the raster is not on Earth"):
+        _ = grid.pixel_size

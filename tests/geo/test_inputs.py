@@ -11,7 +11,7 @@ from landscribe.data.scenes.scene import open_image
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import GridError, RasterError, RecipeError
 from landscribe.geo.grid import Window
-from landscribe.geo.inputs import open_rasters
+from landscribe.geo.inputs import is_collection, open_rasters, read_file_list, split_files
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.spec import ImagerySpec
 from served import serving
@@ -171,3 +171,19 @@ def test_an_unknown_nodata_rule_is_refused_with_the_choices():
 def test_a_call_without_images_is_refused():
     with pytest.raises(RasterError, match="no image was given"):
         opened()
+
+
+def test_names_with_commas_are_one_file_if_it_exists_or_in_quotes(tmp_path):
+    for name in ("north, 2024.tif", "south.tif"):
+        write_raster(tmp_path / name, noise(1, 4, 4))
+    (tmp_path / "list.txt").write_text('north, 2024.tif\n"north, 2024.tif", south.tif\n', encoding="utf-8")
+    north, south = (str(tmp_path / name) for name in ("north, 2024.tif", "south.tif"))
+    assert read_file_list(str(tmp_path / "list.txt")) == [[north], [north, south]]
+    assert split_files(north) == [north]
+    assert split_files(f'"{north}",{south}') == [north, south]
+
+
+def test_a_file_geodatabase_is_a_file_and_no_collection(tmp_path):
+    (tmp_path / "labels.gdb").mkdir()
+    assert not is_collection(str(tmp_path / "labels.gdb"))
+    assert is_collection(str(tmp_path))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from landscribe.errors import TilingError
 from landscribe.geo.grid import Window
-from landscribe.geo.tiling import chip_windows, units
+from landscribe.geo.tiling import chip_windows, count_chip_windows, units
 
 
 @st.composite
@@ -171,6 +171,11 @@ def inside(window: Window, cut) -> bool:
 def test_no_chip_is_cut_twice(cut):
     windows = chip_windows(**cut)
     assert len(set(windows)) == len(windows)
+
+
+@given(cuts)
+def test_chips_are_counted_without_listing_them(cut):
+    assert count_chip_windows(**cut) == len(chip_windows(**cut))
 
 
 @given(cuts)

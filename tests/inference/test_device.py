@@ -131,3 +131,8 @@ def test_the_forecast_times_training_in_the_precision_of_training(tmp_path, prec
     assert check(recipe, trial=True).forecast.seconds > 0
     assert {seen for is_training, seen in Observed.passes if is_training} == {is_bfloat16}
     assert {seen for is_training, seen in Observed.passes if not is_training} == {False}
+
+
+def test_a_device_without_pixels_is_refused():
+    with pytest.raises(ModelError, match="device 'meta' cannot be used"):
+        resolve_device("meta")

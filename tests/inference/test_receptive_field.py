@@ -6,6 +6,7 @@ import torch
 from test_mapping import model_of, read, write
 
 from landscribe.geo.rasters.raster import Raster
+from landscribe.inference import cache
 from landscribe.inference.cache import TUNING
 from landscribe.inference.receptive_field import (
     TOLERANCE,
@@ -110,7 +111,7 @@ def test_an_ensemble_has_the_largest_field_of_its_networks():
     assert ReceptiveField.largest([near, far]).mismatch.tolist() == [0.9, 0.5, 0, 0, 0, 0, 0, 0]
 
 
-def test_a_receptive_field_is_measured_once_and_cached_beside_its_model(tmp_path, saved):
+def test_a_receptive_field_is_measured_once_and_cached(tmp_path, saved):
     first = cached_receptive_field(saved, noise(tmp_path / "first.tif", (256, 256), classes=200))
     again = cached_receptive_field(Model.load(saved.folder), noise(tmp_path / "second.tif", (256, 256), classes=100))
     assert (first.raster, again.raster) == ("first", "first")
@@ -121,13 +122,13 @@ def test_a_receptive_field_is_measured_once_and_cached_beside_its_model(tmp_path
 def test_without_its_cache_or_with_other_weights_it_is_measured_again(tmp_path, saved):
     cached_receptive_field(saved, noise(tmp_path / "first.tif", (256, 256), classes=200))
     second = noise(tmp_path / "second.tif", (256, 256), classes=200)
-    (saved.folder / TUNING).unlink()
+    (cache.folder_of(saved) / TUNING).unlink()
     assert cached_receptive_field(saved, second).raster == "second"
     with torch.no_grad():
         next(saved.network.parameters()).mul_(1.5)
     third = noise(tmp_path / "third.tif", (256, 256), classes=200)
     assert cached_receptive_field(saved, third).raster == "third"
-    (saved.folder / TUNING).write_text('{"receptive field": {"model": "?", "mismatch": 3}}')
+    (cache.folder_of(saved) / TUNING).write_text('{"receptive field": {"raster": "?", "mismatch": 3}}')
     assert cached_receptive_field(saved, second).raster == "second"
 
 

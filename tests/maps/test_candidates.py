@@ -1,15 +1,20 @@
 """Candidates: the most uncertain squares of a map, to label next."""
 
+import time
+
 import geopandas as gpd
 import numpy as np
 import pytest
 import torch
+from rasterio.crs import CRS
 from test_mapping import model_of, read, write
 
 from landscribe.errors import OutputError
-from landscribe.maps.candidates import MOST_CANDIDATES, most_uncertain
+from landscribe.geo.grid import Grid, Window
+from landscribe.maps.candidates import MOST_CANDIDATES, Candidate, most_uncertain, write_candidates
 from landscribe.prediction.spec import PredictSpec
 from networks import predict
+from worlds import METRE
 
 
 class Sureness(torch.nn.Module):
@@ -92,3 +97,13 @@ def test_a_file_of_other_candidates_is_not_reused_for_a_finished_map(tmp_path):
     gpd.read_file(place).to_file(place, layer="suggested_labels", driver="GPKG")
     with pytest.raises(OutputError, match=r"next\.gpkg exists already"):
         predict(model, raster, tmp_path / "map.tif", **asked)
+
+
+def test_the_same_candidates_are_the_same_bytes_at_any_time(tmp_path):
+    grid = Grid(CRS.from_epsg(32617), METRE, 64, 64)
+    written = []
+    for _ in range(2):
+        write_candidates([Candidate(Window(0, 0, 32, 32), 0.5)], grid, tmp_path / "next.gpkg", "run")
+        written.append((tmp_path / "next.gpkg").read_bytes())
+        time.sleep(1.1)
+    assert written[0] == written[1]

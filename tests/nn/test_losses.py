@@ -70,7 +70,7 @@ def test_cross_entropy_equals_torch_on_labelled_pixels():
 def test_a_sum_of_losses_is_their_weighted_sum():
     logits, labels = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 4, 4))
     expected = 0.25 * LOSSES["dice"](logits, labels) + LOSSES["ce"](logits, labels)
-    for text in ("0.25*dice + ce", "25e-2 * dice + 1*ce"):
+    for text in ("0.25*dice + ce", "25e-2 * dice + 1*ce", "dice*0.25 + ce * 1", "cross_entropy + DICE * 0.25"):
         torch.testing.assert_close(weighted_sum(text)(logits, labels), expected)
 
 
@@ -130,6 +130,21 @@ def test_label_smoothing_is_that_of_torch(smoothing):
     torch.testing.assert_close(weighted_sum(f"ce(smoothing={smoothing})")(logits, labels), expected)
 
 
+def test_jaccard_is_that_of_segmentation_models_pytorch():
+    oracle = pytest.importorskip("segmentation_models_pytorch").losses.JaccardLoss("multiclass", smooth=1)
+    logits, labels = torch.randn(2, 4, 8, 8), torch.randint(0, 4, (2, 8, 8))  # each class occurs
+    torch.testing.assert_close(LOSSES["jaccard"](logits, labels), oracle(logits, labels))
+
+
+def test_jaccard_of_certain_predictions_is_one_minus_the_mean_iou():
+    # Class 0: 2 pixels in both, 1 more predicted: (2 + 1) / (3 + 1); class 1: 1 in both, 1 missed: (1 + 1) / (2 + 1).
+    labels = torch.tensor([[[0, 0, 1, 1, 255]]])
+    predicted = torch.tensor([[[0, 0, 0, 1, 1]]])
+    logits = 100.0 * nn.functional.one_hot(predicted, 2).movedim(-1, 1)
+    assert LOSSES["jaccard"](logits, labels).item() == pytest.approx(1 - (3 / 4 + 2 / 3) / 2, abs=1e-6)
+    assert weighted_sum("iou")(logits, labels) == LOSSES["jaccard"](logits, labels)
+
+
 def test_lovasz_of_certain_predictions_is_one_minus_the_mean_iou():
     labels = torch.randint(0, 3, (2, 8, 8), generator=torch.Generator().manual_seed(0))
     predicted = torch.randint(0, 3, (2, 8, 8), generator=torch.Generator().manual_seed(1))
@@ -140,7 +155,7 @@ def test_lovasz_of_certain_predictions_is_one_minus_the_mean_iou():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_one_logit_is_two_of_which_the_first_is_zero(name):
-    if name in ("bce", "lovasz") or "dice" in name or "tversky" in name or "unified" in name:
+    if name in ("bce", "lovasz", "jaccard") or "dice" in name or "tversky" in name or "unified" in name:
         pytest.skip("counts the positive class alone")
     logits, labels = torch.randn(2, 1, 5, 5), torch.randint(0, 2, (2, 5, 5))
     tp = torch.cat([torch.zeros_like(logits), logits], dim=1)
@@ -178,6 +193,7 @@ def test_gradients_of_certain_predictions_are_finite(name, classes):
         ("dice(gamma=2)", "has none"),
         ("focal(gamma)", "NAME=NUMBER"),
         ("1.2.3*dice", "not a sum of losses"),
+        ("2*dice*2", "not a sum of losses"),
         ("dice -", "not a sum of losses"),
         ("0*dice + ce", "the factor of 'dice' .* is 0. Expected a number greater than 0"),
         ("ce(smoothing=1)", "'smoothing' of loss 'ce' is 1. Expected a number less than 1"),

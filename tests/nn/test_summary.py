@@ -53,3 +53,8 @@ def test_every_parameter_is_in_a_row(architecture, options):
     assert sum(block.parameters for block in table.blocks) == table.parameters
     # FPN normalises over the whole image.
     assert (table.receptive_field is None) == (architecture == "smp:FPN")
+
+
+def test_an_image_of_a_million_pixels_a_side_takes_no_memory():
+    network = build("unet", encoder="plain", encoder_widths=[8, 16], bands=3, classes=2)
+    assert summary(network, bands=3, size=10**6).shape == (3, 10**6, 10**6)

@@ -7,10 +7,13 @@ from affine import Affine
 from rasterio.crs import CRS
 from test_mapping import model_of, read, write
 
-from landscribe import verbs
-from landscribe.errors import GridError, ModelError, OutputError, RecipeError
+from landscribe import machine, verbs
+from landscribe.errors import GridError, ModelError, OutputError, RecipeError, ResourceError
+from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, resample_to
+from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.resampling import grid_of_pixel_size, resample_to
+from landscribe.model import Model
+from landscribe.prediction import plan
 from landscribe.prediction.compatibility import conform
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity, predict
@@ -158,3 +161,96 @@ def test_a_crs_is_warned_about_once_by_a_whole_prediction(tmp_path, blocks, capl
     image = write_raster(tmp_path / "image.tif", blocks, crs="EPSG:26918", descriptions=["v"], **metres(1))
     verbs.predict(model_of(Identity(), 4), [image], out=tmp_path / "map.tif", crs="EPSG:32632", any_pixel_size=True)
     assert caplog.text.count("distortion there is large") == 1
+
+
+def three_bands(path, names, array, scale=1.0, offset=0.0):
+    """A raster with band names and tags."""
+    write_raster(path, array, descriptions=names, **metres(10))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (scale,) * 3, (offset,) * 3
+    return Raster.open([path])
+
+
+def model_of_three(**settings):
+    return Model.wrap(Identity(), bands=["red", "green", "nir"], classes=["a", "b"], dtype="uint16", **settings)
+
+
+def test_bands_in_another_order_are_reordered_by_name(tmp_path):
+    array = np.random.default_rng(0).integers(1, 9000, (3, 20, 30)).astype(np.uint16)
+    raster = three_bands(tmp_path / "a.tif", ("nir", "red", "green"), array[[2, 0, 1]])
+    np.testing.assert_array_equal(conform(model_of_three(), raster, PredictSpec()).read(raster.grid.window)[0], array)
+
+
+def test_a_raster_with_other_tags_is_brought_to_the_numbers_of_the_training(tmp_path, caplog):
+    """Sentinel-2 before and since baseline 04.00."""
+    array = np.random.default_rng(0).integers(1, 9000, (3, 20, 30)).astype(np.uint16)
+    names = ("red", "green", "nir")
+    model = model_of_three(encoding=(Encoding(1e-4),) * 3, nodata=0)
+    old = three_bands(tmp_path / "old.tif", names, array, 1e-4)
+    array[:, 0, 0] = 0
+    stored = array + np.uint16(1000) * (array > 0)
+    new = three_bands(tmp_path / "new.tif", names, stored.astype(np.uint16), 1e-4, -0.1)
+    assert conform(model, old, PredictSpec()).source is old.source
+    with caplog.at_level("INFO"):
+        pixels, valid = conform(model, new, PredictSpec()).read(new.grid.window)
+    np.testing.assert_array_equal(pixels, array)
+    assert np.argwhere(~valid).tolist() == [[0, 0]]
+    assert "new.tif has scale 0.0001, offset -0.1: its numbers become scale 0.0001, offset 0" in caplog.text
+
+
+def test_tags_on_one_side_only_are_refused_and_the_remedy_maps_the_stored_numbers(tmp_path):
+    array = np.ones((3, 20, 30), np.uint16)
+    raster = three_bands(tmp_path / "new.tif", ("red", "green", "nir"), array, 1e-4, -0.1)
+    with pytest.raises(ModelError, match=r"new.tif has scale 0.0001, offset -0.1, but the training.*--ignore-scale"):
+        conform(model_of_three(), raster, PredictSpec())
+    np.testing.assert_array_equal(
+        conform(model_of_three(), raster, PredictSpec(ignore_scale=True)).read(raster.grid.window)[0], array
+    )
+
+
+def test_pixels_that_are_no_squares_do_not_pass_for_squares_of_their_area(tmp_path, blocks):
+    raster = write(tmp_path / "image.tif", blocks, transform=Affine(4, 0, 500_000, 0, -16, 4_000_000))
+    with pytest.raises(
+        ModelError, match=r"has pixels of 16 x 4 m \(height x width\), but the model was trained on 8 m"
+    ):
+        conform(model_of(Identity(), 4, pixel_size=8.0), raster, PredictSpec())
+    same = model_of(Identity(), 4, pixel_size=8.0, pixel_sides=(16.0, 4.0))
+    assert conform(same, raster, PredictSpec()).source is raster.source
+    square = write(tmp_path / "square.tif", blocks, **metres(20))
+    with pytest.raises(ModelError, match=r"trained on pixels of 16 x 4 m .* but resampled pixels are squares"):
+        conform(same, square, PredictSpec(resample=True))
+
+
+def test_a_raster_in_a_local_crs_has_the_pixel_size_of_its_file(tmp_path, blocks):
+    local = 'LOCAL_CS["site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
+    raster = write(tmp_path / "image.tif", blocks, crs=local, **metres(2))
+    assert conform(model_of(Identity(), 4, pixel_size=2.0), raster, PredictSpec()).source is raster.source
+
+
+def test_a_crs_that_no_geotiff_can_hold_is_refused_before_the_map_would_lose_it(tmp_path, blocks):
+    rotated = "+proj=ob_tran +o_proj=longlat +o_lat_p=39.25 +o_lon_p=0 +lon_0=18 +a=6367470 +b=6367470 +no_defs"
+    raster = write(tmp_path / "image.tif", blocks, crs=rotated, transform=Affine(0.01, 0, 5, 0, -0.01, 50))
+    with pytest.raises(GridError, match="a CRS that no GeoTIFF can hold"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
+    assert not (tmp_path / "map.tif").exists()
+
+
+@pytest.mark.parametrize("side", [1e-6, 0.1, 1e7])
+def test_a_pixel_size_that_no_resampling_reaches_is_refused_with_both(tmp_path, blocks, side):
+    raster = write(tmp_path / "image.tif", blocks, **metres(20))  # 70 x 90 pixels
+    with pytest.raises(ModelError, match=r"image\.tif \(70 x 90 pixels of 20 m\) cannot be resampled to pixels of"):
+        conform(model_of(Identity(), 4, pixel_size=side), raster, PredictSpec(resample=True))
+
+
+def test_a_batch_that_needs_more_memory_than_there_is_is_refused_with_both(tmp_path, blocks, monkeypatch):
+    write(tmp_path / "image.tif", blocks, **metres(10))
+    monkeypatch.setattr(machine, "total_memory", lambda: 10**8)
+    monkeypatch.setattr(plan, "_ALWAYS_FIT", 0)
+    with pytest.raises(ResourceError, match=r"16 tiles of 32 x 32 .* at least \d\S* GB .* has 0\.1 GB.*--batch"):
+        verbs.predict(
+            model_of(Identity(), 4, pixel_size=10.0),
+            [tmp_path / "image.tif"],
+            out=tmp_path / "map.tif",
+            **SMALL,
+            batch=16,
+        )

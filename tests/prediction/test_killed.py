@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_mapping import write
 
-from forked import CONTEXT
+import forked
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity, predict
@@ -24,9 +24,7 @@ def test_a_map_killed_at_twenty_random_moments_has_the_same_bytes(tmp_path):
 
     def started(name: str):
         layers = {"spec": spec, "probabilities": tmp_path / f"p{name}"}
-        process = CONTEXT.Process(target=predict, args=(model, raster, tmp_path / name), kwargs=layers)
-        process.start()
-        return process
+        return forked.start(predict, model, raster, tmp_path / name, **layers)
 
     def ended(process) -> int:
         process.join()

@@ -24,6 +24,7 @@ from networks import Identity, predict
 from served import Server, serving
 
 SPEC = PredictSpec(tile=64, margin=4, unit=64)
+TRUST = ("--trust-code", "networks:Identity")
 QUARTERS = PredictSpec(tile=256, margin=0, unit=256)
 """Units of the blocks of `numbers`."""
 
@@ -78,7 +79,7 @@ def sixteen_units(folder: Path, server: Server, **layout: object) -> tuple[np.nd
     write(server.folder / "image.tif", array, tiled=True, blockxsize=64, blockysize=64, **layout)
     model_of(Identity(), 4).save(folder / "model")
     command = ("predict", folder / "model", server.url("image.tif"), "-o", folder / "map.tif")
-    return array, (*command, "--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch")
+    return array, (*command, "--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch", *TRUST)
 
 
 def done(folder: Path) -> int:
@@ -210,7 +211,7 @@ def test_a_failed_request_is_repeated(tmp_path, server, numbers, fault):
 def test_a_failed_command_prints_one_line_and_the_same_command_finishes(tmp_path, server, numbers, landscribe, fault):
     model_of(Identity(), 4).save(tmp_path / "model")
     command = ("predict", tmp_path / "model", server.url("image.tif"), "-o", tmp_path / "map.tif")
-    command += ("--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch")
+    command += ("--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch", *TRUST)
     server.fault = lambda path, stop: fault if stop > 200_000 else None
     code, line = landscribe(*command)
     assert code == 1
@@ -300,7 +301,7 @@ def test_a_server_that_sends_no_unit_leaves_no_file(tmp_path, server, landscribe
 def test_a_lost_server_stops_the_map_and_keeps_finished_units(tmp_path, server, numbers, landscribe):
     model_of(Identity(), 4).save(tmp_path / "model")
     command = ("predict", tmp_path / "model", server.url("image.tif"), "-o", tmp_path / "map.tif")
-    command += ("--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch")
+    command += ("--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch", *TRUST)
     gone: list[bool] = []
 
     def fault(path: str, stop: int) -> int | None:
@@ -326,7 +327,7 @@ def test_a_damaged_block_loses_only_its_units(tmp_path, landscribe):
     write(tmp_path / "image.tif", array, tiled=True, blockxsize=256, blockysize=256, compress="deflate")
     model_of(Identity(), 4).save(tmp_path / "model")
     command = ("predict", tmp_path / "model", tmp_path / "image.tif", "-o", tmp_path / "map.tif")
-    command += ("--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch")
+    command += ("--tile", 256, "--margin", 0, "--unit", 256, "--engine", "torch", *TRUST)
     whole = (tmp_path / "image.tif").read_bytes()
     times = (tmp_path / "image.tif").stat()
     with rasterio.open(tmp_path / "image.tif") as source:

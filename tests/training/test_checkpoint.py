@@ -2,6 +2,7 @@
 
 import json
 import random
+import resource
 import signal
 import time
 from contextlib import contextmanager
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from forked import CONTEXT
+import forked
 from landscribe import progress, verbs
 from landscribe.data.chips.chips import Chips
-from landscribe.errors import NetworkError, OutputError
+from landscribe.errors import LandscribeError, NetworkError, OutputError
 from landscribe.model import Model
 from landscribe.training import checkpoint, lr_finder
 from landscribe.training.checkpoint import AtomicCheckpointIO
@@ -221,8 +222,7 @@ def test_a_killed_training_resumes_to_the_same_weights(chips, tmp_path):
     out, last = tmp_path / "model", tmp_path / "model.training" / "last.ckpt"
     chance, stamps = random.Random(0), [0]
     for _ in range(3):
-        process = CONTEXT.Process(target=verbs.train, args=(chips.folder,), kwargs={"out": out, **settings})
-        process.start()
+        process = forked.start(forked.train, chips.folder, out=out, **settings)
         # Killed at any moment once it has written something new.
         while process.is_alive() and (not last.exists() or last.stat().st_mtime_ns == stamps[-1]):
             time.sleep(0.005)
@@ -237,3 +237,30 @@ def test_a_killed_training_resumes_to_the_same_weights(chips, tmp_path):
     assert_same(Model.load(out), whole)
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "whole"]
+
+
+@pytest.fixture
+def small_files():
+    """Files of at most 2 kB, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_disk_that_fills_while_a_checkpoint_is_written_is_one_line_and_leaves_nothing(tmp_path):
+    path = tmp_path / "model.training" / "last.ckpt"
+    with pytest.raises(OutputError, match=r"cannot write .*last\.ckpt: torch cannot write .* MB are free.*Free disk"):
+        AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(10_000)}, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_disk_that_fills_while_a_model_is_written_is_one_line_and_leaves_nothing(tmp_path):
+    model = Model.wrap(torch.nn.Conv2d(3, 2, 21), bands=["a", "b", "c"], classes=["x", "y"])
+    with pytest.raises(LandscribeError, match="cannot write"):
+        model.save(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []

@@ -197,6 +197,11 @@ def test_windows_and_mixed_chips_teach_the_same_every_time(chips, tmp_path, sett
     assert taught.measures["val_f1_squares"] > 0.9
 
 
+def test_a_pipeline_without_masks_is_refused_before_chips_are_read(chips, tmp_path):
+    with pytest.raises(RecipeError, match="augment cannot be called with image and masks"):
+        verbs.train(chips, out=tmp_path / "model", steps=3, augment=lambda image, mask: (image, mask), **QUICK)
+
+
 def test_a_pipeline_of_the_users_changes_the_training_chips_alone(chips, tmp_path):
     seen = []
 

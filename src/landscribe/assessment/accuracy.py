@@ -1,6 +1,7 @@
 """Assess a class map against a reference: the confusion matrix over pixels, points or chips."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import write_text
 from landscribe.runs import match_maps
+
+log = logging.getLogger(__name__)
 
 _STRIP_PIXELS = 2**24
 
@@ -47,9 +50,50 @@ class Assessment:
         return self.confusion.iou
 
     @property
+    def users_accuracy(self) -> Measure:
+        """User's accuracy (precision) by class."""
+        return self.confusion.users_accuracy
+
+    @property
+    def producers_accuracy(self) -> Measure:
+        """Producer's accuracy (recall) by class."""
+        return self.confusion.producers_accuracy
+
+    @property
+    def pixels(self) -> int:
+        """Assessed pixels or points."""
+        return self.confusion.total
+
+    @property
     def overall_accuracy(self) -> float:
         """Share of assessed pixels whose class is correct, 0 to 1."""
         return self.confusion.overall_accuracy
+
+    @property
+    def mean_f1(self) -> float:
+        """Mean F1 of the classes."""
+        return self.confusion.mean_f1
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean intersection over union of the classes."""
+        return self.confusion.mean_iou
+
+    @property
+    def mean_users_accuracy(self) -> float:
+        """Mean user's accuracy of the classes."""
+        return self.confusion.mean_users_accuracy
+
+    @property
+    def mean_producers_accuracy(self) -> float:
+        """Mean producer's accuracy of the classes."""
+        return self.confusion.mean_producers_accuracy
+
+    def __repr__(self) -> str:
+        return (
+            f"Assessment(overall_accuracy={self.overall_accuracy:.3f}, mean_f1={self.mean_f1:.3f}, "
+            f"pixels={self.pixels}, classes={len(self.confusion.classes)}, reference={self.reference!r})"
+        )
 
     def summary(self) -> dict[str, Any]:
         """All measures as plain values, for JSON."""
@@ -91,17 +135,41 @@ def assess_points(mapped: Raster, points: Features, values: NDArray[np.uint8], c
         LabelError: no point lies on a valid pixel of the map.
     """
     rows_cols = points.pixel_rows_cols(mapped.grid)
-    inside = ((rows_cols >= 0) & (rows_cols < np.array(mapped.grid.shape))).all(axis=1)
+    inside: NDArray[np.bool_] = np.all((rows_cols >= 0) & (rows_cols < np.array(mapped.grid.shape)), axis=1)
     if not inside.any():
         raise LabelError(
             f"none of the {len(points)} points of {points.name} lies on {mapped.paths[0]}. Check files and CRS."
         )
-    predicted = [
+    predicted = np.full(len(points), IGNORE, np.uint8)
+    predicted[inside] = [
         _mapped_indices(mapped, Window(row, col, 1, 1), classes)[0, 0] for row, col in rows_cols[inside].tolist()
     ]
-    confusion = Confusion.of(classes, classes.to_indices(values[inside]), np.array(predicted, np.uint8))
+    reference = classes.to_indices(values)
+    _report_points_left_out(points, reference, predicted, inside, mapped, classes)
+    confusion = Confusion.of(classes, reference[inside], predicted[inside])
     _require_counted(confusion, mapped.paths[0])
     return confusion
+
+
+def _report_points_left_out(
+    points: Features,
+    reference: NDArray[np.uint8],
+    predicted: NDArray[np.uint8],
+    inside: NDArray[np.bool_],
+    mapped: Raster,
+    classes: Classes,
+) -> None:
+    """Log how many points of which classes are not compared, and why."""
+    unmapped = np.flatnonzero(predicted == IGNORE)
+    if not unmapped.size:
+        return
+    counts = np.bincount(reference[unmapped], minlength=256)
+    listed = ", ".join(f"{entry.name} {counts[index]}" for index, entry in enumerate(classes) if counts[index])
+    log.warning(
+        "%d of %d points of %s are left out: %d lie outside %s, %d on its nodata%s",
+        unmapped.size, len(points), points.name, (~inside).sum(), mapped.paths[0], inside[unmapped].sum(),
+        f" ({listed})" if listed else "",
+    )  # fmt: skip
 
 
 def assess_chips(maps: Sequence[Raster], chips: Chips) -> Confusion:

@@ -1,23 +1,43 @@
 """References: what maps are compared with, and which comparison fits."""
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points
 from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import Chips
-from landscribe.data.scenes.label_polygons import is_vector
+from landscribe.data.scenes.label_formats import label_warnings
+from landscribe.data.scenes.label_raster import NODATA_IGNORED
+from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import RecipeError
-from landscribe.geo.features import POINTS, Features, geometry_type
+from landscribe.errors import ClassError, RecipeError
+from landscribe.geo.classes import BACKGROUND, ClassEntry, Classes, default_colour, has_numbers, label_key
+from landscribe.geo.features import Features, geometry_type
+from landscribe.geo.rasters.derived.converted import filled
+from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.class_map import ClassMap
+from landscribe.geo.vectors.geometries import POINTS
+from landscribe.geo.vectors.vector_files import is_vector
+from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_from_tag, read_tags
+
+log = logging.getLogger(__name__)
+
+_UNMAPPED = 0.01
+"""Share of the reference from which a warning says that the map has no class there."""
 
 
 def assess_maps(
-    paths: Sequence[Path], reference: Chips | str | Path, *, split: str = "test", labels: dict[str, Any] | None = None
+    paths: Sequence[Path],
+    reference: Chips | str | Path,
+    *,
+    split: str = "test",
+    nodata_as: str | None = None,
+    labels: dict[str, Any] | None = None,
 ) -> Assessment:
     """Compare maps with chips, or one map with polygons, points or a label raster.
 
@@ -25,6 +45,7 @@ def assess_maps(
         paths: class maps.
         reference: chips, a chips folder, or a file.
         split: split of the chips.
+        nodata_as: name of the class that pixels without a class have in the maps; they are left out if None.
         labels: how to read a file: fields of SceneSpec.
 
     Raises:
@@ -33,27 +54,110 @@ def assess_maps(
     maps, names = [Raster.open([path]) for path in paths], tuple(path.name for path in paths)
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
         chips = Chips.of(reference)
-        return Assessment(assess_chips(maps, chips.of_split(split)), names, chips.folder.name, split)
+        maps = [_with_class(mapped, chips.classes, nodata_as) for mapped in maps]
+        return _warned(Assessment(assess_chips(maps, chips.of_split(split)), names, chips.folder.name, split))
     if len(maps) > 1:
         raise RecipeError(
             f"{len(maps)} maps were given with one reference file. Give one map, or chips as the reference."
         )
-    return Assessment(_assess_file(maps[0], str(reference), labels or {}), names, Path(reference).name)
+    confusion = _assess_file(maps[0], str(reference), labels or {}, nodata_as)
+    return _warned(Assessment(confusion, names, Path(reference).name))
 
 
-def _assess_file(mapped: Raster, reference: str, labels: dict[str, Any]) -> Confusion:
-    classes, label_field = ClassMap.of(mapped).classes, labels.get("label_field")
-    is_points = is_vector(reference) and geometry_type(reference) in POINTS
-    if label_field is None and is_vector(reference) and (is_points or len(classes.foreground) > 1):
+def _warned(assessment: Assessment) -> Assessment:
+    """The assessment, after a warning if much of the reference lies where the map has no class."""
+    share = assessment.confusion.unmapped_share
+    if share > _UNMAPPED:
+        log.warning(
+            "%.1f %% of the labelled reference lies where the map has no class (nodata): it is left out. If nodata is "
+            "a class of the map, pass --nodata-as with its name, such as background", 100 * share,
+        )  # fmt: skip
+    return assessment
+
+
+def _with_class(mapped: Raster, classes: Classes, name: str | None) -> Raster:
+    """The map with the value of a class wherever it has none; as it is if the name is None."""
+    if name is None:
+        return mapped
+    if name not in classes.names:
+        raise RecipeError(f"--nodata-as is '{name}', but the classes are {', '.join(classes.names)}. Name one of them.")
+    return filled(mapped, classes.values[classes.names.index(name)])
+
+
+def _with_background(classes: Classes, mapped: Raster) -> Classes:
+    """The class table of a map whose nodata is background: of a map of others, it may not list that class."""
+    if BACKGROUND in classes.names:
+        return classes
+    value = int(mapped.nodata) if isinstance(mapped.nodata, (int, float)) and 0 <= mapped.nodata <= 254 else 0
+    if value in classes.values:
+        return classes
+    entry = ClassEntry(value, BACKGROUND, default_colour(0, background=True), value)
+    return Classes(tuple(sorted((entry, *classes), key=lambda row: row.value)), classes.ignore, classes.unknown)
+
+
+def _assess_file(mapped: Raster, reference: str, labels: dict[str, Any], nodata_as: str | None) -> Confusion:
+    classes, nodata = ClassMap.of(mapped).classes, mapped.nodata
+    if nodata_as == BACKGROUND:
+        classes = _with_background(classes, mapped)
+    mapped = _with_class(mapped, classes, nodata_as)
+    # The class table is that of the map: it says nothing about the reference's nodata.
+    spec = SceneSpec.of({"image": mapped.paths, "labels": reference, "label_nodata_as": NODATA_IGNORED} | labels)
+    try:
+        return _assess_vector(mapped, spec, classes) if is_vector(reference) else _assess_raster(mapped, spec, classes)
+    except ClassError as error:
+        if nodata is None or nodata_as is not None:
+            raise
+        raise ClassError(
+            f"{error} If nodata ({nodata_label(nodata)}) is a class of the map, pass --nodata-as with its name."
+        ) from error
+
+
+def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusion:
+    return assess_labels(mapped, open_labels(spec, mapped, _as_in_raster(classes, str(spec.labels))), classes)
+
+
+def _assess_vector(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusion:
+    reference, options = str(spec.labels), label_options(spec)
+    kind = geometry_type(reference, field=spec.label_field, layer=spec.label_layer, crs=spec.label_crs)
+    is_points = kind in (*POINTS, "MultiPoint")
+    if spec.label_field is None and (is_points or len(classes.foreground) > 1):
         raise RecipeError(f"{reference} holds features of several classes. Name their class column with --label-field.")
     if is_points:
-        points = Features.read(reference, field=label_field, geometry_types=POINTS).to_crs(
-            mapped.grid.crs, mapped.paths[0]
-        )
-        table = classes if isinstance(points.labels[0], str) else classes.with_numeric_labels()
-        values = table.values_of(points.labels, f"{reference}, column '{label_field}',")
+        points = Features.read(reference, **options, geometry_types=POINTS).on(mapped.grid, mapped.paths[0])
+        values = _as_in(classes, points).values_of(points.labels, f"{reference}, column '{spec.label_field}',")
         return assess_points(mapped, points, values, classes)
-    if not is_vector(reference):
-        classes = classes.with_numeric_labels()
-    spec = SceneSpec.of({"image": mapped.paths, "labels": reference} | labels)
-    return assess_labels(mapped, open_labels(spec, mapped, classes), classes)
+    polygons = PolygonFiles()
+    features = polygons.read(reference, **options)
+    table = classes if spec.label_field is None else _as_in(classes, features)
+    _require_zero_is_decided(features, table, spec)
+    source = open_labels(spec, mapped, table, polygons)
+    for warning in label_warnings([source]):
+        log.warning(warning)
+    return assess_labels(mapped, source, classes)
+
+
+def _as_in(classes: Classes, features: Features) -> Classes:
+    """The class table for the labels of features: values replace words if the features hold numbers."""
+    return classes.with_numeric_labels() if has_numbers(features.labels) else classes
+
+
+def _as_in_raster(classes: Classes, reference: str) -> Classes:
+    """The class table for a label raster: a map of Landscribe holds values, any other raster labels."""
+    text = read_tags(Path(reference)).get(CLASSES_TAG)
+    values = {entry.name: entry.value for entry in classes_from_tag(text)} if text else {}
+    if not values.keys() >= set(classes.names):
+        return classes.with_numeric_labels()
+    return Classes(tuple(replace(entry, label=values[entry.name]) for entry in classes), classes.ignore)
+
+
+def _require_zero_is_decided(features: Features, classes: Classes, spec: SceneSpec) -> None:
+    """Raise ClassError if polygons have class 0, and the area between polygons would count as that class."""
+    zero = next((entry for entry in classes if label_key(entry.label) == "0" == str(entry.value)), None)
+    zeros = sum(count for label, count in Counter(features.labels).items() if label_key(label) == "0")
+    if zero is None or not zeros or spec.sparse or spec.label_zero == "background":
+        return
+    raise ClassError(
+        f"{features.name} has {zeros} polygons of class 0 ('{zero.name}'), and 0 is the value of the area between "
+        "polygons. Pass --sparse if only polygons are the reference, or --label-zero background if the area between "
+        "them is of class 0 too."
+    )

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from landscribe.commands.options import (
+    LABEL_SETTINGS,
     MARKUP,
     AsJson,
     Images,
@@ -18,6 +19,7 @@ from landscribe.commands.options import (
     Overwrite,
     Rasters,
     Seed,
+    TrustCode,
     given,
     image_files,
     plain,
@@ -34,6 +36,7 @@ from landscribe.commands.tables import (
     print_measures,
     print_run,
 )
+from landscribe.commands.terminal import show
 from landscribe.errors import LandscribeError
 from landscribe.exports import CHIP_EXPORTS
 
@@ -58,7 +61,7 @@ def _show_version(is_asked: bool) -> None:  # noqa: FBT001  as typer calls it
     if is_asked:
         from importlib.metadata import version
 
-        print(f"landscribe {version('landscribe')}")
+        show(f"landscribe {version('landscribe')}")
         raise typer.Exit
 
 
@@ -108,7 +111,7 @@ def chip(
         print_json({"chips": str(out), "count": len(chips), "splits": splits, "classes": chips.classes.names})
     else:
         shares = ", ".join(f"{name} {count}" for name, count in splits.items())
-        print(f"{out}: {len(chips)} chips ({shares}), classes {', '.join(chips.classes.names)}")
+        show(f"{out}: {len(chips)} chips ({shares}), classes {', '.join(chips.classes.names)}")
 
 
 @app.command(cls=with_settings("augment"))
@@ -124,7 +127,7 @@ def describe(
     description = verbs.describe(chips, sheet=sheet, overwrite=overwrite, **plain(ctx), **given(seed=seed))
     print_json(description.as_dict()) if as_json else print_description(description)
     if sheet is not None and not as_json:
-        print(f"sheet  {sheet}")
+        show(f"sheet  {sheet}")
 
 
 @app.command(cls=with_settings("augment", "train"))
@@ -156,7 +159,7 @@ def train(
     else:
         f1 = model.measures.get("val_mean_f1")
         score = "no validation chips" if f1 is None else f"mean F1 {f1:.3f} on the validation chips"
-        print(f"{out}: epoch {model.measures['epoch']} kept, {score}")
+        show(f"{out}: epoch {model.measures['epoch']} kept, {score}")
 
 
 def _folds(text: str) -> int | Literal["scenes"]:
@@ -182,14 +185,15 @@ def predict(
     ensemble: Annotated[
         list[Path] | None, typer.Option(help="Further model, to average its probabilities; repeat for more.")
     ] = None,
-    overwrite: Overwrite = False, as_json: AsJson = False,
+    trust_code: TrustCode = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Map rasters. The same command resumes an interrupted map."""
     from landscribe import verbs
 
     layers = given(
-        probabilities=probabilities, uncertainty=uncertainty, suggest_labels=suggest_labels, ensemble=ensemble
-    )
+        probabilities=probabilities, uncertainty=uncertainty, suggest_labels=suggest_labels, ensemble=ensemble,
+        trust_code=trust_code,
+    )  # fmt: skip
     paths = verbs.predict(model, image_files(images), out=out, overwrite=overwrite, **layers, **plain(ctx))
     maps = [str(path) for path in paths if path.exists()]  # a shard assembles none
     if as_json:
@@ -197,10 +201,11 @@ def predict(
 
         print_json({"maps": maps, "areas": {path: ClassMap.open(path).areas for path in maps}})
     else:
-        print(*maps, sep="\n", end="\n" if maps else "")
+        for path in maps:
+            show(path)
 
 
-@app.command(cls=with_settings("scenes", only=("label_field", "labelled_area", "sparse", "fix_geometries")))
+@app.command(cls=with_settings("scenes", only=LABEL_SETTINGS))
 def assess(
     ctx: typer.Context,
     maps: Annotated[
@@ -210,13 +215,16 @@ def assess(
         str, typer.Option(help="Polygons, points with a class column, a label raster, or a chips folder.")
     ],
     split: Annotated[str, typer.Option(help="Split of the chips, if the reference is a chips folder.")] = "test",
+    nodata_as: Annotated[
+        str | None, typer.Option(help="Class of pixels that are nodata in the map. [left out]", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the measures as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Compare a map with a reference: confusion matrix and accuracy by class."""
     from landscribe import verbs
 
-    result = verbs.assess(maps, reference=reference, split=split, out=out, **plain(ctx))
+    result = verbs.assess(maps, reference=reference, split=split, nodata_as=nodata_as, out=out, **plain(ctx))
     print_json(result.summary()) if as_json else print_measures(result.summary())
 
 
@@ -228,7 +236,7 @@ def report(
     """Write one self-contained HTML page about a run."""
     from landscribe import verbs
 
-    print(verbs.report(folder, out=out))
+    show(verbs.report(folder, out=out))
 
 
 @app.command(cls=RunCommand)
@@ -256,6 +264,7 @@ def summary(
     bands: Annotated[int, typer.Option(help="Input bands.")] = 3,
     classes: Annotated[int, typer.Option(help="Classes.")] = 2,
     size: Annotated[int, typer.Option(help="Side of the image in pixels.")] = 256,
+    trust_code: TrustCode = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Describe a network block by block: shapes, parameters, receptive field, operations."""
@@ -268,7 +277,7 @@ def summary(
     spec = TrainSpec.of(settings)
     table = verbs.summary(
         model, architecture=spec.architecture, encoder=spec.encoder, bands=bands, classes=classes, size=size,
-        **spec.options,
+        **given(trust_code=trust_code), **spec.options,
     )  # fmt: skip
     print_json(table.as_dict()) if as_json else print_blocks(table)
 
@@ -296,7 +305,7 @@ def prune(
         raise LandscribeError("prune needs --branch and --out, or --branches to measure the branches.")
     small = verbs.prune(model, branch=branch, out=out, overwrite=overwrite)
     parameters = sum(parameter.numel() for parameter in small.network.parameters())
-    print_json({"model": str(out), "parameters": parameters}) if as_json else print(
+    print_json({"model": str(out), "parameters": parameters}) if as_json else show(
         f"{out}: branch {branch}, {parameters} parameters"
     )
 
@@ -308,12 +317,13 @@ def bench(
     tile: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 512,
     batch: Annotated[int, typer.Option(help="Images per batch.")] = 1,
     seconds: Annotated[float, typer.Option(help="Seconds to measure; every backend runs at least three times.")] = 10.0,
+    trust_code: TrustCode = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Time the inference backends on this machine, and compare their outputs."""
     from landscribe import verbs
 
-    result = verbs.bench(model, tile=tile, batch=batch, seconds=seconds, **plain(ctx))
+    result = verbs.bench(model, tile=tile, batch=batch, seconds=seconds, **given(trust_code=trust_code), **plain(ctx))
     print_json(result.as_dict()) if as_json else print_bench(result)
 
 
@@ -330,7 +340,7 @@ def export(
     """Export chips for other programs."""
     from landscribe import verbs
 
-    print(verbs.export(chips, out=out, to=to, split=split, overwrite=overwrite))
+    show(verbs.export(chips, out=out, to=to, split=split, overwrite=overwrite))
 
 
 @app.command()
@@ -341,7 +351,7 @@ def new(
     """Write a complete, commented recipe to start from."""
     from landscribe import verbs
 
-    print(verbs.new(out, overwrite=overwrite))
+    show(verbs.new(out, overwrite=overwrite))
 
 
 @app.command(cls=with_settings("train", only=("steps",)))

@@ -38,6 +38,14 @@ Rasters = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Random seed. [0]")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing output.")]
+TrustCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-code",
+        metavar="<module:Class>",
+        help="A class of your own that the model folder names and that may be imported; repeat for more.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 MARKUP: Literal["markdown"] = "markdown"
 """Rich's own markup would read a default such as [auto] as a style."""
@@ -52,6 +60,11 @@ _SECTIONS = {
     "predict": ("Prediction", "prediction.spec", "PredictSpec"),
     "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
 }
+LABEL_SETTINGS = (
+    "label_field", "label_layer", "label_crs", "label_priority", "label_zero", "all_touched", "label_threshold",
+    "label_nodata_as", "label_ignore", "labelled_area", "sparse", "fix_geometries",
+)  # fmt: skip
+"""Fields of scenes that say how labels are read: those of a reference."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
 _CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")
 
@@ -126,10 +139,10 @@ def spec_of(section: str) -> Any:
 
 def flag_names(name: str, field: Any) -> tuple[str, ...]:
     """The names of a field's flag, such as ("--split-by",)."""
-    from landscribe.spec import Flag
+    from landscribe.spec import Flag, other_names
 
     stated = next((mark.names for mark in field.metadata if isinstance(mark, Flag)), None)
-    return stated or (f"--{name.replace('_', '-')}",)
+    return stated or tuple(f"--{own.replace('_', '-')}" for own in (name, *other_names(field)))
 
 
 def _typer_options(annotations: dict[str, Any]) -> list[Any]:
@@ -149,7 +162,11 @@ def _typer_options(annotations: dict[str, Any]) -> list[Any]:
 
 
 def _annotation(section: str, name: str, field: Any) -> Any:
-    kind = _command_line_type(field.annotation)
+    from landscribe.spec import TextMark
+
+    is_text = any(isinstance(mark, TextMark) for mark in field.metadata)
+    kind = str if is_text else _command_line_type(field.annotation)
+    choices = [word for kind in _kinds(field.annotation) if get_origin(kind) is Literal for word in get_args(kind)]
     names = flag_names(name, field)
     if kind is bool:
         names = tuple(f"{flag}/--no-{flag.removeprefix('--')}" for flag in names)
@@ -158,6 +175,8 @@ def _annotation(section: str, name: str, field: Any) -> Any:
         help=help_of(field),
         rich_help_panel=_SECTIONS[section][0],
         metavar=f"<{_metavar(field.annotation)}>" if kind in (str, list[str]) else None,
+        case_sensitive=False,
+        autocompletion=(lambda: choices) if is_text and choices else None,
     )
     return Annotated[kind | None, option]
 
@@ -231,4 +250,6 @@ def plain(ctx: typer.Context) -> dict[str, Any]:
 
 def image_files(images: list[str] | None) -> list[list[str]]:
     """The files of each image."""
-    return [[part.strip() for part in image.split(",")] for image in images or []]
+    from landscribe.geo.inputs import split_files
+
+    return [split_files(image) for image in images or []]

@@ -5,7 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from landscribe.commands.terminal import duration, size
+from landscribe.commands.terminal import duration, show, size
+from landscribe.errors import printable
 from landscribe.runs import Run
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
@@ -16,7 +17,7 @@ _WIDEST = 10_000
 def print_check(result: Any) -> None:
     """Findings and the forecast."""
     for finding in result.findings:
-        print(f"{finding.severity}: {finding.text}")
+        show(f"{finding.severity}: {finding.text}")
     ahead = result.forecast
     if ahead is None:
         return
@@ -27,7 +28,7 @@ def print_check(result: Any) -> None:
         parts.append(f"about {duration(ahead.seconds)} on this machine")
     if ahead.memory_bytes is not None:
         parts.append(f"about {size(ahead.memory_bytes)} of memory")
-    print(f"forecast: {', '.join(parts)}")
+    show(f"forecast: {', '.join(parts)}")
 
 
 def _number(value: float | None, form: str = ".3f") -> str:
@@ -42,21 +43,23 @@ def _print_table(headers: list[str], rows: list[list[str]]) -> None:
 
     table = Table(box=None, pad_edge=False)
     for index, header in enumerate(headers):
-        table.add_column(header, justify="right" if index else "left", no_wrap=True)
+        table.add_column(printable(header), justify="right" if index else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     # As wide as the table: a pipe has no width, and nothing may be cut.
     Console(markup=False, highlight=False, emoji=False, width=_WIDEST).print(table)
 
 
 def print_measures(summary: dict[str, Any]) -> None:
     """Accuracy by class."""
-    print(
+    show(
         f"{', '.join(summary['maps'])} against {summary['reference']}"
         + (f" ({summary['split']})" if summary["split"] else "")
     )
     overall = [f"{name.replace('_', ' ')} {_number(summary[name])}" for name in _OVERALL]
-    print(f"{summary['pixels']} pixels, {', '.join(overall)}")
+    show(f"{summary['pixels']} pixels, {', '.join(overall)}")
+    if summary["unmapped_pixels"]:
+        show(f"{summary['unmapped_pixels']} more pixels of the reference lie where the map has no class")
     _print_table(
         ["class", "user's", "producer's", "F1", "IoU", "reference pixels"],
         [
@@ -68,7 +71,7 @@ def print_measures(summary: dict[str, Any]) -> None:
 
 def print_blocks(table: Any) -> None:
     """The blocks of a network, from its summary."""
-    print(f"an image of {' x '.join(map(str, table.shape))}")
+    show(f"an image of {' x '.join(map(str, table.shape))}")
     blocks = [(block.name, " x ".join(map(str, block.shape)), block) for block in table.blocks]
     _print_table(
         ["block", "output shape", "parameters", "receptive field", "GFLOP per Mpx"],
@@ -100,7 +103,7 @@ def print_branches(rows: Any) -> None:
 def print_bench(benchmark: Any) -> None:
     """Speed of the inference backends, and how their outputs differ from those of torch."""
     speeds = {timing.backend: timing.megapixels_per_second for timing in benchmark.timings}
-    print(f"images of {' x '.join(map(str, benchmark.shape))} on {benchmark.device}")
+    show(f"images of {' x '.join(map(str, benchmark.shape))} on {benchmark.device}")
     _print_table(
         ["backend", "Mpx per s", "speed-up vs torch", "same class", "max. difference", "compile time (s)"],
         [
@@ -113,15 +116,15 @@ def print_bench(benchmark: Any) -> None:
         ],
     )  # fmt: skip
     for name, reason in benchmark.unavailable.items():
-        print(f"{name}: {reason}")
-    print(f"auto: {benchmark.fastest}")
+        show(f"{name}: {reason}")
+    show(f"auto: {benchmark.fastest}")
 
 
 def print_description(described: Any) -> None:
     """Contents of chips: classes, their co-occurrence, and bands."""
     splits = ", ".join(f"{name} {count}" for name, count in described.chips.items())
-    print(f"{sum(described.chips.values())} chips of {described.size} pixels of {described.dtype} ({splits})")
-    print(f"{described.unknown_share:.1%} of the pixels are unlabelled")
+    show(f"{sum(described.chips.values())} chips of {described.size} pixels of {described.dtype} ({splits})")
+    show(f"{described.unknown_share:.1%} of the pixels are unlabelled")
     _print_table(
         ["class", "pixels", "share", *(f"in {name}" for name in described.chips), "of train",
          *described.classes[0].weights],
@@ -133,8 +136,8 @@ def print_description(described: Any) -> None:
             for row in described.classes
         ],
     )  # fmt: skip
-    print("class weights are computed from the training chips")
-    print("chips with both classes")
+    show("class weights are computed from the training chips")
+    show("chips with both classes")
     _print_table(
         ["class", *(row.name for row in described.classes)],
         [
@@ -153,7 +156,7 @@ def print_description(described: Any) -> None:
         ],
     )  # fmt: skip
     first, last = described.edges[0], described.edges[-1]
-    print(f"histograms from {first:.5g} to {last:.5g}, of {described.chips_read} chips")
+    show(f"histograms from {first:.5g} to {last:.5g}, of {described.chips_read} chips")
 
 
 def _bars(shares: tuple[float, ...]) -> str:
@@ -193,10 +196,12 @@ def print_run(folder: Path, *, as_json: bool) -> None:
         )
         return
     print_measures(summary)
-    print("\n".join(f"map     {path}" for path in maps))
-    print(f"report  {run.report_file}")
+    for path in maps:
+        show(f"map     {path}")
+    show(f"report  {run.report_file}")
 
 
 def print_json(result: Any) -> None:
     """A result for scripts."""
-    print(json.dumps(result, indent=1))
+    for line in json.dumps(result, indent=1).splitlines():
+        show(line)

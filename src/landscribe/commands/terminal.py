@@ -1,4 +1,7 @@
-"""What a person sees while a command runs, and how it ends: bars, remarks and one line of refusal on stderr."""
+"""The terminal: results on stdout; bars, remarks and one line of refusal on stderr.
+
+All text passes `show` or `say`, which escape the control characters of foreign names.
+"""
 
 import _thread
 import logging
@@ -13,7 +16,7 @@ from typing import Any, NoReturn
 import typer
 
 from landscribe import progress
-from landscribe.errors import LandscribeError, UnfinishedError
+from landscribe.errors import LandscribeError, UnfinishedError, machine_errors, printable
 
 _SECONDS_BETWEEN_LINES = 15.0
 _SECONDS_UNTIL_FORESEEN = 60.0
@@ -25,7 +28,7 @@ class _Remarks(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        print(f"{prefix}{record.getMessage()}", file=sys.stderr, flush=True)  # noqa: T201
+        say(f"{prefix}{record.getMessage()}")
 
 
 def show_progress() -> None:
@@ -53,18 +56,20 @@ def _bar(what: str, total: int) -> Iterator[progress.Advance]:
     from rich.table import Column
 
     # Of a line that is too short for all, the note gives way.
-    note_column = TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+    note_column = TextColumn(
+        "{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    )
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=12), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(), note_column,
+        TextColumn("{task.description}", markup=False), BarColumn(bar_width=12), MofNCompleteColumn(),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), note_column,
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), expand=True) as bars:
-        task = bars.add_task(what, total=total, note="")
+        task = bars.add_task(printable(what), total=total, note="")
 
         def advance(steps: int = 1, note: str = "") -> None:
             bars.update(task, advance=steps)
             if note:
-                bars.update(task, note=note)
+                bars.update(task, note=printable(note))
 
         yield advance
 
@@ -92,7 +97,12 @@ def _lines(what: str, total: int) -> Iterator[progress.Advance]:
 
 def say(text: str) -> None:
     """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def show(line: object) -> None:
+    """One line of the result, on stdout."""
+    print(printable(line))  # noqa: T201
 
 
 def duration(seconds: float) -> str:
@@ -130,7 +140,7 @@ def end_with_code_of(app: typer.Typer) -> NoReturn:
     """Run a command line and end the process: 0 done, 2 the user's mistake, 1 ours or work left, 130 interrupted."""
     show_progress()
     try:
-        with _interruptible():
+        with _interruptible(), machine_errors():
             code = app(standalone_mode=False)
     except LandscribeError as error:
         code = _refused(" ".join(str(error).split()), 1 if isinstance(error, UnfinishedError) else 2)
@@ -174,5 +184,5 @@ def _misused(error: Any) -> int:
 
 
 def _refused(line: str, code: int) -> int:
-    print(f"landscribe: {line}", file=sys.stderr)  # noqa: T201
+    say(f"landscribe: {line}")
     return code

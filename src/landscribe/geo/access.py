@@ -3,9 +3,11 @@
 Remote files get the GDAL settings that people otherwise have to know; settings of the user's environment win.
 """
 
+import errno
 import logging
 import os
 import re
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from landscribe.errors import ReadError, ServerError, UnreachableError
@@ -79,6 +82,21 @@ def without_secrets(name: str) -> str:
     return address + (f"?{'&'.join(kept)}" if kept else "")
 
 
+def require_file(name: str) -> None:
+    """Raise UnreachableError for a name that no file can have, and for a pipe or device, which could be endless."""
+    try:
+        os.fsencode(name)
+        mode = Path(name).stat().st_mode if is_local(name) else stat.S_IFREG
+    except (OSError, ValueError) as error:
+        # A missing file is reported by the program that opens it: it may be a name of GDAL.
+        if isinstance(error, OSError) and error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            return
+        reason = getattr(error, "strerror", None) or "it is no name of a file"
+        raise UnreachableError(f"{ascii(name[:80])[1:-1]} cannot be opened: {reason}. Check the path.") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UnreachableError(f"{name} is a pipe or a device. Expected a file. Copy its content into one.")
+
+
 @contextmanager
 def open_dataset(path: str | Path) -> Iterator[Any]:
     """Open a raster dataset of rasterio for the block of a `with`; a dataset without a georeference is accepted.
@@ -92,6 +110,7 @@ def open_dataset(path: str | Path) -> Iterator[Any]:
 
 def open_handle(path: str | Path) -> Any:
     """Open a dataset that stays open until its caller closes it; call it, and read, inside `gdal_errors`."""
+    require_file(str(path))
     with allow_ungeoreferenced():
         return rasterio.open(path)
 
@@ -111,7 +130,7 @@ def gdal_errors(name: str, window: Window | None = None) -> Iterator[None]:
     try:
         with _settings(name), _http_status() as status:
             yield
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, UnicodeError) as error:
         where = f" at rows {window.row} to {window.row_stop}, cols {window.col} to {window.col_stop}" if window else ""
         remedy = (
             "Check the address and the connection, and repeat the command" if is_remote(name)

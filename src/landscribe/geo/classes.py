@@ -5,14 +5,16 @@ people, and a *label* is a class in the user's labels (a word in a column, or an
 """
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import ClassError
+from landscribe.errors import ClassError, is_printable
+from landscribe.spec import StoredName
 
 IGNORE = 255
 """Value and index of unlabelled pixels: losses and measures leave them out."""
@@ -39,13 +41,43 @@ def rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+(\.0*)?")
+
+
+def label_key(label: Label) -> str:
+    """What makes two labels the same class: accents may be composed or not, and numbers written as words.
+
+    >>> label_key(7), label_key("7"), label_key("7.0"), label_key("07"), label_key(" wood")
+    ('7', '7', '7', '7', 'wood')
+    """
+    text = unicodedata.normalize("NFC", str(label)).strip()
+    return str(int(text.partition(".")[0])) if _WHOLE_NUMBER.fullmatch(text) else text
+
+
+def has_numbers(labels: Iterable[Label]) -> bool:
+    """True if all labels are whole numbers, also those written as words."""
+    return all(_WHOLE_NUMBER.fullmatch(key) for key in {label_key(label) for label in set(labels)})
+
+
+def plain_labels(labels: Iterable[Label]) -> set[Label]:
+    """The distinct labels: numbers if all are whole numbers, also those written as words; else as they are.
+
+    >>> sorted(plain_labels(["10", "2", "1.0", 1]))
+    [1, 2, 10]
+    """
+    distinct = {label_key(label): label for label in labels}
+    if has_numbers(distinct):
+        return {int(key) for key in distinct}
+    return {label if isinstance(label, int) else unicodedata.normalize("NFC", label) for label in distinct.values()}
+
+
 @dataclass(frozen=True, slots=True)
 class ClassEntry:
     """One row of the class table."""
 
     value: int
     """Class value in masks and maps, 0 to 254."""
-    name: str
+    name: StoredName
     colour: str
     """"#rrggbb"."""
     label: Label
@@ -70,22 +102,31 @@ class Classes:
     """Labels that mark unlabelled pixels."""
 
     def __post_init__(self) -> None:
+        # Lists are taken, too.
+        object.__setattr__(self, "entries", tuple(self.entries))
+        object.__setattr__(self, "unknown", tuple(self.unknown))
         if not self.entries:
             raise ClassError("the class table is empty. Expected at least one class.")
-        ambiguous = [label for label in self.unknown if str(label) in {str(entry.label) for entry in self.entries}]
+        keys = {label_key(entry.label) for entry in self.entries}
+        ambiguous = [label for label in self.unknown if label_key(label) in keys]
         if ambiguous:
             raise ClassError(
                 f"label {ambiguous[0]!r} marks both a class and unlabelled pixels. Use it for one of them."
             )
         for column in ("value", "name", "label"):
-            # As text: a label 1 and a label "1" match the same features.
-            counts = Counter(str(getattr(entry, column)) for entry in self.entries)
+            # A label 1 and a label "1" match the same features.
+            counts = Counter(label_key(getattr(entry, column)) for entry in self.entries)
             twice = [f"'{item}'" for item, count in counts.items() if count > 1]
             if twice:
                 raise ClassError(
                     f"class {column} {', '.join(twice)} occurs twice in the class table. Expected unique ones."
                 )
         for entry in self.entries:
+            if not is_printable(entry.name):
+                raise ClassError(
+                    f"class '{entry.name}' has a control character in its name. Expected text that files can hold. "
+                    "Correct the label, or give the class another name in the class table (classes of a recipe)."
+                )
             if not 0 <= entry.value <= 254:
                 raise ClassError(
                     f"class '{entry.name}' has value {entry.value}. Expected a value from 0 to 254 (255 is ignore). "
@@ -145,13 +186,14 @@ class Classes:
         Raises:
             ClassError: a label that is not in the table.
         """
-        by_label = {str(label): self.ignore for label in self.unknown}
-        by_label |= {str(entry.label): entry.value for entry in self.entries}
+        by_label = {label_key(label): self.ignore for label in self.unknown}
+        by_label |= {label_key(entry.label): entry.value for entry in self.entries}
         occurring = Counter(labels) if counts is None else counts
-        unlisted = {label: count for label, count in occurring.items() if str(label) not in by_label}
+        keys = {label: label_key(label) for label in occurring}
+        unlisted = {label: count for label, count in occurring.items() if keys[label] not in by_label}
         if unlisted:
             self._refuse_unlisted(unlisted, where)
-        return np.array([by_label[str(label)] for label in labels], np.uint8)
+        return np.array([by_label[keys[label]] for label in labels], np.uint8)
 
     def _refuse_unlisted(self, counts: dict[Label, int], where: str) -> None:
         """Raise ClassError with the labels that are not in the table and their counts."""
@@ -163,8 +205,15 @@ class Classes:
         )
 
     def with_numeric_labels(self) -> "Classes":
-        """The same table for references that hold numbers: the value replaces a label that is a word."""
-        rows = (replace(row, label=row.value) if isinstance(row.label, str) else row for row in self.entries)
+        """The same table for references that hold numbers: the value replaces a label that is a word.
+
+        A word stays where its value is the number of another class.
+        """
+        numbers = {label_key(row.label) for row in self.entries if _WHOLE_NUMBER.fullmatch(label_key(row.label))}
+        rows = (
+            row if numbers & {label_key(row.label), str(row.value)} else replace(row, label=row.value)
+            for row in self.entries
+        )
         return Classes(tuple(rows), self.ignore, self.unknown)
 
     @property
@@ -178,7 +227,7 @@ class Classes:
         return tuple(entry for entry in self.entries if entry.value != self.background)
 
     @classmethod
-    def from_labels(cls, labels: Sequence[Label], *, background: bool) -> "Classes":
+    def from_labels(cls, labels: Sequence[Label], *, background: bool, zero_is_background: bool = True) -> "Classes":
         """A class table of the distinct labels, sorted, whatever their order.
 
         Whole numbers from 0 to 254 become the values; other labels are numbered from 1.
@@ -186,12 +235,15 @@ class Classes:
         Args:
             labels: words or numbers, not both.
             background: add a class "background" with value 0 unless a label has it already.
+            zero_is_background: label 0 is the background; False if it is a class beside the background, which gets
+                another value.
 
         Raises:
             ClassError: more labels than a mask has values.
         """
-        distinct = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
-        if all(isinstance(label, int) and 0 <= label <= 254 for label in distinct):
+        distinct = sorted(plain_labels(labels), key=lambda label: (isinstance(label, str), label))
+        lowest = 1 if background and not zero_is_background else 0
+        if all(isinstance(label, int) and lowest <= label <= 254 for label in distinct):
             values = [int(label) for label in distinct]
         elif len(distinct) > 254:
             examples = ", ".join(repr(label) for label in distinct[:4])

@@ -1,51 +1,49 @@
-"""Features: polygons or points of a file, queried through a spatial index and burned onto grids.
+"""Features: polygons or points of a file, in one CRS, queried through a spatial index.
 
 Features are reprojected to the raster's CRS; a raster is never warped to the CRS of features.
 """
 
-import json
-import warnings
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pyogrio
-import pyproj
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from pyogrio.errors import DataSourceError
 from pyproj.exceptions import CRSError, ProjError
 from rasterio.crs import CRS
-from rasterio.features import rasterize, shapes
 
 from landscribe.errors import LabelError
-from landscribe.geo.access import allow_ungeoreferenced
-from landscribe.geo.classes import IGNORE, Label
-from landscribe.geo.grid import Grid, Window, crs_label
+from landscribe.geo.classes import Label
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label
+from landscribe.geo.vectors.columns import column, labels_of, priorities_of
+from landscribe.geo.vectors.geometries import POINTS, POLYGONS, usable_geometries
+from landscribe.geo.vectors.reprojection import at_longitudes_of, reproject
+from landscribe.geo.vectors.vector_files import read_layer
 
-POLYGONS = ("Polygon", "MultiPolygon")
-POINTS = ("Point",)
-
-_SUBPIXEL = 2**20
-"""Vertices are snapped to this fraction of a pixel: far finer than any shape, far coarser than rounding errors."""
+log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, eq=False)
 class Features:
-    """Polygons or points in one CRS, with a label each. Immutable; created by `Features.read`."""
+    """Polygons or points in one CRS, with a label each. Created by `Features.read`."""
 
-    def __init__(self, name: str, geometries: NDArray[np.object_], labels: tuple[Label, ...], crs: CRS) -> None:
-        self.name = name
-        """Path of the file."""
-        self.geometries = geometries
-        self.labels = labels
-        """One per geometry: the value of the label field, or the file's stem without a field."""
-        self.crs = crs
+    name: str
+    """Path of the file."""
+    geometries: NDArray[np.object_]
+    labels: tuple[Label, ...]
+    """One per geometry: the value of the label field, or the file's stem without a field."""
+    crs: CRS
+    priorities: NDArray[np.float64] | None = None
+    """One per geometry: the higher lies on top. None if the class table decides."""
+    layer: str = ""
+    """Name of the file's layer."""
+    other_layers: tuple[str, ...] = ()
+    """The layers of the file that are not used."""
 
     def __len__(self) -> int:
         return len(self.geometries)
@@ -68,61 +66,82 @@ class Features:
         path: str | Path,
         *,
         field: str | None = None,
+        layer: str | None = None,
+        crs: str | None = None,
+        priority: str | None = None,
         geometry_types: Sequence[str] = POLYGONS,
         fix_geometries: bool = False,
     ) -> "Features":
         """Read a file of features.
 
         Args:
-            path: of GeoParquet or any vector format of GDAL; the first layer is read.
+            path: of GeoParquet, or any vector format of GDAL.
             field: the column of labels. None: all features are one class, with the file's stem as label.
-            geometry_types: the accepted types; any other raises an error.
+            layer: name of the layer. None: the only one with features of `geometry_types` and the column.
+            crs: of the coordinates, if the file has none.
+            priority: a column of numbers, of which the larger lie on top; or "file-order": later features do.
+            geometry_types: the accepted types; any other raises an error. MultiPoints are points.
             fix_geometries: make invalid geometries valid and drop null and empty ones, instead of raising an error.
 
         Raises:
-            LabelError: the file is unreadable or empty, has no CRS, lacks the column, has words and numbers in it, or
-                has invalid, null or empty geometries.
+            LabelError: the file is unreadable or empty, has no CRS, lacks the column, has words and numbers in it, has
+                several such layers, or has invalid, null or empty geometries.
         """
-        table = _read_table(path)
-        if table.crs is None:
-            raise LabelError(
-                f'{path} has no CRS. Assign the right one, for example with "ogr2ogr -a_srs EPSG:4326 out.gpkg in".'
-            )
-        table = _with_valid_geometries(table, str(path), fix=fix_geometries)
-        _require_types(table, str(path), geometry_types)
-        labels = _labels(table, field, str(path))
-        return cls(str(path), table.geometry.to_numpy(), labels, CRS.from_wkt(table.crs.to_wkt()))
+        name = str(path)
+        read = read_layer(name, field=field, layer=layer, types=geometry_types, crs=crs)
+        table = usable_geometries(read.table, name, geometry_types, fix=fix_geometries)
+        _report_dropped(read.table, table, field, name)
+        labels, priorities = labels_of(table, field, name), priorities_of(table, priority, name)
+        table_crs = CRS.from_wkt(table.crs.to_wkt())
+        return cls(name, table.geometry.to_numpy(), labels, table_crs, priorities, read.name, read.others)
 
-    def to_crs(self, crs: CRS | None, raster_name: str) -> "Features":
-        """Reproject the features, vertex by vertex.
+    def take(self, indices: NDArray[np.intp]) -> "Features":
+        """The features with these indices."""
+        priorities = None if self.priorities is None else self.priorities[indices]
+        labels = tuple(self.labels[index] for index in indices)
+        return replace(self, geometries=self.geometries[indices], labels=labels, priorities=priorities)
+
+    def upside_down(self) -> "Features":
+        """The same features with opposite priorities."""
+        return self if self.priorities is None else replace(self, priorities=-self.priorities)
+
+    def to_crs_of(self, grid: Grid, raster_name: str) -> "Features":
+        """Reproject the features to the CRS of a raster; edges stay within a tenth of its pixels.
 
         Args:
-            crs: of the raster.
+            grid: of the raster.
             raster_name: for the message.
 
         Raises:
             LabelError: the raster has no CRS, or the features cannot be transformed to it.
         """
-        if crs is None:
+        if grid.crs is None:
             raise LabelError(
                 f"{raster_name} has no CRS, so the features of {self.name} ({crs_label(self.crs)}) cannot be located "
-                'on it. Assign the right CRS to the raster, for example with "gdal_edit.py -a_srs".'
+                f"on it. {ASSIGN_CRS}."
             )
-        if crs == self.crs:
-            return self
         try:
-            transformer = pyproj.Transformer.from_crs(self.crs.to_wkt(), crs.to_wkt(), always_xy=True)
-            geometries = shapely.transform(
-                self.geometries, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
-            )
+            geometries = reproject(self.geometries, self.crs, grid)
         except (ProjError, CRSError) as error:
-            raise self._transform_error(crs, raster_name, str(error)) from error
-        if (
-            not np.isfinite(shapely.total_bounds(geometries)).all()
-            or not np.isfinite(shapely.get_coordinates(geometries)).all()
-        ):
-            raise self._transform_error(crs, raster_name, "some vertices are outside the domain of that CRS")
-        return Features(self.name, geometries, self.labels, crs)
+            raise self._transform_error(grid.crs, raster_name, str(error)) from error
+        if geometries is self.geometries:
+            return self
+        if not np.isfinite(shapely.get_coordinates(geometries)).all():
+            raise self._transform_error(grid.crs, raster_name, "some vertices are outside the domain of that CRS")
+        return replace(self, geometries=geometries, crs=grid.crs)
+
+    def at_longitudes_of(self, grid: Grid) -> "Features":
+        """Repeat features a turn of 360 degrees to the west or east, where a grid of their CRS holds them."""
+        geometries = at_longitudes_of(grid, self.geometries)
+        return self if geometries is self.geometries else replace(self, geometries=geometries)
+
+    def on(self, grid: Grid, raster_name: str) -> "Features":
+        """The features in the CRS and at the longitudes of a raster.
+
+        Raises:
+            LabelError: as `to_crs_of`.
+        """
+        return self.to_crs_of(grid, raster_name).at_longitudes_of(grid)
 
     def _transform_error(self, crs: CRS, raster_name: str, reason: str) -> LabelError:
         return LabelError(
@@ -131,7 +150,7 @@ class Features:
         )
 
     def require_overlap(self, grid: Grid, raster_name: str) -> "Features":
-        """Reproject the features to the CRS of a raster, and check that any of them overlaps it.
+        """The features in the CRS of a raster, of which any overlaps it.
 
         Args:
             grid: of the raster.
@@ -140,7 +159,7 @@ class Features:
         Raises:
             LabelError: no feature overlaps the raster, or they cannot be transformed to its CRS.
         """
-        features = self.to_crs(grid.crs, raster_name)
+        features = self.on(grid, raster_name)
         if not intersects(features, grid):
             extent = bounding_window(features, grid)
             raise LabelError(
@@ -154,6 +173,13 @@ class Features:
         """Indices of the features whose bounding box intersects the grid, in file order, in logarithmic time."""
         return np.sort(self._tree.query(shapely.box(*grid.bounds)))
 
+    def pairs(self, indices: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The pairs of features whose bounding boxes intersect, the first of them among `indices`; each pair once."""
+        row, second = self._tree.query(self.geometries[indices])
+        first = indices[row]
+        once = first < second
+        return first[once], second[once]
+
     def pixel_rows_cols(self, grid: Grid) -> NDArray[np.int64]:
         """(n, 2) row and column of the pixel that contains each point; may be outside the grid."""
         xy = shapely.get_coordinates(self.geometries)
@@ -161,186 +187,35 @@ class Features:
         return np.floor(np.column_stack([rows, cols])).astype(np.int64)
 
 
-def geometry_type(path: str | Path) -> str:
-    """Type of the first geometry of a file, such as "Polygon"; empty if the file has no geometry."""
-    types = _read_table(path).geometry.geom_type.dropna()
+def geometry_type(
+    path: str | Path, *, field: str | None = None, layer: str | None = None, crs: str | None = None
+) -> str:
+    """Type of the first geometry of a file, such as "Polygon"; empty if the file has no geometry.
+
+    Raises:
+        LabelError: as `Features.read`.
+    """
+    read = read_layer(str(path), field=field, layer=layer, types=(*POLYGONS, *POINTS), crs=crs)
+    types = read.table.geometry.geom_type.dropna()
     return str(types.iloc[0]) if len(types) else ""
 
 
-def rasterize_mask(features: Features, grid: Grid, window: Window | None = None) -> NDArray[np.bool_]:
-    """(rows, cols), True where a polygon contains the centre of a pixel."""
-    return burn(features, np.ones(len(features), np.uint8), (1,), grid, 0, window) == 1
-
-
-def burn(
-    features: Features,
-    values: NDArray[np.uint8],
-    order: Sequence[int],
-    grid: Grid,
-    fill: int,
-    window: Window | None = None,
-) -> NDArray[np.uint8]:
-    """Rasterize polygons: a pixel takes the value of the polygon that contains its centre.
-
-    The cost depends on the number of features that intersect the window, not on the number of all features.
-
-    Args:
-        features: polygons in the grid's CRS.
-        values: one for each feature.
-        order: values from bottom to top: where polygons overlap, the later value wins, whatever their order in the
-            file.
-        grid: of the result.
-        fill: value of pixels outside all polygons.
-        window: of the grid, may reach outside; None for the whole grid.
-
-    Returns:
-        (height, width) uint8. Law: burning a window equals that window of the whole grid burned at once.
-    """
-    window = grid.window if window is None else window
-    near = features.intersecting(grid[window])
-    burned = np.full(window.shape, fill, np.uint8)
-    near_values = values[near]
-    pairs = [
-        (_snapped(features.geometries[near[near_values == value]], grid, window), value)
-        for value in order
-        if (near_values == value).any()
-    ]
-    if pairs:
-        # rasterize itself changes the filters of warnings, which other threads share.
-        with allow_ungeoreferenced():
-            rasterize(pairs, out=burned, transform=Affine.scale(_SUBPIXEL, -_SUBPIXEL))
-    return burned
-
-
-def _snapped(geometries: NDArray[np.object_], grid: Grid, window: Window) -> dict[str, Any]:
-    """Polygons as a GeoJSON MultiPolygon in subpixels from the first pixel of a window: x to the right, y up."""
-    # One array of all vertices: a loop over polygons took several times as long as rasterizing them.
-    _, vertices, (ring_starts, polygon_starts, *_) = shapely.to_ragged_array(geometries, include_z=False)
-    cols, rows = ~grid.transform @ (vertices[:, 0], vertices[:, 1])
-    # Snapped on the whole grid, vertices shift to the window without rounding: an edge through the exact centre of a
-    # pixel falls on the same side of it in every window.
-    snapped = np.round(np.column_stack([cols, -rows]) * _SUBPIXEL) - (window.col * _SUBPIXEL, -window.row * _SUBPIXEL)
-    polygons = _split_at(_split_at(snapped.tolist(), ring_starts), polygon_starts)
-    return {"type": "MultiPolygon", "coordinates": [rings for rings in polygons if rings]}
-
-
-def _split_at(items: list[Any], starts: NDArray[np.int64]) -> list[list[Any]]:
-    return [items[start:stop] for start, stop in pairwise(starts.tolist())]
-
-
-def polygonize(values: NDArray[np.uint8], grid: Grid, ignore: int = IGNORE) -> Iterator[tuple[Any, int]]:
-    """Polygonize pixels: (polygon, value) for each 4-connected region; pixels of value `ignore` are left out.
-
-    Law: the areas of a value's polygons add up to the area of its pixels.
-    """
-    for geometry, value in shapes(values, mask=values != ignore, connectivity=4, transform=grid.transform):
-        yield shapely.geometry.shape(geometry), int(value)
+def _report_dropped(table: gpd.GeoDataFrame, kept: gpd.GeoDataFrame, field: str | None, name: str) -> None:
+    """Log how many features of which labels were dropped."""
+    dropped = table[~table.index.isin(kept.index)]
+    if dropped.empty:
+        return
+    counts = {} if field is None else column(dropped, field, name).value_counts(dropna=False).to_dict()
+    labels = ", ".join(f"{label} {count}" for label, count in counts.items())
+    log.warning(
+        "%s: --fix-geometries drops %d of %d features, which have no area%s", name, len(dropped), len(table),
+        f" ({labels})" if labels else "",
+    )  # fmt: skip
 
 
 def intersects(features: Features, grid: Grid) -> bool:
     """True if the bounding box of any feature intersects the grid."""
     return bool(features.intersecting(grid).size)
-
-
-def _read_table(path: str | Path) -> gpd.GeoDataFrame:
-    try:
-        table = gpd.read_parquet(path) if Path(path).suffix.lower() == ".parquet" else _read_by_gdal(path)
-    except (DataSourceError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".;")
-        raise LabelError(
-            f"{path} cannot be read as vector features: {reason}. Expected a GeoJSON, GeoPackage, Shapefile or "
-            "GeoParquet. Check the path, or copy the file again."
-        ) from error
-    if not isinstance(table, gpd.GeoDataFrame):
-        raise LabelError(f"{path} is a table without geometries. Expected polygons or points.")
-    if table.empty:
-        raise LabelError(f"{path} holds no features. Expected at least one.")
-    return table
-
-
-def _read_by_gdal(path: str | Path) -> gpd.GeoDataFrame:
-    """Read with pyogrio; a GeoJSON column of words and numbers keeps both types, rather than all as words."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Could not parse column", UserWarning)
-        table = pyogrio.read_dataframe(path)
-    info = pyogrio.read_info(path)
-    for column, subtype in zip(info["fields"], info.get("ogr_subtypes", ()), strict=False):
-        if subtype == "OFSTJSON":
-            table[column] = [_from_json(value) if isinstance(value, str) else value for value in table[column]]
-    return table
-
-
-def _from_json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _with_valid_geometries(table: gpd.GeoDataFrame, name: str, *, fix: bool) -> gpd.GeoDataFrame:
-    """Raise LabelError for null, empty and invalid geometries, or drop and fix them."""
-    geometry = table.geometry
-    null = geometry.isna()
-    empty = ~null & geometry.is_empty
-    invalid = ~null & ~empty & ~geometry.is_valid
-    if not (null | empty | invalid).any():
-        return table
-    if fix:
-        fixed = table[~null & ~empty].copy()
-        # A polygon without area, such as one that runs to and fro on a line, becomes empty rather than a line.
-        geometries = shapely.make_valid(fixed.geometry.to_numpy(), method="structure", keep_collapsed=False)
-        fixed.geometry = gpd.GeoSeries(geometries, index=fixed.index, crs=table.crs)
-        fixed = fixed[~fixed.geometry.is_empty]
-        if not fixed.empty:
-            return fixed
-    problems = "; ".join(
-        f"{int(rows.sum())} {problem} (feature {rows.to_numpy().argmax()})"
-        for problem, rows in (("null", null), ("empty", empty), ("invalid", invalid))
-        if rows.any()
-    )
-    raise LabelError(
-        f"{name} has bad geometries in its {len(table)} features: {problems}. Correct the file, or pass "
-        "--fix-geometries to make invalid ones valid and drop null and empty ones."
-    )
-
-
-def _require_types(table: gpd.GeoDataFrame, name: str, geometry_types: Sequence[str]) -> None:
-    counts = table.geometry.geom_type.value_counts(sort=False)
-    others = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind not in geometry_types)
-    if others:
-        raise LabelError(
-            f"{name} holds {others}. Expected {' or '.join(geometry_types)}. Buffer or convert the features first."
-        )
-
-
-def _labels(table: gpd.GeoDataFrame, field: str | None, name: str) -> tuple[Label, ...]:
-    if field is None:
-        return (Path(name).stem,) * len(table)
-    columns = [column for column in table.columns if column != table.geometry.name]
-    if field not in columns:
-        raise LabelError(f"{name} has no column '{field}'. Its columns are {', '.join(columns)}. Choose one.")
-    raw = table[field]
-    blank = raw.isna() | (raw.astype(str).str.strip() == "")
-    if blank.any():
-        raise LabelError(
-            f"{name}: column '{field}' is empty in {int(blank.sum())} of {len(raw)} features (first: feature "
-            f"{int(blank.to_numpy().argmax())}). Give each feature a class."
-        )
-    labels = [_label(value) for value in raw.tolist()]
-    types = Counter(type(label).__name__ for label in labels)
-    if types.keys() - {"int"} and types.keys() - {"str"}:
-        counts = ", ".join(f"{count} {'words' if kind == 'str' else kind}" for kind, count in types.items())
-        raise LabelError(f"{name}: column '{field}' is mixed ({counts}). Expected only words or only whole numbers.")
-    return tuple(labels)  # type: ignore[arg-type]
-
-
-def _label(value: object) -> object:
-    """Whole numbers as int (also 3.0: shapefiles hold floats), words stripped, other values unchanged."""
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, (int, np.integer, float)) and not isinstance(value, bool) and float(value).is_integer():
-        return int(value)
-    return value
 
 
 def bounding_window(features: Features, grid: Grid) -> Window:

@@ -7,6 +7,7 @@ keeps its georeference.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pyproj
@@ -15,6 +16,9 @@ from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 
 from landscribe.errors import GridError
+
+_ROUNDING = 0.01
+"""Offset in pixels up to which grids are the same."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -141,36 +145,51 @@ class Grid:
         """Side of a pixel on the ground in metres, at the centre of the grid; None without a CRS.
 
         The side is measured as a geodesic, so that degrees, and web-mercator metres (which are longer than metres on
-        the ground by 1 / cos(latitude)), become metres too. Non-square pixels give the side of the square of the same
-        area.
+        the ground by 1 / cos(latitude)), become metres too. Pixels that are no squares there give the side of the
+        square of the same area. In a local CRS, the side is that of the file.
+
+        Raises:
+            GridError: the CRS has no position on Earth at the centre of the grid.
         """
-        sides = self.pixel_sides
-        return None if sides is None else math.sqrt(sides[0] * sides[1])
+        if self.crs is None:
+            return None
+        down, across, sine = self._pixel_on_ground
+        return math.sqrt(down * across * sine)
 
     @property
     def pixel_sides(self) -> tuple[float, float] | None:
         """Height and width of a pixel on the ground in metres, measured like `pixel_size`; None without a CRS."""
-        if self.crs is None:
-            return None
+        return None if self.crs is None else self._pixel_on_ground[:2]
+
+    @property
+    def _pixel_on_ground(self) -> tuple[float, float, float]:
+        """Height and width in metres, and the sine of the angle between them: a CRS may shear."""
+        assert self.crs is not None
+        crs = pyproj.CRS.from_wkt(self.crs.to_wkt())
+        if crs.is_engineering:
+            unit = crs.axis_info[0].unit_conversion_factor
+            return abs(self.transform.e) * unit, abs(self.transform.a) * unit, 1.0
         row, col = self.height / 2, self.width / 2
-        corners = [self.xy(row, col), self.xy(row + 1, col), self.xy(row, col + 1)]
+        x, y = zip(self.xy(row, col), self.xy(row + 1, col), self.xy(row, col + 1), strict=True)
         try:
-            crs = pyproj.CRS.from_wkt(self.crs.to_wkt())
             to_lonlat = pyproj.Transformer.from_crs(crs, crs.geodetic_crs or "EPSG:4326", always_xy=True)
-            x, y = zip(*corners, strict=True)
             lon, lat = to_lonlat.transform(x, y)
             ellipsoid = crs.get_geod() or pyproj.Geod(ellps="WGS84")
-            _, _, (down, across) = ellipsoid.inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
+            (south, east), _, (down, across) = ellipsoid.inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
         except ProjError as error:
-            raise GridError(
-                f"the pixel size cannot be measured in {crs_label(self.crs)}: {error}. Warp the raster to another CRS "
-                "(gdalwarp -t_srs)."
-            ) from error
-        return down, across
+            reason = str(error).rstrip(".")
+        else:
+            if math.isfinite(down * across) and down * across > 0:
+                return down, across, abs(math.sin(math.radians(south - east)))
+            reason = "the centre of the raster is not on Earth"
+        raise GridError(
+            f"the pixel size cannot be measured in {crs_label(self.crs)}: {reason}. Warp the raster to another CRS "
+            "(gdalwarp -t_srs)."
+        )
 
     def is_aligned(self, other: "Grid") -> bool:
         """True if both grids have the same pixels: same shape and CRS, corners within 1/100 of a pixel."""
-        return self.shape == other.shape and self.crs == other.crs and self.max_corner_offset(other) < 0.01
+        return self.shape == other.shape and self.crs == other.crs and self.max_corner_offset(other) < _ROUNDING
 
     def max_corner_offset(self, other: "Grid") -> float:
         """The largest offset between matching corners along an axis, in pixels of this grid."""
@@ -221,6 +240,14 @@ def _spread(length: int, side: int, most: int, align: int) -> list[int]:
     return sorted({round(last * index / max(1, count - 1)) // align * align for index in range(count)})
 
 
+def without_rounding(transform: Affine, height: int, width: int) -> Affine:
+    """The transform without rotation terms that move no pixel of the grid by 1/100 of its size: they are rounding."""
+    a, b, c, d, e, f = transform[:6]
+    if abs(b) * height < _ROUNDING * abs(a) and abs(d) * width < _ROUNDING * abs(e):
+        return Affine(a, 0.0, c, 0.0, e, f)
+    return transform
+
+
 def check_north_up(transform: Affine, name: str) -> None:
     """Raise GridError unless rows run south and columns run east; `name` is the raster's, for the message."""
     if transform.b or transform.d:
@@ -234,6 +261,27 @@ def check_north_up(transform: Affine, name: str) -> None:
             f"{name} has pixel steps of {transform.a:g} (x) and {transform.e:g} (y). Expected columns that run east "
             f'and rows that run south. Warp it with "gdalwarp {name} north_up.tif".'
         )
+
+
+ASSIGN_CRS = "Assign its CRS (gdal_edit.py -a_srs; gdalwarp, if it has ground control points only)"
+"""What to do about a raster without a CRS."""
+
+
+@lru_cache(maxsize=64)
+def horizontal(crs: CRS | None) -> CRS | None:
+    """The horizontal part of a CRS: heights move no pixel, and would make equal grids differ.
+
+    >>> horizontal(CRS.from_epsg(9518)) == CRS.from_epsg(4326)  # WGS 84 with heights above the geoid
+    True
+    """
+    if crs is None:
+        return None
+    described = pyproj.CRS.from_wkt(crs.to_wkt())
+    if described.is_compound:
+        described = described.sub_crs_list[0]
+    elif len(described.axis_info) < 3 or described.is_geocentric:
+        return crs
+    return CRS.from_wkt(described.to_2d().to_wkt())
 
 
 def crs_label(crs: Any) -> str:

@@ -5,6 +5,7 @@ images of a call may be one mosaic.
 """
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +13,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from landscribe import progress
 from landscribe.errors import RasterError
-from landscribe.geo.access import is_local
-from landscribe.geo.rasters.mosaic import mosaic
+from landscribe.geo.access import is_local, require_file
+from landscribe.geo.rasters.derived.converted import as_colours
+from landscribe.geo.rasters.derived.mosaic import mosaic
+from landscribe.geo.rasters.derived.stack import stack_bands
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.stac import open_item
-from landscribe.geo.rasters.stack import stack_bands
-from landscribe.geo.spec import ImagerySpec
+from landscribe.geo.spec import ImagerySpec, ReadingSpec
+from landscribe.spec import split_at_commas
 
 # Opening a remote file is mostly waiting for its server.
 _OPEN_THREADS = 16
+_DATASET_FOLDERS = {".zarr", ".gdb"}
 RASTER_SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bmp"}
 
 
@@ -40,22 +45,44 @@ def open_rasters(images: Sequence[Any], spec: ImagerySpec, *, resample: bool = F
     stacks = [files for image in images for files in _expand(image)]
     if not stacks:
         raise RasterError("no image was given. Give at least one.")
-    nodata: dict[str, Any] = {"nodata": spec.nodata, "nodata_rule": spec.nodata_rule}
 
     def open_stack(files: Sequence[str]) -> Raster:
         if len(files) == 1 and (spec.assets or is_item(files[0])):
+            nodata: dict[str, Any] = {"nodata": spec.nodata, "nodata_rule": spec.nodata_rule}
             return open_item(files[0], spec.assets, **nodata, resample=resample)
-        rasters = [Raster.open([file], **nodata) for file in files]
-        return rasters[0] if len(rasters) == 1 else stack_bands(rasters, resample=resample)
+        return open_imagery(files, spec, resample=resample)
 
-    with ThreadPoolExecutor(_OPEN_THREADS) as pool:
-        rasters = list(pool.map(open_stack, stacks))
+    rasters = []
+    with ThreadPoolExecutor(_OPEN_THREADS) as pool, progress.task("opening images", len(stacks)) as advance:
+        for raster in pool.map(open_stack, stacks):
+            rasters.append(raster)
+            advance()
     return [mosaic(rasters)] if spec.mosaic else rasters
+
+
+def open_imagery(files: Sequence[str], spec: ReadingSpec, *, resample: bool = False) -> Raster:
+    """Open a file, or several that are stacked.
+
+    Palettes are colours, unless `spec.palette` says otherwise; an alpha band that holds many values is a band.
+
+    Raises:
+        RasterError: a file cannot be read, or its dtype cannot hold the nodata value.
+        GridError: the files do not lie on one grid.
+    """
+    by_file = isinstance(spec.nodata, tuple) and len(files) > 1
+    settings: dict[str, Any] = {"nodata_rule": spec.nodata_rule, "is_imagery": True}
+    rasters = [Raster.open([file], nodata=None if by_file else spec.nodata, **settings) for file in files]
+    if spec.palette == "colours":
+        rasters = [as_colours(raster) for raster in rasters]
+    raster = rasters[0] if len(rasters) == 1 else stack_bands(rasters, resample=resample)
+    return raster.with_nodata(spec.nodata) if by_file else raster
 
 
 def _expand(image: Any, *, from_list: bool = False) -> list[list[str]]:
     """The files of each raster of an image of the call: one, unless it is a folder, pattern or list."""
     files = [str(image)] if isinstance(image, (str, Path)) else [str(file) for file in image]
+    if not all(file.strip() for file in files):
+        raise RasterError("an image has an empty name, which would be the working folder. Give a path.")
     if len(files) != 1:
         return [files]
     path = files[0]
@@ -82,7 +109,9 @@ def images_in(path: str) -> list[Path]:
 
 
 def is_collection(path: str) -> bool:
-    """True for a folder or a pattern."""
+    """True for a folder or a pattern, but not for a folder that is one dataset."""
+    if Path(path).suffix.lower() in _DATASET_FOLDERS:
+        return False
     return is_local(path) and (Path(path).is_dir() or (glob.has_magic(path) and not Path(path).exists()))
 
 
@@ -98,7 +127,7 @@ def is_list(path: str) -> bool:
 
 
 def read_file_list(path: str) -> list[list[str]]:
-    """Read a text file with one raster a line; commas separate files that are stacked as bands.
+    """Read a text file with one raster a line; commas separate files that are stacked as bands (`split_files`).
 
     Relative paths are relative to the text file. Empty lines and lines that begin with # are skipped.
 
@@ -109,6 +138,7 @@ def read_file_list(path: str) -> list[list[str]]:
         RasterError: the text file cannot be read, lists nothing, or lists a file that does not exist.
     """
     text_file = Path(path.removeprefix("@"))
+    require_file(str(text_file))
     try:
         lines = text_file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -117,13 +147,24 @@ def read_file_list(path: str) -> list[list[str]]:
     rasters = []
     for line_number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):
-            # Windows copies paths in quotes.
-            files = [_relative_to(text_file, part.strip().strip('"')) for part in line.split(",")]
+            files = [_relative_to(text_file, name) for name in split_files(line.strip(), text_file.parent)]
             _require_existing(files, f"{text_file}, line {line_number},")
             rasters.append(files)
     if not rasters:
         raise RasterError(f"{text_file} lists no image. Write one a line.")
     return rasters
+
+
+def split_files(text: str, folder: Path = Path()) -> list[str]:
+    """The files of a text, between commas; the whole text, if a file has that name.
+
+    Args:
+        text: names may stand in double quotes, as Windows copies them; then they may contain commas.
+        folder: of relative names.
+    """
+    # Of a long list, Path.exists raises an error.
+    is_file = "," in text and is_local(text) and os.path.exists(folder / text)  # noqa: PTH110
+    return [text] if is_file else split_at_commas(text)
 
 
 def _relative_to(text_file: Path, name: str) -> str:

@@ -24,13 +24,16 @@ def pixel_areas(grid: Grid) -> float | Floats:
 
     A pixel is a parallelogram on the ground: its area is the length of the cross product of its sides, which are taken
     at its centre, between points of the ellipsoid. So a CRS may shear, and a raster may hold a pole or cross the 180th
-    meridian.
+    meridian. In a local CRS, a pixel is as large as the file says.
 
     Returns:
         NaN without a CRS, and where the CRS has no longitude and latitude.
     """
     if grid.crs is None:
         return np.nan
+    if pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_engineering:
+        down, across = grid.pixel_sides or (np.nan, np.nan)
+        return down * across
     rows, cols = (np.linspace(0.5, length - 0.5, min(length, _NODES)) for length in grid.shape)
     try:
         nodes = _areas_at(grid, rows[:, None], cols[None, :], reach=0.5)

@@ -1,21 +1,25 @@
 """The settings of imagery. Loads pydantic only, so that a command's help needs no GDAL."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from landscribe.spec import CommaList, Spec
+from landscribe.spec import AnyFloat, CommaList, NumberList, Spec
 
 EdgePolicy = Literal["shift", "pad", "drop"]
 NodataRule = Literal["auto", "any", "all"]
 """A pixel is nodata if `any` of its bands holds the nodata value, or only if `all` do. Unsigned imagery often has 0 or
 its largest value both as nodata and as a dark or bright pixel: `auto` means `all` for these, `any` for others."""
 
-NodataValue = Annotated[
-    float | None,
+NodataValue = AnyFloat | tuple[AnyFloat | None, ...] | None
+"""One value for all bands, or a value for each band; None: nothing is nodata."""
+
+NodataValues = Annotated[
+    AnyFloat | tuple[AnyFloat, ...] | None,
+    NumberList,
     Field(
-        description="Override the nodata value of the image files; nan marks all non-finite pixels, in addition to the "
-        "declared value."
+        description="Override the nodata value of the image files, for all bands or (with commas) for each; nan marks "
+        "all non-finite pixels, in addition to the declared value."
     ),
 ]
 NodataRuleName = Annotated[
@@ -25,13 +29,34 @@ NodataRuleName = Annotated[
         "value is 0 or the largest of an unsigned type, otherwise any."
     ),
 ]
+Palette = Annotated[
+    Literal["colours", "indices"],
+    Field(description="Read an image with a colour table as its colours, or as the stored indices."),
+]
+
+
+class ReadingSpec(Protocol):
+    """How image files are read: the fields that scenes and the rasters of `predict` share."""
+
+    @property
+    def nodata(self) -> float | tuple[float, ...] | None:
+        """See `NodataValues`."""
+
+    @property
+    def nodata_rule(self) -> NodataRule:
+        """See `NodataRuleName`."""
+
+    @property
+    def palette(self) -> Literal["colours", "indices"]:
+        """See `Palette`."""
 
 
 class ImagerySpec(Spec):
     """How the rasters of `predict` are opened."""
 
-    nodata: NodataValue = None
+    nodata: NodataValues = None
     nodata_rule: NodataRuleName = "auto"
+    palette: Palette = "colours"
     assets: Annotated[tuple[str, ...], CommaList] = ()
     """Keys of the STAC assets to stack, in this order (with commas: red,green,blue,nir)."""
     mosaic: bool = False

@@ -73,6 +73,23 @@ def chip_windows(height: int, width: int, *, size: int, stride: int, edge: EdgeP
     return [Window(row, col, size, size) for row in rows for col in cols]
 
 
+def count_chip_windows(height: int, width: int, *, size: int, stride: int, edge: EdgePolicy) -> int:
+    """Number of windows of `chip_windows`, without listing them.
+
+    >>> count_chip_windows(4, 10, size=4, stride=4, edge="shift")
+    3
+    """
+    counts = []
+    for length in (height, width):
+        inside = len(range(0, length - size + 1, stride))
+        last = (inside - 1) * stride
+        reaches_beyond = edge != "drop" and (
+            not inside or (last + size < length if edge == "shift" else last + stride < length and last + size < length)
+        )
+        counts.append(inside + reaches_beyond)
+    return counts[0] * counts[1]
+
+
 def _chip_starts(length: int, size: int, stride: int, edge: EdgePolicy) -> list[int]:
     inside = list(range(0, length - size + 1, stride))
     if edge == "drop" or (inside and inside[-1] + size == length):

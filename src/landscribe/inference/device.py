@@ -25,7 +25,7 @@ def resolve_device(name: str = "auto") -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).cpu()  # the meta device has no pixels to give back
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"device '{name}' cannot be used: {reason}. Use auto, cpu, cuda, mps or xpu.") from error

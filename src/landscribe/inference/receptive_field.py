@@ -117,24 +117,23 @@ def cached_receptive_field(model: Model, raster: Raster, *, largest: int = _WIND
     Arguments and result are those of `measure_receptive_field`. A measurement on a raster that is too small or too
     plain is not cached.
     """
-    sha256 = model.sha256
-    field = _from_cache(cache.load(model, _KEY), sha256)
+    field = _from_cache(cache.load(model, _KEY))
     if field is None:
         field = measure_receptive_field(model, raster, largest=largest)
         if field is not None and (field.is_settled or field.is_global):
-            cache.store(model, _KEY, _to_cache(field, sha256))
+            cache.store(model, _KEY, _to_cache(field))
     return field
 
 
-def _to_cache(field: ReceptiveField, sha256: str) -> dict[str, Any]:
+def _to_cache(field: ReceptiveField) -> dict[str, Any]:
     # One text: a line for each distance would make the cache file long to read.
     mismatch = " ".join(f"{fraction:.6g}" for fraction in field.mismatch)
-    return {"model": sha256, "raster": field.raster, "day": field.day, "mismatch": mismatch}
+    return {"raster": field.raster, "day": field.day, "mismatch": mismatch}
 
 
-def _from_cache(cached: Any, sha256: str) -> ReceptiveField | None:
-    """None if nothing is cached, if it is of other weights, or damaged."""
-    if not isinstance(cached, dict) or cached.get("model") != sha256:
+def _from_cache(cached: Any) -> ReceptiveField | None:
+    """None if nothing is cached, or if it is damaged."""
+    if not isinstance(cached, dict):
         return None
     try:
         mismatch = np.array([float(fraction) for fraction in cached["mismatch"].split()])

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from landscribe.outputs import atomic_file
 
 MOST_CANDIDATES = 20
 
+_DATE = "OGR_CURRENT_DATE"
 _SUFFIXES = (".gpkg", ".geojson")
 
 
@@ -87,7 +89,19 @@ def write_candidates(candidates: list[Candidate], grid: Grid, path: Path, run: s
     with atomic_file(path) as temporary, warnings.catch_warnings():
         # An image without a CRS was reported when it was opened.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
-        frame.to_file(temporary, layer="suggested_labels", driver="GeoJSON" if is_json else "GPKG", DESCRIPTION=run)
+        with _fixed_date():
+            frame.to_file(temporary, layer="suggested_labels", driver="GeoJSON" if is_json else "GPKG", DESCRIPTION=run)
+
+
+@contextmanager
+def _fixed_date() -> Iterator[None]:
+    """Let a GeoPackage hold a fixed date of its last change, so that the same candidates give the same bytes."""
+    before = pyogrio.get_gdal_config_option(_DATE)
+    pyogrio.set_gdal_config_options({_DATE: "2000-01-01T00:00:00Z"})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({_DATE: before})
 
 
 def run_of(path: Path) -> str | None:

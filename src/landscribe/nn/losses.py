@@ -17,13 +17,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from landscribe.errors import NetworkError
+from landscribe.nn.segmentation import two_logits
 from landscribe.spec import nearest
 
 # Keeps the gradient of a power finite at 0.
 _LEAST = 1e-6
 
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0, le=100)]
+Positive = Annotated[float, Field(gt=0, le=100)]
+Factor = Annotated[float, Field(gt=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
 AboveZero = Annotated[float, Field(gt=0, le=1)]
 """A fraction above 0."""
@@ -58,7 +60,7 @@ def cross_entropy(
     With label smoothing s the truth is 1 - s + s / K for a pixel's class and s / K for the others (K = 2 for one
     logit). Szegedy et al. 2016, arXiv:1512.00567.
     """
-    logits, truth = _two_logits(logits), _fill_ignored(labels, ignore)
+    logits, truth = _softmax_logits(logits), _fill_ignored(labels, ignore)
     losses = -logits.log_softmax(dim=1)
     chosen = losses.gather(1, truth.unsqueeze(1)).squeeze(1)
     return _pixel_mean((1 - smoothing) * chosen + smoothing * losses.mean(dim=1), labels, ignore, weights)
@@ -86,7 +88,7 @@ def focal(
 
     Lin et al. 2017, "Focal Loss for Dense Object Detection", arXiv:1708.02002; its alpha are the class weights.
     """
-    log_p = _two_logits(logits).log_softmax(dim=1)
+    log_p = _softmax_logits(logits).log_softmax(dim=1)
     log_p_t = log_p.gather(1, _fill_ignored(labels, ignore).unsqueeze(1)).squeeze(1)
     return _pixel_mean(-_pow(1 - log_p_t.exp(), gamma) * log_p_t, labels, ignore, weights)
 
@@ -105,6 +107,15 @@ def dice(logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | No
     tp, fp, fn = _soft_counts(logits, labels, ignore)
     index = (2 * tp + 1) / (2 * tp + fp + fn + 1)
     return _class_mean(1 - index, weights)
+
+
+def jaccard(logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | None = None) -> Tensor:
+    """One minus the soft Jaccard index (intersection over union), mean over classes; the IoU loss.
+
+    For each class `1 - (sum(p t) + 1) / (sum(p) + sum(t) - sum(p t) + 1)` over the batch, with the ones as in `dice`.
+    Rahman & Wang 2016, "Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation", ISVC.
+    """
+    return _class_mean(1 - _tversky_index(logits, labels, ignore, 1, 1), weights)
 
 
 def focal_dice(
@@ -199,9 +210,9 @@ def _fill_ignored(labels: Tensor, ignore: int) -> Tensor:
     return labels.masked_fill(labels == ignore, 0)
 
 
-def _two_logits(logits: Tensor) -> Tensor:
-    """Two logits (B, 2, H, W) for one: their softmax equals the sigmoid of the one. Other logits stay as they are."""
-    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+def _softmax_logits(logits: Tensor) -> Tensor:
+    """The two logits of a single one; others stay as they are."""
+    return two_logits(logits) if logits.shape[1] == 1 else logits
 
 
 def _one_hot(logits: Tensor, truth: Tensor) -> Tensor:
@@ -251,6 +262,7 @@ LOSSES: dict[str, Loss] = {
     "bce": binary_cross_entropy,
     "focal": focal,
     "dice": dice,
+    "jaccard": jaccard,
     "focal_dice": focal_dice,
     "tversky": tversky,
     "focal_tversky": focal_tversky,
@@ -258,9 +270,14 @@ LOSSES: dict[str, Loss] = {
     "lovasz": lovasz,
 }
 
+SYNONYMS = {"iou": "jaccard", "cross_entropy": "ce", "binary_cross_entropy": "bce"}
+"""Other names of losses."""
+
 _NUMBER = r"[0-9.]+(?:e-?[0-9]+)?"
 _TERM = re.compile(
-    rf"\s*(?:(?P<factor>{_NUMBER})\s*\*\s*)?(?P<name>[a-z_]+)\s*(?:\((?P<settings>[^()]*)\))?\s*", re.IGNORECASE
+    rf"\s*(?:(?P<factor>{_NUMBER})\s*\*\s*)?(?P<name>[a-z_]+)\s*(?:\((?P<settings>[^()]*)\))?\s*"
+    rf"(?:\*\s*(?P<behind>{_NUMBER})\s*)?",
+    re.IGNORECASE,
 )
 _SETTING = re.compile(rf"\s*(?P<name>[a-z]+)\s*=\s*(?P<value>{_NUMBER})\s*", re.IGNORECASE)
 _COMMON = ("logits", "labels", "ignore", "weights")
@@ -282,13 +299,16 @@ def weighted_sum(text: str) -> Loss:
 
 def _term(part: str, text: str) -> tuple[float, Callable[..., Tensor]]:
     match = _TERM.fullmatch(part)
-    if match is None or (match["factor"] and not _is_number(match["factor"])):
+    factors = [] if match is None else [match[group] for group in ("factor", "behind") if match[group]]
+    if match is None or len(factors) > 1 or not all(map(_is_number, factors)):
         raise NetworkError(f"loss '{text}' is not a sum of losses. Write it like '0.5*dice + 0.5*focal(gamma=3)'.")
-    if match["name"] not in LOSSES:
-        raise NetworkError(f"unknown loss '{match['name']}'{nearest(match['name'], list(LOSSES))}")
-    loss: Callable[..., Tensor] = LOSSES[match["name"]]
-    factor = _in_range(float(match["factor"] or 1), Positive, f"the factor of '{match['name']}' in loss '{text}'")
-    return factor, partial(loss, **_settings(match["settings"], match["name"], loss))
+    name = match["name"].lower()
+    name = SYNONYMS.get(name, name)
+    if name not in LOSSES:
+        raise NetworkError(f"unknown loss '{match['name']}'{nearest(name, list(LOSSES))}")
+    loss: Callable[..., Tensor] = LOSSES[name]
+    factor = _in_range(float(factors[0]) if factors else 1.0, Factor, f"the factor of '{name}' in loss '{text}'")
+    return factor, partial(loss, **_settings(match["settings"], name, loss))
 
 
 def _settings(text: str | None, name: str, loss: Callable[..., Any]) -> dict[str, float]:

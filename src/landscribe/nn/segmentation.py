@@ -1,8 +1,10 @@
 """Segmentation: the base class of every network. Images of any size in, logits of that size out."""
 
+import copy
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
@@ -12,6 +14,17 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 CLASSES = "classes"
 """The only head of a plain network: its channels are the classes."""
+
+
+def two_logits(logits: Tensor) -> Tensor:
+    """The logits (0, x) of two classes, (B, 2, H, W), for one logit x, (B, 1, H, W).
+
+    Law: the softmax of (0, x) is (1 - sigmoid(x), sigmoid(x)).
+
+    >>> two_logits(torch.ones(1, 1, 1, 1)).softmax(1)[0, 1].item() == torch.ones(1).sigmoid().item()
+    True
+    """
+    return torch.cat([torch.zeros_like(logits), logits], dim=1)
 
 
 class Segmentation(nn.Module):
@@ -41,6 +54,22 @@ class Segmentation(nn.Module):
         """Sides of images are padded to a multiple of this many pixels."""
         self.head_channels = dict(head_channels)
         """Channels of each head by its name, the main head first: {"classes": K} for a plain network."""
+        self.has_one_logit = False
+        """True if the one logit of the main head stands for two classes."""
+
+    def for_two_classes(self) -> Self:
+        """This network for two classes: its main head gives `two_logits` of the one logit that it has.
+
+        The weights are shared. Training, maps and exports see two classes, and nothing else knows of the one logit.
+        """
+        shared = copy.copy(self)
+        shared.head_channels = {**self.head_channels, self.main_head: 2}
+        shared.has_one_logit = True
+        return shared
+
+    def class_logits(self, logits: Tensor) -> Tensor:
+        """Logits of the classes, for those that the main head computes."""
+        return two_logits(logits) if self.has_one_logit else logits
 
     @property
     def main_head(self) -> str:
@@ -54,7 +83,7 @@ class Segmentation(nn.Module):
             NetworkError: a side of the images is shorter than `reduction`.
         """
         height, width = images.shape[-2:]
-        return self.forward_padded(self.pad_to_multiple(images))[..., :height, :width]
+        return self.class_logits(self.forward_padded(self.pad_to_multiple(images))[..., :height, :width])
 
     def forward_heads(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (B, channels, H, W) of each head by its name, from one pass over images (B, C, H, W).
@@ -66,6 +95,7 @@ class Segmentation(nn.Module):
         """
         height, width = images.shape[-2:]
         heads = self.forward_heads_padded(self.pad_to_multiple(images))
+        heads[self.main_head] = self.class_logits(heads[self.main_head])
         return {name: logits[..., :height, :width] for name, logits in heads.items()}
 
     def forward_padded(self, images: Tensor) -> Tensor:

@@ -4,12 +4,15 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+ImageSide = Annotated[int, Field(ge=1, le=10**6)]
+Channels = Annotated[int, Field(ge=1, le=10**4)]
 _BODY = "encoder.body."
 _SHELLS = ("encoder", "body", "network")
 
@@ -106,7 +109,11 @@ def _block_names(module: nn.Module, shapes: dict[str, tuple[int, ...]], prefix: 
 
 
 def _shapes_and_flops(network: nn.Module, bands: int, size: int) -> tuple[dict[str, tuple[int, ...]], dict[str, float]]:
-    """Shapes and operations by module name, "" for the network; modules without feature maps have no shape."""
+    """Shapes and operations by module name, "" for the network; modules without feature maps have no shape.
+
+    The network runs on torch's meta device, where an image of any size takes no memory and no time.
+    """
+    network = copy.deepcopy(network).to("meta")
     shapes: dict[str, tuple[int, ...]] = {}
     flops: dict[str, float] = {}
     flops_before: list[int] = []
@@ -124,7 +131,7 @@ def _shapes_and_flops(network: nn.Module, bands: int, size: int) -> tuple[dict[s
         hooks.append(part.register_forward_pre_hook(before))
         hooks.append(part.register_forward_hook(lambda _, __, output, name=name: after(name, output)))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(torch.zeros(1, bands, size, size))
+        network(torch.zeros(1, bands, size, size, device="meta"))
     for hook in hooks:
         hook.remove()
     return shapes, flops

@@ -1,22 +1,26 @@
 """Compatibility: a raster that does not fit the model is refused with both values, or resampled on request."""
 
 import logging
+import math
 from collections.abc import Sequence
 
 import pyproj
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from landscribe.errors import ModelError
-from landscribe.geo.grid import Grid, crs_label
+from landscribe.errors import ModelError, RasterError
+from landscribe.geo.grid import ASSIGN_CRS, Grid, crs_label
+from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
+from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, resample_to
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.resampling import grid_of_pixel_size, parse_crs, resample_to
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
 
 log = logging.getLogger(__name__)
 
 _TOLERANCE = 1.25
+_MOST_REFINED = 64
+"""Most pixels of a model along the side of a pixel of the raster: more show nothing that the raster has not."""
 
 
 def require_compatible(model: Model, raster: Raster, spec: PredictSpec) -> None:
@@ -33,7 +37,9 @@ def conform(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
         ModelError: its bands, dtype or pixel size differ from those of the training.
         GridError: the CRS is unknown, or the raster cannot be brought into it.
     """
-    raster = _with_bands(model, raster, spec)
+    own, raster = raster, _with_bands(model, raster, spec)
+    if own.encoding and own.encoding[0] != raster.encoding_by_band[0]:
+        log.info("%s has %s: its numbers become %s", own.paths[0], own.encoding[0], raster.encoding_by_band[0])
     grid = _target_grid(model, raster, spec)
     if grid is None:
         return raster
@@ -43,17 +49,28 @@ def conform(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
 
 
 def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
-    """The raster with the chosen bands, and the model's nodata value if it has none of its own."""
+    """The raster with the chosen bands, the model's encoding, and the model's nodata value if it has none."""
     name = raster.paths[0]
-    if spec.bands is not None:
-        raster = raster.select(spec.bands)
+    raster = as_bands(raster, model.bands) if spec.bands is None else raster.select(spec.bands)
     _require_bands(model, raster, name, chosen=spec.bands is not None)
+    if raster.nodata is None:
+        raster = raster.with_nodata(model.nodata)
+    if not spec.ignore_scale:
+        raster = _with_encoding(model, raster)
     if raster.dtype != model.dtype:
         raise ModelError(
             f"{name} is {raster.dtype}, but the model was trained on {model.dtype}. Convert the raster (gdal_translate "
             "-ot) to the dtype and units of the training imagery."
         )
-    return raster.with_nodata(model.nodata) if raster.nodata is None else raster
+    return raster
+
+
+def _with_encoding(model: Model, raster: Raster) -> Raster:
+    """The raster's physical values as numbers that mean to the network what those of its training meant."""
+    try:
+        return with_encoding(raster, model.encoding, model.dtype, "the training imagery")
+    except RasterError as error:
+        raise ModelError(f"{error}, or map the stored numbers as they are (--ignore-scale).") from error
 
 
 def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> None:
@@ -64,43 +81,61 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
             f"{has} ({theirs}), but the model takes {len(model.bands)} ({ours}). "
             "Choose bands by number in the model's order, for example --bands 1,2,3."
         )
-    if not chosen and set(raster.bands) == set(model.bands) and raster.bands != model.bands:
-        order = ",".join(str(raster.bands.index(band) + 1) for band in model.bands)
-        raise ModelError(
-            f"{name} has its bands in the order {theirs}, but the model takes {ours}. Pass --bands {order}."
-        )
 
 
 def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None:
     """The grid of the model's pixel size in the requested CRS; None if the raster keeps its own."""
     name, expected = raster.paths[0], None if spec.any_pixel_size else model.pixel_size
+    sides = None if spec.any_pixel_size else model.pixel_sides
     crs = None if spec.crs is None else parse_crs(spec.crs)
     if expected is None and crs is None:
         return None
-    size = raster.grid.pixel_size
-    if size is None:
+    size, own = raster.grid.pixel_size, raster.grid.pixel_sides
+    if size is None or own is None:
         if crs is not None:
-            raise ModelError(
-                f"{name} has no CRS, so it cannot be reprojected to {spec.crs}. Assign its CRS (gdal_edit.py -a_srs)."
-            )
+            raise ModelError(f"{name} has no CRS, so it cannot be reprojected to {spec.crs}. {ASSIGN_CRS}.")
         raise ModelError(
             f"{name} has no CRS, so its pixel size is unknown; the model was trained on {expected:.3g} m. "
-            "Assign its CRS (gdal_edit.py -a_srs), or pass --any-pixel-size."
+            f"{ASSIGN_CRS}, or pass --any-pixel-size."
         )
     expected = expected or size
-    if _is_same_size(size, expected) and crs in (None, raster.grid.crs):
+    if _is_same_size(own, sides or own) and crs in (None, raster.grid.crs):
         return None
     if not (spec.resample or crs is not None):
         raise ModelError(
-            f"{name} has pixels of {size:.3g} m, but the model was trained on {expected:.3g} m. "
+            f"{name} has pixels of {_size_label(own)}, but the model was trained on {_size_label(sides or own)}. "
             "Pass --resample to read it at that size, or --any-pixel-size to map it as it is."
         )
+    if sides is not None and not _is_same_size((expected, expected), sides):
+        raise ModelError(
+            f"the model was trained on pixels of {_size_label(sides)}, but resampled pixels are squares. Warp {name} "
+            "to such pixels (gdalwarp -tr), or pass --any-pixel-size."
+        )
+    _require_sensible_resampling(raster, size, expected)
     return grid_of_pixel_size(raster.grid, expected, crs)
 
 
-def _is_same_size(size: float, other: float) -> bool:
-    """True if a network trained on pixels of one size (m) can map pixels of the other."""
-    return 1 / _TOLERANCE < size / other < _TOLERANCE
+def _require_sensible_resampling(raster: Raster, size: float, expected: float) -> None:
+    """Raise ModelError if a pixel of the raster would become thousands, or the whole raster less than one."""
+    shape = raster.grid.shape
+    if size / expected > _MOST_REFINED or expected / size > max(shape):
+        raise ModelError(
+            f"{raster.paths[0]} ({shape[0]} x {shape[1]} pixels of {size:.3g} m) cannot be resampled to pixels of "
+            f"{expected:.3g} m. Expected at most {_MOST_REFINED} pixels along the side of one of the raster, and at "
+            "least one for the whole raster. Map it with a model of its pixel size."
+        )
+
+
+def _is_same_size(sides: tuple[float, float], others: tuple[float, float]) -> bool:
+    """True if a network trained on pixels with one height and width (m) can map pixels with the other."""
+    return all(1 / _TOLERANCE < side / other < _TOLERANCE for side, other in zip(sides, others, strict=True))
+
+
+def _size_label(sides: tuple[float, float]) -> str:
+    """Height and width in metres, as one number for squares."""
+    height, width = sides
+    size = math.sqrt(height * width)
+    return f"{size:.3g} m" if _is_same_size(sides, (size, size)) else f"{height:.3g} x {width:.3g} m (height x width)"
 
 
 def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:
@@ -124,12 +159,13 @@ def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:
 
 def require_same_pixel_size(ensemble: Sequence[Model], raster: Raster, spec: PredictSpec) -> None:
     """Raise ModelError if a further model of an ensemble was trained on another pixel size than the raster has."""
-    size = raster.grid.pixel_size
-    if spec.any_pixel_size or size is None:
+    own = raster.grid.pixel_sides
+    if spec.any_pixel_size or own is None:
         return
-    for theirs in (model.pixel_size for model in ensemble):
-        if theirs is not None and not _is_same_size(size, theirs):
+    for theirs in (model.pixel_sides for model in ensemble):
+        if theirs is not None and not _is_same_size(own, theirs):
             raise ModelError(
-                f"{raster.paths[0]} is read in pixels of {size:.3g} m, but a further model of the ensemble was trained "
-                f"on {theirs:.3g} m. All must share a pixel size. Leave that model out, or pass --any-pixel-size."
+                f"{raster.paths[0]} is read in pixels of {_size_label(own)}, but a further model of the ensemble was "
+                f"trained on {_size_label(theirs)}. All must share a pixel size. Leave that model out, or pass "
+                "--any-pixel-size."
             )

@@ -10,17 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from landscribe.errors import RasterError
 from landscribe.fingerprint import Fingerprint
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
+from landscribe.geo.grid import ASSIGN_CRS, Window
+from landscribe.geo.pixel_area import pixel_areas
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.source_files import file_state, raster_state
+from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.tiling import Unit, aligned, units
 from landscribe.inference.backends.choice import fastest_backend
 from landscribe.inference.device import resolve_device
+from landscribe.inference.memory import estimated_memory
 from landscribe.inference.predictor import Predictor
+from landscribe.machine import require_memory
 from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.maps.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
 from landscribe.maps.output_paths import OutputPaths
@@ -31,6 +38,9 @@ from landscribe.prediction.compatibility import conform, require_same_pixel_size
 from landscribe.prediction.spec import CHOSEN, NOT_IN_FINGERPRINT, PredictSpec
 from landscribe.prediction.tiling import Tiling, choose_tiling, overlap_overhead
 from landscribe.prediction.unit import UnitOptions
+
+_ALWAYS_FIT = 2**22
+"""Pixels of a batch for which the network is not traced to estimate its memory."""
 
 
 @dataclass(frozen=True)
@@ -99,31 +109,46 @@ def plan_map(
     require_same_pixel_size(ensemble, raster, spec)
     area = None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
     out.require_distinct(raster.paths)
+    require_geotiff_holds(raster.grid, raster.paths[0])
     sieve, layers = _sieve(raster, spec), _layers(out, spec)
     heads = tuple(dict.fromkeys(layer.head for layer in layers))
     predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta, heads=heads)
     fixed = _fixed_fields(predictor, raster, spec, layers)
     tiling, engine, choice = _choice(predictor, raster, spec, fixed, out)
     predictor.backend = engine
+    _require_memory(predictor, raster, tiling)
     return MapPlan(raster, predictor, out, spec, layers, tiling, area, sieve, Fingerprint.of(fixed | choice))
+
+
+def _require_memory(predictor: Predictor, raster: Raster, tiling: Tiling) -> None:
+    """Raise ResourceError if one batch of tiles needs more memory than this machine has; a GPU says so itself."""
+    align = predictor.reduction
+    rows, cols = (min(tiling.tile, -(-length // align) * align) for length in raster.grid.shape)
+    if predictor.device.type == "cpu" and tiling.batch * rows * cols > _ALWAYS_FIT:
+        require_memory(
+            estimated_memory(predictor.models, (tiling.batch, rows, cols)) or 0,
+            f"a batch of {tiling.batch} tiles of {rows} x {cols} pixels",
+            "Pass --tile auto, or a smaller --tile or --batch.",
+        )
 
 
 def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
     if spec.minimum_area is None:
         return None
-    side = raster.grid.pixel_size
-    if side is None:
+    row, col = (length // 2 for length in raster.grid.shape)
+    pixel = float(np.mean(pixel_areas(raster.grid[Window(row, col, 1, 1)])))
+    if math.isnan(pixel):
         raise RasterError(
             f"{raster.paths[0]} has no CRS, so a minimum area of {spec.minimum_area:g} m² cannot be counted in pixels. "
-            "Assign its CRS (gdal_edit.py -a_srs), or leave out --minimum-area."
+            f"{ASSIGN_CRS}, or leave out --minimum-area."
         )
-    ground = math.prod(raster.grid.shape) * side**2
+    ground = math.prod(raster.grid.shape) * pixel
     if spec.minimum_area > ground:
         raise RasterError(
             f"the minimum area is {spec.minimum_area:g} m², but all of {raster.paths[0]} is {ground:.4g} m². Choose a "
             "smaller minimum area."
         )
-    return Sieve(math.ceil(spec.minimum_area / side**2))
+    return Sieve(math.ceil(spec.minimum_area / pixel))
 
 
 def _layers(out: OutputPaths, spec: PredictSpec) -> tuple[Layer, ...]:

@@ -11,10 +11,12 @@ from landscribe import progress
 from landscribe.errors import EngineError, RasterError, ServerError, UnfinishedError
 from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.access import bounded_block_cache
-from landscribe.geo.features import Features, rasterize_mask
+from landscribe.geo.features import Features
+from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.source_files import require_unchanged
 from landscribe.geo.tiling import Unit
+from landscribe.geo.vectors.burning import rasterize_mask
 from landscribe.inference.predictor import Predictor, processes
 from landscribe.maps.layers import LayerArrays
 from landscribe.maps.unit_store import UnitStore
@@ -162,7 +164,7 @@ def _require_any_pixel(plan: MapPlan, store: UnitStore, units: Sequence[Unit]) -
     if not any(store.areas(unit).pixels for unit in units):
         raise RasterError(
             f"{plan.raster.paths[0]} has no valid pixel{' in ' + plan.spec.area if plan.spec.area else ''}: all are "
-            f"nodata ({plan.raster.nodata}). Check the file, or override its nodata value with --nodata."
+            f"nodata ({nodata_label(plan.raster.nodata)}). Check the file, or override its nodata value with --nodata."
         )
 
 

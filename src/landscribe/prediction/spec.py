@@ -24,11 +24,14 @@ def _band_numbers(value: Any) -> Any:
     return numbers
 
 
+BandNumber = Annotated[int, Field(ge=1, le=2**16)]
+
 CHOSEN = frozenset({"tile", "margin", "batch", "engine", "tolerance"})
 """Settings that are chosen for the machine where the user leaves them open. A fingerprint holds the choice."""
 NOT_IN_FINGERPRINT = {
     "bands": "the fingerprint holds the raster's bands",
     "any_pixel_size": "the fingerprint holds the raster's grid",
+    "ignore_scale": "the fingerprint holds the raster's encoding",
     "resample": "the fingerprint holds the raster's grid",
     "crs": "the fingerprint holds the raster's grid",
     "probabilities_as": "the fingerprint holds the layers' dtypes",
@@ -42,19 +45,21 @@ NOT_IN_FINGERPRINT = {
 class PredictSpec(Spec):
     """How a raster is mapped."""
 
-    tile: Annotated[int, Field(ge=32)] | Literal["auto"] = "auto"
+    tile: Annotated[int, Field(ge=32, le=2**16)] | Literal["auto"] = "auto"
     """Side of a tile in pixels, rounded down to a multiple of the network's stride; auto is the best that fits in
     memory."""
-    margin: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    margin: Annotated[int, Field(ge=0, le=2**15)] | Literal["auto"] = "auto"
     """Overlap discarded on each side of a tile in pixels; auto measures how much the network needs on this raster."""
-    unit: int = Field(2048, ge=32)
+    unit: int = Field(2048, ge=32, le=2**16)
     """Side of a unit, the block that is read and written at once, in pixels (at least a tile)."""
-    batch: int | None = Field(None, ge=1)
+    batch: int | None = Field(None, ge=1, le=2**16)
     """Tiles per batch. Default: 1 on a CPU, as many as keep it busy on a GPU."""
-    bands: Annotated[tuple[int, ...] | None, BeforeValidator(_band_numbers)] = None
+    bands: Annotated[tuple[BandNumber, ...] | None, BeforeValidator(_band_numbers)] = None
     """Band numbers of the raster (from 1) in the model's order, such as 3,2,1. Default: all."""
     any_pixel_size: bool = False
     """Ignore a mismatch between the pixel sizes of the raster and of the model."""
+    ignore_scale: bool = False
+    """Map stored numbers as they are, whatever the scale, offset and unit tags of raster and training imagery say."""
     resample: bool = False
     """Resample the raster to the model's pixel size. The map has that pixel size, and stacked files are resampled to
     the grid of the first."""
@@ -71,7 +76,7 @@ class PredictSpec(Spec):
     blend: Literal["none", "gaussian"] = "none"
     """How overlapping tiles are merged. none: each keeps its centre; gaussian: average with a Gaussian importance
     map."""
-    minimum_area: float | None = Field(None, gt=0)
+    minimum_area: float | None = Field(None, gt=0, le=1e15)
     """Minimum mapping unit in square metres. Smaller patches are merged into their neighbours."""
     probabilities_as: Literal["uint8", "float32"] = "uint8"
     """Data type of the probabilities: uint8 in steps of 1/254, or float32."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from landscribe.data.chips.chips import Chips
-from landscribe.model import Model
+from landscribe.model.folder import SavedModel
 from landscribe.runs import Run
 
 _SETTINGS = (
@@ -40,19 +40,20 @@ class ReportInputs:
         Raises:
             LandscribeError: chips, model or assessment are missing or damaged.
         """
-        chips, model = run.open_chips(), run.load_model()
+        chips, saved = run.open_chips(), run.read_model()
         return cls(
             title=f"Landscribe: {', '.join(sorted(set(chips.scene_names.tolist())))}",
             chips=chips,
-            history=model.history,
-            kept_epoch=model.measures.get("epoch"),
+            history=saved.config.history,
+            kept_epoch=saved.config.measures.get("epoch"),
             assessment=run.read_assessment(),
             maps=run.map_files,
-            facts=_facts(model, chips),
+            facts=_facts(saved, chips),
         )
 
 
-def _facts(model: Model, chips: Chips) -> list[tuple[str, str]]:
+def _facts(saved: SavedModel, chips: Chips) -> list[tuple[str, str]]:
+    model = saved.config
     settings = model.provenance.get("settings", {})
     pixel_size = f"{model.pixel_size:.3g} m" if model.pixel_size else "unknown"
     return [
@@ -67,7 +68,7 @@ def _facts(model: Model, chips: Chips) -> list[tuple[str, str]]:
         ("augmentation", _text(model.provenance.get("augment", {}).get("preset"))),
         ("random seed", _text(model.provenance.get("seed"))),
         ("landscribe version", _text(model.provenance.get("landscribe"))),
-        ("model sha256", model.sha256[:16]),
+        ("model sha256", saved.sha256[:16]),
         ("chips sha256", chips.sha256[:16]),
     ]
 

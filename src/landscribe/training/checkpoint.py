@@ -152,7 +152,12 @@ class AtomicCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
         """Write to a temporary file, flush it to the disk, rename it."""
         with atomic_file(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:
+                # torch's own writer does not name the reason, which is nearly always a full disk.
+                free = shutil.disk_usage(temporary.parent).free
+                raise OSError(f"torch cannot write the checkpoint ({free / 1e6:.3g} MB are free)") from error
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
         """Read a checkpoint into the CPU's memory; Lightning copies it to the device.

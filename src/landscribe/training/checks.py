@@ -4,6 +4,7 @@ import torch
 
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, RecipeError
+from landscribe.machine import require_memory
 from landscribe.training.parallel import Processes, chip_sampler, require_shareable_batches
 from landscribe.training.spec import TrainSpec
 
@@ -49,4 +50,16 @@ def require_compatible(spec: TrainSpec, group: Processes, training: Chips, valid
         )
     if spec.precision == "16" and not torch.cuda.is_available():
         raise RecipeError("precision = 16 needs a CUDA GPU, but this machine has none. Choose 32, bf16 or auto.")
+    _require_memory(spec, group, training)
     require_shareable_batches(spec, group, drawn=len(chip_sampler(training, spec, 0)), validation=len(validation))
+
+
+def _require_memory(spec: TrainSpec, group: Processes, training: Chips) -> None:
+    """Raise ResourceError if one batch, its logits and their gradients alone need more memory than there is."""
+    size, values = training.metadata.size, len(training.metadata.bands) + 2 * len(training.classes)
+    if not torch.cuda.is_available():
+        require_memory(
+            4 * values * spec.batch // group.nodes * size**2,
+            f"a batch of {spec.batch} chips of {size} x {size} pixels",
+            "Choose a smaller --batch (with --accumulate, gradients are as of a larger one) or smaller chips.",
+        )

@@ -2,9 +2,20 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from landscribe.spec import CommaList, Flag, InputPath, NamedValues, Spec
+from landscribe.spec import (
+    AlsoCalled,
+    CommaList,
+    Count,
+    Flag,
+    FractionText,
+    InputPath,
+    NamedValues,
+    Spec,
+    TextMark,
+    words,
+)
 
 DEFAULT_EPOCHS = 20
 DEFAULT_LEAST_STEPS = 200
@@ -18,7 +29,7 @@ RESERVED = {
     "encoder": "write it as train.encoder (--encoder)",
     "weights": "write it as train.weights (--weights)",
     "bands": "the chips have it",
-    "classes": "the chips have it",
+    "classes": "the chips have it, and classes = 1 is one logit for two classes",
     "band_names": "the chips have it",
 }
 """Arguments of `nn.build` that are not options of an architecture, and their sources."""
@@ -32,34 +43,37 @@ def _weights(value: Any) -> Any:
 class TrainSpec(Spec):
     """How a network is trained."""
 
-    architecture: str = "unet"
+    architecture: Annotated[
+        str, words(**{"u-net": "unet", "unet++": "unetplusplus", "deeplabv3+": "deeplabv3plus"})
+    ] = "unet"
     """Network: fcn, unet, unetplusplus, deeplabv3plus, unet_id, smp:Name or module:Class."""
-    encoder: str = "resnet18"
+    encoder: Annotated[str, AlsoCalled("backbone")] = "resnet18"
     """Name of a timm backbone, or plain for the encoder of the architecture's paper."""
     weights: Literal["auto", "imagenet", "none"] | InputPath = "auto"
     """Initial weights; auto is imagenet if available within seconds, otherwise none."""
     options: Annotated[dict[str, Any], NamedValues, Flag("--option")] = Field(default_factory=dict)
-    """Option of the architecture, as NAME=VALUE with a TOML value; repeat for more."""
-    epochs: int | None = Field(None, ge=1)
+    """Option of the architecture, as NAME=VALUE with a TOML value; repeat for more. classes=1 gives two classes one
+    logit and a sigmoid."""
+    epochs: Count | None = None
     """Passes over the training chips. Default: 20, but at least 200 steps."""
-    steps: int | None = Field(None, ge=1)
+    steps: Count | None = None
     """Optimizer steps, instead of epochs."""
-    minutes: float | None = Field(None, gt=0)
+    minutes: float | None = Field(None, gt=0, le=10**6)
     """Wall-clock minutes, instead of epochs. The weights then depend on the machine's speed."""
-    batch: int = Field(8, ge=1)
+    batch: Annotated[int, AlsoCalled("batch_size")] = Field(8, ge=1, le=2**16)
     """Chips per batch, over all devices."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1, le=2**16)
     """Gradient accumulation: batches per optimizer step. Gradients are averaged as for one large batch."""
-    learning_rate: float | Literal["auto"] = 2e-3
+    learning_rate: Annotated[Annotated[float, Field(gt=0, le=1000)] | Literal["auto"], AlsoCalled("lr")] = 2e-3
     """Peak learning rate; auto runs a learning-rate range test on the training chips (Smith 2017, arXiv:1506.01186)."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """Optimizer: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), or SGD with momentum 0.9."""
     schedule: Literal["one_cycle", "cosine", "constant", "plateau"] = "one_cycle"
     """Learning-rate schedule. one_cycle: warm-up and decay to 0; cosine: decay to 0; plateau: halved if the mean F1 of
     the validation chips has not risen for four epochs."""
-    gradient_clip: float = Field(1.0, ge=0)
+    gradient_clip: float = Field(1.0, ge=0, le=1e9)
     """Maximum gradient norm; 0 turns clipping off."""
-    patience: int | None = Field(None, ge=1)
+    patience: Count | None = None
     """Early stopping: epochs without improvement. Default: no early stopping."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay of the weight EMA, such as 0.999; 0 turns it off. The model gets the averaged weights (Tarvainen & Valpola
@@ -72,7 +86,7 @@ class TrainSpec(Spec):
     """Layers to freeze: encoder, or stages of it such as layer1 (landscribe summary lists them)."""
     freeze_until: float = Field(1.0, gt=0, le=1)
     """Fraction of the training after which frozen layers are unfrozen; 1 keeps them frozen."""
-    weight_decay: float = Field(1e-2, ge=0)
+    weight_decay: float = Field(1e-2, ge=0, le=1000)
     """Weight decay of the optimizer."""
     scaling: ScalingName = "auto"
     """Scaling of the input. range: the range of the data type to 0..1; percentiles: the 2nd and 98th percentile of the
@@ -81,20 +95,21 @@ class TrainSpec(Spec):
     loss: str = "dice + ce"
     """Loss, or a weighted sum such as "0.5*dice + 0.5*ce"."""
     class_weights: Annotated[
-        Literal["none", "inverse", "median", "effective"] | tuple[NonNegativeFloat, ...], BeforeValidator(_weights)
+        Literal["none", "inverse", "median", "effective"] | tuple[Annotated[float, Field(ge=0, le=1e9)], ...],
+        BeforeValidator(_weights),
     ] = "none"
     """Class weights in the loss: none, inverse (inverse frequency), median (median frequency), effective (effective
     number), or one number per class, in the order of the class table."""
     sampling: Literal["all", "balanced", "label_windows"] = "all"
     """Which chips an epoch draws. all: every chip once; balanced: chips with rare classes more often; label_windows:
     windows around labelled pixels, each class equally often."""
-    background: float | None = Field(None, ge=0, le=1)
+    background: Annotated[float | None, FractionText, TextMark()] = Field(None, ge=0, le=1)
     """Maximum fraction of background-only chips. Default: no limit."""
-    workers: int | None = Field(None, ge=0)
+    workers: int | None = Field(None, ge=0, le=1024)
     """Processes that read chips; 0 reads in the main process. Default: by the number of cores."""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     """Floating-point precision: 32, bf16, or 16 (CUDA only); auto is bf16 on GPUs that support it, otherwise 32."""
-    devices: int | Literal["auto"] = "auto"
+    devices: Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"] = "auto"
     """Number of GPUs, or of processes on a CPU; auto is 1, or as many as torchrun or SLURM started. The devices share
     each batch; region losses (dice and similar) are computed on each device's part."""
     # torchrun reads --log as an abbreviation of an option of its own.
@@ -106,20 +121,10 @@ class TrainSpec(Spec):
     def _bits_are_text(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
-    @field_validator("learning_rate", "devices", mode="before")
-    @classmethod
-    def _auto_or_above_zero(cls, value: Any) -> Any:
-        try:
-            usable = value == "auto" or float(value) > 0
-        except (TypeError, ValueError):
-            usable = False
-        if not usable:
-            raise ValueError("input should be greater than 0, or auto")
-        return value
-
     @model_validator(mode="after")
     def _options_are_of_the_architecture(self) -> Self:
-        taken = [name for name in RESERVED if name in self.options]
+        is_one_logit = self.options.get("classes") == 1
+        taken = [name for name in RESERVED if name in self.options and not (name == "classes" and is_one_logit)]
         if taken:
             raise ValueError(
                 f"options has '{taken[0]}', which is not an option of the architecture; {RESERVED[taken[0]]}"

@@ -120,9 +120,12 @@ def train(
             pixel_size=chips.metadata.pixel_size,
             dtype=chips.metadata.dtype,
             nodata=chips.metadata.nodata,
+            encoding=chips.metadata.encoding,
+            pixel_sides=chips.metadata.pixel_sides,
             chip_size=chips.metadata.size,
         )
-        job = _Job(model, network, training, validation, spec, augmentation, change, seed, group)
+        assert isinstance(model.network, Segmentation)
+        job = _Job(model, model.network, training, validation, spec, augmentation, change, seed, group)
         start = start if start.learning_rate else start.model_copy(update={"learning_rate": _find_learning_rate(job)})
         if group.is_rank_zero:
             checkpoints.remove_stale() if resumed else checkpoints.remove()
@@ -199,8 +202,8 @@ def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str
 
 def _build(chips: Chips, spec: TrainSpec, weights: str | None) -> Segmentation:
     return build(
-        spec.architecture, bands=chips.metadata.bands, classes=len(chips.classes),
-        encoder=spec.encoder, weights=weights, **spec.options,
+        spec.architecture, bands=chips.metadata.bands, encoder=spec.encoder, weights=weights,
+        **{"classes": len(chips.classes), **spec.options},
     )  # fmt: skip
 
 

@@ -1,13 +1,27 @@
 """The verbs: one function each, from nouns or paths to nouns; each leaves ordinary files.
 
 A verb opens its inputs, sorts plain settings into the specs of the steps, and calls one step. The command line calls
-these functions.
+these functions. Errors of the machine, such as MemoryError, leave a verb as a LandscribeError.
 """
 
-from landscribe.verbs.chips import check, chip, chip_scenes, describe, export
-from landscribe.verbs.maps import assess, predict
-from landscribe.verbs.models import bench, branches, prune, summary, train
-from landscribe.verbs.runs import new, report
+from landscribe.errors import machine_errors
+from landscribe.verbs import chips, maps, models, runs
+
+# Wrapped where they are exported: doctest would not find the examples of decorated functions.
+assess = machine_errors()(maps.assess)
+bench = machine_errors()(models.bench)
+branches = machine_errors()(models.branches)
+check = machine_errors()(chips.check)
+chip = machine_errors()(chips.chip)
+chip_scenes = machine_errors()(chips.chip_scenes)
+describe = machine_errors()(chips.describe)
+export = machine_errors()(chips.export)
+new = machine_errors()(runs.new)
+predict = machine_errors()(maps.predict)
+prune = machine_errors()(models.prune)
+report = machine_errors()(runs.report)
+summary = machine_errors()(models.summary)
+train = machine_errors()(models.train)
 
 __all__ = [
     "assess", "bench", "branches", "check", "chip", "chip_scenes", "describe", "export", "new", "predict", "prune",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import RecipeError
-from landscribe.outputs import require_output_folder
+from landscribe.outputs import claim, require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
-from landscribe.spec import nearest
+from landscribe.spec import Seed, checked, nearest
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, recipe_of
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from landscribe.preflight import Check
     from landscribe.reports.description import Description
     from landscribe.verbs.keywords import ChipKeywords, RunKeywords
+
+log = logging.getLogger(__name__)
 
 
 def check(
@@ -82,14 +85,20 @@ def chip_scenes(
 ) -> Chips:
     """Cut the scenes of a recipe into chips; `opened` are its scenes and classes, where a check opened them before."""
     from landscribe.data.chips.cutting import chip
+    from landscribe.data.scenes.label_formats import label_warnings
     from landscribe.data.scenes.scene import open_scenes
 
     require_output_folder(out, mark="chips.json", overwrite=overwrite)
-    scenes, classes = opened or open_scenes(recipe.scenes, recipe.classes)
-    return chip(
-        scenes, classes, recipe.scenes, out,
-        spec=recipe.chips, split=recipe.split, seed=recipe.seed, overwrite=overwrite,
-    )  # fmt: skip
+    with claim(out):
+        if opened is None:
+            opened = open_scenes(recipe.scenes, recipe.classes)
+            for warning in label_warnings(scene.labels for scene in opened[0]):
+                log.warning(warning)
+        scenes, classes = opened
+        return chip(
+            scenes, classes, recipe.scenes, out,
+            spec=recipe.chips, split=recipe.split, seed=recipe.seed, overwrite=overwrite,
+        )  # fmt: skip
 
 
 def describe(
@@ -107,10 +116,11 @@ def describe(
     from landscribe.reports.description import describe
     from landscribe.reports.sheet import contact_sheet
 
-    opened = open_chips(chips)
+    opened, seed = open_chips(chips), checked("seed", seed, Seed)
     described = describe(opened)
     if sheet is not None:
-        contact_sheet(opened, Path(sheet), augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)
+        with claim(Path(sheet)):
+            contact_sheet(opened, Path(sheet), augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)
     return described
 
 
@@ -132,4 +142,5 @@ def export(
         raise RecipeError(f"chips cannot be exported to '{to}'{nearest(to, list(CHIP_EXPORTS))}")
     opened, out = open_chips(chips), Path(out)
     require_output_folder(out, mark=CHIP_EXPORTS[to].mark, overwrite=overwrite)
-    return CHIP_EXPORTS[to].write(opened if split is None else opened.of_split(split), out, overwrite=overwrite)
+    with claim(out):
+        return CHIP_EXPORTS[to].write(opened if split is None else opened.of_split(split), out, overwrite=overwrite)

@@ -20,10 +20,19 @@ class SceneKeywords(TypedDict, total=False):
     without: Sequence[str] | str
     bands: Sequence[str] | None | str
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None
-    nodata: float | None
+    nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
+    palette: Literal["colours", "indices"]
     labelled_area: str | Path | None
+    label_threshold: float | None
+    label_nodata_as: str | None
+    label_ignore: Sequence[str] | None | str
     sparse: bool
     fix_geometries: bool
 
@@ -121,6 +130,7 @@ class PredictTable(TypedDict, total=False):
     batch: int | None
     bands: Sequence[int] | None | str
     any_pixel_size: bool
+    ignore_scale: bool
     resample: bool
     crs: str | None
     device: str
@@ -140,6 +150,14 @@ class LabelKeywords(TypedDict, total=False):
     """Settings of `assess`."""
 
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
+    label_threshold: float | None
+    label_nodata_as: str | None
+    label_ignore: Sequence[str] | None | str
     labelled_area: str | Path | None
     sparse: bool
     fix_geometries: bool
@@ -154,10 +172,19 @@ class ChipKeywords(TypedDict, total=False):
     without: Sequence[str] | str
     bands: Sequence[str] | None | str
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
-    nodata: float | None
+    nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
+    palette: Literal["colours", "indices"]
     labelled_area: str | Path | None
+    label_threshold: float | None
+    label_nodata_as: str | None
+    label_ignore: Sequence[str] | None | str
     sparse: bool
     fix_geometries: bool
     size: int
@@ -181,46 +208,18 @@ class ChipKeywords(TypedDict, total=False):
     chips: ChipTable
 
 
-class TrainKeywords(TypedDict, total=False):
+class TrainKeywords(TrainTable, total=False):
     """Settings of `train`."""
 
     augment: str | AugmentKeywords | AugmentSpec | Callable[..., Any]
-    architecture: str
-    encoder: str
-    weights: Literal["auto", "imagenet", "none"] | str | Path
-    options: dict[str, Any]
-    epochs: int | None
-    steps: int | None
-    minutes: float | None
-    batch: int
-    accumulate: int
-    learning_rate: float | Literal["auto"]
-    optimizer: Literal["adamw", "sgd"]
-    schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
-    gradient_clip: float
-    patience: int | None
-    ema_decay: float
-    checkpoint: Literal["best", "last"]
-    encoder_lr_factor: float
-    freeze: Sequence[str] | str
-    freeze_until: float
-    weight_decay: float
-    scaling: Literal["auto", "range", "percentiles", "standardise"]
-    loss: str
-    class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
-    sampling: Literal["all", "balanced", "label_windows"]
-    background: float | None
-    workers: int | None
-    precision: Literal["auto", "32", "bf16", "16"]
-    devices: int | Literal["auto"]
-    log: str | Path | None
 
 
 class PredictKeywords(TypedDict, total=False):
     """Settings of `predict`."""
 
-    nodata: float | None
+    nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
+    palette: Literal["colours", "indices"]
     assets: Sequence[str] | str
     mosaic: bool
     tile: int | Literal["auto"]
@@ -229,6 +228,7 @@ class PredictKeywords(TypedDict, total=False):
     batch: int | None
     bands: Sequence[int] | None | str
     any_pixel_size: bool
+    ignore_scale: bool
     resample: bool
     crs: str | None
     device: str
@@ -244,97 +244,25 @@ class PredictKeywords(TypedDict, total=False):
     shard: str | None
 
 
-class RunKeywords(TypedDict, total=False):
-    """Settings of `run` and `check`. A name that several sections have goes into a section's table."""
-
-    seed: int
-    classes: Sequence[dict[str, Any]]
-    stack: bool
-    without: Sequence[str] | str
-    label_field: str | None
-    split: Literal["train", "val", "test"] | None | SplitKeywords
-    nodata: float | None
-    nodata_rule: Literal["auto", "any", "all"]
-    labelled_area: str | Path | None
-    sparse: bool
-    fix_geometries: bool
-    size: int
-    stride: int | None
-    edge: Literal["shift", "pad", "drop"]
-    mode: Literal["all", "positive", "separate"]
-    unlabelled: bool
-    format: Literal["tif", "png", "jpg"]
-    virtual: bool
-    by: Literal["auto", "block", "scene", "attribute", "list"]
-    val: float
-    test: float
-    gap: int | None
-    block: int | None
-    attribute: str | None
-    train_list: str | Path | None
-    val_list: str | Path | None
-    test_list: str | Path | None
-    architecture: str
-    encoder: str
-    weights: Literal["auto", "imagenet", "none"] | str | Path
-    options: dict[str, Any]
-    epochs: int | None
-    steps: int | None
-    minutes: float | None
-    accumulate: int
-    learning_rate: float | Literal["auto"]
-    optimizer: Literal["adamw", "sgd"]
-    schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
-    gradient_clip: float
-    patience: int | None
-    ema_decay: float
-    checkpoint: Literal["best", "last"]
-    encoder_lr_factor: float
-    freeze: Sequence[str] | str
-    freeze_until: float
-    weight_decay: float
-    scaling: Literal["auto", "range", "percentiles", "standardise"]
-    loss: str
-    class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
-    sampling: Literal["all", "balanced", "label_windows"]
-    background: float | None
-    workers: int | None
-    precision: Literal["auto", "32", "bf16", "16"]
-    devices: int | Literal["auto"]
-    log: str | Path | None
-    tile: int | Literal["auto"]
-    margin: int | Literal["auto"]
-    unit: int
-    any_pixel_size: bool
-    resample: bool
-    crs: str | None
-    device: str
-    tolerance: float
-    check_seams: bool
-    engine: Literal["auto", "torch", "onnx", "openvino"]
-    blend: Literal["none", "gaussian"]
-    minimum_area: float | None
-    probabilities_as: Literal["uint8", "float32"]
-    tta: bool
-    area: str | Path | None
-    shard: str | None
-    scenes: SceneKeywords
-    chips: ChipTable
-    train: TrainTable
-    predict: PredictTable
-    augment: str | AugmentKeywords
-
-
 class DemoKeywords(TypedDict, total=False):
     """Settings of `demo`."""
 
     stack: bool
     without: Sequence[str] | str
     label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    label_priority: str | None
+    label_zero: Literal["background", "class"] | None
+    all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
-    nodata: float | None
+    nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
+    palette: Literal["colours", "indices"]
     labelled_area: str | Path | None
+    label_threshold: float | None
+    label_nodata_as: str | None
+    label_ignore: Sequence[str] | None | str
     sparse: bool
     fix_geometries: bool
     stride: int | None
@@ -384,6 +312,7 @@ class DemoKeywords(TypedDict, total=False):
     margin: int | Literal["auto"]
     unit: int
     any_pixel_size: bool
+    ignore_scale: bool
     resample: bool
     crs: str | None
     device: str
@@ -401,3 +330,11 @@ class DemoKeywords(TypedDict, total=False):
     train: TrainTable
     predict: PredictTable
     augment: str | AugmentKeywords
+
+
+class RunKeywords(DemoKeywords, total=False):
+    """Settings of `run` and `check`. A name that several sections have goes into a section's table."""
+
+    seed: int
+    classes: Sequence[dict[str, Any]]
+    size: int

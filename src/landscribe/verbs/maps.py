@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import OutputError
+from landscribe.outputs import claim
 from landscribe.verbs.sources import Source, open_model
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ def predict(
     suggest_labels: Source | None = None,
     ensemble: Sequence[Model | Source] = (),
     overwrite: bool = False,
+    trust_code: str | Sequence[str] = (),
     **settings: Unpack[PredictKeywords],
 ) -> list[Path]:
     """Map rasters.
@@ -41,6 +45,8 @@ def predict(
         suggest_labels: like `out`, for polygons of the most uncertain areas to label next (.gpkg or .geojson).
         ensemble: further models, or their folders, to average their probabilities with the first's.
         overwrite: replace existing output.
+        trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported; or several
+            for an ensemble.
         settings: fields of PredictSpec and ImagerySpec.
 
     Returns:
@@ -73,7 +79,7 @@ def predict(
     from landscribe.prediction.mapping import write_map
     from landscribe.prediction.plan import plan_map
 
-    opened, *others = [open_model(each) for each in (model, *ensemble)]
+    opened, *others = [open_model(each, trust_code) for each in (model, *ensemble)]
     rasters = open_rasters(images, imagery, resample=spec.resample)
     for raster in rasters:
         require_compatible(opened, raster, spec)  # before the first of them is mapped
@@ -89,11 +95,14 @@ def predict(
         if path is not None
     }
     outputs = [OutputPaths(**{name: each[index] for name, each in paths.items()}) for index in range(len(rasters))]
-    # Planned one by one: a shard takes over the choices of the shard that began the same map.
-    return [
-        write_map(plan_map(opened, raster, spec, output, ensemble=others), overwrite=overwrite)
-        for raster, output in zip(rasters, outputs, strict=True)
-    ]
+    with ExitStack() as claims:
+        for output in outputs:
+            claims.enter_context(claim(output.map, shared=spec.shard is not None))
+        # Planned one by one: a shard takes over the choices of the shard that began the same map.
+        return [
+            write_map(plan_map(opened, raster, spec, output, ensemble=others), overwrite=overwrite)
+            for raster, output in zip(rasters, outputs, strict=True)
+        ]
 
 
 def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:
@@ -106,7 +115,7 @@ def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> li
             "--mosaic for one map of all rasters."
         )
     names = [raster.name for raster in rasters]
-    twice = {name for name in names if names.count(name) > 1}
+    twice = {name for name, count in Counter(names).items() if count > 1}
     if twice:
         raise OutputError(
             f"two rasters are called {', '.join(sorted(twice))}, so their maps would have one name. "
@@ -120,6 +129,7 @@ def assess(
     *,
     reference: Chips | Source,
     split: str = "test",
+    nodata_as: str | None = None,
     out: Source | None = None,
     **labels: Unpack[LabelKeywords],
 ) -> Assessment:
@@ -129,8 +139,9 @@ def assess(
         maps: one class map; or several, with chips as the reference.
         reference: polygons, points with a class column, a label raster, or a chips folder.
         split: split of the chips, if the reference is a chips folder.
+        nodata_as: class of pixels that are nodata in the maps, such as "background"; they are left out if None.
         out: also write the measures as JSON.
-        labels: how to read the reference: `label_field`, `labelled_area`, `sparse` and `fix_geometries` of SceneSpec.
+        labels: how to read the reference: fields of SceneSpec about labels.
 
     >>> import landscribe as ls
     >>> from tempfile import TemporaryDirectory
@@ -148,7 +159,10 @@ def assess(
     paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
     if out is not None and Path(out).resolve() in {Path(str(path)).resolve() for path in (*paths, reference)}:
         raise OutputError(f"{out} is an input of the assessment. Nothing was changed. Choose another path.")
-    result = assess_maps([Path(path) for path in paths], reference, split=split, labels=dict(labels))
+    result = assess_maps(
+        [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=dict(labels)
+    )
     if out is not None:
-        result.save(Path(out))
+        with claim(Path(out)):
+            result.save(Path(out))
     return result

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import RecipeError
-from landscribe.outputs import require_output_folder
+from landscribe.outputs import claim, require_output_folder
+from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, open_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from landscribe.data.chips.chips import Chips
     from landscribe.inference.benchmark import Benchmark
     from landscribe.inference.pruning import Branch
@@ -48,9 +53,12 @@ def train(
     """
     from landscribe.training.spec import TrainSpec
 
+    seed = checked("seed", seed, Seed)
     fields: dict[str, Any] = dict(settings)
     augment = fields.pop("augment", {})
     pipeline = augment if callable(augment) else None
+    if pipeline is not None:
+        _require_image_and_masks(pipeline)
     augmentation = augmentation_of("none" if pipeline else augment)
     spec = TrainSpec.of(fields)
 
@@ -61,9 +69,26 @@ def train(
 
     opened, out = open_chips(chips), Path(out)
     require_two_classes(opened)
-    if processes(spec.devices).is_rank_zero:
+    is_writer = processes(spec.devices).is_rank_zero
+    if is_writer:
         require_output_folder(out, mark="config.json", overwrite=overwrite)
-    return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
+    with claim(out) if is_writer else nullcontext():
+        return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
+
+
+def _require_image_and_masks(pipeline: Callable[..., Any]) -> None:
+    """Raise RecipeError for a function that cannot be called with image and masks, before chips are read."""
+    try:
+        signature = inspect.signature(pipeline)
+    except ValueError:  # some functions of compiled libraries have none
+        return
+    try:
+        signature.bind(image=None, masks=[])
+    except TypeError as error:
+        raise RecipeError(
+            f"augment cannot be called with image and masks: {error}. Expected a function of image (height, width, "
+            'bands) and masks that returns a dict with "image" and "masks", like a Compose of Albumentations.'
+        ) from error
 
 
 def summary(
@@ -74,6 +99,7 @@ def summary(
     bands: int = 3,
     classes: int = 2,
     size: int = 256,
+    trust_code: str | Sequence[str] = (),
     **options: Any,
 ) -> Summary:
     """Describe a network block by block: output shapes, parameters, receptive fields, operations.
@@ -85,15 +111,18 @@ def summary(
         bands: input channels.
         classes: outputs.
         size: side of the image in pixels.
+        trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported.
         options: options of the architecture.
     """
     from landscribe.nn import build
-    from landscribe.nn.summary import summary
+    from landscribe.nn.summary import Channels, ImageSide, summary
 
+    size = checked("size", size, ImageSide)
+    bands, classes = checked("bands", bands, Channels), checked("classes", classes, Channels)
     if model is None:
         network = build(architecture, bands=bands, classes=classes, encoder=encoder, **options)
         return summary(network, bands=bands, size=size)
-    opened = open_model(model)
+    opened = open_model(model, trust_code)
     return summary(opened.network, bands=len(opened.bands), size=size)
 
 
@@ -130,13 +159,20 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
     from landscribe.inference.pruning import prune
 
     require_output_folder(Path(out), mark="config.json", overwrite=overwrite)
-    small = prune(open_model(model), branch)
-    small.save(out, overwrite=overwrite)
+    with claim(Path(out)):
+        small = prune(open_model(model), branch)
+        small.save(out, overwrite=overwrite)
     return small
 
 
 def bench(
-    model: Model | Source, *, tile: int = 512, batch: int = 1, seconds: float = 10.0, device: str = "auto"
+    model: Model | Source,
+    *,
+    tile: int = 512,
+    batch: int = 1,
+    seconds: float = 10.0,
+    device: str = "auto",
+    trust_code: str | Sequence[str] = (),
 ) -> Benchmark:
     """Time the inference backends on this machine, and compare their outputs.
 
@@ -146,9 +182,10 @@ def bench(
         batch: images per batch.
         seconds: seconds to measure; every backend runs at least three times.
         device: auto, cpu, cuda, mps, …
+        trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported.
     """
     from landscribe.inference.backends.choice import compare_backends
     from landscribe.inference.device import resolve_device
 
-    opened = open_model(model)
+    opened = open_model(model, trust_code)
     return compare_backends(opened, tile=tile, batch=batch, seconds=seconds, device=resolve_device(device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from landscribe.outputs import require_absent
+from landscribe.outputs import claim, require_absent
 from landscribe.recipe import Recipe
 from landscribe.verbs.sources import Source
 
@@ -14,7 +14,8 @@ def new(out: Source, *, overwrite: bool = False) -> Path:
     out = Path(out)
     require_absent(out, overwrite=overwrite)
     example = {"scenes": [{"image": ["scene.tif"], "labels": "labels.geojson"}]}
-    Recipe.of(example).save(out)
+    with claim(out):
+        Recipe.of(example).save(out)
     return out
 
 
@@ -30,4 +31,6 @@ def report(folder: Source, *, out: Source | None = None) -> Path:
     from landscribe.runs import Run
 
     run = Run(Path(folder))
-    return write_report(ReportInputs.of_run(run), Path(out) if out is not None else run.report_file)
+    page = Path(out) if out is not None else run.report_file
+    with claim(page):
+        return write_report(ReportInputs.of_run(run), page)

@@ -53,8 +53,8 @@ def open_chips(chips: Chips | Source) -> Chips:
     return Chips.of(chips)
 
 
-def open_model(model: Model | Source) -> Model:
-    """A model, or that of a folder."""
+def open_model(model: Model | Source, trust_code: str | Sequence[str] = ()) -> Model:
+    """A model, or that of a folder; `trust_code` names the classes, as "module:Class", that may be imported for it."""
     from landscribe.model import Model
 
-    return Model.of(model)
+    return Model.of(model, trust=trust_code)

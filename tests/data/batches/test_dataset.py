@@ -119,3 +119,18 @@ def test_a_transform_that_returns_unusable_masks_is_refused(chips, masks):
 
     with pytest.raises(ChipError, match="the augmentation returned an image of shape"):
         ChipDataset(chips, unusable)[4]
+
+
+@pytest.mark.parametrize(
+    ("transform", "words"),
+    [
+        (lambda image, mask: (image, mask), "unexpected keyword argument 'masks'"),
+        (lambda image, masks: (image, masks), "tuple indices must be integers"),
+        (lambda image, masks: {"image": image}, "'masks'"),
+    ],
+)
+def test_a_transform_of_another_kind_is_refused_in_one_line(chips, transform, words):
+    with pytest.raises(ChipError, match=r"cannot be used: .*Albumentations") as refused:
+        ChipDataset(chips, transform)[0]
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)

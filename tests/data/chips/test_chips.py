@@ -207,6 +207,28 @@ def test_chips_are_valid_where_the_scene_is(world, dtype, nodata, edge, virtual)
     assert_reads_like_the_scene(world.chip(spec, edge=edge, virtual=virtual), scene)
 
 
+@pytest.mark.parametrize("rule", ["any", "all"])
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("uint8", 7), ("int16", -9999), ("float32", 7)])
+def test_copied_chips_keep_the_nodata_rule_of_the_scene(world, dtype, nodata, rule):
+    array = noise(3, H, W, dtype)
+    array[0, 8:20, 10:30] = nodata  # one band only
+    array[:, 16:30, 14:40] = nodata
+    spec = world.scene(array).model_copy(update={"nodata": nodata, "nodata_rule": rule})
+    (scene,), _ = open_scenes([spec])
+    assert_reads_like_the_scene(world.chip(spec), scene)
+
+
+def test_copied_chips_keep_the_nodata_value_of_each_band(world):
+    array = noise(3, H, W, "int16")
+    array[0, 8:20, 10:30], array[1, 16:30, 14:40] = -1, -2
+    array[2, 30:32], array[0, 32:34] = -1, -2  # values of other bands
+    spec = world.scene(array).model_copy(update={"nodata": (-1, -2, -3)})
+    (scene,), _ = open_scenes([spec])
+    chips = world.chip(spec)
+    assert_reads_like_the_scene(chips, scene)
+    assert chips.metadata.nodata == (-1, -2, -3)
+
+
 @pytest.mark.parametrize("virtual", [False, True])
 def test_black_pixels_under_an_alpha_band_stay_valid(world, virtual):
     array = noise(4, H, W)

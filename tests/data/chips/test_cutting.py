@@ -6,14 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from landscribe import executor as engine
-from landscribe import verbs
+from landscribe import machine, verbs
 from landscribe.data.chips import cutting
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.cutting import chip
@@ -22,7 +23,7 @@ from landscribe.data.scenes.label_formats import LabelSource
 from landscribe.data.scenes.scene import Scene, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.split import SplitSpec
-from landscribe.errors import EngineError
+from landscribe.errors import EngineError, LandscribeError, ResourceError
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from worlds import noise, pixel_box, write_polygons, write_raster
@@ -274,3 +275,38 @@ def test_interrupted_chipping_leaves_no_files(specs, tmp_path, dask):
     )
     assert done.stdout.splitlines()[-1] == "interrupted"
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@dataclass(frozen=True)
+class Meanwhile:
+    """Labels of a scene, at whose first reading a file changes."""
+
+    labels: LabelSource
+    file: Path
+
+    def read(self, window: Window):
+        self.file.touch()
+        return self.labels.read(window)
+
+
+@pytest.mark.parametrize("name", ["first.tif", "labels.gpkg"])
+def test_a_file_that_changes_while_chips_are_cut_is_noticed_and_leaves_no_chips(specs, tmp_path, name):
+    with pytest.raises(LandscribeError, match=rf"{name} changed while .*cut.*Repeat the command"):
+        cut(specs, tmp_path / "chips", watch=lambda labels: Meanwhile(labels, tmp_path / name))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.tif", "labels.gpkg", "second.tif"]
+
+
+def test_chips_that_no_machine_can_hold_are_refused_at_once_with_both_numbers(specs, tmp_path):
+    scenes, classes = open_scenes(specs)
+    endless = replace(scenes[0].image, grid=replace(scenes[0].image.grid, height=2**31 - 1, width=2**31 - 1))
+    scenes[0] = replace(scenes[0], image=endless)
+    with pytest.raises(ResourceError, match=r"cutting 18,0\S* chips of 16 x 16 pixels .* at least .* has .* --stride"):
+        chip(scenes, classes, specs, tmp_path / "chips", spec=ChipSpec(size=16), split=SplitSpec())
+    assert not (tmp_path / "chips").exists()
+
+
+def test_chips_larger_than_the_disk_are_refused_unless_they_are_virtual(specs, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(ResourceError, match=r"of disk, but .* 1e-07 GB free. Pass --virtual"):
+        cut(specs, tmp_path / "chips")
+    assert len(cut(specs, tmp_path / "chips", virtual=True))

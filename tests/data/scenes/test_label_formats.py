@@ -26,7 +26,7 @@ def _polygons(folder):
 
 
 def _raster(folder):
-    return write_raster(folder / "labels.tif", TRUTH)
+    return write_raster(folder / "labels.tif", TRUTH, nodata=255)
 
 
 FILES = {"polygons": _polygons, "raster": _raster}

@@ -67,6 +67,16 @@ def test_images_and_masks_with_the_same_names_are_paired_in_natural_order(root, 
     assert [scene.labels.rsplit("/", 1)[1] for scene in scenes] == [f"tile{n}{ending}.png" for n in (1, 2, 10)]
 
 
+def test_a_scene_and_its_preview_that_share_a_mask_are_refused_and_the_pattern_works(root):
+    folder_of(root / "images", ["a", "b"])
+    folder_of(root / "images", ["a", "b"], ".png")
+    folder_of(root / "masks", ["a", "b"], ".png", "", values())
+    with pytest.raises(LabelError, match=r"a.png, a.tif in \S*images share the mask a.png .* such as (\S*)/\*.tif"):
+        expand_scenes([SceneSpec(image=(str(root / "images"),), labels=str(root / "masks"))])
+    pattern = str(root / "images" / "*.tif")
+    assert len(expand_scenes([SceneSpec(image=(pattern,), labels=str(root / "masks"))])[0]) == 2
+
+
 def test_a_parent_folder_of_images_and_masks_is_enough(root):
     folder_of(root / "images", ["a", "b"])
     folder_of(root / "masks", ["a", "b"], array=values())

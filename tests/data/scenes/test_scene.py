@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
-from landscribe.data.scenes.label_polygons import is_vector
 from landscribe.data.scenes.scene import Scene, fill_value, open_labels, open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
-from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, RecipeError
+from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, RasterError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Files, Raster
+from landscribe.geo.vectors.vector_files import is_vector
 from worlds import METRE, UTM, grid, noise, pixel_box, write_polygons, write_raster
 
 H, W = 12, 16
@@ -127,7 +127,7 @@ def test_255_and_nodata_of_a_label_raster_are_ignored(tmp_path):
     raster = TRUTH.astype(np.int16)
     raster[5, :], raster[6, :] = 255, -1
     path = str(write_raster(tmp_path / "truth.tif", raster, nodata=-1))
-    mask, classes = mask_of(SceneSpec(image=(image(tmp_path),), labels=path))
+    mask, classes = mask_of(SceneSpec(image=(image(tmp_path),), labels=path, label_ignore=("255",)))
     expected = TRUTH.copy()
     expected[5:7] = 255
     np.testing.assert_array_equal(mask, expected)
@@ -229,8 +229,8 @@ def test_polygons_require_a_crs_of_the_scene(tmp_path):
 
 @pytest.mark.parametrize(
     ("array", "message"),
-    [(noise(2, H, W), "has 2 bands"), (TRUTH.astype(np.float32), "has dtype float32. Expected integer class values")],
-    ids=["two bands", "float"],
+    [(noise(2, H, W), "has 2 bands"), (TRUTH / np.float32(4), "holds fractions such as 0.25")],
+    ids=["two bands", "fractions"],
 )
 def test_rasters_without_class_values_are_refused_as_labels(tmp_path, array, message):
     path = str(write_raster(tmp_path / "truth.tif", array))
@@ -240,7 +240,7 @@ def test_rasters_without_class_values_are_refused_as_labels(tmp_path, array, mes
 
 def test_a_label_raster_of_nodata_only_is_refused(tmp_path):
     path = str(write_raster(tmp_path / "truth.tif", np.full((H, W), 255, np.uint8)))
-    with pytest.raises(LabelError, match="are all nodata"):
+    with pytest.raises(LabelError, match="are all nodata or 255"):
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=path)])
 
 
@@ -437,3 +437,33 @@ def test_every_error_of_a_scene_is_a_landscribe_error(tmp_path):
         open_scenes([SceneSpec(image=(str(tmp_path / "broken.tif"),), labels=polygons(tmp_path))])
     with pytest.raises(LandscribeError):
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=str(tmp_path / "broken.tif"))])
+
+
+# Scenes that store the same ground in other ways ------------------------------------------------------------------
+
+
+def test_scenes_with_bands_in_another_order_are_read_in_the_order_of_the_first(tmp_path):
+    array, names = noise(3, H, W), ("red", "green", "nir")
+    first = image(tmp_path, "a.tif", array=array, descriptions=names)
+    other = image(tmp_path, "b.tif", array=array[[2, 0, 1]], descriptions=("nir", "red", "green"))
+    scenes, _ = open_scenes([SceneSpec(image=(path,), labels=polygons(tmp_path)) for path in (first, other)])
+    assert [scene.image.bands for scene in scenes] == [names, names]
+    np.testing.assert_array_equal(scenes[1].read(ALL).pixels, array)
+
+
+def tagged(path, scale, offset):
+    """A scene whose file has scale and offset tags."""
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (scale,) * dataset.count, (offset,) * dataset.count
+    return path
+
+
+def test_scenes_with_other_scale_and_offset_tags_are_read_with_the_numbers_of_the_first(tmp_path):
+    array = noise(3, H, W, "uint16") + np.uint16(500)
+    old = tagged(image(tmp_path, "old.tif", array=array), 1e-4, 0.0)
+    new = tagged(image(tmp_path, "new.tif", array=array + np.uint16(1000)), 1e-4, -0.1)
+    scenes, _ = open_scenes([SceneSpec(image=(path,), labels=polygons(tmp_path)) for path in (old, new)])
+    np.testing.assert_array_equal(scenes[1].read(ALL).pixels, array)
+    plain = image(tmp_path, "plain.tif", array=array)
+    with pytest.raises(RasterError, match=r"plain.tif has no scale and offset tags, but .*old.tif has scale 0.0001"):
+        open_scenes([SceneSpec(image=(path,), labels=polygons(tmp_path)) for path in (old, plain)])

@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from landscribe.geo.rasters.nodata import Nodata
+from worlds import write_raster
 
 images = arrays(
     st.sampled_from(["uint8", "int16", "float32"]),
@@ -70,3 +72,22 @@ def test_nan_marks_values_that_are_not_finite():
 
 def test_nan_marks_no_whole_numbers():
     assert not Nodata(math.nan).marks(np.zeros((2, 3, 3), "uint8")).any()
+
+
+@given(images, st.lists(st.integers(0, 3), min_size=4, max_size=4))
+def test_values_by_band_mark_as_the_one_value_marks_the_band_alone(pixels, values):
+    by_band = tuple(map(float, values[: len(pixels)]))
+    alone = [Nodata(value).marks(band[None]) for band, value in zip(pixels, by_band, strict=True)]
+    np.testing.assert_array_equal(Nodata(by_band, "any").marks(pixels), np.any(alone, axis=0))
+    np.testing.assert_array_equal(Nodata(by_band, "all").marks(pixels), np.all(alone, axis=0))
+    np.testing.assert_array_equal(Nodata(by_band[:1] * len(pixels)).marks(pixels), Nodata(by_band[0]).marks(pixels))
+
+
+@pytest.mark.parametrize("written", [-3.4e38, -3.402823e38, -3.4028234663852886e38, -3.40282306074e38])
+def test_float32_nodata_is_recognised_as_gdal_recognises_it(written, tmp_path):
+    """Programs write the smallest float32 with different numbers of digits."""
+    pixels = np.array([[[-3.4028234663852886e38, 1.0, 0.0]]], np.float32)
+    path = write_raster(tmp_path / "a.tif", pixels, nodata=written)
+    with rasterio.open(path) as dataset:
+        theirs = dataset.read_masks(1) == 0
+    np.testing.assert_array_equal(Nodata(written).marks(pixels), theirs)

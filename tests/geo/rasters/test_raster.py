@@ -104,10 +104,90 @@ def test_files_on_different_grids_are_refused_with_both_grids(tmp_path, other, m
         Raster.open([first, second])
 
 
-def test_files_with_different_nodata_are_refused_with_the_remedy(tmp_path):
-    paths = [write_raster(tmp_path / f"{n}.tif", noise(1, 9, 13), nodata=n) for n in (0, 1)]
-    with pytest.raises(RasterError, match=r"declare different nodata values.*Pass nodata"):
-        Raster.open(paths)
+def test_each_band_of_a_stack_keeps_the_nodata_value_of_its_file(tmp_path):
+    arrays = [np.full((9, 13), value, np.int16) for value in (5, 7)]
+    arrays[0][0, 0], arrays[0][0, 1] = -1, -32768
+    arrays[1][0, 2], arrays[1][0, 3] = -32768, -1
+    paths = [
+        write_raster(tmp_path / f"{nodata}.tif", array, nodata=nodata)
+        for nodata, array in zip((-1, -32768), arrays, strict=True)
+    ]
+    raster = Raster.open(paths)
+    assert raster.nodata == (-1, -32768)
+    assert invalid_places(raster) == [[0, 0], [0, 2]]
+
+
+def test_each_band_of_a_vrt_keeps_its_own_nodata_value(tmp_path):
+    """As `gdalbuildvrt -separate` writes it for optical and radar imagery."""
+    vrt = tmp_path / "stack.vrt"
+    array = np.full((2, 4, 5), 3, np.int16)
+    array[0, 1, 1], array[1, 2, 3], array[1, 3, 4] = -1, -32768, -1
+    write_raster(tmp_path / "both.tif", array, transform=None, crs=None)
+    bands = "".join(
+        f'<VRTRasterBand dataType="Int16" band="{band}"><NoDataValue>{nodata}</NoDataValue><SimpleSource>'
+        f'<SourceFilename relativeToVRT="1">both.tif</SourceFilename><SourceBand>{band}</SourceBand></SimpleSource>'
+        "</VRTRasterBand>"
+        for band, nodata in ((1, -1), (2, -32768))
+    )
+    vrt.write_text(f'<VRTDataset rasterXSize="5" rasterYSize="4">{bands}</VRTDataset>')
+    raster = Raster.open([vrt])
+    assert invalid(raster) == [[1, 1], [2, 3]]
+    assert invalid(raster.select([2])) == [[2, 3]]
+    assert invalid(raster.select([2, 1])) == [[1, 1], [2, 3]]
+
+
+def test_an_override_may_have_a_value_for_each_band(tmp_path):
+    array = np.zeros((2, 9, 13), np.int16)
+    array[0, 0, 0], array[1, 0, 1], array[1, 0, 2] = -1, -2, -1
+    path = write_raster(tmp_path / "a.tif", array)
+    assert invalid_places(Raster.open([path], nodata=(-1, -2))) == [[0, 0], [0, 1]]
+    with pytest.raises(RasterError, match=r"3 nodata values were given .* has 2 bands"):
+        Raster.open([path], nodata=(-1, -2, -3))
+
+
+def test_the_smallest_64_bit_integer_is_nodata_where_a_file_says_so(tmp_path):
+    array = np.zeros((1, 4, 5), np.int64)
+    array[0, 1, 2] = np.iinfo(np.int64).min
+    write_raster(tmp_path / "a.tif", array, transform=None, crs=None)
+    (tmp_path / "a.vrt").write_text(
+        '<VRTDataset rasterXSize="5" rasterYSize="4"><VRTRasterBand dataType="Int64" band="1">'
+        "<NoDataValue>-9223372036854775808</NoDataValue><SimpleSource><SourceFilename "
+        'relativeToVRT="1">a.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+    )
+    assert invalid(Raster.open([tmp_path / "a.vrt"])) == [[1, 2]]
+
+
+def test_rotation_terms_that_are_rounding_are_no_rotation(tmp_path):
+    path = write_raster(tmp_path / "a.tif", noise(1, 9, 13), transform=Affine(10, 1e-17, 5e5, -1e-16, -10, 5e6))
+    assert Raster.open([path]).grid.transform == Affine(10, 0, 5e5, 0, -10, 5e6)
+
+
+def test_heights_in_a_crs_do_not_make_grids_differ(tmp_path):
+    flat = write_raster(tmp_path / "flat.tif", noise(1, 9, 13), crs="EPSG:32632")
+    high = write_raster(tmp_path / "high.tif", noise(1, 9, 13), crs="EPSG:32632+5773")
+    assert Raster.open([flat]).grid == Raster.open([high]).grid
+
+
+def test_an_alpha_band_of_many_values_is_imagery_and_said_so(tmp_path, caplog):
+    """Near infrared that a program flagged as alpha because it is the fourth band of uint8."""
+    array = noise(4, 80, 80)
+    array[3, ::3] = 0
+    path = write_raster(tmp_path / "rgbn.tif", array, alpha=True)
+    raster = Raster.open([path], is_imagery=True)
+    pixels, valid = raster.read(raster.grid.window)
+    np.testing.assert_array_equal(pixels, array)
+    assert valid.all()
+    assert "band 4 is flagged as alpha, but" in caplog.text
+    assert not Raster.open([path]).read(raster.grid.window)[1].all()  # a mask, for labels and maps
+
+
+def test_an_alpha_band_with_soft_edges_is_a_mask(tmp_path):
+    array = noise(4, 80, 80)
+    array[3] = 255
+    array[3, :40], array[3, 40] = 0, np.arange(80)
+    raster = Raster.open([write_raster(tmp_path / "rgba.tif", array, alpha=True)], is_imagery=True)
+    assert len(raster.bands) == 3
+    assert int(raster.read(raster.grid.window)[1].sum()) == 39 * 80 + 79
 
 
 def test_bands_are_named_by_their_descriptions(tmp_path):
@@ -140,6 +220,10 @@ def three_bands(dtype: str, value: float) -> np.ndarray:
 def invalid_places(raster: Raster) -> list[list[int]]:
     _, valid = raster.read(ALL)
     return np.argwhere(~valid).tolist()
+
+
+def invalid(raster: Raster) -> list[list[int]]:
+    return np.argwhere(~raster.read(raster.grid.window)[1]).tolist()
 
 
 @pytest.mark.parametrize(("dtype", "value"), [("uint8", 0), ("uint8", 255), ("uint16", 0), ("uint16", 65535)])
@@ -254,7 +338,7 @@ def test_pixels_that_are_not_finite_are_refused_with_row_and_col_of_the_raster(t
     array = noise(2, 9, 13, "float32")
     array[1, 5, 7] = value
     raster = Raster.open([write_raster(tmp_path / "a.tif", array)])
-    with pytest.raises(RasterError, match=r"1 NaN or infinite pixels.*first at row 5, col 7; its nodata is None"):
+    with pytest.raises(RasterError, match=r"1 NaN or infinite pixels.*first at row 5, col 7; its nodata is none"):
         raster.read(Window(3, 4, 20, 20))
 
 

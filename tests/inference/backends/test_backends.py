@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import networks
 from landscribe import verbs
 from landscribe.errors import BackendError
+from landscribe.inference import cache
 from landscribe.inference.backends import BACKENDS, BackendKind, choice, installed_backends, onnx_export
 from landscribe.inference.backends.choice import build_backend, compare_backends, fastest_backend
 from landscribe.inference.backends.onnx_export import FOLDER
@@ -289,7 +290,7 @@ def test_the_fastest_backend_is_measured_once(tmp_path, built):
     folder = model.save(tmp_path / "model")
     chosen = fastest_backend(model, tile=64, batch=1, device=CPU)
     assert built == list(installed_backends())
-    assert f'"{chosen}"' in (folder / TUNING).read_text()
+    assert f'"{chosen}"' in (cache.folder_of(model) / TUNING).read_text()
     built.clear()
     assert fastest_backend(Model.load(folder), tile=64, batch=1, device=CPU) == chosen
     assert built == []
@@ -340,7 +341,7 @@ def test_a_stored_export_gives_the_logits_of_the_network(tmp_path, backend):
         with torch.inference_mode():
             answers.append(main_head(build_backend(backend, model, CPU))(images))
             assert differs(answers[-1], model.network(images)) < 1e-4
-    assert len(list((folder / FOLDER).iterdir())) == 1
+    assert len(list((cache.folder_of(model) / FOLDER).iterdir())) == 1
     assert torch.equal(*answers)
 
 

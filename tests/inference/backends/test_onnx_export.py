@@ -1,10 +1,13 @@
-"""An export is stored in the model folder, and used only if model, versions and content are the same."""
+"""An export is stored in the user's cache, and used only if model, versions and content are the same."""
+
+from pathlib import Path
 
 import pytest
 import torch
 
 import networks
 from landscribe.errors import BackendError
+from landscribe.inference import cache
 from landscribe.inference.backends import onnx_export
 from landscribe.inference.backends.onnx_export import FOLDER, MAX_SHAPES, export, load_or_export
 from landscribe.inference.backends.torch_backend import SelectedHeads
@@ -39,8 +42,13 @@ def exported(of: Model, shape=SHAPE, heads=("classes",)) -> bytes:
 
 
 def files(of: Model) -> list[str]:
-    assert of.folder is not None
-    return sorted(path.name for path in (of.folder / FOLDER).glob("*"))
+    return sorted(path.name for path in stored_in(of).glob("*"))
+
+
+def stored_in(of: Model) -> Path:
+    folder = cache.folder_of(of)
+    assert folder is not None
+    return folder / FOLDER
 
 
 def test_a_network_is_exported_once_for_each_shape(tmp_path, exports):
@@ -73,7 +81,7 @@ def test_an_export_has_one_output_for_each_head_with_its_name():
     assert [output.name for output in exported_heads.graph.output] == list(heads)
 
 
-def test_other_weights_are_exported_again_and_the_old_export_is_deleted(tmp_path, exports):
+def test_other_weights_are_exported_again(tmp_path, exports):
     stored = model()
     stored.save(tmp_path / "model")
     first = exported(stored)
@@ -99,7 +107,7 @@ def test_an_altered_file_is_exported_again(tmp_path, exports, damage):
     stored.save(tmp_path / "model")
     exported(stored)
     (name,) = files(stored)
-    (tmp_path / "model" / FOLDER / name).write_bytes(damage)
+    (stored_in(stored) / name).write_bytes(damage)
     assert exported(stored) == exports[1]
 
 
@@ -119,13 +127,14 @@ def test_a_users_class_is_exported_each_time_because_its_code_may_change(tmp_pat
     own.save(tmp_path / "model")
     exported(own), exported(own)
     assert len(exports) == 2
-    assert not (tmp_path / "model" / FOLDER).exists()
+    assert not stored_in(own).exists()
 
 
 def test_a_folder_that_cannot_be_written_does_not_prevent_an_export(tmp_path, exports):
     stored = model()
     stored.save(tmp_path / "model")
-    (tmp_path / "model" / FOLDER).write_text("in the way")
+    stored_in(stored).parent.mkdir(parents=True)
+    stored_in(stored).write_text("in the way")
     assert exported(stored) == exports[0]
     assert exported(model()) == exports[1]
 
@@ -139,4 +148,4 @@ def test_a_failed_export_leaves_no_file(tmp_path):
 
     with pytest.raises(BackendError, match="cannot be placed"):
         load_or_export(stored, network, SHAPE, ("classes",))
-    assert not (tmp_path / "model" / FOLDER).exists()
+    assert not stored_in(stored).exists()

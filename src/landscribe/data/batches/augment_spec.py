@@ -23,7 +23,7 @@ class AugmentSpec(Spec):
     """Maximum relative change of scale, up or down."""
     shift: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, lt=1)
     """Maximum shift as a fraction of the side."""
-    brightness: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0)
+    brightness: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=100)
     """Maximum change of brightness, in standard deviations of the chip."""
     contrast: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, lt=1)
     """Maximum relative change of the differences from the chip's mean."""
@@ -31,7 +31,7 @@ class AugmentSpec(Spec):
     """Maximum relative change of the differences between the bands."""
     gamma: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, lt=1)
     """Maximum change of the gamma exponent, on pixels scaled to the chip's range."""
-    noise: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0)
+    noise: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=100)
     """Maximum standard deviation of Gaussian noise, in standard deviations of the chip."""
     blur: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
     """Probability of a Gaussian blur."""

@@ -89,8 +89,16 @@ def _transformed(
     """A chip after a user's transform; pixels that the transform fills with 0 are ignore."""
     # Indices are raised by one, so that the fill value 0 is no class.
     raised = np.where(indices == IGNORE, _UNLABELLED, indices + 1).astype(np.uint8)
-    output = transform(image=np.ascontiguousarray(pixels.transpose(1, 2, 0)), masks=[raised, valid.astype(np.uint8)])
-    image, (labels, valid_mask) = np.asarray(output["image"]), (np.asarray(mask) for mask in output["masks"])
+    stored = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    try:
+        output = transform(image=stored, masks=[raised, valid.astype(np.uint8)])
+        image, (labels, valid_mask) = np.asarray(output["image"]), (np.asarray(mask) for mask in output["masks"])
+    except (TypeError, LookupError, ValueError, AttributeError) as error:
+        raise ChipError(
+            f"the augmentation {type(transform).__name__} cannot be used: {' '.join(str(error).split())[:160]}. It is "
+            'called with image (height, width, bands) and masks, and returns a dict with "image" and "masks", like a '
+            "Compose of Albumentations. Wrap other transforms in such a function."
+        ) from error
     if image.ndim != 3 or labels.shape != image.shape[:2] or valid_mask.shape != labels.shape or labels.max() > classes:
         raise ChipError(
             f"the augmentation returned an image of shape {image.shape} and a mask of shape {labels.shape} with values "

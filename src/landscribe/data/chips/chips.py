@@ -18,11 +18,13 @@ from landscribe.data.chips.files import PICTURE_FILL
 from landscribe.data.scenes.scene import Sample, Scene, class_rows, open_images, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ChipError
-from landscribe.geo.classes import ClassEntry, Classes, Label
+from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import read_band, read_copy
-from landscribe.spec import Spec
+from landscribe.geo.spec import NodataValue
+from landscribe.spec import Spec, StoredName
 
 
 class ChipsMetadata(Spec):
@@ -33,12 +35,16 @@ class ChipsMetadata(Spec):
     classes: tuple[ClassEntry, ...]
     unknown: tuple[Label, ...] = ()
     """Labels that mark unlabelled pixels."""
-    bands: tuple[str, ...]
+    bands: tuple[StoredName, ...]
     dtype: str
-    nodata: float | None
-    """The nodata value of the scenes."""
+    nodata: NodataValue
+    """The nodata value of the scenes, or one for each band."""
+    encoding: tuple[Encoding, ...] = ()
+    """What stored numbers mean, for each band; empty if no tag of the scenes declares it."""
     pixel_size: float | None
     """Pixel size in metres."""
+    pixel_sides: tuple[float, float] | None = None
+    """Height and width of a pixel in metres."""
     size: int
     """Side of a chip in pixels."""
     virtual: bool
@@ -161,7 +167,9 @@ class ChipReader:
         if self.chips.metadata.virtual:
             return self._scenes[row["scene"]].read(Window(row["row"], row["col"], row["height"], row["width"]))
         pixels, valid = read_copy(self.chips.folder / row["image"], PICTURE_FILL)
+        mask = read_band(self.chips.folder / row["mask"])
+        # Labelled pixels are valid: those that are black in a PNG are imagery, not fill.
+        valid |= mask != IGNORE
         if row["valid_pixels"] == valid.size:
-            # All pixels are valid: black pixels are imagery, not fill.
             valid[:] = True
-        return Sample(pixels, valid, read_band(self.chips.folder / row["mask"]))
+        return Sample(pixels, valid, mask)

@@ -22,16 +22,22 @@ from landscribe.data.splits.groups import Split
 from landscribe.data.splits.predefined import read_lists, read_zones
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.data.splits.split import SplitInput, split_scenes, warn_missing_classes
-from landscribe.errors import ChipError
+from landscribe.errors import ChipError, listed
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
-from landscribe.geo.tiling import chip_windows
+from landscribe.geo.rasters.source_files import FileState, file_state, raster_state, require_unchanged
+from landscribe.geo.rasters.whole_files import require_geotiff_holds
+from landscribe.geo.tiling import chip_windows, count_chip_windows
+from landscribe.machine import require_disk, require_memory
 from landscribe.outputs import atomic_folder
 
 _UNIT_SIDE = 1024
 """Side of a unit in pixels: its window is read and burned once for all its chips. A larger chip is its own unit."""
+_BYTES_PER_CHIP = 1000
+"""Of a row of the index in memory, at least."""
+_BEST_COMPRESSION = 20
 _EXACT_PIXELS = 2**20
 """The squares of this many 16-bit numbers add up in float64 without rounding."""
 
@@ -70,9 +76,19 @@ def chip(
     """
     if not spec.virtual:
         require_format_fits(spec.format, scenes[0].image)
+        if spec.format == "tif":
+            for scene in scenes:
+                require_geotiff_holds(scene.image.grid, scene.image.paths[0])
+    require_feasible(scenes, sources, spec, out)
     inputs = _split_inputs(scenes, sources, split)
+    paths = sorted({path for scene in scenes for path in scene.image.paths})
+    states = [raster_state(path) for path in paths]
+    labels = sorted({source.labels for source in sources if source.labels is not None})
+    label_states = [file_state(path) for path in labels]
     with atomic_folder(out, overwrite=overwrite) as folder:
         table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute()))
+        require_unchanged(paths, states, "cut into chips")
+        _require_unchanged_labels(labels, label_states)
         if table.empty:
             raise ChipError(_why_no_chips(scenes, spec))
         table["split"] = _splits(table, inputs, classes, spec, split, seed)
@@ -80,6 +96,35 @@ def chip(
         # Compression and row groups are explicit, so that the bytes do not depend on the library's defaults.
         table.to_parquet(folder / "chips.parquet", index=False, compression="zstd", row_group_size=2**16)
     return Chips.open(out)
+
+
+def require_feasible(scenes: Sequence[Scene], sources: Sequence[SceneSpec], spec: ChipSpec, out: Path) -> None:
+    """Raise ResourceError if the index of all chips needs more memory, or their pixels more disk, than there is.
+
+    The pixels are counted as if they were compressed twentyfold, and only where all of a scene is labelled.
+    """
+    stride = spec.stride or spec.size
+    chips = sum(
+        count_chip_windows(*scene.image.grid.shape, size=spec.size, stride=stride, edge=spec.edge) for scene in scenes
+    )
+    purpose = f"cutting {chips:,} chips of {spec.size} x {spec.size} pixels (one each {stride})"
+    require_memory(chips * _BYTES_PER_CHIP, purpose, "Use a larger --stride or --size, or crop the scenes.")
+    is_partly_cut = spec.mode == "positive" or any(source.sparse or source.labelled_area for source in sources)
+    if not spec.virtual and not is_partly_cut:
+        image = scenes[0].image
+        bytes_per_pixel = len(image.bands) * np.dtype(image.dtype).itemsize + 1
+        needed = chips * spec.size**2 * bytes_per_pixel / _BEST_COMPRESSION
+        require_disk(out, needed, purpose, "Pass --virtual, use a larger --stride, or write to another disk.")
+
+
+def _require_unchanged_labels(labels: Sequence[str], states: Sequence[FileState]) -> None:
+    """Raise ChipError if a label file changed since its state was taken."""
+    for path, state in zip(labels, states, strict=True):
+        if file_state(path) != state:
+            raise ChipError(
+                f"{path} changed while chips were cut, so the chips would mix two files. Nothing was written. Repeat "
+                "the command once the file no longer changes."
+            )
 
 
 @dataclass(frozen=True)
@@ -276,7 +321,9 @@ def _write_metadata(
         bands=image.bands,
         dtype=image.dtype,
         nodata=image.nodata,
+        encoding=image.encoding,
         pixel_size=image.grid.pixel_size,
+        pixel_sides=image.grid.pixel_sides,
         size=spec.size,
         virtual=spec.virtual,
         sources=tuple(sources),
@@ -285,7 +332,7 @@ def _write_metadata(
 
 
 def _why_no_chips(scenes: Sequence[Scene], spec: ChipSpec) -> str:
-    names = ", ".join(scene.image.paths[0] for scene in scenes)
+    names = listed(scene.image.paths[0] for scene in scenes)
     if spec.edge == "drop" and all(min(scene.image.grid.shape) < spec.size for scene in scenes):
         return (
             f"{names}: smaller than one chip of {spec.size} pixels, and edge = drop. Use a smaller size or edge = pad."

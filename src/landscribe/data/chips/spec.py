@@ -1,11 +1,11 @@
 """The settings of chips. Loads pydantic only, so that a command's help needs no GDAL."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from landscribe.geo.spec import EdgePolicy
-from landscribe.spec import Spec
+from landscribe.spec import Pixels, Spec, TextMark, words
 
 Mode = Literal["all", "positive", "separate"]
 Format = Literal["tif", "png", "jpg"]
@@ -16,7 +16,7 @@ class ChipSpec(Spec):
 
     size: int = Field(256, ge=8, le=8192)
     """Side of a chip in pixels."""
-    stride: int | None = Field(None, ge=1)
+    stride: Pixels | None = None
     """Step between chips in pixels. Default: the size (no overlap)."""
     edge: EdgePolicy = "shift"
     """A chip that reaches outside the scene is moved inward (shift), padded (pad), or left out (drop)."""
@@ -25,7 +25,7 @@ class ChipSpec(Spec):
     folders."""
     unlabelled: bool = False
     """Also cut chips without any labelled pixel."""
-    format: Format = "tif"
+    format: Annotated[Format, words(jpeg="jpg", tiff="tif", geotiff="tif"), TextMark()] = "tif"
     """File format of the images. tif keeps CRS and transform; png takes 1, 3 or 4 bands, jpg 1 or 3 bands of uint8.
     Masks are always lossless."""
     virtual: bool = False

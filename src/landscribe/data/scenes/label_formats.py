@@ -3,7 +3,7 @@
 A new format is a file with a class like `LabelRaster`, and a line in LABEL_FORMATS.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.data.scenes.label_polygons import VECTOR_SUFFIXES, LabelPolygons
+from landscribe.data.scenes.label_polygons import LabelPolygons, PolygonLabels, polygon_warnings
 from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec
@@ -19,6 +19,7 @@ from landscribe.geo.classes import Classes, Label
 from landscribe.geo.grid import Window
 from landscribe.geo.inputs import RASTER_SUFFIXES
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
 
 
 class LabelSource(Protocol):
@@ -42,6 +43,10 @@ class OpenedLabels(Protocol):
     @property
     def has_colours(self) -> bool:
         """True if the labels can only be colours."""
+
+    @property
+    def is_thresholded(self) -> bool:
+        """True if label 1 stands for all values from a threshold up."""
 
     @property
     def has_names(self) -> bool:
@@ -75,6 +80,15 @@ LABEL_FILES = set().union(*(label_format.suffixes for label_format in LABEL_FORM
 
 def label_format(path: str) -> LabelFormat:
     """The format with the suffix of `path`, else a raster, of which GDAL reads many formats."""
+    if is_vector(path):
+        return LABEL_FORMATS["polygons"]
     suffix = Path(path).suffix.lower()
     matches = (own for own in LABEL_FORMATS.values() if suffix in own.suffixes)
     return next(matches, LABEL_FORMATS["raster"])
+
+
+def label_warnings(labels: Iterable[LabelSource]) -> Iterator[str]:
+    """What the labels of scenes leave out: how much, of which classes, and what to do."""
+    # Labels that are clipped to an area hold those of the file.
+    sources = [getattr(source, "labels", source) for source in labels]
+    yield from polygon_warnings([source for source in sources if isinstance(source, PolygonLabels)])

@@ -1,25 +1,27 @@
 """Label polygons: features with a class column, or of one class, burned by window."""
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.data.scenes.polygon_files import PolygonFiles
+from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.geo.classes import Classes, Label
-from landscribe.geo.features import Features, burn
+from landscribe.errors import ClassError
+from landscribe.geo.classes import Classes, Label, label_key
+from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.vectors.burning import burn
+from landscribe.geo.vectors.columns import FILE_ORDER
+from landscribe.geo.vectors.left_out import overlaps, without_pixel
 
-VECTOR_SUFFIXES = {".geojson", ".json", ".gpkg", ".shp", ".fgb", ".parquet", ".gml", ".kml"}
-
-
-def is_vector(path: str) -> bool:
-    """True if the suffix of a file is that of a vector format."""
-    return Path(path).suffix.lower() in VECTOR_SUFFIXES
+_MOST_LISTED = 12
+ALL_CLASSES = "all"
+"""Every class, in `all_touched`."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,13 @@ class LabelPolygons:
     """Polygons on the grid of an image."""
 
     has_colours: ClassVar[bool] = False
+    is_thresholded: ClassVar[bool] = False
     has_names: ClassVar[bool] = True
 
     features: Features
     """In the CRS of `grid`."""
-    grid: Grid
-    has_field: bool
-    """The features have a class column."""
-    sparse: bool
-    """The area between polygons is unlabelled."""
+    image: Raster
+    spec: SceneSpec
 
     @classmethod
     def open(cls, path: str, image: Raster, spec: SceneSpec, polygons: PolygonFiles) -> "LabelPolygons":
@@ -44,18 +44,33 @@ class LabelPolygons:
         Raises:
             LabelError: the file cannot be used, or no polygon intersects the image.
         """
-        features = polygons.on(image, path, field=spec.label_field, fix_geometries=spec.fix_geometries)
-        return cls(features, image.grid, spec.label_field is not None, spec.sparse)
+        return cls(polygons.on(image, path, **label_options(spec)), image, spec)
 
     @property
     def has_background(self) -> bool:
         """True unless the area between polygons is unlabelled."""
-        return not self.sparse
+        return not self.spec.sparse
 
     @property
     def is_one_class(self) -> bool:
         """True without a class column."""
-        return not self.has_field
+        return self.spec.label_field is None
+
+    @property
+    def zero_is_class(self) -> bool:
+        """True if class 0 is a class of its own, not the area between polygons.
+
+        Raises:
+            ClassError: polygons have class 0, and the settings do not say what it is.
+        """
+        zeros = sum(count for label, count in Counter(self.features.labels).items() if label_key(label) == "0")
+        if zeros and self.has_background and self.spec.label_zero is None:
+            raise ClassError(
+                f"{self.features.name} has {zeros} polygons of class 0, and 0 is the value of the area between "
+                "polygons. Pass --label-zero class if they are a class of their own (0 stays its label), or "
+                "--label-zero background if they are the same as the area between polygons."
+            )
+        return self.has_background and self.spec.label_zero == "class"
 
     def labels(self, *, colours: bool) -> set[Label]:  # noqa: ARG002 polygons have no palette
         """Every label of the polygons."""
@@ -70,13 +85,33 @@ class LabelPolygons:
         values = self._only_class(classes) if self.is_one_class else None
         if values is None:
             values = classes.values_of(self.features.labels, self.features.name)
-        return PolygonLabels(self.features, values, classes, self.grid, self.sparse)
+        touched = _values_named(self.spec.all_touched, classes)
+        return PolygonLabels(self.features, values, classes, self.image.grid, self.spec.sparse, touched,
+                             self.image.paths[0])  # fmt: skip
 
     def _only_class(self, classes: Classes) -> NDArray[np.uint8] | None:
         """The value of the only class other than background, for all polygons; None if there are several."""
         if len(classes.foreground) != 1:
             return None
         return np.full(len(self.features), classes.foreground[0].value, np.uint8)
+
+
+def _values_named(names: tuple[str, ...], classes: Classes) -> tuple[int, ...]:
+    """The values of classes by name or label.
+
+    Raises:
+        ClassError: there is no such class.
+    """
+    if ALL_CLASSES in names:
+        return classes.values
+    values = {label_key(key): entry.value for entry in classes for key in (entry.label, entry.name)}
+    unknown = [name for name in names if label_key(name) not in values]
+    if unknown:
+        raise ClassError(
+            f"all_touched = {unknown[0]} is no class. Expected {', '.join(classes.names)}, or {ALL_CLASSES} for all of "
+            "them. Correct --all-touched."
+        )
+    return tuple(values[label_key(name)] for name in names)
 
 
 @dataclass(frozen=True)
@@ -91,9 +126,94 @@ class PolygonLabels:
     grid: Grid
     sparse: bool
     """The area between polygons is unlabelled."""
+    all_touched: tuple[int, ...] = ()
+    """Values of the classes that take every pixel that their polygons touch."""
+    image_name: str = ""
+    """Path of the image, for warnings."""
+
+    @property
+    def _order(self) -> tuple[int, ...]:
+        return (*self.classes.values, self.classes.ignore)
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Class values (height, width); outside polygons background, or ignore if labels are sparse."""
         fill = self.classes.ignore if self.sparse else self.classes.background
-        order = (*self.classes.values, self.classes.ignore)
-        return burn(self.features, self.values, order, self.grid, fill, window)
+        return burn(self.features, self.values, self._order, self.grid, fill, window, self.all_touched)
+
+    def without_pixel(self) -> Counter[str]:
+        """The number of polygons by class that contain no pixel centre, and are not in the masks for that."""
+        lost = without_pixel(self.features, self.grid)
+        return self._by_class(lost[~np.isin(self.values[lost], self.all_touched)])
+
+    def overlaps(self) -> tuple[Counter[str], bool]:
+        """Pixels of polygons of different classes, by "HIGHEST over LOWEST"; and whether all were counted."""
+        counted = overlaps(self.features, self.values, self._order, self.grid)
+        names = {f"{self._name(high)} over {self._name(low)}": count for (low, high), count in counted.pixels.items()}
+        return Counter(names), counted.complete
+
+    def _by_class(self, indices: NDArray[np.intp]) -> Counter[str]:
+        return Counter(self._name(value) for value in self.values[indices].tolist())
+
+    def _name(self, value: int) -> str:
+        return next((entry.name for entry in self.classes if entry.value == value), "unlabelled")
+
+    def outside(self, scenes: Sequence["PolygonLabels"]) -> Counter[str]:
+        """The number of polygons by class that lie on none of the scenes, which share these polygons."""
+        inside = np.unique(np.concatenate([scene.features.intersecting(scene.grid) for scene in scenes]))
+        return self._by_class(np.setdiff1d(np.arange(len(self.features)), inside))
+
+
+def polygon_warnings(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
+    """What the masks of scenes do not hold of their polygons: at most one text for each reason."""
+    yield from _without_pixel(scenes)
+    yield from _overlaps(scenes)
+    files = dict.fromkeys(scene.features.name for scene in scenes)
+    for name in files:
+        sharing = [scene for scene in scenes if scene.features.name == name]
+        outside = sharing[0].outside(sharing)
+        if outside:
+            images = sharing[0].image_name if len(sharing) == 1 else f"all {len(sharing)} images"
+            yield (
+                f"{outside.total()} of {len(sharing[0].features)} polygons of {name} lie outside {images} and are not "
+                f"used: {_listed(outside)}. Check that image and labels belong together."
+            )
+
+
+def _without_pixel(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
+    counts = {index: scene.without_pixel() for index, scene in enumerate(scenes)}
+    affected = [scenes[index] for index, count in counts.items() if count]
+    total = sum(counts.values(), Counter())
+    if total:
+        yield (
+            f"{total.total()} polygons of {_files(affected)} contain no pixel centre and are not in the labels: "
+            f"{_listed(total)}. Pass --all-touched {','.join(total)} to label every pixel that these classes touch."
+        )
+
+
+def _overlaps(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
+    counted = [scene.overlaps() for scene in scenes]
+    affected = [scene for scene, (pixels, _) in zip(scenes, counted, strict=True) if pixels]
+    total = sum((pixels for pixels, _ in counted), Counter())
+    if total:
+        at_least = "" if all(complete for _, complete in counted) else "at least "
+        rule = (
+            "The class that is later in the class table lies on top. Pass --label-priority COLUMN to let a column of "
+            f"numbers decide, or --label-priority {FILE_ORDER}"
+            if affected[0].features.priorities is None
+            else "--label-priority decides which lies on top"
+        )
+        yield (
+            f"polygons of different classes of {_files(affected)} overlap in {at_least}{total.total()} pixels: "
+            f"{_listed(total)}. {rule}."
+        )
+
+
+def _files(scenes: Sequence[PolygonLabels]) -> str:
+    """The polygon files of scenes and the images that they lie on, for messages."""
+    more = f" and {len(scenes) - 1} more images" if len(scenes) > 1 else ""
+    return f"{scenes[0].features.name} on {scenes[0].image_name}{more}"
+
+
+def _listed(counts: Counter[str]) -> str:
+    listed = ", ".join(f"{name} {count}" for name, count in counts.most_common(_MOST_LISTED))
+    return listed + (", …" if len(counts) > _MOST_LISTED else "")

@@ -1,6 +1,13 @@
-"""Label rasters: one band of class values, or colours of classes."""
+"""Label rasters: one band of class values, or colours of classes.
 
+One rule for pixels without a value: where a label raster is nodata, transparent or masked, a pixel is unlabelled,
+unless the class table has the nodata value as a label, or `label_nodata_as` names their class.
+"""
+
+import math
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,39 +15,53 @@ from numpy.typing import NDArray
 
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec, is_colour
-from landscribe.errors import GridError, LabelError
-from landscribe.geo.classes import IGNORE, Classes, Label
+from landscribe.errors import ClassError, GridError, LabelError
+from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label
 from landscribe.geo.grid import Window, crs_label
+from landscribe.geo.rasters.derived.resampling import Resampled, resample_to
+from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Raster, Valid
-from landscribe.geo.rasters.resampling import resample_to
 from landscribe.geo.rasters.whole_files import read_palette
 
+NODATA_IGNORED = "ignore"
+"""`label_nodata_as` of labels whose nodata is unlabelled, whatever the class table says."""
 _COLOUR_BANDS = 3
 _NO_COLOUR = -1
 _STRIP_PIXELS = 2**24
+_FEW_VALUES = 8
+"""Label rasters with no more values are not searched for values that compression or blur added."""
+_LOSSY = {".jpg", ".jpeg"}
+_EDGE = 0.3
+"""A value lies along edges only if fewer of its pixels than this have a right neighbour of the same value."""
 
 
 @dataclass(frozen=True)
 class LabelRaster:
     """A label raster on the grid of an image."""
 
-    has_background: ClassVar[bool] = False
     is_one_class: ClassVar[bool] = False
     has_names: ClassVar[bool] = False
 
     raster: Raster
     """Resampled (nearest) if the file has another grid than the image."""
+    threshold: float | None = None
+    """From this value up, a pixel has label 1; below, label 0."""
+    nodata_as: str | None = None
+    """Name of the class of pixels that are nodata or transparent, or `NODATA_IGNORED`; None: unlabelled, unless the
+    class table has the nodata value as a label."""
 
     @classmethod
-    def open(cls, path: str, image: Raster, _spec: SceneSpec, _polygons: PolygonFiles) -> "LabelRaster":
+    def open(cls, path: str, image: Raster, spec: SceneSpec, _polygons: PolygonFiles) -> "LabelRaster":
         """Open the labels of `image`.
 
         Raises:
-            LabelError: the raster has neither one band of integers nor three bands of colours.
+            LabelError: the raster has neither one band of numbers nor three bands of colours.
             GridError: the raster or the image lacks a CRS.
         """
         labels = Raster.open([path])
         _require_labels(labels, path)
+        if np.dtype(labels.dtype).kind == "f":
+            labels = labels.with_nodata(math.nan)
         grid = labels.grid
         same_pixels = grid.crs is None and grid.shape == image.grid.shape
         if grid.crs is None and not same_pixels:
@@ -53,27 +74,80 @@ class LabelRaster:
                 f"{image.paths[0]} has no CRS, but {path} is in {crs_label(grid.crs)}. Assign the image its CRS."
             )
         is_on_grid = same_pixels or grid.is_aligned(image.grid)
-        return cls(labels if is_on_grid else resample_to(labels, image.grid, nearest=True))
+        on_grid = labels if is_on_grid else resample_to(labels, image.grid, nearest=True)
+        return cls(on_grid, spec.label_threshold, spec.label_nodata_as)
+
+    @property
+    def is_thresholded(self) -> bool:
+        """True if a threshold makes two classes of the values."""
+        return self.threshold is not None
+
+    @property
+    def has_background(self) -> bool:
+        """True if nodata and transparent pixels are background."""
+        return self.nodata_as == BACKGROUND
 
     @property
     def has_colours(self) -> bool:
-        """True if the raster has three bands of colours."""
-        return len(self.raster.bands) == _COLOUR_BANDS
+        """True if the raster has three bands of colours; grey in three bands is one band of numbers."""
+        return len(self.raster.bands) == _COLOUR_BANDS and any(map(_is_chromatic, self._shares))
 
     def labels(self, *, colours: bool) -> set[Label]:
-        """Every label in the raster; reads all of it once."""
-        codes: set[int] = set()
+        """Every label in the raster; reads all of it once.
+
+        Raises:
+            LabelError: most of its values lie along edges only, as compression or blur leaves them.
+        """
+        is_packed = len(self.raster.bands) == _COLOUR_BANDS
+        shares = self._shares_of(colours=True) if colours and not is_packed else self._shares
+        _require_classes(self.raster.paths[0], shares)
+        return {_label(code if colours or not is_packed else code & 0xFF, colours=colours) for code in shares}
+
+    @cached_property
+    def _shares(self) -> dict[int, tuple[float, float]]:
+        """See `_shares_of`; of colours as 0xRRGGBB if the raster has three bands."""
+        return self._shares_of(colours=len(self.raster.bands) == _COLOUR_BANDS)
+
+    def _shares_of(self, *, colours: bool) -> dict[int, tuple[float, float]]:
+        """Share of the pixels and share of equal right neighbours, by code; reads all of the raster."""
+        counts: dict[int, NDArray[np.int64]] = {}
         for strip in self.raster.grid.strips(_STRIP_PIXELS, block=1):
-            pixels, valid = self._read(strip, colours=colours)
-            codes |= set(np.unique(pixels[valid]).tolist())
-        return {_label(code, colours=colours) for code in codes if colours or code != IGNORE}
+            codes, opaque, is_nodata = self._read(strip, colours=colours)
+            equal = np.zeros(codes.shape, bool)
+            equal[:, :-1] = codes[:, :-1] == codes[:, 1:]
+            labelled = opaque & ~is_nodata
+            values, inverse, pixels = np.unique(codes[labelled], return_inverse=True, return_counts=True)
+            same = np.bincount(inverse.ravel(), equal[labelled], minlength=len(values))
+            for value, *own in zip(values.tolist(), pixels.tolist(), same.tolist(), strict=True):
+                counts[value] = counts.get(value, np.zeros(2, np.int64)) + np.array(own, np.int64)
+        total = sum(int(pixels) for pixels, _ in counts.values())
+        return {value: (int(pixels) / total, int(same) / int(pixels)) for value, (pixels, same) in counts.items()}
 
     def with_classes(self, classes: Classes) -> "RasterLabels":
-        """The raster with a class table."""
-        return RasterLabels(self, classes)
+        """The raster with a class table.
 
-    def read(self, window: Window, classes: Classes) -> NDArray[np.uint8]:
-        """Class values (height, width); ignore where the raster is nodata or does not reach.
+        Raises:
+            ClassError: the table has no class with the name that nodata pixels get.
+        """
+        return RasterLabels(self, classes, self._nodata_value(classes))
+
+    def _nodata_value(self, classes: Classes) -> int:
+        if self.nodata_as in (None, NODATA_IGNORED):
+            return classes.ignore
+        if self.nodata_as not in classes.names:
+            raise ClassError(
+                f"label_nodata_as is '{self.nodata_as}', but the classes are {', '.join(classes.names)}. Name one of "
+                "them."
+            )
+        return classes.values[classes.names.index(self.nodata_as)]
+
+    def read(self, window: Window, classes: Classes, nodata_value: int) -> NDArray[np.uint8]:
+        """Class values (height, width); ignore where the raster does not reach.
+
+        Args:
+            window: of the raster's grid; it may reach outside.
+            classes: the class table.
+            nodata_value: class value of pixels that are nodata or transparent.
 
         Raises:
             ClassError: a label is not in the table.
@@ -82,16 +156,25 @@ class LabelRaster:
         inside = window & self.raster.grid.window
         if not inside.is_empty:
             colours = has_colour_labels(classes)
-            codes, valid = self._read(inside, colours=colours)
+            codes, opaque, is_nodata = self._read(inside, colours=colours)
+            if self.threshold is None and self.nodata_as is None and is_nodata.any():
+                # The class table has the last word on what a value means.
+                is_nodata &= ~np.isin(codes, _codes_of(classes, colours=colours))
             inside_values = np.full(inside.shape, classes.ignore, np.uint8)
-            inside_values[valid] = self._values(codes[valid], classes, colours=colours)
+            if not isinstance(self.raster.source, Resampled):
+                # A resampled raster is opaque only where it reaches.
+                inside_values[~opaque] = nodata_value
+            inside_values[is_nodata] = nodata_value
+            labelled = opaque & ~is_nodata
+            inside_values[labelled] = self._values(codes[labelled], classes, colours=colours)
             values[inside.relative_to(window).slices] = inside_values
         return values
 
     def _values(self, codes: NDArray[Any], classes: Classes, *, colours: bool) -> NDArray[np.uint8]:
         distinct, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
         table = np.full(len(distinct), classes.ignore, np.uint8)
-        labelled = np.ones(len(distinct), bool) if colours else distinct != classes.ignore
+        is_255_a_class = colours or IGNORE in _codes_of(classes, colours=False)
+        labelled = np.ones(len(distinct), bool) if is_255_a_class else distinct != IGNORE
         occurring = {
             _label(code, colours=colours): count
             for code, count in zip(distinct[labelled].tolist(), counts[labelled].tolist(), strict=True)
@@ -99,25 +182,42 @@ class LabelRaster:
         table[labelled] = classes.values_of(list(occurring), self.raster.paths[0], occurring)
         return table[inverse]
 
-    def _read(self, window: Window, *, colours: bool) -> tuple[NDArray[Any], Valid]:
-        """Codes and valid, (height, width) each; a code is the stored number, or a colour as 0xRRGGBB."""
-        pixels, valid = self.raster.read(window)
+    def _read(self, window: Window, *, colours: bool) -> tuple[NDArray[Any], Valid, Valid]:
+        """Codes, where pixels are opaque, and where they hold the nodata value, (height, width) each.
+
+        A code is the stored number, or a colour as 0xRRGGBB.
+        """
+        is_integer = np.dtype(self.raster.dtype).kind != "f"
+        pixels, opaque = (self.raster.with_nodata(None) if is_integer else self.raster).read(window)
+        is_nodata = opaque & Nodata(self.raster.nodata).marks(pixels)
         if not colours:
-            self._require_numbers()
-            return pixels[0], valid
-        if not self.has_colours:
+            return self._numbers(pixels, opaque), opaque, is_nodata
+        if len(self.raster.bands) == 1:
             # Pixels without a palette colour are unlabelled, as nodata is.
             codes = self._palette()[pixels[0]]
-            return codes, valid & (codes != _NO_COLOUR)
+            return codes, opaque & (codes != _NO_COLOUR), is_nodata
         red, green, blue = pixels.astype(np.int32)
-        return (red << 16) | (green << 8) | blue, valid
+        return (red << 16) | (green << 8) | blue, opaque, is_nodata
 
-    def _require_numbers(self) -> None:
-        if self.has_colours:
+    def _numbers(self, pixels: NDArray[Any], valid: Valid) -> NDArray[Any]:
+        """One number for each pixel (rows, cols)."""
+        name, numbers = self.raster.paths[0], pixels[0]
+        if len(pixels) == _COLOUR_BANDS and not (pixels == numbers).all():
             raise LabelError(
-                f"{self.raster.paths[0]} has {_COLOUR_BANDS} bands of colours, but the class table has no colours. "
+                f"{name} has {_COLOUR_BANDS} bands of colours, but the class table has no colours. "
                 'Expected labels like label = "#3c1098". Write the colour of each class into the table.'
             )
+        if self.threshold is not None:
+            return (numbers >= self.threshold).astype(np.uint8)
+        if numbers.dtype.kind != "f":
+            return numbers
+        fractions = numbers[valid & (numbers != np.rint(numbers))]
+        if fractions.size:
+            raise LabelError(
+                f"{name} holds fractions such as {fractions[0]:g}. Expected whole numbers as class values. Pass "
+                f"--label-threshold for a class from a value up (for example {_middle(fractions):.3g}), or convert it."
+            )
+        return numbers.astype(np.int64)
 
     def _palette(self) -> NDArray[np.int32]:
         palette = read_palette(self.raster.paths[0])
@@ -127,7 +227,7 @@ class LabelRaster:
                 "Expected coloured masks. Give the mask's numbers as labels."
             )
         table = np.full(2**16, _NO_COLOUR, np.int32)
-        for index, (red, green, blue) in palette.items():
+        for index, (red, green, blue, _) in palette.items():
             table[index] = (red << 16) | (green << 8) | blue
         return table
 
@@ -138,10 +238,12 @@ class RasterLabels:
 
     source: LabelRaster
     classes: Classes
+    nodata_value: int
+    """Class value of pixels that are nodata or transparent."""
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Class values (height, width); ignore where the raster has no label."""
-        return self.source.read(window, self.classes)
+        return self.source.read(window, self.classes, self.nodata_value)
 
 
 def has_colour_labels(classes: Classes) -> bool:
@@ -149,8 +251,21 @@ def has_colour_labels(classes: Classes) -> bool:
     return any(map(is_colour, (*(entry.label for entry in classes), *classes.unknown)))
 
 
+def _codes_of(classes: Classes, *, colours: bool) -> list[int]:
+    """The codes of the labels of a class table."""
+    labels = [entry.label for entry in classes]
+    if colours:
+        return [int(str(label)[1:], 16) for label in labels if is_colour(label)]
+    return [label for label in labels if isinstance(label, int)]
+
+
 def _label(code: int, *, colours: bool) -> Label:
     return f"#{code:06x}" if colours else code
+
+
+def _is_chromatic(code: int) -> bool:
+    """True for 0xRRGGBB with unequal parts."""
+    return code != (code & 0xFF) * 0x010101
 
 
 def _require_labels(labels: Raster, path: str) -> None:
@@ -160,7 +275,22 @@ def _require_labels(labels: Raster, path: str) -> None:
             f"{path} has {len(labels.bands)} bands of {labels.dtype}. Expected one band of class values, or three of "
             "uint8 colours. Check the path."
         )
-    if np.dtype(labels.dtype).kind == "f":
-        raise LabelError(
-            f"{path} has dtype {labels.dtype}. Expected integer class values. Convert it (gdal_translate -ot Byte)."
-        )
+
+
+def _require_classes(path: str, shares: dict[int, tuple[float, float]]) -> None:
+    """Raise LabelError if most values lie along edges only, as compression and blur leave them."""
+    edges = [value for value, (_, same) in shares.items() if same < _EDGE]
+    few = 2 if Path(path).suffix.lower() in _LOSSY else _FEW_VALUES
+    if len(shares) <= few or 2 * len(edges) <= len(shares):
+        return
+    common = sorted(shares, key=lambda value: -shares[value][0])[:_FEW_VALUES]
+    most = ", ".join(f"{value}: {shares[value][0]:.2%}" for value in common)
+    raise LabelError(
+        f"{path} holds {len(shares)} values, {len(edges)} of which lie along edges only ({most}, …): it was compressed "
+        f"(JPEG) or blurred. Expected class values. Pass --label-threshold {(min(common) + max(common)) / 2:.0f} for "
+        "two classes, or take the masks as they were before (PNG, TIFF)."
+    )
+
+
+def _middle(numbers: NDArray[Any]) -> float:
+    return float(numbers.min() + numbers.max()) / 2

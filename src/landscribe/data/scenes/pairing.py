@@ -11,7 +11,7 @@ from pathlib import Path
 from landscribe.data.scenes.arcgis_classes import TEMPLATE, read_classes
 from landscribe.data.scenes.label_formats import LABEL_FILES
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
-from landscribe.errors import LabelError, RasterError
+from landscribe.errors import LabelError, RasterError, listed
 from landscribe.geo.inputs import files_in, images_in, is_collection
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,6 @@ LABEL_FOLDERS = ("labels", "masks")
 """Next to `images`, if their parent folder is given."""
 LABEL_SUFFIXES = ("", "_m", "_mask", "_label", "_labels", "_gt")
 """Added to the image's name in the name of its mask."""
-
-_EXAMPLES = 3
 
 
 def expand_scenes(
@@ -91,11 +89,27 @@ def _without(files: list[Path], names: Sequence[str], where: str) -> list[Path]:
 
 def _warn_unmatched_masks(masks: set[Path], where: str) -> None:
     if masks:
-        log.warning("%s: %d masks have no image and are not used (%s)", where, len(masks), _examples(sorted(masks)))
+        log.warning(
+            "%s: %d masks have no image and are not used (%s)",
+            where,
+            len(masks),
+            listed(mask.name for mask in sorted(masks)),
+        )
 
 
-def _examples(files: Sequence[Path]) -> str:
-    return ", ".join(file.name for file in files[:_EXAMPLES]) + (" …" if len(files) > _EXAMPLES else "")
+def _require_one_image_a_mask(pairs: list[tuple[Path, Path]]) -> None:
+    """Raise LabelError for images that share a mask, such as a scene and its preview."""
+    by_mask: dict[Path, list[Path]] = {}
+    for image, mask in pairs:
+        by_mask.setdefault(mask, []).append(image)
+    shared = [(mask, images) for mask, images in by_mask.items() if len(images) > 1]
+    if shared:
+        mask, images = shared[0]
+        raise LabelError(
+            f"{listed(image.name for image in images)} in {images[0].parent} share the mask {mask.name} ({len(shared)} "
+            "such masks). Expected one image for each mask. Give a pattern, such as "
+            f"{images[0].parent / ('*' + images[-1].suffix)}."
+        )
 
 
 def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path, Path]]:
@@ -119,8 +133,9 @@ def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path
     missing = [image for image in without_mask if image not in used]
     if missing:
         raise LabelError(
-            f"{where} has no masks for {_examples(missing)} ({len(missing)} of {len(pairs) + len(missing)} images). "
-            f"Expected a file such as {missing[0].stem}.png or {missing[0].stem}_mask.png for each. Add the masks, or "
-            "remove these images."
+            f"{where} has no masks for {listed(image.name for image in missing)} ({len(missing)} of "
+            f"{len(pairs) + len(missing)} images). Expected a file such as {missing[0].stem}.png or "
+            f"{missing[0].stem}_mask.png for each. Add the masks, or remove these images."
         )
+    _require_one_image_a_mask(pairs)
     return pairs

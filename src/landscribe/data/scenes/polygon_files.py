@@ -2,45 +2,65 @@
 
 from typing import Any
 
+from landscribe.data.scenes.spec import SceneSpec
 from landscribe.geo.features import Features
+from landscribe.geo.grid import Grid
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.vectors.reprojection import longitude_turn
 
 
 class PolygonFiles:
     """Features by file and settings. All scenes, and the check before a run, share one of these."""
 
     def __init__(self) -> None:
-        self._read: dict[tuple[str, str | None, bool], Features] = {}
-        self._reprojected: dict[tuple[str, str | None, bool, Any], Features] = {}
+        self._read: dict[tuple[Any, ...], Features] = {}
+        self._reprojected: dict[tuple[Any, ...], Features] = {}
 
-    def read(self, path: str, *, field: str | None = None, fix_geometries: bool) -> Features:
-        """The features of a file, in its own CRS.
+    def read(self, path: str, **options: Any) -> Features:
+        """The features of a file, in its own CRS; `options` are those of `Features.read`.
 
         Raises:
             LabelError: the file cannot be read, or its geometries cannot be used.
         """
-        key = (path, field, fix_geometries)
+        key = (path, *sorted(options.items()))
         if key not in self._read:
-            self._read[key] = Features.read(path, field=field, fix_geometries=fix_geometries)
+            self._read[key] = Features.read(path, **options)
         return self._read[key]
 
-    def reprojected(self, image: Raster, path: str, *, field: str | None = None, fix_geometries: bool) -> Features:
+    def reprojected(self, image: Raster, path: str, **options: Any) -> Features:
         """The features of a file in the CRS of an image.
 
         Raises:
             LabelError: as `read`, or the file has no CRS to reproject from.
         """
-        key = (path, field, fix_geometries, image.grid.crs)
+        key = (path, *sorted(options.items()), *_reprojection_key(image.grid))
         if key not in self._reprojected:
-            features = self.read(path, field=field, fix_geometries=fix_geometries)
-            self._reprojected[key] = features.to_crs(image.grid.crs, image.paths[0])
-        return self._reprojected[key]
+            features = self.read(path, **options)
+            self._reprojected[key] = features.to_crs_of(image.grid, image.paths[0])
+        return self._reprojected[key].at_longitudes_of(image.grid)
 
-    def on(self, image: Raster, path: str, *, field: str | None = None, fix_geometries: bool) -> Features:
+    def on(self, image: Raster, path: str, **options: Any) -> Features:
         """The features of a file in the CRS of an image.
 
         Raises:
             LabelError: as `reprojected`, or no feature intersects the image.
         """
-        features = self.reprojected(image, path, field=field, fix_geometries=fix_geometries)
+        features = self.reprojected(image, path, **options)
         return features.require_overlap(image.grid, image.paths[0])
+
+
+def label_options(spec: SceneSpec) -> dict[str, Any]:
+    """How the label polygons of a scene are read: the options of `Features.read`."""
+    return {
+        "field": spec.label_field,
+        "layer": spec.label_layer,
+        "crs": spec.label_crs,
+        "priority": spec.label_priority,
+        "fix_geometries": spec.fix_geometries,
+    }
+
+
+def _reprojection_key(grid: Grid) -> tuple[Any, ...]:
+    """What a reprojection depends on: the CRS, the size of a pixel, and the turn of its longitudes."""
+    a, b, _, d, e, *_ = grid.transform
+    return grid.crs, a, b, d, e, longitude_turn(grid)

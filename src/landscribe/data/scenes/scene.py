@@ -1,6 +1,8 @@
 """Scenes: imagery and labels on one grid, read together by window."""
 
+import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -8,15 +10,33 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from landscribe import progress
 from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, label_format
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
-from landscribe.errors import ClassError, GridError, LabelError, RecipeError
-from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label, default_colour
-from landscribe.geo.features import Features, rasterize_mask
+from landscribe.errors import ClassError, GridError, LabelError, RasterError, RecipeError, is_printable
+from landscribe.geo.classes import (
+    BACKGROUND,
+    IGNORE,
+    ClassEntry,
+    Classes,
+    Label,
+    default_colour,
+    label_key,
+    plain_labels,
+)
+from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
+from landscribe.geo.inputs import open_imagery
+from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.vectors.burning import rasterize_mask
 
+log = logging.getLogger(__name__)
+
+_EXAMPLES = 8
+FOREGROUND = "foreground"
+"""Name of the class of a mask that has background and one class."""
 LABELLED = "labelled"
 """Name of the only class of polygons without a class column, if their files have different names."""
 
@@ -81,7 +101,7 @@ def open_scenes(
     _require_same_bands(list(images.values()))
     polygons = polygons or PolygonFiles()
     opened = [_open_labels(spec, image, polygons) for spec, image in zip(specs, images.values(), strict=True)]
-    classes = _classes(table, opened)
+    classes = _classes(table, opened, _ignored(specs))
     scenes = [
         Scene(name, image, _clipped(spec, image, source.with_classes(classes), polygons), spec.split)
         for (name, image), source, spec in zip(images.items(), opened, specs, strict=True)
@@ -91,31 +111,58 @@ def open_scenes(
 
 def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
     """The images by scene name, which is the file's stem, with the scene's index if several have the same stem."""
-    images = [open_image(spec) for spec in specs]
+    opened = []
+    with progress.task("opening images", len(specs)) as advance:
+        for spec in specs:
+            opened.append(open_image(spec))
+            advance()
+    images = _alike(opened)
     stems = [image.name for image in images]
-    names = [stem if stems.count(stem) == 1 else f"{stem}_{index}" for index, stem in enumerate(stems)]
+    counts = Counter(stems)
+    names = [stem if counts[stem] == 1 else f"{stem}_{index}" for index, stem in enumerate(stems)]
     if len(set(names)) < len(names):
         # A stem may equal another stem with its index.
         names = [f"{stem}_{index}" for index, stem in enumerate(stems)]
     return dict(zip(names, images, strict=True))
 
 
+def _alike(images: list[Raster]) -> list[Raster]:
+    """The images with the band order and the encoding of the first: stored numbers of one training mean the same."""
+    first = images[0]
+    alike = [as_bands(image, first.bands) for image in images]
+    return [
+        with_encoding(image, first.encoding, first.dtype, first.paths[0])
+        if len(image.bands) == len(first.bands)
+        else image
+        for image in alike
+    ]
+
+
 def open_image(spec: SceneSpec) -> Raster:
     """The image of a scene, with the band names of `spec`."""
-    image = Raster.open(spec.image, nodata=spec.nodata, nodata_rule=spec.nodata_rule)
-    return image if spec.bands is None else image.with_band_names(spec.bands)
+    image = open_imagery(spec.image, spec)
+    image = image if spec.bands is None else image.with_band_names(spec.bands)
+    if not is_printable("".join(image.bands)):
+        raise RasterError(
+            f"{image.paths[0]} has a control character in the name of a band ({', '.join(image.bands)}). Expected "
+            "names that files can hold. Name its bands (--bands; in a recipe: bands)."
+        )
+    if not is_printable(image.name):
+        raise RasterError(f"{image.paths[0]} has a control character in its name. Rename the file.")
+    return image
 
 
-def open_labels(spec: SceneSpec, image: Raster, classes: Classes) -> LabelSource:
+def open_labels(spec: SceneSpec, image: Raster, classes: Classes, polygons: PolygonFiles | None = None) -> LabelSource:
     """The labels of `spec` on the grid of `image`, with an existing class table."""
-    polygons = PolygonFiles()
+    polygons = polygons or PolygonFiles()
+    classes = replace(classes, unknown=classes.unknown + (_ignored([spec]) or ()))
     return _clipped(spec, image, _open_labels(spec, image, polygons).with_classes(classes), polygons)
 
 
 def _clipped(spec: SceneSpec, image: Raster, labels: LabelSource, polygons: PolygonFiles) -> LabelSource:
     if spec.labelled_area is None:
         return labels
-    area = polygons.on(image, spec.labelled_area, fix_geometries=spec.fix_geometries)
+    area = polygons.on(image, spec.labelled_area, fix_geometries=spec.fix_geometries, crs=spec.label_crs)
     return ClippedLabels(labels, area, image.grid)
 
 
@@ -138,30 +185,60 @@ def _open_labels(spec: SceneSpec, image: Raster, polygons: PolygonFiles) -> Open
     return label_format(spec.labels).open(spec.labels, image, spec, polygons)
 
 
-def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels]) -> Classes:
+def _ignored(specs: Sequence[SceneSpec]) -> tuple[str, ...] | None:
+    """Labels that the scenes ignore; None if no scene says so, empty if none is ignored."""
+    stated = [spec.label_ignore for spec in specs if spec.label_ignore is not None]
+    return tuple(dict.fromkeys(label for own in stated for label in own if label != "none")) if stated else None
+
+
+def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels], ignored: tuple[str, ...] | None) -> Classes:
     if table:
         names = any(source.has_names for source in opened)
         rows = [_entry(row, index, names=names) for index, row in enumerate(table)]
         unknown = tuple(row.label for row in rows if row.value == IGNORE)
-        return Classes(tuple(row for row in rows if row.value != IGNORE), unknown=unknown)
+        return Classes(tuple(row for row in rows if row.value != IGNORE), unknown=unknown + (ignored or ()))
     # If all labels are sparse, no pixel is background.
     background = any(source.has_background for source in opened)
     # If one mask has bands of colours, the palettes of the other masks are colours too.
     colours = any(source.has_colours for source in opened)
-    labels = {label for source in opened for label in source.labels(colours=colours)}
+    by_source = [source.labels(colours=colours) for source in opened]
+    left_out = set(map(label_key, ignored or ()))
+    labels = {label for own in by_source for label in own if label_key(label) not in left_out}
     if all(source.is_one_class for source in opened):
         # Without a class column, the polygons of all files are one class.
         return Classes.from_labels([labels.pop() if len(labels) == 1 else LABELLED], background=background)
+    labels = plain_labels(labels)
     kinds = {type(label) for label in labels}
     if len(kinds) > 1:
         raise ClassError(
             "labels are text in some scenes and numbers in others. Expected one kind for all scenes. Write a class "
             "table into the recipe."
         )
-    if not labels:
-        raise LabelError("the label rasters are all nodata. Expected at least one class. Check their nodata value.")
-    classes = Classes.from_labels(sorted(labels, key=str), background=background)
-    return Classes(tuple(replace(entry, colour=_colour_of(entry.label, entry.colour)) for entry in classes))
+    # Words are numbered from 1, so only numbers meet the background's value.
+    zeros = [getattr(source, "zero_is_class", False) for source in opened if kinds == {int}]
+    numbers = {label for source, own in zip(opened, by_source, strict=True) if not source.has_names for label in own}
+    if labels == {0, IGNORE} or (labels <= {0, 1} and any(source.is_thresholded for source in opened)):
+        return _foreground(max(label for label in labels if isinstance(label, int)) or 1)
+    if not labels - {IGNORE}:
+        raise LabelError("the label rasters are all nodata or 255. Expected at least one class. Check their values.")
+    if IGNORE in numbers & labels and ignored is None:
+        others = ", ".join(str(label) for label in sorted(labels - {IGNORE}, key=str)[:_EXAMPLES])
+        raise ClassError(
+            f"the label rasters hold {IGNORE} beside {others}: a class, or unlabelled pixels? Pass --label-ignore "
+            f"{IGNORE} if it marks unlabelled pixels, --label-ignore none if it is a class, or write a class table."
+        )
+    entries = Classes.from_labels(sorted(labels, key=str), background=background, zero_is_background=not any(zeros))
+    coloured = tuple(replace(entry, colour=_colour_of(entry.label, entry.colour)) for entry in entries)
+    return Classes(coloured, unknown=ignored or ())
+
+
+def _foreground(label: int) -> Classes:
+    """Background (label 0) and one class: what masks of 0 and 255 mean in most programs, and thresholds."""
+    log.info("labels: 0 is the class background, %d the class foreground", label)
+    return Classes((
+        ClassEntry(0, BACKGROUND, default_colour(0, background=True), 0),
+        ClassEntry(1, FOREGROUND, default_colour(1, background=False), label),
+    ))  # fmt: skip
 
 
 def _entry(row: ClassSpec, index: int, *, names: bool) -> ClassEntry:
@@ -185,10 +262,10 @@ def fill_value(image: Raster) -> float | None:
     """The nodata value for copies of the image.
 
     Returns:
-        The image's nodata if its dtype can hold it, else NaN for floats, else None.
+        The image's nodata if its dtype can hold it and all bands share it, else NaN for floats, else None.
     """
     dtype = np.dtype(image.dtype)
     limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
-    if image.nodata is not None and float(limits.min) <= image.nodata <= float(limits.max):
+    if isinstance(image.nodata, (int, float)) and float(limits.min) <= image.nodata <= float(limits.max):
         return image.nodata
     return math.nan if dtype.kind == "f" else None

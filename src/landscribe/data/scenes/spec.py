@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
-from landscribe.geo.spec import NodataRuleName, NodataValue
-from landscribe.spec import CommaList, InputPath, NoFlag, Spec
+from landscribe.geo.spec import NodataRuleName, NodataValues, Palette
+from landscribe.spec import CommaList, InputPath, NoFlag, Spec, StoredName
 
 SplitName = Literal["train", "val", "test"]
 
@@ -23,16 +23,39 @@ class SceneSpec(Spec):
     """The files of a folder or pattern are the bands of one scene."""
     without: Annotated[tuple[str, ...], CommaList] = ()
     """Names of images of a folder or pattern to leave out."""
-    bands: Annotated[tuple[str, ...] | None, CommaList] = None
+    bands: Annotated[tuple[StoredName, ...] | None, CommaList] = None
     """Band names, such as red,green,nir. Default: the names in the files."""
     label_field: str | None = None
     """Class column of the polygons; without it, all polygons are one class, named like the file."""
+    label_layer: str | None = None
+    """Layer of the label file. Default: the only layer with polygons and the class column."""
+    label_crs: str | None = None
+    """CRS of label files that have none, such as EPSG:32632 for a CSV file of x and y."""
+    label_priority: str | None = None
+    """Column of numbers that decides where polygons overlap: the largest lies on top. file-order: later polygons of the
+    file lie on top. Default: the later class of the class table does."""
+    label_zero: Literal["background", "class"] | None = None
+    """What polygons of class 0 are: the same as the area between polygons, or a class of their own, which gets a value
+    above 0. Default: refused."""
+    all_touched: Annotated[tuple[str, ...], CommaList] = ()
+    """Classes whose polygons label every pixel that they touch, not only those whose centre they contain (with commas:
+    road,ditch; all for every class)."""
     split: Annotated[SplitName | None, NoFlag("each scene of a recipe has its own")] = None
     """Put the whole scene into one split. Default: the [split] section decides."""
-    nodata: NodataValue = None
+    nodata: NodataValues = None
     nodata_rule: NodataRuleName = "auto"
+    palette: Palette = "colours"
     labelled_area: InputPath | None = None
     """Polygons of the labelled area; labels outside of them are ignored."""
+    label_threshold: Annotated[float, Field(ge=-1e12, le=1e12)] | None = None
+    """Pixels of a label raster from this value up are the class foreground, those below are background (for masks that
+    were compressed or blurred, and probabilities)."""
+    label_nodata_as: str | None = None
+    """Class of pixels that are nodata or transparent in a label raster, such as background, or ignore for unlabelled.
+    Default: unlabelled, unless the class table has the nodata value as a label."""
+    label_ignore: Annotated[tuple[str, ...] | None, CommaList] = None
+    """Labels that mark unlabelled pixels or polygons; none if there are none. Default: 255 in a label raster, if the
+    class table says so."""
     sparse: bool = False
     """The area between polygons is unlabelled (ignored), not background."""
     fix_geometries: bool = False
@@ -47,12 +70,12 @@ class SceneSpec(Spec):
 class ClassSpec(Spec):
     """A row of the class table."""
 
-    name: str
-    value: int
+    name: StoredName
+    value: int = Field(ge=-(2**31), lt=2**31)
     """Class value in masks and maps, 0 to 254. 0 fills the area between polygons; 255 marks unlabelled pixels."""
     colour: str | None = None
     """"#rrggbb"."""
-    label: int | str | None = None
+    label: Annotated[int, Field(ge=-(2**63), lt=2**63)] | str | None = None
     """Label of this class in the label data; "#rrggbb" in coloured masks. Default: the value for label rasters, the
     name for polygons."""
 

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from landscribe.data.scenes.label_polygons import is_vector
+from landscribe.data.scenes.polygon_files import label_options
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError
 from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.vectors.vector_files import is_vector
 
 
 def read_lists(spec: SplitSpec, images: Sequence[Raster]) -> list[Split]:
@@ -81,5 +82,5 @@ def read_zones(spec: SplitSpec, source: SceneSpec, image: Raster) -> Features:
             f"the labels of {image.paths[0]} ({source.labels}) have no column '{spec.attribute}' to split by. Expected "
             "polygons. Split by block or scene instead."
         )
-    features = Features.read(source.labels, field=spec.attribute, fix_geometries=source.fix_geometries)
-    return features.to_crs(image.grid.crs, image.paths[0])
+    features = Features.read(source.labels, **label_options(source) | {"field": spec.attribute})
+    return features.on(image.grid, image.paths[0])

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from landscribe.data.scenes.spec import SplitName
-from landscribe.spec import Flag, InputPath, Spec
+from landscribe.spec import Flag, FractionText, InputPath, Pixels, Spec, TextMark
 
 
 class SplitSpec(Spec):
@@ -15,13 +15,13 @@ class SplitSpec(Spec):
     """Groups of chips that share a split. block: spatial blocks, of each scene or of overlapping scenes together;
     scene: whole scenes; attribute: areas of polygons, by a column; list: the scenes in text files. auto is block, or
     scene for scenes too small for blocks."""
-    val: float = Field(0.15, ge=0, lt=1)
+    val: Annotated[float, FractionText, TextMark()] = Field(0.15, ge=0, lt=1)
     """Validation fraction. The best epoch is chosen on the validation chips."""
-    test: float = Field(0.15, ge=0, lt=1)
+    test: Annotated[float, FractionText, TextMark()] = Field(0.15, ge=0, lt=1)
     """Test fraction. The map is assessed on the test chips, and nothing is chosen on them."""
-    gap: int | None = Field(None, ge=1)
+    gap: Pixels | None = None
     """Buffer between chips of different splits in pixels. Default: a quarter of a chip."""
-    block: int | None = Field(None, ge=1)
+    block: Pixels | None = None
     """Side of the blocks in pixels. Default: from the size of the scene."""
     attribute: Annotated[str | None, Flag("--split-attribute")] = None
     """Column of the label polygons with train, val, test, or the name of a group. For --split-by attribute."""

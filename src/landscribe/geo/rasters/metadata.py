@@ -1,51 +1,154 @@
-"""Metadata: what GDAL says about a raster file: its grid, bands, dtype, nodata value and mask."""
+"""Metadata: what GDAL says about a raster file: its grid, bands, dtype, nodata values, encoding and mask."""
 
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import RasterError
 from landscribe.geo.access import is_remote, open_dataset
-from landscribe.geo.grid import Grid, check_north_up
+from landscribe.geo.grid import Grid, check_north_up, horizontal, without_rounding
+from landscribe.geo.rasters.encoding import Encoding
+
+log = logging.getLogger(__name__)
 
 MASK_BAND = 0
 """Stands for the mask of a dataset, which has no band number."""
 _ALPHA = ColorInterp.alpha
+_LISTED = 4
+"""Rasters of a container that a message names."""
+_SUBDATASET_PREFIXES = ("GTIFF_DIR:", "NETCDF:", "HDF5:", "HDF4_", "ZARR:", "GPKG:", "SENTINEL2_")
+_SAMPLES_PER_AXIS = 4
+_SAMPLE_SIDE = 64
+"""Windows of the alpha band that are read to see if it masks, and their side in pixels."""
+_SOFT = 0.1
+"""Share of half-transparent pixels from which an alpha band holds imagery: soft edges of a mask have less."""
 
 
-def read_metadata(name: str) -> dict[str, Any]:
-    """The "grid", names of "bands", "dtype" and "nodata" of a file; alpha is no band.
+@dataclass(frozen=True)
+class Metadata:
+    """Of one raster file."""
+
+    grid: Grid
+    bands: tuple[str, ...]
+    """Names; alpha is no band unless it holds imagery."""
+    dtype: str
+    nodata: tuple[float | None, ...]
+    """Of each band."""
+    encoding: tuple[Encoding, ...]
+    """Of each band."""
+    alpha_is_imagery: bool
+    has_palette: bool
+
+
+def read_metadata(name: str, *, is_imagery: bool = False) -> Metadata:
+    """The metadata of a file.
+
+    Args:
+        name: of the file.
+        is_imagery: an alpha band may hold imagery, such as near infrared: then it is a band.
 
     Raises:
         RasterError: the file is not a readable raster, or holds complex numbers.
         GridError: it is not north-up.
     """
     with open_dataset(name) as source:
+        _require_one_raster(source, name)
+        transform = without_rounding(source.transform, source.height, source.width)
         # GDAL gives an image without a georeference the identity transform, whose rows would run north.
-        if source.crs is not None or not source.transform.is_identity:
-            check_north_up(source.transform, name)
-        indexes = band_numbers(source)
+        if source.crs is not None or not transform.is_identity:
+            check_north_up(transform, name)
+        _warn_gcps(source, transform, name)
+        alpha_is_imagery = is_imagery and _alpha_is_imagery(source, name)
+        indexes = band_numbers(source, alpha_is_imagery=alpha_is_imagery)
         dtypes = {source.dtypes[index - 1] for index in indexes}
         if any(np.dtype(dtype).kind == "c" for dtype in dtypes):
             raise RasterError(f"{name} holds complex numbers. Expected real numbers. Convert it (gdal_translate -ot).")
-        return {
-            "grid": Grid(source.crs, source.transform, source.height, source.width),
-            "bands": [_band_name(source, index, alone=len(indexes) == 1) for index in indexes],
-            "dtype": np.result_type(*dtypes),
-            "nodata": source.nodata,
-        }
+        return Metadata(
+            Grid(horizontal(source.crs), transform, source.height, source.width),
+            tuple(_band_name(source, index, alone=len(indexes) == 1) for index in indexes),
+            str(np.result_type(*dtypes)),
+            tuple(source.nodatavals[index - 1] for index in indexes),
+            tuple(_encoding(source, index) for index in indexes),
+            alpha_is_imagery,
+            has_palette=len(indexes) == 1 and source.colorinterp[indexes[0] - 1] == ColorInterp.palette,
+        )
 
 
-def band_numbers(source: Any) -> list[int]:
-    """Numbers of the bands that are not alpha."""
-    return [index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if colour != _ALPHA]
+def _require_one_raster(source: Any, name: str) -> None:
+    """Raise RasterError for a container without pixels of its own; warn of pages beside the first."""
+    parts = [part for part in source.subdatasets if part != name]
+    if not source.count:
+        listed = ", ".join(parts[:_LISTED]) + (" …" if len(parts) > _LISTED else "")
+        what = f"holds {len(parts)} rasters: {listed}. Name the one to read, or several with commas between"
+        if not parts:
+            what = "holds no raster. Check it"
+        raise RasterError(f"{name} {what}.")
+    if parts and not any(source.name.upper().startswith(prefix) for prefix in _SUBDATASET_PREFIXES):
+        listed = ", ".join(parts[1 : _LISTED - 1])
+        _warn_once(f"{name} holds {len(parts)} rasters; only the first is read. Others are named {listed}")
 
 
-def mask_band(source: Any) -> int | None:
+def _warn_gcps(source: Any, transform: Affine, name: str) -> None:
+    gcps, _ = source.gcps
+    if gcps and source.crs is None and transform.is_identity:
+        _warn_once(
+            f"{name} is placed by {len(gcps)} ground control points only, which are not used: it has neither CRS nor "
+            f"pixel size. Warp it (gdalwarp {name} warped.tif)"
+        )
+
+
+@lru_cache(maxsize=256)
+def _warn_once(text: str) -> None:
+    """Log a warning, once in this process: a verb opens a file several times."""
+    log.warning("%s", text)
+
+
+def _encoding(source: Any, index: int) -> Encoding:
+    scale, offset, unit = (values[index - 1] for values in (source.scales, source.offsets, source.units))
+    return Encoding(float(scale), float(offset), str(unit or ""))
+
+
+def _alpha_is_imagery(source: Any, name: str) -> bool:
+    """True if many pixels of the alpha band are neither transparent nor opaque: near infrared, flagged by a program."""
+    alpha = [index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if colour == _ALPHA]
+    if not alpha:
+        return False
+    grid = Grid(None, Affine.identity(), source.height, source.width)
+    counts: dict[int, int] = {}
+    for window in grid.spread_windows((_SAMPLE_SIDE, _SAMPLE_SIDE), _SAMPLES_PER_AXIS):
+        inside = window & grid.window
+        part = RasterioWindow(inside.col, inside.row, inside.width, inside.height)
+        for value, count in zip(*np.unique(source.read(alpha[0], window=part), return_counts=True), strict=True):
+            counts[int(value)] = counts.get(int(value), 0) + int(count)
+    opaque = 1 if set(counts) <= {0, 1} else int(np.iinfo(source.dtypes[alpha[0] - 1]).max)
+    between = {value: count for value, count in counts.items() if value not in (0, opaque)}
+    is_imagery = len(between) > 1 and sum(between.values()) > _SOFT * sum(counts.values())
+    if is_imagery:
+        _warn_once(
+            f"{name}: band {alpha[0]} is flagged as alpha, but {sum(between.values()) / sum(counts.values()):.0%} of "
+            "its sampled pixels are half-transparent: it is read as imagery"
+        )
+    return is_imagery
+
+
+def band_numbers(source: Any, *, alpha_is_imagery: bool = False) -> list[int]:
+    """Numbers of the bands; alpha is none unless it holds imagery."""
+    return [
+        index
+        for index, colour in zip(source.indexes, source.colorinterp, strict=True)
+        if alpha_is_imagery or colour != _ALPHA
+    ]
+
+
+def mask_band(source: Any, *, alpha_is_imagery: bool = False) -> int | None:
     """The band that masks pixels in addition to any nodata value.
 
     Returns:
@@ -54,7 +157,7 @@ def mask_band(source: Any) -> int | None:
     # GDAL's mask flags omit the alpha band of a file that declares nodata too.
     alpha = [index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if colour == _ALPHA]
     if alpha:
-        return int(alpha[0])
+        return None if alpha_is_imagery else int(alpha[0])
     flags = {flag for band_flags in source.mask_flag_enums for flag in band_flags}
     return MASK_BAND if MaskFlags.per_dataset in flags else None
 

@@ -8,7 +8,6 @@ A NaN or infinite pixel raises an error, unless nodata is NaN: that marks all no
 value that the files declare.
 """
 
-import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -23,9 +22,10 @@ from rasterio.windows import Window as RasterioWindow
 from landscribe.errors import GridError, RasterError, ReadError
 from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote, open_handle
 from landscribe.geo.grid import Grid, Window, crs_label
-from landscribe.geo.rasters.metadata import band_numbers, mask_band, read_mask, read_metadata, stem
-from landscribe.geo.rasters.nodata import Nodata
-from landscribe.geo.spec import NodataRule
+from landscribe.geo.rasters.encoding import Encoding
+from landscribe.geo.rasters.metadata import Metadata, band_numbers, mask_band, read_mask, read_metadata, stem
+from landscribe.geo.rasters.nodata import Nodata, nodata_label, one_if_equal, require_representable
+from landscribe.geo.spec import NodataRule, NodataValue
 
 Pixels = NDArray[Any]
 """(bands, rows, cols) in the file's own dtype."""
@@ -61,7 +61,7 @@ class Source(Protocol):
         Args:
             window: of the source's grid.
             bands: indices of bands; None for all.
-            nodata: value and rule.
+            nodata: values of these bands, and the rule.
             shape: (rows, cols) of a decimated read, nearest pixels through the files' overviews; None for all pixels.
 
         Returns:
@@ -82,23 +82,33 @@ class Raster:
     """Band names: the description in the file, else the colour, else the file's stem or the band's number."""
     dtype: str
     """Numpy name of the smallest type that holds every band."""
-    nodata: float | None
+    nodata: NodataValue
     nodata_rule: NodataRule = "auto"
     title: str | None = None
     """A name other than the stem of the first file."""
+    encoding: tuple[Encoding, ...] = ()
+    """Of each band; empty if no tag says that stored and physical numbers differ."""
+    has_palette: bool = False
+    """Its one band holds indices of a colour table."""
     _band_indices: tuple[int, ...] | None = None
     """Indices of `bands` among all bands of the source; None for all in order."""
 
     @classmethod
     def open(
-        cls, paths: Sequence[str | Path], *, nodata: float | None = None, nodata_rule: NodataRule = "auto"
+        cls,
+        paths: Sequence[str | Path],
+        *,
+        nodata: NodataValue = None,
+        nodata_rule: NodataRule = "auto",
+        is_imagery: bool = False,
     ) -> "Raster":
         """Open files that lie on one grid.
 
         Args:
             paths: one file, or several whose bands are stacked in this order.
-            nodata: replaces the value that the files declare; NaN is added to it.
+            nodata: replaces the values that the files declare; NaN is added to them.
             nodata_rule: whether any or all bands of a pixel must hold nodata.
+            is_imagery: an alpha band that holds many values is a band, with a warning; it is a mask otherwise.
 
         Raises:
             RasterError: a file is not a readable raster, or its dtype cannot hold the nodata value.
@@ -107,20 +117,18 @@ class Raster:
         names = tuple(str(path) for path in paths)
         if not names:
             raise RasterError("no image file was given. Give at least one.")
-        files = [read_metadata(name) for name in names]
+        files = [read_metadata(name, is_imagery=is_imagery) for name in names]
         for name, file in zip(names[1:], files[1:], strict=True):
-            _require_aligned(names[0], files[0]["grid"], name, file["grid"])
-        bands = deduplicate_names([band for file in files for band in file["bands"]])
-        declared = {file["nodata"] for file in files}
-        if nodata is None and len({str(value) for value in declared}) > 1:
-            raise RasterError(
-                f"{', '.join(names)} declare different nodata values ({', '.join(map(str, declared))}). "
-                "Expected one for all. Pass nodata (--nodata)."
-            )
-        value = nodata if nodata is not None else files[0]["nodata"]
-        dtype = str(np.result_type(*(file["dtype"] for file in files)))
-        _require_representable(nodata, dtype, names[0])
-        return cls(Files(names), files[0]["grid"], tuple(bands), dtype, value, nodata_rule)
+            _require_aligned(names[0], files[0].grid, name, file.grid)
+        bands = deduplicate_names([band for file in files for band in file.bands])
+        value = nodata if nodata is not None else one_if_equal([value for file in files for value in file.nodata])
+        dtype = str(np.result_type(*(file.dtype for file in files)))
+        require_representable(nodata, dtype, len(bands), names[0])
+        source = Files(names, frozenset(index for index, file in enumerate(files) if file.alpha_is_imagery))
+        encoding, has_palette = _encoding_of(files), len(files) == 1 and files[0].has_palette
+        return cls(
+            source, files[0].grid, tuple(bands), dtype, value, nodata_rule, encoding=encoding, has_palette=has_palette
+        )
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -138,6 +146,16 @@ class Raster:
         return self.title or stem(self.paths[0])
 
     @property
+    def nodata_by_band(self) -> tuple[float | None, ...]:
+        """The nodata value of each band."""
+        return self.nodata if isinstance(self.nodata, tuple) else (self.nodata,) * len(self.bands)
+
+    @property
+    def encoding_by_band(self) -> tuple[Encoding, ...]:
+        """The encoding of each band, also where no tag declares one."""
+        return self.encoding or (Encoding(),) * len(self.bands)
+
+    @property
     def fingerprint_fields(self) -> dict[str, Any]:
         """All settings that decide the pixels, without the files, in JSON's types."""
         return {
@@ -145,7 +163,7 @@ class Raster:
             "nodata": str(self.nodata),
             "nodata rule": self.nodata_rule,
             "grid": [crs_label(self.grid.crs), list(self.grid.transform)[:6], *self.grid.shape],
-        }
+        } | ({"encoding": list(map(str, self.encoding))} if self.encoding else {})
 
     def select(self, numbers: Sequence[int]) -> "Raster":
         """The same raster with these bands, in this order. Band numbers count from 1.
@@ -160,8 +178,14 @@ class Raster:
                 f"{', '.join(map(str, odd)) or 'none'} was asked for. Ask for numbers among these."
             )
         indices = self._band_indices or tuple(range(len(self.bands)))
-        bands = tuple(self.bands[number - 1] for number in numbers)
-        return replace(self, bands=bands, _band_indices=tuple(indices[number - 1] for number in numbers))
+        own = [number - 1 for number in numbers]
+        return replace(
+            self,
+            bands=tuple(self.bands[index] for index in own),
+            nodata=Nodata(self.nodata).of_bands(own).value,
+            encoding=tuple(self.encoding[index] for index in own) if self.encoding else (),
+            _band_indices=tuple(indices[index] for index in own),
+        )
 
     def with_band_names(self, bands: Sequence[str]) -> "Raster":
         """The same raster with other names for its bands.
@@ -176,8 +200,8 @@ class Raster:
             )
         return replace(self, bands=tuple(bands))
 
-    def with_nodata(self, nodata: float | None) -> "Raster":
-        """The same raster with another nodata value."""
+    def with_nodata(self, nodata: NodataValue) -> "Raster":
+        """The same raster with another nodata value, or another one for each band."""
         return replace(self, nodata=nodata)
 
     def read(self, window: Window) -> tuple[Pixels, Valid]:
@@ -276,6 +300,8 @@ class Files:
     """One or several files on the same grid, their bands stacked in order."""
 
     paths: tuple[str, ...]
+    alpha_is_imagery: frozenset[int] = frozenset()
+    """Indices of the files whose alpha band is imagery."""
     _handles: Handles = field(default_factory=Handles)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -320,9 +346,9 @@ class Files:
         for file in self._open_files():
             with gdal_errors(file.name, window):
                 layer = file.dataset.read(file.indexes, window=part, out_shape=(len(file.indexes), *shape))
-                declared = file.dataset.nodata
-                if nodata.is_nan and declared is not None and layer.dtype.kind == "f":
-                    layer[layer == declared] = np.nan
+                if nodata.is_nan and layer.dtype.kind == "f":
+                    for band, index in zip(layer, file.indexes, strict=True):
+                        band[Nodata(file.dataset.nodatavals[index - 1]).marks(band[None])] = np.nan
                 if file.mask_band is not None:
                     valid &= read_mask(file.dataset, file.mask_band, part, shape)
             layers.append(layer)
@@ -346,13 +372,16 @@ class Files:
             raise RasterError(
                 f"{self.paths[0]} holds {int(odd.sum())} NaN or infinite pixels in rows {window.row} to "
                 f"{window.row_stop}, first at row {window.row + row}, col {window.col + col}; its nodata is "
-                f"{nodata.value}. Treat them as nodata with {flag}."
+                f"{nodata_label(nodata.value)}. Treat them as nodata with {flag}."
             )
 
     def _open_files(self) -> "list[_OpenFile]":
         """The files, opened once per thread."""
         if not hasattr(self._handles, "files"):
-            self._handles.files = [_OpenFile.open(name) for name in self.paths]
+            self._handles.files = [
+                _OpenFile.open(name, alpha_is_imagery=index in self.alpha_is_imagery)
+                for index, name in enumerate(self.paths)
+            ]
         return list(self._handles.files)
 
     def close(self) -> None:
@@ -368,28 +397,20 @@ class _OpenFile:
     name: str
     dataset: Any
     indexes: list[int]
-    """Band numbers, without alpha."""
+    """Band numbers, without a mask."""
     mask_band: int | None
 
     @classmethod
-    def open(cls, name: str) -> "_OpenFile":
+    def open(cls, name: str, *, alpha_is_imagery: bool) -> "_OpenFile":
         with gdal_errors(name):
             dataset = open_handle(name)
-        return cls(name, dataset, band_numbers(dataset), mask_band(dataset))
+        numbers = band_numbers(dataset, alpha_is_imagery=alpha_is_imagery)
+        return cls(name, dataset, numbers, mask_band(dataset, alpha_is_imagery=alpha_is_imagery))
 
 
-def _require_representable(nodata: float | None, dtype: str, name: str) -> None:
-    """Raise RasterError if no pixel of an integer dtype can hold the nodata value: nothing would be nodata."""
-    integer = np.dtype(dtype)
-    if nodata is None or integer.kind not in "iu":
-        return
-    limits = np.iinfo(integer)
-    if not (math.isfinite(nodata) and limits.min <= nodata <= limits.max and nodata == int(nodata)):
-        raise RasterError(
-            f"nodata is {nodata:g}, but {name} holds {dtype}. Expected a whole number from {limits.min} to "
-            f"{limits.max}. Give the value that its empty pixels hold; if it has no empty pixels, unset the declared "
-            "value (gdal_edit.py -unsetnodata)."
-        )
+def _encoding_of(files: Sequence[Metadata]) -> tuple[Encoding, ...]:
+    encoding = tuple(band for file in files for band in file.encoding)
+    return encoding if any(band.is_declared for band in encoding) else ()
 
 
 def deduplicate_names(names: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ which need no more than its header: compressed pixels that change hardly ever ke
 unseen there.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,17 @@ def _block_layout(dataset: Any) -> list[str | None]:
     return [dataset.get_tag_item(f"{item}_{col}_{row}", "TIFF", bidx=1) for row, col in blocks for item in items]
 
 
-def require_unchanged(paths: tuple[str, ...], states: list[FileState]) -> None:
-    """Raise RasterError if a file changed since its state was taken; UnreachableError if it cannot be read any more."""
+def require_unchanged(paths: Sequence[str], states: Sequence[FileState], work: str = "mapped") -> None:
+    """Raise RasterError if a file changed since its state was taken; UnreachableError if it cannot be read any more.
+
+    Args:
+        paths: of the rasters.
+        states: by `raster_state`, in the order of the paths.
+        work: what was done meanwhile, for the message.
+    """
     for path, state in zip(paths, states, strict=True):
         if raster_state(path, is_fresh=True) != state:
             raise RasterError(
-                f"{path} changed while it was mapped, so the map would mix two rasters. Nothing was written. Map it "
-                "again once the file no longer changes."
+                f"{path} changed while it was {work}, so the result would mix two files. Nothing was written. Repeat "
+                "the command once the file no longer changes."
             )

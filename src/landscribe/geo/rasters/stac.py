@@ -16,10 +16,10 @@ from typing import Any
 from urllib.parse import urljoin
 
 from landscribe.errors import RasterError
-from landscribe.geo.access import is_local
+from landscribe.geo.access import is_local, require_file
+from landscribe.geo.rasters.derived.stack import stack_bands
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.stack import stack_bands
-from landscribe.geo.spec import NodataRule
+from landscribe.geo.spec import NodataRule, NodataValue
 
 _TIMEOUT_S = "20"
 """For a server to answer."""
@@ -29,7 +29,7 @@ def open_item(
     address: str,
     assets: Sequence[str],
     *,
-    nodata: float | None = None,
+    nodata: NodataValue = None,
     nodata_rule: NodataRule = "auto",
     resample: bool = False,
 ) -> Raster:
@@ -38,7 +38,7 @@ def open_item(
     Args:
         address: a path, or an http(s) URL.
         assets: keys of assets.
-        nodata: overrides the value that the files, or else the item, declare.
+        nodata: overrides the value that the files, or else the item, declare; or one for each band.
         nodata_rule: whether any or all bands of a pixel must hold nodata.
         resample: resample the assets that lie on other grids to the grid of the first.
 
@@ -53,19 +53,27 @@ def open_item(
         raise RasterError(
             f"{address} is a STAC item. Choose its assets with --assets, as in --assets red,green. {listing}"
         )
-    missing = [key for key in assets if not isinstance(all_assets.get(key), dict) or not all_assets[key].get("href")]
+    missing = [key for key in assets if not _has_file(all_assets.get(key))]
     if missing:
         raise RasterError(f"{address} has no asset {', '.join(missing)} with a file. {listing}")
 
+    by_band = isinstance(nodata, tuple)
+
     def open_asset(key: str) -> Raster:
         asset = all_assets[key]
-        raster = Raster.open([_resolve(address, asset["href"])], nodata=nodata, nodata_rule=nodata_rule)
+        path, own = _resolve(address, asset["href"]), None if by_band else nodata
+        raster = Raster.open([path], nodata=own, nodata_rule=nodata_rule)
         raster = raster if raster.nodata is not None else raster.with_nodata(_nodata_of(asset))
         return raster.with_band_names(_bands_of(key, asset, raster))
 
     with ThreadPoolExecutor(len(assets)) as pool:
         rasters = list(pool.map(open_asset, assets))
-    return replace(stack_bands(rasters, resample=resample), title=_title(item, address))
+    stacked = stack_bands(rasters, resample=resample)
+    return replace(stacked.with_nodata(nodata) if by_band else stacked, title=_title(item, address))
+
+
+def _has_file(asset: Any) -> bool:
+    return isinstance(asset, dict) and isinstance(asset.get("href"), str) and bool(asset["href"])
 
 
 def _title(item: dict[str, Any], address: str) -> str:
@@ -76,7 +84,7 @@ def _title(item: dict[str, Any], address: str) -> str:
 def _read_item(address: str) -> dict[str, Any]:
     try:
         content = json.loads(_read_text(address))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RasterError(f"{address} is not JSON: {error}. Expected a STAC item.") from error
     item: dict[str, Any] = content if isinstance(content, dict) else {}
     if item.get("type") == "Feature" and "stac_version" in item and isinstance(item.get("assets"), dict):
@@ -98,6 +106,7 @@ def _describe(content: dict[str, Any]) -> str:
 def _read_text(address: str) -> str:
     try:
         if is_local(address):
+            require_file(address)
             return Path(address).read_text(encoding="utf-8-sig")
         if not address.startswith(("http://", "https://")):
             raise RasterError(f"{address} is neither a file nor an http(s) URL. Copy the item, or give its URL.")
@@ -141,5 +150,5 @@ def _nodata_of(asset: dict[str, Any]) -> float | None:
     values = {str(band["nodata"]) for band in bands if "nodata" in band}
     try:
         return float(values.pop()) if len(values) == 1 else None
-    except ValueError:  # null, or a word
+    except (ValueError, TypeError):  # null, a word, or a list
         return None

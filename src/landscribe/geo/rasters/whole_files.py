@@ -1,16 +1,20 @@
 """Whole raster files, written or read at once: chips, masks, parts of a map, palettes."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
+from landscribe.errors import GridError
 from landscribe.geo.access import allow_ungeoreferenced, open_dataset
-from landscribe.geo.grid import Grid
+from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.metadata import MASK_BAND, mask_band, read_mask
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Valid
@@ -43,6 +47,31 @@ def write_raster(path: Path, pixels: Pixels, grid: Grid | None, valid: Valid | N
         path.write_bytes(memory.getbuffer())
 
 
+def require_geotiff_holds(grid: Grid, name: str) -> None:
+    """Raise GridError if a GeoTIFF would lose the CRS of a grid, so that nobody could locate its pixels.
+
+    Args:
+        grid: of the pixels.
+        name: of the raster that has it, for the message.
+    """
+    if grid.crs is not None and not _geotiff_holds(grid.crs):
+        raise GridError(
+            f"{name} is in {crs_label(grid.crs)}, a CRS that no GeoTIFF can hold. Map it in another CRS (--crs), or "
+            "warp it (gdalwarp -t_srs)."
+        )
+
+
+@lru_cache(maxsize=64)
+def _geotiff_holds(crs: CRS) -> bool:
+    # Without side files: copies would lose them.
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
+        layout: dict[str, Any] = {"driver": "GTiff", "count": 1, "height": 1, "width": 1, "dtype": "uint8"}
+        with memory.open(**layout, crs=crs, transform=Affine(1, 0, 0, 0, -1, 1)):
+            pass
+        with memory.open() as dataset:
+            return bool(dataset.crs == crs)
+
+
 def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
     """Read the whole of a file that `write_raster` wrote.
 
@@ -60,7 +89,8 @@ def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
         nodata = source.nodata if is_geotiff else fill
         masked = is_geotiff and mask_band(source) == MASK_BAND
         valid = read_mask(source, MASK_BAND) if masked else np.ones(pixels.shape[1:], bool)
-    valid &= ~Nodata(nodata).marks(pixels)
+    # All bands of a pixel that is not valid hold the value. Single bands of a valid pixel may hold it, too.
+    valid &= ~Nodata(nodata, "all").marks(pixels)
     pixels[:, ~valid] = 0
     return pixels, valid
 
@@ -72,9 +102,9 @@ def read_band(path: Path) -> NDArray[Any]:
         return band
 
 
-def read_palette(path: str) -> dict[int, tuple[int, int, int]] | None:
-    """Red, green and blue (0 to 255) by the value of the first band; None if the file has no palette."""
+def read_palette(path: str) -> dict[int, tuple[int, int, int, int]] | None:
+    """Red, green, blue and opacity (0 to 255) by the value of the first band; None if the file has no palette."""
     with open_dataset(path) as source:
         if source.colorinterp[0] != ColorInterp.palette:
             return None
-        return {value: (red, green, blue) for value, (red, green, blue, _) in source.colormap(1).items()}
+        return dict(source.colormap(1))

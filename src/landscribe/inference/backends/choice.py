@@ -5,8 +5,10 @@ import logging
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from landscribe.errors import BackendError
@@ -16,11 +18,16 @@ from landscribe.inference.backends import BACKENDS, BackendKind, installed_backe
 from landscribe.inference.backends.torch_backend import Backend
 from landscribe.inference.benchmark import Benchmark, run_benchmark, synthetic_images
 from landscribe.inference.device import place_network
-from landscribe.machine import processor_name
+from landscribe.inference.memory import estimated_memory
+from landscribe.machine import processor_name, require_memory
 from landscribe.model import Model
+from landscribe.spec import checked
 
 log = logging.getLogger(__name__)
 
+ImageSide = Annotated[int, Field(ge=1, le=2**16)]
+BatchSize = Annotated[int, Field(ge=1, le=2**16)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
 _TRIAL_SIDE, _TRIAL_SECONDS = 512, 3.0
 """Backends are compared on images no larger than this, for about this time: larger images give the same order
 (docs/decisions/0012-backends.md), and a trial must cost less than it gains."""
@@ -60,7 +67,7 @@ def _install_hint(kind: BackendKind) -> str:
 
 
 def compare_backends(model: Model, *, tile: int, batch: int, device: torch.device, seconds: float) -> Benchmark:
-    """Time the installed backends on a model, and store the fastest in the model folder for this machine.
+    """Time the installed backends on a model, and store the fastest in the user's cache.
 
     Args:
         model: its network is moved to the device and set to eval mode.
@@ -70,11 +77,18 @@ def compare_backends(model: Model, *, tile: int, batch: int, device: torch.devic
         seconds: time for the rounds, in which backends take turns; there are at least three.
 
     Raises:
-        BackendError: tile or batch is below 1.
+        RecipeError: tile, batch or seconds are out of range.
+        ResourceError: the images need more memory than there is.
     """
-    if tile < 1 or batch < 1:
-        raise BackendError(f"tile is {tile} and batch is {batch}. Expected at least 1 of each.")
+    tile, batch = checked("tile", tile, ImageSide), checked("batch", batch, BatchSize)
+    seconds = checked("seconds", seconds, Seconds)
     side = aligned(tile, model.reduction)
+    if device.type == "cpu":
+        require_memory(
+            estimated_memory([model], (batch, side, side)) or 0,
+            f"a batch of {batch} images of {side} x {side} pixels",
+            "Choose a smaller --tile or --batch.",
+        )
     builders = {name: partial(_main_head_backend, name, model, device) for name in installed_backends()}
     images = synthetic_images((batch, len(model.bands), side, side), device)
     result = run_benchmark(builders, place_network(model.network, device), images, seconds)
@@ -92,7 +106,7 @@ def _main_head_backend(name: str, model: Model, device: torch.device) -> Callabl
 def fastest_backend(model: Model, *, tile: int, batch: int, device: torch.device, pixels: float = math.inf) -> str:
     """Name of the fastest installed backend that predicts the same classes as torch.
 
-    It is measured once: the result is stored in the model folder.
+    It is measured once: the result is stored in the user's cache.
 
     Args:
         model: its network is moved to the device and set to eval mode.

@@ -1,7 +1,7 @@
-"""Export of a model's network to ONNX, for one shape of images, stored in the model folder.
+"""Export of a model's network to ONNX, for one shape of images, stored in the user's cache.
 
-An export takes seconds, in which a fast backend runs megapixels. The files are in `exported/` in the model folder. A
-file is used if its name has the digest of these weights and package versions, and that of its own content.
+An export takes seconds, in which a fast backend runs megapixels. The files are in `exported/` in the cache folder of
+the model. A file is used if its name has the digest of these package versions, and that of its own content.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from landscribe.errors import BackendError, OutputError
+from landscribe.inference import cache
 from landscribe.model import Model
 from landscribe.outputs import atomic_file
 
@@ -37,7 +38,7 @@ def load_or_export(model: Model, network: Callable[[], nn.Module], shape: Shape,
     """The model's network in ONNX: the stored export, or a new one.
 
     Args:
-        model: its folder stores the export; without one, or with a user's own class, nothing is stored.
+        model: its cache folder stores the export; without one, or with a user's own class, nothing is stored.
         network: gives the network in eval mode; called only for a new export.
         shape: (B, C, H, W) of the images.
         heads: names of the heads whose logits the network gives, in this order.
@@ -49,27 +50,25 @@ def load_or_export(model: Model, network: Callable[[], nn.Module], shape: Shape,
         BackendError: it cannot be exported.
     """
     outputs = () if heads == (model.main_head,) else heads
-    if model.folder is None or _is_user_class(model):
+    # The code of a user's own class may change while its weights stay.
+    folder = None if model.config.is_code else cache.folder_of(model)
+    if folder is None:
         return export(network(), shape, outputs)
-    name = f"{'+'.join(('x'.join(map(str, shape)), *outputs))}-{_digest_of_weights(model)}"
-    onnx = _load(model.folder / FOLDER, name)
+    name = f"{'+'.join(('x'.join(map(str, shape)), *outputs))}-{_digest_of_versions()}"
+    onnx = _load(folder / FOLDER, name)
     if onnx is None:
         onnx = export(network(), shape, outputs)
-        _store(model.folder / FOLDER, name, onnx)
+        _store(folder / FOLDER, name, onnx)
+        cache.remove_unused(folder)
     return onnx
 
 
-def _is_user_class(model: Model) -> bool:
-    """True for a class of the user, whose code may change while its weights stay."""
-    return ":" in model.architecture and not model.architecture.startswith("smp:")
-
-
-def _digest_of_weights(model: Model) -> str:
+def _digest_of_versions() -> str:
     versions = []
     for package in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
-    return _digest(" ".join([model.sha256, *versions]).encode())
+    return _digest(" ".join(versions).encode())
 
 
 def _digest(data: bytes) -> str:
@@ -91,7 +90,7 @@ def _file_name(name: str, data: bytes) -> str:
 
 
 def _store(folder: Path, name: str, data: bytes) -> None:
-    """Write an export, and delete those of other weights or versions, and the oldest beyond MAX_SHAPES."""
+    """Write an export, and delete those of other versions, and the oldest beyond MAX_SHAPES."""
     # A read-only or full folder costs only a new export each time.
     with suppress(OutputError, OSError):
         with atomic_file(folder / _file_name(name, data)) as temporary:

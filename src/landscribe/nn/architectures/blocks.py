@@ -15,6 +15,10 @@ Channels = Annotated[int, Field(ge=1)]
 """Number of feature maps."""
 Rate = Annotated[int, Field(ge=1)]
 """Dilation rate."""
+MAX_RATES = 16
+"""Dilated convolutions side by side. Each takes time to build, also for a model folder of a stranger."""
+MAX_SCALES = 8
+"""Blocks of a plain encoder: depth + 1."""
 
 
 class ConvStyle(Spec):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
 from landscribe.nn.architectures.aspp import ASPP
-from landscribe.nn.architectures.blocks import ConvBlock, ConvStyle, Rate, SeparableConv, interpolate
+from landscribe.nn.architectures.blocks import MAX_RATES, ConvBlock, ConvStyle, Rate, SeparableConv, interpolate
 from landscribe.nn.encoders.encoder import PLAIN, Encoder
 from landscribe.nn.segmentation import CLASSES, Segmentation
 from landscribe.spec import Spec
@@ -26,7 +26,7 @@ class DeepLabV3PlusOptions(Spec):
 
     output_stride: Literal[8, 16] = 16
     """Input pixels per pixel of the deepest features; later stages are dilated instead of strided."""
-    rates: tuple[Rate, ...] = ()
+    rates: tuple[Rate, ...] = Field((), max_length=MAX_RATES)
     """Dilation rates of the pyramid. Default: 6, 12, 18 at output stride 16, 12, 24, 36 at output stride 8."""
     channels: int = Field(256, ge=1)
     """Channels of the pyramid and the decoder."""

@@ -2,14 +2,17 @@
 
 import importlib
 import inspect
+import json
+from collections.abc import Mapping
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
 from landscribe.nn.encoders.stems import adapt_stem
-from landscribe.nn.encoders.weights import read_weights
+from landscribe.nn.encoders.weights import first_line, read_weights
 from landscribe.nn.segmentation import CLASSES, Segmentation
 from landscribe.spec import nearest
 
@@ -22,6 +25,11 @@ _SYNONYMS = {
     "classes": ("classes", "num_classes", "n_classes", "out_channels"),
     "encoder": ("encoder", "backbone"),
 }
+# Arguments of other libraries by which a constructor downloads weights, with the value for none.
+_NO_WEIGHTS = {
+    "weights": None, "encoder_weights": None, "weights_backbone": None, "pretrained": False,
+    "pretrained_backbone": False,
+}  # fmt: skip
 
 
 class External(Segmentation):
@@ -33,18 +41,92 @@ class External(Segmentation):
     def __init__(self, network: nn.Module, reduction: int, classes: int) -> None:
         super().__init__(reduction, {CLASSES: classes})
         self.network = network
+        self.training = network.training
 
     def forward_padded(self, images: Tensor) -> Tensor:
         """Logits of the network itself."""
         try:
-            logits: Tensor = self.network(images)
+            return main_logits(self.network(images))
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise NetworkError(
                 "this network's batch normalisation needs more than one image a step. Train with a batch of 2 or more."
             ) from error
-        return logits
+
+
+def main_logits(output: Any) -> Tensor:
+    """The logits in the output of a network: a tensor, or the only one (B, K, H, W) in a list or dict.
+
+    Raises:
+        NetworkError: there is none, or there are several and none is called "out".
+    """
+    if isinstance(output, Mapping) and isinstance(output.get("out"), Tensor):
+        return output["out"]
+    parts = (
+        [*output.values()] if isinstance(output, Mapping) else output if isinstance(output, (list, tuple)) else [output]
+    )
+    tensors = [part for part in parts if isinstance(part, Tensor) and part.ndim == 4]
+    if len(tensors) != 1:
+        names = f" ({', '.join(map(str, output))})" if isinstance(output, Mapping) else ""
+        raise NetworkError(
+            f"the network returned a {type(output).__name__}{names} with {len(tensors)} tensors (B, K, H, W). Expected "
+            'one of logits, or one called "out". Wrap the network in a module that returns its logits.'
+        )
+    return tensors[0]
+
+
+def with_class_logits(network: nn.Module, *, bands: int, classes: int) -> nn.Module:
+    """A network that returns one tensor of logits, one for each class; other networks are wrapped.
+
+    One logit stands for two classes (`Segmentation.for_two_classes`), and a network of segmentation-models-pytorch
+    becomes that of `nn.build("smp:Name")`. A network that is not a `Segmentation` is tried on one image; if the trial
+    fails, it is returned as it is.
+
+    Args:
+        network: any network.
+        bands: number C of bands.
+        classes: number K of classes.
+
+    Raises:
+        NetworkError: one logit for more than two classes, or several tensors of which none is called "out".
+    """
+    if not isinstance(network, Segmentation):
+        network = _as_segmentation(network, bands)
+    channels = network.head_channels[network.main_head] if isinstance(network, Segmentation) else None
+    if channels == 1 and classes > 2:
+        raise NetworkError(f"the network has one logit, which stands for two classes, but there are {classes}.")
+    return network.for_two_classes() if isinstance(network, Segmentation) and (channels, classes) == (1, 2) else network
+
+
+def _as_segmentation(network: nn.Module, bands: int) -> nn.Module:
+    """A `Segmentation` for a network of another library that returns one logit, a list or a dict."""
+    arguments = _smp_arguments(network)
+    if arguments is not None:
+        wrapped = External(network, _REDUCTION, arguments["classes"])
+        wrapped.built_from = arguments
+        return wrapped
+    reduction = int(getattr(network, "reduction", _REDUCTION))
+    try:
+        output = _trial(network, bands, 2 * reduction)
+    except Exception:  # noqa: BLE001  a user's network may raise anything; its first map reports it
+        return network
+    if isinstance(output, Tensor) and (output.ndim != 4 or output.shape[1] != 1):
+        return network
+    return External(network, reduction, main_logits(output).shape[1])
+
+
+def _trial(network: nn.Module, bands: int, side: int) -> Any:
+    """The output of a network in eval mode for one black image."""
+    modes = [(module, module.training) for module in network.modules()]
+    device = next((parameter.device for parameter in network.parameters()), None)
+    try:
+        # Not in inference mode, whose tensors a network might keep.
+        with torch.no_grad():
+            return network.eval()(torch.zeros(1, bands, side, side, device=device))
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def is_external(architecture: str) -> bool:
@@ -98,34 +180,24 @@ def _own(architecture: str, arguments: dict[str, Any], options: dict[str, Any]) 
     try:
         return network_class(**accepted, **options)
     except Exception as error:  # a user's class may raise anything
-        raise NetworkError(f"{architecture} cannot be built with {accepted | options}: {_reason(error)}") from error
+        raise NetworkError(f"{architecture} cannot be built with {accepted | options}: {first_line(error)}") from error
 
 
 def _require_logits(network: Segmentation, architecture: str, bands: int, classes: int) -> None:
     """Run the network on one image; raise NetworkError unless it returns logits of the image's size."""
     side = 2 * network.reduction
-    training = network.training
     try:
-        with torch.inference_mode():
-            logits: Any = network.eval()(torch.zeros(1, bands, side, side))
+        logits: Any = _trial(network, bands, side)
     except Exception as error:  # a user's class may raise anything
         raise NetworkError(
-            f"{architecture} does not take images of {bands} bands and {side} x {side} pixels: {_reason(error)}"
+            f"{architecture} does not take images of {bands} bands and {side} x {side} pixels: {first_line(error)}"
         ) from error
-    finally:
-        network.train(training)
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (1, classes, side, side):
         raise NetworkError(
             f"{architecture} returned {shape} for an image of {bands} x {side} x {side}. Expected logits of shape "
             f"{(1, classes, side, side)}: one for each of the {classes} classes and each pixel."
         )
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error's message, or its type."""
-    message = str(error).strip()
-    return message.splitlines()[0] if message else type(error).__name__
 
 
 def import_class(architecture: str) -> type[nn.Module]:
@@ -141,12 +213,41 @@ def import_class(architecture: str) -> type[nn.Module]:
             imported = getattr(imported, part)
     except Exception as error:  # a user's module may raise anything
         raise NetworkError(
-            f"the architecture '{architecture}' cannot be imported ({_reason(error)}). "
+            f"the architecture '{architecture}' cannot be imported ({first_line(error)}). "
             "Expected module:Class. Install its package."
         ) from error
     if not (isinstance(imported, type) and issubclass(imported, nn.Module)):
         raise NetworkError(f"'{architecture}' is not a torch module. Expected a subclass of nn.Module.")
     return imported
+
+
+def instance_of(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """An instance of the class "module:Class". It is called with these arguments, and so that it downloads no weights.
+
+    Raises:
+        NetworkError: as `import_class`.
+    """
+    network_class = import_class(architecture)
+    parameters = inspect.signature(network_class).parameters
+    none = {name: value for name, value in _NO_WEIGHTS.items() if name in parameters}
+    return network_class(**(none | dict(arguments)))
+
+
+def _smp_arguments(network: nn.Module) -> dict[str, Any] | None:
+    """The arguments of `nn.build` for a network of segmentation-models-pytorch; None if there are none."""
+    kind, config = type(network), getattr(network, "config", None)
+    if not kind.__module__.startswith("segmentation_models_pytorch.") or not isinstance(config, Mapping):
+        return None
+    options = {name: value for name, value in config.items() if name != "encoder_weights"}
+    try:
+        # JSON is what a model folder can hold.
+        json.dumps(options)
+        bands, classes, encoder = (options.pop(name) for name in ("in_channels", "classes", "encoder_name"))
+    except (TypeError, ValueError, KeyError):
+        return None
+    if not options.keys() <= inspect.signature(kind).parameters.keys():
+        return None
+    return {"architecture": SMP + kind.__name__, "bands": bands, "classes": classes, "encoder": encoder, **options}
 
 
 def _smp(
@@ -171,17 +272,23 @@ def _smp(
     unknown = [option for option in options if option not in parameters]
     if unknown:
         raise NetworkError(f"{SMP}{name} has no option '{unknown[0]}'{nearest(unknown[0], parameters)}")
+    # Its own encoders have their own names; all other timm encoders have the prefix "tu-".
+    is_own = encoder in smp.encoders.encoders
+    if not is_own and not timm.is_model(encoder.removeprefix("tu-")):
+        # Names of other kinds would be looked up on a hub.
+        raise NetworkError(f"unknown encoder '{encoder}' of {SMP}{name}. Expected a timm backbone, such as resnet18.")
     try:
         network: Any = architectures[name](
-            # Its own encoders have their own names; all other timm encoders have the prefix "tu-".
-            encoder if encoder in smp.encoders.encoders else f"tu-{encoder}",
+            encoder if is_own or encoder.startswith("tu-") else f"tu-{encoder}",
             encoder_weights="imagenet" if weights == "imagenet" else None,
             in_channels=bands if weights is None else 3,
             classes=classes,
             **options,
         )
     except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
-        raise NetworkError(f"{SMP}{name} on '{encoder}' cannot be built: {_reason(error)}") from error
+        raise NetworkError(f"{SMP}{name} on '{encoder}' cannot be built: {first_line(error)}") from error
+    # It creates the first convolution of other bands than three on the CPU, whatever the default device is.
+    network.to(torch.get_default_device())
     if weights not in (None, "imagenet"):
         _load_encoder(network.encoder, str(weights))
     if weights is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor, nn
 
-from landscribe.nn.architectures.blocks import Channels, ConvStyle, Interpolation, interpolate
+from landscribe.nn.architectures.blocks import MAX_SCALES, Channels, ConvStyle, Interpolation, interpolate
 from landscribe.nn.encoders.encoder import PLAIN, Encoder, PlainEncoder, plain_widths, require_plain
 from landscribe.nn.segmentation import CLASSES, Segmentation
 
@@ -18,7 +18,7 @@ from landscribe.nn.segmentation import CLASSES, Segmentation
 class FCNOptions(ConvStyle):
     """Options of an FCN; batch_norm and activation apply to the plain encoder."""
 
-    encoder_widths: tuple[Channels, ...] = ()
+    encoder_widths: tuple[Channels, ...] = Field((), max_length=MAX_SCALES)
     """Channels of the plain encoder's convolutions, fine to coarse. Default: doubling from 64."""
     depth: int | None = Field(None, ge=1, le=7)
     """How often the encoder halves the size. Default: 3 for the plain encoder, all scales of a backbone."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from landscribe.errors import NetworkError
 from landscribe.nn.architectures.aspp import ASPP
 from landscribe.nn.architectures.blocks import (
+    MAX_RATES,
     AttentionGate,
     Channels,
     DoubleConv,
@@ -40,7 +41,7 @@ class UNetOptions(EncoderStyle):
     default), bilinear or bicubic interpolation."""
     attention: bool = False
     """Attention gates on the skip connections (Oktay et al. 2018)."""
-    aspp: tuple[Rate, ...] = ()
+    aspp: tuple[Rate, ...] = Field((), max_length=MAX_RATES)
     """Dilation rates of atrous spatial pyramid pooling at the bottleneck, for example 6, 12, 18. Default: no ASPP."""
     full_resolution: int = Field(0, ge=0)
     """Channels of an extra block at full size, for a backbone whose first features have half the size; 0: none."""

@@ -37,7 +37,7 @@ class UNetPlusPlusOptions(EncoderStyle):
     branch: int | None = Field(None, ge=1)
     """The branch whose logits are returned (fast mode). Default: the mean of all branches (accurate mode). `prune`
     removes the nodes and encoder stages that a branch does not need."""
-    cell: int | None = Field(None, ge=1)
+    cell: int | None = Field(None, ge=1, le=1024)
     """Sides of images are padded to a multiple of this many pixels. `prune` sets it to that of the whole network, so
     that a branch keeps its logits."""
 
@@ -92,7 +92,7 @@ class UNetPlusPlus(Segmentation):
         """Logits (B, K, H, W) of each trained branch by its number."""
         height, width = images.shape[-2:]
         branches = self._branches(self.pad_to_multiple(images), upto=self.deepest)
-        return {branch: logits[..., :height, :width] for branch, logits in branches.items()}
+        return {branch: self.class_logits(logits[..., :height, :width]) for branch, logits in branches.items()}
 
     def training_loss(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
         """Mean of the branches' losses, weighted by `branch_weights` if given."""
@@ -171,4 +171,5 @@ def pruned(network: UNetPlusPlus, branch: int) -> UNetPlusPlus:
     small.built_from = {"architecture": "unetplusplus", **arguments}
     state = network.state_dict()
     small.load_state_dict({name: state[name] for name in small.state_dict()})
-    return small.train(network.training)
+    small.train(network.training)
+    return small if small.head_channels == network.head_channels else small.for_two_classes()

@@ -8,10 +8,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
-from landscribe.nn.architectures.blocks import BlockStyle, Channels, ConvBlock, ConvStyle, DoubleConv
+from landscribe.nn.architectures.blocks import MAX_SCALES, BlockStyle, Channels, ConvBlock, ConvStyle, DoubleConv
 from landscribe.nn.encoders.dilation import dilate, pad_valid
 from landscribe.nn.encoders.stems import adapt_stem
-from landscribe.nn.encoders.weights import describe_mismatch, read_weights, require_all_loaded, require_weights
+from landscribe.nn.encoders.weights import (
+    describe_mismatch,
+    first_line,
+    read_weights,
+    require_all_loaded,
+    require_weights,
+)
 from landscribe.spec import Spec, nearest
 
 PLAIN = "plain"
@@ -84,7 +90,7 @@ class Encoder(nn.Module):
                 features = self.eval()(torch.zeros(1, bands, side, side))
         # A network without a pyramid of features may raise any of these.
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-            return f"it does not take images of {side} x {side} ({str(error).strip().splitlines()[0][:120]})"
+            return f"it does not take images of {side} x {side} ({first_line(error)[:120]})"
         finally:
             self.train(training)
         shapes = [tuple(feature.shape[1:]) for feature in features]
@@ -97,7 +103,7 @@ class EncoderStyle(BlockStyle):
 
     depth: int | None = Field(None, ge=1, le=7)
     """How often the encoder halves the size. Default: 4 for the plain encoder, all scales of a backbone."""
-    encoder_widths: tuple[Channels, ...] = ()
+    encoder_widths: tuple[Channels, ...] = Field((), max_length=MAX_SCALES)
     """Channels of the plain encoder's blocks, fine to coarse, the bottleneck last. Default: doubling from 64."""
 
 
@@ -192,7 +198,7 @@ def _timm_features(name: str, bands: int, weights: str | None, depth: int | None
 
 
 def _unusable(name: str, weights: str | None, error: Exception) -> NetworkError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = first_line(error)
     if weights is None:
         return NetworkError(
             f"'{name}' has no pyramid of features: {reason}. Expected a convolutional backbone, such as resnet50."

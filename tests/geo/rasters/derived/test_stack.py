@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from landscribe.errors import GridError, RasterError
+from landscribe.errors import GridError
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.derived.stack import Stack, stack_bands
 from landscribe.geo.rasters.raster import Files, Raster
-from landscribe.geo.rasters.stack import Stack, stack_bands
 from worlds import METRE, noise, write_raster
 
 COARSE = METRE @ Affine.scale(2)
@@ -68,10 +68,23 @@ def test_other_grids_are_refused_without_resampling_with_both_grids(tmp_path):
         stack_bands([fine, coarse])
 
 
-def test_different_nodata_values_are_refused_with_the_remedy(tmp_path):
-    rasters = [opened(tmp_path, str(value), noise(1, 4, 6), nodata=value) for value in (0, 9)]
-    with pytest.raises(RasterError, match=r"different nodata values \(0\.0, 9\.0\).*--nodata"):
-        stack_bands(rasters)
+def test_each_raster_of_a_stack_keeps_its_own_nodata_value(tmp_path):
+    fine, coarse = np.full((1, 8, 12), 5, np.uint8), np.full((1, 4, 6), 7, np.uint8)
+    fine[0, 0, 0], fine[0, 4, 4] = 1, 2
+    coarse[0, 1, 1], coarse[0, 3, 5] = 2, 1
+    rasters = [
+        opened(tmp_path, "fine", fine, nodata=1),
+        Raster.open([write_raster(tmp_path / "coarse.tif", coarse, nodata=2, transform=COARSE)]),
+    ]
+    raster = stack_bands(rasters, resample=True)
+    assert raster.nodata == (1, 2)
+    valid = raster.read(raster.grid.window)[1]
+    assert not valid[0, 0]
+    assert not valid[2:4, 2:4].any()
+    assert valid[4, 4]
+    assert valid[6:, 10:].all()
+    only_second = raster.select([2]).read(raster.grid.window)[1]
+    assert only_second[0, 0]
 
 
 def test_an_overview_of_a_stack_has_all_its_bands(tmp_path):

@@ -114,11 +114,17 @@ def parse_crs(text: str) -> CRS:
     try:
         # Outside an environment of rasterio, PROJ prints its errors itself.
         with rasterio.Env():
-            return CRS.from_user_input(text)
+            crs = CRS.from_user_input(text)
     except CRSError as error:
         raise GridError(
             f"'{text}' is not a CRS. Expected a code such as EPSG:32632 (look it up on epsg.io), or WKT."
         ) from error
+    if not (crs.is_projected or crs.is_geographic):
+        raise GridError(
+            f"'{text}' is neither a projected nor a geographic CRS, so no map can be drawn in it. Expected a code such "
+            "as EPSG:32632 (look it up on epsg.io)."
+        )
+    return crs
 
 
 def _in_crs(grid: Grid, crs: CRS) -> Grid:
@@ -184,9 +190,8 @@ class Resampled:
         shape: tuple[int, int] | None = None,
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        raster = replace(self.raster, nodata=nodata.value, nodata_rule=nodata.rule)
-        if bands is not None:
-            raster = raster.select([band + 1 for band in bands])
+        raster = self.raster if bands is None else self.raster.select([band + 1 for band in bands])
+        raster = replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
         if shape is not None and shape != window.shape:
             return self._nearest(raster, window, shape)
         pixels = np.zeros((len(raster.bands), *window.shape), raster.dtype)

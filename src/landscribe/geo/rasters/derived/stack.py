@@ -1,15 +1,18 @@
-"""Stack: the bands of several rasters on the grid of the first."""
+"""Stack: the bands of several rasters on the grid of the first.
+
+Each raster keeps its own nodata values and encoding.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from landscribe.errors import GridError, RasterError
+from landscribe.errors import GridError
 from landscribe.geo.grid import Window, crs_label
-from landscribe.geo.rasters.nodata import Nodata
+from landscribe.geo.rasters.derived.resampling import resample_to
+from landscribe.geo.rasters.nodata import Nodata, one_if_equal
 from landscribe.geo.rasters.raster import Files, Pixels, Raster, Source, Valid, deduplicate_names
-from landscribe.geo.rasters.resampling import resample_to
 
 
 def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
@@ -20,16 +23,9 @@ def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
         resample: resample the rasters that lie on other grids to the grid of the first.
 
     Raises:
-        RasterError: the rasters declare different nodata values.
         GridError: they lie on different grids, and `resample` is off or a CRS is missing.
     """
     first = rasters[0]
-    declared = list(dict.fromkeys(str(raster.nodata) for raster in rasters))
-    if len(declared) > 1:
-        raise RasterError(
-            f"{', '.join(raster.paths[0] for raster in rasters)} declare different nodata values "
-            f"({', '.join(declared)}). Expected one for all. Pass nodata (--nodata)."
-        )
     odd = [raster for raster in rasters if not raster.grid.is_aligned(first.grid)]
     if odd and not (resample and all(raster.grid.crs for raster in rasters)):
         raise GridError(
@@ -38,16 +34,29 @@ def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
             "first; they need a CRS."
         )
     dtype = str(np.result_type(*(raster.dtype for raster in rasters)))
-    source: Source = Files(tuple(path for raster in rasters for path in raster.paths))
-    if odd:
+    files = [raster.source for raster in rasters if isinstance(raster.source, Files)]
+    source: Source
+    if odd or len(files) < len(rasters):
         source = Stack(tuple(resample_to(raster, first.grid) if raster in odd else raster for raster in rasters), dtype)
-    bands = deduplicate_names([band for raster in rasters for band in raster.bands])
-    return replace(first, source=source, bands=tuple(bands), dtype=dtype)
+    else:
+        flags = [index in own.alpha_is_imagery for own in files for index in range(len(own.paths))]
+        imagery = frozenset(index for index, is_imagery in enumerate(flags) if is_imagery)
+        source = Files(tuple(path for own in files for path in own.paths), imagery)
+    declares = any(raster.encoding for raster in rasters)
+    return replace(
+        first,
+        source=source,
+        bands=tuple(deduplicate_names([band for raster in rasters for band in raster.bands])),
+        dtype=dtype,
+        nodata=one_if_equal([value for raster in rasters for value in raster.nodata_by_band]),
+        encoding=tuple(band for raster in rasters for band in raster.encoding_by_band) if declares else (),
+        has_palette=False,
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Rasters on one grid, at least one of which is resampled."""
+    """Rasters on one grid, at least one of which is no file."""
 
     rasters: tuple[Raster, ...]
     dtype: str
@@ -70,13 +79,20 @@ class Stack:
         shape: tuple[int, int] | None = None,
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        rasters = [replace(raster, nodata=nodata.value, nodata_rule=nodata.rule) for raster in self.rasters]
-        layers = [raster.read_decimated(window, shape or window.shape) for raster in rasters]
-        pixels = np.concatenate([pixels.astype(self.dtype, copy=False) for pixels, _ in layers])
+        owners = [index for index, raster in enumerate(self.rasters) for _ in raster.bands]
+        firsts = [owners.index(index) for index in range(len(self.rasters))]
+        chosen = list(range(len(owners))) if bands is None else list(bands)
+        pixels = np.zeros((len(chosen), *(shape or window.shape)), self.dtype)
+        valids = []
+        for index in sorted({owners[band] for band in chosen}):
+            positions = [position for position, band in enumerate(chosen) if owners[band] == index]
+            raster = self.rasters[index].select([chosen[position] - firsts[index] + 1 for position in positions])
+            raster = replace(raster, nodata=nodata.of_bands(positions).value, nodata_rule=nodata.rule)
+            pixels[positions], valid = raster.read_decimated(window, shape or window.shape)
+            valids.append(valid)
         # Where all bands must hold nodata, a pixel is valid as soon as it is valid in one raster.
         combine = np.logical_or if nodata.needs_all(np.dtype(self.dtype)) else np.logical_and
-        valid = combine.reduce([valid for _, valid in layers])
-        return (pixels if bands is None else pixels[list(bands)]), valid
+        return pixels, combine.reduce(valids)
 
     def close(self) -> None:
         """See `Source`."""

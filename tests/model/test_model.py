@@ -84,17 +84,17 @@ def test_a_model_gives_the_logits_of_every_head_by_its_name():
 def test_any_importable_module_can_be_wrapped_and_loaded(tmp_path):
     network = OneLayer()
     Model.wrap(network, bands=["v"], classes=["no", "yes"]).save(tmp_path / "model")
-    loaded = Model.load(tmp_path / "model")
+    loaded = Model.load(tmp_path / "model", trust="networks:OneLayer")
     assert torch.equal(loaded.network.layer.weight, network.layer.weight)
 
 
-def test_a_class_that_is_not_a_torch_module_is_refused(model, tmp_path):
+def test_a_trusted_class_that_is_not_a_torch_module_is_refused(model, tmp_path):
     path = model.save(tmp_path / "model") / "config.json"
     config = json.loads(path.read_text())
     config |= {"architecture": "subprocess:Popen", "arguments": {"args": ["touch", str(tmp_path / "ran")]}}
     path.write_text(json.dumps(config))
     with pytest.raises(ModelError, match="not a torch module"):
-        Model.load(tmp_path / "model")
+        Model.load(tmp_path / "model", trust=["subprocess:Popen"])
     assert not (tmp_path / "ran").exists()
 
 
@@ -119,4 +119,4 @@ def test_weights_that_are_not_finite_are_refused_with_their_layer(tmp_path, valu
     with pytest.raises(
         ModelError, match=r"holds 1 weights .* NaN or infinite, in 1 tensors: first in layer\.weight \(1 of 2\)"
     ):
-        Model.load(tmp_path / "model")
+        Model.load(tmp_path / "model", trust="networks:OneLayer")

@@ -13,8 +13,9 @@ import numpy as np
 
 from landscribe.errors import GridError, RasterError
 from landscribe.geo.grid import Window, crs_label
+from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
 from landscribe.geo.rasters.nodata import Nodata
-from landscribe.geo.rasters.raster import Handles, Pixels, Raster, Source, Valid
+from landscribe.geo.rasters.raster import Handles, Pixels, Raster, Valid
 
 # Files that a thread holds open: systems allow some hundreds to thousands.
 _MOST_OPEN = 64
@@ -23,15 +24,16 @@ _TOLERANCE = 0.1
 
 
 def mosaic(rasters: Sequence[Raster]) -> Raster:
-    """Several rasters as one, with the band names of the first.
+    """Several rasters as one, with the band names, band order and encoding of the first; each has its own nodata.
 
     Raises:
         GridError: a raster has another CRS or pixel size than the first, or is not aligned to its pixel grid.
-        RasterError: a raster has other bands, another dtype or another nodata value.
+        RasterError: a raster has other bands or another dtype, or scale and offset tags where the first has none.
     """
     if not rasters:
         raise RasterError("no image was given for the mosaic. Give at least one.")
-    first = rasters[0]
+    first, *others = rasters
+    rasters = [first, *(_like(first, other) for other in others)]
     for other in rasters[1:]:
         _require_same_pixels(first, other)
     windows = [_window_on(first, raster) for raster in rasters]
@@ -40,7 +42,7 @@ def mosaic(rasters: Sequence[Raster]) -> Raster:
     width = max(window.col_stop for window in windows) - col
     whole = Window(row, col, height, width)
     tiles = tuple(
-        MosaicTile(raster.source, window.relative_to(whole)) for raster, window in zip(rasters, windows, strict=True)
+        MosaicTile(raster, window.relative_to(whole)) for raster, window in zip(rasters, windows, strict=True)
     )
     return replace(first, source=Mosaic(tiles, len(first.bands), first.dtype), grid=first.grid[whole])
 
@@ -49,7 +51,7 @@ def mosaic(rasters: Sequence[Raster]) -> Raster:
 class MosaicTile:
     """One raster of a mosaic."""
 
-    source: Source
+    raster: Raster
     window: Window
     """On the mosaic's grid."""
 
@@ -66,14 +68,14 @@ class Mosaic:
     @property
     def paths(self) -> tuple[str, ...]:
         """See `Source`."""
-        return tuple(path for tile in self.tiles for path in tile.source.paths)
+        return tuple(path for tile in self.tiles for path in tile.raster.paths)
 
     @property
     def mask_files(self) -> tuple[str, ...]:
         """See `Source`."""
         files: list[str] = []
         for index, tile in enumerate(self.tiles):
-            files += tile.source.mask_files
+            files += tile.raster.mask_files
             self._touch_lru(index)
         return tuple(files)
 
@@ -98,7 +100,10 @@ class Mosaic:
             missing = ~valid[rows, cols]
             if missing.any():
                 part = common.relative_to(tile.window)
-                tile_pixels, tile_valid = tile.source.read(part, bands, nodata, missing.shape)
+                raster = tile.raster if bands is None else tile.raster.select([band + 1 for band in bands])
+                if raster.nodata is None:
+                    raster = replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
+                tile_pixels, tile_valid = raster.read_decimated(part, missing.shape)
                 self._touch_lru(index)
                 taken = tile_valid & missing
                 pixels[:, rows, cols][:, taken] = tile_pixels[:, taken]
@@ -112,13 +117,13 @@ class Mosaic:
         recent[index] = None
         while len(recent) > _MOST_OPEN:
             oldest = next(iter(recent))
-            self.tiles[oldest].source.close()
+            self.tiles[oldest].raster.source.close()
             del recent[oldest]
 
     def close(self) -> None:
         """See `Source`."""
         for index in self._handles.__dict__.pop("recent", {}):
-            self.tiles[index].source.close()
+            self.tiles[index].raster.source.close()
 
 
 def _decimated(start: int, stop: int, scale: float) -> slice:
@@ -126,8 +131,16 @@ def _decimated(start: int, stop: int, scale: float) -> slice:
     return slice(math.ceil(start * scale - 0.5), math.ceil(stop * scale - 0.5))
 
 
+def _like(first: Raster, other: Raster) -> Raster:
+    """A raster with the band order and encoding of the first."""
+    other = as_bands(other, first.bands)
+    if len(other.bands) != len(first.bands):
+        return other
+    return with_encoding(other, first.encoding, first.dtype, first.paths[0])
+
+
 def _require_same_pixels(first: Raster, other: Raster) -> None:
-    """Raise RasterError unless both have the same bands, dtype and nodata."""
+    """Raise RasterError unless both have the same bands and dtype."""
     a, b = first.paths[0], other.paths[0]
     if len(other.bands) != len(first.bands):
         raise RasterError(
@@ -135,21 +148,10 @@ def _require_same_pixels(first: Raster, other: Raster) -> None:
             f"({', '.join(first.bands)}). Expected the same bands in all rasters of a mosaic. Leave one out, or map "
             "them separately."
         )
-    # Single-band files often have their stem as band name, which differs from file to file.
-    if other.bands != first.bands and set(other.bands) == set(first.bands):
-        raise RasterError(
-            f"{b} has its bands in the order {', '.join(other.bands)}, but {a} has {', '.join(first.bands)}. Expected "
-            "the same order in all rasters of a mosaic. Reorder one (gdal_translate -b), or map them separately."
-        )
     if other.dtype != first.dtype:
         raise RasterError(
             f"{b} holds {other.dtype}, but {a} holds {first.dtype}. Expected the same dtype in all rasters of a "
             "mosaic. Convert one (gdal_translate -ot), or map them separately."
-        )
-    if str(other.nodata) != str(first.nodata):
-        raise RasterError(
-            f"the nodata value of {b} is {other.nodata}, but that of {a} is {first.nodata}. Expected the same value in "
-            "all rasters of a mosaic. Pass nodata (--nodata), or map them separately."
         )
 
 

@@ -15,8 +15,8 @@ from rasterio.vrt import WarpedVRT
 
 from landscribe.errors import GridError
 from landscribe.geo.grid import Grid, Window
+from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, resample_to
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.resampling import grid_of_pixel_size, parse_crs, resample_to
 from worlds import CORNER, METRE, UTM, grid, noise, write_raster
 
 
@@ -282,3 +282,9 @@ def test_an_overview_of_a_resampled_raster_samples_its_pixels(tmp_path, crs, sid
     # Edges of fields may be a pixel of the overview apart.
     assert (valid == all_valid[np.ix_(rows, cols)]).mean() > 0.95
     assert (pixels == all_pixels[:, rows[:, None], cols]).mean() > 0.85
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4978", "EPSG:5773", 'LOCAL_CS["site",UNIT["metre",1]]'])
+def test_a_crs_in_which_no_map_can_be_drawn_is_refused(crs):
+    with pytest.raises(GridError, match=r"neither a projected nor a geographic CRS|is not a CRS"):
+        parse_crs(crs)

@@ -1,0 +1,1 @@
+"""Derived: rasters that are computed from others when they are read."""

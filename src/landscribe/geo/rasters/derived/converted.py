@@ -1,0 +1,173 @@
+"""Converted: a raster whose numbers are computed from those of another, pixel by pixel.
+
+Nodata values and masks are applied to the stored numbers, before the conversion.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscribe.geo.grid import Window
+from landscribe.geo.rasters.encoding import Encoding, conversions
+from landscribe.geo.rasters.nodata import Nodata
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.whole_files import read_palette
+
+
+def as_colours(raster: Raster) -> Raster:
+    """A raster with a colour table as its bands red, green and blue (uint8); any other raster as it is.
+
+    Pixels of a transparent colour, and of none, are not valid.
+    """
+    if not raster.has_palette:
+        return raster
+    return replace(
+        raster,
+        source=Converted(raster, Palette.of(raster.paths[0])),
+        bands=("red", "green", "blue"),
+        dtype="uint8",
+        nodata=None,
+        encoding=(),
+        has_palette=False,
+        _band_indices=None,
+    )
+
+
+def as_bands(raster: Raster, bands: Sequence[str]) -> Raster:
+    """The raster with its bands in this order, if these are their names; else as it is."""
+    if tuple(bands) == raster.bands or set(bands) != set(raster.bands):
+        return raster
+    return raster.select([raster.bands.index(band) + 1 for band in bands])
+
+
+def filled(raster: Raster, value: int) -> Raster:
+    """The raster with a value wherever it is not valid, so that all of its pixels are valid."""
+    return replace(raster, source=Converted(raster, Filled(value)), nodata=None, has_palette=False, _band_indices=None)
+
+
+def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expected_of: str) -> Raster:
+    """The raster in another encoding: the same physical values, stored as other numbers.
+
+    Args:
+        raster: to be converted.
+        expected: the other encoding of each band; empty if no tag declares one.
+        dtype: of the result. Integers are rounded, and clipped to the range of the dtype.
+        expected_of: what has that encoding, for messages.
+
+    Raises:
+        RasterError: one side declares scale and offset, the other does not.
+    """
+    expected = tuple(expected) or (Encoding(),) * len(raster.bands)
+    if raster.encoding_by_band == expected:
+        return raster
+    numbers = conversions(raster.paths[0], raster.encoding_by_band, expected, expected_of)
+    if numbers is None:
+        return raster
+    return replace(
+        raster,
+        source=Converted(raster, Linear(tuple(numbers), dtype)),
+        dtype=dtype,
+        nodata=None,
+        encoding=tuple(expected),
+        _band_indices=None,
+    )
+
+
+class Conversion(Protocol):
+    """From stored numbers to others."""
+
+    def apply(self, pixels: Pixels, valid: Valid, bands: Sequence[int] | None) -> tuple[Pixels, Valid]:
+        """Pixels (bands, rows, cols) of these bands of the result, and valid (rows, cols)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Palette:
+    """Colours of indices."""
+
+    colours: NDArray[np.uint8]
+    """(65536, 4) red, green, blue and opacity of each index."""
+
+    @classmethod
+    def of(cls, path: str) -> "Palette":
+        """The palette of a file; an index without a colour is transparent."""
+        colours = np.zeros((2**16, 4), np.uint8)
+        for index, colour in (read_palette(path) or {}).items():
+            colours[index] = colour
+        return cls(colours)
+
+    def apply(self, pixels: Pixels, valid: Valid, bands: Sequence[int] | None) -> tuple[Pixels, Valid]:
+        """See `Conversion`."""
+        colours = self.colours[pixels[0]]
+        valid = valid & (colours[..., 3] > 0)
+        return np.moveaxis(colours[..., list(bands) if bands is not None else slice(3)], -1, 0).copy(), valid
+
+
+@dataclass(frozen=True)
+class Linear:
+    """`stored * factor + offset`."""
+
+    numbers: tuple[tuple[float, float], ...]
+    """Factor and offset of each band."""
+    dtype: str
+
+    def apply(self, pixels: Pixels, valid: Valid, bands: Sequence[int] | None) -> tuple[Pixels, Valid]:
+        """See `Conversion`."""
+        numbers = self.numbers if bands is None else [self.numbers[band] for band in bands]
+        factor, offset = np.array(numbers, np.float64).T[:, :, None, None]
+        values = pixels * factor + offset
+        dtype = np.dtype(self.dtype)
+        if dtype.kind != "f":
+            limits = np.iinfo(dtype)
+            values = np.clip(np.floor(values + 0.5), limits.min, limits.max)
+        return values.astype(dtype), valid
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A value for pixels that are not valid."""
+
+    value: int
+
+    def apply(self, pixels: Pixels, valid: Valid, bands: Sequence[int] | None) -> tuple[Pixels, Valid]:
+        """See `Conversion`."""
+        chosen = pixels if bands is None else pixels[list(bands)]
+        return np.where(valid, chosen, np.array(self.value, pixels.dtype)), np.ones_like(valid)
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """A raster after a conversion."""
+
+    raster: Raster
+    conversion: Conversion
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return self.raster.paths
+
+    @property
+    def mask_files(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return self.raster.mask_files
+
+    def read(
+        self,
+        window: Window,
+        bands: Sequence[int] | None,
+        nodata: Nodata,  # noqa: ARG002 belongs to converted numbers; the raster has its own
+        shape: tuple[int, int] | None = None,
+    ) -> tuple[Pixels, Valid]:
+        """See `Source`."""
+        raster = self.raster
+        if isinstance(self.conversion, Linear) and bands is not None:
+            raster = raster.select([band + 1 for band in bands])
+        pixels, valid = raster.read_decimated(window, shape or window.shape)
+        return self.conversion.apply(pixels, valid, bands)
+
+    def close(self) -> None:
+        """See `Source`."""
+        self.raster.source.close()

@@ -1,0 +1,1 @@
+"""Vector files: read, reprojected and burned onto grids."""

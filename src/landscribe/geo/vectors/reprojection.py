@@ -1,0 +1,203 @@
+"""Reprojection of polygons and points to a grid's CRS: straight edges become curves, followed to a tenth of a pixel.
+
+Longitudes count in turns of 360 degrees: a raster may go on beyond 180, or count from 0 to 360.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from landscribe.geo.grid import Grid
+
+Coordinates = NDArray[np.float64]
+"""(n, 2) of x and y."""
+Transform = Callable[[Coordinates], Coordinates]
+
+_TOLERANCE = 0.05
+"""Pixels between an edge and its curve, at the points where they are compared: half of what is promised."""
+_SHORT_EDGE = 4
+"""Edges of fewer pixels are not divided: on a circle of 20 pixels, they are within a tenth of a pixel of it."""
+_MOST_DIVISIONS = 20
+_LONG_WAY = 340
+"""Degrees of longitude from which an edge is taken to go the short way round, across 180 degrees."""
+_HEMISPHERE = 90
+
+
+def reproject(geometries: NDArray[np.object_], source: CRS, grid: Grid) -> NDArray[np.object_]:
+    """Reproject polygons or points to the CRS of a grid.
+
+    Law: the edges of a reprojected polygon are within a tenth of a pixel of the curves that its straight edges become.
+
+    Args:
+        geometries: polygons, or points.
+        source: their CRS.
+        grid: the target; with a CRS.
+
+    Raises:
+        ProjError: the CRS cannot be transformed.
+    """
+    assert grid.crs is not None
+    if source.is_geographic:
+        geometries = _the_short_way_round(geometries, _turn(source))
+    if source == grid.crs:
+        return geometries
+    transform = _transform(source, grid)
+    if (shapely.get_type_id(geometries) == shapely.GeometryType.POINT).all():
+        return shapely.transform(geometries, transform)
+    return _reproject_polygons(geometries, transform, grid)
+
+
+def at_longitudes_of(grid: Grid, geometries: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Repeat geometries a turn of 360 degrees to the west or east, where the grid of a geographic CRS holds them.
+
+    Each geometry keeps its index; a part that lies on the grid twice is there twice.
+    """
+    if grid.crs is None or not grid.crs.is_geographic or not len(geometries):
+        return geometries
+    turn = _turn(grid.crs)
+    left, _, right, _ = grid.bounds
+    bounds = shapely.bounds(geometries)
+    if max(right, bounds[:, 2].max()) <= turn / 2 and min(left, bounds[:, 0].min()) >= -turn / 2:
+        return geometries
+    moved = geometries.copy()
+    shifts = {shift: _over(bounds + np.array([shift, 0, shift, 0]), grid) for shift in (0.0, turn, -turn)}
+    for index in np.flatnonzero(shifts[turn] | shifts[-turn]):
+        copies = [
+            shapely.transform(geometries[index], lambda xy, by=shift: xy + np.array([by, 0]))
+            for shift, over in shifts.items()
+            if over[index]
+        ]
+        is_single = len(copies) == 1 or shapely.get_dimensions(copies[0]) == 0
+        moved[index] = copies[0] if is_single else shapely.multipolygons(shapely.get_parts(copies))
+    return moved
+
+
+def _over(bounds: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
+    """True for each box (left, bottom, right, top) that touches the grid."""
+    left, bottom, right, top = grid.bounds
+    inside: NDArray[np.bool_] = (
+        (bounds[:, 0] <= right) & (bounds[:, 2] >= left) & (bounds[:, 1] <= top) & (bounds[:, 3] >= bottom)
+    )
+    return inside
+
+
+def _turn(crs: CRS) -> float:
+    """360 degrees in the units of a geographic CRS."""
+    return round(2 * math.pi / crs.units_factor[1], 9)
+
+
+def _transform(source: CRS, grid: Grid) -> Transform:
+    """From the source's coordinates to the grid's; longitudes are continuous around the grid."""
+    assert grid.crs is not None
+    transformer = pyproj.Transformer.from_crs(source.to_wkt(), grid.crs.to_wkt(), always_xy=True)
+
+    def transform(xy: Coordinates) -> Coordinates:
+        return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+
+    if source.is_geographic or not grid.crs.is_geographic:
+        return transform
+    turn, middle = _turn(grid.crs), longitude_turn(grid)
+
+    def around_grid(xy: Coordinates) -> Coordinates:
+        moved = transform(xy)
+        moved[:, 0] -= turn * np.round((moved[:, 0] - middle) / turn)
+        return moved
+
+    return around_grid
+
+
+def longitude_turn(grid: Grid) -> float:
+    """The multiple of 180 degrees that is nearest to the middle of a grid of a geographic CRS; else 0."""
+    if grid.crs is None or not grid.crs.is_geographic:
+        return 0.0
+    half = _turn(grid.crs) / 2
+    return half * round((grid.bounds[0] + grid.bounds[2]) / 2 / half)
+
+
+def _the_short_way_round(geometries: NDArray[np.object_], turn: float) -> NDArray[np.object_]:
+    """Take an edge from 179.9 to -179.9 as one of 0.2 degrees, as GDAL does, unless the polygon is half the globe high.
+
+    Polygons that reach exactly from -180 to 180 stay as they are.
+    """
+    bounds = shapely.bounds(geometries)
+    width, height = bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]
+    degree = turn / 360
+    moved = geometries.copy()
+    for index in np.flatnonzero((width > _LONG_WAY * degree) & (width < turn) & (height < _HEMISPHERE * degree)):
+        if _longest_edge(geometries[index]) > _LONG_WAY * degree:
+            moved[index] = shapely.transform(
+                geometries[index], lambda xy: np.column_stack([xy[:, 0] + turn * (xy[:, 0] < 0), xy[:, 1]])
+            )
+    return moved
+
+
+def _longest_edge(geometry: Any) -> float:
+    """The longest edge of a polygon's rings along x."""
+    rings = shapely.get_rings(shapely.get_parts(geometry))
+    return max((float(np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])).max()) for ring in rings), default=0.0)
+
+
+def _reproject_polygons(geometries: NDArray[np.object_], transform: Transform, grid: Grid) -> NDArray[np.object_]:
+    kind, vertices, (ring_starts, *starts) = shapely.to_ragged_array(geometries, include_z=False)
+    rings = np.repeat(np.arange(len(ring_starts) - 1), np.diff(ring_starts))
+    moved, rings = _curved(vertices, rings, transform, lambda xy: np.column_stack(~grid.transform @ xy.T))
+    ring_starts = np.searchsorted(rings, np.arange(len(ring_starts)))
+    polygons: NDArray[np.object_] = shapely.from_ragged_array(kind, moved, (ring_starts, *starts))
+    return polygons
+
+
+def _curved(
+    vertices: Coordinates, rings: NDArray[np.intp], transform: Transform, to_pixels: Transform
+) -> tuple[Coordinates, NDArray[np.intp]]:
+    """Transform the vertices of rings, and divide edges until they follow their curves.
+
+    Args:
+        vertices: of all rings, one ring after the other.
+        rings: index of each vertex's ring.
+        transform: to the target CRS.
+        to_pixels: from the target CRS to columns and rows.
+
+    Returns:
+        The transformed vertices, and the ring of each.
+    """
+    moved = transform(vertices)
+    if not np.isfinite(moved).all():
+        return moved, rings  # outside the domain of the CRS, which the caller refuses
+    edges = _long_edges(to_pixels(moved), rings)
+    for _ in range(_MOST_DIVISIONS):
+        if not len(edges):
+            break
+        start, end = vertices[edges], vertices[edges + 1]
+        first, middle, last = (transform(start + share * (end - start)) for share in (0.25, 0.5, 0.75))
+        chord = to_pixels(moved[edges]), to_pixels(moved[edges + 1])
+        error = np.max([_distance(to_pixels(points), *chord) for points in (first, middle, last)], axis=0)
+        # A midpoint outside the domain of the CRS is kept, so that the caller sees it.
+        divided = (error > _TOLERANCE) | ~np.isfinite(error)
+        edges, middle = edges[divided], middle[divided]
+        vertices = np.insert(vertices, edges + 1, (start + 0.5 * (end - start))[divided], axis=0)
+        moved = np.insert(moved, edges + 1, middle, axis=0)
+        rings = np.insert(rings, edges + 1, rings[edges])
+        halves = edges + np.arange(len(edges))
+        edges = np.sort(np.concatenate([halves, halves + 1])[np.tile(np.isfinite(middle).all(axis=1), 2)])
+    return moved, rings
+
+
+def _long_edges(pixels: Coordinates, rings: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Indices of the first vertices of edges that are not short."""
+    lengths = np.hypot(*np.diff(pixels, axis=0).T)
+    return np.flatnonzero((lengths > _SHORT_EDGE) & (rings[1:] == rings[:-1]))
+
+
+def _distance(points: Coordinates, start: Coordinates, end: Coordinates) -> NDArray[np.float64]:
+    """Distance of each point from its segment."""
+    along = end - start
+    squared = np.maximum((along**2).sum(axis=1), np.finfo(float).tiny)
+    share = np.clip(((points - start) * along).sum(axis=1) / squared, 0, 1)[:, None]
+    distance: NDArray[np.float64] = np.hypot(*(points - start - share * along).T)
+    return distance

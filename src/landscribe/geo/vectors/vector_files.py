@@ -1,0 +1,262 @@
+"""Vector files as tables: formats and containers, the layer that holds the features, and their CRS."""
+
+import json
+import logging
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pyogrio
+import pyproj
+from pyproj.exceptions import ProjError
+from shapely.errors import ShapelyError
+
+from landscribe.errors import LabelError
+from landscribe.geo.access import require_file
+from landscribe.geo.vectors.columns import normal
+
+log = logging.getLogger(__name__)
+
+VECTOR_SUFFIXES = {
+    ".geojson", ".json", ".geojsonl", ".geojsons", ".topojson", ".gpkg", ".shp", ".fgb", ".parquet", ".geoparquet",
+    ".feather", ".gml", ".kml", ".kmz", ".sqlite", ".tab", ".mif", ".gdb",
+}  # fmt: skip
+"""Suffixes of vector files."""
+_ARCHIVES = {".zip", ".shz"}
+_TABLES = {".csv", ".tsv"}
+_ARROW: dict[str, Callable[..., Any]] = {
+    ".parquet": gpd.read_parquet, ".geoparquet": gpd.read_parquet, ".feather": gpd.read_feather
+}  # fmt: skip
+
+# Layers that QGIS and GDAL keep in a file beside those of features.
+_SYSTEM_LAYERS = {"layer_styles", "qgis_projects", "layer_metadata"}
+
+_COORDINATES = (
+    ("lon", "lat"), ("longitude", "latitude"), ("long", "lat"), ("lng", "lat"), ("x", "y"), ("easting", "northing"),
+    ("east", "north"), ("e", "n"), ("point_x", "point_y"), ("xcoord", "ycoord"), ("x_coord", "y_coord"),
+)  # fmt: skip
+_DEGREES = 4
+"""The first pairs are in degrees (EPSG:4326)."""
+_WKT = ("wkt", "geometry", "geom", "the_geom", "wkt_geom")
+
+# pyogrio's errors are RuntimeErrors; a table of Arrow with unexpected metadata ends in the others.
+_LIBRARY_ERRORS = (RuntimeError, ShapelyError, ValueError, OSError, KeyError, TypeError, AttributeError, MemoryError)
+
+
+def is_vector(path: str) -> bool:
+    """True if a file holds features, as its suffix says; of a .zip its content, and of a .vrt its first words."""
+    suffix = Path(path).suffix.lower()
+    if suffix in _ARCHIVES:
+        return suffix == ".shz" or bool(_members(path))
+    return suffix in VECTOR_SUFFIXES | _TABLES or (suffix == ".vrt" and _is_vector_vrt(path))
+
+
+def _is_vector_vrt(path: str) -> bool:
+    try:
+        if not Path(path).is_file():
+            return False  # a pipe would be waited for
+        with Path(path).open("rb") as file:
+            return b"<OGRVRTDataSource" in file.read(2000)
+    except OSError:
+        return False
+
+
+def _members(path: str) -> list[str]:
+    """The vector files in an archive."""
+    try:
+        if not Path(path).is_file():
+            return []
+        with zipfile.ZipFile(path) as archive:
+            names = [name.rstrip("/") for name in archive.namelist()]
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return []
+    folders = {str(parent) for name in names for parent in Path(name).parents if parent.suffix.lower() == ".gdb"}
+    inside = [name for name in names if not any(f"{folder}/" in f"{name}" for folder in folders)]
+    return sorted({*folders, *(name for name in inside if Path(name).suffix.lower() in VECTOR_SUFFIXES | _TABLES)})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A table of features, and the layers of its file."""
+
+    table: gpd.GeoDataFrame
+    name: str
+    others: tuple[str, ...] = ()
+    """Names of layers of the file that are not read."""
+
+
+def read_layer(
+    path: str, *, field: str | None, layer: str | None, types: Sequence[str], crs: str | None = None
+) -> Layer:
+    """Read the layer of a file that holds the features.
+
+    Args:
+        path: of a vector file, or of a zip archive with one.
+        field: a column that the layer has; None if any will do.
+        layer: its name; None for the only layer with geometries of `types` and the column.
+        types: the expected geometry types.
+        crs: of features whose file has none.
+
+    Raises:
+        LabelError: the file cannot be read, holds no features, has no such layer or several, or has no CRS.
+    """
+    require_file(path)
+    with _one_line_errors(path):
+        if Path(path).suffix.lower() in _ARROW:
+            read = Layer(_ARROW[Path(path).suffix.lower()](path), Path(path).stem)
+        else:
+            read = _read_by_gdal(path, field, layer, types)
+    if not isinstance(read.table, gpd.GeoDataFrame):
+        raise LabelError(f"{path} is a table without geometries. Expected polygons or points.")
+    if read.table.empty:
+        raise LabelError(f"{path} holds no features. Expected at least one.")
+    return Layer(_with_crs(read.table, path, crs), read.name, read.others)
+
+
+@contextmanager
+def _one_line_errors(path: str) -> Iterator[None]:
+    """Turn the errors of the libraries into one line; their warnings are hidden, for what they say is checked."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except _LIBRARY_ERRORS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].partition("; It might help")[0].rstrip(".;")
+        raise LabelError(
+            f"{path} cannot be read as vector features: {reason}. Expected a GeoJSON, GeoPackage, Shapefile or "
+            "GeoParquet. Check the path, or copy the file again."
+        ) from error
+
+
+def _with_crs(table: gpd.GeoDataFrame, path: str, crs: str | None) -> gpd.GeoDataFrame:
+    if table.crs is not None:
+        return table
+    if crs is None:
+        raise LabelError(
+            f"{path} has no CRS. Pass the one of its coordinates, for example --label-crs EPSG:4326; or assign it: "
+            '"ogr2ogr -a_srs EPSG:4326 out.gpkg in".'
+        )
+    try:
+        return table.set_crs(pyproj.CRS.from_user_input(crs))
+    except (ProjError, ValueError) as error:
+        raise LabelError(f"--label-crs is {crs!r}, which is no CRS. Expected a code such as EPSG:32632.") from error
+
+
+def _read_by_gdal(path: str, field: str | None, layer: str | None, types: Sequence[str]) -> Layer:
+    source = _source(path, layer)
+    options = _table_options(source) if Path(source).suffix.lower() in _TABLES else {}
+    name, others = _choose_layer(source, path, field, layer, types)
+    crs = options.pop("crs", None)
+    info = pyogrio.read_info(source, layer=name, **options)
+    table = _read_words(source, path, info["encoding"], layer=name, on_invalid="ignore", **options)
+    if len(table) < info["features"]:
+        raise LabelError(
+            f"{path} is damaged: {len(table)} of its {info['features']} features can be read. Copy the file again."
+        )
+    for column, subtype in zip(info["fields"], info.get("ogr_subtypes", ()), strict=False):
+        # A GeoJSON column of words and numbers keeps both types, rather than all as words.
+        if subtype == "OFSTJSON":
+            table[column] = [_from_json(value) if isinstance(value, str) else value for value in table[column]]
+    if crs is not None and isinstance(table, gpd.GeoDataFrame) and table.crs is None:
+        table = table.set_crs(crs)
+    return Layer(table, name, others)
+
+
+def _read_words(source: str, path: str, encoding: str | None, **options: Any) -> Any:
+    """Read a table whose words are UTF-8, or of the file's encoding if they are not.
+
+    A Shapefile without a .cpg file is taken to be ISO-8859-1, though most are UTF-8; others declare a wrong encoding.
+    """
+    for attempt in ("UTF-8", encoding):
+        try:
+            return pyogrio.read_dataframe(source, encoding=attempt, **options)
+        except UnicodeDecodeError:
+            continue
+    log.warning("%s declares %s, but its words are not. They are read as CP1252", path, encoding)
+    return pyogrio.read_dataframe(source, encoding="CP1252", **options)
+
+
+def _source(path: str, layer: str | None) -> str:
+    """What GDAL opens: the file, or the vector file in an archive."""
+    if Path(path).suffix.lower() not in _ARCHIVES or path.lower().endswith((".shz", ".gpkg.zip", ".gdb.zip")):
+        return path  # GDAL reads these archives by itself
+    members = _members(path)
+    if len(members) > 1 and layer is not None:
+        members = [name for name in members if layer in (Path(name).stem, Path(name).name)] or members
+    if len(members) != 1:
+        listed = f"holds {', '.join(members[:5])}" if members else "holds no vector file"
+        raise LabelError(
+            f"{path} {listed}. Expected one vector file. Name one with --label-layer {Path(members[0]).stem}, or "
+            "unpack the archive." if members else f"{path} {listed}. Unpack the archive, or check the path."
+        )  # fmt: skip
+    return f"/vsizip/{Path(path).resolve()}/{members[0]}"
+
+
+def _choose_layer(
+    source: str, path: str, field: str | None, layer: str | None, types: Sequence[str]
+) -> tuple[str, tuple[str, ...]]:
+    """The name of the layer with the features, and the names of the others."""
+    kinds = dict(pyogrio.list_layers(source).tolist())
+    names = [name for name in kinds if name not in _SYSTEM_LAYERS]
+    if layer is not None and len(names) > 1:
+        if layer not in names:
+            raise LabelError(f"{path} has no layer '{layer}'. Its layers are {', '.join(names)}. Choose one.")
+        return layer, tuple(name for name in names if name != layer)
+    spatial = [name for name in names if kinds[name] is not None]
+    if len(spatial) <= 1:
+        # Of tables without geometries too, so that the reader says what the file is.
+        return (spatial or names or list(kinds) or [""])[0], ()
+    fitting = [name for name in spatial if _fits(source, name, str(kinds[name]), field, types)]
+    if len(fitting) == 1:
+        return fitting[0], tuple(name for name in names if name != fitting[0])
+    sought = " or ".join(types) + (f" and column '{field}'" if field else "")
+    if not fitting:
+        raise LabelError(
+            f"{path} has no layer with {sought}. Its layers are {', '.join(spatial)}. Check the column, or name the "
+            "layer with --label-layer."
+        )
+    raise LabelError(
+        f"{path} has {len(fitting)} layers with {sought}: {', '.join(fitting)}. Expected one. Name it with "
+        f"--label-layer (of labels and references), or save it alone "
+        f'("ogr2ogr only.gpkg {Path(path).name} {fitting[0]}").'
+    )
+
+
+def _fits(source: str, name: str, kind: str, field: str | None, types: Sequence[str]) -> bool:
+    """True if a layer has geometries of `types` and the column."""
+    if field is not None and normal(field) not in map(normal, pyogrio.read_info(source, layer=name)["fields"]):
+        return False
+    plain = kind.removeprefix("2.5D ").removeprefix("3D ").removesuffix(" ZM").removesuffix(" Z").removesuffix(" M")
+    if plain not in ("Unknown", "GeometryCollection"):
+        return any(plain in (each, f"Multi{each}", f"Curve{each}", "MultiSurface") for each in types)
+    table = pyogrio.read_dataframe(source, layer=name, columns=[], on_invalid="ignore")
+    return bool(table.geom_type.isin([*types, *(f"Multi{each}" for each in types), "GeometryCollection"]).any())
+
+
+def _table_options(path: str) -> dict[str, Any]:
+    """GDAL's options for the geometry columns of a text table, and its CRS ("crs") where they name degrees."""
+    fields = {str(field).strip().lower(): str(field) for field in pyogrio.read_info(path)["fields"]}
+    options: dict[str, Any] = {"AUTODETECT_TYPE": "YES", "EMPTY_STRING_AS_NULL": "YES"}
+    words = [name for name in _WKT if name in fields]
+    if words:
+        return options | {"GEOM_POSSIBLE_NAMES": fields[words[0]], "KEEP_GEOM_COLUMNS": "NO"}
+    for index, (x, y) in enumerate(_COORDINATES):
+        if x in fields and y in fields:
+            degrees = {"crs": "EPSG:4326"} if index < _DEGREES else {}
+            return options | {"X_POSSIBLE_NAMES": fields[x], "Y_POSSIBLE_NAMES": fields[y]} | degrees
+    raise LabelError(
+        f"{path} is a table without geometries. Its columns are {', '.join(fields.values())}. Expected x and y, lon "
+        "and lat, or WKT. Rename the columns of the coordinates."
+    )
+
+
+def _from_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,65 @@
+"""Config: all that is needed to use a network, beside its weights."""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from landscribe.geo.classes import ClassEntry
+from landscribe.geo.rasters.encoding import Encoding
+from landscribe.geo.spec import NodataValue
+from landscribe.spec import Pixels, Spec, StoredName
+
+
+class Scaling(Spec):
+    """Scaling of stored pixels to the network's input: `(pixel - offset) * factor`, with one pair a band."""
+
+    offset: tuple[float, ...]
+    factor: tuple[float, ...]
+
+    def apply(self, images: Tensor, valid: Tensor) -> Tensor:
+        """Scale (B, C, H, W) to float32. Pixels that are not valid (B, H, W) become 0, like the padding."""
+        shape = (1, -1, 1, 1)
+        offset = torch.tensor(self.offset, dtype=torch.float32, device=images.device).view(shape)
+        factor = torch.tensor(self.factor, dtype=torch.float32, device=images.device).view(shape)
+        return ((images.float() - offset) * factor).masked_fill(~valid.unsqueeze(1), 0.0)
+
+
+class ModelConfig(Spec):
+    """All that is needed to use a network, beside its weights."""
+
+    landscribe_model: Literal[1] = 1
+    """Version of the layout of `config.json`."""
+    architecture: str
+    """A name that `landscribe.nn.build` takes, or "module:Class"."""
+    arguments: dict[str, Any]
+    """Arguments that the architecture was built with."""
+    bands: tuple[StoredName, ...]
+    """Names of the C input bands."""
+    dtype: str
+    """Data type of the raster's pixels."""
+    nodata: NodataValue
+    """Nodata value of rasters that declare none, or one for each band."""
+    encoding: tuple[Encoding, ...] = ()
+    """What the stored numbers of the training imagery mean, for each band; empty if no tag declared it."""
+    scaling: Scaling
+    pixel_size: Annotated[float, Field(ge=1e-6, le=1e7)] | None
+    """Pixel size of the training chips in metres on the ground; None if it does not matter."""
+    pixel_sides: tuple[float, float] | None = None
+    """Height and width of these pixels in metres; None for squares."""
+    chip_size: Pixels | None
+    """Side of the training chips in pixels."""
+    classes: tuple[ClassEntry, ...]
+    """The K classes, by index."""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """Hashes of chips and settings, versions, seed."""
+    measures: dict[str, Any] = Field(default_factory=dict)
+    """Measures on the validation chips."""
+    history: list[dict[str, Any]] = Field(default_factory=list)
+    """One row per epoch of the training."""
+
+    @property
+    def is_code(self) -> bool:
+        """True if the architecture is "module:Class": its module runs when the network is built."""
+        return ":" in self.architecture and not self.architecture.startswith("smp:")

@@ -1,0 +1,123 @@
+"""References: points and polygons as people write them, and what is left out of a comparison."""
+
+import logging
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+
+from landscribe import verbs
+from landscribe.errors import ClassError
+from landscribe.geo.classes import Classes
+from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
+from worlds import METRE, pixel_box, write_polygons, write_raster
+
+SIDE = 40
+TRUTH = np.zeros((SIDE, SIDE), np.uint8)
+TRUTH[:20, :20], TRUTH[20:, 20:], TRUTH[:20, 20:] = 1, 2, 3
+BOXES = [pixel_box(0, 0, 20, 20), pixel_box(20, 20, 20, 20), pixel_box(0, 20, 20, 20)]
+
+
+def class_map(folder, labels, values=TRUTH, nodata=None):
+    """A map of Landscribe, with classes of these labels."""
+    path = write_raster(folder / "map.tif", values, nodata=nodata)
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(**{CLASSES_TAG: classes_as_tag(Classes.from_labels(labels, background=True))})
+    return path
+
+
+def points(folder, rows_cols, kinds):
+    shapes = [shapely.Point(METRE @ (col + 0.5, row + 0.5)) for row, col in rows_cols]
+    return write_polygons(folder / "points.gpkg", shapes, kind=kinds)
+
+
+def test_a_perfect_map_of_numbers_as_words_is_perfect_against_words_numbers_and_its_raster(tmp_path):
+    # Sorted as words, 1, 10, 2 became the values 1, 2, 3, and the raster disagreed.
+    values = np.array([0, 1, 10, 2], np.uint8)[TRUTH]
+    mapped = class_map(tmp_path, ["1", "10", "2"], values)
+    codes = {"words": ["1", "10", "2"], "numbers": [1, 10, 2], "floats": [1.0, 10.0, 2.0]}
+    for name, kinds in codes.items():
+        reference = write_polygons(tmp_path / f"{name}.gpkg", BOXES, kind=kinds)
+        assert verbs.assess(mapped, reference=reference, label_field="kind").overall_accuracy == 1
+    raster = write_raster(tmp_path / "truth.tif", values)
+    assert verbs.assess(mapped, reference=raster).overall_accuracy == 1
+
+
+def test_a_map_of_codes_outside_a_byte_is_perfect_against_its_codes_and_itself(tmp_path):
+    codes = [-1, 7, 311]
+    mapped = class_map(tmp_path, codes)
+    # Sorted, the codes have the values 1, 2, 3.
+    kinds = [str(code) for code in codes]
+    reference = write_polygons(tmp_path / "codes.gpkg", BOXES, kind=kinds)
+    assert verbs.assess(mapped, reference=reference, label_field="kind").overall_accuracy == 1
+    of_points = points(tmp_path, [(5, 5), (30, 30), (5, 30)], kinds)
+    assert verbs.assess(mapped, reference=of_points, label_field="kind").overall_accuracy == 1
+    raster = write_raster(tmp_path / "codes.tif", np.array([0, -1, 7, 311], np.int16)[TRUTH])
+    result = verbs.assess(mapped, reference=raster)
+    assert result.overall_accuracy == 1
+    assert result.confusion.classes.names == ("background", "-1", "7", "311")
+    assert verbs.assess(mapped, reference=mapped).overall_accuracy == 1
+
+
+def test_numbers_of_points_are_values_of_a_map_whose_labels_are_words(tmp_path):
+    mapped = class_map(tmp_path, ["field", "house", "road"])
+    reference = points(tmp_path, [(5, 5), (30, 30), (5, 30), (30, 5)], ["1", "2", "3", "0"])
+    assert verbs.assess(mapped, reference=reference, label_field="kind").overall_accuracy == 1
+
+
+def test_points_outside_the_map_and_on_its_nodata_are_counted_by_class(tmp_path, caplog):
+    values = TRUTH.copy()
+    values[30, 30] = 255
+    mapped = class_map(tmp_path, ["field", "house", "road"], values, nodata=255)
+    reference = points(tmp_path, [(5, 5), (30, 30), (99, 5), (5, 99)], ["field", "house", "road", "road"])
+    with caplog.at_level(logging.WARNING):
+        assert verbs.assess(mapped, reference=reference, label_field="kind").confusion.total == 1
+    assert "3 of 4 points of" in caplog.text
+    assert "2 lie outside" in caplog.text
+    assert "1 on its nodata (house 1, road 2)" in caplog.text
+
+
+def test_points_of_a_csv_file_and_multipoints_are_a_reference(tmp_path):
+    mapped = class_map(tmp_path, ["field", "house", "road"])
+    rows_cols, kinds = [(5, 5), (30, 30), (5, 30)], ["field", "house", "field"]
+    xy = [METRE @ (col + 0.5, row + 0.5) for row, col in rows_cols]
+    path = tmp_path / "crew.csv"
+    path.write_text("x,y,kind\n" + "".join(f"{x},{y},{kind}\n" for (x, y), kind in zip(xy, kinds, strict=True)))
+    of_csv = verbs.assess(mapped, reference=path, label_field="kind", label_crs="EPSG:32632")
+    groups = [shapely.MultiPoint([xy[0], xy[2]]), shapely.MultiPoint([xy[1]])]
+    of_groups = verbs.assess(
+        mapped, reference=write_polygons(tmp_path / "groups.gpkg", groups, kind=["field", "house"]), label_field="kind"
+    )
+    assert (of_csv.confusion.total, of_csv.overall_accuracy) == (3, pytest.approx(2 / 3))
+    np.testing.assert_array_equal(of_csv.confusion.counts, of_groups.confusion.counts)
+
+
+def test_reference_polygons_that_cover_no_pixel_are_counted(tmp_path, caplog):
+    mapped = class_map(tmp_path, ["field", "house", "road"])
+    reference = write_polygons(
+        tmp_path / "a.gpkg", [*BOXES, pixel_box(30, 2.1, 3, 0.3)], kind=["field", "house", "road", "road"]
+    )
+    with caplog.at_level(logging.WARNING):
+        verbs.assess(mapped, reference=reference, label_field="kind")
+    assert "1 polygons of" in caplog.text
+    assert "road 1" in caplog.text
+
+
+def test_reference_polygons_of_class_0_need_a_choice(tmp_path):
+    mapped = write_raster(tmp_path / "foreign.tif", np.where(TRUTH == 3, 0, TRUTH))
+    reference = write_polygons(tmp_path / "a.gpkg", BOXES, kind=[1, 2, 0])
+    with pytest.raises(ClassError, match=r"1 polygons of class 0 .*--sparse.*--label-zero background"):
+        verbs.assess(mapped, reference=reference, label_field="kind")
+    assert verbs.assess(mapped, reference=reference, label_field="kind", sparse=True).confusion.total == 1200
+    total = verbs.assess(mapped, reference=reference, label_field="kind", label_zero="background").confusion.total
+    assert total == 1600
+
+
+def test_a_layer_of_a_reference_is_chosen_by_name(tmp_path):
+    mapped = class_map(tmp_path, ["field", "house", "road"])
+    path = tmp_path / "reference.gpkg"
+    for layer, kinds in (("old", ["road", "road", "road"]), ("new", ["field", "house", "road"])):
+        gpd.GeoDataFrame({"kind": kinds}, geometry=BOXES, crs="EPSG:32632").to_file(path, layer=layer, mode="a")
+    assert verbs.assess(mapped, reference=path, label_field="kind", label_layer="new").overall_accuracy == 1

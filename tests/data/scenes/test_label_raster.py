@@ -1,0 +1,129 @@
+"""Label rasters as tools export them: 0 and 255, compressed, transparent, grey in three bands, nodata 0, floats."""
+
+import numpy as np
+import pytest
+
+from landscribe.data.scenes.scene import open_scenes
+from landscribe.data.scenes.spec import ClassSpec, SceneSpec
+from landscribe.errors import ClassError, LabelError
+from worlds import noise, write_raster
+
+H, W = 40, 48
+SQUARE = np.zeros((H, W), np.uint8)
+SQUARE[8:24, 10:30] = 1
+
+
+@pytest.fixture
+def labels_of(tmp_path):
+    """Opens one scene with a mask, and returns its class values (rows, cols) and class table."""
+
+    def opened(mask, table=(), name="mask.tif", *, file=None, **settings):
+        image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+        path = write_raster(tmp_path / name, mask, **(file or {}))
+        (scene,), classes = open_scenes([SceneSpec(image=(str(image),), labels=str(path), **settings)], table)
+        return scene.labels.read(scene.image.grid.window), classes
+
+    return opened
+
+
+def test_a_mask_of_0_and_255_is_background_and_one_class(labels_of):
+    values, classes = labels_of(SQUARE * 255, name="mask.png", file={"crs": None, "transform": None})
+    np.testing.assert_array_equal(values, SQUARE)
+    assert classes.names == ("background", "foreground")
+    assert [entry.label for entry in classes] == [0, 255]
+
+
+def test_255_beside_other_values_is_a_class_where_the_class_table_says_so(labels_of):
+    mask = SQUARE * 255
+    mask[30:35] = 127
+    table = [ClassSpec(name=name, value=value, label=label) for value, name, label in
+             ((0, "background", 0), (1, "road", 127), (2, "building", 255))]  # fmt: skip
+    values, _ = labels_of(mask, table)
+    np.testing.assert_array_equal(values, np.select([mask == 127, mask == 255], [1, 2]))
+
+
+def test_255_beside_other_values_is_asked_about_without_a_class_table(labels_of):
+    mask = SQUARE * 255
+    mask[30:35] = 127
+    with pytest.raises(ClassError, match=r"hold 255 beside 0, 127: a class, or unlabelled .* --label-ignore 255"):
+        labels_of(mask)
+    values, classes = labels_of(mask, label_ignore=("255",))
+    assert classes.values == (0, 127)
+    assert (values[SQUARE == 1] == 255).all()
+    values, classes = labels_of(mask, label_ignore=("none",))
+    assert [entry.label for entry in classes] == [0, 127, 255]
+    assert set(values[SQUARE == 1].tolist()) == {classes.values[2]}
+
+
+def test_a_compressed_mask_is_refused_and_its_remedy_works(labels_of):
+    mask, file = SQUARE.repeat(1, 0) * 255, {"crs": None, "transform": None}
+    with pytest.raises(LabelError, match=r"values, .* along edges only .* compressed .*--label-threshold 12[0-9]"):
+        labels_of(mask, name="mask.jpg", file=file)
+    values, classes = labels_of(mask, name="mask.jpg", file=file, label_threshold=128)
+    np.testing.assert_array_equal(values, SQUARE)
+    assert classes.names == ("background", "foreground")
+
+
+def test_many_classes_that_fill_areas_are_no_compression(labels_of):
+    mask = np.arange(H * W // 16, dtype=np.uint8).reshape(H // 4, W // 4) % 60
+    _, classes = labels_of(mask.repeat(4, 0).repeat(4, 1))
+    assert len(classes) == 60
+
+
+def test_nodata_of_a_mask_is_a_class_where_the_class_table_has_its_value(labels_of):
+    """As rasterizing programs write it: ground between the polygons is 0, and 0 is declared as nodata."""
+    table = [ClassSpec(name="ground", value=0), ClassSpec(name="house", value=1)]
+    values, _ = labels_of(SQUARE, table, file={"nodata": 0})
+    np.testing.assert_array_equal(values, SQUARE)
+
+
+def test_nodata_of_a_mask_is_unlabelled_without_a_class_table_or_the_class_that_is_named(labels_of):
+    mask = SQUARE.copy()
+    mask[30:35] = 2
+    values, classes = labels_of(mask, file={"nodata": 0})
+    assert classes.values == (1, 2)
+    np.testing.assert_array_equal(values, np.where(mask == 0, 255, mask))
+    values, classes = labels_of(mask, file={"nodata": 0}, label_nodata_as="background")
+    assert classes.names == ("background", "1", "2")
+    np.testing.assert_array_equal(values, mask)
+    with pytest.raises(ClassError, match="label_nodata_as is 'water', but the classes are 1, 2"):
+        labels_of(mask, file={"nodata": 0}, label_nodata_as="water")
+
+
+def test_transparent_pixels_of_a_mask_are_unlabelled_or_the_class_that_is_named(labels_of):
+    opaque = SQUARE * 255
+    mask = np.stack([opaque // 2, opaque // 2, opaque // 2, opaque])
+    mask[:3, 10:12, 12:20] = 9
+    options = {"name": "mask.png", "file": {"crs": None, "transform": None, "alpha": True}}
+    values, classes = labels_of(mask, **options)
+    assert [entry.label for entry in classes] == [9, 127]
+    assert (values[SQUARE == 0] == 255).all()
+    values, classes = labels_of(mask, **options, label_nodata_as="background")
+    assert classes.names == ("background", "9", "127")
+    assert (values[SQUARE == 0] == 0).all()
+
+
+def test_grey_in_three_bands_is_one_band_of_numbers(labels_of):
+    values, classes = labels_of(np.stack([SQUARE * 255] * 3), name="m.png", file={"crs": None, "transform": None})
+    np.testing.assert_array_equal(values, SQUARE)
+    assert classes.names == ("background", "foreground")
+
+
+def test_grey_is_a_colour_where_the_class_table_has_colours(labels_of):
+    table = [ClassSpec(name="a", value=0, label="#000000"), ClassSpec(name="b", value=1, label="#ffffff")]
+    values, _ = labels_of(np.stack([SQUARE * 255] * 3), table)
+    np.testing.assert_array_equal(values, SQUARE)
+
+
+def test_whole_numbers_as_floats_are_class_values(labels_of):
+    mask = SQUARE.astype(np.float32) * 3
+    mask[0] = np.nan
+    values, classes = labels_of(mask)
+    assert classes.values == (0, 3)
+    np.testing.assert_array_equal(values, np.where(np.isnan(mask), 255, SQUARE * 3))
+
+
+def test_probabilities_are_labels_from_a_threshold_up(labels_of):
+    values, classes = labels_of(SQUARE * np.float32(0.75), label_threshold=0.5)
+    assert classes.names == ("background", "foreground")
+    np.testing.assert_array_equal(values, SQUARE)

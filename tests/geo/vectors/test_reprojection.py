@@ -1,0 +1,125 @@
+"""Reprojection: straight edges become curves, and longitudes go on beyond 180."""
+
+import numpy as np
+import pyproj
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.crs import CRS
+
+from landscribe.geo.features import Features
+from landscribe.geo.grid import Grid
+from landscribe.geo.vectors.burning import rasterize_mask
+
+LONLAT = CRS.from_epsg(4326)
+
+
+def features(geometries, crs=LONLAT) -> Features:
+    return Features("a.gpkg", np.array(geometries, dtype=object), ("house",) * len(geometries), crs)
+
+
+def place(crs: str, x: float, y: float, pixel: float, side: int = 100) -> Grid:
+    return Grid(CRS.from_string(crs), Affine(pixel, 0, x, 0, -pixel, y), side, side)
+
+
+TARGETS = [("EPSG:32632", 1.0), ("EPSG:32632", 100.0), ("EPSG:3035", 10.0), ("EPSG:3857", 30.0), ("ESRI:54009", 250.0)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(TARGETS), st.floats(3, 15), st.floats(40, 60), st.floats(0.001, 3), st.floats(0.001, 3),
+    st.floats(0, 90),
+)  # fmt: skip
+def test_edges_are_within_a_tenth_of_a_pixel_of_their_curves(target, lon, lat, width, height, angle):
+    crs, pixel = target
+    rectangle = shapely.affinity.rotate(shapely.box(lon, lat, lon + width, lat + height), angle)
+    grid = place(crs, 0, 0, pixel)
+    moved = features([rectangle]).to_crs_of(grid, "scene.tif").geometries[0]
+    transformer = pyproj.Transformer.from_crs(4326, crs, always_xy=True)
+    dense = shapely.segmentize(rectangle, max(width, height) / 500).exterior
+    curve = shapely.transform(dense, lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1])))
+    assert shapely.distance(shapely.points(shapely.get_coordinates(curve)), moved.exterior).max() < 0.1 * pixel
+
+
+def test_short_edges_get_no_more_vertices():
+    # 20 m on pixels of 10 m.
+    house = shapely.box(9.0, 48.0, 9.0003, 48.0002)
+    moved = features([house]).to_crs_of(place("EPSG:32632", 5e5, 5.3e6, 10.0), "scene.tif")
+    assert len(moved.geometries[0].exterior.coords) == len(house.exterior.coords)
+
+
+def test_rings_parts_and_holes_stay_apart():
+    hole = shapely.box(9.2, 48.2, 9.8, 48.8)
+    ring = shapely.box(9, 48, 10, 49) - hole
+    both = shapely.MultiPolygon([ring, shapely.box(11, 48, 12, 49)])
+    moved = features([both, hole]).to_crs_of(place("EPSG:32632", 5e5, 5.4e6, 10.0), "scene.tif").geometries
+    assert shapely.is_valid(moved).all()
+    assert shapely.get_num_geometries(moved).tolist() == [2, 1]
+    assert shapely.get_num_interior_rings(shapely.get_parts(moved)).tolist() == [1, 0, 0]
+    assert shapely.intersection(*moved).area < 1e-6 * moved[1].area
+
+
+def test_a_rectangle_in_degrees_covers_the_pixels_whose_centres_lie_in_it():
+    # 700 x 1500 pixels of 100 m; by its four corners, 6 882 of them came out wrong.
+    grid = Grid(CRS.from_epsg(32632), Affine(100, 0, 5e5, 0, -100, 5.45e6), 700, 1500)
+    rows, cols = np.indices(grid.shape) + 0.5
+    lon, lat = pyproj.Transformer.from_crs(32632, 4326, always_xy=True).transform(*(grid.transform @ (cols, rows)))
+    inside = (lon > 9.1) & (lon < 10.9) & (lat > 48.7) & (lat < 49.1)
+    burned = rasterize_mask(features([shapely.box(9.1, 48.7, 10.9, 49.1)]).on(grid, "scene.tif"), grid)
+    assert (burned != inside).sum() < 0.1 * np.abs(np.diff(inside, axis=0)).sum()
+    assert (burned != inside).sum() < 100
+
+
+# Longitudes ------------------------------------------------------------------------------------------------------
+
+EAST = place("EPSG:4326", 179.99, -16.99, 2e-4)
+"""Degrees that go on beyond 180: columns 50 and more lie there."""
+SQUARE = shapely.box(179.998, -17.002, 180.002, -16.998)
+"""Rows 40 to 59, columns 40 to 59 of EAST."""
+
+
+@pytest.mark.parametrize(
+    "square",
+    [
+        SQUARE,
+        shapely.MultiPolygon([shapely.box(x, -17.002, x + 0.002, -16.998) for x in (179.998, -180)]),
+        shapely.Polygon([(179.998, -17.002), (-179.998, -17.002), (-179.998, -16.998), (179.998, -16.998)]),
+    ],
+    ids=["beyond 180", "two parts at 180", "the short way round"],
+)  # fmt: skip
+def test_polygons_across_180_degrees_cover_the_same_pixels_however_they_are_written(square):
+    burned = rasterize_mask(features([square]).on(EAST, "scene.tif"), EAST)
+    expected = np.zeros(EAST.shape, bool)
+    expected[40:60, 40:60] = True
+    np.testing.assert_array_equal(burned, expected)
+    x, y = pyproj.Transformer.from_crs(4326, 32760, always_xy=True).transform(180, -17)
+    utm = place("EPSG:32760", x - 500, y + 500, 10.0)
+    here = rasterize_mask(features([square]).on(utm, "scene.tif"), utm)
+    np.testing.assert_array_equal(here, rasterize_mask(features([SQUARE]).on(utm, "scene.tif"), utm))
+    assert here.any()
+
+
+def test_projected_polygons_lie_on_degrees_beyond_180():
+    utm = features([SQUARE]).to_crs_of(place("EPSG:32760", 820_000, 8_120_000, 1.0), "utm.tif")
+    burned = rasterize_mask(utm.on(EAST, "scene.tif"), EAST)
+    assert burned.sum() == 400
+    assert burned[40:60, 40:60].all()
+
+
+def test_longitudes_from_0_to_360_hold_polygons_west_of_greenwich():
+    grid = place("EPSG:4326", 270, 45, 0.01)
+    burned = rasterize_mask(features([shapely.box(-89.9, 44.2, -89.7, 44.4)]).on(grid, "scene.tif"), grid)
+    assert burned.sum() == 400
+    assert burned[60:80, 10:30].all()
+
+
+def test_a_polygon_of_the_whole_world_covers_all_of_a_raster_from_0_to_360():
+    grid = Grid(LONLAT, Affine(2, 0, 0, 0, -2, 90), 90, 180)
+    assert rasterize_mask(features([shapely.box(-180, -90, 180, 90)]).on(grid, "scene.tif"), grid).all()
+
+
+def test_points_lie_on_rasters_beyond_180():
+    points = features([shapely.Point(-179.9999, -16.9901), shapely.Point(179.9901, -16.9901)]).on(EAST, "scene.tif")
+    assert points.pixel_rows_cols(EAST).tolist() == [[0, 50], [0, 0]]

@@ -1,0 +1,68 @@
+"""Preflight: what `check` finds in files before a run."""
+
+import numpy as np
+import pytest
+import rasterio
+
+from landscribe import verbs
+from worlds import noise, pixel_box, write_polygons, write_raster
+
+H, W = 60, 80
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """Checks scenes and returns the findings as "severity: text"."""
+
+    def checked(*images, labels=None, **settings):
+        labels = labels or write_polygons(tmp_path / "labels.gpkg", [pixel_box(5, 5, 20, 30)])
+        found = verbs.check(images=[str(image) for image in images], labels=str(labels), trial=False, **settings)
+        return "\n".join(f"{finding.severity}: {finding.text}" for finding in found.findings)
+
+    return checked
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("float32", -9999), ("float32", -3.4028234663852886e38), ("int16", -32768), ("int16", -9999), ("int32", -(2**31))],
+)
+def test_a_patch_of_a_common_nodata_value_in_one_band_is_warned_about(tmp_path, texts, dtype, value):
+    array = noise(3, H, W, dtype)
+    array[1, 10:30, 20:50] = value
+    image = write_raster(tmp_path / "scene.tif", array)
+    words = f"scene.tif declares no nodata, but about 12.5% of its pixels are {value:.10g} in a band."
+    assert words in texts(image)
+    assert f"pass --nodata {value:.10g}" in texts(image)
+    assert "declares no nodata" not in texts(image, nodata=value)
+
+
+def test_black_in_all_bands_is_warned_about_and_in_one_band_it_is_not(tmp_path, texts):
+    array = noise(3, H, W)
+    array[1, 10:30, 20:50] = 0
+    assert "declares no nodata" not in texts(write_raster(tmp_path / "one.tif", array))
+    array[:, 10:30, 20:50] = 0
+    assert "12.5% of its pixels are 0 in all bands" in texts(write_raster(tmp_path / "all.tif", array))
+
+
+def test_scenes_in_another_band_order_or_encoding_are_notes(tmp_path, texts):
+    array = noise(3, H, W, "uint16")
+    first = write_raster(tmp_path / "a.tif", array, descriptions=("red", "green", "nir"))
+    other = write_raster(tmp_path / "b.tif", array, descriptions=("nir", "red", "green"))
+    for path, offset in ((first, 0.0), (other, -0.1)):
+        with rasterio.open(path, "r+") as dataset:
+            dataset.scales, dataset.offsets = (1e-4,) * 3, (offset,) * 3
+    found = texts(first, other)
+    assert "note: " in found
+    assert "b.tif has bands nir, red, green; they are read in the order of" in found
+    assert "b.tif has scale 0.0001, offset -0.1; its numbers become those of" in found
+
+
+def test_nodata_of_a_label_raster_is_a_note_with_the_way_to_make_it_a_class(tmp_path, texts):
+    mask = np.zeros((H, W), np.uint8)
+    mask[:30, :40], mask[:10] = 1, 2
+    image, labels = (
+        write_raster(tmp_path / "scene.tif", noise(3, H, W)),
+        write_raster(tmp_path / "m.tif", mask, nodata=0),
+    )
+    assert "m.tif: about 66.7% of its pixels are nodata (0) or transparent" in texts(image, labels=labels)
+    assert "background 66.7%" in texts(image, labels=labels, label_nodata_as="background")
