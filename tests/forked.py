@@ -6,22 +6,69 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
+from typing import Any
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
+import pytest
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
     ["landscribe.commands.app", "landscribe.prediction.mapping", "landscribe.training.train_loop"]
 )
 
 
-def run_command(arguments: list[str], stderr: Path, modules: Path | None, environment: dict[str, str]) -> None:
-    """Run the command line as a process of its own does, with modules from a folder; stderr goes to a file."""
+def start(function: Callable[..., Any], *arguments: Any, **settings: Any) -> ForkServerProcess:
+    """A process that calls a function."""
+    _ensure_server()
+    process = _CONTEXT.Process(target=function, args=arguments, kwargs=settings)
+    process.start()
+    return process
+
+
+def train(chips: Path, **settings: Any) -> None:
+    """`verbs.train` by a name that can be pickled: the verb is wrapped."""
+    from landscribe import verbs
+
+    verbs.train(chips, **settings)
+
+
+def _ensure_server() -> None:
+    """Start the fork server, if it does not run, with this process's modules rather than an installed package's."""
+    paths = os.pathsep.join(filter(None, sys.path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", paths)
+        ensure_running()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Of a process that runs a command."""
+
+    modules: Path | None = None
+    """A folder of modules that it can import."""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def enter(self) -> None:
+        """Let this process have them, in a session of its own."""
+        os.setsid()
+        os.environ.update(self.environment)
+        if self.modules is not None:
+            sys.path.insert(0, str(self.modules))
+
+
+def run_command(arguments: list[str], out: Connection, err: Connection, surroundings: Surroundings) -> None:
+    """Run the command line as a process of its own does."""
     from landscribe.commands.app import main
 
-    os.setsid()
-    os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-    os.environ.update(environment)
-    sys.path.insert(0, str(modules))
+    for number, pipe in ((1, out), (2, err)):
+        os.dup2(pipe.fileno(), number)
+        pipe.close()
+    surroundings.enter()
     sys.argv = ["landscribe", *arguments]
     try:
         main()
@@ -33,25 +80,37 @@ def run_command(arguments: list[str], stderr: Path, modules: Path | None, enviro
 
 def command(
     *arguments: object,
-    folder: Path,
-    modules: Path | None = None,
-    begun: Callable[[str], bool] = lambda stderr: False,
+    surroundings: Surroundings,
+    begun: Callable[[], bool] | None = None,
     by: signal.Signals = signal.SIGINT,
-    **environment: str,
-) -> tuple[int, str]:
-    """The exit code and stderr of a command; a signal interrupts it once it has `begun`.
+) -> tuple[int, str, str]:
+    """The exit code, stdout and stderr of a command; a signal interrupts it once it has `begun`.
 
-    `begun` is asked with the stderr so far; `folder` gets the file of stderr.
+    A command prints less than a pipe holds, 64 kB.
     """
-    stderr = folder / "stderr.txt"
-    stderr.touch()
-    process = CONTEXT.Process(target=run_command, args=([*map(str, arguments)], stderr, modules, environment))
-    process.start()
-    while process.is_alive() and not begun(stderr.read_text()):
-        time.sleep(0.02)
-    if process.is_alive():
-        os.kill(process.pid, by)
+    (out, out_end), (err, err_end) = _CONTEXT.Pipe(duplex=False), _CONTEXT.Pipe(duplex=False)
+    process = start(run_command, [*map(str, arguments)], out_end, err_end, surroundings)
+    out_end.close()
+    err_end.close()
+    if begun is not None:
+        while process.is_alive() and not begun():
+            time.sleep(0.02)
+        if process.is_alive():
+            os.kill(process.pid, by)
     process.join(120)
     process.kill()
     process.join()
-    return process.exitcode, stderr.read_text()
+    return process.exitcode, _all_of(out), _all_of(err)
+
+
+def _all_of(pipe: Connection) -> str:
+    with os.fdopen(os.dup(pipe.fileno())) as file:
+        pipe.close()
+        return file.read()
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function in a process of its own."""
+    _ensure_server()
+    with ProcessPoolExecutor(1, mp_context=_CONTEXT) as pool:
+        return pool.submit(function, *arguments).result()

@@ -1,7 +1,5 @@
 """The memory of tiles is estimated without computing a tile."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ import torch
 from test_mapping import model_of
 from torch import Tensor, nn
 
+import forked
 from landscribe.inference.memory import GIB, budget, estimated_memory, has_global_context
 from landscribe.machine import total_memory
 from landscribe.model import Model
@@ -85,34 +84,34 @@ def test_a_network_that_depends_on_pixel_values_has_no_estimate():
     assert estimated_memory([model_of(Deciding(), 2)], (1, 64, 64)) is None
 
 
-GROWTH = """
-import torch
-from landscribe.model import Model
-from landscribe.nn import build
-from landscribe.inference.memory import estimated_memory
+def bytes_of(key: str) -> int:
+    """An entry of this process's status."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
 
-def status(key):
-    return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))
 
-torch.set_num_threads(1)
-network = build("unet", bands=3, classes=2, encoder="resnet18", weights=None).eval()
-model = Model.wrap(network, bands=list("rgb"), classes=list("ab"))
-network.to(memory_format=torch.channels_last)
-estimate = estimated_memory([model], (1, 512, 512))
-with torch.inference_mode():
-    run = lambda side: model.logits(torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.ones(1, side, side) > 0)
-    run(64)
-    open("/proc/self/clear_refs", "w").write("5")
-    before = status("VmRSS")
-    run(512)
-print(estimate, status("VmHWM") - before)
-"""
+def estimate_and_growth() -> tuple[int, int]:
+    """The estimate for a tile of 512 pixels, and by how much this process grows."""
+    torch.set_num_threads(1)
+    network = build("unet", bands=3, classes=2, encoder="resnet18", weights=None).eval()
+    model = Model.wrap(network, bands=list("rgb"), classes=list("ab"))
+    network.to(memory_format=torch.channels_last)
+    estimate = estimated_memory([model], (1, 512, 512))
+
+    def run(side: int) -> None:
+        model.logits(torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.ones(1, side, side) > 0)
+
+    with torch.inference_mode():
+        run(64)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = bytes_of("VmRSS")
+        run(512)
+    return estimate, bytes_of("VmHWM") - before
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's count of a process's memory")
 def test_a_process_grows_by_no_more_than_the_estimate():
-    output = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True).stdout.split()
-    estimate, measured = map(int, output)
+    estimate, measured = forked.call(estimate_and_growth)
     assert (estimate - 200e6) * 0.9 <= measured <= estimate
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from forked import CONTEXT
+import forked
 from landscribe import progress, verbs
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import LandscribeError, NetworkError, OutputError
@@ -222,8 +222,7 @@ def test_a_killed_training_resumes_to_the_same_weights(chips, tmp_path):
     out, last = tmp_path / "model", tmp_path / "model.training" / "last.ckpt"
     chance, stamps = random.Random(0), [0]
     for _ in range(3):
-        process = CONTEXT.Process(target=verbs.train, args=(chips.folder,), kwargs={"out": out, **settings})
-        process.start()
+        process = forked.start(forked.train, chips.folder, out=out, **settings)
         # Killed at any moment once it has written something new.
         while process.is_alive() and (not last.exists() or last.stat().st_mtime_ns == stamps[-1]):
             time.sleep(0.005)
