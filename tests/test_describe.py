@@ -22,7 +22,7 @@ def chips(tmp_path_factory):
     labels[:, 32:, :32] = 2
     labels[:, :4, :32] = 255
     worlds.write_raster(folder / "scene.tif", worlds.noise(5, 64, 64, "uint16"))
-    worlds.write_raster(folder / "labels.tif", labels)
+    worlds.write_raster(folder / "labels.tif", labels, nodata=255)
     return verbs.chip(
         images=[folder / "scene.tif"], labels=folder / "labels.tif", out=folder / "chips", size=32, val=0, test=0
     )
