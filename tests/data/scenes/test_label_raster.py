@@ -64,6 +64,13 @@ def test_a_compressed_mask_is_refused_and_its_remedy_works(labels_of):
     assert classes.names == ("background", "foreground")
 
 
+def test_a_compressed_mask_of_grey_in_three_bands_is_read_by_a_threshold(labels_of):
+    file = {"crs": None, "transform": None}
+    values, classes = labels_of(np.stack([SQUARE * 255] * 3), name="mask.jpg", file=file, label_threshold=128)
+    np.testing.assert_array_equal(values, SQUARE)
+    assert classes.names == ("background", "foreground")
+
+
 def test_many_classes_that_fill_areas_are_no_compression(labels_of):
     mask = np.arange(H * W // 16, dtype=np.uint8).reshape(H // 4, W // 4) % 60
     _, classes = labels_of(mask.repeat(4, 0).repeat(4, 1))

@@ -90,7 +90,7 @@ class LabelRaster:
     @property
     def has_colours(self) -> bool:
         """True if the raster has three bands of colours; grey in three bands is one band of numbers."""
-        return len(self.raster.bands) == _COLOUR_BANDS and any(map(_is_chromatic, self._shares))
+        return self._is_packed and any(map(_is_chromatic, self._shares))
 
     def labels(self, *, colours: bool) -> set[Label]:
         """Every label in the raster; reads all of it once.
@@ -98,15 +98,19 @@ class LabelRaster:
         Raises:
             LabelError: most of its values lie along edges only, as compression or blur leaves them.
         """
-        is_packed = len(self.raster.bands) == _COLOUR_BANDS
-        shares = self._shares_of(colours=True) if colours and not is_packed else self._shares
+        shares = self._shares_of(colours=True) if colours and not self._is_packed else self._shares
         _require_classes(self.raster.paths[0], shares)
-        return {_label(code if colours or not is_packed else code & 0xFF, colours=colours) for code in shares}
+        return {_label(code if colours or not self._is_packed else code & 0xFF, colours=colours) for code in shares}
+
+    @property
+    def _is_packed(self) -> bool:
+        """True if codes are colours as 0xRRGGBB before it is clear that all are grey."""
+        return len(self.raster.bands) == _COLOUR_BANDS and not self.is_thresholded
 
     @cached_property
     def _shares(self) -> dict[int, tuple[float, float]]:
-        """See `_shares_of`; of colours as 0xRRGGBB if the raster has three bands."""
-        return self._shares_of(colours=len(self.raster.bands) == _COLOUR_BANDS)
+        """See `_shares_of`."""
+        return self._shares_of(colours=self._is_packed)
 
     def _shares_of(self, *, colours: bool) -> dict[int, tuple[float, float]]:
         """Share of the pixels and share of equal right neighbours, by code; reads all of the raster."""
