@@ -93,22 +93,22 @@ def _require_one_raster(source: Any, name: str) -> None:
         raise RasterError(f"{name} {what}.")
     if parts and not any(source.name.upper().startswith(prefix) for prefix in _SUBDATASET_PREFIXES):
         listed = ", ".join(parts[1 : _LISTED - 1])
-        _warn_once(f"{name} holds {len(parts)} rasters; only the first is read. Others are named {listed}")
+        log_once(f"{name} holds {len(parts)} rasters; only the first is read. Others are named {listed}")
 
 
 def _warn_gcps(source: Any, transform: Affine, name: str) -> None:
     gcps, _ = source.gcps
     if gcps and source.crs is None and transform.is_identity:
-        _warn_once(
+        log_once(
             f"{name} is placed by {len(gcps)} ground control points only, which are not used: it has neither CRS nor "
             f"pixel size. Warp it (gdalwarp {name} warped.tif)"
         )
 
 
 @lru_cache(maxsize=256)
-def _warn_once(text: str) -> None:
-    """Log a warning, once in this process: a verb opens a file several times."""
-    log.warning("%s", text)
+def log_once(text: str, level: int = logging.WARNING) -> None:
+    """Log a line, once in this process: a verb opens a file several times."""
+    log.log(level, "%s", text)
 
 
 def _encoding(source: Any, index: int) -> Encoding:
@@ -132,7 +132,7 @@ def _alpha_is_imagery(source: Any, name: str) -> bool:
     between = {value: count for value, count in counts.items() if value not in (0, opaque)}
     is_imagery = len(between) > 1 and sum(between.values()) > _SOFT * sum(counts.values())
     if is_imagery:
-        _warn_once(
+        log_once(
             f"{name}: band {alpha[0]} is flagged as alpha, but {sum(between.values()) / sum(counts.values()):.0%} of "
             "its sampled pixels are half-transparent: it is read as imagery"
         )

@@ -3,6 +3,7 @@
 Nodata values and masks are applied to the stored numbers, before the conversion.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.encoding import Encoding, conversions
+from landscribe.geo.rasters.metadata import log_once
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.whole_files import read_palette
@@ -24,6 +26,7 @@ def as_colours(raster: Raster) -> Raster:
     """
     if not raster.has_palette:
         return raster
+    log_once(f"{raster.paths[0]} has a palette: it is read as its colours (--palette indices: as stored)", logging.INFO)
     return replace(
         raster,
         source=Converted(raster, Palette.of(raster.paths[0])),
