@@ -87,11 +87,17 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
     """
     polygons, classes = PolygonFiles(), None
     findings: list[Finding] = []
+    images: list[Raster] = []
     with progress.task("checking scenes", len(recipe.scenes), least=2) as advance:
         for source in recipe.scenes:
-            findings += _check_scene(source, polygons)
+            try:
+                images.append(open_image(source))
+            except LandscribeError as error:
+                findings.append(Finding("error", str(error)))
+            else:
+                findings += _check_scene(source, images[-1], polygons)
             advance()
-    findings += _check_consistency(recipe.scenes)
+    findings += _check_consistency(images)
     scenes: list[Scene] = []
     if not any(finding.severity == "error" for finding in findings):
         try:
@@ -133,12 +139,8 @@ def _deduplicated(findings: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def _check_scene(source: SceneSpec, polygons: PolygonFiles) -> list[Finding]:
+def _check_scene(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> list[Finding]:
     """Problems of one scene's files."""
-    try:
-        image = open_image(source)
-    except LandscribeError as error:
-        return [Finding("error", str(error))]
     return [*_check_georeference(image), *_check_pixels(image), *_check_labels(source, image, polygons)]
 
 
@@ -276,14 +278,8 @@ def _check_label_nodata(path: str, labels: Raster) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _check_consistency(sources: Sequence[SceneSpec]) -> list[Finding]:
+def _check_consistency(images: Sequence[Raster]) -> list[Finding]:
     """Scenes of one recipe must share bands and dtype, and should share a pixel size."""
-    images = []
-    for source in sources:
-        try:
-            images.append(open_image(source))
-        except LandscribeError:
-            continue  # reported by `_check_scene`
     findings: list[Finding] = []
     for other in images[1:]:
         first = images[0]
