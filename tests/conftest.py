@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import logging
 import os
 import signal
 import tempfile
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from landscribe import progress
 
 # Continuous integration and laptops differ in speed; a law holds or not, whatever the time.
 settings.register_profile("landscribe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -35,6 +38,16 @@ def user_cache() -> Iterator[Path]:
     os.environ["LANDSCRIBE_CACHE"] = str(folder)
     yield folder
     os.environ["LANDSCRIBE_CACHE"] = _CACHES.name
+
+
+@pytest.fixture(autouse=True)
+def silent_library() -> None:
+    """The library is silent, whatever commands ran in this process before: they log and show progress on stderr."""
+    logger = logging.getLogger("landscribe")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate = True
+    progress.reporter.set(progress.silent)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 The library is silent by default; the command line installs a reporter that draws progress bars on stderr.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
@@ -23,11 +23,12 @@ Reporter = Callable[[str, int], AbstractContextManager[Advance]]
 
 
 @contextmanager
-def _silent(name: str, total: int):  # type: ignore[no-untyped-def]  # noqa: ANN202, ARG001
+def silent(name: str, total: int) -> Iterator[Advance]:  # noqa: ARG001
+    """Show nothing."""
     yield lambda steps=1, note="": None  # noqa: ARG005
 
 
-reporter: ContextVar[Reporter] = ContextVar("reporter", default=_silent)
+reporter: ContextVar[Reporter] = ContextVar("reporter", default=silent)
 
 
 def task(name: str, total: int, *, least: int = 0) -> AbstractContextManager[Advance]:
@@ -37,4 +38,4 @@ def task(name: str, total: int, *, least: int = 0) -> AbstractContextManager[Adv
     ...     for _ in range(3):
     ...         advance()
     """
-    return (reporter.get() if total >= least else _silent)(name, total)
+    return (reporter.get() if total >= least else silent)(name, total)

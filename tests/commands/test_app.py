@@ -240,7 +240,7 @@ def test_features_of_several_classes_need_a_class_column(reference, made):
 def test_without_json_a_verb_says_its_result_in_words(made, tmp_path):
     said = landscribe("predict", made / "model", made / "scene.tif", "--out", tmp_path / "map.tif")
     assert said.out == f"{tmp_path / 'map.tif'}\n"
-    assert said.err.splitlines()[1].startswith("mapping scene: ")
+    assert said.err.splitlines()[0].startswith("mapping scene: ")
 
 
 def test_progress_on_a_mosaic_says_how_many_files_it_has(made, tmp_path):
@@ -254,7 +254,7 @@ def test_progress_on_a_mosaic_says_how_many_files_it_has(made, tmp_path):
             with rasterio.open(folder / f"{name}.tif", "w", **scene.profile | shape) as tile:
                 tile.write(scene.read(window=window))
     said = landscribe("predict", made / "model", folder, "--mosaic", "--out", tmp_path / "map.tif")
-    assert said.err.splitlines()[1].startswith("mapping east and 1 more: ")
+    assert said.err.splitlines()[0].startswith("mapping east and 1 more: ")
 
 
 def test_several_rasters_are_mapped_in_one_call(made, tmp_path):
