@@ -45,6 +45,10 @@ class OpenedLabels(Protocol):
         """True if the labels can only be colours."""
 
     @property
+    def zero_is_class(self) -> bool:
+        """True if label 0 of features is a class of its own, not the background."""
+
+    @property
     def is_thresholded(self) -> bool:
         """True if label 1 stands for all values from a threshold up."""
 

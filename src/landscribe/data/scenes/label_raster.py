@@ -41,6 +41,7 @@ class LabelRaster:
 
     is_one_class: ClassVar[bool] = False
     has_names: ClassVar[bool] = False
+    zero_is_class: ClassVar[bool] = False
 
     raster: Raster
     """Resampled (nearest) if the file has another grid than the image."""

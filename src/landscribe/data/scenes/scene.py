@@ -28,7 +28,7 @@ from landscribe.geo.classes import (
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.inputs import open_imagery
-from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
+from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.vectors.burning import rasterize_mask
 
@@ -118,7 +118,8 @@ def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
         for spec in specs:
             opened.append(open_image(spec))
             advance()
-    images = _alike(opened)
+    # Stored numbers of one training mean the same.
+    images = [like(image, opened[0]) for image in opened]
     stems = [image.name for image in images]
     counts = Counter(stems)
     names = [stem if counts[stem] == 1 else f"{stem}_{index}" for index, stem in enumerate(stems)]
@@ -126,20 +127,6 @@ def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
         # A stem may equal another stem with its index.
         names = [f"{stem}_{index}" for index, stem in enumerate(stems)]
     return dict(zip(names, images, strict=True))
-
-
-def _alike(images: list[Raster]) -> list[Raster]:
-    """The images with the band order and the encoding of the first: stored numbers of one training mean the same."""
-    if not images:
-        return []
-    first = images[0]
-    alike = [as_bands(image, first.bands) for image in images]
-    return [
-        with_encoding(image, first.encoding, first.dtype, first.paths[0])
-        if len(image.bands) == len(first.bands)
-        else image
-        for image in alike
-    ]
 
 
 def open_image(spec: SceneSpec) -> Raster:
@@ -219,7 +206,7 @@ def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels], ignored
             "table into the recipe."
         )
     # Words are numbered from 1, so only numbers meet the background's value.
-    zeros = [getattr(source, "zero_is_class", False) for source in opened if kinds == {int}]
+    zeros = [source.zero_is_class for source in opened if kinds == {int}]
     numbers = {label for source, own in zip(opened, by_source, strict=True) if not source.has_names for label in own}
     if labels == {0, IGNORE} or (labels <= {0, 1} and any(source.is_thresholded for source in opened)):
         return _foreground(max(label for label in labels if isinstance(label, int)) or 1)

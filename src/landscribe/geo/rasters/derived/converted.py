@@ -79,6 +79,18 @@ def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expe
     )
 
 
+def like(raster: Raster, first: Raster) -> Raster:
+    """The raster with the band order and the encoding of another one; with other bands, it keeps its own encoding.
+
+    Raises:
+        RasterError: one of them declares scale and offset, the other does not.
+    """
+    ordered = as_bands(raster, first.bands)
+    if len(ordered.bands) != len(first.bands):
+        return ordered
+    return with_encoding(ordered, first.encoding, first.dtype, first.paths[0])
+
+
 class Conversion(Protocol):
     """From stored numbers to others."""
 

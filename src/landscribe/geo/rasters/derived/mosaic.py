@@ -13,7 +13,7 @@ import numpy as np
 
 from landscribe.errors import GridError, RasterError
 from landscribe.geo.grid import Window, crs_label
-from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
+from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Handles, Pixels, Raster, Valid
 
@@ -33,7 +33,7 @@ def mosaic(rasters: Sequence[Raster]) -> Raster:
     if not rasters:
         raise RasterError("no image was given for the mosaic. Give at least one.")
     first, *others = rasters
-    rasters = [first, *(_like(first, other) for other in others)]
+    rasters = [first, *(like(other, first) for other in others)]
     for other in rasters[1:]:
         _require_same_pixels(first, other)
     windows = [_window_on(first, raster) for raster in rasters]
@@ -129,14 +129,6 @@ class Mosaic:
 def _decimated(start: int, stop: int, scale: float) -> slice:
     """The decimated pixels whose centres lie in the pixels from `start` to `stop`; the same pixels if `scale` is 1."""
     return slice(math.ceil(start * scale - 0.5), math.ceil(stop * scale - 0.5))
-
-
-def _like(first: Raster, other: Raster) -> Raster:
-    """A raster with the band order and encoding of the first."""
-    other = as_bands(other, first.bands)
-    if len(other.bands) != len(first.bands):
-        return other
-    return with_encoding(other, first.encoding, first.dtype, first.paths[0])
 
 
 def _require_same_pixels(first: Raster, other: Raster) -> None:
