@@ -40,6 +40,28 @@ def user_cache() -> Iterator[Path]:
     os.environ["LANDSCRIBE_CACHE"] = _CACHES.name
 
 
+_EXPORTS: dict[object, bytes] = {}
+
+
+@pytest.fixture
+def shared_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of one class with the same weights share an export: it takes seconds, whatever the network's size."""
+    from torch import nn
+
+    from landscribe.inference.backends import onnx_export
+
+    export = onnx_export.export
+
+    def once(network: nn.Module, shape: tuple[int, ...], outputs: tuple[str, ...] = ()) -> bytes:
+        weights = tuple((name, tensor.numpy().tobytes()) for name, tensor in network.state_dict().items())
+        key = (type(network), hash((str(network), weights)), shape, outputs)
+        if key not in _EXPORTS:
+            _EXPORTS[key] = export(network, shape, outputs)
+        return _EXPORTS[key]
+
+    monkeypatch.setattr(onnx_export, "export", once)
+
+
 @pytest.fixture(autouse=True)
 def silent_library() -> None:
     """The library is silent, whatever commands ran in this process before: they log and show progress on stderr."""

@@ -1,7 +1,9 @@
 """Processes that are forked from one that has imported the package: the import takes most of a short command's time."""
 
+import ctypes
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
@@ -47,11 +49,17 @@ def _ensure_server() -> None:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Of a process that runs a command."""
+    """Of a process that runs a command. Limits are set the Linux way."""
 
     modules: Path | None = None
     """A folder of modules that it can import."""
     environment: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    """Its working folder."""
+    largest_file: int | None = None
+    """Bytes: files cannot grow beyond this size, as on a full disk."""
+    obeys_modes: bool = False
+    """The superuser, too, writes only where the modes of files allow it."""
 
     def enter(self) -> None:
         """Let this process have them, in a session of its own."""
@@ -59,6 +67,21 @@ class Surroundings:
         os.environ.update(self.environment)
         if self.modules is not None:
             sys.path.insert(0, str(self.modules))
+        if self.folder is not None:
+            os.chdir(self.folder)
+        if self.largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.largest_file,) * 2)
+        if self.obeys_modes:
+            _obey_modes()
+
+
+def _obey_modes() -> None:
+    """Give up the superuser's right to write anywhere; without it, it is its own files' owner and no more."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    head, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(head, data) == 0
+    data[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(head, data) == 0
 
 
 def run_command(arguments: list[str], out: Connection, err: Connection, surroundings: Surroundings) -> None:

@@ -9,10 +9,10 @@ import math
 import os
 import pickle
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ import torch
 from affine import Affine
 from safetensors.torch import load
 
+import forked
 import worlds
 from landscribe import nn
 from landscribe.commands import app as cli
@@ -755,77 +756,15 @@ def test_a_file_in_place_of_an_output_folder_is_refused(verb, tmp_path, written,
 
 # ---- a machine that refuses: limits that only a process of its own can have
 
-# Loaded once; each command then runs in a fork, under its limits, with its output in a pipe.
-FORKS = """
-import ctypes, json, os, resource, sys
-import landscribe.data.chips.chips, landscribe.preflight, landscribe.reports.page
-import landscribe.training.train_loop, landscribe.prediction.mapping
-from landscribe import predict, run
-from landscribe.commands import app as cli
-
-def obey_modes():
-    # The superuser may write anywhere; without these capabilities it is its own files' owner and no more.
-    libc = ctypes.CDLL(None, use_errno=True)
-    head, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-    assert libc.capget(head, data) == 0
-    data[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-    assert libc.capset(head, data) == 0
-
-def child(order, out, err):
-    os.dup2(out, 1), os.dup2(err, 2)
-    os.chdir(order["folder"])
-    if order["largest_file"] is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"],) * 2)
-    if order["modes"]:
-        obey_modes()
-    sys.argv = ["landscribe", *order["arguments"]]
-    code = 1
-    try:
-        cli.main()
-    except SystemExit as ended:
-        code = ended.code
-    except BaseException:
-        import traceback
-        traceback.print_exc()
-    sys.stdout.flush(), sys.stderr.flush()
-    os._exit(code)
-
-print("ready", flush=True)
-for line in sys.stdin:
-    pipes = [os.pipe(), os.pipe()]
-    pid = os.fork()
-    if pid == 0:
-        child(json.loads(line), pipes[0][1], pipes[1][1])
-    for _, end in pipes:
-        os.close(end)
-    said = [os.fdopen(end).read() for end, _ in pipes]
-    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), *said]), flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[subprocess.Popen]:
-    if not sys.platform.startswith("linux"):
-        pytest.skip("limits of a process are set the Linux way")
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", FORKS], env=environment, **pipes) as process:
-        assert process.stdout.readline() == "ready\n"
-        yield process
-        process.stdin.close()
-
 
 @pytest.fixture
-def limited(forks, tmp_path) -> Callable[..., Said]:
-    """Run a command in a process of its own: where files cannot grow beyond a size, as on a full disk, or where the
-    superuser obeys modes, or without either."""
+def limited(tmp_path) -> Callable[..., Said]:
+    """Run a command in a process of its own, with limits of `forked.Surroundings`."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("limits of a process are set the Linux way")
 
-    def run(*arguments: object, largest_file: int | None = None, modes: bool = False) -> Said:
-        order = {"folder": str(tmp_path), "largest_file": largest_file, "modes": modes}
-        forks.stdin.write(json.dumps(order | {"arguments": [str(argument) for argument in arguments]}) + "\n")
-        forks.stdin.flush()
-        return Said(*json.loads(forks.stdout.readline()))
+    def run(*arguments: object, **limits: Any) -> Said:
+        return Said(*forked.command(*arguments, surroundings=forked.Surroundings(folder=tmp_path, **limits)))
 
     return run
 
@@ -834,7 +773,7 @@ def limited(forks, tmp_path) -> Callable[..., Said]:
 def test_a_read_only_folder_is_refused(verb, tmp_path, written, limited):
     (tmp_path / "locked").mkdir(mode=0o500)
     before = everything(tmp_path)
-    said = limited(*written[verb], "locked/new/out.tif", modes=True)
+    said = limited(*written[verb], "locked/new/out.tif", obeys_modes=True)
     assert said.code == 2, said
     assert "locked/new" in said.line
     assert "Permission denied" in said.line
@@ -843,7 +782,7 @@ def test_a_read_only_folder_is_refused(verb, tmp_path, written, limited):
 
 def test_an_output_that_cannot_be_written_is_refused_before_training(tmp_path, written, limited):
     (tmp_path / "locked").mkdir(mode=0o500)
-    said = limited(*written["train"], "locked/model", modes=True)
+    said = limited(*written["train"], "locked/model", obeys_modes=True)
     assert "weights: " not in said.err
 
 

@@ -1,14 +1,16 @@
 """A model folder from a stranger runs no code, and takes no more memory than its weights need."""
 
 import json
-import subprocess
+import resource
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import forked
 import worlds
 from landscribe import verbs
 from landscribe.errors import ModelError
@@ -96,29 +98,17 @@ def test_arguments_that_load_other_weights_are_refused(folder, arguments):
 # ---- sizes
 
 
-LOADING = """
-import resource, sys
-from landscribe.errors import ModelError
-from landscribe.model import Model
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-try:
-    Model.load(sys.argv[1])
-except ModelError as error:
-    print(error)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
-"""
-
-
-def refusal_in_a_process(folder):
-    """The message and the growth in megabytes of a process that loads the folder."""
-    done = subprocess.run([sys.executable, "-c", LOADING, folder], capture_output=True, text=True, check=True)
-    *message, growth = done.stdout.splitlines()
-    return " ".join(message), int(growth)
+def load_and_measure(folder: Path) -> tuple[str, int]:
+    """The refusal of a model folder, and the megabytes by which the memory of this process grew."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelError) as refused:
+        Model.load(folder)
+    return str(refused.value), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
 
 
 def test_a_network_of_other_shapes_than_the_file_is_refused_before_memory_is_allocated(folder):
     change(folder, arguments={"encoder_widths": [88_888, 88_888]})
-    message, growth = refusal_in_a_process(folder)
+    message, growth = forked.call(load_and_measure, folder)
     assert "does not fit unet" in message
     assert "(4, 1, 3, 3) in the file, (88888, 1, 3, 3) in the network" in message
     assert growth < 300
@@ -127,7 +117,7 @@ def test_a_network_of_other_shapes_than_the_file_is_refused_before_memory_is_all
 def test_a_file_of_holes_is_refused_before_it_is_read(folder):
     with (folder / "model.safetensors").open("rb+") as weights:
         weights.truncate(12 * 2**30)
-    message, growth = refusal_in_a_process(folder)
+    message, growth = forked.call(load_and_measure, folder)
     assert "has 12884901888 bytes, but the" in message
     assert growth < 300
 

@@ -3,8 +3,6 @@
 import json
 import re
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rio_cogeo.cogeo import cog_validate
 
+import forked
 from landscribe.errors import LabelError, ModelError, OutputError, RasterError, UnfinishedError
 from landscribe.fingerprint import Fingerprint
 from landscribe.geo.grid import Window
@@ -30,7 +29,7 @@ from landscribe.prediction import finish as finishing
 from landscribe.prediction import run as missing
 from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.unit import UnitOptions, predict_unit
-from networks import Blur, Brightness, Identity, predict
+from networks import Blur, Brightness, Identity, OneLayer, predict
 from worlds import pixel_box, write_polygons
 
 PLACE = {"crs": "EPSG:32617", "transform": Affine(1, 0, 500_000, 0, -1, 4_000_000)}
@@ -236,25 +235,13 @@ def test_every_dtype_is_mapped_by_its_values(tmp_path, numbers, dtype):
     assert (read(tmp_path / "map.tif") == numbers).all()
 
 
-MEMORY = """
-import resource, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import torch
-from networks import OneLayer
-from landscribe.geo.rasters.raster import Raster
-from landscribe.model import Model
-from networks import predict
-from landscribe.maps.layers import CLASS
-from landscribe.maps.unit_store import UnitStore
-from landscribe.inference.predictor import Predictor
-from landscribe.prediction.spec import PredictSpec
-torch.manual_seed(0)
-model = Model.wrap(OneLayer(), bands=["v"], classes=["a", "b"])
-# Only of large rasters are other engines tried, which are loaded for it.
-predict(model, Raster.open([{image!r}]), Path({out!r}), spec=PredictSpec(engine="torch"))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
+def map_and_measure(image: Path, out: Path) -> int:
+    """Peak memory in kilobytes of this process, after a map."""
+    torch.manual_seed(0)
+    model = Model.wrap(OneLayer(), bands=["v"], classes=["a", "b"])
+    # Only of large rasters are other engines tried, which are loaded for it.
+    predict(model, Raster.open([image]), out, spec=PredictSpec(engine="torch"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _peak_kilobytes(tmp_path: Path, height: int) -> int:
@@ -264,9 +251,7 @@ def _peak_kilobytes(tmp_path: Path, height: int) -> int:
     layout = {"driver": "GTiff", "tiled": True, "sparse_ok": True, "compress": "deflate"}
     with rasterio.open(image, "w", **shape, **layout, **PLACE) as target:
         target.write(np.full((1, 512, 600), 7, np.uint8), window=((0, 512), (0, 600)))
-    script = MEMORY.format(tests=str(Path(__file__).parents[1]), image=str(image), out=str(out))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1])
+    return forked.call(map_and_measure, image, out)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import networks
 from landscribe import verbs
 from landscribe.errors import BackendError, RecipeError
 from landscribe.inference import cache
-from landscribe.inference.backends import BACKENDS, BackendKind, choice, installed_backends, onnx_export
+from landscribe.inference.backends import BACKENDS, BackendKind, choice, installed_backends
 from landscribe.inference.backends.choice import build_backend, compare_backends, fastest_backend
 from landscribe.inference.backends.onnx_export import FOLDER
 from landscribe.inference.backends.torch_backend import Backend, fuse_conv_bn
@@ -25,6 +25,7 @@ from landscribe.model import Model
 from landscribe.nn import Segmentation, build
 from landscribe.prediction.spec import PredictSpec
 
+pytestmark = pytest.mark.usefixtures("shared_exports")
 CPU = torch.device("cpu")
 SMALL = {
     "fcn": {"encoder": "plain", "encoder_widths": (6, 8, 12)},
@@ -116,45 +117,36 @@ class Hasty(nn.Module):
         return torch.zeros(len(x), 4, *x.shape[-2:])
 
 
-_EXPORTS: dict[tuple, bytes] = {}
-
-
-@pytest.fixture
-def exported_once(monkeypatch, request):
-    """Both backends that take ONNX share an export, which is most of the time of these tests."""
-    export, architecture = onnx_export.export, request.getfixturevalue("architecture")
-
-    def once(network: nn.Module, shape: tuple[int, ...], outputs: tuple[str, ...]) -> bytes:
-        if (architecture, shape, outputs) not in _EXPORTS:
-            _EXPORTS[architecture, shape, outputs] = export(network, shape, outputs)
-        return _EXPORTS[architecture, shape, outputs]
-
-    monkeypatch.setattr(onnx_export, "export", once)
-
-
 def test_the_choices_of_the_engine_setting_are_the_backends():
     assert get_args(PredictSpec.model_fields["engine"].annotation) == ("auto", *BACKENDS)
 
 
 @pytest.mark.parametrize("backend", list(BACKENDS))
 @pytest.mark.parametrize("architecture", list(SMALL))
-@pytest.mark.usefixtures("exported_once")
 def test_every_backend_gives_the_logits_of_the_network(backend, architecture):
     require(backend)
     model = small(architecture)
+    run, images = main_head(build_backend(backend, model, CPU)), synthetic_images((2, 3, 64, 96), CPU)
+    with torch.inference_mode():
+        expected, logits = model.network(images), run(images)
+    assert logits.shape == expected.shape
+    assert differs(logits, expected) < 1e-4
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_a_backend_takes_images_of_one_shape_after_those_of_another(backend):
+    require(backend)
+    model = small("fcn")
     run = main_head(build_backend(backend, model, CPU))
-    for shape in ((1, 3, 64, 96), (2, 3, 64, 64)):
+    for shape in ((2, 3, 64, 96), (1, 3, 64, 64), (2, 3, 64, 96)):
         images = synthetic_images(shape, CPU)
         with torch.inference_mode():
-            expected, logits = model.network(images), run(images)
-        assert logits.shape == expected.shape
-        assert differs(logits, expected) < 1e-4
+            assert differs(run(images), model.network(images)) < 1e-4
 
 
 @pytest.mark.parametrize("heads", [("segment", "border", "inner"), ("inner",)])
 @pytest.mark.parametrize("architecture", ["unet_id"])
 @pytest.mark.parametrize("backend", list(BACKENDS))
-@pytest.mark.usefixtures("exported_once")
 def test_every_backend_gives_the_logits_of_every_head(backend, architecture, heads):
     require(backend)
     model, images = small(architecture), synthetic_images((2, 3, 64, 64), CPU)
