@@ -21,7 +21,7 @@ from landscribe.geo.grid import Window
 from landscribe.geo.rasters.whole_files import read_band
 from landscribe.recipe import Recipe
 
-QUICK = {"encoder": "test_resnet", "weights": "none", "steps": 2}
+QUICK = {"encoder": "plain", "options": {"encoder_widths": [4, 8]}, "weights": "none", "steps": 2}
 
 
 @pytest.fixture(scope="module")
