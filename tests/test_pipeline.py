@@ -151,7 +151,7 @@ def test_each_scene_has_its_map(of_two_scenes):
 
 
 @pytest.mark.parametrize(("bands", "dtype"), [(1, "uint16"), (4, "int16"), (8, "float32")])
-def test_any_bands_and_dtypes_go_all_the_way(tmp_path, bands, dtype):
+def test_any_bands_dtypes_and_class_codes_go_all_the_way(tmp_path, bands, dtype):
     drawn = world.draw(192, 192, seed=3)
     stack = np.concatenate([drawn.image] * 3)[:bands].astype(dtype) * 3
     files = []
@@ -161,10 +161,14 @@ def test_any_bands_and_dtypes_go_all_the_way(tmp_path, bands, dtype):
         with rasterio.open(path, "w", crs=drawn.crs, transform=drawn.transform, **layout) as target:
             target.write(band, 1)
         files.append(path)
-    drawn.features.to_file(tmp_path / "labels.gpkg")
+    codes = dict(zip(sorted(set(drawn.features["class"])), (300, -5, 1000, 42), strict=False))
+    drawn.features.assign(**{"class": drawn.features["class"].map(codes)}).to_file(tmp_path / "labels.gpkg")
     out = pipeline.run(images=[files], labels=tmp_path / "labels.gpkg", out=tmp_path / "run", steps=2, **QUICK)
     assert Raster.open([out / "map.tif"]).grid.shape == (192, 192)
     assert len(Chips.open(out / "chips").metadata.bands) == bands
+    names = ["background", *map(str, sorted(codes.values()))]
+    assert [row["name"] for row in json.loads((out / "assessment.json").read_text())["classes"]] == names
+    assert all(f">{name}<" in (out / "report.html").read_text() for name in names)
 
 
 def test_a_run_reads_polygons_once(counted_run):
