@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import forked
 from landscribe import progress
 
 # Continuous integration and laptops differ in speed; a law holds or not, whatever the time.
@@ -38,6 +39,17 @@ def user_cache() -> Iterator[Path]:
     os.environ["LANDSCRIBE_CACHE"] = str(folder)
     yield folder
     os.environ["LANDSCRIBE_CACHE"] = _CACHES.name
+
+
+@pytest.fixture
+def forked_workers() -> Iterator[None]:
+    """Dask workers on this machine are forked from a process that has imported the package."""
+    config = pytest.importorskip("dask.config")
+    # Loads its defaults, which the restored configuration would otherwise lack in this process.
+    pytest.importorskip("distributed")
+    forked.ensure_server()
+    with config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
 
 
 _EXPORTS: dict[object, bytes] = {}

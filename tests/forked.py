@@ -20,13 +20,13 @@ import pytest
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["landscribe.commands.app", "landscribe.prediction.mapping", "landscribe.training.train_loop"]
+    ["landscribe.commands.app", "landscribe.prediction.mapping", "landscribe.training.train_loop", "distributed"]
 )
 
 
 def start(function: Callable[..., Any], *arguments: Any, **settings: Any) -> ForkServerProcess:
     """A process that calls a function."""
-    _ensure_server()
+    ensure_server()
     process = _CONTEXT.Process(target=function, args=arguments, kwargs=settings)
     process.start()
     return process
@@ -39,7 +39,7 @@ def train(chips: Path, **settings: Any) -> None:
     verbs.train(chips, **settings)
 
 
-def _ensure_server() -> None:
+def ensure_server() -> None:
     """Start the fork server, if it does not run, with this process's modules rather than an installed package's."""
     paths = os.pathsep.join(filter(None, sys.path))
     with pytest.MonkeyPatch.context() as patch:
@@ -134,6 +134,6 @@ def _all_of(pipe: Connection) -> str:
 
 def call(function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a function in a process of its own."""
-    _ensure_server()
+    ensure_server()
     with ProcessPoolExecutor(1, mp_context=_CONTEXT) as pool:
         return pool.submit(function, *arguments).result()

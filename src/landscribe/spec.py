@@ -79,7 +79,11 @@ def split_at_commas(text: str) -> list[str]:
     >>> split_at_commas('red, green'), split_at_commas('"north, 2024.tif", south.tif')
     (['red', 'green'], ['north, 2024.tif', 'south.tif'])
     """
-    return [part.strip() for part in next(csv.reader([text], skipinitialspace=True), [])] or [text]
+    try:
+        parts = next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error:  # a line break between names: no line of CSV
+        return [text]
+    return [part.strip() for part in parts] or [text]
 
 
 def _names(value: Any) -> Any:

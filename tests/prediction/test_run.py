@@ -117,6 +117,7 @@ def test_a_shard_outside_its_count_is_refused(shard):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_dask_workers_and_one_process_give_the_same_map(tmp_path, raster, whole):
     spec = PredictSpec(**SMALL, dask="auto")
     assert predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec).read_bytes() == whole

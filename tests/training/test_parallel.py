@@ -1,6 +1,5 @@
 """Several processes train as one: the same batches, the same measures, one model."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,8 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+import forked
 from landscribe import verbs
+from landscribe.commands.app import main
 from landscribe.data.batches.sampling import ChipSampler, RankShare
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import RecipeError
@@ -67,22 +70,33 @@ def odd_chips(chips, tmp_path_factory) -> Chips:
     return odd
 
 
+def run_rank(*arguments: str) -> None:
+    """The command line in one of the processes that torchrun starts."""
+    sys.argv = ["landscribe", *arguments]
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+
+
 @pytest.fixture(scope="module")
-def by_two(odd_chips, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """What two processes print that torchrun starts, and the model that they leave."""
-    out = tmp_path_factory.mktemp("two") / "model"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+def by_two(odd_chips, tmp_path_factory) -> tuple[Path, Path]:
+    """The log folder of two processes that torchrun starts, and the model that they leave."""
+    folder = tmp_path_factory.mktemp("two")
     settings = [
         "--option", "batch_norm=false", "--loss", "ce", "--augment", "none", "--optimizer", "sgd", "--batch", "8",
         "--learning-rate", "0.02", "--epochs", "4", "--ema-decay", "0.9", "--accumulate", "2",
     ]  # fmt: skip
-    done = subprocess.run(
-        [*torchrun, "-m", "landscribe", "train", str(odd_chips.folder), "--out", str(out), *COMMON, *settings],
-        capture_output=True, text=True, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "0"},
+    forked.ensure_server()
+    # As torchrun --standalone --nproc-per-node 2, in processes that are forked.
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, run_id="two", rdzv_endpoint="localhost:0", rdzv_backend="c10d",
+        start_method="forkserver", max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "logs"), redirects=Std.ALL),
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done, out
+    (folder / "out").mkdir()
+    out = folder / "out" / "model"
+    elastic_launch(config, run_rank)("train", str(odd_chips.folder), "--out", str(out), *COMMON, *settings)
+    return folder / "logs", out
 
 
 @pytest.mark.slow
@@ -99,10 +113,14 @@ def test_two_processes_train_the_model_of_one(odd_chips, by_two, tmp_path):
 
 @pytest.mark.slow
 def test_only_rank_zero_prints_and_writes(by_two):
-    done, model = by_two
-    assert len(done.stdout.splitlines()) == 1
-    assert done.stdout.startswith(f"{model}: epoch")
-    assert done.stderr.count("weights: none") == 1
+    logs, model = by_two
+    printed, remarks = (
+        ["".join(path.read_text() for path in logs.rglob(f"{rank}/{name}.log")) for rank in (0, 1)]
+        for name in ("stdout", "stderr")
+    )
+    assert printed[0].startswith(f"{model}: epoch")
+    assert [len(text.splitlines()) for text in printed] == [1, 0]
+    assert [text.count("weights: none") for text in remarks] == [1, 0]
     assert [path.name for path in model.parent.iterdir()] == ["model"]
 
 

@@ -181,6 +181,7 @@ def last_window(specs: list[SceneSpec]) -> Window:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_workers")
 def test_dask_workers_write_the_same_bytes_as_one_process(specs, tmp_path, in_pieces):
     alone = cut(specs, tmp_path / "alone")
     together = cut(specs, tmp_path / "together", dask="auto")
@@ -190,6 +191,7 @@ def test_dask_workers_write_the_same_bytes_as_one_process(specs, tmp_path, in_pi
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.usefixtures("forked_workers")
 def test_a_killed_worker_loses_its_current_unit_and_at_most_one_more(specs, tmp_path, in_pieces, notes):
     alone, killing = cut(specs, tmp_path / "alone"), last_window(specs)
     chips = cut(specs, tmp_path / "chips", dask="auto", watch=lambda labels: Watched(labels, notes, killing))
@@ -203,6 +205,7 @@ def test_a_killed_worker_loses_its_current_unit_and_at_most_one_more(specs, tmp_
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+@pytest.mark.usefixtures("forked_workers")
 def test_a_unit_that_kills_every_worker_is_an_error_and_leaves_no_files(specs, tmp_path, in_pieces, notes):
     dask = pytest.importorskip("dask")
     # Loads its defaults, which the restored configuration would otherwise lack in this process.
