@@ -23,8 +23,10 @@ from landscribe.nn import ARCHITECTURES
 
 # The package has a function of this name.
 summary = importlib.import_module("landscribe.nn.summary")
-QUICK = {"encoder": "test_resnet", "weights": "none", "size": 64, "label_field": "class", "tile": 128, "margin": 16}
-MEASURED = QUICK | {"tile": "auto", "margin": "auto"}
+SMALL = {"encoder": "plain", "weights": "none", "options": {"encoder_widths": [8, 16]}}
+QUICK = SMALL | {"size": 64, "label_field": "class", "tile": 128, "margin": 16}
+LEARNING = {"encoder": "test_resnet", "options": {"widths": [32, 16, 8]}, "learning_rate": 0.003}
+MEASURED = QUICK | LEARNING | {"tile": "auto", "margin": "auto"}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +142,7 @@ def test_virtual_chips_train_the_model_that_copied_chips_do(drawn, tmp_path):
             virtual=virtual,
         )
         models.append(
-            verbs.train(chips, out=tmp_path / f"model{virtual}", steps=3, encoder="test_resnet", weights="none").sha256
+            verbs.train(chips, out=tmp_path / f"model{virtual}", steps=3, **SMALL).sha256
         )
     assert models[0] == models[1]
 
