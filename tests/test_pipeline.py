@@ -16,9 +16,11 @@ from landscribe import pipeline, verbs
 from landscribe import synthetic as world
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_raster import LabelRaster
-from landscribe.errors import OutputError
+from landscribe.errors import ChipError, LandscribeError, OutputError
 from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import fingerprint_in, read_tags
+from landscribe.model import Model
 from landscribe.nn import ARCHITECTURES
 
 # The package has a function of this name.
@@ -186,6 +188,29 @@ def test_labels_may_be_a_raster_and_its_classes_are_looked_for_once(drawn, tmp_p
 
 
 @pytest.mark.slow
+def test_a_run_of_two_classes_maps_with_the_threshold_of_its_validation_chips(drawn, tmp_path):
+    # Without the column of classes, all polygons are one class on background.
+    settings = QUICK | {"label_field": None, "steps": 8, "threshold": "val"}
+    out = pipeline.run(images=[drawn[0]], labels=drawn[1], out=tmp_path / "run", **settings)
+    model = Model.load(out / "model")
+    threshold = fingerprint_in(read_tags(out / "map.tif"))["threshold"]
+    assert threshold == model.val_threshold
+    page = (out / "report.html").read_text()
+    second = model.classes.names[1]
+    assert f"{threshold:.3g}, {second} from it up" in page
+    assert f"F1 of {second} {model.measures['val_threshold_f1']:.3f}" in page
+
+
+def test_a_threshold_that_no_model_of_the_run_could_have_is_refused_before_the_training(drawn, tmp_path):
+    given = {"images": [drawn[0]], "labels": drawn[1], "out": tmp_path / "run", "threshold": "val"}
+    with pytest.raises(LandscribeError, match="--threshold val is for two classes, but there are 5"):
+        pipeline.run(**given, **QUICK)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ChipError, match=r"--threshold is val, but no chip in split val has a labelled pixel"):
+        pipeline.run(**given, **QUICK | {"label_field": None, "val": 0})
+    assert not (tmp_path / "run" / "model").exists()
+
+
 def test_the_demo_ends_by_naming_the_map_and_the_report(tmp_path):
     done = landscribe("demo", "--out", tmp_path / "demo", "--size", 256, "--steps", 2)
     assert done.code == 0, done.err

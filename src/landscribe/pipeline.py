@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import LandscribeError, OutputError, machine_errors
+from landscribe.errors import ChipError, LandscribeError, OutputError, machine_errors
 from landscribe.fingerprint import Fingerprint
 from landscribe.machine import require_memory
 from landscribe.outputs import atomic_folder, claim, refuse_file, remove_empty, remove_stale
@@ -20,6 +20,7 @@ from landscribe.verbs.sources import Source, recipe_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from landscribe.data.chips.chips import Chips
     from landscribe.preflight import Check
     from landscribe.verbs.keywords import DemoKeywords, RunKeywords
 
@@ -76,11 +77,21 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
             chip_scenes(filled, files.chips_folder, opened=(checked.scenes, checked.classes))
     chips = files.open_chips()
     if not files.model_folder.exists():
+        _require_threshold(filled, chips)
         train(chips, out=files.model_folder, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
     maps = _map_scenes(filled, files)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=files.assessment_file)
     report(files.folder)
+
+
+def _require_threshold(filled: Recipe, chips: Chips) -> None:
+    """Raise ChipError, before the training, if the threshold is that of validation chips and these cannot give one."""
+    if filled.predict.threshold == "val" and not chips.of_split("val").counts[:, 1].any():
+        raise ChipError(
+            f"--threshold is val, but no chip in split val has a labelled pixel of '{chips.classes.names[1]}'. Hold "
+            "out other or more validation chips (--val), or give a number, such as --threshold 0.5."
+        )
 
 
 def _stop_on_errors(found: Check) -> None:

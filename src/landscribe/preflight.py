@@ -108,7 +108,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
             where = listed(sorted({str(source.labels) for source in recipe.scenes}))
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
             findings += [Finding("warning", text) for text in label_warnings(scene.labels for scene in scenes)]
-            findings += _check_settings(recipe, scenes[0].image, len(classes))
+            findings += _check_settings(recipe, scenes[0].image, classes)
     findings = _by_severity(_deduplicated(findings))
     if classes is None or any(finding.severity == "error" for finding in findings):
         return Check(tuple(findings), None)
@@ -391,12 +391,13 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
             )
 
 
-def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Finding]:
+def _check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[Finding]:
     """Errors in settings that a run would meet only after it has cut the chips or trained the network."""
     from landscribe.nn import build
     from landscribe.nn.encoders.freezing import parts_of
     from landscribe.nn.encoders.weights import require_weights
     from landscribe.nn.losses import weighted_sum
+    from landscribe.prediction.compatibility import require_two_classes
     from landscribe.training.scaling import of_range
 
     train, predict = recipe.train, recipe.predict
@@ -404,13 +405,14 @@ def _check_settings(recipe: Recipe, image: Raster, classes: int) -> Iterator[Fin
     weights = None if train.weights in ("auto", "imagenet", "none") else train.weights
     try:
         weighted_sum(train.loss)
+        require_two_classes(predict, classes)
         bands = len(image.bands)
         if train.scaling == "range":
             of_range(np.dtype(image.dtype), bands=bands)
         require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
         network = build(
             train.architecture, bands=bands, encoder=train.encoder, weights=weights,
-            **{"classes": classes, **train.options},
+            **{"classes": len(classes), **train.options},
         )  # fmt: skip
         parts_of(network, train.freeze)
         align = network.reduction

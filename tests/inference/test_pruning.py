@@ -59,6 +59,11 @@ def test_the_map_of_a_pruned_model_equals_that_of_its_branch(trained, tmp_path):
                 assert (a.read() == b.read()).all()
 
 
+def test_a_pruned_model_has_no_threshold_of_the_whole_network(trained, tmp_path):
+    assert Model.load(trained / "model").val_threshold is not None
+    assert verbs.prune(trained / "model", branch=2, out=tmp_path / "small").val_threshold is None
+
+
 def test_a_pruned_model_is_smaller_and_states_its_origin(trained, tmp_path):
     small = verbs.prune(trained / "model", branch=2, out=tmp_path / "small")
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "small", trained / "model")]

@@ -161,7 +161,8 @@ def test_names_with_control_characters_are_refused(folder, field, name):
     ("values", "words"),
     [
         ({"chip_size": 0}, "chip_size: Input should be"), ({"pixel_size": "Infinity"}, "pixel_size: Input should be"),
-        ({"arguments": {"bands": [1]}}, "input channels"),
+        ({"arguments": {"bands": [1]}}, "input channels"), ({"val_threshold": 1.5}, "val_threshold: Input should be"),
+        ({"val_threshold": "NaN"}, "val_threshold: Input should be"),
     ],
 )  # fmt: skip
 def test_impossible_numbers_of_a_config_are_refused(folder, values, words):

@@ -8,7 +8,7 @@ import torch
 from landscribe import nn
 from landscribe.errors import ModelError, RecipeError
 from landscribe.model import Model, Scaling
-from networks import OneLayer
+from networks import Identity, OneLayer
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +58,19 @@ def test_a_loaded_model_has_every_wrapped_setting(model, tmp_path):
 def test_model_of_returns_a_model_unchanged_and_loads_a_folder(model, tmp_path):
     assert Model.of(model) is model
     assert Model.of(model.save(tmp_path / "model")).sha256 == model.sha256
+
+
+def test_a_threshold_of_other_than_two_classes_is_refused():
+    with pytest.raises(RecipeError, match="val_threshold is of two classes, but there are 3"):
+        Model.wrap(Identity(3), bands=["v"], classes=["a", "b", "c"], val_threshold=0.5)
+
+
+def test_a_folder_of_an_earlier_version_has_no_threshold(model, tmp_path):
+    model.save(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    del config["val_threshold"]
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    assert Model.load(tmp_path / "model").val_threshold is None
 
 
 def test_an_unknown_setting_of_wrap_offers_the_nearest():

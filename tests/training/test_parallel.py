@@ -143,6 +143,9 @@ def test_a_command_starts_the_requested_processes(chips, tmp_path):
     done = subprocess.run([*command, "--devices", "2"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
+    measures = Model.load(tmp_path / "model").measures
+    f1 = f"F1 {measures['val_threshold_f1']:.3f} of squares (0.5: {measures['val_f1_squares']:.3f})"
+    assert f"; threshold {measures['val_threshold']:.3g} has {f1}" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

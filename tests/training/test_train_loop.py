@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import precision_recall_curve
 
 from landscribe import verbs
 from landscribe.data.batches.augment_spec import AugmentSpec
@@ -10,6 +11,7 @@ from landscribe.data.batches.dataset import loader
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, NetworkError, RecipeError
+from landscribe.geo.classes import IGNORE
 from landscribe.model import Model
 from landscribe.training.segmenter import SCHEDULES, one_cycle
 from landscribe.training.spec import TrainSpec
@@ -45,6 +47,45 @@ def test_the_weights_of_the_best_epoch_are_kept(chips, tmp_path):
     assert model.measures["val_mean_f1"] == max(scores)
     # The saved weights give the score that is stated for them.
     assert _mean_f1(Model.load(tmp_path / "model"), chips.of_split("val")) == pytest.approx(max(scores), abs=1e-6)
+
+
+def test_the_threshold_of_a_model_has_the_highest_f1_on_the_validation_chips(chips, tmp_path):
+    trained = verbs.train(chips, out=tmp_path / "model", epochs=2, learning_rate=0.01, **QUICK)
+    model = Model.load(tmp_path / "model")
+    reference, probability = _labelled_pixels(model, chips.of_split("val"))
+    # Of all thresholds that separate the pixels; the model's is a multiple of 1 / 1024.
+    precision, recall, _ = precision_recall_curve(reference, probability)
+    highest = (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()
+    by_step = [_f1(reference, probability >= k / 1024) for k in range(1, 1024)]
+    measured = model.measures["val_threshold_f1"]
+    assert measured == pytest.approx(max(by_step), abs=1e-5)
+    assert highest - 0.01 < measured <= highest + 1e-5
+    assert _f1(reference, probability >= model.val_threshold) == pytest.approx(measured, abs=1e-5)
+    assert measured >= model.measures["val_f1_squares"]
+    assert trained.val_threshold == model.val_threshold == model.measures["val_threshold"]
+
+
+def _f1(reference: np.ndarray, predicted: np.ndarray) -> float:
+    """Of class 1: 2 TP / (2 TP + FP + FN)."""
+    return 2 * (reference & predicted).sum() / max(1, reference.sum() + predicted.sum())
+
+
+def _labelled_pixels(model: Model, chips: Chips) -> tuple[np.ndarray, np.ndarray]:
+    """Class indices of labelled pixels, and probabilities of the second class."""
+    reference, probability = [], []
+    for batch in loader(chips, batch=4, workers=0):
+        with torch.inference_mode():
+            probabilities = model.logits(batch["image"], batch["valid"]).softmax(1)[:, 1]
+        is_labelled = batch["label"] != IGNORE
+        reference.append(batch["label"][is_labelled].numpy())
+        probability.append(probabilities[is_labelled].numpy())
+    return np.concatenate(reference), np.concatenate(probability)
+
+
+def test_without_pixels_of_the_second_class_in_val_there_is_no_threshold(chips, tmp_path):
+    only_train = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
+    model = verbs.train(only_train, out=tmp_path / "model", steps=1, **QUICK)
+    assert (model.val_threshold, model.measures["val_threshold"]) == (None, None)
 
 
 def _mean_f1(model: Model, chips: Chips) -> float:

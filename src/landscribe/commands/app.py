@@ -159,6 +159,10 @@ def train(
     else:
         f1 = model.measures.get("val_mean_f1")
         score = "no validation chips" if f1 is None else f"mean F1 {f1:.3f} on the validation chips"
+        if model.val_threshold is not None:
+            second, f1 = model.classes.names[1], model.measures["val_threshold_f1"]
+            at_half = model.measures[f"val_f1_{second}"]
+            score += f"; threshold {model.val_threshold:.3g} has F1 {f1:.3f} of {second} (0.5: {at_half:.3f})"
         show(f"{out}: epoch {model.measures['epoch']} kept, {score}")
 
 

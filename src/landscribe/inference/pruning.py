@@ -102,6 +102,7 @@ def prune(model: Model, branch: int) -> Model:
         "arguments": arguments,
         # The measures of the whole network are not those of one branch.
         "measures": {name: value for name, value in model.measures.items() if name in ("epoch", "step")},
+        "val_threshold": None,
         "provenance": model.provenance | {"pruned_from": model.sha256, "branch": branch},
     }
     return replace(model, network=small, config=model.config.model_copy(update=changes))

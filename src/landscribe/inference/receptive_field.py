@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.inference import cache
 from landscribe.inference.predictor import as_torch_dtype
-from landscribe.maps.layers import CLASS
+from landscribe.maps.layers import Layer, class_layer
 from landscribe.model import Model
 
 TOLERANCE = 1e-3
@@ -111,17 +111,20 @@ class ReceptiveField:
         return replace(fields[0], mismatch=mismatch.max(axis=0))
 
 
-def cached_receptive_field(model: Model, raster: Raster, *, largest: int = _WINDOWS[-1][0]) -> ReceptiveField | None:
+def cached_receptive_field(
+    model: Model, raster: Raster, *, largest: int = _WINDOWS[-1][0], threshold: float | None = None
+) -> ReceptiveField | None:
     """The receptive field in the model's cache; measured and cached if there is none.
 
     Arguments and result are those of `measure_receptive_field`. A measurement on a raster that is too small or too
     plain is not cached.
     """
-    field = _from_cache(cache.load(model, _KEY))
+    key = _KEY if threshold is None else f"{_KEY} at threshold {threshold}"
+    field = _from_cache(cache.load(model, key))
     if field is None:
-        field = measure_receptive_field(model, raster, largest=largest)
+        field = measure_receptive_field(model, raster, largest=largest, threshold=threshold)
         if field is not None and (field.is_settled or field.is_global):
-            cache.store(model, _KEY, _to_cache(field))
+            cache.store(model, key, _to_cache(field))
     return field
 
 
@@ -142,13 +145,16 @@ def _from_cache(cached: Any) -> ReceptiveField | None:
         return None
 
 
-def measure_receptive_field(model: Model, raster: Raster, *, largest: int = _WINDOWS[-1][0]) -> ReceptiveField | None:
+def measure_receptive_field(
+    model: Model, raster: Raster, *, largest: int = _WINDOWS[-1][0], threshold: float | None = None
+) -> ReceptiveField | None:
     """Compare the classes of quarters of some windows with those of the whole windows.
 
     Args:
         model: with its network on its device, in eval mode.
         raster: to be mapped; its windows with the most detail are compared.
         largest: the largest side of a window in pixels, to limit memory.
+        threshold: of the map's classes, as for `class_layer`.
 
     Returns:
         None if it cannot be measured: the network predicts one class in all windows.
@@ -158,13 +164,13 @@ def measure_receptive_field(model: Model, raster: Raster, *, largest: int = _WIN
         if field is not None and (field.is_settled or side > min(largest, max(raster.grid.shape))):
             break
         with torch.inference_mode():
-            field = _measured(model, raster, min(side, largest), count)
+            field = _measured(model, raster, min(side, largest), count, class_layer(threshold))
         if field is None:
             break
     return field
 
 
-def _measured(model: Model, raster: Raster, side: int, count: int) -> ReceptiveField | None:
+def _measured(model: Model, raster: Raster, side: int, count: int, layer: Layer) -> ReceptiveField | None:
     """From `count` windows of a side of `side` pixels."""
     shape = _shape(raster, side, model.reduction)
     distances = max(shape) // 2
@@ -173,11 +179,11 @@ def _measured(model: Model, raster: Raster, side: int, count: int) -> ReceptiveF
     # A window without class borders costs a pass, too: more windows than are compared, but not many.
     for window in raster.sample_windows(2 * count, shape, align=model.reduction):
         pixels, valid = raster.read(window)
-        whole = _classes(model, pixels, valid)
+        whole = _classes(model, pixels, valid, layer)
         if not _has_borders(whole[valid]):
             continue
         for part, from_cut in _quarters(shape):
-            cut = _classes(model, pixels[(slice(None), *part)], valid[part])
+            cut = _classes(model, pixels[(slice(None), *part)], valid[part], layer)
             counted = valid[part]
             differing += np.bincount(from_cut[counted & (cut != whole[part])], minlength=distances)
             compared += np.bincount(from_cut[counted], minlength=distances)
@@ -195,12 +201,12 @@ def _shape(raster: Raster, side: int, align: int) -> tuple[int, int]:
     return height, width
 
 
-def _classes(model: Model, pixels: Pixels, valid: Valid) -> NDArray[np.uint8]:
+def _classes(model: Model, pixels: Pixels, valid: Valid, layer: Layer) -> NDArray[np.uint8]:
     """Class indices (rows, cols) of pixels (bands, rows, cols) in one pass; call it in inference mode."""
     device = next(model.network.parameters(), torch.empty(0)).device
     image = torch.from_numpy(np.ascontiguousarray(as_torch_dtype(pixels)))[None].to(device)
     is_valid = torch.from_numpy(np.ascontiguousarray(valid))[None].to(device)
-    indices: NDArray[np.uint8] = CLASS.reduce(model.logits(image, is_valid)[0]).cpu().numpy()[0]
+    indices: NDArray[np.uint8] = layer.reduce(model.logits(image, is_valid)[0]).cpu().numpy()[0]
     return indices
 
 

@@ -5,7 +5,8 @@ All are reduced on the device, so that what travels back is small.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,6 +70,11 @@ def _probabilities(logits: Tensor) -> Tensor:
     return logits.float().softmax(dim=0)
 
 
+def _index_from(logits: Tensor, *, threshold: float) -> Tensor:
+    """1 where the probability of the second of two classes is at least the threshold, else 0."""
+    return (_probabilities(logits)[1:] >= threshold).to(torch.uint8)
+
+
 def _in_steps(shares: Tensor) -> Tensor:
     return (shares * STEPS).round().to(torch.uint8)
 
@@ -90,6 +96,21 @@ def _stepped_uncertainty(logits: Tensor) -> Tensor:
 
 CLASS = Layer("class", _class_index, "uint8", IGNORE, resampling="MODE")
 """Class indices while they are computed, class values in files."""
+
+
+def class_layer(threshold: float | None = None) -> Layer:
+    """CLASS, or that of two classes with a threshold other than the higher probability.
+
+    Law: the class is the second one where EXACT_PROBABILITY of it is at least the threshold, compared in float32. With
+    a threshold of 0.5 it is that of CLASS, except where both probabilities are 0.5: these pixels get the second class.
+
+    >>> logits = torch.tensor([[[0.0, 0.0]], [[-1.0, 1.0]]])  # probabilities of the second class: 0.27 and 0.73
+    >>> CLASS.reduce(logits).tolist(), class_layer(0.2).reduce(logits).tolist()
+    ([[[0, 1]]], [[[1, 1]]])
+    """
+    return CLASS if threshold is None else replace(CLASS, reduce=partial(_index_from, threshold=threshold))
+
+
 PROBABILITY = Layer("probability", _stepped_probabilities, "uint8", IGNORE, scale=1 / STEPS)
 """One band for each class."""
 EXACT_PROBABILITY = Layer("probability", _probabilities, "float32", math.nan)

@@ -1,9 +1,9 @@
 """Config: all that is needed to use a network, beside its weights."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from landscribe.geo.classes import ClassEntry
@@ -52,12 +52,21 @@ class ModelConfig(Spec):
     """Side of the training chips in pixels."""
     classes: tuple[ClassEntry, ...]
     """The K classes, by index."""
+    val_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of two classes: the probability from which a pixel is of the second one, with the highest F1-score of that class
+    on the validation chips. None if it was not measured."""
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Hashes of chips and settings, versions, seed."""
     measures: dict[str, Any] = Field(default_factory=dict)
     """Measures on the validation chips."""
     history: list[dict[str, Any]] = Field(default_factory=list)
     """One row per epoch of the training."""
+
+    @model_validator(mode="after")
+    def _require_two_classes_for_a_threshold(self) -> Self:
+        if self.val_threshold is not None and len(self.classes) != 2:
+            raise ValueError(f"val_threshold is of two classes, but there are {len(self.classes)}")
+        return self
 
     @property
     def is_code(self) -> bool:

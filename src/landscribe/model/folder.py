@@ -399,6 +399,11 @@ def _card(config: ModelConfig) -> str:
         f", {name} {terms[name]}" for name in ("tag", "hub", "license") if name in terms
     )
     size = f"{config.pixel_size:.3g} m" if config.pixel_size else "not recorded"
+    threshold = (
+        ""
+        if config.val_threshold is None
+        else f" --threshold val    # {config.val_threshold:.3g}, the highest F1-score of {config.classes[1].name}"
+    )
     return f"""---
 library_name: landscribe
 tags: [image-segmentation, remote-sensing]
@@ -419,6 +424,6 @@ Initial weights: {initial}.
 
 ## Use
 ```
-landscribe predict THIS_FOLDER image.tif -o map.tif
+landscribe predict THIS_FOLDER image.tif -o map.tif{threshold}
 ```
 """

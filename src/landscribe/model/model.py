@@ -51,7 +51,7 @@ class Model:
             scale: factor of the pixels, or a Scaling.
             pixel_size: metres on the ground; None if it does not matter.
             dtype: data type of the raster's pixels.
-            settings: nodata, encoding, chip_size, provenance, measures.
+            settings: nodata, encoding, chip_size, val_threshold, provenance, measures.
 
         Raises:
             NetworkError: the network returns several tensors, or one logit for more than two classes.
@@ -153,6 +153,11 @@ class Model:
     def classes(self) -> Classes:
         """The table of the K classes."""
         return Classes(self.config.classes)
+
+    @property
+    def val_threshold(self) -> float | None:
+        """Probability of the second of two classes with its highest F1-score on the validation chips."""
+        return self.config.val_threshold
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -4,11 +4,13 @@ import logging
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pyproj
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
 from landscribe.errors import ModelError, RasterError
+from landscribe.geo.classes import Classes
 from landscribe.geo.grid import ASSIGN_CRS, Grid, crs_label
 from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, resample_to
@@ -155,6 +157,36 @@ def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:
             "distortion there is large",
             raster.paths[0], lon, lat, crs_label(crs), use.west, use.east, use.south, use.north,
         )  # fmt: skip
+
+
+def require_two_classes(spec: PredictSpec, classes: Classes) -> None:
+    """Raise ModelError if there is a threshold, and not two classes."""
+    if spec.threshold is not None and len(classes) != 2:
+        raise ModelError(
+            f"--threshold {spec.threshold} is for two classes, but there are {len(classes)} "
+            f"({', '.join(classes.names)}). Leave it out: each pixel gets the class with the highest probability."
+        )
+
+
+def resolve_threshold(spec: PredictSpec, models: Sequence[Model]) -> float | None:
+    """The threshold as a number: the given one, or the mean of those that the models have from validation chips.
+
+    A mean probability is at least the mean threshold where the models exceed their own thresholds on average.
+
+    Raises:
+        ModelError: there are not two classes, or a model has no threshold.
+    """
+    require_two_classes(spec, models[0].classes)
+    if spec.threshold != "val":
+        return spec.threshold
+    measured = [model.val_threshold for model in models if model.val_threshold is not None]
+    if len(measured) < len(models):
+        name = "the model" if len(models) == 1 else f"{len(models) - len(measured)} of {len(models)} models"
+        raise ModelError(
+            f"--threshold is val, but {name} has no threshold from validation chips. Train again with validation chips "
+            f"that hold '{models[0].classes.names[1]}', or give a number, such as --threshold 0.5."
+        )
+    return float(np.mean(measured))
 
 
 def require_same_pixel_size(ensemble: Sequence[Model], raster: Raster, spec: PredictSpec) -> None:

@@ -36,7 +36,7 @@ def write_map(plan: MapPlan, *, overwrite: bool = False) -> Path:
         UnfinishedError: some units failed; the others are kept for the same call.
     """
     if plan.spec.check_seams:
-        log.info("%s", check_seams(plan.predictor, plan.raster, plan.tiling))
+        log.info("%s", check_seams(plan.predictor, plan.raster, plan.tiling, layer=plan.layers[0]))
     if _is_up_to_date(plan, overwrite=overwrite):
         _restore_style(plan)
         return plan.paths.map

@@ -29,12 +29,12 @@ from landscribe.inference.memory import estimated_memory
 from landscribe.inference.predictor import Predictor
 from landscribe.machine import require_memory
 from landscribe.maps.class_map import fingerprint_in, read_tags
-from landscribe.maps.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
+from landscribe.maps.layers import EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer, class_layer
 from landscribe.maps.output_paths import OutputPaths
 from landscribe.maps.sieve import Sieve
 from landscribe.maps.unit_store import UnitStore, unfinished_fingerprint
 from landscribe.model import Model
-from landscribe.prediction.compatibility import conform, require_same_pixel_size
+from landscribe.prediction.compatibility import conform, require_same_pixel_size, resolve_threshold
 from landscribe.prediction.spec import CHOSEN, NOT_IN_FINGERPRINT, PredictSpec
 from landscribe.prediction.tiling import Tiling, choose_tiling, overlap_overhead
 from landscribe.prediction.unit import UnitOptions
@@ -53,6 +53,7 @@ class MapPlan:
     """One network or an ensemble, with its backend and device."""
     paths: OutputPaths
     spec: PredictSpec
+    """Its threshold is a number or None."""
     layers: tuple[Layer, ...]
     """The layers to predict, the class map first."""
     tiling: Tiling
@@ -101,10 +102,11 @@ def plan_map(
         ensemble: further models with the same bands and classes, whose probabilities are averaged with the first's.
 
     Raises:
-        ModelError: the raster does not fit the model, or the models do not fit together.
+        ModelError: the raster or the threshold does not fit the model, or the models do not fit together.
         GridError: the raster cannot be brought into the CRS, or the area of interest does not overlap it.
         OutputError: two outputs share a path, or an output is an input.
     """
+    spec = spec.model_copy(update={"threshold": resolve_threshold(spec, [model, *ensemble])})
     raster = conform(model, raster, spec)
     require_same_pixel_size(ensemble, raster, spec)
     area = None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
@@ -152,7 +154,7 @@ def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
 
 
 def _layers(out: OutputPaths, spec: PredictSpec) -> tuple[Layer, ...]:
-    layers = [CLASS]
+    layers = [class_layer(spec.class_threshold)]
     if out.probabilities is not None:
         layers.append(PROBABILITY if spec.probabilities_as == "uint8" else EXACT_PROBABILITY)
     if out.uncertainty is not None or out.suggested_labels is not None:
@@ -163,14 +165,18 @@ def _layers(out: OutputPaths, spec: PredictSpec) -> tuple[Layer, ...]:
 def _fixed_fields(predictor: Predictor, raster: Raster, spec: PredictSpec, layers: tuple[Layer, ...]) -> dict[str, Any]:
     """The fields of the fingerprint that are not chosen: inputs, and all settings but the named exclusions."""
     settings = spec.model_dump(mode="json", exclude=NOT_IN_FINGERPRINT.keys() | CHOSEN)
-    return settings | {
-        "model": [model.sha256 for model in predictor.models],
-        "raster": [raster_state(path) for path in raster.paths],
-        **raster.fingerprint_fields,
-        "layers": [[layer.kind, layer.dtype, layer.head] for layer in layers],
-        "device": predictor.device.type,
-        "area": None if spec.area is None else file_state(spec.area),
-    }
+    return (
+        settings
+        | {
+            "model": [model.sha256 for model in predictor.models],
+            "raster": [raster_state(path) for path in raster.paths],
+            **raster.fingerprint_fields,
+            "layers": [[layer.kind, layer.dtype, layer.head] for layer in layers],
+            "device": predictor.device.type,
+            "area": None if spec.area is None else file_state(spec.area),
+        }
+        | ({} if spec.threshold is None else {"threshold": spec.threshold})
+    )
 
 
 def _choice(
@@ -212,7 +218,9 @@ def _previous_choice(out: OutputPaths, fixed: dict[str, Any], requested: dict[st
     """What was chosen when the same map was begun or finished; None if there is none."""
     for fields in (unfinished_fingerprint(out.map), fingerprint_in(read_tags(out.map))):
         choice = {name: fields[name] for name in CHOSEN if name in fields}
-        is_same = all(fields.get(name) == value for name, value in (fixed | requested).items())
+        is_same = fields.keys() - CHOSEN == fixed.keys() and all(
+            fields.get(name) == value for name, value in (fixed | requested).items()
+        )
         if len(choice) == len(CHOSEN) and is_same:
             return choice
     return None

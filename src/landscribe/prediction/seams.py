@@ -12,7 +12,7 @@ from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster, Valid
 from landscribe.geo.tiling import Tile, Unit, units
 from landscribe.inference.predictor import Predictor
-from landscribe.maps.layers import CLASS
+from landscribe.maps.layers import CLASS, Layer
 from landscribe.prediction.tiling import Tiling
 from landscribe.prediction.unit import UnitOptions, predict_unit
 
@@ -72,7 +72,9 @@ class Seams:
         )
 
 
-def check_seams(predictor: Predictor, raster: Raster, tiling: Tiling, *, within: int = 16) -> Seams:
+def check_seams(
+    predictor: Predictor, raster: Raster, tiling: Tiling, *, layer: Layer = CLASS, within: int = 16
+) -> Seams:
     """Predict some crossings of the map's seams twice: with the tiles that meet there, and with one tile around.
 
     The compared pixels have the margin's context in both. So none differs if the receptive field is no larger than the
@@ -82,6 +84,7 @@ def check_seams(predictor: Predictor, raster: Raster, tiling: Tiling, *, within:
         predictor: of the map.
         raster: of the map, as the networks see it.
         tiling: of the map; blended maps are checked as if their tiles were cropped.
+        layer: the class layer of the map.
         within: pixels from a seam that count as at the seam.
 
     Returns:
@@ -94,7 +97,7 @@ def check_seams(predictor: Predictor, raster: Raster, tiling: Tiling, *, within:
     crossings = _with_most_detail(raster, axes, count)
     for row, col in crossings:
         rows, cols = axes[0].around(row), axes[1].around(col)
-        ours, other = _predicted_twice(predictor, raster, rows, cols, UnitOptions(batch=tiling.batch))
+        ours, other = _predicted_twice(predictor, raster, rows, cols, UnitOptions((layer,), tiling.batch))
         near = rows.is_near(within)[:, None] | cols.is_near(within)[None]
         counted = (ours != IGNORE) & (other != IGNORE)
         differs = counted & (ours != other)

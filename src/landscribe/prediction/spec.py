@@ -34,6 +34,7 @@ NOT_IN_FINGERPRINT = {
     "ignore_scale": "the fingerprint holds the raster's encoding",
     "resample": "the fingerprint holds the raster's grid",
     "crs": "the fingerprint holds the raster's grid",
+    "threshold": "the fingerprint holds the number, unless it is None",
     "probabilities_as": "the fingerprint holds the layers' dtypes",
     "check_seams": "reports, and changes no pixel",
     "dask": "where units run changes no pixel",
@@ -78,6 +79,10 @@ class PredictSpec(Spec):
     map."""
     minimum_area: float | None = Field(None, gt=0, le=1e15)
     """Minimum mapping unit in square metres. Smaller patches are merged into their neighbours."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["val"] | None = None
+    """Two classes: probability from which a pixel is of the second class; val takes the one with the highest F1-score
+    on the validation chips. Probabilities and uncertainty stay the same. An ensemble takes the mean of its models'
+    thresholds. Default: the class with the higher probability."""
     probabilities_as: Literal["uint8", "float32"] = "uint8"
     """Data type of the probabilities: uint8 in steps of 1/254, or float32."""
     tta: bool = False
@@ -93,6 +98,12 @@ class PredictSpec(Spec):
     def is_blended(self) -> bool:
         """True if overlapping tiles are averaged."""
         return self.blend == "gaussian"
+
+    @property
+    def class_threshold(self) -> float | None:
+        """The threshold as a number, in the spec of a plan, which has resolved val."""
+        assert self.threshold != "val"
+        return self.threshold
 
     @property
     def nominal_tile(self) -> int:

@@ -176,7 +176,8 @@ class _Planner:
         fields = []
         for model in self._predictor.models:
             place_network(model.network, self._predictor.device)
-            field = cached_receptive_field(model, self._raster, largest=window)
+            threshold = self._spec.class_threshold
+            field = cached_receptive_field(model, self._raster, largest=window, threshold=threshold)
             if field is None:
                 return None
             fields.append(field)

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from landscribe.data.chips.chips import Chips
+from landscribe.maps.class_map import fingerprint_in, read_tags
+from landscribe.model.config import ModelConfig
 from landscribe.model.folder import SavedModel
+from landscribe.reports.figures import measure
 from landscribe.runs import Run
 
 _SETTINGS = (
@@ -48,7 +51,7 @@ class ReportInputs:
             kept_epoch=saved.config.measures.get("epoch"),
             assessment=run.read_assessment(),
             maps=run.map_files,
-            facts=_facts(saved, chips),
+            facts=[*_facts(saved, chips), *_threshold_facts(saved.config, run.map_files)],
         )
 
 
@@ -71,6 +74,20 @@ def _facts(saved: SavedModel, chips: Chips) -> list[tuple[str, str]]:
         ("model sha256", saved.sha256[:16]),
         ("chips sha256", chips.sha256[:16]),
     ]
+
+
+def _threshold_facts(model: ModelConfig, maps: Sequence[Path]) -> list[tuple[str, str]]:
+    """Of two classes: the threshold of the run's maps, and the one that the validation chips gave."""
+    if len(model.classes) != 2:
+        return []
+    second = model.classes[1].name
+    used = next((fingerprint_in(read_tags(path)).get("threshold") for path in maps), None)
+    facts = [("threshold of the map", f"{used:.3g}, {second} from it up" if isinstance(used, float) else "0.5")]
+    if model.val_threshold is not None:
+        f1, f1_at_half = (model.measures.get(name) for name in ("val_threshold_f1", f"val_f1_{second}"))
+        gain = f"F1 of {second} {measure(f1)}, {measure(f1_at_half)} at 0.5"
+        facts.append(("threshold from val", f"{model.val_threshold:.3g} ({gain})"))
+    return facts
 
 
 def _text(setting: Any) -> str:

@@ -20,6 +20,8 @@ from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.batches.dataset import Batch, to_float
 from landscribe.errors import NetworkError
 from landscribe.geo.classes import IGNORE
+from landscribe.inference.threshold import ThresholdCurve
+from landscribe.maps.layers import head_probabilities
 from landscribe.model import Model
 from landscribe.nn.encoders.freezing import encoders_of, freeze, parts_of, unfreeze
 from landscribe.nn.losses import weighted_sum
@@ -72,6 +74,8 @@ class Segmenter(lightning.LightningModule):
         """Sum of the validation losses over chips, and number of chips."""
         self._is_validated = False
         self._confusion = Confusion.zeros(model.classes)
+        self._curve = ThresholdCurve.zeros()
+        """Of two classes."""
         self._seconds_before = 0.0
         self._plateau_before: dict[str, Any] = {}
 
@@ -167,6 +171,8 @@ class Segmenter(lightning.LightningModule):
         predicted = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
         reference = batch["label"].to(torch.uint8).cpu().numpy()
         self._confusion += Confusion.of(self.model.classes, reference, predicted)
+        if len(self.model.classes) == 2:
+            self._curve += ThresholdCurve.of(reference, head_probabilities(logits)[:, 1].cpu().numpy())
 
     def on_validation_epoch_start(self) -> None:
         """Copy the buffers of rank 0 to all processes: batch statistics differ until the next step."""
@@ -204,7 +210,7 @@ class Segmenter(lightning.LightningModule):
         if self.plateau is not None:
             self.plateau.step(score)
         self.losses, self._validation, self._is_validated = [], np.zeros(2), False
-        self._confusion = Confusion.zeros(self.model.classes)
+        self._confusion, self._curve = Confusion.zeros(self.model.classes), ThresholdCurve.zeros()
         for logger in self.trainer.loggers:
             logger.log_metrics({name: value for name, value in row.items() if value is not None}, row["step"])
             logger.save()
@@ -224,7 +230,14 @@ class Segmenter(lightning.LightningModule):
             "val_overall_accuracy": _finite(confusion.overall_accuracy),
         }
         by_class = zip(self.model.classes.names, confusion.f1, strict=True)
-        return row | {f"val_f1_{name}": _finite(f1) for name, f1 in by_class}
+        return row | {f"val_f1_{name}": _finite(f1) for name, f1 in by_class} | self._threshold()
+
+    def _threshold(self) -> dict[str, float | None]:
+        """Of two classes: the threshold with the highest F1-score of the second one, and that score."""
+        if len(self.model.classes) != 2:
+            return {}
+        best = ThresholdCurve(self._sum_over_processes(self._curve.counts)).best
+        return dict(zip(("val_threshold", "val_threshold_f1"), best or (None, None), strict=True))
 
     def _sum_over_processes(self, values: NDArray[Any]) -> NDArray[Any]:
         if self.trainer.world_size == 1:

@@ -340,7 +340,13 @@ def _trained_model(job: _Job, segmenter: Segmenter, start: InitialState, chips: 
         "augment": job.augmentation.model_dump(mode="json", exclude_none=True),
         "changed_by": None if job.change is None else repr(job.change),
     }
-    outcome = {"history": segmenter.history, "measures": _best_measures(segmenter), "provenance": provenance}
+    measures = _best_measures(segmenter)
+    outcome = {
+        "history": segmenter.history,
+        "measures": measures,
+        "val_threshold": measures.get("val_threshold"),
+        "provenance": provenance,
+    }
     config = segmenter.model.config.model_copy(update=outcome)
     return replace(segmenter.model, network=job.network.cpu().eval(), config=config)
 

@@ -139,6 +139,7 @@ class PredictTable(TypedDict, total=False):
     engine: Literal["auto", "torch", "onnx", "openvino"]
     blend: Literal["none", "gaussian"]
     minimum_area: float | None
+    threshold: float | Literal["val"] | None
     probabilities_as: Literal["uint8", "float32"]
     tta: bool
     area: str | Path | None
@@ -237,6 +238,7 @@ class PredictKeywords(TypedDict, total=False):
     engine: Literal["auto", "torch", "onnx", "openvino"]
     blend: Literal["none", "gaussian"]
     minimum_area: float | None
+    threshold: float | Literal["val"] | None
     probabilities_as: Literal["uint8", "float32"]
     tta: bool
     area: str | Path | None
@@ -321,6 +323,7 @@ class DemoKeywords(TypedDict, total=False):
     engine: Literal["auto", "torch", "onnx", "openvino"]
     blend: Literal["none", "gaussian"]
     minimum_area: float | None
+    threshold: float | Literal["val"] | None
     probabilities_as: Literal["uint8", "float32"]
     tta: bool
     area: str | Path | None

@@ -1,0 +1,72 @@
+"""Threshold: the probability from which a pixel is of the second of two classes, chosen by its F1-score."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscribe.confusion import Counts, Measure
+from landscribe.geo.classes import IGNORE
+
+BINS = 1024
+"""Thresholds are multiples of 1 / 1024: float32 holds them, and multiplies by 1024, without rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdCurve:
+    """F1-score of the second class for each threshold of its probability. Adding merges pixels."""
+
+    counts: Counts
+    """(2, BINS) pixels by reference class and bin; bin k has the probabilities from k / BINS to below (k + 1) / BINS,
+    the last one also 1."""
+
+    @classmethod
+    def zeros(cls) -> "ThresholdCurve":
+        """A curve without pixels, to which others are added."""
+        return cls(np.zeros((2, BINS), np.int64))
+
+    @classmethod
+    def of(cls, reference: NDArray[np.uint8], probability: NDArray[np.float32]) -> "ThresholdCurve":
+        """Count pixels of two arrays of the same shape.
+
+        Args:
+            reference: class indices 0 and 1, or 255 for ignore.
+            probability: of the second class, 0 to 1; NaN counts as 0.
+        """
+        labelled = reference != IGNORE
+        bins = np.minimum((np.nan_to_num(probability[labelled]) * BINS).astype(np.int64), BINS - 1)
+        pairs = reference[labelled].astype(np.int64) * BINS + bins
+        return cls(np.bincount(pairs, minlength=2 * BINS).reshape(2, BINS))
+
+    def __add__(self, other: "ThresholdCurve") -> "ThresholdCurve":
+        return ThresholdCurve(self.counts + other.counts)
+
+    @property
+    def f1(self) -> Measure:
+        """(BINS,) F1-score of the second class, 2 TP / (2 TP + FP + FN), if it has the pixels from k / BINS up.
+
+        It is 0 where the class is neither in the reference nor predicted.
+
+        >>> curve = ThresholdCurve.of(np.uint8([0, 0, 1, 1]), np.float32([0.1, 0.3, 0.2, 0.9]))
+        >>> curve.f1[[BINS // 8, BINS // 4, BINS // 2]].round(3).tolist()
+        [0.8, 0.5, 0.667]
+        """
+        predicted = np.cumsum(self.counts[:, ::-1], axis=1)[:, ::-1]
+        return 2 * predicted[1] / np.maximum(1, predicted.sum(axis=0) + self.counts[1].sum())
+
+    @property
+    def best(self) -> tuple[float, float] | None:
+        """The threshold with the highest F1-score, and that score; of equal ones the nearest to 0.5.
+
+        None if no threshold has an F1-score above 0, as without reference pixels of the second class.
+
+        >>> ThresholdCurve.of(np.uint8([0, 0, 1, 1]), np.float32([0.1, 0.3, 0.2, 0.9])).best
+        (0.19921875, 0.8)
+        """
+        # A threshold of 0 is none: every pixel would be of the second class.
+        thresholds, scores = np.arange(1, BINS) / BINS, self.f1[1:]
+        if not scores.any():
+            return None
+        highest = np.flatnonzero(scores == scores.max())
+        index = highest[np.abs(thresholds[highest] - 0.5).argmin()]
+        return float(thresholds[index]), float(scores[index])
