@@ -63,7 +63,7 @@ class Ranges(http.server.BaseHTTPRequestHandler):
         if fault == "hang":
             self.server.ended.wait()
         if fault in ("hang", "reset"):
-            # With nothing kept back, so that the other side is told at once.
+            # With nothing kept back, so that the other side sees the end at once.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True

@@ -1,7 +1,8 @@
 """Tiny worlds with known truth: rasters and polygons of a few pixels, written the plain way.
 
-Everything lies in UTM zone 32 N with pixels of one metre unless told otherwise, and its upper left corner at
-`CORNER`, so that row r and col c of a raster have their upper left corner at x = 500 000 + c, y = 5 000 000 - r.
+Everything lies in UTM zone 32 N with pixels of one metre unless an argument says otherwise, and its upper left
+corner at `CORNER`, so that row r and col c of a raster have their upper left corner at x = 500 000 + c,
+y = 5 000 000 - r.
 """
 
 import warnings
@@ -105,7 +106,7 @@ def write_polygons(
 
 
 def counting(bands: int, height: int, width: int, dtype: str = "uint8") -> np.ndarray:
-    """(bands, rows, cols) of pixels from 1 upwards, so that each place can be told from its neighbours."""
+    """(bands, rows, cols) of pixels from 1 upwards, so that each pixel differs from its neighbours."""
     numbers = np.arange(bands * height * width).reshape(bands, height, width)
     return (1 + numbers % 250).astype(dtype)
 

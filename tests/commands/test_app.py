@@ -64,8 +64,8 @@ def landscribe(*arguments: object) -> Said:
 
 def loaded_by(code: str) -> set[str]:
     """The top-level modules that are loaded after some code ran in a process of its own."""
-    told = "; import sys; print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code + told], capture_output=True, text=True, check=True)
+    listing = "; import sys; print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code + listing], capture_output=True, text=True, check=True)
     return set(done.stderr.split())
 
 
@@ -183,9 +183,9 @@ def test_with_json_stdout_is_one_json_object_and_nothing_else(verb, made):
 
 
 def test_chips_are_counted_as_they_are(made):
-    told, chips = json.loads(made.said["chip"].out), Chips.open(made / "chips")
-    assert told["count"] == len(chips) == sum(told["splits"].values()) == 36
-    assert told["classes"] == list(chips.classes.names) == ["background", "field", "house"]
+    printed, chips = json.loads(made.said["chip"].out), Chips.open(made / "chips")
+    assert printed["count"] == len(chips) == sum(printed["splits"].values()) == 36
+    assert printed["classes"] == list(chips.classes.names) == ["background", "field", "house"]
 
 
 def test_the_map_lies_on_the_scene(made):
@@ -213,8 +213,8 @@ def test_polygons_and_the_raster_that_they_make_give_the_same_measures(made):
     named, *more = REFERENCES["polygons"]
     polygons = landscribe("assess", made / "map.tif", "--reference", made / named, *more, "--json")
     raster = landscribe("assess", made / "map.tif", "--reference", made / "truth.tif", "--json")
-    told = [{k: v for k, v in json.loads(said.out).items() if k != "reference"} for said in (polygons, raster)]
-    assert told[0] == told[1]
+    printed = [{k: v for k, v in json.loads(said.out).items() if k != "reference"} for said in (polygons, raster)]
+    assert printed[0] == printed[1]
 
 
 def test_a_perfect_map_is_assessed_as_perfect(made, tmp_path):

@@ -31,10 +31,10 @@ def reported():
 def test_the_bar_counts_optimiser_steps_and_shows_the_last_epoch(chips, tmp_path, reported):
     model = verbs.train(chips, out=tmp_path / "model", epochs=3, accumulate=2, ema_decay=0.5, **TINY)
     begun = next(place for place, (what, _) in enumerate(reported) if what == "training")
-    (_, total), *told = reported[begun:]
+    (_, total), *updates = reported[begun:]
     assert total == model.history[-1]["step"]
-    assert sum(steps for steps, _ in told) == total
-    last = next(note for _, note in reversed(told) if note)
+    assert sum(steps for steps, _ in updates) == total
+    last = next(note for _, note in reversed(updates) if note)
     assert last.startswith("epoch 3, loss ")
     row = model.history[1]
     assert f", F1 {row['val_mean_f1']:.2f}: " in last
