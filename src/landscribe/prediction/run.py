@@ -52,7 +52,7 @@ def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
         OutputError: the store holds another map, or cannot be written.
         UnfinishedError: some units failed; the others are kept for the same call.
     """
-    store, units, is_shard = plan.store, plan.units(), plan.spec.shard is not None
+    store, units, is_shard = plan.store, plan.units, plan.spec.shard is not None
     with store.session(overwrite=overwrite, is_shard=is_shard):
         _predict_missing(plan, store, units)
         require_unchanged(plan.raster.paths, plan.fingerprint.fields["raster"])
