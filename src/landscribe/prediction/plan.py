@@ -81,6 +81,8 @@ class MapPlan:
     @cached_property
     def units(self) -> tuple[Unit, ...]:
         """The units of the map that may hold a mapped pixel, in row order."""
+        if not self._may_map(self.raster.grid.window):
+            return ()
         height, width = self.raster.grid.shape
         planned = units(
             height, width, size=self.tiling.tile, margin=self.tiling.margin, align=self.predictor.reduction,

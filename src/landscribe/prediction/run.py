@@ -37,6 +37,10 @@ _BEST_COMPRESSION = {"uint8": 1000, "float32": 20}
 """Uncompressed bytes per byte on disk at most. DEFLATE reaches 1032 where one class, or nodata, is all there is;
 probabilities in float32 vary. On the synthetic world: classes 23, probabilities in uint8 2.8 and in float32 1.1,
 uncertainty 1.4."""
+_OVERVIEWS_PER_HOUR = 1e11
+"""Pixels of a map of which GDAL builds overviews in an hour, on one core, whether they are nodata or not."""
+_LONG = 0.2
+"""Hours to assemble a map that are worth a warning."""
 
 _Read = tuple[Pixels, Valid, Valid | None]
 """Of a unit: pixels, valid, and the area of interest in its kept part (None: all of it)."""
@@ -132,6 +136,7 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
     if len(missing) < len(selected):
         log.info("resuming: %d of %d units done", len(selected) - len(missing), len(selected))
     _require_disk(plan, missing)
+    _foresee_assembly(plan)
     if missing:
         task = MapUnitTask(plan.predictor, plan.raster, store, plan.unit_options, plan.area)
         if spec.dask is None:
@@ -170,6 +175,19 @@ def _require_disk(plan: MapPlan, missing: Sequence[Unit]) -> None:
                 "%s of %s pixels needs up to %.3g GB of disk, before compression, but %s has %.3g GB free. If it "
                 "fills, the finished units are kept", path, f"{mapped:,}", sum(sizes.values()) / 1e9, disk, free / 1e9,
             )  # fmt: skip
+
+
+def _foresee_assembly(plan: MapPlan) -> None:
+    """Warn of a map that takes long to assemble although little of it is mapped."""
+    height, width = plan.raster.grid.shape
+    hours = height * width / _OVERVIEWS_PER_HOUR
+    mapped = sum(math.prod(unit.keep.shape) for unit in plan.units)
+    if plan.spec.shard is None and hours > _LONG and 0 < mapped < height * width / 2:
+        log.warning(
+            "assembling a map of %d x %d pixels takes about %.1f h, though at most %.2g%% of them are mapped: its "
+            "overviews cover all of it. Crop the raster to save that time (gdal_translate -projwin)",
+            height, width, hours, 100 * mapped / (height * width),
+        )  # fmt: skip
 
 
 def _bytes_per_pixel(plan: MapPlan, layer: Layer) -> int:
