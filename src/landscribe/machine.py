@@ -48,6 +48,13 @@ def require_memory(needed: float, purpose: str, remedy: str) -> None:
         )
 
 
+def free_disk(folder: Path) -> tuple[Path, int]:
+    """The nearest parent of a folder that exists, which need not be the folder itself, and the free bytes there."""
+    folder = folder.absolute()
+    disk = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return disk, shutil.disk_usage(disk).free
+
+
 def require_disk(folder: Path, needed: float, purpose: str, remedy: str) -> None:
     """Raise ResourceError if the disk of a folder, which need not exist yet, has less free space than `needed` bytes.
 
@@ -57,9 +64,7 @@ def require_disk(folder: Path, needed: float, purpose: str, remedy: str) -> None
         purpose: what needs them, with values.
         remedy: a sentence that says what to do.
     """
-    folder = folder.absolute()
-    disk = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(disk).free
+    disk, free = free_disk(folder)
     if needed > free:
         raise ResourceError(
             f"{purpose} needs at least {needed / 1e9:.3g} GB of disk, but {disk} has {free / 1e9:.3g} GB free. {remedy}"

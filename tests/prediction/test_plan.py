@@ -174,4 +174,4 @@ def test_the_marker_of_each_unit_is_read_once_to_assemble_a_map(tmp_path, raster
     store = run.run(plan_of_map)
     monkeypatch.setattr(UnitStore, "areas", lambda self, unit: reads.append(unit) or real(self, unit))
     finish(plan_of_map, store)
-    assert len(reads) == len(plan_of_map.units())
+    assert len(reads) == len(plan_of_map.units)

@@ -1,11 +1,15 @@
 """Maps by threads, by shards and on Dask workers: the same bytes; a unit that fails does not stop the others."""
 
+import math
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from test_mapping import model_of, write
 
-from landscribe.errors import EngineError, RasterError, ReadError, UnfinishedError
+from landscribe import machine
+from landscribe.errors import EngineError, RasterError, ReadError, ResourceError, UnfinishedError
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
 from landscribe.prediction.spec import PredictSpec
@@ -121,3 +125,52 @@ def test_a_shard_outside_its_count_is_refused(shard):
 def test_dask_workers_and_one_process_give_the_same_map(tmp_path, raster, whole):
     spec = PredictSpec(**SMALL, dask="auto")
     assert predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec).read_bytes() == whole
+
+
+def free(monkeypatch, by_folder) -> None:
+    """Let disks have these free bytes, by the name of their folder."""
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: SimpleNamespace(free=by_folder[folder.name]))
+
+
+@pytest.mark.parametrize(
+    ("free_beside_map", "free_beside_probabilities", "full"),
+    [
+        # Units and file of 150 x 217 pixels: classes of one byte, probabilities of 4 classes of 4 bytes.
+        (2 * 32_550 * (1 / 1000 + 16 / 20) - 1, 10**9, "maps"),
+        (10**9, 32_550 * 16 / 20 - 1, "layers"),
+    ],
+)
+def test_a_map_that_no_compression_fits_on_its_disks_is_refused_with_both_numbers(
+    tmp_path, raster, monkeypatch, free_beside_map, free_beside_probabilities, full
+):
+    for name in ("maps", "layers"):
+        (tmp_path / name).mkdir()
+    free(monkeypatch, {"maps": free_beside_map, "map.tif.parts": free_beside_map, "layers": free_beside_probabilities})
+    paths = {"out": tmp_path / "maps" / "map.tif", "probabilities": tmp_path / "layers" / "p.tif"}
+    spec = PredictSpec(**SMALL, probabilities_as="float32")
+    with pytest.raises(ResourceError, match=rf"of 32,550 pixels needs at least .* GB of disk, but \S*{full} has .* GB"):
+        predict(model_of(Identity(), 4), raster, spec=spec, **paths)
+    assert not list((tmp_path / "maps").iterdir())
+    free(monkeypatch, {"maps": free_beside_map + 1, "layers": free_beside_probabilities + 1})
+    predict(model_of(Identity(), 4), raster, spec=spec, **paths)
+
+
+def test_a_disk_that_only_a_compressed_map_fits_on_gives_a_warning(tmp_path, raster, monkeypatch, caplog):
+    free(monkeypatch, {tmp_path.name: 2 * 32_550 - 1})
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
+    assert "map.tif of 32,550 pixels needs up to 6.51e-05 GB of disk, before compression" in caplog.text
+    caplog.clear()
+    free(monkeypatch, {tmp_path.name: 2 * 32_550})
+    predict(model_of(Identity(), 4), raster, tmp_path / "again.tif", spec=PredictSpec(**SMALL))
+    assert not caplog.text
+
+
+def test_an_interrupted_map_needs_disk_for_its_missing_units_only(tmp_path, raster, monkeypatch):
+    model = model_of(Identity(), 4)
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL, shard="1/2"))
+    done = sum(math.prod(unit.keep.shape) for unit in list(units(150, 217, size=32, margin=4, side=64))[::2])
+    free(monkeypatch, {tmp_path.name: (2 * 32_550 - done) / 1000 - 1})
+    with pytest.raises(UnfinishedError, match=r"needs at least .* of disk, .* units \(\d+\) are kept"):
+        predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
+    free(monkeypatch, {tmp_path.name: (2 * 32_550 - done) / 1000})
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))

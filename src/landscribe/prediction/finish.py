@@ -45,7 +45,7 @@ def finish(plan: MapPlan, store: UnitStore) -> Path:
         OutputError: a file cannot be written. UnfinishedError, if units are kept for the same command.
     """
     with store.session():
-        areas = {unit: store.areas(unit) for unit in plan.units()}
+        areas = {unit: store.areas(unit) for unit in plan.units}
         _Assembler(plan, store, {unit: part for unit, part in areas.items() if part.pixels}).write()
     store.remove()
     return plan.paths.map

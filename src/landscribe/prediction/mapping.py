@@ -43,7 +43,7 @@ def write_map(plan: MapPlan, *, overwrite: bool = False) -> Path:
     store = run(plan, overwrite=overwrite)
     if plan.spec.shard is not None:
         # The last shard assembles nothing either: two that end at once would write the same map.
-        units = plan.units()
+        units = plan.units
         log.info(
             "%d of %d units done. When all shards have ended, repeat the command without --shard to assemble the map.",
             sum(map(store.is_done, units)), len(units),

@@ -7,7 +7,9 @@ same command makes the same map, also on another day or machine.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from landscribe.errors import RasterError
 from landscribe.fingerprint import Fingerprint
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.classes import Classes
-from landscribe.geo.features import Features
+from landscribe.geo.features import Features, intersects
 from landscribe.geo.grid import ASSIGN_CRS, Window
 from landscribe.geo.pixel_area import pixel_areas
 from landscribe.geo.rasters.raster import Raster
@@ -77,15 +79,27 @@ class MapPlan:
         """How each unit is predicted."""
         return UnitOptions(self.layers, batch=self.tiling.batch, is_blended=self.spec.is_blended)
 
+    @cached_property
     def units(self) -> tuple[Unit, ...]:
-        """All units of the map, in row order."""
+        """The units of the map that may hold a mapped pixel, in row order."""
+        if not self._may_map(self.raster.grid.window):
+            return ()
         height, width = self.raster.grid.shape
-        return tuple(
-            units(
-                height, width, size=self.tiling.tile, margin=self.tiling.margin, align=self.predictor.reduction,
-                side=self.spec.unit, overlapping=self.spec.is_blended,
-            )
+        planned = units(
+            height, width, size=self.tiling.tile, margin=self.tiling.margin, align=self.predictor.reduction,
+            side=self.spec.unit, overlapping=self.spec.is_blended,
         )  # fmt: skip
+        kept: list[Unit] = []
+        for _, row in groupby(planned, key=lambda unit: unit.row):
+            # Most rows of a sparse raster are empty: one question answers for all of their units.
+            strip = tuple(row)
+            if self._may_map(replace(strip[0].keep, width=width)):
+                kept += (unit for unit in strip if self._may_map(unit.keep))
+        return tuple(kept)
+
+    def _may_map(self, window: Window) -> bool:
+        is_in_area = self.area is None or intersects(self.area, self.raster.grid[window])
+        return is_in_area and self.raster.may_hold_valid(window)
 
 
 @bounded_block_cache()

@@ -1,10 +1,12 @@
 """Run: predict the missing units of a planned map, here or on many machines."""
 
 import logging
+import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from landscribe import progress
@@ -18,7 +20,8 @@ from landscribe.geo.rasters.source_files import require_unchanged
 from landscribe.geo.tiling import Unit
 from landscribe.geo.vectors.burning import rasterize_mask
 from landscribe.inference.predictor import Predictor, processes
-from landscribe.maps.layers import LayerArrays
+from landscribe.machine import free_disk, require_disk
+from landscribe.maps.layers import PROBABILITY, UNCERTAINTY, Layer, LayerArrays
 from landscribe.maps.unit_store import UnitStore
 from landscribe.prediction.plan import MapPlan
 from landscribe.prediction.unit import UnitOptions, predict_unit
@@ -29,6 +32,15 @@ _MOST_REASONS = 2
 """Failed units whose reasons the last line repeats; each was warned about when it failed."""
 _MOST_IN_A_ROW = 3
 """Consecutive units that a server may fail to send before it counts as lost: each was waited for, for minutes."""
+
+_BEST_COMPRESSION = {"uint8": 1000, "float32": 20}
+"""Uncompressed bytes per byte on disk at most. DEFLATE reaches 1032 where one class, or nodata, is all there is;
+probabilities in float32 vary. On the synthetic world: classes 23, probabilities in uint8 2.8 and in float32 1.1,
+uncertainty 1.4."""
+_OVERVIEWS_PER_HOUR = 1e11
+"""Pixels of a map of which GDAL builds overviews in an hour, on one core, whether they are nodata or not."""
+_LONG = 0.2
+"""Hours to assemble a map that are worth a warning."""
 
 _Read = tuple[Pixels, Valid, Valid | None]
 """Of a unit: pixels, valid, and the area of interest in its kept part (None: all of it)."""
@@ -52,7 +64,7 @@ def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
         OutputError: the store holds another map, or cannot be written.
         UnfinishedError: some units failed; the others are kept for the same call.
     """
-    store, units, is_shard = plan.store, plan.units(), plan.spec.shard is not None
+    store, units, is_shard = plan.store, plan.units, plan.spec.shard is not None
     with store.session(overwrite=overwrite, is_shard=is_shard):
         _predict_missing(plan, store, units)
         require_unchanged(plan.raster.paths, plan.fingerprint.fields["raster"])
@@ -123,6 +135,8 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
     missing = [unit for unit in selected if not store.is_done(unit)]
     if len(missing) < len(selected):
         log.info("resuming: %d of %d units done", len(selected) - len(missing), len(selected))
+    _require_disk(plan, missing)
+    _foresee_assembly(plan)
     if missing:
         task = MapUnitTask(plan.predictor, plan.raster, store, plan.unit_options, plan.area)
         if spec.dask is None:
@@ -137,6 +151,47 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             raise failed[0].error or AssertionError
         if failed:
             raise UnfinishedError(_summary(failed, len(planned), store, is_lost=is_lost))
+
+
+def _require_disk(plan: MapPlan, missing: Sequence[Unit]) -> None:
+    """Raise ResourceError if a disk is too small for the files of a map, however well they compress.
+
+    A disk that is too small for the uncompressed files gives a warning.
+    """
+    written, mapped = (sum(math.prod(unit.keep.shape) for unit in units) for units in (missing, plan.units))
+    assembled = mapped if plan.spec.shard is None else 0
+    paths = {PROBABILITY.kind: plan.paths.probabilities, UNCERTAINTY.kind: plan.paths.uncertainty}
+    # Units and assembled files lie beside the map; then each layer moves to its own path, maybe on another disk.
+    files = [(plan.paths.map, plan.layers, written + assembled)]
+    files += [(path, (layer,), assembled) for layer in plan.layers if (path := paths.get(layer.kind)) is not None]
+    for path, layers, pixels in files:
+        sizes = {layer: pixels * _bytes_per_pixel(plan, layer) for layer in layers}
+        least = sum(size / _BEST_COMPRESSION[layer.dtype] for layer, size in sizes.items())
+        remedy = "Free some space, write to another disk, or map a part of the raster (--area)."
+        require_disk(path.parent, least, f"{path} of {mapped:,} pixels", remedy)
+        disk, free = free_disk(path.parent)
+        if sum(sizes.values()) > free:
+            log.warning(
+                "%s of %s pixels needs up to %.3g GB of disk, before compression, but %s has %.3g GB free. If it "
+                "fills, the finished units are kept", path, f"{mapped:,}", sum(sizes.values()) / 1e9, disk, free / 1e9,
+            )  # fmt: skip
+
+
+def _foresee_assembly(plan: MapPlan) -> None:
+    """Warn of a map that takes long to assemble although little of it is mapped."""
+    height, width = plan.raster.grid.shape
+    hours = height * width / _OVERVIEWS_PER_HOUR
+    mapped = sum(math.prod(unit.keep.shape) for unit in plan.units)
+    if plan.spec.shard is None and hours > _LONG and 0 < mapped < height * width / 2:
+        log.warning(
+            "assembling a map of %d x %d pixels takes about %.1f h, though at most %.2g%% of them are mapped: its "
+            "overviews cover all of it. Crop the raster to save that time (gdal_translate -projwin)",
+            height, width, hours, 100 * mapped / (height * width),
+        )  # fmt: skip
+
+
+def _bytes_per_pixel(plan: MapPlan, layer: Layer) -> int:
+    return np.dtype(layer.dtype).itemsize * (len(plan.classes) if layer.kind == PROBABILITY.kind else 1)
 
 
 def _failures(

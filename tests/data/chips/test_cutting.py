@@ -313,3 +313,21 @@ def test_chips_larger_than_the_disk_are_refused_unless_they_are_virtual(specs, t
     with pytest.raises(ResourceError, match=r"of disk, but .* 1e-07 GB free. Pass --virtual"):
         cut(specs, tmp_path / "chips")
     assert len(cut(specs, tmp_path / "chips", virtual=True))
+
+
+def test_units_that_store_no_pixel_are_not_read_and_the_chips_are_those_of_a_dense_copy(tmp_path, monkeypatch):
+    tables, reads, real = [], [], Scene.read
+    monkeypatch.setattr(Scene, "read", lambda self, window: reads.append(window) or real(self, window))
+    labels = write_polygons(tmp_path / "labels.gpkg", [pixel_box(0, 0, 2100, 2100)], **{"class": ["a"]})
+    pixels = np.zeros((2100, 2100), np.uint8)
+    pixels[1500:1540, 1500:1600] = 7
+    for is_sparse in (True, False):
+        image = write_raster(
+            tmp_path / "scene.tif", pixels, nodata=0, tiled=True, blockxsize=64, blockysize=64, SPARSE_OK=is_sparse
+        )
+        own = SceneSpec(image=(str(image),), labels=str(labels), label_field="class")
+        tables.append(cut([own], tmp_path / f"chips_{is_sparse}", size=64, virtual=True).table)
+        if is_sparse:
+            assert len(reads) < 4
+    assert len(tables[0])
+    assert tables[0].equals(tables[1])

@@ -146,7 +146,7 @@ class _Unit:
 
 
 def _units(scenes: Sequence[Scene], spec: ChipSpec) -> list[_Unit]:
-    """The windows of all scenes, grouped into squares of `_UNIT_SIDE` pixels."""
+    """The windows of all scenes that may hold a valid pixel, grouped into squares of `_UNIT_SIDE` pixels."""
     stride = spec.stride or spec.size
     step = stride * max(1, 1 + (_UNIT_SIDE - spec.size) // stride)
     indices = count()
@@ -155,7 +155,8 @@ def _units(scenes: Sequence[Scene], spec: ChipSpec) -> list[_Unit]:
         for window in chip_windows(*scene.image.grid.shape, size=spec.size, stride=stride, edge=spec.edge):
             square = (scene_index, window.row // step, window.col // step)
             squares.setdefault(square, {})[next(indices)] = window
-    return [_Unit(scene, tuple(windows.values()), tuple(windows)) for (scene, _, _), windows in squares.items()]
+    units = [_Unit(scene, tuple(windows.values()), tuple(windows)) for (scene, _, _), windows in squares.items()]
+    return [unit for unit in units if scenes[unit.scene].image.may_hold_valid(unit.window)]
 
 
 @dataclass(frozen=True)

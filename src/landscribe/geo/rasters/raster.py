@@ -8,7 +8,6 @@ A NaN or infinite pixel raises an error, unless nodata is NaN: that marks all no
 value that the files declare.
 """
 
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,11 +19,12 @@ from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import GridError, RasterError, ReadError
-from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote, open_handle
+from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote
 from landscribe.geo.grid import Grid, Window, crs_label
 from landscribe.geo.rasters.encoding import Encoding
-from landscribe.geo.rasters.metadata import Metadata, band_numbers, mask_band, read_mask, read_metadata, stem
+from landscribe.geo.rasters.metadata import Metadata, read_mask, read_metadata, stem
 from landscribe.geo.rasters.nodata import Nodata, nodata_label, one_if_equal, require_representable
+from landscribe.geo.rasters.open_file import Handles, OpenFile
 from landscribe.geo.spec import NodataRule, NodataValue
 
 Pixels = NDArray[Any]
@@ -66,6 +66,12 @@ class Source(Protocol):
 
         Returns:
             Pixels (bands, rows, cols) as stored, and valid (rows, cols).
+        """
+
+    def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
+        """False only where no pixel of a window inside the grid is valid; at most one pixel is read to find out.
+
+        Arguments as of `read`.
         """
 
     def close(self) -> None:
@@ -234,6 +240,15 @@ class Raster:
             pixels[:, rows, cols], valid[rows, cols] = self._read_inside(inside)
         return pixels, valid
 
+    def may_hold_valid(self, window: Window) -> bool:
+        """False only where no pixel of a window is valid, as far as that is known without reading the window.
+
+        Missing blocks of sparse GeoTIFFs and areas of virtual rasters without a source are known to hold one value.
+        """
+        inside = window & self.grid.window
+        nodata = Nodata(self.nodata, self.nodata_rule)
+        return not inside.is_empty and self.source.may_hold_valid(inside, self._band_indices, nodata)
+
     def read_decimated(self, window: Window, shape: tuple[int, int]) -> tuple[Pixels, Valid]:
         """Read a window inside the grid decimated to (rows, cols): nearest pixels, else as `read`."""
         return self._read_inside(window, None if shape == window.shape else shape)
@@ -288,13 +303,6 @@ class Raster:
         return float(valid.mean() * pixels[:, valid].std()) if valid.any() else 0.0
 
 
-class Handles(threading.local):
-    """The datasets that a thread has open; pickling drops them."""
-
-    def __reduce__(self) -> tuple[type["Handles"], tuple[()]]:
-        return Handles, ()
-
-
 @dataclass(frozen=True, eq=False)
 class Files:
     """One or several files on the same grid, their bands stacked in order."""
@@ -336,6 +344,12 @@ class Files:
                 clear_vsi_cache(name)
             return self._read(window, bands, nodata, shape)
 
+    def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
+        """See `Source`."""
+        # Where nothing is stored, all pixels are equal: the first one is as valid as all others.
+        first = Window(window.row, window.col, 1, 1)
+        return any(file.may_store(window) for file in self._open_files()) or bool(self.read(first, bands, nodata)[1])
+
     def _read(
         self, window: Window, bands: Sequence[int] | None, nodata: Nodata, shape: tuple[int, int] | None
     ) -> tuple[Pixels, Valid]:
@@ -375,11 +389,11 @@ class Files:
                 f"{nodata_label(nodata.value)}. Treat them as nodata with {flag}."
             )
 
-    def _open_files(self) -> "list[_OpenFile]":
+    def _open_files(self) -> list[OpenFile]:
         """The files, opened once per thread."""
         if not hasattr(self._handles, "files"):
             self._handles.files = [
-                _OpenFile.open(name, alpha_is_imagery=index in self.alpha_is_imagery)
+                OpenFile.open(name, alpha_is_imagery=index in self.alpha_is_imagery)
                 for index, name in enumerate(self.paths)
             ]
         return list(self._handles.files)
@@ -388,24 +402,6 @@ class Files:
         """See `Source`."""
         for file in self._handles.__dict__.pop("files", ()):
             file.dataset.close()
-
-
-@dataclass(frozen=True, eq=False)
-class _OpenFile:
-    """One file of `Files`, open in one thread."""
-
-    name: str
-    dataset: Any
-    indexes: list[int]
-    """Band numbers, without a mask."""
-    mask_band: int | None
-
-    @classmethod
-    def open(cls, name: str, *, alpha_is_imagery: bool) -> "_OpenFile":
-        with gdal_errors(name):
-            dataset = open_handle(name)
-        numbers = band_numbers(dataset, alpha_is_imagery=alpha_is_imagery)
-        return cls(name, dataset, numbers, mask_band(dataset, alpha_is_imagery=alpha_is_imagery))
 
 
 def _encoding_of(files: Sequence[Metadata]) -> tuple[Encoding, ...]:

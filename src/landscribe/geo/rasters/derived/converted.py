@@ -183,6 +183,15 @@ class Converted:
         pixels, valid = raster.read_decimated(window, shape or window.shape)
         return self.conversion.apply(pixels, valid, bands)
 
+    def may_hold_valid(
+        self,
+        window: Window,
+        bands: Sequence[int] | None,  # noqa: ARG002 a raster without a valid pixel has none in any of its bands
+        nodata: Nodata,  # noqa: ARG002 as in `read`
+    ) -> bool:
+        """See `Source`."""
+        return isinstance(self.conversion, Filled) or self.raster.may_hold_valid(window)
+
     def close(self) -> None:
         """See `Source`."""
         self.raster.source.close()

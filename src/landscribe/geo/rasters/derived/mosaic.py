@@ -15,7 +15,8 @@ from landscribe.errors import GridError, RasterError
 from landscribe.geo.grid import Window, crs_label
 from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.nodata import Nodata
-from landscribe.geo.rasters.raster import Handles, Pixels, Raster, Valid
+from landscribe.geo.rasters.open_file import Handles
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 
 # Files that a thread holds open: systems allow some hundreds to thousands.
 _MOST_OPEN = 64
@@ -54,6 +55,11 @@ class MosaicTile:
     raster: Raster
     window: Window
     """On the mosaic's grid."""
+
+    def of_bands(self, bands: Sequence[int] | None, nodata: Nodata) -> Raster:
+        """The raster with these bands, and with the mosaic's nodata if it has none of its own."""
+        raster = self.raster if bands is None else self.raster.select([band + 1 for band in bands])
+        return raster if raster.nodata is not None else replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,15 +106,24 @@ class Mosaic:
             missing = ~valid[rows, cols]
             if missing.any():
                 part = common.relative_to(tile.window)
-                raster = tile.raster if bands is None else tile.raster.select([band + 1 for band in bands])
-                if raster.nodata is None:
-                    raster = replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
-                tile_pixels, tile_valid = raster.read_decimated(part, missing.shape)
+                tile_pixels, tile_valid = tile.of_bands(bands, nodata).read_decimated(part, missing.shape)
                 self._touch_lru(index)
                 taken = tile_valid & missing
                 pixels[:, rows, cols][:, taken] = tile_pixels[:, taken]
                 valid[rows, cols] |= taken
         return pixels, valid
+
+    def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
+        """See `Source`."""
+        for index, tile in enumerate(self.tiles):
+            common = window & tile.window
+            if common.is_empty:
+                continue
+            may_hold_valid = tile.of_bands(bands, nodata).may_hold_valid(common.relative_to(tile.window))
+            self._touch_lru(index)
+            if may_hold_valid:
+                return True
+        return False
 
     def _touch_lru(self, index: int) -> None:
         """Mark a tile as used by this thread, and close the least recently used tiles beyond `_MOST_OPEN`."""

@@ -3,7 +3,7 @@
 Each raster keeps its own nodata values and encoding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,20 +79,35 @@ class Stack:
         shape: tuple[int, int] | None = None,
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        owners = [index for index, raster in enumerate(self.rasters) for _ in raster.bands]
-        firsts = [owners.index(index) for index in range(len(self.rasters))]
-        chosen = list(range(len(owners))) if bands is None else list(bands)
+        chosen = list(range(len(self._owners))) if bands is None else list(bands)
         pixels = np.zeros((len(chosen), *(shape or window.shape)), self.dtype)
         valids = []
-        for index in sorted({owners[band] for band in chosen}):
-            positions = [position for position, band in enumerate(chosen) if owners[band] == index]
-            raster = self.rasters[index].select([chosen[position] - firsts[index] + 1 for position in positions])
-            raster = replace(raster, nodata=nodata.of_bands(positions).value, nodata_rule=nodata.rule)
+        for raster, positions in self._chosen(chosen, nodata):
             pixels[positions], valid = raster.read_decimated(window, shape or window.shape)
             valids.append(valid)
         # Where all bands must hold nodata, a pixel is valid as soon as it is valid in one raster.
         combine = np.logical_or if nodata.needs_all(np.dtype(self.dtype)) else np.logical_and
         return pixels, combine.reduce(valids)
+
+    def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
+        """See `Source`."""
+        chosen = list(range(len(self._owners))) if bands is None else list(bands)
+        combine = any if nodata.needs_all(np.dtype(self.dtype)) else all
+        return combine(raster.may_hold_valid(window) for raster, _ in self._chosen(chosen, nodata))
+
+    @property
+    def _owners(self) -> list[int]:
+        """The index of the raster of each band."""
+        return [index for index, raster in enumerate(self.rasters) for _ in raster.bands]
+
+    def _chosen(self, chosen: Sequence[int], nodata: Nodata) -> Iterator[tuple[Raster, list[int]]]:
+        """The rasters of the chosen bands, and the positions of their bands among these."""
+        owners = self._owners
+        for index in sorted({owners[band] for band in chosen}):
+            positions = [position for position, band in enumerate(chosen) if owners[band] == index]
+            first = owners.index(index)
+            raster = self.rasters[index].select([chosen[position] - first + 1 for position in positions])
+            yield replace(raster, nodata=nodata.of_bands(positions).value, nodata_rule=nodata.rule), positions
 
     def close(self) -> None:
         """See `Source`."""
