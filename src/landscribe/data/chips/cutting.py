@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ class _Unit:
     indices: tuple[int, ...]
     """The index of each window among all windows of all scenes."""
 
-    @property
+    @cached_property
     def window(self) -> Window:
         """The smallest window that contains all windows."""
         row, col = min(own.row for own in self.windows), min(own.col for own in self.windows)

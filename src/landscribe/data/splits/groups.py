@@ -55,9 +55,19 @@ class Groups:
         # -1 indexes the last of SPLITS, "gap", and no rank is below it.
         ranks = np.where(in_split.sum(axis=1) == 1, in_split.argmax(axis=1), -1)
         splits = SPLITS[ranks]
-        lower_rank = ranks[self.near[:, 0]] < ranks[self.near[:, 1]]
-        splits[self.near[lower_rank, 0]] = "gap"
+        near = self._near_of_other_groups
+        lower_rank = ranks[near[:, 0]] < ranks[near[:, 1]]
+        splits[near[lower_rank, 0]] = "gap"
         return splits
+
+    @cached_property
+    def _near_of_other_groups(self) -> NDArray[np.intp]:
+        """`near` without the pairs of one group, whose chips always have the same split: most pairs of dense chips."""
+        chips, of_member = self.members.T
+        group, is_alone = np.full(len(self.counts), -1, np.intp), np.bincount(chips, minlength=len(self.counts)) == 1
+        group[chips] = of_member
+        first, second = self.near.T
+        return self.near[~(is_alone[first] & is_alone[second] & (group[first] == group[second]))]
 
 
 def single_membership(group_index: NDArray[np.intp]) -> NDArray[np.intp]:
