@@ -53,21 +53,22 @@ class Groups:
         group_ranks = np.array([rank_of[name] for name in group_splits.tolist()], np.intp)
         in_split[self.members[:, 0], group_ranks[self.members[:, 1]]] = True
         # -1 indexes the last of SPLITS, "gap", and no rank is below it.
-        ranks = np.where(in_split.sum(axis=1) == 1, in_split.argmax(axis=1), -1)
-        splits = SPLITS[ranks]
-        near = self._near_of_other_groups
-        lower_rank = ranks[near[:, 0]] < ranks[near[:, 1]]
-        splits[near[lower_rank, 0]] = "gap"
-        return splits
+        ranks = np.where(in_split.sum(axis=1) == 1, in_split.argmax(axis=1), -1).astype(np.int8)
+        first, second = self._near_of_other_groups
+        too_near = np.zeros(len(ranks), bool)
+        too_near[first[ranks[first] < ranks[second]]] = True
+        ranks[too_near] = -1
+        return SPLITS[ranks]
 
     @cached_property
-    def _near_of_other_groups(self) -> NDArray[np.intp]:
-        """`near` without the pairs of one group, whose chips always have the same split: most pairs of dense chips."""
+    def _near_of_other_groups(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The first and second chips of `near`, without the pairs of one group, whose chips always have the same split: most pairs of dense chips."""
         chips, of_member = self.members.T
         group, is_alone = np.full(len(self.counts), -1, np.intp), np.bincount(chips, minlength=len(self.counts)) == 1
         group[chips] = of_member
         first, second = self.near.T
-        return self.near[~(is_alone[first] & is_alone[second] & (group[first] == group[second]))]
+        differs = ~(is_alone[first] & is_alone[second] & (group[first] == group[second]))
+        return first[differs], second[differs]
 
 
 def single_membership(group_index: NDArray[np.intp]) -> NDArray[np.intp]:
