@@ -62,7 +62,10 @@ class Groups:
 
     @cached_property
     def _near_of_other_groups(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The first and second chips of `near`, without the pairs of one group, whose chips always have the same split: most pairs of dense chips."""
+        """First and second chips of `near`, without the pairs of one group, which is always of one split.
+
+        Of dense chips, these are most pairs.
+        """
         chips, of_member = self.members.T
         group, is_alone = np.full(len(self.counts), -1, np.intp), np.bincount(chips, minlength=len(self.counts)) == 1
         group[chips] = of_member
