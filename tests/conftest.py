@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import gc
 import logging
 import os
 import signal
@@ -30,6 +31,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # No test writes to the user's cache. Each test has one of its own; this one is that of fixtures of modules.
 _CACHES = tempfile.TemporaryDirectory(prefix="landscribe-cache-")
 os.environ["LANDSCRIBE_CACHE"] = _CACHES.name
+
+
+# The garbage collector goes through a million objects of imported modules each time: less often.
+gc.set_threshold(10_000, 20)
 
 
 @pytest.fixture(autouse=True)
