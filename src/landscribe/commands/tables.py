@@ -23,7 +23,7 @@ def print_check(result: Any) -> None:
         return
     parts = [f"at most {ahead.chips} chips", f"at most {size(ahead.disk_bytes)} on disk"]
     if ahead.steps is not None:
-        parts.append(f"{ahead.steps} training steps")
+        parts.append(f"at most {ahead.steps} training steps")
     if ahead.seconds is not None:
         parts.append(f"about {duration(ahead.seconds)} on this machine")
     if ahead.memory_bytes is not None:

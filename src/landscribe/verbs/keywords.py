@@ -44,6 +44,7 @@ class ChipTable(TypedDict, total=False):
     stride: int | None
     edge: Literal["shift", "pad", "drop"]
     mode: Literal["all", "positive", "separate"]
+    background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
     virtual: bool
@@ -192,6 +193,7 @@ class ChipKeywords(TypedDict, total=False):
     stride: int | None
     edge: Literal["shift", "pad", "drop"]
     mode: Literal["all", "positive", "separate"]
+    background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
     virtual: bool
@@ -270,6 +272,7 @@ class DemoKeywords(TypedDict, total=False):
     stride: int | None
     edge: Literal["shift", "pad", "drop"]
     mode: Literal["all", "positive", "separate"]
+    background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
     virtual: bool

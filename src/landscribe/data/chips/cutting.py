@@ -1,5 +1,6 @@
 """Cut scenes into chips, unit by unit, on this machine or many, and assign them to splits."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from contextlib import closing
@@ -60,7 +61,7 @@ def chip(
         classes: the class table.
         sources: the files of the scenes, recorded in the folder.
         out: the folder to write. With `spec.dask`, all workers must see it.
-        spec: size, stride, edge, mode, format and executor.
+        spec: size, stride, edge, mode, share of background, format and executor.
         split: fractions, gap and the kind of group.
         seed: the same seed gives the same bytes, with any executor.
         overwrite: replace a folder that is not empty.
@@ -86,7 +87,7 @@ def chip(
     labels = sorted({source.labels for source in sources if source.labels is not None})
     label_states = [file_state(path) for path in labels]
     with atomic_folder(out, overwrite=overwrite) as folder:
-        table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute()))
+        table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute(), seed))
         require_unchanged(paths, states, "cut into chips")
         _require_unchanged_labels(labels, label_states)
         if table.empty:
@@ -109,7 +110,8 @@ def require_feasible(scenes: Sequence[Scene], sources: Sequence[SceneSpec], spec
     )
     purpose = f"cutting {chips:,} chips of {spec.size} x {spec.size} pixels (one each {stride})"
     require_memory(chips * _BYTES_PER_CHIP, purpose, "Use a larger --stride or --size, or crop the scenes.")
-    is_partly_cut = spec.mode == "positive" or any(source.sparse or source.labelled_area for source in sources)
+    is_partly_labelled = any(source.sparse or source.labelled_area for source in sources)
+    is_partly_cut = is_partly_labelled or spec.mode == "positive" or spec.background_share < 1
     if not spec.virtual and not is_partly_cut:
         image = scenes[0].image
         bytes_per_pixel = len(image.bands) * np.dtype(image.dtype).itemsize + 1
@@ -166,6 +168,7 @@ class _Cutting:
     classes: Classes
     spec: ChipSpec
     folder: Path
+    seed: int
 
     def read(self, unit: _Unit) -> Sample:
         # One GDAL environment for all reads: otherwise each file sets up its own.
@@ -200,7 +203,7 @@ class _Cutting:
         counts = np.bincount(mask.ravel(), minlength=256)
         positive = any(counts[entry.value] for entry in self.classes.foreground)
         labelled = counts[IGNORE] < mask.size or (self.spec.unlabelled and valid.any())
-        if not labelled or (self.spec.mode == "positive" and not positive):
+        if not labelled or not (positive or self._is_drawn(scene.name, window)):
             return None
         digits = len(str(max(scene.image.grid.shape)))
         name = f"{scene.name}_r{window.row:0{digits}d}_c{window.col:0{digits}d}"
@@ -216,6 +219,15 @@ class _Cutting:
             "count_ignore": int(counts[IGNORE]),
             **_band_statistics(pixels, valid),
         }
+
+    def _is_drawn(self, scene: str, window: Window) -> bool:
+        """True if a chip without a class other than background is cut.
+
+        The draw is a hash of the chip's name: it is the same in any order and unit, and with any executor.
+        """
+        share = 0.0 if self.spec.mode == "positive" else self.spec.background_share
+        digest = hashlib.sha256(f"{self.seed}/{window.row}/{window.col}/{scene}".encode()).digest()
+        return int.from_bytes(digest[:8]) < share * 2**64
 
     def _paths(self, name: str, *, positive: bool) -> dict[str, str]:
         if self.spec.virtual:
@@ -339,6 +351,11 @@ def _why_no_chips(scenes: Sequence[Scene], spec: ChipSpec) -> str:
         )
     if spec.mode == "positive":
         return f"{names}: mode = positive, but no chip has a class other than background. Check the labels."
+    if spec.background_share < 1:
+        return (
+            f"{names}: background_share = {spec.background_share:g}, and no chip has a class other than background. "
+            "Check the labels, or raise background_share."
+        )
     return (
         f"{names}: no chip has a labelled, valid pixel (all nodata, or all unlabelled). "
         "Expected imagery and labels that overlap. Check nodata and the CRS of the labels."
