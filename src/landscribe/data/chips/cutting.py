@@ -22,7 +22,7 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
 from landscribe.data.splits.predefined import read_lists, read_zones
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.data.splits.split import SplitInput, split_scenes, warn_missing_classes
+from landscribe.data.splits.split import SplitInput, require_groups, split_scenes, warn_missing_classes
 from landscribe.errors import ChipError, listed
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.classes import IGNORE, Classes
@@ -81,7 +81,7 @@ def chip(
             for scene in scenes:
                 require_geotiff_holds(scene.image.grid, scene.image.paths[0])
     require_feasible(scenes, sources, spec, out)
-    inputs = _split_inputs(scenes, sources, split)
+    inputs = split_inputs(scenes, sources, split)
     paths = sorted({path for scene in scenes for path in scene.image.paths})
     states = [raster_state(path) for path in paths]
     labels = sorted({source.labels for source in sources if source.labels is not None})
@@ -210,6 +210,7 @@ class _Cutting:
         return {
             "chip": name,
             "scene": scene.name,
+            "group": scene.group or "",
             **asdict(window),
             "split": "",
             "positive": positive,
@@ -287,8 +288,12 @@ def _exact_statistics(pixels: Pixels, valid_pixels: int) -> tuple[list[float], l
     return [total / valid_pixels for total in sums], deviations
 
 
-def _split_inputs(scenes: Sequence[Scene], sources: Sequence[SceneSpec], split: SplitSpec) -> list[SplitInput]:
-    """Split inputs still without chips; predefined splits are read before hours are spent on cutting."""
+def split_inputs(scenes: Sequence[Scene], sources: Sequence[SceneSpec], split: SplitSpec) -> list[SplitInput]:
+    """Split inputs still without chips; predefined splits are read before hours are spent on cutting.
+
+    Raises:
+        ChipError: a list has an error, scenes lack a group, or labels lack zones, as `split` needs them.
+    """
     predefined: Sequence[Split | None] = [scene.split for scene in scenes]
     if split.by == "list":
         listed = read_lists(split, [scene.image for scene in scenes])
@@ -297,7 +302,9 @@ def _split_inputs(scenes: Sequence[Scene], sources: Sequence[SceneSpec], split: 
     for scene, source, own in zip(scenes, sources, predefined, strict=True):
         zones = read_zones(split, source, scene.image) if split.by == "attribute" and own is None else None
         no_counts = np.zeros((0, 0), np.int64)
-        inputs.append(SplitInput((), no_counts, scene.name, scene.image.grid, own, zones))
+        inputs.append(SplitInput((), no_counts, scene.name, scene.image.grid, own, scene.group, zones))
+    if split.by == "group":
+        require_groups(inputs)
     return inputs
 
 
