@@ -379,7 +379,7 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
     try:
         require_feasible(scenes, recipe.scenes, spec, Path())
         if recipe.split.by != "attribute":  # its polygons are read when chips are cut
-            split_inputs(scenes, recipe.scenes, recipe.split)
+            split_inputs(scenes, recipe.scenes, spec, recipe.split)
     except LandscribeError as error:
         yield Finding("error", str(error))
         return

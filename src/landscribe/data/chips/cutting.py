@@ -20,7 +20,7 @@ from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.scene import Sample, Scene
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
-from landscribe.data.splits.predefined import read_lists, read_zones
+from landscribe.data.splits.predefined import ChipSplits, read_lists, read_zones
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.data.splits.split import SplitInput, require_groups, split_scenes, warn_missing_classes
 from landscribe.errors import ChipError, listed
@@ -81,7 +81,7 @@ def chip(
             for scene in scenes:
                 require_geotiff_holds(scene.image.grid, scene.image.paths[0])
     require_feasible(scenes, sources, spec, out)
-    inputs = split_inputs(scenes, sources, split)
+    inputs = split_inputs(scenes, sources, spec, split)
     paths = sorted({path for scene in scenes for path in scene.image.paths})
     states = [raster_state(path) for path in paths]
     labels = sorted({source.labels for source in sources if source.labels is not None})
@@ -288,21 +288,24 @@ def _exact_statistics(pixels: Pixels, valid_pixels: int) -> tuple[list[float], l
     return [total / valid_pixels for total in sums], deviations
 
 
-def split_inputs(scenes: Sequence[Scene], sources: Sequence[SceneSpec], split: SplitSpec) -> list[SplitInput]:
+def split_inputs(
+    scenes: Sequence[Scene], sources: Sequence[SceneSpec], spec: ChipSpec, split: SplitSpec
+) -> list[SplitInput]:
     """Split inputs still without chips; predefined splits are read before hours are spent on cutting.
 
     Raises:
         ChipError: a list has an error, scenes lack a group, or labels lack zones, as `split` needs them.
     """
-    predefined: Sequence[Split | None] = [scene.split for scene in scenes]
+    predefined: Sequence[Split | ChipSplits | None] = [scene.split for scene in scenes]
     if split.by == "list":
-        listed = read_lists(split, [scene.image for scene in scenes])
-        predefined = [scene.split or from_list for scene, from_list in zip(scenes, listed, strict=True)]
+        from_lists = read_lists(split, [scene.image for scene in scenes], spec)
+        predefined = [scene.split or from_list for scene, from_list in zip(scenes, from_lists, strict=True)]
     inputs = []
-    for scene, source, own in zip(scenes, sources, predefined, strict=True):
+    for scene, source, either in zip(scenes, sources, predefined, strict=True):
+        own, chips = (None, either) if isinstance(either, dict) else (either, None)
         zones = read_zones(split, source, scene.image) if split.by == "attribute" and own is None else None
         no_counts = np.zeros((0, 0), np.int64)
-        inputs.append(SplitInput((), no_counts, scene.name, scene.image.grid, own, scene.group, zones))
+        inputs.append(SplitInput((), no_counts, scene.name, scene.image.grid, own, scene.group, chips, zones))
     if split.by == "group":
         require_groups(inputs)
     return inputs
@@ -326,7 +329,9 @@ def _splits(
         rows = rows_of.get(scene.name, no_rows)
         with_chips.append(replace(scene, windows=[windows[row] for row in rows], counts=counts[rows]))
     splits: list[str] = [name for own in split_scenes(with_chips, split, size=spec.size, seed=seed) for name in own]
-    warn_missing_classes(splits, counts, classes, split, all_predefined=all(scene.split for scene in inputs))
+    warn_missing_classes(
+        splits, counts, classes, split, all_predefined=all(scene.split or scene.chips for scene in inputs)
+    )
     return splits
 
 

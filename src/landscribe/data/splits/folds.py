@@ -86,8 +86,8 @@ def _names_of(chips: Chips, folds: Whole) -> NDArray[np.str_]:
         count = len(np.unique(chips.scene_names))
         raise ChipError(
             f"folds = groups, but {len(without)} of {count} scenes of {chips.folder} name no group "
-            f"({listed(without)}). Expected a group for each scene, such as its city. Set group on them in the recipe and "
-            "chip again, or use folds = scenes."
+            f"({listed(without)}). Expected a group for each scene, such as its city. Set group on them in the recipe "
+            "and chip again, or use folds = scenes."
         )
     return chips.group_names
 

@@ -45,6 +45,8 @@ class SplitInput:
     """Predefined split of the whole scene, if it has one."""
     group: str | None = None
     """Region that the scene belongs to."""
+    chips: dict[tuple[int, int], Split] | None = None
+    """Predefined splits of chips by row and col, if a list names chips of the scene; the other chips are not used."""
     zones: Features | None = None
     """Polygons in the grid's CRS; their labels are splits, or names of groups that are drawn."""
 
@@ -64,12 +66,19 @@ def split_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, *, size: int, se
     Raises:
         ChipError: too few scenes or groups to hold any out.
     """
+    if spec.by == "list":
+        return [_listed(scene) for scene in scenes]
     if spec.by == "scene":
         return _split_whole_scenes(scenes, spec, seed)
     if spec.by == "group":
         return _split_by_group(scenes, spec, size, seed)
     if spec.by == "attribute":
         return _split_by_zones(scenes, spec, size, seed)
+    return _split_blocks_or_scenes(scenes, spec, size, seed)
+
+
+def _split_blocks_or_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
+    """Draw blocks, or whole scenes if no scene is large enough to hold out a block and `spec.by` is auto."""
     splits = _split_blocks(scenes, spec, size, seed)
     drawn = [index for index, scene in enumerate(scenes) if scene.split is None and spec.by == "auto"]
     if not drawn or any({"val", "test"} & set(splits[index]) for index in drawn):
@@ -78,6 +87,13 @@ def split_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, *, size: int, se
         log.info("split by scene: each scene is too small to hold out a block of it")
         return _split_whole_scenes(scenes, spec, seed)
     return splits
+
+
+def _listed(scene: SplitInput) -> list[Split]:
+    """The predefined split of each chip. There is no gap: a publisher's lists are taken as they are."""
+    if scene.chips is None:
+        return [scene.split or "gap"] * len(scene.windows)
+    return [scene.chips.get((window.row, window.col), "gap") for window in scene.windows]
 
 
 def _split_blocks(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
