@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from affine import Affine
 from test_app import landscribe
 
 from landscribe import synthetic as world
@@ -17,7 +18,10 @@ from landscribe.data.splits.folds import fold_splits
 from landscribe.errors import OutputError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.model import Model
+from landscribe.recipe import Recipe
 from landscribe.verbs import chip
+from landscribe.verbs.chips import chip_scenes
+from worlds import METRE, noise, write_raster
 
 QUICK = {"encoder": "test_efficientnet", "weights": "none", "steps": 2, "batch": 2, "workers": 0}
 
@@ -115,6 +119,20 @@ def test_the_spread_is_that_of_the_folds():
         "b": (pytest.approx(2.5 / 3), pytest.approx((1 / 12) ** 0.5)),
     }
     assert result.pooled.counts.tolist() == [[5, 1], [1, 8]]
+
+
+def test_regions_are_left_out_one_by_one_under_their_names(tmp_path):
+    scenes, rng = [], np.random.default_rng(0)
+    for index, region in enumerate(("Ohio", "Kentucky", "Virginia", "Ohio")):
+        transform, truth = METRE @ Affine.translation(1000 * index, 0), rng.integers(1, 3, (64, 64), np.uint8)
+        image = write_raster(tmp_path / f"scene{index}.tif", noise(3, 64, 64), transform=transform)
+        labels = write_raster(tmp_path / f"labels{index}.tif", truth, transform=transform)
+        scenes.append({"image": [str(image)], "labels": str(labels), "group": region})
+    recipe = Recipe.of({"scenes": scenes, "chips": {"size": 32, "virtual": True}})
+    chips = chip_scenes(recipe, tmp_path / "chips")
+    result = cross_validate(chips, out=tmp_path / "CV", folds="groups", **(QUICK | {"steps": 1}))
+    pixels = {name: int(chips.counts[chips.group_names == name].sum()) for name in ("Kentucky", "Ohio", "Virginia")}
+    assert {fold.held_out: fold.confusion.total for fold in result.folds} == pixels
 
 
 def test_the_command_line_prints_a_table_or_json(chips, tmp_path):

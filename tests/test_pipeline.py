@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from test_app import landscribe
 
 from landscribe import pipeline, verbs
 from landscribe import synthetic as world
+from landscribe.commands.tables import print_run
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.errors import ChipError, LandscribeError, OutputError
@@ -22,6 +24,9 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.model import Model
 from landscribe.nn import ARCHITECTURES
+from landscribe.recipe import Recipe
+from landscribe.runs import Run
+from worlds import METRE, noise, write_raster
 
 # The package has a function of this name.
 summary = importlib.import_module("landscribe.nn.summary")
@@ -145,6 +150,29 @@ def test_virtual_chips_train_the_model_that_copied_chips_do(drawn, tmp_path):
         )
         models.append(verbs.train(chips, out=tmp_path / f"model{virtual}", steps=3, **SMALL).sha256)
     assert models[0] == models[1]
+
+
+def test_a_run_states_the_accuracy_of_each_region_of_its_test_scenes(tmp_path, capsys):
+    scenes, rng = [], np.random.default_rng(0)
+    for index, (split, region) in enumerate((("train", "Kentucky"), ("test", "Ohio"), ("test", "Virginia"))):
+        transform = METRE @ Affine.translation(1000 * index, 0)
+        folder = tmp_path / region
+        folder.mkdir()
+        write_raster(folder / f"{region}.tif", noise(3, 64, 64), transform=transform)
+        truth = rng.integers(1, 3, (64, 64), np.uint8)
+        write_raster(folder / f"{region}_mask.tif", truth, transform=transform)
+        scenes.append({"image": str(folder), "split": split, "group": region})
+    recipe = Recipe.of({
+        "scenes": scenes, "chips": {"size": 32}, "train": SMALL | {"steps": 1}, "predict": {"tile": 64, "margin": 8},
+    })  # fmt: skip
+    run = pipeline.run(recipe, out=tmp_path / "run")
+    measures = Run(run).read_assessment()
+    assert {name: own["pixels"] for name, own in measures["groups"].items()} == {"Ohio": 64**2, "Virginia": 64**2}
+    print_run(run, as_json=False)
+    table = capsys.readouterr().out.partition("\ngroup ")[2]
+    assert [line.split()[:2] for line in table.splitlines()[1:3]] == [["Ohio", "4096"], ["Virginia", "4096"]]
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert report.count('<th scope="row">Ohio</th>') == report.count('<th scope="row">Virginia</th>') == 1
 
 
 def test_each_scene_has_its_map(of_two_scenes):

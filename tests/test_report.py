@@ -236,6 +236,19 @@ def test_a_class_that_never_occurs_has_a_dash_and_is_named(page):
     assert "so accuracy is unknown: never there." in page
 
 
+def test_groups_of_scenes_have_a_table_only_if_there_are_groups(world, page, tmp_path):
+    assert "By group" not in page
+    measures = {key: world.assessment[key] for key in ("pixels", "overall_accuracy", "mean_f1", "classes")}
+    groups = {"Ohio": measures, "<b>Virginia": measures | {"pixels": 7, "overall_accuracy": None}}
+    text = write_page(replace(world, assessment=world.assessment | {"groups": groups}), tmp_path)
+    table = text.partition("<h3>By group</h3>")[2].partition("</table>")[0]
+    assert re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', table) == [
+        ("Ohio", f"{measures['pixels']:,}"),
+        ("&lt;b&gt;Virginia", "7"),
+    ]
+    assert table.count('scope="col"') == 4 + len(TABLE)
+
+
 def test_the_worst_held_out_chip_comes_first_with_its_accuracy(tmp_path):
     inputs = run(tmp_path, Look(placed=False))
     wrong = Window(32, 64, CHIP, CHIP)

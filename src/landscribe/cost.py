@@ -20,11 +20,11 @@ class Forecast:
     """Chips, disk, memory and time of a run. Memory and time are None without a trial."""
 
     chips: int
-    """Upper bound: chips without a labelled pixel are not cut."""
+    """Upper bound: chips without a labelled pixel are not cut, nor are background chips that are not drawn."""
     disk_bytes: int
     """Upper bound: uncompressed chips, and the map."""
     steps: int | None
-    """Training steps; None if the budget is in minutes."""
+    """Upper bound of the training steps; None if the budget is in minutes."""
     memory_bytes: int | None
     """Peak memory of this process during one training step."""
     seconds: float | None

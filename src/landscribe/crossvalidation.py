@@ -38,6 +38,13 @@ class Fold:
     chips: dict[str, int]
     """How many, by split."""
     confusion: Confusion
+    held_out: str = ""
+    """Name of the scene or group that the fold holds out; empty for folds of blocks."""
+
+    def summary(self) -> dict[str, Any]:
+        """All measures, ready for JSON."""
+        name = {"held_out": self.held_out} if self.held_out else {}
+        return {"model": self.model.name, **name, "chips": self.chips, **self.confusion.summary()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +69,7 @@ class CrossValidation:
         names = self.folds[0].confusion.classes.names
         f1 = np.array([fold.confusion.f1 for fold in self.folds])
         return {
-            "folds": [
-                {"model": fold.model.name, "chips": fold.chips, **fold.confusion.summary()} for fold in self.folds
-            ],
+            "folds": [fold.summary() for fold in self.folds],
             "mean_f1": _spread(np.array([fold.confusion.mean_f1 for fold in self.folds])),
             "f1": {name: _spread(f1[:, number]) for number, name in enumerate(names)},
             "pooled": self.pooled.summary(),
@@ -85,7 +90,7 @@ def cross_validate(
     chips: Chips | Source,
     *,
     out: Source,
-    folds: int | Literal["scenes"] = 5,
+    folds: int | Literal["scenes", "groups"] = 5,
     gap: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -98,51 +103,57 @@ def cross_validate(
     Args:
         chips: a chips folder.
         out: the folder to make: a model folder for each fold, settings.json, folds.json.
-        folds: how many, at least 3, of spatial blocks; or "scenes" to leave one scene out at a time.
+        folds: how many, at least 3, of spatial blocks; or "scenes" or "groups" to leave one scene
+            or one group of scenes out at a time.
         gap: chips of different splits are at least this many pixels apart; a quarter of a chip if left out.
         seed: of the folds and the trainings.
         overwrite: replace a cross-validation with other settings.
         settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
     """
-    from landscribe.data.splits.folds import fold_splits
+    from landscribe.data.splits.folds import fold_names, fold_splits
 
     seed, gap = checked("seed", seed, Seed), checked("gap", gap, Pixels | None)
     opened, out = open_chips(chips), Path(out)
     _require_one_process(dict(settings))
     fingerprint = _fingerprint(opened, dict(settings), folds=folds, gap=gap, seed=seed)
     splits = fold_splits(opened, folds, gap=gap, seed=seed)
+    names = fold_names(opened, folds) or [""] * len(splits)
     with os_errors(out):
         refuse_file(out)
     with claim(out):
-        return _train_folds(opened, out, splits, fingerprint, seed=seed, overwrite=overwrite, **settings)
+        return _train_folds(
+            opened, out, list(zip(names, splits, strict=True)), fingerprint, seed=seed, overwrite=overwrite, **settings
+        )
 
 
 def _train_folds(
     opened: Chips,
     out: Path,
-    splits: Sequence[Sequence[str]],
+    folds: Sequence[tuple[str, Sequence[str]]],
     fingerprint: Fingerprint,
     *,
     seed: int,
     overwrite: bool,
     **settings: Unpack[TrainKeywords],
 ) -> CrossValidation:
+    """Train and assess each fold, given as the name that it holds out and the split of each chip."""
     from landscribe.inference.evaluation import score
     from landscribe.model import Model
 
     _claim(out, fingerprint, overwrite=overwrite)
     done = []
-    for number, names in enumerate(splits, 1):
+    for number, (held_out, names) in enumerate(folds, 1):
         folder = out / f"fold_{number}"
         divided = replace(opened, table=opened.table.assign(split=names))
         counts = {name: names.count(name) for name in ("train", "val", "test", "gap")}
         if not folder.exists():
             summary = ", ".join(f"{count} {name}" for name, count in counts.items())
-            log.info("%s of %d: %s", folder.name, len(splits), summary)
+            log.info("%s of %d: %s", folder.name, len(folds), summary)
             train(divided, out=folder, seed=seed, **settings)
         # The user named the class in the settings.
         model = Model.load(folder, trust=settings.get("architecture", ()))
-        done.append(Fold(folder, counts, score(model, divided.of_split("test"), f"assess {folder.name}")))
+        confusion = score(model, divided.of_split("test"), f"assess {folder.name}")
+        done.append(Fold(folder, counts, confusion, held_out))
     result = CrossValidation(tuple(done))
     write_text(out / RESULT, json.dumps(result.summary(), indent=1) + "\n")
     return result

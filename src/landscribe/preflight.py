@@ -12,7 +12,7 @@ import numpy as np
 from landscribe import progress
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
-from landscribe.data.chips.cutting import require_feasible
+from landscribe.data.chips.cutting import require_feasible, split_inputs
 from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format, label_warnings
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
@@ -378,6 +378,8 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
     spec = recipe.chips
     try:
         require_feasible(scenes, recipe.scenes, spec, Path())
+        if recipe.split.by != "attribute":  # its polygons are read when chips are cut
+            split_inputs(scenes, recipe.scenes, spec, recipe.split)
     except LandscribeError as error:
         yield Finding("error", str(error))
         return

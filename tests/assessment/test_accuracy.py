@@ -1,15 +1,24 @@
 """The comparison of maps with chips."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from affine import Affine
 
 from landscribe import verbs
-from landscribe.assessment.accuracy import assess_chips, assess_labels
-from landscribe.data.scenes.scene import open_labels
+from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, pooled
+from landscribe.data.chips.chips import Chips
+from landscribe.data.chips.cutting import chip
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.scene import open_labels, open_scenes
+from landscribe.data.scenes.spec import SceneSpec
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ClassError, RecipeError
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from worlds import noise, pixel_box, write_polygons, write_raster
+from worlds import METRE, noise, pixel_box, write_polygons, write_raster
 
 SIDE = 48
 
@@ -26,7 +35,7 @@ def test_a_pixel_of_overlapping_chips_counts_once_without_pairwise_comparison(tm
     intersections = []
     original = Window.__and__
     monkeypatch.setattr(Window, "__and__", lambda a, b: intersections.append(1) or original(a, b))
-    confusion = assess_chips([mapped], chips)
+    confusion = pooled(assess_chips([mapped], chips))
     monkeypatch.undo()
     assert confusion.total == SIDE * SIDE
     np.testing.assert_array_equal(confusion.counts, assess_labels(mapped, source, chips.classes).counts)
@@ -87,3 +96,65 @@ def test_nodata_of_a_reference_is_unlabelled_whatever_the_classes_of_the_map_are
     assert verbs.assess(plain, reference=path).confusion.counts.tolist() == [[0, 0], [0, 12 * SIDE]]
     as_ground = verbs.assess(plain, reference=path, label_nodata_as="0")
     assert as_ground.confusion.counts.tolist() == [[36 * SIDE, 0], [0, 12 * SIDE]]
+
+
+# Groups of scenes -------------------------------------------------------------------------------------------------
+
+
+def grouped_world(folder, groups) -> tuple[Chips, list[Path]]:
+    """Chips of a scene for each group, and their maps, which are wrong here and there."""
+    rng, specs, maps = np.random.default_rng(0), [], []
+    for index, group in enumerate(groups):
+        transform = METRE @ Affine.translation(1000 * index, 0)
+        image = write_raster(folder / f"s{index}.tif", noise(3, SIDE, SIDE), transform=transform)
+        truth, mapped = (rng.integers(1, 3, (SIDE, SIDE), np.uint8) for _ in range(2))
+        labels = write_raster(folder / f"labels{index}.tif", truth, transform=transform)
+        maps.append(write_raster(folder / f"map{index}.tif", mapped, transform=transform))
+        specs.append(SceneSpec(image=(str(image),), labels=str(labels), group=group))
+    scenes, classes = open_scenes(specs)
+    split = SplitSpec(val=0, test=0)
+    return chip(scenes, classes, specs, folder / "chips", spec=ChipSpec(size=16, stride=12), split=split), maps
+
+
+def assessed(chips: Chips, maps: list[Path]) -> Assessment:
+    return verbs.assess(maps, reference=chips, split="train")
+
+
+def test_the_measures_of_a_group_are_those_of_its_scenes_alone(tmp_path):
+    chips, maps = grouped_world(tmp_path, ["Ohio", "Virginia", "Ohio"])
+    assessment = assessed(chips, maps)
+    assert list(assessment.groups) == ["Ohio", "Virginia"]
+    for group, indices in {"Ohio": [0, 2], "Virginia": [1]}.items():
+        of_scenes = np.isin(chips.scene_names, [f"s{index}" for index in indices])
+        alone = replace(chips, table=chips.table[of_scenes].reset_index(drop=True))
+        counts = pooled(assess_chips([Raster.open([maps[index]]) for index in indices], alone)).counts
+        np.testing.assert_array_equal(assessment.groups[group].counts, counts)
+        assert counts.sum() == len(indices) * SIDE * SIDE
+
+
+def test_the_confusion_matrices_of_groups_sum_to_the_pooled_one(tmp_path):
+    assessment = assessed(*grouped_world(tmp_path, ["a", "b", "a", "c"]))
+    summed = sum(confusion.counts for confusion in assessment.groups.values())
+    np.testing.assert_array_equal(summed, assessment.confusion.counts)
+
+
+def test_scenes_without_a_group_count_only_in_the_pooled_measures(tmp_path):
+    assessment = assessed(*grouped_world(tmp_path, [None, "b", None]))
+    assert assessment.confusion.total == 3 * SIDE * SIDE
+    assert {name: confusion.total for name, confusion in assessment.groups.items()} == {"b": SIDE * SIDE}
+    summary = assessment.summary()
+    assert summary["groups"] == {"b": assessment.groups["b"].summary()}
+
+
+def test_without_groups_an_assessment_has_none(tmp_path):
+    assessment = assessed(*grouped_world(tmp_path, [None, None]))
+    assert assessment.groups == {}
+    assert "groups" not in assessment.summary()
+
+
+def test_chips_that_were_cut_before_scenes_had_groups_are_assessed(tmp_path):
+    chips, maps = grouped_world(tmp_path, ["a", "b"])
+    chips.table.drop(columns="group").to_parquet(chips.folder / "chips.parquet", index=False)
+    assessment = assessed(Chips.open(chips.folder), maps)
+    assert assessment.groups == {}
+    assert assessment.confusion.total == 2 * SIDE * SIDE

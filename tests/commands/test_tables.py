@@ -1,11 +1,17 @@
 """Tables: columns are as wide as their text."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from landscribe.commands.tables import print_branches, print_measures
+from landscribe.assessment.accuracy import Assessment
+from landscribe.commands.tables import print_branches, print_folds, print_measures
+from landscribe.confusion import Confusion
+from landscribe.crossvalidation import CrossValidation, Fold
+from landscribe.geo.classes import Classes
 
 
 @pytest.mark.parametrize("name", ["field", "greenhouses with plastic roofs", "[bold] roofs"])
@@ -35,3 +41,33 @@ def test_tables_are_not_truncated_without_a_terminal(capsys, monkeypatch):
     )
     last = capsys.readouterr().out.splitlines()[-1]
     assert re.split(r"  +", last.strip()) == [name, "1.000", "-", "0.500", "0.250", "7"]
+
+
+def test_each_group_of_scenes_has_a_row_in_the_table_of_measures(capsys):
+    classes = Classes.from_labels(["field", "house"], background=False)
+    groups = {
+        "Ohio": Confusion(classes, np.array([[3, 1], [0, 4]])),
+        "West Virginia": Confusion(classes, np.array([[2, 0], [0, 0]])),
+    }
+    both = sum(groups.values(), start=Confusion.zeros(classes))
+    print_measures(Assessment(both, ("map.tif",), "chips", "test", groups).summary())
+    head, *rows = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert head == ["group", "pixels", "overall accuracy", "mean F1", "F1 field", "F1 house"]
+    # F1 of field: 6 / 7; of house: 8 / 9.
+    assert rows == [
+        ["Ohio", "8", "0.875", "0.873", "0.857", "0.889"],
+        ["West Virginia", "2", "1.000", "1.000", "1.000", "-"],
+    ]
+
+
+def test_folds_are_named_by_the_group_that_each_holds_out(capsys):
+    classes = Classes.from_labels(["field", "house"], background=False)
+    counts = {"train": 1, "val": 1, "test": 2, "gap": 0}
+    folds = [
+        Fold(Path(f"fold_{index}"), counts, Confusion(classes, np.eye(2, dtype=np.int64)), name)
+        for index, name in enumerate(("Kentucky", "Ohio", ""), 1)
+    ]
+    summary = CrossValidation(tuple(folds)).summary()
+    assert [fold.get("held_out") for fold in summary["folds"]] == ["Kentucky", "Ohio", None]
+    print_folds(summary)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:4]] == ["Kentucky", "Ohio", "fold_3"]

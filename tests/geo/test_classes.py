@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscribe.errors import ClassError
-from landscribe.geo.classes import IGNORE, ClassEntry, Classes, default_colour
+from landscribe.geo.classes import IGNORE, ClassEntry, Classes, default_colour, label_key
 
 words = st.text(st.characters(categories=["L"]), min_size=1, max_size=8)
 tables = st.lists(st.integers(0, 254), min_size=1, max_size=12, unique=True).map(
@@ -142,3 +142,13 @@ def test_the_foreground_is_all_but_the_background():
 
 def test_the_first_sixteen_classes_have_different_colours():
     assert len({default_colour(index, background=False) for index in range(16)}) == 16
+
+
+@given(st.integers(), st.sampled_from(["{:d}", "{:+d}", "{:08d}", "{:d}.", "{:d}.00", " {:d} "]))
+def test_a_whole_number_is_one_label_however_it_is_written(number, form):
+    assert label_key(form.format(number)) == label_key(number) == str(number)
+
+
+def test_a_number_of_thousands_of_digits_is_a_label():
+    assert label_key("0" * 5000) == "0"
+    assert label_key("-" + "7" * 5000) == "-" + "7" * 5000

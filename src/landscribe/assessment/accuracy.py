@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ class Assessment:
     """Name of the reference: a file or a chips folder."""
     split: str | None = None
     """Split of the chips that were compared, if the reference is chips."""
+    groups: dict[str, Confusion] = field(default_factory=dict)
+    """Confusion matrix of each group of scenes, by name; empty if no scene names one. Law: they sum to `confusion` if
+    every scene has a group."""
 
     @property
     def f1(self) -> Measure:
@@ -98,7 +101,8 @@ class Assessment:
     def summary(self) -> dict[str, Any]:
         """All measures as plain values, for JSON."""
         counted_on = {"maps": list(self.maps), "reference": self.reference, "split": self.split}
-        return counted_on | self.confusion.summary()
+        groups = {name: confusion.summary() for name, confusion in self.groups.items()}
+        return counted_on | self.confusion.summary() | ({"groups": groups} if groups else {})
 
     def save(self, path: Path) -> None:
         """Write the summary as JSON, atomically."""
@@ -172,12 +176,15 @@ def _report_points_left_out(
     )  # fmt: skip
 
 
-def assess_chips(maps: Sequence[Raster], chips: Chips) -> Confusion:
+def assess_chips(maps: Sequence[Raster], chips: Chips) -> dict[str, Confusion]:
     """Compare maps with the masks of chips. Where chips overlap, each pixel counts once.
 
     Args:
         maps: class maps, each aligned to the grid of a scene of the chips.
         chips: the chips of one split.
+
+    Returns:
+        The confusion matrix of each group of scenes by name, "" for the scenes without one.
 
     Raises:
         ChipError: there are no chips.
@@ -189,19 +196,28 @@ def assess_chips(maps: Sequence[Raster], chips: Chips) -> Confusion:
         )
     reader = ChipReader(chips)
     map_of = _maps_by_scene(maps, chips)
-    confusion = Confusion.zeros(chips.classes)
+    counted: dict[str, Confusion] = {}
     windows, scenes = chips.windows, chips.scene_names
     scene_index = np.unique(scenes, return_inverse=True)[1].reshape(-1)
     overlaps = earlier_overlaps(Footprints.of_windows(windows, scene_index))
     with progress.task("assessing", len(chips)) as advance:
-        for index, (scene, window) in enumerate(zip(scenes.tolist(), windows, strict=True)):
+        for index, (scene, group) in enumerate(zip(scenes.tolist(), chips.group_names.tolist(), strict=True)):
+            window = windows[index]
             reference = chips.classes.to_indices(reader.read(index)[2])
             for earlier in overlaps[index].tolist():
                 reference[(windows[earlier] & window).relative_to(window).slices] = IGNORE
-            confusion += Confusion.of(chips.classes, reference, _mapped_indices(map_of[scene], window, chips.classes))
+            predicted = _mapped_indices(map_of[scene], window, chips.classes)
+            previous = counted.get(group, Confusion.zeros(chips.classes))
+            counted[group] = previous + Confusion.of(chips.classes, reference, predicted)
             advance()
-    _require_counted(confusion, ", ".join(mapped.paths[0] for mapped in maps))
-    return confusion
+    _require_counted(pooled(counted), ", ".join(mapped.paths[0] for mapped in maps))
+    return counted
+
+
+def pooled(counted: dict[str, Confusion]) -> Confusion:
+    """The sum of the confusion matrices of at least one group."""
+    first, *others = counted.values()
+    return sum(others, start=first)
 
 
 def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:

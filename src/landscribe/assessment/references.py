@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points
+from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points, pooled
 from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
@@ -55,7 +55,9 @@ def assess_maps(
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
         chips = Chips.of(reference)
         maps = [_with_class(mapped, chips.classes, nodata_as) for mapped in maps]
-        return _warned(Assessment(assess_chips(maps, chips.of_split(split)), names, chips.folder.name, split))
+        counted = assess_chips(maps, chips.of_split(split))
+        groups = {name: confusion for name, confusion in counted.items() if name}
+        return _warned(Assessment(pooled(counted), names, chips.folder.name, split, groups))
     if len(maps) > 1:
         raise RecipeError(
             f"{len(maps)} maps were given with one reference file. Give one map, or chips as the reference."

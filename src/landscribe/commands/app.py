@@ -5,7 +5,7 @@ Results go to stdout, progress and log messages to stderr. Exit 0 done, 2 the us
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -136,7 +136,10 @@ def train(
     chips: Annotated[Path, typer.Argument(help="Chips folder.")], out: Out,
     folds: Annotated[
         str | None,
-        typer.Option(metavar="<int|scenes>", help="Cross-validate: number of spatial folds, or leave one scene out."),
+        typer.Option(
+            metavar="<int|scenes|groups>",
+            help="Cross-validate: number of spatial folds, or leave one scene, or one group of scenes, out.",
+        ),
     ] = None,
     seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -166,13 +169,11 @@ def train(
         show(f"{out}: epoch {model.measures['epoch']} kept, {score}")
 
 
-def _folds(text: str) -> int | Literal["scenes"]:
-    if text == "scenes":
-        return "scenes"
+def _folds(text: str) -> int | Literal["scenes", "groups"]:
     try:
-        return int(text)
+        return cast('Literal["scenes", "groups"]', text) if text in ("scenes", "groups") else int(text)
     except ValueError:
-        raise LandscribeError(f"--folds is '{text}'; expected a number such as 5, or scenes.") from None
+        raise LandscribeError(f"--folds is '{text}'; expected a number such as 5, scenes or groups.") from None
 
 
 @app.command(cls=with_settings("imagery", "predict"))

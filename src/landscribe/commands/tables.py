@@ -12,6 +12,8 @@ from landscribe.runs import Run
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
 _BY_CLASS = ("users_accuracy", "producers_accuracy", "f1", "iou")
 _WIDEST = 10_000
+_MOST_CLASSES = 8
+"""Up to this many classes, a table by group has a column for the F1 of each."""
 
 
 def print_check(result: Any) -> None:
@@ -23,7 +25,7 @@ def print_check(result: Any) -> None:
         return
     parts = [f"at most {ahead.chips} chips", f"at most {size(ahead.disk_bytes)} on disk"]
     if ahead.steps is not None:
-        parts.append(f"{ahead.steps} training steps")
+        parts.append(f"at most {ahead.steps} training steps")
     if ahead.seconds is not None:
         parts.append(f"about {duration(ahead.seconds)} on this machine")
     if ahead.memory_bytes is not None:
@@ -67,6 +69,24 @@ def print_measures(summary: dict[str, Any]) -> None:
             for row in summary["classes"]
         ],
     )
+    if summary.get("groups"):
+        _print_groups(summary["groups"])
+
+
+def _print_groups(groups: dict[str, Any]) -> None:
+    """Accuracy by group of scenes: a row for each."""
+    names = [row["name"] for row in next(iter(groups.values()))["classes"]]
+    few = names if len(names) <= _MOST_CLASSES else []
+    _print_table(
+        ["group", "pixels", "overall accuracy", "mean F1", *(f"F1 {name}" for name in few)],
+        [
+            [
+                group, str(measures["pixels"]), _number(measures["overall_accuracy"]), _number(measures["mean_f1"]),
+                *(_number(row["f1"]) for row in measures["classes"][: len(few)]),
+            ]
+            for group, measures in groups.items()
+        ],
+    )  # fmt: skip
 
 
 def print_blocks(table: Any) -> None:
@@ -166,9 +186,12 @@ def _bars(shares: tuple[float, ...]) -> str:
 
 
 def print_folds(summary: dict[str, Any]) -> None:
-    """Chips and F1 of each fold, the mean and standard deviation of F1, and the F1 of all chips together."""
+    """Chips and F1 of each fold, by the name that it holds out; their mean and spread; the F1 of all chips together."""
     names, spreads = list(summary["f1"]), [summary["mean_f1"], *summary["f1"].values()]
-    folds = [(fold["model"], fold["chips"]["train"], fold["chips"]["test"], fold) for fold in summary["folds"]]
+    folds = [
+        (fold.get("held_out") or fold["model"], fold["chips"]["train"], fold["chips"]["test"], fold)
+        for fold in summary["folds"]
+    ]
     tested = sum(fold[2] for fold in folds)
     rows = [
         [name, str(train), str(test), *map(_number, (measures["mean_f1"], *(row["f1"] for row in measures["classes"])))]

@@ -47,11 +47,15 @@ _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+(\.0*)?")
 def label_key(label: Label) -> str:
     """What makes two labels the same class: accents may be composed or not, and numbers written as words.
 
-    >>> label_key(7), label_key("7"), label_key("7.0"), label_key("07"), label_key(" wood")
-    ('7', '7', '7', '7', 'wood')
+    >>> label_key(7), label_key("7"), label_key("7.0"), label_key("07"), label_key(" wood"), label_key("-0")
+    ('7', '7', '7', '7', 'wood', '0')
     """
     text = unicodedata.normalize("NFC", str(label)).strip()
-    return str(int(text.partition(".")[0])) if _WHOLE_NUMBER.fullmatch(text) else text
+    if not _WHOLE_NUMBER.fullmatch(text):
+        return text
+    # int() refuses numbers of thousands of digits.
+    digits = text.partition(".")[0].lstrip("+-").lstrip("0") or "0"
+    return f"-{digits}" if text.startswith("-") and digits != "0" else digits
 
 
 def has_numbers(labels: Iterable[Label]) -> bool:

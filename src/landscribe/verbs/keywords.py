@@ -26,6 +26,7 @@ class SceneKeywords(TypedDict, total=False):
     label_zero: Literal["background", "class"] | None
     all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None
+    group: str | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
@@ -44,6 +45,7 @@ class ChipTable(TypedDict, total=False):
     stride: int | None
     edge: Literal["shift", "pad", "drop"]
     mode: Literal["all", "positive", "separate"]
+    background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
     virtual: bool
@@ -53,7 +55,7 @@ class ChipTable(TypedDict, total=False):
 class SplitKeywords(TypedDict, total=False):
     """Settings of a section of a recipe."""
 
-    by: Literal["auto", "block", "scene", "attribute", "list"]
+    by: Literal["auto", "block", "scene", "group", "attribute", "list"]
     val: float
     test: float
     gap: int | None
@@ -179,6 +181,7 @@ class ChipKeywords(TypedDict, total=False):
     label_zero: Literal["background", "class"] | None
     all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
+    group: str | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
@@ -192,11 +195,12 @@ class ChipKeywords(TypedDict, total=False):
     stride: int | None
     edge: Literal["shift", "pad", "drop"]
     mode: Literal["all", "positive", "separate"]
+    background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
     virtual: bool
     dask: str | None
-    by: Literal["auto", "block", "scene", "attribute", "list"]
+    by: Literal["auto", "block", "scene", "group", "attribute", "list"]
     val: float
     test: float
     gap: int | None
@@ -258,6 +262,7 @@ class DemoKeywords(TypedDict, total=False):
     label_zero: Literal["background", "class"] | None
     all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
+    group: str | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
@@ -270,10 +275,11 @@ class DemoKeywords(TypedDict, total=False):
     stride: int | None
     edge: Literal["shift", "pad", "drop"]
     mode: Literal["all", "positive", "separate"]
+    background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
     virtual: bool
-    by: Literal["auto", "block", "scene", "attribute", "list"]
+    by: Literal["auto", "block", "scene", "group", "attribute", "list"]
     val: float
     test: float
     gap: int | None

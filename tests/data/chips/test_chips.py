@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import shutil
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from landscribe.data.chips.stats import band_statistics
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import ChipError, OutputError, RasterError
+from landscribe.errors import ChipError, OutputError, RasterError, RecipeError
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from worlds import noise, pixel_box, write_polygons, write_raster
@@ -69,7 +70,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"format": "png"}, {"format": "jpg"}, {"virtual": True}, {"mode": "separate"}]
+    "settings",
+    [{}, {"format": "png"}, {"format": "jpg"}, {"virtual": True}, {"mode": "separate"}, {"background_share": 0.5}],
 )
 def test_chipping_twice_gives_the_same_bytes(world, settings):
     first, second = (world.chip(out=out, split=SplitSpec(), **settings) for out in ("one", "two"))
@@ -386,6 +388,101 @@ def test_mode_separate_writes_background_chips_into_another_folder(world):
         assert row["image"].startswith(f"images/{group}/")
         assert row["mask"].startswith(f"masks/{group}/")
     assert len(chips) == 12
+
+
+# Share of background chips --------------------------------------------------------------------------------------
+
+
+def names_of(chips: Chips) -> set[str]:
+    return set(chips.ids)
+
+
+def background_of(chips: Chips) -> set[str]:
+    return set(chips.table.loc[~chips.table["positive"], "chip"])
+
+
+@pytest.fixture
+def wide(world) -> SceneSpec:
+    """A scene of 32 x 32 chips of 8 pixels, of which few have a polygon."""
+    return world.scene(noise(1, 256, 256))
+
+
+def test_a_background_share_of_0_cuts_the_chips_of_mode_positive(world):
+    chips = world.chip(background_share=0)
+    assert corners(chips.table) == POSITIVE
+    positive = world.chip(out="positive", mode="positive")
+    pd.testing.assert_frame_equal(chips.table, positive.table)
+
+
+def test_a_background_share_of_1_cuts_all_chips(world):
+    assert digests(world.chip(background_share=1).folder) == digests(world.chip(out="all").folder)
+
+
+def test_chips_with_a_class_do_not_depend_on_the_background_share(world, wide):
+    every = world.chip(wide, size=8, virtual=True)
+    for share in (0, 0.3, 0.7):
+        chips = world.chip(wide, size=8, virtual=True, background_share=share, out=f"{share}")
+        assert names_of(chips) - background_of(chips) == names_of(every) - background_of(every)
+
+
+def test_the_background_chips_of_a_smaller_share_are_among_those_of_a_larger(world, wide):
+    drawn = [
+        background_of(world.chip(wide, size=8, virtual=True, background_share=share, out=f"{share}"))
+        for share in (0, 0.1, 0.2, 0.5, 1)
+    ]
+    assert all(smaller < larger for smaller, larger in pairwise(drawn))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.9])
+def test_the_number_of_background_chips_is_binomial(world, wide, seed, share):
+    all_background = len(background_of(world.chip(wide, size=8, virtual=True)))
+    chips = world.chip(wide, size=8, virtual=True, background_share=share, seed=seed, out="drawn")
+    expected, deviation = all_background * share, (all_background * share * (1 - share)) ** 0.5
+    assert abs(len(background_of(chips)) - expected) < 4 * deviation
+
+
+def test_another_seed_draws_other_background_chips(world, wide):
+    first, second, again = (
+        background_of(world.chip(wide, size=8, virtual=True, background_share=0.5, seed=seed, out=out))
+        for seed, out in ((0, "one"), (1, "two"), (0, "three"))
+    )
+    assert first != second
+    assert first == again
+
+
+@pytest.mark.parametrize("settings", [{"virtual": True}, {"mode": "separate"}, {"format": "png"}])
+def test_the_drawn_chips_are_the_same_for_any_kind_of_copy(world, wide, settings):
+    plain = world.chip(wide, size=16, background_share=0.4)
+    assert names_of(world.chip(wide, size=16, background_share=0.4, out="other", **settings)) == names_of(plain)
+
+
+def test_the_drawn_chips_do_not_depend_on_the_other_scenes(world, wide):
+    other = world.scene(noise(1, 64, 64, seed=1), "other.tif")
+    alone = world.chip(wide, size=16, virtual=True, background_share=0.4)
+    both = world.chip(other, wide, size=16, virtual=True, background_share=0.4, out="both")
+    assert names_of(alone) == set(both.table.loc[both.table["scene"] == "scene", "chip"])
+
+
+def test_unlabelled_pixels_beside_background_do_not_keep_a_chip(world):
+    area = write_polygons(world.folder / "area.gpkg", [pixel_box(0, 0, 20, W)])
+    spec = world.scene().model_copy(update={"labelled_area": str(area)})
+    chips = world.chip(spec, background_share=0)
+    assert len(chips)
+    assert background_of(chips) == set()
+
+
+def test_positive_chips_with_a_background_share_are_refused_with_both_names():
+    with pytest.raises(RecipeError, match=r"mode is positive.*background_share is 0\.2; set mode = all"):
+        ChipSpec.of({"mode": "positive", "background_share": 0.2})
+    assert ChipSpec.of({"mode": "positive", "background_share": 1}).mode == "positive"
+    assert ChipSpec.of({"background_share": "20 %"}).background_share == 0.2
+
+
+def test_no_chip_drawn_and_none_with_a_class_is_refused_with_the_share(world):
+    write_polygons(world.folder / "labels.gpkg", [pixel_box(0, 0, 0.2, 0.2)], kind=["house"])
+    with pytest.raises(ChipError, match="background_share = 0, and no chip has a class other than background"):
+        world.chip(background_share=0)
 
 
 @pytest.mark.parametrize(

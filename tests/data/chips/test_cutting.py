@@ -67,7 +67,10 @@ def digests(folder: Path) -> dict[str, str]:
 # Units --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{}, {"edge": "pad"}, {"mode": "separate", "format": "png"}, {"virtual": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"edge": "pad"}, {"mode": "separate", "format": "png"}, {"virtual": True}, {"background_share": 0.5}],
+)
 def test_chips_are_the_same_bytes_with_any_unit_size(specs, tmp_path, monkeypatch, settings):
     folders = []
     for side in (1, 20, 40, 1024):
@@ -183,8 +186,8 @@ def last_window(specs: list[SceneSpec]) -> Window:
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 def test_dask_workers_write_the_same_bytes_as_one_process(specs, tmp_path, in_pieces):
-    alone = cut(specs, tmp_path / "alone")
-    together = cut(specs, tmp_path / "together", dask="auto")
+    alone = cut(specs, tmp_path / "alone", background_share=0.5)
+    together = cut(specs, tmp_path / "together", background_share=0.5, dask="auto")
     assert digests(together.folder) == digests(alone.folder)
     assert len(cutting._units(open_scenes(specs)[0], ChipSpec(size=SIZE, stride=STRIDE))) > 10
 

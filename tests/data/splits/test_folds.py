@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscribe.data.chips.chips import Chips, ChipsMetadata
-from landscribe.data.splits.folds import fold_splits
+from landscribe.data.splits.folds import fold_names, fold_splits
 from landscribe.errors import ChipError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
@@ -113,6 +113,35 @@ def test_folds_of_scenes_leave_one_scene_out_at_a_time():
         {"a"}, {"b"}, {"c"}, {"d"},
     ]  # fmt: skip
     assert [names.count("train") for names in splits] == [8] * 4
+
+
+def of_groups(names: str) -> Chips:
+    """Scenes of four chips; each is of the group that its letter names, "-" for none."""
+    chips = chips_of({f"s{index}": lattice(2, 2) for index in range(len(names))}, np.ones((4 * len(names), 1), int))
+    groups = np.repeat([name.replace("-", "") for name in names], 4)
+    return Chips(chips.folder, chips.metadata, chips.table.assign(group=groups))
+
+
+def test_folds_of_groups_leave_one_group_of_scenes_out_at_a_time():
+    chips = of_groups("babcb")
+    splits = np.array(fold_splits(chips, "groups"))
+    assert fold_names(chips, "groups") == ["a", "b", "c"]
+    for name, names in zip("abc", splits, strict=True):
+        assert set(chips.group_names[names == "test"]) == {name}
+        assert {name} & set(chips.group_names[names != "test"]) == set()
+    assert ((splits == "test").sum(axis=0) == 1).all()
+
+
+def test_folds_of_blocks_have_no_names():
+    assert fold_names(of_groups("abc"), 3) == []
+    assert fold_names(of_groups("aab"), "scenes") == ["s0", "s1", "s2"]
+
+
+def test_folds_of_groups_need_the_group_of_each_scene():
+    with pytest.raises(ChipError, match=r"folds = groups, but 1 of 4 scenes of nowhere name no group \(s2\)"):
+        fold_splits(of_groups("ab-c"), "groups")
+    with pytest.raises(ChipError, match=r"folds = groups, but the chips have 2 groups\. Expected at least 3"):
+        fold_splits(of_groups("aabb"), "groups")
 
 
 def test_overlapping_scenes_are_separated_by_the_gap(tmp_path):

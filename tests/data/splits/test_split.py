@@ -1,5 +1,7 @@
 """Splits by block, by scene and by polygon."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from affine import Affine
@@ -259,6 +261,77 @@ def test_too_few_scenes_are_refused():
     inputs = [whole(np.ones((9, 1), np.int64)) for _ in range(2)]
     with pytest.raises(ChipError, match=r"2 scenes.* cannot be split into train, val, test. Expected at least 3"):
         split_scenes(inputs, BY_SCENE, size=16, seed=0)
+
+
+# Groups of scenes ---------------------------------------------------------------------------------------------
+
+BY_GROUP = SplitSpec(by="group", val=0.2, test=0.2)
+
+
+def of_groups(names: str, chips: int = 3) -> list[SplitInput]:
+    """A scene for each letter, which is the name of its group, far from the others."""
+    return [
+        replace(whole(np.ones((chips, 1), np.int64), left=1000 * index), group=name, name=f"{name}{index}")
+        for index, name in enumerate(names)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_scenes_of_a_group_share_a_split(seed):
+    inputs = of_groups("abcdabcdabcde")
+    names = split_scenes(inputs, BY_GROUP, size=16, seed=seed)
+    split_of = {
+        group: {name for scene, own in zip(inputs, names, strict=True) if scene.group == group for name in own}
+        for group in "abcde"
+    }
+    assert all(len(splits) == 1 for splits in split_of.values())
+    assert set.union(*split_of.values()) == {"train", "val", "test"}
+    assert names == split_scenes(inputs, BY_GROUP, size=16, seed=seed)
+
+
+def test_groups_fill_every_split_by_its_share():
+    inputs = of_groups("abcdefghij" * 3)
+    first = [own[0] for own in split_scenes(inputs, BY_GROUP, size=16, seed=0)[:10]]
+    assert {name: first.count(name) for name in first} == {"train": 6, "val": 2, "test": 2}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_scenes_of_a_group_with_a_predefined_split_keep_it(seed):
+    inputs = of_groups("aabbccdd")
+    inputs[0] = replace(inputs[0], split="val")
+    names = [own[0] for own in split_scenes(inputs, BY_GROUP, size=16, seed=seed)]
+    assert names[0] == "val"
+    assert all(names[index] == names[index + 1] for index in (2, 4, 6))
+
+
+@pytest.mark.parametrize("gap", [None, 1, 40])
+def test_chips_of_groups_that_meet_are_the_gap_apart(gap):
+    # Six scenes of ten chips in a row, each of which overlaps the next by half a chip.
+    lefts = [152 * index for index in range(6)]
+    inputs = [
+        replace(whole(np.ones((10, 1), np.int64), left=left), group=f"g{index}") for index, left in enumerate(lefts)
+    ]
+    names = split_scenes(inputs, BY_GROUP.model_copy(update={"gap": gap}), size=16, seed=0)
+    spans = [
+        (left + window.col, name)
+        for scene, left, own in zip(inputs, lefts, names, strict=True)
+        for window, name in zip(scene.windows, own, strict=True)
+        if name != "gap"
+    ]
+    assert {name for _, name in spans} == {"train", "val", "test"}
+    assert all(abs(a - b) - 16 >= (gap or 4) for a, first in spans for b, second in spans if first != second)
+
+
+def test_scenes_without_a_group_are_refused_by_name():
+    inputs = [*of_groups("abcd"), whole(np.ones((3, 1), np.int64)), whole(np.ones((3, 1), np.int64), split="test")]
+    inputs[4] = replace(inputs[4], name="nowhere")
+    with pytest.raises(ChipError, match=r"by group, but 1 of 6 scenes name none \(nowhere\)\. Expected a group"):
+        split_scenes(inputs, BY_GROUP, size=16, seed=0)
+
+
+def test_too_few_groups_are_refused():
+    with pytest.raises(ChipError, match="2 groups of scenes cannot be split into train, val, test"):
+        split_scenes(of_groups("abab"), BY_GROUP, size=16, seed=0)
 
 
 # Zones --------------------------------------------------------------------------------------------------------

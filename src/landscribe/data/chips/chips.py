@@ -63,8 +63,9 @@ class Chips:
     folder: Path
     metadata: ChipsMetadata
     table: pd.DataFrame
-    """One row per chip: chip, scene, row, col, height, width, split, positive, valid_pixels, image, mask (paths in the
-    folder, empty if virtual), count_<value> and count_ignore (pixels), mean_<n> and std_<n> (band n, valid pixels)."""
+    """One row per chip: chip, scene, group ("" for none), row, col, height, width, split, positive, valid_pixels,
+    image, mask (paths in the folder, empty if virtual), count_<value> and count_ignore (pixels), mean_<n> and std_<n>
+    (band n, valid pixels)."""
 
     @classmethod
     def of(cls, chips: "Chips | str | Path") -> "Chips":
@@ -118,6 +119,13 @@ class Chips:
     def scene_names(self) -> NDArray[np.str_]:
         """(chips,) the name of each chip's scene."""
         return self.table["scene"].to_numpy(str)
+
+    @property
+    def group_names(self) -> NDArray[np.str_]:
+        """(chips,) the group of each chip's scene; "" for none, as in folders that were written without groups."""
+        if "group" not in self.table:
+            return np.full(len(self), "")
+        return self.table["group"].to_numpy(str)
 
     @property
     def windows(self) -> list[Window]:

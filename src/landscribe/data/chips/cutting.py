@@ -1,5 +1,6 @@
 """Cut scenes into chips, unit by unit, on this machine or many, and assign them to splits."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from contextlib import closing
@@ -20,9 +21,9 @@ from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.scene import Sample, Scene
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
-from landscribe.data.splits.predefined import read_lists, read_zones
+from landscribe.data.splits.predefined import ChipSplits, read_lists, read_zones
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.data.splits.split import SplitInput, split_scenes, warn_missing_classes
+from landscribe.data.splits.split import SplitInput, require_groups, split_scenes, warn_missing_classes
 from landscribe.errors import ChipError, listed
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.classes import IGNORE, Classes
@@ -61,7 +62,7 @@ def chip(
         classes: the class table.
         sources: the files of the scenes, recorded in the folder.
         out: the folder to write. With `spec.dask`, all workers must see it.
-        spec: size, stride, edge, mode, format and executor.
+        spec: size, stride, edge, mode, share of background, format and executor.
         split: fractions, gap and the kind of group.
         seed: the same seed gives the same bytes, with any executor.
         overwrite: replace a folder that is not empty.
@@ -81,13 +82,13 @@ def chip(
             for scene in scenes:
                 require_geotiff_holds(scene.image.grid, scene.image.paths[0])
     require_feasible(scenes, sources, spec, out)
-    inputs = _split_inputs(scenes, sources, split)
+    inputs = split_inputs(scenes, sources, spec, split)
     paths = sorted({path for scene in scenes for path in scene.image.paths})
     states = [raster_state(path) for path in paths]
     labels = sorted({source.labels for source in sources if source.labels is not None})
     label_states = [file_state(path) for path in labels]
     with atomic_folder(out, overwrite=overwrite) as folder:
-        table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute()))
+        table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute(), seed))
         require_unchanged(paths, states, "cut into chips")
         _require_unchanged_labels(labels, label_states)
         if table.empty:
@@ -110,7 +111,8 @@ def require_feasible(scenes: Sequence[Scene], sources: Sequence[SceneSpec], spec
     )
     purpose = f"cutting {chips:,} chips of {spec.size} x {spec.size} pixels (one each {stride})"
     require_memory(chips * _BYTES_PER_CHIP, purpose, "Use a larger --stride or --size, or crop the scenes.")
-    is_partly_cut = spec.mode == "positive" or any(source.sparse or source.labelled_area for source in sources)
+    is_partly_labelled = any(source.sparse or source.labelled_area for source in sources)
+    is_partly_cut = is_partly_labelled or spec.mode == "positive" or spec.background_share < 1
     if not spec.virtual and not is_partly_cut:
         image = scenes[0].image
         bytes_per_pixel = len(image.bands) * np.dtype(image.dtype).itemsize + 1
@@ -168,6 +170,7 @@ class _Cutting:
     classes: Classes
     spec: ChipSpec
     folder: Path
+    seed: int
 
     def read(self, unit: _Unit) -> Sample:
         # One GDAL environment for all reads: otherwise each file sets up its own.
@@ -202,13 +205,14 @@ class _Cutting:
         counts = np.bincount(mask.ravel(), minlength=256)
         positive = any(counts[entry.value] for entry in self.classes.foreground)
         labelled = counts[IGNORE] < mask.size or (self.spec.unlabelled and valid.any())
-        if not labelled or (self.spec.mode == "positive" and not positive):
+        if not labelled or not (positive or self._is_drawn(scene.name, window)):
             return None
         digits = len(str(max(scene.image.grid.shape)))
         name = f"{scene.name}_r{window.row:0{digits}d}_c{window.col:0{digits}d}"
         return {
             "chip": name,
             "scene": scene.name,
+            "group": scene.group or "",
             **asdict(window),
             "split": "",
             "positive": positive,
@@ -218,6 +222,15 @@ class _Cutting:
             "count_ignore": int(counts[IGNORE]),
             **_band_statistics(pixels, valid),
         }
+
+    def _is_drawn(self, scene: str, window: Window) -> bool:
+        """True if a chip without a class other than background is cut.
+
+        The draw is a hash of the chip's name: it is the same in any order and unit, and with any executor.
+        """
+        share = 0.0 if self.spec.mode == "positive" else self.spec.background_share
+        digest = hashlib.sha256(f"{self.seed}/{window.row}/{window.col}/{scene}".encode()).digest()
+        return int.from_bytes(digest[:8]) < share * 2**64
 
     def _paths(self, name: str, *, positive: bool) -> dict[str, str]:
         if self.spec.virtual:
@@ -277,17 +290,26 @@ def _exact_statistics(pixels: Pixels, valid_pixels: int) -> tuple[list[float], l
     return [total / valid_pixels for total in sums], deviations
 
 
-def _split_inputs(scenes: Sequence[Scene], sources: Sequence[SceneSpec], split: SplitSpec) -> list[SplitInput]:
-    """Split inputs still without chips; predefined splits are read before hours are spent on cutting."""
-    predefined: Sequence[Split | None] = [scene.split for scene in scenes]
+def split_inputs(
+    scenes: Sequence[Scene], sources: Sequence[SceneSpec], spec: ChipSpec, split: SplitSpec
+) -> list[SplitInput]:
+    """Split inputs still without chips; predefined splits are read before hours are spent on cutting.
+
+    Raises:
+        ChipError: a list has an error, scenes lack a group, or labels lack zones, as `split` needs them.
+    """
+    predefined: Sequence[Split | ChipSplits | None] = [scene.split for scene in scenes]
     if split.by == "list":
-        listed = read_lists(split, [scene.image for scene in scenes])
-        predefined = [scene.split or from_list for scene, from_list in zip(scenes, listed, strict=True)]
+        from_lists = read_lists(split, [scene.image for scene in scenes], spec)
+        predefined = [scene.split or from_list for scene, from_list in zip(scenes, from_lists, strict=True)]
     inputs = []
-    for scene, source, own in zip(scenes, sources, predefined, strict=True):
+    for scene, source, either in zip(scenes, sources, predefined, strict=True):
+        own, chips = (None, either) if isinstance(either, dict) else (either, None)
         zones = read_zones(split, source, scene.image) if split.by == "attribute" and own is None else None
         no_counts = np.zeros((0, 0), np.int64)
-        inputs.append(SplitInput((), no_counts, scene.name, scene.image.grid, own, zones))
+        inputs.append(SplitInput((), no_counts, scene.name, scene.image.grid, own, scene.group, chips, zones))
+    if split.by == "group":
+        require_groups(inputs)
     return inputs
 
 
@@ -309,7 +331,9 @@ def _splits(
         rows = rows_of.get(scene.name, no_rows)
         with_chips.append(replace(scene, windows=[windows[row] for row in rows], counts=counts[rows]))
     splits: list[str] = [name for own in split_scenes(with_chips, split, size=spec.size, seed=seed) for name in own]
-    warn_missing_classes(splits, counts, classes, split, all_predefined=all(scene.split for scene in inputs))
+    warn_missing_classes(
+        splits, counts, classes, split, all_predefined=all(scene.split or scene.chips for scene in inputs)
+    )
     return splits
 
 
@@ -341,6 +365,11 @@ def _why_no_chips(scenes: Sequence[Scene], spec: ChipSpec) -> str:
         )
     if spec.mode == "positive":
         return f"{names}: mode = positive, but no chip has a class other than background. Check the labels."
+    if spec.background_share < 1:
+        return (
+            f"{names}: background_share = {spec.background_share:g}, and no chip has a class other than background. "
+            "Check the labels, or raise background_share."
+        )
     return (
         f"{names}: no chip has a labelled, valid pixel (all nodata, or all unlabelled). "
         "Expected imagery and labels that overlap. Check nodata and the CRS of the labels."

@@ -1,11 +1,11 @@
 """The settings of chips. Loads pydantic only, so that a command's help needs no GDAL."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from landscribe.geo.spec import EdgePolicy
-from landscribe.spec import Pixels, Spec, TextMark, words
+from landscribe.spec import FractionText, Pixels, Spec, TextMark, words
 
 Mode = Literal["all", "positive", "separate"]
 Format = Literal["tif", "png", "jpg"]
@@ -23,6 +23,9 @@ class ChipSpec(Spec):
     mode: Mode = "all"
     """Which chips to cut: all; positive, only those with a class other than background; separate, both in separate
     folders."""
+    background_share: Annotated[float, FractionText, TextMark()] = Field(1.0, ge=0, le=1)
+    """Share of the chips without a class other than background that are cut, drawn at random; 0 cuts none of them, 1
+    all."""
     unlabelled: bool = False
     """Also cut chips without any labelled pixel."""
     format: Annotated[Format, words(jpeg="jpg", tiff="tif", geotiff="tif"), TextMark()] = "tif"
@@ -32,3 +35,12 @@ class ChipSpec(Spec):
     """Write only the index, and read windows from the scenes."""
     dask: str | None = None
     """Cut chips with Dask: auto for the cores of this machine, or the address or file of a scheduler."""
+
+    @model_validator(mode="after")
+    def _require_one_choice_of_background(self) -> Self:
+        if self.mode == "positive" and self.background_share < 1:
+            raise ValueError(
+                "mode is positive, which cuts no chip of background only, but background_share is "
+                f"{self.background_share:g}; set mode = all, or leave out background_share"
+            )
+        return self

@@ -62,6 +62,8 @@ class Scene:
     image: Raster
     labels: LabelSource
     split: SplitName | None = None
+    group: str | None = None
+    """Region that the scene belongs to."""
 
     def read(self, window: Window) -> Sample:
         """The imagery and labels of a window, which may reach outside the grid."""
@@ -105,7 +107,7 @@ def open_scenes(
     opened = [_open_labels(spec, image, polygons) for spec, image in zip(specs, images.values(), strict=True)]
     classes = _classes(table, opened, _ignored(specs))
     scenes = [
-        Scene(name, image, _clipped(spec, image, source.with_classes(classes), polygons), spec.split)
+        Scene(name, image, _clipped(spec, image, source.with_classes(classes), polygons), spec.split, spec.group)
         for (name, image), source, spec in zip(images.items(), opened, specs, strict=True)
     ]
     return scenes, classes

@@ -42,6 +42,11 @@ class SceneSpec(Spec):
     road,ditch; all for every class)."""
     split: Annotated[SplitName | None, NoFlag("each scene of a recipe has its own")] = None
     """Put the whole scene into one split. Default: the [split] section decides."""
+    group: Annotated[
+        Annotated[StoredName, Field(min_length=1)] | None, NoFlag("each scene of a recipe has its own")
+    ] = None
+    """Region of the scene, such as a city, a state or a map series. Accuracy is also given for each group, and
+    --split-by group holds out whole groups."""
     nodata: NodataValues = None
     nodata_rule: NodataRuleName = "auto"
     palette: Palette = "colours"

@@ -1,4 +1,4 @@
-"""Folds for cross-validation: every block or scene is held out once, so that accuracy covers all chips."""
+"""Folds for cross-validation: every block, scene or group is held out once, so that accuracy covers all chips."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,18 +10,18 @@ from landscribe.data.chips.chips import Chips
 from landscribe.data.splits.footprints import chip_footprints, pairs_within
 from landscribe.data.splits.groups import Groups, Split, single_membership
 from landscribe.data.splits.split import TARGET_BLOCKS, block_index, block_side
-from landscribe.errors import ChipError
+from landscribe.errors import ChipError, listed
 
 _DRAWS = 100
 _MIN_FOLDS = 3
 _BLOCKS_PER_FOLD = 4
+Whole = Literal["scenes", "groups"]
+"""One fold for each scene, or for each group of scenes."""
 _WHY = "one for test, one for val, the rest for train"
 
 
-def fold_splits(
-    chips: Chips, folds: int | Literal["scenes"] = 5, *, gap: int | None = None, seed: int = 0
-) -> list[list[Split]]:
-    """Divide chips into folds of spatial blocks, or of scenes; their own splits are ignored.
+def fold_splits(chips: Chips, folds: int | Whole = 5, *, gap: int | None = None, seed: int = 0) -> list[list[Split]]:
+    """Divide chips into folds of spatial blocks, scenes or groups of scenes; their own splits are ignored.
 
     In run i, fold i is test, fold i + 1 is val, and the other folds are train, except for chips nearer than the gap.
     Blocks are assigned to folds at random many times. The assignment is kept that leaves a class out of test or train
@@ -29,7 +29,8 @@ def fold_splits(
 
     Args:
         chips: of all splits.
-        folds: how many, at least 3; or "scenes" for one fold per scene.
+        folds: how many, at least 3; "scenes" for one fold per scene; "groups" for one per group of scenes, in
+            the order of `fold_names`.
         gap: minimum distance in pixels between chips of different splits; a quarter of a chip if left out.
         seed: the same seed gives the same folds.
 
@@ -38,19 +39,19 @@ def fold_splits(
         least the gap apart.
 
     Raises:
-        ChipError: too few folds, blocks or scenes, or a fold lacks a class.
+        ChipError: too few folds, blocks, scenes or groups, scenes without a group, or a fold lacks a class.
     """
     counts = chips.counts
     footprints, _ = chip_footprints(chips)
     near = pairs_within(footprints, gap or max(1, chips.metadata.size // 4))
-    if folds == "scenes":
-        fold_of = np.unique(chips.scene_names, return_inverse=True)[1].reshape(-1)
-        if (count := int(fold_of.max()) + 1) < _MIN_FOLDS:
+    if isinstance(folds, str):
+        names = fold_names(chips, folds)
+        if (count := len(names)) < _MIN_FOLDS:
             raise ChipError(
-                f"folds = scenes, but the chips have {count} {'scene' if count == 1 else 'scenes'}. Expected at least "
-                f"{_MIN_FOLDS}: {_WHY}. Give a number of folds to use spatial blocks."
+                f"folds = {folds}, but the chips have {count} {folds.removesuffix('s') if count == 1 else folds}. "
+                f"Expected at least {_MIN_FOLDS}: {_WHY}. Give a number of folds to use spatial blocks."
             )
-        candidates = [_splits(counts, fold_of, near)]
+        candidates = [_splits(counts, np.searchsorted(names, _names_of(chips, folds)), near)]
     else:
         if folds < _MIN_FOLDS:
             raise ChipError(f"folds is {folds}. Expected at least {_MIN_FOLDS}: {_WHY}. Use more folds.")
@@ -65,6 +66,30 @@ def fold_splits(
     best = min(candidates, key=lambda splits: _cost(counts, splits))
     _require_all_classes(chips, best)
     return [splits.tolist() for splits in best]
+
+
+def fold_names(chips: Chips, folds: int | Whole) -> list[str]:
+    """The name of the scene or group that each fold holds out; empty for folds of blocks.
+
+    Raises:
+        ChipError: scenes without a group.
+    """
+    return [] if isinstance(folds, int) else np.unique(_names_of(chips, folds)).tolist()
+
+
+def _names_of(chips: Chips, folds: Whole) -> NDArray[np.str_]:
+    """(chips,) the name of each chip's scene or group."""
+    if folds == "scenes":
+        return chips.scene_names
+    without = np.unique(chips.scene_names[chips.group_names == ""]).tolist()
+    if without:
+        count = len(np.unique(chips.scene_names))
+        raise ChipError(
+            f"folds = groups, but {len(without)} of {count} scenes of {chips.folder} name no group "
+            f"({listed(without)}). Expected a group for each scene, such as its city. Set group on them in the recipe "
+            "and chip again, or use folds = scenes."
+        )
+    return chips.group_names
 
 
 def _blocks(chips: Chips, folds: int) -> NDArray[np.intp]:

@@ -11,10 +11,10 @@ from landscribe.spec import Flag, FractionText, InputPath, Pixels, Spec, TextMar
 class SplitSpec(Spec):
     """How chips are split into training, validation and test chips."""
 
-    by: Annotated[Literal["auto", "block", "scene", "attribute", "list"], Flag("--split-by")] = "auto"
+    by: Annotated[Literal["auto", "block", "scene", "group", "attribute", "list"], Flag("--split-by")] = "auto"
     """Groups of chips that share a split. block: spatial blocks, of each scene or of overlapping scenes together;
-    scene: whole scenes; attribute: areas of polygons, by a column; list: the scenes in text files. auto is block, or
-    scene for scenes too small for blocks."""
+    scene: whole scenes; group: all scenes of a region, by the group that each names; attribute: areas of polygons, by a
+    column; list: the scenes or chips in text files. auto is block, or scene for scenes too small for blocks."""
     val: Annotated[float, FractionText, TextMark()] = Field(0.15, ge=0, lt=1)
     """Validation fraction. The best epoch is chosen on the validation chips."""
     test: Annotated[float, FractionText, TextMark()] = Field(0.15, ge=0, lt=1)
@@ -26,11 +26,13 @@ class SplitSpec(Spec):
     attribute: Annotated[str | None, Flag("--split-attribute")] = None
     """Column of the label polygons with train, val, test, or the name of a group. For --split-by attribute."""
     train_list: InputPath | None = None
-    """Text file of training scenes, one per line. For --split-by list; scenes in no list are not used."""
+    """Text file of training scenes or chips, one per line. For --split-by list; those in no list are not used. SCENE_N
+    is chip N of a scene, counted from 0 row by row. The partial chips at its right and bottom edges count too, but are
+    not cut: set edge to drop, and size to that of the list."""
     val_list: InputPath | None = None
-    """Text file of validation scenes."""
+    """Text file of validation scenes or chips."""
     test_list: InputPath | None = None
-    """Text file of test scenes."""
+    """Text file of test scenes or chips."""
 
     @property
     def lists(self) -> dict[SplitName, str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from landscribe.data.splits.footprints import Footprints, in_common_grid, overlap_groups, pairs_within
 from landscribe.data.splits.groups import Groups, Split, assign_splits, single_membership
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import ChipError
+from landscribe.errors import ChipError, listed
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
@@ -43,6 +43,10 @@ class SplitInput:
     """Grid of the windows."""
     split: Split | None = None
     """Predefined split of the whole scene, if it has one."""
+    group: str | None = None
+    """Region that the scene belongs to."""
+    chips: dict[tuple[int, int], Split] | None = None
+    """Predefined splits of chips by row and col, if a list names chips of the scene; the other chips are not used."""
     zones: Features | None = None
     """Polygons in the grid's CRS; their labels are splits, or names of groups that are drawn."""
 
@@ -62,10 +66,19 @@ def split_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, *, size: int, se
     Raises:
         ChipError: too few scenes or groups to hold any out.
     """
+    if spec.by == "list":
+        return [_listed(scene) for scene in scenes]
     if spec.by == "scene":
         return _split_whole_scenes(scenes, spec, seed)
+    if spec.by == "group":
+        return _split_by_group(scenes, spec, size, seed)
     if spec.by == "attribute":
         return _split_by_zones(scenes, spec, size, seed)
+    return _split_blocks_or_scenes(scenes, spec, size, seed)
+
+
+def _split_blocks_or_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
+    """Draw blocks, or whole scenes if no scene is large enough to hold out a block and `spec.by` is auto."""
     splits = _split_blocks(scenes, spec, size, seed)
     drawn = [index for index, scene in enumerate(scenes) if scene.split is None and spec.by == "auto"]
     if not drawn or any({"val", "test"} & set(splits[index]) for index in drawn):
@@ -74,6 +87,13 @@ def split_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, *, size: int, se
         log.info("split by scene: each scene is too small to hold out a block of it")
         return _split_whole_scenes(scenes, spec, seed)
     return splits
+
+
+def _listed(scene: SplitInput) -> list[Split]:
+    """The predefined split of each chip. There is no gap: a publisher's lists are taken as they are."""
+    if scene.chips is None:
+        return [scene.split or "gap"] * len(scene.windows)
+    return [scene.chips.get((window.row, window.col), "gap") for window in scene.windows]
 
 
 def _split_blocks(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
@@ -183,6 +203,47 @@ def _split_whole_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, seed: int
     return [
         [scene.split] * len(scene.windows) if scene.split else own for scene, own in zip(scenes, drawn, strict=True)
     ]
+
+
+def require_groups(scenes: Sequence[SplitInput]) -> None:
+    """Raise ChipError if scenes that are to be drawn by their group name none."""
+    without = [scene.name for scene in scenes if scene.group is None and scene.split is None]
+    if without:
+        raise ChipError(
+            f"the split is by group, but {len(without)} of {len(scenes)} scenes name none ({listed(without)}). "
+            "Expected a group for each scene, such as its city. Set group on them in the recipe, or split by scene."
+        )
+
+
+def _split_by_group(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
+    """Draw whole groups of scenes. Scenes of a group with a predefined split are a group of their own."""
+    require_groups(scenes)
+    keys = sorted({(scene.split or "", scene.group or "") for scene in scenes})
+    index_of = {key: index for index, key in enumerate(keys)}
+    group_index = np.array([index_of[scene.split or "", scene.group or ""] for scene in scenes], np.intp)
+    predefined = np.array([split for split, _ in keys], dtype="<U5")
+    _require_enough_groups(predefined, spec, "groups of scenes")
+    members = single_membership(np.repeat(group_index, [len(scene.windows) for scene in scenes]))
+    counts = np.concatenate([scene.counts for scene in scenes])
+    groups = Groups(counts, members, _near_chips(scenes, spec.gap or max(1, size // 4)), predefined)
+    return _per_scene(assign_splits(groups, spec.val, spec.test, np.random.default_rng(seed)), scenes)
+
+
+def _near_chips(scenes: Sequence[SplitInput], distance: int) -> NDArray[np.intp]:
+    """(n, 2) indices of chips less than `distance` pixels apart, of one scene or of two; each pair in both orders."""
+    neighbours = overlap_groups([scene.grid for scene in scenes], buffer_px=distance / 2)
+    stops = np.cumsum([len(scene.windows) for scene in scenes])
+    pairs = [np.zeros((0, 2), np.intp)]
+    for group in np.unique(neighbours).tolist():
+        members = [index for index in np.flatnonzero(neighbours == group).tolist() if scenes[index].windows]
+        own = [scenes[index] for index in members]
+        windows = own[0].windows if len(own) == 1 else []
+        if len(own) > 1:
+            windows = in_common_grid([scene.grid for scene in own if scene.grid], [scene.windows for scene in own])
+        chips = [np.arange(stops[index] - len(scenes[index].windows), stops[index]) for index in members]
+        if windows:
+            pairs.append(np.concatenate(chips)[pairs_within(Footprints.of_windows(windows), distance)])
+    return np.concatenate(pairs)
 
 
 def _split_by_zones(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
