@@ -143,9 +143,7 @@ def test_virtual_chips_train_the_model_that_copied_chips_do(drawn, tmp_path):
             label_field="class",
             virtual=virtual,
         )
-        models.append(
-            verbs.train(chips, out=tmp_path / f"model{virtual}", steps=3, **SMALL).sha256
-        )
+        models.append(verbs.train(chips, out=tmp_path / f"model{virtual}", steps=3, **SMALL).sha256)
     assert models[0] == models[1]
 
 

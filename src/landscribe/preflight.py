@@ -22,6 +22,7 @@ from landscribe.errors import GridError, LandscribeError, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
 from landscribe.geo.rasters.derived.converted import with_encoding
+from landscribe.geo.rasters.derived.resampling import is_coarser
 from landscribe.geo.rasters.nodata import Nodata, nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
@@ -227,7 +228,7 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
     if not is_vector(source.labels):
         # Of other formats, opening the scene reports what is wrong.
         if label_format(source.labels) is LABEL_FORMATS["raster"]:
-            yield from _check_label_raster(source.labels, image)
+            yield from _check_label_raster(source, image)
         return
     try:
         options = label_options(source)
@@ -250,17 +251,19 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
         )
 
 
-def _check_label_raster(path: str, image: Raster) -> Iterator[Finding]:
+def _check_label_raster(source: SceneSpec, image: Raster) -> Iterator[Finding]:
+    path = str(source.labels)
     try:
         labels = Raster.open([path])
     except LandscribeError as error:
         yield Finding("error", str(error))
         return
     if labels.grid.crs is not None and not labels.grid.is_aligned(image.grid):
+        is_majority = source.pixel_size is not None and is_coarser(image.grid, labels.grid)
         yield Finding(
             "note", f"{path} ({labels.grid.height} x {labels.grid.width}, {crs_label(labels.grid.crs)}) lies on "
             f"another grid than {image.paths[0]} ({image.grid.height} x {image.grid.width}, "
-            f"{crs_label(image.grid.crs)}); each pixel gets the nearest label.",
+            f"{crs_label(image.grid.crs)}); each pixel gets the {'majority' if is_majority else 'nearest'} label.",
         )  # fmt: skip
     yield from _check_label_nodata(path, labels)
 

@@ -26,6 +26,7 @@ class SceneKeywords(TypedDict, total=False):
     label_zero: Literal["background", "class"] | None
     all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None
+    pixel_size: float | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
@@ -179,6 +180,7 @@ class ChipKeywords(TypedDict, total=False):
     label_zero: Literal["background", "class"] | None
     all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
+    pixel_size: float | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
@@ -258,6 +260,7 @@ class DemoKeywords(TypedDict, total=False):
     label_zero: Literal["background", "class"] | None
     all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
+    pixel_size: float | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]

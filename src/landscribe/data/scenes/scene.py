@@ -29,6 +29,7 @@ from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.inputs import open_imagery
 from landscribe.geo.rasters.derived.converted import like
+from landscribe.geo.rasters.derived.resampling import at_pixel_size
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.vectors.burning import rasterize_mask
 
@@ -130,7 +131,7 @@ def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
 
 
 def open_image(spec: SceneSpec) -> Raster:
-    """The image of a scene, with the band names of `spec`."""
+    """The image of a scene, with the band names and the pixel size of `spec`."""
     image = open_imagery(spec.image, spec)
     image = image if spec.bands is None else image.with_band_names(spec.bands)
     if not is_printable("".join(image.bands)):
@@ -140,7 +141,7 @@ def open_image(spec: SceneSpec) -> Raster:
         )
     if not is_printable(image.name):
         raise RasterError(f"{image.paths[0]} has a control character in its name. Rename the file.")
-    return image
+    return image if spec.pixel_size is None else at_pixel_size(image, spec.pixel_size)
 
 
 def open_labels(spec: SceneSpec, image: Raster, classes: Classes, polygons: PolygonFiles | None = None) -> LabelSource:

@@ -42,6 +42,10 @@ class SceneSpec(Spec):
     road,ditch; all for every class)."""
     split: Annotated[SplitName | None, NoFlag("each scene of a recipe has its own")] = None
     """Put the whole scene into one split. Default: the [split] section decides."""
+    pixel_size: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Read imagery and labels in pixels of this size, in metres on the ground. A coarser pixel is the mean of the image
+    and the majority of the label raster; a finer one is interpolated and has the nearest label. Polygons are burned in
+    these pixels. Default: the pixels of the image files."""
     nodata: NodataValues = None
     nodata_rule: NodataRuleName = "auto"
     palette: Palette = "colours"
