@@ -21,6 +21,7 @@ from landscribe.data.splits.audit import Audit, audit
 from landscribe.errors import GridError, LandscribeError, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
+from landscribe.geo.rasters.derived.clipped import sample_windows
 from landscribe.geo.rasters.derived.converted import with_encoding
 from landscribe.geo.rasters.derived.resampling import is_coarser
 from landscribe.geo.rasters.nodata import Nodata, nodata_label
@@ -92,7 +93,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
     with progress.task("checking scenes", len(recipe.scenes), least=2) as advance:
         for source in recipe.scenes:
             try:
-                images.append(open_image(source))
+                images.append(open_image(source, polygons))
             except LandscribeError as error:
                 findings.append(Finding("error", str(error)))
             else:
@@ -183,10 +184,11 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
         for value, rule in suspects.items():
             held[value] += int((valid & Nodata(value, rule).marks(pixels)).sum())
     if counts["invalid"] == counts["all"]:
+        where = f"{_SAMPLES} windows" if image.area is None else f"the area of {image.area.name}"
         yield Finding(
             "error",
-            f"{name} has no valid pixel in {_SAMPLES} windows: all are nodata ({nodata_label(image.nodata)}). "
-            "Check the file or the nodata value.",
+            f"{name} has no valid pixel in {where}: all are nodata ({nodata_label(image.nodata)}). Check the file or "
+            "the nodata value.",
         )
         return
     for masked in image.mask_files:
@@ -437,6 +439,5 @@ def is_small(scene: Scene) -> bool:
 
 
 def _sample(image: Raster) -> list[Window]:
-    """Windows spread evenly over a raster, its corners among them."""
-    height, width = (min(_SAMPLE_SIDE, length) for length in image.grid.shape)
-    return image.grid.spread_windows((height, width), int(_SAMPLES**0.5))
+    """Windows spread evenly over a raster, or over its area."""
+    return sample_windows(image, _SAMPLE_SIDE, int(_SAMPLES**0.5))

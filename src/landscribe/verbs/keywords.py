@@ -30,6 +30,7 @@ class SceneKeywords(TypedDict, total=False):
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
+    image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
     label_nodata_as: str | None
@@ -184,6 +185,7 @@ class ChipKeywords(TypedDict, total=False):
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
+    image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
     label_nodata_as: str | None
@@ -264,6 +266,7 @@ class DemoKeywords(TypedDict, total=False):
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
+    image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
     label_nodata_as: str | None

@@ -49,6 +49,9 @@ class SceneSpec(Spec):
     nodata: NodataValues = None
     nodata_rule: NodataRuleName = "auto"
     palette: Palette = "colours"
+    image_area: InputPath | None = None
+    """Polygons of the usable part of the image, such as a scanned map without its collar; pixels outside of them are
+    nodata, in chips and in maps."""
     labelled_area: InputPath | None = None
     """Polygons of the labelled area; labels outside of them are ignored."""
     label_threshold: Annotated[float, Field(ge=-1e12, le=1e12)] | None = None
