@@ -51,9 +51,10 @@ class SceneSpec(Spec):
     palette: Palette = "colours"
     image_area: InputPath | None = None
     """Polygons of the usable part of the image, such as a scanned map without its collar; pixels outside of them are
-    nodata, in chips and in maps."""
+    nodata, in chips and in maps. For many scenes also a folder or pattern of files with the names of the images."""
     labelled_area: InputPath | None = None
-    """Polygons of the labelled area; labels outside of them are ignored."""
+    """Polygons of the labelled area; labels outside of them are ignored. For many scenes also a folder or pattern of
+    files with the names of the images."""
     label_threshold: Annotated[float, Field(ge=-1e12, le=1e12)] | None = None
     """Pixels of a label raster from this value up are the class foreground, those below are background (for masks that
     were compressed or blurred, and probabilities)."""
