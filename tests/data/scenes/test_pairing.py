@@ -223,6 +223,16 @@ def test_areas_of_a_folder_belong_to_single_images_and_label_files_too(topos):
     assert scene.labels == single.labels
 
 
+def test_the_area_of_stacked_files_has_the_name_of_the_first(topos):
+    folder = topos / "ky_topos"
+    files = tuple(str(folder / f"{stem}.tif") for stem in ("KY_Bea_1961", "KY_Ada_1954"))
+    (scene,), _ = expand_scenes([topo_spec(topos).model_copy(update={"image": files})])
+    assert scene.image_area.endswith("ky_quads/KY_Bea_1961.shp")
+    (scene,), _ = expand_scenes([topo_spec(topos).model_copy(update={"stack": True})])
+    assert scene.image_area.endswith("ky_quads/KY_Ada_1954.shp")
+    assert len(scene.image) == 3
+
+
 @pytest.mark.parametrize("setting", ["image_area", "labelled_area"])
 def test_an_image_without_its_area_is_named_with_the_folder(topos, setting):
     (topos / "ky_quads" / "KY_Bea_1961.shp").unlink()

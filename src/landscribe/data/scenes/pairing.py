@@ -51,12 +51,14 @@ def expand_scenes(
 def _scenes_of(spec: SceneSpec) -> list[SceneSpec]:
     given = spec.image[0]
     paths = (given, spec.labels, *(getattr(spec, area) for area in _AREAS))
-    if len(spec.image) > 1 or not any(is_collection(path) for path in paths if path):
+    if not any(is_collection(path) for path in paths if path):
         return [spec]
+    if len(spec.image) > 1:
+        return _with_areas([spec], warns=False)
     images, labels = _images_and_labels(given, spec.labels)
     files = _without(images_in(images), spec.without, images)
     if spec.stack:
-        return [spec.model_copy(update={"image": tuple(map(str, files))})]
+        return _with_areas([spec.model_copy(update={"image": tuple(map(str, files))})], warns=False)
     # With a pattern or left-out images, files without an image are intended.
     warns = Path(images).is_dir() and not spec.without
     pairs: Sequence[tuple[Path, str | None]] = [(file, labels) for file in files]
@@ -66,13 +68,17 @@ def _scenes_of(spec: SceneSpec) -> list[SceneSpec]:
         if warns:
             _warn_unmatched(set(masks) - {Path(str(mask)) for _, mask in pairs} - set(files), "masks", labels)
     scenes = [spec.model_copy(update={"image": (str(image),), "labels": mask}) for image, mask in pairs]
+    return _with_areas(scenes, warns=warns)
+
+
+def _with_areas(scenes: list[SceneSpec], *, warns: bool) -> list[SceneSpec]:
     for setting in _AREAS:
         scenes = _with_area(scenes, setting, warns=warns)
     return scenes
 
 
 def _with_area(scenes: list[SceneSpec], setting: str, *, warns: bool) -> list[SceneSpec]:
-    """The scenes with the file of an area that has the image's stem, where a folder or pattern stands for many."""
+    """The scenes, each with the file of an area that has the stem of its (first) image file."""
     where = getattr(scenes[0], setting)
     if where is None or not is_collection(where):
         return scenes
