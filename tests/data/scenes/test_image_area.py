@@ -112,7 +112,7 @@ def test_an_area_that_changes_while_chips_are_cut_is_noticed(topo, monkeypatch):
     assert not (topo / "chips").exists()
 
 
-def test_a_quadrangle_and_a_map_in_different_places_are_named_with_both_extents(topo):
+def test_a_quadrangle_and_a_map_apart_are_named_with_both_extents(topo):
     write_polygons(topo / "quad.shp", [pixel_box(1000, 2000, 60, 64)])
     words = r"no polygon of \S*quad\.shp lies on \S*topo\.tif: they cover rows 1000 to 1060, .* 96 x 96 pixels"
     with pytest.raises(LabelError, match=words):
