@@ -21,7 +21,9 @@ from landscribe.data.splits.audit import Audit, audit
 from landscribe.errors import GridError, LandscribeError, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
+from landscribe.geo.rasters.derived.clipped import sample_windows
 from landscribe.geo.rasters.derived.converted import with_encoding
+from landscribe.geo.rasters.derived.resampling import is_coarser
 from landscribe.geo.rasters.nodata import Nodata, nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
@@ -91,7 +93,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
     with progress.task("checking scenes", len(recipe.scenes), least=2) as advance:
         for source in recipe.scenes:
             try:
-                images.append(open_image(source))
+                images.append(open_image(source, polygons))
             except LandscribeError as error:
                 findings.append(Finding("error", str(error)))
             else:
@@ -182,10 +184,11 @@ def _check_pixels(image: Raster) -> Iterator[Finding]:
         for value, rule in suspects.items():
             held[value] += int((valid & Nodata(value, rule).marks(pixels)).sum())
     if counts["invalid"] == counts["all"]:
+        where = f"{_SAMPLES} windows" if image.area is None else f"the area of {image.area.name}"
         yield Finding(
             "error",
-            f"{name} has no valid pixel in {_SAMPLES} windows: all are nodata ({nodata_label(image.nodata)}). "
-            "Check the file or the nodata value.",
+            f"{name} has no valid pixel in {where}: all are nodata ({nodata_label(image.nodata)}). Check the file or "
+            "the nodata value.",
         )
         return
     for masked in image.mask_files:
@@ -227,7 +230,7 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
     if not is_vector(source.labels):
         # Of other formats, opening the scene reports what is wrong.
         if label_format(source.labels) is LABEL_FORMATS["raster"]:
-            yield from _check_label_raster(source.labels, image)
+            yield from _check_label_raster(source, image)
         return
     try:
         options = label_options(source)
@@ -250,17 +253,19 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
         )
 
 
-def _check_label_raster(path: str, image: Raster) -> Iterator[Finding]:
+def _check_label_raster(source: SceneSpec, image: Raster) -> Iterator[Finding]:
+    path = str(source.labels)
     try:
         labels = Raster.open([path])
     except LandscribeError as error:
         yield Finding("error", str(error))
         return
     if labels.grid.crs is not None and not labels.grid.is_aligned(image.grid):
+        is_majority = source.pixel_size is not None and is_coarser(image.grid, labels.grid)
         yield Finding(
             "note", f"{path} ({labels.grid.height} x {labels.grid.width}, {crs_label(labels.grid.crs)}) lies on "
             f"another grid than {image.paths[0]} ({image.grid.height} x {image.grid.width}, "
-            f"{crs_label(image.grid.crs)}); each pixel gets the nearest label.",
+            f"{crs_label(image.grid.crs)}); each pixel gets the {'majority' if is_majority else 'nearest'} label.",
         )  # fmt: skip
     yield from _check_label_nodata(path, labels)
 
@@ -436,6 +441,5 @@ def is_small(scene: Scene) -> bool:
 
 
 def _sample(image: Raster) -> list[Window]:
-    """Windows spread evenly over a raster, its corners among them."""
-    height, width = (min(_SAMPLE_SIDE, length) for length in image.grid.shape)
-    return image.grid.spread_windows((height, width), int(_SAMPLES**0.5))
+    """Windows spread evenly over a raster, or over its area."""
+    return sample_windows(image, _SAMPLE_SIDE, int(_SAMPLES**0.5))

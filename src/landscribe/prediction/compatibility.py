@@ -9,11 +9,11 @@ import pyproj
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from landscribe.errors import ModelError, RasterError
+from landscribe.errors import GridError, ModelError, RasterError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import ASSIGN_CRS, Grid, crs_label
 from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
-from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, resample_to
+from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, require_resamplable, resample_to
 from landscribe.geo.rasters.raster import Raster
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
@@ -21,8 +21,6 @@ from landscribe.prediction.spec import PredictSpec
 log = logging.getLogger(__name__)
 
 _TOLERANCE = 1.25
-_MOST_REFINED = 64
-"""Most pixels of a model along the side of a pixel of the raster: more show nothing that the raster has not."""
 
 
 def require_compatible(model: Model, raster: Raster, spec: PredictSpec) -> None:
@@ -113,19 +111,11 @@ def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None
             f"the model was trained on pixels of {_size_label(sides)}, but resampled pixels are squares. Warp {name} "
             "to such pixels (gdalwarp -tr), or pass --any-pixel-size."
         )
-    _require_sensible_resampling(raster, size, expected)
+    try:
+        require_resamplable(raster, expected)
+    except GridError as error:
+        raise ModelError(f"{error} Map it with a model of its pixel size.") from error
     return grid_of_pixel_size(raster.grid, expected, crs)
-
-
-def _require_sensible_resampling(raster: Raster, size: float, expected: float) -> None:
-    """Raise ModelError if a pixel of the raster would become thousands, or the whole raster less than one."""
-    shape = raster.grid.shape
-    if size / expected > _MOST_REFINED or expected / size > max(shape):
-        raise ModelError(
-            f"{raster.paths[0]} ({shape[0]} x {shape[1]} pixels of {size:.3g} m) cannot be resampled to pixels of "
-            f"{expected:.3g} m. Expected at most {_MOST_REFINED} pixels along the side of one of the raster, and at "
-            "least one for the whole raster. Map it with a model of its pixel size."
-        )
 
 
 def _is_same_size(sides: tuple[float, float], others: tuple[float, float]) -> bool:

@@ -27,9 +27,11 @@ class SceneKeywords(TypedDict, total=False):
     all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None
     group: str | None
+    pixel_size: float | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
+    image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
     label_nodata_as: str | None
@@ -182,9 +184,11 @@ class ChipKeywords(TypedDict, total=False):
     all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
     group: str | None
+    pixel_size: float | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
+    image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
     label_nodata_as: str | None
@@ -263,9 +267,11 @@ class DemoKeywords(TypedDict, total=False):
     all_touched: Sequence[str] | str
     split: Literal["train", "val", "test"] | None | SplitKeywords
     group: str | None
+    pixel_size: float | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
+    image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
     label_nodata_as: str | None

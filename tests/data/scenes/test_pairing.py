@@ -163,6 +163,105 @@ def test_bands_have_the_names_of_the_scene_spec(tmp_path):
             open_scenes([SceneSpec(image=(image,), labels=labels, bands=names)])
 
 
+# ---- polygons and areas by name
+
+
+@pytest.fixture
+def topos(tmp_path):
+    """Scanned maps with a shapefile of mines and one of the quadrangle each, of the same stems."""
+    for name in ("ky_topos", "ky_mines", "ky_quads"):
+        (tmp_path / name).mkdir()
+    for index, stem in enumerate(("KY_Ada_1954", "KY_Bea_1961", "KY_Coy.v2_1967")):
+        write_raster(tmp_path / "ky_topos" / f"{stem}.tif", noise(3, SIDE, SIDE, seed=index))
+        write_polygons(tmp_path / "ky_mines" / f"{stem}.shp", [pixel_box(index, 0, 4, 4)])
+        write_polygons(tmp_path / "ky_quads" / f"{stem}.shp", [pixel_box(0, 0, 8, 8 + index)])
+        (tmp_path / "ky_mines" / f"{stem}.shp.xml").write_text("<metadata/>")
+    return tmp_path
+
+
+def topo_spec(folder, **settings) -> SceneSpec:
+    paths = {"image": folder / "ky_topos", "labels": folder / "ky_mines", "image_area": folder / "ky_quads"}
+    return SceneSpec.of({name: str(path) for name, path in (paths | settings).items()})
+
+
+def test_shapefiles_are_paired_by_stem_and_their_side_files_are_no_labels(topos, caplog):
+    assert {file.suffix for file in (topos / "ky_mines").iterdir()} >= {".shp", ".shx", ".dbf", ".prj", ".xml"}
+    specs, _ = expand_scenes([topo_spec(topos)])
+    stems = [[path.rsplit("/", 2)[1:] for path in (s.image[0], s.labels, s.image_area)] for s in specs]
+    assert stems[2] == [["ky_topos", "KY_Coy.v2_1967.tif"], ["ky_mines", "KY_Coy.v2_1967.shp"],
+                        ["ky_quads", "KY_Coy.v2_1967.shp"]]  # fmt: skip
+    assert caplog.text == ""
+    scenes, classes = open_scenes(specs)
+    assert len(classes) == 2
+    for index, scene in enumerate(scenes):
+        _, valid, mask = scene.read(ALL)
+        assert valid.sum() == 8 * (8 + index)
+        assert (mask == 1).sum() == 16
+        assert (mask[index : index + 4, :4] == 1).all()
+        assert (mask == 255).sum() == (~valid).sum()
+
+
+@pytest.mark.parametrize("setting", ["image_area", "labelled_area"])
+def test_areas_may_be_a_pattern_a_folder_or_one_file_for_all(topos, setting):
+    quads = topos / "ky_quads"
+    one = str(quads / "KY_Ada_1954.shp")
+    spec = topo_spec(topos).model_copy(update={"image_area": None})
+    for given in (quads, quads / "*.shp", quads / "KY_*"):
+        specs, _ = expand_scenes([spec.model_copy(update={setting: str(given)})])
+        assert getattr(specs[0], setting).endswith("ky_quads/KY_Ada_1954.shp")
+        assert len({getattr(scene, setting) for scene in specs}) == 3
+    specs, _ = expand_scenes([spec.model_copy(update={setting: one})])
+    assert {getattr(scene, setting) for scene in specs} == {one}
+
+
+def test_areas_of_a_folder_belong_to_single_images_and_label_files_too(topos):
+    single = topo_spec(
+        topos, image=topos / "ky_topos" / "KY_Bea_1961.tif", labels=topos / "ky_mines" / "KY_Bea_1961.shp"
+    )
+    (scene,), _ = expand_scenes([single])
+    assert scene.image_area.endswith("ky_quads/KY_Bea_1961.shp")
+    assert scene.labels == single.labels
+
+
+def test_the_area_of_stacked_files_has_the_name_of_the_first(topos):
+    folder = topos / "ky_topos"
+    files = tuple(str(folder / f"{stem}.tif") for stem in ("KY_Bea_1961", "KY_Ada_1954"))
+    (scene,), _ = expand_scenes([topo_spec(topos).model_copy(update={"image": files})])
+    assert scene.image_area.endswith("ky_quads/KY_Bea_1961.shp")
+    (scene,), _ = expand_scenes([topo_spec(topos).model_copy(update={"stack": True})])
+    assert scene.image_area.endswith("ky_quads/KY_Ada_1954.shp")
+    assert len(scene.image) == 3
+
+
+@pytest.mark.parametrize("setting", ["image_area", "labelled_area"])
+def test_an_image_without_its_area_is_named_with_the_folder(topos, setting):
+    (topos / "ky_quads" / "KY_Bea_1961.shp").unlink()
+    spec = topo_spec(topos).model_copy(update={"image_area": None, setting: str(topos / "ky_quads")})
+    with pytest.raises(
+        LabelError, match=rf"ky_quads has no {setting} for KY_Bea_1961 \(1 of 3 images\)\. .*KY_Bea_1961\.shp"
+    ):
+        expand_scenes([spec])
+    left_out = spec.model_copy(update={"without": ("KY_Bea_1961",)})
+    assert len(expand_scenes([left_out])[0]) == 2
+
+
+def test_an_image_without_its_polygons_is_named_with_the_folder(topos):
+    (topos / "ky_mines" / "KY_Bea_1961.shp").unlink()
+    with pytest.raises(
+        LabelError, match=r"ky_mines has no masks for KY_Bea_1961\.tif \(1 of 3 images\).*KY_Bea_1961\.shp"
+    ):
+        expand_scenes([topo_spec(topos)])
+
+
+def test_an_area_without_an_image_is_warned_of_and_two_for_one_image_are_refused(topos, caplog):
+    write_polygons(topos / "ky_quads" / "KY_Dex_1950.shp", [pixel_box(0, 0, 8, 8)])
+    expand_scenes([topo_spec(topos)])
+    assert "ky_quads: 1 areas have no image and are not used (KY_Dex_1950.shp)" in caplog.text
+    write_polygons(topos / "ky_quads" / "KY_Ada_1954.gpkg", [pixel_box(0, 0, 8, 8)])
+    with pytest.raises(LabelError, match=r"has 2 files for the image_area of KY_Ada_1954: .*\. Expected one"):
+        expand_scenes([topo_spec(topos)])
+
+
 # ---- colours
 
 
@@ -211,7 +310,7 @@ def test_coloured_masks_on_another_grid_are_resampled_to_nearest(tmp_path):
 def test_an_image_without_its_mask_is_named(root):
     folder_of(root / "images", ["a", "b", "c"])
     folder_of(root / "masks", ["a"], array=values())
-    with pytest.raises(LabelError, match=r"has no masks for b\.tif, c\.tif \(2 of 3 images\).*b\.png or b_mask\.png"):
+    with pytest.raises(LabelError, match=r"has no masks for b\.tif, c\.tif \(2 of 3 images\).*b\.tif or b_mask\.tif"):
         expand_scenes([SceneSpec(image=(str(root),))])
 
 

@@ -85,7 +85,7 @@ def chip(
     inputs = split_inputs(scenes, sources, spec, split)
     paths = sorted({path for scene in scenes for path in scene.image.paths})
     states = [raster_state(path) for path in paths]
-    labels = sorted({source.labels for source in sources if source.labels is not None})
+    labels = _label_files(sources)
     label_states = [file_state(path) for path in labels]
     with atomic_folder(out, overwrite=overwrite) as folder:
         table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute(), seed))
@@ -111,7 +111,7 @@ def require_feasible(scenes: Sequence[Scene], sources: Sequence[SceneSpec], spec
     )
     purpose = f"cutting {chips:,} chips of {spec.size} x {spec.size} pixels (one each {stride})"
     require_memory(chips * _BYTES_PER_CHIP, purpose, "Use a larger --stride or --size, or crop the scenes.")
-    is_partly_labelled = any(source.sparse or source.labelled_area for source in sources)
+    is_partly_labelled = any(source.sparse or source.labelled_area or source.image_area for source in sources)
     is_partly_cut = is_partly_labelled or spec.mode == "positive" or spec.background_share < 1
     if not spec.virtual and not is_partly_cut:
         image = scenes[0].image
@@ -120,8 +120,14 @@ def require_feasible(scenes: Sequence[Scene], sources: Sequence[SceneSpec], spec
         require_disk(out, needed, purpose, "Pass --virtual, use a larger --stride, or write to another disk.")
 
 
+def _label_files(sources: Sequence[SceneSpec]) -> list[str]:
+    """The files of labels and of areas."""
+    files = {path for source in sources for path in (source.labels, source.labelled_area, source.image_area)}
+    return sorted(path for path in files if path is not None)
+
+
 def _require_unchanged_labels(labels: Sequence[str], states: Sequence[FileState]) -> None:
-    """Raise ChipError if a label file changed since its state was taken."""
+    """Raise ChipError if a file of labels or areas changed since its state was taken."""
     for path, state in zip(labels, states, strict=True):
         if file_state(path) != state:
             raise ChipError(

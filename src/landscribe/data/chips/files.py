@@ -10,6 +10,7 @@ from landscribe.data.scenes.scene import Sample, fill_value
 from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
 
@@ -68,6 +69,9 @@ def write_pair(image_path: Path, mask_path: Path, image: Raster, window: Window,
     pixels, valid, mask = sample
     is_geotiff = image_path.suffix == ".tif"
     fill = fill_value(image) if is_geotiff else PICTURE_FILL
+    if is_geotiff and Nodata(fill, "all").marks(pixels)[valid].any():
+        # A mean of valid pixels may equal the nodata value.
+        fill = None
     if fill is not None and not valid.all():
         pixels = np.where(valid, pixels, np.array(fill, pixels.dtype))
     valid_mask = valid if fill is None and not valid.all() else None

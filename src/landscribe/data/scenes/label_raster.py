@@ -2,10 +2,14 @@
 
 One rule for pixels without a value: where a label raster is nodata, transparent or masked, a pixel is unlabelled,
 unless the class table has the nodata value as a label, or `label_nodata_as` names their class.
+
+On a coarser grid (`pixel_size`), a pixel has the class with the largest labelled area under it; of equal ones, the one
+with the lowest value. It is unlabelled if less than half of its area is labelled.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,10 +21,10 @@ from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec, is_colour
 from landscribe.errors import ClassError, GridError, LabelError
 from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label
-from landscribe.geo.grid import Window, crs_label
-from landscribe.geo.rasters.derived.resampling import Resampled, resample_to
+from landscribe.geo.grid import Grid, Window, crs_label
+from landscribe.geo.rasters.derived.resampling import Resampled, is_coarser, resample_by_majority, resample_to
 from landscribe.geo.rasters.nodata import Nodata
-from landscribe.geo.rasters.raster import Raster, Valid
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.whole_files import read_palette
 
 NODATA_IGNORED = "ignore"
@@ -44,12 +48,14 @@ class LabelRaster:
     zero_is_class: ClassVar[bool] = False
 
     raster: Raster
-    """Resampled (nearest) if the file has another grid than the image."""
+    """Resampled (nearest) if the file has another grid than the image, unless the majority is taken."""
     threshold: float | None = None
     """From this value up, a pixel has label 1; below, label 0."""
     nodata_as: str | None = None
     """Name of the class of pixels that are nodata or transparent, or `NODATA_IGNORED`; None: unlabelled, unless the
     class table has the nodata value as a label."""
+    coarser: Grid | None = None
+    """The grid on which the majority is taken; None if the raster is on the grid of the image."""
 
     @classmethod
     def open(cls, path: str, image: Raster, spec: SceneSpec, _polygons: PolygonFiles) -> "LabelRaster":
@@ -63,20 +69,24 @@ class LabelRaster:
         _require_labels(labels, path)
         if np.dtype(labels.dtype).kind == "f":
             labels = labels.with_nodata(math.nan)
-        grid = labels.grid
-        same_pixels = grid.crs is None and grid.shape == image.grid.shape
-        if grid.crs is None and not same_pixels:
+        files = _grid_of_files(image, spec)
+        if labels.grid.crs is None:
+            if labels.grid.shape != files.shape:
+                raise GridError(
+                    f"{path} has no CRS and {labels.grid.height} x {labels.grid.width} pixels, but {image.paths[0]} "
+                    f"has {files.height} x {files.width}. Without a CRS, sizes must be equal. Check the pair."
+                )
+            labels = replace(labels, grid=files)
+        elif image.grid.crs is None:
             raise GridError(
-                f"{path} has no CRS and {grid.height} x {grid.width} pixels, but {image.paths[0]} has "
-                f"{image.grid.height} x {image.grid.width}. Without a CRS, sizes must be equal. Check the pair."
+                f"{image.paths[0]} has no CRS, but {path} is in {crs_label(labels.grid.crs)}. Assign the image its CRS."
             )
-        if not same_pixels and image.grid.crs is None:
-            raise GridError(
-                f"{image.paths[0]} has no CRS, but {path} is in {crs_label(grid.crs)}. Assign the image its CRS."
-            )
-        is_on_grid = same_pixels or grid.is_aligned(image.grid)
-        on_grid = labels if is_on_grid else resample_to(labels, image.grid, nearest=True)
-        return cls(on_grid, spec.label_threshold, spec.label_nodata_as)
+        settings = spec.label_threshold, spec.label_nodata_as
+        if labels.grid.is_aligned(image.grid):
+            return cls(labels, *settings)
+        if spec.pixel_size is not None and is_coarser(image.grid, labels.grid):
+            return cls(labels, *settings, image.grid)
+        return cls(resample_to(labels, image.grid, nearest=True), *settings)
 
     @property
     def is_thresholded(self) -> bool:
@@ -128,13 +138,14 @@ class LabelRaster:
         total = sum(int(pixels) for pixels, _ in counts.values())
         return {value: (int(pixels) / total, int(same) / int(pixels)) for value, (pixels, same) in counts.items()}
 
-    def with_classes(self, classes: Classes) -> "RasterLabels":
+    def with_classes(self, classes: Classes) -> "RasterLabels | MajorityLabels":
         """The raster with a class table.
 
         Raises:
             ClassError: the table has no class with the name that nodata pixels get.
         """
-        return RasterLabels(self, classes, self._nodata_value(classes))
+        labels = RasterLabels(self, classes, self._nodata_value(classes))
+        return labels if self.coarser is None else MajorityLabels.of(labels, self.coarser)
 
     def _nodata_value(self, classes: Classes) -> int:
         if self.nodata_as in (None, NODATA_IGNORED):
@@ -249,6 +260,78 @@ class RasterLabels:
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Class values (height, width); ignore where the raster has no label."""
         return self.source.read(window, self.classes, self.nodata_value)
+
+
+@dataclass(frozen=True)
+class MajorityLabels:
+    """A label raster with a class table, on a coarser grid."""
+
+    values: Raster
+    """One band of class values; not valid where unlabelled."""
+    ignore: int
+
+    @classmethod
+    def of(cls, labels: RasterLabels, grid: Grid) -> "MajorityLabels":
+        """The majority of labels on a coarser grid."""
+        # Pixels vote after the class table: labels of one class vote together, and ignored labels do not vote.
+        values = replace(
+            labels.source.raster,
+            source=_ClassValues(labels),
+            bands=("class",),
+            dtype="uint8",
+            nodata=None,
+            encoding=(),
+            has_palette=False,
+            _band_indices=None,
+        )
+        return cls(resample_by_majority(values, grid), labels.classes.ignore)
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """Class values (height, width); ignore where less than half of a pixel is labelled."""
+        values, labelled = self.values.read(window)
+        return np.where(labelled, values[0], np.uint8(self.ignore))
+
+
+@dataclass(frozen=True, eq=False)
+class _ClassValues:
+    """The class values of a label raster as the source of a raster."""
+
+    labels: RasterLabels
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return self.labels.source.raster.paths
+
+    @property
+    def mask_files(self) -> tuple[str, ...]:
+        return self.labels.source.raster.mask_files
+
+    def read(
+        self,
+        window: Window,
+        bands: Sequence[int] | None,  # noqa: ARG002 there is one
+        nodata: Nodata,  # noqa: ARG002 belongs to the labels, which apply their own
+        shape: tuple[int, int] | None = None,
+    ) -> tuple[Pixels, Valid]:
+        assert shape is None, "labels are never decimated"
+        values = self.labels.read(window)
+        return values[None], values != self.labels.classes.ignore
+
+    def may_hold_valid(
+        self,
+        window: Window,  # noqa: ARG002 nodata may be a class
+        bands: Sequence[int] | None,  # noqa: ARG002 as in `read`
+        nodata: Nodata,  # noqa: ARG002 as in `read`
+    ) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.labels.source.raster.source.close()
+
+
+def _grid_of_files(image: Raster, spec: SceneSpec) -> Grid:
+    """The grid of the image files, which a mask without a CRS shares."""
+    return image.grid if spec.pixel_size is None else Raster.open(spec.image[:1], is_imagery=True).grid
 
 
 def has_colour_labels(classes: Classes) -> bool:

@@ -1,7 +1,8 @@
 """Pairing: folders and patterns of images and labels, expanded into scenes.
 
 Supported: images and masks with the same names in two folders, or in one folder where masks have a suffix
-(`name_m.png`); ArcGIS *Classified Tiles*; one file per band; text files that list images.
+(`name_m.png`); ArcGIS *Classified Tiles*; one file per band; text files that list images; polygons of areas with the
+names of the images.
 """
 
 import logging
@@ -13,6 +14,7 @@ from landscribe.data.scenes.label_formats import LABEL_FILES
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import LabelError, RasterError, listed
 from landscribe.geo.inputs import files_in, images_in, is_collection
+from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,8 @@ LABEL_FOLDERS = ("labels", "masks")
 """Next to `images`, if their parent folder is given."""
 LABEL_SUFFIXES = ("", "_m", "_mask", "_label", "_labels", "_gt")
 """Added to the image's name in the name of its mask."""
+_AREAS = ("labelled_area", "image_area")
+"""Settings of scenes whose files have the names of the images."""
 
 
 def expand_scenes(
@@ -34,7 +38,7 @@ def expand_scenes(
 
     Raises:
         RasterError: a folder or pattern has no images.
-        LabelError: an image has no mask.
+        LabelError: an image has no mask, or no file of an area.
     """
     classes = list(table)
     for spec in specs:
@@ -46,20 +50,59 @@ def expand_scenes(
 
 def _scenes_of(spec: SceneSpec) -> list[SceneSpec]:
     given = spec.image[0]
-    if len(spec.image) > 1 or not any(is_collection(path) for path in (given, spec.labels) if path):
+    paths = (given, spec.labels, *(getattr(spec, area) for area in _AREAS))
+    if not any(is_collection(path) for path in paths if path):
         return [spec]
+    if len(spec.image) > 1:
+        return _with_areas([spec], warns=False)
     images, labels = _images_and_labels(given, spec.labels)
     files = _without(images_in(images), spec.without, images)
     if spec.stack:
-        return [spec.model_copy(update={"image": tuple(map(str, files))})]
-    if labels is None or not is_collection(labels):
-        return [spec.model_copy(update={"image": (str(file),), "labels": labels}) for file in files]
-    masks = files_in(labels, LABEL_FILES)
-    pairs = _pairs(files, masks, labels)
-    if Path(images).is_dir() and not spec.without:
-        # With a pattern or left-out images, unmatched masks are intended.
-        _warn_unmatched_masks(set(masks) - {mask for _, mask in pairs} - set(files), labels)
-    return [spec.model_copy(update={"image": (str(image),), "labels": str(mask)}) for image, mask in pairs]
+        return _with_areas([spec.model_copy(update={"image": tuple(map(str, files))})], warns=False)
+    # With a pattern or left-out images, files without an image are intended.
+    warns = Path(images).is_dir() and not spec.without
+    pairs: Sequence[tuple[Path, str | None]] = [(file, labels) for file in files]
+    if labels is not None and is_collection(labels):
+        masks = files_in(labels, LABEL_FILES)
+        pairs = [(image, str(mask)) for image, mask in _pairs(files, masks, labels)]
+        if warns:
+            _warn_unmatched(set(masks) - {Path(str(mask)) for _, mask in pairs} - set(files), "masks", labels)
+    scenes = [spec.model_copy(update={"image": (str(image),), "labels": mask}) for image, mask in pairs]
+    return _with_areas(scenes, warns=warns)
+
+
+def _with_areas(scenes: list[SceneSpec], *, warns: bool) -> list[SceneSpec]:
+    for setting in _AREAS:
+        scenes = _with_area(scenes, setting, warns=warns)
+    return scenes
+
+
+def _with_area(scenes: list[SceneSpec], setting: str, *, warns: bool) -> list[SceneSpec]:
+    """The scenes, each with the file of an area that has the stem of its (first) image file."""
+    where = getattr(scenes[0], setting)
+    if where is None or not is_collection(where):
+        return scenes
+    by_stem: dict[str, list[Path]] = {}
+    for file in files_in(where, VECTOR_SUFFIXES):
+        by_stem.setdefault(file.stem, []).append(file)
+    stems = [Path(scene.image[0]).stem for scene in scenes]
+    missing = [stem for stem in stems if stem not in by_stem]
+    if missing:
+        raise LabelError(
+            f"{where} has no {setting} for {listed(missing)} ({len(missing)} of {len(stems)} images). Expected a file "
+            f"such as {missing[0]}.shp or {missing[0]}.gpkg for each. Add the files, or remove these images."
+        )
+    several = next((by_stem[stem] for stem in stems if len(by_stem[stem]) > 1), None)
+    if several is not None:
+        raise LabelError(
+            f"{where} has {len(several)} files for the {setting} of {several[0].stem}: "
+            f"{', '.join(file.name for file in several)}. Expected one. Remove the others."
+        )
+    if warns:
+        _warn_unmatched({file for stem in by_stem.keys() - set(stems) for file in by_stem[stem]}, "areas", where)
+    return [
+        scene.model_copy(update={setting: str(by_stem[stem][0])}) for scene, stem in zip(scenes, stems, strict=True)
+    ]
 
 
 def _images_and_labels(given: str, labels: str | None) -> tuple[str, str | None]:
@@ -87,13 +130,14 @@ def _without(files: list[Path], names: Sequence[str], where: str) -> list[Path]:
     return [file for file in files if file not in left_out]
 
 
-def _warn_unmatched_masks(masks: set[Path], where: str) -> None:
-    if masks:
+def _warn_unmatched(files: set[Path], kind: str, where: str) -> None:
+    if files:
         log.warning(
-            "%s: %d masks have no image and are not used (%s)",
+            "%s: %d %s have no image and are not used (%s)",
             where,
-            len(masks),
-            listed(mask.name for mask in sorted(masks)),
+            len(files),
+            kind,
+            listed(file.name for file in sorted(files)),
         )
 
 
@@ -132,10 +176,11 @@ def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path
     used = {mask for _, mask in pairs}
     missing = [image for image in without_mask if image not in used]
     if missing:
+        suffix = next((mask.suffix for mask in masks if mask not in images), ".png")
         raise LabelError(
             f"{where} has no masks for {listed(image.name for image in missing)} ({len(missing)} of "
-            f"{len(pairs) + len(missing)} images). Expected a file such as {missing[0].stem}.png or "
-            f"{missing[0].stem}_mask.png for each. Add the masks, or remove these images."
+            f"{len(pairs) + len(missing)} images). Expected a file such as {missing[0].stem}{suffix} or "
+            f"{missing[0].stem}_mask{suffix} for each. Add the masks, or remove these images."
         )
     _require_one_image_a_mask(pairs)
     return pairs

@@ -28,7 +28,9 @@ from landscribe.geo.classes import (
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.inputs import open_imagery
+from landscribe.geo.rasters.derived.clipped import clip
 from landscribe.geo.rasters.derived.converted import like
+from landscribe.geo.rasters.derived.resampling import at_pixel_size
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.vectors.burning import rasterize_mask
 
@@ -101,9 +103,9 @@ def open_scenes(
     """
     if not specs:
         raise RecipeError("there are no scenes. Expected at least one image with labels. Add a scene to the recipe.")
-    images = open_images(specs)
-    _require_same_bands(list(images.values()))
     polygons = polygons or PolygonFiles()
+    images = open_images(specs, polygons)
+    _require_same_bands(list(images.values()))
     opened = [_open_labels(spec, image, polygons) for spec, image in zip(specs, images.values(), strict=True)]
     classes = _classes(table, opened, _ignored(specs))
     scenes = [
@@ -113,12 +115,12 @@ def open_scenes(
     return scenes, classes
 
 
-def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
+def open_images(specs: Sequence[SceneSpec], polygons: PolygonFiles | None = None) -> dict[str, Raster]:
     """The images by scene name, which is the file's stem, with the scene's index if several have the same stem."""
-    opened = []
+    polygons, opened = polygons or PolygonFiles(), []
     with progress.task("opening images", len(specs), least=_MANY) as advance:
         for spec in specs:
-            opened.append(open_image(spec))
+            opened.append(open_image(spec, polygons))
             advance()
     # Stored numbers of one training mean the same.
     images = [like(image, opened[0]) for image in opened]
@@ -131,8 +133,8 @@ def open_images(specs: Sequence[SceneSpec]) -> dict[str, Raster]:
     return dict(zip(names, images, strict=True))
 
 
-def open_image(spec: SceneSpec) -> Raster:
-    """The image of a scene, with the band names of `spec`."""
+def open_image(spec: SceneSpec, polygons: PolygonFiles | None = None) -> Raster:
+    """The image of a scene, with the band names, the area and the pixel size of `spec`."""
     image = open_imagery(spec.image, spec)
     image = image if spec.bands is None else image.with_band_names(spec.bands)
     if not is_printable("".join(image.bands)):
@@ -142,7 +144,10 @@ def open_image(spec: SceneSpec) -> Raster:
         )
     if not is_printable(image.name):
         raise RasterError(f"{image.paths[0]} has a control character in its name. Rename the file.")
-    return image
+    if spec.image_area is not None:
+        # Before resampling: a coarser pixel is the mean of the pixels inside.
+        image = clip(image, _area(spec.image_area, spec, image, polygons or PolygonFiles()))
+    return image if spec.pixel_size is None else at_pixel_size(image, spec.pixel_size)
 
 
 def open_labels(spec: SceneSpec, image: Raster, classes: Classes, polygons: PolygonFiles | None = None) -> LabelSource:
@@ -155,8 +160,12 @@ def open_labels(spec: SceneSpec, image: Raster, classes: Classes, polygons: Poly
 def _clipped(spec: SceneSpec, image: Raster, labels: LabelSource, polygons: PolygonFiles) -> LabelSource:
     if spec.labelled_area is None:
         return labels
-    area = polygons.on(image, spec.labelled_area, fix_geometries=spec.fix_geometries, crs=spec.label_crs)
-    return ClippedLabels(labels, area, image.grid)
+    return ClippedLabels(labels, _area(spec.labelled_area, spec, image, polygons), image.grid)
+
+
+def _area(path: str, spec: SceneSpec, image: Raster, polygons: PolygonFiles) -> Features:
+    """The polygons of an area in the CRS of the image, which any of them overlaps."""
+    return polygons.on(image, path, fix_geometries=spec.fix_geometries, crs=spec.label_crs)
 
 
 def _require_same_bands(images: Sequence[Raster]) -> None:

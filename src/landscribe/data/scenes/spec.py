@@ -47,11 +47,19 @@ class SceneSpec(Spec):
     ] = None
     """Region of the scene, such as a city, a state or a map series. Accuracy is also given for each group, and
     --split-by group holds out whole groups."""
+    pixel_size: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Read imagery and labels in pixels of this size, in metres on the ground. A coarser pixel is the mean of the image
+    and the majority of the label raster; a finer one is interpolated and has the nearest label. Polygons are burned in
+    these pixels. Default: the pixels of the image files."""
     nodata: NodataValues = None
     nodata_rule: NodataRuleName = "auto"
     palette: Palette = "colours"
+    image_area: InputPath | None = None
+    """Polygons of the usable part of the image, such as a scanned map without its collar; pixels outside of them are
+    nodata, in chips and in maps. For many scenes also a folder or pattern of files with the names of the images."""
     labelled_area: InputPath | None = None
-    """Polygons of the labelled area; labels outside of them are ignored."""
+    """Polygons of the labelled area; labels outside of them are ignored. For many scenes also a folder or pattern of
+    files with the names of the images."""
     label_threshold: Annotated[float, Field(ge=-1e12, le=1e12)] | None = None
     """Pixels of a label raster from this value up are the class foreground, those below are background (for masks that
     were compressed or blurred, and probabilities)."""

@@ -20,11 +20,13 @@ from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import GridError, RasterError, ReadError
 from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote
+from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window, crs_label
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.metadata import Metadata, read_mask, read_metadata, stem
 from landscribe.geo.rasters.nodata import Nodata, nodata_label, one_if_equal, require_representable
 from landscribe.geo.rasters.open_file import Handles, OpenFile
+from landscribe.geo.rasters.source_files import file_state
 from landscribe.geo.spec import NodataRule, NodataValue
 
 Pixels = NDArray[Any]
@@ -96,6 +98,8 @@ class Raster:
     """Of each band; empty if no tag says that stored and physical numbers differ."""
     has_palette: bool = False
     """Its one band holds indices of a colour table."""
+    area: Features | None = None
+    """Polygons outside of which it is not valid (`clip`)."""
     _band_indices: tuple[int, ...] | None = None
     """Indices of `bands` among all bands of the source; None for all in order."""
 
@@ -163,13 +167,18 @@ class Raster:
 
     @property
     def fingerprint_fields(self) -> dict[str, Any]:
-        """All settings that decide the pixels, without the files, in JSON's types."""
-        return {
-            "bands": list(self.bands),
-            "nodata": str(self.nodata),
-            "nodata rule": self.nodata_rule,
-            "grid": [crs_label(self.grid.crs), list(self.grid.transform)[:6], *self.grid.shape],
-        } | ({"encoding": list(map(str, self.encoding))} if self.encoding else {})
+        """All settings that decide the pixels, without the image files, in JSON's types."""
+        area = {} if self.area is None else {"image area": file_state(self.area.name)}
+        return (
+            area
+            | {
+                "bands": list(self.bands),
+                "nodata": str(self.nodata),
+                "nodata rule": self.nodata_rule,
+                "grid": [crs_label(self.grid.crs), list(self.grid.transform)[:6], *self.grid.shape],
+            }
+            | ({"encoding": list(map(str, self.encoding))} if self.encoding else {})
+        )
 
     def select(self, numbers: Sequence[int]) -> "Raster":
         """The same raster with these bands, in this order. Band numbers count from 1.

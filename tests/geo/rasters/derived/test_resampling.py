@@ -15,7 +15,13 @@ from rasterio.vrt import WarpedVRT
 
 from landscribe.errors import GridError
 from landscribe.geo.grid import Grid, Window
-from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, resample_to
+from landscribe.geo.rasters.derived.resampling import (
+    at_pixel_size,
+    grid_of_pixel_size,
+    parse_crs,
+    resample_by_majority,
+    resample_to,
+)
 from landscribe.geo.rasters.raster import Raster
 from worlds import CORNER, METRE, UTM, grid, noise, write_raster
 
@@ -288,3 +294,94 @@ def test_an_overview_of_a_resampled_raster_samples_its_pixels(tmp_path, crs, sid
 def test_a_crs_in_which_no_map_can_be_drawn_is_refused(crs):
     with pytest.raises(GridError, match=r"neither a projected nor a geographic CRS|is not a CRS"):
         parse_crs(crs)
+
+
+# ---- majority
+
+
+def by_hand(values: np.ndarray, valid: np.ndarray, factor: float, shape: tuple[int, int]):
+    """The majority from the areas in which pixels overlap."""
+    starts = [np.arange(n)[:, None] * factor for n in shape]
+    rows, cols = (
+        np.clip(np.minimum(start + factor, np.arange(n) + 1) - np.maximum(start, np.arange(n)), 0, None) / factor
+        for start, n in zip(starts, values.shape, strict=True)
+    )
+    present = np.unique(values)
+    areas = np.stack([rows @ ((values == value) & valid) @ cols.T for value in present])
+    # Of equal areas the first, which is the lowest.
+    return present[areas.round(5).argmax(axis=0)], areas.sum(axis=0)
+
+
+@pytest.mark.parametrize("factor", [2, 5, 2.5, 3.3])
+def test_the_majority_has_the_largest_area_and_half_a_pixel_is_valid(tmp_path, factor):
+    values = np.random.default_rng(4).integers(1, 5, (120, 90)).astype(np.uint8)
+    values[np.random.default_rng(5).random(values.shape) < 0.4] = 0
+    raster = Raster.open([write_raster(tmp_path / "a.tif", values, nodata=0)])
+    shape = int(120 / factor), int(90 / factor)
+    target = Grid(raster.grid.crs, raster.grid.transform @ Affine.scale(factor), *shape)
+    pixels, valid = whole(resample_by_majority(raster, target))
+    expected, share = by_hand(values, values > 0, factor, shape)
+    clear = abs(share - 0.5) > 1e-4
+    assert clear.mean() > 0.6
+    np.testing.assert_array_equal(valid[clear], share[clear] > 0.5)
+    assert valid[~clear].all()
+    np.testing.assert_array_equal(pixels[0][valid], expected[valid])
+    assert (pixels[0][~valid] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("block", "majority"),
+    [
+        ([1, 1, 2, 3], 1),
+        ([3, 2, 3, 2], 2),
+        ([4, 3, 2, 1], 1),
+        ([0, 0, 2, 2], 2),
+        ([0, 0, 3, 1], 1),
+        ([0, 0, 0, 2], None),
+    ],
+)
+def test_equal_votes_go_to_the_lowest_value_and_nodata_does_not_vote(tmp_path, block, majority):
+    raster = Raster.open([write_raster(tmp_path / "a.tif", np.array(block, np.uint8).reshape(2, 2), nodata=0)])
+    one = raster.grid
+    coarse = resample_by_majority(raster, Grid(one.crs, one.transform @ Affine.scale(2), 1, 1))
+    pixels, valid = whole(coarse)
+    assert (pixels[0, 0, 0] if valid[0, 0] else None) == majority
+
+
+def test_the_majority_is_the_same_in_every_window(tmp_path):
+    values = noise(1, 900, 800) % 5
+    raster = Raster.open([write_raster(tmp_path / "a.tif", values)])
+    coarse = resample_by_majority(raster, grid_of_pixel_size(raster.grid, 2.7))
+    pixels, valid = whole(coarse)
+    for window in (Window(100, 200, 80, 60), Window(250, 0, 20, 300)):
+        part, part_valid = coarse.read(window)
+        rows, cols = (window & coarse.grid.window).slices
+        inside = np.s_[: rows.stop - rows.start, : cols.stop - cols.start]
+        np.testing.assert_array_equal(part[:, *inside], pixels[:, rows, cols])
+        np.testing.assert_array_equal(part_valid[inside], valid[rows, cols])
+
+
+# ---- pixel size
+
+
+def test_a_raster_of_nearly_the_requested_pixel_size_is_as_it_is(tmp_path):
+    raster = Raster.open([write_raster(tmp_path / "a.tif", noise(1, 40, 60))])
+    assert at_pixel_size(raster, 1.0) is raster
+    assert at_pixel_size(raster, 0.995) is raster
+    assert at_pixel_size(raster, 1.1).grid.shape == (36, 55)
+
+
+@pytest.mark.parametrize("side", [0.01, 61, 1e30, 1e-320])
+def test_a_pixel_size_that_does_not_fit_the_raster_is_refused(tmp_path, side):
+    raster = Raster.open([write_raster(tmp_path / "a.tif", noise(1, 40, 60))])
+    with pytest.raises(GridError, match=r"a\.tif \(40 x 60 pixels of 1 m\) cannot be resampled .* another pixel size"):
+        at_pixel_size(raster, side)
+
+
+def test_pixels_of_degrees_are_resampled_by_their_size_on_the_ground(tmp_path):
+    # At 60 degrees north, a degree of longitude is half as long as one of latitude.
+    degrees = {"transform": Affine(2e-5, 0, 9, 0, -1e-5, 60), "crs": "EPSG:4326"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", noise(1, 100, 100), **degrees)])
+    height, width = at_pixel_size(raster, 5.57).grid.pixel_sides
+    assert height == pytest.approx(5.57, rel=0.011)
+    assert width == pytest.approx(5.57, rel=0.011)

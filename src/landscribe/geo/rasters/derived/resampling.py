@@ -4,7 +4,8 @@ A coarser pixel is the mean of the source pixels it covers, weighted by area; a 
 four nearest source pixels. Both leave out source pixels that are not valid. A coarser pixel is valid if at least half
 of the area it covers is valid; a finer pixel is valid if the source pixel that contains its centre is.
 
-Class values are not averaged: each pixel takes the nearest source pixel, value and validity.
+Class values are not averaged. Each pixel takes the nearest source pixel, value and validity; or a coarser pixel takes
+the majority: the value that covers most of it, the lowest of equal ones. It is valid as other coarser pixels are.
 """
 
 import math
@@ -23,7 +24,7 @@ from rasterio.warp import reproject, transform, transform_bounds
 
 from landscribe.errors import GridError
 from landscribe.geo.access import allow_ungeoreferenced
-from landscribe.geo.grid import Grid, Window, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 
@@ -39,8 +40,13 @@ _REACH = 2
 """Source pixels beside a block that contribute to it."""
 _COARSER = 1 + 1e-4
 """A pixel that covers more source pixels than this along its side is a mean; it is interpolated otherwise."""
-# Rounding may give slightly less than an exact half.
-_HALF = 0.5 - 1e-6
+# Rounding may give slightly less than an exact half, and slightly different shares of equal areas.
+_ROUNDING = 1e-6
+_HALF = 0.5 - _ROUNDING
+_SAME_SIZE = 0.01
+"""Largest relative difference of a pixel's side from a requested size that leaves a raster as it is."""
+_MOST_REFINED = 64
+"""Most pixels along the side of a source pixel: more show nothing that the source has not."""
 
 
 def resample_to(raster: Raster, grid: Grid, *, nearest: bool = False) -> Raster:
@@ -55,6 +61,58 @@ def resample_to(raster: Raster, grid: Grid, *, nearest: bool = False) -> Raster:
     continuous = Resampling.average if scale > _COARSER else Resampling.bilinear
     source = Resampled(raster, grid, scale, Resampling.nearest if nearest else continuous)
     return replace(raster, source=source, grid=grid, _band_indices=None)
+
+
+def resample_by_majority(raster: Raster, grid: Grid) -> Raster:
+    """Resample one band of class values to a coarser grid (`is_coarser`): each pixel takes the value of the majority.
+
+    Valid pixels of the raster vote by the area of the coarser pixel that they cover; of equal areas, the lowest value
+    wins. The coarser pixel is valid if at least half of its area is.
+    """
+    source = Resampled(raster, grid, _scale(raster.grid, grid), Resampling.mode)
+    return replace(raster, source=source, grid=grid, _band_indices=None)
+
+
+def is_coarser(grid: Grid, than: Grid) -> bool:
+    """True if a pixel of a grid covers more than one pixel of another; both have a CRS."""
+    return _scale(than, grid) > _COARSER
+
+
+def at_pixel_size(raster: Raster, side_m: float) -> Raster:
+    """The raster in pixels of another size, computed when they are read; as it is if its own differ by 1 % at most.
+
+    Args:
+        raster: with a CRS.
+        side_m: as in `grid_of_pixel_size`.
+
+    Raises:
+        GridError: the raster has no CRS, or the size does not fit it.
+    """
+    sides = raster.grid.pixel_sides
+    if sides is None:
+        raise GridError(
+            f"{raster.paths[0]} has no CRS, so its pixel size is unknown and cannot become {side_m:.3g} m. "
+            f"{ASSIGN_CRS}, or leave out the pixel size."
+        )
+    if all(abs(side - side_m) <= _SAME_SIZE * side_m for side in sides):
+        return raster
+    try:
+        require_resamplable(raster, side_m)
+    except GridError as error:
+        raise GridError(f"{error} Choose another pixel size.") from error
+    return resample_to(raster, grid_of_pixel_size(raster.grid, side_m))
+
+
+def require_resamplable(raster: Raster, side_m: float) -> None:
+    """Raise GridError if a pixel of a raster with a CRS would become thousands, or the whole raster less than one."""
+    shape, size = raster.grid.shape, raster.grid.pixel_size
+    assert size is not None
+    if size > _MOST_REFINED * side_m or side_m > max(shape) * size:
+        raise GridError(
+            f"{raster.paths[0]} ({shape[0]} x {shape[1]} pixels of {size:.3g} m) cannot be resampled to pixels of "
+            f"{side_m:.3g} m. Expected at most {_MOST_REFINED} pixels along the side of one of the raster, and at "
+            "least one for the whole raster."
+        )
 
 
 def grid_of_pixel_size(grid: Grid, side_m: float, crs: CRS | None = None) -> Grid:
@@ -166,7 +224,7 @@ class Resampled:
     scale: float
     """Pixels of the raster along the side of a pixel of the grid."""
     method: Resampling
-    """Average, bilinear or nearest."""
+    """Average, bilinear, nearest or mode (the majority)."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -251,6 +309,8 @@ class Resampled:
             return np.zeros((len(raster.bands), *block.shape), raster.dtype), np.zeros(block.shape, bool)
         pixels, source_valid = raster.read(part)
         source = raster.grid[part]
+        if self.method == Resampling.mode:
+            return _majority(pixels, source_valid, source, target)
         # A float type that holds every value of the dtype, with NaN where not valid.
         floats = pixels.astype(np.result_type(pixels.dtype, np.float32))
         floats[:, ~source_valid] = np.nan
@@ -298,6 +358,22 @@ def _warp(floats: Pixels, source: Grid, target: Grid, method: Resampling) -> Pix
             dst_transform=target.transform, dst_crs=target.crs, dst_nodata=np.nan, resampling=method, **scale,
         )  # fmt: skip
     return result
+
+
+def _majority(values: Pixels, valid: Valid, source: Grid, target: Grid) -> tuple[Pixels, Valid]:
+    """The value of the largest area under each pixel of the target (1, rows, cols), and valid (rows, cols)."""
+    result = np.zeros((1, *target.shape), values.dtype)
+    most, total = np.zeros(target.shape, np.float32), np.zeros(target.shape, np.float32)
+    for value in np.unique(values[:, valid]):
+        votes = ((values == value) & valid).astype(np.float32)
+        share = np.nan_to_num(_warp(votes, source, target, Resampling.average)[0])
+        # GDAL's own mode does not define which of equal ones wins.
+        is_most = share > most + _ROUNDING
+        result[0, is_most], most[is_most] = value, share[is_most]
+        total += share
+    is_valid = total >= _HALF
+    result[:, ~is_valid] = 0
+    return result, is_valid
 
 
 def _round_to(dtype: np.dtype[Any], floats: Pixels) -> Pixels:
