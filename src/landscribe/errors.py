@@ -5,7 +5,7 @@ The command line prints the message as one line and exits with 2. Any other exce
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 # Control characters, line separators, overrides of the writing direction, lone surrogates (bytes of a file name that
@@ -84,6 +84,16 @@ class ChipError(LandscribeError):
 
 class RecipeError(LandscribeError):
     """A recipe or setting that is not valid."""
+
+
+class MissingPartsError(RecipeError):
+    """The folder of an example of the lecture lacks files; the message is the first of its lines."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        more = f' ({len(lines) - 1} more: "landscribe check" lists them.)' if len(lines) > 1 else ""
+        super().__init__(lines[0] + more)
+        self.lines = tuple(lines)
+        """What is missing, one line for each part."""
 
 
 class NetworkError(LandscribeError):

@@ -7,7 +7,7 @@ all settings with comments, so that a run can be read, changed and repeated.
 import math
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tomlkit
 from tomlkit.exceptions import ConvertError
@@ -19,13 +19,20 @@ from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import class_rows
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import RecipeError
+from landscribe.errors import MissingPartsError, RecipeError
+from landscribe.examples import EXAMPLES
 from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes
 from landscribe.outputs import write_text
 from landscribe.prediction.spec import PredictSpec
-from landscribe.spec import Seed, Spec, nearest, other_names
+from landscribe.spec import InputPath, Seed, Spec, nearest, other_names
 from landscribe.training.spec import TrainSpec
+
+if TYPE_CHECKING:
+    ExampleName = str
+else:
+    # As `prediction.spec.Engine`.
+    ExampleName = Literal[*EXAMPLES]
 
 
 class Recipe(Spec):
@@ -35,6 +42,11 @@ class Recipe(Spec):
     """Version of the recipe's layout."""
     seed: Seed = 0
     """Random seed."""
+    like: ExampleName | None = None
+    """Example of the lecture that the recipe follows: check names the files that its folder lacks, in the publisher's
+    words, and the report shows the published numbers."""
+    data: InputPath | None = None
+    """Folder of that example, as its publisher distributes it."""
     scenes: tuple[SceneSpec, ...]
     """Imagery with labels. Paths are relative to the recipe's folder."""
     classes: tuple[ClassSpec, ...] = ()
@@ -107,12 +119,32 @@ class Recipe(Spec):
         ]
         return cls.of(by_section | {"scenes": scenes}).with_absolute_paths(Path.cwd())
 
+    @classmethod
+    def of_example(cls, name: str, folder: Path) -> "Recipe":
+        """The recipe of an example of the lecture, with paths relative to its folder, which need not exist.
+
+        Raises:
+            RecipeError: there is no such example (the nearest is offered).
+        """
+        if name not in EXAMPLES:
+            raise RecipeError(f"there is no example '{name}'{nearest(name, list(EXAMPLES))}")
+        return cls.of({"like": name, "data": "."} | EXAMPLES[name].settings(folder))
+
     def with_absolute_paths(self, folder: Path) -> "Recipe":
         """The same recipe with every local path absolute, from `folder`."""
         return self.with_paths(lambda path: str((folder / path).absolute()) if is_local(path) else path)
 
     def listed(self) -> "Recipe":
-        """The same recipe with every scene on its own, where a folder or pattern stands for many."""
+        """The same recipe with every scene on its own, where a folder or pattern stands for many.
+
+        Raises:
+            MissingPartsError: the folder of an example lacks files.
+            LandscribeError: a folder or pattern has no images, or an image no labels.
+        """
+        if self.like is not None and self.data is not None:
+            missing = EXAMPLES[self.like].missing(Path(self.data))
+            if missing:
+                raise MissingPartsError(missing)
         scenes, classes = expand_scenes(self.scenes, self.classes)
         return self.model_copy(update={"scenes": scenes, "classes": classes})
 
@@ -134,7 +166,7 @@ class Recipe(Spec):
         """The whole recipe as commented TOML. Law: `Recipe.of(tomllib.loads(r.to_toml())) == r`."""
         document = tomlkit.document()
         document.add(tomlkit.comment("A Landscribe recipe. Run it with: landscribe run RECIPE.toml --out FOLDER"))
-        for name in ("landscribe", "seed"):
+        for name in ("landscribe", "seed", *(("like", "data") if self.like else ())):
             _add(document, self, name)
         for name in ("scenes", "classes"):
             rows: tuple[Spec, ...] = getattr(self, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,14 @@ class Run:
         if len(scenes) == 1:
             return [self.folder / "map.tif"]
         return [self.folder / "maps" / f"{index:03d}_{scene}.tif" for index, scene in enumerate(scenes)]
+
+    @property
+    def example(self) -> str | None:
+        """The example of the lecture that the recipe follows; None if it follows none, or there is no recipe."""
+        try:
+            return tomllib.loads(self.recipe_file.read_text(encoding="utf-8")).get("like")
+        except (OSError, ValueError):
+            return None
 
     def open_chips(self) -> Chips:
         """The chips.

@@ -38,6 +38,7 @@ from landscribe.commands.tables import (
 )
 from landscribe.commands.terminal import show
 from landscribe.errors import LandscribeError
+from landscribe.examples import EXAMPLES
 from landscribe.exports import CHIP_EXPORTS
 
 app = typer.Typer(
@@ -351,12 +352,19 @@ def export(
 @app.command()
 def new(
     out: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
+    like: Annotated[
+        str | None,
+        typer.Option(help=f"Example of the lecture: {', '.join(EXAMPLES)}.", metavar=f"<{'|'.join(EXAMPLES)}>"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the example, as its publisher distributes it. [the recipe's]")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a complete, commented recipe to start from."""
     from landscribe import verbs
 
-    show(verbs.new(out, overwrite=overwrite))
+    show(verbs.new(out, like=like, data=data, overwrite=overwrite))
 
 
 @app.command(cls=with_settings("train", only=("steps",)))

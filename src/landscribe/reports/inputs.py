@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from landscribe.data.chips.chips import Chips
+from landscribe.examples import EXAMPLES
+from landscribe.examples.example import Published
 from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.model.config import ModelConfig
 from landscribe.model.folder import SavedModel
@@ -35,6 +37,8 @@ class ReportInputs:
     """Class maps, each on the grid of one of the scenes."""
     facts: Sequence[tuple[str, str]]
     """Further facts: (name, text)."""
+    published: Sequence[tuple[Published, float | None]] = ()
+    """Published numbers of an example of the lecture, and the same measures of this run."""
 
     @classmethod
     def of_run(cls, run: Run) -> "ReportInputs":
@@ -43,15 +47,17 @@ class ReportInputs:
         Raises:
             LandscribeError: chips, model or assessment are missing or damaged.
         """
-        chips, saved = run.open_chips(), run.read_model()
+        chips, saved, assessment = run.open_chips(), run.read_model(), run.read_assessment()
+        published = EXAMPLES[run.example].published if run.example in EXAMPLES else ()
         return cls(
             title=f"Landscribe: {', '.join(sorted(set(chips.scene_names.tolist())))}",
             chips=chips,
             history=saved.config.history,
             kept_epoch=saved.config.measures.get("epoch"),
-            assessment=run.read_assessment(),
+            assessment=assessment,
             maps=run.map_files,
             facts=[*_facts(saved, chips), *_threshold_facts(saved.config, run.map_files)],
+            published=[(number, number.measured(assessment)) for number in published],
         )
 
 

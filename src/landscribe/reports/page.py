@@ -47,6 +47,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     context = {
         "inputs": inputs,
         "assessment": inputs.assessment,
+        "published": inputs.published,
         "metadata": inputs.chips.metadata,
         "scenes": scenes,
         "split_colours": figures.SPLIT_COLOURS,

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import RecipeError
+from landscribe.errors import MissingPartsError, RecipeError
 from landscribe.outputs import claim, require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.spec import Seed, checked, nearest
@@ -44,13 +44,17 @@ def check(
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
     """
     from landscribe.data.chips.chips import Chips
-    from landscribe.preflight import check, check_chips
+    from landscribe.preflight import Check, Finding, check, check_chips
 
     if isinstance(recipe, Chips) or (isinstance(recipe, (str, Path)) and (Path(recipe) / "chips.json").exists()):
         if images or labels or settings:
             raise RecipeError("chips were given with images, labels or settings. Give the chips alone.")
         return check_chips(open_chips(recipe))
-    return check(recipe_of(recipe, images, labels, dict(settings), tuple(SECTIONS)), trial=trial)
+    try:
+        filled = recipe_of(recipe, images, labels, dict(settings), tuple(SECTIONS))
+    except MissingPartsError as error:
+        return Check(tuple(Finding("error", line) for line in error.lines), None)
+    return check(filled, trial=trial)
 
 
 def chip(

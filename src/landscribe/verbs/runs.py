@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from landscribe.errors import RecipeError
 from landscribe.outputs import claim, require_absent
 from landscribe.recipe import Recipe
 from landscribe.verbs.sources import Source
 
 
-def new(out: Source, *, overwrite: bool = False) -> Path:
-    """Write a complete, commented recipe to start from."""
+def new(out: Source, *, like: str | None = None, data: Source | None = None, overwrite: bool = False) -> Path:
+    """Write a complete, commented recipe to start from.
+
+    Args:
+        out: the recipe.
+        like: an example of the lecture: topodl, inria, landcoverai, wvlcdl.
+        data: the folder of that example, as its publisher distributes it. It need not exist yet. Default: the recipe's.
+        overwrite: replace an existing recipe.
+    """
     out = Path(out)
     require_absent(out, overwrite=overwrite)
-    example = {"scenes": [{"image": ["scene.tif"], "labels": "labels.geojson"}]}
+    if like is not None:
+        recipe = _of_example(like, out.parent if data is None else Path(data), out.parent)
+    elif data is None:
+        recipe = Recipe.of({"scenes": [{"image": ["scene.tif"], "labels": "labels.geojson"}]})
+    else:
+        raise RecipeError(f"data is {data}, but no example is named. Name it with --like.")
     with claim(out):
-        Recipe.of(example).save(out)
+        recipe.save(out)
     return out
+
+
+def _of_example(name: str, data: Path, folder: Path) -> Recipe:
+    """The recipe of an example, with paths relative to the recipe's folder, or absolute if `data` is."""
+    relative = data if data.is_absolute() else Path(os.path.relpath(data, folder))
+    return Recipe.of_example(name, data).with_paths(lambda path: (relative / path).as_posix())
 
 
 def report(folder: Source, *, out: Source | None = None) -> Path:

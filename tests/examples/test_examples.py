@@ -1,0 +1,189 @@
+"""The worked examples of the lecture, on small folders in the publishers' layouts."""
+
+import json
+import re
+from pathlib import Path
+
+import layouts
+import numpy as np
+import pytest
+import rasterio
+
+import worlds
+from landscribe import pipeline, verbs
+from landscribe.data.chips.chips import Chips
+from landscribe.errors import LandscribeError, RecipeError
+from landscribe.examples import EXAMPLES
+from landscribe.examples.example import Published
+from landscribe.recipe import Recipe
+
+QUICK = {"weights": "none", "epochs": None, "steps": 4, "tile": 512, "margin": 16}
+PLAIN = {"encoder": "plain", "options": {"encoder_widths": [4, 8]}}
+
+
+SMALL = {
+    "topodl": PLAIN | {"size": 48, "background_share": 1.0},
+    "inria": {"encoder": "test_resnet", "options": {"channels": 8}, "size": 48},
+    "landcoverai": PLAIN | {"train": {"batch": 2}},
+    "wvlcdl": PLAIN | {"size": 32},
+}
+
+
+def recipe_like(name: str, data: Path, folder: Path) -> Path:
+    return verbs.new(folder / "recipe.toml", like=name, data=data)
+
+
+def errors(recipe: Path) -> tuple[str, ...]:
+    return verbs.check(recipe, trial=False).errors
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_recipe_of_an_example_is_complete_and_follows_a_moved_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    written = verbs.new("recipes/recipe.toml", like=name, data="data")
+    recipe = Recipe.load(written)
+    assert recipe.like == name
+    assert (recipe.data, recipe.scenes[0].image[0].startswith("/")) == (str(tmp_path / "recipes/../data"), True)
+    assert '"../data' in written.read_text()
+    assert "# Loss" in written.read_text()
+    assert recipe.train.architecture == EXAMPLES[name].settings(Path())["train"]["architecture"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_check_names_each_missing_part_in_the_words_of_the_publisher(tmp_path, name):
+    recipe = recipe_like(name, tmp_path / "data", tmp_path)
+    (line,) = errors(recipe)
+    assert line.startswith(f"{tmp_path / 'data'}, the folder of {EXAMPLES[name].title}, does not exist")
+    (tmp_path / "data").mkdir()
+    lines = errors(recipe)
+    assert len(lines) == len(EXAMPLES[name].parts)
+    assert all(part.pattern in line for part, line in zip(EXAMPLES[name].parts, lines, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "removed", "line"),
+    [
+        ("topodl", "ky_quads/KY_Map 2_1_24000.shp", r"no ky_quads/\*\.shp of the same name for KY_Map 2_1_24000\.tif"),
+        ("inria", "train/gt/austin6.tif", r"no train/gt/austin\*\.tif of the same name for austin6\.tif"),
+        ("landcoverai", "masks/N-33-60-D-c-4-1.tif", r"no masks/\*\.tif of the same name for N-33-60-D-c-4-1\.tif"),
+    ],
+)
+def test_a_stem_without_its_partner_is_one_line(tmp_path, name, removed, line):
+    data = getattr(layouts, name)(tmp_path / "data")
+    (data / removed).unlink()
+    (error,) = errors(recipe_like(name, data, tmp_path))
+    assert re.search(line, error)
+
+
+def test_a_list_that_names_an_absent_chip_is_refused(tmp_path):
+    data = layouts.landcoverai(tmp_path / "data")
+    with (data / "test.txt").open("a") as lines:
+        lines.write("N-33-60-D-c-4-0_2\n")
+    (error,) = errors(recipe_like("landcoverai", data, tmp_path))
+    assert "names chip 2 of N-33-60-D-c-4-0" in error
+    assert "is partial" in error
+
+
+def test_masks_with_unexpected_values_are_refused(tmp_path):
+    data = layouts.inria(tmp_path / "data")
+    mask = (255 * layouts.squares(96)).astype(np.uint8)
+    mask[:9, :9] = 7
+    worlds.write_raster(data / "train/gt/austin6.tif", mask, crs=None, transform=None)
+    assert any("austin6.tif" in error and "7" in error for error in errors(recipe_like("inria", data, tmp_path)))
+
+
+def test_a_quadrangle_apart_from_its_map_is_refused(tmp_path):
+    data = layouts.topodl(tmp_path / "data")
+    for suffix in (".shp", ".shx", ".dbf", ".prj"):
+        (data / "ky_quads" / f"KY_Map 0_1_24000{suffix}").rename(data / f"swap{suffix}")
+        (data / "ky_quads" / f"KY_Map 1_1_24000{suffix}").rename(data / f"ky_quads/KY_Map 0_1_24000{suffix}")
+        (data / f"swap{suffix}").rename(data / f"ky_quads/KY_Map 1_1_24000{suffix}")
+    assert any("ky_quads" in error and "KY_Map 0" in error for error in errors(recipe_like("topodl", data, tmp_path)))
+
+
+def test_an_unknown_example_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(RecipeError, match=r"'topodll'.*'topodl'"):
+        verbs.new(tmp_path / "recipe.toml", like="topodll")
+    with pytest.raises(LandscribeError, match="--like"):
+        verbs.new(tmp_path / "recipe.toml", data=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_published_number_finds_its_measure():
+    f1 = Published(0.9, "paper", "f1", "mine", "Kentucky")
+    assessment = {"mean_iou": 0.4, "classes": [], "groups": {"Kentucky": {"classes": [{"name": "mine", "f1": 0.5}]}}}
+    assert f1.measured(assessment) == 0.5
+    assert Published(0.7, "page", "mean_iou").measured(assessment) == 0.4
+    assert Published(0.7, "page", "f1", "mine", "Ohio").measured(assessment) is None
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs of examples on small folders, each made once."""
+    made: dict[str, Path] = {}
+
+    def run(name: str, **layout) -> Path:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            data = getattr(layouts, name)(folder / "data", **layout)
+            made[name] = pipeline.run(recipe_like(name, data, folder), out=folder / "run", **QUICK, **SMALL[name])
+        return made[name]
+
+    return run
+
+
+@pytest.mark.slow
+def test_maps_of_topodl_end_at_their_quadrangles_and_other_states_are_test_areas(runs):
+    run = runs("topodl", states=("ky", "oh", "va"), maps=4)
+    chips = Chips.open(run / "chips")
+    assert set(chips.table["split"][chips.group_names != "Kentucky"]) <= {"test", "gap"}
+    assert set(chips.table["split"][chips.group_names == "Kentucky"]) >= {"train", "val", "test"}
+    for path in sorted((run / "maps").glob("*.tif")):
+        with rasterio.open(path) as mapped:
+            is_mapped = mapped.read_masks(1) > 0
+        assert is_mapped[16:112, 16:112].all()
+        assert is_mapped.sum() == 96 * 96
+    groups = json.loads((run / "assessment.json").read_text())["groups"]
+    assert set(groups) == {"Kentucky", "Ohio", "Virginia"}
+    page = (run / "report.html").read_text()
+    assert all(f"f1 of mine, {state}" in page for state in groups)
+    assert all(text in page for text in ("0.902", "0.837", "0.763"))
+
+
+@pytest.mark.slow
+def test_each_city_of_inria_trains_on_its_own_masks_and_tyrol_is_the_test(runs):
+    run = runs("inria")
+    chips = Chips.open(run / "chips")
+    assert chips.classes.names == ("background", "building")
+    by_scene = {scene: set(rows["split"]) for scene, rows in chips.table.groupby("scene")}
+    for city in ("austin", "vienna"):
+        assert [by_scene[f"{city}{tile}"] for tile in range(1, 8)] == [{"val"}] * 5 + [{"train"}] * 2
+        for source in chips.metadata.sources:
+            assert Path(str(source.labels)).stem == Path(source.image[0]).stem
+    assert all(by_scene[f"tyrol-w{tile}"] == {"test"} for tile in range(1, 8))
+    assert set(json.loads((run / "assessment.json").read_text())["groups"]) == {"tyrol-w"}
+
+
+@pytest.mark.slow
+def test_the_chips_of_landcoverai_are_those_of_its_lists(runs):
+    run = runs("landcoverai")
+    table = Chips.open(run / "chips").table
+    numbers = table["scene"] + "_" + (3 * (table["row"] // 512) + table["col"] // 512).astype(str)
+    data = run.parent / "data"
+    for split in ("train", "val", "test"):
+        assert set(numbers[table["split"] == split]) == set((data / f"{split}.txt").read_text().split())
+
+
+@pytest.mark.slow
+def test_wvlcdl_is_read_in_pixels_of_three_metres_and_only_its_polygons_are_labelled(runs):
+    run = runs("wvlcdl")
+    chips = Chips.open(run / "chips")
+    assert len(chips.classes) == 7
+    assert chips.metadata.pixel_size == pytest.approx(3, rel=0.01)
+    with rasterio.open(next((run / "maps").glob("*.tif"))) as mapped:
+        assert mapped.res == pytest.approx((3, 3), rel=0.01)
+        # Codes of the map are those of the column, from 1.
+        assert set(np.unique(mapped.read(1))) <= {*range(1, 8), 255}
+    labelled = chips.counts.sum() / (len(chips) * 32 * 32)
+    assert 0.1 < labelled < 0.6
