@@ -680,6 +680,43 @@ def test_two_maps_of_one_name_are_refused(tmp_path, scene, trained, refused):
     refused("predict", trained, scene, "more/scene.tif", "--out", "maps", words=("scene", "one name"))
 
 
+@pytest.mark.parametrize("verb", ["describe", "train", "check", "export"])
+def test_chips_whose_index_is_a_pipe_are_refused(verb, tmp_path, refused):
+    (tmp_path / "chips").mkdir()
+    os.mkfifo(tmp_path / "chips" / "chips.json")
+    out = () if verb in ("describe", "check") else ("--out", "out")
+    refused(verb, "chips", *out, words=("chips.json is a pipe or a device",))
+
+
+def test_a_split_list_that_is_a_pipe_is_refused(tmp_path, scene, labels, refused):
+    os.mkfifo(tmp_path / "pipe.txt")
+    lists = ("--split-by", "list", "--train-list", "pipe.txt")
+    refused("chip", "--image", scene, "--labels", labels, "--out", "chips", *lists, words=("pipe.txt is a pipe",))
+
+
+def test_the_root_and_names_too_long_for_parts_are_refused_as_outputs(scene, labels, trained, refused):
+    refused(
+        "run",
+        "--image",
+        scene,
+        "--labels",
+        labels,
+        "--label-field",
+        "class",
+        "--out",
+        "/",
+        words=("the root of a disk",),
+    )
+    long = "m" * 240 + ".tif"
+    refused("predict", trained, scene, "--out", long, words=("has 244 bytes. Expected at most 215",))
+
+
+def test_a_folder_named_like_the_home_is_a_folder(tmp_path, scene, labels, landscribe):
+    said = landscribe("chip", "--image", scene, "--labels", labels, "--size", 32, "--out", "./~/nope/chips")
+    assert said.code == 0, said
+    assert (tmp_path / "~" / "nope" / "chips" / "chips.parquet").exists()
+
+
 def test_a_folder_of_other_things_is_not_taken_for_chips(tmp_path, scene, labels, refused):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _STATES = ("partial", "replaced", "abandoned")
 """Of a temporary file or folder: being written, moved aside for its successor, to be removed."""
+_LONGEST_NAME = 215
+"""Bytes of the name of an output: the names of its parts, with 8 digits and suffixes, are up to 40 bytes longer."""
 # Locks belong to a process: a second claim within the process is found here.
 _claims: dict[Path, bool] = {}
 _claims_guard = threading.Lock()
@@ -49,6 +51,13 @@ def claim(path: Path, *, shared: bool = False) -> Iterator[None]:
     if not is_printable(path.name):
         raise OutputError(f"{path} has a control character in its name. Choose another path.")
     real = path.resolve()
+    if not real.name:
+        raise OutputError(f"{path} is the root of a disk. Choose another path.")
+    if (length := len(os.fsencode(real.name))) > _LONGEST_NAME:
+        raise OutputError(
+            f"the name of {real.name[:20]}… has {length} bytes. Expected at most {_LONGEST_NAME}: temporary files have "
+            "longer names, and systems take 255. Choose a shorter one."
+        )
     with _claims_guard:
         if real in _claims and not (shared and _claims[real]):
             raise OutputError(f"{path} is being written by this process. Wait until it ends, or choose another path.")

@@ -99,7 +99,7 @@ class Recipe(Spec):
         Raises:
             RecipeError: as `load`.
         """
-        per_scene = labels if isinstance(labels, list) else [labels] * len(images)
+        per_scene = list(labels) if isinstance(labels, (list, tuple)) else [labels] * len(images)
         if len(per_scene) == 1:
             per_scene = per_scene * len(images)
         if len(per_scene) != len(images):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +20,12 @@ def model():
     return Model.wrap(
         network, bands=["a", "b", "c", "d"], classes=["x", "y", "z"], scale=scaling, pixel_size=0.5, dtype="uint16"
     )
+
+
+def test_a_model_takes_arrays_of_stored_pixels():
+    model = Model.wrap(torch.nn.Conv2d(2, 3, 1).eval(), bands=["a", "b"], classes=["x", "y", "z"], scale=0.1)
+    images = np.arange(2 * 2 * 8 * 8, dtype=np.uint8).reshape(2, 2, 8, 8)
+    assert torch.equal(model(images), model(torch.from_numpy(images)))
 
 
 def test_a_loaded_model_gives_the_same_logits(model, tmp_path):

@@ -100,9 +100,10 @@ def test_a_raster_without_crs_cannot_be_resampled(tmp_path, blocks):
         conform(model, raster, PredictSpec(crs="EPSG:32632", any_pixel_size=True))
 
 
-def test_an_invalid_crs_is_refused(tmp_path, blocks):
-    with pytest.raises(GridError, match="'EPSG:1' is not a CRS"):
-        conform(model_of(Identity(), 4), write(tmp_path / "image.tif", blocks), PredictSpec(crs="EPSG:1"))
+@pytest.mark.parametrize("crs", ["EPSG:1", "EPSG:x", "x"])
+def test_an_invalid_crs_is_refused(tmp_path, blocks, crs):
+    with pytest.raises(GridError, match=f"'{crs}' is not a CRS"):
+        conform(model_of(Identity(), 4), write(tmp_path / "image.tif", blocks), PredictSpec(crs=crs))
 
 
 def test_two_remedies_at_once_are_refused():

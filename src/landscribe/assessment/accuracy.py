@@ -43,6 +43,16 @@ class Assessment:
     every scene has a group."""
 
     @property
+    def classes(self) -> Classes:
+        """The class table of map and reference."""
+        return self.confusion.classes
+
+    @property
+    def unmapped_pixels(self) -> int:
+        """Reference pixels where the map is nodata."""
+        return self.confusion.unmapped
+
+    @property
     def f1(self) -> Measure:
         """F1 by class."""
         return self.confusion.f1

@@ -26,8 +26,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         torch.ones(1, device=device).cpu()  # the meta device has no pixels to give back
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, ImportError) as error:
+        # The rest lists all that torch was built with.
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
         raise ModelError(f"device '{name}' cannot be used: {reason}. Use auto, cpu, cuda, mps or xpu.") from error
     return device
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from landscribe.geo.classes import Classes
@@ -196,8 +197,9 @@ class Model:
         """Input pixels per pixel of the network's deepest features; tiles are aligned to it."""
         return int(getattr(self.network, "reduction", 32))
 
-    def __call__(self, images: Tensor, valid: Tensor | None = None) -> Tensor:
+    def __call__(self, images: Tensor | NDArray[Any], valid: Tensor | None = None) -> Tensor:
         """Logits (B, K, H, W) of the main head, for stored pixels (B, C, H, W); all are valid if `valid` is None."""
+        images = torch.as_tensor(images)
         return self.logits(images, torch.ones_like(images[:, 0], dtype=torch.bool) if valid is None else valid)
 
     def logits(self, images: Tensor, valid: Tensor) -> Tensor:

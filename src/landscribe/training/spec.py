@@ -92,7 +92,7 @@ class TrainSpec(Spec):
     """Scaling of the input. range: the range of the data type to 0..1; percentiles: the 2nd and 98th percentile of the
     training chips to -1..1; standardise: zero mean and unit variance. auto: range for uint8, percentiles for other
     integers, standardise for floats."""
-    loss: str = "dice + ce"
+    loss: str = Field("dice + ce", max_length=500)
     """Loss, or a weighted sum such as "0.5*dice + 0.5*ce"."""
     class_weights: Annotated[
         Literal["none", "inverse", "median", "effective"] | tuple[Annotated[float, Field(ge=0, le=1e9)], ...],

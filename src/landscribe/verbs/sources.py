@@ -27,6 +27,7 @@ def recipe_of(
 ) -> Recipe:
     """The recipe of a call, with one entry per scene: a recipe with settings on top, or images and labels."""
     if recipe is None:
+        images = [images] if isinstance(images, (str, Path)) else images
         if not images:
             raise RecipeError("neither a recipe nor an image was given. Give RECIPE.toml, or --image and --labels.")
         return Recipe.of_files(list(images), labels, settings, sections=sections).listed()

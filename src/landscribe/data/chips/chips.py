@@ -18,6 +18,7 @@ from landscribe.data.chips.files import PICTURE_FILL
 from landscribe.data.scenes.scene import Sample, Scene, class_rows, open_images, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ChipError
+from landscribe.geo.access import require_file
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.encoding import Encoding
@@ -84,9 +85,12 @@ class Chips:
             ChipError: the folder is not a chips folder, or is incomplete.
         """
         folder = Path(folder)
+        for name in ("chips.json", "chips.parquet"):
+            require_file(str(folder / name))
         try:
             metadata = ChipsMetadata.model_validate_json((folder / "chips.json").read_bytes())
-            return cls(folder, metadata, pd.read_parquet(folder / "chips.parquet"))
+            # pandas takes a folder ~ for the home.
+            return cls(folder, metadata, pd.read_parquet(folder.absolute() / "chips.parquet"))
         except (OSError, ValueError) as error:
             raise ChipError(
                 f"{folder} is not a chips folder ({type(error).__name__}: {str(error).splitlines()[0]}). Expected a "

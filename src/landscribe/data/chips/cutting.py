@@ -96,7 +96,8 @@ def chip(
         table["split"] = _splits(table, inputs, classes, spec, split, seed)
         _write_metadata(folder, scenes, classes, sources, spec)
         # Compression and row groups are explicit, so that the bytes do not depend on the library's defaults.
-        table.to_parquet(folder / "chips.parquet", index=False, compression="zstd", row_group_size=2**16)
+        # pandas takes a folder ~ for the home.
+        table.to_parquet(folder.absolute() / "chips.parquet", index=False, compression="zstd", row_group_size=2**16)
     return Chips.open(out)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from landscribe.data.scenes.spec import ClassSpec
 from landscribe.errors import LabelError
+from landscribe.geo.access import require_file
 from landscribe.geo.classes import IGNORE
 
 TEMPLATE = "esri_model_definition.emd"
@@ -19,6 +20,7 @@ def read_classes(definition: Path) -> list[ClassSpec]:
     Raises:
         LabelError: the file has no class table.
     """
+    require_file(str(definition))
     try:
         rows = json.loads(definition.read_text(encoding="utf-8-sig"))["Classes"]
         # Older exports spell the keys differently.

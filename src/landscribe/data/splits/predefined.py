@@ -10,6 +10,7 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError
+from landscribe.geo.access import require_file
 from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.vector_files import is_vector
@@ -58,6 +59,7 @@ def read_lists(spec: SplitSpec, images: Sequence[Raster], chips: ChipSpec) -> li
 
 
 def _lines(path: str) -> list[str]:
+    require_file(path)
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -46,7 +46,7 @@ def _remedy(kinds: set[str], types: Sequence[str]) -> str:
     if tuple(types) == POINTS:
         return "Give polygons and points in files of their own."
     if kinds == {"GeometryCollection"}:
-        return "Pass --fix-geometries to use the polygons in them."
+        return "For labels, pass --fix-geometries to use the polygons in them; else save these alone."
     if kinds <= {"Point", "MultiPoint"}:
         return "Points can be a reference of assess; for labels, draw polygons around them (in QGIS: Buffer)."
     return "Turn lines into polygons (in QGIS: Buffer), or remove these features."
@@ -67,8 +67,9 @@ def _valid(table: gpd.GeoDataFrame, name: str, types: Sequence[str], *, fix: boo
     )
     if not fix:
         raise LabelError(
-            f"{name} has bad geometries in its {len(table)} features: {problems}. Correct the file, or pass "
-            "--fix-geometries to make invalid ones valid and drop null and empty ones."
+            f"{name} has bad geometries in its {len(table)} features: {problems}. Correct the file (in QGIS: "
+            "Fix geometries), or, for labels, pass --fix-geometries to make invalid ones valid and drop null and empty "
+            "ones."
         )
     fixed = table.copy()
     fixed.geometry = gpd.GeoSeries(

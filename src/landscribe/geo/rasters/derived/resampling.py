@@ -173,7 +173,7 @@ def parse_crs(text: str) -> CRS:
         # Outside an environment of rasterio, PROJ prints its errors itself.
         with rasterio.Env():
             crs = CRS.from_user_input(text)
-    except CRSError as error:
+    except (CRSError, ValueError) as error:
         raise GridError(
             f"'{text}' is not a CRS. Expected a code such as EPSG:32632 (look it up on epsg.io), or WKT."
         ) from error
