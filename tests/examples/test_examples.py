@@ -147,7 +147,7 @@ def test_maps_of_topodl_end_at_their_quadrangles_and_other_states_are_test_areas
     groups = json.loads((run / "assessment.json").read_text())["groups"]
     assert set(groups) == {"Kentucky", "Ohio", "Virginia"}
     page = (run / "report.html").read_text()
-    assert all(f"f1 of mine, {state}" in page for state in groups)
+    assert all(f"F1 of mine, {state}" in page for state in groups)
     assert all(text in page for text in ("0.902", "0.837", "0.763"))
 
 

@@ -38,10 +38,11 @@ class Published:
         """What the number measures.
 
         >>> Published(0.902, "Maxwell et al. 2020", "f1", "mine", "Kentucky").name
-        'f1 of mine, Kentucky'
+        'F1 of mine, Kentucky'
         """
         of_class = "" if self.class_name is None else f" of {self.class_name}"
-        return f"{self.measure.replace('_', ' ')}{of_class}{'' if self.group is None else f', {self.group}'}"
+        measure = self.measure.replace("_", " ").replace("f1", "F1").replace("iou", "IoU")
+        return f"{measure}{of_class}{'' if self.group is None else f', {self.group}'}"
 
     def measured(self, assessment: Mapping[str, Any]) -> float | None:
         """The same measure of an assessment (`Assessment.summary`); None if it has none."""
