@@ -10,7 +10,7 @@ import numpy as np
 from landscribe.data.scenes.scene import Scene
 from landscribe.data.splits.split import SplitInput, split_chips
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.derived.clipped import sample_windows
+from landscribe.geo.rasters.derived.clipped import spread_windows
 from landscribe.geo.tiling import aligned, chip_windows, units
 from landscribe.machine import peak_memory
 from landscribe.recipe import Recipe
@@ -127,7 +127,7 @@ def _trial(recipe: Recipe, scene: Scene, classes: int) -> _Measured:
         """Seconds of the shortest of three calls; the first one warms up."""
         return min(time_in_turns({"call": call}, device, rounds=3)["call"])
 
-    window = sample_windows(scene.image, size, per_axis=1)[0]
+    window = spread_windows(scene.image, size, per_axis=1)[0]
     chip_seconds = seconds(lambda: scene.read(window))
     step_seconds = seconds(step)
     side = min(512, recipe.predict.nominal_tile)

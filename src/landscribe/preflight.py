@@ -21,7 +21,7 @@ from landscribe.data.splits.audit import Audit, audit
 from landscribe.errors import GridError, LandscribeError, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
-from landscribe.geo.rasters.derived.clipped import sample_windows
+from landscribe.geo.rasters.derived.clipped import spread_windows
 from landscribe.geo.rasters.derived.converted import with_encoding
 from landscribe.geo.rasters.derived.resampling import is_coarser
 from landscribe.geo.rasters.nodata import Nodata, nodata_label
@@ -442,4 +442,4 @@ def is_small(scene: Scene) -> bool:
 
 def _sample(image: Raster) -> list[Window]:
     """Windows spread evenly over a raster, or over its area."""
-    return sample_windows(image, _SAMPLE_SIDE, int(_SAMPLES**0.5))
+    return spread_windows(image, _SAMPLE_SIDE, int(_SAMPLES**0.5))

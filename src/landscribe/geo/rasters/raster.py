@@ -202,6 +202,11 @@ class Raster:
             _band_indices=tuple(indices[index] for index in own),
         )
 
+    def of_bands(self, bands: Sequence[int] | None, nodata: Nodata) -> "Raster":
+        """The same raster with the bands of these indices, all if None, with their nodata, as in `Source.read`."""
+        raster = self if bands is None else self.select([band + 1 for band in bands])
+        return replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
+
     def with_band_names(self, bands: Sequence[str]) -> "Raster":
         """The same raster with other names for its bands.
 

@@ -8,7 +8,7 @@ from affine import Affine
 
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.derived.clipped import clip, sample_windows
+from landscribe.geo.rasters.derived.clipped import clip, spread_windows
 from landscribe.geo.rasters.derived.resampling import at_pixel_size
 from landscribe.geo.rasters.raster import Raster
 from worlds import noise, pixel_box, write_polygons, write_raster
@@ -84,11 +84,11 @@ def test_sample_windows_of_a_clipped_raster_lie_on_its_polygons(tmp_path):
     raster = Raster.open([write_raster(tmp_path / "a.tif", noise(1, 600, 800))])
     boxes = [pixel_box(3, 4, 6, 6), pixel_box(500, 777, 5, 5)]
     area = Features.read(write_polygons(tmp_path / "area.gpkg", boxes))
-    windows = sample_windows(clip(raster, area), 16, 2)
+    windows = spread_windows(clip(raster, area), 16, 2)
     valid = [clip(raster, area).read(window)[1].sum() for window in windows]
     assert all(window & raster.grid.window == window for window in windows)
     assert valid[-2:] == [36, 25]
-    assert sample_windows(raster, 16, 2) == raster.grid.spread_windows((16, 16), 2)
+    assert spread_windows(raster, 16, 2) == raster.grid.spread_windows((16, 16), 2)
 
 
 def test_the_area_file_is_part_of_the_fingerprint(clipped, tmp_path):

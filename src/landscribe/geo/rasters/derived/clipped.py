@@ -50,7 +50,7 @@ class Clipped:
         shape: tuple[int, int] | None = None,
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        raster, shape = self._source_raster(bands, nodata), shape or window.shape
+        raster, shape = self.raster.of_bands(bands, nodata), shape or window.shape
         inside = rasterize_mask(self.area, _decimated(raster.grid[window], shape))
         if not inside.any():
             return np.zeros((len(raster.bands), *shape), raster.dtype), inside
@@ -60,11 +60,7 @@ class Clipped:
     def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
         """See `Source`."""
         is_in_area = intersects(self.area, self.raster.grid[window])
-        return is_in_area and self._source_raster(bands, nodata).may_hold_valid(window)
-
-    def _source_raster(self, bands: Sequence[int] | None, nodata: Nodata) -> Raster:
-        raster = self.raster if bands is None else self.raster.select([band + 1 for band in bands])
-        return replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
+        return is_in_area and self.raster.of_bands(bands, nodata).may_hold_valid(window)
 
     def close(self) -> None:
         """See `Source`."""
@@ -78,7 +74,7 @@ def _decimated(grid: Grid, shape: tuple[int, int]) -> Grid:
     return Grid(grid.crs, grid.transform @ Affine.scale(grid.width / shape[1], grid.height / shape[0]), *shape)
 
 
-def sample_windows(raster: Raster, side: int, per_axis: int) -> list[Window]:
+def spread_windows(raster: Raster, side: int, per_axis: int) -> list[Window]:
     """Windows spread evenly over a raster, its corners among them; of a clipped raster, also on its polygons.
 
     Args:

@@ -248,7 +248,7 @@ class Resampled:
         shape: tuple[int, int] | None = None,
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        raster = self._source_raster(bands, nodata)
+        raster = self.raster.of_bands(bands, nodata)
         if shape is not None and shape != window.shape:
             return self._nearest(raster, window, shape)
         pixels = np.zeros((len(raster.bands), *window.shape), raster.dtype)
@@ -262,14 +262,10 @@ class Resampled:
 
     def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
         """See `Source`."""
-        raster = self._source_raster(bands, nodata)
+        raster = self.raster.of_bands(bands, nodata)
         # In another CRS, only the bounds of a block are exact.
         blocks = [window] if raster.grid.crs == self.grid.crs else self._blocks(window)
         return any(raster.may_hold_valid(self._source_window(self.grid[block])) for block in blocks)
-
-    def _source_raster(self, bands: Sequence[int] | None, nodata: Nodata) -> Raster:
-        raster = self.raster if bands is None else self.raster.select([band + 1 for band in bands])
-        return replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
 
     def _nearest(self, raster: Raster, window: Window, shape: tuple[int, int]) -> tuple[Pixels, Valid]:
         """A decimated read: at the centre of each pixel, the nearest pixel of a decimated read of the raster."""

@@ -106,8 +106,8 @@ class Stack:
         for index in sorted({owners[band] for band in chosen}):
             positions = [position for position, band in enumerate(chosen) if owners[band] == index]
             first = owners.index(index)
-            raster = self.rasters[index].select([chosen[position] - first + 1 for position in positions])
-            yield replace(raster, nodata=nodata.of_bands(positions).value, nodata_rule=nodata.rule), positions
+            bands = [chosen[position] - first for position in positions]
+            yield self.rasters[index].of_bands(bands, nodata.of_bands(positions)), positions
 
     def close(self) -> None:
         """See `Source`."""
