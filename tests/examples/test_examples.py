@@ -1,10 +1,11 @@
 """The worked examples of the lecture, on small folders in the publishers' layouts."""
 
 import json
-import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import layouts
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
@@ -16,17 +17,40 @@ from landscribe.errors import LandscribeError, RecipeError
 from landscribe.examples import EXAMPLES
 from landscribe.examples.example import Published
 from landscribe.recipe import Recipe
+from landscribe.synthetic.layouts import LAYOUTS
 
 QUICK = {"weights": "none", "epochs": None, "steps": 4, "tile": 512, "margin": 16}
 PLAIN = {"encoder": "plain", "options": {"encoder_widths": [4, 8]}}
-
-
 SMALL = {
-    "topodl": PLAIN | {"size": 48, "background_share": 1.0},
+    "topodl": PLAIN | {"size": 32, "background_share": 1.0},
     "inria": {"encoder": "test_resnet", "options": {"channels": 8}, "size": 48},
-    "landcoverai": PLAIN | {"train": {"batch": 2}},
+    "landcoverai": PLAIN | {"size": 128, "train": {"batch": 2}},
     "wvlcdl": PLAIN | {"size": 32},
 }
+DRAWN = {
+    "topodl": {"maps": 4, "size": 128},
+    "inria": {"cities": ("austin", "vienna", "tyrol-w"), "size": 96},
+    "landcoverai": {"images": 4, "size": 128},
+    "wvlcdl": {"images": 2, "size": 480},
+}
+"""Sizes that are drawn within a second or two."""
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory) -> Callable[..., Path]:
+    """A copy of the small data set of an example, which is drawn once."""
+    originals: dict[str, Path] = {}
+
+    def copy(name: str, folder: Path) -> Path:
+        if name not in originals:
+            originals[name] = LAYOUTS[name].write(tmp_path_factory.mktemp("drawn") / name, **DRAWN[name])
+        return shutil.copytree(originals[name], folder)
+
+    return copy
+
+
+def stems(folder: Path) -> list[str]:
+    return sorted({path.stem for path in folder.iterdir()})
 
 
 def recipe_like(name: str, data: Path, folder: Path) -> Path:
@@ -62,44 +86,45 @@ def test_check_names_each_missing_part_in_the_words_of_the_publisher(tmp_path, n
 
 
 @pytest.mark.parametrize(
-    ("name", "removed", "line"),
+    ("name", "removed", "partner"),
     [
-        ("topodl", "ky_quads/KY_Map 2_1_24000.shp", r"no ky_quads/\*\.shp of the same name for KY_Map 2_1_24000\.tif"),
-        ("inria", "train/gt/austin6.tif", r"no train/gt/austin\*\.tif of the same name for austin6\.tif"),
-        ("landcoverai", "masks/N-33-60-D-c-4-1.tif", r"no masks/\*\.tif of the same name for N-33-60-D-c-4-1\.tif"),
+        ("topodl", "ky_quads/KY_Quadrangle 2_803002_1954_24000_geo.shp", "ky_quads/*.shp"),
+        ("inria", "train/gt/austin6.tif", "train/gt/austin*.tif"),
+        ("landcoverai", "masks/N-33-60-D-c-4-1.tif", "masks/*.tif"),
     ],
 )
-def test_a_stem_without_its_partner_is_one_line(tmp_path, name, removed, line):
-    data = getattr(layouts, name)(tmp_path / "data")
+def test_a_stem_without_its_partner_is_one_line(tmp_path, drawn, name, removed, partner):
+    data = drawn(name, tmp_path / "data")
     (data / removed).unlink()
     (error,) = errors(recipe_like(name, data, tmp_path))
-    assert re.search(line, error)
+    assert f"no {partner} of the same name for {Path(removed).stem}.tif" in error
 
 
-def test_a_list_that_names_an_absent_chip_is_refused(tmp_path):
-    data = layouts.landcoverai(tmp_path / "data")
+def test_a_list_that_names_an_absent_chip_is_refused(tmp_path, drawn):
+    data = drawn("landcoverai", tmp_path / "data")
     with (data / "test.txt").open("a") as lines:
         lines.write("N-33-60-D-c-4-0_2\n")
-    (error,) = errors(recipe_like("landcoverai", data, tmp_path))
+    (error,) = verbs.check(recipe_like("landcoverai", data, tmp_path), trial=False, size=128).errors
     assert "names chip 2 of N-33-60-D-c-4-0" in error
     assert "is partial" in error
 
 
-def test_masks_with_unexpected_values_are_refused(tmp_path):
-    data = layouts.inria(tmp_path / "data")
-    mask = (255 * layouts.squares(96)).astype(np.uint8)
-    mask[:9, :9] = 7
+def test_masks_with_unexpected_values_are_refused(tmp_path, drawn):
+    data = drawn("inria", tmp_path / "data")
+    mask = np.zeros((96, 96), np.uint8)
+    mask[:9, :9], mask[40:, 40:] = 7, 255
     worlds.write_raster(data / "train/gt/austin6.tif", mask, crs=None, transform=None)
     assert any("austin6.tif" in error and "7" in error for error in errors(recipe_like("inria", data, tmp_path)))
 
 
-def test_a_quadrangle_apart_from_its_map_is_refused(tmp_path):
-    data = layouts.topodl(tmp_path / "data")
+def test_a_quadrangle_apart_from_its_map_is_refused(tmp_path, drawn):
+    data = drawn("topodl", tmp_path / "data")
+    first, second, *_ = stems(data / "ky_quads")
     for suffix in (".shp", ".shx", ".dbf", ".prj"):
-        (data / "ky_quads" / f"KY_Map 0_1_24000{suffix}").rename(data / f"swap{suffix}")
-        (data / "ky_quads" / f"KY_Map 1_1_24000{suffix}").rename(data / f"ky_quads/KY_Map 0_1_24000{suffix}")
-        (data / f"swap{suffix}").rename(data / f"ky_quads/KY_Map 1_1_24000{suffix}")
-    assert any("ky_quads" in error and "KY_Map 0" in error for error in errors(recipe_like("topodl", data, tmp_path)))
+        (data / "ky_quads" / f"{first}{suffix}").rename(data / f"swap{suffix}")
+        (data / "ky_quads" / f"{second}{suffix}").rename(data / f"ky_quads/{first}{suffix}")
+        (data / f"swap{suffix}").rename(data / f"ky_quads/{second}{suffix}")
+    assert any("ky_quads" in error and first in error for error in errors(recipe_like("topodl", data, tmp_path)))
 
 
 def test_an_unknown_example_is_refused_with_the_nearest(tmp_path):
@@ -119,14 +144,14 @@ def test_a_published_number_finds_its_measure():
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, drawn):
     """Runs of examples on small folders, each made once."""
     made: dict[str, Path] = {}
 
-    def run(name: str, **layout) -> Path:
+    def run(name: str) -> Path:
         if name not in made:
             folder = tmp_path_factory.mktemp(name)
-            data = getattr(layouts, name)(folder / "data", **layout)
+            data = drawn(name, folder / "data")
             made[name] = pipeline.run(recipe_like(name, data, folder), out=folder / "run", **QUICK, **SMALL[name])
         return made[name]
 
@@ -135,7 +160,7 @@ def runs(tmp_path_factory):
 
 @pytest.mark.slow
 def test_maps_of_topodl_end_at_their_quadrangles_and_other_states_are_test_areas(runs):
-    run = runs("topodl", states=("ky", "oh", "va"), maps=4)
+    run = runs("topodl")
     chips = Chips.open(run / "chips")
     assert set(chips.table["split"][chips.group_names != "Kentucky"]) <= {"test", "gap"}
     assert set(chips.table["split"][chips.group_names == "Kentucky"]) >= {"train", "val", "test"}
@@ -169,7 +194,7 @@ def test_each_city_of_inria_trains_on_its_own_masks_and_tyrol_is_the_test(runs):
 def test_the_chips_of_landcoverai_are_those_of_its_lists(runs):
     run = runs("landcoverai")
     table = Chips.open(run / "chips").table
-    numbers = table["scene"] + "_" + (3 * (table["row"] // 512) + table["col"] // 512).astype(str)
+    numbers = table["scene"] + "_" + (3 * (table["row"] // 128) + table["col"] // 128).astype(str)
     data = run.parent / "data"
     for split in ("train", "val", "test"):
         assert set(numbers[table["split"] == split]) == set((data / f"{split}.txt").read_text().split())
@@ -185,5 +210,12 @@ def test_wvlcdl_is_read_in_pixels_of_three_metres_and_only_its_polygons_are_labe
         assert mapped.res == pytest.approx((3, 3), rel=0.01)
         # Codes of the map are those of the column, from 1.
         assert set(np.unique(mapped.read(1))) <= {*range(1, 8), 255}
+    # The points beside the polygons are an independent reference.
+    reference = json.loads((run / "assessment_reference.json").read_text())
+    assert reference["reference"] == "validation_points.shp"
+    points = gpd.read_file(run.parent / "data" / "validation_points.shp")
+    assert reference["pixels"] + reference["unmapped_pixels"] == len(points) > 90
+    assert [row["name"] for row in reference["classes"]][:2] == ["barren", "cropland"]
+    assert "Against validation_points.shp" in (run / "report.html").read_text()
     labelled = chips.counts.sum() / (len(chips) * 32 * 32)
     assert 0.1 < labelled < 0.6

@@ -52,10 +52,16 @@ app = typer.Typer(
 # All settings of a run. A scene has band names, the raster of `predict` band numbers; a run trains with --batch and
 # computes on one cluster; a shard of a map cannot be assessed.
 RunCommand = with_settings(
-    "scenes", "chips", "split", "augment", "train", "predict",
+    "scenes", "chips", "split", "augment", "train", "predict", "assess",
     leave_out=("shard",),
     one_flag={"bands": ("scenes",), "batch": ("train",), "dask": ("chips", "predict")},
 )  # fmt: skip
+
+
+Like = Annotated[
+    str | None,
+    typer.Option(help=f"Example of the lecture: {', '.join(EXAMPLES)}.", metavar=f"<{'|'.join(EXAMPLES)}>"),
+]
 
 
 def _show_version(is_asked: bool) -> None:  # noqa: FBT001  as typer calls it
@@ -352,10 +358,7 @@ def export(
 @app.command()
 def new(
     out: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
-    like: Annotated[
-        str | None,
-        typer.Option(help=f"Example of the lecture: {', '.join(EXAMPLES)}.", metavar=f"<{'|'.join(EXAMPLES)}>"),
-    ] = None,
+    like: Like = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of the example, as its publisher distributes it. [the recipe's]")
     ] = None,
@@ -370,15 +373,19 @@ def new(
 @app.command(cls=with_settings("train", only=("steps",)))
 def demo(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the world and the run.")] = Path("demo"),
-    size: Annotated[int, typer.Option(help="Side of the world in pixels.")] = 1024,
-    seed: Annotated[int, typer.Option(help="Random seed of the world and the run.")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data and the run.")] = Path("demo"),
+    like: Like = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the world in pixels. [1024; examples have sizes of their own]")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the data and the run.")] = 0,
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """The whole pipeline on a synthetic world; ends by naming the map and the report."""
+    """The whole pipeline on data that is drawn by code: a synthetic world, or a small data set of an example."""
     from landscribe import pipeline
 
-    print_run(pipeline.demo(out, size=size, seed=seed, overwrite=overwrite, **plain(ctx)), as_json=as_json)
+    folder = pipeline.demo(out, like=like, size=size, seed=seed, overwrite=overwrite, **plain(ctx))
+    print_run(folder, as_json=as_json)
 
 
 def main() -> None:

@@ -12,7 +12,8 @@ _CLASSES = {
 """In the order of their values in the column classvalue, from 1."""
 
 
-def _settings(folder: Path) -> dict[str, Any]:  # noqa: ARG001 every copy has the same parts
+def _settings(folder: Path) -> dict[str, Any]:
+    points = sorted(folder.glob("*points*.shp"))
     return {
         "scenes": [
             {
@@ -32,7 +33,7 @@ def _settings(folder: Path) -> dict[str, Any]:  # noqa: ARG001 every copy has th
         ],
         "chips": {"size": 256},
         "train": {"architecture": "unetplusplus", "encoder": "resnet34", "loss": "dice+ce", "epochs": 20, "batch": 10},
-    }
+    } | ({"assess": {"reference": points[0].name, "reference_field": "classvalue"}} if points else {})
 
 
 WVLCDL = Example(
