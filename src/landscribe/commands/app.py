@@ -39,7 +39,7 @@ from landscribe.commands.tables import (
 from landscribe.commands.terminal import show
 from landscribe.errors import LandscribeError
 from landscribe.examples import EXAMPLES
-from landscribe.exports import CHIP_EXPORTS
+from landscribe.exports import CHIP_EXPORTS, MAP_EXPORTS
 
 app = typer.Typer(
     name="landscribe",
@@ -341,18 +341,25 @@ def bench(
 
 @app.command()
 def export(
-    chips: Annotated[Path, typer.Argument(help="Chips folder.")], out: Out,
+    source: Annotated[
+        list[Path], typer.Argument(metavar="CHIPS|MAP...", help="Chips folder; or class maps, or a folder of maps.")
+    ],
+    out: Out,
     to: Annotated[str, typer.Option(
-        metavar=f"<{'|'.join(CHIP_EXPORTS)}>", autocompletion=lambda: list(CHIP_EXPORTS),
-        help=" ".join(f"{name}: {export.description}." for name, export in CHIP_EXPORTS.items()),
+        metavar=f"<{'|'.join((*CHIP_EXPORTS, *MAP_EXPORTS))}>",
+        autocompletion=lambda: [*CHIP_EXPORTS, *MAP_EXPORTS],
+        help=" ".join(f"{name}: {export.description}." for name, export in (CHIP_EXPORTS | MAP_EXPORTS).items()),
     )] = "esri",
     split: Annotated[str | None, typer.Option(help="Only chips of this split. [all]")] = None,
+    nodata_as: Annotated[
+        str | None, typer.Option(help="Class of pixels that are nodata in a map. [refused]", show_default=False)
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:  # fmt: skip
-    """Export chips for other programs."""
+    """Export chips or maps for other programs."""
     from landscribe import verbs
 
-    show(verbs.export(chips, out=out, to=to, split=split, overwrite=overwrite))
+    show(verbs.export(source, out=out, to=to, split=split, nodata_as=nodata_as, overwrite=overwrite))
 
 
 @app.command()
