@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from landscribe import nn
     from landscribe.confusion import Confusion
-    from landscribe.crossvalidation import cross_validate
     from landscribe.data.batches.augment_spec import AugmentSpec
     from landscribe.data.chips.chips import Chips
     from landscribe.data.chips.spec import ChipSpec
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from landscribe.data.scenes.spec import ClassSpec, SceneSpec
     from landscribe.data.splits.spec import SplitSpec
     from landscribe.errors import LandscribeError
+    from landscribe.experiments.cross_validation import cross_validate
+    from landscribe.experiments.transfer import transfer
     from landscribe.geo.classes import Classes
     from landscribe.geo.grid import Grid, Window
     from landscribe.geo.rasters.raster import Raster
@@ -50,7 +51,8 @@ _VERBS = (
 _HOMES = {
     **dict.fromkeys(_VERBS, "verbs"),
     **dict.fromkeys(("demo", "run"), "pipeline"),
-    "cross_validate": "crossvalidation",
+    "cross_validate": "experiments.cross_validation",
+    "transfer": "experiments.transfer",
     "AugmentSpec": "data.batches.augment_spec",
     "ChipSpec": "data.chips.spec",
     "Chips": "data.chips.chips",
@@ -76,7 +78,7 @@ __all__ = [
     "AugmentSpec", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec", "LandscribeError",
     "Model", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "Window",
     "assess", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe", "export", "new", "nn",
-    "predict", "prune", "report", "run", "summary", "train",
+    "predict", "prune", "report", "run", "summary", "train", "transfer",
 ]  # fmt: skip
 
 

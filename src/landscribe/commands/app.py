@@ -35,6 +35,7 @@ from landscribe.commands.tables import (
     print_json,
     print_measures,
     print_run,
+    print_transfer,
 )
 from landscribe.commands.terminal import show
 from landscribe.errors import LandscribeError
@@ -151,11 +152,12 @@ def train(
     seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Train a network on chips; the best epoch becomes a model folder. The same command resumes."""
-    from landscribe import crossvalidation, verbs
+    from landscribe import verbs
+    from landscribe.experiments.cross_validation import cross_validate
 
     settings = plain(ctx) | given(seed=seed)
     if folds is not None:
-        result = crossvalidation.cross_validate(chips, out=out, folds=_folds(folds), overwrite=overwrite, **settings)
+        result = cross_validate(chips, out=out, folds=_folds(folds), overwrite=overwrite, **settings)
         print_json(result.summary()) if as_json else print_folds(result.summary())
         return
     model = verbs.train(chips, out=out, overwrite=overwrite, **settings)
@@ -174,6 +176,19 @@ def train(
             at_half = model.measures[f"val_f1_{second}"]
             score += f"; threshold {model.val_threshold:.3g} has F1 {f1:.3f} of {second} (0.5: {at_half:.3f})"
         show(f"{out}: epoch {model.measures['epoch']} kept, {score}")
+
+
+@app.command(cls=with_settings("augment", "train"))
+def transfer(
+    ctx: typer.Context,
+    chips: Annotated[Path, typer.Argument(help="Chips folder whose scenes name groups, such as cities.")], out: Out,
+    seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Train on each group of scenes and on all together, and assess each model on every group."""
+    from landscribe.experiments.transfer import transfer
+
+    result = transfer(chips, out=out, overwrite=overwrite, **plain(ctx), **given(seed=seed)).summary()
+    print_json(result) if as_json else print_transfer(result)
 
 
 def _folds(text: str) -> int | Literal["scenes", "groups"]:

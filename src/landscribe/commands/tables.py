@@ -204,6 +204,25 @@ def print_folds(summary: dict[str, Any]) -> None:
     _print_table(["fold", "train", "test", "mean F1", *(f"F1 {name}" for name in names)], rows)
 
 
+def print_transfer(summary: dict[str, Any]) -> None:
+    """Tables of the mean F1, and of F1 by class: trained groups in rows, assessed groups in columns."""
+    names = [row["name"] for row in next(iter(summary["models"][0]["groups"].values()))["classes"]]
+    columns = [f"{name} ({split})" for name, split in summary["assessed"].items()]
+    few = names if len(names) <= _MOST_CLASSES else []
+    for index, title in enumerate(["mean F1", *(f"F1 {name}" for name in few)]):
+        rows = [
+            [
+                " + ".join(model["trained_on"]),
+                *(
+                    _number(measures["mean_f1"] if not index else measures["classes"][index - 1]["f1"])
+                    for measures in model["groups"].values()
+                ),
+            ]
+            for model in summary["models"]
+        ]
+        _print_table([f"{title}: trained on", *columns], rows)
+
+
 def print_run(folder: Path, *, as_json: bool) -> None:
     """The measures of a run, and the paths of its map and report."""
     run = Run(folder)

@@ -1,8 +1,8 @@
 """Exports for other programs: CHIP_EXPORTS lists the formats of chips, MAP_EXPORTS those of maps.
 
-A new format is a file with a function like `write_classified_tiles` or `write_label_rasters`, and a line here. Writers are imported
-when they write, so that a command's help needs no GDAL. The room is not called `export`: importing it would replace the
-verb `landscribe.export`.
+A new format is a file with a function like `write_classified_tiles` or `write_label_rasters`, and a line here. Writers
+are imported when they write, so that a command's help needs no GDAL. The room is not called `export`: importing it
+would replace the verb `landscribe.export`.
 """
 
 import pkgutil
