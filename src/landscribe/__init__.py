@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from landscribe import nn
     from landscribe.confusion import Confusion
     from landscribe.data.batches.augment_spec import AugmentSpec
+    from landscribe.data.batches.dataset import ChipDataset, loader
     from landscribe.data.chips.chips import Chips
     from landscribe.data.chips.spec import ChipSpec
     from landscribe.data.scenes.scene import Scene
@@ -54,6 +55,7 @@ _HOMES = {
     "cross_validate": "experiments.cross_validation",
     "transfer": "experiments.transfer",
     "AugmentSpec": "data.batches.augment_spec",
+    "ChipDataset": "data.batches.dataset",
     "ChipSpec": "data.chips.spec",
     "Chips": "data.chips.chips",
     "ClassSpec": "data.scenes.spec",
@@ -72,13 +74,14 @@ _HOMES = {
     "Tile": "geo.tiling",
     "TrainSpec": "training.spec",
     "Window": "geo.grid",
+    "loader": "data.batches.dataset",
 }
 
 __all__ = [
-    "AugmentSpec", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec", "LandscribeError",
-    "Model", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "Window",
-    "assess", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe", "export", "new", "nn",
-    "predict", "prune", "report", "run", "summary", "train", "transfer",
+    "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec",
+    "LandscribeError", "Model", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec", "Tile",
+    "TrainSpec", "Window", "assess", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe",
+    "export", "loader", "new", "nn", "predict", "prune", "report", "run", "summary", "train", "transfer",
 ]  # fmt: skip
 
 

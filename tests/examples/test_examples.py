@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import geopandas as gpd
@@ -12,12 +11,11 @@ import rasterio
 
 import worlds
 from landscribe import pipeline, verbs
-from landscribe.data.chips.chips import Chips
+from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import LandscribeError, RecipeError
 from landscribe.examples import EXAMPLES
 from landscribe.examples.example import Published
 from landscribe.recipe import Recipe
-from landscribe.synthetic.layouts import LAYOUTS
 
 QUICK = {"weights": "none", "epochs": None, "steps": 4, "tile": 512, "margin": 16}
 PLAIN = {"encoder": "plain", "options": {"encoder_widths": [4, 8]}}
@@ -27,26 +25,6 @@ SMALL = {
     "landcoverai": PLAIN | {"size": 128, "train": {"batch": 2}},
     "wvlcdl": PLAIN | {"size": 32},
 }
-DRAWN = {
-    "topodl": {"maps": 4, "size": 128},
-    "inria": {"cities": ("austin", "vienna", "tyrol-w"), "size": 96},
-    "landcoverai": {"images": 4, "size": 128},
-    "wvlcdl": {"images": 2, "size": 480},
-}
-"""Sizes that are drawn within a second or two."""
-
-
-@pytest.fixture(scope="session")
-def drawn(tmp_path_factory) -> Callable[..., Path]:
-    """A copy of the small data set of an example, which is drawn once."""
-    originals: dict[str, Path] = {}
-
-    def copy(name: str, folder: Path) -> Path:
-        if name not in originals:
-            originals[name] = LAYOUTS[name].write(tmp_path_factory.mktemp("drawn") / name, **DRAWN[name])
-        return shutil.copytree(originals[name], folder)
-
-    return copy
 
 
 def stems(folder: Path) -> list[str]:
@@ -219,3 +197,91 @@ def test_wvlcdl_is_read_in_pixels_of_three_metres_and_only_its_polygons_are_labe
     assert "Against validation_points.shp" in (run / "report.html").read_text()
     labelled = chips.counts.sum() / (len(chips) * 32 * 32)
     assert 0.1 < labelled < 0.6
+
+
+def written_by_the_publisher(data):
+    """`output/` as the publisher's script writes it: whole chips as PNG, and their masks with the suffix _m."""
+    (data / "output").mkdir()
+    for image in sorted((data / "images").iterdir()):
+        with rasterio.open(image) as photo, rasterio.open(data / "masks" / image.name) as mask:
+            number = 0
+            for row in range(0, photo.height, 128):
+                for col in range(0, photo.width, 128):
+                    window = rasterio.windows.Window(col, row, 128, 128)
+                    if row + 128 <= photo.height and col + 128 <= photo.width:
+                        name = f"{image.stem}_{number}"
+                        worlds.write_raster(
+                            data / f"output/{name}.png", photo.read(window=window), crs=None, transform=None
+                        )
+                        worlds.write_raster(
+                            data / f"output/{name}_m.png", mask.read(1, window=window), crs=None, transform=None
+                        )
+                    number += 1
+    for part in ("images", "masks"):
+        shutil.rmtree(data / part)
+
+
+def test_landcoverai_has_the_same_pixels_masks_and_splits_from_output_as_from_the_orthophotos(tmp_path, drawn):
+    recipe = recipe_like("landcoverai", drawn("landcoverai", tmp_path / "a"), tmp_path)
+    first = verbs.chip(recipe, size=128, out=tmp_path / "of_a")
+    data = drawn("landcoverai", tmp_path / "b")
+    written_by_the_publisher(data)
+    second = verbs.chip(verbs.new(tmp_path / "b.toml", like="landcoverai", data=data), size=128, out=tmp_path / "of_b")
+    numbers = first.table["scene"] + "_" + (3 * (first.table["row"] // 128) + first.table["col"] // 128).astype(str)
+    index_of = {name: index for index, name in enumerate(second.scene_names.tolist())}
+    assert set(numbers) == set(index_of)
+    readers = ChipReader(first), ChipReader(second)
+    for index, name in enumerate(numbers):
+        ours, theirs = readers[0].read(index), readers[1].read(index_of[name])
+        np.testing.assert_array_equal(ours.pixels, theirs.pixels)
+        np.testing.assert_array_equal(ours.mask, theirs.mask)
+        assert first.splits[index] == second.splits[index_of[name]]
+
+
+def test_maps_of_one_quadrangle_from_several_years_are_held_out_together(tmp_path, drawn):
+    data = drawn("topodl", tmp_path / "data")
+    for file in [file for part in ("topos", "mines", "quads") for file in (data / f"ky_{part}").iterdir()]:
+        shutil.copy(file, file.with_name(file.name.replace("_1954_", "_1976_")))
+    chips = verbs.chip(recipe_like("topodl", data, tmp_path), size=32, out=tmp_path / "chips")
+    quadrangles = chips.table[chips.group_names == "Kentucky"].assign(
+        quadrangle=chips.table["scene"].str.split("_").str[1]
+    )
+    assert quadrangles.groupby("quadrangle")["scene"].nunique().eq(2).all()
+    assert quadrangles.groupby("quadrangle")["split"].nunique().eq(1).all()
+
+
+@pytest.mark.slow
+def test_every_map_of_a_run_is_written_and_none_carries_the_nodata_value_of_its_image(runs):
+    # One script stopped a map early; another copied the image's nodata value, 0, onto class 0.
+    for name in EXAMPLES:
+        run = runs(name)
+        recipe = Recipe.load(run / "recipe.toml")
+        maps = sorted((run / "maps").glob("*.tif"))
+        assert len(maps) == len(recipe.listed().scenes)
+        for path in maps:
+            with rasterio.open(path) as mapped:
+                assert mapped.nodata == 255
+                assert 255 not in Chips.open(run / "chips").classes.values
+
+
+@pytest.mark.slow
+def test_chips_have_the_rows_and_cols_of_their_scene_not_turned(runs):
+    # R's arrays are filled by column: its chips were transposed, and the map was not.
+    chips = Chips.open(runs("topodl") / "chips")
+    reader, images = ChipReader(chips), chips.images()
+    for index in range(0, len(chips), 7):
+        row = chips.table.iloc[index]
+        pixels, valid = images[row["scene"]].read(chips.windows[index])
+        np.testing.assert_array_equal(reader.read(index).pixels, pixels * valid)
+        assert not np.array_equal(pixels, pixels.transpose(0, 2, 1))
+
+
+@pytest.mark.slow
+def test_no_chip_is_in_two_splits_and_the_epoch_is_chosen_on_other_chips_than_the_map_is_assessed_on(runs):
+    # One script assessed on the set that had chosen the epoch, another loaded its test set twice.
+    for name in EXAMPLES:
+        chips = Chips.open(runs(name) / "chips")
+        assert not chips.table.duplicated(["scene", "row", "col"]).any()
+        assessment = json.loads((runs(name) / "assessment.json").read_text())
+        splits = set(chips.splits)
+        assert assessment["split"] == next(split for split in ("test", "val", "train") if split in splits)

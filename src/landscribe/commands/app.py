@@ -59,6 +59,9 @@ RunCommand = with_settings(
 )  # fmt: skip
 
 
+Recipe = Annotated[
+    Path | None, typer.Argument(help="Recipe (TOML), instead of --image and --labels.", show_default=False)
+]
 Like = Annotated[
     str | None,
     typer.Option(help=f"Example of the lecture: {', '.join(EXAMPLES)}.", metavar=f"<{'|'.join(EXAMPLES)}>"),
@@ -105,14 +108,14 @@ def check(
 
 @app.command(cls=with_settings("scenes", "chips", "split"))
 def chip(
-    ctx: typer.Context, out: Out, image: Images = None, labels: Labels = None, seed: Seed = None,
-    overwrite: Overwrite = False, as_json: AsJson = False,
+    ctx: typer.Context, out: Out, recipe: Recipe = None, image: Images = None, labels: Labels = None,
+    seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Cut scenes into image chips and masks."""
     from landscribe import verbs
 
     chips = verbs.chip(
-        images=image_files(image), labels=labels, out=out, overwrite=overwrite, **ctx.obj, **given(seed=seed)
+        recipe, images=image_files(image), labels=labels, out=out, overwrite=overwrite, **ctx.obj, **given(seed=seed)
     )
     splits = {str(name): int(count) for name, count in chips.table["split"].value_counts().items()}
     if as_json:
@@ -269,10 +272,7 @@ def report(
 @app.command(cls=RunCommand)
 def run(
     ctx: typer.Context, out: Out,
-    recipe: Annotated[
-        Path | None, typer.Argument(help="Recipe (TOML), instead of --image and --labels.", show_default=False)
-    ] = None,
-    image: Images = None, labels: Labels = None, seed: Seed = None,
+    recipe: Recipe = None, image: Images = None, labels: Labels = None, seed: Seed = None,
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """All of it: check, chip, train, predict, assess, report."""

@@ -112,30 +112,33 @@ def landcoverai(folder: Path, *, images: int = 4, size: int = 512, seed: int = 0
     return folder
 
 
-def wvlcdl(folder: Path, *, images: int = 3, size: int = 960, seed: int = 0) -> Path:
+def wvlcdl(folder: Path, *, images: int = 4, size: int = 960, seed: int = 0) -> Path:
     """Imagery of four bands and 0.6 m, polygons of seven classes on a part of it, and points of the same classes.
 
-    The column classvalue has 1 for barren, 2 cropland, 3 forest, 4 grass, 5 impervious, 6 mixed developed, 7 water.
+    The last image has no polygon. The columns classvalue of polygons and GrndTruth of points have 1 for barren, 2 for
+    cropland, 3 forest, 4 grass, 5 impervious, 6 mixed developed, 7 water.
     """
-    (folder / "naip").mkdir(parents=True)
+    squares = folder / "wv_60cm_2016" / "38080"
+    squares.mkdir(parents=True)
     polygons, points = [], []
     for index in range(images):
         rng = np.random.default_rng((seed, index))
         world = draw(size, size, seed=seed + index, bands=4, pixel_size=0.6, collar=False)
         world = _moved(world, 2000 * index, 0)
-        _write_raster(
-            folder / "naip" / f"m_38080{index:02d}_ne_17_060_20160718.tif", world.image, world.crs, world.transform,
-            _RGB_NIR,
-        )  # fmt: skip
+        path = squares / f"m_38080{index:02d}_ne_17_060_20160718.tif"
+        _write_raster(path, world.image, world.crs, world.transform, _RGB_NIR)
         covered = _land_cover(world)
         values = _burned(world, *zip(*covered, strict=True), fill=4)
         grass = [(patch, 4) for patch in _patches(rng, world, binary_erosion(values == 4, iterations=12), 24)]
-        polygons += [(polygon.buffer(-1.5), value) for polygon, value in (*covered, *grass) if rng.random() < 0.7]
+        kept = 0.7 if index < images - 1 else 0.0
+        polygons += [(polygon.buffer(-1.5), value) for polygon, value in (*covered, *grass) if rng.random() < kept]
         points += _points(rng, world, values)
     polygons = [(polygon, value) for polygon, value in polygons if polygon.geom_type == "Polygon" and polygon.area > 30]
-    for name, rows in {"training_polys": polygons, "validation_points": points}.items():
-        geometries, classvalues = zip(*rows, strict=True)
-        _write_polygons(folder / f"{name}.shp", geometries, classvalue=classvalues)
+    for name, column, rows in (
+        ("training_polys", "classvalue", polygons), ("validation_points", "GrndTruth", points),
+    ):  # fmt: skip
+        geometries, codes = zip(*rows, strict=True)
+        _write_polygons(folder / f"{name}.shp", geometries, **{column: codes})
     return folder
 
 

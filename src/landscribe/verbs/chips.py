@@ -58,11 +58,18 @@ def check(
 
 
 def chip(
-    *, images: Sequence[Any], labels: Any, out: Source, overwrite: bool = False, **settings: Unpack[ChipKeywords]
+    recipe: Recipe | Source | None = None,
+    *,
+    out: Source,
+    images: Sequence[Any] = (),
+    labels: Any = None,
+    overwrite: bool = False,
+    **settings: Unpack[ChipKeywords],
 ) -> Chips:
     """Cut scenes into image chips and masks.
 
     Args:
+        recipe: a recipe or its path, whose scenes are cut; or give `images` and `labels`.
         images: one file per scene, or a list of files to stack for each.
         labels: polygons or a label raster: one for all scenes, or a list with one for each.
         out: the chips folder to write.
@@ -80,8 +87,8 @@ def chip(
     >>> chips.counts.shape  # labelled pixels, by chip and class
     (12, 5)
     """
-    recipe = recipe_of(None, images, labels, dict(settings), ("scenes", "chips", "split"))
-    return chip_scenes(recipe, Path(out), overwrite=overwrite)
+    filled = recipe_of(recipe, images, labels, dict(settings), ("scenes", "chips", "split"))
+    return chip_scenes(filled, Path(out), overwrite=overwrite)
 
 
 def chip_scenes(
