@@ -141,16 +141,16 @@ def _map_scenes(filled: Recipe, files: Run) -> list[Path]:
     from landscribe.data.scenes.scene import open_image
     from landscribe.maps.output_paths import OutputPaths
     from landscribe.prediction.mapping import write_map
-    from landscribe.prediction.plan import plan_map
+    from landscribe.prediction.plan import plan_maps
 
     # The user named the architecture in the recipe.
     model = files.load_model(trust=filled.train.architecture)
     rasters = [open_image(scene) for scene in filled.scenes]
-    paths = files.planned_map_files([raster.name for raster in rasters])
+    outputs = [OutputPaths(path) for path in files.planned_map_files([raster.name for raster in rasters])]
     maps = []
-    for raster, path in zip(rasters, paths, strict=True):
-        with claim(path):
-            maps.append(write_map(plan_map(model, raster, filled.predict, OutputPaths(path))))
+    for plan in plan_maps(model, rasters, filled.predict, outputs):
+        with claim(plan.paths.map):
+            maps.append(write_map(plan))
     return maps
 
 

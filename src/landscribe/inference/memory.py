@@ -24,6 +24,8 @@ _MAX_CPU, _MAX_GPU = 1.5 * GIB, 4 * GIB
 _SHARE = 1 / 4
 # Side of the images of a trace: so large that no stride alone reduces it to one pixel.
 _MINIMUM_SIDE = 64
+_PEAKS: "weakref.WeakKeyDictionary[Model, dict[tuple[int, int, int], int]]" = weakref.WeakKeyDictionary()
+"""Peak memory by model and shape of a batch, of pinned models: the maps of one call ask for the same ones."""
 
 
 def estimated_memory(models: Sequence[Model], shape: tuple[int, int, int], *, averaged: bool = False) -> int | None:
@@ -55,10 +57,13 @@ def estimated_memory(models: Sequence[Model], shape: tuple[int, int, int], *, av
 
 
 def _peak(model: Model, shape: tuple[int, int, int]) -> int:
-    weights = _weights_on_meta_device(model)
-    with _PeakMemory(weights.values()) as traced:
-        _run_on_meta_device(model, weights, shape)
-    return traced.peak
+    kept = _PEAKS.setdefault(model, {}) if model.is_pinned else {}
+    if shape not in kept:
+        weights = _weights_on_meta_device(model)
+        with _PeakMemory(weights.values()) as traced:
+            _run_on_meta_device(model, weights, shape)
+        kept[shape] = traced.peak
+    return kept[shape]
 
 
 def has_global_context(model: Model) -> bool:

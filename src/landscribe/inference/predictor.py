@@ -1,5 +1,6 @@
 """Predictor: logits of tiles from one model, or from several whose probabilities are averaged."""
 
+import copy
 import math
 import threading
 from collections.abc import Sequence
@@ -52,13 +53,21 @@ class Predictor:
             _require_same_interface(models[0], other)
         for head in filter(None, heads):
             _require_head(models, head)
-        self.models = tuple(models)
+        self.models = tuple(model.pinned() for model in models)
         self.device = device
         self.backend = backend
         self.tta = tta
         self.heads = tuple(heads)
-        self._backends: list[Backend] = []
+        self._backends: dict[str, list[Backend]] = {}
         self._local_device = device
+
+    def with_backend(self, backend: str) -> "Predictor":
+        """The same predictor with another backend; what one of them has built, the other uses."""
+        other = copy.copy(self)
+        # A copy, like a pickle, has none.
+        other._backends = self._backends  # noqa: SLF001
+        other.backend = backend
+        return other
 
     @property
     def classes(self) -> Classes:
@@ -101,9 +110,9 @@ class Predictor:
 
     def _build_backends(self) -> None:
         with _BUILDING:
-            if not self._backends:
+            if self.backend not in self._backends:
                 self._local_device = _local_device(self.device)
-                self._backends = [
+                self._backends[self.backend] = [
                     build_backend(self.backend, model, self._local_device, self._head_names(model))
                     for model in self.models
                 ]
@@ -115,7 +124,7 @@ class Predictor:
     def _forward(self, index: int, images: Tensor, valid: Tensor) -> HeadLogits:
         """Logits of one model by head, from one pass."""
         model = self.models[index]
-        logits = self._backends[index](model.scaled(images, valid))
+        logits = self._backends[self.backend][index](model.scaled(images, valid))
         return {head: self._checked(logits[head or model.main_head], head, images).float() for head in self.heads}
 
     def _checked(self, logits: Tensor, head: str | None, images: Tensor) -> Tensor:
@@ -140,7 +149,7 @@ class Predictor:
 
     def release(self) -> None:
         """Drop the backends, and the memory they hold. They are built again when they are next used."""
-        self._backends = []
+        self._backends.clear()
 
     def leave_device(self) -> None:
         """Move the networks to main memory before they are pickled: other workers may have no such device."""
@@ -150,7 +159,7 @@ class Predictor:
 
     def __getstate__(self) -> dict[str, Any]:
         # Backends cannot be pickled; the other process builds its own.
-        return self.__dict__ | {"_backends": []}
+        return self.__dict__ | {"_backends": {}}
 
 
 _SYMMETRIES = [(turns, is_flipped) for turns in range(4) for is_flipped in (False, True)]

@@ -1,7 +1,7 @@
 """Model: a network and all that is needed to use it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ class Model:
     config: ModelConfig
     folder: Path | None = None
     """The folder that it was loaded from or saved to."""
+    _sha256: str | None = field(default=None, init=False, repr=False)
+    """The hash of a pinned model, once it was computed."""
+    is_pinned: bool = field(default=False, init=False, repr=False)
+    """The network does not change while this model is used, so that what is measured of it may be kept."""
 
     @classmethod
     def wrap(
@@ -221,7 +225,16 @@ class Model:
     @property
     def sha256(self) -> str:
         """Hash of all that decides its logits: weights, architecture, scaling, bands and classes."""
-        return sha256_of(self.config, self._weights())
+        sha256 = self._sha256 or sha256_of(self.config, self._weights())
+        if self.is_pinned:
+            self._sha256 = sha256
+        return sha256
+
+    def pinned(self) -> "Model":
+        """The same model, whose network must not change while this one is used: its hash is computed once."""
+        pinned = replace(self)
+        pinned.is_pinned = True
+        return pinned
 
     def _weights(self) -> bytes:
         """The content of the weights' file."""

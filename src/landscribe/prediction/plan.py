@@ -6,7 +6,7 @@ same command makes the same map, also on another day or machine.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
@@ -102,7 +102,6 @@ class MapPlan:
         return is_in_area and self.raster.may_hold_valid(window)
 
 
-@bounded_block_cache()
 def plan_map(
     model: Model, raster: Raster, spec: PredictSpec, out: OutputPaths, *, ensemble: Sequence[Model] = ()
 ) -> MapPlan:
@@ -120,19 +119,44 @@ def plan_map(
         GridError: the raster cannot be brought into the CRS, or the area of interest does not overlap it.
         OutputError: two outputs share a path, or an output is an input.
     """
+    (plan,) = plan_maps(model, [raster], spec, [out], ensemble=ensemble)
+    return plan
+
+
+def plan_maps(
+    model: Model,
+    rasters: Iterable[Raster],
+    spec: PredictSpec,
+    outputs: Iterable[OutputPaths],
+    *,
+    ensemble: Sequence[Model] = (),
+) -> Iterator[MapPlan]:
+    """As `plan_map`, for several rasters with the same layers, whose maps share what is built of the networks.
+
+    Each raster is planned when its plan is asked for: a shard takes over the choices of the shard that began the map.
+    """
     spec = spec.model_copy(update={"threshold": resolve_threshold(spec, [model, *ensemble])})
+    predictor: Predictor | None = None
+    for raster, out in zip(rasters, outputs, strict=True):
+        if predictor is None:
+            heads = tuple(dict.fromkeys(layer.head for layer in _layers(out, spec)))
+            predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta, heads=heads)
+        yield _plan(predictor, raster, spec, out)
+
+
+@bounded_block_cache()
+def _plan(predictor: Predictor, raster: Raster, spec: PredictSpec, out: OutputPaths) -> MapPlan:
+    model, *ensemble = predictor.models
     raster = conform(model, raster, spec)
     require_same_pixel_size(ensemble, raster, spec)
     area = None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
     out.require_distinct(raster.paths)
     require_geotiff_holds(raster.grid, raster.paths[0])
     sieve, layers = _sieve(raster, spec), _layers(out, spec)
-    heads = tuple(dict.fromkeys(layer.head for layer in layers))
-    predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta, heads=heads)
     fixed = _fixed_fields(predictor, raster, spec, layers)
     tiling, engine, choice = _choice(predictor, raster, spec, fixed, out)
-    predictor.backend = engine
     _require_memory(predictor, raster, tiling)
+    predictor = predictor.with_backend(engine)
     return MapPlan(raster, predictor, out, spec, layers, tiling, area, sieve, Fingerprint.of(fixed | choice))
 
 

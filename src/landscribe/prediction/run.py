@@ -28,6 +28,8 @@ from landscribe.prediction.unit import UnitOptions, predict_unit
 
 log = logging.getLogger(__name__)
 
+_SMALL = 2**24
+"""Pixels of a map up to which the backends stay in memory for the next one."""
 _MOST_REASONS = 2
 """Failed units whose reasons the last line repeats; each was warned about when it failed."""
 _MOST_IN_A_ROW = 3
@@ -70,7 +72,9 @@ def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
         require_unchanged(plan.raster.paths, plan.fingerprint.fields["raster"])
         if not is_shard:
             _require_any_pixel(plan, store, units)
-    plan.predictor.release()
+    if math.prod(plan.raster.grid.shape) > _SMALL:
+        # Assembly of a large map needs the memory; after a small one, the next map uses the backends.
+        plan.predictor.release()
     return store
 
 

@@ -77,7 +77,7 @@ def predict(
     from landscribe.maps.output_paths import OutputPaths
     from landscribe.prediction.compatibility import require_compatible
     from landscribe.prediction.mapping import write_map
-    from landscribe.prediction.plan import plan_map
+    from landscribe.prediction.plan import plan_maps
 
     opened, *others = [open_model(each, trust_code) for each in (model, *ensemble)]
     rasters = open_rasters(images, imagery, resample=spec.resample)
@@ -98,11 +98,8 @@ def predict(
     with ExitStack() as claims:
         for output in outputs:
             claims.enter_context(claim(output.map, shared=spec.shard is not None))
-        # Planned one by one: a shard takes over the choices of the shard that began the same map.
-        return [
-            write_map(plan_map(opened, raster, spec, output, ensemble=others), overwrite=overwrite)
-            for raster, output in zip(rasters, outputs, strict=True)
-        ]
+        plans = plan_maps(opened, rasters, spec, outputs, ensemble=others)
+        return [write_map(plan, overwrite=overwrite) for plan in plans]
 
 
 def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:

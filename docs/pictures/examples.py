@@ -1,0 +1,77 @@
+"""The pictures of docs/examples: image, reference and map of the small data set of each example.
+
+Draw them into this folder by: python docs/pictures/examples.py FOLDER (or make pictures). FOLDER keeps the runs of
+`landscribe demo --like NAME`; those that are not there are made first, which takes minutes.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+import landscribe as ls
+from landscribe.data.scenes.scene import Scene, open_scenes
+from landscribe.examples import EXAMPLES
+from landscribe.runs import Run, match_maps
+
+SIDE = 2.6
+"""Inches of a panel."""
+DPI = 100
+ROWS = {"topodl": ("KY_", "OH_", "VA_"), "inria": ("austin1", "tyrol-w1"), "landcoverai": ("",), "wvlcdl": ("",)}
+"""For each row of an example's picture, what the name of its scene begins with."""
+
+
+def draw(name: str, run: Run) -> Figure:
+    """A row for each scene: image, reference and map."""
+    recipe, chips = ls.Recipe.load(run.recipe_file).listed(), run.open_chips()
+    scenes, classes = open_scenes(recipe.scenes, recipe.classes)
+    maps = match_maps([ls.Raster.open([path]) for path in run.map_files], {scene.name: scene.image for scene in scenes})
+    assessed = set(chips.of_split(run.read_assessment()["split"]).scene_names)
+    # Scenes that were held out come first.
+    ordered = sorted(scenes, key=lambda scene: scene.name not in assessed)
+    shown = [next(scene for scene in ordered if scene.name.startswith(start)) for start in ROWS[name]]
+    figure = Figure(figsize=(3 * SIDE + 0.2, len(shown) * SIDE + 0.8), layout="constrained")
+    axes = figure.subplots(len(shown), 3, squeeze=False)
+    for row, scene in zip(axes, shown, strict=True):
+        titles = (f"{scene.group or 'image'}", "reference", "map")
+        for axis, title, picture in zip(row, titles, _pictures(scene, maps[scene.name], classes), strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_title(title, fontsize=11)
+            axis.set_axis_off()
+    legend = [Patch(facecolor=entry.colour, edgecolor="#888888", label=entry.name) for entry in classes]
+    figure.legend(handles=legend, loc="outside lower center", ncols=4, frameon=False, fontsize=10)
+    return figure
+
+
+def _pictures(scene: Scene, mapped: ls.Raster, classes: ls.Classes) -> tuple[NDArray[np.uint8], ...]:
+    """Image, reference and map (rows, cols, 3); white where there is none."""
+    whole = ls.Window(0, 0, *scene.image.grid.shape)
+    pixels, valid = scene.image.read(whole)
+    image = np.where(valid, pixels[:3], 255).transpose(1, 2, 0).astype(np.uint8)
+    values, is_mapped = mapped.read(whole)
+    reference = np.where(valid, scene.labels.read(whole), classes.ignore)
+    return image, _coloured(reference, classes), _coloured(np.where(is_mapped, values[0], classes.ignore), classes)
+
+
+def _coloured(values: NDArray[np.integer], classes: ls.Classes) -> NDArray[np.uint8]:
+    palette = np.full((256, 3), 255, np.uint8)
+    for entry in classes:
+        palette[entry.value] = [round(255 * part) for part in to_rgb(entry.colour)]
+    return palette[values]
+
+
+def main(folder: Path) -> None:
+    """Make the runs that are not there, and draw a picture of each."""
+    for name in EXAMPLES:
+        run = Run(folder / name / "run")
+        if not run.report_file.exists():
+            ls.demo(folder / name, like=name)
+        draw(name, run).savefig(Path(__file__).with_name(f"{name}.png"), dpi=DPI)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
