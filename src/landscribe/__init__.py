@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from landscribe.confusion import Confusion
     from landscribe.crossvalidation import cross_validate
     from landscribe.data.batches.augment_spec import AugmentSpec
+    from landscribe.data.batches.dataset import ChipDataset
     from landscribe.data.chips.chips import Chips
     from landscribe.data.chips.spec import ChipSpec
     from landscribe.data.scenes.scene import Scene
@@ -52,6 +53,7 @@ _HOMES = {
     **dict.fromkeys(("demo", "run"), "pipeline"),
     "cross_validate": "crossvalidation",
     "AugmentSpec": "data.batches.augment_spec",
+    "ChipDataset": "data.batches.dataset",
     "ChipSpec": "data.chips.spec",
     "Chips": "data.chips.chips",
     "ClassSpec": "data.scenes.spec",
@@ -73,10 +75,10 @@ _HOMES = {
 }
 
 __all__ = [
-    "AugmentSpec", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec", "LandscribeError",
-    "Model", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "Window",
-    "assess", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe", "export", "new", "nn",
-    "predict", "prune", "report", "run", "summary", "train",
+    "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec",
+    "LandscribeError", "Model", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec", "Tile",
+    "TrainSpec", "Window", "assess", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe",
+    "export", "new", "nn", "predict", "prune", "report", "run", "summary", "train",
 ]  # fmt: skip
 
 
