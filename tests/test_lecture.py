@@ -122,10 +122,11 @@ def test_the_page_shows_the_pictures_that_are_drawn(pictures):
 
 
 @pytest.mark.parametrize("path", sorted((DOCS / "pictures").glob("*.png")), ids=lambda path: path.stem)
-def test_a_picture_is_small_and_as_wide_as_a_page(path):
+def test_a_picture_is_small_as_wide_as_a_page_and_on_white(path):
     assert path.stat().st_size < 80_000
     with Image.open(path) as picture:
         assert picture.width == 1056
+        assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("name", ["upsampling", "dilation", "chip_and_mask", "augmentation"])

@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
@@ -48,10 +48,10 @@ PLAIN_LEGEND: dict[str, Any] = {"frameon": False, "handlelength": 1.2, "fontsize
 SIDE = 512
 TILE = 64
 STEPS = 150
-PALETTE = 112
+PALETTE = 144
 """Colours of a PNG."""
-ALIKE = 6
-"""Difference of 8-bit colours that is not seen."""
+FIXED = (*LEGEND.colors, BLUE, SKY, GREEN, ORANGE, RED, INK)
+"""Those that a PNG has as they are, however few pixels they have."""
 
 
 # ---- upsampling and kernels
@@ -532,14 +532,14 @@ def save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
     picture = Image.open(buffer).convert("RGB")
-    fixed = [mpl.colors.to_rgb(colour) for colour in (*LEGEND.colors, BLUE, SKY, GREEN, ORANGE, RED, INK, "black")]
-    colours = np.round(255 * np.array(fixed)).astype(int)
-    others = np.array(picture.quantize(PALETTE - len(fixed), dither=Image.Dither.NONE).getpalette()).reshape(-1, 3)
-    # Colours that differ so little that they would be confused with the fixed ones, such as a white that is not quite.
-    differs = np.abs(others[:, None] - colours).max(axis=2).min(axis=1) > ALIKE
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(np.concatenate([colours, others[differs]]).ravel().tolist())
-    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
+    few = picture.quantize(PALETTE - len(FIXED), dither=Image.Dither.NONE)
+    colours = [round(255 * part) for colour in FIXED for part in to_rgb(colour)]
+    pixels, indices = np.asarray(picture), np.asarray(few) + len(FIXED)
+    for index, colour in enumerate(zip(colours[::3], colours[1::3], colours[2::3], strict=True)):
+        indices[(pixels == colour).all(axis=2)] = index
+    exact = Image.fromarray(indices.astype(np.uint8), mode="P")
+    exact.putpalette(colours + (few.getpalette() or []))
+    exact.save(path, optimize=True)
 
 
 def main(names: Sequence[str]) -> None:
