@@ -42,13 +42,13 @@ test-fast: $(DEVELOPED)
 	$(PYTEST) -m "not slow"
 
 check: $(DEVELOPED)
-	$(BIN)/ruff format --check src tests benchmarks docs
-	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs/pictures
+	$(BIN)/ruff check src tests benchmarks docs/pictures
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(DEVELOPED)
-	$(BIN)/ruff format src tests benchmarks docs
+	$(BIN)/ruff format src tests benchmarks docs/pictures
 
 pictures: $(USED)
 	$(BIN)/python docs/pictures/lecture.py

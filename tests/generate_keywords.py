@@ -87,10 +87,11 @@ def source() -> str:
         "AugmentKeywords": fields("augment"),
         "TrainTable": fields("train"),
         "PredictTable": fields("predict"),
+        "AssessTable": fields("assess"),
     }
     sections = {
         "scenes": "SceneKeywords", "chips": "ChipTable", "split": "SplitKeywords", "train": "TrainTable",
-        "predict": "PredictTable",
+        "predict": "PredictTable", "assess": "AssessTable",
     }  # fmt: skip
     scene_split = fields("scenes")["split"]
     plain = unambiguous(*(section for section in SECTIONS if section != "augment"))

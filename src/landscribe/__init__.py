@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from landscribe import nn
     from landscribe.confusion import Confusion
-    from landscribe.crossvalidation import cross_validate
     from landscribe.data.batches.augment_spec import AugmentSpec
-    from landscribe.data.batches.dataset import ChipDataset
+    from landscribe.data.batches.dataset import ChipDataset, loader
     from landscribe.data.chips.chips import Chips
     from landscribe.data.chips.spec import ChipSpec
     from landscribe.data.scenes.scene import Scene
     from landscribe.data.scenes.spec import ClassSpec, SceneSpec
     from landscribe.data.splits.spec import SplitSpec
     from landscribe.errors import LandscribeError
+    from landscribe.experiments.cross_validation import cross_validate
+    from landscribe.experiments.transfer import transfer
     from landscribe.geo.classes import Classes
     from landscribe.geo.grid import Grid, Window
     from landscribe.geo.rasters.raster import Raster
@@ -51,7 +52,8 @@ _VERBS = (
 _HOMES = {
     **dict.fromkeys(_VERBS, "verbs"),
     **dict.fromkeys(("demo", "run"), "pipeline"),
-    "cross_validate": "crossvalidation",
+    "cross_validate": "experiments.cross_validation",
+    "transfer": "experiments.transfer",
     "AugmentSpec": "data.batches.augment_spec",
     "ChipDataset": "data.batches.dataset",
     "ChipSpec": "data.chips.spec",
@@ -72,13 +74,14 @@ _HOMES = {
     "Tile": "geo.tiling",
     "TrainSpec": "training.spec",
     "Window": "geo.grid",
+    "loader": "data.batches.dataset",
 }
 
 __all__ = [
     "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec",
     "LandscribeError", "Model", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec", "Tile",
     "TrainSpec", "Window", "assess", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe",
-    "export", "new", "nn", "predict", "prune", "report", "run", "summary", "train",
+    "export", "loader", "new", "nn", "predict", "prune", "report", "run", "summary", "train", "transfer",
 ]  # fmt: skip
 
 

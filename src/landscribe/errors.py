@@ -70,6 +70,10 @@ class LabelError(LandscribeError):
     """Labels that cannot be read, located on the image or used."""
 
 
+class OutsideError(LabelError):
+    """No polygon of a file lies on a raster."""
+
+
 class ClassError(LandscribeError):
     """An inconsistent class table, or a value that it does not list."""
 

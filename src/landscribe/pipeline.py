@@ -14,7 +14,7 @@ from landscribe.outputs import atomic_folder, claim, refuse_file, remove_empty, 
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
 from landscribe.spec import Seed, checked
-from landscribe.verbs import assess, check, chip_scenes, report, train
+from landscribe.verbs import assess, check, chip_scenes, new, report, train
 from landscribe.verbs.sources import Source, recipe_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def run(
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
 
     Returns:
-        The run folder: recipe.toml, chips/, model/, map.tif (or maps/), assessment.json, report.html.
+        The run folder: recipe.toml, chips/, model/, map.tif (or maps/), assessment.json (on held-out chips),
+        assessment_reference.json (if the recipe names an independent reference), report.html.
     """
     from landscribe.training.parallel import require_single_process
 
@@ -70,7 +71,7 @@ def run(
 def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -> None:
     """The steps of a run whose files are not there."""
     assert checked.classes is not None
-    for file in (files.recipe_file, files.assessment_file, files.report_file):
+    for file in (files.recipe_file, files.assessment_file, files.reference_file, files.report_file):
         remove_stale(file)
     with _claimed(files.folder, filled, overwrite=overwrite):
         if not files.chips_folder.exists():
@@ -82,6 +83,9 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
     maps = _map_scenes(filled, files)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=files.assessment_file)
+    if filled.assess.reference is not None:
+        column = filled.assess.reference_field
+        assess(maps, reference=filled.assess.reference, label_field=column, out=files.reference_file)
     report(files.folder)
 
 
@@ -152,35 +156,64 @@ def _map_scenes(filled: Recipe, files: Run) -> list[Path]:
 
 @machine_errors()
 def demo(
-    out: Source = "demo", *, size: int = 1024, seed: int = 0, overwrite: bool = False, **settings: Unpack[DemoKeywords]
+    out: Source = "demo",
+    *,
+    like: str | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    **settings: Unpack[DemoKeywords],
 ) -> Path:
-    """The whole pipeline on a synthetic world that is drawn here.
+    """The whole pipeline on data that is drawn here.
 
     Args:
-        out: the folder for the world and the run.
-        size: side of the world in pixels.
-        seed: of the world and the run.
+        out: the folder for the data and the run.
+        like: an example of the lecture (topodl, inria, landcoverai, wvlcdl): a small data set in its publisher's
+            layout, and its recipe; default: a synthetic world.
+        size: side of the world in pixels; default: 1024. An example has sizes of its own.
+        seed: of the data and the run.
         overwrite: replace another run there.
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
     """
+    from landscribe.synthetic.layouts import LAYOUTS
+
+    out, seed = Path(out), checked("seed", seed, Seed)
+    if like is None:
+        world = _draw_world(out, 1024 if size is None else size, seed)
+        defaults = {"size": 128, "steps": 100, "label_field": "class", "seed": seed, "classes": _world_classes()}
+        given: dict[str, Any] = {"images": [world / "scene.tif"], "labels": world / "labels.geojson"}
+    else:
+        if size is not None:
+            raise LandscribeError(f"size is {size}, but {like} has sizes of its own. Leave out --size or --like.")
+        given = {"recipe": _draw_example(out, like, seed)}
+        defaults = {**LAYOUTS[like].settings, "seed": seed}
+    changed: dict[str, Any] = {**defaults, **settings}
+    return run(**given, out=out / "run", overwrite=overwrite, **changed)
+
+
+def _draw_world(out: Path, size: int, seed: int) -> Path:
+    """The folder of a synthetic world, drawn if it is not there."""
     from landscribe.synthetic import BYTES_PER_PIXEL, WorldSide, draw, write
 
-    size, seed = checked("size", size, WorldSide), checked("seed", seed, Seed)
+    size = checked("size", size, WorldSide)
     require_memory(size**2 * BYTES_PER_PIXEL, f"a world of {size} x {size} pixels", "Choose a smaller --size.")
-    out = Path(out)
     world = out / f"world-{size}px-seed{seed}"
     if not (world / "scene.tif").exists():
         with claim(world), atomic_folder(world) as folder:
             write(draw(size, size, seed=seed), folder)
-    defaults = {"size": 128, "steps": 100, "label_field": "class", "seed": seed, "classes": _world_classes()}
-    changed: dict[str, Any] = {**defaults, **settings}
-    return run(
-        images=[world / "scene.tif"],
-        labels=world / "labels.geojson",
-        out=out / "run",
-        overwrite=overwrite,
-        **changed,
-    )
+    return world
+
+
+def _draw_example(out: Path, name: str, seed: int) -> Path:
+    """The recipe of an example, beside its small data set; both are written if they are not there."""
+    from landscribe.synthetic.layouts import LAYOUTS
+
+    data, recipe = out / f"{name}-seed{seed}", out / f"{name}-seed{seed}.toml"
+    Recipe.of_example(name, data)
+    if not data.exists():
+        with claim(data), atomic_folder(data) as folder:
+            LAYOUTS[name].write(folder, seed=seed)
+    return recipe if recipe.exists() else new(recipe, like=name, data=data)
 
 
 def _world_classes() -> list[dict[str, Any]]:

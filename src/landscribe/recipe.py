@@ -13,6 +13,7 @@ import tomlkit
 from tomlkit.exceptions import ConvertError
 from tomlkit.items import AoT, Table
 
+from landscribe.assessment.spec import AssessSpec
 from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.pairing import expand_scenes
@@ -56,6 +57,7 @@ class Recipe(Spec):
     augment: AugmentSpec = AugmentSpec()
     train: TrainSpec = TrainSpec()
     predict: PredictSpec = PredictSpec()
+    assess: AssessSpec = AssessSpec()
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
@@ -172,7 +174,7 @@ class Recipe(Spec):
             rows: tuple[Spec, ...] = getattr(self, name)
             if rows:
                 document.add(name, _array(rows))
-        for name in ("chips", "split", "augment", "train", "predict"):
+        for name in ("chips", "split", "augment", "train", "predict", "assess"):
             document.add(tomlkit.nl())
             document.add(name, _table(getattr(self, name)))
         return tomlkit.dumps(document)

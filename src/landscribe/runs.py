@@ -51,6 +51,11 @@ class Run:
         return self.folder / "assessment.json"
 
     @property
+    def reference_file(self) -> Path:
+        """Accuracy measures against an independent reference, if the recipe names one, as JSON."""
+        return self.folder / "assessment_reference.json"
+
+    @property
     def report_file(self) -> Path:
         """The report, one HTML page."""
         return self.folder / "report.html"
@@ -106,16 +111,27 @@ class Run:
         return read_saved(self.model_folder)
 
     def read_assessment(self) -> dict[str, Any]:
-        """The accuracy measures, as `Assessment.summary` gave them.
+        """The accuracy measures on the held-out chips, as `Assessment.summary` gave them.
 
         Raises:
             RecipeError: the file is missing or damaged.
         """
+        return self._read_measures(self.assessment_file)
+
+    def read_reference_assessment(self) -> dict[str, Any] | None:
+        """The accuracy measures against the independent reference; None if the run has none.
+
+        Raises:
+            RecipeError: the file is damaged.
+        """
+        return self._read_measures(self.reference_file) if self.reference_file.exists() else None
+
+    def _read_measures(self, path: Path) -> dict[str, Any]:
         try:
-            measures: dict[str, Any] = json.loads(self.assessment_file.read_text(encoding="utf-8"))
+            measures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RecipeError(
-                f"{self.folder} has no readable {self.assessment_file.name} ({error}). Expected the folder of a "
+                f"{self.folder} has no readable {path.name} ({error}). Expected the folder of a "
                 'finished "landscribe run". Check the path, or repeat the run.'
             ) from error
         return measures
@@ -123,7 +139,8 @@ class Run:
     def remove(self) -> None:
         """Remove the files of a run, and no others."""
         folders = (self.chips_folder, self.model_folder, "model.training", "maps", "map.tif.parts")
-        files = ("map.tif", "map.qml", "map.tif.aux.xml", self.assessment_file, self.report_file, self.recipe_file)
+        measures = (self.assessment_file, self.reference_file, self.report_file)
+        files = ("map.tif", "map.qml", "map.tif.aux.xml", *measures, self.recipe_file)
         for folder in folders:
             shutil.rmtree(self.folder / folder, ignore_errors=True)
         for file in files:

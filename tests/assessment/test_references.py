@@ -9,7 +9,7 @@ import rasterio
 import shapely
 
 from landscribe import verbs
-from landscribe.errors import ClassError
+from landscribe.errors import ClassError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
 from worlds import METRE, pixel_box, write_polygons, write_raster
@@ -121,3 +121,59 @@ def test_a_layer_of_a_reference_is_chosen_by_name(tmp_path):
     for layer, kinds in (("old", ["road", "road", "road"]), ("new", ["field", "house", "road"])):
         gpd.GeoDataFrame({"kind": kinds}, geometry=BOXES, crs="EPSG:32632").to_file(path, layer=layer, mode="a")
     assert verbs.assess(mapped, reference=path, label_field="kind", label_layer="new").overall_accuracy == 1
+
+
+def halves(folder):
+    """The perfect map as two files side by side, each half as wide."""
+    perfect = class_map(folder, ["field", "house", "road"])
+    parts = []
+    for name, first in (("west", 0), ("east", 20)):
+        own = folder / name
+        own.mkdir()
+        path = write_raster(
+            own / f"{name}.tif", TRUTH[:, first : first + 20], transform=METRE @ METRE.translation(first, 0)
+        )
+        with rasterio.open(perfect) as source, rasterio.open(path, "r+") as target:
+            target.update_tags(**{CLASSES_TAG: source.tags()[CLASSES_TAG]})
+        parts.append(path)
+    return perfect, parts
+
+
+def test_several_maps_count_every_point_once_on_the_map_that_it_lies_on(tmp_path, caplog):
+    perfect, parts = halves(tmp_path)
+    reference = points(tmp_path, [(5, 5), (30, 30), (5, 30), (99, 5)], ["field", "house", "field", "house"])
+    with caplog.at_level(logging.WARNING):
+        result = verbs.assess([*parts, perfect], reference=reference, label_field="kind")
+    assert (result.confusion.total, result.overall_accuracy) == (3, pytest.approx(2 / 3))
+    assert "1 of 4 points" in caplog.text
+    assert result.maps == ("west.tif", "east.tif", "map.tif")
+
+
+def test_several_maps_sum_the_pixels_of_polygons_and_label_rasters(tmp_path):
+    perfect, parts = halves(tmp_path)
+    polygons = write_polygons(tmp_path / "boxes.gpkg", BOXES, kind=["field", "house", "road"])
+    for reference, settings in ((polygons, {"label_field": "kind"}), (perfect, {})):
+        whole = verbs.assess(perfect, reference=reference, **settings)
+        assert (
+            verbs.assess(parts, reference=reference, **settings).confusion.counts.tolist()
+            == whole.confusion.counts.tolist()
+        )
+        assert whole.confusion.total == SIDE * SIDE
+
+
+def test_a_map_that_the_reference_does_not_reach_is_left_out_and_named(tmp_path, caplog):
+    _, parts = halves(tmp_path)
+    boxes = write_polygons(tmp_path / "west.gpkg", BOXES[:1], kind=["field"])
+    with caplog.at_level(logging.WARNING):
+        result = verbs.assess(parts, reference=boxes, label_field="kind", sparse=True)
+    assert (result.confusion.total, result.overall_accuracy) == (400, 1)
+    assert "1 of 2 maps are left out" in caplog.text
+    assert "east.tif" in caplog.text
+
+
+def test_maps_with_different_class_tables_are_refused(tmp_path):
+    _, (west, east) = halves(tmp_path)
+    with rasterio.open(east, "r+") as target:
+        target.update_tags(**{CLASSES_TAG: classes_as_tag(Classes.from_labels(["a", "b", "c"], background=True))})
+    with pytest.raises(RecipeError, match=r"east\.tif has the classes background, a, b, c"):
+        verbs.assess([west, east], reference=west)

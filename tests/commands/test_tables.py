@@ -10,7 +10,7 @@ import pytest
 from landscribe.assessment.accuracy import Assessment
 from landscribe.commands.tables import print_branches, print_folds, print_measures
 from landscribe.confusion import Confusion
-from landscribe.crossvalidation import CrossValidation, Fold
+from landscribe.experiments.cross_validation import CrossValidation, Fold
 from landscribe.geo.classes import Classes
 
 

@@ -51,7 +51,7 @@ def test_a_split_without_chips_is_refused_and_nothing_is_written(chips, tmp_path
 
 
 def test_an_unknown_format_is_refused_with_the_nearest_name(chips, tmp_path):
-    with pytest.raises(RecipeError, match=r"cannot be exported to 'ersi'.*'esri'"):
+    with pytest.raises(RecipeError, match=r"there is no export 'ersi'.*'esri'"):
         verbs.export(chips, out=tmp_path / "out", to="ersi")
 
 

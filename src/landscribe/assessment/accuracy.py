@@ -15,7 +15,7 @@ from landscribe.confusion import Confusion, Measure
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.label_formats import LabelSource
 from landscribe.data.splits.footprints import Footprints, earlier_overlaps
-from landscribe.errors import ChipError, GridError, LabelError
+from landscribe.errors import ChipError, GridError, LabelError, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
@@ -136,32 +136,33 @@ def assess_labels(mapped: Raster, labels: LabelSource, classes: Classes) -> Conf
     return confusion
 
 
-def assess_points(mapped: Raster, points: Features, values: NDArray[np.uint8], classes: Classes) -> Confusion:
-    """Compare a map with points, each with the pixel that it lies in. Points outside the map are left out.
+def assess_points(maps: Sequence[Raster], points: Features, values: NDArray[np.uint8], classes: Classes) -> Confusion:
+    """Compare maps with points, each with the pixel that it lies in. Points outside all maps are left out.
 
     Args:
-        mapped: class map.
-        points: points in the map's CRS.
+        maps: class maps; where they overlap, a point is compared with the first that has a class there.
+        points: points in any CRS.
         values: (points,) class value of each point.
-        classes: class table of both map and points.
+        classes: class table of both maps and points.
 
     Raises:
-        LabelError: no point lies on a valid pixel of the map.
+        LabelError: no point lies on a valid pixel of a map.
     """
-    rows_cols = points.pixel_rows_cols(mapped.grid)
-    inside: NDArray[np.bool_] = np.all((rows_cols >= 0) & (rows_cols < np.array(mapped.grid.shape)), axis=1)
+    inside, predicted = np.zeros(len(points), np.bool_), np.full(len(points), IGNORE, np.uint8)
+    for mapped in maps:
+        rows_cols = points.on(mapped.grid, mapped.paths[0]).pixel_rows_cols(mapped.grid)
+        here = np.all((rows_cols >= 0) & (rows_cols < np.array(mapped.grid.shape)), axis=1)
+        for index in np.flatnonzero(here & (predicted == IGNORE)).tolist():
+            row, col = rows_cols[index].tolist()
+            predicted[index] = _mapped_indices(mapped, Window(row, col, 1, 1), classes)[0, 0]
+        inside |= here
+    names = _names(maps)
     if not inside.any():
-        raise LabelError(
-            f"none of the {len(points)} points of {points.name} lies on {mapped.paths[0]}. Check files and CRS."
-        )
-    predicted = np.full(len(points), IGNORE, np.uint8)
-    predicted[inside] = [
-        _mapped_indices(mapped, Window(row, col, 1, 1), classes)[0, 0] for row, col in rows_cols[inside].tolist()
-    ]
+        raise LabelError(f"none of the {len(points)} points of {points.name} lies on {names}. Check files and CRS.")
     reference = classes.to_indices(values)
-    _report_points_left_out(points, reference, predicted, inside, mapped, classes)
+    _report_points_left_out(points, reference, predicted, inside, names, classes)
     confusion = Confusion.of(classes, reference[inside], predicted[inside])
-    _require_counted(confusion, mapped.paths[0])
+    _require_counted(confusion, names)
     return confusion
 
 
@@ -170,7 +171,7 @@ def _report_points_left_out(
     reference: NDArray[np.uint8],
     predicted: NDArray[np.uint8],
     inside: NDArray[np.bool_],
-    mapped: Raster,
+    maps: str,
     classes: Classes,
 ) -> None:
     """Log how many points of which classes are not compared, and why."""
@@ -178,11 +179,11 @@ def _report_points_left_out(
     if not unmapped.size:
         return
     counts = np.bincount(reference[unmapped], minlength=256)
-    listed = ", ".join(f"{entry.name} {counts[index]}" for index, entry in enumerate(classes) if counts[index])
+    named = ", ".join(f"{entry.name} {counts[index]}" for index, entry in enumerate(classes) if counts[index])
     log.warning(
         "%d of %d points of %s are left out: %d lie outside %s, %d on its nodata%s",
-        unmapped.size, len(points), points.name, (~inside).sum(), mapped.paths[0], inside[unmapped].sum(),
-        f" ({listed})" if listed else "",
+        unmapped.size, len(points), points.name, (~inside).sum(), maps, inside[unmapped].sum(),
+        f" ({named})" if named else "",
     )  # fmt: skip
 
 
@@ -220,7 +221,7 @@ def assess_chips(maps: Sequence[Raster], chips: Chips) -> dict[str, Confusion]:
             previous = counted.get(group, Confusion.zeros(chips.classes))
             counted[group] = previous + Confusion.of(chips.classes, reference, predicted)
             advance()
-    _require_counted(pooled(counted), ", ".join(mapped.paths[0] for mapped in maps))
+    _require_counted(pooled(counted), _names(maps))
     return counted
 
 
@@ -234,11 +235,15 @@ def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:
     map_of = match_maps(maps, chips.images())
     for scene in dict.fromkeys(chips.table["scene"]):
         if scene not in map_of:
-            paths = ", ".join(mapped.paths[0] for mapped in maps)
             raise GridError(
-                f"no map ({paths}) is aligned to the grid of scene '{scene}'. Map that scene and give its map too."
+                f"no map ({_names(maps)}) is aligned to the grid of scene '{scene}'. Map that scene and give its map "
+                "too."
             )
     return map_of
+
+
+def _names(maps: Sequence[Raster]) -> str:
+    return listed([mapped.paths[0] for mapped in maps])
 
 
 def _mapped_indices(mapped: Raster, window: Window, classes: Classes) -> NDArray[np.uint8]:

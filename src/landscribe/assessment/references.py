@@ -2,8 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from landscribe.data.scenes.label_raster import NODATA_IGNORED
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import ClassError, RecipeError
+from landscribe.errors import ClassError, LabelError, RecipeError
 from landscribe.geo.classes import BACKGROUND, ClassEntry, Classes, default_colour, has_numbers, label_key
 from landscribe.geo.features import Features, geometry_type
 from landscribe.geo.rasters.derived.converted import filled
@@ -39,17 +40,17 @@ def assess_maps(
     nodata_as: str | None = None,
     labels: dict[str, Any] | None = None,
 ) -> Assessment:
-    """Compare maps with chips, or one map with polygons, points or a label raster.
+    """Compare maps with chips, polygons, points or a label raster.
 
     Args:
-        paths: class maps.
+        paths: class maps. With polygons or a label raster, pixels of two maps that overlap count in both.
         reference: chips, a chips folder, or a file.
         split: split of the chips.
         nodata_as: name of the class that pixels without a class have in the maps; they are left out if None.
         labels: how to read a file: fields of SceneSpec.
 
     Raises:
-        RecipeError: several maps with a file, or no class column for several classes.
+        RecipeError: maps with different class tables, or no class column for several classes.
     """
     maps, names = [Raster.open([path]) for path in paths], tuple(path.name for path in paths)
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
@@ -58,11 +59,7 @@ def assess_maps(
         counted = assess_chips(maps, chips.of_split(split))
         groups = {name: confusion for name, confusion in counted.items() if name}
         return _warned(Assessment(pooled(counted), names, chips.folder.name, split, groups))
-    if len(maps) > 1:
-        raise RecipeError(
-            f"{len(maps)} maps were given with one reference file. Give one map, or chips as the reference."
-        )
-    confusion = _assess_file(maps[0], str(reference), labels or {}, nodata_as)
+    confusion = _assess_file(maps, str(reference), labels or {}, nodata_as)
     return _warned(Assessment(confusion, names, Path(reference).name))
 
 
@@ -97,15 +94,18 @@ def _with_background(classes: Classes, mapped: Raster) -> Classes:
     return Classes(tuple(sorted((entry, *classes), key=lambda row: row.value)), classes.ignore, classes.unknown)
 
 
-def _assess_file(mapped: Raster, reference: str, labels: dict[str, Any], nodata_as: str | None) -> Confusion:
-    classes, nodata = ClassMap.of(mapped).classes, mapped.nodata
+def _assess_file(maps: Sequence[Raster], reference: str, labels: dict[str, Any], nodata_as: str | None) -> Confusion:
+    classes, nodata = _common_classes(maps), maps[0].nodata
     if nodata_as == BACKGROUND:
-        classes = _with_background(classes, mapped)
-    mapped = _with_class(mapped, classes, nodata_as)
+        classes = _with_background(classes, maps[0])
+    maps = [_with_class(mapped, classes, nodata_as) for mapped in maps]
     # The class table is that of the map: it says nothing about the reference's nodata.
-    spec = SceneSpec.of({"image": mapped.paths, "labels": reference, "label_nodata_as": NODATA_IGNORED} | labels)
+    settings = {"labels": reference, "label_nodata_as": NODATA_IGNORED} | labels
+    specs = [SceneSpec.of({"image": mapped.paths} | settings) for mapped in maps]
     try:
-        return _assess_vector(mapped, spec, classes) if is_vector(reference) else _assess_raster(mapped, spec, classes)
+        if is_vector(reference):
+            return _assess_vector(maps, specs, classes)
+        return _sum(maps, [partial(_assess_raster, *pair, classes) for pair in zip(maps, specs, strict=True)])
     except ClassError as error:
         if nodata is None or nodata_as is not None:
             raise
@@ -114,25 +114,68 @@ def _assess_file(mapped: Raster, reference: str, labels: dict[str, Any], nodata_
         ) from error
 
 
+def _common_classes(maps: Sequence[Raster]) -> Classes:
+    """The class table of all maps.
+
+    Raises:
+        RecipeError: two maps have different ones.
+    """
+    first, *others = (ClassMap.of(mapped).classes for mapped in maps)
+    for mapped, classes in zip(maps[1:], others, strict=True):
+        if (classes.names, classes.values) != (first.names, first.values):
+            raise RecipeError(
+                f"{mapped.paths[0]} has the classes {', '.join(classes.names)}, but {maps[0].paths[0]} has "
+                f"{', '.join(first.names)}. Assess maps with different class tables one by one."
+            )
+    return first
+
+
+def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], Confusion]]) -> Confusion:
+    """The sum over the maps that the reference covers; the others are named in a warning.
+
+    Raises:
+        LabelError: it covers none.
+    """
+    counted, errors = {}, []
+    for mapped, assess in zip(maps, assessments, strict=True):
+        try:
+            counted[mapped.paths[0]] = assess()
+        except LabelError as error:
+            errors.append(error)
+    if not counted:
+        raise errors[0]
+    if errors:
+        log.warning("%d of %d maps are left out: %s", len(errors), len(maps), errors[0])
+    return pooled(counted)
+
+
 def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusion:
     return assess_labels(mapped, open_labels(spec, mapped, _as_in_raster(classes, str(spec.labels))), classes)
 
 
-def _assess_vector(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusion:
+def _assess_vector(maps: Sequence[Raster], specs: Sequence[SceneSpec], classes: Classes) -> Confusion:
+    spec = specs[0]
     reference, options = str(spec.labels), label_options(spec)
     kind = geometry_type(reference, field=spec.label_field, layer=spec.label_layer, crs=spec.label_crs)
     is_points = kind in (*POINTS, "MultiPoint")
     if spec.label_field is None and (is_points or len(classes.foreground) > 1):
         raise RecipeError(f"{reference} holds features of several classes. Name their class column with --label-field.")
     if is_points:
-        points = Features.read(reference, **options, geometry_types=POINTS).on(mapped.grid, mapped.paths[0])
+        points = Features.read(reference, **options, geometry_types=POINTS)
         values = _as_in(classes, points).values_of(points.labels, f"{reference}, column '{spec.label_field}',")
-        return assess_points(mapped, points, values, classes)
+        return assess_points(maps, points, values, classes)
     polygons = PolygonFiles()
     features = polygons.read(reference, **options)
     table = classes if spec.label_field is None else _as_in(classes, features)
     _require_zero_is_decided(features, table, spec)
-    source = open_labels(spec, mapped, table, polygons)
+    return _sum(
+        maps,
+        [partial(_assess_polygons, mapped, own, table, polygons) for mapped, own in zip(maps, specs, strict=True)],
+    )
+
+
+def _assess_polygons(mapped: Raster, spec: SceneSpec, classes: Classes, polygons: PolygonFiles) -> Confusion:
+    source = open_labels(spec, mapped, classes, polygons)
     for warning in label_warnings([source]):
         log.warning(warning)
     return assess_labels(mapped, source, classes)

@@ -35,11 +35,12 @@ from landscribe.commands.tables import (
     print_json,
     print_measures,
     print_run,
+    print_transfer,
 )
 from landscribe.commands.terminal import show
 from landscribe.errors import LandscribeError
 from landscribe.examples import EXAMPLES
-from landscribe.exports import CHIP_EXPORTS
+from landscribe.exports import CHIP_EXPORTS, MAP_EXPORTS
 
 app = typer.Typer(
     name="landscribe",
@@ -52,10 +53,19 @@ app = typer.Typer(
 # All settings of a run. A scene has band names, the raster of `predict` band numbers; a run trains with --batch and
 # computes on one cluster; a shard of a map cannot be assessed.
 RunCommand = with_settings(
-    "scenes", "chips", "split", "augment", "train", "predict",
+    "scenes", "chips", "split", "augment", "train", "predict", "assess",
     leave_out=("shard",),
     one_flag={"bands": ("scenes",), "batch": ("train",), "dask": ("chips", "predict")},
 )  # fmt: skip
+
+
+Recipe = Annotated[
+    Path | None, typer.Argument(help="Recipe (TOML), instead of --image and --labels.", show_default=False)
+]
+Like = Annotated[
+    str | None,
+    typer.Option(help=f"Example of the lecture: {', '.join(EXAMPLES)}.", metavar=f"<{'|'.join(EXAMPLES)}>"),
+]
 
 
 def _show_version(is_asked: bool) -> None:  # noqa: FBT001  as typer calls it
@@ -98,14 +108,14 @@ def check(
 
 @app.command(cls=with_settings("scenes", "chips", "split"))
 def chip(
-    ctx: typer.Context, out: Out, image: Images = None, labels: Labels = None, seed: Seed = None,
-    overwrite: Overwrite = False, as_json: AsJson = False,
+    ctx: typer.Context, out: Out, recipe: Recipe = None, image: Images = None, labels: Labels = None,
+    seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Cut scenes into image chips and masks."""
     from landscribe import verbs
 
     chips = verbs.chip(
-        images=image_files(image), labels=labels, out=out, overwrite=overwrite, **ctx.obj, **given(seed=seed)
+        recipe, images=image_files(image), labels=labels, out=out, overwrite=overwrite, **ctx.obj, **given(seed=seed)
     )
     splits = {str(name): int(count) for name, count in chips.table["split"].value_counts().items()}
     if as_json:
@@ -145,11 +155,12 @@ def train(
     seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Train a network on chips; the best epoch becomes a model folder. The same command resumes."""
-    from landscribe import crossvalidation, verbs
+    from landscribe import verbs
+    from landscribe.experiments.cross_validation import cross_validate
 
     settings = plain(ctx) | given(seed=seed)
     if folds is not None:
-        result = crossvalidation.cross_validate(chips, out=out, folds=_folds(folds), overwrite=overwrite, **settings)
+        result = cross_validate(chips, out=out, folds=_folds(folds), overwrite=overwrite, **settings)
         print_json(result.summary()) if as_json else print_folds(result.summary())
         return
     model = verbs.train(chips, out=out, overwrite=overwrite, **settings)
@@ -168,6 +179,19 @@ def train(
             at_half = model.measures[f"val_f1_{second}"]
             score += f"; threshold {model.val_threshold:.3g} has F1 {f1:.3f} of {second} (0.5: {at_half:.3f})"
         show(f"{out}: epoch {model.measures['epoch']} kept, {score}")
+
+
+@app.command(cls=with_settings("augment", "train"))
+def transfer(
+    ctx: typer.Context,
+    chips: Annotated[Path, typer.Argument(help="Chips folder whose scenes name groups, such as cities.")], out: Out,
+    seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Train on each group of scenes and on all together, and assess each model on every group."""
+    from landscribe.experiments.transfer import transfer
+
+    result = transfer(chips, out=out, overwrite=overwrite, **plain(ctx), **given(seed=seed)).summary()
+    print_json(result) if as_json else print_transfer(result)
 
 
 def _folds(text: str) -> int | Literal["scenes", "groups"]:
@@ -248,10 +272,7 @@ def report(
 @app.command(cls=RunCommand)
 def run(
     ctx: typer.Context, out: Out,
-    recipe: Annotated[
-        Path | None, typer.Argument(help="Recipe (TOML), instead of --image and --labels.", show_default=False)
-    ] = None,
-    image: Images = None, labels: Labels = None, seed: Seed = None,
+    recipe: Recipe = None, image: Images = None, labels: Labels = None, seed: Seed = None,
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """All of it: check, chip, train, predict, assess, report."""
@@ -335,27 +356,31 @@ def bench(
 
 @app.command()
 def export(
-    chips: Annotated[Path, typer.Argument(help="Chips folder.")], out: Out,
+    source: Annotated[
+        list[Path], typer.Argument(metavar="CHIPS|MAP...", help="Chips folder; or class maps, or a folder of maps.")
+    ],
+    out: Out,
     to: Annotated[str, typer.Option(
-        metavar=f"<{'|'.join(CHIP_EXPORTS)}>", autocompletion=lambda: list(CHIP_EXPORTS),
-        help=" ".join(f"{name}: {export.description}." for name, export in CHIP_EXPORTS.items()),
+        metavar=f"<{'|'.join((*CHIP_EXPORTS, *MAP_EXPORTS))}>",
+        autocompletion=lambda: [*CHIP_EXPORTS, *MAP_EXPORTS],
+        help=" ".join(f"{name}: {export.description}." for name, export in (CHIP_EXPORTS | MAP_EXPORTS).items()),
     )] = "esri",
     split: Annotated[str | None, typer.Option(help="Only chips of this split. [all]")] = None,
+    nodata_as: Annotated[
+        str | None, typer.Option(help="Class of pixels that are nodata in a map. [refused]", show_default=False)
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:  # fmt: skip
-    """Export chips for other programs."""
+    """Export chips or maps for other programs."""
     from landscribe import verbs
 
-    show(verbs.export(chips, out=out, to=to, split=split, overwrite=overwrite))
+    show(verbs.export(source, out=out, to=to, split=split, nodata_as=nodata_as, overwrite=overwrite))
 
 
 @app.command()
 def new(
     out: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
-    like: Annotated[
-        str | None,
-        typer.Option(help=f"Example of the lecture: {', '.join(EXAMPLES)}.", metavar=f"<{'|'.join(EXAMPLES)}>"),
-    ] = None,
+    like: Like = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder of the example, as its publisher distributes it. [the recipe's]")
     ] = None,
@@ -370,15 +395,19 @@ def new(
 @app.command(cls=with_settings("train", only=("steps",)))
 def demo(
     ctx: typer.Context,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the world and the run.")] = Path("demo"),
-    size: Annotated[int, typer.Option(help="Side of the world in pixels.")] = 1024,
-    seed: Annotated[int, typer.Option(help="Random seed of the world and the run.")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data and the run.")] = Path("demo"),
+    like: Like = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the world in pixels. [1024; examples have sizes of their own]")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the data and the run.")] = 0,
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """The whole pipeline on a synthetic world; ends by naming the map and the report."""
+    """The whole pipeline on data that is drawn by code: a synthetic world, or a small data set of an example."""
     from landscribe import pipeline
 
-    print_run(pipeline.demo(out, size=size, seed=seed, overwrite=overwrite, **plain(ctx)), as_json=as_json)
+    folder = pipeline.demo(out, like=like, size=size, seed=seed, overwrite=overwrite, **plain(ctx))
+    print_run(folder, as_json=as_json)
 
 
 def main() -> None:

@@ -58,6 +58,7 @@ _SECTIONS = {
     "augment": ("Augmentation", "data.batches.augment_spec", "AugmentSpec"),
     "train": ("Training", "training.spec", "TrainSpec"),
     "predict": ("Prediction", "prediction.spec", "PredictSpec"),
+    "assess": ("Assessment", "assessment.spec", "AssessSpec"),
     "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
 }
 LABEL_SETTINGS = (

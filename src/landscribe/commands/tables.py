@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from landscribe.commands.terminal import duration, show, size
-from landscribe.errors import printable
+from landscribe.errors import listed, printable
 from landscribe.runs import Run
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
@@ -55,7 +55,7 @@ def _print_table(headers: list[str], rows: list[list[str]]) -> None:
 def print_measures(summary: dict[str, Any]) -> None:
     """Accuracy by class."""
     show(
-        f"{', '.join(summary['maps'])} against {summary['reference']}"
+        f"{listed(summary['maps'])} against {summary['reference']}"
         + (f" ({summary['split']})" if summary["split"] else "")
     )
     overall = [f"{name.replace('_', ' ')} {_number(summary[name])}" for name in _OVERALL]
@@ -204,10 +204,29 @@ def print_folds(summary: dict[str, Any]) -> None:
     _print_table(["fold", "train", "test", "mean F1", *(f"F1 {name}" for name in names)], rows)
 
 
+def print_transfer(summary: dict[str, Any]) -> None:
+    """Tables of the mean F1, and of F1 by class: trained groups in rows, assessed groups in columns."""
+    names = [row["name"] for row in next(iter(summary["models"][0]["groups"].values()))["classes"]]
+    columns = [f"{name} ({split})" for name, split in summary["assessed"].items()]
+    few = names if len(names) <= _MOST_CLASSES else []
+    for index, title in enumerate(["mean F1", *(f"F1 {name}" for name in few)]):
+        rows = [
+            [
+                " + ".join(model["trained_on"]),
+                *(
+                    _number(measures["mean_f1"] if not index else measures["classes"][index - 1]["f1"])
+                    for measures in model["groups"].values()
+                ),
+            ]
+            for model in summary["models"]
+        ]
+        _print_table([f"{title}: trained on", *columns], rows)
+
+
 def print_run(folder: Path, *, as_json: bool) -> None:
     """The measures of a run, and the paths of its map and report."""
     run = Run(folder)
-    summary, maps = run.read_assessment(), run.map_files
+    summary, maps, reference = run.read_assessment(), run.map_files, run.read_reference_assessment()
     if as_json:
         print_json(
             {
@@ -216,9 +235,12 @@ def print_run(folder: Path, *, as_json: bool) -> None:
                 "report": str(run.report_file),
                 "assessment": summary,
             }
+            | ({} if reference is None else {"reference": reference})
         )
         return
     print_measures(summary)
+    if reference is not None:
+        print_measures(reference)
     for path in maps:
         show(f"map     {path}")
     show(f"report  {run.report_file}")

@@ -64,12 +64,21 @@ class Example:
     """The folder of the data set to the settings of a recipe, whose paths are relative to that folder. It adds what is
     in the folder besides `parts`; the folder need not exist."""
     published: tuple[Published, ...]
+    alternative: tuple[Part, ...] = ()
+    """Parts of the same data in another form. They are read if the first of them is there and the first of `parts` is
+    not."""
+
+    def is_alternative(self, folder: Path) -> bool:
+        """Whether a folder has the data in the other form."""
+        forms = (self.parts, self.alternative)
+        return [bool(form and _files(folder, form[0].pattern)) for form in forms] == [False, True]
 
     def missing(self, folder: Path) -> list[str]:
         """What the folder lacks, one line for each part: the part itself, or partners of its files."""
         if not folder.is_dir():
             return [f"{folder}, the folder of {self.title}, does not exist. Correct data in the recipe."]
-        return [line for part in self.parts for line in _missing(part, folder)]
+        parts = self.alternative if self.is_alternative(folder) else self.parts
+        return [line for part in parts for line in _missing(part, folder)]
 
 
 def _missing(part: Part, folder: Path) -> list[str]:

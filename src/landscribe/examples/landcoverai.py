@@ -5,10 +5,14 @@ from typing import Any
 
 from landscribe.examples.example import Example, Part, Published
 
+_LISTS = tuple(Part(f"{name}.txt", f"the list of {name} chips") for name in ("train", "val", "test"))
 
-def _settings(folder: Path) -> dict[str, Any]:  # noqa: ARG001 every copy has the same parts
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The publisher's chips, whose numbers its lists name: read from the orthophotos, or as its script wrote them."""
+    are_chips = LANDCOVERAI.is_alternative(folder)
     return {
-        "scenes": [{"image": "images", "labels": "masks"}],
+        "scenes": [{"image": "output"} if are_chips else {"image": "images", "labels": "masks"}],
         "classes": [
             {"name": "other", "value": 0, "colour": "#f2efe9"},
             {"name": "building", "value": 1, "colour": "#b3261e"},
@@ -16,7 +20,6 @@ def _settings(folder: Path) -> dict[str, Any]:  # noqa: ARG001 every copy has th
             {"name": "water", "value": 3, "colour": "#3b7dd8"},
             {"name": "road", "value": 4, "colour": "#7b8794"},
         ],
-        # The publisher's chips, whose numbers its lists name, read from the orthophotos.
         "chips": {"size": 512, "edge": "drop", "virtual": True},
         "split": {"by": "list", "train_list": "train.txt", "val_list": "val.txt", "test_list": "test.txt"},
         "train": {"architecture": "unetplusplus", "encoder": "resnet18", "loss": "dice", "epochs": 10, "batch": 8},
@@ -28,8 +31,9 @@ LANDCOVERAI = Example(
     parts=(
         Part("images/*.tif", "orthophotos", partners=("masks/*.tif",)),
         Part("masks/*.tif", "masks", partners=("images/*.tif",)),
-        *(Part(f"{name}.txt", f"the list of {name} chips") for name in ("train", "val", "test")),
+        *_LISTS,
     ),
+    alternative=(Part("output/*_m.png", "masks of chips, beside their images"), *_LISTS),
     settings=_settings,
     published=(Published(0.718, "M. Tabaka on GitHub, the best of 13 trainings of DeepLabv3+", "mean_iou"),),
 )

@@ -12,11 +12,16 @@ _CLASSES = {
 """In the order of their values in the column classvalue, from 1."""
 
 
-def _settings(folder: Path) -> dict[str, Any]:  # noqa: ARG001 every copy has the same parts
+_IMAGERY = "wv_60cm_2016"
+"""NAIP quarter quadrangles, in a folder for each degree square."""
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    points = folder / "validation_points.shp"
     return {
         "scenes": [
             {
-                "image": "naip/*.tif",
+                "image": f"{_IMAGERY}/**/*.tif",
                 "labels": "training_polys.shp",
                 "label_field": "classvalue",
                 # The ground between polygons may be anything.
@@ -32,13 +37,13 @@ def _settings(folder: Path) -> dict[str, Any]:  # noqa: ARG001 every copy has th
         ],
         "chips": {"size": 256},
         "train": {"architecture": "unetplusplus", "encoder": "resnet34", "loss": "dice+ce", "epochs": 20, "batch": 10},
-    }
+    } | ({"assess": {"reference": points.name, "reference_field": "GrndTruth"}} if points.exists() else {})
 
 
 WVLCDL = Example(
     title="wvlcDL",
     parts=(
-        Part("naip/*.tif", "NAIP imagery of four bands"),
+        Part(f"{_IMAGERY}/**/*.tif", "NAIP imagery of four bands"),
         Part("training_polys.shp", "training polygons with the column classvalue"),
     ),
     settings=_settings,

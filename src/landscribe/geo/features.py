@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError, ProjError
 from rasterio.crs import CRS
 
-from landscribe.errors import LabelError
+from landscribe.errors import LabelError, OutsideError
 from landscribe.geo.classes import Label
 from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label
 from landscribe.geo.vectors.columns import column, labels_of, priorities_of
@@ -157,12 +157,13 @@ class Features:
             raster_name: for the message.
 
         Raises:
-            LabelError: no feature overlaps the raster, or they cannot be transformed to its CRS.
+            OutsideError: no feature overlaps the raster.
+            LabelError: they cannot be transformed to its CRS.
         """
         features = self.on(grid, raster_name)
         if not intersects(features, grid):
             extent = bounding_window(features, grid)
-            raise LabelError(
+            raise OutsideError(
                 f"no polygon of {self.name} lies on {raster_name}: they cover rows {extent.row} to {extent.row_stop}, "
                 f"cols {extent.col} to {extent.col_stop} of a raster of {grid.height} x {grid.width} pixels. "
                 "Check that the files belong together, and the CRS of each."

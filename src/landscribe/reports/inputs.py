@@ -37,6 +37,8 @@ class ReportInputs:
     """Class maps, each on the grid of one of the scenes."""
     facts: Sequence[tuple[str, str]]
     """Further facts: (name, text)."""
+    reference: Mapping[str, Any] | None = None
+    """As `assessment`, against the independent reference of the run."""
     published: Sequence[tuple[Published, float | None]] = ()
     """Published numbers of an example of the lecture, and the same measures of this run."""
 
@@ -47,7 +49,8 @@ class ReportInputs:
         Raises:
             LandscribeError: chips, model or assessment are missing or damaged.
         """
-        chips, saved, assessment = run.open_chips(), run.read_model(), run.read_assessment()
+        chips, saved = run.open_chips(), run.read_model()
+        assessment, reference = run.read_assessment(), run.read_reference_assessment()
         published = EXAMPLES[run.example].published if run.example in EXAMPLES else ()
         return cls(
             title=f"Landscribe: {', '.join(sorted(set(chips.scene_names.tolist())))}",
@@ -57,7 +60,8 @@ class ReportInputs:
             assessment=assessment,
             maps=run.map_files,
             facts=[*_facts(saved, chips), *_threshold_facts(saved.config, run.map_files)],
-            published=[(number, number.measured(assessment)) for number in published],
+            reference=reference,
+            published=[(number, number.measured(reference or assessment)) for number in published],
         )
 
 

@@ -1,17 +1,19 @@
 """The report: one self-contained HTML page on the accuracy of a map, its training and its chips."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
 
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import LandscribeError
-from landscribe.geo.classes import IGNORE
+from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import crs_label
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.outputs import write_text
@@ -47,6 +49,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     context = {
         "inputs": inputs,
         "assessment": inputs.assessment,
+        "reference": inputs.reference,
         "published": inputs.published,
         "metadata": inputs.chips.metadata,
         "scenes": scenes,
@@ -162,10 +165,9 @@ def _charts(inputs: ReportInputs) -> list[dict[str, Any]]:
 
 
 def _accuracy(inputs: ReportInputs) -> dict[str, Any]:
-    """The confusion matrix and the table by class."""
-    colours = {entry.value: entry.colour for entry in inputs.chips.classes}
-    rows = [{"colour": colours.get(row["value"], "#7b8794"), **row} for row in inputs.assessment.get("classes", ())]
-    counts = np.array(inputs.assessment.get("confusion", {}).get("counts", []), np.int64).reshape(len(rows), len(rows))
+    """The confusion matrix and the table by class, and those of the independent reference."""
+    rows, counts, matrix = _confusion(inputs.assessment, inputs.chips.classes)
+    reference_rows, _, reference_matrix = _confusion(inputs.reference or {}, inputs.chips.classes)
     names = [row["name"] for row in rows]
     errors = counts * (1 - np.eye(len(names), dtype=np.int64))
     confused = None
@@ -173,9 +175,25 @@ def _accuracy(inputs: ReportInputs) -> dict[str, Any]:
         row, col = divmod(int(errors.argmax()), len(names))
         share = float(errors[row, col] / errors.sum())
         confused = {"reference": names[row], "predicted": names[col], "pixels": int(errors[row, col]), "share": share}
+    return {
+        "confusion": matrix,
+        "confused": confused,
+        "class_rows": rows,
+        "reference_rows": reference_rows,
+        "reference_confusion": reference_matrix,
+    }
+
+
+def _confusion(
+    assessment: Mapping[str, Any], classes: Classes
+) -> tuple[list[dict[str, Any]], NDArray[np.int64], Markup | None]:
+    """Rows of the table by class, counts (classes, classes), and their chart, None if nothing was counted."""
+    colours = {entry.value: entry.colour for entry in classes}
+    rows = [{"colour": colours.get(row["value"], "#7b8794"), **row} for row in assessment.get("classes", ())]
+    counts = np.array(assessment.get("confusion", {}).get("counts", []), np.int64).reshape(len(rows), len(rows))
     alt = "Confusion matrix: reference in rows, prediction in columns"
-    matrix = figures.confusion_chart(names, counts, alt) if counts.sum() else None
-    return {"confusion": matrix, "confused": confused, "class_rows": rows}
+    chart = figures.confusion_chart([row["name"] for row in rows], counts, alt) if counts.sum() else None
+    return rows, counts, chart
 
 
 def _splits(scenes: _Scenes) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import MissingPartsError, RecipeError
+from landscribe.errors import MissingPartsError, RecipeError, listed
 from landscribe.outputs import claim, require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.spec import Seed, checked, nearest
@@ -58,11 +58,18 @@ def check(
 
 
 def chip(
-    *, images: Sequence[Any], labels: Any, out: Source, overwrite: bool = False, **settings: Unpack[ChipKeywords]
+    recipe: Recipe | Source | None = None,
+    *,
+    out: Source,
+    images: Sequence[Any] = (),
+    labels: Any = None,
+    overwrite: bool = False,
+    **settings: Unpack[ChipKeywords],
 ) -> Chips:
     """Cut scenes into image chips and masks.
 
     Args:
+        recipe: a recipe or its path, whose scenes are cut; or give `images` and `labels`.
         images: one file per scene, or a list of files to stack for each.
         labels: polygons or a label raster: one for all scenes, or a list with one for each.
         out: the chips folder to write.
@@ -80,8 +87,8 @@ def chip(
     >>> chips.counts.shape  # labelled pixels, by chip and class
     (12, 5)
     """
-    recipe = recipe_of(None, images, labels, dict(settings), ("scenes", "chips", "split"))
-    return chip_scenes(recipe, Path(out), overwrite=overwrite)
+    filled = recipe_of(recipe, images, labels, dict(settings), ("scenes", "chips", "split"))
+    return chip_scenes(filled, Path(out), overwrite=overwrite)
 
 
 def chip_scenes(
@@ -129,22 +136,61 @@ def describe(
 
 
 def export(
-    chips: Chips | Source, *, out: Source, to: str = "esri", split: str | None = None, overwrite: bool = False
+    source: Chips | Source | Sequence[Source],
+    *,
+    out: Source,
+    to: str = "esri",
+    split: str | None = None,
+    nodata_as: str | None = None,
+    overwrite: bool = False,
 ) -> Path:
-    """Export chips for other programs.
+    """Export chips or maps for other programs.
 
     Args:
-        chips: a chips folder.
+        source: a chips folder; for a format of maps a class map, several, or a folder of maps.
         out: the folder to write.
-        to: format, a key of `landscribe.exports.CHIP_EXPORTS`; esri is ArcGIS Classified Tiles.
+        to: format, a key of `landscribe.exports.CHIP_EXPORTS` or `MAP_EXPORTS`; esri is ArcGIS Classified Tiles, labels
+            are maps as rasters of the codes of the training labels.
         split: export only chips of this split.
+        nodata_as: class of pixels that are nodata in the maps; they are refused if None.
         overwrite: replace existing output.
     """
-    from landscribe.exports import CHIP_EXPORTS
+    from landscribe.exports import CHIP_EXPORTS, MAP_EXPORTS
 
+    out = Path(out)
+    if to in MAP_EXPORTS:
+        if split is not None:
+            raise RecipeError(f"--split is {split}, but maps have no splits. Leave it out.")
+        maps = _map_files(source)
+        require_output_folder(out, mark=maps[0].name, overwrite=overwrite)
+        with claim(out):
+            return MAP_EXPORTS[to].write(maps, out, nodata_as=nodata_as, overwrite=overwrite)
     if to not in CHIP_EXPORTS:
-        raise RecipeError(f"chips cannot be exported to '{to}'{nearest(to, list(CHIP_EXPORTS))}")
-    opened, out = open_chips(chips), Path(out)
+        raise RecipeError(f"there is no export '{to}'{nearest(to, [*CHIP_EXPORTS, *MAP_EXPORTS])}")
+    if nodata_as is not None:
+        raise RecipeError(f"--nodata-as is for maps, and '{to}' is a format of chips. Leave it out.")
+    opened = open_chips(_only_one(source, to))
     require_output_folder(out, mark=CHIP_EXPORTS[to].mark, overwrite=overwrite)
     with claim(out):
         return CHIP_EXPORTS[to].write(opened if split is None else opened.of_split(split), out, overwrite=overwrite)
+
+
+def _map_files(source: Chips | Source | Sequence[Source]) -> list[Path]:
+    """Class maps: one, several, or those of a folder."""
+    given = [source] if isinstance(source, (str, Path)) else source
+    if not isinstance(given, (list, tuple)) or any((Path(path) / "chips.json").exists() for path in given):
+        raise RecipeError(f"{source} is a chips folder. Expected class maps, or a folder of maps.")
+    paths = [Path(path) for path in given]
+    files = [file for path in paths for file in (sorted(path.glob("*.tif")) if path.is_dir() else [path])]
+    if not files:
+        raise RecipeError(f"{listed(map(str, paths))} has no maps (.tif). Expected class maps, or a folder of maps.")
+    return files
+
+
+def _only_one(source: Chips | Source | Sequence[Source], to: str) -> Chips | Source:
+    """The one chips folder."""
+    if not isinstance(source, (list, tuple)):
+        return source  # type: ignore[return-value]
+    if len(source) != 1:
+        raise RecipeError(f"{len(source)} folders were given, but '{to}' exports one chips folder at a time.")
+    return source[0]

@@ -151,6 +151,13 @@ class PredictTable(TypedDict, total=False):
     shard: str | None
 
 
+class AssessTable(TypedDict, total=False):
+    """Settings of a section of a recipe."""
+
+    reference: str | Path | None
+    reference_field: str | None
+
+
 class LabelKeywords(TypedDict, total=False):
     """Settings of `assess`."""
 
@@ -340,10 +347,13 @@ class DemoKeywords(TypedDict, total=False):
     tta: bool
     area: str | Path | None
     shard: str | None
+    reference: str | Path | None
+    reference_field: str | None
     scenes: SceneKeywords
     chips: ChipTable
     train: TrainTable
     predict: PredictTable
+    assess: AssessTable
     augment: str | AugmentKeywords
 
 

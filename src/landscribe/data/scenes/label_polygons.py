@@ -46,6 +46,11 @@ class LabelPolygons:
         """
         return cls(polygons.on(image, path, **label_options(spec)), image, spec)
 
+    @classmethod
+    def outside(cls, path: str, image: Raster, spec: SceneSpec, polygons: PolygonFiles) -> "LabelPolygons":
+        """Open a file none of whose polygons intersects `image`."""
+        return cls(polygons.reprojected(image, path, **label_options(spec)), image, spec)
+
     @property
     def has_background(self) -> bool:
         """True unless the area between polygons is unlabelled."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, label_format
+from landscribe.data.scenes.label_polygons import LabelPolygons
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
-from landscribe.errors import ClassError, GridError, LabelError, RasterError, RecipeError, is_printable
+from landscribe.errors import ClassError, GridError, LabelError, OutsideError, RasterError, RecipeError, is_printable
 from landscribe.geo.classes import (
     BACKGROUND,
     IGNORE,
@@ -106,7 +107,7 @@ def open_scenes(
     polygons = polygons or PolygonFiles()
     images = open_images(specs, polygons)
     _require_same_bands(list(images.values()))
-    opened = [_open_labels(spec, image, polygons) for spec, image in zip(specs, images.values(), strict=True)]
+    opened = _open_all_labels(specs, list(images.values()), polygons)
     classes = _classes(table, opened, _ignored(specs))
     scenes = [
         Scene(name, image, _clipped(spec, image, source.with_classes(classes), polygons), spec.split, spec.group)
@@ -185,6 +186,32 @@ def _open_labels(spec: SceneSpec, image: Raster, polygons: PolygonFiles) -> Open
             f"{image.paths[0]} has no labels. Expected polygons or a label raster. Set labels = … for this scene."
         )
     return label_format(spec.labels).open(spec.labels, image, spec, polygons)
+
+
+def _open_all_labels(
+    specs: Sequence[SceneSpec], images: Sequence[Raster], polygons: PolygonFiles
+) -> list[OpenedLabels]:
+    """The labels of each scene. Sparse polygons of a file that several scenes share need not lie on each of them.
+
+    Raises:
+        OutsideError: a file has no polygon on any of its images, or on one of them although labels are not sparse.
+    """
+    opened: list[OpenedLabels] = []
+    outside: dict[str, list[OutsideError]] = {}
+    for spec, image in zip(specs, images, strict=True):
+        try:
+            opened.append(_open_labels(spec, image, polygons))
+        except OutsideError as error:
+            if not spec.sparse or spec.labels is None:
+                raise
+            opened.append(LabelPolygons.outside(spec.labels, image, spec, polygons))
+            outside.setdefault(spec.labels, []).append(error)
+    for path, errors in outside.items():
+        count = sum(spec.labels == path for spec in specs)
+        if len(errors) == count:
+            raise errors[0]
+        log.warning("%s has no polygon on %d of %d images: they give no labelled pixel", path, len(errors), count)
+    return opened
 
 
 def _ignored(specs: Sequence[SceneSpec]) -> tuple[str, ...] | None:

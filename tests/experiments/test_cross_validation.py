@@ -12,10 +12,10 @@ from test_app import landscribe
 
 from landscribe import synthetic as world
 from landscribe.confusion import Confusion
-from landscribe.crossvalidation import CrossValidation, Fold, cross_validate
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.splits.folds import fold_splits
 from landscribe.errors import OutputError, RecipeError
+from landscribe.experiments.cross_validation import CrossValidation, Fold, cross_validate
 from landscribe.geo.classes import Classes
 from landscribe.model import Model
 from landscribe.recipe import Recipe
@@ -158,6 +158,6 @@ def test_impossible_folds_are_refused_before_anything_is_written(chips, tmp_path
 
 
 def test_several_processes_are_refused(chips, tmp_path):
-    with pytest.raises(RecipeError, match="trains its folds in one process, but 2 were asked for"):
+    with pytest.raises(RecipeError, match="one after the other in one process, but 2 were asked for"):
         cross_validate(chips, out=tmp_path / "CV", folds=3, devices=2, **QUICK)
     assert not (tmp_path / "CV").exists()

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from rasterio.crs import CRS
 from shapely import LineString, MultiPolygon, Polygon, STRtree
+from shapely.affinity import affine_transform
 
 Floats = NDArray[np.floating]
 Whole = NDArray[np.integer]
@@ -64,11 +65,20 @@ class World:
     image: NDArray[np.uint8]  # digital numbers (bands, rows, cols): red, green, blue (, nir); 0 is nodata
     truth: NDArray[np.uint8]  # class values (rows, cols); 255 where the image is nodata
     features: gpd.GeoDataFrame  # polygons of field, water, road and house, named in "class", in EPSG:4326
+    woods: Shapes  # polygons (n,) in the scene's CRS: no class of the demo, but trees in the image
     crs: CRS  # of the scene: EPSG:32617, metres
     transform: Affine  # pixel (col, row) to world (x, y) coordinates, north up
 
 
-def draw(height: int = 768, width: int = 768, *, seed: int = 0, bands: int = 3, pixel_size: float = 0.5) -> World:
+def draw(
+    height: int = 768,
+    width: int = 768,
+    *,
+    seed: int = 0,
+    bands: int = 3,
+    pixel_size: float = 0.5,
+    collar: bool = True,
+) -> World:
     """Draw a world; the same arguments give the same world on every call.
 
     Args:
@@ -77,6 +87,7 @@ def draw(height: int = 768, width: int = 768, *, seed: int = 0, bands: int = 3, 
         seed: Chooses the landscape; not negative.
         bands: 3 for red, green, blue; 4 to add nir.
         pixel_size: Side of a pixel in metres.
+        collar: One corner of the scene is nodata.
 
     Returns:
         The world; from 256 x 256 pixels on, every class is in it.
@@ -96,12 +107,13 @@ def draw(height: int = 768, width: int = 768, *, seed: int = 0, bands: int = 3, 
         values = features["class"].map({name: value for name, value, _ in CLASSES})
         shapes = zip(features.geometry, values, strict=True)
         burnt = rasterio.features.rasterize(shapes, (height, width), transform=transform, dtype="uint8")
-        collar = _collar(rng, height, width)
-        if np.bincount(burnt[~collar], minlength=len(CLASSES)).all():
+        outside = _collar(rng, height, width) & collar
+        if np.bincount(burnt[~outside], minlength=len(CLASSES)).all():
             break
     image = _expose(rng, _paint(rng, plan, burnt, step, bands))
-    image[:, collar], burnt[collar] = 0, NODATA
-    return World(image, burnt, features.to_crs("EPSG:4326"), CRS.from_epsg(32617), transform)
+    image[:, outside], burnt[outside] = 0, NODATA
+    woods = np.array([affine_transform(wood, _to_scene(unit)) for wood in plan["wood"]], dtype=object)
+    return World(image, burnt, features.to_crs("EPSG:4326"), woods, CRS.from_epsg(32617), transform)
 
 
 def _plan(rng: Generator, width: float, height: float) -> Plan:
@@ -212,7 +224,12 @@ def _features(plan: Plan, unit: float) -> gpd.GeoDataFrame:
     """The polygons of the classes in scene coordinates, in the order in which they are burnt."""
     rows = [(name, polygon) for name, _, _ in CLASSES[1:] for polygon in plan[name]]
     features = gpd.GeoDataFrame(rows, columns=["class", "geometry"], crs="EPSG:32617")
-    return features.set_geometry(features.affine_transform([unit, 0, 0, -unit, *CORNER]))
+    return features.set_geometry(features.affine_transform(_to_scene(unit)))
+
+
+def _to_scene(unit: float) -> list[float]:
+    """From plan metres to coordinates of the scene, as shapely takes it."""
+    return [unit, 0, 0, -unit, *CORNER]
 
 
 def _collar(rng: Generator, height: int, width: int) -> NDArray[np.bool_]:
@@ -255,7 +272,7 @@ def _layers(rng: Generator, plan: Plan, burnt: Whole, step: float) -> Iterator[t
     ids = partial(_ids, plan, burnt.shape, step)
     one = np.float32(1)  # a product with it stays in single precision
     field, water, road, house = (one * (burnt == value) for value in (1, 2, 3, 4))
-    wide, middle, fine = (_cloud(rng, burnt.shape, step, *kind) for kind in ((90, 2), (22, 1.7), (1, 1)))
+    wide, middle, fine = (cloud(rng, burnt.shape, step, *kind) for kind in ((90, 2), (22, 1.7), (1, 1)))
     dry, banks = 0.5 * wide + 0.3 * middle, _blur(water, 9 / step)
     yield from zip(GRASS, (np.ones_like(dry), dry.clip(0, 1), (-dry).clip(0, 1)), strict=True)
     yield VERGE, (1.5 * _blur(road, 4 / step)).clip(0, 0.8)
@@ -283,7 +300,7 @@ def _ids(plan: Plan, shape: tuple[int, ...], step: float, name: str) -> Whole:
     return rasterio.features.rasterize(polygons, out=ids, transform=Affine.scale(step)) if polygons else ids
 
 
-def _cloud(rng: Generator, shape: tuple[int, ...], step: float, scale: float, slope: float) -> Floats:
+def cloud(rng: Generator, shape: tuple[int, ...], step: float, scale: float, slope: float) -> Floats:
     """Noise (rows, cols) of unit variance; its amplitude falls as frequency**-slope below that scale."""
     frequency = np.hypot(np.fft.fftfreq(shape[0], step)[:, None], np.fft.rfftfreq(shape[1], step))
     fall = ((1 + (scale * frequency) ** 2) ** (-slope / 2)).astype(np.float32)

@@ -1,0 +1,138 @@
+"""Trainings: several models of one chips folder in one folder, which an interrupted call completes."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscribe.errors import OutputError, RecipeError
+from landscribe.fingerprint import Fingerprint, read_fingerprint
+from landscribe.outputs import os_errors, refuse_file, require_writable, write_text
+from landscribe.verbs import train
+from landscribe.verbs.sources import augmentation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from landscribe.data.chips.chips import Chips
+    from landscribe.model import Model
+
+log = logging.getLogger(__name__)
+
+SETTINGS = "settings.json"
+RESULTS = {"fold": "folds.json", "group": "transfer.json"}
+"""File of the result, by the word that the names of the model folders begin with."""
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """A folder for models that are trained on parts of the same chips with the same settings."""
+
+    folder: Path
+    chips: Chips
+    seed: int
+    settings: dict[str, Any]
+    """Of TrainSpec, and `augment`."""
+
+    def claim(self, *, overwrite: bool, **rest: Any) -> None:
+        """Make the folder that of these settings, or resume it.
+
+        Args:
+            overwrite: remove the models and results of other settings.
+            rest: what else decides the models.
+
+        Raises:
+            RecipeError: several processes were asked for.
+            OutputError: the folder holds trainings with other settings, or other files.
+        """
+        _require_one_process(self.settings)
+        with os_errors(self.folder):
+            refuse_file(self.folder)
+        _claim(self.folder, self._fingerprint(**rest), overwrite=overwrite)
+
+    def model(self, name: str, splits: Sequence[str]) -> Model:
+        """The model in the subfolder `name`, trained if it is not there.
+
+        Args:
+            name: of the subfolder.
+            splits: the split of each chip.
+        """
+        from landscribe.model import Model
+
+        folder = self.folder / name
+        if not folder.exists():
+            counts = {split: list(splits).count(split) for split in ("train", "val", "test", "gap")}
+            log.info("%s: %s", name, ", ".join(f"{count} {split}" for split, count in counts.items() if count))
+            divided = replace(self.chips, table=self.chips.table.assign(split=list(splits)))
+            train(divided, out=folder, seed=self.seed, **self.settings)
+        # The user named the class in the settings.
+        return Model.load(folder, trust=self.settings.get("architecture", ()))
+
+    def _fingerprint(self, **rest: Any) -> Fingerprint:
+        """All that decides the models."""
+        from landscribe.inference.device import training_precision
+        from landscribe.training.spec import WITHOUT_EFFECT, TrainSpec
+
+        own = {name: value for name, value in self.settings.items() if name != "augment"}
+        spec = TrainSpec.of(own)
+        fields = {
+            "chips_sha256": self.chips.sha256,
+            "chips": len(self.chips),
+            "seed": self.seed,
+            **rest,
+            "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT)
+            | {"precision": training_precision(spec.precision)},
+            "augment": augmentation_of(self.settings.get("augment", {})).model_dump(mode="json"),
+        }
+        return Fingerprint.of(fields)
+
+
+def _require_one_process(settings: dict[str, Any]) -> None:
+    """Refuse several processes: they end with a training, and here one follows the other."""
+    from landscribe.training.parallel import processes
+
+    count = processes(settings.get("devices", "auto")).count
+    if count > 1:
+        raise RecipeError(
+            f"the models are trained one after the other in one process, but {count} were asked for. Leave out "
+            "devices, or train each model with a command of its own."
+        )
+
+
+def _claim(out: Path, fingerprint: Fingerprint, *, overwrite: bool) -> None:
+    """Make `out` the folder of these settings, or resume it.
+
+    Raises:
+        OutputError: it holds trainings with other settings, or other files.
+    """
+    path = out / SETTINGS
+    with os_errors(out):
+        is_empty = not out.exists() or not any(out.iterdir())
+    if not is_empty:
+        previous = read_fingerprint(path)
+        if "chips_sha256" not in previous:
+            # Any program may write a settings.json: files that are not ours are never removed.
+            raise OutputError(f"{out} holds other files. Nothing was changed. Choose another path.")
+        differences = fingerprint.differences(previous)
+        if not differences:
+            return
+        if not overwrite:
+            raise OutputError(
+                f"{out} holds models trained with another {differences}. Nothing was changed. Choose another path, "
+                "or pass --overwrite."
+            )
+        _remove(out)
+    require_writable(path)
+    write_text(path, fingerprint.text)
+
+
+def _remove(out: Path) -> None:
+    """Remove the files of earlier trainings, and nothing else."""
+    for kind in RESULTS:
+        for folder in out.glob(f"{kind}_*"):
+            shutil.rmtree(folder, ignore_errors=True)
+    for name in (SETTINGS, *RESULTS.values()):
+        (out / name).unlink(missing_ok=True)

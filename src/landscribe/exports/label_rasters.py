@@ -1,0 +1,88 @@
+"""Label rasters: class maps whose pixels are the class codes of the training labels, such as 0 and 255.
+
+This is what contests and other programs expect beside their own masks: one band, no palette, no nodata value, the file
+name of the map.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscribe import progress
+from landscribe.errors import ClassError, RecipeError, listed
+from landscribe.geo.classes import IGNORE, Classes, label_key
+from landscribe.geo.grid import Window
+from landscribe.geo.rasters.whole_files import write_raster
+from landscribe.machine import require_memory
+from landscribe.maps.class_map import ClassMap
+from landscribe.outputs import atomic_folder
+
+_BYTES_PER_PIXEL = 8
+"""Map, validity, indices and codes, each alive once."""
+
+
+def write_label_rasters(
+    maps: Sequence[Path], out: Path, *, nodata_as: str | None = None, overwrite: bool = False
+) -> Path:
+    """Write class maps as rasters of label codes.
+
+    Args:
+        maps: class maps; each becomes a file of the same name.
+        out: the folder to write.
+        nodata_as: name of the class of pixels without one; they are refused if None.
+        overwrite: replace a folder that is not empty.
+
+    Raises:
+        RasterError: a file is no class map.
+        ClassError: a label is no whole number, or pixels have no class.
+        OutputError: `out` is not empty, or cannot be written.
+    """
+    names = [path.name for path in maps]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RecipeError(f"two maps are called {listed(twice)}, so their rasters would have one name. Rename one.")
+    with atomic_folder(out, overwrite=overwrite) as folder, progress.task("maps", len(maps)) as advance:
+        for path in maps:
+            _write(ClassMap.open(path), folder / path.name, nodata_as)
+            advance()
+    return out
+
+
+def _write(mapped: ClassMap, path: Path, nodata_as: str | None) -> None:
+    raster, source = mapped.raster, mapped.raster.paths[0]
+    height, width = raster.grid.shape
+    remedy = "Export a part of the map (gdal_translate -srcwin)."
+    require_memory(height * width * _BYTES_PER_PIXEL, f"{source} ({height} x {width} pixels)", remedy)
+    codes = _codes(mapped.classes, source, nodata_as)
+    pixels, valid = raster.read(Window(0, 0, height, width))
+    indices = mapped.classes.to_indices(np.where(valid, pixels[0], IGNORE).astype(np.uint8))
+    missing = int((indices == IGNORE).sum())
+    if missing and nodata_as is None:
+        raise ClassError(
+            f"{source} has {missing} pixels without a class. Expected a class for each. Pass --nodata-as with the name "
+            "of the class that they get."
+        )
+    # The last code is that of pixels without a class.
+    write_raster(path, codes[np.minimum(indices, len(codes) - 1)][None], raster.grid, compress="deflate")
+
+
+def _codes(classes: Classes, source: str, nodata_as: str | None) -> NDArray[Any]:
+    """(classes + 1,) label code of each class, and of no class, in the smallest type of whole numbers."""
+    if nodata_as is not None and nodata_as not in classes.names:
+        raise RecipeError(f"--nodata-as is '{nodata_as}', but the classes are {', '.join(classes.names)}. Name one.")
+    keys = [label_key(entry.label) for entry in classes]
+    words = [entry.name for entry, key in zip(classes, keys, strict=True) if not key.removeprefix("-").isdecimal()]
+    if words:
+        raise ClassError(
+            f"{source}: the labels of {listed(words)} are words. Expected whole numbers to write into pixels. The map "
+            "itself has whole numbers, the class values: use it as it is."
+        )
+    codes = [int(key) for key in keys]
+    codes.append(0 if nodata_as is None else codes[classes.names.index(nodata_as)])
+    smallest = np.result_type(*(np.min_scalar_type(code) for code in codes))
+    if smallest.kind not in "iu" or smallest.itemsize > 4:
+        raise ClassError(f"{source}: codes from {min(codes)} to {max(codes)} need more than 32 bits.")
+    return np.array(codes, smallest)
