@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: help demo test test-fast check format clean
+.PHONY: help demo test test-fast check format pictures clean
 help:
 	@echo "make demo   set up, then the whole pipeline on a synthetic world; names the map and the report"
 	@echo "make test   set up, then the tests"
 	@echo "make test-fast  the same without the slow tests"
 	@echo "make check  set up, then formatting, lint, types, import direction; changes no file"
 	@echo "make format set up, then rewrite the files in the format that make check expects"
+	@echo "make pictures  set up, then draw the pictures of docs/lecture.md"
 	@echo "VENV=DIR reuses or makes the virtual environment DIR (default .venv)"
 
 # One install for use and one for development: stamp files, renewed when the dependencies change.
@@ -41,13 +42,16 @@ test-fast: $(DEVELOPED)
 	$(PYTEST) -m "not slow"
 
 check: $(DEVELOPED)
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs/pictures
+	$(BIN)/ruff check src tests benchmarks docs/pictures
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(DEVELOPED)
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks docs/pictures
+
+pictures: $(USED)
+	$(BIN)/python docs/pictures/lecture.py
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache demo

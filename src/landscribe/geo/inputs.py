@@ -32,11 +32,12 @@ _DATASET_FOLDERS = {".zarr", ".gdb"}
 RASTER_SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".bmp"}
 
 
-def open_rasters(images: Sequence[Any], spec: ImagerySpec, *, resample: bool = False) -> list[Raster]:
+def open_rasters(images: str | Path | Sequence[Any], spec: ImagerySpec, *, resample: bool = False) -> list[Raster]:
     """Open the rasters of a call.
 
     Args:
-        images: files, folders, patterns, text files that list images, STAC items; or lists of files to stack.
+        images: files, folders, patterns, text files that list images, STAC items; or lists of files to stack. A
+            single path needs no list.
         spec: settings of all images.
         resample: resample stacked files to the grid of the first.
 
@@ -44,6 +45,7 @@ def open_rasters(images: Sequence[Any], spec: ImagerySpec, *, resample: bool = F
         RasterError: there are no images, or one cannot be read.
         GridError: stacked files, or the images of a mosaic, do not lie on one grid.
     """
+    images = [images] if isinstance(images, (str, Path)) else images
     stacks = [files for image in images for files in _expand(image)]
     if not stacks:
         raise RasterError("no image was given. Give at least one.")

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 def predict(
     model: Model | Source,
-    images: Sequence[Any],
+    images: Source | Sequence[Any],
     *,
     out: Source,
     probabilities: Source | None = None,
     uncertainty: Source | None = None,
     suggest_labels: Source | None = None,
-    ensemble: Sequence[Model | Source] = (),
+    ensemble: Model | Source | Sequence[Model | Source] = (),
     overwrite: bool = False,
     trust_code: str | Sequence[str] = (),
     **settings: Unpack[PredictKeywords],
@@ -38,12 +38,12 @@ def predict(
     Args:
         model: a model or its folder.
         images: one file per raster, or a list of files to stack for each. A folder, a pattern or a list of files stands
-            for many; a STAC item stands for its chosen assets.
+            for many; a STAC item stands for its chosen assets. A single path needs no list.
         out: the map; for several rasters a folder, in which each map is named like its raster.
         probabilities: like `out`, for the class probabilities.
         uncertainty: like `out`, for the normalised entropy, 0 to 1.
         suggest_labels: like `out`, for polygons of the most uncertain areas to label next (.gpkg or .geojson).
-        ensemble: further models, or their folders, to average their probabilities with the first's.
+        ensemble: further models or their folders, or one, to average their probabilities with the first's.
         overwrite: replace existing output.
         trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported; or several
             for an ensemble.
@@ -75,11 +75,13 @@ def predict(
     # These imports take seconds, so a wrong setting is refused before them.
     from landscribe.geo.inputs import open_rasters
     from landscribe.maps.output_paths import OutputPaths
+    from landscribe.model import Model
     from landscribe.prediction.compatibility import require_compatible
     from landscribe.prediction.mapping import write_map
     from landscribe.prediction.plan import plan_maps
 
-    opened, *others = [open_model(each, trust_code) for each in (model, *ensemble)]
+    further = [ensemble] if isinstance(ensemble, (str, Path, Model)) else ensemble
+    opened, *others = [open_model(each, trust_code) for each in (model, *further)]
     rasters = open_rasters(images, imagery, resample=spec.resample)
     for raster in rasters:
         require_compatible(opened, raster, spec)  # before the first of them is mapped

@@ -39,6 +39,11 @@ def striped(tmp_path_factory) -> Path:
     return write_raster(tmp_path_factory.mktemp("striped") / "scene.tif", counting(3, 9, 13), blockysize=1)
 
 
+@pytest.mark.parametrize("kind", [str, Path, lambda path: [path]])
+def test_a_single_path_needs_no_list(kind, striped):
+    assert Raster.open(kind(striped)).paths == (str(striped),)
+
+
 @settings(max_examples=50)
 @given(st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 30), st.integers(1, 30))
 def test_any_window_equals_the_pixels_that_gdal_reads(striped, row, col, height, width):

@@ -106,7 +106,7 @@ class Raster:
     @classmethod
     def open(
         cls,
-        paths: Sequence[str | Path],
+        paths: str | Path | Sequence[str | Path],
         *,
         nodata: NodataValue = None,
         nodata_rule: NodataRule = "auto",
@@ -115,7 +115,7 @@ class Raster:
         """Open files that lie on one grid.
 
         Args:
-            paths: one file, or several whose bands are stacked in this order.
+            paths: a file, or several whose bands are stacked in this order.
             nodata: replaces the values that the files declare; NaN is added to them.
             nodata_rule: whether any or all bands of a pixel must hold nodata.
             is_imagery: an alpha band that holds many values is a band, with a warning; it is a mask otherwise.
@@ -124,7 +124,7 @@ class Raster:
             RasterError: a file is not a readable raster, or its dtype cannot hold the nodata value.
             GridError: the files lie on different grids, or on a rotated one.
         """
-        names = tuple(str(path) for path in paths)
+        names = tuple(str(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths))
         if not names:
             raise RasterError("no image file was given. Give at least one.")
         files = [read_metadata(name, is_imagery=is_imagery) for name in names]
