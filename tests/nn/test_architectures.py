@@ -335,8 +335,8 @@ def test_unknown_names_and_options_offer_the_nearest():
         ({"encoder": "plain", "full_resolution": 8}, "for backbones"),
         ({"encoder": "convnext_atto", "depth": 1}, "Choose a depth above 1"),
         ({"band_names": ["red"]}, "Give the names as bands"),
-        ({"classes": 0}, "Expected at least one of each"),
-        ({"bands": 0}, "Expected at least one of each"),
+        ({"classes": 0}, "Expected 1 to 1000000 of each"),
+        ({"bands": 0}, "Expected 1 to 1000000 of each"),
     ],
 )
 def test_options_out_of_range_or_in_conflict_are_refused(options, words):

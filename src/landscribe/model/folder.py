@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import safetensors.torch
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from landscribe.errors import ClassError, ModelError, is_printable
 from landscribe.geo.classes import Classes
@@ -26,6 +24,7 @@ from landscribe.machine import total_memory
 from landscribe.model.config import ModelConfig
 from landscribe.nn import build
 from landscribe.nn.architectures.external import instance_of, with_class_logits
+from landscribe.nn.meta_device import meta_device, shapes
 from landscribe.outputs import atomic_folder
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -245,7 +244,7 @@ def load_network(config: ConfigFile, folder: Path) -> nn.Module:
     with _opened_weights(folder) as file:
         # A trusted class may do anything that meta tensors do not support.
         network = rebuild(config, folder) if config.is_code else None
-        expected = _shapes_on_meta_device(config, folder) if network is None else _shapes(network)
+        expected = _shapes_on_meta_device(config, folder) if network is None else shapes(network)
         _require_fitting(file, expected, config, path)
         data = file.read(_size(file))
     state = _parsed(data, config.weights_sha256, path)
@@ -258,23 +257,9 @@ def load_network(config: ConfigFile, folder: Path) -> nn.Module:
 
 
 def _shapes_on_meta_device(config: ModelConfig, folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the network's tensors by name; tensors on torch's meta device have a shape, but no content."""
-    with torch.device("meta"), _RangesOnCPU():
-        return _shapes(rebuild(config, folder))
-
-
-class _RangesOnCPU(TorchFunctionMode):
-    """Creates ranges on the CPU: encoders read their rates of stochastic depth from one."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        chosen = {"device": "cpu"} if func is torch.linspace else {}
-        return func(*args, **(chosen | (kwargs or {})))
-
-
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    """Shapes of the network's tensors by name, without memory for their content."""
+    with meta_device():
+        return shapes(rebuild(config, folder))
 
 
 def _opened_weights(folder: Path) -> IO[bytes]:

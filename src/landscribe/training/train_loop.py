@@ -32,7 +32,7 @@ from landscribe.nn.losses import weighted_sum
 from landscribe.outputs import require_absent
 from landscribe.training.callbacks import ProgressCallback, StepLogger, loggers, quiet_lightning
 from landscribe.training.checkpoint import AtomicCheckpointIO, Checkpoints, EpochCheckpoint, InitialState
-from landscribe.training.checks import require_compatible, require_learnable
+from landscribe.training.checks import require_compatible, require_learnable, require_memory_to_train
 from landscribe.training.lr_finder import LRFinderModule, find_learning_rate
 from landscribe.training.parallel import (
     Processes,
@@ -201,10 +201,13 @@ def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str
 
 
 def _build(chips: Chips, spec: TrainSpec, weights: str | None) -> Segmentation:
-    return build(
-        spec.architecture, bands=chips.metadata.bands, encoder=spec.encoder, weights=weights,
-        **{"classes": len(chips.classes), **spec.options},
-    )  # fmt: skip
+    bands, classes = chips.metadata.bands, len(chips.classes)
+    require_memory_to_train(spec, bands=len(bands), classes=classes)
+    network = build(
+        spec.architecture, bands=bands, encoder=spec.encoder, weights=weights, **{"classes": classes, **spec.options}
+    )
+    require_memory_to_train(spec, bands=len(bands), classes=classes, network=network)
+    return network
 
 
 def _find_learning_rate(job: _Job) -> float:

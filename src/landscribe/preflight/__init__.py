@@ -1,11 +1,10 @@
 """Preflight: problems and cost of a run, before it starts. Nothing is written."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -28,26 +27,18 @@ from landscribe.geo.rasters.nodata import Nodata, nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.spec import NodataRule
-from landscribe.geo.tiling import aligned, count_chip_windows, units
+from landscribe.geo.tiling import count_chip_windows
 from landscribe.geo.vectors.vector_files import is_vector
+from landscribe.preflight.findings import Finding as Finding
+from landscribe.preflight.findings import by_severity, deduplicated
+from landscribe.preflight.settings import check_settings
 from landscribe.recipe import Recipe
-
-Severity = Literal["error", "warning", "note"]
 
 # Windows of a sample: enough to contain nodata and all common classes, few enough to read in seconds.
 _SAMPLES = 64
 _SAMPLE_SIDE = 256
 _NETCDF_FILL = 9.969209968386869e36
 """What NetCDF's libraries write where a float was never written."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One problem or fact, with values and what to do."""
-
-    severity: Severity
-    """An error stops the run, a warning may lower its accuracy, a note informs."""
-    text: str
 
 
 @dataclass(frozen=True)
@@ -110,8 +101,8 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
             where = listed(sorted({str(source.labels) for source in recipe.scenes}))
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
             findings += [Finding("warning", text) for text in label_warnings(scene.labels for scene in scenes)]
-            findings += _check_settings(recipe, scenes[0].image, classes)
-    findings = _by_severity(_deduplicated(findings))
+            findings += check_settings(recipe, scenes[0].image, classes)
+    findings = by_severity(deduplicated(findings))
     if classes is None or any(finding.severity == "error" for finding in findings):
         return Check(tuple(findings), None)
     predicted = forecast(recipe, scenes, len(classes), trial=trial)
@@ -122,23 +113,7 @@ def check_chips(chips: Chips) -> Check:
     """Audit existing chips for leaks between their splits."""
     audited = audit(chips)
     findings = [Finding(severity, text) for severity, text in audited.findings()]
-    return Check(tuple(_by_severity(findings)), None, audited)
-
-
-def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
-
-
-def _deduplicated(findings: Sequence[Finding]) -> list[Finding]:
-    """Problems that differ only in their numbers are reported once, with the count of further files."""
-    groups: dict[tuple[str, str], list[Finding]] = {}
-    for finding in findings:
-        _, _, rest = finding.text.partition(" ")
-        groups.setdefault((finding.severity, re.sub(r"\d+", "0", rest)), []).append(finding)
-    return [
-        Finding(first.severity, first.text + (f" (The same for {len(more)} more files.)" if more else ""))
-        for first, *more in groups.values()
-    ]
+    return Check(tuple(by_severity(findings)), None, audited)
 
 
 def _check_scene(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> list[Finding]:
@@ -396,43 +371,6 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
                 f"{scene.image.paths[0]} ({shape[0]} x {shape[1]} pixels) is smaller than one chip of {spec.size} "
                 f"pixels, and edge = {spec.edge}. Use a smaller size or edge = pad.",
             )
-
-
-def _check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[Finding]:
-    """Errors in settings that a run would meet only after it has cut the chips or trained the network."""
-    from landscribe.nn import build
-    from landscribe.nn.encoders.freezing import parts_of
-    from landscribe.nn.encoders.weights import require_weights
-    from landscribe.nn.losses import weighted_sum
-    from landscribe.prediction.compatibility import require_two_classes
-    from landscribe.training.scaling import of_range
-
-    train, predict = recipe.train, recipe.predict
-    # Weights from a file are loaded now; weights from a hub are downloaded later, if it responds.
-    weights = None if train.weights in ("auto", "imagenet", "none") else train.weights
-    try:
-        weighted_sum(train.loss)
-        require_two_classes(predict, classes)
-        bands = len(image.bands)
-        if train.scaling == "range":
-            of_range(np.dtype(image.dtype), bands=bands)
-        require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
-        network = build(
-            train.architecture, bands=bands, encoder=train.encoder, weights=weights,
-            **{"classes": len(classes), **train.options},
-        )  # fmt: skip
-        parts_of(network, train.freeze)
-        align = network.reduction
-        if recipe.chips.size < align + (train.batch == 1):
-            yield Finding(
-                "error",
-                f"chips of {recipe.chips.size} pixels are too small for {train.architecture} on {train.encoder}: one "
-                f"pixel of its deepest features covers {align} x {align} pixels. Use chips.size {2 * align} or more.",
-            )
-        size = aligned(predict.nominal_tile, align)
-        next(units(1, 1, size=size, margin=predict.nominal_margin, align=align, side=predict.unit))
-    except LandscribeError as error:
-        yield Finding("error", str(error))
 
 
 def is_small(scene: Scene) -> bool:
