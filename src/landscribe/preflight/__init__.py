@@ -11,7 +11,8 @@ import numpy as np
 from landscribe import progress
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
-from landscribe.data.chips.cutting import require_feasible, split_inputs
+from landscribe.data.chips.cutting import split_inputs
+from landscribe.data.chips.units import lattice_of, require_feasible
 from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format, label_warnings
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
@@ -27,7 +28,6 @@ from landscribe.geo.rasters.nodata import Nodata, nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.spec import NodataRule
-from landscribe.geo.tiling import count_chip_windows
 from landscribe.geo.vectors.vector_files import is_vector
 from landscribe.preflight.findings import Finding as Finding
 from landscribe.preflight.findings import by_severity, deduplicated
@@ -364,8 +364,8 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
         yield Finding("error", str(error))
         return
     for scene in scenes:
-        shape = scene.image.grid.shape
-        if not count_chip_windows(*shape, size=spec.size, stride=spec.stride or spec.size, edge=spec.edge):
+        shape, lattice = scene.image.grid.shape, lattice_of(scene.image, spec)
+        if not lattice.rows * lattice.cols:
             yield Finding(
                 "error" if len(scenes) == 1 else "warning",
                 f"{scene.image.paths[0]} ({shape[0]} x {shape[1]} pixels) is smaller than one chip of {spec.size} "
