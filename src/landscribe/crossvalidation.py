@@ -13,7 +13,7 @@ import numpy as np
 
 from landscribe.errors import OutputError, RecipeError, machine_errors
 from landscribe.fingerprint import Fingerprint, read_fingerprint
-from landscribe.outputs import claim, os_errors, refuse_file, require_writable, write_text
+from landscribe.outputs import claim, os_errors, output_path, refuse_file, require_writable, write_text
 from landscribe.spec import Pixels, Seed, checked
 from landscribe.verbs import train
 from landscribe.verbs.sources import Source, augmentation_of, open_chips
@@ -113,7 +113,7 @@ def cross_validate(
     from landscribe.data.splits.folds import fold_names, fold_splits
 
     seed, gap = checked("seed", seed, Seed), checked("gap", gap, Pixels | None)
-    opened, out = open_chips(chips), Path(out)
+    opened, out = open_chips(chips), output_path(out)
     _require_one_process(dict(settings))
     fingerprint = _fingerprint(opened, dict(settings), folds=folds, gap=gap, seed=seed)
     splits = fold_splits(opened, folds, gap=gap, seed=seed)

@@ -28,6 +28,15 @@ def is_printable(text: str) -> bool:
     return _CONTROL.search(text) is None
 
 
+def is_utf8(name: str) -> bool:
+    """True for a file name whose bytes are UTF-8; Python holds other bytes as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def listed(names: Iterable[object], most: int = 3) -> str:
     """Names for a message: the first ones, and how many more there are.
 

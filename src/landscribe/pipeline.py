@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import ChipError, LandscribeError, OutputError, machine_errors
+from landscribe.errors import ChipError, LandscribeError, OutputError, UnfinishedError, machine_errors
 from landscribe.fingerprint import Fingerprint
 from landscribe.machine import require_memory
-from landscribe.outputs import atomic_folder, claim, refuse_file, remove_empty, remove_stale
+from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_empty, remove_stale
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
 from landscribe.spec import Seed, checked
@@ -55,16 +55,35 @@ def run(
     from landscribe.training.parallel import require_single_process
 
     require_single_process("landscribe run")
-    out, files = Path(out), Run(Path(out))
-    filled = recipe_of(recipe, images, labels, dict(settings), tuple(SECTIONS))
-    checked = check(filled, trial=False)
-    _stop_on_errors(checked)
-    assert checked.classes is not None
-    filled = filled if filled.classes else filled.with_classes(checked.classes)
+    out = output_path(out)
+    files = Run(out)
     refuse_file(out)
-    with claim(out):
+    filled = recipe_of(recipe, images, labels, dict(settings), tuple(SECTIONS))
+    with claim(out), _resumable(files):
+        checked = check(filled, trial=False)
+        _stop_on_errors(checked)
+        assert checked.classes is not None
+        filled = filled if filled.classes else filled.with_classes(checked.classes)
         _run_steps(filled, checked, files, overwrite=overwrite)
     return out
+
+
+@contextmanager
+def _resumable(files: Run) -> Iterator[None]:
+    """Raise UnfinishedError where a full disk or a lost drive stops a run of which finished steps are kept."""
+    try:
+        with machine_errors():
+            yield
+    except UnfinishedError:
+        raise
+    except LandscribeError as error:
+        # Other errors would stop the same command again.
+        if not isinstance(error.__cause__, OSError) or not files.chips_folder.exists():
+            raise
+        raise UnfinishedError(
+            f"{files.folder} is not finished: {error} Its finished steps are kept: fix the cause and repeat the same "
+            "command."
+        ) from error
 
 
 def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -> None:
@@ -167,7 +186,7 @@ def demo(
 
     size, seed = checked("size", size, WorldSide), checked("seed", seed, Seed)
     require_memory(size**2 * BYTES_PER_PIXEL, f"a world of {size} x {size} pixels", "Choose a smaller --size.")
-    out = Path(out)
+    out = output_path(out)
     world = out / f"world-{size}px-seed{seed}"
     if not (world / "scene.tif").exists():
         with claim(world), atomic_folder(world) as folder:

@@ -13,6 +13,7 @@ from landscribe.commands.options import (
     LABEL_SETTINGS,
     MARKUP,
     AsJson,
+    Command,
     Images,
     Labels,
     Out,
@@ -234,7 +235,7 @@ def assess(
     print_json(result.summary()) if as_json else print_measures(result.summary())
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     folder: Annotated[Path, typer.Argument(help="Run folder.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The page. [report.html in the folder]")] = None,
@@ -288,7 +289,7 @@ def summary(
     print_json(table.as_dict()) if as_json else print_blocks(table)
 
 
-@app.command()
+@app.command(cls=Command)
 def prune(
     model: Annotated[Path, typer.Argument(help="Folder of a UNet++ model.")],
     branch: Annotated[int | None, typer.Option(help="The branch to keep; 1 is the smallest.")] = None,
@@ -333,7 +334,7 @@ def bench(
     print_json(result.as_dict()) if as_json else print_bench(result)
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     chips: Annotated[Path, typer.Argument(help="Chips folder.")], out: Out,
     to: Annotated[str, typer.Option(
@@ -349,7 +350,7 @@ def export(
     show(verbs.export(chips, out=out, to=to, split=split, overwrite=overwrite))
 
 
-@app.command()
+@app.command(cls=Command)
 def new(
     out: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
     like: Annotated[

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import MissingPartsError, RecipeError
-from landscribe.outputs import claim, require_output_folder
+from landscribe.outputs import claim, output_path, require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.spec import Seed, checked, nearest
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, recipe_of
@@ -81,7 +81,7 @@ def chip(
     (12, 5)
     """
     recipe = recipe_of(None, images, labels, dict(settings), ("scenes", "chips", "split"))
-    return chip_scenes(recipe, Path(out), overwrite=overwrite)
+    return chip_scenes(recipe, output_path(out), overwrite=overwrite)
 
 
 def chip_scenes(
@@ -121,11 +121,13 @@ def describe(
     from landscribe.reports.sheet import contact_sheet
 
     opened, seed = open_chips(chips), checked("seed", seed, Seed)
-    described = describe(opened)
-    if sheet is not None:
-        with claim(Path(sheet)):
-            contact_sheet(opened, Path(sheet), augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)
-    return described
+    if sheet is None:
+        return describe(opened)
+    page = output_path(sheet)
+    with claim(page):
+        # First, so that a path that cannot be written is refused before the chips are read.
+        contact_sheet(opened, page, augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)
+        return describe(opened)
 
 
 def export(
@@ -144,7 +146,7 @@ def export(
 
     if to not in CHIP_EXPORTS:
         raise RecipeError(f"chips cannot be exported to '{to}'{nearest(to, list(CHIP_EXPORTS))}")
-    opened, out = open_chips(chips), Path(out)
+    opened, out = open_chips(chips), output_path(out)
     require_output_folder(out, mark=CHIP_EXPORTS[to].mark, overwrite=overwrite)
     with claim(out):
         return CHIP_EXPORTS[to].write(opened if split is None else opened.of_split(split), out, overwrite=overwrite)
