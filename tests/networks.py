@@ -107,3 +107,10 @@ class Wide(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+class Nothing(nn.Module):
+    """A class whose call gives None."""
+
+    def __new__(cls, *_: object, **__: object) -> None:
+        return None

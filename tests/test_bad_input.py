@@ -580,8 +580,12 @@ BAD_MODELS = {
     "a pixel size of 0": (config(lambda c: c.update(pixel_size=0)), (CONFIG, "pixel_size", "greater than")),
     "another checksum": (config(lambda c: c.update(weights_sha256="0" * 64)), (WEIGHTS, "was altered", "000000000000")),
     "another encoder": (config(lambda c: c["arguments"].update(encoder="test_resnet")), (WEIGHTS, "does not fit unet")),
-    "an unknown encoder": (config(lambda c: c["arguments"].update(encoder="resnet81")), (CONFIG, "'resnet81'")),
-    "an encoder of no name": (config(lambda c: c["arguments"].update(encoder=5)), (CONFIG, "cannot be built")),
+    "an unknown encoder": (
+        config(lambda c: c["arguments"].update(encoder="resnet81")), (CONFIG, "'resnet81'", "such as resnet18. Copy"),
+    ),
+    "an encoder of no name": (
+        config(lambda c: c["arguments"].update(encoder=5)), (CONFIG, "built: encoder is 5. Expected", "or plain. Copy"),
+    ),
     "an unknown argument": (config(lambda c: c["arguments"].update(widht=5)), (CONFIG, "cannot be built", "widht")),
     "an unknown architecture": (config(lambda c: c.update(architecture="unett")), (CONFIG, "'unett'", "unet")),
     "code that the user does not trust": (
@@ -595,6 +599,34 @@ def test_an_incomplete_or_altered_model_folder_is_refused(kind, scene, trained, 
     spoil, words = BAD_MODELS[kind]
     spoil(trained)
     refused("predict", "model", scene, "--out", "new/map.tif", words=words)
+
+
+def test_damaged_metadata_of_chips_names_its_field(tmp_path, written, refused):
+    path = tmp_path / "chips" / "chips.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"size"', '"sizze"'))
+    refused("describe", "chips", words=("chips.json: size", "Expected a folder written by"))
+    path.write_text(whole[:50])
+    refused("describe", "chips", words=("chips.json: Invalid JSON",))
+
+
+def test_a_virtual_raster_of_itself_is_refused_for_that(tmp_path, trained, refused):
+    source = '<SourceFilename relativeToVRT="1">self.vrt</SourceFilename>'
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource>{source}<SourceBand>{band}</SourceBand>'
+        "</SimpleSource></VRTRasterBand>" for band in (1, 2, 3)
+    )  # fmt: skip
+    (tmp_path / "self.vrt").write_text(
+        '<VRTDataset rasterXSize="96" rasterYSize="96"><SRS>EPSG:32632</SRS>'
+        f"<GeoTransform>500000,10,0,5000000,0,-10</GeoTransform>{bands}</VRTDataset>"
+    )
+    map_itself = ("predict", trained, "self.vrt", "--bands", "1,2,3", "--any-pixel-size", "--out", "map.tif")
+    refused(*map_itself, words=("a virtual raster of itself", "Expected a readable raster"))
+
+
+def test_a_crs_that_no_geotiff_holds_is_that_of_the_map(scene, trained, refused):
+    words = ("the map of ", "scene.tif is in OGC:CRS84", "another CRS (--crs)")
+    refused("predict", trained, scene, "--crs", "OGC:CRS84", "--any-pixel-size", "--out", "map.tif", words=words)
 
 
 def test_a_missing_model_folder_is_refused(scene, refused):

@@ -176,6 +176,8 @@ def _reason(error: BaseException, name: str) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     words = str(error).replace(f"'{name}' ", "").replace(f"{name}: ", "").strip().rstrip(".")
+    if "GDAL_MAX_DATASET_POOL_SIZE" in words:
+        return "it is a virtual raster of itself, or of too many in turn"
     return words or type(error).__name__
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from landscribe.errors import ClassError, ModelError, is_printable
+from landscribe.errors import ClassError, ModelError, first_line, is_printable
 from landscribe.geo.classes import Classes
 from landscribe.machine import total_memory
 from landscribe.model.config import ModelConfig
@@ -225,7 +225,7 @@ def rebuild(config: ModelConfig, folder: Path) -> nn.Module:
             network = instance_of(config.architecture, config.arguments)
         return with_class_logits(network, bands=len(config.bands), classes=len(config.classes))
     except Exception as error:  # an altered argument may raise anything in torch or timm
-        reason = _shown(str(error)) or type(error).__name__
+        reason = _shown(first_line(error))
         raise ModelError(
             f"{folder / CONFIG}: {_shown(config.architecture)} cannot be built: {reason}. Copy the model folder again."
         ) from error
@@ -357,7 +357,7 @@ def _parsed(data: bytes, expected: str, path: Path) -> dict[str, Tensor]:
     try:
         state = safetensors.torch.load(data)
     except SafetensorError as error:
-        raise ModelError(f"{path} is no safetensors file: {error}. Copy the model folder again.") from error
+        raise ModelError(f"{path} is no safetensors file: {first_line(error)}. Copy the model folder again.") from error
     _require_finite(state, path)
     return state
 

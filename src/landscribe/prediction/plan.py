@@ -125,7 +125,8 @@ def plan_map(
     require_same_pixel_size(ensemble, raster, spec)
     area = None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
     out.require_distinct(raster.paths)
-    require_geotiff_holds(raster.grid, raster.paths[0])
+    name = raster.paths[0]
+    require_geotiff_holds(raster.grid, name if spec.crs is None else f"the map of {name}")
     sieve, layers = _sieve(raster, spec), _layers(out, spec)
     heads = tuple(dict.fromkeys(layer.head for layer in layers))
     predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta, heads=heads)

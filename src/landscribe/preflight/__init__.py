@@ -18,7 +18,7 @@ from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
-from landscribe.errors import GridError, LandscribeError, listed
+from landscribe.errors import GridError, LandscribeError, counted, first_line, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
 from landscribe.geo.rasters.derived.clipped import spread_windows
@@ -138,7 +138,7 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
     yield Finding(
         "note", f"{name}: {image.grid.height} x {image.grid.width} pixels of {size:.3g} m in "
         f"{crs_label(image.grid.crs)}, "
-        f"{len(image.bands)} bands ({', '.join(image.bands)}) of {image.dtype}.",
+        f"{counted(len(image.bands), 'band')} ({', '.join(image.bands)}) of {image.dtype}.",
     )  # fmt: skip
 
 
@@ -292,7 +292,7 @@ def _compare(other: Raster, first: Raster) -> Iterator[Finding]:
     try:
         converted = with_encoding(other, first.encoding, first.dtype, a)
     except LandscribeError as error:
-        yield Finding("error", f"{error}.")
+        yield Finding("error", f"{first_line(error)}.")
         return
     if converted is not other:
         yield Finding("note", f"{b} has {other.encoding[0]}; its numbers become those of {a} ({first.encoding[0]}).")

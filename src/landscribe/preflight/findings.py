@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from landscribe.errors import counted
+
 Severity = Literal["error", "warning", "note"]
 
 
@@ -29,6 +31,6 @@ def deduplicated(findings: Sequence[Finding]) -> list[Finding]:
         _, _, rest = finding.text.partition(" ")
         groups.setdefault((finding.severity, re.sub(r"\d+", "0", rest)), []).append(finding)
     return [
-        Finding(first.severity, first.text + (f" (The same for {len(more)} more files.)" if more else ""))
+        Finding(first.severity, first.text + (f" (The same for {counted(len(more), 'more file')}.)" if more else ""))
         for first, *more in groups.values()
     ]

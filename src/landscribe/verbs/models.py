@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import RecipeError
+from landscribe.errors import RecipeError, first_line
 from landscribe.outputs import claim, output_path, require_output_folder
 from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, open_model
@@ -86,8 +86,9 @@ def _require_image_and_masks(pipeline: Callable[..., Any]) -> None:
         signature.bind(image=None, masks=[])
     except TypeError as error:
         raise RecipeError(
-            f"augment cannot be called with image and masks: {error}. Expected a function of image (height, width, "
-            'bands) and masks that returns a dict with "image" and "masks", like a Compose of Albumentations.'
+            f"augment cannot be called with image and masks: {first_line(error)}. Expected a function of image "
+            '(height, width, bands) and masks that returns a dict with "image" and "masks", like a Compose of '
+            "Albumentations."
         ) from error
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec, is_colour
-from landscribe.errors import ClassError, GridError, LabelError, ResourceError
+from landscribe.errors import ClassError, GridError, LabelError, ResourceError, counted
 from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label
 from landscribe.geo.grid import Grid, Window, crs_label
 from landscribe.geo.rasters.derived.resampling import Resampled, is_coarser, resample_by_majority, resample_to
@@ -398,8 +398,8 @@ def _require_labels(labels: Raster, path: str) -> None:
     coloured = len(labels.bands) == _COLOUR_BANDS and labels.dtype == "uint8"
     if len(labels.bands) != 1 and not coloured:
         raise LabelError(
-            f"{path} has {len(labels.bands)} bands of {labels.dtype}. Expected one band of class values, or three of "
-            "uint8 colours. Check the path."
+            f"{path} has {counted(len(labels.bands), 'band')} of {labels.dtype}. Expected one band of class values, "
+            "or three of uint8 colours. Check the path."
         )
 
 
