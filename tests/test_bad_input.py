@@ -387,7 +387,7 @@ def test_chips_of_a_scene_that_is_smaller_than_one_are_refused(scene, labels, re
 def test_chips_of_a_format_that_cannot_hold_the_pixels_are_refused(tmp_path, labels, refused):
     bad = holed(tmp_path / "dem.tif", 1.0)
     chip = ("chip", "--image", bad, "--labels", labels, "--size", 32, "--format", "png")
-    refused(*chip, "--out", "new/chips", words=("png", "1 bands of float32", "Use tif"))
+    refused(*chip, "--out", "new/chips", words=("png", "1 band of float32", "Use tif"))
 
 
 def test_images_and_labels_that_do_not_pair_are_refused(scene, labels, refused):
@@ -654,7 +654,7 @@ def test_weights_with_a_header_length_like_a_pickle_are_loaded(tmp_path):
 # ---- rasters that do not fit the model
 
 MISFITS = {
-    "fewer bands": ({"bands": 1}, ("other.tif has 1 bands", "takes 3 (red, green, blue)", "--bands")),
+    "fewer bands": ({"bands": 1}, ("other.tif has 1 band ", "takes 3 (red, green, blue)", "--bands")),
     "another dtype": ({"dtype": "uint16"}, ("other.tif is uint16", "trained on uint8")),
     "other pixels": (
         {"transform": worlds.METRE @ Affine.scale(3)}, ("other.tif has pixels of 3 m", "1 m", "--any-pixel-size"),
