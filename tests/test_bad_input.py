@@ -2,6 +2,7 @@
 
 import contextvars
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -9,6 +10,7 @@ import math
 import os
 import pickle
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,10 +26,13 @@ from affine import Affine
 from safetensors.torch import load
 
 import forked
+import landscribe as ls
 import worlds
 from landscribe import nn
 from landscribe.commands import app as cli
+from landscribe.errors import OutputError
 from landscribe.model import Model
+from landscribe.outputs import os_errors
 from networks import Identity, OneLayer
 
 BANDS = ("red", "green", "blue")
@@ -382,7 +387,7 @@ def test_chips_of_a_scene_that_is_smaller_than_one_are_refused(scene, labels, re
 def test_chips_of_a_format_that_cannot_hold_the_pixels_are_refused(tmp_path, labels, refused):
     bad = holed(tmp_path / "dem.tif", 1.0)
     chip = ("chip", "--image", bad, "--labels", labels, "--size", 32, "--format", "png")
-    refused(*chip, "--out", "new/chips", words=("png", "1 bands of float32", "Use tif"))
+    refused(*chip, "--out", "new/chips", words=("png", "1 band of float32", "Use tif"))
 
 
 def test_images_and_labels_that_do_not_pair_are_refused(scene, labels, refused):
@@ -575,8 +580,12 @@ BAD_MODELS = {
     "a pixel size of 0": (config(lambda c: c.update(pixel_size=0)), (CONFIG, "pixel_size", "greater than")),
     "another checksum": (config(lambda c: c.update(weights_sha256="0" * 64)), (WEIGHTS, "was altered", "000000000000")),
     "another encoder": (config(lambda c: c["arguments"].update(encoder="test_resnet")), (WEIGHTS, "does not fit unet")),
-    "an unknown encoder": (config(lambda c: c["arguments"].update(encoder="resnet81")), (CONFIG, "'resnet81'")),
-    "an encoder of no name": (config(lambda c: c["arguments"].update(encoder=5)), (CONFIG, "cannot be built")),
+    "an unknown encoder": (
+        config(lambda c: c["arguments"].update(encoder="resnet81")), (CONFIG, "'resnet81'", "such as resnet18. Copy"),
+    ),
+    "an encoder of no name": (
+        config(lambda c: c["arguments"].update(encoder=5)), (CONFIG, "built: encoder is 5. Expected", "or plain. Copy"),
+    ),
     "an unknown argument": (config(lambda c: c["arguments"].update(widht=5)), (CONFIG, "cannot be built", "widht")),
     "an unknown architecture": (config(lambda c: c.update(architecture="unett")), (CONFIG, "'unett'", "unet")),
     "code that the user does not trust": (
@@ -590,6 +599,34 @@ def test_an_incomplete_or_altered_model_folder_is_refused(kind, scene, trained, 
     spoil, words = BAD_MODELS[kind]
     spoil(trained)
     refused("predict", "model", scene, "--out", "new/map.tif", words=words)
+
+
+def test_damaged_metadata_of_chips_names_its_field(tmp_path, written, refused):
+    path = tmp_path / "chips" / "chips.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"size"', '"sizze"'))
+    refused("describe", "chips", words=("chips.json: size", "Expected a folder written by"))
+    path.write_text(whole[:50])
+    refused("describe", "chips", words=("chips.json: Invalid JSON",))
+
+
+def test_a_virtual_raster_of_itself_is_refused_for_that(tmp_path, trained, refused):
+    source = '<SourceFilename relativeToVRT="1">self.vrt</SourceFilename>'
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource>{source}<SourceBand>{band}</SourceBand>'
+        "</SimpleSource></VRTRasterBand>" for band in (1, 2, 3)
+    )  # fmt: skip
+    (tmp_path / "self.vrt").write_text(
+        '<VRTDataset rasterXSize="96" rasterYSize="96"><SRS>EPSG:32632</SRS>'
+        f"<GeoTransform>500000,10,0,5000000,0,-10</GeoTransform>{bands}</VRTDataset>"
+    )
+    map_itself = ("predict", trained, "self.vrt", "--bands", "1,2,3", "--any-pixel-size", "--out", "map.tif")
+    refused(*map_itself, words=("a virtual raster of itself", "Expected a readable raster"))
+
+
+def test_a_crs_that_no_geotiff_holds_is_that_of_the_map(scene, trained, refused):
+    words = ("the map of ", "scene.tif is in OGC:CRS84", "another CRS (--crs)")
+    refused("predict", trained, scene, "--crs", "OGC:CRS84", "--any-pixel-size", "--out", "map.tif", words=words)
 
 
 def test_a_missing_model_folder_is_refused(scene, refused):
@@ -617,7 +654,7 @@ def test_weights_with_a_header_length_like_a_pickle_are_loaded(tmp_path):
 # ---- rasters that do not fit the model
 
 MISFITS = {
-    "fewer bands": ({"bands": 1}, ("other.tif has 1 bands", "takes 3 (red, green, blue)", "--bands")),
+    "fewer bands": ({"bands": 1}, ("other.tif has 1 band ", "takes 3 (red, green, blue)", "--bands")),
     "another dtype": ({"dtype": "uint16"}, ("other.tif is uint16", "trained on uint8")),
     "other pixels": (
         {"transform": worlds.METRE @ Affine.scale(3)}, ("other.tif has pixels of 3 m", "1 m", "--any-pixel-size"),
@@ -873,6 +910,57 @@ def test_a_model_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path, written,
     assert everything(tmp_path) == before
 
 
+PLAIN = ("--encoder", "plain", "--option", "encoder_widths=[4,8]", "--weights", "none", "--batch", 2)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[pytest.MonkeyPatch]:
+    """The disk is full when a model is saved, until the patch is undone."""
+
+    def save(_model, out, **_):
+        with os_errors(Path(out)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Model, "save", save)
+        yield patch
+
+
+def test_a_training_that_a_full_disk_stops_goes_on_with_the_same_command(tmp_path, written, landscribe, full_disk):
+    train = ("train", "chips", *PLAIN, "--epochs", 2, "--out", "new/model")
+    said = landscribe(*train)
+    assert said.code == 1, said
+    assert (
+        "new/model is not finished: cannot write new/model: No space left on device. Nothing half-written" in said.line
+    )
+    assert "kept in model.training: fix the cause and repeat the same command" in said.line
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["model.training"]
+    full_disk.undo()
+    resumed = landscribe(*train)
+    assert resumed.code == 0, resumed
+    assert "training: resuming at step" in resumed.err
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
+
+
+def test_a_run_that_a_full_disk_stops_goes_on_with_the_same_command(tmp_path, noisy, landscribe, full_disk):
+    run = ("run", "--image", "noisy.tif", "--labels", "noisy.geojson", "--size", 32, *PLAIN, "--steps", 1)
+    said = landscribe(*run, "--out", "new/run")
+    assert said.code == 1, said
+    assert "is not finished: cannot write" in said.line
+    assert "fix the cause and repeat the same command" in said.line
+    assert "chips" in [path.name for path in (tmp_path / "new" / "run").iterdir()]
+    full_disk.undo()
+    assert landscribe(*run, "--out", "new/run").code == 0
+
+
+def test_a_training_whose_first_checkpoint_does_not_fit_leaves_nothing(tmp_path, written, limited):
+    before = everything(tmp_path)
+    said = limited("train", "chips", *PLAIN, "--epochs", 2, "--out", "new/model", largest_file=6_000)
+    assert said.code == 2, said
+    assert "last.ckpt" in said.line
+    assert everything(tmp_path) == before
+
+
 @pytest.fixture
 def numbers(tmp_path) -> Path:
     """A raster whose map is a large file, and a model that maps it to itself; the first unit's part is small."""
@@ -991,3 +1079,59 @@ def test_control_characters_in_a_file_name_are_shown_escaped(tmp_path, labels, s
     chip = ("chip", "--image", bad, "--labels", labels, "--label-field", "class", "--size", 32, "--out", "new/chips")
     refused(*chip, words=("a\\x1bc.tif", "Rename the file"))
     refused("chip", "--image", tmp_path / f"b{ESCAPE}.tif", *chip[3:], words=("b\\x1bc.tif", "No such file"))
+
+
+# ---- names of outputs and of files that are not UTF-8
+
+
+LATIN_1 = os.fsdecode(b"caf\xe9")
+"""A name as systems of other encodings leave it."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such name")
+def test_files_with_names_that_are_not_utf_8_are_to_be_renamed(tmp_path, scene, trained, written, refused):
+    for source, name in ((scene, f"{LATIN_1}.tif"), (tmp_path / "truth.tif", f"{LATIN_1}_mask.tif")):
+        shutil.copy(source, tmp_path / name)
+    polygons(tmp_path / "a.geojson", squares()).rename(tmp_path / f"{LATIN_1}.geojson")
+    shutil.copytree(tmp_path / "chips", tmp_path / f"{LATIN_1}chips")
+    words = ("caf\\udce9", "not UTF-8", "Rename the file")
+    refused("predict", trained, f"{LATIN_1}.tif", "--out", "map.tif", words=words)
+    chip = ("chip", "--size", 32, "--out", "new")
+    refused(*chip, "--image", f"{LATIN_1}.tif", "--labels", "truth.tif", words=words)
+    refused(*chip, "--image", scene, "--labels", f"{LATIN_1}_mask.tif", words=words)
+    refused(*chip, "--image", scene, "--labels", f"{LATIN_1}.geojson", words=words)
+    refused("assess", "truth.tif", "--reference", f"{LATIN_1}_mask.tif", words=words)
+    refused("describe", f"{LATIN_1}chips", words=words)
+    refused("predict", trained, scene, "--out", f"{LATIN_1}.tif", words=("not UTF-8", "Choose another path"))
+
+
+@pytest.mark.parametrize("out", [".", "chips"])
+def test_a_folder_in_place_of_an_output_file_is_refused_before_anything_is_read(out, tmp_path, written, refused):
+    with pytest.MonkeyPatch.context() as patch:
+        for step in ("landscribe.assessment.references.assess_maps", "landscribe.reports.description.describe"):
+            patch.setattr(step, lambda *_, **__: pytest.fail("an input was read"))
+        refused(
+            "assess", "truth.tif", "--reference", "truth.tif", "--out", out, words=("is a folder", "Expected a file")
+        )
+        (tmp_path / "x.png").mkdir(exist_ok=True)
+        refused("describe", "chips", "--sheet", "x.png", words=("x.png is a folder",))
+        refused("report", "chips", "--out", out, words=("is a folder", "Expected a file"))
+
+
+@pytest.mark.parametrize("verb", WRITERS)
+def test_an_empty_output_is_not_the_working_folder(verb, written, refused):
+    flag = written[verb][-1]
+    refused(*written[verb], "", words=("an argument is empty" if flag == "new" else f"{flag} is empty",))
+    refused("assess", "truth.tif", "--reference=", words=("--reference is empty",))
+
+
+def test_an_empty_path_of_a_call_is_not_the_working_folder(tmp_path, written, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for call in (
+        lambda: ls.assess("truth.tif", reference="truth.tif", out=""),
+        lambda: ls.train("chips", out=""),
+        lambda: ls.describe("chips", sheet=""),
+        lambda: ls.new(""),
+    ):
+        with pytest.raises(OutputError, match="empty, which would be the working folder"):
+            call()

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import landscribe
-from landscribe.errors import LandscribeError, ResourceError, is_printable, machine_errors, printable
+from landscribe.errors import (
+    LandscribeError,
+    ResourceError,
+    counted,
+    first_line,
+    is_printable,
+    machine_errors,
+    printable,
+)
 
 
 @given(st.text(alphabet=st.characters()))
@@ -65,3 +73,13 @@ def test_every_verb_turns_errors_of_the_machine_into_one_line():
     for name, verb in verbs.items():
         context = inspect.getclosurevars(verb).nonlocals["self"]  # of the decorator
         assert context.func is machine_errors.__wrapped__, name
+
+
+@pytest.mark.parametrize("text", ["no such name. Expected another.", "no such name. Expected another"])
+def test_a_reason_within_a_message_has_no_full_stop_of_its_own(text):
+    assert f"{first_line(ValueError(text))}. Copy it." == "no such name. Expected another. Copy it."
+    assert first_line(ValueError()) == "ValueError"
+
+
+def test_one_thing_is_singular():
+    assert [counted(count, "mask") for count in (0, 1, 2)] == ["0 masks", "1 mask", "2 masks"]

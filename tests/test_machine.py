@@ -45,6 +45,12 @@ def test_torch_is_not_imported():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_memory_has_no_exponent(monkeypatch):
+    monkeypatch.setattr(machine, "total_memory", lambda: 8 * 10**9)
+    with pytest.raises(ResourceError, match="at least 2,627 GB of memory"):
+        machine.require_memory(2.627e12, "a network", "Choose a smaller one.")
+
+
 def test_memory_and_disk_that_do_not_suffice_are_refused_with_both_numbers(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "total_memory", lambda: 8 * 10**9)
     machine.require_memory(8e9, "a batch", "Choose a smaller one.")

@@ -1,10 +1,13 @@
 """Preflight: what `check` finds in files before a run."""
 
+import re
+
 import numpy as np
 import pytest
 import rasterio
 
-from landscribe import verbs
+from landscribe import machine, verbs
+from landscribe.training import checks
 from worlds import noise, pixel_box, write_polygons, write_raster
 
 H, W = 60, 80
@@ -66,3 +69,18 @@ def test_nodata_of_a_label_raster_is_a_note_with_the_way_to_make_it_a_class(tmp_
     )
     assert "m.tif: about 66.7% of its pixels are nodata (0) or transparent" in texts(image, labels=labels)
     assert "background 66.7%" in texts(image, labels=labels, label_nodata_as="background")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"options": {"encoder_widths": [30_000, 30_000]}}, "error: training unet with .* needs at least .* has 8 GB"),
+        ({"workers": 1024}, "error: workers is 1024"),
+    ],
+)
+def test_a_training_that_the_machine_cannot_hold_is_an_error(tmp_path, texts, monkeypatch, settings, words):
+    monkeypatch.setattr(machine, "total_memory", lambda: 8 * 10**9)
+    monkeypatch.setattr(checks, "cores", lambda: 2)
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    found = texts(image, encoder="plain", weights="none", size=16, **settings)
+    assert re.search(words, found), found

@@ -20,6 +20,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from landscribe.geo.grid import Grid
+from landscribe.geo.tiling import ChipLattice
 
 UTM = CRS.from_epsg(32632)
 CORNER = (500_000.0, 5_000_000.0)
@@ -114,3 +115,9 @@ def counting(bands: int, height: int, width: int, dtype: str = "uint8") -> np.nd
 def noise(bands: int, height: int, width: int, dtype: str = "uint8", seed: int = 0) -> np.ndarray:
     """(bands, rows, cols) of random pixels from 1 to 200."""
     return np.random.default_rng(seed).integers(1, 201, (bands, height, width)).astype(dtype)
+
+
+def chip_windows(height, width, *, size, stride, edge):
+    """All windows of a lattice of chips, in row order."""
+    lattice = ChipLattice(height, width, size, stride, edge)
+    return [lattice.window(row, col) for row in range(lattice.rows) for col in range(lattice.cols)]

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from landscribe.data.chips.units import units_of
 from landscribe.data.scenes.scene import Scene
 from landscribe.data.splits.split import SplitInput, split_chips
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.derived.clipped import spread_windows
-from landscribe.geo.tiling import aligned, chip_windows, units
+from landscribe.geo.tiling import aligned, units
 from landscribe.machine import peak_memory
 from landscribe.recipe import Recipe
 
@@ -42,10 +43,9 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
         trial: cut one chip, and run the network on one training batch and one tile of random pixels.
     """
     spec = recipe.chips
-    windows = [
-        chip_windows(*scene.image.grid.shape, size=spec.size, stride=spec.stride or spec.size, edge=spec.edge)
-        for scene in scenes
-    ]
+    windows: list[list[Window]] = [[] for _ in scenes]
+    for unit in units_of(scenes, spec):
+        windows[unit.scene] += unit.windows
     chips = sum(map(len, windows))
     bytes_per_pixel = len(scenes[0].image.bands) * np.dtype(scenes[0].image.dtype).itemsize
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)

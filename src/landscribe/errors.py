@@ -28,6 +28,34 @@ def is_printable(text: str) -> bool:
     return _CONTROL.search(text) is None
 
 
+def is_utf8(name: str) -> bool:
+    """True for a file name whose bytes are UTF-8; Python holds other bytes as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message without its full stop, or the error's type: a part of a longer message.
+
+    >>> first_line(ValueError("no such name. Expected another."))
+    'no such name. Expected another'
+    """
+    message = str(error).strip()
+    return message.splitlines()[0].rstrip(".") if message else type(error).__name__
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things for a message.
+
+    >>> counted(1, "mask"), counted(2, "mask")
+    ('1 mask', '2 masks')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def listed(names: Iterable[object], most: int = 3) -> str:
     """Names for a message: the first ones, and how many more there are.
 

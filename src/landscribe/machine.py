@@ -32,6 +32,11 @@ def total_memory() -> int:
     return total
 
 
+def _gigabytes(count: float) -> str:
+    """Bytes as text, without an exponent."""
+    return f"{count / 1e9:,.0f} GB" if count >= 1e11 else f"{count / 1e9:.3g} GB"
+
+
 def require_memory(needed: float, purpose: str, remedy: str) -> None:
     """Raise ResourceError if this machine has less memory than `needed` bytes.
 
@@ -43,7 +48,7 @@ def require_memory(needed: float, purpose: str, remedy: str) -> None:
     total = total_memory()
     if needed > total:
         raise ResourceError(
-            f"{purpose} needs at least {needed / 1e9:.3g} GB of memory, but this machine has {total / 1e9:.3g} GB. "
+            f"{purpose} needs at least {_gigabytes(needed)} of memory, but this machine has {_gigabytes(total)}. "
             f"{remedy}"
         )
 
@@ -67,7 +72,7 @@ def require_disk(folder: Path, needed: float, purpose: str, remedy: str) -> None
     disk, free = free_disk(folder)
     if needed > free:
         raise ResourceError(
-            f"{purpose} needs at least {needed / 1e9:.3g} GB of disk, but {disk} has {free / 1e9:.3g} GB free. {remedy}"
+            f"{purpose} needs at least {_gigabytes(needed)} of disk, but {disk} has {_gigabytes(free)} free. {remedy}"
         )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from landscribe.errors import OutputError, is_printable
+from landscribe.errors import OutputError, is_printable, is_utf8
 
 try:
     import fcntl
@@ -48,6 +48,8 @@ def claim(path: Path, *, shared: bool = False) -> Iterator[None]:
     Raises:
         OutputError: another process writes the output, or its folder cannot be written.
     """
+    if not is_utf8(str(path)):
+        raise OutputError(f"{path} has a name that is not UTF-8, which GDAL cannot write. Choose another path.")
     if not is_printable(path.name):
         raise OutputError(f"{path} has a control character in its name. Choose another path.")
     real = path.resolve()
@@ -218,6 +220,24 @@ def require_absent(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} exists already. Nothing was changed. Choose another path, or pass --overwrite.")
 
 
+def output_path(path: str | Path) -> Path:
+    """The path of an output.
+
+    Raises:
+        OutputError: the name is empty, which would be the working folder.
+    """
+    if not str(path):
+        raise OutputError("the name of an output is empty, which would be the working folder. Give a path.")
+    return Path(path)
+
+
+def require_output_file(path: Path) -> None:
+    """Raise OutputError if a file cannot be written, before hours of work are spent on its content."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder. Expected a file. Choose another path.")
+    require_writable(path)
+
+
 def refuse_file(folder: Path) -> None:
     """Raise OutputError if `folder` is a file."""
     if folder.exists() and not folder.is_dir():
@@ -277,8 +297,8 @@ def os_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
-            f"cannot write {path}: {reason}. No partial output was left. Free disk space, or choose another path that "
-            "is writable."
+            f"cannot write {path}: {reason}. Nothing half-written was left. Free disk space, or choose another path "
+            "that is writable."
         ) from error
 
 

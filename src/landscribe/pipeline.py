@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import ChipError, LandscribeError, OutputError, machine_errors
+from landscribe.errors import ChipError, LandscribeError, OutputError, UnfinishedError, machine_errors
 from landscribe.fingerprint import Fingerprint
 from landscribe.machine import require_memory
-from landscribe.outputs import atomic_folder, claim, refuse_file, remove_empty, remove_stale
+from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_empty, remove_stale
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
 from landscribe.spec import Seed, checked
@@ -56,16 +56,35 @@ def run(
     from landscribe.training.parallel import require_single_process
 
     require_single_process("landscribe run")
-    out, files = Path(out), Run(Path(out))
-    filled = recipe_of(recipe, images, labels, dict(settings), tuple(SECTIONS))
-    checked = check(filled, trial=False)
-    _stop_on_errors(checked)
-    assert checked.classes is not None
-    filled = filled if filled.classes else filled.with_classes(checked.classes)
+    out = output_path(out)
+    files = Run(out)
     refuse_file(out)
-    with claim(out):
+    filled = recipe_of(recipe, images, labels, dict(settings), tuple(SECTIONS))
+    with claim(out), _resumable(files):
+        checked = check(filled, trial=False)
+        _stop_on_errors(checked)
+        assert checked.classes is not None
+        filled = filled if filled.classes else filled.with_classes(checked.classes)
         _run_steps(filled, checked, files, overwrite=overwrite)
     return out
+
+
+@contextmanager
+def _resumable(files: Run) -> Iterator[None]:
+    """Raise UnfinishedError where a full disk or a lost drive stops a run of which finished steps are kept."""
+    try:
+        with machine_errors():
+            yield
+    except UnfinishedError:
+        raise
+    except LandscribeError as error:
+        # Other errors would stop the same command again.
+        if not isinstance(error.__cause__, OSError) or not files.chips_folder.exists():
+            raise
+        raise UnfinishedError(
+            f"{files.folder} is not finished: {error} Its finished steps are kept: fix the cause and repeat the same "
+            "command."
+        ) from error
 
 
 def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -> None:
@@ -177,7 +196,7 @@ def demo(
     """
     from landscribe.synthetic.layouts import LAYOUTS
 
-    out, seed = Path(out), checked("seed", seed, Seed)
+    out, seed = output_path(out), checked("seed", seed, Seed)
     if like is None:
         world = _draw_world(out, 1024 if size is None else size, seed)
         defaults = {"size": 128, "steps": 100, "label_field": "class", "seed": seed, "classes": _world_classes()}

@@ -20,7 +20,7 @@ from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import class_rows
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import MissingPartsError, RecipeError
+from landscribe.errors import MissingPartsError, RecipeError, first_line
 from landscribe.examples import EXAMPLES
 from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes
@@ -77,7 +77,8 @@ class Recipe(Spec):
             raise RecipeError(f'{path} cannot be read: {error.strerror}. "landscribe new" writes a recipe.') from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RecipeError(
-                f'{path} is no TOML: {error}. Correct that line; "landscribe new" writes a recipe to start from.'
+                f"{path} is no TOML: {first_line(error)}. Correct that line; "
+                '"landscribe new" writes a recipe to start from.'
             ) from error
         return cls.of(settings, str(path)).with_absolute_paths(path.parent)
 

@@ -108,7 +108,7 @@ def test_reference_polygons_that_cover_no_pixel_are_counted(tmp_path, caplog):
 def test_reference_polygons_of_class_0_need_a_choice(tmp_path):
     mapped = write_raster(tmp_path / "foreign.tif", np.where(TRUTH == 3, 0, TRUTH))
     reference = write_polygons(tmp_path / "a.gpkg", BOXES, kind=[1, 2, 0])
-    with pytest.raises(ClassError, match=r"1 polygons of class 0 .*--sparse.*--label-zero background"):
+    with pytest.raises(ClassError, match=r"1 polygon of class 0 .*--sparse.*--label-zero background"):
         verbs.assess(mapped, reference=reference, label_field="kind")
     assert verbs.assess(mapped, reference=reference, label_field="kind", sparse=True).confusion.total == 1200
     total = verbs.assess(mapped, reference=reference, label_field="kind", label_zero="background").confusion.total

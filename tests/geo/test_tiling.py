@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from landscribe.errors import TilingError
 from landscribe.geo.grid import Window
-from landscribe.geo.tiling import chip_windows, count_chip_windows, units
+from landscribe.geo.tiling import ChipLattice, halved, units
+from worlds import chip_windows
 
 
 @st.composite
@@ -175,7 +176,28 @@ def test_no_chip_is_cut_twice(cut):
 
 @given(cuts)
 def test_chips_are_counted_without_listing_them(cut):
-    assert count_chip_windows(**cut) == len(chip_windows(**cut))
+    lattice = ChipLattice(**cut)
+    assert lattice.rows * lattice.cols == len(set(chip_windows(**cut)))
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(1, 5), st.sets(st.tuples(*[st.integers(0, 11)] * 2)))
+def test_halved_squares_hold_each_kept_cell_once(rows, cols, side, kept):
+    def is_kept(some_rows, some_cols):
+        return any((row, col) in kept for row in some_rows for col in some_cols)
+
+    squares = list(halved(range(rows), range(cols), is_kept, side=side))
+    cells = [(row, col) for own_rows, own_cols in squares for row in own_rows for col in own_cols]
+    assert len(cells) == len(set(cells))
+    assert set(cells) >= {(row, col) for row, col in kept if row < rows and col < cols}
+    assert all(len(own_rows) <= side and len(own_cols) <= side and is_kept(own_rows, own_cols)
+               for own_rows, own_cols in squares)  # fmt: skip
+    assert all(own_rows[0] % side == own_cols[0] % side == 0 for own_rows, own_cols in squares)
+
+
+def test_a_lattice_without_a_kept_cell_is_asked_about_once():
+    asked = []
+    assert not list(halved(range(10**9), range(10**9), lambda *part: asked.append(part), side=1))
+    assert len(asked) == 1
 
 
 @given(cuts)

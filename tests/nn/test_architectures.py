@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import timm
 import torch
 from contract import NetworkContract, ServingContract
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
 from landscribe.errors import NetworkError
+from landscribe.model import Model
 from landscribe.nn import ARCHITECTURES, build
 from landscribe.nn.architectures.blocks import interpolate
 from landscribe.nn.architectures.unet_id import border_and_inner
@@ -335,8 +338,8 @@ def test_unknown_names_and_options_offer_the_nearest():
         ({"encoder": "plain", "full_resolution": 8}, "for backbones"),
         ({"encoder": "convnext_atto", "depth": 1}, "Choose a depth above 1"),
         ({"band_names": ["red"]}, "Give the names as bands"),
-        ({"classes": 0}, "Expected at least one of each"),
-        ({"bands": 0}, "Expected at least one of each"),
+        ({"classes": 0}, "Expected 1 to 1000000 of each"),
+        ({"bands": 0}, "Expected 1 to 1000000 of each"),
     ],
 )
 def test_options_out_of_range_or_in_conflict_are_refused(options, words):
@@ -358,3 +361,20 @@ def test_the_plain_encoder_has_no_weights():
 def test_deeplabv3plus_needs_a_backbone():
     with pytest.raises(NetworkError, match="plain"):
         build("deeplabv3plus", encoder="plain", bands=3, classes=2)
+
+
+def test_a_class_that_gives_no_network_is_refused():
+    with pytest.raises(NetworkError, match=r"networks:Nothing gives a NoneType\. Expected an instance of nn"):
+        build("networks:Nothing", bands=3, classes=2)
+    with pytest.raises(NetworkError, match=r"the network is a NoneType\. Expected an instance of nn"):
+        Model.wrap(None, bands=["red"], classes=["a", "b"])
+
+
+def test_weights_of_another_encoder_are_refused_in_one_line(tmp_path, caplog):
+    # Of the same names and shapes, as far as both encoders have them.
+    state = timm.create_model("test_efficientnet").state_dict()
+    state["blocks.9.conv.weight"] = state.pop("blocks.0.0.conv.weight")
+    save_file(state, tmp_path / "other.safetensors")
+    with pytest.raises(NetworkError, match="could not be loaded"):
+        build("unet", encoder="test_efficientnet", bands=3, classes=2, weights=str(tmp_path / "other.safetensors"))
+    assert not caplog.records

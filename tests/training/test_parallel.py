@@ -153,8 +153,8 @@ def test_a_command_starts_the_requested_processes(chips, tmp_path):
     ("settings", "drawn", "validation", "said"),
     [
         ({"batch": 9}, 50, 9, "batch is 9, which 2 processes cannot share evenly.* --batch 10"),
-        ({}, 1, 9, "split train has 1 chips for 2 processes"),
-        ({}, 50, 1, "split val has 1 chips for 2 processes"),
+        ({}, 1, 9, "split train has 1 chip for 2 processes"),
+        ({}, 50, 1, "split val has 1 chip for 2 processes"),
         ({"learning_rate": "auto"}, 50, 9, "needs one process, but there are 2"),
     ],
 )

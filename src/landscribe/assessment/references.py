@@ -16,7 +16,7 @@ from landscribe.data.scenes.label_raster import NODATA_IGNORED
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import ClassError, LabelError, RecipeError
+from landscribe.errors import ClassError, LabelError, RecipeError, counted
 from landscribe.geo.classes import BACKGROUND, ClassEntry, Classes, default_colour, has_numbers, label_key
 from landscribe.geo.features import Features, geometry_type
 from landscribe.geo.rasters.derived.converted import filled
@@ -202,7 +202,7 @@ def _require_zero_is_decided(features: Features, classes: Classes, spec: SceneSp
     if zero is None or not zeros or spec.sparse or spec.label_zero == "background":
         return
     raise ClassError(
-        f"{features.name} has {zeros} polygons of class 0 ('{zero.name}'), and 0 is the value of the area between "
-        "polygons. Pass --sparse if only polygons are the reference, or --label-zero background if the area between "
-        "them is of class 0 too."
+        f"{features.name} has {counted(zeros, 'polygon')} of class 0 ('{zero.name}'), and 0 is the value of the area "
+        "between polygons. Pass --sparse if only polygons are the reference, or --label-zero background if the area "
+        "between them is of class 0 too."
     )

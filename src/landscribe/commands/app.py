@@ -13,6 +13,7 @@ from landscribe.commands.options import (
     LABEL_SETTINGS,
     MARKUP,
     AsJson,
+    Command,
     Images,
     Labels,
     Out,
@@ -258,7 +259,7 @@ def assess(
     print_json(result.summary()) if as_json else print_measures(result.summary())
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     folder: Annotated[Path, typer.Argument(help="Run folder.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The page. [report.html in the folder]")] = None,
@@ -309,7 +310,7 @@ def summary(
     print_json(table.as_dict()) if as_json else print_blocks(table)
 
 
-@app.command()
+@app.command(cls=Command)
 def prune(
     model: Annotated[Path, typer.Argument(help="Folder of a UNet++ model.")],
     branch: Annotated[int | None, typer.Option(help="The branch to keep; 1 is the smallest.")] = None,
@@ -354,7 +355,7 @@ def bench(
     print_json(result.as_dict()) if as_json else print_bench(result)
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     source: Annotated[
         list[Path], typer.Argument(metavar="CHIPS|MAP...", help="Chips folder; or class maps, or a folder of maps.")
@@ -377,7 +378,7 @@ def export(
     show(verbs.export(source, out=out, to=to, split=split, nodata_as=nodata_as, overwrite=overwrite))
 
 
-@app.command()
+@app.command(cls=Command)
 def new(
     out: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
     like: Like = None,

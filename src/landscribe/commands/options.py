@@ -8,11 +8,14 @@ import inspect
 import re
 from functools import cached_property
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from typer.core import TyperCommand
+
+from landscribe.errors import LandscribeError
 
 Images = Annotated[
     list[str] | None,
@@ -70,12 +73,27 @@ _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
 _CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")
 
 
+class Command(TyperCommand):
+    """A command that refuses empty arguments: an empty path would be the working folder."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; raise LandscribeError for an empty one."""
+        for before, argument in pairwise(["", *args]):
+            if not argument or re.fullmatch("--[a-z-]+=", argument):
+                name = (argument or before).rstrip("=")
+                raise LandscribeError(
+                    f"{name if name.startswith('-') else 'an argument'} is empty. Give a value, or leave it out."
+                )
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+
 def with_settings(
     *sections: str,
     only: tuple[str, ...] | None = None,
     leave_out: tuple[str, ...] = (),
     one_flag: dict[str, tuple[str, ...]] | None = None,
-) -> type[TyperCommand]:
+) -> type[Command]:
     """A class of commands with a flag for each field of these sections; `ctx.obj` holds {section: {name: value}}.
 
     Args:
@@ -85,7 +103,7 @@ def with_settings(
         one_flag: sections that the flag of a field sets, where several sections have the field.
     """
 
-    class SettingsCommand(TyperCommand):
+    class SettingsCommand(Command):
         @cached_property
         def flags(self) -> dict[str, Any]:
             parameters = _parameters(sections, only, leave_out, one_flag or {})

@@ -11,7 +11,7 @@ import numpy as np
 
 from landscribe.errors import machine_errors
 from landscribe.experiments.trainings import RESULTS, Trainings
-from landscribe.outputs import claim, write_text
+from landscribe.outputs import claim, output_path, write_text
 from landscribe.spec import Pixels, Seed, checked
 from landscribe.verbs.sources import Source, open_chips
 
@@ -106,7 +106,7 @@ def cross_validate(
     from landscribe.data.splits.folds import fold_names, fold_splits
 
     seed, gap = checked("seed", seed, Seed), checked("gap", gap, Pixels | None)
-    opened, out = open_chips(chips), Path(out)
+    opened, out = open_chips(chips), output_path(out)
     trainings = Trainings(out, opened, seed, dict(settings))
     splits = fold_splits(opened, folds, gap=gap, seed=seed)
     names = fold_names(opened, folds) or [""] * len(splits)

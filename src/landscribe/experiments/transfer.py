@@ -14,7 +14,7 @@ import numpy as np
 
 from landscribe.errors import ChipError, listed, machine_errors
 from landscribe.experiments.trainings import RESULTS, Trainings
-from landscribe.outputs import claim, write_text
+from landscribe.outputs import claim, output_path, write_text
 from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import Source, open_chips
 
@@ -81,7 +81,7 @@ def transfer(
     Raises:
         ChipError: scenes without a group, fewer than two groups, none with training or none with held-out chips.
     """
-    opened, out, seed = open_chips(chips), Path(out), checked("seed", seed, Seed)
+    opened, out, seed = open_chips(chips), output_path(out), checked("seed", seed, Seed)
     trained_on, assessed = _groups(opened)
     trainings = Trainings(out, opened, seed, dict(settings))
     with claim(out):

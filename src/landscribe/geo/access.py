@@ -20,7 +20,7 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from landscribe.errors import ReadError, ServerError, UnreachableError
+from landscribe.errors import ReadError, ServerError, UnreachableError, is_utf8
 from landscribe.geo.grid import Window
 
 # A local VRT may name remote files, so these settings hold for local files too. A server that does not answer, or stops
@@ -89,10 +89,12 @@ def require_file(name: str) -> None:
         mode = Path(name).stat().st_mode if is_local(name) else stat.S_IFREG
     except (OSError, ValueError) as error:
         # A missing file is reported by the program that opens it: it may be a name of GDAL.
-        if isinstance(error, OSError) and error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+        if isinstance(error, OSError) and error.errno not in (errno.ENAMETOOLONG, errno.ELOOP) and is_utf8(name):
             return
         reason = getattr(error, "strerror", None) or "it is no name of a file"
         raise UnreachableError(f"{ascii(name[:80])[1:-1]} cannot be opened: {reason}. Check the path.") from error
+    if not is_utf8(name):
+        raise UnreachableError(f"{name} has a name that is not UTF-8, which GDAL cannot open. Rename the file.")
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UnreachableError(f"{name} is a pipe or a device. Expected a file. Copy its content into one.")
 
@@ -174,6 +176,8 @@ def _reason(error: BaseException, name: str) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     words = str(error).replace(f"'{name}' ", "").replace(f"{name}: ", "").strip().rstrip(".")
+    if "GDAL_MAX_DATASET_POOL_SIZE" in words:
+        return "it is a virtual raster of itself, or of too many in turn"
     return words or type(error).__name__
 
 

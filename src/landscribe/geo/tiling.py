@@ -9,7 +9,7 @@ overlap, so that every kept pixel has at least `margin` pixels of context (or th
                                  |<->|<->| at least `margin` each
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -49,56 +49,96 @@ class Unit:
         return f"{self.row:05d}_{self.col:05d}"
 
 
-def chip_windows(height: int, width: int, *, size: int, stride: int, edge: EdgePolicy) -> list[Window]:
-    """Windows of chips: every `stride` pixels, each once.
+@dataclass(frozen=True)
+class ChipLattice:
+    """The chips of a grid, every `stride` pixels, each once. They are counted and located without being listed.
 
-    Args:
-        height: rows of the grid.
-        width: columns of the grid.
-        size: side of a chip in pixels.
-        stride: step between chips in pixels; `size` for no overlap.
-        edge: policy for a chip that would reach outside. `shift` moves it inward (a grid smaller than a chip is
-            padded), `pad` lets it reach outside, `drop` leaves it out.
+    With `shift` and `pad` and `stride <= size` they cover the grid.
 
-    Returns:
-        Windows in row order, all different. With `shift` and `pad` and `stride <= size` they cover the grid.
-
-    >>> [w.col for w in chip_windows(4, 10, size=4, stride=4, edge="shift")]
+    >>> lattice = ChipLattice(4, 10, size=4, stride=4, edge="shift")
+    >>> lattice.rows, lattice.cols
+    (1, 3)
+    >>> [lattice.window(0, col).col for col in range(lattice.cols)]
     [0, 4, 6]
     """
-    if size < 1 or stride < 1:
-        raise TilingError(f"chip size is {size} and stride is {stride}. Expected at least 1 pixel for both.")
-    rows = _chip_starts(height, size, stride, edge)
-    cols = _chip_starts(width, size, stride, edge)
-    return [Window(row, col, size, size) for row in rows for col in cols]
+
+    height: int
+    """Rows of the grid, in pixels."""
+    width: int
+    size: int
+    """Side of a chip in pixels."""
+    stride: int
+    """Step between chips in pixels; `size` for no overlap."""
+    edge: EdgePolicy
+    """Policy for a chip that would reach outside. `shift` moves it inward (a grid smaller than a chip is padded), `pad`
+    lets it reach outside, `drop` leaves it out."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.stride < 1:
+            raise TilingError(
+                f"chip size is {self.size} and stride is {self.stride}. Expected at least 1 pixel for both."
+            )
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of chips."""
+        return self._count(self.height)
+
+    @property
+    def cols(self) -> int:
+        """Number of columns of chips."""
+        return self._count(self.width)
+
+    def window(self, row: int, col: int) -> Window:
+        """The window of the chip in a row and column of the lattice."""
+        return Window(self._start(row, self.height), self._start(col, self.width), self.size, self.size)
+
+    def _count(self, length: int) -> int:
+        """Number of chips along an axis of the grid."""
+        inside = len(range(0, length - self.size + 1, self.stride))
+        last = (inside - 1) * self.stride
+        if self.edge == "drop" or (inside and last + self.size == length):
+            return inside
+        return inside + (not inside or self.edge == "shift" or last + self.stride < length)
+
+    def _start(self, index: int, length: int) -> int:
+        """First pixel of a chip along an axis of the grid."""
+        start = index * self.stride
+        return min(start, max(0, length - self.size)) if self.edge == "shift" else start
 
 
-def count_chip_windows(height: int, width: int, *, size: int, stride: int, edge: EdgePolicy) -> int:
-    """Number of windows of `chip_windows`, without listing them.
+def halved(
+    rows: range, cols: range, is_kept: Callable[[range, range], bool], *, side: int
+) -> Iterator[tuple[range, range]]:
+    """Cut a lattice of cells into squares, and leave out those that are not kept.
 
-    >>> count_chip_windows(4, 10, size=4, stride=4, edge="shift")
-    3
+    A part that is not kept is left out whole: `is_kept` is asked about the whole lattice first, then about its halves.
+
+    Args:
+        rows: rows of the lattice.
+        cols: columns of the lattice.
+        is_kept: True if a cell of these rows and columns may be kept.
+        side: of a square in cells, at most.
+
+    >>> list(halved(range(3), range(2), lambda rows, cols: 2 in rows, side=2))
+    [(range(2, 3), range(0, 2))]
     """
-    counts = []
-    for length in (height, width):
-        inside = len(range(0, length - size + 1, stride))
-        last = (inside - 1) * stride
-        reaches_beyond = edge != "drop" and (
-            not inside or (last + size < length if edge == "shift" else last + stride < length and last + size < length)
-        )
-        counts.append(inside + reaches_beyond)
-    return counts[0] * counts[1]
+    if not rows or not cols or not is_kept(rows, cols):
+        return
+    if max(len(rows), len(cols)) <= side:
+        yield rows, cols
+        return
+    for some_rows in _halves(rows, side):
+        for some_cols in _halves(cols, side):
+            yield from halved(some_rows, some_cols, is_kept, side=side)
 
 
-def _chip_starts(length: int, size: int, stride: int, edge: EdgePolicy) -> list[int]:
-    inside = list(range(0, length - size + 1, stride))
-    if edge == "drop" or (inside and inside[-1] + size == length):
-        return inside
-    if not inside:
-        return [0]
-    if edge == "shift":
-        return [*inside, length - size]
-    return [*inside, inside[-1] + stride] if inside[-1] + stride < length else inside
+def _halves(span: range, side: int) -> list[range]:
+    """Two parts of a range, the first a multiple of `side` long; the whole if it is not longer than that."""
+    if len(span) <= side:
+        return [span]
+    middle = -(-len(span) // side) // 2 * side
+    return [span[:middle], span[middle:]]
 
 
 @dataclass(frozen=True, slots=True)

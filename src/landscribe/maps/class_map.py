@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from landscribe.errors import RasterError
+from landscribe.errors import RasterError, counted
 from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes
 from landscribe.geo.rasters.raster import Raster
@@ -47,7 +47,8 @@ class ClassMap:
         """From an open raster."""
         if len(raster.bands) != 1 or raster.dtype != "uint8":
             raise RasterError(
-                f"{raster.paths[0]} has {len(raster.bands)} bands of {raster.dtype}; a class map has one band of uint8."
+                f"{raster.paths[0]} has {counted(len(raster.bands), 'band')} of {raster.dtype}; a class map has "
+                "one band of uint8."
             )
         return cls(raster, read_tags(Path(raster.paths[0])))
 

@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import safetensors.torch
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from landscribe.errors import ClassError, ModelError, is_printable
+from landscribe.errors import ClassError, ModelError, first_line, is_printable
 from landscribe.geo.classes import Classes
 from landscribe.machine import total_memory
 from landscribe.model.config import ModelConfig
 from landscribe.nn import build
 from landscribe.nn.architectures.external import instance_of, with_class_logits
+from landscribe.nn.meta_device import meta_device, shapes
 from landscribe.outputs import atomic_folder
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -226,7 +225,7 @@ def rebuild(config: ModelConfig, folder: Path) -> nn.Module:
             network = instance_of(config.architecture, config.arguments)
         return with_class_logits(network, bands=len(config.bands), classes=len(config.classes))
     except Exception as error:  # an altered argument may raise anything in torch or timm
-        reason = _shown(str(error)) or type(error).__name__
+        reason = _shown(first_line(error))
         raise ModelError(
             f"{folder / CONFIG}: {_shown(config.architecture)} cannot be built: {reason}. Copy the model folder again."
         ) from error
@@ -245,7 +244,7 @@ def load_network(config: ConfigFile, folder: Path) -> nn.Module:
     with _opened_weights(folder) as file:
         # A trusted class may do anything that meta tensors do not support.
         network = rebuild(config, folder) if config.is_code else None
-        expected = _shapes_on_meta_device(config, folder) if network is None else _shapes(network)
+        expected = _shapes_on_meta_device(config, folder) if network is None else shapes(network)
         _require_fitting(file, expected, config, path)
         data = file.read(_size(file))
     state = _parsed(data, config.weights_sha256, path)
@@ -258,23 +257,9 @@ def load_network(config: ConfigFile, folder: Path) -> nn.Module:
 
 
 def _shapes_on_meta_device(config: ModelConfig, folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the network's tensors by name; tensors on torch's meta device have a shape, but no content."""
-    with torch.device("meta"), _RangesOnCPU():
-        return _shapes(rebuild(config, folder))
-
-
-class _RangesOnCPU(TorchFunctionMode):
-    """Creates ranges on the CPU: encoders read their rates of stochastic depth from one."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        chosen = {"device": "cpu"} if func is torch.linspace else {}
-        return func(*args, **(chosen | (kwargs or {})))
-
-
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    """Shapes of the network's tensors by name, without memory for their content."""
+    with meta_device():
+        return shapes(rebuild(config, folder))
 
 
 def _opened_weights(folder: Path) -> IO[bytes]:
@@ -372,7 +357,7 @@ def _parsed(data: bytes, expected: str, path: Path) -> dict[str, Tensor]:
     try:
         state = safetensors.torch.load(data)
     except SafetensorError as error:
-        raise ModelError(f"{path} is no safetensors file: {error}. Copy the model folder again.") from error
+        raise ModelError(f"{path} is no safetensors file: {first_line(error)}. Copy the model folder again.") from error
     _require_finite(state, path)
     return state
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from landscribe.errors import NetworkError
 from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.spec import NodataValue
@@ -71,6 +72,8 @@ class Model:
         >>> model.classes.names
         ('field', 'house')
         """
+        if not isinstance(network, nn.Module):
+            raise NetworkError(f"the network is a {type(network).__name__}. Expected an instance of nn.Module.")
         network_class = type(network)
         network = with_class_logits(network, bands=len(bands), classes=len(classes))
         arguments = dict(getattr(network, "built_from", {}))

@@ -3,7 +3,7 @@
 `build` gives a network by name; `ARCHITECTURES` and `LOSSES` are plain dicts to which one line adds another.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from landscribe.errors import NetworkError, RecipeError
@@ -15,6 +15,7 @@ from landscribe.nn.architectures.unet_id import UNetID
 from landscribe.nn.architectures.unetplusplus import UNetPlusPlus
 from landscribe.nn.encoders.freezing import freeze, unfreeze
 from landscribe.nn.losses import LOSSES
+from landscribe.nn.meta_device import require_weights_memory
 from landscribe.nn.segmentation import Segmentation
 from landscribe.nn.summary import summary
 from landscribe.spec import nearest
@@ -27,7 +28,12 @@ ARCHITECTURES: dict[str, Callable[..., Segmentation]] = {
     "unet_id": UNetID,
 }
 
-__all__ = ["ARCHITECTURES", "LOSSES", "Segmentation", "build", "freeze", "summary", "unfreeze"]
+__all__ = [
+    "ARCHITECTURES", "LOSSES", "Segmentation", "build", "freeze", "require_memory_to_build", "summary", "unfreeze",
+]  # fmt: skip
+
+_MAX_CHANNELS = 10**6
+"""Bands or classes of a network."""
 
 
 def build(
@@ -55,6 +61,7 @@ def build(
 
     Raises:
         NetworkError: an unknown name (the message offers the nearest) or option, or weights that do not fit.
+        ResourceError: the weights need more memory than this machine has.
 
     >>> import torch
     >>> network = build("unet", encoder="plain", bands=4, classes=3, encoder_widths=[8, 16])
@@ -64,19 +71,44 @@ def build(
     {'classes': 3}
     """
     band_names = () if isinstance(bands, int) else tuple(bands)
-    if not bands or (isinstance(bands, int) and bands < 1) or classes < 1:
-        raise NetworkError(f"got {bands} bands and {classes} classes. Expected at least one of each.")
+    count = bands if isinstance(bands, int) else len(band_names)
+    if not (1 <= count <= _MAX_CHANNELS and 1 <= classes <= _MAX_CHANNELS):
+        raise NetworkError(f"got {count} bands and {classes} classes. Expected 1 to {_MAX_CHANNELS} of each.")
+    if not isinstance(encoder, str):
+        raise NetworkError(f"encoder is {encoder!r}. Expected the name of a timm backbone, such as resnet18, or plain.")
     if "band_names" in options:
         raise NetworkError(f"{architecture} has no option 'band_names'. Give the names as bands.")
-    arguments: dict[str, Any] = {"bands": len(band_names) or bands, "classes": classes, "encoder": encoder, **options}
-    if architecture in ARCHITECTURES:
-        try:
-            network = ARCHITECTURES[architecture](weights=weights, band_names=band_names, **arguments)
-        except RecipeError as error:
-            raise NetworkError(f"{architecture} (train.options): {error}") from None
-    elif is_external(architecture):
-        network = build_external(architecture, weights=weights, band_names=band_names, **arguments)
-    else:
-        raise NetworkError(f"unknown architecture '{architecture}'{nearest(architecture, list(ARCHITECTURES))}")
+    arguments: dict[str, Any] = {"bands": count, "classes": classes, "encoder": encoder, **options}
+    require_memory_to_build(architecture, arguments)
+    network = _built(architecture, arguments, weights, band_names)
     network.built_from = {"architecture": architecture, **arguments}
     return network
+
+
+def require_memory_to_build(
+    architecture: str, arguments: Mapping[str, Any], *, purpose: str = "", copies: int = 1
+) -> None:
+    """Raise ResourceError if a network with large options needs more memory than this machine has.
+
+    Args:
+        architecture: as for `build`.
+        arguments: bands (their number), classes, encoder and options of `build`.
+        purpose: what the network is built for, such as "training".
+        copies: numbers in memory for each weight: 1 for the weights alone, more for training.
+    """
+    require_weights_memory(
+        lambda: _built(architecture, arguments, None, ()), arguments, f"{purpose} {architecture}".strip(), copies=copies
+    )
+
+
+def _built(
+    architecture: str, arguments: Mapping[str, Any], weights: str | None, band_names: tuple[str, ...]
+) -> Segmentation:
+    if architecture in ARCHITECTURES:
+        try:
+            return ARCHITECTURES[architecture](weights=weights, band_names=band_names, **arguments)
+        except RecipeError as error:
+            raise NetworkError(f"{architecture} (train.options): {error}") from None
+    if is_external(architecture):
+        return build_external(architecture, weights=weights, band_names=band_names, **arguments)
+    raise NetworkError(f"unknown architecture '{architecture}'{nearest(architecture, list(ARCHITECTURES))}")

@@ -270,12 +270,16 @@ LOSSES: dict[str, Loss] = {
     "lovasz": lovasz,
 }
 
-SYNONYMS = {"iou": "jaccard", "cross_entropy": "ce", "binary_cross_entropy": "bce"}
-"""Other names of losses."""
+SYNONYMS = {
+    "iou": "jaccard", "softiou": "jaccard", "crossentropy": "ce", "categoricalcrossentropy": "ce",
+    "softmaxcrossentropy": "ce", "xent": "ce", "nll": "ce", "binarycrossentropy": "bce", "bcewithlogits": "bce",
+    "softdice": "dice", "lovaszsoftmax": "lovasz",
+}  # fmt: skip
+"""Other names of losses, without "loss", hyphens and underscores."""
 
 _NUMBER = r"[0-9.]+(?:e-?[0-9]+)?"
 _TERM = re.compile(
-    rf"\s*(?:(?P<factor>{_NUMBER})\s*\*\s*)?(?P<name>[a-z_]+)\s*(?:\((?P<settings>[^()]*)\))?\s*"
+    rf"\s*(?:(?P<factor>{_NUMBER})\s*\*\s*)?(?P<name>[a-z_-]+)\s*(?:\((?P<settings>[^()]*)\))?\s*"
     rf"(?:\*\s*(?P<behind>{_NUMBER})\s*)?",
     re.IGNORECASE,
 )
@@ -302,13 +306,23 @@ def _term(part: str, text: str) -> tuple[float, Callable[..., Tensor]]:
     factors = [] if match is None else [match[group] for group in ("factor", "behind") if match[group]]
     if match is None or len(factors) > 1 or not all(map(_is_number, factors)):
         raise NetworkError(f"loss '{text}' is not a sum of losses. Write it like '0.5*dice + 0.5*focal(gamma=3)'.")
-    name = match["name"].lower()
-    name = SYNONYMS.get(name, name)
-    if name not in LOSSES:
-        raise NetworkError(f"unknown loss '{match['name']}'{nearest(name, list(LOSSES))}")
+    name = _known_name(match["name"])
     loss: Callable[..., Tensor] = LOSSES[name]
     factor = _in_range(float(factors[0]) if factors else 1.0, Factor, f"the factor of '{name}' in loss '{text}'")
     return factor, partial(loss, **_settings(match["settings"], name, loss))
+
+
+def _known_name(written: str) -> str:
+    """The name in `LOSSES` of a loss, such as focal_dice for FocalDiceLoss or cross-entropy for ce.
+
+    Raises:
+        NetworkError: there is none.
+    """
+    names = {name.replace("_", ""): name for name in LOSSES} | SYNONYMS
+    bare = re.sub("[_-]", "", written.lower()).removesuffix("loss")
+    if bare not in names:
+        raise NetworkError(f"unknown loss '{written}'{nearest(written.lower(), list(LOSSES))}")
+    return names[bare]
 
 
 def _settings(text: str | None, name: str, loss: Callable[..., Any]) -> dict[str, float]:

@@ -9,7 +9,7 @@ import pyproj
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from landscribe.errors import GridError, ModelError, RasterError
+from landscribe.errors import GridError, ModelError, RasterError, counted
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import ASSIGN_CRS, Grid, crs_label
 from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
@@ -76,7 +76,11 @@ def _with_encoding(model: Model, raster: Raster) -> Raster:
 def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> None:
     theirs, ours = ", ".join(raster.bands), ", ".join(model.bands)
     if len(raster.bands) != len(model.bands):
-        has = f"of {name} {len(raster.bands)} bands were chosen" if chosen else f"{name} has {len(raster.bands)} bands"
+        has = (
+            f"of {name} {counted(len(raster.bands), 'band')} were chosen"
+            if chosen
+            else f"{name} has {counted(len(raster.bands), 'band')}"
+        )
         raise ModelError(
             f"{has} ({theirs}), but the model takes {len(model.bands)} ({ours}). "
             "Choose bands by number in the model's order, for example --bands 1,2,3."

@@ -151,7 +151,8 @@ def _plan(predictor: Predictor, raster: Raster, spec: PredictSpec, out: OutputPa
     require_same_pixel_size(ensemble, raster, spec)
     area = None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
     out.require_distinct(raster.paths)
-    require_geotiff_holds(raster.grid, raster.paths[0])
+    name = raster.paths[0]
+    require_geotiff_holds(raster.grid, name if spec.crs is None else f"the map of {name}")
     sieve, layers = _sieve(raster, spec), _layers(out, spec)
     fixed = _fixed_fields(predictor, raster, spec, layers)
     tiling, engine, choice = _choice(predictor, raster, spec, fixed, out)

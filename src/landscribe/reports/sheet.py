@@ -12,7 +12,7 @@ from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.scene import Sample
 from landscribe.errors import OutputError
 from landscribe.geo.classes import Classes, rgb
-from landscribe.outputs import atomic_file, require_absent
+from landscribe.outputs import atomic_file, require_absent, require_output_file
 from landscribe.reports.figures import Colours, limits_of, overlaid, shown_bands, stretched
 
 _TILE_SIDE = 160
@@ -48,6 +48,7 @@ def contact_sheet(
     if out.suffix.lower() != ".png":
         raise OutputError(f"{out} does not end in .png, but the contact sheet is a PNG. Rename it.")
     require_absent(out, overwrite=overwrite)
+    require_output_file(out)
     reader, rng = ChipReader(chips), np.random.default_rng(seed)
     chips_per_row = 1 if augmentation.changes_anything else _COLUMNS // 2
     indices = _varied(chips, rows * chips_per_row, rng)

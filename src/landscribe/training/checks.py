@@ -4,9 +4,14 @@ import torch
 
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, RecipeError
-from landscribe.machine import require_memory
+from landscribe.machine import cores, require_memory
+from landscribe.nn import Segmentation, require_memory_to_build
+from landscribe.nn.meta_device import BYTES_PER_WEIGHT, count_weights
 from landscribe.training.parallel import Processes, chip_sampler, require_shareable_batches
 from landscribe.training.spec import TrainSpec
+
+_READERS_A_CORE = 16
+"""Reader processes wait for disks and servers; more than these only take memory."""
 
 
 def require_two_classes(chips: Chips) -> None:
@@ -50,8 +55,19 @@ def require_compatible(spec: TrainSpec, group: Processes, training: Chips, valid
         )
     if spec.precision == "16" and not torch.cuda.is_available():
         raise RecipeError("precision = 16 needs a CUDA GPU, but this machine has none. Choose 32, bf16 or auto.")
+    require_workers(spec, group)
     _require_memory(spec, group, training)
     require_shareable_batches(spec, group, drawn=len(chip_sampler(training, spec, 0)), validation=len(validation))
+
+
+def require_workers(spec: TrainSpec, group: Processes) -> None:
+    """Raise RecipeError for more reader processes than the cores of this machine can serve."""
+    most = _READERS_A_CORE * max(1, cores() // (group.count // group.nodes))
+    if spec.workers is not None and spec.workers > most:
+        raise RecipeError(
+            f"workers is {spec.workers}, but this machine has {cores()} cores for {group.count // group.nodes} "
+            f"training processes. Expected at most {most}, {_READERS_A_CORE} for each core. Choose fewer --workers."
+        )
 
 
 def _require_memory(spec: TrainSpec, group: Processes, training: Chips) -> None:
@@ -63,3 +79,27 @@ def _require_memory(spec: TrainSpec, group: Processes, training: Chips) -> None:
             f"a batch of {spec.batch} chips of {size} x {size} pixels",
             "Choose a smaller --batch (with --accumulate, gradients are as of a larger one) or smaller chips.",
         )
+
+
+def require_memory_to_train(spec: TrainSpec, *, bands: int, classes: int, network: Segmentation | None = None) -> None:
+    """Raise ResourceError if the weights, their gradients and the optimizer's moments alone need more memory than is.
+
+    Args:
+        spec: the network and its optimizer.
+        bands: number C of bands.
+        classes: number K of classes.
+        network: the network, if it is built. Before, only one with large options is measured.
+    """
+    # On a GPU, its own memory holds all but the first copy of the weights.
+    moments = 2 if spec.optimizer == "adamw" else 1
+    copies = 1 if torch.cuda.is_available() else 2 + moments + bool(spec.ema_decay)
+    if network is None:
+        arguments = {"bands": bands, "classes": classes, "encoder": spec.encoder, **spec.options}
+        require_memory_to_build(spec.architecture, arguments, purpose="training", copies=copies)
+        return
+    weights = count_weights(network)
+    require_memory(
+        copies * weights * BYTES_PER_WEIGHT,
+        f"training {spec.architecture} on {spec.encoder} with {weights:,} weights",
+        "Choose a smaller encoder or architecture.",
+    )

@@ -22,7 +22,7 @@ from landscribe.data.batches.dataset import Batch, ChipTransform, loader
 from landscribe.data.batches.label_windows import WindowSampler
 from landscribe.data.batches.sampling import ChipSampler, RankShare, repeat_factors
 from landscribe.data.chips.chips import Chips
-from landscribe.errors import RecipeError
+from landscribe.errors import RecipeError, counted
 from landscribe.machine import cores
 from landscribe.training.spec import TrainSpec
 
@@ -145,7 +145,7 @@ def require_shareable_batches(spec: TrainSpec, group: Processes, *, drawn: int, 
     for name, count in (("train", drawn), ("val", validation)):
         if 0 < count < group.count:
             raise RecipeError(
-                f"split {name} has {count} chips for {group.count} processes. "
+                f"split {name} has {counted(count, 'chip')} for {group.count} processes. "
                 "Expected at least one for each process. Use fewer processes."
             )
     if spec.learning_rate == "auto":

@@ -22,7 +22,7 @@ from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.batches.dataset import ChipTransform
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.stats import class_weights
-from landscribe.errors import ChipError, NetworkError
+from landscribe.errors import ChipError, LandscribeError, NetworkError, UnfinishedError, machine_errors
 from landscribe.fingerprint import Fingerprint
 from landscribe.inference.device import training_precision
 from landscribe.model import Model
@@ -32,7 +32,7 @@ from landscribe.nn.losses import weighted_sum
 from landscribe.outputs import require_absent
 from landscribe.training.callbacks import ProgressCallback, StepLogger, loggers, quiet_lightning
 from landscribe.training.checkpoint import AtomicCheckpointIO, Checkpoints, EpochCheckpoint, InitialState
-from landscribe.training.checks import require_compatible, require_learnable
+from landscribe.training.checks import require_compatible, require_learnable, require_memory_to_train
 from landscribe.training.lr_finder import LRFinderModule, find_learning_rate
 from landscribe.training.parallel import (
     Processes,
@@ -100,6 +100,7 @@ def train(
         NetworkError: unknown names, weights that do not fit, a loss that is not finite.
         OutputError: `out` is not empty or cannot be written; an unfinished training has other settings.
         RecipeError: settings that are not possible with the chips, the machine or each other.
+        UnfinishedError: a disk is full or lost, and the checkpoint is kept for the same call.
     """
     require_absent(out, overwrite=overwrite)
     group = processes(spec.devices)
@@ -129,11 +130,12 @@ def train(
         start = start if start.learning_rate else start.model_copy(update={"learning_rate": _find_learning_rate(job)})
         if group.is_rank_zero:
             checkpoints.remove_stale() if resumed else checkpoints.remove()
-        with _discard_checkpoints_on_failure(checkpoints, group):
+        with _resumable(out, checkpoints, group):
             segmenter = _fit(job, start, checkpoints, is_resumed=resumed is not None)
-        model = _trained_model(job, segmenter, start, chips)
+            model = _trained_model(job, segmenter, start, chips)
+            if group.is_rank_zero:
+                model.save(out, overwrite=overwrite)
         if group.is_rank_zero:
-            model.save(out, overwrite=overwrite)
             checkpoints.remove()
     finish(group)
     return model
@@ -201,10 +203,13 @@ def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str
 
 
 def _build(chips: Chips, spec: TrainSpec, weights: str | None) -> Segmentation:
-    return build(
-        spec.architecture, bands=chips.metadata.bands, encoder=spec.encoder, weights=weights,
-        **{"classes": len(chips.classes), **spec.options},
-    )  # fmt: skip
+    bands, classes = chips.metadata.bands, len(chips.classes)
+    require_memory_to_train(spec, bands=len(bands), classes=classes)
+    network = build(
+        spec.architecture, bands=bands, encoder=spec.encoder, weights=weights, **{"classes": classes, **spec.options}
+    )
+    require_memory_to_train(spec, bands=len(bands), classes=classes, network=network)
+    return network
 
 
 def _find_learning_rate(job: _Job) -> float:
@@ -315,14 +320,28 @@ def _class_weights(training: Chips, spec: TrainSpec) -> NDArray[np.float64]:
 
 
 @contextmanager
-def _discard_checkpoints_on_failure(checkpoints: Checkpoints, group: Processes) -> Iterator[None]:
-    """Remove the checkpoint of a training that failed: resumed, it would fail again."""
+def _resumable(out: Path, checkpoints: Checkpoints, group: Processes) -> Iterator[None]:
+    """Keep the checkpoint of a training that a full disk or a lost drive stopped: the same command resumes from it.
+
+    The checkpoint of a training whose loss is not finite is removed: resumed, it would fail again.
+
+    Raises:
+        UnfinishedError: the block failed, and a checkpoint is kept.
+    """
     try:
-        yield
-    except NetworkError:
-        if group.is_rank_zero:
+        with machine_errors():
+            yield
+    except LandscribeError as error:
+        is_of_disk = isinstance(error.__cause__, OSError)
+        if not group.is_rank_zero or not (is_of_disk or isinstance(error, NetworkError)):
+            raise
+        if not is_of_disk or not checkpoints.last.exists():
             checkpoints.remove()
-        raise
+            raise
+        raise UnfinishedError(
+            f"{out} is not finished: {error} The state of its last epoch is kept in {checkpoints.folder.name}: fix the "
+            "cause and repeat the same command, or remove that folder."
+        ) from error
 
 
 def _trained_model(job: _Job, segmenter: Segmenter, start: InitialState, chips: Chips) -> Model:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import MissingPartsError, RecipeError, listed
-from landscribe.outputs import claim, require_output_folder
+from landscribe.outputs import claim, output_path, require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.spec import Seed, checked, nearest
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, recipe_of
@@ -88,7 +88,7 @@ def chip(
     (12, 5)
     """
     filled = recipe_of(recipe, images, labels, dict(settings), ("scenes", "chips", "split"))
-    return chip_scenes(filled, Path(out), overwrite=overwrite)
+    return chip_scenes(filled, output_path(out), overwrite=overwrite)
 
 
 def chip_scenes(
@@ -128,11 +128,13 @@ def describe(
     from landscribe.reports.sheet import contact_sheet
 
     opened, seed = open_chips(chips), checked("seed", seed, Seed)
-    described = describe(opened)
-    if sheet is not None:
-        with claim(Path(sheet)):
-            contact_sheet(opened, Path(sheet), augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)
-    return described
+    if sheet is None:
+        return describe(opened)
+    page = output_path(sheet)
+    with claim(page):
+        # First, so that a path that cannot be written is refused before the chips are read.
+        contact_sheet(opened, page, augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)
+        return describe(opened)
 
 
 def export(
@@ -157,7 +159,7 @@ def export(
     """
     from landscribe.exports import CHIP_EXPORTS, MAP_EXPORTS
 
-    out = Path(out)
+    out = output_path(out)
     if to in MAP_EXPORTS:
         if split is not None:
             raise RecipeError(f"--split is {split}, but maps have no splits. Leave it out.")

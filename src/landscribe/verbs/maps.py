@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import OutputError
-from landscribe.outputs import claim
+from landscribe.outputs import claim, output_path, require_output_file
 from landscribe.verbs.sources import Source, open_model
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def predict(
         "suggested_labels": (suggest_labels, ".gpkg"),
     }
     paths = {
-        name: _output_paths(Path(path), rasters, suffix)
+        name: _output_paths(output_path(path), rasters, suffix)
         for name, (path, suffix) in requested.items()
         if path is not None
     }
@@ -156,12 +156,15 @@ def assess(
     from landscribe.assessment.references import assess_maps
 
     paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
-    if out is not None and Path(out).resolve() in {Path(str(path)).resolve() for path in (*paths, reference)}:
+    saved = None if out is None else output_path(out)
+    if saved is not None and saved.resolve() in {Path(str(path)).resolve() for path in (*paths, reference)}:
         raise OutputError(f"{out} is an input of the assessment. Nothing was changed. Choose another path.")
-    result = assess_maps(
-        [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=dict(labels)
-    )
-    if out is not None:
-        with claim(Path(out)):
-            result.save(Path(out))
+    with nullcontext() if saved is None else claim(saved):
+        if saved is not None:
+            require_output_file(saved)
+        result = assess_maps(
+            [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=dict(labels)
+        )
+        if saved is not None:
+            result.save(saved)
     return result

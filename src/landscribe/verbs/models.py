@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import RecipeError
-from landscribe.outputs import claim, require_output_folder
+from landscribe.errors import RecipeError, first_line
+from landscribe.outputs import claim, output_path, require_output_folder
 from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, open_model
 
@@ -67,7 +67,7 @@ def train(
     from landscribe.training.parallel import processes
     from landscribe.training.train_loop import train
 
-    opened, out = open_chips(chips), Path(out)
+    opened, out = open_chips(chips), output_path(out)
     require_two_classes(opened)
     is_writer = processes(spec.devices).is_rank_zero
     if is_writer:
@@ -86,8 +86,9 @@ def _require_image_and_masks(pipeline: Callable[..., Any]) -> None:
         signature.bind(image=None, masks=[])
     except TypeError as error:
         raise RecipeError(
-            f"augment cannot be called with image and masks: {error}. Expected a function of image (height, width, "
-            'bands) and masks that returns a dict with "image" and "masks", like a Compose of Albumentations.'
+            f"augment cannot be called with image and masks: {first_line(error)}. Expected a function of image "
+            '(height, width, bands) and masks that returns a dict with "image" and "masks", like a Compose of '
+            "Albumentations."
         ) from error
 
 
@@ -158,8 +159,9 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
     """
     from landscribe.inference.pruning import prune
 
-    require_output_folder(Path(out), mark="config.json", overwrite=overwrite)
-    with claim(Path(out)):
+    out = output_path(out)
+    require_output_folder(out, mark="config.json", overwrite=overwrite)
+    with claim(out):
         small = prune(open_model(model), branch)
         small.save(out, overwrite=overwrite)
     return small

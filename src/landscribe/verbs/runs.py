@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from landscribe.errors import RecipeError
-from landscribe.outputs import claim, require_absent
+from landscribe.outputs import claim, output_path, require_absent, require_output_file
 from landscribe.recipe import Recipe
 from landscribe.verbs.sources import Source
 
@@ -20,7 +20,7 @@ def new(out: Source, *, like: str | None = None, data: Source | None = None, ove
         data: the folder of that example, as its publisher distributes it. It need not exist yet. Default: the recipe's.
         overwrite: replace an existing recipe.
     """
-    out = Path(out)
+    out = output_path(out)
     require_absent(out, overwrite=overwrite)
     if like is not None:
         recipe = _of_example(like, out.parent if data is None else Path(data), out.parent)
@@ -51,6 +51,7 @@ def report(folder: Source, *, out: Source | None = None) -> Path:
     from landscribe.runs import Run
 
     run = Run(Path(folder))
-    page = Path(out) if out is not None else run.report_file
+    page = run.report_file if out is None else output_path(out)
     with claim(page):
+        require_output_file(page)
         return write_report(ReportInputs.of_run(run), page)

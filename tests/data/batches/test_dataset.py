@@ -125,7 +125,8 @@ def test_a_transform_that_returns_unusable_masks_is_refused(chips, masks):
     ("transform", "words"),
     [
         (lambda image, mask: (image, mask), "unexpected keyword argument 'masks'"),
-        (lambda image, masks: (image, masks), "tuple indices must be integers"),
+        (lambda image, masks: (image, masks), "it returned a tuple"),
+        (lambda image, masks: None, "it returned a NoneType"),
         (lambda image, masks: {"image": image}, "'masks'"),
     ],
 )

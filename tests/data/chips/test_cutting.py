@@ -10,12 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
+import shapely
+from affine import Affine
+from rasterio.windows import Window as RasterioWindow
 
 from landscribe import executor as engine
 from landscribe import machine, verbs
-from landscribe.data.chips import cutting
+from landscribe.data.chips import cutting, units
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.cutting import chip
 from landscribe.data.chips.spec import ChipSpec
@@ -74,7 +79,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_chips_are_the_same_bytes_with_any_unit_size(specs, tmp_path, monkeypatch, settings):
     folders = []
     for side in (1, 20, 40, 1024):
-        monkeypatch.setattr(cutting, "_UNIT_SIDE", side)
+        monkeypatch.setattr(units, "_UNIT_SIDE", side)
         folders.append(cut(specs, tmp_path / str(side), **settings).folder)
     first, *others = map(digests, folders)
     assert len(first) > 2 or settings.get("virtual")
@@ -83,7 +88,7 @@ def test_chips_are_the_same_bytes_with_any_unit_size(specs, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("edge", ["shift", "pad", "drop"])
 def test_chips_cut_by_unit_equal_those_read_one_by_one(specs, tmp_path, monkeypatch, edge):
-    monkeypatch.setattr(cutting, "_UNIT_SIDE", 40)
+    monkeypatch.setattr(units, "_UNIT_SIDE", 40)
     reader = ChipReader(cut(specs, tmp_path / "chips", edge=edge))
     scenes = {scene.name: scene for scene in open_scenes(specs)[0]}
     names, windows = reader.chips.table["scene"], reader.chips.windows
@@ -95,9 +100,9 @@ def test_chips_cut_by_unit_equal_those_read_one_by_one(specs, tmp_path, monkeypa
 
 @pytest.mark.parametrize(("size", "stride", "most"), [(16, 6, 40), (16, 16, 40), (64, 3, 40), (16, 40, 1024)])
 def test_units_have_each_window_once_and_do_not_exceed_their_side(specs, monkeypatch, size, stride, most):
-    monkeypatch.setattr(cutting, "_UNIT_SIDE", most)
+    monkeypatch.setattr(units, "_UNIT_SIDE", most)
     scenes, _ = open_scenes(specs)
-    planned = cutting._units(scenes, ChipSpec(size=size, stride=stride))
+    planned = units.units_of(scenes, ChipSpec(size=size, stride=stride))
     indices = [index for unit in planned for index in unit.indices]
     assert sorted(indices) == list(range(len(indices)))
     by_index = {
@@ -168,7 +173,7 @@ class Watched:
 
 @pytest.fixture
 def in_pieces(monkeypatch):
-    monkeypatch.setattr(cutting, "_UNIT_SIDE", 40)
+    monkeypatch.setattr(units, "_UNIT_SIDE", 40)
 
 
 @pytest.fixture
@@ -179,7 +184,7 @@ def notes(tmp_path) -> Path:
 
 def last_window(specs: list[SceneSpec]) -> Window:
     """Of the first scene, what its last unit reads."""
-    planned = cutting._units(open_scenes(specs)[0], ChipSpec(size=SIZE, stride=STRIDE))
+    planned = units.units_of(open_scenes(specs)[0], ChipSpec(size=SIZE, stride=STRIDE))
     return [unit for unit in planned if unit.scene == 0][-1].window
 
 
@@ -189,7 +194,7 @@ def test_dask_workers_write_the_same_bytes_as_one_process(specs, tmp_path, in_pi
     alone = cut(specs, tmp_path / "alone", background_share=0.5)
     together = cut(specs, tmp_path / "together", background_share=0.5, dask="auto")
     assert digests(together.folder) == digests(alone.folder)
-    assert len(cutting._units(open_scenes(specs)[0], ChipSpec(size=SIZE, stride=STRIDE))) > 10
+    assert len(units.units_of(open_scenes(specs)[0], ChipSpec(size=SIZE, stride=STRIDE))) > 10
 
 
 @pytest.mark.slow
@@ -237,7 +242,7 @@ SCRIPT = """
 import sys, threading, _thread, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from landscribe.data.chips import cutting
+from landscribe.data.chips import cutting, units
 from landscribe.data.scenes.scene import SceneSpec
 from test_cutting import cut
 
@@ -248,7 +253,7 @@ def interrupt():
 
 if __name__ == "__main__":
     folder = Path({folder!r})
-    cutting._UNIT_SIDE = 20
+    units._UNIT_SIDE = 20
     threading.Thread(target=interrupt, daemon=True).start()
     specs = [SceneSpec(image=({image!r},), labels={labels!r}, label_field="kind")]
     try:
@@ -306,7 +311,9 @@ def test_chips_that_no_machine_can_hold_are_refused_at_once_with_both_numbers(sp
     scenes, classes = open_scenes(specs)
     endless = replace(scenes[0].image, grid=replace(scenes[0].image.grid, height=2**31 - 1, width=2**31 - 1))
     scenes[0] = replace(scenes[0], image=endless)
-    with pytest.raises(ResourceError, match=r"cutting 18,0\S* chips of 16 x 16 pixels .* at least .* has .* --stride"):
+    with pytest.raises(
+        ResourceError, match=r"cutting \S* or more of 18,0\S* chips of 16 x 16 pixels .* at least .* has .* --stride"
+    ):
         chip(scenes, classes, specs, tmp_path / "chips", spec=ChipSpec(size=16), split=SplitSpec())
     assert not (tmp_path / "chips").exists()
 
@@ -334,3 +341,55 @@ def test_units_that_store_no_pixel_are_not_read_and_the_chips_are_those_of_a_den
             assert len(reads) < 4
     assert len(tables[0])
     assert tables[0].equals(tables[1])
+
+
+def sparse(path: Path, side: int, *, stored: Window | None = None, blocks: int = 4096) -> Path:
+    """Three bands of zeros that are nodata, in a file that stores the blocks of one window or none."""
+    layout = {"driver": "GTiff", "width": side, "height": side, "count": 3, "dtype": "uint8", "nodata": 0}
+    tiles = {"tiled": True, "blockxsize": blocks, "blockysize": blocks, "SPARSE_OK": True, "compress": "deflate"}
+    place = {"crs": "EPSG:32632", "transform": Affine(10, 0, 0, 0, -10, 9_000_000), "BIGTIFF": "YES"}
+    with rasterio.open(path, "w", **layout, **tiles, **place) as target:
+        if stored is not None:
+            part = RasterioWindow(stored.col, stored.row, stored.width, stored.height)
+            target.write(np.full((3, *stored.shape), 7, np.uint8), window=part)
+    return path
+
+
+def polygons_at(path: Path, *corners: tuple[int, int]) -> Path:
+    """Squares of 100 pixels of 10 m, of two classes in turn."""
+    boxes = [shapely.box(10 * c, 9_000_000 - 10 * r - 1000, 10 * c + 1000, 9_000_000 - 10 * r) for r, c in corners]
+    world = gpd.GeoDataFrame({"class": ["a", "b"] * len(boxes)}, geometry=boxes * 2, crs="EPSG:32632")
+    world.to_file(path)
+    return path
+
+
+def test_a_sparse_raster_costs_the_chips_that_may_hold_valid_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
+    image = sparse(tmp_path / "scene.tif", 10**6, stored=Window(491_520, 32_768, 512, 512))
+    labels = polygons_at(tmp_path / "labels.gpkg", (491_600, 32_800))
+    source = SceneSpec(image=(str(image),), labels=str(labels), label_field="class")
+    # All 15,264,649 chips would take 3e12 bytes of disk. One block of 16 x 16 chips is stored, and four have pixels.
+    table = cut([source], tmp_path / "chips", size=256, stride=256).table
+    assert sorted(zip(table["row"], table["col"], strict=True)) == [
+        (491_520, 32_768), (491_520, 33_024), (491_776, 32_768), (491_776, 33_024),
+    ]  # fmt: skip
+
+
+def test_a_sparse_raster_without_a_pixel_is_refused_for_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
+    image, labels = sparse(tmp_path / "scene.tif", 10**6), polygons_at(tmp_path / "labels.gpkg", (9, 9))
+    source = SceneSpec(image=(str(image),), labels=str(labels), label_field="class")
+    with pytest.raises(LandscribeError, match="no chip has a labelled, valid pixel"):
+        cut([source], tmp_path / "chips", size=256, stride=256)
+
+
+def test_virtual_chips_are_cut_where_the_refusal_of_copies_advises_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**5))
+    image = sparse(tmp_path / "scene.tif", 10**5, stored=Window(0, 0, 512, 512), blocks=512)
+    source = SceneSpec(image=(str(image),), labels=str(polygons_at(tmp_path / "l.gpkg", (9, 9))), label_field="class")
+    # Sixteen chips of a unit of 1024 x 1024 pixels: 256 x 256 pixels of four bytes each, compressed twentyfold.
+    with pytest.raises(
+        ResourceError, match=r"cutting 16 or more of \S+ chips .* at least 0\.00021 GB of disk.* Pass --virtual"
+    ):
+        cut([source], tmp_path / "chips", size=256, stride=256)
+    assert len(cut([source], tmp_path / "chips", size=256, stride=256, virtual=True)) == 4

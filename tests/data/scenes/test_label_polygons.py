@@ -151,7 +151,7 @@ def test_true_and_false_are_two_classes(image, tmp_path):
 
 
 def test_class_0_of_polygons_is_refused_with_both_choices(image, tmp_path):
-    with pytest.raises(ClassError, match=r"labels\.gpkg has 1 polygons of class 0.*--label-zero class.*background"):
+    with pytest.raises(ClassError, match=r"labels\.gpkg has 1 polygon of class 0.*--label-zero class.*background"):
         opened(spec(image, tmp_path, boxes=(LOWER, FAR), kind=[0, 1]))
 
 

@@ -1,11 +1,17 @@
 """Label rasters as tools export them: 0 and 255, compressed, transparent, grey in three bands, nodata 0, floats."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
+from landscribe import progress
+from landscribe.data.scenes import label_raster
+from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
-from landscribe.errors import ClassError, LabelError
+from landscribe.errors import ClassError, LabelError, ResourceError
+from landscribe.geo.rasters.raster import Raster
 from worlds import noise, write_raster
 
 H, W = 40, 48
@@ -134,3 +140,41 @@ def test_probabilities_are_labels_from_a_threshold_up(labels_of):
     values, classes = labels_of(SQUARE * np.float32(0.75), label_threshold=0.5)
     assert classes.names == ("background", "foreground")
     np.testing.assert_array_equal(values, SQUARE)
+
+
+def empty_vrt(path, side, nodata=""):
+    """A virtual raster without a source: GDAL fills it with its nodata value, or with 0."""
+    path.write_text(
+        f'<VRTDataset rasterXSize="{side}" rasterYSize="{side}"><SRS>EPSG:32632</SRS>'
+        f'<GeoTransform>500000,0.001,0,5000000,0,-0.001</GeoTransform><VRTRasterBand dataType="Byte" band="1">'
+        f"{nodata}</VRTRasterBand></VRTDataset>"
+    )
+    return LabelRaster(Raster.open([str(path)]))
+
+
+def test_a_raster_that_takes_days_to_read_for_its_classes_is_refused_with_both_numbers(tmp_path):
+    labels = empty_vrt(tmp_path / "labels.vrt", 2**31 - 1)
+    with pytest.raises(ResourceError, match=r"labels.vrt has 2147483647 x 2147483647 pixels.* 1e\+13 at most.* table"):
+        labels.labels(colours=False)
+
+
+def test_nodata_of_a_label_raster_is_not_read_for_its_classes(tmp_path):
+    labels = empty_vrt(tmp_path / "labels.vrt", 2**31 - 1, "<NoDataValue>0</NoDataValue>")
+    assert labels.labels(colours=False) == set()
+
+
+def test_a_long_reading_for_classes_reports_its_progress(labels_of, monkeypatch):
+    monkeypatch.setattr(label_raster, "_STRIP_PIXELS", 10 * W)
+    reported = []
+
+    @contextmanager
+    def reporter(name, total):
+        reported.append((name, total))
+        yield lambda steps=1, note="": reported.append(steps)
+
+    token = progress.reporter.set(reporter)
+    try:
+        labels_of(SQUARE)
+    finally:
+        progress.reporter.reset(token)
+    assert reported == [("reading mask.tif", 4), 1, 1, 1, 1]

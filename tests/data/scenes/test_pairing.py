@@ -150,7 +150,7 @@ def test_a_mask_without_an_image_is_warned_of_unless_images_were_selected(root, 
     expand_scenes([SceneSpec(image=(pattern,), labels=masks), SceneSpec(image=(str(root),), without=("b",))])
     assert caplog.text == ""
     expand_scenes([SceneSpec(image=(str(root),))])
-    assert "1 masks have no image and are not used (c.tif)" in caplog.text
+    assert "1 mask without an image, not used (c.tif)" in caplog.text
 
 
 def test_bands_have_the_names_of_the_scene_spec(tmp_path):
@@ -256,7 +256,7 @@ def test_an_image_without_its_polygons_is_named_with_the_folder(topos):
 def test_an_area_without_an_image_is_warned_of_and_two_for_one_image_are_refused(topos, caplog):
     write_polygons(topos / "ky_quads" / "KY_Dex_1950.shp", [pixel_box(0, 0, 8, 8)])
     expand_scenes([topo_spec(topos)])
-    assert "ky_quads: 1 areas have no image and are not used (KY_Dex_1950.shp)" in caplog.text
+    assert "ky_quads: 1 area without an image, not used (KY_Dex_1950.shp)" in caplog.text
     write_polygons(topos / "ky_quads" / "KY_Ada_1954.gpkg", [pixel_box(0, 0, 8, 8)])
     with pytest.raises(LabelError, match=r"has 2 files for the image_area of KY_Ada_1954: .*\. Expected one"):
         expand_scenes([topo_spec(topos)])

@@ -14,8 +14,7 @@ from landscribe.data.splits.folds import fold_names, fold_splits
 from landscribe.errors import ChipError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
-from landscribe.geo.tiling import chip_windows
-from worlds import METRE, noise, write_raster
+from worlds import METRE, chip_windows, noise, write_raster
 
 SIZE = 16
 

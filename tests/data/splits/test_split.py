@@ -13,8 +13,7 @@ from landscribe.data.splits.split import SplitInput, split_chips, split_scenes
 from landscribe.errors import ChipError, RecipeError
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
-from landscribe.geo.tiling import chip_windows
-from worlds import METRE, UTM, grid, pixel_box
+from worlds import METRE, UTM, chip_windows, grid, pixel_box
 
 
 def one_scene(windows: list[Window], counts: np.ndarray | None = None) -> SplitInput:

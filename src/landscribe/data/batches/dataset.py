@@ -92,6 +92,8 @@ def _transformed(
     stored = np.ascontiguousarray(pixels.transpose(1, 2, 0))
     try:
         output = transform(image=stored, masks=[raised, valid.astype(np.uint8)])
+        if not isinstance(output, Mapping):
+            raise TypeError(f"it returned a {type(output).__name__}")  # noqa: TRY301
         image, (labels, valid_mask) = np.asarray(output["image"]), (np.asarray(mask) for mask in output["masks"])
     except (TypeError, LookupError, ValueError, AttributeError) as error:
         raise ChipError(

@@ -13,11 +13,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from landscribe.data.chips.files import PICTURE_FILL
 from landscribe.data.scenes.scene import Sample, Scene, class_rows, open_images, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import ChipError
+from landscribe.errors import ChipError, first_line
 from landscribe.geo.access import require_file
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
@@ -93,7 +94,7 @@ class Chips:
             return cls(folder, metadata, pd.read_parquet(folder.absolute() / "chips.parquet"))
         except (OSError, ValueError) as error:
             raise ChipError(
-                f"{folder} is not a chips folder ({type(error).__name__}: {str(error).splitlines()[0]}). Expected a "
+                f"{folder} is not a chips folder ({_reason(error)}). Expected a "
                 'folder written by "landscribe chip". Check the path, or chip again.'
             ) from error
 
@@ -185,3 +186,12 @@ class ChipReader:
         if row["valid_pixels"] == valid.size:
             valid[:] = True
         return Sample(pixels, valid, mask)
+
+
+def _reason(error: Exception) -> str:
+    """One line; of metadata, the first field that is damaged."""
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {first_line(error)}"
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    return f"chips.json: {name}{': ' if name else ''}{first['msg']}"

@@ -5,8 +5,6 @@ import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from landscribe import progress
 from landscribe.data.chips.chips import Chips, ChipsMetadata, windows_of
 from landscribe.data.chips.files import make_folders, pair_names, require_format_fits, write_pair
 from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.chips.units import ChipUnit, require_feasible, units_of
 from landscribe.data.scenes.scene import Sample, Scene
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
@@ -31,15 +30,8 @@ from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
 from landscribe.geo.rasters.source_files import FileState, file_state, raster_state, require_unchanged
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
-from landscribe.geo.tiling import chip_windows, count_chip_windows
-from landscribe.machine import require_disk, require_memory
 from landscribe.outputs import atomic_folder
 
-_UNIT_SIDE = 1024
-"""Side of a unit in pixels: its window is read and burned once for all its chips. A larger chip is its own unit."""
-_BYTES_PER_CHIP = 1000
-"""Of a row of the index in memory, at least."""
-_BEST_COMPRESSION = 20
 _EXACT_PIXELS = 2**20
 """The squares of this many 16-bit numbers add up in float64 without rounding."""
 
@@ -101,26 +93,6 @@ def chip(
     return Chips.open(out)
 
 
-def require_feasible(scenes: Sequence[Scene], sources: Sequence[SceneSpec], spec: ChipSpec, out: Path) -> None:
-    """Raise ResourceError if the index of all chips needs more memory, or their pixels more disk, than there is.
-
-    The pixels are counted as if they were compressed twentyfold, and only where all of a scene is labelled.
-    """
-    stride = spec.stride or spec.size
-    chips = sum(
-        count_chip_windows(*scene.image.grid.shape, size=spec.size, stride=stride, edge=spec.edge) for scene in scenes
-    )
-    purpose = f"cutting {chips:,} chips of {spec.size} x {spec.size} pixels (one each {stride})"
-    require_memory(chips * _BYTES_PER_CHIP, purpose, "Use a larger --stride or --size, or crop the scenes.")
-    is_partly_labelled = any(source.sparse or source.labelled_area or source.image_area for source in sources)
-    is_partly_cut = is_partly_labelled or spec.mode == "positive" or spec.background_share < 1
-    if not spec.virtual and not is_partly_cut:
-        image = scenes[0].image
-        bytes_per_pixel = len(image.bands) * np.dtype(image.dtype).itemsize + 1
-        needed = chips * spec.size**2 * bytes_per_pixel / _BEST_COMPRESSION
-        require_disk(out, needed, purpose, "Pass --virtual, use a larger --stride, or write to another disk.")
-
-
 def _label_files(sources: Sequence[SceneSpec]) -> list[str]:
     """The files of labels and of areas."""
     files = {path for source in sources for path in (source.labels, source.labelled_area, source.image_area)}
@@ -138,38 +110,6 @@ def _require_unchanged_labels(labels: Sequence[str], states: Sequence[FileState]
 
 
 @dataclass(frozen=True)
-class _Unit:
-    """Neighbouring chips that are read and written together."""
-
-    scene: int
-    """Index of the scene."""
-    windows: tuple[Window, ...]
-    indices: tuple[int, ...]
-    """The index of each window among all windows of all scenes."""
-
-    @cached_property
-    def window(self) -> Window:
-        """The smallest window that contains all windows."""
-        row, col = min(own.row for own in self.windows), min(own.col for own in self.windows)
-        stops = max(own.row_stop for own in self.windows), max(own.col_stop for own in self.windows)
-        return Window(row, col, stops[0] - row, stops[1] - col)
-
-
-def _units(scenes: Sequence[Scene], spec: ChipSpec) -> list[_Unit]:
-    """The windows of all scenes that may hold a valid pixel, grouped into squares of `_UNIT_SIDE` pixels."""
-    stride = spec.stride or spec.size
-    step = stride * max(1, 1 + (_UNIT_SIDE - spec.size) // stride)
-    indices = count()
-    squares: dict[tuple[int, int, int], dict[int, Window]] = {}
-    for scene_index, scene in enumerate(scenes):
-        for window in chip_windows(*scene.image.grid.shape, size=spec.size, stride=stride, edge=spec.edge):
-            square = (scene_index, window.row // step, window.col // step)
-            squares.setdefault(square, {})[next(indices)] = window
-    units = [_Unit(scene, tuple(windows.values()), tuple(windows)) for (scene, _, _), windows in squares.items()]
-    return [unit for unit in units if scenes[unit.scene].image.may_hold_valid(unit.window)]
-
-
-@dataclass(frozen=True)
 class _Cutting:
     """The stages of a unit: read imagery and labels, select and describe the chips, write them."""
 
@@ -179,12 +119,12 @@ class _Cutting:
     folder: Path
     seed: int
 
-    def read(self, unit: _Unit) -> Sample:
+    def read(self, unit: ChipUnit) -> Sample:
         # One GDAL environment for all reads: otherwise each file sets up its own.
         with rasterio.Env():
             return self.scenes[unit.scene].read(unit.window)
 
-    def compute(self, unit: _Unit, read: Sample) -> list[tuple[int, dict[str, Any], Sample]]:
+    def compute(self, unit: ChipUnit, read: Sample) -> list[tuple[int, dict[str, Any], Sample]]:
         """Index, table row and sample of the selected chips."""
         selected = []
         for index, window in zip(unit.indices, unit.windows, strict=True):
@@ -195,7 +135,7 @@ class _Cutting:
                 selected.append((index, row, sample))
         return selected
 
-    def write(self, unit: _Unit, computed: list[tuple[int, dict[str, Any], Sample]]) -> pd.DataFrame:
+    def write(self, unit: ChipUnit, computed: list[tuple[int, dict[str, Any], Sample]]) -> pd.DataFrame:
         """The table rows, by index."""
         if not self.spec.virtual:
             image = self.scenes[unit.scene].image
@@ -252,7 +192,7 @@ class _Cutting:
 
 def _cut(cutting: _Cutting) -> pd.DataFrame:
     """Cut all scenes; returns the table in the order of the windows, with any executor."""
-    units = _units(cutting.scenes, cutting.spec)
+    units = units_of(cutting.scenes, cutting.spec)
     if not cutting.spec.virtual:
         # Created here only: a late worker must not create the folder again after it was removed.
         make_folders(cutting.folder, cutting.subfolders)

@@ -7,7 +7,7 @@ import numpy as np
 
 from landscribe.data.chips.spec import Format
 from landscribe.data.scenes.scene import Sample, fill_value
-from landscribe.errors import ChipError
+from landscribe.errors import ChipError, counted
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.nodata import Nodata
@@ -28,8 +28,8 @@ def require_format_fits(file_format: Format, image: Raster) -> None:
     }
     if not fits[file_format]:
         raise ChipError(
-            f"{file_format} chips cannot hold {bands} bands of {image.dtype}. Expected for png 1, 3 or 4 bands of "
-            "uint8 or uint16, for jpg 1 or 3 of uint8. Use tif."
+            f"{file_format} chips cannot hold {counted(bands, 'band')} of {image.dtype}. Expected for png 1, 3 or 4 "
+            "bands of uint8 or uint16, for jpg 1 or 3 of uint8. Use tif."
         )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import ClassError
+from landscribe.errors import ClassError, counted
 from landscribe.geo.classes import Classes, Label, label_key
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
@@ -71,8 +71,8 @@ class LabelPolygons:
         zeros = sum(count for label, count in Counter(self.features.labels).items() if label_key(label) == "0")
         if zeros and self.has_background and self.spec.label_zero is None:
             raise ClassError(
-                f"{self.features.name} has {zeros} polygons of class 0, and 0 is the value of the area between "
-                "polygons. Pass --label-zero class if they are a class of their own (0 stays its label), or "
+                f"{self.features.name} has {counted(zeros, 'polygon')} of class 0, and 0 is the value of the area "
+                "between polygons. Pass --label-zero class if they are a class of their own (0 stays its label), or "
                 "--label-zero background if they are the same as the area between polygons."
             )
         return self.has_background and self.spec.label_zero == "class"

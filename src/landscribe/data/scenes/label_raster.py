@@ -8,7 +8,7 @@ with the lowest value. It is unlabelled if less than half of its area is labelle
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,21 +17,27 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from landscribe import progress
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec, is_colour
-from landscribe.errors import ClassError, GridError, LabelError
+from landscribe.errors import ClassError, GridError, LabelError, ResourceError, counted
 from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label
 from landscribe.geo.grid import Grid, Window, crs_label
 from landscribe.geo.rasters.derived.resampling import Resampled, is_coarser, resample_by_majority, resample_to
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.whole_files import read_palette
+from landscribe.geo.tiling import halved
 
 NODATA_IGNORED = "ignore"
 """`label_nodata_as` of labels whose nodata is unlabelled, whatever the class table says."""
 _COLOUR_BANDS = 3
 _NO_COLOUR = -1
 _STRIP_PIXELS = 2**24
+_MOST_PIXELS = 10**13
+"""Of a raster that is read for its classes: a day at 10^8 pixels a second."""
+_MOST_PARTS = 2**8
+"""About as many parts are searched for valid pixels before the pixels are read."""
 _FEW_VALUES = 8
 """Label rasters with no more values are not searched for values that compression or blur added."""
 _LOSSY = {".jpg", ".jpeg"}
@@ -126,7 +132,7 @@ class LabelRaster:
     def _shares_of(self, *, colours: bool) -> dict[int, tuple[float, float]]:
         """Share of the pixels and share of equal right neighbours, by code; reads all of the raster."""
         counts: dict[int, NDArray[np.int64]] = {}
-        for strip in self.raster.grid.strips(_STRIP_PIXELS, block=1):
+        for strip in self._strips():
             codes, opaque, is_nodata = self._read(strip, colours=colours)
             equal = np.zeros(codes.shape, bool)
             equal[:, :-1] = codes[:, :-1] == codes[:, 1:]
@@ -137,6 +143,38 @@ class LabelRaster:
                 counts[value] = counts.get(value, np.zeros(2, np.int64)) + np.array(own, np.int64)
         total = sum(int(pixels) for pixels, _ in counts.values())
         return {value: (int(pixels) / total, int(same) / int(pixels)) for value, (pixels, same) in counts.items()}
+
+    def _strips(self) -> Iterator[Window]:
+        """Strips of the raster that may hold a label, reported as a task.
+
+        Raises:
+            ResourceError: there are more pixels than can be read in days.
+        """
+        whole, rows = self.raster.grid.window, max(1, _STRIP_PIXELS // self.raster.grid.width)
+        strips = range(-(-whole.height // rows))
+
+        def strip_of(span: range) -> Window:
+            return Window(span[0] * rows, 0, len(span) * rows, whole.width) & whole
+
+        def kept(side: int) -> Iterator[Window]:
+            """Strips of so many rows of strips, without those whose pixels are all nodata."""
+            spans = halved(strips, range(1), lambda span, _: self.raster.may_hold_valid(strip_of(span)), side=side)
+            return (strip_of(span) for span, _ in spans)
+
+        pixels = 0
+        for part in kept(max(1, len(strips) // _MOST_PARTS)):
+            pixels += math.prod(part.shape)
+            if pixels > _MOST_PIXELS:
+                raise ResourceError(
+                    f"{self.raster.paths[0]} has {whole.height} x {whole.width} pixels. Its classes are found by "
+                    f"reading all that are not nodata, {_MOST_PIXELS:.0e} at most. Write a class table into a recipe "
+                    "(classes), or crop the labels to the image."
+                )
+        windows = list(kept(1))
+        with progress.task(f"reading {Path(self.raster.paths[0]).name}", len(windows), least=2) as advance:
+            for strip in windows:
+                yield strip
+                advance()
 
     def with_classes(self, classes: Classes) -> "RasterLabels | MajorityLabels":
         """The raster with a class table.
@@ -360,8 +398,8 @@ def _require_labels(labels: Raster, path: str) -> None:
     coloured = len(labels.bands) == _COLOUR_BANDS and labels.dtype == "uint8"
     if len(labels.bands) != 1 and not coloured:
         raise LabelError(
-            f"{path} has {len(labels.bands)} bands of {labels.dtype}. Expected one band of class values, or three of "
-            "uint8 colours. Check the path."
+            f"{path} has {counted(len(labels.bands), 'band')} of {labels.dtype}. Expected one band of class values, "
+            "or three of uint8 colours. Check the path."
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from landscribe.data.scenes.arcgis_classes import TEMPLATE, read_classes
 from landscribe.data.scenes.label_formats import LABEL_FILES
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
-from landscribe.errors import LabelError, RasterError, listed
+from landscribe.errors import LabelError, RasterError, counted, listed
 from landscribe.geo.inputs import files_in, images_in, is_collection
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES
 
@@ -66,7 +66,7 @@ def _scenes_of(spec: SceneSpec) -> list[SceneSpec]:
         masks = files_in(labels, LABEL_FILES)
         pairs = [(image, str(mask)) for image, mask in _pairs(files, masks, labels)]
         if warns:
-            _warn_unmatched(set(masks) - {Path(str(mask)) for _, mask in pairs} - set(files), "masks", labels)
+            _warn_unmatched(set(masks) - {Path(str(mask)) for _, mask in pairs} - set(files), "mask", labels)
     scenes = [spec.model_copy(update={"image": (str(image),), "labels": mask}) for image, mask in pairs]
     return _with_areas(scenes, warns=warns)
 
@@ -99,7 +99,7 @@ def _with_area(scenes: list[SceneSpec], setting: str, *, warns: bool) -> list[Sc
             f"{', '.join(file.name for file in several)}. Expected one. Remove the others."
         )
     if warns:
-        _warn_unmatched({file for stem in by_stem.keys() - set(stems) for file in by_stem[stem]}, "areas", where)
+        _warn_unmatched({file for stem in by_stem.keys() - set(stems) for file in by_stem[stem]}, "area", where)
     return [
         scene.model_copy(update={setting: str(by_stem[stem][0])}) for scene, stem in zip(scenes, stems, strict=True)
     ]
@@ -133,10 +133,9 @@ def _without(files: list[Path], names: Sequence[str], where: str) -> list[Path]:
 def _warn_unmatched(files: set[Path], kind: str, where: str) -> None:
     if files:
         log.warning(
-            "%s: %d %s have no image and are not used (%s)",
+            "%s: %s without an image, not used (%s)",
             where,
-            len(files),
-            kind,
+            counted(len(files), kind),
             listed(file.name for file in sorted(files)),
         )
 
@@ -150,8 +149,8 @@ def _require_one_image_a_mask(pairs: list[tuple[Path, Path]]) -> None:
     if shared:
         mask, images = shared[0]
         raise LabelError(
-            f"{listed(image.name for image in images)} in {images[0].parent} share the mask {mask.name} ({len(shared)} "
-            "such masks). Expected one image for each mask. Give a pattern, such as "
+            f"{listed(image.name for image in images)} in {images[0].parent} share the mask {mask.name} "
+            f"({counted(len(shared), 'such mask')}). Expected one image for each mask. Give a pattern, such as "
             f"{images[0].parent / ('*' + images[-1].suffix)}."
         )
 

@@ -15,7 +15,16 @@ from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, labe
 from landscribe.data.scenes.label_polygons import LabelPolygons
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
-from landscribe.errors import ClassError, GridError, LabelError, OutsideError, RasterError, RecipeError, is_printable
+from landscribe.errors import (
+    ClassError,
+    GridError,
+    LabelError,
+    OutsideError,
+    RasterError,
+    RecipeError,
+    counted,
+    is_printable,
+)
 from landscribe.geo.classes import (
     BACKGROUND,
     IGNORE,
@@ -175,7 +184,7 @@ def _require_same_bands(images: Sequence[Raster]) -> None:
     for other in images[1:]:
         if len(other.bands) != len(first.bands) or other.dtype != first.dtype:
             raise GridError(
-                f"{other.paths[0]} has {len(other.bands)} bands of {other.dtype}, but {first.paths[0]} has "
+                f"{other.paths[0]} has {counted(len(other.bands), 'band')} of {other.dtype}, but {first.paths[0]} has "
                 f"{len(first.bands)} of {first.dtype}. Expected the same for all scenes. Convert one (gdal_translate)."
             )
 

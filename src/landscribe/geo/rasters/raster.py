@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
-from landscribe.errors import GridError, RasterError, ReadError
+from landscribe.errors import GridError, RasterError, ReadError, counted
 from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window, crs_label
@@ -215,7 +215,7 @@ class Raster:
         """
         if len(set(bands)) != len(self.bands) or len(bands) != len(self.bands):
             raise RasterError(
-                f"{self.paths[0]} has {len(self.bands)} bands, but their names are {', '.join(bands)}. "
+                f"{self.paths[0]} has {counted(len(self.bands), 'band')}, but their names are {', '.join(bands)}. "
                 "Expected a different name for each band."
             )
         return replace(self, bands=tuple(bands))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from landscribe.errors import RasterError
+from landscribe.errors import RasterError, first_line
 from landscribe.geo.access import is_local, require_file
 from landscribe.geo.rasters.derived.stack import stack_bands
 from landscribe.geo.rasters.raster import Raster
@@ -85,7 +85,7 @@ def _read_item(address: str) -> dict[str, Any]:
     try:
         content = json.loads(_read_text(address))
     except (ValueError, RecursionError) as error:
-        raise RasterError(f"{address} is not JSON: {error}. Expected a STAC item.") from error
+        raise RasterError(f"{address} is not JSON: {first_line(error)}. Expected a STAC item.") from error
     item: dict[str, Any] = content if isinstance(content, dict) else {}
     if item.get("type") == "Feature" and "stac_version" in item and isinstance(item.get("assets"), dict):
         return item

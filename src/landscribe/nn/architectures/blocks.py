@@ -11,9 +11,9 @@ from landscribe.spec import Spec
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
-Channels = Annotated[int, Field(ge=1)]
+Channels = Annotated[int, Field(ge=1, le=2**20)]
 """Number of feature maps."""
-Rate = Annotated[int, Field(ge=1)]
+Rate = Annotated[int, Field(ge=1, le=2**20)]
 """Dilation rate."""
 MAX_RATES = 16
 """Dilated convolutions side by side. Each takes time to build, also for a model folder of a stranger."""

@@ -28,7 +28,7 @@ class DeepLabV3PlusOptions(Spec):
     """Input pixels per pixel of the deepest features; later stages are dilated instead of strided."""
     rates: tuple[Rate, ...] = Field((), max_length=MAX_RATES)
     """Dilation rates of the pyramid. Default: 6, 12, 18 at output stride 16, 12, 24, 36 at output stride 8."""
-    channels: int = Field(256, ge=1)
+    channels: int = Field(256, ge=1, le=2**20)
     """Channels of the pyramid and the decoder."""
     separable: bool = True
     """Separable 3 x 3 convolutions in the pyramid and the decoder, as in the paper; if false, full ones."""

@@ -10,9 +10,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, first_line
 from landscribe.nn.encoders.stems import adapt_stem
-from landscribe.nn.encoders.weights import first_line, read_weights
+from landscribe.nn.encoders.weights import read_weights
 from landscribe.nn.segmentation import CLASSES, Segmentation
 from landscribe.spec import nearest
 
@@ -178,9 +178,12 @@ def _own(architecture: str, arguments: dict[str, Any], options: dict[str, Any]) 
     if arguments["weights"] is not None and "weights" not in accepted:
         raise NetworkError(f"{architecture} takes no weights, got '{arguments['weights']}'. Use weights = \"none\".")
     try:
-        return network_class(**accepted, **options)
+        network: Any = network_class(**accepted, **options)
     except Exception as error:  # a user's class may raise anything
         raise NetworkError(f"{architecture} cannot be built with {accepted | options}: {first_line(error)}") from error
+    if not isinstance(network, nn.Module):
+        raise NetworkError(f"{architecture} gives a {type(network).__name__}. Expected an instance of nn.Module.")
+    return network
 
 
 def _require_logits(network: Segmentation, architecture: str, bands: int, classes: int) -> None:

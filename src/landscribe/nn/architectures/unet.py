@@ -43,7 +43,7 @@ class UNetOptions(EncoderStyle):
     """Attention gates on the skip connections (Oktay et al. 2018)."""
     aspp: tuple[Rate, ...] = Field((), max_length=MAX_RATES)
     """Dilation rates of atrous spatial pyramid pooling at the bottleneck, for example 6, 12, 18. Default: no ASPP."""
-    full_resolution: int = Field(0, ge=0)
+    full_resolution: int = Field(0, ge=0, le=2**20)
     """Channels of an extra block at full size, for a backbone whose first features have half the size; 0: none."""
 
 

@@ -34,7 +34,7 @@ class UNetPlusPlusOptions(EncoderStyle):
     """A loss for every branch; if false, for the deepest branch only."""
     branch_weights: tuple[NonNegativeFloat, ...] = ()
     """Weight of each branch's loss, the smallest branch first. Default: equal weights."""
-    branch: int | None = Field(None, ge=1)
+    branch: int | None = Field(None, ge=1, le=2**20)
     """The branch whose logits are returned (fast mode). Default: the mean of all branches (accurate mode). `prune`
     removes the nodes and encoder stages that a branch does not need."""
     cell: int | None = Field(None, ge=1, le=1024)

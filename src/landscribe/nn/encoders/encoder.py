@@ -1,5 +1,6 @@
 """Encoders: pyramids of features, from fine to coarse, of timm's networks or of plain convolution blocks."""
 
+import logging
 from typing import Any
 
 import timm
@@ -7,13 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, first_line
 from landscribe.nn.architectures.blocks import MAX_SCALES, BlockStyle, Channels, ConvBlock, ConvStyle, DoubleConv
 from landscribe.nn.encoders.dilation import dilate, pad_valid
 from landscribe.nn.encoders.stems import adapt_stem
 from landscribe.nn.encoders.weights import (
     describe_mismatch,
-    first_line,
     read_weights,
     require_all_loaded,
     require_weights,
@@ -181,6 +181,10 @@ def _timm_features(name: str, bands: int, weights: str | None, depth: int | None
     source: dict[str, Any] = {"pretrained": weights is not None, "in_chans": bands}
     if weights not in (None, "imagenet"):
         source["pretrained_cfg_overlay"] = {"state_dict": read_weights(str(weights)), "num_classes": 1000}
+    # timm warns of tensors that a file lacks; our own line names them.
+    log = logging.getLogger("timm")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         network: Any = timm.create_model(name, features_only=True, **source)
         reductions = network.feature_info.reduction()
@@ -191,6 +195,8 @@ def _timm_features(name: str, bands: int, weights: str | None, depth: int | None
             network = timm.create_model(name, features_only=True, out_indices=tuple(indices), **source)
     except (RuntimeError, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise _unusable(name, weights, error) from error
+    finally:
+        log.setLevel(level)
     if weights not in (None, "imagenet"):
         require_all_loaded(str(weights), name, network)
     features: nn.Module = network

@@ -128,12 +128,6 @@ def describe_mismatch(path: str, name: str) -> str | None:
     return "; ".join(reasons) or None
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type."""
-    message = str(error).strip()
-    return message.splitlines()[0] if message else type(error).__name__
-
-
 def _first_names(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from landscribe.errors import GridError, RasterError
+from landscribe.errors import GridError, RasterError, counted
 from landscribe.geo.grid import Window, crs_label
 from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.nodata import Nodata
@@ -151,7 +151,7 @@ def _require_same_pixels(first: Raster, other: Raster) -> None:
     a, b = first.paths[0], other.paths[0]
     if len(other.bands) != len(first.bands):
         raise RasterError(
-            f"{b} has {len(other.bands)} bands ({', '.join(other.bands)}), but {a} has {len(first.bands)} "
+            f"{b} has {counted(len(other.bands), 'band')} ({', '.join(other.bands)}), but {a} has {len(first.bands)} "
             f"({', '.join(first.bands)}). Expected the same bands in all rasters of a mosaic. Leave one out, or map "
             "them separately."
         )

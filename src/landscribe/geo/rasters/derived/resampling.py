@@ -22,7 +22,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import CRSError, RasterioError
 from rasterio.warp import reproject, transform, transform_bounds
 
-from landscribe.errors import GridError
+from landscribe.errors import GridError, first_line
 from landscribe.geo.access import allow_ungeoreferenced
 from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label
 from landscribe.geo.rasters.nodata import Nodata
@@ -191,8 +191,8 @@ def _in_crs(grid: Grid, crs: CRS) -> Grid:
         left, bottom, right, top = transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=_POINTS)
     except (RasterioError, CPLE_BaseError) as error:
         raise GridError(
-            f"the raster in {crs_label(grid.crs)} cannot be reprojected to {crs_label(crs)}: {error}. Choose a CRS for "
-            "that part of the Earth."
+            f"the raster in {crs_label(grid.crs)} cannot be reprojected to {crs_label(crs)}: {first_line(error)}. "
+            "Choose a CRS for that part of the Earth."
         ) from error
     if not (math.isfinite(right - left) and math.isfinite(top - bottom) and right > left and top > bottom):
         raise GridError(

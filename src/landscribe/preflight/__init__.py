@@ -1,24 +1,24 @@
 """Preflight: problems and cost of a run, before it starts. Nothing is written."""
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from landscribe import progress
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
-from landscribe.data.chips.cutting import require_feasible, split_inputs
+from landscribe.data.chips.cutting import split_inputs
+from landscribe.data.chips.units import lattice_of, require_feasible
 from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format, label_warnings
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
-from landscribe.errors import GridError, LandscribeError, listed
+from landscribe.errors import GridError, LandscribeError, counted, first_line, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
 from landscribe.geo.rasters.derived.clipped import spread_windows
@@ -28,26 +28,17 @@ from landscribe.geo.rasters.nodata import Nodata, nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.spec import NodataRule
-from landscribe.geo.tiling import aligned, count_chip_windows, units
 from landscribe.geo.vectors.vector_files import is_vector
+from landscribe.preflight.findings import Finding as Finding
+from landscribe.preflight.findings import by_severity, deduplicated
+from landscribe.preflight.settings import check_settings
 from landscribe.recipe import Recipe
-
-Severity = Literal["error", "warning", "note"]
 
 # Windows of a sample: enough to contain nodata and all common classes, few enough to read in seconds.
 _SAMPLES = 64
 _SAMPLE_SIDE = 256
 _NETCDF_FILL = 9.969209968386869e36
 """What NetCDF's libraries write where a float was never written."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One problem or fact, with values and what to do."""
-
-    severity: Severity
-    """An error stops the run, a warning may lower its accuracy, a note informs."""
-    text: str
 
 
 @dataclass(frozen=True)
@@ -110,8 +101,8 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
             where = listed(sorted({str(source.labels) for source in recipe.scenes}))
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
             findings += [Finding("warning", text) for text in label_warnings(scene.labels for scene in scenes)]
-            findings += _check_settings(recipe, scenes[0].image, classes)
-    findings = _by_severity(_deduplicated(findings))
+            findings += check_settings(recipe, scenes[0].image, classes)
+    findings = by_severity(deduplicated(findings))
     if classes is None or any(finding.severity == "error" for finding in findings):
         return Check(tuple(findings), None)
     predicted = forecast(recipe, scenes, len(classes), trial=trial)
@@ -122,23 +113,7 @@ def check_chips(chips: Chips) -> Check:
     """Audit existing chips for leaks between their splits."""
     audited = audit(chips)
     findings = [Finding(severity, text) for severity, text in audited.findings()]
-    return Check(tuple(_by_severity(findings)), None, audited)
-
-
-def _by_severity(findings: Sequence[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
-
-
-def _deduplicated(findings: Sequence[Finding]) -> list[Finding]:
-    """Problems that differ only in their numbers are reported once, with the count of further files."""
-    groups: dict[tuple[str, str], list[Finding]] = {}
-    for finding in findings:
-        _, _, rest = finding.text.partition(" ")
-        groups.setdefault((finding.severity, re.sub(r"\d+", "0", rest)), []).append(finding)
-    return [
-        Finding(first.severity, first.text + (f" (The same for {len(more)} more files.)" if more else ""))
-        for first, *more in groups.values()
-    ]
+    return Check(tuple(by_severity(findings)), None, audited)
 
 
 def _check_scene(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> list[Finding]:
@@ -163,7 +138,7 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
     yield Finding(
         "note", f"{name}: {image.grid.height} x {image.grid.width} pixels of {size:.3g} m in "
         f"{crs_label(image.grid.crs)}, "
-        f"{len(image.bands)} bands ({', '.join(image.bands)}) of {image.dtype}.",
+        f"{counted(len(image.bands), 'band')} ({', '.join(image.bands)}) of {image.dtype}.",
     )  # fmt: skip
 
 
@@ -317,7 +292,7 @@ def _compare(other: Raster, first: Raster) -> Iterator[Finding]:
     try:
         converted = with_encoding(other, first.encoding, first.dtype, a)
     except LandscribeError as error:
-        yield Finding("error", f"{error}.")
+        yield Finding("error", f"{first_line(error)}.")
         return
     if converted is not other:
         yield Finding("note", f"{b} has {other.encoding[0]}; its numbers become those of {a} ({first.encoding[0]}).")
@@ -389,50 +364,13 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
         yield Finding("error", str(error))
         return
     for scene in scenes:
-        shape = scene.image.grid.shape
-        if not count_chip_windows(*shape, size=spec.size, stride=spec.stride or spec.size, edge=spec.edge):
+        shape, lattice = scene.image.grid.shape, lattice_of(scene.image, spec)
+        if not lattice.rows * lattice.cols:
             yield Finding(
                 "error" if len(scenes) == 1 else "warning",
                 f"{scene.image.paths[0]} ({shape[0]} x {shape[1]} pixels) is smaller than one chip of {spec.size} "
                 f"pixels, and edge = {spec.edge}. Use a smaller size or edge = pad.",
             )
-
-
-def _check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[Finding]:
-    """Errors in settings that a run would meet only after it has cut the chips or trained the network."""
-    from landscribe.nn import build
-    from landscribe.nn.encoders.freezing import parts_of
-    from landscribe.nn.encoders.weights import require_weights
-    from landscribe.nn.losses import weighted_sum
-    from landscribe.prediction.compatibility import require_two_classes
-    from landscribe.training.scaling import of_range
-
-    train, predict = recipe.train, recipe.predict
-    # Weights from a file are loaded now; weights from a hub are downloaded later, if it responds.
-    weights = None if train.weights in ("auto", "imagenet", "none") else train.weights
-    try:
-        weighted_sum(train.loss)
-        require_two_classes(predict, classes)
-        bands = len(image.bands)
-        if train.scaling == "range":
-            of_range(np.dtype(image.dtype), bands=bands)
-        require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
-        network = build(
-            train.architecture, bands=bands, encoder=train.encoder, weights=weights,
-            **{"classes": len(classes), **train.options},
-        )  # fmt: skip
-        parts_of(network, train.freeze)
-        align = network.reduction
-        if recipe.chips.size < align + (train.batch == 1):
-            yield Finding(
-                "error",
-                f"chips of {recipe.chips.size} pixels are too small for {train.architecture} on {train.encoder}: one "
-                f"pixel of its deepest features covers {align} x {align} pixels. Use chips.size {2 * align} or more.",
-            )
-        size = aligned(predict.nominal_tile, align)
-        next(units(1, 1, size=size, margin=predict.nominal_margin, align=align, side=predict.unit))
-    except LandscribeError as error:
-        yield Finding("error", str(error))
 
 
 def is_small(scene: Scene) -> bool:

@@ -1,0 +1,54 @@
+"""Settings of a recipe that a run would refuse only after it has cut the chips or trained the network."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from landscribe.errors import LandscribeError
+from landscribe.geo.classes import Classes
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.tiling import aligned, units
+from landscribe.preflight.findings import Finding
+from landscribe.recipe import Recipe
+
+
+def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[Finding]:
+    """Errors in settings that a run would meet only after it has cut the chips or trained the network."""
+    from landscribe.nn import build
+    from landscribe.nn.encoders.freezing import parts_of
+    from landscribe.nn.encoders.weights import require_weights
+    from landscribe.nn.losses import weighted_sum
+    from landscribe.prediction.compatibility import require_two_classes
+    from landscribe.training.checks import require_memory_to_train, require_workers
+    from landscribe.training.parallel import Processes
+    from landscribe.training.scaling import of_range
+
+    train, predict = recipe.train, recipe.predict
+    # Weights from a file are loaded now; weights from a hub are downloaded later, if it responds.
+    weights = None if train.weights in ("auto", "imagenet", "none") else train.weights
+    try:
+        weighted_sum(train.loss)
+        require_two_classes(predict, classes)
+        require_workers(train, Processes())
+        bands = len(image.bands)
+        if train.scaling == "range":
+            of_range(np.dtype(image.dtype), bands=bands)
+        require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
+        require_memory_to_train(train, bands=bands, classes=len(classes))
+        network = build(
+            train.architecture, bands=bands, encoder=train.encoder, weights=weights,
+            **{"classes": len(classes), **train.options},
+        )  # fmt: skip
+        require_memory_to_train(train, bands=bands, classes=len(classes), network=network)
+        parts_of(network, train.freeze)
+        align = network.reduction
+        if recipe.chips.size < align + (train.batch == 1):
+            yield Finding(
+                "error",
+                f"chips of {recipe.chips.size} pixels are too small for {train.architecture} on {train.encoder}: one "
+                f"pixel of its deepest features covers {align} x {align} pixels. Use chips.size {2 * align} or more.",
+            )
+        size = aligned(predict.nominal_tile, align)
+        next(units(1, 1, size=size, margin=predict.nominal_margin, align=align, side=predict.unit))
+    except LandscribeError as error:
+        yield Finding("error", str(error))
