@@ -33,6 +33,10 @@ _CACHES = tempfile.TemporaryDirectory(prefix="landscribe-cache-")
 os.environ["LANDSCRIBE_CACHE"] = _CACHES.name
 
 
+# No test cuts the power. On a slow disk, waiting until it holds each file takes a minute in all, and shows nothing.
+os.fsync = lambda file: None
+
+
 # The garbage collector goes through a million objects of imported modules each time: less often.
 gc.set_threshold(10_000, 20)
 
