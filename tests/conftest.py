@@ -7,6 +7,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,21 @@ def forked_workers() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def onnx_functions() -> Iterator[None]:
+    """The exporter's table of ONNX functions, which each export would derive from their source code again."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(lru_cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
 _EXPORTS: dict[object, bytes] = {}
 
 
 @pytest.fixture
-def shared_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+def shared_exports(monkeypatch: pytest.MonkeyPatch, onnx_functions: None) -> None:
     """Networks of one class with the same weights share an export: it takes seconds, whatever the network's size."""
     from torch import nn
 
