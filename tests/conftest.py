@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import typer.main
 from hypothesis import HealthCheck, settings
 
 import forked
@@ -36,6 +37,10 @@ os.environ["LANDSCRIBE_CACHE"] = _CACHES.name
 
 # No test cuts the power. On a slow disk, waiting until it holds each file takes a minute in all, and shows nothing.
 os.fsync = lambda file: None
+
+
+# Commands run hundreds of times in one process: their parsers are built once.
+typer.main.get_command = lru_cache(typer.main.get_command)
 
 
 # The garbage collector goes through a million objects of imported modules each time: less often.
