@@ -38,6 +38,11 @@ class Groups:
         """(classes,) True for classes that train has if no drawn group is held out."""
         return self.counts[self.chip_splits(self.all_to_train()) == "train"].sum(axis=0) > 0
 
+    @cached_property
+    def class_shares(self) -> NDArray[np.float64]:
+        """(classes,) share of each class in the labelled pixels of all chips."""
+        return _class_shares(self.counts.sum(axis=0))
+
     def all_to_train(self) -> NDArray[np.str_]:
         """(groups,) splits if every group that is not predefined goes to train."""
         return np.where(self.predefined == "", "train", self.predefined)
@@ -103,8 +108,9 @@ def assign_splits(
         if fractions and _most_held_out(groups.predefined) > 0:
             draws = (groups.chip_splits(_draw(fractions, groups, rng)) for _ in range(_DRAWS))
             splits = min(draws, key=lambda splits: _cost(splits, fractions, groups, min_train))
-            enough = (splits == "train").mean() >= min_train
-            if enough and fractions.keys() <= set(splits.tolist()) and not _missing_classes(splits, "train", groups):
+            in_train = splits == "train"
+            is_complete = not _missing_classes(groups.counts[in_train].sum(axis=0), groups)
+            if in_train.mean() >= min_train and fractions.keys() <= set(splits.tolist()) and is_complete:
                 return splits.tolist()
     return groups.chip_splits(groups.all_to_train()).tolist()
 
@@ -148,26 +154,25 @@ def _held_out_counts(fractions: dict[str, float], predefined: NDArray[np.str_], 
     return counts
 
 
-def _missing_classes(splits: NDArray[np.str_], name: str, groups: Groups) -> int:
-    """How many learnable classes a split has no chip of."""
-    return int((groups.learnable & (groups.counts[splits == name].sum(axis=0) == 0)).sum())
+def _missing_classes(pixels: NDArray[np.int64], groups: Groups) -> int:
+    """How many learnable classes have no pixel in a split, by the pixels (classes,) of the split."""
+    return int((groups.learnable & (pixels == 0)).sum())
 
 
 def _cost(splits: NDArray[np.str_], fractions: dict[str, float], groups: Groups, min_train: float) -> tuple[float, ...]:
     """The cost of a draw: a tuple whose first elements matter most."""
-    too_few = (splits == "train").mean() < min_train
-    missing_held_out = sum(_missing_classes(splits, name, groups) for name in fractions)
-    size_error = sum(abs(float((splits == name).mean()) - fraction) for name, fraction in fractions.items())
-    shares = _class_shares(groups.counts)
-    class_error = sum(
-        float(np.abs(_class_shares(groups.counts[splits == name]) - shares).sum()) / 2 for name in fractions
-    )
+    is_in = {name: splits == name for name in ("train", "gap", *fractions)}
+    size = {name: float(chosen.mean()) for name, chosen in is_in.items()}
+    pixels = {name: groups.counts[is_in[name]].sum(axis=0) for name in ("train", *fractions)}
+    missing = {name: _missing_classes(of_split, groups) for name, of_split in pixels.items()}
+    size_error = sum(abs(size[name] - fraction) for name, fraction in fractions.items())
+    class_error = sum(float(np.abs(_class_shares(pixels[name]) - groups.class_shares).sum()) / 2 for name in fractions)
     # A chip in the gap costs as much as one too few in a held-out split, or one of a class that it has too many of.
-    gap = float((splits == "gap").mean())
-    missing_in_train = _missing_classes(splits, "train", groups)
-    return float(missing_in_train), float(too_few), float(missing_held_out), gap + size_error + class_error
+    balance = size["gap"] + size_error + class_error
+    missing_held_out = sum(missing[name] for name in fractions)
+    return float(missing["train"]), float(size["train"] < min_train), float(missing_held_out), balance
 
 
-def _class_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of each class; all 0 if nothing is labelled."""
-    return counts.sum(axis=0) / max(1, counts.sum())
+def _class_shares(pixels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of each class in pixels (classes,); all 0 if nothing is labelled."""
+    return pixels / max(1, pixels.sum())
