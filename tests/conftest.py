@@ -18,7 +18,8 @@ import forked
 from landscribe import progress
 
 # Continuous integration and laptops differ in speed; a law holds or not, whatever the time.
-settings.register_profile("landscribe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Fifty examples of each refute most wrong laws; where more are needed, a law says so itself.
+settings.register_profile("landscribe", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("landscribe")
 
 # No test asks a hub for weights.
