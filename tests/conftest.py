@@ -7,16 +7,19 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
+import typer.main
 from hypothesis import HealthCheck, settings
 
 import forked
 from landscribe import progress
 
 # Continuous integration and laptops differ in speed; a law holds or not, whatever the time.
-settings.register_profile("landscribe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Fifty examples of each refute most wrong laws; where more are needed, a law says so itself.
+settings.register_profile("landscribe", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("landscribe")
 
 # No test asks a hub for weights.
@@ -31,6 +34,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # No test writes to the user's cache. Each test has one of its own; this one is that of fixtures of modules.
 _CACHES = tempfile.TemporaryDirectory(prefix="landscribe-cache-")
 os.environ["LANDSCRIBE_CACHE"] = _CACHES.name
+
+
+# No test cuts the power. On a slow disk, waiting until it holds each file takes a minute in all, and shows nothing.
+os.fsync = lambda file: None
+
+
+# Commands run hundreds of times in one process: their parsers are built once.
+typer.main.get_command = lru_cache(typer.main.get_command)
 
 
 # The garbage collector goes through a million objects of imported modules each time: less often.
@@ -57,11 +68,21 @@ def forked_workers() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def onnx_functions() -> Iterator[None]:
+    """The exporter's table of ONNX functions, which each export would derive from their source code again."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(lru_cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
 _EXPORTS: dict[object, bytes] = {}
 
 
 @pytest.fixture
-def shared_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+def shared_exports(monkeypatch: pytest.MonkeyPatch, onnx_functions: None) -> None:
     """Networks of one class with the same weights share an export: it takes seconds, whatever the network's size."""
     from torch import nn
 

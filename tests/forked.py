@@ -58,6 +58,8 @@ class Surroundings:
     """Its working folder."""
     largest_file: int | None = None
     """Bytes: files cannot grow beyond this size, as on a full disk."""
+    forks_workers: bool = False
+    """Dask workers on this machine are forked from this process: they stay in its session, as on a terminal."""
     obeys_modes: bool = False
     """The superuser, too, writes only where the modes of files allow it."""
 
@@ -69,6 +71,10 @@ class Surroundings:
             sys.path.insert(0, str(self.modules))
         if self.folder is not None:
             os.chdir(self.folder)
+        if self.forks_workers:
+            import dask
+
+            dask.config.set({"distributed.worker.multiprocessing-method": "fork"})
         if self.largest_file is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (self.largest_file,) * 2)
         if self.obeys_modes:
@@ -85,14 +91,15 @@ def _obey_modes() -> None:
 
 
 def run_command(arguments: list[str], out: Connection, err: Connection, surroundings: Surroundings) -> None:
-    """Run the command line as a process of its own does."""
+    """Run the command line as `python -m landscribe` does."""
+    import landscribe
     from landscribe.commands.app import main
 
     for number, pipe in ((1, out), (2, err)):
         os.dup2(pipe.fileno(), number)
         pipe.close()
     surroundings.enter()
-    sys.argv = ["landscribe", *arguments]
+    sys.argv = [str(Path(landscribe.__file__).with_name("__main__.py")), *arguments]
     try:
         main()
     except Exception:  # noqa: BLE001
@@ -106,10 +113,11 @@ def command(
     surroundings: Surroundings,
     begun: Callable[[], bool] | None = None,
     by: signal.Signals = signal.SIGINT,
+    on_a_terminal: bool = False,
 ) -> tuple[int, str, str]:
     """The exit code, stdout and stderr of a command; a signal interrupts it once it has `begun`.
 
-    A command prints less than a pipe holds, 64 kB.
+    Ctrl-C on a terminal interrupts all processes of the command. A command prints less than a pipe holds, 64 kB.
     """
     (out, out_end), (err, err_end) = _CONTEXT.Pipe(duplex=False), _CONTEXT.Pipe(duplex=False)
     process = start(run_command, [*map(str, arguments)], out_end, err_end, surroundings)
@@ -119,7 +127,7 @@ def command(
         while process.is_alive() and not begun():
             time.sleep(0.02)
         if process.is_alive():
-            os.kill(process.pid, by)
+            (os.killpg if on_a_terminal else os.kill)(process.pid, by)
     process.join(120)
     process.kill()
     process.join()

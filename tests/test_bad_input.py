@@ -140,9 +140,14 @@ def labels(tmp_path) -> Path:
     return polygons(tmp_path / "labels.geojson")
 
 
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    return model(tmp_path_factory.mktemp("trained") / "model")
+
+
 @pytest.fixture
-def trained(tmp_path) -> Path:
-    return model(tmp_path / "model")
+def trained(tmp_path, model_folder) -> Path:
+    return shutil.copytree(model_folder, tmp_path / "model")
 
 
 # ---- images

@@ -99,7 +99,8 @@ def test_a_recipe_of_any_bytes_is_refused_in_a_line(tmp_path, content):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
     """A scene of noise, polygons and a model, with a folder `in` to work in."""
-    folder = tmp_path_factory.mktemp("world")
+    folder = tmp_path_factory.mktemp("parent") / "world"
+    folder.mkdir()
     worlds.write_raster(folder / "scene.tif", worlds.noise(1, SIDE, SIDE) % 4)
     boxes = [worlds.pixel_box(row, 9, 12, 40) for row in (5, 25, 45)]
     worlds.write_polygons(folder / "labels.geojson", boxes, **{"class": ["house", "road", "house"]})

@@ -254,15 +254,26 @@ def few_chips(tmp_path_factory) -> Chips:
     return replace(chips, table=chips.table.assign(split="train"))
 
 
-@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "smp:FPN", "networks:Striding"])
+NARROW = {"encoder": "plain", "options": {"encoder_widths": [6, 8, 12]}}
+NETWORKS = dict.fromkeys(ARCHITECTURES, NARROW) | {
+    "deeplabv3plus": {"encoder": "test_resnet", "options": {"channels": 16}},
+    "smp:FPN": {
+        "encoder": "test_resnet",
+        "options": {"decoder_pyramid_channels": 16, "decoder_segmentation_channels": 32},
+    },
+    "networks:Striding": {"encoder": "test_resnet"},
+}
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_every_architecture_trains_maps_and_is_assessed(architecture, few_chips, tmp_path, monkeypatch):
     """All other steps of a run are tested with one architecture."""
     # tests/nn/test_summary.py has the receptive fields of every architecture; they take ten times as long as the rest.
     monkeypatch.setattr(summary, "_receptive_fields", lambda network, names, bands: dict.fromkeys(names))
     (scene,) = few_chips.metadata.sources[0].image
     verbs.train(
-        few_chips, out=tmp_path / "model", architecture=architecture, encoder="test_resnet", weights="none", steps=1,
-        batch=2,
+        few_chips, out=tmp_path / "model", architecture=architecture, weights="none", steps=1, batch=2,
+        **NETWORKS[architecture],
     )  # fmt: skip
     assert json.loads((tmp_path / "model" / "config.json").read_text())["architecture"] == architecture
     trust = {"trust_code": architecture}

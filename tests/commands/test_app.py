@@ -5,11 +5,9 @@ import dataclasses
 import io
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
@@ -389,33 +387,14 @@ def test_an_interrupted_map_is_finished_by_the_same_command(slow):
     assert not parts.exists()
 
 
-def interrupted_on_a_terminal(arguments: list[str], *, parts: Path) -> tuple[int, str]:
-    """A command and all its processes, interrupted by Ctrl-C once five units of its map are done; code and stderr."""
-    folder = parts.parent
-    code = f"import sys; sys.path.insert(0, {str(folder)!r}); sys.argv[0] = 'landscribe'; "
-    typed = [sys.executable, "-c", code + "from landscribe.commands.app import main; main()", *arguments]
-    settings = {"env": os.environ | {"SECONDS_A_TILE": "0.2"}, "start_new_session": True}
-    with (
-        (folder / "stderr.txt").open("w+") as stderr,
-        subprocess.Popen(typed, stderr=stderr, **settings) as process,
-    ):
-        while not has_five_units(parts) and process.poll() is None:
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(120)
-        finally:
-            process.kill()
-    return process.returncode, (folder / "stderr.txt").read_text()
-
-
 @pytest.mark.slow
 def test_workers_of_an_interrupted_map_have_nothing_to_say(slow):
     tiles = ("--tile", "32", "--margin", "0", "--unit", "32", *TRUST)
-    command = ("predict", str(slow / "slow"), str(slow / "numbers.tif"), *tiles)
-    code, err = interrupted_on_a_terminal(
-        [*map(str, command), "--dask", "auto", "--out", str(slow / "map.tif")], parts=slow / "map.tif.parts"
-    )
+    surroundings = forked.Surroundings(modules=slow, environment={"SECONDS_A_TILE": "0.2"}, forks_workers=True)
+    code, _, err = forked.command(
+        "predict", slow / "slow", slow / "numbers.tif", *tiles, "--dask", "auto", "--out", slow / "map.tif",
+        surroundings=surroundings, begun=lambda: has_five_units(slow / "map.tif.parts"), on_a_terminal=True,
+    )  # fmt: skip
     assert code == 130, err
     *progress, last = err.splitlines()
     assert last.startswith("landscribe: interrupted")

@@ -29,7 +29,7 @@ QUICK = {"encoder": "test_efficientnet", "weights": "none", "steps": 2, "batch":
 @pytest.fixture(scope="module")
 def chips(tmp_path_factory) -> Chips:
     folder = tmp_path_factory.mktemp("world")
-    scene, labels, _ = world.write(world.draw(320, 320, seed=1), folder / "world")
+    scene, labels, _ = world.write(world.draw(192, 192, seed=1), folder / "world")
     # Without a class column the polygons are one class, which every fold has.
     return chip(images=[scene], labels=labels, out=folder / "chips", size=32)
 

@@ -17,7 +17,7 @@ from landscribe.nn import build
 
 def model(seed: int = 0) -> Model:
     torch.manual_seed(seed)
-    network = build("fcn", bands=1, classes=2, encoder="plain", weights=None)
+    network = build("fcn", bands=1, classes=2, encoder="plain", encoder_widths=[4, 8])
     return Model.wrap(network, bands=["v"], classes=["a", "b"])
 
 
@@ -51,6 +51,7 @@ def test_a_model_of_other_weights_has_no_results(tmp_path):
     assert cache.load(two, "engine") is None
 
 
+@pytest.mark.usefixtures("shared_exports")
 @pytest.mark.parametrize("planted", ["file", "fifo", "endless", "deep"])
 def test_nothing_beside_the_weights_is_read_from_a_model_folder(tmp_path, planted):
     saved = model()

@@ -26,32 +26,34 @@ def awake(network: nn.Module) -> nn.Module:
     return network
 
 
-def calibrated(network: nn.Module) -> nn.Module:
+def calibrated(network: nn.Module, bands: int) -> nn.Module:
     """The network with statistics of normalisation from one batch, as training leaves them, rather than none."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
     with torch.no_grad():
-        network.train()(torch.rand(2, 3, 64, 64))
+        network.train()(torch.rand(2, bands, 64, 64))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return network
 
 
-def batch(count: int = 2, classes: int = 2, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.rand(count, 3, side, side), torch.randint(0, max(2, classes), (count, side, side))
+def batch(bands: int, *, count: int = 2, side: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.rand(count, bands, side, side), torch.randint(0, 2, (count, side, side))
 
 
 class _Built:
     """Inherited by classes with a fixture `case`: (architecture, encoder, options)."""
+
+    bands = 3
 
     @pytest.fixture(scope="class")
     @classmethod
     def network(cls, case):
         torch.manual_seed(0)
         architecture, encoder, options = case
-        return calibrated(build(architecture, encoder=encoder, bands=3, classes=2, **options))
+        return calibrated(build(architecture, encoder=encoder, bands=cls.bands, classes=2, **options), cls.bands)
 
 
 class NetworkContract(_Built):
@@ -61,11 +63,11 @@ class NetworkContract(_Built):
         network.eval()
         with torch.inference_mode():
             for size in SIZES:
-                assert network(torch.rand(1, 3, *size)).shape == (1, 2, *size)
+                assert network(torch.rand(1, self.bands, *size)).shape == (1, 2, *size)
 
     def test_finite_gradients_reach_every_parameter(self, network):
         trained = awake(copy.deepcopy(network)).train()
-        trained.training_loss(*batch(), CRITERION).backward()
+        trained.training_loss(*batch(self.bands), CRITERION).backward()
         # Dead units of a rectifier let no gradient through: that some pixel of a large parameter moves is enough.
         silent = [name for name, p in trained.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert silent == []
@@ -73,7 +75,7 @@ class NetworkContract(_Built):
 
     def test_one_image_is_enough_to_train_on(self, network):
         trained = copy.deepcopy(network).train()
-        loss = trained.training_loss(*batch(count=1), CRITERION)
+        loss = trained.training_loss(*batch(self.bands, count=1), CRITERION)
         loss.backward()
         assert torch.isfinite(loss)
 
@@ -83,7 +85,7 @@ class NetworkContract(_Built):
         before = [copy.deepcopy(encoder.state_dict()) for encoder in encoders]
         for encoder in encoders:
             freeze(encoder)
-        trained.train().training_loss(*batch(), CRITERION).backward()
+        trained.train().training_loss(*batch(self.bands), CRITERION).backward()
         inside = {id(parameter) for encoder in encoders for parameter in encoder.parameters()}
         assert inside
         for name, parameter in trained.named_parameters():
@@ -97,13 +99,13 @@ class NetworkContract(_Built):
 
     def test_logits_of_an_image_do_not_depend_on_its_batch(self, network):
         # In 64 bits: deep networks with weights like these enlarge rounding a million times.
-        exact, images = copy.deepcopy(network).eval().double(), batch(side=32)[0].double()
+        exact, images = copy.deepcopy(network).eval().double(), batch(self.bands, side=32)[0].double()
         with torch.inference_mode():
             torch.testing.assert_close(exact(images)[1:2], exact(images[1:2]), rtol=1e-5, atol=1e-6)
 
     def test_every_head_has_the_images_size_and_the_main_head_is_forward_bit_by_bit(self, network):
         network.eval()
-        images = torch.rand(1, 3, 70, 45)
+        images = torch.rand(1, self.bands, 70, 45)
         with torch.inference_mode():
             heads = network.forward_heads(images)
             assert torch.equal(heads[network.main_head], network(images))
@@ -117,13 +119,13 @@ class ServingContract(_Built):
 
     def test_the_same_image_has_the_same_logits(self, network):
         network.eval()
-        images, _ = batch(count=1, side=32)
+        images, _ = batch(self.bands, count=1, side=32)
         with torch.inference_mode():
             assert torch.equal(network(images), network(images))
 
     def test_a_saved_and_loaded_model_has_the_same_logits(self, network, tmp_path):
-        images, _ = batch(count=1, side=32)
-        model = Model.wrap(network, bands=["red", "green", "blue"], classes=["rest", "house"])
+        images, _ = batch(self.bands, count=1, side=32)
+        model = Model.wrap(network, bands=[f"band {n}" for n in range(self.bands)], classes=["rest", "house"])
         model.save(tmp_path / "model")
         loaded = Model.load(tmp_path / "model")
         network.eval()
@@ -133,14 +135,14 @@ class ServingContract(_Built):
 
     def test_an_exported_network_has_the_same_logits(self, network):
         network.eval()
-        images, _ = batch(count=1, side=32)
+        images, _ = batch(self.bands, count=1, side=32)
         with torch.no_grad():
             exported = torch.export.export(network, (images,)).module()
             torch.testing.assert_close(exported(images), network(images), rtol=1e-4, atol=1e-4)
 
     def test_half_precision_stays_finite(self, network):
         halved = copy.deepcopy(network).eval().to(torch.bfloat16)
-        images, _ = batch(count=1, side=32)
+        images, _ = batch(self.bands, count=1, side=32)
         with torch.inference_mode():
             assert torch.isfinite(halved(images.to(torch.bfloat16))).all()
         with torch.inference_mode(), torch.autocast("cpu", dtype=torch.float16):

@@ -1,5 +1,6 @@
 """Every family of backbones, under UNet."""
 
+import copy
 import pickle
 
 import pytest
@@ -20,33 +21,65 @@ NARROW = {"widths": [32, 16, 8]}
 """Widths of the decoder: the same blocks on every backbone, of less work."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _a_backbone_is_drawn_once():
+    """timm draws the weights of a backbone once, and the tests in a row that need it copy them."""
+    create, latest = timm.create_model, {}
+
+    def copied(name: str, **settings):
+        key = (name, repr(sorted(settings.items())))
+        if key not in latest:
+            latest.clear()
+            latest[key] = create(name, **settings)
+        return copy.deepcopy(latest[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timm, "create_model", copied)
+        yield
+
+
 class TestBackbones(NetworkContract):
-    """The contract, for all of them."""
+    """The contract, for all of them, and what each backbone does under another architecture."""
+
+    bands = 5
 
     @pytest.fixture(scope="class", params=FAMILIES)
     @classmethod
     def case(cls, request):
         return "unet", request.param, NARROW
 
+    def test_features_of_any_number_of_bands_lie_over_their_pixels(self, network):
+        encoder = network.eval().features.encoder
+        with torch.inference_mode():
+            features = encoder(torch.rand(1, 5, 96, 64))
+        assert [tuple(feature.shape[1:]) for feature in features] == [
+            (channels, 96 // reduction, 64 // reduction)
+            for channels, reduction in zip(encoder.channels, encoder.reductions, strict=True)
+        ]
+
+    def test_every_backbone_dilates(self, case):
+        assert_dilates(case[1], 8, bands=5)
+
 
 class TestServedBackbones(ServingContract):
     """The contract of trained networks, for backbones of unlike blocks."""
 
-    @pytest.fixture(scope="class", params=["inception_v3", "efficientnet_b0", "convnext_atto"])
+    @pytest.fixture(scope="class", params=["inception_v3", "test_efficientnet", "test_convnext"])
     @classmethod
     def case(cls, request):
         return "unet", request.param, NARROW
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_features_of_any_number_of_bands_lie_over_their_pixels(name):
-    encoder = Encoder(name, bands=5).eval()
+def assert_dilates(name, stride, *, bands):
+    network = build("deeplabv3plus", encoder=name, bands=bands, classes=2, output_stride=stride, channels=16).eval()
     with torch.inference_mode():
-        features = encoder(torch.rand(1, 5, 96, 64))
-    assert [tuple(feature.shape[1:]) for feature in features] == [
-        (channels, 96 // reduction, 64 // reduction)
-        for channels, reduction in zip(encoder.channels, encoder.reductions, strict=True)
-    ]
+        assert network.encoder(torch.rand(1, bands, 64, 32))[-1].shape[-2:] == (64 // stride, 32 // stride)
+        assert network(torch.rand(1, bands, 50, 37)).shape == (1, 2, 50, 37)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "inception_v3"])
+def test_backbones_dilate_to_a_stride_of_16(name):
+    assert_dilates(name, 16, bands=3)
 
 
 @pytest.mark.parametrize("name", ["inception_v3", "inception_v4", "inception_resnet_v2"])
@@ -62,16 +95,6 @@ def test_features_of_inception_move_with_the_image(name):
         inner = slice(40 // reduction, 150 // reduction)
         expected = feature.roll((16 // reduction, 32 // reduction), (-2, -1))
         torch.testing.assert_close(shifted[..., inner, inner], expected[..., inner, inner], rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("name", "stride"), [*((name, 8) for name in FAMILIES), ("resnet18", 16), ("inception_v3", 16)]
-)
-def test_every_backbone_dilates(name, stride):
-    network = build("deeplabv3plus", encoder=name, bands=3, classes=2, output_stride=stride, channels=16).eval()
-    with torch.inference_mode():
-        assert network.encoder(torch.rand(1, 3, 64, 32))[-1].shape[-2:] == (64 // stride, 32 // stride)
-        assert network(torch.rand(1, 3, 50, 37)).shape == (1, 2, 50, 37)
 
 
 @pytest.mark.parametrize("stride", [8, 16])

@@ -168,6 +168,7 @@ def test_models_with_other_main_heads_are_averaged_by_their_classes(image):
     torch.testing.assert_close(logits.softmax(1), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.usefixtures("shared_exports")
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
 def test_a_map_has_a_layer_of_another_head(tmp_path, image, monkeypatch, engine):
     if engine == "onnx":

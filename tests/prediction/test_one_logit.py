@@ -75,6 +75,7 @@ def test_map_probabilities_and_uncertainty_are_those_of_two_logits(tmp_path, pai
             assert len(one.bands) == 2
 
 
+@pytest.mark.usefixtures("shared_exports")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_gives_two_logits(pair, backend):
     if BACKENDS[backend].missing_packages:

@@ -92,6 +92,7 @@ def test_a_threshold_of_a_half_gives_the_class_with_the_higher_probability(seed)
     assert (class_layer(0.5).reduce(logits)[is_tie] == 1).all()
 
 
+@pytest.mark.usefixtures("shared_exports")
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
 def test_one_logit_and_two_with_the_same_weights_give_one_thresholded_map(tmp_path, engine):
     if engine == "onnx":

@@ -28,8 +28,8 @@ def reported():
     progress.reporter.reset(token)
 
 
-def test_the_bar_counts_optimiser_steps_and_shows_the_last_epoch(chips, tmp_path, reported):
-    model = verbs.train(chips, out=tmp_path / "model", epochs=3, accumulate=2, ema_decay=0.5, **TINY)
+def test_the_bar_counts_optimiser_steps_and_shows_the_last_epoch(tiny_chips, tmp_path, reported):
+    model = verbs.train(tiny_chips, out=tmp_path / "model", epochs=3, accumulate=2, ema_decay=0.5, **TINY)
     begun = next(place for place, (what, _) in enumerate(reported) if what == "training")
     (_, total), *updates = reported[begun:]
     assert total == model.history[-1]["step"]
@@ -46,10 +46,10 @@ def rows(folder) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_log_holds_each_step_and_the_rows_of_the_history(chips, tmp_path, caplog):
+def test_the_log_holds_each_step_and_the_rows_of_the_history(tiny_chips, tmp_path, caplog):
     folder = tmp_path / "log"
     with caplog.at_level("INFO"):
-        model = verbs.train(chips, out=tmp_path / "model", steps=6, log=str(folder), **TINY)
+        model = verbs.train(tiny_chips, out=tmp_path / "model", steps=6, log=str(folder), **TINY)
     written = rows(folder / "version_0")
     steps = [row for row in written if row["learning_rate"]]
     assert [int(row["step"]) for row in steps] == list(range(1, 7))
@@ -65,19 +65,19 @@ def test_the_log_holds_each_step_and_the_rows_of_the_history(chips, tmp_path, ca
     assert bool(list((folder / "version_0").glob("events.out.tfevents.*"))) == HAS_TENSORBOARD
 
 
-def test_each_training_has_its_own_log(chips, tmp_path):
+def test_each_training_has_its_own_log(tiny_chips, tmp_path):
     for name in ("one", "two"):
-        verbs.train(chips, out=tmp_path / name, steps=1, log=str(tmp_path / "log"), **TINY)
+        verbs.train(tiny_chips, out=tmp_path / name, steps=1, log=str(tmp_path / "log"), **TINY)
     assert len(rows(tmp_path / "log" / "version_0")) == len(rows(tmp_path / "log" / "version_1"))
 
 
-def test_a_log_that_cannot_be_written_is_refused(chips, tmp_path):
+def test_a_log_that_cannot_be_written_is_refused(tiny_chips, tmp_path):
     (tmp_path / "log").write_text("a file")
     with pytest.raises(OutputError, match="log is a file"):
-        verbs.train(chips, out=tmp_path / "model", steps=1, log=str(tmp_path / "log"), **TINY)
+        verbs.train(tiny_chips, out=tmp_path / "model", steps=1, log=str(tmp_path / "log"), **TINY)
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
 
-def test_a_log_does_not_change_the_weights(chips, tmp_path):
-    logged = verbs.train(chips, out=tmp_path / "logged", steps=5, log=str(tmp_path / "log"), **TINY)
-    assert verbs.train(chips, out=tmp_path / "plain", steps=5, **TINY).sha256 == logged.sha256
+def test_a_log_does_not_change_the_weights(tiny_chips, tmp_path):
+    logged = verbs.train(tiny_chips, out=tmp_path / "logged", steps=5, log=str(tmp_path / "log"), **TINY)
+    assert verbs.train(tiny_chips, out=tmp_path / "plain", steps=5, **TINY).sha256 == logged.sha256

@@ -229,7 +229,7 @@ def test_time_before_a_kill_counts_in_a_budget_of_minutes(chips, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_weights(chips, tmp_path):
-    settings = TINY | {"epochs": 16, "ema_decay": 0.9}
+    settings = TINY | {"epochs": 8, "ema_decay": 0.9}
     out, last = tmp_path / "model", tmp_path / "model.training" / "last.ckpt"
     chance, stamps = random.Random(0), [0]
     for _ in range(3):
@@ -237,7 +237,7 @@ def test_a_killed_training_resumes_to_the_same_weights(chips, tmp_path):
         # Killed at any moment once it has written something new.
         while process.is_alive() and (not last.exists() or last.stat().st_mtime_ns == stamps[-1]):
             time.sleep(0.005)
-        time.sleep(chance.uniform(0, 0.2))
+        time.sleep(chance.uniform(0, 0.1))
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL

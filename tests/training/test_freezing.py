@@ -26,21 +26,21 @@ def moved(before: dict[str, torch.Tensor], model) -> set[str]:
 
 
 def test_a_frozen_encoder_is_saved_as_it_started(chips, tmp_path):
-    model = verbs.train(chips, out=tmp_path / "model", steps=4, freeze=("encoder",), **QUICK)
+    model = verbs.train(chips, out=tmp_path / "model", steps=2, freeze=("encoder",), **QUICK)
     changed = moved(started(), model)
     assert changed
     assert not any("encoder" in name for name in changed)
 
 
 def test_named_stages_are_frozen_and_others_are_not(chips, tmp_path):
-    model = verbs.train(chips, out=tmp_path / "model", steps=4, freeze=("conv1", "bn1", "layer1"), **QUICK)
+    model = verbs.train(chips, out=tmp_path / "model", steps=2, freeze=("conv1", "bn1", "layer1"), **QUICK)
     changed = moved(started(), model)
     stages = {name.split("encoder.body.")[1].split(".")[0] for name in changed if "encoder" in name}
     assert stages == {"layer2", "layer3", "layer4"}
 
 
 def test_layers_frozen_for_a_while_learn_afterwards(chips, tmp_path):
-    held = verbs.train(chips, out=tmp_path / "held", steps=6, freeze=("encoder",), freeze_until=0.5, **QUICK)
+    held = verbs.train(chips, out=tmp_path / "held", steps=4, freeze=("encoder",), freeze_until=0.5, **QUICK)
     assert any("encoder" in name and "running_mean" in name for name in moved(started(), held))
 
 
@@ -53,8 +53,8 @@ def test_the_encoder_may_have_a_lower_learning_rate(chips, tmp_path):
             if part in name and name.endswith("conv1.weight")
         )
 
-    fast = verbs.train(chips, out=tmp_path / "fast", steps=3, **QUICK)
-    slow = verbs.train(chips, out=tmp_path / "slow", steps=3, encoder_lr_factor=0.01, **QUICK)
+    fast = verbs.train(chips, out=tmp_path / "fast", steps=2, **QUICK)
+    slow = verbs.train(chips, out=tmp_path / "slow", steps=2, encoder_lr_factor=0.01, **QUICK)
     assert distance(slow, "encoder") < 0.05 * distance(fast, "encoder")
 
 
@@ -82,7 +82,7 @@ def test_freezing_random_weights_is_warned_about(chips, tmp_path, caplog):
 
 
 def test_layers_stay_frozen_to_the_end_of_a_budget_in_minutes(chips, tmp_path):
-    model = verbs.train(chips, out=tmp_path / "model", minutes=0.02, freeze=("encoder",), **QUICK)
+    model = verbs.train(chips, out=tmp_path / "model", minutes=0.01, freeze=("encoder",), **QUICK)
     assert not any("encoder" in name for name in moved(started(), model))
 
 

@@ -16,31 +16,31 @@ TINY = {"encoder": "plain", "weights": "none", "batch": 4, "options": {"encoder_
 
 @pytest.fixture
 def few_rates(monkeypatch) -> None:
-    """The range test tries 50 rates instead of 100."""
-    monkeypatch.setattr(lr_finder, "_RATES", 50)
+    """The range test tries 30 rates instead of 100."""
+    monkeypatch.setattr(lr_finder, "_RATES", 30)
 
 
 @pytest.mark.usefixtures("few_rates")
-def test_a_suggested_rate_is_used_logged_and_recorded(chips, tmp_path, monkeypatch, caplog, capsys):
+def test_a_suggested_rate_is_used_logged_and_recorded(tiny_chips, tmp_path, monkeypatch, caplog, capsys):
     monkeypatch.chdir(tmp_path)
     with caplog.at_level("INFO"):
-        found = verbs.train(chips, out="found", steps=4, learning_rate="auto", **TINY)
+        found = verbs.train(tiny_chips, out="found", steps=4, learning_rate="auto", **TINY)
     rate = found.provenance["learning_rate"]
     assert 1e-6 < rate < 1
     assert found.provenance["settings"]["learning_rate"] == "auto"
     assert f"learning rate: {rate:.3g} (by the learning rate finder)" in caplog.text
     assert capsys.readouterr().err == ""
     # Looking for it changes nothing else: the same rate, given as a number, gives the same model.
-    given = verbs.train(chips, out="given", steps=4, learning_rate=rate, **TINY)
+    given = verbs.train(tiny_chips, out="given", steps=4, learning_rate=rate, **TINY)
     assert given.sha256 == found.sha256
     assert given.history == found.history
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found", "given"]
 
 
 @pytest.mark.usefixtures("few_rates")
-def test_the_same_seed_suggests_the_same_rate(chips, tmp_path):
+def test_the_same_seed_suggests_the_same_rate(tiny_chips, tmp_path):
     def rate(name: str, seed: int) -> float:
-        model = verbs.train(chips, out=tmp_path / name, steps=1, learning_rate="auto", seed=seed, **TINY)
+        model = verbs.train(tiny_chips, out=tmp_path / name, steps=1, learning_rate="auto", seed=seed, **TINY)
         return model.provenance["learning_rate"]
 
     assert rate("one", 3) == rate("two", 3)
@@ -62,7 +62,7 @@ def test_the_rate_is_that_of_the_steepest_smoothed_fall():
     assert suggest_learning_rate(rates, [*losses[:20], float("nan"), *losses[21:]]) is None
 
 
-def test_the_range_test_may_diverge(chips, tmp_path, monkeypatch):
+def test_the_range_test_may_diverge(tiny_chips, tmp_path, monkeypatch):
     whole, steps = Segmenter.criterion, count()
 
     def diverging(self, logits, labels):
@@ -70,14 +70,14 @@ def test_the_range_test_may_diverge(chips, tmp_path, monkeypatch):
         return loss * torch.nan if isinstance(self, LRFinderModule) and next(steps) > 50 else loss
 
     monkeypatch.setattr(Segmenter, "criterion", diverging)
-    model = verbs.train(chips, out=tmp_path / "model", steps=1, learning_rate="auto", **TINY)
+    model = verbs.train(tiny_chips, out=tmp_path / "model", steps=1, learning_rate="auto", **TINY)
     # A third of what lies on the first half of the way from 1e-6 to 1.
     assert 1e-6 < model.provenance["learning_rate"] < 4e-4
 
 
 @pytest.mark.usefixtures("few_rates")
-def test_a_loss_that_is_never_finite_gives_no_rate(chips, tmp_path, monkeypatch):
+def test_a_loss_that_is_never_finite_gives_no_rate(tiny_chips, tmp_path, monkeypatch):
     monkeypatch.setattr(Segmenter, "criterion", lambda self, logits, labels: logits.sum() * torch.nan)
     with pytest.raises(NetworkError, match="no learning rate from 1e-06 to 1 gave a finite loss"):
-        verbs.train(chips, out=tmp_path / "model", steps=1, learning_rate="auto", **TINY)
+        verbs.train(tiny_chips, out=tmp_path / "model", steps=1, learning_rate="auto", **TINY)
     assert list(tmp_path.iterdir()) == []

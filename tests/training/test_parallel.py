@@ -1,7 +1,6 @@
 """Several processes train as one: the same batches, the same measures, one model."""
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -126,26 +125,13 @@ def test_only_rank_zero_prints_and_writes(by_two):
 
 @pytest.mark.slow
 def test_a_command_starts_the_requested_processes(chips, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "landscribe",
-        "train",
-        str(chips.folder),
-        "--out",
-        str(tmp_path / "model"),
-        *COMMON,
-        "--batch",
-        "4",
-        "--epochs",
-        "1",
-    ]
-    done = subprocess.run([*command, "--devices", "2"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 1
+    command = ("train", chips.folder, "--out", tmp_path / "model", *COMMON, "--batch", 4, "--epochs", 1)
+    code, out, err = forked.command(*command, "--devices", 2, surroundings=forked.Surroundings())
+    assert code == 0, err
+    assert len(out.splitlines()) == 1
     measures = Model.load(tmp_path / "model").measures
     f1 = f"F1 {measures['val_threshold_f1']:.3f} of squares (0.5: {measures['val_f1_squares']:.3f})"
-    assert f"; threshold {measures['val_threshold']:.3g} has {f1}" in done.stdout
+    assert f"; threshold {measures['val_threshold']:.3g} has {f1}" in out
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

@@ -21,17 +21,17 @@ def weights(model: Model) -> dict[str, torch.Tensor]:
     return model.network.state_dict()
 
 
-def test_two_accumulated_batches_equal_one_batch_of_both(chips, tmp_path):
-    two = verbs.train(chips, out=tmp_path / "two", batch=2, accumulate=2, steps=3, **PLAIN)
-    one = verbs.train(chips, out=tmp_path / "one", batch=4, steps=3, **PLAIN)
+def test_two_accumulated_batches_equal_one_batch_of_both(tiny_chips, tmp_path):
+    two = verbs.train(tiny_chips, out=tmp_path / "two", batch=2, accumulate=2, steps=3, **PLAIN)
+    one = verbs.train(tiny_chips, out=tmp_path / "one", batch=4, steps=3, **PLAIN)
     assert [row["step"] for row in two.history] == [row["step"] for row in one.history] == [3]
     for name, value in weights(one).items():
         torch.testing.assert_close(weights(two)[name], value, rtol=0, atol=1e-6)
 
 
-def test_an_epoch_ends_with_a_step_of_the_remaining_batches(chips, tmp_path):
-    batches = -(-len(chips.of_split("train")) // 4)
-    model = verbs.train(chips, out=tmp_path / "model", batch=4, accumulate=3, epochs=2, **PLAIN)
+def test_an_epoch_ends_with_a_step_of_the_remaining_batches(tiny_chips, tmp_path):
+    batches = -(-len(tiny_chips.of_split("train")) // 4)
+    model = verbs.train(tiny_chips, out=tmp_path / "model", batch=4, accumulate=3, epochs=2, **PLAIN)
     assert [row["step"] for row in model.history] == [-(-batches // 3), 2 * -(-batches // 3)]
 
 
@@ -52,17 +52,18 @@ def test_the_weight_ema_covers_all_steps_and_forgets_the_first_ones():
         assert int(averaged.module[1].num_batches_tracked) == n
 
 
-def test_the_averaged_weights_are_validated_and_saved(chips, tmp_path):
-    plain = verbs.train(chips, out=tmp_path / "plain", batch=4, epochs=2, checkpoint="last", **PLAIN)
+def test_the_averaged_weights_are_validated_and_saved(tiny_chips, tmp_path):
+    plain = verbs.train(tiny_chips, out=tmp_path / "plain", batch=4, epochs=2, checkpoint="last", **PLAIN)
     averaged = verbs.train(
-        chips, out=tmp_path / "averaged", batch=4, epochs=2, checkpoint="last", ema_decay=0.9, **PLAIN
+        tiny_chips, out=tmp_path / "averaged", batch=4, epochs=2, checkpoint="last", ema_decay=0.9, **PLAIN
     )
     # Averaging is beside the training itself.
     assert [row["train_loss"] for row in averaged.history] == [row["train_loss"] for row in plain.history]
     assert averaged.history[-1]["val_loss"] != plain.history[-1]["val_loss"]
     assert any(not torch.equal(value, weights(plain)[name]) for name, value in weights(averaged).items())
     # The saved weights have the loss that is stated for them.
-    assert val_loss(Model.load(tmp_path / "averaged"), chips) == pytest.approx(averaged.measures["val_loss"], rel=1e-5)
+    loss = val_loss(Model.load(tmp_path / "averaged"), tiny_chips)
+    assert loss == pytest.approx(averaged.measures["val_loss"], rel=1e-5)
 
 
 def val_loss(model: Model, chips) -> float:
@@ -82,11 +83,11 @@ def test_weights_that_do_not_change_equal_their_average():
     assert torch.equal(averaged.module.weight, network.weight)
 
 
-def test_the_last_epoch_is_kept_on_request(chips, tmp_path):
+def test_the_last_epoch_is_kept_on_request(tiny_chips, tmp_path):
     # A rate that is far too high: no later epoch is better than the first.
     settings = {"batch": 4, "epochs": 4, **PLAIN, "learning_rate": 3.0}
-    best = verbs.train(chips, out=tmp_path / "best", **settings)
-    last = verbs.train(chips, out=tmp_path / "last", checkpoint="last", **settings)
+    best = verbs.train(tiny_chips, out=tmp_path / "best", **settings)
+    last = verbs.train(tiny_chips, out=tmp_path / "last", checkpoint="last", **settings)
     assert best.history == last.history
     assert last.measures == last.history[-1]
     assert best.measures["val_mean_f1"] == max(row["val_mean_f1"] for row in best.history)
@@ -94,9 +95,9 @@ def test_the_last_epoch_is_kept_on_request(chips, tmp_path):
         assert any(not torch.equal(value, weights(best)[name]) for name, value in weights(last).items())
 
 
-def test_the_rate_is_halved_after_four_epochs_without_improvement(chips, tmp_path):
+def test_the_rate_is_halved_after_four_epochs_without_improvement(tiny_chips, tmp_path):
     settings = PLAIN | {"schedule": "plateau", "learning_rate": 1e-12}
-    verbs.train(chips, out=tmp_path / "model", batch=8, epochs=7, log=str(tmp_path / "log"), **settings)
+    verbs.train(tiny_chips, out=tmp_path / "model", batch=8, epochs=7, log=str(tmp_path / "log"), **settings)
     with (tmp_path / "log" / "version_0" / "metrics.csv").open() as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file) if row["learning_rate"]]
     # Two steps an epoch; the first epoch is the best.

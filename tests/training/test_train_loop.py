@@ -18,6 +18,8 @@ from landscribe.training.spec import TrainSpec
 from landscribe.training.train_loop import train
 
 QUICK = {"encoder": "test_resnet", "weights": "none", "batch": 4, "options": {"widths": [32, 16, 8]}}
+SMALL = {"encoder": "plain", "weights": "none", "batch": 4, "options": {"encoder_widths": [4, 8]}}
+"""For trainings that need not learn, and for chips of 32 pixels."""
 EXPLODING = {
     "encoder": "plain", "options": {"encoder_widths": [4, 8], "batch_norm": False},
     "optimizer": "sgd", "learning_rate": 1000, "gradient_clip": 0, "schedule": "constant",
@@ -33,9 +35,9 @@ def test_a_network_learns_what_is_plain_to_see(chips, tmp_path):
 def test_the_same_seed_gives_the_same_model(chips, tmp_path):
     bytes_of = []
     for name in ("one", "two"):
-        verbs.train(chips, out=tmp_path / name, steps=4, seed=7, **QUICK)
+        verbs.train(chips, out=tmp_path / name, steps=2, seed=7, **QUICK)
         bytes_of.append((tmp_path / name / "model.safetensors").read_bytes())
-    other = verbs.train(chips, out=tmp_path / "three", steps=4, seed=8, **QUICK)
+    other = verbs.train(chips, out=tmp_path / "three", steps=2, seed=8, **QUICK)
     assert bytes_of[0] == bytes_of[1]
     assert other.sha256 != Model.load(tmp_path / "one").sha256
 
@@ -82,9 +84,9 @@ def _labelled_pixels(model: Model, chips: Chips) -> tuple[np.ndarray, np.ndarray
     return np.concatenate(reference), np.concatenate(probability)
 
 
-def test_without_pixels_of_the_second_class_in_val_there_is_no_threshold(chips, tmp_path):
-    only_train = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
-    model = verbs.train(only_train, out=tmp_path / "model", steps=1, **QUICK)
+def test_without_pixels_of_the_second_class_in_val_there_is_no_threshold(tiny_chips, tmp_path):
+    only_train = Chips(tiny_chips.folder, tiny_chips.metadata, tiny_chips.table.assign(split="train"))
+    model = verbs.train(only_train, out=tmp_path / "model", steps=1, **SMALL)
     assert (model.val_threshold, model.measures["val_threshold"]) == (None, None)
 
 
@@ -101,17 +103,17 @@ def _mean_f1(model: Model, chips: Chips) -> float:
     return confusion.mean_f1
 
 
-def test_the_steps_of_a_last_unfinished_epoch_are_validated_too(chips, tmp_path):
-    order = ChipSampler(np.ones(len(chips.of_split("train"))), seed=0)
-    an_epoch = len(loader(chips.of_split("train"), batch=4, workers=0, order=order))
-    model = verbs.train(chips, out=tmp_path / "model", steps=an_epoch + 1, **QUICK)
+def test_the_steps_of_a_last_unfinished_epoch_are_validated_too(tiny_chips, tmp_path):
+    order = ChipSampler(np.ones(len(tiny_chips.of_split("train"))), seed=0)
+    an_epoch = len(loader(tiny_chips.of_split("train"), batch=4, workers=0, order=order))
+    model = verbs.train(tiny_chips, out=tmp_path / "model", steps=an_epoch + 1, **SMALL)
     assert [row["step"] for row in model.history] == [an_epoch, an_epoch + 1]
     assert all(row["val_mean_f1"] is not None for row in model.history)
 
 
-def test_without_validation_chips_the_last_epoch_is_kept(chips, tmp_path):
-    only_train = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
-    model = verbs.train(only_train, out=tmp_path / "model", epochs=2, **QUICK)
+def test_without_validation_chips_the_last_epoch_is_kept(tiny_chips, tmp_path):
+    only_train = Chips(tiny_chips.folder, tiny_chips.metadata, tiny_chips.table.assign(split="train"))
+    model = verbs.train(only_train, out=tmp_path / "model", epochs=2, **SMALL)
     assert model.measures["epoch"] == 2
     assert model.measures["val_mean_f1"] is None
 
@@ -146,22 +148,22 @@ def test_settings_that_the_chips_or_the_machine_cannot_serve_are_refused(chips, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_trains_in_bfloat16(chips, tmp_path):
-    model = verbs.train(chips, out=tmp_path / "model", steps=1, precision="bf16", **QUICK)
+def test_a_network_trains_in_bfloat16(tiny_chips, tmp_path):
+    model = verbs.train(tiny_chips, out=tmp_path / "model", steps=1, precision="bf16", **SMALL)
     assert {value.dtype for value in model.network.parameters()} == {torch.float32}
-    full = verbs.train(chips, out=tmp_path / "full", steps=1, precision="32", **QUICK)
+    full = verbs.train(tiny_chips, out=tmp_path / "full", steps=1, precision="32", **SMALL)
     assert model.history[0]["train_loss"] != full.history[0]["train_loss"]
     assert model.history[0]["train_loss"] == pytest.approx(full.history[0]["train_loss"], rel=0.05)
 
 
-def test_a_loss_that_is_not_finite_ends_the_training(chips, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_training(tiny_chips, tmp_path):
     with pytest.raises(NetworkError, match="Lower the learning rate"):
-        verbs.train(chips, out=tmp_path / "model", steps=30, **QUICK | EXPLODING)
+        verbs.train(tiny_chips, out=tmp_path / "model", steps=30, **SMALL | EXPLODING)
     assert not (tmp_path / "model").exists()
 
 
-def test_a_budget_in_minutes_ends_by_the_clock(chips, tmp_path):
-    model = verbs.train(chips, out=tmp_path / "model", minutes=0.02, **QUICK)
+def test_a_budget_in_minutes_ends_by_the_clock(tiny_chips, tmp_path):
+    model = verbs.train(tiny_chips, out=tmp_path / "model", minutes=0.01, **SMALL)
     assert model.history[-1]["step"] >= 1
 
 
@@ -193,9 +195,9 @@ def test_two_reading_processes_give_the_batches_of_one(chips):
         assert torch.equal(one, two)
 
 
-def test_class_weights_reach_the_loss_and_must_match_the_classes(chips, tmp_path):
+def test_class_weights_reach_the_loss_and_must_match_the_classes(tiny_chips, tmp_path):
     def first_loss(name: str, weights) -> float:
-        model = verbs.train(chips, out=tmp_path / name, steps=1, loss="ce", class_weights=weights, **QUICK)
+        model = verbs.train(tiny_chips, out=tmp_path / name, steps=1, loss="ce", class_weights=weights, **SMALL)
         return model.history[0]["train_loss"]
 
     even = first_loss("even", "none")
@@ -207,14 +209,14 @@ def test_class_weights_reach_the_loss_and_must_match_the_classes(chips, tmp_path
         first_loss("none", (0.0, 0.0))
 
 
-def test_a_network_trains_on_balanced_chips(chips, tmp_path):
-    model = verbs.train(chips, out=tmp_path / "model", steps=2, sampling="balanced", background=0.1, **QUICK)
+def test_a_network_trains_on_balanced_chips(tiny_chips, tmp_path):
+    model = verbs.train(tiny_chips, out=tmp_path / "model", steps=2, sampling="balanced", background=0.1, **SMALL)
     assert model.provenance["settings"]["sampling"] == "balanced"
 
 
 @pytest.mark.parametrize("settings", [{"optimizer": "sgd"}, {"schedule": "cosine"}, {"schedule": "constant"}])
-def test_optimisers_and_schedules_train(chips, tmp_path, settings):
-    model = verbs.train(chips, out=tmp_path / "model", steps=12, **(QUICK | settings))
+def test_optimisers_and_schedules_train(tiny_chips, tmp_path, settings):
+    model = verbs.train(tiny_chips, out=tmp_path / "model", steps=12, **(SMALL | settings))
     assert model.history[-1]["train_loss"] < model.history[0]["train_loss"]
 
 
@@ -225,21 +227,22 @@ def test_schedules_stay_between_nothing_and_all(name):
     assert max(factors) == pytest.approx(1)
 
 
-def test_without_progress_training_stops(chips, tmp_path):
+def test_without_progress_training_stops(tiny_chips, tmp_path):
     # At a rate of nearly nothing, and without statistics that settle, no epoch is better than the first.
-    still = {"encoder": "plain", "options": {"encoder_widths": [4, 8], "batch_norm": False}}
-    settings = QUICK | still | {"learning_rate": 1e-12, "patience": 2}
-    model = verbs.train(chips, out=tmp_path / "model", epochs=9, **settings)
+    still = {"options": {"encoder_widths": [4, 8], "batch_norm": False}}
+    settings = SMALL | still | {"learning_rate": 1e-12, "patience": 2}
+    model = verbs.train(tiny_chips, out=tmp_path / "model", epochs=9, **settings)
     assert len(model.history) == 3
 
 
 @pytest.mark.parametrize("settings", [{"sampling": "label_windows"}, {"augment": {"preset": "light", "mixup": 1.0}}])
-def test_windows_and_mixed_chips_teach_the_same_every_time(chips, tmp_path, settings):
+def test_windows_and_mixed_chips_teach_the_same_every_time(tiny_chips, tmp_path, settings):
     first, second = (
-        verbs.train(chips, out=tmp_path / name, steps=3, seed=1, **QUICK, **settings) for name in ("one", "two")
+        verbs.train(tiny_chips, out=tmp_path / name, steps=3, seed=1, **SMALL, **settings) for name in ("one", "two")
     )
     assert first.sha256 == second.sha256
-    taught = verbs.train(chips, out=tmp_path / "taught", steps=20, seed=1, **QUICK | settings | {"options": {}})
+    wider = {"options": {"encoder_widths": [8, 16]}, "learning_rate": 0.02}
+    taught = verbs.train(tiny_chips, out=tmp_path / "taught", steps=40, seed=1, **SMALL | settings | wider)
     assert taught.measures["val_f1_squares"] > 0.9
 
 
@@ -248,14 +251,14 @@ def test_a_pipeline_without_masks_is_refused_before_chips_are_read(chips, tmp_pa
         verbs.train(chips, out=tmp_path / "model", steps=3, augment=lambda image, mask: (image, mask), **QUICK)
 
 
-def test_a_pipeline_of_the_users_changes_the_training_chips_alone(chips, tmp_path):
+def test_a_pipeline_of_the_users_changes_the_training_chips_alone(tiny_chips, tmp_path):
     seen = []
 
     def pipeline(*, image, masks):
         seen.append(image.shape)
         return {"image": np.flipud(image), "masks": [np.flipud(mask) for mask in masks]}
 
-    model = verbs.train(chips, out=tmp_path / "model", steps=3, augment=pipeline, **QUICK)
-    assert len(seen) == 3 * QUICK["batch"]
-    assert set(seen) == {(64, 64, 2)}
+    model = verbs.train(tiny_chips, out=tmp_path / "model", steps=3, augment=pipeline, **SMALL)
+    assert len(seen) == 3 * SMALL["batch"]
+    assert set(seen) == {(32, 32, 2)}
     assert "pipeline" in model.provenance["changed_by"]

@@ -173,14 +173,14 @@ def assert_reads_like_the_scene(chips: Chips, scene) -> None:
 def test_chips_of_any_bands_and_dtype_equal_the_scene(world, bands, dtype, virtual):
     spec = world.scene(noise(bands, H, W, dtype))
     (scene,), _ = open_scenes([spec])
-    assert_reads_like_the_scene(world.chip(spec, virtual=virtual), scene)
+    assert_reads_like_the_scene(world.chip(spec, size=32, virtual=virtual), scene)
 
 
 @pytest.mark.parametrize(("bands", "dtype"), [(1, "uint8"), (3, "uint8"), (4, "uint8"), (1, "uint16"), (4, "uint16")])
 def test_png_chips_read_like_the_scene(world, bands, dtype):
     spec = world.scene(noise(bands, H, W, dtype))
     (scene,), _ = open_scenes([spec])
-    assert_reads_like_the_scene(world.chip(spec, format="png"), scene)
+    assert_reads_like_the_scene(world.chip(spec, size=32, format="png"), scene)
 
 
 @pytest.mark.parametrize("virtual", [False, True])
@@ -206,7 +206,7 @@ def test_chips_are_valid_where_the_scene_is(world, dtype, nodata, edge, virtual)
         array[:, 12:30, 14:40] = nodata
     spec = world.scene(array).model_copy(update={"nodata": nodata})
     (scene,), _ = open_scenes([spec])
-    assert_reads_like_the_scene(world.chip(spec, edge=edge, virtual=virtual), scene)
+    assert_reads_like_the_scene(world.chip(spec, size=32, edge=edge, virtual=virtual), scene)
 
 
 @pytest.mark.parametrize("rule", ["any", "all"])
@@ -239,7 +239,7 @@ def test_black_pixels_under_an_alpha_band_stay_valid(world, virtual):
     array[3, 12:30, 14:40] = 0
     spec = world.scene(array, alpha=True)
     (scene,), _ = open_scenes([spec])
-    assert_reads_like_the_scene(world.chip(spec, virtual=virtual), scene)
+    assert_reads_like_the_scene(world.chip(spec, size=32, virtual=virtual), scene)
 
 
 def test_black_pixels_of_pictures_stay_valid(world):
@@ -247,7 +247,7 @@ def test_black_pixels_of_pictures_stay_valid(world):
     array[:, 10:14, 10:30] = 0
     spec = world.scene(array)
     (scene,), _ = open_scenes([spec])
-    assert_reads_like_the_scene(world.chip(spec, format="png"), scene)
+    assert_reads_like_the_scene(world.chip(spec, size=32, format="png"), scene)
 
 
 def test_scenes_with_different_nodata_read_like_themselves(world):

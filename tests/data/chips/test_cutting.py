@@ -1,10 +1,11 @@
 """Chips are the same bytes with any unit size and executor, and a failure leaves no files."""
 
+import _thread
 import hashlib
 import os
 import signal
-import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ import shapely
 from affine import Affine
 from rasterio.windows import Window as RasterioWindow
 
+import forked
 from landscribe import executor as engine
 from landscribe import machine, verbs
 from landscribe.data.chips import cutting, units
@@ -238,53 +240,31 @@ def test_a_scheduler_that_does_not_answer_is_an_error_and_leaves_no_files(specs,
 
 # Interruption -------------------------------------------------------------------------------------------------------
 
-SCRIPT = """
-import sys, threading, _thread, time
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from landscribe.data.chips import cutting, units
-from landscribe.data.scenes.scene import SceneSpec
-from test_cutting import cut
 
-def interrupt():
-    while not list(folder.glob(".*.partial.chips/images/*")):
-        time.sleep(0.005)
-    _thread.interrupt_main()
+def cut_until_interrupted(folder: Path, specs: list[SceneSpec], dask: str | None) -> str:
+    """Cut chips in a process of its own, interrupted once some are written; how it ended."""
+    from dask import config
 
-if __name__ == "__main__":
-    folder = Path({folder!r})
+    def interrupt() -> None:
+        while not list(folder.glob(".*.partial.chips/images/*")):
+            time.sleep(0.005)
+        _thread.interrupt_main()
+
     units._UNIT_SIDE = 20
     threading.Thread(target=interrupt, daemon=True).start()
-    specs = [SceneSpec(image=({image!r},), labels={labels!r}, label_field="kind")]
     try:
-        cut(specs, folder / "chips", size=16, stride=1, dask={dask!r})
+        with config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+            cut(specs, folder / "chips", size=16, stride=1, dask=dask)
     except KeyboardInterrupt:
-        print("interrupted")
-"""
+        return "interrupted"
+    return "finished"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dask", [None, "auto"])
 def test_interrupted_chipping_leaves_no_files(specs, tmp_path, dask):
     (tmp_path / "out").mkdir()
-    script = tmp_path / "script.py"
-    script.write_text(
-        SCRIPT.format(
-            tests=str(Path(__file__).parent), folder=str(tmp_path / "out"), image=specs[0].image[0],
-            labels=specs[0].labels, dask=dask,
-        ),
-        encoding="utf-8",
-    )  # fmt: skip
-    # The package under test, which need not be the installed one.
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2]), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"PYTHONPATH": paths},
-    )
-    assert done.stdout.splitlines()[-1] == "interrupted"
+    assert forked.call(cut_until_interrupted, tmp_path / "out", specs[:1], dask) == "interrupted"
     assert list((tmp_path / "out").iterdir()) == []
 
 

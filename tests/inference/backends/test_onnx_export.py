@@ -72,6 +72,7 @@ def test_exports_of_other_heads_are_stored_under_other_names(tmp_path, exports):
     ]  # fmt: skip
 
 
+@pytest.mark.usefixtures("onnx_functions")
 def test_an_export_has_one_output_for_each_head_with_its_name():
     import onnx
 

@@ -1,5 +1,6 @@
 """Groups: chips that go to one split together, and the random draw that assigns a split to each group."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -37,6 +38,27 @@ class Groups:
     def learnable(self) -> NDArray[np.bool_]:
         """(classes,) True for classes that train has if no drawn group is held out."""
         return self.counts[self.chip_splits(self.all_to_train()) == "train"].sum(axis=0) > 0
+
+    @cached_property
+    def class_shares(self) -> NDArray[np.float64]:
+        """(classes,) share of each class in the labelled pixels of all chips."""
+        return _class_shares(self.counts.sum(axis=0))
+
+    @cached_property
+    def drawn(self) -> NDArray[np.intp]:
+        """Indices of the groups whose split is drawn."""
+        return np.flatnonzero(self.predefined == "")
+
+    @cached_property
+    def predefined_counts(self) -> Counter[str]:
+        """How many groups each split has before the draw; "" counts those that are drawn."""
+        return Counter(self.predefined.tolist())
+
+    @cached_property
+    def drawn_classes(self) -> NDArray[np.bool_]:
+        """(classes,) True for classes that train has only by a group that is drawn."""
+        in_train = self.has_class[self.predefined == "train"].any(axis=0)
+        return ~in_train & self.has_class[self.drawn].any(axis=0)
 
     def all_to_train(self) -> NDArray[np.str_]:
         """(groups,) splits if every group that is not predefined goes to train."""
@@ -100,74 +122,71 @@ def assign_splits(
     """
     for requested in ({"val": val, "test": test}, {"val": val}):
         fractions = {name: fraction for name, fraction in requested.items() if fraction > 0}
-        if fractions and _most_held_out(groups.predefined) > 0:
+        if fractions and _most_held_out(groups) > 0:
             draws = (groups.chip_splits(_draw(fractions, groups, rng)) for _ in range(_DRAWS))
             splits = min(draws, key=lambda splits: _cost(splits, fractions, groups, min_train))
-            enough = (splits == "train").mean() >= min_train
-            if enough and fractions.keys() <= set(splits.tolist()) and not _missing_classes(splits, "train", groups):
+            in_train = splits == "train"
+            is_complete = not _missing_classes(groups.counts[in_train].sum(axis=0), groups)
+            if in_train.mean() >= min_train and fractions.keys() <= set(splits.tolist()) and is_complete:
                 return splits.tolist()
     return groups.chip_splits(groups.all_to_train()).tolist()
 
 
-def _most_held_out(predefined: NDArray[np.str_]) -> int:
+def _most_held_out(groups: Groups) -> int:
     """How many groups may be held out: one always stays in train."""
-    return int((predefined == "").sum()) - int("train" not in predefined)
+    return groups.predefined_counts[""] - int(not groups.predefined_counts["train"])
 
 
 def _draw(fractions: dict[str, float], groups: Groups, rng: np.random.Generator) -> NDArray[np.str_]:
     """A random split for each group; groups that train needs for one of its classes are held out last."""
     splits = groups.predefined.copy()
-    free = np.flatnonzero(splits == "")
-    order = free[rng.permutation(len(free))]
+    order = groups.drawn[rng.permutation(len(groups.drawn))]
     # Of the groups with a class that no predefined train group has, the last one in the order is needed for train.
-    in_train = groups.has_class[groups.predefined == "train"].any(axis=0)
-    uncovered = ~in_train & groups.has_class[order].any(axis=0)
     needed = np.zeros(len(order), bool)
-    needed[len(order) - 1 - groups.has_class[order][::-1, uncovered].argmax(axis=0)] = True
+    needed[len(order) - 1 - groups.has_class[order][::-1, groups.drawn_classes].argmax(axis=0)] = True
     order = np.concatenate([order[~needed], order[needed]])
     start = 0
-    for name, count in _held_out_counts(fractions, groups.predefined, int((~needed).sum())).items():
+    for name, count in _held_out_counts(fractions, groups, int((~needed).sum())).items():
         splits[order[start : start + count]] = name
         start += count
     splits[order[start:]] = "train"
     return splits
 
 
-def _held_out_counts(fractions: dict[str, float], predefined: NDArray[np.str_], spare: int) -> dict[str, int]:
+def _held_out_counts(fractions: dict[str, float], groups: Groups, spare: int) -> dict[str, int]:
     """How many groups to draw for each split: its fraction, but at least one.
 
     Counts above one are lowered until train keeps the groups that it needs, which `spare` leaves out.
     """
-    available, counts = _most_held_out(predefined), {}
+    available, counts = _most_held_out(groups), {}
     for name, fraction in fractions.items():
-        existing = int((predefined == name).sum())
-        counts[name] = min(max(int(existing == 0), round(fraction * len(predefined)) - existing), available)
+        existing = groups.predefined_counts[name]
+        counts[name] = min(max(int(existing == 0), round(fraction * len(groups.predefined)) - existing), available)
         available -= counts[name]
     while sum(counts.values()) > spare and max(counts.values()) > 1:
         counts[max(counts, key=lambda name: counts[name])] -= 1
     return counts
 
 
-def _missing_classes(splits: NDArray[np.str_], name: str, groups: Groups) -> int:
-    """How many learnable classes a split has no chip of."""
-    return int((groups.learnable & (groups.counts[splits == name].sum(axis=0) == 0)).sum())
+def _missing_classes(pixels: NDArray[np.int64], groups: Groups) -> int:
+    """How many learnable classes have no pixel in a split, by the pixels (classes,) of the split."""
+    return int((groups.learnable & (pixels == 0)).sum())
 
 
 def _cost(splits: NDArray[np.str_], fractions: dict[str, float], groups: Groups, min_train: float) -> tuple[float, ...]:
     """The cost of a draw: a tuple whose first elements matter most."""
-    too_few = (splits == "train").mean() < min_train
-    missing_held_out = sum(_missing_classes(splits, name, groups) for name in fractions)
-    size_error = sum(abs(float((splits == name).mean()) - fraction) for name, fraction in fractions.items())
-    shares = _class_shares(groups.counts)
-    class_error = sum(
-        float(np.abs(_class_shares(groups.counts[splits == name]) - shares).sum()) / 2 for name in fractions
-    )
+    is_in = {name: splits == name for name in ("train", "gap", *fractions)}
+    size = {name: float(chosen.mean()) for name, chosen in is_in.items()}
+    pixels = {name: groups.counts[is_in[name]].sum(axis=0) for name in ("train", *fractions)}
+    missing = {name: _missing_classes(of_split, groups) for name, of_split in pixels.items()}
+    size_error = sum(abs(size[name] - fraction) for name, fraction in fractions.items())
+    class_error = sum(float(np.abs(_class_shares(pixels[name]) - groups.class_shares).sum()) / 2 for name in fractions)
     # A chip in the gap costs as much as one too few in a held-out split, or one of a class that it has too many of.
-    gap = float((splits == "gap").mean())
-    missing_in_train = _missing_classes(splits, "train", groups)
-    return float(missing_in_train), float(too_few), float(missing_held_out), gap + size_error + class_error
+    balance = size["gap"] + size_error + class_error
+    missing_held_out = sum(missing[name] for name in fractions)
+    return float(missing["train"]), float(size["train"] < min_train), float(missing_held_out), balance
 
 
-def _class_shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of each class; all 0 if nothing is labelled."""
-    return counts.sum(axis=0) / max(1, counts.sum())
+def _class_shares(pixels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of each class in pixels (classes,); all 0 if nothing is labelled."""
+    return pixels / max(1, pixels.sum())

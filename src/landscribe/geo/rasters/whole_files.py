@@ -1,5 +1,7 @@
 """Whole raster files, written or read at once: chips, masks, parts of a map, palettes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,7 @@ def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
     Returns:
         Pixels (bands, rows, cols), 0 where not valid, and valid (rows, cols).
     """
-    with open_dataset(path) as source:
+    with _open_pixels(path) as source:
         # GDAL takes the fourth band of a PNG for alpha: here it is a band like any other.
         pixels = source.read()
         is_geotiff = source.driver == "GTiff"
@@ -95,9 +97,16 @@ def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
     return pixels, valid
 
 
+@contextmanager
+def _open_pixels(path: Path) -> Iterator[Any]:
+    """Open a file for its pixels alone: to decode its georeference takes GDAL longer than to read a chip."""
+    with rasterio.Env(GDAL_GEOREF_SOURCES="NONE"), open_dataset(path) as source:
+        yield source
+
+
 def read_band(path: Path) -> NDArray[Any]:
     """The first band (rows, cols) of a file, as stored."""
-    with open_dataset(path) as source:
+    with _open_pixels(path) as source:
         band: NDArray[Any] = source.read(1)
         return band
 

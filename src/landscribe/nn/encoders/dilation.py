@@ -62,7 +62,7 @@ def dilate(body: nn.Module, stride: int, *, channels: int = 3) -> None:
     Convolutions keep their weights and their receptive field (Yu & Koltun 2016, arXiv:1511.07122). Pools with a stride
     become 3 x 3 pools without one (Chen et al. 2015, arXiv:1412.7062, section 3.1).
     """
-    side = 256
+    side = 128
     reached: dict[nn.Module, int] = {}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:

@@ -23,6 +23,9 @@ from landscribe.spec import Spec, nearest
 PLAIN = "plain"
 """Name of the papers' own encoder: convolution blocks with pooling between them, trained from scratch."""
 _FIRST_WIDTH = 64
+_PYRAMIDS: set[tuple[Any, ...]] = set()
+"""Backbones, by name, bands and geometry, whose features are a pyramid. It does not depend on weights, and to check it
+again takes a third of the time in which a model is loaded."""
 
 
 class Encoder(nn.Module):
@@ -56,6 +59,7 @@ class Encoder(nn.Module):
             require_weights(name, weights)
         names = band_names or tuple(f"band {index}" for index in range(1, bands + 1))
         self.body = _timm_features(name, bands if weights is None else 3, weights, depth)
+        self._geometry: tuple[Any, ...] = (name, bands, depth)
         if weights is not None:
             adapt_stem(self.body, names)
         info: Any = self.body.feature_info
@@ -65,10 +69,12 @@ class Encoder(nn.Module):
         """Input pixels per pixel of each feature map."""
         if self._pyramid_error(bands) is not None:
             pad_valid(self.body)
+            self._geometry += ("padded",)
         self._require_pyramid(bands, f"'{name}' has no pyramid of features")
         if output_stride is not None and self.reductions[-1] > output_stride:
             dilate(self.body, output_stride, channels=bands)
             self.reductions = tuple(min(reduction, output_stride) for reduction in self.reductions)
+            self._geometry += (output_stride,)
             self._require_pyramid(bands, f"'{name}' cannot be dilated to an output stride of {output_stride}")
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -83,6 +89,8 @@ class Encoder(nn.Module):
 
     def _pyramid_error(self, bands: int) -> str | None:
         """The error in the shapes of the features; None if each feature map has its size and channels."""
+        if self._geometry in _PYRAMIDS:
+            return None
         side = 4 * self.reductions[-1]
         training = self.training
         try:
@@ -95,7 +103,10 @@ class Encoder(nn.Module):
             self.train(training)
         shapes = [tuple(feature.shape[1:]) for feature in features]
         expected = [(c, side // r, side // r) for c, r in zip(self.channels, self.reductions, strict=True)]
-        return None if shapes == expected else f"its features are {shapes}, not {expected}"
+        if shapes != expected:
+            return f"its features are {shapes}, not {expected}"
+        _PYRAMIDS.add(self._geometry)
+        return None
 
 
 class EncoderStyle(BlockStyle):
