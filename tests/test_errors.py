@@ -68,7 +68,8 @@ def test_other_errors_pass_as_they_are(error):
 
 def test_every_verb_turns_errors_of_the_machine_into_one_line():
     verbs = {name: getattr(landscribe, name) for name in landscribe.__all__}
-    verbs = {name: verb for name, verb in verbs.items() if inspect.isfunction(verb)}
+    # `loader` is a part of the network's room, no verb.
+    verbs = {name: verb for name, verb in verbs.items() if inspect.isfunction(verb) and name != "loader"}
     assert {"chip", "train", "predict", "run", "demo", "cross_validate", "summary"} <= set(verbs)
     for name, verb in verbs.items():
         context = inspect.getclosurevars(verb).nonlocals["self"]  # of the decorator

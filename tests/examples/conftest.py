@@ -1,10 +1,12 @@
 """Small data sets in the publishers' layouts."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from landscribe.synthetic.layouts import LAYOUTS
 
@@ -18,13 +20,23 @@ DRAWN = {
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory) -> Callable[..., Path]:
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder of all processes of this call of pytest."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "examples"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn(shared_folder) -> Callable[..., Path]:
     """A copy of the small data set of an example, which is drawn once."""
-    originals: dict[str, Path] = {}
 
     def copy(name: str, folder: Path) -> Path:
-        if name not in originals:
-            originals[name] = LAYOUTS[name].write(tmp_path_factory.mktemp("drawn") / name, **DRAWN[name])
-        return shutil.copytree(originals[name], folder)
+        original = shared_folder / "drawn" / name
+        with FileLock(shared_folder / f"{name}.drawn.lock"):
+            if not original.exists():
+                LAYOUTS[name].write(original.with_suffix(".new"), **DRAWN[name]).rename(original)
+        return shutil.copytree(original, folder)
 
     return copy

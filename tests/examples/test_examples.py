@@ -8,6 +8,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+from filelock import FileLock
 
 import worlds
 from landscribe import pipeline, verbs
@@ -122,16 +123,16 @@ def test_a_published_number_finds_its_measure():
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, drawn):
-    """Runs of examples on small folders, each made once."""
-    made: dict[str, Path] = {}
+def runs(shared_folder, drawn):
+    """Runs of examples on small folders, each made once for all processes of tests."""
 
     def run(name: str) -> Path:
-        if name not in made:
-            folder = tmp_path_factory.mktemp(name)
-            data = drawn(name, folder / "data")
-            made[name] = pipeline.run(recipe_like(name, data, folder), out=folder / "run", **QUICK, **SMALL[name])
-        return made[name]
+        folder = shared_folder / name
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "run" / "report.html").exists():
+                recipe = recipe_like(name, drawn(name, folder / "data"), folder)
+                pipeline.run(recipe, out=folder / "run", **QUICK, **SMALL[name])
+        return folder / "run"
 
     return run
 
@@ -285,3 +286,24 @@ def test_no_chip_is_in_two_splits_and_the_epoch_is_chosen_on_other_chips_than_th
         assessment = json.loads((runs(name) / "assessment.json").read_text())
         splits = set(chips.splits)
         assert assessment["split"] == next(split for split in ("test", "val", "train") if split in splits)
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ({"reference": "gone.shp", "reference_field": "GrndTruth"}, "gone.shp"),
+        ({"reference_field": "Truth"}, "'Truth'"),
+        ({"reference_field": None}, "--reference-field"),
+        ({"reference": "validation_points.shp", "reference_field": "code"}, "column 'code'"),
+    ],
+)
+def test_a_reference_that_cannot_be_used_is_refused_before_anything_is_trained(tmp_path, drawn, reference, words):
+    data = drawn("wvlcdl", tmp_path / "data")
+    points = gpd.read_file(data / "validation_points.shp")
+    points.assign(code=9).to_file(data / "validation_points.shp")
+    recipe = Recipe.load(recipe_like("wvlcdl", data, tmp_path))
+    stated = {name: str(data / value) if name == "reference" else value for name, value in reference.items()}
+    changed = recipe.with_settings({"assess": recipe.assess.model_dump() | stated})
+    (error,) = verbs.check(changed, trial=False).errors
+    assert error.startswith("the independent reference: ")
+    assert words in error

@@ -6,6 +6,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+from landscribe.inference import pruning
+
 NOTEBOOKS = Path(__file__).parents[2] / "docs" / "examples"
 PARAMETERS = {
     "topodl": {"SIZE": 32, "STRIDE": 32},
@@ -25,6 +27,8 @@ def run(name, data, monkeypatch, folder):
     """The variables of a notebook after its last cell."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
+    # Speed is not tested here.
+    monkeypatch.setattr(pruning, "_TRIAL_SIDE", 64)
     plt.switch_backend("agg")
     variables = {}
     for index, cell in enumerate(cells(name)):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points, pooled
+from landscribe.assessment.spec import AssessSpec
 from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
@@ -136,17 +137,17 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], Confusion]])
     Raises:
         LabelError: it covers none.
     """
-    counted, errors = {}, []
+    by_map, errors = {}, []
     for mapped, assess in zip(maps, assessments, strict=True):
         try:
-            counted[mapped.paths[0]] = assess()
+            by_map[mapped.paths[0]] = assess()
         except LabelError as error:
             errors.append(error)
-    if not counted:
+    if not by_map:
         raise errors[0]
     if errors:
         log.warning("%d of %d maps are left out: %s", len(errors), len(maps), errors[0])
-    return pooled(counted)
+    return pooled(by_map)
 
 
 def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusion:
@@ -156,11 +157,7 @@ def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusi
 def _assess_vector(maps: Sequence[Raster], specs: Sequence[SceneSpec], classes: Classes) -> Confusion:
     spec = specs[0]
     reference, options = str(spec.labels), label_options(spec)
-    kind = geometry_type(reference, field=spec.label_field, layer=spec.label_layer, crs=spec.label_crs)
-    is_points = kind in (*POINTS, "MultiPoint")
-    if spec.label_field is None and (is_points or len(classes.foreground) > 1):
-        raise RecipeError(f"{reference} holds features of several classes. Name their class column with --label-field.")
-    if is_points:
+    if _is_points(spec, classes):
         points = Features.read(reference, **options, geometry_types=POINTS)
         values = _as_in(classes, points).values_of(points.labels, f"{reference}, column '{spec.label_field}',")
         return assess_points(maps, points, values, classes)
@@ -172,6 +169,42 @@ def _assess_vector(maps: Sequence[Raster], specs: Sequence[SceneSpec], classes: 
         maps,
         [partial(_assess_polygons, mapped, own, table, polygons) for mapped, own in zip(maps, specs, strict=True)],
     )
+
+
+def _is_points(spec: SceneSpec, classes: Classes) -> bool:
+    """Whether the reference is points, not polygons.
+
+    Raises:
+        RecipeError: features of several classes, and no column with the class.
+    """
+    reference = str(spec.labels)
+    kind = geometry_type(reference, field=spec.label_field, layer=spec.label_layer, crs=spec.label_crs)
+    is_points = kind in (*POINTS, "MultiPoint")
+    if spec.label_field is None and (is_points or len(classes.foreground) > 1):
+        raise RecipeError(
+            f"{reference} holds features of several classes. Name their class column with --label-field (in a run: "
+            "--reference-field)."
+        )
+    return is_points
+
+
+def require_reference(spec: AssessSpec, classes: Classes) -> None:
+    """Refuse an independent reference that an assessment could not use, before anything is trained.
+
+    Raises:
+        LandscribeError: it cannot be read, names no class column, or has labels that are no classes.
+    """
+    if spec.reference is None:
+        return
+    if not is_vector(spec.reference):
+        Raster.open([spec.reference])
+        return
+    source = SceneSpec.of({"image": spec.reference, "labels": spec.reference, "label_field": spec.reference_field})
+    options = label_options(source) | ({"geometry_types": POINTS} if _is_points(source, classes) else {})
+    features = Features.read(spec.reference, **options)
+    if spec.reference_field is not None:
+        where = f"{spec.reference}, column '{spec.reference_field}',"
+        _as_in(classes, features).values_of(features.labels, where)
 
 
 def _assess_polygons(mapped: Raster, spec: SceneSpec, classes: Classes, polygons: PolygonFiles) -> Confusion:

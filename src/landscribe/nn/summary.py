@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Annotated, Any
 
 import torch
@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 ImageSide = Annotated[int, Field(ge=1, le=10**6)]
 Channels = Annotated[int, Field(ge=1, le=10**4)]
+_NARROW, _WIDE = (256, 512), (1024, 4096)
+"""Widths of the images in which receptive fields are sought."""
 _BODY = "encoder.body."
 _SHELLS = ("encoder", "body", "network")
 
@@ -139,17 +141,23 @@ def _shapes_and_flops(network: nn.Module, bands: int, size: int) -> tuple[dict[s
 
 def _receptive_fields(network: nn.Module, names: list[str], bands: int) -> dict[str, int | None]:
     """Sides of receptive fields, from a narrow image first: the receptive fields of most networks fit into it."""
-    sides = _fields_within(network, names, bands, 1024)
-    wider = [name for name, side in sides.items() if side is None]
-    return sides | _fields_within(network, wider, bands, 4096) if wider else sides
+    sides: dict[str, int | None] = dict.fromkeys(names)
+    # One column tells whether the logits fit into an image.
+    narrow = (width for width in _NARROW if _fields_within(network, [""], bands, width, columns=1)[""] is not None)
+    for width in (*islice(narrow, 1), *_WIDE):
+        wider = [name for name, side in sides.items() if side is None]
+        sides |= _fields_within(network, wider, bands, width) if wider else {}
+    return sides
 
 
-def _fields_within(network: nn.Module, names: list[str], bands: int, width: int) -> dict[str, int | None]:
+def _fields_within(
+    network: nn.Module, names: list[str], bands: int, width: int, *, columns: int | None = None
+) -> dict[str, int | None]:
     """Sides of receptive fields: a column of the image is NaN, and the output columns that become NaN are counted.
 
     A network's output repeats with a period of `reduction` pixels, so each column of one period is tried once: an
     output depends on as many columns as the columns of a period reach outputs, on average. The image is `reduction`
-    pixels high: sides are counted along rows.
+    pixels high: sides are counted along rows. With `columns`, only so many columns of a period are tried.
     """
     period = int(getattr(network, "reduction", 32))
     width = -(-width // period) * period
@@ -158,14 +166,14 @@ def _fields_within(network: nn.Module, names: list[str], bands: int, width: int)
 
     def note(name: str, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1:
-            columns = output.isnan().any(dim=2).any(dim=1)[0].nonzero()[:, 0]
-            first, last = (int(columns[0]), int(columns[-1])) if len(columns) else (0, -1)
+            reached = output.isnan().any(dim=2).any(dim=1)[0].nonzero()[:, 0]
+            first, last = (int(reached[0]), int(reached[-1])) if len(reached) else (0, -1)
             extents[name].append((first, last, output.shape[-1]))
 
     modules = dict(network.named_modules())
     hooks = [modules[name].register_forward_hook(lambda _, __, out, name=name: note(name, out)) for name in names]
     with torch.inference_mode():
-        for column in range(centre, centre + period):
+        for column in range(centre, centre + (columns or period)):
             image = torch.zeros(1, bands, period, width)
             image[..., column] = torch.nan
             network(image)

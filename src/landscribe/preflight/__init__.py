@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from landscribe import progress
+from landscribe.assessment.references import require_reference
 from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.cutting import split_inputs
@@ -102,11 +103,19 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
             findings += [Finding("warning", text) for text in label_warnings(scene.labels for scene in scenes)]
             findings += check_settings(recipe, scenes[0].image, classes)
+            findings += _check_reference(recipe, classes)
     findings = by_severity(deduplicated(findings))
     if classes is None or any(finding.severity == "error" for finding in findings):
         return Check(tuple(findings), None)
     predicted = forecast(recipe, scenes, len(classes), trial=trial)
     return Check(tuple(findings), predicted, scenes=tuple(scenes), classes=classes)
+
+
+def _check_reference(recipe: Recipe, classes: Classes) -> Iterator[Finding]:
+    try:
+        require_reference(recipe.assess, classes)
+    except LandscribeError as error:
+        yield Finding("error", f"the independent reference: {error}")
 
 
 def check_chips(chips: Chips) -> Check:
