@@ -14,11 +14,14 @@ from landscribe.commands.app import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+EXAMPLES = ROOT / "docs" / "examples"
 
 
 def _commands() -> list[str]:
-    blocks = re.findall(r"```\n(.*?)```", README, flags=re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.startswith("landscribe ")]
+    pages = [README, *(page.read_text() for page in sorted(EXAMPLES.glob("*.md")))]
+    blocks = [block for page in pages for block in re.findall(r"```(?:sh)?\n(.*?)```", page, flags=re.DOTALL)]
+    lines = (line for block in blocks for line in block.splitlines())
+    return list(dict.fromkeys(line for line in lines if line.startswith("landscribe ")))
 
 
 def _modules_with_examples() -> list[str]:
@@ -29,7 +32,7 @@ def _modules_with_examples() -> list[str]:
 
 
 @pytest.mark.parametrize("command", _commands())
-def test_every_command_in_the_readme_is_parsed_by_its_verb(command):
+def test_every_command_in_the_readme_and_the_examples_is_parsed_by_its_verb(command):
     verb, *arguments = shlex.split(command, comments=True)[1:]
     group = get_command(app)
     # Reads arguments as the command line does, and refuses unknown verbs, flags and values; runs nothing.
@@ -51,3 +54,11 @@ def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
     exec(compile(code, "README.md", "exec"), {})
     assert scene.exists()
     assert (tmp_path / "map.tif").exists()
+
+
+@pytest.mark.parametrize("page", sorted(EXAMPLES.glob("*.md")), ids=lambda page: page.stem)
+def test_links_and_pictures_of_an_example_exist(page):
+    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    assert targets
+    for target in targets:
+        assert target.startswith("https://") or (page.parent / target).exists(), target

@@ -105,6 +105,8 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
     if filled.assess.reference is not None:
         column = filled.assess.reference_field
         assess(maps, reference=filled.assess.reference, label_field=column, out=files.reference_file)
+    else:
+        files.reference_file.unlink(missing_ok=True)
     report(files.folder)
 
 
@@ -151,8 +153,9 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
 
 
 def _differences(filled: Recipe, path: Path) -> str:
-    """Settings in which a recipe differs from the one of an earlier run."""
-    return Fingerprint.of(filled.model_dump(mode="json")).differences(Recipe.load(path).model_dump(mode="json"))
+    """Settings in which a recipe differs from the one of an earlier run, but for the assessment, which is repeated."""
+    ours, theirs = (recipe.model_dump(mode="json", exclude={"assess"}) for recipe in (filled, Recipe.load(path)))
+    return Fingerprint.of(ours).differences(theirs)
 
 
 def _map_scenes(filled: Recipe, files: Run) -> list[Path]:

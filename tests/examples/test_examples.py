@@ -16,7 +16,8 @@ from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import LandscribeError, RecipeError
 from landscribe.examples import EXAMPLES
 from landscribe.examples.example import Published
-from landscribe.recipe import Recipe
+from landscribe.recipe import SECTIONS, Recipe, into_sections
+from landscribe.synthetic.layouts import LAYOUTS
 
 QUICK = {"weights": "none", "epochs": None, "steps": 4, "tile": 512, "margin": 16}
 PLAIN = {"encoder": "plain", "options": {"encoder_widths": [4, 8]}}
@@ -51,6 +52,12 @@ def test_the_recipe_of_an_example_is_complete_and_follows_a_moved_folder(tmp_pat
     assert '"../data' in written.read_text()
     assert "# Loss" in written.read_text()
     assert recipe.train.architecture == EXAMPLES[name].settings(Path())["train"]["architecture"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_settings_of_a_demo_fit_its_recipe(name):
+    settings = into_sections(dict(LAYOUTS[name].settings), tuple(SECTIONS))
+    assert Recipe.of_example(name, Path()).with_settings(settings).train.steps == settings["train"]["steps"]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -98,7 +105,7 @@ def test_masks_with_unexpected_values_are_refused(tmp_path, drawn):
 
 def test_a_quadrangle_apart_from_its_map_is_refused(tmp_path, drawn):
     data = drawn("topodl", tmp_path / "data")
-    first, second, *_ = stems(data / "ky_quads")
+    first, *_, second = stems(data / "ky_quads")
     for suffix in (".shp", ".shx", ".dbf", ".prj"):
         (data / "ky_quads" / f"{first}{suffix}").rename(data / f"swap{suffix}")
         (data / "ky_quads" / f"{second}{suffix}").rename(data / f"ky_quads/{first}{suffix}")
@@ -249,6 +256,8 @@ def test_maps_of_one_quadrangle_from_several_years_are_held_out_together(tmp_pat
     )
     assert quadrangles.groupby("quadrangle")["scene"].nunique().eq(2).all()
     assert quadrangles.groupby("quadrangle")["split"].nunique().eq(1).all()
+    # The other states are test, but Kentucky has its own part, too.
+    assert set(quadrangles["split"]) == {"train", "val", "test"}
 
 
 @pytest.mark.slow
@@ -307,3 +316,16 @@ def test_a_reference_that_cannot_be_used_is_refused_before_anything_is_trained(t
     (error,) = verbs.check(changed, trial=False).errors
     assert error.startswith("the independent reference: ")
     assert words in error
+
+
+def test_topodl_from_classified_tiles_has_the_classes_pixels_and_masks_of_its_chips(tmp_path, drawn):
+    first = verbs.chip(recipe_like("topodl", drawn("topodl", tmp_path / "data"), tmp_path), size=32, out=tmp_path / "a")
+    tiles = verbs.export(first, out=tmp_path / "tiles", to="esri")
+    second = verbs.chip(images=[tiles], labels=None, size=32, out=tmp_path / "b")
+    assert second.classes.names == first.classes.names == ("background", "mine")
+    readers = ChipReader(first), ChipReader(second)
+    by_name = {name: index for index, name in enumerate(second.scene_names.tolist())}
+    for index in range(len(first)):
+        ours, theirs = readers[0].read(index), readers[1].read(by_name[f"{index:09d}"])
+        np.testing.assert_array_equal(ours.pixels, theirs.pixels)
+        np.testing.assert_array_equal(first.classes.to_indices(ours.mask), second.classes.to_indices(theirs.mask))

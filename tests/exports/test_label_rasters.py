@@ -5,7 +5,7 @@ import pytest
 import rasterio
 
 from landscribe import verbs
-from landscribe.errors import ClassError, LandscribeError, RecipeError
+from landscribe.errors import ClassError, LandscribeError, OutputError, RecipeError
 from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
 from worlds import write_raster
@@ -27,7 +27,7 @@ def test_a_map_of_two_classes_becomes_a_tile_of_0_and_255_of_the_same_name_witho
     for name in ("bellingham1.tif", "bellingham2.tif"):
         class_map(tmp_path / "maps" / name)
     out = verbs.export(tmp_path / "maps", out=tmp_path / "tiles", to="labels")
-    assert sorted(path.name for path in out.iterdir()) == ["bellingham1.tif", "bellingham2.tif"]
+    assert sorted(path.name for path in out.glob("*.tif")) == ["bellingham1.tif", "bellingham2.tif"]
     with rasterio.open(out / "bellingham2.tif") as tile, rasterio.open(tmp_path / "maps/bellingham2.tif") as source:
         assert (tile.count, tile.dtypes, tile.nodata) == (1, ("uint8",), None)
         assert tile.colorinterp[0].name == "gray"
@@ -69,3 +69,20 @@ def test_labels_that_are_words_chips_and_wrong_options_are_refused(tmp_path):
     with pytest.raises(LandscribeError):
         verbs.export(mapped, out=tmp_path / "tiles", to="esri")
     assert not (tmp_path / "tiles").exists()
+
+
+def test_neither_the_maps_nor_a_folder_of_other_files_is_overwritten(tmp_path):
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    mapped = class_map(maps / "a.tif")
+    for out, words in ((maps, "holds the maps to export"), (tmp_path, "holds the maps to export")):
+        with pytest.raises(OutputError, match=words):
+            verbs.export(maps, out=out, to="labels", overwrite=True)
+    (tmp_path / "images").mkdir()
+    image = write_raster(tmp_path / "images" / "a.tif", VALUES)
+    with pytest.raises(OutputError, match="holds other files"):
+        verbs.export(maps, out=tmp_path / "images", to="labels", overwrite=True)
+    assert mapped.exists()
+    assert image.exists()
+    out = verbs.export(maps, out=tmp_path / "tiles", to="labels")
+    assert verbs.export(maps, out=out, to="labels", overwrite=True) == out

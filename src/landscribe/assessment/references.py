@@ -189,10 +189,11 @@ def _is_points(spec: SceneSpec, classes: Classes) -> bool:
 
 
 def require_reference(spec: AssessSpec, classes: Classes) -> None:
-    """Refuse an independent reference that an assessment could not use, before anything is trained.
+    """Refuse an independent reference before anything is trained; whether it lies on a map shows later.
 
     Raises:
-        LandscribeError: it cannot be read, names no class column, or has labels that are no classes.
+        LandscribeError: it cannot be read, names no class column, has labels that are no classes, or polygons of class
+            0 between which is background.
     """
     if spec.reference is None:
         return
@@ -203,8 +204,10 @@ def require_reference(spec: AssessSpec, classes: Classes) -> None:
     options = label_options(source) | ({"geometry_types": POINTS} if _is_points(source, classes) else {})
     features = Features.read(spec.reference, **options)
     if spec.reference_field is not None:
-        where = f"{spec.reference}, column '{spec.reference_field}',"
-        _as_in(classes, features).values_of(features.labels, where)
+        where, table = f"{spec.reference}, column '{spec.reference_field}',", _as_in(classes, features)
+        table.values_of(features.labels, where)
+        if "geometry_types" not in options:
+            _require_zero_is_decided(features, table, source)
 
 
 def _assess_polygons(mapped: Raster, spec: SceneSpec, classes: Classes, polygons: PolygonFiles) -> Confusion:

@@ -240,7 +240,7 @@ def predict(
 def assess(
     ctx: typer.Context,
     maps: Annotated[
-        list[Path], typer.Argument(metavar="MAP...", help="Class map; several with chips as the reference.")
+        list[Path], typer.Argument(metavar="MAP...", help="Class map, or several.")
     ],
     reference: Annotated[
         str, typer.Option(help="Polygons, points with a class column, a label raster, or a chips folder.")

@@ -32,6 +32,8 @@ class Published:
     class_name: str | None = None
     group: str | None = None
     """Group of scenes; all of them if None."""
+    on_reference: bool = False
+    """It compares with the independent reference of a run, not with its test chips."""
 
     @property
     def name(self) -> str:

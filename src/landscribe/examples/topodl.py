@@ -14,8 +14,8 @@ _SOURCE = "Maxwell et al. 2020"
 def _settings(folder: Path) -> dict[str, Any]:
     """Train, val and test are whole quadrangles of Kentucky; the other states are test areas."""
     others = [state for state in ("oh", "va") if (folder / f"{state}_topos").is_dir()]
-    kentucky, held_out = (_count_maps(folder, states) for states in (["ky"], others))
-    # Fractions are of all maps, and those of the other states are test maps, too.
+    kentucky, held_out = (_count_quadrangles(folder, states) for states in (["ky"], others))
+    # Fractions are of all quadrangles, and those of the other states are test, too.
     val, test = (round((part + 0.15 * kentucky) / max(1, kentucky + held_out), 3) for part in (0, held_out))
     return {
         "scenes": [_scenes("ky"), *(_scenes(state) | {"split": "test"} for state in others)],
@@ -30,8 +30,10 @@ def _settings(folder: Path) -> dict[str, Any]:
     }
 
 
-def _count_maps(folder: Path, states: Sequence[str]) -> int:
-    return sum(len(list(folder.glob(f"{state}_topos/*.tif"))) for state in states)
+def _count_quadrangles(folder: Path, states: Sequence[str]) -> int:
+    """Maps are named STATE_QUADRANGLE_SCAN_YEAR_SCALE_geo.tif; a quadrangle may have maps of several years."""
+    files = (file for state in states for file in folder.glob(f"{state}_topos/*.tif"))
+    return len({tuple(file.stem.split("_")[:2]) for file in files})
 
 
 def _scenes(state: str) -> dict[str, Any]:

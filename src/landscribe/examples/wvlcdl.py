@@ -49,7 +49,10 @@ WVLCDL = Example(
     settings=_settings,
     published=(
         Published(
-            0.967, "Maxwell et al. 2019, random forest and image objects over the whole state", "overall_accuracy"
+            0.967,
+            "Maxwell et al. 2019, random forest and image objects over the whole state",
+            "overall_accuracy",
+            on_reference=True,
         ),
     ),
 )

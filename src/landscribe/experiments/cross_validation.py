@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -124,7 +124,6 @@ def _folds(trainings: Trainings, folds: Sequence[tuple[str, Sequence[str]]]) -> 
     for number, (held_out, splits) in enumerate(folds, 1):
         name = f"fold_{number}"
         model = trainings.model(name, splits)
-        divided = replace(trainings.chips, table=trainings.chips.table.assign(split=list(splits)))
         counts = {split: list(splits).count(split) for split in ("train", "val", "test", "gap")}
-        confusion = score(model, divided.of_split("test"), f"assess {name}")
+        confusion = score(model, trainings.divided(splits).of_split("test"), f"assess {name}")
         yield Fold(trainings.folder / name, counts, confusion, held_out)

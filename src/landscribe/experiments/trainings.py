@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 SETTINGS = "settings.json"
 RESULTS = {"fold": "folds.json", "group": "transfer.json"}
 """File of the result, by the word that the names of the model folders begin with."""
+_MODEL = re.compile(rf"({'|'.join(RESULTS)})_([0-9]+|all)(\.training)?")
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,13 @@ class Trainings:
         if not folder.exists():
             counts = {split: list(splits).count(split) for split in ("train", "val", "test", "gap")}
             log.info("%s: %s", name, ", ".join(f"{count} {split}" for split, count in counts.items() if count))
-            divided = replace(self.chips, table=self.chips.table.assign(split=list(splits)))
-            train(divided, out=folder, seed=self.seed, **self.settings)
+            train(self.divided(splits), out=folder, seed=self.seed, **self.settings)
         # The user named the class in the settings.
         return Model.load(folder, trust=self.settings.get("architecture", ()))
+
+    def divided(self, splits: Sequence[str]) -> Chips:
+        """The chips, with the split of each."""
+        return replace(self.chips, table=self.chips.table.assign(split=list(splits)))
 
     def _fingerprint(self, **rest: Any) -> Fingerprint:
         """All that decides the models."""
@@ -81,6 +87,7 @@ class Trainings:
         fields = {
             "chips_sha256": self.chips.sha256,
             "chips": len(self.chips),
+            "table": hashlib.sha256(self.chips.table.to_csv().encode()).hexdigest(),
             "seed": self.seed,
             **rest,
             "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT)
@@ -131,8 +138,9 @@ def _claim(out: Path, fingerprint: Fingerprint, *, overwrite: bool) -> None:
 
 def _remove(out: Path) -> None:
     """Remove the files of earlier trainings, and nothing else."""
-    for kind in RESULTS:
-        for folder in out.glob(f"{kind}_*"):
-            shutil.rmtree(folder, ignore_errors=True)
-    for name in (SETTINGS, *RESULTS.values()):
-        (out / name).unlink(missing_ok=True)
+    with os_errors(out):
+        for folder in out.iterdir():
+            if _MODEL.fullmatch(folder.name):
+                shutil.rmtree(folder)
+        for name in (SETTINGS, *RESULTS.values()):
+            (out / name).unlink(missing_ok=True)

@@ -113,16 +113,19 @@ def _groups(chips: Chips) -> tuple[list[str], dict[str, str]]:
 
 def _models(trainings: Trainings, trained_on: list[str], assessed: Mapping[str, str]) -> Iterator[Trained]:
     from landscribe.inference.evaluation import score
+    from landscribe.training.checks import require_learnable
 
     chips = trainings.chips
     splits, names = chips.splits, chips.group_names
     held_out = {name: _rows(chips, (names == name) & (splits == split)) for name, split in assessed.items()}
     rows = [(name,) for name in trained_on] + ([tuple(trained_on)] if len(trained_on) > 1 else [])
-    for number, groups in enumerate(rows, 1):
+    # "gap" marks chips that are not used.
+    used = [np.where(np.isin(names, groups) & (splits != "test"), splits, "gap") for groups in rows]
+    for own_splits in used:
+        require_learnable(trainings.divided(own_splits.tolist()))
+    for number, (groups, own_splits) in enumerate(zip(rows, used, strict=True), 1):
         folder = f"group_{number}" if len(groups) == 1 else "group_all"
-        # Chips of other groups are as far away as those in the gap: not used.
-        used = np.where(np.isin(names, groups) & (splits != "test"), splits, "gap")
-        model = trainings.model(folder, used.tolist())
+        model = trainings.model(folder, own_splits.tolist())
         confusions = {name: score(model, own, f"assess {folder} on {name}") for name, own in held_out.items()}
         yield Trained(groups, trainings.folder / folder, confusions)
 

@@ -1,7 +1,7 @@
 """Exports for other programs: CHIP_EXPORTS lists the formats of chips, MAP_EXPORTS those of maps.
 
 A new format is a file with a function like `write_classified_tiles` or `write_label_rasters`, and a line here. Writers
-are imported when they write, so that a command's help needs no GDAL. The room is not called `export`: importing it
+are imported when they write, so that a command's help needs no GDAL. The package is not called `export`: importing it
 would replace the verb `landscribe.export`.
 """
 
@@ -55,6 +55,8 @@ class MapExport:
 
     description: str
     """For the command's help."""
+    mark: str
+    """A file that every export of this format has: only a folder that holds it is overwritten."""
     writer: str
     """Module of this package and its function `(maps, out, *, nodata_as, overwrite)`, which returns `out`."""
 
@@ -77,6 +79,8 @@ class MapExport:
 
 MAP_EXPORTS: dict[str, MapExport] = {
     "labels": MapExport(
-        "maps as rasters of the codes of the training labels, such as 0 and 255", "label_rasters:write_label_rasters"
+        "maps as rasters of the training labels, such as 0 and 255",
+        ".landscribe-labels",
+        "label_rasters:write_label_rasters",
     ),
 }

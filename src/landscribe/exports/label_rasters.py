@@ -1,4 +1,4 @@
-"""Label rasters: class maps whose pixels are the class codes of the training labels, such as 0 and 255.
+"""Label rasters: class maps whose pixels are the labels of the training masks, such as 0 and 255.
 
 This is what contests and other programs expect beside their own masks: one band, no palette, no nodata value, the file
 name of the map.
@@ -27,7 +27,7 @@ _BYTES_PER_PIXEL = 8
 def write_label_rasters(
     maps: Sequence[Path], out: Path, *, nodata_as: str | None = None, overwrite: bool = False
 ) -> Path:
-    """Write class maps as rasters of label codes.
+    """Write class maps as rasters of labels.
 
     Args:
         maps: class maps; each becomes a file of the same name.
@@ -48,6 +48,7 @@ def write_label_rasters(
         for path in maps:
             _write(ClassMap.open(path), folder / path.name, nodata_as)
             advance()
+        (folder / ".landscribe-labels").touch()
     return out
 
 
@@ -70,7 +71,7 @@ def _write(mapped: ClassMap, path: Path, nodata_as: str | None) -> None:
 
 
 def _codes(classes: Classes, source: str, nodata_as: str | None) -> NDArray[Any]:
-    """(classes + 1,) label code of each class, and of no class, in the smallest type of whole numbers."""
+    """(classes + 1,) label of each class, and of no class, in the smallest type of whole numbers."""
     if nodata_as is not None and nodata_as not in classes.names:
         raise RecipeError(f"--nodata-as is '{nodata_as}', but the classes are {', '.join(classes.names)}. Name one.")
     keys = [label_key(entry.label) for entry in classes]

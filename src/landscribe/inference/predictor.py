@@ -64,7 +64,7 @@ class Predictor:
     def with_backend(self, backend: str) -> "Predictor":
         """The same predictor with another backend; what one of them has built, the other uses."""
         other = copy.copy(self)
-        # A copy, like a pickle, has none.
+        # `copy` goes through `__getstate__`, which leaves the backends out.
         other._backends = self._backends  # noqa: SLF001
         other.backend = backend
         return other
@@ -153,6 +153,7 @@ class Predictor:
 
     def leave_device(self) -> None:
         """Move the networks to main memory before they are pickled: other workers may have no such device."""
+        self.release()
         for model in self.models:
             with torch.inference_mode(mode=False):
                 model.network.cpu()

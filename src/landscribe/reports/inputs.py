@@ -61,7 +61,9 @@ class ReportInputs:
             maps=run.map_files,
             facts=[*_facts(saved, chips), *_threshold_facts(saved.config, run.map_files)],
             reference=reference,
-            published=[(number, number.measured(reference or assessment)) for number in published],
+            published=[
+                (number, number.measured((number.on_reference and reference) or assessment)) for number in published
+            ],
         )
 
 

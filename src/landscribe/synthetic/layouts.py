@@ -38,17 +38,18 @@ def topodl(
 ) -> Path:
     """Scanned maps of `size` pixels, 2 m each, and the mines and the quadrangle of each by the same stem.
 
-    A collar of an eighth of the map lies around each quadrangle.
+    A collar of an eighth of the map lies around each quadrangle. Quadrangles lie side by side, so that collars overlap.
     """
+    collar = size // 8
     for row, state in enumerate(states):
         for name in ("topos", "mines", "quads"):
             (folder / f"{state}_{name}").mkdir(parents=True)
         for index in range(maps):
             world = draw(size, size, seed=seed + 1000 * row + index, pixel_size=2.0, collar=False)
-            world = _moved(world, 4000 * index, -9000 * row)
+            world = _moved(world, 2 * (size - 2 * collar) * index, -9000 * row)
             stem = f"{state.upper()}_Quadrangle {index}_{803_000 + 100 * row + index}_1954_24000_geo"
             rng = np.random.default_rng((seed, row, index))
-            quadrangle = shapely.box(*_bounds(world, inset=size // 8))
+            quadrangle = shapely.box(*_bounds(world, inset=collar))
             mines = _mines(rng, world, quadrangle)
             scan = _scanned(rng, world, mines, quadrangle)
             _write_raster(folder / f"{state}_topos" / f"{stem}.tif", scan, world.crs, world.transform, _RGB)
@@ -156,7 +157,7 @@ _QUICK = {"weights": "none", "epochs": None}
 LAYOUTS: dict[str, Layout] = {
     "topodl": Layout(topodl, _QUICK | {"size": 64, "stride": 32, "steps": 150}),
     "inria": Layout(inria, _QUICK | {"size": 128, "stride": 64, "steps": 150}),
-    "landcoverai": Layout(landcoverai, _QUICK | {"batch": 2, "steps": 60}),
+    "landcoverai": Layout(landcoverai, _QUICK | {"train": {"batch": 2}, "steps": 60}),
     "wvlcdl": Layout(wvlcdl, _QUICK | {"size": 64, "stride": 32, "steps": 150}),
 }
 """By the name of the example."""

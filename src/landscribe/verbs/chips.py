@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import MissingPartsError, RecipeError, listed
+from landscribe.errors import MissingPartsError, OutputError, RecipeError, listed
 from landscribe.outputs import claim, output_path, require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.spec import Seed, checked, nearest
@@ -164,7 +164,9 @@ def export(
         if split is not None:
             raise RecipeError(f"--split is {split}, but maps have no splits. Leave it out.")
         maps = _map_files(source)
-        require_output_folder(out, mark=maps[0].name, overwrite=overwrite)
+        if out.resolve() in {folder for path in maps for folder in path.resolve().parents}:
+            raise OutputError(f"{out} holds the maps to export. Nothing was changed. Choose another path.")
+        require_output_folder(out, mark=MAP_EXPORTS[to].mark, overwrite=overwrite)
         with claim(out):
             return MAP_EXPORTS[to].write(maps, out, nodata_as=nodata_as, overwrite=overwrite)
     if to not in CHIP_EXPORTS:

@@ -135,7 +135,7 @@ def assess(
     """Compare maps with a reference.
 
     Args:
-        maps: one class map; or several, with chips as the reference.
+        maps: one class map, or several.
         reference: polygons, points with a class column, a label raster, or a chips folder.
         split: split of the chips, if the reference is a chips folder.
         nodata_as: class of pixels that are nodata in the maps, such as "background"; they are left out if None.

@@ -26,8 +26,9 @@ from landscribe.data.splits.split import SplitInput, require_groups, split_scene
 from landscribe.errors import ChipError, listed
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.geo.grid import Window
-from landscribe.geo.rasters.raster import Pixels, Valid
+from landscribe.geo.features import bounding_window
+from landscribe.geo.grid import Grid, Window
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.source_files import FileState, file_state, raster_state, require_unchanged
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.outputs import atomic_folder
@@ -254,10 +255,20 @@ def split_inputs(
         own, chips = (None, either) if isinstance(either, dict) else (either, None)
         zones = read_zones(split, source, scene.image) if split.by == "attribute" and own is None else None
         no_counts = np.zeros((0, 0), np.int64)
-        inputs.append(SplitInput((), no_counts, scene.name, scene.image.grid, own, scene.group, chips, zones))
+        grid, middle = scene.image.grid, _middle(scene.image)
+        inputs.append(SplitInput((), no_counts, scene.name, grid, middle, own, scene.group, chips, zones))
     if split.by == "group":
         require_groups(inputs)
     return inputs
+
+
+def _middle(image: Raster) -> Grid | None:
+    """The middle half of the box around the image area; None without one."""
+    if image.area is None:
+        return None
+    box = bounding_window(image.area, image.grid)
+    side = Window(box.row + box.height // 4, box.col + box.width // 4, max(1, box.height // 2), max(1, box.width // 2))
+    return image.grid[side]
 
 
 def _splits(

@@ -41,6 +41,8 @@ class SplitInput:
     name: str = ""
     grid: Grid | None = None
     """Grid of the windows."""
+    middle: Grid | None = None
+    """The middle half of the ground that an image area leaves; None without an image area."""
     split: Split | None = None
     """Predefined split of the whole scene, if it has one."""
     group: str | None = None
@@ -312,9 +314,13 @@ def _per_scene(splits: list[Split], scenes: Sequence[SplitInput]) -> list[list[S
 
 
 def _overlapping_scenes(scenes: Sequence[SplitInput]) -> NDArray[np.intp]:
-    """(n,) group of each scene: scenes that overlap, directly or through others, share a group."""
+    """(n,) group of each scene: scenes that overlap, directly or through others, share a group.
+
+    Boxes of neighbouring quadrangles overlap, and so do the collars of their scans: of scenes with an image area, the
+    middles are compared, so that maps of one quadrangle share a group, and maps of neighbours do not.
+    """
     # Scenes that lie side by side may overlap by rounding: half a pixel is no overlap.
-    return overlap_groups([scene.grid for scene in scenes], buffer_px=-0.25)
+    return overlap_groups([scene.middle or scene.grid for scene in scenes], buffer_px=-0.25)
 
 
 def block_side(windows: Sequence[Window], size: int, blocks: int = TARGET_BLOCKS) -> int:
