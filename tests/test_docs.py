@@ -60,5 +60,6 @@ def test_the_python_in_the_readme_runs(tmp_path, monkeypatch):
 def test_links_and_pictures_of_an_example_exist(page):
     targets = re.findall(r"\]\(([^)#]+)\)", page.read_text())
     assert targets
+    assert not re.search(r"\b(TIMES|TABLE)_", page.read_text())
     for target in targets:
         assert target.startswith("https://") or (page.parent / target).exists(), target

@@ -1,7 +1,7 @@
 """The pictures of docs/examples: image, reference and map of the small data set of each example.
 
-Draw them into this folder by: python docs/pictures/examples.py FOLDER (or make pictures). FOLDER keeps the runs of
-`landscribe demo --like NAME`; those that are not there are made first, which takes minutes.
+Draw them into this folder by: python docs/pictures/examples.py FOLDER. FOLDER keeps the runs of
+`landscribe demo --like NAME`; those that are not there are made first, which takes about 20 minutes on two cores.
 """
 
 import sys

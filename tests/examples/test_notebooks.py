@@ -12,7 +12,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "docs" / "examples"
 PARAMETERS = {
     "topodl": {"SIZE": 32, "STRIDE": 32},
     "inria": {"SIZE": 48, "STRIDE": 48, "STEPS": 4},
-    "landcoverai": {"SIZE": 128, "STRIDE": 128},
+    "landcoverai": {"SIZE": 128, "STRIDE": 128, "WIDTHS": [4, 8, 8, 8, 8]},
     "wvlcdl": {"SIZE": 32, "STRIDE": 32},
 }
 QUICK = {"ENCODER": "test_resnet", "STEPS": 2}

@@ -157,7 +157,9 @@ _QUICK = {"weights": "none", "epochs": None}
 LAYOUTS: dict[str, Layout] = {
     "topodl": Layout(topodl, _QUICK | {"size": 64, "stride": 32, "steps": 150}),
     "inria": Layout(inria, _QUICK | {"size": 128, "stride": 64, "steps": 150}),
-    "landcoverai": Layout(landcoverai, _QUICK | {"train": {"batch": 2}, "steps": 60}),
+    "landcoverai": Layout(
+        landcoverai, _QUICK | {"train": {"batch": 2}, "options": {"widths": [8, 16, 32, 64, 128]}, "steps": 60}
+    ),
     "wvlcdl": Layout(wvlcdl, _QUICK | {"size": 64, "stride": 32, "steps": 150}),
 }
 """By the name of the example."""
