@@ -1,6 +1,6 @@
 """The pictures of docs/examples: image, reference and map of the small data set of each example.
 
-Draw them into this folder by: python docs/pictures/examples.py FOLDER. FOLDER keeps the runs of
+Draw them into docs/examples/pictures by: python docs/pictures/examples.py FOLDER. FOLDER keeps the runs of
 `landscribe demo --like NAME`; those that are not there are made first, which takes about 20 minutes on two cores.
 """
 
@@ -18,6 +18,7 @@ from landscribe.data.scenes.scene import Scene, open_scenes
 from landscribe.examples import EXAMPLES
 from landscribe.runs import Run, match_maps
 
+PICTURES = Path(__file__).parents[1] / "examples" / "pictures"
 SIDE = 2.6
 """Inches of a panel."""
 DPI = 100
@@ -70,7 +71,7 @@ def main(folder: Path) -> None:
         run = Run(folder / name / "run")
         if not run.report_file.exists():
             ls.demo(folder / name, like=name)
-        draw(name, run).savefig(Path(__file__).with_name(f"{name}.png"), dpi=DPI)
+        draw(name, run).savefig(PICTURES / f"{name}.png", dpi=DPI)
 
 
 if __name__ == "__main__":
