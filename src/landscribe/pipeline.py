@@ -231,6 +231,7 @@ def _draw_example(out: Path, name: str, seed: int) -> Path:
     from landscribe.synthetic.layouts import LAYOUTS
 
     data, recipe = out / f"{name}-seed{seed}", out / f"{name}-seed{seed}.toml"
+    # An unknown name is refused before anything is drawn.
     Recipe.of_example(name, data)
     if not data.exists():
         with claim(data), atomic_folder(data) as folder:

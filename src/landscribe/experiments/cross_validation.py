@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 
 from landscribe.errors import machine_errors
-from landscribe.experiments.trainings import RESULTS, Trainings
+from landscribe.experiments.trainings import RESULTS, Trainings, split_counts
 from landscribe.outputs import claim, output_path, write_text
 from landscribe.spec import Pixels, Seed, checked
 from landscribe.verbs.sources import Source, open_chips
@@ -91,7 +91,7 @@ def cross_validate(
 ) -> CrossValidation:
     """Train and assess a model for each fold of the chips, whatever splits these have.
 
-    Folds whose model is there are not trained again, so that an interrupted call goes on with the same call.
+    The same call resumes an interrupted one: a fold that has a model is not trained again.
 
     Args:
         chips: a chips folder.
@@ -124,6 +124,5 @@ def _folds(trainings: Trainings, folds: Sequence[tuple[str, Sequence[str]]]) -> 
     for number, (held_out, splits) in enumerate(folds, 1):
         name = f"fold_{number}"
         model = trainings.model(name, splits)
-        counts = {split: list(splits).count(split) for split in ("train", "val", "test", "gap")}
         confusion = score(model, trainings.divided(splits).of_split("test"), f"assess {name}")
-        yield Fold(trainings.folder / name, counts, confusion, held_out)
+        yield Fold(trainings.folder / name, split_counts(splits), confusion, held_out)

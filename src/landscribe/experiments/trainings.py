@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import shutil
@@ -67,8 +66,8 @@ class Trainings:
 
         folder = self.folder / name
         if not folder.exists():
-            counts = {split: list(splits).count(split) for split in ("train", "val", "test", "gap")}
-            log.info("%s: %s", name, ", ".join(f"{count} {split}" for split, count in counts.items() if count))
+            counts = split_counts(splits).items()
+            log.info("%s: %s", name, ", ".join(f"{count} {split}" for split, count in counts if count))
             train(self.divided(splits), out=folder, seed=self.seed, **self.settings)
         # The user named the class in the settings.
         return Model.load(folder, trust=self.settings.get("architecture", ()))
@@ -87,7 +86,7 @@ class Trainings:
         fields = {
             "chips_sha256": self.chips.sha256,
             "chips": len(self.chips),
-            "table": hashlib.sha256(self.chips.table.to_csv().encode()).hexdigest(),
+            "table": self.chips.table_sha256,
             "seed": self.seed,
             **rest,
             "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT)
@@ -95,6 +94,11 @@ class Trainings:
             "augment": augmentation_of(self.settings.get("augment", {})).model_dump(mode="json"),
         }
         return Fingerprint.of(fields)
+
+
+def split_counts(splits: Sequence[str]) -> dict[str, int]:
+    """How many chips each split has."""
+    return {name: list(splits).count(name) for name in ("train", "val", "test", "gap")}
 
 
 def _require_one_process(settings: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ Folders, file names, columns, value codes, data types and CRSs are those of the 
 of another example is a function here, and a line in LAYOUTS.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,12 @@ from affine import Affine
 from numpy.random import Generator
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import rasterize
 from scipy.ndimage import binary_dilation, binary_erosion
 from shapely import Polygon
 from shapely.affinity import translate
 
+from landscribe.geo.access import allow_ungeoreferenced
 from landscribe.synthetic.world import World, cloud, draw
 
 Pixels = NDArray[np.uint8]
@@ -130,7 +129,7 @@ def wvlcdl(folder: Path, *, images: int = 4, size: int = 960, seed: int = 0) -> 
         _write_raster(path, world.image, world.crs, world.transform, _RGB_NIR)
         covered = _land_cover(world)
         values = _burned(world, *zip(*covered, strict=True), fill=4)
-        grass = [(patch, 4) for patch in _patches(rng, world, binary_erosion(values == 4, iterations=12), 24)]
+        grass = [(plot, 4) for plot in _plots(rng, world, binary_erosion(values == 4, iterations=12), 24)]
         kept = 0.7 if index < images - 1 else 0.0
         polygons += [(polygon.buffer(-1.5), value) for polygon, value in (*covered, *grass) if rng.random() < kept]
         points += _points(rng, world, values)
@@ -252,7 +251,7 @@ def _land_cover(world: World) -> list[tuple[Polygon, int]]:
     return layers + [(road, 5) for road in _of_class(world, "road")] + [(pond, 7) for pond in _of_class(world, "water")]
 
 
-def _patches(rng: Generator, world: World, allowed: Mask, count: int) -> list[Polygon]:
+def _plots(rng: Generator, world: World, allowed: Mask, count: int) -> list[Polygon]:
     """Squares of about 12 m around random pixels of a mask."""
     rows, cols = np.nonzero(allowed)
     picked = rng.choice(len(rows), min(count, len(rows)), replace=False)
@@ -277,14 +276,11 @@ def _write_raster(path: Path, pixels: Pixels, crs: CRS | None, transform: Affine
     if len(pixels) == 4:
         # Without alpha="no" GDAL takes a fourth band for transparency.
         profile |= {"photometric": "RGB", "alpha": "no"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(
-            path, "w", driver="GTiff", dtype="uint8", crs=crs, transform=transform, compress="deflate", **profile
-        ) as file:
-            file.write(pixels)
-            if bands:
-                file.descriptions = tuple(bands)
+    profile |= {"driver": "GTiff", "dtype": "uint8", "crs": crs, "transform": transform, "compress": "deflate"}
+    with allow_ungeoreferenced(), rasterio.open(path, "w", **profile) as file:
+        file.write(pixels)
+        if bands:
+            file.descriptions = tuple(bands)
 
 
 def _write_polygons(path: Path, geometries: Iterable[Any], **columns: Iterable[Any]) -> None:

@@ -1,7 +1,6 @@
 """Train a network on chips."""
 
 import copy
-import hashlib
 import logging
 import math
 from collections.abc import Iterator
@@ -147,7 +146,7 @@ def _fingerprint(
     """All that decides the resulting weights: only a training with the same fingerprint is resumed."""
     fields = {
         "chips": chips.sha256,
-        "table": hashlib.sha256(chips.table.to_csv().encode()).hexdigest(),
+        "table": chips.table_sha256,
         "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT),
         "augment": augmentation.model_dump(mode="json"),
         "changed_by": None if change is None else repr(change),

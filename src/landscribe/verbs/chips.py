@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -13,8 +14,6 @@ from landscribe.spec import Seed, checked, nearest
 from landscribe.verbs.sources import Source, augmentation_of, open_chips, recipe_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from landscribe.data.chips.chips import Chips
     from landscribe.data.scenes.scene import Scene
     from landscribe.geo.classes import Classes
@@ -152,7 +151,7 @@ def export(
         source: a chips folder; for a format of maps a class map, several, or a folder of maps.
         out: the folder to write.
         to: format, a key of `landscribe.exports.CHIP_EXPORTS` or `MAP_EXPORTS`; esri is ArcGIS Classified Tiles, labels
-            are maps as rasters of the codes of the training labels.
+            are maps as rasters of the training labels.
         split: export only chips of this split.
         nodata_as: class of pixels that are nodata in the maps; they are refused if None.
         overwrite: replace existing output.
@@ -160,10 +159,12 @@ def export(
     from landscribe.exports import CHIP_EXPORTS, MAP_EXPORTS
 
     out = output_path(out)
+    sources: list[Chips | Source]
+    sources = [*source] if isinstance(source, Sequence) and not isinstance(source, str) else [source]
     if to in MAP_EXPORTS:
         if split is not None:
             raise RecipeError(f"--split is {split}, but maps have no splits. Leave it out.")
-        maps = _map_files(source)
+        maps = _map_files(sources)
         if out.resolve() in {folder for path in maps for folder in path.resolve().parents}:
             raise OutputError(f"{out} holds the maps to export. Nothing was changed. Choose another path.")
         require_output_folder(out, mark=MAP_EXPORTS[to].mark, overwrite=overwrite)
@@ -173,28 +174,20 @@ def export(
         raise RecipeError(f"there is no export '{to}'{nearest(to, [*CHIP_EXPORTS, *MAP_EXPORTS])}")
     if nodata_as is not None:
         raise RecipeError(f"--nodata-as is for maps, and '{to}' is a format of chips. Leave it out.")
-    opened = open_chips(_only_one(source, to))
+    if len(sources) != 1:
+        raise RecipeError(f"{len(sources)} folders were given, but '{to}' exports one chips folder at a time.")
+    opened = open_chips(sources[0])
     require_output_folder(out, mark=CHIP_EXPORTS[to].mark, overwrite=overwrite)
     with claim(out):
         return CHIP_EXPORTS[to].write(opened if split is None else opened.of_split(split), out, overwrite=overwrite)
 
 
-def _map_files(source: Chips | Source | Sequence[Source]) -> list[Path]:
-    """Class maps: one, several, or those of a folder."""
-    given = [source] if isinstance(source, (str, Path)) else source
-    if not isinstance(given, (list, tuple)) or any((Path(path) / "chips.json").exists() for path in given):
-        raise RecipeError(f"{source} is a chips folder. Expected class maps, or a folder of maps.")
-    paths = [Path(path) for path in given]
+def _map_files(sources: Sequence[Chips | Source]) -> list[Path]:
+    """Class maps: those given, and those in the folders given."""
+    paths = [Path(source) for source in sources if isinstance(source, (str, Path))]
+    if len(paths) < len(sources) or any((path / "chips.json").exists() for path in paths):
+        raise RecipeError("chips were given. Expected class maps, or a folder of maps.")
     files = [file for path in paths for file in (sorted(path.glob("*.tif")) if path.is_dir() else [path])]
     if not files:
         raise RecipeError(f"{listed(map(str, paths))} has no maps (.tif). Expected class maps, or a folder of maps.")
     return files
-
-
-def _only_one(source: Chips | Source | Sequence[Source], to: str) -> Chips | Source:
-    """The one chips folder."""
-    if not isinstance(source, (list, tuple)):
-        return source  # type: ignore[return-value]
-    if len(source) != 1:
-        raise RecipeError(f"{len(source)} folders were given, but '{to}' exports one chips folder at a time.")
-    return source[0]

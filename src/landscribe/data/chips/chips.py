@@ -148,6 +148,11 @@ class Chips:
         parts = (self.folder / name for name in ("chips.json", "chips.parquet"))
         return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
+    @property
+    def table_sha256(self) -> str:
+        """Hash of the rows in memory, whose splits and groups may differ from those in the folder."""
+        return hashlib.sha256(self.table.to_csv().encode()).hexdigest()
+
     def images(self) -> dict[str, Raster]:
         """The images of the scenes, by scene name."""
         return open_images(self.metadata.sources)
