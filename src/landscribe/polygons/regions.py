@@ -1,0 +1,247 @@
+"""Regions: strips are joined into whole boundary arcs and whole regions, which leave as soon as they are complete.
+
+Memory holds what is open: arcs that cross the seam to the next strip, and the arcs of regions that reach it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from landscribe.polygons.tracing import STEPS, Ints, Lines, Trace, cycles, follow, take_runs
+
+Points = tuple[NDArray[np.float64], Ints]
+"""(points, 2) of many lines as (row, col), and the start of each line and the end of the last."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """One side of arcs each: the arc as part of the ring that has its region on the left. Flat arrays."""
+
+    points: NDArray[np.float64]
+    """(points, 2): (row, col), without the last point of each arc, which is the first one of the next."""
+    start: Ints
+    """(sides + 1,)."""
+    regions: Ints
+    codes: Ints
+    links: Ints
+    """(sides, 3): key of its first edge; keys of the edges that may follow it, beside the same pixel and across."""
+    first_corner: Ints
+    """Number of its first corner in row order, as it was traced."""
+    last_row: Ints
+    """Row of its southernmost corner, as it was traced."""
+
+    def take(self, sides: Ints) -> Self:
+        """The same arrays of these sides, in this order."""
+        points, start = take_runs(self.points, self.start, sides)
+        rest = {name: getattr(self, name)[sides] for name in _PER_SIDE}
+        return type(self)(points, start, **rest)
+
+    @classmethod
+    def join(cls, parts: list[Self]) -> Self:
+        """All sides of several parts."""
+        counts = [np.diff(part.start) for part in parts]
+        start = np.concatenate([np.zeros(1, np.int64), *counts]).cumsum()
+        rest = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PER_SIDE}
+        return cls(np.concatenate([part.points for part in parts]), start, **rest)
+
+
+_PER_SIDE = [each.name for each in fields(Sides)][2:]
+
+
+@dataclass
+class RegionJoiner:
+    """Takes the strips of a raster from north to south, and returns the regions that are complete by then.
+
+    Law: the regions and their order do not depend on the heights of the strips.
+    """
+
+    width: int
+    """Columns of the raster."""
+    shape: Callable[[Lines], Points]
+    """From whole arcs to the points that each keeps: simplification, or none."""
+    _open_arcs: Lines | None = None
+    _south: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Number of the open region of each pixel north of the seam; 0 for none."""
+    _sides: dict[int, list[Sides]] = field(default_factory=lambda: defaultdict(list))
+    """Of the open regions."""
+    _sums: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    _count: int = 0
+    """Numbers given to open regions so far."""
+
+    def add(self, trace: Trace, *, is_last: bool) -> tuple[Sides, NDArray[np.float64]]:
+        """Join the next strip.
+
+        Returns:
+            The sides of the regions that are complete, which are numbered from 0, and (regions, 2) sums and numbers of
+            the weights of their pixels; (0, 2) without weights.
+        """
+        before = set(np.unique(self._south).tolist()) - {0}
+        owners = self._owners(trace, is_last=is_last)
+        arcs = self._whole_arcs(trace.lines)
+        sides = _sides(arcs, self.shape(arcs), self.width)
+        own = owners[sides.regions]
+        for region, members in _grouped(own):
+            if region:
+                self._sides[region].append(sides.take(members))
+        if len(trace.sums):
+            for region in np.flatnonzero(owners).tolist():
+                number = int(owners[region])
+                self._sums[number] = self._sums.get(number, np.zeros(2)) + trace.sums[region]
+        ended = sorted((before | set(np.unique(owners).tolist())) - set(np.unique(self._south).tolist()) - {0})
+        return self._complete(trace, owners, sides.take(np.flatnonzero(own == 0)), ended)
+
+    def _complete(
+        self, trace: Trace, owners: Ints, within: Sides, ended: list[int]
+    ) -> tuple[Sides, NDArray[np.float64]]:
+        """Regions that lie within the strip, and open ones that ended."""
+        local = np.flatnonzero(owners[1:] == 0) + 1
+        parts = [replace(within, regions=np.searchsorted(local, within.regions))]
+        sums = [trace.sums[local]] if len(trace.sums) else [np.zeros((0, 2))]
+        for number, region in enumerate((each for each in ended if each in self._sides), start=len(local)):
+            parts += [replace(part, regions=np.full(len(part.codes), number)) for part in self._sides.pop(region)]
+            if len(trace.sums):
+                sums.append(self._sums.pop(region)[None])
+        return Sides.join(parts), np.concatenate(sums)
+
+    def _owners(self, trace: Trace, *, is_last: bool) -> Ints:
+        """Number of the open region that each region of the strip is part of; 0 if it lies within the strip."""
+        owners = np.zeros(trace.count + 1, np.int64)
+        if len(self._south):
+            is_region = trace.north > 0
+            pairs = np.unique(np.stack([self._south[is_region], trace.north[is_region]], axis=1), axis=0)
+            for open_regions, regions in _connected(pairs):
+                kept = int(open_regions[0])
+                owners[regions] = kept
+                for other in open_regions[1:].tolist():
+                    self._merge(other, kept)
+        begun = np.unique(trace.south) if not is_last else np.zeros(0, np.int64)
+        begun = begun[(begun > 0) & (owners[begun] == 0)]
+        owners[begun] = np.arange(len(begun)) + self._count + 1
+        self._count += len(begun)
+        self._south = np.zeros(0, np.int64) if is_last else owners[trace.south]
+        return owners
+
+    def _merge(self, region: int, into: int) -> None:
+        """Two open regions turn out to be one."""
+        self._sides[into] += self._sides.pop(region, [])
+        if region in self._sums:
+            self._sums[into] = self._sums.get(into, np.zeros(2)) + self._sums.pop(region)
+
+    def _whole_arcs(self, lines: Lines) -> Lines:
+        """The arcs that are complete with this strip; the others stay open."""
+        crosses = (lines.ports >= 0).any(axis=1)
+        whole, pieces = lines.take(np.flatnonzero(~crosses)), lines.take(np.flatnonzero(crosses))
+        arcs, rings = _joined(self._open_arcs, pieces)
+        is_open = (arcs.ports >= 0).any(axis=1)
+        self._open_arcs = arcs.take(np.flatnonzero(is_open))
+        return Lines.join([whole, arcs.take(np.flatnonzero(~is_open)), _closed(rings, self.width)])
+
+
+def _joined(open_arcs: Lines | None, lines: Lines) -> tuple[Lines, Lines]:
+    """Join open arcs and the lines of the next strip at the seam between them; arcs, and rings without an end."""
+    if open_arcs is None:
+        return lines, lines.take(np.zeros(0, np.int64))
+    pieces = Lines.join([open_arcs, lines])
+    count, seam = len(open_arcs), np.arange(len(pieces)) < len(open_arcs)
+    onward = np.full(len(pieces), -1)
+    ends_at_seam = (pieces.ports[:, 1] >= 0) & np.where(seam, True, pieces.is_north[:, 1])
+    starts_at_seam = (pieces.ports[:, 0] >= 0) & np.where(seam, True, pieces.is_north[:, 0])
+    for is_before in (seam, ~seam):  # southward from an open arc, northward into one
+        ends, starts = np.flatnonzero(ends_at_seam & is_before), np.flatnonzero(starts_at_seam & ~is_before)
+        onward[ends[np.argsort(pieces.ports[ends, 1])]] = starts[np.argsort(pieces.ports[starts, 0])]
+    is_head = np.ones(len(pieces), bool)
+    is_head[onward[onward >= 0]] = False
+    order, start = follow(onward, np.flatnonzero(is_head))
+    is_in_ring = np.ones(len(pieces), bool)
+    is_in_ring[order] = False
+    ring_order, ring_start = cycles(onward, np.flatnonzero(is_in_ring))
+    return _concatenated(pieces, order, start, count), _concatenated(pieces, ring_order, ring_start, count)
+
+
+def _concatenated(pieces: Lines, order: Ints, start: Ints, count: int) -> Lines:
+    """The pieces `order[start[i]:start[i + 1]]` as one line each; the first `count` pieces are of earlier strips."""
+    if not len(order):
+        return pieces.take(order)
+    first, last = order[start[:-1]], order[start[1:] - 1]
+    # Regions are numbered by strip: those of the last strip count.
+    newest = np.maximum.reduceat(order, start[:-1])
+    points, bounds = take_runs(pieces.points, pieces.start, order)
+    return Lines(
+        points, bounds[start],
+        pieces.codes[newest], pieces.regions[newest],
+        np.stack([pieces.links[first, 0], pieces.links[last, 1]], axis=1),
+        np.stack([pieces.ports[first, 0], pieces.ports[last, 1]], axis=1),
+        np.zeros((len(first), 2), bool),
+    )  # fmt: skip
+
+
+def _closed(rings: Lines, width: int) -> Lines:
+    """Rings that start, and end, at their first corner in row order."""
+    points, links = [], []
+    for index in range(len(rings)):
+        own = rings.points[rings.start[index] : rings.start[index + 1]]
+        own = np.roll(own, -np.lexsort((own[:, 1], own[:, 0]))[0], axis=0)
+        points.append(np.concatenate([own, own[:1]]))
+        links.append(_ring_links(points[-1], width))
+    if not points:
+        return rings
+    start = np.concatenate([[0], np.cumsum([len(own) for own in points])])
+    ports = np.full((len(rings), 2), -1)
+    return Lines(np.concatenate(points), start, rings.codes, rings.regions, np.stack(links), ports, rings.is_north)
+
+
+def _ring_links(points: NDArray[np.int32], width: int) -> Ints:
+    """Links (2, 3) at the corner where a ring starts and ends."""
+    row, col = points[0].tolist()
+    leaves, arrives = (
+        int((STEPS == np.sign(points[i + 1] - points[i])).all(axis=1).argmax()) for i in (0, len(points) - 2)
+    )
+    back = (arrives + 2) % 4
+    return 4 * (row * (width + 1) + col) + np.array([[leaves, back, back], [back, leaves, leaves]])
+
+
+def _sides(arcs: Lines, kept: Points, width: int) -> Sides:
+    """Both sides of whole arcs, without those of code 0."""
+    points, start = kept
+    corners = arcs.points[:, 0].astype(np.int64) * (width + 1) + arcs.points[:, 1]
+    first_corner, last_row = (
+        (np.minimum.reduceat(corners, arcs.start[:-1]), np.maximum.reduceat(arcs.points[:, 0], arcs.start[:-1]))
+        if len(arcs) else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    )  # fmt: skip
+    parts = []
+    for side in (0, 1):
+        own = np.flatnonzero(arcs.codes[:, side])
+        counts = np.diff(start)[own] - 1
+        bounds = np.concatenate([[0], counts.cumsum()])
+        step = np.arange(bounds[-1]) - np.repeat(bounds[:-1], counts)
+        index = np.repeat(start[own], counts) + step if side == 0 else np.repeat(start[own + 1] - 1, counts) - step
+        links = np.stack([arcs.links[own, side, 0], arcs.links[own, 1 - side, 1], arcs.links[own, 1 - side, 2]], axis=1)
+        parts.append(
+            Sides(
+                points[index], bounds, arcs.regions[own, side], arcs.codes[own, side], links, first_corner[own],
+                last_row[own].astype(np.int64),
+            )  # fmt: skip
+        )
+    return Sides.join(parts)
+
+
+def _grouped(keys: Ints) -> Iterator[tuple[int, Ints]]:
+    """Each key, and the indices where it is."""
+    order = np.argsort(keys, kind="stable")
+    unique, bounds = np.unique(keys[order], return_index=True)
+    return zip(unique.tolist(), np.split(order, bounds)[1:], strict=True)
+
+
+def _connected(pairs: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """Groups of pairs that share a member: the first members of each group, and its second members."""
+    (first, rows), (second, cols) = (np.unique(column, return_inverse=True) for column in pairs.T)
+    graph = sparse.coo_matrix((np.ones(len(pairs)), (rows, cols + len(first))), shape=(len(first) + len(second),) * 2)
+    _, groups = csgraph.connected_components(graph, directed=False)
+    for _, members in _grouped(groups):
+        yield first[members[members < len(first)]], second[members[members >= len(first)] - len(first)]
