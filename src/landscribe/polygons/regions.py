@@ -1,6 +1,6 @@
 """Regions: strips are joined into whole boundary arcs and whole regions, which leave as soon as they are complete.
 
-Memory holds what is open: arcs that cross the seam to the next strip, and the arcs of regions that reach it.
+Memory holds what is open: arcs that cross the seam to the next strip, and the arcs of groups of regions that reach it.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ class Sides:
     """(points, 2): (row, col), without the last point of each arc, which is the first one of the next."""
     start: Ints
     """(sides + 1,)."""
-    regions: Ints
+    groups: Ints
     codes: Ints
     links: Ints
     """(sides, 3): key of its first edge; keys of the edges that may follow it, beside the same pixel and across."""
@@ -35,6 +35,8 @@ class Sides:
     """Number of its first corner in row order, as it was traced."""
     last_row: Ints
     """Row of its southernmost corner, as it was traced."""
+    sums: NDArray[np.float64]
+    """(sides, 2): sum and number of weights, see `tracing.Lines`; (sides, 0) without weights."""
 
     def take(self, sides: Ints) -> Self:
         """The same arrays of these sides, in this order."""
@@ -56,10 +58,7 @@ _PER_SIDE = [each.name for each in fields(Sides)][2:]
 
 @dataclass
 class RegionJoiner:
-    """Takes the strips of a raster from north to south, and returns the regions that are complete by then.
-
-    Law: the regions and their order do not depend on the heights of the strips.
-    """
+    """Takes the strips of a raster from north to south, and returns the groups of regions that are complete by then."""
 
     width: int
     """Columns of the raster."""
@@ -67,71 +66,47 @@ class RegionJoiner:
     """From whole arcs to the points that each keeps: simplification, or none."""
     _open_arcs: Lines | None = None
     _south: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Number of the open region of each pixel north of the seam; 0 for none."""
+    """Number of the open group of each pixel north of the seam; 0 for none."""
     _sides: dict[int, list[Sides]] = field(default_factory=lambda: defaultdict(list))
-    """Of the open regions."""
-    _sums: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    """Of the open groups."""
     _count: int = 0
-    """Numbers given to open regions so far."""
+    """Numbers given to open groups so far."""
 
-    def add(self, trace: Trace, *, is_last: bool) -> tuple[Sides, NDArray[np.float64]]:
-        """Join the next strip.
-
-        Returns:
-            The sides of the regions that are complete, which are numbered from 0, and (regions, 2) sums and numbers of
-            the weights of their pixels; (0, 2) without weights.
-        """
-        before = set(np.unique(self._south).tolist()) - {0}
+    def add(self, trace: Trace, *, is_last: bool) -> Sides:
+        """Join the next strip; the sides of the groups that are complete, which are numbered from 0."""
+        before = set(np.unique(self._south).tolist())
         owners = self._owners(trace, is_last=is_last)
         arcs = self._whole_arcs(trace.lines)
         sides = _sides(arcs, self.shape(arcs), self.width)
-        own = owners[sides.regions]
-        for region, members in _grouped(own):
-            if region:
-                self._sides[region].append(sides.take(members))
-        if len(trace.sums):
-            for region in np.flatnonzero(owners).tolist():
-                number = int(owners[region])
-                self._sums[number] = self._sums.get(number, np.zeros(2)) + trace.sums[region]
-        ended = sorted((before | set(np.unique(owners).tolist())) - set(np.unique(self._south).tolist()) - {0})
-        return self._complete(trace, owners, sides.take(np.flatnonzero(own == 0)), ended)
-
-    def _complete(
-        self, trace: Trace, owners: Ints, within: Sides, ended: list[int]
-    ) -> tuple[Sides, NDArray[np.float64]]:
-        """Regions that lie within the strip, and open ones that ended."""
-        local = np.flatnonzero(owners[1:] == 0) + 1
-        parts = [replace(within, regions=np.searchsorted(local, within.regions))]
-        sums = [trace.sums[local]] if len(trace.sums) else [np.zeros((0, 2))]
-        for number, region in enumerate((each for each in ended if each in self._sides), start=len(local)):
-            parts += [replace(part, regions=np.full(len(part.codes), number)) for part in self._sides.pop(region)]
-            if len(trace.sums):
-                sums.append(self._sums.pop(region)[None])
-        return Sides.join(parts), np.concatenate(sums)
+        own = owners[sides.groups]
+        for group, members in _grouped(own):
+            if group:
+                self._sides[group].append(sides.take(members))
+        ended = (before | set(np.unique(owners).tolist())) - set(np.unique(self._south).tolist()) - {0}
+        within = sides.take(np.flatnonzero(own == 0))
+        local = np.unique(within.groups)
+        parts = [replace(within, groups=np.searchsorted(local, within.groups))]
+        for number, group in enumerate(sorted(ended & self._sides.keys()), start=len(local)):
+            parts += [replace(part, groups=np.full(len(part.codes), number)) for part in self._sides.pop(group)]
+        return Sides.join(parts)
 
     def _owners(self, trace: Trace, *, is_last: bool) -> Ints:
-        """Number of the open region that each region of the strip is part of; 0 if it lies within the strip."""
+        """Number of the open group that each group of the strip is part of; 0 if it lies within the strip."""
         owners = np.zeros(trace.count + 1, np.int64)
         if len(self._south):
             is_region = trace.north > 0
             pairs = np.unique(np.stack([self._south[is_region], trace.north[is_region]], axis=1), axis=0)
-            for open_regions, regions in _connected(pairs):
-                kept = int(open_regions[0])
-                owners[regions] = kept
-                for other in open_regions[1:].tolist():
-                    self._merge(other, kept)
+            for open_groups, groups in _connected(pairs):
+                kept = int(open_groups[0])
+                owners[groups] = kept
+                for other in open_groups[1:].tolist():
+                    self._sides[kept] += self._sides.pop(other, [])
         begun = np.unique(trace.south) if not is_last else np.zeros(0, np.int64)
         begun = begun[(begun > 0) & (owners[begun] == 0)]
         owners[begun] = np.arange(len(begun)) + self._count + 1
         self._count += len(begun)
         self._south = np.zeros(0, np.int64) if is_last else owners[trace.south]
         return owners
-
-    def _merge(self, region: int, into: int) -> None:
-        """Two open regions turn out to be one."""
-        self._sides[into] += self._sides.pop(region, [])
-        if region in self._sums:
-            self._sums[into] = self._sums.get(into, np.zeros(2)) + self._sums.pop(region)
 
     def _whole_arcs(self, lines: Lines) -> Lines:
         """The arcs that are complete with this strip; the others stay open."""
@@ -169,15 +144,15 @@ def _concatenated(pieces: Lines, order: Ints, start: Ints, count: int) -> Lines:
     if not len(order):
         return pieces.take(order)
     first, last = order[start[:-1]], order[start[1:] - 1]
-    # Regions are numbered by strip: those of the last strip count.
+    # Groups are numbered by strip: those of the last strip count.
     newest = np.maximum.reduceat(order, start[:-1])
     points, bounds = take_runs(pieces.points, pieces.start, order)
     return Lines(
         points, bounds[start],
-        pieces.codes[newest], pieces.regions[newest],
+        pieces.codes[newest], pieces.groups[newest],
         np.stack([pieces.links[first, 0], pieces.links[last, 1]], axis=1),
         np.stack([pieces.ports[first, 0], pieces.ports[last, 1]], axis=1),
-        np.zeros((len(first), 2), bool),
+        np.zeros((len(first), 2), bool), np.add.reduceat(pieces.sums[order], start[:-1]),
     )  # fmt: skip
 
 
@@ -193,7 +168,7 @@ def _closed(rings: Lines, width: int) -> Lines:
         return rings
     start = np.concatenate([[0], np.cumsum([len(own) for own in points])])
     ports = np.full((len(rings), 2), -1)
-    return Lines(np.concatenate(points), start, rings.codes, rings.regions, np.stack(links), ports, rings.is_north)
+    return replace(rings, points=np.concatenate(points), start=start, links=np.stack(links), ports=ports)
 
 
 def _ring_links(points: NDArray[np.int32], width: int) -> Ints:
@@ -224,8 +199,8 @@ def _sides(arcs: Lines, kept: Points, width: int) -> Sides:
         links = np.stack([arcs.links[own, side, 0], arcs.links[own, 1 - side, 1], arcs.links[own, 1 - side, 2]], axis=1)
         parts.append(
             Sides(
-                points[index], bounds, arcs.regions[own, side], arcs.codes[own, side], links, first_corner[own],
-                last_row[own].astype(np.int64),
+                points[index], bounds, arcs.groups[own, side], arcs.codes[own, side], links, first_corner[own],
+                last_row[own].astype(np.int64), arcs.sums[own, side],
             )  # fmt: skip
         )
     return Sides.join(parts)

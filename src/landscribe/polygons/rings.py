@@ -1,7 +1,6 @@
 """Rings: the sides of complete regions become polygons."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -23,50 +22,89 @@ class Polygons:
     start: Ints
     """(polygons + 1,): start of each polygon in `rings`."""
     codes: Ints
-    regions: Ints
-    """Number of each polygon's region in the `Sides` that it is of."""
+    groups: Ints
+    """Number of each polygon's group, ascending."""
+    sums: NDArray[np.float64]
+    """(polygons, 2): sum and number of the weights of its pixels; (polygons, 0) without weights."""
 
     def __len__(self) -> int:
         return len(self.codes)
 
+    @property
+    def owners(self) -> Ints:
+        """The polygon of each ring."""
+        return np.repeat(np.arange(len(self)), np.diff(self.start))
+
 
 def polygons_of(sides: Sides) -> Polygons:
-    """Link the sides of regions to rings, and rings to polygons.
+    """Link the sides of complete groups to rings, and rings to polygons.
 
-    Polygons are in order of their last row, then of their first corner. Law: each is valid: its exterior runs
+    Groups are in order of their last row, then of their first corner. Law: each polygon is valid: its exterior runs
     counter-clockwise where y points north, its holes clockwise, and its rings touch at single points at most.
     """
     if not len(sides.codes):
         none = np.zeros(0, np.int64)
-        return Polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64), none, none)
-    sides, regions = _ordered(sides)
+        return Polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64), none, none, sides.sums)
+    sides = _ordered(sides)
     order, start = _rings(sides)
     points, bounds = take_runs(sides.points, sides.start, order)
-    rings = bounds[start]
-    owners = sides.regions[order[start[:-1]]]
-    is_hole = signed_areas(points, rings) < 0
-    by_region = np.lexsort((is_hole, owners))
-    points, rings = take_runs(points, rings, by_region)
-    first = np.flatnonzero(~is_hole[by_region])
-    return Polygons(points, rings, np.append(first, len(by_region)), sides.codes[order[start[:-1]]][by_region][first], regions)
+    rings, first = bounds[start], order[start[:-1]]
+    sums = np.add.reduceat(sides.sums[order], start[:-1])
+    areas = signed_areas(points, rings)
+    polygon = _polygon_of_rings(points, rings, areas, sides.groups[first])
+    by_polygon = np.lexsort((areas < 0, polygon))
+    points, rings = take_runs(points, rings, by_polygon)
+    counts = np.bincount(polygon)
+    begins = np.concatenate([[0], counts.cumsum()])
+    exteriors = by_polygon[begins[:-1]]
+    return Polygons(
+        points, rings, begins, sides.codes[first][exteriors], sides.groups[first][exteriors],
+        np.add.reduceat(sums[by_polygon], begins[:-1]),
+    )  # fmt: skip
 
 
-def _ordered(sides: Sides) -> tuple[Sides, Ints]:
-    """The sides by region and first edge, regions numbered in the order of their polygons; their numbers before."""
-    count = int(sides.regions.max()) + 1
+def _ordered(sides: Sides) -> Sides:
+    """The sides by group and first edge, groups numbered in their order."""
+    count = int(sides.groups.max()) + 1
     last_row, first_corner = np.zeros(count, np.int64), np.full(count, np.iinfo(np.int64).max)
-    np.maximum.at(last_row, sides.regions, sides.last_row)
-    np.minimum.at(first_corner, sides.regions, sides.first_corner)
-    before = np.lexsort((first_corner, last_row))
+    np.maximum.at(last_row, sides.groups, sides.last_row)
+    np.minimum.at(first_corner, sides.groups, sides.first_corner)
     rank = np.empty(count, np.int64)
-    rank[before] = np.arange(count)
-    regions = rank[sides.regions]
-    ordered = sides.take(np.lexsort((sides.links[:, 0], regions)))
-    return Sides(ordered.points, ordered.start, rank[ordered.regions], *_rest(ordered)), before
+    rank[np.lexsort((first_corner, last_row))] = np.arange(count)
+    groups = rank[sides.groups]
+    return replace(sides, groups=groups).take(np.lexsort((sides.links[:, 0], groups)))
 
 
-def _rest(sides: Sides) -> tuple[Any, ...]:
-    return sides.codes, sides.links, sides.first_corner, sides.last_row
+def _polygon_of_rings(
+    points: NDArray[np.float64], rings: Ints, areas: NDArray[np.float64], groups: Ints
+) -> Ints:
+    """Number of each ring's polygon: exteriors in the order of rings, each hole with the smallest exterior around it."""
+    is_exterior = areas > 0
+    polygon = is_exterior.cumsum() - 1
+    exteriors, holes = np.flatnonzero(is_exterior), np.flatnonzero(~is_exterior)
+    first = np.searchsorted(groups[exteriors], groups[holes])
+    polygon[holes] = first
+    is_shared = np.bincount(groups[exteriors])[groups[holes]] > 1
+    doubtful = holes[is_shared]
+    if len(doubtful):
+        candidates = np.flatnonzero(np.isin(groups[exteriors], groups[doubtful]))
+        outlines, inside = (_as_polygons(points, rings, own) for own in (exteriors[candidates], doubtful))
+        hole, around = shapely.STRtree(outlines).query(shapely.point_on_surface(inside), predicate="within")
+        size = areas[exteriors[candidates[around]]]
+        # A region that fills the hole has the same outline as the hole.
+        is_around = size > -areas[doubtful[hole]] * (1 + 1e-9)
+        is_around &= groups[exteriors[candidates[around]]] == groups[doubtful[hole]]
+        size, hole, around = size[is_around], hole[is_around], around[is_around]
+        order = np.lexsort((size, hole))
+        _, smallest = np.unique(hole[order], return_index=True)
+        polygon[doubtful] = candidates[around[order][smallest]]
+    return polygon
+
+
+def _as_polygons(points: NDArray[np.float64], rings: Ints, own: Ints) -> NDArray[np.object_]:
+    """Each ring as a polygon in (row, col)."""
+    flat, start = take_runs(points, rings, own)
+    return shapely.polygons(shapely.linearrings(flat, indices=np.repeat(np.arange(len(own)), np.diff(start))))
 
 
 def _rings(sides: Sides) -> tuple[Ints, Ints]:

@@ -1,6 +1,7 @@
 """Tracing: the boundaries of the regions in one strip of a class raster, as lines that the next strip can continue.
 
-A region is a 4-connected set of pixels of one code; code 0 is no region. Points are corners of pixels, (row, col). Each
+A region is a 4-connected set of pixels of one code; code 0 is no region. Regions are complete one by one, or in groups
+of those that touch. Points are corners of pixels, (row, col). Each
 boundary is traced once, for both of its regions, with the higher code on its left. A line runs from junction to
 junction, where three or more regions meet or the raster ends; a closed line has none. A line that crosses a seam
 between strips ends there, at a *port*: the column of the seam that it crosses.
@@ -9,8 +10,8 @@ All steps are array operations over the corners of boundaries, never over single
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +61,8 @@ class Lines:
     """(lines + 1,)."""
     codes: Ints
     """(lines, 2): code on the left and on the right; the left one is higher."""
-    regions: Ints
-    """(lines, 2): region on the left and on the right, 0 for none."""
+    groups: Ints
+    """(lines, 2): group of regions on the left and on the right, 0 for none."""
     links: Ints
     """(lines, 2, 3), at the first and the last point: key of the edge by which the ring of the region leaves it into the
     line; keys of the edge by which a ring that comes out of the line there leaves, beside the same pixel and across.
@@ -70,6 +71,9 @@ class Lines:
     """(lines, 2): column of the seam that the line crosses before its first and after its last point; -1 for none."""
     is_north: NDArray[np.bool_]
     """(lines, 2): True if that seam is the one north of the strip."""
+    sums: NDArray[np.float64]
+    """(lines, 2, 2): sum and number of the weights of pixels on the left and on the right; (lines, 2, 0) without
+    weights. The pixels of a region in a strip count for one of its lines."""
 
     def __len__(self) -> int:
         return len(self.start) - 1
@@ -77,16 +81,21 @@ class Lines:
     def take(self, lines: Ints) -> "Lines":
         """The same arrays of some lines, in this order."""
         points, start = take_runs(self.points, self.start, lines)
-        own = (array[lines] for array in (self.codes, self.regions, self.links, self.ports, self.is_north))
-        return Lines(points, start, *own)
+        return Lines(points, start, *(getattr(self, name)[lines] for name in _PER_LINE))
 
     @classmethod
     def join(cls, parts: Sequence["Lines"]) -> "Lines":
         """The lines of several parts."""
         start = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.start) for part in parts)]).cumsum()
-        names = ("codes", "regions", "links", "ports", "is_north")
-        rest = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+        rest = (np.concatenate([getattr(part, name) for part in parts]) for name in _PER_LINE)
         return cls(np.concatenate([part.points for part in parts]), start, *rest)
+
+
+_PER_LINE = [each.name for each in fields(Lines)][2:]
+
+
+Grouping = Literal["region", "diagonal", "touching"]
+"""What is complete together: each region; regions of one code that touch, also at a corner; regions that touch."""
 
 
 @dataclass(frozen=True)
@@ -95,40 +104,57 @@ class Trace:
 
     lines: Lines
     count: int
-    """Regions are numbered from 1 to this."""
+    """Groups are numbered from 1 to this."""
     north: NDArray[np.int32]
-    """(cols,): region of each pixel in the row above the strip; that row belongs to the strip before."""
+    """(cols,): group of each pixel in the row above the strip; that row belongs to the strip before."""
     south: NDArray[np.int32]
-    """(cols,): region of each pixel in the last row."""
-    sums: NDArray[np.float64]
-    """(count + 1, 2): sum and number of the weights of each region's pixels; (0, 2) without weights."""
+    """(cols,): group of each pixel in the last row."""
 
 
-def trace(
-    codes: Codes, first_row: int, *, is_last: bool, weights: NDArray[np.float32] | None = None, cut: int | None = None
-) -> Trace:
-    """Trace the boundaries of a strip.
+@dataclass(frozen=True)
+class Tracing:
+    """How strips are traced."""
 
-    Args:
-        codes: (1 + rows, cols): the row above the strip, zeros above the first one, then the strip.
-        first_row: of the strip in the raster.
-        is_last: True if the raster ends with the strip.
-        weights: (rows, cols) that are summed by region, NaN where there is none.
-        cut: lines also end where they cross each row that is a multiple of this.
-    """
-    padded = np.pad(codes, ((0, int(is_last)), (1, 1)))
-    regions, count = label(padded, background=0, connectivity=1, return_num=True)
-    corners = _Corners.of(padded, first_row, is_last=is_last, cut=cut)
-    lines = _lines(corners, padded, regions, first_row)
-    own = regions[1 : len(codes), 1:-1]
-    sums = np.zeros((0, 2)) if weights is None else _sums(own, weights, count)
-    return Trace(lines, count, regions[0, 1:-1].astype(np.int32), own[-1].astype(np.int32), sums)
+    grouping: Grouping = "region"
+    cut: int | None = None
+    """Lines also end where they cross a row that is a multiple of this."""
+
+    def trace(
+        self, codes: Codes, first_row: int, *, is_last: bool, weights: NDArray[np.float32] | None = None
+    ) -> Trace:
+        """Trace the boundaries of a strip.
+
+        Args:
+            codes: (1 + rows, cols): the row above the strip, zeros above the first one, then the strip.
+            first_row: of the strip in the raster.
+            is_last: True if the raster ends with the strip.
+            weights: (rows, cols) that are summed by region, NaN where there is none.
+        """
+        padded = np.pad(codes, ((0, int(is_last)), (1, 1)))
+        labelled = padded > 0 if self.grouping == "touching" else padded
+        groups, count = label(
+            labelled, background=0, connectivity=1 if self.grouping == "region" else 2, return_num=True
+        )
+        corners = _Corners.of(padded, first_row, is_last=is_last, cut=self.cut)
+        lines, pixels = _lines(corners, padded, groups, first_row)
+        if weights is not None:
+            regions = groups if self.grouping == "region" else label(padded, background=0, connectivity=1)
+            lines = replace(lines, sums=_sums(regions, weights, pixels))
+        last = groups[len(codes) - 1, 1:-1]
+        return Trace(lines, count, groups[0, 1:-1].astype(np.int32), last.astype(np.int32))
 
 
-def _sums(regions: Ints, weights: NDArray[np.float32], count: int) -> NDArray[np.float64]:
+def _sums(regions: Ints, weights: NDArray[np.float32], pixels: tuple[Ints, Ints]) -> NDArray[np.float64]:
+    """Sums and numbers of weights (lines, 2, 2) from those of regions; `pixels` are on both sides of each line."""
     is_known = ~np.isnan(weights)
-    own = regions[is_known]
-    return np.stack([np.bincount(own, w, minlength=count + 1) for w in (weights[is_known], np.ones(len(own)))], axis=1)
+    own, known = regions[1 : len(weights) + 1, 1:-1][is_known], weights[is_known]
+    totals = np.stack([np.bincount(own, known, regions.max() + 1), np.bincount(own, minlength=regions.max() + 1)], 1)
+    beside = np.stack([regions[tuple(side)] for side in pixels], axis=1)
+    sums = np.zeros((beside.size, 2))
+    region, first = np.unique(beside, return_index=True)
+    sums[first] = totals[region]
+    sums[beside.ravel() == 0] = 0
+    return sums.reshape(*beside.shape, 2)
 
 
 @dataclass(frozen=True)
@@ -227,8 +253,8 @@ class _Starts:
         )
 
 
-def _lines(corners: _Corners, padded: Codes, regions: Ints, first_row: int) -> Lines:
-    """Lines along the corners: first those from junctions and ports, then the closed ones."""
+def _lines(corners: _Corners, padded: Codes, groups: Ints, first_row: int) -> tuple[Lines, tuple[Ints, Ints]]:
+    """Lines along the corners, first those from junctions and ports, then the closed ones; pixels on both sides."""
     leaves = corners.leaves.argmax(axis=0)  # of a corner that is no junction: its one edge that leads away
     following = corners.neighbours[leaves, np.arange(len(leaves))]
     is_passed = ~corners.is_junction
@@ -248,7 +274,7 @@ def _lines(corners: _Corners, padded: Codes, regions: Ints, first_row: int) -> L
         bodies = np.concatenate([bodies, np.delete(ring_bodies, ring_start[:-1])])
         counts = np.concatenate([np.diff(start), np.diff(ring_start) - 1])
         start = np.concatenate([[0], counts.cumsum()])
-    return _as_lines(corners, starts, (bodies, start), (leaves, following), (padded, regions, first_row))
+    return _as_lines(corners, starts, (bodies, start), (leaves, following), (padded, groups, first_row))
 
 
 def _columns(starts: _Starts) -> tuple[Ints, ...]:
@@ -258,9 +284,9 @@ def _columns(starts: _Starts) -> tuple[Ints, ...]:
 def _as_lines(
     corners: _Corners, starts: _Starts, bodies: tuple[Ints, Ints], onward: tuple[Ints, Ints],
     strip: tuple[Codes, Ints, int],
-) -> Lines:  # fmt: skip
-    """Points, regions and ends of lines from their starts and the corners between their ends."""
-    (body, start), (leaves, following), (padded, regions, first_row) = bodies, onward, strip
+) -> tuple[Lines, tuple[Ints, Ints]]:  # fmt: skip
+    """Points, groups and ends of lines from their starts and the corners between their ends."""
+    (body, start), (leaves, following), (padded, groups, first_row) = bodies, onward, strip
     has_body = np.diff(start) > 0
     before_end = np.append(body, 0)[np.maximum(start[1:] - 1, 0)]
     ends = np.where(has_body, np.append(following, -1)[before_end], starts.next)
@@ -278,10 +304,10 @@ def _as_lines(
     points = np.stack([corners.rows[indices] + first_row, corners.cols[indices]], axis=1).astype(np.int32)
     lefts, rights = _beside(corners, starts, len(padded))
     width = padded.shape[1] - 1
-    return Lines(
+    lines = Lines(
         points, offsets,
         np.stack([padded[tuple(lefts)], padded[tuple(rights)]], axis=1).astype(np.int64),
-        np.stack([regions[tuple(lefts)], regions[tuple(rights)]], axis=1).astype(np.int64),
+        np.stack([groups[tuple(lefts)], groups[tuple(rights)]], axis=1).astype(np.int64),
         np.stack(
             [
                 _links(corners, starts.corners, starts.directions, (starts.directions + 2) % 4, first_row, width),
@@ -291,7 +317,9 @@ def _as_lines(
         ),
         np.stack([starts.ports, np.where(has_end, -1, last_cols)], axis=1),
         np.stack([starts.directions == SOUTH, arrivals == NORTH], axis=1),
+        np.zeros((len(ends), 2, 0)),
     )  # fmt: skip
+    return lines, (lefts, rights)
 
 
 def _beside(corners: _Corners, starts: _Starts, height: int) -> tuple[Ints, Ints]:
