@@ -185,6 +185,27 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
+@contextmanager
+def atomic_files(path: Path) -> Iterator[Path]:
+    """Yield a path of the same name in a temporary folder; when the block succeeds, move the folder's files beside `path`.
+
+    For formats of several files. `path` itself moves last: where it exists, the others do.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
+    folder = _beside(path, f".{uuid.uuid4().hex[:8]}.partial.")
+    with _with_parents(path):
+        try:
+            folder.mkdir()
+            yield folder / path.name
+            for file in sorted(folder.iterdir(), key=lambda file: file.name == path.name):
+                _flush_to_disk(file)
+                file.replace(path.with_name(file.name))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _beside(path: Path, prefix: str) -> Path:
     """A path in the same folder, with a prefix before the name."""
     path = Path(os.path.abspath(path)) if path.name in ("", "..") else path  # noqa: PTH100  keeps links

@@ -63,11 +63,18 @@ def _filled(nodes: Floats, cols: Floats) -> Floats:
 
 
 def _areas_at(grid: Grid, rows: Floats, cols: Floats, *, reach: float) -> Floats:
-    """Areas of the pixels with these centres, from points at this many pixels from them."""
+    areas: Floats = np.linalg.norm(np.cross(*sides_at(grid, rows, cols, reach=reach)), axis=-1)
+    return areas
+
+
+def sides_at(grid: Grid, rows: Floats, cols: Floats, *, reach: float) -> tuple[Floats, Floats]:
+    """Sides of the pixels with these centres, down and across, as vectors (..., 3) in metres.
+
+    They are taken between points at `reach` pixels from the centres.
+    """
     down = _points(grid, rows + reach, cols) - _points(grid, rows - reach, cols)
     across = _points(grid, rows, cols + reach) - _points(grid, rows, cols - reach)
-    areas: Floats = np.linalg.norm(np.cross(down, across), axis=-1) / (2 * reach) ** 2
-    return areas
+    return down / (2 * reach), across / (2 * reach)
 
 
 def _points(grid: Grid, rows: Floats, cols: Floats) -> Floats:

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +15,12 @@ from shapely.geometry import box
 from landscribe.errors import OutputError
 from landscribe.geo.access import open_dataset
 from landscribe.geo.grid import Grid, Window
+from landscribe.geo.vectors.feature_files import fixed_date
 from landscribe.maps.layers import UNCERTAINTY
 from landscribe.outputs import atomic_file
 
 MOST_CANDIDATES = 20
 
-_DATE = "OGR_CURRENT_DATE"
 _SUFFIXES = (".gpkg", ".geojson")
 
 
@@ -89,19 +88,8 @@ def write_candidates(candidates: list[Candidate], grid: Grid, path: Path, run: s
     with atomic_file(path) as temporary, warnings.catch_warnings():
         # An image without a CRS was reported when it was opened.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
-        with _fixed_date():
+        with fixed_date():
             frame.to_file(temporary, layer="suggested_labels", driver="GeoJSON" if is_json else "GPKG", DESCRIPTION=run)
-
-
-@contextmanager
-def _fixed_date() -> Iterator[None]:
-    """Let a GeoPackage hold a fixed date of its last change, so that the same candidates give the same bytes."""
-    before = pyogrio.get_gdal_config_option(_DATE)
-    pyogrio.set_gdal_config_options({_DATE: "2000-01-01T00:00:00Z"})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({_DATE: before})
 
 
 def run_of(path: Path) -> str | None:

@@ -1,5 +1,6 @@
 """How classes look: colours, and the side files by which QGIS and ArcGIS show names and colours."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
@@ -64,6 +65,52 @@ def aux_xml(classes: Classes) -> str:
   </PAMRasterBand>
 </PAMDataset>
 """
+
+
+def polygon_qml(colours: Iterable[tuple[str, str]], field: str) -> str:
+    """A QGIS style that shows polygons with the colours of their classes.
+
+    Args:
+        colours: (class name, "#rrggbb") of each class.
+        field: the column that holds the class name.
+    """
+    entries = list(colours)
+    categories = "\n".join(
+        f'      <category symbol="{index}" value={quoteattr(name)} label={quoteattr(name)} type="string" render="true"/>'
+        for index, (name, _) in enumerate(entries)
+    )
+    symbols = "\n".join(_fill_symbol(str(index), rgb(colour)) for index, (_, colour) in enumerate(entries))
+    return f"""<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
+<qgis styleCategories="Symbology">
+  <renderer-v2 type="categorizedSymbol" attr={quoteattr(field)} symbollevels="0" enableorderby="0" forceraster="0">
+    <categories>
+{categories}
+    </categories>
+    <symbols>
+{symbols}
+    </symbols>
+  </renderer-v2>
+  <layerGeometryType>2</layerGeometryType>
+</qgis>
+"""
+
+
+def _fill_symbol(name: str, colour: tuple[int, int, int]) -> str:
+    """A fill that lets imagery show through, in an outline of the same colour."""
+    red, green, blue = colour
+    options = {
+        "color": f"{red},{green},{blue},140",
+        "style": "solid",
+        "outline_color": f"{red * 2 // 3},{green * 2 // 3},{blue * 2 // 3},255",
+        "outline_style": "solid",
+        "outline_width": "0.3",
+        "outline_width_unit": "MM",
+    }
+    rows = "".join(f'<Option type="QString" name="{key}" value="{value}"/>' for key, value in options.items())
+    return (
+        f'      <symbol name="{name}" type="fill" alpha="1" clip_to_extent="1" force_rhr="0">'
+        f'<layer class="SimpleFill" enabled="1" locked="0" pass="0"><Option type="Map">{rows}</Option></layer></symbol>'
+    )
 
 
 def side_files(path: Path, classes: Classes) -> dict[Path, str]:

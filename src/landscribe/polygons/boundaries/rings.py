@@ -7,8 +7,8 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from landscribe.polygons.regions import Sides
-from landscribe.polygons.tracing import Ints, cycles, take_runs
+from landscribe.polygons.boundaries.regions import Sides
+from landscribe.polygons.boundaries.tracing import Ints, cycles, take_runs
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ class Polygons:
     def __len__(self) -> int:
         return len(self.codes)
 
-    @property
-    def owners(self) -> Ints:
-        """The polygon of each ring."""
-        return np.repeat(np.arange(len(self)), np.diff(self.start))
+    def take_rings(self, is_kept: NDArray[np.bool_]) -> "Polygons":
+        """The same polygons without rings, which are holes."""
+        points, rings = take_runs(self.points, self.rings, np.flatnonzero(is_kept))
+        start = np.concatenate([[0], np.add.reduceat(is_kept, self.start[:-1]).cumsum()])
+        return replace(self, points=points, rings=rings, start=start)
 
 
 def polygons_of(sides: Sides) -> Polygons:

@@ -15,8 +15,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from landscribe.polygons.regions import Points
-from landscribe.polygons.tracing import Ints, Lines, take_runs
+from landscribe.polygons.boundaries.regions import Points
+from landscribe.polygons.boundaries.tracing import Ints, Lines, take_runs
 
 CUT = 512
 """Arcs end at rows that are multiples of this, so that the corners near an arc fit in memory."""

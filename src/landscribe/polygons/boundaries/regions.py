@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from landscribe.polygons.tracing import STEPS, Ints, Lines, Trace, cycles, follow, take_runs
+from landscribe.polygons.boundaries.tracing import STEPS, Ints, Lines, Trace, cycles, follow, take_runs
 
 Points = tuple[NDArray[np.float64], Ints]
 """(points, 2) of many lines as (row, col), and the start of each line and the end of the last."""

@@ -1,0 +1,133 @@
+"""Ground: areas and lengths on the ellipsoid, of shapes whose points are given in pixels."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
+from scipy.ndimage import map_coordinates
+
+from landscribe.geo.grid import Grid
+from landscribe.geo.pixel_area import sides_at
+
+Floats = NDArray[np.float64]
+
+_NODES = 65
+"""Pixels along each axis whose sides are computed; they are interpolated between them."""
+_SAME = 1e-5
+"""Relative difference up to which all pixels count as equally large, as in `pixel_area`."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The metric of a grid: lengths of a step of (rows, cols) pixels anywhere on it.
+
+    Law: what it measures does not depend on the strips in which a raster is read.
+    """
+
+    rows: Floats
+    """Of the nodes."""
+    cols: Floats
+    metric: Floats
+    """(3, rows, cols): down · down, down · across and across · across of the sides of a pixel at the nodes, in m²."""
+
+    @classmethod
+    def of(cls, grid: Grid) -> "Ground | None":
+        """The metric of a grid; None without a CRS, or where the CRS has no longitude and latitude."""
+        if grid.crs is None:
+            return None
+        rows, cols = (np.linspace(0.5, length - 0.5, min(length, _NODES)) for length in grid.shape)
+        if pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_engineering:
+            down, across = grid.pixel_sides or (math.nan, math.nan)
+            metric = np.array([down**2, 0, across**2])[:, None, None]
+            return None if math.isnan(down) else cls(rows[:1], cols[:1], metric)
+        try:
+            down, across = sides_at(grid, rows[:, None], cols[None, :], reach=0.5)
+        except ProjError:
+            return None
+        pairs = ((down, down), (down, across), (across, across))
+        metric = np.stack([(first * second).sum(axis=-1) for first, second in pairs])
+        if not np.isfinite(metric).all():
+            return None
+        areas = _areas(metric)
+        if np.ptp(areas) <= _SAME * areas.mean():
+            return cls(rows[:1], cols[:1], metric.mean(axis=(1, 2), keepdims=True))
+        return cls(rows, cols, metric)
+
+    @property
+    def pixel_sides(self) -> tuple[float, float]:
+        """Height and width of the pixel in the middle, in metres."""
+        middle = self.metric[:, len(self.rows) // 2, len(self.cols) // 2]
+        return math.sqrt(middle[0]), math.sqrt(middle[2])
+
+    def areas(self, points: Floats, rings: NDArray[np.int64]) -> Floats:
+        """Area of each ring in m², negative for a hole.
+
+        Args:
+            points: (points, 2), (row, col), without the last point of each ring, which is its first one.
+            rings: (rings + 1,), the start of each ring and the end of the last.
+        """
+        start, stop = points, points[_following(rings)]
+        # Green's theorem: the area south-west of each line, which the lines of a ring cancel outside of it.
+        heights = stop[:, 0] - start[:, 0]
+        middle = self._area_west_of((start + stop) / 2)
+        areas = heights * (self._area_west_of(start) + 4 * middle + self._area_west_of(stop)) / 6
+        return -np.add.reduceat(areas, rings[:-1])
+
+    def lengths(self, points: Floats, rings: NDArray[np.int64]) -> Floats:
+        """Length of each ring in m; arguments as of `areas`."""
+        start, stop = points, points[_following(rings)]
+        down, across = (stop - start).T
+        at = [self._interpolated(self.metric, point) for point in (start, (start + stop) / 2, stop)]
+        first, middle, last = (
+            np.sqrt(np.maximum(d * down**2 + 2 * b * down * across + a * across**2, 0)) for d, b, a in at
+        )
+        return np.add.reduceat((first + 4 * middle + last) / 6, rings[:-1])
+
+    def _area_west_of(self, points: Floats) -> Floats:
+        """Ground west of points, in m² for each row of pixels, counted from the grid's first column."""
+        areas = _areas(self.metric)
+        row, col = points.T
+        if areas.size == 1:
+            return areas.item() * col
+        # Between nodes, the area of pixels is linear: its integral is exact to the second order.
+        widths = np.diff(self.cols)
+        sums = np.concatenate([np.zeros((len(areas), 1)), ((areas[:, 1:] + areas[:, :-1]) / 2 * widths).cumsum(axis=1)], 1)
+        before = np.clip(np.searchsorted(self.cols, col, side="right") - 1, 0, len(self.cols) - 1)
+        beyond = col - self.cols[before]
+        position = self._row_position(row)
+        at, share = position.astype(int), position % 1
+        after = np.minimum(at + 1, len(self.rows) - 1)
+
+        def in_row(table: Floats, column: NDArray[np.int64]) -> Floats:
+            return table[at, column] * (1 - share) + table[after, column] * share
+
+        first, last = in_row(areas, before), in_row(areas, np.minimum(before + 1, len(self.cols) - 1))
+        width = np.append(widths, 1.0)[before]
+        return in_row(sums, before) + beyond * (first + (last - first) * beyond / width / 2)
+
+    def _row_position(self, row: Floats) -> Floats:
+        return np.interp(row, self.rows, np.arange(len(self.rows)))
+
+    def _interpolated(self, tables: Floats, points: Floats) -> list[Floats]:
+        """Values of tables over the nodes at points."""
+        if tables[0].size == 1:
+            return [np.broadcast_to(table.item(), len(points)) for table in tables]
+        row, col = points.T
+        position = [self._row_position(row), np.interp(col, self.cols, np.arange(len(self.cols)))]
+        return [map_coordinates(table, position, order=1, mode="nearest") for table in tables]
+
+
+def _areas(metric: Floats) -> Floats:
+    down, between, across = metric
+    areas: Floats = np.sqrt(down * across - between**2)
+    return areas
+
+
+def _following(rings: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Index of the next point of each point in its ring."""
+    following = np.arange(1, rings[-1] + 1)
+    following[rings[1:] - 1] = rings[:-1]
+    return following

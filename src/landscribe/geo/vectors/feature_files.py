@@ -1,0 +1,222 @@
+"""Feature files: polygons are written as a stream, so that memory does not grow with their number."""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyogrio
+import pyproj
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
+
+from landscribe.errors import OutputError
+from landscribe.outputs import atomic_files
+
+log = logging.getLogger(__name__)
+
+GEOMETRY = "geometry"
+"""The column of geometries, as WKB."""
+
+_DATE = "OGR_CURRENT_DATE"
+_SHAPEFILE_NAME = 10
+"""Characters of the longest column name of a Shapefile."""
+_ERRORS = (DataSourceError, DataLayerError, FeatureError, GeometryError, RuntimeError, OSError, pa.ArrowException)
+
+
+@dataclass(frozen=True)
+class FeatureStream:
+    """A stream of features with one table layout."""
+
+    schema: pa.Schema
+    """Of the columns, of which `GEOMETRY` is binary."""
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    """Starts the stream."""
+    geometry_type: str
+    """Polygon or MultiPolygon."""
+    crs: str | None
+    """WKT."""
+    layer: str
+    """Name of the layer."""
+    style: str | None = None
+    """A QGIS style."""
+
+
+def write_features(features: FeatureStream, path: Path) -> None:
+    """Write features; the suffix chooses the format.
+
+    Law: the same features give the same bytes.
+
+    Raises:
+        OutputError: the suffix is unknown, the format cannot hold the features, or the file cannot be written.
+    """
+    write = FEATURE_FORMATS[require_feature_suffix(path)]
+    with atomic_files(path) as temporary:
+        write(features, temporary)
+        own_style = path.with_suffix(".qml")
+        if features.style is not None and path.suffix.lower() != ".gpkg" and _may_style(own_style):
+            temporary.with_suffix(".qml").write_text(features.style, encoding="utf-8")
+
+
+def require_feature_suffix(path: Path) -> str:
+    """The suffix of a path, in small letters; OutputError if no format has it."""
+    suffix = path.suffix.lower()
+    if suffix not in FEATURE_FORMATS:
+        raise OutputError(f"{path} has no suffix for polygons. Give it one of {', '.join(FEATURE_FORMATS)}.")
+    return suffix
+
+
+def _may_style(path: Path) -> bool:
+    """False if the style of a raster of the same name lies there."""
+    if path.exists() and "<rasterrenderer" in path.read_text(encoding="utf-8", errors="replace"):
+        log.warning("%s is the style of a raster, so that of the polygons was not written. Choose another name", path)
+        return False
+    return True
+
+
+def _write_geopackage(features: FeatureStream, path: Path) -> None:
+    _write_by_gdal(features, path, "GPKG", {"GEOMETRY_NAME": "geom"})
+    if features.style is not None:
+        _store_style(path, features.layer, features.style)
+
+
+def _write_flatgeobuf(features: FeatureStream, path: Path) -> None:
+    _write_by_gdal(features, path, "FlatGeobuf", {})
+
+
+def _write_geojson(features: FeatureStream, path: Path) -> None:
+    if features.crs is None:
+        raise OutputError(
+            f"{path.name} would be in longitude and latitude (RFC 7946), but the raster has no CRS. Write .gpkg, or "
+            "assign the CRS with gdal_edit.py -a_srs."
+        )
+    _write_by_gdal(features, path, "GeoJSON", {"RFC7946": "YES"})
+
+
+def _write_shapefile(features: FeatureStream, path: Path) -> None:
+    names = {name: _SHORT.get(name, name[:_SHAPEFILE_NAME]) for name in features.schema.names}
+    changed = [f"{name} is {short}" for name, short in names.items() if short != name and name != GEOMETRY]
+    if changed:
+        log.warning(
+            "a Shapefile has column names of at most %d characters: %s. It holds at most 2 GB and no colours; .gpkg has "
+            "no such limits", _SHAPEFILE_NAME, ", ".join(changed),
+        )  # fmt: skip
+    schema = pa.schema([field.with_name(names[field.name]) for field in features.schema])
+    renamed = FeatureStream(
+        schema, lambda: (batch.rename_columns(schema.names) for batch in features.batches()), features.geometry_type,
+        features.crs, features.layer,
+    )  # fmt: skip
+    _write_by_gdal(renamed, path, "ESRI Shapefile", {"ENCODING": "UTF-8"})
+
+
+_SHORT = {"perimeter_m": "perim_m", "probability": "prob", GEOMETRY: GEOMETRY}
+"""Column names of a Shapefile."""
+
+
+def _write_by_gdal(features: FeatureStream, path: Path, driver: str, options: dict[str, str]) -> None:
+    stream = _Stream(features)
+    with fixed_date(), _output_errors(path, stream):
+        pyogrio.raw.write_arrow(
+            stream.reader(), path, layer=features.layer, driver=driver, geometry_name=GEOMETRY,
+            geometry_type=features.geometry_type, crs=features.crs, layer_options=options,
+        )  # fmt: skip
+
+
+def _write_geoparquet(features: FeatureStream, path: Path) -> None:
+    """GeoParquet 1.0.0."""
+    crs = None if features.crs is None else json.loads(pyproj.CRS.from_wkt(features.crs).to_json())
+    column = {"encoding": "WKB", "geometry_types": [features.geometry_type], "crs": crs}
+    about = {"version": "1.0.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
+    schema = features.schema.with_metadata({"geo": json.dumps(about)})
+    stream = _Stream(features)
+    with _output_errors(path, stream), pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in stream.batches():
+            writer.write_batch(batch)
+
+
+FEATURE_FORMATS: dict[str, Callable[[FeatureStream, Path], None]] = {
+    ".gpkg": _write_geopackage,
+    ".fgb": _write_flatgeobuf,
+    ".parquet": _write_geoparquet,
+    ".geojson": _write_geojson,
+    ".shp": _write_shapefile,
+}
+"""How features are written, by suffix."""
+
+
+class _Stream:
+    """The batches of features; keeps the error that ended them, which does not pass through GDAL."""
+
+    def __init__(self, features: FeatureStream) -> None:
+        self.features = features
+        self.error: BaseException | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self.features.batches()
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self.features.schema, self.batches())
+
+
+@contextmanager
+def _output_errors(path: Path, stream: _Stream) -> Iterator[None]:
+    """Raise the error that ended the stream; turn one of the writing library into an OutputError."""
+    try:
+        yield
+    except BaseException as error:
+        if stream.error is not None and not isinstance(stream.error, GeneratorExit):
+            raise stream.error from None
+        if not isinstance(error, _ERRORS):
+            raise
+        reason = " ".join(str(error).split())
+        raise OutputError(
+            f"{path.name} could not be written whole ({reason}), most often because the disk is full. Free some space, "
+            "or write to another disk."
+        ) from error
+
+
+@contextmanager
+def fixed_date() -> Iterator[None]:
+    """Let a GeoPackage hold a fixed date of its last change, so that the same features give the same bytes."""
+    before = pyogrio.get_gdal_config_option(_DATE)
+    pyogrio.set_gdal_config_options({_DATE: "2000-01-01T00:00:00Z"})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({_DATE: before})
+
+
+def _store_style(path: Path, layer: str, style: str) -> None:
+    """Store a QGIS style as the default of a layer, in the table in which QGIS keeps them."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "CREATE TABLE layer_styles (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), "
+            "f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), "
+            "styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), "
+            "update_time DATETIME)"
+        )
+        database.execute(
+            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, "
+            "styleQML, styleSLD, useAsDefault, description, owner) VALUES ('', '', ?, 'geom', 'classes', ?, '', 1, "
+            "'Colours of the classes', '')",
+            (layer, style),
+        )
+        database.execute(
+            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change) "
+            "VALUES ('layer_styles', 'attributes', 'layer_styles', '', '2000-01-01T00:00:00Z')"
+        )
+
+
+def record_batch(columns: Iterable[Any], schema: pa.Schema) -> pa.RecordBatch:
+    """A batch of features from arrays in the order of the schema; NaN is null."""
+    arrays = [pa.array(column, field.type, from_pandas=True) for column, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -1,0 +1,1 @@
+"""Boundaries of regions as arrays of points in pixels; never files."""

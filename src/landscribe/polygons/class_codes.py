@@ -1,0 +1,171 @@
+"""Class codes: what tracing sees of a raster: 0 where no polygon is, else the number of a class or of an object."""
+
+import csv
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscribe.errors import ClassError, RasterError
+from landscribe.geo.access import require_file
+from landscribe.geo.classes import IGNORE, default_colour
+from landscribe.geo.grid import Window
+from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import CLASSES_TAG, classes_from_tag, read_tags
+from landscribe.spec import nearest
+
+log = logging.getLogger(__name__)
+
+_STRIP_PIXELS = 2**24
+_MOST_VALUES = 2**20
+"""Distinct values of a raster whose values are its classes."""
+_ALL = "all"
+
+
+@dataclass(frozen=True)
+class PolygonClass:
+    """A class of polygons."""
+
+    value: int
+    name: str
+    colour: str
+    """"#rrggbb"."""
+
+
+@dataclass(frozen=True)
+class ClassCodes:
+    """A raster as codes."""
+
+    raster: Raster
+    classes: tuple[PolygonClass, ...]
+    class_of_code: NDArray[np.int64]
+    """Index in `classes` of each code; that of code 0 does not count."""
+    values: NDArray[np.int64] | None
+    """Ascending values of the raster with code 1, 2, …; None if the values are the codes."""
+    scores: NDArray[np.float64] | None = None
+    """Of each code, 0 to 1; None if there are none."""
+
+    @classmethod
+    def open(cls, raster: Raster, wanted: Sequence[str] | None, class_table: str | None) -> "ClassCodes":
+        """The classes of a raster that become polygons.
+
+        Args:
+            raster: one band of whole numbers.
+            wanted: names or values of classes, or "all"; all but class 0 if None.
+            class_table: a CSV file; None for the raster's own table, or its values.
+
+        Raises:
+            RasterError: it holds fractions, several bands or too many values.
+            ClassError: there is no such class, or the class table cannot be read.
+        """
+        _require_whole_numbers(raster)
+        classes = _selected(_classes_of(raster, class_table), wanted, raster.paths[0])
+        classes = tuple(sorted(classes, key=lambda entry: entry.value))
+        values = np.array([entry.value for entry in classes], np.int64)
+        return cls(raster, classes, np.concatenate([[0], np.arange(len(classes))]), values)
+
+    def read(self, window: Window) -> NDArray[Any]:
+        """Codes (rows, cols) of a window, in the smallest type of unsigned integers that holds them all."""
+        pixels, valid = self.raster.read(window)
+        if self.values is None:
+            return np.where(valid, pixels[0], 0)
+        kind = np.min_scalar_type(len(self.values))
+        if pixels.dtype.itemsize <= 2:
+            info = np.iinfo(pixels.dtype)
+            table = np.zeros(info.max - info.min + 1, kind)
+            is_held = (self.values >= info.min) & (self.values <= info.max)
+            table[self.values[is_held] - info.min] = np.flatnonzero(is_held) + 1
+            codes = table[pixels[0] if info.min == 0 else pixels[0].astype(np.int64) - info.min]
+        else:
+            at = np.minimum(np.searchsorted(self.values, pixels[0]), len(self.values) - 1)
+            codes = np.where(self.values[at] == pixels[0], at + 1, 0).astype(kind)
+        codes[~valid] = 0
+        return codes
+
+
+def _require_whole_numbers(raster: Raster) -> None:
+    name, dtype = raster.paths[0], np.dtype(raster.dtype)
+    if len(raster.bands) != 1:
+        raise RasterError(f"{name} has {len(raster.bands)} bands. Expected one band of class values.")
+    if not np.issubdtype(dtype, np.integer):
+        raise RasterError(
+            f"{name} holds {dtype}. Expected whole numbers, which are classes. Convert it (gdal_translate -ot Byte), or "
+            "vectorize the class map."
+        )
+
+
+def _classes_of(raster: Raster, class_table: str | None) -> tuple[PolygonClass, ...]:
+    """The classes that a raster may hold."""
+    if class_table is not None:
+        return _read_table(class_table)
+    text = read_tags(Path(raster.paths[0])).get(CLASSES_TAG)
+    if text is not None:
+        return tuple(PolygonClass(entry.value, entry.name, entry.colour) for entry in classes_from_tag(text))
+    values = sorted(_values_of(raster))
+    if not values:
+        raise RasterError(f"{raster.paths[0]} has no valid pixel: all are nodata. Expected class values.")
+    return tuple(PolygonClass(value, str(value), default_colour(i, background=value == 0)) for i, value in enumerate(values))
+
+
+def _values_of(raster: Raster) -> set[int]:
+    values: set[int] = set()
+    for strip in raster.grid.strips(_STRIP_PIXELS):
+        pixels, valid = raster.read(strip)
+        values |= set(np.unique(pixels[0][valid]).tolist())
+        if len(values) > _MOST_VALUES:
+            raise RasterError(
+                f"{raster.paths[0]} holds more than {_MOST_VALUES:,} different values. Expected classes. Name those that "
+                "become polygons (--classes), or reduce the values."
+            )
+    return values - ({IGNORE} if raster.dtype == "uint8" and raster.nodata is None else set())
+
+
+def _read_table(path: str) -> tuple[PolygonClass, ...]:
+    """The classes of a CSV file."""
+    require_file(path)
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ClassError(f"{path} cannot be read as CSV: {error}. Expected the columns value, name and colour.") from error
+    if not rows or not {"value", "name"} <= rows[0].keys():
+        found = ", ".join(filter(None, rows[0])) if rows else "no row"
+        raise ClassError(f"{path} has {found}. Expected the columns value and name, and maybe colour.")
+    classes = []
+    for index, row in enumerate(rows):
+        value, name, colour = (str(row.get(key) or "").strip() for key in ("value", "name", "colour"))
+        try:
+            number = int(value)
+        except ValueError:
+            raise ClassError(f"{path}, row {index + 1}: value '{value}'. Expected a whole number.") from None
+        if colour and not re.fullmatch("#[0-9a-fA-F]{6}", colour):
+            raise ClassError(f"{path}, row {index + 1}: colour '{colour}'. Expected #rrggbb.")
+        classes.append(PolygonClass(number, name or value, colour or default_colour(index, background=number == 0)))
+    twice = {entry.value for entry in classes if sum(entry.value == other.value for other in classes) > 1}
+    if twice:
+        raise ClassError(f"{path} has value {min(twice)} twice. Expected each value once.")
+    return tuple(classes)
+
+
+def _selected(
+    classes: tuple[PolygonClass, ...], wanted: Sequence[str] | None, name: str
+) -> tuple[PolygonClass, ...]:
+    if wanted is None:
+        kept = tuple(entry for entry in classes if entry.value != 0)
+        if kept and len(kept) < len(classes):
+            log.info("class 0 of %s is left out as the background; --classes all includes it", name)
+        return kept or classes
+    if tuple(wanted) == (_ALL,):
+        return classes
+    by_text = {str(entry.value): entry for entry in classes} | {entry.name: entry for entry in classes}
+    absent = [text for text in wanted if text not in by_text]
+    if absent:
+        raise ClassError(
+            f"{name} has no class '{absent[0]}'{nearest(absent[0], [*dict.fromkeys(entry.name for entry in classes)])}"
+        )
+    return tuple({by_text[text].value: by_text[text] for text in wanted}.values())

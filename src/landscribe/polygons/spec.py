@@ -1,0 +1,45 @@
+"""The settings of polygons."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from landscribe.spec import CommaList, InputPath, Spec
+
+NOT_IN_RUN = ("classes", "class_table", "probabilities", "minimum_area", "dask")
+"""Settings without a flag of `run`: another section has a flag of that name, or they are of another map."""
+
+
+class VectorizeSpec(Spec):
+    """How a class map becomes polygons."""
+
+    classes: Annotated[tuple[str, ...] | None, CommaList] = None
+    """Names or values of the classes that become polygons, or all. Default: all but the background (class 0)."""
+    class_table: InputPath | None = None
+    """Names and colours of a raster without a class table of its own: a CSV file with the columns value, name and, if
+    there are any, colour (#rrggbb)."""
+    connectivity: Literal[4, 8] = 4
+    """Pixels of one polygon touch along an edge (4), or also at a corner (8), which gives MultiPolygons."""
+    simplify: Annotated[float, Field(gt=0, le=1e6)] | Literal["auto", "none"] = "none"
+    """Largest distance in metres between a boundary and its simplified form, by Douglas and Peucker; auto is three
+    quarters of a pixel, which turns steps into lines."""
+    square: bool = False
+    """Give polygons right angles, for buildings; common walls stay common. It simplifies as well (auto)."""
+    smooth: bool = False
+    """Replace the corners of boundaries by curves, for what is not built."""
+    minimum_area: float | None = Field(None, gt=0, le=1e15)
+    """Area in m² below which a polygon is left out."""
+    fill_holes: float | None = Field(None, gt=0, le=1e15)
+    """Area in m² below which a hole of a polygon is filled, also where another polygon lies in it."""
+    dissolve: bool = False
+    """One MultiPolygon for each class."""
+    probabilities: InputPath | None = None
+    """Class probabilities beside the map, as predict writes them: polygons get the mean probability of their class."""
+    dask: str | None = None
+    """Trace with Dask: auto for the cores of this machine, or the address or file of a scheduler."""
+
+    @model_validator(mode="after")
+    def _require_one_shape(self) -> "VectorizeSpec":
+        if self.square and self.smooth:
+            raise ValueError("square and smooth exclude each other; choose one")
+        return self

@@ -1,0 +1,297 @@
+"""Vectorize: trace the strips of a plan, and write the polygons as they are complete."""
+
+import logging
+import tempfile
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+
+from landscribe import progress
+from landscribe.executor import run_on_dask, run_units
+from landscribe.geo.access import bounded_block_cache
+from landscribe.geo.grid import Window
+from landscribe.geo.vectors.feature_files import GEOMETRY, FeatureStream, record_batch, write_features
+from landscribe.machine import cores
+from landscribe.maps.style import polygon_qml
+from landscribe.polygons.boundaries.regions import Points, RegionJoiner
+from landscribe.polygons.boundaries.rings import Polygons, geometries, polygons_of
+from landscribe.polygons.boundaries.simplify import Simplifier
+from landscribe.polygons.boundaries.tracing import Lines, Trace
+from landscribe.polygons.plan import PolygonPlan
+
+log = logging.getLogger(__name__)
+
+_BATCH = 2**15
+"""Features that are written at once."""
+_MANY = 10**6
+"""Polygons from which a warning names the minimum area."""
+
+
+@dataclass(frozen=True)
+class TraceTask:
+    """The work on one strip: read it with the row above, trace it. See `executor.Stages`."""
+
+    plan: PolygonPlan
+    folder: Path | None
+    """Where traces are written for another process; None to return them."""
+
+    def read(self, strip: Window) -> Trace:
+        """Read and trace. Threads run this at the same time: it is the part that takes long."""
+        plan, raster = self.plan, self.plan.codes.raster
+        above = Window(max(strip.row - 1, 0), 0, strip.row_stop - max(strip.row - 1, 0), strip.width)
+        with bounded_block_cache():
+            codes = plan.codes.read(above)
+            if strip.row == 0:
+                codes = np.pad(codes, ((1, 0), (0, 0)))
+            weights = None if plan.probabilities is None else self._probabilities(strip, codes[1:])
+        return plan.tracing.trace(
+            codes, strip.row, is_last=strip.row_stop == raster.grid.height, weights=weights
+        )  # fmt: skip
+
+    def _probabilities(self, strip: Window, codes: NDArray[Any]) -> NDArray[np.float32]:
+        """Probability of the class of each pixel."""
+        assert self.plan.probabilities is not None
+        pixels, valid = self.plan.probabilities.read(strip)
+        scales = np.array([encoding.scale for encoding in self.plan.probabilities.encoding_by_band], np.float32)
+        bands = np.concatenate([[0], self.plan.bands])[codes]
+        shares = np.take_along_axis(pixels, bands[None], axis=0)[0] * scales[bands]
+        return np.where(valid, shares, np.float32(np.nan)).astype(np.float32)
+
+    def compute(self, strip: Window, read: Trace) -> Trace:  # noqa: ARG002
+        """Nothing is left to compute."""
+        return read
+
+    def write(self, strip: Window, computed: Trace) -> Trace | None:
+        """Return the trace, or write it for the process that joins the strips."""
+        if self.folder is None:
+            return computed
+        arrays = {each.name: getattr(computed.lines, each.name) for each in fields(Lines)}
+        np.savez(self._path(strip), count=computed.count, north=computed.north, south=computed.south, **arrays)
+        return None
+
+    def load(self, strip: Window) -> Trace:
+        """The trace that a process has written."""
+        with np.load(self._path(strip)) as arrays:
+            lines = Lines(**{each.name: arrays[each.name] for each in fields(Lines)})
+            return Trace(lines, int(arrays["count"]), arrays["north"], arrays["south"])
+
+    def _path(self, strip: Window) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{strip.row}.npz"
+
+
+def write_polygons(plan: PolygonPlan) -> Path:
+    """Write the polygons of a plan.
+
+    Memory depends on the raster's width and on the regions that are open, not on its height or the number of polygons.
+    Law: the bytes do not depend on the height of the strips, nor on the workers.
+
+    Raises:
+        RasterError: the raster cannot be read.
+        OutputError: the file cannot be written, or cannot hold the polygons.
+    """
+    counter = _Counter()
+    raster = plan.codes.raster
+    stream = FeatureStream(
+        schema=_schema(plan),
+        batches=lambda: _rebatched(_batches(plan, counter), _schema(plan)),
+        geometry_type="MultiPolygon" if plan.is_multiple else "Polygon",
+        crs=raster.grid.crs.to_wkt() if raster.grid.crs else None,
+        layer=raster.name,
+        style=polygon_qml([(entry.name, entry.colour) for entry in plan.codes.classes], "class"),
+    )
+    write_features(stream, plan.out)
+    if not counter.written:
+        log.warning("%s holds no polygon: no pixel of the classes%s", plan.out, ", or all are too small" * (plan.spec.minimum_area is not None))  # fmt: skip
+    return plan.out
+
+
+@dataclass
+class _Counter:
+    """Features so far."""
+
+    written: int = 0
+
+
+def _schema(plan: PolygonPlan) -> pa.Schema:
+    columns = [("id", pa.int64()), ("value", pa.int64()), ("class", pa.string())]
+    columns += [("area_m2", pa.float64()), ("perimeter_m", pa.float64())]
+    if plan.probabilities is not None:
+        columns.append(("probability", pa.float64()))
+    if plan.codes.scores is not None:
+        columns.append(("score", pa.float64()))
+    geometry = pa.field(GEOMETRY, pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
+    return pa.schema([*(pa.field(name, kind) for name, kind in columns), geometry])
+
+
+def _batches(plan: PolygonPlan, counter: _Counter) -> Iterator[pa.RecordBatch]:
+    """Batches of the polygons of each strip; with dissolve, one at the end."""
+    parts: list[_Features] = []
+    for polygons in complete_polygons(plan):
+        features = _Features.of(polygons, plan)
+        if plan.spec.dissolve:
+            parts.append(features)
+            continue
+        yield _as_batch(features, plan, counter)
+    if parts:
+        yield _as_batch(_dissolved(parts), plan, counter)
+
+
+def complete_polygons(plan: PolygonPlan) -> Iterator[Polygons]:
+    """The polygons that are complete after each strip, in their order."""
+    simplifier = Simplifier(plan.tolerance, plan.pixel, plan.spec.smooth)
+    is_shaped = plan.tracing.cut is not None
+    joiner = RegionJoiner(plan.codes.raster.grid.width, simplifier if is_shaped else _all_points)
+    height = plan.codes.raster.grid.height
+    for strip, trace in _traces(plan):
+        if is_shaped:
+            simplifier.add(trace.lines, strip.row)
+        yield polygons_of(joiner.add(trace, is_last=strip.row_stop == height))
+
+
+def _all_points(arcs: Lines) -> Points:
+    return arcs.points.astype(np.float64), arcs.start
+
+
+def _traces(plan: PolygonPlan) -> Iterator[tuple[Window, Trace]]:
+    """The trace of each strip, from north to south."""
+    strips = list(plan.strips)
+    title = f"polygons of {plan.codes.raster.name}"
+    with _task(plan) as task, progress.task(title, len(strips)) as advance:
+        if plan.spec.dask is None:
+            outcomes = run_units(task, strips, readers=cores())
+            for outcome in _succeeded(outcomes):
+                yield outcome.unit, outcome.result
+                advance()
+            return
+        for _ in _succeeded(run_on_dask(task, strips, plan.spec.dask)):
+            advance()
+        for strip in strips:
+            yield strip, task.load(strip)
+
+
+@contextmanager
+def _task(plan: PolygonPlan) -> Iterator[TraceTask]:
+    if plan.spec.dask is None:
+        yield TraceTask(plan, None)
+        return
+    # Beside the output, where workers on other machines can write too.
+    with tempfile.TemporaryDirectory(dir=plan.out.absolute().parent, prefix=f".{plan.out.name}.") as folder:
+        yield TraceTask(plan, Path(folder))
+
+
+def _succeeded(outcomes: Generator[Any, None, None]) -> Iterator[Any]:
+    """The outcomes; raises the first error, for a strip that is missing would leave polygons open."""
+    try:
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+            yield outcome
+    finally:
+        outcomes.close()
+
+
+@dataclass(frozen=True)
+class _Features:
+    """Geometries in the CRS of the raster, and what their columns are computed from."""
+
+    geometries: NDArray[np.object_]
+    codes: NDArray[np.int64]
+    areas: NDArray[np.float64]
+    """m², NaN if unknown."""
+    perimeters: NDArray[np.float64]
+    sums: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, polygons: Polygons, plan: PolygonPlan) -> "_Features":
+        """Polygons that are large enough, without small holes; in one feature for each group if they may touch."""
+        if not len(polygons):
+            none = np.zeros(0)
+            return cls(np.zeros(0, object), polygons.codes, none, none, polygons.sums)
+        areas, perimeters = _measured(polygons, plan)
+        if plan.spec.fill_holes is not None:
+            # The first ring of a polygon is its exterior.
+            is_kept = np.abs(areas) >= plan.spec.fill_holes
+            is_kept[polygons.start[:-1]] = True
+            polygons, areas, perimeters = polygons.take_rings(is_kept), areas[is_kept], perimeters[is_kept]
+        begins = polygons.start[:-1]
+        features = cls(
+            geometries(polygons, plan.codes.raster.grid.transform), polygons.codes,
+            np.abs(np.add.reduceat(areas, begins)), np.add.reduceat(perimeters, begins), polygons.sums,
+        )  # fmt: skip
+        if plan.spec.connectivity == 8:
+            features = features.merged(polygons.groups)
+        if plan.spec.minimum_area is not None:
+            features = features.take(np.flatnonzero(features.areas >= plan.spec.minimum_area))
+        return features
+
+    def take(self, index: NDArray[np.int64]) -> "_Features":
+        """These features, in this order."""
+        return _Features(*(getattr(self, each.name)[index] for each in fields(self)))
+
+    def merged(self, keys: NDArray[np.int64]) -> "_Features":
+        """One MultiPolygon for each key, in their order; keys ascend."""
+        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        parts, owners = shapely.get_parts(self.geometries, return_index=True)
+        return _Features(
+            shapely.multipolygons(parts, indices=np.searchsorted(first, owners, side="right") - 1),
+            self.codes[first],
+            *(np.add.reduceat(each, first) for each in (self.areas, self.perimeters, self.sums)),
+        )
+
+
+def _measured(polygons: Polygons, plan: PolygonPlan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Area and length of each ring on the ground."""
+    if plan.ground is None:
+        unknown = np.full(len(polygons.rings) - 1, np.nan)
+        return unknown, unknown
+    points, rings = polygons.points, polygons.rings
+    return plan.ground.areas(points, rings), plan.ground.lengths(points, rings)
+
+
+def _dissolved(parts: Sequence[_Features]) -> _Features:
+    """One feature for each class."""
+    joined = _Features(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(_Features)))
+    ordered = joined.take(np.argsort(joined.codes, kind="stable"))
+    return ordered.merged(ordered.codes)
+
+
+def _as_batch(features: _Features, plan: PolygonPlan, counter: _Counter) -> pa.RecordBatch:
+    """The columns of features."""
+    count = len(features.codes)
+    ids = np.arange(count) + counter.written + 1
+    if counter.written <= _MANY < counter.written + count:
+        log.warning("%s will hold more than %s polygons. --minimum-area leaves out small ones", plan.out, f"{_MANY:,}")
+    counter.written += count
+    codes = plan.codes
+    own = codes.class_of_code[features.codes]
+    values = np.array([entry.value for entry in codes.classes], np.int64)[own]
+    names = pa.array([entry.name for entry in codes.classes]).take(pa.array(own))
+    columns = [ids, values, names, features.areas, features.perimeters]
+    if plan.probabilities is not None:
+        sums, numbers = features.sums.T if count else (np.zeros(0), np.zeros(0))
+        columns.append(np.where(numbers > 0, sums / np.maximum(numbers, 1), np.nan))
+    if codes.scores is not None:
+        columns.append(codes.scores[features.codes])
+    return record_batch([*columns, shapely.to_wkb(features.geometries)], _schema(plan))
+
+
+def _rebatched(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The same features in batches of one size, so that the bytes of a file do not depend on the strips."""
+    table = schema.empty_table()
+    for batch in batches:
+        table = pa.concat_tables([table, pa.Table.from_batches([batch])])
+        whole = len(table) // _BATCH * _BATCH
+        if whole:
+            yield from table.slice(0, whole).combine_chunks().to_batches(max_chunksize=_BATCH)
+            table = table.slice(whole).combine_chunks()
+    yield from table.combine_chunks().to_batches()
+
+
