@@ -31,6 +31,7 @@ DOCS = {
     "ChipKeywords": "Settings of `chip`.",
     "TrainKeywords": "Settings of `train`.",
     "PredictKeywords": "Settings of `predict`.",
+    "VectorizeKeywords": "Settings of `vectorize`.",
     "RunKeywords": "Settings of `run` and `check`. A name that several sections have goes into a section's table.",
     "DemoKeywords": "Settings of `demo`.",
 }
@@ -87,11 +88,12 @@ def source() -> str:
         "AugmentKeywords": fields("augment"),
         "TrainTable": fields("train"),
         "PredictTable": fields("predict"),
+        "VectorizeKeywords": fields("vectorize"),
         "AssessTable": fields("assess"),
     }
     sections = {
         "scenes": "SceneKeywords", "chips": "ChipTable", "split": "SplitKeywords", "train": "TrainTable",
-        "predict": "PredictTable", "assess": "AssessTable",
+        "predict": "PredictTable", "vectorize": "VectorizeKeywords", "assess": "AssessTable",
     }  # fmt: skip
     scene_split = fields("scenes")["split"]
     plain = unambiguous(*(section for section in SECTIONS if section != "augment"))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from landscribe.geo.tiling import Tile
     from landscribe.model import Model
     from landscribe.pipeline import demo, run
+    from landscribe.polygons.spec import VectorizeSpec
     from landscribe.prediction.spec import PredictSpec
     from landscribe.recipe import Recipe
     from landscribe.training.spec import TrainSpec
@@ -43,11 +44,12 @@ if TYPE_CHECKING:
         report,
         summary,
         train,
+        vectorize,
     )
 
 _VERBS = (
     "assess", "bench", "branches", "check", "chip", "describe", "export", "new", "predict", "prune", "report",
-    "summary", "train",
+    "summary", "train", "vectorize",
 )  # fmt: skip
 _HOMES = {
     **dict.fromkeys(_VERBS, "verbs"),
@@ -73,6 +75,7 @@ _HOMES = {
     "SplitSpec": "data.splits.spec",
     "Tile": "geo.tiling",
     "TrainSpec": "training.spec",
+    "VectorizeSpec": "polygons.spec",
     "Window": "geo.grid",
     "loader": "data.batches.dataset",
 }
@@ -80,8 +83,9 @@ _HOMES = {
 __all__ = [
     "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec",
     "LandscribeError", "Model", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec", "Tile",
-    "TrainSpec", "Window", "assess", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe",
-    "export", "loader", "new", "nn", "predict", "prune", "report", "run", "summary", "train", "transfer",
+    "TrainSpec", "VectorizeSpec", "Window", "assess", "bench", "branches", "check", "chip", "cross_validate", "demo",
+    "describe", "export", "loader", "new", "nn", "predict", "prune", "report", "run", "summary", "train", "transfer",
+    "vectorize",
 ]  # fmt: skip
 
 

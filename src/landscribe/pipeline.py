@@ -14,7 +14,7 @@ from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, r
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
 from landscribe.spec import Seed, checked
-from landscribe.verbs import assess, check, chip_scenes, new, report, train
+from landscribe.verbs import assess, check, chip_scenes, new, report, train, vectorize
 from landscribe.verbs.sources import Source, recipe_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(
     overwrite: bool = False,
     **settings: Unpack[RunKeywords],
 ) -> Path:
-    """All of it: check, chip, train, predict, assess, report.
+    """All of it: check, chip, train, predict, vectorize, assess, report.
 
     Steps whose files are there are not repeated, so that an interrupted run goes on with the same call.
 
@@ -50,7 +50,8 @@ def run(
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
 
     Returns:
-        The run folder: recipe.toml, chips/, model/, map.tif (or maps/), assessment.json (on held-out chips),
+        The run folder: recipe.toml, chips/, model/, map.tif (or maps/) and, if labels are polygons, the map as polygons
+        (map.gpkg), assessment.json (on held-out chips),
         assessment_reference.json (if the recipe names an independent reference), report.html.
     """
     from landscribe.training.parallel import require_single_process
@@ -89,6 +90,8 @@ def _resumable(files: Run) -> Iterator[None]:
 
 def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -> None:
     """The steps of a run whose files are not there."""
+    from landscribe.geo.vectors.vector_files import is_vector
+
     assert checked.classes is not None
     for file in (files.recipe_file, files.assessment_file, files.reference_file, files.report_file):
         remove_stale(file)
@@ -100,6 +103,9 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
         _require_threshold(filled, chips)
         train(chips, out=files.model_folder, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
     maps = _map_scenes(filled, files)
+    if any(scene.labels is not None and is_vector(scene.labels) for scene in filled.scenes):
+        for path in maps:
+            vectorize(path, out=path.with_suffix(".gpkg"), overwrite=True, **filled.vectorize.model_dump())
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=files.assessment_file)
     if filled.assess.reference is not None:
@@ -153,8 +159,8 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
 
 
 def _differences(filled: Recipe, path: Path) -> str:
-    """Settings in which a recipe differs from the one of an earlier run, but for the assessment, which is repeated."""
-    ours, theirs = (recipe.model_dump(mode="json", exclude={"assess"}) for recipe in (filled, Recipe.load(path)))
+    """Settings in which a recipe differs from that of an earlier run; polygons and assessment are repeated anyway."""
+    ours, theirs = (recipe.model_dump(mode="json", exclude={"assess", "vectorize"}) for recipe in (filled, Recipe.load(path)))
     return Fingerprint.of(ours).differences(theirs)
 
 

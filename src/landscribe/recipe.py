@@ -25,6 +25,7 @@ from landscribe.examples import EXAMPLES
 from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes
 from landscribe.outputs import write_text
+from landscribe.polygons.spec import VectorizeSpec
 from landscribe.prediction.spec import PredictSpec
 from landscribe.spec import InputPath, Seed, Spec, nearest, other_names
 from landscribe.training.spec import TrainSpec
@@ -57,6 +58,7 @@ class Recipe(Spec):
     augment: AugmentSpec = AugmentSpec()
     train: TrainSpec = TrainSpec()
     predict: PredictSpec = PredictSpec()
+    vectorize: VectorizeSpec = VectorizeSpec()
     assess: AssessSpec = AssessSpec()
 
     @classmethod

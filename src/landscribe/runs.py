@@ -66,6 +66,11 @@ class Run:
         single = self.folder / "map.tif"
         return [single] if single.exists() else sorted((self.folder / "maps").glob("*.tif"))
 
+    @property
+    def polygon_files(self) -> list[Path]:
+        """The polygons of the maps that exist, beside them."""
+        return [path.with_suffix(".gpkg") for path in self.map_files if path.with_suffix(".gpkg").exists()]
+
     def planned_map_files(self, scenes: Sequence[str]) -> list[Path]:
         """Where the map of each scene goes: `map.tif` for a single scene, else `maps/INDEX_NAME.tif`."""
         if len(scenes) == 1:
@@ -140,7 +145,7 @@ class Run:
         """Remove the files of a run, and no others."""
         folders = (self.chips_folder, self.model_folder, "model.training", "maps", "map.tif.parts")
         measures = (self.assessment_file, self.reference_file, self.report_file)
-        files = ("map.tif", "map.qml", "map.tif.aux.xml", *measures, self.recipe_file)
+        files = ("map.tif", "map.qml", "map.tif.aux.xml", "map.gpkg", *measures, self.recipe_file)
         for folder in folders:
             shutil.rmtree(self.folder / folder, ignore_errors=True)
         for file in files:

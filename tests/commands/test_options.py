@@ -98,8 +98,8 @@ def test_settings_arrive_by_section():
     }
 
 
-def test_dask_of_a_run_serves_chips_and_map():
-    assert settings_from(cli.RunCommand, "--dask", "auto") == {"chips": {"dask": "auto"}, "predict": {"dask": "auto"}}
+def test_dask_of_a_run_serves_chips_map_and_polygons():
+    assert settings_from(cli.RunCommand, "--dask", "auto") == dict.fromkeys(("chips", "predict", "vectorize"), {"dask": "auto"})
 
 
 def test_a_flag_of_two_sections_needs_a_decision():

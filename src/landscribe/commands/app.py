@@ -52,11 +52,14 @@ app = typer.Typer(
 )
 
 # All settings of a run. A scene has band names, the raster of `predict` band numbers; a run trains with --batch and
-# computes on one cluster; a shard of a map cannot be assessed.
+# computes on one cluster; a shard of a map cannot be assessed; the polygons of a run have the classes of its map.
 RunCommand = with_settings(
-    "scenes", "chips", "split", "augment", "train", "predict", "assess",
-    leave_out=("shard",),
-    one_flag={"bands": ("scenes",), "batch": ("train",), "dask": ("chips", "predict")},
+    "scenes", "chips", "split", "augment", "train", "predict", "vectorize", "assess",
+    leave_out=("shard", "classes", "class_table", "probabilities"),
+    one_flag={
+        "bands": ("scenes",), "batch": ("train",), "dask": ("chips", "predict", "vectorize"),
+        "minimum_area": ("predict",),
+    },
 )  # fmt: skip
 
 
@@ -236,6 +239,21 @@ def predict(
             show(path)
 
 
+@app.command(cls=with_settings("vectorize"))
+def vectorize(
+    ctx: typer.Context,
+    mapped: Annotated[Path, typer.Argument(metavar="MAP", help="Class map, or any raster of whole numbers.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The polygons: .gpkg, .fgb, .parquet, .geojson or .shp.")
+    ],
+    overwrite: Overwrite = False,
+) -> None:  # fmt: skip
+    """Turn a class map into polygons that fit together."""
+    from landscribe import verbs
+
+    show(verbs.vectorize(mapped, out=out, overwrite=overwrite, **plain(ctx)))
+
+
 @app.command(cls=with_settings("scenes", only=LABEL_SETTINGS))
 def assess(
     ctx: typer.Context,
@@ -276,7 +294,7 @@ def run(
     recipe: Recipe = None, image: Images = None, labels: Labels = None, seed: Seed = None,
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """All of it: check, chip, train, predict, assess, report."""
+    """All of it: check, chip, train, predict, vectorize, assess, report."""
     from landscribe import pipeline
 
     folder = pipeline.run(

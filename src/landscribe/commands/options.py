@@ -61,6 +61,7 @@ _SECTIONS = {
     "augment": ("Augmentation", "data.batches.augment_spec", "AugmentSpec"),
     "train": ("Training", "training.spec", "TrainSpec"),
     "predict": ("Prediction", "prediction.spec", "PredictSpec"),
+    "vectorize": ("Polygons", "polygons.spec", "VectorizeSpec"),
     "assess": ("Assessment", "assessment.spec", "AssessSpec"),
     "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
 }

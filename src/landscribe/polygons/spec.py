@@ -6,9 +6,6 @@ from pydantic import Field, model_validator
 
 from landscribe.spec import CommaList, InputPath, Spec
 
-NOT_IN_RUN = ("classes", "class_table", "probabilities", "minimum_area", "dask")
-"""Settings without a flag of `run`: another section has a flag of that name, or they are of another map."""
-
 
 class VectorizeSpec(Spec):
     """How a class map becomes polygons."""

@@ -1,6 +1,7 @@
 """Vectorize: trace the strips of a plan, and write the polygons as they are complete."""
 
 import logging
+import math
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from landscribe.maps.style import polygon_qml
 from landscribe.polygons.boundaries.regions import Points, RegionJoiner
 from landscribe.polygons.boundaries.rings import Polygons, geometries, polygons_of
 from landscribe.polygons.boundaries.simplify import Simplifier
+from landscribe.polygons.boundaries.square import Squarer
 from landscribe.polygons.boundaries.tracing import Lines, Trace
 from landscribe.polygons.plan import PolygonPlan
 
@@ -146,6 +148,7 @@ def _batches(plan: PolygonPlan, counter: _Counter) -> Iterator[pa.RecordBatch]:
 
 def complete_polygons(plan: PolygonPlan) -> Iterator[Polygons]:
     """The polygons that are complete after each strip, in their order."""
+    squarer = Squarer(plan.pixel) if plan.spec.square else None
     simplifier = Simplifier(plan.tolerance, plan.pixel, plan.spec.smooth)
     is_shaped = plan.tracing.cut is not None
     joiner = RegionJoiner(plan.codes.raster.grid.width, simplifier if is_shaped else _all_points)
@@ -153,7 +156,12 @@ def complete_polygons(plan: PolygonPlan) -> Iterator[Polygons]:
     for strip, trace in _traces(plan):
         if is_shaped:
             simplifier.add(trace.lines, strip.row)
-        yield polygons_of(joiner.add(trace, is_last=strip.row_stop == height))
+        is_last = strip.row_stop == height
+        polygons = polygons_of(joiner.add(trace, strip.row, is_last=is_last))
+        if squarer is not None:
+            to_come = math.inf if is_last else min(joiner.first_open_row, strip.row_stop)
+            polygons = squarer.add(polygons, to_come)
+        yield polygons
 
 
 def _all_points(arcs: Lines) -> Points:

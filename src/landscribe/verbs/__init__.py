@@ -5,7 +5,7 @@ these functions. Errors of the machine, such as MemoryError, leave a verb as a L
 """
 
 from landscribe.errors import machine_errors
-from landscribe.verbs import chips, maps, models, runs
+from landscribe.verbs import chips, maps, models, polygons, runs
 
 # Wrapped where they are exported: doctest would not find the examples of decorated functions.
 assess = machine_errors()(maps.assess)
@@ -22,8 +22,9 @@ prune = machine_errors()(models.prune)
 report = machine_errors()(runs.report)
 summary = machine_errors()(models.summary)
 train = machine_errors()(models.train)
+vectorize = machine_errors()(polygons.vectorize)
 
 __all__ = [
     "assess", "bench", "branches", "check", "chip", "chip_scenes", "describe", "export", "new", "predict", "prune",
-    "report", "summary", "train",
+    "report", "summary", "train", "vectorize",
 ]  # fmt: skip

@@ -151,6 +151,22 @@ class PredictTable(TypedDict, total=False):
     shard: str | None
 
 
+class VectorizeKeywords(TypedDict, total=False):
+    """Settings of `vectorize`."""
+
+    classes: Sequence[str] | None | str
+    class_table: str | Path | None
+    connectivity: Literal[4, 8]
+    simplify: float | Literal["auto", "none"]
+    square: bool
+    smooth: bool
+    minimum_area: float | None
+    fill_holes: float | None
+    dissolve: bool
+    probabilities: str | Path | None
+    dask: str | None
+
+
 class AssessTable(TypedDict, total=False):
     """Settings of a section of a recipe."""
 
@@ -341,18 +357,27 @@ class DemoKeywords(TypedDict, total=False):
     check_seams: bool
     engine: Literal["auto", "torch", "onnx", "openvino"]
     blend: Literal["none", "gaussian"]
-    minimum_area: float | None
     threshold: float | Literal["val"] | None
     probabilities_as: Literal["uint8", "float32"]
     tta: bool
     area: str | Path | None
     shard: str | None
+    classes: Sequence[str] | None | str
+    class_table: str | Path | None
+    connectivity: Literal[4, 8]
+    simplify: float | Literal["auto", "none"]
+    square: bool
+    smooth: bool
+    fill_holes: float | None
+    dissolve: bool
+    probabilities: str | Path | None
     reference: str | Path | None
     reference_field: str | None
     scenes: SceneKeywords
     chips: ChipTable
     train: TrainTable
     predict: PredictTable
+    vectorize: VectorizeKeywords
     assess: AssessTable
     augment: str | AugmentKeywords
 
@@ -361,5 +386,4 @@ class RunKeywords(DemoKeywords, total=False):
     """Settings of `run` and `check`. A name that several sections have goes into a section's table."""
 
     seed: int
-    classes: Sequence[dict[str, Any]]
     size: int

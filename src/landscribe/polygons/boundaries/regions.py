@@ -3,6 +3,7 @@
 Memory holds what is open: arcs that cross the seam to the next strip, and the arcs of groups of regions that reach it.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
@@ -69,13 +70,20 @@ class RegionJoiner:
     """Number of the open group of each pixel north of the seam; 0 for none."""
     _sides: dict[int, list[Sides]] = field(default_factory=lambda: defaultdict(list))
     """Of the open groups."""
+    _begun: dict[int, int] = field(default_factory=dict)
+    """First row of the strip in which each open group begins."""
     _count: int = 0
     """Numbers given to open groups so far."""
 
-    def add(self, trace: Trace, *, is_last: bool) -> Sides:
-        """Join the next strip; the sides of the groups that are complete, which are numbered from 0."""
+    @property
+    def first_open_row(self) -> float:
+        """A row north of which no group is open; infinity if none is."""
+        return min(self._begun.values(), default=math.inf)
+
+    def add(self, trace: Trace, row: int, *, is_last: bool) -> Sides:
+        """Join the next strip, which starts at a row; the sides of complete groups, which are numbered from 0."""
         before = set(np.unique(self._south).tolist())
-        owners = self._owners(trace, is_last=is_last)
+        owners = self._owners(trace, row, is_last=is_last)
         arcs = self._whole_arcs(trace.lines)
         sides = _sides(arcs, self.shape(arcs), self.width)
         own = owners[sides.groups]
@@ -83,6 +91,8 @@ class RegionJoiner:
             if group:
                 self._sides[group].append(sides.take(members))
         ended = (before | set(np.unique(owners).tolist())) - set(np.unique(self._south).tolist()) - {0}
+        for group in ended & self._begun.keys():
+            del self._begun[group]
         within = sides.take(np.flatnonzero(own == 0))
         local = np.unique(within.groups)
         parts = [replace(within, groups=np.searchsorted(local, within.groups))]
@@ -90,7 +100,7 @@ class RegionJoiner:
             parts += [replace(part, groups=np.full(len(part.codes), number)) for part in self._sides.pop(group)]
         return Sides.join(parts)
 
-    def _owners(self, trace: Trace, *, is_last: bool) -> Ints:
+    def _owners(self, trace: Trace, row: int, *, is_last: bool) -> Ints:
         """Number of the open group that each group of the strip is part of; 0 if it lies within the strip."""
         owners = np.zeros(trace.count + 1, np.int64)
         if len(self._south):
@@ -101,9 +111,12 @@ class RegionJoiner:
                 owners[groups] = kept
                 for other in open_groups[1:].tolist():
                     self._sides[kept] += self._sides.pop(other, [])
+                    self._begun[kept] = min(self._begun[kept], self._begun.pop(other))
         begun = np.unique(trace.south) if not is_last else np.zeros(0, np.int64)
         begun = begun[(begun > 0) & (owners[begun] == 0)]
         owners[begun] = np.arange(len(begun)) + self._count + 1
+        # The row above the strip belongs to it as well, for the regions that are traced along it.
+        self._begun |= dict.fromkeys(owners[begun].tolist(), row - 1)
         self._count += len(begun)
         self._south = np.zeros(0, np.int64) if is_last else owners[trace.south]
         return owners

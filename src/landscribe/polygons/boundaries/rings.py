@@ -1,6 +1,7 @@
 """Rings: the sides of complete regions become polygons."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import shapely
@@ -24,17 +25,48 @@ class Polygons:
     codes: Ints
     groups: Ints
     """Number of each polygon's group, ascending."""
+    last_row: Ints
+    """Row of the southernmost corner of the group, as it was traced."""
+    first_corner: Ints
+    """Number of the first corner of the group in row order, as it was traced."""
     sums: NDArray[np.float64]
     """(polygons, 2): sum and number of the weights of its pixels; (polygons, 0) without weights."""
 
     def __len__(self) -> int:
         return len(self.codes)
 
+    def take(self, polygons: Ints) -> "Polygons":
+        """These polygons, in this order."""
+        rings, start = take_runs(np.arange(self.start[-1]), self.start, polygons)
+        points, bounds = take_runs(self.points, self.rings, rings)
+        return Polygons(points, bounds, start, *(getattr(self, name)[polygons] for name in _PER_POLYGON))
+
+    @classmethod
+    def join(cls, parts: Sequence["Polygons"]) -> "Polygons":
+        """The polygons of several parts, whose groups get new numbers."""
+        zero = np.zeros(1, np.int64)
+        rings, start = (
+            np.concatenate([zero, *(np.diff(getattr(part, name)) for part in parts)]).cumsum()
+            for name in ("rings", "start")
+        )
+        rest = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PER_POLYGON}
+        shifts = np.cumsum([0, *(part.groups.max(initial=-1) + 1 for part in parts)])[:-1]
+        rest["groups"] = np.concatenate([part.groups + shift for part, shift in zip(parts, shifts, strict=True)])
+        return cls(np.concatenate([part.points for part in parts]), rings, start, **rest)
+
+    def take_points(self, is_kept: NDArray[np.bool_]) -> "Polygons":
+        """The same polygons without points."""
+        counts = np.add.reduceat(is_kept, self.rings[:-1]) if len(self) else np.zeros(0, np.int64)
+        return replace(self, points=self.points[is_kept], rings=np.concatenate([[0], counts.cumsum()]))
+
     def take_rings(self, is_kept: NDArray[np.bool_]) -> "Polygons":
         """The same polygons without rings, which are holes."""
         points, rings = take_runs(self.points, self.rings, np.flatnonzero(is_kept))
         start = np.concatenate([[0], np.add.reduceat(is_kept, self.start[:-1]).cumsum()])
         return replace(self, points=points, rings=rings, start=start)
+
+
+_PER_POLYGON = [each.name for each in fields(Polygons)][3:]
 
 
 def polygons_of(sides: Sides) -> Polygons:
@@ -45,8 +77,8 @@ def polygons_of(sides: Sides) -> Polygons:
     """
     if not len(sides.codes):
         none = np.zeros(0, np.int64)
-        return Polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64), none, none, sides.sums)
-    sides = _ordered(sides)
+        return Polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64), *[none] * 4, sides.sums)
+    sides, last_row, first_corner = _ordered(sides)
     order, start = _rings(sides)
     points, bounds = take_runs(sides.points, sides.start, order)
     rings, first = bounds[start], order[start[:-1]]
@@ -58,22 +90,25 @@ def polygons_of(sides: Sides) -> Polygons:
     counts = np.bincount(polygon)
     begins = np.concatenate([[0], counts.cumsum()])
     exteriors = by_polygon[begins[:-1]]
+    groups = sides.groups[first][exteriors]
     return Polygons(
-        points, rings, begins, sides.codes[first][exteriors], sides.groups[first][exteriors],
-        np.add.reduceat(sums[by_polygon], begins[:-1]),
+        points, rings, begins, sides.codes[first][exteriors], groups,
+        last_row[groups], first_corner[groups], np.add.reduceat(sums[by_polygon], begins[:-1]),
     )  # fmt: skip
 
 
-def _ordered(sides: Sides) -> Sides:
-    """The sides by group and first edge, groups numbered in their order."""
+def _ordered(sides: Sides) -> tuple[Sides, Ints, Ints]:
+    """The sides by group and first edge, groups numbered in their order; last row and first corner of each group."""
     count = int(sides.groups.max()) + 1
     last_row, first_corner = np.zeros(count, np.int64), np.full(count, np.iinfo(np.int64).max)
     np.maximum.at(last_row, sides.groups, sides.last_row)
     np.minimum.at(first_corner, sides.groups, sides.first_corner)
     rank = np.empty(count, np.int64)
-    rank[np.lexsort((first_corner, last_row))] = np.arange(count)
+    order = np.lexsort((first_corner, last_row))
+    rank[order] = np.arange(count)
     groups = rank[sides.groups]
-    return replace(sides, groups=groups).take(np.lexsort((sides.links[:, 0], groups)))
+    ordered = replace(sides, groups=groups).take(np.lexsort((sides.links[:, 0], groups)))
+    return ordered, last_row[order], first_corner[order]
 
 
 def _polygon_of_rings(
