@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from landscribe import nn
+    from landscribe.assessment.spec import ObjectSpec
     from landscribe.confusion import Confusion
     from landscribe.data.batches.augment_spec import AugmentSpec
     from landscribe.data.batches.dataset import ChipDataset, loader
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from landscribe.training.spec import TrainSpec
     from landscribe.verbs import (
         assess,
+        assess_objects,
         bench,
         branches,
         check,
@@ -46,8 +48,8 @@ if TYPE_CHECKING:
     )
 
 _VERBS = (
-    "assess", "bench", "branches", "check", "chip", "describe", "export", "new", "predict", "prune", "report",
-    "summary", "train",
+    "assess", "assess_objects", "bench", "branches", "check", "chip", "describe", "export", "new", "predict", "prune",
+    "report", "summary", "train",
 )  # fmt: skip
 _HOMES = {
     **dict.fromkeys(_VERBS, "verbs"),
@@ -65,6 +67,7 @@ _HOMES = {
     "ImagerySpec": "geo.spec",
     "LandscribeError": "errors",
     "Model": "model",
+    "ObjectSpec": "assessment.spec",
     "PredictSpec": "prediction.spec",
     "Raster": "geo.rasters.raster",
     "Recipe": "recipe",
@@ -79,9 +82,10 @@ _HOMES = {
 
 __all__ = [
     "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec",
-    "LandscribeError", "Model", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec", "Tile",
-    "TrainSpec", "Window", "assess", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe",
-    "export", "loader", "new", "nn", "predict", "prune", "report", "run", "summary", "train", "transfer",
+    "LandscribeError", "Model", "ObjectSpec", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec",
+    "Tile", "TrainSpec", "Window", "assess", "assess_objects", "bench", "branches", "check", "chip", "cross_validate",
+    "demo", "describe", "export", "loader", "new", "nn", "predict", "prune", "report", "run", "summary", "train",
+    "transfer",
 ]  # fmt: skip
 
 

@@ -62,6 +62,7 @@ _SECTIONS = {
     "train": ("Training", "training.spec", "TrainSpec"),
     "predict": ("Prediction", "prediction.spec", "PredictSpec"),
     "assess": ("Assessment", "assessment.spec", "AssessSpec"),
+    "objects": ("Objects", "assessment.spec", "ObjectSpec"),
     "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
 }
 LABEL_SETTINGS = (
@@ -69,6 +70,8 @@ LABEL_SETTINGS = (
     "label_nodata_as", "label_ignore", "labelled_area", "sparse", "fix_geometries",
 )  # fmt: skip
 """Fields of scenes that say how labels are read: those of a reference."""
+OBJECT_SETTINGS = ("object_field", "score_field", "tolerance")
+"""Fields that say how objects are compared."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
 _CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")
 
