@@ -408,7 +408,7 @@ BAD = {
     "words as scores": ("objects.fgb", {"score_field": "word"}, "score column 'word' holds", "--score-field"),
     "no tolerance": ("objects.fgb", {"tolerance": 0}, "'tolerance' is 0", "greater than 0"),
     "area elsewhere": ("objects.fgb", {"labelled_area": "far.fgb"}, "none of the 4", "without touching its edge"),
-    "setting of pixels": ("objects.fgb", {"all_touched": "a"}, "all_touched"),
+    "setting of pixels": ("objects.fgb", {"all_touched": "a"}, "'all_touched' says which pixels", "labelled_area"),
     "no file": ("nowhere.fgb", {}, "nowhere.fgb"),
 }
 

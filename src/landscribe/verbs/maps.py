@@ -7,7 +7,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import OutputError
+from landscribe.errors import OutputError, RecipeError
 from landscribe.outputs import claim, output_path, require_output_file
 from landscribe.verbs.sources import Source, open_model
 
@@ -211,6 +211,12 @@ def assess_objects(
     from landscribe.data.scenes.spec import SceneSpec
 
     fields: dict[str, Any] = dict(settings)
+    of_pixels = [name for name in fields if name in SceneSpec.model_fields and name not in REFERENCE_SETTINGS]
+    if of_pixels:
+        raise RecipeError(
+            f"'{of_pixels[0]}' says which pixels have labels, but objects are polygons. Expected of the reference's "
+            f"settings only {', '.join(REFERENCE_SETTINGS)}. Leave it out."
+        )
     spec = ObjectSpec.of({name: fields.pop(name) for name in tuple(fields) if name not in REFERENCE_SETTINGS})
     labels = SceneSpec.of({"image": objects, "labels": reference} | fields)
 
