@@ -42,6 +42,16 @@ def test_matches_are_the_best_of_all_choices(drawn):
         assert np.unique(side).size == side.size
 
 
+@given(candidates())
+def test_matches_of_many_groups_are_those_of_each(drawn):
+    pairs, iou = drawn
+    copies, shift = 60, np.repeat(5 * np.arange(60), len(iou))
+    many = Pairs(np.tile(pairs.first, copies) + shift, np.tile(pairs.second, copies) + shift, np.tile(iou, copies))
+    one, all_copies = match(pairs, iou), match(many, np.tile(iou, copies))
+    assert all_copies.size == copies * one.size
+    assert np.tile(iou, copies)[all_copies].sum() == pytest.approx(copies * iou[one].sum())
+
+
 @given(candidates(), st.permutations(range(5)))
 def test_matches_by_score_are_those_of_a_loop_over_falling_scores(drawn, scores):
     pairs, iou = drawn

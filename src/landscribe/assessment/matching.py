@@ -18,6 +18,8 @@ _BLOCK = 4096
 """Polygons whose candidates are intersected at once."""
 _PAIRS = 2**16
 """Pairs that are intersected at once."""
+_GROUP = 500
+"""Pairs that are assigned at once, or those of one group of polygons that overlap."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,22 +85,40 @@ def match(pairs: Pairs, iou: Floats) -> Indices:
         Indices of the chosen pairs, ascending.
     """
     alone = _is_only_pair(pairs)
-    shared = np.flatnonzero(~alone)
-    chosen = [np.flatnonzero(alone)]
-    if shared.size:
-        first, row = np.unique(pairs.first[shared], return_inverse=True)
-        second, col = np.unique(pairs.second[shared], return_inverse=True)
-        # One more column for each row, so that every row has a partner: a row there is not matched. A pair weighs at
-        # least 1 more than none, and IoUs decide among equally many pairs.
-        rows = np.concatenate([row, np.arange(len(first))])
-        cols = np.concatenate([col, len(second) + np.arange(len(first))])
-        weights = np.concatenate([2 + iou[shared] / (len(first) + 1), np.ones(len(first))])
-        graph = coo_matrix((weights, (rows, cols))).tocsr()
-        matched_rows, matched_cols = min_weight_full_bipartite_matching(graph, maximize=True)
-        partner = np.full(len(first), -1)
-        partner[matched_rows] = matched_cols
-        chosen.append(shared[partner[row] == col])
-    return np.sort(np.concatenate(chosen))
+    groups = _independent(pairs, np.flatnonzero(~alone))
+    assigned = [group[_assigned(pairs.take(group), iou[group])] for group in groups]
+    return np.sort(np.concatenate([np.flatnonzero(alone), *assigned]))
+
+
+def _independent(pairs: Pairs, indices: Indices) -> list[Indices]:
+    """Pairs in small groups whose polygons are in no other group: the time of an assignment grows with its square."""
+    if not indices.size:
+        return []
+    first, row = np.unique(pairs.first[indices], return_inverse=True)
+    second, col = np.unique(pairs.second[indices], return_inverse=True)
+    count = len(first) + len(second)
+    links = coo_matrix((np.ones(len(indices), bool), (row, len(first) + col)), shape=(count, count))
+    component = connected_components(links, directed=False)[1][row]
+    order = np.argsort(component, kind="stable")
+    start = np.searchsorted(component[order], component[order])
+    return np.split(indices[order], np.flatnonzero(np.diff(start // _GROUP)) + 1)
+
+
+def _assigned(pairs: Pairs, iou: Floats) -> NDArray[np.bool_]:
+    """True for the pairs of the best assignment."""
+    first, row = np.unique(pairs.first, return_inverse=True)
+    second, col = np.unique(pairs.second, return_inverse=True)
+    # One more column for each row, so that every row has a partner: a row there is not matched. A pair weighs at
+    # least 1 more than none, and IoUs decide among equally many pairs.
+    rows = np.concatenate([row, np.arange(len(first))])
+    cols = np.concatenate([col, len(second) + np.arange(len(first))])
+    weights = np.concatenate([2 + iou / (len(first) + 1), np.ones(len(first))])
+    graph = coo_matrix((weights, (rows, cols))).tocsr()
+    partner = np.full(len(first), -1)
+    matched_rows, matched_cols = min_weight_full_bipartite_matching(graph, maximize=True)
+    partner[matched_rows] = matched_cols
+    is_chosen: NDArray[np.bool_] = partner[row] == col
+    return is_chosen
 
 
 def match_by_score(pairs: Pairs, iou: Floats, scores: Floats) -> Indices:
