@@ -74,12 +74,12 @@ def length_within(edges: Edges, others: Edges, tolerance: float) -> float:
         for start in blocks:
             part = slice(start, start + _BLOCK)
             boxes = shapely.box(*(low[part] - reach[part]).T, *(high[part] + reach[part]).T)
-            row, found = tree.query(boxes)
+            row, near = tree.query(boxes)
             own = row + start
             middle = (edges.starts[own] + edges.ends[own]) / 2
-            corners = (edges.starts[own], edges.ends[own], others.starts[found], others.ends[found])
-            near, far = _interval([_turned(edges.metres[own], xy - middle) for xy in corners], tolerance)
-            total += float((_united(row, near, far, len(boxes)) * lengths[part]).sum())
+            corners = (edges.starts[own], edges.ends[own], others.starts[near], others.ends[near])
+            low_share, high_share = _interval([_turned(edges.metres[own], xy - middle) for xy in corners], tolerance)
+            total += float(_united(row, low_share, high_share, len(boxes)) @ lengths[part])
             advance()
     return total
 

@@ -78,8 +78,18 @@ class ObjectAssessment:
 
     @property
     def panoptic_quality(self) -> float:
-        """PQ; its factors and all other measures are those of `classes`."""
+        """PQ, the mean over classes, as in COCO's panoptic task."""
         return float(self._mean("panoptic_quality"))
+
+    @property
+    def segmentation_quality(self) -> float:
+        """SQ, the factor of PQ that says how well matched objects agree."""
+        return float(self._mean("segmentation_quality"))
+
+    @property
+    def recognition_quality(self) -> float:
+        """RQ, the factor of PQ that says how many objects are matched."""
+        return float(self._mean("recognition_quality"))
 
     @property
     def boundary_f1(self) -> float:

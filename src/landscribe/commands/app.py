@@ -263,8 +263,8 @@ def assess(
     if objects:
         if len(maps) > 1 or nodata_as is not None:
             raise LandscribeError("--objects takes one file of polygons and no --nodata-as. Assess files one by one.")
-        found = verbs.assess_objects(maps[0], reference=reference, out=out, **plain(ctx)).as_dict()
-        print_json(found) if as_json else print_object_measures(found)
+        measures = verbs.assess_objects(maps[0], reference=reference, out=out, **plain(ctx)).as_dict()
+        print_json(measures) if as_json else print_object_measures(measures)
         return
     if "objects" in ctx.obj:
         flag = next(iter(ctx.obj["objects"])).replace("_", "-")

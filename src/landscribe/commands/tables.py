@@ -82,20 +82,19 @@ def print_measures(summary: dict[str, Any]) -> None:
 def print_object_measures(summary: dict[str, Any]) -> None:
     """Matches of objects by IoU, then the other measures by class."""
     show(f"{summary['objects']} against {summary['reference']}")
-    out = summary["left_out"]
+    left_out = summary["left_out"]
     show(
-        f"{summary['predicted_objects']} objects, {summary['reference_objects']} reference objects; left out at the "
-        f"edge of the labelled area or outside: {out['predicted']} and {out['reference']}"
+        f"{summary['predicted_objects']} objects, {summary['reference_objects']} reference objects; "
+        f"{left_out['predicted']} and {left_out['reference']} more are left out (cut by the edge of the labelled area, "
+        "or outside)"
     )
-    names = ["precision", "recall", "f1"]
+    by_threshold = (summary[name] for name in ("thresholds", "precision", "recall", "f1"))
     _print_table(
         ["matched at IoU", "precision", "recall", "F1"],
-        [
-            [f"{least:.2f}", *map(_number, row)]
-            for least, *row in zip(summary["thresholds"], *(summary[name] for name in names), strict=True)
-        ],
+        [[f"{least:.2f}", *map(_number, row)] for least, *row in zip(*by_threshold, strict=True)],
     )
-    columns = {head: name for head, name in _OF_OBJECTS.items() if summary[name] is not None}
+    needs = {"average_precision": summary["score_field"], "boundary_f1": summary["tolerance"]}
+    columns = {head: name for head, name in _OF_OBJECTS.items() if needs.get(name, True)}
     rows = summary["classes"] + ([summary | {"name": "mean"}] if len(summary["classes"]) > 1 else [])
     _print_table(
         ["class", "objects", "reference", *columns],
