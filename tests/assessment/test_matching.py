@@ -81,12 +81,14 @@ def test_pairs_are_all_that_share_area(first, second):
 
 @given(boxes)
 def test_dissolved_polygons_cover_the_same_and_do_not_overlap(polygons):
-    united, owners = dissolved(polygons)
+    united, first, is_union = dissolved(polygons)
     assert shapely.area(united).sum() == pytest.approx(shapely.union_all(polygons).area)
     assert not Pairs.overlapping(united, united).first.size
-    assert shapely.covers(united, polygons[owners]).all()
+    assert shapely.covers(united, polygons[first]).all()
+    assert shapely.equals(united, polygons[first])[~is_union].all()
 
 
 def test_neighbours_that_share_an_edge_stay_apart():
     row = np.array([pixel_box(0, col, 4, 4) for col in (0, 4, 8)], dtype=object)
-    assert len(dissolved(row)[0]) == 3
+    united, _, is_union = dissolved(row)
+    assert (len(united), is_union.tolist()) == (3, [False] * 3)

@@ -41,7 +41,7 @@ class Pairs:
         parts = [(np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0))]
         with progress.task("overlapping polygons", len(blocks), least=8) as advance:
             for start in blocks:
-                row, near = tree.query(first[start : start + _BLOCK])
+                row, near = tree.query(first[start : start + _BLOCK], predicate="intersects")
                 row = row + start
                 if second is first:
                     row, near = row[row < near], near[row < near]
@@ -155,11 +155,12 @@ def _is_only_pair(pairs: Pairs) -> NDArray[np.bool_]:
     return (np.bincount(pairs.first)[pairs.first] == 1) & (np.bincount(pairs.second)[pairs.second] == 1)
 
 
-def dissolved(geometries: NDArray[np.object_]) -> tuple[NDArray[np.object_], Indices]:
+def dissolved(geometries: NDArray[np.object_]) -> tuple[NDArray[np.object_], Indices, NDArray[np.bool_]]:
     """Unite polygons that overlap one another, directly or through others.
 
     Returns:
-        Polygons that do not overlap, and for each the index of the first polygon that is part of it.
+        Polygons that do not overlap; for each the index of the first polygon that is part of it, and True if there are
+        more.
     """
     pairs = Pairs.overlapping(geometries, geometries)
     links = coo_matrix((np.ones(len(pairs.first), bool), (pairs.first, pairs.second)), shape=(len(geometries),) * 2)
@@ -169,4 +170,4 @@ def dissolved(geometries: NDArray[np.object_]) -> tuple[NDArray[np.object_], Ind
     members = np.split(np.argsort(component, kind="stable"), np.cumsum(counts)[:-1])
     for index in np.flatnonzero(counts > 1).tolist():
         united[index] = shapely.union_all(geometries[members[index]])
-    return united, first
+    return united, first, counts > 1

@@ -91,9 +91,9 @@ def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: Objec
     """Read two files of objects, and leave out those that cannot be compared.
 
     An object is left out that touches or crosses the edge of the labelled area, or lies outside, for its true shape is
-    not known there; and one that lies mostly under such objects of the other file, for it may be a part of one of them
-    (Kirillov et al. 2019, "Panoptic Segmentation", CVPR, arXiv:1801.00868: void). Left out and matched are disjoint:
-    of an object that is mostly under others, at most half is free for a match.
+    unlabelled there; and one that lies mostly under such objects of the other file, for it may be a part of one of them
+    (the void of Kirillov et al. 2019, "Panoptic Segmentation", CVPR, arXiv:1801.00868). Less than half of such an
+    object is free, so it could match no object that does not overlap those.
 
     Args:
         objects: the predicted polygons.
@@ -124,7 +124,8 @@ def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: Objec
     )
     if labels.labelled_area is None:
         return comparison
-    return _within(comparison, _area(labels.labelled_area, grid, objects), grid, labels.labelled_area)
+    area = _area(labels.labelled_area, labels.label_crs, grid, objects)
+    return _within(comparison, area, grid, labels.labelled_area)
 
 
 def _read(
@@ -205,10 +206,10 @@ def _objects(
     return Objects(features.name, geometries, classes, counts, metres, scores)
 
 
-def _area(path: str, grid: Grid, objects: str) -> Any:
+def _area(path: str, crs: str | None, grid: Grid, objects: str) -> Any:
     """The labelled area in the CRS of a grid: the polygons of a file, or the extent of a raster."""
     if is_vector(path):
-        features = Features.read(path)
+        features = Features.read(path, crs=crs)
     else:
         raster = Raster.open([path])
         if raster.grid.crs is None:

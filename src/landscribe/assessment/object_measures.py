@@ -230,13 +230,23 @@ def _segmentation_errors(pairs: Pairs, predicted: Floats, reference: Floats) -> 
 
 def _ground_areas(pairs: Pairs, predicted: Objects, reference: Objects) -> tuple[float, float, float]:
     """Area in m² of predicted objects, of reference objects, and of both; overlaps within a side count once."""
-    (shapes, owners), (others, other_owners) = (dissolved(each.geometries) for each in (predicted, reference))
-    if len(shapes) < len(predicted) or len(others) < len(reference):
-        pairs = Pairs.overlapping(shapes, others)
-    scales, other_scales = predicted.square_metres[owners], reference.square_metres[other_owners]
+    (shapes, first, united), (others, other_first, other_united) = (
+        dissolved(each.geometries) for each in (predicted, reference)
+    )
+    scales, other_scales = predicted.square_metres[first], reference.square_metres[other_first]
     own, other = float(shapely.area(shapes) @ scales), float(shapely.area(others) @ other_scales)
+    # The pairs of objects that are united with none are those of the files.
+    alone, other_alone = np.isin(pairs.first, first[~united]), np.isin(pairs.second, other_first[~other_united])
+    both = _shared_area(pairs.take(alone & other_alone), predicted.square_metres)
+    both += _shared_area(Pairs.overlapping(shapes[united], others), scales[united])
+    both += _shared_area(Pairs.overlapping(shapes[~united], others[other_united]), scales[~united])
     # The scales at two objects that overlap are not quite the same.
-    return own, other, min(float(pairs.areas @ scales[pairs.first]), own, other)
+    return own, other, min(both, own, other)
+
+
+def _shared_area(pairs: Pairs, scales: Floats) -> float:
+    """m² that pairs share, from the m² per square unit of the first polygons."""
+    return float(pairs.areas @ scales[pairs.first])
 
 
 def _boundary_shares(predicted: Objects, reference: Objects, tolerance: float) -> tuple[float, float]:
