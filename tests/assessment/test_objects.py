@@ -6,6 +6,7 @@ import logging
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 import shapely
 import torch
 from hypothesis import given
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from rasterio.features import shapes
+from scipy import ndimage
 from torchmetrics.detection import PanopticQuality
 
 import landscribe as ls
@@ -106,6 +109,12 @@ def test_without_scores_there_is_no_average_precision(tmp_path):
     assert result.as_dict()["average_precision"] is None
 
 
+def test_a_score_column_that_nobody_named_may_be_unusable(tmp_path, caplog):
+    result = assess(tmp_path, SQUARES[:2], SQUARES[:2], columns={"score": [0.5, None]})
+    assert (result.score_field, result.f1[0]) == (None, 1)
+    assert "holds nan in feature" in caplog.text
+
+
 def test_boundaries_of_a_shifted_square_agree_within_the_tolerance(tmp_path):
     shifted = [pixel_box(0, 2, 10, 10)]
     assert assess(tmp_path, shifted, SQUARES[:1], tolerance=2.1).boundary_f1 == 1
@@ -145,6 +154,21 @@ def test_a_reference_object_under_an_object_that_is_cut_is_no_miss(tmp_path):
     whole, cut = pixel_box(10, 10, 6, 6), pixel_box(20, 18, 6, 14)
     result = assess(tmp_path, [whole, cut], [whole, pixel_box(20, 18, 6, 8)], labelled_area=area)
     assert (result.left_out, result.recall[0]) == ((1, 1), 1)
+
+
+def test_fields_at_the_edge_of_a_real_mask_are_left_out(tmp_path, shared_data):
+    with rasterio.open(shared_data / "ftw_fields" / "mask.tif") as mask:
+        fields = mask.read(1) == 1
+        parts = shapes(fields.astype(np.uint8), mask=fields, connectivity=4, transform=mask.transform)
+        polygons = [shapely.geometry.shape(geometry) for geometry, _ in parts]
+        path = write_polygons(tmp_path / "fields.fgb", polygons, crs=mask.crs)
+    # 4-connected regions by scipy, and those of them in the first and last row or column.
+    regions, count = ndimage.label(fields)
+    edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
+    cut = np.unique(edge[edge > 0]).size
+    result = ls.assess_objects(path, reference=path, labelled_area=shared_data / "ftw_fields" / "mask.tif")
+    assert (count, result.left_out) == (272, (cut, cut))
+    assert (result.classes[0].reference, result.panoptic_quality) == (272 - cut, pytest.approx(1))
 
 
 # ---- coordinate reference systems

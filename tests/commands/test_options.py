@@ -43,7 +43,7 @@ PROMISED = {
     "chip": "--image --labels --label-field --size --stride --mode --out -o --seed --dask --json",
     "train": "--architecture --encoder --weights --epochs --steps --minutes --seed --out -o --json",
     "predict": "--out -o --probabilities --engine --dask --json",
-    "assess": "--reference --label-field --out -o --json",
+    "assess": "--reference --label-field --objects --score-field --tolerance --out -o --json",
 }  # fmt: skip
 
 

@@ -147,13 +147,16 @@ def _read(
         scores = raw.astype(np.float64).to_numpy()
     except (ValueError, TypeError):
         scores = np.full(len(raw), np.nan)
-    if not np.isfinite(scores).all():
-        first = int((~np.isfinite(scores)).argmax())
+    if np.isfinite(scores).all():
+        return features, scores, score_field
+    first = int((~np.isfinite(scores)).argmax())
+    problem = f"{path}: the score column '{score_field}' holds {raw.tolist()[first]!r} in feature {first}"
+    if spec.score_field is not None:
         raise LabelError(
-            f"{path}: the score column '{score_field}' holds {raw.iloc[first]!r} in feature {first}. Expected a number "
-            "in each feature. Correct the column, or name another with --score-field."
+            f"{problem}. Expected a number in each feature. Correct the column, or name another with --score-field."
         )
-    return features, scores, score_field
+    log.warning("%s, so there is no average precision. Name another column with --score-field", problem)
+    return features, None, None
 
 
 def _fine_grid(features: Features) -> Grid:
