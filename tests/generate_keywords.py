@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 from landscribe.commands.options import LABEL_SETTINGS, spec_of
 from landscribe.recipe import SECTIONS
 from landscribe.spec import PathMark
+from landscribe.verbs.maps import REFERENCE_SETTINGS
 
 TARGET = Path(__file__).parents[1] / "src" / "landscribe" / "verbs" / "keywords.py"
 HEAD = '''"""The keyword arguments of the verbs, for editors and mypy.
@@ -28,6 +29,7 @@ from landscribe.data.batches.augment_spec import AugmentSpec
 '''
 DOCS = {
     "LabelKeywords": "Settings of `assess`.",
+    "ObjectKeywords": "Settings of `assess_objects`.",
     "ChipKeywords": "Settings of `chip`.",
     "TrainKeywords": "Settings of `train`.",
     "PredictKeywords": "Settings of `predict`.",
@@ -102,6 +104,7 @@ def source() -> str:
     split = {"split": f"{scene_split} | SplitKeywords"}
     tables |= {
         "LabelKeywords": {name: fields("scenes")[name] for name in LABEL_SETTINGS},
+        "ObjectKeywords": {name: fields("scenes")[name] for name in REFERENCE_SETTINGS} | fields("objects"),
         "ChipKeywords": SEED | CLASSES | unambiguous("scenes", "chips", "split") | chip | split,
         "TrainKeywords": AUGMENT | fields("train"),
         "PredictKeywords": fields("imagery") | fields("predict"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from landscribe import nn
+    from landscribe.assessment.spec import ObjectAssessmentSpec
     from landscribe.confusion import Confusion
     from landscribe.data.batches.augment_spec import AugmentSpec
     from landscribe.data.batches.dataset import ChipDataset, loader
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from landscribe.training.spec import TrainSpec
     from landscribe.verbs import (
         assess,
+        assess_objects,
         bench,
         branches,
         check,
@@ -48,8 +50,8 @@ if TYPE_CHECKING:
     )
 
 _VERBS = (
-    "assess", "bench", "branches", "check", "chip", "describe", "export", "new", "predict", "prune", "report",
-    "summary", "train", "vectorize",
+    "assess", "assess_objects", "bench", "branches", "check", "chip", "describe", "export", "new", "predict", "prune",
+    "report", "summary", "train", "vectorize",
 )  # fmt: skip
 _HOMES = {
     **dict.fromkeys(_VERBS, "verbs"),
@@ -67,6 +69,7 @@ _HOMES = {
     "ImagerySpec": "geo.spec",
     "LandscribeError": "errors",
     "Model": "model",
+    "ObjectAssessmentSpec": "assessment.spec",
     "PredictSpec": "prediction.spec",
     "Raster": "geo.rasters.raster",
     "Recipe": "recipe",
@@ -82,10 +85,10 @@ _HOMES = {
 
 __all__ = [
     "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec",
-    "LandscribeError", "Model", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec", "Tile",
-    "TrainSpec", "VectorizeSpec", "Window", "assess", "bench", "branches", "check", "chip", "cross_validate", "demo",
-    "describe", "export", "loader", "new", "nn", "predict", "prune", "report", "run", "summary", "train", "transfer",
-    "vectorize",
+    "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec",
+    "Tile", "TrainSpec", "VectorizeSpec", "Window", "assess", "assess_objects", "bench", "branches", "check", "chip",
+    "cross_validate", "demo", "describe", "export", "loader", "new", "nn", "predict", "prune", "report", "run",
+    "summary", "train", "transfer", "vectorize",
 ]  # fmt: skip
 
 

@@ -160,7 +160,9 @@ def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
 
 def _differences(filled: Recipe, path: Path) -> str:
     """Settings in which a recipe differs from that of an earlier run; polygons and assessment are repeated anyway."""
-    ours, theirs = (recipe.model_dump(mode="json", exclude={"assess", "vectorize"}) for recipe in (filled, Recipe.load(path)))
+    ours, theirs = (
+        recipe.model_dump(mode="json", exclude={"assess", "vectorize"}) for recipe in (filled, Recipe.load(path))
+    )
     return Fingerprint.of(ours).differences(theirs)
 
 

@@ -227,6 +227,34 @@ def test_an_assessment_is_written_as_it_is_printed(made, tmp_path):
     assert json.loads((tmp_path / "new" / "a.json").read_text()) == json.loads(said.out)
 
 
+def test_objects_are_assessed_one_to_one_and_written_as_printed(made, tmp_path):
+    command = ("assess", made / "labels.geojson", "--reference", made / "labels.geojson", "--objects", "--tolerance", 1)
+    said = landscribe(*command, "--label-field", "class", "--out", tmp_path / "objects.json", "--json")
+    assert json.loads((tmp_path / "objects.json").read_text()) == json.loads(said.out)
+    assert [row["name"] for row in json.loads(said.out)["classes"]] == ["field", "house"]
+    table = landscribe(*command).out
+    assert "labels.geojson against labels.geojson" in table
+    assert "0.95                1.000   1.000  1.000" in table
+    assert "boundary F1" in table
+    assert "AP" not in table  # the objects have no scores
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("map.tif", "--tolerance", 1), "--tolerance is about objects. Pass --objects too"),
+        (("map.tif", "map.tif", "--objects"), "--objects takes one file of polygons"),
+        (("map.tif", "--objects"), "map.tif cannot be read as vector features"),
+        (("labels.geojson",), "holds features, not pixels. Expected a class map; or pass --objects"),
+    ],
+)
+def test_pixels_and_objects_are_not_mistaken_for_each_other(arguments, words, made, monkeypatch):
+    monkeypatch.chdir(made.folder)
+    said = landscribe("assess", *arguments, "--reference", "labels.geojson")
+    assert said.code == 2
+    assert words in said.err
+
+
 @pytest.mark.parametrize("reference", ["labels.geojson", "points.gpkg"])
 def test_features_of_several_classes_need_a_class_column(reference, made):
     said = landscribe("assess", made / "map.tif", "--reference", made / reference)

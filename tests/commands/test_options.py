@@ -43,7 +43,7 @@ PROMISED = {
     "chip": "--image --labels --label-field --size --stride --mode --out -o --seed --dask --json",
     "train": "--architecture --encoder --weights --epochs --steps --minutes --seed --out -o --json",
     "predict": "--out -o --probabilities --engine --dask --json",
-    "assess": "--reference --label-field --out -o --json",
+    "assess": "--reference --label-field --objects --score-field --tolerance --out -o --json",
 }  # fmt: skip
 
 
@@ -99,7 +99,9 @@ def test_settings_arrive_by_section():
 
 
 def test_dask_of_a_run_serves_chips_map_and_polygons():
-    assert settings_from(cli.RunCommand, "--dask", "auto") == dict.fromkeys(("chips", "predict", "vectorize"), {"dask": "auto"})
+    assert settings_from(cli.RunCommand, "--dask", "auto") == {
+        key: {"dask": "auto"} for key in ("chips", "predict", "vectorize")
+    }
 
 
 def test_a_flag_of_two_sections_needs_a_decision():

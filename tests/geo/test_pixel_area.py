@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from landscribe.geo.grid import Grid
-from landscribe.geo.pixel_area import pixel_areas
+from landscribe.geo.pixel_area import metres_per_unit, pixel_areas
 from worlds import grid
 
 MODIS = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
@@ -90,3 +90,26 @@ def test_without_a_crs_areas_cannot_be_measured():
 
 def test_pixels_of_a_metre_measure_a_square_metre_but_for_the_scale_of_utm():
     assert np.mean(pixel_areas(grid(50, 70))) == pytest.approx(1 / 0.9996**2, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_metres_per_unit_turn_small_steps_into_geodesics(name):
+    text, left, top, side = PLACES[name]
+    crs, length, generator = pyproj.CRS.from_user_input(text), side / 1000, np.random.default_rng(0)
+    starts = np.array([left, top]) + side * generator.uniform((0, -50), (50, 0), (200, 2))
+    steps = length * generator.uniform(-1, 1, (200, 2))
+    matrices = metres_per_unit(CRS.from_user_input(text), starts, np.full(200, length))
+    geod = crs.get_geod()
+    lonlat = pyproj.CRS.from_dict({"proj": "longlat", "a": geod.a, "b": geod.b})
+    to_lonlat = pyproj.Transformer.from_crs(crs, lonlat, always_xy=True)
+    ends = [to_lonlat.transform(*points.T) for points in (starts - steps / 2, starts + steps / 2)]
+    turned = np.linalg.norm(np.einsum("nij,nj->ni", matrices, steps), axis=1)
+    assert turned == pytest.approx(geod.inv(*ends[0], *ends[1])[2], rel=1e-4, abs=1e-6)
+
+
+def test_the_units_of_a_building_site_are_as_long_as_its_crs_says():
+    site = CRS.from_wkt(
+        'ENGCRS["site",EDATUM["site"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["foot",0.3048]]'
+    )
+    matrices = metres_per_unit(site, np.zeros((2, 2)), np.ones(2))
+    assert matrices.tolist() == [[[0.3048, 0], [0, 0.3048]]] * 2

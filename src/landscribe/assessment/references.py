@@ -51,8 +51,14 @@ def assess_maps(
         labels: how to read a file: fields of SceneSpec.
 
     Raises:
-        RecipeError: maps with different class tables, or no class column for several classes.
+        RecipeError: a map is no raster, maps have different class tables, or several classes have no class column.
     """
+    features = [path for path in paths if is_vector(str(path))]
+    if features:
+        raise RecipeError(
+            f"{features[0]} holds features, not pixels. Expected a class map; or pass --objects to compare polygons "
+            "with reference polygons."
+        )
     maps, names = [Raster.open([path]) for path in paths], tuple(path.name for path in paths)
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
         chips = Chips.of(reference)

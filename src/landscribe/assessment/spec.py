@@ -1,8 +1,8 @@
-"""The settings of the assessment of a run. Loads pydantic only, so that a command's help needs no GDAL."""
+"""The settings of the assessments of runs and objects. Loads pydantic only, so that a command's help needs no GDAL."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from landscribe.spec import InputPath, Spec
 
@@ -21,3 +21,15 @@ class AssessSpec(Spec):
         if self.reference_field is not None and self.reference is None:
             raise ValueError(f"reference_field is '{self.reference_field}', but there is no reference; name the file")
         return self
+
+
+class ObjectAssessmentSpec(Spec):
+    """How objects are compared with a reference, besides how the labels of the reference are read."""
+
+    object_field: str | None = None
+    """Class column of the objects. Default: the column that is the reference's label_field."""
+    score_field: str | None = None
+    """Column of the objects with a number that is larger for more certain ones, such as the mean probability. Average
+    precision needs it. Default: the column score or probability, if there is one."""
+    tolerance: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Distance in metres up to which boundaries agree. Default: boundaries are not compared."""

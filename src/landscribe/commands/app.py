@@ -12,6 +12,7 @@ import typer
 from landscribe.commands.options import (
     LABEL_SETTINGS,
     MARKUP,
+    OBJECT_SETTINGS,
     AsJson,
     Command,
     Images,
@@ -35,6 +36,7 @@ from landscribe.commands.tables import (
     print_folds,
     print_json,
     print_measures,
+    print_object_measures,
     print_run,
     print_transfer,
 )
@@ -254,11 +256,11 @@ def vectorize(
     show(verbs.vectorize(mapped, out=out, overwrite=overwrite, **plain(ctx)))
 
 
-@app.command(cls=with_settings("scenes", only=LABEL_SETTINGS))
+@app.command(cls=with_settings("scenes", "objects", only=(*LABEL_SETTINGS, *OBJECT_SETTINGS)))
 def assess(
     ctx: typer.Context,
     maps: Annotated[
-        list[Path], typer.Argument(metavar="MAP...", help="Class map, or several.")
+        list[Path], typer.Argument(metavar="MAP...", help="Class map, or several; polygons with --objects.")
     ],
     reference: Annotated[
         str, typer.Option(help="Polygons, points with a class column, a label raster, or a chips folder.")
@@ -267,12 +269,24 @@ def assess(
     nodata_as: Annotated[
         str | None, typer.Option(help="Class of pixels that are nodata in the map. [left out]", show_default=False)
     ] = None,
+    objects: Annotated[
+        bool, typer.Option("--objects", help="Compare polygons one to one, each as an object, not pixels.")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the measures as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Compare a map with a reference: confusion matrix and accuracy by class."""
+    """Compare a map with a reference: confusion matrix and accuracy by class; or objects, one to one."""
     from landscribe import verbs
 
+    if objects:
+        if len(maps) > 1 or nodata_as is not None:
+            raise LandscribeError("--objects takes one file of polygons and no --nodata-as. Assess files one by one.")
+        measures = verbs.assess_objects(maps[0], reference=reference, out=out, **plain(ctx)).as_dict()
+        print_json(measures) if as_json else print_object_measures(measures)
+        return
+    if "objects" in ctx.obj:
+        flag = next(iter(ctx.obj["objects"])).replace("_", "-")
+        raise LandscribeError(f"--{flag} is about objects. Pass --objects too, or leave it out.")
     result = verbs.assess(maps, reference=reference, split=split, nodata_as=nodata_as, out=out, **plain(ctx))
     print_json(result.summary()) if as_json else print_measures(result.summary())
 

@@ -63,6 +63,7 @@ _SECTIONS = {
     "predict": ("Prediction", "prediction.spec", "PredictSpec"),
     "vectorize": ("Polygons", "polygons.spec", "VectorizeSpec"),
     "assess": ("Assessment", "assessment.spec", "AssessSpec"),
+    "objects": ("Objects", "assessment.spec", "ObjectAssessmentSpec"),
     "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
 }
 LABEL_SETTINGS = (
@@ -70,6 +71,8 @@ LABEL_SETTINGS = (
     "label_nodata_as", "label_ignore", "labelled_area", "sparse", "fix_geometries",
 )  # fmt: skip
 """Fields of scenes that say how labels are read: those of a reference."""
+OBJECT_SETTINGS = ("object_field", "score_field", "tolerance")
+"""Fields that say how objects are compared."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
 _CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")
 

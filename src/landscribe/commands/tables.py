@@ -11,6 +11,12 @@ from landscribe.runs import Run
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
 _BY_CLASS = ("users_accuracy", "producers_accuracy", "f1", "iou")
+_OF_OBJECTS = {
+    "AP": "average_precision", "AR": "average_recall", "PQ": "panoptic_quality", "SQ": "segmentation_quality",
+    "RQ": "recognition_quality", "count ratio": "count_ratio", "IoU": "area_iou", "C-IoU": "c_iou",
+    "overseg.": "oversegmentation", "underseg.": "undersegmentation", "boundary F1": "boundary_f1",
+}  # fmt: skip
+"""Columns of the table of objects by class."""
 _WIDEST = 10_000
 _MOST_CLASSES = 8
 """Up to this many classes, a table by group has a column for the F1 of each."""
@@ -71,6 +77,35 @@ def print_measures(summary: dict[str, Any]) -> None:
     )
     if summary.get("groups"):
         _print_groups(summary["groups"])
+
+
+def print_object_measures(summary: dict[str, Any]) -> None:
+    """Matches of objects by IoU, then the other measures by class."""
+    show(f"{summary['objects']} against {summary['reference']}")
+    left_out = summary["left_out"]
+    show(
+        f"{summary['predicted_objects']} objects, {summary['reference_objects']} reference objects; "
+        f"{left_out['predicted']} and {left_out['reference']} more are left out (cut by the edge of the labelled area, "
+        "or outside)"
+    )
+    by_threshold = (summary[name] for name in ("thresholds", "precision", "recall", "f1"))
+    _print_table(
+        ["matched at IoU", "precision", "recall", "F1"],
+        [[f"{least:.2f}", *map(_number, row)] for least, *row in zip(*by_threshold, strict=True)],
+    )
+    needs = {"average_precision": summary["score_field"], "boundary_f1": summary["tolerance"]}
+    columns = {head: name for head, name in _OF_OBJECTS.items() if needs.get(name, True)}
+    rows = summary["classes"] + ([summary | {"name": "mean"}] if len(summary["classes"]) > 1 else [])
+    _print_table(
+        ["class", "objects", "reference", *columns],
+        [
+            [
+                row["name"], str(row["predicted_objects"]), str(row["reference_objects"]),
+                *(_number(row[name]) for name in columns.values()),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
 
 
 def _print_groups(groups: dict[str, Any]) -> None:

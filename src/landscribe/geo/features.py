@@ -90,7 +90,7 @@ class Features:
         name = str(path)
         read = read_layer(name, field=field, layer=layer, types=geometry_types, crs=crs)
         table = usable_geometries(read.table, name, geometry_types, fix=fix_geometries)
-        _report_dropped(read.table, table, field, name)
+        report_dropped(read.table, table, field, name)
         labels, priorities = labels_of(table, field, name), priorities_of(table, priority, name)
         table_crs = CRS.from_wkt(table.crs.to_wkt())
         return cls(name, table.geometry.to_numpy(), labels, table_crs, priorities, read.name, read.others)
@@ -201,7 +201,7 @@ def geometry_type(
     return str(types.iloc[0]) if len(types) else ""
 
 
-def _report_dropped(table: gpd.GeoDataFrame, kept: gpd.GeoDataFrame, field: str | None, name: str) -> None:
+def report_dropped(table: gpd.GeoDataFrame, kept: gpd.GeoDataFrame, field: str | None, name: str) -> None:
     """Log how many features of which labels were dropped."""
     dropped = table[~table.index.isin(kept.index)]
     if dropped.empty:

@@ -94,7 +94,9 @@ class Ground:
             return areas.item() * col
         # Between nodes, the area of pixels is linear: its integral is exact to the second order.
         widths = np.diff(self.cols)
-        sums = np.concatenate([np.zeros((len(areas), 1)), ((areas[:, 1:] + areas[:, :-1]) / 2 * widths).cumsum(axis=1)], 1)
+        sums = np.concatenate(
+            [np.zeros((len(areas), 1)), ((areas[:, 1:] + areas[:, :-1]) / 2 * widths).cumsum(axis=1)], 1
+        )
         before = np.clip(np.searchsorted(self.cols, col, side="right") - 1, 0, len(self.cols) - 1)
         beyond = col - self.cols[before]
         position = self._row_position(row)

@@ -6,6 +6,7 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
+from rasterio.crs import CRS
 
 from landscribe.geo.grid import Grid
 
@@ -49,6 +50,33 @@ def pixel_areas(grid: Grid) -> float | Floats:
     return _interpolated(_filled(nodes, cols), rows, cols, grid.shape)
 
 
+def metres_per_unit(crs: CRS, xy: Floats, reach: Floats) -> Floats:
+    """Matrices that turn small steps (dx, dy) of a CRS into metres on the ground.
+
+    Law: the length of a turned step is its length on the ellipsoid; the determinant is the area of a square unit in m².
+
+    Args:
+        crs: projected, geographic, or local, where a unit is as long as the CRS says.
+        xy: (n, 2) points in the CRS's units.
+        reach: (n,) the steps that are measured at each point, to either side.
+
+    Returns:
+        (n, 2, 2), upper triangular; NaN where the CRS has no longitude and latitude.
+    """
+    definition = pyproj.CRS.from_wkt(crs.to_wkt())
+    if definition.is_engineering:
+        return np.tile(np.eye(2) * definition.axis_info[0].unit_conversion_factor, (len(xy), 1, 1))
+    x, y = xy.T
+    east = (_on_ellipsoid(crs, x + reach, y) - _on_ellipsoid(crs, x - reach, y)) / (2 * reach[:, None])
+    north = (_on_ellipsoid(crs, x, y + reach) - _on_ellipsoid(crs, x, y - reach)) / (2 * reach[:, None])
+    # The upper triangle of a QR decomposition of the two steps, by Gram and Schmidt.
+    matrices = np.zeros((len(xy), 2, 2))
+    matrices[:, 0, 0] = np.linalg.norm(east, axis=1)
+    matrices[:, 0, 1] = (east * north).sum(axis=1) / matrices[:, 0, 0]
+    matrices[:, 1, 1] = np.linalg.norm(np.cross(east, north), axis=1) / matrices[:, 0, 0]
+    return matrices
+
+
 def _finite(areas: Floats) -> Floats:
     return areas[np.isfinite(areas)]
 
@@ -80,10 +108,14 @@ def sides_at(grid: Grid, rows: Floats, cols: Floats, *, reach: float) -> tuple[F
 def _points(grid: Grid, rows: Floats, cols: Floats) -> Floats:
     """Points (..., 3) of the ellipsoid in metres from its centre; NaN where the CRS has no coordinates."""
     assert grid.crs is not None
-    to_lonlat, radians, ellipsoid = _geodesy(grid.crs.to_wkt())
     rows, cols = np.broadcast_arrays(rows, cols)
     a, b, c, d, e, f = grid.transform[:6]
-    x, y = a * cols + b * rows + c, d * cols + e * rows + f
+    return _on_ellipsoid(grid.crs, a * cols + b * rows + c, d * cols + e * rows + f)
+
+
+def _on_ellipsoid(crs: CRS, x: Floats, y: Floats) -> Floats:
+    """Points (..., 3) of the ellipsoid in metres from its centre; NaN where the CRS has no coordinates."""
+    to_lonlat, radians, ellipsoid = _geodesy(crs.to_wkt())
     lon, lat = (radians * angle for angle in to_lonlat.transform(x, y))
     with np.errstate(invalid="ignore"):
         # Radius of curvature in the prime vertical (Snyder 1987, "Map Projections: A Working Manual", equation 4-20).

@@ -109,7 +109,9 @@ def _classes_of(raster: Raster, class_table: str | None) -> tuple[PolygonClass, 
     values = sorted(_values_of(raster))
     if not values:
         raise RasterError(f"{raster.paths[0]} has no valid pixel: all are nodata. Expected class values.")
-    return tuple(PolygonClass(value, str(value), default_colour(i, background=value == 0)) for i, value in enumerate(values))
+    return tuple(
+        PolygonClass(value, str(value), default_colour(i, background=value == 0)) for i, value in enumerate(values)
+    )
 
 
 def _values_of(raster: Raster) -> set[int]:
@@ -132,7 +134,9 @@ def _read_table(path: str) -> tuple[PolygonClass, ...]:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ClassError(f"{path} cannot be read as CSV: {error}. Expected the columns value, name and colour.") from error
+        raise ClassError(
+            f"{path} cannot be read as CSV: {error}. Expected the columns value, name and colour."
+        ) from error
     if not rows or not {"value", "name"} <= rows[0].keys():
         found = ", ".join(filter(None, rows[0])) if rows else "no row"
         raise ClassError(f"{path} has {found}. Expected the columns value and name, and maybe colour.")
@@ -152,9 +156,7 @@ def _read_table(path: str) -> tuple[PolygonClass, ...]:
     return tuple(classes)
 
 
-def _selected(
-    classes: tuple[PolygonClass, ...], wanted: Sequence[str] | None, name: str
-) -> tuple[PolygonClass, ...]:
+def _selected(classes: tuple[PolygonClass, ...], wanted: Sequence[str] | None, name: str) -> tuple[PolygonClass, ...]:
     if wanted is None:
         kept = tuple(entry for entry in classes if entry.value != 0)
         if kept and len(kept) < len(classes):

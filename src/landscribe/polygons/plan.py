@@ -81,7 +81,12 @@ class PolygonPlan:
 
 
 def plan_polygons(
-    codes: ClassCodes, spec: VectorizeSpec, out: Path, probabilities: Raster | None = None, *, strip_rows: int | None = None
+    codes: ClassCodes,
+    spec: VectorizeSpec,
+    out: Path,
+    probabilities: Raster | None = None,
+    *,
+    strip_rows: int | None = None,
 ) -> PolygonPlan:
     """Decide how a raster becomes polygons; nothing is written.
 
@@ -134,5 +139,3 @@ def _bands(codes: ClassCodes, probabilities: Raster) -> NDArray[np.int64]:
             "class, named like it."
         )
     return np.array([probabilities.bands.index(entry.name) for entry in codes.classes], np.int64)
-
-

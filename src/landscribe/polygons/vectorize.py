@@ -301,5 +301,3 @@ def _rebatched(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator
             yield from table.slice(0, whole).combine_chunks().to_batches(max_chunksize=_BATCH)
             table = table.slice(whole).combine_chunks()
     yield from table.combine_chunks().to_batches()
-
-

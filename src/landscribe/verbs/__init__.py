@@ -9,6 +9,7 @@ from landscribe.verbs import chips, maps, models, polygons, runs
 
 # Wrapped where they are exported: doctest would not find the examples of decorated functions.
 assess = machine_errors()(maps.assess)
+assess_objects = machine_errors()(maps.assess_objects)
 bench = machine_errors()(models.bench)
 branches = machine_errors()(models.branches)
 check = machine_errors()(chips.check)
@@ -25,6 +26,6 @@ train = machine_errors()(models.train)
 vectorize = machine_errors()(polygons.vectorize)
 
 __all__ = [
-    "assess", "bench", "branches", "check", "chip", "chip_scenes", "describe", "export", "new", "predict", "prune",
-    "report", "summary", "train", "vectorize",
+    "assess", "assess_objects", "bench", "branches", "check", "chip", "chip_scenes", "describe", "export", "new",
+    "predict", "prune", "report", "summary", "train", "vectorize",
 ]  # fmt: skip

@@ -191,6 +191,19 @@ class LabelKeywords(TypedDict, total=False):
     fix_geometries: bool
 
 
+class ObjectKeywords(TypedDict, total=False):
+    """Settings of `assess_objects`."""
+
+    label_field: str | None
+    label_layer: str | None
+    label_crs: str | None
+    labelled_area: str | Path | None
+    fix_geometries: bool
+    object_field: str | None
+    score_field: str | None
+    tolerance: float | None
+
+
 class ChipKeywords(TypedDict, total=False):
     """Settings of `chip`."""
 

@@ -1,4 +1,4 @@
-"""The verbs of maps: predict and assess."""
+"""The verbs of maps and objects: predict, assess and assess_objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import OutputError
+from landscribe.errors import OutputError, RecipeError
 from landscribe.outputs import claim, output_path, require_output_file
 from landscribe.verbs.sources import Source, open_model
 
@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from landscribe.assessment.accuracy import Assessment
+    from landscribe.assessment.objects import ObjectAssessment
     from landscribe.data.chips.chips import Chips
     from landscribe.model import Model
-    from landscribe.verbs.keywords import LabelKeywords, PredictKeywords
+    from landscribe.verbs.keywords import LabelKeywords, ObjectKeywords, PredictKeywords
+
+REFERENCE_SETTINGS = ("label_field", "label_layer", "label_crs", "labelled_area", "fix_geometries")
+"""Fields of SceneSpec that say how reference objects are read."""
 
 
 def predict(
@@ -156,15 +160,74 @@ def assess(
     from landscribe.assessment.references import assess_maps
 
     paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
-    saved = None if out is None else output_path(out)
-    if saved is not None and saved.resolve() in {Path(str(path)).resolve() for path in (*paths, reference)}:
-        raise OutputError(f"{out} is an input of the assessment. Nothing was changed. Choose another path.")
+    saved = _output_apart_from(out, [*paths, reference])
     with nullcontext() if saved is None else claim(saved):
         if saved is not None:
             require_output_file(saved)
         result = assess_maps(
             [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=dict(labels)
         )
+        if saved is not None:
+            result.save(saved)
+    return result
+
+
+def _output_apart_from(out: Source | None, inputs: Sequence[Any]) -> Path | None:
+    """The output of an assessment, which must not be one of its inputs; None without one."""
+    saved = None if out is None else output_path(out)
+    if saved is not None and saved.resolve() in {Path(str(path)).resolve() for path in inputs}:
+        raise OutputError(f"{out} is an input of the assessment. Nothing was changed. Choose another path.")
+    return saved
+
+
+def assess_objects(
+    objects: Source,
+    *,
+    reference: Source,
+    out: Source | None = None,
+    **settings: Unpack[ObjectKeywords],
+) -> ObjectAssessment:
+    """Compare objects with reference polygons: one-to-one matches, panoptic quality, outlines.
+
+    Args:
+        objects: polygons, each an object.
+        reference: polygons, each a true object, in any CRS.
+        out: also write the measures as JSON.
+        settings: how to read the reference (fields of SceneSpec), and fields of ObjectAssessmentSpec. `labelled_area` may also be
+            a raster, whose extent it is; objects that its edge cuts take no part.
+
+    >>> import geopandas as gpd, landscribe as ls, shapely
+    >>> from tempfile import TemporaryDirectory
+    >>> houses = gpd.GeoSeries([shapely.box(x, 0, x + 10, 10) for x in (0, 20, 40)], crs="EPSG:32632")
+    >>> with TemporaryDirectory() as folder:
+    ...     houses.to_file(f"{folder}/truth.gpkg")
+    ...     houses.iloc[:2].translate(2).to_file(f"{folder}/found.gpkg")  # two of three, moved by a fifth
+    ...     result = ls.assess_objects(f"{folder}/found.gpkg", reference=f"{folder}/truth.gpkg")
+    >>> result.precision.shape  # at IoU 0.50, 0.55 ... 0.95
+    (10,)
+    >>> result.f1.round(2).tolist()[:5], round(result.classes[0].segmentation_quality, 3)  # IoU = 8 / 12
+    ([0.8, 0.8, 0.8, 0.8, 0.0], 0.667)
+    """
+    from landscribe.assessment.spec import ObjectAssessmentSpec
+    from landscribe.data.scenes.spec import SceneSpec
+
+    fields: dict[str, Any] = dict(settings)
+    of_pixels = [name for name in fields if name in SceneSpec.model_fields and name not in REFERENCE_SETTINGS]
+    if of_pixels:
+        raise RecipeError(
+            f"'{of_pixels[0]}' says which pixels have labels, but objects are polygons. Expected of the reference's "
+            f"settings only {', '.join(REFERENCE_SETTINGS)}. Leave it out."
+        )
+    spec = ObjectAssessmentSpec.of({name: fields.pop(name) for name in tuple(fields) if name not in REFERENCE_SETTINGS})
+    labels = SceneSpec.of({"image": objects, "labels": reference} | fields)
+
+    from landscribe.assessment import objects as object_assessment
+
+    saved = _output_apart_from(out, [objects, reference])
+    with nullcontext() if saved is None else claim(saved):
+        if saved is not None:
+            require_output_file(saved)
+        result = object_assessment.assess_objects(str(objects), str(reference), labels, spec)
         if saved is not None:
             result.save(saved)
     return result

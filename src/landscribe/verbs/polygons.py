@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from landscribe.errors import OutputError
 from landscribe.outputs import claim, output_path, require_absent

@@ -100,7 +100,7 @@ def _write_geojson(features: FeatureStream, path: Path) -> None:
 
 def _write_shapefile(features: FeatureStream, path: Path) -> None:
     names = {name: _SHORT.get(name, name[:_SHAPEFILE_NAME]) for name in features.schema.names}
-    changed = [f"{name} is {short}" for name, short in names.items() if short != name and name != GEOMETRY]
+    changed = [f"{name} is {short}" for name, short in names.items() if name not in (short, GEOMETRY)]
     if changed:
         log.warning(
             "a Shapefile has column names of at most %d characters: %s. It holds at most 2 GB and no colours; .gpkg has "

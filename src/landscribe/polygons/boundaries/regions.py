@@ -188,7 +188,7 @@ def _ring_links(points: NDArray[np.int32], width: int) -> Ints:
     """Links (2, 3) at the corner where a ring starts and ends."""
     row, col = points[0].tolist()
     leaves, arrives = (
-        int((STEPS == np.sign(points[i + 1] - points[i])).all(axis=1).argmax()) for i in (0, len(points) - 2)
+        int((np.sign(points[i + 1] - points[i]) == STEPS).all(axis=1).argmax()) for i in (0, len(points) - 2)
     )
     back = (arrives + 2) % 4
     return 4 * (row * (width + 1) + col) + np.array([[leaves, back, back], [back, leaves, leaves]])
@@ -212,9 +212,15 @@ def _sides(arcs: Lines, kept: Points, width: int) -> Sides:
         links = np.stack([arcs.links[own, side, 0], arcs.links[own, 1 - side, 1], arcs.links[own, 1 - side, 2]], axis=1)
         parts.append(
             Sides(
-                points[index], bounds, arcs.groups[own, side], arcs.codes[own, side], links, first_corner[own],
-                last_row[own].astype(np.int64), arcs.sums[own, side],
-            )  # fmt: skip
+                points[index],
+                bounds,
+                arcs.groups[own, side],
+                arcs.codes[own, side],
+                links,
+                first_corner[own],
+                last_row[own].astype(np.int64),
+                arcs.sums[own, side],
+            )
         )
     return Sides.join(parts)
 

@@ -111,9 +111,7 @@ def _ordered(sides: Sides) -> tuple[Sides, Ints, Ints]:
     return ordered, last_row[order], first_corner[order]
 
 
-def _polygon_of_rings(
-    points: NDArray[np.float64], rings: Ints, areas: NDArray[np.float64], groups: Ints
-) -> Ints:
+def _polygon_of_rings(points: NDArray[np.float64], rings: Ints, areas: NDArray[np.float64], groups: Ints) -> Ints:
     """Number of each ring's polygon: exteriors in the order of rings, each hole with the smallest exterior around it."""
     is_exterior = areas > 0
     polygon = is_exterior.cumsum() - 1

@@ -94,7 +94,10 @@ class _CornerCounts:
         part = np.repeat(np.arange(len(polygons)), heights)
         row = np.arange(len(part)) - np.repeat(heights.cumsum() - heights - top, heights)
         row_start = (row - self.first_row + 1) * self.sums.shape[1] + 1
-        first, stop = np.searchsorted(self.keys, row_start + left[part]), np.searchsorted(self.keys, row_start + right[part] + 1)
+        first, stop = (
+            np.searchsorted(self.keys, row_start + left[part]),
+            np.searchsorted(self.keys, row_start + right[part] + 1),
+        )
         key, start = take_runs(self.keys, np.stack([first, stop], axis=1).ravel(), 2 * np.arange(len(part)))
         part = np.repeat(part, np.diff(start))
         rows, cols = np.divmod(key, self.sums.shape[1])
@@ -197,7 +200,10 @@ def _smoothed(arcs: Lines, kept: Ints, start: Ints, corners: _CornerCounts) -> P
     triangles = shapely.polygons(np.stack([into, corner[bent], out, into], axis=1))
     own_ends = np.arange(len(kept)), np.arange(len(kept)) + 1
     own_ends[0][heads], own_ends[1][tails] = tails, heads + 1
-    parts = [(kept[own_ends[0][bent] - 1], kept[own_ends[0][bent]] + 1), (kept[own_ends[1][bent] - 1] + 1, kept[own_ends[1][bent]] + 1)]
+    parts = [
+        (kept[own_ends[0][bent] - 1], kept[own_ends[0][bent]] + 1),
+        (kept[own_ends[1][bent] - 1] + 1, kept[own_ends[1][bent]] + 1),
+    ]
     own = sum(_count_in(triangles, arcs.points, first, stop) for first, stop in parts)
     is_free = corners.in_polygons(triangles) == own
     curves = np.repeat(corner[:, None], len(_CURVE), axis=1)

@@ -109,7 +109,9 @@ def _squared(
     is_whole = ~np.isin(polygons.groups, np.concatenate(spoilt))
     kept = np.flatnonzero(is_whole)
     candidates = replace(polygons, points=moved[own] / pixel).take(kept)
-    points_kept = take_runs(is_kept, polygons.rings, take_runs(np.arange(len(polygons.rings) - 1), polygons.start, kept)[0])[0]
+    points_kept = take_runs(
+        is_kept, polygons.rings, take_runs(np.arange(len(polygons.rings) - 1), polygons.start, kept)[0]
+    )[0]
     candidates = candidates.take_points(points_kept)
     is_good = np.zeros(len(polygons), bool)
     is_good[kept] = _fit_together(candidates)

@@ -1,0 +1,261 @@
+"""Objects of two files in one CRS, without those that the edge of the labelled area cuts."""
+
+import logging
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from landscribe.assessment.boundaries import rings_of
+from landscribe.assessment.matching import Pairs
+from landscribe.assessment.spec import ObjectAssessmentSpec
+from landscribe.data.scenes.spec import SceneSpec
+from landscribe.errors import ClassError, LabelError, listed
+from landscribe.geo.classes import label_key
+from landscribe.geo.features import Features, report_dropped
+from landscribe.geo.grid import Grid
+from landscribe.geo.pixel_area import metres_per_unit
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.vectors.columns import column, labels_of
+from landscribe.geo.vectors.geometries import POLYGONS, usable_geometries
+from landscribe.geo.vectors.vector_files import is_vector, read_layer
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+_SCORE_FIELDS = ("score", "probability")
+_PIXELS_A_SIDE = 20
+"""Reprojected edges are exact to a tenth of a pixel, of which a typical object has this many on each side."""
+_ON_EDGE = 0.2
+"""Pixels from the edge of the labelled area up to which a polygon touches it: both may be reprojected."""
+_MOSTLY = 0.5
+"""Share of an object from which it belongs to what covers it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """Polygons of a file, each an object. All arrays have one entry for each object."""
+
+    name: str
+    """Path of the file."""
+    geometries: NDArray[np.object_]
+    classes: NDArray[np.intp]
+    """Index of the class."""
+    vertices: NDArray[np.int64]
+    """Vertices of all rings as they are in the file, the closing ones not counted."""
+    metres: Floats
+    """(n, 2, 2) `metres_per_unit` at the object."""
+    scores: Floats | None = None
+    """Larger for more certain objects."""
+
+    def __len__(self) -> int:
+        return len(self.geometries)
+
+    def take(self, chosen: NDArray[Any]) -> "Objects":
+        """The objects with these indices, or where a mask is True."""
+        return replace(
+            self,
+            geometries=self.geometries[chosen],
+            classes=self.classes[chosen],
+            vertices=self.vertices[chosen],
+            metres=self.metres[chosen],
+            scores=None if self.scores is None else self.scores[chosen],
+        )
+
+    @property
+    def square_metres(self) -> Floats:
+        """Area of a square unit of the CRS at each object."""
+        return np.linalg.det(self.metres)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Predicted and reference objects in the CRS of the predicted ones."""
+
+    predicted: Objects
+    reference: Objects
+    class_names: tuple[str, ...]
+    left_out: tuple[int, int] = (0, 0)
+    """Predicted and reference objects that are not compared."""
+    score_field: str | None = None
+
+
+def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: ObjectAssessmentSpec) -> Comparison:
+    """Read two files of objects, and leave out those that cannot be compared.
+
+    An object is left out that touches or crosses the edge of the labelled area, or lies outside, for its true shape is
+    unlabelled there; and one that lies mostly under such objects of the other file, for it may be a part of one of them
+    (the void of Kirillov et al. 2019, "Panoptic Segmentation", CVPR, arXiv:1801.00868). Less than half of such an
+    object is free, so it could match no object that does not overlap those.
+
+    Args:
+        objects: the predicted polygons.
+        reference: the true polygons.
+        labels: how the reference is read, and its labelled area.
+        spec: class and score column of the objects.
+
+    Raises:
+        LabelError: a file cannot be used, or the two do not overlap.
+        ClassError: no class is in both.
+    """
+    predicted, scores, score_field = _read(objects, spec.object_field or labels.label_field, labels, spec, own=True)
+    true, _, _ = _read(reference, labels.label_field, labels, spec, own=False)
+    grid = _fine_grid(predicted)
+    reprojected = true.on(grid, objects)
+    if not shapely.box(*grid.bounds).intersects(shapely.box(*shapely.total_bounds(reprojected.geometries))):
+        raise LabelError(
+            f"{objects} and {reference} do not overlap: the objects cover {_extent(predicted.geometries)}, the "
+            f"reference covers {_extent(reprojected.geometries)}, both in the CRS of the objects. Check that the files "
+            "belong together, and the CRS of each."
+        )
+    names, (predicted_classes, true_classes) = _classes(predicted, true, labels.label_field)
+    comparison = Comparison(
+        _objects(predicted, predicted.geometries, predicted_classes, grid, scores),
+        _objects(true, reprojected.geometries, true_classes, grid),
+        names,
+        score_field=score_field,
+    )
+    if labels.labelled_area is None:
+        return comparison
+    area = _area(labels.labelled_area, labels.label_crs, grid, objects)
+    return _within(comparison, area, grid, labels.labelled_area)
+
+
+def _read(
+    path: str, field: str | None, labels: SceneSpec, spec: ObjectAssessmentSpec, *, own: bool
+) -> tuple[Features, Floats | None, str | None]:
+    """The polygons of a file; of our `own` objects also the scores, and the name of their column."""
+    read = read_layer(
+        path, field=field, layer=None if own else labels.label_layer, types=POLYGONS, crs=labels.label_crs
+    )
+    table = usable_geometries(read.table, path, POLYGONS, fix=labels.fix_geometries)
+    report_dropped(read.table, table, field, path)
+    crs = CRS.from_wkt(table.crs.to_wkt())
+    features = Features(path, table.geometry.to_numpy(), labels_of(table, field, path), crs)
+    score_field = spec.score_field or next((name for name in _SCORE_FIELDS if name in table.columns), None)
+    if not own or score_field is None:
+        return features, None, None
+    raw = column(table, score_field, path)
+    try:
+        scores = raw.astype(np.float64).to_numpy()
+    except (ValueError, TypeError):
+        scores = np.full(len(raw), np.nan)
+    if np.isfinite(scores).all():
+        return features, scores, score_field
+    first = int((~np.isfinite(scores)).argmax())
+    problem = f"{path}: the score column '{score_field}' holds {raw.tolist()[first]!r} in feature {first}"
+    if spec.score_field is not None:
+        raise LabelError(
+            f"{problem}. Expected a number in each feature. Correct the column, or name another with --score-field."
+        )
+    log.warning("%s, so there is no average precision. Name another column with --score-field", problem)
+    return features, None, None
+
+
+def _fine_grid(features: Features) -> Grid:
+    """A grid over features, with pixels much smaller than a typical one of them."""
+    left, bottom, right, top = shapely.total_bounds(features.geometries).tolist()
+    side = math.sqrt(float(np.median(shapely.area(features.geometries)))) / _PIXELS_A_SIDE
+    height, width = (max(1, math.ceil(length / side)) for length in (top - bottom, right - left))
+    return Grid(features.crs, Affine(side, 0, left, 0, -side, top), height, width)
+
+
+def _extent(geometries: NDArray[np.object_]) -> str:
+    left, bottom, right, top = shapely.total_bounds(geometries)
+    return f"x {left:.8g} to {right:.8g} and y {bottom:.8g} to {top:.8g}"
+
+
+def _classes(
+    predicted: Features, true: Features, field: str | None
+) -> tuple[tuple[str, ...], tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """The names of the classes of both files, sorted, and the index of each object's class."""
+    if field is None:
+        both = np.zeros(len(predicted), np.intp), np.zeros(len(true), np.intp)
+        return (Path(true.name).stem,), both
+    keys = [[label_key(label) for label in features.labels] for features in (predicted, true)]
+    if not set(keys[0]) & set(keys[1]):
+        raise ClassError(
+            f"{predicted.name} and {true.name} have no class in common: {listed(sorted(set(keys[0])))} and "
+            f"{listed(sorted(set(keys[1])))}. Expected the same names. Check --label-field, and name the class column "
+            "of the objects with --object-field."
+        )
+    names, indices = np.unique(np.concatenate(keys), return_inverse=True)
+    return tuple(names.tolist()), (indices[: len(predicted)], indices[len(predicted) :])
+
+
+def _objects(
+    features: Features,
+    geometries: NDArray[np.object_],
+    classes: NDArray[np.intp],
+    grid: Grid,
+    scores: Floats | None = None,
+) -> Objects:
+    """The objects of a file, reprojected to a grid."""
+    assert grid.crs is not None
+    rings, owners = rings_of(features.geometries)
+    counts = np.bincount(owners, shapely.get_num_coordinates(rings) - 1, len(features)).astype(np.int64)
+    left, bottom, right, top = shapely.bounds(geometries).T
+    centres = np.column_stack([left + right, bottom + top]) / 2
+    # Of the smallest objects, steps of their size would be lost in rounding errors of coordinates.
+    steps = np.maximum(np.sqrt(shapely.area(geometries)) / 2, grid.transform.a)
+    metres = metres_per_unit(grid.crs, centres, steps)
+    return Objects(features.name, geometries, classes, counts, metres, scores)
+
+
+def _area(path: str, crs: str | None, grid: Grid, objects: str) -> Any:
+    """The labelled area in the CRS of a grid: the polygons of a file, or the extent of a raster."""
+    if is_vector(path):
+        features = Features.read(path, crs=crs)
+    else:
+        raster = Raster.open([path])
+        if raster.grid.crs is None:
+            raise LabelError(f"{path} has no CRS, so it cannot be the labelled area of {objects}. Give polygons.")
+        corners = [(0, 0), (0, raster.grid.width), raster.grid.shape, (raster.grid.height, 0)]
+        extent = shapely.Polygon([raster.grid.xy(row, col) for row, col in corners])
+        features = Features(path, np.array([extent], dtype=object), (path,), raster.grid.crs)
+    return shapely.union_all(features.on(grid, objects).geometries)
+
+
+def _within(comparison: Comparison, area: Any, grid: Grid, path: str) -> Comparison:
+    """The comparison without the objects that are cut by the edge of an area or lie outside of it."""
+    # A polygon that a map's edge cuts touches that edge, so it does not count as inside.
+    interior = area.buffer(-_ON_EDGE * grid.transform.a, join_style="mitre")
+    shapely.prepare(interior)
+    sides = comparison.predicted, comparison.reference
+    inside = [shapely.contains_properly(interior, objects.geometries) for objects in sides]
+    kept = [
+        own & ~_mostly_under(objects, own, other, ~whole)
+        for objects, own, other, whole in zip(sides, inside, sides[::-1], inside[::-1], strict=True)
+    ]
+    for objects, own in zip(sides, kept, strict=True):
+        if not own.any():
+            raise LabelError(
+                f"none of the {len(objects)} polygons of {objects.name} lies within {path} without touching its edge. "
+                "Check that the files belong together, and the CRS of each."
+            )
+    left_out = tuple(int((~own).sum()) for own in kept)
+    log.info(
+        "%d of %d objects and %d of %d reference polygons are left out: the edge of %s cuts them, or they lie outside "
+        "or mostly under such polygons", left_out[0], len(sides[0]), left_out[1], len(sides[1]), path,
+    )  # fmt: skip
+    predicted, reference = (objects.take(own) for objects, own in zip(sides, kept, strict=True))
+    return replace(comparison, predicted=predicted, reference=reference, left_out=(left_out[0], left_out[1]))
+
+
+def _mostly_under(
+    objects: Objects, own: NDArray[np.bool_], others: Objects, chosen: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """True for the objects of the mask `own` of which more than half is under the `chosen` ones of the other file."""
+    indices = np.flatnonzero(own)
+    pairs = Pairs.overlapping(objects.geometries[indices], others.geometries[chosen])
+    covered = np.bincount(pairs.first, pairs.areas, len(indices))
+    under = np.zeros(len(objects), bool)
+    under[indices] = covered > _MOSTLY * shapely.area(objects.geometries[indices])
+    return under

@@ -1,0 +1,464 @@
+"""Objects assessed: answers by hand, laws, and the values of pycocotools, torchmetrics and panoptica."""
+
+import json
+import logging
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from rasterio.features import shapes
+from scipy import ndimage
+from torchmetrics.detection import PanopticQuality
+
+import landscribe as ls
+from instances import draw_instances, write_instances
+from landscribe.assessment.object_files import Objects
+from landscribe.assessment.object_measures import THRESHOLDS, measure_objects
+from worlds import METRE, UTM, pixel_box, write_polygons, write_raster
+
+SQUARES = [pixel_box(0, col, 10, 10) for col in (0, 20, 40, 60)]
+BOW_TIE = shapely.Polygon([METRE @ corner for corner in ((0, 0), (9, 9), (9, 0), (0, 9))])
+
+
+def assess(folder, predicted, reference, *, columns=None, reference_columns=None, **settings):
+    """The assessment of two lists of polygons in UTM."""
+    objects = write_polygons(folder / "objects.fgb", predicted, **(columns or {}))
+    table = write_polygons(folder / "reference.fgb", reference, **(reference_columns or {}))
+    return ls.assess_objects(objects, reference=table, **settings)
+
+
+# ---- answers by hand
+
+
+def test_squares_that_are_shifted_match_up_to_their_iou(tmp_path):
+    # IoU of squares of 10 that are shifted by 0, 1, 2, 3: 100/100, 90/110, 80/120, 70/130.
+    shifted = [pixel_box(0, col, 10, 10) for col in (0, 21, 42, 63)]
+    result = assess(tmp_path, shifted, SQUARES)
+    # At IoU 0.50, 0.55, 0.60, 0.65, 0.70 ... 0.95.
+    assert result.precision.tolist() == [1, 0.75, 0.75, 0.75, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+    assert result.recall.tolist() == result.f1.tolist() == result.precision.tolist()
+    (measures,) = result.classes
+    assert measures.segmentation_quality == pytest.approx((1 + 90 / 110 + 80 / 120 + 70 / 130) / 4)
+    assert measures.recognition_quality == 1
+    assert result.panoptic_quality == measures.segmentation_quality
+    assert measures.oversegmentation == pytest.approx((0 + 0.1 + 0.2 + 0.3) / 4)
+    assert measures.undersegmentation == pytest.approx(measures.oversegmentation)
+    assert measures.area_iou == pytest.approx(340 / 460)
+    assert measures.c_iou == measures.area_iou  # 16 vertices on both sides
+    assert measures.count_ratio == measures.vertex_ratio == 1
+
+
+def test_a_square_that_is_split_in_two_is_oversegmented_and_one_half_matches_at_one_half(tmp_path):
+    result = assess(tmp_path, [pixel_box(0, 0, 10, 5), pixel_box(0, 5, 10, 5)], SQUARES[:1])
+    (measures,) = result.classes
+    assert (measures.oversegmentation, measures.undersegmentation) == (0.5, 0)
+    assert measures.matches.tolist() == [1, *[0] * 9]
+    assert (result.precision[0], result.recall[0]) == (0.5, 1)
+    assert result.panoptic_quality == 0  # needs more than 0.5
+    assert np.isnan(measures.segmentation_quality)
+    assert (measures.count_ratio, measures.vertex_ratio) == (2, 2)
+    assert measures.area_iou == pytest.approx(1)
+    assert measures.c_iou == pytest.approx(1 - 4 / 12)
+
+
+def test_two_squares_that_are_merged_are_undersegmented(tmp_path):
+    (measures,) = assess(tmp_path, [pixel_box(0, 0, 10, 10)], [pixel_box(0, 0, 10, 5), pixel_box(0, 5, 10, 5)]).classes
+    assert (measures.oversegmentation, measures.undersegmentation) == (0, 0.5)
+    assert measures.count_ratio == 0.5
+
+
+def test_objects_without_a_partner_are_false_positives_and_misses(tmp_path):
+    result = assess(tmp_path, [*SQUARES[:2], pixel_box(50, 0, 9, 9)], SQUARES)
+    assert (result.precision[0], result.recall[0], result.f1[0]) == (2 / 3, 2 / 4, 4 / 7)
+    assert result.panoptic_quality == pytest.approx(2 / (2 + 0.5 * 1 + 0.5 * 2))
+
+
+def test_objects_of_several_parts_are_one_object(tmp_path):
+    parts = shapely.MultiPolygon([SQUARES[0], SQUARES[1]])
+    result = assess(tmp_path, [parts], [parts, SQUARES[3]], tolerance=1)
+    assert (result.precision[0], result.recall[0]) == (1, 0.5)
+    assert result.classes[0].vertices == (8, 12)
+    assert result.classes[0].boundary_recall == pytest.approx(2 / 3)
+
+
+def test_area_that_objects_of_one_file_share_counts_once(tmp_path):
+    twice = [pixel_box(0, 0, 10, 10), pixel_box(0, 0, 10, 10), pixel_box(0, 5, 10, 10)]
+    (measures,) = assess(tmp_path, twice, [pixel_box(0, 0, 10, 10)]).classes
+    assert measures.area_iou == pytest.approx(100 / 150)
+
+
+def test_the_average_precision_of_two_matches_around_a_false_positive(tmp_path):
+    predicted = [SQUARES[0], pixel_box(50, 0, 9, 9), SQUARES[1]]
+    result = assess(tmp_path, predicted, SQUARES[:2], columns={"score": [0.9, 0.8, 0.7]})
+    # Precision is 1 up to recall 0.5 (51 of 101 recalls), then 2 / 3.
+    assert result.average_precision == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert result.score_field == "score"
+
+
+def test_without_scores_there_is_no_average_precision(tmp_path):
+    result = assess(tmp_path, SQUARES, SQUARES)
+    assert np.isnan(result.average_precision)
+    assert result.as_dict()["average_precision"] is None
+
+
+def test_a_score_column_that_nobody_named_may_be_unusable(tmp_path, caplog):
+    result = assess(tmp_path, SQUARES[:2], SQUARES[:2], columns={"score": [0.5, None]})
+    assert (result.score_field, result.f1[0]) == (None, 1)
+    assert "holds nan in feature" in caplog.text
+
+
+def test_boundaries_of_a_shifted_square_agree_within_the_tolerance(tmp_path):
+    shifted = [pixel_box(0, 2, 10, 10)]
+    assert assess(tmp_path, shifted, SQUARES[:1], tolerance=2.1).boundary_f1 == 1
+    # Of the sides along the shift, 8 of 10 m are shared and 1.5 m more are near a corner. The others are 2 m apart: of
+    # the one inside, 1.5 m at either end are near a side along the shift.
+    (measures,) = assess(tmp_path, shifted, SQUARES[:1], tolerance=1.5).classes
+    assert measures.boundary_precision == pytest.approx((2 * 9.5 + 2 * 1.5) / 40, abs=1e-3)
+    assert measures.boundary_recall == pytest.approx(measures.boundary_precision)
+
+
+# ---- the edge of the labelled area
+
+
+@pytest.mark.parametrize("kind", ["polygons in degrees", "polygons", "raster"])
+def test_objects_at_the_edge_of_the_labelled_area_take_no_part(tmp_path, kind, caplog):
+    # Of 30 x 30 pixels: one whole square each, one cut by the edge, one that touches it, one outside.
+    inside, cut, touching, outside = (pixel_box(10, col, 6, 6) for col in (10, 27, 24, 50))
+    area = tmp_path / ("area.tif" if kind == "raster" else "area.fgb")
+    if kind == "raster":
+        write_raster(area, np.zeros((30, 30), np.uint8))
+    else:
+        box = gpd.GeoSeries([pixel_box(0, 0, 30, 30)], crs=UTM)
+        box.to_crs("EPSG:4326" if kind.endswith("degrees") else UTM).to_file(area)
+    # A part of the square that is cut lies inside: it is no false positive.
+    part = pixel_box(10, 27, 6, 2)
+    with caplog.at_level(logging.INFO):
+        result = assess(
+            tmp_path, [inside, part, touching, outside], [inside, cut, touching], labelled_area=area
+        )  # fmt: skip
+    assert result.left_out == (3, 2)
+    assert (result.classes[0].predicted, result.classes[0].reference, result.f1[0]) == (1, 1, 1)
+    assert "3 of 4 objects and 2 of 3 reference polygons are left out" in caplog.text
+
+
+def test_a_reference_object_under_an_object_that_is_cut_is_no_miss(tmp_path):
+    area = write_polygons(tmp_path / "area.gpkg", [pixel_box(0, 0, 30, 30)])
+    whole, cut = pixel_box(10, 10, 6, 6), pixel_box(20, 18, 6, 14)
+    result = assess(tmp_path, [whole, cut], [whole, pixel_box(20, 18, 6, 8)], labelled_area=area)
+    assert (result.left_out, result.recall[0]) == ((1, 1), 1)
+
+
+def test_fields_at_the_edge_of_a_real_mask_are_left_out(tmp_path, shared_data):
+    with rasterio.open(shared_data / "ftw_fields" / "mask.tif") as mask:
+        fields = mask.read(1) == 1
+        parts = shapes(fields.astype(np.uint8), mask=fields, connectivity=4, transform=mask.transform)
+        polygons = [shapely.geometry.shape(geometry) for geometry, _ in parts]
+        path = write_polygons(tmp_path / "fields.fgb", polygons, crs=mask.crs)
+    # 4-connected regions by scipy, and those of them in the first and last row or column.
+    regions, count = ndimage.label(fields)
+    edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
+    cut = np.unique(edge[edge > 0]).size
+    result = ls.assess_objects(path, reference=path, labelled_area=shared_data / "ftw_fields" / "mask.tif")
+    assert (count, result.left_out) == (272, (cut, cut))
+    assert (result.classes[0].reference, result.panoptic_quality) == (272 - cut, pytest.approx(1))
+
+
+# ---- coordinate reference systems
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32633", "EPSG:2263"])
+@pytest.mark.parametrize("side", ["objects", "reference"])
+def test_measures_do_not_depend_on_the_crs_of_either_side(tmp_path, crs, side):
+    predicted, reference = draw_instances(2)  # none of whose IoUs is at a threshold
+    files = {
+        name: write_instances(tmp_path / f"{name}.fgb", labels)
+        for name, labels in (("objects", predicted), ("reference", reference))
+    }
+    same = ls.assess_objects(files["objects"], reference=files["reference"], tolerance=1.3)
+    files[side] = tmp_path / "other.fgb"
+    gpd.read_file(tmp_path / f"{side}.fgb").to_crs(crs).to_file(files[side])
+    other = ls.assess_objects(files["objects"], reference=files["reference"], tolerance=1.3)
+    assert other.classes[0].matches.tolist() == same.classes[0].matches.tolist()
+    assert other.classes[0].square_metres == pytest.approx(same.classes[0].square_metres, rel=1e-5)
+    for name in ("panoptic_quality", "boundary_f1", "average_recall"):
+        assert getattr(other, name) == pytest.approx(getattr(same, name), rel=1e-4)
+    assert other.classes[0].vertices == same.classes[0].vertices
+
+
+# ---- classes
+
+
+def test_classes_are_compared_one_by_one_and_their_mean_is_that_of_all(tmp_path):
+    kinds = {"kind": ["house", "house", "barn"]}
+    result = assess(
+        tmp_path, SQUARES[:3], SQUARES[:3], columns={"class": ["house", "barn", "barn"]}, reference_columns=kinds,
+        label_field="kind", object_field="class",
+    )  # fmt: skip
+    f1 = {measures.name: float(measures.f1[0]) for measures in result.classes}
+    assert f1 == {"barn": pytest.approx(2 / 3), "house": pytest.approx(2 / 3)}
+    assert result.f1[0] == pytest.approx(2 / 3)
+
+
+def test_numbers_of_classes_are_the_same_as_words(tmp_path):
+    result = assess(
+        tmp_path, SQUARES[:2], SQUARES[:2], columns={"kind": ["1", "2"]}, reference_columns={"kind": [1, 2]},
+        label_field="kind",
+    )  # fmt: skip
+    assert [measures.name for measures in result.classes] == ["1", "2"]
+    assert result.f1[0] == 1
+
+
+def test_a_class_without_reference_objects_has_false_positives_alone(tmp_path):
+    result = assess(
+        tmp_path, SQUARES[:3], SQUARES[:2], columns={"kind": ["a", "a", "b"], "score": [1, 2, 3]},
+        reference_columns={"kind": ["a", "a"]}, label_field="kind",
+    )  # fmt: skip
+    second = result.classes[1]
+    assert (second.precision[0], second.panoptic_quality) == (0, 0)
+    assert np.isnan(second.recall[0])
+    assert result.average_precision == 1  # as in COCO, of the classes with reference objects
+
+
+# ---- laws
+
+
+boxes = st.lists(
+    st.tuples(*(st.integers(low, high) for low, high in ((0, 12), (0, 12), (1, 6), (1, 6)))).map(
+        lambda box: pixel_box(*box)
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+def objects_of(polygons):
+    """Objects of one class, in a CRS of metres without distortion."""
+    count = len(polygons)
+    metres = np.tile(np.eye(2), (count, 1, 1))
+    return Objects("boxes", np.array(polygons, dtype=object), np.zeros(count, np.intp), np.full(count, 4), metres)
+
+
+def measured(predicted, reference):
+    return measure_objects("box", objects_of(predicted), objects_of(reference), tolerance=1.5)
+
+
+@given(predicted=boxes, reference=boxes)
+def test_swapped_sides_swap_precision_and_recall(predicted, reference):
+    one, other = measured(predicted, reference), measured(reference, predicted)
+    assert one.precision.tolist() == other.recall.tolist()
+    assert one.f1.tolist() == other.f1.tolist()
+    assert one.panoptic_quality == pytest.approx(other.panoptic_quality)
+    assert one.boundary_precision == pytest.approx(other.boundary_recall)
+    assert (one.area_iou, one.c_iou) == pytest.approx((other.area_iou, other.c_iou))
+
+
+@given(predicted=boxes, reference=boxes, data=st.data())
+def test_the_order_of_features_does_not_matter(predicted, reference, data):
+    one = measured(predicted, reference).as_dict()
+    other = measured(*(data.draw(st.permutations(each)) for each in (predicted, reference))).as_dict()
+    assert [name for name in one if other[name] != pytest.approx(one[name])] == []
+
+
+@given(polygons=boxes)
+def test_objects_match_themselves(polygons):
+    perfect = measured(polygons, polygons[::-1])
+    assert perfect.f1.tolist() == [1] * len(THRESHOLDS)
+    scalars = perfect.panoptic_quality, perfect.area_iou, perfect.c_iou, perfect.boundary_f1, perfect.count_ratio
+    assert scalars == pytest.approx((1, 1, 1, 1, 1))
+    assert (perfect.oversegmentation, perfect.undersegmentation) == pytest.approx((0, 0))
+
+
+@given(predicted=boxes, reference=boxes)
+def test_measures_stay_in_their_range(predicted, reference):
+    result = measured([*predicted, *reference[:1]], reference)  # at least one match
+    assert (np.diff(result.matches) <= 0).all()
+    assert result.panoptic_quality == pytest.approx(result.segmentation_quality * result.recognition_quality)
+    for name in ("area_iou", "c_iou", "oversegmentation", "undersegmentation", "boundary_precision", "boundary_recall"):
+        assert 0 <= getattr(result, name) <= 1 + 1e-9, name
+
+
+# ---- oracles
+
+
+def masks(labels):
+    """The mask of each instance, as COCO encodes it."""
+    numbers = np.unique(labels[labels > 0])
+    return {int(number): np.asfortranarray(labels == number, dtype=np.uint8) for number in numbers}
+
+
+def coco_measures(predicted, scores, reference, most):
+    """pycocotools' AP, AP by threshold, and AR of masks, all in one image."""
+    images = [{"id": 1, "height": 64, "width": 64}]
+
+    def entry(index, mask, **more):
+        encoded = coco_mask.encode(mask)
+        return {"id": index + 1, "image_id": 1, "category_id": 1, "segmentation": encoded, "iscrowd": 0,
+                "area": int(mask.sum()), **more}  # fmt: skip
+
+    truth, found = COCO(), COCO()
+    for target, entries in (
+        (truth, [entry(index, mask) for index, mask in enumerate(reference)]),
+        (found, [entry(index, mask, score=float(scores[index])) for index, mask in enumerate(predicted)]),
+    ):
+        target.dataset = {"images": images, "annotations": entries, "categories": [{"id": 1, "name": "object"}]}
+        target.createIndex()
+    evaluation = COCOeval(truth, found, "segm")
+    evaluation.params.maxDets = [most]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation.eval["precision"][:, :, 0, 0, 0].mean(axis=1), evaluation.eval["recall"][:, 0, 0, 0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_average_precision_and_recall_are_those_of_pycocotools(seed, tmp_path):
+    predicted, reference = draw_instances(seed)
+    scores = np.random.default_rng(seed).permutation(40) / 40
+    found = masks(predicted)
+    precision, recall = coco_measures(
+        list(found.values()), scores[list(found)], list(masks(reference).values()), most=1000
+    )
+    result = ls.assess_objects(
+        write_instances(tmp_path / "objects.fgb", predicted, scores),
+        reference=write_instances(tmp_path / "reference.fgb", reference),
+    )
+    assert result.classes[0].average_precisions == pytest.approx(precision)
+    assert result.recall == pytest.approx(recall)
+    assert result.average_precision == pytest.approx(precision.mean())
+    assert result.average_recall == pytest.approx(recall.mean())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_average_precision_of_objects_that_overlap_is_that_of_pycocotools(seed, tmp_path):
+    generator = np.random.default_rng(seed)
+    starts = generator.integers(0, 40, (12, 2))
+    sizes = generator.integers(6, 12, (12, 2))
+    # Two objects around each true one, so that many share a partner.
+    moved = np.concatenate([starts, starts]) + generator.integers(0, 4, (24, 2))
+    true, found = (
+        [(*start, *size) for start, size in zip(at.tolist(), of.tolist(), strict=True)]
+        for at, of in ((starts, sizes), (moved, np.concatenate([sizes, sizes])))
+    )
+    scores = generator.permutation(24) / 24
+
+    def mask(box):
+        pixels = np.zeros((64, 64), np.uint8, order="F")
+        row, col, height, width = box
+        pixels[row : row + height, col : col + width] = 1
+        return pixels
+
+    precision, _ = coco_measures([mask(box) for box in found], scores, [mask(box) for box in true], most=1000)
+    result = assess(
+        tmp_path, [pixel_box(*box) for box in found], [pixel_box(*box) for box in true], columns={"sure": scores},
+        score_field="sure",
+    )  # fmt: skip
+    assert result.classes[0].average_precisions == pytest.approx(precision)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_panoptic_quality_is_that_of_torchmetrics(seed, tmp_path):
+    predicted, reference = draw_instances(seed)
+    # Objects are class 1, which is the first that it gives; all other pixels are class 0.
+    oracle = PanopticQuality(things={1}, stuffs={0}, return_sq_and_rq=True, return_per_class=True)
+    maps = [torch.from_numpy(np.stack([labels > 0, labels], axis=-1).astype(np.int64))[None]
+            for labels in (predicted, reference)]  # fmt: skip
+    expected = oracle(*maps)[0].tolist()
+    (measures,) = ls.assess_objects(
+        write_instances(tmp_path / "objects.fgb", predicted),
+        reference=write_instances(tmp_path / "reference.fgb", reference),
+    ).classes
+    found = [measures.panoptic_quality, measures.segmentation_quality, measures.recognition_quality]
+    assert found == pytest.approx(expected, rel=1e-6)  # of 32 bits
+
+
+# panoptica 2.1.7, which needs an older numpy, gave these for `draw_instances(seed)`: instances are matched by
+# NaiveThresholdMatching at IoU 0.5. seed: TP, FP, FN, PQ, SQ, RQ.
+PANOPTICA = {
+    0: (11, 8, 14, 0.31396750034543486, 0.6279350006908697, 0.5),
+    1: (10, 12, 13, 0.283694605524963, 0.6383128624311668, 0.4444444444444444),
+    2: (11, 9, 14, 0.32157408074994664, 0.6577651651703454, 0.4888888888888889),
+    4: (10, 9, 14, 0.29367839083261355, 0.6314085402901192, 0.46511627906976744),
+    5: (6, 13, 17, 0.20023074823928544, 0.7008076188374991, 0.2857142857142857),
+}
+
+
+@pytest.mark.parametrize("seed", PANOPTICA)
+def test_panoptic_quality_is_that_of_panoptica(seed, tmp_path):
+    predicted, reference = draw_instances(seed)
+    (measures,) = ls.assess_objects(
+        write_instances(tmp_path / "objects.fgb", predicted),
+        reference=write_instances(tmp_path / "reference.fgb", reference),
+    ).classes
+    matched = measures.panoptic_ious.size
+    counts = matched, measures.predicted - matched, measures.reference - matched
+    quality = measures.panoptic_quality, measures.segmentation_quality, measures.recognition_quality
+    assert (*counts, *quality) == pytest.approx(PANOPTICA[seed])
+
+
+# ---- bad input
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder of references that cannot be used."""
+    folder = tmp_path_factory.mktemp("bad")
+    numbers, kinds = [1, 2, 3, 4], ["a", "b", "a", "b"]
+    write_polygons(folder / "objects.fgb", SQUARES, kind=kinds, number=numbers, word=["x", "1", "2", "3"])
+    write_polygons(folder / "far.fgb", [pixel_box(9000, 9000, 5, 5)])
+    write_polygons(folder / "invalid.geojson", [*SQUARES, BOW_TIE])
+    write_polygons(folder / "points.fgb", [square.centroid for square in SQUARES])
+    write_polygons(folder / "lines.fgb", [shapely.LineString(square.exterior.coords) for square in SQUARES])
+    write_polygons(folder / "words.fgb", SQUARES[:1], kind=["wood"])
+    (folder / "empty.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    return folder
+
+
+BAD = {
+    "invalid polygons": ("invalid.geojson", {}, "1 invalid (feature 4)", "--fix-geometries"),
+    "no features": ("empty.geojson", {}, "holds no features"),
+    "points": ("points.fgb", {}, "holds 4 Point", "Expected Polygon"),
+    "lines": ("lines.fgb", {}, "holds 4 LineString", "Expected Polygon"),
+    "elsewhere": ("far.fgb", {}, "do not overlap", "CRS of each"),
+    "other classes": ("words.fgb", {"label_field": "kind"}, "no class in common: a, b and wood", "--object-field"),
+    "no class column": ("objects.fgb", {"label_field": "type"}, "no column 'type'", "kind, number, word"),
+    "no score column": ("objects.fgb", {"score_field": "sure"}, "no column 'sure'", "kind, number, word"),
+    "words as scores": ("objects.fgb", {"score_field": "word"}, "score column 'word' holds", "--score-field"),
+    "no tolerance": ("objects.fgb", {"tolerance": 0}, "'tolerance' is 0", "greater than 0"),
+    "area elsewhere": ("objects.fgb", {"labelled_area": "far.fgb"}, "none of the 4", "without touching its edge"),
+    "setting of pixels": ("objects.fgb", {"all_touched": "a"}, "'all_touched' says which pixels", "labelled_area"),
+    "no file": ("nowhere.fgb", {}, "nowhere.fgb"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_refused_in_one_line(kind, files, monkeypatch):
+    monkeypatch.chdir(files)
+    reference, setting, *words = BAD[kind]
+    with pytest.raises(ls.LandscribeError) as refused:
+        ls.assess_objects("objects.fgb", reference=reference, out="measures.json", **setting)
+    assert all(word in str(refused.value) for word in words), refused.value
+    assert not list(files.glob("measures*"))
+
+
+def test_invalid_polygons_are_repaired_when_asked(tmp_path):
+    result = assess(tmp_path, [SQUARES[1]], [BOW_TIE, SQUARES[1]], fix_geometries=True)
+    assert (result.precision[0], result.recall[0]) == (1, 0.5)
+
+
+def test_an_assessment_of_objects_never_replaces_its_input(tmp_path):
+    objects = write_polygons(tmp_path / "objects.fgb", SQUARES)
+    with pytest.raises(ls.LandscribeError, match="is an input of the assessment"):
+        ls.assess_objects(objects, reference=objects, out=objects)
+
+
+def test_the_file_of_measures_holds_what_the_assessment_does(tmp_path):
+    objects = write_polygons(tmp_path / "objects.fgb", SQUARES)
+    result = ls.assess_objects(objects, reference=objects, out=tmp_path / "new" / "measures.json")
+    assert json.loads((tmp_path / "new" / "measures.json").read_text()) == result.as_dict()
