@@ -187,7 +187,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_files(path: Path) -> Iterator[Path]:
-    """Yield a path of the same name in a temporary folder; when the block succeeds, move the folder's files beside `path`.
+    """Yield a path of the same name in a temporary folder; move the folder's files to that of `path` at success.
 
     For formats of several files. `path` itself moves last: where it exists, the others do.
 

@@ -75,9 +75,10 @@ def polygon_qml(colours: Iterable[tuple[str, str]], field: str) -> str:
         field: the column that holds the class name.
     """
     entries = list(colours)
+    names = [quoteattr(name) for name, _ in entries]
     categories = "\n".join(
-        f'      <category symbol="{index}" value={quoteattr(name)} label={quoteattr(name)} type="string" render="true"/>'
-        for index, (name, _) in enumerate(entries)
+        f'      <category symbol="{index}" value={name} label={name} type="string" render="true"/>'
+        for index, name in enumerate(names)
     )
     symbols = "\n".join(_fill_symbol(str(index), rgb(colour)) for index, (_, colour) in enumerate(entries))
     return f"""<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>

@@ -94,8 +94,8 @@ def _require_whole_numbers(raster: Raster) -> None:
         raise RasterError(f"{name} has {len(raster.bands)} bands. Expected one band of class values.")
     if not np.issubdtype(dtype, np.integer):
         raise RasterError(
-            f"{name} holds {dtype}. Expected whole numbers, which are classes. Convert it (gdal_translate -ot Byte), or "
-            "vectorize the class map."
+            f"{name} holds {dtype}. Expected whole numbers, which are classes. Vectorize the class map, or "
+            "convert it (gdal_translate -ot Byte)."
         )
 
 
@@ -121,8 +121,8 @@ def _values_of(raster: Raster) -> set[int]:
         values |= set(np.unique(pixels[0][valid]).tolist())
         if len(values) > _MOST_VALUES:
             raise RasterError(
-                f"{raster.paths[0]} holds more than {_MOST_VALUES:,} different values. Expected classes. Name those that "
-                "become polygons (--classes), or reduce the values."
+                f"{raster.paths[0]} holds more than {_MOST_VALUES:,} different values. Expected those of classes. "
+                "Vectorize a class map, or reduce the values."
             )
     return values - ({IGNORE} if raster.dtype == "uint8" and raster.nodata is None else set())
 

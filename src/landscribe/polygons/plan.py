@@ -17,7 +17,7 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import require_feature_suffix
 from landscribe.outputs import require_output_file
 from landscribe.polygons.boundaries.simplify import CUT
-from landscribe.polygons.boundaries.tracing import Tracing
+from landscribe.polygons.boundaries.tracing import Grouping, Tracing
 from landscribe.polygons.class_codes import ClassCodes
 from landscribe.polygons.spec import VectorizeSpec
 
@@ -54,7 +54,7 @@ class PolygonPlan:
     @property
     def tracing(self) -> Tracing:
         """How strips are traced."""
-        grouping = "touching" if self.spec.square else "diagonal" if self.spec.connectivity == 8 else "region"
+        grouping: Grouping = "touching" if self.spec.square else "diagonal" if self.spec.connectivity == 8 else "region"
         return Tracing(grouping, CUT if self.tolerance or self.spec.smooth else None)
 
     @cached_property

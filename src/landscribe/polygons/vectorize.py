@@ -111,7 +111,8 @@ def write_polygons(plan: PolygonPlan) -> Path:
     )
     write_features(stream, plan.out)
     if not counter.written:
-        log.warning("%s holds no polygon: no pixel of the classes%s", plan.out, ", or all are too small" * (plan.spec.minimum_area is not None))  # fmt: skip
+        small = "" if plan.spec.minimum_area is None else ", or all are below the minimum area"
+        log.warning("%s holds no polygon: %s has no pixel of its classes%s", plan.out, raster.paths[0], small)
     return plan.out
 
 

@@ -136,11 +136,11 @@ def _joined(open_arcs: Lines | None, lines: Lines) -> tuple[Lines, Lines]:
     if open_arcs is None:
         return lines, lines.take(np.zeros(0, np.int64))
     pieces = Lines.join([open_arcs, lines])
-    count, seam = len(open_arcs), np.arange(len(pieces)) < len(open_arcs)
+    is_open = np.arange(len(pieces)) < len(open_arcs)
     onward = np.full(len(pieces), -1)
-    ends_at_seam = (pieces.ports[:, 1] >= 0) & np.where(seam, True, pieces.is_north[:, 1])
-    starts_at_seam = (pieces.ports[:, 0] >= 0) & np.where(seam, True, pieces.is_north[:, 0])
-    for is_before in (seam, ~seam):  # southward from an open arc, northward into one
+    ends_at_seam = (pieces.ports[:, 1] >= 0) & (is_open | pieces.is_north[:, 1])
+    starts_at_seam = (pieces.ports[:, 0] >= 0) & (is_open | pieces.is_north[:, 0])
+    for is_before in (is_open, ~is_open):  # southward from an open arc, northward into one
         ends, starts = np.flatnonzero(ends_at_seam & is_before), np.flatnonzero(starts_at_seam & ~is_before)
         onward[ends[np.argsort(pieces.ports[ends, 1])]] = starts[np.argsort(pieces.ports[starts, 0])]
     is_head = np.ones(len(pieces), bool)
@@ -149,11 +149,11 @@ def _joined(open_arcs: Lines | None, lines: Lines) -> tuple[Lines, Lines]:
     is_in_ring = np.ones(len(pieces), bool)
     is_in_ring[order] = False
     ring_order, ring_start = cycles(onward, np.flatnonzero(is_in_ring))
-    return _concatenated(pieces, order, start, count), _concatenated(pieces, ring_order, ring_start, count)
+    return _concatenated(pieces, order, start), _concatenated(pieces, ring_order, ring_start)
 
 
-def _concatenated(pieces: Lines, order: Ints, start: Ints, count: int) -> Lines:
-    """The pieces `order[start[i]:start[i + 1]]` as one line each; the first `count` pieces are of earlier strips."""
+def _concatenated(pieces: Lines, order: Ints, start: Ints) -> Lines:
+    """The pieces `order[start[i]:start[i + 1]]` as one line each; pieces of earlier strips come first in `pieces`."""
     if not len(order):
         return pieces.take(order)
     first, last = order[start[:-1]], order[start[1:] - 1]

@@ -76,8 +76,8 @@ def polygons_of(sides: Sides) -> Polygons:
     counter-clockwise where y points north, its holes clockwise, and its rings touch at single points at most.
     """
     if not len(sides.codes):
-        none = np.zeros(0, np.int64)
-        return Polygons(np.zeros((0, 2)), np.zeros(1, np.int64), np.zeros(1, np.int64), *[none] * 4, sides.sums)
+        none, zero = np.zeros(0, np.int64), np.zeros(1, np.int64)
+        return Polygons(np.zeros((0, 2)), zero, zero, none, none, none, none, sides.sums)
     sides, last_row, first_corner = _ordered(sides)
     order, start = _rings(sides)
     points, bounds = take_runs(sides.points, sides.start, order)
@@ -112,7 +112,7 @@ def _ordered(sides: Sides) -> tuple[Sides, Ints, Ints]:
 
 
 def _polygon_of_rings(points: NDArray[np.float64], rings: Ints, areas: NDArray[np.float64], groups: Ints) -> Ints:
-    """Number of each ring's polygon: exteriors in the order of rings, each hole with the smallest exterior around it."""
+    """Polygon of each ring: exteriors are numbered in the order of rings; a hole is of the smallest one around it."""
     is_exterior = areas > 0
     polygon = is_exterior.cumsum() - 1
     exteriors, holes = np.flatnonzero(is_exterior), np.flatnonzero(~is_exterior)

@@ -64,9 +64,8 @@ class Lines:
     groups: Ints
     """(lines, 2): group of regions on the left and on the right, 0 for none."""
     links: Ints
-    """(lines, 2, 3), at the first and the last point: key of the edge by which the ring of the region leaves it into the
-    line; keys of the edge by which a ring that comes out of the line there leaves, beside the same pixel and across.
-    The ring of the left region runs forward, that of the right region backward. -1 at a port."""
+    """(lines, 2, 3), at the first and the last point: key of the edge by which a ring goes from there into the line;
+    keys of the edge by which a ring that comes out of the line there goes on, beside the same pixel and across. The ring of the left region runs forward, that of the right region backward. -1 at a port."""
     ports: Ints
     """(lines, 2): column of the seam that the line crosses before its first and after its last point; -1 for none."""
     is_north: NDArray[np.bool_]
@@ -132,16 +131,20 @@ class Tracing:
         """
         padded = np.pad(codes, ((0, int(is_last)), (1, 1)))
         labelled = padded > 0 if self.grouping == "touching" else padded
-        groups, count = label(
-            labelled, background=0, connectivity=1 if self.grouping == "region" else 2, return_num=True
-        )
+        groups = _labelled(labelled, 1 if self.grouping == "region" else 2)
         corners = _Corners.of(padded, first_row, is_last=is_last, cut=self.cut)
         lines, pixels = _lines(corners, padded, groups, first_row)
         if weights is not None:
-            regions = groups if self.grouping == "region" else label(padded, background=0, connectivity=1)
+            regions = groups if self.grouping == "region" else _labelled(padded, 1)
             lines = replace(lines, sums=_sums(regions, weights, pixels))
         last = groups[len(codes) - 1, 1:-1]
-        return Trace(lines, count, groups[0, 1:-1].astype(np.int32), last.astype(np.int32))
+        return Trace(lines, int(groups.max()), groups[0, 1:-1].astype(np.int32), last.astype(np.int32))
+
+
+def _labelled(codes: Codes, connectivity: int) -> Ints:
+    """Numbers from 1 of connected pixels of one code, and 0 for code 0."""
+    regions: Ints = label(codes, background=0, connectivity=connectivity)  # type: ignore[no-untyped-call]
+    return regions
 
 
 def _sums(regions: Ints, weights: NDArray[np.float32], pixels: tuple[Ints, Ints]) -> NDArray[np.float64]:
