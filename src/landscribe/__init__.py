@@ -85,10 +85,10 @@ _HOMES = {
 
 __all__ = [
     "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec",
-    "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec", "SplitSpec",
-    "Tile", "TrainSpec", "VectorizeSpec", "Window", "assess", "assess_objects", "bench", "branches", "check", "chip",
-    "cross_validate", "demo", "describe", "export", "loader", "new", "nn", "predict", "prune", "report", "run",
-    "summary", "train", "transfer", "vectorize",
+    "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec",
+    "SplitSpec", "Tile", "TrainSpec", "VectorizeSpec", "Window", "assess", "assess_objects", "bench", "branches",
+    "check", "chip", "cross_validate", "demo", "describe", "export", "loader", "new", "nn", "predict", "prune",
+    "report", "run", "summary", "train", "transfer", "vectorize",
 ]  # fmt: skip
 
 

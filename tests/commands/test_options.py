@@ -99,9 +99,8 @@ def test_settings_arrive_by_section():
 
 
 def test_dask_of_a_run_serves_chips_map_and_polygons():
-    assert settings_from(cli.RunCommand, "--dask", "auto") == {
-        key: {"dask": "auto"} for key in ("chips", "predict", "vectorize")
-    }
+    settings = settings_from(cli.RunCommand, "--dask", "auto")
+    assert settings == {section: {"dask": "auto"} for section in ("chips", "predict", "vectorize")}
 
 
 def test_a_flag_of_two_sections_needs_a_decision():

@@ -40,9 +40,9 @@ class Ground:
             return None
         rows, cols = (np.linspace(0.5, length - 0.5, min(length, _NODES)) for length in grid.shape)
         if pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_engineering:
-            down, across = grid.pixel_sides or (math.nan, math.nan)
-            metric = np.array([down**2, 0, across**2])[:, None, None]
-            return None if math.isnan(down) else cls(rows[:1], cols[:1], metric)
+            sides = grid.pixel_sides
+            local = None if sides is None else np.array([sides[0] ** 2, 0, sides[1] ** 2])[:, None, None]
+            return None if local is None else cls(rows[:1], cols[:1], local)
         try:
             down, across = sides_at(grid, rows[:, None], cols[None, :], reach=0.5)
         except ProjError:

@@ -193,8 +193,8 @@ def assess_objects(
         objects: polygons, each an object.
         reference: polygons, each a true object, in any CRS.
         out: also write the measures as JSON.
-        settings: how to read the reference (fields of SceneSpec), and fields of ObjectAssessmentSpec. `labelled_area` may
-            also be a raster, whose extent it is; objects that its edge cuts take no part.
+        settings: how to read the reference (fields of SceneSpec), and fields of ObjectAssessmentSpec.
+            `labelled_area` may also be a raster, whose extent it is; objects that its edge cuts take no part.
 
     >>> import geopandas as gpd, landscribe as ls, shapely
     >>> from tempfile import TemporaryDirectory

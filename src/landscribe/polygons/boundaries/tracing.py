@@ -65,7 +65,8 @@ class Lines:
     """(lines, 2): group of regions on the left and on the right, 0 for none."""
     links: Ints
     """(lines, 2, 3), at the first and the last point: key of the edge by which a ring goes from there into the line;
-    keys of the edge by which a ring that comes out of the line there goes on, beside the same pixel and across. The ring of the left region runs forward, that of the right region backward. -1 at a port."""
+    keys of the edge by which a ring that comes out of the line there goes on, beside the same pixel and across. The
+    ring of the left region runs forward, that of the right region backward. -1 at a port."""
     ports: Ints
     """(lines, 2): column of the seam that the line crosses before its first and after its last point; -1 for none."""
     is_north: NDArray[np.bool_]
