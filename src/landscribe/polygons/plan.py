@@ -27,8 +27,9 @@ STRIP_PIXELS = 2**22
 """Pixels of the strips in which a raster is traced."""
 _BLOCK = 512
 """Rows of the blocks of most files."""
-_STEPS = 0.75
-"""Tolerance in pixels that turns the steps of a slanting boundary, 0.71 pixels from it, into a line."""
+_STEPS = 2.0
+"""Tolerance in pixels that turns the steps of any slanting boundary into a line: corners of steps of one pixel lie less
+than a pixel from the line through the opposite corners."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ class VectorizeSpec(Spec):
     connectivity: Literal[4, 8] = 4
     """Pixels of one polygon touch along an edge (4), or also at a corner (8), which gives MultiPolygons."""
     simplify: Annotated[float, Field(gt=0, le=1e6)] | Literal["auto", "none"] = "none"
-    """Largest distance in metres between a boundary and its simplified form, by Douglas and Peucker; auto is three
-    quarters of a pixel, which turns steps into lines."""
+    """Largest distance in metres between a boundary and its simplified form, by Douglas and Peucker; auto is a
+    pixel, which turns steps into lines."""
     square: bool = False
     """Give polygons right angles, for buildings; common walls stay common. It simplifies as well (auto)."""
     smooth: bool = False

@@ -30,6 +30,8 @@ _REACH = 8
 _TRIALS = ((25.0, 1.2), (15.0, 0.0))
 """Largest angle in degrees by which a long edge turns, and length in pixels below which an edge vanishes: what is tried
 first, and what is tried for the groups that it does not fit."""
+_ANGLES = np.radians(np.arange(0, 90, 2))
+"""Directions that are compared."""
 _LONG = 5.0
 """Pixels from which an edge counts as a wall whose slant is meant."""
 
@@ -184,14 +186,8 @@ class _Edges:
         step = corners.points[ends[1]] - corners.points[ends[0]]
         lengths, turn = np.hypot(*step.T), np.arctan2(*step.T)
         group = np.unique(corners.groups, return_inverse=True)[1]
-        # The mean of four times the angle: it counts parallel and perpendicular walls as one. Long walls count most.
         own = group[ends[0]]
-        weights = lengths**2
-        whole = np.bincount(own, weights * np.cos(4 * turn)) + 1j * np.bincount(own, weights * np.sin(4 * turn))
-        direction = np.angle(whole) / 4
-        slant = _slant(turn - direction[own])
-        near = weights * (np.abs(slant) < math.radians(20))
-        direction += np.bincount(own, near * slant) / np.maximum(np.bincount(own, near), 1e-12)
+        direction = _directions(own, lengths, turn)
         slant = _slant(turn - direction[own])
         is_short = lengths < shortest * pixel
         is_slanted = (lengths >= _LONG * pixel) & (np.abs(slant) > math.radians(angle))
@@ -234,6 +230,22 @@ def _needed(across: Ints, along: Ints, is_junction: NDArray[np.bool_], rings: In
     is_needed = np.zeros(len(across), bool)
     is_needed[kept] = True
     return is_needed
+
+
+def _directions(groups: Ints, lengths: Floats, turn: Floats) -> Floats:
+    """The angle of each group at which its edges are shortest, measured along it and across it.
+
+    For a rectangle these lengths add up to its perimeter at its own angle, and to more at all others.
+    """
+    totals = np.stack(
+        [np.bincount(groups, lengths * (np.abs(np.cos(turn - a)) + np.abs(np.sin(turn - a)))) for a in _ANGLES]
+    )
+    direction = _ANGLES[totals.argmin(axis=0)]
+    # Between these angles: the mean slant of the long edges that are nearly parallel or perpendicular.
+    slant = _slant(turn - direction[groups])
+    near = lengths**2 * (np.abs(slant) < math.radians(10))
+    direction += np.bincount(groups, near * slant) / np.maximum(np.bincount(groups, near), 1e-12)
+    return direction
 
 
 def _slant(angle: Floats) -> Floats:
