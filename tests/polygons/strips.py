@@ -3,9 +3,9 @@
 import numpy as np
 from affine import Affine
 
+from landscribe.polygons.boundaries import simplify
 from landscribe.polygons.boundaries.regions import RegionJoiner
 from landscribe.polygons.boundaries.rings import Polygons, geometries, polygons_of
-from landscribe.polygons.boundaries import simplify
 from landscribe.polygons.boundaries.tracing import Tracing
 
 PIXEL = (1.0, 1.0)

@@ -15,7 +15,9 @@ from landscribe.geo.pixel_area import sides_at
 Floats = NDArray[np.float64]
 
 _NODES = 65
-"""Pixels along each axis whose sides are computed; they are interpolated between them."""
+"""Corners of pixels along each axis at which the sides of a pixel are computed; they are interpolated between them."""
+_SPAN = 4
+"""Distances between nodes over which one step of Simpson's rule integrates."""
 _SAME = 1e-5
 """Relative difference up to which all pixels count as equally large, as in `pixel_area`."""
 
@@ -38,7 +40,7 @@ class Ground:
         """The metric of a grid; None without a CRS, or where the CRS has no longitude and latitude."""
         if grid.crs is None:
             return None
-        rows, cols = (np.linspace(0.5, length - 0.5, min(length, _NODES)) for length in grid.shape)
+        rows, cols = (np.linspace(0, length, min(length + 1, _NODES)) for length in grid.shape)
         if pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_engineering:
             sides = grid.pixel_sides
             local = None if sides is None else np.array([sides[0] ** 2, 0, sides[1] ** 2])[:, None, None]
@@ -69,22 +71,35 @@ class Ground:
             points: (points, 2), (row, col), without the last point of each ring, which is its first one.
             rings: (rings + 1,), the start of each ring and the end of the last.
         """
-        start, stop = points, points[_following(rings)]
+        start, stop, edges = self._steps(points, rings)
         # Green's theorem: the area south-west of each line, which the lines of a ring cancel outside of it.
         heights = stop[:, 0] - start[:, 0]
         middle = self._area_west_of((start + stop) / 2)
         areas = heights * (self._area_west_of(start) + 4 * middle + self._area_west_of(stop)) / 6
-        return -np.add.reduceat(areas, rings[:-1])
+        return -np.add.reduceat(areas, edges)
 
     def lengths(self, points: Floats, rings: NDArray[np.int64]) -> Floats:
         """Length of each ring in m; arguments as of `areas`."""
-        start, stop = points, points[_following(rings)]
+        start, stop, edges = self._steps(points, rings)
         down, across = (stop - start).T
         at = [self._interpolated(self.metric, point) for point in (start, (start + stop) / 2, stop)]
         first, middle, last = (
             np.sqrt(np.maximum(d * down**2 + 2 * b * down * across + a * across**2, 0)) for d, b, a in at
         )
-        return np.add.reduceat((first + 4 * middle + last) / 6, rings[:-1])
+        return np.add.reduceat((first + 4 * middle + last) / 6, edges)
+
+    def _steps(self, points: Floats, rings: NDArray[np.int64]) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        """Start and end of the steps of which rings are integrated, and the first step of each ring."""
+        start, stop = points, points[_following(rings)]
+        if self.metric[0].size == 1:
+            return start, stop, rings[:-1]
+        spans = [_SPAN * (nodes[-1] - nodes[0]) / (len(nodes) - 1) for nodes in (self.rows, self.cols)]
+        counts = np.maximum(np.ceil(np.abs(stop - start) / spans).max(axis=1), 1).astype(int)
+        ends = np.concatenate([[0], counts.cumsum()])
+        shares = (np.arange(ends[-1]) - np.repeat(ends[:-1], counts))[:, None] / np.repeat(counts, counts)[:, None]
+        step = np.repeat((stop - start) / counts[:, None], counts, axis=0)
+        first = np.repeat(start, counts, axis=0) + shares * np.repeat(stop - start, counts, axis=0)
+        return first, first + step, ends[rings[:-1]]
 
     def _area_west_of(self, points: Floats) -> Floats:
         """Ground west of points, in m² for each row of pixels, counted from the grid's first column."""

@@ -27,9 +27,11 @@ STRIP_PIXELS = 2**22
 """Pixels of the strips in which a raster is traced."""
 _BLOCK = 512
 """Rows of the blocks of most files."""
-_STEPS = 2.0
+_STEPS = 1.0
 """Tolerance in pixels that turns the steps of any slanting boundary into a line: corners of steps of one pixel lie less
 than a pixel from the line through the opposite corners."""
+_WALLS = 1.5
+"""Tolerance in pixels of squaring, which needs walls without steps to see their direction."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,10 @@ class PolygonPlan:
     @property
     def tolerance(self) -> float:
         """Of the simplification, in the unit of `pixel`; 0 for none."""
-        if self.spec.simplify == "auto" or (self.spec.simplify == "none" and self.spec.square):
-            return _STEPS * math.sqrt(math.prod(self.pixel))
-        return 0.0 if self.spec.simplify == "none" else self.spec.simplify
+        if not isinstance(self.spec.simplify, str):
+            return self.spec.simplify
+        pixels = _WALLS if self.spec.square else _STEPS if self.spec.simplify == "auto" else 0.0
+        return pixels * math.sqrt(math.prod(self.pixel))
 
     @property
     def is_multiple(self) -> bool:

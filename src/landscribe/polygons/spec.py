@@ -21,7 +21,8 @@ class VectorizeSpec(Spec):
     """Largest distance in metres between a boundary and its simplified form, by Douglas and Peucker; auto is a
     pixel, which turns steps into lines."""
     square: bool = False
-    """Give polygons right angles, for buildings; common walls stay common. It simplifies as well (auto)."""
+    """Give polygons right angles, for buildings; common walls stay common. It simplifies as
+    well, by one and a half pixels unless simplify is a number."""
     smooth: bool = False
     """Replace the corners of boundaries by curves, for what is not built."""
     minimum_area: float | None = Field(None, gt=0, le=1e15)

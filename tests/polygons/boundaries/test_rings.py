@@ -6,11 +6,11 @@ import rasterio.features
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays, array_shapes
+from hypothesis.extra.numpy import array_shapes, arrays
 from shapely.geometry import shape
+from tests.polygons.strips import polygons_in_strips, shapes_of
 
 from landscribe.polygons.boundaries.rings import signed_areas
-from tests.polygons.strips import polygons_in_strips, shapes_of
 
 CODES = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 3))
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
+from tests.polygons.strips import polygons_in_strips, shapes_of
 
 from landscribe.polygons.boundaries import simplify
-from tests.polygons.strips import polygons_in_strips, shapes_of
 
 CODES = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=16), elements=st.integers(0, 3))
 TOLERANCES = st.sampled_from([1.0, 1.5, 4.0])
@@ -46,14 +46,14 @@ def test_polygons_of_a_map_without_nodata_cover_it_without_gaps(seed, tolerance,
 
 
 @given(st.integers(0, 50), TOLERANCES, st.booleans(), st.sampled_from([16, 512]))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_strips_of_any_height_give_the_same_simplified_polygons(seed, tolerance, is_smooth, cut):
     codes = patches(seed)
     before, simplify.CUT = simplify.CUT, cut
     try:
+        settings = {"tolerance": tolerance, "is_smooth": is_smooth}
         results = [
-            shapely.to_wkb(shapes_of(polygons_in_strips(codes, rows, tolerance=tolerance, is_smooth=is_smooth))).tolist()
-            for rows in (40, 1, 7)
+            shapely.to_wkb(shapes_of(polygons_in_strips(codes, rows, **settings))).tolist() for rows in (40, 1, 7)
         ]
     finally:
         simplify.CUT = before

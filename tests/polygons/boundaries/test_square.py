@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import rasterio.features
 import shapely
-from affine import Affine
 from shapely.affinity import rotate
+from tests.polygons.boundaries.test_simplify import overlap
+from tests.polygons.strips import PIXEL, polygons_in_strips, shapes_of
 
 from landscribe.polygons.boundaries.square import Squarer
-from tests.polygons.strips import PIXEL, polygons_in_strips, shapes_of
-from tests.polygons.boundaries.test_simplify import overlap
 
 OUTLINES = Path(__file__).parents[4] / "shared" / "data" / "regulariser_buildings" / "buildings.gpkg"
 
@@ -62,8 +61,8 @@ def test_row_houses_share_their_walls():
 
 
 def test_houses_that_nearly_touch_do_not_overlap():
-    pair = [rotate(shapely.box(20, 30, 39, 48), 20, origin=(40, 40)), rotate(shapely.box(40.5, 28, 60, 50), 20, origin=(40, 40))]
-    shapes = squared(burned(pair))
+    pair = [shapely.box(20, 30, 39, 48), shapely.box(40.5, 28, 60, 50)]
+    shapes = squared(burned([rotate(each, 20, origin=(40, 40)) for each in pair]))
     assert overlap(shapes) == 0
 
 
@@ -80,7 +79,8 @@ def test_strips_of_any_height_give_the_same_squared_polygons():
             index = np.flatnonzero(own)
             later = simple.points[:, 0].min() if own is half else math.inf
             parts.append(squarer.add(simple.take(index), later))
-        shapes = np.concatenate([shapes_of(part) for part in parts])[np.argsort(np.concatenate([p.codes for p in parts]))]
+        order = np.argsort(np.concatenate([part.codes for part in parts]))
+        shapes = np.concatenate([shapes_of(part) for part in parts])[order]
         assert shapely.to_wkb(shapes).tolist() == shapely.to_wkb(whole).tolist()
 
 
@@ -89,10 +89,10 @@ def test_outlines_of_1296_buildings_keep_their_number_area_and_form():
     import geopandas as gpd
 
     outlines = gpd.read_file(OUTLINES).geometry.to_numpy()
-    left, _, _, top = shapely.total_bounds(outlines)
-    width, height = (int(side) for side in (shapely.total_bounds(outlines)[2] - left, top - shapely.total_bounds(outlines)[1]))
+    left, bottom, right, top = shapely.total_bounds(outlines)
+    size = int(top - bottom), int(right - left)
     moved = shapely.transform(outlines, lambda points: (points - (left, top)) * (1, -1))
-    codes = rasterio.features.rasterize(zip(moved, range(1, 1297), strict=True), out_shape=(height, width), dtype="uint16")
+    codes = rasterio.features.rasterize(zip(moved, range(1, 1297), strict=True), out_shape=size, dtype="uint16")
     shapes = squared(codes)
     assert len(shapes) == 1296
     assert shapely.is_valid(shapes).all()
@@ -100,5 +100,5 @@ def test_outlines_of_1296_buildings_keep_their_number_area_and_form():
     assert shapely.area(shapes).sum() == pytest.approx(318_968.004, rel=0.01)
     iou = shapely.area(shapely.intersection(shapes, moved)) / shapely.area(shapely.union(shapes, moved))
     assert iou.mean() > 0.94
-    corners, right = right_angles(shapes)
-    assert right / corners > 0.95
+    corners, square = right_angles(shapes)
+    assert square / corners > 0.95

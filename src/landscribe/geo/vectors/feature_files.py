@@ -3,6 +3,7 @@
 import json
 import logging
 import sqlite3
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -120,7 +121,9 @@ _SHORT = {"perimeter_m": "perim_m", "probability": "prob", GEOMETRY: GEOMETRY}
 
 def _write_by_gdal(features: FeatureStream, path: Path, driver: str, options: dict[str, str]) -> None:
     stream = _Stream(features)
-    with fixed_date(), _output_errors(path, stream):
+    with fixed_date(), _output_errors(path, stream), warnings.catch_warnings():
+        # A raster without a CRS has polygons without one.
+        warnings.filterwarnings("ignore", message="'crs' was not provided")
         pyogrio.raw.write_arrow(
             stream.reader(), path, layer=features.layer, driver=driver, geometry_name=GEOMETRY,
             geometry_type=features.geometry_type, crs=features.crs, layer_options=options,

@@ -1,0 +1,281 @@
+"""From a raster to a vector file: formats, fields, classes, areas, bad input."""
+
+import sqlite3
+import warnings
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import pytest
+import rasterio.features
+import shapely
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from tests import worlds
+
+import landscribe as ls
+from landscribe.errors import LandscribeError, OutputError, RasterError
+from landscribe.geo.pixel_area import pixel_areas
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.vectors.feature_files import FEATURE_FORMATS
+from landscribe.polygons.class_codes import ClassCodes
+from landscribe.polygons.plan import plan_polygons
+from landscribe.polygons.spec import VectorizeSpec
+from landscribe.polygons.vectorize import write_polygons
+
+# Two houses that touch at a corner, one with a yard, on a road and grass.
+VALUES = np.array(
+    [
+        [2, 2, 2, 1, 1, 1, 0, 0],
+        [2, 0, 2, 1, 1, 1, 0, 0],
+        [2, 2, 2, 1, 1, 1, 0, 0],
+        [1, 1, 1, 2, 2, 1, 0, 0],
+        [1, 1, 1, 2, 2, 1, 255, 255],
+        [1, 1, 1, 1, 1, 1, 255, 255],
+    ],
+    np.uint8,
+)
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    return worlds.write_raster(tmp_path / "map.tif", VALUES, nodata=255)
+
+
+def read(path):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="More than one layer")
+        table = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+    return table.sort_values("id", ignore_index=True)  # FlatGeobuf has an order of its own
+
+
+def vectorized(path, name="polygons.fgb", **settings):
+    return read(ls.vectorize(path, out=path.parent / name, overwrite=True, **settings))
+
+
+@pytest.mark.parametrize("suffix", FEATURE_FORMATS)
+def test_every_format_holds_the_same_polygons_and_opens_in_their_crs(mapped, suffix):
+    table = vectorized(mapped, f"polygons{suffix}", classes="all")
+    assert table["value"].tolist() == [0, 2, 2, 0, 1] or sorted(table["value"]) == [0, 0, 1, 2, 2]
+    assert table.is_valid.all()
+    in_utm = table.to_crs(32632)
+    assert in_utm.area.sum() == pytest.approx(44, rel=1e-3 if suffix == ".geojson" else 1e-9)
+    if suffix == ".geojson":
+        assert table.crs.to_epsg() == 4326
+        assert table.total_bounds[:2].tolist() == pytest.approx([9.0, 45.15], abs=0.01)
+
+
+@pytest.mark.parametrize("suffix", FEATURE_FORMATS)
+def test_strips_of_any_height_give_the_same_bytes(mapped, suffix, tmp_path):
+    codes = ClassCodes.open(Raster.open(mapped), ("all",), None)
+    content = set()
+    for rows in (1, 2, 6):
+        out = tmp_path / f"polygons{suffix}"
+        write_polygons(plan_polygons(codes, VectorizeSpec(simplify="auto"), out, strip_rows=rows))
+        content.add(out.read_bytes())
+    assert len(content) == 1
+
+
+def test_fields_are_area_and_perimeter_on_the_ground_class_and_number(mapped):
+    table = vectorized(mapped, classes="2")
+    assert list(table.columns) == ["id", "value", "class", "area_m2", "perimeter_m", "geometry"]
+    assert table["id"].tolist() == [1, 2]
+    assert table["area_m2"].tolist() == pytest.approx([8, 4], rel=1e-3)
+    assert table["perimeter_m"].tolist() == pytest.approx([16, 8], rel=1e-3)  # with the hole's 4
+    assert table["class"].tolist() == ["2", "2"]
+
+
+def test_the_background_is_left_out_unless_it_is_asked_for(mapped):
+    assert set(vectorized(mapped)["value"]) == {1, 2}
+    assert set(vectorized(mapped, classes="all")["value"]) == {0, 1, 2}
+    assert set(vectorized(mapped, classes=["0"])["value"]) == {0}
+
+
+def test_nodata_is_no_polygon(mapped):
+    assert vectorized(mapped, classes="all").to_crs(32632).area.sum() == VALUES.size - 4
+
+
+def test_connectivity_8_joins_pixels_that_touch_at_a_corner(mapped):
+    table = vectorized(mapped, classes="2", connectivity=8)
+    assert [shape.geom_type for shape in table.geometry] == ["MultiPolygon"]
+    assert table["area_m2"].item() == pytest.approx(12, rel=1e-3)
+    assert table.is_valid.all()
+
+
+def test_dissolve_gives_one_feature_for_each_class(mapped):
+    table = vectorized(mapped, classes="all", dissolve=True)
+    assert table["value"].tolist() == [0, 1, 2]
+    assert table["area_m2"].tolist() == pytest.approx([9, 23, 12], rel=1e-3)
+    assert table.is_valid.all()
+    both = vectorized(mapped, classes="all", dissolve=True, connectivity=8)
+    assert both.geometry.geom_equals(table.geometry).all()
+
+
+def test_small_polygons_are_left_out_and_small_holes_filled(mapped):
+    assert vectorized(mapped, classes="2", minimum_area=5)["area_m2"].tolist() == pytest.approx([8], rel=1e-3)
+    filled = vectorized(mapped, classes="2", fill_holes=2)
+    assert filled["area_m2"].tolist() == pytest.approx([9, 4], rel=1e-3)
+    assert shapely.get_num_interior_rings(filled.geometry.to_numpy()).tolist() == [0, 0]
+    assert vectorized(mapped, classes="2", fill_holes=0.5)["area_m2"].tolist() == pytest.approx([8, 4], rel=1e-3)
+
+
+def test_probability_is_the_mean_of_the_class_over_the_pixels(mapped, tmp_path):
+    shares = np.stack([np.full(VALUES.shape, 0.1), np.full(VALUES.shape, 0.2), np.arange(48).reshape(6, 8) / 100])
+    path = worlds.write_raster(tmp_path / "p.tif", shares.astype(np.float32), descriptions=["0", "1", "2"])
+    table = vectorized(mapped, probabilities=path, classes="all")
+    expected = {value: table[table["value"] == value]["probability"].tolist() for value in (0, 1, 2)}
+    assert expected[1] == pytest.approx([0.2])
+    first, second = (VALUES == 2), np.indices(VALUES.shape)[0] > 2
+    means = [shares[2][first & ~second].mean(), shares[2][first & second].mean()]
+    assert expected[2] == pytest.approx(means)
+
+
+@given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 1, 7, 255])))
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rasterised_polygons_give_any_map_back(tmp_path, values):
+    values[0, 0] = 1
+    path = worlds.write_raster(tmp_path / "any.tif", values, nodata=255)
+    table = vectorized(path, classes="all").to_crs(32632)
+    pairs = zip(table.geometry, table["value"], strict=True)
+    burned = rasterio.features.rasterize(pairs, values.shape, fill=255, transform=worlds.METRE, dtype="uint8")
+    np.testing.assert_array_equal(burned, values)
+
+
+def test_areas_in_degrees_are_those_of_the_pixels_row_by_row(tmp_path):
+    values = np.ones((200, 30), np.uint8)
+    values[:100] = 2
+    transform = Affine(0.05, 0, 10, 0, -0.05, 70)
+    path = worlds.write_raster(tmp_path / "degrees.tif", values, crs=4326, transform=transform)
+    table = vectorized(path).set_index("value")
+    areas = pixel_areas(Raster.open(path).grid)
+    assert table["area_m2"].to_dict() == pytest.approx({2: areas[:100].sum(), 1: areas[100:].sum()}, rel=1e-6)
+
+
+def test_any_whole_numbers_become_classes(tmp_path):
+    values = np.array([[-3, 70_000], [-3, 5]], np.int32)
+    path = worlds.write_raster(tmp_path / "codes.tif", values)
+    assert sorted(vectorized(path)["value"]) == [-3, 5, 70_000]
+    table = tmp_path / "names.csv"
+    table.write_text("value,name,colour\n-3,sea,#0000ff\n5,land,\n")
+    named = vectorized(path, class_table=table)
+    assert dict(zip(named["value"], named["class"], strict=True)) == {-3: "sea", 5: "land"}
+
+
+def test_a_geopackage_holds_the_colours_of_the_classes_as_qgis_stores_a_default_style(mapped, tmp_path):
+    path = ls.vectorize(mapped, out=tmp_path / "polygons.gpkg")
+    assert pyogrio.list_layers(path)[0].tolist() == ["map", "Polygon"]
+    with sqlite3.connect(path) as database:
+        row = database.execute("SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles")
+        layer, column, is_default, style = row.fetchone()
+    assert (layer, column, is_default) == ("map", "geom", 1)
+    assert 'attr="class"' in style
+    assert 'value="2"' in style
+
+
+def test_the_style_of_a_raster_is_not_replaced(mapped, tmp_path):
+    style = tmp_path / "map.qml"
+    style.write_text("<qgis><rasterrenderer/></qgis>")
+    ls.vectorize(mapped, out=tmp_path / "map.fgb")
+    assert "rasterrenderer" in style.read_text()
+    ls.vectorize(mapped, out=tmp_path / "other.fgb")
+    assert "categorizedSymbol" in (tmp_path / "other.qml").read_text()
+
+
+def test_a_raster_without_crs_has_polygons_without_metres(tmp_path):
+    path = worlds.write_raster(tmp_path / "plain.tif", VALUES, crs=None, nodata=255)
+    table = vectorized(path, "polygons.gpkg")
+    assert table["area_m2"].isna().all()
+    assert table.crs is None
+    for setting in ({"simplify": 2.0}, {"minimum_area": 3.0}, {"fill_holes": 3.0}):
+        with pytest.raises(RasterError, match="has no CRS"):
+            ls.vectorize(path, out=tmp_path / "x.gpkg", **setting)
+    with pytest.raises(OutputError, match="longitude and latitude"):
+        ls.vectorize(path, out=tmp_path / "x.geojson")
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_fields_of_the_real_world_are_counted_and_measured(shared_data, tmp_path):
+    mask = shared_data / "ftw_fields" / "mask.tif"
+    four = read(ls.vectorize(mask, out=tmp_path / "4.fgb"))
+    eight = read(ls.vectorize(mask, out=tmp_path / "8.fgb", connectivity=8))
+    assert four["value"].value_counts().to_dict() == {1: 272, 2: 109}
+    assert eight["value"].value_counts().to_dict() == {1: 232, 2: 46}
+    fields = four[four["value"] == 1].area
+    assert (fields >= 500).sum() == 212
+    assert (round(fields.sum() / 1e4, 2), round(fields.max() / 1e4, 2)) == (298.34, 11.29)
+
+
+def test_dask_writes_the_same_bytes(mapped, tmp_path):
+    ls.vectorize(mapped, out=tmp_path / "here.fgb")
+    ls.vectorize(mapped, out=tmp_path / "there.fgb", dask="auto")
+    here, there = (Path(tmp_path / name).read_bytes() for name in ("here.fgb", "there.fgb"))
+    assert here == there
+    assert not list(tmp_path.glob(".there*"))
+
+
+def _float_raster(folder):
+    return worlds.write_raster(folder / "f.tif", VALUES.astype(np.float32)), {}
+
+
+def _bands(folder):
+    return worlds.write_raster(folder / "b.tif", np.stack([VALUES] * 2)), {}
+
+
+def _rotated(folder):
+    turned = Affine.translation(5e5, 5e6) @ Affine.rotation(20) @ Affine.scale(1, -1)
+    return worlds.write_raster(folder / "r.tif", VALUES, transform=turned), {}
+
+
+def _plain(**settings):
+    return lambda folder: (worlds.write_raster(folder / "m.tif", VALUES), settings)
+
+
+def _other_grid(folder):
+    path = worlds.write_raster(folder / "p.tif", np.zeros((3, 5, 5), np.float32), descriptions=["0", "1", "2"])
+    return worlds.write_raster(folder / "m.tif", VALUES), {"probabilities": path}
+
+
+def _table(text):
+    def write(folder):
+        (folder / "t.csv").write_text(text)
+        return worlds.write_raster(folder / "m.tif", VALUES), {"class_table": folder / "t.csv"}
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("inputs", "name", "message"),
+    [
+        (_float_raster, "o.gpkg", "holds float32. Expected whole numbers"),
+        (_bands, "o.gpkg", "has 2 bands. Expected one band of class values"),
+        (_rotated, "o.gpkg", "rotated"),
+        (_plain(), "o.xyz", "no suffix for polygons. Give it one of .gpkg"),
+        (_plain(), "m.tif", "no suffix for polygons"),
+        (_plain(classes=["house"]), "o.gpkg", "has no class 'house'"),
+        (_plain(square=True, smooth=True), "o.gpkg", "exclude each other"),
+        (_plain(simplify=-1), "o.gpkg", "simplify"),
+        (_other_grid, "o.gpkg", "on another grid"),
+        (_table("a,b\n1,2\n"), "o.gpkg", "Expected the columns value and name"),
+        (_table("value,name\nx,y\n"), "o.gpkg", "Expected a whole number"),
+        (_table("value,name\n1,y\n1,z\n"), "o.gpkg", "has value 1 twice"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_writes_nothing(tmp_path, inputs, name, message):
+    path, settings = inputs(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(LandscribeError, match=message):
+        ls.vectorize(path, out=tmp_path / name, **settings)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_existing_file_is_kept_unless_it_is_to_be_replaced(mapped, tmp_path):
+    out = tmp_path / "o.gpkg"
+    out.write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        ls.vectorize(mapped, out=out)
+    assert out.read_text() == "mine"
+    ls.vectorize(mapped, out=out, overwrite=True)
+    assert len(read(out)) == 3
