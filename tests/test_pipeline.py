@@ -82,7 +82,8 @@ def _sha(path: Path) -> str:
 
 def test_a_run_leaves_everything_it_promises(finished):
     files = {path.name for path in finished.iterdir()}
-    assert {"recipe.toml", "chips", "model", "map.tif", "assessment.json", "report.html"} <= files
+    assert {"recipe.toml", "chips", "model", "map.tif", "map.gpkg", "assessment.json", "report.html"} <= files
+    assert "map.gpkg (" in (finished / "report.html").read_text(encoding="utf-8")
     assert not [path for path in finished.rglob("*") if "partial" in path.name or path.name.endswith(".parts")]
 
 

@@ -267,6 +267,7 @@ def print_run(folder: Path, *, as_json: bool) -> None:
             {
                 "run": str(folder),
                 "maps": [str(path) for path in maps],
+                "polygons": [str(path) for path in run.polygon_files],
                 "report": str(run.report_file),
                 "assessment": summary,
             }
@@ -277,8 +278,10 @@ def print_run(folder: Path, *, as_json: bool) -> None:
     if reference is not None:
         print_measures(reference)
     for path in maps:
-        show(f"map     {path}")
-    show(f"report  {run.report_file}")
+        show(f"map       {path}")
+    for path in run.polygon_files:
+        show(f"polygons  {path}")
+    show(f"report    {run.report_file}")
 
 
 def print_json(result: Any) -> None:

@@ -51,12 +51,12 @@ class ClassCodes:
     """Of each code, 0 to 1; None if there are none."""
 
     @classmethod
-    def open(cls, raster: Raster, wanted: Sequence[str] | None, class_table: str | None) -> "ClassCodes":
+    def open(cls, raster: Raster, requested: Sequence[str] | None, class_table: str | None) -> "ClassCodes":
         """The classes of a raster that become polygons.
 
         Args:
             raster: one band of whole numbers.
-            wanted: names or values of classes, or "all"; all but class 0 if None.
+            requested: names or values of classes, or "all"; all but class 0 if None.
             class_table: a CSV file; None for the raster's own table, or its values.
 
         Raises:
@@ -64,7 +64,7 @@ class ClassCodes:
             ClassError: there is no such class, or the class table cannot be read.
         """
         _require_whole_numbers(raster)
-        classes = _selected(_classes_of(raster, class_table), wanted, raster.paths[0])
+        classes = _selected(_classes_of(raster, class_table), requested, raster.paths[0])
         classes = tuple(sorted(classes, key=lambda entry: entry.value))
         values = np.array([entry.value for entry in classes], np.int64)
         return cls(raster, classes, np.concatenate([[0], np.arange(len(classes))]), values)
@@ -156,18 +156,18 @@ def _read_table(path: str) -> tuple[PolygonClass, ...]:
     return tuple(classes)
 
 
-def _selected(classes: tuple[PolygonClass, ...], wanted: Sequence[str] | None, name: str) -> tuple[PolygonClass, ...]:
-    if wanted is None:
+def _selected(classes: tuple[PolygonClass, ...], requested: Sequence[str] | None, name: str) -> tuple[PolygonClass, ...]:
+    if requested is None:
         kept = tuple(entry for entry in classes if entry.value != 0)
         if kept and len(kept) < len(classes):
             log.info("class 0 of %s is left out as the background; --classes all includes it", name)
         return kept or classes
-    if tuple(wanted) == (_ALL,):
+    if tuple(requested) == (_ALL,):
         return classes
     by_text = {str(entry.value): entry for entry in classes} | {entry.name: entry for entry in classes}
-    absent = [text for text in wanted if text not in by_text]
+    absent = [text for text in requested if text not in by_text]
     if absent:
         raise ClassError(
             f"{name} has no class '{absent[0]}'{nearest(absent[0], [*dict.fromkeys(entry.name for entry in classes)])}"
         )
-    return tuple({by_text[text].value: by_text[text] for text in wanted}.values())
+    return tuple({by_text[text].value: by_text[text] for text in requested}.values())

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyogrio
+
 from landscribe.data.chips.chips import Chips
 from landscribe.examples import EXAMPLES
 from landscribe.examples.example import Published
@@ -18,6 +20,8 @@ _SETTINGS = (
     "batch", "loss", "class_weights", "sampling", "optimizer", "learning_rate", "schedule", "scaling", "precision",
 )  # fmt: skip
 """Training settings that the report lists."""
+_MOST_FILES = 3
+"""Files of polygons that the report names."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class ReportInputs:
             kept_epoch=saved.config.measures.get("epoch"),
             assessment=assessment,
             maps=run.map_files,
-            facts=[*_facts(saved, chips), *_threshold_facts(saved.config, run.map_files)],
+            facts=[*_facts(saved, chips), *_threshold_facts(saved.config, run.map_files), *_polygon_facts(run)],
             reference=reference,
             published=[
                 (number, number.measured((number.on_reference and reference) or assessment)) for number in published
@@ -100,6 +104,14 @@ def _threshold_facts(model: ModelConfig, maps: Sequence[Path]) -> list[tuple[str
         gain = f"F1 of {second} {measure(f1)}, {measure(f1_at_half)} at 0.5"
         facts.append(("threshold from val", f"{model.val_threshold:.3g} ({gain})"))
     return facts
+
+
+def _polygon_facts(run: Run) -> list[tuple[str, str]]:
+    """The files of the map's polygons, and their numbers."""
+    counts = [(path, pyogrio.read_info(path, layer=path.stem)["features"]) for path in run.polygon_files]
+    text = ", ".join(f"{path.relative_to(run.folder)} ({count:,})" for path, count in counts[:_MOST_FILES])
+    more = f" and {len(counts) - _MOST_FILES} more files" if len(counts) > _MOST_FILES else ""
+    return [("polygons of the map", text + more)] if counts else []
 
 
 def _text(setting: Any) -> str:
