@@ -34,6 +34,7 @@ class SceneKeywords(TypedDict, total=False):
     image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
+    label_objects: bool
     label_nodata_as: str | None
     label_ignore: Sequence[str] | None | str
     sparse: bool
@@ -50,6 +51,7 @@ class ChipTable(TypedDict, total=False):
     background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
+    objects: bool
     virtual: bool
     dask: str | None
 
@@ -168,6 +170,7 @@ class LabelKeywords(TypedDict, total=False):
     label_zero: Literal["background", "class"] | None
     all_touched: Sequence[str] | str
     label_threshold: float | None
+    label_objects: bool
     label_nodata_as: str | None
     label_ignore: Sequence[str] | None | str
     labelled_area: str | Path | None
@@ -198,6 +201,7 @@ class ChipKeywords(TypedDict, total=False):
     image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
+    label_objects: bool
     label_nodata_as: str | None
     label_ignore: Sequence[str] | None | str
     sparse: bool
@@ -209,6 +213,7 @@ class ChipKeywords(TypedDict, total=False):
     background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
+    objects: bool
     virtual: bool
     dask: str | None
     by: Literal["auto", "block", "scene", "group", "attribute", "list"]
@@ -281,6 +286,7 @@ class DemoKeywords(TypedDict, total=False):
     image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
+    label_objects: bool
     label_nodata_as: str | None
     label_ignore: Sequence[str] | None | str
     sparse: bool
@@ -291,6 +297,7 @@ class DemoKeywords(TypedDict, total=False):
     background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
+    objects: bool
     virtual: bool
     by: Literal["auto", "block", "scene", "group", "attribute", "list"]
     val: float
