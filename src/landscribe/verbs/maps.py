@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from landscribe.model import Model
     from landscribe.verbs.keywords import LabelKeywords, PredictKeywords
 
+    class MapKeywords(PredictKeywords, total=False):
+        """Settings of prediction, and a path of one more layer."""
+
+        object_probabilities: Source | None
+
 
 def predict(
     model: Model | Source,
@@ -31,7 +36,7 @@ def predict(
     ensemble: Model | Source | Sequence[Model | Source] = (),
     overwrite: bool = False,
     trust_code: str | Sequence[str] = (),
-    **settings: Unpack[PredictKeywords],
+    **settings: Unpack[MapKeywords],
 ) -> list[Path]:
     """Map rasters.
 
@@ -47,7 +52,8 @@ def predict(
         overwrite: replace existing output.
         trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported; or several
             for an ensemble.
-        settings: fields of PredictSpec and ImagerySpec.
+        settings: fields of PredictSpec and ImagerySpec; and object_probabilities, like `out`, for the probabilities of
+            a segment, a border and an inner part of objects (models of unet_id).
 
     Returns:
         The maps, in the rasters' order.
@@ -69,6 +75,7 @@ def predict(
     from landscribe.prediction.spec import PredictSpec
 
     fields: dict[str, Any] = dict(settings)
+    object_probabilities = fields.pop("object_probabilities", None)
     imagery = ImagerySpec.of({name: fields.pop(name) for name in ImagerySpec.model_fields if name in fields})
     spec = PredictSpec.of(fields)
 
@@ -90,6 +97,7 @@ def predict(
         "probabilities": (probabilities, ".tif"),
         "uncertainty": (uncertainty, ".tif"),
         "suggested_labels": (suggest_labels, ".gpkg"),
+        "object_probabilities": (object_probabilities, ".tif"),
     }
     paths = {
         name: _output_paths(output_path(path), rasters, suffix)
