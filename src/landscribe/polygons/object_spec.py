@@ -18,7 +18,7 @@ class ObjectSpec(Spec):
     """Probability of an inner part from which a pixel is a seed of an object."""
     minimum_distance: float = Field(4.0, gt=0, le=1e4)
     """Minimum distance between the middles of two objects that touch, in metres, for the source distance."""
-    block: int = Field(2048, ge=16, le=2**12)
+    block: int = Field(1024, ge=16, le=2**12)
     """Side of the blocks that are computed at once, in pixels."""
     halo: int = Field(256, ge=2, le=2**10)
     """Pixels around a block that are read with it. Objects up to this size do not depend on the blocks."""

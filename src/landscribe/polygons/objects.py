@@ -230,6 +230,8 @@ def _radius(raster: Raster, spec: ObjectSpec) -> int:
 
 def _grown(inputs: _Inputs, block: Window, roots: Labels, source: Any) -> Labels:
     """The number of the seed (rows, cols) that grew to each pixel of a block; 0 where no seed is connected."""
+    if len(roots) == 1:
+        return np.zeros(block.shape, np.int64)
     grid = inputs.raster.grid.window
     near = block.grown(inputs.spec.halo) & grid
     # Distances are exact where the window reaches further.

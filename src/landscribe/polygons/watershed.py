@@ -72,9 +72,11 @@ def grow(seeds: Labels, mask: Mask, heights: NDArray[np.int64], window: Window) 
     rows, cols = np.ogrid[window.row : window.row_stop, window.col : window.col_stop]
     order = (rows % 2**13) * 2**13 + cols % 2**13
     levels = (np.minimum(heights, _HEIGHTS - 1) * _DISTANCES + steps) * _ORDERS + order
-    present, dense = np.unique(kept, return_inverse=True)
-    grown = watershed(levels.astype(np.float64), dense.reshape(kept.shape).astype(np.int32), mask=mask, connectivity=1)
-    return present[grown].astype(np.int64)
+    # Pixels within a seed would only wait in the queue.
+    within = ndimage.binary_erosion(kept > 0, border_value=1)
+    edges = np.where(within, 0, kept).astype(np.int32)
+    grown = watershed(levels.astype(np.float64), edges, mask=mask & ~within, connectivity=1)
+    return np.where(within, kept, grown)
 
 
 def label_by_class(mask: Mask, values: NDArray[np.uint8], first: int) -> tuple[Labels, int]:
