@@ -39,6 +39,7 @@ BASES = {"TrainKeywords": "TrainTable", "RunKeywords": "DemoKeywords"}
 PER_CALL = ("image", "labels")
 SEED = {"seed": "int"}
 AUGMENT = {"augment": "str | AugmentKeywords | AugmentSpec | Callable[..., Any]"}
+LAYERS = {"object_probabilities": "str | Path | None"}
 CLASSES = {"classes": "Sequence[dict[str, Any]]"}
 
 
@@ -102,7 +103,7 @@ def source() -> str:
         "LabelKeywords": {name: fields("scenes")[name] for name in LABEL_SETTINGS},
         "ChipKeywords": SEED | CLASSES | unambiguous("scenes", "chips", "split") | chip | split,
         "TrainKeywords": AUGMENT | fields("train"),
-        "PredictKeywords": fields("imagery") | fields("predict"),
+        "PredictKeywords": LAYERS | fields("imagery") | fields("predict"),
         "DemoKeywords": {name: kind for name, kind in plain.items() if name != "size"} | sections | augment | split,
         "RunKeywords": SEED | CLASSES | plain | sections | augment | split,
     }

@@ -6,7 +6,7 @@ each object.
 """
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 from scipy import sparse
 
 from landscribe import progress
-from landscribe.errors import RasterError
+from landscribe.errors import OutputError, RasterError
 from landscribe.geo.access import bounded_block_cache, open_dataset
 from landscribe.geo.grid import ASSIGN_CRS, Grid, Window
 from landscribe.geo.rasters.raster import Raster
@@ -82,35 +83,15 @@ def objects_of(
         RasterError: the layers do not fit the map or the source, or a distance in metres is asked of a map without CRS.
     """
     inputs = _Inputs.of(mapped, layers, spec, values)
-    grid, blocks = mapped.raster.grid, list(_blocks(mapped.raster.grid, spec.block))
+    blocks = list(_blocks(mapped.raster.grid, spec.block))
     with (
         tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as folder,
         progress.task(f"objects of {mapped.raster.name}", 3 * len(blocks)) as advance,
     ):
         seeds, grown = Path(folder) / "seeds.tif", Path(folder) / "grown.tif"
-        seams = _Seams(grid.width)
-        with _writer(seeds, grid) as target:
-            for block in blocks:
-                values_, mask, is_seed = inputs.seeds(block)
-                labels, seams.stop = label_by_class(is_seed & mask, values_, seams.stop)
-                seams.add(block, labels, values_)
-                _write(target, block, labels)
-                advance()
-        roots = seams.joined()
-        count = int(roots.max(initial=0))
-        tally, seams = _Tally(grid.width), _Seams(grid.width, stop=count + 1)
-        with _writer(grown, grid) as target, open_dataset(seeds) as source:
-            for block in blocks:
-                values_ = inputs.classes(block)
-                labels = _grown(inputs, block, roots, source)
-                seedless, seams.stop = label_by_class((labels == 0) & inputs.is_object(values_), values_, seams.stop)
-                labels += seedless
-                seams.add(block, labels, values_)
-                tally.add(block, labels, values_, inputs.scores(block, values_))
-                _write(target, block, labels)
-                advance()
-        numbers, table = tally.numbered(_owners(seams, count, tally), has_scores=inputs.has_scores)
-        with _writer(out, grid) as target, open_dataset(grown) as source:
+        roots = _write_seeds(inputs, blocks, seeds, advance)
+        numbers, table = _write_grown(inputs, blocks, roots, seeds, grown, advance)
+        with _writer(out, mapped.raster.grid) as target, open_dataset(grown) as source:
             for block in blocks:
                 _write(target, block, numbers[_read(source, block)])
                 advance()
@@ -164,11 +145,6 @@ class _Inputs:
         chosen = [entry.value for entry in mapped.classes.foreground] if values is None else sorted(values)
         radius = _radius(raster, spec) if source == "distance" else 0
         return cls(raster, layers, spec, source, np.array(chosen, np.uint8), radius, bands)
-
-    @property
-    def has_scores(self) -> bool:
-        """True if there are probabilities."""
-        return self.layers is not None
 
     @property
     def reach(self) -> int:
@@ -226,6 +202,38 @@ def _radius(raster: Raster, spec: ObjectSpec) -> int:
             f"cannot be counted in pixels. {ASSIGN_CRS}, or choose another source of objects."
         )
     return min(spec.halo // 2, max(1, round(spec.minimum_distance / pixel)))
+
+
+def _write_seeds(inputs: _Inputs, blocks: Sequence[Window], out: Path, advance: progress.Advance) -> Labels:
+    """Write a label for each seed of each block; returns the number of the seed by label, from 1."""
+    seams = _Seams(inputs.raster.grid.width)
+    with _writer(out, inputs.raster.grid) as target:
+        for block in blocks:
+            classes, mask, is_seed = inputs.seeds(block)
+            labels, seams.stop = label_by_class(is_seed & mask, classes, seams.stop)
+            seams.add(block, labels, classes)
+            _write(target, block, labels)
+            advance()
+    return seams.joined()
+
+
+def _write_grown(
+    inputs: _Inputs, blocks: Sequence[Window], roots: Labels, seeds: Path, out: Path, advance: progress.Advance
+) -> tuple[NDArray[np.uint32], ObjectTable]:
+    """Write the number of the seed, or a label of a part without one, in each pixel; returns the final numbers."""
+    grid, count = inputs.raster.grid, int(roots.max())
+    tally, seams = _Tally(grid.width), _Seams(grid.width, stop=count + 1)
+    with _writer(out, grid) as target, open_dataset(seeds) as source:
+        for block in blocks:
+            classes = inputs.classes(block)
+            labels = _grown(inputs, block, roots, source)
+            seedless, seams.stop = label_by_class((labels == 0) & inputs.is_object(classes), classes, seams.stop)
+            labels += seedless
+            seams.add(block, labels, classes)
+            tally.add(block, labels, classes, inputs.scores(block, classes))
+            _write(target, block, labels)
+            advance()
+    return tally.numbered(_owners(seams, count, tally), has_scores=inputs.layers is not None)
 
 
 def _grown(inputs: _Inputs, block: Window, roots: Labels, source: Any) -> Labels:
@@ -387,8 +395,14 @@ def _writer(path: Path, grid: Grid) -> Iterator[Any]:
         "tiled": True, "blockxsize": _TILE, "blockysize": _TILE, "compress": "deflate", "zlevel": 1,
         "bigtiff": "if_safer", "crs": grid.crs, "transform": grid.transform,
     }  # fmt: skip
-    with rasterio.open(path, "w", **layout) as target:
-        yield target
+    try:
+        with rasterio.open(path, "w", **layout) as target:
+            yield target
+    except RasterioError as error:
+        raise OutputError(
+            f"{path.name} could not be written, most often because the disk is full ({error.__cause__ or error}). Free "
+            "some space, or write to another disk."
+        ) from error
 
 
 def _write(target: Any, block: Window, labels: NDArray[Any]) -> None:

@@ -238,6 +238,7 @@ class TrainKeywords(TrainTable, total=False):
 class PredictKeywords(TypedDict, total=False):
     """Settings of `predict`."""
 
+    object_probabilities: str | Path | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from landscribe.model import Model
     from landscribe.verbs.keywords import LabelKeywords, PredictKeywords
 
-    class MapKeywords(PredictKeywords, total=False):
-        """Settings of prediction, and a path of one more layer."""
-
-        object_probabilities: Source | None
-
 
 def predict(
     model: Model | Source,
@@ -36,7 +31,7 @@ def predict(
     ensemble: Model | Source | Sequence[Model | Source] = (),
     overwrite: bool = False,
     trust_code: str | Sequence[str] = (),
-    **settings: Unpack[MapKeywords],
+    **settings: Unpack[PredictKeywords],
 ) -> list[Path]:
     """Map rasters.
 
