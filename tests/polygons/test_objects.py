@@ -45,6 +45,7 @@ def town(seed: int, side: int = SIDE, house: int = 9, classes: int = 2) -> tuple
         values[row : row + height, col : col + width] = rng.integers(1, classes + 1)
         layers[1:, row : row + height, col : col + width] = [[[200]], [[rng.integers(0, 60)]]]
         inner = slice(row + 1, row + height - 1), slice(col + 1, col + width - 1)
+        layers[1][inner] = 30
         layers[2][inner] = rng.integers(100, 255, layers[2][inner].shape)
     layers[0] = np.where(values > 0, 250, 3)
     values[: side // 8, : side // 8] = 255
@@ -87,10 +88,11 @@ def test_small_objects_do_not_depend_on_blocks_with_a_small_halo(tmp_path_factor
     folder = tmp_path_factory.mktemp("town")
     classes, layers = town(seed, side=80, house=6, classes=1)
     # Every house has a seed.
+    layers[1] = 0
     layers[2][ndimage.binary_erosion(classes == 1)] = 254
-    whole, _ = numbers_of(folder, classes, layers, source="heads", halo=80, block=128)
+    whole, _ = numbers_of(folder, classes, layers, source="heads", halo=80, block=128, minimum_seed=1)
     for block in (16, 27):
-        numbers, _ = numbers_of(folder, classes, layers, source="heads", halo=24, block=block)
+        numbers, _ = numbers_of(folder, classes, layers, source="heads", halo=24, block=block, minimum_seed=1)
         np.testing.assert_array_equal(numbers, whole)
 
 
@@ -122,6 +124,20 @@ def test_touching_halves_with_two_inner_parts_are_two_objects(tmp_path, block):
     assert (numbers[10:30, 30:50] == 2).all()
     assert table.pixels.tolist() == [400, 400]
     np.testing.assert_allclose(table.scores, 256 / 400, atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [16, 29, 64])
+def test_a_border_separates_inner_parts_and_a_speck_is_no_seed(tmp_path, block):
+    classes, layers = two_halves()
+    layers[2, 12:28, 12:48] = 254
+    joined, _ = numbers_of(tmp_path, classes, layers, block=block, halo=60)
+    assert joined.max() == 1
+    layers[1, 10:30, 28:32] = 200
+    layers[1, 14:20, 14:20], layers[1, 15:18, 15:18] = 200, 0
+    numbers, _ = numbers_of(tmp_path, classes, layers, block=block, halo=60)
+    assert [len(np.unique(numbers[10:30, cols])) for cols in (slice(10, 30), slice(30, 50))] == [1, 1]
+    specks, _ = numbers_of(tmp_path, classes, layers, block=block, halo=60, minimum_seed=9)
+    assert specks.max() == 3
 
 
 def test_an_object_longer_than_the_halo_is_one_object(tmp_path):

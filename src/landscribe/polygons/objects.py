@@ -38,7 +38,7 @@ from landscribe.polygons.watershed import (
 )
 
 _TILE = 256
-_INNER = OBJECT_BANDS.index("inner")
+_BORDER, _INNER = (OBJECT_BANDS.index(name) for name in ("border", "inner"))
 _SCORE_STEPS = 2**20
 """Probabilities are added as whole numbers of this fraction, so that their order does not change the sum."""
 _NO_PIXEL = np.iinfo(np.int64).max
@@ -166,7 +166,7 @@ class _Inputs:
         values, part = self.classes(window), block.relative_to(window).slices
         mask = self.is_object(values)
         if self.source == "heads":
-            return values[part], mask[part], self._inner(window)[part] >= self.spec.inner_threshold * STEPS
+            return values[part], mask[part], self._head_seeds(window)[part]
         seeds = np.zeros(mask.shape, bool)
         for value in np.unique(values[mask]).tolist() if self.source == "distance" else ():
             own = mask & (values == value)
@@ -178,6 +178,12 @@ class _Inputs:
         if self.source == "heads":
             return STEPS - self._inner(window).astype(np.int64)
         return distance_heights(distances(own, self.reach), self.reach)
+
+    def _head_seeds(self, window: Window) -> Mask:
+        """True where an inner part is likely and a border is not."""
+        assert self.layers is not None
+        pixels, valid = self.layers.read(window)
+        return valid & (pixels[_INNER] >= self.spec.inner_threshold * STEPS) & (pixels[_BORDER] < STEPS / 2)
 
     def _inner(self, window: Window) -> NDArray[np.uint8]:
         assert self.layers is not None
@@ -206,15 +212,19 @@ def _radius(raster: Raster, spec: ObjectSpec) -> int:
 
 def _write_seeds(inputs: _Inputs, blocks: Sequence[Window], out: Path, advance: progress.Advance) -> Labels:
     """Write a label for each seed of each block; returns the number of the seed by label, from 1."""
-    seams = _Seams(inputs.raster.grid.width)
+    seams, sizes = _Seams(inputs.raster.grid.width), [np.zeros(1, np.int64)]
     with _writer(out, inputs.raster.grid) as target:
         for block in blocks:
+            first = seams.stop
             classes, mask, is_seed = inputs.seeds(block)
-            labels, seams.stop = label_by_class(is_seed & mask, classes, seams.stop)
+            labels, seams.stop = label_by_class(is_seed & mask, classes, first)
             seams.add(block, labels, classes)
+            sizes.append(np.bincount(labels[labels > 0] - first, minlength=seams.stop - first))
             _write(target, block, labels)
             advance()
-    return seams.joined()
+    roots = seams.joined()
+    is_kept = np.bincount(roots, np.concatenate(sizes)) >= (inputs.spec.minimum_seed if inputs.source == "heads" else 1)
+    return np.where(is_kept, np.cumsum(is_kept), 0)[roots]
 
 
 def _write_grown(
