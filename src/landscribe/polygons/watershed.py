@@ -50,10 +50,10 @@ def distance_heights(distance: NDArray[np.float64], most: float) -> NDArray[np.i
 
 
 def grow(seeds: Labels, mask: Mask, heights: NDArray[np.int64], window: Window) -> Labels:
-    """Grow seeds over a mask by watershed, 4-connected: the lowest pixel next to a labelled one is labelled first.
+    """Grow seeds over a mask by watershed: from low to high, a pixel gives its label to its 4 neighbours without one.
 
     Of equally high pixels the one nearer to a seed is first, then the one that comes first in row order. No two pixels
-    are equal, so that the labels do not depend on the pixels beyond those that are compared.
+    are equal, so that pixels far away cannot change the order of those that meet.
 
     Args:
         seeds: a number for each; those outside the mask are left out.
@@ -64,9 +64,20 @@ def grow(seeds: Labels, mask: Mask, heights: NDArray[np.int64], window: Window) 
     Returns:
         (rows, cols) the number of the seed; 0 outside the mask and where no seed is connected.
     """
+    parts, count = ndimage.label(mask)
     kept = np.where(mask, seeds, 0)
-    if not kept.any():
-        return kept
+    is_seed = kept > 0
+    lowest, highest = np.full(count + 1, np.iinfo(np.int64).max), np.zeros(count + 1, np.int64)
+    np.minimum.at(lowest, parts[is_seed], kept[is_seed])
+    np.maximum.at(highest, parts[is_seed], kept[is_seed])
+    # A part with one seed needs no watershed.
+    contested = (lowest < highest)[parts]
+    labels = np.where(contested, 0, highest[parts])
+    return labels + _flooded(kept, contested, heights, window) if contested.any() else labels
+
+
+def _flooded(kept: Labels, mask: Mask, heights: NDArray[np.int64], window: Window) -> Labels:
+    """As `grow`, in the parts of a mask with several seeds; seeds outside of it count for the distance to a seed."""
     steps = np.minimum(_DISTANCES - 1, ndimage.distance_transform_edt(kept == 0) * _STEPS_A_PIXEL).astype(np.int64)
     # Row order within the widest window, whatever the window begins with.
     rows, cols = np.ogrid[window.row : window.row_stop, window.col : window.col_stop]
@@ -74,9 +85,9 @@ def grow(seeds: Labels, mask: Mask, heights: NDArray[np.int64], window: Window) 
     levels = (np.minimum(heights, _HEIGHTS - 1) * _DISTANCES + steps) * _ORDERS + order
     # Pixels within a seed would only wait in the queue.
     within = ndimage.binary_erosion(kept > 0, border_value=1)
-    edges = np.where(within, 0, kept).astype(np.int32)
+    edges = np.where(within | ~mask, 0, kept).astype(np.int32)
     grown = watershed(levels.astype(np.float64), edges, mask=mask & ~within, connectivity=1)
-    return np.where(within, kept, grown)
+    return np.where(mask, np.where(within, kept, grown), 0)
 
 
 def label_by_class(mask: Mask, values: NDArray[np.uint8], first: int) -> tuple[Labels, int]:
