@@ -42,6 +42,7 @@ BASES = {"TrainKeywords": "TrainTable", "RunKeywords": "DemoKeywords"}
 PER_CALL = ("image", "labels")
 SEED = {"seed": "int"}
 AUGMENT = {"augment": "str | AugmentKeywords | AugmentSpec | Callable[..., Any]"}
+LAYERS = {"object_probabilities": "str | Path | None"}
 CLASSES = {"classes": "Sequence[dict[str, Any]]"}
 
 
@@ -107,7 +108,7 @@ def source() -> str:
         "ObjectKeywords": {name: fields("scenes")[name] for name in REFERENCE_SETTINGS} | fields("objects"),
         "ChipKeywords": SEED | CLASSES | unambiguous("scenes", "chips", "split") | chip | split,
         "TrainKeywords": AUGMENT | fields("train"),
-        "PredictKeywords": fields("imagery") | fields("predict"),
+        "PredictKeywords": LAYERS | fields("imagery") | fields("predict"),
         "DemoKeywords": {name: kind for name, kind in plain.items() if name != "size"} | sections | augment | split,
         "RunKeywords": SEED | CLASSES | plain | sections | augment | split,
     }

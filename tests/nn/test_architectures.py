@@ -14,7 +14,7 @@ from landscribe.errors import NetworkError
 from landscribe.model import Model
 from landscribe.nn import ARCHITECTURES, build
 from landscribe.nn.architectures.blocks import interpolate
-from landscribe.nn.architectures.unet_id import border_and_inner
+from landscribe.nn.architectures.unet_id import Widths, border_and_inner
 from landscribe.nn.architectures.unetplusplus import pruned
 from landscribe.nn.encoders.encoder import PlainEncoder
 
@@ -311,6 +311,92 @@ def test_targets_hold_whatever_the_classes_of_unlabelled_pixels(seed, share):
         assert not known[hidden].any()
         if not hidden.any():
             assert known.all()
+
+
+def alone(labels, objects, number):
+    """The targets of one object: the others are background."""
+    return border_and_inner(torch.where((labels > 0) & (labels != 255) & (objects != number), 0, labels))
+
+
+@given(seed=st.integers(0, 2**31), share=st.floats(0, 0.05))
+def test_targets_of_objects_are_those_of_each_object_alone(seed, share):
+    rng = np.random.default_rng(seed)
+    objects = torch.from_numpy(np.kron(rng.integers(0, 4, (1, 5, 5)), np.ones((1, 6, 6), np.int64)))
+    labels = (objects > 0).long().masked_fill(torch.from_numpy(rng.random(objects.shape) < share), 255)
+    together = border_and_inner(labels, objects)
+    parts = {number: alone(labels, objects, number) for number in (1, 2, 3)}
+    for number, own in parts.items():
+        mine = (objects == number) & (labels == 1)
+        assert torch.equal(together["border"][mine], own["border"][mine])
+        assert torch.equal(together["inner"][mine], own["inner"][mine])
+    outside = labels == 0
+    borders = torch.stack([own["border"][outside] for own in parts.values()])
+    ignored = torch.where((borders == 255).any(0), 255, 0)
+    assert torch.equal(together["border"][outside], torch.where((borders == 1).any(0), 1, ignored))
+    assert (together["inner"][outside] == 0).all()
+
+
+@given(seed=st.integers(0, 2**31))
+def test_permuted_object_numbers_give_the_same_targets(seed):
+    rng = np.random.default_rng(seed)
+    objects = rng.integers(0, 5, (1, 4, 4)).repeat(7, 1).repeat(7, 2)
+    labels = torch.from_numpy((objects > 0).astype(np.int64))
+    permuted = np.concatenate([[0], 1 + rng.permutation(4)])[objects]
+    first, second = (border_and_inner(labels, torch.from_numpy(numbers)) for numbers in (objects, permuted))
+    assert all(torch.equal(first[head], second[head]) for head in first)
+
+
+def test_one_object_has_the_targets_of_its_class():
+    labels = torch.zeros(1, 40, 40, dtype=torch.int64)
+    labels[0, 10:30, 10:30], labels[0, :4] = 1, 255
+    first, second = border_and_inner(labels), border_and_inner(labels, 7 * (labels == 1))
+    assert all(torch.equal(first[head], second[head]) for head in first)
+
+
+def test_touching_objects_have_two_inner_parts_and_a_common_border():
+    labels, objects = torch.zeros(2, 1, 40, 60, dtype=torch.int64)
+    labels[0, 10:30, 10:50], objects[0, 10:30, 10:30], objects[0, 10:30, 30:50] = 1, 1, 2
+    joined, parts = border_and_inner(labels), border_and_inner(labels, objects)
+    assert joined["inner"][0, 12:28, 12:48].all()
+    # 2 pixels on each side of the common edge are in no inner part, 3 on each side are border.
+    assert parts["inner"][0, 12:28, 12:28].all()
+    assert not parts["inner"][0, :, 28:32].any()
+    assert parts["inner"].sum() == 2 * 16 * 16
+    assert parts["border"][0, 10:30, 27:33].all()
+    assert not parts["border"][0, 13:27, 13:27].any()
+
+
+def test_targets_of_a_crop_are_the_crop_of_the_targets_but_for_its_edge():
+    rng = np.random.default_rng(0)
+    objects = torch.from_numpy(rng.integers(0, 5, (1, 8, 8)).repeat(6, 1).repeat(6, 2))
+    labels = (objects > 0).long()
+    whole = border_and_inner(labels, objects)
+    crop = border_and_inner(labels[:, 11:40, 7:41], objects[:, 11:40, 7:41])
+    assert all(torch.equal(crop[head][:, 4:-4, 4:-4], whole[head][:, 15:36, 11:37]) for head in whole)
+
+
+def test_widths_in_metres_become_pixels():
+    options = {"border_outside": "1.2 m", "border_inside": "0.1m", "inner_distance": 5}
+    network = build("unet_id", encoder="plain", bands=3, classes=2, **SMALL, **options)
+    with pytest.raises(NetworkError, match=r"a width of unet_id is 1.2 m, but .* Give it in pixels"):
+        _ = network.widths
+    network.pixel_size = 0.3
+    assert network.widths == Widths(outside=4, inside=1, eroded=5)
+
+
+def test_unet_id_learns_from_object_numbers():
+    network = build("unet_id", encoder="plain", bands=3, classes=2, **SMALL)
+    labels = torch.ones(1, 32, 32, dtype=torch.int64)
+    objects = 1 + (torch.arange(32) > 15).long().expand(1, 32, 32)
+    seen = []
+    for numbers in (None, objects):
+        network.training_loss(
+            torch.rand(2, 3, 32, 32), labels, lambda logits, truth: seen.append(truth) or logits.mean(), numbers
+        )
+    joined, parts = seen[:3], seen[3:]
+    assert torch.equal(joined[0], parts[0])
+    assert [int(target.sum()) for target in joined[1:]] == [0, 32 * 32]
+    assert [int(target.sum()) for target in parts[1:]] == [32 * 6, 32 * 28]
 
 
 # ---- names and options

@@ -9,7 +9,7 @@ import torch
 from test_mapping import write
 from torch import Tensor
 
-from landscribe.errors import ModelError
+from landscribe.errors import ModelError, OutputError
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import Unit, units
 from landscribe.inference.predictor import Predictor
@@ -33,7 +33,7 @@ def in_steps(logits: Tensor) -> Tensor:
     return (one_band(logits) * STEPS).round().to(torch.uint8)
 
 
-INNER = Layer("inner", one_band, "float32", float("nan"), head="inner")
+INNER = Layer("inner", one_band, "float32", float("nan"), heads=("inner",))
 LAYERS = (CLASS, EXACT_PROBABILITY, INNER)
 
 
@@ -173,7 +173,7 @@ def test_models_with_other_main_heads_are_averaged_by_their_classes(image):
 def test_a_map_has_a_layer_of_another_head(tmp_path, image, monkeypatch, engine):
     if engine == "onnx":
         pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(planning, "UNCERTAINTY", replace(UNCERTAINTY, reduce=in_steps, head="inner"))
+    monkeypatch.setattr(planning, "UNCERTAINTY", replace(UNCERTAINTY, reduce=in_steps, heads=("inner",)))
     model, spec = instances(), PredictSpec(tile=96, margin=0, engine=engine)
     outputs = {"probabilities": tmp_path / "p.tif", "uncertainty": tmp_path / "inner.tif"}
     predict(model, write(tmp_path / "image.tif", image), tmp_path / "map.tif", spec=spec, **outputs)
@@ -182,3 +182,59 @@ def test_a_map_has_a_layer_of_another_head(tmp_path, image, monkeypatch, engine)
         np.testing.assert_allclose(source.read(), in_steps(expected["inner"]).numpy(), atol=1)
     with rasterio.open(tmp_path / "map.tif") as source:
         assert (source.read(1) != expected["segment"].argmax(0).numpy()).mean() < 1e-3
+
+
+# ---- object probabilities
+
+
+def object_layer(model: Model, pixels: np.ndarray) -> np.ndarray:
+    heads = heads_of(model, pixels)
+    segment = 1 - heads["segment"].softmax(0)[:1]
+    return (torch.cat([segment, heads["border"].sigmoid(), heads["inner"].sigmoid()]) * STEPS).numpy()
+
+
+def test_object_probabilities_are_three_bands_of_the_same_pass(tmp_path, image):
+    model, valid = instances(), np.ones((64, 96), bool)
+    valid[:, :20] = False
+    source = write(tmp_path / "image.tif", np.where(valid, np.maximum(image, 1), 0).astype(np.uint8), nodata=0)
+    layer, plain = tmp_path / "objects.tif", tmp_path / "plain.tif"
+    spec = PredictSpec(tile=96, margin=0)
+    predict(model, source, tmp_path / "map.tif", spec=spec, object_probabilities=layer)
+    predict(model, source, plain, spec=spec)
+    with rasterio.open(layer) as stored, rasterio.open(tmp_path / "map.tif") as mapped, rasterio.open(plain) as alone:
+        assert stored.descriptions == ("segment", "border", "inner")
+        assert stored.dtypes == ("uint8",) * 3
+        assert (stored.nodata, stored.scales) == (255, (1 / 254,) * 3)
+        assert stored.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        probabilities, classes = stored.read(), mapped.read(1)
+        np.testing.assert_array_equal(classes, alone.read(1))
+    assert (probabilities[:, :, :20] == 255).all()
+    # The network sees nodata as zeros, as it is in `write`.
+    assert (probabilities[0, :, 20:] >= 127)[classes[:, 20:] == 1].all()
+    assert (probabilities[0, :, 20:] <= 127)[classes[:, 20:] == 0].all()
+    assert probabilities[:, :, 20:].max() <= STEPS
+
+
+def test_object_probabilities_are_those_of_the_heads(tmp_path, image):
+    model, layer = instances(), tmp_path / "objects.tif"
+    source = write(tmp_path / "image.tif", image)
+    predict(model, source, tmp_path / "map.tif", spec=PredictSpec(tile=96, margin=0), object_probabilities=layer)
+    with rasterio.open(layer) as stored:
+        np.testing.assert_allclose(stored.read(), object_layer(model, image), atol=0.51)
+
+
+def test_a_map_without_object_probabilities_is_another_plan(tmp_path, image):
+    model, source = instances(), write(tmp_path / "image.tif", image)
+    spec = PredictSpec(tile=96, margin=0)
+    predict(model, source, tmp_path / "map.tif", spec=spec)
+    with pytest.raises(OutputError, match="as a map with another layers"):
+        predict(model, source, tmp_path / "map.tif", spec=spec, object_probabilities=tmp_path / "objects.tif")
+
+
+def test_object_probabilities_of_a_plain_network_are_refused_in_one_line(tmp_path, image):
+    plain = Model.wrap(OneLayer(3), bands=["r", "g", "b"], classes=["no", "yes"])
+    with pytest.raises(ModelError, match=r"has no head border and no head inner: its heads are classes. Object") as no:
+        predict(plain, write(tmp_path / "i.tif", image), tmp_path / "m.tif", spec=PredictSpec(),
+                object_probabilities=tmp_path / "o.tif")  # fmt: skip
+    assert "\n" not in str(no.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["i.tif"]

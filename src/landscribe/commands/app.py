@@ -218,6 +218,10 @@ def predict(
     suggest_labels: Annotated[
         Path | None, typer.Option(help="Also write the most uncertain areas to label next (active learning).")
     ] = None,
+    object_probabilities: Annotated[
+        Path | None,
+        typer.Option(help="Also write the probabilities of segments, borders and inner parts of objects (unet_id)."),
+    ] = None,
     ensemble: Annotated[
         list[Path] | None, typer.Option(help="Further model, to average its probabilities; repeat for more.")
     ] = None,
@@ -227,8 +231,8 @@ def predict(
     from landscribe import verbs
 
     layers = given(
-        probabilities=probabilities, uncertainty=uncertainty, suggest_labels=suggest_labels, ensemble=ensemble,
-        trust_code=trust_code,
+        probabilities=probabilities, uncertainty=uncertainty, suggest_labels=suggest_labels,
+        object_probabilities=object_probabilities, ensemble=ensemble, trust_code=trust_code,
     )  # fmt: skip
     paths = verbs.predict(model, image_files(images), out=out, overwrite=overwrite, **layers, **plain(ctx))
     maps = [str(path) for path in paths if path.exists()]  # a shard assembles none

@@ -68,7 +68,7 @@ _SECTIONS = {
 }
 LABEL_SETTINGS = (
     "label_field", "label_layer", "label_crs", "label_priority", "label_zero", "all_touched", "label_threshold",
-    "label_nodata_as", "label_ignore", "labelled_area", "sparse", "fix_geometries",
+    "label_objects", "label_nodata_as", "label_ignore", "labelled_area", "sparse", "fix_geometries",
 )  # fmt: skip
 """Fields of scenes that say how labels are read: those of a reference."""
 OBJECT_SETTINGS = ("object_field", "score_field", "tolerance")

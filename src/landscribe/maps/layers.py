@@ -28,16 +28,20 @@ class Layer:
 
     kind: str
     """Names its parts."""
-    reduce: Callable[[Tensor], Tensor]
-    """Logits of the head, (channels, H, W), to what is stored, (bands, H, W)."""
+    reduce: Callable[..., Tensor]
+    """Logits of each head, (channels, H, W), to what is stored, (bands, H, W)."""
     dtype: str
     nodata: float
     scale: float = 1.0
     """What a stored number is multiplied by to give its meaning."""
     resampling: str = "AVERAGE"
     """Of overviews."""
-    head: str | None = None
-    """Name of the network's head from whose logits it is computed; None for the main head."""
+    heads: tuple[str | None, ...] = (None,)
+    """Names of the network's heads from whose logits it is computed; None for the main head."""
+
+    def of(self, logits: HeadLogits) -> Tensor:
+        """The stored numbers (bands, H, W), for logits by head."""
+        return self.reduce(*(logits[head] for head in self.heads))
 
 
 def head_probabilities(logits: Tensor) -> Tensor:
@@ -94,6 +98,12 @@ def _stepped_uncertainty(logits: Tensor) -> Tensor:
     return _in_steps(_uncertainty(logits))
 
 
+def _object_probabilities(classes: Tensor, border: Tensor, inner: Tensor) -> Tensor:
+    """Probabilities of a segment (any class but the first, the background), a border and an inner part."""
+    segment = 1 - _probabilities(classes)[:1]
+    return _in_steps(torch.cat([segment, border.float().sigmoid(), inner.float().sigmoid()]))
+
+
 CLASS = Layer("class", _class_index, "uint8", IGNORE, resampling="MODE")
 """Class indices while they are computed, class values in files."""
 
@@ -116,6 +126,13 @@ PROBABILITY = Layer("probability", _stepped_probabilities, "uint8", IGNORE, scal
 EXACT_PROBABILITY = Layer("probability", _probabilities, "float32", math.nan)
 UNCERTAINTY = Layer("uncertainty", _stepped_uncertainty, "uint8", IGNORE, scale=1 / STEPS)
 """0 where one class is certain, 1 where all are as likely."""
+
+OBJECT_BANDS = ("segment", "border", "inner")
+"""Of OBJECT_PROBABILITY."""
+OBJECT_PROBABILITY = Layer(
+    "object_probability", _object_probabilities, "uint8", IGNORE, scale=1 / STEPS, heads=(None, "border", "inner")
+)
+"""Of networks with the heads border and inner, such as UNet-ID."""
 
 LayerArrays = dict[str, NDArray[Any]]
 """What a unit's kept part holds, by the layers' kinds: (bands, height, width), nodata outside the area of interest."""

@@ -20,11 +20,16 @@ class OutputPaths:
     probabilities: Path | None = None
     uncertainty: Path | None = None
     suggested_labels: Path | None = None
+    object_probabilities: Path | None = None
 
     @property
     def rasters(self) -> tuple[Path, ...]:
         """Paths of raster layers, the map first."""
-        return tuple(path for path in (self.map, self.probabilities, self.uncertainty) if path is not None)
+        return tuple(path for path in self._rasters if path is not None)
+
+    @property
+    def _rasters(self) -> tuple[Path | None, ...]:
+        return (self.map, self.probabilities, self.uncertainty, self.object_probabilities)
 
     def __iter__(self) -> Iterator[Path]:
         """All paths, the map first."""

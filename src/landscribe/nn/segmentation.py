@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,9 @@ class Segmentation(nn.Module):
     A subclass implements `forward_padded`; with several heads, `forward_heads_padded` as well.
     """
 
+    learns_objects: ClassVar[bool] = False
+    """True if `training_loss` takes object numbers as well."""
+
     built_from: dict[str, Any]
     """The arguments of `nn.build` that build this network again, without weights."""
 
@@ -54,6 +57,8 @@ class Segmentation(nn.Module):
         """Sides of images are padded to a multiple of this many pixels."""
         self.head_channels = dict(head_channels)
         """Channels of each head by its name, the main head first: {"classes": K} for a plain network."""
+        self.pixel_size: float | None = None
+        """Size in metres of the pixels that it is trained on, for options in metres; None if not known."""
         self.has_one_logit = False
         """True if the one logit of the main head stands for two classes."""
 

@@ -156,7 +156,9 @@ def _read_table(path: str) -> tuple[PolygonClass, ...]:
     return tuple(classes)
 
 
-def _selected(classes: tuple[PolygonClass, ...], requested: Sequence[str] | None, name: str) -> tuple[PolygonClass, ...]:
+def _selected(
+    classes: tuple[PolygonClass, ...], requested: Sequence[str] | None, name: str
+) -> tuple[PolygonClass, ...]:
     if requested is None:
         kept = tuple(entry for entry in classes if entry.value != 0)
         if kept and len(kept) < len(classes):

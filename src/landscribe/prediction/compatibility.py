@@ -15,6 +15,7 @@ from landscribe.geo.grid import ASSIGN_CRS, Grid, crs_label
 from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, require_resamplable, resample_to
 from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.layers import OBJECT_PROBABILITY
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
 
@@ -160,6 +161,18 @@ def require_two_classes(spec: PredictSpec, classes: Classes) -> None:
             f"--threshold {spec.threshold} is for two classes, but there are {len(classes)} "
             f"({', '.join(classes.names)}). Leave it out: each pixel gets the class with the highest probability."
         )
+
+
+def require_object_heads(models: Sequence[Model]) -> None:
+    """Raise ModelError unless all models have the heads of object probabilities."""
+    for model in models:
+        missing = [head for head in OBJECT_PROBABILITY.heads if head is not None and head not in model.heads]
+        if missing:
+            raise ModelError(
+                f"the model ({model.architecture}) has no head {' and no head '.join(missing)}: its heads are "
+                f"{', '.join(model.heads)}. Object probabilities need a model of unet_id. Train one, or leave out "
+                "--object-probabilities."
+            )
 
 
 def resolve_threshold(spec: PredictSpec, models: Sequence[Model]) -> float | None:

@@ -16,7 +16,7 @@ from landscribe.maps.areas import Areas, ClassAreas, format_areas, total_areas
 from landscribe.maps.assembly import BandMetadata, assemble, build_vrt, move_into_place
 from landscribe.maps.candidates import most_uncertain, write_candidates
 from landscribe.maps.class_map import AREAS_TAG, CLASSES_TAG, FINGERPRINT_TAG, RUN_TAG, classes_as_tag
-from landscribe.maps.layers import CLASS, UNCERTAINTY, Layer
+from landscribe.maps.layers import CLASS, OBJECT_BANDS, OBJECT_PROBABILITY, UNCERTAINTY, Layer
 from landscribe.maps.sieve import Sieve
 from landscribe.maps.style import colormap, side_files
 from landscribe.maps.unit_store import UnitStore
@@ -91,6 +91,9 @@ class _Assembler:
                 if paths.suggested_labels is not None:
                     built.append((self._candidates(file, paths.suggested_labels), paths.suggested_labels))
                 built.append((file, paths.uncertainty))
+            elif layer.kind == OBJECT_PROBABILITY.kind:
+                file = self._assemble(layer, BandMetadata(OBJECT_BANDS, self._tags()))
+                built.append((file, paths.object_probabilities))
             elif layer.kind != CLASS.kind:
                 file = self._assemble(layer, BandMetadata(self.plan.classes.names, self._tags()))
                 built.append((file, paths.probabilities))

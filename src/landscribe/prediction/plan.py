@@ -31,12 +31,17 @@ from landscribe.inference.memory import estimated_memory
 from landscribe.inference.predictor import Predictor
 from landscribe.machine import require_memory
 from landscribe.maps.class_map import fingerprint_in, read_tags
-from landscribe.maps.layers import EXACT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer, class_layer
+from landscribe.maps.layers import EXACT_PROBABILITY, OBJECT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer, class_layer
 from landscribe.maps.output_paths import OutputPaths
 from landscribe.maps.sieve import Sieve
 from landscribe.maps.unit_store import UnitStore, unfinished_fingerprint
 from landscribe.model import Model
-from landscribe.prediction.compatibility import conform, require_same_pixel_size, resolve_threshold
+from landscribe.prediction.compatibility import (
+    conform,
+    require_object_heads,
+    require_same_pixel_size,
+    resolve_threshold,
+)
 from landscribe.prediction.spec import CHOSEN, NOT_IN_FINGERPRINT, PredictSpec
 from landscribe.prediction.tiling import Tiling, choose_tiling, overlap_overhead
 from landscribe.prediction.unit import UnitOptions
@@ -115,7 +120,7 @@ def plan_map(
         ensemble: further models with the same bands and classes, whose probabilities are averaged with the first's.
 
     Raises:
-        ModelError: the raster or the threshold does not fit the model, or the models do not fit together.
+        ModelError: the raster, the threshold or the outputs do not fit the model, or the models do not fit together.
         GridError: the raster cannot be brought into the CRS, or the area of interest does not overlap it.
         OutputError: two outputs share a path, or an output is an input.
     """
@@ -139,7 +144,9 @@ def plan_maps(
     predictor: Predictor | None = None
     for raster, out in zip(rasters, outputs, strict=True):
         if predictor is None:
-            heads = tuple(dict.fromkeys(layer.head for layer in _layers(out, spec)))
+            if out.object_probabilities is not None:
+                require_object_heads([model, *ensemble])
+            heads = tuple(dict.fromkeys(head for layer in _layers(out, spec) for head in layer.heads))
             predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta, heads=heads)
         yield _plan(predictor, raster, spec, out)
 
@@ -198,6 +205,8 @@ def _layers(out: OutputPaths, spec: PredictSpec) -> tuple[Layer, ...]:
         layers.append(PROBABILITY if spec.probabilities_as == "uint8" else EXACT_PROBABILITY)
     if out.uncertainty is not None or out.suggested_labels is not None:
         layers.append(UNCERTAINTY)
+    if out.object_probabilities is not None:
+        layers.append(OBJECT_PROBABILITY)
     return tuple(layers)
 
 
@@ -210,7 +219,7 @@ def _fixed_fields(predictor: Predictor, raster: Raster, spec: PredictSpec, layer
             "model": [model.sha256 for model in predictor.models],
             "raster": [raster_state(path) for path in raster.paths],
             **raster.fingerprint_fields,
-            "layers": [[layer.kind, layer.dtype, layer.head] for layer in layers],
+            "layers": [[layer.kind, layer.dtype, *layer.heads] for layer in layers],
             "device": predictor.device.type,
             "area": None if spec.area is None else file_state(spec.area),
         }

@@ -21,7 +21,7 @@ from landscribe.geo.tiling import Unit
 from landscribe.geo.vectors.burning import rasterize_mask
 from landscribe.inference.predictor import Predictor, processes
 from landscribe.machine import free_disk, require_disk
-from landscribe.maps.layers import PROBABILITY, UNCERTAINTY, Layer, LayerArrays
+from landscribe.maps.layers import OBJECT_BANDS, OBJECT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer, LayerArrays
 from landscribe.maps.unit_store import UnitStore
 from landscribe.prediction.plan import MapPlan
 from landscribe.prediction.unit import UnitOptions, predict_unit
@@ -164,7 +164,11 @@ def _require_disk(plan: MapPlan, missing: Sequence[Unit]) -> None:
     """
     written, mapped = (sum(math.prod(unit.keep.shape) for unit in units) for units in (missing, plan.units))
     assembled = mapped if plan.spec.shard is None else 0
-    paths = {PROBABILITY.kind: plan.paths.probabilities, UNCERTAINTY.kind: plan.paths.uncertainty}
+    paths = {
+        PROBABILITY.kind: plan.paths.probabilities,
+        UNCERTAINTY.kind: plan.paths.uncertainty,
+        OBJECT_PROBABILITY.kind: plan.paths.object_probabilities,
+    }
     # Units and assembled files lie beside the map; then each layer moves to its own path, maybe on another disk.
     files = [(plan.paths.map, plan.layers, written + assembled)]
     files += [(path, (layer,), assembled) for layer in plan.layers if (path := paths.get(layer.kind)) is not None]
@@ -195,7 +199,8 @@ def _foresee_assembly(plan: MapPlan) -> None:
 
 
 def _bytes_per_pixel(plan: MapPlan, layer: Layer) -> int:
-    return np.dtype(layer.dtype).itemsize * (len(plan.classes) if layer.kind == PROBABILITY.kind else 1)
+    bands = {PROBABILITY.kind: len(plan.classes), OBJECT_PROBABILITY.kind: len(OBJECT_BANDS)}
+    return np.dtype(layer.dtype).itemsize * bands.get(layer.kind, 1)
 
 
 def _failures(

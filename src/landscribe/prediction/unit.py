@@ -86,8 +86,9 @@ class _CropMerger:
 
     def add(self, tile: Tile, logits: HeadLogits) -> None:
         core = (slice(None), *tile.keep.relative_to(tile.read).slices)
+        kept = {head: of_head[core] for head, of_head in logits.items()}
         for layer in self._layers:
-            part = layer.reduce(logits[layer.head][core]).cpu().numpy()
+            part = layer.of(kept).cpu().numpy()
             if layer.kind not in self._arrays:
                 # Skipped tiles leave 0, which is a class: `predict_unit` sets nodata outside the mapped pixels.
                 self._arrays[layer.kind] = np.zeros((len(part), *self._keep.shape), part.dtype)
@@ -133,7 +134,7 @@ class _BlendMerger:
         assert self._weight is not None
         weight = self._weight.clamp_min(torch.finfo(torch.float32).tiny)
         mean = {head: head_logits(total / weight) for head, total in self._totals.items()}
-        return {layer.kind: layer.reduce(mean[layer.head]).cpu().numpy() for layer in self._layers}
+        return {layer.kind: layer.of(mean).cpu().numpy() for layer in self._layers}
 
 
 def _gaussian(side: int, device: torch.device) -> Tensor:

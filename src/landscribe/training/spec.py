@@ -138,6 +138,11 @@ class TrainSpec(Spec):
             raise ValueError(f"{' and '.join(given)} are both given; give one of them")
         return self
 
+    @property
+    def learns_objects(self) -> bool:
+        """True if the network learns from the object numbers of chips."""
+        return self.architecture == "unet_id"
+
     def total_steps(self, steps_an_epoch: int) -> int | None:
         """Optimizer steps of the whole training; None for a budget in minutes."""
         if self.minutes is not None:

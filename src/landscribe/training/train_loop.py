@@ -208,6 +208,12 @@ def _build(chips: Chips, spec: TrainSpec, weights: str | None) -> Segmentation:
         spec.architecture, bands=bands, encoder=spec.encoder, weights=weights, **{"classes": classes, **spec.options}
     )
     require_memory_to_train(spec, bands=len(bands), classes=classes, network=network)
+    network.pixel_size = chips.metadata.pixel_size
+    if network.learns_objects and not chips.has_objects:
+        log.warning(
+            "%s learns objects, but the chips have no object numbers: touching objects count as one. Cut the chips "
+            "with --objects", spec.architecture,
+        )  # fmt: skip
     return network
 
 

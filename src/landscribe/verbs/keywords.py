@@ -34,6 +34,7 @@ class SceneKeywords(TypedDict, total=False):
     image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
+    label_objects: bool
     label_nodata_as: str | None
     label_ignore: Sequence[str] | None | str
     sparse: bool
@@ -50,6 +51,7 @@ class ChipTable(TypedDict, total=False):
     background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
+    objects: bool
     virtual: bool
     dask: str | None
 
@@ -184,6 +186,7 @@ class LabelKeywords(TypedDict, total=False):
     label_zero: Literal["background", "class"] | None
     all_touched: Sequence[str] | str
     label_threshold: float | None
+    label_objects: bool
     label_nodata_as: str | None
     label_ignore: Sequence[str] | None | str
     labelled_area: str | Path | None
@@ -227,6 +230,7 @@ class ChipKeywords(TypedDict, total=False):
     image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
+    label_objects: bool
     label_nodata_as: str | None
     label_ignore: Sequence[str] | None | str
     sparse: bool
@@ -238,6 +242,7 @@ class ChipKeywords(TypedDict, total=False):
     background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
+    objects: bool
     virtual: bool
     dask: str | None
     by: Literal["auto", "block", "scene", "group", "attribute", "list"]
@@ -262,6 +267,7 @@ class TrainKeywords(TrainTable, total=False):
 class PredictKeywords(TypedDict, total=False):
     """Settings of `predict`."""
 
+    object_probabilities: str | Path | None
     nodata: float | Sequence[float] | None | str
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
@@ -310,6 +316,7 @@ class DemoKeywords(TypedDict, total=False):
     image_area: str | Path | None
     labelled_area: str | Path | None
     label_threshold: float | None
+    label_objects: bool
     label_nodata_as: str | None
     label_ignore: Sequence[str] | None | str
     sparse: bool
@@ -320,6 +327,7 @@ class DemoKeywords(TypedDict, total=False):
     background_share: float
     unlabelled: bool
     format: Literal["tif", "png", "jpg"]
+    objects: bool
     virtual: bool
     by: Literal["auto", "block", "scene", "group", "attribute", "list"]
     val: float

@@ -51,7 +51,8 @@ def predict(
         overwrite: replace existing output.
         trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported; or several
             for an ensemble.
-        settings: fields of PredictSpec and ImagerySpec.
+        settings: fields of PredictSpec and ImagerySpec; and object_probabilities, like `out`, for the probabilities of
+            a segment, a border and an inner part of objects (models of unet_id).
 
     Returns:
         The maps, in the rasters' order.
@@ -73,6 +74,7 @@ def predict(
     from landscribe.prediction.spec import PredictSpec
 
     fields: dict[str, Any] = dict(settings)
+    object_probabilities = fields.pop("object_probabilities", None)
     imagery = ImagerySpec.of({name: fields.pop(name) for name in ImagerySpec.model_fields if name in fields})
     spec = PredictSpec.of(fields)
 
@@ -94,6 +96,7 @@ def predict(
         "probabilities": (probabilities, ".tif"),
         "uncertainty": (uncertainty, ".tif"),
         "suggested_labels": (suggest_labels, ".gpkg"),
+        "object_probabilities": (object_probabilities, ".tif"),
     }
     paths = {
         name: _output_paths(output_path(path), rasters, suffix)

@@ -26,6 +26,23 @@ def recipe_of(
     sections: tuple[str, ...],
 ) -> Recipe:
     """The recipe of a call, with one entry per scene: a recipe with settings on top, or images and labels."""
+    return _with_objects(_recipe_of(recipe, images, labels, settings, sections))
+
+
+def _with_objects(recipe: Recipe) -> Recipe:
+    """The recipe with object numbers in the chips, if its network learns from them."""
+    if not recipe.train.learns_objects:
+        return recipe
+    return recipe.model_copy(update={"chips": recipe.chips.model_copy(update={"objects": True})})
+
+
+def _recipe_of(
+    recipe: Recipe | Source | None,
+    images: Sequence[Any],
+    labels: Any,
+    settings: dict[str, Any],
+    sections: tuple[str, ...],
+) -> Recipe:
     if recipe is None:
         images = [images] if isinstance(images, (str, Path)) else images
         if not images:

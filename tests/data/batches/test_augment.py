@@ -1,5 +1,7 @@
 """Images, valid pixels and labels are transformed together, and no new label appears."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,27 @@ def test_no_new_label_appears_and_pixels_stay_finite(name, seed, bands, top):
     assert torch.isfinite(after.images).all()
     assert (after.images[~after.valid.unsqueeze(1).expand_as(after.images)] == 0).all()
     assert (after.labels[~after.valid] == 255).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(seed=st.integers(0, 2**31))
+def test_objects_go_where_their_pixels_go_and_images_share_none(name, seed):
+    before = scenery(side=16)
+    objects = torch.zeros_like(before.labels)
+    objects[:, 4:9, 2:8], objects[:, 4:9, 8:14] = 1, 2
+    labels = (objects > 0).long()
+    both = LabelledBatch(before.images, torch.ones_like(before.valid), labels, objects)
+    after = augment(both, only(name), rng(seed))
+    # Each image has numbers of its own: 1 and 2, 3 and 4, ...
+    unmixed = after.labels != 255
+    assert torch.equal((after.objects > 0)[unmixed], (after.labels == 1)[unmixed])
+    assert set(after.objects.unique().tolist()) <= set(range(9))
+    if name not in ("mosaic", "cutmix"):
+        owners = [set(((own[own > 0] - 1) // 2).tolist()) for own in after.objects]
+        assert all(owner <= {index} for index, owner in enumerate(owners))
+    plain = augment(replace(both, objects=None), only(name), rng(seed))
+    assert torch.equal(after.labels, plain.labels)
+    assert torch.equal(after.images, plain.images)
 
 
 @pytest.mark.parametrize("name", ONLY_PIXELS)

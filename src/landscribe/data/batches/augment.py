@@ -5,7 +5,7 @@ the same effect on 8 and 16 bits, reflectance and height. Pixels that are not va
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,8 +25,12 @@ class LabelledBatch:
     """(B, H, W) bool."""
     labels: Tensor
     """(B, H, W) class indices, or ignore."""
+    objects: Tensor | None = None
+    """(B, H, W) object numbers, 0 where there is none; None if the chips have none."""
     mixed_labels: Tensor | None = None
     """(B, H, W) labels of the images that were mixed in (mixup)."""
+    mixed_objects: Tensor | None = None
+    """(B, H, W) object numbers of these images."""
     mix_ratio: float = 1.0
     """Weight of `labels`; `mixed_labels` have the weight 1 - mix_ratio."""
 
@@ -40,13 +44,22 @@ def augment(batch: LabelledBatch, spec: AugmentSpec, rng: torch.Generator) -> La
         rng: source of randomness, on the CPU: the same state gives the same result.
 
     Returns:
-        A batch of the same shapes. Law: labels get no new index, except ignore.
+        A batch of the same shapes. Laws: labels get no new index, except ignore; object numbers are never interpolated,
+        and objects of different images keep different numbers.
     """
+    if batch.objects is not None:
+        batch = replace(batch, objects=_unique_in_batch(batch.objects))
     for transform, names in TRANSFORMS.items():
         strengths = [spec.strength(name) for name in names]
         if any(strengths):
             batch = transform(batch, *strengths, rng)
     return batch
+
+
+def _unique_in_batch(objects: Tensor) -> Tensor:
+    """Object numbers that no two images share, so that parts of both can lie side by side."""
+    first = torch.arange(len(objects), device=objects.device).view(-1, 1, 1) * objects.max()
+    return torch.where(objects > 0, objects + first, 0)
 
 
 # ---- geometry
@@ -60,7 +73,8 @@ def _symmetries(batch: LabelledBatch, _: float, rng: torch.Generator) -> Labelle
     def apply(items: Tensor) -> Tensor:
         return torch.stack([_symmetry(item, draw, square=square) for item, draw in zip(items, draws, strict=True)])
 
-    return LabelledBatch(apply(batch.images), apply(batch.valid), apply(batch.labels))
+    objects = None if batch.objects is None else apply(batch.objects)
+    return LabelledBatch(apply(batch.images), apply(batch.valid), apply(batch.labels), objects)
 
 
 def _symmetry(item: Tensor, draw: int, *, square: bool) -> Tensor:
@@ -91,12 +105,16 @@ def _warp(batch: LabelledBatch, cos: Tensor, sin: Tensor, shift: Tensor) -> Labe
     def sample(items: Tensor, mode: str) -> Tensor:
         return torch.nn.functional.grid_sample(items, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
+    def nearest(numbers: Tensor) -> Tensor:
+        # Numbers up to 2^24 are exact in float32.
+        return sample(numbers.unsqueeze(1).to(batch.images.dtype), "nearest").squeeze(1).round().long()
+
     # Samples from outside the input are 0: labels are raised by one, so that 0 is no label.
-    raised = (batch.labels + 1).unsqueeze(1).to(batch.images.dtype)
-    labels = sample(raised, "nearest").squeeze(1).round().long() - 1
+    labels = nearest(batch.labels + 1) - 1
     covered = sample(batch.valid.unsqueeze(1).to(batch.images.dtype), "bilinear").squeeze(1) > 1 - 1e-3
     labels = labels.masked_fill((labels < 0) | ~covered, IGNORE)
-    return LabelledBatch(sample(batch.images, "bilinear") * covered.unsqueeze(1), covered, labels)
+    objects = None if batch.objects is None else nearest(batch.objects)
+    return LabelledBatch(sample(batch.images, "bilinear") * covered.unsqueeze(1), covered, labels, objects)
 
 
 # ---- tones
@@ -140,7 +158,7 @@ def _band_stats(batch: LabelledBatch) -> tuple[Tensor, Tensor]:
 
 
 def _apply_tone(batch: LabelledBatch, images: Tensor) -> LabelledBatch:
-    return LabelledBatch(torch.where(batch.valid.unsqueeze(1), images, 0.0), batch.valid, batch.labels)
+    return replace(batch, images=torch.where(batch.valid.unsqueeze(1), images, 0.0))
 
 
 # ---- neighbourhoods
@@ -196,7 +214,7 @@ def _swap_bands(batch: LabelledBatch, probability: float, rng: torch.Generator) 
     for index in _draw_images(batch, probability, rng) if images.shape[1] > 1 else ():
         a, b = torch.randperm(images.shape[1], generator=rng)[:2].tolist()
         images[index, [a, b]] = batch.images[index, [b, a]]
-    return LabelledBatch(images, batch.valid, batch.labels)
+    return replace(batch, images=images)
 
 
 # ---- several images
@@ -229,11 +247,14 @@ def _mosaic(batch: LabelledBatch, probability: float, rng: torch.Generator) -> L
 def _paste(batch: LabelledBatch, parts: list[tuple[int, int, slice, slice]]) -> LabelledBatch:
     """Copy parts (target, source, rows, cols) from source images; all sources are read before they change."""
     images, valid, labels = batch.images.clone(), batch.valid.clone(), batch.labels.clone()
+    objects = None if batch.objects is None else batch.objects.clone()
     for target, source, rows, cols in parts:
         images[target, :, rows, cols] = batch.images[source, :, rows, cols]
         valid[target, rows, cols] = batch.valid[source, rows, cols]
         labels[target, rows, cols] = batch.labels[source, rows, cols]
-    return LabelledBatch(images, valid, labels)
+        if objects is not None and batch.objects is not None:
+            objects[target, rows, cols] = batch.objects[source, rows, cols]
+    return LabelledBatch(images, valid, labels, objects)
 
 
 def _mixup(batch: LabelledBatch, probability: float, rng: torch.Generator) -> LabelledBatch:
@@ -245,7 +266,8 @@ def _mixup(batch: LabelledBatch, probability: float, rng: torch.Generator) -> La
     both = batch.valid & batch.valid[partner]
     images = (ratio * batch.images + (1 - ratio) * batch.images[partner]) * both.unsqueeze(1)
     labels, mixed = (own.masked_fill(~both, IGNORE) for own in (batch.labels, batch.labels[partner]))
-    return LabelledBatch(images, both, labels, mixed, ratio)
+    mixed_objects = None if batch.objects is None else batch.objects[partner]
+    return LabelledBatch(images, both, labels, batch.objects, mixed, mixed_objects, ratio)
 
 
 # ---- random numbers

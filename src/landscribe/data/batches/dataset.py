@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from landscribe.data.batches.label_windows import WindowIndex, WindowSampler
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.chips.chips import ChipReader, Chips
+from landscribe.data.chips.files import dense_numbers
 from landscribe.data.scenes.scene import Sample
 from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE
@@ -19,7 +20,8 @@ from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
 
 Batch = dict[str, Tensor]
-"""image (B, C, H, W) as stored, valid (B, H, W) bool, label (B, H, W) indices as uint8, 255 is ignore."""
+"""image (B, C, H, W) as stored, valid (B, H, W) bool, label (B, H, W) indices as uint8, 255 is ignore; of chips with
+object numbers also objects (B, H, W) int32, 0 where there is none."""
 
 _UNLABELLED = 0
 
@@ -27,12 +29,23 @@ _UNLABELLED = 0
 class ChipTransform(Protocol):
     """Transforms an image and its masks together, such as a `Compose` of Albumentations."""
 
-    def __call__(self, *, image: NDArray[Any], masks: list[NDArray[np.uint8]]) -> Mapping[str, Any]:
-        """Image (H, W, C) and masks (H, W) in; a mapping with the keys image and masks out."""
+    def __call__(self, *, image: NDArray[Any], masks: list[NDArray[Any]]) -> Mapping[str, Any]:
+        """Transform an image and its masks.
+
+        Args:
+            image: (H, W, C).
+            masks: (H, W) each, of uint8; a third one is that of object numbers, in uint16.
+
+        Returns:
+            A mapping with the keys image and masks.
+        """
 
 
 class ChipDatasetBase(Dataset[Batch]):
-    """Samples of image, valid and label. Images are as stored, so that little travels between processes."""
+    """Samples of image, valid and label, and of object numbers if the chips have them.
+
+    Images are as stored, so that little travels between processes.
+    """
 
     def __init__(self, chips: Chips, transform: ChipTransform | None) -> None:
         self.chips = chips
@@ -41,16 +54,18 @@ class ChipDatasetBase(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.chips)
 
-    def _as_tensors(self, sample: Sample) -> Batch:
+    def _as_tensors(self, sample: Sample, objects: NDArray[Any] | None = None) -> Batch:
         classes = self.chips.classes
         pixels, valid, indices = sample.pixels, sample.valid, classes.to_indices(sample.mask)
         if self.transform is not None:
-            pixels, valid, indices = _transformed(self.transform, pixels, valid, indices, classes=len(classes))
-        return {
+            changed = _transformed(self.transform, pixels, valid, indices, objects, classes=len(classes))
+            pixels, valid, indices, objects = changed
+        batch = {
             "image": torch.from_numpy(pixels),
             "valid": torch.from_numpy(valid),
             "label": torch.from_numpy(indices),
         }
+        return batch if objects is None else batch | {"objects": torch.from_numpy(objects.astype(np.int32))}
 
 
 class ChipDataset(ChipDatasetBase):
@@ -61,7 +76,8 @@ class ChipDataset(ChipDatasetBase):
         self.reader = ChipReader(chips)
 
     def __getitem__(self, index: int) -> Batch:
-        return self._as_tensors(self.reader.read(index))
+        objects = self.reader.read_objects(index) if self.chips.has_objects else None
+        return self._as_tensors(self.reader.read(index), objects)
 
 
 class WindowDataset(ChipDatasetBase):
@@ -75,26 +91,40 @@ class WindowDataset(ChipDatasetBase):
 
     def __getitem__(self, index: WindowIndex) -> Batch:
         chip, row, col = index
-        return self._as_tensors(self.scene_of_chip[chip].read(Window(row, col, *self.shapes[chip])))
+        scene, window = self.scene_of_chip[chip], Window(row, col, *self.shapes[chip])
+        objects = dense_numbers(scene.read_objects(window)) if self.chips.has_objects else None
+        return self._as_tensors(scene.read(window), objects)
 
 
 def to_float(batch: Batch) -> Batch:
-    """The batch with the dtypes of networks and losses: images float32, labels int64."""
-    return {"image": batch["image"].float(), "valid": batch["valid"], "label": batch["label"].long()}
+    """The batch with the dtypes of networks and losses: images float32, labels and object numbers int64."""
+    wide = {"image": batch["image"].float(), "valid": batch["valid"], "label": batch["label"].long()}
+    return wide | {name: batch[name].long() for name in ("objects",) if name in batch}
 
 
 def _transformed(
-    transform: ChipTransform, pixels: Pixels, valid: Valid, indices: NDArray[np.uint8], *, classes: int
-) -> tuple[Pixels, Valid, NDArray[np.uint8]]:
-    """A chip after a user's transform; pixels that the transform fills with 0 are ignore."""
+    transform: ChipTransform,
+    pixels: Pixels,
+    valid: Valid,
+    indices: NDArray[np.uint8],
+    objects: NDArray[Any] | None,
+    *,
+    classes: int,
+) -> tuple[Pixels, Valid, NDArray[np.uint8], NDArray[Any] | None]:
+    """A chip after a user's transform; pixels that the transform fills with 0 are ignore, and no object."""
     # Indices are raised by one, so that the fill value 0 is no class.
     raised = np.where(indices == IGNORE, _UNLABELLED, indices + 1).astype(np.uint8)
     stored = np.ascontiguousarray(pixels.transpose(1, 2, 0))
     try:
-        output = transform(image=stored, masks=[raised, valid.astype(np.uint8)])
+        # Libraries of transforms take uint16, and no wider integers.
+        given: list[NDArray[Any]] = [raised, valid.astype(np.uint8)]
+        given += [] if objects is None else [objects.astype(np.uint16)]
+        output = transform(image=stored, masks=given)
         if not isinstance(output, Mapping):
             raise TypeError(f"it returned a {type(output).__name__}")  # noqa: TRY301
-        image, (labels, valid_mask) = np.asarray(output["image"]), (np.asarray(mask) for mask in output["masks"])
+        image = np.asarray(output["image"])
+        labels, valid_mask = (np.asarray(mask) for mask in output["masks"][:2])
+        objects = None if objects is None else np.asarray(output["masks"][2])
     except (TypeError, LookupError, ValueError, AttributeError) as error:
         raise ChipError(
             f"the augmentation {type(transform).__name__} cannot be used: {' '.join(str(error).split())[:160]}. It is "
@@ -109,7 +139,7 @@ def _transformed(
         )
     usable = valid_mask == 1
     labels = np.where(usable & (labels != _UNLABELLED), labels - 1, IGNORE).astype(np.uint8)
-    return np.ascontiguousarray(image.transpose(2, 0, 1)) * usable, usable, labels
+    return np.ascontiguousarray(image.transpose(2, 0, 1)) * usable, usable, labels, objects
 
 
 def loader(

@@ -8,14 +8,14 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from landscribe.data.chips.files import PICTURE_FILL
+from landscribe.data.chips.files import NUMBERS, PICTURE_FILL, dense_numbers
 from landscribe.data.scenes.scene import Sample, Scene, class_rows, open_images, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ChipError, first_line
@@ -66,8 +66,8 @@ class Chips:
     metadata: ChipsMetadata
     table: pd.DataFrame
     """One row per chip: chip, scene, group ("" for none), row, col, height, width, split, positive, valid_pixels,
-    image, mask (paths in the folder, empty if virtual), count_<value> and count_ignore (pixels), mean_<n> and std_<n>
-    (band n, valid pixels)."""
+    image, mask (paths in the folder, empty if virtual), objects (as mask; only with object numbers), count_<value> and
+    count_ignore (pixels), mean_<n> and std_<n> (band n, valid pixels)."""
 
     @classmethod
     def of(cls, chips: "Chips | str | Path") -> "Chips":
@@ -153,6 +153,11 @@ class Chips:
         """Hash of the rows in memory, whose splits and groups may differ from those in the folder."""
         return hashlib.sha256(self.table.to_csv().encode()).hexdigest()
 
+    @property
+    def has_objects(self) -> bool:
+        """True if each chip has object numbers beside its mask."""
+        return NUMBERS in self.table
+
     def images(self) -> dict[str, Raster]:
         """The images of the scenes, by scene name."""
         return open_images(self.metadata.sources)
@@ -191,6 +196,14 @@ class ChipReader:
         if row["valid_pixels"] == valid.size:
             valid[:] = True
         return Sample(pixels, valid, mask)
+
+    def read_objects(self, index: int) -> NDArray[Any]:
+        """The object numbers (height, width) of a chip, 1 to the number of objects, 0 where there is none."""
+        row = self._rows[index]
+        if self.chips.metadata.virtual:
+            window = Window(row["row"], row["col"], row["height"], row["width"])
+            return dense_numbers(self._scenes[row["scene"]].read_objects(window))
+        return read_band(self.chips.folder / row[NUMBERS])
 
 
 def _reason(error: Exception) -> str:

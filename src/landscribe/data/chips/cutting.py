@@ -1,6 +1,7 @@
 """Cut scenes into chips, unit by unit, on this machine or many, and assign them to splits."""
 
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,10 +12,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import rasterio
+from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.data.chips.chips import Chips, ChipsMetadata, windows_of
-from landscribe.data.chips.files import make_folders, pair_names, require_format_fits, write_pair
+from landscribe.data.chips.files import (
+    NUMBERS,
+    make_folders,
+    numbers_name,
+    pair_names,
+    require_format_fits,
+    write_numbers,
+    write_pair,
+)
 from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.chips.units import ChipUnit, require_feasible, units_of
 from landscribe.data.scenes.scene import Sample, Scene
@@ -32,6 +42,8 @@ from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.source_files import FileState, file_state, raster_state, require_unchanged
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.outputs import atomic_folder
+
+log = logging.getLogger(__name__)
 
 _EXACT_PIXELS = 2**20
 """The squares of this many 16-bit numbers add up in float64 without rounding."""
@@ -75,6 +87,8 @@ def chip(
             for scene in scenes:
                 require_geotiff_holds(scene.image.grid, scene.image.paths[0])
     require_feasible(scenes, sources, spec, out)
+    if spec.objects:
+        _warn_of_joined_objects(scenes)
     inputs = split_inputs(scenes, sources, spec, split)
     paths = sorted({path for scene in scenes for path in scene.image.paths})
     states = [raster_state(path) for path in paths]
@@ -94,6 +108,16 @@ def chip(
     return Chips.open(out)
 
 
+def _warn_of_joined_objects(scenes: Sequence[Scene]) -> None:
+    """Warn of scenes whose labels are a raster of classes."""
+    joined = [scene.name for scene in scenes if not scene.labels.separates_objects]
+    if joined:
+        log.warning(
+            "%s: a raster of classes does not separate objects, so that touching objects count as one. Pass "
+            "--label-objects if its values are object numbers, or label with polygons", listed(joined),
+        )  # fmt: skip
+
+
 def _label_files(sources: Sequence[SceneSpec]) -> list[str]:
     """The files of labels and of areas."""
     files = {path for source in sources for path in (source.labels, source.labelled_area, source.image_area)}
@@ -111,6 +135,20 @@ def _require_unchanged_labels(labels: Sequence[str], states: Sequence[FileState]
 
 
 @dataclass(frozen=True)
+class _Read:
+    """Of a unit or a chip."""
+
+    sample: Sample
+    numbers: NDArray[np.uint32] | None
+    """(rows, cols) object numbers; None if they are not written."""
+
+    def __getitem__(self, part: tuple[slice, slice]) -> "_Read":
+        pixels, valid, mask = self.sample
+        numbers = None if self.numbers is None else self.numbers[part]
+        return _Read(Sample(pixels[:, *part], valid[part], mask[part]), numbers)
+
+
+@dataclass(frozen=True)
 class _Cutting:
     """The stages of a unit: read imagery and labels, select and describe the chips, write them."""
 
@@ -120,31 +158,34 @@ class _Cutting:
     folder: Path
     seed: int
 
-    def read(self, unit: ChipUnit) -> Sample:
+    def read(self, unit: ChipUnit) -> _Read:
+        scene = self.scenes[unit.scene]
         # One GDAL environment for all reads: otherwise each file sets up its own.
         with rasterio.Env():
-            return self.scenes[unit.scene].read(unit.window)
+            writes_numbers = self.spec.objects and not self.spec.virtual
+            return _Read(scene.read(unit.window), scene.read_objects(unit.window) if writes_numbers else None)
 
-    def compute(self, unit: ChipUnit, read: Sample) -> list[tuple[int, dict[str, Any], Sample]]:
-        """Index, table row and sample of the selected chips."""
+    def compute(self, unit: ChipUnit, read: _Read) -> list[tuple[int, dict[str, Any], _Read]]:
+        """Index, table row and pixels of the selected chips."""
         selected = []
         for index, window in zip(unit.indices, unit.windows, strict=True):
-            slices = window.relative_to(unit.window).slices
-            sample = Sample(read.pixels[:, *slices], read.valid[slices], read.mask[slices])
-            row = self._row(self.scenes[unit.scene], window, sample)
+            chip = read[window.relative_to(unit.window).slices]
+            row = self._row(self.scenes[unit.scene], window, chip.sample)
             if row is not None:
-                selected.append((index, row, sample))
+                selected.append((index, row, chip))
         return selected
 
-    def write(self, unit: ChipUnit, computed: list[tuple[int, dict[str, Any], Sample]]) -> pd.DataFrame:
+    def write(self, unit: ChipUnit, computed: list[tuple[int, dict[str, Any], _Read]]) -> pd.DataFrame:
         """The table rows, by index."""
         if not self.spec.virtual:
             image = self.scenes[unit.scene].image
             # Checking our fixed creation options for every file takes a tenth of the time.
             with rasterio.Env(GDAL_VALIDATE_CREATION_OPTIONS="NO"):
-                for _, row, sample in computed:
+                for _, row, chip in computed:
                     window = Window(row["row"], row["col"], row["height"], row["width"])
-                    write_pair(self.folder / row["image"], self.folder / row["mask"], image, window, sample)
+                    write_pair(self.folder / row["image"], self.folder / row["mask"], image, window, chip.sample)
+                    if chip.numbers is not None:
+                        write_numbers(self.folder / row[NUMBERS], chip.numbers, image.grid[window])
         return pd.DataFrame([row for _, row, _ in computed], index=[index for index, _, _ in computed])
 
     def _row(self, scene: Scene, window: Window, sample: Sample) -> dict[str, Any] | None:
@@ -181,9 +222,9 @@ class _Cutting:
         return int.from_bytes(digest[:8]) < share * 2**64
 
     def _paths(self, name: str, *, positive: bool) -> dict[str, str]:
-        if self.spec.virtual:
-            return {"image": "", "mask": ""}
-        return pair_names(name, self.spec.format, self.subfolders[not positive] if self.subfolders else "")
+        subfolder = self.subfolders[not positive] if self.subfolders else ""
+        paths = {"image": "", "mask": ""} if self.spec.virtual else pair_names(name, self.spec.format, subfolder)
+        return paths | ({NUMBERS: numbers_name(paths["mask"])} if self.spec.objects else {})
 
     @property
     def subfolders(self) -> tuple[str, ...]:
@@ -196,7 +237,7 @@ def _cut(cutting: _Cutting) -> pd.DataFrame:
     units = units_of(cutting.scenes, cutting.spec)
     if not cutting.spec.virtual:
         # Created here only: a late worker must not create the folder again after it was removed.
-        make_folders(cutting.folder, cutting.subfolders)
+        make_folders(cutting.folder, cutting.subfolders, objects=cutting.spec.objects)
     dask = cutting.spec.dask
     outcomes = run_units(cutting, units) if dask is None else run_on_dask(cutting, units, dask)
     tables = []

@@ -4,16 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landscribe.data.chips.spec import Format
 from landscribe.data.scenes.scene import Sample, fill_value
 from landscribe.errors import ChipError, counted
 from landscribe.geo.classes import IGNORE
-from landscribe.geo.grid import Window
+from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
 
+NUMBERS = "objects"
+"""The folder of object numbers, and the column of their paths."""
 PICTURE_FILL = 0
 """Fill value of pixels that are not valid in PNG and JPEG chips, which have no nodata value."""
 
@@ -33,6 +36,15 @@ def require_format_fits(file_format: Format, image: Raster) -> None:
         )
 
 
+def numbers_name(mask: str) -> str:
+    """Relative path of the object numbers of a chip, for that of its mask.
+
+    >>> numbers_name("masks/positive/chip.png")
+    'objects/positive/chip.tif'
+    """
+    return "" if not mask else f"{NUMBERS}/{mask.partition('/')[2].rpartition('.')[0]}.tif"
+
+
 def pair_names(name: str, file_format: Format, subfolder: str = "") -> dict[str, str]:
     """Relative paths of a chip's image and mask; the mask of a JPEG is a PNG.
 
@@ -49,9 +61,9 @@ def pair_names(name: str, file_format: Format, subfolder: str = "") -> dict[str,
     return {"image": f"images/{path}.{file_format}", "mask": f"masks/{path}.{mask_format}"}
 
 
-def make_folders(folder: Path, subfolders: tuple[str, ...]) -> None:
-    """Create images/ and masks/ and their subfolders."""
-    for kind in ("images", "masks"):
+def make_folders(folder: Path, subfolders: tuple[str, ...], *, objects: bool) -> None:
+    """Create images/ and masks/, and objects/ if there are object numbers, and their subfolders."""
+    for kind in ("images", "masks", *([NUMBERS] if objects else ())):
         for subfolder in subfolders or ("",):
             (folder / kind / subfolder).mkdir(parents=True)
 
@@ -78,6 +90,23 @@ def write_pair(image_path: Path, mask_path: Path, image: Raster, window: Window,
     grid = image.grid[window] if is_geotiff else None
     write_raster(image_path, pixels, grid, valid_mask, **_image_options(image_path.suffix, fill))
     write_raster(mask_path, mask[None], grid, **_mask_options(mask_path.suffix))
+
+
+def write_numbers(path: Path, numbers: NDArray[np.uint32], grid: Grid) -> None:
+    """Write the object numbers (height, width) of a chip, renumbered without gaps, into an existing folder."""
+    dense = dense_numbers(numbers)
+    smallest = np.uint16 if dense.max() < 2**16 else np.uint32
+    write_raster(path, dense.astype(smallest)[None], grid, driver="GTiff", compress="deflate", zlevel=1)
+
+
+def dense_numbers(numbers: NDArray[Any]) -> NDArray[np.uint32]:
+    """The numbers without gaps: 1 to the number of objects, in their order; 0 stays.
+
+    >>> dense_numbers(np.array([[0, 900], [70, 900]])).tolist()
+    [[0, 2], [1, 2]]
+    """
+    present, inverse = np.unique(numbers, return_inverse=True)
+    return (inverse.reshape(numbers.shape) + (present[0] > 0)).astype(np.uint32)
 
 
 def _image_options(suffix: str, fill: float | None) -> dict[str, Any]:

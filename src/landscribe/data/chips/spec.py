@@ -32,6 +32,9 @@ class ChipSpec(Spec):
     format: Annotated[Format, words(jpeg="jpg", tiff="tif", geotiff="tif"), TextMark()] = "tif"
     """File format of the images. tif keeps CRS and transform; png takes 1, 3 or 4 bands, jpg 1 or 3 bands of uint8.
     Masks are always lossless."""
+    objects: bool = False
+    """Also cut object numbers: each polygon is an object of its own, also where it touches another one. Default: where
+    the network learns from them (unet_id)."""
     virtual: bool = False
     """Write only the index, and read windows from the scenes."""
     dask: str | None = None

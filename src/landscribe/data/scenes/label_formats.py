@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from landscribe.data.scenes.label_numbers import LabelNumbers
 from landscribe.data.scenes.label_polygons import LabelPolygons, PolygonLabels, polygon_warnings
 from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.data.scenes.polygon_files import PolygonFiles
@@ -25,8 +26,18 @@ from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
 class LabelSource(Protocol):
     """Labels on a grid, read by window. Can be pickled."""
 
+    @property
+    def separates_objects(self) -> bool:
+        """True if each object has a number of its own, also where objects touch."""
+
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Class values (height, width) of a window, which may reach outside the grid."""
+
+    def objects(self, window: Window) -> NDArray[np.uint32]:
+        """Object numbers (height, width) of a window, 0 where there is none; their order has no meaning.
+
+        Law: a pixel has a number exactly where its class is another one than the background.
+        """
 
 
 class OpenedLabels(Protocol):
@@ -73,9 +84,14 @@ class LabelFormat:
     """Opens a file on the grid of an image. The spec is that of the scene; polygon files are shared by all scenes."""
 
 
+def _open_raster(path: str, image: Raster, spec: SceneSpec, polygons: PolygonFiles) -> OpenedLabels:
+    """A raster of object numbers if the scene says so, else of classes."""
+    return (LabelNumbers if spec.label_objects else LabelRaster).open(path, image, spec, polygons)
+
+
 LABEL_FORMATS: dict[str, LabelFormat] = {
     "polygons": LabelFormat(VECTOR_SUFFIXES, LabelPolygons.open),
-    "raster": LabelFormat(RASTER_SUFFIXES, LabelRaster.open),
+    "raster": LabelFormat(RASTER_SUFFIXES, _open_raster),
 }
 
 LABEL_FILES = set().union(*(label_format.suffixes for label_format in LABEL_FORMATS.values()))

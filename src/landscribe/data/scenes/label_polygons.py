@@ -123,6 +123,8 @@ def _values_named(names: tuple[str, ...], classes: Classes) -> tuple[int, ...]:
 class PolygonLabels:
     """Polygons, rasterized by window."""
 
+    separates_objects: ClassVar[bool] = True
+
     features: Features
     """In the CRS of `grid`."""
     values: NDArray[np.uint8]
@@ -144,6 +146,12 @@ class PolygonLabels:
         """Class values (height, width); outside polygons background, or ignore if labels are sparse."""
         fill = self.classes.ignore if self.sparse else self.classes.background
         return burn(self.features, self.values, self._order, self.grid, fill, window, self.all_touched)
+
+    def objects(self, window: Window) -> NDArray[np.uint32]:
+        """Object numbers (height, width): each polygon of a class other than the background is one; 0 elsewhere."""
+        is_object = (self.values != self.classes.background) & (self.values != self.classes.ignore)
+        numbers = np.where(is_object, np.arange(1, len(self.values) + 1), 0).astype(np.uint32)
+        return burn(self.features, self.values, self._order, self.grid, 0, window, self.all_touched, numbers)
 
     def without_pixel(self) -> Counter[str]:
         """The number of polygons by class that contain no pixel centre, and are not in the masks for that."""

@@ -71,22 +71,7 @@ class LabelRaster:
             LabelError: the raster has neither one band of numbers nor three bands of colours.
             GridError: the raster or the image lacks a CRS.
         """
-        labels = Raster.open([path])
-        _require_labels(labels, path)
-        if np.dtype(labels.dtype).kind == "f":
-            labels = labels.with_nodata(math.nan)
-        files = _grid_of_files(image, spec)
-        if labels.grid.crs is None:
-            if labels.grid.shape != files.shape:
-                raise GridError(
-                    f"{path} has no CRS and {labels.grid.height} x {labels.grid.width} pixels, but {image.paths[0]} "
-                    f"has {files.height} x {files.width}. Without a CRS, sizes must be equal. Check the pair."
-                )
-            labels = replace(labels, grid=files)
-        elif image.grid.crs is None:
-            raise GridError(
-                f"{image.paths[0]} has no CRS, but {path} is in {crs_label(labels.grid.crs)}. Assign the image its CRS."
-            )
+        labels = located_labels(path, image, spec)
         settings = spec.label_threshold, spec.label_nodata_as
         if labels.grid.is_aligned(image.grid):
             return cls(labels, *settings)
@@ -290,6 +275,8 @@ class LabelRaster:
 class RasterLabels:
     """A label raster with a class table."""
 
+    separates_objects: ClassVar[bool] = False
+
     source: LabelRaster
     classes: Classes
     nodata_value: int
@@ -299,14 +286,20 @@ class RasterLabels:
         """Class values (height, width); ignore where the raster has no label."""
         return self.source.read(window, self.classes, self.nodata_value)
 
+    def objects(self, window: Window) -> NDArray[np.uint32]:
+        """Object numbers (height, width): all objects are object 1."""
+        return _one_object(self.read(window), self.classes)
+
 
 @dataclass(frozen=True)
 class MajorityLabels:
     """A label raster with a class table, on a coarser grid."""
 
+    separates_objects: ClassVar[bool] = False
+
     values: Raster
     """One band of class values; not valid where unlabelled."""
-    ignore: int
+    classes: Classes
 
     @classmethod
     def of(cls, labels: RasterLabels, grid: Grid) -> "MajorityLabels":
@@ -322,12 +315,16 @@ class MajorityLabels:
             has_palette=False,
             _band_indices=None,
         )
-        return cls(resample_by_majority(values, grid), labels.classes.ignore)
+        return cls(resample_by_majority(values, grid), labels.classes)
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Class values (height, width); ignore where less than half of a pixel is labelled."""
         values, labelled = self.values.read(window)
-        return np.where(labelled, values[0], np.uint8(self.ignore))
+        return np.where(labelled, values[0], np.uint8(self.classes.ignore))
+
+    def objects(self, window: Window) -> NDArray[np.uint32]:
+        """Object numbers (height, width): all objects are object 1."""
+        return _one_object(self.read(window), self.classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,6 +362,36 @@ class _ClassValues:
 
     def close(self) -> None:
         self.labels.source.raster.source.close()
+
+
+def located_labels(path: str, image: Raster, spec: SceneSpec) -> Raster:
+    """A label raster with the CRS of its file, or without one on the grid of the image files.
+
+    Raises:
+        LabelError, GridError: as `LabelRaster.open`.
+    """
+    labels = Raster.open([path])
+    _require_labels(labels, path)
+    if np.dtype(labels.dtype).kind == "f":
+        labels = labels.with_nodata(math.nan)
+    files = _grid_of_files(image, spec)
+    if labels.grid.crs is None:
+        if labels.grid.shape != files.shape:
+            raise GridError(
+                f"{path} has no CRS and {labels.grid.height} x {labels.grid.width} pixels, but {image.paths[0]} "
+                f"has {files.height} x {files.width}. Without a CRS, sizes must be equal. Check the pair."
+            )
+        return replace(labels, grid=files)
+    if image.grid.crs is None:
+        raise GridError(
+            f"{image.paths[0]} has no CRS, but {path} is in {crs_label(labels.grid.crs)}. Assign the image its CRS."
+        )
+    return labels
+
+
+def _one_object(values: NDArray[np.uint8], classes: Classes) -> NDArray[np.uint32]:
+    """1 where the class is another one than the background, else 0."""
+    return ((values != classes.background) & (values != classes.ignore)).astype(np.uint32)
 
 
 def _grid_of_files(image: Raster, spec: SceneSpec) -> Grid:

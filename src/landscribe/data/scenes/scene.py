@@ -83,6 +83,10 @@ class Scene:
         mask = self.labels.read(window)
         return Sample(pixels, valid, np.where(valid, mask, np.uint8(IGNORE)))
 
+    def read_objects(self, window: Window) -> NDArray[np.uint32]:
+        """The object numbers (height, width) of a window, 0 where there is none; see `LabelSource.objects`."""
+        return self.labels.objects(window)
+
 
 @dataclass(frozen=True)
 class ClippedLabels:
@@ -96,6 +100,15 @@ class ClippedLabels:
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Class values (height, width); ignore outside the area."""
         return np.where(rasterize_mask(self.area, self.grid, window), self.labels.read(window), np.uint8(IGNORE))
+
+    @property
+    def separates_objects(self) -> bool:
+        """As the labels."""
+        return self.labels.separates_objects
+
+    def objects(self, window: Window) -> NDArray[np.uint32]:
+        """Object numbers (height, width); 0 outside the area."""
+        return np.where(rasterize_mask(self.area, self.grid, window), self.labels.objects(window), np.uint32(0))
 
 
 def open_scenes(

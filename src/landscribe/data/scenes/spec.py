@@ -1,9 +1,9 @@
 """The settings of scenes and classes. Loads pydantic only, so that a command's help needs no GDAL."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from landscribe.geo.spec import NodataRuleName, NodataValues, Palette
 from landscribe.spec import CommaList, InputPath, NoFlag, Spec, StoredName
@@ -63,6 +63,9 @@ class SceneSpec(Spec):
     label_threshold: Annotated[float, Field(ge=-1e12, le=1e12)] | None = None
     """Pixels of a label raster from this value up are the class foreground, those below are background (for masks that
     were compressed or blurred, and probabilities)."""
+    label_objects: bool = False
+    """A label raster holds object numbers: each number is an object of the class foreground, 0 is background. On
+    another grid, a pixel has the number at its centre."""
     label_nodata_as: str | None = None
     """Class of pixels that are nodata or transparent in a label raster, such as background, or ignore for unlabelled.
     Default: unlabelled, unless the class table has the nodata value as a label."""
@@ -73,6 +76,15 @@ class SceneSpec(Spec):
     """The area between polygons is unlabelled (ignored), not background."""
     fix_geometries: bool = False
     """Fix invalid geometries and drop null and empty ones, instead of refusing them."""
+
+    @model_validator(mode="after")
+    def _require_numbers_or_threshold(self) -> Self:
+        if self.label_objects and self.label_threshold is not None:
+            raise ValueError(
+                f"label_objects says that the label raster holds object numbers, but label_threshold is "
+                f"{self.label_threshold:g}; choose one of them"
+            )
+        return self
 
     @field_validator("image", mode="before")
     @classmethod

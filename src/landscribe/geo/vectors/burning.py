@@ -1,7 +1,7 @@
 """Polygons burned onto a grid, and pixels polygonized."""
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,8 @@ def burn(
     fill: int,
     window: Window | None = None,
     all_touched: Collection[int] = (),
-) -> NDArray[np.uint8]:
+    numbers: NDArray[np.uint32] | None = None,
+) -> NDArray[Any]:
     """Rasterize polygons: a pixel takes the value of the polygon that contains its centre.
 
     Where polygons overlap, the one of the higher priority wins (`Features.priorities`); of equal priority, or without
@@ -51,23 +52,28 @@ def burn(
         fill: value of pixels outside all polygons.
         window: of the grid, may reach outside; None for the whole grid.
         all_touched: values whose polygons take every pixel that they touch.
+        numbers: one for each feature, that a pixel takes instead of the value.
 
     Returns:
-        (height, width) uint8. Law: burning a window equals that window of the whole grid burned at once.
+        (height, width) uint8, or uint32 with numbers. Laws: burning a window equals that window of the whole grid
+        burned at once; a pixel has the number of the feature whose value it would have.
     """
     window = grid.window if window is None else window
-    burned = np.full(window.shape, fill, np.uint8)
+    dtype = np.uint8 if numbers is None else np.uint32
+    burned = np.full(window.shape, fill, dtype)
     # GDAL follows a touched line with rounding errors of its own, which depend on the window that it burns.
     for block in _blocks(window) if all_touched else [window]:
         near = features.intersecting(grid[block])
         near = near[np.isin(values[near], list(order))]
         if near.size:
-            part = np.full(block.shape, fill, np.uint8)
-            runs = _runs(features, values, near[_bottom_to_top(features, values, order, near)], grid, block)
-            for touched, same in groupby(runs, key=lambda run: run[1] in all_touched):
+            part = np.full(block.shape, fill, dtype)
+            ordered = near[_bottom_to_top(features, values, order, near)]
+            is_touched = np.isin(values[ordered], list(all_touched))
+            for touched, same in _groups_of_equals(ordered, is_touched):
+                shapes_of = _runs(features, values if numbers is None else numbers, same, grid, block)
                 # rasterize itself changes the filters of warnings, which other threads share.
                 with allow_ungeoreferenced():
-                    rasterize(list(same), out=part, transform=_TRANSFORM, all_touched=touched)
+                    rasterize(shapes_of, out=part, transform=_TRANSFORM, all_touched=bool(touched))
             inside = window & block
             burned[inside.relative_to(window).slices] = part[inside.relative_to(block).slices]
     return burned
@@ -91,12 +97,17 @@ def _bottom_to_top(
 
 
 def _runs(
-    features: Features, values: NDArray[np.uint8], ordered: NDArray[np.intp], grid: Grid, window: Window
+    features: Features, values: NDArray[Any], ordered: NDArray[np.intp], grid: Grid, window: Window
 ) -> list[tuple[dict[str, Any], int]]:
     """Features in this order, as (MultiPolygon, value): neighbours of one value are burned at once."""
-    starts = [0, *(np.flatnonzero(np.diff(values[ordered])) + 1).tolist(), len(ordered)]
-    runs = (ordered[start:stop] for start, stop in pairwise(starts))
-    return [(_snapped(features.geometries[run], grid, window), int(values[run[0]])) for run in runs]
+    runs = _groups_of_equals(ordered, values[ordered])
+    return [(_snapped(features.geometries[run], grid, window), int(value)) for value, run in runs]
+
+
+def _groups_of_equals(items: NDArray[Any], keys: NDArray[Any]) -> Iterator[tuple[Any, NDArray[Any]]]:
+    """Consecutive items with equal keys, and their key."""
+    starts = [0, *(np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist(), len(items)]
+    return ((keys[start], items[start:stop]) for start, stop in pairwise(starts))
 
 
 def covers_a_centre(polygon: Any, grid: Grid) -> bool:

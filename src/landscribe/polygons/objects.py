@@ -1,0 +1,425 @@
+"""Objects: from a map, and the object probabilities beside it, to a raster in which each object has a number.
+
+The map is computed in blocks with a halo, three times: seeds, objects grown from them, final numbers. A seed has one
+number in all blocks, so that an object on a seam is one object. Memory is that of a block, and of a few numbers for
+each object.
+"""
+
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+from scipy import sparse
+
+from landscribe import progress
+from landscribe.errors import OutputError, RasterError
+from landscribe.geo.access import bounded_block_cache, open_dataset
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window
+from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import ClassMap
+from landscribe.maps.layers import OBJECT_BANDS, STEPS
+from landscribe.polygons.object_spec import ObjectSpec
+from landscribe.polygons.watershed import (
+    Labels,
+    Mask,
+    distance_heights,
+    distance_seeds,
+    distances,
+    grow_by_class,
+    label_by_class,
+)
+
+_TILE = 256
+_BORDER, _INNER = (OBJECT_BANDS.index(name) for name in ("border", "inner"))
+_SCORE_STEPS = 2**20
+"""Probabilities are added as whole numbers of this fraction, so that their order does not change the sum."""
+_NO_PIXEL = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class ObjectTable:
+    """One row for each object, in the order of their numbers: row i is that of object i + 1."""
+
+    values: NDArray[np.uint8]
+    """Class value."""
+    pixels: NDArray[np.int64]
+    """Number of pixels."""
+    scores: NDArray[np.float64]
+    """Mean probability over the pixels, 0 to 1: that of an inner part, or of the class; NaN without probabilities."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@bounded_block_cache()
+def objects_of(
+    mapped: ClassMap, layers: Raster | None, spec: ObjectSpec, out: Path, values: Collection[int] | None = None
+) -> ObjectTable:
+    """Write the objects of a map as a raster of numbers: uint32, 0 where there is none.
+
+    Each pixel of the classes belongs to one object, an object has one class, and its pixels are 4-connected. Objects
+    are numbered in the row order of their first pixels.
+
+    Laws: parts without a seed do not depend on the blocks. Nor do objects from seeds, if they and the parts without a
+    seed beside them are at most `spec.halo` pixels long. An object on a seam is one object, however long it is.
+
+    Args:
+        mapped: the class map.
+        layers: object probabilities, or probabilities of the classes, by `predict`, on the grid of the map; None if
+            there are none.
+        spec: what separates objects, distances, blocks.
+        out: the GeoTIFF to write, tiled and compressed. The write is not atomic: see `outputs`.
+        values: class values that are objects; all but the background if None.
+
+    Raises:
+        RasterError: the layers do not fit the map or the source, or a distance in metres is asked of a map without CRS.
+    """
+    inputs = _Inputs.of(mapped, layers, spec, values)
+    blocks = list(_blocks(mapped.raster.grid, spec.block))
+    with (
+        tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as folder,
+        progress.task(f"objects of {mapped.raster.name}", 3 * len(blocks)) as advance,
+    ):
+        seeds, grown = Path(folder) / "seeds.tif", Path(folder) / "grown.tif"
+        roots = _write_seeds(inputs, blocks, seeds, advance)
+        numbers, table = _write_grown(inputs, blocks, roots, seeds, grown, advance)
+        with _writer(out, mapped.raster.grid) as target, open_dataset(grown) as source:
+            for block in blocks:
+                _write(target, block, numbers[_read(source, block)])
+                advance()
+    return table
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What blocks are read from."""
+
+    raster: Raster
+    layers: Raster | None
+    spec: ObjectSpec
+    source: str
+    """heads, distance or components."""
+    values: NDArray[np.uint8]
+    radius: int
+    """Minimum distance in pixels."""
+    bands: NDArray[np.intp]
+    """Index of the band of `layers` with the probability of an object's pixel, by class value."""
+
+    @classmethod
+    def of(cls, mapped: ClassMap, layers: Raster | None, spec: ObjectSpec, values: Collection[int] | None) -> "_Inputs":
+        raster = mapped.raster
+        if layers is not None and not layers.grid.is_aligned(raster.grid):
+            raise RasterError(
+                f"{layers.paths[0]} and {raster.paths[0]} lie on different grids. Expected probabilities that were "
+                "predicted with the map. Predict both in one command."
+            )
+        has_inner = layers is not None and layers.bands == OBJECT_BANDS
+        bands = np.full(256, _INNER)
+        if layers is not None and not has_inner:
+            known = mapped.classes
+            if len(layers.bands) != len(known):
+                raise RasterError(
+                    f"{layers.paths[0]} has the bands {', '.join(layers.bands)}. Expected {', '.join(OBJECT_BANDS)}, "
+                    f"or one for each class of {raster.paths[0]}: {', '.join(known.names)}."
+                )
+            bands[list(known.values)] = np.arange(len(known))
+        if spec.source == "heads" and not has_inner:
+            given = "no object probabilities were given" if layers is None else (
+                f"{layers.paths[0]} has the bands {', '.join(layers.bands)}"
+            )  # fmt: skip
+            raise RasterError(
+                f"the source of objects is heads, but {given}. Expected the bands {', '.join(OBJECT_BANDS)}. Predict "
+                "them with --object-probabilities and a model of unet_id, or choose another source."
+            )
+        source = spec.source
+        if source == "auto":
+            source = "heads" if has_inner else "components"
+        chosen = [entry.value for entry in mapped.classes.foreground] if values is None else sorted(values)
+        radius = _radius(raster, spec) if source == "distance" else 0
+        return cls(raster, layers, spec, source, np.array(chosen, np.uint8), radius, bands)
+
+    @property
+    def reach(self) -> int:
+        """The longest distance to an edge that counts, in pixels."""
+        return self.spec.halo // 2 if self.source == "distance" else 0
+
+    def is_object(self, values: NDArray[np.uint8]) -> Mask:
+        """True where a pixel belongs to an object."""
+        return np.isin(values, self.values)
+
+    def classes(self, window: Window) -> NDArray[np.uint8]:
+        """Class values (rows, cols) of a window; 255, which is no class, where the map is not valid."""
+        pixels, valid = self.raster.read(window)
+        return np.where(valid, pixels[0], np.uint8(255))
+
+    def seeds(self, block: Window) -> tuple[NDArray[np.uint8], Mask, Mask]:
+        """Class values, pixels of objects, and seeds of a block, (rows, cols) each."""
+        window = block.grown(self.reach + self.radius) & self.raster.grid.window
+        values, part = self.classes(window), block.relative_to(window).slices
+        mask = self.is_object(values)
+        if self.source == "heads":
+            return values[part], mask[part], self._head_seeds(window)[part]
+        seeds = np.zeros(mask.shape, bool)
+        for value in np.unique(values[mask]).tolist() if self.source == "distance" else ():
+            own = mask & (values == value)
+            seeds |= own & distance_seeds(distances(own, self.reach), self.radius)
+        return values[part], mask[part], seeds[part]
+
+    def heights(self, own: Mask, window: Window) -> NDArray[np.int64]:
+        """Heights (rows, cols) for the watershed of one class."""
+        if self.source == "heads":
+            return STEPS - self._inner(window).astype(np.int64)
+        return distance_heights(distances(own, self.reach), self.reach)
+
+    def _head_seeds(self, window: Window) -> Mask:
+        """True where an inner part is likely and a border is not."""
+        assert self.layers is not None
+        pixels, valid = self.layers.read(window)
+        return valid & (pixels[_INNER] >= self.spec.inner_threshold * STEPS) & (pixels[_BORDER] < STEPS / 2)
+
+    def _inner(self, window: Window) -> NDArray[np.uint8]:
+        assert self.layers is not None
+        pixels, valid = self.layers.read(window)
+        return np.where(valid, pixels[_INNER], np.uint8(0))
+
+    def scores(self, block: Window, values: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Probability (rows, cols) of an inner part or of the class, in steps of a score; 0 without probabilities."""
+        if self.layers is None:
+            return np.zeros(block.shape, np.int64)
+        pixels, valid = self.layers.read(block)
+        stored = np.take_along_axis(pixels, self.bands[values][None], axis=0)[0]
+        whole = 1 if stored.dtype.kind == "f" else STEPS
+        return np.round(np.where(valid, stored, 0) * (_SCORE_STEPS / whole)).astype(np.int64)
+
+
+def _radius(raster: Raster, spec: ObjectSpec) -> int:
+    pixel = raster.grid.pixel_size
+    if pixel is None:
+        raise RasterError(
+            f"{raster.paths[0]} has no CRS, so a minimum distance of {spec.minimum_distance:g} m between objects "
+            f"cannot be counted in pixels. {ASSIGN_CRS}, or choose another source of objects."
+        )
+    return min(spec.halo // 2, max(1, round(spec.minimum_distance / pixel)))
+
+
+def _write_seeds(inputs: _Inputs, blocks: Sequence[Window], out: Path, advance: progress.Advance) -> Labels:
+    """Write a label for each seed of each block; returns the number of the seed by label, from 1."""
+    seams, sizes = _Seams(inputs.raster.grid.width), [np.zeros(1, np.int64)]
+    with _writer(out, inputs.raster.grid) as target:
+        for block in blocks:
+            first = seams.stop
+            classes, mask, is_seed = inputs.seeds(block)
+            labels, seams.stop = label_by_class(is_seed & mask, classes, first)
+            seams.add(block, labels, classes)
+            sizes.append(np.bincount(labels[labels > 0] - first, minlength=seams.stop - first))
+            _write(target, block, labels)
+            advance()
+    roots = seams.joined()
+    is_kept = np.bincount(roots, np.concatenate(sizes)) >= (inputs.spec.minimum_seed if inputs.source == "heads" else 1)
+    return np.where(is_kept, np.cumsum(is_kept), 0)[roots]
+
+
+def _write_grown(
+    inputs: _Inputs, blocks: Sequence[Window], roots: Labels, seeds: Path, out: Path, advance: progress.Advance
+) -> tuple[NDArray[np.uint32], ObjectTable]:
+    """Write the number of the seed, or a label of a part without one, in each pixel; returns the final numbers."""
+    grid, count = inputs.raster.grid, int(roots.max())
+    tally, seams = _Tally(grid.width), _Seams(grid.width, stop=count + 1)
+    with _writer(out, grid) as target, open_dataset(seeds) as source:
+        for block in blocks:
+            classes = inputs.classes(block)
+            labels = _grown(inputs, block, roots, source)
+            seedless, seams.stop = label_by_class((labels == 0) & inputs.is_object(classes), classes, seams.stop)
+            labels += seedless
+            seams.add(block, labels, classes)
+            tally.add(block, labels, classes, inputs.scores(block, classes))
+            _write(target, block, labels)
+            advance()
+    return tally.numbered(_owners(seams, count, tally), has_scores=inputs.layers is not None)
+
+
+def _grown(inputs: _Inputs, block: Window, roots: Labels, source: Any) -> Labels:
+    """The number of the seed (rows, cols) that grew to each pixel of a block; 0 where no seed is connected."""
+    if len(roots) == 1:
+        return np.zeros(block.shape, np.int64)
+    grid = inputs.raster.grid.window
+    near = block.grown(inputs.spec.halo) & grid
+    # Distances are exact where the window reaches further.
+    wide = near.grown(inputs.reach) & grid
+    values, part = inputs.classes(wide), near.relative_to(wide).slices
+    seeds = np.zeros(wide.shape, np.int64)
+    seeds[part] = roots[_read(source, near)]
+    mask = inputs.is_object(values)
+    is_near = np.zeros(wide.shape, bool)
+    is_near[part] = True
+
+    def heights(own: Mask) -> NDArray[np.int64]:
+        # Of the whole class: its pixels beyond `near` are no edge.
+        whole = mask & (values == values[own][0])
+        return inputs.heights(whole, wide)
+
+    labels = grow_by_class(seeds, mask & is_near, values, heights, wide)
+    return labels[block.relative_to(wide).slices]
+
+
+@dataclass
+class _Seams:
+    """Labels of blocks, and which of them 4-adjacent pixels of one class join across the blocks' seams."""
+
+    width: int
+    stop: int = 1
+    """The number after the last label."""
+    pairs: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._above = np.zeros((2, self.width), np.int64)
+        """Labels and class values of the last row above the blocks of this row, and of the blocks done."""
+        self._left = np.zeros((2, 0), np.int64)
+
+    def add(self, block: Window, labels: Labels, values: NDArray[np.uint8]) -> None:
+        """Add the next block, in row order."""
+        both = np.stack([labels, values])
+        cols = slice(block.col, block.col_stop)
+        if block.row:
+            self._join(self._above[:, cols], both[:, 0])
+        if block.col:
+            self._join(self._left, both[:, :, 0])
+        self._above[:, cols], self._left = both[:, -1], both[:, :, -1]
+
+    def _join(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+        joins = (first[0] > 0) & (second[0] > 0) & (first[1] == second[1]) & (first[0] != second[0])
+        self.pairs.append(np.unique(np.stack([first[0], second[0]], axis=1)[joins], axis=0))
+
+    def all_pairs(self) -> NDArray[np.int64]:
+        """(n, 2) labels that are adjacent across a seam."""
+        return np.concatenate([np.zeros((0, 2), np.int64), *self.pairs])
+
+    def joined(self) -> Labels:
+        """The number of the joined label for each label, from 1; 0 for 0."""
+        return _components(self.all_pairs(), self.stop)
+
+
+def _components(pairs: NDArray[np.int64], stop: int) -> Labels:
+    """The component, from 1, of each label below `stop`; 0 for label 0, which is in no pair."""
+    graph = sparse.coo_array((np.ones(len(pairs), np.int8), tuple(pairs.T)), shape=(stop, stop))
+    _, component = sparse.csgraph.connected_components(graph, directed=False)
+    # Label 0 is the first component.
+    return component.astype(np.int64)
+
+
+def _owners(seams: _Seams, seeds: int, tally: "_Tally") -> Labels:
+    """The label that each label counts as: parts without a seed join each other, or the first seed next to them.
+
+    Labels up to `seeds` are those of seeds. Two seeds never join.
+    """
+    pairs = seams.all_pairs()
+    without = pairs > seeds
+    both = pairs[without.all(axis=1)]
+    part = _components(both, seams.stop)
+    owners = np.arange(seams.stop)
+    # The first label of each part, in its own order.
+    firsts = np.full(seams.stop, seams.stop)
+    parts = np.arange(seeds + 1, seams.stop)
+    np.minimum.at(firsts, part[parts], parts)
+    owners[parts] = firsts[part[parts]]
+    mixed = np.sort(pairs[without.sum(axis=1) == 1], axis=1)
+    # Last written wins: the seed whose first pixel comes first is written last.
+    ordered = mixed[np.argsort(-tally.first(seams.stop)[mixed[:, 0]], kind="stable")]
+    adopted = np.arange(seams.stop)
+    adopted[owners[ordered[:, 1]]] = ordered[:, 0]
+    return adopted[owners]
+
+
+@dataclass
+class _Tally:
+    """What is counted for each label."""
+
+    width: int
+
+    def __post_init__(self) -> None:
+        self._columns = {name: np.zeros(1, np.int64) for name in ("pixels", "values", "scores")}
+        self._first = np.full(1, _NO_PIXEL)
+
+    def add(self, block: Window, labels: Labels, values: NDArray[np.uint8], scores: NDArray[np.int64]) -> None:
+        """Count the pixels of a block."""
+        present, index, inverse, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+        self._grow(int(present[-1]) + 1)
+        rows, cols = np.divmod(index, block.width)
+        first = (block.row + rows) * self.width + block.col + cols
+        self._first[present] = np.minimum(self._first[present], first)
+        self._columns["pixels"][present] += counts
+        self._columns["values"][present] = values.ravel()[index]
+        self._columns["scores"][present] += np.bincount(inverse.ravel(), scores.ravel()).astype(np.int64)
+
+    def _grow(self, size: int) -> None:
+        if size > len(self._first):
+            more = max(size, 2 * len(self._first)) - len(self._first)
+            self._columns = {name: np.pad(column, (0, more)) for name, column in self._columns.items()}
+            self._first = np.pad(self._first, (0, more), constant_values=_NO_PIXEL)
+
+    def first(self, stop: int) -> NDArray[np.int64]:
+        """Index of the first pixel, in row order, of each label below `stop`."""
+        self._grow(stop)
+        return self._first[:stop]
+
+    def numbered(self, owners: Labels, *, has_scores: bool) -> tuple[NDArray[np.uint32], ObjectTable]:
+        """The final number of each label, and the table of objects."""
+        first = np.full(len(owners), _NO_PIXEL)
+        np.minimum.at(first, owners, self.first(len(owners)))
+        first[0] = _NO_PIXEL
+        order = np.argsort(first, kind="stable")
+        order = order[first[order] < _NO_PIXEL]
+        ranks = np.zeros(len(owners), np.uint32)
+        ranks[order] = np.arange(1, len(order) + 1)
+        totals = {}
+        for name in ("pixels", "scores"):
+            total = np.zeros(len(owners), np.int64)
+            np.add.at(total, owners, self._columns[name][: len(owners)])
+            totals[name] = total[order]
+        mean = totals["scores"] / _SCORE_STEPS / totals["pixels"]
+        values = self._columns["values"][order].astype(np.uint8)
+        table = ObjectTable(values, totals["pixels"], mean if has_scores else np.full(len(order), np.nan))
+        return ranks[owners], table
+
+
+def _blocks(grid: Grid, side: int) -> Iterator[Window]:
+    """The blocks of a grid, in row order."""
+    for row in range(0, grid.height, side):
+        for col in range(0, grid.width, side):
+            yield Window(row, col, side, side) & grid.window
+
+
+@contextmanager
+def _writer(path: Path, grid: Grid) -> Iterator[Any]:
+    """A raster of numbers to write block by block."""
+    layout: dict[str, Any] = {
+        "driver": "GTiff", "count": 1, "dtype": "uint32", "height": grid.height, "width": grid.width,
+        "tiled": True, "blockxsize": _TILE, "blockysize": _TILE, "compress": "deflate", "zlevel": 1,
+        "bigtiff": "if_safer", "crs": grid.crs, "transform": grid.transform,
+    }  # fmt: skip
+    try:
+        with rasterio.open(path, "w", **layout) as target:
+            yield target
+    except RasterioError as error:
+        raise OutputError(
+            f"{path.name} could not be written, most often because the disk is full ({error.__cause__ or error}). Free "
+            "some space, or write to another disk."
+        ) from error
+
+
+def _write(target: Any, block: Window, labels: NDArray[Any]) -> None:
+    target.write(labels.astype(np.uint32), 1, window=RasterioWindow(block.col, block.row, block.width, block.height))
+
+
+def _read(source: Any, window: Window) -> NDArray[np.uint32]:
+    part = RasterioWindow(window.col, window.row, window.width, window.height)
+    numbers: NDArray[np.uint32] = source.read(1, window=part)
+    return numbers
