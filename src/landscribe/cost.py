@@ -22,7 +22,7 @@ class Forecast:
     """Chips, disk, memory and time of a run. Memory and time are None without a trial."""
 
     chips: int
-    """Upper bound: chips without a labelled pixel are not cut, nor are background chips that are not drawn."""
+    """Upper bound: chips without a labelled pixel are not cut, and background chips that are not drawn are removed."""
     disk_bytes: int
     """Upper bound: uncompressed chips, and the map."""
     steps: int | None

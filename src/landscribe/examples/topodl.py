@@ -23,7 +23,7 @@ def _settings(folder: Path) -> dict[str, Any]:
             {"name": "background", "value": 0, "colour": "#f2efe9"},
             {"name": "mine", "value": 1, "colour": "#b5651d"},
         ],
-        # All chips with a mine, and a drawn fifth of the others.
+        # To train on: all chips with a mine, and a drawn fifth of the others. Val and test keep all chips.
         "chips": {"size": 256, "background_share": 0.2},
         "split": {"by": "scene"} | ({"val": val, "test": test} if others else {}),
         "train": {"architecture": "unet", "encoder": "resnet18", "loss": "dice+ce", "epochs": 10, "batch": 10},

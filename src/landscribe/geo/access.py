@@ -157,12 +157,12 @@ def clear_vsi_cache(name: str) -> None:
 
 
 @contextmanager
-def bounded_block_cache() -> Iterator[None]:
-    """Limit GDAL's cache of decoded blocks to 256 MiB; GDAL's default is 5 % of the machine's memory.
+def bounded_block_cache(bytes_: int = _BLOCK_CACHE) -> Iterator[None]:
+    """Limit GDAL's cache of decoded blocks, to 256 MiB unless stated; GDAL's default is 5 % of the machine's memory.
 
     The limit holds for the whole process, whichever thread sets it; GDAL_CACHEMAX in the user's environment wins.
     """
-    with rasterio.Env(**({} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": _BLOCK_CACHE})):
+    with rasterio.Env(**({} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": bytes_})):
         yield
 
 

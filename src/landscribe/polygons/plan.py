@@ -23,10 +23,8 @@ from landscribe.polygons.spec import VectorizeSpec
 
 log = logging.getLogger(__name__)
 
-STRIP_PIXELS = 2**22
-"""Pixels of the strips in which a raster is traced."""
-_BLOCK = 512
-"""Rows of the blocks of most files."""
+STRIP_PIXELS = 2**21
+"""Pixels of a strip that is traced at once."""
 _STEPS = 1.0
 """Tolerance in pixels that turns the steps of any slanting boundary into a line: corners of steps of one pixel lie less
 than a pixel from the line through the opposite corners."""
@@ -109,8 +107,8 @@ def plan_polygons(
     require_output_file(out)
     grid = codes.raster.grid
     if strip_rows is None:
+        # Strips of as many pixels for every width: they are what memory depends on.
         strip_rows = max(1, STRIP_PIXELS // grid.width)
-        strip_rows = max(strip_rows // _BLOCK * _BLOCK, min(strip_rows, _BLOCK))
     bands = np.zeros(0, np.int64) if probabilities is None else _bands(codes, probabilities)
     plan = PolygonPlan(codes, spec, out, probabilities, bands, strip_rows)
     in_metres = {

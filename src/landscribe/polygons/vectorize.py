@@ -32,30 +32,35 @@ log = logging.getLogger(__name__)
 
 _BATCH = 2**15
 """Features that are written at once."""
+_BLOCK_CACHE = 2**26
+"""Bytes of decoded blocks: those of a row of blocks, each of which is read by several strips."""
 _MANY = 10**6
 """Polygons from which a warning names the minimum area."""
 
 
+_Read = tuple[NDArray[Any], NDArray[np.float32] | None]
+
+
 @dataclass(frozen=True)
 class TraceTask:
-    """The work on one strip: read it with the row above, trace it. See `executor.Stages`."""
+    """The work on one strip: read it with the row above, trace it. See `executor.Stages`.
+
+    One thread reads, so that blocks which two strips share are decoded once. Tracing takes longer, and runs in several.
+    """
 
     plan: PolygonPlan
     folder: Path | None
     """Where traces are written for another process; None to return them."""
 
-    def read(self, strip: Window) -> Trace:
-        """Read and trace. Threads run this at the same time: it is the part that takes long."""
-        plan, raster = self.plan, self.plan.codes.raster
+    def read(self, strip: Window) -> _Read:
+        """Codes of the strip and the row above, and the probabilities of its classes."""
+        plan = self.plan
         above = Window(max(strip.row - 1, 0), 0, strip.row_stop - max(strip.row - 1, 0), strip.width)
-        with bounded_block_cache():
+        with bounded_block_cache(_BLOCK_CACHE):
             codes = plan.codes.read(above)
             if strip.row == 0:
                 codes = np.pad(codes, ((1, 0), (0, 0)))
-            weights = None if plan.probabilities is None else self._probabilities(strip, codes[1:])
-        return plan.tracing.trace(
-            codes, strip.row, is_last=strip.row_stop == raster.grid.height, weights=weights
-        )  # fmt: skip
+            return codes, None if plan.probabilities is None else self._probabilities(strip, codes[1:])
 
     def _probabilities(self, strip: Window, codes: NDArray[Any]) -> NDArray[np.float32]:
         """Probability of the class of each pixel."""
@@ -66,16 +71,19 @@ class TraceTask:
         shares = np.take_along_axis(pixels, bands[None], axis=0)[0] * scales[bands]
         return np.where(valid, shares, np.float32(np.nan)).astype(np.float32)
 
-    def compute(self, strip: Window, read: Trace) -> Trace:  # noqa: ARG002
-        """Nothing is left to compute."""
+    def compute(self, strip: Window, read: _Read) -> _Read:  # noqa: ARG002
+        """Nothing is computed in the calling thread, which joins the strips."""
         return read
 
-    def write(self, strip: Window, computed: Trace) -> Trace | None:
-        """Return the trace, or write it for the process that joins the strips."""
+    def write(self, strip: Window, computed: _Read) -> Trace | None:
+        """Trace the strip; return the trace, or write it for the process that joins the strips."""
+        codes, weights = computed
+        is_last = strip.row_stop == self.plan.codes.raster.grid.height
+        trace = self.plan.tracing.trace(codes, strip.row, is_last=is_last, weights=weights)
         if self.folder is None:
-            return computed
-        arrays = {each.name: getattr(computed.lines, each.name) for each in fields(Lines)}
-        np.savez(self._path(strip), count=computed.count, north=computed.north, south=computed.south, **arrays)
+            return trace
+        arrays = {each.name: getattr(trace.lines, each.name) for each in fields(Lines)}
+        np.savez(self._path(strip), count=trace.count, north=trace.north, south=trace.south, **arrays)
         return None
 
     def load(self, strip: Window) -> Trace:
@@ -175,7 +183,7 @@ def _traces(plan: PolygonPlan) -> Iterator[tuple[Window, Trace]]:
     title = f"polygons of {plan.codes.raster.name}"
     with _task(plan) as task, progress.task(title, len(strips)) as advance:
         if plan.spec.dask is None:
-            outcomes = run_units(task, strips, readers=cores())
+            outcomes = run_units(task, strips, writers=cores())
             for outcome in _succeeded(outcomes):
                 yield outcome.unit, outcome.result
                 advance()

@@ -1,9 +1,12 @@
 """Chips as batches of tensors."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from landscribe.data.batches import dataset
 from landscribe.data.batches.dataset import ChipDataset, loader, to_float
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.chips.chips import ChipReader, Chips
@@ -74,6 +77,41 @@ def test_a_shuffled_last_batch_of_one_chip_is_dropped(chips, batch, sizes):
 
 def test_no_chip_is_dropped_without_an_order(chips):
     assert sum(len(b["label"]) for b in loader(chips, batch=4, workers=0)) == 9
+
+
+def test_chips_that_fit_in_memory_are_read_once_and_give_the_same_batches(chips, monkeypatch):
+    reads, read = [], ChipReader.read
+    monkeypatch.setattr(ChipReader, "read", lambda self, index: reads.append(index) or read(self, index))
+    epochs = {}
+    # Nine chips of 8 x 8 pixels of three bands of two bytes, valid and mask.
+    needed = 9 * 8 * 8 * (3 * 2 + 2)
+    for budget, expected_reads in ((needed, 9), (needed - 1, 18)):
+        monkeypatch.setattr(dataset, "_KEPT_BYTES", budget)
+        batches = loader(chips, batch=3, workers=0, order=ChipSampler(np.ones(9), seed=0))
+        epochs[budget] = [batch for _ in range(2) for batch in batches]
+        assert len(reads) == expected_reads
+        reads.clear()
+    kept, reread = epochs.values()
+    for one, other in zip(kept, reread, strict=True):
+        for name, tensor in one.items():
+            torch.testing.assert_close(tensor, other[name], rtol=0, atol=0)
+
+
+def test_a_changed_tensor_does_not_change_the_kept_chip(chips):
+    samples = ChipDataset(chips)
+    first = {name: tensor.clone() for name, tensor in samples[0].items()}
+    for _ in range(2):
+        for name, tensor in samples[0].items():
+            torch.testing.assert_close(tensor, first[name], rtol=0, atol=0)
+            tensor.zero_()
+
+
+def test_the_processes_of_a_loader_share_the_budget(chips, monkeypatch):
+    monkeypatch.setattr(dataset, "get_worker_info", lambda: SimpleNamespace(num_workers=3))
+    needed = 3 * 9 * 8 * 8 * (3 * 2 + 2)
+    for budget, expected in ((needed, True), (needed - 1, False)):
+        monkeypatch.setattr(dataset, "_KEPT_BYTES", budget)
+        assert ChipDataset(chips)._keeps_all == expected
 
 
 def test_a_dataset_is_as_long_as_its_chips(chips):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from affine import Affine
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe.data.chips.chips import ChipReader, Chips
@@ -19,13 +20,15 @@ from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.chips.stats import band_statistics
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import SceneSpec
+from landscribe.data.splits.folds import fold_splits
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError, OutputError, RasterError, RecipeError
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from worlds import noise, pixel_box, write_polygons, write_raster
+from worlds import METRE, noise, pixel_box, write_polygons, write_raster
 
 H, W, SIZE = 40, 60, 16
+SPLIT_NAMES = ("train", "val", "test")
 ALL_TO_TRAIN = SplitSpec(val=0, test=0)
 BOXES = [pixel_box(2, 3, 5, 6), pixel_box(20, 40, 9, 12)]
 
@@ -414,7 +417,7 @@ def test_a_background_share_of_0_cuts_the_chips_of_mode_positive(world):
     pd.testing.assert_frame_equal(chips.table, positive.table)
 
 
-def test_a_background_share_of_1_cuts_all_chips(world):
+def test_a_background_share_of_1_keeps_all_chips(world):
     assert digests(world.chip(background_share=1).folder) == digests(world.chip(out="all").folder)
 
 
@@ -453,8 +456,8 @@ def test_another_seed_draws_other_background_chips(world, wide):
 
 @pytest.mark.parametrize("settings", [{"virtual": True}, {"mode": "separate"}, {"format": "png"}])
 def test_the_drawn_chips_are_the_same_for_any_kind_of_copy(world, wide, settings):
-    plain = world.chip(wide, size=16, background_share=0.4)
-    assert names_of(world.chip(wide, size=16, background_share=0.4, out="other", **settings)) == names_of(plain)
+    plain = world.chip(wide, size=32, background_share=0.4)
+    assert names_of(world.chip(wide, size=32, background_share=0.4, out="other", **settings)) == names_of(plain)
 
 
 def test_the_drawn_chips_do_not_depend_on_the_other_scenes(world, wide):
@@ -479,10 +482,79 @@ def test_positive_chips_with_a_background_share_are_refused_with_both_names():
     assert ChipSpec.of({"background_share": "20 %"}).background_share == 0.2
 
 
-def test_no_chip_drawn_and_none_with_a_class_is_refused_with_the_share(world):
+def test_a_share_that_leaves_no_training_chip_is_refused(world):
     write_polygons(world.folder / "labels.gpkg", [pixel_box(0, 0, 0.2, 0.2)], kind=["house"])
-    with pytest.raises(ChipError, match="background_share = 0, and no chip has a class other than background"):
+    with pytest.raises(ChipError, match=r"background_share = 0 leaves no chip in train.*raise background_share"):
         world.chip(background_share=0)
+
+
+def by_list(world) -> dict[str, object]:
+    """Three scenes, of which lists name the splits."""
+    for split in SPLIT_NAMES:
+        (world.folder / f"{split}.txt").write_text(f"{split}_scene\n")
+    lists = {f"{split}_list": str(world.folder / f"{split}.txt") for split in SPLIT_NAMES}
+    return {"split": SplitSpec(by="list", **lists)}
+
+
+SPLITS = {
+    "blocks": lambda _: {"split": SplitSpec()},
+    "whole scenes": lambda _: {"split": SplitSpec(by="scene", val=0.34, test=0.34)},
+    "groups": lambda _: {"split": SplitSpec(by="group", val=0.34, test=0.34)},
+    "lists": by_list,
+}
+
+
+def three_scenes(world) -> list[SceneSpec]:
+    """Far from each other, each of 8 x 8 chips of 8 pixels, of which few have a polygon, and a group of its own."""
+    places = {name: METRE @ Affine.translation(10_000 * index, 0) for index, name in enumerate(SPLIT_NAMES)}
+    boxes = [pixel_box(2 + 30 * half, 3, 9, 12, transform=place) for place in places.values() for half in (0, 1)]
+    labels = write_polygons(world.folder / "three.gpkg", boxes, kind=["house"] * len(boxes))
+    return [
+        world.scene(noise(1, 64, 64), f"{name}_scene.tif", transform=place).model_copy(
+            update={"labels": str(labels), "group": name}
+        )
+        for name, place in places.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [(kind, {"virtual": True}) for kind in SPLITS] + [("blocks", {}), ("blocks", {"mode": "separate"})],
+)
+def test_a_background_share_drops_background_chips_of_train_only(world, kind, settings):
+    specs, split = three_scenes(world), SPLITS[kind](world)
+    every = world.chip(*specs, size=8, virtual=True, out="every", **split).table
+    kept = world.chip(*specs, size=8, background_share=0.4, **settings, **split)
+    # The split is that of all chips; other chips are as without a share, and no file of a dropped one is left.
+    is_dropped = ~every["chip"].isin(kept.table["chip"])
+    assert set(SPLIT_NAMES) <= set(every["split"])
+    assert set(every.loc[is_dropped, "split"]) == {"train"}
+    assert not every.loc[is_dropped, "positive"].any()
+    assert 0.4 < is_dropped.sum() / ((every["split"] == "train") & ~every["positive"]).sum() < 0.8
+    files = ["image", "mask"]
+    pd.testing.assert_frame_equal(
+        kept.table.drop(columns=files), every[~is_dropped].drop(columns=files).reset_index(drop=True)
+    )
+    written = [] if "virtual" in settings else kept.table[files].to_numpy().ravel().tolist()
+    assert set(digests(kept.folder)) == {*written, "chips.json", "chips.parquet"}
+
+
+def test_classes_without_training_chip_for_a_background_share_are_warned_of(world, caplog):
+    whole = write_polygons(world.folder / "whole.gpkg", [pixel_box(0, 0, H, 30)], kind=["house"])
+    specs = [world.scene(name=f"{split}.tif").model_copy(update={"split": split}) for split in ("train", "val")]
+    specs = [spec.model_copy(update={"labels": str(whole)}) for spec in specs]
+    world.chip(*specs, size=10, virtual=True, background_share=0)
+    assert "class background occurs only in val, not in train" in caplog.text
+
+
+def test_folds_of_chips_without_much_background_are_warned_of(world, caplog):
+    boxes = [pixel_box(row, col, 5, 5) for row in range(0, 256, 32) for col in range(0, 256, 32)]
+    write_polygons(world.folder / "labels.gpkg", boxes, kind=["house"] * len(boxes))
+    wide = world.scene(noise(1, 256, 256))
+    fold_splits(world.chip(wide, size=16, virtual=True), 3)
+    assert not caplog.text
+    fold_splits(world.chip(wide, size=16, virtual=True, background_share=0.25, overwrite=True), 3)
+    assert "has 0.25 of the background chips of train, so the accuracy of folds is higher" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """Chips as batches of tensors."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from landscribe.data.batches.label_windows import WindowIndex, WindowSampler
 from landscribe.data.batches.sampling import ChipSampler
@@ -24,6 +25,8 @@ Batch = dict[str, Tensor]
 object numbers also objects (B, H, W) int32, 0 where there is none."""
 
 _UNLABELLED = 0
+_KEPT_BYTES = 2**28
+"""Chips of at most this size are read once and kept, in all processes of a loader together."""
 
 
 class ChipTransform(Protocol):
@@ -69,15 +72,32 @@ class ChipDatasetBase(Dataset[Batch]):
 
 
 class ChipDataset(ChipDatasetBase):
-    """Chips by index."""
+    """Chips by index. Few chips are kept in memory: reading them again takes most of the time of a small training."""
 
     def __init__(self, chips: Chips, transform: ChipTransform | None = None) -> None:
         super().__init__(chips, transform)
         self.reader = ChipReader(chips)
+        self._kept: dict[int, tuple[Sample, NDArray[np.int32] | None]] = {}
 
     def __getitem__(self, index: int) -> Batch:
-        objects = self.reader.read_objects(index) if self.chips.has_objects else None
-        return self._as_tensors(self.reader.read(index), objects)
+        sample, objects = self._kept.get(index) or self._read(index)
+        if self._keeps_all:
+            self._kept[index] = sample, objects
+            # What is done to the tensors is not done to the kept arrays.
+            sample = Sample(sample.pixels.copy(), sample.valid.copy(), sample.mask.copy())
+            objects = None if objects is None else objects.copy()
+        return self._as_tensors(sample, objects)
+
+    def _read(self, index: int) -> tuple[Sample, NDArray[np.int32] | None]:
+        return self.reader.read(index), self.reader.read_objects(index) if self.chips.has_objects else None
+
+    @cached_property
+    def _keeps_all(self) -> bool:
+        """True if all chips fit; each process of a loader may read, and keep, each of them."""
+        worker, metadata = get_worker_info(), self.chips.metadata
+        bytes_per_pixel = len(metadata.bands) * np.dtype(metadata.dtype).itemsize + 2 + 4 * self.chips.has_objects
+        needed = len(self) * metadata.size**2 * bytes_per_pixel
+        return needed * (worker.num_workers if worker else 1) <= _KEPT_BYTES
 
 
 class WindowDataset(ChipDatasetBase):

@@ -51,6 +51,8 @@ class ChipsMetadata(Spec):
     """Side of a chip in pixels."""
     virtual: bool
     """Chips have no files of their own; pixels are read from the scenes."""
+    background_share: float = 1
+    """Share of the background chips of split train that are kept; val and test keep all."""
     sources: tuple[SceneSpec, ...]
     """Files of the scenes."""
 

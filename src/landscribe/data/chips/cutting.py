@@ -95,12 +95,17 @@ def chip(
     labels = _label_files(sources)
     label_states = [file_state(path) for path in labels]
     with atomic_folder(out, overwrite=overwrite) as folder:
-        table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute(), seed))
+        table = _cut(_Cutting(tuple(scenes), classes, spec, folder.absolute()))
         require_unchanged(paths, states, "cut into chips")
         _require_unchanged_labels(labels, label_states)
         if table.empty:
             raise ChipError(_why_no_chips(scenes, spec))
         table["split"] = _splits(table, inputs, classes, spec, split, seed)
+        table = _without_undrawn(folder, table, spec, seed)
+        is_predefined = all(scene.split or scene.chips for scene in inputs)
+        warn_missing_classes(
+            table["split"].tolist(), _counts(table, classes), classes, split, all_predefined=is_predefined
+        )
         _write_metadata(folder, scenes, classes, sources, spec)
         # Compression and row groups are explicit, so that the bytes do not depend on the library's defaults.
         # pandas takes a folder ~ for the home.
@@ -156,7 +161,6 @@ class _Cutting:
     classes: Classes
     spec: ChipSpec
     folder: Path
-    seed: int
 
     def read(self, unit: ChipUnit) -> _Read:
         scene = self.scenes[unit.scene]
@@ -194,7 +198,7 @@ class _Cutting:
         counts = np.bincount(mask.ravel(), minlength=256)
         positive = any(counts[entry.value] for entry in self.classes.foreground)
         labelled = counts[IGNORE] < mask.size or (self.spec.unlabelled and valid.any())
-        if not labelled or not (positive or self._is_drawn(scene.name, window)):
+        if not labelled or (self.spec.mode == "positive" and not positive):
             return None
         digits = len(str(max(scene.image.grid.shape)))
         name = f"{scene.name}_r{window.row:0{digits}d}_c{window.col:0{digits}d}"
@@ -211,15 +215,6 @@ class _Cutting:
             "count_ignore": int(counts[IGNORE]),
             **_band_statistics(pixels, valid),
         }
-
-    def _is_drawn(self, scene: str, window: Window) -> bool:
-        """True if a chip without a class other than background is cut.
-
-        The draw is a hash of the chip's name: it is the same in any order and unit, and with any executor.
-        """
-        share = 0.0 if self.spec.mode == "positive" else self.spec.background_share
-        digest = hashlib.sha256(f"{self.seed}/{window.row}/{window.col}/{scene}".encode()).digest()
-        return int.from_bytes(digest[:8]) < share * 2**64
 
     def _paths(self, name: str, *, positive: bool) -> dict[str, str]:
         subfolder = self.subfolders[not positive] if self.subfolders else ""
@@ -321,7 +316,7 @@ def _splits(
     seed: int,
 ) -> list[str]:
     """The split of each row; rows are ordered by scene, as `inputs` are."""
-    counts = table[[f"count_{value}" for value in classes.values]].to_numpy(np.int64)
+    counts = _counts(table, classes)
     windows = windows_of(table)
     rows_of = table.groupby("scene", sort=False).indices
     no_rows = np.zeros(0, np.intp)
@@ -329,11 +324,48 @@ def _splits(
     for scene in inputs:
         rows = rows_of.get(scene.name, no_rows)
         with_chips.append(replace(scene, windows=[windows[row] for row in rows], counts=counts[rows]))
-    splits: list[str] = [name for own in split_scenes(with_chips, split, size=spec.size, seed=seed) for name in own]
-    warn_missing_classes(
-        splits, counts, classes, split, all_predefined=all(scene.split or scene.chips for scene in inputs)
-    )
-    return splits
+    return [name for own in split_scenes(with_chips, split, size=spec.size, seed=seed) for name in own]
+
+
+def _counts(table: pd.DataFrame, classes: Classes) -> NDArray[np.int64]:
+    """(chips, K) labelled pixels by class index."""
+    return table[[f"count_{value}" for value in classes.values]].to_numpy(np.int64)
+
+
+def _without_undrawn(folder: Path, table: pd.DataFrame, spec: ChipSpec, seed: int) -> pd.DataFrame:
+    """The table without the background chips of train that are not drawn; their files are removed.
+
+    Chips are written before their split is known: it is drawn by the classes of all chips. Val and test keep all
+    chips, so that they measure the accuracy over the ground.
+
+    Raises:
+        ChipError: no chip of train is left.
+    """
+    if spec.background_share == 1:
+        return table
+    in_train = (table["split"] == "train").to_numpy()
+    is_drawn = [
+        _is_drawn(scene, row, col, spec, seed) for scene, row, col in table[["scene", "row", "col"]].to_numpy().tolist()
+    ]
+    is_kept = ~in_train | table["positive"].to_numpy(bool) | np.array(is_drawn)
+    if in_train.any() and not (in_train & is_kept).any():
+        raise ChipError(
+            f"background_share = {spec.background_share:g} leaves no chip in train, where no chip has a class other "
+            "than background. Check the labels, or raise background_share."
+        )
+    if not spec.virtual:
+        for name in table.loc[~is_kept, ["image", "mask"]].to_numpy().ravel().tolist():
+            (folder / name).unlink()
+    return table[is_kept].reset_index(drop=True)
+
+
+def _is_drawn(scene: str, row: int, col: int, spec: ChipSpec, seed: int) -> bool:
+    """True if a background chip of train is kept.
+
+    The draw is a hash of the chip: it depends on no other chip and no order.
+    """
+    digest = hashlib.sha256(f"{seed}/{row}/{col}/{scene}".encode()).digest()
+    return int.from_bytes(digest[:8]) < spec.background_share * 2**64
 
 
 def _write_metadata(
@@ -351,6 +383,7 @@ def _write_metadata(
         pixel_sides=image.grid.pixel_sides,
         size=spec.size,
         virtual=spec.virtual,
+        background_share=spec.background_share,
         sources=tuple(sources),
     )
     (folder / "chips.json").write_text(metadata.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -364,11 +397,6 @@ def _why_no_chips(scenes: Sequence[Scene], spec: ChipSpec) -> str:
         )
     if spec.mode == "positive":
         return f"{names}: mode = positive, but no chip has a class other than background. Check the labels."
-    if spec.background_share < 1:
-        return (
-            f"{names}: background_share = {spec.background_share:g}, and no chip has a class other than background. "
-            "Check the labels, or raise background_share."
-        )
     return (
         f"{names}: no chip has a labelled, valid pixel (all nodata, or all unlabelled). "
         "Expected imagery and labels that overlap. Check nodata and the CRS of the labels."

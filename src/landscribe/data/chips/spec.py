@@ -21,12 +21,12 @@ class ChipSpec(Spec):
     edge: EdgePolicy = "shift"
     """A chip that reaches outside the scene is moved inward (shift), padded (pad), or left out (drop)."""
     mode: Mode = "all"
-    """Which chips to cut: all; positive, only those with a class other than background; separate, both in separate
-    folders."""
+    """Which chips to cut: all; positive, only those with a class other than background, in val and test too; separate,
+    both in separate folders."""
     background_share: Annotated[float, FractionText, TextMark()] = Field(1.0, ge=0, le=1)
-    """Share of the chips without a class other than background that are cut, drawn at random; 0 cuts none of them, 1
-    all. It holds for val and test, too: with few background chips, user's accuracy and F1 are higher there than over
-    whole scenes."""
+    """Share of the training chips without a class other than background that are kept, drawn at random; 0 keeps none of
+    them, 1 all. Val and test keep all chips, so that accuracy is that of whole scenes. The fractions of the split are
+    of all chips, before any is dropped."""
     unlabelled: bool = False
     """Also cut chips without any labelled pixel."""
     format: Annotated[Format, words(jpeg="jpg", tiff="tif", geotiff="tif"), TextMark()] = "tif"

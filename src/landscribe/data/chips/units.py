@@ -83,11 +83,11 @@ def require_feasible(scenes: Sequence[Scene], sources: Sequence[SceneSpec], spec
     """Raise ResourceError if the index of the chips needs more memory, or their pixels more disk, than there is.
 
     Only chips that may hold a valid pixel count. Their pixels are counted as if they were compressed twentyfold, and
-    only where all of a scene is labelled.
+    only where all of a scene is labelled. Background chips that `background_share` removes are written first.
     """
     stride = spec.stride or spec.size
     is_partly_labelled = any(source.sparse or source.labelled_area or source.image_area for source in sources)
-    is_partly_cut = is_partly_labelled or spec.mode == "positive" or spec.background_share < 1
+    is_partly_cut = is_partly_labelled or spec.mode == "positive"
     image = scenes[0].image
     bytes_per_pixel = len(image.bands) * np.dtype(image.dtype).itemsize + 1
     written = 0 if spec.virtual or is_partly_cut else spec.size**2 * bytes_per_pixel / _BEST_COMPRESSION

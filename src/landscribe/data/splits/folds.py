@@ -1,5 +1,6 @@
 """Folds for cross-validation: every block, scene or group is held out once, so that accuracy covers all chips."""
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,6 +12,8 @@ from landscribe.data.splits.footprints import chip_footprints, pairs_within
 from landscribe.data.splits.groups import Groups, Split, single_membership
 from landscribe.data.splits.split import TARGET_BLOCKS, block_index, block_side
 from landscribe.errors import ChipError, listed
+
+log = logging.getLogger(__name__)
 
 _DRAWS = 100
 _MIN_FOLDS = 3
@@ -42,6 +45,13 @@ def fold_splits(chips: Chips, folds: int | Whole = 5, *, gap: int | None = None,
         ChipError: too few folds, blocks, scenes or groups, scenes without a group, or a fold lacks a class.
     """
     counts = chips.counts
+    if chips.metadata.background_share < 1:
+        log.warning(
+            "%s has %.3g of the background chips of train, so the accuracy of folds is higher than over whole scenes. "
+            "Chip again without background_share, and pass --background to train on fewer of them",
+            chips.folder,
+            chips.metadata.background_share,
+        )
     footprints, _ = chip_footprints(chips)
     near = pairs_within(footprints, gap or max(1, chips.metadata.size // 4))
     if isinstance(folds, str):

@@ -144,7 +144,7 @@ class Tracing:
 
 def _labelled(codes: Codes, connectivity: int) -> Ints:
     """Numbers from 1 of connected pixels of one code, and 0 for code 0."""
-    regions: Ints = label(codes, background=0, connectivity=connectivity)  # type: ignore[no-untyped-call]
+    regions: Ints = label(codes, background=0, connectivity=connectivity)
     return regions
 
 
