@@ -157,6 +157,14 @@ def print_description(described: Any) -> None:
         ],
     )  # fmt: skip
     show("class weights are computed from the training chips")
+    if described.groups:
+        _print_table(
+            ["group", *(f"in {name}" for name in described.chips), *(row.name for row in described.classes)],
+            [
+                [group.name or "none", *map(str, group.chips.values()), *(f"{x:.1%}" for x in group.shares.values())]
+                for group in described.groups
+            ],
+        )
     show("chips with both classes")
     _print_table(
         ["class", *(row.name for row in described.classes)],
