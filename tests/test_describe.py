@@ -1,6 +1,7 @@
 """Descriptions and contact sheets of chips."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 import worlds
 from landscribe import verbs
+from landscribe.commands.tables import print_description
 from landscribe.errors import OutputError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.reports import sheet
@@ -39,6 +41,21 @@ def test_counts_are_those_of_the_masks(chips):
     assert sum(row.share for row in described.classes) == pytest.approx(1)
     assert len(described.bands) == 5
     json.dumps(described.as_dict(), allow_nan=False)
+
+
+def test_chips_and_class_shares_are_given_by_group(chips, capsys):
+    assert verbs.describe(chips).groups == ()
+    table = chips.table.assign(group=["north", "north", "south", "south"], split=["train", "val", "train", "train"])
+    described = verbs.describe(replace(chips, table=table))
+    north, south = described.groups
+    assert (north.name, north.chips) == ("north", {"train": 1, "val": 1})
+    assert (south.name, south.chips) == ("south", {"train": 2, "val": 0})
+    assert north.shares == {"1": 1, "2": 0}
+    assert south.shares == {"1": pytest.approx(0.25), "2": pytest.approx(0.75)}
+    print_description(described)
+    printed = capsys.readouterr()
+    assert "south" in printed.out + printed.err
+    assert "75.0%" in printed.out + printed.err
 
 
 @pytest.mark.parametrize("augment", ["none", "strong", {"preset": "light", "mosaic": 0.5}])

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from landscribe import machine, verbs
+from landscribe import machine, preflight, verbs
+from landscribe.data.scenes.spec import SceneSpec
+from landscribe.recipe import Recipe
 from landscribe.training import checks
 from worlds import noise, pixel_box, write_polygons, write_raster
 
@@ -84,3 +86,20 @@ def test_a_training_that_the_machine_cannot_hold_is_an_error(tmp_path, texts, mo
     image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
     found = texts(image, encoder="plain", weights="none", size=16, **settings)
     assert re.search(words, found), found
+
+
+def test_the_disk_of_the_output_folder_must_hold_the_chips(tmp_path, monkeypatch):
+    labels = write_polygons(tmp_path / "labels.gpkg", [pixel_box(5, 5, 20, 30)])
+    scene = SceneSpec(image=(str(write_raster(tmp_path / "scene.tif", noise(3, H, W))),), labels=str(labels))
+    recipe = Recipe(scenes=(scene,), chips={"size": 32})
+    full = tmp_path / "full"
+    monkeypatch.setattr(machine, "free_disk", lambda folder: (folder, 10 if folder == full else 10**12))
+    assert not preflight.check(recipe, trial=False).errors
+    assert "of disk, but" in preflight.check(recipe, trial=False, out=full).errors[0]
+
+
+def test_a_single_polygon_is_counted_in_the_singular(tmp_path, texts):
+    boxes = [pixel_box(5, 5, 20, 30), pixel_box(40.6, 3.6, 0.2, 0.2)]
+    labels = write_polygons(tmp_path / "two.gpkg", boxes, **{"class": ["a", "b"]})
+    found = texts(write_raster(tmp_path / "scene.tif", noise(3, H, W)), labels=labels, label_field="class")
+    assert "the labels lack 1 polygon without a pixel centre: b 1" in found

@@ -11,10 +11,11 @@ from landscribe.errors import ChipError, LandscribeError, OutputError, Unfinishe
 from landscribe.fingerprint import Fingerprint
 from landscribe.machine import require_memory
 from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_empty, remove_stale
+from landscribe.preflight import check
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
 from landscribe.spec import Seed, checked
-from landscribe.verbs import assess, check, chip_scenes, new, report, train, vectorize
+from landscribe.verbs import assess, chip_scenes, new, report, train, vectorize
 from landscribe.verbs.sources import Source, recipe_of
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def run(
     refuse_file(out)
     filled = recipe_of(recipe, images, labels, dict(settings), tuple(SECTIONS))
     with claim(out), _resumable(files):
-        checked = check(filled, trial=False)
+        checked = check(filled, trial=False, out=out)
         _stop_on_errors(checked)
         assert checked.classes is not None
         filled = filled if filled.classes else filled.with_classes(checked.classes)

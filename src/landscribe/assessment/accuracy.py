@@ -15,7 +15,7 @@ from landscribe.confusion import Confusion, Measure
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.label_formats import LabelSource
 from landscribe.data.splits.footprints import Footprints, earlier_overlaps
-from landscribe.errors import ChipError, GridError, LabelError, listed
+from landscribe.errors import ChipError, GridError, LabelError, counted, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
@@ -158,7 +158,9 @@ def assess_points(maps: Sequence[Raster], points: Features, values: NDArray[np.u
         inside |= here
     names = _names(maps)
     if not inside.any():
-        raise LabelError(f"none of the {len(points)} points of {points.name} lies on {names}. Check files and CRS.")
+        raise LabelError(
+            f"{points.name}: none of {counted(len(points), 'point')} lies on {names}. Check files and CRS."
+        )
     reference = classes.to_indices(values)
     _report_points_left_out(points, reference, predicted, inside, names, classes)
     confusion = Confusion.of(classes, reference[inside], predicted[inside])

@@ -41,7 +41,7 @@ from landscribe.commands.tables import (
     print_transfer,
 )
 from landscribe.commands.terminal import show
-from landscribe.errors import LandscribeError
+from landscribe.errors import LandscribeError, counted
 from landscribe.examples import EXAMPLES
 from landscribe.exports import CHIP_EXPORTS, MAP_EXPORTS
 
@@ -128,7 +128,7 @@ def chip(
         print_json({"chips": str(out), "count": len(chips), "splits": splits, "classes": chips.classes.names})
     else:
         shares = ", ".join(f"{name} {count}" for name, count in splits.items())
-        show(f"{out}: {len(chips)} chips ({shares}), classes {', '.join(chips.classes.names)}")
+        show(f"{out}: {counted(len(chips), 'chip')} ({shares}), classes {', '.join(chips.classes.names)}")
 
 
 @app.command(cls=with_settings("augment"))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from landscribe.commands.terminal import duration, show, size
-from landscribe.errors import listed, printable
+from landscribe.errors import counted, listed, printable
 from landscribe.runs import Run
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
@@ -29,9 +29,9 @@ def print_check(result: Any) -> None:
     ahead = result.forecast
     if ahead is None:
         return
-    parts = [f"at most {ahead.chips} chips", f"at most {size(ahead.disk_bytes)} on disk"]
+    parts = [f"at most {counted(ahead.chips, 'chip')}", f"at most {size(ahead.disk_bytes)} on disk"]
     if ahead.steps is not None:
-        parts.append(f"at most {ahead.steps} training steps")
+        parts.append(f"at most {counted(ahead.steps, 'training step')}")
     if ahead.seconds is not None:
         parts.append(f"about {duration(ahead.seconds)} on this machine")
     if ahead.memory_bytes is not None:
@@ -178,7 +178,7 @@ def print_bench(benchmark: Any) -> None:
 def print_description(described: Any) -> None:
     """Contents of chips: classes, their co-occurrence, and bands."""
     splits = ", ".join(f"{name} {count}" for name, count in described.chips.items())
-    show(f"{sum(described.chips.values())} chips of {described.size} pixels of {described.dtype} ({splits})")
+    show(f"{counted(sum(described.chips.values()), 'chip')} of {described.size} pixels of {described.dtype} ({splits})")
     show(f"{described.unknown_share:.1%} of the pixels are unlabelled")
     _print_table(
         ["class", "pixels", "share", *(f"in {name}" for name in described.chips), "of train",
@@ -192,6 +192,14 @@ def print_description(described: Any) -> None:
         ],
     )  # fmt: skip
     show("class weights are computed from the training chips")
+    if described.groups:
+        _print_table(
+            ["group", *(f"in {name}" for name in described.chips), *(row.name for row in described.classes)],
+            [
+                [group.name or "none", *map(str, group.chips.values()), *(f"{x:.1%}" for x in group.shares.values())]
+                for group in described.groups
+            ],
+        )
     show("chips with both classes")
     _print_table(
         ["class", *(row.name for row in described.classes)],
@@ -211,7 +219,7 @@ def print_description(described: Any) -> None:
         ],
     )  # fmt: skip
     first, last = described.edges[0], described.edges[-1]
-    show(f"histograms from {first:.5g} to {last:.5g}, of {described.chips_read} chips")
+    show(f"histograms from {first:.5g} to {last:.5g}, of {counted(described.chips_read, 'chip')}")
 
 
 def _bars(shares: tuple[float, ...]) -> str:

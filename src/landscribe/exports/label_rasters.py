@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.errors import ClassError, RecipeError, listed
+from landscribe.errors import ClassError, RecipeError, counted, listed
 from landscribe.geo.classes import IGNORE, Classes, label_key
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.whole_files import write_raster
@@ -63,8 +63,8 @@ def _write(mapped: ClassMap, path: Path, nodata_as: str | None) -> None:
     missing = int((indices == IGNORE).sum())
     if missing and nodata_as is None:
         raise ClassError(
-            f"{source} has {missing} pixels without a class. Expected a class for each. Pass --nodata-as with the name "
-            "of the class that they get."
+            f"{source} has {counted(missing, 'pixel')} without a class. Expected a class for each. Pass --nodata-as "
+            "with the name of the class that they get."
         )
     # The last code is that of pixels without a class.
     write_raster(path, codes[np.minimum(indices, len(codes) - 1)][None], raster.grid, compress="deflate")

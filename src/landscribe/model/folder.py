@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from landscribe.errors import ClassError, ModelError, first_line, is_printable
+from landscribe.errors import ClassError, ModelError, counted, first_line, is_printable
 from landscribe.geo.classes import Classes
 from landscribe.machine import total_memory
 from landscribe.model.config import ModelConfig
@@ -395,7 +395,7 @@ tags: [image-segmentation, remote-sensing]
 ---
 # {config.architecture} on {config.arguments.get("encoder", "its own encoder")}
 
-Maps {len(config.bands)} bands ({", ".join(config.bands)}; {config.dtype}) of {size} pixels
+Maps {counted(len(config.bands), "band")} ({", ".join(config.bands)}; {config.dtype}) of {size} pixels
 to {len(config.classes)} classes.
 
 | value | class | colour |

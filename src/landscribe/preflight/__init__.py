@@ -69,12 +69,13 @@ class Check:
         } | ({} if self.audit is None else {"audit": self.audit.as_dict()})
 
 
-def check(recipe: Recipe, *, trial: bool = True) -> Check:
+def check(recipe: Recipe, *, trial: bool = True, out: Path | None = None) -> Check:
     """Look for problems in a recipe and its files, and forecast its cost.
 
     Args:
         recipe: the recipe, with absolute paths.
         trial: time one training step and one tile with the real network, for a forecast of time and memory.
+        out: the folder to write, whose disk must hold the chips; the working folder if None.
 
     Returns:
         Findings in the order errors, warnings, notes.
@@ -100,7 +101,7 @@ def check(recipe: Recipe, *, trial: bool = True) -> Check:
             findings.append(Finding("error", str(error)))
         else:
             where = listed(sorted({str(source.labels) for source in recipe.scenes}))
-            findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes)]
+            findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes, out or Path())]
             findings += [Finding("warning", text) for text in label_warnings(scene.labels for scene in scenes)]
             findings += check_settings(recipe, scenes[0].image, classes)
             findings += _check_reference(recipe, classes)
@@ -363,10 +364,10 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
     yield Finding("note", f"class shares: {shares}; {ignored:.1%} of the pixels are unlabelled or nodata.")
 
 
-def _check_chips(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
+def _check_chips(recipe: Recipe, scenes: Sequence[Scene], out: Path) -> Iterator[Finding]:
     spec = recipe.chips
     try:
-        require_feasible(scenes, recipe.scenes, spec, Path())
+        require_feasible(scenes, recipe.scenes, spec, out)
         if recipe.split.by != "attribute":  # its polygons are read when chips are cut
             split_inputs(scenes, recipe.scenes, spec, recipe.split)
     except LandscribeError as error:

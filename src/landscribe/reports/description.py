@@ -1,5 +1,6 @@
 """Description of chips: class shares, class weights and band statistics."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast, get_args
 
@@ -29,6 +30,18 @@ class ClassShare:
     """Number of chips with this class, by split."""
     weights: dict[str, float]
     """Class weight in a loss, by weighting."""
+
+
+@dataclass(frozen=True)
+class GroupShare:
+    """The chips of one group of scenes."""
+
+    name: str
+    """Empty for scenes without a group."""
+    chips: dict[str, int]
+    """Number of chips by split."""
+    shares: dict[str, float]
+    """Share of the labelled pixels by class, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,8 @@ class Description:
     """Edges of the histogram bins; values outside are counted in the first or the last bin."""
     chips_read: int
     """Number of chips that were read for quantiles and histograms."""
+    groups: tuple[GroupShare, ...] = ()
+    """Empty if no scene has a group."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -97,8 +112,20 @@ def describe(chips: Chips) -> Description:
     return Description(
         {name: int((splits == name).sum()) for name in names}, chips.metadata.size, chips.metadata.dtype,
         unlabelled / (unlabelled + labelled), classes, tuple(map(tuple, (holds.T @ holds).tolist())), bands, edges,
-        min(len(chips), _MOST_READ),
+        min(len(chips), _MOST_READ), tuple(_groups(chips, names)),
     )  # fmt: skip
+
+
+def _groups(chips: Chips, splits: Sequence[str]) -> Iterator[GroupShare]:
+    """Chips and class shares by group, in alphabetical order; none if no scene has a group."""
+    if not (chips.group_names != "").any():
+        return
+    for name in np.unique(chips.group_names).tolist():
+        is_in = chips.group_names == name
+        pixels = chips.counts[is_in].sum(axis=0)
+        shares = (pixels / max(1, pixels.sum())).tolist()
+        of_split = {split: int((is_in & (chips.splits == split)).sum()) for split in splits}
+        yield GroupShare(name, of_split, dict(zip(chips.classes.names, shares, strict=True)))
 
 
 def _bands(chips: Chips) -> tuple[tuple[BandStatistics, ...], tuple[float, ...]]:

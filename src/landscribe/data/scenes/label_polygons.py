@@ -198,17 +198,17 @@ def _without_pixel(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
     total = sum(counts.values(), Counter())
     if total:
         yield (
-            f"{total.total()} polygons of {_files(affected)} contain no pixel centre and are not in the labels: "
+            f"{_files(affected)}: the labels lack {counted(total.total(), 'polygon')} without a pixel centre: "
             f"{_listed(total)}. Pass --all-touched {','.join(total)} to label every pixel that these classes touch."
         )
 
 
 def _overlaps(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
-    counted = [scene.overlaps() for scene in scenes]
-    affected = [scene for scene, (pixels, _) in zip(scenes, counted, strict=True) if pixels]
-    total = sum((pixels for pixels, _ in counted), Counter())
+    overlaps = [scene.overlaps() for scene in scenes]
+    affected = [scene for scene, (pixels, _) in zip(scenes, overlaps, strict=True) if pixels]
+    total = sum((pixels for pixels, _ in overlaps), Counter())
     if total:
-        at_least = "" if all(complete for _, complete in counted) else "at least "
+        at_least = "" if all(complete for _, complete in overlaps) else "at least "
         rule = (
             "The class that is later in the class table lies on top. Pass --label-priority COLUMN to let a column of "
             f"numbers decide, or --label-priority {FILE_ORDER}"
@@ -216,14 +216,14 @@ def _overlaps(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
             else "--label-priority decides which lies on top"
         )
         yield (
-            f"polygons of different classes of {_files(affected)} overlap in {at_least}{total.total()} pixels: "
-            f"{_listed(total)}. {rule}."
+            f"polygons of different classes of {_files(affected)} overlap in {at_least}"
+            f"{counted(total.total(), 'pixel')}: {_listed(total)}. {rule}."
         )
 
 
 def _files(scenes: Sequence[PolygonLabels]) -> str:
     """The polygon files of scenes and the images that they lie on, for messages."""
-    more = f" and {len(scenes) - 1} more images" if len(scenes) > 1 else ""
+    more = f" and {counted(len(scenes) - 1, 'more image')}" if len(scenes) > 1 else ""
     return f"{scenes[0].features.name} on {scenes[0].image_name}{more}"
 
 

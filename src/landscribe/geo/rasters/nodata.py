@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import RasterError
+from landscribe.errors import RasterError, counted
 from landscribe.geo.spec import NodataRule, NodataValue
 
 _FLOAT32_STEPS = 4
@@ -85,8 +85,8 @@ def require_representable(nodata: NodataValue, dtype: str, bands: int, name: str
     """Raise RasterError if no pixel of an integer dtype can hold a nodata value: nothing would be nodata."""
     if isinstance(nodata, tuple) and len(nodata) != bands:
         raise RasterError(
-            f"{len(nodata)} nodata values were given ({nodata_label(nodata)}), but {name} has {bands} bands. Expected "
-            "one value, or one for each band."
+            f"{len(nodata)} nodata values were given ({nodata_label(nodata)}), but {name} has "
+            f"{counted(bands, 'band')}. Expected one value, or one for each band."
         )
     integer = np.dtype(dtype)
     if integer.kind not in "iu":

@@ -9,7 +9,7 @@ import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import LabelError
+from landscribe.errors import LabelError, counted
 from landscribe.geo.classes import Label
 
 FILE_ORDER = "file-order"
@@ -30,8 +30,8 @@ def labels_of(table: gpd.GeoDataFrame, field: str | None, name: str) -> tuple[La
     blank = raw.isna() | (raw.astype(str).str.strip() == "")
     if blank.any():
         raise LabelError(
-            f"{name}: column '{field}' is empty in {int(blank.sum())} of {len(raw)} features (first: feature "
-            f"{int(blank.to_numpy().argmax())}). Give each feature a class."
+            f"{name}: column '{field}' is empty in {int(blank.sum())} of {counted(len(raw), 'feature')} (first: "
+            f"feature {int(blank.to_numpy().argmax())}). Give each feature a class."
         )
     labels = [_label(value) for value in raw.tolist()]
     types = Counter(type(label).__name__ for label in labels)

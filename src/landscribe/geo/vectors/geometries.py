@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from landscribe.errors import LabelError
+from landscribe.errors import LabelError, counted
 
 POLYGONS = ("Polygon", "MultiPolygon")
 POINTS = ("Point",)
@@ -67,9 +67,9 @@ def _valid(table: gpd.GeoDataFrame, name: str, types: Sequence[str], *, fix: boo
     )
     if not fix:
         raise LabelError(
-            f"{name} has bad geometries in its {len(table)} features: {problems}. Correct the file (in QGIS: "
-            "Fix geometries), or, for labels, pass --fix-geometries to make invalid ones valid and drop null and empty "
-            "ones."
+            f"{name} has bad geometries in its {counted(len(table), 'feature')}: {problems}. Correct the file (in "
+            "QGIS: Fix geometries), or, for labels, pass --fix-geometries to make invalid ones valid and drop null "
+            "and empty ones."
         )
     fixed = table.copy()
     fixed.geometry = gpd.GeoSeries(
@@ -78,8 +78,8 @@ def _valid(table: gpd.GeoDataFrame, name: str, types: Sequence[str], *, fix: boo
     kept = fixed[~fixed.geometry.isna() & ~fixed.geometry.is_empty]
     if kept.empty:
         raise LabelError(
-            f"{name} has bad geometries in its {len(table)} features: {problems or 'collections without polygons'}. "
-            "None of them can be fixed. Correct the file."
+            f"{name} has bad geometries in its {counted(len(table), 'feature')}: "
+            f"{problems or 'collections without polygons'}. None of them can be fixed. Correct the file."
         )
     return kept
 
