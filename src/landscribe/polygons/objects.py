@@ -8,7 +8,7 @@ each object.
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from landscribe.geo.grid import ASSIGN_CRS, Grid, Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import ClassMap
 from landscribe.maps.layers import OBJECT_BANDS, STEPS
+from landscribe.polygons.class_codes import ClassCodes
 from landscribe.polygons.object_spec import ObjectSpec
 from landscribe.polygons.watershed import (
     Labels,
@@ -208,6 +209,26 @@ def _radius(raster: Raster, spec: ObjectSpec) -> int:
             f"cannot be counted in pixels. {ASSIGN_CRS}, or choose another source of objects."
         )
     return min(spec.halo // 2, max(1, round(spec.minimum_distance / pixel)))
+
+
+def object_codes(codes: ClassCodes, layers: Raster | None, spec: ObjectSpec, out: Path) -> ClassCodes:
+    """The objects of a map's classes, as codes of their own.
+
+    Args:
+        codes: the classes of a map.
+        layers: as in `objects_of`.
+        spec: as in `objects_of`.
+        out: the raster of numbers to write; it must exist as long as the codes are read.
+
+    Raises:
+        RasterError: as `objects_of`, or the map is not one band of uint8.
+    """
+    values = np.array([entry.value for entry in codes.classes])
+    table = objects_of(ClassMap.of(codes.raster), layers, spec, out, values.tolist())
+    numbers = replace(Raster.open([out]), title=codes.raster.name)
+    scores = None if layers is None else np.concatenate([[np.nan], table.scores])
+    of_object = np.searchsorted(values, table.values)
+    return ClassCodes(numbers, codes.classes, np.concatenate([[0], of_object]), None, scores)
 
 
 def _write_seeds(inputs: _Inputs, blocks: Sequence[Window], out: Path, advance: progress.Advance) -> Labels:

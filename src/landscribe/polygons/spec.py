@@ -33,8 +33,26 @@ class VectorizeSpec(Spec):
     """One MultiPolygon for each class."""
     probabilities: InputPath | None = None
     """Class probabilities beside the map, as predict writes them: polygons get the mean probability of their class."""
+    object_probabilities: InputPath | None = None
+    """Object probabilities beside the map, as predict writes them for a model of unet_id: each object becomes a polygon
+    of its own, also where it touches another one, with the mean probability of an inner part as its score."""
+    split_touching: bool = False
+    """Split the pixels of a class into objects where they are narrow: each becomes a polygon of its own."""
+    minimum_distance: float = Field(4.0, gt=0, le=1e4)
+    """With split_touching, minimum distance between the middles of two objects that touch, in metres."""
     dask: str | None = None
     """Trace with Dask: auto for the cores of this machine, or the address or file of a scheduler."""
+
+    @property
+    def separates_objects(self) -> bool:
+        """True if each object becomes a polygon of its own."""
+        return self.split_touching or self.object_probabilities is not None
+
+    @model_validator(mode="after")
+    def _require_one_source(self) -> "VectorizeSpec":
+        if self.split_touching and self.object_probabilities is not None:
+            raise ValueError("split_touching and object_probabilities both separate objects; choose one")
+        return self
 
     @model_validator(mode="after")
     def _require_one_shape(self) -> "VectorizeSpec":

@@ -166,6 +166,9 @@ class VectorizeKeywords(TypedDict, total=False):
     fill_holes: float | None
     dissolve: bool
     probabilities: str | Path | None
+    object_probabilities: str | Path | None
+    split_touching: bool
+    minimum_distance: float
     dask: str | None
 
 
@@ -392,6 +395,9 @@ class DemoKeywords(TypedDict, total=False):
     fill_holes: float | None
     dissolve: bool
     probabilities: str | Path | None
+    object_probabilities: str | Path | None
+    split_touching: bool
+    minimum_distance: float
     reference: str | Path | None
     reference_field: str | None
     scenes: SceneKeywords

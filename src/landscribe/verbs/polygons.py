@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Unpack
 
 from landscribe.errors import OutputError
 from landscribe.outputs import claim, output_path, require_absent
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from landscribe.verbs.keywords import VectorizeKeywords
     from landscribe.verbs.sources import Source
 
@@ -57,6 +57,8 @@ def vectorize(mapped: Source, *, out: Source, overwrite: bool = False, **setting
     from landscribe.geo.rasters.raster import Raster
     from landscribe.geo.vectors.feature_files import require_feature_suffix
     from landscribe.polygons.class_codes import ClassCodes
+    from landscribe.polygons.object_spec import ObjectSpec
+    from landscribe.polygons.objects import object_codes
     from landscribe.polygons.plan import plan_polygons
     from landscribe.polygons.vectorize import write_polygons
 
@@ -69,4 +71,12 @@ def vectorize(mapped: Source, *, out: Source, overwrite: bool = False, **setting
     with claim(path):
         require_absent(path, overwrite=overwrite)
         codes = ClassCodes.open(raster, spec.classes, spec.class_table)
-        return write_polygons(plan_polygons(codes, spec, path, probabilities))
+        if not spec.separates_objects:
+            return write_polygons(plan_polygons(codes, spec, path, probabilities))
+        source = ObjectSpec(
+            source="distance" if spec.split_touching else "heads", minimum_distance=spec.minimum_distance
+        )
+        layers = None if spec.object_probabilities is None else Raster.open([spec.object_probabilities])
+        with TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as folder:
+            codes = object_codes(codes, layers, source, Path(folder) / "objects.tif")
+            return write_polygons(plan_polygons(codes, spec, path, probabilities))

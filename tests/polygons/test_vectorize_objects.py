@@ -1,0 +1,49 @@
+"""Objects that touch become polygons of their own."""
+
+import geopandas as gpd
+import numpy as np
+import pytest
+
+import landscribe as ls
+from landscribe.errors import RecipeError
+from worlds import pixel_box, write_raster
+
+BANDS = ("segment", "border", "inner")
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """A house of two halves that touch at column 30, and their object probabilities."""
+    classes, layers = np.zeros((40, 60), np.uint8), np.zeros((3, 40, 60), np.uint8)
+    classes[10:30, 10:50] = 1
+    layers[0][classes == 1] = 254
+    layers[2, 12:28, 12:28] = layers[2, 12:28, 32:48] = 254
+    mapped = write_raster(tmp_path / "map.tif", classes, nodata=255)
+    return mapped, write_raster(tmp_path / "objects.tif", layers, nodata=255, descriptions=BANDS)
+
+
+def test_each_object_of_the_heads_is_a_polygon_with_a_score(tmp_path, halves):
+    mapped, layers = halves
+    file = ls.vectorize(mapped, out=tmp_path / "objects.gpkg", object_probabilities=layers)
+    table = gpd.read_file(file, layer="map")
+    boxes = [pixel_box(10, 10, 20, 20), pixel_box(10, 30, 20, 20)]
+    assert sorted(polygon.equals(box) for polygon in table.geometry for box in boxes) == [False, False, True, True]
+    np.testing.assert_allclose(table["score"], 256 / 400, atol=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_split_touching_needs_no_probabilities(tmp_path, halves):
+    classes = np.zeros((40, 60), np.uint8)
+    classes[10:30, 5:25], classes[18:22, 25:29], classes[10:30, 29:49] = 1, 1, 1
+    mapped = write_raster(tmp_path / "neck.tif", classes, nodata=255)
+    counts = [
+        len(gpd.read_file(ls.vectorize(mapped, out=tmp_path / f"{split}.fgb", split_touching=split)))
+        for split in (False, True)
+    ]
+    assert counts == [1, 2]
+
+
+def test_two_ways_to_separate_objects_are_refused(tmp_path, halves):
+    mapped, layers = halves
+    with pytest.raises(RecipeError, match="split_touching and object_probabilities both separate objects"):
+        ls.vectorize(mapped, out=tmp_path / "o.gpkg", object_probabilities=layers, split_touching=True)
