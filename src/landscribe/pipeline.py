@@ -52,7 +52,7 @@ def run(
 
     Returns:
         The run folder: recipe.toml, chips/, model/, map.tif (or maps/) and, if labels are polygons, the map as polygons
-        (map.gpkg), assessment.json (on held-out chips),
+        (map.gpkg); with unet_id also its object probabilities (objects.tif); assessment.json (on held-out chips),
         assessment_reference.json (if the recipe names an independent reference), report.html.
     """
     from landscribe.training.parallel import require_single_process
@@ -106,7 +106,7 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
     maps = _map_scenes(filled, files)
     if any(scene.labels is not None and is_vector(scene.labels) for scene in filled.scenes):
         for path in maps:
-            vectorize(path, out=path.with_suffix(".gpkg"), overwrite=True, **filled.vectorize.model_dump())
+            _vectorize(path, filled, files)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=files.assessment_file)
     if filled.assess.reference is not None:
@@ -115,6 +115,15 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
     else:
         files.reference_file.unlink(missing_ok=True)
     report(files.folder)
+
+
+def _vectorize(mapped: Path, filled: Recipe, files: Run) -> None:
+    """Write the polygons of a map beside it; each object is one where the network separates objects."""
+    settings = filled.vectorize.model_dump()
+    objects = files.object_file(mapped)
+    if objects.exists() and not settings["split_touching"]:
+        settings["object_probabilities"] = objects
+    vectorize(mapped, out=mapped.with_suffix(".gpkg"), overwrite=True, **settings)
 
 
 def _require_threshold(filled: Recipe, chips: Chips) -> None:
@@ -177,7 +186,11 @@ def _map_scenes(filled: Recipe, files: Run) -> list[Path]:
     # The user named the architecture in the recipe.
     model = files.load_model(trust=filled.train.architecture)
     rasters = [open_image(scene) for scene in filled.scenes]
-    outputs = [OutputPaths(path) for path in files.planned_map_files([raster.name for raster in rasters])]
+    paths = files.planned_map_files([raster.name for raster in rasters])
+    separates_objects = {"border", "inner"} <= model.head_channels.keys()
+    outputs = [
+        OutputPaths(path, object_probabilities=files.object_file(path) if separates_objects else None) for path in paths
+    ]
     maps = []
     for plan in plan_maps(model, rasters, filled.predict, outputs):
         with claim(plan.paths.map):

@@ -77,6 +77,12 @@ class Run:
             return [self.folder / "map.tif"]
         return [self.folder / "maps" / f"{index:03d}_{scene}.tif" for index, scene in enumerate(scenes)]
 
+    def object_file(self, mapped: Path) -> Path:
+        """Where the object probabilities of a map go: `objects.tif`, or `objects/` with one for each map."""
+        if mapped.parent == self.folder:
+            return self.folder / "objects.tif"
+        return self.folder / "objects" / mapped.name
+
     @property
     def example(self) -> str | None:
         """The example of the lecture that the recipe follows; None if it follows none, or there is no recipe."""
@@ -143,9 +149,9 @@ class Run:
 
     def remove(self) -> None:
         """Remove the files of a run, and no others."""
-        folders = (self.chips_folder, self.model_folder, "model.training", "maps", "map.tif.parts")
+        folders = (self.chips_folder, self.model_folder, "model.training", "maps", "objects", "map.tif.parts")
         measures = (self.assessment_file, self.reference_file, self.report_file)
-        files = ("map.tif", "map.qml", "map.tif.aux.xml", "map.gpkg", *measures, self.recipe_file)
+        files = ("map.tif", "map.qml", "map.tif.aux.xml", "map.gpkg", "objects.tif", *measures, self.recipe_file)
         for folder in folders:
             shutil.rmtree(self.folder / folder, ignore_errors=True)
         for file in files:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from landscribe.spec import CommaList, InputPath, Spec
+from landscribe.spec import AlsoCalled, CommaList, InputPath, Spec
 
 
 class VectorizeSpec(Spec):
@@ -33,7 +33,7 @@ class VectorizeSpec(Spec):
     """One MultiPolygon for each class."""
     probabilities: InputPath | None = None
     """Class probabilities beside the map, as predict writes them: polygons get the mean probability of their class."""
-    object_probabilities: InputPath | None = None
+    object_probabilities: Annotated[InputPath | None, AlsoCalled("instances")] = None
     """Object probabilities beside the map, as predict writes them for a model of unet_id: each object becomes a polygon
     of its own, also where it touches another one, with the mean probability of an inner part as its score."""
     split_touching: bool = False
