@@ -193,6 +193,8 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path):
         numbers_of(tmp_path, classes, source="heads")
     with pytest.raises(RasterError, match=r"heads, but .*layers.tif has the bands a, b. Expected the bands segment"):
         numbers_of(tmp_path, classes, layers[:2], names=("a", "b"), source="heads")
+    with pytest.raises(RasterError, match=r"has the bands a. Expected segment, border, inner, or one for each class"):
+        numbers_of(tmp_path, classes, layers[:1], names=("a",))
     with pytest.raises(RasterError, match="lie on different grids"):
         numbers_of(tmp_path, classes, layers[:, :20])
     bare = ClassMap.open(write_raster(tmp_path / "bare.tif", classes, crs=None, transform=None))

@@ -123,6 +123,14 @@ class _Inputs:
                 "predicted with the map. Predict both in one command."
             )
         has_inner = layers is not None and layers.bands == OBJECT_BANDS
+        if spec.source == "heads" and not has_inner:
+            given = "no object probabilities were given" if layers is None else (
+                f"{layers.paths[0]} has the bands {', '.join(layers.bands)}"
+            )  # fmt: skip
+            raise RasterError(
+                f"the source of objects is heads, but {given}. Expected the bands {', '.join(OBJECT_BANDS)}. Predict "
+                "them with --object-probabilities and a model of unet_id, or choose another source."
+            )
         bands = np.full(256, _INNER)
         if layers is not None and not has_inner:
             known = mapped.classes
@@ -132,14 +140,6 @@ class _Inputs:
                     f"or one for each class of {raster.paths[0]}: {', '.join(known.names)}."
                 )
             bands[list(known.values)] = np.arange(len(known))
-        if spec.source == "heads" and not has_inner:
-            given = "no object probabilities were given" if layers is None else (
-                f"{layers.paths[0]} has the bands {', '.join(layers.bands)}"
-            )  # fmt: skip
-            raise RasterError(
-                f"the source of objects is heads, but {given}. Expected the bands {', '.join(OBJECT_BANDS)}. Predict "
-                "them with --object-probabilities and a model of unet_id, or choose another source."
-            )
         source = spec.source
         if source == "auto":
             source = "heads" if has_inner else "components"
