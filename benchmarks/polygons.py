@@ -60,9 +60,8 @@ def _speed(given: argparse.Namespace, folder: Path) -> None:
         for method in (_PEER, *_METHODS):
             runs.setdefault(method, []).append(_measured(raster, method, folder / f"polygons{given.suffix}"))
     own = statistics.median(seconds for seconds, _, _ in runs[_PEER])
-    print(
-        f"{given.side or 8192}² pixels, {given.suffix}\n\n| | polygons | seconds | ratio | peak GB |\n|---|---|---|---|---|"
-    )
+    print(f"{given.side or 8192}² pixels, {given.suffix}\n")
+    print("| | polygons | seconds | ratio | peak GB |\n|---|---|---|---|---|")
     for method, results in runs.items():
         seconds, peak = (statistics.median(column) for column in list(zip(*results, strict=True))[:2])
         print(f"| {method} | {results[0][2]:,} | {seconds:.1f} | {seconds / own:.2f} | {peak:.2f} |")
@@ -85,8 +84,9 @@ def _checkerboard(given: argparse.Namespace, folder: Path) -> None:
     """Half of the pixels are polygons."""
     side = given.side or 4096
     values = (np.indices((side, side)).sum(axis=0) % 2).astype(np.uint8)
-    with rasterio.open(folder / "board.tif", "w", width=side, height=side, count=1, dtype="uint8", crs="EPSG:32617",
-                       transform=rasterio.Affine(1, 0, 5e5, 0, -1, 4e6), tiled=True, compress="deflate") as board:  # fmt: skip
+    profile = {"width": side, "height": side, "count": 1, "dtype": "uint8", "tiled": True, "compress": "deflate"}
+    profile |= {"crs": "EPSG:32617", "transform": rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)}
+    with rasterio.open(folder / "board.tif", "w", **profile) as board:
         board.write(values, 1)
     seconds, peak, count = _measured(folder / "board.tif", "landscribe", folder / "polygons.fgb")
     print(f"checkerboard of {side}²: {count:,} polygons in {seconds:.0f} s, peak {peak:.2f} GB")

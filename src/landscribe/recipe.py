@@ -177,7 +177,7 @@ class Recipe(Spec):
             rows: tuple[Spec, ...] = getattr(self, name)
             if rows:
                 document.add(name, _array(rows))
-        for name in ("chips", "split", "augment", "train", "predict", "assess"):
+        for name in [section for section in SECTIONS if section != "scenes"]:
             document.add(tomlkit.nl())
             document.add(name, _table(getattr(self, name)))
         return tomlkit.dumps(document)

@@ -10,6 +10,9 @@ from landscribe.errors import OutputError
 from landscribe.outputs import claim, output_path, require_absent
 
 if TYPE_CHECKING:
+    from landscribe.geo.rasters.raster import Raster
+    from landscribe.polygons.class_codes import ClassCodes
+    from landscribe.polygons.spec import VectorizeSpec
     from landscribe.verbs.keywords import VectorizeKeywords
     from landscribe.verbs.sources import Source
 
@@ -57,26 +60,30 @@ def vectorize(mapped: Source, *, out: Source, overwrite: bool = False, **setting
     from landscribe.geo.rasters.raster import Raster
     from landscribe.geo.vectors.feature_files import require_feature_suffix
     from landscribe.polygons.class_codes import ClassCodes
-    from landscribe.polygons.object_spec import ObjectSpec
-    from landscribe.polygons.objects import object_codes
     from landscribe.polygons.plan import plan_polygons
     from landscribe.polygons.vectorize import write_polygons
 
     require_feature_suffix(path)
     raster = Raster.open([mapped])
-    probabilities = None if spec.probabilities is None else Raster.open([spec.probabilities])
-    inputs = {*raster.paths, *(probabilities.paths if probabilities else ())}
-    if any(path.resolve() == output_path(name).resolve() for name in inputs):
+    probabilities, layers = (
+        None if name is None else Raster.open([name]) for name in (spec.probabilities, spec.object_probabilities)
+    )
+    inputs = {name for each in (raster, probabilities, layers) if each is not None for name in each.paths}
+    if any(path.resolve() == Path(name).resolve() for name in inputs):
         raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")
-    with claim(path):
+    with claim(path), TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as folder:
         require_absent(path, overwrite=overwrite)
         codes = ClassCodes.open(raster, spec.classes, spec.class_table)
-        if not spec.separates_objects:
-            return write_polygons(plan_polygons(codes, spec, path, probabilities))
-        source = ObjectSpec(
-            source="distance" if spec.split_touching else "heads", minimum_distance=spec.minimum_distance
-        )
-        layers = None if spec.object_probabilities is None else Raster.open([spec.object_probabilities])
-        with TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as folder:
-            codes = object_codes(codes, layers, source, Path(folder) / "objects.tif")
-            return write_polygons(plan_polygons(codes, spec, path, probabilities))
+        if spec.separates_objects:
+            codes = _object_codes(codes, layers, spec, Path(folder) / "objects.tif")
+        return write_polygons(plan_polygons(codes, spec, path, probabilities))
+
+
+def _object_codes(codes: ClassCodes, layers: Raster | None, spec: VectorizeSpec, out: Path) -> ClassCodes:
+    """Codes of objects, whose raster is `out`, for codes of classes."""
+    # These imports load torch, which polygons of classes do without.
+    from landscribe.polygons.object_spec import ObjectSpec
+    from landscribe.polygons.objects import object_codes
+
+    source = "distance" if spec.split_touching else "heads"
+    return object_codes(codes, layers, ObjectSpec(source=source, minimum_distance=spec.minimum_distance), out)
