@@ -161,6 +161,21 @@ def test_several_maps_sum_the_pixels_of_polygons_and_label_rasters(tmp_path):
         assert whole.confusion.total == SIDE * SIDE
 
 
+def test_a_folder_of_references_is_paired_with_the_maps_by_their_names(tmp_path):
+    perfect, parts = halves(tmp_path)
+    whole = verbs.assess(perfect, reference=perfect)
+    folder = tmp_path / "truth"
+    folder.mkdir()
+    for part in parts:
+        (folder / part.name).write_bytes(part.read_bytes())
+    result = verbs.assess(parts, reference=folder)
+    assert result.confusion.counts.tolist() == whole.confusion.counts.tolist()
+    assert {name: each.total for name, each in result.groups.items()} == {"west": SIDE**2 // 2, "east": SIDE**2 // 2}
+    (folder / "east.tif").unlink()
+    with pytest.raises(LabelError, match=r"has no reference for east \(1 of 2 maps\)"):
+        verbs.assess(parts, reference=folder)
+
+
 def test_a_map_that_the_reference_does_not_reach_is_left_out_and_named(tmp_path, caplog):
     _, parts = halves(tmp_path)
     boxes = write_polygons(tmp_path / "west.gpkg", BOXES[:1], kind=["field"])

@@ -17,15 +17,17 @@ from landscribe.data.scenes.label_raster import NODATA_IGNORED
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import ClassError, LabelError, RecipeError, counted
+from landscribe.errors import ClassError, LabelError, RecipeError, counted, listed
 from landscribe.geo.classes import BACKGROUND, ClassEntry, Classes, default_colour, has_numbers, label_key
 from landscribe.geo.features import Features, geometry_type
+from landscribe.geo.inputs import RASTER_SUFFIXES, files_in
 from landscribe.geo.rasters.derived.converted import filled
 from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS
-from landscribe.geo.vectors.vector_files import is_vector
+from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
 from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_from_tag, read_tags
+from landscribe.runs import scene_in_name
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +47,13 @@ def assess_maps(
 
     Args:
         paths: class maps. With polygons or a label raster, pixels of two maps that overlap count in both.
-        reference: chips, a chips folder, or a file.
+        reference: chips, a chips folder, a file, or a folder with a file for each map, which has its name.
         split: split of the chips.
         nodata_as: name of the class that pixels without a class have in the maps; they are left out if None.
         labels: how to read a file: fields of SceneSpec.
 
     Raises:
+        LabelError: a map has no file in the folder.
         RecipeError: a map is no raster, maps have different class tables, or several classes have no class column.
     """
     features = [path for path in paths if is_vector(str(path))]
@@ -66,8 +69,27 @@ def assess_maps(
         counted = assess_chips(maps, chips.of_split(split))
         groups = {name: confusion for name, confusion in counted.items() if name}
         return _warned(Assessment(pooled(counted), names, chips.folder.name, split, groups))
+    if Path(reference).is_dir() and not is_vector(str(reference)):
+        return _warned(_assess_folder(maps, Path(reference), labels or {}, nodata_as))
     confusion = _assess_file(maps, str(reference), labels or {}, nodata_as)
     return _warned(Assessment(confusion, names, Path(reference).name))
+
+
+def _assess_folder(maps: Sequence[Raster], folder: Path, labels: dict[str, Any], nodata_as: str | None) -> Assessment:
+    """Compare each map with the file of a folder that has its name."""
+    files = {file.stem: file for file in files_in(str(folder), VECTOR_SUFFIXES | RASTER_SUFFIXES)}
+    stems = {mapped.name: scene_in_name(mapped.name, files) for mapped in maps}
+    absent = [name for name, stem in stems.items() if stem is None]
+    if absent:
+        raise LabelError(
+            f"{folder} has no reference for {listed(absent)} ({len(absent)} of {counted(len(maps), 'map')}). Expected a "
+            f"file with the map's name for each, such as {absent[0]}.shp. Name a file, or add the missing ones."
+        )
+    _common_classes(maps)
+    by_map = {
+        mapped.name: _assess_file([mapped], str(files[str(stems[mapped.name])]), labels, nodata_as) for mapped in maps
+    }
+    return Assessment(pooled(by_map), tuple(Path(mapped.paths[0]).name for mapped in maps), folder.name, groups=by_map)
 
 
 def _warned(assessment: Assessment) -> Assessment:

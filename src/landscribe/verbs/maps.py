@@ -143,7 +143,8 @@ def assess(
 
     Args:
         maps: one class map, or several.
-        reference: polygons, points with a class column, a label raster, or a chips folder.
+        reference: polygons, points with a class column, a label raster, a folder with such a file for each map, which
+            has its name, or a chips folder.
         split: split of the chips, if the reference is a chips folder.
         nodata_as: class of pixels that are nodata in the maps, such as "background"; they are left out if None.
         out: also write the measures as JSON.
