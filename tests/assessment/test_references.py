@@ -9,7 +9,7 @@ import rasterio
 import shapely
 
 from landscribe import verbs
-from landscribe.errors import ClassError, RecipeError
+from landscribe.errors import ClassError, LabelError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
 from worlds import METRE, pixel_box, write_polygons, write_raster
@@ -101,7 +101,7 @@ def test_reference_polygons_that_cover_no_pixel_are_counted(tmp_path, caplog):
     )
     with caplog.at_level(logging.WARNING):
         verbs.assess(mapped, reference=reference, label_field="kind")
-    assert "1 polygons of" in caplog.text
+    assert "1 polygon without a pixel centre" in caplog.text
     assert "road 1" in caplog.text
 
 

@@ -82,8 +82,8 @@ def _assess_folder(maps: Sequence[Raster], folder: Path, labels: dict[str, Any],
     absent = [name for name, stem in stems.items() if stem is None]
     if absent:
         raise LabelError(
-            f"{folder} has no reference for {listed(absent)} ({len(absent)} of {counted(len(maps), 'map')}). Expected a "
-            f"file with the map's name for each, such as {absent[0]}.shp. Name a file, or add the missing ones."
+            f"{folder} has no reference for {listed(absent)} ({len(absent)} of {counted(len(maps), 'map')}). Expected "
+            f"a file with the map's name for each, such as {absent[0]}.shp. Name a file, or add the missing ones."
         )
     _common_classes(maps)
     by_map = {

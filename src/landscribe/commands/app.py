@@ -265,7 +265,7 @@ def assess(
         list[Path], typer.Argument(metavar="MAP...", help="Class map, or several; polygons with --objects.")
     ],
     reference: Annotated[
-        str, typer.Option(help="Polygons, points with a class column, a label raster, a folder of these by map name, or chips.")
+        str, typer.Option(help="Polygons, points with a class column, a label raster, a folder of these, or chips.")
     ],
     split: Annotated[str, typer.Option(help="Split of the chips, if the reference is a chips folder.")] = "test",
     nodata_as: Annotated[
