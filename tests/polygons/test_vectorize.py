@@ -8,6 +8,7 @@ import geopandas as gpd
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import rasterio.features
 import shapely
 from affine import Affine
@@ -206,6 +207,33 @@ def test_fields_of_the_real_world_are_counted_and_measured(shared_data, tmp_path
     fields = four[four["value"] == 1].area
     assert (fields >= 500).sum() == 212
     assert (round(fields.sum() / 1e4, 2), round(fields.max() / 1e4, 2)) == (298.34, 11.29)
+
+
+def _mask(shared_data, name, folder):
+    """A class raster of a real data set."""
+    if name == "banepa":
+        with rasterio.open(shared_data / "banepa_buildings" / "dev" / "scene.tif") as scene:
+            shape, crs, transform = scene.shape, scene.crs, scene.transform
+        houses = gpd.read_file(shared_data / "banepa_buildings" / "dev" / "buildings.geojson").to_crs(crs)
+        burned = rasterio.features.rasterize(houses.geometry, shape, transform=transform, dtype="uint8")
+        return worlds.write_raster(folder / "banepa.tif", burned, crs=crs, transform=transform)
+    folders = {"dubai": ("dubai", "masks", "tile2*.png"), "amazon": ("amazon_forest", "masks", "*.png")}
+    if name == "fields":
+        return shared_data / "ftw_fields" / "mask.tif"
+    data, part, pattern = folders[name]
+    return min((shared_data / data / "dev" / part).glob(pattern))
+
+
+@pytest.mark.parametrize("name", ["banepa", "dubai", "amazon", "fields"])
+def test_rasterised_polygons_give_real_masks_back(shared_data, tmp_path, name):
+    path = _mask(shared_data, name, tmp_path)
+    raster = Raster.open(path)
+    pixels, valid = raster.read(raster.grid.window)
+    table = read(ls.vectorize(path, out=tmp_path / "polygons.fgb", classes="all"))
+    pairs = zip(table.geometry, table["value"], strict=True)
+    burned = rasterio.features.rasterize(pairs, raster.grid.shape, fill=255, transform=raster.grid.transform)
+    np.testing.assert_array_equal(burned, np.where(valid, pixels[0], 255))
+    assert table.is_valid.all()
 
 
 def test_dask_writes_the_same_bytes(mapped, tmp_path):
