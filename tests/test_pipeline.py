@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
@@ -74,6 +75,21 @@ def of_two_scenes(tmp_path_factory) -> Path:
         scenes.append(scene)
         labels.append(polygons)
     return pipeline.run(images=scenes, labels=labels, out=folder / "run", steps=2, seed=4, **QUICK)
+
+
+def test_a_run_with_unet_id_ends_with_an_object_for_each_polygon(tmp_path):
+    scene, labels, _ = world.write(world.draw(128, 128, seed=3), tmp_path)
+    out = pipeline.run(
+        images=[scene], labels=labels, out=tmp_path / "run", steps=2, architecture="unet_id", encoder="plain",
+        weights="none", options={"encoder_widths": [4, 8]}, size=64, label_field="class", tile=128, margin=16,
+    )  # fmt: skip
+    with rasterio.open(out / "objects.tif") as objects:
+        assert objects.descriptions == ("segment", "border", "inner")
+    polygons = gpd.read_file(out / "map.gpkg", layer="map")
+    assert "score" in polygons.columns
+    assert Run(out).polygon_files == [out / "map.gpkg"]
+    Run(out).remove()
+    assert not (out / "objects.tif").exists()
 
 
 def _sha(path: Path) -> str:
