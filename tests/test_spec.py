@@ -91,7 +91,7 @@ def number_schemas(schema, name=""):
         for part in schema:
             yield from number_schemas(part, name)
     if isinstance(schema, dict):
-        if schema.get("type") in ("integer", "number") and "const" not in schema:
+        if schema.get("type") in ("integer", "number") and not {"const", "enum"} & schema.keys():
             yield name, schema
         for key, part in schema.items():
             if key in ("properties", "$defs"):
