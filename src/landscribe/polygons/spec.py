@@ -19,7 +19,7 @@ class VectorizeSpec(Spec):
     """Pixels of one polygon touch along an edge (4), or also at a corner (8), which gives MultiPolygons."""
     simplify: Annotated[float, Field(gt=0, le=1e6)] | Literal["auto", "none"] = "none"
     """Largest distance in metres between a boundary and its simplified form, by Douglas and Peucker; auto is a
-    pixel, which turns steps into lines."""
+    pixel, which turns steps into lines. Metres are those of the middle of the raster."""
     square: bool = False
     """Give polygons right angles, for buildings; common walls stay common. It simplifies as
     well, by one and a half pixels unless simplify is a number."""

@@ -71,8 +71,8 @@ class Squarer:
         is_waiting = polygons.last_row >= self._stop
         if not is_waiting.any():
             return first_open_row
-        width = polygons.take(np.flatnonzero(is_waiting))
-        return min(first_open_row, float(width.points[:, 0].min()))
+        waiting = polygons.take(np.flatnonzero(is_waiting))
+        return min(first_open_row, float(waiting.points[:, 0].min()))
 
 
 def squared_alone(polygons: Polygons, pixel: tuple[float, float]) -> Polygons:
