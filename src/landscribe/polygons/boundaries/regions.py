@@ -87,16 +87,19 @@ class RegionJoiner:
         arcs = self._whole_arcs(trace.lines)
         sides = _sides(arcs, self.shape(arcs), self.width)
         own = owners[sides.groups]
-        for group, members in _grouped(own):
-            if group:
-                self._sides[group].append(sides.take(members))
-        ended = (before | set(np.unique(owners).tolist())) - set(np.unique(self._south).tolist()) - {0}
+        open_sides = np.flatnonzero(own)
+        for group, members in _grouped(own[open_sides]):
+            self._sides[group].append(sides.take(open_sides[members]))
+        ended = (before | set(owners[owners > 0].tolist())) - set(np.unique(self._south).tolist()) - {0}
         for group in ended & self._begun.keys():
             del self._begun[group]
         within = sides.take(np.flatnonzero(own == 0))
-        local = np.unique(within.groups)
-        parts = [replace(within, groups=np.searchsorted(local, within.groups))]
-        for number, group in enumerate(sorted(ended & self._sides.keys()), start=len(local)):
+        # Not by np.unique, which is slow where most groups have few sides.
+        numbers = np.zeros(trace.count + 1, np.int64)
+        numbers[within.groups] = 1
+        numbers = numbers.cumsum() - 1
+        parts = [replace(within, groups=numbers[within.groups])]
+        for number, group in enumerate(sorted(ended & self._sides.keys()), start=int(numbers[-1]) + 1):
             parts += [replace(part, groups=np.full(len(part.codes), number)) for part in self._sides.pop(group)]
         return Sides.join(parts)
 

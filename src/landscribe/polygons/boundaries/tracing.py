@@ -397,6 +397,6 @@ def cycles(onward: Ints, members: Ints) -> tuple[Ints, Ints]:
 
 def take_runs(items: NDArray[Any], start: Ints, runs: Ints) -> tuple[NDArray[Any], Ints]:
     """The runs `items[start[i]:start[i + 1]]` for i in `runs`, one after the other, and their starts."""
-    counts = (start[1:] - start[:-1])[runs]
+    counts = start[runs + 1] - start[runs]
     own = np.concatenate([[0], counts.cumsum()])
     return items[np.arange(own[-1]) + np.repeat(start[runs] - own[:-1], counts)], own
