@@ -95,6 +95,42 @@ def test_the_background_is_left_out_unless_it_is_asked_for(mapped):
     assert set(vectorized(mapped, classes=["0"])["value"]) == {0}
 
 
+def test_a_mask_of_0_and_255_has_one_class(tmp_path):
+    path = worlds.write_raster(tmp_path / "mask.tif", np.where(VALUES == 2, 255, 0).astype(np.uint8))
+    assert vectorized(path)["value"].tolist() == [255, 255]
+    assert set(vectorized(path, classes="all")["value"]) == {0, 255}
+
+
+def test_255_is_unlabelled_beside_other_classes_unless_it_is_asked_for(tmp_path):
+    path = worlds.write_raster(tmp_path / "labels.tif", VALUES)
+    assert set(vectorized(path)["value"]) == {1, 2}
+    assert set(vectorized(path, classes="all")["value"]) == {0, 1, 2, 255}
+    assert set(vectorized(path, classes=["255"])["value"]) == {255}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_a_raster_of_background_alone_has_no_polygon(tmp_path, dtype):
+    path = worlds.write_raster(tmp_path / "empty.tif", np.zeros((4, 5), dtype))
+    assert len(vectorized(path)) == 0
+    assert len(vectorized(path, dissolve=True)) == 0
+    assert vectorized(path, classes="all")["value"].tolist() == [0]
+
+
+@pytest.mark.parametrize("name", ["-map", "(1) map", "GPKG map", "layer_styles", "sqlite_map"])
+def test_any_name_of_a_raster_gives_a_layer_with_its_style(mapped, tmp_path, name):
+    path = mapped.rename(tmp_path / f"{name}.tif")
+    assert len(vectorized(path, "polygons.gpkg")) == 3
+    layer = pyogrio.list_layers(tmp_path / "polygons.gpkg")[0, 0]
+    assert layer.endswith("map" if "map" in name else name)
+    with sqlite3.connect(tmp_path / "polygons.gpkg") as database:
+        assert database.execute("SELECT f_table_name FROM layer_styles").fetchall() == [(layer,)]
+
+
+@pytest.mark.parametrize("name", ["a;b/o.fgb", "a!b/o.parquet"])
+def test_special_characters_in_a_path_are_no_address(mapped, tmp_path, name):
+    assert len(read(ls.vectorize(mapped, out=tmp_path / name))) == 3
+
+
 def test_nodata_is_no_polygon(mapped):
     assert vectorized(mapped, classes="all").to_crs(32632).area.sum() == VALUES.size - 4
 
@@ -257,6 +293,10 @@ def _rotated(folder):
     return worlds.write_raster(folder / "r.tif", VALUES, transform=turned), {}
 
 
+def _unsigned(folder):
+    return worlds.write_raster(folder / "u.tif", np.full((3, 3), 2**63 + 1, np.uint64)), {}
+
+
 def _plain(**settings):
     return lambda folder: (worlds.write_raster(folder / "m.tif", VALUES), settings)
 
@@ -284,11 +324,18 @@ def _table(text):
         (_plain(), "m.tif", "no suffix for polygons"),
         (_plain(classes=["house"]), "o.gpkg", "has no class 'house'"),
         (_plain(square=True, smooth=True), "o.gpkg", "exclude each other"),
+        (_plain(square=True, connectivity=8), "o.gpkg", "exclude each other"),
+        (_plain(split_touching=True, dissolve=True), "o.gpkg", "joins the objects that split_touching separates"),
+        (_plain(classes=[]), "o.gpkg", "Give names or values of classes, or all"),
+        (_plain(), "a;b.gpkg", "reads ! and ; as parts of an address"),
+        (_plain(), "a!b.shp", "reads ! and ; as parts of an address"),
+        (_unsigned, "o.gpkg", "holds uint64. Expected whole numbers up to int64"),
         (_plain(simplify=-1), "o.gpkg", "simplify"),
         (_other_grid, "o.gpkg", "on another grid"),
         (_table("a,b\n1,2\n"), "o.gpkg", "Expected the columns value and name"),
         (_table("value,name\nx,y\n"), "o.gpkg", "Expected a whole number"),
         (_table("value,name\n1,y\n1,z\n"), "o.gpkg", "has value 1 twice"),
+        (_table("value,name\n9223372036854775808,y\n"), "o.gpkg", r"Expected a number from -2\^63"),
     ],
 )
 def test_bad_input_ends_in_one_line_and_writes_nothing(tmp_path, inputs, name, message):

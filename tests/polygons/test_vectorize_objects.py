@@ -43,6 +43,21 @@ def test_split_touching_needs_no_probabilities(tmp_path, halves):
     assert counts == [1, 2]
 
 
+def test_nodata_is_no_object_of_class_255(tmp_path):
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 5:25] = 255
+    mapped = write_raster(tmp_path / "mask.tif", mask, nodata=0)
+    table = gpd.read_file(ls.vectorize(mapped, out=tmp_path / "o.fgb", split_touching=True))
+    assert [shape.equals(pixel_box(10, 5, 20, 20)) for shape in table.geometry] == [True]
+
+
+def test_a_class_table_may_hold_values_that_the_map_does_not(tmp_path, halves):
+    table = tmp_path / "classes.csv"
+    table.write_text("value,name\n-1,nothing\n1,house\n300,tower\n")
+    file = ls.vectorize(halves[0], out=tmp_path / "o.fgb", split_touching=True, class_table=table)
+    assert gpd.read_file(file)["class"].tolist() == ["house"]
+
+
 def test_two_ways_to_separate_objects_are_refused(tmp_path, halves):
     mapped, layers = halves
     with pytest.raises(RecipeError, match="split_touching and object_probabilities both separate objects"):

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _STRIP_PIXELS = 2**24
 _MOST_VALUES = 2**20
 """Distinct values of a raster whose values are its classes."""
+_INT64 = range(-(2**63), 2**63)
 _ALL = "all"
 
 
@@ -56,7 +57,8 @@ class ClassCodes:
 
         Args:
             raster: one band of whole numbers.
-            requested: names or values of classes, or "all"; all but class 0 if None.
+            requested: names or values of classes, or "all"; all but class 0, and but value 255 where it means
+                unlabelled, if None.
             class_table: a CSV file; None for the raster's own table, or its values.
 
         Raises:
@@ -64,7 +66,11 @@ class ClassCodes:
             ClassError: there is no such class, or the class table cannot be read.
         """
         _require_whole_numbers(raster)
-        classes = _selected(_classes_of(raster, class_table), requested, raster.paths[0])
+        classes = _classes_of(raster, class_table)
+        if requested is None:
+            classes = _foreground(classes, raster, has_table=class_table is not None)
+        else:
+            classes = _selected(classes, requested, raster.paths[0])
         classes = tuple(sorted(classes, key=lambda entry: entry.value))
         values = np.array([entry.value for entry in classes], np.int64)
         return cls(raster, classes, np.concatenate([[0], np.arange(len(classes))]), values)
@@ -74,6 +80,8 @@ class ClassCodes:
         pixels, valid = self.raster.read(window)
         if self.values is None:
             return np.where(valid, pixels[0], 0)
+        if not len(self.values):
+            return np.zeros(valid.shape, np.uint8)
         kind = np.min_scalar_type(len(self.values))
         if pixels.dtype.itemsize <= 2:
             info = np.iinfo(pixels.dtype)
@@ -92,9 +100,9 @@ def _require_whole_numbers(raster: Raster) -> None:
     name, dtype = raster.paths[0], np.dtype(raster.dtype)
     if len(raster.bands) != 1:
         raise RasterError(f"{name} has {len(raster.bands)} bands. Expected one band of class values.")
-    if not np.issubdtype(dtype, np.integer):
+    if not np.can_cast(dtype, np.int64):
         raise RasterError(
-            f"{name} holds {dtype}. Expected whole numbers, which are classes. Vectorize the class map, or "
+            f"{name} holds {dtype}. Expected whole numbers up to int64, which are classes. Vectorize the class map, or "
             "convert it (gdal_translate -ot Byte)."
         )
 
@@ -124,7 +132,7 @@ def _values_of(raster: Raster) -> set[int]:
                 f"{raster.paths[0]} holds more than {_MOST_VALUES:,} different values. Expected those of classes. "
                 "Vectorize a class map, or reduce the values."
             )
-    return values - ({IGNORE} if raster.dtype == "uint8" and raster.nodata is None else set())
+    return values
 
 
 def _read_table(path: str) -> tuple[PolygonClass, ...]:
@@ -147,6 +155,8 @@ def _read_table(path: str) -> tuple[PolygonClass, ...]:
             number = int(value)
         except ValueError:
             raise ClassError(f"{path}, row {index + 1}: value '{value}'. Expected a whole number.") from None
+        if number not in _INT64:
+            raise ClassError(f"{path}, row {index + 1}: value {value}. Expected a number from -2^63 to 2^63 - 1.")
         if colour and not re.fullmatch("#[0-9a-fA-F]{6}", colour):
             raise ClassError(f"{path}, row {index + 1}: colour '{colour}'. Expected #rrggbb.")
         classes.append(PolygonClass(number, name or value, colour or default_colour(index, background=number == 0)))
@@ -156,14 +166,23 @@ def _read_table(path: str) -> tuple[PolygonClass, ...]:
     return tuple(classes)
 
 
-def _selected(
-    classes: tuple[PolygonClass, ...], requested: Sequence[str] | None, name: str
-) -> tuple[PolygonClass, ...]:
-    if requested is None:
-        kept = tuple(entry for entry in classes if entry.value != 0)
-        if kept and len(kept) < len(classes):
-            log.info("class 0 of %s is left out as the background; --classes all includes it", name)
-        return kept or classes
+def _foreground(classes: tuple[PolygonClass, ...], raster: Raster, *, has_table: bool) -> tuple[PolygonClass, ...]:
+    """All classes but the background, and but unlabelled pixels.
+
+    Without a nodata value or a class table, 255 is unlabelled, unless it is the only class, as in masks of 0 and 255.
+    """
+    values = {entry.value for entry in classes}
+    may_be_unlabelled = raster.dtype == "uint8" and raster.nodata is None and not has_table
+    left_out = {0} | ({IGNORE} if may_be_unlabelled and values - {0, IGNORE} else set())
+    for value, meaning in ((0, "the background"), (IGNORE, "unlabelled")):
+        if value in left_out & values:
+            log.info("class %d of %s is left out as %s; --classes all includes it", value, raster.paths[0], meaning)
+    return tuple(entry for entry in classes if entry.value not in left_out)
+
+
+def _selected(classes: tuple[PolygonClass, ...], requested: Sequence[str], name: str) -> tuple[PolygonClass, ...]:
+    if not requested:
+        raise ClassError(f"no class of {name} is to become polygons. Give names or values of classes, or all.")
     if tuple(requested) == (_ALL,):
         return classes
     by_text = {str(entry.value): entry for entry in classes} | {entry.name: entry for entry in classes}

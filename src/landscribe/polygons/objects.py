@@ -31,6 +31,7 @@ from landscribe.polygons.object_spec import ObjectSpec
 from landscribe.polygons.watershed import (
     Labels,
     Mask,
+    Values,
     distance_heights,
     distance_seeds,
     distances,
@@ -108,7 +109,7 @@ class _Inputs:
     spec: ObjectSpec
     source: str
     """heads, distance or components."""
-    values: NDArray[np.uint8]
+    values: NDArray[np.int64]
     radius: int
     """Minimum distance in pixels."""
     bands: NDArray[np.intp]
@@ -145,23 +146,23 @@ class _Inputs:
             source = "heads" if has_inner else "components"
         chosen = [entry.value for entry in mapped.classes.foreground] if values is None else sorted(values)
         radius = _radius(raster, spec) if source == "distance" else 0
-        return cls(raster, layers, spec, source, np.array(chosen, np.uint8), radius, bands)
+        return cls(raster, layers, spec, source, np.array(chosen, np.int64), radius, bands)
 
     @property
     def reach(self) -> int:
         """The longest distance to an edge that counts, in pixels."""
         return self.spec.halo // 2 if self.source == "distance" else 0
 
-    def is_object(self, values: NDArray[np.uint8]) -> Mask:
+    def is_object(self, values: Values) -> Mask:
         """True where a pixel belongs to an object."""
         return np.isin(values, self.values)
 
-    def classes(self, window: Window) -> NDArray[np.uint8]:
-        """Class values (rows, cols) of a window; 255, which is no class, where the map is not valid."""
+    def classes(self, window: Window) -> Values:
+        """Class values (rows, cols) of a window; -1 where the map is not valid."""
         pixels, valid = self.raster.read(window)
-        return np.where(valid, pixels[0], np.uint8(255))
+        return np.where(valid, pixels[0].astype(np.int16), np.int16(-1))
 
-    def seeds(self, block: Window) -> tuple[NDArray[np.uint8], Mask, Mask]:
+    def seeds(self, block: Window) -> tuple[Values, Mask, Mask]:
         """Class values, pixels of objects, and seeds of a block, (rows, cols) each."""
         window = block.grown(self.reach + self.radius) & self.raster.grid.window
         values, part = self.classes(window), block.relative_to(window).slices
@@ -191,7 +192,7 @@ class _Inputs:
         pixels, valid = self.layers.read(window)
         return np.where(valid, pixels[_INNER], np.uint8(0))
 
-    def scores(self, block: Window, values: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def scores(self, block: Window, values: Values) -> NDArray[np.int64]:
         """Probability (rows, cols) of an inner part or of the class, in steps of a score; 0 without probabilities."""
         if self.layers is None:
             return np.zeros(block.shape, np.int64)
@@ -305,7 +306,7 @@ class _Seams:
         """Labels and class values of the last row above the blocks of this row, and of the blocks done."""
         self._left = np.zeros((2, 0), np.int64)
 
-    def add(self, block: Window, labels: Labels, values: NDArray[np.uint8]) -> None:
+    def add(self, block: Window, labels: Labels, values: Values) -> None:
         """Add the next block, in row order."""
         both = np.stack([labels, values])
         cols = slice(block.col, block.col_stop)
@@ -369,7 +370,7 @@ class _Tally:
         self._columns = {name: np.zeros(1, np.int64) for name in ("pixels", "values", "scores")}
         self._first = np.full(1, _NO_PIXEL)
 
-    def add(self, block: Window, labels: Labels, values: NDArray[np.uint8], scores: NDArray[np.int64]) -> None:
+    def add(self, block: Window, labels: Labels, values: Values, scores: NDArray[np.int64]) -> None:
         """Count the pixels of a block."""
         present, index, inverse, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
         self._grow(int(present[-1]) + 1)

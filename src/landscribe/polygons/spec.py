@@ -52,10 +52,15 @@ class VectorizeSpec(Spec):
     def _require_one_source(self) -> "VectorizeSpec":
         if self.split_touching and self.object_probabilities is not None:
             raise ValueError("split_touching and object_probabilities both separate objects; choose one")
+        if self.separates_objects and self.dissolve:
+            source = "split_touching" if self.split_touching else "object_probabilities"
+            raise ValueError(f"dissolve joins the objects that {source} separates; choose one")
         return self
 
     @model_validator(mode="after")
     def _require_one_shape(self) -> "VectorizeSpec":
         if self.square and self.smooth:
             raise ValueError("square and smooth exclude each other; choose one")
+        if self.square and self.connectivity == 8:
+            raise ValueError("square and connectivity 8 exclude each other; choose one")
         return self

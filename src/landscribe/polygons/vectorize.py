@@ -290,7 +290,7 @@ def _as_batch(features: _Features, plan: PolygonPlan, counter: _Counter) -> pa.R
     codes = plan.codes
     own = codes.class_of_code[features.codes]
     values = np.array([entry.value for entry in codes.classes], np.int64)[own]
-    names = pa.array([entry.name for entry in codes.classes]).take(pa.array(own))
+    names = pa.array([entry.name for entry in codes.classes], pa.string()).take(pa.array(own))
     columns = [ids, values, names, features.areas, features.perimeters]
     if plan.probabilities is not None:
         sums, numbers = features.sums.T if count else (np.zeros(0), np.zeros(0))

@@ -16,6 +16,8 @@ Mask = NDArray[np.bool_]
 """(rows, cols)."""
 Labels = NDArray[np.int64]
 """(rows, cols), 0 where there is none."""
+Values = NDArray[np.int16]
+"""Class values (rows, cols), -1 where there is none."""
 
 _STEPS_A_PIXEL = 8
 _RISE = 1.0
@@ -90,7 +92,7 @@ def _flooded(kept: Labels, mask: Mask, heights: NDArray[np.int64], window: Windo
     return np.where(mask, np.where(within, kept, grown), 0)
 
 
-def label_by_class(mask: Mask, values: NDArray[np.uint8], first: int) -> tuple[Labels, int]:
+def label_by_class(mask: Mask, values: Values, first: int) -> tuple[Labels, int]:
     """Number the 4-connected parts of a mask with one class, from `first`; and the number after the last."""
     labels = np.zeros(mask.shape, np.int64)
     for value in np.unique(values[mask]).tolist():
@@ -101,7 +103,7 @@ def label_by_class(mask: Mask, values: NDArray[np.uint8], first: int) -> tuple[L
 
 
 def grow_by_class(
-    seeds: Labels, mask: Mask, values: NDArray[np.uint8], heights: Callable[[Mask], NDArray[np.int64]], window: Window
+    seeds: Labels, mask: Mask, values: Values, heights: Callable[[Mask], NDArray[np.int64]], window: Window
 ) -> Labels:
     """As `grow`, in each class of the mask on its own; `heights` gives those of a class."""
     labels = np.zeros(mask.shape, np.int64)

@@ -3,10 +3,11 @@
 import json
 import logging
 import sqlite3
+import string
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pyogrio
 import pyproj
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, GeometryError
+from pyogrio.util import vsi_path
 
 from landscribe.errors import OutputError
 from landscribe.outputs import atomic_files
@@ -25,6 +27,8 @@ GEOMETRY = "geometry"
 """The column of geometries, as WKB."""
 
 _DATE = "OGR_CURRENT_DATE"
+_RESERVED = ("gpkg", "rtree_", "sqlite_", "layer_styles")
+"""First letters of the tables that a GeoPackage has itself, and its table of styles."""
 _SHAPEFILE_NAME = 10
 """Characters of the longest column name of a Shapefile."""
 _ERRORS = (DataSourceError, DataLayerError, FeatureError, GeometryError, RuntimeError, OSError, pa.ArrowException)
@@ -65,10 +69,15 @@ def write_features(features: FeatureStream, path: Path) -> None:
 
 
 def require_feature_suffix(path: Path) -> str:
-    """The suffix of a path, in small letters; OutputError if no format has it."""
+    """The suffix of a path, in small letters; OutputError if no format has it, or GDAL would write another path."""
     suffix = path.suffix.lower()
     if suffix not in FEATURE_FORMATS:
         raise OutputError(f"{path} has no suffix for polygons. Give it one of {', '.join(FEATURE_FORMATS)}.")
+    if suffix != ".parquet" and vsi_path(path) != str(path):
+        raise OutputError(
+            f"{path} would be written as {vsi_path(path)}, for GDAL reads ! and ; as parts of an address. Choose a "
+            "path without them."
+        )
     return suffix
 
 
@@ -81,9 +90,21 @@ def _may_style(path: Path) -> bool:
 
 
 def _write_geopackage(features: FeatureStream, path: Path) -> None:
-    _write_by_gdal(features, path, "GPKG", {"GEOMETRY_NAME": "geom"})
+    layer = _table_name(features.layer)
+    _write_by_gdal(replace(features, layer=layer), path, "GPKG", {"GEOMETRY_NAME": "geom"})
     if features.style is not None:
-        _store_style(path, features.layer, features.style)
+        _store_style(path, layer, features.style)
+
+
+def _table_name(layer: str) -> str:
+    """A name that a layer of a GeoPackage may have: no leading special character, not of a table of its own.
+
+    >>> [_table_name(name) for name in ("fields 2", "(1) map", "GPKG_map", "-")]
+    ['fields 2', '1) map', 'map_GPKG_map', 'map_']
+    """
+    name = layer.lstrip(string.punctuation.replace("_", ""))
+    is_reserved = not name or name.lower().startswith(_RESERVED)
+    return f"map_{name}" if is_reserved else name
 
 
 def _write_flatgeobuf(features: FeatureStream, path: Path) -> None:
