@@ -22,6 +22,7 @@ from landscribe.outputs import (
     remove_stale,
     require_absent,
     require_output_folder,
+    scratch_folder,
     write_text,
 )
 
@@ -314,6 +315,17 @@ def test_a_killed_process_holds_no_claim_and_its_leftovers_are_removed(tmp_path)
     with claim(path):
         assert sorted(everything_below(tmp_path)) == [".0a1b2c3d.partial.other", ".chips.lock"]
     assert list(everything_below(tmp_path)) == [".0a1b2c3d.partial.other"]
+
+
+def test_the_scratch_folder_of_a_killed_process_is_removed_by_the_next_claim(tmp_path):
+    path = tmp_path / "map.gpkg"
+    with scratch_folder(path) as folder:
+        (folder / "objects.tif").touch()
+    assert everything_below(tmp_path) == {}
+    killed = scratch_folder(path)  # it is never left
+    (killed.__enter__() / "objects.tif").touch()
+    with claim(path):
+        assert list(everything_below(tmp_path)) == [".map.gpkg.lock"]
 
 
 def test_a_claim_leaves_nothing_also_no_parents(tmp_path):

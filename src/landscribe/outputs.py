@@ -206,6 +206,22 @@ def atomic_files(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder beside `path` for temporary files. If the process is killed, the next claim of `path` removes it.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    folder = _beside(path, f".{uuid.uuid4().hex[:8]}.partial.")
+    with os_errors(path):
+        folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _beside(path: Path, prefix: str) -> Path:
     """A path in the same folder, with a prefix before the name."""
     path = Path(os.path.abspath(path)) if path.name in ("", "..") else path  # noqa: PTH100  keeps links

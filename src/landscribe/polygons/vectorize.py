@@ -2,7 +2,6 @@
 
 import logging
 import math
-import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -21,6 +20,7 @@ from landscribe.geo.grid import Window
 from landscribe.geo.vectors.feature_files import GEOMETRY, FeatureStream, record_batch, write_features
 from landscribe.machine import cores
 from landscribe.maps.style import polygon_qml
+from landscribe.outputs import scratch_folder
 from landscribe.polygons.boundaries.regions import Points, RegionJoiner
 from landscribe.polygons.boundaries.rings import Polygons, geometries, polygons_of
 from landscribe.polygons.boundaries.simplify import Simplifier
@@ -200,8 +200,8 @@ def _task(plan: PolygonPlan) -> Iterator[TraceTask]:
         yield TraceTask(plan, None)
         return
     # Beside the output, where workers on other machines can write too.
-    with tempfile.TemporaryDirectory(dir=plan.out.absolute().parent, prefix=f".{plan.out.name}.") as folder:
-        yield TraceTask(plan, Path(folder))
+    with scratch_folder(plan.out.absolute()) as folder:
+        yield TraceTask(plan, folder)
 
 
 def _succeeded(outcomes: Generator[Any, None, None]) -> Iterator[Any]:

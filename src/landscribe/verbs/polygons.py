@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Unpack
 
 from landscribe.errors import OutputError
-from landscribe.outputs import claim, output_path, require_absent
+from landscribe.outputs import claim, output_path, require_absent, scratch_folder
 
 if TYPE_CHECKING:
     from landscribe.geo.rasters.raster import Raster
@@ -71,11 +70,11 @@ def vectorize(mapped: Source, *, out: Source, overwrite: bool = False, **setting
     inputs = {name for each in (raster, probabilities, layers) if each is not None for name in each.paths}
     if any(path.resolve() == Path(name).resolve() for name in inputs):
         raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")
-    with claim(path), TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as folder:
+    with claim(path), scratch_folder(path) as folder:
         require_absent(path, overwrite=overwrite)
         codes = ClassCodes.open(raster, spec.classes, spec.class_table)
         if spec.separates_objects:
-            codes = _object_codes(codes, layers, spec, Path(folder) / "objects.tif")
+            codes = _object_codes(codes, layers, spec, folder / "objects.tif")
         return write_polygons(plan_polygons(codes, spec, path, probabilities))
 
 
