@@ -15,6 +15,7 @@ from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from scipy.ndimage import gaussian_filter
 from tests import worlds
 
 import landscribe as ls
@@ -149,6 +150,16 @@ def test_dissolve_gives_one_feature_for_each_class(mapped):
     assert table.is_valid.all()
     both = vectorized(mapped, classes="all", dissolve=True, connectivity=8)
     assert both.geometry.geom_equals(table.geometry).all()
+
+
+@pytest.mark.parametrize("seed", [34, 93, 147])
+def test_squared_polygons_are_valid_in_the_digits_of_a_crs(tmp_path, seed):
+    noise = np.random.default_rng(seed).normal(size=(3, 40, 40))
+    values = np.argmax([gaussian_filter(band, 1) for band in noise], axis=0).astype(np.uint8)
+    path = worlds.write_raster(
+        tmp_path / "noise.tif", values, crs="EPSG:32617", transform=Affine(0.5, 0, 459770.5, 0, -0.5, 4826900.5)
+    )
+    assert vectorized(path, square=True).is_valid.all()
 
 
 def test_small_polygons_are_left_out_and_small_holes_filled(mapped):

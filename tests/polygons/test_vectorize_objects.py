@@ -43,6 +43,18 @@ def test_split_touching_needs_no_probabilities(tmp_path, halves):
     assert counts == [1, 2]
 
 
+def test_objects_have_the_probability_of_their_class(tmp_path, halves):
+    mapped, layers = halves
+    shares = np.stack([np.full((40, 60), share, np.float32) for share in (0.9, 0.1)])
+    probabilities = write_raster(tmp_path / "p.tif", shares, descriptions=("0", "1"))
+    file = ls.vectorize(
+        mapped, out=tmp_path / "o.fgb", object_probabilities=layers, probabilities=probabilities, classes="all"
+    )
+    table = gpd.read_file(file).sort_values("id")
+    np.testing.assert_allclose(table["probability"], np.where(table["value"] == 1, 0.1, 0.9), rtol=1e-6)
+    assert sorted(table["value"]) == [0, 1, 1]
+
+
 def test_nodata_is_no_object_of_class_255(tmp_path):
     mask = np.zeros((40, 60), np.uint8)
     mask[10:30, 5:25] = 255

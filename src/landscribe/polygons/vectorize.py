@@ -67,7 +67,7 @@ class TraceTask:
         assert self.plan.probabilities is not None
         pixels, valid = self.plan.probabilities.read(strip)
         scales = np.array([encoding.scale for encoding in self.plan.probabilities.encoding_by_band], np.float32)
-        bands = np.concatenate([[0], self.plan.bands])[codes]
+        bands = np.append(self.plan.bands, 0)[self.plan.codes.class_of_code][codes]
         shares = np.take_along_axis(pixels, bands[None], axis=0)[0] * scales[bands]
         return np.where(valid, shares, np.float32(np.nan)).astype(np.float32)
 

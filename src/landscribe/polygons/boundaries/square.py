@@ -32,6 +32,8 @@ _TRIALS = ((25.0, 1.2), (15.0, 0.0))
 first, and what is tried for the groups that it does not fit."""
 _ANGLES = np.radians(np.arange(0, 90, 2))
 """Directions that are compared."""
+_CLEAR = 1e-4
+"""Pixels by which corners are clear of other edges: coordinates of a CRS have fewer digits than those of pixels."""
 _LONG = 5.0
 """Pixels from which an edge counts as a wall whose slant is meant."""
 
@@ -278,7 +280,8 @@ def _fit_together(polygons: Polygons) -> NDArray[np.bool_]:
     is_hole[polygons.start[:-1]] = False
     owner = np.repeat(np.arange(len(polygons)), np.diff(polygons.start))
     is_turned = (signed_areas(polygons.points, polygons.rings) < 0) != is_hole
-    is_good = shapely.is_valid(shapes)
+    # A corner that lies on an edge but for rounding errors would cross it in the coordinates of a CRS.
+    is_good = shapely.is_valid(shapes) & (shapely.minimum_clearance(shapes) > _CLEAR)
     is_good[owner[is_turned]] = False
     good = np.bincount(polygons.groups, ~is_good, minlength=polygons.groups.max(initial=0) + 1) == 0
     order = np.argsort(polygons.groups, kind="stable")
