@@ -54,6 +54,14 @@ def test_each_touching_house_of_a_chip_has_a_number(copied):
         assert set(np.unique(objects)) - {0} == set(range(1, len(boxes) + 1))
 
 
+def test_background_chips_that_are_dropped_leave_no_object_numbers(files, tmp_path):
+    image, labels = files[0], write_polygons(tmp_path / "corner.gpkg", BOXES[:2])
+    chips = cut((image, labels), tmp_path / "chips", objects=True, background_share=0, stride=16)
+    assert len(chips) < 9
+    for kind in ("images", "masks", "objects"):
+        assert len(list((chips.folder / kind).iterdir())) == len(chips)
+
+
 def test_chips_without_object_numbers_are_as_before(files, copied, tmp_path):
     plain = cut(files, tmp_path / "chips")
     assert not plain.has_objects

@@ -354,7 +354,8 @@ def _without_undrawn(folder: Path, table: pd.DataFrame, spec: ChipSpec, seed: in
             "than background. Check the labels, or raise background_share."
         )
     if not spec.virtual:
-        for name in table.loc[~is_kept, ["image", "mask"]].to_numpy().ravel().tolist():
+        files = [column for column in ("image", "mask", NUMBERS) if column in table]
+        for name in table.loc[~is_kept, files].to_numpy().ravel().tolist():
             (folder / name).unlink()
     return table[is_kept].reset_index(drop=True)
 
