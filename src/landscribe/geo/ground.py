@@ -10,7 +10,7 @@ from pyproj.exceptions import ProjError
 from scipy.ndimage import map_coordinates
 
 from landscribe.geo.grid import Grid
-from landscribe.geo.pixel_area import sides_at
+from landscribe.geo.pixel_area import SAME, sides_at
 
 Floats = NDArray[np.float64]
 
@@ -18,8 +18,6 @@ _NODES = 65
 """Corners of pixels along each axis at which the sides of a pixel are computed; they are interpolated between them."""
 _SPAN = 4
 """Distances between nodes over which one step of Simpson's rule integrates."""
-_SAME = 1e-5
-"""Relative difference up to which all pixels count as equally large, as in `pixel_area`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Ground:
         if not np.isfinite(metric).all():
             return None
         areas = _areas(metric)
-        if np.ptp(areas) <= _SAME * areas.mean():
+        if np.ptp(areas) <= SAME * areas.mean():
             return cls(rows[:1], cols[:1], metric.mean(axis=(1, 2), keepdims=True))
         return cls(rows, cols, metric)
 
@@ -90,7 +88,7 @@ class Ground:
 
     def _steps(self, points: Floats, rings: NDArray[np.int64]) -> tuple[Floats, Floats, NDArray[np.int64]]:
         """Start and end of the steps of which rings are integrated, and the first step of each ring."""
-        start, stop = points, points[_following(rings)]
+        start, stop = points, points[following_in(rings)]
         if self.metric[0].size == 1:
             return start, stop, rings[:-1]
         spans = [_SPAN * (nodes[-1] - nodes[0]) / (len(nodes) - 1) for nodes in (self.rows, self.cols)]
@@ -143,8 +141,8 @@ def _areas(metric: Floats) -> Floats:
     return areas
 
 
-def _following(rings: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Index of the next point of each point in its ring."""
+def following_in(rings: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Index of the next point of each point in its ring, for the start of each ring and the end of the last."""
     following = np.arange(1, rings[-1] + 1)
     following[rings[1:] - 1] = rings[:-1]
     return following

@@ -14,7 +14,7 @@ _NODES = 65
 """Pixels along each axis whose area is computed; it is interpolated between them."""
 _REACH_M = 50.0
 """Metres from the centre of a large pixel at which its sides are taken: a long chord is shorter than its arc."""
-_SAME = 1e-5
+SAME = 1e-5
 """Relative difference up to which all pixels count as equally large: that of an equal-area CRS is about 1e-7."""
 
 Floats = NDArray[np.float64]
@@ -45,7 +45,7 @@ def pixel_areas(grid: Grid) -> float | Floats:
         return np.nan
     if not _finite(nodes).size:
         return np.nan
-    if np.ptp(_finite(nodes)) <= _SAME * side**2:
+    if np.ptp(_finite(nodes)) <= SAME * side**2:
         return float(_finite(nodes).mean())
     return _interpolated(_filled(nodes, cols), rows, cols, grid.shape)
 

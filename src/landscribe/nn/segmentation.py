@@ -40,7 +40,7 @@ class Segmentation(nn.Module):
     """
 
     learns_objects: ClassVar[bool] = False
-    """True if `training_loss` takes object numbers as well."""
+    """True if `training_loss` depends on object numbers."""
 
     built_from: dict[str, Any]
     """The arguments of `nn.build` that build this network again, without weights."""
@@ -111,10 +111,20 @@ class Segmentation(nn.Module):
         """Logits of each head, for images whose sides are multiples of `reduction`."""
         return {self.main_head: self.forward_padded(images)}
 
-    def training_loss(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
-        """The scalar that training minimises, for images (B, C, H, W) and labels (B, H, W).
+    def training_loss(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        criterion: Criterion,
+        objects: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """The scalar that training minimises; a network with several outputs overrides this to supervise each of them.
 
-        A network with several outputs overrides this to supervise each of them.
+        Args:
+            images: (B, C, H, W).
+            labels: (B, H, W).
+            criterion: the loss of one output.
+            objects: (B, H, W) object numbers, for networks that learn from them; None if the chips have none.
         """
         return criterion(self(images), labels)
 

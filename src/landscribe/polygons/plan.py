@@ -126,7 +126,7 @@ def plan_polygons(
 
 
 def _bands(codes: ClassCodes, probabilities: Raster) -> NDArray[np.int64]:
-    """The band of each class: of its name, or in the order of the classes."""
+    """The band of each class, which has its name."""
     name, raster = probabilities.paths[0], codes.raster
     if not probabilities.grid.is_aligned(raster.grid):
         raise RasterError(

@@ -120,21 +120,17 @@ class Segmenter(lightning.LightningModule):
         given = LabelledBatch(batch["image"], batch["valid"], batch["label"], batch.get("objects"))
         augmented = augment(given, self.augmentation, self.rng)
         images = self.model.scaled(augmented.images, augmented.valid)
-        loss = self._network_loss(images, augmented.labels, augmented.objects)
+        loss = self.network.training_loss(images, augmented.labels, self.criterion, augmented.objects)
         if augmented.mixed_labels is not None:
             # Mixup: the loss against the labels of both images, weighted by their shares.
-            mixed_loss = self._network_loss(images, augmented.mixed_labels, augmented.mixed_objects)
+            mixed_loss = self.network.training_loss(
+                images, augmented.mixed_labels, self.criterion, augmented.mixed_objects
+            )
             loss = augmented.mix_ratio * loss + (1 - augmented.mix_ratio) * mixed_loss
         mean, weight = self._mean_over_processes(loss.detach(), len(images))
         self.require_finite(mean)
         self.losses.append(mean)
         return loss * weight
-
-    def _network_loss(self, images: Tensor, labels: Tensor, objects: Tensor | None) -> Tensor:
-        """The network's own loss, from object numbers too if it learns them and the chips have them."""
-        if objects is None or not self.network.learns_objects:
-            return self.network.training_loss(images, labels, self.criterion)
-        return self.network.training_loss(images, labels, self.criterion, objects=objects)  # type: ignore[call-arg]
 
     def _mean_over_processes(self, loss: Tensor, chips: int) -> tuple[Tensor, Tensor | float]:
         """The mean loss of the whole batch, and the weight of this process's part, by its number of chips."""

@@ -125,8 +125,8 @@ def _write_shapefile(features: FeatureStream, path: Path) -> None:
     changed = [f"{name} is {short}" for name, short in names.items() if name not in (short, GEOMETRY)]
     if changed:
         log.warning(
-            "a Shapefile has column names of at most %d characters: %s. It holds at most 2 GB, and no colours. .gpkg "
-            "has no such limits", _SHAPEFILE_NAME, ", ".join(changed),
+            "a Shapefile has column names of at most %d characters: %s. It holds at most 2 GB. .gpkg has no such "
+            "limits", _SHAPEFILE_NAME, ", ".join(changed),
         )  # fmt: skip
     schema = pa.schema([field.with_name(names[field.name]) for field in features.schema])
     renamed = FeatureStream(

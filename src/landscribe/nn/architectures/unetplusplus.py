@@ -94,7 +94,13 @@ class UNetPlusPlus(Segmentation):
         branches = self._branches(self.pad_to_multiple(images), upto=self.deepest)
         return {branch: self.class_logits(logits[..., :height, :width]) for branch, logits in branches.items()}
 
-    def training_loss(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
+    def training_loss(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        criterion: Criterion,
+        objects: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
         """Mean of the branches' losses, weighted by `branch_weights` if given."""
         losses = torch.stack([criterion(logits, labels) for logits in self.branches(images).values()])
         weights = losses.new_tensor(self.branch_weights or [1.0] * len(losses))

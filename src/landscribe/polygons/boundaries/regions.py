@@ -6,28 +6,26 @@ Memory holds what is open: arcs that cross the seam to the next strip, and the a
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, replace
-from typing import Self
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from landscribe.polygons.boundaries.tracing import STEPS, Ints, Lines, Trace, cycles, follow, take_runs
+from landscribe.polygons.boundaries.tracing import STEPS, Chains, Ints, Lines, Trace, cycles, follow, take_runs
 
 Points = tuple[NDArray[np.float64], Ints]
 """(points, 2) of many lines as (row, col), and the start of each line and the end of the last."""
 
 
 @dataclass(frozen=True)
-class Sides:
-    """One side of arcs each: the arc as part of the ring that has its region on the left. Flat arrays."""
+class Sides(Chains):
+    """One side of arcs each: the arc as part of the ring that has its region on the left.
 
-    points: NDArray[np.float64]
-    """(points, 2): (row, col), without the last point of each arc, which is the first one of the next."""
-    start: Ints
-    """(sides + 1,)."""
+    Points are float64, without the last one of each arc, which is the first one of the next.
+    """
+
     groups: Ints
     codes: Ints
     links: Ints
@@ -38,23 +36,6 @@ class Sides:
     """Row of its southernmost corner, as it was traced."""
     sums: NDArray[np.float64]
     """(sides, 2): sum and number of weights, see `tracing.Lines`; (sides, 0) without weights."""
-
-    def take(self, sides: Ints) -> Self:
-        """The same arrays of these sides, in this order."""
-        points, start = take_runs(self.points, self.start, sides)
-        rest = {name: getattr(self, name)[sides] for name in _PER_SIDE}
-        return type(self)(points, start, **rest)
-
-    @classmethod
-    def join(cls, parts: list[Self]) -> Self:
-        """All sides of several parts."""
-        counts = [np.diff(part.start) for part in parts]
-        start = np.concatenate([np.zeros(1, np.int64), *counts]).cumsum()
-        rest = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PER_SIDE}
-        return cls(np.concatenate([part.points for part in parts]), start, **rest)
-
-
-_PER_SIDE = [each.name for each in fields(Sides)][2:]
 
 
 @dataclass

@@ -8,6 +8,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
+from landscribe.geo.ground import following_in
 from landscribe.polygons.boundaries.regions import Sides
 from landscribe.polygons.boundaries.tracing import Ints, cycles, take_runs
 
@@ -34,6 +35,11 @@ class Polygons:
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    @property
+    def of_ring(self) -> Ints:
+        """Number of each ring's polygon."""
+        return np.repeat(np.arange(len(self)), np.diff(self.start))
 
     def take(self, polygons: Ints) -> "Polygons":
         """These polygons, in this order."""
@@ -162,8 +168,7 @@ def _rings(sides: Sides) -> tuple[Ints, Ints]:
 
 def signed_areas(points: NDArray[np.float64], rings: Ints) -> NDArray[np.float64]:
     """Area of each ring in pixels, negative for a hole."""
-    following = np.arange(1, len(points) + 1)
-    following[rings[1:] - 1] = rings[:-1]
+    following = following_in(rings)
     row, col = points.T
     # Counted from a point of the ring: coordinates far from 0 would cost digits.
     row = row - np.repeat(row[rings[:-1]], np.diff(rings))

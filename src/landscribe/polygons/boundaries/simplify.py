@@ -16,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 
 from landscribe.polygons.boundaries.regions import Points
-from landscribe.polygons.boundaries.tracing import Ints, Lines, take_runs
+from landscribe.polygons.boundaries.tracing import Ints, Lines, spans, take_runs
 
 CUT = 512
 """Arcs end at rows that are multiples of this, so that the corners near an arc fit in memory."""
@@ -90,17 +90,16 @@ class _CornerCounts:
         """Number of corners in polygons in (row, col) that include their edges."""
         bounds = shapely.bounds(polygons)
         (top, left), (bottom, right) = np.ceil(bounds[:, :2]).astype(int).T, np.floor(bounds[:, 2:]).astype(int).T
-        heights = np.maximum(bottom - top + 1, 0)
-        part = np.repeat(np.arange(len(polygons)), heights)
-        row = np.arange(len(part)) - np.repeat(heights.cumsum() - heights - top, heights)
+        row, bounds_of_part = spans(top, np.maximum(bottom + 1, top))
+        part = np.repeat(np.arange(len(polygons)), np.diff(bounds_of_part))
         row_start = (row - self.first_row + 1) * self.sums.shape[1] + 1
         first, stop = (
             np.searchsorted(self.keys, row_start + left[part]),
             np.searchsorted(self.keys, row_start + right[part] + 1),
         )
-        key, start = take_runs(self.keys, np.stack([first, stop], axis=1).ravel(), 2 * np.arange(len(part)))
+        corner, start = spans(first, stop)
         part = np.repeat(part, np.diff(start))
-        rows, cols = np.divmod(key, self.sums.shape[1])
+        rows, cols = np.divmod(self.keys[corner], self.sums.shape[1])
         is_in = shapely.intersects_xy(polygons[part], rows + float(self.first_row - 1), cols - 1.0)
         return np.bincount(part[is_in], minlength=len(polygons))
 
@@ -139,16 +138,14 @@ def _kept(points: Floats, arcs: Lines, corners: _CornerCounts, tolerance: float)
 
 def _farthest(points: Floats, first: Ints, last: Ints) -> tuple[Floats, Ints]:
     """Largest distance of the points between the ends of each part from the line between its ends; the first such."""
-    counts = last - first - 1
-    start = np.concatenate([[0], counts.cumsum()[:-1]])
-    part = np.repeat(np.arange(len(first)), counts)
-    index = np.arange(len(part)) + np.repeat(first + 1 - start, counts)
+    index, start = spans(first + 1, last)
+    part = np.repeat(np.arange(len(first)), np.diff(start))
     chord = points[last] - points[first]
     offset = points[index] - points[first][part]
     square = (chord**2).sum(axis=1)
     along = (offset * chord[part]).sum(axis=1) / np.where(square == 0, 1, square)[part]
     distance = np.hypot(*(offset - np.clip(along, 0, 1)[:, None] * chord[part]).T)
-    largest = np.maximum.reduceat(distance, start)
+    largest = np.maximum.reduceat(distance, start[:-1])
     at = np.flatnonzero(distance == largest[part])
     at = at[np.unique(part[at], return_index=True)[1]]
     return largest, index[at]
@@ -156,17 +153,16 @@ def _farthest(points: Floats, first: Ints, last: Ints) -> tuple[Floats, Ints]:
 
 def _are_free(points: NDArray[np.int32], first: Ints, last: Ints, corners: _CornerCounts) -> NDArray[np.bool_]:
     """True for the parts of arcs whose hull holds no other corner."""
-    counts = last - first + 1
-    start = np.concatenate([[0], counts.cumsum()[:-1]]).astype(np.int64)
     if not len(first):
         return np.zeros(0, bool)
-    own = points[np.arange(counts.sum()) + np.repeat(first - start, counts)]
-    low, high = (extreme.reduceat(own, start, axis=0) for extreme in (np.minimum, np.maximum))
+    index, start = spans(first, last + 1)
+    own, counts = points[index], np.diff(start)
+    low, high = (extreme.reduceat(own, start[:-1], axis=0) for extreme in (np.minimum, np.maximum))
     is_free = corners.in_boxes(low, high) == counts
     doubtful = np.flatnonzero(~is_free)
     if not len(doubtful):
         return is_free
-    chains, chain_start = take_runs(own, np.append(start, len(own)), doubtful)
+    chains, chain_start = take_runs(own, start, doubtful)
     part = np.repeat(np.arange(len(doubtful)), np.diff(chain_start))
     hulls = shapely.convex_hull(shapely.linestrings(chains.astype(float), indices=part))
     # Most hulls are that narrow: they hold the points of the arc and no others.
@@ -221,8 +217,7 @@ def _smoothed(arcs: Lines, kept: Ints, start: Ints, corners: _CornerCounts) -> P
 
 def _count_in(polygons: NDArray[np.object_], points: NDArray[np.int32], first: Ints, stop: Ints) -> Ints:
     """Number of the points `first[i]:stop[i]` in polygon i."""
-    counts = stop - first
-    part = np.repeat(np.arange(len(first)), counts)
-    own = points[np.arange(len(part)) + np.repeat(first - np.concatenate([[0], counts.cumsum()[:-1]]), counts)]
-    is_in = shapely.intersects_xy(polygons[part], *own.T.astype(float))
+    index, start = spans(first, stop)
+    part = np.repeat(np.arange(len(first)), np.diff(start))
+    is_in = shapely.intersects_xy(polygons[part], *points[index].T.astype(float))
     return np.bincount(part[is_in], minlength=len(first))

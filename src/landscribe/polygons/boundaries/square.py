@@ -19,7 +19,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from landscribe.polygons.boundaries.rings import Polygons, geometries, signed_areas
-from landscribe.polygons.boundaries.tracing import Ints, take_runs
+from landscribe.polygons.boundaries.tracing import Ints
 
 Floats = NDArray[np.float64]
 
@@ -109,14 +109,10 @@ def _squared(
     own = corners.of_point
     is_kept = _needed(lines_across[own], lines_along[own], edges.is_junction(len(moved))[own], polygons.rings)
     sizes = np.add.reduceat(is_kept, polygons.rings[:-1])
-    spoilt.append(polygons.groups[np.repeat(np.arange(len(polygons)), np.diff(polygons.start))[sizes < 3]])
+    spoilt.append(polygons.groups[polygons.of_ring[sizes < 3]])
     is_whole = ~np.isin(polygons.groups, np.concatenate(spoilt))
     kept = np.flatnonzero(is_whole)
-    candidates = replace(polygons, points=moved[own] / pixel).take(kept)
-    points_kept = take_runs(
-        is_kept, polygons.rings, take_runs(np.arange(len(polygons.rings) - 1), polygons.start, kept)[0]
-    )[0]
-    candidates = candidates.take_points(points_kept)
+    candidates = replace(polygons, points=moved[own] / pixel).take_points(is_kept).take(kept)
     is_good = np.zeros(len(polygons), bool)
     is_good[kept] = _fit_together(candidates)
     index = np.arange(len(polygons))
@@ -143,8 +139,7 @@ class _SharedCorners:
         keys = polygons.points.astype(np.int64)
         width = keys[:, 1].max(initial=0) + 1
         _, first, of_point = np.unique(keys[:, 0] * width + keys[:, 1], return_index=True, return_inverse=True)
-        ring = np.repeat(np.arange(len(polygons.rings) - 1), np.diff(polygons.rings))
-        owner = np.repeat(np.arange(len(polygons)), np.diff(polygons.start))[ring]
+        owner = np.repeat(polygons.of_ring, np.diff(polygons.rings))
         before = np.arange(-1, len(keys) - 1)
         before[polygons.rings[:-1]] = polygons.rings[1:] - 1
         points, groups = (polygons.points * pixel)[first], polygons.groups[owner][first]
@@ -278,11 +273,10 @@ def _fit_together(polygons: Polygons) -> NDArray[np.bool_]:
     shapes = geometries(polygons, Affine.identity())
     is_hole = np.ones(len(polygons.rings) - 1, bool)
     is_hole[polygons.start[:-1]] = False
-    owner = np.repeat(np.arange(len(polygons)), np.diff(polygons.start))
     is_turned = (signed_areas(polygons.points, polygons.rings) < 0) != is_hole
     # A corner that lies on an edge but for rounding errors would cross it in the coordinates of a CRS.
     is_good = shapely.is_valid(shapes) & (shapely.minimum_clearance(shapes) > _CLEAR)
-    is_good[owner[is_turned]] = False
+    is_good[polygons.of_ring[is_turned]] = False
     good = np.bincount(polygons.groups, ~is_good, minlength=polygons.groups.max(initial=0) + 1) == 0
     order = np.argsort(polygons.groups, kind="stable")
     numbers, first = np.unique(polygons.groups[order], return_index=True)

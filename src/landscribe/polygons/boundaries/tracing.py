@@ -11,7 +11,7 @@ All steps are array operations over the corners of boundaries, never over single
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,21 +52,46 @@ _STAY, _CROSS = _turns()
 
 
 @dataclass(frozen=True)
-class Lines:
-    """Boundary lines in flat arrays; line i has the points `start[i]:start[i + 1]`."""
+class Chains:
+    """Chains of points in flat arrays, with further arrays that have one entry for each chain."""
 
-    points: NDArray[np.int32]
-    """(points, 2): (row, col)."""
+    points: NDArray[Any]
+    """(points, 2): (row, col); chain i has the points `start[i]:start[i + 1]`."""
     start: Ints
-    """(lines + 1,)."""
+    """(chains + 1,)."""
+
+    def __len__(self) -> int:
+        return len(self.start) - 1
+
+    def take(self, chains: Ints) -> Self:
+        """The same arrays of these chains, in this order."""
+        points, start = take_runs(self.points, self.start, chains)
+        return type(self)(points, start, *(getattr(self, name)[chains] for name in self._per_chain()))
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """The chains of several parts."""
+        start = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.start) for part in parts)]).cumsum()
+        rest = (np.concatenate([getattr(part, name) for part in parts]) for name in cls._per_chain())
+        return cls(np.concatenate([part.points for part in parts]), start, *rest)
+
+    @classmethod
+    def _per_chain(cls) -> list[str]:
+        return [each.name for each in fields(cls)][2:]
+
+
+@dataclass(frozen=True)
+class Lines(Chains):
+    """Boundary lines; their points are int32."""
+
     codes: Ints
     """(lines, 2): code on the left and on the right; the left one is higher."""
     groups: Ints
     """(lines, 2): group of regions on the left and on the right, 0 for none."""
     links: Ints
-    """(lines, 2, 3), at the first and the last point: key of the edge by which a ring goes from there into the line;
-    keys of the edge by which a ring that comes out of the line there goes on, beside the same pixel and across. The
-    ring of the left region runs forward, that of the right region backward. -1 at a port."""
+    """(lines, 2, 3), at the first and the last point: key of the edge from that point into the line; keys of the edges
+    that may follow in the ring that leaves the line at that point, beside the same pixel and across. The ring of the
+    left region runs forward, that of the right region backward. -1 at a port."""
     ports: Ints
     """(lines, 2): column of the seam that the line crosses before its first and after its last point; -1 for none."""
     is_north: NDArray[np.bool_]
@@ -74,24 +99,6 @@ class Lines:
     sums: NDArray[np.float64]
     """(lines, 2, 2): sum and number of the weights of pixels on the left and on the right; (lines, 2, 0) without
     weights. The pixels of a region in a strip count for one of its lines."""
-
-    def __len__(self) -> int:
-        return len(self.start) - 1
-
-    def take(self, lines: Ints) -> "Lines":
-        """The same arrays of some lines, in this order."""
-        points, start = take_runs(self.points, self.start, lines)
-        return Lines(points, start, *(getattr(self, name)[lines] for name in _PER_LINE))
-
-    @classmethod
-    def join(cls, parts: Sequence["Lines"]) -> "Lines":
-        """The lines of several parts."""
-        start = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.start) for part in parts)]).cumsum()
-        rest = (np.concatenate([getattr(part, name) for part in parts]) for name in _PER_LINE)
-        return cls(np.concatenate([part.points for part in parts]), start, *rest)
-
-
-_PER_LINE = [each.name for each in fields(Lines)][2:]
 
 
 Grouping = Literal["region", "diagonal", "touching"]
@@ -397,6 +404,16 @@ def cycles(onward: Ints, members: Ints) -> tuple[Ints, Ints]:
 
 def take_runs(items: NDArray[Any], start: Ints, runs: Ints) -> tuple[NDArray[Any], Ints]:
     """The runs `items[start[i]:start[i + 1]]` for i in `runs`, one after the other, and their starts."""
-    counts = start[runs + 1] - start[runs]
-    own = np.concatenate([[0], counts.cumsum()])
-    return items[np.arange(own[-1]) + np.repeat(start[runs] - own[:-1], counts)], own
+    indices, own = spans(start[runs], start[runs + 1])
+    return items[indices], own
+
+
+def spans(first: Ints, stop: Ints) -> tuple[Ints, Ints]:
+    """The whole numbers from first[i] to stop[i] - 1 for each i, one after the other, and their starts.
+
+    >>> spans(np.array([5, 2]), np.array([8, 4]))
+    (array([5, 6, 7, 2, 3]), array([0, 3, 5]))
+    """
+    counts = stop - first
+    start = np.concatenate([[0], counts.cumsum()])
+    return np.arange(start[-1]) + np.repeat(first - start[:-1], counts), start
