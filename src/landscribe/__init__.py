@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from landscribe.data.scenes.spec import ClassSpec, SceneSpec
     from landscribe.data.splits.spec import SplitSpec
     from landscribe.errors import LandscribeError
+    from landscribe.estimation.estimate import Estimate, estimate
     from landscribe.experiments.cross_validation import cross_validate
     from landscribe.experiments.transfer import transfer
     from landscribe.geo.classes import Classes
@@ -67,6 +68,7 @@ _HOMES = {
     "Confusion": "confusion",
     "Grid": "geo.grid",
     "ImagerySpec": "geo.spec",
+    "Estimate": "estimation.estimate",
     "LandscribeError": "errors",
     "Model": "model",
     "ObjectAssessmentSpec": "assessment.spec",
@@ -80,15 +82,16 @@ _HOMES = {
     "TrainSpec": "training.spec",
     "VectorizeSpec": "polygons.spec",
     "Window": "geo.grid",
+    "estimate": "estimation.estimate",
     "loader": "data.batches.dataset",
 }
 
 __all__ = [
-    "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec",
-    "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe", "Scene", "SceneSpec",
-    "SplitSpec", "Tile", "TrainSpec", "VectorizeSpec", "Window", "assess", "assess_objects", "bench", "branches",
-    "check", "chip", "cross_validate", "demo", "describe", "export", "loader", "new", "nn", "predict", "prune",
-    "report", "run", "summary", "train", "transfer", "vectorize",
+    "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Estimate", "Grid",
+    "ImagerySpec", "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe", "Scene",
+    "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "VectorizeSpec", "Window", "assess", "assess_objects", "bench",
+    "branches", "check", "chip", "cross_validate", "demo", "describe", "estimate", "export", "loader", "new", "nn",
+    "predict", "prune", "report", "run", "summary", "train", "transfer", "vectorize",
 ]  # fmt: skip
 
 
