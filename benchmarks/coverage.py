@@ -182,7 +182,6 @@ def covered(result: Estimate, truth: Estimate) -> Iterator[tuple[str, bool]]:
 
 def coverage(design: str, samples: int, seed: int = 0) -> dict[str, float]:
     """Share of intervals that hold the truth, by measure."""
-    logging.disable(logging.WARNING)
     ground, rng = Ground.draw(), np.random.default_rng(seed)
     results = [DESIGNS[design](ground, rng) for _ in range(samples)]
     truth = truth_of(ground, design)
@@ -196,7 +195,7 @@ def main() -> None:
     given = parser.parse_args()
     print(f"{given.samples} samples of each design, intervals of 95 %\n")
     print("| design | overall accuracy | user's | producer's | areas |\n|---|---|---|---|---|")
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(2, initializer=logging.disable) as pool:
         for design, shares in zip(DESIGNS, pool.map(partial(coverage, samples=given.samples), DESIGNS), strict=True):
             print(f"| {design} | " + " | ".join(f"{shares[name]:.1%}" for name in MEASURES) + " |", flush=True)
 
