@@ -137,9 +137,14 @@ class Design:
     buffer_m: float | None = None
     """Width of the buffer around a class that is a stratum of its own."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """In JSON's types, with None for NaN."""
+        fields: dict[str, Any] = _without_nan(asdict(self))
+        return fields
+
     def to_json(self) -> str:
-        """As JSON, with null for NaN. Law: `Design.from_json(design.to_json()) == design`, but for NaN."""
-        return json.dumps(_without_nan(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False)
+        """As JSON. Law: `Design.from_json(design.to_json(), name) == design`, but for NaN."""
+        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str, name: str) -> "Design":

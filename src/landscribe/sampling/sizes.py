@@ -91,7 +91,7 @@ def allocate(rule: str, size: int, units: Sequence[int], accuracies: Sequence[fl
     >>> allocate("auto", 500, [200_000, 150_000, 3_200_000, 6_450_000], [0.8] * 4)
     [50, 50, 133, 267]
     >>> allocate("neyman", 100, [1000, 1000], [0.5, 0.9])
-    [62, 38]
+    [63, 37]
     """
     population = np.asarray(units, np.float64)
     least = np.minimum(population, _LEAST)
