@@ -28,6 +28,7 @@ from landscribe.commands.options import (
     plain,
     with_settings,
 )
+from landscribe.commands.samples import sample_commands
 from landscribe.commands.tables import (
     print_check,
     print_description,
@@ -319,7 +320,7 @@ def run(
     print_run(folder, as_json=as_json)
 
 
-app.registered_commands += model_commands.registered_commands
+app.registered_commands += model_commands.registered_commands + sample_commands.registered_commands
 
 
 @app.command(cls=Command)

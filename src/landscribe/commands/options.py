@@ -63,6 +63,7 @@ _SECTIONS = {
     "predict": ("Prediction", "prediction.spec", "PredictSpec"),
     "vectorize": ("Polygons", "polygons.spec", "VectorizeSpec"),
     "assess": ("Assessment", "assessment.spec", "AssessSpec"),
+    "sample": ("Reference sample", "sampling.spec", "SampleSpec"),
     "objects": ("Objects", "assessment.spec", "ObjectAssessmentSpec"),
     "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
 }

@@ -124,6 +124,37 @@ def _print_groups(groups: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
+def print_plan(plan: dict[str, Any]) -> None:
+    """Units to draw of each stratum, and the accuracy that they will show if it is as expected."""
+    overall, level = plan["overall"], f"{100 * plan['confidence']:g} %"
+    is_stratified = plan["design"] == "stratified"
+    show(
+        f"{plan['map']}: {plan['design']} sample of {plan['size']:,} of {plan['units']:,} units"
+        + ("" if overall is None else f", expected accuracy {_expected(overall)}")
+    )
+    _print_table(
+        [
+            "stratum" if is_stratified else "class", "units", "share", "expected accuracy", f"{level} interval",
+            "to draw" if is_stratified else "expected",
+        ],
+        [
+            [
+                row["name"], f"{row['units']:,}", f"{row['share']:.2%}",
+                "-" if row["expected"] is None else f"{row['expected']['accuracy']:.3g}",
+                "-" if row["expected"] is None else "{lower:.3f} to {upper:.3f}".format(**row["expected"]),
+                f"{row['size']:,.0f}",
+            ]
+            for row in plan["strata"]
+        ],
+    )  # fmt: skip
+    if plan["design"] == "cluster":
+        show("intervals are those of a simple random sample: they are wider if the pixels of a square are alike")
+
+
+def _expected(overall: dict[str, float]) -> str:
+    return "{accuracy:.3g}, standard error {standard_error:.4f}, {lower:.3f} to {upper:.3f}".format(**overall)
+
+
 def print_blocks(table: Any) -> None:
     """The blocks of a network, from its summary."""
     show(f"an image of {' x '.join(map(str, table.shape))}")

@@ -267,6 +267,27 @@ class TrainKeywords(TrainTable, total=False):
     augment: str | AugmentKeywords | AugmentSpec | Callable[..., Any]
 
 
+class SampleKeywords(TypedDict, total=False):
+    """Settings of `sample` and `plan_sample`."""
+
+    design: Literal["stratified", "simple", "systematic", "cluster"]
+    size: int | None
+    standard_error: float | None
+    half_width: float | None
+    confidence: float
+    expected_accuracy: float | dict[str, Any]
+    allocation: Literal["auto", "proportional", "equal", "neyman"] | dict[str, Any]
+    unit: int
+    strata: str | Path | None
+    buffer_around: str | None
+    buffer: float | None
+    area: str | Path | None
+    clusters: int | None
+    cluster_size: int | None
+    per_cluster: int | None
+    seed: int
+
+
 class PredictKeywords(TypedDict, total=False):
     """Settings of `predict`."""
 

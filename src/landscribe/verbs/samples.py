@@ -1,0 +1,93 @@
+"""The verbs of reference samples: sample and plan_sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from landscribe.errors import OutputError
+from landscribe.outputs import claim, output_path, require_absent
+
+if TYPE_CHECKING:
+    from landscribe.estimation.reference_sample import ReferenceSample
+    from landscribe.sampling.plan import SamplePlan
+    from landscribe.verbs.keywords import SampleKeywords
+    from landscribe.verbs.sources import Source
+
+
+def plan_sample(mapped: Source, **settings: Unpack[SampleKeywords]) -> SamplePlan:
+    """Plan a reference sample without drawing it: units of each stratum, and the precision to expect.
+
+    Args:
+        mapped: a class map of `predict`, or any raster of class values (uint8).
+        settings: fields of SampleSpec.
+
+    >>> import landscribe as ls
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from landscribe.synthetic import draw, write
+    >>> with TemporaryDirectory() as folder:
+    ...     _, _, truth = write(draw(256, 192, seed=0), Path(folder))
+    ...     plan = ls.plan_sample(truth, half_width=0.05, expected_accuracy=0.9)
+    >>> plan.size, len(plan.strata), plan.strata[0].size
+    (138, 5, 30.0)
+    """
+    from landscribe.sampling.spec import SampleSpec
+
+    spec = SampleSpec.of(dict(settings))
+
+    from landscribe.geo.rasters.raster import Raster
+    from landscribe.sampling import plan
+
+    return plan.plan_sample(Raster.open([mapped]), spec)
+
+
+def sample(
+    mapped: Source, *, out: Source, overwrite: bool = False, **settings: Unpack[SampleKeywords]
+) -> ReferenceSample:
+    """Draw a reference sample from a map: units to label, by chance, so that `assess` can estimate from them.
+
+    Law: the same map, settings and seed give the same units.
+
+    Args:
+        mapped: a class map of `predict`, or any raster of class values (uint8).
+        out: the file; its suffix chooses a GeoPackage (.gpkg), which QGIS opens as a form, or CSV (.csv).
+        overwrite: replace an existing file, and the labels in it.
+        settings: fields of SampleSpec.
+
+    Raises:
+        RecipeError: no size, or more units than a stratum has.
+        RasterError: the map has no class in any pixel.
+        ClassError: a class or stratum that does not exist.
+        OutputError: the file exists, cannot be written, or has an unknown suffix.
+
+    >>> import landscribe as ls
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from landscribe.synthetic import draw, write
+    >>> with TemporaryDirectory() as folder:
+    ...     _, _, truth = write(draw(256, 192, seed=0), Path(folder))
+    ...     sample = ls.sample(truth, out=f"{folder}/points.gpkg", size=250, allocation="equal")
+    >>> len(sample.units), sample.units["stratum"].value_counts().unique().tolist()
+    (250, [50])
+    >>> list(sample.units.columns[:4])  # the reference is empty: it is to be filled in
+    ['id', 'reference', 'x', 'y']
+    """
+    from landscribe.sampling.spec import SampleSpec
+
+    spec = SampleSpec.of(dict(settings))
+
+    from landscribe.estimation.reference_sample import require_sample_suffix
+    from landscribe.geo.rasters.raster import Raster
+    from landscribe.sampling.draw import draw_sample
+    from landscribe.sampling.plan import plan_sample
+
+    path = require_sample_suffix(output_path(out))
+    inputs = (mapped, spec.strata, spec.area)
+    if any(path.resolve() == Path(name).resolve() for name in inputs if name is not None):
+        raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")
+    with claim(path):
+        require_absent(path, overwrite=overwrite)
+        drawn = draw_sample(plan_sample(Raster.open([mapped]), spec))
+        drawn.save(path)
+    return drawn
