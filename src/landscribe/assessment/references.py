@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points, pooled
+from landscribe.assessment.samples import SampleAssessment, assess_sample
 from landscribe.assessment.spec import AssessSpec
 from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import Chips
@@ -18,6 +19,7 @@ from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, RecipeError, counted, listed
+from landscribe.estimation.reference_sample import holds_design
 from landscribe.geo.classes import BACKGROUND, ClassEntry, Classes, default_colour, has_numbers, label_key
 from landscribe.geo.features import Features, geometry_type
 from landscribe.geo.inputs import RASTER_SUFFIXES, files_in
@@ -42,8 +44,10 @@ def assess_maps(
     split: str = "test",
     nodata_as: str | None = None,
     labels: dict[str, Any] | None = None,
-) -> Assessment:
-    """Compare maps with chips, polygons, points or a label raster.
+    confidence: float = 0.95,
+    skip_unlabelled: bool = False,
+) -> Assessment | SampleAssessment:
+    """Compare maps with chips, polygons, points or a label raster; or estimate from a reference sample.
 
     Args:
         paths: class maps. With polygons or a label raster, pixels of two maps that overlap count in both.
@@ -51,9 +55,12 @@ def assess_maps(
         split: split of the chips.
         nodata_as: name of the class that pixels without a class have in the maps; they are left out if None.
         labels: how to read a file: fields of SceneSpec.
+        confidence: of the intervals of a reference sample.
+        skip_unlabelled: leave out units of a reference sample that have no reference class.
 
     Raises:
         LabelError: a map has no file in the folder.
+        SampleError: units of a reference sample have no reference class.
         RecipeError: a map is no raster, maps have different class tables, or several classes have no class column.
     """
     features = [path for path in paths if is_vector(str(path))]
@@ -69,6 +76,8 @@ def assess_maps(
         counted = assess_chips(maps, chips.of_split(split))
         groups = {name: confusion for name, confusion in counted.items() if name}
         return _warned(Assessment(pooled(counted), names, chips.folder.name, split, groups))
+    if holds_design(Path(reference)):
+        return assess_sample(_only(maps), Path(reference), confidence=confidence, skip_unlabelled=skip_unlabelled)
     if Path(reference).is_dir() and not is_vector(str(reference)):
         return _warned(_assess_folder(maps, Path(reference), labels or {}, nodata_as))
     confusion = _assess_file(maps, str(reference), labels or {}, nodata_as)
@@ -90,6 +99,13 @@ def _assess_folder(maps: Sequence[Raster], folder: Path, labels: dict[str, Any],
         mapped.name: _assess_file([mapped], str(files[str(stems[mapped.name])]), labels, nodata_as) for mapped in maps
     }
     return Assessment(pooled(by_map), tuple(Path(mapped.paths[0]).name for mapped in maps), folder.name, groups=by_map)
+
+
+def _only(maps: Sequence[Raster]) -> Raster:
+    """The map that a reference sample was drawn from."""
+    if len(maps) > 1:
+        raise RecipeError(f"a reference sample is that of one map, but there are {len(maps)}. Assess them one by one.")
+    return maps[0]
 
 
 def _warned(assessment: Assessment) -> Assessment:
@@ -187,6 +203,10 @@ def _assess_vector(maps: Sequence[Raster], specs: Sequence[SceneSpec], classes: 
     reference, options = str(spec.labels), label_options(spec)
     if _is_points(spec, classes):
         points = Features.read(reference, **options, geometry_types=POINTS)
+        log.warning(
+            "%s holds no sampling design: accuracy is that of its points, without intervals and areas. Draw points "
+            "with landscribe sample, or pass their strata to ls.estimate", points.name,
+        )  # fmt: skip
         values = _as_in(classes, points).values_of(points.labels, f"{reference}, column '{spec.label_field}',")
         return assess_points(maps, points, values, classes)
     polygons = PolygonFiles()

@@ -32,6 +32,7 @@ from landscribe.commands.samples import sample_commands
 from landscribe.commands.tables import (
     print_check,
     print_description,
+    print_estimates,
     print_folds,
     print_json,
     print_measures,
@@ -266,7 +267,10 @@ def assess(
         list[Path], typer.Argument(metavar="MAP...", help="Class map, or several; polygons with --objects.")
     ],
     reference: Annotated[
-        str, typer.Option(help="Polygons, points with a class column, a label raster, a folder of these, or chips.")
+        str,
+        typer.Option(
+            help="Polygons, points with a class column, a label raster, a folder of these, chips, or a labelled sample."
+        ),
     ],
     split: Annotated[str, typer.Option(help="Split of the chips, if the reference is a chips folder.")] = "test",
     nodata_as: Annotated[
@@ -274,6 +278,10 @@ def assess(
     ] = None,
     objects: Annotated[
         bool, typer.Option("--objects", help="Compare polygons one to one, each as an object, not pixels.")
+    ] = False,
+    confidence: Annotated[float, typer.Option(help="Confidence level of the intervals of a reference sample.")] = 0.95,
+    skip_unlabelled: Annotated[
+        bool, typer.Option("--skip-unlabelled", help="Leave out units of a reference sample without a class.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the measures as JSON.")] = None,
     as_json: AsJson = False,
@@ -290,8 +298,14 @@ def assess(
     if "objects" in ctx.obj:
         flag = next(iter(ctx.obj["objects"])).replace("_", "-")
         raise LandscribeError(f"--{flag} is about objects. Pass --objects too, or leave it out.")
-    result = verbs.assess(maps, reference=reference, split=split, nodata_as=nodata_as, out=out, **plain(ctx))
-    print_json(result.summary()) if as_json else print_measures(result.summary())
+    measures = verbs.assess(
+        maps, reference=reference, split=split, nodata_as=nodata_as, out=out, confidence=confidence,
+        skip_unlabelled=skip_unlabelled, **plain(ctx),
+    ).summary()  # fmt: skip
+    if as_json:
+        print_json(measures)
+    else:
+        (print_estimates if "estimator" in measures else print_measures)(measures)
 
 
 @app.command(cls=Command)

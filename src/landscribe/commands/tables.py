@@ -79,6 +79,35 @@ def print_measures(summary: dict[str, Any]) -> None:
         _print_groups(summary["groups"])
 
 
+def print_estimates(summary: dict[str, Any]) -> None:
+    """Accuracy and areas that a reference sample estimates, with their intervals; the counts of the map beside them."""
+    level, unit = f"{100 * summary['confidence']:g} %", summary["area_unit"]
+    show(f"{summary['map']} against {summary['reference']}: {summary['estimator']}, {summary['units']} units")
+    show(f"overall accuracy {_with_interval(summary['overall'])}; intervals of {level}")
+    mapped = summary["map_counts"]
+    _print_table(
+        ["class", "user's", "producer's", "F1", f"mapped ({unit})", f"estimated area ({unit})"],
+        [
+            [
+                name, *(_with_interval(summary[measure][name]) for measure in ("users", "producers", "f1")),
+                f"{mapped[name]['area']:,.4g}", _with_interval(area, ",.4g"),
+            ]
+            for name, area in summary["areas"].items()
+        ],
+    )  # fmt: skip
+    show("mapped: pixels of the map, counted. Estimated: the true area of the class, by the sample")
+    show("shares of the area, by class of the map (rows) and of the reference (columns)")
+    matrix = summary["matrix"]
+    rows = zip(matrix["classes"], matrix["shares"], strict=True)
+    _print_table(["map", *matrix["classes"]], [[name, *(f"{share:.4f}" for share in shares)] for name, shares in rows])
+
+
+def _with_interval(estimated: dict[str, float | None], form: str = ".3f") -> str:
+    """An estimate and its interval: never "± 0"."""
+    value, lower, upper = (_number(estimated[name], form) for name in ("value", "lower", "upper"))
+    return value if value == "-" else f"{value} ({lower} to {upper})"
+
+
 def print_object_measures(summary: dict[str, Any]) -> None:
     """Matches of objects by IoU, then the other measures by class."""
     show(f"{summary['objects']} against {summary['reference']}")

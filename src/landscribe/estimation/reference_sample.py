@@ -309,7 +309,8 @@ class ReferenceSample:
         Raises:
             LabelError: an id or class that the sample does not have.
         """
-        unknown = [key for key in labels if key not in set(self.units["id"])]
+        ids = set(self.units["id"].tolist())
+        unknown = [key for key in labels if key not in ids]
         if unknown:
             raise LabelError(f"{name} has id {listed(unknown)}, which the sample does not have. Expected its ids.")
         reference = self.units["id"].map(labels).fillna(self.units[REFERENCE]).astype(object)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from landscribe.assessment.accuracy import Assessment
     from landscribe.assessment.objects.objects import ObjectAssessment
+    from landscribe.assessment.samples import SampleAssessment
     from landscribe.data.chips.chips import Chips
     from landscribe.model import Model
     from landscribe.verbs.keywords import LabelKeywords, ObjectKeywords, PredictKeywords
@@ -136,19 +137,26 @@ def assess(
     reference: Chips | Source,
     split: str = "test",
     nodata_as: str | None = None,
+    confidence: float = 0.95,
+    skip_unlabelled: bool = False,
     out: Source | None = None,
     **labels: Unpack[LabelKeywords],
-) -> Assessment:
-    """Compare maps with a reference.
+) -> Assessment | SampleAssessment:
+    """Compare maps with a reference; or estimate accuracy and areas from a labelled reference sample.
 
     Args:
         maps: one class map, or several.
         reference: polygons, points with a class column, a label raster, a folder with such a file for each map, which
-            has its name, or a chips folder.
+            has its name, or a chips folder; or the file of `sample`, whose column reference was filled in.
         split: split of the chips, if the reference is a chips folder.
         nodata_as: class of pixels that are nodata in the maps, such as "background"; they are left out if None.
+        confidence: of the intervals of a reference sample, 0 to 1.
+        skip_unlabelled: leave out units of a reference sample that have no reference class.
         out: also write the measures as JSON.
         labels: how to read the reference: fields of SceneSpec about labels.
+
+    Returns:
+        An Assessment of counted pixels, points or chips; of a reference sample, a SampleAssessment with intervals.
 
     >>> import landscribe as ls
     >>> from tempfile import TemporaryDirectory
@@ -169,8 +177,9 @@ def assess(
         if saved is not None:
             require_output_file(saved)
         result = assess_maps(
-            [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=dict(labels)
-        )
+            [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=dict(labels),
+            confidence=confidence, skip_unlabelled=skip_unlabelled,
+        )  # fmt: skip
         if saved is not None:
             result.save(saved)
     return result
