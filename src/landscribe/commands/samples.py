@@ -24,6 +24,13 @@ def sample(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print sizes and expected intervals; draw and write nothing.")
     ] = False,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="<ceo|acatama>",
+            help="Also write the points for Collect Earth Online (ceo) or AcATaMa (acatama); repeat for both.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -36,7 +43,7 @@ def sample(
         return
     if out is None:
         raise LandscribeError("sample needs --out, such as -o points.gpkg; or --plan, which draws nothing.")
-    drawn = verbs.sample(mapped, out=out, overwrite=overwrite, **plain(ctx))
+    drawn = verbs.sample(mapped, out=out, forms=form or (), overwrite=overwrite, **plain(ctx))
     if as_json:
         print_json({"sample": str(out), "size": len(drawn.units), "design": drawn.design.as_dict()})
         return

@@ -30,10 +30,9 @@ BUFFER = 256
 """Code of the stratum around a class."""
 CODES = 257
 
-_STRIP_PIXELS = 2**24
-_BUFFER_STRIP_PIXELS = 2**22
-"""Distances take ten times the memory of the pixels."""
-_BLOCK_ROWS = 512
+_STRIP_PIXELS = 2**22
+"""Areas take 30 times the memory of the pixels, distances to a class too. A file's blocks are decoded once, for GDAL
+keeps a row of them."""
 
 Codes = NDArray[np.uint16]
 Floats = NDArray[np.float64]
@@ -120,9 +119,8 @@ class Frame:
 
     def strips(self) -> Iterator[Window]:
         """Strips of the map, each of whole rows of the lattice but for the last."""
-        pixels = self.strip_pixels if self.buffer is None else min(self.strip_pixels, _BUFFER_STRIP_PIXELS)
-        rows = max(1, min(_BLOCK_ROWS, pixels // self.mapped.grid.width) // self.side) * self.side
-        return self.mapped.grid.strips(pixels, block=rows)
+        rows = max(1, self.strip_pixels // self.mapped.grid.width // self.side) * self.side
+        return self.mapped.grid.strips(self.strip_pixels, block=rows)
 
     def count(self) -> FrameCounts:
         """Count the units of each stratum in each row; the map is read once."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from landscribe.errors import OutputError
+from landscribe.errors import OutputError, RecipeError
 from landscribe.outputs import claim, output_path, require_absent
+from landscribe.spec import nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from landscribe.estimation.reference_sample import ReferenceSample
     from landscribe.sampling.plan import SamplePlan
     from landscribe.verbs.keywords import SampleKeywords
@@ -43,7 +46,12 @@ def plan_sample(mapped: Source, **settings: Unpack[SampleKeywords]) -> SamplePla
 
 
 def sample(
-    mapped: Source, *, out: Source, overwrite: bool = False, **settings: Unpack[SampleKeywords]
+    mapped: Source,
+    *,
+    out: Source,
+    forms: Sequence[str] = (),
+    overwrite: bool = False,
+    **settings: Unpack[SampleKeywords],
 ) -> ReferenceSample:
     """Draw a reference sample from a map: units to label, by chance, so that `assess` can estimate from them.
 
@@ -52,11 +60,13 @@ def sample(
     Args:
         mapped: a class map of `predict`, or any raster of class values (uint8).
         out: the file; its suffix chooses a GeoPackage (.gpkg), which QGIS opens as a form, or CSV (.csv).
+        forms: files for other programs, beside `out`: "ceo" for Collect Earth Online (points.ceo.csv), "acatama" for
+            AcATaMa (points.acatama.gpkg).
         overwrite: replace an existing file, and the labels in it.
         settings: fields of SampleSpec.
 
     Raises:
-        RecipeError: no size, or more units than a stratum has.
+        RecipeError: an unknown form, no size, or more units than a stratum has.
         RasterError: the map has no class in any pixel.
         ClassError: a class or stratum that does not exist.
         OutputError: the file exists, cannot be written, or has an unknown suffix.
@@ -80,14 +90,21 @@ def sample(
     from landscribe.estimation.reference_sample import require_sample_suffix
     from landscribe.geo.rasters.raster import Raster
     from landscribe.sampling.draw import draw_sample
+    from landscribe.sampling.forms import FORMS, form_path
     from landscribe.sampling.plan import plan_sample
 
+    for name in forms:
+        if name not in FORMS:
+            raise RecipeError(f"no form is called '{name}'{nearest(name, list(FORMS))}")
     path = require_sample_suffix(output_path(out))
     inputs = (mapped, spec.strata, spec.area)
     if any(path.resolve() == Path(name).resolve() for name in inputs if name is not None):
         raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")
     with claim(path):
-        require_absent(path, overwrite=overwrite)
+        for written in (path, *(form_path(path, name) for name in forms)):
+            require_absent(written, overwrite=overwrite)
         drawn = draw_sample(plan_sample(Raster.open([mapped]), spec))
+        for name in forms:
+            FORMS[name].write(drawn, form_path(path, name))
         drawn.save(path)
     return drawn
