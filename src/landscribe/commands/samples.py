@@ -31,6 +31,10 @@ def sample(
             help="Also write the points for Collect Earth Online (ceo) or AcATaMa (acatama); repeat for both.",
         ),
     ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also write a web page with a picture of --image around each unit (.html).")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Imagery for --sheet.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -43,7 +47,7 @@ def sample(
         return
     if out is None:
         raise LandscribeError("sample needs --out, such as -o points.gpkg; or --plan, which draws nothing.")
-    drawn = verbs.sample(mapped, out=out, forms=form or (), overwrite=overwrite, **plain(ctx))
+    drawn = verbs.sample(mapped, out=out, forms=form or (), sheet=sheet, image=image, overwrite=overwrite, **plain(ctx))
     if as_json:
         print_json({"sample": str(out), "size": len(drawn.units), "design": drawn.design.as_dict()})
         return
