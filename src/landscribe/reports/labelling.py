@@ -3,6 +3,7 @@
 The page shows neither the map nor the strata, and units in the random order of their ids, so that labels are blind.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -82,11 +83,16 @@ def write_labelling_page(sample: ReferenceSample, image: Raster, out: Path) -> P
     environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("landscribe.reports") / "labelling.html").read_text(encoding="utf-8"))
     page = template.render(
-        pictures=pictures, image=image.name, classes=sample.design.classes, key=sample.design.map.sha256[:16],
-        seed=sample.design.seed,
+        pictures=pictures, image=image.name, classes=sample.design.classes, key=_key(sample)
     )  # fmt: skip
     write_text(out, page)
     return out
+
+
+def _key(sample: ReferenceSample) -> str:
+    """Under which a browser stores the labels of this sample."""
+    units = sample.units[["id", "row", "col", "side"]].to_numpy(np.int64)
+    return hashlib.sha256(units.tobytes() + sample.design.map.sha256.encode()).hexdigest()[:16]
 
 
 def _pictures(sample: ReferenceSample, image: Raster) -> Iterator[_Picture]:
