@@ -22,7 +22,7 @@ import numpy as np
 import shapely
 
 import landscribe as ls
-import landscribe.assessment.objects  # loads before the clock starts
+import landscribe.assessment.objects.objects  # loads before the clock starts
 
 VERTICES = 12
 SPACING = 20.0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from landscribe.data.scenes.spec import ClassSpec, SceneSpec
     from landscribe.data.splits.spec import SplitSpec
     from landscribe.errors import LandscribeError
+    from landscribe.estimation.estimate import Estimate, estimate
     from landscribe.estimation.reference_sample import ReferenceSample
     from landscribe.experiments.cross_validation import cross_validate
     from landscribe.experiments.transfer import transfer
@@ -71,6 +72,7 @@ _HOMES = {
     "Confusion": "confusion",
     "Grid": "geo.grid",
     "ImagerySpec": "geo.spec",
+    "Estimate": "estimation.estimate",
     "LandscribeError": "errors",
     "Model": "model",
     "ObjectAssessmentSpec": "assessment.spec",
@@ -86,16 +88,17 @@ _HOMES = {
     "TrainSpec": "training.spec",
     "VectorizeSpec": "polygons.spec",
     "Window": "geo.grid",
+    "estimate": "estimation.estimate",
     "loader": "data.batches.dataset",
 }
 
 __all__ = [
-    "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Grid", "ImagerySpec",
-    "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe", "ReferenceSample",
-    "SampleSpec", "Scene", "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "VectorizeSpec", "Window", "assess",
-    "assess_objects", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe", "export", "loader",
-    "new", "nn", "plan_sample", "predict", "prune", "report", "run", "sample", "summary", "train", "transfer",
-    "vectorize",
+    "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Estimate", "Grid",
+    "ImagerySpec", "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe",
+    "ReferenceSample", "SampleSpec", "Scene", "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "VectorizeSpec",
+    "Window", "assess", "assess_objects", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe",
+    "estimate", "export", "loader", "new", "nn", "plan_sample", "predict", "prune", "report", "run", "sample",
+    "summary", "train", "transfer", "vectorize",
 ]  # fmt: skip
 
 

@@ -110,6 +110,10 @@ class TilingError(LandscribeError):
     """A size, stride or margin that cannot cover a raster."""
 
 
+class SampleError(LandscribeError):
+    """A reference sample that cannot be drawn, or from which nothing can be estimated."""
+
+
 class ChipError(LandscribeError):
     """Chips that cannot be cut, read or split."""
 

@@ -1,1 +1,1 @@
-"""From a reference sample to accuracy and areas, each with its standard error and interval."""
+"""Estimates of accuracy and area from a reference sample, by the design that drew it; tables in, numbers out."""

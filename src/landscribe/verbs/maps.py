@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from landscribe.assessment.accuracy import Assessment
-    from landscribe.assessment.objects import ObjectAssessment
+    from landscribe.assessment.objects.objects import ObjectAssessment
     from landscribe.data.chips.chips import Chips
     from landscribe.model import Model
     from landscribe.verbs.keywords import LabelKeywords, ObjectKeywords, PredictKeywords
@@ -225,7 +225,7 @@ def assess_objects(
     spec = ObjectAssessmentSpec.of({name: fields.pop(name) for name in tuple(fields) if name not in REFERENCE_SETTINGS})
     labels = SceneSpec.of({"image": objects, "labels": reference} | fields)
 
-    from landscribe.assessment import objects as object_assessment
+    from landscribe.assessment.objects import objects as object_assessment
 
     saved = _output_apart_from(out, [objects, reference])
     with nullcontext() if saved is None else claim(saved):

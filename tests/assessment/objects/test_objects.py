@@ -20,8 +20,8 @@ from torchmetrics.detection import PanopticQuality
 
 import landscribe as ls
 from instances import draw_instances, write_instances
-from landscribe.assessment.object_files import Objects
-from landscribe.assessment.object_measures import THRESHOLDS, measure_objects
+from landscribe.assessment.objects.object_files import Objects
+from landscribe.assessment.objects.object_measures import THRESHOLDS, measure_objects
 from worlds import METRE, UTM, pixel_box, write_polygons, write_raster
 
 SQUARES = [pixel_box(0, col, 10, 10) for col in (0, 20, 40, 60)]

@@ -7,9 +7,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from landscribe.assessment.boundaries import Edges, length_within
-from landscribe.assessment.matching import Pairs, dissolved, match, match_by_score
-from landscribe.assessment.object_files import Objects
+from landscribe.assessment.objects.boundaries import Edges, length_within
+from landscribe.assessment.objects.matching import Pairs, dissolved, match, match_by_score
+from landscribe.assessment.objects.object_files import Objects
 
 Floats = NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from landscribe.assessment.boundaries import rings_of
-from landscribe.assessment.matching import Pairs
+from landscribe.assessment.objects.boundaries import rings_of
+from landscribe.assessment.objects.matching import Pairs
 from landscribe.assessment.spec import ObjectAssessmentSpec
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, listed

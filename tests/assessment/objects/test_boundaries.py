@@ -6,7 +6,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscribe.assessment.boundaries import Edges, length_within
+from landscribe.assessment.objects.boundaries import Edges, length_within
 
 SQUARE = shapely.box(0, 0, 10, 10)
 

@@ -8,7 +8,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscribe.assessment.matching import Pairs, dissolved, match, match_by_score
+from landscribe.assessment.objects.matching import Pairs, dissolved, match, match_by_score
 from worlds import pixel_box
 
 boxes = st.lists(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.assessment.object_files import read_comparison
-from landscribe.assessment.object_measures import (
+from landscribe.assessment.objects.object_files import read_comparison
+from landscribe.assessment.objects.object_measures import (
     BY_THRESHOLD,
     SCALARS,
     THRESHOLDS,

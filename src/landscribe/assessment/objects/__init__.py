@@ -1,0 +1,1 @@
+"""Objects of a map against reference polygons, one to one."""

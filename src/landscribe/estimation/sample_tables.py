@@ -1,0 +1,226 @@
+"""Tables of a reference sample and of its strata, as arrays that are checked."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from landscribe.errors import SampleError, counted, listed
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+_SHARES = ("map_share", "reference_share")
+OTHER = "other"
+"""Name of what is not the class of `map_share` and `reference_share`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Strata:
+    """The population, by stratum."""
+
+    names: tuple[Hashable, ...]
+    units: Floats
+    """(H,) sampling units; or shares of the population, if they are fewer than the units of the sample."""
+    area: Floats | None
+    """(H,) total area, in the unit in which areas are estimated."""
+    map_share: Floats | None
+    """(H,) mean share of the map's class, 0 to 1, for the regression estimator."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSample:
+    """A labelled reference sample of n rows and K classes."""
+
+    strata: Strata
+    classes: tuple[Hashable, ...]
+    stratum: Indices
+    """(n,) index of the stratum."""
+    mapped: Floats
+    """(n, K) share of each class in the map; 0 or 1 if units have one class."""
+    reference: Floats
+    """(n, K) share of each class in the reference."""
+    count: Indices
+    """(n,) units that the row stands for."""
+    weight: Floats
+    """(n,) inverse of the inclusion probability of a unit, up to a factor by stratum."""
+    area: Floats
+    """(n,) area of a unit; 1 if all are alike."""
+    cluster: Indices | None
+    """(n,) index of the cluster; None if units were drawn one by one."""
+    has_shares: bool
+    """Units have shares of one class, not one class each."""
+
+    @property
+    def drawn(self) -> Indices:
+        """(H,) units of the sample in each stratum; clusters, if clusters were drawn."""
+        size = len(self.strata.names)
+        if self.cluster is None:
+            return np.bincount(self.stratum, self.count, size).astype(np.intp)
+        _, first = np.unique(self.cluster, return_index=True)
+        return np.bincount(self.stratum[first], minlength=size)
+
+    @property
+    def strata_are_map_classes(self) -> bool:
+        """Every stratum holds one class of the map, and no other stratum holds it."""
+        classes_of = pd.DataFrame(self.mapped > 0).groupby(self.stratum).max().to_numpy()
+        return not self.has_shares and bool((classes_of.sum(axis=0) <= 1).all() and (classes_of.sum(axis=1) == 1).all())
+
+
+def read_tables(sample: Any, strata: Any, classes: Sequence[Hashable] | None, share_of: str) -> LabelledSample:
+    """Check and index the tables of `estimate`.
+
+    Raises:
+        SampleError: a column is absent, a cell is empty or out of range, or sample and strata do not fit together.
+    """
+    rows, population = pd.DataFrame(sample), pd.DataFrame(strata)
+    _require_columns(population, ("stratum", "units"), "strata")
+    table = _read_strata(population)
+    has_shares = set(_SHARES) <= set(rows.columns)
+    _require_columns(rows, ("stratum", *(_SHARES if has_shares else ("map", "reference"))), "the sample")
+    if not len(rows):
+        raise SampleError("the sample has no rows. Pass one row for each labelled unit, or for each count of units.")
+    stratum = _stratum_indices(rows["stratum"], table)
+    if has_shares:
+        if share_of == OTHER:
+            raise SampleError(f"share_of is '{OTHER}', the name of the rest. Give the class another name.")
+        names: tuple[Hashable, ...] = (share_of, OTHER)
+        mapped, reference = (_both(_shares(rows, name)) for name in _SHARES)
+    else:
+        names = _class_names(rows, table, classes)
+        mapped, reference = (_one_hot(rows[name], names) for name in ("map", "reference"))
+    count = _numbers(rows, "count", 1.0, at_least=0)
+    if (count % 1).any():
+        raise SampleError(f"column count of the sample holds {count[count % 1 != 0][0]:g}; expected whole numbers.")
+    cluster = _cluster_indices(rows["cluster"], stratum) if "cluster" in rows else None
+    labelled = LabelledSample(
+        table, names, stratum, mapped, reference, count.astype(np.intp), _numbers(rows, "weight", 1.0),
+        _numbers(rows, "area", 1.0), cluster, has_shares,
+    )  # fmt: skip
+    _require_units(labelled)
+    return labelled
+
+
+def _require_columns(table: pd.DataFrame, names: Sequence[str], what: str) -> None:
+    absent = [name for name in names if name not in table.columns]
+    if absent:
+        raise SampleError(
+            f"{what} has the columns {listed(table.columns, 12) or 'none'}, but not {', '.join(absent)}. Add or rename "
+            "them."
+        )
+
+
+def _read_strata(table: pd.DataFrame) -> Strata:
+    names = tuple(table["stratum"].tolist())
+    twice = table["stratum"][table["stratum"].duplicated()]
+    if len(twice):
+        raise SampleError(f"strata list '{twice.iloc[0]}' twice. Give each stratum one row.")
+    return Strata(
+        names,
+        _numbers(table, "units", 1.0, at_least=0, what="strata"),
+        _numbers(table, "area", 1.0, at_least=0, what="strata") if "area" in table else None,
+        _shares(table, "map_share", "strata") if "map_share" in table else None,
+    )
+
+
+def _numbers(
+    table: pd.DataFrame, name: str, default: float, *, at_least: float | None = None, what: str = "the sample"
+) -> Floats:
+    """A column of finite numbers above 0 (or of at least a number); the default in each row if there is none."""
+    if name not in table:
+        return np.full(len(table), default)
+    column = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64)
+    is_wrong = ~np.isfinite(column) | ((column <= 0) if at_least is None else (column < at_least))
+    if is_wrong.any():
+        found = table[name].iloc[int(np.flatnonzero(is_wrong)[0])]
+        limit = "above 0" if at_least is None else f"of at least {at_least:g}"
+        raise SampleError(f"column {name} of {what} holds {found!r}; expected a number {limit} in each row.")
+    return column
+
+
+def _shares(table: pd.DataFrame, name: str, what: str = "the sample") -> Floats:
+    column = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64)
+    is_wrong = ~((column >= 0) & (column <= 1))
+    if is_wrong.any():
+        found = table[name].iloc[int(np.flatnonzero(is_wrong)[0])]
+        raise SampleError(f"column {name} of {what} holds {found!r}; expected a share from 0 to 1 in each row.")
+    return column
+
+
+def _both(share: Floats) -> Floats:
+    return np.stack([share, 1 - share], axis=1)
+
+
+def _stratum_indices(column: pd.Series, strata: Strata) -> Indices:
+    index_of = {name: index for index, name in enumerate(strata.names)}
+    absent = [name for name in dict.fromkeys(column.tolist()) if name not in index_of]
+    if absent:
+        raise SampleError(
+            f"the sample has units in stratum {listed(absent)}, but the strata are {listed(strata.names, 12)}. Add the "
+            "stratum with its number of units."
+        )
+    return np.array([index_of[name] for name in column.tolist()], np.intp)
+
+
+def _class_names(rows: pd.DataFrame, strata: Strata, classes: Sequence[Hashable] | None) -> tuple[Hashable, ...]:
+    for name in ("map", "reference"):
+        empty = int((rows[name].isna() | (rows[name] == "")).sum())
+        if empty:
+            raise SampleError(
+                f"{empty} of {counted(len(rows), 'row')} of the sample have no class in column {name}. Label them, or "
+                "drop the rows."
+            )
+    occurring = list(dict.fromkeys([*rows["map"].tolist(), *rows["reference"].tolist()]))
+    if classes is None:
+        first = [name for name in strata.names if name in occurring]
+        return (*first, *sorted((name for name in occurring if name not in first), key=str))
+    unknown = [name for name in occurring if name not in classes]
+    if unknown:
+        raise SampleError(
+            f"the sample has the class {listed(unknown)}, but the classes are {listed(classes, 12)}. Correct the names."
+        )
+    return tuple(classes)
+
+
+def _one_hot(column: pd.Series, names: tuple[Hashable, ...]) -> Floats:
+    index_of = {name: index for index, name in enumerate(names)}
+    return np.eye(len(names))[column.map(index_of).to_numpy(np.intp)]
+
+
+def _cluster_indices(column: pd.Series, stratum: Indices) -> Indices:
+    if column.isna().any():
+        raise SampleError(f"{int(column.isna().sum())} rows of the sample have no cluster. Name one in each row.")
+    indices, names = pd.factorize(column)
+    strata_of = pd.Series(stratum).groupby(indices).nunique()
+    if (strata_of > 1).any():
+        split = int(strata_of.to_numpy().argmax())
+        raise SampleError(
+            f"cluster '{names[split]}' lies in {strata_of.iloc[split]} strata; expected one stratum for each cluster. "
+            "Number clusters anew in each stratum, or pass one stratum."
+        )
+    return indices.astype(np.intp)
+
+
+def _require_units(sample: LabelledSample) -> None:
+    """Refuse strata of the population without units of the sample, and more units than the population has."""
+    strata, drawn = sample.strata, sample.drawn
+    empty = [name for name, units, n in zip(strata.names, strata.units, drawn, strict=True) if units > 0 and not n]
+    if empty:
+        raise SampleError(
+            f"the sample has no unit in stratum {listed(empty)}: nothing is known about it. Label units there, or join "
+            "it with another stratum."
+        )
+    if not strata.units.sum() > 0:
+        raise SampleError("strata have 0 units together. Expected the number of units of each stratum in the map.")
+    in_stratum = np.bincount(sample.stratum, sample.count, len(strata.names))
+    if strata.units.sum() < in_stratum.sum():
+        return  # shares of the population, not numbers of units
+    for name, units, n in zip(strata.names, strata.units, in_stratum, strict=True):
+        if n > units:
+            raise SampleError(
+                f"stratum '{name}' has {units:g} units, but {n:.0f} of them are in the sample. Correct column units of "
+                "the strata."
+            )

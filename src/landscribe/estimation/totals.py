@@ -1,0 +1,144 @@
+"""Totals of a population and their covariance, from a reference sample: by stratum, by unit or by cluster.
+
+Formulas: Cochran 1977, "Sampling Techniques", chapters 5 and 6; Särndal, Swensson and Wretman 1992, chapters 5 and 7.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from landscribe.estimation.sample_tables import Floats, Indices, LabelledSample
+
+NEGLIGIBLE = 0.05
+"""Share of a stratum's units in the sample up to which the finite-population correction may be left out (Cochran 1977,
+section 2.6)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """The population that a labelled sample stands for."""
+
+    sample: LabelledSample
+    corrects: bool
+    """Whether the finite-population correction is applied."""
+
+    @cached_property
+    def area(self) -> Floats:
+        """(n,) area of the population that each row stands for; units where no area is given.
+
+        Law: by stratum, it sums to the stratum's area if that is given, and else to its units times their mean area.
+        """
+        sample, strata = self.sample, self.sample.strata
+        drawn = sample.count * sample.weight
+        if strata.area is None:
+            return drawn * sample.area * self._by_stratum(strata.units, self._sums(drawn))
+        return drawn * sample.area * self._by_stratum(strata.area, self._sums(drawn * sample.area))
+
+    def _by_stratum(self, totals: Floats, sums: Floats) -> Floats:
+        ratio = np.divide(totals, sums, out=np.zeros_like(sums), where=sums > 0)
+        return np.asarray(ratio[self.sample.stratum])
+
+    def _sums(self, values: Floats) -> Floats:
+        sums: Floats = np.bincount(self.sample.stratum, values, len(self.sample.strata.names)).astype(np.float64)
+        return sums
+
+    def total(self, values: Floats) -> Floats:
+        """Estimated totals over the population of values (n, ...) by row."""
+        return np.asarray(self.area @ values)
+
+    def covariance(self, values: Floats) -> Floats:
+        """Estimated covariance (q, q) of the totals of q variables (n, q).
+
+        In a stratum, units (or clusters) count as drawn with equal chance and with replacement, less the correction for
+        a finite population. A stratum with a single unit has the variance of the whole sample.
+        """
+        deviations, drawn = self._deviations(values), self.sample.drawn
+        within = np.divide(drawn, drawn - 1, out=np.zeros(len(drawn)), where=drawn > 1)
+        scaled = deviations * np.sqrt((within * self._uncorrected)[self._stratum_of_rows])[:, None]
+        return np.asarray(scaled.T @ (scaled * self._count_of_rows[:, None])) + self._of_single_units(values)
+
+    @cached_property
+    def _uncorrected(self) -> Floats:
+        """(H,) share of the variance that is left by the finite-population correction."""
+        units = self.sample.strata.units
+        if not self.corrects or self.sample.cluster is not None:
+            return np.ones(len(units))
+        return 1 - np.divide(self.sample.drawn, units, out=np.zeros_like(units), where=units > 0)
+
+    def _deviations(self, values: Floats) -> Floats:
+        """(rows or clusters, q) contributions to the totals less what the known size of their stratum explains."""
+        sample, size = self.sample, self._known_size
+        sums = np.stack([self._sums(column) for column in (self.area[:, None] * values).T], axis=1)
+        known = self._sums(self.area * size)[:, None]
+        expected = np.divide(sums, known, out=np.zeros_like(sums), where=known > 0)[sample.stratum]
+        deviations = self.area[:, None] * (values - size[:, None] * expected)
+        if sample.cluster is not None:
+            return pd.DataFrame(deviations).groupby(sample.cluster).sum().to_numpy()
+        return deviations / np.maximum(sample.count, 1)[:, None]
+
+    @cached_property
+    def _known_size(self) -> Floats:
+        """(n,) units for each unit of area, whose sums by stratum are known; 1 if the areas themselves are known."""
+        return np.ones(len(self.area)) if self.sample.strata.area is not None else 1 / self.sample.area
+
+    @cached_property
+    def _stratum_of_rows(self) -> Indices:
+        """Stratum of each row, or of each cluster."""
+        if self.sample.cluster is None:
+            return self.sample.stratum
+        _, first = np.unique(self.sample.cluster, return_index=True)
+        return self.sample.stratum[first]
+
+    @cached_property
+    def _count_of_rows(self) -> Indices:
+        """Draws that each row stands for; 1 for a cluster."""
+        return self.sample.count if self.sample.cluster is None else np.ones(len(self._stratum_of_rows), np.intp)
+
+    def _of_single_units(self, values: Floats) -> Floats:
+        """(q, q) covariance from strata in which a single unit (or cluster) was drawn."""
+        single = (self.sample.drawn == 1) & (self.sample.strata.units > 0)
+        if not single.any():
+            return np.zeros((values.shape[1], values.shape[1]))
+        means, counts = values, self.sample.count
+        if self.sample.cluster is not None:
+            groups = pd.DataFrame(self.area[:, None] * values).groupby(self.sample.cluster).sum()
+            means = groups.to_numpy() / np.bincount(self.sample.cluster, self.area)[:, None]
+            counts = np.ones(len(means), np.intp)
+        if counts.sum() < 2:
+            return np.full((values.shape[1], values.shape[1]), np.nan)
+        squares = np.sum(self._sums(self.area)[single] ** 2)
+        return np.atleast_2d(np.cov(means, rowvar=False, fweights=counts)) * squares
+
+    def effective_size(self, values: Floats) -> float:
+        """Units that carry the total of a variable (n,), less those that unequal weights cost (Kish 1965).
+
+        Law: with equal weights, it is the number of units whose value is 1.
+        """
+        parts = self.area * values
+        if self.sample.cluster is not None:
+            parts = np.bincount(self.sample.cluster, parts).astype(np.float64)
+            return float(parts.sum() ** 2 / np.sum(parts**2)) if parts.any() else 0.0
+        counts = self.sample.count
+        squares = np.sum(np.divide(parts**2, counts, out=np.zeros_like(parts), where=counts > 0))
+        return float(parts.sum() ** 2 / squares) if squares > 0 else 0.0
+
+    @property
+    def degrees_of_freedom(self) -> int | None:
+        """Clusters less strata; None if units were drawn one by one, where the normal distribution holds."""
+        return None if self.sample.cluster is None else int(np.sum(np.maximum(self.sample.drawn - 1, 0)))
+
+
+def correction_matters(sample: LabelledSample) -> bool:
+    """Whether the finite-population correction is applied, unless the caller says.
+
+    Published tables of samples whose strata are the map's classes (Olofsson et al. 2013, 2014) leave it out; they and
+    we apply it there only if a stratum's share in the sample is above 5 %. Strata that are given as shares of the
+    population have no such correction.
+    """
+    units, drawn = sample.strata.units, np.bincount(sample.stratum, sample.count, len(sample.strata.names))
+    if units.sum() < drawn.sum():
+        return False
+    share = np.divide(drawn, units, out=np.zeros_like(units), where=units > 0)
+    return not sample.strata_are_map_classes or bool(share.max() > NEGLIGIBLE)

@@ -1,0 +1,406 @@
+"""Estimates of accuracy and area: published tables to the last digit, laws, and samples of drawn populations."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import landscribe as ls
+from landscribe.errors import SampleError
+from landscribe.estimation.estimate import _Estimators
+from landscribe.estimation.sample_tables import LabelledSample, Strata
+from landscribe.estimation.totals import Population
+
+Z = stats.norm.ppf(0.975)
+
+
+def counted(matrix, names):
+    """Rows of counts: rows of the matrix are the map's classes, which are the strata."""
+    return pd.DataFrame(
+        [
+            {"stratum": mapped, "map": mapped, "reference": reference, "count": matrix[row][col]}
+            for row, mapped in enumerate(names)
+            for col, reference in enumerate(names)
+            if matrix[row][col]
+        ]
+    )
+
+
+def strata(names, units, area=None):
+    table = pd.DataFrame({"stratum": names, "units": units})
+    return table if area is None else table.assign(area=area)
+
+
+def values(estimates):
+    return [each.value for each in estimates.values()]
+
+
+def errors(estimates):
+    return [each.se for each in estimates.values()]
+
+
+def half_widths(estimates):
+    return [(each.upper - each.lower) / 2 for each in estimates.values()]
+
+
+def digits(decimals):
+    return {"rel": 0, "abs": 0.50001 * 10**-decimals}
+
+
+CHANGE = ("deforestation", "gain", "stable forest", "stable non-forest")
+PIXELS = np.array([200_000, 150_000, 3_200_000, 6_450_000])
+OLOFSSON_2014 = [[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]]
+
+
+@pytest.fixture(scope="module")
+def olofsson_2014():
+    return ls.estimate(counted(OLOFSSON_2014, CHANGE), strata(CHANGE, PIXELS, PIXELS * 0.09))
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected", "standard_errors"),
+    [
+        ("users", [0.88, 0.7333333333, 0.9272727273, 0.9630769231],
+         [0.0377760113, 0.0514066401, 0.0202782499, 0.0104762759]),
+        ("producers", [0.7486614048, 0.8471563981, 0.9345089086, 0.9616089928],
+         [0.1088315576, 0.129800184, 0.0175124605, 0.0093681303]),
+        ("shares", [0.0235086247, 0.0129846154, 0.3175221445, 0.6459846154],
+         [0.0034907224, 0.0021291531, 0.0087924242, 0.0092299639]),
+    ],
+)  # fmt: skip
+def test_table_8_of_olofsson_2014_has_these_digits(olofsson_2014, measure, expected, standard_errors):
+    assert values(getattr(olofsson_2014, measure)) == pytest.approx(expected, **digits(10))
+    assert errors(getattr(olofsson_2014, measure)) == pytest.approx(standard_errors, **digits(10))
+
+
+def test_areas_of_olofsson_2014_are_hectares(olofsson_2014):
+    hectares = [21157.7622378, 11686.1538462, 285769.9300699, 581386.1538462]
+    assert values(olofsson_2014.areas) == pytest.approx(hectares, **digits(7))
+    ranges = [6157.6343861, 3755.8260254, 15509.8362982, 16281.6563522]  # 1.96 standard errors
+    assert [1.96 * se for se in errors(olofsson_2014.areas)] == pytest.approx(ranges, **digits(7))
+    assert half_widths(olofsson_2014.areas) == pytest.approx(np.array(ranges) * Z / 1.96, rel=1e-7)
+
+
+def test_overall_accuracy_and_matrix_of_olofsson_2014(olofsson_2014):
+    assert olofsson_2014.overall.value == pytest.approx(0.9465118881, **digits(10))
+    assert olofsson_2014.overall.se == pytest.approx(0.0094304172, **digits(10))
+    matrix = [
+        [0.0176, 0, 0.0013333333, 0.0010666667],
+        [0, 0.011, 0.0016, 0.0024],
+        [0.0019393939, 0, 0.2967272727, 0.0213333333],
+        [0.0039692308, 0.0019846154, 0.0178615385, 0.6211846154],
+    ]
+    np.testing.assert_allclose(olofsson_2014.matrix, matrix, atol=0.5001e-10, rtol=0)
+    assert list(olofsson_2014.matrix.index) == list(olofsson_2014.matrix.columns) == list(CHANGE)
+
+
+def test_example_1_of_olofsson_2013_has_these_digits():
+    names, units = ("1", "2", "3"), [22_353, 1_122_543, 610_228]
+    result = ls.estimate(counted([[97, 0, 3], [3, 279, 18], [2, 1, 97]], names), strata(names, units))
+    assert (result.overall.value, result.overall.se) == pytest.approx((0.94441678, 0.01116440), **digits(8))
+    assert values(result.users) == pytest.approx([0.97, 0.93, 0.97])
+    assert [Z * se for se in errors(result.users)] == pytest.approx([0.0336029, 0.0289203, 0.0336029], **digits(7))
+    assert values(result.producers) == pytest.approx([0.4806308243, 0.9941886771, 0.8969258968], **digits(10))
+    ranges = [0.2245304, 0.0113252, 0.0412054]
+    assert [Z * se for se in errors(result.producers)] == pytest.approx(ranges, **digits(7))
+    assert values(result.areas) == pytest.approx([45112.4, 1050067.27, 659944.33], **digits(1))
+    assert errors(result.areas) == pytest.approx([10751.4045, 17652.0438, 18635.8559], **digits(4))
+    first = result.areas["1"]
+    assert (first.lower, first.upper) == pytest.approx((24040.03, 66184.77), **digits(2))
+
+
+def test_example_2_of_olofsson_2013_has_shares_as_units():
+    names = ("1", "2", "3")
+    result = ls.estimate(
+        counted([[127, 66, 54], [2, 322, 17], [0, 15, 540]], names), strata(names, [0.007, 0.295, 0.698])
+    )
+    assert result.overall.value == pytest.approx(0.9612973753, **digits(10))
+    assert Z * result.overall.se == pytest.approx(0.0118642725, **digits(10))
+    assert values(result.users) == pytest.approx([0.5141700405, 0.9442815249, 0.972972973], **digits(10))
+    ranges = [0.0624562734, 0.0243814197, 0.0135033876]
+    assert [Z * se for se in errors(result.users)] == pytest.approx(ranges, **digits(10))
+    assert values(result.producers) == pytest.approx([0.6753468084, 0.9307202679, 0.9766497594], **digits(10))
+    ranges = [0.3045836864, 0.0293817216, 0.0096037152]
+    assert [Z * se for se in errors(result.producers)] == pytest.approx(ranges, **digits(10))
+    assert values(result.areas) == pytest.approx([0.0053293956, 0.2992983601, 0.6953722444], **digits(10))
+
+
+def stehman_2014():
+    mapped = ["AAAAAAABBB", "ABBBBBBBBB", "BBCCCCCCBB", "DDDDDDDDDD"]
+    reference = ["AAAAACBABC", "ABBBBBAABB", "CCCCCDDBBA", "DDDDDDDCCB"]
+    rows = [
+        {"stratum": stratum, "map": each, "reference": true}
+        for stratum, row, truth in zip("ABCD", mapped, reference, strict=True)
+        for each, true in zip(row, truth, strict=True)
+    ]
+    return pd.DataFrame(rows), strata(list("ABCD"), [40_000, 30_000, 20_000, 10_000])
+
+
+def test_stehman_2014_has_strata_that_are_no_map_classes():
+    result = ls.estimate(*stehman_2014())
+    assert values(result.shares) == pytest.approx([0.35, 0.34, 0.20, 0.11])
+    expected = [0.0822477963, 0.0758530744, 0.0642797704, 0.0307222323]
+    assert errors(result.shares) == pytest.approx(expected, **digits(10))
+    assert values(result.users) == pytest.approx([0.7419354839, 0.5744680851, 0.5, 0.7], **digits(10))
+    expected = [0.1645420176, 0.1247822472, 0.2151119433, 0.1526761278]
+    assert errors(result.users) == pytest.approx(expected, **digits(10))
+    assert values(result.producers) == pytest.approx([0.6571428571, 0.7941176471, 0.3, 0.6363636364], **digits(10))
+    expected = [0.147710095, 0.1165479135, 0.1504108263, 0.1622796715]
+    assert errors(result.producers) == pytest.approx(expected, **digits(10))
+    assert (result.overall.value, result.overall.se) == pytest.approx((0.63, 0.0846421881), **digits(10))
+    matrix = [[0.23, 0.04, 0.04, 0], [0.12, 0.27, 0.08, 0], [0, 0.02, 0.06, 0.04], [0, 0.01, 0.02, 0.07]]
+    np.testing.assert_allclose(result.matrix, matrix, atol=1e-12)
+
+
+TINIGUA = ("forest", "water", "other")
+
+
+def test_acatama_example_has_the_areas_and_equation_7_of_olofsson():
+    """AcATaMa itself prints other errors of producer's accuracy: it divides by another total."""
+    pixels = np.array([1_611_984, 63_375, 711_441])
+    matrix = [[287, 1, 25], [3, 43, 4], [11, 1, 127]]
+    result = ls.estimate(counted(matrix, TINIGUA), strata(TINIGUA, pixels, pixels * 0.09))
+    assert result.overall.value == pytest.approx(0.91445, **digits(5))
+    assert result.overall.se == pytest.approx(0.0128, **digits(4))
+    assert values(result.users) == pytest.approx([0.91693, 0.86, 0.91367], **digits(5))
+    assert errors(result.users) == pytest.approx([0.01562, 0.04957, 0.02391], **digits(5))
+    assert values(result.producers) == pytest.approx([0.96093, 0.84147, 0.82927], **digits(5))
+    assert errors(result.producers) == pytest.approx([0.01032, 0.09464, 0.02656], **digits(5))
+    assert values(result.areas) == pytest.approx([138436.62858, 5829.38003, 70545.99139], **digits(5))
+    assert errors(result.areas) == pytest.approx([2709.37784, 712.02037, 2711.10722], **digits(5))
+    first = result.areas["forest"]
+    assert (first.lower, first.upper) == pytest.approx((133126.24802, 143747.00915), abs=0.1)  # theirs with z = 1.96
+    assert sum(values(result.areas)) == pytest.approx(214_812.0)
+
+
+def test_no_interval_has_the_length_zero_where_no_unit_is_wrong():
+    names = ("1", "2", "3", "4")
+    pixels = np.array([67_246, 79_983, 825_123, 651_448])
+    matrix = [[15, 0, 0, 0], [0, 15, 0, 1], [0, 0, 14, 0], [0, 1, 0, 18]]
+    result = ls.estimate(counted(matrix, names), strata(names, pixels, pixels * 0.09))
+    assert result.overall.value == pytest.approx(0.975806, **digits(6))
+    assert 1.96 * result.overall.se == pytest.approx(0.041823, **digits(6))
+    assert [1.96 * se for se in errors(result.users)] == pytest.approx([0, 0.1225, 0, 0.103158], **digits(6))
+    assert values(result.areas) == pytest.approx([6052.14, 9834.371941, 74261.07, 55994.418059], **digits(6))
+    assert [1.96 * se for se in errors(result.areas)] == pytest.approx([0, 6112.125597, 0, 6112.125597], **digits(6))
+    for measure in (result.users, result.producers, result.f1, result.shares, result.areas):
+        for each in measure.values():
+            assert each.lower <= each.value <= each.upper
+            assert each.upper - each.lower > 1e-3 * each.value
+    assert (result.users["1"].lower, result.users["1"].upper) == pytest.approx((0.7961, 1), abs=1e-4)
+
+
+# Units of Tyukavina et al. 2025, table A.1.1, as they follow from the sums of its strata: (units of the map, km² of a
+# unit), then (count, share in the map, share in the reference).
+TYUKAVINA = {
+    (788_889_906, 0.000754548): [(2, 0, 1), (132, 0, 0)],
+    (781_490_883, 0.0004261): [(3, 0, 1), (1, 0, 0.1), (96, 0, 0)],
+    (1_280_971_777, 0.00073879): [(8, 0, 1), (1, 0.3, 0.1), (204, 0, 0)],
+    (859_622_001, 0.000565682): [(109, 0, 0)],
+    (909_836_775, 0.000736237): [(5, 0, 1), (1, 0.2, 0.3), (1, 0.2, 0), (143, 0, 0)],
+    (20_652_357, 0.000701678): [(53, 1, 1), (1, 0.7, 0.8), (1, 0.6, 0.7), (1, 0.5, 0), (44, 1, 0)],
+    (1_749_051_047, 0.000390463): [(123, 1, 1), (1, 0.9, 1), (1, 0.5, 0.5), (1, 0.7, 0.4), (27, 1, 0)],
+    (199_430_534, 0.000740631): [(62, 1, 1), (1, 1, 0.9), (37, 1, 0)],
+    (986_295_412, 0.000420496): [(93, 1, 1), (7, 1, 0)],
+    (234_157_691, 0.000690284): [(62, 1, 1), (1, 0.8, 0.5), (37, 1, 0)],
+}
+
+
+@pytest.mark.parametrize("has_area", [False, True])
+def test_units_of_unequal_area_give_the_digits_of_tyukavina_2025(has_area):
+    rows = [
+        {"stratum": index, "count": count, "map_share": mapped, "reference_share": reference, "area": area}
+        for index, ((_, area), units) in enumerate(TYUKAVINA.items())
+        for count, mapped, reference in units
+    ]
+    population = strata(range(10), [units for units, _ in TYUKAVINA])
+    if has_area:
+        population["area"] = [units * area for units, area in TYUKAVINA]
+    result = ls.estimate(rows, population, share_of="loss")
+    assert result.areas["loss"].value == pytest.approx(1223902.897388578, rel=1e-12)
+    assert result.areas["loss"].se == pytest.approx(31611.10237731219, rel=1e-9)
+    assert 100 * result.overall.value == pytest.approx(92.08917027110765, rel=1e-12)
+    assert 100 * result.overall.se == pytest.approx(0.7080369844100617, rel=1e-9)
+    assert 100 * result.users["loss"].value == pytest.approx(80.6910638941078, rel=1e-12)
+    assert 100 * result.users["loss"].se == pytest.approx(1.8257849453559096, rel=1e-9)
+    assert 100 * result.producers["loss"].value == pytest.approx(93.62678076530403, rel=1e-12)
+    assert 100 * result.producers["loss"].se == pytest.approx(1.3788953825926273, rel=1e-9)
+    assert result.matrix.to_numpy().sum() == pytest.approx(1)
+
+
+def with_moments(n, sum_x, sum_y, sxx, syy, sxy):
+    """Values x and y of n units with these sums and sums of squares about their means."""
+    basis = np.linalg.qr(np.stack([np.ones(n), *np.random.default_rng(0).normal(size=(2, n))], axis=1))[0]
+    x = sum_x / n + np.sqrt(sxx) * basis[:, 1]
+    return x, sum_y / n + sxy / np.sqrt(sxx) * basis[:, 1] + np.sqrt(syy - sxy**2 / sxx) * basis[:, 2]
+
+
+@pytest.mark.parametrize(
+    ("map_share", "expected", "standard_error"),
+    [(17.40936388, 1086017.079202585, 106327.70099311872), (None, 1116448.854282674, 205535.113223563)],
+)
+def test_a_map_as_covariate_halves_the_standard_error_in_tyukavina_2025(map_share, expected, standard_error):
+    n, units = 70, 27_374
+    x, y = with_moments(n, 1263.9084994659997, 2854.950675816, 67968.13608857032, 272994.9703768369, 116881.23175820448)
+    known = None if map_share is None else np.array([map_share / 1000])
+    table = Strata(("all",), np.array([float(units)]), None, known)
+    # Areas of units of 1000 km², as shares.
+    shares = [np.stack([each / 1000, 1 - each / 1000], axis=1) for each in (x, y)]
+    sample = LabelledSample(
+        table, ("loss", "other"), np.zeros(n, np.intp), *shares, np.ones(n, np.intp), np.ones(n), np.full(n, 1000.0),
+        cluster=None, has_shares=True,
+    )  # fmt: skip
+    loss = _Estimators(Population(sample, corrects=True), 0.95).areas()[0]
+    assert (loss.value, loss.se) == pytest.approx((expected, standard_error), rel=1e-11)
+
+
+labels = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.sampled_from("xyz")), min_size=4)
+
+
+def table_of(units):
+    rows = pd.DataFrame(units, columns=["stratum", "map", "reference"])
+    names = sorted(set(rows["stratum"]))
+    return rows, strata(names, [1000 * (1 + "ab".index(name)) for name in names])
+
+
+@settings(max_examples=30)
+@given(labels)
+def test_rows_of_counts_are_the_units_one_by_one(units):
+    rows, population = table_of(units)
+    grouped = rows.groupby(list(rows.columns)).size().rename("count").reset_index()
+    one, other = ls.estimate(rows, population), ls.estimate(grouped, population)
+    for ours, theirs in zip(_numbers(one), _numbers(other), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-7, nan_ok=True)
+
+
+@settings(max_examples=30)
+@given(labels)
+def test_each_unit_as_its_own_cluster_is_no_cluster(units):
+    rows, population = table_of(units)
+    alone = ls.estimate(rows, population, finite_population=False)
+    clusters = ls.estimate(rows.assign(cluster=range(len(rows))), population)
+    for name in ("users", "producers", "shares", "areas"):
+        for key, each in getattr(alone, name).items():
+            other = getattr(clusters, name)[key]
+            assert (each.value, each.se) == pytest.approx((other.value, other.se), rel=1e-6, abs=1e-7, nan_ok=True)
+
+
+@settings(max_examples=30)
+@given(labels)
+def test_intervals_hold_their_estimate_and_have_a_length(units):
+    result = ls.estimate(*table_of(units))
+    for each in (result.overall, *result.users.values(), *result.producers.values(), *result.shares.values()):
+        if each.units:
+            assert 0 <= each.lower <= each.value <= each.upper <= 1
+            assert each.upper - each.lower > 1e-4
+        else:
+            assert math.isnan(each.value)
+    assert sum(values(result.areas)) == pytest.approx(sum(table_of(units)[1]["units"]))
+    np.testing.assert_allclose(result.matrix.to_numpy().sum(axis=0), values(result.shares), atol=1e-12)
+
+
+@settings(max_examples=30)
+@given(labels, st.floats(0.1, 100))
+def test_a_common_factor_of_weights_and_of_areas_changes_no_accuracy(units, factor):
+    rows, population = table_of(units)
+    plain = ls.estimate(rows, population)
+    scaled = ls.estimate(rows.assign(weight=factor, area=factor), population)
+    for ours, theirs in zip(_numbers(plain), _numbers(scaled), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-7, nan_ok=True)
+    assert values(scaled.areas) == pytest.approx([factor * value for value in values(plain.areas)])
+
+
+def _numbers(result):
+    estimates = (result.overall, *result.users.values(), *result.producers.values(), *result.shares.values())
+    return [(each.value, each.se, each.lower, each.upper) for each in estimates]
+
+
+def test_clusters_have_the_variance_between_their_totals():
+    """By hand: 3 of 10 clusters of 4 units, of which 4, 2 and 3 are correct: the error of a mean of three numbers."""
+    rows = [
+        {"stratum": "all", "cluster": index, "map": "x", "reference": "x" if unit < correct else "y"}
+        for index, correct in enumerate((4, 2, 3))
+        for unit in range(4)
+    ]
+    result = ls.estimate(rows, strata(["all"], [40]))
+    assert (result.overall.value, result.overall.se) == pytest.approx((0.75, np.std([1, 0.5, 0.75], ddof=1) / 3**0.5))
+    # t with 2 degrees of freedom, 4.303, reaches beyond 1: Wilson at 9 effective units takes over.
+    assert result.overall.lower < 0.75 - 2 * result.overall.se < result.overall.upper < 1
+
+
+def test_a_stratum_with_one_unit_has_the_variance_of_the_sample_and_a_warning():
+    rows = [("a", "x", "x")] * 5 + [("a", "x", "y")] * 5 + [("b", "x", "x")]
+    result = ls.estimate(pd.DataFrame(rows, columns=["stratum", "map", "reference"]), strata(["a", "b"], [1000, 1000]))
+    assert "stratum b has one unit" in result.warnings[0]
+    correct = [1] * 5 + [0] * 5 + [1]
+    expected = math.sqrt(0.25 * 0.99 * np.var(correct[:10], ddof=1) / 10 + 0.25 * np.var(correct, ddof=1))
+    assert result.overall.se == pytest.approx(expected)
+
+
+def test_a_class_that_is_not_in_the_map_has_an_area_and_no_users_accuracy():
+    rows = [("x", "x", "x", 40), ("x", "x", "new", 10)]
+    result = ls.estimate(
+        pd.DataFrame(rows, columns=["stratum", "map", "reference", "count"]), strata(["x"], [1000], [50])
+    )
+    assert result.areas["new"].value == pytest.approx(10)
+    assert result.producers["new"].value == 0
+    assert 0 < result.producers["new"].upper < 1
+    assert math.isnan(result.users["new"].value)
+    assert result.as_dict()["users"]["new"] == {"value": None, "se": None, "lower": None, "upper": None, "units": 0}
+
+
+def test_a_warning_names_map_classes_with_few_units(caplog):
+    rows = pd.DataFrame([("x", "x", "x", 29), ("y", "y", "y", 30)], columns=["stratum", "map", "reference", "count"])
+    result = ls.estimate(rows, strata(["x", "y"], [500, 500]))
+    assert len(result.warnings) == 1
+    assert "fewer than 30 units of the map class x (29):" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("sample", "population", "message"),
+    [
+        ({"map": ["x"], "reference": ["x"]}, {"stratum": ["a"], "units": [5]}, "but not stratum"),
+        ({"stratum": ["a"], "map": ["x"]}, {"stratum": ["a"], "units": [5]}, "but not reference"),
+        ({"stratum": ["a"], "map": ["x"], "reference": ["x"]}, {"stratum": ["a"]}, "but not units"),
+        ({"stratum": ["b"], "map": ["x"], "reference": ["x"]}, {"stratum": ["a"], "units": [5]}, "in stratum b, but"),
+        ({"stratum": ["a"], "map": ["x"], "reference": [None]}, {"stratum": ["a"], "units": [5]}, "1 of 1 row"),
+        ({"stratum": ["a"], "map": ["x"], "reference": [""]}, {"stratum": ["a"], "units": [5]}, "no class in column"),
+        ({"stratum": ["a"], "map": ["x"], "reference": ["x"]}, {"stratum": ["a", "a"], "units": [5, 5]}, "'a' twice"),
+        ({"stratum": ["a"], "map": ["x"], "reference": ["x"]}, {"stratum": ["a", "b"], "units": [5, 5]}, "no unit in"),
+        ({"stratum": ["a"] * 6, "map": ["x"] * 6, "reference": ["x"] * 6}, {"stratum": ["a", "b"], "units": [5, 9]},
+         "no unit in stratum b"),
+        ({"stratum": ["a"] * 6 + ["b"], "map": ["x"] * 7, "reference": ["x"] * 7},
+         {"stratum": ["a", "b"], "units": [5, 9]}, "'a' has 5 units, but 6"),
+        ({"stratum": ["a"], "map": ["x"], "reference": ["x"], "count": [1.5]}, {"stratum": ["a"], "units": [5]}, "1.5"),
+        ({"stratum": ["a"], "map": ["x"], "reference": ["x"], "area": [0]}, {"stratum": ["a"], "units": [5]},
+         "above 0"),
+        ({"stratum": ["a"], "map_share": [1.2], "reference_share": [1]}, {"stratum": ["a"], "units": [5]}, "1.2"),
+        ({"stratum": ["a", "b"], "map": ["x"] * 2, "reference": ["x"] * 2, "cluster": [1, 1]},
+         {"stratum": ["a", "b"], "units": [5, 9]}, "cluster '1' lies in 2 strata"),
+        ({"stratum": [], "map": [], "reference": []}, {"stratum": ["a"], "units": [5]}, "no rows"),
+    ],
+)  # fmt: skip
+def test_tables_that_do_not_fit_are_refused(sample, population, message):
+    with pytest.raises(SampleError, match=message):
+        ls.estimate(sample, population)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 95])
+def test_a_confidence_outside_0_and_1_is_refused(confidence):
+    with pytest.raises(SampleError, match="confidence"):
+        ls.estimate(*stehman_2014(), confidence=confidence)
+
+
+def test_a_class_that_is_not_listed_is_refused():
+    with pytest.raises(SampleError, match="has the class D, but the classes are A, B, C"):
+        ls.estimate(*stehman_2014(), classes=["A", "B", "C"])
+
+
+def test_a_map_share_that_does_not_vary_is_refused():
+    rows = {"stratum": ["a"] * 4, "map_share": [1] * 4, "reference_share": [0, 1, 1, 0.5]}
+    with pytest.raises(SampleError, match="map_share that varies"):
+        ls.estimate(rows, {"stratum": ["a"], "units": [50], "map_share": [0.9]})
