@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -103,18 +104,19 @@ def _by_chance(plan: SamplePlan) -> Iterator[_Drawn]:
         for row in np.unique(rows).tolist():
             requests[row].append((code, within[rows == row], size / population))
     with progress.task(f"sample of {plan.mapped.raster.name}", len(requests)) as advance, bounded_block_cache():
-        for row in sorted(requests):
-            units = plan.frame.read_row(row)
-            for code, within, probability in requests[row]:
-                is_member = units.strata[0] != OUTSIDE if code == OUTSIDE else units.strata[0] == code
-                yield _of_row(units, row, np.flatnonzero(is_member)[within], probability)
-            advance()
+        for first, own_rows in groupby(sorted(requests), lambda row: row // plan.frame.band * plan.frame.band):
+            units = plan.frame.read_rows(first, plan.frame.band)
+            for row in own_rows:
+                own = units.row(row - first)
+                for code, within, probability in requests[row]:
+                    is_member = own.strata != OUTSIDE if code == OUTSIDE else own.strata == code
+                    yield _of_row(own, row, np.flatnonzero(is_member)[within], probability)
+                advance()
 
 
 def _of_row(units: UnitRows, row: int, cols: Ranks, probability: float) -> _Drawn:
-    return _Drawn(
-        np.full(len(cols), row), cols, units.strata[0, cols], units.values[0, cols], units.areas[0, cols], probability
-    )
+    rows = np.full(len(cols), row)
+    return _Drawn(rows, cols, units.strata[cols], units.values[cols], units.areas[cols], probability)
 
 
 def _systematic(plan: SamplePlan) -> Iterator[_Drawn]:
@@ -132,8 +134,8 @@ def _systematic(plan: SamplePlan) -> Iterator[_Drawn]:
     with progress.task(f"sample of {plan.mapped.raster.name}", len(rows)) as advance, bounded_block_cache():
         for row in rows.tolist():
             if plan.counts.units_by_row[row]:
-                units = plan.frame.read_row(row)
-                yield _of_row(units, row, cols[units.strata[0, cols] != OUTSIDE], 1 / spacing**2)
+                units = plan.frame.read_rows(row).row(0)
+                yield _of_row(units, row, cols[units.strata[cols] != OUTSIDE], 1 / spacing**2)
             advance()
 
 

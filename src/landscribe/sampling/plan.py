@@ -28,6 +28,8 @@ from landscribe.sampling.sizes import (
 from landscribe.sampling.spec import MOST_UNITS, SampleSpec
 from landscribe.spec import nearest
 
+_MOST_NEAR = 2**24
+"""Pixels above a row that may lie in a buffer."""
 _EXPECTED = 0.8
 """Expected accuracy of a class that `expected_accuracy` does not name."""
 
@@ -144,7 +146,14 @@ def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
         )
     classes = strata.classes
     _require_known([spec.buffer_around], classes.names, "buffer_around")
-    return Buffer(classes.values[classes.names.index(spec.buffer_around)], spec.buffer, sides)
+    buffer = Buffer(classes.values[classes.names.index(spec.buffer_around)], spec.buffer, sides)
+    height, width = strata.raster.grid.shape
+    if min(buffer.reach, height) * width > _MOST_NEAR:
+        raise RecipeError(
+            f"a buffer of {spec.buffer:g} m is {buffer.reach} pixels, too many for a map of {width} columns. Expected "
+            f"at most {_MOST_NEAR // width}. Lower it, or pass --strata with a raster of your own (gdal_proximity.py)."
+        )
+    return buffer
 
 
 def _require_known(names: Iterable[str], known: Iterable[str], setting: str) -> None:
@@ -221,7 +230,8 @@ def _sized(plan: SamplePlan) -> SamplePlan:
         require_enough(names, numbers, units)
         size, sizes = sum(numbers), list(map(float, numbers))
     else:
-        require_enough([f"the map {plan.mapped.raster.name}"], [size], [sum(units)])
+        if spec.design != "cluster":  # a square with fewer pixels gives all of them
+            require_enough([f"the map {plan.mapped.raster.name}"], [size], [sum(units)])
         sizes = [size * stratum.share for stratum in strata]
     expected = expected_by_stratum(accuracies, sizes, units, spec.confidence)
     rows = zip(strata, sizes, expected, strict=True)
