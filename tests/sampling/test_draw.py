@@ -237,6 +237,14 @@ def test_a_sample_that_cannot_be_drawn_is_refused(mapped, settings, message):
         drawn(mapped, **settings)
 
 
+def test_an_allocation_that_misses_the_precision_is_a_warning(mapped, caplog):
+    plan = plan_sample(mapped, SampleSpec.of({"standard_error": 0.02, "allocation": "neyman"}))
+    assert plan.expected.standard_error == pytest.approx(0.02, rel=0.01)
+    assert not caplog.messages
+    plan = plan_sample(mapped, SampleSpec.of({"standard_error": 0.02, "allocation": "equal"}))
+    assert f"{plan.size} units give a standard error of {plan.expected.standard_error:.4f}, not 0.0200" in caplog.text
+
+
 def test_a_map_without_a_class_is_refused(tmp_path):
     path = worlds.write_raster(tmp_path / "map.tif", np.full((9, 9), 255, np.uint8), nodata=255)
     with pytest.raises(LandscribeError, match="has no sampling unit: expected pixels that have a class"):

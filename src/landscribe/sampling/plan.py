@@ -1,5 +1,6 @@
 """Plan of a sample: its frame and strata, how many units of each are drawn, and what precision to expect."""
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +29,10 @@ from landscribe.sampling.sizes import (
 from landscribe.sampling.spec import MOST_UNITS, SampleSpec
 from landscribe.spec import nearest
 
+log = logging.getLogger(__name__)
+
+_TOLERANCE = 1.02
+"""Of a standard error: rounding to whole units."""
 _MOST_NEAR = 2**24
 """Pixels above a row that may lie in a buffer."""
 _EXPECTED = 0.8
@@ -235,7 +240,7 @@ def _sized(plan: SamplePlan) -> SamplePlan:
         sizes = [size * stratum.share for stratum in strata]
     expected = expected_by_stratum(accuracies, sizes, units, spec.confidence)
     rows = zip(strata, sizes, expected, strict=True)
-    return SamplePlan(
+    sized = SamplePlan(
         plan.mapped, spec, plan.frame, plan.counts, plan.classes,
         tuple(
             PlannedStratum(each.name, each.code, each.units, each.area_m2, each.share, number, accuracy)
@@ -243,6 +248,8 @@ def _sized(plan: SamplePlan) -> SamplePlan:
         ),
         size, expected_overall(accuracies, sizes, units, spec.confidence),
     )  # fmt: skip
+    _warn_if_less_precise(sized)
+    return sized
 
 
 def _accuracies(spec: SampleSpec, names: list[str]) -> list[float]:
@@ -254,6 +261,22 @@ def _accuracies(spec: SampleSpec, names: list[str]) -> list[float]:
     return [given.get(name, _EXPECTED) for name in names]
 
 
+def _standard_error(spec: SampleSpec) -> float:
+    """The standard error that the settings ask for; 0 if they ask for a size."""
+    return spec.standard_error or (spec.half_width or 0) / z_of(spec.confidence)
+
+
+def _warn_if_less_precise(plan: SamplePlan) -> None:
+    """Warn if the allocation makes a sample less precise than the settings ask for."""
+    requested = _standard_error(plan.spec)
+    if requested and plan.expected is not None and plan.expected.standard_error > _TOLERANCE * requested:
+        log.warning(
+            "with allocation %s, %d units give a standard error of %.4f, not %.4f: the size is that of allocation "
+            "neyman. Choose neyman, or raise the size", plan.spec.allocation, plan.size, plan.expected.standard_error,
+            requested,
+        )  # fmt: skip
+
+
 def _size(spec: SampleSpec, shares: list[float], accuracies: list[float], units: int) -> int:
     """Units that the settings ask for."""
     if spec.design == "cluster":
@@ -262,7 +285,7 @@ def _size(spec: SampleSpec, shares: list[float], accuracies: list[float], units:
         return spec.clusters * spec.per_cluster
     if spec.size is not None:
         return spec.size
-    error = spec.standard_error or (spec.half_width or 0) / z_of(spec.confidence)
+    error = _standard_error(spec)
     if spec.design == "stratified":
         return math.ceil(stratified_size(shares, accuracies, error, units))
     overall = float(np.dot(shares, accuracies))

@@ -57,6 +57,8 @@ def sample(
 ) -> ReferenceSample:
     """Draw a reference sample from a map: units to label, by chance, so that `assess` can estimate from them.
 
+    The form hides the class of the map and the stratum of a unit, and ids are in random order: labels are to be blind.
+
     Law: the same map, settings and seed give the same units.
 
     Args:
