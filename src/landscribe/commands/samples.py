@@ -51,5 +51,11 @@ def sample(
     if as_json:
         print_json({"sample": str(out), "size": len(drawn.units), "design": drawn.design.as_dict()})
         return
+    from landscribe.sampling.forms import form_path
+
     shares = ", ".join(f"{stratum.name} {stratum.drawn}" for stratum in drawn.design.strata)
     show(f"{out}: {drawn.design.kind} sample of {len(drawn.units)} units ({shares}); fill in its column reference")
+    for name in form or ():
+        show(f"form   {form_path(out, name)}")
+    if sheet is not None:
+        show(f"sheet  {sheet}")
