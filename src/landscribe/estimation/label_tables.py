@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pyogrio
 
-from landscribe.errors import LabelError, listed
+from landscribe.errors import SampleError, listed
 from landscribe.geo.access import require_file
 
 _IDS = ("id", "plotid", "plot_id", "pl_plotid")
@@ -28,7 +28,7 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
         Class name by id, for `ReferenceSample.with_labels`.
 
     Raises:
-        LabelError: the file cannot be read, has no such columns, or has an id twice.
+        SampleError: the file cannot be read, has no such columns, or has an id twice.
     """
     require_file(str(path))
     name = Path(path).name
@@ -38,19 +38,21 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
         else:
             table = pyogrio.read_dataframe(path, read_geometry=False)
     except (ValueError, OSError, pyogrio.errors.DataSourceError) as error:
-        raise LabelError(
+        raise SampleError(
             f"{name} cannot be read: {error}. Expected a table with the columns id and reference."
         ) from error
     table = table.fillna("").astype(str).apply(lambda column: column.str.strip())
     ids = _column(table, _IDS)
     if ids is None:
-        raise LabelError(f"{name} has the columns {', '.join(table)}. Expected one of {', '.join(_IDS)} for the units.")
+        raise SampleError(
+            f"{name} has the columns {', '.join(table)}. Expected one of {', '.join(_IDS)} for the units."
+        )
     labels = _column(table, _LABELS) or _of_classes(table.drop(columns=ids), classes, name)
     labelled = table[table[labels] != ""]
     numbers = pd.to_numeric(labelled[ids], errors="coerce")
     if numbers.isna().any() or numbers.duplicated().any():
         odd = labelled[ids][numbers.isna() | numbers.duplicated()]
-        raise LabelError(f"{name} has '{odd.iloc[0]}' in its column {ids}. Expected the number of each unit once.")
+        raise SampleError(f"{name} has '{odd.iloc[0]}' in its column {ids}. Expected the number of each unit once.")
     return dict(zip(numbers.astype(int).tolist(), labelled[labels].tolist(), strict=True))
 
 
@@ -65,7 +67,7 @@ def _of_classes(table: pd.DataFrame, classes: Sequence[str], name: str) -> str:
     columns = [column for column in table if set(table[column]) <= known and (table[column] != "").any()]
     if len(columns) != 1:
         held = f"the classes in {listed(columns)}" if columns else "no column of class names"
-        raise LabelError(
+        raise SampleError(
             f"{name} has {held}. Expected one column, reference or label, that holds {', '.join(classes)}."
         )
     return str(columns[0])

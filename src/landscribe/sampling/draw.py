@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.errors import RecipeError
+from landscribe.errors import SampleError
 from landscribe.estimation.reference_sample import (
     ALL,
     REFERENCE,
@@ -57,7 +57,7 @@ def draw_sample(plan: SamplePlan) -> ReferenceSample:
     Memory depends on the width of the map and on the size of the sample.
 
     Raises:
-        RecipeError: a cluster design asks for more squares than the map has, or no unit lies on a systematic lattice.
+        SampleError: a cluster design asks for more squares than the map has, or no unit lies on a systematic lattice.
     """
     if plan.spec.design == "cluster":
         clusters, drawn = _clusters(plan)
@@ -74,7 +74,7 @@ def _stream(plan: SamplePlan, stream: int) -> np.random.Generator:
 def _choice(plan: SamplePlan, stream: int, population: int, size: int) -> Ranks:
     """Ranks of a simple random sample without replacement, ascending.
 
-    Memory is that of the sample: numpy permutes the population only if the sample is more than a fiftieth of it.
+    Memory is in proportion to the sample: numpy lists the population only if the sample is a large part of it.
     """
     ranks = _stream(plan, stream).choice(population, size, replace=False, shuffle=False)
     return np.sort(ranks).astype(np.int64)
@@ -101,8 +101,9 @@ def _by_chance(plan: SamplePlan) -> Iterator[_Drawn]:
         parts = [(each.code, counts.by_row[:, each.code], each.units, round(each.size)) for each in plan.strata]
     for code, by_row, population, size in parts:
         rows, within = _located(by_row, _choice(plan, code, population, size))
-        for row in np.unique(rows).tolist():
-            requests[row].append((code, within[rows == row], size / population))
+        drawn_rows, starts = np.unique(rows, return_index=True)
+        for row, ranks in zip(drawn_rows.tolist(), np.split(within, starts[1:]), strict=True):
+            requests[row].append((code, ranks, size / population))
     with progress.task(f"sample of {plan.mapped.raster.name}", len(requests)) as advance, bounded_block_cache():
         for first, own_rows in groupby(sorted(requests), lambda row: row // plan.frame.band * plan.frame.band):
             units = plan.frame.read_rows(first, plan.frame.band)
@@ -149,7 +150,7 @@ def _clusters(plan: SamplePlan) -> tuple[Clusters, list[_Drawn]]:
     by_row = occupied.sum(axis=1)
     count = int(by_row.sum())
     if size > count:
-        raise RecipeError(
+        raise SampleError(
             f"{size} squares of {side} pixels are to be drawn, but {count} hold a pixel with a class. Lower clusters, "
             "or cluster_size."
         )
@@ -176,7 +177,7 @@ def _table(plan: SamplePlan, drawn: list[_Drawn]) -> pd.DataFrame:
     """The units in a random order, which says nothing about their strata."""
     lengths = [len(part.row) for part in drawn]
     if not sum(lengths):
-        raise RecipeError("no unit of the map lies on the lattice of the sample. Raise the size, or change the seed.")
+        raise SampleError("no unit of the map lies on the lattice of the sample. Raise the size, or change the seed.")
     row, col, strata, values, areas = (
         np.concatenate([getattr(part, name) for part in drawn]) for name in ("row", "col", "strata", "values", "areas")
     )

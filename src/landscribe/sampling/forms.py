@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyproj
 import shapely
 
-from landscribe.errors import RecipeError
+from landscribe.errors import SampleError
 from landscribe.estimation.reference_sample import ReferenceSample
 from landscribe.geo.grid import ASSIGN_CRS
 from landscribe.geo.vectors.feature_files import GEOMETRY, FeatureStream, record_batch, write_features
@@ -30,12 +30,12 @@ def write_collect_earth_online(sample: ReferenceSample, path: Path) -> None:
     """Plots of Collect Earth Online: a CSV file with LON and LAT (WGS 84) and PLOTID, the id of the unit.
 
     Raises:
-        RecipeError: the map has no CRS.
+        SampleError: the map has no CRS.
         OutputError: the file cannot be written.
     """
     grid = sample.design.map.grid
     if grid.crs is None:
-        raise RecipeError(
+        raise SampleError(
             f"{sample.design.map.name} has no CRS, and {path.name} holds longitudes and latitudes. {ASSIGN_CRS}."
         )
     to_lonlat = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from landscribe.errors import ClassError, GridError, RasterError, RecipeError
+from landscribe.errors import ClassError, GridError, RasterError, SampleError
 from landscribe.estimation.reference_sample import MapClass
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -104,7 +104,7 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
         RasterError: the map is no class map, or has no pixel in the frame.
         GridError: the raster of strata lies on another grid.
         ClassError: a class or stratum that does not exist.
-        RecipeError: a stratum has fewer units than are to be drawn, or a setting in metres finds no CRS.
+        SampleError: a stratum has fewer units than are to be drawn, or a setting in metres finds no CRS.
     """
     class_map = ClassMap.of(mapped)
     strata_map = class_map if spec.strata is None else _open_strata(spec.strata, mapped)
@@ -145,7 +145,7 @@ def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
         return None
     sides = strata.raster.grid.pixel_sides
     if sides is None:
-        raise RecipeError(
+        raise SampleError(
             f"{strata.raster.paths[0]} has no CRS, so a buffer of {spec.buffer:g} m cannot be counted in pixels. "
             f"{ASSIGN_CRS}, or leave out the buffer."
         )
@@ -154,7 +154,7 @@ def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
     buffer = Buffer(classes.values[classes.names.index(spec.buffer_around)], spec.buffer, sides)
     height, width = strata.raster.grid.shape
     if min(buffer.reach, height) * width > _MOST_NEAR:
-        raise RecipeError(
+        raise SampleError(
             f"a buffer of {spec.buffer:g} m is {buffer.reach} pixels, too many for a map of {width} columns. Expected "
             f"at most {_MOST_NEAR // width}. Lower it, or pass --strata with a raster of your own (gdal_proximity.py)."
         )
@@ -228,7 +228,7 @@ def _sized(plan: SamplePlan) -> SamplePlan:
         size = _size(spec, [stratum.share for stratum in strata], accuracies, sum(units))
         numbers = allocate(spec.allocation, size, units, accuracies) if spec.design == "stratified" else []
     if not 0 < size <= MOST_UNITS:
-        raise RecipeError(
+        raise SampleError(
             f"{size:,} units are to be drawn. Expected 1 to {MOST_UNITS:,}. Choose another size, or a larger error."
         )
     if spec.design == "stratified":

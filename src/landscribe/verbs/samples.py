@@ -73,7 +73,8 @@ def sample(
         settings: fields of SampleSpec.
 
     Raises:
-        RecipeError: an unknown form, no size, or more units than a stratum has.
+        RecipeError: an unknown form, or no size.
+        SampleError: more units than a stratum has, or a setting in metres finds no CRS.
         RasterError: the map has no class in any pixel.
         ClassError: a class or stratum that does not exist.
         OutputError: the file exists, cannot be written, or has an unknown suffix.
