@@ -6,10 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 from tests import worlds
 
 import landscribe as ls
 from landscribe.commands import app as cli
+from landscribe.sampling.forms import FORMS
 
 VALUES = np.random.default_rng(1).choice([0, 1, 2, 255], (40, 50), p=[0.2, 0.3, 0.4, 0.1]).astype(np.uint8)
 
@@ -89,3 +91,19 @@ def test_labels_are_not_overwritten_without_a_flag(run):
     assert code == 2
     assert "points.csv exists already. Nothing was changed." in err
     assert run("map.tif", "-o", "points.csv", "--size", 9, "--overwrite")[0] == 0
+
+
+def test_forms_and_the_sheet_lie_beside_the_sample(run, tmp_path):
+    worlds.write_raster(tmp_path / "image.tif", worlds.noise(3, 40, 50))
+    code, out, _ = run(
+        "map.tif", "-o", "points.gpkg", "--size", 9, "--form", "ceo", "--form", "acatama", "--sheet", "sheet.html",
+        "--image", "image.tif",
+    )  # fmt: skip
+    assert code == 0
+    assert out.splitlines()[1:] == ["form   points.ceo.csv", "form   points.acatama.gpkg", "sheet  sheet.html"]
+    assert all((tmp_path / line.split()[1]).exists() for line in out.splitlines()[1:])
+
+
+def test_help_names_all_forms():
+    parameters = {parameter.name: parameter for parameter in typer.main.get_command(cli.app).commands["sample"].params}
+    assert parameters["form"].metavar == f"<{'|'.join(FORMS)}>"

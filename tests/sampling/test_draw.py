@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.stats import chisquare
 from tests import worlds
 
@@ -26,7 +28,7 @@ DESIGNS = {
     "stratified": {"size": 60},
     "neyman": {"size": 60, "allocation": "neyman"},
     "blocks": {"size": 40, "unit": 3, "allocation": "proportional"},
-    "buffer": {"size": 60, "buffer_around": "1", "buffer": 1.5},
+    "buffer": {"size": 60, "buffer_around": "1", "buffer": 2.5},
     "simple": {"design": "simple", "size": 60},
     "systematic": {"design": "systematic", "size": 60},
     "cluster": {"design": "cluster", "clusters": 6, "cluster_size": 9, "per_cluster": 8},
@@ -59,6 +61,30 @@ def test_a_sample_does_not_depend_on_the_height_of_the_strips(mapped, design):
         assert part.design.map == whole.design.map
         assert [each.units for each in part.design.strata] == [each.units for each in whole.design.strata]
     assert whole.design.map.sha256 == pixel_hash(mapped)
+
+
+@given(
+    values=arrays(
+        np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=4, max_side=16), elements=st.sampled_from([1, 2, 255])
+    ),
+    seed=st.integers(0, 2**32 - 1),
+    unit=st.integers(1, 3),
+    design=st.sampled_from(["stratified", "simple", "systematic"]),
+)
+@settings(max_examples=15, deadline=None)
+def test_a_sample_of_any_map_does_not_depend_on_the_height_of_the_strips(tmp_path_factory, values, seed, unit, design):
+    path = worlds.write_raster(tmp_path_factory.mktemp("any") / "map.tif", values, nodata=255, crs=None)
+    spec = SampleSpec.of({"size": 2, "design": design, "seed": seed, "unit": unit})
+    samples = []
+    for rows in (1, 7, values.shape[0]):
+        try:
+            plan = plan_sample(Raster.open([path]), spec)
+            frame = replace(plan.frame, strip_pixels=rows * values.shape[1])
+            samples.append(draw_sample(replace(plan, frame=frame, counts=frame.count())).units)
+        except LandscribeError as error:
+            samples.append(pd.DataFrame({"error": [str(error)]}))
+    assert samples[0].equals(samples[1])
+    assert samples[0].equals(samples[2])
 
 
 @pytest.mark.parametrize("design", DESIGNS)
@@ -211,6 +237,14 @@ def test_a_sample_that_cannot_be_drawn_is_refused(mapped, settings, message):
         drawn(mapped, **settings)
 
 
+def test_an_allocation_that_misses_the_precision_is_a_warning(mapped, caplog):
+    plan = plan_sample(mapped, SampleSpec.of({"standard_error": 0.02, "allocation": "neyman"}))
+    assert plan.expected.standard_error == pytest.approx(0.02, rel=0.01)
+    assert not caplog.messages
+    plan = plan_sample(mapped, SampleSpec.of({"standard_error": 0.02, "allocation": "equal"}))
+    assert f"{plan.size} units give a standard error of {plan.expected.standard_error:.4f}, not 0.0200" in caplog.text
+
+
 def test_a_map_without_a_class_is_refused(tmp_path):
     path = worlds.write_raster(tmp_path / "map.tif", np.full((9, 9), 255, np.uint8), nodata=255)
     with pytest.raises(LandscribeError, match="has no sampling unit: expected pixels that have a class"):
@@ -221,6 +255,12 @@ def test_strata_on_another_grid_are_refused_with_both_grids(tmp_path, mapped):
     strata = worlds.write_raster(tmp_path / "strata.tif", np.ones((9, 9), np.uint8))
     with pytest.raises(LandscribeError, match=r"9 x 9 pixels of 1 from .* but .*map.tif is 60 x 50 pixels of 1 from"):
         drawn(mapped, size=20, strata=strata)
+
+
+def test_a_buffer_that_takes_too_much_memory_is_refused(mapped, monkeypatch):
+    monkeypatch.setattr("landscribe.sampling.plan._MOST_NEAR", 10 * WIDTH)
+    with pytest.raises(LandscribeError, match=r"is 11 pixels, too many for a map of 50 columns. Expected at most 10"):
+        drawn(mapped, size=20, buffer_around="1", buffer=11)
 
 
 def test_a_buffer_without_a_crs_is_refused(tmp_path):

@@ -24,6 +24,17 @@ def sample(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print sizes and expected intervals; draw and write nothing.")
     ] = False,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="<ceo|acatama>",
+            help="Also write the points for Collect Earth Online (ceo) or AcATaMa (acatama); repeat for both.",
+        ),
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also write a web page with a picture of --image around each unit (.html).")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="Imagery for --sheet.")] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -36,9 +47,15 @@ def sample(
         return
     if out is None:
         raise LandscribeError("sample needs --out, such as -o points.gpkg; or --plan, which draws nothing.")
-    drawn = verbs.sample(mapped, out=out, overwrite=overwrite, **plain(ctx))
+    drawn = verbs.sample(mapped, out=out, forms=form or (), sheet=sheet, image=image, overwrite=overwrite, **plain(ctx))
     if as_json:
         print_json({"sample": str(out), "size": len(drawn.units), "design": drawn.design.as_dict()})
         return
+    from landscribe.sampling.forms import form_path
+
     shares = ", ".join(f"{stratum.name} {stratum.drawn}" for stratum in drawn.design.strata)
     show(f"{out}: {drawn.design.kind} sample of {len(drawn.units)} units ({shares}); fill in its column reference")
+    for name in form or ():
+        show(f"form   {form_path(out, name)}")
+    if sheet is not None:
+        show(f"sheet  {sheet}")

@@ -16,7 +16,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from landscribe.errors import LabelError, OutputError, listed
+from landscribe.errors import OutputError, SampleError, listed
 from landscribe.geo.access import require_file
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, crs_label
@@ -155,7 +155,7 @@ class Design:
             name: of its file, for messages.
 
         Raises:
-            LabelError: it is no design, or that of another version.
+            SampleError: it is no design, or that of another version.
         """
         try:
             fields = json.loads(text)
@@ -170,7 +170,7 @@ class Design:
             }
             return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
-            raise LabelError(
+            raise SampleError(
                 f"the design in {name} cannot be read ({type(error).__name__}: {error}). Expected what landscribe "
                 "sample writes. Draw the sample again, or restore the file."
             ) from error
@@ -243,7 +243,7 @@ class ReferenceSample:
         """Read what `save` wrote, after somebody has filled in the reference classes.
 
         Raises:
-            LabelError: the file cannot be read or has no design, a column is missing, an id occurs twice, units are
+            SampleError: the file cannot be read or has no design, a column is missing, an id occurs twice, units are
                 missing or were added, or a stratum, a class or a probability is not that of the design.
         """
         path = Path(path)
@@ -254,11 +254,13 @@ class ReferenceSample:
         return sample
 
     def _require_as_drawn(self, name: str) -> None:
-        """Raise LabelError if the units are not those that were drawn."""
+        """Raise SampleError if the units are not those that were drawn."""
         units, design = self.units, self.design
         twice = units["id"][units["id"].duplicated()].unique().tolist()
         if twice:
-            raise LabelError(f"{name} has id {listed(twice)} more than once. Expected each id once. Remove the copies.")
+            raise SampleError(
+                f"{name} has id {listed(twice)} more than once. Expected each id once. Remove the copies."
+            )
         strata = {stratum.name: stratum for stratum in design.strata}
         _require_among(units, "stratum", list(strata), name)
         _require_among(units, "map", [entry.name for entry in design.classes], name)
@@ -266,7 +268,7 @@ class ReferenceSample:
         counts = units["stratum"].value_counts().to_dict()
         for stratum in design.strata:
             if counts.get(stratum.name, 0) != stratum.drawn:
-                raise LabelError(
+                raise SampleError(
                     f"{name} has {counts.get(stratum.name, 0)} units of stratum {stratum.name}, but {stratum.drawn} "
                     "were drawn. Expected all of them: a unit that cannot be labelled keeps its row, with an empty "
                     "reference. Restore the rows."
@@ -275,13 +277,13 @@ class ReferenceSample:
             drawn = units["stratum"].map({name: stratum.drawn / stratum.units for name, stratum in strata.items()})
             changed = units["id"][~np.isclose(units["probability"], drawn.astype(float), rtol=1e-6, atol=0)]
             if len(changed):
-                raise LabelError(
+                raise SampleError(
                     f"{name} has other inclusion probabilities than its design for id {listed(changed)}. Restore the "
                     "column probability."
                 )
 
     def require_map(self, mapped: Raster, sha256: str) -> None:
-        """Raise LabelError unless a map is the one that the sample was drawn from.
+        """Raise SampleError unless a map is the one that the sample was drawn from.
 
         Args:
             mapped: the class map.
@@ -289,12 +291,12 @@ class ReferenceSample:
         """
         drawn_from, name = self.design.map, mapped.paths[0]
         if not mapped.grid.is_aligned(drawn_from.grid):
-            raise LabelError(
+            raise SampleError(
                 f"the sample was drawn from {drawn_from.name} ({_grid_label(drawn_from.grid)}), but {name} is "
                 f"{_grid_label(mapped.grid)}. Assess the map that it was drawn from, or draw a sample of this one."
             )
         if sha256 != drawn_from.sha256:
-            raise LabelError(
+            raise SampleError(
                 f"the sample was drawn from {drawn_from.name}, and {name} has other class values on the same grid. "
                 "Assess the map that it was drawn from, or draw a sample of this one."
             )
@@ -307,12 +309,12 @@ class ReferenceSample:
             name: of their file, for messages.
 
         Raises:
-            LabelError: an id or class that the sample does not have.
+            SampleError: an id or class that the sample does not have.
         """
         ids = set(self.units["id"].tolist())
         unknown = [key for key in labels if key not in ids]
         if unknown:
-            raise LabelError(f"{name} has id {listed(unknown)}, which the sample does not have. Expected its ids.")
+            raise SampleError(f"{name} has id {listed(unknown)}, which the sample does not have. Expected its ids.")
         reference = self.units["id"].map(labels).fillna(self.units[REFERENCE]).astype(object)
         sample = ReferenceSample(self.units.assign(**{REFERENCE: reference}), self.design)
         _require_among(sample.units, REFERENCE, ["", *(entry.name for entry in self.design.classes)], name)
@@ -374,11 +376,11 @@ def _grid_label(grid: Grid) -> str:
 
 
 def _require_among(units: pd.DataFrame, column: str, known: Sequence[str], name: str) -> None:
-    """Raise LabelError for a name in a column that is not known."""
+    """Raise SampleError for a name in a column that is not known."""
     odd = [value for value in units[column].unique().tolist() if value not in known]
     if odd:
         ids = units["id"][units[column] == odd[0]]
-        raise LabelError(
+        raise SampleError(
             f"{name} has {column} '{odd[0]}' (id {listed(ids)}){nearest(odd[0], [each for each in known if each])}"
         )
 
@@ -387,7 +389,7 @@ def _read_geopackage(path: Path) -> tuple[pd.DataFrame, str]:
     """The table of units and the design as JSON."""
     stored = read_metadata(path)
     if stored is None:
-        raise LabelError(
+        raise SampleError(
             f"{path} holds no sampling design. Expected the GeoPackage that landscribe sample wrote: a copy that a GIS "
             "exports loses the design."
         )
@@ -395,21 +397,21 @@ def _read_geopackage(path: Path) -> tuple[pd.DataFrame, str]:
     try:
         return pyogrio.read_dataframe(path, layer=layer, read_geometry=False), design
     except (pyogrio.errors.DataLayerError, pyogrio.errors.DataSourceError) as error:
-        raise LabelError(f"{path} cannot be read: {error}. Expected the layer {layer}.") from error
+        raise SampleError(f"{path} cannot be read: {error}. Expected the layer {layer}.") from error
 
 
 def _read_csv(path: Path) -> tuple[pd.DataFrame, str]:
     """The table of units and the design as JSON, from the file beside the table."""
     beside = _design_file(path)
     if not beside.is_file():
-        raise LabelError(
+        raise SampleError(
             f"{path} has no design beside it. Expected {beside.name}, which landscribe sample wrote with it. Copy both."
         )
     try:
         # Texts stay texts: a class may be called "NA".
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, OSError) as error:
-        raise LabelError(f"{path} cannot be read as CSV: {error}. Expected commas between the columns.") from error
+        raise SampleError(f"{path} cannot be read as CSV: {error}. Expected commas between the columns.") from error
     return table, beside.read_text(encoding="utf-8")
 
 
@@ -417,11 +419,11 @@ def _typed(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The columns of units in their order and types.
 
     Raises:
-        LabelError: a column is missing, or holds text where numbers are expected.
+        SampleError: a column is missing, or holds text where numbers are expected.
     """
     absent = [each for each in _KINDS if each not in table.columns and each not in _OF_CLUSTERS]
     if absent:
-        raise LabelError(
+        raise SampleError(
             f"{name} has no column {listed(absent)}. Expected all columns that landscribe sample wrote: only "
             f"{REFERENCE} is to be changed. Restore the column."
         )
@@ -435,7 +437,7 @@ def _typed(table: pd.DataFrame, name: str) -> pd.DataFrame:
         numbers = pd.to_numeric(table[column].replace("", np.nan), errors="coerce")
         # Without a CRS, areas are not known.
         if numbers.isna().any() and column != "area_m2":
-            raise LabelError(
+            raise SampleError(
                 f"{name} has '{table[column][numbers.isna()].iloc[0]}' in its column {column}. Expected numbers. "
                 "Restore the column."
             )

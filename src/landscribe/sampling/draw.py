@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.errors import RecipeError
+from landscribe.errors import SampleError
 from landscribe.estimation.reference_sample import (
     ALL,
     REFERENCE,
@@ -56,7 +57,7 @@ def draw_sample(plan: SamplePlan) -> ReferenceSample:
     Memory depends on the width of the map and on the size of the sample.
 
     Raises:
-        RecipeError: a cluster design asks for more squares than the map has, or no unit lies on a systematic lattice.
+        SampleError: a cluster design asks for more squares than the map has, or no unit lies on a systematic lattice.
     """
     if plan.spec.design == "cluster":
         clusters, drawn = _clusters(plan)
@@ -73,7 +74,7 @@ def _stream(plan: SamplePlan, stream: int) -> np.random.Generator:
 def _choice(plan: SamplePlan, stream: int, population: int, size: int) -> Ranks:
     """Ranks of a simple random sample without replacement, ascending.
 
-    Memory is that of the sample: numpy permutes the population only if the sample is more than a fiftieth of it.
+    Memory is in proportion to the sample: numpy lists the population only if the sample is a large part of it.
     """
     ranks = _stream(plan, stream).choice(population, size, replace=False, shuffle=False)
     return np.sort(ranks).astype(np.int64)
@@ -100,21 +101,23 @@ def _by_chance(plan: SamplePlan) -> Iterator[_Drawn]:
         parts = [(each.code, counts.by_row[:, each.code], each.units, round(each.size)) for each in plan.strata]
     for code, by_row, population, size in parts:
         rows, within = _located(by_row, _choice(plan, code, population, size))
-        for row in np.unique(rows).tolist():
-            requests[row].append((code, within[rows == row], size / population))
+        drawn_rows, starts = np.unique(rows, return_index=True)
+        for row, ranks in zip(drawn_rows.tolist(), np.split(within, starts[1:]), strict=True):
+            requests[row].append((code, ranks, size / population))
     with progress.task(f"sample of {plan.mapped.raster.name}", len(requests)) as advance, bounded_block_cache():
-        for row in sorted(requests):
-            units = plan.frame.read_row(row)
-            for code, within, probability in requests[row]:
-                is_member = units.strata[0] != OUTSIDE if code == OUTSIDE else units.strata[0] == code
-                yield _of_row(units, row, np.flatnonzero(is_member)[within], probability)
-            advance()
+        for first, own_rows in groupby(sorted(requests), lambda row: row // plan.frame.band * plan.frame.band):
+            units = plan.frame.read_rows(first, plan.frame.band)
+            for row in own_rows:
+                own = units.row(row - first)
+                for code, within, probability in requests[row]:
+                    is_member = own.strata != OUTSIDE if code == OUTSIDE else own.strata == code
+                    yield _of_row(own, row, np.flatnonzero(is_member)[within], probability)
+                advance()
 
 
 def _of_row(units: UnitRows, row: int, cols: Ranks, probability: float) -> _Drawn:
-    return _Drawn(
-        np.full(len(cols), row), cols, units.strata[0, cols], units.values[0, cols], units.areas[0, cols], probability
-    )
+    rows = np.full(len(cols), row)
+    return _Drawn(rows, cols, units.strata[cols], units.values[cols], units.areas[cols], probability)
 
 
 def _systematic(plan: SamplePlan) -> Iterator[_Drawn]:
@@ -132,8 +135,8 @@ def _systematic(plan: SamplePlan) -> Iterator[_Drawn]:
     with progress.task(f"sample of {plan.mapped.raster.name}", len(rows)) as advance, bounded_block_cache():
         for row in rows.tolist():
             if plan.counts.units_by_row[row]:
-                units = plan.frame.read_row(row)
-                yield _of_row(units, row, cols[units.strata[0, cols] != OUTSIDE], 1 / spacing**2)
+                units = plan.frame.read_rows(row).row(0)
+                yield _of_row(units, row, cols[units.strata[cols] != OUTSIDE], 1 / spacing**2)
             advance()
 
 
@@ -147,7 +150,7 @@ def _clusters(plan: SamplePlan) -> tuple[Clusters, list[_Drawn]]:
     by_row = occupied.sum(axis=1)
     count = int(by_row.sum())
     if size > count:
-        raise RecipeError(
+        raise SampleError(
             f"{size} squares of {side} pixels are to be drawn, but {count} hold a pixel with a class. Lower clusters, "
             "or cluster_size."
         )
@@ -174,7 +177,7 @@ def _table(plan: SamplePlan, drawn: list[_Drawn]) -> pd.DataFrame:
     """The units in a random order, which says nothing about their strata."""
     lengths = [len(part.row) for part in drawn]
     if not sum(lengths):
-        raise RecipeError("no unit of the map lies on the lattice of the sample. Raise the size, or change the seed.")
+        raise SampleError("no unit of the map lies on the lattice of the sample. Raise the size, or change the seed.")
     row, col, strata, values, areas = (
         np.concatenate([getattr(part, name) for part in drawn]) for name in ("row", "col", "strata", "values", "areas")
     )

@@ -30,10 +30,9 @@ BUFFER = 256
 """Code of the stratum around a class."""
 CODES = 257
 
-_STRIP_PIXELS = 2**24
-_BUFFER_STRIP_PIXELS = 2**22
-"""Distances take ten times the memory of the pixels."""
-_BLOCK_ROWS = 512
+_STRIP_PIXELS = 2**22
+"""Areas take 30 times the memory of the pixels, distances to a class too. A file's blocks are decoded once, for GDAL
+keeps a row of them."""
 
 Codes = NDArray[np.uint16]
 Floats = NDArray[np.float64]
@@ -57,7 +56,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class UnitRows:
-    """The sampling units of whole rows of the lattice; arrays (rows, cols) of the lattice."""
+    """Sampling units; arrays (rows, cols) of the lattice."""
 
     strata: Codes
     """Code of the stratum; OUTSIDE where there is no unit."""
@@ -65,6 +64,10 @@ class UnitRows:
     """Class value of the map."""
     areas: Floats
     """On the ground in m²; NaN without a CRS."""
+
+    def row(self, index: int) -> "UnitRows":
+        """One row: arrays (cols,)."""
+        return UnitRows(self.strata[index], self.values[index], self.areas[index])
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,8 @@ class Frame:
 
     def strips(self) -> Iterator[Window]:
         """Strips of the map, each of whole rows of the lattice but for the last."""
-        pixels = self.strip_pixels if self.buffer is None else min(self.strip_pixels, _BUFFER_STRIP_PIXELS)
-        rows = max(1, min(_BLOCK_ROWS, pixels // self.mapped.grid.width) // self.side) * self.side
-        return self.mapped.grid.strips(pixels, block=rows)
+        rows = max(1, self.strip_pixels // self.mapped.grid.width // self.side) * self.side
+        return self.mapped.grid.strips(self.strip_pixels, block=rows)
 
     def count(self) -> FrameCounts:
         """Count the units of each stratum in each row; the map is read once."""
@@ -158,9 +160,15 @@ class Frame:
         pixels, valid = self.mapped.read(window)
         return self._units(window, np.where(valid, pixels[0], np.uint8(OUTSIDE)))
 
-    def read_row(self, row: int) -> UnitRows:
-        """The units of one row of the lattice."""
-        return self.read(Window(row * self.side, 0, self.side, self.mapped.grid.width))
+    def read_rows(self, first: int, count: int = 1) -> UnitRows:
+        """The units of rows of the lattice; fewer at its end."""
+        window = Window(first * self.side, 0, count * self.side, self.mapped.grid.width)
+        return self.read(window & Window(0, 0, self.shape[0] * self.side, window.width))
+
+    @property
+    def band(self) -> int:
+        """Rows of the lattice that are read at once for units here and there: more than one where each needs many."""
+        return 1 if self.buffer is None else -(-self.buffer.reach // self.side)
 
     def occupied_squares(self, side: int) -> NDArray[np.bool_]:
         """Squares of `side` pixels (rows, cols), from the first pixel of the map: True where one holds a pixel."""

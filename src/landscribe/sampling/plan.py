@@ -1,5 +1,6 @@
 """Plan of a sample: its frame and strata, how many units of each are drawn, and what precision to expect."""
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from landscribe.errors import ClassError, GridError, RasterError, RecipeError
+from landscribe.errors import ClassError, GridError, RasterError, SampleError
 from landscribe.estimation.reference_sample import MapClass
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -28,6 +29,12 @@ from landscribe.sampling.sizes import (
 from landscribe.sampling.spec import MOST_UNITS, SampleSpec
 from landscribe.spec import nearest
 
+log = logging.getLogger(__name__)
+
+_TOLERANCE = 1.02
+"""Of a standard error: rounding to whole units."""
+_MOST_NEAR = 2**24
+"""Pixels above a row that may lie in a buffer."""
 _EXPECTED = 0.8
 """Expected accuracy of a class that `expected_accuracy` does not name."""
 
@@ -97,7 +104,7 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
         RasterError: the map is no class map, or has no pixel in the frame.
         GridError: the raster of strata lies on another grid.
         ClassError: a class or stratum that does not exist.
-        RecipeError: a stratum has fewer units than are to be drawn, or a setting in metres finds no CRS.
+        SampleError: a stratum has fewer units than are to be drawn, or a setting in metres finds no CRS.
     """
     class_map = ClassMap.of(mapped)
     strata_map = class_map if spec.strata is None else _open_strata(spec.strata, mapped)
@@ -138,13 +145,20 @@ def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
         return None
     sides = strata.raster.grid.pixel_sides
     if sides is None:
-        raise RecipeError(
+        raise SampleError(
             f"{strata.raster.paths[0]} has no CRS, so a buffer of {spec.buffer:g} m cannot be counted in pixels. "
             f"{ASSIGN_CRS}, or leave out the buffer."
         )
     classes = strata.classes
     _require_known([spec.buffer_around], classes.names, "buffer_around")
-    return Buffer(classes.values[classes.names.index(spec.buffer_around)], spec.buffer, sides)
+    buffer = Buffer(classes.values[classes.names.index(spec.buffer_around)], spec.buffer, sides)
+    height, width = strata.raster.grid.shape
+    if min(buffer.reach, height) * width > _MOST_NEAR:
+        raise SampleError(
+            f"a buffer of {spec.buffer:g} m is {buffer.reach} pixels, too many for a map of {width} columns. Expected "
+            f"at most {_MOST_NEAR // width}. Lower it, or pass --strata with a raster of your own (gdal_proximity.py)."
+        )
+    return buffer
 
 
 def _require_known(names: Iterable[str], known: Iterable[str], setting: str) -> None:
@@ -214,18 +228,19 @@ def _sized(plan: SamplePlan) -> SamplePlan:
         size = _size(spec, [stratum.share for stratum in strata], accuracies, sum(units))
         numbers = allocate(spec.allocation, size, units, accuracies) if spec.design == "stratified" else []
     if not 0 < size <= MOST_UNITS:
-        raise RecipeError(
+        raise SampleError(
             f"{size:,} units are to be drawn. Expected 1 to {MOST_UNITS:,}. Choose another size, or a larger error."
         )
     if spec.design == "stratified":
         require_enough(names, numbers, units)
         size, sizes = sum(numbers), list(map(float, numbers))
     else:
-        require_enough([f"the map {plan.mapped.raster.name}"], [size], [sum(units)])
+        if spec.design != "cluster":  # a square with fewer pixels gives all of them
+            require_enough([f"the map {plan.mapped.raster.name}"], [size], [sum(units)])
         sizes = [size * stratum.share for stratum in strata]
     expected = expected_by_stratum(accuracies, sizes, units, spec.confidence)
     rows = zip(strata, sizes, expected, strict=True)
-    return SamplePlan(
+    sized = SamplePlan(
         plan.mapped, spec, plan.frame, plan.counts, plan.classes,
         tuple(
             PlannedStratum(each.name, each.code, each.units, each.area_m2, each.share, number, accuracy)
@@ -233,6 +248,8 @@ def _sized(plan: SamplePlan) -> SamplePlan:
         ),
         size, expected_overall(accuracies, sizes, units, spec.confidence),
     )  # fmt: skip
+    _warn_if_less_precise(sized)
+    return sized
 
 
 def _accuracies(spec: SampleSpec, names: list[str]) -> list[float]:
@@ -244,6 +261,22 @@ def _accuracies(spec: SampleSpec, names: list[str]) -> list[float]:
     return [given.get(name, _EXPECTED) for name in names]
 
 
+def _standard_error(spec: SampleSpec) -> float:
+    """The standard error that the settings ask for; 0 if they ask for a size."""
+    return spec.standard_error or (spec.half_width or 0) / z_of(spec.confidence)
+
+
+def _warn_if_less_precise(plan: SamplePlan) -> None:
+    """Warn if the allocation makes a sample less precise than the settings ask for."""
+    requested = _standard_error(plan.spec)
+    if requested and plan.expected is not None and plan.expected.standard_error > _TOLERANCE * requested:
+        log.warning(
+            "with allocation %s, %d units give a standard error of %.4f, not %.4f: the size is that of allocation "
+            "neyman. Choose neyman, or raise the size", plan.spec.allocation, plan.size, plan.expected.standard_error,
+            requested,
+        )  # fmt: skip
+
+
 def _size(spec: SampleSpec, shares: list[float], accuracies: list[float], units: int) -> int:
     """Units that the settings ask for."""
     if spec.design == "cluster":
@@ -252,7 +285,7 @@ def _size(spec: SampleSpec, shares: list[float], accuracies: list[float], units:
         return spec.clusters * spec.per_cluster
     if spec.size is not None:
         return spec.size
-    error = spec.standard_error or (spec.half_width or 0) / z_of(spec.confidence)
+    error = _standard_error(spec)
     if spec.design == "stratified":
         return math.ceil(stratified_size(shares, accuracies, error, units))
     overall = float(np.dot(shares, accuracies))

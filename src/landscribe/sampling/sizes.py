@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import RecipeError
+from landscribe.errors import SampleError
 
 LEAST_OF_A_STRATUM = 50
 """Units of each stratum by the allocation auto (Olofsson et al. 2014 advise 50 to 100)."""
@@ -127,10 +127,10 @@ def _whole(numbers: Floats, total: int) -> list[int]:
 
 
 def require_enough(names: Sequence[str], numbers: Sequence[int], units: Sequence[int]) -> None:
-    """Raise RecipeError for a stratum with fewer units than are to be drawn."""
+    """Raise SampleError for a stratum with fewer units than are to be drawn."""
     for name, number, available in zip(names, numbers, units, strict=True):
         if number > available:
-            raise RecipeError(
+            raise SampleError(
                 f"{number} units of {name} are to be drawn, but it has {available}. Lower the size, or give an "
                 f"allocation in numbers with at most {available} for it."
             )

@@ -38,7 +38,7 @@ def point_form(
   </fieldConfiguration>
   <attributetableconfig actionWidgetStyle="dropDown" sortExpression="" sortOrder="0">
     <columns>
-{_lines(f'      <column type="field" name={quoteattr(name)} hidden="{int(name in hidden)}"/>' for name in columns)}
+{_lines(_column(name, hidden) for name in columns)}
     </columns>
   </attributetableconfig>
   <editorlayout>generatedlayout</editorlayout>
@@ -79,6 +79,11 @@ def _circle(index: int, colour: str, *, is_labelled: bool) -> str:
         f'<layer class="SimpleMarker" enabled="1" locked="0" pass="0"><Option type="Map">{rows}</Option></layer>'
         "</symbol>"
     )
+
+
+def _column(name: str, hidden: Collection[str]) -> str:
+    """How the attribute table shows a column."""
+    return f'      <column type="field" name={quoteattr(name)} width="-1" hidden="{int(name in hidden)}"/>'
 
 
 def _widget(name: str, field: str, choices: Sequence[tuple[str, str]], hidden: Collection[str]) -> str:
