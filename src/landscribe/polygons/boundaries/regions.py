@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,16 @@ from scipy.sparse import csgraph
 
 from landscribe.polygons.boundaries.tracing import STEPS, Chains, Ints, Lines, Trace, cycles, follow, take_runs
 
-Points = tuple[NDArray[np.float64], Ints]
-"""(points, 2) of many lines as (row, col), and the start of each line and the end of the last."""
+Points = tuple[NDArray[Any], Ints]
+"""(points, 2) of many lines as (row, col), int32 or, where they are smoothed, float64; and the start of each line and
+the end of the last."""
 
 
 @dataclass(frozen=True)
 class Sides(Chains):
     """One side of arcs each: the arc as part of the ring that has its region on the left.
 
-    Points are float64, without the last one of each arc, which is the first one of the next.
+    Points are those of `Points`, without the last one of each arc, which is the first one of the next.
     """
 
     groups: Ints
