@@ -384,6 +384,13 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(tmp_path, inputs, name, m
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_words_that_a_shapefile_cannot_hold_are_named_and_cut_between_letters(mapped, tmp_path, caplog):
+    (tmp_path / "names.csv").write_text(f"value,name\n0,grass\n1,road\n2,{'é' * 130}\n", encoding="utf-8")
+    table = vectorized(mapped, "polygons.shp", class_table=tmp_path / "names.csv", classes="2")
+    assert set(table["class"]) == {"é" * 127}
+    assert "words of at most 254 bytes" in caplog.text
+
+
 def test_an_existing_file_is_kept_unless_it_is_to_be_replaced(mapped, tmp_path):
     out = tmp_path / "o.gpkg"
     out.write_text("mine")

@@ -1,11 +1,15 @@
 """Objects that touch become polygons of their own."""
 
+import resource
+import signal
+import sys
+
 import geopandas as gpd
 import numpy as np
 import pytest
 
 import landscribe as ls
-from landscribe.errors import RecipeError
+from landscribe.errors import OutputError, RecipeError
 from worlds import pixel_box, write_raster
 
 BANDS = ("segment", "border", "inner")
@@ -53,6 +57,24 @@ def test_objects_have_the_probability_of_their_class(tmp_path, halves):
     table = gpd.read_file(file).sort_values("id")
     np.testing.assert_allclose(table["probability"], np.where(table["value"] == 1, 0.1, 0.9), rtol=1e-6)
     assert sorted(table["value"]) == [0, 1, 1]
+
+
+def test_a_full_disk_ends_in_one_line_about_the_output(tmp_path, halves, monkeypatch, capfd):
+    mapped, layers = halves
+    ls.vectorize(mapped, out=tmp_path / "o.fgb", object_probabilities=layers)  # imports what would be cut when cached
+    # A limit on the size of files stands for the disk: writing beyond it fails with "File too large".
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
+        with pytest.raises(OutputError, match="numbers of objects could not be written beside the output"):
+            ls.vectorize(mapped, out=tmp_path / "new.fgb", object_probabilities=layers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert capfd.readouterr().err == ""
+    assert not list(tmp_path.glob("*new*"))
 
 
 def test_nodata_is_no_object_of_class_255(tmp_path):

@@ -24,6 +24,7 @@ from landscribe.errors import OutputError, RasterError
 from landscribe.geo.access import bounded_block_cache, open_dataset
 from landscribe.geo.grid import ASSIGN_CRS, Grid, Window
 from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.assembly import require_whole, silenced_stderr
 from landscribe.maps.class_map import ClassMap
 from landscribe.maps.layers import OBJECT_BANDS, STEPS
 from landscribe.polygons.class_codes import ClassCodes
@@ -428,17 +429,25 @@ def _writer(path: Path, grid: Grid) -> Iterator[Any]:
         "bigtiff": "if_safer", "crs": grid.crs, "transform": grid.transform,
     }  # fmt: skip
     try:
-        with rasterio.open(path, "w", **layout) as target:
+        target = rasterio.open(path, "w", **layout)
+        try:
             yield target
-    except RasterioError as error:
+        finally:
+            with silenced_stderr():
+                target.close()
+        require_whole(path)
+    # The user knows none of these files: they lie beside the output, and are deleted at the end.
+    except (RasterioError, OSError) as error:
         raise OutputError(
-            f"{path.name} could not be written, most often because the disk is full ({error.__cause__ or error}). Free "
-            "some space, or write to another disk."
+            "the numbers of objects could not be written beside the output, most often because the disk is full "
+            f"({error.__cause__ or error}). Free some space, or write to another disk."
         ) from error
 
 
 def _write(target: Any, block: Window, labels: NDArray[Any]) -> None:
-    target.write(labels.astype(np.uint32), 1, window=RasterioWindow(block.col, block.row, block.width, block.height))
+    part = RasterioWindow(block.col, block.row, block.width, block.height)
+    with silenced_stderr():
+        target.write(labels.astype(np.uint32), 1, window=part)
 
 
 def _read(source: Any, window: Window) -> NDArray[np.uint32]:
