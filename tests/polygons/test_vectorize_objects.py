@@ -1,15 +1,18 @@
 """Objects that touch become polygons of their own."""
 
 import resource
+import shutil
 import signal
 import sys
 
 import geopandas as gpd
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import landscribe as ls
-from landscribe.errors import OutputError, RecipeError
+from landscribe.commands.app import app
+from landscribe.errors import OutputError, RasterError, RecipeError
 from worlds import pixel_box, write_raster
 
 BANDS = ("segment", "border", "inner")
@@ -34,6 +37,21 @@ def test_each_object_of_the_heads_is_a_polygon_with_a_score(tmp_path, halves):
     assert sorted(polygon.equals(box) for polygon in table.geometry for box in boxes) == [False, False, True, True]
     np.testing.assert_allclose(table["score"], 256 / 400, atol=1e-6)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+@pytest.mark.parametrize("folders", [("map.tif", "objects.tif"), ("maps/a.tif", "objects/a.tif")])
+def test_the_object_probabilities_of_a_run_need_no_name(tmp_path, halves, folders):
+    moved = [tmp_path / "run" / name for name in folders]
+    for source, target in zip(halves, moved, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+    out = tmp_path / "o.fgb"
+    done = CliRunner().invoke(app, ["vectorize", str(moved[0]), "--instances", "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert len(gpd.read_file(out)) == 2
+    moved[1].unlink()
+    with pytest.raises(RasterError, match="has no object probabilities beside it"):
+        ls.vectorize(moved[0], out=tmp_path / "p.fgb", object_probabilities="beside")
 
 
 def test_split_touching_needs_no_probabilities(tmp_path, halves):
