@@ -36,6 +36,8 @@ class Polygons:
     """Row of the southernmost corner of the group, as it was traced."""
     first_corner: Ints
     """Number of the first corner of the group in row order, as it was traced."""
+    pixels: Ints
+    """Number of pixels of the polygon, as it was traced."""
     sums: NDArray[np.float64]
     """(polygons, 2): sum and number of the weights of its pixels; (polygons, 0) without weights."""
 
@@ -100,14 +102,14 @@ def polygons_of(sides: Sides) -> Polygons:
     """
     if not len(sides.codes):
         none, zero = np.zeros(0, np.int64), np.zeros(1, np.int64)
-        return Polygons(np.zeros((0, 2), np.int32), zero, zero, none, none, none, none, sides.sums)
+        return Polygons(np.zeros((0, 2), np.int32), zero, zero, none, none, none, none, none, sides.sums)
     ordered, groups, last_row, first_corner = _ordered(sides)
     order, start = _rings(sides.links[ordered])
     order = ordered[order]
     # A region may span the raster: its points are copied as seldom as possible.
     points, bounds = take_runs(sides.points, sides.start, order)
     rings, first = bounds[start], order[start[:-1]]
-    sums = np.add.reduceat(sides.sums[order], start[:-1])
+    sums, pixels = (np.add.reduceat(each[order], start[:-1]) for each in (sides.sums, sides.areas))
     groups, codes = groups[first], sides.codes[first]
     del sides
     areas = signed_areas(points, rings)
@@ -120,7 +122,8 @@ def polygons_of(sides: Sides) -> Polygons:
     groups = groups[exteriors]
     return Polygons(
         points, rings, begins, codes[exteriors], groups,
-        last_row[groups], first_corner[groups], np.add.reduceat(sums[by_polygon], begins[:-1]),
+        last_row[groups], first_corner[groups],
+        *(np.add.reduceat(each[by_polygon], begins[:-1]) for each in (pixels // 2, sums)),
     )  # fmt: skip
 
 
