@@ -437,6 +437,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad")
     numbers, kinds = [1, 2, 3, 4], ["a", "b", "a", "b"]
     write_polygons(folder / "objects.fgb", SQUARES, kind=kinds, number=numbers, word=["x", "1", "2", "3"])
+    (folder / "a;b.fgb").write_bytes((folder / "objects.fgb").read_bytes())
     write_polygons(folder / "far.fgb", [pixel_box(9000, 9000, 5, 5)])
     write_polygons(folder / "invalid.geojson", [*SQUARES, BOW_TIE])
     write_polygons(folder / "points.fgb", [square.centroid for square in SQUARES])
@@ -459,6 +460,7 @@ BAD = {
     "no tolerance": ("objects.fgb", {"tolerance": 0}, "'tolerance' is 0", "greater than 0"),
     "area elsewhere": ("objects.fgb", {"labelled_area": "far.fgb"}, "none of the 4", "without touching its edge"),
     "setting of pixels": ("objects.fgb", {"all_touched": "a"}, "'all_touched' says which pixels", "labelled_area"),
+    "address": ("a;b.fgb", {}, "a;b.fgb would be read as another path", "Rename it"),
     "no file": ("nowhere.fgb", {}, "nowhere.fgb"),
 }
 

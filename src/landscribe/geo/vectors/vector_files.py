@@ -113,6 +113,11 @@ def read_layer(
         LabelError: the file cannot be read, holds no features, has no such layer or several, or has no CRS.
     """
     require_file(path)
+    if any(mark in path for mark in "!;") and Path(path).exists() and Path(path).suffix.lower() not in _ARROW:
+        raise LabelError(
+            f"{path} would be read as another path, for GDAL reads ! and ; as parts of an address. Rename it, or copy it "
+            "to a path without them."
+        )
     with _one_line_errors(path):
         if Path(path).suffix.lower() in _ARROW:
             read = Layer(_ARROW[Path(path).suffix.lower()](path), Path(path).stem)
