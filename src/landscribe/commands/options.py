@@ -74,6 +74,8 @@ LABEL_SETTINGS = (
 """Fields of scenes that say how labels are read: those of a reference."""
 OBJECT_SETTINGS = ("object_field", "score_field", "tolerance")
 """Fields that say how objects are compared."""
+_WITHOUT_VALUE = {"--instances": "--instances=beside"}
+"""Flags that may come without a value, and what they mean then."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
 _CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")
 
@@ -89,7 +91,9 @@ class Command(TyperCommand):
                 raise LandscribeError(
                     f"{name if name.startswith('-') else 'an argument'} is empty. Give a value, or leave it out."
                 )
-        parsed: list[str] = super().parse_args(ctx, args)
+        ends = [index + 1 == len(args) or args[index + 1].startswith("-") for index in range(len(args))]
+        valued = [_WITHOUT_VALUE.get(each, each) if is_end else each for each, is_end in zip(args, ends, strict=True)]
+        parsed: list[str] = super().parse_args(ctx, valued)
         return parsed
 
 

@@ -6,27 +6,24 @@ each object.
 """
 
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
-from rasterio.windows import Window as RasterioWindow
 from scipy import sparse
 
 from landscribe import progress
-from landscribe.errors import OutputError, RasterError
+from landscribe.errors import RasterError
 from landscribe.geo.access import bounded_block_cache, open_dataset
-from landscribe.geo.grid import ASSIGN_CRS, Grid, Window
+from landscribe.geo.grid import ASSIGN_CRS, Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import ClassMap
 from landscribe.maps.layers import OBJECT_BANDS, STEPS
 from landscribe.polygons.class_codes import ClassCodes
+from landscribe.polygons.object_numbers import blocks_of, open_numbers, read_numbers, write_numbers
 from landscribe.polygons.object_spec import ObjectSpec
 from landscribe.polygons.watershed import (
     Labels,
@@ -39,7 +36,6 @@ from landscribe.polygons.watershed import (
     label_by_class,
 )
 
-_TILE = 256
 _BORDER, _INNER = (OBJECT_BANDS.index(name) for name in ("border", "inner"))
 _SCORE_STEPS = 2**20
 """Probabilities are added as whole numbers of this fraction, so that their order does not change the sum."""
@@ -85,7 +81,7 @@ def objects_of(
         RasterError: the layers do not fit the map or the source, or a distance in metres is asked of a map without CRS.
     """
     inputs = _Inputs.of(mapped, layers, spec, values)
-    blocks = list(_blocks(mapped.raster.grid, spec.block))
+    blocks = list(blocks_of(mapped.raster.grid, spec.block))
     with (
         tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as folder,
         progress.task(f"objects of {mapped.raster.name}", 3 * len(blocks)) as advance,
@@ -93,9 +89,9 @@ def objects_of(
         seeds, grown = Path(folder) / "seeds.tif", Path(folder) / "grown.tif"
         roots = _write_seeds(inputs, blocks, seeds, advance)
         numbers, table = _write_grown(inputs, blocks, roots, seeds, grown, advance)
-        with _writer(out, mapped.raster.grid) as target, open_dataset(grown) as source:
+        with open_numbers(out, mapped.raster.grid) as target, open_dataset(grown) as source:
             for block in blocks:
-                _write(target, block, numbers[_read(source, block)])
+                write_numbers(target, block, numbers[read_numbers(source, block)])
                 advance()
     return table
 
@@ -235,14 +231,14 @@ def object_codes(codes: ClassCodes, layers: Raster | None, spec: ObjectSpec, out
 def _write_seeds(inputs: _Inputs, blocks: Sequence[Window], out: Path, advance: progress.Advance) -> Labels:
     """Write a label for each seed of each block; returns the number of the seed by label, from 1."""
     seams, sizes = _Seams(inputs.raster.grid.width), [np.zeros(1, np.int64)]
-    with _writer(out, inputs.raster.grid) as target:
+    with open_numbers(out, inputs.raster.grid) as target:
         for block in blocks:
             first = seams.stop
             classes, mask, is_seed = inputs.seeds(block)
             labels, seams.stop = label_by_class(is_seed & mask, classes, first)
             seams.add(block, labels, classes)
             sizes.append(np.bincount(labels[labels > 0] - first, minlength=seams.stop - first))
-            _write(target, block, labels)
+            write_numbers(target, block, labels)
             advance()
     roots = seams.joined()
     is_kept = np.bincount(roots, np.concatenate(sizes)) >= (inputs.spec.minimum_seed if inputs.source == "heads" else 1)
@@ -255,7 +251,7 @@ def _write_grown(
     """Write the number of the seed, or a label of a part without one, in each pixel; returns the final numbers."""
     grid, count = inputs.raster.grid, int(roots.max())
     tally, seams = _Tally(grid.width), _Seams(grid.width, stop=count + 1)
-    with _writer(out, grid) as target, open_dataset(seeds) as source:
+    with open_numbers(out, grid) as target, open_dataset(seeds) as source:
         for block in blocks:
             classes = inputs.classes(block)
             labels = _grown(inputs, block, roots, source)
@@ -263,7 +259,7 @@ def _write_grown(
             labels += seedless
             seams.add(block, labels, classes)
             tally.add(block, labels, classes, inputs.scores(block, classes))
-            _write(target, block, labels)
+            write_numbers(target, block, labels)
             advance()
     return tally.numbered(_owners(seams, count, tally), has_scores=inputs.layers is not None)
 
@@ -278,7 +274,7 @@ def _grown(inputs: _Inputs, block: Window, roots: Labels, source: Any) -> Labels
     wide = near.grown(inputs.reach) & grid
     values, part = inputs.classes(wide), near.relative_to(wide).slices
     seeds = np.zeros(wide.shape, np.int64)
-    seeds[part] = roots[_read(source, near)]
+    seeds[part] = roots[read_numbers(source, near)]
     mask = inputs.is_object(values)
     is_near = np.zeros(wide.shape, bool)
     is_near[part] = True
@@ -410,38 +406,3 @@ class _Tally:
         values = self._columns["values"][order].astype(np.uint8)
         table = ObjectTable(values, totals["pixels"], mean if has_scores else np.full(len(order), np.nan))
         return ranks[owners], table
-
-
-def _blocks(grid: Grid, side: int) -> Iterator[Window]:
-    """The blocks of a grid, in row order."""
-    for row in range(0, grid.height, side):
-        for col in range(0, grid.width, side):
-            yield Window(row, col, side, side) & grid.window
-
-
-@contextmanager
-def _writer(path: Path, grid: Grid) -> Iterator[Any]:
-    """A raster of numbers to write block by block."""
-    layout: dict[str, Any] = {
-        "driver": "GTiff", "count": 1, "dtype": "uint32", "height": grid.height, "width": grid.width,
-        "tiled": True, "blockxsize": _TILE, "blockysize": _TILE, "compress": "deflate", "zlevel": 1,
-        "bigtiff": "if_safer", "crs": grid.crs, "transform": grid.transform,
-    }  # fmt: skip
-    try:
-        with rasterio.open(path, "w", **layout) as target:
-            yield target
-    except RasterioError as error:
-        raise OutputError(
-            f"{path.name} could not be written, most often because the disk is full ({error.__cause__ or error}). Free "
-            "some space, or write to another disk."
-        ) from error
-
-
-def _write(target: Any, block: Window, labels: NDArray[Any]) -> None:
-    target.write(labels.astype(np.uint32), 1, window=RasterioWindow(block.col, block.row, block.width, block.height))
-
-
-def _read(source: Any, window: Window) -> NDArray[np.uint32]:
-    part = RasterioWindow(window.col, window.row, window.width, window.height)
-    numbers: NDArray[np.uint32] = source.read(1, window=part)
-    return numbers

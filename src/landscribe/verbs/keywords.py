@@ -166,7 +166,7 @@ class VectorizeKeywords(TypedDict, total=False):
     fill_holes: float | None
     dissolve: bool
     probabilities: str | Path | None
-    object_probabilities: str | Path | None
+    object_probabilities: str | Path | Literal["beside"] | None
     split_touching: bool
     minimum_distance: float
     dask: str | None
@@ -416,7 +416,7 @@ class DemoKeywords(TypedDict, total=False):
     fill_holes: float | None
     dissolve: bool
     probabilities: str | Path | None
-    object_probabilities: str | Path | None
+    object_probabilities: str | Path | Literal["beside"] | None
     split_touching: bool
     minimum_distance: float
     reference: str | Path | None

@@ -34,6 +34,8 @@ _RESERVED = ("gpkg", "rtree_", "sqlite_", "layer_styles")
 """First letters of the tables that a GeoPackage has itself, and its table of styles."""
 _SHAPEFILE_NAME = 10
 """Characters of the longest column name of a Shapefile."""
+_SHAPEFILE_BYTES = 254
+"""Bytes of the longest words in a Shapefile."""
 _ERRORS = (DataSourceError, DataLayerError, FeatureError, GeometryError, RuntimeError, OSError, pa.ArrowException)
 
 
@@ -137,10 +139,28 @@ def _write_shapefile(features: FeatureStream, path: Path) -> None:
         )  # fmt: skip
     schema = pa.schema([field.with_name(names[field.name]) for field in features.schema])
     renamed = FeatureStream(
-        schema, lambda: (batch.rename_columns(schema.names) for batch in features.batches()), features.geometry_type,
-        features.crs, features.layer,
+        schema, lambda: (_shortened(batch.rename_columns(schema.names), schema) for batch in features.batches()),
+        features.geometry_type, features.crs, features.layer,
     )  # fmt: skip
     _write_by_gdal(renamed, path, "ESRI Shapefile", {"ENCODING": "UTF-8"})
+
+
+def _shortened(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch whose words fit in a Shapefile; warns of those that do not."""
+    columns = batch.columns
+    for index, field in enumerate(schema):
+        if field.type != pa.string():
+            continue
+        words = columns[index].dictionary_encode()
+        whole = words.dictionary.to_pylist()
+        short = [word.encode()[:_SHAPEFILE_BYTES].decode(errors="ignore") for word in whole]
+        if short != whole:
+            log.warning(
+                "a Shapefile holds words of at most %d bytes: %s %r ends after %d characters. .gpkg has no such limit",
+                _SHAPEFILE_BYTES, field.name, *next((b, len(b)) for a, b in zip(whole, short, strict=True) if a != b),
+            )  # fmt: skip
+            columns[index] = pa.array(short, pa.string()).take(words.indices)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 _SHORT = {"perimeter_m": "perim_m", "probability": "prob", GEOMETRY: GEOMETRY}
