@@ -245,6 +245,11 @@ def require_reference(spec: AssessSpec, classes: Classes) -> None:
     """
     if spec.reference is None:
         return
+    if holds_design(Path(spec.reference)):
+        raise RecipeError(
+            f"{spec.reference} is a sample of a map that exists, so it cannot be the reference of a new one. Finish the "
+            "run without it, draw and label a sample of its map, and pass that to landscribe assess."
+        )
     if not is_vector(spec.reference):
         Raster.open([spec.reference])
         return
