@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.confusion import Confusion, Measure
+from landscribe.agreement import Measure
+from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.label_formats import LabelSource
 from landscribe.data.splits.footprints import Footprints, earlier_overlaps

@@ -10,6 +10,7 @@ from landscribe.errors import counted, listed, printable
 from landscribe.runs import Run
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
+_AGREEMENT = ("kappa", "mcc", "quantity_disagreement", "allocation_disagreement")
 _BY_CLASS = ("users_accuracy", "producers_accuracy", "f1", "iou")
 _OF_OBJECTS = {
     "AP": "average_precision", "AR": "average_recall", "PQ": "panoptic_quality", "SQ": "segmentation_quality",
@@ -58,6 +59,10 @@ def _print_table(headers: list[str], rows: list[list[str]]) -> None:
     Console(markup=False, highlight=False, emoji=False, width=_WIDEST).print(table)
 
 
+def _title(name: str) -> str:
+    return "MCC" if name == "mcc" else name.replace("_", " ")
+
+
 def print_measures(summary: dict[str, Any]) -> None:
     """Accuracy by class."""
     show(
@@ -66,6 +71,8 @@ def print_measures(summary: dict[str, Any]) -> None:
     )
     overall = [f"{name.replace('_', ' ')} {_number(summary[name])}" for name in _OVERALL]
     show(f"{summary['pixels']} pixels, {', '.join(overall)}")
+    if summary.get("quantity_disagreement") is not None:
+        show(", ".join(f"{_title(name)} {_number(summary[name])}" for name in _AGREEMENT))
     if summary.get("unmapped_pixels"):
         show(f"{summary['unmapped_pixels']} more pixels of the reference lie where the map has no class")
     _print_table(
