@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.agreement import Measure
+from landscribe.assessment.blocks import Bootstrap
+from landscribe.assessment.counting import Counting, PixelCounts, pooled
 from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.label_formats import LabelSource
@@ -42,6 +44,13 @@ class Assessment:
     groups: dict[str, Confusion] = field(default_factory=dict)
     """Confusion matrix of each group of scenes, by name; empty if no scene names one. Law: they sum to `confusion` if
     every scene has a group."""
+    bootstrap: Bootstrap | None = None
+    """Intervals from resamples of spatial blocks; None for points."""
+
+    @property
+    def intervals(self) -> dict[str, tuple[Any, Any]]:
+        """(lower, upper) by measure, arrays (K,) of measures by class; empty for points and with too few blocks."""
+        return {} if self.bootstrap is None else self.bootstrap.intervals
 
     @property
     def classes(self) -> Classes:
@@ -113,31 +122,45 @@ class Assessment:
         """All measures as plain values, for JSON."""
         counted_on = {"maps": list(self.maps), "reference": self.reference, "split": self.split}
         groups = {name: confusion.summary() for name, confusion in self.groups.items()}
-        return counted_on | self.confusion.summary() | ({"groups": groups} if groups else {})
+        intervals = None if self.bootstrap is None else self.bootstrap.summary(self.classes)
+        return (
+            counted_on
+            | self.confusion.summary()
+            | ({"intervals": intervals} if intervals else {})
+            | ({"groups": groups} if groups else {})
+        )
 
     def save(self, path: Path) -> None:
         """Write the summary as JSON, atomically."""
         write_text(path, json.dumps(self.summary(), indent=1) + "\n")
 
 
-def assess_labels(mapped: Raster, labels: LabelSource, classes: Classes) -> Confusion:
+def assess_labels(
+    mapped: Raster, labels: LabelSource, classes: Classes, counting: Counting | None = None
+) -> PixelCounts:
     """Compare a map with polygons or a label raster, over all pixels that are valid in the map and labelled.
+
+    Args:
+        mapped: a class map.
+        labels: labels on its grid.
+        classes: class table of both.
+        counting: which parts are counted apart.
 
     Raises:
         LabelError: there is no such pixel.
     """
-    confusion = Confusion.zeros(classes)
+    counter = (counting or Counting()).on(mapped, classes)
     strips = list(mapped.grid.strips(_STRIP_PIXELS))
     with progress.task("assessing", len(strips)) as advance:
         for window in strips:
             reference = classes.to_indices(labels.read(window))
-            confusion += Confusion.of(classes, reference, _mapped_indices(mapped, window, classes))
+            counter.add(window, reference, _mapped_indices(mapped, window, classes))
             advance()
-    _require_counted(confusion, mapped.paths[0])
-    return confusion
+    _require_counted(counter.counts.confusion, mapped.paths[0])
+    return counter.counts
 
 
-def assess_points(maps: Sequence[Raster], points: Features, values: NDArray[np.uint8], classes: Classes) -> Confusion:
+def assess_points(maps: Sequence[Raster], points: Features, values: NDArray[np.uint8], classes: Classes) -> PixelCounts:
     """Compare maps with points, each with the pixel that it lies in. Points outside all maps are left out.
 
     Args:
@@ -166,7 +189,7 @@ def assess_points(maps: Sequence[Raster], points: Features, values: NDArray[np.u
     _report_points_left_out(points, reference, predicted, inside, names, classes)
     confusion = Confusion.of(classes, reference[inside], predicted[inside])
     _require_counted(confusion, names)
-    return confusion
+    return PixelCounts(confusion)
 
 
 def _report_points_left_out(
@@ -190,15 +213,16 @@ def _report_points_left_out(
     )  # fmt: skip
 
 
-def assess_chips(maps: Sequence[Raster], chips: Chips) -> dict[str, Confusion]:
+def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None = None) -> PixelCounts:
     """Compare maps with the masks of chips. Where chips overlap, each pixel counts once.
 
     Args:
         maps: class maps, each aligned to the grid of a scene of the chips.
         chips: the chips of one split.
+        counting: which parts are counted apart; blocks are those of each scene's map.
 
     Returns:
-        The confusion matrix of each group of scenes by name, "" for the scenes without one.
+        Counts with a confusion matrix for each group of scenes; scenes without a group count in the whole only.
 
     Raises:
         ChipError: there are no chips.
@@ -210,6 +234,8 @@ def assess_chips(maps: Sequence[Raster], chips: Chips) -> dict[str, Confusion]:
         )
     reader = ChipReader(chips)
     map_of = _maps_by_scene(maps, chips)
+    counting = counting or Counting()
+    counters = {scene: counting.on(map_of[scene], chips.classes) for scene in dict.fromkeys(chips.scene_names.tolist())}
     counted: dict[str, Confusion] = {}
     windows, scenes = chips.windows, chips.scene_names
     scene_index = np.unique(scenes, return_inverse=True)[1].reshape(-1)
@@ -222,16 +248,11 @@ def assess_chips(maps: Sequence[Raster], chips: Chips) -> dict[str, Confusion]:
                 reference[(windows[earlier] & window).relative_to(window).slices] = IGNORE
             predicted = _mapped_indices(map_of[scene], window, chips.classes)
             previous = counted.get(group, Confusion.zeros(chips.classes))
-            counted[group] = previous + Confusion.of(chips.classes, reference, predicted)
+            counted[group] = previous + counters[scene].add(window, reference, predicted)
             advance()
-    _require_counted(pooled(counted), _names(maps))
-    return counted
-
-
-def pooled(counted: dict[str, Confusion]) -> Confusion:
-    """The sum of the confusion matrices of at least one group."""
-    first, *others = counted.values()
-    return sum(others, start=first)
+    counts = pooled(counter.counts for counter in counters.values())
+    _require_counted(counts.confusion, _names(maps))
+    return replace(counts, groups={name: confusion for name, confusion in counted.items() if name})
 
 
 def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:

@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points, pooled
-from landscribe.assessment.spec import AssessSpec
-from landscribe.confusion import Confusion
+from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points
+from landscribe.assessment.blocks import bootstrap
+from landscribe.assessment.counting import Counting, PixelCounts, pooled
+from landscribe.assessment.spec import AccuracySpec, AssessSpec
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
 from landscribe.data.scenes.label_raster import NODATA_IGNORED
@@ -42,6 +43,8 @@ def assess_maps(
     split: str = "test",
     nodata_as: str | None = None,
     labels: dict[str, Any] | None = None,
+    spec: AccuracySpec | None = None,
+    seed: int = 0,
 ) -> Assessment:
     """Compare maps with chips, polygons, points or a label raster.
 
@@ -51,6 +54,8 @@ def assess_maps(
         split: split of the chips.
         nodata_as: name of the class that pixels without a class have in the maps; they are left out if None.
         labels: how to read a file: fields of SceneSpec.
+        spec: settings of the measures.
+        seed: of the resamples from which intervals follow.
 
     Raises:
         LabelError: a map has no file in the folder.
@@ -62,21 +67,27 @@ def assess_maps(
             f"{features[0]} holds features, not pixels. Expected a class map; or pass --objects to compare polygons "
             "with reference polygons."
         )
-    maps, names = [Raster.open([path]) for path in paths], tuple(path.name for path in paths)
+    spec = spec or AccuracySpec()
+    counting = Counting(spec.block_size)
+    maps = [Raster.open([path]) for path in paths]
+    of_split: str | None = None
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
-        chips = Chips.of(reference)
+        chips, of_split = Chips.of(reference), split
         maps = [_with_class(mapped, chips.classes, nodata_as) for mapped in maps]
-        counted = assess_chips(maps, chips.of_split(split))
-        groups = {name: confusion for name, confusion in counted.items() if name}
-        return _warned(Assessment(pooled(counted), names, chips.folder.name, split, groups))
-    if Path(reference).is_dir() and not is_vector(str(reference)):
-        return _warned(_assess_folder(maps, Path(reference), labels or {}, nodata_as))
-    confusion = _assess_file(maps, str(reference), labels or {}, nodata_as)
-    return _warned(Assessment(confusion, names, Path(reference).name))
+        name, counts = chips.folder.name, assess_chips(maps, chips.of_split(split), counting)
+    elif Path(reference).is_dir() and not is_vector(str(reference)):
+        name, counts = Path(reference).name, _assess_folder(maps, Path(reference), labels or {}, nodata_as, counting)
+    else:
+        name, counts = Path(reference).name, _assess_file(maps, str(reference), labels or {}, nodata_as, counting)
+    intervals = None if counts.blocks is None else bootstrap(counts.blocks, spec.confidence, seed)
+    names = tuple(path.name for path in paths)
+    return _warned(Assessment(counts.confusion, names, name, of_split, counts.groups, intervals))
 
 
-def _assess_folder(maps: Sequence[Raster], folder: Path, labels: dict[str, Any], nodata_as: str | None) -> Assessment:
-    """Compare each map with the file of a folder that has its name."""
+def _assess_folder(
+    maps: Sequence[Raster], folder: Path, labels: dict[str, Any], nodata_as: str | None, counting: Counting
+) -> PixelCounts:
+    """Compare each map with the file of a folder that has its name; each map is a group."""
     files = {file.stem: file for file in files_in(str(folder), VECTOR_SUFFIXES | RASTER_SUFFIXES)}
     stems = {mapped.name: scene_in_name(mapped.name, files) for mapped in maps}
     absent = [name for name, stem in stems.items() if stem is None]
@@ -87,9 +98,10 @@ def _assess_folder(maps: Sequence[Raster], folder: Path, labels: dict[str, Any],
         )
     _common_classes(maps)
     by_map = {
-        mapped.name: _assess_file([mapped], str(files[str(stems[mapped.name])]), labels, nodata_as) for mapped in maps
+        mapped.name: _assess_file([mapped], str(files[str(stems[mapped.name])]), labels, nodata_as, counting)
+        for mapped in maps
     }
-    return Assessment(pooled(by_map), tuple(Path(mapped.paths[0]).name for mapped in maps), folder.name, groups=by_map)
+    return replace(pooled(by_map.values()), groups={name: counts.confusion for name, counts in by_map.items()})
 
 
 def _warned(assessment: Assessment) -> Assessment:
@@ -123,7 +135,9 @@ def _with_background(classes: Classes, mapped: Raster) -> Classes:
     return Classes(tuple(sorted((entry, *classes), key=lambda row: row.value)), classes.ignore, classes.unknown)
 
 
-def _assess_file(maps: Sequence[Raster], reference: str, labels: dict[str, Any], nodata_as: str | None) -> Confusion:
+def _assess_file(
+    maps: Sequence[Raster], reference: str, labels: dict[str, Any], nodata_as: str | None, counting: Counting
+) -> PixelCounts:
     classes, nodata = _common_classes(maps), maps[0].nodata
     if nodata_as == BACKGROUND:
         classes = _with_background(classes, maps[0])
@@ -133,8 +147,8 @@ def _assess_file(maps: Sequence[Raster], reference: str, labels: dict[str, Any],
     specs = [SceneSpec.of({"image": mapped.paths} | settings) for mapped in maps]
     try:
         if is_vector(reference):
-            return _assess_vector(maps, specs, classes)
-        return _sum(maps, [partial(_assess_raster, *pair, classes) for pair in zip(maps, specs, strict=True)])
+            return _assess_vector(maps, specs, classes, counting)
+        return _sum(maps, [partial(_assess_raster, *pair, classes, counting) for pair in zip(maps, specs, strict=True)])
     except ClassError as error:
         if nodata is None or nodata_as is not None:
             raise
@@ -159,7 +173,7 @@ def _common_classes(maps: Sequence[Raster]) -> Classes:
     return first
 
 
-def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], Confusion]]) -> Confusion:
+def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]]) -> PixelCounts:
     """The sum over the maps that the reference covers; the others are named in a warning.
 
     Raises:
@@ -175,14 +189,17 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], Confusion]])
         raise errors[0]
     if errors:
         log.warning("%d of %d maps are left out: %s", len(errors), len(maps), errors[0])
-    return pooled(by_map)
+    return pooled(by_map.values())
 
 
-def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusion:
-    return assess_labels(mapped, open_labels(spec, mapped, _as_in_raster(classes, str(spec.labels))), classes)
+def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes, counting: Counting) -> PixelCounts:
+    labels = open_labels(spec, mapped, _as_in_raster(classes, str(spec.labels)))
+    return assess_labels(mapped, labels, classes, counting)
 
 
-def _assess_vector(maps: Sequence[Raster], specs: Sequence[SceneSpec], classes: Classes) -> Confusion:
+def _assess_vector(
+    maps: Sequence[Raster], specs: Sequence[SceneSpec], classes: Classes, counting: Counting
+) -> PixelCounts:
     spec = specs[0]
     reference, options = str(spec.labels), label_options(spec)
     if _is_points(spec, classes):
@@ -193,10 +210,8 @@ def _assess_vector(maps: Sequence[Raster], specs: Sequence[SceneSpec], classes: 
     features = polygons.read(reference, **options)
     table = classes if spec.label_field is None else _as_in(classes, features)
     _require_zero_is_decided(features, table, spec)
-    return _sum(
-        maps,
-        [partial(_assess_polygons, mapped, own, table, polygons) for mapped, own in zip(maps, specs, strict=True)],
-    )
+    compare = partial(_assess_polygons, classes=table, polygons=polygons, counting=counting)
+    return _sum(maps, [partial(compare, *pair) for pair in zip(maps, specs, strict=True)])
 
 
 def _is_points(spec: SceneSpec, classes: Classes) -> bool:
@@ -238,11 +253,13 @@ def require_reference(spec: AssessSpec, classes: Classes) -> None:
             _require_zero_is_decided(features, table, source)
 
 
-def _assess_polygons(mapped: Raster, spec: SceneSpec, classes: Classes, polygons: PolygonFiles) -> Confusion:
+def _assess_polygons(
+    mapped: Raster, spec: SceneSpec, classes: Classes, polygons: PolygonFiles, counting: Counting
+) -> PixelCounts:
     source = open_labels(spec, mapped, classes, polygons)
     for warning in label_warnings([source]):
         log.warning(warning)
-    return assess_labels(mapped, source, classes)
+    return assess_labels(mapped, source, classes, counting)
 
 
 def _as_in(classes: Classes, features: Features) -> Classes:

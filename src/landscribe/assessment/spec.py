@@ -4,10 +4,21 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from landscribe.spec import InputPath, Spec
+from landscribe.spec import InputPath, Pixels, Spec
 
 
-class AssessSpec(Spec):
+class AccuracySpec(Spec):
+    """How the measures of a comparison of pixels get their intervals."""
+
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Share of samples whose interval holds the true measure, such as 0.9."""
+    block_size: Pixels | None = None
+    """Side of the square blocks of ground from whose resamples intervals follow, in pixels. Choose it longer than the
+    distance over which errors are alike (Roberts et al. 2017, doi:10.1111/ecog.02881). Default: a tenth of the map's
+    shorter side, at least 64."""
+
+
+class AssessSpec(AccuracySpec):
     """What the maps of a run are compared with, besides the held-out chips."""
 
     reference: InputPath | None = None

@@ -45,6 +45,13 @@ def _number(value: float | None, form: str = ".3f") -> str:
     return "-" if value is None or math.isnan(value) else f"{value:{form}}"
 
 
+def _with_interval(measures: dict[str, Any], intervals: dict[str, Any], name: str) -> str:
+    """A measure as 0.853 (0.81-0.88)."""
+    lower, upper = intervals.get(name) or (None, None)
+    value = _number(measures[name])
+    return value if lower is None else f"{value} ({lower:.2f}-{upper:.2f})"
+
+
 def _print_table(headers: list[str], rows: list[list[str]]) -> None:
     """Print columns as wide as they need; text in the first is left-aligned, the others right."""
     from rich.console import Console
@@ -69,19 +76,27 @@ def print_measures(summary: dict[str, Any]) -> None:
         f"{listed(summary['maps'])} against {summary['reference']}"
         + (f" ({summary['split']})" if summary["split"] else "")
     )
-    overall = [f"{name.replace('_', ' ')} {_number(summary[name])}" for name in _OVERALL]
+    intervals = summary.get("intervals") or {}
+    overall = [f"{name.replace('_', ' ')} {_with_interval(summary, intervals, name)}" for name in _OVERALL]
     show(f"{summary['pixels']} pixels, {', '.join(overall)}")
     if summary.get("quantity_disagreement") is not None:
         show(", ".join(f"{_title(name)} {_number(summary[name])}" for name in _AGREEMENT))
     if summary.get("unmapped_pixels"):
         show(f"{summary['unmapped_pixels']} more pixels of the reference lie where the map has no class")
+    by_class = intervals.get("classes") or [{}] * len(summary["classes"])
     _print_table(
         ["class", "user's", "producer's", "F1", "IoU", "reference pixels"],
         [
-            [row["name"], *(_number(row[name]) for name in _BY_CLASS), str(row["reference_pixels"])]
-            for row in summary["classes"]
+            [row["name"], *(_with_interval(row, own, name) for name in _BY_CLASS), str(row["reference_pixels"])]
+            for row, own in zip(summary["classes"], by_class, strict=True)
         ],
     )
+    if intervals:
+        show(
+            intervals.get("reason")
+            or f"intervals: {intervals['confidence']:.0%}, from resamples of {intervals['blocks']} blocks of "
+            f"{intervals['block_side']} x {intervals['block_side']} pixels"
+        )
     if summary.get("groups"):
         _print_groups(summary["groups"])
 

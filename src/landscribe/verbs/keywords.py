@@ -175,6 +175,8 @@ class VectorizeKeywords(TypedDict, total=False):
 class AssessTable(TypedDict, total=False):
     """Settings of a section of a recipe."""
 
+    confidence: float
+    block_size: int | None
     reference: str | Path | None
     reference_field: str | None
 
@@ -195,6 +197,8 @@ class LabelKeywords(TypedDict, total=False):
     labelled_area: str | Path | None
     sparse: bool
     fix_geometries: bool
+    confidence: float
+    block_size: int | None
 
 
 class ObjectKeywords(TypedDict, total=False):
@@ -398,6 +402,8 @@ class DemoKeywords(TypedDict, total=False):
     object_probabilities: str | Path | None
     split_touching: bool
     minimum_distance: float
+    confidence: float
+    block_size: int | None
     reference: str | Path | None
     reference_field: str | None
     scenes: SceneKeywords

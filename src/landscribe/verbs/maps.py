@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import OutputError, RecipeError
 from landscribe.outputs import claim, output_path, require_output_file
+from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import Source, open_model
 
 if TYPE_CHECKING:
@@ -136,8 +137,9 @@ def assess(
     reference: Chips | Source,
     split: str = "test",
     nodata_as: str | None = None,
+    seed: int = 0,
     out: Source | None = None,
-    **labels: Unpack[LabelKeywords],
+    **settings: Unpack[LabelKeywords],
 ) -> Assessment:
     """Compare maps with a reference.
 
@@ -147,8 +149,9 @@ def assess(
             has its name, or a chips folder.
         split: split of the chips, if the reference is a chips folder.
         nodata_as: class of pixels that are nodata in the maps, such as "background"; they are left out if None.
+        seed: of the resamples from which intervals follow.
         out: also write the measures as JSON.
-        labels: how to read the reference: fields of SceneSpec about labels.
+        settings: how to read the reference (fields of SceneSpec about labels), and fields of AccuracySpec.
 
     >>> import landscribe as ls
     >>> from tempfile import TemporaryDirectory
@@ -161,6 +164,12 @@ def assess(
     >>> assessment.overall_accuracy, assessment.confusion.mean_f1
     (1.0, 1.0)
     """
+    from landscribe.assessment.spec import AccuracySpec
+
+    fields: dict[str, Any] = dict(settings)
+    spec = AccuracySpec.of({name: fields.pop(name) for name in AccuracySpec.model_fields if name in fields})
+    checked("seed", seed, Seed)
+
     from landscribe.assessment.references import assess_maps
 
     paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
@@ -169,8 +178,9 @@ def assess(
         if saved is not None:
             require_output_file(saved)
         result = assess_maps(
-            [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=dict(labels)
-        )
+            [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=fields, spec=spec,
+            seed=seed,
+        )  # fmt: skip
         if saved is not None:
             result.save(saved)
     return result
