@@ -14,6 +14,7 @@ from landscribe import progress
 from landscribe.agreement import Measure
 from landscribe.assessment.blocks import Bootstrap
 from landscribe.assessment.counting import Counting, PixelCounts, pooled
+from landscribe.assessment.edges import HALO, EdgeCounts
 from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.label_formats import LabelSource
@@ -42,10 +43,12 @@ class Assessment:
     split: str | None = None
     """Split of the chips that were compared, if the reference is chips."""
     groups: dict[str, Confusion] = field(default_factory=dict)
-    """Confusion matrix of each group of scenes, by name; empty if no scene names one. Law: they sum to `confusion` if
-    every scene has a group."""
+    """Confusion matrix of each region, else of each group of scenes, by name; empty if there are none. Law: they sum to
+    `confusion` if every scene has a group."""
     bootstrap: Bootstrap | None = None
     """Intervals from resamples of spatial blocks; None for points."""
+    edges: EdgeCounts | None = None
+    """Accuracy by distance to an edge between classes, and agreement of edges, if they were compared."""
 
     @property
     def intervals(self) -> dict[str, tuple[Any, Any]]:
@@ -127,6 +130,7 @@ class Assessment:
             counted_on
             | self.confusion.summary()
             | ({"intervals": intervals} if intervals else {})
+            | ({} if self.edges is None else self.edges.summary())
             | ({"groups": groups} if groups else {})
         )
 
@@ -149,15 +153,22 @@ def assess_labels(
     Raises:
         LabelError: there is no such pixel.
     """
-    counter = (counting or Counting()).on(mapped, classes)
+    counting = counting or Counting()
+    counter, tolerance = counting.on(mapped, classes), counting.edge_tolerance
+    edges = None if tolerance is None else EdgeCounts.zeros(tolerance)
+    halo = 0 if edges is None else HALO
     strips = list(mapped.grid.strips(_STRIP_PIXELS))
     with progress.task("assessing", len(strips)) as advance:
         for window in strips:
-            reference = classes.to_indices(labels.read(window))
-            counter.add(window, reference, _mapped_indices(mapped, window, classes))
+            read = window.grown(halo) & mapped.grid.window
+            reference, predicted = classes.to_indices(labels.read(read)), _mapped_indices(mapped, read, classes)
+            inner = window.relative_to(read)
+            counter.add(window, reference[inner.slices], predicted[inner.slices])
+            if edges is not None:
+                edges += EdgeCounts.of(reference, predicted, edges.tolerance, inner)
             advance()
     _require_counted(counter.counts.confusion, mapped.paths[0])
-    return counter.counts
+    return replace(counter.counts, edges=edges)
 
 
 def assess_points(maps: Sequence[Raster], points: Features, values: NDArray[np.uint8], classes: Classes) -> PixelCounts:
@@ -222,7 +233,8 @@ def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None
         counting: which parts are counted apart; blocks are those of each scene's map.
 
     Returns:
-        Counts with a confusion matrix for each group of scenes; scenes without a group count in the whole only.
+        Counts with a confusion matrix for each region, else for each group of scenes; scenes without a group count in
+        the whole only.
 
     Raises:
         ChipError: there are no chips.
@@ -252,7 +264,8 @@ def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None
             advance()
     counts = pooled(counter.counts for counter in counters.values())
     _require_counted(counts.confusion, _names(maps))
-    return replace(counts, groups={name: confusion for name, confusion in counted.items() if name})
+    scene_groups = {name: confusion for name, confusion in counted.items() if name}
+    return replace(counts, groups=counts.groups or scene_groups)
 
 
 def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:

@@ -11,6 +11,7 @@ from typing import Any
 from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points
 from landscribe.assessment.blocks import bootstrap
 from landscribe.assessment.counting import Counting, PixelCounts, pooled
+from landscribe.assessment.regions import Regions
 from landscribe.assessment.spec import AccuracySpec, AssessSpec
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
@@ -68,7 +69,8 @@ def assess_maps(
             "with reference polygons."
         )
     spec = spec or AccuracySpec()
-    counting = Counting(spec.block_size)
+    regions = None if spec.regions is None else Regions(spec.regions, spec.region_field)
+    counting = Counting(spec.block_size, regions, spec.edge_tolerance if spec.edges else None)
     maps = [Raster.open([path]) for path in paths]
     of_split: str | None = None
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
@@ -79,9 +81,15 @@ def assess_maps(
         name, counts = Path(reference).name, _assess_folder(maps, Path(reference), labels or {}, nodata_as, counting)
     else:
         name, counts = Path(reference).name, _assess_file(maps, str(reference), labels or {}, nodata_as, counting)
+    if spec.edges and counts.edges is None:
+        raise RecipeError(
+            f"{name} has no edges between classes. Expected polygons or a label raster for --edges. Leave --edges out."
+        )
+    if regions is not None and not counts.groups:
+        log.warning("no compared pixel lies in a region of %s. Check extents and CRS", spec.regions)
     intervals = None if counts.blocks is None else bootstrap(counts.blocks, spec.confidence, seed)
     names = tuple(path.name for path in paths)
-    return _warned(Assessment(counts.confusion, names, name, of_split, counts.groups, intervals))
+    return _warned(Assessment(counts.confusion, names, name, of_split, counts.groups, intervals, counts.edges))
 
 
 def _assess_folder(
@@ -101,7 +109,8 @@ def _assess_folder(
         mapped.name: _assess_file([mapped], str(files[str(stems[mapped.name])]), labels, nodata_as, counting)
         for mapped in maps
     }
-    return replace(pooled(by_map.values()), groups={name: counts.confusion for name, counts in by_map.items()})
+    counts = pooled(by_map.values())
+    return replace(counts, groups=counts.groups or {name: own.confusion for name, own in by_map.items()})
 
 
 def _warned(assessment: Assessment) -> Assessment:
@@ -232,12 +241,14 @@ def _is_points(spec: SceneSpec, classes: Classes) -> bool:
 
 
 def require_reference(spec: AssessSpec, classes: Classes) -> None:
-    """Refuse an independent reference before anything is trained; whether it lies on a map shows later.
+    """Refuse an independent reference or regions before anything is trained; whether they lie on a map shows later.
 
     Raises:
         LandscribeError: it cannot be read, names no class column, has labels that are no classes, or polygons of class
             0 between which is background.
     """
+    if spec.regions is not None:
+        Regions(spec.regions, spec.region_field)
     if spec.reference is None:
         return
     if not is_vector(spec.reference):

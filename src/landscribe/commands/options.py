@@ -63,7 +63,7 @@ _SECTIONS = {
     "predict": ("Prediction", "prediction.spec", "PredictSpec"),
     "vectorize": ("Polygons", "polygons.spec", "VectorizeSpec"),
     "assess": ("Assessment", "assessment.spec", "AssessSpec"),
-    "accuracy": ("Intervals", "assessment.spec", "AccuracySpec"),
+    "accuracy": ("Accuracy", "assessment.spec", "AccuracySpec"),
     "objects": ("Objects", "assessment.spec", "ObjectAssessmentSpec"),
     "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
 }
@@ -74,8 +74,8 @@ LABEL_SETTINGS = (
 """Fields of scenes that say how labels are read: those of a reference."""
 OBJECT_SETTINGS = ("object_field", "score_field", "tolerance")
 """Fields that say how objects are compared."""
-ACCURACY_SETTINGS = ("confidence", "block_size")
-"""Fields that say how measures of pixels get their intervals."""
+ACCURACY_SETTINGS = ("confidence", "block_size", "regions", "region_field", "edges", "edge_tolerance")
+"""Fields that say how pixels are compared, and how their measures get intervals."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
 _CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")
 

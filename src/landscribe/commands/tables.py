@@ -11,6 +11,7 @@ from landscribe.runs import Run
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
 _AGREEMENT = ("kappa", "mcc", "quantity_disagreement", "allocation_disagreement")
+_OF_EDGES = {"precision": "precision", "recall": "recall", "f1": "boundary F1"}
 _BY_CLASS = ("users_accuracy", "producers_accuracy", "f1", "iou")
 _OF_OBJECTS = {
     "AP": "average_precision", "AR": "average_recall", "PQ": "panoptic_quality", "SQ": "segmentation_quality",
@@ -97,8 +98,24 @@ def print_measures(summary: dict[str, Any]) -> None:
             or f"intervals: {intervals['confidence']:.0%}, from resamples of {intervals['blocks']} blocks of "
             f"{intervals['block_side']} x {intervals['block_side']} pixels"
         )
+    if "by_edge_distance" in summary:
+        _print_edges(summary)
     if summary.get("groups"):
         _print_groups(summary["groups"])
+
+
+def _print_edges(summary: dict[str, Any]) -> None:
+    """Accuracy by distance to the edges between classes, and how edges agree."""
+    _print_table(
+        ["pixels from an edge", "pixels", "overall accuracy"],
+        [
+            [row["distance"], str(row["pixels"]), _number(row["overall_accuracy"])]
+            for row in summary["by_edge_distance"]
+        ],
+    )
+    boundary = summary["boundary"]
+    measures = ", ".join(f"{title} {_number(boundary[name])}" for name, title in _OF_EDGES.items())
+    show(f"edges that agree within {boundary['tolerance']:g} pixels: {measures}")
 
 
 def print_object_measures(summary: dict[str, Any]) -> None:

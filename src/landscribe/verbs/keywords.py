@@ -177,6 +177,8 @@ class AssessTable(TypedDict, total=False):
 
     confidence: float
     block_size: int | None
+    regions: str | Path | None
+    region_field: str | None
     reference: str | Path | None
     reference_field: str | None
 
@@ -199,6 +201,10 @@ class LabelKeywords(TypedDict, total=False):
     fix_geometries: bool
     confidence: float
     block_size: int | None
+    regions: str | Path | None
+    region_field: str | None
+    edges: bool
+    edge_tolerance: float
 
 
 class ObjectKeywords(TypedDict, total=False):
@@ -404,6 +410,8 @@ class DemoKeywords(TypedDict, total=False):
     minimum_distance: float
     confidence: float
     block_size: int | None
+    regions: str | Path | None
+    region_field: str | None
     reference: str | Path | None
     reference_field: str | None
     scenes: SceneKeywords
