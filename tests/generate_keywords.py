@@ -105,7 +105,7 @@ def source() -> str:
     augment = {"augment": "str | AugmentKeywords"}
     split = {"split": f"{scene_split} | SplitKeywords"}
     tables |= {
-        "LabelKeywords": {name: fields("scenes")[name] for name in LABEL_SETTINGS},
+        "LabelKeywords": {name: fields("scenes")[name] for name in LABEL_SETTINGS} | fields("accuracy"),
         "ObjectKeywords": {name: fields("scenes")[name] for name in REFERENCE_SETTINGS} | fields("objects"),
         "ChipKeywords": SEED | CLASSES | unambiguous("scenes", "chips", "split") | chip | split,
         "TrainKeywords": AUGMENT | fields("train"),

@@ -11,10 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscribe import agreement
+from landscribe.agreement import Measure, ratio
 from landscribe.geo.classes import IGNORE, Classes
 
 Counts = NDArray[np.int64]
-Measure = NDArray[np.float64]
+
+_OVERALL = (
+    "overall_accuracy", "mean_f1", "mean_iou", "mean_users_accuracy", "mean_producers_accuracy", "kappa", "mcc",
+    "quantity_disagreement", "allocation_disagreement", "exchange", "shift", "efficacy",
+)  # fmt: skip
+_OF_TWO_CLASSES = ("specificity", "negative_predictive_value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,33 +68,36 @@ class Confusion:
     @property
     def unmapped_share(self) -> float:
         """Share of the pixels with a reference class where the map has none, 0 to 1; NaN without pixels."""
-        return float(_ratio(np.array(self.unmapped), np.array(self.total + self.unmapped)))
+        return float(ratio(np.array(self.unmapped), np.array(self.total + self.unmapped)))
 
     @property
     def overall_accuracy(self) -> float:
-        """Share of the pixels that are mapped correctly; NaN without pixels."""
-        return float(_ratio(np.array(np.trace(self.counts)), np.array(self.total)))
+        """Share of the pixels that are mapped correctly; NaN without pixels.
+
+        It is also the micro average of user's accuracy, producer's accuracy and F1: each pixel has one class.
+        """
+        return float(ratio(np.array(np.trace(self.counts)), np.array(self.total)))
 
     @property
     def users_accuracy(self) -> Measure:
         """By class: share of its predicted pixels that are correct (precision); NaN without predicted pixels."""
-        return _ratio(np.diag(self.counts), self.counts.sum(axis=0))
+        return ratio(np.diag(self.counts), self.counts.sum(axis=0))
 
     @property
     def producers_accuracy(self) -> Measure:
         """By class: share of its reference pixels that are correct (recall); NaN without reference pixels."""
-        return _ratio(np.diag(self.counts), self.counts.sum(axis=1))
+        return ratio(np.diag(self.counts), self.counts.sum(axis=1))
 
     @property
     def f1(self) -> Measure:
         """By class: harmonic mean of user's and producer's accuracy, 2 TP / (2 TP + FP + FN)."""
-        return _ratio(2 * np.diag(self.counts), self.counts.sum(axis=0) + self.counts.sum(axis=1))
+        return ratio(2 * np.diag(self.counts), self.counts.sum(axis=0) + self.counts.sum(axis=1))
 
     @property
     def iou(self) -> Measure:
         """By class: intersection over union, TP / (TP + FP + FN)."""
         diagonal = np.diag(self.counts)
-        return _ratio(diagonal, self.counts.sum(axis=0) + self.counts.sum(axis=1) - diagonal)
+        return ratio(diagonal, self.counts.sum(axis=0) + self.counts.sum(axis=1) - diagonal)
 
     @property
     def mean_f1(self) -> float:
@@ -112,6 +122,58 @@ class Confusion:
         """Mean producer's accuracy of the classes that are in the reference."""
         return _mean(self.producers_accuracy)
 
+    @property
+    def kappa(self) -> float:
+        """Cohen's kappa; see `agreement.kappa` for its critics."""
+        return agreement.kappa(self.counts)
+
+    @property
+    def mcc(self) -> float:
+        """Matthews correlation coefficient of K classes, -1 to 1."""
+        return agreement.mcc(self.counts)
+
+    @property
+    def quantity_disagreement(self) -> float:
+        """Share of the pixels that disagree because classes have other sums in the map than in the reference.
+
+        Law: with `allocation_disagreement` it sums to 1 - `overall_accuracy`.
+        """
+        return self._share(agreement.quantity(self.counts))
+
+    @property
+    def allocation_disagreement(self) -> float:
+        """Share of the pixels that disagree in location alone. Law: it is `exchange` + `shift`."""
+        return self._share(agreement.allocation(self.counts))
+
+    @property
+    def exchange(self) -> float:
+        """Share of the pixels that disagree in pairs whose classes are swapped."""
+        return self._share(agreement.exchange(self.counts))
+
+    @property
+    def shift(self) -> float:
+        """Share of the pixels that disagree in location, but not in pairs."""
+        return self._share(agreement.shift(self.counts))
+
+    def _share(self, by_class: Measure) -> float:
+        """Share of all pixels, of a disagreement that counts in two classes."""
+        return float(ratio(by_class.sum() / 2, self.total))
+
+    @property
+    def efficacy(self) -> float:
+        """Map image classification efficacy: accuracy from that of a random map (0) to perfect (1)."""
+        return agreement.efficacy(self.counts)
+
+    @property
+    def specificity(self) -> float:
+        """Of two classes: share of the reference of the first that is not mapped as the second; NaN for more."""
+        return float(agreement.specificity(self.counts)[1]) if len(self.classes) == 2 else float("nan")
+
+    @property
+    def negative_predictive_value(self) -> float:
+        """Of two classes: share of the map of the first that is not the second in the reference; NaN for more."""
+        return float(agreement.negative_predictive_value(self.counts)[1]) if len(self.classes) == 2 else float("nan")
+
     def summary(self) -> dict[str, Any]:
         """All measures, ready for JSON. NaN becomes None."""
         per_class = {
@@ -119,6 +181,11 @@ class Confusion:
             "producers_accuracy": self.producers_accuracy,
             "f1": self.f1,
             "iou": self.iou,
+            "users_efficacy": agreement.users_efficacy(self.counts),
+            "producers_efficacy": agreement.producers_efficacy(self.counts),
+            "quantity": ratio(agreement.quantity(self.counts), self.total),
+            "exchange": ratio(agreement.exchange(self.counts), self.total),
+            "shift": ratio(agreement.shift(self.counts), self.total),
         }
         rows = [
             {
@@ -130,22 +197,14 @@ class Confusion:
             }
             for index, entry in enumerate(self.classes)
         ]
+        overall = _OVERALL + (_OF_TWO_CLASSES if len(self.classes) == 2 else ())
         return {
             "pixels": self.total,
             "unmapped_pixels": self.unmapped,
-            "overall_accuracy": _plain(self.overall_accuracy),
-            "mean_f1": _plain(self.mean_f1),
-            "mean_iou": _plain(self.mean_iou),
-            "mean_users_accuracy": _plain(self.mean_users_accuracy),
-            "mean_producers_accuracy": _plain(self.mean_producers_accuracy),
+            **{name: _plain(getattr(self, name)) for name in overall},
             "classes": rows,
             "confusion": {"rows": "reference", "columns": "predicted", "counts": self.counts.tolist()},
         }
-
-
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Measure:
-    """Part / whole, NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) > 0)
 
 
 def _mean(values: Measure) -> float:

@@ -108,10 +108,11 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
         for path in maps:
             _vectorize(path, filled, files)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
-    assess(maps, reference=chips, split=split, out=files.assessment_file)
+    measured = filled.assess.model_dump(exclude={"reference", "reference_field"}) | {"seed": filled.seed}
+    assess(maps, reference=chips, split=split, out=files.assessment_file, **measured)
     if filled.assess.reference is not None:
         column = filled.assess.reference_field
-        assess(maps, reference=filled.assess.reference, label_field=column, out=files.reference_file)
+        assess(maps, reference=filled.assess.reference, label_field=column, out=files.reference_file, **measured)
     else:
         files.reference_file.unlink(missing_ok=True)
     report(files.folder)

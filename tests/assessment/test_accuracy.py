@@ -8,7 +8,7 @@ import pytest
 from affine import Affine
 
 from landscribe import verbs
-from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, pooled
+from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.cutting import chip
 from landscribe.data.chips.spec import ChipSpec
@@ -35,10 +35,10 @@ def test_a_pixel_of_overlapping_chips_counts_once_without_pairwise_comparison(tm
     intersections = []
     original = Window.__and__
     monkeypatch.setattr(Window, "__and__", lambda a, b: intersections.append(1) or original(a, b))
-    confusion = pooled(assess_chips([mapped], chips))
+    confusion = assess_chips([mapped], chips).confusion
     monkeypatch.undo()
     assert confusion.total == SIDE * SIDE
-    np.testing.assert_array_equal(confusion.counts, assess_labels(mapped, source, chips.classes).counts)
+    np.testing.assert_array_equal(confusion.counts, assess_labels(mapped, source, chips.classes).confusion.counts)
     # 81 chips; each overlaps at most 24 earlier ones, of 3 240 pairs in all.
     assert len(intersections) < 81 * 24
 
@@ -127,7 +127,7 @@ def test_the_measures_of_a_group_are_those_of_its_scenes_alone(tmp_path):
     for group, indices in {"Ohio": [0, 2], "Virginia": [1]}.items():
         of_scenes = np.isin(chips.scene_names, [f"s{index}" for index in indices])
         alone = replace(chips, table=chips.table[of_scenes].reset_index(drop=True))
-        counts = pooled(assess_chips([Raster.open([maps[index]]) for index in indices], alone)).counts
+        counts = assess_chips([Raster.open([maps[index]]) for index in indices], alone).confusion.counts
         np.testing.assert_array_equal(assessment.groups[group].counts, counts)
         assert counts.sum() == len(indices) * SIDE * SIDE
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.confusion import Confusion, Measure
+from landscribe.agreement import Measure
+from landscribe.assessment.blocks import Bootstrap
+from landscribe.assessment.counting import Counting, PixelCounts, pooled
+from landscribe.assessment.edges import HALO, EdgeCounts
+from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.label_formats import LabelSource
 from landscribe.data.splits.footprints import Footprints, earlier_overlaps
@@ -39,8 +43,17 @@ class Assessment:
     split: str | None = None
     """Split of the chips that were compared, if the reference is chips."""
     groups: dict[str, Confusion] = field(default_factory=dict)
-    """Confusion matrix of each group of scenes, by name; empty if no scene names one. Law: they sum to `confusion` if
-    every scene has a group."""
+    """Confusion matrix of each region, else of each group of scenes, by name; empty if there are none. Law: they sum to
+    `confusion` if every scene has a group."""
+    bootstrap: Bootstrap | None = None
+    """Intervals from resamples of spatial blocks; None for points."""
+    edges: EdgeCounts | None = None
+    """Accuracy by distance to an edge between classes, and agreement of edges, if they were compared."""
+
+    @property
+    def intervals(self) -> dict[str, tuple[Any, Any]]:
+        """(lower, upper) by measure, arrays (K,) of measures by class; empty for points and with too few blocks."""
+        return {} if self.bootstrap is None else self.bootstrap.intervals
 
     @property
     def classes(self) -> Classes:
@@ -112,31 +125,53 @@ class Assessment:
         """All measures as plain values, for JSON."""
         counted_on = {"maps": list(self.maps), "reference": self.reference, "split": self.split}
         groups = {name: confusion.summary() for name, confusion in self.groups.items()}
-        return counted_on | self.confusion.summary() | ({"groups": groups} if groups else {})
+        intervals = None if self.bootstrap is None else self.bootstrap.summary(self.classes)
+        return (
+            counted_on
+            | self.confusion.summary()
+            | ({"intervals": intervals} if intervals else {})
+            | ({} if self.edges is None else self.edges.summary())
+            | ({"groups": groups} if groups else {})
+        )
 
     def save(self, path: Path) -> None:
         """Write the summary as JSON, atomically."""
         write_text(path, json.dumps(self.summary(), indent=1) + "\n")
 
 
-def assess_labels(mapped: Raster, labels: LabelSource, classes: Classes) -> Confusion:
+def assess_labels(
+    mapped: Raster, labels: LabelSource, classes: Classes, counting: Counting | None = None
+) -> PixelCounts:
     """Compare a map with polygons or a label raster, over all pixels that are valid in the map and labelled.
+
+    Args:
+        mapped: a class map.
+        labels: labels on its grid.
+        classes: class table of both.
+        counting: which parts are counted apart.
 
     Raises:
         LabelError: there is no such pixel.
     """
-    confusion = Confusion.zeros(classes)
+    counting = counting or Counting()
+    counter, tolerance = counting.on(mapped, classes), counting.edge_tolerance
+    edges = None if tolerance is None else EdgeCounts.zeros(tolerance)
+    halo = 0 if edges is None else HALO
     strips = list(mapped.grid.strips(_STRIP_PIXELS))
     with progress.task("assessing", len(strips)) as advance:
         for window in strips:
-            reference = classes.to_indices(labels.read(window))
-            confusion += Confusion.of(classes, reference, _mapped_indices(mapped, window, classes))
+            read = window.grown(halo) & mapped.grid.window
+            reference, predicted = classes.to_indices(labels.read(read)), _mapped_indices(mapped, read, classes)
+            inner = window.relative_to(read)
+            counter.add(window, reference[inner.slices], predicted[inner.slices])
+            if edges is not None:
+                edges += EdgeCounts.of(reference, predicted, edges.tolerance, inner)
             advance()
-    _require_counted(confusion, mapped.paths[0])
-    return confusion
+    _require_counted(counter.counts.confusion, mapped.paths[0])
+    return replace(counter.counts, edges=edges)
 
 
-def assess_points(maps: Sequence[Raster], points: Features, values: NDArray[np.uint8], classes: Classes) -> Confusion:
+def assess_points(maps: Sequence[Raster], points: Features, values: NDArray[np.uint8], classes: Classes) -> PixelCounts:
     """Compare maps with points, each with the pixel that it lies in. Points outside all maps are left out.
 
     Args:
@@ -165,7 +200,7 @@ def assess_points(maps: Sequence[Raster], points: Features, values: NDArray[np.u
     _report_points_left_out(points, reference, predicted, inside, names, classes)
     confusion = Confusion.of(classes, reference[inside], predicted[inside])
     _require_counted(confusion, names)
-    return confusion
+    return PixelCounts(confusion)
 
 
 def _report_points_left_out(
@@ -189,15 +224,17 @@ def _report_points_left_out(
     )  # fmt: skip
 
 
-def assess_chips(maps: Sequence[Raster], chips: Chips) -> dict[str, Confusion]:
+def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None = None) -> PixelCounts:
     """Compare maps with the masks of chips. Where chips overlap, each pixel counts once.
 
     Args:
         maps: class maps, each aligned to the grid of a scene of the chips.
         chips: the chips of one split.
+        counting: which parts are counted apart; blocks are those of each scene's map.
 
     Returns:
-        The confusion matrix of each group of scenes by name, "" for the scenes without one.
+        Counts with a confusion matrix for each region, else for each group of scenes; scenes without a group count in
+        the whole only.
 
     Raises:
         ChipError: there are no chips.
@@ -209,6 +246,8 @@ def assess_chips(maps: Sequence[Raster], chips: Chips) -> dict[str, Confusion]:
         )
     reader = ChipReader(chips)
     map_of = _maps_by_scene(maps, chips)
+    counting = counting or Counting()
+    counters = {scene: counting.on(map_of[scene], chips.classes) for scene in dict.fromkeys(chips.scene_names.tolist())}
     counted: dict[str, Confusion] = {}
     windows, scenes = chips.windows, chips.scene_names
     scene_index = np.unique(scenes, return_inverse=True)[1].reshape(-1)
@@ -221,16 +260,12 @@ def assess_chips(maps: Sequence[Raster], chips: Chips) -> dict[str, Confusion]:
                 reference[(windows[earlier] & window).relative_to(window).slices] = IGNORE
             predicted = _mapped_indices(map_of[scene], window, chips.classes)
             previous = counted.get(group, Confusion.zeros(chips.classes))
-            counted[group] = previous + Confusion.of(chips.classes, reference, predicted)
+            counted[group] = previous + counters[scene].add(window, reference, predicted)
             advance()
-    _require_counted(pooled(counted), _names(maps))
-    return counted
-
-
-def pooled(counted: dict[str, Confusion]) -> Confusion:
-    """The sum of the confusion matrices of at least one group."""
-    first, *others = counted.values()
-    return sum(others, start=first)
+    counts = pooled(counter.counts for counter in counters.values())
+    _require_counted(counts.confusion, _names(maps))
+    scene_groups = {name: confusion for name, confusion in counted.items() if name}
+    return replace(counts, groups=counts.groups or scene_groups)
 
 
 def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:

@@ -8,10 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points, pooled
+from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points
+from landscribe.assessment.blocks import bootstrap
+from landscribe.assessment.counting import Counting, PixelCounts, pooled
+from landscribe.assessment.regions import Regions
 from landscribe.assessment.samples import SampleAssessment, assess_sample
-from landscribe.assessment.spec import AssessSpec
-from landscribe.confusion import Confusion
+from landscribe.assessment.spec import AccuracySpec, AssessSpec
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
 from landscribe.data.scenes.label_raster import NODATA_IGNORED
@@ -44,8 +46,8 @@ def assess_maps(
     split: str = "test",
     nodata_as: str | None = None,
     labels: dict[str, Any] | None = None,
-    confidence: float = 0.95,
-    skip_unlabelled: bool = False,
+    spec: AccuracySpec | None = None,
+    seed: int = 0,
 ) -> Assessment | SampleAssessment:
     """Compare maps with chips, polygons, points or a label raster; or estimate from a reference sample.
 
@@ -55,8 +57,8 @@ def assess_maps(
         split: split of the chips.
         nodata_as: name of the class that pixels without a class have in the maps; they are left out if None.
         labels: how to read a file: fields of SceneSpec.
-        confidence: of the intervals of a reference sample.
-        skip_unlabelled: leave out units of a reference sample that have no reference class.
+        spec: settings of the measures.
+        seed: of the resamples from which intervals follow.
 
     Raises:
         LabelError: a map has no file in the folder.
@@ -69,23 +71,36 @@ def assess_maps(
             f"{features[0]} holds features, not pixels. Expected a class map; or pass --objects to compare polygons "
             "with reference polygons."
         )
-    maps, names = [Raster.open([path]) for path in paths], tuple(path.name for path in paths)
+    spec = spec or AccuracySpec()
+    regions = None if spec.regions is None else Regions(spec.regions, spec.region_field)
+    counting = Counting(spec.block_size, regions, spec.edge_tolerance if spec.edges else None)
+    maps = [Raster.open([path]) for path in paths]
+    of_split: str | None = None
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
-        chips = Chips.of(reference)
+        chips, of_split = Chips.of(reference), split
         maps = [_with_class(mapped, chips.classes, nodata_as) for mapped in maps]
-        counted = assess_chips(maps, chips.of_split(split))
-        groups = {name: confusion for name, confusion in counted.items() if name}
-        return _warned(Assessment(pooled(counted), names, chips.folder.name, split, groups))
-    if holds_design(Path(reference)):
-        return assess_sample(_only(maps), Path(reference), confidence=confidence, skip_unlabelled=skip_unlabelled)
-    if Path(reference).is_dir() and not is_vector(str(reference)):
-        return _warned(_assess_folder(maps, Path(reference), labels or {}, nodata_as))
-    confusion = _assess_file(maps, str(reference), labels or {}, nodata_as)
-    return _warned(Assessment(confusion, names, Path(reference).name))
+        name, counts = chips.folder.name, assess_chips(maps, chips.of_split(split), counting)
+    elif holds_design(Path(reference)):
+        return assess_sample(_only(maps), Path(reference), spec)
+    elif Path(reference).is_dir() and not is_vector(str(reference)):
+        name, counts = Path(reference).name, _assess_folder(maps, Path(reference), labels or {}, nodata_as, counting)
+    else:
+        name, counts = Path(reference).name, _assess_file(maps, str(reference), labels or {}, nodata_as, counting)
+    if spec.edges and counts.edges is None:
+        raise RecipeError(
+            f"{name} has no edges between classes. Expected polygons or a label raster for --edges. Leave --edges out."
+        )
+    if regions is not None and not counts.groups:
+        log.warning("no compared pixel lies in a region of %s. Check extents and CRS", spec.regions)
+    intervals = None if counts.blocks is None else bootstrap(counts.blocks, spec.confidence, seed)
+    names = tuple(path.name for path in paths)
+    return _warned(Assessment(counts.confusion, names, name, of_split, counts.groups, intervals, counts.edges))
 
 
-def _assess_folder(maps: Sequence[Raster], folder: Path, labels: dict[str, Any], nodata_as: str | None) -> Assessment:
-    """Compare each map with the file of a folder that has its name."""
+def _assess_folder(
+    maps: Sequence[Raster], folder: Path, labels: dict[str, Any], nodata_as: str | None, counting: Counting
+) -> PixelCounts:
+    """Compare each map with the file of a folder that has its name; each map is a group."""
     files = {file.stem: file for file in files_in(str(folder), VECTOR_SUFFIXES | RASTER_SUFFIXES)}
     stems = {mapped.name: scene_in_name(mapped.name, files) for mapped in maps}
     absent = [name for name, stem in stems.items() if stem is None]
@@ -96,9 +111,11 @@ def _assess_folder(maps: Sequence[Raster], folder: Path, labels: dict[str, Any],
         )
     _common_classes(maps)
     by_map = {
-        mapped.name: _assess_file([mapped], str(files[str(stems[mapped.name])]), labels, nodata_as) for mapped in maps
+        mapped.name: _assess_file([mapped], str(files[str(stems[mapped.name])]), labels, nodata_as, counting)
+        for mapped in maps
     }
-    return Assessment(pooled(by_map), tuple(Path(mapped.paths[0]).name for mapped in maps), folder.name, groups=by_map)
+    counts = pooled(by_map.values())
+    return replace(counts, groups=counts.groups or {name: own.confusion for name, own in by_map.items()})
 
 
 def _only(maps: Sequence[Raster]) -> Raster:
@@ -139,7 +156,9 @@ def _with_background(classes: Classes, mapped: Raster) -> Classes:
     return Classes(tuple(sorted((entry, *classes), key=lambda row: row.value)), classes.ignore, classes.unknown)
 
 
-def _assess_file(maps: Sequence[Raster], reference: str, labels: dict[str, Any], nodata_as: str | None) -> Confusion:
+def _assess_file(
+    maps: Sequence[Raster], reference: str, labels: dict[str, Any], nodata_as: str | None, counting: Counting
+) -> PixelCounts:
     classes, nodata = _common_classes(maps), maps[0].nodata
     if nodata_as == BACKGROUND:
         classes = _with_background(classes, maps[0])
@@ -149,8 +168,8 @@ def _assess_file(maps: Sequence[Raster], reference: str, labels: dict[str, Any],
     specs = [SceneSpec.of({"image": mapped.paths} | settings) for mapped in maps]
     try:
         if is_vector(reference):
-            return _assess_vector(maps, specs, classes)
-        return _sum(maps, [partial(_assess_raster, *pair, classes) for pair in zip(maps, specs, strict=True)])
+            return _assess_vector(maps, specs, classes, counting)
+        return _sum(maps, [partial(_assess_raster, *pair, classes, counting) for pair in zip(maps, specs, strict=True)])
     except ClassError as error:
         if nodata is None or nodata_as is not None:
             raise
@@ -175,7 +194,7 @@ def _common_classes(maps: Sequence[Raster]) -> Classes:
     return first
 
 
-def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], Confusion]]) -> Confusion:
+def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]]) -> PixelCounts:
     """The sum over the maps that the reference covers; the others are named in a warning.
 
     Raises:
@@ -191,14 +210,17 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], Confusion]])
         raise errors[0]
     if errors:
         log.warning("%d of %d maps are left out: %s", len(errors), len(maps), errors[0])
-    return pooled(by_map)
+    return pooled(by_map.values())
 
 
-def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes) -> Confusion:
-    return assess_labels(mapped, open_labels(spec, mapped, _as_in_raster(classes, str(spec.labels))), classes)
+def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes, counting: Counting) -> PixelCounts:
+    labels = open_labels(spec, mapped, _as_in_raster(classes, str(spec.labels)))
+    return assess_labels(mapped, labels, classes, counting)
 
 
-def _assess_vector(maps: Sequence[Raster], specs: Sequence[SceneSpec], classes: Classes) -> Confusion:
+def _assess_vector(
+    maps: Sequence[Raster], specs: Sequence[SceneSpec], classes: Classes, counting: Counting
+) -> PixelCounts:
     spec = specs[0]
     reference, options = str(spec.labels), label_options(spec)
     if _is_points(spec, classes):
@@ -213,10 +235,8 @@ def _assess_vector(maps: Sequence[Raster], specs: Sequence[SceneSpec], classes: 
     features = polygons.read(reference, **options)
     table = classes if spec.label_field is None else _as_in(classes, features)
     _require_zero_is_decided(features, table, spec)
-    return _sum(
-        maps,
-        [partial(_assess_polygons, mapped, own, table, polygons) for mapped, own in zip(maps, specs, strict=True)],
-    )
+    compare = partial(_assess_polygons, classes=table, polygons=polygons, counting=counting)
+    return _sum(maps, [partial(compare, *pair) for pair in zip(maps, specs, strict=True)])
 
 
 def _is_points(spec: SceneSpec, classes: Classes) -> bool:
@@ -237,18 +257,20 @@ def _is_points(spec: SceneSpec, classes: Classes) -> bool:
 
 
 def require_reference(spec: AssessSpec, classes: Classes) -> None:
-    """Refuse an independent reference before anything is trained; whether it lies on a map shows later.
+    """Refuse an independent reference or regions before anything is trained; whether they lie on a map shows later.
 
     Raises:
         LandscribeError: it cannot be read, names no class column, has labels that are no classes, or polygons of class
             0 between which is background.
     """
+    if spec.regions is not None:
+        Regions(spec.regions, spec.region_field)
     if spec.reference is None:
         return
     if holds_design(Path(spec.reference)):
         raise RecipeError(
-            f"{spec.reference} is a sample of a map that exists, so it cannot be the reference of a new one. Finish the "
-            "run without it, draw and label a sample of its map, and pass that to landscribe assess."
+            f"{spec.reference} is a sample of a map that exists, so it cannot be the reference of a new one. Finish "
+            "the run without it, draw and label a sample of its map, and pass that to landscribe assess."
         )
     if not is_vector(spec.reference):
         Raster.open([spec.reference])
@@ -263,11 +285,13 @@ def require_reference(spec: AssessSpec, classes: Classes) -> None:
             _require_zero_is_decided(features, table, source)
 
 
-def _assess_polygons(mapped: Raster, spec: SceneSpec, classes: Classes, polygons: PolygonFiles) -> Confusion:
+def _assess_polygons(
+    mapped: Raster, spec: SceneSpec, classes: Classes, polygons: PolygonFiles, counting: Counting
+) -> PixelCounts:
     source = open_labels(spec, mapped, classes, polygons)
     for warning in label_warnings([source]):
         log.warning(warning)
-    return assess_labels(mapped, source, classes)
+    return assess_labels(mapped, source, classes, counting)
 
 
 def _as_in(classes: Classes, features: Features) -> Classes:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from landscribe.errors import SampleError, counted
+from landscribe.assessment.spec import AccuracySpec
+from landscribe.errors import RecipeError, SampleError, counted
 from landscribe.estimation.estimate import Estimate, estimate
 from landscribe.estimation.intervals import Estimated
+from landscribe.estimation.label_tables import read_labels
 from landscribe.estimation.reference_sample import REFERENCE, Design, ReferenceSample, pixel_hash
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import write_text
@@ -106,27 +108,31 @@ class SampleAssessment:
         )
 
 
-def assess_sample(
-    mapped: Raster, path: Path, *, confidence: float = 0.95, skip_unlabelled: bool = False
-) -> SampleAssessment:
+def assess_sample(mapped: Raster, path: Path, spec: AccuracySpec) -> SampleAssessment:
     """Estimate accuracy and areas of a map from the sample that was drawn from it and labelled.
 
     Args:
         mapped: the class map.
         path: the file of the sample.
-        confidence: of the intervals, 0 to 1.
-        skip_unlabelled: leave units without a reference class out, as if chance had picked them.
+        spec: settings of the measures.
 
     Raises:
         LabelError: the sample cannot be read, was changed, or was drawn from another map.
         SampleError: units have no reference class, or nothing can be estimated from those that have.
     """
+    pixel_settings = ("block_size", "regions", "edges")
+    asked = [name for name in pixel_settings if getattr(spec, name) not in (None, False)]
+    if asked:
+        raise RecipeError(f"{asked[0]} is about references that cover the ground, not samples. Leave it out.")
     sample = ReferenceSample.open(path)
+    if spec.sample_labels is not None:
+        names = [entry.name for entry in sample.design.classes]
+        sample = sample.with_labels(read_labels(spec.sample_labels, names), Path(spec.sample_labels).name)
     sample.require_map(mapped, pixel_hash(mapped))
-    labelled = _labelled(sample, path.name, skip_unlabelled=skip_unlabelled)
+    labelled = _labelled(sample, path.name, skip_unlabelled=spec.skip_unlabelled)
     tables, estimator = _tables(labelled, sample.design)
     classes = [entry.name for entry in sample.design.classes]
-    result = estimate(*tables, confidence=confidence, classes=classes)
+    result = estimate(*tables, confidence=spec.confidence, classes=classes)
     unlabelled = len(sample.units) - len(labelled)
     return SampleAssessment(result, sample.design, estimator, Path(mapped.paths[0]).name, path.name, unlabelled)
 

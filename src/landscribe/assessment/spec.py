@@ -4,10 +4,45 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from landscribe.spec import InputPath, Spec
+from landscribe.spec import InputPath, Pixels, Spec
 
 
-class AssessSpec(Spec):
+class IntervalSpec(Spec):
+    """How the measures of compared pixels get their intervals, and in which regions they are counted apart."""
+
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Share of samples whose interval holds the true measure, such as 0.9."""
+    block_size: Pixels | None = None
+    """Side of the square blocks of ground from whose resamples intervals follow, in pixels. Choose it longer than the
+    distance over which errors are alike (Roberts et al. 2017, doi:10.1111/ecog.02881). Default: a tenth of the map's
+    shorter side, at least 64."""
+    regions: InputPath | None = None
+    """Polygons of regions, such as districts, each of which gets measures of its own. Later polygons lie on top."""
+    region_field: str | None = None
+    """Column of the regions with their name. Default: all polygons are one region."""
+
+    @model_validator(mode="after")
+    def _require_regions(self) -> Self:
+        if self.region_field is not None and self.regions is None:
+            raise ValueError(f"region_field is '{self.region_field}', but there are no regions; name the file")
+        return self
+
+
+class AccuracySpec(IntervalSpec):
+    """How pixels are compared with a reference, besides how it is read."""
+
+    edges: bool = False
+    """Also assess pixels by their distance to the edges between classes of the reference, and how edges agree."""
+    edge_tolerance: Annotated[float, Field(ge=0, le=16)] = 2.0
+    """Pixels up to which edges of map and reference agree (boundary F1)."""
+    sample_labels: InputPath | None = None
+    """Of a reference sample: a table with the class of each unit by id, as the labelling page, Collect Earth Online and
+    AcATaMa write it. Default: the sample's own column reference."""
+    skip_unlabelled: bool = False
+    """Of a reference sample: leave out units without a class, as if chance had picked them."""
+
+
+class AssessSpec(IntervalSpec):
     """What the maps of a run are compared with, besides the held-out chips."""
 
     reference: InputPath | None = None

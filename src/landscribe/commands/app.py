@@ -11,6 +11,7 @@ import typer
 
 from landscribe.commands.models import model_commands
 from landscribe.commands.options import (
+    ACCURACY_SETTINGS,
     LABEL_SETTINGS,
     MARKUP,
     OBJECT_SETTINGS,
@@ -260,7 +261,9 @@ def vectorize(
     show(verbs.vectorize(mapped, out=out, overwrite=overwrite, **plain(ctx)))
 
 
-@app.command(cls=with_settings("scenes", "objects", only=(*LABEL_SETTINGS, *OBJECT_SETTINGS)))
+@app.command(
+    cls=with_settings("scenes", "accuracy", "objects", only=(*LABEL_SETTINGS, *ACCURACY_SETTINGS, *OBJECT_SETTINGS))
+)
 def assess(
     ctx: typer.Context,
     maps: Annotated[
@@ -279,10 +282,7 @@ def assess(
     objects: Annotated[
         bool, typer.Option("--objects", help="Compare polygons one to one, each as an object, not pixels.")
     ] = False,
-    confidence: Annotated[float, typer.Option(help="Confidence level of the intervals of a reference sample.")] = 0.95,
-    skip_unlabelled: Annotated[
-        bool, typer.Option("--skip-unlabelled", help="Leave out units of a reference sample without a class.")
-    ] = False,
+    seed: Seed = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the measures as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -290,22 +290,26 @@ def assess(
     from landscribe import verbs
 
     if objects:
+        _require_no_flag_of(ctx, "accuracy", "is about pixels, not objects. Leave it out")
         if len(maps) > 1 or nodata_as is not None:
             raise LandscribeError("--objects takes one file of polygons and no --nodata-as. Assess files one by one.")
         measures = verbs.assess_objects(maps[0], reference=reference, out=out, **plain(ctx)).as_dict()
         print_json(measures) if as_json else print_object_measures(measures)
         return
-    if "objects" in ctx.obj:
-        flag = next(iter(ctx.obj["objects"])).replace("_", "-")
-        raise LandscribeError(f"--{flag} is about objects. Pass --objects too, or leave it out.")
+    _require_no_flag_of(ctx, "objects", "is about objects. Pass --objects too, or leave it out")
+    settings = plain(ctx) | given(seed=seed)
     measures = verbs.assess(
-        maps, reference=reference, split=split, nodata_as=nodata_as, out=out, confidence=confidence,
-        skip_unlabelled=skip_unlabelled, **plain(ctx),
+        maps, reference=reference, split=split, nodata_as=nodata_as, out=out, **settings
     ).summary()  # fmt: skip
     if as_json:
         print_json(measures)
     else:
         (print_estimates if "estimator" in measures else print_measures)(measures)
+
+
+def _require_no_flag_of(ctx: typer.Context, section: str, why: str) -> None:
+    if section in ctx.obj:
+        raise LandscribeError(f"--{next(iter(ctx.obj[section])).replace('_', '-')} {why}.")
 
 
 @app.command(cls=Command)

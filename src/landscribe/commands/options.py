@@ -64,6 +64,7 @@ _SECTIONS = {
     "vectorize": ("Polygons", "polygons.spec", "VectorizeSpec"),
     "assess": ("Assessment", "assessment.spec", "AssessSpec"),
     "sample": ("Reference sample", "sampling.spec", "SampleSpec"),
+    "accuracy": ("Accuracy", "assessment.spec", "AccuracySpec"),
     "objects": ("Objects", "assessment.spec", "ObjectAssessmentSpec"),
     "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
 }
@@ -76,6 +77,17 @@ OBJECT_SETTINGS = ("object_field", "score_field", "tolerance")
 """Fields that say how objects are compared."""
 _WITHOUT_VALUE = {"--instances": "--instances=beside"}
 """Flags that may come without a value, and what they mean then."""
+ACCURACY_SETTINGS = (
+    "confidence",
+    "block_size",
+    "regions",
+    "region_field",
+    "edges",
+    "edge_tolerance",
+    "sample_labels",
+    "skip_unlabelled",
+)
+"""Fields that say how pixels are compared, and how their measures get intervals."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
 _CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")
 

@@ -10,6 +10,8 @@ from landscribe.errors import counted, listed, printable
 from landscribe.runs import Run
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
+_AGREEMENT = ("kappa", "mcc", "quantity_disagreement", "allocation_disagreement")
+_OF_EDGES = {"precision": "precision", "recall": "recall", "f1": "boundary F1"}
 _BY_CLASS = ("users_accuracy", "producers_accuracy", "f1", "iou")
 _OF_OBJECTS = {
     "AP": "average_precision", "AR": "average_recall", "PQ": "panoptic_quality", "SQ": "segmentation_quality",
@@ -44,6 +46,13 @@ def _number(value: float | None, form: str = ".3f") -> str:
     return "-" if value is None or math.isnan(value) else f"{value:{form}}"
 
 
+def _with_interval(measures: dict[str, Any], intervals: dict[str, Any], name: str) -> str:
+    """A measure as 0.853 (0.81-0.88)."""
+    lower, upper = intervals.get(name) or (None, None)
+    value = _number(measures[name])
+    return value if lower is None else f"{value} ({lower:.2f}-{upper:.2f})"
+
+
 def _print_table(headers: list[str], rows: list[list[str]]) -> None:
     """Print columns as wide as they need; text in the first is left-aligned, the others right."""
     from rich.console import Console
@@ -58,23 +67,39 @@ def _print_table(headers: list[str], rows: list[list[str]]) -> None:
     Console(markup=False, highlight=False, emoji=False, width=_WIDEST).print(table)
 
 
+def _title(name: str) -> str:
+    return "MCC" if name == "mcc" else name.replace("_", " ")
+
+
 def print_measures(summary: dict[str, Any]) -> None:
     """Accuracy by class."""
     show(
         f"{listed(summary['maps'])} against {summary['reference']}"
         + (f" ({summary['split']})" if summary["split"] else "")
     )
-    overall = [f"{name.replace('_', ' ')} {_number(summary[name])}" for name in _OVERALL]
+    intervals = summary.get("intervals") or {}
+    overall = [f"{name.replace('_', ' ')} {_with_interval(summary, intervals, name)}" for name in _OVERALL]
     show(f"{summary['pixels']} pixels, {', '.join(overall)}")
+    if summary.get("quantity_disagreement") is not None:
+        show(", ".join(f"{_title(name)} {_number(summary[name])}" for name in _AGREEMENT))
     if summary.get("unmapped_pixels"):
         show(f"{summary['unmapped_pixels']} more pixels of the reference lie where the map has no class")
+    by_class = intervals.get("classes") or [{}] * len(summary["classes"])
     _print_table(
         ["class", "user's", "producer's", "F1", "IoU", "reference pixels"],
         [
-            [row["name"], *(_number(row[name]) for name in _BY_CLASS), str(row["reference_pixels"])]
-            for row in summary["classes"]
+            [row["name"], *(_with_interval(row, own, name) for name in _BY_CLASS), str(row["reference_pixels"])]
+            for row, own in zip(summary["classes"], by_class, strict=True)
         ],
     )
+    if intervals:
+        show(
+            intervals.get("reason")
+            or f"intervals: {intervals['confidence']:.0%}, from resamples of {intervals['blocks']} blocks of "
+            f"{intervals['block_side']} x {intervals['block_side']} pixels"
+        )
+    if "by_edge_distance" in summary:
+        _print_edges(summary)
     if summary.get("groups"):
         _print_groups(summary["groups"])
 
@@ -83,14 +108,14 @@ def print_estimates(summary: dict[str, Any]) -> None:
     """Accuracy and areas that a reference sample estimates, with their intervals; the counts of the map beside them."""
     level, unit = f"{100 * summary['confidence']:g} %", summary["area_unit"]
     show(f"{summary['map']} against {summary['reference']}: {summary['estimator']}, {summary['units']} units")
-    show(f"overall accuracy {_with_interval(summary['overall'])}; intervals of {level}")
+    show(f"overall accuracy {_estimated(summary['overall'])}; intervals of {level}")
     mapped = summary["map_counts"]
     _print_table(
         ["class", "user's", "producer's", "F1", f"mapped ({unit})", f"estimated area ({unit})"],
         [
             [
-                name, *(_with_interval(summary[measure][name]) for measure in ("users", "producers", "f1")),
-                f"{mapped[name]['area']:,.4g}", _with_interval(area, ",.4g"),
+                name, *(_estimated(summary[measure][name]) for measure in ("users", "producers", "f1")),
+                f"{mapped[name]['area']:,.4g}", _estimated(area, ",.4g"),
             ]
             for name, area in summary["areas"].items()
         ],
@@ -102,10 +127,24 @@ def print_estimates(summary: dict[str, Any]) -> None:
     _print_table(["map", *matrix["classes"]], [[name, *(f"{share:.4f}" for share in shares)] for name, shares in rows])
 
 
-def _with_interval(estimated: dict[str, float | None], form: str = ".3f") -> str:
+def _estimated(estimated: dict[str, float | None], form: str = ".3f") -> str:
     """An estimate and its interval: never "± 0"."""
     value, lower, upper = (_number(estimated[name], form) for name in ("value", "lower", "upper"))
     return value if value == "-" else f"{value} ({lower} to {upper})"
+
+
+def _print_edges(summary: dict[str, Any]) -> None:
+    """Accuracy by distance to the edges between classes, and how edges agree."""
+    _print_table(
+        ["pixels from an edge", "pixels", "overall accuracy"],
+        [
+            [row["distance"], str(row["pixels"]), _number(row["overall_accuracy"])]
+            for row in summary["by_edge_distance"]
+        ],
+    )
+    boundary = summary["boundary"]
+    measures = ", ".join(f"{title} {_number(boundary[name])}" for name, title in _OF_EDGES.items())
+    show(f"edges that agree within {boundary['tolerance']:g} pixels: {measures}")
 
 
 def print_object_measures(summary: dict[str, Any]) -> None:

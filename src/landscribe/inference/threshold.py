@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.confusion import Counts, Measure
+from landscribe.agreement import Measure
+from landscribe.confusion import Counts
 from landscribe.geo.classes import IGNORE
 
 BINS = 1024

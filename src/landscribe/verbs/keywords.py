@@ -175,6 +175,10 @@ class VectorizeKeywords(TypedDict, total=False):
 class AssessTable(TypedDict, total=False):
     """Settings of a section of a recipe."""
 
+    confidence: float
+    block_size: int | None
+    regions: str | Path | None
+    region_field: str | None
     reference: str | Path | None
     reference_field: str | None
 
@@ -195,6 +199,14 @@ class LabelKeywords(TypedDict, total=False):
     labelled_area: str | Path | None
     sparse: bool
     fix_geometries: bool
+    confidence: float
+    block_size: int | None
+    regions: str | Path | None
+    region_field: str | None
+    edges: bool
+    edge_tolerance: float
+    sample_labels: str | Path | None
+    skip_unlabelled: bool
 
 
 class ObjectKeywords(TypedDict, total=False):
@@ -419,6 +431,10 @@ class DemoKeywords(TypedDict, total=False):
     object_probabilities: str | Path | Literal["beside"] | None
     split_touching: bool
     minimum_distance: float
+    confidence: float
+    block_size: int | None
+    regions: str | Path | None
+    region_field: str | None
     reference: str | Path | None
     reference_field: str | None
     scenes: SceneKeywords

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import OutputError, RecipeError
 from landscribe.outputs import claim, output_path, require_output_file
+from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import Source, open_model
 
 if TYPE_CHECKING:
@@ -137,10 +138,9 @@ def assess(
     reference: Chips | Source,
     split: str = "test",
     nodata_as: str | None = None,
-    confidence: float = 0.95,
-    skip_unlabelled: bool = False,
+    seed: int = 0,
     out: Source | None = None,
-    **labels: Unpack[LabelKeywords],
+    **settings: Unpack[LabelKeywords],
 ) -> Assessment | SampleAssessment:
     """Compare maps with a reference; or estimate accuracy and areas from a labelled reference sample.
 
@@ -150,10 +150,9 @@ def assess(
             has its name, or a chips folder; or the file of `sample`, whose column reference was filled in.
         split: split of the chips, if the reference is a chips folder.
         nodata_as: class of pixels that are nodata in the maps, such as "background"; they are left out if None.
-        confidence: of the intervals of a reference sample, 0 to 1.
-        skip_unlabelled: leave out units of a reference sample that have no reference class.
+        seed: of the resamples from which intervals follow.
         out: also write the measures as JSON.
-        labels: how to read the reference: fields of SceneSpec about labels.
+        settings: how to read the reference (fields of SceneSpec about labels), and fields of AccuracySpec.
 
     Returns:
         An Assessment of counted pixels, points or chips; of a reference sample, a SampleAssessment with intervals.
@@ -169,6 +168,12 @@ def assess(
     >>> assessment.overall_accuracy, assessment.confusion.mean_f1
     (1.0, 1.0)
     """
+    from landscribe.assessment.spec import AccuracySpec
+
+    fields: dict[str, Any] = dict(settings)
+    spec = AccuracySpec.of({name: fields.pop(name) for name in AccuracySpec.model_fields if name in fields})
+    checked("seed", seed, Seed)
+
     from landscribe.assessment.references import assess_maps
 
     paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
@@ -177,8 +182,8 @@ def assess(
         if saved is not None:
             require_output_file(saved)
         result = assess_maps(
-            [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=dict(labels),
-            confidence=confidence, skip_unlabelled=skip_unlabelled,
+            [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=fields, spec=spec,
+            seed=seed,
         )  # fmt: skip
         if saved is not None:
             result.save(saved)

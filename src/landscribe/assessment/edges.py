@@ -1,0 +1,120 @@
+"""Accuracy near the edges between classes, and how well edges of map and reference agree."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from landscribe.agreement import ratio
+from landscribe.geo.classes import IGNORE
+from landscribe.geo.grid import Window
+
+DISTANCES = (1, 2, 4, 8, 16)
+"""Upper ends of the classes of distance, in pixels; the last class is beyond."""
+HALO = DISTANCES[-1] + 1
+"""Pixels around a window that are read too, so that no edge within the largest distance is missed."""
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeCounts:
+    """Pixels by their distance to an edge, and edge pixels that agree. Adding merges windows and maps.
+
+    An edge pixel has a neighbour of another class to its left or right, above or below. Edges to unlabelled pixels and
+    to nodata are none.
+    """
+
+    by_distance: NDArray[np.int64]
+    """(6, 2) compared pixels, and those mapped correctly, by distance of their centre to the nearest edge in the
+    reference: up to 1, 2, 4, 8, 16 pixels, and beyond."""
+    matched: NDArray[np.int64]
+    """(2, 2) edge pixels of the map (first row) and of the reference: all, and those with an edge pixel of the other
+    within the tolerance."""
+    tolerance: float
+    """Between centres, in pixels."""
+
+    @classmethod
+    def zeros(cls, tolerance: float) -> "EdgeCounts":
+        """Counts without pixels, to which others are added."""
+        return cls(np.zeros((len(DISTANCES) + 1, 2), np.int64), np.zeros((2, 2), np.int64), tolerance)
+
+    @classmethod
+    def of(
+        cls, reference: NDArray[np.uint8], predicted: NDArray[np.uint8], tolerance: float, inner: Window | None = None
+    ) -> "EdgeCounts":
+        """Count the pixels of two arrays.
+
+        Args:
+            reference: (rows, cols) class indices, or 255 for ignore.
+            predicted: (rows, cols) class indices, or 255 for nodata.
+            tolerance: of edges, in pixels.
+            inner: the pixels of the arrays that are counted; None for all. Law: with HALO pixels around them, the
+                counts of windows sum to those of the whole.
+        """
+        counted = (Window(0, 0, *reference.shape) if inner is None else inner).slices
+        edges = [_edge_pixels(predicted), _edge_pixels(reference)]
+        to_map, to_reference = (_distances(each)[counted] for each in edges)
+        compared = ((reference != IGNORE) & (predicted != IGNORE))[counted]
+        correct = (reference == predicted)[counted][compared]
+        # From an edge pixel's centre, the edge itself is half a pixel away.
+        near = np.searchsorted(DISTANCES, to_reference[compared] + 0.5)
+        size = len(DISTANCES) + 1
+        by_distance = np.stack([np.bincount(near, minlength=size), np.bincount(near[correct], minlength=size)], axis=1)
+        matched = [
+            [np.count_nonzero(own), np.count_nonzero(own & (distance <= tolerance))]
+            for own, distance in zip(
+                (edge[counted] & compared for edge in edges), (to_reference, to_map), strict=True
+            )
+        ]  # fmt: skip
+        return cls(by_distance, np.array(matched, np.int64), tolerance)
+
+    def __add__(self, other: "EdgeCounts") -> "EdgeCounts":
+        return EdgeCounts(self.by_distance + other.by_distance, self.matched + other.matched, self.tolerance)
+
+    @property
+    def boundary_f1(self) -> float:
+        """Harmonic mean of precision and recall of edge pixels (Csurka et al. 2013; Perazzi et al. 2016).
+
+        Precision is the share of the map's edge pixels with an edge pixel of the reference within the tolerance, recall
+        that of the reference's. NaN where one of them has no edge.
+        """
+        precision, recall = ratio(self.matched[:, 1], self.matched[:, 0]).tolist()
+        return 2 * precision * recall / (precision + recall) if precision + recall != 0 else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """Measures in JSON's types; NaN is None."""
+        precision, recall = ratio(self.matched[:, 1], self.matched[:, 0]).tolist()
+        accuracy = ratio(self.by_distance[:, 1], self.by_distance[:, 0]).tolist()
+        names = [f"{low}-{high}" for low, high in zip((0, *DISTANCES), DISTANCES, strict=False)] + [f">{DISTANCES[-1]}"]
+        measures = {"precision": precision, "recall": recall, "f1": self.boundary_f1}
+        return {
+            "by_edge_distance": [
+                {"distance": name, "pixels": int(pixels), "overall_accuracy": _plain(value)}
+                for name, pixels, value in zip(names, self.by_distance[:, 0], accuracy, strict=True)
+            ],
+            "boundary": {"tolerance": self.tolerance} | {name: _plain(value) for name, value in measures.items()},
+        }
+
+
+def _edge_pixels(indices: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    edges = np.zeros(indices.shape, np.bool_)
+    has_class = indices != IGNORE
+    for axis in (0, 1):
+        length = indices.shape[axis]
+        before, after = ((slice(None),) * axis + (slice(start, start + length - 1),) for start in (0, 1))
+        differs = (indices[before] != indices[after]) & has_class[before] & has_class[after]
+        edges[before] |= differs
+        edges[after] |= differs
+    return edges
+
+
+def _distances(edges: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Of each pixel to the nearest edge pixel; infinite without one."""
+    if not edges.any():
+        return np.full(edges.shape, np.inf, np.float32)
+    return np.asarray(ndimage.distance_transform_edt(~edges), np.float32)
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
