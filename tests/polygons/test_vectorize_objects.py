@@ -40,18 +40,19 @@ def test_each_object_of_the_heads_is_a_polygon_with_a_score(tmp_path, halves):
 
 
 @pytest.mark.parametrize("folders", [("map.tif", "objects.tif"), ("maps/a.tif", "objects/a.tif")])
-def test_the_object_probabilities_of_a_run_need_no_name(tmp_path, halves, folders):
+def test_the_object_probabilities_of_a_run_need_no_name(tmp_path, halves, folders, monkeypatch):
     moved = [tmp_path / "run" / name for name in folders]
     for source, target in zip(halves, moved, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
     out = tmp_path / "o.fgb"
-    done = CliRunner().invoke(app, ["vectorize", str(moved[0]), "--instances", "-o", str(out)])
+    monkeypatch.chdir(moved[0].parent)
+    done = CliRunner().invoke(app, ["vectorize", moved[0].name, "--instances", "-o", str(out)])
     assert done.exit_code == 0, done.output
     assert len(gpd.read_file(out)) == 2
     moved[1].unlink()
     with pytest.raises(RasterError, match="has no object probabilities beside it"):
-        ls.vectorize(moved[0], out=tmp_path / "p.fgb", object_probabilities="beside")
+        ls.vectorize(moved[0].name, out=tmp_path / "p.fgb", object_probabilities="beside")
 
 
 def test_split_touching_needs_no_probabilities(tmp_path, halves):

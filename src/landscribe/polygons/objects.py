@@ -5,6 +5,7 @@ number in all blocks, so that an object on a seam is one object. Memory is that 
 each object.
 """
 
+import logging
 import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from skimage.measure import label
 
 from landscribe import progress
 from landscribe.errors import RasterError
@@ -35,6 +37,8 @@ from landscribe.polygons.watershed import (
     grow_by_class,
     label_by_class,
 )
+
+log = logging.getLogger(__name__)
 
 _BORDER, _INNER = (OBJECT_BANDS.index(name) for name in ("border", "inner"))
 _SCORE_STEPS = 2**20
@@ -255,6 +259,7 @@ def _write_grown(
         for block in blocks:
             classes = inputs.classes(block)
             labels = _grown(inputs, block, roots, source)
+            labels = seams.with_strays(labels, roots[read_numbers(source, block)])
             seedless, seams.stop = label_by_class((labels == 0) & inputs.is_object(classes), classes, seams.stop)
             labels += seedless
             seams.add(block, labels, classes)
@@ -296,6 +301,8 @@ class _Seams:
     stop: int = 1
     """The number after the last label."""
     pairs: list[NDArray[np.int64]] = field(default_factory=list)
+    strays: list[tuple[int, NDArray[np.int64]]] = field(default_factory=list)
+    """First label of the strays of each block, and the seeds that they grew from."""
 
     def __post_init__(self) -> None:
         self._above = np.zeros((2, self.width), np.int64)
@@ -320,6 +327,31 @@ class _Seams:
         """(n, 2) labels that are adjacent across a seam."""
         return np.concatenate([np.zeros((0, 2), np.int64), *self.pairs])
 
+    def with_strays(self, labels: Labels, seeds: Labels) -> Labels:
+        """Labels of a block, with a new one for each 4-connected part of a seed's pixels that holds no pixel of it.
+
+        Args:
+            labels: number of the seed that grew to each pixel.
+            seeds: number of the seed at each pixel; 0 for none.
+        """
+        parts, count = label(labels, background=0, connectivity=1, return_num=True)
+        is_stray = np.bincount(parts.ravel(), ((seeds == labels) & (labels > 0)).ravel(), count + 1) == 0
+        is_stray[0] = False
+        grown_from = np.zeros(count + 1, np.int64)
+        grown_from[parts] = labels
+        numbers = self.stop - 1 + is_stray.cumsum()
+        self.strays.append((self.stop, grown_from[is_stray]))
+        self.stop += int(is_stray.sum())
+        return np.where(is_stray[parts], numbers[parts], labels)
+
+    def seeds_of(self, seeds: int) -> Labels:
+        """The seed that each label grew from; 0 for parts without one."""
+        grown_from = np.arange(self.stop)
+        grown_from[seeds + 1 :] = 0
+        for first, own in self.strays:
+            grown_from[first : first + len(own)] = own
+        return grown_from
+
     def joined(self) -> Labels:
         """The number of the joined label for each label, from 1; 0 for 0."""
         return _components(self.all_pairs(), self.stop)
@@ -336,9 +368,18 @@ def _components(pairs: NDArray[np.int64], stop: int) -> Labels:
 def _owners(seams: _Seams, seeds: int, tally: "_Tally") -> Labels:
     """The label that each label counts as: parts without a seed join each other, or the first seed next to them.
 
-    Labels up to `seeds` are those of seeds. Two seeds never join.
+    Labels up to `seeds` are those of seeds. Two seeds never join. A stray, which grew from a seed around another block,
+    is part of the seed if its pixels reach it over seams. If that block gave them to others, for it saw less of a long
+    part, a stray counts as a part without a seed: the pixels of an object are 4-connected.
     """
-    pairs = seams.all_pairs()
+    pairs, grown_from = seams.all_pairs(), seams.seeds_of(seeds)
+    from_one = grown_from[pairs]
+    linked = _components(pairs[(from_one[:, 0] == from_one[:, 1]) & (from_one[:, 0] > 0)], seams.stop)
+    home = np.where(linked == linked[grown_from], grown_from, np.arange(seams.stop))
+    cut = np.count_nonzero((grown_from > 0) & (home != grown_from))
+    if cut:
+        log.warning("%d pieces of objects lie farther than the halo from their objects, and count as others", cut)
+    pairs = home[pairs]
     without = pairs > seeds
     both = pairs[without.all(axis=1)]
     part = _components(both, seams.stop)
@@ -353,7 +394,7 @@ def _owners(seams: _Seams, seeds: int, tally: "_Tally") -> Labels:
     ordered = mixed[np.argsort(-tally.first(seams.stop)[mixed[:, 0]], kind="stable")]
     adopted = np.arange(seams.stop)
     adopted[owners[ordered[:, 1]]] = ordered[:, 0]
-    return adopted[owners]
+    return adopted[owners][home]
 
 
 @dataclass

@@ -81,7 +81,7 @@ def vectorize(mapped: Source, *, out: Source, overwrite: bool = False, **setting
 
 def _objects_beside(mapped: Path) -> Path:
     """The object probabilities that a run writes beside a map, map.tif or maps/NAME.tif."""
-    candidates = (mapped.with_name("objects.tif"), mapped.parent.with_name("objects") / mapped.name)
+    candidates = (mapped.with_name("objects.tif"), mapped.absolute().parent.parent / "objects" / mapped.name)
     for path in candidates:
         if path.is_file():
             return path

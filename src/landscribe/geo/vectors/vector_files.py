@@ -115,8 +115,8 @@ def read_layer(
     require_file(path)
     if any(mark in path for mark in "!;") and Path(path).exists() and Path(path).suffix.lower() not in _ARROW:
         raise LabelError(
-            f"{path} would be read as another path, for GDAL reads ! and ; as parts of an address. Rename it, or copy "
-            "it to a path without them."
+            f"{path} would be read as another path, for GDAL reads ! and ; as parts of an address. Rename it, or "
+            "copy it to a path without them."
         )
     with _one_line_errors(path):
         if Path(path).suffix.lower() in _ARROW:
