@@ -35,6 +35,8 @@ class AccuracySpec(IntervalSpec):
     """Also assess pixels by their distance to the edges between classes of the reference, and how edges agree."""
     edge_tolerance: Annotated[float, Field(ge=0, le=16)] = 2.0
     """Pixels up to which edges of map and reference agree (boundary F1)."""
+    probabilities: InputPath | None = None
+    """Class probabilities that predict wrote with the map: also assess their calibration and average precision."""
 
 
 class AssessSpec(IntervalSpec):

@@ -74,7 +74,9 @@ LABEL_SETTINGS = (
 """Fields of scenes that say how labels are read: those of a reference."""
 OBJECT_SETTINGS = ("object_field", "score_field", "tolerance")
 """Fields that say how objects are compared."""
-ACCURACY_SETTINGS = ("confidence", "block_size", "regions", "region_field", "edges", "edge_tolerance")
+ACCURACY_SETTINGS = (
+    "confidence", "block_size", "regions", "region_field", "edges", "edge_tolerance", "probabilities",
+)  # fmt: skip
 """Fields that say how pixels are compared, and how their measures get intervals."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
 _CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")
