@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.agreement import Measure
 from landscribe.assessment.blocks import Bootstrap
+from landscribe.assessment.calibration import Calibration
 from landscribe.assessment.counting import Counting, PixelCounts, pooled
 from landscribe.assessment.edges import HALO, EdgeCounts
 from landscribe.confusion import Confusion
@@ -49,6 +50,8 @@ class Assessment:
     """Intervals from resamples of spatial blocks; None for points."""
     edges: EdgeCounts | None = None
     """Accuracy by distance to an edge between classes, and agreement of edges, if they were compared."""
+    calibration: Calibration | None = None
+    """Agreement of the probabilities with the reference, if they were compared."""
 
     @property
     def intervals(self) -> dict[str, tuple[Any, Any]]:
@@ -131,6 +134,7 @@ class Assessment:
             | self.confusion.summary()
             | ({"intervals": intervals} if intervals else {})
             | ({} if self.edges is None else self.edges.summary())
+            | ({} if self.calibration is None else {"calibration": self.calibration.summary(self.classes)})
             | ({"groups": groups} if groups else {})
         )
 

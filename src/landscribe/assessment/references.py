@@ -10,6 +10,7 @@ from typing import Any
 
 from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points
 from landscribe.assessment.blocks import bootstrap
+from landscribe.assessment.calibration import Probabilities
 from landscribe.assessment.counting import Counting, PixelCounts, pooled
 from landscribe.assessment.regions import Regions
 from landscribe.assessment.samples import SampleAssessment, assess_sample
@@ -73,7 +74,8 @@ def assess_maps(
         )
     spec = spec or AccuracySpec()
     regions = None if spec.regions is None else Regions(spec.regions, spec.region_field)
-    counting = Counting(spec.block_size, regions, spec.edge_tolerance if spec.edges else None)
+    probabilities = _probabilities(spec, paths)
+    counting = Counting(spec.block_size, regions, spec.edge_tolerance if spec.edges else None, probabilities)
     maps = [Raster.open([path]) for path in paths]
     of_split: str | None = None
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
@@ -90,11 +92,22 @@ def assess_maps(
         raise RecipeError(
             f"{name} has no edges between classes. Expected polygons or a label raster for --edges. Leave --edges out."
         )
+    if probabilities is not None and counts.blocks is None:
+        raise RecipeError(f"{name} holds points, with which --probabilities are not compared. Leave them out.")
     if regions is not None and not counts.groups:
         log.warning("no compared pixel lies in a region of %s. Check extents and CRS", spec.regions)
     intervals = None if counts.blocks is None else bootstrap(counts.blocks, spec.confidence, seed)
     names = tuple(path.name for path in paths)
-    return _warned(Assessment(counts.confusion, names, name, of_split, counts.groups, intervals, counts.edges))
+    return _warned(Assessment(counts.confusion, names, name, of_split, counts.groups, intervals, counts.edges,
+                              counts.calibration))  # fmt: skip
+
+
+def _probabilities(spec: AccuracySpec, maps: Sequence[Path]) -> Probabilities | None:
+    if spec.probabilities is None:
+        return None
+    if len(maps) > 1:
+        raise RecipeError(f"--probabilities is one file, but {len(maps)} maps were given. Assess them one by one.")
+    return Probabilities(Raster.open([spec.probabilities]))
 
 
 def _assess_folder(

@@ -120,7 +120,7 @@ def assess_sample(mapped: Raster, path: Path, spec: AccuracySpec) -> SampleAsses
         LabelError: the sample cannot be read, was changed, or was drawn from another map.
         SampleError: units have no reference class, or nothing can be estimated from those that have.
     """
-    pixel_settings = ("block_size", "regions", "edges")
+    pixel_settings = ("block_size", "regions", "edges", "probabilities")
     asked = [name for name in pixel_settings if getattr(spec, name) not in (None, False)]
     if asked:
         raise RecipeError(f"{asked[0]} is about references that cover the ground, not samples. Leave it out.")

@@ -35,6 +35,8 @@ class AccuracySpec(IntervalSpec):
     """Also assess pixels by their distance to the edges between classes of the reference, and how edges agree."""
     edge_tolerance: Annotated[float, Field(ge=0, le=16)] = 2.0
     """Pixels up to which edges of map and reference agree (boundary F1)."""
+    probabilities: InputPath | None = None
+    """Class probabilities that predict wrote with the map: also assess their calibration and average precision."""
     sample_labels: InputPath | None = None
     """Of a reference sample: a table with the class of each unit by id, as the labelling page, Collect Earth Online and
     AcATaMa write it. Default: the sample's own column reference."""

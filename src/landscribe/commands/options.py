@@ -78,15 +78,9 @@ OBJECT_SETTINGS = ("object_field", "score_field", "tolerance")
 _WITHOUT_VALUE = {"--instances": "--instances=beside"}
 """Flags that may come without a value, and what they mean then."""
 ACCURACY_SETTINGS = (
-    "confidence",
-    "block_size",
-    "regions",
-    "region_field",
-    "edges",
-    "edge_tolerance",
-    "sample_labels",
+    "confidence", "block_size", "regions", "region_field", "edges", "edge_tolerance", "probabilities", "sample_labels",
     "skip_unlabelled",
-)
+)  # fmt: skip
 """Fields that say how pixels are compared, and how their measures get intervals."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
 _CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")

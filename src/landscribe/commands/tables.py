@@ -100,6 +100,8 @@ def print_measures(summary: dict[str, Any]) -> None:
         )
     if "by_edge_distance" in summary:
         _print_edges(summary)
+    if "calibration" in summary:
+        _print_calibration(summary["calibration"])
     if summary.get("groups"):
         _print_groups(summary["groups"])
 
@@ -145,6 +147,15 @@ def _print_edges(summary: dict[str, Any]) -> None:
     boundary = summary["boundary"]
     measures = ", ".join(f"{title} {_number(boundary[name])}" for name, title in _OF_EDGES.items())
     show(f"edges that agree within {boundary['tolerance']:g} pixels: {measures}")
+
+
+def _print_calibration(calibration: dict[str, Any]) -> None:
+    by_class = ", ".join(f"{row['name']} {_number(row['average_precision'])}" for row in calibration["classes"])
+    show(
+        f"probabilities: calibration error (ECE) {_number(calibration['expected_calibration_error'])}, Brier score "
+        f"{_number(calibration['brier_score'])}, average precision {_number(calibration['mean_average_precision'])} "
+        f"({by_class})"
+    )
 
 
 def print_object_measures(summary: dict[str, Any]) -> None:

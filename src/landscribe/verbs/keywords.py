@@ -205,6 +205,7 @@ class LabelKeywords(TypedDict, total=False):
     region_field: str | None
     edges: bool
     edge_tolerance: float
+    probabilities: str | Path | None
     sample_labels: str | Path | None
     skip_unlabelled: bool
 

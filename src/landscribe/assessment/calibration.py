@@ -1,0 +1,233 @@
+"""Calibration: how probabilities of a map agree with its reference, from counts that are streamed.
+
+Reliability and expected calibration error: Guo et al. 2017, arXiv:1706.04599. Brier score: Brier 1950, for several
+classes. Average precision: the sum of precision times the step of recall, over all thresholds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from landscribe.agreement import Measure, ratio
+from landscribe.confusion import Counts
+from landscribe.errors import RasterError
+from landscribe.geo.classes import IGNORE, Classes
+from landscribe.geo.grid import Window
+from landscribe.geo.rasters.raster import Raster
+
+_CONFIDENCE = np.linspace(0, 1, 11)
+"""Ends of the bins of confidence; an upper end belongs to its bin."""
+_LEVELS = 1000
+"""Bins of a probability that is not stored in 8 bits."""
+_BYTE_LEVELS = 256
+_CURVE = np.linspace(0.05, 0.95, 19)
+"""Thresholds of the precision-recall curve in a summary."""
+_WINDOW_PIXELS = 2**21
+_BLOCK = 512
+_ROUNDING = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Pixels by the probability of their classes. Adding merges windows and maps."""
+
+    reliability: Measure
+    """(10, 3) pixels, those mapped correctly, and the sum of confidence, by bin of confidence: the probability of the
+    mapped class, from 0-0.1 to 0.9-1."""
+    squares: float
+    """Sum over pixels and classes of (probability - 1 or 0)²."""
+    levels: Counts
+    """(K, 2, levels) pixels by class, whether it is another (0) or that of the reference (1), and the level of its
+    probability. In 8 bits, levels are the stored numbers, so that curves are exact; else a thousandth of 1."""
+    probabilities: Measure
+    """(levels,) lowest probability of each level."""
+
+    @classmethod
+    def of(
+        cls,
+        reference: NDArray[np.uint8],
+        predicted: NDArray[np.uint8],
+        stored: NDArray[Any],
+        scale: float,
+        offset: float,
+    ) -> "Calibration":
+        """Count pixels.
+
+        Args:
+            reference: (pixels,) class indices 0 to K-1.
+            predicted: (pixels,) class indices 0 to K-1.
+            stored: (K, pixels) numbers that mean the probability `stored * scale + offset`.
+            scale: of the numbers.
+            offset: of the numbers.
+        """
+        size, count = stored.shape
+        shares = stored.astype(np.float64) * scale + offset
+        is_class = reference == np.arange(size)[:, None]
+        confidence = shares[predicted, np.arange(count)]
+        bins = np.searchsorted(_CONFIDENCE[1:-1], confidence)
+        rows = [np.bincount(bins, weights, minlength=len(_CONFIDENCE) - 1) for weights in (
+            np.ones(count), (reference == predicted).astype(np.float64), confidence,
+        )]  # fmt: skip
+        if stored.dtype == np.uint8:
+            level, levels = stored.astype(np.int64), _BYTE_LEVELS
+            lowest = np.arange(levels, dtype=np.float64) * np.float64(scale) + np.float64(offset)
+        else:
+            level, levels = np.clip((shares * _LEVELS).astype(np.int64), 0, _LEVELS - 1), _LEVELS
+            lowest = np.arange(levels) / levels
+        codes = (np.arange(size)[:, None] * 2 + is_class) * levels + level
+        counts = np.bincount(codes.ravel(), minlength=size * 2 * levels).reshape(size, 2, levels)
+        return cls(np.stack(rows, axis=1), float(np.square(shares - is_class).sum()), counts, lowest)
+
+    def __add__(self, other: "Calibration") -> "Calibration":
+        return Calibration(
+            self.reliability + other.reliability, self.squares + other.squares, self.levels + other.levels,
+            self.probabilities,
+        )  # fmt: skip
+
+    @property
+    def pixels(self) -> int:
+        """Compared pixels that have probabilities."""
+        return int(self.reliability[:, 0].sum())
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean of |accuracy - confidence| over the bins, weighted by their pixels; NaN without pixels."""
+        _, correct, confidence = self.reliability.T
+        return float(ratio(np.abs(correct - confidence).sum(), self.pixels))
+
+    @property
+    def brier_score(self) -> float:
+        """Mean over pixels of the sum over classes of (probability - 1 or 0)², 0 to 2; NaN without pixels."""
+        return float(ratio(self.squares, self.pixels))
+
+    @property
+    def precision(self) -> Measure:
+        """(K, levels) share of the pixels with at least the level's probability that are of the class."""
+        passed = self._passed
+        return ratio(passed[:, 1], passed.sum(axis=1))
+
+    @property
+    def recall(self) -> Measure:
+        """(K, levels) share of the pixels of the class that have at least the level's probability."""
+        found = self._passed[:, 1]
+        return ratio(found, np.broadcast_to(self.levels[:, 1].sum(axis=1)[:, None], found.shape))
+
+    @property
+    def average_precision(self) -> Measure:
+        """(K,) area under the precision-recall curve in steps; NaN for a class without reference pixels."""
+        # From each level to the next higher one; a level without pixels is no step.
+        steps = -np.diff(self.recall, axis=1, append=0.0)
+        found = np.nansum(np.where(steps > 0, steps * self.precision, 0.0), axis=1)
+        return np.where(self.levels[:, 1].any(axis=1), found, np.nan)
+
+    @property
+    def _passed(self) -> Counts:
+        """(K, 2, levels) pixels of at least each level."""
+        return np.asarray(np.cumsum(self.levels[:, :, ::-1], axis=2)[:, :, ::-1])
+
+    def summary(self, classes: Classes) -> dict[str, Any]:
+        """Measures in JSON's types; NaN is None."""
+        pixels, correct, confidence = self.reliability.T
+        precision, recall, average = self.precision, self.recall, self.average_precision
+        present = average[~np.isnan(average)]
+        at = np.minimum(np.searchsorted(self.probabilities, _CURVE - 1e-9), len(self.probabilities) - 1)
+        return {
+            "pixels": self.pixels,
+            "expected_calibration_error": _plain(self.expected_calibration_error),
+            "brier_score": _plain(self.brier_score),
+            "mean_average_precision": float(present.mean()) if present.size else None,
+            "reliability": {
+                "confidence_up_to": _CONFIDENCE[1:].round(1).tolist(),
+                "pixels": pixels.astype(int).tolist(),
+                "accuracy": _plain_list(ratio(correct, pixels)),
+                "mean_confidence": _plain_list(ratio(confidence, pixels)),
+            },
+            "thresholds": _CURVE.round(2).tolist(),
+            "classes": [
+                {
+                    "name": entry.name,
+                    "average_precision": _plain(average[index]),
+                    "precision": _plain_list(precision[index, at]),
+                    "recall": _plain_list(recall[index, at]),
+                }
+                for index, entry in enumerate(classes)
+            ],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Probabilities:
+    """A raster with a band for each class, as `predict` writes it."""
+
+    raster: Raster
+
+    def on(self, mapped: Raster, classes: Classes) -> "ProbabilitiesOnMap":
+        """The bands of the classes of a map.
+
+        Raises:
+            RasterError: grids differ, or a class has no band.
+        """
+        name, raster = self.raster.paths[0], self.raster
+        if not raster.grid.is_aligned(mapped.grid):
+            raise RasterError(
+                f"{name} and {mapped.paths[0]} lie on different grids. Expected the probabilities that predict wrote "
+                "beside the map. Predict both in one command."
+            )
+        absent = [entry.name for entry in classes if entry.name not in raster.bands]
+        if absent:
+            raise RasterError(
+                f"{name} has the bands {', '.join(raster.bands)}, but no band {absent[0]}. Expected a band for each "
+                f"class of {mapped.paths[0]}, named like it. Name the bands, or leave --probabilities out."
+            )
+        indices = np.array([raster.bands.index(entry.name) for entry in classes])
+        return ProbabilitiesOnMap(raster, indices)
+
+
+@dataclass(frozen=True, eq=False)
+class ProbabilitiesOnMap:
+    """Probabilities on the grid of a map."""
+
+    raster: Raster
+    bands: NDArray[np.int64]
+    """Index of the band of each class."""
+
+    def calibrations(
+        self, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]
+    ) -> Iterator[Calibration]:
+        """The calibration of parts of a window; arguments as of `BlockCounter.add`.
+
+        Raises:
+            RasterError: a probability is not between 0 and 1.
+        """
+        encoding = self.raster.encoding_by_band[int(self.bands[0])]
+        scale, offset = encoding.scale * encoding.share, encoding.offset * encoding.share
+        # Windows of whole blocks, so that none is decoded twice and a wide map does not fill the memory.
+        width = max(_BLOCK, _WINDOW_PIXELS // max(1, window.height) // _BLOCK * _BLOCK)
+        for col in range(window.col, window.col_stop, width):
+            part = Window(window.row, col, window.height, min(width, window.col_stop - col))
+            pixels, valid = self.raster.read(part)
+            own = part.relative_to(window).slices
+            compared = valid & (reference[own] != IGNORE) & (predicted[own] != IGNORE)
+            if compared.any():
+                stored = pixels[self.bands][:, compared]
+                self._require_shares(stored, scale, offset)
+                yield Calibration.of(reference[own][compared], predicted[own][compared], stored, scale, offset)
+
+    def _require_shares(self, stored: NDArray[Any], scale: float, offset: float) -> None:
+        for value in (float(stored.min()) * scale + offset, float(stored.max()) * scale + offset):
+            if not -_ROUNDING <= value <= 1 + _ROUNDING:
+                raise RasterError(
+                    f"{self.raster.paths[0]} holds the probability {value:g}. Expected 0 to 1, or a scale tag that "
+                    "makes the stored numbers so (gdal_edit.py -scale)."
+                )
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _plain_list(values: Measure) -> list[float | None]:
+    return [_plain(value) for value in values.tolist()]
