@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import rasterio
 from affine import Affine
 from PIL import Image
 from rasterio.crs import CRS
@@ -23,10 +26,12 @@ from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RasterError
+from landscribe.estimation.estimate import estimate
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
+from landscribe.maps.class_map import AREAS_TAG
 from landscribe.reports import figures
 from landscribe.reports.inputs import ReportInputs
 from landscribe.reports.page import _read_small, write_report
@@ -247,6 +252,46 @@ def test_groups_of_scenes_have_a_table_only_if_there_are_groups(world, page, tmp
         ("&lt;b&gt;Virginia", "7"),
     ]
     assert table.count('scope="col"') == 4 + len(TABLE)
+
+
+def test_intervals_stand_below_the_measures_that_have_them(world, page, tmp_path):
+    assert "Intervals of" not in page
+    ends = dict.fromkeys(("users_accuracy", "producers_accuracy", "f1", "iou"), [0.1234, 0.5678])
+    rows = [{"name": row["name"], **ends} for row in world.assessment["classes"]]
+    overall = dict.fromkeys(("overall_accuracy", "mean_f1", "mean_iou"), [0.25, 0.75])
+    settings = {"confidence": 0.95, "blocks": 12, "block_side": 64, "seed": 0}
+    assessment = world.assessment | {"intervals": settings | overall | {"classes": rows}}
+    text = write_page(replace(world, assessment=assessment), tmp_path)
+    assert text.count("0.123 to 0.568") == 4 * len(TABLE)
+    assert text.count("0.250 to 0.750") == 3
+    assert "Intervals of 95&nbsp;% from resamples of 12 blocks of 64" in text
+
+
+def test_estimates_of_a_sample_stand_beside_the_counts_of_the_map(world, page, tmp_path):
+    assert 'id="sample"' not in page
+    rows = [("x", "x", "x", 40), ("x", "x", "<new>", 10)]
+    table = pd.DataFrame(rows, columns=["stratum", "map", "reference", "count"])
+    estimates = estimate(table, [{"stratum": "x", "units": 1000, "area": 50}]).as_dict()
+    sample = estimates | {
+        "map": "map.tif", "reference": "points.gpkg", "estimator": "stratified sample", "unlabelled_units": 3,
+        "area_unit": "km²", "map_counts": {"x": {"area": 50.0}, "<new>": {"area": 0.0}},
+    }  # fmt: skip
+    text = write_page(replace(world, sample=sample), tmp_path)
+    section = text.partition('id="sample"')[2].partition("</section>")[0]
+    assert "50 labelled units of points.gpkg (stratified sample)" in section
+    assert "3 more units have no label and are left out" in section
+    assert re.search(r"&lt;new&gt;</th><td>\u2013</td><td>0\.000<small", section)
+    assert re.search(r"<td>0</td><td>10<small class="ends">4\.\d+ to 15\.\d+</small></td></tr>", section)
+
+
+def test_counts_of_the_map_are_called_counts_and_no_estimates(world, tmp_path):
+    path = draw_map(tmp_path, "counted", Look())
+    areas = {"house <b>&": {"pixels": 1200, "share": 0.25, "km2": 0.0003}}
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(**{AREAS_TAG: json.dumps(areas)})
+    text = write_page(replace(world, maps=[path]), tmp_path)
+    assert "house &lt;b&gt;&amp;</th><td>1,200</td><td>100" in text
+    assert "These are counts of mapped pixels, not estimates of area" in text
 
 
 def test_the_worst_held_out_chip_comes_first_with_its_accuracy(tmp_path):

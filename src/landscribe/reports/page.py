@@ -207,7 +207,12 @@ def _confusion(
 ) -> tuple[list[dict[str, Any]], NDArray[np.int64], Markup | None]:
     """Rows of the table by class, counts (classes, classes), and their chart, None if nothing was counted."""
     colours = {entry.value: entry.colour for entry in classes}
-    rows = [{"colour": colours.get(row["value"], "#7b8794"), **row} for row in assessment.get("classes", ())]
+    classes_of_map = assessment.get("classes", ())
+    intervals = assessment.get("intervals", {}).get("classes") or [{}] * len(classes_of_map)
+    rows = [
+        {"colour": colours.get(row["value"], "#7b8794"), "intervals": ends, **row}
+        for row, ends in zip(classes_of_map, intervals, strict=True)
+    ]
     counts = np.array(assessment.get("confusion", {}).get("counts", []), np.int64).reshape(len(rows), len(rows))
     alt = "Confusion matrix: reference in rows, prediction in columns"
     chart = figures.confusion_chart([row["name"] for row in rows], counts, alt) if counts.sum() else None
