@@ -34,6 +34,7 @@ DOCS = {
     "TrainKeywords": "Settings of `train`.",
     "PredictKeywords": "Settings of `predict`.",
     "VectorizeKeywords": "Settings of `vectorize`.",
+    "SampleKeywords": "Settings of `sample` and `plan_sample`.",
     "RunKeywords": "Settings of `run` and `check`. A name that several sections have goes into a section's table.",
     "DemoKeywords": "Settings of `demo`.",
 }
@@ -108,6 +109,7 @@ def source() -> str:
         "ObjectKeywords": {name: fields("scenes")[name] for name in REFERENCE_SETTINGS} | fields("objects"),
         "ChipKeywords": SEED | CLASSES | unambiguous("scenes", "chips", "split") | chip | split,
         "TrainKeywords": AUGMENT | fields("train"),
+        "SampleKeywords": fields("sample"),
         "PredictKeywords": LAYERS | fields("imagery") | fields("predict"),
         "DemoKeywords": {name: kind for name, kind in plain.items() if name != "size"} | sections | augment | split,
         "RunKeywords": SEED | CLASSES | plain | sections | augment | split,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from landscribe.data.splits.spec import SplitSpec
     from landscribe.errors import LandscribeError
     from landscribe.estimation.estimate import Estimate, estimate
+    from landscribe.estimation.reference_sample import ReferenceSample
     from landscribe.experiments.cross_validation import cross_validate
     from landscribe.experiments.transfer import transfer
     from landscribe.geo.classes import Classes
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from landscribe.polygons.spec import VectorizeSpec
     from landscribe.prediction.spec import PredictSpec
     from landscribe.recipe import Recipe
+    from landscribe.sampling.spec import SampleSpec
     from landscribe.training.spec import TrainSpec
     from landscribe.verbs import (
         assess,
@@ -42,17 +44,19 @@ if TYPE_CHECKING:
         describe,
         export,
         new,
+        plan_sample,
         predict,
         prune,
         report,
+        sample,
         summary,
         train,
         vectorize,
     )
 
 _VERBS = (
-    "assess", "assess_objects", "bench", "branches", "check", "chip", "describe", "export", "new", "predict", "prune",
-    "report", "summary", "train", "vectorize",
+    "assess", "assess_objects", "bench", "branches", "check", "chip", "describe", "export", "new", "plan_sample",
+    "predict", "prune", "report", "sample", "summary", "train", "vectorize",
 )  # fmt: skip
 _HOMES = {
     **dict.fromkeys(_VERBS, "verbs"),
@@ -76,6 +80,8 @@ _HOMES = {
     "Raster": "geo.rasters.raster",
     "Recipe": "recipe",
     "Scene": "data.scenes.scene",
+    "ReferenceSample": "estimation.reference_sample",
+    "SampleSpec": "sampling.spec",
     "SceneSpec": "data.scenes.spec",
     "SplitSpec": "data.splits.spec",
     "Tile": "geo.tiling",
@@ -88,10 +94,11 @@ _HOMES = {
 
 __all__ = [
     "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Estimate", "Grid",
-    "ImagerySpec", "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe", "Scene",
-    "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "VectorizeSpec", "Window", "assess", "assess_objects", "bench",
-    "branches", "check", "chip", "cross_validate", "demo", "describe", "estimate", "export", "loader", "new", "nn",
-    "predict", "prune", "report", "run", "summary", "train", "transfer", "vectorize",
+    "ImagerySpec", "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe",
+    "ReferenceSample", "SampleSpec", "Scene", "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "VectorizeSpec",
+    "Window", "assess", "assess_objects", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe",
+    "estimate", "export", "loader", "new", "nn", "plan_sample", "predict", "prune", "report", "run", "sample",
+    "summary", "train", "transfer", "vectorize",
 ]  # fmt: skip
 
 

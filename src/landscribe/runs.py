@@ -56,6 +56,11 @@ class Run:
         return self.folder / "assessment_reference.json"
 
     @property
+    def sample_file(self) -> Path:
+        """Accuracy and areas that a reference sample of the map estimates, as JSON: `assess -o` may write it there."""
+        return self.folder / "assessment_sample.json"
+
+    @property
     def report_file(self) -> Path:
         """The report, one HTML page."""
         return self.folder / "report.html"
@@ -137,6 +142,14 @@ class Run:
         """
         return self._read_measures(self.reference_file) if self.reference_file.exists() else None
 
+    def read_sample_assessment(self) -> dict[str, Any] | None:
+        """What a reference sample estimates; None if the run folder has no `sample_file`.
+
+        Raises:
+            RecipeError: the file is damaged.
+        """
+        return self._read_measures(self.sample_file) if self.sample_file.exists() else None
+
     def _read_measures(self, path: Path) -> dict[str, Any]:
         try:
             measures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -150,7 +163,7 @@ class Run:
     def remove(self) -> None:
         """Remove the files of a run, and no others."""
         folders = (self.chips_folder, self.model_folder, "model.training", "maps", "objects", "map.tif.parts")
-        measures = (self.assessment_file, self.reference_file, self.report_file)
+        measures = (self.assessment_file, self.reference_file, self.sample_file, self.report_file)
         files = ("map.tif", "map.qml", "map.tif.aux.xml", "map.gpkg", "objects.tif", *measures, self.recipe_file)
         for folder in folders:
             shutil.rmtree(self.folder / folder, ignore_errors=True)

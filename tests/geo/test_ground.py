@@ -1,5 +1,7 @@
 """Areas and lengths on the ground of shapes in pixels."""
 
+from itertools import pairwise
+
 import numpy as np
 import pyproj
 import pytest
@@ -43,6 +45,17 @@ def test_areas_and_lengths_are_those_of_the_geodesic_polygon(epsg):
     area, length = pyproj.Geod(ellps="WGS84").polygon_area_perimeter(lon, lat)
     assert ground.areas(RING, BOUNDS).item() == pytest.approx(area, rel=1e-6)
     assert ground.lengths(RING, BOUNDS).item() == pytest.approx(length, rel=2e-6)
+
+
+@pytest.mark.parametrize("degrees", [0.25, 1])
+def test_the_areas_of_a_globe_are_those_of_its_zones(degrees):
+    globe = Grid(CRS.from_epsg(4326), Affine(degrees, 0, -180, 0, -degrees, 90), int(180 / degrees), int(360 / degrees))
+    areas = pixel_areas(globe)
+    edges = np.array([0, 60, 100, 180]) / degrees
+    for north, south in pairwise(edges):
+        zone = np.array([[north, 0], [south, 0], [south, globe.width], [north, globe.width]])
+        expected = areas[int(north) : int(south)].sum()
+        assert Ground.of(globe).areas(zone, BOUNDS).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_hole_has_a_negative_area():

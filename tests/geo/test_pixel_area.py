@@ -62,9 +62,11 @@ def test_the_areas_of_all_pixels_sum_to_that_of_the_outline(name, height, width)
     assert total(placed) == pytest.approx(outline_area(placed), rel=1e-3)
 
 
-def test_a_globe_of_half_degrees_has_the_area_of_the_ellipsoid():
-    globe = Grid(CRS.from_epsg(4326), Affine(0.5, 0, -180, 0, -0.5, 90), 360, 720)
-    assert total(globe) == pytest.approx(510_065_621_724_089, rel=1e-3)  # of WGS 84, in m²
+@pytest.mark.parametrize("degrees", [0.5, 1, 10])
+def test_a_globe_has_the_area_of_the_ellipsoid(degrees):
+    shape = int(180 / degrees), int(360 / degrees)
+    globe = Grid(CRS.from_epsg(4326), Affine(degrees, 0, -180, 0, -degrees, 90), *shape)
+    assert total(globe) == pytest.approx(510_065_621_724_089, rel=1e-8)  # of WGS 84, in m²
 
 
 def test_a_hemisphere_around_its_pole_has_half_of_it():

@@ -17,6 +17,7 @@ from landscribe.nn.architectures.blocks import interpolate
 from landscribe.nn.architectures.unet_id import Widths, border_and_inner
 from landscribe.nn.architectures.unetplusplus import pruned
 from landscribe.nn.encoders.encoder import PlainEncoder
+from landscribe.nn.meta_device import meta_device
 
 BACKBONE = "test_resnet"
 SMALL = {"encoder_widths": [8, 12, 16, 20]}
@@ -35,14 +36,32 @@ VARIANTS = [
 ]
 
 
-class TestArchitectures(NetworkContract, ServingContract):
-    """Both contracts, for all of them."""
+class TestArchitectures(NetworkContract):
+    """What all of them compute, and how they learn."""
 
     @pytest.fixture(
         scope="class",
         params=[
             *((name, BACKBONE, {}) for name in ARCHITECTURES),
             *((name, "plain", options) for name, options in PLAIN.items()),
+        ],
+        ids=lambda case: "-".join(map(str, case[:2])),
+    )
+    @classmethod
+    def case(cls, request):
+        return request.param
+
+
+class TestServedArchitectures(ServingContract):
+    """The contract of trained networks, for all of them, with encoders of few scales."""
+
+    @pytest.fixture(
+        scope="class",
+        params=[
+            ("fcn", BACKBONE, {"depth": 3}),
+            *((name, BACKBONE, {"depth": 3, "widths": [16, 12, 8]}) for name in ("unet", "unetplusplus", "unet_id")),
+            ("deeplabv3plus", BACKBONE, {"channels": 32}),
+            *((name, "plain", {"encoder_widths": [8, 12, 16]}) for name in PLAIN),
         ],
         ids=lambda case: "-".join(map(str, case[:2])),
     )
@@ -103,7 +122,8 @@ def test_an_image_of_any_size_is_predicted_as_if_padded_with_zeros():
 
 
 def test_the_unet_of_the_lecture_has_the_parameters_counted_by_hand():
-    network = build("unet", encoder="plain", bands=3, classes=10)
+    with meta_device():
+        network = build("unet", encoder="plain", bands=3, classes=10)
 
     def double(into: int, out: int) -> int:
         # Two 3 x 3 convolutions without bias, each with the weight and bias of a normalisation.
@@ -115,15 +135,15 @@ def test_the_unet_of_the_lecture_has_the_parameters_counted_by_hand():
     decoder = sum(2 * out * out * 4 + out + double(2 * out, out) for out in (512, 256, 128, 64))
     head = 64 * 10 + 10
     assert sum(parameter.numel() for parameter in network.parameters()) == encoder + bottleneck + decoder + head
-    with torch.inference_mode():
-        features = network.eval().features.encoder(torch.rand(1, 3, 128, 128))
+    features = network.eval().features.encoder(torch.rand(1, 3, 128, 128, device="meta"))
     assert [tuple(feature.shape[1:]) for feature in features] == [
         (64, 128, 128), (128, 64, 64), (256, 32, 32), (512, 16, 16), (1024, 8, 8)
     ]  # fmt: skip
 
 
 def test_unet_on_resnet18_has_the_parameters_counted_by_hand():
-    network = build("unet", encoder="resnet18", bands=3, classes=2)
+    with meta_device():
+        network = build("unet", encoder="resnet18", bands=3, classes=2)
 
     def block(into: int, skip: int, out: int) -> int:
         return (into + skip) * out * 9 + out * out * 9 + 2 * 2 * out
@@ -134,7 +154,8 @@ def test_unet_on_resnet18_has_the_parameters_counted_by_hand():
 
 
 def test_unet_on_vgg16_matches_stages_and_decoder_blocks_by_size():
-    features = build("unet", encoder="vgg16", bands=3, classes=2, widths=[512, 256, 128, 64, 32]).features
+    with meta_device():
+        features = build("unet", encoder="vgg16", bands=3, classes=2, widths=[512, 256, 128, 64, 32]).features
     assert features.encoder.channels == (64, 128, 256, 512, 512, 512)
     assert features.encoder.reductions == (1, 2, 4, 8, 16, 32)
     # Convolutional parts only: 14 714 688 parameters (Simonyan & Zisserman 2015).
@@ -143,13 +164,15 @@ def test_unet_on_vgg16_matches_stages_and_decoder_blocks_by_size():
 
 
 def test_unet_on_resnet18_takes_a_first_block_at_full_resolution():
-    features = build("unet", encoder="resnet18", bands=3, classes=2, full_resolution=64).features
+    with meta_device():
+        features = build("unet", encoder="resnet18", bands=3, classes=2, full_resolution=64).features
     assert [block.convolve.first[0].in_channels for block in features.decoder][-1] == 32 + 64
-    assert features.first(torch.rand(1, 3, 64, 64)).shape == (1, 64, 64, 64)
+    assert features.first(torch.rand(1, 3, 64, 64, device="meta")).shape == (1, 64, 64, 64)
 
 
 def test_unetplusplus_has_the_nodes_and_connections_of_its_paper():
-    network = build("unetplusplus", encoder="plain", bands=3, classes=2)
+    with meta_device():
+        network = build("unetplusplus", encoder="plain", bands=3, classes=2)
     assert isinstance(network.encoder, PlainEncoder)
     assert network.encoder.channels == (64, 128, 256, 512, 1024)
     # X(i, j) for i + j <= 4: the encoder's five and ten more.
@@ -249,7 +272,7 @@ def test_fcn_adds_scores_where_the_lecture_concatenates_features():
 
 
 def test_deeplabv3plus_dilates_instead_of_halving():
-    with torch.inference_mode():
+    with meta_device():
         for stride, rates in ((16, (6, 12, 18)), (8, (12, 24, 36))):
             network = build("deeplabv3plus", encoder="resnet18", bands=3, classes=2, output_stride=stride).eval()
             assert network.encoder(torch.rand(1, 3, 128, 128))[-1].shape[-1] == 128 // stride

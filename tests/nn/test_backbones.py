@@ -2,11 +2,13 @@
 
 import copy
 import pickle
+from itertools import pairwise
 
 import pytest
 import timm
 import torch
 from contract import NetworkContract, ServingContract
+from torch import nn
 
 from landscribe.errors import NetworkError
 from landscribe.nn import build, freeze
@@ -21,27 +23,37 @@ NARROW = {"widths": [32, 16, 8]}
 """Widths of the decoder: the same blocks on every backbone, of less work."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _a_backbone_is_drawn_once():
-    """timm draws the weights of a backbone once, and the tests in a row that need it copy them."""
-    create, latest = timm.create_model, {}
-
-    def copied(name: str, **settings):
-        key = (name, repr(sorted(settings.items())))
-        if key not in latest:
-            latest.clear()
-            latest[key] = create(name, **settings)
-        return copy.deepcopy(latest[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timm, "create_model", copied)
-        yield
+def shortened(network: nn.Module) -> nn.Module:
+    """The network with one block of each kind: of equal blocks in a row, the last stays."""
+    for parent in [*network.modules()]:
+        children = [*parent.named_children()] if isinstance(parent, nn.Sequential | nn.ModuleDict) else []
+        for (name, block), (_, following) in pairwise(children):
+            if any(block.children()) and repr(block) == repr(following):
+                del parent._modules[name]
+    return network
 
 
 class TestBackbones(NetworkContract):
     """The contract, for all of them, and what each backbone does under another architecture."""
 
     bands = 5
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _a_short_backbone_is_drawn_once(cls):
+        """The tests in a row that need a backbone copy it."""
+        create, latest = timm.create_model, {}
+
+        def copied(name: str, **settings):
+            key = (name, repr(sorted(settings.items())))
+            if key not in latest:
+                latest.clear()
+                latest[key] = shortened(create(name, **settings))
+            return copy.deepcopy(latest[key])
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(timm, "create_model", copied)
+            yield
 
     @pytest.fixture(scope="class", params=FAMILIES)
     @classmethod
@@ -64,10 +76,13 @@ class TestBackbones(NetworkContract):
 class TestServedBackbones(ServingContract):
     """The contract of trained networks, for backbones of unlike blocks."""
 
-    @pytest.fixture(scope="class", params=["inception_v3", "test_efficientnet", "test_convnext"])
+    @pytest.fixture(
+        scope="class", params=[("inception_v3", {"depth": 4}), ("test_efficientnet", {}), ("test_convnext", {})],
+        ids=lambda param: param[0],
+    )  # fmt: skip
     @classmethod
     def case(cls, request):
-        return "unet", request.param, NARROW
+        return "unet", request.param[0], NARROW | request.param[1]
 
 
 def assert_dilates(name, stride, *, bands):

@@ -6,6 +6,7 @@ import torch
 
 from landscribe.nn import build
 from landscribe.nn.losses import weighted_sum
+from landscribe.nn.meta_device import meta_device
 
 PAIRS = {
     ("unet", "resnet18"): smp.Unet,
@@ -15,6 +16,13 @@ PAIRS = {
 
 SMALL = "test_resnet"
 """The encoder of the networks that learn; smp calls timm's encoders tu-NAME."""
+WIDTHS = (32, 24, 16, 16, 16)
+DECODERS = {
+    "unet": ({"widths": WIDTHS}, {"decoder_channels": WIDTHS}),
+    "unetplusplus": ({"widths": WIDTHS}, {"decoder_channels": WIDTHS}),
+    "deeplabv3plus": ({}, {}),
+}
+"""Options of decoders of equal channels, ours and theirs."""
 
 
 def loss_after_twenty_steps(network: torch.nn.Module) -> float:
@@ -37,16 +45,18 @@ def loss_after_twenty_steps(network: torch.nn.Module) -> float:
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_parameters_are_of_the_same_order(pair):
-    ours = build(pair[0], encoder=pair[1], bands=3, classes=2)
-    theirs = PAIRS[pair](pair[1], encoder_weights=None, classes=2)
+    with meta_device():
+        ours = build(pair[0], encoder=pair[1], bands=3, classes=2)
+        theirs = PAIRS[pair](pair[1], encoder_weights=None, classes=2)
     counts = [sum(parameter.numel() for parameter in network.parameters()) for network in (ours, theirs)]
     assert 0.8 < counts[0] / counts[1] < 1.25
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_both_have_learned_as_much_after_twenty_steps(pair):
+    our_decoder, their_decoder = DECODERS[pair[0]]
     torch.manual_seed(0)
-    ours = loss_after_twenty_steps(build(pair[0], encoder=SMALL, bands=3, classes=2))
+    ours = loss_after_twenty_steps(build(pair[0], encoder=SMALL, bands=3, classes=2, **our_decoder))
     torch.manual_seed(0)
-    theirs = loss_after_twenty_steps(PAIRS[pair](f"tu-{SMALL}", encoder_weights=None, classes=2))
+    theirs = loss_after_twenty_steps(PAIRS[pair](f"tu-{SMALL}", encoder_weights=None, classes=2, **their_decoder))
     assert ours < theirs + 0.25

@@ -140,6 +140,32 @@ def test_a_border_separates_inner_parts_and_a_speck_is_no_seed(tmp_path, block):
     assert specks.max() == 3
 
 
+def blobs(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Parts of a class that wind through the map, each with many objects."""
+    rng = np.random.default_rng(seed)
+    classes = (ndimage.gaussian_filter(rng.random((160, 160)), 6) > 0.47).astype(np.uint8)
+    rough = ndimage.gaussian_filter(rng.random((160, 160)), 2)
+    layers = np.zeros((3, 160, 160), np.uint8)
+    layers[2] = np.where(rough > np.quantile(rough, 0.9), 254, (rough - rough.min()) / np.ptp(rough) * 126)
+    return classes, layers
+
+
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 2**31))
+def test_the_pixels_of_an_object_are_connected_also_in_parts_that_are_longer_than_the_halo(tmp_path_factory, seed):
+    classes, layers = blobs(seed)
+    folder = tmp_path_factory.mktemp("blobs")
+    numbers, table = numbers_of(folder, classes, layers, source="heads", halo=12, block=32, minimum_seed=1)
+    check(numbers, table, classes)
+
+
+@pytest.mark.parametrize(("halo", "is_cut"), [(12, True), (160, False)])
+def test_pieces_that_the_halo_cuts_off_are_counted_in_a_warning(tmp_path, caplog, halo, is_cut):
+    classes, layers = blobs(0)
+    numbers_of(tmp_path, classes, layers, source="heads", halo=halo, block=32, minimum_seed=1)
+    assert ("pieces of objects lie farther" in caplog.text) == is_cut
+
+
 def test_an_object_longer_than_the_halo_is_one_object(tmp_path):
     classes, layers = np.zeros((40, 200), np.uint8), np.zeros((3, 40, 200), np.uint8)
     classes[4:20, 3:190] = 1

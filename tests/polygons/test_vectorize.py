@@ -23,6 +23,8 @@ from landscribe.errors import LandscribeError, OutputError, RasterError
 from landscribe.geo.pixel_area import pixel_areas
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import FEATURE_FORMATS
+from landscribe.polygons import vectorize
+from landscribe.polygons.boundaries import rings
 from landscribe.polygons.class_codes import ClassCodes
 from landscribe.polygons.plan import plan_polygons
 from landscribe.polygons.spec import VectorizeSpec
@@ -79,6 +81,31 @@ def test_strips_of_any_height_give_the_same_bytes(mapped, suffix, tmp_path):
         write_polygons(plan_polygons(codes, VectorizeSpec(simplify="auto"), out, strip_rows=rows))
         content.add(out.read_bytes())
     assert len(content) == 1
+
+
+def test_parts_of_strips_and_batches_of_any_size_give_the_same_bytes(mapped, tmp_path, monkeypatch):
+    content = set()
+    for size in (1, 5, 10**6):
+        for module, name in ((vectorize, "_PART_RUNS"), (vectorize, "_WAITING_RUNS"), (vectorize, "BATCH_POINTS")):
+            monkeypatch.setattr(module, name, size)
+        monkeypatch.setattr(rings, "BATCH_POINTS", size)
+        out = ls.vectorize(mapped, out=tmp_path / "polygons.fgb", classes="all", square=True, overwrite=True)
+        content.add(out.read_bytes())
+    assert len(content) == 1
+
+
+def test_the_parts_of_a_strip_are_written_and_loaded_for_another_process(mapped, tmp_path, monkeypatch):
+    monkeypatch.setattr(vectorize, "_PART_RUNS", 3)
+    codes = ClassCodes.open(Raster.open(mapped), ("all",), None)
+    plan = plan_polygons(codes, VectorizeSpec(), tmp_path / "polygons.fgb")
+    (strip,) = plan.strips
+    here, there = (vectorize.TraceTask(plan, folder) for folder in (None, tmp_path))
+    traces = here.write(strip, here.read(strip))
+    parts = there.write(strip, there.read(strip))
+    assert len(parts) > 1
+    for (own, trace), part in zip(traces, parts, strict=True):
+        assert own == part
+        np.testing.assert_array_equal(trace.lines.points, there.load(part).lines.points)
 
 
 def test_fields_are_area_and_perimeter_on_the_ground_class_and_number(mapped):
@@ -355,6 +382,13 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(tmp_path, inputs, name, m
     with pytest.raises(LandscribeError, match=message):
         ls.vectorize(path, out=tmp_path / name, **settings)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_words_that_a_shapefile_cannot_hold_are_named_and_cut_between_letters(mapped, tmp_path, caplog):
+    (tmp_path / "names.csv").write_text(f"value,name\n0,grass\n1,road\n2,{'é' * 130}\n", encoding="utf-8")
+    table = vectorized(mapped, "polygons.shp", class_table=tmp_path / "names.csv", classes="2")
+    assert set(table["class"]) == {"é" * 127}
+    assert "words of at most 254 bytes" in caplog.text
 
 
 def test_an_existing_file_is_kept_unless_it_is_to_be_replaced(mapped, tmp_path):

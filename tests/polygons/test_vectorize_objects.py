@@ -1,11 +1,18 @@
 """Objects that touch become polygons of their own."""
 
+import resource
+import shutil
+import signal
+import sys
+
 import geopandas as gpd
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import landscribe as ls
-from landscribe.errors import RecipeError
+from landscribe.commands.app import app
+from landscribe.errors import OutputError, RasterError, RecipeError
 from worlds import pixel_box, write_raster
 
 BANDS = ("segment", "border", "inner")
@@ -32,6 +39,22 @@ def test_each_object_of_the_heads_is_a_polygon_with_a_score(tmp_path, halves):
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
+@pytest.mark.parametrize("folders", [("map.tif", "objects.tif"), ("maps/a.tif", "objects/a.tif")])
+def test_the_object_probabilities_of_a_run_need_no_name(tmp_path, halves, folders, monkeypatch):
+    moved = [tmp_path / "run" / name for name in folders]
+    for source, target in zip(halves, moved, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+    out = tmp_path / "o.fgb"
+    monkeypatch.chdir(moved[0].parent)
+    done = CliRunner().invoke(app, ["vectorize", moved[0].name, "--instances", "-o", str(out)])
+    assert done.exit_code == 0, done.output
+    assert len(gpd.read_file(out)) == 2
+    moved[1].unlink()
+    with pytest.raises(RasterError, match="has no object probabilities beside it"):
+        ls.vectorize(moved[0].name, out=tmp_path / "p.fgb", object_probabilities="beside")
+
+
 def test_split_touching_needs_no_probabilities(tmp_path, halves):
     classes = np.zeros((40, 60), np.uint8)
     classes[10:30, 5:25], classes[18:22, 25:29], classes[10:30, 29:49] = 1, 1, 1
@@ -53,6 +76,24 @@ def test_objects_have_the_probability_of_their_class(tmp_path, halves):
     table = gpd.read_file(file).sort_values("id")
     np.testing.assert_allclose(table["probability"], np.where(table["value"] == 1, 0.1, 0.9), rtol=1e-6)
     assert sorted(table["value"]) == [0, 1, 1]
+
+
+def test_a_full_disk_ends_in_one_line_about_the_output(tmp_path, halves, monkeypatch, capfd):
+    mapped, layers = halves
+    ls.vectorize(mapped, out=tmp_path / "o.fgb", object_probabilities=layers)  # imports what would be cut when cached
+    # A limit on the size of files stands for the disk: writing beyond it fails with "File too large".
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
+        with pytest.raises(OutputError, match="numbers of objects could not be written beside the output"):
+            ls.vectorize(mapped, out=tmp_path / "new.fgb", object_probabilities=layers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert capfd.readouterr().err == ""
+    assert not list(tmp_path.glob("*new*"))
 
 
 def test_nodata_is_no_object_of_class_255(tmp_path):

@@ -13,6 +13,7 @@ from landscribe.assessment.blocks import bootstrap
 from landscribe.assessment.calibration import Probabilities
 from landscribe.assessment.counting import Counting, PixelCounts, pooled
 from landscribe.assessment.regions import Regions
+from landscribe.assessment.samples import SampleAssessment, assess_sample
 from landscribe.assessment.spec import AccuracySpec, AssessSpec
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
@@ -21,6 +22,7 @@ from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, RecipeError, counted, listed
+from landscribe.estimation.reference_sample import holds_design
 from landscribe.geo.classes import BACKGROUND, ClassEntry, Classes, default_colour, has_numbers, label_key
 from landscribe.geo.features import Features, geometry_type
 from landscribe.geo.inputs import RASTER_SUFFIXES, files_in
@@ -47,8 +49,8 @@ def assess_maps(
     labels: dict[str, Any] | None = None,
     spec: AccuracySpec | None = None,
     seed: int = 0,
-) -> Assessment:
-    """Compare maps with chips, polygons, points or a label raster.
+) -> Assessment | SampleAssessment:
+    """Compare maps with chips, polygons, points or a label raster; or estimate from a reference sample.
 
     Args:
         paths: class maps. With polygons or a label raster, pixels of two maps that overlap count in both.
@@ -61,6 +63,7 @@ def assess_maps(
 
     Raises:
         LabelError: a map has no file in the folder.
+        SampleError: units of a reference sample have no reference class.
         RecipeError: a map is no raster, maps have different class tables, or several classes have no class column.
     """
     features = [path for path in paths if is_vector(str(path))]
@@ -79,6 +82,8 @@ def assess_maps(
         chips, of_split = Chips.of(reference), split
         maps = [_with_class(mapped, chips.classes, nodata_as) for mapped in maps]
         name, counts = chips.folder.name, assess_chips(maps, chips.of_split(split), counting)
+    elif holds_design(Path(reference)):
+        return assess_sample(_only(maps), Path(reference), spec)
     elif Path(reference).is_dir() and not is_vector(str(reference)):
         name, counts = Path(reference).name, _assess_folder(maps, Path(reference), labels or {}, nodata_as, counting)
     else:
@@ -124,6 +129,13 @@ def _assess_folder(
     }
     counts = pooled(by_map.values())
     return replace(counts, groups=counts.groups or {name: own.confusion for name, own in by_map.items()})
+
+
+def _only(maps: Sequence[Raster]) -> Raster:
+    """The map that a reference sample was drawn from."""
+    if len(maps) > 1:
+        raise RecipeError(f"a reference sample is that of one map, but there are {len(maps)}. Assess them one by one.")
+    return maps[0]
 
 
 def _warned(assessment: Assessment) -> Assessment:
@@ -226,6 +238,10 @@ def _assess_vector(
     reference, options = str(spec.labels), label_options(spec)
     if _is_points(spec, classes):
         points = Features.read(reference, **options, geometry_types=POINTS)
+        log.warning(
+            "%s holds no sampling design: accuracy is that of its points, without intervals and areas. Draw points "
+            "with landscribe sample, or pass their strata to ls.estimate", points.name,
+        )  # fmt: skip
         values = _as_in(classes, points).values_of(points.labels, f"{reference}, column '{spec.label_field}',")
         return assess_points(maps, points, values, classes)
     polygons = PolygonFiles()
@@ -264,6 +280,11 @@ def require_reference(spec: AssessSpec, classes: Classes) -> None:
         Regions(spec.regions, spec.region_field)
     if spec.reference is None:
         return
+    if holds_design(Path(spec.reference)):
+        raise RecipeError(
+            f"{spec.reference} is a sample of a map that exists, so it cannot be the reference of a new one. Finish "
+            "the run without it, draw and label a sample of its map, and pass that to landscribe assess."
+        )
     if not is_vector(spec.reference):
         Raster.open([spec.reference])
         return

@@ -37,6 +37,11 @@ class AccuracySpec(IntervalSpec):
     """Pixels up to which edges of map and reference agree (boundary F1)."""
     probabilities: InputPath | None = None
     """Class probabilities that predict wrote with the map: also assess their calibration and average precision."""
+    sample_labels: InputPath | None = None
+    """Of a reference sample: a table with the class of each unit by id, as the labelling page, Collect Earth Online and
+    AcATaMa write it. Default: the sample's own column reference."""
+    skip_unlabelled: bool = False
+    """Of a reference sample: leave out units without a class, as if chance had picked them."""
 
 
 class AssessSpec(IntervalSpec):

@@ -29,9 +29,11 @@ from landscribe.commands.options import (
     plain,
     with_settings,
 )
+from landscribe.commands.samples import sample_commands
 from landscribe.commands.tables import (
     print_check,
     print_description,
+    print_estimates,
     print_folds,
     print_json,
     print_measures,
@@ -268,7 +270,10 @@ def assess(
         list[Path], typer.Argument(metavar="MAP...", help="Class map, or several; polygons with --objects.")
     ],
     reference: Annotated[
-        str, typer.Option(help="Polygons, points with a class column, a label raster, a folder of these, or chips.")
+        str,
+        typer.Option(
+            help="Polygons, points with a class column, a label raster, a folder of these, chips, or a labelled sample."
+        ),
     ],
     split: Annotated[str, typer.Option(help="Split of the chips, if the reference is a chips folder.")] = "test",
     nodata_as: Annotated[
@@ -293,8 +298,13 @@ def assess(
         return
     _require_no_flag_of(ctx, "objects", "is about objects. Pass --objects too, or leave it out")
     settings = plain(ctx) | given(seed=seed)
-    result = verbs.assess(maps, reference=reference, split=split, nodata_as=nodata_as, out=out, **settings)
-    print_json(result.summary()) if as_json else print_measures(result.summary())
+    measures = verbs.assess(
+        maps, reference=reference, split=split, nodata_as=nodata_as, out=out, **settings
+    ).summary()  # fmt: skip
+    if as_json:
+        print_json(measures)
+    else:
+        (print_estimates if "estimator" in measures else print_measures)(measures)
 
 
 def _require_no_flag_of(ctx: typer.Context, section: str, why: str) -> None:
@@ -328,7 +338,7 @@ def run(
     print_run(folder, as_json=as_json)
 
 
-app.registered_commands += model_commands.registered_commands
+app.registered_commands += model_commands.registered_commands + sample_commands.registered_commands
 
 
 @app.command(cls=Command)

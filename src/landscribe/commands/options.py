@@ -63,6 +63,7 @@ _SECTIONS = {
     "predict": ("Prediction", "prediction.spec", "PredictSpec"),
     "vectorize": ("Polygons", "polygons.spec", "VectorizeSpec"),
     "assess": ("Assessment", "assessment.spec", "AssessSpec"),
+    "sample": ("Reference sample", "sampling.spec", "SampleSpec"),
     "accuracy": ("Accuracy", "assessment.spec", "AccuracySpec"),
     "objects": ("Objects", "assessment.spec", "ObjectAssessmentSpec"),
     "imagery": ("Imagery", "geo.spec", "ImagerySpec"),
@@ -74,8 +75,11 @@ LABEL_SETTINGS = (
 """Fields of scenes that say how labels are read: those of a reference."""
 OBJECT_SETTINGS = ("object_field", "score_field", "tolerance")
 """Fields that say how objects are compared."""
+_WITHOUT_VALUE = {"--instances": "--instances=beside"}
+"""Flags that may come without a value, and what they mean then."""
 ACCURACY_SETTINGS = (
-    "confidence", "block_size", "regions", "region_field", "edges", "edge_tolerance", "probabilities",
+    "confidence", "block_size", "regions", "region_field", "edges", "edge_tolerance", "probabilities", "sample_labels",
+    "skip_unlabelled",
 )  # fmt: skip
 """Fields that say how pixels are compared, and how their measures get intervals."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
@@ -93,7 +97,9 @@ class Command(TyperCommand):
                 raise LandscribeError(
                     f"{name if name.startswith('-') else 'an argument'} is empty. Give a value, or leave it out."
                 )
-        parsed: list[str] = super().parse_args(ctx, args)
+        ends = [index + 1 == len(args) or args[index + 1].startswith("-") for index in range(len(args))]
+        valued = [_WITHOUT_VALUE.get(each, each) if is_end else each for each, is_end in zip(args, ends, strict=True)]
+        parsed: list[str] = super().parse_args(ctx, valued)
         return parsed
 
 

@@ -112,6 +112,35 @@ def print_measures(summary: dict[str, Any]) -> None:
         _print_groups(summary["groups"])
 
 
+def print_estimates(summary: dict[str, Any]) -> None:
+    """Accuracy and areas that a reference sample estimates, with their intervals; the counts of the map beside them."""
+    level, unit = f"{100 * summary['confidence']:g} %", summary["area_unit"]
+    show(f"{summary['map']} against {summary['reference']}: {summary['estimator']}, {summary['units']} units")
+    show(f"overall accuracy {_estimated(summary['overall'])}; intervals of {level}")
+    mapped = summary["map_counts"]
+    _print_table(
+        ["class", "user's", "producer's", "F1", f"mapped ({unit})", f"estimated area ({unit})"],
+        [
+            [
+                name, *(_estimated(summary[measure][name]) for measure in ("users", "producers", "f1")),
+                f"{mapped[name]['area']:,.4g}", _estimated(area, ",.4g"),
+            ]
+            for name, area in summary["areas"].items()
+        ],
+    )  # fmt: skip
+    show("mapped: pixels of the map, counted. Estimated: the true area of the class, by the sample")
+    show("shares of the area, by class of the map (rows) and of the reference (columns)")
+    matrix = summary["matrix"]
+    rows = zip(matrix["classes"], matrix["shares"], strict=True)
+    _print_table(["map", *matrix["classes"]], [[name, *(f"{share:.4f}" for share in shares)] for name, shares in rows])
+
+
+def _estimated(estimated: dict[str, float | None], form: str = ".3f") -> str:
+    """An estimate and its interval: never "± 0"."""
+    value, lower, upper = (_number(estimated[name], form) for name in ("value", "lower", "upper"))
+    return value if value == "-" else f"{value} ({lower} to {upper})"
+
+
 def _print_edges(summary: dict[str, Any]) -> None:
     """Accuracy by distance to the edges between classes, and how edges agree."""
     _print_table(
@@ -178,6 +207,37 @@ def _print_groups(groups: dict[str, Any]) -> None:
             for group, measures in groups.items()
         ],
     )  # fmt: skip
+
+
+def print_plan(plan: dict[str, Any]) -> None:
+    """Units to draw of each stratum, and the accuracy that they will show if it is as expected."""
+    overall, level = plan["overall"], f"{100 * plan['confidence']:g} %"
+    is_stratified = plan["design"] == "stratified"
+    show(
+        f"{plan['map']}: {plan['design']} sample of {plan['size']:,} of {plan['units']:,} units"
+        + ("" if overall is None else f", expected accuracy {_expected(overall)}")
+    )
+    _print_table(
+        [
+            "stratum" if is_stratified else "class", "units", "share", "expected accuracy", f"{level} interval",
+            "to draw" if is_stratified else "expected",
+        ],
+        [
+            [
+                row["name"], f"{row['units']:,}", f"{row['share']:.2%}",
+                "-" if row["expected"] is None else f"{row['expected']['accuracy']:.3g}",
+                "-" if row["expected"] is None else "{lower:.3f} to {upper:.3f}".format(**row["expected"]),
+                f"{row['size']:,.0f}",
+            ]
+            for row in plan["strata"]
+        ],
+    )  # fmt: skip
+    if plan["design"] == "cluster":
+        show("intervals are those of a simple random sample: they are wider if the pixels of a square are alike")
+
+
+def _expected(overall: dict[str, float]) -> str:
+    return "{accuracy:.3g}, standard error {standard_error:.4f}, {lower:.3f} to {upper:.3f}".format(**overall)
 
 
 def print_blocks(table: Any) -> None:

@@ -10,12 +10,10 @@ from pyproj.exceptions import ProjError
 from scipy.ndimage import map_coordinates
 
 from landscribe.geo.grid import Grid
-from landscribe.geo.pixel_area import SAME, sides_at
+from landscribe.geo.pixel_area import REACH_M, SAME, is_by_row, node_counts, sides_at
 
 Floats = NDArray[np.float64]
 
-_NODES = 65
-"""Corners of pixels along each axis at which the sides of a pixel are computed; they are interpolated between them."""
 _SPAN = 4
 """Distances between nodes over which one step of Simpson's rule integrates."""
 
@@ -38,13 +36,15 @@ class Ground:
         """The metric of a grid; None without a CRS, or where the CRS has no longitude and latitude."""
         if grid.crs is None:
             return None
-        rows, cols = (np.linspace(0, length, min(length + 1, _NODES)) for length in grid.shape)
+        rows, cols = np.zeros(1), np.zeros(1)
         if pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_engineering:
             sides = grid.pixel_sides
             local = None if sides is None else np.array([sides[0] ** 2, 0, sides[1] ** 2])[:, None, None]
-            return None if local is None else cls(rows[:1], cols[:1], local)
+            return None if local is None else cls(rows, cols, local)
         try:
-            down, across = sides_at(grid, rows[:, None], cols[None, :], reach=0.5)
+            rows, cols = _nodes(grid)
+            side = np.linalg.norm(sides_at(grid, rows[len(rows) // 2], cols[len(cols) // 2], reach=0.5), axis=1).max()
+            down, across = sides_at(grid, rows[:, None], cols[None, :], reach=min(0.5, REACH_M / side))
         except ProjError:
             return None
         pairs = ((down, down), (down, across), (across, across))
@@ -135,9 +135,20 @@ class Ground:
         return [map_coordinates(table, position, order=1, mode="nearest") for table in tables]
 
 
+def _nodes(grid: Grid) -> tuple[Floats, Floats]:
+    """Rows and columns of the corners, or points between them, at which the sides of a pixel are computed."""
+    if is_by_row(grid):
+        return np.linspace(0, grid.height, node_counts(grid)[0]), np.linspace(0, grid.width, 2)
+    rows, cols = (
+        np.linspace(0, length, min(length + 1, count))
+        for length, count in zip(grid.shape, node_counts(grid), strict=True)
+    )
+    return rows, cols
+
+
 def _areas(metric: Floats) -> Floats:
     down, between, across = metric
-    areas: Floats = np.sqrt(down * across - between**2)
+    areas: Floats = np.sqrt(np.maximum(down * across - between**2, 0))
     return areas
 
 

@@ -1,5 +1,6 @@
 """Pixel area: how large pixels are on the ellipsoid, in any CRS."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -10,9 +11,11 @@ from rasterio.crs import CRS
 
 from landscribe.geo.grid import Grid
 
-_NODES = 65
-"""Pixels along each axis whose area is computed; it is interpolated between them."""
-_REACH_M = 50.0
+_NODES, _MOST_NODES = 65, 257
+"""Points along each axis at which pixels are measured, and those of a wide grid; measures are interpolated between."""
+_CELL_M = 10_000.0
+"""Metres between such points from which a grid is wide: over them, interpolation errs by about 2e-7."""
+REACH_M = 50.0
 """Metres from the centre of a large pixel at which its sides are taken: a long chord is shorter than its arc."""
 SAME = 1e-5
 """Relative difference up to which all pixels count as equally large: that of an equal-area CRS is about 1e-7."""
@@ -23,9 +26,10 @@ Floats = NDArray[np.float64]
 def pixel_areas(grid: Grid) -> float | Floats:
     """Area of the pixels in m²: a number if all are equally large, else (rows, cols).
 
-    A pixel is a parallelogram on the ground: its area is the length of the cross product of its sides, which are taken
-    at its centre, between points of the ellipsoid. So a CRS may shear, and a raster may hold a pole or cross the 180th
-    meridian. In a local CRS, a pixel is as large as the file says.
+    In longitude and latitude, areas are exact. Elsewhere a pixel is a parallelogram on the ground: its area is the
+    length of the cross product of its sides, which are taken at its centre, between points of the ellipsoid. So a CRS
+    may shear, and a raster may hold a pole or cross the 180th meridian. In a local CRS, a pixel is as large as the file
+    says.
 
     Returns:
         NaN without a CRS, and where the CRS has no longitude and latitude.
@@ -35,12 +39,20 @@ def pixel_areas(grid: Grid) -> float | Floats:
     if pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_engineering:
         down, across = grid.pixel_sides or (np.nan, np.nan)
         return down * across
-    rows, cols = (np.linspace(0.5, length - 0.5, min(length, _NODES)) for length in grid.shape)
+    return _areas_by_row(grid) if is_by_row(grid) else _areas_between_nodes(grid)
+
+
+def _areas_between_nodes(grid: Grid) -> float | Floats:
+    """As `pixel_areas`, of any grid on the Earth."""
     try:
+        rows, cols = (
+            np.linspace(0.5, length - 0.5, min(length, count))
+            for length, count in zip(grid.shape, node_counts(grid), strict=True)
+        )
         nodes = _areas_at(grid, rows[:, None], cols[None, :], reach=0.5)
         side = np.sqrt(np.median(_finite(nodes))) if _finite(nodes).size else np.nan
-        if side > 2 * _REACH_M:
-            nodes = _areas_at(grid, rows[:, None], cols[None, :], reach=_REACH_M / side)
+        if side > 2 * REACH_M:
+            nodes = _areas_at(grid, rows[:, None], cols[None, :], reach=REACH_M / side)
     except ProjError:
         return np.nan
     if not _finite(nodes).size:
@@ -48,6 +60,40 @@ def pixel_areas(grid: Grid) -> float | Floats:
     if np.ptp(_finite(nodes)) <= SAME * side**2:
         return float(_finite(nodes).mean())
     return _interpolated(_filled(nodes, cols), rows, cols, grid.shape)
+
+
+def is_by_row(grid: Grid) -> bool:
+    """True if all pixels of a row are alike: those of a grid in longitude and latitude that is not rotated."""
+    assert grid.crs is not None
+    is_straight = grid.transform.b == grid.transform.d == 0
+    return is_straight and pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_geographic
+
+
+def _areas_by_row(grid: Grid) -> float | Floats:
+    """As `pixel_areas`, of such a grid: the integral of the area element over the latitudes of each row."""
+    assert grid.crs is not None
+    _, radians, ellipsoid = _geodesy(grid.crs.to_wkt())
+    points, weights = np.polynomial.legendre.leggauss(5)
+    rows = np.arange(grid.height)[:, None] + (points + 1) / 2
+    latitudes = radians * (grid.transform.f + grid.transform.e * rows)
+    # The product of both radii of curvature (Snyder 1987, equations 4-18 and 4-20) and the cosine.
+    curved = ellipsoid.a**2 * (1 - ellipsoid.es) / (1 - ellipsoid.es * np.sin(latitudes) ** 2) ** 2
+    element = curved * np.maximum(np.cos(latitudes), 0)
+    areas: Floats = abs(radians**2 * grid.transform.a * grid.transform.e) * (element @ weights) / 2
+    if np.ptp(areas) <= SAME * areas.mean():
+        return float(areas.mean())
+    return np.repeat(areas[:, None], grid.width, axis=1)
+
+
+def node_counts(grid: Grid) -> tuple[int, int]:
+    """Points along each axis at which the pixels of a grid are measured; ProjError if its CRS knows no positions."""
+    middle = (np.array([length / 2]) for length in grid.shape)
+    sides = np.linalg.norm(np.concatenate(sides_at(grid, *middle, reach=0.5)), axis=1)
+    reach = np.nan_to_num(sides * grid.shape, posinf=0)
+    most = _MOST_NODES if not is_by_row(grid) else 2**14
+    # An odd number, so that a point lies in the middle.
+    rows, cols = (max(_NODES, min(most, 2 * math.ceil(metres / _CELL_M / 2) + 1)) for metres in reach.tolist())
+    return rows, cols
 
 
 def metres_per_unit(crs: CRS, xy: Floats, reach: Floats) -> Floats:

@@ -67,9 +67,9 @@ def assemble(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer, 
     # Built inside the store, so that GDAL's own temporary files are deleted with it.
     built = store.folder / f"{layer.kind}.cog.tif"
     try:
-        with rasterio.Env(CPL_TMPDIR=str(store.folder)), _silenced_stderr():
+        with rasterio.Env(CPL_TMPDIR=str(store.folder)), silenced_stderr():
             rasterio.shutil.copy(virtual, built, **options)
-        _require_whole(built)
+        require_whole(built)
     # rasterio lets GDAL's own errors through as they are, and a failure without one as SystemError.
     except (RasterioError, CPLE_BaseError, SystemError, OSError) as error:
         built.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ def move_into_place(built: Path, out: Path) -> None:
 
 
 @contextmanager
-def _silenced_stderr() -> Iterator[None]:
+def silenced_stderr() -> Iterator[None]:
     """Drop what libtiff prints to stderr about a full disk, past GDAL: our own error line says it."""
     stderr = os.dup(2)
     with Path(os.devnull).open("w") as null:
@@ -104,7 +104,7 @@ def _silenced_stderr() -> Iterator[None]:
         os.close(stderr)
 
 
-def _require_whole(path: Path) -> None:
+def require_whole(path: Path) -> None:
     """Raise OSError unless every block of a TIFF lies inside the file.
 
     GDAL writes cached blocks when the file is closed, and rasterio does not check whether that succeeded.

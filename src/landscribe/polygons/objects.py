@@ -5,28 +5,27 @@ number in all blocks, so that an object on a seam is one object. Memory is that 
 each object.
 """
 
+import logging
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
-from rasterio.windows import Window as RasterioWindow
 from scipy import sparse
+from skimage.measure import label
 
 from landscribe import progress
-from landscribe.errors import OutputError, RasterError
+from landscribe.errors import RasterError
 from landscribe.geo.access import bounded_block_cache, open_dataset
-from landscribe.geo.grid import ASSIGN_CRS, Grid, Window
+from landscribe.geo.grid import ASSIGN_CRS, Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import ClassMap
 from landscribe.maps.layers import OBJECT_BANDS, STEPS
 from landscribe.polygons.class_codes import ClassCodes
+from landscribe.polygons.object_numbers import blocks_of, open_numbers, read_numbers, write_numbers
 from landscribe.polygons.object_spec import ObjectSpec
 from landscribe.polygons.watershed import (
     Labels,
@@ -39,7 +38,8 @@ from landscribe.polygons.watershed import (
     label_by_class,
 )
 
-_TILE = 256
+log = logging.getLogger(__name__)
+
 _BORDER, _INNER = (OBJECT_BANDS.index(name) for name in ("border", "inner"))
 _SCORE_STEPS = 2**20
 """Probabilities are added as whole numbers of this fraction, so that their order does not change the sum."""
@@ -85,7 +85,7 @@ def objects_of(
         RasterError: the layers do not fit the map or the source, or a distance in metres is asked of a map without CRS.
     """
     inputs = _Inputs.of(mapped, layers, spec, values)
-    blocks = list(_blocks(mapped.raster.grid, spec.block))
+    blocks = list(blocks_of(mapped.raster.grid, spec.block))
     with (
         tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=f".{out.name}.") as folder,
         progress.task(f"objects of {mapped.raster.name}", 3 * len(blocks)) as advance,
@@ -93,9 +93,9 @@ def objects_of(
         seeds, grown = Path(folder) / "seeds.tif", Path(folder) / "grown.tif"
         roots = _write_seeds(inputs, blocks, seeds, advance)
         numbers, table = _write_grown(inputs, blocks, roots, seeds, grown, advance)
-        with _writer(out, mapped.raster.grid) as target, open_dataset(grown) as source:
+        with open_numbers(out, mapped.raster.grid) as target, open_dataset(grown) as source:
             for block in blocks:
-                _write(target, block, numbers[_read(source, block)])
+                write_numbers(target, block, numbers[read_numbers(source, block)])
                 advance()
     return table
 
@@ -235,14 +235,14 @@ def object_codes(codes: ClassCodes, layers: Raster | None, spec: ObjectSpec, out
 def _write_seeds(inputs: _Inputs, blocks: Sequence[Window], out: Path, advance: progress.Advance) -> Labels:
     """Write a label for each seed of each block; returns the number of the seed by label, from 1."""
     seams, sizes = _Seams(inputs.raster.grid.width), [np.zeros(1, np.int64)]
-    with _writer(out, inputs.raster.grid) as target:
+    with open_numbers(out, inputs.raster.grid) as target:
         for block in blocks:
             first = seams.stop
             classes, mask, is_seed = inputs.seeds(block)
             labels, seams.stop = label_by_class(is_seed & mask, classes, first)
             seams.add(block, labels, classes)
             sizes.append(np.bincount(labels[labels > 0] - first, minlength=seams.stop - first))
-            _write(target, block, labels)
+            write_numbers(target, block, labels)
             advance()
     roots = seams.joined()
     is_kept = np.bincount(roots, np.concatenate(sizes)) >= (inputs.spec.minimum_seed if inputs.source == "heads" else 1)
@@ -255,15 +255,16 @@ def _write_grown(
     """Write the number of the seed, or a label of a part without one, in each pixel; returns the final numbers."""
     grid, count = inputs.raster.grid, int(roots.max())
     tally, seams = _Tally(grid.width), _Seams(grid.width, stop=count + 1)
-    with _writer(out, grid) as target, open_dataset(seeds) as source:
+    with open_numbers(out, grid) as target, open_dataset(seeds) as source:
         for block in blocks:
             classes = inputs.classes(block)
             labels = _grown(inputs, block, roots, source)
+            labels = seams.with_strays(labels, roots[read_numbers(source, block)])
             seedless, seams.stop = label_by_class((labels == 0) & inputs.is_object(classes), classes, seams.stop)
             labels += seedless
             seams.add(block, labels, classes)
             tally.add(block, labels, classes, inputs.scores(block, classes))
-            _write(target, block, labels)
+            write_numbers(target, block, labels)
             advance()
     return tally.numbered(_owners(seams, count, tally), has_scores=inputs.layers is not None)
 
@@ -278,7 +279,7 @@ def _grown(inputs: _Inputs, block: Window, roots: Labels, source: Any) -> Labels
     wide = near.grown(inputs.reach) & grid
     values, part = inputs.classes(wide), near.relative_to(wide).slices
     seeds = np.zeros(wide.shape, np.int64)
-    seeds[part] = roots[_read(source, near)]
+    seeds[part] = roots[read_numbers(source, near)]
     mask = inputs.is_object(values)
     is_near = np.zeros(wide.shape, bool)
     is_near[part] = True
@@ -300,6 +301,8 @@ class _Seams:
     stop: int = 1
     """The number after the last label."""
     pairs: list[NDArray[np.int64]] = field(default_factory=list)
+    strays: list[tuple[int, NDArray[np.int64]]] = field(default_factory=list)
+    """First label of the strays of each block, and the seeds that they grew from."""
 
     def __post_init__(self) -> None:
         self._above = np.zeros((2, self.width), np.int64)
@@ -324,6 +327,31 @@ class _Seams:
         """(n, 2) labels that are adjacent across a seam."""
         return np.concatenate([np.zeros((0, 2), np.int64), *self.pairs])
 
+    def with_strays(self, labels: Labels, seeds: Labels) -> Labels:
+        """Labels of a block, with a new one for each 4-connected part of a seed's pixels that holds no pixel of it.
+
+        Args:
+            labels: number of the seed that grew to each pixel.
+            seeds: number of the seed at each pixel; 0 for none.
+        """
+        parts, count = label(labels, background=0, connectivity=1, return_num=True)
+        is_stray = np.bincount(parts.ravel(), ((seeds == labels) & (labels > 0)).ravel(), count + 1) == 0
+        is_stray[0] = False
+        grown_from = np.zeros(count + 1, np.int64)
+        grown_from[parts] = labels
+        numbers = self.stop - 1 + is_stray.cumsum()
+        self.strays.append((self.stop, grown_from[is_stray]))
+        self.stop += int(is_stray.sum())
+        return np.where(is_stray[parts], numbers[parts], labels)
+
+    def seeds_of(self, seeds: int) -> Labels:
+        """The seed that each label grew from; 0 for parts without one."""
+        grown_from = np.arange(self.stop)
+        grown_from[seeds + 1 :] = 0
+        for first, own in self.strays:
+            grown_from[first : first + len(own)] = own
+        return grown_from
+
     def joined(self) -> Labels:
         """The number of the joined label for each label, from 1; 0 for 0."""
         return _components(self.all_pairs(), self.stop)
@@ -340,9 +368,18 @@ def _components(pairs: NDArray[np.int64], stop: int) -> Labels:
 def _owners(seams: _Seams, seeds: int, tally: "_Tally") -> Labels:
     """The label that each label counts as: parts without a seed join each other, or the first seed next to them.
 
-    Labels up to `seeds` are those of seeds. Two seeds never join.
+    Labels up to `seeds` are those of seeds. Two seeds never join. A stray, which grew from a seed around another block,
+    is part of the seed if its pixels reach it over seams. If that block gave them to others, for it saw less of a long
+    part, a stray counts as a part without a seed: the pixels of an object are 4-connected.
     """
-    pairs = seams.all_pairs()
+    pairs, grown_from = seams.all_pairs(), seams.seeds_of(seeds)
+    from_one = grown_from[pairs]
+    linked = _components(pairs[(from_one[:, 0] == from_one[:, 1]) & (from_one[:, 0] > 0)], seams.stop)
+    home = np.where(linked == linked[grown_from], grown_from, np.arange(seams.stop))
+    cut = np.count_nonzero((grown_from > 0) & (home != grown_from))
+    if cut:
+        log.warning("%d pieces of objects lie farther than the halo from their objects, and count as others", cut)
+    pairs = home[pairs]
     without = pairs > seeds
     both = pairs[without.all(axis=1)]
     part = _components(both, seams.stop)
@@ -357,7 +394,7 @@ def _owners(seams: _Seams, seeds: int, tally: "_Tally") -> Labels:
     ordered = mixed[np.argsort(-tally.first(seams.stop)[mixed[:, 0]], kind="stable")]
     adopted = np.arange(seams.stop)
     adopted[owners[ordered[:, 1]]] = ordered[:, 0]
-    return adopted[owners]
+    return adopted[owners][home]
 
 
 @dataclass
@@ -410,38 +447,3 @@ class _Tally:
         values = self._columns["values"][order].astype(np.uint8)
         table = ObjectTable(values, totals["pixels"], mean if has_scores else np.full(len(order), np.nan))
         return ranks[owners], table
-
-
-def _blocks(grid: Grid, side: int) -> Iterator[Window]:
-    """The blocks of a grid, in row order."""
-    for row in range(0, grid.height, side):
-        for col in range(0, grid.width, side):
-            yield Window(row, col, side, side) & grid.window
-
-
-@contextmanager
-def _writer(path: Path, grid: Grid) -> Iterator[Any]:
-    """A raster of numbers to write block by block."""
-    layout: dict[str, Any] = {
-        "driver": "GTiff", "count": 1, "dtype": "uint32", "height": grid.height, "width": grid.width,
-        "tiled": True, "blockxsize": _TILE, "blockysize": _TILE, "compress": "deflate", "zlevel": 1,
-        "bigtiff": "if_safer", "crs": grid.crs, "transform": grid.transform,
-    }  # fmt: skip
-    try:
-        with rasterio.open(path, "w", **layout) as target:
-            yield target
-    except RasterioError as error:
-        raise OutputError(
-            f"{path.name} could not be written, most often because the disk is full ({error.__cause__ or error}). Free "
-            "some space, or write to another disk."
-        ) from error
-
-
-def _write(target: Any, block: Window, labels: NDArray[Any]) -> None:
-    target.write(labels.astype(np.uint32), 1, window=RasterioWindow(block.col, block.row, block.width, block.height))
-
-
-def _read(source: Any, window: Window) -> NDArray[np.uint32]:
-    part = RasterioWindow(window.col, window.row, window.width, window.height)
-    numbers: NDArray[np.uint32] = source.read(1, window=part)
-    return numbers

@@ -33,9 +33,11 @@ class VectorizeSpec(Spec):
     """One MultiPolygon for each class."""
     probabilities: InputPath | None = None
     """Class probabilities beside the map, as predict writes them: polygons get the mean probability of their class."""
-    object_probabilities: Annotated[InputPath | None, AlsoCalled("instances")] = None
-    """Object probabilities beside the map, as predict writes them for a model of unet_id: each object becomes a polygon
-    of its own, also where it touches another one, with the mean probability of an inner part as its score."""
+    object_probabilities: Annotated[InputPath | Literal["beside"] | None, AlsoCalled("instances")] = None
+    """Object probabilities of the map, as predict writes them for a model of unet_id: each object becomes a polygon
+    of its own, also where it touches another one, with the mean probability of an inner part as its score. beside, or
+    --instances without a value, is the file that run writes beside the map: objects.tif, or objects/ with one for each
+    map."""
     split_touching: bool = False
     """Split the pixels of a class into objects where they are narrow: each becomes a polygon of its own."""
     minimum_distance: float = Field(4.0, gt=0, le=1e4)

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +22,7 @@ from landscribe.machine import cores
 from landscribe.maps.style import polygon_qml
 from landscribe.outputs import scratch_folder
 from landscribe.polygons.boundaries.regions import Points, RegionJoiner
-from landscribe.polygons.boundaries.rings import Polygons, geometries, polygons_of
+from landscribe.polygons.boundaries.rings import BATCH_POINTS, Polygons, batches, by_batch, geometries, polygons_of
 from landscribe.polygons.boundaries.simplify import Simplifier
 from landscribe.polygons.boundaries.square import Squarer
 from landscribe.polygons.boundaries.tracing import Lines, Trace
@@ -34,6 +34,9 @@ _BATCH = 2**15
 """Features that are written at once."""
 _BLOCK_CACHE = 2**26
 """Bytes of decoded blocks: those of a row of blocks, each of which is read by several strips."""
+_PART_RUNS, _WAITING_RUNS = 2**17, 2**20
+"""Runs of equal pixels in the rows of a strip: from the first number it is traced in parts, above the second one these
+are traced when they are joined."""
 _MANY = 10**6
 """Polygons from which a warning names the minimum area."""
 
@@ -75,26 +78,39 @@ class TraceTask:
         """Nothing is computed in the calling thread, which joins the strips."""
         return read
 
-    def write(self, strip: Window, computed: _Read) -> Trace | None:
-        """Trace the strip; return the trace, or write it for the process that joins the strips."""
-        codes, weights = computed
-        is_last = strip.row_stop == self.plan.codes.raster.grid.height
-        trace = self.plan.tracing.trace(codes, strip.row, is_last=is_last, weights=weights)
+    def write(self, strip: Window, computed: _Read) -> Iterable[tuple[Window, Trace]] | list[Window]:
+        """Trace the strip in parts; return them and their traces, or write the traces and return the parts."""
+        codes, _ = computed
+        runs = np.count_nonzero(codes[1:, 1:] != codes[1:, :-1], axis=1).cumsum()
+        parts = [
+            Window(strip.row + first, 0, last - first, strip.width) for first, last in batches(runs + 1, _PART_RUNS)
+        ]
+        traces = ((part, self._trace(part, strip, computed)) for part in parts)
         if self.folder is None:
-            return trace
-        arrays = {each.name: getattr(trace.lines, each.name) for each in fields(Lines)}
-        np.savez(self._path(strip), count=trace.count, north=trace.north, south=trace.south, **arrays)
-        return None
+            # The traces of very many boundaries would fill memory while they wait: they are made when they are taken.
+            return traces if runs[-1] > _WAITING_RUNS else list(traces)
+        for part, trace in traces:
+            arrays = {each.name: getattr(trace.lines, each.name) for each in fields(Lines)}
+            np.savez(self._path(part), count=trace.count, north=trace.north, south=trace.south, **arrays)
+        return parts
 
-    def load(self, strip: Window) -> Trace:
+    def _trace(self, part: Window, strip: Window, read: _Read) -> Trace:
+        codes, weights = read
+        first, stop = part.row - strip.row, part.row_stop - strip.row
+        return self.plan.tracing.trace(
+            codes[first : stop + 1], part.row, is_last=part.row_stop == self.plan.codes.raster.grid.height,
+            weights=None if weights is None else weights[first:stop],
+        )  # fmt: skip
+
+    def load(self, part: Window) -> Trace:
         """The trace that a process has written."""
-        with np.load(self._path(strip)) as arrays:
+        with np.load(self._path(part)) as arrays:
             lines = Lines(**{each.name: arrays[each.name] for each in fields(Lines)})
             return Trace(lines, int(arrays["count"]), arrays["north"], arrays["south"])
 
-    def _path(self, strip: Window) -> Path:
+    def _path(self, part: Window) -> Path:
         assert self.folder is not None
-        return self.folder / f"{strip.row}.npz"
+        return self.folder / f"{part.row}.npz"
 
 
 def write_polygons(plan: PolygonPlan) -> Path:
@@ -146,11 +162,12 @@ def _batches(plan: PolygonPlan, counter: _Counter) -> Iterator[pa.RecordBatch]:
     """Batches of the polygons of each strip; with dissolve, one at the end."""
     parts: list[_Features] = []
     for polygons in complete_polygons(plan):
-        features = _Features.of(polygons, plan)
-        if plan.spec.dissolve:
-            parts.append(features)
-            continue
-        yield _as_batch(features, plan, counter)
+        for part in polygons.split(BATCH_POINTS):
+            if plan.spec.dissolve:
+                parts.append(_Features.of(part, plan))
+            else:
+                # No geometry is kept while the batch is written: one may span the raster.
+                yield _as_batch(_Features.of(part, plan), plan, counter)
     if parts:
         yield _as_batch(_dissolved(parts), plan, counter)
 
@@ -174,24 +191,26 @@ def complete_polygons(plan: PolygonPlan) -> Iterator[Polygons]:
 
 
 def _all_points(arcs: Lines) -> Points:
-    return arcs.points.astype(np.float64), arcs.start
+    return arcs.points, arcs.start
 
 
 def _traces(plan: PolygonPlan) -> Iterator[tuple[Window, Trace]]:
-    """The trace of each strip, from north to south."""
+    """The trace of each strip, or of its parts, from north to south."""
     strips = list(plan.strips)
     title = f"polygons of {plan.codes.raster.name}"
     with _task(plan) as task, progress.task(title, len(strips)) as advance:
         if plan.spec.dask is None:
             outcomes = run_units(task, strips, writers=cores())
             for outcome in _succeeded(outcomes):
-                yield outcome.unit, outcome.result
+                yield from outcome.result
                 advance()
             return
-        for _ in _succeeded(run_on_dask(task, strips, plan.spec.dask)):
+        parts: list[Window] = []
+        for outcome in _succeeded(run_on_dask(task, strips, plan.spec.dask)):
+            parts += outcome.result
             advance()
-        for strip in strips:
-            yield strip, task.load(strip)
+        for part in sorted(parts, key=lambda part: part.row):
+            yield part, task.load(part)
 
 
 @contextmanager
@@ -269,8 +288,9 @@ def _measured(polygons: Polygons, plan: PolygonPlan) -> tuple[NDArray[np.float64
     if plan.ground is None:
         unknown = np.full(len(polygons.rings) - 1, np.nan)
         return unknown, unknown
-    points, rings = polygons.points, polygons.rings
-    return plan.ground.areas(points, rings), plan.ground.lengths(points, rings)
+    ground = plan.ground
+    areas, lengths = (by_batch(measure, polygons.points, polygons.rings) for measure in (ground.areas, ground.lengths))
+    return areas, lengths
 
 
 def _dissolved(parts: Sequence[_Features]) -> _Features:
@@ -305,6 +325,7 @@ def _rebatched(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator
     table = schema.empty_table()
     for batch in batches:
         table = pa.concat_tables([table, pa.Table.from_batches([batch])])
+        del batch
         whole = len(table) // _BATCH * _BATCH
         if whole:
             yield from table.slice(0, whole).combine_chunks().to_batches(max_chunksize=_BATCH)

@@ -43,6 +43,8 @@ class ReportInputs:
     """Further facts: (name, text)."""
     reference: Mapping[str, Any] | None = None
     """As `assessment`, against the independent reference of the run."""
+    sample: Mapping[str, Any] | None = None
+    """Accuracy and areas that a reference sample estimates: `SampleAssessment.summary()`."""
     published: Sequence[tuple[Published, float | None]] = ()
     """Published numbers of an example of the lecture, and the same measures of this run."""
 
@@ -65,6 +67,7 @@ class ReportInputs:
             maps=run.map_files,
             facts=[*_facts(saved, chips), *_threshold_facts(saved.config, run.map_files), *_polygon_facts(run)],
             reference=reference,
+            sample=run.read_sample_assessment(),
             published=[
                 (number, number.measured((number.on_reference and reference) or assessment)) for number in published
             ],

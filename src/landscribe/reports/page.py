@@ -16,6 +16,7 @@ from landscribe.errors import LandscribeError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import crs_label
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.maps.class_map import ClassMap
 from landscribe.outputs import write_text
 from landscribe.reports import figures
 from landscribe.reports.description import describe
@@ -50,6 +51,8 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
         "inputs": inputs,
         "assessment": inputs.assessment,
         "reference": inputs.reference,
+        "sample": inputs.sample,
+        "areas": _areas(inputs.maps),
         "published": inputs.published,
         "metadata": inputs.chips.metadata,
         "scenes": scenes,
@@ -139,6 +142,21 @@ def _maps(scenes: _Scenes) -> list[dict[str, Any]]:
 def _shared_side(side: int, count: int, full_size: int) -> int:
     """The side of each of `count` pictures, so that together they cover at most `full_size` pictures of full size."""
     return round(side * min(1.0, math.sqrt(full_size / max(1, count))))
+
+
+def _areas(maps: Sequence[Path]) -> list[dict[str, Any]]:
+    """Pixels of each class in all maps together; empty if a map does not carry its counts."""
+    counted = [ClassMap.open(path).areas for path in maps]
+    if not counted or not all(counted):
+        return []
+    whole = sum(area["pixels"] for areas in counted for area in areas.values())
+    rows = []
+    for name in counted[0]:
+        of_class = [areas[name] for areas in counted if name in areas]
+        pixels, km2 = sum(area["pixels"] for area in of_class), [area["km2"] for area in of_class]
+        share = pixels / whole if whole else None
+        rows.append({"name": name, "pixels": pixels, "share": share, "km2": None if None in km2 else sum(km2)})
+    return rows
 
 
 def _charts(inputs: ReportInputs) -> list[dict[str, Any]]:

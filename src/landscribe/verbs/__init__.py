@@ -5,7 +5,7 @@ these functions. Errors of the machine, such as MemoryError, leave a verb as a L
 """
 
 from landscribe.errors import machine_errors
-from landscribe.verbs import chips, maps, models, polygons, runs
+from landscribe.verbs import chips, maps, models, polygons, runs, samples
 
 # Wrapped where they are exported: doctest would not find the examples of decorated functions.
 assess = machine_errors()(maps.assess)
@@ -18,14 +18,16 @@ chip_scenes = machine_errors()(chips.chip_scenes)
 describe = machine_errors()(chips.describe)
 export = machine_errors()(chips.export)
 new = machine_errors()(runs.new)
+plan_sample = machine_errors()(samples.plan_sample)
 predict = machine_errors()(maps.predict)
 prune = machine_errors()(models.prune)
 report = machine_errors()(runs.report)
+sample = machine_errors()(samples.sample)
 summary = machine_errors()(models.summary)
 train = machine_errors()(models.train)
 vectorize = machine_errors()(polygons.vectorize)
 
 __all__ = [
     "assess", "assess_objects", "bench", "branches", "check", "chip", "chip_scenes", "describe", "export", "new",
-    "predict", "prune", "report", "summary", "train", "vectorize",
+    "plan_sample", "predict", "prune", "report", "sample", "summary", "train", "vectorize",
 ]  # fmt: skip

@@ -166,7 +166,7 @@ class VectorizeKeywords(TypedDict, total=False):
     fill_holes: float | None
     dissolve: bool
     probabilities: str | Path | None
-    object_probabilities: str | Path | None
+    object_probabilities: str | Path | Literal["beside"] | None
     split_touching: bool
     minimum_distance: float
     dask: str | None
@@ -206,6 +206,8 @@ class LabelKeywords(TypedDict, total=False):
     edges: bool
     edge_tolerance: float
     probabilities: str | Path | None
+    sample_labels: str | Path | None
+    skip_unlabelled: bool
 
 
 class ObjectKeywords(TypedDict, total=False):
@@ -276,6 +278,27 @@ class TrainKeywords(TrainTable, total=False):
     """Settings of `train`."""
 
     augment: str | AugmentKeywords | AugmentSpec | Callable[..., Any]
+
+
+class SampleKeywords(TypedDict, total=False):
+    """Settings of `sample` and `plan_sample`."""
+
+    design: Literal["stratified", "simple", "systematic", "cluster"]
+    size: int | None
+    standard_error: float | None
+    half_width: float | None
+    confidence: float
+    expected_accuracy: float | dict[str, Any]
+    allocation: Literal["auto", "proportional", "equal", "neyman"] | dict[str, Any]
+    unit: int
+    strata: str | Path | None
+    buffer_around: str | None
+    buffer: float | None
+    area: str | Path | None
+    clusters: int | None
+    cluster_size: int | None
+    per_cluster: int | None
+    seed: int
 
 
 class PredictKeywords(TypedDict, total=False):
@@ -406,7 +429,7 @@ class DemoKeywords(TypedDict, total=False):
     fill_holes: float | None
     dissolve: bool
     probabilities: str | Path | None
-    object_probabilities: str | Path | None
+    object_probabilities: str | Path | Literal["beside"] | None
     split_touching: bool
     minimum_distance: float
     confidence: float

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from landscribe.assessment.accuracy import Assessment
     from landscribe.assessment.objects.objects import ObjectAssessment
+    from landscribe.assessment.samples import SampleAssessment
     from landscribe.data.chips.chips import Chips
     from landscribe.model import Model
     from landscribe.verbs.keywords import LabelKeywords, ObjectKeywords, PredictKeywords
@@ -140,18 +141,21 @@ def assess(
     seed: int = 0,
     out: Source | None = None,
     **settings: Unpack[LabelKeywords],
-) -> Assessment:
-    """Compare maps with a reference.
+) -> Assessment | SampleAssessment:
+    """Compare maps with a reference; or estimate accuracy and areas from a labelled reference sample.
 
     Args:
         maps: one class map, or several.
         reference: polygons, points with a class column, a label raster, a folder with such a file for each map, which
-            has its name, or a chips folder.
+            has its name, or a chips folder; or the file of `sample`, whose column reference was filled in.
         split: split of the chips, if the reference is a chips folder.
         nodata_as: class of pixels that are nodata in the maps, such as "background"; they are left out if None.
         seed: of the resamples from which intervals follow.
         out: also write the measures as JSON.
         settings: how to read the reference (fields of SceneSpec about labels), and fields of AccuracySpec.
+
+    Returns:
+        An Assessment of counted pixels, points or chips; of a reference sample, a SampleAssessment with intervals.
 
     >>> import landscribe as ls
     >>> from tempfile import TemporaryDirectory

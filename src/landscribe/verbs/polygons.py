@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from landscribe.errors import OutputError
+from landscribe.errors import OutputError, RasterError
 from landscribe.outputs import claim, output_path, require_absent, scratch_folder
 
 if TYPE_CHECKING:
@@ -64,9 +64,10 @@ def vectorize(mapped: Source, *, out: Source, overwrite: bool = False, **setting
 
     require_feature_suffix(path)
     raster = Raster.open([mapped])
-    probabilities, layers = (
-        None if name is None else Raster.open([name]) for name in (spec.probabilities, spec.object_probabilities)
-    )
+    objects = spec.object_probabilities
+    if objects == "beside":
+        objects = str(_objects_beside(Path(raster.paths[0])))
+    probabilities, layers = (None if name is None else Raster.open([name]) for name in (spec.probabilities, objects))
     inputs = {name for each in (raster, probabilities, layers) if each is not None for name in each.paths}
     if any(path.resolve() == Path(name).resolve() for name in inputs):
         raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")
@@ -76,6 +77,18 @@ def vectorize(mapped: Source, *, out: Source, overwrite: bool = False, **setting
         if spec.separates_objects:
             codes = _object_codes(codes, layers, spec, folder / "objects.tif")
         return write_polygons(plan_polygons(codes, spec, path, probabilities))
+
+
+def _objects_beside(mapped: Path) -> Path:
+    """The object probabilities that a run writes beside a map, map.tif or maps/NAME.tif."""
+    candidates = (mapped.with_name("objects.tif"), mapped.absolute().parent.parent / "objects" / mapped.name)
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise RasterError(
+        f"{mapped} has no object probabilities beside it: neither {candidates[0]} nor {candidates[1]} is there. Name "
+        "their file; predict writes it with --object-probabilities and a model of unet_id."
+    )
 
 
 def _object_codes(codes: ClassCodes, layers: Raster | None, spec: VectorizeSpec, out: Path) -> ClassCodes:

@@ -81,6 +81,32 @@ def test_objects_without_a_partner_are_false_positives_and_misses(tmp_path):
     assert result.panoptic_quality == pytest.approx(2 / (2 + 0.5 * 1 + 0.5 * 2))
 
 
+@pytest.mark.parametrize("suffix", ["gpkg", "geojson"])
+def test_a_file_without_objects_misses_all_reference_objects(tmp_path, suffix, caplog):
+    objects = tmp_path / f"objects.{suffix}"
+    gpd.GeoDataFrame({"kind": []}, geometry=[], crs=UTM if suffix == "gpkg" else 4326).to_file(objects)
+    reference = write_polygons(tmp_path / "reference.fgb", SQUARES, kind=["a", "a", "b", "b"])
+    area = write_polygons(tmp_path / "area.fgb", [pixel_box(-10, -10, 30, 100)])
+    result = ls.assess_objects(
+        objects, reference=reference, label_field="kind", labelled_area=str(area), tolerance=1, score_field="score"
+    )
+    assert (result.f1[0], result.recall[0], result.panoptic_quality, result.boundary_f1) == (0, 0, 0, 0)
+    assert np.isnan(result.precision).all()
+    assert [(measures.name, measures.predicted, measures.reference) for measures in result.classes] == [
+        ("a", 0, 2), ("b", 0, 2),
+    ]  # fmt: skip
+    assert "holds no objects" in caplog.text
+
+
+@pytest.mark.parametrize("side", ["objects", "reference"])
+def test_dissolved_polygons_are_named_as_the_cause_of_no_match(tmp_path, side, caplog):
+    dissolved = [shapely.MultiPolygon(SQUARES)]
+    sides = (dissolved, SQUARES) if side == "objects" else (SQUARES, dissolved)
+    assert assess(tmp_path, *sides).f1[0] == 0
+    assert f"{side}.fgb: 1 features have 4 parts" in caplog.text
+    assert "vectorize without --dissolve" in caplog.text
+
+
 def test_objects_of_several_parts_are_one_object(tmp_path):
     parts = shapely.MultiPolygon([SQUARES[0], SQUARES[1]])
     result = assess(tmp_path, [parts], [parts, SQUARES[3]], tolerance=1)
@@ -411,6 +437,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad")
     numbers, kinds = [1, 2, 3, 4], ["a", "b", "a", "b"]
     write_polygons(folder / "objects.fgb", SQUARES, kind=kinds, number=numbers, word=["x", "1", "2", "3"])
+    (folder / "a;b.fgb").write_bytes((folder / "objects.fgb").read_bytes())
     write_polygons(folder / "far.fgb", [pixel_box(9000, 9000, 5, 5)])
     write_polygons(folder / "invalid.geojson", [*SQUARES, BOW_TIE])
     write_polygons(folder / "points.fgb", [square.centroid for square in SQUARES])
@@ -433,6 +460,7 @@ BAD = {
     "no tolerance": ("objects.fgb", {"tolerance": 0}, "'tolerance' is 0", "greater than 0"),
     "area elsewhere": ("objects.fgb", {"labelled_area": "far.fgb"}, "none of the 4", "without touching its edge"),
     "setting of pixels": ("objects.fgb", {"all_touched": "a"}, "'all_touched' says which pixels", "labelled_area"),
+    "address": ("a;b.fgb", {}, "a;b.fgb would be read as another path", "Rename it"),
     "no file": ("nowhere.fgb", {}, "nowhere.fgb"),
 }
 

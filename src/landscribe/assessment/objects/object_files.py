@@ -35,6 +35,8 @@ _PIXELS_A_SIDE = 20
 """Reprojected edges are exact to a tenth of a pixel, of which a typical object has this many on each side."""
 _ON_EDGE = 0.2
 """Pixels from the edge of the labelled area up to which a polygon touches it: both may be reprojected."""
+_MANY_PARTS = 10
+"""Parts of a typical feature from which features seem to be dissolved."""
 _MOSTLY = 0.5
 """Share of an object from which it belongs to what covers it."""
 
@@ -107,9 +109,13 @@ def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: Objec
     """
     predicted, scores, score_field = _read(objects, spec.object_field or labels.label_field, labels, spec, own=True)
     true, _, _ = _read(reference, labels.label_field, labels, spec, own=False)
-    grid = _fine_grid(predicted)
+    grid = _fine_grid(predicted if len(predicted) else true)
     reprojected = true.on(grid, objects)
-    if not shapely.box(*grid.bounds).intersects(shapely.box(*shapely.total_bounds(reprojected.geometries))):
+    if not len(predicted):
+        predicted = replace(predicted, crs=true.crs)
+    if len(predicted) and not shapely.box(*grid.bounds).intersects(
+        shapely.box(*shapely.total_bounds(reprojected.geometries))
+    ):
         raise LabelError(
             f"{objects} and {reference} do not overlap: the objects cover {_extent(predicted.geometries)}, the "
             f"reference covers {_extent(reprojected.geometries)}, both in the CRS of the objects. Check that the files "
@@ -133,12 +139,21 @@ def _read(
 ) -> tuple[Features, Floats | None, str | None]:
     """The polygons of a file; of our `own` objects also the scores, and the name of their column."""
     read = read_layer(
-        path, field=field, layer=None if own else labels.label_layer, types=POLYGONS, crs=labels.label_crs
+        path,
+        field=field,
+        layer=None if own else labels.label_layer,
+        types=POLYGONS,
+        crs=labels.label_crs,
+        may_be_empty=own,
     )
     table = usable_geometries(read.table, path, POLYGONS, fix=labels.fix_geometries)
     report_dropped(read.table, table, field, path)
     crs = CRS.from_wkt(table.crs.to_wkt())
+    if table.empty:
+        log.warning("%s holds no objects, so all reference objects are missed", path)
+        return Features(path, np.zeros(0, object), (), crs), None, None
     features = Features(path, table.geometry.to_numpy(), labels_of(table, field, path), crs)
+    _report_dissolved(features)
     score_field = spec.score_field or next((name for name in _SCORE_FIELDS if name in table.columns), None)
     if not own or score_field is None:
         return features, None, None
@@ -157,6 +172,18 @@ def _read(
         )
     log.warning("%s, so there is no average precision. Name another column with --score-field", problem)
     return features, None, None
+
+
+def _report_dissolved(features: Features) -> None:
+    """Warn of features that are the objects of a whole class."""
+    parts = shapely.get_num_geometries(features.geometries)
+    is_class_each = len(features) == len(set(features.labels)) and parts.min() > 1
+    if is_class_each or np.median(parts) >= _MANY_PARTS:
+        log.warning(
+            "%s: %d features have %d parts, and each feature counts as one object. If each part is an object, run "
+            "vectorize without --dissolve, or split the features (in QGIS: Multipart to singleparts)",
+            features.name, len(features), parts.sum(),
+        )  # fmt: skip
 
 
 def _fine_grid(features: Features) -> Grid:
@@ -180,7 +207,7 @@ def _classes(
         both = np.zeros(len(predicted), np.intp), np.zeros(len(true), np.intp)
         return (Path(true.name).stem,), both
     keys = [[label_key(label) for label in features.labels] for features in (predicted, true)]
-    if not set(keys[0]) & set(keys[1]):
+    if keys[0] and not set(keys[0]) & set(keys[1]):
         raise ClassError(
             f"{predicted.name} and {true.name} have no class in common: {listed(sorted(set(keys[0])))} and "
             f"{listed(sorted(set(keys[1])))}. Expected the same names. Check --label-field, and name the class column "
@@ -235,7 +262,7 @@ def _within(comparison: Comparison, area: Any, grid: Grid, path: str) -> Compari
         for objects, own, other, whole in zip(sides, inside, sides[::-1], inside[::-1], strict=True)
     ]
     for objects, own in zip(sides, kept, strict=True):
-        if not own.any():
+        if len(own) and not own.any():
             raise LabelError(
                 f"none of the {len(objects)} polygons of {objects.name} lies within {path} without touching its edge. "
                 "Check that the files belong together, and the CRS of each."

@@ -134,9 +134,12 @@ class ObjectMeasures:
 
     @property
     def boundary_f1(self) -> float:
-        """Harmonic mean of boundary precision and recall (Csurka et al. 2013, BMVC, doi:10.5244/C.27.32)."""
-        total = self.boundary_precision + self.boundary_recall
-        return float(_shares(np.array(2 * self.boundary_precision * self.boundary_recall), total)) if total else 0.0
+        """Harmonic mean of boundary precision and recall (Csurka et al. 2013, BMVC, doi:10.5244/C.27.32).
+
+        0 where one of them is 0, also if the other has no boundary to measure.
+        """
+        precision, recall = self.boundary_precision, self.boundary_recall
+        return 0.0 if 0 in (precision, recall) else 2 * precision * recall / (precision + recall)
 
     def as_dict(self) -> dict[str, Any]:
         """All measures in JSON's types; NaN becomes None."""
@@ -252,7 +255,10 @@ def _shared_area(pairs: Pairs, scales: Floats) -> float:
 def _boundary_shares(predicted: Objects, reference: Objects, tolerance: float) -> tuple[float, float]:
     """Boundary precision and recall."""
     edges, others = (Edges.of(each.geometries, each.metres) for each in (predicted, reference))
-    return (
-        float(_shares(np.array(length_within(edges, others, tolerance)), edges.lengths().sum())),
-        float(_shares(np.array(length_within(others, edges, tolerance)), others.lengths().sum())),
-    )
+    return _share_within(edges, others, tolerance), _share_within(others, edges, tolerance)
+
+
+def _share_within(edges: Edges, others: Edges, tolerance: float) -> float:
+    """Share of the length of edges within a tolerance of others, at most 1."""
+    length = edges.lengths().sum()
+    return float(_shares(np.array(min(length_within(edges, others, tolerance), length)), length))

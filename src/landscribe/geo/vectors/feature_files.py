@@ -26,11 +26,16 @@ log = logging.getLogger(__name__)
 GEOMETRY = "geometry"
 """The column of geometries, as WKB."""
 
+METADATA_URI = "urn:landscribe:layer"
+"""Names our metadata among those of a GeoPackage."""
+
 _DATE = "OGR_CURRENT_DATE"
 _RESERVED = ("gpkg", "rtree_", "sqlite_", "layer_styles")
 """First letters of the tables that a GeoPackage has itself, and its table of styles."""
 _SHAPEFILE_NAME = 10
 """Characters of the longest column name of a Shapefile."""
+_SHAPEFILE_BYTES = 254
+"""Bytes of the longest words in a Shapefile."""
 _ERRORS = (DataSourceError, DataLayerError, FeatureError, GeometryError, RuntimeError, OSError, pa.ArrowException)
 
 
@@ -43,13 +48,15 @@ class FeatureStream:
     batches: Callable[[], Iterator[pa.RecordBatch]]
     """Starts the stream."""
     geometry_type: str
-    """Polygon or MultiPolygon."""
+    """Polygon, MultiPolygon or Point."""
     crs: str | None
     """WKT."""
     layer: str
     """Name of the layer."""
     style: str | None = None
     """A QGIS style."""
+    metadata: str | None = None
+    """JSON about the layer; only a GeoPackage holds it."""
 
 
 def write_features(features: FeatureStream, path: Path) -> None:
@@ -94,6 +101,8 @@ def _write_geopackage(features: FeatureStream, path: Path) -> None:
     _write_by_gdal(replace(features, layer=layer), path, "GPKG", {"GEOMETRY_NAME": "geom"})
     if features.style is not None:
         _store_style(path, layer, features.style)
+    if features.metadata is not None:
+        _store_metadata(path, layer, features.metadata)
 
 
 def _table_name(layer: str) -> str:
@@ -130,10 +139,28 @@ def _write_shapefile(features: FeatureStream, path: Path) -> None:
         )  # fmt: skip
     schema = pa.schema([field.with_name(names[field.name]) for field in features.schema])
     renamed = FeatureStream(
-        schema, lambda: (batch.rename_columns(schema.names) for batch in features.batches()), features.geometry_type,
-        features.crs, features.layer,
+        schema, lambda: (_shortened(batch.rename_columns(schema.names), schema) for batch in features.batches()),
+        features.geometry_type, features.crs, features.layer,
     )  # fmt: skip
     _write_by_gdal(renamed, path, "ESRI Shapefile", {"ENCODING": "UTF-8"})
+
+
+def _shortened(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch whose words fit in a Shapefile; warns of those that do not."""
+    columns = batch.columns
+    for index, field in enumerate(schema):
+        if field.type != pa.string():
+            continue
+        words = columns[index].dictionary_encode()
+        whole = words.dictionary.to_pylist()
+        short = [word.encode()[:_SHAPEFILE_BYTES].decode(errors="ignore") for word in whole]
+        if short != whole:
+            log.warning(
+                "a Shapefile holds words of at most %d bytes: %s %r ends after %d characters. .gpkg has no such limit",
+                _SHAPEFILE_BYTES, field.name, *next((b, len(b)) for a, b in zip(whole, short, strict=True) if a != b),
+            )  # fmt: skip
+            columns[index] = pa.array(short, pa.string()).take(words.indices)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 _SHORT = {"perimeter_m": "perim_m", "probability": "prob", GEOMETRY: GEOMETRY}
@@ -238,6 +265,49 @@ def _store_style(path: Path, layer: str, style: str) -> None:
             "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change) "
             "VALUES ('layer_styles', 'attributes', 'layer_styles', '', '2000-01-01T00:00:00Z')"
         )
+
+
+def _store_metadata(path: Path, layer: str, metadata: str) -> None:
+    """Store JSON about a layer, in the tables of the GeoPackage extension for metadata (OGC 12-128r18, annex F.8)."""
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "CREATE TABLE gpkg_metadata (id INTEGER CONSTRAINT m_pk PRIMARY KEY ASC NOT NULL, md_scope TEXT NOT NULL "
+            "DEFAULT 'dataset', md_standard_uri TEXT NOT NULL, mime_type TEXT NOT NULL DEFAULT 'text/xml', metadata "
+            "TEXT NOT NULL DEFAULT '')"
+        )
+        database.execute(
+            "CREATE TABLE gpkg_metadata_reference (reference_scope TEXT NOT NULL, table_name TEXT, column_name TEXT, "
+            "row_id_value INTEGER, timestamp DATETIME NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')), "
+            "md_file_id INTEGER NOT NULL, md_parent_id INTEGER, "
+            "CONSTRAINT crmr_mfi_fk FOREIGN KEY (md_file_id) REFERENCES gpkg_metadata(id), "
+            "CONSTRAINT crmr_mpi_fk FOREIGN KEY (md_parent_id) REFERENCES gpkg_metadata(id))"
+        )
+        database.executemany(
+            "INSERT INTO gpkg_extensions VALUES (?, NULL, 'gpkg_metadata', "
+            "'http://www.geopackage.org/spec121/#extension_metadata', 'read-write')",
+            [("gpkg_metadata",), ("gpkg_metadata_reference",)],
+        )
+        database.execute(
+            "INSERT INTO gpkg_metadata VALUES (1, 'dataset', ?, 'application/json', ?)", (METADATA_URI, metadata)
+        )
+        database.execute(
+            "INSERT INTO gpkg_metadata_reference VALUES ('table', ?, NULL, NULL, '2000-01-01T00:00:00Z', 1, NULL)",
+            (layer,),
+        )
+
+
+def read_metadata(path: Path) -> tuple[str, str] | None:
+    """The layer of a GeoPackage that `FeatureStream.metadata` was stored of, and the JSON; None without it."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            row: tuple[str, str] | None = database.execute(
+                "SELECT table_name, metadata FROM gpkg_metadata JOIN gpkg_metadata_reference ON md_file_id = id "
+                "WHERE md_standard_uri = ? AND reference_scope = 'table'",
+                (METADATA_URI,),
+            ).fetchone()
+    except sqlite3.Error:  # not a GeoPackage, or one without metadata
+        return None
+    return row
 
 
 def record_batch(columns: Iterable[Any], schema: pa.Schema) -> pa.RecordBatch:

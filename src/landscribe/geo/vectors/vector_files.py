@@ -91,7 +91,13 @@ class Layer:
 
 
 def read_layer(
-    path: str, *, field: str | None, layer: str | None, types: Sequence[str], crs: str | None = None
+    path: str,
+    *,
+    field: str | None,
+    layer: str | None,
+    types: Sequence[str],
+    crs: str | None = None,
+    may_be_empty: bool = False,
 ) -> Layer:
     """Read the layer of a file that holds the features.
 
@@ -101,11 +107,17 @@ def read_layer(
         layer: its name; None for the only layer with geometries of `types` and the column.
         types: the expected geometry types.
         crs: of features whose file has none.
+        may_be_empty: True if the file may hold no features.
 
     Raises:
         LabelError: the file cannot be read, holds no features, has no such layer or several, or has no CRS.
     """
     require_file(path)
+    if any(mark in path for mark in "!;") and Path(path).exists() and Path(path).suffix.lower() not in _ARROW:
+        raise LabelError(
+            f"{path} would be read as another path, for GDAL reads ! and ; as parts of an address. Rename it, or "
+            "copy it to a path without them."
+        )
     with _one_line_errors(path):
         if Path(path).suffix.lower() in _ARROW:
             read = Layer(_ARROW[Path(path).suffix.lower()](path), Path(path).stem)
@@ -113,7 +125,7 @@ def read_layer(
             read = _read_by_gdal(path, field, layer, types)
     if not isinstance(read.table, gpd.GeoDataFrame):
         raise LabelError(f"{path} is a table without geometries. Expected polygons or points.")
-    if read.table.empty:
+    if read.table.empty and not may_be_empty:
         raise LabelError(f"{path} holds no features. Expected at least one.")
     return Layer(_with_crs(read.table, path, crs), read.name, read.others)
 

@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,16 @@ from scipy.sparse import csgraph
 
 from landscribe.polygons.boundaries.tracing import STEPS, Chains, Ints, Lines, Trace, cycles, follow, take_runs
 
-Points = tuple[NDArray[np.float64], Ints]
-"""(points, 2) of many lines as (row, col), and the start of each line and the end of the last."""
+Points = tuple[NDArray[Any], Ints]
+"""(points, 2) of many lines as (row, col), int32 or, where they are smoothed, float64; and the start of each line and
+the end of the last."""
 
 
 @dataclass(frozen=True)
 class Sides(Chains):
     """One side of arcs each: the arc as part of the ring that has its region on the left.
 
-    Points are float64, without the last one of each arc, which is the first one of the next.
+    Points are those of `Points`, without the last one of each arc, which is the first one of the next.
     """
 
     groups: Ints
@@ -34,6 +36,8 @@ class Sides(Chains):
     """Number of its first corner in row order, as it was traced."""
     last_row: Ints
     """Row of its southernmost corner, as it was traced."""
+    areas: Ints
+    """Twice the signed area in pixels between the arc, as it was traced, and the raster's first corner."""
     sums: NDArray[np.float64]
     """(sides, 2): sum and number of weights, see `tracing.Lines`; (sides, 0) without weights."""
 
@@ -186,6 +190,7 @@ def _sides(arcs: Lines, kept: Points, width: int) -> Sides:
         (np.minimum.reduceat(corners, arcs.start[:-1]), np.maximum.reduceat(arcs.points[:, 0], arcs.start[:-1]))
         if len(arcs) else (np.zeros(0, np.int64), np.zeros(0, np.int64))
     )  # fmt: skip
+    areas = _doubled_areas(arcs)
     parts = []
     for side in (0, 1):
         own = np.flatnonzero(arcs.codes[:, side])
@@ -203,10 +208,23 @@ def _sides(arcs: Lines, kept: Points, width: int) -> Sides:
                 links,
                 first_corner[own],
                 last_row[own].astype(np.int64),
+                areas[own] if side == 0 else -areas[own],
                 arcs.sums[own, side],
             )
         )
     return Sides.join(parts)
+
+
+def _doubled_areas(arcs: Lines) -> Ints:
+    """Twice the signed area between each arc and the raster's first corner: a whole number."""
+    if not len(arcs):
+        return np.zeros(0, np.int64)
+    row, col = arcs.points.astype(np.int64).T
+    cross = np.zeros(len(row), np.int64)
+    cross[:-1] = row[:-1] * col[1:] - col[:-1] * row[1:]
+    cross[arcs.start[1:] - 1] = 0
+    areas: Ints = np.add.reduceat(cross, arcs.start[:-1])
+    return areas
 
 
 def _grouped(keys: Ints) -> Iterator[tuple[int, Ints]]:

@@ -1,7 +1,9 @@
 """Rings: the sides of complete regions become polygons."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import shapely
@@ -12,13 +14,17 @@ from landscribe.geo.ground import following_in
 from landscribe.polygons.boundaries.regions import Sides
 from landscribe.polygons.boundaries.tracing import Ints, cycles, take_runs
 
+BATCH_POINTS = 2**18
+"""Points of the rings, or polygons, that are worked on at once."""
+
 
 @dataclass(frozen=True)
 class Polygons:
     """Polygons in flat arrays: the exterior ring of each, then its holes."""
 
-    points: NDArray[np.float64]
-    """(points, 2): (row, col), without the last point of each ring, which is its first one."""
+    points: NDArray[Any]
+    """(points, 2): (row, col), without the last point of each ring, which is its first one; int32 or, where they are
+    smoothed or squared, float64."""
     rings: Ints
     """(rings + 1,): start of each ring in `points`."""
     start: Ints
@@ -30,6 +36,8 @@ class Polygons:
     """Row of the southernmost corner of the group, as it was traced."""
     first_corner: Ints
     """Number of the first corner of the group in row order, as it was traced."""
+    pixels: Ints
+    """Number of pixels of the polygon, as it was traced."""
     sums: NDArray[np.float64]
     """(polygons, 2): sum and number of the weights of its pixels; (polygons, 0) without weights."""
 
@@ -46,6 +54,17 @@ class Polygons:
         rings, start = take_runs(np.arange(self.start[-1]), self.start, polygons)
         points, bounds = take_runs(self.points, self.rings, rings)
         return Polygons(points, bounds, start, *(getattr(self, name)[polygons] for name in _PER_POLYGON))
+
+    def split(self, most: int) -> Iterator["Polygons"]:
+        """The same polygons in parts of whole groups. A part has about `most` points, or is one larger group."""
+        ends = np.flatnonzero(np.diff(self.groups, append=-1)) + 1
+        for first, last in batches(self.rings[self.start[ends]], most):
+            polygons = slice(ends[first - 1] if first else 0, ends[last - 1])
+            start = self.start[polygons.start : polygons.stop + 1]
+            rings = self.rings[start[0] : start[-1] + 1]
+            points = self.points[rings[0] : rings[-1]]
+            rest = (getattr(self, name)[polygons] for name in _PER_POLYGON)
+            yield Polygons(points, rings - rings[0], start - start[0], *rest)
 
     @classmethod
     def join(cls, parts: Sequence["Polygons"]) -> "Polygons":
@@ -83,28 +102,37 @@ def polygons_of(sides: Sides) -> Polygons:
     """
     if not len(sides.codes):
         none, zero = np.zeros(0, np.int64), np.zeros(1, np.int64)
-        return Polygons(np.zeros((0, 2)), zero, zero, none, none, none, none, sides.sums)
-    sides, last_row, first_corner = _ordered(sides)
-    order, start = _rings(sides)
+        return Polygons(np.zeros((0, 2), np.int32), zero, zero, none, none, none, none, none, sides.sums)
+    ordered, groups, last_row, first_corner = _ordered(sides)
+    order, start = _rings(sides.links[ordered])
+    order = ordered[order]
+    # A region may span the raster: its points are copied as seldom as possible.
     points, bounds = take_runs(sides.points, sides.start, order)
     rings, first = bounds[start], order[start[:-1]]
-    sums = np.add.reduceat(sides.sums[order], start[:-1])
+    sums, pixels = (np.add.reduceat(each[order], start[:-1]) for each in (sides.sums, sides.areas))
+    groups, codes = groups[first], sides.codes[first]
+    del sides
     areas = signed_areas(points, rings)
-    polygon = _polygon_of_rings(points, rings, areas, sides.groups[first])
+    polygon = _polygon_of_rings(points, rings, areas, groups)
     by_polygon = np.lexsort((areas < 0, polygon))
     points, rings = take_runs(points, rings, by_polygon)
     counts = np.bincount(polygon)
     begins = np.concatenate([[0], counts.cumsum()])
     exteriors = by_polygon[begins[:-1]]
-    groups = sides.groups[first][exteriors]
+    groups = groups[exteriors]
     return Polygons(
-        points, rings, begins, sides.codes[first][exteriors], groups,
-        last_row[groups], first_corner[groups], np.add.reduceat(sums[by_polygon], begins[:-1]),
+        points, rings, begins, codes[exteriors], groups,
+        last_row[groups], first_corner[groups],
+        *(np.add.reduceat(each[by_polygon], begins[:-1]) for each in (pixels // 2, sums)),
     )  # fmt: skip
 
 
-def _ordered(sides: Sides) -> tuple[Sides, Ints, Ints]:
-    """The sides by group and first edge, groups numbered in their order; last row and first corner of each group."""
+def _ordered(sides: Sides) -> tuple[Ints, Ints, Ints, Ints]:
+    """The sides by group and first edge, for groups are numbered by last row and first corner.
+
+    Returns:
+        Indices of the sides, group of each side as it is given, last row and first corner of each group.
+    """
     count = int(sides.groups.max()) + 1
     last_row, first_corner = np.zeros(count, np.int64), np.full(count, np.iinfo(np.int64).max)
     np.maximum.at(last_row, sides.groups, sides.last_row)
@@ -113,11 +141,10 @@ def _ordered(sides: Sides) -> tuple[Sides, Ints, Ints]:
     order = np.lexsort((first_corner, last_row))
     rank[order] = np.arange(count)
     groups = rank[sides.groups]
-    ordered = replace(sides, groups=groups).take(np.lexsort((sides.links[:, 0], groups)))
-    return ordered, last_row[order], first_corner[order]
+    return np.lexsort((sides.links[:, 0], groups)), groups, last_row[order], first_corner[order]
 
 
-def _polygon_of_rings(points: NDArray[np.float64], rings: Ints, areas: NDArray[np.float64], groups: Ints) -> Ints:
+def _polygon_of_rings(points: NDArray[Any], rings: Ints, areas: NDArray[np.float64], groups: Ints) -> Ints:
     """Polygon of each ring: exteriors are numbered in the order of rings; a hole is of the smallest one around it."""
     is_exterior = areas > 0
     polygon = is_exterior.cumsum() - 1
@@ -141,15 +168,16 @@ def _polygon_of_rings(points: NDArray[np.float64], rings: Ints, areas: NDArray[n
     return polygon
 
 
-def _as_polygons(points: NDArray[np.float64], rings: Ints, own: Ints) -> NDArray[np.object_]:
+def _as_polygons(points: NDArray[Any], rings: Ints, own: Ints) -> NDArray[np.object_]:
     """Each ring as a polygon in (row, col)."""
     flat, start = take_runs(points, rings, own)
+    flat = flat.astype(np.float64)
     return shapely.polygons(shapely.linearrings(flat, indices=np.repeat(np.arange(len(own)), np.diff(start))))
 
 
-def _rings(sides: Sides) -> tuple[Ints, Ints]:
-    """Rings as lists of sides: see `tracing.follow`."""
-    keys, stay, across = sides.links.T
+def _rings(links: Ints) -> tuple[Ints, Ints]:
+    """Rings as lists of sides, whose links are given: see `tracing.follow`."""
+    keys, stay, across = links.T
     by_key = np.argsort(keys)
     every = np.arange(len(keys))
     onward = by_key[np.searchsorted(keys[by_key], stay)]
@@ -166,8 +194,33 @@ def _rings(sides: Sides) -> tuple[Ints, Ints]:
     return order, start
 
 
-def signed_areas(points: NDArray[np.float64], rings: Ints) -> NDArray[np.float64]:
+def batches(stops: Ints, most: int) -> Iterator[tuple[int, int]]:
+    """Ranges of runs that hold about `most` items each; `stops` are the ends of the runs, which have no gaps.
+
+    >>> list(batches(np.array([3, 5, 9, 30, 31]), 10))
+    [(0, 3), (3, 4), (4, 5)]
+    """
+    last = np.flatnonzero(np.diff((stops - 1) // most, append=-1)) + 1
+    return pairwise([0, *last.tolist()])
+
+
+def by_batch(
+    measure: Callable[[NDArray[np.float64], Ints], NDArray[np.float64]], points: NDArray[Any], rings: Ints
+) -> NDArray[np.float64]:
+    """A measure of rings, computed for some at a time, because it takes many times the memory of their points."""
+    parts = [np.zeros(0)]
+    for first, last in batches(rings[1:], BATCH_POINTS):
+        own = rings[first : last + 1]
+        parts.append(measure(points[own[0] : own[-1]].astype(np.float64), own - own[0]))
+    return np.concatenate(parts)
+
+
+def signed_areas(points: NDArray[Any], rings: Ints) -> NDArray[np.float64]:
     """Area of each ring in pixels, negative for a hole."""
+    return by_batch(_signed_areas, points, rings)
+
+
+def _signed_areas(points: NDArray[np.float64], rings: Ints) -> NDArray[np.float64]:
     following = following_in(rings)
     row, col = points.T
     # Counted from a point of the ring: coordinates far from 0 would cost digits.

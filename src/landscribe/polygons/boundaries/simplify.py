@@ -47,14 +47,13 @@ class Simplifier:
     def __call__(self, arcs: Lines) -> Points:
         """The points of each arc that stay, or those of the curve that replaces it."""
         corners = _CornerCounts.of(np.concatenate(self._corners))
-        points = arcs.points.astype(np.float64)
-        is_kept = np.ones(len(points), bool)
+        is_kept = np.ones(len(arcs.points), bool)
         if self.tolerance > 0:
-            is_kept = _kept(points * self.pixel, arcs, corners, self.tolerance)
+            is_kept = _kept(arcs.points * np.array(self.pixel, np.float64), arcs, corners, self.tolerance)
         counts = np.add.reduceat(is_kept, arcs.start[:-1]) if len(arcs) else np.zeros(0, np.int64)
         start = np.concatenate([[0], counts.cumsum()])
         if not self.is_smooth:
-            return points[is_kept], start
+            return arcs.points[is_kept], start
         return _smoothed(arcs, np.flatnonzero(is_kept), start, corners)
 
 

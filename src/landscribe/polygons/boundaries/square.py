@@ -34,6 +34,8 @@ _ANGLES = np.radians(np.arange(0, 90, 2))
 """Directions that are compared."""
 _CLEAR = 1e-4
 """Pixels by which corners are clear of other edges: coordinates of a CRS have fewer digits than those of pixels."""
+_ROUNDS = 2
+"""Moves of the walls until a group has the area of its pixels: the first misses it by the square of the distance."""
 _LONG = 5.0
 """Pixels from which an edge counts as a wall whose slant is meant."""
 
@@ -103,6 +105,11 @@ def _squared(
     lines_along = _joined(len(along), edges.ends[:, edges.is_across | edges.is_short])
     across = _levelled(across, lines_across, edges, edges.is_along)
     along = _levelled(along, lines_along, edges, edges.is_across)
+    if len(polygons):
+        numbers = np.unique(polygons.groups, return_inverse=True)[1]
+        areas = np.bincount(numbers, polygons.pixels).astype(np.float64) * math.prod(pixel)
+        most = math.sqrt(math.prod(pixel))
+        across, along = _keeping_area((across, along), (lines_across, lines_along), corners, areas, most)
     moved = corners.turned_back(across, along, edges.direction)
     shift = np.hypot(*((moved - corners.points) / pixel).T)
     spoilt = [corners.groups[shift > _LIMIT]]
@@ -266,6 +273,40 @@ def _levelled(coordinates: Floats, lines: Ints, edges: _Edges, which: NDArray[np
     sums = np.bincount(lines[first], weights * (coordinates[first] + coordinates[second]) / 2, minlength=len(total))
     means = np.bincount(lines, coordinates) / np.bincount(lines)
     return np.where(total > 0, sums / np.where(total > 0, total, 1), means)[lines]
+
+
+def _keeping_area(
+    coordinates: tuple[Floats, Floats], lines: tuple[Ints, Ints], corners: _SharedCorners, areas: Floats, most: float
+) -> tuple[Floats, Floats]:
+    """Coordinates across and along, with the outer walls moved so that each group keeps its area.
+
+    Lines follow the corners that simplification keeps, which lie on one side of the steps of a wall. All outer walls of
+    a group move outward or inward by the same distance. A common wall stays where it is.
+
+    Args:
+        coordinates: across and along, of each corner.
+        lines: across and along, on which each corner is.
+        corners: of the polygons.
+        areas: of each group, in the order of their numbers.
+        most: distance by which walls move at most.
+    """
+    across, along = coordinates
+    group = np.unique(corners.groups, return_inverse=True)[1]
+    own, before = corners.of_point, corners.of_point[corners.before]
+    for _ in range(_ROUNDS):
+        missing = areas - np.bincount(group[own], across[before] * along[own] - along[before] * across[own]) / 2
+        # An area grows with the coordinate of a line by the length of the walls on it: common ones cancel out.
+        outward, growth = [], np.zeros(len(areas))
+        steps = along[own] - along[before], across[before] - across[own]
+        for line, edge in zip(lines, steps, strict=True):
+            step = np.where(line[own] == line[before], edge, 0)
+            net = np.bincount(line[own], step, minlength=line.max() + 1)
+            length = np.bincount(line[own], np.abs(step), minlength=len(net))
+            outward.append((net / np.where(length > 0, length, 1))[line])
+            growth += np.bincount(group[own], step * outward[-1][own])
+        distance = np.clip(missing / np.where(growth > 0, growth, np.inf), -most, most)[group]
+        across, along = across + outward[0] * distance, along + outward[1] * distance
+    return across, along
 
 
 def _fit_together(polygons: Polygons) -> NDArray[np.bool_]:

@@ -1,0 +1,197 @@
+"""Assess a map with a reference sample: accuracy and areas with intervals, by the design that drew the sample."""
+
+import json
+import logging
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from landscribe.assessment.spec import AccuracySpec
+from landscribe.errors import RecipeError, SampleError, counted
+from landscribe.estimation.estimate import Estimate, estimate
+from landscribe.estimation.intervals import Estimated
+from landscribe.estimation.label_tables import read_labels
+from landscribe.estimation.reference_sample import REFERENCE, Design, ReferenceSample, pixel_hash
+from landscribe.geo.rasters.raster import Raster
+from landscribe.outputs import write_text
+
+log = logging.getLogger(__name__)
+
+_SQUARE_METRES = 1e6
+"""In a km²."""
+_FEWEST = 2
+"""Units of each map class from which a sample is stratified after the draw."""
+
+
+@dataclass(frozen=True, eq=False)
+class SampleAssessment:
+    """Accuracy of a map and areas of its classes, as estimated from a reference sample."""
+
+    estimate: Estimate
+    design: Design
+    estimator: str
+    """The estimator, in words."""
+    map: str
+    """Name of the map."""
+    reference: str
+    """Name of the file of the sample."""
+    unlabelled: int
+    """Units without a reference class, which are left out."""
+
+    @property
+    def overall(self) -> Estimated:
+        """Overall accuracy."""
+        return self.estimate.overall
+
+    @property
+    def users(self) -> dict[Hashable, Estimated]:
+        """User's accuracy by class."""
+        return self.estimate.users
+
+    @property
+    def producers(self) -> dict[Hashable, Estimated]:
+        """Producer's accuracy by class."""
+        return self.estimate.producers
+
+    @property
+    def f1(self) -> dict[Hashable, Estimated]:
+        """F1 by class."""
+        return self.estimate.f1
+
+    @property
+    def areas(self) -> dict[Hashable, Estimated]:
+        """Area by class of the reference, in `area_unit`."""
+        return self.estimate.areas
+
+    @property
+    def matrix(self) -> pd.DataFrame:
+        """Shares of the area, by class of the map (rows) and of the reference (columns)."""
+        return self.estimate.matrix
+
+    @property
+    def area_unit(self) -> str:
+        """Unit of `estimate.areas`: km², or pixels (blocks) where the map has no CRS."""
+        if not _has_areas(self.design):
+            return "pixels" if self.design.unit == 1 else "blocks"
+        return "km²"
+
+    def summary(self) -> dict[str, Any]:
+        """All estimates as plain values, for JSON, with the counts of the map beside them."""
+        mapped = {
+            entry.name: {"units": entry.units, "area": _in_unit(entry.units, entry.area_m2, self.design)}
+            for entry in self.design.classes
+        }
+        return {
+            "map": self.map,
+            "reference": self.reference,
+            "design": self.design.kind,
+            "estimator": self.estimator,
+            "unlabelled_units": self.unlabelled,
+            "area_unit": self.area_unit,
+            "map_counts": mapped,
+            **self.estimate.as_dict(),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the summary as JSON, atomically."""
+        write_text(path, json.dumps(self.summary(), indent=1) + "\n")
+
+    def __repr__(self) -> str:
+        overall = self.estimate.overall
+        return (
+            f"SampleAssessment(overall_accuracy={overall.value:.3f} ({overall.lower:.3f} to {overall.upper:.3f}), "
+            f"units={self.estimate.units}, design={self.design.kind!r}, map={self.map!r})"
+        )
+
+
+def assess_sample(mapped: Raster, path: Path, spec: AccuracySpec) -> SampleAssessment:
+    """Estimate accuracy and areas of a map from the sample that was drawn from it and labelled.
+
+    Args:
+        mapped: the class map.
+        path: the file of the sample.
+        spec: settings of the measures.
+
+    Raises:
+        LabelError: the sample cannot be read, was changed, or was drawn from another map.
+        SampleError: units have no reference class, or nothing can be estimated from those that have.
+    """
+    pixel_settings = ("block_size", "regions", "edges", "probabilities")
+    asked = [name for name in pixel_settings if getattr(spec, name) not in (None, False)]
+    if asked:
+        raise RecipeError(f"{asked[0]} is about references that cover the ground, not samples. Leave it out.")
+    sample = ReferenceSample.open(path)
+    if spec.sample_labels is not None:
+        names = [entry.name for entry in sample.design.classes]
+        sample = sample.with_labels(read_labels(spec.sample_labels, names), Path(spec.sample_labels).name)
+    sample.require_map(mapped, pixel_hash(mapped))
+    labelled = _labelled(sample, path.name, skip_unlabelled=spec.skip_unlabelled)
+    tables, estimator = _tables(labelled, sample.design)
+    classes = [entry.name for entry in sample.design.classes]
+    result = estimate(*tables, confidence=spec.confidence, classes=classes)
+    unlabelled = len(sample.units) - len(labelled)
+    return SampleAssessment(result, sample.design, estimator, Path(mapped.paths[0]).name, path.name, unlabelled)
+
+
+def _labelled(sample: ReferenceSample, name: str, *, skip_unlabelled: bool) -> pd.DataFrame:
+    """The units with a reference class."""
+    is_labelled = sample.units[REFERENCE] != ""
+    absent = int((~is_labelled).sum())
+    if not is_labelled.any():
+        raise SampleError(
+            f"{name}: column {REFERENCE} is empty in all {counted(absent, 'unit')}. Fill in the class of each unit, in "
+            "a GIS or with the sheet of landscribe sample."
+        )
+    if absent and not skip_unlabelled:
+        ids = sample.units["id"][~is_labelled].tolist()
+        raise SampleError(
+            f"{name}: {absent} of {counted(len(sample.units), 'unit')} have no {REFERENCE} class (id {ids[0]} and so "
+            "on). Label them, or pass --skip-unlabelled to estimate as if chance had picked them."
+        )
+    if absent:
+        log.warning(
+            "%d of %d units of %s have no reference class and are left out. Estimates hold only if these units are "
+            "like the others of their stratum", absent, len(sample.units), name,
+        )  # fmt: skip
+    return sample.units[is_labelled]
+
+
+def _tables(units: pd.DataFrame, design: Design) -> tuple[tuple[pd.DataFrame, pd.DataFrame], str]:
+    """The tables that `estimate` takes, and the estimator in words."""
+    sample = units[["stratum", "map", REFERENCE]]
+    strata = _population(design, "strata")
+    if _has_areas(design):
+        sample = sample.assign(area=units["area_m2"] / _SQUARE_METRES)
+    if design.kind == "cluster":
+        clustered = sample.assign(cluster=units["cluster"], weight=1 / units["probability"])
+        return (clustered, strata), "two-stage cluster sample, variance between clusters"
+    if design.kind == "stratified":
+        return (sample, strata), "stratified sample"
+    approximate = ", as if simple random: approximate" if design.kind == "systematic" else ""
+    classes = _population(design, "classes")
+    drawn = units["map"].value_counts()
+    if all(drawn.get(name, 0) >= _FEWEST for name in classes["stratum"]):
+        return (sample.assign(stratum=units["map"]), classes), f"{design.kind} sample, post-stratified by map class" + (
+            approximate
+        )
+    return (sample, strata), f"{design.kind} sample{approximate}"
+
+
+def _population(design: Design, rows: str) -> pd.DataFrame:
+    """The table of strata, or of map classes; without those that have no unit."""
+    entries = [entry for entry in getattr(design, rows) if entry.units]
+    table = pd.DataFrame({"stratum": [entry.name for entry in entries], "units": [entry.units for entry in entries]})
+    areas = [entry.area_m2 / _SQUARE_METRES for entry in entries]
+    return table.assign(area=areas) if _has_areas(design) else table
+
+
+def _has_areas(design: Design) -> bool:
+    return all(math.isfinite(stratum.area_m2) for stratum in design.strata)
+
+
+def _in_unit(units: int, area_m2: float, design: Design) -> float:
+    return area_m2 / _SQUARE_METRES if _has_areas(design) else float(units)

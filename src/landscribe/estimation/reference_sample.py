@@ -1,0 +1,445 @@
+"""ReferenceSample: sampling units that were drawn from a map, their reference classes, and the design of the draw."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyogrio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from landscribe.errors import OutputError, SampleError, listed
+from landscribe.geo.access import require_file
+from landscribe.geo.classes import IGNORE
+from landscribe.geo.grid import Grid, crs_label
+from landscribe.geo.rasters.raster import Raster, Valid
+from landscribe.geo.vectors.feature_files import (
+    GEOMETRY,
+    FeatureStream,
+    read_metadata,
+    record_batch,
+    write_features,
+)
+from landscribe.geo.vectors.point_form import point_form
+from landscribe.outputs import atomic_files
+from landscribe.spec import nearest
+
+Kind = Literal["simple random", "stratified", "systematic", "cluster"]
+
+ALL = "all"
+"""Name of the only stratum of a design without strata."""
+REFERENCE = "reference"
+"""The column that is filled in."""
+# The map's class and the stratum come last: who labels a unit does not look at them.
+_KINDS: dict[str, Any] = {
+    "id": int, REFERENCE: str, "cluster": int, "cluster_units": int, "x": float, "y": float, "row": int, "col": int,
+    "side": int, "area_m2": float, "probability": float, "stratum": str, "map": str,
+}  # fmt: skip
+_OF_CLUSTERS = ("cluster", "cluster_units")
+_HIDDEN = ("fid", "stratum", "map", "probability", *_OF_CLUSTERS)
+"""Columns that the form does not show."""
+_ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+_SUFFIXES = (".gpkg", ".csv")
+_STRIP_PIXELS = 2**24
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A stratum: sampling units from which some were drawn by chance."""
+
+    name: str
+    value: int | None
+    """In the raster of strata; None for all units together, and for the buffer around a class."""
+    units: int
+    """All of its sampling units, N_h."""
+    area_m2: float
+    """Of all of its sampling units on the ground; NaN without a CRS."""
+    drawn: int
+    """Sampling units in the sample, n_h."""
+
+
+@dataclass(frozen=True)
+class MapClass:
+    """A class of the map, and how many sampling units have it: strata, if a sample is stratified after the draw."""
+
+    name: str
+    value: int
+    colour: str
+    """"#rrggbb"."""
+    units: int
+    area_m2: float
+    """NaN without a CRS."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The primary units of a cluster design: squares of pixels, cut at the edge of the map."""
+
+    side: int
+    """In pixels."""
+    count: int
+    """Squares that hold a sampling unit, N."""
+    drawn: int
+    """Squares in the sample, n."""
+
+
+@dataclass(frozen=True)
+class SampledMap:
+    """What identifies the map that a sample was drawn from."""
+
+    name: str
+    """File name."""
+    crs: str | None
+    """WKT."""
+    transform: tuple[float, ...]
+    """The six coefficients from (col, row) to (x, y)."""
+    shape: tuple[int, int]
+    sha256: str
+    """Of the class values, see `PixelHash`."""
+    run: str | None = None
+    """See `ClassMap.run`."""
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the map."""
+        return Grid(None if self.crs is None else CRS.from_wkt(self.crs), Affine(*self.transform), *self.shape)
+
+
+@dataclass(frozen=True)
+class Design:
+    """How a sample was drawn: all that an estimator has to know, in JSON's types."""
+
+    kind: Kind
+    seed: int
+    allocation: str
+    """How sampling units were shared among strata: auto, proportional, equal, neyman or given; empty without strata."""
+    unit: int
+    """Side of a sampling unit in pixels."""
+    strata: tuple[Stratum, ...]
+    """Of a design without strata: one, named `ALL`."""
+    classes: tuple[MapClass, ...]
+    map: SampledMap
+    version: str
+    """Of Landscribe."""
+    clusters: Clusters | None = None
+    strata_file: str | None = None
+    """Name of the raster of strata; None if the classes of the map are the strata."""
+    area_file: str | None = None
+    """Name of the polygons in which the sample was drawn; None for all of the map."""
+    buffer_m: float | None = None
+    """Width of the buffer around a class that is a stratum of its own."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """In JSON's types, with None for NaN."""
+        fields: dict[str, Any] = _without_nan(asdict(self))
+        return fields
+
+    def to_json(self) -> str:
+        """As JSON. Law: `Design.from_json(design.to_json(), name) == design`, but for NaN."""
+        return json.dumps(self.as_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str, name: str) -> "Design":
+        """Read a design.
+
+        Args:
+            text: JSON.
+            name: of its file, for messages.
+
+        Raises:
+            SampleError: it is no design, or that of another version.
+        """
+        try:
+            fields = json.loads(text)
+            clusters, mapped = fields["clusters"], fields["map"]
+            fields |= {
+                "strata": tuple(Stratum(**_with_nan(row)) for row in fields["strata"]),
+                "classes": tuple(MapClass(**_with_nan(row)) for row in fields["classes"]),
+                "clusters": None if clusters is None else Clusters(**clusters),
+                "map": SampledMap(
+                    **mapped | {"transform": tuple(mapped["transform"]), "shape": tuple(mapped["shape"])}
+                ),
+            }
+            return cls(**fields)
+        except (ValueError, TypeError, KeyError) as error:
+            raise SampleError(
+                f"the design in {name} cannot be read ({type(error).__name__}: {error}). Expected what landscribe "
+                "sample writes. Draw the sample again, or restore the file."
+            ) from error
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def _with_nan(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"area_m2": np.nan if row["area_m2"] is None else row["area_m2"]}
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceSample:
+    """A reference sample.
+
+    `units` has one row for each sampling unit, and the columns
+
+    - id: from 1, in random order, so that it says nothing about the stratum,
+    - reference: class name; empty where the unit is not labelled yet,
+    - cluster, cluster_units: only of a cluster design, the number of the primary unit, and its sampling units,
+    - x, y: centre in the CRS of the map,
+    - row, col, side: first pixel of the unit, and its side in pixels,
+    - area_m2: of its valid pixels on the ground; NaN without a CRS,
+    - probability: inclusion probability, 0 to 1,
+    - stratum: name,
+    - map: class name; of several pixels, the majority class (`sampling/frame.py`).
+    """
+
+    units: pd.DataFrame
+    design: Design
+
+    def save(self, path: str | Path) -> None:
+        """Write a GeoPackage that QGIS opens as a form, with the design in its metadata; or a CSV file.
+
+        The design of `points.csv` lies beside it, in `points.design.json`.
+
+        Raises:
+            OutputError: the suffix is another one, or the file cannot be written.
+        """
+        path = require_sample_suffix(Path(path))
+        if path.suffix.lower() == ".gpkg":
+            write_features(self._features(path.stem), path)
+            return
+        with atomic_files(path) as temporary:
+            self.units.to_csv(temporary, index=False, lineterminator="\n")
+            _design_file(temporary).write_text(self.design.to_json() + "\n", encoding="utf-8")
+
+    def _features(self, layer: str) -> FeatureStream:
+        columns = list(self.units.columns)
+        geometry = pa.field(GEOMETRY, pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
+        schema = pa.schema([*(pa.field(name, _ARROW[_KINDS[name]]) for name in columns), geometry])
+        table = self.units.assign(**{REFERENCE: self.units[REFERENCE].replace("", None)})
+        points = shapely.to_wkb(shapely.points(table["x"], table["y"]))
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            yield record_batch([*(table[name].to_numpy() for name in columns), points], schema)
+
+        choices = [(entry.name, entry.colour) for entry in self.design.classes]
+        form = point_form(["fid", *columns], field=REFERENCE, choices=choices, hidden=_HIDDEN)
+        return FeatureStream(schema, batches, "Point", self.design.map.crs, layer, form, self.design.to_json())
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ReferenceSample":
+        """Read what `save` wrote, after somebody has filled in the reference classes.
+
+        Raises:
+            SampleError: the file cannot be read or has no design, a column is missing, an id occurs twice, units are
+                missing or were added, or a stratum, a class or a probability is not that of the design.
+        """
+        path = Path(path)
+        require_file(str(path))
+        table, text = _read_csv(path) if path.suffix.lower() == ".csv" else _read_geopackage(path)
+        sample = cls(_typed(table, path.name), Design.from_json(text, path.name))
+        sample._require_as_drawn(path.name)
+        return sample
+
+    def _require_as_drawn(self, name: str) -> None:
+        """Raise SampleError if the units are not those that were drawn."""
+        units, design = self.units, self.design
+        twice = units["id"][units["id"].duplicated()].unique().tolist()
+        if twice:
+            raise SampleError(
+                f"{name} has id {listed(twice)} more than once. Expected each id once. Remove the copies."
+            )
+        strata = {stratum.name: stratum for stratum in design.strata}
+        _require_among(units, "stratum", list(strata), name)
+        _require_among(units, "map", [entry.name for entry in design.classes], name)
+        _require_among(units, REFERENCE, ["", *(entry.name for entry in design.classes)], name)
+        counts = units["stratum"].value_counts().to_dict()
+        for stratum in design.strata:
+            if counts.get(stratum.name, 0) != stratum.drawn:
+                raise SampleError(
+                    f"{name} has {counts.get(stratum.name, 0)} units of stratum {stratum.name}, but {stratum.drawn} "
+                    "were drawn. Expected all of them: a unit that cannot be labelled keeps its row, with an empty "
+                    "reference. Restore the rows."
+                )
+        if design.kind in ("simple random", "stratified"):
+            drawn = units["stratum"].map({name: stratum.drawn / stratum.units for name, stratum in strata.items()})
+            changed = units["id"][~np.isclose(units["probability"], drawn.astype(float), rtol=1e-6, atol=0)]
+            if len(changed):
+                raise SampleError(
+                    f"{name} has other inclusion probabilities than its design for id {listed(changed)}. Restore the "
+                    "column probability."
+                )
+
+    def require_map(self, mapped: Raster, sha256: str) -> None:
+        """Raise SampleError unless a map is the one that the sample was drawn from.
+
+        Args:
+            mapped: the class map.
+            sha256: of its class values, from `PixelHash` or `pixel_hash`.
+        """
+        drawn_from, name = self.design.map, mapped.paths[0]
+        if not mapped.grid.is_aligned(drawn_from.grid):
+            raise SampleError(
+                f"the sample was drawn from {drawn_from.name} ({_grid_label(drawn_from.grid)}), but {name} is "
+                f"{_grid_label(mapped.grid)}. Assess the map that it was drawn from, or draw a sample of this one."
+            )
+        if sha256 != drawn_from.sha256:
+            raise SampleError(
+                f"the sample was drawn from {drawn_from.name}, and {name} has other class values on the same grid. "
+                "Assess the map that it was drawn from, or draw a sample of this one."
+            )
+
+    def with_labels(self, labels: dict[int, str], name: str = "the labels") -> "ReferenceSample":
+        """The sample with these reference classes by id; the other units keep theirs.
+
+        Args:
+            labels: class name by id.
+            name: of their file, for messages.
+
+        Raises:
+            SampleError: an id or class that the sample does not have.
+        """
+        ids = set(self.units["id"].tolist())
+        unknown = [key for key in labels if key not in ids]
+        if unknown:
+            raise SampleError(f"{name} has id {listed(unknown)}, which the sample does not have. Expected its ids.")
+        reference = self.units["id"].map(labels).fillna(self.units[REFERENCE]).astype(object)
+        sample = ReferenceSample(self.units.assign(**{REFERENCE: reference}), self.design)
+        _require_among(sample.units, REFERENCE, ["", *(entry.name for entry in self.design.classes)], name)
+        return sample
+
+
+def require_sample_suffix(path: Path) -> Path:
+    """The path, if its suffix is that of a reference sample.
+
+    Raises:
+        OutputError: it is not.
+    """
+    if path.suffix.lower() not in _SUFFIXES:
+        raise OutputError(f"{path} has no suffix for a reference sample. Give it one of {', '.join(_SUFFIXES)}.")
+    return path
+
+
+def holds_design(path: Path) -> bool:
+    """True if a file holds a reference sample with its design, and not just any points."""
+    if path.suffix.lower() == ".csv":
+        return _design_file(path).is_file()
+    return path.is_file() and read_metadata(path) is not None
+
+
+class PixelHash:
+    """Hash of the class values of a map, from north to south; pixels without a class count as 255.
+
+    Law: it does not depend on the heights of the strips.
+    """
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def add(self, values: NDArray[np.uint8], valid: Valid) -> None:
+        """Add class values (rows, cols) of whole rows of the map, below those before."""
+        self._sha256.update(np.where(valid, values, np.uint8(IGNORE)).data)
+
+    @property
+    def sha256(self) -> str:
+        """Of all rows so far."""
+        return self._sha256.hexdigest()
+
+
+def pixel_hash(mapped: Raster) -> str:
+    """The hash of a class map, which is read in strips."""
+    pixels_hash = PixelHash()
+    for strip in mapped.grid.strips(_STRIP_PIXELS):
+        pixels, valid = mapped.read(strip)
+        pixels_hash.add(pixels[0], valid)
+    return pixels_hash.sha256
+
+
+def _design_file(path: Path) -> Path:
+    return path.with_suffix(".design.json")
+
+
+def _grid_label(grid: Grid) -> str:
+    return f"{grid.height} x {grid.width} pixels of {grid.transform.a:g} in {crs_label(grid.crs)}"
+
+
+def _require_among(units: pd.DataFrame, column: str, known: Sequence[str], name: str) -> None:
+    """Raise SampleError for a name in a column that is not known."""
+    odd = [value for value in units[column].unique().tolist() if value not in known]
+    if odd:
+        ids = units["id"][units[column] == odd[0]]
+        raise SampleError(
+            f"{name} has {column} '{odd[0]}' (id {listed(ids)}){nearest(odd[0], [each for each in known if each])}"
+        )
+
+
+def _read_geopackage(path: Path) -> tuple[pd.DataFrame, str]:
+    """The table of units and the design as JSON."""
+    stored = read_metadata(path)
+    if stored is None:
+        raise SampleError(
+            f"{path} holds no sampling design. Expected the GeoPackage that landscribe sample wrote: a copy that a GIS "
+            "exports loses the design."
+        )
+    layer, design = stored
+    try:
+        return pyogrio.read_dataframe(path, layer=layer, read_geometry=False), design
+    except (pyogrio.errors.DataLayerError, pyogrio.errors.DataSourceError) as error:
+        raise SampleError(f"{path} cannot be read: {error}. Expected the layer {layer}.") from error
+
+
+def _read_csv(path: Path) -> tuple[pd.DataFrame, str]:
+    """The table of units and the design as JSON, from the file beside the table."""
+    beside = _design_file(path)
+    if not beside.is_file():
+        raise SampleError(
+            f"{path} has no design beside it. Expected {beside.name}, which landscribe sample wrote with it. Copy both."
+        )
+    try:
+        # Texts stay texts: a class may be called "NA".
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:
+        raise SampleError(f"{path} cannot be read as CSV: {error}. Expected commas between the columns.") from error
+    return table, beside.read_text(encoding="utf-8")
+
+
+def _typed(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The columns of units in their order and types.
+
+    Raises:
+        SampleError: a column is missing, or holds text where numbers are expected.
+    """
+    absent = [each for each in _KINDS if each not in table.columns and each not in _OF_CLUSTERS]
+    if absent:
+        raise SampleError(
+            f"{name} has no column {listed(absent)}. Expected all columns that landscribe sample wrote: only "
+            f"{REFERENCE} is to be changed. Restore the column."
+        )
+    columns = {}
+    for column, kind in _KINDS.items():
+        if column not in table.columns:
+            continue
+        if kind is str:
+            columns[column] = table[column].fillna("").astype(str).str.strip().astype(object)
+            continue
+        numbers = pd.to_numeric(table[column].replace("", np.nan), errors="coerce")
+        # Without a CRS, areas are not known.
+        if numbers.isna().any() and column != "area_m2":
+            raise SampleError(
+                f"{name} has '{table[column][numbers.isna()].iloc[0]}' in its column {column}. Expected numbers. "
+                "Restore the column."
+            )
+        columns[column] = numbers.astype(kind)
+    return pd.DataFrame(columns)

@@ -1,0 +1,145 @@
+"""Labelling page: pictures around the units of a reference sample, each with a list of classes, as one HTML file.
+
+The page shows neither the map nor the strata, and units in the random order of their ids, so that labels are blind.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pyproj
+from jinja2 import Environment, StrictUndefined
+from numpy.typing import NDArray
+
+from landscribe import progress
+from landscribe.errors import GridError, OutputError, RecipeError
+from landscribe.estimation.reference_sample import ReferenceSample
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window
+from landscribe.geo.rasters.raster import Raster
+from landscribe.outputs import write_text
+from landscribe.reports.figures import Limits, limits_of, photo, shown_bands, stretched, thinned
+
+MOST_UNITS = 2000
+"""Pictures on one page: more make browsers slow."""
+
+_CHIP_SIDE = 128
+"""Pixels of the image around a unit."""
+_SURROUNDINGS = 4
+"""A picture is at least this many times as wide as its unit."""
+_PICTURE_SIDE = 256
+"""Longest side of a picture in pixels; larger windows are thinned."""
+_OVERVIEW_SIDE = 1024
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A unit on the page."""
+
+    id: int
+    side: int
+    """Of the window in pixels of the image."""
+    uri: str
+    """PNG as a data URI."""
+    outline: str
+    """Corners of the unit in the window, as SVG takes them."""
+
+
+def require_labelling_page(path: Path, units: int) -> Path:
+    """The path, if a page of this many units can be written to it.
+
+    Raises:
+        OutputError: it does not end in .html.
+        RecipeError: there are too many units.
+    """
+    if path.suffix.lower() != ".html":
+        raise OutputError(f"{path} does not end in .html, but the sheet is a web page. Rename it.")
+    if units > MOST_UNITS:
+        raise RecipeError(
+            f"the sample has {units} units, but a sheet holds at most {MOST_UNITS}. Draw fewer, or label the "
+            "GeoPackage in a GIS."
+        )
+    return path
+
+
+def write_labelling_page(sample: ReferenceSample, image: Raster, out: Path) -> Path:
+    """Write a page on which a person chooses the class of each unit, and which saves them as CSV (id, reference).
+
+    Args:
+        sample: the units.
+        image: imagery of any grid and CRS.
+        out: the HTML file.
+
+    Raises:
+        GridError: the map or the image has a CRS and the other has none.
+        RecipeError: no unit lies on the image, or there are too many.
+        OutputError: the file cannot be written.
+    """
+    require_labelling_page(out, len(sample.units))
+    pictures = list(_pictures(sample, image))
+    # StrictUndefined: a typing error in a name of the template raises instead of leaving a gap.
+    environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((files("landscribe.reports") / "labelling.html").read_text(encoding="utf-8"))
+    page = template.render(
+        pictures=pictures, image=image.name, classes=sample.design.classes, key=_key(sample)
+    )  # fmt: skip
+    write_text(out, page)
+    return out
+
+
+def _key(sample: ReferenceSample) -> str:
+    """Under which a browser stores the labels of this sample."""
+    units = sample.units[["id", "row", "col", "side"]].to_numpy(np.int64)
+    return hashlib.sha256(units.tobytes() + sample.design.map.sha256.encode()).hexdigest()[:16]
+
+
+def _pictures(sample: ReferenceSample, image: Raster) -> Iterator[_Picture]:
+    corners = _corners(sample, image)
+    on_image = (corners >= 0).all(axis=2) & (corners < image.grid.shape).all(axis=2)
+    if not on_image.any():
+        raise RecipeError(f"no unit of the sample lies on {image.paths[0]}. Expected an image of the area of the map.")
+    bands = image.select([band + 1 for band in shown_bands(image.bands)])
+    pixels, valid = bands.overview(_OVERVIEW_SIDE)
+    limits = limits_of(pixels, valid, together=image.dtype == "uint8")
+    with progress.task("pictures of the sheet", len(corners)) as advance:
+        for number, own in zip(sample.units["id"].tolist(), corners, strict=True):
+            yield _picture(number, own, bands, limits)
+            advance()
+
+
+def _picture(number: int, corners: NDArray[np.float64], image: Raster, limits: Limits) -> _Picture:
+    """The picture around a unit with these corners, (4, 2) row and col in the image."""
+    side = max(_CHIP_SIDE, int(np.ceil(_SURROUNDINGS * np.ptp(corners, axis=0).max())))
+    row, col = np.round(corners.mean(axis=0) - side / 2).astype(int).tolist()
+    pixels, valid = image.read(Window(row, col, side, side))
+    pixels, valid = thinned(pixels, _PICTURE_SIDE), thinned(valid, _PICTURE_SIDE)
+    outline = " ".join(f"{x - col:.2f},{y - row:.2f}" for y, x in corners.tolist())
+    return _Picture(number, side, photo(stretched(pixels, limits), valid), outline)
+
+
+def _corners(sample: ReferenceSample, image: Raster) -> NDArray[np.float64]:
+    """Row and col in the image of the corners of each unit: (units, 4, 2)."""
+    grid = sample.design.map.grid
+    row, col, side = (sample.units[name].to_numpy()[:, None] for name in ("row", "col", "side"))
+    rows, cols = row + side * np.array([0, 0, 1, 1]), col + side * np.array([0, 1, 1, 0])
+    a, b, left, d, e, top = grid.transform[:6]
+    x, y = a * cols + b * rows + left, d * cols + e * rows + top
+    if _require_both_crs(grid, image) and grid.crs != image.grid.crs:
+        assert grid.crs is not None
+        assert image.grid.crs is not None
+        to_image = pyproj.Transformer.from_crs(grid.crs.to_wkt(), image.grid.crs.to_wkt(), always_xy=True)
+        x, y = to_image.transform(x, y)
+    image_col, image_row = ~image.grid.transform @ (x, y)
+    return np.stack([image_row, image_col], axis=-1)
+
+
+def _require_both_crs(grid: Grid, image: Raster) -> bool:
+    """True if the map and the image have a CRS, False if neither has; GridError for one without."""
+    if (grid.crs is None) != (image.grid.crs is None):
+        raise GridError(
+            f"{'the map' if grid.crs is None else image.paths[0]} has no CRS, so the units cannot be located on "
+            f"the image. {ASSIGN_CRS}."
+        )
+    return grid.crs is not None

@@ -1,0 +1,292 @@
+"""Plan of a sample: its frame and strata, how many units of each are drawn, and what precision to expect."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from landscribe.errors import ClassError, GridError, RasterError, SampleError
+from landscribe.estimation.reference_sample import MapClass
+from landscribe.geo.classes import Classes
+from landscribe.geo.features import Features
+from landscribe.geo.grid import ASSIGN_CRS, Grid, crs_label
+from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_from_tag
+from landscribe.sampling.frame import BUFFER, Buffer, Frame, FrameCounts
+from landscribe.sampling.sizes import (
+    Expected,
+    allocate,
+    expected_by_stratum,
+    expected_overall,
+    require_enough,
+    simple_random_size,
+    stratified_size,
+    z_of,
+)
+from landscribe.sampling.spec import MOST_UNITS, SampleSpec
+from landscribe.spec import nearest
+
+log = logging.getLogger(__name__)
+
+_TOLERANCE = 1.02
+"""Of a standard error: rounding to whole units."""
+_MOST_NEAR = 2**24
+"""Pixels above a row that may lie in a buffer."""
+_EXPECTED = 0.8
+"""Expected accuracy of a class that `expected_accuracy` does not name."""
+
+
+@dataclass(frozen=True)
+class PlannedStratum:
+    """A stratum, or, of a design without strata, a class of the map."""
+
+    name: str
+    code: int
+    """Its value in the raster of strata, or `frame.BUFFER`."""
+    units: int
+    """In the frame."""
+    area_m2: float
+    """NaN without a CRS."""
+    share: float
+    """Of the units."""
+    size: float
+    """Units to draw; of a design without strata, the expected number."""
+    expected: Expected | None
+    """None if no unit is drawn."""
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """All that is decided before units are drawn."""
+
+    mapped: ClassMap
+    spec: SampleSpec
+    frame: Frame
+    counts: FrameCounts
+    classes: tuple[MapClass, ...]
+    """The classes of the map, and their units in the frame."""
+    strata: tuple[PlannedStratum, ...]
+    size: int
+    """Units to draw; of a systematic design, the expected number."""
+    expected: Expected | None
+    """Overall accuracy; None if a stratum has no unit in the sample."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """In JSON's types."""
+        return {
+            "map": self.mapped.raster.paths[0],
+            "design": self.spec.kind,
+            "size": self.size,
+            "units": sum(stratum.units for stratum in self.strata),
+            "confidence": self.spec.confidence,
+            "overall": None if self.expected is None else asdict(self.expected),
+            "strata": [
+                {
+                    "name": stratum.name,
+                    "units": stratum.units,
+                    "area_m2": None if math.isnan(stratum.area_m2) else stratum.area_m2,
+                    "share": stratum.share,
+                    "size": stratum.size,
+                    "expected": None if stratum.expected is None else asdict(stratum.expected),
+                }
+                for stratum in self.strata
+            ],
+        }
+
+
+def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
+    """Count the frame, and share the sample among its strata. The map is read once.
+
+    Raises:
+        RasterError: the map is no class map, or has no pixel in the frame.
+        GridError: the raster of strata lies on another grid.
+        ClassError: a class or stratum that does not exist.
+        SampleError: a stratum has fewer units than are to be drawn, or a setting in metres finds no CRS.
+    """
+    class_map = ClassMap.of(mapped)
+    strata_map = class_map if spec.strata is None else _open_strata(spec.strata, mapped)
+    area = None if spec.area is None else Features.read(spec.area).require_overlap(mapped.grid, mapped.paths[0])
+    buffer = _buffer(spec, strata_map)
+    frame = Frame(mapped, None if spec.strata is None else strata_map.raster, area, spec.unit, buffer)
+    counts = frame.count()
+    if not counts.units_by_row.any():
+        raise RasterError(
+            f"{mapped.paths[0]} has no sampling unit{f' in {spec.area}' if spec.area else ''}: expected pixels that "
+            "have a class (and are not nodata). Check the map and its nodata value."
+        )
+    classes = _classes(class_map, counts)
+    strata = _strata(strata_map, counts, spec) if spec.design == "stratified" else _as_strata(classes)
+    return _sized(SamplePlan(class_map, spec, frame, counts, classes, strata, 0, None))
+
+
+def _open_strata(path: str, mapped: Raster) -> ClassMap:
+    strata = ClassMap.open(path)
+    if not mapped.grid.is_aligned(strata.raster.grid):
+        raise GridError(
+            f"the strata of {path} are {_grid_label(strata.raster.grid)}, but {mapped.paths[0]} is "
+            f"{_grid_label(mapped.grid)}. Expected one grid. Warp the strata to the map (gdalwarp -r near)."
+        )
+    return strata
+
+
+def _grid_label(grid: Grid) -> str:
+    left, _, _, top = grid.bounds
+    return (
+        f"{grid.height} x {grid.width} pixels of {grid.transform.a:g} from ({left:.10g}, {top:.10g}) in "
+        f"{crs_label(grid.crs)}"
+    )
+
+
+def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
+    if spec.buffer_around is None or spec.buffer is None:
+        return None
+    sides = strata.raster.grid.pixel_sides
+    if sides is None:
+        raise SampleError(
+            f"{strata.raster.paths[0]} has no CRS, so a buffer of {spec.buffer:g} m cannot be counted in pixels. "
+            f"{ASSIGN_CRS}, or leave out the buffer."
+        )
+    classes = strata.classes
+    _require_known([spec.buffer_around], classes.names, "buffer_around")
+    buffer = Buffer(classes.values[classes.names.index(spec.buffer_around)], spec.buffer, sides)
+    height, width = strata.raster.grid.shape
+    if min(buffer.reach, height) * width > _MOST_NEAR:
+        raise SampleError(
+            f"a buffer of {spec.buffer:g} m is {buffer.reach} pixels, too many for a map of {width} columns. Expected "
+            f"at most {_MOST_NEAR // width}. Lower it, or pass --strata with a raster of your own (gdal_proximity.py)."
+        )
+    return buffer
+
+
+def _require_known(names: Iterable[str], known: Iterable[str], setting: str) -> None:
+    names_known = list(known)
+    unknown = [name for name in names if name not in names_known]
+    if unknown:
+        raise ClassError(f"{setting} names '{unknown[0]}'{nearest(unknown[0], names_known)}")
+
+
+def _table(class_map: ClassMap, values: list[int]) -> Classes:
+    """The class table of a map in which these values occur; of a map without a table, the values."""
+    text = class_map.tags.get(CLASSES_TAG)
+    if text is None:
+        return Classes.from_labels(values, background=False)
+    table = classes_from_tag(text)
+    unlisted = sorted(set(values) - set(table.values))
+    if unlisted:
+        raise ClassError(
+            f"{class_map.raster.paths[0]} holds the value {unlisted[0]}, which its class table does not list "
+            f"({', '.join(map(str, table.values))}). Correct the map, or write its class table anew."
+        )
+    return table
+
+
+def _classes(class_map: ClassMap, counts: FrameCounts) -> tuple[MapClass, ...]:
+    units = counts.units_of_class
+    table = _table(class_map, np.flatnonzero(units).tolist())
+    return tuple(
+        MapClass(
+            entry.name, entry.value, entry.colour, int(units[entry.value]), float(counts.areas_of_class[entry.value])
+        )
+        for entry in table
+    )
+
+
+def _strata(class_map: ClassMap, counts: FrameCounts, spec: SampleSpec) -> tuple[PlannedStratum, ...]:
+    """The strata that occur, in the order of their values; the buffer comes last."""
+    units = counts.units_of_stratum
+    codes = np.flatnonzero(units).tolist()
+    names: Mapping[int, str] = {
+        entry.value: entry.name for entry in _table(class_map, [code for code in codes if code != BUFFER])
+    } | {BUFFER: f"{spec.buffer_around} buffer"}
+    return _planned((names[code], code, int(units[code]), float(counts.stratum_areas[code])) for code in codes)
+
+
+def _as_strata(classes: tuple[MapClass, ...]) -> tuple[PlannedStratum, ...]:
+    return _planned((entry.name, entry.value, entry.units, entry.area_m2) for entry in classes if entry.units)
+
+
+def _planned(rows: Iterable[tuple[str, int, int, float]]) -> tuple[PlannedStratum, ...]:
+    listed = list(rows)
+    total = sum(units for _, _, units, _ in listed)
+    return tuple(PlannedStratum(*row, share=row[2] / total, size=0, expected=None) for row in listed)
+
+
+def _sized(plan: SamplePlan) -> SamplePlan:
+    """The plan with the units that are drawn of each stratum, and the expected precision."""
+    spec, strata = plan.spec, plan.strata
+    names, units = [stratum.name for stratum in strata], [stratum.units for stratum in strata]
+    accuracies = _accuracies(spec, names)
+    sizes: list[float]
+    if isinstance(spec.allocation, dict):
+        _require_known(spec.allocation, names, "allocation")
+        numbers = [spec.allocation.get(name, 0) for name in names]
+        size = sum(numbers)
+    else:
+        size = _size(spec, [stratum.share for stratum in strata], accuracies, sum(units))
+        numbers = allocate(spec.allocation, size, units, accuracies) if spec.design == "stratified" else []
+    if not 0 < size <= MOST_UNITS:
+        raise SampleError(
+            f"{size:,} units are to be drawn. Expected 1 to {MOST_UNITS:,}. Choose another size, or a larger error."
+        )
+    if spec.design == "stratified":
+        require_enough(names, numbers, units)
+        size, sizes = sum(numbers), list(map(float, numbers))
+    else:
+        if spec.design != "cluster":  # a square with fewer pixels gives all of them
+            require_enough([f"the map {plan.mapped.raster.name}"], [size], [sum(units)])
+        sizes = [size * stratum.share for stratum in strata]
+    expected = expected_by_stratum(accuracies, sizes, units, spec.confidence)
+    rows = zip(strata, sizes, expected, strict=True)
+    sized = SamplePlan(
+        plan.mapped, spec, plan.frame, plan.counts, plan.classes,
+        tuple(
+            PlannedStratum(each.name, each.code, each.units, each.area_m2, each.share, number, accuracy)
+            for each, number, accuracy in rows
+        ),
+        size, expected_overall(accuracies, sizes, units, spec.confidence),
+    )  # fmt: skip
+    _warn_if_less_precise(sized)
+    return sized
+
+
+def _accuracies(spec: SampleSpec, names: list[str]) -> list[float]:
+    """The expected accuracy of each stratum."""
+    given = spec.expected_accuracy
+    if not isinstance(given, dict):
+        return [given] * len(names)
+    _require_known(given, names, "expected_accuracy")
+    return [given.get(name, _EXPECTED) for name in names]
+
+
+def _standard_error(spec: SampleSpec) -> float:
+    """The standard error that the settings ask for; 0 if they ask for a size."""
+    return spec.standard_error or (spec.half_width or 0) / z_of(spec.confidence)
+
+
+def _warn_if_less_precise(plan: SamplePlan) -> None:
+    """Warn if the allocation makes a sample less precise than the settings ask for."""
+    requested = _standard_error(plan.spec)
+    if requested and plan.expected is not None and plan.expected.standard_error > _TOLERANCE * requested:
+        log.warning(
+            "with allocation %s, %d units give a standard error of %.4f, not %.4f: the size is that of allocation "
+            "neyman. Choose neyman, or raise the size", plan.spec.allocation, plan.size, plan.expected.standard_error,
+            requested,
+        )  # fmt: skip
+
+
+def _size(spec: SampleSpec, shares: list[float], accuracies: list[float], units: int) -> int:
+    """Units that the settings ask for."""
+    if spec.design == "cluster":
+        assert spec.clusters is not None
+        assert spec.per_cluster is not None
+        return spec.clusters * spec.per_cluster
+    if spec.size is not None:
+        return spec.size
+    error = _standard_error(spec)
+    if spec.design == "stratified":
+        return math.ceil(stratified_size(shares, accuracies, error, units))
+    overall = float(np.dot(shares, accuracies))
+    return math.ceil(simple_random_size(overall, error, units))

@@ -1,0 +1,134 @@
+"""The verbs of reference samples: sample and plan_sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from landscribe.errors import OutputError, RecipeError
+from landscribe.outputs import claim, output_path, require_absent
+from landscribe.spec import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from landscribe.estimation.reference_sample import ReferenceSample
+    from landscribe.sampling.plan import SamplePlan
+    from landscribe.verbs.keywords import SampleKeywords
+    from landscribe.verbs.sources import Source
+
+
+def plan_sample(mapped: Source, **settings: Unpack[SampleKeywords]) -> SamplePlan:
+    """Plan a reference sample without drawing it: units of each stratum, and the precision to expect.
+
+    Args:
+        mapped: a class map of `predict`, or any raster of class values (uint8).
+        settings: fields of SampleSpec.
+
+    >>> import landscribe as ls
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from landscribe.synthetic import draw, write
+    >>> with TemporaryDirectory() as folder:
+    ...     _, _, truth = write(draw(256, 192, seed=0), Path(folder))
+    ...     plan = ls.plan_sample(truth, half_width=0.05, expected_accuracy=0.9)
+    >>> plan.size, len(plan.strata), plan.strata[0].size
+    (138, 5, 30.0)
+    """
+    from landscribe.sampling.spec import SampleSpec
+
+    spec = SampleSpec.of(dict(settings))
+
+    from landscribe.geo.rasters.raster import Raster
+    from landscribe.sampling import plan
+
+    return plan.plan_sample(Raster.open([mapped]), spec)
+
+
+def sample(
+    mapped: Source,
+    *,
+    out: Source,
+    forms: Sequence[str] = (),
+    sheet: Source | None = None,
+    image: Source | None = None,
+    overwrite: bool = False,
+    **settings: Unpack[SampleKeywords],
+) -> ReferenceSample:
+    """Draw a reference sample from a map: units to label, by chance, so that `assess` can estimate from them.
+
+    The form hides the class of the map and the stratum of a unit, and ids are in random order: labels are to be blind.
+
+    Law: the same map, settings and seed give the same units.
+
+    Args:
+        mapped: a class map of `predict`, or any raster of class values (uint8).
+        out: the file; its suffix chooses a GeoPackage (.gpkg), which QGIS opens as a form, or CSV (.csv).
+        forms: files for other programs, beside `out`: "ceo" for Collect Earth Online (points.ceo.csv), "acatama" for
+            AcATaMa (points.acatama.gpkg).
+        sheet: also write a web page with a picture of `image` around each unit and a list of classes, for labelling
+            without a GIS (.html). It saves the labels as CSV by id, for `ReferenceSample.with_labels`.
+        image: imagery of the area, of any grid and CRS.
+        overwrite: replace an existing file, and the labels in it.
+        settings: fields of SampleSpec.
+
+    Raises:
+        RecipeError: an unknown form, or no size.
+        SampleError: more units than a stratum has, or a setting in metres finds no CRS.
+        RasterError: the map has no class in any pixel.
+        ClassError: a class or stratum that does not exist.
+        OutputError: the file exists, cannot be written, or has an unknown suffix.
+
+    >>> import landscribe as ls
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from landscribe.synthetic import draw, write
+    >>> with TemporaryDirectory() as folder:
+    ...     _, _, truth = write(draw(256, 192, seed=0), Path(folder))
+    ...     sample = ls.sample(truth, out=f"{folder}/points.gpkg", size=250, allocation="equal")
+    >>> len(sample.units), sample.units["stratum"].value_counts().unique().tolist()
+    (250, [50])
+    >>> list(sample.units.columns[:4])  # the reference is empty: it is to be filled in
+    ['id', 'reference', 'x', 'y']
+    """
+    from landscribe.sampling.spec import SampleSpec
+
+    spec = SampleSpec.of(dict(settings))
+
+    from landscribe.estimation.reference_sample import require_sample_suffix
+    from landscribe.geo.rasters.raster import Raster
+    from landscribe.reports.labelling import require_labelling_page, write_labelling_page
+    from landscribe.sampling.draw import draw_sample
+    from landscribe.sampling.forms import FORMS, form_path
+    from landscribe.sampling.plan import plan_sample
+
+    for name in forms:
+        if name not in FORMS:
+            raise RecipeError(f"no form is called '{name}'{nearest(name, list(FORMS))}")
+    if (sheet is None) != (image is None):
+        raise RecipeError("a sheet shows an image around each unit: give both sheet and image, or neither.")
+    path = require_sample_suffix(output_path(out))
+    page, imagery = (None, None) if sheet is None else (output_path(sheet), Raster.open([str(image)], is_imagery=True))
+    written = [path, *(form_path(path, name) for name in forms), *([] if page is None else [page])]
+    _require_apart(written, [name for name in (mapped, image, spec.strata, spec.area) if name is not None])
+    with claim(path):
+        for file in written:
+            require_absent(file, overwrite=overwrite)
+        plan = plan_sample(Raster.open([mapped]), spec)
+        if page is not None:
+            require_labelling_page(page, plan.size)
+        drawn = draw_sample(plan)
+        for name in forms:
+            FORMS[name].write(drawn, form_path(path, name))
+        if page is not None and imagery is not None:
+            write_labelling_page(drawn, imagery, page)
+        drawn.save(path)
+    return drawn
+
+
+def _require_apart(outputs: Sequence[Path], inputs: Sequence[Source]) -> None:
+    """Raise OutputError if an output is an input."""
+    taken = {Path(name).resolve() for name in inputs}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")

@@ -1,0 +1,156 @@
+"""Maps are assessed with the reference samples that were drawn from them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyogrio
+import pytest
+import rasterio
+from tests import worlds
+
+import landscribe as ls
+from landscribe.errors import LandscribeError
+from landscribe.geo.classes import Classes
+from landscribe.geo.pixel_area import pixel_areas
+from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
+
+NAMES = ("background", "forest", "water")
+SHAPE = (120, 160)
+PIXEL_KM2 = pixel_areas(worlds.grid(*SHAPE)) * 1e-6
+
+
+def smooth(seed):
+    coarse = np.random.default_rng(seed).normal(size=(15, 20))
+    return np.kron(coarse, np.ones((8, 8)))
+
+
+TRUTH = np.digitize(smooth(1), [0.0, 1.0]).astype(np.uint8)
+MAPPED = np.where(smooth(2) + np.random.default_rng(3).normal(size=SHAPE) > 1.8, (TRUTH + 1) % 3, TRUTH).astype(
+    np.uint8
+)
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory):
+    path = worlds.write_raster(tmp_path_factory.mktemp("sampled") / "map.tif", MAPPED, nodata=255)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(**{CLASSES_TAG: classes_as_tag(Classes.from_labels(NAMES[1:], background=True))})
+    return path
+
+
+def labelled(mapped, path, **settings):
+    """A sample whose units were labelled with the truth."""
+    sample = ls.sample(mapped, out=path, overwrite=True, **settings)
+    units = sample.units
+    truth = TRUTH[units["row"], units["col"]]
+    sample.with_labels(dict(zip(units["id"], np.array(NAMES)[truth].tolist(), strict=True))).save(path)
+    return path
+
+
+def km2(values):
+    return [np.count_nonzero(values == value) * PIXEL_KM2 for value in range(3)]
+
+
+DESIGNS = {
+    "stratified": {"size": 240},
+    "equal": {"size": 240, "allocation": "equal"},
+    "simple": {"design": "simple", "size": 240},
+    "systematic": {"design": "systematic", "size": 240},
+    "cluster": {"design": "cluster", "clusters": 40, "cluster_size": 8, "per_cluster": 6},
+}
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_true_areas_and_accuracies_lie_in_about_95_percent_of_the_intervals(mapped, tmp_path, design):
+    """8 seeds, 7 intervals each: fewer than 82 % would be rarer than one in a thousand if intervals hold."""
+    true_areas, hits = km2(TRUTH), []
+    for seed in range(8):
+        points = labelled(mapped, tmp_path / "points.csv", seed=seed, **DESIGNS[design])
+        result = ls.assess(mapped, reference=points)
+        hits.append(result.overall.lower <= np.mean(TRUTH == MAPPED) <= result.overall.upper)
+        for value, name in enumerate(NAMES):
+            area, users = result.areas[name], result.users[name]
+            hits.append(area.lower <= true_areas[value] <= area.upper)
+            hits.append(users.lower <= np.mean(TRUTH[value == MAPPED] == value) <= users.upper)
+    assert np.mean(hits) > 0.82
+
+
+def test_a_sample_of_all_pixels_is_the_truth(mapped, tmp_path):
+    points = labelled(mapped, tmp_path / "points.csv", design="simple", size=TRUTH.size)
+    result = ls.assess(mapped, reference=points)
+    counts = pd.crosstab(MAPPED.ravel(), TRUTH.ravel()).to_numpy()
+    np.testing.assert_allclose(result.matrix.to_numpy(), counts / TRUTH.size, rtol=1e-9)
+    assert [area.value for area in result.areas.values()] == pytest.approx(km2(TRUTH), rel=1e-5)
+    assert result.overall.se == pytest.approx(0, abs=1e-9)
+
+
+def test_the_estimator_is_named_with_the_counts_of_the_map_beside_it(mapped, tmp_path):
+    points = labelled(mapped, tmp_path / "points.gpkg", design="systematic", size=300)
+    ls.assess(mapped, reference=points, out=tmp_path / "measures.json", confidence=0.9)
+    summary = json.loads((tmp_path / "measures.json").read_text())
+    assert summary["estimator"] == ("systematic sample, post-stratified by map class, as if simple random: approximate")
+    assert summary["confidence"] == 0.9
+    areas = [summary["map_counts"][name]["area"] for name in NAMES]
+    assert areas == pytest.approx(km2(MAPPED), rel=1e-5)
+    assert sum(each["value"] for each in summary["areas"].values()) == pytest.approx(sum(areas))
+
+
+def test_a_simple_sample_without_a_rare_class_is_not_stratified_afterwards(mapped, tmp_path):
+    points = labelled(mapped, tmp_path / "points.gpkg", design="simple", size=3, seed=4)
+    assert ls.assess(mapped, reference=points).estimator == "simple random sample"
+
+
+def test_units_without_a_reference_class_are_refused_or_skipped(mapped, tmp_path):
+    path = tmp_path / "points.gpkg"
+    sample = ls.sample(mapped, out=path, size=150, allocation="equal")
+    with pytest.raises(LandscribeError, match="column reference is empty in all 150 units"):
+        ls.assess(mapped, reference=path)
+    first = sample.units["id"][:120]
+    sample.with_labels(dict.fromkeys(first.tolist(), "forest")).save(path)
+    with pytest.raises(LandscribeError, match="30 of 150 units have no reference class"):
+        ls.assess(mapped, reference=path)
+    result = ls.assess(mapped, reference=path, skip_unlabelled=True)
+    assert (result.estimate.units, result.unlabelled) == (120, 30)
+
+
+def test_a_sample_of_another_map_is_refused(mapped, tmp_path):
+    points = labelled(mapped, tmp_path / "points.gpkg", size=150)
+    other = worlds.write_raster(tmp_path / "other.tif", (MAPPED + 1) % 3, nodata=255)
+    with pytest.raises(LandscribeError, match="other class values on the same grid"):
+        ls.assess(other, reference=points)
+    smaller = worlds.write_raster(tmp_path / "smaller.tif", MAPPED[:50, :60], nodata=255)
+    with pytest.raises(LandscribeError, match=r"was drawn from map\.tif"):
+        ls.assess(smaller, reference=points)
+    with pytest.raises(LandscribeError, match="that of one map, but there are 2"):
+        ls.assess([mapped, other], reference=points)
+
+
+def test_a_reference_class_that_the_map_does_not_have_is_refused(mapped, tmp_path):
+    points = labelled(mapped, tmp_path / "points.csv", size=150)
+    table = pd.read_csv(points)
+    table.loc[0, "reference"] = "forrest"
+    table.to_csv(points, index=False)
+    with pytest.raises(LandscribeError, match=r"'forrest'.*forest"):
+        ls.assess(mapped, reference=points)
+
+
+def test_points_without_a_design_have_no_intervals_and_a_warning(mapped, tmp_path, caplog):
+    points = labelled(mapped, tmp_path / "points.gpkg", size=150)
+    plain = tmp_path / "plain.geojson"
+    pyogrio.write_dataframe(pyogrio.read_dataframe(points, layer="points"), plain)
+    result = ls.assess(mapped, reference=plain, label_field="reference")
+    assert result.confusion.total == 150
+    assert "plain.geojson holds no sampling design" in caplog.text
+
+
+def test_a_map_without_a_crs_has_areas_in_pixels(tmp_path):
+    path = worlds.write_raster(tmp_path / "map.tif", MAPPED, nodata=255, crs=None)
+    sample = ls.sample(path, out=tmp_path / "points.csv", size=200)
+    names = [entry.name for entry in sample.design.classes]
+    truth = TRUTH[sample.units["row"], sample.units["col"]]
+    labels = dict(zip(sample.units["id"], [names[value] for value in truth], strict=True))
+    sample.with_labels(labels).save(tmp_path / "points.csv")
+    result = ls.assess(path, reference=tmp_path / "points.csv")
+    assert result.area_unit == "pixels"
+    assert sum(area.value for area in result.areas.values()) == pytest.approx(TRUTH.size)

@@ -1,0 +1,180 @@
+"""The file of a reference sample: it holds the units and the design, and refuses what was changed by mistake."""
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pyogrio
+import pytest
+import rasterio
+from tests import worlds
+
+from landscribe.errors import LandscribeError
+from landscribe.estimation.reference_sample import ReferenceSample, holds_design, pixel_hash
+from landscribe.geo.classes import Classes
+from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
+from landscribe.sampling.draw import draw_sample
+from landscribe.sampling.plan import plan_sample
+from landscribe.sampling.spec import SampleSpec
+
+VALUES = np.random.default_rng(1).choice([0, 1, 2, 255], (40, 50), p=[0.2, 0.3, 0.4, 0.1]).astype(np.uint8)
+NAMES = ("background", "forêt <1>", "NA")
+
+
+def written_map(folder, values=VALUES, name="map.tif"):
+    path = worlds.write_raster(folder / name, values, nodata=255)
+    with rasterio.open(path, "r+") as dataset:
+        classes = Classes.from_labels(NAMES[1:], background=True)
+        dataset.update_tags(**{CLASSES_TAG: classes_as_tag(classes)})
+    return path
+
+
+def sample_of(path, **settings):
+    return draw_sample(plan_sample(Raster.open([path]), SampleSpec.of({"size": 30} | settings)))
+
+
+@pytest.fixture
+def sample(tmp_path):
+    return sample_of(written_map(tmp_path))
+
+
+CLUSTER = {"design": "cluster", "size": None, "clusters": 4, "cluster_size": 9, "per_cluster": 5}
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".csv", ".GPKG"])
+@pytest.mark.parametrize("settings", [{}, CLUSTER, {"unit": 2, "design": "simple"}])
+def test_a_file_gives_back_the_units_and_the_design(tmp_path, suffix, settings):
+    sample, path = sample_of(written_map(tmp_path), **settings), tmp_path / f"my points{suffix}"
+    sample.save(path)
+    opened = ReferenceSample.open(path)
+    assert opened.design == sample.design
+    pd.testing.assert_frame_equal(opened.units, sample.units, check_dtype=False)
+    assert holds_design(path)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".csv"])
+def test_a_map_without_a_crs_gives_back_its_units(tmp_path, suffix):
+    path = worlds.write_raster(tmp_path / "map.tif", VALUES, crs=None, transform=None, nodata=255)
+    sample = sample_of(path)
+    sample.save(tmp_path / f"points{suffix}")
+    opened = ReferenceSample.open(tmp_path / f"points{suffix}")
+    assert opened.units["area_m2"].isna().all()
+    assert opened.design.map == sample.design.map
+
+
+def test_the_same_sample_gives_the_same_bytes(tmp_path, sample):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        sample.save(tmp_path / name / "points.gpkg")
+    assert (tmp_path / "a/points.gpkg").read_bytes() == (tmp_path / "b/points.gpkg").read_bytes()
+
+
+def test_points_lie_in_the_middle_of_their_pixels(tmp_path, sample):
+    sample.save(tmp_path / "points.gpkg")
+    points = pyogrio.read_dataframe(tmp_path / "points.gpkg", layer="points")
+    assert points.crs.to_epsg() == 32632
+    assert (points.geometry.x == worlds.CORNER[0] + points["col"] + 0.5).all()
+    assert (points.geometry.y == worlds.CORNER[1] - points["row"] - 0.5).all()
+    assert points["reference"].isna().all()
+
+
+def test_gdal_reads_the_design_among_the_metadata(tmp_path, sample):
+    sample.save(tmp_path / "points.gpkg")
+    info = pyogrio.read_info(tmp_path / "points.gpkg", layer="points")
+    texts = [text for text in (info["layer_metadata"] or {}).values() if text.startswith("{")]
+    assert json.loads(texts[0])["kind"] == "stratified"
+
+
+def test_the_form_offers_the_classes_and_hides_what_would_bias_a_label(tmp_path, sample):
+    sample.save(tmp_path / "points.gpkg")
+    with closing(sqlite3.connect(tmp_path / "points.gpkg")) as database:
+        (text,) = database.execute("SELECT styleQML FROM layer_styles").fetchone()
+    form = ET.fromstring(text.partition("\n")[2])
+    widgets = {field.get("name"): field.find("editWidget") for field in form.find("fieldConfiguration")}
+    choices = [option.get("value") for option in widgets["reference"].iter("Option") if option.get("value")]
+    assert widgets["reference"].get("type") == "ValueMap"
+    assert set(choices[1:]) == set(NAMES)
+    assert {name for name, widget in widgets.items() if widget.get("type") == "Hidden"} >= {"map", "stratum"}
+    editable = {field.get("name") for field in form.find("editable") if field.get("editable") == "1"}
+    assert editable == {"reference"}
+    columns = [column.get("name") for column in form.iter("column")]
+    assert columns[-2:] == ["stratum", "map"]
+
+
+def test_labels_that_a_gis_stores_are_read(tmp_path, sample):
+    path = tmp_path / "points.gpkg"
+    sample.save(path)
+    with closing(sqlite3.connect(path)) as database, database:
+        # SQLite alone does not have the functions of the spatial index's triggers.
+        for (trigger,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            database.execute(f'DROP TRIGGER "{trigger}"')
+        database.execute("UPDATE points SET reference = 'NA' WHERE id <= 10")
+    assert ReferenceSample.open(path).units["reference"].value_counts().to_dict() == {"": 20, "NA": 10}
+
+
+def labelled(sample, **changes):
+    return replace(sample, units=sample.units.assign(**changes))
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".csv"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda units: units.assign(reference="foret <1>"), "reference 'foret <1>' .*did you mean 'forêt <1>'"),
+        (lambda units: units.assign(id=7), "has id 7 more than once"),
+        (lambda units: units.assign(stratum="x"), "has stratum 'x'"),
+        (lambda units: units.drop(columns="probability"), "has no column probability"),
+        (lambda units: units.assign(probability=0.5), "other inclusion probabilities than its design"),
+        (lambda units: units.iloc[1:], "but 1[0-9] were drawn"),
+    ],
+)
+def test_a_change_by_mistake_is_refused(tmp_path, sample, suffix, change, message):
+    path = tmp_path / f"points{suffix}"
+    replace(sample, units=change(sample.units)).save(path)
+    with pytest.raises(LandscribeError, match=message):
+        ReferenceSample.open(path)
+
+
+def test_a_file_without_a_design_is_refused(tmp_path, sample):
+    worlds.write_polygons(tmp_path / "other.gpkg", [worlds.pixel_box(0, 0, 1, 1)])
+    with pytest.raises(LandscribeError, match=r"other.gpkg holds no sampling design"):
+        ReferenceSample.open(tmp_path / "other.gpkg")
+    assert not holds_design(tmp_path / "other.gpkg")
+    sample.save(tmp_path / "points.csv")
+    (tmp_path / "points.design.json").unlink()
+    with pytest.raises(LandscribeError, match=r"Expected points.design.json"):
+        ReferenceSample.open(tmp_path / "points.csv")
+    (tmp_path / "points.design.json").write_text("{}")
+    with pytest.raises(LandscribeError, match=r"the design in points.csv cannot be read"):
+        ReferenceSample.open(tmp_path / "points.csv")
+
+
+def test_another_suffix_is_refused(tmp_path, sample):
+    with pytest.raises(LandscribeError, match="no suffix for a reference sample"):
+        sample.save(tmp_path / "points.shp")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.tif"]
+
+
+def test_a_sample_knows_its_map(tmp_path, sample):
+    own = Raster.open([tmp_path / "map.tif"])
+    sample.require_map(own, pixel_hash(own))
+    changed = Raster.open([written_map(tmp_path, np.where(VALUES == 1, 2, VALUES).astype(np.uint8), "b.tif")])
+    with pytest.raises(LandscribeError, match="has other class values on the same grid"):
+        sample.require_map(changed, pixel_hash(changed))
+    smaller = Raster.open([written_map(tmp_path, VALUES[1:], "c.tif")])
+    with pytest.raises(LandscribeError, match=r"drawn from map.tif .40 x 50 pixels .*, but .*c.tif is 39 x 50 pixels"):
+        sample.require_map(smaller, pixel_hash(smaller))
+
+
+def test_labels_join_by_id(sample):
+    joined = sample.with_labels({3: "NA"}).with_labels({4: "background"})
+    assert joined.units["reference"].tolist()[2:4] == ["NA", "background"]
+    with pytest.raises(LandscribeError, match="has id 99, which the sample does not have"):
+        sample.with_labels({99: "NA"})
+    with pytest.raises(LandscribeError, match=r"labels.csv has reference 'x'"):
+        sample.with_labels({1: "x"}, "labels.csv")

@@ -1,0 +1,269 @@
+"""The random choice of units: laws on small maps, and numbers derived by hand."""
+
+from dataclasses import replace
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy.stats import chisquare
+from tests import worlds
+
+from landscribe.errors import LandscribeError
+from landscribe.estimation.reference_sample import pixel_hash
+from landscribe.geo.rasters.raster import Raster
+from landscribe.sampling.draw import draw_sample
+from landscribe.sampling.frame import BUFFER, OUTSIDE
+from landscribe.sampling.plan import plan_sample
+from landscribe.sampling.spec import SampleSpec
+
+HEIGHT, WIDTH = 60, 50
+VALUES = np.random.default_rng(1).choice([1, 2, 3, 255], (HEIGHT, WIDTH), p=[0.1, 0.3, 0.5, 0.1]).astype(np.uint8)
+DESIGNS = {
+    "stratified": {"size": 60},
+    "neyman": {"size": 60, "allocation": "neyman"},
+    "blocks": {"size": 40, "unit": 3, "allocation": "proportional"},
+    "buffer": {"size": 60, "buffer_around": "1", "buffer": 2.5},
+    "simple": {"design": "simple", "size": 60},
+    "systematic": {"design": "systematic", "size": 60},
+    "cluster": {"design": "cluster", "clusters": 6, "cluster_size": 9, "per_cluster": 8},
+}
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory):
+    path = worlds.write_raster(tmp_path_factory.mktemp("maps") / "map.tif", VALUES, nodata=255)
+    return Raster.open([path])
+
+
+def drawn(mapped, **settings):
+    return draw_sample(plan_sample(mapped, SampleSpec.of(settings)))
+
+
+def drawn_in_strips(mapped, spec, rows):
+    plan = plan_sample(mapped, spec)
+    frame = replace(plan.frame, strip_pixels=rows * WIDTH)
+    return draw_sample(replace(plan, frame=frame, counts=frame.count()))
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_a_sample_does_not_depend_on_the_height_of_the_strips(mapped, design):
+    spec = SampleSpec.of(DESIGNS[design])
+    whole = drawn_in_strips(mapped, spec, HEIGHT)
+    for rows in (1, 7):
+        part = drawn_in_strips(mapped, spec, rows)
+        assert part.units.equals(whole.units)
+        assert part.design.map == whole.design.map
+        assert [each.units for each in part.design.strata] == [each.units for each in whole.design.strata]
+    assert whole.design.map.sha256 == pixel_hash(mapped)
+
+
+@given(
+    values=arrays(
+        np.uint8, array_shapes(min_dims=2, max_dims=2, min_side=4, max_side=16), elements=st.sampled_from([1, 2, 255])
+    ),
+    seed=st.integers(0, 2**32 - 1),
+    unit=st.integers(1, 3),
+    design=st.sampled_from(["stratified", "simple", "systematic"]),
+)
+@settings(max_examples=15, deadline=None)
+def test_a_sample_of_any_map_does_not_depend_on_the_height_of_the_strips(tmp_path_factory, values, seed, unit, design):
+    path = worlds.write_raster(tmp_path_factory.mktemp("any") / "map.tif", values, nodata=255, crs=None)
+    spec = SampleSpec.of({"size": 2, "design": design, "seed": seed, "unit": unit})
+    samples = []
+    for rows in (1, 7, values.shape[0]):
+        try:
+            plan = plan_sample(Raster.open([path]), spec)
+            frame = replace(plan.frame, strip_pixels=rows * values.shape[1])
+            samples.append(draw_sample(replace(plan, frame=frame, counts=frame.count())).units)
+        except LandscribeError as error:
+            samples.append(pd.DataFrame({"error": [str(error)]}))
+    assert samples[0].equals(samples[1])
+    assert samples[0].equals(samples[2])
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_a_seed_gives_one_sample_and_another_seed_another(mapped, design):
+    first, same, other = (drawn(mapped, **DESIGNS[design], seed=seed).units for seed in (3, 3, 4))
+    assert first.equals(same)
+    assert not first[["row", "col"]].equals(other[["row", "col"]])
+
+
+@pytest.mark.parametrize("design", ["stratified", "neyman", "simple", "systematic", "cluster"])
+def test_units_are_distinct_valid_pixels_with_the_class_of_the_map(mapped, design):
+    units = drawn(mapped, **DESIGNS[design]).units
+    assert not units.duplicated(["row", "col"]).any()
+    assert units["map"].astype(int).tolist() == VALUES[units["row"], units["col"]].tolist()
+    assert sorted(units["id"]) == list(range(1, len(units) + 1))
+
+
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(6, 500))
+@settings(max_examples=6)
+def test_a_stratum_has_its_number_of_units_and_their_probability(mapped, seed, size):
+    sample = drawn(mapped, size=size, allocation="proportional", seed=seed)
+    for stratum in sample.design.strata:
+        own = sample.units[sample.units["stratum"] == stratum.name]
+        assert len(own) == stratum.drawn
+        assert stratum.units == (stratum.value == VALUES).sum()
+        assert own["probability"].to_numpy() == pytest.approx(stratum.drawn / stratum.units)
+    assert sum(stratum.drawn for stratum in sample.design.strata) == size
+
+
+def test_each_pixel_is_drawn_with_its_inclusion_probability(tmp_path):
+    """Over 150 seeds, the counts of 30 pixels are those of equal chances."""
+    values = np.full((6, 6), 255, np.uint8)
+    values[1:, 1:] = 1
+    values[1:, 0] = 2
+    raster = Raster.open([worlds.write_raster(tmp_path / "map.tif", values, nodata=255, crs=None)])
+    for settings_ in ({"design": "simple"}, {"design": "systematic"}):
+        plan = plan_sample(raster, SampleSpec.of({"size": 5} | settings_))
+        counts = np.zeros(values.shape)
+        for seed in range(150):
+            units = draw_sample(replace(plan, spec=plan.spec.model_copy(update={"seed": seed}))).units
+            counts[units["row"], units["col"]] += 1
+            assert units["probability"].to_numpy() == pytest.approx(5 / 30)
+        assert counts[values == 255].sum() == 0
+        assert chisquare(counts[values != 255]).pvalue > 0.001
+
+
+def test_a_pixel_of_a_cluster_has_the_probabilities_of_both_stages_by_hand(tmp_path):
+    # Squares of 4 pixels: 16, 8 and 2 valid pixels, and one square without any.
+    values = np.full((8, 8), 255, np.uint8)
+    values[:4, :4], values[:2, 4:], values[4, :2] = 1, 1, 1
+    raster = Raster.open([worlds.write_raster(tmp_path / "map.tif", values, nodata=255)])
+    sample = drawn(raster, design="cluster", clusters=3, cluster_size=4, per_cluster=4)
+    by_cluster = sample.units.groupby("cluster")[["cluster_units", "probability"]].first()
+    assert by_cluster["cluster_units"].tolist() == [16, 8, 2]
+    assert by_cluster["probability"].tolist() == [4 / 16, 4 / 8, 1.0]
+    assert (sample.design.clusters.count, sample.design.clusters.drawn) == (3, 3)
+    assert sample.design.strata[0].units == 26
+
+
+def test_a_systematic_sample_has_one_spacing(mapped):
+    units = drawn(mapped, design="systematic", size=60).units
+    spacing = np.sqrt((VALUES != 255).sum() / 60)
+    for axis in ("row", "col"):
+        gaps = np.diff(np.unique(units[axis]))
+        assert set(gaps) <= {int(np.floor(spacing)), int(np.ceil(spacing))}
+
+
+def test_a_block_has_the_majority_class_of_its_valid_pixels(tmp_path):
+    values = np.array([[1, 1, 2, 2, 3], [255, 2, 255, 255, 3], [3, 3, 255, 255, 3], [3, 1, 255, 1, 3]], np.uint8)
+    raster = Raster.open([worlds.write_raster(tmp_path / "map.tif", values, nodata=255)])
+    # The last column holds no whole block; the block of one valid pixel is left out; 2 and 2 pixels give the lower.
+    sample = drawn(raster, unit=2, allocation="1=1,2=1,3=1")
+    by_corner = {(row, col): name for row, col, name in sample.units[["row", "col", "map"]].itertuples(index=False)}
+    assert by_corner == {(0, 0): "1", (0, 2): "2", (2, 0): "3"}
+    assert sorted(sample.units["area_m2"].round(1)) == [2.0, 3.0, 4.0]
+    assert sample.units["side"].tolist() == [2, 2, 2]
+
+
+def test_a_buffer_holds_the_pixels_within_its_distance(tmp_path):
+    values = np.full((9, 9), 2, np.uint8)
+    values[4, 4] = 1
+    raster = Raster.open([worlds.write_raster(tmp_path / "map.tif", values)])
+    frame = plan_sample(raster, SampleSpec.of({"size": 6, "buffer_around": "1", "buffer": 2.1})).frame
+    codes = frame.read(raster.grid.window).strata
+    rows, cols = np.mgrid[:9, :9] - 4
+    assert ((codes == BUFFER) == ((np.hypot(rows, cols) <= 2.1) & (values == 2))).all()
+
+
+def test_units_lie_inside_the_area(tmp_path, mapped):
+    area = worlds.write_polygons(tmp_path / "area.gpkg", [worlds.pixel_box(10, 5, 20, 30)])
+    sample = drawn(mapped, size=40, area=area)
+    assert sample.units["row"].between(10, 29).all()
+    assert sample.units["col"].between(5, 34).all()
+    inside = VALUES[10:30, 5:35]
+    assert sum(stratum.units for stratum in sample.design.strata) == (inside != 255).sum()
+    assert sum(entry.units for entry in sample.design.classes) == (inside != 255).sum()
+
+
+def test_strata_of_another_raster_share_the_sample(tmp_path, mapped):
+    change = np.zeros((HEIGHT, WIDTH), np.uint8)
+    change[:, :5] = 1
+    strata = worlds.write_raster(tmp_path / "change.tif", change)
+    sample = drawn(mapped, size=40, strata=strata, allocation="equal")
+    assert sample.units["stratum"].value_counts().to_dict() == {"0": 20, "1": 20}
+    assert ((sample.units["col"] < 5) == (sample.units["stratum"] == "1")).all()
+    assert sample.design.strata_file == "change.tif"
+
+
+def test_pixels_in_degrees_have_the_areas_of_their_rows(tmp_path):
+    values = np.ones((40, 20), np.uint8)
+    transform = Affine(0.5, 0, 10, 0, -0.5, 60)
+    path = worlds.write_raster(tmp_path / "map.tif", values, crs="EPSG:4326", transform=transform)
+    sample = drawn(Raster.open([path]), size=30)
+    boxes = [shapely.box(10, 60 - 0.5 * (row + 1), 10.5, 60 - 0.5 * row) for row in sample.units["row"]]
+    areas = gpd.GeoSeries(boxes, crs="EPSG:4326").to_crs("ESRI:54034").area
+    assert sample.units["area_m2"].to_numpy() == pytest.approx(areas.to_numpy(), rel=1e-3)
+
+
+def test_a_map_without_a_crs_has_no_areas(tmp_path):
+    path = worlds.write_raster(tmp_path / "map.tif", VALUES, crs=None, transform=None, nodata=255)
+    sample = drawn(Raster.open([path]), size=30)
+    assert sample.units["area_m2"].isna().all()
+    assert np.isnan(sample.design.strata[0].area_m2)
+
+
+def test_the_order_of_ids_says_nothing_about_strata_or_rows(mapped):
+    units = drawn(mapped, size=600, allocation="equal").units
+    assert abs(np.corrcoef(units["id"], units["row"])[0, 1]) < 0.15
+    assert abs(np.corrcoef(units["id"], units["stratum"].astype(int))[0, 1]) < 0.15
+
+
+def test_an_unsampled_pixel_is_outside_of_the_frame(mapped):
+    frame = plan_sample(mapped, SampleSpec.of({"size": 6})).frame
+    assert ((frame.read(mapped.grid.window).strata == OUTSIDE) == (VALUES == 255)).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 5000, "allocation": "equal"}, "units of 1 are to be drawn, but it has"),
+        ({"size": 5000, "design": "simple"}, "5000 units of the map map are to be drawn, but it has"),
+        ({"allocation": "1=4,9=4"}, "allocation names '9'.*Known: 1, 2, 3"),
+        ({"size": 60, "expected_accuracy": "forest=0.9"}, "expected_accuracy names 'forest'"),
+        ({"size": 60, "buffer_around": "road", "buffer": 2}, "buffer_around names 'road'"),
+        ({"design": "cluster", "clusters": 99, "cluster_size": 9, "per_cluster": 1}, "99 squares of 9 pixels"),
+    ],
+)
+def test_a_sample_that_cannot_be_drawn_is_refused(mapped, settings, message):
+    with pytest.raises(LandscribeError, match=message):
+        drawn(mapped, **settings)
+
+
+def test_an_allocation_that_misses_the_precision_is_a_warning(mapped, caplog):
+    plan = plan_sample(mapped, SampleSpec.of({"standard_error": 0.02, "allocation": "neyman"}))
+    assert plan.expected.standard_error == pytest.approx(0.02, rel=0.01)
+    assert not caplog.messages
+    plan = plan_sample(mapped, SampleSpec.of({"standard_error": 0.02, "allocation": "equal"}))
+    assert f"{plan.size} units give a standard error of {plan.expected.standard_error:.4f}, not 0.0200" in caplog.text
+
+
+def test_a_map_without_a_class_is_refused(tmp_path):
+    path = worlds.write_raster(tmp_path / "map.tif", np.full((9, 9), 255, np.uint8), nodata=255)
+    with pytest.raises(LandscribeError, match="has no sampling unit: expected pixels that have a class"):
+        drawn(Raster.open([path]), size=5)
+
+
+def test_strata_on_another_grid_are_refused_with_both_grids(tmp_path, mapped):
+    strata = worlds.write_raster(tmp_path / "strata.tif", np.ones((9, 9), np.uint8))
+    with pytest.raises(LandscribeError, match=r"9 x 9 pixels of 1 from .* but .*map.tif is 60 x 50 pixels of 1 from"):
+        drawn(mapped, size=20, strata=strata)
+
+
+def test_a_buffer_that_takes_too_much_memory_is_refused(mapped, monkeypatch):
+    monkeypatch.setattr("landscribe.sampling.plan._MOST_NEAR", 10 * WIDTH)
+    with pytest.raises(LandscribeError, match=r"is 11 pixels, too many for a map of 50 columns. Expected at most 10"):
+        drawn(mapped, size=20, buffer_around="1", buffer=11)
+
+
+def test_a_buffer_without_a_crs_is_refused(tmp_path):
+    path = worlds.write_raster(tmp_path / "map.tif", VALUES, crs=None, transform=None, nodata=255)
+    with pytest.raises(LandscribeError, match="has no CRS, so a buffer of 3 m cannot be counted in pixels"):
+        drawn(Raster.open([path]), size=20, buffer_around="1", buffer=3)
