@@ -203,5 +203,5 @@ def test_probabilities_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(RecipeError, match="--probabilities is one file, but 2 maps were given"):
         verbs.assess([mapped, mapped], reference=truth, probabilities=path)
     points = write_polygons(tmp_path / "points.gpkg", [pixel_box(9, 9, 1, 1).centroid], kind=["field"])
-    with pytest.raises(RecipeError, match=r"points\.gpkg holds points"):
+    with pytest.raises(RecipeError, match=r"--probabilities needs polygons, .* points\.gpkg holds points"):
         verbs.assess(mapped, reference=points, label_field="kind", probabilities=path)

@@ -11,7 +11,7 @@ from landscribe.assessment.edges import HALO, EdgeCounts
 from landscribe.commands.tables import print_measures
 from landscribe.errors import RecipeError
 from landscribe.geo.grid import Window
-from worlds import pixel_box, write_polygons, write_raster
+from worlds import noise, pixel_box, write_polygons, write_raster
 
 
 def squares(side, seed, block=5):
@@ -112,5 +112,13 @@ def test_edges_of_points_are_refused(tmp_path):
     mapped, _ = shifted_world(tmp_path, 0)
     box = pixel_box(5, 5, 3, 3)
     points = write_polygons(tmp_path / "points.gpkg", [box.centroid], kind=[1])
-    with pytest.raises(RecipeError, match=r"points\.gpkg has no edges .* Leave --edges out"):
+    with pytest.raises(RecipeError, match=r"--edges needs polygons, .* points\.gpkg holds points"):
         verbs.assess(mapped, reference=points, label_field="kind", edges=True)
+
+
+def test_edges_of_chips_are_refused(tmp_path):
+    mapped, truth = shifted_world(tmp_path, 0)
+    image = write_raster(tmp_path / "scene.tif", noise(3, 60, 100))
+    chips = verbs.chip(images=[image], labels=truth, out=tmp_path / "chips", size=32, val=0, test=0, virtual=True)
+    with pytest.raises(RecipeError, match=r"chips holds chips, whose borders cut edges"):
+        verbs.assess(mapped, reference=chips, split="train", edges=True)

@@ -7,8 +7,11 @@ import pytest
 
 from landscribe import verbs
 from landscribe.assessment import accuracy
+from landscribe.assessment.references import require_reference
+from landscribe.assessment.spec import AssessSpec
 from landscribe.confusion import Confusion
 from landscribe.errors import LabelError, RecipeError
+from landscribe.geo.classes import Classes
 from worlds import noise, pixel_box, write_polygons, write_raster
 
 HEIGHT, WIDTH = 70, 50
@@ -62,6 +65,16 @@ def test_chips_are_counted_by_region(tmp_path):
     of_raster = verbs.assess(path, reference=reference, **settings)
     for name in ("north", "south"):
         np.testing.assert_array_equal(of_chips.groups[name].counts, of_raster.groups[name].counts)
+
+
+def test_regions_of_points_are_refused(tmp_path):
+    path, *_ = world(tmp_path)
+    points = write_polygons(tmp_path / "points.gpkg", [pixel_box(5, 5, 1, 1).centroid], kind=[1])
+    with pytest.raises(RecipeError, match="--regions needs polygons"):
+        verbs.assess(path, reference=points, label_field="kind", regions=regions(tmp_path))
+    spec = AssessSpec(reference=str(points), reference_field="kind", regions=str(regions(tmp_path)))
+    with pytest.raises(RecipeError, match="--regions needs polygons"):  # before a run trains
+        require_reference(spec, Classes.from_labels([0, 1, 2], background=False))
 
 
 def test_regions_beside_the_map_give_a_warning(tmp_path, caplog):

@@ -43,6 +43,33 @@ def test_tables_are_not_truncated_without_a_terminal(capsys, monkeypatch):
     assert re.split(r"  +", last.strip()) == [name, "1.000", "-", "0.500", "0.250", "7"]
 
 
+def test_a_narrow_interval_does_not_look_like_none(capsys):
+    row = {
+        "name": "field",
+        "reference_pixels": 7,
+        "users_accuracy": 0.951,
+        "producers_accuracy": None,
+        "f1": 0.5,
+        "iou": 0.4,
+    }
+    ends = {
+        "users_accuracy": [0.9501, 0.9519],
+        "producers_accuracy": [None, None],
+        "f1": [0.41, 0.6],
+        "iou": [0.3, 0.5],
+    }
+    overall = {"overall_accuracy": 0.9, "mean_f1": 0.5, "mean_iou": 0.4}
+    intervals = {"confidence": 0.9, "blocks": 12, "block_side": 64, "classes": [ends], "overall_accuracy": [0.8, 1.0]}
+    print_measures(
+        {"maps": ["map.tif"], "reference": "r.gpkg", "split": None, "pixels": 7, **overall}
+        | {"classes": [row], "intervals": intervals}
+    )
+    _, head, _, line, note = capsys.readouterr().out.splitlines()
+    assert "overall accuracy 0.900 (0.80-1.00), mean f1 0.500," in head
+    assert re.split(r"  +", line)[1:4] == ["0.951 (0.950-0.952)", "-", "0.500 (0.41-0.60)"]
+    assert note == "intervals: 90%, from resamples of 12 blocks of 64 x 64 pixels"
+
+
 def test_each_group_of_scenes_has_a_row_in_the_table_of_measures(capsys):
     classes = Classes.from_labels(["field", "house"], background=False)
     groups = {

@@ -14,7 +14,7 @@ from landscribe.assessment.calibration import Probabilities
 from landscribe.assessment.counting import Counting, PixelCounts, pooled
 from landscribe.assessment.regions import Regions
 from landscribe.assessment.samples import SampleAssessment, assess_sample
-from landscribe.assessment.spec import AccuracySpec, AssessSpec
+from landscribe.assessment.spec import AccuracySpec, AssessSpec, IntervalSpec
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
 from landscribe.data.scenes.label_raster import NODATA_IGNORED
@@ -73,9 +73,7 @@ def assess_maps(
             "with reference polygons."
         )
     spec = spec or AccuracySpec()
-    regions = None if spec.regions is None else Regions(spec.regions, spec.region_field)
-    probabilities = _probabilities(spec, paths)
-    counting = Counting(spec.block_size, regions, spec.edge_tolerance if spec.edges else None, probabilities)
+    counting = _counting(spec, paths)
     maps = [Raster.open([path]) for path in paths]
     of_split: str | None = None
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
@@ -83,18 +81,20 @@ def assess_maps(
         maps = [_with_class(mapped, chips.classes, nodata_as) for mapped in maps]
         name, counts = chips.folder.name, assess_chips(maps, chips.of_split(split), counting)
     elif holds_design(Path(reference)):
+        _refuse_for_points(spec, Path(reference).name)
         return assess_sample(_only(maps), Path(reference), spec)
     elif Path(reference).is_dir() and not is_vector(str(reference)):
         name, counts = Path(reference).name, _assess_folder(maps, Path(reference), labels or {}, nodata_as, counting)
     else:
         name, counts = Path(reference).name, _assess_file(maps, str(reference), labels or {}, nodata_as, counting)
+    if counts.blocks is None:
+        _refuse_for_points(spec, name)
     if spec.edges and counts.edges is None:
         raise RecipeError(
-            f"{name} has no edges between classes. Expected polygons or a label raster for --edges. Leave --edges out."
+            f"{name} holds chips, whose borders cut edges. Expected polygons or a label raster for --edges. Leave it "
+            "out."
         )
-    if probabilities is not None and counts.blocks is None:
-        raise RecipeError(f"{name} holds points, with which --probabilities are not compared. Leave them out.")
-    if regions is not None and not counts.groups:
+    if counting.regions is not None and not counts.groups:
         log.warning("no compared pixel lies in a region of %s. Check extents and CRS", spec.regions)
     intervals = None if counts.blocks is None else bootstrap(counts.blocks, spec.confidence, seed)
     names = tuple(path.name for path in paths)
@@ -102,12 +102,28 @@ def assess_maps(
                               counts.calibration))  # fmt: skip
 
 
-def _probabilities(spec: AccuracySpec, maps: Sequence[Path]) -> Probabilities | None:
-    if spec.probabilities is None:
-        return None
-    if len(maps) > 1:
+def _counting(spec: AccuracySpec, maps: Sequence[Path]) -> Counting:
+    if spec.probabilities is not None and len(maps) > 1:
         raise RecipeError(f"--probabilities is one file, but {len(maps)} maps were given. Assess them one by one.")
-    return Probabilities(Raster.open([spec.probabilities]))
+    return Counting(
+        spec.block_size,
+        None if spec.regions is None else Regions(spec.regions, spec.region_field),
+        spec.edge_tolerance if spec.edges else None,
+        None if spec.probabilities is None else Probabilities(Raster.open([spec.probabilities])),
+    )
+
+
+def _refuse_for_points(spec: IntervalSpec, name: str) -> None:
+    """Raise RecipeError for settings that need a reference of more than points."""
+    of_pixels: dict[str, Any] = {"--regions": spec.regions}
+    if isinstance(spec, AccuracySpec):
+        of_pixels |= {"--edges": spec.edges, "--probabilities": spec.probabilities}
+    for flag, setting in of_pixels.items():
+        if setting:
+            raise RecipeError(
+                f"{flag} needs polygons, a label raster or chips as the reference, but {name} holds points. Leave it "
+                "out."
+            )
 
 
 def _assess_folder(
@@ -289,7 +305,10 @@ def require_reference(spec: AssessSpec, classes: Classes) -> None:
         Raster.open([spec.reference])
         return
     source = SceneSpec.of({"image": spec.reference, "labels": spec.reference, "label_field": spec.reference_field})
-    options = label_options(source) | ({"geometry_types": POINTS} if _is_points(source, classes) else {})
+    options = label_options(source)
+    if _is_points(source, classes):
+        _refuse_for_points(spec, Path(spec.reference).name)
+        options["geometry_types"] = POINTS
     features = Features.read(spec.reference, **options)
     if spec.reference_field is not None:
         where, table = f"{spec.reference}, column '{spec.reference_field}',", _as_in(classes, features)

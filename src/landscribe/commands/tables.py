@@ -19,6 +19,8 @@ _OF_OBJECTS = {
     "overseg.": "oversegmentation", "underseg.": "undersegmentation", "boundary F1": "boundary_f1",
 }  # fmt: skip
 """Columns of the table of objects by class."""
+_NARROW = 0.02
+"""Width of an interval below which its ends have three digits, like the measure."""
 _WIDEST = 10_000
 _MOST_CLASSES = 8
 """Up to this many classes, a table by group has a column for the F1 of each."""
@@ -50,7 +52,11 @@ def _with_interval(measures: dict[str, Any], intervals: dict[str, Any], name: st
     """A measure as 0.853 (0.81-0.88)."""
     lower, upper = intervals.get(name) or (None, None)
     value = _number(measures[name])
-    return value if lower is None else f"{value} ({lower:.2f}-{upper:.2f})"
+    if lower is None or upper is None:
+        return value
+    # A narrow interval must not look like none.
+    digits = 2 if upper - lower >= _NARROW else 3
+    return f"{value} ({lower:.{digits}f}-{upper:.{digits}f})"
 
 
 def _print_table(headers: list[str], rows: list[list[str]]) -> None:
