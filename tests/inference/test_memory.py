@@ -8,6 +8,7 @@ from test_mapping import model_of
 from torch import Tensor, nn
 
 import forked
+from landscribe.inference import memory
 from landscribe.inference.memory import GIB, budget, estimated_memory, has_global_context
 from landscribe.machine import total_memory
 from landscribe.model import Model
@@ -132,3 +133,14 @@ def test_global_context_is_detected_in_networks_with_global_pooling(architecture
 def test_a_mean_of_the_image_is_global_context_and_data_dependence_is_not():
     assert has_global_context(model_of(AboveTheMean(), 2))
     assert not has_global_context(model_of(Deciding(), 2))
+
+
+def test_global_context_of_a_pinned_model_is_searched_for_once(monkeypatch):
+    traces, run = [], memory._run_on_meta_device
+    monkeypatch.setattr(memory, "_run_on_meta_device", lambda *arguments: traces.append(1) or run(*arguments))
+    model = model_of(AboveTheMean(), 2)
+    assert [has_global_context(model) for _ in range(2)] == [True, True]
+    assert len(traces) == 2
+    pinned = model.pinned()
+    assert [has_global_context(pinned) for _ in range(2)] == [True, True]
+    assert len(traces) == 3

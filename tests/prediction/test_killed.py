@@ -18,7 +18,7 @@ from networks import Identity, predict
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_map_killed_at_twenty_random_moments_has_the_same_bytes(tmp_path):
-    raster = write(tmp_path / "image.tif", np.random.default_rng(0).integers(0, 4, (200, 300)).astype(np.uint8))
+    raster = write(tmp_path / "image.tif", np.random.default_rng(0).integers(0, 4, (128, 192)).astype(np.uint8))
     model = Model.wrap(Identity(), bands=["v"], classes=["a", "b", "c", "d"])
     spec = PredictSpec(tile=32, margin=4, unit=32)
 

@@ -3,6 +3,7 @@
 import json
 import random
 import resource
+import shutil
 import signal
 import time
 from contextlib import contextmanager
@@ -30,11 +31,11 @@ TINY = {
 SETTINGS = {
     "default settings": {"epochs": 3},
     "a budget that ends within an epoch": {"steps": 11},
-    "a plateau, and the last epoch": {"epochs": 6, "schedule": "plateau", "checkpoint": "last"},
-    "a running average and accumulation": {"epochs": 3, "ema_decay": 0.9, "accumulate": 2, "optimizer": "sgd"},
+    "a plateau, and the last epoch": {"epochs": 4, "schedule": "plateau", "checkpoint": "last"},
+    "a running average and accumulation": {"epochs": 2, "ema_decay": 0.9, "accumulate": 2, "optimizer": "sgd"},
     "an encoder that thaws": {"epochs": 4, "freeze": ("encoder",), "freeze_until": 0.5},
-    "two readers": {"epochs": 3, "workers": 2, "sampling": "balanced"},
-    "a suggested learning rate": {"epochs": 3, "learning_rate": "auto"},
+    "two readers": {"epochs": 2, "workers": 2, "sampling": "balanced"},
+    "a suggested learning rate": {"epochs": 2, "learning_rate": "auto"},
     "patience": {"epochs": 9, "patience": 1, "learning_rate": 1e-9},
 }
 
@@ -133,13 +134,28 @@ def test_a_kill_in_the_first_epoch_leaves_no_checkpoint(chips, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def ended_once(chips, tmp_path_factory) -> Path:
+    """What a training leaves that was ended in its second epoch."""
+    folder = tmp_path_factory.mktemp("ended")
+    with pytest.MonkeyPatch.context() as patch, killed_after(7):
+        patch.setattr(checkpoint, "_TRAIN_TO_SAVE_RATIO", 0)
+        verbs.train(chips, out=folder / "model", epochs=3, **TINY)
+    assert (folder / "model.training" / "last.ckpt").exists()
+    return folder / "model.training"
+
+
 @pytest.fixture
-def ended(chips, tmp_path) -> Path:
+def ended(ended_once, tmp_path) -> Path:
     """Path of a model whose training was ended in its second epoch."""
-    with killed_after(7):
-        verbs.train(chips, out=tmp_path / "model", epochs=3, **TINY)
-    assert (tmp_path / "model.training" / "last.ckpt").exists()
+    shutil.copytree(ended_once, tmp_path / "model.training")
     return tmp_path / "model"
+
+
+@pytest.fixture(scope="module")
+def whole(chips, tmp_path_factory) -> Model:
+    """The model of the same training without interruption."""
+    return verbs.train(chips, out=tmp_path_factory.mktemp("whole") / "model", epochs=3, **TINY)
 
 
 def test_an_unfinished_training_with_other_settings_is_not_touched(chips, ended):
@@ -158,9 +174,9 @@ def test_overwrite_starts_again_if_settings_differ(chips, ended):
     assert not ended.with_name("model.training").exists()
 
 
-def test_settings_without_effect_on_the_weights_may_differ(chips, ended, tmp_path):
+def test_settings_without_effect_on_the_weights_may_differ(chips, ended, whole, tmp_path):
     model = verbs.train(chips, out=ended, epochs=3, workers=1, log=str(tmp_path / "log"), **TINY)
-    assert_same(verbs.train(chips, out=tmp_path / "whole", epochs=3, **TINY), model)
+    assert_same(whole, model)
 
 
 def test_the_record_of_a_checkpoint_identifies_its_training(chips, ended):
@@ -185,14 +201,13 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(chips, ended):
         verbs.train(chips, out=ended, epochs=3, **TINY)
 
 
-def test_a_half_written_checkpoint_is_ignored(chips, ended, tmp_path):
+def test_a_half_written_checkpoint_is_ignored(chips, ended, whole):
     partial = ended.with_name("model.training") / ".0123abcd.partial.last.ckpt"
     partial.write_bytes(b"half")
     with killed_after(1):
         verbs.train(chips, out=ended, epochs=3, **TINY)
     assert not partial.exists()
-    model = verbs.train(chips, out=ended, epochs=3, **TINY)
-    assert_same(verbs.train(chips, out=tmp_path / "whole", epochs=3, **TINY), model)
+    assert_same(whole, verbs.train(chips, out=ended, epochs=3, **TINY))
 
 
 def test_nothing_in_a_checkpoint_is_executed(tmp_path):
@@ -229,7 +244,7 @@ def test_time_before_a_kill_counts_in_a_budget_of_minutes(chips, tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_weights(chips, tmp_path):
-    settings = TINY | {"epochs": 8, "ema_decay": 0.9}
+    settings = TINY | {"epochs": 6, "ema_decay": 0.9}
     out, last = tmp_path / "model", tmp_path / "model.training" / "last.ckpt"
     chance, stamps = random.Random(0), [0]
     for _ in range(3):

@@ -52,18 +52,18 @@ def test_the_parts_of_all_processes_are_the_batches_of_one(chips, share, process
 # Neither statistics of batches nor chance, and every pixel is labelled: processes can be as one.
 EVEN = {
     "encoder": "plain", "weights": "none", "options": {"encoder_widths": [4, 8], "batch_norm": False}, "loss": "ce",
-    "augment": "none", "optimizer": "sgd", "batch": 8, "learning_rate": 0.02, "epochs": 4,
+    "augment": "none", "optimizer": "sgd", "batch": 8, "learning_rate": 0.02, "epochs": 2,
 }  # fmt: skip
 COMMON = ("--encoder", "plain", "--weights", "none", "--option", "encoder_widths=[4,8]")
 
 
 @pytest.fixture(scope="module")
-def odd_chips(chips, tmp_path_factory) -> Chips:
+def odd_chips(tiny_chips, tmp_path_factory) -> Chips:
     """An odd number of training chips, so that the last batch is shared unevenly."""
     folder = tmp_path_factory.mktemp("odd") / "chips"
-    shutil.copytree(chips.folder, folder)
-    first = chips.table.index[chips.table["split"] == "train"][:1]
-    chips.table.drop(first).reset_index(drop=True).to_parquet(folder / "chips.parquet")
+    shutil.copytree(tiny_chips.folder, folder)
+    first = tiny_chips.table.index[tiny_chips.table["split"] == "train"][:1]
+    tiny_chips.table.drop(first).reset_index(drop=True).to_parquet(folder / "chips.parquet")
     odd = Chips.open(folder)
     assert len(odd.of_split("train")) % 2 == 1
     return odd
@@ -83,7 +83,7 @@ def by_two(odd_chips, tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("two")
     settings = [
         "--option", "batch_norm=false", "--loss", "ce", "--augment", "none", "--optimizer", "sgd", "--batch", "8",
-        "--learning-rate", "0.02", "--epochs", "4", "--ema-decay", "0.9", "--accumulate", "2",
+        "--learning-rate", "0.02", "--epochs", "2", "--ema-decay", "0.9", "--accumulate", "2",
     ]  # fmt: skip
     forked.ensure_server()
     # As torchrun --standalone --nproc-per-node 2, in processes that are forked.
@@ -124,8 +124,8 @@ def test_only_rank_zero_prints_and_writes(by_two):
 
 
 @pytest.mark.slow
-def test_a_command_starts_the_requested_processes(chips, tmp_path):
-    command = ("train", chips.folder, "--out", tmp_path / "model", *COMMON, "--batch", 4, "--epochs", 1)
+def test_a_command_starts_the_requested_processes(tiny_chips, tmp_path):
+    command = ("train", tiny_chips.folder, "--out", tmp_path / "model", *COMMON, "--batch", 4, "--epochs", 1)
     code, out, err = forked.command(*command, "--devices", 2, surroundings=forked.Surroundings())
     assert code == 0, err
     assert len(out.splitlines()) == 1
@@ -184,12 +184,12 @@ def test_the_number_of_processes_comes_from_slurm(monkeypatch):
 
 
 @pytest.mark.parametrize("place", [{}, {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}])
-def test_a_command_without_srun_in_a_slurm_allocation_trains_alone(chips, tmp_path, monkeypatch, caplog, place):
+def test_a_command_without_srun_in_a_slurm_allocation_trains_alone(tiny_chips, tmp_path, monkeypatch, caplog, place):
     names = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "job", **place}
     for name, value in names.items():
         monkeypatch.setenv(name, value)
     settings = EVEN | {"epochs": 1}
-    verbs.train(chips, out=tmp_path / "model", **settings)
+    verbs.train(tiny_chips, out=tmp_path / "model", **settings)
     assert "SLURM allocated 2 tasks, but srun did not start this process" in caplog.text
     assert (tmp_path / "model" / "config.json").exists()
 

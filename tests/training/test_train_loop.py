@@ -32,29 +32,29 @@ def test_a_network_learns_what_is_plain_to_see(chips, tmp_path):
     assert model.measures["val_f1_squares"] > 0.9
 
 
-def test_the_same_seed_gives_the_same_model(chips, tmp_path):
+def test_the_same_seed_gives_the_same_model(tiny_chips, tmp_path):
     bytes_of = []
     for name in ("one", "two"):
-        verbs.train(chips, out=tmp_path / name, steps=2, seed=7, **QUICK)
+        verbs.train(tiny_chips, out=tmp_path / name, steps=2, seed=7, **QUICK)
         bytes_of.append((tmp_path / name / "model.safetensors").read_bytes())
-    other = verbs.train(chips, out=tmp_path / "three", steps=2, seed=8, **QUICK)
+    other = verbs.train(tiny_chips, out=tmp_path / "three", steps=2, seed=8, **QUICK)
     assert bytes_of[0] == bytes_of[1]
     assert other.sha256 != Model.load(tmp_path / "one").sha256
 
 
-def test_the_weights_of_the_best_epoch_are_kept(chips, tmp_path):
-    model = verbs.train(chips, out=tmp_path / "model", epochs=3, learning_rate=0.05, **QUICK)
+def test_the_weights_of_the_best_epoch_are_kept(tiny_chips, tmp_path):
+    model = verbs.train(tiny_chips, out=tmp_path / "model", epochs=3, learning_rate=0.05, **SMALL)
     scores = [row["val_mean_f1"] for row in model.history]
     assert len(scores) == 3
     assert model.measures["val_mean_f1"] == max(scores)
     # The saved weights give the score that is stated for them.
-    assert _mean_f1(Model.load(tmp_path / "model"), chips.of_split("val")) == pytest.approx(max(scores), abs=1e-6)
+    assert _mean_f1(Model.load(tmp_path / "model"), tiny_chips.of_split("val")) == pytest.approx(max(scores), abs=1e-6)
 
 
-def test_the_threshold_of_a_model_has_the_highest_f1_on_the_validation_chips(chips, tmp_path):
-    trained = verbs.train(chips, out=tmp_path / "model", epochs=2, learning_rate=0.01, **QUICK)
+def test_the_threshold_of_a_model_has_the_highest_f1_on_the_validation_chips(tiny_chips, tmp_path):
+    trained = verbs.train(tiny_chips, out=tmp_path / "model", epochs=2, learning_rate=0.01, **SMALL)
     model = Model.load(tmp_path / "model")
-    reference, probability = _labelled_pixels(model, chips.of_split("val"))
+    reference, probability = _labelled_pixels(model, tiny_chips.of_split("val"))
     # Of all thresholds that separate the pixels; the model's is a multiple of 1 / 1024.
     precision, recall, _ = precision_recall_curve(reference, probability)
     highest = (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()
@@ -184,12 +184,10 @@ def test_the_rate_rises_once_and_falls_to_zero():
     assert rates[-1] == pytest.approx(0)
 
 
-def test_two_reading_processes_give_the_batches_of_one(chips):
+def test_two_reading_processes_give_the_batches_of_one(tiny_chips):
     def batches(workers: int) -> list[torch.Tensor]:
-        return [
-            batch["image"]
-            for batch in loader(chips, batch=4, workers=workers, order=ChipSampler(np.ones(len(chips)), seed=3))
-        ]
+        order = ChipSampler(np.ones(len(tiny_chips)), seed=3)
+        return [batch["image"] for batch in loader(tiny_chips, batch=4, workers=workers, order=order)]
 
     for one, two in zip(batches(0), batches(2), strict=True):
         assert torch.equal(one, two)

@@ -26,6 +26,8 @@ _SHARE = 1 / 4
 _MINIMUM_SIDE = 64
 _PEAKS: "weakref.WeakKeyDictionary[Model, dict[tuple[int, int, int], int]]" = weakref.WeakKeyDictionary()
 """Peak memory by model and shape of a batch, of pinned models: the maps of one call ask for the same ones."""
+_GLOBAL: "weakref.WeakKeyDictionary[Model, bool]" = weakref.WeakKeyDictionary()
+"""Whether a pinned model has global context."""
 
 
 def estimated_memory(models: Sequence[Model], shape: tuple[int, int, int], *, averaged: bool = False) -> int | None:
@@ -72,6 +74,14 @@ def has_global_context(model: Model) -> bool:
     The logits of such a network may depend on the whole tile; how much must be measured. False if the network does not
     run on the meta device.
     """
+    if not model.is_pinned:
+        return _has_global_reduction(model)
+    if model not in _GLOBAL:
+        _GLOBAL[model] = _has_global_reduction(model)
+    return _GLOBAL[model]
+
+
+def _has_global_reduction(model: Model) -> bool:
     side = max(_MINIMUM_SIDE, 4 * model.reduction)
     trace = _GlobalReductions()
     # A user's network may fail in any way, as in `estimated_memory`.

@@ -43,7 +43,7 @@ BOXES = [pixel_box(2.3, 3, 25, 6.6), pixel_box(20, 40.5, 9.5, 42), pixel_box(44,
 @pytest.fixture
 def specs(tmp_path) -> list[SceneSpec]:
     """Two scenes, the second partly without pixels, with the same polygons."""
-    labels = write_polygons(tmp_path / "labels.gpkg", BOXES, kind=["house", "road", "house"])
+    labels = write_polygons(tmp_path / "labels.geojson", BOXES, kind=["house", "road", "house"])
     second = noise(3, H, W, seed=1)
     second[:, 30:60, 20:90] = 0
     images = [
@@ -80,7 +80,7 @@ def digests(folder: Path) -> dict[str, str]:
 )
 def test_chips_are_the_same_bytes_with_any_unit_size(specs, tmp_path, monkeypatch, settings):
     folders = []
-    for side in (1, 20, 40, 1024):
+    for side in (1, 40, 1024):
         monkeypatch.setattr(units, "_UNIT_SIDE", side)
         folders.append(cut(specs, tmp_path / str(side), **settings).folder)
     first, *others = map(digests, folders)
@@ -280,11 +280,11 @@ class Meanwhile:
         return self.labels.read(window)
 
 
-@pytest.mark.parametrize("name", ["first.tif", "labels.gpkg"])
+@pytest.mark.parametrize("name", ["first.tif", "labels.geojson"])
 def test_a_file_that_changes_while_chips_are_cut_is_noticed_and_leaves_no_chips(specs, tmp_path, name):
     with pytest.raises(LandscribeError, match=rf"{name} changed while .*cut.*Repeat the command"):
         cut(specs, tmp_path / "chips", watch=lambda labels: Meanwhile(labels, tmp_path / name))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.tif", "labels.gpkg", "second.tif"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.tif", "labels.geojson", "second.tif"]
 
 
 def test_chips_that_no_machine_can_hold_are_refused_at_once_with_both_numbers(specs, tmp_path):
@@ -308,7 +308,7 @@ def test_chips_larger_than_the_disk_are_refused_unless_they_are_virtual(specs, t
 def test_units_that_store_no_pixel_are_not_read_and_the_chips_are_those_of_a_dense_copy(tmp_path, monkeypatch):
     tables, reads, real = [], [], Scene.read
     monkeypatch.setattr(Scene, "read", lambda self, window: reads.append(window) or real(self, window))
-    labels = write_polygons(tmp_path / "labels.gpkg", [pixel_box(0, 0, 2100, 2100)], **{"class": ["a"]})
+    labels = write_polygons(tmp_path / "labels.geojson", [pixel_box(0, 0, 2100, 2100)], **{"class": ["a"]})
     pixels = np.zeros((2100, 2100), np.uint8)
     pixels[1500:1540, 1500:1600] = 7
     for is_sparse in (True, False):
@@ -345,19 +345,19 @@ def polygons_at(path: Path, *corners: tuple[int, int]) -> Path:
 
 def test_a_sparse_raster_costs_the_chips_that_may_hold_valid_pixels(tmp_path, monkeypatch):
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
-    image = sparse(tmp_path / "scene.tif", 10**6, stored=Window(491_520, 32_768, 512, 512))
-    labels = polygons_at(tmp_path / "labels.gpkg", (491_600, 32_800))
+    image = sparse(tmp_path / "scene.tif", 250_000, stored=Window(122_880, 32_768, 512, 512), blocks=1024)
+    labels = polygons_at(tmp_path / "labels.geojson", (122_960, 32_800))
     source = SceneSpec(image=(str(image),), labels=str(labels), label_field="class")
-    # All 15,264,649 chips would take 3e12 bytes of disk. One block of 16 x 16 chips is stored, and four have pixels.
+    # All 954,529 chips would take 1e10 bytes of disk. One block of 4 x 4 chips is stored, and four have pixels.
     table = cut([source], tmp_path / "chips", size=256, stride=256).table
     assert sorted(zip(table["row"], table["col"], strict=True)) == [
-        (491_520, 32_768), (491_520, 33_024), (491_776, 32_768), (491_776, 33_024),
+        (122_880, 32_768), (122_880, 33_024), (123_136, 32_768), (123_136, 33_024),
     ]  # fmt: skip
 
 
 def test_a_sparse_raster_without_a_pixel_is_refused_for_that(tmp_path, monkeypatch):
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
-    image, labels = sparse(tmp_path / "scene.tif", 10**6), polygons_at(tmp_path / "labels.gpkg", (9, 9))
+    image, labels = sparse(tmp_path / "scene.tif", 10**6), polygons_at(tmp_path / "labels.geojson", (9, 9))
     source = SceneSpec(image=(str(image),), labels=str(labels), label_field="class")
     with pytest.raises(LandscribeError, match="no chip has a labelled, valid pixel"):
         cut([source], tmp_path / "chips", size=256, stride=256)
@@ -366,7 +366,9 @@ def test_a_sparse_raster_without_a_pixel_is_refused_for_that(tmp_path, monkeypat
 def test_virtual_chips_are_cut_where_the_refusal_of_copies_advises_them(tmp_path, monkeypatch):
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=10**5))
     image = sparse(tmp_path / "scene.tif", 10**5, stored=Window(0, 0, 512, 512), blocks=512)
-    source = SceneSpec(image=(str(image),), labels=str(polygons_at(tmp_path / "l.gpkg", (9, 9))), label_field="class")
+    source = SceneSpec(
+        image=(str(image),), labels=str(polygons_at(tmp_path / "l.geojson", (9, 9))), label_field="class"
+    )
     # Sixteen chips of a unit of 1024 x 1024 pixels: 256 x 256 pixels of four bytes each, compressed twentyfold.
     with pytest.raises(
         ResourceError, match=r"cutting 16 or more of \S+ chips .* at least 0\.00021 GB of disk.* Pass --virtual"

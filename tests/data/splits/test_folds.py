@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscribe.data.chips.chips import Chips, ChipsMetadata
+from landscribe.data.splits import folds as folds_module
 from landscribe.data.splits.folds import fold_names, fold_splits
 from landscribe.errors import ChipError
 from landscribe.geo.classes import Classes
@@ -17,6 +18,14 @@ from landscribe.geo.grid import Window
 from worlds import METRE, chip_windows, noise, write_raster
 
 SIZE = 16
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fewer_draws():
+    """What holds for the best of 20 draws holds for more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folds_module, "_DRAWS", 20)
+        yield
 
 
 def chips_of(scenes: dict[str, list[Window]], counts: np.ndarray, sources=()) -> Chips:

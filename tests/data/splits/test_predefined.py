@@ -28,7 +28,7 @@ def scenes_in(folder: Path, names=NAMES, kinds=("house", "road"), **columns) -> 
     """Small scenes with a polygon of each kind on them."""
     folder.mkdir(parents=True, exist_ok=True)
     boxes = [pixel_box(2, 2 + 18 * index, 6, 6) for index in range(len(kinds))]
-    labels = write_polygons(folder / "labels.gpkg", boxes, kind=list(kinds), **columns)
+    labels = write_polygons(folder / "labels.geojson", boxes, kind=list(kinds), **columns)
     images = [write_raster(folder / f"{name}.tif", noise(3, SIDE, SIDE, seed=n)) for n, name in enumerate(names)]
     return [SceneSpec(image=(str(image),), labels=str(labels), label_field="kind") for image in images]
 
