@@ -256,9 +256,9 @@ def test_groups_of_scenes_have_a_table_only_if_there_are_groups(world, page, tmp
 
 def test_intervals_stand_below_the_measures_that_have_them(world, page, tmp_path):
     assert "Intervals of" not in page
-    ends = dict.fromkeys(("users_accuracy", "producers_accuracy", "f1", "iou"), [0.1234, 0.5678])
+    ends = {key: [0.1234, 0.5678] for key in ("users_accuracy", "producers_accuracy", "f1", "iou")}
     rows = [{"name": row["name"], **ends} for row in world.assessment["classes"]]
-    overall = dict.fromkeys(("overall_accuracy", "mean_f1", "mean_iou"), [0.25, 0.75])
+    overall = {key: [0.25, 0.75] for key in ("overall_accuracy", "mean_f1", "mean_iou")}
     settings = {"confidence": 0.95, "blocks": 12, "block_side": 64, "seed": 0}
     assessment = world.assessment | {"intervals": settings | overall | {"classes": rows}}
     text = write_page(replace(world, assessment=assessment), tmp_path)
@@ -281,7 +281,7 @@ def test_estimates_of_a_sample_stand_beside_the_counts_of_the_map(world, page, t
     assert "50 labelled units of points.gpkg (stratified sample)" in section
     assert "3 more units have no label and are left out" in section
     assert re.search(r"&lt;new&gt;</th><td>\u2013</td><td>0\.000<small", section)
-    assert re.search(r"<td>0</td><td>10<small class="ends">4\.\d+ to 15\.\d+</small></td></tr>", section)
+    assert re.search(r'<td>0</td><td>10<small class="ends">4\.\d+ to 15\.\d+</small></td></tr>', section)
 
 
 def test_counts_of_the_map_are_called_counts_and_no_estimates(world, tmp_path):
