@@ -7,6 +7,7 @@ import pandas as pd
 import pyogrio
 import pytest
 import rasterio
+from affine import Affine
 from tests import worlds
 
 import landscribe as ls
@@ -17,7 +18,7 @@ from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
 
 NAMES = ("background", "forest", "water")
 SHAPE = (120, 160)
-PIXEL_KM2 = pixel_areas(worlds.grid(*SHAPE)) * 1e-6
+PIXEL_HA = pixel_areas(worlds.grid(*SHAPE)) / 1e4
 
 
 def smooth(seed):
@@ -48,8 +49,8 @@ def labelled(mapped, path, **settings):
     return path
 
 
-def km2(values):
-    return [np.count_nonzero(values == value) * PIXEL_KM2 for value in range(3)]
+def hectares(values):
+    return [np.count_nonzero(values == value) * PIXEL_HA for value in range(3)]
 
 
 DESIGNS = {
@@ -64,7 +65,7 @@ DESIGNS = {
 @pytest.mark.parametrize("design", DESIGNS)
 def test_true_areas_and_accuracies_lie_in_about_95_percent_of_the_intervals(mapped, tmp_path, design):
     """8 seeds, 7 intervals each: fewer than 82 % would be rarer than one in a thousand if intervals hold."""
-    true_areas, hits = km2(TRUTH), []
+    true_areas, hits = hectares(TRUTH), []
     for seed in range(8):
         points = labelled(mapped, tmp_path / "points.csv", seed=seed, **DESIGNS[design])
         result = ls.assess(mapped, reference=points)
@@ -81,7 +82,7 @@ def test_a_sample_of_all_pixels_is_the_truth(mapped, tmp_path):
     result = ls.assess(mapped, reference=points)
     counts = pd.crosstab(MAPPED.ravel(), TRUTH.ravel()).to_numpy()
     np.testing.assert_allclose(result.matrix.to_numpy(), counts / TRUTH.size, rtol=1e-9)
-    assert [area.value for area in result.areas.values()] == pytest.approx(km2(TRUTH), rel=1e-5)
+    assert [area.value for area in result.areas.values()] == pytest.approx(hectares(TRUTH), rel=1e-5)
     assert result.overall.se == pytest.approx(0, abs=1e-9)
 
 
@@ -92,7 +93,7 @@ def test_the_estimator_is_named_with_the_counts_of_the_map_beside_it(mapped, tmp
     assert summary["estimator"] == ("systematic sample, post-stratified by map class, as if simple random: approximate")
     assert summary["confidence"] == 0.9
     areas = [summary["map_counts"][name]["area"] for name in NAMES]
-    assert areas == pytest.approx(km2(MAPPED), rel=1e-5)
+    assert areas == pytest.approx(hectares(MAPPED), rel=1e-5)
     assert sum(each["value"] for each in summary["areas"].values()) == pytest.approx(sum(areas))
 
 
@@ -142,6 +143,21 @@ def test_points_without_a_design_have_no_intervals_and_a_warning(mapped, tmp_pat
     result = ls.assess(mapped, reference=plain, label_field="reference")
     assert result.confusion.total == 150
     assert "plain.geojson holds no sampling design" in caplog.text
+
+
+@pytest.mark.parametrize(("pixel", "unit"), [(70, "ha"), (80, "km²")])
+def test_areas_are_in_hectares_up_to_100_square_kilometres(tmp_path, pixel, unit):
+    """19 200 pixels of 70 m are 94 km², of 80 m 123 km²."""
+    origin = Affine(pixel, 0, 459_700, 0, -pixel, 4_827_000)
+    path = worlds.write_raster(tmp_path / "map.tif", MAPPED, nodata=255, transform=origin)
+    sample = ls.sample(path, out=tmp_path / "points.csv", size=150)
+    sample.with_labels(dict(zip(sample.units["id"], sample.units["map"], strict=True))).save(tmp_path / "points.csv")
+    result = ls.assess(path, reference=tmp_path / "points.csv")
+    assert result.area_unit == unit
+    square_metres = {"ha": 1e4, "km²": 1e6}[unit]
+    assert sum(area.value for area in result.areas.values()) == pytest.approx(
+        TRUTH.size * pixel**2 / square_metres, rel=2e-3
+    )
 
 
 def test_a_map_without_a_crs_has_areas_in_pixels(tmp_path):

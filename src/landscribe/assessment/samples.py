@@ -21,8 +21,9 @@ from landscribe.outputs import write_text
 
 log = logging.getLogger(__name__)
 
-_SQUARE_METRES = 1e6
-"""In a km²."""
+_SQUARE_METRES = {"ha": 1e4, "km²": 1e6}
+_WIDE = 1e8
+"""Area in m² from which areas are in km², not in hectares."""
 _FEWEST = 2
 """Units of each map class from which a sample is stratified after the draw."""
 
@@ -74,10 +75,8 @@ class SampleAssessment:
 
     @property
     def area_unit(self) -> str:
-        """Unit of `estimate.areas`: km², or pixels (blocks) where the map has no CRS."""
-        if not _has_areas(self.design):
-            return "pixels" if self.design.unit == 1 else "blocks"
-        return "km²"
+        """Unit of `estimate.areas`: hectares, km² from 100 km² on, or pixels (blocks) where the map has no CRS."""
+        return _area_unit(self.design)
 
     def summary(self) -> dict[str, Any]:
         """All estimates as plain values, for JSON, with the counts of the map beside them."""
@@ -165,7 +164,7 @@ def _tables(units: pd.DataFrame, design: Design) -> tuple[tuple[pd.DataFrame, pd
     sample = units[["stratum", "map", REFERENCE]]
     strata = _population(design, "strata")
     if _has_areas(design):
-        sample = sample.assign(area=units["area_m2"] / _SQUARE_METRES)
+        sample = sample.assign(area=units["area_m2"] / _SQUARE_METRES[_area_unit(design)])
     if design.kind == "cluster":
         clustered = sample.assign(cluster=units["cluster"], weight=1 / units["probability"])
         return (clustered, strata), "two-stage cluster sample, variance between clusters"
@@ -185,13 +184,20 @@ def _population(design: Design, rows: str) -> pd.DataFrame:
     """The table of strata, or of map classes; without those that have no unit."""
     entries = [entry for entry in getattr(design, rows) if entry.units]
     table = pd.DataFrame({"stratum": [entry.name for entry in entries], "units": [entry.units for entry in entries]})
-    areas = [entry.area_m2 / _SQUARE_METRES for entry in entries]
-    return table.assign(area=areas) if _has_areas(design) else table
+    if not _has_areas(design):
+        return table
+    return table.assign(area=[entry.area_m2 / _SQUARE_METRES[_area_unit(design)] for entry in entries])
 
 
 def _has_areas(design: Design) -> bool:
     return all(math.isfinite(stratum.area_m2) for stratum in design.strata)
 
 
+def _area_unit(design: Design) -> str:
+    if not _has_areas(design):
+        return "pixels" if design.unit == 1 else "blocks"
+    return "ha" if sum(stratum.area_m2 for stratum in design.strata) < _WIDE else "km²"
+
+
 def _in_unit(units: int, area_m2: float, design: Design) -> float:
-    return area_m2 / _SQUARE_METRES if _has_areas(design) else float(units)
+    return area_m2 / _SQUARE_METRES[_area_unit(design)] if _has_areas(design) else float(units)
