@@ -62,6 +62,14 @@ def test_the_unit_is_outlined_in_the_middle_of_its_picture(tmp_path, mapped, crs
         assert (picture[y - 2 : y + 3, x - 2 : x + 3] < 128).all()
 
 
+def test_ticks_point_at_the_unit_and_leave_it_free():
+    corners = np.array([[60, 50], [60, 54], [64, 54], [64, 50]])  # row, col
+    ticks = re.findall(r"M(\S+) (\S+)L(\S+) (\S+)", labelling._ticks(corners, 100))
+    ends = np.array(ticks, float).reshape(4, 2, 2)
+    np.testing.assert_allclose(ends.mean(axis=0), [[52, 62]] * 2)
+    assert np.abs(ends - [52, 62]).max(axis=2).min() == pytest.approx(2 + 3)
+
+
 def test_the_page_says_nothing_of_the_map_and_offers_its_classes(tmp_path, mapped):
     image = worlds.write_raster(tmp_path / "image.tif", worlds.noise(3, 400, 400))
     sample = ls.sample(mapped, out=tmp_path / "points.gpkg", size=5, sheet=tmp_path / "sheet.html", image=image)

@@ -32,6 +32,8 @@ _SURROUNDINGS = 4
 _PICTURE_SIDE = 256
 """Longest side of a picture in pixels; larger windows are thinned."""
 _OVERVIEW_SIDE = 1024
+# Of the side of a picture: from the unit to a tick, and the length of a tick.
+_GAP, _TICK = 0.03, 0.05
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class _Picture:
     """PNG as a data URI."""
     outline: str
     """Corners of the unit in the window, as SVG takes them."""
+    ticks: str
+    """Four ticks that point at the unit, as an SVG path: a single pixel is hard to find."""
 
 
 def require_labelling_page(path: Path, units: int) -> Path:
@@ -116,7 +120,15 @@ def _picture(number: int, corners: NDArray[np.float64], image: Raster, limits: L
     pixels, valid = image.read(Window(row, col, side, side))
     pixels, valid = thinned(pixels, _PICTURE_SIDE), thinned(valid, _PICTURE_SIDE)
     outline = " ".join(f"{x - col:.2f},{y - row:.2f}" for y, x in corners.tolist())
-    return _Picture(number, side, photo(stretched(pixels, limits), valid), outline)
+    return _Picture(number, side, photo(stretched(pixels, limits), valid), outline, _ticks(corners - (row, col), side))
+
+
+def _ticks(corners: NDArray[np.float64], side: int) -> str:
+    y, x = corners.mean(axis=0).tolist()
+    near = np.ptp(corners, axis=0).max() / 2 + _GAP * side
+    far = near + _TICK * side
+    ends = [(0, 1), (0, -1), (1, 0), (-1, 0)]
+    return " ".join(f"M{x + near * a:.2f} {y + near * b:.2f}L{x + far * a:.2f} {y + far * b:.2f}" for a, b in ends)
 
 
 def _corners(sample: ReferenceSample, image: Raster) -> NDArray[np.float64]:
