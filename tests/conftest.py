@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, settings
 
 import forked
 from landscribe import progress
-from landscribe.data.splits import groups
 
 # Continuous integration and laptops differ in speed; a law holds or not, whatever the time.
 # Fifty examples of each refute most wrong laws; where more are needed, a law says so itself.
@@ -43,10 +42,6 @@ os.fsync = lambda file: None
 
 # Commands run hundreds of times in one process: their parsers are built once.
 typer.main.get_command = lru_cache(typer.main.get_command)
-
-
-# Chips are cut hundreds of times, and each split is the best of many draws. What holds for 30 draws holds for more.
-groups._DRAWS = 30
 
 
 # The garbage collector goes through a million objects of imported modules each time: less often.
