@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomlkit
 from affine import Affine
 
 from landscribe import verbs
@@ -41,6 +42,42 @@ def test_a_pixel_of_overlapping_chips_counts_once_without_pairwise_comparison(tm
     np.testing.assert_array_equal(confusion.counts, assess_labels(mapped, source, chips.classes).confusion.counts)
     # 81 chips; each overlaps at most 24 earlier ones, of 3 240 pairs in all.
     assert len(intersections) < 81 * 24
+
+
+def two_maps(folder):
+    """Two maps side by side, and a label raster over both: the western map is right, the eastern one in its half."""
+    truth = np.ones((SIDE, 2 * SIDE), np.uint8)
+    truth[:, :: SIDE // 2] = 2  # a class of both maps
+    labels = write_raster(folder / "labels.tif", truth)
+    mapped, east = truth.copy(), METRE @ Affine.translation(SIDE, 0)
+    mapped[:, -SIDE // 2 :] = 3 - mapped[:, -SIDE // 2 :]
+    return labels, [
+        write_raster(folder / "west.tif", mapped[:, :SIDE]),
+        write_raster(folder / "east.tif", mapped[:, SIDE:], transform=east),
+    ]
+
+
+def test_each_of_several_maps_has_measures_of_its_own(tmp_path):
+    labels, maps = two_maps(tmp_path)
+    assessment = verbs.assess(maps, reference=labels)
+    assert {name: group.overall_accuracy for name, group in assessment.groups.items()} == {"west": 1, "east": 0.5}
+    assert assessment.overall_accuracy == 0.75
+    assert verbs.assess(maps[0], reference=labels).groups == {}
+
+
+def test_each_of_several_scenes_of_chips_has_measures_of_its_own(tmp_path):
+    labels, maps = two_maps(tmp_path)
+    scenes = [{"image": str(path), "labels": str(labels)} for path in maps]
+    recipe = {"scenes": scenes, "chips": {"size": 16}, "split": {"val": 0, "test": 0}}
+    (tmp_path / "recipe.toml").write_text(tomlkit.dumps(recipe))
+    chips = verbs.chip(tmp_path / "recipe.toml", out=tmp_path / "chips")
+    assessment = verbs.assess(maps, reference=chips, split="train")
+    assert {name: group.total for name, group in assessment.groups.items()} == {"west": SIDE**2, "east": SIDE**2}
+    assert pooled_counts(assessment.groups).tolist() == assessment.confusion.counts.tolist()
+
+
+def pooled_counts(groups):
+    return sum(group.counts for group in groups.values())
 
 
 def foreign_map(folder, nodata):
@@ -146,8 +183,8 @@ def test_scenes_without_a_group_count_only_in_the_pooled_measures(tmp_path):
     assert summary["groups"] == {"b": assessment.groups["b"].summary()}
 
 
-def test_without_groups_an_assessment_has_none(tmp_path):
-    assessment = assessed(*grouped_world(tmp_path, [None, None]))
+def test_without_groups_and_with_one_scene_an_assessment_has_none(tmp_path):
+    assessment = assessed(*grouped_world(tmp_path, [None]))
     assert assessment.groups == {}
     assert "groups" not in assessment.summary()
 
@@ -156,5 +193,5 @@ def test_chips_that_were_cut_before_scenes_had_groups_are_assessed(tmp_path):
     chips, maps = grouped_world(tmp_path, ["a", "b"])
     chips.table.drop(columns="group").to_parquet(chips.folder / "chips.parquet", index=False)
     assessment = assessed(Chips.open(chips.folder), maps)
-    assert assessment.groups == {}
+    assert list(assessment.groups) == ["s0", "s1"]  # each scene
     assert assessment.confusion.total == 2 * SIDE * SIDE

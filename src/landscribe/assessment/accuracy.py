@@ -31,6 +31,8 @@ from landscribe.runs import match_maps
 log = logging.getLogger(__name__)
 
 _STRIP_PIXELS = 2**24
+MOST_APART = 40
+"""Scenes or maps up to which each has measures of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +46,8 @@ class Assessment:
     split: str | None = None
     """Split of the chips that were compared, if the reference is chips."""
     groups: dict[str, Confusion] = field(default_factory=dict)
-    """Confusion matrix of each region, else of each group of scenes, by name; empty if there are none. Law: they sum to
-    `confusion` if every scene has a group."""
+    """Confusion matrix of each region, else of each group of scenes, else of each of several scenes or maps, by name.
+    Law: those of scenes and maps sum to `confusion`; those of groups too, if every scene has one."""
     bootstrap: Bootstrap | None = None
     """Intervals from resamples of spatial blocks; None for points."""
     edges: EdgeCounts | None = None
@@ -237,8 +239,8 @@ def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None
         counting: which parts are counted apart; blocks are those of each scene's map.
 
     Returns:
-        Counts with a confusion matrix for each region, else for each group of scenes; scenes without a group count in
-        the whole only.
+        Counts with a confusion matrix for each region, else for each group of scenes, else for each of several scenes;
+        scenes without a group count in the whole only.
 
     Raises:
         ChipError: there are no chips.
@@ -257,7 +259,7 @@ def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None
     scene_index = np.unique(scenes, return_inverse=True)[1].reshape(-1)
     overlaps = earlier_overlaps(Footprints.of_windows(windows, scene_index))
     with progress.task("assessing", len(chips)) as advance:
-        for index, (scene, group) in enumerate(zip(scenes.tolist(), chips.group_names.tolist(), strict=True)):
+        for index, (scene, group) in enumerate(zip(scenes.tolist(), _groups(chips), strict=True)):
             window = windows[index]
             reference = chips.classes.to_indices(reader.read(index)[2])
             for earlier in overlaps[index].tolist():
@@ -270,6 +272,15 @@ def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None
     _require_counted(counts.confusion, _names(maps))
     scene_groups = {name: confusion for name, confusion in counted.items() if name}
     return replace(counts, groups=counts.groups or scene_groups)
+
+
+def _groups(chips: Chips) -> list[str]:
+    """The group of each chip; its scene where no scene names a group and there are several, but not very many."""
+    groups = chips.group_names
+    if not (groups != "").any() and 1 < len(np.unique(chips.scene_names)) <= MOST_APART:
+        groups = chips.scene_names
+    names: list[str] = groups.tolist()
+    return names
 
 
 def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:

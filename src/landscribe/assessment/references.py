@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from landscribe.assessment.accuracy import Assessment, assess_chips, assess_labels, assess_points
+from landscribe.assessment.accuracy import MOST_APART, Assessment, assess_chips, assess_labels, assess_points
 from landscribe.assessment.blocks import bootstrap
 from landscribe.assessment.calibration import Probabilities
 from landscribe.assessment.counting import Counting, PixelCounts, pooled
@@ -27,6 +27,7 @@ from landscribe.geo.classes import BACKGROUND, ClassEntry, Classes, default_colo
 from landscribe.geo.features import Features, geometry_type
 from landscribe.geo.inputs import RASTER_SUFFIXES, files_in
 from landscribe.geo.rasters.derived.converted import filled
+from landscribe.geo.rasters.metadata import stem
 from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS
@@ -224,7 +225,7 @@ def _common_classes(maps: Sequence[Raster]) -> Classes:
 
 
 def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]]) -> PixelCounts:
-    """The sum over the maps that the reference covers; the others are named in a warning.
+    """The sum over the maps that the reference covers, each of them a group; the others are named in a warning.
 
     Raises:
         LabelError: it covers none.
@@ -239,7 +240,12 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]
         raise errors[0]
     if errors:
         log.warning("%d of %d maps are left out: %s", len(errors), len(maps), errors[0])
-    return pooled(by_map.values())
+    counts = pooled(by_map.values())
+    if counts.groups or not 1 < len(by_map) <= MOST_APART:
+        return counts
+    names = [stem(path) for path in by_map]
+    names = names if len(set(names)) == len(names) else list(by_map)
+    return replace(counts, groups={name: own.confusion for name, own in zip(names, by_map.values(), strict=True)})
 
 
 def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes, counting: Counting) -> PixelCounts:
