@@ -345,6 +345,20 @@ def holds_design(path: Path) -> bool:
     return path.is_file() and read_metadata(path) is not None
 
 
+def refuse_lost_design(path: Path) -> None:
+    """Raise SampleError for a copy of a reference sample that has lost its design."""
+    try:
+        fields = set(pyogrio.read_info(path, layer=0)["fields"])
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError):
+        return
+    if {REFERENCE, "probability", "stratum", "map"} <= fields:
+        raise SampleError(
+            f"{path} has the columns of a reference sample, but not its design, which a copy from a GIS or a table "
+            "loses. Pass the file that landscribe sample wrote, and this copy as --sample-labels; or --label-field "
+            f"{REFERENCE}, for accuracy without intervals."
+        )
+
+
 def _design_file(path: Path) -> Path:
     return path.with_suffix(".design.json")
 
