@@ -170,3 +170,27 @@ def test_a_map_without_a_crs_has_areas_in_pixels(tmp_path):
     result = ls.assess(path, reference=tmp_path / "points.csv")
     assert result.area_unit == "pixels"
     assert sum(area.value for area in result.areas.values()) == pytest.approx(TRUTH.size)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".csv"])
+def test_a_copy_that_lost_the_design_is_refused_and_gives_its_labels_to_the_original(mapped, tmp_path, suffix):
+    points, copy = labelled(mapped, tmp_path / "points.gpkg", size=60), tmp_path / f"copy{suffix}"
+    table = pyogrio.read_dataframe(points, layer="points")
+    if suffix == ".csv":
+        table.drop(columns="geometry").to_csv(copy, index=False)
+    else:
+        pyogrio.write_dataframe(table, copy)
+    with pytest.raises(LandscribeError, match=r"but not its design.* this copy as --sample-labels"):
+        ls.assess(mapped, reference=copy)
+    ls.sample(mapped, out=tmp_path / "empty.gpkg", size=60)
+    again = ls.assess(mapped, reference=tmp_path / "empty.gpkg", sample_labels=copy)
+    assert again.overall == ls.assess(mapped, reference=points).overall
+
+
+def test_settings_of_another_reference_are_refused(mapped, tmp_path):
+    points = labelled(mapped, tmp_path / "points.gpkg", size=60)
+    with pytest.raises(LandscribeError, match=r"--label-field is about labels, but .* is a sample"):
+        ls.assess(mapped, reference=points, label_field="reference")
+    for settings in ({"skip_unlabelled": True}, {"sample_labels": points}):
+        with pytest.raises(LandscribeError, match=r"map.tif holds no sampling design. Leave it out"):
+            ls.assess(mapped, reference=mapped, **settings)

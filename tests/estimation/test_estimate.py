@@ -382,6 +382,12 @@ def test_a_warning_names_map_classes_with_few_units(caplog):
         ({"stratum": ["a", "b"], "map": ["x"] * 2, "reference": ["x"] * 2, "cluster": [1, 1]},
          {"stratum": ["a", "b"], "units": [5, 9]}, "cluster '1' lies in 2 strata"),
         ({"stratum": [], "map": [], "reference": []}, {"stratum": ["a"], "units": [5]}, "no rows"),
+        ("points.csv", {"stratum": ["a"], "units": [5]}, "the sample is str, which is no table"),
+        ([{"stratum": "a", "map": "a", "reference": "a"}], {"a": 5}, "strata is dict, which is no table"),
+        ([{"stratum": 1, "map": 1, "reference": "1"}], {"stratum": [1], "units": [5]}, "class 1 is text in some"),
+        ([{"stratum": "1", "map": 1, "reference": 1}], {"stratum": [1], "units": [5]}, "stratum 1 is text in some"),
+        ([{"stratum": None, "map": 1, "reference": 1}], {"stratum": [1], "units": [5]}, "1 row of the sample have no"),
+        ([{"stratum": 1, "map": 1, "reference": 1, "area": 0.0}], {"stratum": [1], "units": [5]}, "holds 0.0; exp"),
     ],
 )  # fmt: skip
 def test_tables_that_do_not_fit_are_refused(sample, population, message):
@@ -389,7 +395,7 @@ def test_tables_that_do_not_fit_are_refused(sample, population, message):
         ls.estimate(sample, population)
 
 
-@pytest.mark.parametrize("confidence", [0, 1, 95])
+@pytest.mark.parametrize("confidence", [0, 1, 95, "0.9"])
 def test_a_confidence_outside_0_and_1_is_refused(confidence):
     with pytest.raises(SampleError, match="confidence"):
         ls.estimate(*stehman_2014(), confidence=confidence)
@@ -398,6 +404,20 @@ def test_a_confidence_outside_0_and_1_is_refused(confidence):
 def test_a_class_that_is_not_listed_is_refused():
     with pytest.raises(SampleError, match="has the class D, but the classes are A, B, C"):
         ls.estimate(*stehman_2014(), classes=["A", "B", "C"])
+
+
+def test_a_class_that_is_listed_twice_is_refused():
+    with pytest.raises(SampleError, match="Expected each class once"):
+        ls.estimate(*stehman_2014(), classes=["A", "B", "C", "D", "A"])
+
+
+@pytest.mark.parametrize("dtype", ["category", "string", "string[pyarrow]", object])
+def test_the_type_of_a_column_does_not_matter(dtype):
+    sample, strata = map(pd.DataFrame, stehman_2014())
+    texts = {name: dtype for name in ("stratum", "map", "reference") if name in sample}
+    typed = ls.estimate(sample.astype(texts), strata.astype({"stratum": dtype}))
+    assert typed.overall == ls.estimate(sample, strata).overall
+    assert type(typed.overall.se) is float
 
 
 def test_a_map_share_that_does_not_vary_is_refused():

@@ -14,7 +14,8 @@ import rasterio
 from tests import worlds
 
 from landscribe.errors import LandscribeError
-from landscribe.estimation.reference_sample import ReferenceSample, holds_design, pixel_hash
+from landscribe.estimation.hashes import pixel_hash
+from landscribe.estimation.reference_sample import ReferenceSample, holds_design
 from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
@@ -131,6 +132,9 @@ def labelled(sample, **changes):
         (lambda units: units.drop(columns="probability"), "has no column probability"),
         (lambda units: units.assign(probability=0.5), "other inclusion probabilities than its design"),
         (lambda units: units.iloc[1:], "but 1[0-9] were drawn"),
+        (lambda units: units.assign(map=NAMES[0]), "other values in its column map"),
+        (lambda units: units.assign(area_m2=units["area_m2"] * 2), "other values in its column area_m2"),
+        (lambda units: units.assign(row=units["row"].iloc[::-1].to_numpy()), "other values in its column row"),
     ],
 )
 def test_a_change_by_mistake_is_refused(tmp_path, sample, suffix, change, message):
@@ -138,6 +142,38 @@ def test_a_change_by_mistake_is_refused(tmp_path, sample, suffix, change, messag
     replace(sample, units=change(sample.units)).save(path)
     with pytest.raises(LandscribeError, match=message):
         ReferenceSample.open(path)
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda table, path: table.to_csv(path, index=False, sep=";", decimal=",", encoding="utf-8-sig"),
+        lambda table, path: table.to_csv(path, index=False, sep="\t"),
+        # As many digits as a spreadsheet saves, a note, and another order of the rows.
+        lambda table, path: table.sort_values("map").assign(note="x").to_csv(path, index=False, float_format="%.9g"),
+    ],
+)
+def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path, sample, save):
+    path = tmp_path / "points.csv"
+    sample = labelled(sample, reference=sample.units["map"])
+    sample.save(path)
+    save(sample.units, path)
+    opened = ReferenceSample.open(path).units.sort_values("id", ignore_index=True)
+    pd.testing.assert_frame_equal(opened, sample.units, check_dtype=False, rtol=1e-8)
+
+
+def test_a_table_in_another_encoding_is_refused_in_words(tmp_path, sample):
+    sample.save(tmp_path / "points.csv")
+    labelled(sample, reference="forêt <1>").units.to_csv(tmp_path / "points.csv", index=False, encoding="cp1252")
+    with pytest.raises(LandscribeError, match=r"is not UTF-8 text .* Save it as CSV UTF-8"):
+        ReferenceSample.open(tmp_path / "points.csv")
+
+
+@pytest.mark.parametrize("odd", ["1.5", "inf", "x", ""])
+def test_an_id_that_is_no_whole_number_is_refused(tmp_path, sample, odd):
+    labelled(sample, id=[odd, *map(str, range(2, 31))]).save(tmp_path / "points.csv")
+    with pytest.raises(LandscribeError, match=f"has '{odd}' in its column id. Expected whole numbers"):
+        ReferenceSample.open(tmp_path / "points.csv")
 
 
 def test_a_file_without_a_design_is_refused(tmp_path, sample):

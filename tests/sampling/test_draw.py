@@ -15,7 +15,7 @@ from scipy.stats import chisquare
 from tests import worlds
 
 from landscribe.errors import LandscribeError
-from landscribe.estimation.reference_sample import pixel_hash
+from landscribe.estimation.hashes import pixel_hash
 from landscribe.geo.rasters.raster import Raster
 from landscribe.sampling.draw import draw_sample
 from landscribe.sampling.frame import BUFFER, OUTSIDE

@@ -22,7 +22,7 @@ from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, RecipeError, counted, listed
-from landscribe.estimation.reference_sample import holds_design
+from landscribe.estimation.reference_sample import holds_design, refuse_lost_design
 from landscribe.geo.classes import BACKGROUND, ClassEntry, Classes, default_colour, has_numbers, label_key
 from landscribe.geo.features import Features, geometry_type
 from landscribe.geo.inputs import RASTER_SUFFIXES, files_in
@@ -74,6 +74,7 @@ def assess_maps(
             "with reference polygons."
         )
     spec = spec or AccuracySpec()
+    _require_fields_of_reference(spec, reference, labels or {})
     counting = _counting(spec, paths)
     maps = [Raster.open([path]) for path in paths]
     of_split: str | None = None
@@ -101,6 +102,20 @@ def assess_maps(
     names = tuple(path.name for path in paths)
     return _warned(Assessment(counts.confusion, names, name, of_split, counts.groups, intervals, counts.edges,
                               counts.calibration))  # fmt: skip
+
+
+def _require_fields_of_reference(spec: AccuracySpec, reference: Chips | str | Path, labels: dict[str, Any]) -> None:
+    """Raise RecipeError for settings of samples with another reference, and of other references with a sample."""
+    if not isinstance(reference, Chips) and holds_design(Path(reference)):
+        odd = next(iter(labels), None)
+        if odd is not None:
+            raise RecipeError(f"--{odd.replace('_', '-')} is about labels, but {reference} is a sample. Leave it out.")
+        return
+    if spec.sample_labels is None and not spec.skip_unlabelled:
+        return
+    flag = "--skip-unlabelled" if spec.sample_labels is None else "--sample-labels"
+    name = reference.folder if isinstance(reference, Chips) else reference
+    raise RecipeError(f"{flag} is about a reference sample, but {name} holds no sampling design. Leave it out.")
 
 
 def _counting(spec: AccuracySpec, maps: Sequence[Path]) -> Counting:
@@ -281,6 +296,8 @@ def _is_points(spec: SceneSpec, classes: Classes) -> bool:
         RecipeError: features of several classes, and no column with the class.
     """
     reference = str(spec.labels)
+    if spec.label_field is None:
+        refuse_lost_design(Path(reference))
     kind = geometry_type(reference, field=spec.label_field, layer=spec.label_layer, crs=spec.label_crs)
     is_points = kind in (*POINTS, "MultiPoint")
     if spec.label_field is None and (is_points or len(classes.foreground) > 1):

@@ -13,9 +13,10 @@ import pandas as pd
 from landscribe.assessment.spec import AccuracySpec
 from landscribe.errors import RecipeError, SampleError, counted
 from landscribe.estimation.estimate import Estimate, estimate
+from landscribe.estimation.hashes import pixel_hash
 from landscribe.estimation.intervals import Estimated
 from landscribe.estimation.label_tables import read_labels
-from landscribe.estimation.reference_sample import REFERENCE, Design, ReferenceSample, pixel_hash
+from landscribe.estimation.reference_sample import REFERENCE, Design, ReferenceSample
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import write_text
 

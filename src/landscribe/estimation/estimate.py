@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -114,8 +115,8 @@ def estimate(
     >>> [round(end, 3) for end in (result.users["field"].lower, result.users["field"].upper)]  # none of 50 is wrong
     [0.929, 1.0]
     """
-    if not 0 < confidence < 1:
-        raise SampleError(f"confidence is {confidence:g}; expected a number between 0 and 1, such as 0.95.")
+    if not isinstance(confidence, Real) or not 0 < confidence < 1:
+        raise SampleError(f"confidence is {confidence!r}; expected a number between 0 and 1, such as 0.95.")
     labelled = read_tables(sample, strata, classes, share_of)
     corrects = correction_matters(labelled) if finite_population is None else finite_population
     warnings = _warnings(labelled)
@@ -207,7 +208,7 @@ class _Estimators:
 
 def _root(variance: float, whole: float) -> float:
     """Standard error of a share of a whole; rounding must not leave one where no unit differs."""
-    error = float(np.sqrt(np.maximum(variance, 0.0))) / whole
+    error = float(np.sqrt(np.maximum(variance, 0.0)) / whole)
     return 0.0 if error < _ROUNDING else error
 
 

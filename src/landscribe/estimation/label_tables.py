@@ -7,6 +7,7 @@ import pandas as pd
 import pyogrio
 
 from landscribe.errors import SampleError, listed
+from landscribe.estimation.csv_texts import read_csv_texts
 from landscribe.geo.access import require_file
 
 _IDS = ("id", "plotid", "plot_id", "pl_plotid")
@@ -34,7 +35,7 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
     name = Path(path).name
     try:
         if Path(path).suffix.lower() == ".csv":
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            table = read_csv_texts(Path(path))
         else:
             table = pyogrio.read_dataframe(path, read_geometry=False)
     except (ValueError, OSError, pyogrio.errors.DataSourceError) as error:
@@ -50,8 +51,9 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
     labels = _column(table, _LABELS) or _of_classes(table.drop(columns=ids), classes, name)
     labelled = table[table[labels] != ""]
     numbers = pd.to_numeric(labelled[ids], errors="coerce")
-    if numbers.isna().any() or numbers.duplicated().any():
-        odd = labelled[ids][numbers.isna() | numbers.duplicated()]
+    is_odd = ~(numbers % 1 == 0) | numbers.duplicated()
+    if is_odd.any():
+        odd = labelled[ids][is_odd]
         raise SampleError(f"{name} has '{odd.iloc[0]}' in its column {ids}. Expected the number of each unit once.")
     return dict(zip(numbers.astype(int).tolist(), labelled[labels].tolist(), strict=True))
 

@@ -1,6 +1,5 @@
 """ReferenceSample: sampling units that were drawn from a map, their reference classes, and the design of the draw."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,14 +12,14 @@ import pyarrow as pa
 import pyogrio
 import shapely
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from landscribe.errors import OutputError, SampleError, listed
+from landscribe.estimation.csv_texts import read_csv_texts
+from landscribe.estimation.hashes import column_hash
 from landscribe.geo.access import require_file
-from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, crs_label
-from landscribe.geo.rasters.raster import Raster, Valid
+from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import (
     GEOMETRY,
     FeatureStream,
@@ -48,7 +47,6 @@ _HIDDEN = ("fid", "stratum", "map", "probability", *_OF_CLUSTERS)
 """Columns that the form does not show."""
 _ARROW = {int: pa.int64(), float: pa.float64(), str: pa.string()}
 _SUFFIXES = (".gpkg", ".csv")
-_STRIP_PIXELS = 2**24
 
 
 @dataclass(frozen=True)
@@ -136,6 +134,8 @@ class Design:
     """Name of the polygons in which the sample was drawn; None for all of the map."""
     buffer_m: float | None = None
     """Width of the buffer around a class that is a stratum of its own."""
+    columns_sha256: dict[str, str] | None = None
+    """Hash of each column that is not filled in, see `column_hash`; None if they are not checked."""
 
     def as_dict(self) -> dict[str, Any]:
         """In JSON's types, with None for NaN."""
@@ -281,6 +281,12 @@ class ReferenceSample:
                     f"{name} has other inclusion probabilities than its design for id {listed(changed)}. Restore the "
                     "column probability."
                 )
+        for column, drawn_hash in (design.columns_sha256 or {}).items():
+            if column in units and column_hash(units, column) != drawn_hash:
+                raise SampleError(
+                    f"{name} has other values in its column {column} than were drawn. Expected what landscribe sample "
+                    f"wrote: only {REFERENCE} is to be changed. Restore the column."
+                )
 
     def require_map(self, mapped: Raster, sha256: str) -> None:
         """Raise SampleError unless a map is the one that the sample was drawn from.
@@ -339,32 +345,18 @@ def holds_design(path: Path) -> bool:
     return path.is_file() and read_metadata(path) is not None
 
 
-class PixelHash:
-    """Hash of the class values of a map, from north to south; pixels without a class count as 255.
-
-    Law: it does not depend on the heights of the strips.
-    """
-
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-
-    def add(self, values: NDArray[np.uint8], valid: Valid) -> None:
-        """Add class values (rows, cols) of whole rows of the map, below those before."""
-        self._sha256.update(np.where(valid, values, np.uint8(IGNORE)).data)
-
-    @property
-    def sha256(self) -> str:
-        """Of all rows so far."""
-        return self._sha256.hexdigest()
-
-
-def pixel_hash(mapped: Raster) -> str:
-    """The hash of a class map, which is read in strips."""
-    pixels_hash = PixelHash()
-    for strip in mapped.grid.strips(_STRIP_PIXELS):
-        pixels, valid = mapped.read(strip)
-        pixels_hash.add(pixels[0], valid)
-    return pixels_hash.sha256
+def refuse_lost_design(path: Path) -> None:
+    """Raise SampleError for a copy of a reference sample that has lost its design."""
+    try:
+        fields = set(pyogrio.read_info(path, layer=0)["fields"])
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError):
+        return
+    if {REFERENCE, "probability", "stratum", "map"} <= fields:
+        raise SampleError(
+            f"{path} has the columns of a reference sample, but not its design, which a copy from a GIS or a table "
+            "loses. Pass the file that landscribe sample wrote, and this copy as --sample-labels; or --label-field "
+            f"{REFERENCE}, for accuracy without intervals."
+        )
 
 
 def _design_file(path: Path) -> Path:
@@ -407,12 +399,7 @@ def _read_csv(path: Path) -> tuple[pd.DataFrame, str]:
         raise SampleError(
             f"{path} has no design beside it. Expected {beside.name}, which landscribe sample wrote with it. Copy both."
         )
-    try:
-        # Texts stay texts: a class may be called "NA".
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:
-        raise SampleError(f"{path} cannot be read as CSV: {error}. Expected commas between the columns.") from error
-    return table, beside.read_text(encoding="utf-8")
+    return read_csv_texts(path), beside.read_text(encoding="utf-8")
 
 
 def _typed(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -434,12 +421,13 @@ def _typed(table: pd.DataFrame, name: str) -> pd.DataFrame:
         if kind is str:
             columns[column] = table[column].fillna("").astype(str).str.strip().astype(object)
             continue
-        numbers = pd.to_numeric(table[column].replace("", np.nan), errors="coerce")
+        numbers = pd.to_numeric(table[column].replace("", np.nan), errors="coerce").astype(float)
+        is_wrong = ~np.isfinite(numbers) if kind is float else ~(numbers % 1 == 0)
         # Without a CRS, areas are not known.
-        if numbers.isna().any() and column != "area_m2":
+        if is_wrong.any() and column != "area_m2":
             raise SampleError(
-                f"{name} has '{table[column][numbers.isna()].iloc[0]}' in its column {column}. Expected numbers. "
-                "Restore the column."
+                f"{name} has '{table[column][is_wrong].iloc[0]}' in its column {column}. Expected "
+                f"{'' if kind is float else 'whole '}numbers. Restore the column."
             )
         columns[column] = numbers.astype(kind)
     return pd.DataFrame(columns)

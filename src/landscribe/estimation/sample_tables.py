@@ -76,13 +76,14 @@ def read_tables(sample: Any, strata: Any, classes: Sequence[Hashable] | None, sh
     Raises:
         SampleError: a column is absent, a cell is empty or out of range, or sample and strata do not fit together.
     """
-    rows, population = pd.DataFrame(sample), pd.DataFrame(strata)
+    rows, population = _table(sample, "the sample"), _table(strata, "strata")
     _require_columns(population, ("stratum", "units"), "strata")
     table = _read_strata(population)
     has_shares = set(_SHARES) <= set(rows.columns)
     _require_columns(rows, ("stratum", *(_SHARES if has_shares else ("map", "reference"))), "the sample")
     if not len(rows):
         raise SampleError("the sample has no rows. Pass one row for each labelled unit, or for each count of units.")
+    _require_stratum(rows, "the sample")
     stratum = _stratum_indices(rows["stratum"], table)
     if has_shares:
         if share_of == OTHER:
@@ -104,6 +105,20 @@ def read_tables(sample: Any, strata: Any, classes: Sequence[Hashable] | None, sh
     return labelled
 
 
+def _table(rows: Any, what: str) -> pd.DataFrame:
+    try:
+        table = pd.DataFrame(rows)
+    except (ValueError, TypeError) as error:
+        raise SampleError(
+            f"{what} is {type(rows).__name__}, which is no table. Expected a DataFrame, a dict of columns or a list of "
+            'rows, such as [{"stratum": "forest", "units": 2000}].'
+        ) from error
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise SampleError(f"{what} has the column {listed(twice)} twice. Drop one of them.")
+    return table
+
+
 def _require_columns(table: pd.DataFrame, names: Sequence[str], what: str) -> None:
     absent = [name for name in names if name not in table.columns]
     if absent:
@@ -113,8 +128,15 @@ def _require_columns(table: pd.DataFrame, names: Sequence[str], what: str) -> No
         )
 
 
+def _require_stratum(table: pd.DataFrame, what: str) -> None:
+    empty = int(table["stratum"].isna().sum())
+    if empty:
+        raise SampleError(f"{counted(empty, 'row')} of {what} have no stratum. Name one in each row, or drop the rows.")
+
+
 def _read_strata(table: pd.DataFrame) -> Strata:
     names = tuple(table["stratum"].tolist())
+    _require_stratum(table, "strata")
     twice = table["stratum"][table["stratum"].duplicated()]
     if len(twice):
         raise SampleError(f"strata list '{twice.iloc[0]}' twice. Give each stratum one row.")
@@ -137,7 +159,7 @@ def _numbers(
     if is_wrong.any():
         found = table[name].iloc[int(np.flatnonzero(is_wrong)[0])]
         limit = "above 0" if at_least is None else f"of at least {at_least:g}"
-        raise SampleError(f"column {name} of {what} holds {found!r}; expected a number {limit} in each row.")
+        raise SampleError(f"column {name} of {what} holds {_shown(found)}; expected a number {limit} in each row.")
     return column
 
 
@@ -146,8 +168,12 @@ def _shares(table: pd.DataFrame, name: str, what: str = "the sample") -> Floats:
     is_wrong = ~((column >= 0) & (column <= 1))
     if is_wrong.any():
         found = table[name].iloc[int(np.flatnonzero(is_wrong)[0])]
-        raise SampleError(f"column {name} of {what} holds {found!r}; expected a share from 0 to 1 in each row.")
+        raise SampleError(f"column {name} of {what} holds {_shown(found)}; expected a share from 0 to 1 in each row.")
     return column
+
+
+def _shown(cell: Any) -> str:
+    return repr(cell) if isinstance(cell, str) else str(cell)
 
 
 def _both(share: Floats) -> Floats:
@@ -157,12 +183,25 @@ def _both(share: Floats) -> Floats:
 def _stratum_indices(column: pd.Series, strata: Strata) -> Indices:
     index_of = {name: index for index, name in enumerate(strata.names)}
     absent = [name for name in dict.fromkeys(column.tolist()) if name not in index_of]
+    _require_one_type([*absent, *strata.names], "the stratum")
     if absent:
         raise SampleError(
             f"the sample has units in stratum {listed(absent)}, but the strata are {listed(strata.names, 12)}. Add the "
             "stratum with its number of units."
         )
     return np.array([index_of[name] for name in column.tolist()], np.intp)
+
+
+def _require_one_type(names: Sequence[Hashable], what: str) -> None:
+    """Raise SampleError for names that look alike, such as 1 and "1": they would count as two."""
+    of_text: dict[str, Hashable] = {}
+    for name in names:
+        twin = of_text.setdefault(str(name), name)
+        if twin is not name and twin != name:
+            raise SampleError(
+                f"{what} {name} is text in some columns and a number in others. Expected one type. Convert them, such "
+                "as with astype(str)."
+            )
 
 
 def _class_names(rows: pd.DataFrame, strata: Strata, classes: Sequence[Hashable] | None) -> tuple[Hashable, ...]:
@@ -174,9 +213,12 @@ def _class_names(rows: pd.DataFrame, strata: Strata, classes: Sequence[Hashable]
                 "drop the rows."
             )
     occurring = list(dict.fromkeys([*rows["map"].tolist(), *rows["reference"].tolist()]))
+    _require_one_type([*occurring, *([] if classes is None else classes)], "class")
     if classes is None:
         first = [name for name in strata.names if name in occurring]
         return (*first, *sorted((name for name in occurring if name not in first), key=str))
+    if len(set(classes)) < len(classes):
+        raise SampleError(f"classes are {listed(classes, 12)}. Expected each class once.")
     unknown = [name for name in occurring if name not in classes]
     if unknown:
         raise SampleError(

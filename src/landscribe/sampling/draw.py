@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.errors import SampleError
+from landscribe.estimation.hashes import column_hash
 from landscribe.estimation.reference_sample import (
     ALL,
     REFERENCE,
@@ -232,4 +233,5 @@ def _design(plan: SamplePlan, units: pd.DataFrame, clusters: Clusters | None) ->
         version=version("landscribe"), clusters=clusters,
         strata_file=None if spec.strata is None else Path(spec.strata).name,
         area_file=None if spec.area is None else Path(spec.area).name, buffer_m=spec.buffer,
+        columns_sha256={name: column_hash(units, name) for name in map(str, units) if name not in ("id", REFERENCE)},
     )  # fmt: skip
