@@ -91,6 +91,7 @@ class SampleAssessment:
             "reference": self.reference,
             "design": self.design.kind,
             "estimator": self.estimator,
+            "unit": self.design.unit,
             "unlabelled_units": self.unlabelled,
             "area_unit": self.area_unit,
             "map_counts": mapped,

@@ -128,7 +128,9 @@ def print_estimates(summary: dict[str, Any]) -> None:
             for name, area in summary["areas"].items()
         ],
     )  # fmt: skip
-    show("mapped: pixels of the map, counted. Estimated: the true area of the class, by the sample")
+    side = summary["unit"]
+    counted_units = "pixels of the map" if side == 1 else f"blocks of {side} x {side} pixels by their majority class"
+    show(f"mapped: {counted_units}, counted. Estimated: the true area of the class, by the sample")
     show("shares of the area, by class of the map (rows) and of the reference (columns)")
     matrix = summary["matrix"]
     rows = zip(matrix["classes"], matrix["shares"], strict=True)
