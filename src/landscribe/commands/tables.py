@@ -115,7 +115,8 @@ def print_measures(summary: dict[str, Any]) -> None:
 def print_estimates(summary: dict[str, Any]) -> None:
     """Accuracy and areas that a reference sample estimates, with their intervals; the counts of the map beside them."""
     level, unit = f"{100 * summary['confidence']:g} %", summary["area_unit"]
-    show(f"{summary['map']} against {summary['reference']}: {summary['estimator']}, {summary['units']} units")
+    inside = f", inside {summary['area_file']}" if summary["area_file"] else ""
+    show(f"{summary['map']} against {summary['reference']}: {summary['estimator']}, {summary['units']} units{inside}")
     show(f"overall accuracy {_estimated(summary['overall'])}; intervals of {level}")
     mapped = summary["map_counts"]
     _print_table(
