@@ -288,15 +288,16 @@ def test_estimates_of_a_sample_stand_beside_the_counts_of_the_map(world, page, t
 
 def test_estimates_of_blocks_in_an_area_name_the_blocks_and_the_area(world, tmp_path):
     estimates = estimate(
-        [{"stratum": "x", "map": "x", "reference": "x", "count": 40}], [{"stratum": "x", "units": 100}]
+        [{"stratum": "x", "map": "x", "reference": "x", "count": 40}], [{"stratum": "x", "units": 123456}]
     )
     sample = estimates.as_dict() | {
         "map": "map.tif", "reference": "points.gpkg", "estimator": "stratified sample", "unlabelled_units": 0,
-        "area_unit": "blocks", "map_counts": {"x": {"area": 100.0}}, "unit": 3, "area_file": "park.gpkg",
+        "area_unit": "blocks", "map_counts": {"x": {"area": 123456.0}}, "unit": 3, "area_file": "park.gpkg",
     }  # fmt: skip
     text = write_page(replace(world, sample=sample), tmp_path)
     assert "an estimate for the part of the map in park.gpkg" in text
     assert "Counted: blocks of 3 x 3 pixels by their majority class" in text
+    assert re.findall(r"<td>(123456)\b", text) == ["123456", "123456"]
 
 
 def test_counts_of_the_map_are_called_counts_and_no_estimates(world, tmp_path):

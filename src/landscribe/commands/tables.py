@@ -22,6 +22,8 @@ _OF_OBJECTS = {
 _NARROW = 0.02
 """Width of an interval below which its ends have three digits, like the measure."""
 _WIDEST = 10_000
+_WHOLE = 1000
+"""Area from which it is printed as a whole number."""
 _MOST_CLASSES = 8
 """Up to this many classes, a table by group has a column for the F1 of each."""
 
@@ -124,7 +126,8 @@ def print_estimates(summary: dict[str, Any]) -> None:
         [
             [
                 name, *(_estimated(summary[measure][name]) for measure in ("users", "producers", "f1")),
-                f"{mapped[name]['area']:,.4g}", _estimated(area, ",.4g"),
+                _number(mapped[name]["area"], _area_form(mapped[name]["area"])),
+                _estimated(area, _area_form(area["value"])),
             ]
             for name, area in summary["areas"].items()
         ],
@@ -136,6 +139,15 @@ def print_estimates(summary: dict[str, Any]) -> None:
     matrix = summary["matrix"]
     rows = zip(matrix["classes"], matrix["shares"], strict=True)
     _print_table(["map", *matrix["classes"]], [[name, *(f"{share:.4f}" for share in shares)] for name, shares in rows])
+
+
+def _area_form(area: float) -> str:
+    """No exponents for the areas of countries.
+
+    >>> [f"{area:{_area_form(area)}}" for area in (0.027234, 12345.6)]
+    ['0.02723', '12,346']
+    """
+    return ",.0f" if area >= _WHOLE else ".4g"
 
 
 def _estimated(estimated: dict[str, float | None], form: str = ".3f") -> str:
