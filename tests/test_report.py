@@ -281,8 +281,24 @@ def test_estimates_of_a_sample_stand_beside_the_counts_of_the_map(world, page, t
     section = text.partition('id="sample"')[2].partition("</section>")[0]
     assert "50 labelled units of points.gpkg (stratified sample)" in section
     assert "3 more units have no label and are left out" in section
+    assert "an estimate for the whole map" in section
+    assert "Counted: pixels of the map" in section
     assert re.search(r"&lt;new&gt;</th><td>\u2013</td><td>0\.000<small", section)
     assert re.search(r'<td>0</td><td>10<small class="ends">4\.\d+ to 15\.\d+</small></td></tr>', section)
+
+
+def test_estimates_of_blocks_in_an_area_name_the_blocks_and_the_area(world, tmp_path):
+    estimates = estimate(
+        [{"stratum": "x", "map": "x", "reference": "x", "count": 40}], [{"stratum": "x", "units": 123456}]
+    )
+    sample = estimates.as_dict() | {
+        "map": "map.tif", "reference": "points.gpkg", "estimator": "stratified sample", "unlabelled_units": 0,
+        "area_unit": "blocks", "map_counts": {"x": {"area": 123456.0}}, "unit": 3, "area_file": "park.gpkg",
+    }  # fmt: skip
+    text = write_page(replace(world, sample=sample), tmp_path)
+    assert "an estimate for the part of the map in park.gpkg" in text
+    assert "Counted: blocks of 3 x 3 pixels by their majority class" in text
+    assert re.findall(r"<td>(123456)\b", text) == ["123456", "123456"]
 
 
 def test_counts_of_the_map_are_called_counts_and_no_estimates(world, tmp_path):

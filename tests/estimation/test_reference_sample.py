@@ -176,6 +176,17 @@ def test_an_id_that_is_no_whole_number_is_refused(tmp_path, sample, odd):
         ReferenceSample.open(tmp_path / "points.csv")
 
 
+@pytest.mark.parametrize("edit", [('"stratified"', '"other"'), ('"units": ', '"units": -'), ('"PROJCS[', '"PROJ[')])
+def test_a_design_that_was_edited_by_mistake_is_refused(tmp_path, sample, edit):
+    sample.save(tmp_path / "points.csv")
+    design = tmp_path / "points.design.json"
+    text = design.read_text(encoding="utf-8")
+    assert edit[0] in text
+    design.write_text(text.replace(*edit), encoding="utf-8")
+    with pytest.raises(LandscribeError, match=r"the design in points.csv cannot be read"):
+        ReferenceSample.open(tmp_path / "points.csv")
+
+
 def test_a_file_without_a_design_is_refused(tmp_path, sample):
     worlds.write_polygons(tmp_path / "other.gpkg", [worlds.pixel_box(0, 0, 1, 1)])
     with pytest.raises(LandscribeError, match=r"other.gpkg holds no sampling design"):

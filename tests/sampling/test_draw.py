@@ -225,10 +225,12 @@ def test_an_unsampled_pixel_is_outside_of_the_frame(mapped):
     ("settings", "message"),
     [
         ({"size": 5000, "allocation": "equal"}, "units of 1 are to be drawn, but it has"),
-        ({"size": 5000, "design": "simple"}, "5000 units of the map map are to be drawn, but it has"),
+        ({"size": 5000, "design": "simple"}, "5000 units are to be drawn, but the map has"),
         ({"allocation": "1=4,9=4"}, "allocation names '9'.*Known: 1, 2, 3"),
         ({"size": 60, "expected_accuracy": "forest=0.9"}, "expected_accuracy names 'forest'"),
         ({"size": 60, "buffer_around": "road", "buffer": 2}, "buffer_around names 'road'"),
+        ({"size": 60, "buffer_around": "1", "buffer": 0.5}, "no sampling unit within 0.5 m of 1"),
+        ({"size": 60, "unit": 500}, "no block of 500 x 500 pixels"),
         ({"design": "cluster", "clusters": 99, "cluster_size": 9, "per_cluster": 1}, "99 squares of 9 pixels"),
     ],
 )
@@ -243,6 +245,11 @@ def test_an_allocation_that_misses_the_precision_is_a_warning(mapped, caplog):
     assert not caplog.messages
     plan = plan_sample(mapped, SampleSpec.of({"standard_error": 0.02, "allocation": "equal"}))
     assert f"{plan.size} units give a standard error of {plan.expected.standard_error:.4f}, not 0.0200" in caplog.text
+
+
+def test_a_stratum_without_a_unit_is_a_warning_before_units_are_labelled(mapped, caplog):
+    plan_sample(mapped, SampleSpec.of({"allocation": {"1": 20, "2": 20}}))
+    assert "no unit of stratum 3" in caplog.text
 
 
 def test_a_map_without_a_class_is_refused(tmp_path):

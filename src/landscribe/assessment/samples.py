@@ -90,6 +90,8 @@ class SampleAssessment:
             "reference": self.reference,
             "design": self.design.kind,
             "estimator": self.estimator,
+            "unit": self.design.unit,
+            "area_file": self.design.area_file,
             "unlabelled_units": self.unlabelled,
             "area_unit": self.area_unit,
             "map_counts": mapped,

@@ -22,6 +22,8 @@ _OF_OBJECTS = {
 _NARROW = 0.02
 """Width of an interval below which its ends have three digits, like the measure."""
 _WIDEST = 10_000
+_WHOLE = 1000
+"""Area from which it is printed as a whole number."""
 _MOST_CLASSES = 8
 """Up to this many classes, a table by group has a column for the F1 of each."""
 
@@ -115,7 +117,8 @@ def print_measures(summary: dict[str, Any]) -> None:
 def print_estimates(summary: dict[str, Any]) -> None:
     """Accuracy and areas that a reference sample estimates, with their intervals; the counts of the map beside them."""
     level, unit = f"{100 * summary['confidence']:g} %", summary["area_unit"]
-    show(f"{summary['map']} against {summary['reference']}: {summary['estimator']}, {summary['units']} units")
+    inside = f", inside {summary['area_file']}" if summary["area_file"] else ""
+    show(f"{summary['map']} against {summary['reference']}: {summary['estimator']}, {summary['units']} units{inside}")
     show(f"overall accuracy {_estimated(summary['overall'])}; intervals of {level}")
     mapped = summary["map_counts"]
     _print_table(
@@ -123,16 +126,28 @@ def print_estimates(summary: dict[str, Any]) -> None:
         [
             [
                 name, *(_estimated(summary[measure][name]) for measure in ("users", "producers", "f1")),
-                f"{mapped[name]['area']:,.4g}", _estimated(area, ",.4g"),
+                _number(mapped[name]["area"], _area_form(mapped[name]["area"])),
+                _estimated(area, _area_form(area["value"])),
             ]
             for name, area in summary["areas"].items()
         ],
     )  # fmt: skip
-    show("mapped: pixels of the map, counted. Estimated: the true area of the class, by the sample")
+    side = summary["unit"]
+    counted_units = "pixels of the map" if side == 1 else f"blocks of {side} x {side} pixels by their majority class"
+    show(f"mapped: {counted_units}, counted. Estimated: the true area of the class, by the sample")
     show("shares of the area, by class of the map (rows) and of the reference (columns)")
     matrix = summary["matrix"]
     rows = zip(matrix["classes"], matrix["shares"], strict=True)
     _print_table(["map", *matrix["classes"]], [[name, *(f"{share:.4f}" for share in shares)] for name, shares in rows])
+
+
+def _area_form(area: float) -> str:
+    """No exponents for the areas of countries.
+
+    >>> [f"{area:{_area_form(area)}}" for area in (0.027234, 12345.6)]
+    ['0.02723', '12,346']
+    """
+    return ",.0f" if area >= _WHOLE else ".4g"
 
 
 def _estimated(estimated: dict[str, float | None], form: str = ".3f") -> str:

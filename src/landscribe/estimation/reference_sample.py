@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -168,12 +168,23 @@ class Design:
                     **mapped | {"transform": tuple(mapped["transform"]), "shape": tuple(mapped["shape"])}
                 ),
             }
-            return cls(**fields)
+            return _checked(cls(**fields))
         except (ValueError, TypeError, KeyError) as error:
             raise SampleError(
                 f"the design in {name} cannot be read ({type(error).__name__}: {error}). Expected what landscribe "
                 "sample writes. Draw the sample again, or restore the file."
             ) from error
+
+
+def _checked(design: Design) -> Design:
+    """The design, if it is possible; else ValueError."""
+    if design.kind not in get_args(Kind):
+        raise ValueError(f"kind is {design.kind}; expected one of {', '.join(get_args(Kind))}")
+    if any(not 0 <= stratum.drawn <= stratum.units for stratum in design.strata):
+        raise ValueError("a stratum has fewer units than were drawn")
+    if design.map.crs is not None:
+        CRS.from_wkt(design.map.crs)
+    return design
 
 
 def _without_nan(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from landscribe.errors import ClassError, GridError, RasterError, SampleError
+from landscribe.errors import ClassError, GridError, RasterError, SampleError, listed
 from landscribe.estimation.reference_sample import MapClass
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -113,9 +113,15 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
     frame = Frame(mapped, None if spec.strata is None else strata_map.raster, area, spec.unit, buffer)
     counts = frame.count()
     if not counts.units_by_row.any():
+        what = "sampling unit" if spec.unit == 1 else f"block of {spec.unit} x {spec.unit} pixels"
         raise RasterError(
-            f"{mapped.paths[0]} has no sampling unit{f' in {spec.area}' if spec.area else ''}: expected pixels that "
-            "have a class (and are not nodata). Check the map and its nodata value."
+            f"{mapped.paths[0]} has no {what}{f' in {spec.area}' if spec.area else ''}: expected pixels that have a "
+            f"class (and are not nodata). Check the map and its nodata value{'' if spec.unit == 1 else ', or unit'}."
+        )
+    if buffer is not None and not counts.units_of_stratum[BUFFER]:
+        raise SampleError(
+            f"{mapped.paths[0]} has no sampling unit within {spec.buffer:g} m of {spec.buffer_around}; its "
+            f"pixels have {buffer.sides[0]:.4g} m. Widen the buffer, or leave it out."
         )
     classes = _classes(class_map, counts)
     strata = _strata(strata_map, counts, spec) if spec.design == "stratified" else _as_strata(classes)
@@ -209,9 +215,9 @@ def _as_strata(classes: tuple[MapClass, ...]) -> tuple[PlannedStratum, ...]:
 
 
 def _planned(rows: Iterable[tuple[str, int, int, float]]) -> tuple[PlannedStratum, ...]:
-    listed = list(rows)
-    total = sum(units for _, _, units, _ in listed)
-    return tuple(PlannedStratum(*row, share=row[2] / total, size=0, expected=None) for row in listed)
+    counted = list(rows)
+    total = sum(units for _, _, units, _ in counted)
+    return tuple(PlannedStratum(*row, share=row[2] / total, size=0, expected=None) for row in counted)
 
 
 def _sized(plan: SamplePlan) -> SamplePlan:
@@ -236,7 +242,7 @@ def _sized(plan: SamplePlan) -> SamplePlan:
         size, sizes = sum(numbers), list(map(float, numbers))
     else:
         if spec.design != "cluster":  # a square with fewer pixels gives all of them
-            require_enough([f"the map {plan.mapped.raster.name}"], [size], [sum(units)])
+            _require_size(size, sum(units))
         sizes = [size * stratum.share for stratum in strata]
     expected = expected_by_stratum(accuracies, sizes, units, spec.confidence)
     rows = zip(strata, sizes, expected, strict=True)
@@ -249,7 +255,23 @@ def _sized(plan: SamplePlan) -> SamplePlan:
         size, expected_overall(accuracies, sizes, units, spec.confidence),
     )  # fmt: skip
     _warn_if_less_precise(sized)
+    _warn_of_strata_without_units(sized)
     return sized
+
+
+def _require_size(size: int, units: int) -> None:
+    if size > units:
+        raise SampleError(f"{size} units are to be drawn, but the map has {units}. Lower the size.")
+
+
+def _warn_of_strata_without_units(plan: SamplePlan) -> None:
+    """Warn while units can still be added: `estimate` refuses such a sample."""
+    empty = [stratum.name for stratum in plan.strata if not stratum.size]
+    if empty:
+        log.warning(
+            "no unit of stratum %s is to be drawn, so nothing can be estimated for the map: assess will refuse the "
+            "sample. Allocate at least 2 units", listed(empty),
+        )  # fmt: skip
 
 
 def _accuracies(spec: SampleSpec, names: list[str]) -> list[float]:
