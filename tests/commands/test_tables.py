@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from landscribe.assessment.accuracy import Assessment
-from landscribe.commands.tables import print_branches, print_folds, print_measures
+from landscribe.commands.tables import print_branches, print_estimates, print_folds, print_measures
 from landscribe.confusion import Confusion
 from landscribe.experiments.cross_validation import CrossValidation, Fold
 from landscribe.geo.classes import Classes
@@ -98,3 +98,22 @@ def test_folds_are_named_by_the_group_that_each_holds_out(capsys):
     assert [fold.get("held_out") for fold in summary["folds"]] == ["Kentucky", "Ohio", None]
     print_folds(summary)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:4]] == ["Kentucky", "Ohio", "fold_3"]
+
+
+def test_a_standard_error_that_is_not_known_is_a_dash(capsys):
+    known = {"value": 0.8, "se": 0.05, "lower": 0.702, "upper": 0.898}
+    alike = {"value": 1.0, "se": 0.0, "lower": 0.929, "upper": 1.0}
+    absent = dict.fromkeys(("value", "se", "lower", "upper"))
+    summary = {
+        "map": "map.tif", "reference": "points.gpkg", "estimator": "stratified sample", "units": 100, "unit": 1,
+        "area_file": None, "area_unit": "ha", "confidence": 0.95, "overall": known,
+        "users": {"a": alike, "b": absent}, "producers": {"a": known, "b": known}, "f1": {"a": known, "b": known},
+        "areas": {"a": known, "b": known}, "map_counts": {"a": {"area": 1.0}, "b": {"area": 0.0}},
+        "matrix": {"classes": ["a", "b"], "shares": [[0.8, 0.2], [0.0, 0.0]]},
+    }  # fmt: skip
+    print_estimates(summary)
+    out = capsys.readouterr().out
+    assert "overall accuracy 0.800 (0.702 to 0.898), standard error (se) 0.050; intervals of 95 %" in out
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line[:1] in "ab"}
+    assert rows["a"][1:6] == ["1.000", "(0.929", "to", "1.000)", "-"]
+    assert rows["b"][1:3] == ["-", "-"]

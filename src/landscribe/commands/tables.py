@@ -119,15 +119,21 @@ def print_estimates(summary: dict[str, Any]) -> None:
     level, unit = f"{100 * summary['confidence']:g} %", summary["area_unit"]
     inside = f", inside {summary['area_file']}" if summary["area_file"] else ""
     show(f"{summary['map']} against {summary['reference']}: {summary['estimator']}, {summary['units']} units{inside}")
-    show(f"overall accuracy {_estimated(summary['overall'])}; intervals of {level}")
+    overall = summary["overall"]
+    show(f"overall accuracy {_estimated(overall)}, standard error (se) {_error(overall)}; intervals of {level}")
     mapped = summary["map_counts"]
     _print_table(
-        ["class", "user's", "producer's", "F1", f"mapped ({unit})", f"estimated area ({unit})"],
+        ["class", "user's", "se", "producer's", "se", "F1", "se", f"mapped ({unit})", f"estimated area ({unit})", "se"],
         [
             [
-                name, *(_estimated(summary[measure][name]) for measure in ("users", "producers", "f1")),
+                name,
+                *(
+                    text
+                    for measure in ("users", "producers", "f1")
+                    for text in (_estimated(summary[measure][name]), _error(summary[measure][name]))
+                ),
                 _number(mapped[name]["area"], _area_form(mapped[name]["area"])),
-                _estimated(area, _area_form(area["value"])),
+                _estimated(area, _area_form(area["value"])), _error(area, _area_form(area["value"])),
             ]
             for name, area in summary["areas"].items()
         ],
@@ -154,6 +160,11 @@ def _estimated(estimated: dict[str, float | None], form: str = ".3f") -> str:
     """An estimate and its interval: never "± 0"."""
     value, lower, upper = (_number(estimated[name], form) for name in ("value", "lower", "upper"))
     return value if value == "-" else f"{value} ({lower} to {upper})"
+
+
+def _error(estimated: dict[str, float | None], form: str = ".3f") -> str:
+    """A standard error; "-" where no unit differs from the others, for then it is not known."""
+    return _number(estimated["se"] or None, form)
 
 
 def _print_edges(summary: dict[str, Any]) -> None:
