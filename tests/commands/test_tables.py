@@ -114,6 +114,6 @@ def test_a_standard_error_that_is_not_known_is_a_dash(capsys):
     print_estimates(summary)
     out = capsys.readouterr().out
     assert "overall accuracy 0.800 (0.702 to 0.898), standard error (se) 0.050; intervals of 95 %" in out
-    rows = {line.split()[0]: line.split() for line in out.splitlines() if line[:1] in "ab"}
+    rows = {line.split()[0]: line.split() for line in reversed(out.splitlines()) if line[:2] in ("a ", "b ")}
     assert rows["a"][1:6] == ["1.000", "(0.929", "to", "1.000)", "-"]
     assert rows["b"][1:3] == ["-", "-"]
