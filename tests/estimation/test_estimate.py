@@ -420,6 +420,21 @@ def test_the_type_of_a_column_does_not_matter(dtype):
     assert type(typed.overall.se) is float
 
 
+def test_shares_are_those_of_the_areas_with_a_covariate_too():
+    rng = np.random.default_rng(0)
+    truth = rng.random(40)
+    rows = {
+        "stratum": ["a"] * 40,
+        "map_share": np.clip(truth + 0.1 * rng.normal(size=40), 0, 1),
+        "reference_share": truth,
+    }
+    result = ls.estimate(rows, {"stratum": ["a"], "units": [5000], "area": [200.0], "map_share": [0.4]})
+    for share, area in zip(result.shares.values(), result.areas.values(), strict=True):
+        assert (share.value, share.se) == pytest.approx((area.value / 200, area.se / 200))
+    direct = ls.estimate(rows, {"stratum": ["a"], "units": [5000], "area": [200.0]})
+    assert result.shares["class"].se < direct.shares["class"].se / 2
+
+
 def test_a_map_share_that_does_not_vary_is_refused():
     rows = {"stratum": ["a"] * 4, "map_share": [1] * 4, "reference_share": [0, 1, 1, 0.5]}
     with pytest.raises(SampleError, match="map_share that varies"):

@@ -74,7 +74,8 @@ def assess_maps(
             "with reference polygons."
         )
     spec = spec or AccuracySpec()
-    _require_fields_of_reference(spec, reference, labels or {})
+    of_reference = (labels or {}) | ({} if nodata_as is None else {"nodata_as": nodata_as})
+    _require_fields_of_reference(spec, reference, of_reference)
     counting = _counting(spec, paths)
     maps = [Raster.open([path]) for path in paths]
     of_split: str | None = None

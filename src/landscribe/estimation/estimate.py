@@ -134,7 +134,7 @@ def estimate(
         users=by_class(estimators.ratios(agreed, labelled.mapped)),
         producers=by_class(estimators.ratios(agreed, reference)),
         f1=by_class(estimators.ratios(2 * agreed, labelled.mapped + reference)),
-        shares=by_class(estimators.ratios(reference, np.broadcast_to(ones, reference.shape))),
+        shares=by_class(estimators.shares()),
         areas=by_class(estimators.areas()),
         matrix=_matrix(estimators.population),
         confidence=confidence,
@@ -163,6 +163,13 @@ class _Estimators:
             else UNDEFINED
             for index in range(len(part))
         ]
+
+    def shares(self) -> list[Estimated]:
+        """The share of each class of the reference in the area."""
+        reference = self.population.sample.reference
+        if self.population.sample.strata.map_share is None:
+            return self.ratios(reference, np.ones_like(reference))
+        return [area.times(1 / float(self.population.area.sum())) for area in self.areas()]
 
     def areas(self) -> list[Estimated]:
         """The total of each class of the reference."""
