@@ -123,7 +123,7 @@ def test_a_sample_of_another_map_is_refused(mapped, tmp_path):
     smaller = worlds.write_raster(tmp_path / "smaller.tif", MAPPED[:50, :60], nodata=255)
     with pytest.raises(LandscribeError, match=r"was drawn from map\.tif"):
         ls.assess(smaller, reference=points)
-    with pytest.raises(LandscribeError, match="--nodata-as is about labels, but .* is a sample"):
+    with pytest.raises(LandscribeError, match=r"--nodata-as is about labels, but .* is a sample"):
         ls.assess(mapped, reference=points, nodata_as="background")
     with pytest.raises(LandscribeError, match="that of one map, but there are 2"):
         ls.assess([mapped, other], reference=points)
