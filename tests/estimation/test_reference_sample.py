@@ -14,7 +14,6 @@ import rasterio
 from tests import worlds
 
 from landscribe.errors import LandscribeError
-from landscribe.estimation.hashes import pixel_hash
 from landscribe.estimation.reference_sample import ReferenceSample, holds_design
 from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.raster import Raster
@@ -209,13 +208,13 @@ def test_another_suffix_is_refused(tmp_path, sample):
 
 def test_a_sample_knows_its_map(tmp_path, sample):
     own = Raster.open([tmp_path / "map.tif"])
-    sample.require_map(own, pixel_hash(own))
+    sample.require_map(own)
     changed = Raster.open([written_map(tmp_path, np.where(VALUES == 1, 2, VALUES).astype(np.uint8), "b.tif")])
     with pytest.raises(LandscribeError, match="has other class values on the same grid"):
-        sample.require_map(changed, pixel_hash(changed))
+        sample.require_map(changed)
     smaller = Raster.open([written_map(tmp_path, VALUES[1:], "c.tif")])
     with pytest.raises(LandscribeError, match=r"drawn from map.tif .40 x 50 pixels .*, but .*c.tif is 39 x 50 pixels"):
-        sample.require_map(smaller, pixel_hash(smaller))
+        sample.require_map(smaller)
 
 
 def test_labels_join_by_id(sample):

@@ -1,8 +1,8 @@
 """Counts of pixels by block of the ground, and intervals of measures from resamples of the blocks.
 
-Errors of neighbouring pixels are alike, so pixels are no independent sample: intervals that take them as one are far
-too narrow. A block bootstrap draws squares of the ground instead (Lahiri 2003, doi:10.1007/978-1-4757-3803-2). Its
-blocks are best longer than the distance over which errors are alike (Roberts et al. 2017, doi:10.1111/ecog.02881).
+Errors of neighbouring pixels are correlated, so pixels are no independent sample: intervals that take them as one are
+far too narrow. A block bootstrap draws squares of the ground instead (Lahiri 2003, doi:10.1007/978-1-4757-3803-2). Its
+blocks are best longer than the distance over which errors are correlated (Roberts et al. 2017, doi:10.1111/ecog.02881).
 """
 
 import math

@@ -13,7 +13,6 @@ import pandas as pd
 from landscribe.assessment.spec import AccuracySpec
 from landscribe.errors import RecipeError, SampleError, counted
 from landscribe.estimation.estimate import Estimate, estimate
-from landscribe.estimation.hashes import pixel_hash
 from landscribe.estimation.intervals import Estimated
 from landscribe.estimation.label_tables import read_labels
 from landscribe.estimation.reference_sample import REFERENCE, Design, ReferenceSample
@@ -122,16 +121,14 @@ def assess_sample(mapped: Raster, path: Path, spec: AccuracySpec) -> SampleAsses
         LabelError: the sample cannot be read, was changed, or was drawn from another map.
         SampleError: units have no reference class, or nothing can be estimated from those that have.
     """
-    pixel_settings = ("block_size", "regions", "edges", "probabilities")
-    asked = [name for name in pixel_settings if getattr(spec, name) not in (None, False)]
-    if asked:
-        raise RecipeError(f"{asked[0]} is about references that cover the ground, not samples. Leave it out.")
+    if spec.block_size is not None:
+        raise RecipeError("--block-size is about references that cover the ground, not samples. Leave it out.")
     sample = ReferenceSample.open(path)
     if spec.sample_labels is not None:
         names = [entry.name for entry in sample.design.classes]
         sample = sample.with_labels(read_labels(spec.sample_labels, names), Path(spec.sample_labels).name)
-    sample.require_map(mapped, pixel_hash(mapped))
     labelled = _labelled(sample, path.name, skip_unlabelled=spec.skip_unlabelled)
+    sample.require_map(mapped)
     tables, estimator = _tables(labelled, sample.design)
     classes = [entry.name for entry in sample.design.classes]
     result = estimate(*tables, confidence=spec.confidence, classes=classes)

@@ -14,8 +14,8 @@ class IntervalSpec(Spec):
     """Share of samples whose interval holds the true measure, such as 0.9."""
     block_size: Pixels | None = None
     """Side of the square blocks of ground from whose resamples intervals follow, in pixels. Choose it longer than the
-    distance over which errors are alike (Roberts et al. 2017, doi:10.1111/ecog.02881). Default: a tenth of the map's
-    shorter side, at least 64."""
+    distance over which errors are correlated (Roberts et al. 2017, doi:10.1111/ecog.02881). Default: a tenth of the
+    map's shorter side, at least 64."""
     regions: InputPath | None = None
     """Polygons of regions, such as districts, each of which gets measures of its own. Later polygons lie on top."""
     region_field: str | None = None

@@ -259,7 +259,7 @@ def print_plan(plan: dict[str, Any]) -> None:
         ],
     )  # fmt: skip
     if plan["design"] == "cluster":
-        show("intervals are those of a simple random sample: they are wider if the pixels of a square are alike")
+        show("intervals are those of a simple random sample: they are wider if the pixels of a square are correlated")
 
 
 def _expected(overall: dict[str, float]) -> str:

@@ -1,1 +1,1 @@
-"""Estimates of accuracy and area from a reference sample, by the design that drew it; tables in, numbers out."""
+"""Reference samples and their files, and estimates of accuracy and area by the design that drew them."""

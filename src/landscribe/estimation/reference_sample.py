@@ -16,9 +16,9 @@ from rasterio.crs import CRS
 
 from landscribe.errors import OutputError, SampleError, listed
 from landscribe.estimation.csv_texts import read_csv_texts
-from landscribe.estimation.hashes import column_hash
+from landscribe.estimation.hashes import column_hash, pixel_hash
 from landscribe.geo.access import require_file
-from landscribe.geo.grid import Grid, crs_label
+from landscribe.geo.grid import Grid, grid_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import (
     GEOMETRY,
@@ -299,20 +299,15 @@ class ReferenceSample:
                     f"wrote: only {REFERENCE} is to be changed. Restore the column."
                 )
 
-    def require_map(self, mapped: Raster, sha256: str) -> None:
-        """Raise SampleError unless a map is the one that the sample was drawn from.
-
-        Args:
-            mapped: the class map.
-            sha256: of its class values, from `PixelHash` or `pixel_hash`.
-        """
+    def require_map(self, mapped: Raster) -> None:
+        """Raise SampleError unless a class map is the one that the sample was drawn from. The map is read once."""
         drawn_from, name = self.design.map, mapped.paths[0]
         if not mapped.grid.is_aligned(drawn_from.grid):
             raise SampleError(
-                f"the sample was drawn from {drawn_from.name} ({_grid_label(drawn_from.grid)}), but {name} is "
-                f"{_grid_label(mapped.grid)}. Assess the map that it was drawn from, or draw a sample of this one."
+                f"the sample was drawn from {drawn_from.name} ({grid_label(drawn_from.grid)}), but {name} is "
+                f"{grid_label(mapped.grid)}. Assess the map that it was drawn from, or draw a sample of this one."
             )
-        if sha256 != drawn_from.sha256:
+        if pixel_hash(mapped) != drawn_from.sha256:
             raise SampleError(
                 f"the sample was drawn from {drawn_from.name}, and {name} has other class values on the same grid. "
                 "Assess the map that it was drawn from, or draw a sample of this one."
@@ -372,10 +367,6 @@ def refuse_lost_design(path: Path) -> None:
 
 def _design_file(path: Path) -> Path:
     return path.with_suffix(".design.json")
-
-
-def _grid_label(grid: Grid) -> str:
-    return f"{grid.height} x {grid.width} pixels of {grid.transform.a:g} in {crs_label(grid.crs)}"
 
 
 def _require_among(units: pd.DataFrame, column: str, known: Sequence[str], name: str) -> None:

@@ -48,7 +48,7 @@ class LabelledSample:
     weight: Floats
     """(n,) inverse of the inclusion probability of a unit, up to a factor by stratum."""
     area: Floats
-    """(n,) area of a unit; 1 if all are alike."""
+    """(n,) area of a unit; 1 if all are equal."""
     cluster: Indices | None
     """(n,) index of the cluster; None if units were drawn one by one."""
     has_shares: bool
@@ -193,7 +193,7 @@ def _stratum_indices(column: pd.Series, strata: Strata) -> Indices:
 
 
 def _require_one_type(names: Sequence[Hashable], what: str) -> None:
-    """Raise SampleError for names that look alike, such as 1 and "1": they would count as two."""
+    """Raise SampleError for names with the same text, such as 1 and "1": they would count as two."""
     of_text: dict[str, Hashable] = {}
     for name in names:
         twin = of_text.setdefault(str(name), name)

@@ -295,3 +295,12 @@ def crs_label(crs: Any) -> str:
     described = pyproj.CRS.from_user_input(crs)
     authority = described.to_authority()
     return ":".join(authority) if authority else str(described.name)
+
+
+def grid_label(grid: Grid) -> str:
+    """Size, pixel size, origin and CRS of a grid, for messages."""
+    left, _, _, top = grid.bounds
+    return (
+        f"{grid.height} x {grid.width} pixels of {grid.transform.a:g} from ({left:.10g}, {top:.10g}) in "
+        f"{crs_label(grid.crs)}"
+    )

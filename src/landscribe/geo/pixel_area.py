@@ -63,7 +63,7 @@ def _areas_between_nodes(grid: Grid) -> float | Floats:
 
 
 def is_by_row(grid: Grid) -> bool:
-    """True if all pixels of a row are alike: those of a grid in longitude and latitude that is not rotated."""
+    """True if all pixels of a row are equally large: those of a grid in longitude and latitude that is not rotated."""
     assert grid.crs is not None
     is_straight = grid.transform.b == grid.transform.d == 0
     return is_straight and pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_geographic

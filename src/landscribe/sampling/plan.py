@@ -12,7 +12,7 @@ from landscribe.errors import ClassError, GridError, RasterError, SampleError, l
 from landscribe.estimation.reference_sample import MapClass
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
-from landscribe.geo.grid import ASSIGN_CRS, Grid, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, grid_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_from_tag
 from landscribe.sampling.frame import BUFFER, Buffer, Frame, FrameCounts
@@ -132,18 +132,10 @@ def _open_strata(path: str, mapped: Raster) -> ClassMap:
     strata = ClassMap.open(path)
     if not mapped.grid.is_aligned(strata.raster.grid):
         raise GridError(
-            f"the strata of {path} are {_grid_label(strata.raster.grid)}, but {mapped.paths[0]} is "
-            f"{_grid_label(mapped.grid)}. Expected one grid. Warp the strata to the map (gdalwarp -r near)."
+            f"the strata of {path} are {grid_label(strata.raster.grid)}, but {mapped.paths[0]} is "
+            f"{grid_label(mapped.grid)}. Expected one grid. Warp the strata to the map (gdalwarp -r near)."
         )
     return strata
-
-
-def _grid_label(grid: Grid) -> str:
-    left, _, _, top = grid.bounds
-    return (
-        f"{grid.height} x {grid.width} pixels of {grid.transform.a:g} from ({left:.10g}, {top:.10g}) in "
-        f"{crs_label(grid.crs)}"
-    )
 
 
 def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
