@@ -19,10 +19,11 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch.utils.data import DataLoader
 
 from landscribe.data.batches.dataset import Batch, ChipTransform, loader
-from landscribe.data.batches.label_windows import WindowSampler
+from landscribe.data.batches.label_windows import LabelWindowSampler
 from landscribe.data.batches.sampling import ChipSampler, RankShare, repeat_factors
+from landscribe.data.batches.windows import RandomWindowSampler
 from landscribe.data.chips.chips import Chips
-from landscribe.errors import RecipeError, counted
+from landscribe.errors import LandscribeError, RecipeError, counted
 from landscribe.machine import cores
 from landscribe.training.spec import TrainSpec
 
@@ -156,12 +157,38 @@ def require_shareable_batches(spec: TrainSpec, group: Processes, *, drawn: int, 
 
 
 def chip_sampler(training: Chips, spec: TrainSpec, seed: int, group: Processes | None = None) -> ChipSampler:
-    """Order of the training chips, or of windows around labels; with a group, this process's part of each batch."""
+    """What a training draws from its chips; with a group, this process's part of each batch.
+
+    Args:
+        training: the chips to train on.
+        spec: resolved settings.
+        seed: of the draws.
+        group: the processes that share each batch.
+    """
     share = None if group is None else RankShare(batch=spec.batch, rank=group.rank, processes=group.count)
     if spec.sampling == "label_windows":
-        return WindowSampler(training, background=spec.background, seed=seed, share=share)
-    factors = repeat_factors(training, balanced=spec.sampling == "balanced", background=spec.background)
-    return ChipSampler(factors, seed=seed, share=share)
+        order: ChipSampler = LabelWindowSampler(training, background=spec.background, seed=seed, share=share)
+    else:
+        factors = repeat_factors(training, balanced=spec.sampling == "balanced", background=spec.background)
+        kind = RandomWindowSampler if _draws_windows(training, spec) else ChipSampler
+        order = kind(training, factors, seed=seed, share=share)
+    steps_a_pass = spec.steps_a_pass(order.pass_length)
+    if spec.steps_an_epoch(steps_a_pass) != steps_a_pass:
+        order.drawn = spec.steps_an_epoch(steps_a_pass) * spec.batch * spec.accumulate
+    return order
+
+
+def _draws_windows(training: Chips, spec: TrainSpec) -> bool:
+    """True if windows are drawn at random positions, where that was chosen or is possible."""
+    if spec.sampling != "auto" or training.metadata.virtual or not training.has_objects:
+        return spec.sampling in ("auto", "windows")
+    try:
+        # Object numbers end at the edge of a chip: those of a window are read from its scene.
+        training.scenes()
+    except LandscribeError as error:
+        log.info("sampling: all, since the scenes that hold the object numbers cannot be read (%s)", error)
+        return False
+    return True
 
 
 def training_loader(

@@ -17,8 +17,10 @@ from landscribe.spec import (
     words,
 )
 
-DEFAULT_EPOCHS = 20
-DEFAULT_LEAST_STEPS = 200
+EFFORT_STEPS = {"quick": 200, "standard": 2000, "thorough": 10_000}
+"""Optimizer steps by effort."""
+_MOST_EPOCHS, _LEAST_EPOCHS = 50, 5
+"""Of a budget in steps: it is validated at least and at most so many times."""
 
 ScalingName = Literal["auto", "range", "percentiles", "standardise"]
 
@@ -54,12 +56,16 @@ class TrainSpec(Spec):
     options: Annotated[dict[str, Any], NamedValues, Flag("--option")] = Field(default_factory=dict)
     """Option of the architecture, as NAME=VALUE with a TOML value; repeat for more. classes=1 gives two classes one
     logit and a sigmoid."""
-    epochs: Count | None = None
-    """Passes over the training chips. Default: 20, but at least 200 steps."""
+    effort: Literal["auto", "quick", "standard", "thorough"] = "auto"
+    """How long to train: quick, 200 steps; standard, 2000; thorough, 10000 ("landscribe check" says the minutes on this
+    machine). auto: standard with a GPU, otherwise quick."""
     steps: Count | None = None
-    """Optimizer steps, instead of epochs."""
+    """Optimizer steps, instead of an effort. An epoch is a pass over the training ground, but between a fifth and a
+    fiftieth of the steps."""
+    epochs: Count | None = None
+    """Passes over the training ground, instead of an effort."""
     minutes: float | None = Field(None, gt=0, le=10**6)
-    """Wall-clock minutes, instead of epochs. The weights then depend on the machine's speed."""
+    """Wall-clock minutes, instead of an effort. The weights then depend on the machine's speed."""
     batch: Annotated[int, AlsoCalled("batch_size")] = Field(8, ge=1, le=2**16)
     """Chips per batch, over all devices."""
     accumulate: int = Field(1, ge=1, le=2**16)
@@ -100,9 +106,11 @@ class TrainSpec(Spec):
     ] = "none"
     """Class weights in the loss: none, inverse (inverse frequency), median (median frequency), effective (effective
     number), or one number per class, in the order of the class table."""
-    sampling: Literal["all", "balanced", "label_windows"] = "all"
-    """Which chips an epoch draws. all: every chip once; balanced: chips with rare classes more often; label_windows:
-    windows around labelled pixels, each class equally often."""
+    sampling: Literal["auto", "windows", "all", "balanced", "label_windows"] = "auto"
+    """What the network trains on. windows: windows at random positions of the training ground, each labelled pixel
+    equally often; all: every chip once a pass; balanced: chips with rare classes more often; label_windows: windows
+    around labelled pixels, each class equally often. auto: windows, but for chips with object numbers whose scenes
+    cannot be read all."""
     background: Annotated[float | None, FractionText, TextMark()] = Field(None, ge=0, le=1)
     """Maximum fraction of background-only chips. Default: no limit."""
     workers: int | None = Field(None, ge=0, le=1024)
@@ -143,13 +151,31 @@ class TrainSpec(Spec):
         """True if the network learns from the object numbers of chips."""
         return self.architecture == "unet_id"
 
-    def total_steps(self, steps_an_epoch: int) -> int | None:
-        """Optimizer steps of the whole training; None for a budget in minutes."""
+    def resolved(self, *, has_gpu: bool) -> Self:
+        """The settings with the effort that a machine takes for auto."""
+        if self.effort != "auto":
+            return self
+        return self.model_copy(update={"effort": "standard" if has_gpu else "quick"})
+
+    def steps_a_pass(self, chips: int) -> int:
+        """Optimizer steps over this many chips or windows."""
+        return -(-(-(-chips // self.batch)) // self.accumulate)
+
+    def total_steps(self, steps_a_pass: int) -> int | None:
+        """Optimizer steps of the whole training, of resolved settings; None for a budget in minutes.
+
+        Args:
+            steps_a_pass: over the training ground.
+        """
         if self.minutes is not None:
             return None
-        if self.steps is not None:
-            return self.steps
         if self.epochs is not None:
-            return self.epochs * steps_an_epoch
-        epochs = max(DEFAULT_EPOCHS, -(-DEFAULT_LEAST_STEPS // steps_an_epoch))
-        return epochs * steps_an_epoch
+            return self.epochs * steps_a_pass
+        return self.steps or EFFORT_STEPS[self.effort]
+
+    def steps_an_epoch(self, steps_a_pass: int) -> int:
+        """Optimizer steps from one validation to the next: a pass, unless that is too short or long for the budget."""
+        if self.minutes is not None or self.epochs is not None:
+            return steps_a_pass
+        total = self.steps or EFFORT_STEPS[self.effort]
+        return max(-(-total // _MOST_EPOCHS), min(steps_a_pass, -(-total // _LEAST_EPOCHS)))

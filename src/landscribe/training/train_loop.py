@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.batches.dataset import ChipTransform
+from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.stats import class_weights
 from landscribe.errors import ChipError, LandscribeError, NetworkError, UnfinishedError, machine_errors
@@ -61,6 +62,7 @@ class _Job:
     spec: TrainSpec
     augmentation: AugmentSpec
     change: ChipTransform | None
+    order: ChipSampler
     seed: int
     group: Processes
 
@@ -102,11 +104,13 @@ def train(
         UnfinishedError: a disk is full or lost, and the checkpoint is kept for the same call.
     """
     require_absent(out, overwrite=overwrite)
-    group = processes(spec.devices)
+    group, spec = processes(spec.devices), spec.resolved(has_gpu=torch.cuda.is_available())
     training, validation = chips.of_split("train"), chips.of_split("val")
     require_learnable(chips)
     require_compatible(spec, group, training, validation)
     weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
+    order = chip_sampler(training, spec, seed, group)
+    augmentation = augmentation.resolved(_passes(spec, order))
     checkpoints = Checkpoints(out, _fingerprint(chips, spec, augmentation, change, seed, group))
     with log_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
@@ -125,7 +129,7 @@ def train(
             chip_size=chips.metadata.size,
         )
         assert isinstance(model.network, Segmentation)
-        job = _Job(model, model.network, training, validation, spec, augmentation, change, seed, group)
+        job = _Job(model, model.network, training, validation, spec, augmentation, change, order, seed, group)
         start = start if start.learning_rate else start.model_copy(update={"learning_rate": _find_learning_rate(job)})
         if group.is_rank_zero:
             checkpoints.remove_stale() if resumed else checkpoints.remove()
@@ -138,6 +142,13 @@ def train(
             checkpoints.remove()
     finish(group)
     return model
+
+
+def _passes(spec: TrainSpec, order: ChipSampler) -> float | None:
+    """Passes over the training ground; None for a budget in minutes. Says the settings that the effort decides."""
+    steps_a_pass = spec.steps_a_pass(order.pass_length)
+    steps = spec.total_steps(steps_a_pass)
+    return None if steps is None else steps / steps_a_pass
 
 
 def _fingerprint(
@@ -237,8 +248,7 @@ def _find_learning_rate(job: _Job) -> float:
 def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed: bool) -> Segmenter:
     spec, group = job.spec, job.group
     job.model.network.to(memory_format=torch.channels_last)
-    order = chip_sampler(job.training, spec, job.seed, group)
-    batches = training_loader(job.training, order, spec, group, job.change)
+    batches = training_loader(job.training, job.order, spec, group, job.change)
     held_out = validation_loader(job.validation, spec, group)
     total = spec.total_steps(math.ceil(len(batches) / spec.accumulate))
     assert start.learning_rate is not None
@@ -259,7 +269,7 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
             accumulate_grad_batches=spec.accumulate,
             gradient_clip_val=spec.gradient_clip or None,
             num_sanity_val_steps=0,
-            callbacks=[*callbacks, EpochCheckpoint(checkpoints, start, order)],
+            callbacks=[*callbacks, EpochCheckpoint(checkpoints, start, job.order)],
             plugins=[AtomicCheckpointIO(), *cluster_plugins(group)],
             use_distributed_sampler=False,
             logger=loggers(spec.log) if group.is_rank_zero else False,

@@ -73,7 +73,7 @@ class SplitKeywords(TypedDict, total=False):
 class AugmentKeywords(TypedDict, total=False):
     """Settings of a section of a recipe."""
 
-    preset: Literal["none", "light", "standard", "strong"]
+    preset: Literal["auto", "none", "light", "standard", "strong"]
     symmetries: bool | None
     rotation: float | None
     scale: float | None
@@ -100,8 +100,9 @@ class TrainTable(TypedDict, total=False):
     encoder: str
     weights: Literal["auto", "imagenet", "none"] | str | Path
     options: dict[str, Any]
-    epochs: int | None
+    effort: Literal["auto", "quick", "standard", "thorough"]
     steps: int | None
+    epochs: int | None
     minutes: float | None
     batch: int
     accumulate: int
@@ -119,7 +120,7 @@ class TrainTable(TypedDict, total=False):
     scaling: Literal["auto", "range", "percentiles", "standardise"]
     loss: str
     class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
-    sampling: Literal["all", "balanced", "label_windows"]
+    sampling: Literal["auto", "windows", "all", "balanced", "label_windows"]
     background: float | None
     workers: int | None
     precision: Literal["auto", "32", "bf16", "16"]
@@ -379,8 +380,9 @@ class DemoKeywords(TypedDict, total=False):
     encoder: str
     weights: Literal["auto", "imagenet", "none"] | str | Path
     options: dict[str, Any]
-    epochs: int | None
+    effort: Literal["auto", "quick", "standard", "thorough"]
     steps: int | None
+    epochs: int | None
     minutes: float | None
     accumulate: int
     learning_rate: float | Literal["auto"]
@@ -397,7 +399,7 @@ class DemoKeywords(TypedDict, total=False):
     scaling: Literal["auto", "range", "percentiles", "standardise"]
     loss: str
     class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
-    sampling: Literal["all", "balanced", "label_windows"]
+    sampling: Literal["auto", "windows", "all", "balanced", "label_windows"]
     background: float | None
     workers: int | None
     precision: Literal["auto", "32", "bf16", "16"]

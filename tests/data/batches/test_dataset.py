@@ -111,7 +111,7 @@ def test_the_processes_of_a_loader_share_the_budget(chips, monkeypatch):
     needed = 3 * 9 * 8 * 8 * (3 * 2 + 2)
     for budget, expected in ((needed, True), (needed - 1, False)):
         monkeypatch.setattr(dataset, "_KEPT_BYTES", budget)
-        assert ChipDataset(chips)._keeps_all == expected
+        assert ChipDataset(chips).reader.keeps == expected
 
 
 def test_a_dataset_is_as_long_as_its_chips(chips):

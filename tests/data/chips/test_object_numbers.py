@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import landscribe as ls
-from landscribe.data.batches.dataset import ChipDataset, WindowDataset, to_float
+from landscribe.data.batches.dataset import ChipDataset, to_float
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.files import dense_numbers
 from worlds import noise, pixel_box, write_polygons, write_raster
@@ -83,7 +83,7 @@ def test_a_batch_holds_object_numbers(copied):
 def test_object_numbers_of_windows_are_those_of_the_scene(copied):
     scene = next(iter(copied.scenes().values()))
     window = copied.windows[0]
-    sample = WindowDataset(copied)[0, window.row + 5, window.col + 3]
+    sample = ChipDataset(copied)[0, window.row + 5, window.col + 3]
     moved = scene.read_objects(type(window)(window.row + 5, window.col + 3, *window.shape))
     np.testing.assert_array_equal(sample["objects"], dense_numbers(moved))
 

@@ -1,20 +1,22 @@
 """The settings of augmentation. Loads pydantic only, so that a recipe or a command's help needs no torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from landscribe.spec import Flag, NoFlag, Spec
 
+_PASSES_TO_AUGMENT_STRONGLY = 30
 _IN_RECIPE = NoFlag("--augment takes a preset; single strengths are set in a recipe or in Python")
 
 
 class AugmentSpec(Spec):
     """How chips are augmented in training. Settings that are left out come from the preset; 0 turns them off."""
 
-    preset: Annotated[Literal["none", "light", "standard", "strong"], Flag("--augment")] = "light"
+    preset: Annotated[Literal["auto", "none", "light", "standard", "strong"], Flag("--augment")] = "auto"
     """Augmentation preset. light: flips and quarter turns; standard: also brightness, contrast, gamma and saturation;
-    strong: all except mixup, mosaic, median and band_swap."""
+    strong: all except mixup, mosaic, median and band_swap. auto: strong if the training shows each pixel of the
+    training ground more than 30 times, otherwise light."""
     symmetries: Annotated[bool | None, _IN_RECIPE] = None
     """Flips and quarter turns."""
     rotation: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=180)
@@ -49,6 +51,17 @@ class AugmentSpec(Spec):
     """Probability that the chips of a batch are mixed (Zhang et al. 2018, arXiv:1710.09412)."""
     mosaic: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
     """Probability that a chip is composed of quarters of four chips (Bochkovskiy et al. 2020, arXiv:2004.10934)."""
+
+    def resolved(self, passes: float | None) -> Self:
+        """The settings with the preset that auto stands for.
+
+        Args:
+            passes: over the training ground; None if unknown.
+        """
+        if self.preset != "auto":
+            return self
+        is_strong = passes is not None and passes > _PASSES_TO_AUGMENT_STRONGLY
+        return self.model_copy(update={"preset": "strong" if is_strong else "light"})
 
     @property
     def changes_anything(self) -> bool:

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from landscribe.data.batches.label_windows import WindowIndex, WindowSampler
 from landscribe.data.batches.sampling import ChipSampler
-from landscribe.data.chips.chips import ChipReader, Chips
-from landscribe.data.chips.files import dense_numbers
+from landscribe.data.batches.windows import WindowIndex
+from landscribe.data.chips.chips import Chips
+from landscribe.data.chips.window_reader import WindowReader
 from landscribe.data.scenes.scene import Sample
 from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE
-from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
 
 Batch = dict[str, Tensor]
@@ -44,20 +43,39 @@ class ChipTransform(Protocol):
         """
 
 
-class ChipDatasetBase(Dataset[Batch]):
-    """Samples of image, valid and label, and of object numbers if the chips have them.
+class ChipDataset(Dataset[Batch]):
+    """Samples of image, valid and label, and of object numbers if the chips have them: chips by their index, windows of
+    their ground by `WindowIndex`.
 
-    Images are as stored, so that little travels between processes.
+    Images are as stored, so that little travels between processes. Few chips are kept in memory: reading them again
+    takes most of the time of a small training.
     """
 
-    def __init__(self, chips: Chips, transform: ChipTransform | None) -> None:
+    def __init__(self, chips: Chips, transform: ChipTransform | None = None) -> None:
         self.chips = chips
         self.transform = transform
 
     def __len__(self) -> int:
         return len(self.chips)
 
-    def _as_tensors(self, sample: Sample, objects: NDArray[Any] | None = None) -> Batch:
+    def __getitem__(self, index: int | WindowIndex) -> Batch:
+        own = index if isinstance(index, tuple) else self._of_chip(index)
+        return self._as_tensors(
+            self.reader.read(*own), self.reader.read_objects(*own) if self.chips.has_objects else None
+        )
+
+    def _of_chip(self, index: int) -> WindowIndex:
+        window = self.reader.windows[index]
+        return index, window.row, window.col
+
+    @cached_property
+    def reader(self) -> WindowReader:
+        """The reader of this process."""
+        # Each process of a loader may read, and keep, each chip.
+        worker = get_worker_info()
+        return WindowReader(self.chips, kept_bytes=_KEPT_BYTES // (worker.num_workers if worker else 1))
+
+    def _as_tensors(self, sample: Sample, objects: NDArray[Any] | None) -> Batch:
         classes = self.chips.classes
         pixels, valid, indices = sample.pixels, sample.valid, classes.to_indices(sample.mask)
         if self.transform is not None:
@@ -69,51 +87,6 @@ class ChipDatasetBase(Dataset[Batch]):
             "label": torch.from_numpy(indices),
         }
         return batch if objects is None else batch | {"objects": torch.from_numpy(objects.astype(np.int32))}
-
-
-class ChipDataset(ChipDatasetBase):
-    """Chips by index. Few chips are kept in memory: reading them again takes most of the time of a small training."""
-
-    def __init__(self, chips: Chips, transform: ChipTransform | None = None) -> None:
-        super().__init__(chips, transform)
-        self.reader = ChipReader(chips)
-        self._kept: dict[int, tuple[Sample, NDArray[np.int32] | None]] = {}
-
-    def __getitem__(self, index: int) -> Batch:
-        sample, objects = self._kept.get(index) or self._read(index)
-        if self._keeps_all:
-            self._kept[index] = sample, objects
-            # What is done to the tensors is not done to the kept arrays.
-            sample = Sample(sample.pixels.copy(), sample.valid.copy(), sample.mask.copy())
-            objects = None if objects is None else objects.copy()
-        return self._as_tensors(sample, objects)
-
-    def _read(self, index: int) -> tuple[Sample, NDArray[np.int32] | None]:
-        return self.reader.read(index), self.reader.read_objects(index) if self.chips.has_objects else None
-
-    @cached_property
-    def _keeps_all(self) -> bool:
-        """True if all chips fit; each process of a loader may read, and keep, each of them."""
-        worker, metadata = get_worker_info(), self.chips.metadata
-        bytes_per_pixel = len(metadata.bands) * np.dtype(metadata.dtype).itemsize + 2 + 4 * self.chips.has_objects
-        needed = len(self) * metadata.size**2 * bytes_per_pixel
-        return needed * (worker.num_workers if worker else 1) <= _KEPT_BYTES
-
-
-class WindowDataset(ChipDatasetBase):
-    """Windows of the chips' scenes, by `WindowIndex`."""
-
-    def __init__(self, chips: Chips, transform: ChipTransform | None = None) -> None:
-        super().__init__(chips, transform)
-        scenes = chips.scenes()
-        self.scene_of_chip = [scenes[name] for name in chips.scene_names.tolist()]
-        self.shapes = [window.shape for window in chips.windows]
-
-    def __getitem__(self, index: WindowIndex) -> Batch:
-        chip, row, col = index
-        scene, window = self.scene_of_chip[chip], Window(row, col, *self.shapes[chip])
-        objects = dense_numbers(scene.read_objects(window)) if self.chips.has_objects else None
-        return self._as_tensors(scene.read(window), objects)
 
 
 def to_float(batch: Batch) -> Batch:
@@ -181,9 +154,8 @@ def loader(
         transform: a user's augmentation of each chip.
     """
     drawn = 0 if order is None else len(order)
-    kind = WindowDataset if isinstance(order, WindowSampler) else ChipDataset
     return DataLoader(
-        kind(chips, transform),
+        ChipDataset(chips, transform),
         batch_size=batch,
         sampler=order,
         num_workers=workers,

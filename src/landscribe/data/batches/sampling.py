@@ -1,7 +1,9 @@
-"""Sampling: which chips an epoch has, in which order and how often."""
+"""Sampling: which chips a training draws, in which order and how often."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -55,48 +57,63 @@ class RankShare:
 class ChipSampler(Sampler[Any]):
     """Chip indices in the order of an epoch; each epoch has another order, and a seed gives the same orders.
 
-    The order is drawn in the main process, so that it does not depend on the number of workers.
+    A training draws from one endless stream, pass after pass over the chips; an epoch is a part of it. The stream is
+    drawn in the main process, so that it does not depend on the number of workers.
 
     With a share, only one process's part of each batch is given: the parts of all processes form the batch of a single
     process. A last batch of fewer than two chips per process is dropped: batch normalisation needs two.
     """
 
-    def __init__(self, factors: NDArray[np.float64], *, seed: int, share: RankShare | None = None) -> None:
+    def __init__(
+        self, factors: NDArray[np.float64], *, seed: int, share: RankShare | None = None, drawn: int | None = None
+    ) -> None:
         """A sampler of chips.
 
         Args:
-            factors: (chips,) mean number of times that each chip is drawn in an epoch.
+            factors: (chips,) mean number of times that each chip is drawn in a pass.
             seed: of the orders.
             share: of one of several processes; everything if None.
+            drawn: chips per epoch, over all processes; those of a pass if None.
         """
         self.factors = factors
         self.seed = seed
         self.share = share
+        self.drawn = self.pass_length if drawn is None else drawn
         self.epoch = 0
+        self._stream, self._streamed = iter(()), -1
+
+    @property
+    def pass_length(self) -> int:
+        """Chips per pass."""
+        return max(1, round(float(self.factors.sum())))
 
     def __len__(self) -> int:
-        return len(self._part(list(range(self._drawn))))
+        return len(self._part(list(range(self.drawn))))
 
     def __iter__(self) -> Iterator[Any]:
-        rng = np.random.default_rng([self.seed, self.epoch])
+        if self._streamed != self.epoch:  # the first epoch, or that of a resumed training
+            self._stream = self._draws()
+            deque(islice(self._stream, self.epoch * self.drawn), maxlen=0)
+        order = list(islice(self._stream, self.drawn))
         self.epoch += 1
-        yield from self._part(self._order(rng))
+        self._streamed = self.epoch
+        yield from self._part(order)
 
-    def _order(self, rng: np.random.Generator) -> list[Any]:
-        """One epoch of all processes."""
+    def _draws(self) -> Iterator[Any]:
+        """The draws of a training, of all processes, without end."""
+        for number in count():
+            yield from self._pass(np.random.default_rng([self.seed, number]))
+
+    def _pass(self, rng: np.random.Generator) -> list[Any]:
+        """One pass over the chips."""
         # Whole repeats are certain; remainders are drawn without replacement.
         counts = np.floor(self.factors).astype(np.int64)
         remainder = self.factors - counts
-        missing = self._drawn - int(counts.sum())
+        missing = self.pass_length - int(counts.sum())
         if missing > 0 and remainder.any():
             counts[rng.choice(len(counts), missing, replace=False, p=remainder / remainder.sum())] += 1
         order: list[int] = rng.permutation(np.repeat(np.arange(len(counts)), counts)).tolist()
         return order
-
-    @property
-    def _drawn(self) -> int:
-        """Chips per epoch."""
-        return max(1, round(float(self.factors.sum())))
 
     def _part(self, order: list[Any]) -> list[Any]:
         """This process's part of an epoch."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import shapely
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -140,6 +141,17 @@ class Chips:
         return windows_of(self.table)
 
     @property
+    def boxes(self) -> NDArray[Any]:
+        """(chips,) the windows as boxes of shapely: x is the column, y the row."""
+        return np.array([box_of(window) for window in self.windows], object)
+
+    @property
+    def by_scene(self) -> dict[str, NDArray[np.int64]]:
+        """The indices of each scene's chips, by its name."""
+        names = self.scene_names
+        return {name: np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())}
+
+    @property
     def counts(self) -> NDArray[np.int64]:
         """(chips, K) labelled pixels by class index."""
         return self.table[[f"count_{value}" for value in self.classes.values]].to_numpy(np.int64)
@@ -175,13 +187,18 @@ def windows_of(table: pd.DataFrame) -> list[Window]:
     return [Window(*row) for row in table[["row", "col", "height", "width"]].to_numpy().tolist()]
 
 
+def box_of(window: Window) -> Any:
+    """A window as a box of shapely: x is the column, y the row."""
+    return shapely.box(window.col, window.row, window.col_stop, window.row_stop)
+
+
 class ChipReader:
     """Reads the pixels of chips, from their files or from the scenes. Can be pickled."""
 
     def __init__(self, chips: Chips) -> None:
         self.chips = chips
         self._rows = chips.table.to_dict("records")
-        self._scenes = chips.scenes() if chips.metadata.virtual else {}
+        self.scenes = chips.scenes() if chips.metadata.virtual else {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -190,7 +207,7 @@ class ChipReader:
         """The pixels and labels of a chip."""
         row = self._rows[index]
         if self.chips.metadata.virtual:
-            return self._scenes[row["scene"]].read(Window(row["row"], row["col"], row["height"], row["width"]))
+            return self.scenes[row["scene"]].read(Window(row["row"], row["col"], row["height"], row["width"]))
         pixels, valid = read_copy(self.chips.folder / row["image"], PICTURE_FILL)
         mask = read_band(self.chips.folder / row["mask"])
         # Labelled pixels are valid: those that are black in a PNG are imagery, not fill.
@@ -204,7 +221,7 @@ class ChipReader:
         row = self._rows[index]
         if self.chips.metadata.virtual:
             window = Window(row["row"], row["col"], row["height"], row["width"])
-            return dense_numbers(self._scenes[row["scene"]].read_objects(window))
+            return dense_numbers(self.scenes[row["scene"]].read_objects(window))
         return read_band(self.chips.folder / row[NUMBERS])
 
 

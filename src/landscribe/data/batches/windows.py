@@ -1,0 +1,158 @@
+"""Windows at any position of the training ground, instead of the chips.
+
+The training ground of a scene is the area of its train chips. A window lies within it, so it is as far from held-out
+chips as the train chips are. A lone chip has one window, which is the chip.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from landscribe import progress
+from landscribe.data.batches.sampling import ChipSampler, RankShare
+from landscribe.data.chips.chips import ChipReader, Chips, box_of
+from landscribe.geo.classes import IGNORE
+from landscribe.geo.grid import Window
+
+WindowIndex = tuple[int, int, int]
+"""Index of a chip, which gives scene and shape; row and column of the window in that scene."""
+
+_TRIALS = 12
+_PINS = 4
+"""Pixels along each side of a chip that are counted."""
+
+
+class WindowSampler(ChipSampler):
+    """Samplers of windows: the training ground, and random windows in it."""
+
+    def __init__(
+        self, chips: Chips, factors: NDArray[np.float64], *, seed: int, share: RankShare | None, drawn: int | None
+    ) -> None:
+        """As `ChipSampler`; a pass has the windows that cover the training ground without overlap."""
+        self.chips = chips
+        self.windows = chips.windows
+        self.scenes = chips.scene_names
+        super().__init__(factors, seed=seed, share=share, drawn=drawn)
+
+    @cached_property
+    def ground(self) -> dict[str, Any]:
+        """The area of the chips of each scene in its rows and columns, prepared for many queries."""
+        boxes = self.chips.boxes
+        areas = {name: shapely.union_all(boxes[own]) for name, own in self.chips.by_scene.items()}
+        for area in areas.values():
+            shapely.prepare(area)
+        return areas
+
+    @property
+    def pass_length(self) -> int:
+        """Windows per pass: the training ground, in chips."""
+        chip_pixels = float(np.mean([window.height * window.width for window in self.windows]))
+        ground_pixels = sum(area.area for area in self.ground.values())
+        return max(1, round(ground_pixels / chip_pixels * float(self.factors.mean())))
+
+    def random_window(self, index: int, row: int, col: int, rng: np.random.Generator) -> WindowIndex:
+        """A random window of the ground that contains a pixel; the pixel's chip if no trial lies in the ground.
+
+        Args:
+            index: of the chip that contains the pixel.
+            row: of the pixel in the scene.
+            col: of the pixel in the scene.
+            rng: of the trials.
+        """
+        chip = self.windows[index]
+        up, left = rng.integers(0, (chip.height, chip.width), (_TRIALS, 2)).T
+        rows, cols = row - up, col - left
+        # Along an edge of the ground only windows fit that share rows, or columns, with the chip.
+        rows[1::3], cols[2::3] = chip.row, chip.col
+        boxes = shapely.box(cols, rows, cols + chip.width, rows + chip.height)
+        fitting = np.flatnonzero(shapely.covers(self.ground[self.scenes[index]], boxes))
+        return (index, int(rows[fitting[0]]), int(cols[fitting[0]])) if fitting.size else (index, chip.row, chip.col)
+
+
+class RandomWindowSampler(WindowSampler):
+    """Random windows that show each labelled pixel of the training ground equally often.
+
+    Pixels of each chip are pins. In round n, each pin that fewer than n windows contain gets a random window, pin by
+    pin in random order. Law: after round n, every pin lies in at least n windows. Independent random windows would
+    show the edges of the ground less often than its middle, and some pixels not at all.
+    """
+
+    def __init__(
+        self,
+        chips: Chips,
+        factors: NDArray[np.float64],
+        *,
+        seed: int,
+        share: RankShare | None = None,
+        drawn: int | None = None,
+    ) -> None:
+        """A sampler of windows. The labels of partly labelled chips are read when the first epoch begins.
+
+        Args:
+            chips: to train on.
+            factors: (chips,) relative number of windows for the pixels of each chip.
+            seed: of the windows.
+            share: of one of several processes; everything if None.
+            drawn: windows per epoch, over all processes; those of a pass if None.
+        """
+        super().__init__(chips, factors, seed=seed, share=share, drawn=drawn)
+
+    @cached_property
+    def pins(self) -> NDArray[np.int64]:
+        """(n, 3) chip index, row and column in the scene of the pins, ordered by chip."""
+        return _pins(self.chips, np.random.default_rng([self.seed, len(self.chips)]))
+
+    def _draws(self) -> Iterator[WindowIndex]:
+        rng = np.random.default_rng(self.seed)
+        nearby = _PinsOfScenes(self.chips, self.pins)
+        shown = np.zeros(len(self.pins))
+        wanted_a_round = self.factors[self.pins[:, 0]]
+        wanted = np.zeros(len(self.pins))
+        while True:
+            wanted += wanted_a_round
+            for pin in rng.permutation(len(self.pins)).tolist():
+                # A factor below 1 skips rounds.
+                if shown[pin] + 1 <= wanted[pin]:
+                    window = self.random_window(*self.pins[pin].tolist(), rng)
+                    shown[nearby.within(window)] += 1
+                    yield window
+
+
+class _PinsOfScenes:
+    """Finds the pins in a window."""
+
+    def __init__(self, chips: Chips, pins: NDArray[np.int64]) -> None:
+        self.windows, self.scenes = chips.windows, chips.scene_names
+        points = shapely.points(pins[:, 2] + 0.5, pins[:, 1] + 0.5)
+        self.numbers = {name: np.flatnonzero(np.isin(pins[:, 0], own)) for name, own in chips.by_scene.items()}
+        self.trees = {name: shapely.STRtree(points[own]) for name, own in self.numbers.items()}
+
+    def within(self, index: WindowIndex) -> NDArray[np.int64]:
+        """The numbers of the pins in a window."""
+        chip, row, col = index
+        scene = self.scenes[chip]
+        window = Window(row, col, *self.windows[chip].shape)
+        found: NDArray[np.int64] = self.numbers[scene][self.trees[scene].query(box_of(window))]
+        return found
+
+
+def _pins(chips: Chips, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A lattice of pixels of each chip, its corners included; of partly labelled chips as many labelled pixels."""
+    reader, pins = ChipReader(chips), []
+    labelled = chips.counts.sum(axis=1)
+    with progress.task("finding labelled pixels", len(chips)) as advance:
+        for index, window in enumerate(chips.windows):
+            if labelled[index] == window.height * window.width:
+                sides = (np.linspace(0, side - 1, _PINS).round().astype(np.int64) for side in window.shape)
+                pixels = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
+            else:
+                pixels = np.argwhere(reader.read(index).mask != IGNORE)
+                pixels = pixels[rng.permutation(len(pixels))[: _PINS**2]]
+            pins.append(np.insert(pixels + (window.row, window.col), 0, index, axis=1))
+            advance()
+    return np.concatenate(pins)
+

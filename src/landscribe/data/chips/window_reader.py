@@ -1,0 +1,100 @@
+"""WindowReader: windows at any position of the ground of chips, from the scenes or from the files of neighbours."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from landscribe.data.chips.chips import ChipReader, Chips, box_of
+from landscribe.data.chips.files import dense_numbers
+from landscribe.data.scenes.scene import Sample, Scene
+from landscribe.geo.classes import IGNORE
+from landscribe.geo.grid import Window
+
+
+class WindowReader:
+    """Reads chips, and windows of their ground. Can be pickled.
+
+    Chips that have files are composed: the scenes may be gone. Virtual chips, and object numbers, which end at the edge
+    of a chip, are read from the scenes.
+
+    Law: a window that chips cover has the pixels and labels that it has in the scene (but for JPEG's losses).
+    """
+
+    def __init__(self, chips: Chips, *, kept_bytes: int = 0) -> None:
+        """A reader of the windows of chips.
+
+        Args:
+            chips: of the ground.
+            kept_bytes: decoded chips are kept in memory if all of them need at most this.
+        """
+        self.chips = chips
+        self.windows = chips.windows
+        self.reader = ChipReader(chips)
+        metadata = chips.metadata
+        bytes_per_pixel = len(metadata.bands) * np.dtype(metadata.dtype).itemsize + 2 + 4 * chips.has_objects
+        self.keeps = len(chips) * metadata.size**2 * bytes_per_pixel <= kept_bytes
+        self._kept: dict[int, Sample] = {}
+        self._kept_objects: dict[int, NDArray[Any]] = {}
+
+    def read(self, index: int, row: int, col: int) -> Sample:
+        """A window of a chip's shape at (row, col) of its scene; the caller may change the arrays."""
+        window = Window(row, col, *self.windows[index].shape)
+        if window == self.windows[index]:
+            pixels, valid, mask = self._chip(index)
+            return Sample(pixels.copy(), valid.copy(), mask.copy()) if self.keeps else Sample(pixels, valid, mask)
+        if self.chips.metadata.virtual:
+            return self._scene_of(index).read(window)
+        return self._composed(index, window)
+
+    def read_objects(self, index: int, row: int, col: int) -> NDArray[Any]:
+        """The object numbers (height, width) of the window, 1 to the number of objects, 0 where there is none."""
+        window = Window(row, col, *self.windows[index].shape)
+        if window != self.windows[index]:
+            return dense_numbers(self._scene_of(index).read_objects(window))
+        if not self.keeps:
+            return self.reader.read_objects(index)
+        if index not in self._kept_objects:
+            self._kept_objects[index] = self.reader.read_objects(index)
+        return self._kept_objects[index].copy()
+
+    def _composed(self, index: int, window: Window) -> Sample:
+        """The window, from the chips that it overlaps."""
+        bands, (height, width) = len(self.chips.metadata.bands), window.shape
+        pixels = np.zeros((bands, height, width), self.chips.metadata.dtype)
+        valid, mask = np.zeros(window.shape, bool), np.full(window.shape, IGNORE, np.uint8)
+        numbers, tree = self._trees[self._scene_names[index]]
+        for number in numbers[tree.query(box_of(window))].tolist():
+            chip, own = self.windows[number], self._chip(number)
+            common = chip & window
+            source, target = common.relative_to(chip).slices, common.relative_to(window).slices
+            pixels[:, *target] = own.pixels[:, *source]
+            valid[target], mask[target] = own.valid[source], own.mask[source]
+        return Sample(pixels, valid, mask)
+
+    def _chip(self, index: int) -> Sample:
+        if not self.keeps:
+            return self.reader.read(index)
+        if index not in self._kept:
+            self._kept[index] = self.reader.read(index)
+        return self._kept[index]
+
+    def _scene_of(self, index: int) -> Scene:
+        return self._scenes[self._scene_names[index]]
+
+    @cached_property
+    def _scenes(self) -> dict[str, Scene]:
+        return self.reader.scenes or self.chips.scenes()
+
+    @cached_property
+    def _scene_names(self) -> list[str]:
+        return self.chips.scene_names.tolist()
+
+    @cached_property
+    def _trees(self) -> dict[str, tuple[NDArray[np.int64], Any]]:
+        """The chips of each scene: their numbers, and a search tree of their windows."""
+        boxes = self.chips.boxes
+        return {name: (numbers, shapely.STRtree(boxes[numbers])) for name, numbers in self.chips.by_scene.items()}
+
