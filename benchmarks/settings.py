@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from landscribe import verbs
-from landscribe.commands.options import options_in
+from landscribe.spec import named_values
 from landscribe.data.chips.chips import Chips
 from landscribe.inference.evaluation import score
 from landscribe.model import Model
@@ -33,7 +33,7 @@ def main() -> None:
     for seed in arguments.seeds:
         for variant in arguments.variant:
             name, _, text = variant.partition(":")
-            settings = options_in(text.split()) or {}
+            settings = named_values(text.split())
             row = {"seed": seed, "variant": name, "settings": settings}
             for keep in arguments.keep:
                 with tempfile.TemporaryDirectory() as folder:

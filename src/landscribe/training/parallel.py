@@ -166,12 +166,14 @@ def chip_sampler(training: Chips, spec: TrainSpec, seed: int, group: Processes |
         group: the processes that share each batch.
     """
     share = None if group is None else RankShare(batch=spec.batch, rank=group.rank, processes=group.count)
+    factors = repeat_factors(training, balanced=spec.sampling == "balanced", background=spec.background)
+    order: ChipSampler
     if spec.sampling == "label_windows":
-        order: ChipSampler = LabelWindowSampler(training, background=spec.background, seed=seed, share=share)
+        order = LabelWindowSampler(training, background=spec.background, seed=seed, share=share)
+    elif _draws_windows(training, spec):
+        order = RandomWindowSampler(training, factors, seed=seed, share=share)
     else:
-        factors = repeat_factors(training, balanced=spec.sampling == "balanced", background=spec.background)
-        kind = RandomWindowSampler if _draws_windows(training, spec) else ChipSampler
-        order = kind(training, factors, seed=seed, share=share)
+        order = ChipSampler(factors, seed=seed, share=share)
     steps_a_pass = spec.steps_a_pass(order.pass_length)
     if spec.steps_an_epoch(steps_a_pass) != steps_a_pass:
         order.drawn = spec.steps_an_epoch(steps_a_pass) * spec.batch * spec.accumulate

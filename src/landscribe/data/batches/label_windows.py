@@ -51,7 +51,7 @@ class LabelWindowSampler(WindowSampler):
     def _pass(self, rng: np.random.Generator) -> list[WindowIndex]:
         anchors = self.anchor_pixels
         drawn = rng.choice(len(anchors), self.pass_length, p=self.probabilities[anchors[:, 0]])
-        return [self.random_window(*anchors[number, 1:].tolist(), rng) for number in drawn]
+        return [self.random_window(anchors[number, 1:], rng) for number in drawn]
 
 
 def _anchor_pixels(chips: Chips, rng: np.random.Generator) -> NDArray[np.int64]:

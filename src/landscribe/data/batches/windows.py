@@ -54,15 +54,14 @@ class WindowSampler(ChipSampler):
         ground_pixels = sum(area.area for area in self.ground.values())
         return max(1, round(ground_pixels / chip_pixels * float(self.factors.mean())))
 
-    def random_window(self, index: int, row: int, col: int, rng: np.random.Generator) -> WindowIndex:
+    def random_window(self, pixel: NDArray[np.int64], rng: np.random.Generator) -> WindowIndex:
         """A random window of the ground that contains a pixel; the pixel's chip if no trial lies in the ground.
 
         Args:
-            index: of the chip that contains the pixel.
-            row: of the pixel in the scene.
-            col: of the pixel in the scene.
+            pixel: index of the chip that contains the pixel; its row and column in the scene.
             rng: of the trials.
         """
+        index, row, col = pixel.tolist()
         chip = self.windows[index]
         up, left = rng.integers(0, (chip.height, chip.width), (_TRIALS, 2)).T
         rows, cols = row - up, col - left
@@ -117,7 +116,7 @@ class RandomWindowSampler(WindowSampler):
             for pin in rng.permutation(len(self.pins)).tolist():
                 # A factor below 1 skips rounds.
                 if shown[pin] + 1 <= wanted[pin]:
-                    window = self.random_window(*self.pins[pin].tolist(), rng)
+                    window = self.random_window(self.pins[pin], rng)
                     shown[nearby.within(window)] += 1
                     yield window
 
@@ -155,4 +154,3 @@ def _pins(chips: Chips, rng: np.random.Generator) -> NDArray[np.int64]:
             pins.append(np.insert(pixels + (window.row, window.col), 0, index, axis=1))
             advance()
     return np.concatenate(pins)
-

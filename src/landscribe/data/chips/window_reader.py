@@ -97,4 +97,3 @@ class WindowReader:
         """The chips of each scene: their numbers, and a search tree of their windows."""
         boxes = self.chips.boxes
         return {name: (numbers, shapely.STRtree(boxes[numbers])) for name, numbers in self.chips.by_scene.items()}
-

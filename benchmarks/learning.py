@@ -1,0 +1,164 @@
+"""Learning: settings and the lecture's way on ground that no training saw, with equal steps.
+
+    python benchmarks/learning.py DATA OUT.jsonl --data banepa dubai --steps 200 --seeds 0 1 --size 128 \
+        --method lecture --method "defaults:" --method "grid: sampling=all augment=light"
+
+DATA is the folder of the example data sets (banepa_buildings, dubai, amazon_forest); `world` is drawn. A third of each is
+held out and scored: of Banepa and of the world the lowest rows, of Dubai tiles 3 and 8, of the Amazon the last third of
+the images. The rest is split into train and val as by default. The lecture's way is a segmentation-models-pytorch UNet,
+random crops, flips, Dice + cross-entropy, Adam 1e-3, on train and val together, the last weights. `ground=all` in a
+method trains on train and val together, too. Rows that OUT has are not repeated.
+"""
+
+import argparse
+import json
+import re
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+
+from landscribe import verbs
+from landscribe.spec import named_values
+from landscribe.confusion import Confusion
+from landscribe.data.batches.dataset import ChipDataset, loader, to_float
+from landscribe.data.batches.windows import RandomWindowSampler
+from landscribe.data.chips.chips import Chips
+from landscribe.inference.evaluation import score
+from landscribe.recipe import Recipe
+from landscribe.synthetic import draw, write
+
+_RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", nargs="+", default=["banepa"])
+    parser.add_argument("--steps", type=int, nargs="+", default=[200])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--method", action="append", required=True)
+    arguments = parser.parse_args()
+    done = arguments.out.read_text().splitlines() if arguments.out.exists() else []
+    keys = {tuple(json.loads(line)["key"]) for line in done}
+    for seed in arguments.seeds:
+        for name in arguments.data:
+            with tempfile.TemporaryDirectory() as scratch:
+                chips = held_out_third(name, arguments.folder, Path(scratch), arguments.size, seed)
+                for steps in arguments.steps:
+                    for method in arguments.method:
+                        key = [name, steps, seed, arguments.size, method]
+                        if tuple(key) not in keys:
+                            row = {"key": key} | measured(chips, method, steps, seed)
+                            with arguments.out.open("a") as file:
+                                file.write(json.dumps(row) + "\n")
+                            print(json.dumps(row), flush=True)
+
+
+def held_out_third(name: str, folder: Path, scratch: Path, size: int, seed: int) -> Chips:
+    """Chips whose split test is ground that no training sees."""
+    settings: dict[str, Any] = {"size": size, "out": scratch / "chips", "seed": seed, "test": 0}
+    rows: Any = None
+    if name == "banepa":
+        data = folder / "banepa_buildings" / "dev"
+        chips = verbs.chip(images=[data / "scene.tif"], labels=data / "buildings.geojson", **settings)
+    elif re.fullmatch("world[0-9]+", name):
+        side = int(name.removeprefix("world"))
+        write(draw(side, side, seed=7), scratch / "world")
+        labels = scratch / "world" / "labels.geojson"
+        chips = verbs.chip(images=[scratch / "world" / "scene.tif"], labels=labels, label_field="class", **settings)
+    else:
+        recipe = {"dubai": "dubai", "amazon": "amazon_forest"}[name]
+        path = folder / recipe / "dev" / f"{recipe}.toml"
+        chips = verbs.chip(Recipe.load(_copied(_RECIPES / f"{recipe}.toml", path.parent, scratch)), **settings)
+    table = chips.table
+    if name in ("dubai", "amazon"):
+        scenes = sorted(set(table["scene"]))
+        wanted = [s for s in scenes if re.match("tile[38]_", s)] or scenes[2 * len(scenes) // 3 :]
+        rows = table["scene"].isin(wanted)
+        rest = sorted(set(scenes) - set(wanted))
+        held = set(np.random.default_rng(seed).permutation(rest)[: max(1, round(0.15 * len(rest)))].tolist())
+        split = np.where(rows, "test", np.where(table["scene"].isin(held), "val", "train"))
+    else:
+        border = 2 * int((table["row"] + table["height"]).max()) // 3
+        is_test = table["row"] >= border + size // 4
+        is_gap = ~is_test & (table["row"] + table["height"] > border)
+        split = np.where(is_test, "test", np.where(is_gap, "gap", table["split"]))
+    return replace(chips, table=table.assign(split=split))
+
+
+def _copied(recipe: Path, data: Path, scratch: Path) -> Path:
+    """The recipe with absolute paths, without its splits."""
+    text = recipe.read_text().replace('"images', f'"{data}/images').replace('"masks', f'"{data}/masks')
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("split = "))
+    path = scratch / recipe.name
+    path.write_text(text)
+    return path
+
+
+def measured(chips: Chips, method: str, steps: int, seed: int) -> dict[str, Any]:
+    """F1 on the held-out ground, and the seconds of the training."""
+    name, _, text = method.partition(":")
+    test, started = chips.of_split("test"), time.perf_counter()
+    everything = replace(chips, table=chips.table.replace({"split": {"val": "train"}}))
+    if name == "lecture":
+        network = lecture(everything.of_split("train"), steps, seed)
+        seconds = time.perf_counter() - started
+        confusion = lecture_score(network, test)
+    else:
+        words = text.split()
+        uses_all = "ground=all" in words
+        settings = named_values([word for word in words if word != "ground=all"])
+        with tempfile.TemporaryDirectory() as folder:
+            given = everything if uses_all else chips
+            own = replace(given, table=given.table[given.table["split"] != "test"].reset_index(drop=True))
+            model = verbs.train(own, out=Path(folder) / "model", steps=steps, seed=seed, weights="none", **settings)
+        seconds = time.perf_counter() - started
+        confusion = score(model, test, "scoring")
+    f1 = [None if np.isnan(value) else round(float(value), 4) for value in confusion.f1]
+    chips_of = chips.table["split"].value_counts().to_dict()
+    return {"mean_f1": round(confusion.mean_f1, 4), "f1": f1, "seconds": round(seconds), "chips": chips_of}
+
+
+def lecture(ground: Chips, steps: int, seed: int) -> torch.nn.Module:
+    """A network trained as in the lecture, on random crops."""
+    torch.manual_seed(seed)
+    classes = len(ground.classes)
+    network = smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=classes).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    dice = smp.losses.DiceLoss("multiclass", ignore_index=255)
+    entropy = torch.nn.CrossEntropyLoss(ignore_index=255)
+    order = RandomWindowSampler(ground, np.ones(len(ground)), seed=seed, drawn=8 * steps)
+    rng = torch.Generator().manual_seed(seed)
+    for stored in loader(ground, batch=8, workers=0, order=order):
+        batch = to_float(stored)
+        images, labels = batch["image"] / 255, batch["label"]
+        for axis in (-1, -2):
+            flipped = torch.rand(len(images), generator=rng) < 0.5
+            images[flipped], labels[flipped] = images[flipped].flip(axis), labels[flipped].flip(axis)
+        logits = network(images)
+        optimizer.zero_grad()
+        (dice(logits, labels) + entropy(logits, labels)).backward()
+        optimizer.step()
+    return network.eval()
+
+
+def lecture_score(network: torch.nn.Module, chips: Chips) -> Confusion:
+    confusion, dataset = Confusion.zeros(chips.classes), ChipDataset(chips)
+    for index in range(len(dataset)):
+        item = dataset[index]
+        with torch.inference_mode():
+            predicted = network(item["image"][None] / 255).argmax(1)[0].to(torch.uint8)
+        confusion += Confusion.of(chips.classes, item["label"].numpy(), predicted.numpy())
+    return confusion
+
+
+if __name__ == "__main__":
+    main()
