@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from landscribe import verbs
-from landscribe.assessment import accuracy
+from landscribe.assessment import counting
 from landscribe.assessment.references import require_reference
 from landscribe.assessment.spec import AssessSpec
 from landscribe.confusion import Confusion
@@ -36,7 +36,7 @@ def regions(folder):
 
 
 def test_each_region_has_the_confusion_of_its_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr(accuracy, "_STRIP_PIXELS", 1000)
+    monkeypatch.setattr(counting, "_STRIP_PIXELS", 1000)
     path, reference, mapped, truth = world(tmp_path)
     assessment = verbs.assess(path, reference=reference, regions=regions(tmp_path), region_field="region")
     for name, rows in (("north", slice(0, 30)), ("south", slice(30, None))):

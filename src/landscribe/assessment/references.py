@@ -81,6 +81,7 @@ def assess_maps(
     of_split: str | None = None
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
         chips, of_split = Chips.of(reference), split
+        _refuse_for_chips(spec, chips.folder.name)
         maps = [_with_class(mapped, chips.classes, nodata_as) for mapped in maps]
         name, counts = chips.folder.name, assess_chips(maps, chips.of_split(split), counting)
     elif holds_design(Path(reference)):
@@ -92,11 +93,6 @@ def assess_maps(
         name, counts = Path(reference).name, _assess_file(maps, str(reference), labels or {}, nodata_as, counting)
     if counts.blocks is None:
         _refuse_for_points(spec, name)
-    if spec.edges and counts.edges is None:
-        raise RecipeError(
-            f"{name} holds chips, whose borders cut edges. Expected polygons or a label raster for --edges. Leave it "
-            "out."
-        )
     if counting.regions is not None and not counts.groups:
         log.warning("no compared pixel lies in a region of %s. Check extents and CRS", spec.regions)
     intervals = None if counts.blocks is None else bootstrap(counts.blocks, spec.confidence, seed)
@@ -127,7 +123,26 @@ def _counting(spec: AccuracySpec, maps: Sequence[Path]) -> Counting:
         None if spec.regions is None else Regions(spec.regions, spec.region_field),
         spec.edge_tolerance if spec.edges else None,
         None if spec.probabilities is None else Probabilities(Raster.open([spec.probabilities])),
+        spec.dask,
     )
+
+
+def _refuse_for_chips(spec: AccuracySpec, name: str) -> None:
+    """Raise RecipeError for settings that need a reference without borders in it."""
+    if spec.edges:
+        raise RecipeError(
+            f"{name} holds chips, whose borders cut edges. Expected polygons or a label raster for --edges. Leave it "
+            "out."
+        )
+    _refuse_dask(spec, name, "chips")
+
+
+def _refuse_dask(spec: AccuracySpec, name: str, content: str) -> None:
+    if spec.dask is not None:
+        raise RecipeError(
+            f"--dask counts the strips of a map against polygons or a label raster, but {name} holds {content}. Leave "
+            "it out."
+        )
 
 
 def _refuse_for_points(spec: IntervalSpec, name: str) -> None:
@@ -135,6 +150,7 @@ def _refuse_for_points(spec: IntervalSpec, name: str) -> None:
     of_pixels: dict[str, Any] = {"--regions": spec.regions}
     if isinstance(spec, AccuracySpec):
         of_pixels |= {"--edges": spec.edges, "--probabilities": spec.probabilities}
+        _refuse_dask(spec, name, "points")
     for flag, setting in of_pixels.items():
         if setting:
             raise RecipeError(

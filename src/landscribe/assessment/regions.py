@@ -53,7 +53,7 @@ class RegionsOnMap:
     def confusions(
         self, window: Window, classes: Classes, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]
     ) -> dict[str, Confusion]:
-        """The confusion of each region with compared pixels in a window; arguments as of `BlockCounter.add`.
+        """The confusion of each region with compared pixels in a window; arguments as of `BlockCounter.count`.
 
         A pixel is in the region whose polygon contains its centre; a pixel in no region is in no confusion.
         """
