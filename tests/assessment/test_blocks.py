@@ -60,7 +60,7 @@ def test_blocks_of_windows_in_any_order_sum_to_those_of_the_whole(height, width,
 
 def test_blocks_of_two_grids_stay_apart():
     blocks = counted(*pixels(8, 8), 4)
-    joined = blocks + blocks.after(blocks)
+    joined = blocks + blocks.numbered_from(4)
     np.testing.assert_array_equal(joined.counts, np.concatenate([blocks.counts, blocks.counts]))
     np.testing.assert_array_equal((blocks + blocks).counts, 2 * blocks.counts)
 

@@ -57,11 +57,12 @@ def opened(world):
 
 def as_json(counts):
     """All measures of counts, as `assess` writes them."""
-    intervals = bootstrap(counts.blocks)
     groups = {name: counts.groups[name] for name in sorted(counts.groups)}
     assessment = Assessment(
-        counts.confusion, ("map",), "truth", None, groups, intervals, counts.edges, counts.calibration
-    )
+        counts.confusion, ("map",), "truth", None, {name: own.confusion for name, own in groups.items()},
+        bootstrap(counts.blocks), counts.edges, counts.calibration,
+        {name: bootstrap(own.blocks) for name, own in groups.items()},
+    )  # fmt: skip
     return json.dumps(assessment.summary())
 
 

@@ -53,6 +53,8 @@ class Assessment:
     """Accuracy by distance to an edge between classes, and agreement of edges, if they were compared."""
     calibration: Calibration | None = None
     """Agreement of the probabilities with the reference, if they were compared."""
+    group_bootstraps: dict[str, Bootstrap] = field(default_factory=dict)
+    """Intervals of each group, by name."""
 
     @property
     def intervals(self) -> dict[str, tuple[Any, Any]]:
@@ -128,7 +130,7 @@ class Assessment:
     def summary(self) -> dict[str, Any]:
         """All measures as plain values, for JSON."""
         counted_on = {"maps": list(self.maps), "reference": self.reference, "split": self.split}
-        groups = {name: confusion.summary() for name, confusion in self.groups.items()}
+        groups = {name: self._group_summary(name) for name in self.groups}
         intervals = None if self.bootstrap is None else self.bootstrap.summary(self.classes)
         return (
             counted_on
@@ -137,6 +139,12 @@ class Assessment:
             | ({} if self.edges is None else self.edges.summary())
             | ({} if self.calibration is None else {"calibration": self.calibration.summary(self.classes)})
             | ({"groups": groups} if groups else {})
+        )
+
+    def _group_summary(self, name: str) -> dict[str, Any]:
+        intervals = self.group_bootstraps.get(name)
+        return self.groups[name].summary() | (
+            {} if intervals is None else {"intervals": intervals.summary(self.classes)}
         )
 
     def save(self, path: Path) -> None:
@@ -225,7 +233,7 @@ def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None
         counting: which parts are counted apart; blocks are those of each scene's map.
 
     Returns:
-        Counts with a confusion matrix for each region, else for each group of scenes, else for each of several scenes;
+        Counts with those of each region, else for each group of scenes, else for each of several scenes;
         scenes without a group count in the whole only.
 
     Raises:
@@ -241,34 +249,32 @@ def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None
     counting = counting or Counting()
     counters = {scene: counting.on(map_of[scene], chips.classes) for scene in dict.fromkeys(chips.scene_names.tolist())}
     by_scene = {scene: counter.zeros for scene, counter in counters.items()}
-    counted: dict[str, Confusion] = {}
     windows, scenes = chips.windows, chips.scene_names
     scene_index = np.unique(scenes, return_inverse=True)[1].reshape(-1)
     overlaps = earlier_overlaps(Footprints.of_windows(windows, scene_index))
     with progress.task("assessing", len(chips)) as advance:
-        for index, (scene, group) in enumerate(zip(scenes.tolist(), _groups(chips), strict=True)):
+        for index, scene in enumerate(scenes.tolist()):
             window = windows[index]
             reference = chips.classes.to_indices(reader.read(index)[2])
             for earlier in overlaps[index].tolist():
                 reference[(windows[earlier] & window).relative_to(window).slices] = IGNORE
             predicted = mapped_indices(map_of[scene], window, chips.classes)
-            counts = counters[scene].count(window, reference, predicted)
-            by_scene[scene] += counts
-            counted[group] = counted.get(group, Confusion.zeros(chips.classes)) + counts.confusion
+            by_scene[scene] += counters[scene].count(window, reference, predicted)
             advance()
     counts = pooled(by_scene.values())
     _require_counted(counts.confusion, _names(maps))
-    scene_groups = {name: confusion for name, confusion in counted.items() if name}
-    return replace(counts, groups=counts.groups or scene_groups)
+    return replace(counts, groups=counts.groups or _by_group(chips, by_scene))
 
 
-def _groups(chips: Chips) -> list[str]:
-    """The group of each chip; its scene where no scene names a group and there are several, but not very many."""
-    groups = chips.group_names
-    if not (groups != "").any() and 1 < len(np.unique(chips.scene_names)) <= MOST_APART:
-        groups = chips.scene_names
-    names: list[str] = groups.tolist()
-    return names
+def _by_group(chips: Chips, by_scene: dict[str, PixelCounts]) -> dict[str, PixelCounts]:
+    """The counts of each group of scenes; of each scene where none names a group, unless they are many."""
+    scenes_of: dict[str, list[str]] = {}
+    for scene, group in dict(zip(chips.scene_names.tolist(), chips.group_names.tolist(), strict=True)).items():
+        if group:
+            scenes_of.setdefault(group, []).append(scene)
+    if scenes_of:
+        return {group: pooled(by_scene[scene] for scene in scenes) for group, scenes in scenes_of.items()}
+    return by_scene if 1 < len(by_scene) <= MOST_APART else {}
 
 
 def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:

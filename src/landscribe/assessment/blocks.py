@@ -68,9 +68,9 @@ class BlockCounts:
             counts[np.searchsorted(index, part.index)] += part.counts
         return BlockCounts(index, counts, max(self.side, other.side))
 
-    def after(self, others: "BlockCounts") -> "BlockCounts":
-        """The same blocks with numbers behind those of other grids, so that adding merges none of them."""
-        return replace(self, index=self.index + others.index.max(initial=-1) + 1)
+    def numbered_from(self, first: int) -> "BlockCounts":
+        """The same blocks with other numbers: those of another grid, so that adding merges none of them."""
+        return replace(self, index=self.index + first)
 
     def __len__(self) -> int:
         return len(self.counts)

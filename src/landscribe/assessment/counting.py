@@ -39,8 +39,8 @@ class PixelCounts:
     confusion: Confusion
     blocks: BlockCounts | None = None
     """The same pixels by block; None for points."""
-    groups: dict[str, Confusion] = field(default_factory=dict)
-    """The pixels of regions, else of groups of scenes, by name."""
+    groups: dict[str, "PixelCounts"] = field(default_factory=dict)
+    """The pixels of regions, else of groups of scenes, else of scenes or maps, by name."""
     edges: EdgeCounts | None = None
     """The pixels by distance to an edge, if that is counted."""
     calibration: Calibration | None = None
@@ -53,16 +53,23 @@ class PixelCounts:
         calibration = self.calibration or other.calibration
         if self.calibration is not None and other.calibration is not None:
             calibration = self.calibration + other.calibration
-        groups = _added(self.groups, other.groups)
+        groups = dict(self.groups)
+        for name, own in other.groups.items():
+            groups[name] = groups[name] + own if name in groups else own
         return PixelCounts(self.confusion + other.confusion, blocks, groups, edges, calibration)
+
+    def numbered_from(self, first: int) -> "PixelCounts":
+        """The same pixels with other numbers of their blocks, as `BlockCounts.numbered_from`."""
+        blocks = None if self.blocks is None else self.blocks.numbered_from(first)
+        groups = {name: own.numbered_from(first) for name, own in self.groups.items()}
+        return replace(self, blocks=blocks, groups=groups)
 
 
 def pooled(by_map: Iterable[PixelCounts]) -> PixelCounts:
     """The sum over at least one map. Blocks of different maps stay apart."""
     total, *others = by_map
     for own in others:
-        blocks = None if own.blocks is None or total.blocks is None else own.blocks.after(total.blocks)
-        total += replace(own, blocks=blocks)
+        total += own if total.blocks is None else own.numbered_from(int(total.blocks.index.max(initial=-1)) + 1)
     return total
 
 
@@ -134,7 +141,10 @@ class PixelCounter:
         reference, predicted = reference[inner.slices], predicted[inner.slices]
         confusion, blocks = self.blocks.count(window, reference, predicted)
         regions, probabilities = self.regions, self.probabilities
-        groups = {} if regions is None else regions.confusions(window, self.classes, reference, predicted)
+        groups = {} if regions is None else {
+            name: PixelCounts(*self.blocks.count(part, own, predicted[part.relative_to(window).slices]))
+            for name, part, own in regions.parts(window, reference)
+        }  # fmt: skip
         calibration = None if probabilities is None else probabilities.calibration(window, reference, predicted)
         return PixelCounts(confusion, blocks, groups, edges, calibration)
 
@@ -213,11 +223,3 @@ def _parts(strip: Window) -> Iterator[Window]:
     width = max(_PART_SIDE, _PART_PIXELS // strip.height // _PART_SIDE * _PART_SIDE)
     for col in range(strip.col, strip.col_stop, width):
         yield Window(strip.row, col, strip.height, min(width, strip.col_stop - col))
-
-
-def _added(groups: dict[str, Confusion], others: dict[str, Confusion]) -> dict[str, Confusion]:
-    """The groups of both, in order of their first appearance."""
-    sums = dict(groups)
-    for name, confusion in others.items():
-        sums[name] = sums[name] + confusion if name in sums else confusion
-    return sums

@@ -95,10 +95,15 @@ def assess_maps(
         _refuse_for_points(spec, name)
     if counting.regions is not None and not counts.groups:
         log.warning("no compared pixel lies in a region of %s. Check extents and CRS", spec.regions)
-    intervals = None if counts.blocks is None else bootstrap(counts.blocks, spec.confidence, seed)
     names = tuple(path.name for path in paths)
-    return _warned(Assessment(counts.confusion, names, name, of_split, counts.groups, intervals, counts.edges,
-                              counts.calibration))  # fmt: skip
+    by_group = {group: own.confusion for group, own in counts.groups.items()}
+    intervals, *group_intervals = (
+        None if own.blocks is None else bootstrap(own.blocks, spec.confidence, seed)
+        for own in (counts, *counts.groups.values())
+    )
+    of_groups = {group: own for group, own in zip(by_group, group_intervals, strict=True) if own is not None}
+    return _warned(Assessment(counts.confusion, names, name, of_split, by_group, intervals, counts.edges,
+                              counts.calibration, of_groups))  # fmt: skip
 
 
 def _require_fields_of_reference(spec: AccuracySpec, reference: Chips | str | Path, labels: dict[str, Any]) -> None:
@@ -177,7 +182,7 @@ def _assess_folder(
         for mapped in maps
     }
     counts = pooled(by_map.values())
-    return replace(counts, groups=counts.groups or {name: own.confusion for name, own in by_map.items()})
+    return replace(counts, groups=counts.groups or by_map)
 
 
 def _only(maps: Sequence[Raster]) -> Raster:
@@ -277,7 +282,7 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]
         return counts
     names = [stem(path) for path in by_map]
     names = names if len(set(names)) == len(names) else list(by_map)
-    return replace(counts, groups={name: own.confusion for name, own in zip(names, by_map.values(), strict=True)})
+    return replace(counts, groups=dict(zip(names, by_map.values(), strict=True)))
 
 
 def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes, counting: Counting) -> PixelCounts:
