@@ -25,9 +25,16 @@ U_contra = TypeVar("U_contra", contravariant=True)
 
 _TIMEOUT_S = 20
 """Seconds to wait for the answer of a Dask scheduler."""
-_UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
+_SETTINGS = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.nanny.pre-spawn-environ": dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1
+    ),
+}
 """Settings of our own cluster, which has no dashboard: the profiler and the default tick of 20 ms take a twentieth of
-each core."""
+each core. Dask's default MALLOC_TRIM_THRESHOLD_ is left out: with it, each large array asks the system for new pages,
+which takes more than half as long again."""
 _OWN_WORKER = "LANDSCRIBE_OWN_WORKER"
 _PRELOAD = f"import os, signal; signal.signal(signal.SIGINT, signal.SIG_IGN); os.environ['{_OWN_WORKER}'] = 'yes'"
 """Runs in each worker of our own cluster. It sets the mark that `is_own_worker` reads, and ignores Ctrl-C, which a
@@ -243,7 +250,7 @@ def own_cluster(processes: int) -> Iterator[Any]:
         "silence_logs": logging.CRITICAL,
         "preload": [_PRELOAD],
     }
-    with config.set(_UNWATCHED), LocalCluster(**settings) as cluster:
+    with config.set(_SETTINGS), LocalCluster(**settings) as cluster:
         yield cluster
 
 

@@ -180,7 +180,7 @@ def test_scenes_without_a_group_count_only_in_the_pooled_measures(tmp_path):
     assert assessment.confusion.total == 3 * SIDE * SIDE
     assert {name: confusion.total for name, confusion in assessment.groups.items()} == {"b": SIDE * SIDE}
     summary = assessment.summary()
-    assert summary["groups"] == {"b": assessment.groups["b"].summary()}
+    assert summary["groups"]["b"].items() >= assessment.groups["b"].summary().items()
 
 
 def test_without_groups_and_with_one_scene_an_assessment_has_none(tmp_path):

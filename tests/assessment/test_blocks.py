@@ -27,32 +27,42 @@ def pixels(height, width, seed=0):
 
 
 def counter(height, width, side):
-    return BlockCounter(CLASSES, Grid(None, Affine.identity(), height, width), side)
+    return BlockCounter.of(CLASSES, Grid(None, Affine.identity(), height, width), side)
 
 
 def counted(reference, predicted, side) -> BlockCounts:
-    blocks = counter(*reference.shape, side)
-    blocks.add(Window(0, 0, *reference.shape), reference, predicted)
-    return blocks.blocks
+    return counter(*reference.shape, side).count(Window(0, 0, *reference.shape), reference, predicted)[1]
 
 
 # Counts -------------------------------------------------------------------------------------------------------------
 
 
-@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 40), st.integers(1, 9))
-def test_blocks_sum_to_the_confusion_whatever_the_strips(height, width, side, rows):
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 40), st.integers(1, 9), st.randoms())
+def test_blocks_of_windows_in_any_order_sum_to_those_of_the_whole(height, width, side, step, random):
     reference, predicted = pixels(height, width)
     expected, blocks = Confusion.of(CLASSES, reference, predicted), counter(height, width, side)
-    confusion = Confusion.zeros(CLASSES)
-    for row in range(0, height, rows):
-        window = Window(row, 0, min(rows, height - row), width)
-        confusion += blocks.add(window, reference[window.slices], predicted[window.slices])
+    windows = [Window(row, col, step, step) & Window(0, 0, height, width)
+               for row in range(0, height, step) for col in range(0, width, step)]  # fmt: skip
+    random.shuffle(windows)
+    confusion, summed = Confusion.zeros(CLASSES), BlockCounts.zeros(CLASSES, side)
+    for window in windows:
+        own, of_blocks = blocks.count(window, reference[window.slices], predicted[window.slices])
+        confusion, summed = confusion + own, summed + of_blocks
     np.testing.assert_array_equal(confusion.counts, expected.counts)
     assert confusion.unmapped == expected.unmapped
-    summed = blocks.blocks.counts.sum(axis=0)
+    whole = counted(reference, predicted, side)
+    np.testing.assert_array_equal(summed.index, whole.index)
+    np.testing.assert_array_equal(summed.counts, whole.counts)
     np.testing.assert_array_equal(
-        summed, [np.diag(expected.counts), expected.counts.sum(axis=1), expected.counts.sum(axis=0)]
+        summed.counts.sum(axis=0), [np.diag(expected.counts), expected.counts.sum(axis=1), expected.counts.sum(axis=0)]
     )
+
+
+def test_blocks_of_two_grids_stay_apart():
+    blocks = counted(*pixels(8, 8), 4)
+    joined = blocks + blocks.numbered_from(4)
+    np.testing.assert_array_equal(joined.counts, np.concatenate([blocks.counts, blocks.counts]))
+    np.testing.assert_array_equal((blocks + blocks).counts, 2 * blocks.counts)
 
 
 def test_each_block_holds_its_own_pixels():
@@ -74,9 +84,8 @@ def test_blocks_without_a_compared_pixel_are_no_blocks():
 def test_pixels_of_a_window_beyond_the_grid_count_in_the_outermost_blocks():
     reference, predicted = pixels(6, 6)
     predicted[4:] = 255
-    blocks = counter(4, 6, 2)
-    blocks.add(Window(0, 0, 6, 6), reference, predicted)
-    np.testing.assert_array_equal(blocks.blocks.counts, counted(reference[:4], predicted[:4], 2).counts)
+    blocks = counter(4, 6, 2).count(Window(0, 0, 6, 6), reference, predicted)[1]
+    np.testing.assert_array_equal(blocks.counts, counted(reference[:4], predicted[:4], 2).counts)
 
 
 def test_blocks_that_are_too_many_are_refused_with_a_side_that_is_not():

@@ -9,7 +9,7 @@ from sklearn.calibration import calibration_curve
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from landscribe import verbs
-from landscribe.assessment import accuracy, calibration
+from landscribe.assessment import counting
 from landscribe.assessment.calibration import Calibration
 from landscribe.commands.tables import print_measures
 from landscribe.errors import RasterError, RecipeError
@@ -84,7 +84,7 @@ def test_the_reliability_curve_equals_that_of_scikit_learn():
     filled = pixels > 0
     assert filled.sum() == 7
     np.testing.assert_allclose(correct[filled] / pixels[filled], expected[0])
-    np.testing.assert_allclose(confidence[filled] / pixels[filled], expected[1])
+    np.testing.assert_allclose(confidence[filled] / 2**26 / pixels[filled], expected[1])
 
 
 def test_the_brier_score_equals_that_of_scikit_learn():
@@ -172,9 +172,9 @@ def world(folder, dtype):
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_probabilities_of_a_map_are_compared_where_they_are_valid(tmp_path, dtype, monkeypatch, capsys):
-    monkeypatch.setattr(accuracy, "_STRIP_PIXELS", 1000)
-    monkeypatch.setattr(calibration, "_BLOCK", 16)
-    monkeypatch.setattr(calibration, "_WINDOW_PIXELS", 1000)
+    monkeypatch.setattr(counting, "_STRIP_PIXELS", 1000)
+    monkeypatch.setattr(counting, "_PART_SIDE", 16)
+    monkeypatch.setattr(counting, "_PART_PIXELS", 1000)
     mapped, truth, path, stored, reference = world(tmp_path, dtype)
     assessment = verbs.assess(mapped, reference=truth, probabilities=path)
     expected = calibrated(stored, reference, 1 / STEPS if dtype == "uint8" else 1.0)

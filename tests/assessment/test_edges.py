@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscribe import verbs
-from landscribe.assessment import accuracy
+from landscribe.assessment import counting
 from landscribe.assessment.edges import HALO, EdgeCounts
 from landscribe.commands.tables import print_measures
 from landscribe.errors import RecipeError
@@ -85,7 +85,7 @@ def shifted_world(folder, shift):
 
 
 def test_an_edge_that_is_shifted_by_three_pixels_is_wrong_beside_the_edge_only(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(accuracy, "_STRIP_PIXELS", 1000)
+    monkeypatch.setattr(counting, "_STRIP_PIXELS", 1000)
     mapped, truth = shifted_world(tmp_path, 3)
     summary = verbs.assess(mapped, reference=truth, edges=True, edge_tolerance=2).summary()
     # Of the columns at 0.5, 1.5 and 2.5, one of two lies in the strip that is wrong.

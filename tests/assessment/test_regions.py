@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from landscribe import verbs
-from landscribe.assessment import accuracy
+from landscribe.assessment import counting
 from landscribe.assessment.references import require_reference
 from landscribe.assessment.spec import AssessSpec
 from landscribe.confusion import Confusion
@@ -36,7 +36,7 @@ def regions(folder):
 
 
 def test_each_region_has_the_confusion_of_its_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr(accuracy, "_STRIP_PIXELS", 1000)
+    monkeypatch.setattr(counting, "_STRIP_PIXELS", 1000)
     path, reference, mapped, truth = world(tmp_path)
     assessment = verbs.assess(path, reference=reference, regions=regions(tmp_path), region_field="region")
     for name, rows in (("north", slice(0, 30)), ("south", slice(30, None))):
@@ -46,6 +46,16 @@ def test_each_region_has_the_confusion_of_its_pixels(tmp_path, monkeypatch):
         assert assessment.groups[name].unmapped == expected.unmapped > 0
     assert assessment.confusion.total == HEIGHT * 45
     assert assessment.summary()["groups"]["north"]["pixels"] == 30 * 40
+
+
+def test_the_intervals_of_a_region_are_those_of_its_pixels_alone(tmp_path):
+    path, reference, _, truth = world(tmp_path)
+    settings = {"block_size": 7, "seed": 3}
+    whole = verbs.assess(path, reference=reference, regions=regions(tmp_path), region_field="region", **settings)
+    truth[:30], truth[:, 45:] = 255, 255
+    alone = verbs.assess(path, reference=write_raster(tmp_path / "south.tif", truth), **settings)
+    assert whole.summary()["groups"]["south"]["intervals"] == alone.summary()["intervals"]
+    assert whole.group_bootstraps["south"].blocks == 6 * 6
 
 
 def test_polygons_without_a_column_are_one_region(tmp_path):

@@ -14,8 +14,8 @@ from landscribe import progress
 from landscribe.agreement import Measure
 from landscribe.assessment.blocks import Bootstrap
 from landscribe.assessment.calibration import Calibration
-from landscribe.assessment.counting import Counting, PixelCounts, pooled
-from landscribe.assessment.edges import HALO, EdgeCounts
+from landscribe.assessment.counting import Counting, PixelCounts, count_strips, mapped_indices, pooled
+from landscribe.assessment.edges import EdgeCounts
 from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.label_formats import LabelSource
@@ -30,7 +30,6 @@ from landscribe.runs import match_maps
 
 log = logging.getLogger(__name__)
 
-_STRIP_PIXELS = 2**24
 MOST_APART = 40
 """Scenes or maps up to which each has measures of its own."""
 
@@ -54,6 +53,8 @@ class Assessment:
     """Accuracy by distance to an edge between classes, and agreement of edges, if they were compared."""
     calibration: Calibration | None = None
     """Agreement of the probabilities with the reference, if they were compared."""
+    group_bootstraps: dict[str, Bootstrap] = field(default_factory=dict)
+    """Intervals of each group, by name."""
 
     @property
     def intervals(self) -> dict[str, tuple[Any, Any]]:
@@ -129,7 +130,7 @@ class Assessment:
     def summary(self) -> dict[str, Any]:
         """All measures as plain values, for JSON."""
         counted_on = {"maps": list(self.maps), "reference": self.reference, "split": self.split}
-        groups = {name: confusion.summary() for name, confusion in self.groups.items()}
+        groups = {name: self._group_summary(name) for name in self.groups}
         intervals = None if self.bootstrap is None else self.bootstrap.summary(self.classes)
         return (
             counted_on
@@ -138,6 +139,12 @@ class Assessment:
             | ({} if self.edges is None else self.edges.summary())
             | ({} if self.calibration is None else {"calibration": self.calibration.summary(self.classes)})
             | ({"groups": groups} if groups else {})
+        )
+
+    def _group_summary(self, name: str) -> dict[str, Any]:
+        intervals = self.group_bootstraps.get(name)
+        return self.groups[name].summary() | (
+            {} if intervals is None else {"intervals": intervals.summary(self.classes)}
         )
 
     def save(self, path: Path) -> None:
@@ -154,27 +161,14 @@ def assess_labels(
         mapped: a class map.
         labels: labels on its grid.
         classes: class table of both.
-        counting: which parts are counted apart.
+        counting: which parts are counted apart, and where strips are counted.
 
     Raises:
         LabelError: there is no such pixel.
     """
-    counting = counting or Counting()
-    counter, tolerance = counting.on(mapped, classes), counting.edge_tolerance
-    edges = None if tolerance is None else EdgeCounts.zeros(tolerance)
-    halo = 0 if edges is None else HALO
-    strips = list(mapped.grid.strips(_STRIP_PIXELS))
-    with progress.task("assessing", len(strips)) as advance:
-        for window in strips:
-            read = window.grown(halo) & mapped.grid.window
-            reference, predicted = classes.to_indices(labels.read(read)), _mapped_indices(mapped, read, classes)
-            inner = window.relative_to(read)
-            counter.add(window, reference[inner.slices], predicted[inner.slices])
-            if edges is not None:
-                edges += EdgeCounts.of(reference, predicted, edges.tolerance, inner)
-            advance()
-    _require_counted(counter.counts.confusion, mapped.paths[0])
-    return replace(counter.counts, edges=edges)
+    counts = count_strips(mapped, labels, classes, counting or Counting())
+    _require_counted(counts.confusion, mapped.paths[0])
+    return counts
 
 
 def assess_points(maps: Sequence[Raster], points: Features, values: NDArray[np.uint8], classes: Classes) -> PixelCounts:
@@ -195,7 +189,7 @@ def assess_points(maps: Sequence[Raster], points: Features, values: NDArray[np.u
         here = np.all((rows_cols >= 0) & (rows_cols < np.array(mapped.grid.shape)), axis=1)
         for index in np.flatnonzero(here & (predicted == IGNORE)).tolist():
             row, col = rows_cols[index].tolist()
-            predicted[index] = _mapped_indices(mapped, Window(row, col, 1, 1), classes)[0, 0]
+            predicted[index] = mapped_indices(mapped, Window(row, col, 1, 1), classes)[0, 0]
         inside |= here
     names = _names(maps)
     if not inside.any():
@@ -239,7 +233,7 @@ def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None
         counting: which parts are counted apart; blocks are those of each scene's map.
 
     Returns:
-        Counts with a confusion matrix for each region, else for each group of scenes, else for each of several scenes;
+        Counts with those of each region, else for each group of scenes, else for each of several scenes;
         scenes without a group count in the whole only.
 
     Raises:
@@ -254,33 +248,33 @@ def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None
     map_of = _maps_by_scene(maps, chips)
     counting = counting or Counting()
     counters = {scene: counting.on(map_of[scene], chips.classes) for scene in dict.fromkeys(chips.scene_names.tolist())}
-    counted: dict[str, Confusion] = {}
+    by_scene = {scene: counter.zeros for scene, counter in counters.items()}
     windows, scenes = chips.windows, chips.scene_names
     scene_index = np.unique(scenes, return_inverse=True)[1].reshape(-1)
     overlaps = earlier_overlaps(Footprints.of_windows(windows, scene_index))
     with progress.task("assessing", len(chips)) as advance:
-        for index, (scene, group) in enumerate(zip(scenes.tolist(), _groups(chips), strict=True)):
+        for index, scene in enumerate(scenes.tolist()):
             window = windows[index]
             reference = chips.classes.to_indices(reader.read(index)[2])
             for earlier in overlaps[index].tolist():
                 reference[(windows[earlier] & window).relative_to(window).slices] = IGNORE
-            predicted = _mapped_indices(map_of[scene], window, chips.classes)
-            previous = counted.get(group, Confusion.zeros(chips.classes))
-            counted[group] = previous + counters[scene].add(window, reference, predicted)
+            predicted = mapped_indices(map_of[scene], window, chips.classes)
+            by_scene[scene] += counters[scene].count(window, reference, predicted)
             advance()
-    counts = pooled(counter.counts for counter in counters.values())
+    counts = pooled(by_scene.values())
     _require_counted(counts.confusion, _names(maps))
-    scene_groups = {name: confusion for name, confusion in counted.items() if name}
-    return replace(counts, groups=counts.groups or scene_groups)
+    return replace(counts, groups=counts.groups or _by_group(chips, by_scene))
 
 
-def _groups(chips: Chips) -> list[str]:
-    """The group of each chip; its scene where no scene names a group and there are several, but not very many."""
-    groups = chips.group_names
-    if not (groups != "").any() and 1 < len(np.unique(chips.scene_names)) <= MOST_APART:
-        groups = chips.scene_names
-    names: list[str] = groups.tolist()
-    return names
+def _by_group(chips: Chips, by_scene: dict[str, PixelCounts]) -> dict[str, PixelCounts]:
+    """The counts of each group of scenes; of each scene where none names a group, unless they are many."""
+    scenes_of: dict[str, list[str]] = {}
+    for scene, group in dict(zip(chips.scene_names.tolist(), chips.group_names.tolist(), strict=True)).items():
+        if group:
+            scenes_of.setdefault(group, []).append(scene)
+    if scenes_of:
+        return {group: pooled(by_scene[scene] for scene in scenes) for group, scenes in scenes_of.items()}
+    return by_scene if 1 < len(by_scene) <= MOST_APART else {}
 
 
 def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:
@@ -296,11 +290,6 @@ def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:
 
 def _names(maps: Sequence[Raster]) -> str:
     return listed([mapped.paths[0] for mapped in maps])
-
-
-def _mapped_indices(mapped: Raster, window: Window, classes: Classes) -> NDArray[np.uint8]:
-    pixels, valid = mapped.read(window)
-    return classes.to_indices(np.where(valid, pixels[0], IGNORE).astype(np.uint8))
 
 
 def _require_counted(confusion: Confusion, name: str) -> None:

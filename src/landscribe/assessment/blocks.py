@@ -7,7 +7,7 @@ blocks are best longer than the distance over which errors are correlated (Rober
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from landscribe.agreement import Measure, ratio
 from landscribe.confusion import Confusion, Counts
 from landscribe.errors import RecipeError
 from landscribe.estimation.intervals import interval_quantile, share_interval
-from landscribe.geo.classes import IGNORE, Classes
+from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Grid, Window
 
 RESAMPLES = 1000
@@ -47,45 +47,72 @@ def default_side(grid: Grid) -> int:
 
 @dataclass(frozen=True, eq=False)
 class BlockCounts:
-    """Pixels of each block that holds a compared one. Adding joins the blocks of two grids."""
+    """Pixels of each block that holds a compared one. Adding merges parts of one grid, which may share blocks."""
 
+    index: Counts
+    """(blocks,) int64, ascending: number of each block in its grid, row by row."""
     counts: Counts
     """(blocks, 3, K) int64: pixels by class that agree, that have it in the reference, that have it in the map."""
     side: int
     """Of a block, in pixels; the largest of several grids."""
 
+    @classmethod
+    def zeros(cls, classes: Classes, side: int) -> "BlockCounts":
+        """No blocks, to which others are added."""
+        return cls(np.zeros(0, np.int64), np.zeros((0, 3, len(classes)), np.int64), side)
+
     def __add__(self, other: "BlockCounts") -> "BlockCounts":
-        return BlockCounts(np.concatenate([self.counts, other.counts]), max(self.side, other.side))
+        index = np.union1d(self.index, other.index)
+        counts = np.zeros((len(index), *self.counts.shape[1:]), np.int64)
+        for part in (self, other):
+            counts[np.searchsorted(index, part.index)] += part.counts
+        return BlockCounts(index, counts, max(self.side, other.side))
+
+    def numbered_from(self, first: int) -> "BlockCounts":
+        """The same blocks with other numbers: those of another grid, so that adding merges none of them."""
+        return replace(self, index=self.index + first)
 
     def __len__(self) -> int:
         return len(self.counts)
 
 
+@dataclass(frozen=True)
 class BlockCounter:
     """Counts the pixels of one grid, window by window, in square blocks from its upper left corner.
 
-    Law: the counts do not depend on how the grid is cut into windows.
+    Law: the sum of the counts does not depend on how the grid is cut into windows.
     """
 
-    def __init__(self, classes: Classes, grid: Grid, side: int | None = None) -> None:
+    classes: Classes
+    side: int
+    """Of a block, in pixels."""
+    rows: int
+    """Of blocks."""
+    cols: int
+    """Of blocks."""
+
+    @classmethod
+    def of(cls, classes: Classes, grid: Grid, side: int | None = None) -> "BlockCounter":
         """Count by blocks of `side` pixels; `default_side` if None.
 
         Raises:
             RecipeError: blocks that small are too many.
         """
-        self.classes, self.side = classes, side or default_side(grid)
-        self._rows, self._cols = (-(-length // self.side) for length in grid.shape)
+        side = side or default_side(grid)
+        rows, cols = (-(-length // side) for length in grid.shape)
         most = min(_MOST_BLOCKS, _MOST_CELLS // len(classes) ** 2)
-        if self._rows * self._cols > most:
+        if rows * cols > most:
             least = math.isqrt(grid.height * grid.width // most) + 1
             raise RecipeError(
-                f"block_size is {self.side}, which makes {self._rows * self._cols:,} blocks of a map of "
-                f"{grid.height} x {grid.width} pixels; expected at most {most:,}. Choose at least about {least}."
+                f"block_size is {side}, which makes {rows * cols:,} blocks of a map of {grid.height} x {grid.width} "
+                f"pixels; expected at most {most:,}. Choose at least about {least}."
             )
-        self._counts = np.zeros((self._rows, self._cols, 3, len(classes)), np.int64)
+        return cls(classes, side, rows, cols)
 
-    def add(self, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> Confusion:
-        """Count the pixels of a window, and return their confusion.
+    def count(
+        self, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]
+    ) -> tuple[Confusion, BlockCounts]:
+        """The pixels of a window, in all and by block.
 
         Args:
             window: of the grid; pixels outside of the grid count in its outermost blocks.
@@ -93,32 +120,26 @@ class BlockCounter:
             predicted: (height, width) class indices 0 to K-1, or 255 for nodata.
         """
         size = len(self.classes)
-        rows = self._blocks_along(window.row, window.height, self._rows)
-        cols = self._blocks_along(window.col, window.width, self._cols)
-        shape = (rows[-1] - rows[0] + 1, cols[-1] - cols[0] + 1, size, size)
+        rows = self._blocks_along(window.row, window.height, self.rows)
+        cols = self._blocks_along(window.col, window.width, self.cols)
+        # Pixels without a class are of one more: all are counted, and none are copied out.
+        shape = (rows[-1] - rows[0] + 1, cols[-1] - cols[0] + 1, size + 1, size + 1)
         # One code for block, reference and prediction, in one array: all blocks are counted at once.
-        codes = np.multiply(reference, size, dtype=np.int64)
-        codes += predicted
-        codes += ((rows - rows[0]) * (shape[1] * size * size))[:, None]
-        codes += (cols - cols[0]) * (size * size)
-        labelled = reference != IGNORE
-        assessed = labelled & (predicted != IGNORE)
-        counted = np.bincount(codes[assessed], minlength=math.prod(shape)).reshape(shape)
-        block = self._counts[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        block[:, :, 0] += np.diagonal(counted, axis1=2, axis2=3)
-        block[:, :, 1] += counted.sum(axis=3)
-        block[:, :, 2] += counted.sum(axis=2)
-        unmapped = int(np.count_nonzero(labelled)) - int(np.count_nonzero(assessed))
-        return Confusion(self.classes, counted.sum(axis=(0, 1)), unmapped)
+        codes = np.minimum(reference, size).astype(np.int64)
+        codes *= size + 1
+        codes += np.minimum(predicted, size)
+        codes += ((rows - rows[0]) * math.prod(shape[1:]))[:, None]
+        codes += (cols - cols[0]) * math.prod(shape[2:])
+        counted = np.bincount(codes.ravel(), minlength=math.prod(shape)).reshape(-1, *shape[2:])
+        total, of_block = counted.sum(axis=0), counted[:, :size, :size]
+        confusion = Confusion(self.classes, total[:size, :size], int(total[:size, size].sum()))
+        counts = np.stack([np.diagonal(of_block, axis1=1, axis2=2), of_block.sum(axis=2), of_block.sum(axis=1)], axis=1)
+        index = (np.arange(rows[0], rows[-1] + 1)[:, None] * self.cols + np.arange(cols[0], cols[-1] + 1)).ravel()
+        holds = counts[:, 1].any(axis=1)
+        return confusion, BlockCounts(index[holds], counts[holds], self.side)
 
     def _blocks_along(self, start: int, length: int, blocks: int) -> NDArray[np.int64]:
         return np.clip(np.arange(start, start + length) // self.side, 0, blocks - 1)
-
-    @property
-    def blocks(self) -> BlockCounts:
-        """The counts of all windows so far."""
-        counts = self._counts.reshape(-1, 3, len(self.classes))
-        return BlockCounts(counts[counts[:, 1].any(axis=1)], self.side)
 
 
 @dataclass(frozen=True, eq=False)

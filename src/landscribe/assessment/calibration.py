@@ -4,7 +4,6 @@ Reliability and expected calibration error: Guo et al. 2017, arXiv:1706.04599. B
 classes. Average precision: the sum of precision times the step of recall, over all thresholds.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +22,10 @@ _CONFIDENCE = np.linspace(0, 1, 11)
 _LEVELS = 1000
 """Bins of a probability that is not stored in 8 bits."""
 _BYTE_LEVELS = 256
+_STEPS = 2**26
+"""Of a probability in a sum. Sums of whole numbers do not depend on their order; those of fractions do."""
 _CURVE = np.linspace(0.05, 0.95, 19)
 """Thresholds of the precision-recall curve in a summary."""
-_WINDOW_PIXELS = 2**21
-_BLOCK = 512
 _ROUNDING = 1e-3
 
 
@@ -34,11 +33,11 @@ _ROUNDING = 1e-3
 class Calibration:
     """Pixels by the probability of their classes. Adding merges windows and maps."""
 
-    reliability: Measure
-    """(10, 3) pixels, those mapped correctly, and the sum of confidence, by bin of confidence: the probability of the
-    mapped class, from 0-0.1 to 0.9-1."""
-    squares: float
-    """Sum over pixels and classes of (probability - 1 or 0)²."""
+    reliability: Counts
+    """(10, 3) pixels, those mapped correctly, and the sum of confidence in steps of 2⁻²⁶, by bin of confidence: the
+    probability of the mapped class, from 0-0.1 to 0.9-1."""
+    squares: int
+    """Sum over pixels and classes of (probability - 1 or 0)², in steps of 2⁻²⁶."""
     levels: Counts
     """(K, 2, levels) pixels by class, whether it is another (0) or that of the reference (1), and the level of its
     probability. In 8 bits, levels are the stored numbers, so that curves are exact; else a thousandth of 1."""
@@ -69,7 +68,7 @@ class Calibration:
         confidence = shares[predicted, np.arange(count)]
         bins = np.searchsorted(_CONFIDENCE[1:-1], confidence)
         rows = [np.bincount(bins, weights, minlength=len(_CONFIDENCE) - 1) for weights in (
-            np.ones(count), (reference == predicted).astype(np.float64), confidence,
+            np.ones(count), (reference == predicted).astype(np.float64), np.rint(confidence * _STEPS),
         )]  # fmt: skip
         if stored.dtype == np.uint8:
             level, levels = stored.astype(np.int64), _BYTE_LEVELS
@@ -79,7 +78,8 @@ class Calibration:
             lowest = np.arange(levels) / levels
         codes = (np.arange(size)[:, None] * 2 + is_class) * levels + level
         counts = np.bincount(codes.ravel(), minlength=size * 2 * levels).reshape(size, 2, levels)
-        return cls(np.stack(rows, axis=1), float(np.square(shares - is_class).sum()), counts, lowest)
+        squares = np.rint(np.square(shares - is_class) * _STEPS).astype(np.int64)
+        return cls(np.stack(rows, axis=1).astype(np.int64), int(squares.sum()), counts, lowest)
 
     def __add__(self, other: "Calibration") -> "Calibration":
         return Calibration(
@@ -96,12 +96,12 @@ class Calibration:
     def expected_calibration_error(self) -> float:
         """Mean of |accuracy - confidence| over the bins, weighted by their pixels; NaN without pixels."""
         _, correct, confidence = self.reliability.T
-        return float(ratio(np.abs(correct - confidence).sum(), self.pixels))
+        return float(ratio(np.abs(correct - confidence / _STEPS).sum(), self.pixels))
 
     @property
     def brier_score(self) -> float:
         """Mean over pixels of the sum over classes of (probability - 1 or 0)², 0 to 2; NaN without pixels."""
-        return float(ratio(self.squares, self.pixels))
+        return float(ratio(self.squares / _STEPS, self.pixels))
 
     @property
     def precision(self) -> Measure:
@@ -143,7 +143,7 @@ class Calibration:
                 "confidence_up_to": _CONFIDENCE[1:].round(1).tolist(),
                 "pixels": pixels.astype(int).tolist(),
                 "accuracy": _plain_list(ratio(correct, pixels)),
-                "mean_confidence": _plain_list(ratio(confidence, pixels)),
+                "mean_confidence": _plain_list(ratio(confidence / _STEPS, pixels)),
             },
             "thresholds": _CURVE.round(2).tolist(),
             "classes": [
@@ -194,27 +194,23 @@ class ProbabilitiesOnMap:
     bands: NDArray[np.int64]
     """Index of the band of each class."""
 
-    def calibrations(
+    def calibration(
         self, window: Window, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]
-    ) -> Iterator[Calibration]:
-        """The calibration of parts of a window; arguments as of `BlockCounter.add`.
+    ) -> Calibration | None:
+        """The calibration of a window; arguments as of `PixelCounter.count`. None without compared pixels.
 
         Raises:
             RasterError: a probability is not between 0 and 1.
         """
         encoding = self.raster.encoding_by_band[int(self.bands[0])]
         scale, offset = encoding.scale * encoding.share, encoding.offset * encoding.share
-        # Windows of whole blocks, so that none is decoded twice and a wide map does not fill the memory.
-        width = max(_BLOCK, _WINDOW_PIXELS // max(1, window.height) // _BLOCK * _BLOCK)
-        for col in range(window.col, window.col_stop, width):
-            part = Window(window.row, col, window.height, min(width, window.col_stop - col))
-            pixels, valid = self.raster.read(part)
-            own = part.relative_to(window).slices
-            compared = valid & (reference[own] != IGNORE) & (predicted[own] != IGNORE)
-            if compared.any():
-                stored = pixels[self.bands][:, compared]
-                self._require_shares(stored, scale, offset)
-                yield Calibration.of(reference[own][compared], predicted[own][compared], stored, scale, offset)
+        pixels, valid = self.raster.read(window)
+        compared = valid & (reference != IGNORE) & (predicted != IGNORE)
+        if not compared.any():
+            return None
+        stored = pixels[self.bands][:, compared]
+        self._require_shares(stored, scale, offset)
+        return Calibration.of(reference[compared], predicted[compared], stored, scale, offset)
 
     def _require_shares(self, stored: NDArray[Any], scale: float, offset: float) -> None:
         for value in (float(stored.min()) * scale + offset, float(stored.max()) * scale + offset):

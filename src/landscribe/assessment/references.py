@@ -81,6 +81,7 @@ def assess_maps(
     of_split: str | None = None
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
         chips, of_split = Chips.of(reference), split
+        _refuse_for_chips(spec, chips.folder.name)
         maps = [_with_class(mapped, chips.classes, nodata_as) for mapped in maps]
         name, counts = chips.folder.name, assess_chips(maps, chips.of_split(split), counting)
     elif holds_design(Path(reference)):
@@ -92,17 +93,17 @@ def assess_maps(
         name, counts = Path(reference).name, _assess_file(maps, str(reference), labels or {}, nodata_as, counting)
     if counts.blocks is None:
         _refuse_for_points(spec, name)
-    if spec.edges and counts.edges is None:
-        raise RecipeError(
-            f"{name} holds chips, whose borders cut edges. Expected polygons or a label raster for --edges. Leave it "
-            "out."
-        )
     if counting.regions is not None and not counts.groups:
         log.warning("no compared pixel lies in a region of %s. Check extents and CRS", spec.regions)
-    intervals = None if counts.blocks is None else bootstrap(counts.blocks, spec.confidence, seed)
     names = tuple(path.name for path in paths)
-    return _warned(Assessment(counts.confusion, names, name, of_split, counts.groups, intervals, counts.edges,
-                              counts.calibration))  # fmt: skip
+    by_group = {group: own.confusion for group, own in counts.groups.items()}
+    intervals, *group_intervals = (
+        None if own.blocks is None else bootstrap(own.blocks, spec.confidence, seed)
+        for own in (counts, *counts.groups.values())
+    )
+    of_groups = {group: own for group, own in zip(by_group, group_intervals, strict=True) if own is not None}
+    return _warned(Assessment(counts.confusion, names, name, of_split, by_group, intervals, counts.edges,
+                              counts.calibration, of_groups))  # fmt: skip
 
 
 def _require_fields_of_reference(spec: AccuracySpec, reference: Chips | str | Path, labels: dict[str, Any]) -> None:
@@ -127,7 +128,26 @@ def _counting(spec: AccuracySpec, maps: Sequence[Path]) -> Counting:
         None if spec.regions is None else Regions(spec.regions, spec.region_field),
         spec.edge_tolerance if spec.edges else None,
         None if spec.probabilities is None else Probabilities(Raster.open([spec.probabilities])),
+        spec.dask,
     )
+
+
+def _refuse_for_chips(spec: AccuracySpec, name: str) -> None:
+    """Raise RecipeError for settings that need a reference without borders in it."""
+    if spec.edges:
+        raise RecipeError(
+            f"{name} holds chips, whose borders cut edges. Expected polygons or a label raster for --edges. Leave it "
+            "out."
+        )
+    _refuse_dask(spec, name, "chips")
+
+
+def _refuse_dask(spec: AccuracySpec, name: str, content: str) -> None:
+    if spec.dask is not None:
+        raise RecipeError(
+            f"--dask counts the strips of a map against polygons or a label raster, but {name} holds {content}. Leave "
+            "it out."
+        )
 
 
 def _refuse_for_points(spec: IntervalSpec, name: str) -> None:
@@ -135,6 +155,7 @@ def _refuse_for_points(spec: IntervalSpec, name: str) -> None:
     of_pixels: dict[str, Any] = {"--regions": spec.regions}
     if isinstance(spec, AccuracySpec):
         of_pixels |= {"--edges": spec.edges, "--probabilities": spec.probabilities}
+        _refuse_dask(spec, name, "points")
     for flag, setting in of_pixels.items():
         if setting:
             raise RecipeError(
@@ -161,7 +182,7 @@ def _assess_folder(
         for mapped in maps
     }
     counts = pooled(by_map.values())
-    return replace(counts, groups=counts.groups or {name: own.confusion for name, own in by_map.items()})
+    return replace(counts, groups=counts.groups or by_map)
 
 
 def _only(maps: Sequence[Raster]) -> Raster:
@@ -261,7 +282,7 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]
         return counts
     names = [stem(path) for path in by_map]
     names = names if len(set(names)) == len(names) else list(by_map)
-    return replace(counts, groups={name: own.confusion for name, own in zip(names, by_map.values(), strict=True)})
+    return replace(counts, groups=dict(zip(names, by_map.values(), strict=True)))
 
 
 def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes, counting: Counting) -> PixelCounts:

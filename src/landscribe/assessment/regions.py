@@ -1,13 +1,14 @@
 """Accuracy by region: polygons with a name, such as districts, each with a confusion matrix of its own."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from landscribe.confusion import Confusion
 from landscribe.data.scenes.polygon_files import PolygonFiles
-from landscribe.geo.classes import IGNORE, Classes
+from landscribe.geo.classes import IGNORE
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
@@ -50,25 +51,23 @@ class RegionsOnMap:
     """Of the region of each polygon, from 1."""
     grid: Grid
 
-    def confusions(
-        self, window: Window, classes: Classes, reference: NDArray[np.uint8], predicted: NDArray[np.uint8]
-    ) -> dict[str, Confusion]:
-        """The confusion of each region with compared pixels in a window; arguments as of `BlockCounter.add`.
+    def parts(self, window: Window, reference: NDArray[np.uint8]) -> Iterator[tuple[str, Window, NDArray[np.uint8]]]:
+        """The regions of a window: name, the part of the window around it, and the reference in it, 255 outside.
 
-        A pixel is in the region whose polygon contains its centre; a pixel in no region is in no confusion.
+        A pixel is in the region whose polygon contains its centre; a pixel in no region is in no part.
+
+        Args:
+            window: of the grid.
+            reference: (height, width) class indices of the window, or 255 for ignore.
         """
         burned = burn(self.features, np.ones(len(self.features), np.uint8), (1,), self.grid, 0, window,
                       numbers=self.numbers)  # fmt: skip
-        inside = (burned > 0) & (reference != IGNORE)
-        regions, reference, predicted = burned[inside], reference[inside], predicted[inside]
-        present = np.flatnonzero(np.bincount(regions, minlength=1))
-        order = np.zeros(len(self.names) + 1, np.int64)
-        order[present] = np.arange(len(present))
-        rows, mapped, size = order[regions], predicted != IGNORE, len(classes)
-        codes = (rows[mapped] * size + reference[mapped]) * size + predicted[mapped]
-        counts = np.bincount(codes, minlength=len(present) * size**2).reshape(len(present), size, size)
-        unmapped = np.bincount(rows[~mapped], minlength=len(present))
-        return {
-            self.names[number - 1]: Confusion(classes, counts[row], int(unmapped[row]))
-            for row, number in enumerate(present.tolist())
-        }
+        regions = np.where(reference == IGNORE, 0, burned).astype(np.int32)
+        for number, part in enumerate(ndimage.find_objects(regions), 1):
+            if part is not None:
+                rows, cols = part
+                around = Window(
+                    window.row + rows.start, window.col + cols.start, rows.stop - rows.start, cols.stop - cols.start
+                )
+                own = np.where(regions[part] == number, reference[part], np.uint8(IGNORE))
+                yield self.names[number - 1], around, own

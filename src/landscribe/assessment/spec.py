@@ -42,6 +42,8 @@ class AccuracySpec(IntervalSpec):
     AcATaMa write it. Default: the sample's own column reference."""
     skip_unlabelled: bool = False
     """Of a reference sample: leave out units without a class, as if chance had picked them."""
+    dask: str | None = None
+    """Count with Dask: auto for the cores of this machine, or the address or file of a scheduler."""
 
 
 class AssessSpec(IntervalSpec):

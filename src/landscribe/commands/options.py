@@ -79,7 +79,7 @@ _WITHOUT_VALUE = {"--instances": "--instances=beside"}
 """Flags that may come without a value, and what they mean then."""
 ACCURACY_SETTINGS = (
     "confidence", "block_size", "regions", "region_field", "edges", "edge_tolerance", "probabilities", "sample_labels",
-    "skip_unlabelled",
+    "skip_unlabelled", "dask",
 )  # fmt: skip
 """Fields that say how pixels are compared, and how their measures get intervals."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}

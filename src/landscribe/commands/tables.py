@@ -227,7 +227,11 @@ def _print_groups(groups: dict[str, Any]) -> None:
         ["group", "pixels", "overall accuracy", "mean F1", *(f"F1 {name}" for name in few)],
         [
             [
-                group, str(measures["pixels"]), _number(measures["overall_accuracy"]), _number(measures["mean_f1"]),
+                group, str(measures["pixels"]),
+                *(
+                    _with_interval(measures, measures.get("intervals") or {}, name)
+                    for name in ("overall_accuracy", "mean_f1")
+                ),
                 *(_number(row["f1"]) for row in measures["classes"][: len(few)]),
             ]
             for group, measures in groups.items()

@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ BACKGROUND = "background"
 """Name and label of the class of pixels outside all polygons."""
 
 Label = int | str
+
+_BATCH = 2**16
+"""Numbers whose copy of 64 bits stays in the processor's cache."""
 
 # Okabe & Ito 2008, "Color Universal Design": distinct in every common colour vision; then darker tones.
 _COLOURS = (
@@ -39,6 +43,46 @@ def default_colour(index: int, *, background: bool) -> str:
 def rgb(colour: str) -> tuple[int, int, int]:
     """(red, green, blue), 0 to 255, of "#rrggbb"."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def look_up(table: NDArray[Any], codes: NDArray[Any]) -> NDArray[Any]:
+    """The entry of each code, in the shape of the codes.
+
+    In batches: numpy takes unsigned integers as indices by a copy of 64 bits.
+
+    Args:
+        table: (n,) entries.
+        codes: unsigned integers below n.
+
+    >>> look_up(np.array([0, 10, 20]), np.array([[2, 0], [1, 1]], np.uint8))
+    array([[20,  0],
+           [10, 10]])
+    """
+    entries, flat = np.empty(codes.size, table.dtype), codes.reshape(-1)
+    for start in range(0, codes.size, _BATCH):
+        batch = slice(start, start + _BATCH)
+        np.take(table, flat[batch], out=entries[batch], mode="clip")
+    return entries.reshape(codes.shape)
+
+
+def count_codes(codes: NDArray[Any]) -> NDArray[np.int64]:
+    """How often each number of 8 or 16 unsigned bits occurs, by the number: (256,) or (65536,).
+
+    >>> count_codes(np.array([3, 1, 3], np.uint8))[:5]
+    array([0, 1, 0, 2, 0])
+    """
+    counts, flat = np.zeros(np.iinfo(codes.dtype).max + 1, np.int64), codes.reshape(-1)
+    for start in range(0, codes.size, _BATCH):
+        counts += np.bincount(flat[start : start + _BATCH], minlength=len(counts))
+    return counts
+
+
+def distinct_codes(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    """The codes that may occur, the index of each element among them, and how often each occurs, which may be never."""
+    if codes.dtype in (np.uint8, np.uint16):
+        counts = count_codes(codes)
+        return np.arange(len(counts)), codes, counts
+    return np.unique(codes, return_inverse=True, return_counts=True)
 
 
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+(\.0*)?")
@@ -166,16 +210,16 @@ class Classes:
         table[self.ignore] = IGNORE
         listed = np.zeros(256, bool)
         listed[[*self.values, self.ignore]] = True
-        if not listed[mask].all():
+        if not look_up(listed, mask).all():
             values, counts = np.unique(mask[~listed[mask]], return_counts=True)
             self._refuse_unlisted(dict(zip(values.tolist(), counts.tolist(), strict=True)), "the mask")
-        return table[mask]
+        return look_up(table, mask)
 
     def to_values(self, indices: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Convert indices to values; 255 becomes ignore. Law: `to_indices(to_values(i)) == i`."""
         table = np.full(256, self.ignore, np.uint8)
         table[: len(self)] = self.values
-        return table[indices]
+        return look_up(table, indices)
 
     def values_of(
         self, labels: Sequence[Label], where: str, counts: Mapping[Label, int] | None = None

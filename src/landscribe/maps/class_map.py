@@ -14,7 +14,7 @@ import numpy as np
 
 from landscribe.errors import RasterError, counted
 from landscribe.geo.access import open_dataset
-from landscribe.geo.classes import IGNORE, ClassEntry, Classes
+from landscribe.geo.classes import IGNORE, ClassEntry, Classes, count_codes
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.areas import Areas
 
@@ -58,11 +58,11 @@ class ClassMap:
         text = self.tags.get(CLASSES_TAG)
         if text is not None:
             return classes_from_tag(text)
-        values: set[int] = set()
+        counts = np.zeros(256, np.int64)
         for strip in self.raster.grid.strips(_STRIP_PIXELS):
             pixels, valid = self.raster.read(strip)
-            values |= set(np.unique(pixels[0][valid]).tolist())
-        return Classes.from_labels(sorted(values - {IGNORE}), background=False)
+            counts += count_codes(pixels[0][valid])
+        return Classes.from_labels(np.flatnonzero(counts[:IGNORE]).tolist(), background=False)
 
     @property
     def areas(self) -> Areas:

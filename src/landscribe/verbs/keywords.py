@@ -209,6 +209,7 @@ class LabelKeywords(TypedDict, total=False):
     probabilities: str | Path | None
     sample_labels: str | Path | None
     skip_unlabelled: bool
+    dask: str | None
 
 
 class ObjectKeywords(TypedDict, total=False):

@@ -21,7 +21,7 @@ from landscribe import progress
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec, is_colour
 from landscribe.errors import ClassError, GridError, LabelError, ResourceError, counted
-from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label
+from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label, distinct_codes, look_up
 from landscribe.geo.grid import Grid, Window, crs_label
 from landscribe.geo.rasters.derived.resampling import Resampled, is_coarser, resample_by_majority, resample_to
 from landscribe.geo.rasters.nodata import Nodata
@@ -210,16 +210,16 @@ class LabelRaster:
         return values
 
     def _values(self, codes: NDArray[Any], classes: Classes, *, colours: bool) -> NDArray[np.uint8]:
-        distinct, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
+        distinct, inverse, counts = distinct_codes(codes)
         table = np.full(len(distinct), classes.ignore, np.uint8)
         is_255_a_class = colours or IGNORE in _codes_of(classes, colours=False)
-        labelled = np.ones(len(distinct), bool) if is_255_a_class else distinct != IGNORE
+        labelled = (counts > 0) & (is_255_a_class | (distinct != IGNORE))
         occurring = {
             _label(code, colours=colours): count
             for code, count in zip(distinct[labelled].tolist(), counts[labelled].tolist(), strict=True)
         }
         table[labelled] = classes.values_of(list(occurring), self.raster.paths[0], occurring)
-        return table[inverse]
+        return look_up(table, inverse)
 
     def _read(self, window: Window, *, colours: bool) -> tuple[NDArray[Any], Valid, Valid]:
         """Codes, where pixels are opaque, and where they hold the nodata value, (height, width) each.
