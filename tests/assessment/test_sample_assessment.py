@@ -86,6 +86,22 @@ def test_a_sample_of_all_pixels_is_the_truth(mapped, tmp_path):
     assert result.overall.se == pytest.approx(0, abs=1e-9)
 
 
+def test_shares_of_a_class_in_all_blocks_have_its_area(mapped, tmp_path):
+    """As in README."""
+    blocks = ls.sample(mapped, out=tmp_path / "blocks.gpkg", design="simple", unit=10, size=TRUTH.size // 100)
+    row, col = blocks.units["row"], blocks.units["col"]
+    is_forest = [
+        [np.mean(values[top : top + 10, left : left + 10] == 1) for top, left in zip(row, col, strict=True)]
+        for values in (MAPPED, TRUTH)
+    ]
+    shares = pd.DataFrame({"id": blocks.units["id"], "map_share": is_forest[0], "reference_share": is_forest[1]})
+    sample = blocks.units.merge(shares, on="id").assign(area=lambda units: units.area_m2)
+    strata = [{"stratum": each.name, "units": each.units, "area": each.area_m2} for each in blocks.design.strata]
+    area = ls.estimate(sample, strata, share_of="forest").areas["forest"]
+    assert area.value == pytest.approx(hectares(TRUTH)[1] * 1e4, rel=1e-5)
+    assert area.se == pytest.approx(0, abs=1e-6)
+
+
 def test_the_estimator_is_named_with_the_counts_of_the_map_beside_it(mapped, tmp_path):
     points = labelled(mapped, tmp_path / "points.gpkg", design="systematic", size=300)
     ls.assess(mapped, reference=points, out=tmp_path / "measures.json", confidence=0.9)
