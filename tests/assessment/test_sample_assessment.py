@@ -1,6 +1,8 @@
 """Maps are assessed with the reference samples that were drawn from them."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -86,8 +88,8 @@ def test_a_sample_of_all_pixels_is_the_truth(mapped, tmp_path):
     assert result.overall.se == pytest.approx(0, abs=1e-9)
 
 
-def test_shares_of_a_class_in_all_blocks_have_its_area(mapped, tmp_path):
-    """As in README."""
+def test_shares_of_a_class_in_all_blocks_have_its_area_by_the_readme(mapped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     blocks = ls.sample(mapped, out=tmp_path / "blocks.gpkg", design="simple", unit=10, size=TRUTH.size // 100)
     row, col = blocks.units["row"], blocks.units["col"]
     is_forest = [
@@ -95,9 +97,11 @@ def test_shares_of_a_class_in_all_blocks_have_its_area(mapped, tmp_path):
         for values in (MAPPED, TRUTH)
     ]
     shares = pd.DataFrame({"id": blocks.units["id"], "map_share": is_forest[0], "reference_share": is_forest[1]})
-    sample = blocks.units.merge(shares, on="id").assign(area=lambda units: units.area_m2)
-    strata = [{"stratum": each.name, "units": each.units, "area": each.area_m2} for each in blocks.design.strata]
-    area = ls.estimate(sample, strata, share_of="forest").areas["forest"]
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL) if "share_of" in block)
+    names = {"ls": ls, "shares": shares}
+    exec(compile(code, "README.md", "exec"), names)
+    area = names["area"]
     assert area.value == pytest.approx(hectares(TRUTH)[1] * 1e4, rel=1e-5)
     assert area.se == pytest.approx(0, abs=1e-6)
 
