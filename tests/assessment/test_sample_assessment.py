@@ -1,6 +1,8 @@
 """Maps are assessed with the reference samples that were drawn from them."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -84,6 +86,24 @@ def test_a_sample_of_all_pixels_is_the_truth(mapped, tmp_path):
     np.testing.assert_allclose(result.matrix.to_numpy(), counts / TRUTH.size, rtol=1e-9)
     assert [area.value for area in result.areas.values()] == pytest.approx(hectares(TRUTH), rel=1e-5)
     assert result.overall.se == pytest.approx(0, abs=1e-9)
+
+
+def test_shares_of_a_class_in_all_blocks_have_its_area_by_the_readme(mapped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = ls.sample(mapped, out=tmp_path / "blocks.gpkg", design="simple", unit=10, size=TRUTH.size // 100)
+    row, col = blocks.units["row"], blocks.units["col"]
+    is_forest = [
+        [np.mean(values[top : top + 10, left : left + 10] == 1) for top, left in zip(row, col, strict=True)]
+        for values in (MAPPED, TRUTH)
+    ]
+    shares = pd.DataFrame({"id": blocks.units["id"], "map_share": is_forest[0], "reference_share": is_forest[1]})
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL) if "share_of" in block)
+    names = {"ls": ls, "shares": shares}
+    exec(compile(code, "README.md", "exec"), names)
+    area = names["area"]
+    assert area.value == pytest.approx(hectares(TRUTH)[1] * 1e4, rel=1e-5)
+    assert area.se == pytest.approx(0, abs=1e-6)
 
 
 def test_the_estimator_is_named_with_the_counts_of_the_map_beside_it(mapped, tmp_path):

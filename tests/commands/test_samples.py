@@ -107,3 +107,8 @@ def test_forms_and_the_sheet_lie_beside_the_sample(run, tmp_path):
 def test_help_names_all_forms():
     parameters = {parameter.name: parameter for parameter in typer.main.get_command(cli.app).commands["sample"].params}
     assert parameters["form"].metavar == f"<{'|'.join(FORMS)}>"
+
+
+def test_a_design_without_strata_is_printed_without_them(run):
+    _, out, _ = run("map.tif", "-o", "points.gpkg", "--size", 30, "--design", "simple")
+    assert out == "points.gpkg: simple random sample of 30 units; fill in its column reference\n"

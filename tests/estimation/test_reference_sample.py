@@ -128,8 +128,10 @@ def labelled(sample, **changes):
         (lambda units: units.assign(reference="foret <1>"), "reference 'foret <1>' .*did you mean 'forêt <1>'"),
         (lambda units: units.assign(id=7), "has id 7 more than once"),
         (lambda units: units.assign(stratum="x"), "has stratum 'x'"),
+        (lambda units: units.assign(stratum=NAMES[0]), "other values in its column stratum"),
+        (lambda units: units.assign(reference="0.4"), r"has a share in column reference, 0\.4 \(id .*ls\.estimate"),
         (lambda units: units.drop(columns="probability"), "has no column probability"),
-        (lambda units: units.assign(probability=0.5), "other inclusion probabilities than its design"),
+        (lambda units: units.assign(probability=0.5), "other values in its column probability"),
         (lambda units: units.iloc[1:], "but 1[0-9] were drawn"),
         (lambda units: units.assign(map=NAMES[0]), "other values in its column map"),
         (lambda units: units.assign(area_m2=units["area_m2"] * 2), "other values in its column area_m2"),
@@ -140,6 +142,14 @@ def test_a_change_by_mistake_is_refused(tmp_path, sample, suffix, change, messag
     path = tmp_path / f"points{suffix}"
     replace(sample, units=change(sample.units)).save(path)
     with pytest.raises(LandscribeError, match=message):
+        ReferenceSample.open(path)
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".csv"])
+def test_a_sample_of_clusters_without_its_column_cluster_is_refused(tmp_path, suffix):
+    sample, path = sample_of(written_map(tmp_path), **CLUSTER), tmp_path / f"points{suffix}"
+    replace(sample, units=sample.units.drop(columns="cluster")).save(path)
+    with pytest.raises(LandscribeError, match="has no column cluster"):
         ReferenceSample.open(path)
 
 

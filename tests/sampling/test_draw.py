@@ -248,8 +248,17 @@ def test_an_allocation_that_misses_the_precision_is_a_warning(mapped, caplog):
 
 
 def test_a_stratum_without_a_unit_is_a_warning_before_units_are_labelled(mapped, caplog):
-    plan_sample(mapped, SampleSpec.of({"allocation": {"1": 20, "2": 20}}))
+    sample = drawn(mapped, allocation={"1": 20, "2": 20})
     assert "no unit of stratum 3" in caplog.text
+    assert sample.units["stratum"].value_counts().to_dict() == {"1": 20, "2": 20}
+
+
+def test_more_units_than_were_asked_for_are_a_warning(mapped, caplog):
+    drawn(mapped, size=60)
+    assert not caplog.messages
+    sample = drawn(mapped, size=3)
+    assert sample.units["stratum"].value_counts().unique().tolist() == [2]
+    assert f"size is 3, but {len(sample.units)} units are to be drawn" in caplog.text
 
 
 def test_a_map_without_a_class_is_refused(tmp_path):

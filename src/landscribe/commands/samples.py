@@ -53,8 +53,10 @@ def sample(
         return
     from landscribe.sampling.forms import form_path
 
-    shares = ", ".join(f"{stratum.name} {stratum.drawn}" for stratum in drawn.design.strata)
-    show(f"{out}: {drawn.design.kind} sample of {len(drawn.units)} units ({shares}); fill in its column reference")
+    design = drawn.design
+    shares = ", ".join(f"{stratum.name} {stratum.drawn}" for stratum in design.strata)
+    by_stratum = f" ({shares})" if design.kind == "stratified" else ""
+    show(f"{out}: {design.kind} sample of {len(drawn.units)} units{by_stratum}; fill in its column reference")
     for name in form or ():
         show(f"form   {form_path(out, name)}")
     if sheet is not None:

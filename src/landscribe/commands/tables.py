@@ -22,8 +22,6 @@ _OF_OBJECTS = {
 _NARROW = 0.02
 """Width of an interval below which its ends have three digits, like the measure."""
 _WIDEST = 10_000
-_WHOLE = 1000
-"""Area from which it is printed as a whole number."""
 _MOST_CLASSES = 8
 """Up to this many classes, a table by group has a column for the F1 of each."""
 
@@ -132,8 +130,8 @@ def print_estimates(summary: dict[str, Any]) -> None:
                     for measure in ("users", "producers", "f1")
                     for text in (_estimated(summary[measure][name]), _error(summary[measure][name]))
                 ),
-                _number(mapped[name]["area"], _area_form(mapped[name]["area"])),
-                _estimated(area, _area_form(area["value"])), _error(area, _area_form(area["value"])),
+                _number(mapped[name]["area"], _area_form(area)), _estimated(area, _area_form(area)),
+                _error(area, _area_form(area)),
             ]
             for name, area in summary["areas"].items()
         ],
@@ -147,13 +145,10 @@ def print_estimates(summary: dict[str, Any]) -> None:
     _print_table(["map", *matrix["classes"]], [[name, *(f"{share:.4f}" for share in shares)] for name, shares in rows])
 
 
-def _area_form(area: float) -> str:
-    """No exponents for the areas of countries.
+def _area_form(estimated: dict[str, float | None]) -> str:
+    from landscribe.estimation.intervals import area_decimals
 
-    >>> [f"{area:{_area_form(area)}}" for area in (0.027234, 12345.6)]
-    ['0.02723', '12,346']
-    """
-    return ",.0f" if area >= _WHOLE else ".4g"
+    return f",.{area_decimals(estimated['value'] or estimated['upper'] or 0)}f"
 
 
 def _estimated(estimated: dict[str, float | None], form: str = ".3f") -> str:

@@ -127,6 +127,8 @@ class Design:
     map: SampledMap
     version: str
     """Of Landscribe."""
+    columns_sha256: dict[str, str]
+    """Hash of each column that is not filled in, see `column_hash`."""
     clusters: Clusters | None = None
     strata_file: str | None = None
     """Name of the raster of strata; None if the classes of the map are the strata."""
@@ -134,8 +136,6 @@ class Design:
     """Name of the polygons in which the sample was drawn; None for all of the map."""
     buffer_m: float | None = None
     """Width of the buffer around a class that is a stratum of its own."""
-    columns_sha256: dict[str, str] | None = None
-    """Hash of each column that is not filled in, see `column_hash`; None if they are not checked."""
 
     def as_dict(self) -> dict[str, Any]:
         """In JSON's types, with None for NaN."""
@@ -272,31 +272,25 @@ class ReferenceSample:
             raise SampleError(
                 f"{name} has id {listed(twice)} more than once. Expected each id once. Remove the copies."
             )
-        strata = {stratum.name: stratum for stratum in design.strata}
-        _require_among(units, "stratum", list(strata), name)
+        _require_among(units, "stratum", [stratum.name for stratum in design.strata], name)
         _require_among(units, "map", [entry.name for entry in design.classes], name)
+        _refuse_shares(units, [entry.name for entry in design.classes], name)
         _require_among(units, REFERENCE, ["", *(entry.name for entry in design.classes)], name)
         counts = units["stratum"].value_counts().to_dict()
-        for stratum in design.strata:
+        # With all units there, another count means that their strata were edited.
+        for stratum in () if len(units) == sum(each.drawn for each in design.strata) else design.strata:
             if counts.get(stratum.name, 0) != stratum.drawn:
                 raise SampleError(
                     f"{name} has {counts.get(stratum.name, 0)} units of stratum {stratum.name}, but {stratum.drawn} "
                     "were drawn. Expected all of them: a unit that cannot be labelled keeps its row, with an empty "
                     "reference. Restore the rows."
                 )
-        if design.kind in ("simple random", "stratified"):
-            drawn = units["stratum"].map({name: stratum.drawn / stratum.units for name, stratum in strata.items()})
-            changed = units["id"][~np.isclose(units["probability"], drawn.astype(float), rtol=1e-6, atol=0)]
-            if len(changed):
+        for column, drawn_hash in design.columns_sha256.items():
+            if column not in units or column_hash(units, column) != drawn_hash:
+                what = "other values in its" if column in units else "no"
                 raise SampleError(
-                    f"{name} has other inclusion probabilities than its design for id {listed(changed)}. Restore the "
-                    "column probability."
-                )
-        for column, drawn_hash in (design.columns_sha256 or {}).items():
-            if column in units and column_hash(units, column) != drawn_hash:
-                raise SampleError(
-                    f"{name} has other values in its column {column} than were drawn. Expected what landscribe sample "
-                    f"wrote: only {REFERENCE} is to be changed. Restore the column."
+                    f"{name} has {what} column {column}{' than were drawn' if column in units else ''}. Expected what "
+                    f"landscribe sample wrote: only {REFERENCE} is to be changed. Restore the column."
                 )
 
     def require_map(self, mapped: Raster) -> None:
@@ -367,6 +361,19 @@ def refuse_lost_design(path: Path) -> None:
 
 def _design_file(path: Path) -> Path:
     return path.with_suffix(".design.json")
+
+
+def _refuse_shares(units: pd.DataFrame, classes: Sequence[str], name: str) -> None:
+    """Raise SampleError for shares of a class in place of class names."""
+    filled = units[units[REFERENCE] != ""]
+    numbers = pd.to_numeric(filled[REFERENCE].where(~filled[REFERENCE].isin(classes)), errors="coerce")
+    is_share = numbers.between(0, 1)
+    if is_share.any():
+        raise SampleError(
+            f"{name} has a share in column {REFERENCE}, {filled[REFERENCE][is_share].iloc[0]} (id "
+            f"{listed(filled['id'][is_share])}). Expected one class for each unit: {listed(classes)}. Shares of a "
+            "class are for ls.estimate in Python, in columns map_share and reference_share (see README)."
+        )
 
 
 def _require_among(units: pd.DataFrame, column: str, known: Sequence[str], name: str) -> None:

@@ -36,7 +36,7 @@ def pixel_areas(grid: Grid) -> float | Floats:
     """
     if grid.crs is None:
         return np.nan
-    if pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_engineering:
+    if _definition(grid.crs.to_wkt()).is_engineering:
         down, across = grid.pixel_sides or (np.nan, np.nan)
         return down * across
     return _areas_by_row(grid) if is_by_row(grid) else _areas_between_nodes(grid)
@@ -66,7 +66,7 @@ def is_by_row(grid: Grid) -> bool:
     """True if all pixels of a row are equally large: those of a grid in longitude and latitude that is not rotated."""
     assert grid.crs is not None
     is_straight = grid.transform.b == grid.transform.d == 0
-    return is_straight and pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_geographic
+    return is_straight and _definition(grid.crs.to_wkt()).is_geographic
 
 
 def _areas_by_row(grid: Grid) -> float | Floats:
@@ -109,7 +109,7 @@ def metres_per_unit(crs: CRS, xy: Floats, reach: Floats) -> Floats:
     Returns:
         (n, 2, 2), upper triangular; NaN where the CRS has no longitude and latitude.
     """
-    definition = pyproj.CRS.from_wkt(crs.to_wkt())
+    definition = _definition(crs.to_wkt())
     if definition.is_engineering:
         return np.tile(np.eye(2) * definition.axis_info[0].unit_conversion_factor, (len(xy), 1, 1))
     x, y = xy.T
@@ -175,9 +175,15 @@ def _on_ellipsoid(crs: CRS, x: Floats, y: Floats) -> Floats:
 
 
 @lru_cache(maxsize=16)
+def _definition(wkt: str) -> pyproj.CRS:
+    """PROJ parses a CRS in as much time as it transforms the nodes of a row of pixels."""
+    return pyproj.CRS.from_wkt(wkt)
+
+
+@lru_cache(maxsize=16)
 def _geodesy(wkt: str) -> tuple[pyproj.Transformer, float, pyproj.Geod]:
     """From a CRS to longitude and latitude; radians in a unit of these; the ellipsoid."""
-    crs = pyproj.CRS.from_wkt(wkt)
+    crs = _definition(wkt)
     geodetic = crs.geodetic_crs or pyproj.CRS.from_epsg(4326)
     to_lonlat = pyproj.Transformer.from_crs(crs, geodetic, always_xy=True)
     return to_lonlat, geodetic.axis_info[0].unit_conversion_factor, crs.get_geod() or pyproj.Geod(ellps="WGS84")

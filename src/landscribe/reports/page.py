@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import LandscribeError
+from landscribe.estimation.intervals import area_decimals
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import crs_label
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
@@ -67,7 +68,10 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
         **_comparisons(scenes),
     }
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": crs_label}
+    page.filters |= {
+        "measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": crs_label,
+        "decimals": area_decimals,
+    }  # fmt: skip
     text = (files("landscribe.reports") / "template.html").read_text(encoding="utf-8")
     write_text(out, page.from_string(text).render(context))
     return out

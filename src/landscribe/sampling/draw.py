@@ -101,6 +101,8 @@ def _by_chance(plan: SamplePlan) -> Iterator[_Drawn]:
     else:
         parts = [(each.code, counts.by_row[:, each.code], each.units, round(each.size)) for each in plan.strata]
     for code, by_row, population, size in parts:
+        if not size:
+            continue
         rows, within = _located(by_row, _choice(plan, code, population, size))
         drawn_rows, starts = np.unique(rows, return_index=True)
         for row, ranks in zip(drawn_rows.tolist(), np.split(within, starts[1:]), strict=True):

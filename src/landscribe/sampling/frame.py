@@ -33,6 +33,8 @@ CODES = 257
 _STRIP_PIXELS = 2**22
 """Areas take 30 times the memory of the pixels, distances to a class too. A file's blocks are decoded once, for GDAL
 keeps a row of them."""
+_BAND_PIXELS = 2**16
+"""Pixels of whole rows whose reading takes about as long as that of a single row."""
 
 Codes = NDArray[np.uint16]
 Floats = NDArray[np.float64]
@@ -167,8 +169,9 @@ class Frame:
 
     @property
     def band(self) -> int:
-        """Rows of the lattice that are read at once for units here and there: more than one where each needs many."""
-        return 1 if self.buffer is None else -(-self.buffer.reach // self.side)
+        """Rows of the lattice read at once for units here and there: several if they are short, or need a buffer."""
+        reach = 1 if self.buffer is None else self.buffer.reach
+        return max(1, _BAND_PIXELS // self.mapped.grid.width // self.side, -(-reach // self.side))
 
     def occupied_squares(self, side: int) -> NDArray[np.bool_]:
         """Squares of `side` pixels (rows, cols), from the first pixel of the map: True where one holds a pixel."""

@@ -231,6 +231,7 @@ def _sized(plan: SamplePlan) -> SamplePlan:
         )
     if spec.design == "stratified":
         require_enough(names, numbers, units)
+        _warn_if_larger(spec, sum(numbers))
         size, sizes = sum(numbers), list(map(float, numbers))
     else:
         if spec.design != "cluster":  # a square with fewer pixels gives all of them
@@ -254,6 +255,11 @@ def _sized(plan: SamplePlan) -> SamplePlan:
 def _require_size(size: int, units: int) -> None:
     if size > units:
         raise SampleError(f"{size} units are to be drawn, but the map has {units}. Lower the size.")
+
+
+def _warn_if_larger(spec: SampleSpec, size: int) -> None:
+    if spec.size is not None and size > spec.size:
+        log.warning("size is %d, but %d units are to be drawn: a stratum needs two for a variance", spec.size, size)
 
 
 def _warn_of_strata_without_units(plan: SamplePlan) -> None:
