@@ -99,6 +99,7 @@ class TrainTable(TypedDict, total=False):
     architecture: str
     encoder: str
     weights: Literal["auto", "imagenet", "none"] | str | Path
+    weights_bands: Sequence[str] | str
     options: dict[str, Any]
     epochs: int | None
     steps: int | None
@@ -378,6 +379,7 @@ class DemoKeywords(TypedDict, total=False):
     architecture: str
     encoder: str
     weights: Literal["auto", "imagenet", "none"] | str | Path
+    weights_bands: Sequence[str] | str
     options: dict[str, Any]
     epochs: int | None
     steps: int | None
