@@ -144,6 +144,22 @@ def test_a_file_whose_bands_are_not_named_is_refused_before_training(chips, sent
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_check_before_a_run_reports_bands_that_do_not_fit_a_file_of_weights(chips, sentinel2):
+    image, labels = chips.metadata.sources[0].image, chips.metadata.sources[0].labels
+    settings = {"architecture": "fcn", "encoder": "resnet10t", "weights": str(sentinel2), "size": 32}
+
+    def errors(**more):
+        found = verbs.check(images=list(image), labels=labels, trial=False, **settings, **more).findings
+        return [finding.text for finding in found if finding.severity == "error" and "weights" in finding.text]
+
+    assert "their bands are not named" in errors()[0]
+    assert errors(weights_bands=["sentinel2-13"]) == []
+    assert (
+        "none of the bands w, x, y, z resembles"
+        in errors(weights_bands=["sentinel2-13"], scenes={"bands": ["w", "x", "y", "z"]})[0]
+    )
+
+
 @pytest.mark.parametrize("weights", ["auto", "imagenet", "none"])
 def test_bands_are_named_of_files_alone(weights):
     with pytest.raises(

@@ -154,7 +154,7 @@ def adapt_stem(
     if file.bands != RGB and not any(sources(bands, file)):
         raise NetworkError(
             f"none of the bands {', '.join(bands)} resembles a band of the weights ({', '.join(file.bands)}). Name the "
-            'bands of the image (--bands), or use weights = "none".'
+            'bands of the image (--bands; in a recipe: bands), or use weights = "none".'
         )
     known = stem.weight.detach() if kernels is None else kernels.to(stem.weight)
     adapted = torch.einsum("bc,ochw->obhw", resemblance(bands, file).to(known), known)
