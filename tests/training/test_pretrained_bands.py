@@ -103,6 +103,8 @@ def test_bands_of_unknown_meaning_are_scaled_by_the_training_chips(chips):
     assert (mixed.offset[0], mixed.factor[0]) == (own.offset[0], own.factor[0])
     assert mixed.factor[1:] == pytest.approx((1e-4,) * 3)
     assert scaled(chips, "sentinel1", bands=["VV", "VH", "HH", "HV"]) == own  # integers are no dB
+    linear = scaled(chips, "sentinel1", bands=["VV", "VH", "HH", "HV"], dtype="float32", means=[0.1] * 4)
+    assert 5.26 not in [round(1 / factor, 2) for factor in linear.factor]
     assert scaled(chips, "landsat8-oli-sr", bands=["SR_B2", "SR_B3", "SR_B4", "SR_B5"]) == own  # made for 8 bits
     assert scaled(chips, "B02,B03,B04,B08") == own  # no table
 

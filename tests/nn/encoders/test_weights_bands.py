@@ -106,6 +106,8 @@ def test_four_bands_take_the_kernels_of_thirteen_by_name(sentinel2):
         (["nir", "yellow"], ["green", "red", "nir"], [[0, 0, 1], [1, 1, 0]]),  # between green and red
         (["VV", "HH"], ["VV", "VH"], [[0.5, 0.5], [0.5, 0.5]]),  # no cross-polarised band takes VH
         (["VH", "VV"], ["VV", "VH"], [[0, 1], [1, 0]]),
+        (["VV", "HH"], ["HH", "VV"], [[0, 1], [1, 0]]),
+        (["nir", "red"], ["red", "nir08"], [[0, 1], [1, 0]]),  # 23 nm apart: infrared of another sensor
         (["red", "elevation"], ["red", "nir"], [[2 / 3, 0], [1 / 3, 1]]),  # elevation is the mean of both
         (["ndvi", "red"], ["red", "ndvi"], [[0, 1], [1, 0]]),
         (["B4, central wavelength 665 nm", "B08_10m"], ["B08", "B04"], [[0, 1], [1, 0]]),
