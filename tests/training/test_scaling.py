@@ -10,6 +10,7 @@ from landscribe import verbs
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import ChipError
 from landscribe.model import Model, Scaling
+from landscribe.nn.encoders.weights import Weights
 from landscribe.training.scaling import scaling_of
 from worlds import noise, write_raster
 
@@ -33,7 +34,7 @@ def seen(chips: Chips, scaling: Scaling) -> np.ndarray:
 
 
 def scaled(chips: Chips, wanted: str = "auto", **known) -> Scaling:
-    return scaling_of(chips, wanted, **({"encoder": "resnet18", "pretrained": False} | known))
+    return scaling_of(chips, wanted, **({"encoder": "resnet18", "weights": None} | known))
 
 
 def test_uint8_pixels_are_divided_by_255(tmp_path):
@@ -78,7 +79,7 @@ def test_a_constant_band_becomes_0(tmp_path, wanted):
 
 def test_scaling_for_pretrained_weights_has_their_mean_and_deviation(tmp_path):
     chips = chips_of(tmp_path, noise(3, SIDE, SIDE), descriptions=["green", "red", "blue"])
-    pretrained = scaled(chips, pretrained=True)
+    pretrained = scaled(chips, weights=Weights("imagenet"))
     # ImageNet: red, green and blue have means 0.485, 0.456, 0.406 and deviations 0.229, 0.224, 0.225.
     assert pretrained.offset == pytest.approx((255 * 0.456, 255 * 0.485, 255 * 0.406))
     assert pretrained.factor == pytest.approx((1 / 255 / 0.224, 1 / 255 / 0.229, 1 / 255 / 0.225))

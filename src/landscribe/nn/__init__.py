@@ -14,6 +14,7 @@ from landscribe.nn.architectures.unet import UNet
 from landscribe.nn.architectures.unet_id import UNetID
 from landscribe.nn.architectures.unetplusplus import UNetPlusPlus
 from landscribe.nn.encoders.freezing import freeze, unfreeze
+from landscribe.nn.encoders.weights import IMAGENET, Weights
 from landscribe.nn.losses import LOSSES
 from landscribe.nn.meta_device import require_weights_memory
 from landscribe.nn.segmentation import Segmentation
@@ -43,6 +44,7 @@ def build(
     classes: int,
     encoder: str = "resnet18",
     weights: str | None = None,
+    weights_bands: Sequence[str] = (),
     **options: Any,
 ) -> Segmentation:
     """Build a network by name.
@@ -53,6 +55,8 @@ def build(
         classes: number K of classes.
         encoder: name of a timm backbone, or "plain" for the encoder of the architecture's paper.
         weights: "imagenet", a file of weights, or None for random ones.
+        weights_bands: bands of that file: the name of a table (`nn.encoders.sensors.TABLES`), or names in the order of
+            the file. Default: red, green and blue.
         options: options of the architecture.
 
     Returns:
@@ -80,7 +84,10 @@ def build(
         raise NetworkError(f"{architecture} has no option 'band_names'. Give the names as bands.")
     arguments: dict[str, Any] = {"bands": count, "classes": classes, "encoder": encoder, **options}
     require_memory_to_build(architecture, arguments)
-    network = _built(architecture, arguments, weights, band_names)
+    if weights_bands and weights == IMAGENET:
+        raise NetworkError("weights_bands names the bands of a file, but the weights are imagenet. Leave it out.")
+    pretrained = None if weights is None else Weights(weights, tuple(weights_bands))
+    network = _built(architecture, arguments, pretrained, band_names)
     network.built_from = {"architecture": architecture, **arguments}
     return network
 
@@ -102,7 +109,7 @@ def require_memory_to_build(
 
 
 def _built(
-    architecture: str, arguments: Mapping[str, Any], weights: str | None, band_names: tuple[str, ...]
+    architecture: str, arguments: Mapping[str, Any], weights: Weights | None, band_names: tuple[str, ...]
 ) -> Segmentation:
     if architecture in ARCHITECTURES:
         try:

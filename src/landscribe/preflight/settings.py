@@ -36,8 +36,8 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
         require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
         require_memory_to_train(train, bands=bands, classes=len(classes))
         network = build(
-            train.architecture, bands=bands, encoder=train.encoder, weights=weights,
-            **{"classes": len(classes), **train.options},
+            train.architecture, bands=image.bands, encoder=train.encoder, weights=weights,
+            weights_bands=train.weights_bands, **{"classes": len(classes), **train.options},
         )  # fmt: skip
         require_memory_to_train(train, bands=bands, classes=len(classes), network=network)
         parts_of(network, train.freeze)

@@ -30,6 +30,7 @@ WITHOUT_EFFECT = {"workers", "log", "devices", "precision"}
 RESERVED = {
     "encoder": "write it as train.encoder (--encoder)",
     "weights": "write it as train.weights (--weights)",
+    "weights_bands": "write it as train.weights_bands (--weights-bands)",
     "bands": "the chips have it",
     "classes": "the chips have it, and classes = 1 is one logit for two classes",
     "band_names": "the chips have it",
@@ -53,6 +54,11 @@ class TrainSpec(Spec):
     """Name of a timm backbone, or plain for the encoder of the architecture's paper."""
     weights: Literal["auto", "imagenet", "none"] | InputPath = "auto"
     """Initial weights; auto is imagenet if available within seconds, otherwise none."""
+    weights_bands: Annotated[tuple[str, ...], CommaList] = ()
+    """Bands of a file of weights, in its order, such as B02,B03,B04,B08 or red,green,nir; or a table of a known file:
+    sentinel2-13 (SSL4EO-S12), sentinel2-13-softcon, sentinel2-12, sentinel2-rgb, sentinel2-9-satlas,
+    sentinel2-rgb-satlas, sentinel1, bigearthnet-s2-v0.2.0 (also -s1-, -all-, and v0.1.1), landsat5-tm-toa,
+    landsat7-etm-toa, landsat7-etm-sr, landsat8-oli-tirs-toa, landsat8-oli-sr. Default: red, green, blue."""
     options: Annotated[dict[str, Any], NamedValues, Flag("--option")] = Field(default_factory=dict)
     """Option of the architecture, as NAME=VALUE with a TOML value; repeat for more. classes=1 gives two classes one
     logit and a sigmoid."""
@@ -96,8 +102,8 @@ class TrainSpec(Spec):
     """Weight decay of the optimizer."""
     scaling: ScalingName = "auto"
     """Scaling of the input. range: the range of the data type to 0..1; percentiles: the 2nd and 98th percentile of the
-    training chips to -1..1; standardise: zero mean and unit variance. auto: range for uint8, percentiles for other
-    integers, standardise for floats."""
+    training chips to -1..1; standardise: zero mean and unit variance. auto: that of the pretrained weights where it is
+    known; otherwise range for uint8, percentiles for other integers, standardise for floats."""
     loss: str = Field("dice + ce", max_length=500)
     """Loss, or a weighted sum such as "0.5*dice + 0.5*ce"."""
     class_weights: Annotated[
@@ -137,6 +143,12 @@ class TrainSpec(Spec):
             raise ValueError(
                 f"options has '{taken[0]}', which is not an option of the architecture; {RESERVED[taken[0]]}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _named_bands_are_of_a_file(self) -> Self:
+        if self.weights_bands and self.weights in ("auto", "imagenet", "none"):
+            raise ValueError(f"weights_bands names the bands of a file of weights, but weights is '{self.weights}'")
         return self
 
     @model_validator(mode="after")

@@ -27,7 +27,7 @@ from landscribe.fingerprint import Fingerprint
 from landscribe.inference.device import training_precision
 from landscribe.model import Model
 from landscribe.nn import Segmentation, build
-from landscribe.nn.encoders.weights import license_terms, resolve_weights
+from landscribe.nn.encoders.weights import Weights, license_terms, resolve_weights
 from landscribe.nn.losses import weighted_sum
 from landscribe.outputs import require_absent
 from landscribe.training.callbacks import ProgressCallback, StepLogger, loggers, quiet_lightning
@@ -178,8 +178,8 @@ def _new_network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, InitialSt
     """A network before its first step, and the initial state of the training."""
     network, note, terms = _network(chips, spec)
     log.info(note)
-    pretrained = terms["source"] != "none"
-    scaling = scaling_of(chips.of_split("train"), spec.scaling, encoder=spec.encoder, pretrained=pretrained)
+    weights = None if terms["source"] == "none" else Weights(spec.weights, spec.weights_bands)
+    scaling = scaling_of(chips.of_split("train"), spec.scaling, encoder=spec.encoder, weights=weights)
     rate = None if spec.learning_rate == "auto" else spec.learning_rate
     return network, InitialState(weights=note, terms=terms, scaling=scaling, learning_rate=rate)
 
@@ -193,7 +193,7 @@ def _resumed_network(chips: Chips, spec: TrainSpec, start: InitialState) -> tupl
 def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str, Any]]:
     """Build the network; one line about its initial weights; their source and license."""
     weights, note = resolve_weights(spec.weights, spec.encoder)
-
+    note += f" (bands {', '.join(spec.weights_bands)})" if spec.weights_bands else ""
     try:
         network = _build(chips, spec, weights)
     except NetworkError as error:
@@ -209,14 +209,20 @@ def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str
         )
     if weights == "imagenet" and spec.architecture.startswith("smp:"):
         return network, note, {"source": "imagenet", "license": "that of segmentation-models-pytorch's weights"}
-    return network, note, license_terms(spec.encoder, weights)
+    pretrained = None if weights is None else Weights(weights, spec.weights_bands)
+    return network, note, license_terms(spec.encoder, pretrained)
 
 
 def _build(chips: Chips, spec: TrainSpec, weights: str | None) -> Segmentation:
     bands, classes = chips.metadata.bands, len(chips.classes)
     require_memory_to_train(spec, bands=len(bands), classes=classes)
     network = build(
-        spec.architecture, bands=bands, encoder=spec.encoder, weights=weights, **{"classes": classes, **spec.options}
+        spec.architecture,
+        bands=bands,
+        encoder=spec.encoder,
+        weights=weights,
+        weights_bands=spec.weights_bands,
+        **{"classes": classes, **spec.options},
     )
     require_memory_to_train(spec, bands=len(bands), classes=classes, network=network)
     network.pixel_size = chips.metadata.pixel_size

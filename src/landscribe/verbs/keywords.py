@@ -99,6 +99,7 @@ class TrainTable(TypedDict, total=False):
     architecture: str
     encoder: str
     weights: Literal["auto", "imagenet", "none"] | str | Path
+    weights_bands: Sequence[str] | str
     options: dict[str, Any]
     effort: Literal["auto", "quick", "standard", "thorough"]
     steps: int | None
@@ -380,6 +381,7 @@ class DemoKeywords(TypedDict, total=False):
     architecture: str
     encoder: str
     weights: Literal["auto", "imagenet", "none"] | str | Path
+    weights_bands: Sequence[str] | str
     options: dict[str, Any]
     effort: Literal["auto", "quick", "standard", "thorough"]
     steps: int | None

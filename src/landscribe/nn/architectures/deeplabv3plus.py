@@ -14,6 +14,7 @@ from landscribe.errors import NetworkError
 from landscribe.nn.architectures.aspp import ASPP
 from landscribe.nn.architectures.blocks import MAX_RATES, ConvBlock, ConvStyle, Rate, SeparableConv, interpolate
 from landscribe.nn.encoders.encoder import PLAIN, Encoder
+from landscribe.nn.encoders.weights import Weights
 from landscribe.nn.segmentation import CLASSES, Segmentation
 from landscribe.spec import Spec
 
@@ -43,7 +44,7 @@ class DeepLabV3Plus(Segmentation):
     """
 
     def __init__(
-        self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | None = None,
+        self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | Weights | None = None,
         band_names: tuple[str, ...] = (), **options: Any,
     ) -> None:  # fmt: skip
         chosen = DeepLabV3PlusOptions.of(options)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from landscribe.errors import NetworkError, first_line
 from landscribe.nn.encoders.stems import adapt_stem
-from landscribe.nn.encoders.weights import read_weights
+from landscribe.nn.encoders.weights import Weights, read_encoder
 from landscribe.nn.segmentation import CLASSES, Segmentation
 from landscribe.spec import nearest
 
@@ -135,7 +135,7 @@ def is_external(architecture: str) -> bool:
 
 
 def build_external(
-    architecture: str, *, bands: int, classes: int, encoder: str, weights: str | None,
+    architecture: str, *, bands: int, classes: int, encoder: str, weights: str | Weights | None,
     band_names: tuple[str, ...], **options: Any,
 ) -> Segmentation:  # fmt: skip
     """Build "smp:Name" or "module:Class": (B, C, H, W) to logits (B, K, H, W).
@@ -148,10 +148,13 @@ def build_external(
     Raises:
         NetworkError: the class cannot be imported or called, or does not return logits.
     """
+    chosen = Weights.of(weights)
     if architecture.startswith(SMP):
-        built: nn.Module = _smp(architecture.removeprefix(SMP), bands, classes, encoder, weights, band_names, options)
+        built: nn.Module = _smp(architecture.removeprefix(SMP), bands, classes, encoder, chosen, band_names, options)
     else:
-        arguments = {"bands": bands, "classes": classes, "encoder": encoder, "weights": weights}
+        if chosen is not None and chosen.bands:
+            raise NetworkError(f"{architecture} loads its weights itself. Leave out weights_bands (--weights-bands).")
+        arguments = {"bands": bands, "classes": classes, "encoder": encoder, "weights": chosen and chosen.source}
         built = _own(architecture, arguments, options)
     if isinstance(built, Segmentation):
         network: Segmentation = built
@@ -254,7 +257,7 @@ def _smp_arguments(network: nn.Module) -> dict[str, Any] | None:
 
 
 def _smp(
-    name: str, bands: int, classes: int, encoder: str, weights: str | None, band_names: tuple[str, ...],
+    name: str, bands: int, classes: int, encoder: str, weights: Weights | None, band_names: tuple[str, ...],
     options: dict[str, Any],
 ) -> nn.Module:  # fmt: skip
     try:
@@ -283,7 +286,7 @@ def _smp(
     try:
         network: Any = architectures[name](
             encoder if is_own or encoder.startswith("tu-") else f"tu-{encoder}",
-            encoder_weights="imagenet" if weights == "imagenet" else None,
+            encoder_weights=weights.source if weights is not None and not weights.is_file else None,
             in_channels=bands if weights is None else 3,
             classes=classes,
             **options,
@@ -292,21 +295,25 @@ def _smp(
         raise NetworkError(f"{SMP}{name} on '{encoder}' cannot be built: {first_line(error)}") from error
     # It creates the first convolution of other bands than three on the CPU, whatever the default device is.
     network.to(torch.get_default_device())
-    if weights not in (None, "imagenet"):
-        _load_encoder(network.encoder, str(weights))
     if weights is not None:
-        adapt_stem(network.encoder, band_names or tuple(f"band {index}" for index in range(1, bands + 1)))
+        _adapt_encoder(network.encoder, weights, band_names or tuple(f"band {index}" for index in range(1, bands + 1)))
     built: nn.Module = network
     return built
 
 
-def _load_encoder(encoder: Any, path: str) -> None:
+def _adapt_encoder(encoder: Any, weights: Weights, bands: tuple[str, ...]) -> None:
+    """Load a file of weights into an encoder of three bands, and adapt its stem to bands of these names."""
+    if not weights.is_file:
+        return adapt_stem(encoder, bands)
     body = getattr(encoder, "model", encoder)
-    state, expected = read_weights(path), body.state_dict()
+    file, expected = read_encoder(weights, body), body.state_dict()
+    state = file.tensors
     missing = [name for name in expected if name not in state or state[name].shape != expected[name].shape]
     if missing:
         raise NetworkError(
-            f"weights '{path}' do not fit the encoder: {len(missing)} of its {len(expected)} tensors are missing or of "
-            f'other shape ({", ".join(missing[:3])}). Use weights = "none", or a weights file of the same encoder.'
+            f"weights '{weights.source}' do not fit the encoder: {len(missing)} of its {len(expected)} tensors are "
+            f"missing or of other shape ({', '.join(missing[:3])}). "
+            'Use weights = "none", or a weights file of the same encoder.'
         )
     body.load_state_dict({name: state[name] for name in expected})
+    return adapt_stem(encoder, bands, file.bands, file.kernels)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from landscribe.nn.architectures.blocks import MAX_SCALES, Channels, ConvStyle, Interpolation, interpolate
 from landscribe.nn.encoders.encoder import PLAIN, Encoder, PlainEncoder, plain_widths, require_plain
+from landscribe.nn.encoders.weights import Weights
 from landscribe.nn.segmentation import CLASSES, Segmentation
 
 
@@ -38,7 +39,7 @@ class FCN(Segmentation):
     """
 
     def __init__(
-        self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | None = None,
+        self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | Weights | None = None,
         band_names: tuple[str, ...] = (), **options: Any,
     ) -> None:  # fmt: skip
         chosen = FCNOptions.of(options)

@@ -24,6 +24,7 @@ from landscribe.nn.architectures.blocks import (
     concatenate,
 )
 from landscribe.nn.encoders.encoder import PLAIN, EncoderStyle, encoder_of
+from landscribe.nn.encoders.weights import Weights
 from landscribe.nn.segmentation import CLASSES, Segmentation
 
 BACKBONE_WIDTHS = (256, 128, 64, 32, 16)
@@ -76,7 +77,7 @@ class UNet(Segmentation):
     """
 
     def __init__(
-        self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | None = None,
+        self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | Weights | None = None,
         band_names: tuple[str, ...] = (), **options: Any,
     ) -> None:  # fmt: skip
         features = UNetFeatures(bands, encoder, weights, band_names, UNetOptions.of(options))
@@ -97,7 +98,7 @@ class UNetFeatures(nn.Module):
     """UNet without its head: (B, C, H, W), sides multiples of `reduction`, to features (B, channels, H, W)."""
 
     def __init__(
-        self, bands: int, encoder: str, weights: str | None, band_names: tuple[str, ...], options: UNetOptions
+        self, bands: int, encoder: str, weights: str | Weights | None, band_names: tuple[str, ...], options: UNetOptions
     ) -> None:
         super().__init__()
         plain = encoder == PLAIN

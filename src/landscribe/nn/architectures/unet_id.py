@@ -16,6 +16,7 @@ from torch.nn import functional
 from landscribe.errors import NetworkError
 from landscribe.nn.architectures.blocks import ConvBlock, ConvStyle
 from landscribe.nn.architectures.unet import UNetFeatures, UNetOptions
+from landscribe.nn.encoders.weights import Weights
 from landscribe.nn.segmentation import Criterion, Segmentation
 
 HEADS = ("segment", "border", "inner")
@@ -58,7 +59,7 @@ class UNetID(Segmentation):
     learns_objects: ClassVar[bool] = True
 
     def __init__(
-        self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | None = None,
+        self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | Weights | None = None,
         band_names: tuple[str, ...] = (), **options: Any,
     ) -> None:  # fmt: skip
         chosen = UNetIDOptions.of(options)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from landscribe.errors import NetworkError
 from landscribe.nn.architectures.blocks import Channels, DoubleConv, Interpolation, Upsample
 from landscribe.nn.encoders.encoder import PLAIN, EncoderStyle, encoder_of
+from landscribe.nn.encoders.weights import Weights
 from landscribe.nn.segmentation import CLASSES, Criterion, Segmentation
 
 BACKBONE_WIDTHS = (32, 64, 128, 256, 512)
@@ -56,7 +57,7 @@ class UNetPlusPlus(Segmentation):
     """
 
     def __init__(
-        self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | None = None,
+        self, *, bands: int, classes: int, encoder: str = "resnet18", weights: str | Weights | None = None,
         band_names: tuple[str, ...] = (), **options: Any,
     ) -> None:  # fmt: skip
         chosen, plain = UNetPlusPlusOptions.of(options), encoder == PLAIN

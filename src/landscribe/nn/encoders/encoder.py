@@ -13,8 +13,11 @@ from landscribe.nn.architectures.blocks import MAX_SCALES, BlockStyle, Channels,
 from landscribe.nn.encoders.dilation import dilate, pad_valid
 from landscribe.nn.encoders.stems import adapt_stem
 from landscribe.nn.encoders.weights import (
+    EncoderFile,
+    Weights,
     describe_mismatch,
-    read_weights,
+    on_meta_device,
+    read_encoder,
     require_all_loaded,
     require_weights,
 )
@@ -34,7 +37,7 @@ class Encoder(nn.Module):
     widths: tuple[int, ...] = ()
 
     def __init__(
-        self, name: str, *, bands: int, weights: str | None = None, band_names: tuple[str, ...] = (),
+        self, name: str, *, bands: int, weights: str | Weights | None = None, band_names: tuple[str, ...] = (),
         depth: int | None = None, output_stride: int | None = None,
     ) -> None:  # fmt: skip
         """Build the timm network and adapt its stem.
@@ -42,7 +45,7 @@ class Encoder(nn.Module):
         Args:
             name: a name of `timm.list_models()` that supports `features_only`.
             bands: number C of bands.
-            weights: "imagenet", a file, or None.
+            weights: "imagenet", a file (with the names of its bands, or of red, green and blue), or None.
             band_names: names of the C bands, by which a pretrained stem is adapted.
             depth: number of halvings; deeper stages are removed.
             output_stride: input pixels per pixel of the deepest features; later stages are dilated.
@@ -55,13 +58,9 @@ class Encoder(nn.Module):
             # Only the nearest name: timm has over a thousand.
             hint = nearest(name, [*timm.list_models(), PLAIN]).split(" Known:")[0]
             raise NetworkError(f"unknown encoder '{name}'{hint} Expected a timm backbone, such as resnet18.")
-        if weights is not None:
-            require_weights(name, weights)
         names = band_names or tuple(f"band {index}" for index in range(1, bands + 1))
-        self.body = _timm_features(name, bands if weights is None else 3, weights, depth)
+        self.body = _timm_features(name, bands, names, Weights.of(weights), depth)
         self._geometry: tuple[Any, ...] = (name, bands, depth)
-        if weights is not None:
-            adapt_stem(self.body, names)
         info: Any = self.body.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
         """Channels of each feature map, from fine to coarse."""
@@ -125,7 +124,13 @@ class PlainEncoder(nn.Module):
     """
 
     def __init__(
-        self, bands: int, widths: tuple[int, ...], style: ConvStyle, *, convolutions: int, weights: str | None
+        self,
+        bands: int,
+        widths: tuple[int, ...],
+        style: ConvStyle,
+        *,
+        convolutions: int,
+        weights: str | Weights | None,
     ) -> None:
         super().__init__()
         if weights is not None:
@@ -174,7 +179,7 @@ def require_plain(encoder: str, options: Spec, *names: str) -> None:
 
 
 def encoder_of(
-    name: str, bands: int, weights: str | None, band_names: tuple[str, ...], style: EncoderStyle
+    name: str, bands: int, weights: str | Weights | None, band_names: tuple[str, ...], style: EncoderStyle
 ) -> Encoder | PlainEncoder:
     """The encoder of that name: timm's, or the plain one with blocks of two convolutions.
 
@@ -188,10 +193,29 @@ def encoder_of(
     return Encoder(name, bands=bands, weights=weights, band_names=band_names, depth=style.depth)
 
 
-def _timm_features(name: str, bands: int, weights: str | None, depth: int | None) -> nn.Module:
-    source: dict[str, Any] = {"pretrained": weights is not None, "in_chans": bands}
-    if weights not in (None, "imagenet"):
-        source["pretrained_cfg_overlay"] = {"state_dict": read_weights(str(weights)), "num_classes": 1000}
+def _timm_features(
+    name: str, bands: int, band_names: tuple[str, ...], weights: Weights | None, depth: int | None
+) -> nn.Module:
+    """A timm network of these bands up to its last features; a pretrained one is adapted to the names of the bands."""
+    if weights is None:
+        return _created(name, {"pretrained": False, "in_chans": bands}, depth, None, None)
+    require_weights(name, weights)
+    source: dict[str, Any] = {"pretrained": True, "in_chans": 3}
+    if not weights.is_file:
+        network = _created(name, source, depth, weights, None)
+        adapt_stem(network, band_names)
+        return network
+    file = read_encoder(weights, on_meta_device(name))
+    source["pretrained_cfg_overlay"] = {"state_dict": file.tensors, "num_classes": 1000}
+    network = _created(name, source, depth, weights, file)
+    require_all_loaded(file, weights, name, network)
+    adapt_stem(network, band_names, file.bands, file.kernels)
+    return network
+
+
+def _created(
+    name: str, source: dict[str, Any], depth: int | None, weights: Weights | None, file: EncoderFile | None
+) -> nn.Module:
     # timm warns of tensors that a file lacks; our own line names them.
     log = logging.getLogger("timm")
     level = log.level
@@ -205,24 +229,22 @@ def _timm_features(name: str, bands: int, weights: str | None, depth: int | None
         if len(indices) < len(reductions):
             network = timm.create_model(name, features_only=True, out_indices=tuple(indices), **source)
     except (RuntimeError, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise _unusable(name, weights, error) from error
+        raise _unusable(name, weights, file, error) from error
     finally:
         log.setLevel(level)
-    if weights not in (None, "imagenet"):
-        require_all_loaded(str(weights), name, network)
     features: nn.Module = network
     return features
 
 
-def _unusable(name: str, weights: str | None, error: Exception) -> NetworkError:
+def _unusable(name: str, weights: Weights | None, file: EncoderFile | None, error: Exception) -> NetworkError:
     reason = first_line(error)
     if weights is None:
         return NetworkError(
             f"'{name}' has no pyramid of features: {reason}. Expected a convolutional backbone, such as resnet50."
         )
-    if weights != "imagenet":
-        reason = describe_mismatch(weights, name) or reason
+    if file is not None:
+        reason = describe_mismatch(file, name) or reason
     return NetworkError(
-        f"weights '{weights}' for '{name}' could not be loaded: {reason}. "
+        f"weights '{weights.source}' for '{name}' could not be loaded: {reason}. "
         'Use weights = "none", or a weights file of the same encoder.'
     )

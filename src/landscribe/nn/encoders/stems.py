@@ -1,4 +1,4 @@
-"""Stems for any bands: a pretrained first convolution of red, green and blue, adapted by the names of the bands."""
+"""Stems for any bands: a pretrained first convolution, adapted by the names of its bands and of the image's."""
 
 import re
 from collections.abc import Sequence
@@ -7,41 +7,69 @@ import torch
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
+from landscribe.nn.encoders.sensors import RGB, FileBands, common_names
 
-RED, GREEN, BLUE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
-_ALL = (1 / 3, 1 / 3, 1 / 3)
-# Which colours a band resembles most, by the common names of STAC and the zero-padded codes of Sentinel-2. Vegetation
-# is bright in near infrared and red edge like nothing visible, but their spatial structure is that of red.
-_RESEMBLES: tuple[tuple[str, tuple[float, float, float]], ...] = (
-    (r"r|red|b04", RED),
-    (r"g|green|b03", GREEN),
-    (r"b|blue|b02", BLUE),
-    (r"coastal.*|aerosol|violet|b01", BLUE),
-    (r"green ?ii?|green_i+", GREEN),
-    (r"yellow", (0.5, 0.5, 0.0)),
-    (r"red ?-?_?edge.*|re[0-9]*|vre.*|b05|b06|b07", RED),
-    (r"n|ir|nir.*|near.?infra.?red.*|b08|b8a|b09", RED),
-    (r"swir.*|short.?wave.*|pan.*|gr[ae]y.*|lwir.*|tir.*|thermal.*|b10|b11|b12", _ALL),
+_SAME = 30
+"""Bands whose central wavelengths differ by at most so many nanometres count as one band of different sensors."""
+# Region of the spectrum and central wavelength in nm of the bands, by the common names of STAC and by usual names.
+# Polarisations of radar are regions of their own. Only bands of one region resemble each other.
+_SPECTRUM: tuple[tuple[str, str, float], ...] = (
+    (r"coastal.*|aerosol|violet", "visible", 443),
+    (r"b|blue", "visible", 490),
+    (r"green ?ii?|green_i+", "visible", 531),
+    (r"g|green", "visible", 560),
+    (r"yellow", "visible", 600),
+    (r"r|red", "visible", 665),
+    (r"(?:red ?-?_?edge|re|vre)[ _-]?(?:2|075)", "visible", 740),
+    (r"(?:red ?-?_?edge|re|vre)[ _-]?(?:3|078)", "visible", 783),
+    (r"red ?-?_?edge.*|re[0-9]*|vre.*", "visible", 705),
+    (r"nir08|nir[ _-]?narrow|narrow[ _-]?nir", "visible", 865),
+    (r"nir09|water[ _-]?vapou?r", "visible", 945),
+    (r"n|ir|nir.*|near.?infra.?red.*", "visible", 842),
+    (r"cirrus", "short-wave infrared", 1375),
+    (r"swir[ _-]?(?:1|16)", "short-wave infrared", 1610),
+    (r"swir[ _-]?(?:2|22)", "short-wave infrared", 2200),
+    (r"swir.*|short.?wave.*", "short-wave infrared", 1900),
+    (r"lwir11|tir[ _-]?1", "thermal infrared", 10900),
+    (r"lwir12|tir[ _-]?2", "thermal infrared", 12000),
+    (r"lwir.*|tir.*|thermal.*", "thermal infrared", 11450),
+    (r"vv|hh", "co-polarised radar", 0),
+    (r"vh|hv", "cross-polarised radar", 0),
+    (r"pan.*|gr[ae]y.*", "panchromatic", 0),
 )
 
 
-def resemblance(bands: Sequence[str]) -> Tensor:
-    """How much of the red, green and blue kernels each band takes: (bands, 3).
+def resemblance(bands: Sequence[str], file: FileBands | None = None) -> Tensor:
+    """How much of the kernel of each band in a file of weights each band of an image takes: (bands, N).
 
-    Each kernel is shared evenly among the bands that resemble its colour, or among all bands if none does. Law: every
-    column sums to 1. So an image with equal bands gives the same features as in RGB, and red, green and blue in any
-    order keep their kernels.
+    - A band takes the kernel of the same band of the file: of the same name, or the nearest within 30 nm of it.
+    - A band that the file lacks takes the mean of its neighbours in wavelength, one on either side, in its region of
+      the spectrum; the mean of all if there are none.
+    - The kernel of each band in the file is shared in proportion among the bands that take it. One that no band takes
+      goes to the bands of the image by the same rule: the same band, or neighbours, or all.
+
+    Law: every column sums to 1. So an image with equal bands gives the same features as one with equal bands of the
+    file, and the order of the bands of either changes nothing.
+
+    Args:
+        bands: names of the image's bands. Without known names, three bands or more begin with red, green and blue, if
+            these are the bands of the file.
+        file: the bands of the file; red, green and blue by default.
 
     >>> resemblance(["blue", "green", "red", "nir"])[:, 0]
     tensor([0.0000, 0.0000, 0.5000, 0.5000])
     """
-    colours = [_colour_of(band) for band in bands]
-    if len(bands) >= 3 and not any(colours):
-        # Without names, three bands or more begin with red, green and blue, as most files do.
-        colours[:3] = [RED, GREEN, BLUE]
-    shares = torch.tensor([colour or _ALL for colour in colours])
+    file = file or FileBands(RGB)
+    names, known = _names(bands, file), file.bands
+    shares = torch.tensor([_mixture(name, known) or _even(known) for name in names])
     columns = shares.sum(0)
-    return torch.where(columns > 0, shares / columns.clamp(min=1e-9), torch.full_like(shares, 1 / len(bands)))
+    dropped = torch.tensor([_mixture(name, names) or _even(names) for name in known]).T
+    return torch.where(columns > 0, shares / columns.clamp(min=1e-9), dropped)
+
+
+def sources(bands: Sequence[str], file: FileBands) -> list[list[float] | None]:
+    """The mixture (N,) of the file's bands that each band of an image is; None if it resembles none of them."""
+    return [_mixture(name, file.bands) for name in _names(bands, file)]
 
 
 def normalisation(
@@ -56,23 +84,79 @@ def normalisation(
     return (shares @ torch.tensor(mean)).tolist(), (shares @ torch.tensor(deviation)).tolist()
 
 
-def _colour_of(band: str) -> tuple[float, float, float] | None:
-    name = band.strip().lower()
-    return next((colour for pattern, colour in _RESEMBLES if re.fullmatch(pattern, name)), None)
+def _names(bands: Sequence[str], file: FileBands) -> tuple[str, ...]:
+    names = common_names(bands, file.sensor)
+    if len(names) >= 3 and file.bands == RGB and not any(map(_spectrum, names)):
+        # Without names, three bands or more begin with red, green and blue, as most files do.
+        return (*RGB, *names[3:])
+    return names
 
 
-def adapt_stem(body: nn.Module, bands: Sequence[str]) -> None:
-    """Replace the first convolution of an RGB network by one for `bands`, in place.
+def _spectrum(name: str) -> tuple[str, float] | None:
+    """Region and central wavelength of a band; None for an unknown name."""
+    found = next((entry for entry in _SPECTRUM if re.fullmatch(entry[0], name)), None)
+    return found and found[1:]
+
+
+def _mixture(name: str, others: Sequence[str]) -> list[float] | None:
+    """Shares, which sum to 1, of the others that a band is or lies between; None if it resembles none of them."""
+    own = _spectrum(name)
+    if own is None:
+        return _shares([other == name for other in others])
+    spectra = [_spectrum(other) for other in others]
+    offsets = [float("nan") if other is None or other[0] != own[0] else other[1] - own[1] for other in spectra]
+    within = [abs(offset) for offset in offsets if abs(offset) <= _SAME]
+    if within:
+        # Of one name, before another band of the same wavelength, such as VV before HH.
+        named = [other == name for other in others]
+        return _shares(named if any(named) else [abs(offset) == min(within) for offset in offsets])
+    below = max((offset for offset in offsets if offset < 0), default=None)
+    above = min((offset for offset in offsets if offset > 0), default=None)
+    return _shares([offset in (below, above) for offset in offsets])
+
+
+def _shares(chosen: Sequence[bool]) -> list[float] | None:
+    count = sum(chosen)
+    return [is_chosen / count for is_chosen in chosen] if count else None
+
+
+def _even(others: Sequence[str]) -> list[float]:
+    return [1 / len(others)] * len(others)
+
+
+def first_convolution(body: nn.Module) -> tuple[str, nn.Conv2d] | None:
+    """Name and module of the first convolution of a network; None if it has none."""
+    return next(((name, part) for name, part in body.named_modules() if isinstance(part, nn.Conv2d)), None)
+
+
+def adapt_stem(
+    body: nn.Module, bands: Sequence[str], file: FileBands | None = None, kernels: Tensor | None = None
+) -> None:
+    """Replace the first convolution of a network by one for `bands`, in place.
+
+    Args:
+        body: a network that begins with a convolution of three channels.
+        bands: names of the image's bands.
+        file: the N bands of the file of weights; red, green and blue by default.
+        kernels: pretrained weights (O, N, h, w) of that convolution; those of the network by default.
 
     Raises:
-        NetworkError: the network does not begin with a convolution of three channels.
+        NetworkError: the network does not begin with a convolution of three channels, or the file names its bands and
+            none of the image's resembles any of them.
     """
-    stem = next((part for part in body.modules() if isinstance(part, nn.Conv2d)), None)
+    file = file or FileBands(RGB)
+    _, stem = first_convolution(body) or ("", None)
     if stem is None or stem.in_channels != 3:
         raise NetworkError(
             "the encoder does not begin with a convolution of red, green and blue. Its weights cannot be adapted to "
             f'{len(bands)} bands. Use another encoder, or weights = "none".'
         )
-    kernels = torch.einsum("bc,ochw->obhw", resemblance(bands), stem.weight.detach())
+    if file.bands != RGB and not any(sources(bands, file)):
+        raise NetworkError(
+            f"none of the bands {', '.join(bands)} resembles a band of the weights ({', '.join(file.bands)}). Name the "
+            'bands of the image (--bands; in a recipe: bands), or use weights = "none".'
+        )
+    known = stem.weight.detach() if kernels is None else kernels.to(stem.weight)
+    adapted = torch.einsum("bc,ochw->obhw", resemblance(bands, file).to(known), known)
     stem.in_channels = len(bands)
-    stem.weight = nn.Parameter(kernels.contiguous())
+    stem.weight = nn.Parameter(adapted.contiguous())

@@ -1,9 +1,12 @@
 """Weights of an encoder: from the hub of timm, a file, or none; and their license."""
 
+import collections
 import hashlib
 import pickle
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,52 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
+from landscribe.nn.encoders.sensors import FileBands, file_bands
+from landscribe.nn.encoders.stems import first_convolution
+from landscribe.nn.meta_device import meta_device, shapes
+
+IMAGENET = "imagenet"
+_TRAINED = ("encoder_q", "base_encoder", "teacher", "backbone_q")
+"""Words in the prefixes of the network that is meant where a checkpoint holds several: the encoder of queries of MoCo,
+and the teacher of DINO, as their authors use them."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Pretrained weights of an encoder: "imagenet" or a file, and the bands of the file.
+
+    A text alone stands for weights of red, green and blue (`Weights.of`).
+    """
+
+    source: str
+    """"imagenet", or a file."""
+    bands: tuple[str, ...] = ()
+    """Bands of the file: the name of a table, or names in the order of the file; empty for red, green and blue."""
+
+    @classmethod
+    def of(cls, weights: "str | Weights | None") -> "Weights | None":
+        """The same weights; None for none."""
+        return cls(weights) if isinstance(weights, str) else weights
+
+    @property
+    def is_file(self) -> bool:
+        """True if the source is a file."""
+        return self.source != IMAGENET
+
+    def __str__(self) -> str:
+        return f"{self.source} ({', '.join(self.bands)})" if self.bands else self.source
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderFile:
+    """The part of a file of weights that belongs to one network."""
+
+    tensors: dict[str, Tensor]
+    """By the names of the network. Where the file has other than three input channels, the first convolution is 0."""
+    kernels: Tensor | None
+    """The first convolution (O, N, h, w) of the file; None if the file calls it otherwise, and N is 3."""
+    bands: FileBands
+    """The N bands."""
 
 
 def resolve_weights(requested: str, encoder: str, *, timeout_s: float = 3.0) -> tuple[str | None, str]:
@@ -38,31 +87,34 @@ def resolve_weights(requested: str, encoder: str, *, timeout_s: float = 3.0) -> 
     return None, "weights: none (ImageNet weights are not on this machine and their hub does not respond)"
 
 
-def require_weights(encoder: str, weights: str | None, *, timeout_s: float = 10.0) -> None:
+def require_weights(encoder: str, weights: str | Weights | None, *, timeout_s: float = 10.0) -> None:
     """Refuse weights that are not available, before anything else is done.
 
     Raises:
         NetworkError: ImageNet weights are not cached and their hub does not respond, the file is missing, or the
             encoder has no weights.
     """
-    if weights is not None and encoder == "plain":
-        raise NetworkError(f"there are no weights for the plain encoder, but '{weights}' was given. Use \"none\".")
-    if weights == "imagenet" and not (_is_cached(encoder) or _hub_responds(timeout_s)):
+    source = weights.source if isinstance(weights, Weights) else weights
+    if source is not None and encoder == "plain":
+        raise NetworkError(f"there are no weights for the plain encoder, but '{source}' was given. Use \"none\".")
+    if source == IMAGENET and not (_is_cached(encoder) or _hub_responds(timeout_s)):
         # The hub's own client would retry for a minute before its error.
         raise NetworkError(
             f"ImageNet weights for '{encoder}' are not on this machine and their hub does not respond. "
             'Use weights = "none", a file of weights, or download them once on a machine with access to the hub.'
         )
-    if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
-        raise NetworkError(f"weights '{weights}' is neither 'auto', 'imagenet', 'none' nor a file. Give one of them.")
+    if source not in (None, IMAGENET) and not Path(str(source)).is_file():
+        raise NetworkError(f"weights '{source}' is neither 'auto', 'imagenet', 'none' nor a file. Give one of them.")
 
 
-def license_terms(encoder: str, weights: str | None) -> dict[str, Any]:
-    """Source and license of weights, for the model folder."""
+def license_terms(encoder: str, weights: str | Weights | None) -> dict[str, Any]:
+    """Source and license of weights, for the model folder; of a file also the bands that were named."""
+    weights = Weights.of(weights)
     if weights is None:
         return {"source": "none"}
-    if weights != "imagenet":
-        return {"source": Path(weights).name, "license": "unknown: that of the file"}
+    if weights.is_file:
+        bands = {"bands": list(weights.bands)} if weights.bands else {}
+        return {"source": Path(weights.source).name, "license": "unknown: that of the file"} | bands
     config: Any = _config_of(encoder)
     if config is None:
         return {"source": "imagenet", "license": "unknown: timm has no weights of that name"}
@@ -86,7 +138,55 @@ def _config_of(encoder: str) -> Any:
         return None
 
 
-def require_all_loaded(path: str, name: str, body: nn.Module) -> None:
+def read_encoder(weights: Weights, network: nn.Module) -> EncoderFile:
+    """Read the tensors of a network from a file of weights.
+
+    Files keep a network under a prefix, such as `model.backbone.` (Lightning, torchgeo), `module.encoder_q.` (MoCo) or
+    `model.vision_encoder.` (BigEarthNet v2.0). It is the one under which most of the network's tensors lie. Tensors of
+    other prefixes, such as those of a head, are left out.
+
+    Args:
+        weights: a file.
+        network: the network of three bands, with weights or on the meta device.
+
+    Raises:
+        NetworkError: the file holds no weights, holds several networks, or has input channels whose bands are not
+            named.
+    """
+    state, expected = read_weights(weights.source), shapes(network)
+    prefix = _prefix(state, expected, weights.source)
+    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    stem = f"{(first_convolution(network) or ('',))[0]}.weight"
+    kernels = state.get(stem)
+    if kernels is None or kernels.ndim != 4 or kernels.shape[0] != expected[stem][0]:
+        return EncoderFile(state, None, file_bands(weights.bands, 3))
+    channels = kernels.shape[1]
+    bands = file_bands(weights.bands, channels)
+    if channels != 3:
+        # timm takes files of three channels only: it would leave out a convolution of other channels.
+        state[stem] = kernels.new_zeros(kernels.shape[0], 3, *kernels.shape[2:])
+    return EncoderFile(state, kernels, bands)
+
+
+def _prefix(state: Iterable[str], expected: Iterable[str], path: str) -> str:
+    """The prefix of names under which most of the expected ones lie; "" at a tie."""
+    expected, counts = set(expected), collections.Counter({"": 0})
+    for name in state:
+        starts = [0, *(index + 1 for index, character in enumerate(name) if character == ".")]
+        counts.update(name[:start] for start in starts if name[start:] in expected)
+    most = max(counts.values())
+    best = [prefix for prefix, count in counts.items() if count == most]
+    if len(best) > 1 and "" not in best:
+        best = [prefix for prefix in best if set(prefix.split(".")) & set(_TRAINED)] or best
+    if len(best) > 1 and "" not in best:
+        raise NetworkError(
+            f"weights '{path}' hold {len(best)} networks of this encoder ({_first_names(best)}). Expected one. "
+            "Save the tensors of one of them to a file."
+        )
+    return "" if "" in best else best[0]
+
+
+def require_all_loaded(file: EncoderFile, weights: Weights, name: str, body: nn.Module) -> None:
     """Refuse a file from which only a part of an encoder's weights was loaded.
 
     timm renames tensors of older checkpoints and skips tensors that a file lacks. So tensors are compared by their
@@ -95,12 +195,12 @@ def require_all_loaded(path: str, name: str, body: nn.Module) -> None:
     Raises:
         NetworkError: the file lacks tensors; the message names them.
     """
-    in_file = {_digest(value) for value in read_weights(path).values()}
+    in_file = {_digest(value) for value in file.tensors.values()}
     expected = {key: value for key, value in body.state_dict().items() if value.is_floating_point()}
     missing = [key for key, value in expected.items() if _digest(value) not in in_file]
     if missing:
         raise NetworkError(
-            f"weights '{path}' for '{name}' could not be loaded: it lacks {len(missing)} of the encoder's "
+            f"weights '{weights.source}' for '{name}' could not be loaded: it lacks {len(missing)} of the encoder's "
             f"{len(expected)} tensors ({_first_names(missing)}). "
             'Use weights = "none", or a weights file of the same encoder.'
         )
@@ -110,16 +210,17 @@ def _digest(value: Tensor) -> bytes:
     return hashlib.sha1(value.detach().float().contiguous().numpy().tobytes(), usedforsecurity=False).digest()
 
 
-def describe_mismatch(path: str, name: str) -> str | None:
-    """Describe the tensors of a timm network that a file of weights lacks or has in another shape; None if it fits.
+def on_meta_device(name: str) -> nn.Module:
+    """A whole timm network of three bands, without its classifier and without memory."""
+    with meta_device():
+        network: nn.Module = timm.create_model(name, num_classes=0)
+    return network
 
-    Raises:
-        NetworkError: the file holds no weights.
-    """
-    in_file = {key: tuple(value.shape) for key, value in read_weights(path).items()}
-    with torch.device("meta"):
-        whole = timm.create_model(name, num_classes=0)
-    expected = {key: tuple(value.shape) for key, value in whole.state_dict().items()}
+
+def describe_mismatch(file: EncoderFile, name: str) -> str | None:
+    """Describe the tensors of a timm network that a file of weights lacks or has in another shape; None if it fits."""
+    in_file = {key: tuple(value.shape) for key, value in file.tensors.items()}
+    expected = shapes(on_meta_device(name))
     missing = [key for key in expected if key not in in_file]
     different = [key for key in expected if key in in_file and in_file[key] != expected[key]]
     reasons = [f"it lacks {len(missing)} of {len(expected)} tensors ({_first_names(missing)})"] if missing else []
@@ -149,8 +250,8 @@ def read_weights(path: str) -> dict[str, Tensor]:
     except (SafetensorError, RuntimeError, OSError, ValueError, LookupError, EOFError, AttributeError) as error:
         raise _unreadable_weights(path, f"{type(error).__name__}: {error}") from error
     state = state if isinstance(state, dict) else {}
-    # Averaged weights first, as timm does.
-    nested = [state[key] for key in ("state_dict_ema", "model_ema", "state_dict", "model") if key in state]
+    # Averaged weights first, as timm does; DINO's are those of the teacher.
+    nested = [state[key] for key in ("state_dict_ema", "model_ema", "teacher", "state_dict", "model") if key in state]
     state = nested[0] if nested and isinstance(nested[0], dict) else state
     tensors = {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
