@@ -39,17 +39,8 @@ def vision_transformer(name: str, **source: Any) -> Any:
     Args:
         name: `is_vision_transformer(name)`.
         source: bands and weights, for `timm.create_model`.
-
-    Raises:
-        NetworkError: its positional embeddings are for images of one size.
     """
-    try:
-        return timm.create_model(name, num_classes=0, dynamic_img_size=True, **source)
-    except TypeError as error:
-        raise NetworkError(
-            f"'{name}' takes images of one size only. Expected a vision transformer whose positions can be "
-            "interpolated, such as vit_small_patch16_dinov3, or a convolutional backbone, such as resnet50."
-        ) from error
+    return timm.create_model(name, num_classes=0, dynamic_img_size=True, **source)
 
 
 class TokenPyramid(nn.Module):
