@@ -101,6 +101,11 @@ class Encoder(nn.Module):
         features: list[Tensor] = self.body(images) if self.pyramid is None else self.pyramid(images, self.body)
         return features
 
+    def use_only(self, *indices: int) -> None:
+        """Remove the layers of feature maps with other indices, which a decoder does not read."""
+        if self.pyramid is not None:
+            self.pyramid.use_only(*indices)
+
     def _require_pyramid(self, bands: int, complaint: str) -> None:
         reason = self._pyramid_error(bands)
         if reason is not None:

@@ -1,17 +1,21 @@
 """Vision transformers of timm as encoders: tokens of four depths, brought to a pyramid of features.
 
 As in Ranftl, Bochkovskiy & Koltun 2021, "Vision Transformers for Dense Prediction", arXiv:2103.13413, section 3.1: the
-tokens of four evenly spaced blocks become maps of features, each is projected to fewer channels, and convolutions
-resample it to its scale. Class and register tokens are dropped. The order of a patch size and its scales is in
-`TokenPyramid`; decision 0027 says why.
+tokens of four evenly spaced blocks become maps of features, each is projected to fewer channels, and a convolution
+resamples it to its scale. Class and register tokens are dropped.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import timm
 from timm.layers import LayerNorm2d
 from timm.models import is_model_in_modules
+from timm.models.eva import Eva
+from timm.models.eva import checkpoint_filter_fn as eva_tensors
+from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import checkpoint_filter_fn as vision_transformer_tensors
 
 from torch import Tensor, nn
 
@@ -41,6 +45,16 @@ def vision_transformer(name: str, **source: Any) -> Any:
         source: bands and weights, for `timm.create_model`.
     """
     return timm.create_model(name, num_classes=0, dynamic_img_size=True, **source)
+
+
+def converted(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Tensors of a checkpoint as timm loads them: renamed, and positions resampled to the network's image size.
+
+    None if the network is not a vision transformer.
+    """
+    if isinstance(network, VisionTransformer):
+        return dict(vision_transformer_tensors(dict(tensors), network))
+    return dict(eva_tensors(dict(tensors), network)) if isinstance(network, Eva) else {}
 
 
 class TokenPyramid(nn.Module):
@@ -86,6 +100,11 @@ class TokenPyramid(nn.Module):
             _reassemble((tokens, channels), self.cell, reduction)
             for channels, reduction in zip(self.channels, self.reductions, strict=True)
         )
+
+    def use_only(self, *indices: int) -> None:
+        """Remove the layers of feature maps with other indices: those maps are the tokens as they are."""
+        for index in set(range(len(self.layers))).difference(indices):
+            self.layers[index] = nn.Identity()
 
     def forward(self, images: Tensor, transformer: Any) -> list[Tensor]:
         """Features from fine to coarse, of images whose sides are multiples of the coarsest scale."""

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
+from landscribe.nn.encoders.vision_transformer import converted
 
 
 def resolve_weights(requested: str, encoder: str, *, timeout_s: float = 3.0) -> tuple[str | None, str]:
@@ -89,13 +90,14 @@ def _config_of(encoder: str) -> Any:
 def require_all_loaded(path: str, name: str, body: nn.Module) -> None:
     """Refuse a file from which only a part of an encoder's weights was loaded.
 
-    timm renames tensors of older checkpoints and skips tensors that a file lacks. So tensors are compared by their
-    values, not by their names.
+    timm renames tensors of older checkpoints, resamples positions of transformers, and skips tensors that a file
+    lacks. So tensors are compared by their values, not by their names.
 
     Raises:
         NetworkError: the file lacks tensors; the message names them.
     """
-    in_file = {_digest(value) for value in read_weights(path).values()}
+    tensors = read_weights(path)
+    in_file = {_digest(value) for value in (*tensors.values(), *converted(tensors, body).values())}
     expected = {key: value for key, value in body.state_dict().items() if value.is_floating_point()}
     missing = [key for key, value in expected.items() if _digest(value) not in in_file]
     if missing:
