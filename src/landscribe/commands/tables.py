@@ -282,6 +282,20 @@ def print_blocks(table: Any) -> None:
     )  # fmt: skip
 
 
+def print_encoders(costs: Any) -> None:
+    """The encoders that were tried, with their costs."""
+    _print_table(
+        ["encoder", "parameters (M)", "GFLOP per Mpx", "s per Mpx", "license of weights", "note"],
+        [
+            [
+                cost.name, f"{cost.parameters / 1e6:.1f}", f"{cost.flops_per_megapixel / 1e9:.1f}",
+                _number(cost.seconds_per_megapixel, ".2f"), cost.license, cost.note,
+            ]
+            for cost in costs
+        ],
+    )  # fmt: skip
+
+
 def print_branches(rows: Any) -> None:
     """Cost and accuracy of the branches of a UNet++."""
     names = list(rows[0].f1)
