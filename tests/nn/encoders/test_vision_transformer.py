@@ -146,7 +146,7 @@ def test_tokens_come_from_the_last_block_of_each_quarter():
 def test_depth_removes_the_blocks_that_only_coarser_scales_need():
     encoder = Encoder(PLAIN, bands=3, depth=3)
     assert (encoder.reductions, len(encoder.body.blocks)) == ((4, 8), 3)
-    with pytest.raises(NetworkError, match="begins at 1/4 of the size. Choose a depth above 1"):
+    with pytest.raises(NetworkError, match=r"begins at 1/4 of the size\. Choose a depth above 1"):
         Encoder(PLAIN, bands=3, depth=1)
 
 
@@ -168,7 +168,7 @@ def test_freezing_keeps_the_transformer_and_lets_the_pyramid_learn():
     assert body is encoder.body
     assert all(parameter.requires_grad for parameter in encoder.pyramid.parameters())
     assert parts_of(network, ["patch_embed", "blocks.0"]) == [body.patch_embed, body.blocks[0]]
-    with pytest.raises(NetworkError, match="unknown part 'blocks.9' to freeze"):
+    with pytest.raises(NetworkError, match=r"unknown part 'blocks\.9' to freeze"):
         parts_of(network, ["blocks.9"])
 
 

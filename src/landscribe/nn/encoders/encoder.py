@@ -25,7 +25,9 @@ from landscribe.spec import Spec, nearest
 PLAIN = "plain"
 """Name of the papers' own encoder: convolution blocks with pooling between them, trained from scratch."""
 _FIRST_WIDTH = 64
-_EXPECTED = "Expected a convolutional backbone, such as resnet50, or a vision transformer, such as vit_small_patch16_dinov3."
+_EXPECTED = (
+    "Expected a convolutional backbone, such as resnet50, or a vision transformer, such as vit_small_patch16_dinov3."
+)
 _PYRAMIDS: set[tuple[Any, ...]] = set()
 """Backbones, by name, bands and geometry, whose features are a pyramid. It does not depend on weights, and to check it
 again takes a third of the time in which a model is loaded."""

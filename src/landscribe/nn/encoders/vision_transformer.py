@@ -10,13 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import timm
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from timm.models import is_model_in_modules
 from timm.models.eva import Eva
 from timm.models.eva import checkpoint_filter_fn as eva_tensors
 from timm.models.vision_transformer import VisionTransformer
 from timm.models.vision_transformer import checkpoint_filter_fn as vision_transformer_tensors
-
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
