@@ -98,8 +98,8 @@ __all__ = [
     "ImagerySpec", "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe",
     "ReferenceSample", "SampleSpec", "Scene", "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "VectorizeSpec",
     "Window", "assess", "assess_objects", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe",
-    "encoders", "estimate", "export", "loader", "new", "nn", "plan_sample", "predict", "prune", "report", "run", "sample",
-    "summary", "train", "transfer", "vectorize",
+    "encoders", "estimate", "export", "loader", "new", "nn", "plan_sample", "predict", "prune", "report", "run",
+    "sample", "summary", "train", "transfer", "vectorize",
 ]  # fmt: skip
 
 

@@ -53,7 +53,8 @@ class Encoder(nn.Module):
             output_stride: input pixels per pixel of the deepest features; later stages are dilated.
 
         Raises:
-            NetworkError: an unknown name, a backbone without a pyramid of features, or weights that are missing or do not fit.
+            NetworkError: an unknown name, a backbone without a pyramid of features, or weights that are missing or do
+                not fit.
         """
         super().__init__()
         if not timm.is_model(name):
