@@ -3,8 +3,8 @@
     python benchmarks/learning.py DATA OUT.jsonl --data banepa dubai --steps 200 --seeds 0 1 --size 128 \
         --method lecture --method "defaults:" --method "grid: sampling=all augment=light"
 
-DATA is the folder of the example data sets (banepa_buildings, dubai, amazon_forest); `world` is drawn. A third of each is
-held out and scored: of Banepa and of the world the lowest rows, of Dubai tiles 3 and 8, of the Amazon the last third of
+DATA is the folder of the example data sets (banepa_buildings, dubai, amazon_forest); world512 is drawn, 512 its side. A
+third of each is held out and scored: of Banepa and of the world the lowest rows, of Dubai tiles 3 and 8, of the Amazon the last third of
 the images. The rest is split into train and val as by default. The lecture's way is a segmentation-models-pytorch UNet,
 random crops, flips, Dice + cross-entropy, Adam 1e-3, on train and val together, the last weights. `ground=all` in a
 method trains on train and val together, too. Rows that OUT has are not repeated.
@@ -24,13 +24,13 @@ import segmentation_models_pytorch as smp
 import torch
 
 from landscribe import verbs
-from landscribe.spec import named_values
 from landscribe.confusion import Confusion
 from landscribe.data.batches.dataset import ChipDataset, loader, to_float
 from landscribe.data.batches.windows import RandomWindowSampler
 from landscribe.data.chips.chips import Chips
 from landscribe.inference.evaluation import score
 from landscribe.recipe import Recipe
+from landscribe.spec import named_values
 from landscribe.synthetic import draw, write
 
 _RECIPES = Path(__file__).parents[1] / "recipes"

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from landscribe import verbs
-from landscribe.spec import named_values
 from landscribe.data.chips.chips import Chips
 from landscribe.inference.evaluation import score
 from landscribe.model import Model
+from landscribe.spec import named_values
 
 
 def main() -> None:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         check,
         chip,
         describe,
+        encoders,
         export,
         new,
         plan_sample,
@@ -55,8 +56,8 @@ if TYPE_CHECKING:
     )
 
 _VERBS = (
-    "assess", "assess_objects", "bench", "branches", "check", "chip", "describe", "export", "new", "plan_sample",
-    "predict", "prune", "report", "sample", "summary", "train", "vectorize",
+    "assess", "assess_objects", "bench", "branches", "check", "chip", "describe", "encoders", "export", "new",
+    "plan_sample", "predict", "prune", "report", "sample", "summary", "train", "vectorize",
 )  # fmt: skip
 _HOMES = {
     **dict.fromkeys(_VERBS, "verbs"),
@@ -97,8 +98,8 @@ __all__ = [
     "ImagerySpec", "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe",
     "ReferenceSample", "SampleSpec", "Scene", "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "VectorizeSpec",
     "Window", "assess", "assess_objects", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe",
-    "estimate", "export", "loader", "new", "nn", "plan_sample", "predict", "prune", "report", "run", "sample",
-    "summary", "train", "transfer", "vectorize",
+    "encoders", "estimate", "export", "loader", "new", "nn", "plan_sample", "predict", "prune", "report", "run",
+    "sample", "summary", "train", "transfer", "vectorize",
 ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ import forked
 import worlds
 from landscribe.commands import app as cli
 from landscribe.data.chips.chips import Chips
-from landscribe.inference import pruning
+from landscribe.inference import benchmark, pruning
 from landscribe.model import Model
 from landscribe.nn import build
 from landscribe.recipe import Recipe
@@ -480,9 +480,20 @@ def test_summary_prints_the_block_table():
     assert table["parameters"] == sum(block["parameters"] for block in table["blocks"])
 
 
+def test_summary_lists_encoders_as_a_table_and_as_json(monkeypatch):
+    monkeypatch.setattr(benchmark, "ENCODERS", ("test_resnet", "test_vit"))
+    lines = landscribe("summary", "--encoders", "--size", 64).out.splitlines()
+    assert [line.split()[0] for line in lines] == ["encoder", "test_resnet", "test_vit"]
+    assert "license of weights" in lines[0]
+    rows = json.loads(landscribe("summary", "--encoders", "--bands", 4, "--size", 64, "--json").out)
+    assert {"name", "parameters", "flops_per_megapixel", "license", "seconds_per_megapixel"} <= set(rows[0])
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("summary", "--encoders", "--encoder", "resnet18"), "--encoders lists encoders alone"),
+        (("summary", "--encoders", "--size", 4096), "'size' is 4096"),
         (("summary", "--architecture", "unett"), "did you mean 'unet'"),
         (("summary", "--option", "depth"), "NAME=VALUE"),
         (("summary", "--option", "depht=2"), "did you mean 'depth'"),

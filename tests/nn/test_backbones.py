@@ -141,7 +141,7 @@ def test_backbones_with_a_padding_of_their_own_have_logits_of_the_images_size(na
         assert network(torch.rand(1, 3, 50, 37)).shape == (1, 2, 50, 37)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mambaout_femto"])
+@pytest.mark.parametrize("name", ["vit_relpos_small_patch16_224", "swin_tiny_patch4_window7_224", "mambaout_femto"])
 def test_a_backbone_without_a_pyramid_of_features_is_refused(name):
     with pytest.raises(NetworkError, match="no pyramid of features"):
         build("unet", encoder=name, bands=3, classes=2)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from landscribe.commands.options import AsJson, Command, Overwrite, TrustCode, given, plain, with_settings
-from landscribe.commands.tables import print_bench, print_blocks, print_branches, print_json
+from landscribe.commands.tables import print_bench, print_blocks, print_branches, print_encoders, print_json
 from landscribe.commands.terminal import show
 from landscribe.errors import LandscribeError
 
@@ -21,6 +21,9 @@ def summary(
     bands: Annotated[int, typer.Option(help="Input bands.")] = 3,
     classes: Annotated[int, typer.Option(help="Classes.")] = 2,
     size: Annotated[int, typer.Option(help="Side of the image in pixels.")] = 256,
+    encoders: Annotated[
+        bool, typer.Option("--encoders", help="List the encoders that were tried, with costs measured here, instead.")
+    ] = False,
     trust_code: TrustCode = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -29,6 +32,12 @@ def summary(
     from landscribe.training.spec import TrainSpec
 
     settings = plain(ctx)
+    if encoders:
+        if model is not None or settings:
+            raise LandscribeError("--encoders lists encoders alone. Leave out the model, or the names of a network.")
+        costs = verbs.encoders(bands=bands, size=size)
+        print_json([cost.as_dict() for cost in costs]) if as_json else print_encoders(costs)
+        return
     if model is not None and settings:
         raise LandscribeError("a model folder and names of a network were given. Give one or the other.")
     spec = TrainSpec.of(settings)

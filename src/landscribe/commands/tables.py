@@ -281,6 +281,15 @@ def print_blocks(table: Any) -> None:
     )  # fmt: skip
 
 
+def print_encoders(costs: Any) -> None:
+    """The encoders that were tried, with their costs."""
+    rows = [(f"{cost.parameters / 1e6:.1f}", f"{cost.flops_per_megapixel / 1e9:.1f}", cost) for cost in costs]
+    _print_table(
+        ["encoder", "parameters (M)", "GFLOP per Mpx", "s per Mpx", "license of weights", "note"],
+        [[c.name, size, flops, _number(c.seconds_per_megapixel, ".2f"), c.license, c.note] for size, flops, c in rows],
+    )
+
+
 def print_branches(rows: Any) -> None:
     """Cost and accuracy of the branches of a UNet++."""
     names = list(rows[0].f1)

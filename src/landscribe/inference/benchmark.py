@@ -3,20 +3,28 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from landscribe.errors import BackendError
-from landscribe.inference.device import synchronize
+from landscribe.inference.device import inference_autocast, place_network, synchronize
+from landscribe.machine import total_memory
+from landscribe.nn.encoders.encoder import Encoder
+from landscribe.nn.encoders.tried import ENCODERS, EncoderCost, encoder_cost, fitting_side
+from landscribe.nn.meta_device import BYTES_PER_WEIGHT
+from landscribe.progress import task
 
 TOLERANCE = 1e-4
 """Largest share of pixels whose class may differ from torch's if a backend is to be chosen: a tenth of what tiling may
 change (`receptive_field.TOLERANCE`), so that it cannot be seen beside that."""
 
 _MINIMUM_ROUNDS = 3
+_LONG_ROUND = 1.0
+"""Seconds of a round that is not repeated when encoders are listed."""
 _SCALES = (1, 4, 16, 64)
 """Sizes in pixels of the structures in synthetic images, from grain to fields."""
 
@@ -76,6 +84,39 @@ def synthetic_images(shape: tuple[int, int, int, int], device: torch.device) -> 
         images += scale**0.5 * nn.functional.interpolate(noise, size=(height, width), mode="bilinear")
     images = (images - images.mean()) / images.std()
     return images.to(device).contiguous(memory_format=torch.channels_last)
+
+
+def compare_encoders(*, bands: int, size: int, device: torch.device) -> list[EncoderCost]:
+    """Costs of the encoders that were tried, each alone and with random weights.
+
+    Seconds are the median of a few images, after one that warms up. They are left out for an encoder whose weights
+    take more than a quarter of this machine's memory.
+
+    Args:
+        bands: of the images.
+        size: side of the images in pixels, rounded up to what an encoder takes.
+        device: where the encoders are timed.
+    """
+    costs = []
+    with task("encoders", total=len(ENCODERS)) as advance:
+        for name in ENCODERS:
+            cost = encoder_cost(name, bands=bands, size=size)
+            if BYTES_PER_WEIGHT * cost.parameters < total_memory() / 4:
+                cost = replace(cost, seconds_per_megapixel=_encoder_seconds(name, bands, size, device))
+            costs.append(cost)
+            advance(note=name)
+    return costs
+
+
+def _encoder_seconds(name: str, bands: int, size: int, device: torch.device) -> float:
+    encoder = Encoder(name, bands=bands)
+    side = fitting_side(encoder, size)
+    images = synthetic_images((1, bands, side, side), device)
+    call = partial(place_network(encoder, device), images)
+    with torch.inference_mode(), inference_autocast(device):
+        (first,) = time_in_turns({name: call}, device, rounds=1)[name]
+        times = time_in_turns({name: call}, device, rounds=1 if first > _LONG_ROUND else _MINIMUM_ROUNDS)
+    return statistics.median(times[name]) / side**2 * 1e6
 
 
 def run_benchmark(

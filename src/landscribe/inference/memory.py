@@ -69,7 +69,7 @@ def _peak(model: Model, shape: tuple[int, int, int]) -> int:
 
 
 def has_global_context(model: Model) -> bool:
-    """True if the network has an operation that reduces all pixels of a tile to one number, such as global pooling.
+    """True if the network pools all pixels of a tile to one number, or has attention between all of them.
 
     The logits of such a network may depend on the whole tile; how much must be measured. False if the network does not
     run on the meta device.
@@ -135,7 +135,7 @@ class _PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _GlobalReductions(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Detects operations that reduce all rows and columns to one number."""
+    """Detects operations that reduce all rows and columns to one number, and attention between all positions."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -150,7 +150,13 @@ class _GlobalReductions(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(tensor, Tensor) and tensor.ndim > 2 and min(tensor.shape[-2:]) > 1:
                 lead = tuple(tensor.shape[:-2])
                 self.has_any |= not shapes.isdisjoint({lead, (*lead, 1, 1)})
+        self.has_any |= "softmax" in getattr(func, "__name__", "") and _is_attention(*args[:2])
         return results
+
+
+def _is_attention(weights: Tensor, dim: int) -> bool:
+    """True for a softmax over the positions of one image; attention within windows has a batch of windows."""
+    return weights.ndim == 4 and len(weights) == 1 and dim in (-1, 3)
 
 
 def _address(storage: torch.UntypedStorage) -> int:

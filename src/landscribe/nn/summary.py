@@ -16,7 +16,7 @@ Channels = Annotated[int, Field(ge=1, le=10**4)]
 _NARROW, _WIDE = (256, 512), (1024, 4096)
 """Widths of the images in which receptive fields are sought."""
 _BODY = "encoder.body."
-_SHELLS = ("encoder", "body", "network")
+_SHELLS = ("encoder", "body", "network", "patch_embed")
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class Block:
 
     name: str
     shape: tuple[int, ...]
-    """Shape of the block's output: (channels, rows, cols)."""
+    """Shape of the block's output: (channels, rows, cols), or (channels, tokens) of a transformer's block."""
     parameters: int
+    """Those of tokens and positions, which belong to no block, count in the first block."""
     receptive_field: int | None
     """Side in input pixels of the square that one pixel of the output depends on; None: the whole image."""
     flops_per_megapixel: float
@@ -62,12 +63,15 @@ def summary(network: nn.Module, *, bands: int, size: int = 256) -> Summary:
     copied = copy.deepcopy(network).cpu().eval()
     modules = dict(copied.named_modules())
     shapes, flops = _shapes_and_flops(copied, bands, size)
-    names = [name for name in _block_names(copied, shapes) if _BODY in name or _parameters(modules[name])]
+    names = [
+        name
+        for name in _block_names(copied, shapes)
+        if _parameters(modules[name]) or (_BODY in name and len(shapes[name]) == 3 and _is_layer(modules[name]))
+    ]
+    parameters = _parameters_by_row(modules, names)
     fields = _receptive_fields(copied, ["", *names], bands)
     megapixels = size * size / 1e6
-    blocks = [
-        Block(name, shapes[name], _parameters(modules[name]), fields[name], flops[name] / megapixels) for name in names
-    ]
+    blocks = [Block(name, shapes[name], parameters[name], fields[name], flops[name] / megapixels) for name in names]
     rows = tuple(replace(row, name=_short(row.name)) for row in _stages(blocks))
     return Summary((bands, size, size), rows, _parameters(copied), fields[""], flops[""] / megapixels)
 
@@ -98,6 +102,21 @@ def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def _is_layer(module: nn.Module) -> bool:
+    return not isinstance(module, nn.Identity)
+
+
+def _parameters_by_row(modules: dict[str, nn.Module], rows: list[str]) -> dict[str, int]:
+    """Parameters of each row; those of a shell itself are added to its first row."""
+    counts = {row: _parameters(modules[row]) for row in rows}
+    for name, module in modules.items():
+        own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
+        if own and not any(f"{name}.".startswith(f"{row}.") for row in rows):
+            first = next(row for row in rows if not name or row.startswith(f"{name}."))
+            counts[first] += own
+    return counts
+
+
 def _block_names(module: nn.Module, shapes: dict[str, tuple[int, ...]], prefix: str = "") -> Iterator[str]:
     """Names of the blocks: children of wrapper modules are visited, children of blocks are not."""
     for name, child in module.named_children():
@@ -111,7 +130,7 @@ def _block_names(module: nn.Module, shapes: dict[str, tuple[int, ...]], prefix: 
 
 
 def _shapes_and_flops(network: nn.Module, bands: int, size: int) -> tuple[dict[str, tuple[int, ...]], dict[str, float]]:
-    """Shapes and operations by module name, "" for the network; modules without feature maps have no shape.
+    """Shapes and operations by module name, "" for the network; modules without feature maps or tokens have no shape.
 
     The network runs on torch's meta device, where an image of any size takes no memory and no time.
     """
@@ -127,6 +146,8 @@ def _shapes_and_flops(network: nn.Module, bands: int, size: int) -> tuple[dict[s
         flops[name] = flops.get(name, 0.0) + counter.get_total_flops() - flops_before.pop()
         if isinstance(output, Tensor) and output.ndim == 4:
             shapes[name] = tuple(output.shape[1:])
+        elif isinstance(output, Tensor) and output.ndim == 3:
+            shapes[name] = (output.shape[2], output.shape[1])
 
     hooks: list[Any] = []
     for name, part in network.named_modules():

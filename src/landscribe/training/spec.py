@@ -1,5 +1,6 @@
 """The settings of training. Loads pydantic only, so that a recipe or a command's help needs no torch."""
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -171,7 +172,8 @@ class TrainSpec(Spec):
 
     def steps_a_pass(self, chips: int) -> int:
         """Optimizer steps over this many chips or windows."""
-        return -(-(-(-chips // self.batch)) // self.accumulate)
+        batches = math.ceil(chips / self.batch)
+        return math.ceil(batches / self.accumulate)
 
     def total_steps(self, steps_a_pass: int) -> int | None:
         """Optimizer steps of the whole training, of resolved settings; None for a budget in minutes.
@@ -190,4 +192,4 @@ class TrainSpec(Spec):
         if self.minutes is not None or self.epochs is not None:
             return steps_a_pass
         total = self.steps or EFFORT_STEPS[self.effort]
-        return max(-(-total // _MOST_EPOCHS), min(steps_a_pass, -(-total // _LEAST_EPOCHS)))
+        return max(math.ceil(total / _MOST_EPOCHS), min(steps_a_pass, math.ceil(total / _LEAST_EPOCHS)))

@@ -16,6 +16,7 @@ check = machine_errors()(chips.check)
 chip = machine_errors()(chips.chip)
 chip_scenes = machine_errors()(chips.chip_scenes)
 describe = machine_errors()(chips.describe)
+encoders = machine_errors()(models.encoders)
 export = machine_errors()(chips.export)
 new = machine_errors()(runs.new)
 plan_sample = machine_errors()(samples.plan_sample)
@@ -28,6 +29,6 @@ train = machine_errors()(models.train)
 vectorize = machine_errors()(polygons.vectorize)
 
 __all__ = [
-    "assess", "assess_objects", "bench", "branches", "check", "chip", "chip_scenes", "describe", "export", "new",
-    "plan_sample", "predict", "prune", "report", "sample", "summary", "train", "vectorize",
+    "assess", "assess_objects", "bench", "branches", "check", "chip", "chip_scenes", "describe", "encoders",
+    "export", "new", "plan_sample", "predict", "prune", "report", "sample", "summary", "train", "vectorize",
 ]  # fmt: skip

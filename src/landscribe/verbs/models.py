@@ -1,4 +1,4 @@
-"""The verbs of models: train, summary, branches, prune, bench."""
+"""The verbs of models: train, summary, encoders, branches, prune, bench."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from landscribe.inference.benchmark import Benchmark
     from landscribe.inference.pruning import Branch
     from landscribe.model import Model
+    from landscribe.nn.encoders.tried import EncoderCost
     from landscribe.nn.summary import Summary
     from landscribe.verbs.keywords import TrainKeywords
 
@@ -125,6 +126,25 @@ def summary(
         return summary(network, bands=bands, size=size)
     opened = open_model(model, trust_code)
     return summary(opened.network, bands=len(opened.bands), size=size)
+
+
+def encoders(*, bands: int = 3, size: int = 256, device: str = "auto") -> list[EncoderCost]:
+    """List the encoders that were tried, with their costs: parameters, operations, license of weights, measured time.
+
+    Each is an encoder alone, without a decoder. Any other backbone of timm with a pyramid of features can be used, too.
+
+    Args:
+        bands: input channels.
+        size: side of the images in pixels, 1 to 2048.
+        device: where they are timed: auto, cpu, cuda, mps, …
+    """
+    from landscribe.inference.benchmark import compare_encoders
+    from landscribe.inference.device import resolve_device
+    from landscribe.nn.encoders.tried import TimedSide
+    from landscribe.nn.summary import Channels
+
+    size, bands = checked("size", size, TimedSide), checked("bands", bands, Channels)
+    return compare_encoders(bands=bands, size=size, device=resolve_device(device))
 
 
 def branches(model: Model | Source, *, chips: Chips | Source | None = None, split: str = "val") -> list[Branch]:

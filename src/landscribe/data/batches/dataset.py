@@ -44,10 +44,9 @@ class ChipTransform(Protocol):
 
 
 class ChipDataset(Dataset[Batch]):
-    """Samples of image, valid and label, and of object numbers if the chips have them: chips by their index, windows of
-    their ground by `WindowIndex`.
+    """Samples of image, valid and label, and of object numbers if the chips have them.
 
-    Images are as stored, so that little travels between processes. Few chips are kept in memory: reading them again
+    Chips have their index, windows of their ground a `WindowIndex`. Images are as stored, so that little travels between processes. Few chips are kept in memory: reading them again
     takes most of the time of a small training.
     """
 

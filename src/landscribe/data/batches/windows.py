@@ -151,6 +151,7 @@ def _pins(chips: Chips, rng: np.random.Generator) -> NDArray[np.int64]:
             else:
                 pixels = np.argwhere(reader.read(index).mask != IGNORE)
                 pixels = pixels[rng.permutation(len(pixels))[: _PINS**2]]
-            pins.append(np.insert(pixels + (window.row, window.col), 0, index, axis=1))
+            in_scene = pixels + np.array([window.row, window.col])
+            pins.append(np.insert(in_scene, 0, index, axis=1))
             advance()
     return np.concatenate(pins)

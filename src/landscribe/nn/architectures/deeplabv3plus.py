@@ -62,6 +62,7 @@ class DeepLabV3Plus(Segmentation):
                 f"begin at 1/{self.encoder.reductions[0]}. Use another backbone, such as resnet50."
             )
         self.low = self.encoder.reductions.index(_LOW_LEVEL_REDUCTION)
+        self.encoder.use_only(self.low, len(self.encoder.reductions) - 1)
         channels = chosen.channels
         rates = chosen.rates or tuple(rate * 16 // chosen.output_stride for rate in (6, 12, 18))
         self.pyramid = ASPP((self.encoder.channels[-1], channels), rates, ConvStyle(), separable=chosen.separable)

@@ -1,6 +1,7 @@
 """Encoders: pyramids of features, from fine to coarse, of timm's networks or of plain convolution blocks."""
 
 import logging
+from functools import partial
 from typing import Any
 
 import timm
@@ -12,6 +13,7 @@ from landscribe.errors import NetworkError, first_line
 from landscribe.nn.architectures.blocks import MAX_SCALES, BlockStyle, Channels, ConvBlock, ConvStyle, DoubleConv
 from landscribe.nn.encoders.dilation import dilate, pad_valid
 from landscribe.nn.encoders.stems import adapt_stem
+from landscribe.nn.encoders.vision_transformer import TokenPyramid, is_vision_transformer, vision_transformer
 from landscribe.nn.encoders.weights import (
     EncoderFile,
     Weights,
@@ -26,6 +28,9 @@ from landscribe.spec import Spec, nearest
 PLAIN = "plain"
 """Name of the papers' own encoder: convolution blocks with pooling between them, trained from scratch."""
 _FIRST_WIDTH = 64
+_EXPECTED = (
+    "Expected a convolutional backbone, such as resnet50, or a vision transformer, such as vit_small_patch16_dinov3."
+)
 _PYRAMIDS: set[tuple[Any, ...]] = set()
 """Backbones, by name, bands and geometry, whose features are a pyramid. It does not depend on weights, and to check it
 again takes a third of the time in which a model is loaded."""
@@ -43,7 +48,7 @@ class Encoder(nn.Module):
         """Build the timm network and adapt its stem.
 
         Args:
-            name: a name of `timm.list_models()` that supports `features_only`.
+            name: a name of `timm.list_models()` that supports `features_only`, or of a vision transformer.
             bands: number C of bands.
             weights: "imagenet", a file (with the names of its bands, or of red, green and blue), or None.
             band_names: names of the C bands, by which a pretrained stem is adapted.
@@ -51,7 +56,8 @@ class Encoder(nn.Module):
             output_stride: input pixels per pixel of the deepest features; later stages are dilated.
 
         Raises:
-            NetworkError: an unknown name, a backbone without convolutions, or weights that are missing or do not fit.
+            NetworkError: an unknown name, a backbone without a pyramid of features, or weights that are missing or do
+                not fit.
         """
         super().__init__()
         if not timm.is_model(name):
@@ -59,13 +65,29 @@ class Encoder(nn.Module):
             hint = nearest(name, [*timm.list_models(), PLAIN]).split(" Known:")[0]
             raise NetworkError(f"unknown encoder '{name}'{hint} Expected a timm backbone, such as resnet18.")
         names = band_names or tuple(f"band {index}" for index in range(1, bands + 1))
-        self.body = _timm_features(name, bands, names, Weights.of(weights), depth)
-        self._geometry: tuple[Any, ...] = (name, bands, depth)
-        info: Any = self.body.feature_info
-        self.channels: tuple[int, ...] = tuple(info.channels())
+        self.body: Any = _timm_body(name, bands, names, Weights.of(weights), depth)
+        """The network of timm, to which weights and freezing apply."""
+        self.pyramid: TokenPyramid | None = None
+        """Layers that bring the tokens of a vision transformer to a pyramid. They always learn."""
+        self.channels: tuple[int, ...] = ()
         """Channels of each feature map, from fine to coarse."""
-        self.reductions: tuple[int, ...] = tuple(info.reduction())
+        self.reductions: tuple[int, ...] = ()
         """Input pixels per pixel of each feature map."""
+        self._geometry: tuple[Any, ...] = (name, bands, depth)
+        if is_vision_transformer(name):
+            self._add_pyramid(name, bands, depth, output_stride)
+        else:
+            self._read_stages(name, bands, output_stride)
+
+    def _add_pyramid(self, name: str, bands: int, depth: int | None, output_stride: int | None) -> None:
+        self.pyramid = TokenPyramid(name, self.body, depth=depth, output_stride=output_stride)
+        self.channels, self.reductions = self.pyramid.channels, self.pyramid.reductions
+        self._geometry += (output_stride,)
+        self._require_pyramid(bands, f"the tokens of '{name}' give no pyramid of features")
+
+    def _read_stages(self, name: str, bands: int, output_stride: int | None) -> None:
+        info: Any = self.body.feature_info
+        self.channels, self.reductions = tuple(info.channels()), tuple(info.reduction())
         if self._pyramid_error(bands) is not None:
             pad_valid(self.body)
             self._geometry += ("padded",)
@@ -78,13 +100,18 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features from fine to coarse."""
-        features: list[Tensor] = self.body(images)
+        features: list[Tensor] = self.body(images) if self.pyramid is None else self.pyramid(images, self.body)
         return features
+
+    def use_only(self, *indices: int) -> None:
+        """Remove the layers of feature maps with other indices, which a decoder does not read."""
+        if self.pyramid is not None:
+            self.pyramid.use_only(*indices)
 
     def _require_pyramid(self, bands: int, complaint: str) -> None:
         reason = self._pyramid_error(bands)
         if reason is not None:
-            raise NetworkError(f"{complaint}: {reason}. Expected a convolutional backbone, such as resnet50.")
+            raise NetworkError(f"{complaint}: {reason}. {_EXPECTED}")
 
     def _pyramid_error(self, bands: int) -> str | None:
         """The error in the shapes of the features; None if each feature map has its size and channels."""
@@ -193,7 +220,7 @@ def encoder_of(
     return Encoder(name, bands=bands, weights=weights, band_names=band_names, depth=style.depth)
 
 
-def _timm_features(
+def _timm_body(
     name: str, bands: int, band_names: tuple[str, ...], weights: Weights | None, depth: int | None
 ) -> nn.Module:
     """A timm network of these bands up to its last features; a pretrained one is adapted to the names of the bands."""
@@ -216,32 +243,36 @@ def _timm_features(
 def _created(
     name: str, source: dict[str, Any], depth: int | None, weights: Weights | None, file: EncoderFile | None
 ) -> nn.Module:
+    build = vision_transformer if is_vision_transformer(name) else partial(_stages, depth=depth)
     # timm warns of tensors that a file lacks; our own line names them.
     log = logging.getLogger("timm")
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        network: Any = timm.create_model(name, features_only=True, **source)
-        reductions = network.feature_info.reduction()
-        indices = [index for index, scale in enumerate(reductions) if depth is None or scale <= 2**depth]
-        if not indices:
-            raise NetworkError(f"'{name}' begins at 1/{reductions[0]} of the size. Choose a depth above {depth}.")
-        if len(indices) < len(reductions):
-            network = timm.create_model(name, features_only=True, out_indices=tuple(indices), **source)
+        body: nn.Module = build(name, **source)
     except (RuntimeError, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise _unusable(name, weights, file, error) from error
     finally:
         log.setLevel(level)
-    features: nn.Module = network
-    return features
+    return body
+
+
+def _stages(name: str, *, depth: int | None, **source: Any) -> Any:
+    """The stages of a timm network up to that depth."""
+    network: Any = timm.create_model(name, features_only=True, **source)
+    reductions = network.feature_info.reduction()
+    indices = [index for index, scale in enumerate(reductions) if depth is None or scale <= 2**depth]
+    if not indices:
+        raise NetworkError(f"'{name}' begins at 1/{reductions[0]} of the size. Choose a depth above {depth}.")
+    if len(indices) < len(reductions):
+        network = timm.create_model(name, features_only=True, out_indices=tuple(indices), **source)
+    return network
 
 
 def _unusable(name: str, weights: Weights | None, file: EncoderFile | None, error: Exception) -> NetworkError:
     reason = first_line(error)
     if weights is None:
-        return NetworkError(
-            f"'{name}' has no pyramid of features: {reason}. Expected a convolutional backbone, such as resnet50."
-        )
+        return NetworkError(f"'{name}' has no pyramid of features: {reason}. {_EXPECTED}")
     if file is not None:
         reason = describe_mismatch(file, name) or reason
     return NetworkError(

@@ -6,6 +6,7 @@ from functools import partial
 from torch import nn
 
 from landscribe.errors import NetworkError
+from landscribe.nn.encoders.encoder import Encoder
 from landscribe.spec import nearest
 
 ENCODER = "encoder"
@@ -33,8 +34,12 @@ def _ignore_train(part: nn.Module, mode: bool = True) -> nn.Module:  # noqa: ARG
 
 
 def encoders_of(network: nn.Module) -> list[nn.Module]:
-    """All modules of a network with the name "encoder", at any depth; UNet-ID has three."""
-    return [part for name, part in network.named_modules() if name.rpartition(".")[2] == ENCODER]
+    """All modules of a network with the name "encoder", at any depth; UNet-ID has three.
+
+    Of a vision transformer it is the network of timm alone: what makes a pyramid of its tokens has no weights to keep.
+    """
+    named = [part for name, part in network.named_modules() if name.rpartition(".")[2] == ENCODER]
+    return [part.body if isinstance(part, Encoder) else part for part in named]
 
 
 def parts_of(network: nn.Module, names: Sequence[str]) -> list[nn.Module]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from landscribe.errors import NetworkError
 from landscribe.nn.encoders.sensors import FileBands, file_bands
 from landscribe.nn.encoders.stems import first_convolution
+from landscribe.nn.encoders.vision_transformer import converted
 from landscribe.nn.meta_device import meta_device, shapes
 
 IMAGENET = "imagenet"
@@ -189,13 +190,13 @@ def _prefix(state: Iterable[str], expected: Iterable[str], path: str) -> str:
 def require_all_loaded(file: EncoderFile, weights: Weights, name: str, body: nn.Module) -> None:
     """Refuse a file from which only a part of an encoder's weights was loaded.
 
-    timm renames tensors of older checkpoints and skips tensors that a file lacks. So tensors are compared by their
-    values, not by their names.
+    timm renames tensors of older checkpoints, resamples positions of transformers, and skips tensors that a file
+    lacks. So tensors are compared by their values, not by their names.
 
     Raises:
         NetworkError: the file lacks tensors; the message names them.
     """
-    in_file = {_digest(value) for value in file.tensors.values()}
+    in_file = {_digest(value) for value in (*file.tensors.values(), *converted(file.tensors, body).values())}
     expected = {key: value for key, value in body.state_dict().items() if value.is_floating_point()}
     missing = [key for key, value in expected.items() if _digest(value) not in in_file]
     if missing:
