@@ -3,11 +3,11 @@
     python benchmarks/learning.py DATA OUT.jsonl --data banepa dubai --steps 200 --seeds 0 1 --size 128 \
         --method lecture --method "defaults:" --method "grid: sampling=all augment=light"
 
-DATA is the folder of the example data sets (banepa_buildings, dubai, amazon_forest); world512 is drawn, 512 its side. A
-third of each is held out and scored: of Banepa and of the world the lowest rows, of Dubai tiles 3 and 8, of the Amazon the last third of
-the images. The rest is split into train and val as by default. The lecture's way is a segmentation-models-pytorch UNet,
-random crops, flips, Dice + cross-entropy, Adam 1e-3, on train and val together, the last weights. `ground=all` in a
-method trains on train and val together, too. Rows that OUT has are not repeated.
+DATA is the folder of the example data sets (banepa_buildings, dubai, amazon_forest); world512 is drawn, its side is
+512. A third of each is held out and scored: of Banepa and of the world the lowest rows, of Dubai tiles 3 and 8, of the
+Amazon the last third of the images. The rest is split into train and val as by default. The lecture's way is a UNet of
+segmentation-models-pytorch, random crops, flips, Dice + cross-entropy, Adam 1e-3, on train and val together, the last
+weights. `ground=all` in a method trains on train and val together, too. Rows that OUT has are not repeated.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Cost of a run: chips and disk are counted, memory and time are measured in a trial."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from landscribe.geo.rasters.derived.clipped import spread_windows
 from landscribe.geo.tiling import aligned, units
 from landscribe.machine import peak_memory
 from landscribe.recipe import Recipe
+from landscribe.training.spec import EFFORT_STEPS, TrainSpec
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Forecast:
     """Peak memory of this process during one training step."""
     seconds: float | None
     """Time on this machine for chips, training and prediction."""
+    seconds_by_effort: dict[str, float] = field(default_factory=dict)
+    """Time on this machine for a training of each effort; empty without a trial."""
 
 
 def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bool) -> Forecast:
@@ -42,6 +45,8 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
         classes: number of classes.
         trial: cut one chip, and run the network on one training batch and one tile of random pixels.
     """
+    import torch
+
     spec = recipe.chips
     windows: list[list[Window]] = [[] for _ in scenes]
     for unit in units_of(scenes, spec):
@@ -51,19 +56,27 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
     disk = pixels + (0 if spec.virtual else chips * spec.size**2 * (bytes_per_pixel + 1))
     splits = [name for scene, cut in zip(scenes, windows, strict=True) for name in _splits(recipe, scene, cut)]
-    batches = max(1, -(-splits.count("train") // recipe.train.batch))
-    epoch = -(-batches // recipe.train.accumulate)
-    steps = recipe.train.total_steps(epoch)
+    train = recipe.train.resolved(has_gpu=torch.cuda.is_available())
+    steps_a_pass = max(1, train.steps_a_pass(splits.count("train")))
+    steps = train.total_steps(steps_a_pass)
     if not trial:
         return Forecast(chips, disk, steps, None, None)
     measured = _trial(recipe, scenes[0], classes)
-    validation = splits.count("val") * spec.size**2 / measured.pixels_per_second
-    train_seconds = 60 * (recipe.train.minutes or 0)
-    if steps is not None:
-        train_seconds = steps * recipe.train.accumulate * measured.step_seconds + steps / epoch * validation
+
+    def train_seconds(train: TrainSpec) -> float:
+        steps = train.total_steps(steps_a_pass)
+        if steps is None:
+            return 60 * (train.minutes or 0)
+        validations = steps / train.steps_an_epoch(steps_a_pass)
+        validation = splits.count("val") * spec.size**2 / measured.pixels_per_second
+        return steps * train.accumulate * measured.step_seconds + validations * validation
+
+    budgets = {"steps": None, "epochs": None, "minutes": None}
+    efforts = {name: train.model_copy(update={"effort": name, **budgets}) for name in EFFORT_STEPS}
     map_seconds = sum(_tile_pixels(recipe, scene) for scene in scenes) / measured.pixels_per_second
-    total = chips * measured.chip_seconds + train_seconds + map_seconds
-    return Forecast(chips, disk, steps, measured.memory_bytes, total)
+    total = chips * measured.chip_seconds + train_seconds(train) + map_seconds
+    by_effort = {name: train_seconds(own) for name, own in efforts.items()}
+    return Forecast(chips, disk, steps, measured.memory_bytes, total, by_effort)
 
 
 def _splits(recipe: Recipe, scene: Scene, windows: Sequence[Window]) -> Sequence[str]:

@@ -169,10 +169,31 @@ def test_a_budget_in_minutes_ends_by_the_clock(tiny_chips, tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "an_epoch", "steps"),
-    [({}, 5, 200), ({}, 30, 600), ({"epochs": 3}, 5, 15), ({"steps": 7}, 5, 7), ({"minutes": 1}, 5, None)],
-)
+    [
+        ({"effort": "quick"}, 5, 200), ({"effort": "thorough"}, 30, 10_000), ({"epochs": 3}, 5, 15),
+        ({"steps": 7}, 5, 7), ({"minutes": 1}, 5, None), ({"effort": "standard", "epochs": 3}, 5, 15),
+    ],
+)  # fmt: skip
 def test_the_budget_is_counted_in_steps(settings, an_epoch, steps):
     assert TrainSpec(**settings).total_steps(an_epoch) == steps
+
+
+@pytest.mark.parametrize(
+    ("settings", "a_pass", "an_epoch"),
+    [
+        ({"effort": "quick"}, 8, 8), ({"effort": "quick"}, 1, 4), ({"effort": "quick"}, 100, 40),
+        ({"epochs": 3}, 100, 100), ({"steps": 3}, 8, 1), ({"minutes": 1}, 100, 100),
+    ],
+)  # fmt: skip
+def test_a_budget_in_steps_is_validated_5_to_50_times(settings, a_pass, an_epoch):
+    assert TrainSpec(**settings).steps_an_epoch(a_pass) == an_epoch
+
+
+@pytest.mark.parametrize(("effort", "has_gpu", "expected"), [
+    ("auto", False, "quick"), ("auto", True, "standard"), ("thorough", False, "thorough"), ("quick", True, "quick"),
+])  # fmt: skip
+def test_a_given_effort_is_that_of_any_machine(effort, has_gpu, expected):
+    assert TrainSpec(effort=effort).resolved(has_gpu=has_gpu).effort == expected
 
 
 def test_the_rate_rises_once_and_falls_to_zero():

@@ -41,6 +41,8 @@ def print_check(result: Any) -> None:
     if ahead.memory_bytes is not None:
         parts.append(f"about {size(ahead.memory_bytes)} of memory")
     show(f"forecast: {', '.join(parts)}")
+    if efforts := [f"{name} about {duration(seconds)}" for name, seconds in ahead.seconds_by_effort.items()]:
+        show(f"training by --effort: {', '.join(efforts)}")
 
 
 def _number(value: float | None, form: str = ".3f") -> str:

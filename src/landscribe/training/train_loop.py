@@ -46,7 +46,7 @@ from landscribe.training.parallel import (
 )
 from landscribe.training.scaling import scaling_of
 from landscribe.training.segmenter import Segmenter
-from landscribe.training.spec import WITHOUT_EFFECT, TrainSpec
+from landscribe.training.spec import EFFORT_STEPS, WITHOUT_EFFECT, TrainSpec
 
 log = logging.getLogger(__name__)
 
@@ -110,10 +110,12 @@ def train(
     require_compatible(spec, group, training, validation)
     weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
     order = chip_sampler(training, spec, seed, group)
-    augmentation = augmentation.resolved(_passes(spec, order))
+    passes = _passes(spec, order)
+    augmentation = augmentation.resolved(passes)
     checkpoints = Checkpoints(out, _fingerprint(chips, spec, augmentation, change, seed, group))
     with log_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
+        log.info(_budget_label(spec, augmentation, passes))
         lightning.seed_everything(seed, workers=True, verbose=False)
         network, start = _new_network(chips, spec) if resumed is None else _resumed_network(chips, spec, resumed)
         model = Model.wrap(
@@ -145,10 +147,22 @@ def train(
 
 
 def _passes(spec: TrainSpec, order: ChipSampler) -> float | None:
-    """Passes over the training ground; None for a budget in minutes. Says the settings that the effort decides."""
+    """Passes over the training ground; None for a budget in minutes."""
     steps_a_pass = spec.steps_a_pass(order.pass_length)
     steps = spec.total_steps(steps_a_pass)
     return None if steps is None else steps / steps_a_pass
+
+
+def _budget_label(spec: TrainSpec, augmentation: AugmentSpec, passes: float | None) -> str:
+    """One line about the settings that the effort decides."""
+    if passes is None:
+        return f"training: {spec.minutes:g} minutes, augmentation {augmentation.preset}"
+    budget = next((f"{name} {value}" for name in ("steps", "epochs") if (value := getattr(spec, name))), None)
+    budget = budget or f"effort {spec.effort}, {EFFORT_STEPS[spec.effort]} steps"
+    return (
+        f"training: {budget}, which show each pixel of the training ground about {passes:.2g} times; augmentation "
+        f"{augmentation.preset}"
+    )
 
 
 def _fingerprint(

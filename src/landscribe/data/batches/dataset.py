@@ -46,8 +46,8 @@ class ChipTransform(Protocol):
 class ChipDataset(Dataset[Batch]):
     """Samples of image, valid and label, and of object numbers if the chips have them.
 
-    Chips have their index, windows of their ground a `WindowIndex`. Images are as stored, so that little travels between processes. Few chips are kept in memory: reading them again
-    takes most of the time of a small training.
+    Chips have their index, windows of their ground a `WindowIndex`. Images are as stored, so that little travels
+    between processes. Few chips are kept in memory: reading them again takes most of the time of a small training.
     """
 
     def __init__(self, chips: Chips, transform: ChipTransform | None = None) -> None:

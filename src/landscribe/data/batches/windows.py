@@ -109,13 +109,13 @@ class RandomWindowSampler(WindowSampler):
         rng = np.random.default_rng(self.seed)
         nearby = _PinsOfScenes(self.chips, self.pins)
         shown = np.zeros(len(self.pins))
-        wanted_a_round = self.factors[self.pins[:, 0]]
-        wanted = np.zeros(len(self.pins))
+        due_a_round = self.factors[self.pins[:, 0]]
+        due = np.zeros(len(self.pins))
         while True:
-            wanted += wanted_a_round
+            due += due_a_round
             for pin in rng.permutation(len(self.pins)).tolist():
                 # A factor below 1 skips rounds.
-                if shown[pin] + 1 <= wanted[pin]:
+                if shown[pin] + 1 <= due[pin]:
                     window = self.random_window(self.pins[pin], rng)
                     shown[nearby.within(window)] += 1
                     yield window
@@ -140,17 +140,17 @@ class _PinsOfScenes:
 
 
 def _pins(chips: Chips, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A lattice of pixels of each chip, its corners included; of partly labelled chips as many labelled pixels."""
+    """A lattice of pixels of each chip, its corners included; random labelled pixels in place of unlabelled ones."""
     reader, pins = ChipReader(chips), []
     labelled = chips.counts.sum(axis=1)
     with progress.task("finding labelled pixels", len(chips)) as advance:
         for index, window in enumerate(chips.windows):
-            if labelled[index] == window.height * window.width:
-                sides = (np.linspace(0, side - 1, _PINS).round().astype(np.int64) for side in window.shape)
-                pixels = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
-            else:
-                pixels = np.argwhere(reader.read(index).mask != IGNORE)
-                pixels = pixels[rng.permutation(len(pixels))[: _PINS**2]]
+            sides = (np.linspace(0, side - 1, _PINS).round().astype(np.int64) for side in window.shape)
+            pixels = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 2)
+            if labelled[index] < window.height * window.width:
+                is_labelled = reader.read(index).mask != IGNORE
+                others = rng.permutation(np.argwhere(is_labelled))
+                pixels = np.concatenate([pixels[is_labelled[tuple(pixels.T)]], others])[: _PINS**2]
             in_scene = pixels + np.array([window.row, window.col])
             pins.append(np.insert(in_scene, 0, index, axis=1))
             advance()
