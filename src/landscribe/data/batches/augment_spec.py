@@ -69,9 +69,9 @@ class AugmentSpec(Spec):
         return any(self.strength(name) for name in type(self).model_fields if name != "preset")
 
     def strength(self, name: str) -> float:
-        """The setting, or the preset's value if it is left out."""
+        """The setting, or the preset's value if it is left out; auto counts as light until it is resolved."""
         given = getattr(self, name)
-        return float(PRESETS[self.preset].get(name, 0) if given is None else given)
+        return float(PRESETS[self.resolved(None).preset].get(name, 0) if given is None else given)
 
 
 PRESETS: dict[str, dict[str, float]] = {
