@@ -100,9 +100,12 @@ class ChipSampler(Sampler[Any]):
         yield from self._part(order)
 
     def _draws(self) -> Iterator[Any]:
-        """The draws of a training, of all processes, without end."""
+        """The draws of a training, of all processes, without end; none if no chip is drawn."""
         for number in count():
-            yield from self._pass(np.random.default_rng([self.seed, number]))
+            drawn = self._pass(np.random.default_rng([self.seed, number]))
+            if not drawn:  # all factors are 0
+                return
+            yield from drawn
 
     def _pass(self, rng: np.random.Generator) -> list[Any]:
         """One pass over the chips."""

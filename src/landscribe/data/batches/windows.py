@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.data.batches.sampling import ChipSampler, RankShare
-from landscribe.data.chips.chips import ChipReader, Chips, box_of
+from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
 
@@ -107,7 +107,6 @@ class RandomWindowSampler(WindowSampler):
 
     def _draws(self) -> Iterator[WindowIndex]:
         rng = np.random.default_rng(self.seed)
-        nearby = _PinsOfScenes(self.chips, self.pins)
         shown = np.zeros(len(self.pins))
         due_a_round = self.factors[self.pins[:, 0]]
         due = np.zeros(len(self.pins))
@@ -117,26 +116,23 @@ class RandomWindowSampler(WindowSampler):
                 # A factor below 1 skips rounds.
                 if shown[pin] + 1 <= due[pin]:
                     window = self.random_window(self.pins[pin], rng)
-                    shown[nearby.within(window)] += 1
+                    shown[self._pins_in(window)] += 1
                     yield window
 
-
-class _PinsOfScenes:
-    """Finds the pins in a window."""
-
-    def __init__(self, chips: Chips, pins: NDArray[np.int64]) -> None:
-        self.windows, self.scenes = chips.windows, chips.scene_names
-        points = shapely.points(pins[:, 2] + 0.5, pins[:, 1] + 0.5)
-        self.numbers = {name: np.flatnonzero(np.isin(pins[:, 0], own)) for name, own in chips.by_scene.items()}
-        self.trees = {name: shapely.STRtree(points[own]) for name, own in self.numbers.items()}
-
-    def within(self, index: WindowIndex) -> NDArray[np.int64]:
+    def _pins_in(self, index: WindowIndex) -> NDArray[np.int64]:
         """The numbers of the pins in a window."""
         chip, row, col = index
-        scene = self.scenes[chip]
         window = Window(row, col, *self.windows[chip].shape)
-        found: NDArray[np.int64] = self.numbers[scene][self.trees[scene].query(box_of(window))]
-        return found
+        near = self.chips.overlapping(self.scenes[chip], window)
+        numbers = np.concatenate([np.arange(self._starts[number], self._starts[number + 1]) for number in near])
+        _, rows, cols = self.pins[numbers].T
+        inside = (rows >= row) & (rows < window.row_stop) & (cols >= col) & (cols < window.col_stop)
+        return numbers[inside]
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """(chips + 1,) the number of each chip's first pin."""
+        return np.searchsorted(self.pins[:, 0], np.arange(len(self.chips) + 1))
 
 
 def _pins(chips: Chips, rng: np.random.Generator) -> NDArray[np.int64]:

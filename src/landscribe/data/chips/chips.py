@@ -145,6 +145,18 @@ class Chips:
         """(chips,) the windows as boxes of shapely: x is the column, y the row."""
         return np.array([box_of(window) for window in self.windows], object)
 
+    def overlapping(self, scene: str, window: Window) -> NDArray[np.int64]:
+        """The indices of a scene's chips that touch a window."""
+        indices, tree = self._trees[scene]
+        found: NDArray[np.int64] = indices[tree.query(box_of(window))]
+        return found
+
+    @cached_property
+    def _trees(self) -> dict[str, tuple[NDArray[np.int64], Any]]:
+        """The chips of each scene, and a search tree of their boxes."""
+        boxes = self.boxes
+        return {name: (indices, shapely.STRtree(boxes[indices])) for name, indices in self.by_scene.items()}
+
     @property
     def by_scene(self) -> dict[str, NDArray[np.int64]]:
         """The indices of each scene's chips, by its name."""

@@ -4,10 +4,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
-from landscribe.data.chips.chips import ChipReader, Chips, box_of
+from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.files import dense_numbers
 from landscribe.data.scenes.scene import Sample, Scene
 from landscribe.geo.classes import IGNORE
@@ -65,8 +64,7 @@ class WindowReader:
         bands, (height, width) = len(self.chips.metadata.bands), window.shape
         pixels = np.zeros((bands, height, width), self.chips.metadata.dtype)
         valid, mask = np.zeros(window.shape, bool), np.full(window.shape, IGNORE, np.uint8)
-        numbers, tree = self._trees[self._scene_names[index]]
-        for number in numbers[tree.query(box_of(window))].tolist():
+        for number in self.chips.overlapping(self._scene_names[index], window).tolist():
             chip, own = self.windows[number], self._chip(number)
             common = chip & window
             source, target = common.relative_to(chip).slices, common.relative_to(window).slices
@@ -91,9 +89,3 @@ class WindowReader:
     @cached_property
     def _scene_names(self) -> list[str]:
         return self.chips.scene_names.tolist()
-
-    @cached_property
-    def _trees(self) -> dict[str, tuple[NDArray[np.int64], Any]]:
-        """The chips of each scene: their numbers, and a search tree of their windows."""
-        boxes = self.chips.boxes
-        return {name: (numbers, shapely.STRtree(boxes[numbers])) for name, numbers in self.chips.by_scene.items()}

@@ -142,7 +142,7 @@ TABLES: dict[str, FileBands] = {
     "landsat8-oli-sr": _table("landsat8", "B1 B2 B3 B4 B5 B6 B7", 255.0, quantity="byte"),
 }
 """Known files of weights. Orders and scalings are those that torchgeo (torchgeo/models/resnet.py, swin.py), configilm
-and the model cards of BIFOLD-BigEarthNetv2-0 state."""
+and BigEarthNet's data modules state; no published file was at hand to compare with."""
 
 
 def named_bands(weights_bands: Sequence[str]) -> FileBands:
