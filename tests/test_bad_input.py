@@ -39,7 +39,7 @@ BANDS = ("red", "green", "blue")
 SIDE = 96
 
 # What the command line says on stderr besides its one line: progress and remarks.
-REMARK = re.compile(r"warning: |weights: |margin: |backend: |[\w ]+: \d+ of \d+ ")
+REMARK = re.compile(r"warning: |training: |weights: |margin: |backend: |[\w ]+: \d+ of \d+ ")
 
 # A CRS of a building site: it has no place on the Earth.
 SITE = 'ENGCRS["site grid",EDATUM["site"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
@@ -908,7 +908,7 @@ def test_a_run_whose_chips_do_not_fit_on_the_disk_leaves_nothing(noisy, limited)
 
 def test_a_model_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path, written, limited):
     before = everything(tmp_path)
-    train = ("train", "chips", "--encoder", "test_efficientnet", "--weights", "none", "--steps", 1, "--batch", 2)
+    train = ("train", "chips", "--encoder", "test_efficientnet", "--weights", "none", "--minutes", 0.0001, "--batch", 2)
     said = limited(*train, "--out", "new/model", largest_file=100_000)
     assert said.code == 2, said
     assert "new/model: File too large" in said.line

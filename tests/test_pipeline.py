@@ -57,7 +57,7 @@ def counted_run(drawn, tmp_path_factory) -> tuple[Path, int]:
     out = tmp_path_factory.mktemp("runs") / "run"
     with pytest.MonkeyPatch.context() as patch:
         reads = counted(patch, Features, "read")
-        pipeline.run(images=[scene], labels=labels, out=out, steps=40, **MEASURED)
+        pipeline.run(images=[scene], labels=labels, out=out, steps=60, **MEASURED)
     return out, len(reads)
 
 
@@ -139,7 +139,7 @@ def test_a_run_makes_only_its_missing_files_again(finished, tmp_path):
 def test_a_run_of_another_recipe_is_not_written_over(finished, drawn):
     before = _sha(finished / "map.tif")
     with pytest.raises(OutputError, match=r"a run with another seed \(\d, now 99\)"):
-        pipeline.run(images=[drawn[0]], labels=drawn[1], out=finished, steps=40, seed=99, **MEASURED)
+        pipeline.run(images=[drawn[0]], labels=drawn[1], out=finished, steps=60, seed=99, **MEASURED)
     assert _sha(finished / "map.tif") == before
 
 

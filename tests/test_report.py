@@ -284,7 +284,9 @@ def test_estimates_of_a_sample_stand_beside_the_counts_of_the_map(world, page, t
     assert "an estimate for the whole map" in section
     assert "Counted: pixels of the map" in section
     assert re.search(r"&lt;new&gt;</th><td>\u2013</td><td>0\.000<small", section)
-    assert re.search(r'<td>0</td><td>10<small class="ends">4\.\d+ to 15\.\d+<br>se 2\.857</small></td></tr>', section)
+    assert re.search(
+        r'<td>0\.00</td><td>10\.00<small class="ends">4\.40 to 15\.60<br>se 2\.86</small></td></tr>', section
+    )
 
 
 def test_estimates_of_blocks_in_an_area_name_the_blocks_and_the_area(world, tmp_path):

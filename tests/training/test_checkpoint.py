@@ -230,7 +230,8 @@ def test_time_before_a_kill_counts_in_a_budget_of_minutes(chips, tmp_path):
     @contextmanager
     def counting(what: str, total: int):
         # Seconds before the training went on come without a note.
-        yield lambda steps=1, note="": (after if note else before).append(steps)
+        seconds = (after, before) if what == "training" else ([], [])
+        yield lambda steps=1, note="": seconds[not note].append(steps)
 
     token = progress.reporter.set(counting)
     try:

@@ -40,7 +40,9 @@ def test_named_stages_are_frozen_and_others_are_not(chips, tmp_path):
 
 
 def test_layers_frozen_for_a_while_learn_afterwards(chips, tmp_path):
-    held = verbs.train(chips, out=tmp_path / "held", steps=4, freeze=("encoder",), freeze_until=0.5, **QUICK)
+    held = verbs.train(
+        chips, out=tmp_path / "held", steps=4, freeze=("encoder",), freeze_until=0.5, checkpoint="last", **QUICK
+    )
     assert any("encoder" in name and "running_mean" in name for name in moved(started(), held))
 
 

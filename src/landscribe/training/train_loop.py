@@ -273,6 +273,7 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
     total = spec.total_steps(math.ceil(len(batches) / spec.accumulate))
     assert start.learning_rate is not None
     segmenter = _segmenter(Segmenter, job, total, start.learning_rate)
+    job.order.prepare()
     task = progress.task("training", total or math.ceil(60 * (spec.minutes or 0)))
     with task if group.is_rank_zero else nullcontext(_ignore_progress) as advance, quiet_lightning():
         callbacks = [ProgressCallback(advance, by_time=total is None), *([StepLogger()] if spec.log else [])]

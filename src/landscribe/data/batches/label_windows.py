@@ -38,6 +38,10 @@ class LabelWindowSampler(WindowSampler):
         super().__init__(chips, np.ones(len(chips)), seed=seed, share=share, drawn=drawn)
         self.background = background
 
+    def prepare(self) -> None:
+        """Find the anchor pixels."""
+        self.anchor_pixels  # noqa: B018 - kept
+
     @cached_property
     def anchor_pixels(self) -> NDArray[np.int64]:
         """(n, 4) class index, chip index, row and column in the scene: random pixels of each class of each chip."""

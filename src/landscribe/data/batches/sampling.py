@@ -87,6 +87,9 @@ class ChipSampler(Sampler[Any]):
         """Chips per pass."""
         return max(1, round(float(self.factors.sum())))
 
+    def prepare(self) -> None:
+        """Read what the first draw needs, if anything."""
+
     def __len__(self) -> int:
         return len(self._part(list(range(self.drawn))))
 

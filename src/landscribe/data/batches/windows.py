@@ -100,6 +100,10 @@ class RandomWindowSampler(WindowSampler):
         """
         super().__init__(chips, factors, seed=seed, share=share, drawn=drawn)
 
+    def prepare(self) -> None:
+        """Find the pins."""
+        self.pins  # noqa: B018 - kept
+
     @cached_property
     def pins(self) -> NDArray[np.int64]:
         """(n, 3) chip index, row and column in the scene of the pins, ordered by chip."""
