@@ -17,30 +17,14 @@ _ANCHORS = 4
 class LabelWindowSampler(WindowSampler):
     """Windows around labelled pixels, at random offsets: a few polygons give many different windows."""
 
-    def __init__(
-        self,
-        chips: Chips,
-        *,
-        background: float | None,
-        seed: int,
-        share: RankShare | None = None,
-        drawn: int | None = None,
-    ) -> None:
-        """A sampler of windows. Labels are read when the first epoch begins.
-
-        Args:
-            chips: to train on.
-            background: maximum fraction of windows drawn for background; as for any other class if None.
-            seed: of anchor pixels and windows.
-            share: of one of several processes; everything if None.
-            drawn: windows per epoch, over all processes; those of a pass if None.
-        """
-        super().__init__(chips, np.ones(len(chips)), seed=seed, share=share, drawn=drawn)
+    def __init__(self, chips: Chips, *, background: float | None, seed: int, share: RankShare | None = None) -> None:
+        """As `WindowSampler`, with the maximum fraction of windows drawn for background; no limit if None."""
+        super().__init__(chips, np.ones(len(chips)), seed=seed, share=share)
         self.background = background
 
     def prepare(self) -> None:
         """Find the anchor pixels."""
-        self.anchor_pixels  # noqa: B018 - kept
+        _ = self.anchor_pixels
 
     @cached_property
     def anchor_pixels(self) -> NDArray[np.int64]:

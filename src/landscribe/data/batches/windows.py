@@ -30,9 +30,23 @@ class WindowSampler(ChipSampler):
     """Samplers of windows: the training ground, and random windows in it."""
 
     def __init__(
-        self, chips: Chips, factors: NDArray[np.float64], *, seed: int, share: RankShare | None, drawn: int | None
+        self,
+        chips: Chips,
+        factors: NDArray[np.float64],
+        *,
+        seed: int,
+        share: RankShare | None = None,
+        drawn: int | None = None,
     ) -> None:
-        """As `ChipSampler`; a pass has the windows that cover the training ground without overlap."""
+        """A sampler of windows; labels are read by `prepare`, or when the first epoch begins.
+
+        Args:
+            chips: to train on.
+            factors: (chips,) relative number of windows for the pixels of each chip.
+            seed: of the windows.
+            share: of one of several processes; everything if None.
+            drawn: windows per epoch, over all processes; those of a pass if None.
+        """
         self.chips = chips
         self.windows = chips.windows
         self.scenes = chips.scene_names
@@ -80,29 +94,9 @@ class RandomWindowSampler(WindowSampler):
     show the edges of the ground less often than its middle, and some pixels not at all.
     """
 
-    def __init__(
-        self,
-        chips: Chips,
-        factors: NDArray[np.float64],
-        *,
-        seed: int,
-        share: RankShare | None = None,
-        drawn: int | None = None,
-    ) -> None:
-        """A sampler of windows. The labels of partly labelled chips are read when the first epoch begins.
-
-        Args:
-            chips: to train on.
-            factors: (chips,) relative number of windows for the pixels of each chip.
-            seed: of the windows.
-            share: of one of several processes; everything if None.
-            drawn: windows per epoch, over all processes; those of a pass if None.
-        """
-        super().__init__(chips, factors, seed=seed, share=share, drawn=drawn)
-
     def prepare(self) -> None:
         """Find the pins."""
-        self.pins  # noqa: B018 - kept
+        _ = self.pins
 
     @cached_property
     def pins(self) -> NDArray[np.int64]:
