@@ -130,6 +130,12 @@ def test_ground_of_factor_0_is_drawn_with_its_neighbours_only(chips):
     assert {index for index, _, _ in drawn} == set(np.flatnonzero(~background))
 
 
+@pytest.mark.parametrize("kind", [RandomWindowSampler, ChipSampler])
+def test_nothing_is_drawn_where_all_factors_are_0(chips, kind):
+    given = (chips,) if kind is RandomWindowSampler else ()
+    assert list(kind(*given, np.zeros(len(chips)), seed=0)) == []
+
+
 POSITIONS = st.tuples(st.integers(0, SCENE - SIDE), st.integers(0, SCENE - SIDE))
 
 

@@ -108,7 +108,7 @@ class RandomWindowSampler(WindowSampler):
         shown = np.zeros(len(self.pins))
         due_a_round = self.factors[self.pins[:, 0]]
         due = np.zeros(len(self.pins))
-        while True:
+        while due_a_round.any():
             due += due_a_round
             for pin in rng.permutation(len(self.pins)).tolist():
                 # A factor below 1 skips rounds.
