@@ -5,9 +5,10 @@
 
 DATA is the folder of the example data sets (banepa_buildings, dubai, amazon_forest); world512 is drawn, its side is
 512. A third of each is held out and scored: of Banepa and of the world the lowest rows, of Dubai tiles 3 and 8, of the
-Amazon the last third of the images. The rest is split into train and val as by default. The lecture's way is a UNet of
-segmentation-models-pytorch, random crops, flips, Dice + cross-entropy, Adam 1e-3, on train and val together, the last
-weights. `ground=all` in a method trains on train and val together, too. Rows that OUT has are not repeated.
+Amazon the last third of the images. The rest is split as by default, its own test chips being "unused". The lecture's
+way is a UNet of segmentation-models-pytorch, random crops, flips, Dice + cross-entropy, Adam 1e-3, on all of the rest,
+the last weights. `ground=all` in a method is the final training of `run --final all`: all of the rest, steps scaled to
+it. `ground=50` trains on so few train chips that each is drawn 50 times. Rows that OUT has are not repeated.
 """
 
 import argparse
@@ -64,8 +65,7 @@ def main() -> None:
 
 def held_out_third(name: str, folder: Path, scratch: Path, size: int, seed: int) -> Chips:
     """Chips whose split test is ground that no training sees."""
-    settings: dict[str, Any] = {"size": size, "out": scratch / "chips", "seed": seed, "test": 0}
-    rows: Any = None
+    settings: dict[str, Any] = {"size": size, "out": scratch / "chips", "seed": seed}
     if name == "banepa":
         data = folder / "banepa_buildings" / "dev"
         chips = verbs.chip(images=[data / "scene.tif"], labels=data / "buildings.geojson", **settings)
@@ -82,15 +82,17 @@ def held_out_third(name: str, folder: Path, scratch: Path, size: int, seed: int)
     if name in ("dubai", "amazon"):
         scenes = sorted(set(table["scene"]))
         wanted = [s for s in scenes if re.match("tile[38]_", s)] or scenes[2 * len(scenes) // 3 :]
-        rows = table["scene"].isin(wanted)
         rest = sorted(set(scenes) - set(wanted))
-        held = set(np.random.default_rng(seed).permutation(rest)[: max(1, round(0.15 * len(rest)))].tolist())
-        split = np.where(rows, "test", np.where(table["scene"].isin(held), "val", "train"))
+        drawn, count = np.random.default_rng(seed).permutation(rest).tolist(), max(1, round(0.15 * len(rest)))
+        own = dict.fromkeys(drawn, "train") | dict.fromkeys(drawn[:count], "val")
+        own |= dict.fromkeys(drawn[count : 2 * count], "unused") | dict.fromkeys(wanted, "test")
+        split = table["scene"].map(own).to_numpy()
     else:
         border = 2 * int((table["row"] + table["height"]).max()) // 3
         is_test = table["row"] >= border + size // 4
-        is_gap = ~is_test & (table["row"] + table["height"] > border)
-        split = np.where(is_test, "test", np.where(is_gap, "gap", table["split"]))
+        is_border = ~is_test & (table["row"] + table["height"] > border)
+        own = table["split"].replace({"test": "unused"})
+        split = np.where(is_test, "test", np.where(is_border, "border", own))
     return replace(chips, table=table.assign(split=split))
 
 
@@ -107,24 +109,37 @@ def measured(chips: Chips, method: str, steps: int, seed: int) -> dict[str, Any]
     """F1 on the held-out ground, and the seconds of the training."""
     name, _, text = method.partition(":")
     test, started = chips.of_split("test"), time.perf_counter()
-    everything = replace(chips, table=chips.table.replace({"split": {"val": "train"}}))
     if name == "lecture":
-        network = lecture(everything.of_split("train"), steps, seed)
+        network = lecture(_ground(chips, "all", seed, 8 * steps).of_split("train"), steps, seed)
         seconds = time.perf_counter() - started
         confusion = lecture_score(network, test)
     else:
         words = text.split()
-        uses_all = "ground=all" in words
-        settings = named_values([word for word in words if word != "ground=all"])
+        ground = next((word.removeprefix("ground=") for word in words if word.startswith("ground=")), "")
+        settings = named_values([word for word in words if not word.startswith("ground=")])
+        given = _ground(chips, ground, seed, 8 * steps)
+        if ground == "all":
+            steps = round(steps * len(given.of_split("train")) / len(chips.of_split("train")))
         with tempfile.TemporaryDirectory() as folder:
-            given = everything if uses_all else chips
-            own = replace(given, table=given.table[given.table["split"] != "test"].reset_index(drop=True))
-            model = verbs.train(own, out=Path(folder) / "model", steps=steps, seed=seed, weights="none", **settings)
+            model = verbs.train(given, out=Path(folder) / "model", steps=steps, seed=seed, weights="none", **settings)
         seconds = time.perf_counter() - started
         confusion = score(model, test, "scoring")
     f1 = [None if np.isnan(value) else round(float(value), 4) for value in confusion.f1]
     chips_of = chips.table["split"].value_counts().to_dict()
     return {"mean_f1": round(confusion.mean_f1, 4), "f1": f1, "seconds": round(seconds), "chips": chips_of}
+
+
+def _ground(chips: Chips, ground: str, seed: int, drawn: int) -> Chips:
+    """The chips to train with: all but the held-out third; or train and val, of train as many as `drawn` allows."""
+    splits = chips.table["split"].to_numpy().copy()
+    if ground == "all":
+        splits[np.isin(splits, ["val", "unused", "gap"])] = "train"
+    elif ground:
+        train = np.random.default_rng(seed).permutation(np.flatnonzero(splits == "train"))
+        assert len(train) >= drawn // int(ground), f"{len(train)} chips are too few for {ground} passes"
+        splits[train[drawn // int(ground) :]] = "unused"
+    table = chips.table.assign(split=splits)
+    return replace(chips, table=table[table["split"].isin(["train", "val"])].reset_index(drop=True))
 
 
 def lecture(ground: Chips, steps: int, seed: int) -> torch.nn.Module:
