@@ -94,10 +94,12 @@ def source() -> str:
         "PredictTable": fields("predict"),
         "VectorizeKeywords": fields("vectorize"),
         "AssessTable": fields("assess"),
+        "ModelsKeywords": fields("models"),
     }
     sections = {
         "scenes": "SceneKeywords", "chips": "ChipTable", "split": "SplitKeywords", "train": "TrainTable",
-        "predict": "PredictTable", "vectorize": "VectorizeKeywords", "assess": "AssessTable",
+        "models": "ModelsKeywords", "predict": "PredictTable", "vectorize": "VectorizeKeywords",
+        "assess": "AssessTable",
     }  # fmt: skip
     scene_split = fields("scenes")["split"]
     plain = unambiguous(*(section for section in SECTIONS if section != "augment"))

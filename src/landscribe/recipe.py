@@ -28,7 +28,7 @@ from landscribe.outputs import write_text
 from landscribe.polygons.spec import VectorizeSpec
 from landscribe.prediction.spec import PredictSpec
 from landscribe.spec import InputPath, Seed, Spec, nearest, other_names
-from landscribe.training.spec import TrainSpec
+from landscribe.training.spec import ModelsSpec, TrainSpec
 
 if TYPE_CHECKING:
     ExampleName = str
@@ -57,6 +57,7 @@ class Recipe(Spec):
     split: SplitSpec = SplitSpec()
     augment: AugmentSpec = AugmentSpec()
     train: TrainSpec = TrainSpec()
+    models: ModelsSpec = ModelsSpec()
     predict: PredictSpec = PredictSpec()
     vectorize: VectorizeSpec = VectorizeSpec()
     assess: AssessSpec = AssessSpec()

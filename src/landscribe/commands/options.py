@@ -60,6 +60,7 @@ _SECTIONS = {
     "split": ("Split", "data.splits.spec", "SplitSpec"),
     "augment": ("Augmentation", "data.batches.augment_spec", "AugmentSpec"),
     "train": ("Training", "training.spec", "TrainSpec"),
+    "models": ("Models", "training.spec", "ModelsSpec"),
     "predict": ("Prediction", "prediction.spec", "PredictSpec"),
     "vectorize": ("Polygons", "polygons.spec", "VectorizeSpec"),
     "assess": ("Assessment", "assessment.spec", "AssessSpec"),

@@ -193,3 +193,23 @@ class TrainSpec(Spec):
             return steps_a_pass
         total = self.steps or EFFORT_STEPS[self.effort]
         return max(math.ceil(total / _MOST_EPOCHS), min(steps_a_pass, math.ceil(total / _LEAST_EPOCHS)))
+
+
+class ModelsSpec(Spec):
+    """Which models a run trains, besides one on the training chips."""
+
+    folds: Annotated[int, Field(ge=3, le=1000)] | Literal["scenes", "groups"] | None = None
+    """Cross-validation: number of spatial folds, or leave one scene, or one group of scenes, out at a time. Each fold is
+    assessed by a model that has not seen it, and all models together make the map. Default: one model, assessed on the
+    test chips."""
+    final: Literal["none", "all"] = "none"
+    """all: after the assessment, train a final model on all labelled ground, which makes the map."""
+
+    @model_validator(mode="after")
+    def _require_one_kind(self) -> Self:
+        if self.folds is not None and self.final == "all":
+            raise ValueError(
+                f"folds is {self.folds} and final is all; the models of the folds make the map together and have seen "
+                "all labelled ground. Leave out one of the two"
+            )
+        return self

@@ -185,6 +185,13 @@ class AssessTable(TypedDict, total=False):
     reference_field: str | None
 
 
+class ModelsKeywords(TypedDict, total=False):
+    """Settings of a section of a recipe."""
+
+    folds: int | Literal["scenes", "groups"] | None
+    final: Literal["none", "all"]
+
+
 class LabelKeywords(TypedDict, total=False):
     """Settings of `assess`."""
 
@@ -408,6 +415,8 @@ class DemoKeywords(TypedDict, total=False):
     precision: Literal["auto", "32", "bf16", "16"]
     devices: int | Literal["auto"]
     log: str | Path | None
+    folds: int | Literal["scenes", "groups"] | None
+    final: Literal["none", "all"]
     tile: int | Literal["auto"]
     margin: int | Literal["auto"]
     unit: int
@@ -446,6 +455,7 @@ class DemoKeywords(TypedDict, total=False):
     scenes: SceneKeywords
     chips: ChipTable
     train: TrainTable
+    models: ModelsKeywords
     predict: PredictTable
     vectorize: VectorizeKeywords
     assess: AssessTable
