@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from landscribe.confusion import Confusion
+from landscribe.confusion import Confusion, class_mean
 from landscribe.data.batches.augment import LabelledBatch, augment
 from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.batches.dataset import Batch, to_float
@@ -39,8 +39,11 @@ _PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.5, 3
 class Segmenter(lightning.LightningModule):
     """Trains a Model's network; records the history and the best weights.
 
-    The best epoch has the highest mean F1 over classes on the validation chips; without validation chips it is the last
-    one. With several processes, losses and measures are those of the chips of all processes, the same in each process.
+    The best epoch has the highest mean F1 over the classes of the validation chips; without validation chips it is the
+    last one. A class that these lack has no F1: else an epoch would win because it predicts no pixel of that class by
+    chance.
+
+    With several processes, losses and measures are those of the chips of all processes, the same in each process.
     """
 
     weights: Tensor
@@ -90,6 +93,7 @@ class Segmenter(lightning.LightningModule):
             freeze(part)
         if self._should_stop_early():
             self.trainer.should_stop = True
+            log.info("training: stops at step %d, %d epochs after the best", self.global_step, self.spec.patience)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's name
         """Convert pixels and labels to the types of training; they travel to the device in small types."""
@@ -204,7 +208,7 @@ class Segmenter(lightning.LightningModule):
         confusion = Confusion(self.model.classes, self._sum_over_processes(self._confusion.counts))
         row = self._row(confusion, self._sum_over_processes(self._validation))
         self.history.append(row)
-        score = confusion.mean_f1 if confusion.total else float(len(self.history))
+        score = row["val_mean_f1"] if confusion.total else float(len(self.history))
         if self.spec.checkpoint == "last" or score > self.best[0]:
             self.best = (
                 score,
@@ -219,20 +223,22 @@ class Segmenter(lightning.LightningModule):
             logger.save()
         if self._should_stop_early():
             self.trainer.should_stop = True
+            log.info("training: stops at step %d, %d epochs after the best", self.global_step, self.spec.patience)
 
     def _row(self, confusion: Confusion, validation: NDArray[Any]) -> dict[str, Any]:
         """The history's row of an epoch; `validation` is the sum of losses and the number of chips."""
         total, chips = validation.tolist()
+        f1, iou = (confusion.of_reference_classes(values) for values in (confusion.f1, confusion.iou))
         row: dict[str, Any] = {
             "epoch": len(self.history) + 1,
             "step": self.global_step,
             "train_loss": float(torch.stack(self.losses).mean()),
             "val_loss": total / chips if chips else None,
-            "val_mean_f1": _finite(confusion.mean_f1),
-            "val_mean_iou": _finite(confusion.mean_iou),
+            "val_mean_f1": _finite(class_mean(f1)),
+            "val_mean_iou": _finite(class_mean(iou)),
             "val_overall_accuracy": _finite(confusion.overall_accuracy),
         }
-        by_class = zip(self.model.classes.names, confusion.f1, strict=True)
+        by_class = zip(self.model.classes.names, f1, strict=True)
         return row | {f"val_f1_{name}": _finite(f1) for name, f1 in by_class} | self._threshold()
 
     def _threshold(self) -> dict[str, float | None]:
