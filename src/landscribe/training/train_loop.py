@@ -41,8 +41,8 @@ from landscribe.training.parallel import (
     finish,
     log_on_rank_zero,
     processes,
-    training_loader,
-    validation_loader,
+    training_batches,
+    validation_batches,
 )
 from landscribe.training.scaling import scaling_of
 from landscribe.training.segmenter import Segmenter
@@ -259,7 +259,7 @@ def _find_learning_rate(job: _Job) -> float:
         )
 
     order = chip_sampler(job.training, job.spec, job.seed)
-    batches = training_loader(job.training, order, job.spec, job.group, job.change)
+    batches = training_batches(job.training, order, job.spec, job.group, job.change)
     rate = find_learning_rate(module, batches, training_precision(job.spec.precision))
     log.info("learning rate: %.3g (by the learning rate finder)", rate)
     return rate
@@ -268,8 +268,8 @@ def _find_learning_rate(job: _Job) -> float:
 def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed: bool) -> Segmenter:
     spec, group = job.spec, job.group
     job.model.network.to(memory_format=torch.channels_last)
-    batches = training_loader(job.training, job.order, spec, group, job.change)
-    held_out = validation_loader(job.validation, spec, group)
+    batches = training_batches(job.training, job.order, spec, group, job.change)
+    held_out = validation_batches(job.validation, spec, group)
     total = spec.total_steps(math.ceil(len(batches) / spec.accumulate))
     assert start.learning_rate is not None
     segmenter = _segmenter(Segmenter, job, total, start.learning_rate)
