@@ -10,7 +10,6 @@ import lightning
 import numpy as np
 from lightning.pytorch.tuner.tuning import Tuner
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
 
 from landscribe.data.batches.read_ahead import ReadAhead
 from landscribe.errors import NetworkError
@@ -29,7 +28,7 @@ _LAG_FACTOR = 3
 class LRFinderModule(Segmenter):
     """A Segmenter for the range test: its loss may diverge, and it records nothing."""
 
-    def require_finite(self, loss: Tensor) -> None:
+    def require_finite(self) -> None:
         """Accept any loss: the test ends at rates that are too high."""
 
     def close_epoch(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.utilities.seed import isolate_rng
 from numpy.typing import NDArray
 
@@ -274,6 +275,7 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
     assert start.learning_rate is not None
     segmenter = _segmenter(Segmenter, job, total, start.learning_rate)
     job.order.prepare()
+    files = AtomicCheckpointIO()
     task = progress.task("training", total or math.ceil(60 * (spec.minutes or 0)))
     with task if group.is_rank_zero else nullcontext(_ignore_progress) as advance, quiet_lightning():
         callbacks = [ProgressCallback(advance, by_time=total is None), *([StepLogger()] if spec.log else [])]
@@ -290,8 +292,8 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
             accumulate_grad_batches=spec.accumulate,
             gradient_clip_val=spec.gradient_clip or None,
             num_sanity_val_steps=0,
-            callbacks=[*callbacks, EpochCheckpoint(checkpoints, start, job.order)],
-            plugins=[AtomicCheckpointIO(), *cluster_plugins(group)],
+            callbacks=[*callbacks, EpochCheckpoint(checkpoints, files, start, job.order)],
+            plugins=[AsyncCheckpointIO(files), *cluster_plugins(group)],
             use_distributed_sampler=False,
             logger=loggers(spec.log) if group.is_rank_zero else False,
             enable_progress_bar=False,
