@@ -224,14 +224,14 @@ def test_an_unsampled_pixel_is_outside_of_the_frame(mapped):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": 5000, "allocation": "equal"}, "units of 1 are to be drawn, but it has"),
-        ({"size": 5000, "design": "simple"}, "5000 units are to be drawn, but the map has"),
+        ({"size": 5000, "allocation": "equal"}, "the size of stratum 1 is .*, but it has"),
+        ({"size": 5000, "design": "simple"}, "the size is 5000, but the map has"),
         ({"allocation": "1=4,9=4"}, "allocation names '9'.*Known: 1, 2, 3"),
         ({"size": 60, "expected_accuracy": "forest=0.9"}, "expected_accuracy names 'forest'"),
         ({"size": 60, "buffer_around": "road", "buffer": 2}, "buffer_around names 'road'"),
         ({"size": 60, "buffer_around": "1", "buffer": 0.5}, "no sampling unit within 0.5 m of 1"),
         ({"size": 60, "unit": 500}, "no block of 500 x 500 pixels"),
-        ({"design": "cluster", "clusters": 99, "cluster_size": 9, "per_cluster": 1}, "99 squares of 9 pixels"),
+        ({"design": "cluster", "clusters": 99, "cluster_size": 9, "per_cluster": 1}, "clusters is 99, but the map has"),
     ],
 )
 def test_a_sample_that_cannot_be_drawn_is_refused(mapped, settings, message):

@@ -276,7 +276,7 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]
     if not by_map:
         raise errors[0]
     if errors:
-        log.warning("%d of %d maps are left out: %s", len(errors), len(maps), errors[0])
+        log.warning("left out: %d of %d maps: %s", len(errors), len(maps), errors[0])
     counts = pooled(by_map.values())
     if counts.groups or not 1 < len(by_map) <= MOST_APART:
         return counts

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from landscribe.errors import ClassError, GridError, RasterError, SampleError, listed
+from landscribe.errors import ClassError, GridError, RasterError, SampleError, counted, listed
 from landscribe.estimation.reference_sample import MapClass
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -254,7 +254,7 @@ def _sized(plan: SamplePlan) -> SamplePlan:
 
 def _require_size(size: int, units: int) -> None:
     if size > units:
-        raise SampleError(f"{size} units are to be drawn, but the map has {units}. Lower the size.")
+        raise SampleError(f"the size is {size}, but the map has {counted(units, 'unit')}. Lower the size.")
 
 
 def _warn_if_larger(spec: SampleSpec, size: int) -> None:
