@@ -90,7 +90,8 @@ def _resumable(files: Run) -> Iterator[None]:
 
 
 def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -> None:
-    """The steps of a run whose files are not there."""
+    """The steps of a run whose files are not there. A scheduler that predicts also counts the independent reference."""
+    from landscribe.assessment.references import counts_strips
     from landscribe.geo.vectors.vector_files import is_vector
 
     assert checked.classes is not None
@@ -111,6 +112,7 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
     measured = filled.assess.model_dump(exclude={"reference", "reference_field"}) | {"seed": filled.seed}
     assess(maps, reference=chips, split=split, out=files.assessment_file, **measured)
     if filled.assess.reference is not None:
+        measured["dask"] = filled.predict.dask if counts_strips(filled.assess) else None
         column = filled.assess.reference_field
         assess(maps, reference=filled.assess.reference, label_field=column, out=files.reference_file, **measured)
     else:

@@ -330,6 +330,13 @@ def _is_points(spec: SceneSpec, classes: Classes) -> bool:
     return is_points
 
 
+def counts_strips(spec: AssessSpec) -> bool:
+    """True if the independent reference is compared strip by strip, which Dask can do: points are not."""
+    if spec.reference is None or not is_vector(spec.reference):
+        return spec.reference is not None
+    return geometry_type(spec.reference, field=spec.reference_field) not in (*POINTS, "MultiPoint")
+
+
 def require_reference(spec: AssessSpec, classes: Classes) -> None:
     """Refuse an independent reference or regions before anything is trained; whether they lie on a map shows later.
 
