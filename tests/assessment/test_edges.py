@@ -156,7 +156,7 @@ def test_the_tolerance_in_metres_is_printed_with_the_size_of_pixels(tmp_path, ca
     crs, transform, _ = METRES["a grid in degrees"]
     mapped, truth = shifted_world(tmp_path, 0, crs=crs, transform=transform)
     print_measures(verbs.assess(mapped, reference=truth, edges=True, edge_tolerance="2m").summary())
-    assert "edges that agree within 2 metres (pixels of 1.11 x 0.558 m): precision 1.000" in capsys.readouterr().out
+    assert "edges that agree within 2 m (pixels of 1.11 x 0.558 m): precision 1.000" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

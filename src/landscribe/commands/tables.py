@@ -59,7 +59,8 @@ def _print_table(headers: list[str], rows: list[list[str]]) -> None:
 
 
 def _title(name: str) -> str:
-    return "MCC" if name == "mcc" else name.replace("_", " ")
+    """The name of a measure as people write it."""
+    return name.replace("_", " ").replace("mcc", "MCC").replace("f1", "F1").replace("iou", "IoU")
 
 
 def print_measures(summary: dict[str, Any]) -> None:
@@ -69,7 +70,7 @@ def print_measures(summary: dict[str, Any]) -> None:
         + (f" ({summary['split']})" if summary["split"] else "")
     )
     intervals = summary.get("intervals") or {}
-    overall = [f"{name.replace('_', ' ')} {with_interval(summary, intervals, name)}" for name in _OVERALL]
+    overall = [f"{_title(name)} {with_interval(summary, intervals, name)}" for name in _OVERALL]
     show(f"{counted(summary['pixels'], 'pixel')}, {', '.join(overall)}")
     if summary.get("quantity_disagreement") is not None:
         show(", ".join(f"{_title(name)} {number(summary[name])}" for name in _AGREEMENT))
@@ -79,7 +80,7 @@ def print_measures(summary: dict[str, Any]) -> None:
     _print_table(
         ["class", "user's", "producer's", "F1", "IoU", "reference pixels"],
         [
-            [row["name"], *(with_interval(row, own, name) for name in _BY_CLASS), str(row["reference_pixels"])]
+            [row["name"], *(with_interval(row, own, name) for name in _BY_CLASS), f"{row['reference_pixels']:,}"]
             for row, own in zip(summary["classes"], by_class, strict=True)
         ],
     )
@@ -142,8 +143,8 @@ def _print_edges(summary: dict[str, Any]) -> None:
     boundary = summary["boundary"]
     measures = ", ".join(f"{title} {number(boundary[name])}" for name, title in _OF_EDGES.items())
     sides = " x ".join(f"{side:.3g}" for side in boundary.get("pixel_metres", ()))
-    of_pixels = f" (pixels of {sides} m)" if sides else ""
-    show(f"edges that agree within {boundary['tolerance']:g} {boundary['tolerance_unit']}{of_pixels}: {measures}")
+    unit = f"m (pixels of {sides} m)" if sides else "pixels"
+    show(f"edges that agree within {boundary['tolerance']:g} {unit}: {measures}")
 
 
 def _print_calibration(calibration: dict[str, Any]) -> None:
