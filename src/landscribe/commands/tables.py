@@ -119,8 +119,8 @@ def print_estimates(summary: dict[str, Any]) -> None:
                     for measure in ("users", "producers", "f1")
                     for text in (estimated_text(summary[measure][name]), error_text(summary[measure][name]))
                 ),
-                number(mapped[name]["area"], area_form(area)), estimated_text(area, area_form(area)),
-                error_text(area, area_form(area)),
+                number(mapped[name]["area"], area_form(area)) if mapped[name]["area"] else "0",
+                estimated_text(area, area_form(area)), error_text(area, area_form(area)),
             ]
             for name, area in summary["areas"].items()
         ],
