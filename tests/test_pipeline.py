@@ -16,15 +16,18 @@ from test_app import landscribe
 
 from landscribe import pipeline, verbs
 from landscribe import synthetic as world
+from landscribe.assessment import counting
 from landscribe.commands.tables import print_run
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.errors import ChipError, LandscribeError, OutputError
+from landscribe.executor import run_units
 from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.model import Model
 from landscribe.nn import ARCHITECTURES
+from landscribe.prediction import run as prediction
 from landscribe.recipe import Recipe
 from landscribe.runs import Run
 from worlds import METRE, noise, write_raster
@@ -190,6 +193,24 @@ def test_a_run_states_the_accuracy_of_each_region_of_its_test_scenes(tmp_path, c
     assert [line.split()[:2] for line in table.splitlines()[1:3]] == [["Ohio", "4096"], ["Virginia", "4096"]]
     report = (run / "report.html").read_text(encoding="utf-8")
     assert report.count('<th scope="row">Ohio</th>') == report.count('<th scope="row">Virginia</th>') == 1
+
+
+def test_a_run_on_dask_counts_its_reference_there_unless_it_is_points(drawn, tmp_path, monkeypatch):
+    scene, labels, truth = drawn
+    points = tmp_path / "points.gpkg"
+    polygons = gpd.read_file(labels)
+    polygons.set_geometry(polygons.representative_point()).to_file(points)
+    on_dask = []
+    monkeypatch.setattr(prediction, "run_on_dask", lambda task, units, _, **__: run_units(task, units))
+    monkeypatch.setattr(
+        counting, "run_on_dask", lambda task, strips, dask: on_dask.append(dask) or run_units(task, strips)
+    )
+    given = {"images": [scene], "labels": labels, "out": tmp_path / "run", "steps": 1, "overwrite": True}
+    for reference, column, expected in ((truth, None, ["auto"]), (points, "class", ["auto"])):
+        assessed = {"reference": str(reference), "reference_field": column}
+        pipeline.run(**given, **QUICK | {"predict": {"dask": "auto"}, "assess": assessed})
+        assert on_dask == expected
+        assert Run(tmp_path / "run").read_reference_assessment()["reference"] == reference.name
 
 
 def test_each_scene_has_its_map(of_two_scenes):

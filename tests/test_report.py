@@ -284,9 +284,7 @@ def test_estimates_of_a_sample_stand_beside_the_counts_of_the_map(world, page, t
     assert "an estimate for the whole map" in section
     assert "Counted: pixels of the map" in section
     assert re.search(r"&lt;new&gt;</th><td>\u2013</td><td>0\.000<small", section)
-    assert re.search(
-        r'<td>0\.00</td><td>10\.00<small class="ends">4\.40 to 15\.60<br>se 2\.86</small></td></tr>', section
-    )
+    assert re.search(r'<td>0</td><td>10\.00<small class="ends">4\.40 to 15\.60<br>se 2\.86</small></td></tr>', section)
 
 
 def test_estimates_of_blocks_in_an_area_name_the_blocks_and_the_area(world, tmp_path):
@@ -300,7 +298,23 @@ def test_estimates_of_blocks_in_an_area_name_the_blocks_and_the_area(world, tmp_
     text = write_page(replace(world, sample=sample), tmp_path)
     assert "an estimate for the part of the map in park.gpkg" in text
     assert "Counted: blocks of 3 x 3 pixels by their majority class" in text
-    assert re.findall(r"<td>(123456)\b", text) == ["123456", "123456"]
+    assert re.findall(r"<td>(123,456)\b", text) == ["123,456", "123,456"]
+
+
+def test_groups_and_an_independent_reference_have_their_intervals(world, tmp_path):
+    intervals = {"overall_accuracy": [0.311, 0.722], "mean_f1": [0.411, 0.822], "classes": [{}] * len(TABLE)}
+    measures = world.assessment | {"intervals": intervals}
+    assessment = world.assessment | {"groups": {"north": measures, "south": world.assessment}}
+    text = write_page(replace(world, assessment=assessment, reference=measures), tmp_path)
+    north, south = re.findall(r'<th scope="row">(?:north|south)</th>.*', text)
+    assert '<small class="ends">0.311 to 0.722</small>' in north
+    assert "ends" not in south
+    assert "&nbsp;(0.311 to 0.722), mean F1" in text
+
+
+def test_the_report_says_why_there_are_no_intervals(world, tmp_path):
+    assessment = world.assessment | {"intervals": {"reason": "no intervals: 8 blocks", "confidence": 0.95}}
+    assert "No intervals: 8 blocks." in write_page(replace(world, assessment=assessment), tmp_path)
 
 
 def test_counts_of_the_map_are_called_counts_and_no_estimates(world, tmp_path):

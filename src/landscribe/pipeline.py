@@ -92,7 +92,8 @@ def _resumable(files: Run) -> Iterator[None]:
 
 
 def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -> None:
-    """The steps of a run whose files are not there."""
+    """The steps of a run whose files are not there. A scheduler that predicts also counts the independent reference."""
+    from landscribe.assessment.references import counts_strips
     from landscribe.geo.vectors.vector_files import is_vector
 
     assert checked.classes is not None
@@ -118,6 +119,7 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
         for path in maps:
             _vectorize(path, filled, files)
     if filled.assess.reference is not None:
+        measured["dask"] = filled.predict.dask if counts_strips(filled.assess) else None
         column = filled.assess.reference_field
         assess(maps, reference=filled.assess.reference, label_field=column, out=files.reference_file, **measured)
     else:

@@ -21,7 +21,7 @@ from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import class_rows
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import MissingPartsError, RecipeError, first_line
+from landscribe.errors import MissingPartsError, RecipeError, counted, first_line
 from landscribe.examples import EXAMPLES
 from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes
@@ -120,7 +120,7 @@ class Recipe(Spec):
             per_scene = per_scene * len(images)
         if len(per_scene) != len(images):
             raise RecipeError(
-                f"{len(images)} images and {len(per_scene)} label files were given. "
+                f"{counted(len(images), 'image')} and {counted(len(per_scene), 'label file')} were given. "
                 "Give one label file for all images, or one for each."
             )
         by_section = into_sections(settings, sections)

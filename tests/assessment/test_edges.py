@@ -2,16 +2,20 @@
 
 import numpy as np
 import pytest
+from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
 from landscribe import verbs
 from landscribe.assessment import counting
-from landscribe.assessment.edges import HALO, EdgeCounts
+from landscribe.assessment.edges import EdgeCounts, EdgeTolerance
+from landscribe.assessment.spec import AccuracySpec
 from landscribe.commands.tables import print_measures
 from landscribe.errors import RecipeError
 from landscribe.geo.grid import Window
 from worlds import noise, pixel_box, write_polygons, write_raster
+
+TWO, THREE = EdgeTolerance(2), EdgeTolerance(3)
 
 
 def squares(side, seed, block=5):
@@ -44,7 +48,7 @@ def distance_to(points, row, col):
 @pytest.mark.parametrize("seed", range(3))
 def test_pixels_count_in_the_class_of_their_distance_to_the_nearest_edge(seed):
     reference, predicted = squares(26, seed), squares(26, seed + 10)
-    ours, edges, limits = EdgeCounts.of(reference, predicted, 2), edge_pixels(reference), [1, 2, 4, 8, 16, np.inf]
+    ours, edges, limits = EdgeCounts.of(reference, predicted, TWO), edge_pixels(reference), [1, 2, 4, 8, 16, np.inf]
     expected = np.zeros((6, 2), int)
     for row, col in np.ndindex(reference.shape):
         if 255 not in (reference[row, col], predicted[row, col]):
@@ -62,26 +66,45 @@ def test_edge_pixels_match_within_the_tolerance(tolerance):
     for own, other in ((of_map, of_reference), (of_reference, of_map)):
         points = [point for point in own.tolist() if compared[tuple(point)]]
         expected.append([len(points), sum(distance_to(other, *point) <= tolerance for point in points)])
-    np.testing.assert_array_equal(EdgeCounts.of(reference, predicted, tolerance).matched, expected)
+    np.testing.assert_array_equal(EdgeCounts.of(reference, predicted, EdgeTolerance(tolerance)).matched, expected)
 
 
-@given(st.integers(0, 20), st.integers(1, 90))
-def test_counts_of_windows_with_a_halo_sum_to_those_of_the_whole(seed, first):
+@pytest.mark.parametrize("pixel", [(1.0, 1.0), (1.0, 0.6), (0.3, 1.0)])
+def test_edge_pixels_match_within_metres_on_the_ground(pixel):
+    reference, predicted = squares(24, 0), squares(24, 10)
+    of_map, of_reference = edge_pixels(predicted), edge_pixels(reference)
+    expected = []
+    for own, other in ((of_map, of_reference), (of_reference, of_map)):
+        points = [point for point in own.tolist() if 255 not in (reference[tuple(point)], predicted[tuple(point)])]
+        metres = [np.hypot(*((other - point) * pixel).T).min() for point in points]
+        expected.append([len(points), sum(distance <= 1.5 for distance in metres)])
+    np.testing.assert_array_equal(EdgeCounts.of(reference, predicted, EdgeTolerance(1.5, pixel)).matched, expected)
+
+
+@given(
+    st.integers(0, 20), st.integers(1, 90),
+    st.sampled_from([THREE, EdgeTolerance(20), EdgeTolerance(3, (1.0, 0.2)), EdgeTolerance(3, (0.5, 0.5))]),
+)  # fmt: skip
+def test_counts_of_windows_with_a_halo_sum_to_those_of_the_whole(seed, first, tolerance):
     reference, predicted = squares(90, seed, 30), squares(90, seed + 50, 20)
-    whole, summed, full = EdgeCounts.of(reference, predicted, 3), EdgeCounts.zeros(3), Window(0, 0, 90, 90)
+    whole, summed = EdgeCounts.of(reference, predicted, tolerance), EdgeCounts.zeros(tolerance)
+    full = Window(0, 0, 90, 90)
     for window in (Window(0, 0, first, 90), Window(first, 0, 90 - first, 90)):
-        read = window.grown(HALO) & full
+        read = window.grown(tolerance.halo) & full
         if not window.is_empty:
-            summed += EdgeCounts.of(reference[read.slices], predicted[read.slices], 3, window.relative_to(read))
+            summed += EdgeCounts.of(reference[read.slices], predicted[read.slices], tolerance, window.relative_to(read))
     np.testing.assert_array_equal(summed.by_distance, whole.by_distance)
     np.testing.assert_array_equal(summed.matched, whole.matched)
 
 
-def shifted_world(folder, shift):
+def shifted_world(folder, shift, **georeference):
     """A map of two classes whose straight edge lies `shift` pixels to the right of that of the reference."""
     truth, mapped = np.zeros((2, 60, 100), np.uint8)
     truth[:, 50:], mapped[:, 50 + shift :] = 1, 1
-    return [write_raster(folder / f"{name}.tif", array) for name, array in (("map", mapped), ("truth", truth))]
+    return [
+        write_raster(folder / f"{name}.tif", array, **georeference)
+        for name, array in (("map", mapped), ("truth", truth))
+    ]
 
 
 def test_an_edge_that_is_shifted_by_three_pixels_is_wrong_beside_the_edge_only(tmp_path, capsys, monkeypatch):
@@ -94,7 +117,13 @@ def test_an_edge_that_is_shifted_by_three_pixels_is_wrong_beside_the_edge_only(t
         "0-1": (120, 0.5), "1-2": (120, 0.5), "2-4": (240, 0.75), "4-8": (480, 1), "8-16": (960, 1), ">16": (4080, 1),
     }  # fmt: skip
     # Edge pixels are columns 52, 53 of the map and 49, 50 of the reference: 52 lies within 2 of 50.
-    assert summary["boundary"] == {"tolerance": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5}
+    assert summary["boundary"] == {
+        "tolerance": 2,
+        "tolerance_unit": "pixels",
+        "precision": 0.5,
+        "recall": 0.5,
+        "f1": 0.5,
+    }
     print_measures(summary)
     assert (
         "edges that agree within 2 pixels: precision 0.500, recall 0.500, boundary F1 0.500" in capsys.readouterr().out
@@ -102,8 +131,68 @@ def test_an_edge_that_is_shifted_by_three_pixels_is_wrong_beside_the_edge_only(t
     assert verbs.assess(mapped, reference=truth, edges=True, edge_tolerance=4).edges.boundary_f1 == 1
 
 
+METRES = {
+    # Two pixels of 0.5 m between the edge pixels: 52 of the map and 50 of the reference.
+    "a grid in metres": ("EPSG:32632", Affine(0.5, 0, 400000, 0, -0.5, 5500000), ("0.9m", "1m")),
+    # A degree of longitude is 55 800 m at 60 degrees north: 2 pixels of 1e-5 degrees are 1.116 m.
+    "a grid in degrees": ("EPSG:4326", Affine(1e-5, 0, 10, 0, -1e-5, 60), ("1.1m", "1.13m")),
+    "a grid in feet": ("EPSG:2263", Affine(1, 0, 980000, 0, -1, 200000), ("0.59 m", "0.61 m")),
+}
+
+
+@pytest.mark.parametrize("name", METRES)
+def test_a_tolerance_in_metres_holds_on(name, tmp_path):
+    crs, transform, (below, reached) = METRES[name]
+    mapped, truth = shifted_world(tmp_path, 3, crs=crs, transform=transform)
+    few, all_of_one_side = (
+        verbs.assess(mapped, reference=truth, edges=True, edge_tolerance=text).summary()["boundary"]
+        for text in (below, reached)
+    )
+    assert (few["precision"], all_of_one_side["precision"]) == (0, 0.5)
+    assert (few["tolerance"], few["tolerance_unit"]) == (float(below.rstrip(" m")), "metres")
+
+
+def test_the_tolerance_in_metres_is_printed_with_the_size_of_pixels(tmp_path, capsys):
+    crs, transform, _ = METRES["a grid in degrees"]
+    mapped, truth = shifted_world(tmp_path, 0, crs=crs, transform=transform)
+    print_measures(verbs.assess(mapped, reference=truth, edges=True, edge_tolerance="2m").summary())
+    assert "edges that agree within 2 m (pixels of 1.11 x 0.558 m): precision 1.000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("5x", r"expected pixels such as 2, or metres such as 5m"),
+        ("0m", r"expected pixels such as 2, or metres such as 5m"),
+        ("-1", r"greater than or equal to 0"),
+        ("101", r"less than or equal to 100"),
+    ],
+)
+def test_a_tolerance_of_no_length_is_refused(setting, message):
+    with pytest.raises(RecipeError, match=message):
+        AccuracySpec.of({"edges": True, "edge_tolerance": setting})
+
+
+def test_a_tolerance_without_edges_is_refused():
+    with pytest.raises(RecipeError, match=r"edge_tolerance is 5m, but edges are not assessed"):
+        AccuracySpec.of({"edge_tolerance": "5 m"})
+
+
+def test_metres_are_refused_without_a_crs_and_beyond_a_hundred_pixels(tmp_path):
+    for crs, message in (
+        (None, r"edge-tolerance is 120m, but .*map\.tif has no CRS"),
+        (
+            "EPSG:32632",
+            r"edge-tolerance is 120m, which is 12. pixels of .*map\.tif\. Expected at most 100 pixels, (99.9|100).*m",
+        ),
+    ):
+        mapped, truth = shifted_world(tmp_path, 0, crs=crs)
+        with pytest.raises(RecipeError, match=message):
+            verbs.assess(mapped, reference=truth, edges=True, edge_tolerance="120m")
+
+
 def test_edges_of_one_class_are_none():
-    counts = EdgeCounts.of(np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8), 2)
+    counts = EdgeCounts.of(np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8), TWO)
     assert counts.by_distance.tolist()[-1] == [81, 81]
     assert counts.summary()["boundary"]["f1"] is None
 

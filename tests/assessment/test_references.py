@@ -182,7 +182,7 @@ def test_a_map_that_the_reference_does_not_reach_is_left_out_and_named(tmp_path,
     with caplog.at_level(logging.WARNING):
         result = verbs.assess(parts, reference=boxes, label_field="kind", sparse=True)
     assert (result.confusion.total, result.overall_accuracy) == (400, 1)
-    assert "1 of 2 maps are left out" in caplog.text
+    assert "left out: 1 of 2 maps: " in caplog.text
     assert "east.tif" in caplog.text
 
 

@@ -129,7 +129,7 @@ def test_units_without_a_reference_class_are_refused_or_skipped(mapped, tmp_path
         ls.assess(mapped, reference=path)
     first = sample.units["id"][:120]
     sample.with_labels(dict.fromkeys(first.tolist(), "forest")).save(path)
-    with pytest.raises(LandscribeError, match="30 of 150 units have no reference class"):
+    with pytest.raises(LandscribeError, match="no reference class for 30 of 150 units"):
         ls.assess(mapped, reference=path)
     result = ls.assess(mapped, reference=path, skip_unlabelled=True)
     assert (result.estimate.units, result.unlabelled) == (120, 30)

@@ -69,7 +69,7 @@ def test_a_sample_of_the_command_is_that_of_the_verb(run, tmp_path):
         (["--size", 9], "sample needs --out, such as -o points.gpkg; or --plan"),
         (["-o", "a.gpkg"], "the size is missing"),
         (["-o", "a.shp", "--size", 9], "a.shp has no suffix for a reference sample. Give it one of .gpkg, .csv."),
-        (["-o", "a.gpkg", "--size", 1900, "--allocation", "equal"], "units of 0 are to be drawn, but it has"),
+        (["-o", "a.gpkg", "--size", 1900, "--allocation", "equal"], "the size of stratum "),
         (["-o", "a.gpkg", "--allocation", "roof=9"], "allocation names 'roof'"),
         (["-o", "a.gpkg", "--half-width", 0.1, "--standard-error", 0.1], "both decide the size"),
         (["-o", "a.gpkg", "--size", 9, "--area", "absent.gpkg"], "absent.gpkg"),

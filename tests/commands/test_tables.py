@@ -65,7 +65,7 @@ def test_a_narrow_interval_does_not_look_like_none(capsys):
         | {"classes": [row], "intervals": intervals}
     )
     _, head, _, line, note = capsys.readouterr().out.splitlines()
-    assert "overall accuracy 0.900 (0.80-1.00), mean f1 0.500," in head
+    assert "overall accuracy 0.900 (0.80-1.00), mean F1 0.500," in head
     assert re.split(r"  +", line)[1:4] == ["0.951 (0.950-0.952)", "-", "0.500 (0.41-0.60)"]
     assert note == "intervals: 90%, from resamples of 12 blocks of 64 x 64 pixels"
 

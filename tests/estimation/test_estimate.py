@@ -439,3 +439,15 @@ def test_a_map_share_that_does_not_vary_is_refused():
     rows = {"stratum": ["a"] * 4, "map_share": [1] * 4, "reference_share": [0, 1, 1, 0.5]}
     with pytest.raises(SampleError, match="map_share that varies"):
         ls.estimate(rows, {"stratum": ["a"], "units": [50], "map_share": [0.9]})
+
+
+def test_units_drawn_in_proportion_to_their_areas_have_equal_weight():
+    rng = np.random.default_rng(0)
+    areas, is_correct = rng.uniform(1, 9, 80), np.arange(80) < 60
+    sample = pd.DataFrame({
+        "stratum": "all", "map": "a", "reference": np.where(is_correct, "a", "b"), "area": areas, "weight": 1 / areas,
+    })  # fmt: skip
+    overall = ls.estimate(sample, [{"stratum": "all", "units": 10**7, "area": 4e7}]).overall
+    # The chance of a unit is its area: shares of area are shares of units (Tyukavina et al. 2025, A.1.2).
+    assert overall.value == pytest.approx(60 / 80)
+    assert overall.se == pytest.approx(np.sqrt(0.75 * 0.25 / 79), rel=1e-5)

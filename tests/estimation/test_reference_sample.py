@@ -132,7 +132,7 @@ def labelled(sample, **changes):
         (lambda units: units.assign(reference="0.4"), r"has a share in column reference, 0\.4 \(id .*ls\.estimate"),
         (lambda units: units.drop(columns="probability"), "has no column probability"),
         (lambda units: units.assign(probability=0.5), "other values in its column probability"),
-        (lambda units: units.iloc[1:], "but 1[0-9] were drawn"),
+        (lambda units: units.iloc[1:], r"but the draw gave 1[0-9]\. Expected all"),
         (lambda units: units.assign(map=NAMES[0]), "other values in its column map"),
         (lambda units: units.assign(area_m2=units["area_m2"] * 2), "other values in its column area_m2"),
         (lambda units: units.assign(row=units["row"].iloc[::-1].to_numpy()), "other values in its column row"),

@@ -11,6 +11,7 @@ from test_mapping import model_of, read, write
 from landscribe.errors import RasterError
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import units
+from landscribe.maps.areas import area_text
 from landscribe.maps.sieve import Sieve
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity, predict
@@ -114,8 +115,8 @@ def test_a_map_has_no_patch_below_the_minimum_area_whatever_its_units(tmp_path, 
     # 100 m² are 25 pixels of 4 m².
     assert (read(tmp_path / "64.tif") == Sieve(25).apply(values)).all()
     assert (read(tmp_path / "300.tif") == Sieve(25).apply(values)).all()
-    ones = (Sieve(25).apply(values) == 1).sum() * raster.grid.pixel_size**2 / 1e6
-    assert f"class 1 {ones:.4g} km²" in caplog.messages[-1]
+    ones = (Sieve(25).apply(values) == 1).sum() * raster.grid.pixel_size**2
+    assert f"class 1 {area_text(ones)}" in caplog.messages[-1]
 
 
 def test_a_minimum_area_requires_a_pixel_size(tmp_path):

@@ -163,7 +163,7 @@ def test_the_pixels_of_an_object_are_connected_also_in_parts_that_are_longer_tha
 def test_pieces_that_the_halo_cuts_off_are_counted_in_a_warning(tmp_path, caplog, halo, is_cut):
     classes, layers = blobs(0)
     numbers_of(tmp_path, classes, layers, source="heads", halo=halo, block=32, minimum_seed=1)
-    assert ("pieces of objects lie farther" in caplog.text) == is_cut
+    assert ("pieces of objects that lie farther" in caplog.text) == is_cut
 
 
 def test_an_object_longer_than_the_halo_is_one_object(tmp_path):

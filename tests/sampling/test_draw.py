@@ -224,14 +224,14 @@ def test_an_unsampled_pixel_is_outside_of_the_frame(mapped):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"size": 5000, "allocation": "equal"}, "units of 1 are to be drawn, but it has"),
-        ({"size": 5000, "design": "simple"}, "5000 units are to be drawn, but the map has"),
+        ({"size": 5000, "allocation": "equal"}, "the size of stratum 1 is .*, but it has"),
+        ({"size": 5000, "design": "simple"}, "the size is 5000, but the map has"),
         ({"allocation": "1=4,9=4"}, "allocation names '9'.*Known: 1, 2, 3"),
         ({"size": 60, "expected_accuracy": "forest=0.9"}, "expected_accuracy names 'forest'"),
         ({"size": 60, "buffer_around": "road", "buffer": 2}, "buffer_around names 'road'"),
         ({"size": 60, "buffer_around": "1", "buffer": 0.5}, "no sampling unit within 0.5 m of 1"),
         ({"size": 60, "unit": 500}, "no block of 500 x 500 pixels"),
-        ({"design": "cluster", "clusters": 99, "cluster_size": 9, "per_cluster": 1}, "99 squares of 9 pixels"),
+        ({"design": "cluster", "clusters": 99, "cluster_size": 9, "per_cluster": 1}, "clusters is 99, but the map has"),
     ],
 )
 def test_a_sample_that_cannot_be_drawn_is_refused(mapped, settings, message):
@@ -283,3 +283,48 @@ def test_a_buffer_without_a_crs_is_refused(tmp_path):
     path = worlds.write_raster(tmp_path / "map.tif", VALUES, crs=None, transform=None, nodata=255)
     with pytest.raises(LandscribeError, match="has no CRS, so a buffer of 3 m cannot be counted in pixels"):
         drawn(Raster.open([path]), size=20, buffer_around="1", buffer=3)
+
+
+# Strata of another raster -------------------------------------------------------------------------------------------
+
+
+def strata_raster(folder, values, **options):
+    return str(worlds.write_raster(folder / "strata.tif", values, **{"nodata": 0} | options))
+
+
+def test_mapped_pixels_without_a_stratum_are_not_drawn_and_counted_in_a_warning(mapped, tmp_path, caplog):
+    strata = np.ones((HEIGHT, WIDTH), np.uint8)
+    strata[:, :20] = 0
+    sample = drawn(mapped, size=30, strata=strata_raster(tmp_path, strata))
+    assert sample.units["col"].min() >= 20
+    share = 100 * (VALUES[:, :20] != 255).sum() / (VALUES != 255).sum()
+    assert f"{share:.2g} % of the mapped pixels have no stratum in {tmp_path}" in caplog.text
+
+
+def test_strata_beside_the_mapped_pixels_are_no_finding(mapped, tmp_path, caplog):
+    sample = drawn(mapped, size=30, strata=strata_raster(tmp_path, np.ones((HEIGHT, WIDTH), np.uint8)))
+    assert sample.design.strata[0].units == (VALUES != 255).sum()
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "message"),
+    [
+        (np.zeros((HEIGHT, WIDTH), np.uint8), {}, r"no sampling unit: expected .* and a stratum in .*strata\.tif"),
+        (np.ones((HEIGHT, WIDTH), np.float32), {}, r"1 band of float32\. Expected a class raster.*gdal_translate"),
+        (np.ones((HEIGHT, 9), np.uint8), {}, r"strata\.tif are 60 x 9 pixels .* Expected one grid\. Warp the strata"),
+        (np.ones((HEIGHT, WIDTH), np.uint8), {"crs": "EPSG:3857"}, r"EPSG:3857, but .* Expected one grid"),
+    ],
+)
+def test_strata_that_no_unit_can_have_are_refused(mapped, tmp_path, values, options, message):
+    with pytest.raises(LandscribeError, match=message):
+        drawn(mapped, size=30, strata=strata_raster(tmp_path, values, **options))
+
+
+def test_an_allocation_to_a_stratum_outside_of_the_area_is_refused(mapped, tmp_path):
+    strata = np.repeat(np.array([1, 2], np.uint8), WIDTH // 2)[None].repeat(HEIGHT, axis=0)
+    area = str(worlds.write_polygons(tmp_path / "area.gpkg", [worlds.pixel_box(0, 0, 20, 20)]))
+    given = {"strata": strata_raster(tmp_path, strata), "area": area}
+    with pytest.raises(LandscribeError, match=r"allocation, inside .*area\.gpkg, names '2'\. Known: 1"):
+        drawn(mapped, allocation="1=9,2=9", **given)
+    assert [stratum.name for stratum in drawn(mapped, size=9, **given).design.strata] == ["1"]

@@ -89,5 +89,5 @@ def test_a_stratum_without_units_has_no_expected_accuracy():
 
 
 def test_more_units_than_a_stratum_has_are_refused():
-    with pytest.raises(SampleError, match="12 units of forest are to be drawn, but it has 11"):
+    with pytest.raises(SampleError, match="the size of stratum forest is 12, but it has 11 units"):
         require_enough(["water", "forest"], [1, 12], [1, 11])

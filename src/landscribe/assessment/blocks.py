@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from landscribe.agreement import Measure, ratio
 from landscribe.confusion import Confusion, Counts
-from landscribe.errors import RecipeError
+from landscribe.errors import RecipeError, counted
 from landscribe.estimation.intervals import interval_quantile, share_interval
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Grid, Window
@@ -162,8 +162,8 @@ class Bootstrap:
         if self.intervals:
             return None
         return (
-            f"no intervals: the compared pixels lie in {self.blocks} blocks of {self.side} x {self.side} pixels; "
-            f"expected at least {FEWEST_BLOCKS}. Compare a larger area, or choose a smaller --block-size"
+            f"no intervals: the compared pixels lie in {counted(self.blocks, 'block')} of {self.side} x {self.side} "
+            f"pixels; expected at least {FEWEST_BLOCKS}. Compare a larger area, or choose a smaller --block-size"
         )
 
     def summary(self, classes: Classes) -> dict[str, Any]:

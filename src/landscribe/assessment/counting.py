@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.assessment.blocks import BlockCounter, BlockCounts
 from landscribe.assessment.calibration import Calibration, Probabilities, ProbabilitiesOnMap
-from landscribe.assessment.edges import HALO, EdgeCounts
+from landscribe.assessment.edges import EdgeCounts, EdgeTolerance
 from landscribe.assessment.regions import Regions, RegionsOnMap
 from landscribe.confusion import Confusion
 from landscribe.data.scenes.label_formats import LabelSource
@@ -81,8 +81,8 @@ class Counting:
     """Side of blocks in pixels; None as `blocks.default_side`."""
 
     regions: Regions | None = None
-    edge_tolerance: float | None = None
-    """In pixels, up to which edges agree; None if edges are not compared."""
+    edge_tolerance: float | str | None = None
+    """As of `AccuracySpec`; None if edges are not compared."""
     probabilities: Probabilities | None = None
     dask: str | None = None
     """As of `executor.run_on_dask`; None for threads of this process."""
@@ -92,7 +92,8 @@ class Counting:
         blocks = BlockCounter.of(classes, mapped.grid, self.block_size)
         regions = None if self.regions is None else self.regions.on(mapped)
         probabilities = None if self.probabilities is None else self.probabilities.on(mapped, classes)
-        return PixelCounter(classes, blocks, regions, self.edge_tolerance, probabilities)
+        tolerance = None if self.edge_tolerance is None else EdgeTolerance.on(mapped, self.edge_tolerance)
+        return PixelCounter(classes, blocks, regions, tolerance, probabilities)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,13 +106,13 @@ class PixelCounter:
     classes: Classes
     blocks: BlockCounter
     regions: RegionsOnMap | None = None
-    edge_tolerance: float | None = None
+    edge_tolerance: EdgeTolerance | None = None
     probabilities: ProbabilitiesOnMap | None = None
 
     @property
     def halo(self) -> int:
         """Pixels around a window that are read too."""
-        return 0 if self.edge_tolerance is None else HALO
+        return 0 if self.edge_tolerance is None else self.edge_tolerance.halo
 
     @property
     def zeros(self) -> PixelCounts:

@@ -276,7 +276,7 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]
     if not by_map:
         raise errors[0]
     if errors:
-        log.warning("%d of %d maps are left out: %s", len(errors), len(maps), errors[0])
+        log.warning("left out: %d of %d maps: %s", len(errors), len(maps), errors[0])
     counts = pooled(by_map.values())
     if counts.groups or not 1 < len(by_map) <= MOST_APART:
         return counts
@@ -328,6 +328,13 @@ def _is_points(spec: SceneSpec, classes: Classes) -> bool:
             "--reference-field)."
         )
     return is_points
+
+
+def counts_strips(spec: AssessSpec) -> bool:
+    """True if the independent reference is compared strip by strip, which Dask can do: points are not."""
+    if spec.reference is None or not is_vector(spec.reference):
+        return spec.reference is not None
+    return geometry_type(spec.reference, field=spec.reference_field) not in (*POINTS, "MultiPoint")
 
 
 def require_reference(spec: AssessSpec, classes: Classes) -> None:

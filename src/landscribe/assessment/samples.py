@@ -11,19 +11,17 @@ from typing import Any
 import pandas as pd
 
 from landscribe.assessment.spec import AccuracySpec
-from landscribe.errors import RecipeError, SampleError, counted
+from landscribe.errors import RecipeError, SampleError, counted, listed
 from landscribe.estimation.estimate import Estimate, estimate
 from landscribe.estimation.intervals import Estimated
 from landscribe.estimation.label_tables import read_labels
 from landscribe.estimation.reference_sample import REFERENCE, Design, ReferenceSample
 from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.areas import AREA_UNITS, area_unit
 from landscribe.outputs import write_text
 
 log = logging.getLogger(__name__)
 
-_SQUARE_METRES = {"ha": 1e4, "km²": 1e6}
-_WIDE = 1e8
-"""Area in m² from which areas are in km², not in hectares."""
 _FEWEST = 2
 """Units of each map class from which a sample is stratified after the draw."""
 
@@ -75,7 +73,7 @@ class SampleAssessment:
 
     @property
     def area_unit(self) -> str:
-        """Unit of `estimate.areas`: hectares, km² from 100 km² on, or pixels (blocks) where the map has no CRS."""
+        """Unit of `estimate.areas`: that of `maps.areas.area_unit`, or pixels (blocks) where the map has no CRS."""
         return _area_unit(self.design)
 
     def summary(self) -> dict[str, Any]:
@@ -146,15 +144,15 @@ def _labelled(sample: ReferenceSample, name: str, *, skip_unlabelled: bool) -> p
             "a GIS or with the sheet of landscribe sample."
         )
     if absent and not skip_unlabelled:
-        ids = sample.units["id"][~is_labelled].tolist()
         raise SampleError(
-            f"{name}: {absent} of {counted(len(sample.units), 'unit')} have no {REFERENCE} class (id {ids[0]} and so "
-            "on). Label them, or pass --skip-unlabelled to estimate as if chance had picked them."
+            f"{name}: no {REFERENCE} class for {absent} of {counted(len(sample.units), 'unit')} (id "
+            f"{listed(sample.units['id'][~is_labelled])}). Label them, or pass --skip-unlabelled to estimate as if "
+            "chance had picked them."
         )
     if absent:
         log.warning(
-            "%d of %d units of %s have no reference class and are left out. Estimates hold only if these units are "
-            "like the others of their stratum", absent, len(sample.units), name,
+            "left out of %s, without a reference class: %d of %d units. Estimates hold only if these units are "
+            "like the others of their stratum", name, absent, len(sample.units),
         )  # fmt: skip
     return sample.units[is_labelled]
 
@@ -164,7 +162,7 @@ def _tables(units: pd.DataFrame, design: Design) -> tuple[tuple[pd.DataFrame, pd
     sample = units[["stratum", "map", REFERENCE]]
     strata = _population(design, "strata")
     if _has_areas(design):
-        sample = sample.assign(area=units["area_m2"] / _SQUARE_METRES[_area_unit(design)])
+        sample = sample.assign(area=units["area_m2"] / AREA_UNITS[_area_unit(design)])
     if design.kind == "cluster":
         clustered = sample.assign(cluster=units["cluster"], weight=1 / units["probability"])
         return (clustered, strata), "two-stage cluster sample, variance between clusters"
@@ -186,7 +184,7 @@ def _population(design: Design, rows: str) -> pd.DataFrame:
     table = pd.DataFrame({"stratum": [entry.name for entry in entries], "units": [entry.units for entry in entries]})
     if not _has_areas(design):
         return table
-    return table.assign(area=[entry.area_m2 / _SQUARE_METRES[_area_unit(design)] for entry in entries])
+    return table.assign(area=[entry.area_m2 / AREA_UNITS[_area_unit(design)] for entry in entries])
 
 
 def _has_areas(design: Design) -> bool:
@@ -196,8 +194,8 @@ def _has_areas(design: Design) -> bool:
 def _area_unit(design: Design) -> str:
     if not _has_areas(design):
         return "pixels" if design.unit == 1 else "blocks"
-    return "ha" if sum(stratum.area_m2 for stratum in design.strata) < _WIDE else "km²"
+    return area_unit(sum(stratum.area_m2 for stratum in design.strata))
 
 
 def _in_unit(units: int, area_m2: float, design: Design) -> float:
-    return area_m2 / _SQUARE_METRES[_area_unit(design)] if _has_areas(design) else float(units)
+    return area_m2 / AREA_UNITS[_area_unit(design)] if _has_areas(design) else float(units)

@@ -1,10 +1,25 @@
 """The settings of the assessments of runs and objects. Loads pydantic only, so that a command's help needs no GDAL."""
 
+import re
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from landscribe.spec import InputPath, Pixels, Spec
+
+MOST_EDGE_PIXELS = 100
+"""Pixels up to which edges may agree: as many are read around each part of a map."""
+
+
+def _as_metres(text: str) -> str:
+    number = re.fullmatch(r"(\d+\.?\d*|\.\d+) *m", text.strip())
+    if number is None or not 0 < float(number[1]) <= 1e6:
+        raise ValueError("expected pixels such as 2, or metres such as 5m")
+    return f"{number[1]}m"
+
+
+Metres = Annotated[str, AfterValidator(_as_metres)]
+"""A length on the ground as text, such as "5m"."""
 
 
 class IntervalSpec(Spec):
@@ -33,8 +48,11 @@ class AccuracySpec(IntervalSpec):
 
     edges: bool = False
     """Also assess pixels by their distance to the edges between classes of the reference, and how edges agree."""
-    edge_tolerance: Annotated[float, Field(ge=0, le=16)] = 2.0
-    """Pixels up to which edges of map and reference agree (boundary F1)."""
+    edge_tolerance: Annotated[
+        Annotated[float, Field(ge=0, le=MOST_EDGE_PIXELS)] | Metres, Field(union_mode="left_to_right")
+    ] = 2.0
+    """Pixels (2) or metres (5m) up to which edges of map and reference agree (boundary F1). Metres are measured with
+    the pixels in the middle of the map."""
     probabilities: InputPath | None = None
     """Class probabilities that predict wrote with the map: also assess their calibration and average precision."""
     sample_labels: InputPath | None = None
@@ -44,6 +62,14 @@ class AccuracySpec(IntervalSpec):
     """Of a reference sample: leave out units without a class, as if chance had picked them."""
     dask: str | None = None
     """Count with Dask: auto for the cores of this machine, or the address or file of a scheduler."""
+
+    @model_validator(mode="after")
+    def _require_edges(self) -> Self:
+        if "edge_tolerance" in self.model_fields_set and not self.edges:
+            raise ValueError(
+                f"edge_tolerance is {self.edge_tolerance}, but edges are not assessed; add edges (--edges)"
+            )
+        return self
 
 
 class AssessSpec(IntervalSpec):

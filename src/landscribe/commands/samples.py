@@ -8,7 +8,7 @@ import typer
 from landscribe.commands.options import AsJson, Overwrite, plain, with_settings
 from landscribe.commands.tables import print_json, print_plan
 from landscribe.commands.terminal import show
-from landscribe.errors import LandscribeError
+from landscribe.errors import LandscribeError, counted
 
 sample_commands = typer.Typer()
 """Its commands are those of `landscribe` itself."""
@@ -56,7 +56,9 @@ def sample(
     design = drawn.design
     shares = ", ".join(f"{stratum.name} {stratum.drawn}" for stratum in design.strata)
     by_stratum = f" ({shares})" if design.kind == "stratified" else ""
-    show(f"{out}: {design.kind} sample of {len(drawn.units)} units{by_stratum}; fill in its column reference")
+    show(
+        f"{out}: {design.kind} sample of {counted(len(drawn.units), 'unit')}{by_stratum}; fill in its column reference"
+    )
     for name in form or ():
         show(f"form   {form_path(out, name)}")
     if sheet is not None:

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from landscribe.commands.numbers import area_form, error_text, estimated_text, number, with_interval
 from landscribe.commands.terminal import duration, show, size
 from landscribe.errors import counted, listed, printable
 from landscribe.runs import Run
@@ -19,8 +20,6 @@ _OF_OBJECTS = {
     "overseg.": "oversegmentation", "underseg.": "undersegmentation", "boundary F1": "boundary_f1",
 }  # fmt: skip
 """Columns of the table of objects by class."""
-_NARROW = 0.02
-"""Width of an interval below which its ends have three digits, like the measure."""
 _WIDEST = 10_000
 _MOST_CLASSES = 8
 """Up to this many classes, a table by group has a column for the F1 of each."""
@@ -45,22 +44,6 @@ def print_check(result: Any) -> None:
         show(f"training by --effort: {', '.join(efforts)}")
 
 
-def _number(value: float | None, form: str = ".3f") -> str:
-    """A number, or "-" for one that is undefined."""
-    return "-" if value is None or math.isnan(value) else f"{value:{form}}"
-
-
-def _with_interval(measures: dict[str, Any], intervals: dict[str, Any], name: str) -> str:
-    """A measure as 0.853 (0.81-0.88)."""
-    lower, upper = intervals.get(name) or (None, None)
-    value = _number(measures[name])
-    if lower is None or upper is None:
-        return value
-    # A narrow interval must not look like none.
-    digits = 2 if upper - lower >= _NARROW else 3
-    return f"{value} ({lower:.{digits}f}-{upper:.{digits}f})"
-
-
 def _print_table(headers: list[str], rows: list[list[str]]) -> None:
     """Print columns as wide as they need; text in the first is left-aligned, the others right."""
     from rich.console import Console
@@ -76,7 +59,8 @@ def _print_table(headers: list[str], rows: list[list[str]]) -> None:
 
 
 def _title(name: str) -> str:
-    return "MCC" if name == "mcc" else name.replace("_", " ")
+    """The name of a measure as people write it."""
+    return name.replace("_", " ").replace("mcc", "MCC").replace("f1", "F1").replace("iou", "IoU")
 
 
 def print_measures(summary: dict[str, Any]) -> None:
@@ -86,17 +70,17 @@ def print_measures(summary: dict[str, Any]) -> None:
         + (f" ({summary['split']})" if summary["split"] else "")
     )
     intervals = summary.get("intervals") or {}
-    overall = [f"{name.replace('_', ' ')} {_with_interval(summary, intervals, name)}" for name in _OVERALL]
-    show(f"{summary['pixels']} pixels, {', '.join(overall)}")
+    overall = [f"{_title(name)} {with_interval(summary, intervals, name)}" for name in _OVERALL]
+    show(f"{counted(summary['pixels'], 'pixel')}, {', '.join(overall)}")
     if summary.get("quantity_disagreement") is not None:
-        show(", ".join(f"{_title(name)} {_number(summary[name])}" for name in _AGREEMENT))
+        show(", ".join(f"{_title(name)} {number(summary[name])}" for name in _AGREEMENT))
     if summary.get("unmapped_pixels"):
         show(f"{summary['unmapped_pixels']} more pixels of the reference lie where the map has no class")
     by_class = intervals.get("classes") or [{}] * len(summary["classes"])
     _print_table(
         ["class", "user's", "producer's", "F1", "IoU", "reference pixels"],
         [
-            [row["name"], *(_with_interval(row, own, name) for name in _BY_CLASS), str(row["reference_pixels"])]
+            [row["name"], *(with_interval(row, own, name) for name in _BY_CLASS), f"{row['reference_pixels']:,}"]
             for row, own in zip(summary["classes"], by_class, strict=True)
         ],
     )
@@ -118,9 +102,12 @@ def print_estimates(summary: dict[str, Any]) -> None:
     """Accuracy and areas that a reference sample estimates, with their intervals; the counts of the map beside them."""
     level, unit = f"{100 * summary['confidence']:g} %", summary["area_unit"]
     inside = f", inside {summary['area_file']}" if summary["area_file"] else ""
-    show(f"{summary['map']} against {summary['reference']}: {summary['estimator']}, {summary['units']} units{inside}")
+    show(
+        f"{summary['map']} against {summary['reference']}: {summary['estimator']}, "
+        f"{counted(summary['units'], 'unit')}{inside}"
+    )
     overall = summary["overall"]
-    show(f"overall accuracy {_estimated(overall)}, standard error (se) {_error(overall)}; intervals of {level}")
+    show(f"overall accuracy {estimated_text(overall)}, standard error (se) {error_text(overall)}; intervals of {level}")
     mapped = summary["map_counts"]
     _print_table(
         ["class", "user's", "se", "producer's", "se", "F1", "se", f"mapped ({unit})", f"estimated area ({unit})", "se"],
@@ -130,10 +117,10 @@ def print_estimates(summary: dict[str, Any]) -> None:
                 *(
                     text
                     for measure in ("users", "producers", "f1")
-                    for text in (_estimated(summary[measure][name]), _error(summary[measure][name]))
+                    for text in (estimated_text(summary[measure][name]), error_text(summary[measure][name]))
                 ),
-                _number(mapped[name]["area"], _area_form(area)), _estimated(area, _area_form(area)),
-                _error(area, _area_form(area)),
+                number(mapped[name]["area"], area_form(area)) if mapped[name]["area"] else "0",
+                estimated_text(area, area_form(area)), error_text(area, area_form(area)),
             ]
             for name, area in summary["areas"].items()
         ],
@@ -147,42 +134,24 @@ def print_estimates(summary: dict[str, Any]) -> None:
     _print_table(["map", *matrix["classes"]], [[name, *(f"{share:.4f}" for share in shares)] for name, shares in rows])
 
 
-def _area_form(estimated: dict[str, float | None]) -> str:
-    from landscribe.estimation.intervals import area_decimals
-
-    return f",.{area_decimals(estimated['value'] or estimated['upper'] or 0)}f"
-
-
-def _estimated(estimated: dict[str, float | None], form: str = ".3f") -> str:
-    """An estimate and its interval: never "± 0"."""
-    value, lower, upper = (_number(estimated[name], form) for name in ("value", "lower", "upper"))
-    return value if value == "-" else f"{value} ({lower} to {upper})"
-
-
-def _error(estimated: dict[str, float | None], form: str = ".3f") -> str:
-    """A standard error; "-" where no unit differs from the others, for then it is not known."""
-    return _number(estimated["se"] or None, form)
-
-
 def _print_edges(summary: dict[str, Any]) -> None:
     """Accuracy by distance to the edges between classes, and how edges agree."""
     _print_table(
         ["pixels from an edge", "pixels", "overall accuracy"],
-        [
-            [row["distance"], str(row["pixels"]), _number(row["overall_accuracy"])]
-            for row in summary["by_edge_distance"]
-        ],
+        [[row["distance"], str(row["pixels"]), number(row["overall_accuracy"])] for row in summary["by_edge_distance"]],
     )
     boundary = summary["boundary"]
-    measures = ", ".join(f"{title} {_number(boundary[name])}" for name, title in _OF_EDGES.items())
-    show(f"edges that agree within {boundary['tolerance']:g} pixels: {measures}")
+    measures = ", ".join(f"{title} {number(boundary[name])}" for name, title in _OF_EDGES.items())
+    sides = " x ".join(f"{side:.3g}" for side in boundary.get("pixel_metres", ()))
+    unit = f"m (pixels of {sides} m)" if sides else "pixels"
+    show(f"edges that agree within {boundary['tolerance']:g} {unit}: {measures}")
 
 
 def _print_calibration(calibration: dict[str, Any]) -> None:
-    by_class = ", ".join(f"{row['name']} {_number(row['average_precision'])}" for row in calibration["classes"])
+    by_class = ", ".join(f"{row['name']} {number(row['average_precision'])}" for row in calibration["classes"])
     show(
-        f"probabilities: calibration error (ECE) {_number(calibration['expected_calibration_error'])}, Brier score "
-        f"{_number(calibration['brier_score'])}, average precision {_number(calibration['mean_average_precision'])} "
+        f"probabilities: calibration error (ECE) {number(calibration['expected_calibration_error'])}, Brier score "
+        f"{number(calibration['brier_score'])}, average precision {number(calibration['mean_average_precision'])} "
         f"({by_class})"
     )
 
@@ -192,14 +161,15 @@ def print_object_measures(summary: dict[str, Any]) -> None:
     show(f"{summary['objects']} against {summary['reference']}")
     left_out = summary["left_out"]
     show(
-        f"{summary['predicted_objects']} objects, {summary['reference_objects']} reference objects; "
-        f"{left_out['predicted']} and {left_out['reference']} more are left out (cut by the edge of the labelled area, "
+        f"{counted(summary['predicted_objects'], 'object')}, "
+        f"{counted(summary['reference_objects'], 'reference object')}; "
+        f"left out: {left_out['predicted']} and {left_out['reference']} more (cut by the edge of the labelled area, "
         "or outside)"
     )
     by_threshold = (summary[name] for name in ("thresholds", "precision", "recall", "f1"))
     _print_table(
         ["matched at IoU", "precision", "recall", "F1"],
-        [[f"{least:.2f}", *map(_number, row)] for least, *row in zip(*by_threshold, strict=True)],
+        [[f"{least:.2f}", *map(number, row)] for least, *row in zip(*by_threshold, strict=True)],
     )
     needs = {"average_precision": summary["score_field"], "boundary_f1": summary["tolerance"]}
     columns = {head: name for head, name in _OF_OBJECTS.items() if needs.get(name, True)}
@@ -209,7 +179,7 @@ def print_object_measures(summary: dict[str, Any]) -> None:
         [
             [
                 row["name"], str(row["predicted_objects"]), str(row["reference_objects"]),
-                *(_number(row[name]) for name in columns.values()),
+                *(number(row[name]) for name in columns.values()),
             ]
             for row in rows
         ],
@@ -226,10 +196,10 @@ def _print_groups(groups: dict[str, Any]) -> None:
             [
                 group, str(measures["pixels"]),
                 *(
-                    _with_interval(measures, measures.get("intervals") or {}, name)
+                    with_interval(measures, measures.get("intervals") or {}, name)
                     for name in ("overall_accuracy", "mean_f1")
                 ),
-                *(_number(row["f1"]) for row in measures["classes"][: len(few)]),
+                *(number(row["f1"]) for row in measures["classes"][: len(few)]),
             ]
             for group, measures in groups.items()
         ],
@@ -288,7 +258,7 @@ def print_encoders(costs: Any) -> None:
     rows = [(f"{cost.parameters / 1e6:.1f}", f"{cost.flops_per_megapixel / 1e9:.1f}", cost) for cost in costs]
     _print_table(
         ["encoder", "parameters (M)", "GFLOP per Mpx", "s per Mpx", "license of weights", "note"],
-        [[c.name, size, flops, _number(c.seconds_per_megapixel, ".2f"), c.license, c.note] for size, flops, c in rows],
+        [[c.name, size, flops, number(c.seconds_per_megapixel, ".2f"), c.license, c.note] for size, flops, c in rows],
     )
 
 
@@ -300,7 +270,7 @@ def print_branches(rows: Any) -> None:
         [
             [
                 str(row.branch or "mean"), f"{row.parameters:,}", f"{row.seconds_per_megapixel:.2f}",
-                _number(row.mean_f1), _number(row.mean_iou), *(_number(row.f1[name]) for name in names),
+                number(row.mean_f1), number(row.mean_iou), *(number(row.f1[name]) for name in names),
             ]
             for row in rows
         ],
@@ -389,11 +359,11 @@ def print_folds(summary: dict[str, Any]) -> None:
     ]
     tested = sum(fold[2] for fold in folds)
     rows = [
-        [name, str(train), str(test), *map(_number, (measures["mean_f1"], *(row["f1"] for row in measures["classes"])))]
+        [name, str(train), str(test), *map(number, (measures["mean_f1"], *(row["f1"] for row in measures["classes"])))]
         for name, train, test, measures in (*folds, ("all chips", "", tested, summary["pooled"]))
     ]
     rows += [
-        [name.replace("_", " "), "", "", *(_number(spread[name]) for spread in spreads)]
+        [name.replace("_", " "), "", "", *(number(spread[name]) for spread in spreads)]
         for name in ("mean", "standard_deviation")
     ]
     _print_table(["fold", "train", "test", "mean F1", *(f"F1 {name}" for name in names)], rows)
@@ -409,7 +379,7 @@ def print_transfer(summary: dict[str, Any]) -> None:
             [
                 " + ".join(model["trained_on"]),
                 *(
-                    _number(measures["mean_f1"] if not index else measures["classes"][index - 1]["f1"])
+                    number(measures["mean_f1"] if not index else measures["classes"][index - 1]["f1"])
                     for measures in model["groups"].values()
                 ),
             ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from landscribe.errors import SampleError, listed
+from landscribe.errors import SampleError, counted, listed
 from landscribe.estimation.intervals import UNDEFINED, Estimated, interval_quantile, share_interval
 from landscribe.estimation.sample_tables import OTHER, Floats, LabelledSample, read_tables
 from landscribe.estimation.totals import Population, correction_matters
@@ -196,8 +196,8 @@ class _Estimators:
         degrees = int(np.sum(sample.drawn - 1))
         if not joint[1, 1] > 0 or degrees < 2:
             raise SampleError(
-                f"the regression estimator needs a map_share that varies among at least 3 units of the sample; "
-                f"{sample.count.sum()} units do not. Leave map_share out of the strata."
+                f"the regression estimator needs a map_share that varies among at least 3 units; the sample has "
+                f"{counted(int(sample.count.sum()), 'unit')}. Leave map_share out of the strata."
             )
         slope = joint[0, 1] / joint[1, 1]
         sizes = np.bincount(sample.stratum, population.area, len(share))

@@ -30,15 +30,6 @@ class Estimated:
         )  # fmt: skip
 
 
-def area_decimals(area: float) -> int:
-    """Decimals of an area and of its interval: four digits, and no exponents for the areas of countries.
-
-    >>> [f"{area:,.{area_decimals(area)}f}" for area in (0.027234, 10.3, 12345.6, 0)]
-    ['0.02723', '10.30', '12,346', '0']
-    """
-    return max(0, 3 - math.floor(math.log10(area))) if area > 0 else 0
-
-
 UNDEFINED = Estimated(math.nan, math.nan, math.nan, math.nan, 0)
 
 

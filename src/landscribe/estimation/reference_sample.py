@@ -14,7 +14,7 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
-from landscribe.errors import OutputError, SampleError, listed
+from landscribe.errors import OutputError, SampleError, counted, listed
 from landscribe.estimation.csv_texts import read_csv_texts
 from landscribe.estimation.hashes import column_hash, pixel_hash
 from landscribe.geo.access import require_file
@@ -281,9 +281,10 @@ class ReferenceSample:
         for stratum in () if len(units) == sum(each.drawn for each in design.strata) else design.strata:
             if counts.get(stratum.name, 0) != stratum.drawn:
                 raise SampleError(
-                    f"{name} has {counts.get(stratum.name, 0)} units of stratum {stratum.name}, but {stratum.drawn} "
-                    "were drawn. Expected all of them: a unit that cannot be labelled keeps its row, with an empty "
-                    "reference. Restore the rows."
+                    f"{name} has {counted(counts.get(stratum.name, 0), 'unit')} of stratum {stratum.name}, but the "
+                    "draw gave "
+                    f"{stratum.drawn}. Expected all of them: a unit that cannot be labelled keeps its row, with an "
+                    "empty reference. Restore the rows."
                 )
         for column, drawn_hash in design.columns_sha256.items():
             if column not in units or column_hash(units, column) != drawn_hash:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscribe.errors import counted
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Grid
 from landscribe.geo.pixel_area import pixel_areas
@@ -74,11 +75,42 @@ def total_areas(classes: Classes, parts: Iterable[ClassAreas]) -> Areas:
     }
 
 
+AREA_UNITS = {"m²": 1.0, "ha": 1e4, "km²": 1e6}
+"""Units of areas, in m²."""
+_FROM = {"km²": 1e8, "ha": 1e4}
+"""Areas in m² from which a unit is used; m² below."""
+
+
+def area_unit(square_metres: float) -> str:
+    """The unit in which an area is easy to read: km² from 100 km² on, ha from 1 ha on, m² below."""
+    return next((unit for unit, least in _FROM.items() if square_metres >= least), "m²")
+
+
+def area_decimals(area: float) -> int:
+    """Decimals of an area and of its interval: four digits, and no exponents for the areas of countries.
+
+    >>> [f"{area:,.{area_decimals(area)}f}" for area in (0.027234, 10.3, 12345.6, 0)]
+    ['0.02723', '10.30', '12,346', '0']
+    """
+    return max(0, 3 - math.floor(math.log10(area))) if area > 0 else 0
+
+
+def area_text(square_metres: float) -> str:
+    """An area in the unit in which it is easy to read, with four digits and no exponent.
+
+    >>> [area_text(area) for area in (0, 30, 25_600, 123_456_789)]
+    ['0 m²', '30.00 m²', '2.560 ha', '123.5 km²']
+    """
+    unit = area_unit(square_metres)
+    area = square_metres / AREA_UNITS[unit]
+    return f"{area:,.{area_decimals(area)}f} {unit}"
+
+
 def format_areas(areas: Areas) -> str:
-    """Areas as one line: km² where the pixel size is known, pixels elsewhere, and shares."""
+    """Areas as one line: on the ground where the pixel size is known, pixels elsewhere, and shares."""
     return ", ".join(
         f"{name} "
-        + (f"{area['pixels']} pixels" if area["km2"] is None else f"{area['km2']:.4g} km²")
+        + (counted(area["pixels"], "pixel") if area["km2"] is None else area_text(area["km2"] * 1e6))
         + f" ({area['share']:.1%})"
         for name, area in areas.items()
     )

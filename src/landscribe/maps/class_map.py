@@ -47,8 +47,9 @@ class ClassMap:
         """From an open raster."""
         if len(raster.bands) != 1 or raster.dtype != "uint8":
             raise RasterError(
-                f"{raster.paths[0]} has {counted(len(raster.bands), 'band')} of {raster.dtype}; a class map has "
-                "one band of uint8."
+                f"{raster.paths[0]} has {counted(len(raster.bands), 'band')} of {raster.dtype}. Expected a class "
+                "raster: "
+                "one band of uint8. Choose another file, or convert whole numbers up to 254 (gdal_translate -ot Byte)."
             )
         return cls(raster, read_tags(Path(raster.paths[0])))
 

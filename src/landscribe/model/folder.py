@@ -170,7 +170,7 @@ def _require_consistent(config: ModelConfig) -> None:
     outputs = config.arguments.get("classes", len(config.classes))
     is_one_logit = outputs == 1 and len(config.classes) == 2
     if outputs != len(config.classes) and not is_one_logit:
-        raise ValueError(f"it has {outputs} output channels, but {len(config.classes)} classes.")
+        raise ValueError(f"it has {counted(outputs, 'output channel')}, but {len(config.classes)} classes.")
     for name in ("weights", "weights_bands", "band_names"):
         if name in config.arguments:
             raise ValueError(f"its arguments have '{name}', which would load other weights; expected none.")

@@ -77,7 +77,7 @@ def build(
     band_names = () if isinstance(bands, int) else tuple(bands)
     count = bands if isinstance(bands, int) else len(band_names)
     if not (1 <= count <= _MAX_CHANNELS and 1 <= classes <= _MAX_CHANNELS):
-        raise NetworkError(f"got {count} bands and {classes} classes. Expected 1 to {_MAX_CHANNELS} of each.")
+        raise NetworkError(f"got bands = {count} and classes = {classes}. Expected 1 to {_MAX_CHANNELS} of each.")
     if not isinstance(encoder, str):
         raise NetworkError(f"encoder is {encoder!r}. Expected the name of a timm backbone, such as resnet18, or plain.")
     if "band_names" in options:

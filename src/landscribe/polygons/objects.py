@@ -378,7 +378,7 @@ def _owners(seams: _Seams, seeds: int, tally: "_Tally") -> Labels:
     home = np.where(linked == linked[grown_from], grown_from, np.arange(seams.stop))
     cut = np.count_nonzero((grown_from > 0) & (home != grown_from))
     if cut:
-        log.warning("%d pieces of objects lie farther than the halo from their objects, and count as others", cut)
+        log.warning("pieces of objects that lie farther than the halo from their objects count as others: %d", cut)
     pairs = home[pairs]
     without = pairs > seeds
     both = pairs[without.all(axis=1)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from landscribe.errors import RasterError
+from landscribe.errors import RasterError, counted
 from landscribe.fingerprint import Fingerprint
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.classes import Classes
@@ -175,7 +175,7 @@ def _require_memory(predictor: Predictor, raster: Raster, tiling: Tiling) -> Non
     if predictor.device.type == "cpu" and tiling.batch * rows * cols > _ALWAYS_FIT:
         require_memory(
             estimated_memory(predictor.models, (tiling.batch, rows, cols)) or 0,
-            f"a batch of {tiling.batch} tiles of {rows} x {cols} pixels",
+            f"a batch of {counted(tiling.batch, 'tile')} of {rows} x {cols} pixels",
             "Pass --tile auto, or a smaller --tile or --batch.",
         )
 

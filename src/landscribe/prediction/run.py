@@ -246,8 +246,9 @@ def _summary(failed: Sequence[Outcome[Unit]], planned: int, store: UnitStore, *,
     summary += f" ({'; '.join(reasons)}{more})."
     if is_lost:
         return (
-            f"{summary} {_MOST_IN_A_ROW} failed in a row, so the rest was not tried; {store.count_done()} units are "
-            f"kept in {store.folder.name}. Repeat the same command when the raster can be read again."
+            f"{summary} {_MOST_IN_A_ROW} failed in a row, so the rest was not tried. Of all units, "
+            f"{store.count_done()} are kept in {store.folder.name}. Repeat the same command when the raster can be "
+            "read again."
         )
     return (
         f"{summary} The others are kept in {store.folder.name}: fix the cause and repeat the same command; it predicts "

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.errors import LandscribeError
-from landscribe.estimation.intervals import area_decimals
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import crs_label
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.maps.areas import area_decimals, area_text
 from landscribe.maps.class_map import ClassMap
 from landscribe.outputs import write_text
 from landscribe.reports import figures
@@ -70,7 +70,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {
         "measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": crs_label,
-        "decimals": area_decimals,
+        "decimals": area_decimals, "area": area_text,
     }  # fmt: skip
     text = (files("landscribe.reports") / "template.html").read_text(encoding="utf-8")
     write_text(out, page.from_string(text).render(context))
@@ -158,8 +158,8 @@ def _areas(maps: Sequence[Path]) -> list[dict[str, Any]]:
     for name in counted[0]:
         of_class = [areas[name] for areas in counted if name in areas]
         pixels, km2 = sum(area["pixels"] for area in of_class), [area["km2"] for area in of_class]
-        share = pixels / whole if whole else None
-        rows.append({"name": name, "pixels": pixels, "share": share, "km2": None if None in km2 else sum(km2)})
+        share, square_metres = pixels / whole if whole else None, None if None in km2 else sum(km2) * 1e6
+        rows.append({"name": name, "pixels": pixels, "share": share, "square_metres": square_metres})
     return rows
 
 

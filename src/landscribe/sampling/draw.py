@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.errors import SampleError
+from landscribe.errors import SampleError, counted
 from landscribe.estimation.hashes import column_hash
 from landscribe.estimation.reference_sample import (
     ALL,
@@ -154,8 +154,8 @@ def _clusters(plan: SamplePlan) -> tuple[Clusters, list[_Drawn]]:
     count = int(by_row.sum())
     if size > count:
         raise SampleError(
-            f"{size} squares of {side} pixels are to be drawn, but {count} hold a pixel with a class. Lower clusters, "
-            "or cluster_size."
+            f"clusters is {size}, but the map has {counted(count, 'square')} of {side} pixels with a class. Lower "
+            "clusters, or cluster_size."
         )
     rows, within = _located(by_row, _choice(plan, 0, count, size))
     drawn = []

@@ -86,6 +86,8 @@ class FrameCounts:
     """(256,) in m²."""
     sha256: str
     """Of the class values of the map, see `PixelHash`."""
+    without_stratum: float = 0.0
+    """Share of the pixels with a class, inside the area, for which the raster of strata has none."""
 
     @property
     def units_of_stratum(self) -> NDArray[np.int64]:
@@ -132,26 +134,26 @@ class Frame:
         """Count the units of each stratum in each row; the map is read once."""
         by_row = np.zeros((self.shape[0], CODES), np.int32)
         stratum_areas, areas_of_class = np.zeros(CODES), np.zeros(IGNORE + 1)
-        units_of_class = np.zeros(IGNORE + 1, np.int64)
+        units_of_class, of_strata = np.zeros(IGNORE + 1, np.int64), np.zeros(2, np.int64)
         pixels_hash, strips = PixelHash(), list(self.strips())
         with progress.task(f"units of {self.mapped.name}", len(strips)) as advance, bounded_block_cache():
             for strip in strips:
                 pixels, valid = self.mapped.read(strip)
                 pixels_hash.add(pixels[0], valid)
-                units = self._units(strip, np.where(valid, pixels[0], np.uint8(OUTSIDE)))
+                values = np.where(valid, pixels[0], np.uint8(OUTSIDE))
+                units, of_strata = self._units(strip, values), of_strata + self._without_stratum(strip, values)
                 first = strip.row // self.side
-                for index, (strata, values, areas) in enumerate(
-                    zip(units.strata, units.values, units.areas, strict=True)
-                ):
+                for index, (strata, row, areas) in enumerate(zip(units.strata, units.values, units.areas, strict=True)):
                     counts, ground = _tally(strata, areas)
                     by_row[first + index], stratum_areas = counts, stratum_areas + ground
                     if not self._is_stratified_by_class:
-                        counts, ground = _tally(np.where(strata == OUTSIDE, OUTSIDE, values), areas)
+                        counts, ground = _tally(np.where(strata == OUTSIDE, OUTSIDE, row), areas)
                     units_of_class += counts[: IGNORE + 1]
                     areas_of_class += ground[: IGNORE + 1]
                 advance()
         units_of_class[OUTSIDE] = 0
-        return FrameCounts(by_row, stratum_areas, units_of_class, areas_of_class, pixels_hash.sha256)
+        without = float(of_strata[0] / max(1, of_strata[1]))
+        return FrameCounts(by_row, stratum_areas, units_of_class, areas_of_class, pixels_hash.sha256, without)
 
     @property
     def _is_stratified_by_class(self) -> bool:
@@ -217,6 +219,16 @@ class Frame:
             return values
         pixels, valid = self.strata.read(window)
         return np.where(valid, pixels[0], np.uint8(OUTSIDE))
+
+    def _without_stratum(self, window: Window, values: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Pixels with a class inside the area: those without a stratum, and all; not counted without strata."""
+        if self.strata is None:
+            return np.zeros(2, np.int64)
+        inside = values != OUTSIDE
+        if self.area is not None:
+            inside &= rasterize_mask(self.area, self.mapped.grid, window)
+        missing = inside & (self._strata_values(window, values) == OUTSIDE)
+        return np.array([np.count_nonzero(missing), np.count_nonzero(inside)])
 
     def _is_near(self, window: Window, buffer: Buffer) -> NDArray[np.bool_]:
         """True within the buffer's width of the centre of a pixel of its class, which may lie outside of the area."""

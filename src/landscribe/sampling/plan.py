@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from landscribe.errors import ClassError, GridError, RasterError, SampleError, listed
+from landscribe.errors import ClassError, GridError, RasterError, SampleError, counted, listed
 from landscribe.estimation.reference_sample import MapClass
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -114,10 +114,13 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
     counts = frame.count()
     if not counts.units_by_row.any():
         what = "sampling unit" if spec.unit == 1 else f"block of {spec.unit} x {spec.unit} pixels"
+        inside = f" in {spec.area}" if spec.area else ""
+        stratum = f", and a stratum in {spec.strata}" if spec.strata else ""
         raise RasterError(
-            f"{mapped.paths[0]} has no {what}{f' in {spec.area}' if spec.area else ''}: expected pixels that have a "
-            f"class (and are not nodata). Check the map and its nodata value{'' if spec.unit == 1 else ', or unit'}."
+            f"{mapped.paths[0]} has no {what}{inside}: expected pixels that have a class (and are not "
+            f"nodata){stratum}. Check the nodata values{'' if spec.unit == 1 else ', or unit'}."
         )
+    _warn_of_pixels_without_stratum(spec, counts)
     if buffer is not None and not counts.units_of_stratum[BUFFER]:
         raise SampleError(
             f"{mapped.paths[0]} has no sampling unit within {spec.buffer:g} m of {spec.buffer_around}; its "
@@ -126,6 +129,14 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
     classes = _classes(class_map, counts)
     strata = _strata(strata_map, counts, spec) if spec.design == "stratified" else _as_strata(classes)
     return _sized(SamplePlan(class_map, spec, frame, counts, classes, strata, 0, None))
+
+
+def _warn_of_pixels_without_stratum(spec: SampleSpec, counts: FrameCounts) -> None:
+    if counts.without_stratum:
+        log.warning(
+            "%.2g %% of the mapped pixels have no stratum in %s: none is drawn, and estimates hold for the others only",
+            100 * counts.without_stratum, spec.strata,
+        )  # fmt: skip
 
 
 def _open_strata(path: str, mapped: Raster) -> ClassMap:
@@ -207,9 +218,9 @@ def _as_strata(classes: tuple[MapClass, ...]) -> tuple[PlannedStratum, ...]:
 
 
 def _planned(rows: Iterable[tuple[str, int, int, float]]) -> tuple[PlannedStratum, ...]:
-    counted = list(rows)
-    total = sum(units for _, _, units, _ in counted)
-    return tuple(PlannedStratum(*row, share=row[2] / total, size=0, expected=None) for row in counted)
+    in_frame = list(rows)
+    total = sum(units for _, _, units, _ in in_frame)
+    return tuple(PlannedStratum(*row, share=row[2] / total, size=0, expected=None) for row in in_frame)
 
 
 def _sized(plan: SamplePlan) -> SamplePlan:
@@ -219,7 +230,8 @@ def _sized(plan: SamplePlan) -> SamplePlan:
     accuracies = _accuracies(spec, names)
     sizes: list[float]
     if isinstance(spec.allocation, dict):
-        _require_known(spec.allocation, names, "allocation")
+        where = "" if spec.area is None else f", inside {spec.area},"
+        _require_known(spec.allocation, names, f"allocation{where}")
         numbers = [spec.allocation.get(name, 0) for name in names]
         size = sum(numbers)
     else:
@@ -254,7 +266,7 @@ def _sized(plan: SamplePlan) -> SamplePlan:
 
 def _require_size(size: int, units: int) -> None:
     if size > units:
-        raise SampleError(f"{size} units are to be drawn, but the map has {units}. Lower the size.")
+        raise SampleError(f"the size is {size}, but the map has {counted(units, 'unit')}. Lower the size.")
 
 
 def _warn_if_larger(spec: SampleSpec, size: int) -> None:

@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import SampleError
+from landscribe.errors import SampleError, counted
 
 LEAST_OF_A_STRATUM = 50
 """Units of each stratum by the allocation auto (Olofsson et al. 2014 advise 50 to 100)."""
@@ -131,8 +131,8 @@ def require_enough(names: Sequence[str], numbers: Sequence[int], units: Sequence
     for name, number, available in zip(names, numbers, units, strict=True):
         if number > available:
             raise SampleError(
-                f"{number} units of {name} are to be drawn, but it has {available}. Lower the size, or give an "
-                f"allocation in numbers with at most {available} for it."
+                f"the size of stratum {name} is {number}, but it has {counted(available, 'unit')}. Lower the size, "
+                f"or give an allocation in numbers with at most {available} for it."
             )
 
 

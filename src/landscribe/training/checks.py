@@ -3,7 +3,7 @@
 import torch
 
 from landscribe.data.chips.chips import Chips
-from landscribe.errors import ChipError, RecipeError
+from landscribe.errors import ChipError, RecipeError, counted
 from landscribe.machine import cores, require_memory
 from landscribe.nn import Segmentation, require_memory_to_build
 from landscribe.nn.meta_device import BYTES_PER_WEIGHT, count_weights
@@ -76,7 +76,7 @@ def _require_memory(spec: TrainSpec, group: Processes, training: Chips) -> None:
     if not torch.cuda.is_available():
         require_memory(
             4 * values * spec.batch // group.nodes * size**2,
-            f"a batch of {spec.batch} chips of {size} x {size} pixels",
+            f"a batch of {counted(spec.batch, 'chip')} of {size} x {size} pixels",
             "Choose a smaller --batch (with --accumulate, gradients are as of a larger one) or smaller chips.",
         )
 

@@ -23,7 +23,7 @@ from landscribe.data.batches.dataset import ChipTransform
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.stats import class_weights
-from landscribe.errors import ChipError, LandscribeError, NetworkError, UnfinishedError, machine_errors
+from landscribe.errors import ChipError, LandscribeError, NetworkError, UnfinishedError, counted, machine_errors
 from landscribe.fingerprint import Fingerprint
 from landscribe.inference.device import training_precision
 from landscribe.model import Model
@@ -349,8 +349,8 @@ def _class_weights(training: Chips, spec: TrainSpec) -> NDArray[np.float64]:
     names = training.classes.names
     if len(spec.class_weights) != len(names):
         raise ChipError(
-            f"class_weights has {len(spec.class_weights)} numbers for {len(names)} classes ({', '.join(names)}). "
-            "Expected one number for each class, in this order."
+            f"class_weights has {counted(len(spec.class_weights), 'number')} for {len(names)} classes "
+            f"({', '.join(names)}). Expected one number for each class, in this order."
         )
     if not any(spec.class_weights):
         raise ChipError("class_weights are all 0. Expected at least one above 0.")

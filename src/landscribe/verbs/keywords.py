@@ -213,7 +213,7 @@ class LabelKeywords(TypedDict, total=False):
     regions: str | Path | None
     region_field: str | None
     edges: bool
-    edge_tolerance: float
+    edge_tolerance: float | str
     probabilities: str | Path | None
     sample_labels: str | Path | None
     skip_unlabelled: bool

@@ -106,7 +106,7 @@ def test_a_duplicate_in_another_split_is_an_error(tmp_path, how, virtual):
     test[:, SIZE:, :SIZE] = COPIES[how](train[:, :SIZE, SIZE:])
     found = check(chips_of(tmp_path, apart(train=train, test=test), virtual=virtual))
     (line,) = errors(found)
-    assert line.startswith("1 pairs of chips of train and test are duplicates")
+    assert line.startswith("chips of train and test are duplicates in 1 pair, ")
     assert "train_r000_c064 and test_r064_c000" in line
     (duplicate,) = found.audit.duplicates
     assert duplicate.exact == (how == "pixel by pixel")
@@ -179,9 +179,7 @@ def test_overlapping_scenes_of_two_splits_are_an_error(tmp_path):
     found = check(chips_of(tmp_path, {"train": (land(1), at(0)), "test": (land(2), at(112, 64))}))
     (line,) = errors(found)
     # 128 pixels wide each, 112 apart: the last column of the first overlaps the first column of the second.
-    assert line.startswith(
-        "1 pairs of chips of train and test overlap, train_r064_c064 and test_r000_c000 by 16 pixels"
-    )
+    assert line.startswith("chips of train and test overlap in 1 pair, train_r064_c064 and test_r000_c000 by 16 pixels")
 
 
 def test_touching_scenes_of_two_splits_are_warned_of(tmp_path):
@@ -280,7 +278,7 @@ def test_check_exits_with_2_on_a_leak_and_with_0_without(tmp_path):
     sound = chips_of(tmp_path / "b", apart(train=train, test=land(2)))
     with_error, without = landscribe("check", leaking.folder), landscribe("check", sound.folder, "--json")
     assert (with_error.code, without.code) == (2, 0)
-    assert with_error.out.startswith("error: 4 pairs of chips of train and test are duplicates, 0 of them pixel by")
+    assert with_error.out.startswith("error: chips of train and test are duplicates in 4 pairs, 0 of them pixel by")
     assert json.loads(without.out)["audit"]["duplicates"] == []
 
 

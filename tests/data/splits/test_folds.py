@@ -146,7 +146,7 @@ def test_folds_of_blocks_have_no_names():
 
 
 def test_folds_of_groups_need_the_group_of_each_scene():
-    with pytest.raises(ChipError, match=r"folds = groups, but 1 of 4 scenes of nowhere name no group \(s2\)"):
+    with pytest.raises(ChipError, match=r"folds = groups, but nowhere names no group for s2 \(1 of 4 scenes\)"):
         fold_splits(of_groups("ab-c"), "groups")
     with pytest.raises(ChipError, match=r"folds = groups, but the chips have 2 groups\. Expected at least 3"):
         fold_splits(of_groups("aabb"), "groups")
@@ -169,7 +169,7 @@ def test_overlapping_scenes_are_separated_by_the_gap(tmp_path):
     ("folds", "message"),
     [
         (2, "folds is 2. Expected at least 3"),
-        (50, "folds is 50, but the 36 chips form only 36 spatial blocks. Expected at most 36 folds"),
+        (50, r"folds is 50, but the chips \(36\) form only 36 spatial blocks. Expected at most as many folds"),
         ("scenes", "folds = scenes, but the chips have 1 scene. Expected at least 3"),
     ],
 )

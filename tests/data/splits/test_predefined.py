@@ -245,7 +245,7 @@ def test_errors_of_lists_and_missing_groups_are_found_by_check(tmp_path):
     scenes = scenes_in(tmp_path)
     for split, message in (
         (by_lists(tmp_path, train="b_1"), "names chip 1 of b, but edge is shift"),
-        (SplitSpec(by="group"), "4 of 4 scenes name none"),
+        (SplitSpec(by="group"), "(4 of 4 scenes)"),
     ):
         recipe = Recipe(scenes=scenes, classes=TABLE, split=split, chips=ChipSpec(size=16))
         assert any(message in text for text in check(recipe, trial=False).errors)

@@ -324,7 +324,7 @@ def test_chips_of_groups_that_meet_are_the_gap_apart(gap):
 def test_scenes_without_a_group_are_refused_by_name():
     inputs = [*of_groups("abcd"), whole(np.ones((3, 1), np.int64)), whole(np.ones((3, 1), np.int64), split="test")]
     inputs[4] = replace(inputs[4], name="nowhere")
-    with pytest.raises(ChipError, match=r"by group, but 1 of 6 scenes name none \(nowhere\)\. Expected a group"):
+    with pytest.raises(ChipError, match=r"by group, but no group is named for nowhere \(1 of 6 scenes\)\. Expected"):
         split_scenes(inputs, BY_GROUP, size=16, seed=0)
 
 

@@ -89,8 +89,9 @@ def _with_area(scenes: list[SceneSpec], setting: str, *, warns: bool) -> list[Sc
     missing = [stem for stem in stems if stem not in by_stem]
     if missing:
         raise LabelError(
-            f"{where} has no {setting} for {listed(missing)} ({len(missing)} of {len(stems)} images). Expected a file "
-            f"such as {missing[0]}.shp or {missing[0]}.gpkg for each. Add the files, or remove these images."
+            f"{where} has no {setting} for {listed(missing)} ({len(missing)} of {counted(len(stems), 'image')}). "
+            f"Expected a file such as {missing[0]}.shp or {missing[0]}.gpkg for each. Add the files, or remove these "
+            "images."
         )
     several = next((by_stem[stem] for stem in stems if len(by_stem[stem]) > 1), None)
     if several is not None:
@@ -178,7 +179,7 @@ def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path
         suffix = next((mask.suffix for mask in masks if mask not in images), ".png")
         raise LabelError(
             f"{where} has no masks for {listed(image.name for image in missing)} ({len(missing)} of "
-            f"{len(pairs) + len(missing)} images). Expected a file such as {missing[0].stem}{suffix} or "
+            f"{counted(len(pairs) + len(missing), 'image')}). Expected a file such as {missing[0].stem}{suffix} or "
             f"{missing[0].stem}_mask{suffix} for each. Add the masks, or remove these images."
         )
     _require_one_image_a_mask(pairs)

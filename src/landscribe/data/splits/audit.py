@@ -14,6 +14,7 @@ import numpy as np
 from landscribe.data.chips.chips import Chips
 from landscribe.data.splits.duplicates import Duplicate, duplicates
 from landscribe.data.splits.footprints import Footprints, chip_footprints, nearest_pairs
+from landscribe.errors import counted
 
 # Scenes that lie side by side may overlap by rounding: half a pixel is no overlap.
 _MIN_OVERLAP_PX = 0.5
@@ -103,7 +104,7 @@ def _distance_finding(distance: Distance, size: int) -> tuple[Literal["error", "
     a, b = distance.chips
     if distance.overlaps:
         return "error", (
-            f"{distance.overlaps} pairs of chips of {first} and {second} overlap, {a} and {b} by "
+            f"chips of {first} and {second} overlap in {counted(distance.overlaps, 'pair')}, {a} and {b} by "
             f"{-distance.pixels:.0f} pixels. Expected no overlap between splits: accuracy would be too high. Chip "
             "again, with --split-by scene if scenes overlap."
         )
@@ -132,8 +133,9 @@ def _duplicate_findings(all_pairs: tuple[Duplicate, ...]) -> Iterator[tuple[Lite
         yield (
             "error",
             (
-                f"{len(pairs)} pairs of chips of {splits[0]} and {splits[1]} are duplicates, {exact} of them pixel by "
-                f"pixel: {examples}{', …' if len(pairs) > _EXAMPLES else ''}. Expected no duplicates between splits: "
-                "accuracy would be too high. Leave the duplicates out, or put them into one split."
+                f"chips of {splits[0]} and {splits[1]} are duplicates in {counted(len(pairs), 'pair')}, {exact} of "
+                "them pixel "
+                f"by pixel: {examples}{', …' if len(pairs) > _EXAMPLES else ''}. Expected no duplicates between "
+                "splits: accuracy would be too high. Leave the duplicates out, or put them into one split."
             ),
         )

@@ -11,7 +11,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.data.splits.footprints import chip_footprints, pairs_within
 from landscribe.data.splits.groups import Groups, Split, single_membership
 from landscribe.data.splits.split import TARGET_BLOCKS, block_index, block_side
-from landscribe.errors import ChipError, listed
+from landscribe.errors import ChipError, counted, listed
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +68,8 @@ def fold_splits(chips: Chips, folds: int | Whole = 5, *, gap: int | None = None,
         blocks = _blocks(chips, folds)
         if folds > (count := int(blocks.max()) + 1):
             raise ChipError(
-                f"folds is {folds}, but the {len(chips)} chips form only {count} spatial blocks. Expected at most "
-                f"{count} folds. Use fewer folds, or smaller chips."
+                f"folds is {folds}, but the chips ({len(chips)}) form only {counted(count, 'spatial block')}. "
+                "Expected at most as many folds. Use fewer folds, or smaller chips."
             )
         rng = np.random.default_rng(seed)
         candidates = [_splits(counts, _assign_folds(counts, blocks, folds, rng), near) for _ in range(_DRAWS)]
@@ -95,9 +95,9 @@ def _names_of(chips: Chips, folds: Whole) -> NDArray[np.str_]:
     if without:
         count = len(np.unique(chips.scene_names))
         raise ChipError(
-            f"folds = groups, but {len(without)} of {count} scenes of {chips.folder} name no group "
-            f"({listed(without)}). Expected a group for each scene, such as its city. Set group on them in the recipe "
-            "and chip again, or use folds = scenes."
+            f"folds = groups, but {chips.folder} names no group for {listed(without)} ({len(without)} of "
+            f"{counted(count, 'scene')}). Expected a group for each scene, such as its city. Set group on them in "
+            "the recipe and chip again, or use folds = scenes."
         )
     return chips.group_names
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from landscribe.data.splits.footprints import Footprints, in_common_grid, overlap_groups, pairs_within
 from landscribe.data.splits.groups import Groups, Split, assign_splits, single_membership
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import ChipError, listed
+from landscribe.errors import ChipError, counted, listed
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
@@ -195,7 +195,7 @@ def _split_whole_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, seed: int
     for index, scene in enumerate(scenes):
         if scene.split is not None:
             predefined[group_index[index]] = scene.split
-    _require_enough_groups(predefined, spec, "scenes that do not overlap")
+    _require_enough_groups(predefined, spec, "scene", " (scenes that overlap count as one)")
     scene_of_chip = np.repeat(np.arange(len(scenes)), [len(scene.windows) for scene in scenes])
     counts = np.concatenate([scene.counts for scene in scenes])
     members = single_membership(group_index[scene_of_chip])
@@ -212,7 +212,8 @@ def require_groups(scenes: Sequence[SplitInput]) -> None:
     without = [scene.name for scene in scenes if scene.group is None and scene.split is None]
     if without:
         raise ChipError(
-            f"the split is by group, but {len(without)} of {len(scenes)} scenes name none ({listed(without)}). "
+            f"the split is by group, but no group is named for {listed(without)} ({len(without)} of "
+            f"{counted(len(scenes), 'scene')}). "
             "Expected a group for each scene, such as its city. Set group on them in the recipe, or split by scene."
         )
 
@@ -224,7 +225,7 @@ def _split_by_group(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, se
     index_of = {key: index for index, key in enumerate(keys)}
     group_index = np.array([index_of[scene.split or "", scene.group or ""] for scene in scenes], np.intp)
     predefined = np.array([split for split, _ in keys], dtype="<U5")
-    _require_enough_groups(predefined, spec, "groups of scenes")
+    _require_enough_groups(predefined, spec, "group", " of scenes")
     members = single_membership(np.repeat(group_index, [len(scene.windows) for scene in scenes]))
     counts = np.concatenate([scene.counts for scene in scenes])
     groups = Groups(counts, members, _near_chips(scenes, spec.gap or max(1, size // 4)), predefined)
@@ -269,7 +270,7 @@ def _split_by_zones(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, se
     in_use = np.unique(all_members[:, 1])
     if unused := first - len(np.unique(all_members[:, 0])):
         log.info("%d of %d chips intersect no polygon and are not used", unused, first)
-    _require_enough_groups(predefined[in_use], spec, f"values of '{spec.attribute}' on the chips")
+    _require_enough_groups(predefined[in_use], spec, "value", f" of '{spec.attribute}' on the chips")
     all_members[:, 1] = np.searchsorted(in_use, all_members[:, 1])
     counts = np.concatenate([scene.counts for scene in scenes])
     groups = Groups(counts, all_members, np.concatenate(near), predefined[in_use])
@@ -295,15 +296,15 @@ def _zone_members(scene: SplitInput, group_of: dict[str, int]) -> NDArray[np.int
     return np.unique(np.column_stack([chips, groups[zones]]), axis=0)
 
 
-def _require_enough_groups(predefined: NDArray[np.str_], spec: SplitSpec, kind: str) -> None:
+def _require_enough_groups(predefined: NDArray[np.str_], spec: SplitSpec, noun: str, of_it: str) -> None:
     """Raise ChipError if groups are drawn, but fewer than there are requested splits without a predefined group."""
     fractions = {"train": 1.0, "val": spec.val, "test": spec.test}
     missing = [name for name, fraction in fractions.items() if fraction > 0 and name not in predefined]
     drawn = int((predefined == "").sum())
     if 0 < drawn < len(missing):
         raise ChipError(
-            f"{drawn} {kind} cannot be split into {', '.join(missing)}. Expected at least {len(missing)}, one for "
-            "each. Hold out less (val = 0 or test = 0), or split by block."
+            f"{counted(drawn, noun)}{of_it} cannot be split into {', '.join(missing)}. Expected at least "
+            f"{len(missing)}, one for each. Hold out less (val = 0 or test = 0), or split by block."
         )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from landscribe.errors import RasterError, first_line
+from landscribe.errors import RasterError, counted, first_line
 from landscribe.geo.access import is_local, require_file
 from landscribe.geo.rasters.derived.stack import stack_bands
 from landscribe.geo.rasters.raster import Raster
@@ -96,7 +96,7 @@ def _describe(content: dict[str, Any]) -> str:
     """Kind and size of JSON that is no item."""
     kind = content.get("type", "JSON")
     if kind == "FeatureCollection":
-        return f"a FeatureCollection of {len(content.get('features', []))} features"
+        return f"a FeatureCollection of {counted(len(content.get('features', [])), 'feature')}"
     if kind in ("Catalog", "Collection"):
         items = [str(link.get("href")) for link in content.get("links", []) if link.get("rel") == "item"]
         return f"a STAC {kind} of {len(items)} items" + (f", the first of which is {items[0]}" if items else "")

@@ -16,7 +16,7 @@ import pyproj
 from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
-from landscribe.errors import LabelError
+from landscribe.errors import LabelError, counted
 from landscribe.geo.access import require_file
 from landscribe.geo.vectors.columns import normal
 
@@ -168,7 +168,8 @@ def _read_by_gdal(path: str, field: str | None, layer: str | None, types: Sequen
     table = _read_words(source, path, info["encoding"], layer=name, on_invalid="ignore", **options)
     if len(table) < info["features"]:
         raise LabelError(
-            f"{path} is damaged: {len(table)} of its {info['features']} features can be read. Copy the file again."
+            f"{path} is damaged: {len(table)} of its {counted(info['features'], 'feature')} can be read. Copy the "
+            "file again."
         )
     for column, subtype in zip(info["fields"], info.get("ogr_subtypes", ()), strict=False):
         # A GeoJSON column of words and numbers keeps both types, rather than all as words.

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from landscribe.errors import BackendError
+from landscribe.errors import BackendError, counted
 from landscribe.geo.tiling import aligned
 from landscribe.inference import cache
 from landscribe.inference.backends import BACKENDS, BackendKind, installed_backends
@@ -86,7 +86,7 @@ def compare_backends(model: Model, *, tile: int, batch: int, device: torch.devic
     if device.type == "cpu":
         require_memory(
             estimated_memory([model], (batch, side, side)) or 0,
-            f"a batch of {batch} images of {side} x {side} pixels",
+            f"a batch of {counted(batch, 'image')} of {side} x {side} pixels",
             "Choose a smaller --tile or --batch.",
         )
     builders = {name: partial(_main_head_backend, name, model, device) for name in installed_backends()}

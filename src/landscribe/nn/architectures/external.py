@@ -10,7 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from landscribe.errors import NetworkError, first_line
+from landscribe.errors import NetworkError, counted, first_line
 from landscribe.nn.encoders.stems import adapt_stem
 from landscribe.nn.encoders.weights import Weights, read_encoder
 from landscribe.nn.segmentation import CLASSES, Segmentation
@@ -196,13 +196,14 @@ def _require_logits(network: Segmentation, architecture: str, bands: int, classe
         logits: Any = _trial(network, bands, side)
     except Exception as error:  # a user's class may raise anything
         raise NetworkError(
-            f"{architecture} does not take images of {bands} bands and {side} x {side} pixels: {first_line(error)}"
+            f"{architecture} does not take images of {counted(bands, 'band')} and {side} x {side} pixels: "
+            f"{first_line(error)}"
         ) from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (1, classes, side, side):
         raise NetworkError(
             f"{architecture} returned {shape} for an image of {bands} x {side} x {side}. Expected logits of shape "
-            f"{(1, classes, side, side)}: one for each of the {classes} classes and each pixel."
+            f"{(1, classes, side, side)}: one for each class and pixel."
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, counted
 from landscribe.spec import nearest
 
 RGB = ("red", "green", "blue")
@@ -176,8 +176,8 @@ def file_bands(weights_bands: Sequence[str], channels: int) -> FileBands:
 
 def _mismatch(weights_bands: Sequence[str], chosen: FileBands, channels: int) -> str:
     fitting = [name for name, table in TABLES.items() if len(table.bands) == channels]
-    tables = f"a table of {channels} bands ({', '.join(fitting)}), or " if fitting else ""
-    expected = f"Give --weights-bands as {tables}the {channels} names of its bands in their order."
+    tables = f"a table of {counted(channels, 'band')} ({', '.join(fitting)}), or " if fitting else ""
+    expected = f"Give --weights-bands as {tables}the names of its {counted(channels, 'band')} in their order."
     if not weights_bands:
         return f"the file of weights has {channels} input channels, and their bands are not named. {expected}"
     given = ",".join(weights_bands)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, counted
 from landscribe.nn.encoders.sensors import RGB, FileBands, common_names
 
 _SAME = 30
@@ -149,7 +149,8 @@ def adapt_stem(
     if stem is None or stem.in_channels != 3:
         raise NetworkError(
             "the encoder does not begin with a convolution of red, green and blue. Its weights cannot be adapted to "
-            f'{len(bands)} bands. Use another encoder, or weights = "none".'
+            f"{counted(len(bands), 'band')}. Use another encoder, or "
+            'weights = "none".'
         )
     if file.bands != RGB and not any(sources(bands, file)):
         raise NetworkError(

@@ -1,0 +1,41 @@
+"""Numbers: measures, estimates and areas as text for people."""
+
+import math
+from typing import Any
+
+_NARROW = 0.02
+"""Width of an interval below which its ends have three digits, like the measure."""
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """A number, or "-" for one that is undefined."""
+    return "-" if value is None or math.isnan(value) else f"{value:{form}}"
+
+
+def with_interval(measures: dict[str, Any], intervals: dict[str, Any], name: str) -> str:
+    """A measure as 0.853 (0.81-0.88)."""
+    lower, upper = intervals.get(name) or (None, None)
+    value = number(measures[name])
+    if lower is None or upper is None:
+        return value
+    # A narrow interval must not look like none.
+    digits = 2 if upper - lower >= _NARROW else 3
+    return f"{value} ({lower:.{digits}f}-{upper:.{digits}f})"
+
+
+def area_form(estimated: dict[str, float | None]) -> str:
+    """Form of an estimated area and of its interval."""
+    from landscribe.maps.areas import area_decimals
+
+    return f",.{area_decimals(estimated['value'] or estimated['upper'] or 0)}f"
+
+
+def estimated_text(estimated: dict[str, float | None], form: str = ".3f") -> str:
+    """An estimate and its interval: never "± 0"."""
+    value, lower, upper = (number(estimated[name], form) for name in ("value", "lower", "upper"))
+    return value if value == "-" else f"{value} ({lower} to {upper})"
+
+
+def error_text(estimated: dict[str, float | None], form: str = ".3f") -> str:
+    """A standard error; "-" where no unit differs from the others, for then it is not known."""
+    return number(estimated["se"] or None, form)
