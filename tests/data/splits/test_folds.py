@@ -146,7 +146,7 @@ def test_folds_of_blocks_have_no_names():
 
 
 def test_folds_of_groups_need_the_group_of_each_scene():
-    with pytest.raises(ChipError, match=r"folds = groups, but 1 of 4 scenes of nowhere name no group \(s2\)"):
+    with pytest.raises(ChipError, match=r"folds = groups, but 1 of 4 scenes name no group \(s2\)"):
         fold_splits(of_groups("ab-c"), "groups")
     with pytest.raises(ChipError, match=r"folds = groups, but the chips have 2 groups\. Expected at least 3"):
         fold_splits(of_groups("aabb"), "groups")
