@@ -95,6 +95,22 @@ class Features:
         table_crs = CRS.from_wkt(table.crs.to_wkt())
         return cls(name, table.geometry.to_numpy(), labels, table_crs, priorities, read.name, read.others)
 
+    @classmethod
+    def of_windows(cls, name: str, windows: Sequence[Window], grid: Grid) -> "Features":
+        """Windows of a grid as polygons in its CRS, which may be none.
+
+        Law: a pixel's centre is in a polygon if the pixel is in its window.
+
+        Args:
+            name: as if of a file.
+            windows: may reach outside the grid.
+            grid: of the windows.
+        """
+        corners: Any = np.array([_corners(window) for window in windows], float).reshape(-1, 4, 2)
+        x, y = grid.transform @ (corners[..., 1], corners[..., 0])
+        polygons = shapely.polygons(np.stack([x, y], axis=-1))
+        return cls(name, polygons, (name,) * len(windows), grid.crs or CRS())
+
     def take(self, indices: NDArray[np.intp]) -> "Features":
         """The features with these indices."""
         priorities = None if self.priorities is None else self.priorities[indices]
@@ -186,6 +202,12 @@ class Features:
         xy = shapely.get_coordinates(self.geometries)
         cols, rows = ~grid.transform @ (xy[:, 0], xy[:, 1])
         return np.floor(np.column_stack([rows, cols])).astype(np.int64)
+
+
+def _corners(window: Window) -> list[tuple[int, int]]:
+    """Row and column of the corners of a window, around it."""
+    row, col, row_stop, col_stop = window.row, window.col, window.row_stop, window.col_stop
+    return [(row, col), (row, col_stop), (row_stop, col_stop), (row_stop, col)]
 
 
 def geometry_type(

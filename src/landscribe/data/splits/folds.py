@@ -139,7 +139,7 @@ def _blocks(folds: int, scenes: NDArray[np.str_], windows: Sequence[Window], siz
     blocks, first = np.zeros(len(scenes), np.intp), 0
     for name in names:
         rows = np.flatnonzero(scenes == name)
-        own = [windows[row] for row in rows]
+        own = [windows[row] for row in rows.tolist()]
         blocks[rows] = first + block_index(own, block_side(own, size, per_scene))
         first = int(blocks[rows].max()) + 1
     return blocks
