@@ -74,7 +74,10 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     budgets = {"steps": None, "epochs": None, "minutes": None}
     efforts = {name: train.model_copy(update={"effort": name, **budgets}) for name in EFFORT_STEPS}
     map_seconds = sum(_tile_pixels(recipe, scene) for scene in scenes) / measured.pixels_per_second
-    total = chips * measured.chip_seconds + train_seconds(train) + map_seconds
+    trainings, maps = 1.0, 1
+    if recipe.models.final == "all":
+        trainings, maps = 1 + len(splits) / max(1, splits.count("train")), 2
+    total = chips * measured.chip_seconds + trainings * train_seconds(train) + maps * map_seconds
     by_effort = {name: train_seconds(own) for name, own in efforts.items()}
     return Forecast(chips, disk, steps, measured.memory_bytes, total, by_effort)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import ChipError, LandscribeError, OutputError, UnfinishedError, machine_errors
+from landscribe.experiments.final import train_final
 from landscribe.fingerprint import Fingerprint
 from landscribe.machine import require_memory
 from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_empty, remove_stale
@@ -53,7 +54,8 @@ def run(
     Returns:
         The run folder: recipe.toml, chips/, model/, map.tif (or maps/) and, if labels are polygons, the map as polygons
         (map.gpkg); with unet_id also its object probabilities (objects.tif); assessment.json (on held-out chips),
-        assessment_reference.json (if the recipe names an independent reference), report.html.
+        assessment_reference.json (if the recipe names an independent reference), report.html. With `final="all"`,
+        assessed/ holds the model and the map that are assessed on held-out chips.
     """
     from landscribe.training.parallel import require_single_process
 
@@ -100,16 +102,21 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
         if not files.chips_folder.exists():
             chip_scenes(filled, files.chips_folder, opened=(checked.scenes, checked.classes))
     chips = files.open_chips()
-    if not files.model_folder.exists():
+    assessed = Run(files.assessed_folder) if filled.models.final == "all" else files
+    if not assessed.model_folder.exists():
         _require_threshold(filled, chips)
-        train(chips, out=files.model_folder, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
-    maps = _map_scenes(filled, files)
-    if any(scene.labels is not None and is_vector(scene.labels) for scene in filled.scenes):
-        for path in maps:
-            _vectorize(path, filled, files)
+        train(chips, out=assessed.model_folder, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
+    maps = _map_scenes(filled, assessed)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     measured = filled.assess.model_dump(exclude={"reference", "reference_field"}) | {"seed": filled.seed}
     assess(maps, reference=chips, split=split, out=files.assessment_file, **measured)
+    if filled.models.final == "all":
+        if not files.model_folder.exists():
+            train_final(chips, assessed.load_model(trust=filled.train.architecture), files, filled)
+        maps = _map_scenes(filled, files)
+    if any(scene.labels is not None and is_vector(scene.labels) for scene in filled.scenes):
+        for path in maps:
+            _vectorize(path, filled, files)
     if filled.assess.reference is not None:
         column = filled.assess.reference_field
         assess(maps, reference=filled.assess.reference, label_field=column, out=files.reference_file, **measured)

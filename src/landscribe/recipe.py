@@ -7,9 +7,10 @@ all settings with comments, so that a run can be read, changed and repeated.
 import math
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import tomlkit
+from pydantic import model_validator
 from tomlkit.exceptions import ConvertError
 from tomlkit.items import AoT, Table
 
@@ -61,6 +62,15 @@ class Recipe(Spec):
     predict: PredictSpec = PredictSpec()
     vectorize: VectorizeSpec = VectorizeSpec()
     assess: AssessSpec = AssessSpec()
+
+    @model_validator(mode="after")
+    def _final_training_needs_no_validation(self) -> Self:
+        if self.models.final == "all" and self.train.schedule == "plateau":
+            raise ValueError(
+                "final is all, but schedule = plateau follows validation chips, and the final training has none. "
+                "Choose another schedule, or leave out final"
+            )
+        return self
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":

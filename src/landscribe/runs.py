@@ -46,6 +46,21 @@ class Run:
         return self.folder / "model"
 
     @property
+    def final_folder(self) -> Path:
+        """The final model while it is not yet the run's model."""
+        return self.folder / "final"
+
+    @property
+    def assessed_folder(self) -> Path:
+        """Model and maps that are assessed, where a final model makes the maps of the run."""
+        return self.folder / "assessed"
+
+    @property
+    def assessed(self) -> Run:
+        """The run whose model and maps are assessed: this one, unless there is an `assessed_folder`."""
+        return Run(self.assessed_folder) if self.assessed_folder.exists() else self
+
+    @property
     def assessment_file(self) -> Path:
         """Accuracy measures, as JSON."""
         return self.folder / "assessment.json"
@@ -162,7 +177,8 @@ class Run:
 
     def remove(self) -> None:
         """Remove the files of a run, and no others."""
-        folders = (self.chips_folder, self.model_folder, "model.training", "maps", "objects", "map.tif.parts")
+        models = (self.model_folder, "model.training", self.assessed_folder, self.final_folder, "final.training")
+        folders = (self.chips_folder, *models, "maps", "objects", "map.tif.parts")
         measures = (self.assessment_file, self.reference_file, self.sample_file, self.report_file)
         files = ("map.tif", "map.qml", "map.tif.aux.xml", "map.gpkg", "objects.tif", *measures, self.recipe_file)
         for folder in folders:

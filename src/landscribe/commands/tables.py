@@ -423,24 +423,18 @@ def print_run(folder: Path, *, as_json: bool) -> None:
     run = Run(folder)
     summary, maps, reference = run.read_assessment(), run.map_files, run.read_reference_assessment()
     if as_json:
-        print_json(
-            {
-                "run": str(folder),
-                "maps": [str(path) for path in maps],
-                "polygons": [str(path) for path in run.polygon_files],
-                "report": str(run.report_file),
-                "assessment": summary,
-            }
-            | ({} if reference is None else {"reference": reference})
-        )
+        files = {"maps": [str(path) for path in maps], "polygons": [str(path) for path in run.polygon_files]}
+        measures = {"assessment": summary} | ({} if reference is None else {"reference": reference})
+        print_json({"run": str(folder), **files, "report": str(run.report_file), **measures})
         return
     print_measures(summary)
     if reference is not None:
         print_measures(reference)
-    for path in maps:
-        show(f"map       {path}")
-    for path in run.polygon_files:
-        show(f"polygons  {path}")
+    if run.assessed != run:
+        show(f"assessed  {run.assessed.model_folder} (the map is that of the final model, {run.model_folder})")
+    for word, paths in (("map", maps), ("polygons", run.polygon_files)):
+        for path in paths:
+            show(f"{word:8}  {path}")
     show(f"report    {run.report_file}")
 
 

@@ -41,6 +41,8 @@ class ReportInputs:
     """Class maps, each on the grid of one of the scenes."""
     facts: Sequence[tuple[str, str]]
     """Further facts: (name, text)."""
+    assessed_maps: Sequence[Path] | None = None
+    """The maps that are assessed on held-out chips, where a final model has made `maps`; else None."""
     reference: Mapping[str, Any] | None = None
     """As `assessment`, against the independent reference of the run."""
     sample: Mapping[str, Any] | None = None
@@ -55,17 +57,18 @@ class ReportInputs:
         Raises:
             LandscribeError: chips, model or assessment are missing or damaged.
         """
-        chips, saved = run.open_chips(), run.read_model()
+        chips, saved, assessed = run.open_chips(), run.read_model(), run.assessed.read_model()
         assessment, reference = run.read_assessment(), run.read_reference_assessment()
         published = EXAMPLES[run.example].published if run.example in EXAMPLES else ()
         return cls(
             title=f"Landscribe: {', '.join(sorted(set(chips.scene_names.tolist())))}",
             chips=chips,
-            history=saved.config.history,
-            kept_epoch=saved.config.measures.get("epoch"),
+            history=assessed.config.history,
+            kept_epoch=assessed.config.measures.get("epoch"),
             assessment=assessment,
             maps=run.map_files,
-            facts=[*_facts(saved, chips), *_threshold_facts(saved.config, run.map_files), *_polygon_facts(run)],
+            facts=[*_facts(saved, chips), *_threshold_facts(assessed.config, run.map_files), *_polygon_facts(run)],
+            assessed_maps=None if run.assessed == run else run.assessed.map_files,
             reference=reference,
             sample=run.read_sample_assessment(),
             published=[

@@ -65,7 +65,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
         **_splits(scenes),
         **_contents(inputs.chips),
         "examples": _examples(scenes),
-        **_comparisons(scenes),
+        **_comparisons(scenes if inputs.assessed_maps is None else _Scenes(inputs.chips, inputs.assessed_maps)),
     }
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {

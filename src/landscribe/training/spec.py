@@ -200,8 +200,8 @@ class ModelsSpec(Spec):
 
     folds: Annotated[int, Field(ge=3, le=1000)] | Literal["scenes", "groups"] | None = None
     """Cross-validation: number of spatial folds, or leave one scene, or one group of scenes, out at a time. Each fold
-    is assessed by a model that has not seen it, and all models together make the map. Default: one model, assessed on the
-    test chips."""
+    is assessed by a model that has not seen it, and all models together make the map. Default: one model, assessed on
+    the test chips."""
     final: Literal["none", "all"] = "none"
     """all: after the assessment, train a final model on all labelled ground, which makes the map."""
 

@@ -1,0 +1,110 @@
+"""The final model of a run: trained on all labelled ground, while the assessment stays that of the first model."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from landscribe import pipeline
+from landscribe import synthetic as world
+from landscribe.data.chips.chips import Chips
+from landscribe.errors import RecipeError
+from landscribe.experiments.final import final_spec
+from landscribe.model import Model
+from landscribe.training.spec import TrainSpec
+
+TWO_CLASSES = {
+    "encoder": "plain", "weights": "none", "options": {"encoder_widths": [8, 16]}, "size": 64, "tile": 128,
+    "margin": 16, "steps": 6, "threshold": "val",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A world of 320 x 256 pixels; its settings, and the run of one model."""
+    scene, labels, _ = world.write(world.draw(320, 256, seed=5), tmp_path_factory.mktemp("world"))
+    return {"images": [scene], "labels": labels, **TWO_CLASSES}
+
+
+@pytest.fixture(scope="module")
+def run(drawn, tmp_path_factory):
+    return pipeline.run(**drawn, final="all", out=tmp_path_factory.mktemp("final") / "run")
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 10**6), st.sampled_from(["train", "val", "test", "gap"])), min_size=1),
+    st.integers(1, 10**5),
+)
+def test_the_final_training_draws_each_labelled_pixel_as_often(rows, taken):
+    counts, splits = np.array([[pixels] for pixels, _ in rows]), np.array([split for _, split in rows], object)
+    splits[0] = "train"
+    chips = SimpleNamespace(counts=counts, of_split=lambda name: SimpleNamespace(counts=counts[splits == name]))
+    config = SimpleNamespace(provenance={"learning_rate": 0.01})
+    assessed = SimpleNamespace(history=[{"step": 1}, {"step": taken}], config=config)
+    final = final_spec(TrainSpec(epochs=3, patience=2), chips, assessed)
+    growth = counts.sum() / counts[splits == "train"].sum()
+    assert abs(final.steps - taken * growth) <= 0.5
+    assert (final.epochs, final.patience, final.checkpoint, final.learning_rate) == (None, None, "last", 0.01)
+    assert final_spec(TrainSpec(minutes=3), chips, assessed).minutes == pytest.approx(3 * growth)
+
+
+def test_the_final_model_learns_from_all_chips_and_keeps_the_threshold_of_val(run):
+    chips, assessed, final = (
+        Chips.open(run / "chips"),
+        Model.load(run / "assessed" / "model"),
+        Model.load(run / "model"),
+    )
+    everything = replace(chips, table=chips.table.assign(split="train"))
+    growth = everything.counts.sum() / chips.of_split("train").counts.sum()
+    assert assessed.history[-1]["step"] == 6
+    assert final.history[-1]["step"] == round(6 * growth) > 6
+    assert final.history[-1]["val_mean_f1"] is None
+    assert final.val_threshold == assessed.val_threshold is not None
+    assert not (run / "final").exists()
+
+
+def test_the_assessment_is_that_of_the_same_run_without_a_final_model(drawn, run, tmp_path):
+    single = pipeline.run(**drawn, out=tmp_path / "run")
+    first, second = (json.loads((folder / "assessment.json").read_text()) for folder in (run, single))
+    assert first["confusion"] == second["confusion"]
+    assert (run / "assessed" / "map.tif").exists()
+    assert (run / "map.tif").read_bytes() != (single / "map.tif").read_bytes()
+
+
+def test_the_report_says_which_model_is_assessed(run):
+    page = (run / "report.html").read_text()
+    assert page.count("the measures are those of the model that was trained on the train chips alone") == 1
+    assert "The predictions are those of the assessed model." in page
+    assert "F1 on the validation chips, by epoch" in page
+
+
+def test_a_stopped_final_training_goes_on(drawn, run):
+    weights = (run / "model" / "model.safetensors").read_bytes()
+    first = (run / "assessed" / "model" / "model.safetensors").stat().st_mtime_ns
+    # As if the run had stopped after the final training, before it was the run's model.
+    (run / "model").rename(run / "final")
+    (run / "map.tif").unlink()
+    pipeline.run(**drawn, final="all", out=run)
+    assert (run / "model" / "model.safetensors").read_bytes() == weights
+    assert (run / "assessed" / "model" / "model.safetensors").stat().st_mtime_ns == first
+    assert (run / "map.tif").exists()
+    assert not (run / "final").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"schedule": "plateau"}, "schedule = plateau follows validation chips, and the final training has none"),
+        ({"folds": 5}, "folds is 5 and final is all"),
+    ],
+)
+def test_settings_that_a_final_training_cannot_follow_are_refused_before_anything_is_written(
+    drawn, tmp_path, settings, message
+):
+    with pytest.raises(RecipeError, match=message):
+        pipeline.run(**drawn | settings, final="all", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
