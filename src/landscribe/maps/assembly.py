@@ -75,7 +75,9 @@ def merge(
     with scratch_folder(out) as folder:
         virtual = folder / f"{layer.kind}.vrt"
         write_text(virtual, _vrt(sources, grid, layer, metadata))
-        move_into_place(_as_cog(virtual, layer), out)
+        built = _as_cog(virtual, layer)
+        with atomic_file(out) as temporary:
+            shutil.move(built, temporary)
 
 
 def _inside(windows: Sequence[Window], grid: Grid) -> Iterator[Window]:
