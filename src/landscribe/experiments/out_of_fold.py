@@ -108,7 +108,8 @@ def map_out_of_fold(
     for fold, model in zip(plan, models, strict=True):
         windows = {name: own for name, own in _windows(chips, fold).items() if name in missing}
         outputs = [OutputPaths(scratch / f"{paths[name].stem}_{fold.model}.tif") for name in windows]
-        log.info("%s: mapping the chips that it holds out", fold.model)
+        if windows:
+            log.info("%s: mapping the chips that it holds out", fold.model)
         plans = plan_maps(model, [rasters[name] for name in windows], spec, outputs, windows=windows.values())
         for name, planned in zip(windows, plans, strict=True):
             if not planned.raster.grid.is_aligned(images[name].grid):
