@@ -105,22 +105,26 @@ class Confusion:
 
         It is not the harmonic mean of the mean accuracies.
         """
-        return _mean(self.f1)
+        return class_mean(self.f1)
 
     @property
     def mean_iou(self) -> float:
         """Mean IoU of the classes, without classes that are neither in the map nor in the reference."""
-        return _mean(self.iou)
+        return class_mean(self.iou)
 
     @property
     def mean_users_accuracy(self) -> float:
         """Mean user's accuracy of the classes that are in the map."""
-        return _mean(self.users_accuracy)
+        return class_mean(self.users_accuracy)
 
     @property
     def mean_producers_accuracy(self) -> float:
         """Mean producer's accuracy of the classes that are in the reference."""
-        return _mean(self.producers_accuracy)
+        return class_mean(self.producers_accuracy)
+
+    def of_reference_classes(self, values: Measure) -> Measure:
+        """Values (K,) by class, NaN for the classes that the reference lacks."""
+        return np.where(self.counts.any(axis=1), values, np.nan)
 
     @property
     def kappa(self) -> float:
@@ -207,7 +211,8 @@ class Confusion:
         }
 
 
-def _mean(values: Measure) -> float:
+def class_mean(values: Measure) -> float:
+    """Mean of the classes that have a value; NaN if none has."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float("nan")
 

@@ -55,7 +55,7 @@ def test_promised_flags_keep_their_names(verb):
 @pytest.mark.parametrize(
     ("section", "name", "text"),
     [
-        ("train", "workers", "Processes that read chips; 0 reads in the main process. [by the number of cores]"),
+        ("train", "patience", "Early stopping: epochs without improvement. [no early stopping]"),
         ("train", "loss", r'Loss, or a weighted sum such as "0.5\*dice + 0.5\*ce". [dice + ce]'),
         ("train", "accumulate", "Gradient accumulation: batches per optimizer step. [1]"),
         ("train", "optimizer", "Optimizer: AdamW, or SGD with momentum 0.9. [adamw]"),

@@ -117,9 +117,14 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(chips, tmp
 def test_short_epochs_are_not_all_saved(chips, tmp_path, monkeypatch):
     def saves(pause: float) -> int:
         saved = []
+
+        def save(state, path) -> None:
+            saved.append(time.sleep(0.01))
+            path.write_bytes(b"")
+
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint, "_TRAIN_TO_SAVE_RATIO", pause)
-            patch.setattr(checkpoint.Checkpoints, "save", lambda *_: saved.append(time.sleep(0.01)))
+            patch.setattr(checkpoint.torch, "save", save)
             verbs.train(chips, out=tmp_path / str(pause), epochs=4, **TINY)
         return len(saved)
 

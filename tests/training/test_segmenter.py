@@ -102,3 +102,14 @@ def test_the_rate_is_halved_after_four_epochs_without_improvement(tiny_chips, tm
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file) if row["learning_rate"]]
     # Two steps an epoch; the first epoch is the best.
     assert rates == pytest.approx([1e-12] * 10 + [5e-13] * 4)
+
+
+def test_a_class_that_the_validation_chips_lack_chooses_no_epoch(chips_without_squares_in_val, tmp_path):
+    model = verbs.train(chips_without_squares_in_val, out=tmp_path / "model", batch=4, epochs=3, **PLAIN)
+    for row in model.history:
+        assert row["val_f1_squares"] is None
+        assert row["val_mean_f1"] == row["val_f1_background"]
+    # 2 a / (1 + a): F1 of a class that covers all reference pixels, of which the share a is predicted as such.
+    accuracy = [row["val_overall_accuracy"] for row in model.history]
+    assert [row["val_mean_f1"] for row in model.history] == pytest.approx([2 * a / (1 + a) for a in accuracy])
+    assert accuracy[model.measures["epoch"] - 1] == max(accuracy)

@@ -248,12 +248,14 @@ def test_schedules_stay_between_nothing_and_all(name):
     assert max(factors) == pytest.approx(1)
 
 
-def test_without_progress_training_stops(tiny_chips, tmp_path):
+def test_without_progress_training_stops_and_says_so(tiny_chips, tmp_path, caplog):
     # At a rate of nearly nothing, and without statistics that settle, no epoch is better than the first.
     still = {"options": {"encoder_widths": [4, 8], "batch_norm": False}}
     settings = SMALL | still | {"learning_rate": 1e-12, "patience": 2}
-    model = verbs.train(tiny_chips, out=tmp_path / "model", epochs=9, **settings)
+    with caplog.at_level("INFO"):
+        model = verbs.train(tiny_chips, out=tmp_path / "model", epochs=9, **settings)
     assert len(model.history) == 3
+    assert f"training: stops at step {model.history[-1]['step']}, 2 epochs after the best" in caplog.text
 
 
 @pytest.mark.parametrize("settings", [{"sampling": "label_windows"}, {"augment": {"preset": "light", "mixup": 1.0}}])

@@ -1,15 +1,35 @@
 """Evaluation: the confusion of a model on chips, without a map."""
 
 import torch
+from torch import Tensor
 
 from landscribe import progress
 from landscribe.confusion import Confusion
 from landscribe.data.batches.dataset import loader
+from landscribe.data.batches.read_ahead import ReadAhead
 from landscribe.data.chips.chips import Chips
+from landscribe.geo.classes import IGNORE
 from landscribe.inference.device import inference_autocast, place_network, resolve_device
 from landscribe.model import Model
 
 _BATCH = 4
+
+
+def count_pairs(rows: Tensor, cols: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Pixels by row and column, (R, C) int64, counted on the device of the tensors.
+
+    Args:
+        rows: row of each pixel, such as its class index in the reference; pixels of ignore (255) are not counted.
+        cols: column of each pixel, such as its predicted class index, of the same shape.
+        shape: (R, C).
+
+    Example:
+        >>> count_pairs(torch.tensor([0, 1, 1, 255]), torch.tensor([0, 0, 1, 1]), (2, 2)).tolist()
+        [[1, 0], [1, 1]]
+    """
+    height, width = shape
+    pairs = torch.where(rows == IGNORE, height * width, rows.long() * width + cols.long())
+    return torch.bincount(pairs.flatten(), minlength=height * width + 1)[:-1].view(shape)
 
 
 def score(model: Model, chips: Chips, title: str) -> Confusion:
@@ -24,12 +44,12 @@ def score(model: Model, chips: Chips, title: str) -> Confusion:
     """
     device = resolve_device()
     place_network(model.network, device)
-    confusion = Confusion.zeros(model.classes)
-    batches = loader(chips, batch=_BATCH, workers=0)
+    size = len(model.classes)
+    counts = torch.zeros(size, size, dtype=torch.int64, device=device)
+    batches = ReadAhead(loader(chips, batch=_BATCH, workers=0), pin=device.type == "cuda")
     with progress.task(title, len(batches)) as advance, torch.inference_mode(), inference_autocast(device):
         for batch in batches:
             logits = model.logits(batch["image"].to(device), batch["valid"].to(device))
-            predicted = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
-            confusion += Confusion.of(model.classes, batch["label"].numpy(), predicted)
+            counts += count_pairs(batch["label"].to(device), logits.argmax(dim=1), (size, size))
             advance()
-    return confusion
+    return Confusion(model.classes, counts.cpu().numpy())

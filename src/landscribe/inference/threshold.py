@@ -3,14 +3,27 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from landscribe.agreement import Measure
 from landscribe.confusion import Counts
-from landscribe.geo.classes import IGNORE
+from landscribe.inference.evaluation import count_pairs
 
 BINS = 1024
 """Thresholds are multiples of 1 / 1024: float32 holds them, and multiplies by 1024, without rounding."""
+
+
+def count_bins(reference: Tensor, probability: Tensor) -> Tensor:
+    """Pixels by reference class and bin of the probability, (2, BINS), counted on the device of the tensors.
+
+    Args:
+        reference: class indices 0 and 1, or 255 for ignore.
+        probability: of the second class, float32 0 to 1, of the same shape; NaN counts as 0.
+    """
+    bins = (torch.nan_to_num(probability.float()) * BINS).long().clamp(max=BINS - 1)
+    return count_pairs(reference, bins, (2, BINS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +47,7 @@ class ThresholdCurve:
             reference: class indices 0 and 1, or 255 for ignore.
             probability: of the second class, 0 to 1; NaN counts as 0.
         """
-        labelled = reference != IGNORE
-        bins = np.minimum((np.nan_to_num(probability[labelled]) * BINS).astype(np.int64), BINS - 1)
-        pairs = reference[labelled].astype(np.int64) * BINS + bins
-        return cls(np.bincount(pairs, minlength=2 * BINS).reshape(2, BINS))
+        return cls(count_bins(torch.from_numpy(reference), torch.from_numpy(probability)).numpy())
 
     def __add__(self, other: "ThresholdCurve") -> "ThresholdCurve":
         return ThresholdCurve(self.counts + other.counts)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ from landscribe.outputs import refuse_file, require_writable
 log = logging.getLogger(__name__)
 
 
+# The progress bar and the logs look at losses this rarely, in seconds and steps: a look waits for the device.
+_SECONDS_A_NOTE, _STEPS_A_FLUSH = 0.5, 50
+
+
 class ProgressCallback(lightning.Callback):
     """Advances the progress bar by steps, with the last epoch's F1 as its note."""
 
@@ -24,6 +29,7 @@ class ProgressCallback(lightning.Callback):
         self.advance = advance
         self.by_time = by_time
         self._done = 0
+        self._note, self._noted, self._epochs = "", 0.0, -1
 
     def on_train_start(self, trainer: Any, segmenter: Any) -> None:
         """Advance to the steps of a resumed training."""
@@ -31,6 +37,12 @@ class ProgressCallback(lightning.Callback):
 
     def on_train_batch_end(self, trainer: Any, segmenter: Any, *_: Any) -> None:
         """Advance by the steps of one batch, 0 or 1."""
+        epochs = len(segmenter.history)
+        if epochs != self._epochs or time.monotonic() - self._noted >= _SECONDS_A_NOTE:
+            self._note, self._noted, self._epochs = self._described(segmenter), time.monotonic(), epochs
+        self._advance(trainer, segmenter, self._note)
+
+    def _described(self, segmenter: Any) -> str:
         note = f"epoch {len(segmenter.history) + 1}, loss {float(segmenter.losses[-1]):.2f}"
         if segmenter.history and segmenter.history[-1]["val_mean_f1"] is not None:
             last = segmenter.history[-1]
@@ -38,7 +50,7 @@ class ProgressCallback(lightning.Callback):
             # F1 is None for a class that the validation chips lack.
             scores = ", ".join(f"{name} {f1:.2f}" for name, f1 in f1_by_class if f1 is not None)
             note += f", F1 {last['val_mean_f1']:.2f}: {scores}"
-        self._advance(trainer, segmenter, note)
+        return note
 
     def _advance(self, trainer: Any, segmenter: Any, note: str) -> None:
         seconds = int(segmenter.fraction_done() * 60 * segmenter.spec.minutes) if self.by_time else 0
@@ -51,18 +63,34 @@ class StepLogger(lightning.Callback):
     """Logs loss and learning rate of each step. The Segmenter logs the row of each epoch."""
 
     def __init__(self) -> None:
-        self._written = 0
+        self._noted = 0
+        self._rows: list[tuple[int, Any, float]] = []
 
     def on_train_batch_end(self, trainer: Any, segmenter: Any, *_: Any) -> None:
-        """Log if the optimiser has taken a step."""
+        """Note the step, if the optimiser has taken one."""
         step = trainer.global_step
-        if step == self._written:
+        if step == self._noted:
             return
-        self._written = step
+        self._noted = step
         # The encoder's rate may be lower; the schedule defines the highest one.
         rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
-        for logger in trainer.loggers:
-            logger.log_metrics({"train_loss": float(segmenter.losses[-1]), "learning_rate": rate}, step)
+        self._rows.append((step, segmenter.losses[-1], rate))
+        if len(self._rows) == _STEPS_A_FLUSH:
+            self._flush(trainer)
+
+    def on_train_epoch_end(self, trainer: Any, segmenter: Any) -> None:  # noqa: ARG002
+        """Log the steps of the epoch before its row."""
+        self._flush(trainer)
+
+    def on_train_end(self, trainer: Any, segmenter: Any) -> None:  # noqa: ARG002
+        """Log the steps of an epoch that the budget ends."""
+        self._flush(trainer)
+
+    def _flush(self, trainer: Any) -> None:
+        for step, loss, rate in self._rows:
+            for logger in trainer.loggers:
+                logger.log_metrics({"train_loss": float(loss), "learning_rate": rate}, step)
+        self._rows = []
 
 
 def loggers(folder: str | None) -> list[Logger]:

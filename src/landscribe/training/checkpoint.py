@@ -23,7 +23,7 @@ from landscribe.model import Scaling
 from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, write_text
 from landscribe.spec import Spec
 
-# At least this many seconds of training a second of saving: saving takes less than a tenth of the time.
+# At least this many seconds of training a second of writing, which goes on beside the training.
 _TRAIN_TO_SAVE_RATIO = 10
 
 
@@ -117,12 +117,15 @@ class EpochCheckpoint(Checkpoint):
 
     # A subclass of Checkpoint, because Lightning calls these after the module itself, which closes the epoch.
 
-    def __init__(self, checkpoints: Checkpoints, start: InitialState, order: ChipSampler) -> None:
+    def __init__(
+        self, checkpoints: Checkpoints, files: "AtomicCheckpointIO", start: InitialState, order: ChipSampler
+    ) -> None:
         self.checkpoints = checkpoints
+        self.files = files
         self.start = start
         self.order = order
         self._saved = 0
-        self._seconds, self._ended = 0.0, 0.0
+        self._ended = 0.0
 
     def on_load_checkpoint(self, trainer: Any, segmenter: Any, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Set the order of the next epoch: reader processes request its chips before it starts."""
@@ -136,22 +139,37 @@ class EpochCheckpoint(Checkpoint):
         """Save, unless the epoch is not yet validated, or too little time has passed since the last checkpoint."""
         if segmenter.has_unlogged_steps or len(segmenter.history) == self._saved or not self._is_due(trainer):
             return
-        began = time.monotonic()
         self.checkpoints.save(trainer, self.start)
         self._saved, self._ended = len(segmenter.history), time.monotonic()
-        self._seconds = self._ended - began
 
     def _is_due(self, trainer: lightning.Trainer) -> bool:
-        """True if saving takes a small part of the time; the clock of rank 0 decides for all processes."""
-        return bool(trainer.strategy.broadcast(time.monotonic() - self._ended >= _TRAIN_TO_SAVE_RATIO * self._seconds))
+        """True if writing takes a small part of the time; the clock of rank 0 decides for all processes."""
+        is_due = time.monotonic() - self._ended >= _TRAIN_TO_SAVE_RATIO * self.files.seconds
+        return bool(trainer.strategy.broadcast(is_due))
 
 
 class AtomicCheckpointIO(CheckpointIO):
     """Writes checkpoints whole or not at all; reads only tensors and plain values from them."""
 
+    def __init__(self) -> None:
+        self._began, self._seconds = 0.0, 0.0
+        self._is_writing = False
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the last writing, or of the present one so far."""
+        return time.monotonic() - self._began if self._is_writing else self._seconds
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
         """Write to a temporary file, flush it to the disk, rename it."""
-        with atomic_file(Path(path)) as temporary:
+        self._began, self._is_writing = time.monotonic(), True
+        try:
+            self._write(checkpoint, Path(path))
+        finally:
+            self._seconds, self._is_writing = self.seconds, False
+
+    def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
+        with atomic_file(path) as temporary:
             try:
                 torch.save(checkpoint, temporary)
             except RuntimeError as error:

@@ -10,10 +10,8 @@ import lightning
 import numpy as np
 from lightning.pytorch.tuner.tuning import Tuner
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor
-from torch.utils.data import DataLoader
 
-from landscribe.data.batches.dataset import Batch
+from landscribe.data.batches.read_ahead import ReadAhead
 from landscribe.errors import NetworkError
 from landscribe.training.callbacks import quiet_lightning
 from landscribe.training.segmenter import Segmenter
@@ -30,7 +28,7 @@ _LAG_FACTOR = 3
 class LRFinderModule(Segmenter):
     """A Segmenter for the range test: its loss may diverge, and it records nothing."""
 
-    def require_finite(self, loss: Tensor) -> None:
+    def require_finite(self) -> None:
         """Accept any loss: the test ends at rates that are too high."""
 
     def close_epoch(self) -> None:
@@ -44,7 +42,7 @@ class LRFinderModule(Segmenter):
         """Restore nothing: nothing was added."""
 
 
-def find_learning_rate(module: Callable[[], LRFinderModule], batches: DataLoader[Batch], precision: Any) -> float:
+def find_learning_rate(module: Callable[[], LRFinderModule], batches: ReadAhead, precision: Any) -> float:
     """A third of the rate at which the loss falls most steeply while the rate grows from 1e-6 to 1, batch by batch.
 
     Smith 2017, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186. The losses are Lightning's,

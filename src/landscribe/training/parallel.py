@@ -16,18 +16,22 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from torch.utils.data import DataLoader
 
-from landscribe.data.batches.dataset import Batch, ChipTransform, loader
+from landscribe.data.batches.dataset import ChipTransform, loader
 from landscribe.data.batches.label_windows import LabelWindowSampler
+from landscribe.data.batches.read_ahead import ReadAhead
 from landscribe.data.batches.sampling import ChipSampler, RankShare, repeat_factors
 from landscribe.data.batches.windows import RandomWindowSampler
 from landscribe.data.chips.chips import Chips
+from landscribe.data.chips.window_reader import decoded_bytes
 from landscribe.errors import LandscribeError, RecipeError, counted
-from landscribe.machine import cores
+from landscribe.machine import cores, total_memory
 from landscribe.training.spec import TrainSpec
 
 log = logging.getLogger(__name__)
+
+_KEPT_SHARE = 8
+"""Train chips, and val chips, are kept in memory if all of them need at most this part of it."""
 
 
 @dataclass(frozen=True)
@@ -203,29 +207,41 @@ def _draws_windows(training: Chips, spec: TrainSpec) -> bool:
     return True
 
 
-def training_loader(
+def training_batches(
     training: Chips, order: ChipSampler, spec: TrainSpec, group: Processes, change: ChipTransform | None = None
-) -> DataLoader[Batch]:
-    """Loader of this process's part of each training batch, transformed by the user's pipeline if there is one."""
-    batch = spec.batch // group.count
-    return loader(training, batch=batch, workers=_workers(spec, group), order=order, transform=change)
+) -> ReadAhead:
+    """This process's part of each training batch, transformed by the user's pipeline if there is one."""
+    return _batches(training, spec, group, order=order, change=change)
 
 
-def validation_loader(validation: Chips, spec: TrainSpec, group: Processes) -> DataLoader[Batch] | None:
-    """Loader of this process's part of the validation chips; None if there are none."""
+def validation_batches(validation: Chips, spec: TrainSpec, group: Processes) -> ReadAhead | None:
+    """This process's part of the validation chips; None if there are none."""
     if not len(validation):
         return None
     part = validation.table.iloc[group.rank :: group.count].reset_index(drop=True)
+    return _batches(replace(validation, table=part), spec, group)
+
+
+def _batches(
+    chips: Chips,
+    spec: TrainSpec,
+    group: Processes,
+    *,
+    order: ChipSampler | None = None,
+    change: ChipTransform | None = None,
+) -> ReadAhead:
+    """Batches that a thread reads ahead, from memory or from the files."""
+    on_this_machine = group.count // group.nodes
+    kept_bytes = total_memory() // _KEPT_SHARE // on_this_machine
+    free = max(0, cores() // on_this_machine - 1)
+    workers = spec.workers
+    if workers is None:
+        # On a CPU, reader processes would take the cores that train; chips in memory need none.
+        reads_slowly = change is not None or decoded_bytes(chips) > kept_bytes
+        workers = min(8, free) if torch.cuda.is_available() and reads_slowly else 0
     batch = spec.batch // group.count
-    return loader(replace(validation, table=part), batch=batch, workers=_workers(spec, group))
-
-
-def _workers(spec: TrainSpec, group: Processes) -> int:
-    """Number of reader processes. By default 0 on a CPU, where readers would take the cores that train."""
-    if spec.workers is not None:
-        return spec.workers
-    free = cores() // (group.count // group.nodes) - 1
-    return min(8, max(0, free)) if torch.cuda.is_available() else 0
+    batches = loader(chips, batch=batch, workers=workers, order=order, transform=change, kept_bytes=kept_bytes)
+    return ReadAhead(batches, pin=torch.cuda.is_available())
 
 
 @contextmanager

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from landscribe.confusion import Confusion
+from landscribe.confusion import Confusion, class_mean
 from landscribe.data.batches.augment import LabelledBatch, augment
 from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.batches.dataset import Batch, to_float
 from landscribe.errors import NetworkError
 from landscribe.geo.classes import IGNORE
-from landscribe.inference.threshold import ThresholdCurve
+from landscribe.inference.device import training_precision
+from landscribe.inference.evaluation import count_pairs
+from landscribe.inference.threshold import BINS, ThresholdCurve, count_bins
 from landscribe.maps.layers import head_probabilities
 from landscribe.model import Model
 from landscribe.nn.encoders.freezing import encoders_of, freeze, parts_of, unfreeze
@@ -34,17 +36,26 @@ _WARM_UP = 0.2
 # Half the rate after more than three epochs without improvement. torch's default, a tenth after ten epochs, suits
 # trainings of hundreds of epochs.
 _PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.5, 3
+# A look at a loss waits for the device.
+_STEPS_A_CHECK = 16
 
 
 class Segmenter(lightning.LightningModule):
     """Trains a Model's network; records the history and the best weights.
 
-    The best epoch has the highest mean F1 over classes on the validation chips; without validation chips it is the last
-    one. With several processes, losses and measures are those of the chips of all processes, the same in each process.
+    The best epoch has the highest mean F1 over the classes of the validation chips; without validation chips it is the
+    last one. A class that these lack has no F1: else an epoch would win because it predicts no pixel of that class by
+    chance.
+
+    With several processes, losses and measures are those of the chips of all processes, the same in each process.
     """
 
     weights: Tensor
     """(K,) class weights."""
+    _pairs: Tensor
+    """(K, K) validation pixels by reference and predicted class."""
+    _bins: Tensor
+    """(2, BINS) of two classes: validation pixels by reference class and probability of the second."""
 
     def __init__(
         self, model: Model, network: Segmentation, spec: TrainSpec, total_steps: int | None, *, seed: int,
@@ -70,12 +81,13 @@ class Segmenter(lightning.LightningModule):
         """Mean F1 and weights of the best epoch so far, or of the last epoch if that is chosen."""
         self.losses: list[Tensor] = []
         """Losses of the batches of this epoch."""
-        self._validation = np.zeros(2)
-        """Sum of the validation losses over chips, and number of chips."""
+        self._validation: list[Tensor] = []
+        """(2,) of each validation batch: loss times chips, and chips."""
         self._is_validated = False
-        self._confusion = Confusion.zeros(model.classes)
-        self._curve = ThresholdCurve.zeros()
-        """Of two classes."""
+        count = len(model.classes)
+        # Counted on the device: pixels of validation chips do not travel back.
+        self.register_buffer("_pairs", torch.zeros(count, count, dtype=torch.int64), persistent=False)
+        self.register_buffer("_bins", torch.zeros(2, BINS, dtype=torch.int64), persistent=False)
         self._seconds_before = 0.0
         self._plateau_before: dict[str, Any] = {}
 
@@ -90,6 +102,7 @@ class Segmenter(lightning.LightningModule):
             freeze(part)
         if self._should_stop_early():
             self.trainer.should_stop = True
+            log.info("training: stops at step %d, %d epochs after the best", self.global_step, self.spec.patience)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's name
         """Convert pixels and labels to the types of training; they travel to the device in small types."""
@@ -128,8 +141,9 @@ class Segmenter(lightning.LightningModule):
             )
             loss = augmented.mix_ratio * loss + (1 - augmented.mix_ratio) * mixed_loss
         mean, weight = self._mean_over_processes(loss.detach(), len(images))
-        self.require_finite(mean)
         self.losses.append(mean)
+        if len(self.losses) % _STEPS_A_CHECK == 0:
+            self.require_finite()
         return loss * weight
 
     def _mean_over_processes(self, loss: Tensor, chips: int) -> tuple[Tensor, Tensor | float]:
@@ -141,11 +155,13 @@ class Segmenter(lightning.LightningModule):
         # DDP averages gradients over processes: the mean of these weights is 1.
         return totals[0] / totals[1], self.trainer.world_size * chips / totals[1]
 
-    def require_finite(self, loss: Tensor) -> None:
-        """Raise NetworkError if the loss is infinite or not a number."""
-        if not torch.isfinite(loss):
+    def require_finite(self) -> None:
+        """Raise NetworkError if one of the last losses is infinite or not a number."""
+        losses = torch.stack(self.losses[-_STEPS_A_CHECK:])
+        if not torch.isfinite(losses).all():
+            loss = losses[~torch.isfinite(losses)][0].item()
             raise NetworkError(
-                f"the loss is {loss.item()} at step {self.global_step}. Expected a finite loss. "
+                f"the loss is {loss} before step {self.global_step + 1}. Expected a finite loss. "
                 f"Lower the learning rate (it is {self.spec.learning_rate:g})."
             )
 
@@ -170,12 +186,11 @@ class Segmenter(lightning.LightningModule):
         """Add a batch to the validation loss and the confusion matrix."""
         logits = self.eval_network(self.model.scaled(batch["image"], batch["valid"])).float()
         chips = len(logits)
-        self._validation += [chips * float(self.criterion(logits, batch["label"])), chips]
-        predicted = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
-        reference = batch["label"].to(torch.uint8).cpu().numpy()
-        self._confusion += Confusion.of(self.model.classes, reference, predicted)
+        loss = self.criterion(logits, batch["label"])
+        self._validation.append(torch.stack([chips * loss, torch.full_like(loss, chips)]))
+        self._pairs += count_pairs(batch["label"], logits.argmax(dim=1), (len(self._pairs), len(self._pairs)))
         if len(self.model.classes) == 2:
-            self._curve += ThresholdCurve.of(reference, head_probabilities(logits)[:, 1].cpu().numpy())
+            self._bins += count_bins(batch["label"], head_probabilities(logits)[:, 1])
 
     def on_validation_epoch_start(self) -> None:
         """Copy the buffers of rank 0 to all processes: batch statistics differ until the next step."""
@@ -201,10 +216,12 @@ class Segmenter(lightning.LightningModule):
         """Add the epoch to the history; copy its weights if it is the best, or if the last one is chosen."""
         if not self.has_unlogged_steps:
             return
-        confusion = Confusion(self.model.classes, self._sum_over_processes(self._confusion.counts))
-        row = self._row(confusion, self._sum_over_processes(self._validation))
+        self.require_finite()
+        confusion = Confusion(self.model.classes, self._sum_over_processes(self._pairs))
+        validation = torch.stack(self._validation or [torch.zeros(2)]).cpu().double().sum(dim=0)
+        row = self._row(confusion, self._sum_over_processes(validation))
         self.history.append(row)
-        score = confusion.mean_f1 if confusion.total else float(len(self.history))
+        score = row["val_mean_f1"] if confusion.total else float(len(self.history))
         if self.spec.checkpoint == "last" or score > self.best[0]:
             self.best = (
                 score,
@@ -212,42 +229,44 @@ class Segmenter(lightning.LightningModule):
             )
         if self.plateau is not None:
             self.plateau.step(score)
-        self.losses, self._validation, self._is_validated = [], np.zeros(2), False
-        self._confusion, self._curve = Confusion.zeros(self.model.classes), ThresholdCurve.zeros()
+        self.losses, self._validation, self._is_validated = [], [], False
+        self._pairs.zero_()
+        self._bins.zero_()
         for logger in self.trainer.loggers:
             logger.log_metrics({name: value for name, value in row.items() if value is not None}, row["step"])
             logger.save()
         if self._should_stop_early():
             self.trainer.should_stop = True
+            log.info("training: stops at step %d, %d epochs after the best", self.global_step, self.spec.patience)
 
     def _row(self, confusion: Confusion, validation: NDArray[Any]) -> dict[str, Any]:
         """The history's row of an epoch; `validation` is the sum of losses and the number of chips."""
         total, chips = validation.tolist()
+        f1, iou = (confusion.of_reference_classes(values) for values in (confusion.f1, confusion.iou))
         row: dict[str, Any] = {
             "epoch": len(self.history) + 1,
             "step": self.global_step,
             "train_loss": float(torch.stack(self.losses).mean()),
             "val_loss": total / chips if chips else None,
-            "val_mean_f1": _finite(confusion.mean_f1),
-            "val_mean_iou": _finite(confusion.mean_iou),
+            "val_mean_f1": _finite(class_mean(f1)),
+            "val_mean_iou": _finite(class_mean(iou)),
             "val_overall_accuracy": _finite(confusion.overall_accuracy),
         }
-        by_class = zip(self.model.classes.names, confusion.f1, strict=True)
+        by_class = zip(self.model.classes.names, f1, strict=True)
         return row | {f"val_f1_{name}": _finite(f1) for name, f1 in by_class} | self._threshold()
 
     def _threshold(self) -> dict[str, float | None]:
         """Of two classes: the threshold with the highest F1-score of the second one, and that score."""
         if len(self.model.classes) != 2:
             return {}
-        best = ThresholdCurve(self._sum_over_processes(self._curve.counts)).best
+        best = ThresholdCurve(self._sum_over_processes(self._bins)).best
         return dict(zip(("val_threshold", "val_threshold_f1"), best or (None, None), strict=True))
 
-    def _sum_over_processes(self, values: NDArray[Any]) -> NDArray[Any]:
-        if self.trainer.world_size == 1:
-            return values
-        tensor = torch.from_numpy(values).to(self.trainer.strategy.root_device)
-        total: Tensor = self.trainer.strategy.reduce(tensor, reduce_op="sum")
-        return total.cpu().numpy()
+    def _sum_over_processes(self, values: Tensor) -> NDArray[Any]:
+        if self.trainer.world_size > 1:
+            # The reduction works in place.
+            values = self.trainer.strategy.reduce(values.clone().to(self.device), reduce_op="sum")
+        return values.cpu().numpy().copy()
 
     def _should_stop_early(self) -> bool:
         """True if the last `patience` epochs did not improve on the best one."""
@@ -278,7 +297,7 @@ class Segmenter(lightning.LightningModule):
         assert rate != "auto"  # the learning rate finder has run before
         groups = _parameter_groups(self.network, self.spec, rate)
         optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(groups, lr=rate)
+            torch.optim.AdamW(groups, lr=rate, fused=self._fuses_steps())
             if self.spec.optimizer == "adamw"
             else torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
         )
@@ -292,6 +311,14 @@ class Segmenter(lightning.LightningModule):
         factor = SCHEDULES[self.spec.schedule]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: factor(self.fraction_done()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _fuses_steps(self) -> bool | None:
+        """True if one kernel takes a step on all weights; None for torch's default.
+
+        With 16 bits, Lightning clips gradients between the two parts of a step.
+        """
+        is_half = training_precision(self.spec.precision, self.device) == "16-mixed"
+        return True if self.device.type == "cuda" and not is_half else None
 
     def fraction_done(self) -> float:
         """Fraction of the budget that is used, 0 to 1."""

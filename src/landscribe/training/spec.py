@@ -121,7 +121,8 @@ class TrainSpec(Spec):
     background: Annotated[float | None, FractionText, TextMark()] = Field(None, ge=0, le=1)
     """Maximum fraction of background-only chips. Default: no limit."""
     workers: int | None = Field(None, ge=0, le=1024)
-    """Processes that read chips; 0 reads in the main process. Default: by the number of cores."""
+    """Processes that read chips; 0 reads in a thread. Default: 0 without a GPU, or if the chips fit in an eighth of the
+    memory; otherwise by the number of cores."""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     """Floating-point precision: 32, bf16, or 16 (CUDA only); auto is bf16 on GPUs that support it, otherwise 32."""
     devices: Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"] = "auto"

@@ -13,6 +13,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.utilities.seed import isolate_rng
 from numpy.typing import NDArray
 
@@ -41,8 +42,8 @@ from landscribe.training.parallel import (
     finish,
     log_on_rank_zero,
     processes,
-    training_loader,
-    validation_loader,
+    training_batches,
+    validation_batches,
 )
 from landscribe.training.scaling import scaling_of
 from landscribe.training.segmenter import Segmenter
@@ -259,7 +260,7 @@ def _find_learning_rate(job: _Job) -> float:
         )
 
     order = chip_sampler(job.training, job.spec, job.seed)
-    batches = training_loader(job.training, order, job.spec, job.group, job.change)
+    batches = training_batches(job.training, order, job.spec, job.group, job.change)
     rate = find_learning_rate(module, batches, training_precision(job.spec.precision))
     log.info("learning rate: %.3g (by the learning rate finder)", rate)
     return rate
@@ -268,12 +269,13 @@ def _find_learning_rate(job: _Job) -> float:
 def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed: bool) -> Segmenter:
     spec, group = job.spec, job.group
     job.model.network.to(memory_format=torch.channels_last)
-    batches = training_loader(job.training, job.order, spec, group, job.change)
-    held_out = validation_loader(job.validation, spec, group)
+    batches = training_batches(job.training, job.order, spec, group, job.change)
+    held_out = validation_batches(job.validation, spec, group)
     total = spec.total_steps(math.ceil(len(batches) / spec.accumulate))
     assert start.learning_rate is not None
     segmenter = _segmenter(Segmenter, job, total, start.learning_rate)
     job.order.prepare()
+    files = AtomicCheckpointIO()
     task = progress.task("training", total or math.ceil(60 * (spec.minutes or 0)))
     with task if group.is_rank_zero else nullcontext(_ignore_progress) as advance, quiet_lightning():
         callbacks = [ProgressCallback(advance, by_time=total is None), *([StepLogger()] if spec.log else [])]
@@ -290,8 +292,8 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
             accumulate_grad_batches=spec.accumulate,
             gradient_clip_val=spec.gradient_clip or None,
             num_sanity_val_steps=0,
-            callbacks=[*callbacks, EpochCheckpoint(checkpoints, start, job.order)],
-            plugins=[AtomicCheckpointIO(), *cluster_plugins(group)],
+            callbacks=[*callbacks, EpochCheckpoint(checkpoints, files, start, job.order)],
+            plugins=[AsyncCheckpointIO(files), *cluster_plugins(group)],
             use_distributed_sampler=False,
             logger=loggers(spec.log) if group.is_rank_zero else False,
             enable_progress_bar=False,

@@ -86,8 +86,7 @@ def test_chips_that_fit_in_memory_are_read_once_and_give_the_same_batches(chips,
     # Nine chips of 8 x 8 pixels of three bands of two bytes, valid and mask.
     needed = 9 * 8 * 8 * (3 * 2 + 2)
     for budget, expected_reads in ((needed, 9), (needed - 1, 18)):
-        monkeypatch.setattr(dataset, "_KEPT_BYTES", budget)
-        batches = loader(chips, batch=3, workers=0, order=ChipSampler(np.ones(9), seed=0))
+        batches = loader(chips, batch=3, workers=0, order=ChipSampler(np.ones(9), seed=0), kept_bytes=budget)
         epochs[budget] = [batch for _ in range(2) for batch in batches]
         assert len(reads) == expected_reads
         reads.clear()
@@ -98,7 +97,7 @@ def test_chips_that_fit_in_memory_are_read_once_and_give_the_same_batches(chips,
 
 
 def test_a_changed_tensor_does_not_change_the_kept_chip(chips):
-    samples = ChipDataset(chips)
+    samples = ChipDataset(chips, kept_bytes=2**30)
     first = {name: tensor.clone() for name, tensor in samples[0].items()}
     for _ in range(2):
         for name, tensor in samples[0].items():
@@ -110,8 +109,7 @@ def test_the_processes_of_a_loader_share_the_budget(chips, monkeypatch):
     monkeypatch.setattr(dataset, "get_worker_info", lambda: SimpleNamespace(num_workers=3))
     needed = 3 * 9 * 8 * 8 * (3 * 2 + 2)
     for budget, expected in ((needed, True), (needed - 1, False)):
-        monkeypatch.setattr(dataset, "_KEPT_BYTES", budget)
-        assert ChipDataset(chips).reader.keeps == expected
+        assert ChipDataset(chips, kept_bytes=budget).reader.keeps == expected
 
 
 def test_a_dataset_is_as_long_as_its_chips(chips):

@@ -24,8 +24,6 @@ Batch = dict[str, Tensor]
 object numbers also objects (B, H, W) int32, 0 where there is none."""
 
 _UNLABELLED = 0
-_KEPT_BYTES = 2**28
-"""Chips of at most this size are read once and kept, in all processes of a loader together."""
 
 
 class ChipTransform(Protocol):
@@ -47,12 +45,13 @@ class ChipDataset(Dataset[Batch]):
     """Samples of image, valid and label, and of object numbers if the chips have them.
 
     Chips have their index, windows of their ground a `WindowIndex`. Images are as stored, so that little travels
-    between processes. Few chips are kept in memory: reading them again takes most of the time of a small training.
+    between processes.
     """
 
-    def __init__(self, chips: Chips, transform: ChipTransform | None = None) -> None:
+    def __init__(self, chips: Chips, transform: ChipTransform | None = None, *, kept_bytes: int = 0) -> None:
         self.chips = chips
         self.transform = transform
+        self.kept_bytes = kept_bytes
 
     def __len__(self) -> int:
         return len(self.chips)
@@ -72,7 +71,7 @@ class ChipDataset(Dataset[Batch]):
         """The reader of this process."""
         # Each process of a loader may read, and keep, each chip.
         worker = get_worker_info()
-        return WindowReader(self.chips, kept_bytes=_KEPT_BYTES // (worker.num_workers if worker else 1))
+        return WindowReader(self.chips, kept_bytes=self.kept_bytes // (worker.num_workers if worker else 1))
 
     def _as_tensors(self, sample: Sample, objects: NDArray[Any] | None) -> Batch:
         classes = self.chips.classes
@@ -141,6 +140,7 @@ def loader(
     workers: int,
     order: ChipSampler | None = None,
     transform: ChipTransform | None = None,
+    kept_bytes: int = 0,
 ) -> DataLoader[Batch]:
     """Batches of chips.
 
@@ -151,10 +151,11 @@ def loader(
         order: order of chips or windows in an epoch; the table's order if None. With an order, a last batch of one chip
             is dropped: batch normalisation needs two.
         transform: a user's augmentation of each chip.
+        kept_bytes: all chips are decoded once and kept if they need at most this, in all reader processes together.
     """
     drawn = 0 if order is None else len(order)
     return DataLoader(
-        ChipDataset(chips, transform),
+        ChipDataset(chips, transform, kept_bytes=kept_bytes),
         batch_size=batch,
         sampler=order,
         num_workers=workers,

@@ -13,6 +13,13 @@ from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
 
 
+def decoded_bytes(chips: Chips) -> int:
+    """Bytes of all chips in memory: pixels, valid, mask and object numbers."""
+    metadata = chips.metadata
+    bytes_per_pixel = len(metadata.bands) * np.dtype(metadata.dtype).itemsize + 2 + 4 * chips.has_objects
+    return len(chips) * metadata.size**2 * bytes_per_pixel
+
+
 class WindowReader:
     """Reads chips, and windows of their ground. Can be pickled.
 
@@ -32,9 +39,7 @@ class WindowReader:
         self.chips = chips
         self.windows = chips.windows
         self.reader = ChipReader(chips)
-        metadata = chips.metadata
-        bytes_per_pixel = len(metadata.bands) * np.dtype(metadata.dtype).itemsize + 2 + 4 * chips.has_objects
-        self.keeps = len(chips) * metadata.size**2 * bytes_per_pixel <= kept_bytes
+        self.keeps = decoded_bytes(chips) <= kept_bytes
         self._kept: dict[int, Sample] = {}
         self._kept_objects: dict[int, NDArray[Any]] = {}
 
