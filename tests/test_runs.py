@@ -38,7 +38,7 @@ def test_map_files_are_at_their_planned_paths_in_the_order_of_scenes(tmp_path, s
 
 def test_removing_a_run_keeps_files_of_others(tmp_path):
     run = Run(tmp_path)
-    for folder in (run.chips_folder, run.model_folder, tmp_path / "maps", tmp_path / "map.tif.parts"):
+    for folder in (run.chips_folder, run.model_folder, run.folds_folder, tmp_path / "maps", tmp_path / "map.tif.parts"):
         folder.mkdir()
         (folder / "file").touch()
     for file in (run.recipe_file, run.assessment_file, run.report_file, tmp_path / "map.tif", tmp_path / "notes.txt"):
