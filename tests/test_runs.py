@@ -38,7 +38,7 @@ def test_map_files_are_at_their_planned_paths_in_the_order_of_scenes(tmp_path, s
 
 def test_removing_a_run_keeps_files_of_others(tmp_path):
     run = Run(tmp_path)
-    for folder in (run.chips_folder, run.model_folder, run.folds_folder, tmp_path / "maps", tmp_path / "map.tif.parts"):
+    for folder in (run.chips_folder, run.model_folder, tmp_path / "maps", tmp_path / "map.tif.parts"):
         folder.mkdir()
         (folder / "file").touch()
     for file in (run.recipe_file, run.assessment_file, run.report_file, tmp_path / "map.tif", tmp_path / "notes.txt"):
@@ -46,6 +46,17 @@ def test_removing_a_run_keeps_files_of_others(tmp_path):
     run.remove()
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     run.remove()
+
+
+@pytest.mark.parametrize("has_model", [False, True])
+def test_folds_are_of_the_run_where_they_stand_in_place_of_its_model(tmp_path, has_model):
+    run = Run(tmp_path)
+    (run.folds_folder / "fold_1").mkdir(parents=True)
+    if has_model:
+        run.model_folder.mkdir()
+    assert (run.assessed == run) == has_model
+    run.remove()
+    assert run.folds_folder.exists() == has_model
 
 
 def test_a_missing_or_damaged_assessment_is_named(tmp_path):

@@ -62,9 +62,15 @@ class Run:
 
     @property
     def assessed(self) -> Run:
-        """The run whose maps are assessed: this one, unless there is an `assessed_folder` or a `folds_folder`."""
-        folders = (self.assessed_folder, self.folds_folder)
-        return next((Run(folder) for folder in folders if folder.exists()), self)
+        """The run whose maps are assessed: this one, unless it has folds or there is an `assessed_folder`."""
+        if self.has_folds:
+            return self.out_of_fold
+        return Run(self.assessed_folder) if self.assessed_folder.exists() else self
+
+    @property
+    def has_folds(self) -> bool:
+        """True if models of folds are in place of the run's model."""
+        return self.folds_folder.exists() and not self.model_folder.exists()
 
     @property
     def folds_folder(self) -> Path:
@@ -181,7 +187,7 @@ class Run:
         Raises:
             RecipeError: the file is missing or damaged.
         """
-        return self._read_measures(self.folds_file) if self.folds_folder.exists() else None
+        return self._read_measures(self.folds_file) if self.has_folds else None
 
     def read_reference_assessment(self) -> dict[str, Any] | None:
         """The accuracy measures against the independent reference; None if the run has none.
@@ -212,7 +218,8 @@ class Run:
     def remove(self) -> None:
         """Remove the files of a run, and no others."""
         models = (self.model_folder, "model.training", self.assessed_folder, self.final_folder, "final.training")
-        folders = (self.chips_folder, *models, self.folds_folder, "maps", "objects", "map.tif.parts")
+        folds = (self.folds_folder,) if self.has_folds else ()
+        folders = (self.chips_folder, *folds, *models, "maps", "objects", "map.tif.parts")
         measures = (self.assessment_file, self.reference_file, self.sample_file, self.report_file)
         files = ("map.tif", "map.qml", "map.tif.aux.xml", "map.gpkg", "objects.tif", *measures, self.recipe_file)
         for folder in folders:
