@@ -37,7 +37,8 @@ class Features:
     geometries: NDArray[np.object_]
     labels: tuple[Label, ...]
     """One per geometry: the value of the label field, or the file's stem without a field."""
-    crs: CRS
+    crs: CRS | None
+    """None only of windows of a grid without a CRS."""
     priorities: NDArray[np.float64] | None = None
     """One per geometry: the higher lies on top. None if the class table decides."""
     layer: str = ""
@@ -109,7 +110,7 @@ class Features:
         corners: Any = np.array([_corners(window) for window in windows], float).reshape(-1, 4, 2)
         x, y = grid.transform @ (corners[..., 1], corners[..., 0])
         polygons = shapely.polygons(np.stack([x, y], axis=-1))
-        return cls(name, polygons, (name,) * len(windows), grid.crs or CRS())
+        return cls(name, polygons, (name,) * len(windows), grid.crs)
 
     def take(self, indices: NDArray[np.intp]) -> "Features":
         """The features with these indices."""
