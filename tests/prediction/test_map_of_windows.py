@@ -50,7 +50,7 @@ def values(path: Path) -> np.ndarray:
 def test_windows_as_polygons_hold_the_centres_of_their_pixels(georeference, windows):
     grid = Grid(*georeference, HEIGHT, WIDTH)
     # As a worker of Dask gets them.
-    polygons = pickle.loads(pickle.dumps(Features.of_windows("w", windows, grid)))  # noqa: S301  our own
+    polygons = pickle.loads(pickle.dumps(Features.of_windows("w", windows, grid)))
     assert (rasterize_mask(polygons, grid) == inside(windows)).all()
 
 
