@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from landscribe.assessment.accuracy import Assessment
     from landscribe.data.chips.chips import Chips
-    from landscribe.geo.grid import Window
+    from landscribe.geo.grid import Grid, Window
     from landscribe.model import Model
     from landscribe.recipe import Recipe
     from landscribe.runs import Run
@@ -148,7 +148,7 @@ def _metadata(models: Sequence[Model]) -> BandMetadata:
 
 
 def _write_merged(
-    parts: Sequence[tuple[Path, Sequence[Window]]], grid: Any, model: Model, metadata: BandMetadata, out: Path
+    parts: Sequence[tuple[Path, Sequence[Window]]], grid: Grid, model: Model, metadata: BandMetadata, out: Path
 ) -> None:
     out.parent.mkdir(exist_ok=True)
     with claim(out):
