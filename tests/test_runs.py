@@ -48,6 +48,17 @@ def test_removing_a_run_keeps_files_of_others(tmp_path):
     run.remove()
 
 
+@pytest.mark.parametrize("has_model", [False, True])
+def test_folds_are_of_the_run_where_they_stand_in_place_of_its_model(tmp_path, has_model):
+    run = Run(tmp_path)
+    (run.folds_folder / "fold_1").mkdir(parents=True)
+    if has_model:
+        run.model_folder.mkdir()
+    assert (run.assessed == run) == has_model
+    run.remove()
+    assert run.folds_folder.exists() == has_model
+
+
 def test_a_missing_or_damaged_assessment_is_named(tmp_path):
     for text in (None, "{"):
         if text is not None:

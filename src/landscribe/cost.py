@@ -25,15 +25,15 @@ class Forecast:
     chips: int
     """Upper bound: chips without a labelled pixel are not cut, and background chips that are not drawn are removed."""
     disk_bytes: int
-    """Upper bound: uncompressed chips, and the map."""
+    """Upper bound: uncompressed chips, and the maps."""
     steps: int | None
-    """Upper bound of the training steps; None if the budget is in minutes."""
+    """Upper bound of the training steps, of all folds if there are some; None if the budget is in minutes."""
     memory_bytes: int | None
     """Peak memory of this process during one training step."""
     seconds: float | None
     """Time on this machine for chips, training and prediction."""
     seconds_by_effort: dict[str, float] = field(default_factory=dict)
-    """Time on this machine for a training of each effort; empty without a trial."""
+    """Time on this machine for the trainings at each effort; empty without a trial."""
 
 
 def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bool) -> Forecast:
@@ -54,11 +54,18 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     chips = sum(map(len, windows))
     bytes_per_pixel = len(scenes[0].image.bands) * np.dtype(scenes[0].image.dtype).itemsize
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
-    disk = pixels + (0 if spec.virtual else chips * spec.size**2 * (bytes_per_pixel + 1))
-    splits = [name for scene, cut in zip(scenes, windows, strict=True) for name in _splits(recipe, scene, cut)]
+    folds = _fold_count(recipe, scenes)
+    # Of folds, parts of the out-of-fold maps are written before these.
+    disk = pixels * (3 if folds else 1) + (0 if spec.virtual else chips * spec.size**2 * (bytes_per_pixel + 1))
+    if folds:
+        held_out = chips // folds
+        splits = ["val", "test"] * held_out + ["train"] * (chips - 2 * held_out)
+    else:
+        splits = [name for scene, cut in zip(scenes, windows, strict=True) for name in _splits(recipe, scene, cut)]
     train = recipe.train.resolved(has_gpu=torch.cuda.is_available())
     steps_a_pass = max(1, train.steps_a_pass(splits.count("train")))
     steps = train.total_steps(steps_a_pass)
+    steps = steps and steps * max(1, folds)
     if not trial:
         return Forecast(chips, disk, steps, None, None)
     measured = _trial(recipe, scenes[0], classes)
@@ -77,9 +84,20 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     trainings, maps = 1.0, 1
     if recipe.models.final == "all":
         trainings, maps = 1 + len(splits) / max(1, splits.count("train")), 2
+    elif folds:
+        # All models map each pixel, and one of them maps each chip; its tiles reach into those of other folds.
+        trainings, maps = folds, folds + 2
     total = chips * measured.chip_seconds + trainings * train_seconds(train) + maps * map_seconds
-    by_effort = {name: train_seconds(own) for name, own in efforts.items()}
+    by_effort = {name: trainings * train_seconds(own) for name, own in efforts.items()}
     return Forecast(chips, disk, steps, measured.memory_bytes, total, by_effort)
+
+
+def _fold_count(recipe: Recipe, scenes: Sequence[Scene]) -> int:
+    """How many models a cross-validation trains; 0 without one."""
+    folds = recipe.models.folds
+    if isinstance(folds, str):
+        return len(scenes) if folds == "scenes" else len({scene.group for scene in scenes})
+    return folds or 0
 
 
 def _splits(recipe: Recipe, scene: Scene, windows: Sequence[Window]) -> Sequence[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError, LandscribeError, OutputError, UnfinishedError, machine_errors
 from landscribe.experiments.final import train_final
 from landscribe.fingerprint import Fingerprint
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from landscribe.data.chips.chips import Chips
+    from landscribe.experiments.cross_validation import HeldOut
+    from landscribe.model import Model
     from landscribe.preflight import Check
     from landscribe.verbs.keywords import DemoKeywords, RunKeywords
 
@@ -55,7 +59,8 @@ def run(
         The run folder: recipe.toml, chips/, model/, map.tif (or maps/) and, if labels are polygons, the map as polygons
         (map.gpkg); with unet_id also its object probabilities (objects.tif); assessment.json (on held-out chips),
         assessment_reference.json (if the recipe names an independent reference), report.html. With `final="all"`,
-        assessed/ holds the model and the map that are assessed on held-out chips.
+        assessed/ holds the model and the map that are assessed on held-out chips. With `folds`, folds/ holds a model
+        for each fold, in place of model/, and the out-of-fold maps that are assessed on all chips.
     """
     from landscribe.training.parallel import require_single_process
 
@@ -100,21 +105,9 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
     for file in (files.recipe_file, files.assessment_file, files.reference_file, files.report_file):
         remove_stale(file)
     with _claimed(files.folder, filled, overwrite=overwrite):
-        if not files.chips_folder.exists():
-            chip_scenes(filled, files.chips_folder, opened=(checked.scenes, checked.classes))
-    chips = files.open_chips()
-    assessed = Run(files.assessed_folder) if filled.models.final == "all" else files
-    if not assessed.model_folder.exists():
-        _require_threshold(filled, chips)
-        train(chips, out=assessed.model_folder, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
-    maps = _map_scenes(filled, assessed)
-    split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
+        chips, folds = _cut(filled, checked, files)
     measured = filled.assess.model_dump(exclude={"reference", "reference_field"}) | {"seed": filled.seed}
-    assess(maps, reference=chips, split=split, out=files.assessment_file, **measured)
-    if filled.models.final == "all":
-        if not files.model_folder.exists():
-            train_final(chips, assessed.load_model(trust=filled.train.architecture), files, filled)
-        maps = _map_scenes(filled, files)
+    maps = _of_folds(filled, chips, folds, files, measured) if folds else _of_one_model(filled, chips, files, measured)
     if any(scene.labels is not None and is_vector(scene.labels) for scene in filled.scenes):
         for path in maps:
             _vectorize(path, filled, files)
@@ -125,6 +118,60 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
     else:
         files.reference_file.unlink(missing_ok=True)
     report(files.folder)
+
+
+def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[HeldOut]]:
+    """The chips, cut if they are not there, and their folds if the recipe asks for some.
+
+    Chips that were cut and cannot form the folds are removed, so that the same folder takes other folds.
+    """
+    assert checked.classes is not None
+    is_new, has_folds = not files.chips_folder.exists(), filled.models.folds is not None
+    if is_new:
+        # Folds divide chips without a split, whose classes need not be in each of three.
+        undivided = filled.model_copy(update={"split": SplitSpec(val=0, test=0)})
+        opened = (checked.scenes, checked.classes)
+        chip_scenes(undivided if has_folds else filled, files.chips_folder, opened=opened)
+    chips = files.open_chips()
+    if not has_folds:
+        return chips, ()
+    from landscribe.experiments.out_of_fold import folds_of_run
+
+    try:
+        return chips, folds_of_run(filled, chips)
+    except ChipError:
+        if is_new:
+            shutil.rmtree(files.chips_folder)
+        raise
+
+
+def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, Any]) -> list[Path]:
+    """Train a model, assess its maps on held-out chips, and return the maps: its own, or those of a final model."""
+    assessed = Run(files.assessed_folder) if filled.models.final == "all" else files
+    if not assessed.model_folder.exists():
+        _require_threshold(filled, chips)
+        train(chips, out=assessed.model_folder, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
+    maps = _map_scenes(filled, assessed)
+    split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
+    assess(maps, reference=chips, split=split, out=files.assessment_file, **measured)
+    if filled.models.final == "all":
+        if not files.model_folder.exists():
+            train_final(chips, assessed.load_model(trust=filled.train.architecture), files, filled)
+        maps = _map_scenes(filled, files)
+    return maps
+
+
+def _of_folds(
+    filled: Recipe, chips: Chips, folds: Sequence[HeldOut], files: Run, measured: dict[str, Any]
+) -> list[Path]:
+    """Train a model of each fold, assess each chip by the one that has not seen it, and return the maps by all."""
+    from landscribe.experiments.out_of_fold import assess_folds, map_out_of_fold, train_folds
+
+    models = train_folds(filled, chips, folds, files)
+    maps = _map_scenes(filled, files, models)
+    unseen = map_out_of_fold(filled, chips, folds, models, files)
+    assess_folds(unseen, chips, folds, files, measured)
+    return maps
 
 
 def _vectorize(mapped: Path, filled: Recipe, files: Run) -> None:
@@ -186,15 +233,15 @@ def _differences(filled: Recipe, path: Path) -> str:
     return Fingerprint.of(ours).differences(theirs)
 
 
-def _map_scenes(filled: Recipe, files: Run) -> list[Path]:
-    """Map every scene: `map.tif`, or `maps/` with one for each."""
+def _map_scenes(filled: Recipe, files: Run, models: Sequence[Model] = ()) -> list[Path]:
+    """Map every scene by the run's model, or several models: `map.tif`, or `maps/` with one for each."""
     from landscribe.data.scenes.scene import open_image
     from landscribe.maps.output_paths import OutputPaths
     from landscribe.prediction.mapping import write_map
     from landscribe.prediction.plan import plan_maps
 
     # The user named the architecture in the recipe.
-    model = files.load_model(trust=filled.train.architecture)
+    model, *others = models or [files.load_model(trust=filled.train.architecture)]
     rasters = [open_image(scene) for scene in filled.scenes]
     paths = files.planned_map_files([raster.name for raster in rasters])
     separates_objects = {"border", "inner"} <= model.head_channels.keys()
@@ -202,7 +249,7 @@ def _map_scenes(filled: Recipe, files: Run) -> list[Path]:
         OutputPaths(path, object_probabilities=files.object_file(path) if separates_objects else None) for path in paths
     ]
     maps = []
-    for plan in plan_maps(model, rasters, filled.predict, outputs):
+    for plan in plan_maps(model, rasters, filled.predict, outputs, ensemble=others):
         with claim(plan.paths.map):
             maps.append(write_map(plan))
     return maps

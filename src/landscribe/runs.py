@@ -7,6 +7,7 @@ neither imports the other.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tomllib
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from landscribe.geo.rasters.raster import Raster
     from landscribe.model import Model
     from landscribe.model.folder import SavedModel
+
+FOLDS = "folds.json"
+"""File of the measures of a cross-validation, in the folder of its models."""
+_FOLD = re.compile("fold_([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,35 @@ class Run:
 
     @property
     def assessed(self) -> Run:
-        """The run whose model and maps are assessed: this one, unless there is an `assessed_folder`."""
+        """The run whose maps are assessed: this one, unless it has folds or there is an `assessed_folder`."""
+        if self.has_folds:
+            return self.out_of_fold
         return Run(self.assessed_folder) if self.assessed_folder.exists() else self
+
+    @property
+    def has_folds(self) -> bool:
+        """True if models of folds are in place of the run's model."""
+        return self.folds_folder.exists() and not self.model_folder.exists()
+
+    @property
+    def folds_folder(self) -> Path:
+        """Models and out-of-fold maps of a cross-validation, where all models together make the maps of the run."""
+        return self.folder / "folds"
+
+    @property
+    def out_of_fold(self) -> Run:
+        """The run that holds the out-of-fold maps: each chip by the model that has not seen it."""
+        return Run(self.folds_folder)
+
+    @property
+    def folds_file(self) -> Path:
+        """Accuracy measures of each fold, as JSON."""
+        return self.folds_folder / FOLDS
+
+    @property
+    def fold_table(self) -> Path:
+        """The fold that holds out each chip, as CSV."""
+        return self.folds_folder / "chips.csv"
 
     @property
     def assessment_file(self) -> Path:
@@ -149,6 +181,14 @@ class Run:
         """
         return self._read_measures(self.assessment_file)
 
+    def read_folds(self) -> dict[str, Any] | None:
+        """The accuracy measures of each fold, as `CrossValidation.summary` gave them; None if the run has no folds.
+
+        Raises:
+            RecipeError: the file is missing or damaged.
+        """
+        return self._read_measures(self.folds_file) if self.has_folds else None
+
     def read_reference_assessment(self) -> dict[str, Any] | None:
         """The accuracy measures against the independent reference; None if the run has none.
 
@@ -178,13 +218,23 @@ class Run:
     def remove(self) -> None:
         """Remove the files of a run, and no others."""
         models = (self.model_folder, "model.training", self.assessed_folder, self.final_folder, "final.training")
-        folders = (self.chips_folder, *models, "maps", "objects", "map.tif.parts")
+        folds = (self.folds_folder,) if self.has_folds else ()
+        folders = (self.chips_folder, *folds, *models, "maps", "objects", "map.tif.parts")
         measures = (self.assessment_file, self.reference_file, self.sample_file, self.report_file)
         files = ("map.tif", "map.qml", "map.tif.aux.xml", "map.gpkg", "objects.tif", *measures, self.recipe_file)
         for folder in folders:
             shutil.rmtree(self.folder / folder, ignore_errors=True)
         for file in files:
             (self.folder / file).unlink(missing_ok=True)
+
+
+def fold_models(folder: Path) -> list[Path]:
+    """The model folders of a finished cross-validation, in the order of its folds; empty if the folder holds none."""
+    if not (folder / FOLDS).is_file():
+        return []
+    numbers = {path: _FOLD.fullmatch(path.name) for path in folder.iterdir()}
+    found = [(int(match[1]), path) for path, match in numbers.items() if match is not None]
+    return [path for _, path in sorted(found)]
 
 
 def match_maps(maps: Sequence[Raster], images: Mapping[str, Raster]) -> dict[str, Raster]:

@@ -211,7 +211,7 @@ def _folds(text: str) -> int | Literal["scenes", "groups"]:
 @app.command(cls=with_settings("imagery", "predict"))
 def predict(
     ctx: typer.Context,
-    model: Annotated[Path, typer.Argument(help="Model folder.")],
+    model: Annotated[Path, typer.Argument(help="Model folder, or that of a cross-validation: all its models.")],
     images: Rasters,
     out: Annotated[Path, typer.Option("--out", "-o", help="The map; a folder for several images.")],
     probabilities: Annotated[Path | None, typer.Option(help="Also write the class probabilities.")] = None,

@@ -394,13 +394,18 @@ def print_run(folder: Path, *, as_json: bool) -> None:
     summary, maps, reference = run.read_assessment(), run.map_files, run.read_reference_assessment()
     if as_json:
         files = {"maps": [str(path) for path in maps], "polygons": [str(path) for path in run.polygon_files]}
-        measures = {"assessment": summary} | ({} if reference is None else {"reference": reference})
+        further = {"reference": reference, "folds": run.read_folds()}
+        measures = {"assessment": summary} | {name: own for name, own in further.items() if own is not None}
         print_json({"run": str(folder), **files, "report": str(run.report_file), **measures})
         return
     print_measures(summary)
     if reference is not None:
         print_measures(reference)
-    if run.assessed != run:
+    if (folds := run.read_folds()) is not None:
+        print_folds(folds)
+        show(f"assessed  {', '.join(map(str, run.assessed.map_files))} (each chip by a model that has not seen it)")
+        show(f"models    {run.folds_folder} (the map is that of all together)")
+    elif run.assessed != run:
         show(f"assessed  {run.assessed.model_folder} (the map is that of the final model, {run.model_folder})")
     for word, paths in (("map", maps), ("polygons", run.polygon_files)):
         for path in paths:

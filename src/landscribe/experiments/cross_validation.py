@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -20,7 +20,26 @@ if TYPE_CHECKING:
 
     from landscribe.confusion import Confusion
     from landscribe.data.chips.chips import Chips
+    from landscribe.data.splits.folds import Whole
+    from landscribe.data.splits.groups import Split
     from landscribe.verbs.keywords import TrainKeywords
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The chips that a fold holds out, and those that its model learns from."""
+
+    number: int
+    """From 1."""
+    name: str
+    """Name of the scene or group that the fold holds out; empty for folds of blocks."""
+    splits: tuple[Split, ...]
+    """The split of each chip; the fold's own are test."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model folder."""
+        return f"fold_{self.number}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +102,7 @@ def cross_validate(
     chips: Chips | Source,
     *,
     out: Source,
-    folds: int | Literal["scenes", "groups"] = 5,
+    folds: int | Whole = 5,
     gap: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -103,26 +122,33 @@ def cross_validate(
         overwrite: replace a cross-validation with other settings.
         settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
     """
-    from landscribe.data.splits.folds import fold_names, fold_splits
-
     seed, gap = checked("seed", seed, Seed), checked("gap", gap, Pixels | None)
     opened, out = open_chips(chips), output_path(out)
     trainings = Trainings(out, opened, seed, dict(settings))
-    splits = fold_splits(opened, folds, gap=gap, seed=seed)
-    names = fold_names(opened, folds) or [""] * len(splits)
+    plan = plan_folds(opened, folds, gap=gap, seed=seed)
     with claim(out):
         trainings.claim(overwrite=overwrite, folds=folds, gap=gap)
-        result = CrossValidation(tuple(_folds(trainings, list(zip(names, splits, strict=True)))))
+        result = CrossValidation(tuple(_folds(trainings, plan)))
         write_text(out / RESULTS["fold"], json.dumps(result.summary(), indent=1) + "\n")
     return result
 
 
-def _folds(trainings: Trainings, folds: Sequence[tuple[str, Sequence[str]]]) -> Iterator[Fold]:
-    """Train and assess each fold, given as the name that it holds out and the split of each chip."""
+def plan_folds(chips: Chips, folds: int | Whole, *, gap: int | None, seed: int) -> tuple[HeldOut, ...]:
+    """The folds of chips; see `fold_splits` for the arguments, laws and errors."""
+    from landscribe.data.splits.folds import fold_names, fold_splits
+
+    splits = fold_splits(chips, folds, gap=gap, seed=seed)
+    names = fold_names(chips, folds) or [""] * len(splits)
+    return tuple(
+        HeldOut(number, name, tuple(own)) for number, (name, own) in enumerate(zip(names, splits, strict=True), 1)
+    )
+
+
+def _folds(trainings: Trainings, plan: Sequence[HeldOut]) -> Iterator[Fold]:
+    """Train each fold, and assess its model on the chips that it holds out."""
     from landscribe.inference.evaluation import score
 
-    for number, (held_out, splits) in enumerate(folds, 1):
-        name = f"fold_{number}"
-        model = trainings.model(name, splits)
-        confusion = score(model, trainings.divided(splits).of_split("test"), f"assess {name}")
-        yield Fold(trainings.folder / name, split_counts(splits), confusion, held_out)
+    for fold in plan:
+        model = trainings.model(fold.model, fold.splits)
+        confusion = score(model, trainings.divided(fold.splits).of_split("test"), f"assess {fold.model}")
+        yield Fold(trainings.folder / fold.model, split_counts(fold.splits), confusion, fold.name)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscribe.errors import OutputError, RecipeError
+from landscribe.errors import OutputError
 from landscribe.fingerprint import Fingerprint, read_fingerprint
 from landscribe.outputs import os_errors, refuse_file, require_writable, write_text
+from landscribe.runs import FOLDS
 from landscribe.verbs import train
 from landscribe.verbs.sources import augmentation_of
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"
-RESULTS = {"fold": "folds.json", "group": "transfer.json"}
+RESULTS = {"fold": FOLDS, "group": "transfer.json"}
 """File of the result, by the word that the names of the model folders begin with."""
 _MODEL = re.compile(rf"({'|'.join(RESULTS)})_([0-9]+|all)(\.training)?")
 
@@ -50,7 +51,9 @@ class Trainings:
             RecipeError: several processes were asked for.
             OutputError: the folder holds trainings with other settings, or other files.
         """
-        _require_one_process(self.settings)
+        from landscribe.training.parallel import require_one_process
+
+        require_one_process(self.settings.get("devices", "auto"))
         with os_errors(self.folder):
             refuse_file(self.folder)
         _claim(self.folder, self._fingerprint(**rest), overwrite=overwrite)
@@ -99,18 +102,6 @@ class Trainings:
 def split_counts(splits: Sequence[str]) -> dict[str, int]:
     """How many chips each split has."""
     return {name: list(splits).count(name) for name in ("train", "val", "test", "gap")}
-
-
-def _require_one_process(settings: dict[str, Any]) -> None:
-    """Refuse several processes: they end with a training, and here one follows the other."""
-    from landscribe.training.parallel import processes
-
-    count = processes(settings.get("devices", "auto")).count
-    if count > 1:
-        raise RecipeError(
-            f"the models are trained one after the other in one process, but {count} were asked for. Leave out "
-            "devices, or train each model with a command of its own."
-        )
 
 
 def _claim(out: Path, fingerprint: Fingerprint, *, overwrite: bool) -> None:

@@ -37,7 +37,8 @@ class Features:
     geometries: NDArray[np.object_]
     labels: tuple[Label, ...]
     """One per geometry: the value of the label field, or the file's stem without a field."""
-    crs: CRS
+    crs: CRS | None
+    """None only of windows of a grid without a CRS."""
     priorities: NDArray[np.float64] | None = None
     """One per geometry: the higher lies on top. None if the class table decides."""
     layer: str = ""
@@ -94,6 +95,22 @@ class Features:
         labels, priorities = labels_of(table, field, name), priorities_of(table, priority, name)
         table_crs = CRS.from_wkt(table.crs.to_wkt())
         return cls(name, table.geometry.to_numpy(), labels, table_crs, priorities, read.name, read.others)
+
+    @classmethod
+    def of_windows(cls, name: str, windows: Sequence[Window], grid: Grid) -> "Features":
+        """Windows of a grid as polygons in its CRS, which may be none.
+
+        Law: a pixel's centre is in a polygon if the pixel is in its window.
+
+        Args:
+            name: as if of a file.
+            windows: may reach outside the grid.
+            grid: of the windows.
+        """
+        corners: Any = np.array([_corners(window) for window in windows], float).reshape(-1, 4, 2)
+        x, y = grid.transform @ (corners[..., 1], corners[..., 0])
+        polygons = shapely.polygons(np.stack([x, y], axis=-1))
+        return cls(name, polygons, (name,) * len(windows), grid.crs)
 
     def take(self, indices: NDArray[np.intp]) -> "Features":
         """The features with these indices."""
@@ -186,6 +203,12 @@ class Features:
         xy = shapely.get_coordinates(self.geometries)
         cols, rows = ~grid.transform @ (xy[:, 0], xy[:, 1])
         return np.floor(np.column_stack([rows, cols])).astype(np.int64)
+
+
+def _corners(window: Window) -> list[tuple[int, int]]:
+    """Row and column of the corners of a window, around it."""
+    row, col, row_stop, col_stop = window.row, window.col, window.row_stop, window.col_stop
+    return [(row, col), (row, col_stop), (row_stop, col_stop), (row_stop, col)]
 
 
 def geometry_type(

@@ -19,11 +19,11 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from landscribe.errors import OutputError
-from landscribe.geo.grid import Grid
+from landscribe.geo.grid import Grid, Window
 from landscribe.geo.tiling import Unit
 from landscribe.maps.layers import Layer
 from landscribe.maps.unit_store import UnitStore
-from landscribe.outputs import atomic_file, remove_stale, write_text
+from landscribe.outputs import atomic_file, remove_stale, scratch_folder, write_text
 
 _BLOCK_ITEMS = ("OFFSET", "SIZE")
 _GDAL_NAME = {"uint8": "Byte", "float32": "Float32"}
@@ -52,7 +52,40 @@ def assemble(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer, 
     Raises:
         OutputError: the file cannot be written whole.
     """
-    virtual = build_vrt(store, units, grid, layer, metadata)
+    return _as_cog(build_vrt(store, units, grid, layer, metadata), layer)
+
+
+def merge(
+    maps: Sequence[tuple[Path, Sequence[Window]]], grid: Grid, layer: Layer, metadata: BandMetadata, out: Path
+) -> None:
+    """Write one file that holds windows of several files on the same grid.
+
+    Args:
+        maps: files of the layer, and the windows that each gives; where windows overlap, the later wins. The rest of
+            the grid is nodata.
+        grid: of all files.
+        layer: which layer.
+        metadata: as of `assemble`.
+        out: the file to write; its folder exists.
+
+    Raises:
+        OutputError: the file cannot be written whole.
+    """
+    sources = [_Source(str(path.resolve()), own, own) for path, windows in maps for own in _inside(windows, grid)]
+    with scratch_folder(out) as folder:
+        virtual = folder / f"{layer.kind}.vrt"
+        write_text(virtual, _vrt(sources, grid, layer, metadata))
+        built = _as_cog(virtual, layer)
+        with atomic_file(out) as temporary:
+            shutil.move(built, temporary)
+
+
+def _inside(windows: Sequence[Window], grid: Grid) -> Iterator[Window]:
+    return (part for part in (window & grid.window for window in windows) if not part.is_empty)
+
+
+def _as_cog(virtual: Path, layer: Layer) -> Path:
+    """Write a virtual raster as a Cloud Optimized GeoTIFF beside it."""
     options: dict[str, Any] = {
         "driver": "COG",
         "BLOCKSIZE": 512,
@@ -64,10 +97,10 @@ def assemble(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer, 
         "BIGTIFF": "IF_SAFER",
         "NUM_THREADS": "ALL_CPUS",
     }
-    # Built inside the store, so that GDAL's own temporary files are deleted with it.
-    built = store.folder / f"{layer.kind}.cog.tif"
+    # Built in the same folder, so that GDAL's own temporary files are deleted with it.
+    built = virtual.parent / f"{layer.kind}.cog.tif"
     try:
-        with rasterio.Env(CPL_TMPDIR=str(store.folder)), silenced_stderr():
+        with rasterio.Env(CPL_TMPDIR=str(virtual.parent)), silenced_stderr():
             rasterio.shutil.copy(virtual, built, **options)
         require_whole(built)
     # rasterio lets GDAL's own errors through as they are, and a failure without one as SystemError.
@@ -126,45 +159,68 @@ def require_whole(path: Path) -> None:
 
 def build_vrt(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer, metadata: BandMetadata) -> Path:
     """Write a GDAL virtual raster of a layer of units, beside them; nodata elsewhere."""
+    sources = [
+        _Source(store.path(unit, layer.kind).name, Window(0, 0, *unit.keep.shape), unit.keep, block=256)
+        for unit in units
+    ]
     path = store.folder / f"{layer.kind}.vrt"
-    write_text(path, _vrt(store, units, grid, layer, metadata))
+    write_text(path, _vrt(sources, grid, layer, metadata))
     return path
 
 
-def _vrt(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer, metadata: BandMetadata) -> str:
+@dataclass(frozen=True)
+class _Source:
+    """A part of a file in a virtual raster."""
+
+    path: str
+    """Absolute, or relative to the virtual raster."""
+    read: Window
+    """Of the file; with `block`, all of it."""
+    target: Window
+    """Of the virtual raster."""
+    block: int | None = None
+    """Side of the file's blocks, so that GDAL need not open the file to know; None if it shall."""
+
+    def xml(self, band: int, layer: Layer) -> str:
+        relative, read, target = int(not Path(self.path).is_absolute()), self.read, self.target
+        known = "" if self.block is None else (
+            f'<SourceProperties RasterXSize="{read.width}" RasterYSize="{read.height}" '
+            f'DataType="{_GDAL_NAME[layer.dtype]}" BlockXSize="{self.block}" BlockYSize="{self.block}"/>'
+        )  # fmt: skip
+        return (
+            f'    <SimpleSource><SourceFilename relativeToVRT="{relative}">{escape(self.path)}</SourceFilename>'
+            f"<SourceBand>{band}</SourceBand>{known}<SrcRect {_rectangle(read)}/><DstRect {_rectangle(target)}/>"
+            "</SimpleSource>\n"
+        )
+
+
+def _rectangle(window: Window) -> str:
+    return f'xOff="{window.col}" yOff="{window.row}" xSize="{window.width}" ySize="{window.height}"'
+
+
+def _vrt(sources: Sequence[_Source], grid: Grid, layer: Layer, metadata: BandMetadata) -> str:
     crs = f"  <SRS>{escape(grid.crs.to_wkt())}</SRS>\n" if grid.crs else ""
     transform = ", ".join(repr(float(coefficient)) for coefficient in grid.transform.to_gdal())
     tags = "".join(
         f"    <MDI key={quoteattr(key)}>{escape(value)}</MDI>\n" for key, value in sorted(metadata.tags.items())
     )
-    bands = "".join(_band(band, store, units, layer, metadata) for band in range(1, len(metadata.bands) + 1))
+    bands = "".join(_band(band, sources, layer, metadata) for band in range(1, len(metadata.bands) + 1))
     return (
         f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">\n{crs}'
         f"  <GeoTransform>{transform}</GeoTransform>\n  <Metadata>\n{tags}  </Metadata>\n{bands}</VRTDataset>\n"
     )
 
 
-def _band(band: int, store: UnitStore, units: Sequence[Unit], layer: Layer, metadata: BandMetadata) -> str:
+def _band(band: int, sources: Sequence[_Source], layer: Layer, metadata: BandMetadata) -> str:
     palette = ""
     if metadata.colormap:
         entries = (metadata.colormap.get(value, (0, 0, 0, 0)) for value in range(256))
         rows = "".join(f'      <Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>\n' for r, g, b, a in entries)
         palette = f"    <ColorInterp>Palette</ColorInterp>\n    <ColorTable>\n{rows}    </ColorTable>\n"
     scale = f"    <Scale>{layer.scale!r}</Scale>\n" if layer.scale != 1 else ""
-    sources = "".join(_source(band, store, unit, layer) for unit in units)
+    parts = "".join(source.xml(band, layer) for source in sources)
     return (
         f'  <VRTRasterBand dataType="{_GDAL_NAME[layer.dtype]}" band="{band}">\n'
         f"    <Description>{escape(metadata.bands[band - 1])}</Description>\n"
-        f"    <NoDataValue>{layer.nodata}</NoDataValue>\n{scale}{palette}{sources}  </VRTRasterBand>\n"
-    )
-
-
-def _source(band: int, store: UnitStore, unit: Unit, layer: Layer) -> str:
-    keep, name = unit.keep, store.path(unit, layer.kind).name
-    size = f'xSize="{keep.width}" ySize="{keep.height}"'
-    return (
-        f'    <SimpleSource><SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename>'
-        f'<SourceBand>{band}</SourceBand><SourceProperties RasterXSize="{keep.width}" RasterYSize="{keep.height}" '
-        f'DataType="{_GDAL_NAME[layer.dtype]}" BlockXSize="256" BlockYSize="256"/><SrcRect xOff="0" yOff="0" {size}/>'
-        f'<DstRect xOff="{keep.col}" yOff="{keep.row}" {size}/></SimpleSource>\n'
+        f"    <NoDataValue>{layer.nodata}</NoDataValue>\n{scale}{palette}{parts}  </VRTRasterBand>\n"
     )

@@ -5,11 +5,12 @@ chosen for the machine (tile, margin, batch, engine). A map that was begun or fi
 same command makes the same map, also on another day or machine.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Any
 
 import numpy as np
@@ -135,33 +136,48 @@ def plan_maps(
     outputs: Iterable[OutputPaths],
     *,
     ensemble: Sequence[Model] = (),
+    windows: Iterable[Sequence[Window]] | None = None,
 ) -> Iterator[MapPlan]:
     """As `plan_map`, for several rasters with the same layers, whose maps share what is built of the networks.
 
     Each raster is planned when its plan is asked for: a shard takes over the choices of the shard that began the map.
+
+    Args:
+        model: as of `plan_map`; spec and ensemble too.
+        rasters: the inputs.
+        spec: see above.
+        outputs: the files of each raster.
+        ensemble: see above.
+        windows: of each raster's map, at least one, in place of the area of interest. Their pixels are as if all of it
+            were mapped; of the other pixels, at most those that decide about small patches are mapped.
     """
     spec = spec.model_copy(update={"threshold": resolve_threshold(spec, [model, *ensemble])})
     predictor: Predictor | None = None
+    of_raster = repeat(None) if windows is None else iter(windows)
     for raster, out in zip(rasters, outputs, strict=True):
         if predictor is None:
             if out.object_probabilities is not None:
                 require_object_heads([model, *ensemble])
             heads = tuple(dict.fromkeys(head for layer in _layers(out, spec) for head in layer.heads))
             predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta, heads=heads)
-        yield _plan(predictor, raster, spec, out)
+        yield _plan(predictor, raster, spec, out, next(of_raster))
 
 
 @bounded_block_cache()
-def _plan(predictor: Predictor, raster: Raster, spec: PredictSpec, out: OutputPaths) -> MapPlan:
+def _plan(
+    predictor: Predictor, raster: Raster, spec: PredictSpec, out: OutputPaths, windows: Sequence[Window] | None
+) -> MapPlan:
     model, *ensemble = predictor.models
     raster = conform(model, raster, spec)
     require_same_pixel_size(ensemble, raster, spec)
-    area = None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
     out.require_distinct(raster.paths)
     name = raster.paths[0]
     require_geotiff_holds(raster.grid, name if spec.crs is None else f"the map of {name}")
     sieve, layers = _sieve(raster, spec), _layers(out, spec)
+    area = _area(raster, spec, windows, sieve)
     fixed = _fixed_fields(predictor, raster, spec, layers)
+    if windows is not None:
+        fixed["area"] = hashlib.sha256(repr(list(windows)).encode()).hexdigest()
     tiling, engine, choice = _choice(predictor, raster, spec, fixed, out)
     _require_memory(predictor, raster, tiling)
     predictor = predictor.with_backend(engine)
@@ -178,6 +194,14 @@ def _require_memory(predictor: Predictor, raster: Raster, tiling: Tiling) -> Non
             f"a batch of {counted(tiling.batch, 'tile')} of {rows} x {cols} pixels",
             "Pass --tile auto, or a smaller --tile or --batch.",
         )
+
+
+def _area(raster: Raster, spec: PredictSpec, windows: Sequence[Window] | None, sieve: Sieve | None) -> Features | None:
+    """The area of interest in the raster's CRS: windows with the pixels that decide about small patches in them."""
+    if windows is not None:
+        halo = 0 if sieve is None else sieve.halo
+        return Features.of_windows("windows", [window.grown(halo) for window in windows], raster.grid)
+    return None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
 
 
 def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:

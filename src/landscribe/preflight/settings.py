@@ -1,9 +1,12 @@
 """Settings of a recipe that a run would refuse only after it has cut the chips or trained the network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from landscribe.data.chips.units import units_of
+from landscribe.data.scenes.scene import Scene
+from landscribe.data.splits.folds import fold_groups
 from landscribe.errors import LandscribeError
 from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.raster import Raster
@@ -52,3 +55,27 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
         next(units(1, 1, size=size, margin=predict.nominal_margin, align=align, side=predict.unit))
     except LandscribeError as error:
         yield Finding("error", str(error))
+
+
+def check_folds(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
+    """Errors in the folds of a cross-validation that do not depend on the labels."""
+    from landscribe.training.parallel import require_one_process
+
+    folds, units = recipe.models.folds, units_of(scenes, recipe.chips)
+    if folds is None:
+        return
+    index = [unit.scene for unit in units for _ in unit.windows]
+    names, groups = (
+        np.array(texts, str)[index] for texts in zip(*((s.name, s.group or "") for s in scenes), strict=True)
+    )
+    try:
+        require_one_process(recipe.train.devices)
+        fold_groups(folds, names, groups, [window for unit in units for window in unit.windows], recipe.chips.size)
+    except LandscribeError as error:
+        yield Finding("error", str(error))
+    if recipe.split.by in ("attribute", "list") or any(scene.split for scene in scenes):
+        yield Finding(
+            "warning",
+            f"folds is {folds}, which divides all chips: their splits are ignored, and models are trained on test "
+            "chips. Leave the scenes that no model may see out of the recipe.",
+        )

@@ -143,19 +143,26 @@ def overlaid(colours: Colours, mask: Values, classes: Classes) -> Colours:
     return np.rint(painted).astype(np.uint8)
 
 
-def split_picture(image: Colours, scale: float, windows: Sequence[Window], splits: Sequence[str]) -> str:
-    """The chips of a scene coloured by split, as a data URI.
+def split_picture(
+    image: Colours,
+    scale: float,
+    windows: Sequence[Window],
+    splits: Sequence[str],
+    colours: Mapping[str, str] = SPLIT_COLOURS,
+) -> str:
+    """The chips of a scene coloured by split or fold, as a data URI.
 
     Args:
         image: the scene in colours; it is drawn in grey below the chips.
         scale: picture pixels per scene pixel.
         windows: of the chips.
-        splits: of the chips.
+        splits: of the chips, or their folds.
+        colours: by split or fold.
     """
     held = np.full(image.shape[:2], -1)
     edges = np.zeros(held.shape, bool)
     # Where chips overlap, held-out chips are drawn on top.
-    order = ["gap", "train", "val", "test"]
+    order = sorted(colours, key=lambda name: name != "gap")
     for window, index in sorted(zip(windows, map(order.index, splits), strict=True), key=lambda pair: pair[1]):
         sides = (window.row, window.col, window.row_stop, window.col_stop)
         row, col, row_stop, col_stop = (max(0, round(scale * side)) for side in sides)
@@ -164,7 +171,7 @@ def split_picture(image: Colours, scale: float, windows: Sequence[Window], split
             edges[row:row_stop, col:col_stop] = True
             edges[row + 1 : row_stop, col + 1 : col_stop] = False
     grey = 120 + 0.5 * image.mean(axis=-1, keepdims=True)
-    tints = np.array([rgb(SPLIT_COLOURS[split]) for split in order])[held]
+    tints = np.array([rgb(colours[split]) for split in order])[held]
     painted = np.where((held >= 0)[..., None], 0.35 * grey + 0.65 * tints, grey)
     painted[edges] = 0.4 * painted[edges] + 0.6 * 255
     return photo(np.rint(painted).astype(np.uint8), np.ones(held.shape, bool))

@@ -14,6 +14,7 @@ from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.model.config import ModelConfig
 from landscribe.model.folder import SavedModel
 from landscribe.reports.figures import measure
+from landscribe.reports.folds import Folds
 from landscribe.runs import Run
 
 _SETTINGS = (
@@ -42,7 +43,9 @@ class ReportInputs:
     facts: Sequence[tuple[str, str]]
     """Further facts: (name, text)."""
     assessed_maps: Sequence[Path] | None = None
-    """The maps that are assessed on held-out chips, where a final model has made `maps`; else None."""
+    """The maps that are assessed on held-out chips, where other models have made `maps`; else None."""
+    folds: Folds | None = None
+    """Of a run with folds: then there is no `history`, and `assessed_maps` are its out-of-fold maps."""
     reference: Mapping[str, Any] | None = None
     """As `assessment`, against the independent reference of the run."""
     sample: Mapping[str, Any] | None = None
@@ -57,17 +60,22 @@ class ReportInputs:
         Raises:
             LandscribeError: chips, model or assessment are missing or damaged.
         """
-        chips, saved, assessed = run.open_chips(), run.read_model(), run.assessed.read_model()
-        assessment, reference = run.read_assessment(), run.read_reference_assessment()
+        chips = run.open_chips()
+        assessment, reference, folds = run.read_assessment(), run.read_reference_assessment(), Folds.of_run(run, chips)
         published = EXAMPLES[run.example].published if run.example in EXAMPLES else ()
+        assessed = None if folds else run.assessed.read_model().config
         return cls(
             title=f"Landscribe: {', '.join(sorted(set(chips.scene_names.tolist())))}",
             chips=chips,
-            history=assessed.config.history,
-            kept_epoch=assessed.config.measures.get("epoch"),
+            history=assessed.history if assessed else (),
+            kept_epoch=assessed.measures.get("epoch") if assessed else None,
             assessment=assessment,
             maps=run.map_files,
-            facts=[*_facts(saved, chips), *_threshold_facts(assessed.config, run.map_files), *_polygon_facts(run)],
+            facts=[
+                *(_facts_of_folds(folds, chips, run) if folds else _facts_of_model(run, chips)),
+                *_polygon_facts(run),
+            ],
+            folds=folds,
             assessed_maps=None if run.assessed == run else run.assessed.map_files,
             reference=reference,
             sample=run.read_sample_assessment(),
@@ -75,6 +83,19 @@ class ReportInputs:
                 (number, number.measured((number.on_reference and reference) or assessment)) for number in published
             ],
         )
+
+
+def _facts_of_model(run: Run, chips: Chips) -> list[tuple[str, str]]:
+    """Of the run's model; the threshold from val is that of the assessed one."""
+    return [*_facts(run.read_model(), chips), *_threshold_facts(run.assessed.read_model().config, run.map_files)]
+
+
+def _facts_of_folds(folds: Folds, chips: Chips, run: Run) -> list[tuple[str, str]]:
+    """Of the models of all folds: where they differ, the texts of each."""
+    of_each = [[*_facts(model, chips), *_threshold_facts(model.config, run.map_files)] for model in folds.models]
+    names = dict.fromkeys(name for facts in of_each for name, _ in facts)
+    texts = {name: dict.fromkeys(text for facts in of_each for own, text in facts if own == name) for name in names}
+    return [("models", f"{len(folds.models)}, one for each fold"), *((name, " / ".join(texts[name])) for name in names)]
 
 
 def _facts(saved: SavedModel, chips: Chips) -> list[tuple[str, str]]:

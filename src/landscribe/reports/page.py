@@ -22,6 +22,7 @@ from landscribe.outputs import write_text
 from landscribe.reports import figures
 from landscribe.reports.description import describe
 from landscribe.reports.figures import Colours, Limits, Line, Values
+from landscribe.reports.folds import Folds
 from landscribe.reports.inputs import ReportInputs
 from landscribe.runs import match_maps, scene_in_name
 
@@ -47,7 +48,8 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     Raises:
         LandscribeError: a map or chip cannot be read, or `out` cannot be written.
     """
-    scenes = _Scenes(inputs.chips, inputs.maps)
+    scenes = _Scenes(inputs.chips, inputs.maps, inputs.folds)
+    assessed = inputs.maps if inputs.assessed_maps is None else inputs.assessed_maps
     context = {
         "inputs": inputs,
         "assessment": inputs.assessment,
@@ -57,7 +59,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
         "published": inputs.published,
         "metadata": inputs.chips.metadata,
         "scenes": scenes,
-        "split_colours": figures.SPLIT_COLOURS,
+        "split_colours": scenes.colours,
         "error_colours": figures.ERROR_COLOURS,
         "maps": _maps(scenes),
         "charts": _charts(inputs),
@@ -65,7 +67,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
         **_splits(scenes),
         **_contents(inputs.chips),
         "examples": _examples(scenes),
-        **_comparisons(scenes if inputs.assessed_maps is None else _Scenes(inputs.chips, inputs.assessed_maps)),
+        **_comparisons(scenes if assessed is inputs.maps else _Scenes(inputs.chips, assessed, inputs.folds)),
     }
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {
@@ -80,10 +82,14 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
 class _Scenes:
     """The chips, their scenes and maps, and how to draw them."""
 
-    def __init__(self, chips: Chips, maps: Sequence[Path]) -> None:
+    def __init__(self, chips: Chips, maps: Sequence[Path], folds: Folds | None) -> None:
         self.chips = chips
         self.windows = chips.windows
-        self.splits = chips.splits
+        self.splits = np.array(folds.splits, str) if folds else chips.splits
+        self.colours = folds.colours if folds else figures.SPLIT_COLOURS
+        self.used = folds.names if folds else ["train", "val", "test"]
+        # Each fold is held out once, and assessed then.
+        self.held_out = folds.names if folds else next(([name] for name in ("test", "val") if name in self.splits), [])
         self.of_chip = chips.scene_names
         self.problem = ""
         self.images: dict[str, Raster] = {}
@@ -165,6 +171,25 @@ def _areas(maps: Sequence[Path]) -> list[dict[str, Any]]:
 
 def _charts(inputs: ReportInputs) -> list[dict[str, Any]]:
     """Loss and F1 by epoch; quantities that were never measured are left out."""
+    titles = ["Loss", "F1 on the validation chips"]
+    if inputs.folds:
+        titles = ["Loss of each fold", "Mean F1 on the validation chips of each fold"]
+        epochs, drawn = inputs.folds.epochs, (inputs.folds.losses, inputs.folds.scores)
+    else:
+        epochs, drawn = [int(row["epoch"]) for row in inputs.history], _curves(inputs)
+    charts = []
+    for title, lines, top in zip(titles, drawn, (None, 1.0), strict=True):
+        measured = [line for line in lines if any(value is not None for value in line.values)]
+        if measured:
+            alt = f"{title}, by epoch"
+            chart = figures.line_chart(epochs, measured, kept=inputs.kept_epoch, top=top, alt=alt)
+            labels = {line.label: line for line in measured}
+            charts.append({"title": title, "chart": chart, "lines": list(labels.values())})
+    return charts
+
+
+def _curves(inputs: ReportInputs) -> tuple[list[Line], list[Line]]:
+    """The losses of a model, and its F1 by class."""
     rows, colours = inputs.history, figures.SPLIT_COLOURS
     losses = [
         Line("training", colours["train"], [row.get("train_loss") for row in rows]),
@@ -175,15 +200,7 @@ def _charts(inputs: ReportInputs) -> list[dict[str, Any]]:
         for entry in inputs.chips.classes
     ]
     scores.append(Line("mean over classes", figures.INK, [row.get("val_mean_f1") for row in rows], dashed=True))
-    epochs = [int(row["epoch"]) for row in rows]
-    charts = []
-    for title, lines, top in (("Loss", losses, None), ("F1 on the validation chips", scores, 1.0)):
-        measured = [line for line in lines if any(value is not None for value in line.values)]
-        if measured:
-            alt = f"{title}, by epoch"
-            chart = figures.line_chart(epochs, measured, kept=inputs.kept_epoch, top=top, alt=alt)
-            charts.append({"title": title, "chart": chart, "lines": measured})
-    return charts
+    return losses, scores
 
 
 def _accuracy(inputs: ReportInputs) -> dict[str, Any]:
@@ -226,7 +243,7 @@ def _confusion(
 def _splits(scenes: _Scenes) -> dict[str, Any]:
     """Chips and class shares of each split, and the split maps."""
     chips = scenes.chips
-    present = [name for name in figures.SPLIT_COLOURS if name in scenes.splits]
+    present = [name for name in scenes.colours if name in scenes.splits]
     pixels = {name: chips.counts[scenes.splits == name].sum(axis=0) for name in present}
     rows = [
         (entry, [counts[index] / counts.sum() if counts.sum() else None for counts in pixels.values()])
@@ -262,7 +279,7 @@ def _split_map(scenes: _Scenes, scene: str, side: int) -> str:
     scale = len(picture) / scenes.images[scene].grid.height
     indices = np.flatnonzero(scenes.of_chip == scene)
     windows = [scenes.windows[index] for index in indices]
-    return figures.split_picture(picture, scale, windows, scenes.splits[indices].tolist())
+    return figures.split_picture(picture, scale, windows, scenes.splits[indices].tolist(), scenes.colours)
 
 
 def _examples(scenes: _Scenes) -> list[dict[str, Any]]:
@@ -284,7 +301,7 @@ def _varied(scenes: _Scenes) -> list[int]:
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     # Prefer chips with much of the class, and with other classes beside it.
     worth = np.sqrt(shares) + 0.2 * (shares > 0.02).sum(axis=1, keepdims=True)
-    splits = [name for name in ("train", "val", "test") if name in scenes.splits]
+    splits = [name for name in scenes.used if name in scenes.splits]
     turns = [
         (k, splits[(k + i) % len(splits)]) for i in range(_MOST_EXAMPLES) for k in range(counts.shape[1]) if splits
     ]
@@ -300,8 +317,7 @@ def _varied(scenes: _Scenes) -> list[int]:
 
 def _comparisons(scenes: _Scenes) -> dict[str, Any]:
     """The held-out chips with the lowest, the median and the highest accuracy."""
-    split = next((name for name in ("test", "val") if name in scenes.splits), None)
-    scored = _scored(scenes, split)
+    scored = _scored(scenes)
     last, middle = len(scored) - 1, len(scored) // 2
     words: dict[int, str] = {}
     for rank, word in zip((0, last, middle, 1, last - 1, middle - 1), ("worst", "best", "median") * 2, strict=True):
@@ -321,13 +337,14 @@ def _comparisons(scenes: _Scenes) -> dict[str, Any]:
         }
         row = {"word": word, "accuracy": accuracy, "labelled": labelled, "pictures": pictures}
         rows.append(_location(scenes, index) | row)
+    split = "held-out" if len(scenes.held_out) > 1 else next(iter(scenes.held_out), None)
     return {"compared": rows, "compared_split": split, "compared_among": len(scored)}
 
 
-def _scored(scenes: _Scenes, split: str | None) -> list[tuple[float, int, int]]:
-    """(accuracy, index, labelled pixels) of the chips of a split that a map covers, lowest accuracy first."""
+def _scored(scenes: _Scenes) -> list[tuple[float, int, int]]:
+    """(accuracy, index, labelled pixels) of the held-out chips that a map covers, lowest accuracy first."""
     reader = ChipReader(scenes.chips)
-    indices = np.flatnonzero((scenes.splits == split) & np.isin(scenes.of_chip, list(scenes.map_of)))
+    indices = np.flatnonzero(np.isin(scenes.splits, scenes.held_out) & np.isin(scenes.of_chip, list(scenes.map_of)))
     sample = np.linspace(0, len(indices) - 1, min(len(indices), _MOST_COMPARED)).astype(int)
     scored = []
     for index in indices[sample].tolist():

@@ -131,6 +131,16 @@ def require_single_process(command: str) -> None:
         )
 
 
+def require_one_process(devices: int | Literal["auto"]) -> None:
+    """Raise RecipeError if several processes are to train: they end with a training, and another one would follow."""
+    count = processes(devices).count
+    if count > 1:
+        raise RecipeError(
+            f"the models are trained one after the other in one process, but {count} were asked for. Leave out "
+            "devices, or train each model with a command of its own."
+        )
+
+
 def require_shareable_batches(spec: TrainSpec, group: Processes, *, drawn: int, validation: int) -> None:
     """Raise RecipeError if the processes cannot share each batch evenly.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from landscribe.errors import OutputError, RecipeError
 from landscribe.outputs import claim, output_path, require_output_file
 from landscribe.spec import Seed, checked
-from landscribe.verbs.sources import Source, open_model
+from landscribe.verbs.sources import Source, open_models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ def predict(
     """Map rasters.
 
     Args:
-        model: a model or its folder.
+        model: a model or its folder; or the folder of a cross-validation, whose models are an ensemble.
         images: one file per raster, or a list of files to stack for each. A folder, a pattern or a list of files stands
             for many; a STAC item stands for its chosen assets. A single path needs no list.
         out: the map; for several rasters a folder, in which each map is named like its raster.
@@ -89,7 +89,7 @@ def predict(
     from landscribe.prediction.plan import plan_maps
 
     further = [ensemble] if isinstance(ensemble, (str, Path, Model)) else ensemble
-    opened, *others = [open_model(each, trust_code) for each in (model, *further)]
+    opened, *others = open_models([model, *further], trust_code)
     rasters = open_rasters(images, imagery, resample=spec.resample)
     for raster in rasters:
         require_compatible(opened, raster, spec)  # before the first of them is mapped

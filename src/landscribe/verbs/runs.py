@@ -48,9 +48,14 @@ def report(folder: Source, *, out: Source | None = None) -> Path:
     """
     from landscribe.reports.inputs import ReportInputs
     from landscribe.reports.page import write_report
-    from landscribe.runs import Run
+    from landscribe.runs import FOLDS, Run
 
     run = Run(Path(folder))
+    if (run.folder / FOLDS).exists():
+        raise RecipeError(
+            f"{folder} holds a cross-validation, which names no chips and makes no map of a run. Its measures are in "
+            f"{FOLDS}. Expected the folder of a finished run. landscribe run with --folds reports folds."
+        )
     page = run.report_file if out is None else output_path(out)
     with claim(page):
         require_output_file(page)

@@ -76,3 +76,14 @@ def open_model(model: Model | Source, trust_code: str | Sequence[str] = ()) -> M
     from landscribe.model import Model
 
     return Model.of(model, trust=trust_code)
+
+
+def open_models(models: Sequence[Model | Source], trust_code: str | Sequence[str] = ()) -> list[Model]:
+    """Models, or those of folders; the folder of a cross-validation stands for the models of all its folds."""
+    from landscribe.runs import fold_models
+
+    opened: list[Model] = []
+    for each in models:
+        folds: Sequence[Model | Source] = fold_models(Path(each)) if isinstance(each, (str, Path)) else ()
+        opened += [open_model(own, trust_code) for own in folds or [each]]
+    return opened

@@ -146,7 +146,7 @@ def test_folds_of_blocks_have_no_names():
 
 
 def test_folds_of_groups_need_the_group_of_each_scene():
-    with pytest.raises(ChipError, match=r"folds = groups, but nowhere names no group for s2 \(1 of 4 scenes\)"):
+    with pytest.raises(ChipError, match=r"folds = groups, but no group is named for s2 \(1 of 4 scenes\)"):
         fold_splits(of_groups("ab-c"), "groups")
     with pytest.raises(ChipError, match=r"folds = groups, but the chips have 2 groups\. Expected at least 3"):
         fold_splits(of_groups("aabb"), "groups")

@@ -12,6 +12,7 @@ from landscribe.data.splits.footprints import chip_footprints, pairs_within
 from landscribe.data.splits.groups import Groups, Split, single_membership
 from landscribe.data.splits.split import TARGET_BLOCKS, block_index, block_side
 from landscribe.errors import ChipError, counted, listed
+from landscribe.geo.grid import Window
 
 log = logging.getLogger(__name__)
 
@@ -54,25 +55,12 @@ def fold_splits(chips: Chips, folds: int | Whole = 5, *, gap: int | None = None,
         )
     footprints, _ = chip_footprints(chips)
     near = pairs_within(footprints, gap or max(1, chips.metadata.size // 4))
+    held_together = fold_groups(folds, chips.scene_names, chips.group_names, chips.windows, chips.metadata.size)
     if isinstance(folds, str):
-        names = fold_names(chips, folds)
-        if (count := len(names)) < _MIN_FOLDS:
-            raise ChipError(
-                f"folds = {folds}, but the chips have {count} {folds.removesuffix('s') if count == 1 else folds}. "
-                f"Expected at least {_MIN_FOLDS}: {_WHY}. Give a number of folds to use spatial blocks."
-            )
-        candidates = [_splits(counts, np.searchsorted(names, _names_of(chips, folds)), near)]
+        candidates = [_splits(counts, held_together, near)]
     else:
-        if folds < _MIN_FOLDS:
-            raise ChipError(f"folds is {folds}. Expected at least {_MIN_FOLDS}: {_WHY}. Use more folds.")
-        blocks = _blocks(chips, folds)
-        if folds > (count := int(blocks.max()) + 1):
-            raise ChipError(
-                f"folds is {folds}, but the chips ({len(chips)}) form only {counted(count, 'spatial block')}. "
-                "Expected at most as many folds. Use fewer folds, or smaller chips."
-            )
         rng = np.random.default_rng(seed)
-        candidates = [_splits(counts, _assign_folds(counts, blocks, folds, rng), near) for _ in range(_DRAWS)]
+        candidates = [_splits(counts, _assign_folds(counts, held_together, folds, rng), near) for _ in range(_DRAWS)]
     best = min(candidates, key=lambda splits: _cost(counts, splits))
     _require_all_classes(chips, best)
     return [splits.tolist() for splits in best]
@@ -84,34 +72,75 @@ def fold_names(chips: Chips, folds: int | Whole) -> list[str]:
     Raises:
         ChipError: scenes without a group.
     """
-    return [] if isinstance(folds, int) else np.unique(_names_of(chips, folds)).tolist()
+    if isinstance(folds, int):
+        return []
+    return np.unique(_names_of(folds, chips.scene_names, chips.group_names)).tolist()
 
 
-def _names_of(chips: Chips, folds: Whole) -> NDArray[np.str_]:
+def fold_groups(
+    folds: int | Whole,
+    scenes: NDArray[np.str_],
+    groups: NDArray[np.str_],
+    windows: Sequence[Window],
+    size: int,
+) -> NDArray[np.intp]:
+    """The spatial block, scene or group of each chip, all chips of which are in one fold.
+
+    Args:
+        folds: as of `fold_splits`.
+        scenes: (chips,) name of each chip's scene.
+        groups: (chips,) group of each chip's scene; "" for none.
+        windows: of the chips in their scenes.
+        size: side of a chip in pixels.
+
+    Returns:
+        (chips,) index of the block; or of the scene or group, in the order of their names.
+
+    Raises:
+        ChipError: too few folds, blocks, scenes or groups, or scenes without a group.
+    """
+    if isinstance(folds, str):
+        names, index = np.unique(_names_of(folds, scenes, groups), return_inverse=True)
+        if (count := len(names)) < _MIN_FOLDS:
+            raise ChipError(
+                f"folds = {folds}, but the chips have {count} {folds.removesuffix('s') if count == 1 else folds}. "
+                f"Expected at least {_MIN_FOLDS}: {_WHY}. Give a number of folds to use spatial blocks."
+            )
+        return index.reshape(-1)
+    if folds < _MIN_FOLDS:
+        raise ChipError(f"folds is {folds}. Expected at least {_MIN_FOLDS}: {_WHY}. Use more folds.")
+    blocks = _blocks(folds, scenes, windows, size)
+    if folds > (count := int(blocks.max(initial=-1)) + 1):
+        raise ChipError(
+            f"folds is {folds}, but the chips ({len(scenes)}) form only {counted(count, 'spatial block')}. "
+            "Expected at most as many folds. Use fewer folds, or smaller chips."
+        )
+    return blocks
+
+
+def _names_of(folds: Whole, scenes: NDArray[np.str_], groups: NDArray[np.str_]) -> NDArray[np.str_]:
     """(chips,) the name of each chip's scene or group."""
     if folds == "scenes":
-        return chips.scene_names
-    without = np.unique(chips.scene_names[chips.group_names == ""]).tolist()
+        return scenes
+    without = np.unique(scenes[groups == ""]).tolist()
     if without:
-        count = len(np.unique(chips.scene_names))
         raise ChipError(
-            f"folds = groups, but {chips.folder} names no group for {listed(without)} ({len(without)} of "
-            f"{counted(count, 'scene')}). Expected a group for each scene, such as its city. Set group on them in "
-            "the recipe and chip again, or use folds = scenes."
+            f"folds = groups, but no group is named for {listed(without)} ({len(without)} of "
+            f"{counted(len(np.unique(scenes)), 'scene')}). Expected a group for each scene, such as its city. Set "
+            "group on them in the recipe and chip again, or use folds = scenes."
         )
-    return chips.group_names
+    return groups
 
 
-def _blocks(chips: Chips, folds: int) -> NDArray[np.intp]:
+def _blocks(folds: int, scenes: NDArray[np.str_], windows: Sequence[Window], size: int) -> NDArray[np.intp]:
     """(chips,) index of each chip's block. A block lies within one scene; there are several blocks per fold."""
-    scenes, windows = chips.scene_names, chips.windows
     names = np.unique(scenes)
-    per_scene = max(-(-TARGET_BLOCKS // len(names)), -(-_BLOCKS_PER_FOLD * folds // len(names)))
-    blocks, first = np.zeros(len(chips), np.intp), 0
+    per_scene = max(-(-TARGET_BLOCKS // max(1, len(names))), -(-_BLOCKS_PER_FOLD * folds // max(1, len(names))))
+    blocks, first = np.zeros(len(scenes), np.intp), 0
     for name in names:
         rows = np.flatnonzero(scenes == name)
-        own = [windows[row] for row in rows]
-        blocks[rows] = first + block_index(own, block_side(own, chips.metadata.size, per_scene))
+        own = [windows[row] for row in rows.tolist()]
+        blocks[rows] = first + block_index(own, block_side(own, size, per_scene))
         first = int(blocks[rows].max()) + 1
     return blocks
 
