@@ -181,7 +181,7 @@ def test_an_interrupted_map_has_the_same_bytes(tmp_path, numbers, monkeypatch):
     raster = write(tmp_path / "image.tif", numbers)
     spec = PredictSpec(tile=32, margin=4, unit=32)
     predict(model_of(Identity(), 4), raster, tmp_path / "whole.tif", spec=spec)
-    real, left = missing.predict_unit, iter([3, 0, 5, 99])
+    real, left = missing.compute_unit, iter([3, 0, 5, 99])
     budget = {"left": next(left)}
 
     def interrupted(*arguments, **settings):
@@ -190,7 +190,7 @@ def test_an_interrupted_map_has_the_same_bytes(tmp_path, numbers, monkeypatch):
         budget["left"] -= 1
         return real(*arguments, **settings)
 
-    monkeypatch.setattr(missing, "predict_unit", interrupted)
+    monkeypatch.setattr(missing, "compute_unit", interrupted)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
@@ -214,7 +214,7 @@ def test_a_finished_map_is_not_written_again(tmp_path, numbers):
 def test_the_units_of_another_map_are_refused_and_kept(tmp_path, numbers, monkeypatch):
     raster = write(tmp_path / "image.tif", numbers)
     spec = PredictSpec(tile=32, margin=4, unit=32)
-    monkeypatch.setattr(missing, "predict_unit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(missing, "compute_unit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     with pytest.raises(OutputError, match=r"another tile .* and unit"):

@@ -36,7 +36,7 @@ def choosing(monkeypatch, **other):
 
 
 def test_an_unfinished_map_resumes_with_its_earlier_choices(tmp_path, raster, monkeypatch):
-    real, left = run.predict_unit, iter(range(3))
+    real, left = run.compute_unit, iter(range(3))
 
     def interrupted(*arguments, **settings):
         if next(left, None) is None:
@@ -46,7 +46,7 @@ def test_an_unfinished_map_resumes_with_its_earlier_choices(tmp_path, raster, mo
     spec = PredictSpec(tile="auto", margin="auto", unit=64)
     choosing(monkeypatch, tile=64, margin=8)
     with monkeypatch.context() as patched:
-        patched.setattr(run, "predict_unit", interrupted)
+        patched.setattr(run, "compute_unit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     done = len(list((tmp_path / "map.tif.parts").glob("[0-9]*.json")))

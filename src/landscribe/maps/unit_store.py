@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import LandscribeError, OutputError, RasterError, UnfinishedError, UnreachableError
@@ -115,8 +116,22 @@ class UnitStore:
         """True if all layers of the unit are written."""
         return self._marker(unit).exists()
 
-    def write(self, unit: Unit, arrays: LayerArrays | None, layers: Sequence[Layer], grid: Grid) -> None:
-        """Write the layers of a unit of `grid`, then its marker; `arrays` is None if no pixel was mapped.
+    def write(
+        self,
+        unit: Unit,
+        arrays: LayerArrays | None,
+        layers: Sequence[Layer],
+        grid: Grid,
+        counts: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Write the layers of a unit of `grid`, then its marker.
+
+        Args:
+            unit: of the map.
+            arrays: its layers; None if no pixel was mapped.
+            layers: to write.
+            grid: of the map.
+            counts: of its class values, as `ClassAreas.of` takes them.
 
         Raises:
             OutputError: the store was removed or replaced meanwhile. A worker that ends late must not leave units in
@@ -131,7 +146,7 @@ class UnitStore:
         if arrays is not None:
             for layer in layers:
                 self.write_layer(unit, arrays[layer.kind], layer, grid)
-            areas = ClassAreas.of(arrays[CLASS.kind][0], grid[unit.keep])
+            areas = ClassAreas.of(arrays[CLASS.kind][0], grid[unit.keep], counts)
         write_text(self._marker(unit), json.dumps(areas.as_dict()))
 
     def write_layer(self, unit: Unit, array: NDArray[Any], layer: Layer, grid: Grid) -> None:
