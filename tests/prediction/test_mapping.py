@@ -17,6 +17,7 @@ from rio_cogeo.cogeo import cog_validate
 import forked
 from landscribe.errors import LabelError, ModelError, OutputError, RasterError, UnfinishedError
 from landscribe.fingerprint import Fingerprint
+from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
@@ -28,7 +29,7 @@ from landscribe.model import Model
 from landscribe.prediction import finish as finishing
 from landscribe.prediction import run as missing
 from landscribe.prediction.spec import PredictSpec
-from landscribe.prediction.unit import UnitOptions, predict_unit
+from landscribe.prediction.unit import UnitOptions, compute_unit, predict_unit, send_unit
 from networks import Blur, Brightness, Identity, OneLayer, predict
 from worlds import pixel_box, write_polygons
 
@@ -77,6 +78,20 @@ def test_the_units_of_an_identity_network_hold_its_input(tmp_path_factory, shape
             layers = predict_unit(predictor, place, *raster.read(place.read), UnitOptions(batch=batch))
         result[place.keep.slices] = layers["class"][0]
     assert (result == array).all()
+
+
+@pytest.mark.parametrize("values", [(0, 1, 2, 3), (7, 200, 3, 254)])
+def test_the_counts_of_a_unit_are_those_of_its_class_values(values):
+    pixels = np.random.default_rng(0).integers(0, 4, (1, 96, 64)).astype(np.uint8)
+    valid = np.random.default_rng(1).random((96, 64)) < 0.9
+    entries = [ClassEntry(value, f"class {value}", "#000000", value) for value in values]
+    predictor = Predictor([Model.wrap(Identity(), bands=["b"], classes=Classes(tuple(entries)))])
+    (unit,) = units(96, 64, size=32, margin=0, side=200)
+    with torch.inference_mode():
+        output = compute_unit(predictor, unit, send_unit(predictor, unit, pixels, valid), UnitOptions(batch=2))
+    layers, counts = output.arrays()
+    assert (layers["class"][0] == np.where(valid, np.array(values, np.uint8)[pixels[0]], 255)).all()
+    assert (counts == np.bincount(layers["class"].ravel(), minlength=256)).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (33, 70), (150, 217)])
