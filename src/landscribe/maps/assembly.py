@@ -1,6 +1,7 @@
 """Assembly: units become one Cloud Optimized GeoTIFF, streamed by GDAL through a virtual raster.
 
-Each unit is read once, in file order, so memory stays small and the bytes depend on the units alone.
+Each unit is read once, in file order, so memory stays small and the bytes depend on the units alone. Units of classes
+hold their own overviews, so that none of their pixels is read for those of the map.
 """
 
 import os
@@ -17,14 +18,20 @@ import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import OutputError
-from landscribe.geo.grid import Grid
+from landscribe.geo.access import allow_ungeoreferenced, open_dataset
+from landscribe.geo.classes import IGNORE
+from landscribe.geo.grid import Grid, Window
+from landscribe.geo.rasters.overviews import halved, halvings, packed_windows, reduced
 from landscribe.geo.tiling import Unit
 from landscribe.maps.layers import Layer
-from landscribe.maps.unit_store import UnitStore
+from landscribe.maps.unit_store import UnitStore, overview_count
 from landscribe.outputs import atomic_file, remove_stale, write_text
 
+_STRIP = 512
+"""Rows of an overview that are computed at once."""
 _BLOCK_ITEMS = ("OFFSET", "SIZE")
 _GDAL_NAME = {"uint8": "Byte", "float32": "Float32"}
 
@@ -52,14 +59,15 @@ def assemble(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer, 
     Raises:
         OutputError: the file cannot be written whole.
     """
-    virtual = build_vrt(store, units, grid, layer, metadata)
+    overviews = _overviews(store, units, grid, layer)
+    virtual = build_vrt(store, units, grid, layer, metadata, overviews)
     options: dict[str, Any] = {
         "driver": "COG",
         "BLOCKSIZE": 512,
         "COMPRESS": "DEFLATE",
         "LEVEL": 6,
         "PREDICTOR": "YES" if layer.dtype == "float32" else "NO",
-        "OVERVIEWS": "IGNORE_EXISTING",
+        "OVERVIEWS": "FORCE_USE_EXISTING" if overviews else "IGNORE_EXISTING",
         "OVERVIEW_RESAMPLING": layer.resampling,
         "BIGTIFF": "IF_SAFER",
         "NUM_THREADS": "ALL_CPUS",
@@ -124,47 +132,123 @@ def require_whole(path: Path) -> None:
                     raise OSError(f"block {row}, {col} is not in the file, which ends after {size} bytes")
 
 
-def build_vrt(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer, metadata: BandMetadata) -> Path:
+def _overviews(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer) -> list[Path]:
+    """Files of the overviews of a layer of classes, the largest first; none where GDAL builds them from its pixels.
+
+    Those that its units hold are virtual rasters. The smaller ones are computed from the last of these.
+    """
+    held = overview_count(units, layer, grid)
+    files: list[Path] = []
+    for level in range(1, halvings(grid.shape) + 1 if held else 0):
+        path = store.folder / f"{layer.kind}.{2**level}.{'vrt' if level <= held else 'tif'}"
+        if level <= held:
+            sources = [_Part.of_overview(store, unit, layer, grid, level) for unit in units]
+            write_text(path, _vrt(reduced(grid.shape, level), "", _band(1, sources, layer)))
+        else:
+            _halve(files[-1], path)
+        files.append(path)
+    return files
+
+
+def _halve(source: Path, out: Path) -> None:
+    """Write the `halved` class values of a file, in strips."""
+    with open_dataset(source) as whole:
+        height, width = reduced(whole.shape, 1)
+        shape = {"count": 1, "height": height, "width": width, "dtype": "uint8", "nodata": IGNORE}
+        with allow_ungeoreferenced():
+            halves = rasterio.open(out, "w", driver="GTiff", compress="deflate", zlevel=1, tiled=True, **shape)
+        with halves:
+            for row in range(0, height, _STRIP):
+                rows = min(_STRIP, height - row)
+                part = RasterioWindow(0, 2 * row, whole.width, min(2 * rows, whole.height - 2 * row))
+                values = halved(whole.read(1, window=part), IGNORE)
+                halves.write(values, 1, window=RasterioWindow(0, row, width, rows))
+
+
+def build_vrt(
+    store: UnitStore,
+    units: Sequence[Unit],
+    grid: Grid,
+    layer: Layer,
+    metadata: BandMetadata,
+    overviews: Sequence[Path] = (),
+) -> Path:
     """Write a GDAL virtual raster of a layer of units, beside them; nodata elsewhere."""
-    path = store.folder / f"{layer.kind}.vrt"
-    write_text(path, _vrt(store, units, grid, layer, metadata))
-    return path
-
-
-def _vrt(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer, metadata: BandMetadata) -> str:
     crs = f"  <SRS>{escape(grid.crs.to_wkt())}</SRS>\n" if grid.crs else ""
     transform = ", ".join(repr(float(coefficient)) for coefficient in grid.transform.to_gdal())
     tags = "".join(
         f"    <MDI key={quoteattr(key)}>{escape(value)}</MDI>\n" for key, value in sorted(metadata.tags.items())
     )
-    bands = "".join(_band(band, store, units, layer, metadata) for band in range(1, len(metadata.bands) + 1))
+    head = f"{crs}  <GeoTransform>{transform}</GeoTransform>\n  <Metadata>\n{tags}  </Metadata>\n"
+    parts = [_Part.of(store, unit, layer) for unit in units]
+    scale = f"    <Scale>{layer.scale!r}</Scale>\n" if layer.scale != 1 else ""
+    palette, files = _palette(metadata), "".join(map(_overview, overviews))
+    bands = "".join(
+        _band(band, parts, layer, f"    <Description>{escape(name)}</Description>\n{scale}{palette}{files}")
+        for band, name in enumerate(metadata.bands, 1)
+    )
+    path = store.folder / f"{layer.kind}.vrt"
+    write_text(path, _vrt(grid.shape, head, bands))
+    return path
+
+
+def _vrt(shape: tuple[int, int], head: str, bands: str) -> str:
+    return f'<VRTDataset rasterXSize="{shape[1]}" rasterYSize="{shape[0]}">\n{head}{bands}</VRTDataset>\n'
+
+
+def _palette(metadata: BandMetadata) -> str:
+    if not metadata.colormap:
+        return ""
+    entries = (metadata.colormap.get(value, (0, 0, 0, 0)) for value in range(256))
+    rows = "".join(f'      <Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>\n' for r, g, b, a in entries)
+    return f"    <ColorInterp>Palette</ColorInterp>\n    <ColorTable>\n{rows}    </ColorTable>\n"
+
+
+def _overview(path: Path) -> str:
     return (
-        f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">\n{crs}'
-        f"  <GeoTransform>{transform}</GeoTransform>\n  <Metadata>\n{tags}  </Metadata>\n{bands}</VRTDataset>\n"
+        f'    <Overview><SourceFilename relativeToVRT="1">{escape(path.name)}</SourceFilename>'
+        "<SourceBand>1</SourceBand></Overview>\n"
     )
 
 
-def _band(band: int, store: UnitStore, units: Sequence[Unit], layer: Layer, metadata: BandMetadata) -> str:
-    palette = ""
-    if metadata.colormap:
-        entries = (metadata.colormap.get(value, (0, 0, 0, 0)) for value in range(256))
-        rows = "".join(f'      <Entry c1="{r}" c2="{g}" c3="{b}" c4="{a}"/>\n' for r, g, b, a in entries)
-        palette = f"    <ColorInterp>Palette</ColorInterp>\n    <ColorTable>\n{rows}    </ColorTable>\n"
-    scale = f"    <Scale>{layer.scale!r}</Scale>\n" if layer.scale != 1 else ""
-    sources = "".join(_source(band, store, unit, layer) for unit in units)
+def _band(band: int, parts: Sequence["_Part"], layer: Layer, head: str = "") -> str:
+    sources = "".join(part.source(band, layer) for part in parts)
     return (
         f'  <VRTRasterBand dataType="{_GDAL_NAME[layer.dtype]}" band="{band}">\n'
-        f"    <Description>{escape(metadata.bands[band - 1])}</Description>\n"
-        f"    <NoDataValue>{layer.nodata}</NoDataValue>\n{scale}{palette}{sources}  </VRTRasterBand>\n"
+        f"    <NoDataValue>{layer.nodata}</NoDataValue>\n{head}{sources}  </VRTRasterBand>\n"
     )
 
 
-def _source(band: int, store: UnitStore, unit: Unit, layer: Layer) -> str:
-    keep, name = unit.keep, store.path(unit, layer.kind).name
-    size = f'xSize="{keep.width}" ySize="{keep.height}"'
-    return (
-        f'    <SimpleSource><SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename>'
-        f'<SourceBand>{band}</SourceBand><SourceProperties RasterXSize="{keep.width}" RasterYSize="{keep.height}" '
-        f'DataType="{_GDAL_NAME[layer.dtype]}" BlockXSize="256" BlockYSize="256"/><SrcRect xOff="0" yOff="0" {size}/>'
-        f'<DstRect xOff="{keep.col}" yOff="{keep.row}" {size}/></SimpleSource>\n'
-    )
+@dataclass(frozen=True)
+class _Part:
+    """A window of a file that fills a part of a virtual raster."""
+
+    file: str
+    shape: tuple[int, int]
+    """Of the file."""
+    col: int
+    """First column of the window in the file; its first row is that of the file."""
+    fills: Window
+
+    @classmethod
+    def of(cls, store: UnitStore, unit: Unit, layer: Layer) -> "_Part":
+        return cls(store.path(unit, layer.kind).name, unit.keep.shape, 0, unit.keep)
+
+    @classmethod
+    def of_overview(cls, store: UnitStore, unit: Unit, layer: Layer, grid: Grid, level: int) -> "_Part":
+        """An overview of a unit."""
+        windows = packed_windows(unit.keep.shape, overview_count([unit], layer, grid))
+        own = windows[level - 1]
+        fills = Window(unit.keep.row >> level, unit.keep.col >> level, *own.shape)
+        file = store.overviews_path(unit, layer.kind).name
+        return cls(file, (windows[0].height, windows[-1].col_stop), own.col, fills)
+
+    def source(self, band: int, layer: Layer) -> str:
+        size = f'xSize="{self.fills.width}" ySize="{self.fills.height}"'
+        return (
+            f'    <SimpleSource><SourceFilename relativeToVRT="1">{escape(self.file)}</SourceFilename>'
+            f'<SourceBand>{band}</SourceBand><SourceProperties RasterXSize="{self.shape[1]}" '
+            f'RasterYSize="{self.shape[0]}" DataType="{_GDAL_NAME[layer.dtype]}" BlockXSize="256" BlockYSize="256"/>'
+            f'<SrcRect xOff="{self.col}" yOff="0" {size}/>'
+            f'<DstRect xOff="{self.fills.col}" yOff="{self.fills.row}" {size}/></SimpleSource>\n'
+        )
