@@ -175,3 +175,19 @@ def test_the_marker_of_each_unit_is_read_once_to_assemble_a_map(tmp_path, raster
     monkeypatch.setattr(UnitStore, "areas", lambda self, unit: reads.append(unit) or real(self, unit))
     finish(plan_of_map, store)
     assert len(reads) == len(plan_of_map.units)
+
+
+def test_a_map_that_was_begun_in_another_precision_is_not_resumed(tmp_path, raster):
+    model = model_of(Identity(), 4)
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(precision="32"))
+    before = (tmp_path / "map.tif").stat().st_mtime_ns
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec())
+    assert (tmp_path / "map.tif").stat().st_mtime_ns == before
+    with pytest.raises(OutputError, match=r"another engine \(torch.*torch-bf16\)"):
+        predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(precision="bf16"))
+
+
+def test_a_precision_that_the_engine_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="engine torch computes in precision 32, not in bf16"):
+        PredictSpec(engine="torch", precision="bf16")
+    assert PredictSpec(engine="torch-bf16", precision="bf16").engine == "torch-bf16"
