@@ -48,6 +48,23 @@ typer.main.get_command = lru_cache(typer.main.get_command)
 gc.set_threshold(10_000, 20)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from all tests, and from the processes that they start, unless those that need one are asked for."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests that need a GPU where torch sees none."""
+    needing = [item for item in items if item.get_closest_marker("gpu")]
+    if needing:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in needing:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU, and pytest -m gpu"))
+
+
 @pytest.fixture(autouse=True)
 def user_cache() -> Iterator[Path]:
     """The user's cache of this test, and of the processes that it starts."""

@@ -160,6 +160,14 @@ class UnfinishedError(LandscribeError):
     """Work is left: the finished part is kept, and the same command resumes it. The command line exits with 1."""
 
 
+def root_cause(error: BaseException) -> str:
+    """The first error of a chain, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}{': ' + lines[0][:160].rstrip('. ') if lines else ''}"
+
+
 @contextmanager
 def machine_errors() -> Iterator[None]:
     """Turn MemoryError, RecursionError, OSError and torch's errors about memory into a ResourceError of one line."""

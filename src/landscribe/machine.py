@@ -76,6 +76,12 @@ def require_disk(folder: Path, needed: float, purpose: str, remedy: str) -> None
         )
 
 
+def has_bfloat16() -> bool:
+    """True if the processor multiplies numbers in bfloat16, as far as Linux says so; others emulate it slowly."""
+    flags = _CPUINFO.read_text(encoding="utf-8").split() if _CPUINFO.exists() else []
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
 def peak_memory() -> int | None:
     """Bytes of the most memory that this process has held; None on Windows, which does not report it."""
     try:

@@ -1,5 +1,6 @@
 """Device and precision are decided in one place, for training, inference, evaluation and forecast."""
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 import worlds
 from landscribe.errors import ModelError
 from landscribe.inference.device import (
+    copy_to_device,
+    copy_to_memory,
     inference_autocast,
     inference_dtype,
     place_network,
@@ -140,3 +143,37 @@ def test_the_forecast_times_training_in_the_precision_of_training(tmp_path, prec
 def test_a_device_without_pixels_is_refused():
     with pytest.raises(ModelError, match="device 'meta' cannot be used"):
         resolve_device("meta")
+
+
+def test_on_a_cpu_copies_share_the_memory_of_their_tensors():
+    tensors = (torch.arange(6), torch.ones(2, 3, dtype=torch.bool))
+    on_device = copy_to_device(tensors, CPU).on_device()
+    back = copy_to_memory(on_device).in_memory()
+    for tensor, there, again in zip(tensors, on_device, back, strict=True):
+        assert tensor.data_ptr() == there.data_ptr() == again.data_ptr()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.int16, torch.float32, torch.bool])
+def test_a_gpu_gives_back_what_was_copied_to_it(dtype):
+    tensor = torch.randint(0, 2, (3, 500, 700)).to(dtype)
+    (there,) = copy_to_device([tensor], CUDA).on_device()
+    (back,) = copy_to_memory([there]).in_memory()
+    assert there.is_cuda
+    assert back.is_pinned()
+    assert back.dtype == dtype
+    assert (back.numpy() == tensor.numpy()).all()
+
+
+@pytest.mark.gpu
+def test_copies_of_many_threads_do_not_overwrite_each_other():
+    def there_and_back(number: int) -> bool:
+        tensor = torch.full((2**22,), number, dtype=torch.uint8)
+        (there,) = copy_to_device([tensor], CUDA).on_device()
+        # Computing that takes longer than the next copy.
+        for _ in range(20):
+            there = (there + 1) - 1
+        return bool((copy_to_memory([there]).in_memory()[0] == number).all())
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(there_and_back, range(200)))

@@ -17,7 +17,9 @@ from rio_cogeo.cogeo import cog_validate
 import forked
 from landscribe.errors import LabelError, ModelError, OutputError, RasterError, UnfinishedError
 from landscribe.fingerprint import Fingerprint
+from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.overviews import halved
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
 from landscribe.inference.predictor import Predictor
@@ -28,7 +30,7 @@ from landscribe.model import Model
 from landscribe.prediction import finish as finishing
 from landscribe.prediction import run as missing
 from landscribe.prediction.spec import PredictSpec
-from landscribe.prediction.unit import UnitOptions, predict_unit
+from landscribe.prediction.unit import UnitOptions, compute_unit, predict_unit, send_unit
 from networks import Blur, Brightness, Identity, OneLayer, predict
 from worlds import pixel_box, write_polygons
 
@@ -77,6 +79,20 @@ def test_the_units_of_an_identity_network_hold_its_input(tmp_path_factory, shape
             layers = predict_unit(predictor, place, *raster.read(place.read), UnitOptions(batch=batch))
         result[place.keep.slices] = layers["class"][0]
     assert (result == array).all()
+
+
+@pytest.mark.parametrize("values", [(0, 1, 2, 3), (7, 200, 3, 254)])
+def test_the_counts_of_a_unit_are_those_of_its_class_values(values):
+    pixels = np.random.default_rng(0).integers(0, 4, (1, 96, 64)).astype(np.uint8)
+    valid = np.random.default_rng(1).random((96, 64)) < 0.9
+    entries = [ClassEntry(value, f"class {value}", "#000000", value) for value in values]
+    predictor = Predictor([Model.wrap(Identity(), bands=["b"], classes=Classes(tuple(entries)))])
+    (unit,) = units(96, 64, size=32, margin=0, side=200)
+    with torch.inference_mode():
+        output = compute_unit(predictor, unit, send_unit(predictor, unit, pixels, valid), UnitOptions(batch=2))
+    layers, counts = output.arrays()
+    assert (layers["class"][0] == np.where(valid, np.array(values, np.uint8)[pixels[0]], 255)).all()
+    assert (counts == np.bincount(layers["class"].ravel(), minlength=256)).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (33, 70), (150, 217)])
@@ -152,6 +168,28 @@ def test_the_map_is_a_valid_cog_with_names_colours_and_provenance(tmp_path):
     assert "<Category>class 2</Category>" in (tmp_path / "map.tif.aux.xml").read_text()
 
 
+@pytest.mark.parametrize("shape", [(1300, 1100), (2061, 700)])
+@pytest.mark.parametrize(("tile", "margin"), [(96, 8), (97, 8), (1024, 32)])
+def test_overviews_are_halves_of_halves_however_a_map_is_cut(tmp_path, shape, tile, margin):
+    rng = np.random.default_rng(3)
+    array = np.repeat(np.repeat(rng.integers(0, 4, (-(-shape[0] // 5), -(-shape[1] // 5))), 5, 0), 5, 1)
+    array = array[: shape[0], : shape[1]].astype(np.uint8)
+    raster = write(tmp_path / "image.tif", array, nodata=3)
+    spec = PredictSpec(tile=tile, margin=margin, unit=200)
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
+    assert cog_validate(str(tmp_path / "map.tif"), quiet=True)[0]
+    expected, sizes = np.where(array == 3, 255, array).astype(np.uint8), []
+    with rasterio.open(tmp_path / "map.tif") as source:
+        count = len(source.overviews(1))
+    for level in range(count):
+        expected = halved(expected, 255)
+        with rasterio.open(tmp_path / "map.tif", overview_level=level) as source:
+            sizes.append(source.shape)
+            # Where units end at odd pixels, GDAL halves: it rounds sizes down, and takes another one of ties.
+            assert tile == 97 or (source.read(1) == expected).all()
+    assert max(sizes[-1]) <= 512 < max(sizes[-2])
+
+
 def test_overviews_show_the_most_common_class(tmp_path):
     # 2 x 2 cells of three 2s and one 0: their mean and their nearest pixel may be another class, the mode is 2.
     cell = np.array([[0, 2], [2, 2]], np.uint8)
@@ -181,7 +219,7 @@ def test_an_interrupted_map_has_the_same_bytes(tmp_path, numbers, monkeypatch):
     raster = write(tmp_path / "image.tif", numbers)
     spec = PredictSpec(tile=32, margin=4, unit=32)
     predict(model_of(Identity(), 4), raster, tmp_path / "whole.tif", spec=spec)
-    real, left = missing.predict_unit, iter([3, 0, 5, 99])
+    real, left = missing.compute_unit, iter([3, 0, 5, 99])
     budget = {"left": next(left)}
 
     def interrupted(*arguments, **settings):
@@ -190,7 +228,7 @@ def test_an_interrupted_map_has_the_same_bytes(tmp_path, numbers, monkeypatch):
         budget["left"] -= 1
         return real(*arguments, **settings)
 
-    monkeypatch.setattr(missing, "predict_unit", interrupted)
+    monkeypatch.setattr(missing, "compute_unit", interrupted)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
@@ -214,7 +252,7 @@ def test_a_finished_map_is_not_written_again(tmp_path, numbers):
 def test_the_units_of_another_map_are_refused_and_kept(tmp_path, numbers, monkeypatch):
     raster = write(tmp_path / "image.tif", numbers)
     spec = PredictSpec(tile=32, margin=4, unit=32)
-    monkeypatch.setattr(missing, "predict_unit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(missing, "compute_unit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     with pytest.raises(OutputError, match=r"another tile .* and unit"):

@@ -36,7 +36,7 @@ def choosing(monkeypatch, **other):
 
 
 def test_an_unfinished_map_resumes_with_its_earlier_choices(tmp_path, raster, monkeypatch):
-    real, left = run.predict_unit, iter(range(3))
+    real, left = run.compute_unit, iter(range(3))
 
     def interrupted(*arguments, **settings):
         if next(left, None) is None:
@@ -46,7 +46,7 @@ def test_an_unfinished_map_resumes_with_its_earlier_choices(tmp_path, raster, mo
     spec = PredictSpec(tile="auto", margin="auto", unit=64)
     choosing(monkeypatch, tile=64, margin=8)
     with monkeypatch.context() as patched:
-        patched.setattr(run, "predict_unit", interrupted)
+        patched.setattr(run, "compute_unit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec)
     done = len(list((tmp_path / "map.tif.parts").glob("[0-9]*.json")))
@@ -175,3 +175,19 @@ def test_the_marker_of_each_unit_is_read_once_to_assemble_a_map(tmp_path, raster
     monkeypatch.setattr(UnitStore, "areas", lambda self, unit: reads.append(unit) or real(self, unit))
     finish(plan_of_map, store)
     assert len(reads) == len(plan_of_map.units)
+
+
+def test_a_map_that_was_begun_in_another_precision_is_not_resumed(tmp_path, raster):
+    model = model_of(Identity(), 4)
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(precision="32"))
+    before = (tmp_path / "map.tif").stat().st_mtime_ns
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec())
+    assert (tmp_path / "map.tif").stat().st_mtime_ns == before
+    with pytest.raises(OutputError, match=r"another engine \(torch.*torch-bf16\)"):
+        predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(precision="bf16"))
+
+
+def test_a_precision_that_the_engine_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="engine torch computes in precision 32, not in bf16"):
+        PredictSpec(engine="torch", precision="bf16")
+    assert PredictSpec(engine="torch-bf16", precision="bf16").engine == "torch-bf16"

@@ -6,12 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_mapping import model_of, write
+from hypothesis import given
+from hypothesis import strategies as st
+from test_mapping import model_of, read, write
 
 from landscribe import machine
 from landscribe.errors import EngineError, RasterError, ReadError, ResourceError, UnfinishedError
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
+from landscribe.prediction import run as running
+from landscribe.prediction.run import Workers
 from landscribe.prediction.spec import PredictSpec
 from networks import Identity, predict
 
@@ -32,6 +36,41 @@ def raster(tmp_path, numbers) -> Raster:
 def whole(tmp_path, raster) -> bytes:
     """The map of one process."""
     return predict(model_of(Identity(), 4), raster, tmp_path / "whole.tif", spec=PredictSpec(**SMALL)).read_bytes()
+
+
+@pytest.mark.parametrize("workers", [Workers(3, 1), Workers(1, 4, 2), Workers(5, 3, 2)])
+def test_readers_and_writers_change_no_byte_of_a_map(tmp_path, raster, whole, monkeypatch, workers):
+    monkeypatch.setattr(running.Workers, "of", lambda *_: workers)
+    used = predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
+    assert used.read_bytes() == whole
+
+
+@given(cores=st.integers(1, 64), room=st.integers(0, 100))
+def test_the_units_of_all_workers_fit_in_memory(cores, room):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "cores", lambda: cores)
+        patch.setattr(running, "budget", lambda device: room * 1000 + 5)
+        patch.setattr(running, "total_memory", lambda: 10**9)
+        workers = Workers.of(torch.device("cuda"), 1000)
+    assert 1 <= workers.readers <= cores
+    assert 1 <= workers.writers <= cores
+    # One more is computed, and one read ahead. Fewer than four units in memory are no pipeline.
+    assert workers.readers + workers.writers + 2 <= max(4, room)
+    assert workers.readers == cores or workers.readers + workers.writers + 2 >= room - 1
+
+
+def test_on_a_cpu_one_thread_reads_and_one_writes():
+    assert Workers.of(torch.device("cpu"), 1) == Workers(1, 1, 1)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "float32"])
+def test_pixels_of_every_dtype_reach_the_network(tmp_path, dtype, device):
+    array = np.random.default_rng(0).integers(0, 4, (150, 217)).astype(dtype)
+    raster, model = write(tmp_path / "image.tif", array), model_of(Identity(), 4, dtype=dtype)
+    spec = PredictSpec(tile=64, margin=8, unit=100, device=device, batch=3)
+    predict(model, raster, tmp_path / "map.tif", spec=spec)
+    assert (read(tmp_path / "map.tif") == array).all()
 
 
 def test_a_unit_that_cannot_be_read_is_named_and_is_the_only_one_repeated(tmp_path, raster, whole, monkeypatch):

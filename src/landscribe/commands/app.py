@@ -61,7 +61,7 @@ RunCommand = with_settings(
     leave_out=("shard", "classes", "class_table", "probabilities", "object_probabilities"),
     one_flag={
         "bands": ("scenes",), "batch": ("train",), "dask": ("chips", "predict", "vectorize"),
-        "minimum_area": ("predict",),
+        "minimum_area": ("predict",), "precision": ("train",),
     },
 )  # fmt: skip
 

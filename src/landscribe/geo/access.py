@@ -43,8 +43,8 @@ _REMOTE = _HTTP | {
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
     "VSI_CACHE": "TRUE",
 }
-# Bytes.
-_BLOCK_CACHE = 256 * 2**20
+BLOCK_CACHE = 256 * 2**20
+"""Bytes of GDAL's cache of decoded blocks."""
 _USER = re.compile(r"://[^/@?]*@")
 _SIGNED = re.compile(
     # S3 and Google, before and since their version 4; Azure; CloudFront; common names of keys elsewhere.
@@ -157,12 +157,19 @@ def clear_vsi_cache(name: str) -> None:
 
 
 @contextmanager
-def bounded_block_cache(bytes_: int = _BLOCK_CACHE) -> Iterator[None]:
+def bounded_block_cache(bytes_: int = BLOCK_CACHE) -> Iterator[None]:
     """Limit GDAL's cache of decoded blocks, to 256 MiB unless stated; GDAL's default is 5 % of the machine's memory.
 
     The limit holds for the whole process, whichever thread sets it; GDAL_CACHEMAX in the user's environment wins.
     """
     with rasterio.Env(**({} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": bytes_})):
+        yield
+
+
+@contextmanager
+def decoding_threads(count: int) -> Iterator[None]:
+    """Let GDAL decode the blocks of one read in so many threads; GDAL_NUM_THREADS in the user's environment wins."""
+    with rasterio.Env(**({} if count == 1 or "GDAL_NUM_THREADS" in os.environ else {"GDAL_NUM_THREADS": str(count)})):
         yield
 
 

@@ -19,8 +19,10 @@ from landscribe.nn.meta_device import BYTES_PER_WEIGHT
 from landscribe.progress import task
 
 TOLERANCE = 1e-4
-"""Largest share of pixels whose class may differ from torch's if a backend is to be chosen: a tenth of what tiling may
-change (`receptive_field.TOLERANCE`), so that it cannot be seen beside that."""
+"""Largest share of pixels whose class may differ from torch's if a backend of 32 bits is to be chosen: a tenth of what
+tiling may change (`receptive_field.TOLERANCE`), so that it cannot be seen beside that."""
+TOLERANCE_16 = 1e-3
+"""The same of a backend of 16 bits, unless a map states its own: as much as tiling may change."""
 
 _MINIMUM_ROUNDS = 3
 _LONG_ROUND = 1.0
@@ -44,6 +46,8 @@ class Timing:
     """Largest difference of a class probability from that network, 0 to 1."""
     compile_seconds: float
     """Time until the first logits, compilation included."""
+    tolerance: float = TOLERANCE
+    """Largest share of pixels whose class may differ if this backend is to be chosen."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ class Benchmark:
     @property
     def fastest(self) -> str:
         """The fastest backend that agrees with torch; torch is always a candidate."""
-        agreeing = [timing for timing in self.timings if timing.backend == "torch" or timing.agreement >= 1 - TOLERANCE]
+        agreeing = [
+            timing for timing in self.timings if timing.backend == "torch" or timing.agreement >= 1 - timing.tolerance
+        ]
         return max(agreeing, key=lambda timing: timing.megapixels_per_second).backend
 
     def as_dict(self) -> dict[str, Any]:
@@ -124,6 +130,7 @@ def run_benchmark(
     reference: Callable[[Tensor], Tensor],
     images: Tensor,
     seconds: float,
+    tolerances: Mapping[str, float] | None = None,
 ) -> Benchmark:
     """Time backends in turns, and compare their classes and probabilities with a reference.
 
@@ -132,6 +139,7 @@ def run_benchmark(
         reference: gives the correct logits (B, K, H, W) of images.
         images: (B, C, H, W).
         seconds: time for the rounds; there are at least three.
+        tolerances: of backends with another one than TOLERANCE.
     """
     backends, compared, unavailable = {}, {}, {}
     with torch.inference_mode():
@@ -150,7 +158,8 @@ def run_benchmark(
         times = time_in_turns(backends, images.device, seconds=seconds)
     megapixels = images.shape[0] * images.shape[2] * images.shape[3] / 1e6
     timings = tuple(
-        Timing(name, megapixels / statistics.median(measured), *compared[name]) for name, measured in times.items()
+        Timing(name, megapixels / statistics.median(measured), *compared[name], (tolerances or {}).get(name, TOLERANCE))
+        for name, measured in times.items()
     )
     return Benchmark(tuple(images.shape), str(images.device), timings, unavailable)
 

@@ -1,10 +1,13 @@
-"""Device and precision: where a network runs, and in which type it computes, in training and in inference."""
+"""Device and precision: where a network runs, in which type it computes, and how pixels get there and back."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from landscribe.errors import ModelError
 
@@ -89,3 +92,72 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
     elif device.type != "cpu":
         getattr(torch, device.type).synchronize(device)
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Tensors whose copy to a GPU, or from it, may still be under way. On other devices it has ended."""
+
+    tensors: tuple[Tensor, ...]
+    _end: Any = None
+    """The CUDA event at the end of the copy."""
+
+    def on_device(self) -> tuple[Tensor, ...]:
+        """The tensors on the device: what the calling thread computes from now on waits for them, not the thread."""
+        if self._end is not None:
+            stream = torch.cuda.current_stream(self.tensors[0].device)
+            stream.wait_event(self._end)
+            for tensor in self.tensors:
+                tensor.record_stream(stream)
+        return self.tensors
+
+    def in_memory(self) -> tuple[Tensor, ...]:
+        """The tensors in main memory, once the copy has ended; any thread may wait for it."""
+        if self._end is not None:
+            self._end.synchronize()
+        return self.tensors
+
+
+def copy_to_device(tensors: Sequence[Tensor], device: torch.device) -> Copied:
+    """Start to copy tensors of main memory to a device, beside what it computes; any thread may call it."""
+    if device.type != "cuda":
+        return Copied(tuple(tensor.to(device) for tensor in tensors))
+    with torch.cuda.stream(_copy_streams(device)[0]):
+        # Torch keeps pinned memory, and gives it out again once the copy from it has ended.
+        copies = tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors)
+        return Copied(copies, _recorded_event())
+
+
+def copy_to_memory(tensors: Sequence[Tensor]) -> Copied:
+    """Start to copy tensors of one device to main memory, once all is computed that the calling thread asked for."""
+    device = tensors[0].device
+    if device.type != "cuda":
+        return Copied(tuple(tensor.cpu() for tensor in tensors))
+    stream = _copy_streams(device)[1]
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        copies = tuple(
+            torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+            for tensor in tensors
+        )
+        for tensor in tensors:
+            # Its memory is not given out again before the copy has ended.
+            tensor.record_stream(stream)
+        return Copied(copies, _recorded_event())
+
+
+@lru_cache
+def _copy_streams(device: torch.device) -> tuple[Any, Any]:
+    """The CUDA streams of copies to a device and from it, which run beside each other."""
+    # Any: torch does not annotate it.
+    stream: Any = torch.cuda.Stream
+    return stream(device), stream(device)
+
+
+def _recorded_event() -> Any:
+    """A CUDA event at the end of what the current stream was given; threads that wait for it sleep."""
+    # Any: torch does not annotate it.
+    event: Any = torch.cuda.Event
+    recorded = event(blocking=True)
+    recorded.record()
+    return recorded

@@ -6,9 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from landscribe.errors import ModelError
@@ -78,6 +76,11 @@ class Predictor:
     def reduction(self) -> int:
         """Origins and sides of tiles are multiples of this many pixels."""
         return math.lcm(*(model.reduction for model in self.models))
+
+    @property
+    def local_device(self) -> torch.device:
+        """The device of this process."""
+        return _local_device(self.device)
 
     def logits(self, images: Tensor, valid: Tensor) -> HeadLogits:
         """Logits of each head, from one pass of each network over each orientation of the images.
@@ -227,7 +230,6 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else ", ".join(value)
 
 
-def as_torch_dtype(pixels: NDArray[Any]) -> NDArray[Any]:
+def as_computable(pixels: Tensor) -> Tensor:
     """Pixels in a dtype that torch computes with: it has few operations on wide unsigned integers."""
-    wider = {"uint16": np.int32, "uint32": np.int64}.get(pixels.dtype.name)
-    return pixels if wider is None else pixels.astype(wider)
+    return pixels.to({torch.uint16: torch.int32, torch.uint32: torch.int64}.get(pixels.dtype, pixels.dtype))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import counted
-from landscribe.geo.classes import IGNORE, Classes
+from landscribe.geo.classes import IGNORE, Classes, count_codes
 from landscribe.geo.grid import Grid
 from landscribe.geo.pixel_area import pixel_areas
 
@@ -27,10 +27,16 @@ class ClassAreas:
     """NaN where the area of some of its pixels cannot be measured."""
 
     @classmethod
-    def of(cls, values: NDArray[np.uint8], grid: Grid) -> "ClassAreas":
-        """Count class values (rows, cols) on a grid; ignore is not counted."""
+    def of(cls, values: NDArray[np.uint8], grid: Grid, counts: NDArray[np.int64] | None = None) -> "ClassAreas":
+        """Count class values (rows, cols) on a grid; ignore is not counted.
+
+        Args:
+            values: of the pixels.
+            grid: where they are.
+            counts: (256,) how often each value occurs, if it is known already.
+        """
         flat, areas = values.ravel(), pixel_areas(grid)
-        counts = np.bincount(flat, minlength=IGNORE + 1)[:IGNORE]
+        counts = (count_codes(values) if counts is None else counts)[:IGNORE]
         if isinstance(areas, float):
             square_metres: NDArray[Any] = counts * areas
         else:

@@ -14,11 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import LandscribeError, OutputError, RasterError, UnfinishedError, UnreachableError
 from landscribe.fingerprint import Fingerprint, read_fingerprint
+from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid
+from landscribe.geo.rasters.overviews import packed, shared_halvings
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.geo.tiling import Unit
 from landscribe.maps.areas import NO_AREA, ClassAreas
@@ -26,6 +29,12 @@ from landscribe.maps.layers import CLASS, Layer, LayerArrays
 from landscribe.outputs import atomic_file, remove_empty, write_text
 
 _FINGERPRINT = "plan.json"
+_LAYOUT: dict[str, Any] = {
+    "driver": "GTiff",
+    "tiled": True,
+    "compress": "deflate",
+    "zlevel": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -115,8 +124,22 @@ class UnitStore:
         """True if all layers of the unit are written."""
         return self._marker(unit).exists()
 
-    def write(self, unit: Unit, arrays: LayerArrays | None, layers: Sequence[Layer], grid: Grid) -> None:
-        """Write the layers of a unit of `grid`, then its marker; `arrays` is None if no pixel was mapped.
+    def write(
+        self,
+        unit: Unit,
+        arrays: LayerArrays | None,
+        layers: Sequence[Layer],
+        grid: Grid,
+        counts: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Write the layers of a unit of `grid`, then its marker.
+
+        Args:
+            unit: of the map.
+            arrays: its layers; None if no pixel was mapped.
+            layers: to write.
+            grid: of the map.
+            counts: of its class values, as `ClassAreas.of` takes them.
 
         Raises:
             OutputError: the store was removed or replaced meanwhile. A worker that ends late must not leave units in
@@ -131,24 +154,25 @@ class UnitStore:
         if arrays is not None:
             for layer in layers:
                 self.write_layer(unit, arrays[layer.kind], layer, grid)
-            areas = ClassAreas.of(arrays[CLASS.kind][0], grid[unit.keep])
+            areas = ClassAreas.of(arrays[CLASS.kind][0], grid[unit.keep], counts)
         write_text(self._marker(unit), json.dumps(areas.as_dict()))
 
     def write_layer(self, unit: Unit, array: NDArray[Any], layer: Layer, grid: Grid) -> None:
-        """Write (bands, rows, cols) of one layer; the unit is not done by this."""
-        options: dict[str, Any] = {
-            "driver": "GTiff",
-            "tiled": True,
-            "compress": "deflate",
-            "zlevel": 1,
-            "nodata": layer.nodata,
-        }
+        """Write (bands, rows, cols) of one layer, of classes with its overviews; the unit is not done by this."""
         with atomic_file(self.path(unit, layer.kind)) as temporary:
-            write_raster(temporary, array, grid[unit.keep], **options)
+            write_raster(temporary, array, grid[unit.keep], nodata=layer.nodata, **_LAYOUT)
+        count = overview_count([unit], layer, grid)
+        if count:
+            with atomic_file(self.overviews_path(unit, layer.kind)) as temporary:
+                write_raster(temporary, packed(array[0], count, IGNORE)[None], None, nodata=IGNORE, **_LAYOUT)
 
     def path(self, unit: Unit, kind: str) -> Path:
         """The file of a unit's layer; absent if the unit has no mapped pixel."""
         return self.folder / f"{unit.name}.{kind}.tif"
+
+    def overviews_path(self, unit: Unit, kind: str) -> Path:
+        """The file of a unit's overviews, packed into one array; absent if it has none."""
+        return self.folder / f"{unit.name}.{kind}.overviews.tif"
 
     def areas(self, unit: Unit) -> ClassAreas:
         """Area of each class in a unit that is done."""
@@ -171,6 +195,13 @@ class UnitStore:
             with suppress(OSError):
                 path.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def overview_count(units: Sequence[Unit], layer: Layer, grid: Grid) -> int:
+    """How many overviews of a layer of a map its units hold; GDAL builds those of layers other than of classes."""
+    if layer.resampling != CLASS.resampling:
+        return 0
+    return min((shared_halvings(unit.keep, grid.shape) for unit in units), default=0)
 
 
 def unfinished_fingerprint(out: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Config: all that is needed to use a network, beside its weights."""
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -21,9 +22,15 @@ class Scaling(Spec):
     def apply(self, images: Tensor, valid: Tensor) -> Tensor:
         """Scale (B, C, H, W) to float32. Pixels that are not valid (B, H, W) become 0, like the padding."""
         shape = (1, -1, 1, 1)
-        offset = torch.tensor(self.offset, dtype=torch.float32, device=images.device).view(shape)
-        factor = torch.tensor(self.factor, dtype=torch.float32, device=images.device).view(shape)
+        offset, factor = (_constants(each, images.device).view(shape) for each in (self.offset, self.factor))
         return ((images.float() - offset) * factor).masked_fill(~valid.unsqueeze(1), 0.0)
+
+
+@lru_cache(maxsize=32)
+def _constants(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers in float32 on a device; a GPU would wait for a copy of them with each batch."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(numbers, dtype=torch.float32, device=device)
 
 
 class ModelConfig(Spec):

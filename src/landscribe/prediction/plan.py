@@ -26,7 +26,8 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.source_files import file_state, raster_state
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.tiling import Unit, aligned, units
-from landscribe.inference.backends.choice import fastest_backend
+from landscribe.inference.backends import BACKENDS
+from landscribe.inference.backends.choice import default_backend, fastest_backend
 from landscribe.inference.device import resolve_device
 from landscribe.inference.memory import estimated_memory
 from landscribe.inference.predictor import Predictor
@@ -256,12 +257,12 @@ def _choice(
 ) -> tuple[Tiling, str, dict[str, Any]]:
     """Tiling, engine, and both as fields of the fingerprint: those of the map that exists, or the best ones here."""
     requested = _requested(predictor, spec)
-    choice = _previous_choice(out, fixed, requested)
+    choice = _previous_choice(out, fixed, requested, spec.precision)
     if choice is None:
         tiling = choose_tiling(predictor, raster, spec)
         own = _as_fields(tiling, _engine(predictor, raster, spec, tiling), spec)
         # Choosing takes seconds, in which another shard may have begun with its own choice.
-        choice = _previous_choice(out, fixed, requested) or own
+        choice = _previous_choice(out, fixed, requested, spec.precision) or own
     tile, margin, batch = choice["tile"], choice["margin"], choice["batch"]
     return Tiling(tile, margin, batch, overlap_overhead(tile, margin)), choice["engine"], choice
 
@@ -286,16 +287,23 @@ def _requested(predictor: Predictor, spec: PredictSpec) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value != "auto"}
 
 
-def _previous_choice(out: OutputPaths, fixed: dict[str, Any], requested: dict[str, Any]) -> dict[str, Any] | None:
+def _previous_choice(
+    out: OutputPaths, fixed: dict[str, Any], requested: dict[str, Any], precision: str
+) -> dict[str, Any] | None:
     """What was chosen when the same map was begun or finished; None if there is none."""
     for fields in (unfinished_fingerprint(out.map), fingerprint_in(read_tags(out.map))):
         choice = {name: fields[name] for name in CHOSEN if name in fields}
         is_same = fields.keys() - CHOSEN == fixed.keys() and all(
             fields.get(name) == value for name, value in (fixed | requested).items()
         )
-        if len(choice) == len(CHOSEN) and is_same:
+        if len(choice) == len(CHOSEN) and is_same and choice["engine"] in _engines(precision):
             return choice
     return None
+
+
+def _engines(precision: str) -> list[str]:
+    """Engines that compute in a precision; auto for any."""
+    return [name for name, kind in BACKENDS.items() if precision in ("auto", kind.precision)]
 
 
 def _engine(predictor: Predictor, raster: Raster, spec: PredictSpec, tiling: Tiling) -> str:
@@ -304,7 +312,10 @@ def _engine(predictor: Predictor, raster: Raster, spec: PredictSpec, tiling: Til
         return spec.engine
     pixels = math.prod(raster.grid.shape) * tiling.overlap_overhead
     engines = {
-        fastest_backend(model, tile=tiling.tile, batch=tiling.batch, device=predictor.device, pixels=pixels)
+        fastest_backend(
+            model, tile=tiling.tile, batch=tiling.batch, device=predictor.device, pixels=pixels,
+            precision=spec.precision, tolerance=spec.tolerance,
+        )
         for model in predictor.models
-    }
-    return engines.pop() if len(engines) == 1 else "torch"
+    }  # fmt: skip
+    return engines.pop() if len(engines) == 1 else default_backend(spec.precision)

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,19 +12,21 @@ import torch
 from landscribe import progress
 from landscribe.errors import EngineError, RasterError, ServerError, UnfinishedError
 from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
-from landscribe.geo.access import bounded_block_cache
+from landscribe.geo.access import BLOCK_CACHE, bounded_block_cache, decoding_threads
 from landscribe.geo.features import Features
 from landscribe.geo.rasters.nodata import nodata_label
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.source_files import require_unchanged
 from landscribe.geo.tiling import Unit
 from landscribe.geo.vectors.burning import rasterize_mask
+from landscribe.inference.memory import budget
 from landscribe.inference.predictor import Predictor, processes
-from landscribe.machine import free_disk, require_disk
-from landscribe.maps.layers import OBJECT_BANDS, OBJECT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer, LayerArrays
+from landscribe.machine import cores, free_disk, require_disk, total_memory
+from landscribe.maps.layers import OBJECT_BANDS, OBJECT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
 from landscribe.maps.unit_store import UnitStore
 from landscribe.prediction.plan import MapPlan
-from landscribe.prediction.unit import UnitOptions, predict_unit
+from landscribe.prediction.tiling import unit_bytes_per_pixel
+from landscribe.prediction.unit import UnitInput, UnitOptions, UnitOutput, compute_unit, send_unit
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +46,8 @@ _OVERVIEWS_PER_HOUR = 1e11
 _LONG = 0.2
 """Hours to assemble a map that are worth a warning."""
 
-_Read = tuple[Pixels, Valid, Valid | None]
-"""Of a unit: pixels, valid, and the area of interest in its kept part (None: all of it)."""
+_CACHE_OF_A_READER = 2**26
+"""Bytes of GDAL's cache of decoded blocks for each thread that reads, twice what a unit of RGB holds."""
 
 
 @bounded_block_cache()
@@ -79,6 +81,34 @@ def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
 
 
 @dataclass(frozen=True)
+class Workers:
+    """Threads of this process that share a map. The bytes of the map do not depend on them."""
+
+    readers: int = 1
+    writers: int = 1
+    decoding: int = 1
+    """Threads in which GDAL decodes the blocks of one read."""
+
+    @classmethod
+    def of(cls, device: torch.device, unit_bytes: int) -> "Workers":
+        """As many as feed the device within its memory and that of the machine, for units that take so many bytes.
+
+        On a CPU the network takes all cores, so one thread reads the next unit and one writes the last one.
+        """
+        if device.type != "cuda":
+            return cls()
+        # Besides the units that are read and written, one is computed and one is read ahead.
+        most = min(budget(device), total_memory() // 4) // unit_bytes - 2
+        readers = min(cores(), max(1, most * 2 // 3))
+        return cls(readers, min(-(-cores() // 2), max(1, most - readers)), cores())
+
+    @property
+    def block_cache(self) -> int:
+        """Bytes of GDAL's cache of decoded blocks."""
+        return max(BLOCK_CACHE, self.readers * _CACHE_OF_A_READER)
+
+
+@dataclass(frozen=True)
 class MapUnitTask:
     """The work on one unit: read it with its halo, predict it, write its layers. See `executor.Stages`."""
 
@@ -88,28 +118,30 @@ class MapUnitTask:
     options: UnitOptions
     area: Features | None
     """Area of interest, in the raster's CRS."""
+    workers: Workers = Workers()
 
-    def read(self, unit: Unit) -> _Read | None:
-        """Pixels of the unit and its halo; None if its kept part lies outside the area of interest."""
+    def read(self, unit: Unit) -> UnitInput | None:
+        """Pixels of the unit and its halo, on their way to the device; None if nothing of it is to be mapped."""
         aoi = None if self.area is None else rasterize_mask(self.area, self.raster.grid[unit.keep])
         if aoi is not None and not aoi.any():
             return None
         # A Dask worker has not bounded GDAL's cache yet.
-        with bounded_block_cache(), _enough_memory(unit, self.options):
-            pixels, valid = self.raster.read(unit.read)
-        return pixels, valid, aoi
+        with bounded_block_cache(self.workers.block_cache), _enough_memory(unit, self.options):
+            with decoding_threads(self.workers.decoding):
+                pixels, valid = self.raster.read(unit.read)
+            return send_unit(self.predictor, unit, pixels, valid, aoi)
 
-    def compute(self, unit: Unit, read: _Read | None) -> LayerArrays | None:
-        """Layers of the unit; None if nothing of it is to be mapped."""
+    def compute(self, unit: Unit, read: UnitInput | None) -> UnitOutput | None:
+        """Layers of the unit, maybe still on their way from the device; None if nothing of it is to be mapped."""
         if read is None:
             return None
-        pixels, valid, aoi = read
         with torch.inference_mode(), _enough_memory(unit, self.options):
-            return predict_unit(self.predictor, unit, pixels, valid, self.options, aoi)
+            return compute_unit(self.predictor, unit, read, self.options)
 
-    def write(self, unit: Unit, computed: LayerArrays | None) -> None:
+    def write(self, unit: Unit, computed: UnitOutput | None) -> None:
         """Write the layers to the store."""
-        self.store.write(unit, computed, self.options.layers, self.raster.grid)
+        arrays, counts = (None, None) if computed is None else computed.arrays()
+        self.store.write(unit, arrays, self.options.layers, self.raster.grid, counts)
 
 
 @contextmanager
@@ -144,7 +176,10 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
     if missing:
         task = MapUnitTask(plan.predictor, plan.raster, store, plan.unit_options, plan.area)
         if spec.dask is None:
-            outcomes = run_units(task, missing)
+            workers = Workers.of(plan.predictor.device, _unit_bytes(plan, missing))
+            outcomes = run_units(
+                replace(task, workers=workers), missing, readers=workers.readers, writers=workers.writers
+            )
         else:
             plan.predictor.leave_device()
             outcomes = run_on_dask(task, missing, spec.dask, processes=processes(plan.predictor.device))
@@ -155,6 +190,11 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             raise failed[0].error or AssertionError
         if failed:
             raise UnfinishedError(_summary(failed, len(planned), store, is_lost=is_lost))
+
+
+def _unit_bytes(plan: MapPlan, units: Sequence[Unit]) -> int:
+    """Bytes of the largest of some units while it is read and written."""
+    return max(math.prod(unit.read.shape) for unit in units) * unit_bytes_per_pixel(plan.predictor, plan.spec)
 
 
 def _require_disk(plan: MapPlan, missing: Sequence[Unit]) -> None:

@@ -34,6 +34,7 @@ NOT_IN_FINGERPRINT = {
     "ignore_scale": "the fingerprint holds the raster's encoding",
     "resample": "the fingerprint holds the raster's grid",
     "crs": "the fingerprint holds the raster's grid",
+    "precision": "the fingerprint holds the engine, which computes in one precision",
     "threshold": "the fingerprint holds the number, unless it is None",
     "probabilities_as": "the fingerprint holds the layers' dtypes",
     "check_seams": "reports, and changes no pixel",
@@ -69,11 +70,15 @@ class PredictSpec(Spec):
     device: str = "auto"
     """Device: auto, cpu, cuda or mps."""
     tolerance: float = Field(1e-3, gt=0, lt=1)
-    """With auto tile or margin: maximum fraction of pixels allowed to differ from untiled inference."""
+    """With auto tile or margin: maximum fraction of pixels allowed to differ from untiled inference. With auto
+    precision: from 32 bits."""
     check_seams: bool = False
     """Report how often classes differ across tile borders, on a sample that is mapped again with other tiles."""
     engine: Engine = "auto"
     """Inference backend; auto measures the installed ones on this machine and takes the fastest."""
+    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    """Bits in which the network computes: 32, or 16 (bf16 has the range of 32). With auto, engines of 16 bits are
+    measured too, and may be taken where no more classes differ from those of 32 bits than the tolerance allows."""
     blend: Literal["none", "gaussian"] = "none"
     """How overlapping tiles are merged. none: each keeps its centre; gaussian: average with a Gaussian importance
     map."""
@@ -127,6 +132,15 @@ class PredictSpec(Spec):
     def _require_one_pixel_size(self) -> "PredictSpec":
         if self.resample and self.any_pixel_size:
             raise ValueError("resample and any_pixel_size exclude each other; choose one")
+        return self
+
+    @model_validator(mode="after")
+    def _require_precision_of_engine(self) -> "PredictSpec":
+        if self.engine != "auto" and self.precision not in ("auto", BACKENDS[self.engine].precision):
+            raise ValueError(
+                f"engine {self.engine} computes in precision {BACKENDS[self.engine].precision}, not in "
+                f"{self.precision}; choose one of them"
+            )
         return self
 
     @field_validator("shard")

@@ -90,6 +90,14 @@ def overlap_overhead(tile: int, margin: int) -> float:
     return (tile / (tile - 2 * margin)) ** 2
 
 
+def unit_bytes_per_pixel(predictor: Predictor, spec: PredictSpec) -> int:
+    """Bytes for each pixel of a unit while one is read, one is computed, and one is written."""
+    model = predictor.models[0]
+    read = 2 * (len(model.bands) * np.dtype(model.dtype).itemsize + 1)
+    # Classes and probabilities; blending also holds their sums and weights.
+    return read + (2 + (8 if spec.is_blended else 0)) * (len(model.classes) + 1)
+
+
 class _Planner:
     """Chooses the tiling of one raster."""
 
@@ -146,12 +154,8 @@ class _Planner:
         predictor, spec = self._predictor, self._spec
         averaged = predictor.tta or len(predictor.models) > 1
         tiles = estimated_memory(predictor.models, (batch, *self._sides(tile)), averaged=averaged)
-        model = predictor.models[0]
-        read = 2 * (len(model.bands) * np.dtype(model.dtype).itemsize + 1)
-        # Classes and probabilities; blending also holds their sums and weights.
-        written = (2 + (8 if spec.is_blended else 0)) * (len(model.classes) + 1)
         rows, cols = (min(length, spec.unit + tile // 4) for length in self._raster.grid.shape)
-        return None if tiles is None else tiles + rows * cols * (read + written)
+        return None if tiles is None else tiles + rows * cols * unit_bytes_per_pixel(predictor, spec)
 
     def _fits(self, tile: int, batch: int) -> bool:
         needed = self._bytes(tile, batch)

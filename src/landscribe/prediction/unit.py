@@ -1,16 +1,20 @@
-"""Unit: predict one unit of a map: its tiles in batches, their logits merged into layers."""
+"""Unit: predict one unit of a map: its tiles in batches, their logits merged into layers, all on the device."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.rasters.raster import Pixels, Valid
 from landscribe.geo.tiling import Tile, Unit
-from landscribe.inference.predictor import Predictor, as_torch_dtype
+from landscribe.inference.device import Copied, copy_to_device, copy_to_memory
+from landscribe.inference.predictor import Predictor, as_computable
 from landscribe.maps.layers import CLASS, HeadLogits, Layer, LayerArrays, head_logits, head_probabilities
 
 
@@ -27,37 +31,102 @@ class UnitOptions:
     overlap them."""
 
 
+@dataclass(frozen=True)
+class UnitInput:
+    """What a unit is predicted from; its pixels may still be on the way to the device."""
+
+    copied: Copied
+    """Pixels (bands, rows, cols) and valid (rows, cols) of the `read` window, `mapped` of the `keep` window."""
+    mapped: Valid
+    """In main memory: valid pixels of the `keep` window inside the area of interest."""
+
+
+@dataclass(frozen=True)
+class UnitOutput:
+    """The layers of a unit, which may still be computed, or be on the way to main memory."""
+
+    kinds: tuple[str, ...]
+    copied: Copied
+    """The layers, and (256,) how often each class value occurs."""
+
+    def arrays(self) -> tuple[LayerArrays, NDArray[np.int64]]:
+        """Layers by kind, and the counts of class values; waits for the device."""
+        *layers, counts = (tensor.numpy() for tensor in self.copied.in_memory())
+        return dict(zip(self.kinds, layers, strict=True)), counts
+
+
 def predict_unit(
     predictor: Predictor, unit: Unit, pixels: Pixels, valid: Valid, options: UnitOptions, aoi: Valid | None = None
 ) -> LayerArrays | None:
-    """Predict the kept part of a unit.
-
-    Args:
-        predictor: gives logits of tiles.
-        unit: which part of the map.
-        pixels: (bands, rows, cols) of the unit's `read` window.
-        valid: (rows, cols) of the same window.
-        options: layers, batch, blending.
-        aoi: (rows, cols) of the unit's `keep` window, True inside the area of interest; None for all of it.
+    """Predict the kept part of a unit, and wait for it: the three steps below, with arguments as of `send_unit`.
 
     Returns:
         Arrays by layer; None if no valid pixel lies in the area of interest. Then the network does not run.
+    """
+    sent = send_unit(predictor, unit, pixels, valid, aoi)
+    return None if sent is None else compute_unit(predictor, unit, sent, options).arrays()[0]
+
+
+def send_unit(
+    predictor: Predictor, unit: Unit, pixels: Pixels, valid: Valid, aoi: Valid | None = None
+) -> UnitInput | None:
+    """Start to copy a unit to the device.
+
+    Args:
+        predictor: knows the device.
+        unit: which part of the map.
+        pixels: (bands, rows, cols) of the unit's `read` window.
+        valid: (rows, cols) of the same window.
+        aoi: (rows, cols) of the unit's `keep` window, True inside the area of interest; None for all of it.
+
+    Returns:
+        None if no valid pixel lies in the area of interest.
     """
     kept = valid[unit.keep.relative_to(unit.read).slices]
     mapped = kept if aoi is None else kept & aoi
     if not mapped.any():
         return None
+    tensors = [torch.from_numpy(array) for array in (pixels, valid, mapped)]
+    return UnitInput(copy_to_device(tensors, predictor.local_device), mapped)
+
+
+def compute_unit(predictor: Predictor, unit: Unit, sent: UnitInput, options: UnitOptions) -> UnitOutput:
+    """Predict the kept part of a unit; a GPU may still be busy when this returns.
+
+    Args:
+        predictor: gives logits of tiles.
+        unit: which part of the map.
+        sent: by `send_unit`.
+        options: layers, batch, blending.
+    """
+    pixels, valid, mapped = sent.copied.on_device()
     merger: _Merger = (_BlendMerger if options.is_blended else _CropMerger)(unit, options.layers)
-    tiles = [tile for tile in unit.tiles if mapped[merger.slices(tile)].any()]
+    tiles = [tile for tile in unit.tiles if sent.mapped[merger.slices(tile)].any()]
     for batch in _batches(tiles, options.batch):
         logits = _logits(predictor, unit, batch, pixels, valid, options.batch)
         for index, tile in enumerate(batch):
             merger.add(tile, {head: of_batch[index] for head, of_batch in logits.items()})
-    arrays = merger.arrays()
-    arrays[CLASS.kind] = predictor.classes.to_values(arrays[CLASS.kind])
+    layers = merger.layers()
+    layers[CLASS.kind] = _class_values(layers[CLASS.kind], predictor.classes)
+    unmapped = ~mapped
     for layer in options.layers:
-        arrays[layer.kind][:, ~mapped] = layer.nodata
-    return arrays
+        layers[layer.kind].masked_fill_(unmapped, layer.nodata)
+    counts = torch.bincount(layers[CLASS.kind].flatten(), minlength=IGNORE + 1)
+    return UnitOutput(tuple(layers), copy_to_memory([*layers.values(), counts]))
+
+
+def _class_values(indices: Tensor, classes: Classes) -> Tensor:
+    """Class values of class indices (uint8), on their device."""
+    if classes.values == tuple(range(len(classes))):
+        return indices
+    table = _value_table(classes.values, indices.device)
+    return table.index_select(0, indices.flatten().int()).view_as(indices)
+
+
+@lru_cache(maxsize=16)
+def _value_table(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """The value of each index, on a device, which would otherwise wait for a copy of it."""
+    return torch.tensor(values, dtype=torch.uint8, device=device)
 
 
 class _Merger(Protocol):
@@ -69,8 +138,8 @@ class _Merger(Protocol):
     def add(self, tile: Tile, logits: HeadLogits) -> None:
         """Add the logits (channels, H, W) by head of all that a tile reads."""
 
-    def arrays(self) -> LayerArrays:
-        """The layers, once all tiles are added."""
+    def layers(self) -> dict[str, Tensor]:
+        """The layers by kind, on the device, once all tiles are added."""
 
 
 class _CropMerger:
@@ -79,7 +148,7 @@ class _CropMerger:
     def __init__(self, unit: Unit, layers: Sequence[Layer]) -> None:
         self._keep = unit.keep
         self._layers = layers
-        self._arrays: LayerArrays = {}
+        self._merged: dict[str, Tensor] = {}
 
     def slices(self, tile: Tile) -> tuple[slice, slice]:
         return tile.keep.relative_to(self._keep).slices
@@ -88,14 +157,14 @@ class _CropMerger:
         core = (slice(None), *tile.keep.relative_to(tile.read).slices)
         kept = {head: of_head[core] for head, of_head in logits.items()}
         for layer in self._layers:
-            part = layer.of(kept).cpu().numpy()
-            if layer.kind not in self._arrays:
-                # Skipped tiles leave 0, which is a class: `predict_unit` sets nodata outside the mapped pixels.
-                self._arrays[layer.kind] = np.zeros((len(part), *self._keep.shape), part.dtype)
-            self._arrays[layer.kind][(slice(None), *self.slices(tile))] = part
+            part = layer.of(kept)
+            if layer.kind not in self._merged:
+                # Skipped tiles leave 0, which is a class: `compute_unit` sets nodata outside the mapped pixels.
+                self._merged[layer.kind] = part.new_zeros((len(part), *self._keep.shape))
+            self._merged[layer.kind][(slice(None), *self.slices(tile))] = part
 
-    def arrays(self) -> LayerArrays:
-        return self._arrays
+    def layers(self) -> dict[str, Tensor]:
+        return self._merged
 
 
 class _BlendMerger:
@@ -130,11 +199,11 @@ class _BlendMerger:
             self._totals[head][(slice(None), *slices)] += weighted[(slice(None), *part)]
         self._weight[slices] += weight[part]
 
-    def arrays(self) -> LayerArrays:
+    def layers(self) -> dict[str, Tensor]:
         assert self._weight is not None
         weight = self._weight.clamp_min(torch.finfo(torch.float32).tiny)
         mean = {head: head_logits(total / weight) for head, total in self._totals.items()}
-        return {layer.kind: layer.of(mean).cpu().numpy() for layer in self._layers}
+        return {layer.kind: layer.of(mean) for layer in self._layers}
 
 
 def _gaussian(side: int, device: torch.device) -> Tensor:
@@ -149,11 +218,10 @@ def _batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
 
 
 def _logits(
-    predictor: Predictor, unit: Unit, tiles: list[Tile], pixels: Pixels, valid: Valid, batch: int
+    predictor: Predictor, unit: Unit, tiles: list[Tile], pixels: Tensor, valid: Tensor, batch: int
 ) -> HeadLogits:
-    """(batch, channels, size, size) logits of a full batch by head; pixels move to the device in their own dtype."""
+    """(batch, channels, size, size) logits of a full batch by head; pixels are on the device in their own dtype."""
     filled = tiles + tiles[-1:] * (batch - len(tiles))
     windows = [tile.read.relative_to(unit.read).slices for tile in filled]
-    images = torch.from_numpy(np.stack([as_torch_dtype(pixels[(slice(None), *slices)]) for slices in windows]))
-    is_valid = torch.from_numpy(np.stack([valid[slices] for slices in windows]))
-    return predictor.logits(images, is_valid)
+    images = torch.stack([as_computable(pixels[(slice(None), *slices)]) for slices in windows])
+    return predictor.logits(images, torch.stack([valid[slices] for slices in windows]))

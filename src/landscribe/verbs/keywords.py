@@ -144,7 +144,8 @@ class PredictTable(TypedDict, total=False):
     device: str
     tolerance: float
     check_seams: bool
-    engine: Literal["auto", "torch", "onnx", "openvino"]
+    engine: Literal["auto", "torch", "torch-bf16", "torch-compiled", "onnx", "tensorrt", "openvino"]
+    precision: Literal["auto", "32", "bf16", "16"]
     blend: Literal["none", "gaussian"]
     minimum_area: float | None
     threshold: float | Literal["val"] | None
@@ -332,7 +333,8 @@ class PredictKeywords(TypedDict, total=False):
     device: str
     tolerance: float
     check_seams: bool
-    engine: Literal["auto", "torch", "onnx", "openvino"]
+    engine: Literal["auto", "torch", "torch-bf16", "torch-compiled", "onnx", "tensorrt", "openvino"]
+    precision: Literal["auto", "32", "bf16", "16"]
     blend: Literal["none", "gaussian"]
     minimum_area: float | None
     threshold: float | Literal["val"] | None
@@ -412,7 +414,6 @@ class DemoKeywords(TypedDict, total=False):
     sampling: Literal["auto", "windows", "all", "balanced", "label_windows"]
     background: float | None
     workers: int | None
-    precision: Literal["auto", "32", "bf16", "16"]
     devices: int | Literal["auto"]
     log: str | Path | None
     folds: int | Literal["scenes", "groups"] | None
@@ -427,7 +428,7 @@ class DemoKeywords(TypedDict, total=False):
     device: str
     tolerance: float
     check_seams: bool
-    engine: Literal["auto", "torch", "onnx", "openvino"]
+    engine: Literal["auto", "torch", "torch-bf16", "torch-compiled", "onnx", "tensorrt", "openvino"]
     blend: Literal["none", "gaussian"]
     threshold: float | Literal["val"] | None
     probabilities_as: Literal["uint8", "float32"]

@@ -3,7 +3,7 @@
 import importlib.metadata
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated
 
@@ -16,10 +16,10 @@ from landscribe.geo.tiling import aligned
 from landscribe.inference import cache
 from landscribe.inference.backends import BACKENDS, BackendKind, installed_backends
 from landscribe.inference.backends.torch_backend import Backend
-from landscribe.inference.benchmark import Benchmark, run_benchmark, synthetic_images
+from landscribe.inference.benchmark import TOLERANCE_16, Benchmark, run_benchmark, synthetic_images
 from landscribe.inference.device import place_network
 from landscribe.inference.memory import estimated_memory
-from landscribe.machine import processor_name, require_memory
+from landscribe.machine import has_bfloat16, processor_name, require_memory
 from landscribe.model import Model
 from landscribe.spec import checked
 
@@ -66,7 +66,47 @@ def _install_hint(kind: BackendKind) -> str:
     return f"Run: pip install 'landscribe[{kind.extra}]'"
 
 
-def compare_backends(model: Model, *, tile: int, batch: int, device: torch.device, seconds: float) -> Benchmark:
+def candidates(device: torch.device, precision: str = "auto", pixels: float = math.inf) -> tuple[str, ...]:
+    """Names of the backends from which the fastest is chosen; without any trial, the first one.
+
+    Args:
+        device: where they run. Of CPUs, only those that have bfloat16 compute in it.
+        precision: as of `PredictSpec.precision`; auto for any.
+        pixels: of the map.
+    """
+    return tuple(
+        name
+        for name in installed_backends()
+        if (kind := BACKENDS[name]).devices is None or device.type in kind.devices
+        if precision == kind.precision or (precision == "auto" and (device.type != "cpu" or _is_native(kind)))
+        if name == default_backend(precision) or pixels >= kind.pays_from
+    )
+
+
+def default_backend(precision: str) -> str:
+    """Name of the backend of a precision that needs no trial.
+
+    >>> default_backend("auto"), default_backend("bf16")
+    ('torch', 'torch-bf16')
+    """
+    return next(name for name, kind in BACKENDS.items() if precision in ("auto", kind.precision))
+
+
+def _is_native(kind: BackendKind) -> bool:
+    """True if this machine's processor has the precision in which a backend computes."""
+    return kind.precision == "32" or (kind.precision == "bf16" and has_bfloat16())
+
+
+def compare_backends(
+    model: Model,
+    *,
+    tile: int,
+    batch: int,
+    device: torch.device,
+    seconds: float,
+    names: Sequence[str] | None = None,
+    tolerance: float = TOLERANCE_16,
+) -> Benchmark:
     """Time the installed backends on a model, and store the fastest in the user's cache.
 
     Args:
@@ -75,6 +115,8 @@ def compare_backends(model: Model, *, tile: int, batch: int, device: torch.devic
         batch: images at once.
         device: where the backends run.
         seconds: time for the rounds, in which backends take turns; there are at least three.
+        names: the backends; `candidates` if None.
+        tolerance: share of pixels whose class may differ in a backend of 16 bits.
 
     Raises:
         RecipeError: tile, batch or seconds are out of range.
@@ -89,13 +131,24 @@ def compare_backends(model: Model, *, tile: int, batch: int, device: torch.devic
             f"a batch of {counted(batch, 'image')} of {side} x {side} pixels",
             "Choose a smaller --tile or --batch.",
         )
-    builders = {name: partial(_main_head_backend, name, model, device) for name in installed_backends()}
+    names = candidates(device) if names is None else names
+    builders = {name: partial(_main_head_backend, name, model, device) for name in names}
     images = synthetic_images((batch, len(model.bands), side, side), device)
-    result = run_benchmark(builders, place_network(model.network, device), images, seconds)
-    absent = {name: f"not installed. {_install_hint(kind)}" for name, kind in BACKENDS.items() if name not in builders}
-    result.unavailable.update(absent)
-    cache.store(model, _cache_key(side, batch, device), result.fastest)
+    tolerances = {name: tolerance for name in names if BACKENDS[name].precision != "32"}
+    result = run_benchmark(builders, place_network(model.network, device), images, seconds, tolerances)
+    result.unavailable.update({name: _absence(name, device) for name in BACKENDS if name not in builders})
+    cache.store(model, _cache_key(names, side, batch, device, tolerance), result.fastest)
     return result
+
+
+def _absence(name: str, device: torch.device) -> str:
+    """Why a backend is not among the candidates of a device."""
+    kind = BACKENDS[name]
+    if name not in installed_backends():
+        return f"not installed. {_install_hint(kind)}"
+    if kind.devices is not None and device.type not in kind.devices:
+        return f"runs on {' and '.join(kind.devices)}, not on {device.type}"
+    return f"this processor has no {kind.precision}"
 
 
 def _main_head_backend(name: str, model: Model, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -103,7 +156,16 @@ def _main_head_backend(name: str, model: Model, device: torch.device) -> Callabl
     return lambda images: backend(images)[head]
 
 
-def fastest_backend(model: Model, *, tile: int, batch: int, device: torch.device, pixels: float = math.inf) -> str:
+def fastest_backend(
+    model: Model,
+    *,
+    tile: int,
+    batch: int,
+    device: torch.device,
+    pixels: float = math.inf,
+    precision: str = "auto",
+    tolerance: float = TOLERANCE_16,
+) -> str:
     """Name of the fastest installed backend that predicts the same classes as torch.
 
     It is measured once: the result is stored in the user's cache.
@@ -113,29 +175,37 @@ def fastest_backend(model: Model, *, tile: int, batch: int, device: torch.device
         tile: side of the images in pixels.
         batch: images at once.
         device: where the backends run.
-        pixels: pixels to predict. If they are few, nothing is measured: the result is torch unless one is stored.
+        pixels: pixels to predict. If they are few, nothing is measured: the result is the `default_backend` of the
+            precision unless one is stored.
+        precision: as of `PredictSpec.precision`.
+        tolerance: share of pixels whose class may differ in a backend of 16 bits.
     """
-    names, side = installed_backends(), aligned(min(tile, _TRIAL_SIDE), model.reduction)
-    if names == ("torch",):
-        return "torch"
-    stored = cache.load(model, _cache_key(side, batch, device))
+    side = aligned(min(tile, _TRIAL_SIDE), model.reduction)
+    # What pays for a map that is just worth a trial is stored once, for smaller maps too.
+    names = candidates(device, precision, max(pixels, _MINIMUM_PIXELS))
+    if len(names) < 2:
+        return default_backend(precision)
+    stored = cache.load(model, _cache_key(names, side, batch, device, tolerance))
     if stored in names:
         return str(stored)
     if pixels < _MINIMUM_PIXELS:
-        return "torch"
-    result = compare_backends(model, tile=side, batch=batch, device=device, seconds=_TRIAL_SECONDS)
+        return default_backend(precision)
+    result = compare_backends(
+        model, tile=side, batch=batch, device=device, seconds=_TRIAL_SECONDS, names=names, tolerance=tolerance
+    )
     speeds = ", ".join(f"{timing.backend} {timing.megapixels_per_second:.3g}" for timing in result.timings)
     log.info("backend: %s (megapixels per second: %s)", result.fastest, speeds)
     return result.fastest
 
 
-def _cache_key(side: int, batch: int, device: torch.device) -> str:
-    """The key of the fastest backend in the model's cache: its speed depends on all of this."""
-    return f"backend for {batch} x {side} px on {_device_name(device)} with {_versions()}"
+def _cache_key(names: Sequence[str], side: int, batch: int, device: torch.device, tolerance: float) -> str:
+    """The key of the fastest backend in the model's cache: its speed and its choice depend on all of this."""
+    where = f"{batch} x {side} px on {_device_name(device)} with {_versions(names)}"
+    return f"backend of {', '.join(names)} within {tolerance:g} for {where}"
 
 
-def _versions() -> str:
-    packages = sorted({package for name in installed_backends() for package in BACKENDS[name].packages[:1]})
+def _versions(names: Sequence[str]) -> str:
+    packages = sorted({package for name in names for package in BACKENDS[name].packages[:1]})
     return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
 
 

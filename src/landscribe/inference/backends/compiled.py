@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from landscribe.errors import BackendError
-from landscribe.inference.backends.onnx_export import MAX_SHAPES, Shape, load_or_export, root_cause
+from landscribe.errors import BackendError, root_cause
+from landscribe.inference.backends.onnx_export import MAX_SHAPES, Shape, load_or_export
 from landscribe.inference.backends.torch_backend import fused_network
 from landscribe.model import Model
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from landscribe.errors import BackendError, OutputError
+from landscribe.errors import BackendError, OutputError, root_cause
 from landscribe.inference import cache
 from landscribe.model import Model
 from landscribe.outputs import atomic_file
@@ -127,14 +127,6 @@ def export(network: nn.Module, shape: Shape, outputs: tuple[str, ...] = ()) -> b
                 "operations do not depend on pixel values. Use --engine torch."
             ) from error
     return onnx
-
-
-def root_cause(error: BaseException) -> str:
-    """The first error of a chain, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}{': ' + lines[0][:160].rstrip('. ') if lines else ''}"
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""The ONNX Runtime backend, on CPUs and CUDA devices."""
+"""The ONNX Runtime backends, on CPUs and CUDA devices, and by TensorRT."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,8 +31,29 @@ def build_onnxruntime(model: Model, device: torch.device, heads: tuple[str, ...]
     return CompiledNetwork(model, device, heads, compile_network)
 
 
-def compile_network(onnx: bytes, device: torch.device) -> Run:
-    """Compile a network in ONNX with ONNX Runtime."""
+def build_tensorrt(model: Model, device: torch.device, heads: tuple[str, ...]) -> Backend:
+    """Run the network by TensorRT in 16 bits, if ONNX Runtime and TensorRT are installed; compiled for each shape.
+
+    Raises:
+        BackendError: as `build_onnxruntime`.
+    """
+    import onnxruntime
+
+    if "TensorrtExecutionProvider" not in onnxruntime.get_available_providers():
+        raise BackendError(
+            "the installed onnxruntime does not run TensorRT. Install onnxruntime-gpu and TensorRT, or use --engine "
+            "torch-bf16."
+        )
+    settings = {"trt_fp16_enable": True}
+    return CompiledNetwork(
+        model, device, heads, partial(compile_network, provider="TensorrtExecutionProvider", settings=settings)
+    )
+
+
+def compile_network(
+    onnx: bytes, device: torch.device, provider: str | None = None, settings: Mapping[str, Any] | None = None
+) -> Run:
+    """Compile a network in ONNX with ONNX Runtime; `provider` is that of the device unless named."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -38,9 +63,9 @@ def compile_network(onnx: bytes, device: torch.device) -> Run:
     options.enable_mem_pattern = False
     # Threads that spin until the next tile would take the cores of those that read and write.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
-    settings = {"device_id": device.index or 0} if device.type == "cuda" else {}
-    session = onnxruntime.InferenceSession(onnx, options, providers=[(provider, settings)])
+    provider = provider or ("CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider")
+    own = {"device_id": device.index or 0} if device.type == "cuda" else {}
+    session = onnxruntime.InferenceSession(onnx, options, providers=[(provider, own | dict(settings or {}))])
     if provider not in session.get_providers():
         # It would compute on the CPU without an error.
         raise BackendError(f"onnxruntime finds no working {provider} on this machine. Use --engine torch.")

@@ -1,4 +1,4 @@
-"""The torch backend: the network itself, with fused normalisations, in the precision of the device.
+"""The torch backends: the network itself, with fused normalisations, in 32 bits or in bfloat16, also compiled.
 
 In eval mode a batch normalisation multiplies each feature map by one number and adds another. A convolution with scaled
 kernels and shifted biases gives the same features with one pass over the pixels less (Jacob et al. 2018,
@@ -16,8 +16,9 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from landscribe.errors import BackendError, root_cause
 from landscribe.inference.benchmark import synthetic_images
-from landscribe.inference.device import inference_autocast, place_network
+from landscribe.inference.device import place_network
 from landscribe.model import Model
 from landscribe.nn.segmentation import Segmentation
 
@@ -32,18 +33,57 @@ _TOLERANCE = 1e-4
 
 
 def build_torch(model: Model, device: torch.device, heads: tuple[str, ...]) -> Backend:
-    """Run the network in torch; bfloat16 on CUDA devices that have it.
-
-    It is not compiled: compilation takes a minute, which only a map of gigapixels would gain
-    (docs/decisions/0012-backends.md).
-    """
+    """Run the network in torch, in 32 bits."""
     network = fused_network(model, device, heads)
+    return lambda images: dict(zip(heads, _outputs(network, images), strict=True))
 
+
+def build_bfloat16(model: Model, device: torch.device, heads: tuple[str, ...]) -> Backend:
+    """Run the network in torch with weights and features in bfloat16, 16 bits with the range of 32.
+
+    The backend raises BackendError if the network does not run so, as one that makes tensors in 32 bits.
+    """
+    return _in_bfloat16(_bfloat16_network(model, device, heads), heads)
+
+
+def build_compiled(model: Model, device: torch.device, heads: tuple[str, ...]) -> Backend:
+    """As `build_bfloat16`, compiled, in CUDA graphs: the first image of a shape takes most of a minute.
+
+    The backend raises BackendError if the network cannot be compiled.
+    """
+    compiled: Any = torch.compile(_bfloat16_network(model, device, heads), mode="reduce-overhead", dynamic=False)
+    return _in_bfloat16(compiled, heads)
+
+
+def _bfloat16_network(model: Model, device: torch.device, heads: tuple[str, ...]) -> nn.Module:
+    network = fused_network(model, device, heads)
+    with torch.inference_mode(mode=False):
+        try:
+            # Without a normalisation to fuse, it is the model's own.
+            return copy.deepcopy(network).to(torch.bfloat16)
+        except Exception as error:  # a user's network may raise anything when it is copied
+            raise BackendError(_refusal(network, error)) from error
+
+
+def _in_bfloat16(network: Callable[[Tensor], Any], heads: tuple[str, ...]) -> Backend:
     def run(images: Tensor) -> dict[str, Tensor]:
-        with inference_autocast(device):
-            return dict(zip(heads, _outputs(network, images), strict=True))
+        try:
+            outputs = _outputs(network, images.to(torch.bfloat16))
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # a user's network, or the compiler, may raise anything
+            raise BackendError(_refusal(network, error)) from error
+        # Copies: what a CUDA graph returns is overwritten by its next run.
+        return {head: logits.float() for head, logits in zip(heads, outputs, strict=True)}
 
     return run
+
+
+def _refusal(network: object, error: Exception) -> str:
+    return (
+        f"{type(network).__name__} does not run in bfloat16: {root_cause(error)}. Expected a network that computes in "
+        "the type of its weights. Use --precision 32."
+    )
 
 
 class SelectedHeads(nn.Module):
@@ -60,9 +100,9 @@ class SelectedHeads(nn.Module):
         return tuple(logits[head] for head in self.heads)
 
 
-def _outputs(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+def _outputs(network: Callable[[Tensor], Any], images: Tensor) -> tuple[Tensor, ...]:
     """All logits that a network gives: of the main head, or of `SelectedHeads`."""
-    logits: Any = network(images)
+    logits = network(images)
     return (logits,) if isinstance(logits, Tensor) else tuple(logits)
 
 
