@@ -4,7 +4,12 @@
 
 mapping: the bare network (tiles of 1024 pixels that lie on the card, best class) in float32 and bfloat16, and the whole
 of `landscribe predict` on a deflated RGB GeoTIFF, assembly included; the share of assembly; with few and many cores;
-and the pixels whose class differs from float32. Networks take turns within each round; each map is a process of its
+and the pixels whose class differs from float32.
+
+training: steps per second of the bare network, loss and optimizer on one batch that lies on the card, and of
+`landscribe train` in the same precision, with its windows, augmentation and validation: a long less a short training.
+
+Networks take turns within each round; each map is a process of its
 own. Prints tables in Markdown. Runs on a CPU too, with a small `--side`.
 
 Another subject is a function of (given, work) and a line in SUBJECTS.
@@ -19,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +32,15 @@ import numpy as np
 import torch
 from mapping import classes_of, noise, random_model
 
+from landscribe.data.chips.chips import Chips
+from landscribe.geo.classes import IGNORE
 from landscribe.inference.backends.choice import build_backend
 from landscribe.inference.benchmark import synthetic_images, time_in_turns
-from landscribe.inference.device import resolve_device
+from landscribe.inference.device import resolve_device, synchronize, training_autocast, training_precision
 from landscribe.machine import cores, processor_name
 from landscribe.model import Model
+from landscribe.nn import build
+from landscribe.nn.losses import weighted_sum
 
 BARE = {"bare float32": "torch", "bare bfloat16": "torch-bf16"}
 """Names of rows, and the backends that run the network."""
@@ -46,6 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=4, help="tiles at once of the bare network")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cores", type=int, nargs="*", default=[2, 4, 8, 16], help="more than there are, are left out")
+    parser.add_argument("--chip", type=int, default=256, help="side of a training chip, in pixels")
+    parser.add_argument("--world", type=int, default=4096, help="side of the synthetic world to train on, in pixels")
+    parser.add_argument("--steps", type=int, default=2000, help="of the long training; the short one has a tenth")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--model", type=Path, help="model folder; a UNet on ResNet-18 with random weights if left out")
     parser.add_argument("--work", type=Path, help="folder for temporary files")
@@ -145,7 +158,63 @@ def one_map(model: str, image: str, out: str, precision: str, device: str, count
     print(json.dumps({"seconds": time.perf_counter() - started, "assembly": assembly[0]}))
 
 
-SUBJECTS: dict[str, Callable[[argparse.Namespace, Path], None]] = {"mapping": mapping}
+def training(given: argparse.Namespace, work: Path) -> None:
+    """Steps of training beside those of the bare network. `train` takes the GPU if there is one."""
+    from landscribe import verbs
+    from landscribe.synthetic import draw, write
+
+    scene, labels, _ = write(draw(given.world, given.world, seed=0), work / "world")
+    chips = verbs.chip(images=[scene], labels=labels, label_field="class", size=given.chip, out=work / "chips")
+    rows: dict[str, list[float]] = {"bare": [], "landscribe train": []}
+    short = max(1, given.steps // 10)
+    verbs.train(chips, out=work / "model", steps=1, weights="none", augment="light")  # warms up
+    for index in range(given.rounds):
+        rows["bare"].append(bare_steps(chips, given.steps - short, resolve_device(given.device)))
+        seconds = []
+        for steps in (short, given.steps):
+            started = time.perf_counter()
+            verbs.train(chips, out=work / f"model-{index}-{steps}", steps=steps, weights="none", augment="light")
+            seconds.append(time.perf_counter() - started)
+        rows["landscribe train"].append((given.steps - short) / (seconds[1] - seconds[0]))
+    print(f"| 8 x {given.chip}², {given.steps} steps | steps/s (min to max) | over bare |")
+    print("|---|---|---|")
+    for name, measured in rows.items():
+        ratio = statistics.median(own / base for own, base in zip(measured, rows["bare"], strict=True))
+        print(
+            f"| {name} | {statistics.median(measured):.3g} ({min(measured):.3g} to {max(measured):.3g}) | {ratio:.2f} |"
+        )
+
+
+def bare_steps(chips: Chips, steps: int, device: torch.device) -> float:
+    """Steps per second of network, loss and optimizer on one batch, in the precision of `landscribe train`."""
+    network = build("unet", bands=chips.metadata.bands, classes=len(chips.classes), encoder="resnet18", weights=None)
+    network = network.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=device.type == "cuda")
+    criterion = partial(weighted_sum("dice + ce"), ignore=IGNORE)
+    side = chips.metadata.size
+    images = torch.rand(8, len(chips.metadata.bands), side, side, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, len(chips.classes), (8, side, side), device=device)
+    precision = training_precision("auto", device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with training_autocast(precision, device):
+            loss = network.training_loss(images, labels, criterion)
+        loss.backward()
+        optimizer.step()
+
+    for _ in range(3):  # warms up
+        step()
+    synchronize(device)
+    started = time.perf_counter()
+    for _ in range(steps):
+        step()
+    synchronize(device)
+    return steps / (time.perf_counter() - started)
+
+
+SUBJECTS: dict[str, Callable[[argparse.Namespace, Path], None]] = {"mapping": mapping, "training": training}
 
 
 if __name__ == "__main__":

@@ -37,3 +37,16 @@ def test_the_benchmark_of_mapping_prints_a_row_for_each_method(tmp_path, monkeyp
     # A map of few pixels is computed in 32 bits; random weights decide by little.
     assert float(differing["auto"]) == 0
     assert float(differing["bf16"]) < 50
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_training_prints_steps_beside_the_bare_network(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("segmentation_models_pytorch")
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    import gpu
+
+    sizes = ["--world", "256", "--chip", "32", "--steps", "3", "--rounds", "1"]
+    gpu.main(["training", *sizes, "--device", "cpu", "--work", str(tmp_path)])
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row[1].strip() for row in rows[1:]] == ["bare", "landscribe train"]
+    assert float(rows[1][3]) == 1

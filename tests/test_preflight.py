@@ -103,3 +103,16 @@ def test_a_single_polygon_is_counted_in_the_singular(tmp_path, texts):
     labels = write_polygons(tmp_path / "two.gpkg", boxes, **{"class": ["a", "b"]})
     found = texts(write_raster(tmp_path / "scene.tif", noise(3, H, W)), labels=labels, label_field="class")
     assert "the labels lack 1 polygon without a pixel centre: b 1" in found
+
+
+def test_a_run_whose_map_could_not_be_assessed_with_its_chips_is_an_error(tmp_path, texts):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    settings = {"encoder": "plain", "weights": "none", "size": 16}
+    found = texts(image, crs="EPSG:4326", **settings)
+    with rasterio.open(image) as scene:
+        own = scene.crs.to_string()
+    assert (
+        f"error: crs is EPSG:4326, but a run assesses its maps with the chips, on the grid of the scenes ({own})"
+        in found
+    )
+    assert "error" not in texts(image, crs=own, **settings)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError, LandscribeError, OutputError, UnfinishedError, machine_errors
-from landscribe.experiments.final import train_final
 from landscribe.fingerprint import Fingerprint
 from landscribe.machine import require_memory
 from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_empty, remove_stale
@@ -147,6 +146,8 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
 
 def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, Any]) -> list[Path]:
     """Train a model, assess its maps on held-out chips, and return the maps: its own, or those of a final model."""
+    from landscribe.experiments.final import train_final
+
     assessed = Run(files.assessed_folder) if filled.models.final == "all" else files
     if not assessed.model_folder.exists():
         _require_threshold(filled, chips)

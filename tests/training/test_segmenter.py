@@ -1,6 +1,7 @@
 """Steps: accumulated batches, averaged weights, the kept epoch, and the plateau schedule."""
 
 import csv
+import shutil
 
 import pytest
 import torch
@@ -113,3 +114,14 @@ def test_a_class_that_the_validation_chips_lack_chooses_no_epoch(chips_without_s
     accuracy = [row["val_overall_accuracy"] for row in model.history]
     assert [row["val_mean_f1"] for row in model.history] == pytest.approx([2 * a / (1 + a) for a in accuracy])
     assert accuracy[model.measures["epoch"] - 1] == max(accuracy)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_learns_what_the_network_itself_does(tiny_chips, tmp_path):
+    settings = PLAIN | {"batch": 4, "steps": 4}
+    eager = verbs.train(tiny_chips, out=tmp_path / "eager", **settings)
+    compiled = verbs.train(tiny_chips, out=tmp_path / "compiled", compile=True, **settings)
+    for name, value in weights(eager).items():
+        torch.testing.assert_close(weights(compiled)[name], value, rtol=1e-4, atol=1e-5)
+    assert compiled.network._compiled_call_impl is None

@@ -9,6 +9,8 @@ from landscribe.data.scenes.scene import Scene
 from landscribe.data.splits.folds import fold_groups
 from landscribe.errors import LandscribeError
 from landscribe.geo.classes import Classes
+from landscribe.geo.grid import crs_label
+from landscribe.geo.rasters.derived.resampling import parse_crs
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import aligned, units
 from landscribe.preflight.findings import Finding
@@ -33,6 +35,13 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
         weighted_sum(train.loss)
         require_two_classes(predict, classes)
         require_workers(train, Processes())
+        if predict.crs is not None and parse_crs(predict.crs) != image.grid.crs:
+            yield Finding(
+                "error",
+                f"crs is {predict.crs}, but a run assesses its maps with the chips, on the grid of the scenes "
+                f"({crs_label(image.grid.crs)}). Leave it out; landscribe predict makes a map of another CRS from the "
+                "run's model.",
+            )
         bands = len(image.bands)
         if train.scaling == "range":
             of_range(np.dtype(image.dtype), bands=bands)

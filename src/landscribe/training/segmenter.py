@@ -104,6 +104,17 @@ class Segmenter(lightning.LightningModule):
             self.trainer.should_stop = True
             log.info("training: stops at step %d, %d epochs after the best", self.global_step, self.spec.patience)
 
+    def on_train_start(self) -> None:
+        """Compile the network, if the settings say so. Its weights and copies stay those of the network itself."""
+        if self.spec.compile:
+            # torch's documented switch: a network that cannot be compiled runs as it is.
+            torch._dynamo.config.suppress_errors = True  # noqa: SLF001
+            self.network.compile(mode="reduce-overhead", dynamic=False)
+
+    def on_train_end(self) -> None:
+        """Leave the network itself: the caller may run it on other sizes."""
+        vars(self.network).pop("_compiled_call_impl", None)
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's name
         """Convert pixels and labels to the types of training; they travel to the device in small types."""
         return to_float(batch)
@@ -184,7 +195,9 @@ class Segmenter(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Add a batch to the validation loss and the confusion matrix."""
-        logits = self.eval_network(self.model.scaled(batch["image"], batch["valid"])).float()
+        # A second compilation, for validation, would not pay.
+        with torch.compiler.set_stance("force_eager"):
+            logits = self.eval_network(self.model.scaled(batch["image"], batch["valid"])).float()
         chips = len(logits)
         loss = self.criterion(logits, batch["label"])
         self._validation.append(torch.stack([chips * loss, torch.full_like(loss, chips)]))

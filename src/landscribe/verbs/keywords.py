@@ -125,6 +125,7 @@ class TrainTable(TypedDict, total=False):
     background: float | None
     workers: int | None
     precision: Literal["auto", "32", "bf16", "16"]
+    compile: bool
     devices: int | Literal["auto"]
     log: str | Path | None
 
@@ -414,6 +415,7 @@ class DemoKeywords(TypedDict, total=False):
     sampling: Literal["auto", "windows", "all", "balanced", "label_windows"]
     background: float | None
     workers: int | None
+    compile: bool
     devices: int | Literal["auto"]
     log: str | Path | None
     folds: int | Literal["scenes", "groups"] | None
