@@ -159,7 +159,7 @@ def test_chips_that_cannot_form_the_folds_leave_nothing_behind(tmp_path):
     [
         ({"folds": 100}, r"folds is 100, but the chips \(36\) form only 36 spatial blocks"),
         ({"folds": "scenes"}, "the chips have 1 scene. Expected at least 3"),
-        ({"folds": "groups"}, r"1 of 1 scene name no group \(scene\)"),
+        ({"folds": "groups"}, r"no group is named for scene \(1 of 1 scene\)"),
         ({"devices": 2}, "one after the other in one process, but 2 were asked for"),
     ],
 )

@@ -103,7 +103,7 @@ def test_a_class_gets_the_arguments_that_it_names():
         ("test_external:SMP", {}, "not a torch module"),
         ("test_external:Small", {"widht": 3}, "did you mean 'width'"),
         ("test_external:Small", {"weights": "imagenet"}, "takes no weights"),
-        ("test_external:Stubborn", {}, "one for each of the 2 classes"),
+        ("test_external:Stubborn", {}, "one for each class and pixel"),
         ("test_external:Failing", {}, "no license_terms server"),
         ("torchvision.models:VGG", {}, "cannot be built with"),
         (".x:B", {}, "cannot be imported"),

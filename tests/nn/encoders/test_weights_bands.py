@@ -238,7 +238,7 @@ def test_bands_that_do_not_fit_the_file_are_refused_with_the_tables_that_do(sent
 
 
 def test_numbers_of_channels_without_a_table_need_names():
-    with pytest.raises(NetworkError, match="Give --weights-bands as the 5 names of its bands in their order"):
+    with pytest.raises(NetworkError, match="Give --weights-bands as the names of its 5 bands in their order"):
         file_bands((), 5)
 
 
