@@ -111,8 +111,10 @@ def train(
     require_compatible(spec, group, training, validation)
     weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
     order = chip_sampler(training, spec, seed, group)
-    passes = _passes(spec, order)
-    augmentation = augmentation.resolved(passes)
+    steps_a_pass = spec.steps_a_pass(order.pass_length)
+    steps = spec.total_steps(steps_a_pass)
+    passes = None if steps is None else steps / steps_a_pass
+    augmentation = augmentation.resolved(passes, steps)
     checkpoints = Checkpoints(out, _fingerprint(chips, spec, augmentation, change, seed, group))
     with log_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
@@ -145,13 +147,6 @@ def train(
             checkpoints.remove()
     finish(group)
     return model
-
-
-def _passes(spec: TrainSpec, order: ChipSampler) -> float | None:
-    """Passes over the training ground; None for a budget in minutes."""
-    steps_a_pass = spec.steps_a_pass(order.pass_length)
-    steps = spec.total_steps(steps_a_pass)
-    return None if steps is None else steps / steps_a_pass
 
 
 def _budget_label(spec: TrainSpec, augmentation: AugmentSpec, passes: float | None) -> str:

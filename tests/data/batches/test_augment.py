@@ -213,3 +213,12 @@ def test_tones_scale_with_the_range_of_the_pixels():
     for name in ("brightness", "contrast", "gamma", "saturation", "noise"):
         from_small, from_large = augment(small, only(name), rng(2)), augment(large, only(name), rng(2))
         torch.testing.assert_close(from_small.images * 1000, from_large.images, rtol=1e-3, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("passes", "steps", "expected"),
+    [(31, 1001, "strong"), (31, 1000, "light"), (30, 10_000, "light"), (400, 200, "light"), (None, None, "light")],
+)
+def test_auto_is_strong_only_where_a_long_training_shows_each_pixel_often(passes, steps, expected):
+    assert AugmentSpec().resolved(passes, steps).preset == expected
+    assert AugmentSpec(preset="standard").resolved(passes, steps).preset == "standard"

@@ -6,7 +6,8 @@ from pydantic import Field
 
 from landscribe.spec import Flag, NoFlag, Spec
 
-_PASSES_TO_AUGMENT_STRONGLY = 30
+_STRONG = {"passes": 30, "steps": 1000}
+"""Above these, a training gains from strong augmentation; shorter ones lose by it (docs/LOG.md, 2026-11-29)."""
 _IN_RECIPE = NoFlag("--augment takes a preset; single strengths are set in a recipe or in Python")
 
 
@@ -15,8 +16,8 @@ class AugmentSpec(Spec):
 
     preset: Annotated[Literal["auto", "none", "light", "standard", "strong"], Flag("--augment")] = "auto"
     """Augmentation preset. light: flips and quarter turns; standard: also brightness, contrast, gamma and saturation;
-    strong: all except mixup, mosaic, median and band_swap. auto: strong if the training shows each pixel of the
-    training ground more than 30 times, otherwise light."""
+    strong: all except mixup, mosaic, median and band_swap. auto: strong if the training has more than 1000 steps and
+    shows each pixel of the training ground more than 30 times, otherwise light."""
     symmetries: Annotated[bool | None, _IN_RECIPE] = None
     """Flips and quarter turns."""
     rotation: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=180)
@@ -52,15 +53,16 @@ class AugmentSpec(Spec):
     mosaic: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=1)
     """Probability that a chip is composed of quarters of four chips (Bochkovskiy et al. 2020, arXiv:2004.10934)."""
 
-    def resolved(self, passes: float | None) -> Self:
+    def resolved(self, passes: float | None, steps: int | None) -> Self:
         """The settings with the preset that auto stands for.
 
         Args:
             passes: over the training ground; None if unknown.
+            steps: of the optimizer; None if unknown.
         """
         if self.preset != "auto":
             return self
-        is_strong = passes is not None and passes > _PASSES_TO_AUGMENT_STRONGLY
+        is_strong = (passes or 0) > _STRONG["passes"] and (steps or 0) > _STRONG["steps"]
         return self.model_copy(update={"preset": "strong" if is_strong else "light"})
 
     @property
@@ -71,7 +73,7 @@ class AugmentSpec(Spec):
     def strength(self, name: str) -> float:
         """The setting, or the preset's value if it is left out; auto counts as light until it is resolved."""
         given = getattr(self, name)
-        return float(PRESETS[self.resolved(None).preset].get(name, 0) if given is None else given)
+        return float(PRESETS[self.resolved(None, None).preset].get(name, 0) if given is None else given)
 
 
 PRESETS: dict[str, dict[str, float]] = {
