@@ -78,6 +78,7 @@ def test_nodata_of_a_label_raster_is_a_note_with_the_way_to_make_it_a_class(tmp_
     [
         ({"options": {"encoder_widths": [30_000, 30_000]}}, "error: training unet with .* needs at least .* has 8 GB"),
         ({"workers": 1024}, "error: workers is 1024"),
+        ({"final": "all", "devices": 2}, "error: the models are trained one after the other in one process, but 2"),
     ],
 )
 def test_a_training_that_the_machine_cannot_hold_is_an_error(tmp_path, texts, monkeypatch, settings, words):

@@ -1,5 +1,6 @@
 """Cost of a run: chips and disk are counted, memory and time are measured in a trial."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +28,7 @@ class Forecast:
     disk_bytes: int
     """Upper bound: uncompressed chips, and the maps."""
     steps: int | None
-    """Upper bound of the training steps, of all folds if there are some; None if the budget is in minutes."""
+    """Upper bound of the training steps, of all models of the run; None if the budget is in minutes."""
     memory_bytes: int | None
     """Peak memory of this process during one training step."""
     seconds: float | None
@@ -55,8 +56,9 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     bytes_per_pixel = len(scenes[0].image.bands) * np.dtype(scenes[0].image.dtype).itemsize
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
     folds = _fold_count(recipe, scenes)
-    # Of folds, parts of the out-of-fold maps are written before these.
-    disk = pixels * (3 if folds else 1) + (0 if spec.virtual else chips * spec.size**2 * (bytes_per_pixel + 1))
+    # Of folds, parts of the out-of-fold maps are written before these; a final model has maps beside the assessed ones.
+    copies = 3 if folds else 1 + (recipe.models.final == "all")
+    disk = pixels * copies + (0 if spec.virtual else chips * spec.size**2 * (bytes_per_pixel + 1))
     if folds:
         held_out = chips // folds
         splits = ["val", "test"] * held_out + ["train"] * (chips - 2 * held_out)
@@ -65,7 +67,13 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     train = recipe.train.resolved(has_gpu=torch.cuda.is_available())
     steps_a_pass = max(1, train.steps_a_pass(splits.count("train")))
     steps = train.total_steps(steps_a_pass)
-    steps = steps and steps * max(1, folds)
+    trainings, maps = 1.0, 1
+    if recipe.models.final == "all":
+        trainings, maps = 1 + len(splits) / max(1, splits.count("train")), 2
+    elif folds:
+        # All models map each pixel, and one of them maps each chip; its tiles reach into those of other folds.
+        trainings, maps = folds, folds + 2
+    steps = steps and math.ceil(steps * trainings)
     if not trial:
         return Forecast(chips, disk, steps, None, None)
     measured = _trial(recipe, scenes[0], classes)
@@ -81,12 +89,6 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     budgets = {"steps": None, "epochs": None, "minutes": None}
     efforts = {name: train.model_copy(update={"effort": name, **budgets}) for name in EFFORT_STEPS}
     map_seconds = sum(_tile_pixels(recipe, scene) for scene in scenes) / measured.pixels_per_second
-    trainings, maps = 1.0, 1
-    if recipe.models.final == "all":
-        trainings, maps = 1 + len(splits) / max(1, splits.count("train")), 2
-    elif folds:
-        # All models map each pixel, and one of them maps each chip; its tiles reach into those of other folds.
-        trainings, maps = folds, folds + 2
     total = chips * measured.chip_seconds + trainings * train_seconds(train) + maps * map_seconds
     by_effort = {name: trainings * train_seconds(own) for name, own in efforts.items()}
     return Forecast(chips, disk, steps, measured.memory_bytes, total, by_effort)

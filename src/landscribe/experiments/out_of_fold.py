@@ -6,17 +6,17 @@ import json
 import logging
 import shutil
 from dataclasses import replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from landscribe.assessment.accuracy import Assessment
 from landscribe.data.scenes.scene import open_image
 from landscribe.errors import ChipError, GridError
 from landscribe.experiments.cross_validation import CrossValidation, Fold, HeldOut, plan_folds
 from landscribe.experiments.trainings import Trainings, split_counts
 from landscribe.maps.assembly import BandMetadata, merge
-from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
+from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag, model_tags
 from landscribe.maps.layers import CLASS
 from landscribe.maps.output_paths import OutputPaths
 from landscribe.maps.style import colormap, side_files
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from landscribe.assessment.accuracy import Assessment
     from landscribe.data.chips.chips import Chips
     from landscribe.geo.grid import Grid, Window
     from landscribe.model import Model
@@ -138,12 +137,7 @@ def _windows(chips: Chips, fold: HeldOut) -> dict[str, list[Window]]:
 
 def _metadata(models: Sequence[Model]) -> BandMetadata:
     classes = models[0].classes
-    tags = {
-        CLASSES_TAG: classes_as_tag(classes),
-        "LANDSCRIBE_MODEL_SHA256": ", ".join(model.sha256 for model in models),
-        "LANDSCRIBE_VERSION": version("landscribe"),
-        "AREA_OR_POINT": "Area",
-    }
+    tags = model_tags(models) | {CLASSES_TAG: classes_as_tag(classes)}
     return BandMetadata((CLASS.kind,), tags, colormap(classes))
 
 
@@ -178,5 +172,6 @@ def assess_folds(
 
 def _assessed(maps: Sequence[Path], chips: Chips, fold: HeldOut, run: Run) -> Fold:
     own = replace(chips, table=chips.table.assign(split=list(fold.splits)))
-    assessment: Assessment = assess(maps, reference=own, split="test")  # type: ignore[assignment]
+    assessment = assess(maps, reference=own, split="test")
+    assert isinstance(assessment, Assessment)
     return Fold(run.folds_folder / fold.model, split_counts(fold.splits), assessment.confusion, fold.name)

@@ -28,16 +28,11 @@ def count_bins(reference: Tensor, probability: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ThresholdCurve:
-    """F1-score of the second class for each threshold of its probability. Adding merges pixels."""
+    """F1-score of the second class for each threshold of its probability. Counts of several add up to those of all."""
 
     counts: Counts
     """(2, BINS) pixels by reference class and bin; bin k has the probabilities from k / BINS to below (k + 1) / BINS,
     the last one also 1."""
-
-    @classmethod
-    def zeros(cls) -> "ThresholdCurve":
-        """A curve without pixels, to which others are added."""
-        return cls(np.zeros((2, BINS), np.int64))
 
     @classmethod
     def of(cls, reference: NDArray[np.uint8], probability: NDArray[np.float32]) -> "ThresholdCurve":
@@ -48,9 +43,6 @@ class ThresholdCurve:
             probability: of the second class, 0 to 1; NaN counts as 0.
         """
         return cls(count_bins(torch.from_numpy(reference), torch.from_numpy(probability)).numpy())
-
-    def __add__(self, other: "ThresholdCurve") -> "ThresholdCurve":
-        return ThresholdCurve(self.counts + other.counts)
 
     @property
     def f1(self) -> Measure:

@@ -7,8 +7,9 @@ opens as well: its classes are the values that occur.
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,10 +19,25 @@ from landscribe.geo.classes import IGNORE, ClassEntry, Classes, count_codes
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.areas import Areas
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from landscribe.model import Model
+
 CLASSES_TAG = "LANDSCRIBE_CLASSES"
 AREAS_TAG = "LANDSCRIBE_AREAS"
 RUN_TAG = "LANDSCRIBE_RUN"
 FINGERPRINT_TAG = "LANDSCRIBE_PLAN"
+
+
+def model_tags(models: "Iterable[Model]") -> dict[str, str]:
+    """The tags of a file of pixels that name the models which predicted them, and this version."""
+    return {
+        "LANDSCRIBE_MODEL_SHA256": ", ".join(model.sha256 for model in models),
+        "LANDSCRIBE_VERSION": version("landscribe"),
+        "AREA_OR_POINT": "Area",
+    }
+
 
 _STRIP_PIXELS = 2**24
 

@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from rasterio.windows import Window as RasterioWindow
@@ -15,7 +14,7 @@ from landscribe.geo.tiling import Unit
 from landscribe.maps.areas import Areas, ClassAreas, format_areas, total_areas
 from landscribe.maps.assembly import BandMetadata, assemble, build_vrt, move_into_place
 from landscribe.maps.candidates import most_uncertain, write_candidates
-from landscribe.maps.class_map import AREAS_TAG, CLASSES_TAG, FINGERPRINT_TAG, RUN_TAG, classes_as_tag
+from landscribe.maps.class_map import AREAS_TAG, CLASSES_TAG, FINGERPRINT_TAG, RUN_TAG, classes_as_tag, model_tags
 from landscribe.maps.layers import CLASS, OBJECT_BANDS, OBJECT_PROBABILITY, UNCERTAINTY, Layer
 from landscribe.maps.sieve import Sieve
 from landscribe.maps.style import colormap, side_files
@@ -109,11 +108,8 @@ class _Assembler:
         return assemble(self.store, tuple(self.areas), self.plan.raster.grid, layer, metadata)
 
     def _tags(self) -> dict[str, str]:
-        return {
-            "LANDSCRIBE_MODEL_SHA256": ", ".join(model.sha256 for model in self.plan.predictor.models),
+        return model_tags(self.plan.predictor.models) | {
             "LANDSCRIBE_SOURCE": ", ".join(Path(without_secrets(path)).name for path in self.plan.raster.paths),
-            "AREA_OR_POINT": "Area",
-            "LANDSCRIBE_VERSION": version("landscribe"),
             RUN_TAG: self.store.fingerprint.sha256,
             FINGERPRINT_TAG: json.dumps(self.store.fingerprint.fields),
         }

@@ -25,7 +25,7 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
     from landscribe.nn.losses import weighted_sum
     from landscribe.prediction.compatibility import require_two_classes
     from landscribe.training.checks import require_memory_to_train, require_workers
-    from landscribe.training.parallel import Processes
+    from landscribe.training.parallel import Processes, require_one_process
     from landscribe.training.scaling import of_range
 
     train, predict = recipe.train, recipe.predict
@@ -35,6 +35,8 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
         weighted_sum(train.loss)
         require_two_classes(predict, classes)
         require_workers(train, Processes())
+        if recipe.models.final == "all":
+            require_one_process(train.devices)
         if predict.crs is not None and parse_crs(predict.crs) != image.grid.crs:
             yield Finding(
                 "error",

@@ -23,7 +23,7 @@ from landscribe.model import Scaling
 from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, write_text
 from landscribe.spec import Spec
 
-# At least this many seconds of training a second of writing, which goes on beside the training.
+# At least this many seconds of training for each second of writing. A thread writes meanwhile.
 _TRAIN_TO_SAVE_RATIO = 10
 
 
