@@ -58,8 +58,8 @@ class Stages(Protocol[U_contra]):
     def compute(self, unit: U_contra, read: Any) -> Any:
         """Compute the output from the input.
 
-        Runs in the calling thread, one unit at a time, in the order of the units. A device may still be busy when
-        this returns: `write` may wait for it.
+        Runs in the calling thread, one unit at a time, in the order of the units; on a Dask worker of several threads,
+        in all of them. A device may still be busy when this returns: `write` may wait for it.
         """
 
     def write(self, unit: U_contra, computed: Any) -> Any:
@@ -162,7 +162,7 @@ def is_fatal(error: BaseException) -> bool:
 
 
 def run_on_dask(
-    stages: Stages[U], units: Sequence[U], where: str, *, processes: int | None = None
+    stages: Stages[U], units: Sequence[U], where: str, *, processes: int | None = None, threads: int = 1
 ) -> Generator[Outcome[U], None, None]:
     """Run units on the workers of dask.distributed, each by `run_unit`; outcomes come as units end, in any order.
 
@@ -173,13 +173,14 @@ def run_on_dask(
         units: what to run.
         where: "auto" for processes of this machine, the address of a scheduler, or its scheduler file.
         processes: number of processes for "auto"; if None, one for each core.
+        threads: of each process for "auto"; each runs units of its own.
 
     Raises:
         EngineError: dask.distributed is not installed, or no scheduler answers.
         UnfinishedError: the scheduler no longer answers.
         LandscribeError: a unit met a fatal error.
     """
-    with _client(where, processes) as client:
+    with _client(where, processes, threads) as client:
         from dask.distributed import KilledWorker, as_completed
 
         # As the result of a task: scattered data would be lost for good with the worker that holds it.
@@ -207,14 +208,14 @@ def _identity(stages: Stages[U]) -> Stages[U]:
 
 
 @contextmanager
-def _client(where: str, processes: int | None) -> Iterator[Any]:
+def _client(where: str, processes: int | None, threads: int) -> Iterator[Any]:
     """A client of the scheduler at `where`, or of a cluster that lives as long as the block."""
     try:
         from dask.distributed import Client
     except ImportError as error:
         raise EngineError("--dask needs dask.distributed. Install it with: pip install 'landscribe[dask]'") from error
     if where == "auto":
-        with own_cluster(processes or cores()) as cluster, Client(cluster) as client:
+        with own_cluster(processes or cores(), threads) as cluster, Client(cluster) as client:
             yield client
         return
     is_file = Path(where).is_file()
@@ -236,14 +237,14 @@ def _client(where: str, processes: int | None) -> Iterator[Any]:
 
 
 @contextmanager
-def own_cluster(processes: int) -> Iterator[Any]:
-    """A Dask cluster on this machine: so many worker processes of one thread each."""
+def own_cluster(processes: int, threads: int = 1) -> Iterator[Any]:
+    """A Dask cluster on this machine: so many worker processes of so many threads each."""
     from dask import config
     from dask.distributed import LocalCluster
 
     settings = {
         "n_workers": processes,
-        "threads_per_worker": 1,
+        "threads_per_worker": threads,
         # Any free port: with the default, a second cluster on this machine would warn.
         "dashboard_address": "127.0.0.1:0",
         # Errors come back with the outcome, and the caller reports them.

@@ -45,18 +45,28 @@ def test_readers_and_writers_change_no_byte_of_a_map(tmp_path, raster, whole, mo
     assert used.read_bytes() == whole
 
 
-@given(cores=st.integers(1, 64), room=st.integers(0, 100))
-def test_the_units_of_all_workers_fit_in_memory(cores, room):
+@given(cores=st.integers(1, 64), room=st.integers(0, 100), gpus=st.integers(1, 8))
+def test_the_units_of_all_workers_fit_in_memory(cores, room, gpus):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "cores", lambda: cores)
         patch.setattr(running, "budget", lambda device: room * 1000 + 5)
         patch.setattr(running, "total_memory", lambda: 10**9)
-        workers = Workers.of(torch.device("cuda"), 1000)
+        workers = Workers.of(torch.device("cuda"), 1000, gpus)
+    cores = max(1, cores // gpus)
     assert 1 <= workers.readers <= cores
     assert 1 <= workers.writers <= cores
     # One more is computed, and one read ahead. Fewer than four units in memory are no pipeline.
     assert workers.readers + workers.writers + 2 <= max(4, room)
     assert workers.readers == cores or workers.readers + workers.writers + 2 >= room - 1
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4])
+def test_gpus_share_the_memory_of_their_machine(monkeypatch, gpus):
+    monkeypatch.setattr(running, "cores", lambda: 64)
+    monkeypatch.setattr(running, "budget", lambda device: 10**9)
+    monkeypatch.setattr(running, "total_memory", lambda: 4 * 48_000)
+    workers = Workers.of(torch.device("cuda"), 1000, gpus)
+    assert gpus * (workers.readers + workers.writers + 2) == 48
 
 
 def test_on_a_cpu_one_thread_reads_and_one_writes():
@@ -161,7 +171,8 @@ def test_a_shard_outside_its_count_is_refused(shard):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
-def test_dask_workers_and_one_process_give_the_same_map(tmp_path, raster, whole):
+def test_dask_workers_of_several_threads_and_one_process_give_the_same_map(tmp_path, raster, whole, monkeypatch):
+    monkeypatch.setattr(running.Workers, "of", lambda *_: Workers(readers=3))
     spec = PredictSpec(**SMALL, dask="auto")
     assert predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec).read_bytes() == whole
 

@@ -2,8 +2,9 @@
 
 import logging
 import math
+import threading
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +50,9 @@ _LONG = 0.2
 _CACHE_OF_A_READER = 2**26
 """Bytes of GDAL's cache of decoded blocks for each thread that reads, twice what a unit of RGB holds."""
 
+_COMPUTING = threading.Lock()
+"""Held while a unit is given to a GPU. It is the module's, because locks cannot be pickled."""
+
 
 @bounded_block_cache()
 def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
@@ -90,17 +94,23 @@ class Workers:
     """Threads in which GDAL decodes the blocks of one read."""
 
     @classmethod
-    def of(cls, device: torch.device, unit_bytes: int) -> "Workers":
+    def of(cls, device: torch.device, unit_bytes: int, processes: int = 1) -> "Workers":
         """As many as feed the device within its memory and that of the machine, for units that take so many bytes.
 
         On a CPU the network takes all cores, so one thread reads the next unit and one writes the last one.
+
+        Args:
+            device: where the network runs.
+            unit_bytes: of a unit while it is read and written.
+            processes: that share cores and memory, each with a device of its own.
         """
         if device.type != "cuda":
             return cls()
+        own = max(1, cores() // processes)
         # Besides the units that are read and written, one is computed and one is read ahead.
-        most = min(budget(device), total_memory() // 4) // unit_bytes - 2
-        readers = min(cores(), max(1, most * 2 // 3))
-        return cls(readers, min(-(-cores() // 2), max(1, most - readers)), cores())
+        most = min(budget(device), total_memory() // 4 // processes) // unit_bytes - 2
+        readers = min(own, max(1, most * 2 // 3))
+        return cls(readers, min(-(-own // 2), max(1, most - readers)), own)
 
     @property
     def block_cache(self) -> int:
@@ -135,13 +145,18 @@ class MapUnitTask:
         """Layers of the unit, maybe still on their way from the device; None if nothing of it is to be mapped."""
         if read is None:
             return None
-        with torch.inference_mode(), _enough_memory(unit, self.options):
+        with _turn(self.predictor.device), torch.inference_mode(), _enough_memory(unit, self.options):
             return compute_unit(self.predictor, unit, read, self.options)
 
     def write(self, unit: Unit, computed: UnitOutput | None) -> None:
         """Write the layers to the store."""
         arrays, counts = (None, None) if computed is None else computed.arrays()
         self.store.write(unit, arrays, self.options.layers, self.raster.grid, counts)
+
+
+def _turn(device: torch.device) -> AbstractContextManager[object]:
+    """Hold back the other threads of a Dask worker: a GPU computes units in turn, in the memory of one of them."""
+    return _COMPUTING if device.type == "cuda" else nullcontext()
 
 
 @contextmanager
@@ -182,7 +197,10 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             )
         else:
             plan.predictor.leave_device()
-            outcomes = run_on_dask(task, missing, spec.dask, processes=processes(plan.predictor.device))
+            count = processes(plan.predictor.device)
+            # A GPU's worker has as many threads as read for it: while one computes, the others read and write.
+            threads = Workers.of(plan.predictor.device, _unit_bytes(plan, missing), count).readers
+            outcomes = run_on_dask(task, missing, spec.dask, processes=count, threads=threads)
         with progress.task(_title(plan.raster), sum(len(unit.tiles) for unit in missing)) as advance:
             failed, is_lost = _failures(outcomes, advance)
         if failed and (len(failed) == len(planned) or (is_lost and spec.shard is None and not store.count_done())):
