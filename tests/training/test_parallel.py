@@ -1,6 +1,7 @@
 """Several processes train as one: the same batches, the same measures, one model."""
 
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -94,7 +95,13 @@ def by_two(odd_chips, tmp_path_factory) -> tuple[Path, Path]:
     )  # fmt: skip
     (folder / "out").mkdir()
     out = folder / "out" / "model"
-    elastic_launch(config, run_rank)("train", str(odd_chips.folder), "--out", str(out), *COMMON, *settings)
+    # torchrun handles the signals of its own process, and leaves its handlers behind in that of the tests.
+    handlers = {sent: signal.getsignal(sent) for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)}
+    try:
+        elastic_launch(config, run_rank)("train", str(odd_chips.folder), "--out", str(out), *COMMON, *settings)
+    finally:
+        for sent, handler in handlers.items():
+            signal.signal(sent, handler)
     return folder / "logs", out
 
 
