@@ -46,7 +46,7 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
         classes: number of classes.
         trial: cut one chip, and run the network on one training batch and one tile of random pixels.
     """
-    import torch
+    from landscribe.training.checks import resolved_settings
 
     spec = recipe.chips
     windows: list[list[Window]] = [[] for _ in scenes]
@@ -64,7 +64,7 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
         splits = ["val", "test"] * held_out + ["train"] * (chips - 2 * held_out)
     else:
         splits = [name for scene, cut in zip(scenes, windows, strict=True) for name in _splits(recipe, scene, cut)]
-    train = recipe.train.resolved(has_gpu=torch.cuda.is_available())
+    train = resolved_settings(recipe.train, bands=len(scenes[0].image.bands), classes=classes, size=spec.size)
     steps_a_pass = max(1, train.steps_a_pass(splits.count("train")))
     steps = train.total_steps(steps_a_pass)
     trainings, maps = 1.0, 1
@@ -76,7 +76,7 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     steps = steps and math.ceil(steps * trainings)
     if not trial:
         return Forecast(chips, disk, steps, None, None)
-    measured = _trial(recipe, scenes[0], classes)
+    measured = _trial(recipe, scenes[0], classes, train.chips_a_batch)
 
     def train_seconds(train: TrainSpec) -> float:
         steps = train.total_steps(steps_a_pass)
@@ -120,7 +120,7 @@ class _Measured:
     memory_bytes: int | None
 
 
-def _trial(recipe: Recipe, scene: Scene, classes: int) -> _Measured:
+def _trial(recipe: Recipe, scene: Scene, classes: int, batch: int) -> _Measured:
     """Time the cutting of one chip, a training step, and the prediction of one tile.
 
     Device and precision are those of training and of inference.
@@ -139,7 +139,7 @@ def _trial(recipe: Recipe, scene: Scene, classes: int) -> _Measured:
     from landscribe.nn import build
     from landscribe.nn.losses import weighted_sum
 
-    size, batch = recipe.chips.size, recipe.train.batch
+    size = recipe.chips.size
     device = resolve_device()
     precision = training_precision(recipe.train.precision, device)
     network = build(

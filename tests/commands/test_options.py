@@ -93,7 +93,7 @@ def test_settings_arrive_by_section():
     arguments = ("--size", "64", "--batch", "2", "--option", "depth=3", "--option", "activation=swish", "--no-stack")
     assert settings_from(cli.RunCommand, *arguments) == {
         "chips": {"size": 64},
-        "train": {"batch": 2, "options": ["depth=3", "activation=swish"]},
+        "train": {"batch": "2", "options": ["depth=3", "activation=swish"]},
         "scenes": {"stack": False},
     }
 

@@ -43,12 +43,13 @@ def test_the_final_training_draws_each_labelled_pixel_as_often(rows, taken):
     counts, splits = np.array([[pixels] for pixels, _ in rows]), np.array([split for _, split in rows], object)
     splits[0] = "train"
     chips = SimpleNamespace(counts=counts, of_split=lambda name: SimpleNamespace(counts=counts[splits == name]))
-    config = SimpleNamespace(provenance={"learning_rate": 0.01})
+    config = SimpleNamespace(provenance={"learning_rate": 0.01, "settings": {"batch": 16}})
     assessed = SimpleNamespace(history=[{"step": 1}, {"step": taken}], config=config)
-    final = final_spec(TrainSpec(epochs=3, patience=2), chips, assessed)
+    final = final_spec(TrainSpec(epochs=3, patience=2, batch="auto"), chips, assessed)
     growth = counts.sum() / counts[splits == "train"].sum()
     assert abs(final.steps - taken * growth) <= 0.5
     assert (final.epochs, final.patience, final.checkpoint, final.learning_rate) == (None, None, "last", 0.01)
+    assert final.batch == 16
     assert final_spec(TrainSpec(minutes=3), chips, assessed).minutes == pytest.approx(3 * growth)
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 import forked
 from landscribe.inference import memory
-from landscribe.inference.memory import GIB, budget, estimated_memory, has_global_context
+from landscribe.inference.memory import GIB, budget, estimated_memory, has_global_context, step_memory
 from landscribe.machine import total_memory
 from landscribe.model import Model
-from landscribe.nn import build
+from landscribe.nn import Segmentation, build
 from networks import AboveTheMean
 
 CPU = torch.device("cpu")
@@ -72,6 +72,62 @@ def test_tensors_that_are_alive_together_are_added(channels):
 def test_weights_and_their_views_do_not_count():
     small, large = (estimated_memory([model_of(Weighted(side), 2)], (1, 32, 32)) for side in (2, 2000))
     assert small == large
+
+
+def saved_for_backward(network: nn.Module, images: Tensor) -> int:
+    """Bytes that a real forward pass keeps for its backward pass, without the weights."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in network.parameters()}
+    kept = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            # The reference keeps the address from being used again.
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = network(images)
+    assert logits.requires_grad
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("name", ["unet", "fcn", "deeplabv3plus"])
+def test_a_step_holds_what_its_backward_pass_needs(name):
+    network = build(name, bands=3, classes=4, encoder="resnet18", weights=None).train()
+    shape = (4, 3, 128, 128)
+    saved = saved_for_backward(network, torch.rand(shape))
+    gradients = 4 * sum(weights.numel() for weights in network.parameters())
+    assert saved < step_memory(network, shape) < 1.3 * (saved + gradients)
+
+
+def test_the_memory_of_a_step_grows_with_its_batch():
+    network = build("unet", bands=3, classes=4, encoder="resnet18", weights=None)
+    four, eight, sixteen = (step_memory(network, (batch, 3, 128, 128)) for batch in (4, 8, 16))
+    assert sixteen - eight == pytest.approx(2 * (eight - four), rel=0.02)
+    assert all(weights.device == CPU for weights in network.parameters())
+
+
+def test_a_step_that_depends_on_pixel_values_has_no_estimate():
+    class Deciding(Segmentation):
+        def __init__(self) -> None:
+            super().__init__(1, {"classes": 2})
+
+        def forward_padded(self, images: Tensor) -> Tensor:
+            return images if images.max() > 1 else -images
+
+    assert step_memory(Deciding(), (2, 2, 32, 32)) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["unet", "unetplusplus"])
+def test_a_step_on_a_gpu_takes_about_its_estimate(name):
+    network = build(name, bands=3, classes=4, encoder="resnet18", weights=None).cuda().train()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    network(torch.rand(8, 3, 256, 256, device="cuda")).log_softmax(1).square().mean().backward()
+    taken = torch.cuda.max_memory_allocated() - before
+    assert step_memory(network, (8, 3, 256, 256)) == pytest.approx(taken, rel=0.3)
 
 
 def test_averaged_probabilities_take_more():

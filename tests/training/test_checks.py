@@ -1,10 +1,13 @@
 """Checks before a training: settings that this machine cannot hold are refused."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from landscribe import machine, verbs
 from landscribe.errors import RecipeError, ResourceError
 from landscribe.training import checks
+from landscribe.training.spec import TrainSpec
 
 TINY = {"encoder": "plain", "weights": "none", "batch": 4, "steps": 1, "options": {"encoder_widths": [4, 8]}}
 WIDE = TINY | {"options": {"encoder_widths": [4, 600]}}
@@ -40,3 +43,45 @@ def test_more_readers_than_the_cores_can_serve_are_refused(tiny_chips, tmp_path,
     monkeypatch.setattr(checks, "cores", lambda: 2)
     with pytest.raises(RecipeError, match=r"workers is 1024, but this machine has 2 cores .*at most 32"):
         verbs.train(tiny_chips, out=tmp_path / "model", workers=1024, **TINY)
+
+
+ONE_WEIGHT = {"bands": 1, "classes": 2, "size": 64}
+
+
+@pytest.fixture
+def gpu_of(monkeypatch):
+    """Pretend a GPU with so many bytes of memory, on which a chip takes 1000."""
+
+    def pretend(memory: float, step_memory=lambda _, shape: 1000 * shape[0]) -> None:
+        monkeypatch.setattr(checks.torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(checks.torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=memory))
+        monkeypatch.setattr(checks, "build", lambda *_, **__: None)
+        monkeypatch.setattr(checks, "count_weights", lambda _: 10)
+        monkeypatch.setattr(checks, "step_memory", step_memory)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    # 10 weights of 4 bytes, with gradient and two moments: 160. A step may take 0.6 of the memory.
+    ("memory", "batch"),
+    [(1160 / 0.6, 1), (2159 / 0.6, 1), (2161 / 0.6, 2), (16_161 / 0.6, 16), (10**9, 64)],
+)
+def test_batch_auto_is_the_largest_power_of_two_that_a_gpu_holds(gpu_of, memory, batch):
+    gpu_of(memory)
+    assert checks.resolved_settings(TrainSpec(batch="auto"), **ONE_WEIGHT).batch == batch
+    assert checks.resolved_settings(TrainSpec(batch=5), **ONE_WEIGHT).batch == 5
+
+
+def test_a_chip_that_a_gpu_cannot_hold_is_refused(gpu_of):
+    gpu_of(1150 / 0.6)
+    with pytest.raises(ResourceError, match=r"one chip of 64 x 64 pixels needs 1\.16e-06 GB"):
+        checks.resolved_settings(TrainSpec(batch="auto"), **ONE_WEIGHT)
+
+
+def test_a_batch_that_cannot_be_foreseen_is_asked_for(gpu_of):
+    gpu_of(10**9, step_memory=lambda *_: None)
+    with pytest.raises(RecipeError, match=r"batch = auto cannot foresee the memory of unet\. Give a number"):
+        checks.resolved_settings(TrainSpec(batch="auto"), **ONE_WEIGHT)
+    with pytest.raises(RecipeError, match=r"batch = auto needs one process, but there are 2\. Give a number"):
+        checks.resolved_settings(TrainSpec(batch="auto"), **ONE_WEIGHT, processes=2)

@@ -198,6 +198,14 @@ def test_a_given_effort_is_that_of_any_machine(effort, has_gpu, expected):
     assert TrainSpec(effort=effort).resolved(has_gpu=has_gpu).effort == expected
 
 
+def test_without_a_gpu_auto_is_a_batch_of_eight(tiny_chips, tmp_path):
+    model = verbs.train(
+        tiny_chips, out=tmp_path / "model", batch="auto", steps=1, encoder="plain", weights="none",
+        options={"encoder_widths": [4, 8]},
+    )  # fmt: skip
+    assert model.config.provenance["settings"]["batch"] == 8
+
+
 def test_the_rate_rises_once_and_falls_to_zero():
     rates = [one_cycle(share / 100) for share in range(101)]
     top = rates.index(max(rates))

@@ -50,7 +50,8 @@ def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe) -> Mode
 def final_spec(spec: TrainSpec, chips: Chips, assessed: Model) -> TrainSpec:
     """The settings of the final training: its steps, or minutes, grow with the labelled pixels.
 
-    A training that stopped early counts with the steps that it took. The learning rate is the one that was found.
+    A training that stopped early counts with the steps that it took. The learning rate and the batch are those
+    of that training.
 
     Law: each labelled pixel is drawn as often as in the training of the assessed model.
     """
@@ -59,5 +60,8 @@ def final_spec(spec: TrainSpec, chips: Chips, assessed: Model) -> TrainSpec:
     budget: dict[str, Any] = {"steps": round(taken * growth), "epochs": None}
     if spec.minutes is not None:
         budget = {"minutes": spec.minutes * growth}
-    rate = assessed.config.provenance["learning_rate"]
-    return spec.model_copy(update={"checkpoint": "last", "patience": None, "learning_rate": rate, **budget})
+    found = {
+        "learning_rate": assessed.config.provenance["learning_rate"],
+        "batch": assessed.config.provenance["settings"]["batch"],
+    }
+    return spec.model_copy(update={"checkpoint": "last", "patience": None, **found, **budget})

@@ -1,8 +1,9 @@
-"""Memory: an estimate of what a batch of tiles takes, and the budget of this machine.
+"""Memory: an estimate of what a batch of tiles or a training step takes, and the budget of this machine.
 
 A network is traced on torch's meta device. The same trace shows whether it has global context.
 """
 
+import copy
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from landscribe.machine import total_memory
 from landscribe.model import Model
+from landscribe.nn import Segmentation
 
 GIB = 2**30
 # Freed memory that the C library's allocator holds: processes grew by 0 to 180 MB more than their live tensors.
@@ -56,6 +58,32 @@ def estimated_memory(models: Sequence[Model], shape: tuple[int, int, int], *, av
     # The sum of probabilities so far, and the next ones in the original orientation; 4 bytes each.
     sums = 2 * 4 * len(models[0].classes) * batch * rows * cols if averaged else 0
     return max(peaks) + sums + _ALLOCATOR_OVERHEAD
+
+
+def step_memory(network: Segmentation, shape: tuple[int, int, int, int]) -> int | None:
+    """Peak memory in bytes of a training step in 32 bits, without computing anything: see `estimated_memory`.
+
+    Feature maps that the backward pass needs, and gradients. Not the weights, nor the moments of the optimizer. With
+    half the bits, feature maps take half of it.
+
+    Args:
+        network: what is trained.
+        shape: (batch, bands, rows, cols) of the images.
+
+    Returns:
+        None if the network does not run on the meta device.
+    """
+    network = copy.deepcopy(network).to("meta").train()
+    try:
+        with _PeakMemory([*network.parameters(), *network.buffers()]) as traced:
+            heads = network.forward_heads(torch.empty(shape, device="meta"))
+            # Stands for the loss, which may depend on values. It holds as much: a probability for each logit.
+            losses = [logits.float().log_softmax(dim=1).square().mean() for logits in heads.values()]
+            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+    # As in `estimated_memory`.
+    except Exception:  # noqa: BLE001
+        return None
+    return traced.peak
 
 
 def _peak(model: Model, shape: tuple[int, int, int]) -> int:

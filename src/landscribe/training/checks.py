@@ -1,17 +1,74 @@
-"""Checks of chips, settings and machine before a training starts."""
+"""Checks of chips, settings and machine before a training starts; settings that the machine decides."""
 
 import torch
 
 from landscribe.data.chips.chips import Chips
-from landscribe.errors import ChipError, RecipeError, counted
+from landscribe.errors import ChipError, RecipeError, ResourceError, counted
+from landscribe.inference.device import resolve_device
+from landscribe.inference.memory import step_memory
 from landscribe.machine import cores, require_memory
-from landscribe.nn import Segmentation, require_memory_to_build
+from landscribe.nn import Segmentation, build, require_memory_to_build
 from landscribe.nn.meta_device import BYTES_PER_WEIGHT, count_weights
 from landscribe.training.parallel import Processes, chip_sampler, require_shareable_batches
 from landscribe.training.spec import TrainSpec
 
 _READERS_A_CORE = 16
 """Reader processes wait for disks and servers; more than these only take memory."""
+
+_LARGEST_BATCH = 64
+"""More chips in a batch save hardly any time, and small batches generalise better (Masters & Luschi 2018,
+arXiv:1804.07612)."""
+_GPU_SHARE = 0.6
+"""Of a GPU's memory that a step may need: convolutions need workspace, and the allocator leaves gaps."""
+
+
+def resolved_settings(spec: TrainSpec, *, bands: int, classes: int, size: int, processes: int = 1) -> TrainSpec:
+    """The settings with the effort and the batch that this machine takes for auto.
+
+    Args:
+        spec: the settings.
+        bands: number C of bands.
+        classes: number K of classes.
+        size: side of the chips, in pixels.
+        processes: that train together.
+
+    Raises:
+        RecipeError: batch is auto on a GPU, and several processes train, or the memory of a step is not foreseeable.
+        NetworkError: the network cannot be built.
+        ResourceError: the step of one chip does not fit into the GPU's memory.
+    """
+    if spec.batch != "auto" or not torch.cuda.is_available():
+        return spec.resolved(has_gpu=torch.cuda.is_available())
+    if processes > 1:
+        raise RecipeError(f"batch = auto needs one process, but there are {processes}. Give a number.")
+    return spec.resolved(has_gpu=True, batch=_largest_batch(spec, bands, classes, size))
+
+
+def _largest_batch(spec: TrainSpec, bands: int, classes: int, size: int) -> int:
+    """The largest power of two of chips whose training step fits into the GPU's memory."""
+    network = build(
+        spec.architecture, bands=bands, encoder=spec.encoder, weights=None, **{"classes": classes, **spec.options}
+    )
+    kept = _copies(spec) * count_weights(network) * BYTES_PER_WEIGHT
+    memory = _GPU_SHARE * torch.cuda.get_device_properties(resolve_device()).total_memory
+    batch = _LARGEST_BATCH
+    while True:
+        needed = step_memory(network, (batch, bands, size, size))
+        if needed is None:
+            raise RecipeError(f"batch = auto cannot foresee the memory of {spec.architecture}. Give a number.")
+        if needed + kept <= memory:
+            return batch
+        if batch == 1:
+            raise ResourceError(
+                f"a training step of one chip of {size} x {size} pixels needs {(needed + kept) / 1e9:.3g} GB, but at "
+                f"most {memory / 1e9:.3g} GB of the GPU are for it. Choose smaller chips or a smaller network."
+            )
+        batch //= 2
+
+
+def _copies(spec: TrainSpec) -> int:
+    """Numbers for each weight: itself, its gradient, the optimizer's moments, its moving average."""
+    return 2 + (2 if spec.optimizer == "adamw" else 1) + bool(spec.ema_decay)
 
 
 def require_two_classes(chips: Chips) -> None:
@@ -75,8 +132,8 @@ def _require_memory(spec: TrainSpec, group: Processes, training: Chips) -> None:
     size, values = training.metadata.size, len(training.metadata.bands) + 2 * len(training.classes)
     if not torch.cuda.is_available():
         require_memory(
-            4 * values * spec.batch // group.nodes * size**2,
-            f"a batch of {counted(spec.batch, 'chip')} of {size} x {size} pixels",
+            4 * values * spec.chips_a_batch // group.nodes * size**2,
+            f"a batch of {counted(spec.chips_a_batch, 'chip')} of {size} x {size} pixels",
             "Choose a smaller --batch (with --accumulate, gradients are as of a larger one) or smaller chips.",
         )
 
@@ -91,8 +148,7 @@ def require_memory_to_train(spec: TrainSpec, *, bands: int, classes: int, networ
         network: the network, if it is built. Before, only one with large options is measured.
     """
     # On a GPU, its own memory holds all but the first copy of the weights.
-    moments = 2 if spec.optimizer == "adamw" else 1
-    copies = 1 if torch.cuda.is_available() else 2 + moments + bool(spec.ema_decay)
+    copies = 1 if torch.cuda.is_available() else _copies(spec)
     if network is None:
         arguments = {"bands": bands, "classes": classes, "encoder": spec.encoder, **spec.options}
         require_memory_to_build(spec.architecture, arguments, purpose="training", copies=copies)

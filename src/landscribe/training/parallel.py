@@ -152,10 +152,11 @@ def require_shareable_batches(spec: TrainSpec, group: Processes, *, drawn: int, 
     """
     if group.count == 1:
         return
-    if spec.batch % group.count:
+    if spec.chips_a_batch % group.count:
+        shareable = group.count * -(-spec.chips_a_batch // group.count)
         raise RecipeError(
-            f"batch is {spec.batch}, which {group.count} processes cannot share evenly. "
-            f"Expected a multiple of {group.count}, such as --batch {group.count * -(-spec.batch // group.count)}."
+            f"batch is {spec.chips_a_batch}, which {group.count} processes cannot share evenly. "
+            f"Expected a multiple of {group.count}, such as --batch {shareable}."
         )
     for name, count in (("train", drawn), ("val", validation)):
         if 0 < count < group.count:
@@ -179,7 +180,7 @@ def chip_sampler(training: Chips, spec: TrainSpec, seed: int, group: Processes |
         seed: of the draws.
         group: the processes that share each batch.
     """
-    share = None if group is None else RankShare(batch=spec.batch, rank=group.rank, processes=group.count)
+    share = None if group is None else RankShare(batch=spec.chips_a_batch, rank=group.rank, processes=group.count)
     factors = repeat_factors(training, balanced=spec.sampling == "balanced", background=spec.background)
     order: ChipSampler
     if spec.sampling == "label_windows":
@@ -190,7 +191,7 @@ def chip_sampler(training: Chips, spec: TrainSpec, seed: int, group: Processes |
         order = ChipSampler(factors, seed=seed, share=share)
     steps_a_pass = spec.steps_a_pass(order.pass_length)
     if spec.steps_an_epoch(steps_a_pass) != steps_a_pass:
-        order.drawn = spec.steps_an_epoch(steps_a_pass) * spec.batch * spec.accumulate
+        order.drawn = spec.steps_an_epoch(steps_a_pass) * spec.chips_a_batch * spec.accumulate
     return order
 
 
@@ -239,7 +240,7 @@ def _batches(
         # On a CPU, reader processes would take the cores that train; chips in memory need none.
         reads_slowly = change is not None or decoded_bytes(chips) > kept_bytes
         workers = min(8, free) if torch.cuda.is_available() and reads_slowly else 0
-    batch = spec.batch // group.count
+    batch = spec.chips_a_batch // group.count
     batches = loader(chips, batch=batch, workers=workers, order=order, transform=change, kept_bytes=kept_bytes)
     return ReadAhead(batches, pin=torch.cuda.is_available())
 

@@ -73,8 +73,9 @@ class TrainSpec(Spec):
     """Passes over the training ground, instead of an effort."""
     minutes: float | None = Field(None, gt=0, le=10**6)
     """Wall-clock minutes, instead of an effort. The weights then depend on the machine's speed."""
-    batch: Annotated[int, AlsoCalled("batch_size")] = Field(8, ge=1, le=2**16)
-    """Chips per batch, over all devices."""
+    batch: Annotated[Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"], AlsoCalled("batch_size")] = 8
+    """Chips per batch, over all devices; auto is the largest power of two up to 64 whose step needs at most 0.6 of a
+    GPU's memory, and 8 without a GPU. Steps and learning rate do not change with it."""
     accumulate: int = Field(1, ge=1, le=2**16)
     """Gradient accumulation: batches per optimizer step. Gradients are averaged as for one large batch."""
     learning_rate: Annotated[Annotated[float, Field(gt=0, le=1000)] | Literal["auto"], AlsoCalled("lr")] = 2e-3
@@ -168,15 +169,26 @@ class TrainSpec(Spec):
         """True if the network learns from the object numbers of chips."""
         return self.architecture == "unet_id"
 
-    def resolved(self, *, has_gpu: bool) -> Self:
-        """The settings with the effort that a machine takes for auto."""
-        if self.effort != "auto":
-            return self
-        return self.model_copy(update={"effort": "standard" if has_gpu else "quick"})
+    def resolved(self, *, has_gpu: bool, batch: int = 8) -> Self:
+        """The settings with the effort and the batch that a machine takes for auto.
+
+        Args:
+            has_gpu: decides the effort.
+            batch: that a GPU holds.
+        """
+        effort = "standard" if has_gpu else "quick"
+        chosen = {"effort": effort, "batch": batch}
+        return self.model_copy(update={name: value for name, value in chosen.items() if getattr(self, name) == "auto"})
+
+    @property
+    def chips_a_batch(self) -> int:
+        """The batch, of resolved settings."""
+        assert self.batch != "auto"
+        return self.batch
 
     def steps_a_pass(self, chips: int) -> int:
-        """Optimizer steps over this many chips or windows."""
-        batches = math.ceil(chips / self.batch)
+        """Optimizer steps over this many chips or windows, of resolved settings."""
+        batches = math.ceil(chips / self.chips_a_batch)
         return math.ceil(batches / self.accumulate)
 
     def total_steps(self, steps_a_pass: int) -> int | None:

@@ -33,7 +33,12 @@ from landscribe.nn.losses import weighted_sum
 from landscribe.outputs import require_absent
 from landscribe.training.callbacks import ProgressCallback, StepLogger, loggers, quiet_lightning
 from landscribe.training.checkpoint import AtomicCheckpointIO, Checkpoints, EpochCheckpoint, InitialState
-from landscribe.training.checks import require_compatible, require_learnable, require_memory_to_train
+from landscribe.training.checks import (
+    require_compatible,
+    require_learnable,
+    require_memory_to_train,
+    resolved_settings,
+)
 from landscribe.training.lr_finder import LRFinderModule, find_learning_rate
 from landscribe.training.parallel import (
     Processes,
@@ -105,9 +110,11 @@ def train(
         UnfinishedError: a disk is full or lost, and the checkpoint is kept for the same call.
     """
     require_absent(out, overwrite=overwrite)
-    group, spec = processes(spec.devices), spec.resolved(has_gpu=torch.cuda.is_available())
+    group = processes(spec.devices)
     training, validation = chips.of_split("train"), chips.of_split("val")
     require_learnable(chips)
+    bands, size = len(chips.metadata.bands), chips.metadata.size
+    spec = resolved_settings(spec, bands=bands, classes=len(chips.classes), size=size, processes=group.count)
     require_compatible(spec, group, training, validation)
     weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
     order = chip_sampler(training, spec, seed, group)
@@ -156,8 +163,8 @@ def _budget_label(spec: TrainSpec, augmentation: AugmentSpec, passes: float | No
     budget = next((f"{name} {value}" for name in ("steps", "epochs") if (value := getattr(spec, name))), None)
     budget = budget or f"effort {spec.effort}, {EFFORT_STEPS[spec.effort]} steps"
     return (
-        f"training: {budget}, which show each pixel of the training ground about {passes:.2g} times; augmentation "
-        f"{augmentation.preset}"
+        f"training: {budget}, in batches of {spec.batch}, which show each pixel of the training ground about "
+        f"{passes:.2g} times; augmentation {augmentation.preset}"
     )
 
 

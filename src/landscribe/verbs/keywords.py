@@ -105,7 +105,7 @@ class TrainTable(TypedDict, total=False):
     steps: int | None
     epochs: int | None
     minutes: float | None
-    batch: int
+    batch: int | Literal["auto"]
     accumulate: int
     learning_rate: float | Literal["auto"]
     optimizer: Literal["adamw", "sgd"]
