@@ -82,6 +82,16 @@ def test_every_labelled_pixel_is_assessed_once_with_intervals(run):
     assert lower < measures["overall_accuracy"] < upper
 
 
+def test_pixels_of_overlapping_chips_are_counted_once(drawn, tmp_path):
+    run = pipeline.run(**drawn, **SETTINGS | {"steps": 2, "stride": 24}, out=tmp_path / "run")
+    chips, folds = Chips.open(run / "chips"), Run(run).read_folds()
+    scene = Raster.open(drawn["images"])
+    labelled = scene.read(scene.grid.window)[1].sum()  # polygons are one class, and the rest is background
+    assert labelled < chips.counts.sum()  # or no chip overlaps another
+    assert sum(row["reference_pixels"] for row in folds["pooled"]["classes"]) == labelled
+    assert folds["pooled"]["confusion"] == Run(run).read_assessment()["confusion"]
+
+
 def test_the_map_is_that_of_all_models_together_and_their_folder_is_an_ensemble(run, drawn, tmp_path):
     (again,) = verbs.predict(run / "folds", drawn["images"], out=tmp_path / "again.tif", threshold="val", **MAP)
     assert (values(again) == values(run / "map.tif")).all()

@@ -64,10 +64,14 @@ class CrossValidation:
     """What the models of all folds measured."""
 
     folds: tuple[Fold, ...]
+    of_maps: Confusion | None = None
+    """Of out-of-fold maps: each pixel once, also where chips overlap."""
 
     @property
     def pooled(self) -> Confusion:
-        """Every chip once, by the model that has not seen it."""
+        """All chips together, each by the model that has not seen it."""
+        if self.of_maps is not None:
+            return self.of_maps
         first, *others = (fold.confusion for fold in self.folds)
         return sum(others, start=first)
 

@@ -164,8 +164,10 @@ def assess_folds(
         settings: of `assess`, for all chips.
     """
     everything = replace(chips, table=chips.table.assign(split=ALL_FOLDS))
-    assess(maps, reference=everything, split=ALL_FOLDS, out=run.assessment_file, **settings)
-    result = CrossValidation(tuple(_assessed(maps, chips, fold, run) for fold in plan))
+    assessment = assess(maps, reference=everything, split=ALL_FOLDS, out=run.assessment_file, **settings)
+    assert isinstance(assessment, Assessment)
+    folds = tuple(_assessed(maps, chips, fold, run) for fold in plan)
+    result = CrossValidation(folds, of_maps=assessment.confusion)
     write_text(run.folds_file, json.dumps(result.summary(), indent=1) + "\n")
     return result
 
