@@ -11,8 +11,10 @@ from rasterio.crs import CRS
 
 from landscribe.geo.grid import Grid
 
-_NODES, _MOST_NODES = 65, 257
+_NODES, _MOST_NODES = 9, 257
 """Points along each axis at which pixels are measured, and those of a wide grid; measures are interpolated between."""
+_NODES_BY_ROW, _MOST_NODES_BY_ROW = 65, 2**14
+"""The same of grids in longitude and latitude, along one axis."""
 _CELL_M = 10_000.0
 """Metres between such points from which a grid is wide: over them, interpolation errs by about 2e-7."""
 REACH_M = 50.0
@@ -90,9 +92,9 @@ def node_counts(grid: Grid) -> tuple[int, int]:
     middle = (np.array([length / 2]) for length in grid.shape)
     sides = np.linalg.norm(np.concatenate(sides_at(grid, *middle, reach=0.5)), axis=1)
     reach = np.nan_to_num(sides * grid.shape, posinf=0)
-    most = _MOST_NODES if not is_by_row(grid) else 2**14
+    least, most = (_NODES_BY_ROW, _MOST_NODES_BY_ROW) if is_by_row(grid) else (_NODES, _MOST_NODES)
     # An odd number, so that a point lies in the middle.
-    rows, cols = (max(_NODES, min(most, 2 * math.ceil(metres / _CELL_M / 2) + 1)) for metres in reach.tolist())
+    rows, cols = (max(least, min(most, 2 * math.ceil(metres / _CELL_M / 2) + 1)) for metres in reach.tolist())
     return rows, cols
 
 
