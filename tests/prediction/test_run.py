@@ -69,6 +69,17 @@ def test_gpus_share_the_memory_of_their_machine(monkeypatch, gpus):
     assert gpus * (workers.readers + workers.writers + 2) == 48
 
 
+@pytest.mark.parametrize(("gpus", "device", "said"), [
+    (3, "cuda", ["device: one of 3 GPUs; --dask auto maps with all"]), (1, "cuda", []), (3, "cuda:1", []),
+    (3, "cpu", []),
+])  # fmt: skip
+def test_a_map_on_one_of_several_gpus_names_the_others(monkeypatch, caplog, gpus, device, said):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    running._name_other_gpus(torch.device(device))
+    assert caplog.messages == said
+
+
 def test_on_a_cpu_one_thread_reads_and_one_writes():
     assert Workers.of(torch.device("cpu"), 1) == Workers(1, 1, 1)
 

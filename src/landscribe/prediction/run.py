@@ -191,6 +191,7 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
     if missing:
         task = MapUnitTask(plan.predictor, plan.raster, store, plan.unit_options, plan.area)
         if spec.dask is None:
+            _name_other_gpus(plan.predictor.device)
             workers = Workers.of(plan.predictor.device, _unit_bytes(plan, missing))
             outcomes = run_units(
                 replace(task, workers=workers), missing, readers=workers.readers, writers=workers.writers
@@ -208,6 +209,12 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             raise failed[0].error or AssertionError
         if failed:
             raise UnfinishedError(_summary(failed, len(planned), store, is_lost=is_lost))
+
+
+def _name_other_gpus(device: torch.device) -> None:
+    """Say how to map with all GPUs of a machine that has several."""
+    if device.type == "cuda" and (count := processes(device)) > 1:
+        log.info("device: one of %d GPUs; --dask auto maps with all", count)
 
 
 def _unit_bytes(plan: MapPlan, units: Sequence[Unit]) -> int:

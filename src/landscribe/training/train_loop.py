@@ -46,6 +46,7 @@ from landscribe.training.parallel import (
     cluster_plugins,
     finish,
     log_on_rank_zero,
+    name_other_gpus,
     processes,
     training_batches,
     validation_batches,
@@ -126,6 +127,7 @@ def train(
     with log_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
         log.info(_budget_label(spec, augmentation, passes))
+        name_other_gpus(spec, group)
         lightning.seed_everything(seed, workers=True, verbose=False)
         network, start = _new_network(chips, spec) if resumed is None else _resumed_network(chips, spec, resumed)
         model = Model.wrap(
