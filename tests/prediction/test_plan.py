@@ -191,3 +191,11 @@ def test_a_precision_that_the_engine_does_not_have_is_refused():
     with pytest.raises(ValueError, match="engine torch computes in precision 32, not in bf16"):
         PredictSpec(engine="torch", precision="bf16")
     assert PredictSpec(engine="torch-bf16", precision="bf16").engine == "torch-bf16"
+
+
+def test_cuda_graphs_are_refused_on_dask():
+    with pytest.raises(
+        ValueError, match="engine torch-compiled runs in the main thread, but dask runs units in others"
+    ):
+        PredictSpec(engine="torch-compiled", dask="auto")
+    assert PredictSpec(engine="torch-compiled").engine == "torch-compiled"

@@ -314,7 +314,7 @@ def _engine(predictor: Predictor, raster: Raster, spec: PredictSpec, tiling: Til
     engines = {
         fastest_backend(
             model, tile=tiling.tile, batch=tiling.batch, device=predictor.device, pixels=pixels,
-            precision=spec.precision, tolerance=spec.tolerance,
+            precision=spec.precision, tolerance=spec.tolerance, on_dask=spec.dask is not None,
         )
         for model in predictor.models
     }  # fmt: skip

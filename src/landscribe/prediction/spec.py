@@ -143,6 +143,15 @@ class PredictSpec(Spec):
             )
         return self
 
+    @model_validator(mode="after")
+    def _require_engine_for_threads(self) -> "PredictSpec":
+        if self.dask is not None and self.engine != "auto" and BACKENDS[self.engine].is_of_one_thread:
+            raise ValueError(
+                f"engine {self.engine} runs in the main thread, but dask runs units in others; choose another engine, "
+                "such as torch-bf16, or leave out dask"
+            )
+        return self
+
     @field_validator("shard")
     @classmethod
     def _require_shard(cls, value: str | None) -> str | None:

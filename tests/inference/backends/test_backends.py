@@ -315,6 +315,7 @@ def test_a_network_is_compiled_only_for_maps_that_win_back_the_time():
     assert "torch-bf16" in candidates(cuda, pixels=2**24)
     assert "torch-compiled" not in candidates(cuda, pixels=2**24)
     assert "torch-compiled" in candidates(cuda, pixels=2**34)
+    assert "torch-compiled" not in candidates(cuda, pixels=2**34, on_dask=True)
 
 
 def test_a_compiled_network_is_that_of_bfloat16(monkeypatch):

@@ -33,6 +33,8 @@ class BackendKind:
     """Bits in which it computes, as `PredictSpec.precision` names them."""
     pays_from: float = 2**24
     """Pixels of a map from which building and measuring it may pay."""
+    is_of_one_thread: bool = False
+    """Not on Dask workers, which run units in other threads: CUDA graphs belong to the thread that captured them."""
 
     @property
     def missing_packages(self) -> list[str]:
@@ -57,7 +59,7 @@ BACKENDS: dict[str, BackendKind] = {
     # To compile takes 40 s: at 500 megapixels per second, a fifth more speed wins that back on 100 gigapixels.
     "torch-compiled": BackendKind(
         _late("torch_backend:build_compiled"),
-        packages=("torch",), devices=("cuda",), precision="bf16", pays_from=2**33,
+        packages=("torch",), devices=("cuda",), precision="bf16", pays_from=2**33, is_of_one_thread=True,
     ),
     "onnx": BackendKind(
         _late("onnxruntime_backend:build_onnxruntime"),

@@ -66,13 +66,16 @@ def _install_hint(kind: BackendKind) -> str:
     return f"Run: pip install 'landscribe[{kind.extra}]'"
 
 
-def candidates(device: torch.device, precision: str = "auto", pixels: float = math.inf) -> tuple[str, ...]:
+def candidates(
+    device: torch.device, precision: str = "auto", pixels: float = math.inf, *, on_dask: bool = False
+) -> tuple[str, ...]:
     """Names of the backends from which the fastest is chosen; without any trial, the first one.
 
     Args:
         device: where they run. Of CPUs, only those that have bfloat16 compute in it.
         precision: as of `PredictSpec.precision`; auto for any.
         pixels: of the map.
+        on_dask: they run in threads of Dask workers.
     """
     return tuple(
         name
@@ -80,6 +83,7 @@ def candidates(device: torch.device, precision: str = "auto", pixels: float = ma
         if (kind := BACKENDS[name]).devices is None or device.type in kind.devices
         if precision == kind.precision or (precision == "auto" and (device.type != "cpu" or _is_native(kind)))
         if name == default_backend(precision) or pixels >= kind.pays_from
+        if not (on_dask and kind.is_of_one_thread)
     )
 
 
@@ -165,6 +169,7 @@ def fastest_backend(
     pixels: float = math.inf,
     precision: str = "auto",
     tolerance: float = TOLERANCE_16,
+    on_dask: bool = False,
 ) -> str:
     """Name of the fastest installed backend that predicts the same classes as torch.
 
@@ -179,10 +184,11 @@ def fastest_backend(
             precision unless one is stored.
         precision: as of `PredictSpec.precision`.
         tolerance: share of pixels whose class may differ in a backend of 16 bits.
+        on_dask: as of `candidates`.
     """
     side = aligned(min(tile, _TRIAL_SIDE), model.reduction)
     # What pays for a map that is just worth a trial is stored once, for smaller maps too.
-    names = candidates(device, precision, max(pixels, _MINIMUM_PIXELS))
+    names = candidates(device, precision, max(pixels, _MINIMUM_PIXELS), on_dask=on_dask)
     if len(names) < 2:
         return default_backend(precision)
     stored = cache.load(model, _cache_key(names, side, batch, device, tolerance))
