@@ -176,10 +176,15 @@ class Run:
     def read_assessment(self) -> dict[str, Any]:
         """The accuracy measures on the held-out chips, as `Assessment.summary` gave them.
 
+        Assessed maps that are not the run's own, but have the same names, are named with their folder.
+
         Raises:
             RecipeError: the file is missing or damaged.
         """
-        return self._read_measures(self.assessment_file)
+        measures = self._read_measures(self.assessment_file)
+        if self.assessed != self:
+            measures["maps"] = [path.relative_to(self.folder).as_posix() for path in self.assessed.map_files]
+        return measures
 
     def read_folds(self) -> dict[str, Any] | None:
         """The accuracy measures of each fold, as `CrossValidation.summary` gave them; None if the run has no folds.

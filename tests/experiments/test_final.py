@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from landscribe import pipeline
 from landscribe import synthetic as world
+from landscribe.commands.tables import print_run
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import RecipeError
 from landscribe.experiments.final import final_spec
@@ -81,6 +82,12 @@ def test_the_report_says_which_model_is_assessed(run):
     assert page.count("the measures are those of the model that was trained on the train chips alone") == 1
     assert "The predictions are those of the assessed model." in page
     assert "F1 on the validation chips, by epoch" in page
+
+
+def test_the_terminal_names_the_assessed_map(run, capsys):
+    print_run(run, as_json=False)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == "assessed/map.tif against chips (val)"
 
 
 def test_a_stopped_final_training_goes_on(drawn, run):

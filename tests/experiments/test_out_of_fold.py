@@ -126,7 +126,9 @@ def test_the_report_and_the_terminal_show_the_folds(run, capsys):
     assert "Mean F1 on the validation chips of each fold, by epoch" in page
     assert "final model" not in page
     print_run(run, as_json=False)
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-5:]] == [
+    first, *_, assessed, models, mapped, polygons, report = capsys.readouterr().out.splitlines()
+    assert first == "folds/map.tif against chips (folds)"
+    assert [line.split()[0] for line in (assessed, models, mapped, polygons, report)] == [
         "assessed", "models", "map", "polygons", "report",
     ]  # fmt: skip
     print_run(run, as_json=True)
