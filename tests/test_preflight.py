@@ -78,12 +78,15 @@ def test_nodata_of_a_label_raster_is_a_note_with_the_way_to_make_it_a_class(tmp_
     [
         ({"options": {"encoder_widths": [30_000, 30_000]}}, "error: training unet with .* needs at least .* has 8 GB"),
         ({"workers": 1024}, "error: workers is 1024"),
+        ({"train": {"batch": "auto", "devices": 2}}, "error: batch = auto needs one process, but there are 2"),
         ({"final": "all", "devices": 2}, "error: the models are trained one after the other in one process, but 2"),
     ],
 )
 def test_a_training_that_the_machine_cannot_hold_is_an_error(tmp_path, texts, monkeypatch, settings, words):
     monkeypatch.setattr(machine, "total_memory", lambda: 8 * 10**9)
     monkeypatch.setattr(checks, "cores", lambda: 2)
+    if "train" in settings:
+        monkeypatch.setattr(checks.torch.cuda, "is_available", lambda: True)
     image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
     found = texts(image, encoder="plain", weights="none", size=16, **settings)
     assert re.search(words, found), found

@@ -1,5 +1,6 @@
 """The memory of tiles is estimated without computing a tile."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,14 @@ from test_mapping import model_of
 from torch import Tensor, nn
 
 import forked
+from landscribe.errors import NetworkError
+from landscribe.geo.classes import IGNORE
 from landscribe.inference import memory
 from landscribe.inference.memory import GIB, budget, estimated_memory, has_global_context, step_memory
 from landscribe.machine import total_memory
 from landscribe.model import Model
 from landscribe.nn import Segmentation, build
+from landscribe.nn.losses import weighted_sum
 from networks import AboveTheMean
 
 CPU = torch.device("cpu")
@@ -119,13 +123,20 @@ def test_a_step_that_depends_on_pixel_values_has_no_estimate():
     assert step_memory(Deciding(), (2, 2, 32, 32)) is None
 
 
+def test_images_that_are_too_small_for_a_network_are_refused():
+    with pytest.raises(NetworkError, match="16 x 16"):
+        step_memory(build("unet", bands=3, classes=2, encoder="resnet18", weights=None), (2, 3, 16, 16))
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["unet", "unetplusplus"])
 def test_a_step_on_a_gpu_takes_about_its_estimate(name):
     network = build(name, bands=3, classes=4, encoder="resnet18", weights=None).cuda().train()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    network(torch.rand(8, 3, 256, 256, device="cuda")).log_softmax(1).square().mean().backward()
+    labels = torch.randint(0, 4, (8, 256, 256), device="cuda")
+    loss = partial(weighted_sum("dice + ce"), ignore=IGNORE)
+    network.training_loss(torch.rand(8, 3, 256, 256, device="cuda"), labels, loss).backward()
     taken = torch.cuda.max_memory_allocated() - before
     assert step_memory(network, (8, 3, 256, 256)) == pytest.approx(taken, rel=0.3)
 

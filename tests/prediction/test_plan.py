@@ -199,3 +199,6 @@ def test_cuda_graphs_are_refused_on_dask():
     ):
         PredictSpec(engine="torch-compiled", dask="auto")
     assert PredictSpec(engine="torch-compiled").engine == "torch-compiled"
+    assert "torch-compiled" in plan._engines(PredictSpec())
+    # Nor does a map that was begun without dask go on with them.
+    assert "torch-compiled" not in plan._engines(PredictSpec(dask="auto"))

@@ -1,6 +1,7 @@
 """Maps by threads, by shards and on Dask workers: the same bytes; a unit that fails does not stop the others."""
 
 import math
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_mapping import model_of, read, write
 
-from landscribe import machine
+from landscribe import executor, machine
 from landscribe.errors import EngineError, RasterError, ReadError, ResourceError, UnfinishedError
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import units
@@ -67,17 +68,6 @@ def test_gpus_share_the_memory_of_their_machine(monkeypatch, gpus):
     monkeypatch.setattr(running, "total_memory", lambda: 4 * 48_000)
     workers = Workers.of(torch.device("cuda"), 1000, gpus)
     assert gpus * (workers.readers + workers.writers + 2) == 48
-
-
-@pytest.mark.parametrize(("gpus", "device", "said"), [
-    (3, "cuda", ["device: one of 3 GPUs; --dask auto maps with all"]), (1, "cuda", []), (3, "cuda:1", []),
-    (3, "cpu", []),
-])  # fmt: skip
-def test_a_map_on_one_of_several_gpus_names_the_others(monkeypatch, caplog, gpus, device, said):
-    caplog.set_level("INFO")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    running._name_other_gpus(torch.device(device))
-    assert caplog.messages == said
 
 
 def test_on_a_cpu_one_thread_reads_and_one_writes():
@@ -184,8 +174,35 @@ def test_a_shard_outside_its_count_is_refused(shard):
 @pytest.mark.usefixtures("forked_workers")
 def test_dask_workers_of_several_threads_and_one_process_give_the_same_map(tmp_path, raster, whole, monkeypatch):
     monkeypatch.setattr(running.Workers, "of", lambda *_: Workers(readers=3))
+    threads, started = [], executor.own_cluster
+
+    @contextmanager
+    def counted(*sizes):
+        with started(*sizes) as cluster:
+            threads.extend(worker["nthreads"] for worker in cluster.scheduler_info["workers"].values())
+            yield cluster
+
+    monkeypatch.setattr(executor, "own_cluster", counted)
     spec = PredictSpec(**SMALL, dask="auto")
     assert predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=spec).read_bytes() == whole
+    assert set(threads) == {3}
+
+
+def test_a_gpu_computes_units_in_turn(tmp_path, raster, monkeypatch):
+    cuda, other = torch.device("cuda:0"), torch.device("cuda:1")
+    assert running._turn(cuda) is running._turn(cuda)
+    assert running._turn(cuda) is not running._turn(other)
+    entered = []
+
+    @contextmanager
+    def turn(device):
+        entered.append(device)
+        yield
+
+    monkeypatch.setattr(running, "_turn", turn)
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
+    assert len(entered) > 1
+    assert set(entered) == {torch.device("cpu")}
 
 
 def free(monkeypatch, by_folder) -> None:

@@ -20,13 +20,7 @@ from landscribe.data.batches.sampling import ChipSampler, RankShare
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import RecipeError
 from landscribe.model import Model
-from landscribe.training.parallel import (
-    Processes,
-    name_other_gpus,
-    processes,
-    require_shareable_batches,
-    require_single_process,
-)
+from landscribe.training.parallel import Processes, processes, require_shareable_batches, require_single_process
 from landscribe.training.spec import TrainSpec
 
 
@@ -214,17 +208,3 @@ def test_auto_is_one_device_without_started_processes():
 def test_a_run_is_started_once(started, tmp_path):
     with pytest.raises(RecipeError, match="torchrun started 2 processes of landscribe run"):
         require_single_process("landscribe run")
-
-
-@pytest.mark.parametrize(
-    ("gpus", "devices", "group", "said"),
-    [
-        (4, "auto", Processes(), ["device: one of 4 GPUs; --devices 4 trains with all"]),
-        (1, "auto", Processes(), []), (4, 1, Processes(), []), (4, "auto", Processes(4, 0, 1, "torchrun"), []),
-    ],
-)  # fmt: skip
-def test_a_training_on_one_of_several_gpus_names_the_others(monkeypatch, caplog, gpus, devices, group, said):
-    caplog.set_level("INFO")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    name_other_gpus(TrainSpec(devices=devices), group)
-    assert caplog.messages == said

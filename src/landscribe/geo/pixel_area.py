@@ -91,10 +91,15 @@ def node_counts(grid: Grid) -> tuple[int, int]:
     """Points along each axis at which the pixels of a grid are measured; ProjError if its CRS knows no positions."""
     middle = (np.array([length / 2]) for length in grid.shape)
     sides = np.linalg.norm(np.concatenate(sides_at(grid, *middle, reach=0.5)), axis=1)
-    reach = np.nan_to_num(sides * grid.shape, posinf=0)
+    reach = sides * grid.shape
     least, most = (_NODES_BY_ROW, _MOST_NODES_BY_ROW) if is_by_row(grid) else (_NODES, _MOST_NODES)
+    if not np.isfinite(reach).all():
+        least = _NODES_BY_ROW  # the middle lies beside the Earth's disc, and areas change fast at its limb
     # An odd number, so that a point lies in the middle.
-    rows, cols = (max(least, min(most, 2 * math.ceil(metres / _CELL_M / 2) + 1)) for metres in reach.tolist())
+    rows, cols = (
+        max(least, min(most, 2 * math.ceil(metres / _CELL_M / 2) + 1))
+        for metres in np.nan_to_num(reach, posinf=0).tolist()
+    )
     return rows, cols
 
 

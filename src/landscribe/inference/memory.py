@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from landscribe.errors import LandscribeError
 from landscribe.machine import total_memory
 from landscribe.model import Model
 from landscribe.nn import Segmentation
@@ -72,18 +73,28 @@ def step_memory(network: Segmentation, shape: tuple[int, int, int, int]) -> int 
 
     Returns:
         None if the network does not run on the meta device.
+
+    Raises:
+        NetworkError: the images are too small for the network.
     """
-    network = copy.deepcopy(network).to("meta").train()
+    batch, _, rows, cols = shape
     try:
+        network = copy.deepcopy(network).to("meta").train()
         with _PeakMemory([*network.parameters(), *network.buffers()]) as traced:
-            heads = network.forward_heads(torch.empty(shape, device="meta"))
-            # Stands for the loss, which may depend on values. It holds as much: a probability for each logit.
-            losses = [logits.float().log_softmax(dim=1).square().mean() for logits in heads.values()]
-            torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+            images = torch.empty(shape, device="meta")
+            labels = torch.empty(batch, rows, cols, dtype=torch.long, device="meta")
+            network.training_loss(images, labels, _spread).backward()  # type: ignore[no-untyped-call]
+    except LandscribeError:
+        raise
     # As in `estimated_memory`.
     except Exception:  # noqa: BLE001
         return None
     return traced.peak
+
+
+def _spread(logits: Tensor, _: Tensor) -> Tensor:
+    """Stands for a loss, which may depend on values. It holds as much: a probability for each logit."""
+    return logits.float().log_softmax(dim=1).square().mean()
 
 
 def _peak(model: Model, shape: tuple[int, int, int]) -> int:

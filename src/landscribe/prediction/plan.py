@@ -257,12 +257,12 @@ def _choice(
 ) -> tuple[Tiling, str, dict[str, Any]]:
     """Tiling, engine, and both as fields of the fingerprint: those of the map that exists, or the best ones here."""
     requested = _requested(predictor, spec)
-    choice = _previous_choice(out, fixed, requested, spec.precision)
+    choice = _previous_choice(out, fixed, requested, spec)
     if choice is None:
         tiling = choose_tiling(predictor, raster, spec)
         own = _as_fields(tiling, _engine(predictor, raster, spec, tiling), spec)
         # Choosing takes seconds, in which another shard may have begun with its own choice.
-        choice = _previous_choice(out, fixed, requested, spec.precision) or own
+        choice = _previous_choice(out, fixed, requested, spec) or own
     tile, margin, batch = choice["tile"], choice["margin"], choice["batch"]
     return Tiling(tile, margin, batch, overlap_overhead(tile, margin)), choice["engine"], choice
 
@@ -288,7 +288,7 @@ def _requested(predictor: Predictor, spec: PredictSpec) -> dict[str, Any]:
 
 
 def _previous_choice(
-    out: OutputPaths, fixed: dict[str, Any], requested: dict[str, Any], precision: str
+    out: OutputPaths, fixed: dict[str, Any], requested: dict[str, Any], spec: PredictSpec
 ) -> dict[str, Any] | None:
     """What was chosen when the same map was begun or finished; None if there is none."""
     for fields in (unfinished_fingerprint(out.map), fingerprint_in(read_tags(out.map))):
@@ -296,14 +296,19 @@ def _previous_choice(
         is_same = fields.keys() - CHOSEN == fixed.keys() and all(
             fields.get(name) == value for name, value in (fixed | requested).items()
         )
-        if len(choice) == len(CHOSEN) and is_same and choice["engine"] in _engines(precision):
+        if len(choice) == len(CHOSEN) and is_same and choice["engine"] in _engines(spec):
             return choice
     return None
 
 
-def _engines(precision: str) -> list[str]:
-    """Engines that compute in a precision; auto for any."""
-    return [name for name, kind in BACKENDS.items() if precision in ("auto", kind.precision)]
+def _engines(spec: PredictSpec) -> list[str]:
+    """Engines that compute in the precision of the settings, and where its units run."""
+    return [
+        name
+        for name, kind in BACKENDS.items()
+        if spec.precision in ("auto", kind.precision)
+        if not (spec.dask is not None and kind.is_of_one_thread)
+    ]
 
 
 def _engine(predictor: Predictor, raster: Raster, spec: PredictSpec, tiling: Tiling) -> str:

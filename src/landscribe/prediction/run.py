@@ -50,8 +50,9 @@ _LONG = 0.2
 _CACHE_OF_A_READER = 2**26
 """Bytes of GDAL's cache of decoded blocks for each thread that reads, twice what a unit of RGB holds."""
 
-_COMPUTING = threading.Lock()
-"""Held while a unit is given to a GPU. It is the module's, because locks cannot be pickled."""
+
+_COMPUTING: dict[torch.device, threading.Lock] = {}
+"""By GPU, held while a unit is given to it. They are the module's, because locks cannot be pickled."""
 
 
 @bounded_block_cache()
@@ -145,7 +146,7 @@ class MapUnitTask:
         """Layers of the unit, maybe still on their way from the device; None if nothing of it is to be mapped."""
         if read is None:
             return None
-        with _turn(self.predictor.device), torch.inference_mode(), _enough_memory(unit, self.options):
+        with _turn(self.predictor.local_device), torch.inference_mode(), _enough_memory(unit, self.options):
             return compute_unit(self.predictor, unit, read, self.options)
 
     def write(self, unit: Unit, computed: UnitOutput | None) -> None:
@@ -156,7 +157,7 @@ class MapUnitTask:
 
 def _turn(device: torch.device) -> AbstractContextManager[object]:
     """Hold back the other threads of a Dask worker: a GPU computes units in turn, in the memory of one of them."""
-    return _COMPUTING if device.type == "cuda" else nullcontext()
+    return _COMPUTING.setdefault(device, threading.Lock()) if device.type == "cuda" else nullcontext()
 
 
 @contextmanager
@@ -191,7 +192,6 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
     if missing:
         task = MapUnitTask(plan.predictor, plan.raster, store, plan.unit_options, plan.area)
         if spec.dask is None:
-            _name_other_gpus(plan.predictor.device)
             workers = Workers.of(plan.predictor.device, _unit_bytes(plan, missing))
             outcomes = run_units(
                 replace(task, workers=workers), missing, readers=workers.readers, writers=workers.writers
@@ -200,8 +200,9 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             plan.predictor.leave_device()
             count = processes(plan.predictor.device)
             # A GPU's worker has as many threads as read for it: while one computes, the others read and write.
-            threads = Workers.of(plan.predictor.device, _unit_bytes(plan, missing), count).readers
-            outcomes = run_on_dask(task, missing, spec.dask, processes=count, threads=threads)
+            workers = Workers.of(plan.predictor.device, _unit_bytes(plan, missing), count)
+            own = replace(task, workers=workers) if spec.dask == "auto" else task
+            outcomes = run_on_dask(own, missing, spec.dask, processes=count, threads=workers.readers)
         with progress.task(_title(plan.raster), sum(len(unit.tiles) for unit in missing)) as advance:
             failed, is_lost = _failures(outcomes, advance)
         if failed and (len(failed) == len(planned) or (is_lost and spec.shard is None and not store.count_done())):
@@ -209,12 +210,6 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             raise failed[0].error or AssertionError
         if failed:
             raise UnfinishedError(_summary(failed, len(planned), store, is_lost=is_lost))
-
-
-def _name_other_gpus(device: torch.device) -> None:
-    """Say how to map with all GPUs of a machine that has several."""
-    if device.type == "cuda" and (count := processes(device)) > 1:
-        log.info("device: one of %d GPUs; --dask auto maps with all", count)
 
 
 def _unit_bytes(plan: MapPlan, units: Sequence[Unit]) -> int:

@@ -24,7 +24,7 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
     from landscribe.nn.encoders.weights import require_weights
     from landscribe.nn.losses import weighted_sum
     from landscribe.prediction.compatibility import require_two_classes
-    from landscribe.training.checks import require_memory_to_train, require_workers
+    from landscribe.training.checks import require_memory_to_train, require_workers, resolved_settings
     from landscribe.training.parallel import Processes, require_one_process
     from landscribe.training.scaling import of_range
 
@@ -54,6 +54,10 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
             weights_bands=train.weights_bands, **{"classes": len(classes), **train.options},
         )  # fmt: skip
         require_memory_to_train(train, bands=bands, classes=len(classes), network=network)
+        resolved_settings(
+            train, bands=bands, classes=len(classes), size=recipe.chips.size,
+            processes=1 if train.devices == "auto" else train.devices,
+        )  # fmt: skip
         parts_of(network, train.freeze)
         align = network.reduction
         if recipe.chips.size < align + (train.batch == 1):

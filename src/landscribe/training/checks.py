@@ -15,9 +15,9 @@ from landscribe.training.spec import TrainSpec
 _READERS_A_CORE = 16
 """Reader processes wait for disks and servers; more than these only take memory."""
 
-_LARGEST_BATCH = 64
-"""More chips in a batch save hardly any time, and small batches generalise better (Masters & Luschi 2018,
-arXiv:1804.07612)."""
+_BATCHES = (64, 32, 16, 8, 4, 2, 1)
+"""Those that auto chooses from. More chips in a batch save hardly any time, and small batches generalise better
+(Masters & Luschi 2018, arXiv:1804.07612)."""
 _GPU_SHARE = 0.6
 """Of a GPU's memory that a step may need: convolutions need workspace, and the allocator leaves gaps."""
 
@@ -51,19 +51,20 @@ def _largest_batch(spec: TrainSpec, bands: int, classes: int, size: int) -> int:
     )
     kept = _copies(spec) * count_weights(network) * BYTES_PER_WEIGHT
     memory = _GPU_SHARE * torch.cuda.get_device_properties(resolve_device()).total_memory
-    batch = _LARGEST_BATCH
-    while True:
-        needed = step_memory(network, (batch, bands, size, size))
-        if needed is None:
-            raise RecipeError(f"batch = auto cannot foresee the memory of {spec.architecture}. Give a number.")
-        if needed + kept <= memory:
+    needed = None
+    for batch in _BATCHES:
+        step = step_memory(network, (batch, bands, size, size))
+        if step is None:  # normalisation over a single value may be refused
+            break
+        needed = step + kept
+        if needed <= memory:
             return batch
-        if batch == 1:
-            raise ResourceError(
-                f"a training step of one chip of {size} x {size} pixels needs {(needed + kept) / 1e9:.3g} GB, but at "
-                f"most {memory / 1e9:.3g} GB of the GPU are for it. Choose smaller chips or a smaller network."
-            )
-        batch //= 2
+    if needed is None:
+        raise RecipeError(f"batch = auto cannot foresee the memory of {spec.architecture}. Give a number.")
+    raise ResourceError(
+        f"the smallest training step, of chips of {size} x {size} pixels, needs {needed / 1e9:.3g} GB, but at most "
+        f"{memory / 1e9:.3g} GB of the GPU are for it. Choose smaller chips or a smaller network."
+    )
 
 
 def _copies(spec: TrainSpec) -> int:

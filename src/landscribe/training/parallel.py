@@ -120,12 +120,6 @@ def _lightning_processes(count: int) -> Processes:
     return Processes(count, int(os.environ.get("LOCAL_RANK", "0")), 1, "lightning") if count > 1 else Processes()
 
 
-def name_other_gpus(spec: TrainSpec, group: Processes) -> None:
-    """Say how to train with all GPUs of a machine that has several."""
-    if spec.devices == "auto" and group.count == 1 and (gpus := torch.cuda.device_count()) > 1:
-        log.info("device: one of %d GPUs; --devices %d trains with all", gpus, gpus)
-
-
 def require_single_process(command: str) -> None:
     """Raise RecipeError if torchrun or SLURM started several processes of a command that does more than training."""
     group = _launched_processes()

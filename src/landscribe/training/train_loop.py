@@ -46,7 +46,6 @@ from landscribe.training.parallel import (
     cluster_plugins,
     finish,
     log_on_rank_zero,
-    name_other_gpus,
     processes,
     training_batches,
     validation_batches,
@@ -127,7 +126,6 @@ def train(
     with log_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
         log.info(_budget_label(spec, augmentation, passes))
-        name_other_gpus(spec, group)
         lightning.seed_everything(seed, workers=True, verbose=False)
         network, start = _new_network(chips, spec) if resumed is None else _resumed_network(chips, spec, resumed)
         model = Model.wrap(
@@ -161,7 +159,7 @@ def train(
 def _budget_label(spec: TrainSpec, augmentation: AugmentSpec, passes: float | None) -> str:
     """One line about the settings that the effort decides."""
     if passes is None:
-        return f"training: {spec.minutes:g} minutes, augmentation {augmentation.preset}"
+        return f"training: {spec.minutes:g} minutes, in batches of {spec.batch}, augmentation {augmentation.preset}"
     budget = next((f"{name} {value}" for name in ("steps", "epochs") if (value := getattr(spec, name))), None)
     budget = budget or f"effort {spec.effort}, {EFFORT_STEPS[spec.effort]} steps"
     return (
