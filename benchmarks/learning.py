@@ -8,7 +8,8 @@ DATA is the folder of the example data sets (banepa_buildings, dubai, amazon_for
 Amazon the last third of the images. The rest is split as by default, its own test chips being "unused". The lecture's
 way is a UNet of segmentation-models-pytorch, random crops, flips, Dice + cross-entropy, Adam 1e-3, on all of the rest,
 the last weights. `ground=all` in a method is the final training of `run --final all`: all of the rest, steps scaled to
-it. `ground=50` trains on so few train chips that each is drawn 50 times. Rows that OUT has are not repeated.
+it; `ground=equal` is the same with equal steps. `ground=50` trains on so few train chips that each is drawn 50 times.
+Rows that OUT has are not repeated.
 """
 
 import argparse
@@ -132,7 +133,7 @@ def measured(chips: Chips, method: str, steps: int, seed: int) -> dict[str, Any]
 def _ground(chips: Chips, ground: str, seed: int, drawn: int) -> Chips:
     """The chips to train with: all but the held-out third; or train and val, of train as many as `drawn` allows."""
     splits = chips.table["split"].to_numpy().copy()
-    if ground == "all":
+    if ground in ("all", "equal"):
         splits[np.isin(splits, ["val", "unused", "gap"])] = "train"
     elif ground:
         train = np.random.default_rng(seed).permutation(np.flatnonzero(splits == "train"))
