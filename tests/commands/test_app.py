@@ -432,7 +432,7 @@ def test_workers_of_an_interrupted_map_have_nothing_to_say(slow):
 @pytest.mark.slow
 def test_an_interrupted_training_leaves_no_model(made, tmp_path):
     out = tmp_path / "new" / "model"
-    many = ("--encoder", "test_efficientnet", "--weights", "none", "--steps", "100000", "--batch", "2")
+    many = ("--encoder", "test_efficientnet", "--weights", "none", "--epochs", "100000", "--batch", "2")
     left = out.with_name("model.training")
     code, _, err = forked.command(
         "train", made / "chips", *many, "--out", out,
