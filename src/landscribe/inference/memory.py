@@ -83,7 +83,7 @@ def step_memory(network: Segmentation, shape: tuple[int, int, int, int]) -> int 
         with _PeakMemory([*network.parameters(), *network.buffers()]) as traced:
             images = torch.empty(shape, device="meta")
             labels = torch.empty(batch, rows, cols, dtype=torch.long, device="meta")
-            network.training_loss(images, labels, _spread).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(network.training_loss(images, labels, _spread))
     except LandscribeError:
         raise
     # As in `estimated_memory`.
