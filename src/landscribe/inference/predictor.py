@@ -131,7 +131,7 @@ class Predictor:
         return {head: self._checked(logits[head or model.main_head], head, images).float() for head in self.heads}
 
     def _checked(self, logits: Tensor, head: str | None, images: Tensor) -> Tensor:
-        """The logits; raises ModelError if they have another shape than the head's, or are not finite."""
+        """The logits; raises ModelError if they have another shape than the head's."""
         channels = self.models[0].head_channels[head] if head else len(self.classes)
         expected = (len(images), channels, *images.shape[-2:])
         if tuple(logits.shape) != expected:
@@ -139,14 +139,6 @@ class Predictor:
             raise ModelError(
                 f"the network gave logits of shape {tuple(logits.shape)} for images of shape {tuple(images.shape)}. "
                 f"Expected {expected}: {what}, at the size of the images."
-            )
-        # NaN and +inf win the maximum, and -inf is allowed for classes that cannot be.
-        is_finite = logits.amax(dim=1).isfinite()
-        if not bool(is_finite.all()):
-            raise ModelError(
-                f"the network gave logits that are not finite for {int((~is_finite).sum())} of {is_finite.numel()} "
-                "pixels of a batch. Expected finite logits. Check the weights, and that the raster's pixels have the "
-                "range of those that the model was trained on."
             )
         return logits
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from landscribe.errors import ModelError, counted
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.rasters.raster import Pixels, Valid
 from landscribe.geo.tiling import Tile, Unit
@@ -47,11 +48,21 @@ class UnitOutput:
 
     kinds: tuple[str, ...]
     copied: Copied
-    """The layers, and (256,) how often each class value occurs."""
+    """The layers, (256,) how often each class value occurs, and () how many pixels of tiles have no finite logits."""
 
     def arrays(self) -> tuple[LayerArrays, NDArray[np.int64]]:
-        """Layers by kind, and the counts of class values; waits for the device."""
-        *layers, counts = (tensor.numpy() for tensor in self.copied.in_memory())
+        """Layers by kind, and the counts of class values; waits for the device.
+
+        Raises:
+            ModelError: the network gave logits that are not finite.
+        """
+        *layers, counts, not_finite = (tensor.numpy() for tensor in self.copied.in_memory())
+        if not_finite:
+            raise ModelError(
+                f"the network gave logits that are not finite for {counted(int(not_finite), 'pixel')} of a unit. "
+                "Expected finite logits. Check the weights, and that the raster's pixels have the range of those that "
+                "the model was trained on."
+            )
         return dict(zip(self.kinds, layers, strict=True)), counts
 
 
@@ -101,18 +112,28 @@ def compute_unit(predictor: Predictor, unit: Unit, sent: UnitInput, options: Uni
     """
     pixels, valid, mapped = sent.copied.on_device()
     merger: _Merger = (_BlendMerger if options.is_blended else _CropMerger)(unit, options.layers)
+    # Counted on the device, which computes the next batch meanwhile.
+    not_finite = torch.zeros((), dtype=torch.int64, device=pixels.device)
     tiles = [tile for tile in unit.tiles if sent.mapped[merger.slices(tile)].any()]
     for batch in _batches(tiles, options.batch):
         logits = _logits(predictor, unit, batch, pixels, valid, options.batch)
         for index, tile in enumerate(batch):
-            merger.add(tile, {head: of_batch[index] for head, of_batch in logits.items()})
+            of_tile = {head: of_batch[index] for head, of_batch in logits.items()}
+            merger.add(tile, of_tile)
+            not_finite += _count_not_finite(of_tile)
     layers = merger.layers()
     layers[CLASS.kind] = _class_values(layers[CLASS.kind], predictor.classes)
     unmapped = ~mapped
     for layer in options.layers:
         layers[layer.kind].masked_fill_(unmapped, layer.nodata)
     counts = torch.bincount(layers[CLASS.kind].flatten(), minlength=IGNORE + 1)
-    return UnitOutput(tuple(layers), copy_to_memory([*layers.values(), counts]))
+    return UnitOutput(tuple(layers), copy_to_memory([*layers.values(), counts, not_finite]))
+
+
+def _count_not_finite(logits: HeadLogits) -> Tensor:
+    """Pixels of a tile with logits that are not finite, in each head: NaN, +inf, or -inf in all channels."""
+    # NaN and +inf win the maximum, and -inf is allowed for classes that cannot be.
+    return torch.stack([(~of_head.amax(dim=0).isfinite()).sum() for of_head in logits.values()]).sum()
 
 
 def _class_values(indices: Tensor, classes: Classes) -> Tensor:
