@@ -106,7 +106,7 @@ def run_units(
     reads: deque[tuple[U, Future[Any]]] = deque()
     writes: deque[tuple[U, Future[Any]]] = deque()
     # Left in reverse order: first the readers stop, then the writers finish.
-    with ThreadPoolExecutor(writers) as writing, _stopped_at_exit(ThreadPoolExecutor(readers)) as reading:
+    with ThreadPoolExecutor(writers) as writing, stopped_at_exit(ThreadPoolExecutor(readers)) as reading:
         while True:
             # The next unit to compute, and one ahead for each reader: more would fill memory and save no time.
             room = min(readers + 1, in_flight - len(writes)) - len(reads)
@@ -122,7 +122,7 @@ def run_units(
 
 
 @contextmanager
-def _stopped_at_exit(threads: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+def stopped_at_exit(threads: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
     """Threads that, at the end of the block, finish the task at hand and drop those that wait."""
     try:
         yield threads

@@ -14,7 +14,7 @@ from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.burning import rasterize_mask
-from landscribe.maps.assembly import BandMetadata, merge
+from landscribe.maps.assembly.cog import BandMetadata, merge
 from landscribe.maps.layers import CLASS
 from landscribe.maps.output_paths import OutputPaths
 from landscribe.maps.style import colormap

@@ -122,7 +122,7 @@ def test_the_network_sees_the_same_around_missing_blocks_when_tiles_are_blended(
 
 @pytest.mark.parametrize("is_foreseen", [True, False])
 def test_a_map_that_takes_hours_to_assemble_for_little_data_is_warned_about(tmp_path, monkeypatch, caplog, is_foreseen):
-    monkeypatch.setattr(run, "_OVERVIEWS_PER_HOUR", SIDE**2 / 2)
+    monkeypatch.setattr(run, "_HEADED_PER_HOUR", SIDE**2 / 2)
     raster = write(tmp_path / "a.tif", nodata=0 if is_foreseen else None)
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
     assert ("assembling a map of 512 x 512 pixels takes about 2.0 h" in caplog.text) == is_foreseen

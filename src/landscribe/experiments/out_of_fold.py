@@ -15,7 +15,7 @@ from landscribe.data.scenes.scene import open_image
 from landscribe.errors import ChipError, GridError
 from landscribe.experiments.cross_validation import CrossValidation, Fold, HeldOut, plan_folds
 from landscribe.experiments.trainings import Trainings, split_counts
-from landscribe.maps.assembly import BandMetadata, merge
+from landscribe.maps.assembly.cog import BandMetadata, merge
 from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag, model_tags
 from landscribe.maps.layers import CLASS
 from landscribe.maps.output_paths import OutputPaths

@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 
 from landscribe.errors import LandscribeError, OutputError, RasterError, UnfinishedError, UnreachableError
 from landscribe.fingerprint import Fingerprint, read_fingerprint
-from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid
-from landscribe.geo.rasters.overviews import packed, shared_halvings
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.geo.tiling import Unit
 from landscribe.maps.areas import NO_AREA, ClassAreas
@@ -158,21 +156,13 @@ class UnitStore:
         write_text(self._marker(unit), json.dumps(areas.as_dict()))
 
     def write_layer(self, unit: Unit, array: NDArray[Any], layer: Layer, grid: Grid) -> None:
-        """Write (bands, rows, cols) of one layer, of classes with its overviews; the unit is not done by this."""
+        """Write (bands, rows, cols) of one layer; the unit is not done by this."""
         with atomic_file(self.path(unit, layer.kind)) as temporary:
             write_raster(temporary, array, grid[unit.keep], nodata=layer.nodata, **_LAYOUT)
-        count = overview_count([unit], layer, grid)
-        if count:
-            with atomic_file(self.overviews_path(unit, layer.kind)) as temporary:
-                write_raster(temporary, packed(array[0], count, IGNORE)[None], None, nodata=IGNORE, **_LAYOUT)
 
     def path(self, unit: Unit, kind: str) -> Path:
         """The file of a unit's layer; absent if the unit has no mapped pixel."""
         return self.folder / f"{unit.name}.{kind}.tif"
-
-    def overviews_path(self, unit: Unit, kind: str) -> Path:
-        """The file of a unit's overviews, packed into one array; absent if it has none."""
-        return self.folder / f"{unit.name}.{kind}.overviews.tif"
 
     def areas(self, unit: Unit) -> ClassAreas:
         """Area of each class in a unit that is done."""
@@ -195,13 +185,6 @@ class UnitStore:
             with suppress(OSError):
                 path.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def overview_count(units: Sequence[Unit], layer: Layer, grid: Grid) -> int:
-    """How many overviews of a layer of a map its units hold; GDAL builds those of layers other than of classes."""
-    if layer.resampling != CLASS.resampling:
-        return 0
-    return min((shared_halvings(unit.keep, grid.shape) for unit in units), default=0)
 
 
 def unfinished_fingerprint(out: Path) -> dict[str, Any]:

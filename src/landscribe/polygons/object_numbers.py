@@ -13,7 +13,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import OutputError
 from landscribe.geo.grid import Grid, Window
-from landscribe.maps.assembly import require_whole, silenced_stderr
+from landscribe.geo.rasters.whole_files import require_whole, silenced_stderr
 
 _TILE = 256
 

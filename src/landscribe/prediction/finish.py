@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rasterio.windows import Window as RasterioWindow
-
 from landscribe import progress
-from landscribe.geo.access import bounded_block_cache, open_dataset, without_secrets
+from landscribe.geo.access import bounded_block_cache, without_secrets
 from landscribe.geo.tiling import Unit
 from landscribe.maps.areas import Areas, ClassAreas, format_areas, total_areas
-from landscribe.maps.assembly import BandMetadata, assemble, build_vrt, move_into_place
+from landscribe.maps.assembly.blocks import Blocks
+from landscribe.maps.assembly.cog import BandMetadata, assemble, move_into_place, unit_sources
 from landscribe.maps.candidates import most_uncertain, write_candidates
 from landscribe.maps.class_map import AREAS_TAG, CLASSES_TAG, FINGERPRINT_TAG, RUN_TAG, classes_as_tag, model_tags
 from landscribe.maps.layers import CLASS, OBJECT_BANDS, OBJECT_PROBABILITY, UNCERTAINTY, Layer
@@ -118,11 +117,11 @@ class _Assembler:
         """Write units without small patches, each read with its halo; the areas that they hold now."""
         units: Sequence[Unit] = tuple(self.areas)
         grid, areas = self.plan.raster.grid, []
-        virtual = build_vrt(self.store, units, grid, CLASS, BandMetadata((CLASS.kind,), {}))
-        with open_dataset(virtual) as dataset, progress.task("sieving", len(units)) as advance:
+        sources = Blocks(self.store.folder, CLASS, grid.shape, 1).sources(unit_sources(self.store, units, CLASS))
+        with progress.task("sieving", len(units)) as advance:
             for unit in units:
                 window = unit.keep.grown(sieve.halo) & grid.window
-                values = dataset.read(1, window=RasterioWindow(window.col, window.row, window.width, window.height))
+                values = sources.read(window)[0]
                 kept = sieve.apply(values)[unit.keep.relative_to(window).slices]
                 self.store.write_layer(unit, kept[None], _SIEVED, grid)
                 areas.append(ClassAreas.of(kept, grid[unit.keep]))

@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -23,6 +23,8 @@ from landscribe.geo.vectors.burning import rasterize_mask
 from landscribe.inference.memory import budget
 from landscribe.inference.predictor import Predictor, processes
 from landscribe.machine import cores, free_disk, require_disk, total_memory
+from landscribe.maps.assembly.beside import compressed_beside
+from landscribe.maps.assembly.blocks import Blocks
 from landscribe.maps.layers import OBJECT_BANDS, OBJECT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
 from landscribe.maps.unit_store import UnitStore
 from landscribe.prediction.plan import MapPlan
@@ -42,8 +44,8 @@ _BEST_COMPRESSION = {"uint8": 1000, "float32": 20}
 """Uncompressed bytes per byte on disk at most. DEFLATE reaches 1032 where one class, or nodata, is all there is;
 probabilities in float32 vary. On the synthetic world: classes 23, probabilities in uint8 2.8 and in float32 1.1,
 uncertainty 1.4."""
-_OVERVIEWS_PER_HOUR = 1e11
-"""Pixels of a map of which GDAL builds overviews in an hour, on one core, whether they are nodata or not."""
+_HEADED_PER_HOUR = 4e12
+"""Pixels of a map that GDAL goes through in an hour to write the head of its file, whether they are mapped or not."""
 _LONG = 0.2
 """Hours to assemble a map that are worth a warning."""
 
@@ -203,8 +205,14 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             workers = Workers.of(plan.predictor.device, _unit_bytes(plan, missing), count)
             own = replace(task, workers=workers) if spec.dask == "auto" else task
             outcomes = run_on_dask(own, missing, spec.dask, processes=count, threads=workers.readers)
-        with progress.task(_title(plan.raster), sum(len(unit.tiles) for unit in missing)) as advance:
-            failed, is_lost = _failures(outcomes, advance)
+        # Patches that are merged change the units first; a shard does not see all of them.
+        is_final = plan.sieve is None and spec.shard is None
+        layers = [Blocks(store.folder, layer, plan.raster.grid.shape, _bands(plan, layer)) for layer in plan.layers]
+        with (
+            progress.task(_title(plan.raster), sum(len(unit.tiles) for unit in missing)) as advance,
+            compressed_beside(store, planned, layers if is_final else (), workers.writers) as finished,
+        ):
+            failed, is_lost = _failures(outcomes, advance, finished)
         if failed and (len(failed) == len(planned) or (is_lost and spec.shard is None and not store.count_done())):
             # No unit could be mapped: the cause is not a unit's own.
             raise failed[0].error or AssertionError
@@ -229,7 +237,8 @@ def _require_disk(plan: MapPlan, missing: Sequence[Unit]) -> None:
         UNCERTAINTY.kind: plan.paths.uncertainty,
         OBJECT_PROBABILITY.kind: plan.paths.object_probabilities,
     }
-    # Units and assembled files lie beside the map; then each layer moves to its own path, maybe on another disk.
+    # Units, then compressed blocks and assembled files lie beside the map; then each layer moves to its own path, maybe
+    # on another disk.
     files = [(plan.paths.map, plan.layers, written + assembled)]
     files += [(path, (layer,), assembled) for layer in plan.layers if (path := paths.get(layer.kind)) is not None]
     for path, layers, pixels in files:
@@ -248,31 +257,38 @@ def _require_disk(plan: MapPlan, missing: Sequence[Unit]) -> None:
 def _foresee_assembly(plan: MapPlan) -> None:
     """Warn of a map that takes long to assemble although little of it is mapped."""
     height, width = plan.raster.grid.shape
-    hours = height * width / _OVERVIEWS_PER_HOUR
+    hours = height * width / _HEADED_PER_HOUR
     mapped = sum(math.prod(unit.keep.shape) for unit in plan.units)
     if plan.spec.shard is None and hours > _LONG and 0 < mapped < height * width / 2:
         log.warning(
-            "assembling a map of %d x %d pixels takes about %.1f h, though at most %.2g%% of them are mapped: its "
-            "overviews cover all of it. Crop the raster to save that time (gdal_translate -projwin)",
+            "assembling a map of %d x %d pixels takes about %.1f h, though at most %.2g%% of them are mapped. Crop the "
+            "raster to save that time (gdal_translate -projwin)",
             height, width, hours, 100 * mapped / (height * width),
         )  # fmt: skip
 
 
 def _bytes_per_pixel(plan: MapPlan, layer: Layer) -> int:
-    bands = {PROBABILITY.kind: len(plan.classes), OBJECT_PROBABILITY.kind: len(OBJECT_BANDS)}
-    return np.dtype(layer.dtype).itemsize * bands.get(layer.kind, 1)
+    return np.dtype(layer.dtype).itemsize * _bands(plan, layer)
+
+
+def _bands(plan: MapPlan, layer: Layer) -> int:
+    return {PROBABILITY.kind: len(plan.classes), OBJECT_PROBABILITY.kind: len(OBJECT_BANDS)}.get(layer.kind, 1)
 
 
 def _failures(
-    outcomes: Generator[Outcome[Unit], None, None], advance: progress.Advance
+    outcomes: Generator[Outcome[Unit], None, None], advance: progress.Advance, finished: Callable[[Unit], None]
 ) -> tuple[list[Outcome[Unit]], bool]:
-    """The units that failed, once all ended; and whether the server was lost, so that the rest was not tried."""
+    """The units that failed, once all ended; and whether the server was lost, so that the rest was not tried.
+
+    `finished` is called with each unit that did not fail.
+    """
     failed: list[Outcome[Unit]] = []
     in_a_row = 0
     for outcome in outcomes:
         advance(len(outcome.unit.tiles))
         if outcome.error is None:
             in_a_row = 0
+            finished(outcome.unit)
             continue
         log.warning("%s", _reason(outcome))
         failed.append(outcome)

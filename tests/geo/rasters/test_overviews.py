@@ -1,15 +1,13 @@
-"""Overviews of classes: the most common value of four pixels; parts of a raster hold parts of its overviews."""
+"""Overviews: the most common value of four pixels, or their mean; parts of a raster hold parts of its overviews."""
 
 from collections import Counter
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from landscribe.geo.grid import Window
-from landscribe.geo.rasters.overviews import HELD, halved, halvings, packed, packed_windows, shared_halvings
+from landscribe.geo.rasters.overviews import averaged, halved, halvings
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 VALUES = arrays(np.uint8, SHAPES, elements=st.sampled_from([0, 1, 2, 255]))
@@ -39,27 +37,28 @@ def test_overviews_of_parts_are_parts_of_the_overviews(values, row, col):
     assert (joined == halved(values, 255)).all()
 
 
-@given(VALUES, st.integers(1, 3))
-def test_packed_overviews_lie_in_their_windows(values, count):
-    array = packed(values, count, 255)
-    for window in packed_windows(values.shape, count):
-        values = halved(values, 255)
-        assert (array[window.slices] == values).all()
-
-
-@pytest.mark.parametrize(
-    ("part", "shape", "count"),
-    [
-        (Window(0, 0, 700, 900), (700, 900), 1),
-        (Window(0, 0, 300, 300), (300, 300), 0),
-        (Window(64, 992, 64, 992), (40_000, 40_000), HELD),
-        (Window(64, 994, 64, 990), (40_000, 40_000), 1),
-        (Window(64, 992, 63, 992), (40_000, 40_000), 0),
-        (Window(39_936, 992, 63, 992), (39_999, 40_000), HELD),
-    ],
+@given(
+    arrays(
+        np.float32, st.tuples(st.just(2), *[st.integers(1, 6)] * 2), elements=st.sampled_from([0.0, 0.25, 1.0, np.nan])
+    )
 )
-def test_a_part_holds_the_overviews_that_begin_and_end_with_it(part, shape, count):
-    assert shared_halvings(part, shape) == count
+def test_a_pixel_of_averages_is_the_mean_of_the_valid_of_four(pixels):
+    half = averaged(pixels, float("nan"))
+    assert half.dtype == np.float32
+    for band, row, col in np.ndindex(half.shape):
+        four = pixels[band, 2 * row : 2 * row + 2, 2 * col : 2 * col + 2]
+        valid = four[~np.isnan(four)]
+        np.testing.assert_array_equal(half[band, row, col], np.float32(valid.mean()) if valid.size else np.nan)
+
+
+@given(VALUES)
+def test_averages_of_integers_round_halves_up(values):
+    half = averaged(values[None], 255)[0]
+    for row, col in np.ndindex(half.shape):
+        valid = [
+            value for value in values[2 * row : 2 * row + 2, 2 * col : 2 * col + 2].ravel().tolist() if value < 255
+        ]
+        assert half[row, col] == (int(sum(valid) / len(valid) + 0.5) if valid else 255)
 
 
 @given(st.integers(1, 100_000))

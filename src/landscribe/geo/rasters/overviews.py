@@ -1,18 +1,16 @@
-"""Overviews of class rasters: half as many rows and columns, each pixel the most common value of four.
+"""Overviews: half as many rows and columns, each pixel the most common value of four, or their mean.
 
 Overviews of the parts of a raster are parts of its overviews, as far as the parts begin at multiples of the factor.
 """
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.geo.grid import Window
-
 LARGEST = 512
 """Side of the smallest overview in pixels at most; larger rasters have a further one."""
-
-HELD = 2
-"""Overviews that parts hold at most: to open parts for smaller ones takes longer than to compute these."""
 
 Values = NDArray[np.uint8]
 
@@ -52,6 +50,32 @@ def _replace(values: Values, other: Values, where: NDArray[np.bool_]) -> None:
     values ^= (values ^ other) & np.negative(where.view(np.uint8))
 
 
+def averaged(pixels: NDArray[Any], nodata: float) -> NDArray[Any]:
+    """The mean of the valid pixels of each 2 x 2, nodata if none of them is valid; halves of integers round up.
+
+    Args:
+        pixels: (bands, rows, cols) of uint8 or float32.
+        nodata: the value of pixels that do not count; NaN for those that are not numbers.
+
+    Returns:
+        Half as many rows and columns, rounded up, of the same type.
+
+    >>> averaged(np.array([[[1, 2, 5], [2, 4, 255]]], np.uint8), nodata=255)
+    array([[[2, 5]]], dtype=uint8)
+    """
+    rows, cols = pixels.shape[1:]
+    if rows % 2 or cols % 2:
+        pixels = np.pad(pixels, ((0, 0), (0, rows % 2), (0, cols % 2)), constant_values=nodata)
+    valid = ~np.isnan(pixels) if math.isnan(nodata) else pixels != nodata
+    quarters = [(slice(None), slice(row, None, 2), slice(col, None, 2)) for row in (0, 1) for col in (0, 1)]
+    count = sum(valid[quarter].astype(np.uint8) for quarter in quarters)
+    total = sum(np.where(valid[quarter], pixels[quarter], 0).astype(np.float32) for quarter in quarters)
+    mean = total / np.maximum(count, 1)
+    if pixels.dtype != np.float32:
+        mean = np.floor(mean + 0.5)
+    return np.where(count > 0, mean, nodata).astype(pixels.dtype)
+
+
 def halvings(shape: tuple[int, int]) -> int:
     """How many overviews a raster of (rows, cols) has.
 
@@ -59,43 +83,6 @@ def halvings(shape: tuple[int, int]) -> int:
     (0, 1, 7)
     """
     return max(0, (-(-max(shape) // LARGEST) - 1).bit_length())
-
-
-def shared_halvings(part: Window, shape: tuple[int, int]) -> int:
-    """How many overviews of a part are parts of the overviews of a raster of (rows, cols), HELD at most.
-
-    >>> shared_halvings(Window(row=0, col=96, height=64, width=32), (4096, 128))
-    2
-    >>> shared_halvings(Window(row=0, col=96, height=65, width=32), (4096, 128))
-    0
-    """
-    stops = zip((part.row_stop, part.col_stop), shape, strict=True)
-    # At its end a raster may have an odd row or column.
-    edges = [part.row, part.col, *(stop for stop, end in stops if stop < end)]
-    most = min(HELD, halvings(shape))
-    return next(count for count in range(most, -1, -1) if all(edge % 2**count == 0 for edge in edges))
-
-
-def packed_windows(shape: tuple[int, int], count: int) -> list[Window]:
-    """Where so many overviews of a part of (rows, cols) lie in one array: side by side, the largest first.
-
-    >>> packed_windows((8, 12), 2)
-    [Window(row=0, col=0, height=4, width=6), Window(row=0, col=6, height=2, width=3)]
-    """
-    windows: list[Window] = []
-    for level in range(1, count + 1):
-        windows.append(Window(0, sum(window.width for window in windows), *reduced(shape, level)))
-    return windows
-
-
-def packed(values: Values, count: int, nodata: int) -> Values:
-    """So many overviews of a part, in one array at their `packed_windows`; nodata below them."""
-    windows = packed_windows(values.shape, count)
-    array = np.full((windows[0].height, windows[-1].col_stop), nodata, np.uint8)
-    for window in windows:
-        values = halved(values, nodata)
-        array[window.slices] = values
-    return array
 
 
 def reduced(shape: tuple[int, int], level: int) -> tuple[int, int]:

@@ -1,8 +1,10 @@
 """Whole raster files, written or read at once: chips, masks, parts of a map, palettes."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.metadata import MASK_BAND, mask_band, read_mask
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Valid
+
+_BLOCK_ITEMS = ("OFFSET", "SIZE")
 
 
 def write_raster(path: Path, pixels: Pixels, grid: Grid | None, valid: Valid | None = None, **layout: Any) -> None:
@@ -117,3 +121,36 @@ def read_palette(path: str) -> dict[int, tuple[int, int, int, int]] | None:
         if source.colorinterp[0] != ColorInterp.palette:
             return None
         return dict(source.colormap(1))
+
+
+@contextmanager
+def silenced_stderr() -> Iterator[None]:
+    """Drop what libtiff prints to stderr about a full disk, past GDAL: our own error line says it."""
+    stderr = os.dup(2)
+    with Path(os.devnull).open("w") as null:
+        os.dup2(null.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def require_whole(path: Path) -> None:
+    """Raise OSError unless every block of a TIFF lies inside the file.
+
+    GDAL writes cached blocks when the file is closed, and rasterio does not check whether that succeeded.
+    """
+    # Without access.open_dataset: an error here is about what we wrote, and the caller explains it.
+    size = path.stat().st_size
+    with rasterio.open(path) as source:
+        levels = [None, *range(len(source.overviews(1)))]
+    for level in levels:
+        with rasterio.open(path, **({} if level is None else {"overview_level": level})) as source:
+            rows, cols = (-(-length // side) for length, side in zip(source.shape, source.block_shapes[0], strict=True))
+            for row, col in product(range(rows), range(cols)):
+                offset, length = (
+                    source.get_tag_item(f"BLOCK_{item}_{col}_{row}", "TIFF", bidx=1) for item in _BLOCK_ITEMS
+                )
+                if not offset or not length or int(offset) + int(length) > size:
+                    raise OSError(f"block {row}, {col} is not in the file, which ends after {size} bytes")
