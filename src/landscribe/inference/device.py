@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from landscribe.errors import ModelError
+from landscribe.machine import has_amx
 
 TrainingPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _TRAINING_PRECISIONS: dict[str, TrainingPrecision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -62,18 +63,20 @@ def training_precision(requested: str, device: torch.device | None = None) -> Tr
     """The precision of training, as Lightning's Trainer names it.
 
     Args:
-        requested: 32, bf16, 16, or auto for bf16 on GPUs that have it, else 32.
+        requested: 32, bf16, 16, or auto for bf16 on GPUs that have it and on CPUs with AMX, else 32.
         device: the device of the training; that of `resolve_device` if None.
 
     Returns:
         32-true, bf16-mixed or 16-mixed.
 
     Example:
-        >>> training_precision("auto", torch.device("cpu"))
-        '32-true'
+        >>> training_precision("bf16")
+        'bf16-mixed'
     """
     if requested == "auto":
-        requested = "bf16" if has_bfloat16(device or resolve_device()) else "32"
+        device = device or resolve_device()
+        # Other CPUs that have bfloat16 were not measured (docs/decisions/0033-bfloat16-on-cpus.md).
+        requested = "bf16" if has_bfloat16(device) or (device.type == "cpu" and has_amx()) else "32"
     return _TRAINING_PRECISIONS[requested]
 
 
