@@ -9,7 +9,8 @@ Amazon the last third of the images. The rest is split as by default, its own te
 way is a UNet of segmentation-models-pytorch, random crops, flips, Dice + cross-entropy, Adam 1e-3, on all of the rest,
 the last weights. `ground=all` in a method is the final training of `run --final all`: all of the rest, steps scaled to
 it; `ground=equal` is the same with equal steps. `ground=50` trains on so few train chips that each is drawn 50 times.
-Rows that OUT has are not repeated.
+`--precision bf16` trains both in bfloat16, four times as fast at 256 pixels on a CPU with AMX. Rows that OUT has are
+not repeated.
 """
 
 import argparse
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[200])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--precision", choices=["32", "bf16"], default="32")
     parser.add_argument("--method", action="append", required=True)
     arguments = parser.parse_args()
     done = arguments.out.read_text().splitlines() if arguments.out.exists() else []
@@ -56,9 +58,9 @@ def main() -> None:
                 chips = held_out_third(name, arguments.folder, Path(scratch), arguments.size, seed)
                 for steps in arguments.steps:
                     for method in arguments.method:
-                        key = [name, steps, seed, arguments.size, method]
+                        key = [name, steps, seed, arguments.size, arguments.precision, method]
                         if tuple(key) not in keys:
-                            row = {"key": key} | measured(chips, method, steps, seed)
+                            row = {"key": key} | measured(chips, method, steps, seed, arguments.precision)
                             with arguments.out.open("a") as file:
                                 file.write(json.dumps(row) + "\n")
                             print(json.dumps(row), flush=True)
@@ -106,18 +108,18 @@ def _copied(recipe: Path, data: Path, scratch: Path) -> Path:
     return path
 
 
-def measured(chips: Chips, method: str, steps: int, seed: int) -> dict[str, Any]:
+def measured(chips: Chips, method: str, steps: int, seed: int, precision: str) -> dict[str, Any]:
     """F1 on the held-out ground, and the seconds of the training."""
     name, _, text = method.partition(":")
     test, started = chips.of_split("test"), time.perf_counter()
     if name == "lecture":
-        network = lecture(_ground(chips, "all", seed, 8 * steps).of_split("train"), steps, seed)
+        network = lecture(_ground(chips, "all", seed, 8 * steps).of_split("train"), steps, seed, precision)
         seconds = time.perf_counter() - started
         confusion = lecture_score(network, test)
     else:
         words = text.split()
         ground = next((word.removeprefix("ground=") for word in words if word.startswith("ground=")), "")
-        settings = named_values([word for word in words if not word.startswith("ground=")])
+        settings = {"precision": precision} | named_values([word for word in words if not word.startswith("ground=")])
         given = _ground(chips, ground, seed, 8 * steps)
         if ground == "all":
             steps = round(steps * len(given.of_split("train")) / len(chips.of_split("train")))
@@ -143,11 +145,12 @@ def _ground(chips: Chips, ground: str, seed: int, drawn: int) -> Chips:
     return replace(chips, table=table[table["split"].isin(["train", "val"])].reset_index(drop=True))
 
 
-def lecture(ground: Chips, steps: int, seed: int) -> torch.nn.Module:
+def lecture(ground: Chips, steps: int, seed: int, precision: str) -> torch.nn.Module:
     """A network trained as in the lecture, on random crops."""
     torch.manual_seed(seed)
     classes = len(ground.classes)
     network = smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=classes).train()
+    network = network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     dice = smp.losses.DiceLoss("multiclass", ignore_index=255)
     entropy = torch.nn.CrossEntropyLoss(ignore_index=255)
@@ -159,7 +162,9 @@ def lecture(ground: Chips, steps: int, seed: int) -> torch.nn.Module:
         for axis in (-1, -2):
             flipped = torch.rand(len(images), generator=rng) < 0.5
             images[flipped], labels[flipped] = images[flipped].flip(axis), labels[flipped].flip(axis)
-        logits = network(images)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            logits = network(images.contiguous(memory_format=torch.channels_last))
+        logits = logits.float()
         optimizer.zero_grad()
         (dice(logits, labels) + entropy(logits, labels)).backward()
         optimizer.step()
