@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 import tifffile
+from rasterio.windows import Window as RasterioWindow
 from rio_cogeo.cogeo import cog_validate
 
 from landscribe.errors import OutputError
@@ -150,3 +151,36 @@ def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"class file could not be written whole, .* No space left"):
         composed(tmp_path, CLASS, random_pixels(CLASS, 1, (40, 40)))
     assert [path.name for path in tmp_path.iterdir()] == ["source.tif"]
+
+
+def test_a_map_of_more_than_2_gigapixels_has_its_pixels(tmp_path):
+    """In BigTIFF; nearly all of it is nodata."""
+    side = 47_000
+    window = Window(side - 600, side - 1100, 600, 1100)
+    pixels = random_pixels(CLASS, 1, window.shape)
+    source = tmp_path / "source.tif"
+    layout: dict[str, Any] = {
+        "driver": "GTiff",
+        "tiled": True,
+        "compress": "deflate",
+        "sparse_ok": True,
+        "bigtiff": "yes",
+    }
+    shape = {"width": side, "height": side, "count": 1, "dtype": "uint8", "nodata": 255}
+    place = RasterioWindow(window.col, window.row, window.width, window.height)
+    with rasterio.open(source, "w", **layout, **shape, crs=UTM, transform=METRE) as target:
+        target.write(pixels, window=place)
+    grid = Grid(UTM, METRE, side, side)
+    merge([(source, [window])], grid, CLASS, BandMetadata(("class",), {}), tmp_path / "out.tif")
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        assert file.is_bigtiff
+    with rasterio.open(tmp_path / "out.tif") as mapped:
+        np.testing.assert_array_equal(mapped.read(window=place), pixels)
+        assert (mapped.read(1, window=RasterioWindow(30_000, 20_000, 900, 900)) == 255).all()
+        levels = len(mapped.overviews(1))
+    with rasterio.open(tmp_path / "out.tif", overview_level=levels - 2) as overview:
+        values = overview.read(1)
+        assert values.shape == (-(-side // 2 ** (levels - 1)),) * 2
+        assert (values[:-11] == 255).all()
+        assert (values[-9:-1, -16:-1] != 255).any()
+    assert cog_validate(tmp_path / "out.tif", strict=True, quiet=True)[0]

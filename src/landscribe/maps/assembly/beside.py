@@ -32,7 +32,7 @@ def compressed_beside(
         A function to call with each unit when it is done.
 
     Raises:
-        OutputError: a file cannot be written; raised at the end.
+        OutputError: a unit cannot be read, or a file cannot be written; raised at the end.
     """
     waiting = [_Waiting(store, units, blocks) for blocks in layers]
     tasks: list[Future[None]] = []

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscribe.errors import OutputError, RasterError
 from landscribe.executor import stopped_at_exit
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.overviews import LARGEST, averaged, halved, halvings, reduced
@@ -59,8 +60,7 @@ class Blocks:
         """Compress all groups of the map and of its overviews that are not compressed yet, in threads.
 
         Raises:
-            OutputError: a file cannot be written.
-            ReadError, UnreachableError: a source cannot be read.
+            OutputError: a source cannot be read, or a file cannot be written.
         """
         size = self.bands * np.dtype(self.layer.dtype).itemsize * GROUP**2
         threads = max(1, min(cores(), total_memory() // 4 // (_COPIES * size)))
@@ -81,8 +81,15 @@ class Blocks:
             window: one of `groups`.
             sources: of the map, or of the overview `base`.
             base: 0, or the level of the overview that is divided into groups; its own blocks are in other groups.
+
+        Raises:
+            OutputError: a source cannot be read, or a file cannot be written.
         """
-        pixels = sources.read(window)
+        try:
+            pixels = sources.read(window)
+        except RasterError as error:
+            # We wrote it: the user's raster is not to blame.
+            raise OutputError(f"a part of the map cannot be read again: {error}") from error
         blocks: list[bytes] = []
         for level in self._levels(base):
             if level > base:
