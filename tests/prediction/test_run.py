@@ -213,8 +213,8 @@ def free(monkeypatch, by_folder) -> None:
 @pytest.mark.parametrize(
     ("free_beside_map", "free_beside_probabilities", "full"),
     [
-        # Units and file of 150 x 217 pixels: classes of one byte, probabilities of 4 classes of 4 bytes.
-        (2 * 32_550 * (1 / 1000 + 16 / 20) - 1, 10**9, "maps"),
+        # Units, blocks and file of 150 x 217 pixels: classes of one byte, probabilities of 4 classes of 4 bytes.
+        (3 * 32_550 * (1 / 1000 + 16 / 20) - 1, 10**9, "maps"),
         (10**9, 32_550 * 16 / 20 - 1, "layers"),
     ],
 )
@@ -234,11 +234,11 @@ def test_a_map_that_no_compression_fits_on_its_disks_is_refused_with_both_number
 
 
 def test_a_disk_that_only_a_compressed_map_fits_on_gives_a_warning(tmp_path, raster, monkeypatch, caplog):
-    free(monkeypatch, {tmp_path.name: 2 * 32_550 - 1})
+    free(monkeypatch, {tmp_path.name: 3 * 32_550 - 1})
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
-    assert "map.tif of 32,550 pixels needs up to 6.51e-05 GB of disk, before compression" in caplog.text
+    assert "map.tif of 32,550 pixels needs up to 9.77e-05 GB of disk, before compression" in caplog.text
     caplog.clear()
-    free(monkeypatch, {tmp_path.name: 2 * 32_550})
+    free(monkeypatch, {tmp_path.name: 3 * 32_550})
     predict(model_of(Identity(), 4), raster, tmp_path / "again.tif", spec=PredictSpec(**SMALL))
     assert not caplog.text
 
@@ -247,8 +247,8 @@ def test_an_interrupted_map_needs_disk_for_its_missing_units_only(tmp_path, rast
     model = model_of(Identity(), 4)
     predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL, shard="1/2"))
     done = sum(math.prod(unit.keep.shape) for unit in list(units(150, 217, size=32, margin=4, side=64))[::2])
-    free(monkeypatch, {tmp_path.name: (2 * 32_550 - done) / 1000 - 1})
+    free(monkeypatch, {tmp_path.name: (3 * 32_550 - done) / 1000 - 1})
     with pytest.raises(UnfinishedError, match=r"needs at least .* of disk, .* units \(\d+\) are kept"):
         predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
-    free(monkeypatch, {tmp_path.name: (2 * 32_550 - done) / 1000})
+    free(monkeypatch, {tmp_path.name: (3 * 32_550 - done) / 1000})
     predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))

@@ -44,8 +44,8 @@ _BEST_COMPRESSION = {"uint8": 1000, "float32": 20}
 """Uncompressed bytes per byte on disk at most. DEFLATE reaches 1032 where one class, or nodata, is all there is;
 probabilities in float32 vary. On the synthetic world: classes 23, probabilities in uint8 2.8 and in float32 1.1,
 uncertainty 1.4."""
-_HEADED_PER_HOUR = 4e12
-"""Pixels of a map that GDAL goes through in an hour to write the head of its file, whether they are mapped or not."""
+_HEADED_PER_HOUR = 3e12
+"""Bytes of all layers that GDAL goes through in an hour to write the heads of files, whether they are mapped or not."""
 _LONG = 0.2
 """Hours to assemble a map that are worth a warning."""
 
@@ -237,9 +237,9 @@ def _require_disk(plan: MapPlan, missing: Sequence[Unit]) -> None:
         UNCERTAINTY.kind: plan.paths.uncertainty,
         OBJECT_PROBABILITY.kind: plan.paths.object_probabilities,
     }
-    # Units, then compressed blocks and assembled files lie beside the map; then each layer moves to its own path, maybe
-    # on another disk.
-    files = [(plan.paths.map, plan.layers, written + assembled)]
+    # Units, compressed blocks and assembled files lie beside the map; then each layer moves to its own path, maybe on
+    # another disk.
+    files = [(plan.paths.map, plan.layers, written + 2 * assembled)]
     files += [(path, (layer,), assembled) for layer in plan.layers if (path := paths.get(layer.kind)) is not None]
     for path, layers, pixels in files:
         sizes = {layer: pixels * _bytes_per_pixel(plan, layer) for layer in layers}
@@ -257,7 +257,7 @@ def _require_disk(plan: MapPlan, missing: Sequence[Unit]) -> None:
 def _foresee_assembly(plan: MapPlan) -> None:
     """Warn of a map that takes long to assemble although little of it is mapped."""
     height, width = plan.raster.grid.shape
-    hours = height * width / _HEADED_PER_HOUR
+    hours = height * width * sum(_bytes_per_pixel(plan, layer) for layer in plan.layers) / _HEADED_PER_HOUR
     mapped = sum(math.prod(unit.keep.shape) for unit in plan.units)
     if plan.spec.shard is None and hours > _LONG and 0 < mapped < height * width / 2:
         log.warning(

@@ -15,6 +15,7 @@ from landscribe.errors import OutputError
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.overviews import averaged, halved, halvings
 from landscribe.maps.assembly import blocks as blocks_of_groups
+from landscribe.maps.assembly import cog
 from landscribe.maps.assembly.cog import BandMetadata, merge
 from landscribe.maps.layers import CLASS, EXACT_PROBABILITY, PROBABILITY, Layer
 from worlds import METRE, UTM, write_raster
@@ -150,6 +151,20 @@ def test_a_full_disk_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks_of_groups.Blocks, "of_level", fail)
     with pytest.raises(OutputError, match=r"class file could not be written whole, .* No space left"):
         composed(tmp_path, CLASS, random_pixels(CLASS, 1, (40, 40)))
+    assert [path.name for path in tmp_path.iterdir()] == ["source.tif"]
+
+
+@pytest.mark.parametrize("kept", [0, 150, 400, 700])
+def test_a_head_that_gdal_could_not_write_whole_is_refused(tmp_path, monkeypatch, kept):
+    write = cog._write_head
+
+    def cut(built: Path, *arguments: object) -> None:
+        write(built, *arguments)
+        built.write_bytes(built.read_bytes()[:kept])
+
+    monkeypatch.setattr(cog, "_write_head", cut)
+    with pytest.raises(OutputError, match="class file could not be written whole"):
+        composed(tmp_path, CLASS, random_pixels(CLASS, 1, (700, 700)))
     assert [path.name for path in tmp_path.iterdir()] == ["source.tif"]
 
 

@@ -20,13 +20,14 @@ def compressed_beside(
 ) -> Iterator[Callable[[Unit], None]]:
     """Compress groups of blocks in threads, during the block.
 
-    Groups whose last unit was done before are left to `assemble`, and so are those that wait when the block fails.
+    Groups whose last unit was done before are left to `assemble`, and so are those that wait when the block ends: it
+    compresses them in all cores.
 
     Args:
         store: of the units.
         units: of the map, done or not.
         layers: the blocks of each layer.
-        threads: that compress.
+        threads: that compress, at most.
 
     Yields:
         A function to call with each unit when it is done.
@@ -36,11 +37,13 @@ def compressed_beside(
     """
     waiting = [_Waiting(store, units, blocks) for blocks in layers]
     tasks: list[Future[None]] = []
+    threads = min((blocks.threads(threads) for blocks in layers), default=1)
     with stopped_at_exit(ThreadPoolExecutor(threads)) as pool:
         yield lambda unit: tasks.extend(
             pool.submit(layer.compress, window) for layer in waiting for window in layer.complete(unit)
         )
-        for task in tasks:
+    for task in tasks:
+        if not task.cancelled():
             task.result()
 
 
@@ -50,8 +53,9 @@ class _Waiting:
     def __init__(self, store: UnitStore, units: Sequence[Unit], blocks: Blocks) -> None:
         self._store, self._blocks = store, blocks
         self._sources = blocks.sources(unit_sources(store, units, blocks.layer))
+        self._units = {store.path(unit, blocks.layer.kind): unit for unit in units}
         self._by_file: dict[Path, list[Window]] = defaultdict(list)
-        missing = {store.path(unit, blocks.layer.kind) for unit in units if not store.is_done(unit)}
+        missing = {path for path, unit in self._units.items() if not store.is_done(unit)}
         self._files: dict[Window, set[Path]] = {}
         for window in groups(blocks.shape):
             self._files[window] = {source.path for source in self._sources.of(window)} & missing
@@ -67,7 +71,9 @@ class _Waiting:
                 yield window
 
     def compress(self, window: Window) -> None:
-        """Compress a group, unless it has no mapped pixel: then its units have no files."""
-        files = [source for source in self._sources.of(window) if source.path.exists()]
+        """Compress a group, unless it has no mapped pixel."""
+        # Units without mapped pixels have no files.
+        near = self._sources.of(window)
+        files = [source for source in near if self._store.areas(self._units[source.path]).pixels]
         if files:
             self._blocks.compress(window, self._blocks.sources(files))

@@ -5,6 +5,7 @@ compressed on their own: by threads, and while other units of the map are still 
 those of the second overview, whose groups are compressed in the same way.
 """
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,8 +31,8 @@ BLOCK = LARGEST
 GROUP = 4 * BLOCK
 _HELD = 2
 """Overviews in a group: a block of the second is a whole group."""
-_COPIES = 6
-"""Of a group's pixels in memory while it is compressed."""
+_COPIES = 2
+"""Of a group's pixels in memory while it is compressed, at most; a quarter of the memory is for them."""
 
 _LEVEL = 6
 """Of DEFLATE: as gdal_translate takes by default."""
@@ -56,18 +57,25 @@ class Blocks:
         """Sources with the bands and the type of the layer."""
         return Sources(sources, bands=self.bands, dtype=self.layer.dtype, nodata=self.layer.nodata)
 
+    def threads(self, most: int) -> int:
+        """Threads that may compress groups at once, within the memory of this machine."""
+        size = self.bands * np.dtype(self.layer.dtype).itemsize * GROUP**2
+        return max(1, min(most, total_memory() // 4 // (_COPIES * size)))
+
+    def count(self, level: int) -> int:
+        """Number of blocks of the map (level 0) or of an overview."""
+        return math.prod(_count_blocks(reduced(self.shape, level)))
+
     def compress_all(self, sources: Sources) -> None:
         """Compress all groups of the map and of its overviews that are not compressed yet, in threads.
 
         Raises:
             OutputError: a source cannot be read, or a file cannot be written.
         """
-        size = self.bands * np.dtype(self.layer.dtype).itemsize * GROUP**2
-        threads = max(1, min(cores(), total_memory() // 4 // (_COPIES * size)))
         for base in range(0, max(1, self.overviews), _HELD):
             windows = [window for window in groups(reduced(self.shape, base)) if sources.of(window)]
             missing = [window for window in windows if not self._path(base, window).exists()]
-            with stopped_at_exit(ThreadPoolExecutor(threads)) as pool:
+            with stopped_at_exit(ThreadPoolExecutor(self.threads(cores()))) as pool:
                 for _ in pool.map(
                     lambda window, base=base, sources=sources: self.compress(window, sources, base), missing
                 ):
@@ -139,8 +147,9 @@ class Blocks:
         return range(base + (base > 0), min(base + _HELD, self.overviews) + 1)
 
     def _halved(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        # Band by band: the mean takes several numbers a pixel.
         if self.layer.resampling == "AVERAGE":
-            return averaged(pixels, self.layer.nodata)
+            return np.concatenate([averaged(band[None], self.layer.nodata) for band in pixels])
         return np.stack([halved(band, int(self.layer.nodata)) for band in pixels])
 
     def _path(self, base: int, window: Window) -> Path:

@@ -31,6 +31,7 @@ from landscribe.outputs import atomic_file, remove_stale, scratch_folder, write_
 
 _LENGTH = 4
 """Bytes of a block's length, which GDAL's layout has before it; as many of its last bytes are repeated after it."""
+_POSITION_TAGS = ("TileOffsets", "TileByteCounts")
 _GDAL_NAME = {"uint8": "Byte", "float32": "Float32"}
 
 
@@ -47,8 +48,6 @@ class BandMetadata:
 def assemble(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer, metadata: BandMetadata) -> Path:
     """Write one file of a layer of all units, inside the store; `move_into_place` moves it out.
 
-    The files of the layer's units are removed once their blocks are compressed.
-
     Args:
         store: where the units are, and maybe blocks that are compressed already.
         units: those with mapped pixels; the rest of the grid is nodata.
@@ -63,9 +62,6 @@ def assemble(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer, 
     sources = unit_sources(store, units, layer)
     with _whole_file(blocks) as built:
         blocks.compress_all(blocks.sources(sources))
-        # A disk need not hold all pixels three times.
-        for source in sources:
-            source.path.unlink(missing_ok=True)
         _compose(built, blocks, grid, metadata)
     return built
 
@@ -134,6 +130,7 @@ def _whole_file(blocks: Blocks) -> Iterator[Path]:
 def _compose(built: Path, blocks: Blocks, grid: Grid, metadata: BandMetadata) -> None:
     """Write the head of a file, then its blocks."""
     _write_head(built, blocks, grid, metadata)
+    _require_whole_head(built, blocks)
     _append(built, blocks)
 
 
@@ -162,6 +159,17 @@ def _write_head(built: Path, blocks: Blocks, grid: Grid, metadata: BandMetadata)
     # Built in the same folder, so that GDAL's own temporary files are deleted with it.
     with rasterio.Env(CPL_TMPDIR=str(blocks.folder)), silenced_stderr():
         rasterio.shutil.copy(virtual, built, **options)
+
+
+def _require_whole_head(built: Path, blocks: Blocks) -> None:
+    """Raise OSError unless the head has room for the positions of all blocks: rasterio does not report a full disk."""
+    try:
+        with tifffile.TiffFile(built) as head:
+            counts = [[page.aspage().tags[name].count for name in _POSITION_TAGS] for page in head.pages]
+    except (ValueError, KeyError) as error:
+        raise OSError(f"the head of {built.name} is not whole") from error
+    if counts != [[blocks.count(level)] * len(_POSITION_TAGS) for level in range(blocks.overviews + 1)]:
+        raise OSError(f"the head of {built.name} is not whole")
 
 
 def _layer_vrt(grid: Grid, layer: Layer, metadata: BandMetadata, overviews: Sequence[Path]) -> str:
@@ -225,7 +233,7 @@ def _append(built: Path, blocks: Blocks) -> None:
                 sizes.append(len(block))
                 file.write(block + block[-_LENGTH:])
     with tifffile.TiffFile(built, mode="r+") as head:
-        for level, (offsets, sizes) in positions.items():
+        for level, values in positions.items():
             tags = head.pages[level].aspage().tags
-            tags["TileOffsets"].overwrite(offsets)
-            tags["TileByteCounts"].overwrite(sizes)
+            for name, numbers in zip(_POSITION_TAGS, values, strict=True):
+                tags[name].overwrite(numbers)
