@@ -217,8 +217,8 @@ def test_tones_scale_with_the_range_of_the_pixels():
 
 @pytest.mark.parametrize(
     ("passes", "steps", "expected"),
-    [(31, 1001, "strong"), (31, 1000, "light"), (30, 10_000, "light"), (400, 200, "light"), (None, None, "light")],
+    [(31, 1001, "standard"), (31, 1000, "light"), (30, 10_000, "light"), (400, 200, "light"), (None, None, "light")],
 )
-def test_auto_is_strong_only_where_a_long_training_shows_each_pixel_often(passes, steps, expected):
+def test_auto_changes_tones_only_where_a_long_training_shows_each_pixel_often(passes, steps, expected):
     assert AugmentSpec().resolved(passes, steps).preset == expected
     assert AugmentSpec(preset="standard").resolved(passes, steps).preset == "standard"

@@ -6,8 +6,9 @@ from pydantic import Field
 
 from landscribe.spec import Flag, NoFlag, Spec
 
-_STRONG = {"passes": 30, "steps": 1000}
-"""Above these, a training gains from strong augmentation; shorter ones lose by it (docs/LOG.md, 2026-11-29)."""
+_LONG = {"passes": 30, "steps": 1000}
+"""Above these, a training gains from changes of tone; strong augmentation loses in trainings of up to 2000 steps
+(docs/LOG.md, 2026-11-29)."""
 _IN_RECIPE = NoFlag("--augment takes a preset; single strengths are set in a recipe or in Python")
 
 
@@ -16,7 +17,7 @@ class AugmentSpec(Spec):
 
     preset: Annotated[Literal["auto", "none", "light", "standard", "strong"], Flag("--augment")] = "auto"
     """Augmentation preset. light: flips and quarter turns; standard: also brightness, contrast, gamma and saturation;
-    strong: all except mixup, mosaic, median and band_swap. auto: strong if the training has more than 1000 steps and
+    strong: all except mixup, mosaic, median and band_swap. auto: standard if the training has more than 1000 steps and
     shows each pixel of the training ground more than 30 times, otherwise light."""
     symmetries: Annotated[bool | None, _IN_RECIPE] = None
     """Flips and quarter turns."""
@@ -62,8 +63,8 @@ class AugmentSpec(Spec):
         """
         if self.preset != "auto":
             return self
-        is_strong = (passes or 0) > _STRONG["passes"] and (steps or 0) > _STRONG["steps"]
-        return self.model_copy(update={"preset": "strong" if is_strong else "light"})
+        is_long = (passes or 0) > _LONG["passes"] and (steps or 0) > _LONG["steps"]
+        return self.model_copy(update={"preset": "standard" if is_long else "light"})
 
     @property
     def changes_anything(self) -> bool:
