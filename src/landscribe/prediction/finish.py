@@ -10,8 +10,8 @@ from landscribe import progress
 from landscribe.geo.access import bounded_block_cache, without_secrets
 from landscribe.geo.tiling import Unit
 from landscribe.maps.areas import Areas, ClassAreas, format_areas, total_areas
-from landscribe.maps.assembly.blocks import Blocks
 from landscribe.maps.assembly.cog import BandMetadata, assemble, move_into_place, unit_sources
+from landscribe.maps.assembly.sources import Sources
 from landscribe.maps.candidates import most_uncertain, write_candidates
 from landscribe.maps.class_map import AREAS_TAG, CLASSES_TAG, FINGERPRINT_TAG, RUN_TAG, classes_as_tag, model_tags
 from landscribe.maps.layers import CLASS, OBJECT_BANDS, OBJECT_PROBABILITY, UNCERTAINTY, Layer
@@ -117,7 +117,8 @@ class _Assembler:
         """Write units without small patches, each read with its halo; the areas that they hold now."""
         units: Sequence[Unit] = tuple(self.areas)
         grid, areas = self.plan.raster.grid, []
-        sources = Blocks(self.store.folder, CLASS, grid.shape, 1).sources(unit_sources(self.store, units, CLASS))
+        files = unit_sources(self.store, units, CLASS)
+        sources = Sources(files, bands=1, dtype=CLASS.dtype, nodata=CLASS.nodata)
         with progress.task("sieving", len(units)) as advance:
             for unit in units:
                 window = unit.keep.grown(sieve.halo) & grid.window

@@ -59,11 +59,7 @@ def assemble(store: UnitStore, units: Sequence[Unit], grid: Grid, layer: Layer, 
         OutputError: the file cannot be written whole.
     """
     blocks = Blocks(store.folder, layer, grid.shape, len(metadata.bands))
-    sources = unit_sources(store, units, layer)
-    with _whole_file(blocks) as built:
-        blocks.compress_all(blocks.sources(sources))
-        _compose(built, blocks, grid, metadata)
-    return built
+    return _composed(blocks, unit_sources(store, units, layer), grid, metadata)
 
 
 def unit_sources(store: UnitStore, units: Sequence[Unit], layer: Layer) -> list[Source]:
@@ -89,10 +85,7 @@ def merge(
     """
     sources = [Source(path, own, own) for path, windows in maps for own in _inside(windows, grid)]
     with scratch_folder(out) as folder:
-        blocks = Blocks(folder, layer, grid.shape, len(metadata.bands))
-        with _whole_file(blocks) as built:
-            blocks.compress_all(blocks.sources(sources))
-            _compose(built, blocks, grid, metadata)
+        built = _composed(Blocks(folder, layer, grid.shape, len(metadata.bands)), sources, grid, metadata)
         with atomic_file(out) as temporary:
             shutil.move(built, temporary)
 
@@ -112,6 +105,16 @@ def move_into_place(built: Path, out: Path) -> None:
         shutil.move(built, temporary)
 
 
+def _composed(blocks: Blocks, sources: Sequence[Source], grid: Grid, metadata: BandMetadata) -> Path:
+    """Write the file of a layer beside its blocks: those that are missing are compressed, then head and blocks."""
+    with _whole_file(blocks) as built:
+        blocks.compress_all(blocks.sources(sources))
+        _write_head(built, blocks, grid, metadata)
+        _require_whole_head(built, blocks)
+        _append(built, blocks)
+    return built
+
+
 @contextmanager
 def _whole_file(blocks: Blocks) -> Iterator[Path]:
     """Yield the path of a layer's file, beside its blocks; remove it, and raise OutputError, if it is not whole."""
@@ -125,13 +128,6 @@ def _whole_file(blocks: Blocks) -> Iterator[Path]:
             f"the {blocks.layer.kind} file could not be written whole, most often because the disk is full "
             f"({error.__cause__ or error}). Free some space, or write to another disk."
         ) from error
-
-
-def _compose(built: Path, blocks: Blocks, grid: Grid, metadata: BandMetadata) -> None:
-    """Write the head of a file, then its blocks."""
-    _write_head(built, blocks, grid, metadata)
-    _require_whole_head(built, blocks)
-    _append(built, blocks)
 
 
 # ---- the head
