@@ -11,7 +11,7 @@ the last weights. `ground=all` in a method is the final training of `run --final
 it; `ground=equal` is the same with equal steps. `ground=50` trains on so few train chips that each is drawn 50 times.
 `folds=3` trains a model for each fold of all of the rest, each with equal steps, and scores their mean probabilities.
 A row has the mean F1 on the val chips after each epoch, from which early stopping can be read.
-`--precision bf16` trains both in bfloat16, four times as fast at 256 pixels on a CPU with AMX. Rows that OUT has are
+`--precision bf16` trains both in bfloat16, twice as fast at 256 pixels on a CPU that has it. Rows that OUT has are
 not repeated.
 """
 

@@ -76,18 +76,10 @@ def require_disk(folder: Path, needed: float, purpose: str, remedy: str) -> None
         )
 
 
-def has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
     """True if the processor multiplies numbers in bfloat16, as far as Linux says so; others emulate it slowly."""
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpu_flags())
-
-
-def has_amx() -> bool:
-    """True if the processor multiplies matrices of bfloat16 (Intel AMX), as far as Linux says so."""
-    return "amx_bf16" in _cpu_flags()
-
-
-def _cpu_flags() -> list[str]:
-    return _CPUINFO.read_text(encoding="utf-8").split() if _CPUINFO.exists() else []
+    flags = _CPUINFO.read_text(encoding="utf-8").split() if _CPUINFO.exists() else []
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
 def peak_memory() -> int | None:

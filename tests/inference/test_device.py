@@ -28,9 +28,9 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """Describes the machine: which kind of GPU torch sees, whether that has bfloat16, and whether the CPU has AMX."""
-    described = SimpleNamespace(cuda=False, mps=False, bfloat16=False, amx=False)
-    monkeypatch.setattr("landscribe.inference.device.has_amx", lambda: described.amx)
+    """Describes the machine: which kind of GPU torch sees, and whether that and the CPU have bfloat16."""
+    described = SimpleNamespace(cuda=False, mps=False, bfloat16=False, cpu_bfloat16=False)
+    monkeypatch.setattr("landscribe.inference.device.cpu_has_bfloat16", lambda: described.cpu_bfloat16)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: described.cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: described.mps)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: described.bfloat16)
@@ -95,17 +95,17 @@ def test_training_and_forecast_have_the_same_precision(gpu, requested, bfloat16,
 
 
 @pytest.mark.parametrize(
-    ("requested", "amx", "expected"),
+    ("requested", "bfloat16", "expected"),
     [("auto", True, "bf16-mixed"), ("auto", False, "32-true"), ("32", True, "32-true"), ("bf16", False, "bf16-mixed")],
 )
-def test_training_on_a_cpu_is_in_bfloat16_where_it_has_amx(gpu, requested, amx, expected):
-    gpu.amx = amx
+def test_training_on_a_cpu_is_in_bfloat16_where_it_has_that(gpu, requested, bfloat16, expected):
+    gpu.cpu_bfloat16 = bfloat16
     assert training_precision(requested, CPU) == expected
     assert training_precision(requested) == expected
 
 
-def test_amx_of_the_cpu_is_not_that_of_an_apple_gpu(gpu):
-    gpu.mps, gpu.amx = True, True
+def test_bfloat16_of_the_cpu_is_not_that_of_an_apple_gpu(gpu):
+    gpu.mps, gpu.cpu_bfloat16 = True, True
     assert training_precision("auto") == "32-true"
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from landscribe.errors import ModelError
-from landscribe.machine import has_amx
+from landscribe.machine import cpu_has_bfloat16
 
 TrainingPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _TRAINING_PRECISIONS: dict[str, TrainingPrecision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -44,14 +44,14 @@ def place_network(network: nn.Module, device: torch.device) -> nn.Module:
         return network.to(device).eval().to(memory_format=torch.channels_last)
 
 
-def has_bfloat16(device: torch.device) -> bool:
+def _gpu_has_bfloat16(device: torch.device) -> bool:
     """True for CUDA GPUs that compute in bfloat16; emulation would be slower than float32."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def inference_dtype(device: torch.device) -> torch.dtype:
     """The type in which inference computes: bfloat16 where the GPU has it, else float32."""
-    return torch.bfloat16 if has_bfloat16(device) else torch.float32
+    return torch.bfloat16 if _gpu_has_bfloat16(device) else torch.float32
 
 
 def inference_autocast(device: torch.device) -> AbstractContextManager[object]:
@@ -63,7 +63,7 @@ def training_precision(requested: str, device: torch.device | None = None) -> Tr
     """The precision of training, as Lightning's Trainer names it.
 
     Args:
-        requested: 32, bf16, 16, or auto for bf16 on GPUs that have it and on CPUs with AMX, else 32.
+        requested: 32, bf16, 16, or auto for bf16 on GPUs and CPUs that have it, else 32.
         device: the device of the training; that of `resolve_device` if None.
 
     Returns:
@@ -75,8 +75,8 @@ def training_precision(requested: str, device: torch.device | None = None) -> Tr
     """
     if requested == "auto":
         device = device or resolve_device()
-        # Other CPUs that have bfloat16 were not measured (docs/decisions/0033-bfloat16-on-cpus.md).
-        requested = "bf16" if has_bfloat16(device) or (device.type == "cpu" and has_amx()) else "32"
+        has_bfloat16 = cpu_has_bfloat16() if device.type == "cpu" else _gpu_has_bfloat16(device)
+        requested = "bf16" if has_bfloat16 else "32"
     return _TRAINING_PRECISIONS[requested]
 
 

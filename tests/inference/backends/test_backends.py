@@ -281,7 +281,7 @@ class Rounding32(nn.Module):
 
 
 def test_a_network_that_does_not_run_in_bfloat16_is_refused_and_never_chosen(monkeypatch):
-    monkeypatch.setattr(choice, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(choice, "cpu_has_bfloat16", lambda: True)
     model, images = wrapped(Rounding32().eval()), synthetic_images((1, 3, 32, 32), CPU)
     with pytest.raises(BackendError, match=r"^Rounding32 does not run in bfloat16: .*Use --precision 32\.$"):
         build_backend("torch-bf16", model, CPU)(images)
@@ -303,7 +303,7 @@ def test_a_backend_of_16_bits_may_differ_by_the_tolerance_of_the_map(monkeypatch
 
 @pytest.mark.parametrize("native", [True, False])
 def test_a_cpu_without_bfloat16_computes_in_it_only_if_asked(monkeypatch, native):
-    monkeypatch.setattr(choice, "has_bfloat16", lambda: native)
+    monkeypatch.setattr(choice, "cpu_has_bfloat16", lambda: native)
     assert ("torch-bf16" in candidates(CPU)) == native
     assert candidates(CPU, "bf16") == ("torch-bf16",)
     assert fastest_backend(wrapped(Hasty()), tile=64, batch=1, device=CPU, precision="bf16") == "torch-bf16"

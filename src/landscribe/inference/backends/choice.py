@@ -19,7 +19,7 @@ from landscribe.inference.backends.torch_backend import Backend
 from landscribe.inference.benchmark import TOLERANCE_16, Benchmark, run_benchmark, synthetic_images
 from landscribe.inference.device import place_network
 from landscribe.inference.memory import estimated_memory
-from landscribe.machine import has_bfloat16, processor_name, require_memory
+from landscribe.machine import cpu_has_bfloat16, processor_name, require_memory
 from landscribe.model import Model
 from landscribe.spec import checked
 
@@ -98,7 +98,7 @@ def default_backend(precision: str) -> str:
 
 def _is_native(kind: BackendKind) -> bool:
     """True if this machine's processor has the precision in which a backend computes."""
-    return kind.precision == "32" or (kind.precision == "bf16" and has_bfloat16())
+    return kind.precision == "32" or (kind.precision == "bf16" and cpu_has_bfloat16())
 
 
 def compare_backends(
