@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 # Control characters, line separators, overrides of the writing direction, lone surrogates (bytes of a file name that
 # are not UTF-8) and two code points that no XML may hold. Joiners of Persian or Indic names are not among them.
@@ -142,6 +143,14 @@ class ModelError(LandscribeError):
 
 class OutputError(LandscribeError):
     """An output that cannot be written, or that exists already."""
+
+
+class DamagedPartError(OutputError):
+    """A part of a map that we wrote and cannot read again. Without its file, the same command writes it anew."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}, a part of the map, {reason}")
+        self.path = path
 
 
 class EngineError(LandscribeError):

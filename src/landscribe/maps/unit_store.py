@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import LandscribeError, OutputError, RasterError, UnfinishedError, UnreachableError
+from landscribe.errors import (
+    DamagedPartError,
+    LandscribeError,
+    OutputError,
+    RasterError,
+    UnfinishedError,
+    UnreachableError,
+)
 from landscribe.fingerprint import Fingerprint, read_fingerprint
 from landscribe.geo.grid import Grid
 from landscribe.geo.rasters.whole_files import write_raster
@@ -61,7 +68,7 @@ class UnitStore:
 
         Raises:
             OutputError: the folder holds units of another map (says which settings differ), or cannot be written.
-            UnfinishedError: the block failed, and units are kept.
+            UnfinishedError: the block failed, and units are kept; a damaged part is removed.
         """
         missing = [parent for parent in self.folder.parents if not parent.exists()]
         self.claim(overwrite=overwrite)
@@ -69,6 +76,12 @@ class UnitStore:
             yield
         except UnfinishedError:
             raise
+        except DamagedPartError as error:
+            self._drop(error.path)
+            raise UnfinishedError(
+                f"{self.folder.with_suffix('')} is not finished: {error}. Repeat the same command: it writes that "
+                f"part anew, and the others are kept in {self.folder.name}."
+            ) from error
         except LandscribeError as error:
             done = self.count_done()
             is_unusable = isinstance(error, RasterError) and not isinstance(error, UnreachableError)
@@ -165,11 +178,25 @@ class UnitStore:
         return self.folder / f"{unit.name}.{kind}.tif"
 
     def areas(self, unit: Unit) -> ClassAreas:
-        """Area of each class in a unit that is done."""
-        return ClassAreas.from_dict(json.loads(self._marker(unit).read_text(encoding="utf-8")))
+        """Area of each class in a unit that is done.
+
+        Raises:
+            DamagedPartError: its marker cannot be read.
+        """
+        marker = self._marker(unit)
+        try:
+            return ClassAreas.from_dict(json.loads(marker.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedPartError(marker, "is damaged") from error
 
     def _marker(self, unit: Unit) -> Path:
         return self.folder / f"{unit.name}.json"
+
+    def _drop(self, path: Path) -> None:
+        """Remove a damaged file; that of a unit's layer with the unit's marker, that of a group with its blocks."""
+        (self.folder / path.name.partition(".")[0]).with_suffix(".json").unlink(missing_ok=True)
+        path.with_suffix(".blocks").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
     def count_done(self) -> int:
         """Number of units that are done."""

@@ -118,18 +118,6 @@ def test_units_that_are_merged_by_a_minimum_area_are_compressed_at_the_end(tmp_p
     assert not compressed(store)
 
 
-def test_a_damaged_unit_is_refused_and_the_others_are_kept(tmp_path, model, raster):
-    plan = planned(model, raster, tmp_path / "map.tif")
-    store = run(plan)
-    for path in store.folder.glob("*.blocks"):
-        path.unlink()
-    damaged = store.path(plan.units[0], "class")
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    with pytest.raises(UnfinishedError, match=rf"{damaged.name}.*finished units \(\d+\) are kept"):
-        finish(plan, store)
-    assert store.path(plan.units[1], "class").exists()
-
-
 def test_a_disk_that_fills_beside_the_mapping_keeps_the_units(tmp_path, model, raster, monkeypatch):
     plan = planned(model, raster, tmp_path / "map.tif")
 

@@ -33,7 +33,8 @@ def compressed_beside(
         A function to call with each unit when it is done.
 
     Raises:
-        OutputError: a unit cannot be read, or a file cannot be written; raised at the end.
+        DamagedPartError: a unit cannot be read; raised at the end, as all errors.
+        OutputError: a file cannot be written.
     """
     waiting = [_Waiting(store, units, blocks) for blocks in layers]
     tasks: list[Future[None]] = []

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import OutputError, RasterError
+from landscribe.errors import DamagedPartError
 from landscribe.executor import stopped_at_exit
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.overviews import LARGEST, averaged, halved, halvings, reduced
@@ -70,7 +70,8 @@ class Blocks:
         """Compress all groups of the map and of its overviews that are not compressed yet, in threads.
 
         Raises:
-            OutputError: a source cannot be read, or a file cannot be written.
+            DamagedPartError: a source cannot be read.
+            OutputError: a file cannot be written.
         """
         for base in range(0, max(1, self.overviews), _HELD):
             windows = [window for window in groups(reduced(self.shape, base)) if sources.of(window)]
@@ -91,13 +92,10 @@ class Blocks:
             base: 0, or the level of the overview that is divided into groups; its own blocks are in other groups.
 
         Raises:
-            OutputError: a source cannot be read, or a file cannot be written.
+            DamagedPartError: a source cannot be read.
+            OutputError: a file cannot be written.
         """
-        try:
-            pixels = sources.read(window)
-        except RasterError as error:
-            # We wrote it: the user's raster is not to blame.
-            raise OutputError(f"a part of the map cannot be read again: {error}") from error
+        pixels = sources.read(window)
         blocks: list[bytes] = []
         for level in self._levels(base):
             if level > base:
@@ -112,7 +110,11 @@ class Blocks:
             temporary.write_bytes(sizes.tobytes() + b"".join(blocks))
 
     def of_level(self, level: int) -> Iterator[bytes]:
-        """Compressed blocks of the map (level 0) or of an overview, in row order."""
+        """Compressed blocks of the map (level 0) or of an overview, in row order.
+
+        Raises:
+            DamagedPartError: the file of a group is not whole.
+        """
         base = max(0, level - 1) // _HELD * _HELD
         empty = _compressed(np.full((self.bands, BLOCK, BLOCK), self.layer.nodata, self.layer.dtype), self.layer.nodata)
         per_group = GROUP // BLOCK >> (level - base)
@@ -138,6 +140,8 @@ class Blocks:
         first = before + row * cols
         with path.open("rb") as file:
             sizes = np.frombuffer(file.read(4 * count), "<u4").tolist()
+            if path.stat().st_size != 4 * count + sum(sizes):
+                raise DamagedPartError(path, "is damaged")
             file.seek(sum(sizes[:first]), 1)
             for size in sizes[first : first + cols]:
                 yield file.read(size)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
+from landscribe.errors import DamagedPartError, RasterError
 from landscribe.geo.access import open_dataset
 from landscribe.geo.grid import Window
 
@@ -53,16 +54,20 @@ class Sources:
         """Pixels (bands, rows, cols) of a window.
 
         Raises:
-            ReadError, UnreachableError: a file cannot be read.
+            DamagedPartError: a file cannot be read.
         """
         pixels = np.full((self._bands, *window.shape), self._nodata, self._dtype)
         for source in self.of(window):
             part = source.fills & window
             row, col = part.row - source.fills.row + source.window.row, part.col - source.fills.col + source.window.col
-            with open_dataset(source.path) as file:
-                pixels[(slice(None), *part.relative_to(window).slices)] = file.read(
-                    window=RasterioWindow(col, row, part.width, part.height)
-                )
+            try:
+                with open_dataset(source.path) as file:
+                    pixels[(slice(None), *part.relative_to(window).slices)] = file.read(
+                        window=RasterioWindow(col, row, part.width, part.height)
+                    )
+            except RasterError as error:
+                # We wrote it: the user's raster is not to blame.
+                raise DamagedPartError(source.path, "is damaged or missing") from error
         return pixels
 
 
