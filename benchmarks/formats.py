@@ -1,10 +1,11 @@
 """Formats: how fast the units of a map are read, by one thread and by as many as there are cores.
 
-    python benchmarks/formats.py [--side 8192] [--rounds 3] [--latency 0.02] [--work FOLDER]
+    python benchmarks/formats.py [--side 8192] [--rounds 3] [--latency 0.02] [--threads 1 2 16] [--only HTTP]
 
 The same noise in each format; units of 2048 pixels with a margin of 48, as `landscribe predict` reads them, each thread
 with handles of its own. A map is never faster than this, whatever the GPU. Remote files come from a server on this
-machine that answers each request for a range after `--latency` seconds.
+machine that answers each request for a range after `--latency` seconds; their rows have the number of requests, and of
+those at once.
 """
 
 import argparse
@@ -40,18 +41,24 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=8192, help="of the raster, in pixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--latency", type=float, default=0.02, help="seconds until the server answers a request")
+    parser.add_argument("--threads", type=int, nargs="+", default=list(dict.fromkeys((1, cores()))))
+    parser.add_argument("--only", default="", help="the formats with this in their name")
     parser.add_argument("--work", type=Path, help="folder for temporary files")
     given = parser.parse_args()
-    counts = list(dict.fromkeys((1, cores())))
+    counts = given.threads
     with tempfile.TemporaryDirectory(dir=given.work) as folder, served(Path(folder), given.latency) as address:
         files = written(Path(folder), given.side)
         files["GeoTIFF over HTTP, deflate"] = [f"{address}/deflate.tif"]
         files["COG over HTTP, JPEG"] = [f"{address}/cog.tif"]
+        files = {name: paths for name, paths in files.items() if given.only in name}
         speeds: dict[tuple[str, int], list[float]] = {}
+        requests: dict[tuple[str, int], str] = {}
         for _ in range(given.rounds):
             for name, paths in files.items():
                 for count in counts:
+                    LOAD.reset()
                     speeds.setdefault((name, count), []).append(speed(paths, count))
+                    requests[name, count] = f" ({LOAD.requests}, {LOAD.most})" if LOAD.requests else ""
         print(f"{processor_name()}, {cores()} cores, GDAL {rasterio.__gdal_version__}, {given.side}²\n")
         print("| format | bytes/px | " + " | ".join(f"Mpx/s, {count} threads" for count in counts) + " |")
         print("|---|---|" + "---|" * len(counts))
@@ -59,7 +66,7 @@ def main() -> None:
             local = {Path(folder) / Path(path).name.partition(":")[0] for path in paths}
             local |= set(Path(folder).glob("part*")) if name.startswith("VRT") else set()
             size = sum(path.stat().st_size for path in local) / given.side**2
-            cells = [f"{statistics.median(speeds[name, count]):.3g}" for count in counts]
+            cells = [f"{statistics.median(speeds[name, count]):.3g}{requests[name, count]}" for count in counts]
             print(f"| {name} | {size:.3g} | {' | '.join(cells)} |")
 
 
@@ -133,6 +140,30 @@ def speed(paths: list[str], threads: int) -> float:
     return raster.grid.height * raster.grid.width / 1e6 / (time.perf_counter() - started)
 
 
+class Load:
+    """Requests of a server: how many, and how many at once at most."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        self.requests = self.most = self._now = 0
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        with self._lock:
+            self.requests += 1
+            self._now += 1
+            self.most = max(self.most, self._now)
+        yield
+        with self._lock:
+            self._now -= 1
+
+
+LOAD = Load()
+
+
 class Ranges(http.server.BaseHTTPRequestHandler):
     """Answers requests for ranges of the files of a folder, each after some seconds."""
 
@@ -146,7 +177,11 @@ class Ranges(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        time.sleep(self.latency)
+        with LOAD.request():
+            time.sleep(self.latency)
+            self._answer()
+
+    def _answer(self) -> None:
         path = self.folder / Path(self.path).name
         size = path.stat().st_size if path.exists() else 0
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
@@ -166,11 +201,17 @@ class Ranges(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Takes the connections of many readers at once."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+
 @contextmanager
 def served(folder: Path, latency: float) -> Iterator[str]:
     """The address of a server of a folder's files."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, folder=folder, latency=latency))
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), partial(Ranges, folder=folder, latency=latency))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()

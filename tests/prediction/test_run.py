@@ -41,24 +41,25 @@ def whole(tmp_path, raster) -> bytes:
 
 @pytest.mark.parametrize("workers", [Workers(3, 1), Workers(1, 4, 2), Workers(5, 3, 2)])
 def test_readers_and_writers_change_no_byte_of_a_map(tmp_path, raster, whole, monkeypatch, workers):
-    monkeypatch.setattr(running.Workers, "of", lambda *_: workers)
+    monkeypatch.setattr(running.Workers, "of", lambda *_, **__: workers)
     used = predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
     assert used.read_bytes() == whole
 
 
-@given(cores=st.integers(1, 64), room=st.integers(0, 100), gpus=st.integers(1, 8))
-def test_the_units_of_all_workers_fit_in_memory(cores, room, gpus):
+@given(cores=st.integers(1, 64), room=st.integers(0, 100), gpus=st.integers(1, 8), is_remote=st.booleans())
+def test_the_units_of_all_workers_fit_in_memory(cores, room, gpus, is_remote):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "cores", lambda: cores)
         patch.setattr(running, "budget", lambda device: room * 1000 + 5)
         patch.setattr(running, "total_memory", lambda: 10**9)
-        workers = Workers.of(torch.device("cuda"), 1000, gpus)
+        workers = Workers.of(torch.device("cuda"), 1000, gpus, is_remote=is_remote)
     cores = max(1, cores // gpus)
-    assert 1 <= workers.readers <= cores
+    readers = max(cores, 8) if is_remote else cores
+    assert 1 <= workers.readers <= readers
     assert 1 <= workers.writers <= cores
     # One more is computed, and one read ahead. Fewer than four units in memory are no pipeline.
     assert workers.readers + workers.writers + 2 <= max(4, room)
-    assert workers.readers == cores or workers.readers + workers.writers + 2 >= room - 1
+    assert workers.readers == readers or workers.readers + workers.writers + 2 >= room - 1
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 4])
@@ -173,7 +174,7 @@ def test_a_shard_outside_its_count_is_refused(shard):
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_workers")
 def test_dask_workers_of_several_threads_and_one_process_give_the_same_map(tmp_path, raster, whole, monkeypatch):
-    monkeypatch.setattr(running.Workers, "of", lambda *_: Workers(readers=3))
+    monkeypatch.setattr(running.Workers, "of", lambda *_, **__: Workers(readers=3))
     threads, started = [], executor.own_cluster
 
     @contextmanager

@@ -13,7 +13,7 @@ import torch
 from landscribe import progress
 from landscribe.errors import EngineError, RasterError, ServerError, UnfinishedError
 from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
-from landscribe.geo.access import BLOCK_CACHE, bounded_block_cache, decoding_threads
+from landscribe.geo.access import BLOCK_CACHE, bounded_block_cache, decoding_threads, is_remote
 from landscribe.geo.features import Features
 from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
@@ -48,6 +48,9 @@ _HEADED_PER_HOUR = 3e12
 """Bytes of all layers that GDAL goes through in an hour to write the heads of files, whether they are mapped or not."""
 _LONG = 0.2
 """Hours to assemble a map that are worth a warning."""
+
+_REMOTE_READERS = 8
+"""Threads that read from a server at least: they wait for it longer than they decode (LOG.md, "Readers over HTTP")."""
 
 _CACHE_OF_A_READER = 2**26
 """Bytes of GDAL's cache of decoded blocks for each thread that reads, twice what a unit of RGB holds."""
@@ -97,7 +100,7 @@ class Workers:
     """Threads in which GDAL decodes the blocks of one read."""
 
     @classmethod
-    def of(cls, device: torch.device, unit_bytes: int, processes: int = 1) -> "Workers":
+    def of(cls, device: torch.device, unit_bytes: int, processes: int = 1, *, is_remote: bool = False) -> "Workers":
         """As many as feed the device within its memory and that of the machine, for units that take so many bytes.
 
         On a CPU the network takes all cores, so one thread reads the next unit and one writes the last one.
@@ -106,13 +109,14 @@ class Workers:
             device: where the network runs.
             unit_bytes: of a unit while it is read and written.
             processes: that share cores and memory, each with a device of its own.
+            is_remote: True if the raster is read from a server, whose answers take time.
         """
         if device.type != "cuda":
             return cls()
         own = max(1, cores() // processes)
         # Besides the units that are read and written, one is computed and one is read ahead.
         most = min(budget(device), total_memory() // 4 // processes) // unit_bytes - 2
-        readers = min(own, max(1, most * 2 // 3))
+        readers = min(max(own, _REMOTE_READERS if is_remote else 1), max(1, most * 2 // 3))
         return cls(readers, min(-(-own // 2), max(1, most - readers)), own)
 
     @property
@@ -193,8 +197,9 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
     _foresee_assembly(plan)
     if missing:
         task = MapUnitTask(plan.predictor, plan.raster, store, plan.unit_options, plan.area)
+        unit_bytes, remote = _unit_bytes(plan, missing), any(is_remote(path) for path in plan.raster.paths)
         if spec.dask is None:
-            workers = Workers.of(plan.predictor.device, _unit_bytes(plan, missing))
+            workers = Workers.of(plan.predictor.device, unit_bytes, is_remote=remote)
             outcomes = run_units(
                 replace(task, workers=workers), missing, readers=workers.readers, writers=workers.writers
             )
@@ -202,7 +207,7 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             plan.predictor.leave_device()
             count = processes(plan.predictor.device)
             # A GPU's worker has as many threads as read for it: while one computes, the others read and write.
-            workers = Workers.of(plan.predictor.device, _unit_bytes(plan, missing), count)
+            workers = Workers.of(plan.predictor.device, unit_bytes, count, is_remote=remote)
             own = replace(task, workers=workers) if spec.dask == "auto" else task
             outcomes = run_on_dask(own, missing, spec.dask, processes=count, threads=workers.readers)
         # Patches that are merged change the units first; a shard does not see all of them.
