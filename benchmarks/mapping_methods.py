@@ -42,7 +42,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     name, *settings = given.method.split()
-    work = METHODS[name](Model.load(given.model), given.image, given.out, **dict(pair.split("=") for pair in settings))
+    model = Model.load(given.model, trust="mapping_methods:OneLayer")
+    work = METHODS[name](model, given.image, given.out, **dict(pair.split("=") for pair in settings))
     started, before = time.perf_counter(), time.process_time()
     work()
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - before

@@ -6,6 +6,7 @@ overview first, and their positions entered (docs/decisions/0034-assembly-by-blo
 
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from landscribe.errors import OutputError
+from landscribe.executor import stopped_at_exit
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.overviews import reduced
 from landscribe.geo.rasters.whole_files import silenced_stderr
@@ -106,10 +108,12 @@ def move_into_place(built: Path, out: Path) -> None:
 
 
 def _composed(blocks: Blocks, sources: Sequence[Source], grid: Grid, metadata: BandMetadata) -> Path:
-    """Write the file of a layer beside its blocks: those that are missing are compressed, then head and blocks."""
+    """Write the file of a layer beside its blocks: those that are missing are compressed beside the head."""
     with _whole_file(blocks) as built:
-        blocks.compress_all(blocks.sources(sources))
-        _write_head(built, blocks, grid, metadata)
+        with stopped_at_exit(ThreadPoolExecutor(1)) as thread:
+            head = thread.submit(_write_head, built, blocks, grid, metadata)
+            blocks.compress_all(blocks.sources(sources))
+            head.result()
         _require_whole_head(built, blocks)
         _append(built, blocks)
     return built
