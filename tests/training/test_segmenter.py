@@ -126,3 +126,19 @@ def test_a_compiled_network_learns_what_the_network_itself_does(tiny_chips, tmp_
     for name, value in weights(eager).items():
         torch.testing.assert_close(weights(compiled)[name], value, rtol=1e-4, atol=1e-5)
     assert compiled.network._compiled_call_impl is None
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_gradients_are_clipped_whatever_optimizer_and_precision(tiny_chips, tmp_path, optimizer, precision):
+    settings = PLAIN | {"optimizer": optimizer, "precision": precision, "steps": 1, "weight_decay": 0}
+
+    def after_a_step(clip: float) -> torch.Tensor:
+        model = verbs.train(tiny_chips, out=tmp_path / f"{clip}", gradient_clip=clip, **settings)
+        return torch.cat([weight.flatten() for weight in weights(model).values()])
+
+    # A step of AdamW is as long as the rate, but for gradients far below its epsilon of 1e-8.
+    free, small, smaller = (after_a_step(clip) for clip in (0, 1e-13, 1e-14))
+    rate = PLAIN["learning_rate"]
+    assert (small - smaller).norm() < 1e-4 * rate
+    assert (free - small).norm() > 0.1 * rate

@@ -182,6 +182,17 @@ class Segmenter(lightning.LightningModule):
         weights = self.weights if logits.shape[1] == len(self.weights) else None
         return self.loss(logits.float(), labels, IGNORE, weights)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002  Lightning passes it
+    ) -> None:
+        """Clip the norm of all gradients; Lightning refuses to before a step in one kernel, also in bfloat16."""
+        if gradient_clip_val:
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            torch.nn.utils.clip_grad_norm_(weights, gradient_clip_val)
+
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """Take a step, then update the moving average of the weights."""
         super().optimizer_step(*arguments, **named)
@@ -331,7 +342,7 @@ class Segmenter(lightning.LightningModule):
         With 16 bits, Lightning clips gradients between the two parts of a step.
         """
         is_half = training_precision(self.spec.precision, self.device) == "16-mixed"
-        return True if self.device.type == "cuda" and not is_half else None
+        return True if self.device.type in ("cpu", "cuda") and not is_half else None
 
     def fraction_done(self) -> float:
         """Fraction of the budget that is used, 0 to 1."""
