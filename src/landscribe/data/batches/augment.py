@@ -145,7 +145,9 @@ def _gamma(batch: LabelledBatch, most: float, rng: torch.Generator) -> LabelledB
 
 def _noise(batch: LabelledBatch, most: float, rng: torch.Generator) -> LabelledBatch:
     _, deviation = _band_stats(batch)
-    noise = torch.randn(batch.images.shape, generator=rng).to(batch.images)
+    # Drawn where the images are: a GPU would wait for as many numbers as the batch has.
+    local = torch.Generator(batch.images.device).manual_seed(_randint(2**63 - 1, rng))
+    noise = torch.randn(batch.images.shape, generator=local, device=batch.images.device)
     return _apply_tone(batch, batch.images + noise * deviation * _per_image(_uniform(0, most, batch, rng), batch))
 
 
