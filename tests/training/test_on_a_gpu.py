@@ -1,0 +1,50 @@
+"""Training on a GPU: Lightning and torch take other paths there than on a CPU."""
+
+import pytest
+import torch
+from test_checkpoint import killed_after
+
+from landscribe import verbs
+from landscribe.training import checkpoint
+
+pytestmark = pytest.mark.gpu
+
+LEARNING = {"encoder": "test_resnet", "weights": "none", "batch": 4, "options": {"widths": [32, 16, 8]}}
+SMALL = {"encoder": "plain", "weights": "none", "batch": 4, "options": {"encoder_widths": [4, 8]}}
+
+
+@pytest.mark.parametrize("precision", ["auto", "32", "bf16", "16"])
+def test_a_network_learns_in_each_precision(chips, tmp_path, precision):
+    model = verbs.train(chips, out=tmp_path / "model", steps=50, precision=precision, **LEARNING)
+    assert model.measures["val_f1_squares"] > 0.9
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"augment": "strong"},
+        {"batch": "auto"},
+        {"compile": True},
+        {"ema_decay": 0.9, "accumulate": 2},
+        {"freeze": ("encoder",), "freeze_until": 0.5},
+        {"learning_rate": "auto"},
+        {"loss": "focal + lovasz", "class_weights": "inverse"},
+        {"optimizer": "sgd", "schedule": "plateau"},
+        {"workers": 2},
+    ],
+    ids=str,
+)
+def test_settings_train_there(tiny_chips, tmp_path, settings):
+    model = verbs.train(tiny_chips, out=tmp_path / "model", epochs=2, **(SMALL | settings))
+    assert len(model.history) == 2
+    assert all(torch.isfinite(weight).all() for weight in model.network.state_dict().values())
+
+
+def test_an_interrupted_training_goes_on_there(tiny_chips, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(checkpoint, "_TRAIN_TO_SAVE_RATIO", 0)
+    with killed_after(6):
+        verbs.train(tiny_chips, out=tmp_path / "model", epochs=3, **SMALL)
+    with caplog.at_level("INFO", "landscribe"):
+        model = verbs.train(tiny_chips, out=tmp_path / "model", epochs=3, **SMALL)
+    assert "resuming at step" in caplog.text
+    assert len(model.history) == 3
