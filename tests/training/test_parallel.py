@@ -20,7 +20,14 @@ from landscribe.data.batches.sampling import ChipSampler, RankShare
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import RecipeError
 from landscribe.model import Model
-from landscribe.training.parallel import Processes, processes, require_shareable_batches, require_single_process
+from landscribe.nn import build
+from landscribe.training.parallel import (
+    Processes,
+    SyncedNormalisation,
+    processes,
+    require_shareable_batches,
+    require_single_process,
+)
 from landscribe.training.spec import TrainSpec
 
 
@@ -208,3 +215,24 @@ def test_auto_is_one_device_without_started_processes():
 def test_a_run_is_started_once(started, tmp_path):
     with pytest.raises(RecipeError, match="torchrun started 2 processes of landscribe run"):
         require_single_process("landscribe run")
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "mobilenetv3_small_050", "efficientnet_b0", "plain"])
+def test_normalisations_of_several_gpus_keep_their_activations_and_go_back(encoder):
+    network = build("unet", encoder=encoder, bands=3, classes=2, weights=None).eval()
+    own = [type(module) for module in network.modules()]
+    images, plugin = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), SyncedNormalisation()
+    with torch.inference_mode():
+        expected = network(images)
+    synced = plugin.apply(network)
+    layers = [module for module in synced.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
+    assert layers
+    with torch.inference_mode():
+        torch.testing.assert_close(synced(images), expected, rtol=0, atol=1e-5)
+    for layer in layers:
+        layer.running_mean += 0.5
+    with torch.inference_mode():
+        learned = synced(images)
+        torch.testing.assert_close(plugin.revert(synced)(images), learned, rtol=0, atol=1e-5)
+    assert [type(module) for module in network.modules()] == own
+    assert (learned - expected).abs().max() > 1e-3

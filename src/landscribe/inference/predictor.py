@@ -152,6 +152,8 @@ class Predictor:
         for model in self.models:
             with torch.inference_mode(mode=False):
                 model.network.cpu()
+        # Torch would keep what the networks held of the GPU, which a worker needs.
+        torch.cuda.empty_cache()
 
     def __getstate__(self) -> dict[str, Any]:
         # Backends cannot be pickled; the other process builds its own.

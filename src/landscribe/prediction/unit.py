@@ -48,10 +48,12 @@ class UnitOutput:
 
     kinds: tuple[str, ...]
     copied: Copied
-    """The layers, (256,) how often each class value occurs, and () how many pixels of tiles have no finite logits."""
+    """The layers, (K + 1,) how often each of `values` occurs, and () how many pixels of tiles have no finite logits."""
+    values: tuple[int, ...]
+    """Class values and nodata, in the order of the counts."""
 
     def arrays(self) -> tuple[LayerArrays, NDArray[np.int64]]:
-        """Layers by kind, and the counts of class values; waits for the device.
+        """Layers by kind, and (256,) how often each class value occurs; waits for the device.
 
         Raises:
             ModelError: the network gave logits that are not finite.
@@ -63,7 +65,9 @@ class UnitOutput:
                 "Expected finite logits. Check the weights, and that the raster's pixels have the range of those that "
                 "the model was trained on."
             )
-        return dict(zip(self.kinds, layers, strict=True)), counts
+        by_value = np.zeros(IGNORE + 1, np.int64)
+        by_value[list(self.values)] = counts
+        return dict(zip(self.kinds, layers, strict=True)), by_value
 
 
 def predict_unit(
@@ -126,8 +130,10 @@ def compute_unit(predictor: Predictor, unit: Unit, sent: UnitInput, options: Uni
     unmapped = ~mapped
     for layer in options.layers:
         layers[layer.kind].masked_fill_(unmapped, layer.nodata)
-    counts = torch.bincount(layers[CLASS.kind].flatten(), minlength=IGNORE + 1)
-    return UnitOutput(tuple(layers), copy_to_memory([*layers.values(), counts, not_finite]))
+    values = (*predictor.classes.values, IGNORE)
+    # Not by bincount, for which a GPU's thread waits until all is computed.
+    counts = torch.stack([(layers[CLASS.kind] == value).sum() for value in values])
+    return UnitOutput(tuple(layers), copy_to_memory([*layers.values(), counts, not_finite]), values)
 
 
 def _count_not_finite(logits: HeadLogits) -> Tensor:

@@ -16,6 +16,9 @@ from lightning.fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.plugins.layer_sync import LayerSync
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch import nn
 
 from landscribe.data.batches.dataset import ChipTransform, loader
 from landscribe.data.batches.label_windows import LabelWindowSampler
@@ -102,8 +105,41 @@ def _is_slurm_without_srun() -> bool:
     return "SLURM_NTASKS" in os.environ and "SLURM_STEP_ID" not in os.environ
 
 
-def cluster_plugins(group: Processes) -> list[ClusterEnvironment]:
-    """Plugins of Lightning's Trainer that keep it from waiting for SLURM tasks that srun has not started."""
+def process_plugins(group: Processes) -> list[ClusterEnvironment | LayerSync]:
+    """Plugins of Lightning's Trainer for these processes."""
+    is_on_gpus = group.count > 1 and torch.cuda.is_available()
+    return [*_cluster_plugins(group), *([SyncedNormalisation()] if is_on_gpus else [])]
+
+
+class SyncedNormalisation(LayerSync):
+    """Batch normalisation over the batches of all processes, during a training.
+
+    By timm's conversion: torch's own, which Lightning calls, drops the activations that timm's normalisations hold.
+    """
+
+    def __init__(self) -> None:
+        self._own: dict[str, nn.Module] = {}
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Replace the normalisations of a model; returns the same model."""
+        modules = model.named_modules(remove_duplicate=False)
+        self._own = {name: module for name, module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)}  # noqa: SLF001
+        converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return converted
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Put the model's own normalisations back, with what they have learned."""
+        for name, own in self._own.items():
+            synced = model.get_submodule(name)
+            own.load_state_dict(synced.state_dict())
+            own.train(synced.training)
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, own)
+        return model
+
+
+def _cluster_plugins(group: Processes) -> list[ClusterEnvironment]:
+    """Plugins that keep Lightning from waiting for SLURM tasks that srun has not started."""
     if not _is_slurm_without_srun() or group.launcher == "torchrun":
         return []
     if group.count == 1 and int(os.environ["SLURM_NTASKS"]) > 1:

@@ -39,6 +39,8 @@ _PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.5, 3
 # A look at a loss waits for the device.
 _STEPS_A_CHECK = 16
 
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 class Segmenter(lightning.LightningModule):
     """Trains a Model's network; records the history and the best weights.
@@ -109,11 +111,14 @@ class Segmenter(lightning.LightningModule):
         if self.spec.compile:
             # torch's documented switch: a network that cannot be compiled runs as it is.
             torch._dynamo.config.suppress_errors = True  # noqa: SLF001
-            self.network.compile(mode="reduce-overhead", dynamic=False)
+            # A CUDA graph overwrites what its last run returned, the gradients of an accumulated batch among it.
+            mode = "reduce-overhead" if self.spec.accumulate == 1 else "default"
+            self.network.compile(mode=mode, dynamic=False)
 
     def on_train_end(self) -> None:
         """Leave the network itself: the caller may run it on other sizes."""
-        vars(self.network).pop("_compiled_call_impl", None)
+        if vars(self.network).pop("_compiled_call_impl", None) is not None:
+            torch._dynamo.config.suppress_errors = False  # noqa: SLF001
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:  # noqa: ARG002 - Lightning's name
         """Convert pixels and labels to the types of training; they travel to the device in small types."""
@@ -145,11 +150,11 @@ class Segmenter(lightning.LightningModule):
         augmented = augment(given, self.augmentation, self.rng)
         images = self.model.scaled(augmented.images, augmented.valid)
         loss = self.network.training_loss(images, augmented.labels, self.criterion, augmented.objects)
-        if augmented.mixed_labels is not None:
-            # Mixup: the loss against the labels of both images, weighted by their shares.
-            mixed_loss = self.network.training_loss(
-                images, augmented.mixed_labels, self.criterion, augmented.mixed_objects
-            )
+        if augmented.mixed_labels is not None or (self.trainer.world_size > 1 and self.augmentation.strength("mixup")):
+            # Mixup: the loss against the labels of both images, weighted by their shares. Each process draws for
+            # itself, but all run the network equally often.
+            mixed = augmented.labels if augmented.mixed_labels is None else augmented.mixed_labels
+            mixed_loss = self.network.training_loss(images, mixed, self.criterion, augmented.mixed_objects)
             loss = augmented.mix_ratio * loss + (1 - augmented.mix_ratio) * mixed_loss
         mean, weight = self._mean_over_processes(loss.detach(), len(images))
         self.losses.append(mean)
@@ -162,9 +167,9 @@ class Segmenter(lightning.LightningModule):
         if self.trainer.world_size == 1:
             return loss, 1.0
         sums = torch.stack([loss.float() * chips, torch.full_like(loss, chips, dtype=torch.float32)])
-        totals = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        torch.distributed.all_reduce(sums)
         # DDP averages gradients over processes: the mean of these weights is 1.
-        return totals[0] / totals[1], self.trainer.world_size * chips / totals[1]
+        return sums[0] / sums[1], self.trainer.world_size * chips / sums[1]
 
     def require_finite(self) -> None:
         """Raise NetworkError if one of the last losses is infinite or not a number."""
@@ -288,8 +293,9 @@ class Segmenter(lightning.LightningModule):
 
     def _sum_over_processes(self, values: Tensor) -> NDArray[Any]:
         if self.trainer.world_size > 1:
-            # The reduction works in place.
-            values = self.trainer.strategy.reduce(values.clone().to(self.device), reduce_op="sum")
+            # After the training, Lightning has moved this module to main memory, where NCCL adds nothing.
+            values = values.clone().to(self.trainer.strategy.root_device)
+            torch.distributed.all_reduce(values)
         return values.cpu().numpy().copy()
 
     def _should_stop_early(self) -> bool:
@@ -389,15 +395,16 @@ def _moving_average(network: nn.Module, decay: float) -> AveragedModel:
     # Lightning's EMAWeightAveraging has a constant decay, averages the counters of normalisation too, and has swapped
     # the averaged weights out of the network again when an epoch is closed and its best weights are copied.
 
-    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        if not averaged.is_floating_point():
-            return current  # a counter
-        steps = torch.as_tensor(count, device=averaged.device)
-        current_decay = ((1 + steps) / (10 + steps)).clamp(max=decay).to(averaged.dtype)
-        # Unlike a sum of products, lerp returns equal weights unchanged, bit by bit.
-        return torch.lerp(averaged, current, 1 - current_decay)
+    def average(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
+        """Average tensors of one dtype, all in one kernel."""
+        steps = float(count)
+        if averaged[0].is_floating_point():
+            # Unlike a sum of products, lerp returns equal weights unchanged, bit by bit.
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + steps) / (10 + steps)))
+        else:  # counters
+            torch._foreach_copy_(averaged, current)
 
-    averaged = AveragedModel(network, avg_fn=average, use_buffers=True)
+    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
     averaged.requires_grad_(requires_grad=False)
     return averaged
 

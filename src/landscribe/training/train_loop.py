@@ -43,9 +43,9 @@ from landscribe.training.lr_finder import LRFinderModule, find_learning_rate
 from landscribe.training.parallel import (
     Processes,
     chip_sampler,
-    cluster_plugins,
     finish,
     log_on_rank_zero,
+    process_plugins,
     processes,
     training_batches,
     validation_batches,
@@ -96,7 +96,7 @@ def train(
         change: a user's pipeline, called on each chip before the augmentation. It draws its own random numbers: neither
             the seed nor a checkpoint covers them.
         seed: random seed of initial weights, order and augmentation. The same seed gives the same model on the same
-            machine, unless the budget is in minutes.
+            CPU, unless the budget is in minutes; on a GPU, kernels add in changing order.
         overwrite: overwrite a folder that is not empty, and an unfinished training with other settings.
 
     Returns:
@@ -286,7 +286,6 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
             devices=group.count // group.nodes,
             num_nodes=group.nodes,
             strategy=_strategy(job, segmenter),
-            sync_batchnorm=group.count > 1 and torch.cuda.is_available(),
             precision=training_precision(spec.precision),
             max_steps=total or -1,
             max_epochs=-1,
@@ -295,7 +294,7 @@ def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed
             gradient_clip_val=spec.gradient_clip or None,
             num_sanity_val_steps=0,
             callbacks=[*callbacks, EpochCheckpoint(checkpoints, files, start, job.order)],
-            plugins=[AsyncCheckpointIO(files), *cluster_plugins(group)],
+            plugins=[AsyncCheckpointIO(files), *process_plugins(group)],
             use_distributed_sampler=False,
             logger=loggers(spec.log) if group.is_rank_zero else False,
             enable_progress_bar=False,

@@ -57,6 +57,16 @@ def test_no_new_label_appears_and_pixels_stay_finite(name, seed, bands, top):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_training_in_bfloat16_augments_as_one_in_32_bits(name):
+    before = scenery(side=64, dtype_top=10_000.0)
+    expected = augment(before, only(name), rng())
+    with torch.autocast("cpu", torch.bfloat16):
+        after = augment(before, only(name), rng())
+    assert torch.equal(after.images, expected.images)
+    assert torch.equal(after.labels, expected.labels)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @given(seed=st.integers(0, 2**31))
 def test_objects_go_where_their_pixels_go_and_images_share_none(name, seed):
     before = scenery(side=16)

@@ -65,7 +65,9 @@ def compile_network(
     options.add_session_config_entry("session.force_spinning_stop", "1")
     provider = provider or ("CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider")
     own = {"device_id": device.index or 0} if device.type == "cuda" else {}
-    session = onnxruntime.InferenceSession(onnx, options, providers=[(provider, own | dict(settings or {}))])
+    # CUDA computes what TensorRT cannot.
+    others = [("CUDAExecutionProvider", own)] if provider == "TensorrtExecutionProvider" else []
+    session = onnxruntime.InferenceSession(onnx, options, providers=[(provider, own | dict(settings or {})), *others])
     if provider not in session.get_providers():
         # It would compute on the CPU without an error.
         raise BackendError(f"onnxruntime finds no working {provider} on this machine. Use --engine torch.")

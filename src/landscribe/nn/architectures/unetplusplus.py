@@ -103,9 +103,9 @@ class UNetPlusPlus(Segmentation):
         objects: Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Mean of the branches' losses, weighted by `branch_weights` if given."""
-        losses = torch.stack([criterion(logits, labels) for logits in self.branches(images).values()])
-        weights = losses.new_tensor(self.branch_weights or [1.0] * len(losses))
-        return (weights * losses).sum() / weights.sum()
+        losses = [criterion(logits, labels) for logits in self.branches(images).values()]
+        weights = self.branch_weights or (1.0,) * len(losses)
+        return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum() / sum(weights)
 
     def _branches(self, images: Tensor, *, upto: int) -> dict[int, Tensor]:
         rows = [[x] for x in self.encoder(images)]
