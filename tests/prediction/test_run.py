@@ -59,7 +59,8 @@ def test_the_units_of_all_workers_fit_in_memory(cores, room, gpus, is_remote):
     assert 1 <= workers.writers <= cores
     # One more is computed, and one read ahead. Fewer than four units in memory are no pipeline.
     assert workers.readers + workers.writers + 2 <= max(4, room)
-    assert workers.readers == readers or workers.readers + workers.writers + 2 >= room - 1
+    # Two thirds of the memory are for those that read.
+    assert workers.readers == readers or workers.readers >= (room - 2) * 2 // 3
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 4])
