@@ -142,3 +142,9 @@ def test_gradients_are_clipped_whatever_optimizer_and_precision(tiny_chips, tmp_
     rate = PLAIN["learning_rate"]
     assert (small - smaller).norm() < 1e-4 * rate
     assert (free - small).norm() > 0.1 * rate
+
+
+def test_a_network_of_several_heads_is_trained_without_compiling_and_says_so(tiny_chips, tmp_path, caplog):
+    settings = {"architecture": "unetplusplus", "encoder": "plain", "weights": "none", "steps": 1}
+    verbs.train(tiny_chips, out=tmp_path / "model", compile=True, **settings)
+    assert "unetplusplus is not compiled" in caplog.text

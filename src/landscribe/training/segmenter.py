@@ -108,7 +108,9 @@ class Segmenter(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         """Compile the network, if the settings say so. Its weights and copies stay those of the network itself."""
-        if self.spec.compile:
+        if self.spec.compile and type(self.network).training_loss is not Segmentation.training_loss:
+            log.warning("training: %s is not compiled: it is trained by several heads", self.spec.architecture)
+        elif self.spec.compile:
             # torch's documented switch: a network that cannot be compiled runs as it is.
             torch._dynamo.config.suppress_errors = True  # noqa: SLF001
             # A CUDA graph overwrites what its last run returned, the gradients of an accumulated batch among it.

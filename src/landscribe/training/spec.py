@@ -125,11 +125,11 @@ class TrainSpec(Spec):
     """Processes that read chips; 0 reads in a thread. Default: 0 without a GPU, or if the chips fit in an eighth of the
     memory; otherwise by the number of cores."""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """Floating-point precision: 32, bf16, or 16 (CUDA only); auto is bf16 on GPUs and CPUs that support it, otherwise
-    32."""
+    """Floating-point precision: 32 (convolutions of CUDA GPUs in TF32), bf16, or 16 (CUDA only); auto is bf16 on GPUs
+    and CPUs that support it, otherwise 32."""
     compile: bool = False
-    """Compile the network (torch.compile; on a GPU, CUDA graphs). The first step takes up to a minute, later ones less
-    time: it may pay from some thousand steps."""
+    """Compile the network (torch.compile; on a GPU, CUDA graphs), unless it is trained by several heads. The first step
+    takes up to a minute, later ones less time: it may pay from some thousand steps."""
     devices: Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"] = "auto"
     """Number of GPUs, or of processes on a CPU; auto is 1, or as many as torchrun or SLURM started. The devices share
     each batch; region losses (dice and similar) are computed on each device's part."""
