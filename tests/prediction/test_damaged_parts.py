@@ -18,13 +18,8 @@ UNIT = "00000_00000"
 
 
 @pytest.fixture
-def numbers() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 4, (150, 217)).astype(np.uint8)
-
-
-@pytest.fixture
-def raster(tmp_path, numbers) -> Raster:
-    return write(tmp_path / "image.tif", numbers)
+def raster(tmp_path) -> Raster:
+    return write(tmp_path / "image.tif", np.random.default_rng(0).integers(0, 4, (150, 217)).astype(np.uint8))
 
 
 @pytest.fixture

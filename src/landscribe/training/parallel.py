@@ -111,6 +111,9 @@ def process_plugins(group: Processes) -> list[ClusterEnvironment | LayerSync]:
     return [*_cluster_plugins(group), *([SyncedNormalisation()] if is_on_gpus else [])]
 
 
+_NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
 class SyncedNormalisation(LayerSync):
     """Batch normalisation over the batches of all processes, during a training.
 
@@ -123,7 +126,7 @@ class SyncedNormalisation(LayerSync):
     def apply(self, model: nn.Module) -> nn.Module:
         """Replace the normalisations of a model; returns the same model."""
         modules = model.named_modules(remove_duplicate=False)
-        self._own = {name: module for name, module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)}  # noqa: SLF001
+        self._own = {name: module for name, module in modules if isinstance(module, _NORMALISATIONS)}
         converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return converted
 
