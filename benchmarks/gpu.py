@@ -7,10 +7,11 @@ of `landscribe predict` on a deflated RGB GeoTIFF, assembly included; the share 
 and the pixels whose class differs from float32.
 
 training: steps per second of the bare network, loss and optimizer on one batch that lies on the card, and of
-`landscribe train` in the same precision, with its windows, augmentation and validation: a long less a short training.
+`landscribe train` in the same precision, with its windows and augmentation, without and with validation: a long less a
+short training.
 
-Networks take turns within each round; each map is a process of its
-own. Prints tables in Markdown. Runs on a CPU too, with a small `--side`.
+Networks take turns within each round; each map is a process of its own. Prints tables in Markdown. Runs on a CPU too,
+with a small `--side`.
 
 Another subject is a function of (given, work) and a line in SUBJECTS.
 """
@@ -34,7 +35,7 @@ from mapping import classes_of, noise, random_model
 
 from landscribe.data.chips.chips import Chips
 from landscribe.geo.classes import IGNORE
-from landscribe.inference.backends.choice import build_backend
+from landscribe.inference.backends.torch_backend import fused_network
 from landscribe.inference.benchmark import synthetic_images, time_in_turns
 from landscribe.inference.device import resolve_device, synchronize, training_autocast, training_precision
 from landscribe.machine import cores, processor_name
@@ -42,8 +43,8 @@ from landscribe.model import Model
 from landscribe.nn import build
 from landscribe.nn.losses import weighted_sum
 
-BARE = {"bare float32": "torch", "bare bfloat16": "torch-bf16"}
-"""Names of rows, and the backends that run the network."""
+BARE = {"bare float32": torch.float32, "bare bfloat16": torch.bfloat16}
+"""Names of rows, and the types of weights and features."""
 PRECISIONS = ("32", "bf16", "auto")
 BASE = "bare bfloat16"
 
@@ -89,6 +90,8 @@ def mapping(given: argparse.Namespace, work: Path) -> None:
         for name, speed in bare_speeds(given, model).items():
             speeds[name].append(speed)
         for name, (precision, count) in methods.items():
+            # A finished map of the same settings would be kept.
+            (work / "map.tif").unlink(missing_ok=True)
             measured = predicted(given, model, image, work / "map.tif", precision, count)
             speeds[name].append(given.side**2 / 1e6 / measured["seconds"])
             shares[name].append(measured["assembly"] / measured["seconds"])
@@ -107,16 +110,25 @@ def mapping(given: argparse.Namespace, work: Path) -> None:
 
 def bare_speeds(given: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Megapixels per second of the network alone, by row."""
-    device, model = torch.device(given.device), Model.load(folder)
-    images = synthetic_images((given.batch, len(model.bands), given.tile, given.tile), device)
-    calls = {}
-    for row, backend in BARE.items():
-        run = build_backend(backend, model, device)
-        calls[row] = lambda run=run: run(images)[model.main_head].max(dim=1).indices.to(torch.uint8)
+    device = torch.device(given.device)
+    batches = 1 if device.type == "cpu" else 10  # launched without waiting
+
+    def call(dtype: torch.dtype) -> Callable[[], None]:
+        model = Model.load(folder)
+        images = synthetic_images((given.batch, len(model.bands), given.tile, given.tile), device).to(dtype)
+        network = fused_network(model, device, (model.main_head,)).to(dtype)
+
+        def run() -> None:
+            for _ in range(batches):
+                network(images).max(dim=1).indices.to(torch.uint8)
+
+        return run
+
     with torch.inference_mode():
+        calls = {row: call(dtype) for row, dtype in BARE.items()}
         time_in_turns(calls, device, rounds=3)  # warms up
-        times = time_in_turns(calls, device, rounds=5 if device.type == "cpu" else 50)
-    pixels = given.batch * given.tile**2 / 1e6
+        times = time_in_turns(calls, device, rounds=5)
+    pixels = batches * given.batch * given.tile**2 / 1e6
     return {row: pixels / statistics.median(seconds) for row, seconds in times.items()}
 
 
@@ -152,7 +164,8 @@ def one_map(model: str, image: str, out: str, precision: str, device: str, count
     steps.finish = finish
     opened = Model.load(model)
     if device != "cpu":
-        torch.zeros(1, device=device)  # the card's context is not part of a map
+        # The card's context and libraries are loaded once in a process; they are not part of a map.
+        torch.nn.Conv2d(3, 8, 3).to(device)(torch.zeros(1, 3, 64, 64, device=device)).sum().item()
     started = time.perf_counter()
     verbs.predict(opened, [image], out=out, overwrite=True, precision=precision, device=device)
     print(json.dumps({"seconds": time.perf_counter() - started, "assembly": assembly[0]}))
@@ -165,17 +178,19 @@ def training(given: argparse.Namespace, work: Path) -> None:
 
     scene, labels, _ = write(draw(given.world, given.world, seed=0), work / "world")
     chips = verbs.chip(images=[scene], labels=labels, label_field="class", size=given.chip, out=work / "chips")
-    rows: dict[str, list[float]] = {"bare": [], "landscribe train": []}
+    methods = {"landscribe train, no validation": chips.of_split("train"), "landscribe train": chips}
+    rows: dict[str, list[float]] = {"bare": []} | {name: [] for name in methods}
     short = max(1, given.steps // 10)
     verbs.train(chips, out=work / "model", steps=1, weights="none", augment="light")  # warms up
     for index in range(given.rounds):
         rows["bare"].append(bare_steps(chips, given.steps - short, resolve_device(given.device)))
-        seconds = []
-        for steps in (short, given.steps):
-            started = time.perf_counter()
-            verbs.train(chips, out=work / f"model-{index}-{steps}", steps=steps, weights="none", augment="light")
-            seconds.append(time.perf_counter() - started)
-        rows["landscribe train"].append((given.steps - short) / (seconds[1] - seconds[0]))
+        for number, (name, ground) in enumerate(methods.items()):
+            seconds = []
+            for steps in (short, given.steps):
+                started, out = time.perf_counter(), work / f"model-{index}-{number}-{steps}"
+                verbs.train(ground, out=out, steps=steps, weights="none", augment="light")
+                seconds.append(time.perf_counter() - started)
+            rows[name].append((given.steps - short) / (seconds[1] - seconds[0]))
     print(f"| 8 x {given.chip}², {given.steps} steps | steps/s (min to max) | over bare |")
     print("|---|---|---|")
     for name, measured in rows.items():

@@ -48,5 +48,5 @@ def test_the_benchmark_of_training_prints_steps_beside_the_bare_network(tmp_path
     sizes = ["--world", "256", "--chip", "32", "--steps", "3", "--rounds", "1"]
     gpu.main(["training", *sizes, "--device", "cpu", "--work", str(tmp_path)])
     rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert [row[1].strip() for row in rows[1:]] == ["bare", "landscribe train"]
+    assert [row[1].strip() for row in rows[1:]] == ["bare", "landscribe train, no validation", "landscribe train"]
     assert float(rows[1][3]) == 1
