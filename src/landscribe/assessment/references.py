@@ -32,7 +32,7 @@ from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
-from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_from_tag, read_tags
+from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_from_tag, read_tags, trained_splits_in
 from landscribe.runs import scene_in_name
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ def assess_maps(
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
         chips, of_split = Chips.of(reference), split
         _refuse_for_chips(spec, chips.folder.name)
+        _warn_of_trained_chips(paths, chips, split)
         maps = [_with_class(mapped, chips.classes, nodata_as) for mapped in maps]
         name, counts = chips.folder.name, assess_chips(maps, chips.of_split(split), counting)
     elif holds_design(Path(reference)):
@@ -130,6 +131,17 @@ def _counting(spec: AccuracySpec, maps: Sequence[Path]) -> Counting:
         None if spec.probabilities is None else Probabilities(Raster.open([spec.probabilities])),
         spec.dask,
     )
+
+
+def _warn_of_trained_chips(paths: Sequence[Path], chips: Chips, split: str) -> None:
+    """Warn of maps whose models were trained on held-out chips: a final model's, or a folds' ensemble's."""
+    trained = [path for path in paths if split in trained_splits_in(read_tags(path), chips.sha256)]
+    if trained and split != "train":
+        log.warning(
+            "the model of %s was trained on split %s of %s too: the measures are not its accuracy on other ground. "
+            "Assess the map of a model that has not seen these chips; a run keeps it in assessed/ or folds/",
+            trained[0], split, chips.folder,
+        )  # fmt: skip
 
 
 def _refuse_for_chips(spec: AccuracySpec, name: str) -> None:

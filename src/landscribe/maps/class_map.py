@@ -28,6 +28,7 @@ CLASSES_TAG = "LANDSCRIBE_CLASSES"
 AREAS_TAG = "LANDSCRIBE_AREAS"
 RUN_TAG = "LANDSCRIBE_RUN"
 FINGERPRINT_TAG = "LANDSCRIBE_PLAN"
+TRAINED_TAG = "LANDSCRIBE_TRAINED_SPLITS"
 
 
 def model_tags(models: "Iterable[Model]") -> dict[str, str]:
@@ -37,6 +38,15 @@ def model_tags(models: "Iterable[Model]") -> dict[str, str]:
         "LANDSCRIBE_VERSION": version("landscribe"),
         "AREA_OR_POINT": "Area",
     }
+
+
+def trained_tag(models: "Iterable[Model]") -> dict[str, str]:
+    """The tag of a map by all of these models: the splits that they were trained on, by the hash of the chips."""
+    splits: dict[str, set[str]] = {}
+    for model in models:
+        chips = model.provenance.get("chips_sha256", "")
+        splits.setdefault(chips, set()).update(model.provenance.get("trained_splits", ()))
+    return {TRAINED_TAG: json.dumps({chips: sorted(names) for chips, names in splits.items()})}
 
 
 _STRIP_PIXELS = 2**24
@@ -111,11 +121,22 @@ def areas_in(tags: dict[str, str]) -> Areas:
 
 def fingerprint_in(tags: dict[str, str]) -> dict[str, Any]:
     """The fields of the fingerprint that tags hold; empty if none."""
+    return _object_in(tags, FINGERPRINT_TAG)
+
+
+def trained_splits_in(tags: dict[str, str], chips_sha256: str) -> list[str]:
+    """The splits of these chips that models of the map were trained on; empty if the tags do not say it."""
+    splits: list[str] = _object_in(tags, TRAINED_TAG).get(chips_sha256, [])
+    return splits
+
+
+def _object_in(tags: dict[str, str], name: str) -> dict[str, Any]:
+    """The JSON object of a tag; empty if there is none."""
     try:
-        fields: dict[str, Any] = json.loads(tags.get(FINGERPRINT_TAG, "{}"))
+        fields = json.loads(tags.get(name, "{}"))
     except ValueError:
         return {}
-    return fields
+    return fields if isinstance(fields, dict) else {}
 
 
 def classes_as_tag(classes: Classes) -> str:

@@ -13,7 +13,15 @@ from landscribe.maps.areas import Areas, ClassAreas, format_areas, total_areas
 from landscribe.maps.assembly.cog import BandMetadata, assemble, move_into_place, unit_sources
 from landscribe.maps.assembly.sources import Sources
 from landscribe.maps.candidates import most_uncertain, write_candidates
-from landscribe.maps.class_map import AREAS_TAG, CLASSES_TAG, FINGERPRINT_TAG, RUN_TAG, classes_as_tag, model_tags
+from landscribe.maps.class_map import (
+    AREAS_TAG,
+    CLASSES_TAG,
+    FINGERPRINT_TAG,
+    RUN_TAG,
+    classes_as_tag,
+    model_tags,
+    trained_tag,
+)
 from landscribe.maps.layers import CLASS, OBJECT_BANDS, OBJECT_PROBABILITY, UNCERTAINTY, Layer
 from landscribe.maps.sieve import Sieve
 from landscribe.maps.style import colormap, side_files
@@ -107,11 +115,16 @@ class _Assembler:
         return assemble(self.store, tuple(self.areas), self.plan.raster.grid, layer, metadata)
 
     def _tags(self) -> dict[str, str]:
-        return model_tags(self.plan.predictor.models) | {
-            "LANDSCRIBE_SOURCE": ", ".join(Path(without_secrets(path)).name for path in self.plan.raster.paths),
-            RUN_TAG: self.store.fingerprint.sha256,
-            FINGERPRINT_TAG: json.dumps(self.store.fingerprint.fields),
-        }
+        models = self.plan.predictor.models
+        return (
+            model_tags(models)
+            | trained_tag(models)
+            | {
+                "LANDSCRIBE_SOURCE": ", ".join(Path(without_secrets(path)).name for path in self.plan.raster.paths),
+                RUN_TAG: self.store.fingerprint.sha256,
+                FINGERPRINT_TAG: json.dumps(self.store.fingerprint.fields),
+            }
+        )
 
     def _sieve(self, sieve: Sieve) -> list[ClassAreas]:
         """Write units without small patches, each read with its halo; the areas that they hold now."""

@@ -390,6 +390,7 @@ def _trained_model(job: _Job, segmenter: Segmenter, start: InitialState, chips: 
         "landscribe": version("landscribe"),
         "torch": torch.__version__,
         "chips_sha256": chips.sha256,
+        "trained_splits": job.training.stored_splits(),
         "seed": job.seed,
         "weights": start.weights,
         "encoder_weights": start.terms,

@@ -174,6 +174,11 @@ class Chips:
         parts = (self.folder / name for name in ("chips.json", "chips.parquet"))
         return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
 
+    def stored_splits(self) -> list[str]:
+        """The splits that these chips have in the folder, which may differ from those in memory."""
+        stored = Chips.open(self.folder).table.set_index("chip")["split"]
+        return sorted(set(stored.loc[self.ids]))
+
     @property
     def table_sha256(self) -> str:
         """Hash of the rows in memory, whose splits and groups may differ from those in the folder."""
