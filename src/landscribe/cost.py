@@ -56,9 +56,6 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     bytes_per_pixel = len(scenes[0].image.bands) * np.dtype(scenes[0].image.dtype).itemsize
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
     folds = _fold_count(recipe, scenes)
-    # Of folds, parts of the out-of-fold maps are written before these; a final model has maps beside the assessed ones.
-    copies = 3 if folds else 1 + (recipe.models.final == "all")
-    disk = pixels * copies + (0 if spec.virtual else chips * spec.size**2 * (bytes_per_pixel + 1))
     if folds:
         held_out = chips // folds
         splits = ["val", "test"] * held_out + ["train"] * (chips - 2 * held_out)
@@ -67,13 +64,18 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     train = resolved_settings(recipe.train, bands=len(scenes[0].image.bands), classes=classes, size=spec.size)
     steps_a_pass = max(1, train.steps_a_pass(splits.count("train")))
     steps = train.total_steps(steps_a_pass)
-    trainings, maps = 1.0, 1
-    if recipe.models.final == "all":
-        trainings, maps = 1 + len(splits) / max(1, splits.count("train")), 2
-    elif folds:
-        # All models map each pixel, and one of them maps each chip; its tiles reach into those of other folds.
-        trainings, maps = folds, folds + 2
-    steps = steps and math.ceil(steps * trainings)
+
+    def has_final(train: TrainSpec) -> bool:
+        return recipe.has_final(train, chips=len(splits), train_chips=splits.count("train"))
+
+    def trainings(train: TrainSpec) -> float:
+        return folds or 1 + has_final(train) * len(splits) / max(1, splits.count("train"))
+
+    # Of folds, all models map each pixel, and one of them maps each chip; its tiles reach into those of other folds.
+    # Parts of the out-of-fold maps are written before these; a final model has maps beside the assessed ones.
+    maps, copies = (folds + 2, 3) if folds else (1 + has_final(train),) * 2
+    disk = pixels * copies + (0 if spec.virtual else chips * spec.size**2 * (bytes_per_pixel + 1))
+    steps = steps and math.ceil(steps * trainings(train))
     if not trial:
         return Forecast(chips, disk, steps, None, None)
     measured = _trial(recipe, scenes[0], classes, train.chips_a_batch)
@@ -89,8 +91,8 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     budgets = {"steps": None, "epochs": None, "minutes": None}
     efforts = {name: train.model_copy(update={"effort": name, **budgets}) for name in EFFORT_STEPS}
     map_seconds = sum(_tile_pixels(recipe, scene) for scene in scenes) / measured.pixels_per_second
-    total = chips * measured.chip_seconds + trainings * train_seconds(train) + maps * map_seconds
-    by_effort = {name: trainings * train_seconds(own) for name, own in efforts.items()}
+    total = chips * measured.chip_seconds + trainings(train) * train_seconds(train) + maps * map_seconds
+    by_effort = {name: trainings(own) * train_seconds(own) for name, own in efforts.items()}
     return Forecast(chips, disk, steps, measured.memory_bytes, total, by_effort)
 
 

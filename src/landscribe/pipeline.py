@@ -146,16 +146,17 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
 
 def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, Any]) -> list[Path]:
     """Train a model, assess its maps on held-out chips, and return the maps: its own, or those of a final model."""
-    from landscribe.experiments.final import train_final
+    from landscribe.experiments.final import has_final, train_final
 
-    assessed = Run(files.assessed_folder) if filled.models.final == "all" else files
+    is_final = has_final(filled, chips, files)
+    assessed = Run(files.assessed_folder) if is_final else files
     if not assessed.model_folder.exists():
         _require_threshold(filled, chips)
         train(chips, out=assessed.model_folder, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
     maps = _map_scenes(filled, assessed)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=files.assessment_file, **measured)
-    if filled.models.final == "all":
+    if is_final:
         if not files.model_folder.exists():
             train_final(chips, assessed.load_model(trust=filled.train.architecture), files, filled)
         maps = _map_scenes(filled, files)

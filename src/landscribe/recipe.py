@@ -15,7 +15,7 @@ from tomlkit.exceptions import ConvertError
 from tomlkit.items import AoT, Table
 
 from landscribe.assessment.spec import AssessSpec
-from landscribe.data.batches.augment_spec import AugmentSpec
+from landscribe.data.batches.augment_spec import AugmentSpec, is_long
 from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import class_rows
@@ -71,6 +71,25 @@ class Recipe(Spec):
                 "Choose another schedule, or leave out final"
             )
         return self
+
+    def has_final(self, train: TrainSpec, *, chips: int, train_chips: int) -> bool:
+        """True if a final model, trained on all labelled ground, makes the map.
+
+        Args:
+            train: the resolved settings of the training.
+            chips: number of chips of all splits.
+            train_chips: number of chips of split train.
+        """
+        if self.models.final != "auto":
+            return self.models.final == "all"
+        # Who names the scenes of val and test means them to be seen by no model.
+        is_given = self.split.by in ("attribute", "list") or any(scene.split for scene in self.scenes)
+        is_single = self.models.folds is None and train.devices in ("auto", 1)
+        if is_given or not is_single or train.schedule == "plateau" or not 0 < train_chips < chips:
+            return False
+        steps_a_pass = train.steps_a_pass(train_chips)
+        steps = train.total_steps(steps_a_pass)
+        return is_long(steps and steps / steps_a_pass, steps)
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":

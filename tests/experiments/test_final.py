@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscribe import pipeline
+from landscribe import pipeline, verbs
 from landscribe import synthetic as world
 from landscribe.commands.tables import print_run
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import RecipeError
-from landscribe.experiments.final import final_spec
+from landscribe.experiments.final import final_spec, has_final
 from landscribe.model import Model
+from landscribe.recipe import Recipe
+from landscribe.runs import Run
 from landscribe.training.spec import TrainSpec
 
 TWO_CLASSES = {
@@ -75,6 +77,44 @@ def test_the_assessment_is_that_of_the_same_run_without_a_final_model(drawn, run
     assert first["confusion"] == second["confusion"]
     assert (run / "assessed" / "map.tif").exists()
     assert (run / "map.tif").read_bytes() != (single / "map.tif").read_bytes()
+
+
+def test_an_assessment_of_the_final_map_on_chips_warns_that_its_model_has_seen_them(run, tmp_path, caplog):
+    for path, warnings in (("map.tif", 1), ("assessed/map.tif", 0)):
+        caplog.clear()
+        verbs.assess(run / path, reference=run / "chips", split="val")
+        assert caplog.text.count("was trained on split val of") == warnings
+
+
+def test_auto_is_a_final_model_where_a_long_training_often_shows_the_same_ground():
+    recipe = Recipe.of({"scenes": [{"image": "a.tif", "labels": "a.gpkg"}], "train": {"batch": 8}})
+
+    def is_final(recipe=recipe, train_chips=100, chips=150, **train):
+        spec = TrainSpec(**train).resolved(has_gpu=False)
+        return recipe.has_final(spec, train_chips=train_chips, chips=chips)
+
+    assert is_final(effort="standard")
+    assert is_final(steps=1001, batch=4)  # 40 passes of 25 steps
+    assert is_final(epochs=100)  # of 13 steps
+    assert not is_final(effort="quick")
+    assert not is_final(steps=1000, batch=4)
+    assert not is_final(effort="standard", train_chips=1000, chips=1500)  # 16 passes
+    assert not is_final(minutes=60)
+    assert not is_final(effort="standard", schedule="plateau")
+    assert not is_final(effort="standard", devices=2)
+    assert not is_final(effort="standard", chips=100)  # nothing is held out
+    for settings in ({"models": {"folds": 3}}, {"models": {"final": "none"}}, {"scenes": {"split": "train"}}):
+        assert not is_final(recipe.with_settings(settings), effort="standard")
+    assert is_final(recipe.with_settings({"models": {"final": "all"}}), effort="quick")
+
+
+def test_a_run_that_has_begun_keeps_its_kind_whatever_auto_is_on_another_machine(run, tmp_path):
+    recipe, chips = Recipe.load(run / "recipe.toml"), Chips.open(run / "chips")
+    long, short = (recipe.with_settings({"models": {"final": "auto"}, "train": {"steps": s}}) for s in (1001, 1000))
+    new, single = Run(tmp_path / "new"), Run(tmp_path / "single")
+    single.model_folder.mkdir(parents=True)
+    assert [has_final(long, chips, folder) for folder in (new, single, Run(run))] == [True, False, True]
+    assert [has_final(short, chips, folder) for folder in (new, single, Run(run))] == [False, False, True]
 
 
 def test_the_report_says_which_model_is_assessed(run):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from landscribe.model import Model
+from landscribe.training.checks import resolved_settings
 from landscribe.training.spec import TrainSpec
 from landscribe.verbs import train
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from landscribe.runs import Run
 
 log = logging.getLogger(__name__)
+
+
+def has_final(recipe: Recipe, chips: Chips, run: Run) -> bool:
+    """True if the run gets a final model. A run that has begun keeps to what it has."""
+    if run.assessed_folder.exists() or run.model_folder.exists():
+        return run.assessed_folder.exists()
+    metadata = chips.metadata
+    train = resolved_settings(recipe.train, bands=len(metadata.bands), classes=len(chips.classes), size=metadata.size)
+    return recipe.has_final(train, chips=len(chips), train_chips=len(chips.of_split("train")))
 
 
 def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe) -> Model:
@@ -36,7 +46,7 @@ def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe) -> Mode
             replace(chips, table=chips.table.assign(split="train")),
             final_spec(recipe.train, chips, assessed),
         )
-        log.info("final model: trained on all %d chips (split train: %d)", len(chips), len(chips.of_split("train")))
+        log.info("final model, which makes the map: trained on all %d chips (split train: %d)", len(chips), len(chips.of_split("train")))
         # Which preset `auto` stands for is decided once.
         augment = recipe.augment.model_copy(update={"preset": assessed.config.provenance["augment"]["preset"]})
         train(everything, out=run.final_folder, seed=recipe.seed, augment=augment, **spec.model_dump())

@@ -219,8 +219,10 @@ class ModelsSpec(Spec):
     """Cross-validation: number of spatial folds, or leave one scene, or one group of scenes, out at a time. Each fold
     is assessed by a model that has not seen it, and all models together make the map. Default: one model, assessed on
     the test chips."""
-    final: Literal["none", "all"] = "none"
-    """all: after the assessment, train a final model on all labelled ground, which makes the map."""
+    final: Literal["auto", "none", "all"] = "auto"
+    """all: after the assessment, train a final model on all labelled ground, which makes the map; none: the assessed
+    model makes it. auto: all if the training has more than 1000 steps and shows each pixel of the training ground more
+    than 30 times, otherwise none; none with given splits, folds, several processes or schedule = plateau."""
 
     @model_validator(mode="after")
     def _require_one_kind(self) -> Self:

@@ -191,7 +191,7 @@ class ModelsKeywords(TypedDict, total=False):
     """Settings of a section of a recipe."""
 
     folds: int | Literal["scenes", "groups"] | None
-    final: Literal["none", "all"]
+    final: Literal["auto", "none", "all"]
 
 
 class LabelKeywords(TypedDict, total=False):
@@ -419,7 +419,7 @@ class DemoKeywords(TypedDict, total=False):
     devices: int | Literal["auto"]
     log: str | Path | None
     folds: int | Literal["scenes", "groups"] | None
-    final: Literal["none", "all"]
+    final: Literal["auto", "none", "all"]
     tile: int | Literal["auto"]
     margin: int | Literal["auto"]
     unit: int

@@ -7,8 +7,8 @@ from pydantic import Field
 from landscribe.spec import Flag, NoFlag, Spec
 
 _LONG = {"passes": 30, "steps": 1000}
-"""Above these, a training gains from changes of tone; strong augmentation loses in trainings of up to 2000 steps
-(docs/LOG.md, 2026-11-29)."""
+"""Above these, a training gains from changes of tone, and the map from a final model; strong augmentation loses in
+trainings of up to 2000 steps (docs/LOG.md, 2026-11-29 and 2026-11-30)."""
 _IN_RECIPE = NoFlag("--augment takes a preset; single strengths are set in a recipe or in Python")
 
 
@@ -63,8 +63,7 @@ class AugmentSpec(Spec):
         """
         if self.preset != "auto":
             return self
-        is_long = (passes or 0) > _LONG["passes"] and (steps or 0) > _LONG["steps"]
-        return self.model_copy(update={"preset": "standard" if is_long else "light"})
+        return self.model_copy(update={"preset": "standard" if is_long(passes, steps) else "light"})
 
     @property
     def changes_anything(self) -> bool:
@@ -75,6 +74,11 @@ class AugmentSpec(Spec):
         """The setting, or the preset's value if it is left out; auto counts as light until it is resolved."""
         given = getattr(self, name)
         return float(PRESETS[self.resolved(None, None).preset].get(name, 0) if given is None else given)
+
+
+def is_long(passes: float | None, steps: int | None) -> bool:
+    """True if a training shows each pixel more than 30 times in more than 1000 steps; False if either is unknown."""
+    return (passes or 0) > _LONG["passes"] and (steps or 0) > _LONG["steps"]
 
 
 PRESETS: dict[str, dict[str, float]] = {
