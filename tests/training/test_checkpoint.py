@@ -97,8 +97,10 @@ def steps_an_epoch(model: Model) -> int:
     return model.history[0]["step"]
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(chips, tmp_path, settings, caplog):
+@pytest.mark.parametrize("name", [*SETTINGS, "no validation"])
+def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(chips, tmp_path, name, caplog):
+    settings = SETTINGS.get(name, SETTINGS["default settings"])
+    chips = chips.of_split("train") if name == "no validation" else chips
     whole = verbs.train(chips, out=tmp_path / "whole", **TINY | settings)
     epoch = steps_an_epoch(whole)
     out = tmp_path / "ended"

@@ -131,6 +131,15 @@ class EpochCheckpoint(Checkpoint):
         """Set the order of the next epoch: reader processes request its chips before it starts."""
         self.order.epoch = self._saved = len(checkpoint["landscribe"]["history"])
 
+    def on_train_start(self, trainer: Any, segmenter: Any) -> None:
+        """Without validation, start with a new epoch.
+
+        After a restart, Lightning takes an epoch as finished once it is validated, and would draw one batch more.
+        """
+        if not segmenter.validates:
+            trainer.fit_loop.reset_restart_stage()
+            trainer.fit_loop.epoch_loop.restarting = False
+
     def on_train_epoch_start(self, trainer: Any, segmenter: Any) -> None:  # noqa: ARG002
         """Set the order of this epoch, which does not depend on earlier ones."""
         self.order.epoch = len(segmenter.history)
