@@ -14,6 +14,9 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.geo.classes import IGNORE
 
+_LEAST = 1e-6
+"""Least range or deviation of a band; that of a chip of one value is 0."""
+
 
 @dataclass(frozen=True)
 class LabelledBatch:
@@ -133,14 +136,18 @@ def _contrast(batch: LabelledBatch, most: float, rng: torch.Generator) -> Labell
 
 
 def _saturation(batch: LabelledBatch, most: float, rng: torch.Generator) -> LabelledBatch:
-    grey = batch.images.mean(dim=1, keepdim=True)
-    return _apply_tone(batch, grey + (batch.images - grey) * (1 + _per_image(_uniform(-most, most, batch, rng), batch)))
+    # In stored numbers, the grey of reflectances and an index would be that of the reflectances.
+    mean, deviation = _band_stats(batch)
+    standard = (batch.images - mean) / deviation.clamp(min=_LEAST)
+    grey = standard.mean(dim=1, keepdim=True)
+    changed = grey + (standard - grey) * (1 + _per_image(_uniform(-most, most, batch, rng), batch))
+    return _apply_tone(batch, mean + changed * deviation)
 
 
 def _gamma(batch: LabelledBatch, most: float, rng: torch.Generator) -> LabelledBatch:
     hidden = ~batch.valid.unsqueeze(1)
     low = batch.images.masked_fill(hidden, torch.inf).amin((2, 3), keepdim=True)
-    span = (batch.images.masked_fill(hidden, -torch.inf).amax((2, 3), keepdim=True) - low).clamp(min=1e-6)
+    span = (batch.images.masked_fill(hidden, -torch.inf).amax((2, 3), keepdim=True) - low).clamp(min=_LEAST)
     exponents = 1 + _per_image(_uniform(-most, most, batch, rng), batch)
     return _apply_tone(batch, low + span * ((batch.images - low) / span).clamp(0, 1) ** exponents)
 

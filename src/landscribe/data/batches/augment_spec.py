@@ -32,7 +32,7 @@ class AugmentSpec(Spec):
     contrast: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, lt=1)
     """Maximum relative change of the differences from the chip's mean."""
     saturation: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, lt=1)
-    """Maximum relative change of the differences between the bands."""
+    """Maximum relative change of the differences between the bands, each in its standard deviations in the chip."""
     gamma: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, lt=1)
     """Maximum change of the gamma exponent, on pixels scaled to the chip's range."""
     noise: Annotated[float | None, _IN_RECIPE] = Field(None, ge=0, le=100)
