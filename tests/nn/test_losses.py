@@ -32,6 +32,15 @@ def test_a_batch_of_ignored_pixels_costs_nothing_and_stays_finite(name, classes)
     assert (logits.grad == 0).all()
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_batch_of_a_class_without_weight_stays_finite(name):
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = LOSSES[name](logits, torch.zeros(1, 4, 4, dtype=torch.int64), 255, torch.tensor([0.0, 1.0, 1.0]))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+
+
 @pytest.mark.parametrize("classes", [1, 2, 6])
 @pytest.mark.parametrize("name", LOSSES)
 def test_better_predictions_cost_less(name, classes):

@@ -236,10 +236,10 @@ def _pixel_mean(losses: Tensor, labels: Tensor, ignore: int, weights: Tensor | N
 
 
 def _class_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
-    """Weighted mean of (classes,); with K = 1 the positive class is the only one and needs no weight."""
+    """Weighted mean of (classes,), 0 without weights; with K = 1 the positive class is the only one and needs none."""
     if weights is None or len(losses) != len(weights):
         return losses.mean()
-    return (losses * weights).sum() / weights.sum()
+    return (losses * weights).sum() / weights.sum().clamp(min=torch.finfo(losses.dtype).tiny)
 
 
 def _soft_counts(logits: Tensor, labels: Tensor, ignore: int) -> tuple[Tensor, Tensor, Tensor]:
