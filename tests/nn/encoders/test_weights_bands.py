@@ -129,6 +129,23 @@ def test_codes_are_of_the_sensor_of_the_weights_unless_zero_padded():
     assert common_names(["B5"], None) == ("b5",)
 
 
+@pytest.mark.parametrize(
+    ("bands", "common"),
+    [
+        (["B2", "B3", "B4", "B8"], ["blue", "green", "red", "nir"]),  # as Earth Engine names Sentinel-2
+        (["B4", "B3", "B2"], ["red", "green", "blue"]),
+        (
+            ["B2", "B3", "B4", "B5"],
+            ["blue", "green", "red", "b5"],
+        ),  # red edge of Sentinel-2, near infrared of Landsat 8
+        (["B1", "B2", "B3", "B4"], ["b1", "b2", "b3", "b4"]),  # blue is B1 of Landsat 7, B2 of Landsat 8
+        (["B3", "B4", "B8"], ["b3", "b4", "b8"]),  # no sensor has its colours there
+    ],
+)
+def test_codes_of_no_sensor_are_read_where_sensors_with_these_colours_agree(bands, common):
+    assert common_names(bands, None) == tuple(common)
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_is_consistent(name):
     table = TABLES[name]

@@ -1,7 +1,7 @@
 """Bands of files of pretrained weights: tables of known files, in their order, and the scaling of their input."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,24 +74,41 @@ def common_names(bands: Sequence[str], sensor: str | None) -> tuple[str, ...]:
     """Names of bands in lower case; codes become the common names of their sensor.
 
     Codes such as B5 differ between sensors. Those with a leading zero, and B8A, are of Sentinel-2, all others are of
-    `sensor`; SR_B5 and ST_B10 are of Landsat alone. Text after the code is left out.
+    `sensor`; SR_B5 and ST_B10 are of Landsat alone. Without a sensor, codes are read where all sensors agree that have
+    red, green and blue among them, such as Sentinel-2 and Landsat 8 on B2. Text after the code is left out.
 
     >>> common_names(["B02", "B8A", "NIR"], None)
     ('blue', 'nir08', 'nir')
+    >>> common_names(["B4", "B3", "B2"], None)
+    ('red', 'green', 'blue')
     >>> common_names(["B5", "SR_B4"], "landsat8")
     ('nir08', 'red')
     """
     names = [band.strip().lower() for band in bands]
     if any(_ZERO_PADDED.fullmatch(name) for name in names):
         sensor = "sentinel2"
-    return tuple(_common_name(name, sensor) for name in names)
+    codes = _agreed_codes(names) if sensor is None else CODES[sensor]
+    return tuple(_common_name(name, sensor, codes) for name in names)
 
 
-def _common_name(name: str, sensor: str | None) -> str:
+def _agreed_codes(names: Sequence[str]) -> dict[str, str]:
+    """Codes and common names in which sensors agree; of those that have all these codes, and colours among them."""
+    found = {f"b{match['number']}" for name in names if (match := _CODE.fullmatch(name)) and not match["level"]}
+    # A panchromatic band has other pixels; it is not stacked with colours.
+    sensors = [
+        table
+        for table in CODES.values()
+        if found <= table.keys() and set(RGB) <= {table[code] for code in found} and "pan" not in map(table.get, found)
+    ]
+    common = {code: {table[code] for table in sensors} for code in found}
+    return {code: meant.pop() for code, meant in common.items() if len(meant) == 1}
+
+
+def _common_name(name: str, sensor: str | None, codes: Mapping[str, str]) -> str:
     match = _CODE.fullmatch(name)
-    if match is None or sensor is None or (match["level"] and not sensor.startswith("landsat")):
+    if match is None or (match["level"] and not (sensor or "").startswith("landsat")):
         return name
-    return CODES[sensor].get(f"b{match['number']}", name)
+    return codes.get(f"b{match['number']}", name)
 
 
 _S2_13 = "B1 B2 B3 B4 B5 B6 B7 B8 B8A B9 B10 B11 B12"
