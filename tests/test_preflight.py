@@ -80,9 +80,20 @@ def test_nodata_of_a_label_raster_is_a_note_with_the_way_to_make_it_a_class(tmp_
         ({"workers": 1024}, "error: workers is 1024"),
         ({"train": {"batch": "auto", "devices": 2}}, "error: batch = auto needs one process, but there are 2"),
         ({"final": "all", "devices": 2}, "error: the models are trained one after the other in one process, but 2"),
+        ({"class_weights": (1, 2, 3)}, "error: class_weights has 3 numbers for 2 classes"),
+        ({"class_weights": (0, 0)}, "error: class_weights are all 0"),
+        (
+            {"schedule": "plateau", "val": 0},
+            "error: schedule = plateau follows .* but split val has no labelled pixels",
+        ),
+        ({"patience": 3, "val": 0}, "error: patience = 3 follows .* but split val has no labelled pixels"),
+        ({"threshold": "val", "val": 0}, "error: threshold is val, but split val has no chips"),
+        ({"final": "all", "val": 0, "test": 0}, "error: final is all, but val and test are 0"),
     ],
 )
-def test_a_training_that_the_machine_cannot_hold_is_an_error(tmp_path, texts, monkeypatch, settings, words):
+def test_a_training_that_is_not_possible_is_an_error_before_chips_are_cut(
+    tmp_path, texts, monkeypatch, settings, words
+):
     monkeypatch.setattr(machine, "total_memory", lambda: 8 * 10**9)
     monkeypatch.setattr(checks, "cores", lambda: 2)
     if "train" in settings:

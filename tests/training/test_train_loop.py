@@ -52,6 +52,17 @@ def test_the_weights_of_the_best_epoch_are_kept(tiny_chips, tmp_path):
     assert _mean_f1(Model.load(tmp_path / "model"), tiny_chips.of_split("val")) == pytest.approx(max(scores), abs=1e-6)
 
 
+def test_validation_chips_of_one_class_do_not_choose_the_epoch(tiny_chips, tmp_path, caplog):
+    is_val = tiny_chips.table["split"] == "val"
+    table = tiny_chips.table.assign(count_1=tiny_chips.table["count_1"].where(~is_val, 0))
+    one_class = Chips(tiny_chips.folder, tiny_chips.metadata, table)
+    model = verbs.train(one_class, out=tmp_path / "model", epochs=3, learning_rate=1e-9, **SMALL)
+    assert model.measures == model.history[-1]
+    assert caplog.text.count("split val has no class but background, and cannot choose the best epoch") == 1
+    # By the same chips with both classes, an earlier epoch is the best.
+    assert max(model.history, key=lambda row: row["val_mean_f1"]) != model.history[-1]
+
+
 def test_the_threshold_of_a_model_has_the_highest_f1_on_the_validation_chips(tiny_chips, tmp_path):
     # The probabilities of the validation chips are computed in 32 bits below.
     trained = verbs.train(tiny_chips, out=tmp_path / "model", epochs=2, learning_rate=0.01, precision="32", **SMALL)
@@ -144,8 +155,9 @@ def test_a_class_without_training_chips_is_refused_by_name(chips, tmp_path, spli
 
 def test_settings_that_the_chips_or_the_machine_cannot_serve_are_refused(chips, tmp_path):
     only_train = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
-    with pytest.raises(RecipeError, match=r"schedule = plateau .* split val has none"):
-        verbs.train(only_train, out=tmp_path / "model", schedule="plateau", **QUICK)
+    for setting, text in (({"schedule": "plateau"}, "schedule = plateau"), ({"patience": 2}, "patience = 2")):
+        with pytest.raises(RecipeError, match=rf"{text} .* split val has no labelled pixels"):
+            verbs.train(only_train, out=tmp_path / "model", **setting, **QUICK)
     if not torch.cuda.is_available():
         with pytest.raises(RecipeError, match="precision = 16 needs a CUDA GPU"):
             verbs.train(chips, out=tmp_path / "model", precision=16, **QUICK)
@@ -234,9 +246,9 @@ def test_class_weights_reach_the_loss_and_must_match_the_classes(tiny_chips, tmp
     even = first_loss("even", "none")
     assert first_loss("ones", (2.0, 2.0)) == pytest.approx(even)
     assert first_loss("inverse", "inverse") != pytest.approx(even)
-    with pytest.raises(ChipError, match="class_weights has 3 numbers for 2 classes"):
+    with pytest.raises(RecipeError, match="class_weights has 3 numbers for 2 classes"):
         first_loss("three", (1.0, 1.0, 1.0))
-    with pytest.raises(ChipError, match="class_weights are all 0"):
+    with pytest.raises(RecipeError, match="class_weights are all 0"):
         first_loss("none", (0.0, 0.0))
 
 

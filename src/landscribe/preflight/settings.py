@@ -1,6 +1,7 @@
 """Settings of a recipe that a run would refuse only after it has cut the chips or trained the network."""
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -24,7 +25,13 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
     from landscribe.nn.encoders.weights import require_weights
     from landscribe.nn.losses import weighted_sum
     from landscribe.prediction.compatibility import require_two_classes
-    from landscribe.training.checks import require_memory_to_train, require_workers, resolved_settings
+    from landscribe.training.checks import (
+        require_memory_to_train,
+        require_settings,
+        require_validation,
+        require_workers,
+        resolved_settings,
+    )
     from landscribe.training.parallel import Processes, require_one_process
     from landscribe.training.scaling import of_range
 
@@ -34,6 +41,9 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
     try:
         weighted_sum(train.loss)
         require_two_classes(predict, classes)
+        require_settings(train, classes.names)
+        if not _may_hold_out(recipe, "val"):
+            require_validation(train, ())
         require_workers(train, Processes())
         if recipe.models.final == "all":
             require_one_process(train.devices)
@@ -70,6 +80,25 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
         next(units(1, 1, size=size, margin=predict.nominal_margin, align=align, side=predict.unit))
     except LandscribeError as error:
         yield Finding("error", str(error))
+
+
+def check_held_out(recipe: Recipe) -> Iterator[Finding]:
+    """Errors in settings that need held-out chips."""
+    if recipe.predict.threshold == "val" and not _may_hold_out(recipe, "val"):
+        yield Finding("error", "threshold is val, but split val has no chips. Hold out some (--val), or give a number.")
+    if recipe.models.final == "all" and not any(_may_hold_out(recipe, split) for split in ("val", "test")):
+        yield Finding(
+            "error",
+            "final is all, but val and test are 0: the first model has learned from all labelled ground. Hold out "
+            "chips to assess it (--test), or leave out final.",
+        )
+
+
+def _may_hold_out(recipe: Recipe, split: Literal["val", "test"]) -> bool:
+    """False if no chip will be in this split, whatever the scenes hold."""
+    given = recipe.split.by == "attribute" or split in recipe.split.lists
+    shares = recipe.split.by not in ("attribute", "list") and getattr(recipe.split, split) > 0
+    return recipe.models.folds is not None or given or shares or any(scene.split == split for scene in recipe.scenes)
 
 
 def check_folds(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:

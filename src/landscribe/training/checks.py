@@ -1,5 +1,8 @@
 """Checks of chips, settings and machine before a training starts; settings that the machine decides."""
 
+import logging
+from collections.abc import Sequence
+
 import torch
 
 from landscribe.data.chips.chips import Chips
@@ -11,6 +14,8 @@ from landscribe.nn import Segmentation, build, require_memory_to_build
 from landscribe.nn.meta_device import BYTES_PER_WEIGHT, count_weights
 from landscribe.training.parallel import Processes, chip_sampler, require_shareable_batches
 from landscribe.training.spec import TrainSpec
+
+log = logging.getLogger(__name__)
 
 _READERS_A_CORE = 16
 """Reader processes wait for disks and servers; more than these only take memory."""
@@ -106,16 +111,62 @@ def require_learnable(chips: Chips) -> None:
 
 def require_compatible(spec: TrainSpec, group: Processes, training: Chips, validation: Chips) -> None:
     """Raise RecipeError if settings are not possible with these chips or on this machine."""
-    if spec.schedule == "plateau" and not len(validation):
-        raise RecipeError(
-            "schedule = plateau needs validation chips, but split val has none. "
-            "Hold out validation chips (--val), or choose another schedule."
-        )
-    if spec.precision == "16" and not torch.cuda.is_available():
-        raise RecipeError("precision = 16 needs a CUDA GPU, but this machine has none. Choose 32, bf16 or auto.")
+    require_settings(spec, training.classes.names)
+    require_validation(spec, _classes_of(validation))
     require_workers(spec, group)
     _require_memory(spec, group, training)
     require_shareable_batches(spec, group, drawn=len(chip_sampler(training, spec, 0)), validation=len(validation))
+
+
+def require_settings(spec: TrainSpec, classes: Sequence[str]) -> None:
+    """Raise RecipeError if settings are not possible with these classes or on this machine."""
+    if spec.precision == "16" and not torch.cuda.is_available():
+        raise RecipeError("precision = 16 needs a CUDA GPU, but this machine has none. Choose 32, bf16 or auto.")
+    if isinstance(spec.class_weights, str):
+        return
+    if len(spec.class_weights) != len(classes):
+        raise RecipeError(
+            f"class_weights has {counted(len(spec.class_weights), 'number')} for {len(classes)} classes "
+            f"({', '.join(classes)}). Expected one number for each class, in this order."
+        )
+    if not any(spec.class_weights):
+        raise RecipeError("class_weights are all 0. Expected at least one above 0.")
+
+
+def require_validation(spec: TrainSpec, classes: Sequence[str]) -> None:
+    """Raise RecipeError if a setting follows the F1 on validation chips, and these have only these classes."""
+    follows = {"schedule = plateau": spec.schedule == "plateau", f"patience = {spec.patience}": bool(spec.patience)}
+    setting = next((name for name, is_given in follows.items() if is_given), None)
+    if setting is not None and len(classes) < 2:
+        raise RecipeError(
+            f"{setting} follows the mean F1 on the validation chips, but split val has {_only(classes)}. Hold out "
+            "validation chips with more classes (--val, --seed), or leave that setting out."
+        )
+
+
+def with_kept_epoch(spec: TrainSpec, validation: Chips) -> TrainSpec:
+    """The settings, with the last epoch to keep where the validation chips cannot choose one.
+
+    With one class, an epoch that finds nothing has the highest F1.
+    """
+    classes = _classes_of(validation)
+    if spec.checkpoint == "last" or not len(validation) or len(classes) > 1:
+        return spec
+    log.warning(
+        "split val has %s, and cannot choose the best epoch: the last one is kept. Hold out other or more validation "
+        "chips (--val, --seed)", _only(classes),
+    )  # fmt: skip
+    return spec.model_copy(update={"checkpoint": "last"})
+
+
+def _classes_of(chips: Chips) -> list[str]:
+    """Names of the classes that the chips have."""
+    pixels = chips.counts.sum(axis=0)
+    return [name for name, count in zip(chips.classes.names, pixels, strict=True) if count]
+
+
+def _only(classes: Sequence[str]) -> str:
+    return f"no class but {classes[0]}" if classes else "no labelled pixels"
 
 
 def require_workers(spec: TrainSpec, group: Processes) -> None:

@@ -23,7 +23,7 @@ from landscribe.data.batches.dataset import ChipTransform
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.stats import class_weights
-from landscribe.errors import ChipError, LandscribeError, NetworkError, UnfinishedError, counted, machine_errors
+from landscribe.errors import LandscribeError, NetworkError, UnfinishedError, machine_errors
 from landscribe.fingerprint import Fingerprint
 from landscribe.inference.device import training_precision
 from landscribe.model import Model
@@ -38,6 +38,7 @@ from landscribe.training.checks import (
     require_learnable,
     require_memory_to_train,
     resolved_settings,
+    with_kept_epoch,
 )
 from landscribe.training.lr_finder import LRFinderModule, find_learning_rate
 from landscribe.training.parallel import (
@@ -116,6 +117,8 @@ def train(
     bands, size = len(chips.metadata.bands), chips.metadata.size
     spec = resolved_settings(spec, bands=bands, classes=len(chips.classes), size=size, processes=group.count)
     require_compatible(spec, group, training, validation)
+    with log_on_rank_zero(group):
+        spec = with_kept_epoch(spec, validation)
     weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
     order = chip_sampler(training, spec, seed, group)
     steps_a_pass = spec.steps_a_pass(order.pass_length)
@@ -347,14 +350,6 @@ def _class_weights(training: Chips, spec: TrainSpec) -> NDArray[np.float64]:
     """Class weights (K,), given or computed from the chips."""
     if isinstance(spec.class_weights, str):
         return class_weights(training, spec.class_weights)
-    names = training.classes.names
-    if len(spec.class_weights) != len(names):
-        raise ChipError(
-            f"class_weights has {counted(len(spec.class_weights), 'number')} for {len(names)} classes "
-            f"({', '.join(names)}). Expected one number for each class, in this order."
-        )
-    if not any(spec.class_weights):
-        raise ChipError("class_weights are all 0. Expected at least one above 0.")
     return np.array(spec.class_weights, np.float64)
 
 
