@@ -51,7 +51,7 @@ def run(
         out: the run folder.
         images: one file per scene, or a list of files to stack for each.
         labels: polygons or a label raster: one for all scenes, or a list with one for each.
-        overwrite: replace a run of another recipe.
+        overwrite: replace a run of another recipe, and an unfinished training of another version or machine.
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
 
     Returns:
@@ -106,7 +106,10 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
     with _claimed(files.folder, filled, overwrite=overwrite):
         chips, folds = _cut(filled, checked, files)
     measured = filled.assess.model_dump(exclude={"reference", "reference_field"}) | {"seed": filled.seed}
-    maps = _of_folds(filled, chips, folds, files, measured) if folds else _of_one_model(filled, chips, files, measured)
+    if folds:
+        maps = _of_folds(filled, chips, folds, files, measured, overwrite=overwrite)
+    else:
+        maps = _of_one_model(filled, chips, files, measured, overwrite=overwrite)
     if any(scene.labels is not None and is_vector(scene.labels) for scene in filled.scenes):
         for path in maps:
             _vectorize(path, filled, files)
@@ -144,7 +147,7 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
         raise
 
 
-def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, Any]) -> list[Path]:
+def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, Any], *, overwrite: bool) -> list[Path]:
     """Train a model, assess its maps on held-out chips, and return the maps: its own, or those of a final model."""
     from landscribe.experiments.final import has_final, train_final
 
@@ -152,24 +155,26 @@ def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, 
     assessed = Run(files.assessed_folder) if is_final else files
     if not assessed.model_folder.exists():
         _require_threshold(filled, chips)
-        train(chips, out=assessed.model_folder, seed=filled.seed, augment=filled.augment, **filled.train.model_dump())
+        settings = filled.train.model_dump() | {"augment": filled.augment, "overwrite": overwrite}
+        train(chips, out=assessed.model_folder, seed=filled.seed, **settings)
     maps = _map_scenes(filled, assessed)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=files.assessment_file, **measured)
     if is_final:
         if not files.model_folder.exists():
-            train_final(chips, assessed.load_model(trust=filled.train.architecture), files, filled)
+            first = assessed.load_model(trust=filled.train.architecture)
+            train_final(chips, first, files, filled, overwrite=overwrite)
         maps = _map_scenes(filled, files)
     return maps
 
 
 def _of_folds(
-    filled: Recipe, chips: Chips, folds: Sequence[HeldOut], files: Run, measured: dict[str, Any]
+    filled: Recipe, chips: Chips, folds: Sequence[HeldOut], files: Run, measured: dict[str, Any], *, overwrite: bool
 ) -> list[Path]:
     """Train a model of each fold, assess each chip by the one that has not seen it, and return the maps by all."""
     from landscribe.experiments.out_of_fold import assess_folds, map_out_of_fold, train_folds
 
-    models = train_folds(filled, chips, folds, files)
+    models = train_folds(filled, chips, folds, files, overwrite=overwrite)
     maps = _map_scenes(filled, files, models)
     unseen = map_out_of_fold(filled, chips, folds, models, files)
     assess_folds(unseen, chips, folds, files, measured)

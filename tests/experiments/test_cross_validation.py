@@ -19,6 +19,7 @@ from landscribe.experiments.cross_validation import CrossValidation, Fold, cross
 from landscribe.geo.classes import Classes
 from landscribe.model import Model
 from landscribe.recipe import Recipe
+from landscribe.training import train_loop
 from landscribe.verbs import chip
 from landscribe.verbs.chips import chip_scenes
 from worlds import METRE, noise, write_raster
@@ -80,6 +81,13 @@ def test_a_fold_that_is_missing_is_trained_to_the_same_model(chips, measured, tm
     shutil.rmtree(tmp_path / "CV" / "fold_2")
     again = cross_validate(chips, out=tmp_path / "CV", folds=3, **QUICK)
     assert again.summary() == result.summary()
+
+
+def test_all_folds_start_from_the_weights_of_the_first_whatever_the_hub_answers_later(chips, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train_loop, "resolve_weights", lambda *given: asked.append(given[0]) or (None, "weights: none"))
+    cross_validate(chips, out=tmp_path / "CV", folds=3, **(QUICK | {"weights": "auto", "steps": 1}))
+    assert asked == ["auto", "none", "none"]
 
 
 def test_overwriting_leaves_nothing_of_the_old_folds(chips, measured, tmp_path):

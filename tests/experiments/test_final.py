@@ -1,23 +1,21 @@
 """The final model of a run: trained on all labelled ground, while the assessment stays that of the first model."""
 
 import json
+import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from landscribe import pipeline, verbs
 from landscribe import synthetic as world
 from landscribe.commands.tables import print_run
 from landscribe.data.chips.chips import Chips
-from landscribe.errors import RecipeError
-from landscribe.experiments.final import final_spec, has_final
+from landscribe.errors import OutputError, RecipeError
+from landscribe.experiments.final import final_chips, final_spec, has_final
 from landscribe.model import Model
 from landscribe.recipe import Recipe
 from landscribe.runs import Run
+from landscribe.training.parallel import chip_sampler
 from landscribe.training.spec import TrainSpec
 
 TWO_CLASSES = {
@@ -38,34 +36,36 @@ def run(drawn, tmp_path_factory):
     return pipeline.run(**drawn, final="all", out=tmp_path_factory.mktemp("final") / "run")
 
 
-@given(
-    st.lists(st.tuples(st.integers(1, 10**6), st.sampled_from(["train", "val", "test", "gap"])), min_size=1),
-    st.integers(1, 10**5),
-)
-def test_the_final_training_draws_each_labelled_pixel_as_often(rows, taken):
-    counts, splits = np.array([[pixels] for pixels, _ in rows]), np.array([split for _, split in rows], object)
-    splits[0] = "train"
-    chips = SimpleNamespace(counts=counts, of_split=lambda name: SimpleNamespace(counts=counts[splits == name]))
-    config = SimpleNamespace(provenance={"learning_rate": 0.01, "settings": {"batch": 16}})
-    assessed = SimpleNamespace(history=[{"step": 1}, {"step": taken}], config=config)
-    final = final_spec(TrainSpec(epochs=3, patience=2, batch="auto"), chips, assessed)
-    growth = counts.sum() / counts[splits == "train"].sum()
-    assert abs(final.steps - taken * growth) <= 0.5
-    assert (final.epochs, final.patience, final.checkpoint, final.learning_rate) == (None, None, "last", 0.01)
-    assert final.batch == 16
-    assert final_spec(TrainSpec(minutes=3), chips, assessed).minutes == pytest.approx(3 * growth)
+def test_the_final_training_has_as_many_passes_whatever_the_first_one_stopped_at(run):
+    chips, recipe = Chips.open(run / "chips"), Recipe.load(run / "recipe.toml")
+    everything = final_chips(chips, recipe)
+    assessed = Model.load(run / "assessed" / "model")
+
+    def passes(part, steps):
+        return steps * 8 / chip_sampler(part, recipe.train.resolved(has_gpu=False), 0).pass_length
+
+    rows = [{"step": 100}, {"step": 1000}]
+    stopped = replace(assessed, config=assessed.config.model_copy(update={"history": rows}))
+    final = final_spec(TrainSpec(minutes=3, patience=2, batch="auto", weights="auto"), chips, everything, stopped)
+    assert passes(everything, final.steps) == pytest.approx(passes(chips.of_split("train"), 1000), rel=1e-3)
+    assert (final.minutes, final.patience, final.checkpoint) == (None, None, "last")
+    # What auto stood for in the first training.
+    assert (final.batch, final.weights, final.learning_rate) == (8, "none", assessed.provenance["learning_rate"])
+
+
+def test_chips_in_no_list_are_not_of_the_final_ground(run):
+    chips, recipe = Chips.open(run / "chips"), Recipe.load(run / "recipe.toml")
+    chips = replace(chips, table=chips.table.assign(split=(["gap", "train", "val", "test"] * len(chips))[: len(chips)]))
+    by_list = recipe.with_settings({"split": {"by": "list", "train_list": "train.txt"}})
+    assert set(final_chips(chips, recipe).ids) == set(chips.ids)
+    assert set(final_chips(chips, by_list).ids) == set(chips.ids) - set(chips.of_split("gap").ids)
 
 
 def test_the_final_model_learns_from_all_chips_and_keeps_the_threshold_of_val(run):
-    chips, assessed, final = (
-        Chips.open(run / "chips"),
-        Model.load(run / "assessed" / "model"),
-        Model.load(run / "model"),
-    )
-    everything = replace(chips, table=chips.table.assign(split="train"))
-    growth = everything.counts.sum() / chips.of_split("train").counts.sum()
+    assessed, final = Model.load(run / "assessed" / "model"), Model.load(run / "model")
     assert assessed.history[-1]["step"] == 6
-    assert final.history[-1]["step"] == round(6 * growth) > 6
+    assert final.history[-1]["step"] > 6
+    assert final.provenance["trained_splits"] == ["gap", "train", "val"]
     assert final.history[-1]["val_mean_f1"] is None
     assert final.val_threshold == assessed.val_threshold is not None
     assert not (run / "final").exists()
@@ -156,3 +156,25 @@ def test_settings_that_a_final_training_cannot_follow_are_refused_before_anythin
     with pytest.raises(RecipeError, match=message):
         pipeline.run(**drawn | settings, final="all", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "training", "model"),
+    [
+        ({}, "model.training", "model"),
+        ({"final": "all"}, "final.training", "model"),
+        ({"folds": 3, "size": 32}, "folds/fold_1.training", "folds/fold_1"),
+    ],
+)
+def test_overwrite_starts_an_unfinished_training_of_a_run_again(drawn, tmp_path, settings, training, model):
+    given = drawn | {"steps": 1, "threshold": 0.5} | settings
+    run = pipeline.run(**given, out=tmp_path / "run")
+    shutil.rmtree(run / model)
+    for name in ("last.ckpt", "training.json"):
+        (run / training).mkdir(exist_ok=True)
+        (run / training / name).write_text("of another version")
+    with pytest.raises(OutputError, match="pass --overwrite to start again"):
+        pipeline.run(**given, out=run)
+    pipeline.run(**given, out=run, overwrite=True)
+    assert Model.load(run / model).history[-1]["step"] >= 1
+    assert not (run / training).exists()

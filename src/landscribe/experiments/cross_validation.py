@@ -128,10 +128,10 @@ def cross_validate(
     """
     seed, gap = checked("seed", seed, Seed), checked("gap", gap, Pixels | None)
     opened, out = open_chips(chips), output_path(out)
-    trainings = Trainings(out, opened, seed, dict(settings))
+    trainings = Trainings(out, opened, seed, dict(settings), overwrite)
     plan = plan_folds(opened, folds, gap=gap, seed=seed)
     with claim(out):
-        trainings.claim(overwrite=overwrite, folds=folds, gap=gap)
+        trainings.claim(folds=folds, gap=gap)
         result = CrossValidation(tuple(_folds(trainings, plan)))
         write_text(out / RESULTS["fold"], json.dumps(result.summary(), indent=1) + "\n")
     return result

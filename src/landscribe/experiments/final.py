@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from landscribe.experiments.trainings import initial_weights
 from landscribe.model import Model
 from landscribe.training.checks import resolved_settings
+from landscribe.training.parallel import chip_sampler
 from landscribe.training.spec import TrainSpec
 from landscribe.verbs import train
 
@@ -29,8 +31,8 @@ def has_final(recipe: Recipe, chips: Chips, run: Run) -> bool:
     return recipe.has_final(train, chips=len(chips), train_chips=len(chips.of_split("train")))
 
 
-def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe) -> Model:
-    """Train the final model on the chips of all splits, and save it as the run's model.
+def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe, *, overwrite: bool = False) -> Model:
+    """Train the final model on all labelled ground, and save it as the run's model.
 
     No chip is left to choose an epoch or a threshold: the weights are those after the last step, and the threshold is
     that of the assessed model. The same call resumes a stopped one.
@@ -40,20 +42,19 @@ def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe) -> Mode
         assessed: the model that was trained on the split train.
         run: gets the model.
         recipe: the settings of the assessed model's training.
+        overwrite: replace an unfinished training with other settings.
     """
     if not run.final_folder.exists():
-        everything, spec = (
-            replace(chips, table=chips.table.assign(split="train")),
-            final_spec(recipe.train, chips, assessed),
-        )
+        everything = final_chips(chips, recipe)
         log.info(
-            "final model, which makes the map: trained on all %d chips (split train: %d)",
-            len(chips),
-            len(chips.of_split("train")),
-        )
+            "final model, which makes the map: training on all %d chips, after %d of split train",
+            len(everything), len(chips.of_split("train")),
+        )  # fmt: skip
+        spec = final_spec(recipe.train, chips, everything, assessed)
         # Which preset `auto` stands for is decided once.
-        augment = recipe.augment.model_copy(update={"preset": assessed.config.provenance["augment"]["preset"]})
-        train(everything, out=run.final_folder, seed=recipe.seed, augment=augment, **spec.model_dump())
+        augment = recipe.augment.model_copy(update={"preset": assessed.provenance["augment"]["preset"]})
+        settings = spec.model_dump() | {"augment": augment, "overwrite": overwrite}
+        train(everything, out=run.final_folder, seed=recipe.seed, **settings)
     model = Model.load(run.final_folder, trust=recipe.train.architecture)
     final = replace(model, config=model.config.model_copy(update={"val_threshold": assessed.val_threshold}))
     final.save(run.model_folder)
@@ -61,21 +62,27 @@ def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe) -> Mode
     return final
 
 
-def final_spec(spec: TrainSpec, chips: Chips, assessed: Model) -> TrainSpec:
-    """The settings of the final training: its steps, or minutes, grow with the labelled pixels.
+def final_chips(chips: Chips, recipe: Recipe) -> Chips:
+    """All chips as split train, but for those that the user's lists or areas leave out."""
+    table = chips.table
+    if recipe.split.by in ("attribute", "list"):
+        table = table[table["split"] != "gap"].reset_index(drop=True)
+    return replace(chips, table=table.assign(split="train"))
 
-    A training that stopped early counts with the steps that it took. The learning rate and the batch are those
-    of that training.
 
-    Law: each labelled pixel is drawn as often as in the training of the assessed model.
+def final_spec(spec: TrainSpec, chips: Chips, everything: Chips, assessed: Model) -> TrainSpec:
+    """The settings of the final training: steps in proportion to its ground; weights, rate and batch of the first.
+
+    A training that stopped early, or had a budget in minutes, counts with the steps that it took.
+
+    Law: as many passes over all of the ground as the assessed model had over its part.
     """
-    growth = float(chips.counts.sum() / chips.of_split("train").counts.sum())
-    taken = assessed.history[-1]["step"]
-    budget: dict[str, Any] = {"steps": round(taken * growth), "epochs": None}
-    if spec.minutes is not None:
-        budget = {"minutes": spec.minutes * growth}
     found = {
-        "learning_rate": assessed.config.provenance["learning_rate"],
-        "batch": assessed.config.provenance["settings"]["batch"],
+        "learning_rate": assessed.provenance["learning_rate"],
+        "batch": assessed.provenance["settings"]["batch"],
+        "effort": assessed.provenance["settings"]["effort"],
+        "weights": initial_weights(spec, assessed),
     }
-    return spec.model_copy(update={"checkpoint": "last", "patience": None, **found, **budget})
+    spec = spec.model_copy(update={"checkpoint": "last", "patience": None, "epochs": None, "minutes": None, **found})
+    first, final = (chip_sampler(part, spec, 0).pass_length for part in (chips.of_split("train"), everything))
+    return spec.model_copy(update={"steps": round(assessed.history[-1]["step"] * final / first)})

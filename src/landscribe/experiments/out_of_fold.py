@@ -59,7 +59,9 @@ def folds_of_run(recipe: Recipe, chips: Chips) -> tuple[HeldOut, ...]:
     return plan
 
 
-def train_folds(recipe: Recipe, chips: Chips, plan: Sequence[HeldOut], run: Run) -> list[Model]:
+def train_folds(
+    recipe: Recipe, chips: Chips, plan: Sequence[HeldOut], run: Run, *, overwrite: bool = False
+) -> list[Model]:
     """Train a model of each fold into the run's `folds_folder`; a fold that has a model is not trained again.
 
     Args:
@@ -67,10 +69,12 @@ def train_folds(recipe: Recipe, chips: Chips, plan: Sequence[HeldOut], run: Run)
         chips: of all folds.
         plan: by `folds_of_run`.
         run: gets a model folder for each fold, and a table of the fold that holds out each chip.
+        overwrite: replace models and unfinished trainings of another machine or version, unless all are finished.
     """
     settings = recipe.train.model_dump() | {"augment": recipe.augment}
-    trainings = Trainings(run.folds_folder, chips, recipe.seed, settings)
-    trainings.claim(overwrite=False, folds=recipe.models.folds, gap=recipe.split.gap)
+    trainings = Trainings(run.folds_folder, chips, recipe.seed, settings, overwrite)
+    if not all((run.folds_folder / fold.model).exists() for fold in plan):
+        trainings.claim(folds=recipe.models.folds, gap=recipe.split.gap)
     held_out_by = np.array([np.array(fold.splits) == "test" for fold in plan]).argmax(axis=0)
     rows = [f"{chip},{plan[index].number}" for chip, index in zip(chips.ids, held_out_by.tolist(), strict=True)]
     write_text(run.fold_table, "\n".join(["chip,fold", *rows]) + "\n")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from landscribe.data.chips.chips import Chips
     from landscribe.model import Model
+    from landscribe.training.spec import TrainSpec
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +40,13 @@ class Trainings:
     seed: int
     settings: dict[str, Any]
     """Of TrainSpec, and `augment`."""
+    overwrite: bool = False
+    """Remove the models and results of other settings, and unfinished trainings."""
 
-    def claim(self, *, overwrite: bool, **rest: Any) -> None:
+    def claim(self, **rest: Any) -> None:
         """Make the folder that of these settings, or resume it.
 
         Args:
-            overwrite: remove the models and results of other settings.
             rest: what else decides the models.
 
         Raises:
@@ -56,7 +58,7 @@ class Trainings:
         require_one_process(self.settings.get("devices", "auto"))
         with os_errors(self.folder):
             refuse_file(self.folder)
-        _claim(self.folder, self._fingerprint(**rest), overwrite=overwrite)
+        _claim(self.folder, self._fingerprint(**rest), overwrite=self.overwrite)
 
     def model(self, name: str, splits: Sequence[str]) -> Model:
         """The model in the subfolder `name`, trained if it is not there.
@@ -71,9 +73,22 @@ class Trainings:
         if not folder.exists():
             counts = split_counts(splits).items()
             log.info("%s: %s", name, ", ".join(f"{count} {split}" for split, count in counts if count))
-            train(self.divided(splits), out=folder, seed=self.seed, **self.settings)
+            settings = self.settings | self._initial_weights()
+            train(self.divided(splits), out=folder, seed=self.seed, overwrite=self.overwrite, **settings)
         # The user named the class in the settings.
         return Model.load(folder, trust=self.settings.get("architecture", ()))
+
+    def _initial_weights(self) -> dict[str, str]:
+        """The initial weights of the models that are there: the hub of weights may answer differently later."""
+        from landscribe.model import Model
+        from landscribe.training.spec import TrainSpec
+
+        names = sorted(path.name for path in self.folder.iterdir() if _MODEL.fullmatch(path.name))
+        first = next((name for name in names if not name.endswith(".training")), None)
+        if first is None:
+            return {}
+        spec = TrainSpec.of({name: value for name, value in self.settings.items() if name != "augment"})
+        return {"weights": initial_weights(spec, Model.load(self.folder / first, trust=spec.architecture))}
 
     def divided(self, splits: Sequence[str]) -> Chips:
         """The chips, with the split of each."""
@@ -97,6 +112,12 @@ class Trainings:
             "augment": augmentation_of(self.settings.get("augment", {})).model_dump(mode="json"),
         }
         return Fingerprint.of(fields)
+
+
+def initial_weights(spec: TrainSpec, model: Model) -> str:
+    """The weights from which a model with these settings started: where auto is set, those that it stood for."""
+    source: str = model.provenance["encoder_weights"]["source"]
+    return source if spec.weights == "auto" else spec.weights
 
 
 def split_counts(splits: Sequence[str]) -> dict[str, int]:

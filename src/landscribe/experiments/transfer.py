@@ -83,9 +83,9 @@ def transfer(
     """
     opened, out, seed = open_chips(chips), output_path(out), checked("seed", seed, Seed)
     trained_on, assessed = _groups(opened)
-    trainings = Trainings(out, opened, seed, dict(settings))
+    trainings = Trainings(out, opened, seed, dict(settings), overwrite)
     with claim(out):
-        trainings.claim(overwrite=overwrite, transfer=True)
+        trainings.claim(transfer=True)
         result = Transfer(tuple(_models(trainings, trained_on, assessed)), assessed)
         write_text(out / RESULTS["group"], json.dumps(result.summary(), indent=1) + "\n")
     return result
