@@ -190,8 +190,9 @@ def _sharpen(batch: LabelledBatch, probability: float, rng: torch.Generator) -> 
 def _gaussian5x5(image: Tensor, valid: Tensor) -> Tensor:
     """Gaussian blur of (C, H, W) with a standard deviation of one pixel, over valid (H, W) neighbours."""
     weights = valid.unsqueeze(0).to(image.dtype)
-    total = gaussian_blur(weights, [5, 5], [1.0, 1.0])
-    return gaussian_blur(image * weights, [5, 5], [1.0, 1.0]) / total.clamp(min=1e-6)
+    # The weights as one more band: GPUs convolve a single one in TF32, with three digits.
+    blurred = gaussian_blur(torch.cat([image * weights, weights]), [5, 5], [1.0, 1.0])
+    return blurred[:-1] / blurred[-1:].clamp(min=1e-6)
 
 
 def _median3x3(image: Tensor, valid: Tensor) -> Tensor:
