@@ -15,7 +15,7 @@ from landscribe.geo.classes import IGNORE
 from landscribe.model import Model
 from landscribe.training.segmenter import SCHEDULES, one_cycle
 from landscribe.training.spec import TrainSpec
-from landscribe.training.train_loop import train
+from landscribe.training.train_loop import _budget_label, train
 
 QUICK = {"encoder": "test_resnet", "weights": "none", "batch": 4, "options": {"widths": [32, 16, 8]}}
 SMALL = {"encoder": "plain", "weights": "none", "batch": 4, "options": {"encoder_widths": [4, 8]}}
@@ -193,6 +193,32 @@ def test_a_budget_in_steps_is_validated_5_to_50_times(settings, a_pass, an_epoch
     assert TrainSpec(**settings).steps_an_epoch(a_pass) == an_epoch
 
 
+@pytest.mark.parametrize(
+    ("settings", "pass_length", "passes"),
+    [
+        ({"steps": 200, "batch": 64}, 21, 200 * 64 / 21),  # full batches, over a pass of less than one
+        ({"steps": 200, "batch": 4, "accumulate": 2}, 1000, 200 * 8 / 1000),
+        ({"epochs": 3}, 21, 3), ({"minutes": 1}, 21, None),
+    ],
+)  # fmt: skip
+def test_the_passes_of_a_training_are_what_it_draws_over_what_a_pass_draws(settings, pass_length, passes):
+    spec = TrainSpec(**settings)
+    assert spec.passes(pass_length) == (passes and pytest.approx(passes))
+    drawn = spec.drawn_an_epoch(pass_length)
+    assert spec.steps_a_pass(drawn) == spec.steps_an_epoch(spec.steps_a_pass(pass_length))
+
+
+@pytest.mark.parametrize(
+    ("passes", "number"), [(0.04, "0.04"), (1.0, "1"), (9.44, "9.4"), (9.96, "10"), (609.5, "610")]
+)
+def test_the_passes_are_written_as_whole_numbers_from_ten_on(passes, number):
+    line = _budget_label(TrainSpec(steps=200), "light", passes)
+    assert (
+        line
+        == f"training: steps 200, in batches of 8; passes over the training ground: about {number}; augmentation light"
+    )
+
+
 @pytest.mark.parametrize(("effort", "has_gpu", "expected"), [
     ("auto", False, "quick"), ("auto", True, "standard"), ("thorough", False, "thorough"), ("quick", True, "quick"),
 ])  # fmt: skip
@@ -284,14 +310,16 @@ def test_a_pipeline_without_masks_is_refused_before_chips_are_read(chips, tmp_pa
         verbs.train(chips, out=tmp_path / "model", steps=3, augment=lambda image, mask: (image, mask), **QUICK)
 
 
-def test_a_pipeline_of_the_users_changes_the_training_chips_alone(tiny_chips, tmp_path):
+def test_a_pipeline_of_the_users_changes_the_training_chips_alone(tiny_chips, tmp_path, caplog):
     seen = []
 
     def pipeline(*, image, masks):
         seen.append(image.shape)
         return {"image": np.flipud(image), "masks": [np.flipud(mask) for mask in masks]}
 
-    model = verbs.train(tiny_chips, out=tmp_path / "model", steps=3, augment=pipeline, **SMALL)
+    with caplog.at_level("INFO"):
+        model = verbs.train(tiny_chips, out=tmp_path / "model", steps=3, augment=pipeline, **SMALL)
     assert len(seen) == 3 * SMALL["batch"]
     assert set(seen) == {(32, 32, 2)}
     assert "pipeline" in model.provenance["changed_by"]
+    assert "augmentation by the user's pipeline" in caplog.text

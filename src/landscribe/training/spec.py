@@ -211,6 +211,24 @@ class TrainSpec(Spec):
         total = self.steps or EFFORT_STEPS[self.effort]
         return max(math.ceil(total / _MOST_EPOCHS), min(steps_a_pass, math.ceil(total / _LEAST_EPOCHS)))
 
+    def drawn_an_epoch(self, pass_length: int) -> int:
+        """Windows or chips that an epoch draws, of resolved settings: a pass, or full batches for its steps.
+
+        Args:
+            pass_length: windows or chips of a pass.
+        """
+        steps_a_pass = self.steps_a_pass(pass_length)
+        steps = self.steps_an_epoch(steps_a_pass)
+        return pass_length if steps == steps_a_pass else steps * self.chips_a_batch * self.accumulate
+
+    def passes(self, pass_length: int) -> float | None:
+        """Passes over the training ground in the whole training; None for a budget in minutes. As `drawn_an_epoch`."""
+        steps_a_pass = self.steps_a_pass(pass_length)
+        steps = self.total_steps(steps_a_pass)
+        if steps is None:
+            return None
+        return steps / self.steps_an_epoch(steps_a_pass) * self.drawn_an_epoch(pass_length) / pass_length
+
 
 class ModelsSpec(Spec):
     """Which models a run trains, besides one on the training chips."""

@@ -118,14 +118,12 @@ def train(
     require_compatible(spec, group, training, validation)
     weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
     order = chip_sampler(training, spec, seed, group)
-    steps_a_pass = spec.steps_a_pass(order.pass_length)
-    steps = spec.total_steps(steps_a_pass)
-    passes = None if steps is None else steps / steps_a_pass
-    augmentation = augmentation.resolved(passes, steps)
+    passes = spec.passes(order.pass_length)
+    augmentation = augmentation.resolved(passes, spec.total_steps(spec.steps_a_pass(order.pass_length)))
     checkpoints = Checkpoints(out, _fingerprint(chips, spec, augmentation, change, seed, group))
     with log_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
-        log.info(_budget_label(spec, augmentation, passes))
+        log.info(_budget_label(spec, "by the user's pipeline" if change else augmentation.preset, passes))
         lightning.seed_everything(seed, workers=True, verbose=False)
         network, start = _new_network(chips, spec) if resumed is None else _resumed_network(chips, spec, resumed)
         model = Model.wrap(
@@ -156,15 +154,16 @@ def train(
     return model
 
 
-def _budget_label(spec: TrainSpec, augmentation: AugmentSpec, passes: float | None) -> str:
+def _budget_label(spec: TrainSpec, augmentation: str, passes: float | None) -> str:
     """One line about the settings that the effort decides."""
     if passes is None:
-        return f"training: {spec.minutes:g} minutes, in batches of {spec.batch}, augmentation {augmentation.preset}"
+        return f"training: {spec.minutes:g} minutes, in batches of {spec.batch}; augmentation {augmentation}"
     budget = next((f"{name} {value}" for name in ("steps", "epochs") if (value := getattr(spec, name))), None)
     budget = budget or f"effort {spec.effort}, {EFFORT_STEPS[spec.effort]} steps"
+    number = f"{passes:.0f}" if passes >= 10 else f"{passes:.2g}"
     return (
-        f"training: {budget}, in batches of {spec.batch}, which show each pixel of the training ground about "
-        f"{passes:.2g} times; augmentation {augmentation.preset}"
+        f"training: {budget}, in batches of {spec.batch}; passes over the training ground: about {number}; "
+        f"augmentation {augmentation}"
     )
 
 
