@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -176,7 +177,7 @@ def _fingerprint(
         "table": chips.table_sha256,
         "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT),
         "augment": augmentation.model_dump(mode="json"),
-        "changed_by": None if change is None else repr(change),
+        "changed_by": _pipeline_text(change),
         "seed": seed,
         "processes": group.count,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA GPU",
@@ -188,6 +189,11 @@ def _fingerprint(
         },
     }
     return Fingerprint.of(fields)
+
+
+def _pipeline_text(change: ChipTransform | None) -> str | None:
+    """A user's pipeline by its repr, or the name of its function or class; the same in every process."""
+    return None if change is None else re.sub(r" at 0x[0-9a-fA-F]+", "", repr(change))
 
 
 def _new_network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, InitialState]:
@@ -396,7 +402,7 @@ def _trained_model(job: _Job, segmenter: Segmenter, start: InitialState, chips: 
         "learning_rate": start.learning_rate,
         "settings": job.spec.model_dump(mode="json"),
         "augment": job.augmentation.model_dump(mode="json", exclude_none=True),
-        "changed_by": None if job.change is None else repr(job.change),
+        "changed_by": _pipeline_text(job.change),
     }
     measures = _best_measures(segmenter)
     outcome = {
