@@ -115,10 +115,10 @@ class TrainSpec(Spec):
     """Class weights in the loss: none, inverse (inverse frequency), median (median frequency), effective (effective
     number), or one number per class, in the order of the class table."""
     sampling: Literal["auto", "windows", "all", "balanced", "label_windows"] = "auto"
-    """What the network trains on. windows: windows at random positions of the training ground, each labelled pixel
-    equally often; all: every chip once a pass; balanced: chips with rare classes more often; label_windows: windows
-    around labelled pixels, each class equally often. auto: windows, but for chips with object numbers whose scenes
-    cannot be read all."""
+    """What the network trains on. windows: windows at random positions of the training ground, its middle about twice
+    as often as its border; all: every chip once a pass; balanced: chips with rare classes more often; label_windows:
+    windows around labelled pixels, each class equally often. auto: windows, but for chips with object numbers whose
+    scenes cannot be read all."""
     background: Annotated[float | None, FractionText, TextMark()] = Field(None, ge=0, le=1)
     """Maximum fraction of background-only chips. Default: no limit."""
     workers: int | None = Field(None, ge=0, le=1024)

@@ -85,7 +85,7 @@ class WindowSampler(ChipSampler):
 
 
 class RandomWindowSampler(WindowSampler):
-    """Random windows that show each labelled pixel of the training ground equally often.
+    """Random windows that show all of the training ground, its middle about twice as often as its border.
 
     Pixels of each chip are pins. In round n, each pin that fewer than n windows contain gets a random window, pin by
     pin in random order. Law: after round n, every pin lies in at least n windows. Independent random windows would
