@@ -270,7 +270,7 @@ def test_a_threshold_that_no_model_of_the_run_could_have_is_refused_before_the_t
     with pytest.raises(LandscribeError, match="--threshold val is for two classes, but there are 5"):
         pipeline.run(**given, **QUICK)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ChipError, match=r"--threshold is val, but no chip in split val has a labelled pixel"):
+    with pytest.raises(ChipError, match=r"--threshold is val, but no validation chip has a labelled pixel"):
         pipeline.run(**given, **QUICK | {"label_field": None, "val": 0})
     assert not (tmp_path / "run" / "model").exists()
 

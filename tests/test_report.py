@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.maps.class_map import AREAS_TAG
 from landscribe.reports import figures
-from landscribe.reports.inputs import ReportInputs
+from landscribe.reports.inputs import ReportInputs, _facts
 from landscribe.reports.page import _read_small, write_report
 
 SIDE, CHIP = 96, 32
@@ -430,3 +431,21 @@ def test_pictures_follow_the_nodata_rule_of_the_raster(tmp_path, rule):
         _, valid = _read_small(raster, (0, 1, 2), side)
         assert valid[:, side // 2 :].all()
         assert valid[:, : side // 2].all() == (rule == "all")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"effort": "standard", "steps": None, "epochs": None, "minutes": None}, {"budget": "effort standard"}),
+        ({"effort": "quick", "steps": 30, "patience": 4}, {"budget": "steps 30", "patience": "4"}),
+        ({"effort": "quick", "epochs": 3, "ema_decay": 0.99}, {"budget": "epochs 3", "EMA decay": "0.99"}),
+        ({"effort": "quick", "minutes": 2.5, "patience": None, "ema_decay": 0.0}, {"budget": "minutes 2.5"}),
+    ],
+)
+def test_the_facts_of_a_model_name_its_budget_and_the_settings_that_are_not_off(world, settings, expected):
+    config = SimpleNamespace(
+        provenance={"settings": settings}, pixel_size=1.0, architecture="unet", arguments={}, bands=("a",), dtype="u1",
+        history=[], measures={},
+    )  # fmt: skip
+    facts = dict(_facts(SimpleNamespace(config=config, sha256="0" * 64), world.chips))
+    assert {name: facts[name] for name in ("budget", "patience", "EMA decay") if name in facts} == expected

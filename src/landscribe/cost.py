@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from landscribe.data.chips.chips import covering_windows, ground_of
 from landscribe.data.chips.units import units_of
 from landscribe.data.scenes.scene import Scene
 from landscribe.data.splits.split import SplitInput, split_chips
@@ -58,15 +59,16 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     folds = _fold_count(recipe, scenes)
     if folds:
         held_out = chips // folds
-        splits = ["val", "test"] * held_out + ["train"] * (chips - 2 * held_out)
+        splits = ["val"] * held_out + ["test"] * held_out + ["train"] * (chips - 2 * held_out)
     else:
         splits = [name for scene, cut in zip(scenes, windows, strict=True) for name in _splits(recipe, scene, cut)]
     train = resolved_settings(recipe.train, bands=len(scenes[0].image.bands), classes=classes, size=spec.size)
-    steps_a_pass = max(1, train.steps_a_pass(splits.count("train")))
+    pass_length, holds_out = _pass_length(train, windows, splits), 0 < splits.count("train") < len(splits)
+    steps_a_pass = train.steps_a_pass(pass_length)
     steps = train.total_steps(steps_a_pass)
 
     def has_final(train: TrainSpec) -> bool:
-        return recipe.has_final(train, chips=len(splits), train_chips=splits.count("train"))
+        return recipe.has_final(train, pass_length=pass_length, holds_out=holds_out)
 
     def trainings(train: TrainSpec) -> float:
         return folds or 1 + has_final(train) * len(splits) / max(1, splits.count("train"))
@@ -112,6 +114,22 @@ def _splits(recipe: Recipe, scene: Scene, windows: Sequence[Window]) -> Sequence
     return split_chips(
         without_classes, recipe.split, size=recipe.chips.size, rng=np.random.default_rng([recipe.seed, 0])
     )
+
+
+def _pass_length(train: TrainSpec, windows: Sequence[Sequence[Window]], splits: Sequence[str]) -> int:
+    """Windows or chips of a pass, if all chips have labels.
+
+    Args:
+        train: the settings of the training.
+        windows: of the chips of each scene.
+        splits: of these chips, scene after scene.
+    """
+    split = iter(splits)
+    by_scene = [[window for window in own if next(split) == "train"] for own in windows]
+    training = [window for own in by_scene for window in own]
+    if train.sampling in ("all", "balanced") or not training:
+        return max(1, len(training))
+    return max(1, round(covering_windows(map(ground_of, by_scene), training)))
 
 
 @dataclass(frozen=True)

@@ -150,11 +150,12 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
 def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, Any], *, overwrite: bool) -> list[Path]:
     """Train a model, assess its maps on held-out chips, and return the maps: its own, or those of a final model."""
     from landscribe.experiments.final import has_final, train_final
+    from landscribe.prediction.compatibility import require_threshold_chips
 
     is_final = has_final(filled, chips, files)
     assessed = Run(files.assessed_folder) if is_final else files
     if not assessed.model_folder.exists():
-        _require_threshold(filled, chips)
+        require_threshold_chips(filled.predict, chips, chips.splits.tolist())
         settings = filled.train.model_dump() | {"augment": filled.augment, "overwrite": overwrite}
         train(chips, out=assessed.model_folder, seed=filled.seed, **settings)
     maps = _map_scenes(filled, assessed)
@@ -188,15 +189,6 @@ def _vectorize(mapped: Path, filled: Recipe, files: Run) -> None:
     if objects.exists() and not settings["split_touching"]:
         settings["object_probabilities"] = objects
     vectorize(mapped, out=mapped.with_suffix(".gpkg"), overwrite=True, **settings)
-
-
-def _require_threshold(filled: Recipe, chips: Chips) -> None:
-    """Raise ChipError, before the training, if the threshold is that of validation chips and these cannot give one."""
-    if filled.predict.threshold == "val" and not chips.of_split("val").counts[:, 1].any():
-        raise ChipError(
-            f"--threshold is val, but no chip in split val has a labelled pixel of '{chips.classes.names[1]}'. Hold "
-            "out other or more validation chips (--val), or give a number, such as --threshold 0.5."
-        )
 
 
 def _stop_on_errors(found: Check) -> None:

@@ -72,24 +72,22 @@ class Recipe(Spec):
             )
         return self
 
-    def has_final(self, train: TrainSpec, *, chips: int, train_chips: int) -> bool:
+    def has_final(self, train: TrainSpec, *, pass_length: int, holds_out: bool) -> bool:
         """True if a final model, trained on all labelled ground, makes the map.
 
         Args:
             train: the resolved settings of the training.
-            chips: number of chips of all splits.
-            train_chips: number of chips of split train.
+            pass_length: windows or chips of a pass over the train chips.
+            holds_out: True if some of the chips are not of split train.
         """
         if self.models.final != "auto":
             return self.models.final == "all"
         # Who names the scenes of val and test means them to be seen by no model.
         is_given = self.split.by in ("attribute", "list") or any(scene.split for scene in self.scenes)
         is_single = self.models.folds is None and train.devices in ("auto", 1)
-        if is_given or not is_single or train.schedule == "plateau" or not 0 < train_chips < chips:
+        if is_given or not is_single or train.schedule == "plateau" or not holds_out:
             return False
-        steps_a_pass = train.steps_a_pass(train_chips)
-        steps = train.total_steps(steps_a_pass)
-        return is_long(steps and steps / steps_a_pass, steps)
+        return is_long(train.passes(pass_length), train.total_steps(train.steps_a_pass(pass_length)))
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":

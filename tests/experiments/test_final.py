@@ -89,20 +89,20 @@ def test_an_assessment_of_the_final_map_on_chips_warns_that_its_model_has_seen_t
 def test_auto_is_a_final_model_where_a_long_training_often_shows_the_same_ground():
     recipe = Recipe.of({"scenes": [{"image": "a.tif", "labels": "a.gpkg"}], "train": {"batch": 8}})
 
-    def is_final(recipe=recipe, train_chips=100, chips=150, **train):
+    def is_final(recipe=recipe, *, pass_length=100, holds_out=True, **train):
         spec = TrainSpec(**train).resolved(has_gpu=False)
-        return recipe.has_final(spec, train_chips=train_chips, chips=chips)
+        return recipe.has_final(spec, pass_length=pass_length, holds_out=holds_out)
 
     assert is_final(effort="standard")
     assert is_final(steps=1001, batch=4)  # 40 passes of 25 steps
     assert is_final(epochs=100)  # of 13 steps
     assert not is_final(effort="quick")
     assert not is_final(steps=1000, batch=4)
-    assert not is_final(effort="standard", train_chips=1000, chips=1500)  # 16 passes
+    assert not is_final(effort="standard", pass_length=1000)  # 16 passes
     assert not is_final(minutes=60)
     assert not is_final(effort="standard", schedule="plateau")
     assert not is_final(effort="standard", devices=2)
-    assert not is_final(effort="standard", chips=100)  # nothing is held out
+    assert not is_final(effort="standard", holds_out=False)
     for settings in ({"models": {"folds": 3}}, {"models": {"final": "none"}}, {"scenes": {"split": "train"}}):
         assert not is_final(recipe.with_settings(settings), effort="standard")
     assert is_final(recipe.with_settings({"models": {"final": "all"}}), effort="quick")
@@ -115,6 +115,15 @@ def test_a_run_that_has_begun_keeps_its_kind_whatever_auto_is_on_another_machine
     single.model_folder.mkdir(parents=True)
     assert [has_final(long, chips, folder) for folder in (new, single, Run(run))] == [True, False, True]
     assert [has_final(short, chips, folder) for folder in (new, single, Run(run))] == [False, False, True]
+
+
+def test_auto_counts_the_passes_over_the_ground_and_not_over_the_chips(drawn, tmp_path):
+    cut = {name: drawn[name] for name in ("images", "labels", "size")} | {"stride": 16}
+    chips = verbs.chip(**cut, out=tmp_path / "chips")
+    training = chips.of_split("train")
+    recipe = Recipe.of({"scenes": [{"image": "a.tif", "labels": "a.gpkg"}], "train": {"batch": 2, "steps": 1001}})
+    assert 1001 * 2 / len(training) < 30 < 1001 * 2 / chip_sampler(training, recipe.train, 0).pass_length
+    assert has_final(recipe, chips, Run(tmp_path / "run"))
 
 
 def test_the_report_says_which_model_is_assessed(run):

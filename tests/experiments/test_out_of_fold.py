@@ -158,6 +158,25 @@ def test_scenes_without_a_crs_are_held_out_one_by_one(tmp_path):
         assert (values(alone) == values(path)).all()
 
 
+def test_a_held_out_scene_without_a_class_is_assessed_for_the_others(tmp_path):
+    scenes = []
+    for index in range(4):
+        truth = np.random.default_rng(index).integers(1, 3 if index == 2 else 4, (32, 32), np.uint8)
+        image = write_raster(tmp_path / f"{index}.tif", noise(3, 32, 32, seed=index), crs=None, transform=None)
+        labels = write_raster(tmp_path / f"labels_{index}.tif", truth, crs=None, transform=None)
+        scenes.append({"image": [str(image)], "labels": str(labels)})
+    recipe = Recipe.of({
+        "scenes": scenes, "chips": {"size": 16}, "train": NETWORK | {"steps": 1}, "predict": MAP,
+        "models": {"folds": "scenes"},
+    })  # fmt: skip
+    result = Run(pipeline.run(recipe, out=tmp_path / "run"))
+    folds = result.read_folds()
+    f1 = [{entry["name"]: entry["f1"] for entry in fold["classes"]}["3"] for fold in folds["folds"]]
+    assert [value is None for value in f1] == [False, False, True, False]
+    assert folds["f1"]["3"]["mean"] is not None
+    assert result.report_file.exists()
+
+
 def test_chips_that_cannot_form_the_folds_leave_nothing_behind(tmp_path):
     image = write_raster(tmp_path / "scene.tif", noise(3, 96, 96))
     labels = write_polygons(tmp_path / "labels.gpkg", [pixel_box(2, 2, 12, 12)])

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,30 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(chips, tmp
         assert_same(verbs.train(chips, out=out, **TINY | settings), whole)
     assert f"resuming at step {min(2, len(whole.history) - 1) * epoch}," in caplog.text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ended", "whole"]
+
+
+def flipped(*, image, masks):
+    return {"image": image[:, ::-1], "masks": [mask[:, ::-1] for mask in masks]}
+
+
+class Flip:
+    def __call__(self, *, image, masks):
+        return flipped(image=image, masks=masks)
+
+
+@pytest.mark.parametrize(
+    "pipeline", [Flip, lambda: lambda image, masks: flipped(image=image, masks=masks), lambda: partial(Flip())]
+)
+def test_a_training_with_a_users_pipeline_resumes_in_another_process(chips, tmp_path, caplog, pipeline):
+    # In another process, the same pipeline has another address.
+    first, second = pipeline(), pipeline()
+    settings = TINY | {"epochs": 2}
+    with killed_after(7):
+        verbs.train(chips, out=tmp_path / "model", **settings | {"augment": first})
+    with caplog.at_level("INFO"):
+        model = verbs.train(chips, out=tmp_path / "model", **settings | {"augment": second})
+    assert "resuming at step" in caplog.text
+    assert " at 0x" not in model.provenance["changed_by"]
 
 
 def test_short_epochs_are_not_all_saved(chips, tmp_path, monkeypatch):

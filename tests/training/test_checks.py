@@ -62,6 +62,14 @@ def gpu_of(monkeypatch):
     return pretend
 
 
+@pytest.mark.parametrize(("has_mps", "effort"), [(True, "standard"), (False, "quick")])
+def test_effort_auto_counts_an_apple_gpu_that_training_takes(monkeypatch, has_mps, effort):
+    monkeypatch.setattr(checks.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(checks.torch.backends.mps, "is_available", lambda: has_mps)
+    assert checks.resolved_settings(TrainSpec(), **ONE_WEIGHT).effort == effort
+    assert checks.resolved_settings(TrainSpec(batch="auto"), **ONE_WEIGHT).batch == 8
+
+
 @pytest.mark.parametrize(
     # 10 weights of 4 bytes, with gradient and two moments: 160. A step may take 0.6 of the memory.
     ("memory", "batch"),

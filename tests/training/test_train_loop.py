@@ -1,5 +1,7 @@
 """Training: seeded, honest about its best epoch, and able to learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,9 +15,10 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, NetworkError, RecipeError
 from landscribe.geo.classes import IGNORE
 from landscribe.model import Model
+from landscribe.training.parallel import chip_sampler
 from landscribe.training.segmenter import SCHEDULES, one_cycle
 from landscribe.training.spec import TrainSpec
-from landscribe.training.train_loop import train
+from landscribe.training.train_loop import _budget_label, train
 
 QUICK = {"encoder": "test_resnet", "weights": "none", "batch": 4, "options": {"widths": [32, 16, 8]}}
 SMALL = {"encoder": "plain", "weights": "none", "batch": 4, "options": {"encoder_widths": [4, 8]}}
@@ -205,6 +208,32 @@ def test_a_budget_in_steps_is_validated_5_to_50_times(settings, a_pass, an_epoch
     assert TrainSpec(**settings).steps_an_epoch(a_pass) == an_epoch
 
 
+@pytest.mark.parametrize(
+    ("settings", "pass_length", "passes"),
+    [
+        ({"steps": 200, "batch": 64}, 21, 200 * 64 / 21),  # full batches, over a pass of less than one
+        ({"steps": 200, "batch": 4, "accumulate": 2}, 1000, 200 * 8 / 1000),
+        ({"epochs": 3}, 21, 3), ({"minutes": 1}, 21, None),
+    ],
+)  # fmt: skip
+def test_the_passes_of_a_training_are_what_it_draws_over_what_a_pass_draws(settings, pass_length, passes):
+    spec = TrainSpec(**settings)
+    assert spec.passes(pass_length) == (passes and pytest.approx(passes))
+    drawn = spec.drawn_an_epoch(pass_length)
+    assert spec.steps_a_pass(drawn) == spec.steps_an_epoch(spec.steps_a_pass(pass_length))
+
+
+@pytest.mark.parametrize(
+    ("passes", "number"), [(0.04, "0.04"), (1.0, "1"), (9.44, "9.4"), (9.96, "10"), (609.5, "610")]
+)
+def test_the_passes_are_written_as_whole_numbers_from_ten_on(passes, number):
+    line = _budget_label(TrainSpec(steps=200), "light", passes)
+    assert (
+        line
+        == f"training: steps 200, in batches of 8; passes over the training ground: about {number}; augmentation light"
+    )
+
+
 @pytest.mark.parametrize(("effort", "has_gpu", "expected"), [
     ("auto", False, "quick"), ("auto", True, "standard"), ("thorough", False, "thorough"), ("quick", True, "quick"),
 ])  # fmt: skip
@@ -212,12 +241,15 @@ def test_a_given_effort_is_that_of_any_machine(effort, has_gpu, expected):
     assert TrainSpec(effort=effort).resolved(has_gpu=has_gpu).effort == expected
 
 
-def test_without_a_gpu_auto_is_a_batch_of_eight(tiny_chips, tmp_path):
-    model = verbs.train(
-        tiny_chips, out=tmp_path / "model", batch="auto", steps=1, encoder="plain", weights="none",
-        options={"encoder_widths": [4, 8]},
-    )  # fmt: skip
-    assert model.config.provenance["settings"]["batch"] == 8
+def test_without_a_gpu_a_step_of_batch_auto_reads_eight_chips(tiny_chips, tmp_path):
+    read = []
+
+    def pipeline(*, image, masks):
+        read.append(image)
+        return {"image": image, "masks": masks}
+
+    verbs.train(tiny_chips, out=tmp_path / "model", **SMALL | {"batch": "auto", "steps": 1, "augment": pipeline})
+    assert len(read) == 8
 
 
 def test_the_rate_rises_once_and_falls_to_zero():
@@ -252,9 +284,14 @@ def test_class_weights_reach_the_loss_and_must_match_the_classes(tiny_chips, tmp
         first_loss("none", (0.0, 0.0))
 
 
-def test_a_network_trains_on_balanced_chips(tiny_chips, tmp_path):
-    model = verbs.train(tiny_chips, out=tmp_path / "model", steps=2, sampling="balanced", background=0.1, **SMALL)
-    assert model.provenance["settings"]["sampling"] == "balanced"
+def test_a_balanced_training_draws_rare_classes_more_often_and_background_less(tiny_chips):
+    has_squares = np.arange(len(tiny_chips)) < 3
+    table = tiny_chips.table.assign(count_1=has_squares * 9, positive=has_squares)
+    rare = replace(tiny_chips, table=table)
+    order = chip_sampler(rare, TrainSpec(epochs=1, sampling="balanced", background=0.5, **SMALL), 0)
+    drawn = np.mean([np.bincount(list(order), minlength=len(rare)) for _ in range(200)], axis=0)
+    assert drawn[:3].mean() > 1.5
+    assert drawn[3:].sum() < 0.6 * drawn.sum()
 
 
 @pytest.mark.parametrize("settings", [{"optimizer": "sgd"}, {"schedule": "cosine"}, {"schedule": "constant"}])
@@ -296,14 +333,16 @@ def test_a_pipeline_without_masks_is_refused_before_chips_are_read(chips, tmp_pa
         verbs.train(chips, out=tmp_path / "model", steps=3, augment=lambda image, mask: (image, mask), **QUICK)
 
 
-def test_a_pipeline_of_the_users_changes_the_training_chips_alone(tiny_chips, tmp_path):
+def test_a_pipeline_of_the_users_changes_the_training_chips_alone(tiny_chips, tmp_path, caplog):
     seen = []
 
     def pipeline(*, image, masks):
         seen.append(image.shape)
         return {"image": np.flipud(image), "masks": [np.flipud(mask) for mask in masks]}
 
-    model = verbs.train(tiny_chips, out=tmp_path / "model", steps=3, augment=pipeline, **SMALL)
+    with caplog.at_level("INFO"):
+        model = verbs.train(tiny_chips, out=tmp_path / "model", steps=3, augment=pipeline, **SMALL)
     assert len(seen) == 3 * SMALL["batch"]
     assert set(seen) == {(32, 32, 2)}
     assert "pipeline" in model.provenance["changed_by"]
+    assert "augmentation by the user's pipeline" in caplog.text

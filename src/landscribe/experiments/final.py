@@ -28,7 +28,10 @@ def has_final(recipe: Recipe, chips: Chips, run: Run) -> bool:
         return run.assessed_folder.exists()
     metadata = chips.metadata
     train = resolved_settings(recipe.train, bands=len(metadata.bands), classes=len(chips.classes), size=metadata.size)
-    return recipe.has_final(train, chips=len(chips), train_chips=len(chips.of_split("train")))
+    training = chips.of_split("train")
+    holds_out = 0 < len(training) < len(chips)
+    pass_length = chip_sampler(training, train, recipe.seed).pass_length if holds_out else 1
+    return recipe.has_final(train, pass_length=pass_length, holds_out=holds_out)
 
 
 def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe, *, overwrite: bool = False) -> Model:

@@ -12,7 +12,7 @@ import numpy as np
 
 from landscribe.assessment.accuracy import Assessment
 from landscribe.data.scenes.scene import open_image
-from landscribe.errors import ChipError, GridError
+from landscribe.errors import GridError
 from landscribe.experiments.cross_validation import CrossValidation, Fold, HeldOut, plan_folds
 from landscribe.experiments.trainings import Trainings, split_counts
 from landscribe.maps.assembly.cog import BandMetadata, merge
@@ -21,6 +21,7 @@ from landscribe.maps.layers import CLASS
 from landscribe.maps.output_paths import OutputPaths
 from landscribe.maps.style import colormap, side_files
 from landscribe.outputs import claim, write_text
+from landscribe.prediction.compatibility import require_threshold_chips
 from landscribe.prediction.mapping import write_map
 from landscribe.prediction.plan import plan_maps
 from landscribe.verbs import assess
@@ -49,13 +50,8 @@ def folds_of_run(recipe: Recipe, chips: Chips) -> tuple[HeldOut, ...]:
     """
     assert recipe.models.folds is not None
     plan = plan_folds(chips, recipe.models.folds, gap=recipe.split.gap, seed=recipe.seed)
-    if recipe.predict.threshold == "val":
-        for fold in plan:
-            if not chips.counts[np.array(fold.splits) == "val", 1].any():
-                raise ChipError(
-                    f"--threshold is val, but no validation chip of fold {fold.number} of {len(plan)} has a labelled "
-                    f"pixel of '{chips.classes.names[1]}'. Use fewer folds, or give a number, such as --threshold 0.5."
-                )
+    for fold in plan:
+        require_threshold_chips(recipe.predict, chips, fold.splits, f" of fold {fold.number} of {len(plan)}")
     return plan
 
 

@@ -9,7 +9,8 @@ import pyproj
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from landscribe.errors import GridError, ModelError, RasterError, counted
+from landscribe.data.chips.chips import Chips
+from landscribe.errors import ChipError, GridError, ModelError, RasterError, counted
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import ASSIGN_CRS, Grid, crs_label
 from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
@@ -194,6 +195,15 @@ def resolve_threshold(spec: PredictSpec, models: Sequence[Model]) -> float | Non
             f"that hold '{models[0].classes.names[1]}', or give a number, such as --threshold 0.5."
         )
     return float(np.mean(measured))
+
+
+def require_threshold_chips(spec: PredictSpec, chips: Chips, splits: Sequence[str], of: str = "") -> None:
+    """Raise ChipError, before the training, if the threshold is that of validation chips and these cannot give one."""
+    if spec.threshold == "val" and not chips.counts[np.array(splits) == "val", 1].any():
+        raise ChipError(
+            f"--threshold is val, but no validation chip{of} has a labelled pixel of '{chips.classes.names[1]}'. Hold "
+            "out other validation chips, or give a number, such as --threshold 0.5."
+        )
 
 
 def require_same_pixel_size(ensemble: Sequence[Model], raster: Raster, spec: PredictSpec) -> None:

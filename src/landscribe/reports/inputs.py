@@ -21,6 +21,10 @@ _SETTINGS = (
     "batch", "loss", "class_weights", "sampling", "optimizer", "learning_rate", "schedule", "scaling", "precision",
 )  # fmt: skip
 """Training settings that the report lists."""
+_BUDGETS = ("steps", "epochs", "minutes", "effort")
+"""Training settings of which the first that is set holds."""
+_IF_SET = {"patience": "patience", "ema_decay": "EMA decay"}
+"""Training settings that the report lists if they are not off, and their names."""
 _MOST_FILES = 3
 """Files of polygons that the report names."""
 
@@ -110,7 +114,9 @@ def _facts(saved: SavedModel, chips: Chips) -> list[tuple[str, str]]:
         ("pixel size", pixel_size),
         ("chips", f"{len(chips)} of {chips.metadata.size} x {chips.metadata.size} pixels"),
         ("epochs", f"{len(model.history)}; weights of epoch {model.measures.get('epoch')}"),
+        ("budget", next((f"{name} {settings[name]}" for name in _BUDGETS if settings.get(name)), "not recorded")),
         *((name.replace("_", " "), _text(settings.get(name))) for name in _SETTINGS),
+        *((text, str(settings[name])) for name, text in _IF_SET.items() if settings.get(name)),
         ("augmentation", _text(model.provenance.get("augment", {}).get("preset"))),
         ("random seed", _text(model.provenance.get("seed"))),
         ("landscribe version", _text(model.provenance.get("landscribe"))),

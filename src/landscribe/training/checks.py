@@ -43,7 +43,7 @@ def resolved_settings(spec: TrainSpec, *, bands: int, classes: int, size: int, p
         ResourceError: the step of one chip does not fit into the GPU's memory.
     """
     if spec.batch != "auto" or not torch.cuda.is_available():
-        return spec.resolved(has_gpu=torch.cuda.is_available())
+        return spec.resolved(has_gpu=resolve_device().type != "cpu")
     if processes > 1:
         raise RecipeError(f"batch = auto needs one process, but there are {processes}. Give a number.")
     return spec.resolved(has_gpu=True, batch=_largest_batch(spec, bands, classes, size))

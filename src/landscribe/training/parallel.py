@@ -228,9 +228,7 @@ def chip_sampler(training: Chips, spec: TrainSpec, seed: int, group: Processes |
         order = RandomWindowSampler(training, factors, seed=seed, share=share)
     else:
         order = ChipSampler(factors, seed=seed, share=share)
-    steps_a_pass = spec.steps_a_pass(order.pass_length)
-    if spec.steps_an_epoch(steps_a_pass) != steps_a_pass:
-        order.drawn = spec.steps_an_epoch(steps_a_pass) * spec.chips_a_batch * spec.accumulate
+    order.drawn = spec.drawn_an_epoch(order.pass_length)
     return order
 
 

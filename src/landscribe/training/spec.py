@@ -75,7 +75,7 @@ class TrainSpec(Spec):
     """Wall-clock minutes, instead of an effort. The weights then depend on the machine's speed."""
     batch: Annotated[Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"], AlsoCalled("batch_size")] = 8
     """Chips per batch, over all devices; auto is the largest power of two up to 64 whose step needs at most 0.6 of a
-    GPU's memory, and 8 without a GPU. An effort's steps and the learning rate do not change with it."""
+    CUDA GPU's memory, and 8 without one. An effort's steps and the learning rate do not change with it."""
     accumulate: int = Field(1, ge=1, le=2**16)
     """Gradient accumulation: batches per optimizer step. Gradients are averaged as for one large batch."""
     learning_rate: Annotated[Annotated[float, Field(gt=0, le=1000)] | Literal["auto"], AlsoCalled("lr")] = 2e-3
@@ -115,10 +115,10 @@ class TrainSpec(Spec):
     """Class weights in the loss: none, inverse (inverse frequency), median (median frequency), effective (effective
     number), or one number per class, in the order of the class table."""
     sampling: Literal["auto", "windows", "all", "balanced", "label_windows"] = "auto"
-    """What the network trains on. windows: windows at random positions of the training ground, each labelled pixel
-    equally often; all: every chip once a pass; balanced: chips with rare classes more often; label_windows: windows
-    around labelled pixels, each class equally often. auto: windows, but for chips with object numbers whose scenes
-    cannot be read all."""
+    """What the network trains on. windows: windows at random positions of the training ground, its middle about twice
+    as often as its border; all: every chip once a pass; balanced: chips with rare classes more often; label_windows:
+    windows around labelled pixels, each class equally often. auto: windows, but for chips with object numbers whose
+    scenes cannot be read all."""
     background: Annotated[float | None, FractionText, TextMark()] = Field(None, ge=0, le=1)
     """Maximum fraction of background-only chips. Default: no limit."""
     workers: int | None = Field(None, ge=0, le=1024)
@@ -210,6 +210,24 @@ class TrainSpec(Spec):
             return steps_a_pass
         total = self.steps or EFFORT_STEPS[self.effort]
         return max(math.ceil(total / _MOST_EPOCHS), min(steps_a_pass, math.ceil(total / _LEAST_EPOCHS)))
+
+    def drawn_an_epoch(self, pass_length: int) -> int:
+        """Windows or chips that an epoch draws, of resolved settings: a pass, or full batches for its steps.
+
+        Args:
+            pass_length: windows or chips of a pass.
+        """
+        steps_a_pass = self.steps_a_pass(pass_length)
+        steps = self.steps_an_epoch(steps_a_pass)
+        return pass_length if steps == steps_a_pass else steps * self.chips_a_batch * self.accumulate
+
+    def passes(self, pass_length: int) -> float | None:
+        """Passes over the training ground in the whole training; None for a budget in minutes. As `drawn_an_epoch`."""
+        steps_a_pass = self.steps_a_pass(pass_length)
+        steps = self.total_steps(steps_a_pass)
+        if steps is None:
+            return None
+        return steps / self.steps_an_epoch(steps_a_pass) * self.drawn_an_epoch(pass_length) / pass_length
 
 
 class ModelsSpec(Spec):

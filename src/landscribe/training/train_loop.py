@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -121,14 +122,12 @@ def train(
         spec = with_kept_epoch(spec, validation)
     weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
     order = chip_sampler(training, spec, seed, group)
-    steps_a_pass = spec.steps_a_pass(order.pass_length)
-    steps = spec.total_steps(steps_a_pass)
-    passes = None if steps is None else steps / steps_a_pass
-    augmentation = augmentation.resolved(passes, steps)
+    passes = spec.passes(order.pass_length)
+    augmentation = augmentation.resolved(passes, spec.total_steps(spec.steps_a_pass(order.pass_length)))
     checkpoints = Checkpoints(out, _fingerprint(chips, spec, augmentation, change, seed, group))
     with log_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
-        log.info(_budget_label(spec, augmentation, passes))
+        log.info(_budget_label(spec, "by the user's pipeline" if change else augmentation.preset, passes))
         lightning.seed_everything(seed, workers=True, verbose=False)
         network, start = _new_network(chips, spec) if resumed is None else _resumed_network(chips, spec, resumed)
         model = Model.wrap(
@@ -159,15 +158,16 @@ def train(
     return model
 
 
-def _budget_label(spec: TrainSpec, augmentation: AugmentSpec, passes: float | None) -> str:
+def _budget_label(spec: TrainSpec, augmentation: str, passes: float | None) -> str:
     """One line about the settings that the effort decides."""
     if passes is None:
-        return f"training: {spec.minutes:g} minutes, in batches of {spec.batch}, augmentation {augmentation.preset}"
+        return f"training: {spec.minutes:g} minutes, in batches of {spec.batch}; augmentation {augmentation}"
     budget = next((f"{name} {value}" for name in ("steps", "epochs") if (value := getattr(spec, name))), None)
     budget = budget or f"effort {spec.effort}, {EFFORT_STEPS[spec.effort]} steps"
+    number = f"{passes:.0f}" if passes >= 10 else f"{passes:.2g}"
     return (
-        f"training: {budget}, in batches of {spec.batch}, which show each pixel of the training ground about "
-        f"{passes:.2g} times; augmentation {augmentation.preset}"
+        f"training: {budget}, in batches of {spec.batch}; passes over the training ground: about {number}; "
+        f"augmentation {augmentation}"
     )
 
 
@@ -180,7 +180,7 @@ def _fingerprint(
         "table": chips.table_sha256,
         "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT),
         "augment": augmentation.model_dump(mode="json"),
-        "changed_by": None if change is None else repr(change),
+        "changed_by": _pipeline_text(change),
         "seed": seed,
         "processes": group.count,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA GPU",
@@ -192,6 +192,11 @@ def _fingerprint(
         },
     }
     return Fingerprint.of(fields)
+
+
+def _pipeline_text(change: ChipTransform | None) -> str | None:
+    """A user's pipeline by its repr, or the name of its function or class; the same in every process."""
+    return None if change is None else re.sub(r" at 0x[0-9a-fA-F]+", "", repr(change))
 
 
 def _new_network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, InitialState]:
@@ -392,7 +397,7 @@ def _trained_model(job: _Job, segmenter: Segmenter, start: InitialState, chips: 
         "learning_rate": start.learning_rate,
         "settings": job.spec.model_dump(mode="json"),
         "augment": job.augmentation.model_dump(mode="json", exclude_none=True),
-        "changed_by": None if job.change is None else repr(job.change),
+        "changed_by": _pipeline_text(job.change),
     }
     measures = _best_measures(segmenter)
     outcome = {

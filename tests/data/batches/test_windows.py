@@ -12,7 +12,9 @@ from landscribe.data.batches.dataset import ChipDataset
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.data.batches.windows import RandomWindowSampler
 from landscribe.data.chips.chips import Chips
+from landscribe.data.chips.files import dense_numbers
 from landscribe.data.chips.window_reader import WindowReader
+from landscribe.data.scenes.scene import Scene
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
 from worlds import noise, pixel_box, write_polygons, write_raster
@@ -67,7 +69,7 @@ def test_windows_lie_in_the_training_ground(chips, seed):
         assert area[Window(row, col, *chips.windows[chip].shape).slices].all()
 
 
-def test_each_labelled_pixel_is_shown_about_equally_often(chips):
+def test_each_labelled_pixel_is_shown_half_to_three_times_as_often_as_the_mean(chips):
     order = sampler(chips)
     passes = 40
     shown = times_shown([window for _ in range(passes) for window in order], chips)
@@ -139,11 +141,11 @@ def test_nothing_is_drawn_where_all_factors_are_0(chips, kind):
 POSITIONS = st.tuples(st.integers(0, SCENE - SIDE), st.integers(0, SCENE - SIDE))
 
 
-@pytest.fixture(scope="module", params=["files", "virtual", "kept"])
+@pytest.fixture(scope="module", params=["files", "virtual", "kept files", "kept virtual"])
 def reader(request, tmp_path_factory) -> WindowReader:
     """All of the scene is cut, so that any window is of its ground."""
-    whole = cut(tmp_path_factory.mktemp(request.param), virtual=request.param == "virtual", val=0)
-    return WindowReader(whole, kept_bytes=2**30 if request.param == "kept" else 0)
+    whole = cut(tmp_path_factory.mktemp("world"), virtual="virtual" in request.param, val=0, objects=True)
+    return WindowReader(whole, kept_bytes=2**30 if "kept" in request.param else 0)
 
 
 @given(POSITIONS)
@@ -152,6 +154,30 @@ def test_a_window_has_the_pixels_and_labels_of_its_scene(reader, position):
     expected = scene.read(Window(*position, SIDE, SIDE))
     for found, wanted in zip(reader.read(0, *position), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+@given(POSITIONS)
+def test_the_object_numbers_of_a_window_are_those_of_its_scene(reader, position):
+    (scene,) = reader.chips.scenes().values()
+    numbers = dense_numbers(scene.read_objects(Window(*position, SIDE, SIDE)))
+    np.testing.assert_array_equal(reader.read_objects(0, *position), numbers)
+
+
+def test_windows_of_kept_virtual_chips_read_each_chip_once(tmp_path, monkeypatch):
+    chips = cut(tmp_path / "world", virtual=True, objects=True).of_split("train")
+    windows = [window for window in sampler(chips) if window[1] % SIDE or window[2] % SIDE]
+    reads = []
+
+    def noted(read):
+        return lambda scene, window: reads.append((read, window)) or read(scene, window)
+
+    for name in ("read", "read_objects"):
+        monkeypatch.setattr(Scene, name, noted(getattr(Scene, name)))
+    samples = ChipDataset(chips, kept_bytes=2**30)
+    for _ in range(2):
+        _ = [samples[window] for window in windows]
+    assert {window for _, window in reads} <= set(chips.windows)
+    assert len(reads) == len(set(reads))
 
 
 def test_windows_of_chips_need_no_scene(tmp_path):

@@ -185,3 +185,25 @@ def test_a_fold_without_a_class_is_refused_by_name():
     chips = chips_of({"scene": lattice(12, 12)}, counts)
     with pytest.raises(ChipError, match=r"fold \d of 4 has no (train|test) chip with class 'class 1'.*Use fewer folds"):
         fold_splits(chips, 4)
+
+
+def of_scenes(*pixels: tuple[int, int]) -> Chips:
+    """Scenes a, b, ... of four chips; in each chip, so many pixels of class 0 and class 1."""
+    return chips_of(
+        {name: lattice(2, 2) for name, _ in zip("abcd", pixels, strict=False)}, np.repeat(pixels, 4, axis=0)
+    )
+
+
+def test_a_scene_without_a_class_is_held_out_with_a_warning(caplog):
+    chips = of_scenes((1, 1), (1, 0), (1, 1), (1, 0))
+    splits = np.array(fold_splits(chips, "scenes"))
+    assert ((splits == "test").sum(axis=0) == 1).all()
+    (warning,) = caplog.messages
+    assert warning == "folds = scenes: class 'class 1' has no labelled pixel in b, d, where its F1 is not defined"
+
+
+@pytest.mark.parametrize("of", ["test", "val"])
+def test_a_class_that_only_a_held_out_scene_has_is_refused_with_a_possible_remedy(of):
+    first, second = ((1, 1), (1, 0)) if of == "test" else ((1, 0), (1, 1))
+    with pytest.raises(ChipError, match=r"fold 1 of 4 has no train chip with class 'class 1'.*give a number of folds"):
+        fold_splits(of_scenes(first, second, (1, 0), (1, 0)), "scenes")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from landscribe import progress
 from landscribe.data.batches.sampling import ChipSampler, RankShare
-from landscribe.data.chips.chips import ChipReader, Chips
+from landscribe.data.chips.chips import ChipReader, Chips, covering_windows, ground_of
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
 
@@ -55,8 +55,8 @@ class WindowSampler(ChipSampler):
     @cached_property
     def ground(self) -> dict[str, Any]:
         """The area of the chips of each scene in its rows and columns, prepared for many queries."""
-        boxes = self.chips.boxes
-        areas = {name: shapely.union_all(boxes[own]) for name, own in self.chips.by_scene.items()}
+        by_scene = self.chips.by_scene
+        areas = {name: ground_of([self.windows[index] for index in own.tolist()]) for name, own in by_scene.items()}
         for area in areas.values():
             shapely.prepare(area)
         return areas
@@ -64,9 +64,7 @@ class WindowSampler(ChipSampler):
     @property
     def pass_length(self) -> int:
         """Windows per pass: the training ground, in chips."""
-        chip_pixels = float(np.mean([window.height * window.width for window in self.windows]))
-        ground_pixels = sum(area.area for area in self.ground.values())
-        return max(1, round(ground_pixels / chip_pixels * float(self.factors.mean())))
+        return max(1, round(covering_windows(self.ground.values(), self.windows) * float(self.factors.mean())))
 
     def random_window(self, pixel: NDArray[np.int64], rng: np.random.Generator) -> WindowIndex:
         """A random window of the ground that contains a pixel; the pixel's chip if no trial lies in the ground.
@@ -87,7 +85,7 @@ class WindowSampler(ChipSampler):
 
 
 class RandomWindowSampler(WindowSampler):
-    """Random windows that show each labelled pixel of the training ground equally often.
+    """Random windows that show all of the training ground, its middle about twice as often as its border.
 
     Pixels of each chip are pins. In round n, each pin that fewer than n windows contain gets a random window, pin by
     pin in random order. Law: after round n, every pin lies in at least n windows. Independent random windows would

@@ -5,6 +5,7 @@ A chips folder holds `chips.parquet` (one row per chip: scene, window, split, cl
 """
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -202,6 +203,17 @@ class Chips:
 def windows_of(table: pd.DataFrame) -> list[Window]:
     """The windows of the rows of an index of chips."""
     return [Window(*row) for row in table[["row", "col", "height", "width"]].to_numpy().tolist()]
+
+
+def ground_of(windows: Sequence[Window]) -> Any:
+    """The area that windows of one scene cover, as a shape of shapely: x is the column, y the row."""
+    return shapely.union_all([box_of(window) for window in windows])
+
+
+def covering_windows(grounds: Iterable[Any], windows: Sequence[Window]) -> float:
+    """How many windows, of the mean size of these, have the area of the grounds of all scenes."""
+    pixels = float(np.mean([window.height * window.width for window in windows]))
+    return float(sum(ground.area for ground in grounds)) / pixels
 
 
 def box_of(window: Window) -> Any:

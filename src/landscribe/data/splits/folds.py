@@ -43,7 +43,8 @@ def fold_splits(chips: Chips, folds: int | Whole = 5, *, gap: int | None = None,
         least the gap apart.
 
     Raises:
-        ChipError: too few folds, blocks, scenes or groups, scenes without a group, or a fold lacks a class.
+        ChipError: too few folds, blocks, scenes or groups, scenes without a group, or train of a fold lacks a class, or
+            test of a fold of blocks.
     """
     counts = chips.counts
     if chips.metadata.background_share < 1:
@@ -62,7 +63,9 @@ def fold_splits(chips: Chips, folds: int | Whole = 5, *, gap: int | None = None,
         rng = np.random.default_rng(seed)
         candidates = [_splits(counts, _assign_folds(counts, held_together, folds, rng), near) for _ in range(_DRAWS)]
     best = min(candidates, key=lambda splits: _cost(counts, splits))
-    _require_all_classes(chips, best)
+    _require_all_classes(chips, best, folds)
+    if isinstance(folds, str):
+        _warn_of_missing_classes(chips, best, folds)
     return [splits.tolist() for splits in best]
 
 
@@ -198,16 +201,33 @@ def _cost(counts: NDArray[np.int64], splits: Sequence[NDArray[np.str_]]) -> tupl
     return float(missing), float(missing_in_val), uneven
 
 
-def _require_all_classes(chips: Chips, splits: Sequence[NDArray[np.str_]]) -> None:
-    """Raise ChipError if test or train of a fold lacks a class."""
+def _require_all_classes(chips: Chips, splits: Sequence[NDArray[np.str_]], folds: int | Whole) -> None:
+    """Raise ChipError if train of a fold lacks a class, or test of a fold of blocks."""
     counts = chips.counts
     present = counts.sum(axis=0) > 0
+    required, remedy = ["test", "train"], "Use fewer folds, smaller chips, or label more of that class."
+    if isinstance(folds, str):
+        required = ["train"]
+        remedy = f"Label that class in more {folds}, or give a number of folds, which divides scenes into blocks."
     for fold, own in enumerate(splits, 1):
-        for name in ("test", "train"):
+        for name in required:
             missing = present & (counts[own == name].sum(axis=0) == 0)
             if missing.any():
                 entry = chips.classes.entries[int(missing.argmax())]
                 raise ChipError(
                     f"fold {fold} of {len(splits)} has no {name} chip with class '{entry.name}'. Expected every class "
-                    "in every fold. Use fewer folds, smaller chips, or label more of that class."
+                    f"in {' and '.join(required)} of every fold. {remedy}"
                 )
+
+
+def _warn_of_missing_classes(chips: Chips, splits: Sequence[NDArray[np.str_]], folds: Whole) -> None:
+    """Warn of each class that held-out scenes or groups lack: nothing can be measured of it there."""
+    counts, names = chips.counts, fold_names(chips, folds)
+    present = counts.sum(axis=0) > 0
+    has_class = np.array([counts[own == "test"].sum(axis=0) > 0 for own in splits])
+    for index in np.flatnonzero(present & ~has_class.all(axis=0)).tolist():
+        lacking = [name for name, has in zip(names, has_class[:, index].tolist(), strict=True) if not has]
+        log.warning(
+            "folds = %s: class '%s' has no labelled pixel in %s, where its F1 is not defined",
+            folds, chips.classes.entries[index].name, listed(lacking),
+        )  # fmt: skip
