@@ -46,7 +46,11 @@ def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe) -> Mode
             replace(chips, table=chips.table.assign(split="train")),
             final_spec(recipe.train, chips, assessed),
         )
-        log.info("final model, which makes the map: trained on all %d chips (split train: %d)", len(chips), len(chips.of_split("train")))
+        log.info(
+            "final model, which makes the map: trained on all %d chips (split train: %d)",
+            len(chips),
+            len(chips.of_split("train")),
+        )
         # Which preset `auto` stands for is decided once.
         augment = recipe.augment.model_copy(update={"preset": assessed.config.provenance["augment"]["preset"]})
         train(everything, out=run.final_folder, seed=recipe.seed, augment=augment, **spec.model_dump())

@@ -1,5 +1,6 @@
 """Segmenter: the training step, the validation step and the epochs' history, as a LightningModule."""
 
+import copy
 import logging
 import math
 import time
@@ -12,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from landscribe.confusion import Confusion, class_mean
 from landscribe.data.batches.augment import LabelledBatch, augment
@@ -38,8 +38,6 @@ _WARM_UP = 0.2
 _PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.5, 3
 # A look at a loss waits for the device.
 _STEPS_A_CHECK = 16
-
-_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Segmenter(lightning.LightningModule):
@@ -69,7 +67,7 @@ class Segmenter(lightning.LightningModule):
         self.validates = validates
         self.model = model
         self.network: Segmentation = network
-        self.averaged = _moving_average(network, spec.ema_decay) if spec.ema_decay else None
+        self.averaged = copy.deepcopy(network).requires_grad_(requires_grad=False) if spec.ema_decay else None
         self.spec = spec
         self.loss = weighted_sum(spec.loss)
         self.frozen = parts_of(self.network, spec.freeze)
@@ -204,12 +202,13 @@ class Segmenter(lightning.LightningModule):
         """Take a step, then update the moving average of the weights."""
         super().optimizer_step(*arguments, **named)
         if self.averaged is not None:
-            self.averaged.update_parameters(self.network)
+            # Lightning counts this step after this hook.
+            update_average(self.averaged, self.network, self.spec.ema_decay, steps=self.global_step)
 
     @property
     def eval_network(self) -> nn.Module:
         """The network that is validated and saved: that of the averaged weights if they are averaged."""
-        return self.network if self.averaged is None else self.averaged.module
+        return self.network if self.averaged is None else self.averaged
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Add a batch to the validation loss and the confusion matrix."""
@@ -388,27 +387,25 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Schedules by name: from the used fraction of the budget (0 to 1) to the factor of the learning rate."""
 
 
-def _moving_average(network: nn.Module, decay: float) -> AveragedModel:
+def update_average(averaged: nn.Module, network: nn.Module, decay: float, steps: int) -> None:
     """Exponential moving average of the weights: `a <- d a + (1 - d) w` after each step, buffers included.
 
     The decay d rises to `decay` as `(1 + n) / (10 + n)` after n steps: the initial weights soon count little, as in
-    TensorFlow's ExponentialMovingAverage.
+    TensorFlow's ExponentialMovingAverage. After the first step the weights are copied. `averaged`, a copy of the
+    network, is changed; `steps` is n, without this step.
     """
     # Lightning's EMAWeightAveraging has a constant decay, averages the counters of normalisation too, and has swapped
-    # the averaged weights out of the network again when an epoch is closed and its best weights are copied.
-
-    def average(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
-        """Average tensors of one dtype, all in one kernel."""
-        steps = float(count)
-        if averaged[0].is_floating_point():
-            # Unlike a sum of products, lerp returns equal weights unchanged, bit by bit.
-            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + steps) / (10 + steps)))
-        else:  # counters
-            torch._foreach_copy_(averaged, current)
-
-    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
-    averaged.requires_grad_(requires_grad=False)
-    return averaged
+    # the averaged weights out of the network again when an epoch is closed and its best weights are copied. torch's
+    # AveragedModel counts the steps on the device, and waits for it to read them.
+    kept = min(decay, (1 + steps) / (10 + steps)) if steps else 0.0
+    both = [[*each.parameters(), *each.buffers()] for each in (averaged, network)]
+    averages, weights = ([tensor for tensor in tensors if tensor.is_floating_point()] for tensors in both)
+    old, new = ([tensor for tensor in tensors if not tensor.is_floating_point()] for tensors in both)
+    with torch.no_grad():
+        # Unlike a sum of products, lerp returns equal weights unchanged, bit by bit.
+        torch._foreach_lerp_(averages, weights, 1 - kept)
+        if old:  # counters
+            torch._foreach_copy_(old, new)
 
 
 def _parameter_groups(network: nn.Module, spec: TrainSpec, rate: float) -> list[dict[str, Any]]:
