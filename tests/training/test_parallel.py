@@ -24,6 +24,7 @@ from landscribe.nn import build
 from landscribe.training.parallel import (
     Processes,
     SyncedNormalisation,
+    chip_sampler,
     processes,
     require_shareable_batches,
     require_single_process,
@@ -161,6 +162,13 @@ def test_a_command_starts_the_requested_processes(tiny_chips, tmp_path):
 def test_batches_that_cannot_be_shared_are_refused(settings, drawn, validation, said):
     with pytest.raises(RecipeError, match=said):
         require_shareable_batches(TrainSpec(**settings), Processes(2), drawn=drawn, validation=validation)
+
+
+@pytest.mark.parametrize("budget", [{"epochs": 2}, {"minutes": 1}, {"steps": 100}, {"epochs": 2, "accumulate": 2}])
+def test_a_compiled_network_gets_batches_of_one_size(odd_chips, budget):
+    order = chip_sampler(odd_chips.of_split("train"), TrainSpec(batch=4, compile=True, **budget), 0)
+    assert len(order) >= order.pass_length > 0
+    assert len(order) % 4 == 0
 
 
 def test_an_unshareable_batch_is_refused_before_processes_start(chips, tmp_path):

@@ -229,7 +229,8 @@ def chip_sampler(training: Chips, spec: TrainSpec, seed: int, group: Processes |
     else:
         order = ChipSampler(factors, seed=seed, share=share)
     steps_a_pass = spec.steps_a_pass(order.pass_length)
-    if spec.steps_an_epoch(steps_a_pass) != steps_a_pass:
+    # A compiled network would be compiled again for a last batch of fewer chips.
+    if spec.compile or spec.steps_an_epoch(steps_a_pass) != steps_a_pass:
         order.drawn = spec.steps_an_epoch(steps_a_pass) * spec.chips_a_batch * spec.accumulate
     return order
 
