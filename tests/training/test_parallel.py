@@ -141,8 +141,9 @@ def test_only_rank_zero_prints_and_writes(by_two):
 @pytest.mark.slow
 def test_a_command_starts_the_requested_processes(tiny_chips, tmp_path):
     command = ("train", tiny_chips.folder, "--out", tmp_path / "model", *COMMON, "--batch", 4, "--epochs", 1)
-    code, out, err = forked.command(*command, "--devices", 2, surroundings=forked.Surroundings())
+    code, out, err = forked.command(*command, "--devices", 2, "--compile", surroundings=forked.Surroundings())
     assert code == 0, err
+    assert err.count("unet is not compiled: several processes train it") == 1
     assert len(out.splitlines()) == 1
     measures = Model.load(tmp_path / "model").measures
     f1 = f"F1 {measures['val_threshold_f1']:.3f} of squares (0.5: {measures['val_f1_squares']:.3f})"

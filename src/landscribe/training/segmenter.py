@@ -106,9 +106,14 @@ class Segmenter(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         """Compile the network, if the settings say so. Its weights and copies stay those of the network itself."""
-        if self.spec.compile and type(self.network).training_loss is not Segmentation.training_loss:
+        if not self.spec.compile:
+            return
+        if type(self.network).training_loss is not Segmentation.training_loss:
             log.warning("training: %s is not compiled: it is trained by several heads", self.spec.architecture)
-        elif self.spec.compile:
+        elif self.trainer.world_size > 1:
+            # Their synchronised normalisations cut it into many graphs; the gain is not measured.
+            log.warning("training: %s is not compiled: several processes train it", self.spec.architecture)
+        else:
             # torch's documented switch: a network that cannot be compiled runs as it is.
             torch._dynamo.config.suppress_errors = True  # noqa: SLF001
             # A CUDA graph overwrites what its last run returned, the gradients of an accumulated batch among it.
