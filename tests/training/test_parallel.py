@@ -1,5 +1,6 @@
 """Several processes train as one: the same batches, the same measures, one model."""
 
+import csv
 import shutil
 import signal
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -29,6 +31,7 @@ from landscribe.training.parallel import (
     require_shareable_batches,
     require_single_process,
 )
+from landscribe.training.segmenter import cosine
 from landscribe.training.spec import TrainSpec
 
 
@@ -176,6 +179,17 @@ def test_an_unshareable_batch_is_refused_before_processes_start(chips, tmp_path)
     with pytest.raises(RecipeError, match="2 processes cannot share evenly"):
         verbs.train(chips, out=tmp_path / "model", devices=2, batch=3)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_clock_of_rank_zero_sets_the_learning_rate(tiny_chips, tmp_path, monkeypatch):
+    # The others get what rank 0 sends: nine tenths of the time are used.
+    sent = {float: 0.9 * 60 * 0.02}
+    monkeypatch.setattr(SingleDeviceStrategy, "broadcast", lambda self, own, src=0: sent.get(type(own), own))
+    settings = EVEN | {"epochs": None, "minutes": 0.02, "schedule": "cosine"}
+    verbs.train(tiny_chips, out=tmp_path / "model", log=str(tmp_path / "log"), **settings)
+    with (tmp_path / "log" / "version_0" / "metrics.csv").open() as file:
+        rates = {float(row["learning_rate"]) for row in csv.DictReader(file) if row["learning_rate"]}
+    assert list(rates) == pytest.approx([EVEN["learning_rate"] * cosine(0.9)])
 
 
 @pytest.fixture

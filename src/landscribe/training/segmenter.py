@@ -89,11 +89,14 @@ class Segmenter(lightning.LightningModule):
         self.register_buffer("_pairs", torch.zeros(count, count, dtype=torch.int64), persistent=False)
         self.register_buffer("_bins", torch.zeros(2, BINS, dtype=torch.int64), persistent=False)
         self._seconds_before = 0.0
+        self._used_seconds = 0.0
+        """Of the budget, at the last step, by the clock of rank 0."""
         self._plateau_before: dict[str, Any] = {}
 
     def on_fit_start(self) -> None:
         """Start the clock of a budget in minutes; freeze parts."""
         self._started = time.monotonic()
+        self._read_clock()
         # The scaling depends on whether the hub responded; all processes take the scaling of rank 0.
         scaling = self.trainer.strategy.broadcast(self.model.scaling)
         self.model = replace(self.model, config=self.model.config.model_copy(update={"scaling": scaling}))
@@ -206,6 +209,8 @@ class Segmenter(lightning.LightningModule):
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """Take a step, then update the moving average of the weights."""
         super().optimizer_step(*arguments, **named)
+        if self.total_steps is None:
+            self._read_clock()
         if self.averaged is not None:
             # Lightning counts this step after this hook.
             update_average(self.averaged, self.network, self.spec.ema_decay, steps=self.global_step)
@@ -361,7 +366,11 @@ class Segmenter(lightning.LightningModule):
         if self.total_steps is not None:
             return min(1.0, self.global_step / self.total_steps)
         assert self.spec.minutes is not None
-        return min(1.0, self._seconds() / (60 * self.spec.minutes))
+        return min(1.0, self._used_seconds / (60 * self.spec.minutes))
+
+    def _read_clock(self) -> None:
+        """Note the used time. Learning rates by a clock of each process would make their weights differ."""
+        self._used_seconds = self.trainer.strategy.broadcast(self._seconds())
 
     def _seconds(self) -> float:
         """Seconds of training so far, those before a resume included."""
