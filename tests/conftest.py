@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import re
 import signal
 import tempfile
 import uuid
@@ -50,7 +51,8 @@ gc.set_threshold(10_000, 20)
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hide GPUs from all tests, and from the processes that they start, unless those that need one are asked for."""
-    if config.option.markexpr != "gpu":
+    # As in -m gpu and -m "gpu and not slow", but not in -m "not slow" or -m "not gpu".
+    if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 

@@ -177,21 +177,26 @@ def root_cause(error: BaseException) -> str:
     return f"{type(error).__name__}{': ' + lines[0][:160].rstrip('. ') if lines else ''}"
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """True for MemoryError, and for torch's errors about the memory of a device, of a CPU, or pinned for a GPU."""
+    # torch is not imported for its class; on CPUs and for pinned memory it has none of its own.
+    is_torchs = any(text in str(error) for text in ("can't allocate memory", "CUDA error: out of memory"))
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or is_torchs
+
+
 @contextmanager
 def machine_errors() -> Iterator[None]:
     """Turn MemoryError, RecursionError, OSError and torch's errors about memory into a ResourceError of one line."""
     try:
         yield
     except (MemoryError, RecursionError, OSError, RuntimeError) as error:
-        # torch is not imported for its class; on CPUs it has none of its own.
-        is_memory = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
             files = " and ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if name is not None)
             raise ResourceError(
                 f"{files or 'a file'} cannot be read or written: {error.strerror or error}. Check the path, its "
                 "permissions and the free disk space."
             ) from error
-        if isinstance(error, MemoryError) or is_memory:
+        if is_out_of_memory(error):
             raise ResourceError(
                 f"out of memory ({error or type(error).__name__}). Use smaller sizes, such as --batch or --tile, or a "
                 "machine with more memory."

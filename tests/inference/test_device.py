@@ -178,6 +178,17 @@ def test_a_gpu_gives_back_what_was_copied_to_it(dtype):
 
 
 @pytest.mark.gpu
+def test_a_part_of_an_array_reaches_a_gpu_without_a_wait():
+    whole = torch.randint(0, 2, (500, 700)).bool()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        copied = copy_to_device([whole[20:480, 20:680]], CUDA)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (copied.on_device()[0].cpu() == whole[20:480, 20:680]).all()
+
+
+@pytest.mark.gpu
 def test_copies_of_many_threads_do_not_overwrite_each_other():
     def there_and_back(number: int) -> bool:
         tensor = torch.full((2**22,), number, dtype=torch.uint8)

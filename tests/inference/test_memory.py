@@ -132,13 +132,16 @@ def test_images_that_are_too_small_for_a_network_are_refused():
 @pytest.mark.parametrize("name", ["unet", "unetplusplus"])
 def test_a_step_on_a_gpu_takes_about_its_estimate(name):
     network = build(name, bands=3, classes=4, encoder="resnet18", weights=None).cuda().train()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
     labels = torch.randint(0, 4, (8, 256, 256), device="cuda")
     loss = partial(weighted_sum("dice + ce"), ignore=IGNORE)
-    network.training_loss(torch.rand(8, 3, 256, 256, device="cuda"), labels, loss).backward()
-    taken = torch.cuda.max_memory_allocated() - before
-    assert step_memory(network, (8, 3, 256, 256)) == pytest.approx(taken, rel=0.3)
+    # The first step also takes what libraries allocate once. Workspaces of convolutions vary.
+    for _ in range(2):
+        network.zero_grad()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        network.training_loss(torch.rand(8, 3, 256, 256, device="cuda"), labels, loss).backward()
+        taken = torch.cuda.max_memory_allocated() - before
+    assert step_memory(network, (8, 3, 256, 256)) == pytest.approx(taken, rel=0.5)
 
 
 def test_averaged_probabilities_take_more():

@@ -137,7 +137,12 @@ class Hungry(Identity):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: out of memory"),  # pinned memory, as torch.AcceleratorError
+    ],
 )
 def test_too_little_memory_ends_with_one_line(tmp_path, raster, error):
     with pytest.raises(EngineError, match=r"out of memory with batches of 1 x 32 x 32 pixels .* a smaller --tile"):

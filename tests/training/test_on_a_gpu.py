@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_checkpoint import killed_after
+from torch._dynamo.utils import counters
 
 from landscribe import verbs
 from landscribe.training import checkpoint
@@ -24,7 +25,6 @@ def test_a_network_learns_in_each_precision(chips, tmp_path, precision):
     [
         {"augment": "strong"},
         {"batch": "auto"},
-        {"compile": True},
         {"ema_decay": 0.9, "accumulate": 2},
         {"freeze": ("encoder",), "freeze_until": 0.5},
         {"learning_rate": "auto"},
@@ -38,6 +38,15 @@ def test_settings_train_there(tiny_chips, tmp_path, settings):
     model = verbs.train(tiny_chips, out=tmp_path / "model", epochs=2, **(SMALL | settings))
     assert len(model.history) == 2
     assert all(torch.isfinite(weight).all() for weight in model.network.state_dict().values())
+
+
+def test_a_network_is_compiled_into_cuda_graphs(tiny_chips, tmp_path):
+    torch._dynamo.reset()
+    counters.clear()
+    model = verbs.train(tiny_chips, out=tmp_path / "model", epochs=2, compile=True, **SMALL)
+    assert len(model.history) == 2
+    assert counters["stats"]["unique_graphs"] > 0
+    assert counters["inductor"]["cudagraph_skips"] == 0
 
 
 def test_an_interrupted_training_goes_on_there(tiny_chips, tmp_path, monkeypatch, caplog):

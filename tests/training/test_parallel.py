@@ -1,5 +1,6 @@
 """Several processes train as one: the same batches, the same measures, one model."""
 
+import csv
 import shutil
 import signal
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -24,10 +26,12 @@ from landscribe.nn import build
 from landscribe.training.parallel import (
     Processes,
     SyncedNormalisation,
+    chip_sampler,
     processes,
     require_shareable_batches,
     require_single_process,
 )
+from landscribe.training.segmenter import cosine
 from landscribe.training.spec import TrainSpec
 
 
@@ -140,8 +144,9 @@ def test_only_rank_zero_prints_and_writes(by_two):
 @pytest.mark.slow
 def test_a_command_starts_the_requested_processes(tiny_chips, tmp_path):
     command = ("train", tiny_chips.folder, "--out", tmp_path / "model", *COMMON, "--batch", 4, "--epochs", 1)
-    code, out, err = forked.command(*command, "--devices", 2, surroundings=forked.Surroundings())
+    code, out, err = forked.command(*command, "--devices", 2, "--compile", surroundings=forked.Surroundings())
     assert code == 0, err
+    assert err.count("unet is not compiled: several processes train it") == 1
     assert len(out.splitlines()) == 1
     measures = Model.load(tmp_path / "model").measures
     f1 = f"F1 {measures['val_threshold_f1']:.3f} of squares (0.5: {measures['val_f1_squares']:.3f})"
@@ -163,10 +168,28 @@ def test_batches_that_cannot_be_shared_are_refused(settings, drawn, validation, 
         require_shareable_batches(TrainSpec(**settings), Processes(2), drawn=drawn, validation=validation)
 
 
+@pytest.mark.parametrize("budget", [{"epochs": 2}, {"minutes": 1}, {"steps": 100}, {"epochs": 2, "accumulate": 2}])
+def test_a_compiled_network_gets_batches_of_one_size(odd_chips, budget):
+    order = chip_sampler(odd_chips.of_split("train"), TrainSpec(batch=4, compile=True, **budget), 0)
+    assert len(order) >= order.pass_length > 0
+    assert len(order) % 4 == 0
+
+
 def test_an_unshareable_batch_is_refused_before_processes_start(chips, tmp_path):
     with pytest.raises(RecipeError, match="2 processes cannot share evenly"):
         verbs.train(chips, out=tmp_path / "model", devices=2, batch=3)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_clock_of_rank_zero_sets_the_learning_rate(tiny_chips, tmp_path, monkeypatch):
+    # The others get what rank 0 sends: nine tenths of the time are used.
+    sent = {float: 0.9 * 60 * 0.02}
+    monkeypatch.setattr(SingleDeviceStrategy, "broadcast", lambda self, own, src=0: sent.get(type(own), own))
+    settings = EVEN | {"epochs": None, "minutes": 0.02, "schedule": "cosine"}
+    verbs.train(tiny_chips, out=tmp_path / "model", log=str(tmp_path / "log"), **settings)
+    with (tmp_path / "log" / "version_0" / "metrics.csv").open() as file:
+        rates = {float(row["learning_rate"]) for row in csv.DictReader(file) if row["learning_rate"]}
+    assert list(rates) == pytest.approx([EVEN["learning_rate"] * cosine(0.9)])
 
 
 @pytest.fixture

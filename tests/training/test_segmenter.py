@@ -1,15 +1,17 @@
 """Steps: accumulated batches, averaged weights, the kept epoch, and the plateau schedule."""
 
+import copy
 import csv
 import shutil
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from landscribe import verbs
 from landscribe.model import Model
-from landscribe.training.segmenter import _moving_average
+from landscribe.training.segmenter import update_average
 
 # Neither statistics of batches nor chance, and every pixel is labelled.
 PLAIN = {
@@ -39,19 +41,18 @@ def test_an_epoch_ends_with_a_step_of_the_remaining_batches(tiny_chips, tmp_path
 
 def test_the_weight_ema_covers_all_steps_and_forgets_the_first_ones():
     network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
-    averaged = _moving_average(network, 0.3)
-    expected = None
+    averaged, expected = copy.deepcopy(network).requires_grad_(requires_grad=False), None
     for n, value in enumerate((5.0, 1.0, 2.0, -4.0)):
         network[0].weight.data.fill_(value)
         network[1].running_mean.fill_(10 * value)
         network[1].num_batches_tracked.fill_(n)
-        averaged.update_parameters(network)
+        update_average(averaged, network, 0.3, steps=n)
         # 2/11, 3/12, then the decay itself: 4/13 is more.
         kept = min(0.3, (1 + n) / (10 + n))
         expected = value if expected is None else kept * expected + (1 - kept) * value
-        assert float(averaged.module[0].weight) == pytest.approx(expected, rel=1e-6)
-        assert float(averaged.module[1].running_mean) == pytest.approx(10 * expected, rel=1e-6)
-        assert int(averaged.module[1].num_batches_tracked) == n
+        assert float(averaged[0].weight) == pytest.approx(expected, rel=1e-6)
+        assert float(averaged[1].running_mean) == pytest.approx(10 * expected, rel=1e-6)
+        assert int(averaged[1].num_batches_tracked) == n
 
 
 def test_the_averaged_weights_are_validated_and_saved(tiny_chips, tmp_path):
@@ -79,10 +80,18 @@ def val_loss(model: Model, chips) -> float:
 
 def test_weights_that_do_not_change_equal_their_average():
     network = nn.Linear(7, 7)
-    averaged = _moving_average(network, 0.999)
-    for _ in range(9):
-        averaged.update_parameters(network)
-    assert torch.equal(averaged.module.weight, network.weight)
+    averaged = copy.deepcopy(network)
+    for step in range(9):
+        update_average(averaged, network, 0.999, steps=step)
+    assert torch.equal(averaged.weight, network.weight)
+
+
+def test_the_weight_ema_reads_no_number_for_which_a_gpu_would_wait():
+    """Tensors on the meta device have none."""
+    network = nn.Sequential(nn.Linear(7, 7), nn.BatchNorm1d(7)).to("meta")
+    averaged = copy.deepcopy(network)
+    for step in range(3):
+        update_average(averaged, network, 0.9, steps=step)
 
 
 def test_the_last_epoch_is_kept_on_request(tiny_chips, tmp_path):
@@ -122,7 +131,11 @@ def test_a_class_that_the_validation_chips_lack_chooses_no_epoch(chips_without_s
 def test_a_compiled_network_learns_what_the_network_itself_does(tiny_chips, tmp_path):
     settings = PLAIN | {"batch": 4, "steps": 4}
     eager = verbs.train(tiny_chips, out=tmp_path / "eager", **settings)
+    torch._dynamo.reset()
+    counters.clear()
     compiled = verbs.train(tiny_chips, out=tmp_path / "compiled", compile=True, **settings)
+    # A network that cannot be compiled runs as it is.
+    assert counters["stats"]["unique_graphs"] > 0
     for name, value in weights(eager).items():
         torch.testing.assert_close(weights(compiled)[name], value, rtol=1e-4, atol=1e-5)
     assert compiled.network._compiled_call_impl is None

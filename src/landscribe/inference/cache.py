@@ -1,8 +1,8 @@
 """Cache: results of trials on a model, stored in the user's cache folder, so that each trial runs once.
 
-They are `tuning.json` and exports, in a folder for each model, whose name is the model's hash. Nothing of this is read
-from the model folder, which may come from a stranger. They decide how fast and how exactly a map is predicted, never
-the network's logits, so a model is the same with or without them.
+They are `tuning.json`, exports and engines of TensorRT, in a folder for each model, whose name is the model's hash.
+Nothing of this is read from the model folder, which may come from a stranger. They decide how fast and how exactly a
+map is predicted, never the network's logits, so a model is the same with or without them.
 """
 
 import json

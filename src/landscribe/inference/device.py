@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -127,8 +128,16 @@ def copy_to_device(tensors: Sequence[Tensor], device: torch.device) -> Copied:
         return Copied(tuple(tensor.to(device) for tensor in tensors))
     with torch.cuda.stream(_copy_streams(device)[0]):
         # Torch keeps pinned memory, and gives it out again once the copy from it has ended.
-        copies = tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors)
+        copies = tuple(_pinned(tensor).to(device, non_blocking=True) for tensor in tensors)
         return Copied(copies, _recorded_event())
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    """A contiguous copy in pinned memory."""
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    # By NumPy in this thread: torch would start as many threads as there are cores, for each thread that reads.
+    np.copyto(pinned.numpy(), tensor.numpy())
+    return pinned
 
 
 def copy_to_memory(tensors: Sequence[Tensor]) -> Copied:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from landscribe import progress
-from landscribe.errors import EngineError, RasterError, ServerError, UnfinishedError
+from landscribe.errors import EngineError, RasterError, ServerError, UnfinishedError, is_out_of_memory
 from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.access import BLOCK_CACHE, bounded_block_cache, decoding_threads, is_remote
 from landscribe.geo.features import Features
@@ -172,8 +172,7 @@ def _enough_memory(unit: Unit, options: UnitOptions) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # On CPUs, torch has no error class of its own for it.
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         rows, cols = unit.tiles[0].read.shape
         raise EngineError(

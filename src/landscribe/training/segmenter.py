@@ -1,5 +1,6 @@
 """Segmenter: the training step, the validation step and the epochs' history, as a LightningModule."""
 
+import copy
 import logging
 import math
 import time
@@ -12,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from landscribe.confusion import Confusion, class_mean
 from landscribe.data.batches.augment import LabelledBatch, augment
@@ -38,8 +38,6 @@ _WARM_UP = 0.2
 _PLATEAU_FACTOR, _PLATEAU_PATIENCE = 0.5, 3
 # A look at a loss waits for the device.
 _STEPS_A_CHECK = 16
-
-_Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 class Segmenter(lightning.LightningModule):
@@ -69,7 +67,7 @@ class Segmenter(lightning.LightningModule):
         self.validates = validates
         self.model = model
         self.network: Segmentation = network
-        self.averaged = _moving_average(network, spec.ema_decay) if spec.ema_decay else None
+        self.averaged = copy.deepcopy(network).requires_grad_(requires_grad=False) if spec.ema_decay else None
         self.spec = spec
         self.loss = weighted_sum(spec.loss)
         self.frozen = parts_of(self.network, spec.freeze)
@@ -91,11 +89,14 @@ class Segmenter(lightning.LightningModule):
         self.register_buffer("_pairs", torch.zeros(count, count, dtype=torch.int64), persistent=False)
         self.register_buffer("_bins", torch.zeros(2, BINS, dtype=torch.int64), persistent=False)
         self._seconds_before = 0.0
+        self._used_seconds = 0.0
+        """Of the budget, at the last step, by the clock of rank 0."""
         self._plateau_before: dict[str, Any] = {}
 
     def on_fit_start(self) -> None:
         """Start the clock of a budget in minutes; freeze parts."""
         self._started = time.monotonic()
+        self._read_clock()
         # The scaling depends on whether the hub responded; all processes take the scaling of rank 0.
         scaling = self.trainer.strategy.broadcast(self.model.scaling)
         self.model = replace(self.model, config=self.model.config.model_copy(update={"scaling": scaling}))
@@ -108,9 +109,14 @@ class Segmenter(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         """Compile the network, if the settings say so. Its weights and copies stay those of the network itself."""
-        if self.spec.compile and type(self.network).training_loss is not Segmentation.training_loss:
+        if not self.spec.compile:
+            return
+        if type(self.network).training_loss is not Segmentation.training_loss:
             log.warning("training: %s is not compiled: it is trained by several heads", self.spec.architecture)
-        elif self.spec.compile:
+        elif self.trainer.world_size > 1:
+            # Their synchronised normalisations cut it into many graphs; the gain is not measured.
+            log.warning("training: %s is not compiled: several processes train it", self.spec.architecture)
+        else:
             # torch's documented switch: a network that cannot be compiled runs as it is.
             torch._dynamo.config.suppress_errors = True  # noqa: SLF001
             # A CUDA graph overwrites what its last run returned, the gradients of an accumulated batch among it.
@@ -203,13 +209,16 @@ class Segmenter(lightning.LightningModule):
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """Take a step, then update the moving average of the weights."""
         super().optimizer_step(*arguments, **named)
+        if self.total_steps is None:
+            self._read_clock()
         if self.averaged is not None:
-            self.averaged.update_parameters(self.network)
+            # Lightning counts this step after this hook.
+            update_average(self.averaged, self.network, self.spec.ema_decay, steps=self.global_step)
 
     @property
     def eval_network(self) -> nn.Module:
         """The network that is validated and saved: that of the averaged weights if they are averaged."""
-        return self.network if self.averaged is None else self.averaged.module
+        return self.network if self.averaged is None else self.averaged
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Add a batch to the validation loss and the confusion matrix."""
@@ -357,7 +366,11 @@ class Segmenter(lightning.LightningModule):
         if self.total_steps is not None:
             return min(1.0, self.global_step / self.total_steps)
         assert self.spec.minutes is not None
-        return min(1.0, self._seconds() / (60 * self.spec.minutes))
+        return min(1.0, self._used_seconds / (60 * self.spec.minutes))
+
+    def _read_clock(self) -> None:
+        """Note the used time. Learning rates by a clock of each process would make their weights differ."""
+        self._used_seconds = self.trainer.strategy.broadcast(self._seconds())
 
     def _seconds(self) -> float:
         """Seconds of training so far, those before a resume included."""
@@ -388,27 +401,25 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 """Schedules by name: from the used fraction of the budget (0 to 1) to the factor of the learning rate."""
 
 
-def _moving_average(network: nn.Module, decay: float) -> AveragedModel:
+def update_average(averaged: nn.Module, network: nn.Module, decay: float, steps: int) -> None:
     """Exponential moving average of the weights: `a <- d a + (1 - d) w` after each step, buffers included.
 
     The decay d rises to `decay` as `(1 + n) / (10 + n)` after n steps: the initial weights soon count little, as in
-    TensorFlow's ExponentialMovingAverage.
+    TensorFlow's ExponentialMovingAverage. After the first step the weights are copied. `averaged`, a copy of the
+    network, is changed; `steps` is n, without this step.
     """
     # Lightning's EMAWeightAveraging has a constant decay, averages the counters of normalisation too, and has swapped
-    # the averaged weights out of the network again when an epoch is closed and its best weights are copied.
-
-    def average(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
-        """Average tensors of one dtype, all in one kernel."""
-        steps = float(count)
-        if averaged[0].is_floating_point():
-            # Unlike a sum of products, lerp returns equal weights unchanged, bit by bit.
-            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + steps) / (10 + steps)))
-        else:  # counters
-            torch._foreach_copy_(averaged, current)
-
-    averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
-    averaged.requires_grad_(requires_grad=False)
-    return averaged
+    # the averaged weights out of the network again when an epoch is closed and its best weights are copied. torch's
+    # AveragedModel counts the steps on the device, and waits for it to read them.
+    kept = min(decay, (1 + steps) / (10 + steps)) if steps else 0.0
+    both = [[*each.parameters(), *each.buffers()] for each in (averaged, network)]
+    averages, weights = ([tensor for tensor in tensors if tensor.is_floating_point()] for tensors in both)
+    old, new = ([tensor for tensor in tensors if not tensor.is_floating_point()] for tensors in both)
+    with torch.no_grad():
+        # Unlike a sum of products, lerp returns equal weights unchanged, bit by bit.
+        torch._foreach_lerp_(averages, weights, 1 - kept)
+        if old:  # counters
+            torch._foreach_copy_(old, new)
 
 
 def _parameter_groups(network: nn.Module, spec: TrainSpec, rate: float) -> list[dict[str, Any]]:

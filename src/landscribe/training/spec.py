@@ -128,8 +128,8 @@ class TrainSpec(Spec):
     """Floating-point precision: 32 (convolutions of CUDA GPUs in TF32), bf16, or 16 (CUDA only); auto is bf16 on GPUs
     and CPUs that support it, otherwise 32."""
     compile: bool = False
-    """Compile the network (torch.compile; on a GPU, CUDA graphs), unless it is trained by several heads. The first step
-    takes up to a minute, later ones less time: it may pay from some thousand steps."""
+    """Compile the network (torch.compile; on a GPU, CUDA graphs), unless it is trained by several heads or processes.
+    The first step takes up to a minute, later ones less time: it may pay from some thousand steps."""
     devices: Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"] = "auto"
     """Number of GPUs, or of processes on a CPU; auto is 1, or as many as torchrun or SLURM started. The devices share
     each batch; region losses (dice and similar) are computed on each device's part."""
@@ -219,7 +219,9 @@ class TrainSpec(Spec):
         """
         steps_a_pass = self.steps_a_pass(pass_length)
         steps = self.steps_an_epoch(steps_a_pass)
-        return pass_length if steps == steps_a_pass else steps * self.chips_a_batch * self.accumulate
+        # A compiled network would be compiled again for a last batch of fewer chips.
+        is_pass = steps == steps_a_pass and not self.compile
+        return pass_length if is_pass else steps * self.chips_a_batch * self.accumulate
 
     def passes(self, pass_length: int) -> float | None:
         """Passes over the training ground in the whole training; None for a budget in minutes. As `drawn_an_epoch`."""

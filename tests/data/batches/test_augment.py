@@ -143,6 +143,19 @@ def test_mixup_ignores_pixels_that_are_invalid_in_either_image():
     assert torch.equal(after.valid, both.expand(2, -1, -1))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["band_swap", "mixup"])
+def test_numbers_that_are_drawn_reach_a_gpu_without_a_wait(name):
+    before = scenery()
+    given = LabelledBatch(before.images.cuda(), before.valid.cuda(), before.labels.cuda())
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        after = augment(given, only(name), rng())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(after.images.cpu(), augment(before, only(name), rng()).images)
+
+
 def test_the_preset_none_changes_nothing():
     before = scenery()
     after = augment(before, AugmentSpec(preset="none"), rng())

@@ -225,7 +225,7 @@ def _swap_bands(batch: LabelledBatch, probability: float, rng: torch.Generator) 
     images = batch.images.clone()
     for index in _draw_images(batch, probability, rng) if images.shape[1] > 1 else ():
         a, b = torch.randperm(images.shape[1], generator=rng)[:2].tolist()
-        images[index, [a, b]] = batch.images[index, [b, a]]
+        images[index, a], images[index, b] = batch.images[index, b], batch.images[index, a]
     return replace(batch, images=images)
 
 
@@ -274,7 +274,7 @@ def _mixup(batch: LabelledBatch, probability: float, rng: torch.Generator) -> La
     if float(torch.rand(1, generator=rng)) >= probability:
         return batch
     ratio = float(torch.rand(1, generator=rng))
-    partner = torch.randperm(len(batch.images), generator=rng).to(batch.labels.device)
+    partner = _sent(torch.randperm(len(batch.images), generator=rng), batch.labels)
     both = batch.valid & batch.valid[partner]
     images = (ratio * batch.images + (1 - ratio) * batch.images[partner]) * both.unsqueeze(1)
     labels, mixed = (own.masked_fill(~both, IGNORE) for own in (batch.labels, batch.labels[partner]))

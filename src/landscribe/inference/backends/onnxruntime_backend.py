@@ -1,16 +1,20 @@
 """The ONNX Runtime backends, on CPUs and CUDA devices, and by TensorRT."""
 
+import hashlib
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscribe.errors import BackendError
+from landscribe.errors import BackendError, OutputError
+from landscribe.inference import cache
 from landscribe.inference.backends.compiled import CompiledNetwork, Run
 from landscribe.inference.backends.torch_backend import Backend
 from landscribe.model import Model
+from landscribe.outputs import atomic_folder
 
 
 def build_onnxruntime(model: Model, device: torch.device, heads: tuple[str, ...]) -> Backend:
@@ -44,10 +48,31 @@ def build_tensorrt(model: Model, device: torch.device, heads: tuple[str, ...]) -
             "the installed onnxruntime does not run TensorRT. Install onnxruntime-gpu and TensorRT, or use --engine "
             "torch-bf16."
         )
-    settings = {"trt_fp16_enable": True}
-    return CompiledNetwork(
-        model, device, heads, partial(compile_network, provider="TensorrtExecutionProvider", settings=settings)
-    )
+    return CompiledNetwork(model, device, heads, partial(compile_tensorrt, model))
+
+
+def compile_tensorrt(model: Model, onnx: bytes, device: torch.device) -> Run:
+    """Compile a model's network in ONNX by TensorRT; its engine, which takes minutes, stays in the model's cache."""
+
+    def compiled(engines: Path | None) -> Run:
+        stored = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(engines)} if engines else {}
+        return compile_network(onnx, device, "TensorrtExecutionProvider", {"trt_fp16_enable": True} | stored)
+
+    folder = None if model.config.is_code else cache.folder_of(model)
+    if folder is None:
+        return compiled(None)
+    # A folder for each export: the name of an engine depends neither on weights nor on the shape of images.
+    engines = folder / "tensorrt" / hashlib.sha256(onnx).hexdigest()[:16]
+    if engines.exists():
+        return compiled(engines)
+    try:
+        with atomic_folder(engines) as temporary:
+            run = compiled(temporary)
+    except OutputError:  # a cache that is read-only or full costs only a new engine each time
+        return compiled(None)
+    cache.remove_unused(engines)
+    cache.remove_unused(folder)
+    return run
 
 
 def compile_network(
