@@ -11,6 +11,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import torch
 from affine import Affine
 from test_app import landscribe
 
@@ -30,6 +31,8 @@ from landscribe.nn import ARCHITECTURES
 from landscribe.prediction import run as prediction
 from landscribe.recipe import Recipe
 from landscribe.runs import Run
+from landscribe.training import checks
+from landscribe.training.spec import EFFORT_STEPS
 from worlds import METRE, noise, write_raster
 
 # The package has a function of this name.
@@ -51,6 +54,24 @@ def counted(patch: pytest.MonkeyPatch, owner: type, name: str) -> list[str]:
     method, calls = getattr(owner, name), []
     patch.setattr(owner, name, lambda *args, **settings: calls.append(name) or method(*args, **settings))
     return calls
+
+
+def test_a_run_records_the_effort_of_its_machine_and_goes_on_with_it_on_another(drawn, tmp_path, monkeypatch):
+    for effort in ("quick", "standard"):
+        monkeypatch.setitem(EFFORT_STEPS, effort, 5)
+    given = {"images": [drawn[0]], "labels": drawn[1], **QUICK, "out": tmp_path / "run"}
+    monkeypatch.setattr(checks, "resolve_device", lambda: torch.device("cpu"))
+    recorded = pipeline.run(**given) / "recipe.toml"
+    assert (Recipe.load(recorded).train.effort, Recipe.load(recorded).train.batch) == ("quick", 8)
+    weights = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr(checks, "resolve_device", lambda: torch.device("cuda"))
+    pipeline.run(**given)
+    assert Recipe.load(recorded).train.effort == "quick"
+    assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns == weights
+    with pytest.raises(OutputError, match=r"another train.effort \(quick, now standard\)"):
+        pipeline.run(**given, effort="standard")
+    pipeline.run(**given | {"out": tmp_path / "other"})
+    assert Recipe.load(tmp_path / "other" / "recipe.toml").train.effort == "standard"
 
 
 @pytest.fixture(scope="module")

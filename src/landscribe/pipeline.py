@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from landscribe.experiments.cross_validation import HeldOut
     from landscribe.model import Model
     from landscribe.preflight import Check
+    from landscribe.training.spec import TrainSpec
     from landscribe.verbs.keywords import DemoKeywords, RunKeywords
 
 log = logging.getLogger(__name__)
@@ -72,9 +73,35 @@ def run(
         checked = check(filled, trial=False, out=out)
         _stop_on_errors(checked)
         assert checked.classes is not None
-        filled = filled if filled.classes else filled.with_classes(checked.classes)
+        filled = _decided(filled if filled.classes else filled.with_classes(checked.classes), checked, files)
         _run_steps(filled, checked, files, overwrite=overwrite)
     return out
+
+
+def _decided(filled: Recipe, checked: Check, files: Run) -> Recipe:
+    """The recipe with the effort and the batch that auto stands for, so that it can be repeated on any machine.
+
+    A run that began with the same recipe on another machine goes on with what it stood for there.
+    """
+    from landscribe.training.checks import resolved_settings
+
+    assert checked.classes is not None
+    train, bands = filled.train, len(checked.scenes[0].image.bands)
+    decides = ["batch"] if any((train.steps, train.epochs, train.minutes)) else ["batch", "effort"]
+    auto = [name for name in decides if getattr(train, name) == "auto"]
+    if not auto:
+        return filled
+
+    def of(other: TrainSpec) -> Recipe:
+        settings = {name: getattr(other, name) for name in auto}
+        return filled.model_copy(update={"train": train.model_copy(update=settings)})
+
+    if files.recipe_file.exists():
+        begun = Recipe.load(files.recipe_file).train
+        # Auto is never thorough: a shorter training is asked for now.
+        if begun.effort != "thorough" and not _differences(of(begun), files.recipe_file):
+            return of(begun)
+    return of(resolved_settings(train, bands=bands, classes=len(checked.classes), size=filled.chips.size))
 
 
 @contextmanager

@@ -42,15 +42,15 @@ def test_the_final_training_has_as_many_passes_whatever_the_first_one_stopped_at
     assessed = Model.load(run / "assessed" / "model")
 
     def passes(part, steps):
-        return steps * 8 / chip_sampler(part, recipe.train.resolved(has_gpu=False), 0).pass_length
+        return steps * 8 / chip_sampler(part, recipe.train, 0).pass_length
 
     rows = [{"step": 100}, {"step": 1000}]
     stopped = replace(assessed, config=assessed.config.model_copy(update={"history": rows}))
-    final = final_spec(TrainSpec(minutes=3, patience=2, batch="auto", weights="auto"), chips, everything, stopped)
+    final = final_spec(TrainSpec(minutes=3, patience=2, weights="auto"), chips, everything, stopped)
     assert passes(everything, final.steps) == pytest.approx(passes(chips.of_split("train"), 1000), rel=1e-3)
     assert (final.minutes, final.patience, final.checkpoint) == (None, None, "last")
     # What auto stood for in the first training.
-    assert (final.batch, final.weights, final.learning_rate) == (8, "none", assessed.provenance["learning_rate"])
+    assert (final.weights, final.learning_rate) == ("none", assessed.provenance["learning_rate"])
 
 
 def test_chips_in_no_list_are_not_of_the_final_ground(run):

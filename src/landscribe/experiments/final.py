@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from landscribe.experiments.trainings import initial_weights
 from landscribe.model import Model
-from landscribe.training.checks import resolved_settings
 from landscribe.training.parallel import chip_sampler
 from landscribe.training.spec import TrainSpec
 from landscribe.verbs import train
@@ -26,12 +25,10 @@ def has_final(recipe: Recipe, chips: Chips, run: Run) -> bool:
     """True if the run gets a final model. A run that has begun keeps to what it has."""
     if run.assessed_folder.exists() or run.model_folder.exists():
         return run.assessed_folder.exists()
-    metadata = chips.metadata
-    train = resolved_settings(recipe.train, bands=len(metadata.bands), classes=len(chips.classes), size=metadata.size)
     training = chips.of_split("train")
     holds_out = 0 < len(training) < len(chips)
-    pass_length = chip_sampler(training, train, recipe.seed).pass_length if holds_out else 1
-    return recipe.has_final(train, pass_length=pass_length, holds_out=holds_out)
+    pass_length = chip_sampler(training, recipe.train, recipe.seed).pass_length if holds_out else 1
+    return recipe.has_final(recipe.train, pass_length=pass_length, holds_out=holds_out)
 
 
 def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe, *, overwrite: bool = False) -> Model:
@@ -74,18 +71,17 @@ def final_chips(chips: Chips, recipe: Recipe) -> Chips:
 
 
 def final_spec(spec: TrainSpec, chips: Chips, everything: Chips, assessed: Model) -> TrainSpec:
-    """The settings of the final training: steps in proportion to its ground; weights, rate and batch of the first.
+    """The settings of the final training: steps in proportion to its ground; weights and learning rate of the first.
 
     A training that stopped early, or had a budget in minutes, counts with the steps that it took.
 
     Law: as many passes over all of the ground as the assessed model had over its part.
     """
-    found = {
-        "learning_rate": assessed.provenance["learning_rate"],
-        "batch": assessed.provenance["settings"]["batch"],
-        "effort": assessed.provenance["settings"]["effort"],
-        "weights": initial_weights(spec, assessed),
-    }
-    spec = spec.model_copy(update={"checkpoint": "last", "patience": None, "epochs": None, "minutes": None, **found})
     first, final = (chip_sampler(part, spec, 0).pass_length for part in (chips.of_split("train"), everything))
-    return spec.model_copy(update={"steps": round(assessed.history[-1]["step"] * final / first)})
+    settings = {
+        "steps": round(assessed.history[-1]["step"] * final / first),
+        "learning_rate": assessed.provenance["learning_rate"],
+        "weights": initial_weights(spec, assessed),
+        "checkpoint": "last",
+    }
+    return spec.model_copy(update=settings | dict.fromkeys(("epochs", "minutes", "patience")))
