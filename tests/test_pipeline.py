@@ -21,7 +21,7 @@ from landscribe.assessment import counting
 from landscribe.commands.tables import print_run
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_raster import LabelRaster
-from landscribe.errors import ChipError, LandscribeError, OutputError
+from landscribe.errors import LandscribeError, OutputError
 from landscribe.executor import run_units
 from landscribe.geo.features import Features
 from landscribe.geo.rasters.raster import Raster
@@ -291,9 +291,9 @@ def test_a_threshold_that_no_model_of_the_run_could_have_is_refused_before_the_t
     with pytest.raises(LandscribeError, match="--threshold val is for two classes, but there are 5"):
         pipeline.run(**given, **QUICK)
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ChipError, match=r"--threshold is val, but no validation chip has a labelled pixel"):
+    with pytest.raises(LandscribeError, match="threshold is val, but split val has no chips"):
         pipeline.run(**given, **QUICK | {"label_field": None, "val": 0})
-    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_demo_ends_by_naming_the_map_and_the_report(tmp_path):
