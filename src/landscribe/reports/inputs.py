@@ -109,7 +109,7 @@ def _facts(saved: SavedModel, chips: Chips) -> list[tuple[str, str]]:
     return [
         ("architecture", model.architecture),
         ("encoder", model.arguments.get("encoder", "built in")),
-        ("initial weights", _text(model.provenance.get("weights"))),
+        ("initial weights", _text(model.provenance.get("weights")).removeprefix("weights: ")),
         ("bands", f"{', '.join(model.bands)} ({model.dtype})"),
         ("pixel size", pixel_size),
         ("chips", f"{len(chips)} of {chips.metadata.size} x {chips.metadata.size} pixels"),
