@@ -288,3 +288,48 @@ def test_words_of_shapefiles_are_read_whatever_encoding_is_declared(tmp_path, wr
     if declared:
         path.with_suffix(".cpg").write_text(declared)
     assert labels(path) == tuple(words)
+
+
+@pytest.mark.parametrize("name", ["a.shp", "a.zip", "a.shz"])
+@pytest.mark.parametrize(
+    ("written", "declared", "words"),
+    [
+        ("CP1251", "CP1251", ["Лес", "Река", "Сад"]), ("CP1251", "1251", ["Лес", "Река", "Сад"]),
+        ("CP866", "CP866", ["лес", "река", "сад"]), ("CP866", "866", ["сад", "сад", "сад"]),
+        ("GBK", "GBK", ["森林", "水", "草地"]), ("GBK", "936", ["水", "水", "水"]),
+        ("CP1251", 0xC9, ["Лес", "Река", "Сад"]), ("CP866", 0x65, ["сад", "лес", "река"]),
+        ("GBK", 0x4D, ["水", "水", "水"]), ("CP850", 2, ["Straße", "Wälder", "road"]),
+        ("CP1252", 87, ["Straße", "Cœur", "road"]), ("UTF-8", 87, ["Straße", "Wälder", "road"]),
+        ("UTF-8", 2, ["Straße", "Wälder", "road"]),
+    ],
+)  # fmt: skip
+def test_words_of_shapefiles_are_read_in_the_encoding_that_they_declare(
+    tmp_path, caplog, written, declared, words, name
+):
+    path = tmp_path / "a.shp"
+    pyogrio.write_dataframe(table(kind=words), path, encoding=written)
+    path.with_suffix(".cpg").unlink(missing_ok=True)
+    if isinstance(declared, str):
+        path.with_suffix(".cpg").write_text(declared)
+    else:
+        content = bytearray(path.with_suffix(".dbf").read_bytes())
+        content[29] = declared
+        path.with_suffix(".dbf").write_bytes(content)
+    if name != "a.shp":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for part in tmp_path.glob("a.???"):
+                if part.name != name:
+                    archive.write(part, part.name)
+    assert labels(tmp_path / name) == tuple(words)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("declared", [None, "UTF-8", "nonsense"])
+def test_words_in_an_encoding_that_nothing_declares_are_read_as_cp1252_with_a_warning(tmp_path, caplog, declared):
+    path = tmp_path / "a.shp"
+    pyogrio.write_dataframe(table(kind=["Straße", "Cœur", "road"]), path, encoding="CP1252")
+    path.with_suffix(".cpg").unlink()
+    if declared:
+        path.with_suffix(".cpg").write_text(declared)
+    assert labels(path) == ("Straße", "Cœur", "road")
+    assert "are not UTF-8, and it declares no other encoding. They are read as CP1252" in caplog.text

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,10 @@ _COORDINATES = (
 _DEGREES = 4
 """The first pairs are in degrees (EPSG:4326)."""
 _WKT = ("wkt", "geometry", "geom", "the_geom", "wkt_geom")
+
+# Digits in the name of an encoding (.cpg), or its number in a table of dBASE, after "LDID".
+_LATIN = {"1252", "88591", "28591", "LDID3", "LDID87", "LDID88"}
+_DOS = {"437", "850", "LDID1", "LDID2"}
 
 # pyogrio's errors are RuntimeErrors; a table of Arrow with unexpected metadata ends in the others.
 _LIBRARY_ERRORS = (RuntimeError, ShapelyError, ValueError, OSError, KeyError, TypeError, AttributeError, MemoryError)
@@ -181,17 +186,70 @@ def _read_by_gdal(path: str, field: str | None, layer: str | None, types: Sequen
 
 
 def _read_words(source: str, path: str, encoding: str | None, **options: Any) -> Any:
-    """Read a table whose words are UTF-8, or of the file's encoding if they are not.
+    """Read a table whose words are UTF-8, or in the encoding that a Shapefile declares.
 
-    A Shapefile without a .cpg file is taken to be ISO-8859-1, though most are UTF-8; others declare a wrong encoding.
+    Args:
+        source: what GDAL opens.
+        path: of the file, or of the archive that holds it.
+        encoding: what words are after GDAL has recoded them; not UTF-8 if it does not know from what.
+        options: of pyogrio.
     """
-    for attempt in ("UTF-8", encoding):
+    declared = _declared_encoding(source, path) if encoding == "UTF-8" else ""
+    expected = _encodings(declared)
+    for attempt in (*expected, "CP1252", "ISO-8859-1"):
         try:
-            return pyogrio.read_dataframe(source, encoding=attempt, **options)
+            table = pyogrio.read_dataframe(source, encoding=attempt, **options)
         except UnicodeDecodeError:
             continue
-    log.warning("%s declares %s, but its words are not. They are read as CP1252", path, encoding)
-    return pyogrio.read_dataframe(source, encoding="CP1252", **options)
+        if attempt not in expected:
+            log.warning(
+                "the words of %s are not UTF-8, and it declares no other encoding. They are read as %s. If they look "
+                "wrong, save the file in UTF-8, or name the encoding of a Shapefile in a .cpg file", path, attempt,
+            )  # fmt: skip
+        return table
+    raise AssertionError("every byte is a character of ISO-8859-1")
+
+
+def _encodings(declared: str) -> tuple[str | None, ...]:
+    """The encodings to try, in this order; None: GDAL recodes from the declared one.
+
+    Files that declare a western encoding often are UTF-8, and western words are never UTF-8 by chance. Words of other
+    encodings can be, such as one for water in GBK, so their declaration is taken first.
+    """
+    name = declared if declared.startswith("LDID") else re.sub(r"\D", "", declared)
+    if name in _LATIN:
+        return "UTF-8", "CP1252", "ISO-8859-1"
+    if name in _DOS:
+        return "UTF-8", None
+    is_other = declared and name != "65001" and not declared.upper().startswith("UTF")
+    return (None,) if is_other else ("UTF-8",)
+
+
+def _declared_encoding(source: str, path: str) -> str:
+    """What the .cpg file of a Shapefile says, else "LDID" and the number in its table; empty if neither says it."""
+    shapefile: Path | zipfile.Path = Path(path)
+    if shapefile.suffix.lower() in _ARCHIVES:
+        members = [name for name in _members(path) if source in (path, f"/vsizip/{Path(path).resolve()}/{name}")]
+        shapefile = zipfile.Path(path, members[0]) if members else shapefile
+    if Path(shapefile.name).suffix.lower() != ".shp":
+        return ""
+    if written := _start_of(shapefile, ".cpg").decode("latin-1").strip():
+        return written
+    number = _start_of(shapefile, ".dbf")[29:30]
+    return f"LDID{number[0]}" if number not in (b"", b"\0") else ""
+
+
+def _start_of(shapefile: Path | zipfile.Path, suffix: str) -> bytes:
+    """The first bytes of the file with another suffix beside a Shapefile; empty if there is none."""
+    folder: Any = shapefile.parent
+    for name in (suffix, suffix.upper()):
+        try:
+            with (folder / f"{Path(shapefile.name).stem}{name}").open("rb") as file:
+                start: bytes = file.read(32)
+                return start
+        except (OSError, KeyError, ValueError):
+            continue
+    return b""
 
 
 def _source(path: str, layer: str | None) -> str:
