@@ -103,6 +103,10 @@ class OutsideError(LabelError):
     """No polygon of a file lies on a raster."""
 
 
+class EmptyError(LabelError):
+    """A vector file that holds no features."""
+
+
 class ClassError(LandscribeError):
     """An inconsistent class table, or a value that it does not list."""
 

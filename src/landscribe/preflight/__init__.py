@@ -19,7 +19,7 @@ from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
-from landscribe.errors import GridError, LandscribeError, counted, first_line, listed
+from landscribe.errors import EmptyError, GridError, LandscribeError, counted, first_line, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
 from landscribe.geo.rasters.derived.clipped import spread_windows
@@ -222,6 +222,8 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
         options = label_options(source)
         features = polygons.read(source.labels, **options)
         polygons.reprojected(image, source.labels, **options)
+    except EmptyError:
+        return  # whether an image may have no polygon depends on the other scenes, which are opened later
     except LandscribeError as error:
         yield Finding("error", str(error))
         return

@@ -51,6 +51,11 @@ class LabelPolygons:
         """Open a file none of whose polygons intersects `image`."""
         return cls(polygons.reprojected(image, path, **label_options(spec)), image, spec)
 
+    @classmethod
+    def empty(cls, path: str, image: Raster, spec: SceneSpec) -> "LabelPolygons":
+        """The labels of a file without features."""
+        return cls(Features.of_windows(path, [], image.grid), image, spec)
+
     @property
     def has_background(self) -> bool:
         """True unless the area between polygons is unlabelled."""

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
 from landscribe.errors import (
     ClassError,
+    EmptyError,
     GridError,
     LabelError,
     OutsideError,
@@ -24,6 +25,7 @@ from landscribe.errors import (
     RecipeError,
     counted,
     is_printable,
+    listed,
 )
 from landscribe.geo.classes import (
     BACKGROUND,
@@ -49,6 +51,9 @@ log = logging.getLogger(__name__)
 _EXAMPLES = 8
 _MANY = 100
 """Scenes from which opening them takes long enough to show progress."""
+_NO_LABEL = "they give no labelled pixel"
+_ALL_BACKGROUND = "they are background. Leave out images that are not labelled"
+"""What images without a polygon are."""
 FOREGROUND = "foreground"
 """Name of the class of a mask that has background and one class."""
 LABELLED = "labelled"
@@ -131,9 +136,10 @@ def open_scenes(
     _require_same_bands(list(images.values()))
     opened = _open_all_labels(specs, list(images.values()), polygons)
     classes = _classes(table, opened, _ignored(specs))
+    labels = _clip_all(specs, list(images.values()), [source.with_classes(classes) for source in opened], polygons)
     scenes = [
-        Scene(name, image, _clipped(spec, image, source.with_classes(classes), polygons), spec.split, spec.group)
-        for (name, image), source, spec in zip(images.items(), opened, specs, strict=True)
+        Scene(name, image, own, spec.split, spec.group)
+        for (name, image), own, spec in zip(images.items(), labels, specs, strict=True)
     ]
     return scenes, classes
 
@@ -188,7 +194,12 @@ def _clipped(spec: SceneSpec, image: Raster, labels: LabelSource, polygons: Poly
 
 def _area(path: str, spec: SceneSpec, image: Raster, polygons: PolygonFiles) -> Features:
     """The polygons of an area in the CRS of the image, which any of them overlaps."""
-    return polygons.on(image, path, fix_geometries=spec.fix_geometries, crs=spec.label_crs)
+    return polygons.on(image, path, **_area_options(spec))
+
+
+def _area_options(spec: SceneSpec) -> dict[str, Any]:
+    """How an area is read: options of `Features.read`."""
+    return {"fix_geometries": spec.fix_geometries, "crs": spec.label_crs}
 
 
 def _require_same_bands(images: Sequence[Raster]) -> None:
@@ -213,27 +224,83 @@ def _open_labels(spec: SceneSpec, image: Raster, polygons: PolygonFiles) -> Open
 def _open_all_labels(
     specs: Sequence[SceneSpec], images: Sequence[Raster], polygons: PolygonFiles
 ) -> list[OpenedLabels]:
-    """The labels of each scene. Sparse polygons of a file that several scenes share need not lie on each of them.
+    """The labels of each scene. An image without a polygon is background, or unlabelled if labels are sparse.
 
     Raises:
-        OutsideError: a file has no polygon on any of its images, or on one of them although labels are not sparse.
+        OutsideError: a file has no polygon on any of its images.
+        EmptyError: a file holds no polygon, and no other scene has polygons.
     """
     opened: list[OpenedLabels] = []
-    outside: dict[str, list[OutsideError]] = {}
+    outside: list[OutsideError | None] = []
+    empty: list[EmptyError] = []
     for spec, image in zip(specs, images, strict=True):
+        outside.append(None)
         try:
             opened.append(_open_labels(spec, image, polygons))
         except OutsideError as error:
-            if not spec.sparse or spec.labels is None:
-                raise
-            opened.append(LabelPolygons.outside(spec.labels, image, spec, polygons))
-            outside.setdefault(spec.labels, []).append(error)
-    for path, errors in outside.items():
-        count = sum(spec.labels == path for spec in specs)
-        if len(errors) == count:
-            raise errors[0]
-        log.warning("%s has no polygon on %d of %d images: they give no labelled pixel", path, len(errors), count)
+            opened.append(LabelPolygons.outside(str(spec.labels), image, spec, polygons))
+            outside[-1] = error
+        except EmptyError as error:
+            opened.append(LabelPolygons.empty(str(spec.labels), image, spec))
+            empty.append(error)
+    of_polygons = [source for source in opened if isinstance(source, LabelPolygons)]
+    effect = _ALL_BACKGROUND if any(source.has_background for source in of_polygons) else _NO_LABEL
+    _require_some_overlap([spec.labels for spec in specs], images, outside, effect)
+    if empty:
+        without = [source.image.name for source in of_polygons if not len(source.features)]
+        if len(without) == len(of_polygons):
+            raise empty[0]
+        log.warning(
+            "the label files of %d of %d images hold no features (%s): %s",
+            len(without), len(specs), listed(without), effect,
+        )  # fmt: skip
     return opened
+
+
+def _clip_all(
+    specs: Sequence[SceneSpec], images: Sequence[Raster], labels: Sequence[LabelSource], polygons: PolygonFiles
+) -> list[LabelSource]:
+    """The labels inside the labelled area of each scene; none where an area lies on other scenes only.
+
+    Raises:
+        OutsideError: an area lies on none of its images.
+    """
+    clipped: list[LabelSource] = []
+    outside: list[OutsideError | None] = []
+    for spec, image, source in zip(specs, images, labels, strict=True):
+        outside.append(None)
+        try:
+            clipped.append(_clipped(spec, image, source, polygons))
+        except OutsideError as error:
+            area = polygons.reprojected(image, str(spec.labelled_area), **_area_options(spec))
+            clipped.append(ClippedLabels(source, area, image.grid))
+            outside[-1] = error
+    _require_some_overlap([spec.labelled_area for spec in specs], images, outside, _NO_LABEL)
+    return clipped
+
+
+def _require_some_overlap(
+    paths: Sequence[str | None], images: Sequence[Raster], outside: Sequence[OutsideError | None], effect: str
+) -> None:
+    """Warn of the images on which a file has no polygon.
+
+    Args:
+        paths: of the file of each image.
+        images: one for each scene.
+        outside: the error of each image without a polygon.
+        effect: what images without a polygon are.
+
+    Raises:
+        OutsideError: a file has no polygon on any of its images.
+    """
+    for path in dict.fromkeys(path for path, error in zip(paths, outside, strict=True) if error):
+        errors = [error for own, error in zip(paths, outside, strict=True) if own == path]
+        missed = [image.name for image, own, error in zip(images, paths, outside, strict=True) if own == path and error]
+        if len(missed) == len(errors) and errors[0] is not None:
+            raise errors[0]
+        log.warning(
+            "%s has no polygon on %d of %d images (%s): %s", path, len(missed), len(errors), listed(missed), effect
+        )
 
 
 def _ignored(specs: Sequence[SceneSpec]) -> tuple[str, ...] | None:

@@ -73,7 +73,7 @@ class SceneSpec(Spec):
     """Labels that mark unlabelled pixels or polygons; none if there are none. Default: 255 in a label raster, if the
     class table says so."""
     sparse: bool = False
-    """The area between polygons is unlabelled (ignored), not background."""
+    """The area between polygons, or an image without a polygon, is unlabelled (ignored), not background."""
     fix_geometries: bool = False
     """Fix invalid geometries and drop null and empty ones, instead of refusing them."""
 

@@ -17,7 +17,7 @@ import pyproj
 from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
-from landscribe.errors import LabelError, counted
+from landscribe.errors import EmptyError, LabelError, counted
 from landscribe.geo.access import require_file
 from landscribe.geo.vectors.columns import normal
 
@@ -115,7 +115,8 @@ def read_layer(
         may_be_empty: True if the file may hold no features.
 
     Raises:
-        LabelError: the file cannot be read, holds no features, has no such layer or several, or has no CRS.
+        EmptyError: the file holds no features.
+        LabelError: the file cannot be read, has no such layer or several, or has no CRS.
     """
     require_file(path)
     if any(mark in path for mark in "!;") and Path(path).exists() and Path(path).suffix.lower() not in _ARROW:
@@ -131,7 +132,7 @@ def read_layer(
     if not isinstance(read.table, gpd.GeoDataFrame):
         raise LabelError(f"{path} is a table without geometries. Expected polygons or points.")
     if read.table.empty and not may_be_empty:
-        raise LabelError(f"{path} holds no features. Expected at least one.")
+        raise EmptyError(f"{path} holds no features. Expected at least one.")
     return Layer(_with_crs(read.table, path, crs), read.name, read.others)
 
 
