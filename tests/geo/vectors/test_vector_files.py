@@ -69,14 +69,15 @@ def test_archives_with_one_vector_file_are_read(tmp_path, inside, name):
 
 
 def test_archives_with_several_vector_files_are_refused_unless_one_is_named(tmp_path):
-    for name in ("a.geojson", "b.geojson"):
-        write_polygons(tmp_path / name, BOXES[:2], kind=[name, name])
+    for name in ("a.geojson", "b.gpkg"):
+        pyogrio.write_dataframe(table(kind=[name] * 3), tmp_path / name, layer="kinds")
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         archive.write(tmp_path / "a.geojson", "a.geojson")
-        archive.write(tmp_path / "b.geojson", "b.geojson")
-    with pytest.raises(LabelError, match=r"two\.zip holds a\.geojson, b\.geojson.*--label-layer a"):
+        archive.write(tmp_path / "b.gpkg", "b.gpkg")
+    with pytest.raises(LabelError, match=r"two\.zip holds a\.geojson, b\.gpkg.*--label-layer a"):
         labels(tmp_path / "two.zip")
-    assert labels(tmp_path / "two.zip", layer="b") == ("b.geojson",) * 2
+    assert labels(tmp_path / "two.zip", layer="a") == ("a.geojson",) * 3
+    assert labels(tmp_path / "two.zip", layer="b") == ("b.gpkg",) * 3
 
 
 def test_archives_of_rasters_are_no_vector_files(tmp_path):
@@ -129,6 +130,25 @@ def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(project):
         labels(project, layer="houses")
     with pytest.raises(LabelError, match=r"has no layer with Polygon or MultiPolygon and column 'class'"):
         labels(project, field="class")
+
+
+@pytest.mark.parametrize("name", ["a.gpkg", "a.gdb", "a.sqlite", "a.zip", "a.gpkg.zip"])
+def test_a_layer_that_a_container_of_one_layer_lacks_is_refused(tmp_path, name):
+    written = tmp_path / ("a.gpkg" if name.endswith("zip") else name)
+    drivers = {".gdb": "OpenFileGDB", ".sqlite": "SQLite"}
+    pyogrio.write_dataframe(table(), written, layer="buildings", driver=drivers.get(written.suffix))
+    if name.endswith("zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.write(written, written.name)
+    with pytest.raises(LabelError, match=r"has no layer 'houses'. Its only layer is buildings"):
+        labels(tmp_path / name, layer="houses")
+    assert labels(tmp_path / name, layer="buildings") == tuple(KINDS)
+
+
+@pytest.mark.parametrize("name", ["a.geojson", "a.shp", "a.fgb"])
+def test_the_only_layer_of_a_file_without_layers_has_any_name(tmp_path, name):
+    write_polygons(tmp_path / name, BOXES, kind=KINDS)
+    assert sorted(labels(tmp_path / name, layer="buildings")) == sorted(KINDS)
 
 
 def test_layers_of_points_and_lines_are_not_read_as_polygons(project):

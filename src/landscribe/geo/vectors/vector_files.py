@@ -29,6 +29,8 @@ VECTOR_SUFFIXES = {
 }  # fmt: skip
 """Suffixes of vector files."""
 _ARCHIVES = {".zip", ".shz"}
+_CONTAINERS = (".gpkg", ".gdb", ".sqlite", ".gpkg.zip", ".gdb.zip")
+"""Formats whose layers have names that people choose, also a single one."""
 _TABLES = {".csv", ".tsv"}
 _ARROW: dict[str, Callable[..., Any]] = {
     ".parquet": gpd.read_parquet, ".geoparquet": gpd.read_parquet, ".feather": gpd.read_feather
@@ -275,9 +277,14 @@ def _choose_layer(
     """The name of the layer with the features, and the names of the others."""
     kinds = dict(pyogrio.list_layers(source).tolist())
     names = [name for name in kinds if name not in _SYSTEM_LAYERS]
-    if layer is not None and len(names) > 1:
+    # The only layer of a GeoJSON or Shapefile has a name that GDAL makes up, or one from before the file was renamed;
+    # and the name may be that of a file in an archive.
+    is_file = source != path and layer in (Path(source).stem, Path(source).name)
+    has_names = len(names) > 1 or (names and source.lower().endswith(_CONTAINERS) and not is_file)
+    if layer is not None and has_names:
         if layer not in names:
-            raise LabelError(f"{path} has no layer '{layer}'. Its layers are {', '.join(names)}. Choose one.")
+            layers = "layers are" if len(names) > 1 else "only layer is"
+            raise LabelError(f"{path} has no layer '{layer}'. Its {layers} {', '.join(names)}. Choose one.")
         return layer, tuple(name for name in names if name != layer)
     spatial = [name for name in names if kinds[name] is not None]
     if len(spatial) <= 1:
