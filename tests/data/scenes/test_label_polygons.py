@@ -168,6 +168,19 @@ def test_class_0_can_be_a_class_or_the_background(image, tmp_path, kind):
     assert (mask[0, 0], mask[40, 40], mask[30, 0]) == (0, 1, 255)
 
 
+def test_class_0_is_a_class_also_beside_class_255(image, tmp_path):
+    two = {"boxes": (LOWER, FAR), "kind": [0, 255]}
+    mask, classes, _ = opened(spec(image, tmp_path, label_zero="class", **two))
+    assert [(entry.value, entry.label) for entry in classes] == [(0, "background"), (1, 0), (2, 255)]
+    assert (mask[0, 0], mask[40, 40], mask[30, 0]) == (1, 2, 0)
+    mask, classes, _ = opened(spec(image, tmp_path, label_zero="background", **two))
+    assert [entry.label for entry in classes] == [0, 255]
+    assert (mask[0, 0], mask[40, 40], mask[30, 0]) == (0, 1, 0)
+    mask, classes, _ = opened(spec(image, tmp_path, sparse=True, **two))
+    assert len(classes) == len({mask[0, 0], mask[40, 40]}) == 2
+    assert mask[30, 0] == 255
+
+
 def test_a_class_table_decides_about_class_0(image, tmp_path):
     table = [ClassSpec(name="sea", value=1, label=0), ClassSpec(name="land", value=2, label=1)]
     mask, _, _ = opened(spec(image, tmp_path, boxes=(LOWER, FAR), kind=[0, 1], sparse=True), table)

@@ -335,7 +335,9 @@ def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels], ignored
     # Words are numbered from 1, so only numbers meet the background's value.
     zeros = [source.zero_is_class for source in opened if kinds == {int}]
     numbers = {label for source, own in zip(opened, by_source, strict=True) if not source.has_names for label in own}
-    if labels == {0, IGNORE} or (labels <= {0, 1} and any(source.is_thresholded for source in opened)):
+    if (labels == {0, IGNORE} and not any(zeros)) or (
+        labels <= {0, 1} and any(source.is_thresholded for source in opened)
+    ):
         return _foreground(max(label for label in labels if isinstance(label, int)) or 1)
     if not labels - {IGNORE}:
         raise LabelError("the label rasters are all nodata or 255. Expected at least one class. Check their values.")
