@@ -244,6 +244,17 @@ def test_a_label_raster_of_nodata_only_is_refused(tmp_path):
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=path)])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_a_mask_of_255_whose_nodata_is_the_background_has_two_classes(tmp_path, dtype):
+    path = str(write_raster(tmp_path / "truth.tif", np.where(TRUTH > 0, 255, 0).astype(dtype), nodata=0))
+    spec = SceneSpec(image=(image(tmp_path),), labels=path)
+    with pytest.raises(LabelError, match=r"are all nodata or 255.*--label-nodata-as background"):
+        open_scenes([spec])
+    mask, classes = mask_of(spec.model_copy(update={"label_nodata_as": "background"}))
+    assert [(entry.value, entry.name) for entry in classes] == [(0, "background"), (1, "foreground")]
+    np.testing.assert_array_equal(mask, TRUTH > 0)
+
+
 # Class tables ----------------------------------------------------------------------------------------------------
 
 

@@ -339,8 +339,16 @@ def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels], ignored
         labels <= {0, 1} and any(source.is_thresholded for source in opened)
     ):
         return _foreground(max(label for label in labels if isinstance(label, int)) or 1)
+    if numbers == labels == {IGNORE} and background:
+        # The 0 of such masks is their nodata.
+        return _foreground(IGNORE)
     if not labels - {IGNORE}:
-        raise LabelError("the label rasters are all nodata or 255. Expected at least one class. Check their values.")
+        remedy = (
+            " Pass --label-nodata-as background if they are masks whose nodata is the background." if labels else ""
+        )
+        raise LabelError(
+            f"the label rasters are all nodata or 255. Expected at least one class.{remedy} Check their values."
+        )
     if IGNORE in numbers & labels and ignored is None:
         others = ", ".join(str(label) for label in sorted(labels - {IGNORE}, key=str)[:_EXAMPLES])
         raise ClassError(
