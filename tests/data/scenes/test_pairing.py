@@ -92,6 +92,15 @@ def test_masks_among_the_images_are_recognised_by_their_suffix(tmp_path):
     assert found == [("a.png", "a_m.png"), ("b.png", "b_m.png")]
 
 
+@pytest.mark.parametrize("ending", ["_MASK", "_M", "_Label", "_GT"])
+def test_the_suffix_of_a_mask_may_have_capital_letters(tmp_path, ending):
+    folder_of(tmp_path, ["T0", "t1"])
+    folder_of(tmp_path, ["T0", "t1"], ".tif", ending, values())
+    scenes, _ = expand_scenes([SceneSpec(image=(str(tmp_path),))])
+    found = [(scene.image[0].rsplit("/", 1)[1], scene.labels.rsplit("/", 1)[1]) for scene in scenes]
+    assert found == [("T0.tif", f"T0{ending}.tif"), ("t1.tif", f"t1{ending}.tif")]
+
+
 def test_scenes_of_a_pattern_keep_its_settings(root):
     folder_of(root / "images", ["t1_a", "t1_b", "t2_a"])
     folder_of(root / "masks", ["t1_a", "t1_b", "t2_a"], array=values())

@@ -22,7 +22,7 @@ IMAGE_FOLDER = "images"
 LABEL_FOLDERS = ("labels", "masks")
 """Next to `images`, if their parent folder is given."""
 LABEL_SUFFIXES = ("", "_m", "_mask", "_label", "_labels", "_gt")
-"""Added to the image's name in the name of its mask."""
+"""Added to the image's name in the name of its mask, in small or capital letters."""
 _AREAS = ("labelled_area", "image_area")
 """Settings of scenes whose files have the names of the images."""
 
@@ -158,12 +158,14 @@ def _require_one_image_a_mask(pairs: list[tuple[Path, Path]]) -> None:
 
 def _pairs(images: list[Path], masks: list[Path], where: str) -> list[tuple[Path, Path]]:
     """Each image with its mask; masks among the images are no images."""
-    by_stem: dict[str, list[Path]] = {}
-    for mask in masks:
-        by_stem.setdefault(mask.stem, []).append(mask)
+    by_image: dict[str, list[Path]] = {}
+    for suffix in LABEL_SUFFIXES:
+        for mask in masks:
+            if mask.stem.lower().endswith(suffix):
+                by_image.setdefault(mask.stem[: len(mask.stem) - len(suffix)], []).append(mask)
     pairs, without_mask = [], []
     for image in images:
-        matches = [mask for suffix in LABEL_SUFFIXES for mask in by_stem.get(image.stem + suffix, []) if mask != image]
+        matches = [mask for mask in by_image.get(image.stem, []) if mask != image]
         if len(matches) > 1:
             raise LabelError(
                 f"{image} has {len(matches)} masks: {', '.join(mask.name for mask in matches)}. Expected one. "
