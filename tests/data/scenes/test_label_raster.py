@@ -90,6 +90,27 @@ def test_nodata_of_a_mask_is_a_class_where_the_class_table_has_its_value(labels_
     np.testing.assert_array_equal(values, SQUARE)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_nodata_of_numbers_and_of_floats_is_a_class_where_the_class_table_has_it(labels_of, dtype):
+    table = [ClassSpec(name="ground", value=0), ClassSpec(name="house", value=1)]
+    values, _ = labels_of(SQUARE.astype(dtype), table, file={"nodata": 0})
+    np.testing.assert_array_equal(values, SQUARE)
+    values, classes = labels_of(SQUARE.astype(dtype), file={"nodata": 0})
+    assert classes.values == (1,)
+    np.testing.assert_array_equal(values, np.where(SQUARE, 1, 255))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_float_mask_may_have_nan_beside_nodata_beyond_every_integer(labels_of):
+    mask = SQUARE.astype(np.float32)
+    mask[0], mask[1] = np.nan, np.finfo(np.float32).min
+    values, classes = labels_of(mask, file={"nodata": float(np.finfo(np.float32).min)})
+    assert classes.values == (0, 1)
+    expected = SQUARE.copy()
+    expected[:2] = 255
+    np.testing.assert_array_equal(values, expected)
+
+
 def test_nodata_of_a_mask_is_unlabelled_without_a_class_table_or_the_class_that_is_named(labels_of):
     mask = SQUARE.copy()
     mask[30:35] = 2

@@ -57,5 +57,5 @@ class NumberLabels(RasterLabels):
 
     def objects(self, window: Window) -> NDArray[np.uint32]:
         """Object numbers (height, width), 0 where there is none."""
-        pixels, valid = self.source.raster.read(window)
-        return np.where(valid & (pixels[0] >= _FIRST), pixels[0], 0).astype(np.uint32)
+        pixels, opaque, is_nodata = self.source.stored(window)
+        return np.where(opaque & ~is_nodata & (pixels[0] >= _FIRST), pixels[0], 0).astype(np.uint32)

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec, is_colour
-from landscribe.errors import ClassError, GridError, LabelError, ResourceError, counted
+from landscribe.errors import ClassError, LabelError, ResourceError, counted
 from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label, distinct_codes, look_up
-from landscribe.geo.grid import Grid, Window, crs_label
+from landscribe.geo.grid import Grid, Window
+from landscribe.geo.rasters.derived.located import locate
 from landscribe.geo.rasters.derived.resampling import Resampled, is_coarser, resample_by_majority, resample_to
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
@@ -38,6 +39,8 @@ _MOST_PIXELS = 10**13
 """Of a raster that is read for its classes: a day at 10^8 pixels a second."""
 _MOST_PARTS = 2**8
 """About as many parts are searched for valid pixels before the pixels are read."""
+_MOST_CODE = 2.0**62
+"""Nodata of floats may be beyond every integer."""
 _FEW_VALUES = 8
 """Label rasters with no more values are not searched for values that compression or blur added."""
 _LOSSY = {".jpg", ".jpeg"}
@@ -221,16 +224,24 @@ class LabelRaster:
         table[labelled] = classes.values_of(list(occurring), self.raster.paths[0], occurring)
         return look_up(table, inverse)
 
+    def stored(self, window: Window) -> tuple[Pixels, Valid, Valid]:
+        """Pixels as stored, where they are opaque, and where they hold the declared nodata value.
+
+        NaN is not opaque: no class has it as its label.
+        """
+        # As the value of a band, NaN does not add to the value that the file declares.
+        nan_only = (math.nan,) if np.dtype(self.raster.dtype).kind == "f" else None
+        pixels, opaque = self.raster.with_nodata(nan_only).read(window)
+        return pixels, opaque, opaque & Nodata(self.raster.nodata).marks(pixels)
+
     def _read(self, window: Window, *, colours: bool) -> tuple[NDArray[Any], Valid, Valid]:
         """Codes, where pixels are opaque, and where they hold the nodata value, (height, width) each.
 
         A code is the stored number, or a colour as 0xRRGGBB.
         """
-        is_integer = np.dtype(self.raster.dtype).kind != "f"
-        pixels, opaque = (self.raster.with_nodata(None) if is_integer else self.raster).read(window)
-        is_nodata = opaque & Nodata(self.raster.nodata).marks(pixels)
+        pixels, opaque, is_nodata = self.stored(window)
         if not colours:
-            return self._numbers(pixels, opaque), opaque, is_nodata
+            return self._numbers(pixels, opaque & ~is_nodata), opaque, is_nodata
         if len(self.raster.bands) == 1:
             # Pixels without a palette colour are unlabelled, as nodata is.
             codes = self._palette()[pixels[0]]
@@ -238,7 +249,7 @@ class LabelRaster:
         red, green, blue = pixels.astype(np.int32)
         return (red << 16) | (green << 8) | blue, opaque, is_nodata
 
-    def _numbers(self, pixels: NDArray[Any], valid: Valid) -> NDArray[Any]:
+    def _numbers(self, pixels: NDArray[Any], labelled: Valid) -> NDArray[Any]:
         """One number for each pixel (rows, cols)."""
         name, numbers = self.raster.paths[0], pixels[0]
         if len(pixels) == _COLOUR_BANDS and not (pixels == numbers).all():
@@ -250,13 +261,13 @@ class LabelRaster:
             return (numbers >= self.threshold).astype(np.uint8)
         if numbers.dtype.kind != "f":
             return numbers
-        fractions = numbers[valid & (numbers != np.rint(numbers))]
+        fractions = numbers[labelled & (numbers != np.rint(numbers))]
         if fractions.size:
             raise LabelError(
                 f"{name} holds fractions such as {fractions[0]:g}. Expected whole numbers as class values. Pass "
                 f"--label-threshold for a class from a value up (for example {_middle(fractions):.3g}), or convert it."
             )
-        return numbers.astype(np.int64)
+        return numbers.clip(-_MOST_CODE, _MOST_CODE).astype(np.int64)
 
     def _palette(self) -> NDArray[np.int32]:
         palette = read_palette(self.raster.paths[0])
@@ -372,31 +383,13 @@ def located_labels(path: str, image: Raster, spec: SceneSpec) -> Raster:
     """
     labels = Raster.open([path])
     _require_labels(labels, path)
-    if np.dtype(labels.dtype).kind == "f":
-        labels = labels.with_nodata(math.nan)
-    files = _grid_of_files(image, spec)
-    if labels.grid.crs is None:
-        if labels.grid.shape != files.shape:
-            raise GridError(
-                f"{path} has no CRS and {labels.grid.height} x {labels.grid.width} pixels, but {image.paths[0]} "
-                f"has {files.height} x {files.width}. Without a CRS, sizes must be equal. Check the pair."
-            )
-        return replace(labels, grid=files)
-    if image.grid.crs is None:
-        raise GridError(
-            f"{image.paths[0]} has no CRS, but {path} is in {crs_label(labels.grid.crs)}. Assign the image its CRS."
-        )
-    return labels
+    files = image.grid if spec.pixel_size is None else Raster.open(spec.image[:1], is_imagery=True).grid
+    return locate(labels, image, files)
 
 
 def _one_object(values: NDArray[np.uint8], classes: Classes) -> NDArray[np.uint32]:
     """1 where the class is another one than the background, else 0."""
     return ((values != classes.background) & (values != classes.ignore)).astype(np.uint32)
-
-
-def _grid_of_files(image: Raster, spec: SceneSpec) -> Grid:
-    """The grid of the image files, which a mask without a CRS shares."""
-    return image.grid if spec.pixel_size is None else Raster.open(spec.image[:1], is_imagery=True).grid
 
 
 def has_colour_labels(classes: Classes) -> bool:
