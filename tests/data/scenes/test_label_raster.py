@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from affine import Affine
 
 from landscribe import progress
 from landscribe.data.scenes import label_raster
@@ -12,7 +13,7 @@ from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import ClassError, LabelError, ResourceError
 from landscribe.geo.rasters.raster import Raster
-from worlds import noise, write_raster
+from worlds import METRE, noise, write_raster
 
 H, W = 40, 48
 SQUARE = np.zeros((H, W), np.uint8)
@@ -135,6 +136,20 @@ def test_transparent_pixels_of_a_mask_are_unlabelled_or_the_class_that_is_named(
     values, classes = labels_of(mask, **options, label_nodata_as="background")
     assert classes.names == ("background", "9", "127")
     assert (values[SQUARE == 0] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["nan", "mask band"])
+@pytest.mark.parametrize("settings", [{}, {"label_threshold": 0.5}, {"label_objects": True}], ids=str)
+def test_masked_pixels_on_another_grid_are_the_named_class_where_the_raster_reaches(labels_of, kind, settings):
+    finer = SQUARE[:30].repeat(2, 0).repeat(2, 1)
+    mask, file = {
+        "nan": (np.where(finer, 1, np.nan).astype(np.float32), {}),
+        "mask band": (finer, {"valid": finer == 1}),
+    }[kind]
+    file = {"transform": METRE @ Affine.scale(0.5), **file}
+    values, _ = labels_of(mask, file=file, label_nodata_as="background", **settings)
+    np.testing.assert_array_equal(values[:30], SQUARE[:30])
+    assert (values[30:] == 255).all()
 
 
 def test_grey_in_three_bands_is_one_band_of_numbers(labels_of):

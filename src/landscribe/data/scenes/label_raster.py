@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec, is_colour
-from landscribe.errors import ClassError, LabelError, ResourceError, counted
+from landscribe.errors import ClassError, LabelError, ResourceError
 from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label, distinct_codes, look_up
 from landscribe.geo.grid import Grid, Window
-from landscribe.geo.rasters.derived.located import locate
+from landscribe.geo.rasters.derived.converted import filled
+from landscribe.geo.rasters.derived.located import open_located
 from landscribe.geo.rasters.derived.resampling import Resampled, is_coarser, resample_by_majority, resample_to
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.whole_files import read_palette
+from landscribe.geo.spec import NodataValue
 from landscribe.geo.tiling import halved
 
 NODATA_IGNORED = "ignore"
@@ -203,14 +205,21 @@ class LabelRaster:
                 # The class table has the last word on what a value means.
                 is_nodata &= ~np.isin(codes, _codes_of(classes, colours=colours))
             inside_values = np.full(inside.shape, classes.ignore, np.uint8)
-            if not isinstance(self.raster.source, Resampled):
-                # A resampled raster is opaque only where it reaches.
-                inside_values[~opaque] = nodata_value
+            if nodata_value != classes.ignore and not opaque.all():
+                inside_values[~opaque & self._reaches(inside)] = nodata_value
             inside_values[is_nodata] = nodata_value
             labelled = opaque & ~is_nodata
             inside_values[labelled] = self._values(codes[labelled], classes, colours=colours)
             values[inside.relative_to(window).slices] = inside_values
         return values
+
+    def _reaches(self, window: Window) -> Valid:
+        """Where the file has a pixel, also one that is not opaque: the grid of a resampled raster may be larger."""
+        source = self.raster.source
+        if not isinstance(source, Resampled):
+            return np.ones(window.shape, bool)
+        opaque = filled(source.raster.with_nodata(self._nan_only), 0)
+        return replace(self.raster, source=replace(source, raster=opaque), nodata=None).read(window)[1]
 
     def _values(self, codes: NDArray[Any], classes: Classes, *, colours: bool) -> NDArray[np.uint8]:
         distinct, inverse, counts = distinct_codes(codes)
@@ -229,10 +238,13 @@ class LabelRaster:
 
         NaN is not opaque: no class has it as its label.
         """
-        # As the value of a band, NaN does not add to the value that the file declares.
-        nan_only = (math.nan,) if np.dtype(self.raster.dtype).kind == "f" else None
-        pixels, opaque = self.raster.with_nodata(nan_only).read(window)
+        pixels, opaque = self.raster.with_nodata(self._nan_only).read(window)
         return pixels, opaque, opaque & Nodata(self.raster.nodata).marks(pixels)
+
+    @property
+    def _nan_only(self) -> NodataValue:
+        """NaN for floats: as the value of a band, it does not add to the value that the file declares."""
+        return (math.nan,) if np.dtype(self.raster.dtype).kind == "f" else None
 
     def _read(self, window: Window, *, colours: bool) -> tuple[NDArray[Any], Valid, Valid]:
         """Codes, where pixels are opaque, and where they hold the nodata value, (height, width) each.
@@ -381,10 +393,8 @@ def located_labels(path: str, image: Raster, spec: SceneSpec) -> Raster:
     Raises:
         LabelError, GridError: as `LabelRaster.open`.
     """
-    labels = Raster.open([path])
-    _require_labels(labels, path)
     files = image.grid if spec.pixel_size is None else Raster.open(spec.image[:1], is_imagery=True).grid
-    return locate(labels, image, files)
+    return open_located(path, image, files)
 
 
 def _one_object(values: NDArray[np.uint8], classes: Classes) -> NDArray[np.uint32]:
@@ -412,15 +422,6 @@ def _label(code: int, *, colours: bool) -> Label:
 def _is_chromatic(code: int) -> bool:
     """True for 0xRRGGBB with unequal parts."""
     return code != (code & 0xFF) * 0x010101
-
-
-def _require_labels(labels: Raster, path: str) -> None:
-    coloured = len(labels.bands) == _COLOUR_BANDS and labels.dtype == "uint8"
-    if len(labels.bands) != 1 and not coloured:
-        raise LabelError(
-            f"{path} has {counted(len(labels.bands), 'band')} of {labels.dtype}. Expected one band of class values, "
-            "or three of uint8 colours. Check the path."
-        )
 
 
 def _require_classes(path: str, shares: dict[int, tuple[float, float]]) -> None:
