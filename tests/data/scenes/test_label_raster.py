@@ -11,9 +11,9 @@ from landscribe.data.scenes import label_raster
 from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
-from landscribe.errors import ClassError, LabelError, ResourceError
+from landscribe.errors import ClassError, GridError, LabelError, ResourceError
 from landscribe.geo.rasters.raster import Raster
-from worlds import METRE, noise, write_raster
+from worlds import METRE, UTM, noise, write_raster
 
 H, W = 40, 48
 SQUARE = np.zeros((H, W), np.uint8)
@@ -150,6 +150,31 @@ def test_masked_pixels_on_another_grid_are_the_named_class_where_the_raster_reac
     values, _ = labels_of(mask, file=file, label_nodata_as="background", **settings)
     np.testing.assert_array_equal(values[:30], SQUARE[:30])
     assert (values[30:] == 255).all()
+
+
+SHIFTED = np.full((H, W), 255)
+SHIFTED[5:, 10:] = SQUARE[:-5, :-10]
+"""The square in the pixels of an image that begins 5 rows above and 10 columns left of the mask."""
+
+
+@pytest.mark.parametrize("crs", [UTM, None], ids=["image with CRS", "image without CRS"])
+def test_a_mask_without_a_crs_lies_where_its_own_georeference_says(tmp_path, crs):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W), crs=crs)
+    mask = write_raster(tmp_path / "m.tif", SQUARE, crs=None, transform=METRE @ Affine.translation(10, 5))
+    (scene,), _ = open_scenes([SceneSpec(image=(str(image),), labels=str(mask))])
+    np.testing.assert_array_equal(scene.labels.read(scene.image.grid.window), SHIFTED)
+
+
+def test_a_mask_lies_where_its_world_file_says(labels_of, tmp_path):
+    (tmp_path / "mask.pgw").write_text("1\n0\n0\n-1\n500010.5\n4999994.5\n")
+    values, _ = labels_of(SQUARE, name="mask.png", file={"crs": None, "transform": None})
+    np.testing.assert_array_equal(values, SHIFTED)
+
+
+def test_a_mask_without_a_crs_whose_georeference_lies_off_the_image_is_refused(labels_of):
+    far = {"crs": None, "transform": METRE @ Affine.translation(1000, 0)}
+    with pytest.raises(GridError, match=r"mask.tif has no CRS, .*\(501000, 5000000\) .*\(500000, 5000000\).*-a_srs"):
+        labels_of(SQUARE, file=far)
 
 
 def test_grey_in_three_bands_is_one_band_of_numbers(labels_of):

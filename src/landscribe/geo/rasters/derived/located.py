@@ -7,10 +7,14 @@ from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.raster import Raster
 
 _COLOUR_BANDS = 3
+_SAME_PIXEL = 1
+"""Largest offset in pixels of labels whose pixels are those of the image: world files may give corners or centres."""
 
 
 def open_located(path: str, image: Raster, files: Grid) -> Raster:
-    """Open a label raster: as it is, if it has a CRS, else on the grid of the image files.
+    """Open a label raster.
+
+    Without a CRS, its georeference is in the CRS of the image; without any, its pixels are those of the image files.
 
     Args:
         path: of the label raster.
@@ -19,7 +23,8 @@ def open_located(path: str, image: Raster, files: Grid) -> Raster:
 
     Raises:
         LabelError: the raster has neither one band nor three bands of colours.
-        GridError: the labels have no CRS and another size than the image, or only the image has no CRS.
+        GridError: the labels have no georeference and another size than the image, or one that lies off the image; or
+            only the image has no CRS.
     """
     labels = Raster.open([path])
     _require_labels(labels, path)
@@ -29,12 +34,30 @@ def open_located(path: str, image: Raster, files: Grid) -> Raster:
         raise GridError(
             f"{image.paths[0]} has no CRS, but {path} is in {crs_label(labels.grid.crs)}. Assign the image its CRS."
         )
-    if labels.grid.shape != files.shape:
+    own = replace(labels.grid, crs=files.crs)
+    if own.transform.is_identity or (own.shape == files.shape and files.max_corner_offset(own) <= _SAME_PIXEL):
+        _require_same_shape(path, own, image, files)
+        return replace(labels, grid=files)
+    _require_overlap(path, own, image, files)
+    return replace(labels, grid=own)
+
+
+def _require_same_shape(path: str, labels: Grid, image: Raster, files: Grid) -> None:
+    if labels.shape != files.shape:
         raise GridError(
-            f"{path} has no CRS and {labels.grid.height} x {labels.grid.width} pixels, but "
-            f"{image.paths[0]} has {files.height} x {files.width}. Without a CRS, sizes must be equal. Check the pair."
+            f"{path} has no CRS and {labels.height} x {labels.width} pixels, but {image.paths[0]} has {files.height} x "
+            f"{files.width}. Without a CRS, sizes must be equal. Check the pair."
         )
-    return replace(labels, grid=files)
+
+
+def _require_overlap(path: str, labels: Grid, image: Raster, files: Grid) -> None:
+    (left, bottom, right, top), (first, low, last, high) = labels.bounds, files.bounds
+    if left >= last or right <= first or bottom >= high or top <= low:
+        raise GridError(
+            f"{path} has no CRS, and its pixels from ({left:.10g}, {top:.10g}) lie off {image.paths[0]}, whose pixels "
+            f"are from ({first:.10g}, {high:.10g}) in {crs_label(files.crs)}. Assign the labels their CRS "
+            "(gdal_edit.py -a_srs); if their pixels are those of the image, remove their world file (TIFF: -unsetgt)."
+        )
 
 
 def _require_labels(labels: Raster, path: str) -> None:
