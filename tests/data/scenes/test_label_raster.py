@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from affine import Affine
+from PIL import Image
 
 from landscribe import progress
 from landscribe.data.scenes import label_raster
@@ -12,6 +13,8 @@ from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import ClassError, GridError, LabelError, ResourceError
+from landscribe.geo.classes import ClassEntry, Classes
+from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from worlds import METRE, UTM, noise, write_raster
 
@@ -150,6 +153,46 @@ def test_masked_pixels_on_another_grid_are_the_named_class_where_the_raster_reac
     values, _ = labels_of(mask, file=file, label_nodata_as="background", **settings)
     np.testing.assert_array_equal(values[:30], SQUARE[:30])
     assert (values[30:] == 255).all()
+
+
+@pytest.fixture
+def palette_of(tmp_path):
+    """Writes a mask of indices as PNG with a palette, in which some indices are transparent; a LabelRaster of it."""
+
+    def written(mask, transparent):
+        picture = Image.fromarray(mask)
+        picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+        picture.save(tmp_path / "palette.png", transparency=bytes(0 if i in transparent else 255 for i in range(3)))
+        return LabelRaster(Raster.open(tmp_path / "palette.png"))
+
+    return written
+
+
+@pytest.mark.parametrize("transparent", [{0}, {0, 2}, {1, 2}])
+def test_transparent_colours_of_a_palette_are_unlabelled_unless_the_class_table_has_their_number(
+    palette_of, transparent
+):
+    mask = SQUARE.copy()
+    mask[30:] = 2
+    labels = palette_of(mask, transparent)
+    opaque = {0, 1, 2} - transparent
+    assert labels.labels(colours=False) == opaque
+    values = labels.with_classes(Classes.from_labels(list(opaque), background=False)).read(Window(0, 0, H, W))
+    np.testing.assert_array_equal(values, np.where(np.isin(mask, list(opaque)), mask, 255))
+    values = labels.with_classes(Classes.from_labels([0, 1, 2], background=False)).read(Window(0, 0, H, W))
+    np.testing.assert_array_equal(values, mask)
+
+
+@pytest.mark.parametrize("transparent", [{0}, {0, 2}])
+def test_transparent_colours_of_a_palette_are_no_colours(palette_of, transparent):
+    mask = SQUARE.copy()
+    mask[30:] = 2
+    labels = palette_of(mask, transparent)
+    colours = ["#ff0000", "#00ff00", "#0000ff"]
+    assert labels.labels(colours=True) == {colours[index] for index in {0, 1, 2} - transparent}
+    classes = Classes(tuple(ClassEntry(value, str(value), label, label) for value, label in enumerate(colours)))
+    values = labels.with_classes(classes).read(Window(0, 0, H, W))
+    np.testing.assert_array_equal(values, np.where(np.isin(mask, list(transparent)), 255, mask))
 
 
 SHIFTED = np.full((H, W), 255)

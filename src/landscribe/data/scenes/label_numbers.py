@@ -3,7 +3,7 @@
 On another grid, a pixel has the number at its centre: a majority of numbers would lose small objects.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -32,7 +32,8 @@ class LabelNumbers(LabelRaster):
         Raises:
             LabelError, GridError: as `LabelRaster.open`.
         """
-        numbers = located_labels(path, image, spec)
+        # Colours of numbers mean nothing: 0 may be transparent, and is the background.
+        numbers = replace(located_labels(path, image, spec), has_palette=False)
         if numbers.nodata == 0:
             # Programs declare 0 as nodata; it is the background.
             numbers = numbers.with_nodata(None)

@@ -35,7 +35,8 @@ from landscribe.geo.tiling import halved
 NODATA_IGNORED = "ignore"
 """`label_nodata_as` of labels whose nodata is unlabelled, whatever the class table says."""
 _COLOUR_BANDS = 3
-_NO_COLOUR = -1
+_NO_COLOUR, _TRANSPARENT = -1, -2
+"""Codes of indices that a palette does not list, and of those whose colour is transparent."""
 _STRIP_PIXELS = 2**24
 _MOST_PIXELS = 10**13
 """Of a raster that is read for its classes: a day at 10^8 pixels a second."""
@@ -234,12 +235,15 @@ class LabelRaster:
         return look_up(table, inverse)
 
     def stored(self, window: Window) -> tuple[Pixels, Valid, Valid]:
-        """Pixels as stored, where they are opaque, and where they hold the declared nodata value.
+        """Pixels as stored, where they are opaque, and where they hold the nodata value or a transparent index.
 
         NaN is not opaque: no class has it as its label.
         """
         pixels, opaque = self.raster.with_nodata(self._nan_only).read(window)
-        return pixels, opaque, opaque & Nodata(self.raster.nodata).marks(pixels)
+        is_nodata = Nodata(self.raster.nodata).marks(pixels)
+        if self.raster.has_palette and self.raster.dtype in ("uint8", "uint16"):
+            is_nodata |= self._palette[pixels[0]] == _TRANSPARENT
+        return pixels, opaque, opaque & is_nodata
 
     @property
     def _nan_only(self) -> NodataValue:
@@ -255,9 +259,9 @@ class LabelRaster:
         if not colours:
             return self._numbers(pixels, opaque & ~is_nodata), opaque, is_nodata
         if len(self.raster.bands) == 1:
-            # Pixels without a palette colour are unlabelled, as nodata is.
-            codes = self._palette()[pixels[0]]
-            return codes, opaque & (codes != _NO_COLOUR), is_nodata
+            # Pixels without a colour are unlabelled, as nodata is.
+            codes = self._palette[pixels[0]]
+            return codes, opaque & (codes >= 0), is_nodata
         red, green, blue = pixels.astype(np.int32)
         return (red << 16) | (green << 8) | blue, opaque, is_nodata
 
@@ -281,16 +285,18 @@ class LabelRaster:
             )
         return numbers.clip(-_MOST_CODE, _MOST_CODE).astype(np.int64)
 
+    @cached_property
     def _palette(self) -> NDArray[np.int32]:
+        """The code of each index's colour, `_NO_COLOUR` or `_TRANSPARENT`."""
         palette = read_palette(self.raster.paths[0])
         if palette is None:
             raise LabelError(
                 f"{self.raster.paths[0]} has one band without a palette, but the class table's labels are colours. "
                 "Expected coloured masks. Give the mask's numbers as labels."
             )
-        table = np.full(2**16, _NO_COLOUR, np.int32)
-        for index, (red, green, blue, _) in palette.items():
-            table[index] = (red << 16) | (green << 8) | blue
+        table = np.full(2**8 if self.raster.dtype == "uint8" else 2**16, _NO_COLOUR, np.int32)
+        for index, (red, green, blue, opacity) in palette.items():
+            table[index] = (red << 16) | (green << 8) | blue if opacity else _TRANSPARENT
         return table
 
 
