@@ -167,7 +167,8 @@ class _Cutting:
         # One GDAL environment for all reads: otherwise each file sets up its own.
         with rasterio.Env():
             writes_numbers = self.spec.objects and not self.spec.virtual
-            return _Read(scene.read(unit.window), scene.read_objects(unit.window) if writes_numbers else None)
+            sample = scene.read(unit.window)
+            return _Read(sample, scene.read_objects(unit.window, sample.valid) if writes_numbers else None)
 
     def compute(self, unit: ChipUnit, read: _Read) -> list[tuple[int, dict[str, Any], _Read]]:
         """Index, table row and pixels of the selected chips."""
