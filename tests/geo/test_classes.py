@@ -1,5 +1,7 @@
 """The class table: values, indices, names and labels."""
 
+import logging
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +57,22 @@ def test_words_are_numbered_from_1_in_alphabetical_order():
 def test_numbers_that_do_not_fit_are_numbered_from_1_and_keep_their_label():
     classes = Classes.from_labels([300, -1, 7], background=False)
     assert [(c.value, c.name, c.label) for c in classes] == [(1, "-1", -1), (2, "7", 7), (3, "300", 300)]
+
+
+@pytest.mark.parametrize("others", [{65535: 1}, {100: 1, 300: 2}, {-1: 1}, {1: 1, 255: 2}])
+@pytest.mark.parametrize("background", [True, False])
+def test_a_label_0_is_the_background_also_where_other_numbers_are_renumbered(others, background):
+    classes = Classes.from_labels([0, *others], background=background)
+    assert {entry.label: entry.value for entry in classes} == {0: 0} | others
+    assert [entry.label for entry in classes.foreground] == list(others)
+
+
+def test_renumbered_labels_are_logged_in_one_line(caplog):
+    with caplog.at_level(logging.INFO):
+        Classes.from_labels([0, 100, 300], background=False)
+        Classes.from_labels(["road", "house"], background=True)
+        Classes.from_labels([0, 3], background=False)
+    assert caplog.messages == ["labels are not all from 0 to 254: 100 has value 1, 300 has value 2"]
 
 
 def test_background_is_added_with_value_0():

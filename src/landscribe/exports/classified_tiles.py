@@ -1,7 +1,8 @@
 """ArcGIS *Classified Tiles*: the chips folder that ArcGIS Pro exports and arcgis.learn reads.
 
 `images/` and `labels/` with numbered tiles, `map.txt` (the pairs), `esri_model_definition.emd` (classes and statistics)
-and `esri_accumulated_stats.json`. Value 0 is unlabelled in ArcGIS: if a class has value 0, all values are raised by 1.
+and `esri_accumulated_stats.json`. Value 0 is unlabelled in ArcGIS: if a class has value 0, all values are raised by 1,
+and lowered when the tiles are read.
 """
 
 import json
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.stats import band_statistics
-from landscribe.data.scenes.arcgis_classes import NODATA, TEMPLATE
+from landscribe.data.scenes.arcgis_classes import NODATA, SHIFT, TEMPLATE
 from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE, Classes, rgb
 from landscribe.geo.grid import Grid, Window
@@ -156,7 +157,7 @@ def _definition(chips: Chips, table: _Table, tiles: _Tiles) -> dict[str, Any]:
             for name, low, high, mean, deviation in statistics
         ],
         "IsMultidimensional": False,
-        "LandscribeValueShift": table.shift,
+        SHIFT: table.shift,
     }
 
 

@@ -4,6 +4,7 @@ A *value* is a class in masks and maps (0 to 254), an *index* numbers the networ
 people, and a *label* is a class in the user's labels (a word in a column, or any number in a label raster).
 """
 
+import logging
 import re
 import unicodedata
 from collections import Counter
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import ClassError, is_printable
+from landscribe.errors import ClassError, is_printable, listed
 from landscribe.spec import StoredName
+
+log = logging.getLogger(__name__)
 
 IGNORE = 255
 """Value and index of unlabelled pixels: losses and measures leave them out."""
@@ -278,7 +281,7 @@ class Classes:
     def from_labels(cls, labels: Sequence[Label], *, background: bool, zero_is_background: bool = True) -> "Classes":
         """A class table of the distinct labels, sorted, whatever their order.
 
-        Whole numbers from 0 to 254 become the values; other labels are numbered from 1.
+        Whole numbers from 0 to 254 become the values; other labels are numbered from 1, and 0 is kept.
 
         Args:
             labels: words or numbers, not both.
@@ -300,9 +303,11 @@ class Classes:
                 "Name the column that holds the class (label_field), or write a class table."
             )
         else:
-            foreground = (label for label in distinct if label != BACKGROUND)
-            value_of = {BACKGROUND: 0} | {label: value for value, label in enumerate(foreground, 1)}
+            at_0 = {BACKGROUND, 0} if zero_is_background else {BACKGROUND}
+            foreground = (label for label in distinct if label not in at_0)
+            value_of = dict.fromkeys(at_0, 0) | {label: value for value, label in enumerate(foreground, 1)}
             values = [value_of[label] for label in distinct]
+            _log_renumbered({label: value for label, value in value_of.items() if value and isinstance(label, int)})
         rows: list[tuple[int, Label]] = sorted(zip(values, distinct, strict=True), key=lambda row: row[0])
         if background and 0 not in values:
             rows.insert(0, (0, BACKGROUND))
@@ -311,3 +316,10 @@ class Classes:
             for index, (value, label) in enumerate(rows)
         ]
         return cls(tuple(entries))
+
+
+def _log_renumbered(values: Mapping[int, int]) -> None:
+    """Log the values of labels that are numbers, but not their own values."""
+    if values:
+        pairs = listed((f"{label} has value {value}" for label, value in values.items()), most=8)
+        log.info("labels are not all from 0 to 254: %s", pairs)

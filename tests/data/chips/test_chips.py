@@ -14,6 +14,7 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window as RasterioWindow
 
+import landscribe as ls
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.cutting import chip
 from landscribe.data.chips.spec import ChipSpec
@@ -23,6 +24,7 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.folds import fold_splits
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError, OutputError, RasterError, RecipeError
+from landscribe.geo.access import open_dataset
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from worlds import METRE, noise, pixel_box, write_polygons, write_raster
@@ -666,3 +668,44 @@ def test_a_missing_chip_is_refused_by_name(world):
     (chips.folder / name).unlink()
     with pytest.raises(RasterError, match=f"{name} cannot be read"):
         ChipReader(chips).read(0)
+
+
+@pytest.mark.parametrize("file_format", ["png", "jpg"])
+def test_pictures_of_partly_valid_chips_keep_which_pixels_are_valid(tmp_path, file_format):
+    valid = np.ones((64, 64), bool)
+    valid[50:], valid[:, :9] = False, False
+    pixels = noise(3, 64, 64)
+    pixels[:, 10:20, 10:20] = 0
+    mask = np.full((64, 64), 255, np.uint8)
+    mask[30:] = 1
+    image = write_raster(tmp_path / "scene.tif", pixels, valid=valid)
+    labels = write_raster(tmp_path / "labels.tif", mask, nodata=255)
+    chips = ls.chip(
+        images=[image],
+        labels=labels,
+        out=tmp_path / "chips",
+        size=64,
+        format=file_format,
+        mode="separate",
+        val=0,
+        test=0,
+    )
+    np.testing.assert_array_equal(ChipReader(chips).read(0).valid, valid)
+    assert chips.table["valid_pixels"].tolist() == [valid.sum()]
+    # Other programs see it, too.
+    with open_dataset(chips.folder / chips.table["image"][0]) as picture:
+        np.testing.assert_array_equal(picture.dataset_mask() > 0, valid)
+
+
+def test_pictures_of_chips_that_are_all_valid_have_no_mask_file_and_dropped_chips_leave_none(tmp_path):
+    pixels = noise(3, 64, 64)
+    pixels[:, :32, 32:40] = 0
+    labels = np.zeros((64, 64), np.uint8)
+    labels[40:60, 40:60] = 1
+    chips = ls.chip(
+        images=[write_raster(tmp_path / "scene.tif", pixels, nodata=0)],
+        labels=write_raster(tmp_path / "labels.tif", labels),
+        out=tmp_path / "chips", size=32, format="png", background_share=0, val=0, test=0,
+    )  # fmt: skip
+    assert chips.ids == ["scene_r32_c32"]
+    assert [path.name for path in (chips.folder / "images").iterdir()] == ["scene_r32_c32.png"]

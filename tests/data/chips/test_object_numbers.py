@@ -11,6 +11,7 @@ import landscribe as ls
 from landscribe.data.batches.dataset import ChipDataset, to_float
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.chips.files import dense_numbers
+from landscribe.geo.grid import Window
 from worlds import noise, pixel_box, write_polygons, write_raster
 
 SIDE = 64
@@ -52,6 +53,19 @@ def test_each_touching_house_of_a_chip_has_a_number(copied):
         np.testing.assert_array_equal(objects > 0, reader.read(index).mask == 1)
         boxes = [box for box in BOXES if box.intersects(pixel_box(window.row + 0.1, window.col + 0.1, 31.8, 31.8))]
         assert set(np.unique(objects)) - {0} == set(range(1, len(boxes) + 1))
+
+
+@pytest.mark.parametrize("virtual", [False, True], ids=["copied", "virtual"])
+def test_pixels_that_are_not_valid_have_no_object(files, tmp_path, virtual):
+    pixels = noise(3, SIDE, SIDE)
+    pixels[:, 4:12, 5:40] = 0
+    image = write_raster(tmp_path / "hole.tif", pixels, nodata=0)
+    chips = cut((image, files[1]), tmp_path / "chips", objects=True, virtual=virtual)
+    reader = ChipReader(chips)
+    for index, objects in enumerate(read_all(chips)):
+        np.testing.assert_array_equal(objects > 0, reader.read(index).mask == 1)
+    scene = chips.scenes()["hole"]
+    np.testing.assert_array_equal(scene.read_objects(Window(4, 5, 8, 35)), 0)
 
 
 def test_background_chips_that_are_dropped_leave_no_object_numbers(files, tmp_path):

@@ -71,6 +71,17 @@ def test_object_numbers_of_a_raster_are_one_class(tmp_path):
     assert outside.sum() == 70_000 * 4
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_0_of_a_raster_of_numbers_is_background_also_where_it_is_nodata(tmp_path, dtype):
+    numbers = np.zeros((SIDE, SIDE), dtype)
+    numbers[2:8, 2:7] = 9
+    if dtype is np.float32:
+        numbers[0] = np.nan
+    scene, _ = opened(tmp_path, write_raster(tmp_path / "labels.tif", numbers, nodata=0), label_objects=True)
+    np.testing.assert_array_equal(scene.read_objects(ALL), np.nan_to_num(numbers))
+    np.testing.assert_array_equal(scene.read(ALL).mask, np.where(np.isnan(numbers), 255, numbers > 0))
+
+
 @pytest.mark.parametrize("pixel_size", [2.0, 0.5])
 def test_numbers_on_another_grid_are_never_mixed_and_agree_with_the_mask(tmp_path, pixel_size):
     numbers = np.zeros((SIDE, SIDE), np.uint16)

@@ -4,15 +4,19 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from affine import Affine
+from PIL import Image
 
 from landscribe import progress
 from landscribe.data.scenes import label_raster
 from landscribe.data.scenes.label_raster import LabelRaster
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
-from landscribe.errors import ClassError, LabelError, ResourceError
+from landscribe.errors import ClassError, GridError, LabelError, ResourceError
+from landscribe.geo.classes import ClassEntry, Classes
+from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from worlds import noise, write_raster
+from worlds import METRE, UTM, noise, write_raster
 
 H, W = 40, 48
 SQUARE = np.zeros((H, W), np.uint8)
@@ -90,6 +94,27 @@ def test_nodata_of_a_mask_is_a_class_where_the_class_table_has_its_value(labels_
     np.testing.assert_array_equal(values, SQUARE)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_nodata_of_numbers_and_of_floats_is_a_class_where_the_class_table_has_it(labels_of, dtype):
+    table = [ClassSpec(name="ground", value=0), ClassSpec(name="house", value=1)]
+    values, _ = labels_of(SQUARE.astype(dtype), table, file={"nodata": 0})
+    np.testing.assert_array_equal(values, SQUARE)
+    values, classes = labels_of(SQUARE.astype(dtype), file={"nodata": 0})
+    assert classes.values == (1,)
+    np.testing.assert_array_equal(values, np.where(SQUARE, 1, 255))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_float_mask_may_have_nan_beside_nodata_beyond_every_integer(labels_of):
+    mask = SQUARE.astype(np.float32)
+    mask[0], mask[1] = np.nan, np.finfo(np.float32).min
+    values, classes = labels_of(mask, file={"nodata": float(np.finfo(np.float32).min)})
+    assert classes.values == (0, 1)
+    expected = SQUARE.copy()
+    expected[:2] = 255
+    np.testing.assert_array_equal(values, expected)
+
+
 def test_nodata_of_a_mask_is_unlabelled_without_a_class_table_or_the_class_that_is_named(labels_of):
     mask = SQUARE.copy()
     mask[30:35] = 2
@@ -114,6 +139,85 @@ def test_transparent_pixels_of_a_mask_are_unlabelled_or_the_class_that_is_named(
     values, classes = labels_of(mask, **options, label_nodata_as="background")
     assert classes.names == ("background", "9", "127")
     assert (values[SQUARE == 0] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["nan", "mask band"])
+@pytest.mark.parametrize("settings", [{}, {"label_threshold": 0.5}, {"label_objects": True}], ids=str)
+def test_masked_pixels_on_another_grid_are_the_named_class_where_the_raster_reaches(labels_of, kind, settings):
+    finer = SQUARE[:30].repeat(2, 0).repeat(2, 1)
+    mask, file = {
+        "nan": (np.where(finer, 1, np.nan).astype(np.float32), {}),
+        "mask band": (finer, {"valid": finer == 1}),
+    }[kind]
+    file = {"transform": METRE @ Affine.scale(0.5), **file}
+    values, _ = labels_of(mask, file=file, label_nodata_as="background", **settings)
+    np.testing.assert_array_equal(values[:30], SQUARE[:30])
+    assert (values[30:] == 255).all()
+
+
+@pytest.fixture
+def palette_of(tmp_path):
+    """Writes a mask of indices as PNG with a palette, in which some indices are transparent; a LabelRaster of it."""
+
+    def written(mask, transparent):
+        picture = Image.fromarray(mask)
+        picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+        picture.save(tmp_path / "palette.png", transparency=bytes(0 if i in transparent else 255 for i in range(3)))
+        return LabelRaster(Raster.open(tmp_path / "palette.png"))
+
+    return written
+
+
+@pytest.mark.parametrize("transparent", [{0}, {0, 2}, {1, 2}])
+def test_transparent_colours_of_a_palette_are_unlabelled_unless_the_class_table_has_their_number(
+    palette_of, transparent
+):
+    mask = SQUARE.copy()
+    mask[30:] = 2
+    labels = palette_of(mask, transparent)
+    opaque = {0, 1, 2} - transparent
+    assert labels.labels(colours=False) == opaque
+    values = labels.with_classes(Classes.from_labels(list(opaque), background=False)).read(Window(0, 0, H, W))
+    np.testing.assert_array_equal(values, np.where(np.isin(mask, list(opaque)), mask, 255))
+    values = labels.with_classes(Classes.from_labels([0, 1, 2], background=False)).read(Window(0, 0, H, W))
+    np.testing.assert_array_equal(values, mask)
+
+
+@pytest.mark.parametrize("transparent", [{0}, {0, 2}])
+def test_transparent_colours_of_a_palette_are_no_colours(palette_of, transparent):
+    mask = SQUARE.copy()
+    mask[30:] = 2
+    labels = palette_of(mask, transparent)
+    colours = ["#ff0000", "#00ff00", "#0000ff"]
+    assert labels.labels(colours=True) == {colours[index] for index in {0, 1, 2} - transparent}
+    classes = Classes(tuple(ClassEntry(value, str(value), label, label) for value, label in enumerate(colours)))
+    values = labels.with_classes(classes).read(Window(0, 0, H, W))
+    np.testing.assert_array_equal(values, np.where(np.isin(mask, list(transparent)), 255, mask))
+
+
+SHIFTED = np.full((H, W), 255)
+SHIFTED[5:, 10:] = SQUARE[:-5, :-10]
+"""The square in the pixels of an image that begins 5 rows above and 10 columns left of the mask."""
+
+
+@pytest.mark.parametrize("crs", [UTM, None], ids=["image with CRS", "image without CRS"])
+def test_a_mask_without_a_crs_lies_where_its_own_georeference_says(tmp_path, crs):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W), crs=crs)
+    mask = write_raster(tmp_path / "m.tif", SQUARE, crs=None, transform=METRE @ Affine.translation(10, 5))
+    (scene,), _ = open_scenes([SceneSpec(image=(str(image),), labels=str(mask))])
+    np.testing.assert_array_equal(scene.labels.read(scene.image.grid.window), SHIFTED)
+
+
+def test_a_mask_lies_where_its_world_file_says(labels_of, tmp_path):
+    (tmp_path / "mask.pgw").write_text("1\n0\n0\n-1\n500010.5\n4999994.5\n")
+    values, _ = labels_of(SQUARE, name="mask.png", file={"crs": None, "transform": None})
+    np.testing.assert_array_equal(values, SHIFTED)
+
+
+def test_a_mask_without_a_crs_whose_georeference_lies_off_the_image_is_refused(labels_of):
+    far = {"crs": None, "transform": METRE @ Affine.translation(1000, 0)}
+    with pytest.raises(GridError, match=r"mask.tif has no CRS, .*\(501000, 5000000\) .*\(500000, 5000000\).*-a_srs"):
+        labels_of(SQUARE, file=far)
 
 
 def test_grey_in_three_bands_is_one_band_of_numbers(labels_of):

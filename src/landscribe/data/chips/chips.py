@@ -239,7 +239,7 @@ class ChipReader:
             return self.scenes[row["scene"]].read(Window(row["row"], row["col"], row["height"], row["width"]))
         pixels, valid = read_copy(self.chips.folder / row["image"], PICTURE_FILL)
         mask = read_band(self.chips.folder / row["mask"])
-        # Labelled pixels are valid: those that are black in a PNG are imagery, not fill.
+        # Labelled pixels are valid, also those that are black in pictures of before, which have no mask file.
         valid |= mask != IGNORE
         if row["valid_pixels"] == valid.size:
             valid[:] = True

@@ -40,7 +40,7 @@ from landscribe.geo.features import bounding_window
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.source_files import FileState, file_state, raster_state, require_unchanged
-from landscribe.geo.rasters.whole_files import require_geotiff_holds
+from landscribe.geo.rasters.whole_files import mask_file, require_geotiff_holds
 from landscribe.outputs import atomic_folder
 
 log = logging.getLogger(__name__)
@@ -167,7 +167,8 @@ class _Cutting:
         # One GDAL environment for all reads: otherwise each file sets up its own.
         with rasterio.Env():
             writes_numbers = self.spec.objects and not self.spec.virtual
-            return _Read(scene.read(unit.window), scene.read_objects(unit.window) if writes_numbers else None)
+            sample = scene.read(unit.window)
+            return _Read(sample, scene.read_objects(unit.window, sample.valid) if writes_numbers else None)
 
     def compute(self, unit: ChipUnit, read: _Read) -> list[tuple[int, dict[str, Any], _Read]]:
         """Index, table row and pixels of the selected chips."""
@@ -357,6 +358,7 @@ def _without_undrawn(folder: Path, table: pd.DataFrame, spec: ChipSpec, seed: in
         files = [column for column in ("image", "mask", NUMBERS) if column in table]
         for name in table.loc[~is_kept, files].to_numpy().ravel().tolist():
             (folder / name).unlink()
+            mask_file(folder / name).unlink(missing_ok=True)
     return table[is_kept].reset_index(drop=True)
 
 

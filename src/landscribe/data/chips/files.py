@@ -13,12 +13,12 @@ from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.whole_files import write_raster
+from landscribe.geo.rasters.whole_files import write_mask_file, write_raster
 
 NUMBERS = "objects"
 """The folder of object numbers, and the column of their paths."""
 PICTURE_FILL = 0
-"""Fill value of pixels that are not valid in PNG and JPEG chips, which have no nodata value."""
+"""Fill value of pixels that are not valid in PNG and JPEG chips, which have no nodata value, but a mask file."""
 
 
 def require_format_fits(file_format: Format, image: Raster) -> None:
@@ -69,7 +69,7 @@ def make_folders(folder: Path, subfolders: tuple[str, ...], *, objects: bool) ->
 
 
 def write_pair(image_path: Path, mask_path: Path, image: Raster, window: Window, sample: Sample) -> None:
-    """Write image and mask of a chip into existing folders.
+    """Write image and mask of a chip into existing folders; for a picture, also which of its pixels are valid.
 
     Args:
         image_path: the suffix is the format.
@@ -89,6 +89,9 @@ def write_pair(image_path: Path, mask_path: Path, image: Raster, window: Window,
     valid_mask = valid if fill is None and not valid.all() else None
     grid = image.grid[window] if is_geotiff else None
     write_raster(image_path, pixels, grid, valid_mask, **_image_options(image_path.suffix, fill))
+    if not (is_geotiff or valid.all()):
+        # Black pixels may be imagery, and JPEG changes those that are fill.
+        write_mask_file(image_path, valid, len(pixels))
     write_raster(mask_path, mask[None], grid, **_mask_options(mask_path.suffix))
 
 

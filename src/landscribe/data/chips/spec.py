@@ -31,7 +31,7 @@ class ChipSpec(Spec):
     """Also cut chips without any labelled pixel."""
     format: Annotated[Format, words(jpeg="jpg", tiff="tif", geotiff="tif"), TextMark()] = "tif"
     """File format of the images. tif keeps CRS and transform; png takes 1, 3 or 4 bands, jpg 1 or 3 bands of uint8.
-    Masks are always lossless."""
+    Masks are always lossless. Beside a png or jpg that is partly nodata lies a file (.msk) of its valid pixels."""
     objects: bool = False
     """Also cut object numbers: each polygon is an object of its own, also where it touches another one. Default: where
     the network learns from them (unet_id)."""

@@ -10,19 +10,24 @@ from landscribe.geo.access import require_file
 from landscribe.geo.classes import IGNORE
 
 TEMPLATE = "esri_model_definition.emd"
+SHIFT = "LandscribeValueShift"
+"""The key of the number that our export adds to class values; ArcGIS has no such key."""
 NODATA = 0
 """Unlabelled, in labels of ArcGIS."""
 
 
 def read_classes(definition: Path) -> list[ClassSpec]:
-    """The class table of Classified Tiles; value 0 is unlabelled unless the table has it.
+    """The class table of Classified Tiles, without the shift of our export.
+
+    Value 0 of labels is unlabelled unless the table has it.
 
     Raises:
         LabelError: the file has no class table.
     """
     require_file(str(definition))
     try:
-        rows = json.loads(definition.read_text(encoding="utf-8-sig"))["Classes"]
+        content = json.loads(definition.read_text(encoding="utf-8-sig"))
+        rows, shift = content["Classes"], int(content.get(SHIFT, 0))
         # Older exports spell the keys differently.
         named = [
             (int(row.get("Value", row.get("ClassValue"))), str(row.get("Name", row.get("ClassName")))) for row in rows
@@ -34,10 +39,10 @@ def read_classes(definition: Path) -> list[ClassSpec]:
             "ArcGIS. Export the tiles again, or write a class table into a recipe."
         ) from error
     table = [
-        ClassSpec.of({"name": name, "value": value, "label": value, "colour": colour}, str(definition))
-        for (value, name), colour in zip(named, colours, strict=True)
+        ClassSpec.of({"name": name, "value": label - shift, "label": label, "colour": colour}, str(definition))
+        for (label, name), colour in zip(named, colours, strict=True)
     ]
-    if NODATA not in {value for value, _ in named}:
+    if NODATA not in {label for label, _ in named}:
         table.append(ClassSpec(name="unlabelled", value=IGNORE, label=NODATA))
     return table
 

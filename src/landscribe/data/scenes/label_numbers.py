@@ -3,7 +3,7 @@
 On another grid, a pixel has the number at its centre: a majority of numbers would lose small objects.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -32,7 +32,8 @@ class LabelNumbers(LabelRaster):
         Raises:
             LabelError, GridError: as `LabelRaster.open`.
         """
-        numbers = located_labels(path, image, spec)
+        # Colours of numbers mean nothing: 0 may be transparent, and is the background.
+        numbers = replace(located_labels(path, image, spec), has_palette=False)
         if numbers.nodata == 0:
             # Programs declare 0 as nodata; it is the background.
             numbers = numbers.with_nodata(None)
@@ -57,5 +58,5 @@ class NumberLabels(RasterLabels):
 
     def objects(self, window: Window) -> NDArray[np.uint32]:
         """Object numbers (height, width), 0 where there is none."""
-        pixels, valid = self.source.raster.read(window)
-        return np.where(valid & (pixels[0] >= _FIRST), pixels[0], 0).astype(np.uint32)
+        pixels, opaque, is_nodata = self.source.stored(window)
+        return np.where(opaque & ~is_nodata & (pixels[0] >= _FIRST), pixels[0], 0).astype(np.uint32)

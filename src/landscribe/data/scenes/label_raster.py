@@ -20,24 +20,30 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec, is_colour
-from landscribe.errors import ClassError, GridError, LabelError, ResourceError, counted
+from landscribe.errors import ClassError, LabelError, ResourceError
 from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label, distinct_codes, look_up
-from landscribe.geo.grid import Grid, Window, crs_label
+from landscribe.geo.grid import Grid, Window
+from landscribe.geo.rasters.derived.converted import filled
+from landscribe.geo.rasters.derived.located import open_located
 from landscribe.geo.rasters.derived.resampling import Resampled, is_coarser, resample_by_majority, resample_to
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.whole_files import read_palette
+from landscribe.geo.spec import NodataValue
 from landscribe.geo.tiling import halved
 
 NODATA_IGNORED = "ignore"
 """`label_nodata_as` of labels whose nodata is unlabelled, whatever the class table says."""
 _COLOUR_BANDS = 3
-_NO_COLOUR = -1
+_NO_COLOUR, _TRANSPARENT = -1, -2
+"""Codes of indices that a palette does not list, and of those whose colour is transparent."""
 _STRIP_PIXELS = 2**24
 _MOST_PIXELS = 10**13
 """Of a raster that is read for its classes: a day at 10^8 pixels a second."""
 _MOST_PARTS = 2**8
 """About as many parts are searched for valid pixels before the pixels are read."""
+_MOST_CODE = 2.0**62
+"""Nodata of floats may be beyond every integer."""
 _FEW_VALUES = 8
 """Label rasters with no more values are not searched for values that compression or blur added."""
 _LOSSY = {".jpg", ".jpeg"}
@@ -200,14 +206,21 @@ class LabelRaster:
                 # The class table has the last word on what a value means.
                 is_nodata &= ~np.isin(codes, _codes_of(classes, colours=colours))
             inside_values = np.full(inside.shape, classes.ignore, np.uint8)
-            if not isinstance(self.raster.source, Resampled):
-                # A resampled raster is opaque only where it reaches.
-                inside_values[~opaque] = nodata_value
+            if nodata_value != classes.ignore and not opaque.all():
+                inside_values[~opaque & self._reaches(inside)] = nodata_value
             inside_values[is_nodata] = nodata_value
             labelled = opaque & ~is_nodata
             inside_values[labelled] = self._values(codes[labelled], classes, colours=colours)
             values[inside.relative_to(window).slices] = inside_values
         return values
+
+    def _reaches(self, window: Window) -> Valid:
+        """Where the file has a pixel, also one that is not opaque: the grid of a resampled raster may be larger."""
+        source = self.raster.source
+        if not isinstance(source, Resampled):
+            return np.ones(window.shape, bool)
+        opaque = filled(source.raster.with_nodata(self._nan_only), 0)
+        return replace(self.raster, source=replace(source, raster=opaque), nodata=None).read(window)[1]
 
     def _values(self, codes: NDArray[Any], classes: Classes, *, colours: bool) -> NDArray[np.uint8]:
         distinct, inverse, counts = distinct_codes(codes)
@@ -221,24 +234,38 @@ class LabelRaster:
         table[labelled] = classes.values_of(list(occurring), self.raster.paths[0], occurring)
         return look_up(table, inverse)
 
+    def stored(self, window: Window) -> tuple[Pixels, Valid, Valid]:
+        """Pixels as stored, where they are opaque, and where they hold the nodata value or a transparent index.
+
+        NaN is not opaque: no class has it as its label.
+        """
+        pixels, opaque = self.raster.with_nodata(self._nan_only).read(window)
+        is_nodata = Nodata(self.raster.nodata).marks(pixels)
+        if self.raster.has_palette and self.raster.dtype in ("uint8", "uint16"):
+            is_nodata |= self._palette[pixels[0]] == _TRANSPARENT
+        return pixels, opaque, opaque & is_nodata
+
+    @property
+    def _nan_only(self) -> NodataValue:
+        """NaN for floats: as the value of a band, it does not add to the value that the file declares."""
+        return (math.nan,) if np.dtype(self.raster.dtype).kind == "f" else None
+
     def _read(self, window: Window, *, colours: bool) -> tuple[NDArray[Any], Valid, Valid]:
         """Codes, where pixels are opaque, and where they hold the nodata value, (height, width) each.
 
         A code is the stored number, or a colour as 0xRRGGBB.
         """
-        is_integer = np.dtype(self.raster.dtype).kind != "f"
-        pixels, opaque = (self.raster.with_nodata(None) if is_integer else self.raster).read(window)
-        is_nodata = opaque & Nodata(self.raster.nodata).marks(pixels)
+        pixels, opaque, is_nodata = self.stored(window)
         if not colours:
-            return self._numbers(pixels, opaque), opaque, is_nodata
+            return self._numbers(pixels, opaque & ~is_nodata), opaque, is_nodata
         if len(self.raster.bands) == 1:
-            # Pixels without a palette colour are unlabelled, as nodata is.
-            codes = self._palette()[pixels[0]]
-            return codes, opaque & (codes != _NO_COLOUR), is_nodata
+            # Pixels without a colour are unlabelled, as nodata is.
+            codes = self._palette[pixels[0]]
+            return codes, opaque & (codes >= 0), is_nodata
         red, green, blue = pixels.astype(np.int32)
         return (red << 16) | (green << 8) | blue, opaque, is_nodata
 
-    def _numbers(self, pixels: NDArray[Any], valid: Valid) -> NDArray[Any]:
+    def _numbers(self, pixels: NDArray[Any], labelled: Valid) -> NDArray[Any]:
         """One number for each pixel (rows, cols)."""
         name, numbers = self.raster.paths[0], pixels[0]
         if len(pixels) == _COLOUR_BANDS and not (pixels == numbers).all():
@@ -250,24 +277,26 @@ class LabelRaster:
             return (numbers >= self.threshold).astype(np.uint8)
         if numbers.dtype.kind != "f":
             return numbers
-        fractions = numbers[valid & (numbers != np.rint(numbers))]
+        fractions = numbers[labelled & (numbers != np.rint(numbers))]
         if fractions.size:
             raise LabelError(
                 f"{name} holds fractions such as {fractions[0]:g}. Expected whole numbers as class values. Pass "
                 f"--label-threshold for a class from a value up (for example {_middle(fractions):.3g}), or convert it."
             )
-        return numbers.astype(np.int64)
+        return numbers.clip(-_MOST_CODE, _MOST_CODE).astype(np.int64)
 
+    @cached_property
     def _palette(self) -> NDArray[np.int32]:
+        """The code of each index's colour, `_NO_COLOUR` or `_TRANSPARENT`."""
         palette = read_palette(self.raster.paths[0])
         if palette is None:
             raise LabelError(
                 f"{self.raster.paths[0]} has one band without a palette, but the class table's labels are colours. "
                 "Expected coloured masks. Give the mask's numbers as labels."
             )
-        table = np.full(2**16, _NO_COLOUR, np.int32)
-        for index, (red, green, blue, _) in palette.items():
-            table[index] = (red << 16) | (green << 8) | blue
+        table = np.full(2**8 if self.raster.dtype == "uint8" else 2**16, _NO_COLOUR, np.int32)
+        for index, (red, green, blue, opacity) in palette.items():
+            table[index] = (red << 16) | (green << 8) | blue if opacity else _TRANSPARENT
         return table
 
 
@@ -370,33 +399,13 @@ def located_labels(path: str, image: Raster, spec: SceneSpec) -> Raster:
     Raises:
         LabelError, GridError: as `LabelRaster.open`.
     """
-    labels = Raster.open([path])
-    _require_labels(labels, path)
-    if np.dtype(labels.dtype).kind == "f":
-        labels = labels.with_nodata(math.nan)
-    files = _grid_of_files(image, spec)
-    if labels.grid.crs is None:
-        if labels.grid.shape != files.shape:
-            raise GridError(
-                f"{path} has no CRS and {labels.grid.height} x {labels.grid.width} pixels, but {image.paths[0]} "
-                f"has {files.height} x {files.width}. Without a CRS, sizes must be equal. Check the pair."
-            )
-        return replace(labels, grid=files)
-    if image.grid.crs is None:
-        raise GridError(
-            f"{image.paths[0]} has no CRS, but {path} is in {crs_label(labels.grid.crs)}. Assign the image its CRS."
-        )
-    return labels
+    files = image.grid if spec.pixel_size is None else Raster.open(spec.image[:1], is_imagery=True).grid
+    return open_located(path, image, files)
 
 
 def _one_object(values: NDArray[np.uint8], classes: Classes) -> NDArray[np.uint32]:
     """1 where the class is another one than the background, else 0."""
     return ((values != classes.background) & (values != classes.ignore)).astype(np.uint32)
-
-
-def _grid_of_files(image: Raster, spec: SceneSpec) -> Grid:
-    """The grid of the image files, which a mask without a CRS shares."""
-    return image.grid if spec.pixel_size is None else Raster.open(spec.image[:1], is_imagery=True).grid
 
 
 def has_colour_labels(classes: Classes) -> bool:
@@ -419,15 +428,6 @@ def _label(code: int, *, colours: bool) -> Label:
 def _is_chromatic(code: int) -> bool:
     """True for 0xRRGGBB with unequal parts."""
     return code != (code & 0xFF) * 0x010101
-
-
-def _require_labels(labels: Raster, path: str) -> None:
-    coloured = len(labels.bands) == _COLOUR_BANDS and labels.dtype == "uint8"
-    if len(labels.bands) != 1 and not coloured:
-        raise LabelError(
-            f"{path} has {counted(len(labels.bands), 'band')} of {labels.dtype}. Expected one band of class values, "
-            "or three of uint8 colours. Check the path."
-        )
 
 
 def _require_classes(path: str, shares: dict[int, tuple[float, float]]) -> None:

@@ -88,9 +88,15 @@ class Scene:
         mask = self.labels.read(window)
         return Sample(pixels, valid, np.where(valid, mask, np.uint8(IGNORE)))
 
-    def read_objects(self, window: Window) -> NDArray[np.uint32]:
-        """The object numbers (height, width) of a window, 0 where there is none; see `LabelSource.objects`."""
-        return self.labels.objects(window)
+    def read_objects(self, window: Window, valid: Valid | None = None) -> NDArray[np.uint32]:
+        """The object numbers (height, width) of a window, 0 where there is none; see `LabelSource.objects`.
+
+        Args:
+            window: it may reach outside the grid.
+            valid: of the image in this window, outside of which there is no object; None to read it.
+        """
+        valid = self.image.read(window)[1] if valid is None else valid
+        return np.where(valid, self.labels.objects(window), np.uint32(0))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Whole raster files, written or read at once: chips, masks, parts of a map, palettes."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import product
@@ -13,7 +13,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.io import MemoryFile
 
 from landscribe.errors import GridError
@@ -26,7 +26,14 @@ from landscribe.geo.rasters.raster import Pixels, Valid
 _BLOCK_ITEMS = ("OFFSET", "SIZE")
 
 
-def write_raster(path: Path, pixels: Pixels, grid: Grid | None, valid: Valid | None = None, **layout: Any) -> None:
+def write_raster(
+    path: Path,
+    pixels: Pixels,
+    grid: Grid | None,
+    valid: Valid | None = None,
+    tags: Mapping[str, str] | None = None,
+    **layout: Any,
+) -> None:
     """Write pixels to a new file.
 
     Args:
@@ -34,6 +41,7 @@ def write_raster(path: Path, pixels: Pixels, grid: Grid | None, valid: Valid | N
         pixels: (bands, rows, cols).
         grid: of the pixels; None for an image without georeference.
         valid: (rows, cols), written as an internal mask band of a GeoTIFF; None for no mask band.
+        tags: of the file, besides its georeference.
         layout: driver and creation options of rasterio.
     """
     count, height, width = pixels.shape
@@ -50,7 +58,20 @@ def write_raster(path: Path, pixels: Pixels, grid: Grid | None, valid: Valid | N
             target.write(pixels)
             if valid is not None:
                 target.write_mask(valid)
+            if tags:
+                target.update_tags(**tags)
         path.write_bytes(memory.getbuffer())
+
+
+def mask_file(path: Path) -> Path:
+    """The file beside a PNG or JPEG that GDAL, and `read_copy`, take for its mask."""
+    return path.with_name(f"{path.name}.msk")
+
+
+def write_mask_file(path: Path, valid: Valid, bands: int) -> None:
+    """Write the mask file of a PNG or JPEG with so many bands."""
+    tags = {f"INTERNAL_MASK_FLAGS_{band}": str(MaskFlags.per_dataset.value) for band in range(1, bands + 1)}
+    write_raster(mask_file(path), valid[None] * np.uint8(255), None, tags=tags, compress="deflate", zlevel=1)
 
 
 def require_geotiff_holds(grid: Grid, name: str) -> None:
@@ -83,7 +104,7 @@ def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
 
     Args:
         path: of the file.
-        fill: the value of pixels that are not valid, in formats that declare no nodata; a GeoTIFF declares its own.
+        fill: the value of pixels that are not valid, in a picture without a mask file; a GeoTIFF declares its own.
 
     Returns:
         Pixels (bands, rows, cols), 0 where not valid, and valid (rows, cols).
@@ -92,8 +113,8 @@ def read_copy(path: Path, fill: float) -> tuple[Pixels, Valid]:
         # GDAL takes the fourth band of a PNG for alpha: here it is a band like any other.
         pixels = source.read()
         is_geotiff = source.driver == "GTiff"
-        nodata = source.nodata if is_geotiff else fill
-        masked = is_geotiff and mask_band(source) == MASK_BAND
+        masked = mask_band(source) == MASK_BAND if is_geotiff else mask_file(path).exists()
+        nodata = source.nodata if is_geotiff or masked else fill
         valid = read_mask(source, MASK_BAND) if masked else np.ones(pixels.shape[1:], bool)
     # All bands of a pixel that is not valid hold the value. Single bands of a valid pixel may hold it, too.
     valid &= ~Nodata(nodata, "all").marks(pixels)

@@ -45,6 +45,8 @@ _ROUNDING = 1e-6
 _HALF = 0.5 - _ROUNDING
 _SAME_SIZE = 0.01
 """Largest relative difference of a pixel's side from a requested size that leaves a raster as it is."""
+_LOCAL = CRS.from_wkt('LOCAL_CS["local",UNIT["metre",1]]')
+"""Stands for the CRS of grids that have none."""
 _MOST_REFINED = 64
 """Most pixels along the side of a source pixel: more show nothing that the source has not."""
 
@@ -53,8 +55,8 @@ def resample_to(raster: Raster, grid: Grid, *, nearest: bool = False) -> Raster:
     """Resample a raster to another grid; pixels are computed when they are read.
 
     Args:
-        raster: with a CRS.
-        grid: with a CRS.
+        raster: with a CRS, unless the grid has none either.
+        grid: with a CRS, unless the raster has none either.
         nearest: each pixel takes the nearest source pixel, as class values must be.
     """
     scale = _scale(raster.grid, grid)
@@ -347,11 +349,13 @@ def _warp(floats: Pixels, source: Grid, target: Grid, method: Resampling) -> Pix
     result = np.full((len(floats), *target.shape), np.nan, floats.dtype)
     # GDAL would widen the interpolation kernel by a scale that it estimates for each block.
     scale = {"XSCALE": 1, "YSCALE": 1} if method == Resampling.bilinear else {}
+    # Without a CRS, both have one of their own: rasterio asks for it.
+    source_crs, target_crs = (grid.crs or _LOCAL for grid in (source, target))
     # GDAL opens an array as a dataset, which has no georeference at first.
     with allow_ungeoreferenced():
         reproject(
-            floats, result, src_transform=source.transform, src_crs=source.crs, src_nodata=np.nan,
-            dst_transform=target.transform, dst_crs=target.crs, dst_nodata=np.nan, resampling=method, **scale,
+            floats, result, src_transform=source.transform, src_crs=source_crs, src_nodata=np.nan,
+            dst_transform=target.transform, dst_crs=target_crs, dst_nodata=np.nan, resampling=method, **scale,
         )  # fmt: skip
     return result
 

@@ -1,0 +1,69 @@
+"""Located: a label raster, also one without a CRS, on the ground of its image."""
+
+from dataclasses import replace
+
+from landscribe.errors import GridError, LabelError, counted
+from landscribe.geo.grid import Grid, crs_label
+from landscribe.geo.rasters.raster import Raster
+
+_COLOUR_BANDS = 3
+_SAME_PIXEL = 1
+"""Largest offset in pixels of labels whose pixels are those of the image: world files may give corners or centres."""
+
+
+def open_located(path: str, image: Raster, files: Grid) -> Raster:
+    """Open a label raster.
+
+    Without a CRS, its georeference is in the CRS of the image; without any, its pixels are those of the image files.
+
+    Args:
+        path: of the label raster.
+        image: its image, in pixels of any size.
+        files: the grid of the image files.
+
+    Raises:
+        LabelError: the raster has neither one band nor three bands of colours.
+        GridError: the labels have no georeference and another size than the image, or one that lies off the image; or
+            only the image has no CRS.
+    """
+    labels = Raster.open([path])
+    _require_labels(labels, path)
+    if labels.grid.crs is not None:
+        if image.grid.crs is not None:
+            return labels
+        raise GridError(
+            f"{image.paths[0]} has no CRS, but {path} is in {crs_label(labels.grid.crs)}. Assign the image its CRS."
+        )
+    own = replace(labels.grid, crs=files.crs)
+    if own.transform.is_identity or (own.shape == files.shape and files.max_corner_offset(own) <= _SAME_PIXEL):
+        _require_same_shape(path, own, image, files)
+        return replace(labels, grid=files)
+    _require_overlap(path, own, image, files)
+    return replace(labels, grid=own)
+
+
+def _require_same_shape(path: str, labels: Grid, image: Raster, files: Grid) -> None:
+    if labels.shape != files.shape:
+        raise GridError(
+            f"{path} has no CRS and {labels.height} x {labels.width} pixels, but {image.paths[0]} has {files.height} x "
+            f"{files.width}. Without a CRS, sizes must be equal. Check the pair."
+        )
+
+
+def _require_overlap(path: str, labels: Grid, image: Raster, files: Grid) -> None:
+    (left, bottom, right, top), (first, low, last, high) = labels.bounds, files.bounds
+    if left >= last or right <= first or bottom >= high or top <= low:
+        raise GridError(
+            f"{path} has no CRS, and its pixels from ({left:.10g}, {top:.10g}) lie off {image.paths[0]}, whose pixels "
+            f"are from ({first:.10g}, {high:.10g}) in {crs_label(files.crs)}. Assign the labels their CRS "
+            "(gdal_edit.py -a_srs); if their pixels are those of the image, remove their world file (TIFF: -unsetgt)."
+        )
+
+
+def _require_labels(labels: Raster, path: str) -> None:
+    coloured = len(labels.bands) == _COLOUR_BANDS and labels.dtype == "uint8"
+    if len(labels.bands) != 1 and not coloured:
+        raise LabelError(
+            f"{path} has {counted(len(labels.bands), 'band')} of {labels.dtype}. Expected one band of class values, "
+            "or three of uint8 colours. Check the path."
+        )
