@@ -43,6 +43,13 @@ def test_a_mask_of_0_and_255_is_background_and_one_class(labels_of):
     assert [entry.label for entry in classes] == [0, 255]
 
 
+@pytest.mark.parametrize(("other", "dtype"), [(65535, np.uint16), (-1, np.int16), (1000, np.int32)])
+def test_a_mask_of_0_and_a_number_that_no_value_can_be_is_background_and_one_class(labels_of, other, dtype):
+    values, classes = labels_of(SQUARE.astype(dtype) * other)
+    np.testing.assert_array_equal(values, SQUARE)
+    assert (classes.names, [entry.label for entry in classes]) == (("background", "foreground"), [0, other])
+
+
 def test_255_beside_other_values_is_a_class_where_the_class_table_says_so(labels_of):
     mask = SQUARE * 255
     mask[30:35] = 127

@@ -341,10 +341,11 @@ def _classes(table: Sequence[ClassSpec], opened: Sequence[OpenedLabels], ignored
     # Words are numbered from 1, so only numbers meet the background's value.
     zeros = [source.zero_is_class for source in opened if kinds == {int}]
     numbers = {label for source, own in zip(opened, by_source, strict=True) if not source.has_names for label in own}
-    if (labels == {0, IGNORE} and not any(zeros)) or (
-        labels <= {0, 1} and any(source.is_thresholded for source in opened)
-    ):
-        return _foreground(max(label for label in labels if isinstance(label, int)) or 1)
+    if labels <= {0, 1} and any(source.is_thresholded for source in opened):
+        return _foreground(1)
+    other = [label for label in labels if isinstance(label, int) and label != 0]
+    if labels == {0, *other} and len(other) == 1 and other[0] not in range(IGNORE) and not any(zeros):
+        return _foreground(other[0])
     if numbers == labels == {IGNORE} and background:
         # The 0 of such masks is their nodata.
         return _foreground(IGNORE)
