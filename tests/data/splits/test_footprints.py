@@ -19,7 +19,7 @@ from landscribe.data.splits.footprints import (
 )
 from landscribe.data.splits.split import SplitInput, SplitSpec, split_scenes
 from landscribe.geo.grid import Grid, Window
-from worlds import grid
+from worlds import chip_windows, grid
 
 SIZE = 64
 
@@ -131,6 +131,20 @@ def test_chips_of_large_scenes_that_overlap_are_a_gap_apart(seed, shift, pixels)
             shapely.union_all([shape for name, shape in placed if name == which]) for which in (one, another)
         )
         assert first.distance(second) >= SIZE // 4 * abs(a.transform.a) - 1e-6
+
+
+@pytest.mark.parametrize(("apart", "gap"), [(5, None), (5, 60), (59, 60)])
+def test_chips_of_scenes_nearer_than_the_gap_are_the_gap_apart(apart, gap):
+    # Two scenes of 10 x 10 chips side by side, a few pixels apart.
+    raster = grid(640, 1280 + apart)
+    grids = [raster[Window(0, 0, 640, 640)], raster[Window(0, 640 + apart, 640, 640)]]
+    windows = chip_windows(640, 640, size=SIZE, stride=SIZE, edge="drop")
+    scenes = [SplitInput(windows, np.full((100, 2), 10), grid=own) for own in grids]
+    names = split_scenes(scenes, SplitSpec(gap=gap), size=SIZE, seed=0)
+    common = list(zip(in_common_grid(grids, [windows, windows]), itertools.chain(*names), strict=True))
+    used = [(window, name) for window, name in common if name != "gap"]
+    assert {name for _, name in used} == {"train", "val", "test"}
+    assert min(a.distance_to(b) for a, one in used for b, other in used if one != other) >= (gap or SIZE // 4)
 
 
 @pytest.mark.parametrize("stride", [32, 64])

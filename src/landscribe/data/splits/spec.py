@@ -12,9 +12,10 @@ class SplitSpec(Spec):
     """How chips are split into training, validation and test chips."""
 
     by: Annotated[Literal["auto", "block", "scene", "group", "attribute", "list"], Flag("--split-by")] = "auto"
-    """Groups of chips that share a split. block: spatial blocks, of each scene or of overlapping scenes together;
-    scene: whole scenes; group: all scenes of a region, by the group that each names; attribute: areas of polygons, by a
-    column; list: the scenes or chips in text files. auto is block, or scene for scenes too small for blocks."""
+    """Groups of chips that share a split. block: spatial blocks, of each scene or of scenes near each other
+    together; scene: whole scenes; group: all scenes of a region, by the group that each names; attribute: areas of
+    polygons, by a column; list: the scenes or chips in text files. auto is block, or scene for scenes too small for
+    blocks."""
     val: Annotated[float, FractionText, TextMark()] = Field(0.15, ge=0, lt=1)
     """Validation fraction. The best epoch is chosen on the validation chips."""
     test: Annotated[float, FractionText, TextMark()] = Field(0.15, ge=0, lt=1)

@@ -91,6 +91,11 @@ def _split_blocks_or_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, size:
     return splits
 
 
+def _gap(spec: SplitSpec, size: int) -> int:
+    """The minimum distance in pixels between chips of different splits."""
+    return spec.gap or max(1, size // 4)
+
+
 def _listed(scene: SplitInput) -> list[Split]:
     """The predefined split of each chip. There is no gap: a publisher's lists are taken as they are."""
     if scene.chips is None:
@@ -99,10 +104,10 @@ def _listed(scene: SplitInput) -> list[Split]:
 
 
 def _split_blocks(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
-    """Draw blocks scene by scene; scenes that touch or overlap are divided into common blocks."""
+    """Draw blocks scene by scene; scenes nearer to each other than the gap are divided into common blocks."""
     splits: list[list[Split]] = [[scene.split or "train"] * len(scene.windows) for scene in scenes]
     drawn = [index for index, scene in enumerate(scenes) if scene.split is None and len(scene.windows)]
-    groups = overlap_groups([scenes[index].grid for index in drawn], buffer_px=0.5)
+    groups = overlap_groups([scenes[index].grid for index in drawn], buffer_px=max(0.5, _gap(spec, size) / 2))
     for group in np.unique(groups).tolist():
         indices = [drawn[position] for position in np.flatnonzero(groups == group).tolist()]
         members, rng = [scenes[index] for index in indices], np.random.default_rng([seed, indices[0]])
@@ -122,7 +127,7 @@ def _split_overlapping_scenes(
     union = SplitInput(windows, np.concatenate([scene.counts for scene in scenes]))
     # Scenes may be smaller than chips, and their padding is cut away: then blocks are smaller too, but not the gap.
     side = min(size, max(max(window.shape) for window in windows))
-    with_gap = spec.model_copy(update={"gap": spec.gap or max(1, size // 4)})
+    with_gap = spec.model_copy(update={"gap": _gap(spec, size)})
     return _per_scene(split_chips(union, with_gap, size=side, rng=rng), scenes)
 
 
@@ -182,7 +187,7 @@ def split_chips(scene: SplitInput, spec: SplitSpec, *, size: int, rng: np.random
         least `spec.gap` pixels apart; train loses no class.
     """
     blocks = block_index(scene.windows, spec.block or block_side(scene.windows, size))
-    near = pairs_within(Footprints.of_windows(scene.windows), spec.gap or max(1, size // 4))
+    near = pairs_within(Footprints.of_windows(scene.windows), _gap(spec, size))
     predefined = np.full(int(blocks.max()) + 1, "", dtype="<U5")
     groups = Groups(scene.counts, single_membership(blocks), near, predefined)
     return assign_splits(groups, spec.val, spec.test, rng, min_train=_MIN_TRAIN * (1 - spec.val - spec.test))
@@ -228,7 +233,7 @@ def _split_by_group(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, se
     _require_enough_groups(predefined, spec, "group", " of scenes")
     members = single_membership(np.repeat(group_index, [len(scene.windows) for scene in scenes]))
     counts = np.concatenate([scene.counts for scene in scenes])
-    groups = Groups(counts, members, _near_chips(scenes, spec.gap or max(1, size // 4)), predefined)
+    groups = Groups(counts, members, _near_chips(scenes, _gap(spec, size)), predefined)
     return _per_scene(assign_splits(groups, spec.val, spec.test, np.random.default_rng(seed)), scenes)
 
 
