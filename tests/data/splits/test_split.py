@@ -391,6 +391,24 @@ def test_groups_are_drawn_whole_and_stay_the_gap_apart(seed, gap, groups):
     assert all(len(names) == 1 for names in split_of.values())
 
 
+@pytest.mark.parametrize("left", [120, 128, 131])
+def test_chips_of_zones_are_the_gap_apart_across_scenes(left):
+    # A train zone over a scene of eight chips; a test zone over the next scene, which overlaps, touches or is near it.
+    transforms = METRE, METRE @ Affine.translation(left, 0)
+    inputs = [
+        SplitInput(
+            lattice(1, 8),
+            np.ones((8, 1), np.int64),
+            grid=grid(16, 128, transform=transform),
+            zones=zones((0, 0, 16, 120, "train"), (0, left + 8, 16, 120, "test")),
+        )
+        for transform in transforms
+    ]
+    first, second = split_scenes(inputs, SplitSpec(by="attribute", attribute="fold", val=0, gap=12), size=16, seed=0)
+    stop = max(16 * (n + 1) for n, name in enumerate(first) if name == "train")
+    assert left + min(16 * n for n, name in enumerate(second) if name == "test") - stop >= 12
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -261,7 +261,6 @@ def _split_by_zones(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, se
     of_scenes = [scene.split or "" for scene in scenes]
     predefined = np.array([*(_as_split(label) for label in labels), *of_scenes], dtype="<U5")
     members: list[NDArray[np.intp]] = []
-    near: list[NDArray[np.intp]] = []
     first = 0
     for index, scene in enumerate(scenes):
         if scene.split is not None:
@@ -269,7 +268,6 @@ def _split_by_zones(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, se
         else:
             own = _zone_members(scene, {label: group for group, label in enumerate(labels)})
         members.append(np.column_stack([own[:, 0] + first, own[:, 1]]))
-        near.append(pairs_within(Footprints.of_windows(scene.windows), spec.gap or max(1, size // 4)) + first)
         first += len(scene.windows)
     all_members = np.concatenate(members)
     in_use = np.unique(all_members[:, 1])
@@ -278,7 +276,7 @@ def _split_by_zones(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, se
     _require_enough_groups(predefined[in_use], spec, "value", f" of '{spec.attribute}' on the chips")
     all_members[:, 1] = np.searchsorted(in_use, all_members[:, 1])
     counts = np.concatenate([scene.counts for scene in scenes])
-    groups = Groups(counts, all_members, np.concatenate(near), predefined[in_use])
+    groups = Groups(counts, all_members, _near_chips(scenes, _gap(spec, size)), predefined[in_use])
     return _per_scene(assign_splits(groups, spec.val, spec.test, np.random.default_rng(seed)), scenes)
 
 
