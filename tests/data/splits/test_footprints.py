@@ -147,6 +147,24 @@ def test_chips_of_scenes_nearer_than_the_gap_are_the_gap_apart(apart, gap):
     assert min(a.distance_to(b) for a, one in used for b, other in used if one != other) >= (gap or SIZE // 4)
 
 
+@pytest.mark.parametrize("by", ["auto", "block"])
+@pytest.mark.parametrize("left", [320, 640, 650])
+def test_drawn_chips_are_the_gap_apart_from_predefined_ones_which_stay(by, left, caplog):
+    # A test scene of 10 x 10 chips, and a drawn scene of as many that overlaps it by half, touches it or is near it.
+    raster = grid(640, 1300)
+    grids = [raster[Window(0, 0, 640, 640)], raster[Window(0, left, 640, 640)]]
+    windows = chip_windows(640, 640, size=SIZE, stride=SIZE, edge="drop")
+    counts = np.full((100, 2), 10)
+    scenes = [SplitInput(windows, counts, grid=grids[0], split="test"), SplitInput(windows, counts, grid=grids[1])]
+    with caplog.at_level("INFO"):
+        predefined, drawn = split_scenes(scenes, SplitSpec(by=by, test=0), size=SIZE, seed=0)
+    assert predefined == ["test"] * 100
+    assert {"train", "gap"} <= set(drawn) <= {"train", "val", "gap"}
+    of_drawn = zip(in_common_grid(grids, [windows, windows])[100:], drawn, strict=True)
+    assert min(window.col for window, name in of_drawn if name != "gap") >= 640 + SIZE // 4
+    assert "nearer than the gap to a scene with a predefined split: not used" in caplog.text
+
+
 @pytest.mark.parametrize("stride", [32, 64])
 def test_chips_of_tiles_in_different_splits_are_a_gap_apart(stride):
     grids = tiles(16, 16, stride=stride)

@@ -83,12 +83,11 @@ def _split_blocks_or_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, size:
     """Draw blocks, or whole scenes if no scene is large enough to hold out a block and `spec.by` is auto."""
     splits = _split_blocks(scenes, spec, size, seed)
     drawn = [index for index, scene in enumerate(scenes) if scene.split is None and spec.by == "auto"]
-    if not drawn or any({"val", "test"} & set(splits[index]) for index in drawn):
-        return splits
-    if len(set(_overlapping_scenes(scenes)[drawn].tolist())) >= _FEWEST_SCENES:
+    holds_out = any({"val", "test"} & set(splits[index]) for index in drawn)
+    if drawn and not holds_out and len(set(_overlapping_scenes(scenes)[drawn].tolist())) >= _FEWEST_SCENES:
         log.info("split by scene: each scene is too small to hold out a block of it")
-        return _split_whole_scenes(scenes, spec, seed)
-    return splits
+        splits = _split_whole_scenes(scenes, spec, seed)
+    return _apart_from_predefined(splits, scenes, _gap(spec, size))
 
 
 def _gap(spec: SplitSpec, size: int) -> int:
@@ -129,6 +128,26 @@ def _split_overlapping_scenes(
     side = min(size, max(max(window.shape) for window in windows))
     with_gap = spec.model_copy(update={"gap": _gap(spec, size)})
     return _per_scene(split_chips(union, with_gap, size=side, rng=rng), scenes)
+
+
+def _apart_from_predefined(splits: list[list[Split]], scenes: Sequence[SplitInput], distance: int) -> list[list[Split]]:
+    """The splits without drawn chips less than `distance` pixels from a chip with another, predefined split."""
+    has_predefined = np.array([scene.split is not None for scene in scenes])
+    groups = overlap_groups([scene.grid for scene in scenes], buffer_px=distance / 2)
+    in_both = np.intersect1d(groups[has_predefined], groups[~has_predefined])
+    indices = np.flatnonzero(np.isin(groups, in_both)).tolist()
+    members = [scenes[index] for index in indices]
+    names = np.array([name for index in indices for name in splits[index]], dtype="<U5")
+    is_predefined = np.repeat(has_predefined[indices], [len(scene.windows) for scene in members])
+    first, second = _near_chips(members, distance).T
+    differs = ~is_predefined[first] & is_predefined[second] & (names[first] != names[second]) & (names[first] != "gap")
+    if not differs.any():
+        return splits
+    too_near = np.unique(first[differs])
+    log.info("%s nearer than the gap to a scene with a predefined split: not used", counted(len(too_near), "chip"))
+    names[too_near] = "gap"
+    kept = dict(zip(indices, _per_scene(names.tolist(), members), strict=True))
+    return [kept.get(index, own) for index, own in enumerate(splits)]
 
 
 def warn_missing_classes(
