@@ -187,6 +187,7 @@ def test_touching_scenes_of_two_splits_are_warned_of(tmp_path):
     assert errors(found) == []
     (warning,) = [finding.text for finding in found.findings if finding.severity == "warning"]
     assert warning.startswith("chips of train and test touch")
+    assert warning.endswith("Chip again with --gap 16; predefined splits have no gap.")
 
 
 def test_padding_is_no_overlap(tmp_path):

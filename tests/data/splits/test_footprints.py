@@ -1,6 +1,7 @@
 """Footprints agree with brute force; overlapping scenes are split by common blocks."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -176,5 +177,20 @@ def test_chips_of_tiles_in_different_splits_are_a_gap_apart(stride):
         assert min(a.distance_to(b) for a in of_split[one] for b in of_split[another]) >= SIZE // 4
 
 
-def test_splits_by_scene_have_no_gap():
+def test_splits_by_scene_have_no_gap_unless_one_is_given():
     assert "gap" not in split(tiles(8, 8, stride=SIZE), by="scene")
+
+
+@pytest.mark.parametrize("predefined", [None, "train"])
+def test_a_given_gap_is_kept_between_whole_scenes(predefined):
+    # Eight scenes of 4 x 4 chips side by side.
+    grids, windows = tiles(1, 8, stride=4 * SIZE), chip_windows(256, 256, size=SIZE, stride=SIZE, edge="drop")
+    grids = [Grid(own.crs, own.transform, 256, 256) for own in grids]
+    scenes = [SplitInput(windows, np.full((16, 2), 10), grid=own) for own in grids]
+    scenes[3] = replace(scenes[3], split=predefined)
+    names = split_scenes(scenes, SplitSpec(by="scene", gap=60), size=SIZE, seed=0)
+    common = list(zip(in_common_grid(grids, [windows] * 8), itertools.chain(*names), strict=True))
+    used = [(window, name) for window, name in common if name != "gap"]
+    assert {name for _, name in used} == {"train", "val", "test"}
+    assert min(a.distance_to(b) for a, one in used for b, other in used if one != other) >= 60
+    assert predefined is None or names[3] == ["train"] * 16

@@ -109,11 +109,12 @@ def _distance_finding(distance: Distance, size: int) -> tuple[Literal["error", "
             "again, with --split-by scene if scenes overlap."
         )
     metres = "" if distance.metres is None else f" ({_length(distance.metres)})"
-    if distance.pixels < max(1, size // 4):
+    gap = max(1, size // 4)
+    if distance.pixels < gap:
         how = "touch" if distance.pixels < 1 else f"are only {distance.pixels:.0f} pixels{metres} apart"
         return "warning", (
-            f"chips of {first} and {second} {how}: {a} and {b}. Expected at least a quarter of a chip "
-            f"({max(1, size // 4)} pixels), since nearby pixels are similar. Chip again with a gap."
+            f"chips of {first} and {second} {how}: {a} and {b}. Expected at least a quarter of a chip ({gap} pixels), "
+            f"since nearby pixels are similar. Chip again with --gap {gap}; predefined splits have no gap."
         )
     return "note", f"chips of {first} and {second} are at least {distance.pixels:.0f} pixels{metres} apart."
 

@@ -213,7 +213,7 @@ def split_chips(scene: SplitInput, spec: SplitSpec, *, size: int, rng: np.random
 
 
 def _split_whole_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, seed: int) -> list[list[Split]]:
-    """Draw whole scenes; scenes that overlap are drawn together."""
+    """Draw whole scenes; scenes that overlap are drawn together. There is a gap only if `spec` has one."""
     group_index = _overlapping_scenes(scenes)
     predefined = np.full(int(group_index.max()) + 1, "", dtype="<U5")
     for index, scene in enumerate(scenes):
@@ -223,12 +223,14 @@ def _split_whole_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, seed: int
     scene_of_chip = np.repeat(np.arange(len(scenes)), [len(scene.windows) for scene in scenes])
     counts = np.concatenate([scene.counts for scene in scenes])
     members = single_membership(group_index[scene_of_chip])
-    groups = Groups(counts, members, np.zeros((0, 2), np.intp), predefined)
+    near = np.zeros((0, 2), np.intp) if spec.gap is None else _near_chips(scenes, spec.gap)
+    groups = Groups(counts, members, near, predefined)
     drawn = _per_scene(assign_splits(groups, spec.val, spec.test, np.random.default_rng(seed)), scenes)
     # Scenes of one group may have different predefined splits.
-    return [
+    splits = [
         [scene.split] * len(scene.windows) if scene.split else own for scene, own in zip(scenes, drawn, strict=True)
     ]
+    return splits if spec.gap is None else _apart_from_predefined(splits, scenes, spec.gap)
 
 
 def require_groups(scenes: Sequence[SplitInput]) -> None:
