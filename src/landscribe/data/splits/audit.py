@@ -10,10 +10,17 @@ from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landscribe.data.chips.chips import Chips
 from landscribe.data.splits.duplicates import Duplicate, duplicates
-from landscribe.data.splits.footprints import Footprints, chip_footprints, nearest_pairs
+from landscribe.data.splits.footprints import (
+    Footprints,
+    chip_footprints,
+    chips_between_crss,
+    nearest_pairs,
+    scene_grids,
+)
 from landscribe.errors import counted
 
 # Scenes that lie side by side may overlap by rounding: half a pixel is no overlap.
@@ -37,6 +44,17 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class GroundOverlap:
+    """Chips of two splits that overlap on the ground, in scenes of different CRSs."""
+
+    splits: tuple[str, str]
+    chips: tuple[str, str]
+    """Names of the first two."""
+    pairs: int
+    """Pairs of chips that overlap."""
+
+
+@dataclass(frozen=True)
 class Audit:
     """Distances and duplicates between the splits of a chips folder."""
 
@@ -45,6 +63,8 @@ class Audit:
     size: int
     """Side of a chip in pixels."""
     distances: tuple[Distance, ...]
+    between_crss: tuple[GroundOverlap, ...]
+    """Overlaps between scenes of different CRSs, which have no distance in pixels."""
     duplicates: tuple[Duplicate, ...]
     warnings: tuple[str, ...]
     """Checks that were not possible, and why."""
@@ -60,6 +80,8 @@ class Audit:
             yield "warning", "all chips are in one split, nothing is held out. Chip again with val and test above 0."
         for distance in self.distances:
             yield _distance_finding(distance, self.size)
+        for overlap in self.between_crss:
+            yield "error", _overlap_text(overlap)
         yield from _duplicate_findings(self.duplicates)
         if not self.duplicates:
             yield "note", "no chip duplicates a chip of another split."
@@ -69,18 +91,20 @@ class Audit:
 def audit(chips: Chips) -> Audit:
     """Measure distances between splits, and search for chips that duplicate a chip of another split.
 
-    Distances are between chips of the same scene, or of scenes with the same CRS. Duplicates are found by their pixels,
+    Distances are between chips of the same scene, or of scenes with the same CRS; overlaps are found between scenes of
+    different CRSs, too. Duplicates are found by their pixels,
     wherever they are.
     """
-    footprints, warnings = chip_footprints(chips)
+    grids, warnings = scene_grids(chips)
+    footprints = chip_footprints(chips, grids)
     splits = chips.splits
     counts = {name: int((splits == name).sum()) for name in ("train", "val", "test", "gap")}
-    distances = tuple(
-        _distance(chips, (first, second), footprints)
-        for first, second in combinations([name for name in ("train", "val", "test") if counts[name]], 2)
-    )
+    compared = list(combinations([name for name in ("train", "val", "test") if counts[name]], 2))
+    distances = tuple(_distance(chips, both, footprints) for both in compared)
+    overlaps = chips_between_crss(chips, grids, distance=-_MIN_OVERLAP_PX)
+    between = tuple(found for both in compared if (found := _ground_overlap(chips, both, overlaps)))
     present = {name: count for name, count in counts.items() if count}
-    return Audit(present, chips.metadata.size, distances, tuple(duplicates(chips)), tuple(warnings))
+    return Audit(present, chips.metadata.size, distances, between, tuple(duplicates(chips)), tuple(warnings))
 
 
 def _distance(chips: Chips, splits: tuple[str, str], footprints: Footprints) -> Distance:
@@ -95,6 +119,25 @@ def _distance(chips: Chips, splits: tuple[str, str], footprints: Footprints) -> 
     metres = None if pixel_size is None else round(pixels * pixel_size, 3)
     nearest = names[pairs[0, 0]], names[pairs[0, 1]]
     return Distance(splits, pixels, metres, nearest, int((distances < -_MIN_OVERLAP_PX).sum()))
+
+
+def _ground_overlap(chips: Chips, splits: tuple[str, str], pairs: NDArray[np.intp]) -> GroundOverlap | None:
+    """The pairs of chips that are in the first and in the second split; None if there are none."""
+    first, second = pairs.T
+    between = pairs[(chips.splits[first] == splits[0]) & (chips.splits[second] == splits[1])]
+    if not len(between):
+        return None
+    a, b = between[np.lexsort(between.T[::-1])[0]].tolist()
+    return GroundOverlap(splits, (chips.ids[a], chips.ids[b]), len(between))
+
+
+def _overlap_text(overlap: GroundOverlap) -> str:
+    (first, second), (a, b) = overlap.splits, overlap.chips
+    return (
+        f"chips of {first} and {second} overlap on the ground in {counted(overlap.pairs, 'pair')} of scenes with "
+        f"different CRSs, such as {a} and {b}. Expected no overlap between splits: accuracy would be too high. Chip "
+        "again, and give scenes that overlap the same predefined split, or none."
+    )
 
 
 def _distance_finding(distance: Distance, size: int) -> tuple[Literal["error", "warning", "note"], str]:
