@@ -249,6 +249,17 @@ def test_chips_of_tiles_in_different_splits_are_a_gap_apart(stride):
         assert min(a.distance_to(b) for a in of_split[one] for b in of_split[another]) >= SIZE // 4
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_small_mosaic_keeps_the_gap_where_its_blocks_hold_out_val_alone(seed):
+    grids = tiles(5, 5, stride=SIZE)
+    scenes = [SplitInput([own.window], np.array([[9]]), grid=own) for own in grids]
+    names = [name for (name,) in split_scenes(scenes, SplitSpec(), size=SIZE, seed=seed)]
+    assert {"train", "val", "gap"} <= set(names)
+    windows = in_common_grid(grids, [[own.window] for own in grids])
+    used = [(window, name) for window, name in zip(windows, names, strict=True) if name != "gap"]
+    assert min(a.distance_to(b) for a, one in used for b, other in used if one != other) >= SIZE // 4
+
+
 def test_splits_by_scene_have_no_gap_unless_one_is_given():
     assert "gap" not in split(tiles(8, 8, stride=SIZE), by="scene")
 

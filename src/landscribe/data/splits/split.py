@@ -80,14 +80,46 @@ def split_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, *, size: int, se
 
 
 def _split_blocks_or_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
-    """Draw blocks, or whole scenes if no scene is large enough to hold out a block and `spec.by` is auto."""
-    splits = _split_blocks(scenes, spec, size, seed)
-    drawn = [index for index, scene in enumerate(scenes) if scene.split is None and spec.by == "auto"]
-    holds_out = any({"val", "test"} & set(splits[index]) for index in drawn)
-    if drawn and not holds_out and len(set(_overlapping_scenes(scenes)[drawn].tolist())) >= _FEWEST_SCENES:
-        log.info("split by scene: each scene is too small to hold out a block of it")
-        splits = _split_whole_scenes(scenes, spec, seed)
+    """Draw blocks; if `spec.by` is auto, draw those scenes whole that are too small to hold out blocks."""
+    areas = _areas(scenes, _gap(spec, size))
+    splits = _split_blocks(scenes, areas, spec, size, seed)
+    requested = {"train", *(name for name, fraction in (("val", spec.val), ("test", spec.test)) if fraction > 0)}
+    undivided = [area for area in areas if not requested <= {name for index in area for name in splits[index]}]
+    small = [index for area in undivided for index in area]
+    if spec.by == "auto" and len(set(_overlapping_scenes(scenes)[small].tolist())) >= _FEWEST_SCENES:
+        splits = _with_whole_scenes(splits, scenes, small, spec, size, seed)
     return _apart_from_predefined(splits, scenes, _gap(spec, size))
+
+
+def _with_whole_scenes(
+    splits: list[list[Split]], scenes: Sequence[SplitInput], small: list[int], spec: SplitSpec, size: int, seed: int
+) -> list[list[Split]]:
+    """The splits with small scenes drawn whole, if their blocks hold out none or are farther from the fractions."""
+    by_block = np.concatenate([splits[index] for index in small])
+    none_held_out = not {"val", "test"} & set(by_block.tolist())
+    # Of scenes side by side that are a chip each, the gap would leave nearly none.
+    whole_spec = spec if none_held_out else spec.model_copy(update={"gap": _gap(spec, size)})
+    members = sorted([*small, *(index for index, scene in enumerate(scenes) if scene.split is not None)])
+    drawn = _split_whole_scenes([scenes[index] for index in members], whole_spec, seed)
+    whole = dict(zip(members, drawn, strict=True))
+    by_scene = np.concatenate([whole[index] for index in small])
+    if not none_held_out and _size_error(by_scene, spec) >= _size_error(by_block, spec):
+        return splits
+    log.info("split by scene: %s too small to hold out blocks", counted(len(small), "scene"))
+    return [whole.get(index, own) for index, own in enumerate(splits)]
+
+
+def _size_error(names: NDArray[np.str_], spec: SplitSpec) -> float:
+    """How far the shares of the splits are from the requested fractions."""
+    fractions = {"train": 1 - spec.val - spec.test, "val": spec.val, "test": spec.test}
+    return sum(abs(float((names == name).mean()) - fraction) for name, fraction in fractions.items())
+
+
+def _areas(scenes: Sequence[SplitInput], distance: int) -> list[list[int]]:
+    """Indices of the scenes whose split is drawn; those less than `distance` pixels apart are one area."""
+    drawn = np.array([index for index, scene in enumerate(scenes) if scene.split is None and scene.windows], np.intp)
+    groups = overlap_groups([scenes[index].grid for index in drawn.tolist()], buffer_px=max(0.5, distance / 2))
+    return [drawn[groups == group].tolist() for group in np.unique(groups).tolist()]
 
 
 def _gap(spec: SplitSpec, size: int) -> int:
@@ -102,13 +134,12 @@ def _listed(scene: SplitInput) -> list[Split]:
     return [scene.chips.get((window.row, window.col), "gap") for window in scene.windows]
 
 
-def _split_blocks(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
-    """Draw blocks scene by scene; scenes nearer to each other than the gap are divided into common blocks."""
+def _split_blocks(
+    scenes: Sequence[SplitInput], areas: Sequence[Sequence[int]], spec: SplitSpec, size: int, seed: int
+) -> list[list[Split]]:
+    """Draw blocks of each area; the scenes of an area are divided into common blocks."""
     splits: list[list[Split]] = [[scene.split or "train"] * len(scene.windows) for scene in scenes]
-    drawn = [index for index, scene in enumerate(scenes) if scene.split is None and len(scene.windows)]
-    groups = overlap_groups([scenes[index].grid for index in drawn], buffer_px=max(0.5, _gap(spec, size) / 2))
-    for group in np.unique(groups).tolist():
-        indices = [drawn[position] for position in np.flatnonzero(groups == group).tolist()]
+    for indices in areas:
         members, rng = [scenes[index] for index in indices], np.random.default_rng([seed, indices[0]])
         if len(members) == 1:
             splits[indices[0]] = split_chips(members[0], spec, size=size, rng=rng)
