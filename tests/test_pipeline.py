@@ -101,6 +101,18 @@ def of_two_scenes(tmp_path_factory) -> Path:
     return pipeline.run(images=scenes, labels=labels, out=folder / "run", steps=2, seed=4, **QUICK)
 
 
+def test_a_run_warns_of_predefined_splits_that_overlap(tmp_path, caplog):
+    # Three scenes over the same ground: 3 x 3 chips, each of which overlaps that of another split.
+    scenes = []
+    for split in ("train", "val", "test"):
+        scene, polygons, _ = world.write(world.draw(192, 192, seed=1), tmp_path / split)
+        scenes.append({"image": str(scene), "labels": str(polygons), "split": split})
+    pipeline.run(Recipe.of({"scenes": scenes}), out=tmp_path / "run", steps=2, **QUICK)
+    (warning,) = [record.message for record in caplog.records if "different splits" in record.message]
+    assert warning.startswith("chips of different splits overlap in 27 pairs, so that accuracy is too high:")
+    assert warning.endswith(f'"landscribe check {tmp_path / "run" / "chips"}" says where')
+
+
 def test_a_run_with_unet_id_ends_with_an_object_for_each_polygon(tmp_path):
     scene, labels, _ = world.write(world.draw(128, 128, seed=3), tmp_path)
     out = pipeline.run(

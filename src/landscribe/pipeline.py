@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import ChipError, LandscribeError, OutputError, UnfinishedError, machine_errors
+from landscribe.errors import ChipError, LandscribeError, OutputError, UnfinishedError, counted, machine_errors
 from landscribe.fingerprint import Fingerprint
 from landscribe.machine import require_memory
 from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_empty, remove_stale
@@ -163,6 +163,8 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
         chip_scenes(undivided if has_folds else filled, files.chips_folder, opened=opened)
     chips = files.open_chips()
     if not has_folds:
+        if is_new:
+            _warn_of_overlaps(chips, checked)
         return chips, ()
     from landscribe.experiments.out_of_fold import folds_of_run
 
@@ -172,6 +174,17 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
         if is_new:
             shutil.rmtree(files.chips_folder)
         raise
+
+
+def _warn_of_overlaps(chips: Chips, checked: Check) -> None:
+    """Warn of chips of different splits that overlap, as of scenes with predefined splits."""
+    from landscribe.data.splits.audit import overlapping_pairs
+
+    if pairs := overlapping_pairs(chips, {scene.name: scene.image.grid for scene in checked.scenes}):
+        log.warning(
+            'chips of different splits overlap in %s, so that accuracy is too high: "landscribe check %s" says where',
+            counted(pairs, "pair"), chips.folder,
+        )  # fmt: skip
 
 
 def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, Any], *, overwrite: bool) -> list[Path]:

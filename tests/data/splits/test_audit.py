@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from rasterio.crs import CRS
+from rasterio.warp import transform as transform_points
 from test_app import landscribe
 
 from landscribe import verbs
@@ -26,7 +29,7 @@ from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RecipeError
 from landscribe.preflight import Check
 from landscribe.verbs import check
-from worlds import METRE, write_raster
+from worlds import CORNER, METRE, UTM, write_raster
 
 SIZE = 64
 TABLE = (ClassSpec(name="ground", value=0), ClassSpec(name="house", value=1))
@@ -187,6 +190,24 @@ def test_touching_scenes_of_two_splits_are_warned_of(tmp_path):
     assert errors(found) == []
     (warning,) = [finding.text for finding in found.findings if finding.severity == "warning"]
     assert warning.startswith("chips of train and test touch")
+    assert warning.endswith("Chip again with --gap 16; predefined splits have no gap.")
+
+
+def test_overlaps_of_scenes_of_two_crss_are_an_error(tmp_path):
+    # The upper left corner of the test scene, in UTM zone 33, lies 64 pixels inside the train scene, in zone 32. Zone
+    # 33 is turned by 4 degrees there, so that two more pairs overlap by up to 5 pixels.
+    zone_33 = CRS.from_epsg(32633)
+    (left,), (top,) = transform_points(UTM, zone_33, [CORNER[0] + 64], [CORNER[1] - 64])
+    chips = chips_of(tmp_path, {"train": (land(1), at(0)), "test": (land(2), at(0))})
+    with rasterio.open(tmp_path / "test.tif", "r+") as image:
+        image.crs, image.transform = zone_33, Affine(1, 0, left, 0, -1, top)
+    found = check(chips)
+    (line,) = errors(found)
+    assert line.startswith(
+        "chips of train and test overlap on the ground in 3 pairs of scenes with different CRSs, such as "
+        "train_r000_c064 and test_r000_c000."
+    )
+    assert found.summary()["audit"]["between_crss"][0]["pairs"] == 3
 
 
 def test_padding_is_no_overlap(tmp_path):

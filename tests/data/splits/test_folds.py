@@ -8,6 +8,8 @@ import pytest
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.crs import CRS
+from rasterio.warp import transform
 
 from landscribe.data.chips.chips import Chips, ChipsMetadata
 from landscribe.data.splits import folds as folds_module
@@ -15,7 +17,7 @@ from landscribe.data.splits.folds import fold_names, fold_splits
 from landscribe.errors import ChipError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
-from worlds import METRE, chip_windows, noise, write_raster
+from worlds import CORNER, METRE, UTM, chip_windows, noise, write_raster
 
 SIZE = 16
 
@@ -207,3 +209,18 @@ def test_a_class_that_only_a_held_out_scene_has_is_refused_with_a_possible_remed
     first, second = ((1, 1), (1, 0)) if of == "test" else ((1, 0), (1, 1))
     with pytest.raises(ChipError, match=r"fold 1 of 4 has no train chip with class 'class 1'.*give a number of folds"):
         fold_splits(of_scenes(first, second, (1, 0), (1, 0)), "scenes")
+
+
+def test_chips_of_two_crss_that_overlap_are_in_no_two_splits(tmp_path):
+    # The same ground of 96 x 96 pixels in UTM zones 32 and 33; zone 33 is turned by 4 degrees there.
+    zone_33, windows = CRS.from_epsg(32633), lattice(6, 6)
+    (left,), (top,) = transform(UTM, zone_33, [CORNER[0]], [CORNER[1]])
+    grids = [(UTM, METRE), (zone_33, Affine(1, 0, left, 0, -1, top))]
+    for name, (crs, origin) in zip("ab", grids, strict=True):
+        write_raster(tmp_path / f"{name}.tif", noise(1, 96, 96), crs=crs, transform=origin)
+    sources = tuple({"image": [str(tmp_path / f"{name}.tif")]} for name in "ab")
+    chips = chips_of({"a": windows, "b": windows}, np.ones((72, 1), np.int64), sources)
+    # Chip n of one scene overlaps chip n of the other, but for a turn by less than a chip.
+    for own in np.array(fold_splits(chips, 3)):
+        pairs = list(zip(own[:36], own[36:], strict=True))
+        assert all(a == b or "gap" in (a, b) for a, b in pairs)

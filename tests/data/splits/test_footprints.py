@@ -1,6 +1,7 @@
 """Footprints agree with brute force; overlapping scenes are split by common blocks."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ import shapely
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from pyproj import Transformer
+from rasterio.crs import CRS
+from rasterio.warp import transform_bounds
 
 from landscribe.data.splits.footprints import (
     Footprints,
@@ -17,9 +21,10 @@ from landscribe.data.splits.footprints import (
     overlap_groups,
     pairs_within,
 )
+from landscribe.data.splits.ground import pairs_between_crss
 from landscribe.data.splits.split import SplitInput, SplitSpec, split_scenes
 from landscribe.geo.grid import Grid, Window
-from worlds import grid
+from worlds import METRE, UTM, chip_windows, grid
 
 SIZE = 64
 
@@ -133,6 +138,106 @@ def test_chips_of_large_scenes_that_overlap_are_a_gap_apart(seed, shift, pixels)
         assert first.distance(second) >= SIZE // 4 * abs(a.transform.a) - 1e-6
 
 
+@pytest.mark.parametrize(("apart", "gap"), [(5, None), (5, 60), (59, 60)])
+def test_chips_of_scenes_nearer_than_the_gap_are_the_gap_apart(apart, gap):
+    # Two scenes of 10 x 10 chips side by side, a few pixels apart.
+    raster = grid(640, 1280 + apart)
+    grids = [raster[Window(0, 0, 640, 640)], raster[Window(0, 640 + apart, 640, 640)]]
+    windows = chip_windows(640, 640, size=SIZE, stride=SIZE, edge="drop")
+    scenes = [SplitInput(windows, np.full((100, 2), 10), grid=own) for own in grids]
+    names = split_scenes(scenes, SplitSpec(gap=gap), size=SIZE, seed=0)
+    common = list(zip(in_common_grid(grids, [windows, windows]), itertools.chain(*names), strict=True))
+    used = [(window, name) for window, name in common if name != "gap"]
+    assert {name for _, name in used} == {"train", "val", "test"}
+    assert min(a.distance_to(b) for a, one in used for b, other in used if one != other) >= (gap or SIZE // 4)
+
+
+@pytest.mark.parametrize("by", ["auto", "block"])
+@pytest.mark.parametrize("left", [320, 640, 650])
+def test_drawn_chips_are_the_gap_apart_from_predefined_ones_which_stay(by, left, caplog):
+    # A test scene of 10 x 10 chips, and a drawn scene of as many that overlaps it by half, touches it or is near it.
+    raster = grid(640, 1300)
+    grids = [raster[Window(0, 0, 640, 640)], raster[Window(0, left, 640, 640)]]
+    windows = chip_windows(640, 640, size=SIZE, stride=SIZE, edge="drop")
+    counts = np.full((100, 2), 10)
+    scenes = [SplitInput(windows, counts, grid=grids[0], split="test"), SplitInput(windows, counts, grid=grids[1])]
+    with caplog.at_level("INFO"):
+        predefined, drawn = split_scenes(scenes, SplitSpec(by=by, test=0), size=SIZE, seed=0)
+    assert predefined == ["test"] * 100
+    assert {"train", "gap"} <= set(drawn) <= {"train", "val", "gap"}
+    of_drawn = zip(in_common_grid(grids, [windows, windows])[100:], drawn, strict=True)
+    assert min(window.col for window, name in of_drawn if name != "gap") >= 640 + SIZE // 4
+    assert "nearer than the gap to a scene with a predefined split: not used" in caplog.text
+
+
+def in_zone_33(own: Grid) -> Grid:
+    """A grid of as large pixels in the neighbouring UTM zone over the same ground."""
+    zone_33 = CRS.from_epsg(32633)
+    left, bottom, right, top = transform_bounds(own.crs, zone_33, *own.bounds)
+    return Grid(zone_33, Affine(1, 0, left, 0, -1, top), round(top - bottom), round(right - left))
+
+
+def ground(own: Grid, windows: list[Window]) -> list[shapely.Polygon]:
+    """Windows in UTM zone 32, by the corners of each."""
+    to_32 = Transformer.from_crs(own.crs.to_wkt(), UTM.to_wkt(), always_xy=True)
+    corners = [
+        [
+            own.xy(row, col)
+            for row, col in ((w.row, w.col), (w.row, w.col_stop), (w.row_stop, w.col_stop), (w.row_stop, w.col))
+        ]
+        for w in windows
+    ]
+    return [shapely.Polygon([to_32.transform(*xy) for xy in of_window]) for of_window in corners]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("by", ["auto", "scene"])
+def test_scenes_of_two_crss_over_the_same_ground_are_split_together(by, seed):
+    utm = grid(640, 640)
+    far = [grid(640, 640, transform=METRE @ Affine.translation(5000 * n, 0)) for n in (1, 2, 3)]
+    grids = [utm, in_zone_33(utm), *far]
+    windows = [chip_windows(own.height, own.width, size=SIZE, stride=SIZE, edge="drop") for own in grids]
+    scenes = [
+        SplitInput(of_scene, np.full((len(of_scene), 2), 10), grid=own)
+        for own, of_scene in zip(grids, windows, strict=True)
+    ]
+    names = split_scenes(scenes, SplitSpec(by=by), size=SIZE, seed=seed)
+    assert by == "auto" or set(names[0]) == set(names[1])
+    first, second = (ground(*pair) for pair in zip(grids[:2], windows[:2], strict=True))
+    apart = [
+        one.distance(other)
+        for one, split_a in zip(first, names[0], strict=True)
+        for other, split_b in zip(second, names[1], strict=True)
+        if split_a != split_b and "gap" not in (split_a, split_b)
+    ]
+    assert by == "scene" or {"train", "val", "test"} <= {*names[0], *names[1]}
+    assert min(apart, default=SIZE) >= SIZE // 4
+
+
+@given(row=st.integers(-80, 80), col=st.integers(-80, 80))
+def test_windows_of_two_crss_that_intersect_are_those_whose_corners_say_so(row, col):
+    utm = grid(SIZE, SIZE)
+    other = in_zone_33(grid(SIZE, SIZE, transform=METRE @ Affine.translation(col, row)))
+    (one,), (another,) = ground(utm, [utm.window]), ground(other, [other.window])
+    pairs = pairs_between_crss([utm, other, None], [[utm.window], [other.window], []], buffer_px=0)
+    assert pairs.tolist() == ([[0, 1], [1, 0]] if one.intersects(another) else [])
+
+
+def test_windows_across_the_antimeridian_intersect_those_of_another_crs():
+    # 179.9 to 180.1 degrees east at the equator, and UTM zone 60 over it.
+    degrees = Grid(CRS.from_epsg(4326), Affine(0.001, 0, 179.9, 0, -0.001, 0.1), 200, 200)
+    left, _, right, top = transform_bounds(CRS.from_epsg(4326), CRS.from_epsg(32660), 179.95, -0.05, 179.99, 0.05)
+    zone_60 = Grid(CRS.from_epsg(32660), Affine(100, 0, left, 0, -100, top), 100, round((right - left) / 100))
+    pairs = pairs_between_crss([degrees, zone_60], [[degrees.window], [zone_60.window]], buffer_px=0)
+    assert pairs.tolist() == [[0, 1], [1, 0]]
+
+
+def test_a_local_crs_intersects_no_other():
+    local = Grid(CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]'), METRE, SIZE, SIZE)
+    assert overlap_groups([local, grid(SIZE, SIZE)], buffer_px=0.5).tolist() == [0, 1]
+    assert overlap_groups([], buffer_px=0.5).tolist() == []
+
+
 @pytest.mark.parametrize("stride", [32, 64])
 def test_chips_of_tiles_in_different_splits_are_a_gap_apart(stride):
     grids = tiles(16, 16, stride=stride)
@@ -144,5 +249,31 @@ def test_chips_of_tiles_in_different_splits_are_a_gap_apart(stride):
         assert min(a.distance_to(b) for a in of_split[one] for b in of_split[another]) >= SIZE // 4
 
 
-def test_splits_by_scene_have_no_gap():
+@pytest.mark.parametrize("seed", range(4))
+def test_a_small_mosaic_keeps_the_gap_where_its_blocks_hold_out_val_alone(seed):
+    grids = tiles(5, 5, stride=SIZE)
+    scenes = [SplitInput([own.window], np.array([[9]]), grid=own) for own in grids]
+    names = [name for (name,) in split_scenes(scenes, SplitSpec(), size=SIZE, seed=seed)]
+    assert {"train", "val", "gap"} <= set(names)
+    windows = in_common_grid(grids, [[own.window] for own in grids])
+    used = [(window, name) for window, name in zip(windows, names, strict=True) if name != "gap"]
+    assert min(a.distance_to(b) for a, one in used for b, other in used if one != other) >= SIZE // 4
+
+
+def test_splits_by_scene_have_no_gap_unless_one_is_given():
     assert "gap" not in split(tiles(8, 8, stride=SIZE), by="scene")
+
+
+@pytest.mark.parametrize("predefined", [None, "train"])
+def test_a_given_gap_is_kept_between_whole_scenes(predefined):
+    # Eight scenes of 4 x 4 chips side by side.
+    grids, windows = tiles(1, 8, stride=4 * SIZE), chip_windows(256, 256, size=SIZE, stride=SIZE, edge="drop")
+    grids = [Grid(own.crs, own.transform, 256, 256) for own in grids]
+    scenes = [SplitInput(windows, np.full((16, 2), 10), grid=own) for own in grids]
+    scenes[3] = replace(scenes[3], split=predefined)
+    names = split_scenes(scenes, SplitSpec(by="scene", gap=60), size=SIZE, seed=0)
+    common = list(zip(in_common_grid(grids, [windows] * 8), itertools.chain(*names), strict=True))
+    used = [(window, name) for window, name in common if name != "gap"]
+    assert {name for _, name in used} == {"train", "val", "test"}
+    assert min(a.distance_to(b) for a, one in used for b, other in used if one != other) >= 60
+    assert predefined is None or names[3] == ["train"] * 16

@@ -12,7 +12,7 @@ from landscribe.data.splits.spec import SplitSpec
 from landscribe.data.splits.split import SplitInput, split_chips, split_scenes
 from landscribe.errors import ChipError, RecipeError
 from landscribe.geo.features import Features
-from landscribe.geo.grid import Window
+from landscribe.geo.grid import Grid, Window
 from worlds import METRE, UTM, chip_windows, grid, pixel_box
 
 
@@ -262,6 +262,39 @@ def test_too_few_scenes_are_refused():
         split_scenes(inputs, BY_SCENE, size=16, seed=0)
 
 
+# Scenes of several sizes --------------------------------------------------------------------------------------
+
+
+def shares(*sides: int, seed: int = 0) -> dict[str, float]:
+    """Shares of the splits of square scenes, by the chips on a side, far from each other."""
+    inputs = [
+        SplitInput(windows, np.ones((side * side, 1), np.int64), grid=grid_at(16 * side, 5000 * index))
+        for index, side in enumerate(sides)
+        for windows in [lattice(side, side)]
+    ]
+    names = np.concatenate(split_scenes(inputs, SplitSpec(), size=16, seed=seed))
+    return {name: float((names == name).mean()) for name in ("train", "val", "test")}
+
+
+def grid_at(side: int, left: int) -> Grid:
+    """A square grid this many pixels to the east."""
+    return grid(side, side, transform=METRE @ Affine.translation(left, 0))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("sides", [[*[1] * 60, 5], [3] * 20, [5] * 20, [*[1] * 40, 12]])
+def test_scenes_too_small_for_blocks_are_held_out_whole_beside_larger_ones(sides, seed):
+    found = shares(*sides, seed=seed)
+    assert found["val"] == pytest.approx(0.15, abs=0.07)
+    assert found["test"] == pytest.approx(0.15, abs=0.07)
+    assert found["train"] >= 0.55
+
+
+def test_few_small_scenes_are_divided_if_whole_ones_take_more_from_train():
+    # One of three scenes each would leave train a third.
+    assert shares(4, 4, 4)["train"] > 0.5
+
+
 # Groups of scenes ---------------------------------------------------------------------------------------------
 
 BY_GROUP = SplitSpec(by="group", val=0.2, test=0.2)
@@ -389,6 +422,24 @@ def test_groups_are_drawn_whole_and_stay_the_gap_apart(seed, gap, groups):
                 split_of.setdefault(group, set()).add(name)
         assert all(name == other_name or window.distance_to(other) >= gap for other, other_name in used)
     assert all(len(names) == 1 for names in split_of.values())
+
+
+@pytest.mark.parametrize("left", [120, 128, 131])
+def test_chips_of_zones_are_the_gap_apart_across_scenes(left):
+    # A train zone over a scene of eight chips; a test zone over the next scene, which overlaps, touches or is near it.
+    transforms = METRE, METRE @ Affine.translation(left, 0)
+    inputs = [
+        SplitInput(
+            lattice(1, 8),
+            np.ones((8, 1), np.int64),
+            grid=grid(16, 128, transform=transform),
+            zones=zones((0, 0, 16, 120, "train"), (0, left + 8, 16, 120, "test")),
+        )
+        for transform in transforms
+    ]
+    first, second = split_scenes(inputs, SplitSpec(by="attribute", attribute="fold", val=0, gap=12), size=16, seed=0)
+    stop = max(16 * (n + 1) for n, name in enumerate(first) if name == "train")
+    assert left + min(16 * n for n, name in enumerate(second) if name == "test") - stop >= 12
 
 
 @pytest.mark.parametrize(

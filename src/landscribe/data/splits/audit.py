@@ -10,11 +10,19 @@ from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landscribe.data.chips.chips import Chips
 from landscribe.data.splits.duplicates import Duplicate, duplicates
-from landscribe.data.splits.footprints import Footprints, chip_footprints, nearest_pairs
+from landscribe.data.splits.footprints import (
+    Footprints,
+    chip_footprints,
+    chips_between_crss,
+    nearest_pairs,
+    scene_grids,
+)
 from landscribe.errors import counted
+from landscribe.geo.grid import Grid
 
 # Scenes that lie side by side may overlap by rounding: half a pixel is no overlap.
 _MIN_OVERLAP_PX = 0.5
@@ -37,6 +45,17 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class GroundOverlap:
+    """Chips of two splits that overlap on the ground, in scenes of different CRSs."""
+
+    splits: tuple[str, str]
+    chips: tuple[str, str]
+    """Names of the first two."""
+    pairs: int
+    """Pairs of chips that overlap."""
+
+
+@dataclass(frozen=True)
 class Audit:
     """Distances and duplicates between the splits of a chips folder."""
 
@@ -45,6 +64,8 @@ class Audit:
     size: int
     """Side of a chip in pixels."""
     distances: tuple[Distance, ...]
+    between_crss: tuple[GroundOverlap, ...]
+    """Overlaps between scenes of different CRSs, which have no distance in pixels."""
     duplicates: tuple[Duplicate, ...]
     warnings: tuple[str, ...]
     """Checks that were not possible, and why."""
@@ -60,6 +81,8 @@ class Audit:
             yield "warning", "all chips are in one split, nothing is held out. Chip again with val and test above 0."
         for distance in self.distances:
             yield _distance_finding(distance, self.size)
+        for overlap in self.between_crss:
+            yield "error", _overlap_text(overlap)
         yield from _duplicate_findings(self.duplicates)
         if not self.duplicates:
             yield "note", "no chip duplicates a chip of another split."
@@ -69,18 +92,37 @@ class Audit:
 def audit(chips: Chips) -> Audit:
     """Measure distances between splits, and search for chips that duplicate a chip of another split.
 
-    Distances are between chips of the same scene, or of scenes with the same CRS. Duplicates are found by their pixels,
+    Distances are between chips of the same scene, or of scenes with the same CRS; overlaps are found between scenes of
+    different CRSs, too. Duplicates are found by their pixels,
     wherever they are.
     """
-    footprints, warnings = chip_footprints(chips)
+    grids, warnings = scene_grids(chips)
+    distances, between = _between_splits(chips, grids)
     splits = chips.splits
     counts = {name: int((splits == name).sum()) for name in ("train", "val", "test", "gap")}
-    distances = tuple(
-        _distance(chips, (first, second), footprints)
-        for first, second in combinations([name for name in ("train", "val", "test") if counts[name]], 2)
-    )
     present = {name: count for name, count in counts.items() if count}
-    return Audit(present, chips.metadata.size, distances, tuple(duplicates(chips)), tuple(warnings))
+    return Audit(present, chips.metadata.size, distances, between, tuple(duplicates(chips)), tuple(warnings))
+
+
+def overlapping_pairs(chips: Chips, grids: dict[str, Grid]) -> int:
+    """How many pairs of chips of different splits overlap; much faster than the whole audit.
+
+    Args:
+        chips: of all splits.
+        grids: of the scenes by name.
+    """
+    distances, between = _between_splits(chips, grids)
+    return sum(distance.overlaps for distance in distances) + sum(overlap.pairs for overlap in between)
+
+
+def _between_splits(chips: Chips, grids: dict[str, Grid]) -> tuple[tuple[Distance, ...], tuple[GroundOverlap, ...]]:
+    """The distance of each two splits, and their overlaps between scenes of different CRSs."""
+    present = set(chips.splits.tolist())
+    compared = list(combinations([name for name in ("train", "val", "test") if name in present], 2))
+    footprints = chip_footprints(chips, grids)
+    distances = tuple(_distance(chips, both, footprints) for both in compared)
+    overlaps = chips_between_crss(chips, grids, distance=-_MIN_OVERLAP_PX)
+    return distances, tuple(found for both in compared if (found := _ground_overlap(chips, both, overlaps)))
 
 
 def _distance(chips: Chips, splits: tuple[str, str], footprints: Footprints) -> Distance:
@@ -97,6 +139,25 @@ def _distance(chips: Chips, splits: tuple[str, str], footprints: Footprints) -> 
     return Distance(splits, pixels, metres, nearest, int((distances < -_MIN_OVERLAP_PX).sum()))
 
 
+def _ground_overlap(chips: Chips, splits: tuple[str, str], pairs: NDArray[np.intp]) -> GroundOverlap | None:
+    """The pairs of chips that are in the first and in the second split; None if there are none."""
+    first, second = pairs.T
+    between = pairs[(chips.splits[first] == splits[0]) & (chips.splits[second] == splits[1])]
+    if not len(between):
+        return None
+    a, b = between[np.lexsort(between.T[::-1])[0]].tolist()
+    return GroundOverlap(splits, (chips.ids[a], chips.ids[b]), len(between))
+
+
+def _overlap_text(overlap: GroundOverlap) -> str:
+    (first, second), (a, b) = overlap.splits, overlap.chips
+    return (
+        f"chips of {first} and {second} overlap on the ground in {counted(overlap.pairs, 'pair')} of scenes with "
+        f"different CRSs, such as {a} and {b}. Expected no overlap between splits: accuracy would be too high. Chip "
+        "again, and give scenes that overlap the same predefined split, or none."
+    )
+
+
 def _distance_finding(distance: Distance, size: int) -> tuple[Literal["error", "warning", "note"], str]:
     first, second = distance.splits
     if distance.pixels is None or distance.chips is None:
@@ -109,11 +170,12 @@ def _distance_finding(distance: Distance, size: int) -> tuple[Literal["error", "
             "again, with --split-by scene if scenes overlap."
         )
     metres = "" if distance.metres is None else f" ({_length(distance.metres)})"
-    if distance.pixels < max(1, size // 4):
+    gap = max(1, size // 4)
+    if distance.pixels < gap:
         how = "touch" if distance.pixels < 1 else f"are only {distance.pixels:.0f} pixels{metres} apart"
         return "warning", (
-            f"chips of {first} and {second} {how}: {a} and {b}. Expected at least a quarter of a chip "
-            f"({max(1, size // 4)} pixels), since nearby pixels are similar. Chip again with a gap."
+            f"chips of {first} and {second} {how}: {a} and {b}. Expected at least a quarter of a chip ({gap} pixels), "
+            f"since nearby pixels are similar. Chip again with --gap {gap}; predefined splits have no gap."
         )
     return "note", f"chips of {first} and {second} are at least {distance.pixels:.0f} pixels{metres} apart."
 

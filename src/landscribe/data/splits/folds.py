@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.data.chips.chips import Chips
-from landscribe.data.splits.footprints import chip_footprints, pairs_within
+from landscribe.data.splits.footprints import chip_footprints, chips_between_crss, pairs_within, scene_grids
 from landscribe.data.splits.groups import Groups, Split, single_membership
 from landscribe.data.splits.split import TARGET_BLOCKS, block_index, block_side
 from landscribe.errors import ChipError, counted, listed
@@ -54,8 +54,14 @@ def fold_splits(chips: Chips, folds: int | Whole = 5, *, gap: int | None = None,
             chips.folder,
             chips.metadata.background_share,
         )
-    footprints, _ = chip_footprints(chips)
-    near = pairs_within(footprints, gap or max(1, chips.metadata.size // 4))
+    grids, _ = scene_grids(chips)
+    distance = gap or max(1, chips.metadata.size // 4)
+    near = np.concatenate(
+        [
+            pairs_within(chip_footprints(chips, grids), distance),
+            chips_between_crss(chips, grids, distance=distance),
+        ]
+    )
     held_together = fold_groups(folds, chips.scene_names, chips.group_names, chips.windows, chips.metadata.size)
     if isinstance(folds, str):
         candidates = [_splits(counts, held_together, near)]

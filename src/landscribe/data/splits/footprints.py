@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from landscribe.errors import LandscribeError
-from landscribe.geo.grid import Grid, Window
+from landscribe.data.splits.ground import crs_text, outlines, pairs_between_crss
+from landscribe.errors import GridError, LandscribeError
+from landscribe.geo.grid import Grid, Window, crs_label
 
 if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
@@ -102,18 +103,21 @@ def nearest_pairs(
     return indices[order], apart[order]
 
 
-def chip_footprints(chips: "Chips") -> tuple[Footprints, list[str]]:
+def scene_grids(chips: "Chips") -> tuple[dict[str, Grid], list[str]]:
+    """The grid of each scene by name, and warnings: there are no grids if the scenes cannot be opened."""
+    try:
+        return {name: image.grid for name, image in chips.images().items()}, []
+    except LandscribeError as error:
+        return {}, [f"footprints of chips of different scenes were not compared: {error}"]
+
+
+def chip_footprints(chips: "Chips", grids: dict[str, Grid]) -> Footprints:
     """Footprints of chips, across all scenes of the same CRS. Padding outside a scene is cut away.
 
     Returns:
-        The footprints, in pixels of the first scene of each CRS, and warnings: if the scenes cannot be opened, only
-        chips of the same scene have a distance.
+        The footprints, in pixels of the first scene of each CRS. Without grids, only chips of the same scene have a
+        distance.
     """
-    try:
-        grids: dict[str, Grid] = {name: image.grid for name, image in chips.images().items()}
-        warnings = []
-    except LandscribeError as error:
-        grids, warnings = {}, [f"footprints of chips of different scenes were not compared: {error}"]
     boxes = np.zeros((len(chips), 4))
     groups = np.zeros(len(chips), np.intp)
     group_of: dict[str, int] = {}
@@ -125,10 +129,24 @@ def chip_footprints(chips: "Chips") -> tuple[Footprints, list[str]]:
             key = f"scene {scene}"
             boxes[index] = inside.row, inside.col, inside.row_stop, inside.col_stop
         else:
-            key = grid.crs.to_wkt()
+            key = crs_text(grid)
             boxes[index] = _crs_box(grid, inside, pixel_sizes.setdefault(key, (grid.transform.a, grid.transform.e)))
         groups[index] = group_of.setdefault(key, len(group_of))
-    return Footprints(boxes, groups), warnings
+    return Footprints(boxes, groups)
+
+
+def chips_between_crss(chips: "Chips", grids: dict[str, Grid], *, distance: float) -> NDArray[np.intp]:
+    """(n, 2) indices of chips of different CRSs that are less than `distance` pixels apart; each pair in both orders.
+
+    Args:
+        chips: of all scenes.
+        grids: of the scenes.
+        distance: a pixel is that of each chip's scene; negative for chips that overlap by more.
+    """
+    names, rows = np.unique(chips.scene_names, return_inverse=True)
+    order, windows = np.argsort(rows.reshape(-1), kind="stable"), chips.windows
+    own = [[windows[row] for row in order[rows[order] == index].tolist()] for index in range(len(names))]
+    return order[pairs_between_crss([grids.get(name) for name in names.tolist()], own, buffer_px=distance / 2)]
 
 
 def _crs_box(grid: Grid, window: Window, pixel_size: tuple[float, float]) -> tuple[float, float, float, float]:
@@ -139,25 +157,25 @@ def _crs_box(grid: Grid, window: Window, pixel_size: tuple[float, float]) -> tup
 
 
 def overlap_groups(grids: Sequence[Grid | None], *, buffer_px: float) -> NDArray[np.intp]:
-    """(n,) group of each grid, from 0: grids of one CRS that overlap, directly or through others, share a group.
+    """(n,) group of each grid, from 0: grids that overlap on the ground, directly or through others, share a group.
 
     Args:
         grids: None, and grids without a CRS, overlap no other.
         buffer_px: pixels by which each grid grows beforehand; smaller if negative.
     """
-    groups = np.arange(len(grids))
     by_crs: dict[str, list[int]] = {}
     for index, grid in enumerate(grids):
         if grid is not None and grid.crs is not None:
-            by_crs.setdefault(grid.crs.to_wkt(), []).append(index)
+            by_crs.setdefault(crs_text(grid), []).append(index)
+    pairs = [pairs_between_crss(grids, [[grid.window] if grid else [] for grid in grids], buffer_px=buffer_px)]
     for indices in by_crs.values():
         boxes = shapely.box(*np.array([_buffered_bounds(grids[index], buffer_px) for index in indices]).T)
-        pairs = shapely.STRtree(boxes).query(boxes, predicate="intersects")
-        links = coo_matrix((np.ones(pairs.shape[1], bool), pairs), shape=(len(boxes), len(boxes)))
-        component = connected_components(links, directed=False)[1]
-        first = np.unique(component, return_index=True)[1]
-        groups[indices] = np.array(indices)[first][component]
-    return np.unique(groups, return_inverse=True)[1].reshape(-1)
+        pairs.append(np.array(indices)[shapely.STRtree(boxes).query(boxes, predicate="intersects").T])
+    links = np.concatenate(pairs)
+    is_linked = coo_matrix((np.ones(len(links), bool), links.T), shape=(len(grids), len(grids)))
+    component = connected_components(is_linked, directed=False)[1]
+    first = np.unique(component, return_index=True)[1]
+    return np.unique(first[component], return_inverse=True)[1].reshape(-1)
 
 
 def _buffered_bounds(grid: Grid | None, pixels: float) -> tuple[float, float, float, float]:
@@ -168,24 +186,40 @@ def _buffered_bounds(grid: Grid | None, pixels: float) -> tuple[float, float, fl
 
 
 def in_common_grid(grids: Sequence[Grid], windows: Sequence[Sequence[Window]]) -> list[Window]:
-    """The windows of scenes of one CRS in pixels of the first scene, scene by scene.
+    """The windows of scenes in pixels of the first scene, scene by scene.
 
     Rows and columns count from the upper left corner of all windows. Where the pixels of another scene are not aligned
-    to those of the first, windows are rounded up to whole pixels. Padding outside a scene is cut away.
+    to those of the first, windows are rounded up to whole pixels; windows of another CRS become the boxes around them.
+    Padding outside a scene is cut away.
     """
-    corners = np.array(
-        [
-            (*(~grids[0].transform @ grid.xy(inside.row, inside.col)),
-             *(~grids[0].transform @ grid.xy(inside.row_stop, inside.col_stop)))
-            for grid, own in zip(grids, windows, strict=True)
-            for inside in (window & grid.window for window in own)
-        ]
-    )  # fmt: skip
-    starts = np.floor(corners[:, :2] + _ROUNDING)
-    stops = np.ceil(corners[:, 2:] - _ROUNDING)
+    bounds = np.concatenate(
+        [_bounds_in(grids[0], grid, own) for grid, own in zip(grids, windows, strict=True) if len(own)]
+    )
+    starts = np.floor(bounds[:, :2] + _ROUNDING)
+    stops = np.ceil(bounds[:, 2:] - _ROUNDING)
     origin = starts.min(axis=0)
     (cols, rows), (col_stops, row_stops) = ((corner - origin).astype(int).T.tolist() for corner in (starts, stops))
     return [
         Window(row, col, row_stop - row, col_stop - col)
         for row, col, row_stop, col_stop in zip(rows, cols, row_stops, col_stops, strict=True)
     ]
+
+
+def _bounds_in(first: Grid, grid: Grid, windows: Sequence[Window]) -> NDArray[np.float64]:
+    """(windows, 4) first and last columns and rows of windows in pixels of another grid: left, top, right, bottom."""
+    if first.crs is not None and crs_text(grid) != crs_text(first):
+        outline = outlines(grid, windows, first.crs)
+        if not np.isfinite(outline).all():
+            raise GridError(
+                f"a scene in {crs_label(grid.crs)} overlaps others, but is too far from the first of them, in "
+                f"{crs_label(first.crs)}. Expected CRSs of one part of the Earth. Warp all scenes to one CRS."
+            )
+        pixels = np.stack(~first.transform @ (outline[..., 0], outline[..., 1]), axis=-1)
+        return np.hstack([pixels.min(axis=1), pixels.max(axis=1)])
+    inside = (window & grid.window for window in windows)
+    return np.array(
+        [
+            (*(~first.transform @ grid.xy(w.row, w.col)), *(~first.transform @ grid.xy(w.row_stop, w.col_stop)))
+            for w in inside
+        ]
+    )

@@ -12,15 +12,16 @@ class SplitSpec(Spec):
     """How chips are split into training, validation and test chips."""
 
     by: Annotated[Literal["auto", "block", "scene", "group", "attribute", "list"], Flag("--split-by")] = "auto"
-    """Groups of chips that share a split. block: spatial blocks, of each scene or of overlapping scenes together;
-    scene: whole scenes; group: all scenes of a region, by the group that each names; attribute: areas of polygons, by a
-    column; list: the scenes or chips in text files. auto is block, or scene for scenes too small for blocks."""
+    """Groups of chips that share a split. block: spatial blocks, of each scene or of scenes near each other
+    together; scene: whole scenes; group: all scenes of a region, by the group that each names; attribute: areas of
+    polygons, by a column; list: the scenes or chips in text files. auto is block, or scene for scenes too small for
+    blocks."""
     val: Annotated[float, FractionText, TextMark()] = Field(0.15, ge=0, lt=1)
     """Validation fraction. The best epoch is chosen on the validation chips."""
     test: Annotated[float, FractionText, TextMark()] = Field(0.15, ge=0, lt=1)
     """Test fraction. The map is assessed on the test chips, and nothing is chosen on them."""
     gap: Pixels | None = None
-    """Buffer between chips of different splits in pixels. Default: a quarter of a chip."""
+    """Buffer between chips of different splits in pixels. Default: a quarter of a chip; between whole scenes, none."""
     block: Pixels | None = None
     """Side of the blocks in pixels. Default: from the size of the scene."""
     attribute: Annotated[str | None, Flag("--split-attribute")] = None

@@ -80,15 +80,51 @@ def split_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, *, size: int, se
 
 
 def _split_blocks_or_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
-    """Draw blocks, or whole scenes if no scene is large enough to hold out a block and `spec.by` is auto."""
-    splits = _split_blocks(scenes, spec, size, seed)
-    drawn = [index for index, scene in enumerate(scenes) if scene.split is None and spec.by == "auto"]
-    if not drawn or any({"val", "test"} & set(splits[index]) for index in drawn):
+    """Draw blocks; if `spec.by` is auto, draw those scenes whole that are too small to hold out blocks."""
+    areas = _areas(scenes, _gap(spec, size))
+    splits = _split_blocks(scenes, areas, spec, size, seed)
+    requested = {"train", *(name for name, fraction in (("val", spec.val), ("test", spec.test)) if fraction > 0)}
+    undivided = [area for area in areas if not requested <= {name for index in area for name in splits[index]}]
+    small = [index for area in undivided for index in area]
+    if spec.by == "auto" and len(set(_overlapping_scenes(scenes)[small].tolist())) >= _FEWEST_SCENES:
+        splits = _with_whole_scenes(splits, scenes, small, spec, size, seed)
+    return _apart_from_predefined(splits, scenes, _gap(spec, size))
+
+
+def _with_whole_scenes(
+    splits: list[list[Split]], scenes: Sequence[SplitInput], small: list[int], spec: SplitSpec, size: int, seed: int
+) -> list[list[Split]]:
+    """The splits with small scenes drawn whole, if their blocks hold out none or are farther from the fractions."""
+    by_block = np.concatenate([splits[index] for index in small])
+    none_held_out = not {"val", "test"} & set(by_block.tolist())
+    # Of scenes side by side that are a chip each, the gap would leave nearly none.
+    whole_spec = spec if none_held_out else spec.model_copy(update={"gap": _gap(spec, size)})
+    members = sorted([*small, *(index for index, scene in enumerate(scenes) if scene.split is not None)])
+    drawn = _split_whole_scenes([scenes[index] for index in members], whole_spec, seed)
+    whole = dict(zip(members, drawn, strict=True))
+    by_scene = np.concatenate([whole[index] for index in small])
+    if not none_held_out and _size_error(by_scene, spec) >= _size_error(by_block, spec):
         return splits
-    if len(set(_overlapping_scenes(scenes)[drawn].tolist())) >= _FEWEST_SCENES:
-        log.info("split by scene: each scene is too small to hold out a block of it")
-        return _split_whole_scenes(scenes, spec, seed)
-    return splits
+    log.info("split by scene: %s too small to hold out blocks", counted(len(small), "scene"))
+    return [whole.get(index, own) for index, own in enumerate(splits)]
+
+
+def _size_error(names: NDArray[np.str_], spec: SplitSpec) -> float:
+    """How far the shares of the splits are from the requested fractions."""
+    fractions = {"train": 1 - spec.val - spec.test, "val": spec.val, "test": spec.test}
+    return sum(abs(float((names == name).mean()) - fraction) for name, fraction in fractions.items())
+
+
+def _areas(scenes: Sequence[SplitInput], distance: int) -> list[list[int]]:
+    """Indices of the scenes whose split is drawn; those less than `distance` pixels apart are one area."""
+    drawn = np.array([index for index, scene in enumerate(scenes) if scene.split is None and scene.windows], np.intp)
+    groups = overlap_groups([scenes[index].grid for index in drawn.tolist()], buffer_px=max(0.5, distance / 2))
+    return [drawn[groups == group].tolist() for group in np.unique(groups).tolist()]
+
+
+def _gap(spec: SplitSpec, size: int) -> int:
+    """The minimum distance in pixels between chips of different splits."""
+    return spec.gap or max(1, size // 4)
 
 
 def _listed(scene: SplitInput) -> list[Split]:
@@ -98,13 +134,12 @@ def _listed(scene: SplitInput) -> list[Split]:
     return [scene.chips.get((window.row, window.col), "gap") for window in scene.windows]
 
 
-def _split_blocks(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, seed: int) -> list[list[Split]]:
-    """Draw blocks scene by scene; scenes that touch or overlap are divided into common blocks."""
+def _split_blocks(
+    scenes: Sequence[SplitInput], areas: Sequence[Sequence[int]], spec: SplitSpec, size: int, seed: int
+) -> list[list[Split]]:
+    """Draw blocks of each area; the scenes of an area are divided into common blocks."""
     splits: list[list[Split]] = [[scene.split or "train"] * len(scene.windows) for scene in scenes]
-    drawn = [index for index, scene in enumerate(scenes) if scene.split is None and len(scene.windows)]
-    groups = overlap_groups([scenes[index].grid for index in drawn], buffer_px=0.5)
-    for group in np.unique(groups).tolist():
-        indices = [drawn[position] for position in np.flatnonzero(groups == group).tolist()]
+    for indices in areas:
         members, rng = [scenes[index] for index in indices], np.random.default_rng([seed, indices[0]])
         if len(members) == 1:
             splits[indices[0]] = split_chips(members[0], spec, size=size, rng=rng)
@@ -122,8 +157,28 @@ def _split_overlapping_scenes(
     union = SplitInput(windows, np.concatenate([scene.counts for scene in scenes]))
     # Scenes may be smaller than chips, and their padding is cut away: then blocks are smaller too, but not the gap.
     side = min(size, max(max(window.shape) for window in windows))
-    with_gap = spec.model_copy(update={"gap": spec.gap or max(1, size // 4)})
+    with_gap = spec.model_copy(update={"gap": _gap(spec, size)})
     return _per_scene(split_chips(union, with_gap, size=side, rng=rng), scenes)
+
+
+def _apart_from_predefined(splits: list[list[Split]], scenes: Sequence[SplitInput], distance: int) -> list[list[Split]]:
+    """The splits without drawn chips less than `distance` pixels from a chip with another, predefined split."""
+    has_predefined = np.array([scene.split is not None for scene in scenes])
+    groups = overlap_groups([scene.grid for scene in scenes], buffer_px=distance / 2)
+    in_both = np.intersect1d(groups[has_predefined], groups[~has_predefined])
+    indices = np.flatnonzero(np.isin(groups, in_both)).tolist()
+    members = [scenes[index] for index in indices]
+    names = np.array([name for index in indices for name in splits[index]], dtype="<U5")
+    is_predefined = np.repeat(has_predefined[indices], [len(scene.windows) for scene in members])
+    first, second = _near_chips(members, distance).T
+    differs = ~is_predefined[first] & is_predefined[second] & (names[first] != names[second]) & (names[first] != "gap")
+    if not differs.any():
+        return splits
+    too_near = np.unique(first[differs])
+    log.info("%s nearer than the gap to a scene with a predefined split: not used", counted(len(too_near), "chip"))
+    names[too_near] = "gap"
+    kept = dict(zip(indices, _per_scene(names.tolist(), members), strict=True))
+    return [kept.get(index, own) for index, own in enumerate(splits)]
 
 
 def warn_missing_classes(
@@ -182,14 +237,14 @@ def split_chips(scene: SplitInput, spec: SplitSpec, *, size: int, rng: np.random
         least `spec.gap` pixels apart; train loses no class.
     """
     blocks = block_index(scene.windows, spec.block or block_side(scene.windows, size))
-    near = pairs_within(Footprints.of_windows(scene.windows), spec.gap or max(1, size // 4))
+    near = pairs_within(Footprints.of_windows(scene.windows), _gap(spec, size))
     predefined = np.full(int(blocks.max()) + 1, "", dtype="<U5")
     groups = Groups(scene.counts, single_membership(blocks), near, predefined)
     return assign_splits(groups, spec.val, spec.test, rng, min_train=_MIN_TRAIN * (1 - spec.val - spec.test))
 
 
 def _split_whole_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, seed: int) -> list[list[Split]]:
-    """Draw whole scenes; scenes that overlap are drawn together."""
+    """Draw whole scenes; scenes that overlap are drawn together. There is a gap only if `spec` has one."""
     group_index = _overlapping_scenes(scenes)
     predefined = np.full(int(group_index.max()) + 1, "", dtype="<U5")
     for index, scene in enumerate(scenes):
@@ -199,12 +254,14 @@ def _split_whole_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, seed: int
     scene_of_chip = np.repeat(np.arange(len(scenes)), [len(scene.windows) for scene in scenes])
     counts = np.concatenate([scene.counts for scene in scenes])
     members = single_membership(group_index[scene_of_chip])
-    groups = Groups(counts, members, np.zeros((0, 2), np.intp), predefined)
+    near = np.zeros((0, 2), np.intp) if spec.gap is None else _near_chips(scenes, spec.gap)
+    groups = Groups(counts, members, near, predefined)
     drawn = _per_scene(assign_splits(groups, spec.val, spec.test, np.random.default_rng(seed)), scenes)
     # Scenes of one group may have different predefined splits.
-    return [
+    splits = [
         [scene.split] * len(scene.windows) if scene.split else own for scene, own in zip(scenes, drawn, strict=True)
     ]
+    return splits if spec.gap is None else _apart_from_predefined(splits, scenes, spec.gap)
 
 
 def require_groups(scenes: Sequence[SplitInput]) -> None:
@@ -228,7 +285,7 @@ def _split_by_group(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, se
     _require_enough_groups(predefined, spec, "group", " of scenes")
     members = single_membership(np.repeat(group_index, [len(scene.windows) for scene in scenes]))
     counts = np.concatenate([scene.counts for scene in scenes])
-    groups = Groups(counts, members, _near_chips(scenes, spec.gap or max(1, size // 4)), predefined)
+    groups = Groups(counts, members, _near_chips(scenes, _gap(spec, size)), predefined)
     return _per_scene(assign_splits(groups, spec.val, spec.test, np.random.default_rng(seed)), scenes)
 
 
@@ -256,7 +313,6 @@ def _split_by_zones(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, se
     of_scenes = [scene.split or "" for scene in scenes]
     predefined = np.array([*(_as_split(label) for label in labels), *of_scenes], dtype="<U5")
     members: list[NDArray[np.intp]] = []
-    near: list[NDArray[np.intp]] = []
     first = 0
     for index, scene in enumerate(scenes):
         if scene.split is not None:
@@ -264,7 +320,6 @@ def _split_by_zones(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, se
         else:
             own = _zone_members(scene, {label: group for group, label in enumerate(labels)})
         members.append(np.column_stack([own[:, 0] + first, own[:, 1]]))
-        near.append(pairs_within(Footprints.of_windows(scene.windows), spec.gap or max(1, size // 4)) + first)
         first += len(scene.windows)
     all_members = np.concatenate(members)
     in_use = np.unique(all_members[:, 1])
@@ -273,7 +328,7 @@ def _split_by_zones(scenes: Sequence[SplitInput], spec: SplitSpec, size: int, se
     _require_enough_groups(predefined[in_use], spec, "value", f" of '{spec.attribute}' on the chips")
     all_members[:, 1] = np.searchsorted(in_use, all_members[:, 1])
     counts = np.concatenate([scene.counts for scene in scenes])
-    groups = Groups(counts, all_members, np.concatenate(near), predefined[in_use])
+    groups = Groups(counts, all_members, _near_chips(scenes, _gap(spec, size)), predefined[in_use])
     return _per_scene(assign_splits(groups, spec.val, spec.test, np.random.default_rng(seed)), scenes)
 
 
