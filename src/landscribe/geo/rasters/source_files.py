@@ -14,7 +14,8 @@ from landscribe.errors import RasterError
 from landscribe.geo.access import clear_vsi_cache, is_remote, open_dataset, without_secrets
 
 _NO_PIXELS = (".ovr", ".aux.xml")
-"""Suffixes of side files that hold no pixels of their own: overviews and statistics, which GDAL may add at any time."""
+"""Suffixes of side files that hold no pixels of their own, which GDAL may add at any time: overviews, statistics, and
+tags, which are fields of their own in a raster's fingerprint."""
 _BLOCKS = 16
 """Blocks of a remote TIFF whose offsets and lengths are compared."""
 
