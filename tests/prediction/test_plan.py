@@ -5,6 +5,7 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -122,6 +123,24 @@ def test_a_subdataset_has_another_fingerprint_if_its_file_changes(tmp_path, rast
     write(tmp_path / "image.tif", np.zeros((150, 217), np.uint8))
     with pytest.raises(OutputError, match="exists"):
         predict(model_of(Identity(), 4), Raster.open([part]), tmp_path / "map.tif", spec=PredictSpec())
+
+
+@pytest.mark.parametrize("address", ["/vsizip/{}/image.tif", "/vsizip/{{{}}}/image.tif", "zip://{}!image.tif"])
+def test_a_raster_in_an_archive_has_another_fingerprint_if_the_archive_changes(tmp_path, raster, address):
+    archive = tmp_path / "images.zip"
+    name = address.format(archive)
+
+    def pack():
+        with ZipFile(archive, "w") as packed:
+            packed.write(tmp_path / "image.tif", "image.tif")
+
+    pack()
+    predict(model_of(Identity(), 4), Raster.open([name]), tmp_path / "map.tif", spec=PredictSpec())
+    # Uncompressed, the blocks keep their offsets and lengths.
+    write(tmp_path / "image.tif", 3 - read(tmp_path / "image.tif"))
+    pack()
+    with pytest.raises(OutputError, match="exists"):
+        predict(model_of(Identity(), 4), Raster.open([name]), tmp_path / "map.tif", spec=PredictSpec())
 
 
 def test_added_statistics_and_overviews_keep_the_fingerprint(tmp_path, raster):
