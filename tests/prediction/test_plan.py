@@ -10,11 +10,15 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
+import shapely
 from test_mapping import model_of, read, write
 
 from landscribe.errors import OutputError
 from landscribe.fingerprint import Fingerprint
+from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.derived.clipped import clip
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import read_tags as tags
 from landscribe.maps.output_paths import OutputPaths
@@ -23,6 +27,7 @@ from landscribe.prediction import plan, run
 from landscribe.prediction.finish import finish
 from landscribe.prediction.spec import NOT_IN_FINGERPRINT, PredictSpec
 from networks import Identity, predict
+from worlds import write_polygons
 
 
 @pytest.fixture
@@ -123,6 +128,20 @@ def test_a_subdataset_has_another_fingerprint_if_its_file_changes(tmp_path, rast
     write(tmp_path / "image.tif", np.zeros((150, 217), np.uint8))
     with pytest.raises(OutputError, match="exists"):
         predict(model_of(Identity(), 4), Raster.open([part]), tmp_path / "map.tif", spec=PredictSpec())
+
+
+@pytest.mark.parametrize("name", ["image.tif", "image area.gpkg", "area.gpkg"])
+def test_no_output_replaces_a_file_behind_a_virtual_raster_or_polygons(tmp_path, raster, name):
+    rasterio.shutil.copy(tmp_path / "image.tif", tmp_path / "inner.vrt", driver="VRT")
+    rasterio.shutil.copy(tmp_path / "inner.vrt", tmp_path / "outer.vrt", driver="VRT")
+    box = shapely.box(*raster.grid.bounds)
+    for polygons in ("image area.gpkg", "area.gpkg"):
+        write_polygons(tmp_path / polygons, [box], crs=raster.grid.crs)
+    clipped = clip(Raster.open([tmp_path / "outer.vrt"]), Features.read(tmp_path / "image area.gpkg"))
+    spec, path = PredictSpec(area=str(tmp_path / "area.gpkg")), tmp_path / name
+    out = OutputPaths(path) if path.suffix == ".tif" else OutputPaths(tmp_path / "map.tif", suggested_labels=path)
+    with pytest.raises(OutputError, match=f"{name} is an input"):
+        plan.plan_map(model_of(Identity(), 4), clipped, spec, out)
 
 
 @pytest.mark.parametrize("address", ["/vsizip/{}/image.tif", "/vsizip/{{{}}}/image.tif", "zip://{}!image.tif"])

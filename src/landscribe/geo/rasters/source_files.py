@@ -35,6 +35,19 @@ def file_state(name: str) -> FileState:
     return [path.name, stat.st_size, stat.st_mtime_ns]
 
 
+def files_of(name: str) -> list[str]:
+    """A raster file and, behind a VRT, the files that it reads, through VRTs of VRTs.
+
+    Raises:
+        UnreachableError: a VRT cannot be read.
+    """
+    if not name.lower().endswith(".vrt"):
+        return [name]
+    with open_dataset(name) as dataset:
+        files = [file for file in dataset.files if file != name]
+    return [name, *(inner for file in files for inner in files_of(file))]
+
+
 def raster_state(name: str, *, is_fresh: bool = False) -> FileState:
     """The state of a raster file and of all files that it reads.
 
