@@ -193,6 +193,14 @@ def test_a_finished_map_is_reported_and_its_lost_style_is_rewritten(tmp_path, ra
     assert (tmp_path / "map.qml").read_text() == style
 
 
+@pytest.mark.parametrize(("style", "stays"), [("<qgis><renderer-v2/></qgis>", True), ("<rasterrenderer/>", False)])
+def test_a_style_that_is_not_of_a_raster_stays(tmp_path, raster, caplog, style, stays):
+    (tmp_path / "map.qml").write_text(style)
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
+    assert ((tmp_path / "map.qml").read_text() == style) == stays
+    assert ("map.qml is not the style of a raster" in caplog.text) == stays
+
+
 def test_the_differences_to_a_finished_map_are_reported(tmp_path, raster):
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
     with pytest.raises(OutputError, match=r"map\.tif exists already, as a map with another tta \(false, now true\)"):
