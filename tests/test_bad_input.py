@@ -708,7 +708,7 @@ def test_probabilities_are_not_overwritten(tmp_path, scene, trained, refused):
 
 def test_a_map_never_replaces_its_raster(scene, trained, refused):
     arguments = (trained, scene, "--out", "scene.tif", "--overwrite")
-    refused("predict", *arguments, words=("scene.tif is the input raster",))
+    refused("predict", *arguments, words=("scene.tif is an input",))
 
 
 def test_map_and_probabilities_require_different_paths(scene, trained, refused):

@@ -87,6 +87,16 @@ class Fingerprint:
         return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
 
+def unlike(fields: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """The fields that differ from others, None for one that is missing; with the others, they determine all fields.
+
+    >>> unlike({"nodata": 0, "bands": 3}, {"nodata": None, "bands": 3, "unit": "m"})
+    {'nodata': 0, 'unit': None}
+    """
+    keys = dict.fromkeys((*fields, *others))
+    return {key: fields.get(key) for key in keys if fields.get(key) != others.get(key)}
+
+
 def read_fingerprint(path: Path) -> dict[str, Any]:
     """The fields in a file; empty if there is none, or if it is damaged."""
     try:

@@ -16,6 +16,7 @@ from test_mapping import model_of, read, write
 
 from landscribe.errors import ModelError
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.tiling import units
 from landscribe.inference.backends import BACKENDS, BackendKind
 from landscribe.inference.backends.torch_backend import Backend
@@ -73,6 +74,19 @@ def test_models_of_other_classes_are_not_averaged():
     other = Model.wrap(Identity(), bands=["v"], classes=["a", "b"])
     with pytest.raises(ModelError, match=r"other classes \(0 a, 1 b\) than the first \(0 class 0, 1 class 1\)"):
         Predictor([model_of(Identity(), 2), other])
+
+
+def test_models_that_were_trained_on_other_encodings_are_not_averaged():
+    old, new, rounded, none = (
+        model_of(Identity(), 2, encoding=encoding)
+        for encoding in ((Encoding(1e-4),), (Encoding(1e-4, -0.1),), (Encoding(np.float32(1e-4)),), ())
+    )
+    Predictor([old, rounded])
+    both = r"band v with scale 0\.0001, offset -0\.1, the first on scale 0\.0001, offset 0\."
+    with pytest.raises(ModelError, match=both):
+        Predictor([old, new])
+    with pytest.raises(ModelError, match=r"with scale 1, offset 0, the first on scale 0\.0001, offset 0"):
+        Predictor([old, none])
 
 
 def test_models_with_different_strides_share_their_least_common_multiple():

@@ -173,7 +173,7 @@ def three_bands(path, names, array, scale=1.0, offset=0.0):
 
 
 def model_of_three(**settings):
-    return Model.wrap(Identity(), bands=["red", "green", "nir"], classes=["a", "b"], dtype="uint16", **settings)
+    return Model.wrap(Identity(2), bands=["red", "green", "nir"], classes=["a", "b"], dtype="uint16", **settings)
 
 
 def test_bands_in_another_order_are_reordered_by_name(tmp_path):
@@ -197,6 +197,16 @@ def test_a_raster_with_other_tags_is_brought_to_the_numbers_of_the_training(tmp_
     np.testing.assert_array_equal(pixels, array)
     assert np.argwhere(~valid).tolist() == [[0, 0]]
     assert "new.tif has scale 0.0001, offset -0.1: its numbers become scale 0.0001, offset 0" in caplog.text
+
+
+def test_another_nodata_value_of_converted_numbers_is_another_map(tmp_path):
+    array = np.random.default_rng(0).integers(0, 2000, (3, 20, 30)).astype(np.uint16)
+    names = ("red", "green", "nir")
+    path = three_bands(tmp_path / "new.tif", names, array, 1e-4, -0.1).paths[0]
+    model, out = model_of_three(encoding=(Encoding(1e-4),) * 3), tmp_path / "map.tif"
+    predict(model, Raster.open(path), out, spec=PredictSpec())
+    with pytest.raises(OutputError, match=r"map with another rasters\.1\.nodata"):
+        predict(model, Raster.open(path, nodata=0), out, spec=PredictSpec())
 
 
 def test_tags_on_one_side_only_are_refused_and_the_remedy_maps_the_stored_numbers(tmp_path):

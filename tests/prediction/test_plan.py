@@ -5,15 +5,20 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
+import shapely
 from test_mapping import model_of, read, write
 
 from landscribe.errors import OutputError
 from landscribe.fingerprint import Fingerprint
+from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.derived.clipped import clip
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import read_tags as tags
 from landscribe.maps.output_paths import OutputPaths
@@ -22,6 +27,7 @@ from landscribe.prediction import plan, run
 from landscribe.prediction.finish import finish
 from landscribe.prediction.spec import NOT_IN_FINGERPRINT, PredictSpec
 from networks import Identity, predict
+from worlds import write_polygons
 
 
 @pytest.fixture
@@ -124,6 +130,38 @@ def test_a_subdataset_has_another_fingerprint_if_its_file_changes(tmp_path, rast
         predict(model_of(Identity(), 4), Raster.open([part]), tmp_path / "map.tif", spec=PredictSpec())
 
 
+@pytest.mark.parametrize("name", ["image.tif", "image area.gpkg", "area.gpkg"])
+def test_no_output_replaces_a_file_behind_a_virtual_raster_or_polygons(tmp_path, raster, name):
+    rasterio.shutil.copy(tmp_path / "image.tif", tmp_path / "inner.vrt", driver="VRT")
+    rasterio.shutil.copy(tmp_path / "inner.vrt", tmp_path / "outer.vrt", driver="VRT")
+    box = shapely.box(*raster.grid.bounds)
+    for polygons in ("image area.gpkg", "area.gpkg"):
+        write_polygons(tmp_path / polygons, [box], crs=raster.grid.crs)
+    clipped = clip(Raster.open([tmp_path / "outer.vrt"]), Features.read(tmp_path / "image area.gpkg"))
+    spec, path = PredictSpec(area=str(tmp_path / "area.gpkg")), tmp_path / name
+    out = OutputPaths(path) if path.suffix == ".tif" else OutputPaths(tmp_path / "map.tif", suggested_labels=path)
+    with pytest.raises(OutputError, match=f"{name} is an input"):
+        plan.plan_map(model_of(Identity(), 4), clipped, spec, out)
+
+
+@pytest.mark.parametrize("address", ["/vsizip/{}/image.tif", "/vsizip/{{{}}}/image.tif", "zip://{}!image.tif"])
+def test_a_raster_in_an_archive_has_another_fingerprint_if_the_archive_changes(tmp_path, raster, address):
+    archive = tmp_path / "images.zip"
+    name = address.format(archive)
+
+    def pack():
+        with ZipFile(archive, "w") as packed:
+            packed.write(tmp_path / "image.tif", "image.tif")
+
+    pack()
+    predict(model_of(Identity(), 4), Raster.open([name]), tmp_path / "map.tif", spec=PredictSpec())
+    # Uncompressed, the blocks keep their offsets and lengths.
+    write(tmp_path / "image.tif", 3 - read(tmp_path / "image.tif"))
+    pack()
+    with pytest.raises(OutputError, match="exists"):
+        predict(model_of(Identity(), 4), Raster.open([name]), tmp_path / "map.tif", spec=PredictSpec())
+
+
 def test_added_statistics_and_overviews_keep_the_fingerprint(tmp_path, raster):
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
     before = (tmp_path / "map.tif").stat().st_mtime_ns
@@ -153,6 +191,14 @@ def test_a_finished_map_is_reported_and_its_lost_style_is_rewritten(tmp_path, ra
     assert "map.tif is up to date" in there
     assert areas.startswith("map.tif: class 0 8,")
     assert (tmp_path / "map.qml").read_text() == style
+
+
+@pytest.mark.parametrize(("style", "stays"), [("<qgis><renderer-v2/></qgis>", True), ("<rasterrenderer/>", False)])
+def test_a_style_that_is_not_of_a_raster_stays(tmp_path, raster, caplog, style, stays):
+    (tmp_path / "map.qml").write_text(style)
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
+    assert ((tmp_path / "map.qml").read_text() == style) == stays
+    assert ("map.qml is not the style of a raster" in caplog.text) == stays
 
 
 def test_the_differences_to_a_finished_map_are_reported(tmp_path, raster):

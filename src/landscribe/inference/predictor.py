@@ -12,6 +12,7 @@ from torch import Tensor
 from landscribe.errors import ModelError
 from landscribe.executor import is_own_worker
 from landscribe.geo.classes import Classes
+from landscribe.geo.rasters.encoding import Encoding
 from landscribe.inference.backends.choice import build_backend
 from landscribe.inference.backends.torch_backend import Backend
 from landscribe.machine import cores
@@ -38,14 +39,14 @@ class Predictor:
         """Predict with one or several models.
 
         Args:
-            models: one, or several with the same bands, dtype and classes; each applies its own scaling.
+            models: one, or several with the same bands, dtype, encoding and classes; each applies its own scaling.
             device: where they run.
             backend: a key of BACKENDS.
             tta: test-time augmentation: average over the eight symmetries of the square.
             heads: names of the heads whose logits are asked for; None for each model's main head.
 
         Raises:
-            ModelError: the models differ in bands, dtype or classes, or a model does not have a head.
+            ModelError: the models differ in bands, dtype, encoding or classes, or a model does not have a head.
         """
         for other in models[1:]:
             _require_same_interface(models[0], other)
@@ -199,6 +200,13 @@ def _require_same_interface(first: Model, other: Model) -> None:
             raise ModelError(
                 f"a further model has other {name} ({_as_text(theirs)}) than the first ({_as_text(ours)}). Models of "
                 "an ensemble need the same bands, dtype and classes. Train them on the same chips."
+            )
+    none = (Encoding(),) * len(first.bands)
+    for band, ours, theirs in zip(first.bands, first.encoding or none, other.encoding or none, strict=True):
+        if not theirs.is_same(ours):
+            raise ModelError(
+                f"a further model was trained on the band {band} with {theirs}, the first on {ours}. Models of an "
+                "ensemble read the same numbers, so these must mean the same. Train them on the same chips."
             )
 
 

@@ -1,6 +1,6 @@
 """Output paths: the files of one map, and whether they can be written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class OutputPaths:
         if self.suggested_labels is not None:
             yield self.suggested_labels
 
-    def require_distinct(self, inputs: tuple[str, ...]) -> None:
+    def require_distinct(self, inputs: Sequence[str]) -> None:
         """Raise OutputError if two outputs share a path, an output is an input, or a suffix is wrong."""
         for path in self.rasters:
             if path.suffix.lower() not in _SUFFIXES:
@@ -52,7 +52,7 @@ class OutputPaths:
             if len(names) > 1:
                 raise OutputError(f"{path} is the path of both the {' and the '.join(names)}. Give each its own.")
             if path.resolve() in {Path(name).resolve() for name in inputs}:
-                raise OutputError(f"{path} is the input raster. Nothing was changed. Choose another path.")
+                raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")
 
     def require_writable(self, *, overwrite: bool, own: set[Path]) -> None:
         """Raise OutputError if a path cannot be written, or exists and is neither to be overwritten nor our `own`."""

@@ -57,6 +57,18 @@ def finish(plan: MapPlan, store: UnitStore) -> Path:
     return plan.paths.map
 
 
+def _may_write(side: Path) -> bool:
+    """False if a QGIS style lies there that is not of a raster, such as that of polygons of the same name."""
+    is_other = (
+        side.suffix == ".qml"
+        and side.is_file()
+        and "<rasterrenderer" not in side.read_text(encoding="utf-8", errors="replace")
+    )
+    if is_other:
+        log.warning("%s is not the style of a raster, so that of the map was not written. Choose another name", side)
+    return not is_other
+
+
 @dataclass(frozen=True)
 class _Assembler:
     """Builds all files inside the store, then moves them out."""
@@ -75,8 +87,9 @@ class _Assembler:
         out = self.plan.paths.map
         built = [(self._map(layer, areas), out)]
         for side, text in side_files(out, self.plan.classes).items():
-            write_text(self.store.folder / side.name, text)
-            built.append((self.store.folder / side.name, side))
+            if _may_write(side):
+                write_text(self.store.folder / side.name, text)
+                built.append((self.store.folder / side.name, side))
         built += self._layers()
         # Layers may lie on another disk. They move first: when that disk is full, no style is left without its map.
         for file, path in reversed(built):

@@ -23,7 +23,7 @@ from landscribe.geo.features import Features, intersects
 from landscribe.geo.grid import ASSIGN_CRS, Window
 from landscribe.geo.pixel_area import pixel_areas
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.rasters.source_files import file_state, raster_state
+from landscribe.geo.rasters.source_files import file_state, files_of, raster_state
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.tiling import Unit, aligned, units
 from landscribe.inference.backends import BACKENDS
@@ -171,7 +171,7 @@ def _plan(
     model, *ensemble = predictor.models
     raster = conform(model, raster, spec)
     require_same_pixel_size(ensemble, raster, spec)
-    out.require_distinct(raster.paths)
+    out.require_distinct(_inputs(raster, spec))
     name = raster.paths[0]
     require_geotiff_holds(raster.grid, name if spec.crs is None else f"the map of {name}")
     sieve, layers = _sieve(raster, spec), _layers(out, spec)
@@ -183,6 +183,12 @@ def _plan(
     _require_memory(predictor, raster, tiling)
     predictor = predictor.with_backend(engine)
     return MapPlan(raster, predictor, out, spec, layers, tiling, area, sieve, Fingerprint.of(fixed | choice))
+
+
+def _inputs(raster: Raster, spec: PredictSpec) -> list[str]:
+    """All files that the map is made from: of the raster, and of polygons."""
+    areas = spec.area, None if raster.area is None else raster.area.name
+    return [*(file for path in raster.paths for file in files_of(path)), *(area for area in areas if area is not None)]
 
 
 def _require_memory(predictor: Predictor, raster: Raster, tiling: Tiling) -> None:

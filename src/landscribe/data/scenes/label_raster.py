@@ -361,6 +361,7 @@ class _ClassValues:
     """The class values of a label raster as the source of a raster."""
 
     labels: RasterLabels
+    rasters: ClassVar[tuple[Raster, ...]] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:

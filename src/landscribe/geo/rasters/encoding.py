@@ -49,6 +49,11 @@ class Encoding:
         return f"scale {self.scale:.10g}, offset {self.offset:.10g}" + (f", unit {self.unit}" if self.unit else "")
 
 
+def if_declared(bands: Sequence[Encoding]) -> tuple[Encoding, ...]:
+    """The encodings of bands; empty if no tag declares one."""
+    return tuple(bands) if any(band.is_declared for band in bands) else ()
+
+
 def conversions(
     name: str, own: Sequence[Encoding], expected: Sequence[Encoding], expected_of: str
 ) -> list[tuple[float, float]] | None:

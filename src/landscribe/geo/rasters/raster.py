@@ -12,18 +12,19 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import GridError, RasterError, ReadError, counted
+from landscribe.fingerprint import unlike
 from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window, crs_label
-from landscribe.geo.rasters.encoding import Encoding
-from landscribe.geo.rasters.metadata import Metadata, read_mask, read_metadata, stem
+from landscribe.geo.rasters.encoding import Encoding, if_declared
+from landscribe.geo.rasters.metadata import read_mask, read_metadata, stem
 from landscribe.geo.rasters.nodata import Nodata, nodata_label, one_if_equal, require_representable
 from landscribe.geo.rasters.open_file import Handles, OpenFile
 from landscribe.geo.rasters.source_files import file_state
@@ -50,6 +51,10 @@ class Source(Protocol):
     @property
     def mask_files(self) -> tuple[str, ...]:
         """Those of the files that have an alpha or mask band."""
+
+    @property
+    def rasters(self) -> "tuple[Raster, ...]":
+        """The rasters that it is computed from; none if it reads the files itself."""
 
     def read(
         self,
@@ -135,7 +140,8 @@ class Raster:
         dtype = str(np.result_type(*(file.dtype for file in files)))
         require_representable(nodata, dtype, len(bands), names[0])
         source = Files(names, frozenset(index for index, file in enumerate(files) if file.alpha_is_imagery))
-        encoding, has_palette = _encoding_of(files), len(files) == 1 and files[0].has_palette
+        encoding = if_declared([band for file in files for band in file.encoding])
+        has_palette = len(files) == 1 and files[0].has_palette
         return cls(
             source, files[0].grid, tuple(bands), dtype, value, nodata_rule, encoding=encoding, has_palette=has_palette
         )
@@ -168,17 +174,18 @@ class Raster:
     @property
     def fingerprint_fields(self) -> dict[str, Any]:
         """All settings that decide the pixels, without the image files, in JSON's types."""
-        area = {} if self.area is None else {"image area": file_state(self.area.name)}
-        return (
-            area
-            | {
-                "bands": list(self.bands),
-                "nodata": str(self.nodata),
-                "nodata rule": self.nodata_rule,
-                "grid": [crs_label(self.grid.crs), list(self.grid.transform)[:6], *self.grid.shape],
-            }
-            | ({"encoding": list(map(str, self.encoding))} if self.encoding else {})
-        )
+        fields: dict[str, Any] = {
+            "bands": list(self.bands),
+            "nodata": str(self.nodata),
+            "nodata rule": self.nodata_rule,
+            "grid": [crs_label(self.grid.crs), list(self.grid.transform)[:6], *self.grid.shape],
+        }
+        if self.area is not None:
+            fields["image area"] = file_state(self.area.name)
+        if self.encoding:
+            fields["encoding"] = list(map(str, self.encoding))
+        inner = [unlike(raster.fingerprint_fields, fields) for raster in self.source.rasters]
+        return fields | ({"rasters": {str(number): own for number, own in enumerate(inner, 1)}} if inner else {})
 
     def select(self, numbers: Sequence[int]) -> "Raster":
         """The same raster with these bands, in this order. Band numbers count from 1.
@@ -324,6 +331,7 @@ class Files:
     paths: tuple[str, ...]
     alpha_is_imagery: frozenset[int] = frozenset()
     """Indices of the files whose alpha band is imagery."""
+    rasters: ClassVar[tuple[Raster, ...]] = ()
     _handles: Handles = field(default_factory=Handles)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -416,11 +424,6 @@ class Files:
         """See `Source`."""
         for file in self._handles.__dict__.pop("files", ()):
             file.dataset.close()
-
-
-def _encoding_of(files: Sequence[Metadata]) -> tuple[Encoding, ...]:
-    encoding = tuple(band for file in files for band in file.encoding)
-    return encoding if any(band.is_declared for band in encoding) else ()
 
 
 def deduplicate_names(names: list[str]) -> list[str]:

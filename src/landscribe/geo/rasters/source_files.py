@@ -1,11 +1,12 @@
 """Source files: which files a raster reads, and whether they changed.
 
 The state of a file is its name, size and modification time. A VRT's own files count, masks and headers beside a
-file, and the file of which a raster is a part. A remote TIFF is known by the offsets and lengths of some of its blocks,
-which need no more than its header: compressed pixels that change hardly ever keep them. Uncompressed pixels may change
-unseen there.
+file, and the file or local archive of which a raster is a part. A remote TIFF is known by the offsets and lengths of
+some of its blocks, which need no more than its header: compressed pixels that change hardly ever keep them.
+Uncompressed pixels may change unseen there.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,37 @@ from landscribe.errors import RasterError
 from landscribe.geo.access import clear_vsi_cache, is_remote, open_dataset, without_secrets
 
 _NO_PIXELS = (".ovr", ".aux.xml")
-"""Suffixes of side files that hold no pixels of their own: overviews and statistics, which GDAL may add at any time."""
+"""Suffixes of side files that hold no pixels of their own, which GDAL may add at any time: overviews, statistics, and
+tags, which are fields of their own in a raster's fingerprint."""
 _BLOCKS = 16
 """Blocks of a remote TIFF whose offsets and lengths are compared."""
+
+_IN_ARCHIVE = re.compile(r"(/vsi(zip|tar|gzip)/)+")
 
 FileState = list[Any]
 """Name, size, modification time, and the states of further files, in JSON's types."""
 
 
 def file_state(name: str) -> FileState:
-    """Name, size and modification time of a file; the name alone of what is no local file."""
+    """Name, size and modification time of a file; the name alone of what is no local file, or in no local archive."""
     path = Path(name)
     if not path.exists():
-        return [without_secrets(name)]
+        return [without_secrets(name), *map(file_state, _archive(name))]
     stat = path.stat()
     return [path.name, stat.st_size, stat.st_mtime_ns]
+
+
+def files_of(name: str) -> list[str]:
+    """A raster file and, behind a VRT, the files that it reads, through VRTs of VRTs.
+
+    Raises:
+        UnreachableError: a VRT cannot be read.
+    """
+    if not name.lower().endswith(".vrt"):
+        return [name]
+    with open_dataset(name) as dataset:
+        files = [file for file in dataset.files if file != name]
+    return [name, *(inner for file in files for inner in files_of(file))]
 
 
 def raster_state(name: str, *, is_fresh: bool = False) -> FileState:
@@ -49,6 +66,16 @@ def raster_state(name: str, *, is_fresh: bool = False) -> FileState:
     if name.lower().endswith(".vrt"):
         return state + [raster_state(file, is_fresh=is_fresh) for file in files]
     return state + [file_state(file) for file in files]
+
+
+def _archive(name: str) -> list[str]:
+    """The local archive that a path of GDAL leads into, as a.zip of /vsizip/a.zip/b.tif; empty if there is none."""
+    prefix = _IN_ARCHIVE.match(name)
+    if prefix is None:
+        return []
+    # GDAL takes the path of an archive also in braces.
+    path = Path(re.sub("[{}]", "", name[prefix.end() :]))
+    return [str(parent) for parent in (path, *path.parents) if parent.is_file()][:1]
 
 
 def _block_layout(dataset: Any) -> list[str | None]:

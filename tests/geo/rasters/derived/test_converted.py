@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.derived.converted import Palette, as_bands, as_colours, with_encoding
+from landscribe.geo.rasters.derived.converted import Palette, as_bands, as_colours, filled, with_encoding
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.raster import Raster
 from worlds import noise, write_raster
@@ -117,3 +117,16 @@ def test_numbers_outside_of_the_dtype_are_clipped(tmp_path, value):
     raster = with_tags(tmp_path / "a.tif", np.full((1, 4, 4), value, np.uint16), 2e-4, -0.1)
     pixels, _ = with_encoding(raster, (Encoding(1e-4),), "uint16", "the model").read(raster.grid.window)
     assert (pixels == (0 if value == 0 else 65535)).all()
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [as_colours, lambda raster: filled(raster, 7), lambda raster: with_encoding(raster, [Encoding(2.0)], "uint8", "")],
+    ids=["colours", "filled", "encoding"],
+)
+def test_the_nodata_value_of_stored_numbers_is_in_the_fingerprint(tmp_path, convert):
+    paths = with_tags(tmp_path / "a.tif", np.zeros((5, 6), np.uint8), 4.0, 0.0).paths
+    with rasterio.open(paths[0], "r+") as dataset:
+        dataset.write_colormap(1, {0: (9, 9, 9, 255)})
+    none, again, zero = (convert(Raster.open(paths, nodata=nodata)).fingerprint_fields for nodata in (None, None, 0))
+    assert none == again != zero

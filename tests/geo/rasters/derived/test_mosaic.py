@@ -245,3 +245,19 @@ def test_each_raster_of_a_mosaic_keeps_its_own_nodata_value(tmp_path):
     )
     raster = mosaic([Raster.open([west]), Raster.open([east])])
     assert np.argwhere(~raster.read(raster.grid.window)[1]).tolist() == [[0, 0], [0, 11]]
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        '<PAMRasterBand band="1"><NoDataValue>7</NoDataValue></PAMRasterBand>',
+        "<GeoTransform>500006, 1, 0, 5000000, 0, -1</GeoTransform>",
+    ],
+)
+def test_tags_beside_a_file_of_a_mosaic_are_in_its_fingerprint(tmp_path, tags):
+    middle = write_raster(tmp_path / "middle.tif", noise(3, 10, 10), transform=METRE @ Affine.translation(5, 0))
+    files = [*halves(tmp_path), middle]
+    before = mosaic([Raster.open(file) for file in files]).fingerprint_fields
+    Path(f"{middle}.aux.xml").write_text(f"<PAMDataset>{tags}</PAMDataset>")
+    after = mosaic([Raster.open(file) for file in files]).fingerprint_fields
+    assert [name for name in before if before[name] != after[name]] == ["rasters"]

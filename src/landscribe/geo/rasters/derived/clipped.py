@@ -38,6 +38,11 @@ class Clipped:
         return self.raster.paths
 
     @property
+    def rasters(self) -> tuple[Raster, ...]:
+        """See `Source`."""
+        return (self.raster,)
+
+    @property
     def mask_files(self) -> tuple[str, ...]:
         """See `Source`."""
         return self.raster.mask_files

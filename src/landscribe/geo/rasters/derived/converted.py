@@ -165,6 +165,11 @@ class Converted:
         return self.raster.paths
 
     @property
+    def rasters(self) -> tuple[Raster, ...]:
+        """See `Source`."""
+        return (self.raster,)
+
+    @property
     def mask_files(self) -> tuple[str, ...]:
         """See `Source`."""
         return self.raster.mask_files

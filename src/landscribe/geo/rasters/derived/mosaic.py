@@ -77,6 +77,11 @@ class Mosaic:
         return tuple(path for tile in self.tiles for path in tile.raster.paths)
 
     @property
+    def rasters(self) -> tuple[Raster, ...]:
+        """See `Source`."""
+        return tuple(tile.raster for tile in self.tiles)
+
+    @property
     def mask_files(self) -> tuple[str, ...]:
         """See `Source`."""
         files: list[str] = []

@@ -234,6 +234,11 @@ class Resampled:
         return self.raster.paths
 
     @property
+    def rasters(self) -> tuple[Raster, ...]:
+        """See `Source`."""
+        return (self.raster,)
+
+    @property
     def mask_files(self) -> tuple[str, ...]:
         """See `Source`."""
         return self.raster.mask_files
