@@ -27,6 +27,7 @@ from landscribe.geo.access import allow_ungeoreferenced
 from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.vectors.reprojection import full_turn
 
 _SIDE = 256
 """Side of the blocks, each of which is resampled on its own: so a pixel does not depend on the window that is read."""
@@ -210,6 +211,7 @@ def _scale(source: Grid, target: Grid) -> float:
     x, y = zip(*(target.xy(row + down, col + across) for down, across in ((0, 0), (1, 0), (0, 1))), strict=True)
     if source.crs != target.crs:
         x, y = transform(target.crs, source.crs, x, y)
+        x = tuple(_at_longitude(source, along, x[0]) for along in x)
     (row, col), *others = (source.row_col(*point) for point in zip(x, y, strict=True))
     down, across = ((other_row - row, other_col - col) for other_row, other_col in others)
     return math.sqrt(abs(down[0] * across[1] - down[1] * across[0]))
@@ -265,7 +267,8 @@ class Resampled:
         raster = self.raster.of_bands(bands, nodata)
         # In another CRS, only the bounds of a block are exact.
         blocks = [window] if raster.grid.crs == self.grid.crs else self._blocks(window)
-        return any(raster.may_hold_valid(self._source_window(self.grid[block])) for block in blocks)
+        parts = (self._source_window(self.grid[block]) for block in blocks)
+        return any(raster.may_hold_valid(turned) for part in parts for turned in _turned(part, raster.grid))
 
     def _nearest(self, raster: Raster, window: Window, shape: tuple[int, int]) -> tuple[Pixels, Valid]:
         """A decimated read: at the centre of each pixel, the nearest pixel of a decimated read of the raster."""
@@ -274,6 +277,7 @@ class Resampled:
         x, y = target.transform @ (cols * (window.width / shape[1]), rows * (window.height / shape[0]))
         if source.crs != target.crs:
             x, y = (np.reshape(axis, shape) for axis in transform(target.crs, source.crs, x.ravel(), y.ravel()))
+        x = _at_longitude(source, x, _middle(source))
         cols, rows = ~source.transform @ (x, y)
         pixels = np.zeros((len(raster.bands), *shape), raster.dtype)
         valid = (rows >= 0) & (rows < source.height) & (cols >= 0) & (cols < source.width)
@@ -301,10 +305,13 @@ class Resampled:
     def _block(self, raster: Raster, block: Window) -> tuple[Pixels, Valid]:
         target = self.grid[block]
         part = self._source_window(target)
-        if (part & raster.grid.window).is_empty:
+        if not _turned(part, raster.grid):
             return np.zeros((len(raster.bands), *block.shape), raster.dtype), np.zeros(block.shape, bool)
-        pixels, source_valid = raster.read(part)
+        pixels, source_valid = _read_around(raster, part)
         source = raster.grid[part]
+        if source.crs == target.crs:
+            # Between two CRSs, GDAL itself finds the turn of 360 degrees.
+            target = _in_turn_of(raster.grid, target)
         if self.method == Resampling.mode:
             return _majority(pixels, source_valid, source, target)
         # A float type that holds every value of the dtype, with NaN where not valid.
@@ -325,21 +332,72 @@ class Resampled:
         if source.crs != target.crs:
             bounds = transform_bounds(target.crs, source.crs, *bounds, densify_pts=_POINTS)
         left, bottom, right, top = bounds
-        if left > right:
-            left, right = _across_antimeridian(left, right, source)
+        left, right = _at_longitudes_of(source, left, right)
         reach = math.ceil(self.scale) + _REACH
         (row, col), (row_stop, col_stop) = source.row_col(left, top), source.row_col(right, bottom)
         row, col = math.floor(row) - reach, math.floor(col) - reach
         part = Window(row, col, math.ceil(row_stop) + reach - row, math.ceil(col_stop) + reach - col)
-        return part & source.window.grown(reach)
+        around = _cols_around(source)
+        if source.crs != target.crs and 0 < around < part.width:
+            part = replace(part, col=(source.width - around) // 2, width=around)
+        copies = [turned.col - part.col for turned in _turned(part, source)] or [0]
+        first, last = -max(copies), source.width - min(copies)
+        return part & Window(0, first, source.height, last - first).grown(reach)
 
 
-def _across_antimeridian(left: float, right: float, source: Grid) -> tuple[float, float]:
-    """Longitudes to read of a raster in degrees, for a block that crosses the 180th meridian."""
-    first, _, last, _ = source.bounds
-    sides = [(start, stop) for start, stop in ((left, 180.0), (-180.0, right)) if start < last and stop > first]
-    # A raster on both sides of the meridian is read from one to the other, around the Earth.
-    return min((start for start, _ in sides), default=first), max((stop for _, stop in sides), default=first)
+def _turn(grid: Grid) -> float:
+    """360 degrees in the units of a geographic CRS; 0 in another."""
+    return full_turn(grid.crs) if grid.crs is not None and grid.crs.is_geographic else 0.0
+
+
+def _middle(grid: Grid) -> float:
+    """The x of the middle of a grid."""
+    left, _, right, _ = grid.bounds
+    return (left + right) / 2
+
+
+def _at_longitude(source: Grid, x: Any, near: float) -> Any:
+    """Longitudes of a geographic CRS in the turn of 360 degrees that is nearest to another; any other x as it is."""
+    turn = _turn(source)
+    return x - turn * np.round((x - near) / turn) if turn else x
+
+
+def _at_longitudes_of(source: Grid, left: float, right: float) -> tuple[float, float]:
+    """The bounds of a block in the turn of 360 degrees that is nearest to a raster of a geographic CRS."""
+    # A block that crosses the 180th meridian ends west of its start.
+    right += _turn(source) * (left > right)
+    middle = (left + right) / 2
+    shift = _at_longitude(source, middle, _middle(source)) - middle
+    return left + shift, right + shift
+
+
+def _in_turn_of(source: Grid, target: Grid) -> Grid:
+    """A block in the CRS of a raster, in the turn of 360 degrees of the raster."""
+    left, _, right, _ = target.bounds
+    shift = _at_longitudes_of(source, left, right)[0] - left
+    return replace(target, transform=Affine.translation(shift, 0) @ target.transform)
+
+
+def _cols_around(source: Grid) -> int:
+    """Columns in a turn of 360 degrees; 0 unless the CRS is geographic."""
+    return round(_turn(source) / source.transform.a)
+
+
+def _turned(part: Window, source: Grid) -> list[Window]:
+    """A window of a raster, and the same ground a turn of 360 degrees to the west and east; those on the raster."""
+    around = _cols_around(source)
+    windows = [replace(part, col=part.col + shift) for shift in ((0, -around, around) if around else (0,))]
+    return [window for window in windows if not (window & source.window).is_empty]
+
+
+def _read_around(raster: Raster, part: Window) -> tuple[Pixels, Valid]:
+    """Read a window; where a raster of the whole Earth ends, it goes on at its other side."""
+    windows = _turned(part, raster.grid)
+    pixels, valid = raster.read(windows[0])
+    for window in windows[1:]:
+        more, more_valid = raster.read(window)
+        pixels[:, ~valid], valid = more[:, ~valid], valid | more_valid
+    return pixels, valid
 
 
 def _warp(floats: Pixels, source: Grid, target: Grid, method: Resampling) -> Pixels:
