@@ -455,6 +455,21 @@ def test_a_pixel_size_that_does_not_fit_the_raster_is_refused(tmp_path, side):
         at_pixel_size(raster, side)
 
 
+@pytest.mark.parametrize(("crs", "wide"), [("EPSG:4326", True), ("EPSG:4326", False), ("EPSG:32633", True)])
+def test_a_pixel_that_is_coarser_along_one_side_only_is_a_mean(tmp_path, crs, wide):
+    # Stripes of one pixel: at 70 degrees north, one of 1e-4 degrees is 3.8 m wide and 11.2 m high.
+    stripes = np.indices((300, 300))[1 if wide else 0].astype("float32") % 2
+    step = (1e-4, 1e-4) if wide else (4e-4, 4e-5)
+    degrees = {"transform": Affine(step[0], 0, 15, 0, -step[1], 70), "crs": "EPSG:4326"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", stripes, **degrees)])
+    there = grid_of_pixel_size(raster.grid, 6.4, None if crs == "EPSG:4326" else parse_crs(crs))
+    pixels, valid = whole(resample_to(raster, there))
+    assert is_coarser(there, raster.grid)
+    # Interpolation at a point takes any number from 0 to 1; a mean over 1.43 stripes holds at least 0.3 of each.
+    inner = pixels[0, 5:-5, 5:-5][valid[5:-5, 5:-5]]
+    assert 0.29 < inner.min() < 0.5 < inner.max() < 0.71
+
+
 def test_pixels_of_degrees_are_resampled_by_their_size_on_the_ground(tmp_path):
     # At 60 degrees north, a degree of longitude is half as long as one of latitude.
     degrees = {"transform": Affine(2e-5, 0, 9, 0, -1e-5, 60), "crs": "EPSG:4326"}

@@ -1,8 +1,9 @@
 """Resampling: a raster read at another pixel size, or in another CRS.
 
 A coarser pixel is the mean of the source pixels it covers, weighted by area; a finer pixel is interpolated between the
-four nearest source pixels. Both leave out source pixels that are not valid. A coarser pixel is valid if at least half
-of the area it covers is valid; a finer pixel is valid if the source pixel that contains its centre is.
+four nearest source pixels. A pixel is coarser if one of its sides is longer than that of a source pixel. Means and
+interpolation leave out source pixels that are not valid. A coarser pixel is valid if at least half of the area it
+covers is valid; a finer pixel is valid if the source pixel that contains its centre is.
 
 Class values are not averaged. Each pixel takes the nearest source pixel, value and validity; or a coarser pixel takes
 the majority: the value that covers most of it, the lowest of equal ones. It is valid as other coarser pixels are.
@@ -40,7 +41,7 @@ _MOST_SPREAD = 20
 _REACH = 2
 """Source pixels beside a block that contribute to it."""
 _COARSER = 1 + 1e-4
-"""A pixel that covers more source pixels than this along its side is a mean; it is interpolated otherwise."""
+"""A pixel that covers more source pixels than this along either side is a mean; it is interpolated otherwise."""
 # Rounding may give slightly less than an exact half, and slightly different shares of equal areas.
 _ROUNDING = 1e-6
 _HALF = 0.5 - _ROUNDING
@@ -59,7 +60,7 @@ def resample_to(raster: Raster, grid: Grid, *, nearest: bool = False) -> Raster:
         nearest: each pixel takes the nearest source pixel, as class values must be.
     """
     scale = _scale(raster.grid, grid)
-    continuous = Resampling.average if scale > _COARSER else Resampling.bilinear
+    continuous = Resampling.average if is_coarser(grid, raster.grid) else Resampling.bilinear
     source = Resampled(raster, grid, scale, Resampling.nearest if nearest else continuous)
     return replace(raster, source=source, grid=grid, _band_indices=None)
 
@@ -75,8 +76,8 @@ def resample_by_majority(raster: Raster, grid: Grid) -> Raster:
 
 
 def is_coarser(grid: Grid, than: Grid) -> bool:
-    """True if a pixel of a grid covers more than one pixel of another; both have a CRS."""
-    return _scale(than, grid) > _COARSER
+    """True if a side of a grid's pixels is longer than one pixel of another; both have a CRS."""
+    return any(math.hypot(*side) > _COARSER for side in _sides(than, grid))
 
 
 def at_pixel_size(raster: Raster, side_m: float) -> Raster:
@@ -206,7 +207,13 @@ def _in_crs(grid: Grid, crs: CRS) -> Grid:
 
 
 def _scale(source: Grid, target: Grid) -> float:
-    """Source pixels along the side of a target pixel, at the centre of the target."""
+    """Source pixels along the side of a square of the area of a target pixel, at the centre of the target."""
+    down, across = _sides(source, target)
+    return math.sqrt(abs(down[0] * across[1] - down[1] * across[0]))
+
+
+def _sides(source: Grid, target: Grid) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Rows and columns of the source along the height, and along the width, of the central pixel of the target."""
     row, col = target.height / 2, target.width / 2
     x, y = zip(*(target.xy(row + down, col + across) for down, across in ((0, 0), (1, 0), (0, 1))), strict=True)
     if source.crs != target.crs:
@@ -214,7 +221,7 @@ def _scale(source: Grid, target: Grid) -> float:
         x = tuple(_at_longitude(source, along, x[0]) for along in x)
     (row, col), *others = (source.row_col(*point) for point in zip(x, y, strict=True))
     down, across = ((other_row - row, other_col - col) for other_row, other_col in others)
-    return math.sqrt(abs(down[0] * across[1] - down[1] * across[0]))
+    return down, across
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +231,7 @@ class Resampled:
     raster: Raster
     grid: Grid
     scale: float
-    """Pixels of the raster along the side of a pixel of the grid."""
+    """Pixels of the raster along the side of a pixel of the grid, the geometric mean of both sides."""
     method: Resampling
     """Average, bilinear, nearest or mode (the majority)."""
 
