@@ -147,6 +147,23 @@ def test_a_crs_outside_its_area_of_use_is_warned_about(tmp_path, blocks, caplog,
     assert ("(6° to 12° E" in caplog.text) == is_warned
 
 
+@pytest.mark.parametrize(
+    ("west", "crs", "is_warned"),
+    [
+        (179.8, "EPSG:32760", False),
+        (179.8, "EPSG:32701", False),
+        (183, "EPSG:32701", False),
+        (-183.3, "EPSG:32760", False),
+        (183, "EPSG:32760", True),
+    ],
+)
+def test_an_area_of_use_counts_longitudes_in_turns_of_360_degrees(tmp_path, caplog, west, crs, is_warned):
+    degrees = {"crs": "EPSG:4326", "transform": Affine(1e-3, 0, west, 0, -1e-3, -17), "descriptions": ["v"]}
+    raster = Raster.open([write_raster(tmp_path / "image.tif", np.ones((100, 400), np.uint8), **degrees)])
+    conform(model_of(Identity(), 4), raster, PredictSpec(crs=crs, any_pixel_size=True))
+    assert ("outside the area of use" in caplog.text) == is_warned
+
+
 def test_a_further_model_of_another_pixel_size_is_refused_with_both(tmp_path, blocks):
     raster = write(tmp_path / "image.tif", blocks, **metres(1))
     model, other = (model_of(Identity(), 4, pixel_size=size) for size in (1.0, 10.0))

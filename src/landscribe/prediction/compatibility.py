@@ -146,7 +146,8 @@ def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:
     x, y = grid.xy(grid.height / 2, grid.width / 2)
     (lon,), (lat,) = transform(grid.crs, "EPSG:4326", [x], [y])
     # An area across the antimeridian ends west of its start.
-    lies_in = use.west <= lon <= use.east if use.west <= use.east else not use.east < lon < use.west
+    east = use.east if use.west <= use.east else use.east + 360
+    lies_in = any(use.west <= lon + turn <= east for turn in (-360, 0, 360))
     if not (lies_in and use.south <= lat <= use.north):
         log.warning(
             "%s lies at %.2f° E, %.2f° N, outside the area of use of %s (%.4g° to %.4g° E, %.4g° to %.4g° N): "

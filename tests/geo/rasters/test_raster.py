@@ -186,6 +186,31 @@ def test_an_alpha_band_of_many_values_is_imagery_and_said_so(tmp_path, caplog):
     assert not Raster.open([path]).read(raster.grid.window)[1].all()  # a mask, for labels and maps
 
 
+@pytest.mark.parametrize("opaque", [1, 255, 65535])
+@pytest.mark.parametrize("transparent", [0, np.nan])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_alpha_band_of_floats_is_a_mask(tmp_path, dtype, transparent, opaque):
+    array = noise(4, 40, 60).astype(dtype)
+    array[3] = opaque
+    array[3, :, :20] = transparent
+    array[3, :, 20] = opaque / 2
+    raster = Raster.open(
+        [write_raster(tmp_path / "rgba.tif", array, alpha=True, photometric="rgb", ALPHA="yes")], is_imagery=True
+    )
+    pixels, valid = raster.read(raster.grid.window)
+    assert raster.dtype == dtype
+    np.testing.assert_array_equal(valid, np.repeat(np.arange(60) >= 20, 40).reshape(60, 40).T)
+    np.testing.assert_array_equal(pixels[:, valid], array[:3, valid])
+
+
+def test_an_alpha_band_of_many_floats_is_imagery(tmp_path):
+    array = noise(4, 40, 60).astype("float32") / 255
+    raster = Raster.open(
+        [write_raster(tmp_path / "rgbn.tif", array, alpha=True, photometric="rgb", ALPHA="yes")], is_imagery=True
+    )
+    np.testing.assert_array_equal(raster.read(raster.grid.window)[0], array)
+
+
 def test_an_alpha_band_with_soft_edges_is_a_mask(tmp_path):
     array = noise(4, 80, 80)
     array[3] = 255

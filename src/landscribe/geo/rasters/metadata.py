@@ -122,13 +122,17 @@ def _alpha_is_imagery(source: Any, name: str) -> bool:
     if not alpha:
         return False
     grid = Grid(None, Affine.identity(), source.height, source.width)
-    counts: dict[int, int] = {}
+    counts: dict[float, int] = {}
     for window in grid.spread_windows((_SAMPLE_SIDE, _SAMPLE_SIDE), _SAMPLES_PER_AXIS):
         inside = window & grid.window
         part = RasterioWindow(inside.col, inside.row, inside.width, inside.height)
-        for value, count in zip(*np.unique(source.read(alpha[0], window=part), return_counts=True), strict=True):
-            counts[int(value)] = counts.get(int(value), 0) + int(count)
-    opaque = 1 if set(counts) <= {0, 1} else int(np.iinfo(source.dtypes[alpha[0] - 1]).max)
+        values = np.nan_to_num(source.read(alpha[0], window=part))
+        for value, count in zip(*np.unique(values, return_counts=True), strict=True):
+            counts[float(value)] = counts.get(float(value), 0) + int(count)
+    dtype = np.dtype(source.dtypes[alpha[0] - 1])
+    # Floats have no largest value that means opaque: programs write 1, 255 or 65535.
+    largest = max(counts) if dtype.kind == "f" else float(np.iinfo(dtype).max)
+    opaque = 1 if set(counts) <= {0, 1} else largest
     between = {value: count for value, count in counts.items() if value not in (0, opaque)}
     is_imagery = len(between) > 1 and sum(between.values()) > _SOFT * sum(counts.values())
     if is_imagery:

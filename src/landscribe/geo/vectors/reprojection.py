@@ -44,7 +44,7 @@ def reproject(geometries: NDArray[np.object_], source: CRS, grid: Grid) -> NDArr
     """
     assert grid.crs is not None
     if source.is_geographic:
-        geometries = _the_short_way_round(geometries, _turn(source))
+        geometries = _the_short_way_round(geometries, full_turn(source))
     if source == grid.crs:
         return geometries
     transform = _transform(source, grid)
@@ -60,7 +60,7 @@ def at_longitudes_of(grid: Grid, geometries: NDArray[np.object_]) -> NDArray[np.
     """
     if grid.crs is None or not grid.crs.is_geographic or not len(geometries):
         return geometries
-    turn = _turn(grid.crs)
+    turn = full_turn(grid.crs)
     left, _, right, _ = grid.bounds
     bounds = shapely.bounds(geometries)
     if max(right, bounds[:, 2].max()) <= turn / 2 and min(left, bounds[:, 0].min()) >= -turn / 2:
@@ -87,7 +87,7 @@ def _over(bounds: NDArray[np.float64], grid: Grid) -> NDArray[np.bool_]:
     return inside
 
 
-def _turn(crs: CRS) -> float:
+def full_turn(crs: CRS) -> float:
     """360 degrees in the units of a geographic CRS."""
     return round(2 * math.pi / crs.units_factor[1], 9)
 
@@ -102,7 +102,7 @@ def _transform(source: CRS, grid: Grid) -> Transform:
 
     if source.is_geographic or not grid.crs.is_geographic:
         return transform
-    turn, middle = _turn(grid.crs), longitude_turn(grid)
+    turn, middle = full_turn(grid.crs), longitude_turn(grid)
 
     def around_grid(xy: Coordinates) -> Coordinates:
         moved = transform(xy)
@@ -116,7 +116,7 @@ def longitude_turn(grid: Grid) -> float:
     """The multiple of 180 degrees that is nearest to the middle of a grid of a geographic CRS; else 0."""
     if grid.crs is None or not grid.crs.is_geographic:
         return 0.0
-    half = _turn(grid.crs) / 2
+    half = full_turn(grid.crs) / 2
     return half * round((grid.bounds[0] + grid.bounds[2]) / 2 / half)
 
 

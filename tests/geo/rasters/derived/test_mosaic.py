@@ -102,6 +102,25 @@ def test_masks_and_alpha_of_the_files_of_a_mosaic_are_applied(tmp_path):
     assert raster.mask_files == (str(west), str(east))
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_raster_without_nodata_takes_none_from_another_of_its_mosaic(tmp_path, order):
+    west = np.array([[[0, 7, 9]]], "uint8")
+    paths = [
+        write_raster(tmp_path / "west.tif", west, nodata=0),
+        write_raster(tmp_path / "east.tif", west, transform=METRE @ Affine.translation(3, 0)),
+    ]
+    raster = mosaic([Raster.open([paths[number]]) for number in order])
+    pixels, valid = raster.read(raster.grid.window)
+    assert pixels[0, 0].tolist() == [0, 7, 9, 0, 7, 9]
+    assert valid[0].tolist() == [False, True, True, True, True, True]
+    # A value that the mosaic is given is for those without one.
+    assert raster.nodata is None
+    assert raster.with_nodata(7).read(raster.grid.window)[1][0].tolist() == [False, True, True, True, False, True]
+    given = mosaic([Raster.open([paths[number]], nodata=9) for number in order])
+    assert given.nodata == 9
+    assert given.read(given.grid.window)[1][0].tolist() == [True, True, False] * 2
+
+
 def test_a_mosaic_names_all_its_files_in_their_order(tmp_path):
     paths = cut(tmp_path, counting(1, H, W), [Window(0, 0, 9, 9), Window(9, 0, 9, 9)])
     raster = mosaic([Raster.open([path]) for path in paths[::-1]])

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import reproject, transform
 
 from landscribe.errors import GridError
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.derived.resampling import (
     at_pixel_size,
     grid_of_pixel_size,
+    is_coarser,
     parse_crs,
     resample_by_majority,
     resample_to,
@@ -260,6 +262,81 @@ def test_a_raster_that_begins_at_180_degrees_west_keeps_its_area(tmp_path):
     assert valid.sum() * there.pixel_size**2 == pytest.approx(ground, rel=0.01)
 
 
+def smooth(height: int, width: int) -> np.ndarray:
+    rows, cols = np.mgrid[:height, :width]
+    return (1000 + 400 * np.sin(rows / 20) * np.cos(cols / 30)).astype("float32")
+
+
+def require_as_gdal(raster: Raster, target: Grid) -> None:
+    """Nearly the same pixels are valid as after GDAL's own warp of the whole raster, with nearly the same values."""
+    there = resample_to(raster, target)
+    pixels, valid = whole(there)
+    theirs = np.full(target.shape, np.nan, "float32")
+    reproject(
+        whole(raster)[0][0], theirs, src_transform=raster.grid.transform, src_crs=raster.grid.crs, src_nodata=np.nan,
+        dst_transform=target.transform, dst_crs=target.crs, dst_nodata=np.nan, resampling=there.source.method,
+    )  # fmt: skip
+    both = valid & ~np.isnan(theirs)
+    assert both.sum() > 0.99 * max(valid.sum(), (~np.isnan(theirs)).sum()) > 0
+    assert np.quantile(np.abs(pixels[0] - theirs)[both], 0.99) < 5
+    assert there.overview(40)[1].mean() == pytest.approx(valid.mean(), abs=0.03)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32760", "EPSG:32701", "EPSG:3832"])
+@pytest.mark.parametrize("west", [179.8, 179.9, -180.2, -180.05, 183, -183.3, -177])
+def test_longitudes_beyond_180_degrees_are_reprojected_as_by_gdal(tmp_path, west, crs):
+    degrees = {"transform": Affine(1e-3, 0, west, 0, -1e-3, -17), "crs": "EPSG:4326"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", smooth(100, 400), **degrees)])
+    require_as_gdal(raster, grid_of_pixel_size(raster.grid, 96.0, parse_crs(crs)))
+
+
+@pytest.mark.parametrize("west", [179.8, -180.2])
+@pytest.mark.parametrize(("crs", "x"), [("EPSG:32760", 805_000), ("EPSG:32701", 170_000)])
+def test_a_raster_in_metres_is_read_in_degrees_beyond_180_as_by_gdal(tmp_path, west, crs, x):
+    metres = {"transform": Affine(100, 0, x, 0, -100, 7_780_000), "crs": crs}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", smooth(300, 300), **metres)])
+    require_as_gdal(raster, Grid(CRS.from_epsg(4326), Affine(1e-3, 0, west, 0, -1e-3, -20.1), 150, 400))
+
+
+@pytest.mark.parametrize("west", [-180, 0, -170])
+@pytest.mark.parametrize(
+    ("crs", "corner", "side"),
+    [
+        ("EPSG:32631", (100_000, 6_000_000), 2000),
+        ("EPSG:32760", (600_000, 6_000_000), 2000),
+        ("EPSG:3413", (-4e6, 4e6), 20_000),
+    ],
+    ids=["across 0 degrees", "across 180 degrees", "around the pole"],
+)
+def test_a_raster_of_the_whole_earth_goes_on_at_its_other_side(tmp_path, west, crs, corner, side):
+    degrees = {"transform": Affine(0.2, 0, west, 0, -0.2, 90), "crs": "EPSG:4326"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((900, 1800), "float32"), **degrees)])
+    there = resample_to(raster, Grid(CRS.from_string(crs), Affine(side, 0, corner[0], 0, -side, corner[1]), 400, 400))
+    pixels, valid = whole(there)
+    assert valid.all()
+    assert (pixels == 1).all()
+
+
+def test_pixels_across_180_degrees_have_the_size_of_others(tmp_path):
+    degrees = {"transform": Affine(1e-3, 0, 179.8, 0, -1e-3, -17), "crs": "EPSG:4326"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", noise(1, 100, 400), **degrees)])
+    # The 180th meridian runs through the middle of the central pixel.
+    middle = transform(CRS.from_epsg(4326), CRS.from_epsg(3832), [180], [-17.05])[0][0]
+    there = Grid(CRS.from_epsg(3832), Affine(100, 0, middle - 20_050, 0, -100, -1_908_400), 100, 400)
+    assert not is_coarser(there, raster.grid)
+    assert resample_to(raster, there).source.scale == pytest.approx(100 / 111, rel=0.05)
+
+
+def test_a_raster_is_read_in_the_turn_of_another_in_the_same_crs(tmp_path):
+    # 0.07 degrees do not divide a turn of 360 degrees.
+    own = Affine(0.07, 0, 183, 0, -0.07, -17)
+    raster = Raster.open([write_raster(tmp_path / "a.tif", noise(1, 30, 40), transform=own, crs="EPSG:4326")])
+    west = Grid(raster.grid.crs, Affine.translation(-360, 0) @ own, 30, 40)
+    pixels, valid = whole(resample_to(raster, west))
+    assert valid.all()
+    np.testing.assert_array_equal(pixels, noise(1, 30, 40))
+
+
 def test_a_raster_across_the_antimeridian_is_refused_in_degrees(tmp_path):
     across = {"transform": Affine(100, 0, 805_000, 0, -100, 7_780_000), "crs": "EPSG:32760"}
     raster = Raster.open([write_raster(tmp_path / "a.tif", np.ones((200, 200), np.uint8), **across)])
@@ -376,6 +453,21 @@ def test_a_pixel_size_that_does_not_fit_the_raster_is_refused(tmp_path, side):
     raster = Raster.open([write_raster(tmp_path / "a.tif", noise(1, 40, 60))])
     with pytest.raises(GridError, match=r"a\.tif \(40 x 60 pixels of 1 m\) cannot be resampled .* another pixel size"):
         at_pixel_size(raster, side)
+
+
+@pytest.mark.parametrize(("crs", "wide"), [("EPSG:4326", True), ("EPSG:4326", False), ("EPSG:32633", True)])
+def test_a_pixel_that_is_coarser_along_one_side_only_is_a_mean(tmp_path, crs, wide):
+    # Stripes of one pixel: at 70 degrees north, one of 1e-4 degrees is 3.8 m wide and 11.2 m high.
+    stripes = np.indices((300, 300))[1 if wide else 0].astype("float32") % 2
+    step = (1e-4, 1e-4) if wide else (4e-4, 4e-5)
+    degrees = {"transform": Affine(step[0], 0, 15, 0, -step[1], 70), "crs": "EPSG:4326"}
+    raster = Raster.open([write_raster(tmp_path / "a.tif", stripes, **degrees)])
+    there = grid_of_pixel_size(raster.grid, 6.4, None if crs == "EPSG:4326" else parse_crs(crs))
+    pixels, valid = whole(resample_to(raster, there))
+    assert is_coarser(there, raster.grid)
+    # Interpolation at a point takes any number from 0 to 1; a mean over 1.43 stripes holds at least 0.3 of each.
+    inner = pixels[0, 5:-5, 5:-5][valid[5:-5, 5:-5]]
+    assert 0.29 < inner.min() < 0.5 < inner.max() < 0.71
 
 
 def test_pixels_of_degrees_are_resampled_by_their_size_on_the_ground(tmp_path):

@@ -60,6 +60,37 @@ def test_the_nodata_rule_counts_the_bands_of_all_rasters(tmp_path, rule, valid):
     assert stack.read(stack.grid.window)[1].tolist() == [list(np.repeat(valid, 2))] * 2
 
 
+@pytest.mark.parametrize("rule", ["auto", "all", "any"])
+@pytest.mark.parametrize("nodata", [None, 0])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_no_pixel_outside_the_extent_or_mask_of_a_raster_is_valid(tmp_path, dtype, nodata, rule):
+    masked = np.ones((20, 30), bool)
+    masked[:, :4] = False
+    files = {
+        "fine": write_raster(tmp_path / "fine.tif", np.full((40, 60), 5, dtype), nodata=nodata),
+        "part": write_raster(tmp_path / "part.tif", np.full((20, 60), 6, dtype), nodata=nodata),
+        "masked": write_raster(tmp_path / "masked.tif", np.full((20, 30), 7, dtype), valid=masked, transform=COARSE),
+    }
+    stack = stack_bands([Raster.open([path], nodata_rule=rule) for path in files.values()], resample=True)
+    expected = np.zeros((40, 60), bool)
+    expected[:20, 8:] = True
+    np.testing.assert_array_equal(stack.read(stack.grid.window)[1], expected)
+    np.testing.assert_array_equal(stack.overview(30)[1], expected[::2, ::2])
+    assert stack.may_hold_valid(Window(0, 10, 20, 20))
+    assert not stack.may_hold_valid(Window(28, 10, 12, 20))
+
+
+def test_a_raster_without_nodata_does_not_make_nodata_of_another_valid(tmp_path):
+    # As in files on one grid: all bands that have a nodata value hold it.
+    fine = np.array([[0, 0, 5, 5]], "uint8").repeat(2, 0)
+    rasters = [
+        opened(tmp_path, "fine", fine, nodata=0),
+        opened(tmp_path, "coarse", np.full((1, 2), 7, "uint8"), transform=COARSE),
+    ]
+    stack = stack_bands(rasters, resample=True)
+    assert stack.read(stack.grid.window)[1].tolist() == [[False, False, True, True]] * 2
+
+
 def test_other_grids_are_refused_without_resampling_with_both_grids(tmp_path):
     fine, coarse = opened(tmp_path, "a", noise(1, 4, 6)), opened(tmp_path, "b", noise(1, 2, 3), transform=COARSE)
     with pytest.raises(

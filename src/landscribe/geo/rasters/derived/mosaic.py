@@ -27,6 +27,9 @@ _TOLERANCE = 0.1
 def mosaic(rasters: Sequence[Raster]) -> Raster:
     """Several rasters as one, with the band names, band order and encoding of the first; each has its own nodata.
 
+    The nodata of the mosaic is that of the first if all rasters declare one, else None. A value that it is given later
+    holds for those that declare none.
+
     Raises:
         GridError: a raster has another CRS or pixel size than the first, or is not aligned to its pixel grid.
         RasterError: a raster has other bands or another dtype, or scale and offset tags where the first has none.
@@ -45,7 +48,8 @@ def mosaic(rasters: Sequence[Raster]) -> Raster:
     tiles = tuple(
         MosaicTile(raster, window.relative_to(whole)) for raster, window in zip(rasters, windows, strict=True)
     )
-    return replace(first, source=Mosaic(tiles, len(first.bands), first.dtype), grid=first.grid[whole])
+    nodata = first.nodata if all(raster.nodata is not None for raster in rasters) else None
+    return replace(first, source=Mosaic(tiles, len(first.bands), first.dtype), grid=first.grid[whole], nodata=nodata)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,7 @@ class MosaicTile:
     """On the mosaic's grid."""
 
     def of_bands(self, bands: Sequence[int] | None, nodata: Nodata) -> Raster:
-        """The raster with these bands, and with the mosaic's nodata if it has none of its own."""
+        """The raster with these bands, and with the nodata that the mosaic was given if it has none of its own."""
         raster = self.raster if bands is None else self.raster.select([band + 1 for band in bands])
         return raster if raster.nodata is not None else replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
 

@@ -1,8 +1,9 @@
 """Resampling: a raster read at another pixel size, or in another CRS.
 
 A coarser pixel is the mean of the source pixels it covers, weighted by area; a finer pixel is interpolated between the
-four nearest source pixels. Both leave out source pixels that are not valid. A coarser pixel is valid if at least half
-of the area it covers is valid; a finer pixel is valid if the source pixel that contains its centre is.
+four nearest source pixels. A pixel is coarser if one of its sides is longer than that of a source pixel. Means and
+interpolation leave out source pixels that are not valid. A coarser pixel is valid if at least half of the area it
+covers is valid; a finer pixel is valid if the source pixel that contains its centre is.
 
 Class values are not averaged. Each pixel takes the nearest source pixel, value and validity; or a coarser pixel takes
 the majority: the value that covers most of it, the lowest of equal ones. It is valid as other coarser pixels are.
@@ -25,6 +26,15 @@ from rasterio.warp import reproject, transform, transform_bounds
 from landscribe.errors import GridError, first_line
 from landscribe.geo.access import allow_ungeoreferenced
 from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label
+from landscribe.geo.rasters.derived.longitudes import (
+    at_longitude,
+    at_longitudes_of,
+    cols_around,
+    in_turn_of,
+    middle,
+    read_around,
+    turned,
+)
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 
@@ -39,7 +49,7 @@ _MOST_SPREAD = 20
 _REACH = 2
 """Source pixels beside a block that contribute to it."""
 _COARSER = 1 + 1e-4
-"""A pixel that covers more source pixels than this along its side is a mean; it is interpolated otherwise."""
+"""A pixel that covers more source pixels than this along either side is a mean; it is interpolated otherwise."""
 # Rounding may give slightly less than an exact half, and slightly different shares of equal areas.
 _ROUNDING = 1e-6
 _HALF = 0.5 - _ROUNDING
@@ -60,7 +70,7 @@ def resample_to(raster: Raster, grid: Grid, *, nearest: bool = False) -> Raster:
         nearest: each pixel takes the nearest source pixel, as class values must be.
     """
     scale = _scale(raster.grid, grid)
-    continuous = Resampling.average if scale > _COARSER else Resampling.bilinear
+    continuous = Resampling.average if is_coarser(grid, raster.grid) else Resampling.bilinear
     source = Resampled(raster, grid, scale, Resampling.nearest if nearest else continuous)
     return replace(raster, source=source, grid=grid, _band_indices=None)
 
@@ -76,8 +86,8 @@ def resample_by_majority(raster: Raster, grid: Grid) -> Raster:
 
 
 def is_coarser(grid: Grid, than: Grid) -> bool:
-    """True if a pixel of a grid covers more than one pixel of another; both have a CRS."""
-    return _scale(than, grid) > _COARSER
+    """True if a side of a grid's pixels is longer than one pixel of another; both have a CRS."""
+    return any(math.hypot(*side) > _COARSER for side in _sides(than, grid))
 
 
 def at_pixel_size(raster: Raster, side_m: float) -> Raster:
@@ -207,14 +217,21 @@ def _in_crs(grid: Grid, crs: CRS) -> Grid:
 
 
 def _scale(source: Grid, target: Grid) -> float:
-    """Source pixels along the side of a target pixel, at the centre of the target."""
+    """Source pixels along the side of a square of the area of a target pixel, at the centre of the target."""
+    down, across = _sides(source, target)
+    return math.sqrt(abs(down[0] * across[1] - down[1] * across[0]))
+
+
+def _sides(source: Grid, target: Grid) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Rows and columns of the source along the height, and along the width, of the central pixel of the target."""
     row, col = target.height / 2, target.width / 2
     x, y = zip(*(target.xy(row + down, col + across) for down, across in ((0, 0), (1, 0), (0, 1))), strict=True)
     if source.crs != target.crs:
         x, y = transform(target.crs, source.crs, x, y)
+        x = tuple(at_longitude(source, along, x[0]) for along in x)
     (row, col), *others = (source.row_col(*point) for point in zip(x, y, strict=True))
     down, across = ((other_row - row, other_col - col) for other_row, other_col in others)
-    return math.sqrt(abs(down[0] * across[1] - down[1] * across[0]))
+    return down, across
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +241,7 @@ class Resampled:
     raster: Raster
     grid: Grid
     scale: float
-    """Pixels of the raster along the side of a pixel of the grid."""
+    """Pixels of the raster along the side of a pixel of the grid, the geometric mean of both sides."""
     method: Resampling
     """Average, bilinear, nearest or mode (the majority)."""
 
@@ -272,7 +289,8 @@ class Resampled:
         raster = self.raster.of_bands(bands, nodata)
         # In another CRS, only the bounds of a block are exact.
         blocks = [window] if raster.grid.crs == self.grid.crs else self._blocks(window)
-        return any(raster.may_hold_valid(self._source_window(self.grid[block])) for block in blocks)
+        parts = (self._source_window(self.grid[block]) for block in blocks)
+        return any(raster.may_hold_valid(turned) for part in parts for turned in turned(part, raster.grid))
 
     def _nearest(self, raster: Raster, window: Window, shape: tuple[int, int]) -> tuple[Pixels, Valid]:
         """A decimated read: at the centre of each pixel, the nearest pixel of a decimated read of the raster."""
@@ -281,6 +299,7 @@ class Resampled:
         x, y = target.transform @ (cols * (window.width / shape[1]), rows * (window.height / shape[0]))
         if source.crs != target.crs:
             x, y = (np.reshape(axis, shape) for axis in transform(target.crs, source.crs, x.ravel(), y.ravel()))
+        x = at_longitude(source, x, middle(source))
         cols, rows = ~source.transform @ (x, y)
         pixels = np.zeros((len(raster.bands), *shape), raster.dtype)
         valid = (rows >= 0) & (rows < source.height) & (cols >= 0) & (cols < source.width)
@@ -308,10 +327,13 @@ class Resampled:
     def _block(self, raster: Raster, block: Window) -> tuple[Pixels, Valid]:
         target = self.grid[block]
         part = self._source_window(target)
-        if (part & raster.grid.window).is_empty:
+        if not turned(part, raster.grid):
             return np.zeros((len(raster.bands), *block.shape), raster.dtype), np.zeros(block.shape, bool)
-        pixels, source_valid = raster.read(part)
+        pixels, source_valid = read_around(raster, part)
         source = raster.grid[part]
+        if source.crs == target.crs:
+            # Between two CRSs, GDAL itself finds the turn of 360 degrees.
+            target = in_turn_of(raster.grid, target)
         if self.method == Resampling.mode:
             return _majority(pixels, source_valid, source, target)
         # A float type that holds every value of the dtype, with NaN where not valid.
@@ -332,21 +354,17 @@ class Resampled:
         if source.crs != target.crs:
             bounds = transform_bounds(target.crs, source.crs, *bounds, densify_pts=_POINTS)
         left, bottom, right, top = bounds
-        if left > right:
-            left, right = _across_antimeridian(left, right, source)
+        left, right = at_longitudes_of(source, left, right)
         reach = math.ceil(self.scale) + _REACH
         (row, col), (row_stop, col_stop) = source.row_col(left, top), source.row_col(right, bottom)
         row, col = math.floor(row) - reach, math.floor(col) - reach
         part = Window(row, col, math.ceil(row_stop) + reach - row, math.ceil(col_stop) + reach - col)
-        return part & source.window.grown(reach)
-
-
-def _across_antimeridian(left: float, right: float, source: Grid) -> tuple[float, float]:
-    """Longitudes to read of a raster in degrees, for a block that crosses the 180th meridian."""
-    first, _, last, _ = source.bounds
-    sides = [(start, stop) for start, stop in ((left, 180.0), (-180.0, right)) if start < last and stop > first]
-    # A raster on both sides of the meridian is read from one to the other, around the Earth.
-    return min((start for start, _ in sides), default=first), max((stop for _, stop in sides), default=first)
+        around = cols_around(source)
+        if source.crs != target.crs and 0 < around < part.width:
+            part = replace(part, col=(source.width - around) // 2, width=around)
+        copies = [turned.col - part.col for turned in turned(part, source)] or [0]
+        first, last = -max(copies), source.width - min(copies)
+        return part & Window(0, first, source.height, last - first).grown(reach)
 
 
 def _warp(floats: Pixels, source: Grid, target: Grid, method: Resampling) -> Pixels:

@@ -1,8 +1,10 @@
 """Stack: the bands of several rasters on the grid of the first.
 
-Each raster keeps its own nodata values and encoding.
+Each raster keeps its own nodata values and encoding. Outside the extent or mask of any of them, no pixel is valid; the
+nodata rule is about values only.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -80,20 +82,29 @@ class Stack:
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
         chosen = list(range(len(self._owners))) if bands is None else list(bands)
-        pixels = np.zeros((len(chosen), *(shape or window.shape)), self.dtype)
-        valids = []
+        shape = shape or window.shape
+        pixels = np.zeros((len(chosen), *shape), self.dtype)
+        covered, without_nodata = np.ones(shape, bool), []
         for raster, positions in self._chosen(chosen, nodata):
-            pixels[positions], valid = raster.read_decimated(window, shape or window.shape)
-            valids.append(valid)
-        # Where all bands must hold nodata, a pixel is valid as soon as it is valid in one raster.
-        combine = np.logical_or if nodata.needs_all(np.dtype(self.dtype)) else np.logical_and
-        return pixels, combine.reduce(valids)
+            pixels[positions], valid = raster.read_decimated(window, shape)
+            if nodata.needs_all(np.dtype(self.dtype)) and _has_nodata(raster):
+                without_nodata.append(valid)
+                covered &= valid if valid.all() else _ignoring_nodata(raster).read_decimated(window, shape)[1]
+            else:
+                covered &= valid
+        # Where all bands must hold nodata, a pixel is valid as soon as one raster has another value.
+        return pixels, covered & np.logical_or.reduce(without_nodata) if without_nodata else covered
 
     def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
         """See `Source`."""
         chosen = list(range(len(self._owners))) if bands is None else list(bands)
-        combine = any if nodata.needs_all(np.dtype(self.dtype)) else all
-        return combine(raster.may_hold_valid(window) for raster, _ in self._chosen(chosen, nodata))
+        rasters = [raster for raster, _ in self._chosen(chosen, nodata)]
+        if nodata.needs_all(np.dtype(self.dtype)):
+            with_nodata = [raster for raster in rasters if _has_nodata(raster)]
+            if with_nodata and not any(raster.may_hold_valid(window) for raster in with_nodata):
+                return False
+            rasters = [_ignoring_nodata(raster) for raster in rasters]
+        return all(raster.may_hold_valid(window) for raster in rasters)
 
     @property
     def _owners(self) -> list[int]:
@@ -113,6 +124,16 @@ class Stack:
         """See `Source`."""
         for raster in self.rasters:
             raster.source.close()
+
+
+def _has_nodata(raster: Raster) -> bool:
+    return any(value is not None for value in raster.nodata_by_band)
+
+
+def _ignoring_nodata(raster: Raster) -> Raster:
+    """The raster, valid everywhere inside its extent and mask, except where nodata is NaN, which is never valid."""
+    values = [value if value is not None and math.isnan(value) else None for value in raster.nodata_by_band]
+    return raster.with_nodata(one_if_equal(values))
 
 
 def _describe(raster: Raster) -> str:
