@@ -109,6 +109,29 @@ class MapPlan:
         return is_in_area and self.raster.may_hold_valid(window)
 
 
+@dataclass(frozen=True)
+class Planner:
+    """Plans maps with the same layers one by one; they share what is built of the networks."""
+
+    predictor: Predictor
+    spec: PredictSpec
+    """Its threshold is a number or None."""
+
+    @classmethod
+    def of(cls, model: Model, spec: PredictSpec, out: OutputPaths, ensemble: Sequence[Model] = ()) -> "Planner":
+        """See `plan_maps`; `out` are the files of any of the maps."""
+        models = [model, *ensemble]
+        spec = spec.model_copy(update={"threshold": resolve_threshold(spec, models)})
+        if out.object_probabilities is not None:
+            require_object_heads(models)
+        heads = tuple(dict.fromkeys(head for layer in _layers(out, spec) for head in layer.heads))
+        return cls(Predictor(models, device=resolve_device(spec.device), tta=spec.tta, heads=heads), spec)
+
+    def plan(self, raster: Raster, out: OutputPaths, windows: Sequence[Window] | None = None) -> MapPlan:
+        """The plan of one raster: see `plan_map` and, for windows, `plan_maps`."""
+        return _plan(self.predictor, raster, self.spec, out, windows)
+
+
 def plan_map(
     model: Model, raster: Raster, spec: PredictSpec, out: OutputPaths, *, ensemble: Sequence[Model] = ()
 ) -> MapPlan:
@@ -152,16 +175,11 @@ def plan_maps(
         windows: of each raster's map, at least one, in place of the area of interest. Their pixels are as if all of it
             were mapped; of the other pixels, at most those that decide about small patches are mapped.
     """
-    spec = spec.model_copy(update={"threshold": resolve_threshold(spec, [model, *ensemble])})
-    predictor: Predictor | None = None
+    planner: Planner | None = None
     of_raster = repeat(None) if windows is None else iter(windows)
     for raster, out in zip(rasters, outputs, strict=True):
-        if predictor is None:
-            if out.object_probabilities is not None:
-                require_object_heads([model, *ensemble])
-            heads = tuple(dict.fromkeys(head for layer in _layers(out, spec) for head in layer.heads))
-            predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta, heads=heads)
-        yield _plan(predictor, raster, spec, out, next(of_raster))
+        planner = planner or Planner.of(model, spec, out, ensemble)
+        yield planner.plan(raster, out, next(of_raster))
 
 
 @bounded_block_cache()

@@ -221,7 +221,8 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             # No unit could be mapped: the cause is not a unit's own.
             raise failed[0].error or AssertionError
         if failed:
-            raise UnfinishedError(_summary(failed, len(planned), store, is_lost=is_lost))
+            summary = _summary(failed, len(planned), store, is_lost=is_lost)
+            raise UnfinishedError(summary) from failed[-1].error
 
 
 def _unit_bytes(plan: MapPlan, units: Sequence[Unit]) -> int:
