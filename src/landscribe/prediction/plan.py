@@ -6,6 +6,7 @@ same command makes the same map, also on another day or machine.
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from landscribe.inference.device import resolve_device
 from landscribe.inference.memory import estimated_memory
 from landscribe.inference.predictor import Predictor
 from landscribe.machine import require_memory
+from landscribe.maps.areas import area_text
 from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.maps.layers import EXACT_PROBABILITY, OBJECT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer, class_layer
 from landscribe.maps.output_paths import OutputPaths
@@ -47,6 +49,8 @@ from landscribe.prediction.compatibility import (
 from landscribe.prediction.spec import CHOSEN, NOT_IN_FINGERPRINT, PredictSpec
 from landscribe.prediction.tiling import Tiling, choose_tiling, overlap_overhead
 from landscribe.prediction.unit import UnitOptions
+
+log = logging.getLogger(__name__)
 
 _ALWAYS_FIT = 2**22
 """Pixels of a batch for which the network is not traced to estimate its memory."""
@@ -239,7 +243,15 @@ def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
             f"the minimum area is {spec.minimum_area:g} m², but all of {raster.paths[0]} is {ground:.4g} m². Choose a "
             "smaller minimum area."
         )
-    return Sieve(math.ceil(spec.minimum_area / pixel))
+    sieve = Sieve(math.ceil(spec.minimum_area / pixel))
+    if sieve.min_pixels > sieve.extent:
+        log.warning(
+            "%s: a minimum area of %s is %s pixels. Smaller patches that span more than %d rows or columns stay; those "
+            "below %s are all merged",
+            raster.paths[0], area_text(spec.minimum_area), f"{sieve.min_pixels:,}", sieve.extent,
+            area_text(sieve.extent * pixel),
+        )  # fmt: skip
+    return sieve
 
 
 def _layers(out: OutputPaths, spec: PredictSpec) -> tuple[Layer, ...]:
