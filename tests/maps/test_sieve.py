@@ -116,6 +116,16 @@ def test_a_minimum_area_that_long_patches_may_fall_short_of_gives_a_warning(tmp_
     assert "those below 2,048 m² are all merged" in caplog.text
 
 
+@pytest.mark.parametrize(("north", "warns"), [(80, True), (20, False)])
+def test_a_minimum_area_in_pixels_of_uneven_areas_gives_a_warning(tmp_path, caplog, north, warns):
+    pixels = np.zeros((north * 10 // 8, 40), np.uint8)  # from there to the equator
+    transform = Affine(0.8, 0, 0, 0, -0.8, north)
+    raster = write(tmp_path / "image.tif", pixels, transform=transform, crs="EPSG:4326")
+    predict(model_of(Identity(), 4), raster, tmp_path / "m.tif", spec=PredictSpec(tile=32, margin=0, minimum_area=6e10))
+    assert ("of 10 pixels, is 14," in caplog.text) == warns
+    assert ("has pixels of different areas" in caplog.text) == warns
+
+
 def test_a_map_has_no_patch_below_the_minimum_area_whatever_its_units(tmp_path, caplog):
     values = patchy(1, 200, 4)
     values[values != 255] //= 3  # classes 1 and 3

@@ -54,6 +54,10 @@ log = logging.getLogger(__name__)
 
 _ALWAYS_FIT = 2**22
 """Pixels of a batch for which the network is not traced to estimate its memory."""
+_UNEVEN = 1.25
+"""Largest pixel in smallest ones up to which a minimum area is one number of pixels without a warning."""
+_STEPS = 4
+"""Parts of a raster's rows and columns, at whose ends pixels are measured for that."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,23 @@ def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
             raster.paths[0], area_text(spec.minimum_area), f"{sieve.min_pixels:,}", sieve.extent,
             area_text(sieve.extent * pixel),
         )  # fmt: skip
+    _warn_of_uneven_pixels(raster, sieve)
     return sieve
+
+
+def _warn_of_uneven_pixels(raster: Raster, sieve: Sieve) -> None:
+    """Warn where as many pixels are a much larger area in one part of a raster than in another."""
+    rows, cols = (
+        sorted({length * step // _STEPS for step in range(_STEPS)} | {length - 1}) for length in raster.grid.shape
+    )
+    areas = [float(np.mean(pixel_areas(raster.grid[Window(row, col, 1, 1)]))) for row in rows for col in cols]
+    least, most = (sieve.min_pixels * bound for bound in (np.nanmin(areas), np.nanmax(areas)))
+    if most > _UNEVEN * least:
+        log.warning(
+            "%s has pixels of different areas, so the smallest patch that stays, of %s pixels, is %s in one part and "
+            "%s in another. Map it in an equal-area CRS (--crs) for one minimum area",
+            raster.paths[0], f"{sieve.min_pixels:,}", area_text(least), area_text(most),
+        )  # fmt: skip
 
 
 def _layers(out: OutputPaths, spec: PredictSpec) -> tuple[Layer, ...]:
