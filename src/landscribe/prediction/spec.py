@@ -63,8 +63,8 @@ class PredictSpec(Spec):
     ignore_scale: bool = False
     """Map stored numbers as they are, whatever the scale, offset and unit tags of raster and training imagery say."""
     resample: bool = False
-    """Resample the raster to the model's pixel size. The map has that pixel size, and stacked files are resampled to
-    the grid of the first."""
+    """Resample the raster to the model's pixel size, unless its own is within a quarter of that. The map has that pixel
+    size, and stacked files are resampled to the grid of the first."""
     crs: str | None = None
     """Map in another CRS, such as EPSG:32632, at the model's pixel size."""
     device: str = "auto"
