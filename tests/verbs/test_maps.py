@@ -74,7 +74,7 @@ def test_a_damaged_raster_does_not_stop_the_others_and_can_be_finished(tmp_path,
 
 def test_rasters_outside_the_area_of_interest_are_skipped_with_a_note(tmp_path, model, caplog):
     left, _, right = tiles(tmp_path, "left", "empty", "right")
-    area = write_polygons(tmp_path / "area.gpkg", [pixel_box(10, 266, 20, 20)])
+    area = write_polygons(tmp_path / "area.gpkg", [pixel_box(10, 266, 20, 20), pixel_box(10.6, 20, 0.3, 9)])
     with caplog.at_level("INFO"):
         maps = ls.predict(model, [left, right], out=tmp_path / "maps", area=area, **SMALL)
     assert maps == [tmp_path / "maps" / "right.tif"]

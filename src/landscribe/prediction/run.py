@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from landscribe import progress
-from landscribe.errors import EngineError, RasterError, ServerError, UnfinishedError, is_out_of_memory
+from landscribe.errors import EngineError, OutsideError, RasterError, ServerError, UnfinishedError, is_out_of_memory
 from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.access import BLOCK_CACHE, bounded_block_cache, decoding_threads, is_remote
 from landscribe.geo.features import Features
@@ -75,6 +75,7 @@ def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
 
     Raises:
         RasterError: the raster cannot be read, changed meanwhile, or has no valid pixel.
+        OutsideError: the area of interest holds the centre of no pixel.
         OutputError: the store holds another map, or cannot be written.
         UnfinishedError: some units failed; the others are kept for the same call.
     """
@@ -305,12 +306,23 @@ def _failures(
 
 
 def _require_any_pixel(plan: MapPlan, store: UnitStore, units: Sequence[Unit]) -> None:
-    """Raise RasterError if no pixel was mapped."""
+    """Raise RasterError if no pixel was mapped; OutsideError if the polygons of the area of interest are the cause."""
     if not any(store.areas(unit).pixels for unit in units):
+        if plan.spec.area and units and not any(_holds_centre(plan, unit) for unit in units):
+            raise OutsideError(
+                f"no polygon of {plan.spec.area} holds the centre of a pixel of {plan.raster.paths[0]}, so there is "
+                "nothing to map. Check that the files belong together, and widen polygons that are narrower than a "
+                "pixel."
+            )
         raise RasterError(
             f"{plan.raster.paths[0]} has no valid pixel{' in ' + plan.spec.area if plan.spec.area else ''}: all are "
             f"nodata ({nodata_label(plan.raster.nodata)}). Check the file, or override its nodata value with --nodata."
         )
+
+
+def _holds_centre(plan: MapPlan, unit: Unit) -> bool:
+    """True if the area of interest holds the centre of a pixel of the unit."""
+    return plan.area is None or bool(rasterize_mask(plan.area, plan.raster.grid[unit.keep]).any())
 
 
 def _title(raster: Raster) -> str:
