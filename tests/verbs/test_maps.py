@@ -8,7 +8,7 @@ import pytest
 from affine import Affine
 
 import landscribe as ls
-from landscribe.errors import OutsideError, RasterError, ResourceError, ServerError, UnfinishedError
+from landscribe.errors import OutsideError, RasterError, RecipeError, ResourceError, ServerError, UnfinishedError
 from landscribe.geo.rasters.raster import Raster
 from landscribe.prediction import mapping
 from networks import Identity
@@ -111,3 +111,12 @@ def test_a_lost_server_stops_the_other_rasters(tmp_path, model, monkeypatch):
     with pytest.raises(UnfinishedError, match=r"left\.tif is not finished: 3 of 4 units failed"):
         ls.predict(model, rasters, out=tmp_path / "maps", **SMALL)
     assert set(read) == {"left"}
+
+
+def test_a_data_type_of_probabilities_that_are_not_written_is_refused(tmp_path, model):
+    (left,) = tiles(tmp_path, "left")
+    with pytest.raises(
+        RecipeError, match=r"probabilities_as is float32, but no probabilities are written; name their file"
+    ):
+        ls.predict(model, left, out=tmp_path / "map.tif", probabilities_as="float32")
+    ls.predict(model, left, out=tmp_path / "map.tif", probabilities=tmp_path / "p.tif", probabilities_as="float32")

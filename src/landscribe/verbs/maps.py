@@ -79,6 +79,11 @@ def predict(
     object_probabilities = fields.pop("object_probabilities", None)
     imagery = ImagerySpec.of({name: fields.pop(name) for name in ImagerySpec.model_fields if name in fields})
     spec = PredictSpec.of(fields)
+    if "probabilities_as" in spec.model_fields_set and probabilities is None:
+        raise RecipeError(
+            f"probabilities_as is {spec.probabilities_as}, but no probabilities are written; name their file "
+            "(--probabilities)"
+        )
 
     # These imports take seconds, so a wrong setting is refused before them.
     from landscribe.geo.inputs import open_rasters
