@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 _SMALL = 2**24
 """Pixels of a map up to which the backends stay in memory for the next one."""
 _MOST_REASONS = 2
-"""Failed units whose reasons the last line repeats; each was warned about when it failed."""
+"""Failed units whose reasons the last line repeats."""
+_MOST_WARNINGS = 5
+"""Failed units that are warned about when they fail; a truncated file has thousands."""
 _MOST_IN_A_ROW = 3
 """Consecutive units that a server may fail to send before it counts as lost: each was waited for, for minutes."""
 
@@ -218,6 +220,8 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             compressed_beside(store, planned, layers if is_final else (), workers.writers) as finished,
         ):
             failed, is_lost = _failures(outcomes, advance, finished)
+        if len(failed) > _MOST_WARNINGS:
+            log.warning("%d more units failed", len(failed) - _MOST_WARNINGS)
         if failed and (len(failed) == len(planned) or (is_lost and spec.shard is None and not store.count_done())):
             # No unit could be mapped: the cause is not a unit's own.
             raise failed[0].error or AssertionError
@@ -296,8 +300,9 @@ def _failures(
             in_a_row = 0
             finished(outcome.unit)
             continue
-        log.warning("%s", _reason(outcome))
         failed.append(outcome)
+        if len(failed) <= _MOST_WARNINGS:
+            log.warning("%s", _reason(outcome))
         in_a_row = in_a_row + 1 if isinstance(outcome.error, ServerError) else 0
         if in_a_row == _MOST_IN_A_ROW:
             outcomes.close()
