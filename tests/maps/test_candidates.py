@@ -6,6 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import torch
+from affine import Affine
 from rasterio.crs import CRS
 from test_mapping import model_of, read, write
 
@@ -71,6 +72,38 @@ def test_geojson_has_degrees(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "image.tif", "map.qml", "map.tif", "map.tif.aux.xml", "next.geojson",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("epsg", "transform"),
+    [(32760, Affine(10, 0, 819_200, 0, -10, 8_118_000)), (4326, Affine(1e-4, 0, 179.9976, 0, -1e-4, -17))],
+)
+def test_geojson_of_a_square_across_180_degrees_has_two_parts(tmp_path, epsg, transform):
+    write_candidates([Candidate(Window(0, 0, 48, 48), 0.5)], Grid(CRS.from_epsg(epsg), transform, 48, 48),
+                     tmp_path / "next.geojson", "run")  # fmt: skip
+    (square,) = gpd.read_file(tmp_path / "next.geojson").geometry
+    west, east = sorted(square.geoms, key=lambda part: -part.centroid.x)
+    assert west.bounds[2] == 180
+    assert east.bounds[0] == -180
+    assert west.bounds[2] - west.bounds[0] + east.bounds[2] - east.bounds[0] == pytest.approx(0.0048, rel=0.1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 50), (20, 200)])
+def test_a_raster_smaller_than_a_chip_is_a_candidate(tmp_path, height, width):
+    raster = write(tmp_path / "image.tif", np.zeros((height, width), np.uint8))
+    model = model_of(Sureness(), 2, chip_size=64)
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(), suggested_labels=tmp_path / "next.gpkg")
+    first = gpd.read_file(tmp_path / "next.gpkg").geometry[0]
+    assert first.area == height * min(width, 64)
+
+
+def test_a_map_without_candidates_says_so(tmp_path, caplog):
+    image = np.full((64, 64), 255, np.uint8)
+    image[:10, :10] = 0
+    raster = write(tmp_path / "image.tif", image, nodata=255)
+    model = model_of(Sureness(), 2, chip_size=64)
+    predict(model, raster, tmp_path / "map.tif", spec=PredictSpec(), suggested_labels=tmp_path / "next.gpkg")
+    assert "no area is suggested for labelling: less than half of each square of 64 x 64 pixels" in caplog.text
 
 
 def test_other_file_formats_are_refused_before_the_map_is_predicted(tmp_path):

@@ -104,6 +104,28 @@ def test_a_patch_longer_than_the_halo_stays(length, stays):
     assert (result == 2).any() == stays
 
 
+def test_a_minimum_area_that_long_patches_may_fall_short_of_gives_a_warning(tmp_path, caplog):
+    raster = write(
+        tmp_path / "image.tif", np.zeros((100, 200), np.uint8), transform=Affine(2, 0, 5e5, 0, -2, 4e6), crs="EPSG:6933"
+    )
+    spec = {"tile": 32, "margin": 0}
+    predict(model_of(Identity(), 4), raster, tmp_path / "a.tif", spec=PredictSpec(**spec, minimum_area=2040))
+    assert "rows or columns" not in caplog.text
+    predict(model_of(Identity(), 4), raster, tmp_path / "b.tif", spec=PredictSpec(**spec, minimum_area=2400))
+    assert "a minimum area of 2,400 m² is 600 pixels. Smaller patches that span more than 512 rows or" in caplog.text
+    assert "those below 2,048 m² are all merged" in caplog.text
+
+
+@pytest.mark.parametrize(("north", "warns"), [(80, True), (20, False)])
+def test_a_minimum_area_in_pixels_of_uneven_areas_gives_a_warning(tmp_path, caplog, north, warns):
+    pixels = np.zeros((north * 10 // 8, 40), np.uint8)  # from there to the equator
+    transform = Affine(0.8, 0, 0, 0, -0.8, north)
+    raster = write(tmp_path / "image.tif", pixels, transform=transform, crs="EPSG:4326")
+    predict(model_of(Identity(), 4), raster, tmp_path / "m.tif", spec=PredictSpec(tile=32, margin=0, minimum_area=6e10))
+    assert ("of 10 pixels, is 14," in caplog.text) == warns
+    assert ("has pixels of different areas" in caplog.text) == warns
+
+
 def test_a_map_has_no_patch_below_the_minimum_area_whatever_its_units(tmp_path, caplog):
     values = patchy(1, 200, 4)
     values[values != 255] //= 3  # classes 1 and 3

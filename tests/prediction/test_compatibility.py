@@ -80,6 +80,17 @@ def test_a_compatible_raster_is_not_resampled(tmp_path, blocks):
         assert conform(model, raster, spec).source is raster.source
 
 
+def test_resample_says_so_where_it_keeps_pixels_of_another_size(tmp_path, blocks, caplog):
+    raster, resample = write(tmp_path / "image.tif", blocks, **metres(10)), PredictSpec(resample=True)
+    with caplog.at_level("INFO"):
+        conform(model_of(Identity(), 4, pixel_size=10.05), raster, resample)
+        conform(model_of(Identity(), 4, pixel_size=9.0), raster, PredictSpec())
+        assert not caplog.messages
+        conform(model_of(Identity(), 4, pixel_size=9.0), raster, resample)
+    (note,) = caplog.messages
+    assert "image.tif keeps its pixels of 10 m: the model's are of 9 m" in note
+
+
 def test_the_pixel_size_is_kept_if_the_model_has_none(tmp_path, blocks):
     raster = write(tmp_path / "image.tif", blocks, **metres(10))
     assert conform(model_of(Identity(), 4), raster, PredictSpec(resample=True)).source is raster.source

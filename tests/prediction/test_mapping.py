@@ -361,6 +361,15 @@ def test_an_area_of_interest_outside_the_raster_is_refused(tmp_path, numbers):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["area.gpkg", "image.tif"]
 
 
+def test_polygons_between_pixel_centres_are_named_as_the_cause_and_no_file_is_left(tmp_path, numbers):
+    raster = write(tmp_path / "image.tif", numbers, nodata=9)
+    thin = pixel_box(10.6, 20, 0.3, 60, transform=PLACE["transform"])
+    area = write_polygons(tmp_path / "thin.gpkg", [thin], crs=PLACE["crs"])
+    with pytest.raises(LabelError, match=r"^no polygon of \S*thin\.gpkg holds the centre of a pixel of \S*image\.tif"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(area=str(area)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tif", "thin.gpkg"]
+
+
 def test_the_area_of_each_class_is_reported(tmp_path, caplog):
     array = np.repeat(np.array([0, 1, 1, 3], np.uint8), 50)[None].repeat(100, axis=0)
     raster = write(tmp_path / "image.tif", array)

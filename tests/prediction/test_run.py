@@ -115,6 +115,21 @@ def test_a_unit_that_cannot_be_read_is_named_and_is_the_only_one_repeated(tmp_pa
     assert (tmp_path / "map.tif").read_bytes() == whole
 
 
+def test_of_many_units_that_fail_the_first_are_named_and_the_others_counted(tmp_path, raster, monkeypatch, caplog):
+    real = Raster.read
+
+    def read(self: Raster, window):
+        if window.row:
+            raise ReadError("a block is damaged")
+        return real(self, window)
+
+    monkeypatch.setattr(Raster, "read", read)
+    with pytest.raises(UnfinishedError, match="10 of 15 units failed"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
+    assert [message.endswith("a block is damaged") for message in caplog.messages] == [True] * 5 + [False]
+    assert caplog.messages[-1] == "5 more units failed"
+
+
 def test_if_no_unit_can_be_mapped_the_reason_is_given_and_no_file_is_left(tmp_path, raster, monkeypatch):
     def read(_, window):
         raise RasterError(f"no block {window.row}")

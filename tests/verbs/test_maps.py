@@ -1,13 +1,40 @@
 """Maps from Python: paths and models, alone or in lists."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from affine import Affine
 
 import landscribe as ls
+from landscribe.errors import OutsideError, RasterError, RecipeError, ResourceError, ServerError, UnfinishedError
+from landscribe.geo.rasters.raster import Raster
+from landscribe.prediction import mapping
 from networks import Identity
-from worlds import noise, write_raster
+from worlds import METRE, noise, pixel_box, write_polygons, write_raster
+
+SMALL = {"tile": 32, "margin": 0, "unit": 64}
+
+
+@pytest.fixture
+def model() -> ls.Model:
+    return ls.Model.wrap(Identity(), bands=["grey"], classes=["a", "b", "c", "d"])
+
+
+def tiles(folder: Path, *names: str) -> list[Path]:
+    """Rasters of 100 x 128 pixels and four units, the second with none but nodata, one to the east of another."""
+    written = []
+    for index, name in enumerate(names):
+        pixels = np.full((100, 128), 9, np.uint8) if index == 1 else noise(1, 100, 128) % 4
+        transform = METRE @ Affine.translation(128 * index, 0)
+        written.append(write_raster(folder / f"{name}.tif", pixels, nodata=9, transform=transform, compress="deflate",
+                                    tiled=True, blockxsize=32, blockysize=32))  # fmt: skip
+    return written
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.tif"))
 
 
 @pytest.mark.parametrize("kind", [str, Path, lambda path: [path]])
@@ -17,3 +44,79 @@ def test_a_single_raster_and_a_single_further_model_need_no_list(kind, tmp_path)
     (written,) = ls.predict(model, kind(scene), ensemble=model, out=tmp_path / "map.tif", tile=32, margin=0)
     truth, _ = ls.Raster.open(scene).read(ls.Window(0, 0, 40, 50))
     np.testing.assert_array_equal(ls.Raster.open(written).read(ls.Window(0, 0, 40, 50))[0], truth)
+
+
+def test_a_raster_without_a_valid_pixel_is_named_and_the_others_are_mapped(tmp_path, model):
+    rasters = tiles(tmp_path, "left", "empty", "right")
+    with pytest.raises(
+        RasterError, match=r"^1 of 3 rasters are not mapped \(\S*empty\.tif\); the others are\. .*no valid"
+    ):
+        ls.predict(model, rasters, out=tmp_path / "maps", **SMALL)
+    assert names(tmp_path / "maps") == ["left", "right"]
+    assert not (tmp_path / "maps" / "empty.tif.parts").exists()
+
+
+def test_a_damaged_raster_does_not_stop_the_others_and_can_be_finished(tmp_path, model):
+    left, empty, right = tiles(tmp_path, "left", "empty", "right")
+    whole, changed = left.read_bytes(), left.stat().st_mtime_ns
+    left.write_bytes(whole[: len(whole) * 2 // 3].ljust(len(whole), b"\0"))
+    os.utime(left, ns=(changed, changed))
+    summary = r"^2 of 3 rasters are not mapped \(\S*left\.tif, \S*empty\.tif\); .* For example: left\.tif is not"
+    with pytest.raises(UnfinishedError, match=summary):
+        ls.predict(model, [left, empty, right], out=tmp_path / "maps", **SMALL)
+    assert names(tmp_path / "maps") == ["right"]
+    left.write_bytes(whole)
+    os.utime(left, ns=(changed, changed))
+    with pytest.raises(RasterError, match=r"^1 of 3"):
+        ls.predict(model, [left, empty, right], out=tmp_path / "maps", **SMALL)
+    assert names(tmp_path / "maps") == ["left", "right"]
+
+
+def test_rasters_outside_the_area_of_interest_are_skipped_with_a_note(tmp_path, model, caplog):
+    left, _, right = tiles(tmp_path, "left", "empty", "right")
+    area = write_polygons(tmp_path / "area.gpkg", [pixel_box(10, 266, 20, 20), pixel_box(10.6, 20, 0.3, 9)])
+    with caplog.at_level("INFO"):
+        maps = ls.predict(model, [left, right], out=tmp_path / "maps", area=area, **SMALL)
+    assert maps == [tmp_path / "maps" / "right.tif"]
+    assert f"outside of {area}, so skipped: {left}" in caplog.messages
+    far = write_polygons(tmp_path / "far.gpkg", [pixel_box(900, 900, 9, 9)])
+    with pytest.raises(OutsideError, match=r"^all 2 rasters lie outside of .*For example: no polygon of"):
+        ls.predict(model, [left, right], out=tmp_path / "far", area=far, **SMALL)
+
+
+@pytest.mark.parametrize("error", [ServerError("the server is down"), ResourceError("the disk is full")])
+def test_an_error_that_would_meet_all_rasters_stops_at_the_first(tmp_path, model, monkeypatch, error):
+    tried = []
+
+    def write_map(plan, **_):
+        tried.append(plan.raster.name)
+        raise UnfinishedError(f"not finished: {error}") from error
+
+    monkeypatch.setattr(mapping, "write_map", write_map)
+    with pytest.raises(UnfinishedError, match=r"^not finished"):
+        ls.predict(model, tiles(tmp_path, "left", "empty", "right"), out=tmp_path / "maps", **SMALL)
+    assert tried == ["left"]
+
+
+def test_a_lost_server_stops_the_other_rasters(tmp_path, model, monkeypatch):
+    rasters, read, of = tiles(tmp_path, "left", "empty", "right"), [], Raster.read
+
+    def lost(self, window):
+        read.append(self.name)
+        if len(read) > 1:
+            raise ServerError("the server is down")
+        return of(self, window)
+
+    monkeypatch.setattr(Raster, "read", lost)
+    with pytest.raises(UnfinishedError, match=r"left\.tif is not finished: 3 of 4 units failed"):
+        ls.predict(model, rasters, out=tmp_path / "maps", **SMALL)
+    assert set(read) == {"left"}
+
+
+def test_a_data_type_of_probabilities_that_are_not_written_is_refused(tmp_path, model):
+    (left,) = tiles(tmp_path, "left")
+    with pytest.raises(
+        RecipeError, match=r"probabilities_as is float32, but no probabilities are written; name their file"
+    ):
+        ls.predict(model, left, out=tmp_path / "map.tif", probabilities_as="float32")
+    ls.predict(model, left, out=tmp_path / "map.tif", probabilities=tmp_path / "p.tif", probabilities_as="float32")

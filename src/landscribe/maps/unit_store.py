@@ -21,6 +21,7 @@ from landscribe.errors import (
     DamagedPartError,
     LandscribeError,
     OutputError,
+    OutsideError,
     RasterError,
     UnfinishedError,
     UnreachableError,
@@ -60,7 +61,7 @@ class UnitStore:
         """Create or resume the store; if the block fails, keep the units that a repetition of the command can use.
 
         A full disk, an unplugged drive, a lost server or scheduler can be repaired: the units stay. An unusable raster
-        would fail again: the units go.
+        or area of interest would fail again: the units go.
 
         Args:
             overwrite: drop the units of another map.
@@ -84,7 +85,7 @@ class UnitStore:
             ) from error
         except LandscribeError as error:
             done = self.count_done()
-            is_unusable = isinstance(error, RasterError) and not isinstance(error, UnreachableError)
+            is_unusable = isinstance(error, (RasterError, OutsideError)) and not isinstance(error, UnreachableError)
             if is_unusable or not done:
                 if not is_shard:
                     self.remove()

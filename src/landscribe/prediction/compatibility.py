@@ -23,6 +23,8 @@ from landscribe.prediction.spec import PredictSpec
 log = logging.getLogger(__name__)
 
 _TOLERANCE = 1.25
+_ROUNDING = 0.01
+"""Difference of pixel sizes up to which they count as one number, as in resampling."""
 
 
 def require_compatible(model: Model, raster: Raster, spec: PredictSpec) -> None:
@@ -44,10 +46,22 @@ def conform(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
         log.info("%s has %s: its numbers become %s", own.paths[0], own.encoding[0], raster.encoding_by_band[0])
     grid = _target_grid(model, raster, spec)
     if grid is None:
+        if spec.resample:
+            _note_kept_size(model, raster)
         return raster
     if spec.crs is not None:
         _warn_outside_area_of_use(raster, parse_crs(spec.crs))
     return resample_to(raster, grid)
+
+
+def _note_kept_size(model: Model, raster: Raster) -> None:
+    """Log that a raster is not resampled although its pixel size differs from the model's by more than rounding."""
+    own, expected = raster.grid.pixel_size, model.pixel_size
+    if own is not None and expected is not None and abs(own / expected - 1) > _ROUNDING:
+        log.info(
+            "%s keeps its pixels of %.3g m: the model's are of %.3g m, and a difference of up to a quarter is not "
+            "resampled", raster.paths[0], own, expected,
+        )  # fmt: skip
 
 
 def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:

@@ -1,20 +1,96 @@
 """Mapping: run and finish a plan, or leave the map that is up to date."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from landscribe.errors import OutputError
+from landscribe.errors import (
+    DamagedPartError,
+    LandscribeError,
+    OutputError,
+    OutsideError,
+    RasterError,
+    ServerError,
+    UnfinishedError,
+    UnreachableError,
+    listed,
+)
+from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.areas import format_areas
 from landscribe.maps.candidates import run_of
 from landscribe.maps.class_map import RUN_TAG, areas_in, fingerprint_in, read_tags
+from landscribe.maps.output_paths import OutputPaths
 from landscribe.maps.style import side_files
 from landscribe.outputs import write_text
 from landscribe.prediction.finish import finish
-from landscribe.prediction.plan import MapPlan
+from landscribe.prediction.plan import MapPlan, Planner
 from landscribe.prediction.run import run
 from landscribe.prediction.seams import check_seams
 
 log = logging.getLogger(__name__)
+
+_MOST_NAMES = 10
+"""Rasters that the last line names; each was warned about when it failed."""
+
+
+def write_maps(
+    planner: Planner, rasters: Sequence[Raster], outputs: Sequence[OutputPaths], *, overwrite: bool = False
+) -> list[Path]:
+    """Write the map of each raster, as `write_map`; of several, one that cannot be mapped does not stop the others.
+
+    Of several, those outside the area of interest are skipped, unless all are. An error that would meet the others too
+    stops all: a wrong setting, a full disk, a lost server.
+
+    Args:
+        planner: of the maps.
+        rasters: the inputs.
+        outputs: the files of each raster.
+        overwrite: see `write_map`.
+
+    Returns:
+        The maps' paths.
+
+    Raises:
+        RasterError: rasters cannot be mapped; the others are.
+        UnfinishedError: the same, and the same command can finish some of them.
+        OutsideError: all rasters lie outside the area of interest.
+    """
+    maps, failed, outside = list[Path](), dict[str, LandscribeError](), dict[str, LandscribeError]()
+    for raster, out in zip(rasters, outputs, strict=True):
+        try:
+            maps.append(write_map(planner.plan(raster, out), overwrite=overwrite))
+        except LandscribeError as error:
+            if len(rasters) == 1 or not _is_of_one_raster(error):
+                raise
+            if isinstance(error, OutsideError):
+                outside[raster.paths[0]] = error
+            else:
+                log.warning("%s", error)
+                failed[raster.paths[0]] = error
+    if len(outside) == len(rasters):
+        raise OutsideError(f"all {len(rasters)} rasters lie outside of {planner.spec.area}. {_example(outside)}")
+    if outside:
+        log.info("outside of %s, so skipped: %s", planner.spec.area, listed(outside))
+    if failed:
+        is_resumable = any(isinstance(error, UnfinishedError) for error in failed.values())
+        raise (UnfinishedError if is_resumable else RasterError)(
+            f"{len(failed)} of {len(rasters)} rasters are not mapped ({listed(failed, _MOST_NAMES)})"
+            f"{'; the others are' if maps else ''}. {_example(failed)}"
+        )
+    return maps
+
+
+def _is_of_one_raster(error: LandscribeError) -> bool:
+    """False for an error that would meet other rasters too."""
+    cause = error.__cause__ if isinstance(error, UnfinishedError) else error
+    is_common = isinstance(cause, (ServerError, UnreachableError))
+    return isinstance(cause, (OutsideError, RasterError, DamagedPartError)) and not is_common
+
+
+def _example(errors: dict[str, LandscribeError]) -> str:
+    """The whole message of one error; of one that a repetition can finish, if there is any."""
+    shown = min(errors.values(), key=lambda error: not isinstance(error, UnfinishedError))
+    return f"For example: {shown}" if len(errors) > 1 else str(shown)
 
 
 def write_map(plan: MapPlan, *, overwrite: bool = False) -> Path:

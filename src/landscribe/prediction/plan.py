@@ -6,6 +6,7 @@ same command makes the same map, also on another day or machine.
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from landscribe.inference.device import resolve_device
 from landscribe.inference.memory import estimated_memory
 from landscribe.inference.predictor import Predictor
 from landscribe.machine import require_memory
+from landscribe.maps.areas import area_text
 from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.maps.layers import EXACT_PROBABILITY, OBJECT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer, class_layer
 from landscribe.maps.output_paths import OutputPaths
@@ -48,8 +50,14 @@ from landscribe.prediction.spec import CHOSEN, NOT_IN_FINGERPRINT, PredictSpec
 from landscribe.prediction.tiling import Tiling, choose_tiling, overlap_overhead
 from landscribe.prediction.unit import UnitOptions
 
+log = logging.getLogger(__name__)
+
 _ALWAYS_FIT = 2**22
 """Pixels of a batch for which the network is not traced to estimate its memory."""
+_UNEVEN = 1.25
+"""Largest pixel in smallest ones up to which a minimum area is one number of pixels without a warning."""
+_STEPS = 4
+"""Parts of a raster's rows and columns, at whose ends pixels are measured for that."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,29 @@ class MapPlan:
         return is_in_area and self.raster.may_hold_valid(window)
 
 
+@dataclass(frozen=True)
+class Planner:
+    """Plans maps with the same layers one by one; they share what is built of the networks."""
+
+    predictor: Predictor
+    spec: PredictSpec
+    """Its threshold is a number or None."""
+
+    @classmethod
+    def of(cls, model: Model, spec: PredictSpec, out: OutputPaths, ensemble: Sequence[Model] = ()) -> "Planner":
+        """See `plan_maps`; `out` are the files of any of the maps."""
+        models = [model, *ensemble]
+        spec = spec.model_copy(update={"threshold": resolve_threshold(spec, models)})
+        if out.object_probabilities is not None:
+            require_object_heads(models)
+        heads = tuple(dict.fromkeys(head for layer in _layers(out, spec) for head in layer.heads))
+        return cls(Predictor(models, device=resolve_device(spec.device), tta=spec.tta, heads=heads), spec)
+
+    def plan(self, raster: Raster, out: OutputPaths, windows: Sequence[Window] | None = None) -> MapPlan:
+        """The plan of one raster: see `plan_map` and, for windows, `plan_maps`."""
+        return _plan(self.predictor, raster, self.spec, out, windows)
+
+
 def plan_map(
     model: Model, raster: Raster, spec: PredictSpec, out: OutputPaths, *, ensemble: Sequence[Model] = ()
 ) -> MapPlan:
@@ -152,16 +183,11 @@ def plan_maps(
         windows: of each raster's map, at least one, in place of the area of interest. Their pixels are as if all of it
             were mapped; of the other pixels, at most those that decide about small patches are mapped.
     """
-    spec = spec.model_copy(update={"threshold": resolve_threshold(spec, [model, *ensemble])})
-    predictor: Predictor | None = None
+    planner: Planner | None = None
     of_raster = repeat(None) if windows is None else iter(windows)
     for raster, out in zip(rasters, outputs, strict=True):
-        if predictor is None:
-            if out.object_probabilities is not None:
-                require_object_heads([model, *ensemble])
-            heads = tuple(dict.fromkeys(head for layer in _layers(out, spec) for head in layer.heads))
-            predictor = Predictor([model, *ensemble], device=resolve_device(spec.device), tta=spec.tta, heads=heads)
-        yield _plan(predictor, raster, spec, out, next(of_raster))
+        planner = planner or Planner.of(model, spec, out, ensemble)
+        yield planner.plan(raster, out, next(of_raster))
 
 
 @bounded_block_cache()
@@ -227,7 +253,31 @@ def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
             f"the minimum area is {spec.minimum_area:g} m², but all of {raster.paths[0]} is {ground:.4g} m². Choose a "
             "smaller minimum area."
         )
-    return Sieve(math.ceil(spec.minimum_area / pixel))
+    sieve = Sieve(math.ceil(spec.minimum_area / pixel))
+    if sieve.min_pixels > sieve.extent:
+        log.warning(
+            "%s: a minimum area of %s is %s pixels. Smaller patches that span more than %d rows or columns stay; those "
+            "below %s are all merged",
+            raster.paths[0], area_text(spec.minimum_area), f"{sieve.min_pixels:,}", sieve.extent,
+            area_text(sieve.extent * pixel),
+        )  # fmt: skip
+    _warn_of_uneven_pixels(raster, sieve)
+    return sieve
+
+
+def _warn_of_uneven_pixels(raster: Raster, sieve: Sieve) -> None:
+    """Warn where as many pixels are a much larger area in one part of a raster than in another."""
+    rows, cols = (
+        sorted({length * step // _STEPS for step in range(_STEPS)} | {length - 1}) for length in raster.grid.shape
+    )
+    areas = [float(np.mean(pixel_areas(raster.grid[Window(row, col, 1, 1)]))) for row in rows for col in cols]
+    least, most = (sieve.min_pixels * bound for bound in (np.nanmin(areas), np.nanmax(areas)))
+    if most > _UNEVEN * least:
+        log.warning(
+            "%s has pixels of different areas, so the smallest patch that stays, of %s pixels, is %s in one part and "
+            "%s in another. Map it in an equal-area CRS (--crs) for one minimum area",
+            raster.paths[0], f"{sieve.min_pixels:,}", area_text(least), area_text(most),
+        )  # fmt: skip
 
 
 def _layers(out: OutputPaths, spec: PredictSpec) -> tuple[Layer, ...]:

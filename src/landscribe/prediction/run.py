@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from landscribe import progress
-from landscribe.errors import EngineError, RasterError, ServerError, UnfinishedError, is_out_of_memory
+from landscribe.errors import EngineError, OutsideError, RasterError, ServerError, UnfinishedError, is_out_of_memory
 from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.access import BLOCK_CACHE, bounded_block_cache, decoding_threads, is_remote
 from landscribe.geo.features import Features
@@ -36,7 +36,9 @@ log = logging.getLogger(__name__)
 _SMALL = 2**24
 """Pixels of a map up to which the backends stay in memory for the next one."""
 _MOST_REASONS = 2
-"""Failed units whose reasons the last line repeats; each was warned about when it failed."""
+"""Failed units whose reasons the last line repeats."""
+_MOST_WARNINGS = 5
+"""Failed units that are warned about when they fail; a truncated file has thousands."""
 _MOST_IN_A_ROW = 3
 """Consecutive units that a server may fail to send before it counts as lost: each was waited for, for minutes."""
 
@@ -75,6 +77,7 @@ def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
 
     Raises:
         RasterError: the raster cannot be read, changed meanwhile, or has no valid pixel.
+        OutsideError: the area of interest holds the centre of no pixel.
         OutputError: the store holds another map, or cannot be written.
         UnfinishedError: some units failed; the others are kept for the same call.
     """
@@ -217,11 +220,14 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             compressed_beside(store, planned, layers if is_final else (), workers.writers) as finished,
         ):
             failed, is_lost = _failures(outcomes, advance, finished)
+        if len(failed) > _MOST_WARNINGS:
+            log.warning("%d more units failed", len(failed) - _MOST_WARNINGS)
         if failed and (len(failed) == len(planned) or (is_lost and spec.shard is None and not store.count_done())):
             # No unit could be mapped: the cause is not a unit's own.
             raise failed[0].error or AssertionError
         if failed:
-            raise UnfinishedError(_summary(failed, len(planned), store, is_lost=is_lost))
+            summary = _summary(failed, len(planned), store, is_lost=is_lost)
+            raise UnfinishedError(summary) from failed[-1].error
 
 
 def _unit_bytes(plan: MapPlan, units: Sequence[Unit]) -> int:
@@ -294,8 +300,9 @@ def _failures(
             in_a_row = 0
             finished(outcome.unit)
             continue
-        log.warning("%s", _reason(outcome))
         failed.append(outcome)
+        if len(failed) <= _MOST_WARNINGS:
+            log.warning("%s", _reason(outcome))
         in_a_row = in_a_row + 1 if isinstance(outcome.error, ServerError) else 0
         if in_a_row == _MOST_IN_A_ROW:
             outcomes.close()
@@ -304,12 +311,23 @@ def _failures(
 
 
 def _require_any_pixel(plan: MapPlan, store: UnitStore, units: Sequence[Unit]) -> None:
-    """Raise RasterError if no pixel was mapped."""
+    """Raise RasterError if no pixel was mapped; OutsideError if the polygons of the area of interest are the cause."""
     if not any(store.areas(unit).pixels for unit in units):
+        if plan.spec.area and units and not any(_holds_centre(plan, unit) for unit in units):
+            raise OutsideError(
+                f"no polygon of {plan.spec.area} holds the centre of a pixel of {plan.raster.paths[0]}, so there is "
+                "nothing to map. Check that the files belong together, and widen polygons that are narrower than a "
+                "pixel."
+            )
         raise RasterError(
             f"{plan.raster.paths[0]} has no valid pixel{' in ' + plan.spec.area if plan.spec.area else ''}: all are "
             f"nodata ({nodata_label(plan.raster.nodata)}). Check the file, or override its nodata value with --nodata."
         )
+
+
+def _holds_centre(plan: MapPlan, unit: Unit) -> bool:
+    """True if the area of interest holds the centre of a pixel of the unit."""
+    return plan.area is None or bool(rasterize_mask(plan.area, plan.raster.grid[unit.keep]).any())
 
 
 def _title(raster: Raster) -> str:

@@ -63,8 +63,8 @@ class PredictSpec(Spec):
     ignore_scale: bool = False
     """Map stored numbers as they are, whatever the scale, offset and unit tags of raster and training imagery say."""
     resample: bool = False
-    """Resample the raster to the model's pixel size. The map has that pixel size, and stacked files are resampled to
-    the grid of the first."""
+    """Resample the raster to the model's pixel size, unless its own is within a quarter of that. The map has that pixel
+    size, and stacked files are resampled to the grid of the first."""
     crs: str | None = None
     """Map in another CRS, such as EPSG:32632, at the model's pixel size."""
     device: str = "auto"
@@ -83,7 +83,8 @@ class PredictSpec(Spec):
     """How overlapping tiles are merged. none: each keeps its centre; gaussian: average with a Gaussian importance
     map."""
     minimum_area: float | None = Field(None, gt=0, le=1e15)
-    """Minimum mapping unit in square metres. Smaller patches are merged into their neighbours."""
+    """Minimum mapping unit in square metres. Smaller patches are merged into their neighbours, unless they span more
+    than 512 rows or columns."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["val"] | None = None
     """Two classes: probability from which a pixel is of the second class; val takes the one with the highest F1-score
     on the validation chips. Probabilities and uncertainty stay the same. An ensemble takes the mean of its models'

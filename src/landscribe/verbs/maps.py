@@ -57,7 +57,7 @@ def predict(
             a segment, a border and an inner part of objects (models of unet_id).
 
     Returns:
-        The maps, in the rasters' order.
+        The maps, in the rasters' order; of several rasters, those outside of `area` have none.
 
     >>> import landscribe as ls
     >>> from tempfile import TemporaryDirectory
@@ -79,14 +79,19 @@ def predict(
     object_probabilities = fields.pop("object_probabilities", None)
     imagery = ImagerySpec.of({name: fields.pop(name) for name in ImagerySpec.model_fields if name in fields})
     spec = PredictSpec.of(fields)
+    if "probabilities_as" in spec.model_fields_set and probabilities is None:
+        raise RecipeError(
+            f"probabilities_as is {spec.probabilities_as}, but no probabilities are written; name their file "
+            "(--probabilities)"
+        )
 
     # These imports take seconds, so a wrong setting is refused before them.
     from landscribe.geo.inputs import open_rasters
     from landscribe.maps.output_paths import OutputPaths
     from landscribe.model import Model
     from landscribe.prediction.compatibility import require_compatible
-    from landscribe.prediction.mapping import write_map
-    from landscribe.prediction.plan import plan_maps
+    from landscribe.prediction.mapping import write_maps
+    from landscribe.prediction.plan import Planner
 
     further = [ensemble] if isinstance(ensemble, (str, Path, Model)) else ensemble
     opened, *others = open_models([model, *further], trust_code)
@@ -109,8 +114,7 @@ def predict(
     with ExitStack() as claims:
         for output in outputs:
             claims.enter_context(claim(output.map, shared=spec.shard is not None))
-        plans = plan_maps(opened, rasters, spec, outputs, ensemble=others)
-        return [write_map(plan, overwrite=overwrite) for plan in plans]
+        return write_maps(Planner.of(opened, spec, outputs[0], others), rasters, outputs, overwrite=overwrite)
 
 
 def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:
