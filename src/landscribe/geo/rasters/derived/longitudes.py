@@ -32,8 +32,8 @@ def at_longitudes_of(source: Grid, left: float, right: float) -> tuple[float, fl
     """The bounds of a block in the turn of 360 degrees that is nearest to a raster of a geographic CRS."""
     # A block that crosses the 180th meridian ends west of its start.
     right += _turn(source) * (left > right)
-    middle = (left + right) / 2
-    shift = at_longitude(source, middle, middle(source)) - middle
+    centre = (left + right) / 2
+    shift = at_longitude(source, centre, middle(source)) - centre
     return left + shift, right + shift
 
 
