@@ -290,7 +290,7 @@ class Resampled:
         # In another CRS, only the bounds of a block are exact.
         blocks = [window] if raster.grid.crs == self.grid.crs else self._blocks(window)
         parts = (self._source_window(self.grid[block]) for block in blocks)
-        return any(raster.may_hold_valid(turned) for part in parts for turned in turned(part, raster.grid))
+        return any(raster.may_hold_valid(own) for part in parts for own in turned(part, raster.grid))
 
     def _nearest(self, raster: Raster, window: Window, shape: tuple[int, int]) -> tuple[Pixels, Valid]:
         """A decimated read: at the centre of each pixel, the nearest pixel of a decimated read of the raster."""
@@ -362,7 +362,7 @@ class Resampled:
         around = cols_around(source)
         if source.crs != target.crs and 0 < around < part.width:
             part = replace(part, col=(source.width - around) // 2, width=around)
-        copies = [turned.col - part.col for turned in turned(part, source)] or [0]
+        copies = [own.col - part.col for own in turned(part, source)] or [0]
         first, last = -max(copies), source.width - min(copies)
         return part & Window(0, first, source.height, last - first).grown(reach)
 
