@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import ChipError, LandscribeError, OutputError, UnfinishedError, counted, machine_errors
+from landscribe.errors import (
+    ChipError,
+    LandscribeError,
+    OutputError,
+    RecipeError,
+    UnfinishedError,
+    counted,
+    machine_errors,
+)
 from landscribe.fingerprint import Fingerprint
 from landscribe.machine import require_memory
 from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_empty, remove_stale
@@ -170,7 +178,7 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
 
     try:
         return chips, folds_of_run(filled, chips)
-    except ChipError:
+    except (ChipError, RecipeError):
         if is_new:
             shutil.rmtree(files.chips_folder)
         raise

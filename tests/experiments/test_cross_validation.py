@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,4 +169,11 @@ def test_impossible_folds_are_refused_before_anything_is_written(chips, tmp_path
 def test_several_processes_are_refused(chips, tmp_path):
     with pytest.raises(RecipeError, match="one after the other in one process, but 2 were asked for"):
         cross_validate(chips, out=tmp_path / "CV", folds=3, devices=2, **QUICK)
+    assert not (tmp_path / "CV").exists()
+
+
+def test_a_setting_that_follows_validation_chips_needs_them_in_every_fold_before_any_training(chips, tmp_path):
+    one_class = replace(chips, table=chips.table.assign(count_1=0))
+    with pytest.raises(RecipeError, match="patience = 2 follows .* but split val has no class but background"):
+        cross_validate(one_class, out=tmp_path / "CV", folds=3, patience=2, **QUICK)
     assert not (tmp_path / "CV").exists()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
     from landscribe.data.splits.folds import Whole
     from landscribe.data.splits.groups import Split
+    from landscribe.training.spec import TrainSpec
     from landscribe.verbs.keywords import TrainKeywords
 
 
@@ -130,6 +131,7 @@ def cross_validate(
     opened, out = open_chips(chips), output_path(out)
     trainings = Trainings(out, opened, seed, dict(settings), overwrite)
     plan = plan_folds(opened, folds, gap=gap, seed=seed)
+    require_validation_of(plan, opened, trainings.spec)
     with claim(out):
         trainings.claim(folds=folds, gap=gap)
         result = CrossValidation(tuple(_folds(trainings, plan)))
@@ -148,11 +150,19 @@ def plan_folds(chips: Chips, folds: int | Whole, *, gap: int | None, seed: int) 
     )
 
 
+def require_validation_of(plan: Sequence[HeldOut], chips: Chips, spec: TrainSpec) -> None:
+    """Raise RecipeError, before any training, if a setting follows the F1 on validation chips that a fold lacks."""
+    from landscribe.training.checks import require_validation
+
+    for fold in plan:
+        require_validation(spec, chips.with_splits(fold.splits).of_split("val").labelled_classes)
+
+
 def _folds(trainings: Trainings, plan: Sequence[HeldOut]) -> Iterator[Fold]:
     """Train each fold, and assess its model on the chips that it holds out."""
     from landscribe.inference.evaluation import score
 
     for fold in plan:
         model = trainings.model(fold.model, fold.splits)
-        confusion = score(model, trainings.divided(fold.splits).of_split("test"), f"assess {fold.model}")
+        confusion = score(model, trainings.chips.with_splits(fold.splits).of_split("test"), f"assess {fold.model}")
         yield Fold(trainings.folder / fold.model, split_counts(fold.splits), confusion, fold.name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from landscribe.assessment.accuracy import Assessment
 from landscribe.data.scenes.scene import open_image
 from landscribe.errors import GridError
-from landscribe.experiments.cross_validation import CrossValidation, Fold, HeldOut, plan_folds
+from landscribe.experiments.cross_validation import CrossValidation, Fold, HeldOut, plan_folds, require_validation_of
 from landscribe.experiments.trainings import Trainings, split_counts
 from landscribe.maps.assembly.cog import BandMetadata, merge
 from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag, model_tags
@@ -47,11 +46,13 @@ def folds_of_run(recipe: Recipe, chips: Chips) -> tuple[HeldOut, ...]:
 
     Raises:
         ChipError: the chips cannot form them, or a fold cannot give the threshold that the recipe asks for.
+        RecipeError: a setting follows validation chips that a fold lacks.
     """
     assert recipe.models.folds is not None
     plan = plan_folds(chips, recipe.models.folds, gap=recipe.split.gap, seed=recipe.seed)
     for fold in plan:
         require_threshold_chips(recipe.predict, chips, fold.splits, f" of fold {fold.number} of {len(plan)}")
+    require_validation_of(plan, chips, recipe.train)
     return plan
 
 
@@ -163,7 +164,7 @@ def assess_folds(
         run: gets the measures of all chips, with intervals, as its assessment, and those of each fold.
         settings: of `assess`, for all chips.
     """
-    everything = replace(chips, table=chips.table.assign(split=ALL_FOLDS))
+    everything = chips.with_splits([ALL_FOLDS] * len(chips))
     assessment = assess(maps, reference=everything, split=ALL_FOLDS, out=run.assessment_file, **settings)
     assert isinstance(assessment, Assessment)
     folds = tuple(_assessed(maps, chips, fold, run) for fold in plan)
@@ -173,7 +174,7 @@ def assess_folds(
 
 
 def _assessed(maps: Sequence[Path], chips: Chips, fold: HeldOut, run: Run) -> Fold:
-    own = replace(chips, table=chips.table.assign(split=list(fold.splits)))
+    own = chips.with_splits(fold.splits)
     assessment = assess(maps, reference=own, split="test")
     assert isinstance(assessment, Assessment)
     return Fold(run.folds_folder / fold.model, split_counts(fold.splits), assessment.confusion, fold.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,13 @@ class Trainings:
     overwrite: bool = False
     """Remove the models and results of other settings, and unfinished trainings."""
 
+    @property
+    def spec(self) -> TrainSpec:
+        """The settings without the augmentation."""
+        from landscribe.training.spec import TrainSpec
+
+        return TrainSpec.of({name: value for name, value in self.settings.items() if name != "augment"})
+
     def claim(self, **rest: Any) -> None:
         """Make the folder that of these settings, or resume it.
 
@@ -74,33 +81,27 @@ class Trainings:
             counts = split_counts(splits).items()
             log.info("%s: %s", name, ", ".join(f"{count} {split}" for split, count in counts if count))
             settings = self.settings | self._initial_weights()
-            train(self.divided(splits), out=folder, seed=self.seed, overwrite=self.overwrite, **settings)
+            train(self.chips.with_splits(splits), out=folder, seed=self.seed, overwrite=self.overwrite, **settings)
         # The user named the class in the settings.
         return Model.load(folder, trust=self.settings.get("architecture", ()))
 
     def _initial_weights(self) -> dict[str, str]:
         """The initial weights of the models that are there: the hub of weights may answer differently later."""
         from landscribe.model import Model
-        from landscribe.training.spec import TrainSpec
 
         names = sorted(path.name for path in self.folder.iterdir() if _MODEL.fullmatch(path.name))
         first = next((name for name in names if not name.endswith(".training")), None)
         if first is None:
             return {}
-        spec = TrainSpec.of({name: value for name, value in self.settings.items() if name != "augment"})
-        return {"weights": initial_weights(spec, Model.load(self.folder / first, trust=spec.architecture))}
-
-    def divided(self, splits: Sequence[str]) -> Chips:
-        """The chips, with the split of each."""
-        return replace(self.chips, table=self.chips.table.assign(split=list(splits)))
+        model = Model.load(self.folder / first, trust=self.spec.architecture)
+        return {"weights": initial_weights(self.spec, model)}
 
     def _fingerprint(self, **rest: Any) -> Fingerprint:
         """All that decides the models."""
         from landscribe.inference.device import training_precision
-        from landscribe.training.spec import WITHOUT_EFFECT, TrainSpec
+        from landscribe.training.spec import WITHOUT_EFFECT
 
-        own = {name: value for name, value in self.settings.items() if name != "augment"}
-        spec = TrainSpec.of(own)
+        spec = self.spec
         fields = {
             "chips_sha256": self.chips.sha256,
             "chips": len(self.chips),

@@ -122,7 +122,7 @@ def _models(trainings: Trainings, trained_on: list[str], assessed: Mapping[str, 
     # "gap" marks chips that are not used.
     used = [np.where(np.isin(names, groups) & (splits != "test"), splits, "gap") for groups in rows]
     for own_splits in used:
-        require_learnable(trainings.divided(own_splits.tolist()))
+        require_learnable(trainings.chips.with_splits(own_splits.tolist()))
     for number, (groups, own_splits) in enumerate(zip(rows, used, strict=True), 1):
         folder = f"group_{number}" if len(groups) == 1 else "group_all"
         model = trainings.model(folder, own_splits.tolist())

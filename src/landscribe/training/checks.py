@@ -112,7 +112,7 @@ def require_learnable(chips: Chips) -> None:
 def require_compatible(spec: TrainSpec, group: Processes, training: Chips, validation: Chips) -> None:
     """Raise RecipeError if settings are not possible with these chips or on this machine."""
     require_settings(spec, training.classes.names)
-    require_validation(spec, _classes_of(validation))
+    require_validation(spec, validation.labelled_classes)
     require_workers(spec, group)
     _require_memory(spec, group, training)
     require_shareable_batches(spec, group, drawn=len(chip_sampler(training, spec, 0)), validation=len(validation))
@@ -149,7 +149,7 @@ def with_kept_epoch(spec: TrainSpec, validation: Chips) -> TrainSpec:
 
     With one class, an epoch that finds nothing has the highest F1.
     """
-    classes = _classes_of(validation)
+    classes = validation.labelled_classes
     if spec.checkpoint == "last" or not len(validation) or len(classes) > 1:
         return spec
     log.warning(
@@ -157,12 +157,6 @@ def with_kept_epoch(spec: TrainSpec, validation: Chips) -> TrainSpec:
         "chips (--val, --seed)", _only(classes),
     )  # fmt: skip
     return spec.model_copy(update={"checkpoint": "last"})
-
-
-def _classes_of(chips: Chips) -> list[str]:
-    """Names of the classes that the chips have."""
-    pixels = chips.counts.sum(axis=0)
-    return [name for name, count in zip(chips.classes.names, pixels, strict=True) if count]
 
 
 def _only(classes: Sequence[str]) -> str:

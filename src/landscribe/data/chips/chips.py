@@ -114,6 +114,10 @@ class Chips:
         """The chips of one split."""
         return replace(self, table=self.table[self.table["split"] == split].reset_index(drop=True))
 
+    def with_splits(self, splits: Sequence[str]) -> "Chips":
+        """The same chips, with the split of each."""
+        return replace(self, table=self.table.assign(split=list(splits)))
+
     @property
     def ids(self) -> list[str]:
         """The name of each chip."""
@@ -174,6 +178,11 @@ class Chips:
         """Hash of `chips.json` and `chips.parquet`; identifies the data."""
         parts = (self.folder / name for name in ("chips.json", "chips.parquet"))
         return hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+
+    @property
+    def labelled_classes(self) -> list[str]:
+        """Names of the classes with labelled pixels in these chips."""
+        return [name for name, pixels in zip(self.classes.names, self.counts.sum(axis=0), strict=True) if pixels]
 
     def stored_splits(self) -> list[str]:
         """The splits that these chips have in the folder, which may differ from those in memory."""
