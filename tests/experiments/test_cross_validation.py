@@ -174,6 +174,6 @@ def test_several_processes_are_refused(chips, tmp_path):
 
 def test_a_setting_that_follows_validation_chips_needs_them_in_every_fold_before_any_training(chips, tmp_path):
     one_class = replace(chips, table=chips.table.assign(count_1=0))
-    with pytest.raises(RecipeError, match="patience = 2 follows .* but split val has no class but background"):
+    with pytest.raises(RecipeError, match=r"patience = 2 follows .* but split val has no class but background"):
         cross_validate(one_class, out=tmp_path / "CV", folds=3, patience=2, **QUICK)
     assert not (tmp_path / "CV").exists()
