@@ -8,6 +8,10 @@ import sys
 import geopandas as gpd
 import numpy as np
 import pytest
+from affine import Affine
+from rasterio.features import rasterize
+from shapely import affinity
+from shapely.geometry import Point, box
 from typer.testing import CliRunner
 
 import landscribe as ls
@@ -64,6 +68,21 @@ def test_split_touching_needs_no_probabilities(tmp_path, halves):
         for split in (False, True)
     ]
     assert counts == [1, 2]
+
+
+def test_an_object_of_one_middle_is_not_cut_at_its_corners_or_necks(tmp_path):
+    rng, grid = np.random.default_rng(0), Affine(2, 0, 500_000, 0, -2, 5_300_000)
+    houses = []
+    for number in range(36):
+        (width, height), centre = rng.uniform(8, 25, 2), (500_030 + 40 * (number % 6), 5_299_970 - 40 * (number // 6))
+        turned = affinity.rotate(box(-width / 2, -height / 2, width / 2, height / 2), rng.uniform(0, 90))
+        houses.append(affinity.translate(turned, *centre))
+    discs = [Point(x, 5_299_650).buffer(15) for x in (500_030, 500_055)]  # a neck of 16 m between two middles
+    mask = rasterize([(shape, 1) for shape in houses + discs], (200, 140), transform=grid, dtype="uint8")
+    mapped = write_raster(tmp_path / "houses.tif", mask, transform=grid, nodata=255)
+    table = gpd.read_file(ls.vectorize(mapped, out=tmp_path / "o.fgb", split_touching=True))
+    assert len(table) == len(houses) + len(discs)
+    assert table.area.min() >= 50
 
 
 def test_objects_have_the_probability_of_their_class(tmp_path, halves):

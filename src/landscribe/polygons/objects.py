@@ -162,18 +162,17 @@ class _Inputs:
         pixels, valid = self.raster.read(window)
         return np.where(valid, pixels[0].astype(np.int16), np.int16(-1))
 
-    def seeds(self, block: Window) -> tuple[Values, Mask, Mask]:
-        """Class values, pixels of objects, and seeds of a block, (rows, cols) each."""
+    def seeds(self, block: Window) -> tuple[Values, Mask, Mask, Mask]:
+        """Class values, pixels of objects, possible seeds, and the pixels that make one a seed: (rows, cols) each."""
         window = block.grown(self.reach + self.radius) & self.raster.grid.window
         values, part = self.classes(window), block.relative_to(window).slices
         mask = self.is_object(values)
-        if self.source == "heads":
-            return values[part], mask[part], self._head_seeds(window)[part]
-        seeds = np.zeros(mask.shape, bool)
+        seeds = peaks = self._head_seeds(window) if self.source == "heads" else np.zeros(mask.shape, bool)
         for value in np.unique(values[mask]).tolist() if self.source == "distance" else ():
             own = mask & (values == value)
-            seeds |= own & distance_seeds(distances(own, self.reach), self.radius)
-        return values[part], mask[part], seeds[part]
+            near, highest = distance_seeds(distances(own, self.reach), self.radius)
+            seeds, peaks = seeds | (own & near), peaks | (own & highest)
+        return values[part], mask[part], seeds[part], peaks[part]
 
     def heights(self, own: Mask, window: Window) -> NDArray[np.int64]:
         """Heights (rows, cols) for the watershed of one class."""
@@ -238,10 +237,11 @@ def _write_seeds(inputs: _Inputs, blocks: Sequence[Window], out: Path, advance: 
     with open_numbers(out, inputs.raster.grid) as target:
         for block in blocks:
             first = seams.stop
-            classes, mask, is_seed = inputs.seeds(block)
+            classes, mask, is_seed, is_peak = inputs.seeds(block)
             labels, seams.stop = label_by_class(is_seed & mask, classes, first)
             seams.add(block, labels, classes)
-            sizes.append(np.bincount(labels[labels > 0] - first, minlength=seams.stop - first))
+            counted = labels[(labels > 0) & is_peak]
+            sizes.append(np.bincount(counted - first, minlength=seams.stop - first))
             write_numbers(target, block, labels)
             advance()
     roots = seams.joined()

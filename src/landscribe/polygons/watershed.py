@@ -36,14 +36,17 @@ def distances(mask: Mask, most: float) -> NDArray[np.float64]:
     return np.minimum(ndimage.distance_transform_edt(mask), most)
 
 
-def distance_seeds(distance: NDArray[np.float64], radius: int) -> Mask:
-    """Pixels whose distance is, up to a pixel, the longest within `radius` pixels.
+def distance_seeds(distance: NDArray[np.float64], radius: int) -> tuple[Mask, Mask]:
+    """Pixels whose distance is, up to a pixel, the longest within `radius` pixels; and those where it is the longest.
 
-    >>> distance_seeds(np.array([[0.0, 1, 2, 3, 2, 1, 1, 2, 3, 2, 1, 0]]), radius=3).astype(int).tolist()
-    [[0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0]]
+    A connected part of the first without one of the second is no seed: a tip, or a saddle between two.
+
+    >>> near, peaks = distance_seeds(np.array([[0.0, 1, 2, 3, 2, 1, 1, 2, 3, 2, 1, 0]]), radius=3)
+    >>> near.astype(int).tolist(), peaks.astype(int).tolist()
+    ([[0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0]], [[0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0]])
     """
     longest = ndimage.maximum_filter(distance, 2 * radius + 1, mode="constant")
-    return (distance > 0) & (distance >= longest - _RISE)
+    return (distance > 0) & (distance >= longest - _RISE), (distance > 0) & (distance == longest)
 
 
 def distance_heights(distance: NDArray[np.float64], most: float) -> NDArray[np.int64]:
