@@ -197,6 +197,39 @@ def test_small_polygons_are_left_out_and_small_holes_filled(mapped):
     assert vectorized(mapped, classes="2", fill_holes=0.5)["area_m2"].tolist() == pytest.approx([8, 4], rel=1e-3)
 
 
+@pytest.mark.parametrize("strip_rows", [1, 4, 20])
+def test_a_polygon_in_a_filled_hole_of_its_class_is_part_of_the_dissolved_one(tmp_path, strip_rows):
+    values = np.ones((20, 20), np.uint8)
+    values[3:17, 3:17], values[5:15, 5:15], values[7:13, 7:13], values[9:11, 9:11] = 2, 1, 2, 1
+    values[0], values[19] = 0, 2
+    path = worlds.write_raster(tmp_path / "yards.tif", values)
+    codes = ClassCodes.open(Raster.open(path), None, None)
+    for connectivity in (4, 8):
+        spec = VectorizeSpec(fill_holes=200, dissolve=True, connectivity=connectivity)
+        table = read(write_polygons(plan_polygons(codes, spec, tmp_path / "yards.fgb", strip_rows=strip_rows)))
+        assert table.is_valid.all()
+        assert table["value"].tolist() == [1, 2]
+        # The polygon of class 2 in the yard is whole, and stays: it is of another class.
+        assert table["area_m2"].tolist() == pytest.approx([18 * 20, 14 * 14 + 20], rel=1e-3)
+        assert table["perimeter_m"].tolist() == pytest.approx([2 * 38, 4 * 14 + 42], rel=1e-3)
+
+
+@pytest.mark.parametrize("dissolve", [False, True])
+def test_a_polygon_in_a_filled_hole_of_its_group_is_part_of_it(tmp_path, dissolve):
+    values = np.ones((12, 12), np.uint8)
+    values[3:9, 3:9] = 2
+    values[3, 3] = values[4, 4] = values[5, 5] = 1
+    path = worlds.write_raster(tmp_path / "corners.tif", values)
+    shares = np.stack([np.zeros(values.shape), np.full(values.shape, 0.5), np.zeros(values.shape)]).astype(np.float32)
+    shares[1, 4:6, 4:6] = 1
+    probabilities = worlds.write_raster(tmp_path / "p.tif", shares, descriptions=["0", "1", "2"])
+    table = vectorized(path, classes="1", fill_holes=50, connectivity=8, dissolve=dissolve, probabilities=probabilities)
+    assert table.is_valid.all()
+    assert table["area_m2"].tolist() == pytest.approx([144], rel=1e-3)
+    # Over the pixels of the class, as without filled holes.
+    assert table["probability"].tolist() == pytest.approx([(0.5 * 109 + 2) / 111])
+
+
 def test_probability_is_the_mean_of_the_class_over_the_pixels(mapped, tmp_path):
     shares = np.stack([np.full(VALUES.shape, 0.1), np.full(VALUES.shape, 0.2), np.arange(48).reshape(6, 8) / 100])
     path = worlds.write_raster(tmp_path / "p.tif", shares.astype(np.float32), descriptions=["0", "1", "2"])

@@ -28,7 +28,8 @@ class VectorizeSpec(Spec):
     minimum_area: float | None = Field(None, gt=0, le=1e15)
     """Area in m² below which a polygon is left out."""
     fill_holes: float | None = Field(None, gt=0, le=1e15)
-    """Area in m² below which a hole of a polygon is filled, also where another polygon lies in it."""
+    """Area in m² below which a hole of a polygon is filled, also where another polygon lies in it. With dissolve, a
+    polygon of the same class in it becomes part of the filled one."""
     dissolve: bool = False
     """One MultiPolygon for each class."""
     probabilities: InputPath | None = None

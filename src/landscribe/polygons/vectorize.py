@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from landscribe.polygons.boundaries.regions import Points, RegionJoiner
 from landscribe.polygons.boundaries.rings import BATCH_POINTS, Polygons, batches, by_batch, geometries, polygons_of
 from landscribe.polygons.boundaries.simplify import Simplifier
 from landscribe.polygons.boundaries.square import Squarer
-from landscribe.polygons.boundaries.tracing import Lines, Trace
+from landscribe.polygons.boundaries.tracing import Lines, Trace, take_runs
 from landscribe.polygons.plan import PolygonPlan
 
 log = logging.getLogger(__name__)
@@ -244,23 +244,28 @@ class _Features:
     """m², NaN if unknown."""
     perimeters: NDArray[np.float64]
     sums: NDArray[np.float64]
+    holes: NDArray[np.object_]
+    """The holes of each feature that were filled, as a MultiPolygon if features will be merged; None without any."""
 
     @classmethod
     def of(cls, polygons: Polygons, plan: PolygonPlan) -> "_Features":
         """Polygons that are large enough, without small holes; in one feature for each group if they may touch."""
         if not len(polygons):
             none = np.zeros(0)
-            return cls(np.zeros(0, object), polygons.codes, none, none, polygons.sums)
+            return cls(np.zeros(0, object), polygons.codes, none, none, polygons.sums, np.zeros(0, object))
         areas, perimeters = _measured(polygons, plan)
+        holes = np.full(len(polygons), None)
         if plan.spec.fill_holes is not None:
             # The first ring of a polygon is its exterior.
             is_kept = np.abs(areas) >= plan.spec.fill_holes
             is_kept[polygons.start[:-1]] = True
+            if plan.spec.dissolve or plan.spec.connectivity == 8:
+                holes = _rings_alone(polygons, ~is_kept, plan)
             polygons, areas, perimeters = polygons.take_rings(is_kept), areas[is_kept], perimeters[is_kept]
         begins = polygons.start[:-1]
         features = cls(
             geometries(polygons, plan.codes.raster.grid.transform), polygons.codes,
-            np.abs(np.add.reduceat(areas, begins)), np.add.reduceat(perimeters, begins), polygons.sums,
+            np.abs(np.add.reduceat(areas, begins)), np.add.reduceat(perimeters, begins), polygons.sums, holes,
         )  # fmt: skip
         if plan.spec.connectivity == 8:
             features = features.merged(polygons.groups)
@@ -273,14 +278,52 @@ class _Features:
         return _Features(*(getattr(self, each.name)[index] for each in fields(self)))
 
     def merged(self, keys: NDArray[np.int64]) -> "_Features":
-        """One MultiPolygon for each key, in their order; keys ascend."""
+        """One MultiPolygon for each key, in their order; keys ascend.
+
+        A feature in a filled hole of another one of its key is part of that one: only its pixels count.
+        """
         first = np.flatnonzero(np.diff(keys, prepend=-1))
-        parts, owners = shapely.get_parts(self.geometries, return_index=True)
+        number = np.searchsorted(keys[first], keys)
+        is_own = ~self._fills_a_hole(keys)
+        parts, owners = shapely.get_parts(self.geometries[is_own], return_index=True)
+        holes, around = shapely.get_parts(self.holes[is_own], return_index=True)
+        measures = (np.where(is_own, self.areas, 0), np.where(is_own, self.perimeters, 0), self.sums)
+        areas, perimeters, sums = (np.add.reduceat(each, first) for each in measures)
         return _Features(
-            shapely.multipolygons(parts, indices=np.searchsorted(first, owners, side="right") - 1),
-            self.codes[first],
-            *(np.add.reduceat(each, first) for each in (self.areas, self.perimeters, self.sums)),
-        )
+            _multipolygons(parts, number[is_own][owners], len(first)),
+            self.codes[first], areas, perimeters, sums,
+            _multipolygons(holes, number[is_own][around], len(first)),
+        )  # fmt: skip
+
+    def _fills_a_hole(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """True for features in a filled hole of another one of their key: features never cross a hole."""
+        fills = np.zeros(len(keys), bool)
+        holes, owners = shapely.get_parts(self.holes, return_index=True)
+        if len(holes):
+            points = shapely.point_on_surface(self.geometries)
+            point, hole = shapely.STRtree(holes).query(points, predicate="within")
+            # The point may also be in a hole that the feature is around: one of its own, or of a feature in it.
+            is_in = shapely.area(self.geometries)[point] < shapely.area(holes)[hole]
+            fills[point[is_in & (keys[point] == keys[owners[hole]])]] = True
+        return fills
+
+
+def _rings_alone(polygons: Polygons, is_taken: NDArray[np.bool_], plan: PolygonPlan) -> NDArray[np.object_]:
+    """These rings of each polygon, each as a polygon of its own, in a MultiPolygon; None for a polygon without any."""
+    own = np.flatnonzero(is_taken)
+    points, rings = take_runs(polygons.points, polygons.rings, own)
+    alone = replace(polygons, points=points, rings=rings, start=np.arange(len(own) + 1))
+    shapes = geometries(alone, plan.codes.raster.grid.transform)
+    return _multipolygons(shapes, polygons.of_ring[own], len(polygons))
+
+
+def _multipolygons(parts: NDArray[np.object_], owners: NDArray[np.int64], count: int) -> NDArray[np.object_]:
+    """The parts of each of so many owners as a MultiPolygon; None for an owner without any. Owners ascend."""
+    result = np.full(count, None, object)
+    present, index = np.unique(owners, return_inverse=True)
+    if len(present):
+        result[present] = shapely.multipolygons(parts, indices=index)
+    return result
 
 
 def _measured(polygons: Polygons, plan: PolygonPlan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
