@@ -261,6 +261,32 @@ def test_more_units_than_were_asked_for_are_a_warning(mapped, caplog):
     assert f"size is 3, but {len(sample.units)} units are to be drawn" in caplog.text
 
 
+@pytest.mark.parametrize("rows", [4, 13, 105])
+def test_mapped_pixels_that_no_block_holds_are_a_warning(tmp_path, caplog, rows):
+    values = np.ones((105, 105), np.uint8)
+    path = worlds.write_raster(tmp_path / "map.tif", values)
+    plan = plan_sample(Raster.open([path]), SampleSpec.of({"size": 20, "unit": 10}))
+    # 100 x 100 of 105 x 105 pixels.
+    assert "9.3 % of the mapped pixels are in no block of 10 x 10 pixels" in caplog.text
+    counts = replace(plan.frame, strip_pixels=rows * 105).count()
+    assert counts.without_unit == pytest.approx(1 - 100**2 / 105**2)
+
+
+def test_mapped_pixels_of_blocks_that_are_mostly_nodata_are_a_warning(tmp_path, caplog):
+    values = np.ones((40, 40), np.uint8)
+    values[:20, :6], values[20:, :4] = 0, 0  # of blocks of 10 pixels: 4 and 6 of 10 columns are mapped
+    path = worlds.write_raster(tmp_path / "map.tif", values, nodata=0)
+    drawn(Raster.open([path]), size=10, unit=10)
+    assert f"{100 * 80 / (values > 0).sum():.2g} % of the mapped pixels are in no block" in caplog.text
+
+
+def test_few_mapped_pixels_that_no_block_holds_are_no_finding(tmp_path, caplog):
+    path = worlds.write_raster(tmp_path / "map.tif", np.ones((200, 201), np.uint8))
+    assert plan_sample(Raster.open([path]), SampleSpec.of({"size": 20, "unit": 10})).counts.without_unit > 0
+    assert plan_sample(Raster.open([path]), SampleSpec.of({"size": 20})).counts.without_unit == 0
+    assert not caplog.text
+
+
 def test_a_map_without_a_class_is_refused(tmp_path):
     path = worlds.write_raster(tmp_path / "map.tif", np.full((9, 9), 255, np.uint8), nodata=255)
     with pytest.raises(LandscribeError, match="has no sampling unit: expected pixels that have a class"):

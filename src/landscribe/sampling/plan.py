@@ -35,6 +35,8 @@ _TOLERANCE = 1.02
 """Of a standard error: rounding to whole units."""
 _MOST_NEAR = 2**24
 """Pixels above a row that may lie in a buffer."""
+_FEW = 0.01
+"""Share of the mapped pixels without a sampling unit up to which estimates are not reported as those of a part."""
 _EXPECTED = 0.8
 """Expected accuracy of a class that `expected_accuracy` does not name."""
 
@@ -121,6 +123,7 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
             f"nodata){stratum}. Check the nodata values{'' if spec.unit == 1 else ', or unit'}."
         )
     _warn_of_pixels_without_stratum(spec, counts)
+    _warn_of_pixels_without_unit(spec, counts)
     if buffer is not None and not counts.units_of_stratum[BUFFER]:
         raise SampleError(
             f"{mapped.paths[0]} has no sampling unit within {spec.buffer:g} m of {spec.buffer_around}; its "
@@ -136,6 +139,15 @@ def _warn_of_pixels_without_stratum(spec: SampleSpec, counts: FrameCounts) -> No
         log.warning(
             "%.2g %% of the mapped pixels have no stratum in %s: none is drawn, and estimates hold for the others only",
             100 * counts.without_stratum, spec.strata,
+        )  # fmt: skip
+
+
+def _warn_of_pixels_without_unit(spec: SampleSpec, counts: FrameCounts) -> None:
+    if counts.without_unit > _FEW:
+        log.warning(
+            "%.2g %% of the mapped pixels%s are in no block of %d x %d pixels (at the edge of the map, or with more "
+            "than half of it unmapped): none is drawn, and estimates hold for the others only. Lower unit",
+            100 * counts.without_unit, " that have a stratum" if spec.strata else "", spec.unit, spec.unit,
         )  # fmt: skip
 
 
