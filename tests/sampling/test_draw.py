@@ -6,6 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from hypothesis import given, settings
@@ -14,9 +15,11 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.stats import chisquare
 from tests import worlds
 
-from landscribe.errors import LandscribeError
+from landscribe.errors import LandscribeError, SampleError
 from landscribe.estimation.hashes import pixel_hash
+from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
 from landscribe.sampling.draw import draw_sample
 from landscribe.sampling.frame import BUFFER, OUTSIDE
 from landscribe.sampling.plan import plan_sample
@@ -309,6 +312,20 @@ def test_a_buffer_without_a_crs_is_refused(tmp_path):
     path = worlds.write_raster(tmp_path / "map.tif", VALUES, crs=None, transform=None, nodata=255)
     with pytest.raises(LandscribeError, match="has no CRS, so a buffer of 3 m cannot be counted in pixels"):
         drawn(Raster.open([path]), size=20, buffer_around="1", buffer=3)
+
+
+def test_a_class_with_the_name_of_the_buffer_is_refused(tmp_path):
+    path = worlds.write_raster(tmp_path / "map.tif", VALUES, nodata=255)
+    classes = Classes(tuple(replace(entry, name=name) for entry, name in zip(
+        Classes.from_labels([1, 2, 3], background=False), ("water", "land", "water buffer"), strict=True
+    )))  # fmt: skip
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(**{CLASSES_TAG: classes_as_tag(classes)})
+    message = r"the buffer around 'water' is a stratum named 'water buffer', .* class of .*map\.tif\..*Rename the class"
+    with pytest.raises(SampleError, match=message):
+        drawn(Raster.open([path]), size=60, buffer_around="water", buffer=3)
+    strata = drawn(Raster.open([path]), size=60, buffer_around="land", buffer=3).design.strata
+    assert strata[-1].name == "land buffer"
 
 
 # Strata of another raster -------------------------------------------------------------------------------------------

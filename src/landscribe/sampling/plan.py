@@ -172,6 +172,12 @@ def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
         )
     classes = strata.classes
     _require_known([spec.buffer_around], classes.names, "buffer_around")
+    if _buffer_name(spec) in classes.names:
+        raise SampleError(
+            f"the buffer around '{spec.buffer_around}' is a stratum named '{_buffer_name(spec)}', and so is a class of "
+            f"{strata.raster.paths[0]}. Expected strata of different names. Rename the class in the class table of "
+            "the raster, or pass --strata with a raster in which the buffer has a value of its own (gdal_proximity.py)."
+        )
     buffer = Buffer(classes.values[classes.names.index(spec.buffer_around)], spec.buffer, sides)
     height, width = strata.raster.grid.shape
     if min(buffer.reach, height) * width > _MOST_NEAR:
@@ -180,6 +186,10 @@ def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
             f"at most {_MOST_NEAR // width}. Lower it, or pass --strata with a raster of your own (gdal_proximity.py)."
         )
     return buffer
+
+
+def _buffer_name(spec: SampleSpec) -> str:
+    return f"{spec.buffer_around} buffer"
 
 
 def _require_known(names: Iterable[str], known: Iterable[str], setting: str) -> None:
@@ -221,7 +231,7 @@ def _strata(class_map: ClassMap, counts: FrameCounts, spec: SampleSpec) -> tuple
     codes = np.flatnonzero(units).tolist()
     names: Mapping[int, str] = {
         entry.value: entry.name for entry in _table(class_map, [code for code in codes if code != BUFFER])
-    } | {BUFFER: f"{spec.buffer_around} buffer"}
+    } | {BUFFER: _buffer_name(spec)}
     return _planned((names[code], code, int(units[code]), float(counts.stratum_areas[code])) for code in codes)
 
 
