@@ -205,3 +205,37 @@ def test_probabilities_that_do_not_fit_are_refused(tmp_path):
     points = write_polygons(tmp_path / "points.gpkg", [pixel_box(9, 9, 1, 1).centroid], kind=["field"])
     with pytest.raises(RecipeError, match=r"--probabilities needs polygons, .* points\.gpkg holds points"):
         verbs.assess(mapped, reference=points, label_field="kind", probabilities=path)
+
+
+def test_each_band_of_probabilities_has_its_own_scale_offset_and_unit(tmp_path):
+    mapped, truth, path, *_ = world(tmp_path, "float32")
+    whole = verbs.assess(mapped, reference=truth, probabilities=path).calibration
+    with rasterio.open(path) as source:
+        layers = source.read()
+    scales, offsets, units = (0.01, 1e-4, 1.0), (0.0, 0.5, -5.0), (1.0, 1.0, 0.01)  # the last one in per cent
+    numbers = zip(layers, scales, offsets, units, strict=True)
+    encoded = [(band / unit - offset) / scale for band, scale, offset, unit in numbers]
+    with rasterio.open(path, "r+") as target:
+        target.write(np.stack(encoded).astype(np.float32))
+        target.scales, target.offsets, target.units = scales, offsets, ("", "", "%")
+    ours = verbs.assess(mapped, reference=truth, probabilities=path).calibration
+    assert ours.expected_calibration_error == pytest.approx(whole.expected_calibration_error, abs=1e-4)
+    assert ours.brier_score == pytest.approx(whole.brier_score, rel=1e-5)
+    np.testing.assert_allclose(ours.average_precision, whole.average_precision, atol=1e-3)
+
+
+def test_bytes_of_two_scales_have_the_average_precision_of_scikit_learn(tmp_path):
+    mapped, truth, path, _, reference = world(tmp_path, "uint8")
+    steps = np.array([STEPS, 100, 200])
+    with rasterio.open(path, "r+") as target:
+        layers = target.read()
+        layers[:, 5:] = np.rint(layers[:, 5:] * (steps / STEPS)[:, None, None])
+        target.write(layers)
+        target.scales = tuple(1 / steps)
+    ours = verbs.assess(mapped, reference=truth, probabilities=path).calibration
+    shares = layers[:, 5:].reshape(K, -1)
+    expected = [metrics.average_precision_score(reference == index, shares[index]) for index in range(K)]
+    np.testing.assert_allclose(ours.average_precision, expected, atol=2e-3)
+    np.testing.assert_allclose(
+        ours.brier_score, np.square(shares / steps[:, None] - np.eye(K)[reference].T).sum(0).mean(), rtol=1e-6
+    )

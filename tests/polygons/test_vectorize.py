@@ -241,6 +241,20 @@ def test_probability_is_the_mean_of_the_class_over_the_pixels(mapped, tmp_path):
     assert expected[2] == pytest.approx(means)
 
 
+@pytest.mark.parametrize(
+    ("stored", "scale", "offset", "unit"),
+    [(74.88, 1.0, 0.0, "%"), (0.2488, 1.0, 0.5, ""), (4976.0, 0.01, 25.12, "percent"), (0.7488, 1.0, 0.0, "")],
+)
+def test_probabilities_follow_the_scale_offset_and_unit_of_their_band(mapped, tmp_path, stored, scale, offset, unit):
+    layers = np.stack([np.full(VALUES.shape, number, np.float32) for number in (0.1, stored, 0.9)])
+    path = worlds.write_raster(tmp_path / "p.tif", layers, descriptions=["0", "1", "2"])
+    with rasterio.open(path, "r+") as target:
+        target.scales, target.offsets, target.units = (1, scale, 1), (0, offset, 0), ("", unit, "")
+    table = vectorized(mapped, probabilities=path, classes="all")
+    assert table[table["value"] == 1]["probability"].tolist() == pytest.approx([0.7488])
+    assert table[table["value"] == 2]["probability"].tolist() == pytest.approx([0.9, 0.9])
+
+
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.sampled_from([0, 1, 7, 255])))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rasterised_polygons_give_any_map_back(tmp_path, values):

@@ -6,6 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from hypothesis import given, settings
@@ -14,9 +15,11 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.stats import chisquare
 from tests import worlds
 
-from landscribe.errors import LandscribeError
+from landscribe.errors import LandscribeError, SampleError
 from landscribe.estimation.hashes import pixel_hash
+from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
 from landscribe.sampling.draw import draw_sample
 from landscribe.sampling.frame import BUFFER, OUTSIDE
 from landscribe.sampling.plan import plan_sample
@@ -261,6 +264,32 @@ def test_more_units_than_were_asked_for_are_a_warning(mapped, caplog):
     assert f"size is 3, but {len(sample.units)} units are to be drawn" in caplog.text
 
 
+@pytest.mark.parametrize("rows", [4, 13, 105])
+def test_mapped_pixels_that_no_block_holds_are_a_warning(tmp_path, caplog, rows):
+    values = np.ones((105, 105), np.uint8)
+    path = worlds.write_raster(tmp_path / "map.tif", values)
+    plan = plan_sample(Raster.open([path]), SampleSpec.of({"size": 20, "unit": 10}))
+    # 100 x 100 of 105 x 105 pixels.
+    assert "9.3 % of the mapped pixels are in no block of 10 x 10 pixels" in caplog.text
+    counts = replace(plan.frame, strip_pixels=rows * 105).count()
+    assert counts.without_unit == pytest.approx(1 - 100**2 / 105**2)
+
+
+def test_mapped_pixels_of_blocks_that_are_mostly_nodata_are_a_warning(tmp_path, caplog):
+    values = np.ones((40, 40), np.uint8)
+    values[:20, :6], values[20:, :4] = 0, 0  # of blocks of 10 pixels: 4 and 6 of 10 columns are mapped
+    path = worlds.write_raster(tmp_path / "map.tif", values, nodata=0)
+    drawn(Raster.open([path]), size=10, unit=10)
+    assert f"{100 * 80 / (values > 0).sum():.2g} % of the mapped pixels are in no block" in caplog.text
+
+
+def test_few_mapped_pixels_that_no_block_holds_are_no_finding(tmp_path, caplog):
+    path = worlds.write_raster(tmp_path / "map.tif", np.ones((200, 201), np.uint8))
+    assert plan_sample(Raster.open([path]), SampleSpec.of({"size": 20, "unit": 10})).counts.without_unit > 0
+    assert plan_sample(Raster.open([path]), SampleSpec.of({"size": 20})).counts.without_unit == 0
+    assert not caplog.text
+
+
 def test_a_map_without_a_class_is_refused(tmp_path):
     path = worlds.write_raster(tmp_path / "map.tif", np.full((9, 9), 255, np.uint8), nodata=255)
     with pytest.raises(LandscribeError, match="has no sampling unit: expected pixels that have a class"):
@@ -283,6 +312,20 @@ def test_a_buffer_without_a_crs_is_refused(tmp_path):
     path = worlds.write_raster(tmp_path / "map.tif", VALUES, crs=None, transform=None, nodata=255)
     with pytest.raises(LandscribeError, match="has no CRS, so a buffer of 3 m cannot be counted in pixels"):
         drawn(Raster.open([path]), size=20, buffer_around="1", buffer=3)
+
+
+def test_a_class_with_the_name_of_the_buffer_is_refused(tmp_path):
+    path = worlds.write_raster(tmp_path / "map.tif", VALUES, nodata=255)
+    classes = Classes(tuple(replace(entry, name=name) for entry, name in zip(
+        Classes.from_labels([1, 2, 3], background=False), ("water", "land", "water buffer"), strict=True
+    )))  # fmt: skip
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(**{CLASSES_TAG: classes_as_tag(classes)})
+    message = r"the buffer around 'water' is a stratum named 'water buffer', .* class of .*map\.tif\..*Rename the class"
+    with pytest.raises(SampleError, match=message):
+        drawn(Raster.open([path]), size=60, buffer_around="water", buffer=3)
+    strata = drawn(Raster.open([path]), size=60, buffer_around="land", buffer=3).design.strata
+    assert strata[-1].name == "land buffer"
 
 
 # Strata of another raster -------------------------------------------------------------------------------------------

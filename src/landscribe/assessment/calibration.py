@@ -15,6 +15,7 @@ from landscribe.confusion import Counts
 from landscribe.errors import RasterError
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.rasters.raster import Raster
 
 _CONFIDENCE = np.linspace(0, 1, 11)
@@ -40,7 +41,8 @@ class Calibration:
     """Sum over pixels and classes of (probability - 1 or 0)², in steps of 2⁻²⁶."""
     levels: Counts
     """(K, 2, levels) pixels by class, whether it is another (0) or that of the reference (1), and the level of its
-    probability. In 8 bits, levels are the stored numbers, so that curves are exact; else a thousandth of 1."""
+    probability. In 8 bits, levels are the stored numbers, so that curves are exact; else, and if bands have different
+    encodings, a thousandth of 1."""
     probabilities: Measure
     """(levels,) lowest probability of each level."""
 
@@ -202,13 +204,16 @@ class ProbabilitiesOnMap:
         Raises:
             RasterError: a probability is not between 0 and 1.
         """
-        encoding = self.raster.encoding_by_band[int(self.bands[0])]
-        scale, offset = encoding.scale * encoding.share, encoding.offset * encoding.share
+        encodings = [self.raster.encoding_by_band[band].to(Encoding()) for band in self.bands.tolist()]
         pixels, valid = self.raster.read(window)
         compared = valid & (reference != IGNORE) & (predicted != IGNORE)
         if not compared.any():
             return None
         stored = pixels[self.bands][:, compared]
+        if len(set(encodings)) > 1:  # a stored number means another probability in each band
+            scales, offsets = np.array(encodings).T[:, :, None]
+            stored, encodings = stored * scales + offsets, [(1.0, 0.0)]
+        scale, offset = encodings[0]
         self._require_shares(stored, scale, offset)
         return Calibration.of(reference[compared], predicted[compared], stored, scale, offset)
 

@@ -95,6 +95,6 @@ class ObjectAssessmentSpec(Spec):
     """Class column of the objects. Default: the column that is the reference's label_field."""
     score_field: str | None = None
     """Column of the objects with a number that is larger for more certain ones, such as the mean probability. Average
-    precision needs it. Default: the column score or probability, if there is one."""
+    precision needs it. Default: the column score, probability or prob, if there is one."""
     tolerance: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Distance in metres up to which boundaries agree. Default: boundaries are not compared."""

@@ -17,6 +17,7 @@ from landscribe import progress
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.vectors.feature_files import GEOMETRY, FeatureStream, record_batch, write_features
 from landscribe.machine import cores
 from landscribe.maps.style import polygon_qml
@@ -69,9 +70,10 @@ class TraceTask:
         """Probability of the class of each pixel."""
         assert self.plan.probabilities is not None
         pixels, valid = self.plan.probabilities.read(strip)
-        scales = np.array([encoding.scale for encoding in self.plan.probabilities.encoding_by_band], np.float32)
+        encodings = [encoding.to(Encoding()) for encoding in self.plan.probabilities.encoding_by_band]
+        scales, offsets = np.array(encodings, np.float32).T
         bands = np.append(self.plan.bands, 0)[self.plan.codes.class_of_code][codes]
-        shares = np.take_along_axis(pixels, bands[None], axis=0)[0] * scales[bands]
+        shares = np.take_along_axis(pixels, bands[None], axis=0)[0] * scales[bands] + offsets[bands]
         return np.where(valid, shares, np.float32(np.nan)).astype(np.float32)
 
     def compute(self, strip: Window, read: _Read) -> _Read:  # noqa: ARG002

@@ -66,6 +66,8 @@ class UnitRows:
     """Class value of the map."""
     areas: Floats
     """On the ground in m²; NaN without a CRS."""
+    without_unit: tuple[int, int] = (0, 0)
+    """Pixels in the frame: those that no block holds, and all; not counted if a unit is a pixel."""
 
     def row(self, index: int) -> "UnitRows":
         """One row: arrays (cols,)."""
@@ -88,6 +90,8 @@ class FrameCounts:
     """Of the class values of the map, see `PixelHash`."""
     without_stratum: float = 0.0
     """Share of the pixels with a class, inside the area, for which the raster of strata has none."""
+    without_unit: float = 0.0
+    """Share of the pixels in the frame that no block holds."""
 
     @property
     def units_of_stratum(self) -> NDArray[np.int64]:
@@ -134,7 +138,7 @@ class Frame:
         """Count the units of each stratum in each row; the map is read once."""
         by_row = np.zeros((self.shape[0], CODES), np.int32)
         stratum_areas, areas_of_class = np.zeros(CODES), np.zeros(IGNORE + 1)
-        units_of_class, of_strata = np.zeros(IGNORE + 1, np.int64), np.zeros(2, np.int64)
+        units_of_class, of_strata, of_units = np.zeros(IGNORE + 1, np.int64), np.zeros(2, int), np.zeros(2, int)
         pixels_hash, strips = PixelHash(), list(self.strips())
         with progress.task(f"units of {self.mapped.name}", len(strips)) as advance, bounded_block_cache():
             for strip in strips:
@@ -142,7 +146,7 @@ class Frame:
                 pixels_hash.add(pixels[0], valid)
                 values = np.where(valid, pixels[0], np.uint8(OUTSIDE))
                 units, of_strata = self._units(strip, values), of_strata + self._without_stratum(strip, values)
-                first = strip.row // self.side
+                first, of_units = strip.row // self.side, of_units + units.without_unit
                 for index, (strata, row, areas) in enumerate(zip(units.strata, units.values, units.areas, strict=True)):
                     counts, ground = _tally(strata, areas)
                     by_row[first + index], stratum_areas = counts, stratum_areas + ground
@@ -152,8 +156,8 @@ class Frame:
                     areas_of_class += ground[: IGNORE + 1]
                 advance()
         units_of_class[OUTSIDE] = 0
-        without = float(of_strata[0] / max(1, of_strata[1]))
-        return FrameCounts(by_row, stratum_areas, units_of_class, areas_of_class, pixels_hash.sha256, without)
+        without = [float(missing / max(1, pixels)) for missing, pixels in (of_strata, of_units)]
+        return FrameCounts(by_row, stratum_areas, units_of_class, areas_of_class, pixels_hash.sha256, *without)
 
     @property
     def _is_stratified_by_class(self) -> bool:
@@ -198,9 +202,12 @@ class Frame:
         rows, cols = window.height // self.side, self.shape[1]
         parts = [_blocks(each, rows, cols, self.side) for each in (codes, values, areas)]
         inside = parts[0] != OUTSIDE
-        is_unit = 2 * inside.sum(axis=(1, 3)) >= self.side**2
+        pixels, total = inside.sum(axis=(1, 3)), int(np.count_nonzero(codes != OUTSIDE))
+        is_unit = 2 * pixels >= self.side**2
         strata = np.where(is_unit, _majority(parts[0], inside), OUTSIDE).astype(np.uint16)
-        return UnitRows(strata, _majority(parts[1], inside).astype(np.uint8), (parts[2] * inside).sum(axis=(1, 3)))
+        classes = _majority(parts[1], inside).astype(np.uint8)
+        without_unit = (total - int(pixels[is_unit].sum()), total)
+        return UnitRows(strata, classes, (parts[2] * inside).sum(axis=(1, 3)), without_unit)
 
     def _codes(self, window: Window, values: NDArray[np.uint8]) -> Codes:
         """Code of the stratum of each pixel (rows, cols)."""

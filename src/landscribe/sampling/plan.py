@@ -35,6 +35,8 @@ _TOLERANCE = 1.02
 """Of a standard error: rounding to whole units."""
 _MOST_NEAR = 2**24
 """Pixels above a row that may lie in a buffer."""
+_FEW = 0.01
+"""Share of the mapped pixels without a sampling unit up to which estimates are not reported as those of a part."""
 _EXPECTED = 0.8
 """Expected accuracy of a class that `expected_accuracy` does not name."""
 
@@ -121,6 +123,7 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
             f"nodata){stratum}. Check the nodata values{'' if spec.unit == 1 else ', or unit'}."
         )
     _warn_of_pixels_without_stratum(spec, counts)
+    _warn_of_pixels_without_unit(spec, counts)
     if buffer is not None and not counts.units_of_stratum[BUFFER]:
         raise SampleError(
             f"{mapped.paths[0]} has no sampling unit within {spec.buffer:g} m of {spec.buffer_around}; its "
@@ -136,6 +139,15 @@ def _warn_of_pixels_without_stratum(spec: SampleSpec, counts: FrameCounts) -> No
         log.warning(
             "%.2g %% of the mapped pixels have no stratum in %s: none is drawn, and estimates hold for the others only",
             100 * counts.without_stratum, spec.strata,
+        )  # fmt: skip
+
+
+def _warn_of_pixels_without_unit(spec: SampleSpec, counts: FrameCounts) -> None:
+    if counts.without_unit > _FEW:
+        log.warning(
+            "%.2g %% of the mapped pixels%s are in no block of %d x %d pixels (at the edge of the map, or with more "
+            "than half of it unmapped): none is drawn, and estimates hold for the others only. Lower unit",
+            100 * counts.without_unit, " that have a stratum" if spec.strata else "", spec.unit, spec.unit,
         )  # fmt: skip
 
 
@@ -160,6 +172,12 @@ def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
         )
     classes = strata.classes
     _require_known([spec.buffer_around], classes.names, "buffer_around")
+    if _buffer_name(spec) in classes.names:
+        raise SampleError(
+            f"the buffer around '{spec.buffer_around}' is a stratum named '{_buffer_name(spec)}', and so is a class of "
+            f"{strata.raster.paths[0]}. Expected strata of different names. Rename the class in the class table of "
+            "the raster, or pass --strata with a raster in which the buffer has a value of its own (gdal_proximity.py)."
+        )
     buffer = Buffer(classes.values[classes.names.index(spec.buffer_around)], spec.buffer, sides)
     height, width = strata.raster.grid.shape
     if min(buffer.reach, height) * width > _MOST_NEAR:
@@ -168,6 +186,10 @@ def _buffer(spec: SampleSpec, strata: ClassMap) -> Buffer | None:
             f"at most {_MOST_NEAR // width}. Lower it, or pass --strata with a raster of your own (gdal_proximity.py)."
         )
     return buffer
+
+
+def _buffer_name(spec: SampleSpec) -> str:
+    return f"{spec.buffer_around} buffer"
 
 
 def _require_known(names: Iterable[str], known: Iterable[str], setting: str) -> None:
@@ -209,7 +231,7 @@ def _strata(class_map: ClassMap, counts: FrameCounts, spec: SampleSpec) -> tuple
     codes = np.flatnonzero(units).tolist()
     names: Mapping[int, str] = {
         entry.value: entry.name for entry in _table(class_map, [code for code in codes if code != BUFFER])
-    } | {BUFFER: f"{spec.buffer_around} buffer"}
+    } | {BUFFER: _buffer_name(spec)}
     return _planned((names[code], code, int(units[code]), float(counts.stratum_areas[code])) for code in codes)
 
 

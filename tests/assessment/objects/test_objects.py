@@ -129,6 +129,20 @@ def test_the_average_precision_of_two_matches_around_a_false_positive(tmp_path):
     assert result.score_field == "score"
 
 
+def test_the_probabilities_of_a_shapefile_are_scores(tmp_path):
+    values = np.zeros((10, 40), np.uint8)
+    values[2:8, 2:8] = values[2:8, 20:26] = 1
+    mapped = write_raster(tmp_path / "map.tif", values)
+    shares = np.stack([1 - values, np.where(np.arange(40) < 15, 0.6, 0.9) * values]).astype(np.float32)
+    layers = write_raster(tmp_path / "p.tif", shares, descriptions=("0", "1"))
+    reference = write_polygons(tmp_path / "reference.fgb", [pixel_box(2, 20, 6, 6)])
+    for name, field in (("o.shp", "prob"), ("o.fgb", "probability")):
+        objects = ls.vectorize(mapped, out=tmp_path / name, probabilities=layers)
+        result = ls.assess_objects(objects, reference=reference)
+        # The house without a reference has the lower score.
+        assert (result.score_field, result.average_precision, result.precision[0]) == (field, 1, 0.5)
+
+
 def test_without_scores_there_is_no_average_precision(tmp_path):
     result = assess(tmp_path, SQUARES, SQUARES)
     assert np.isnan(result.average_precision)

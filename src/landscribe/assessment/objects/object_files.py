@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
-_SCORE_FIELDS = ("score", "probability")
+_SCORE_FIELDS = ("score", "probability", "prob")
+"""Of these columns the first one is used; vectorize writes the last one in a Shapefile, whose names are short."""
 _PIXELS_A_SIDE = 20
 """Reprojected edges are exact to a tenth of a pixel, of which a typical object has this many on each side."""
 _ON_EDGE = 0.2
