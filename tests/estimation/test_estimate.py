@@ -451,3 +451,37 @@ def test_units_drawn_in_proportion_to_their_areas_have_equal_weight():
     # The chance of a unit is its area: shares of area are shares of units (Tyukavina et al. 2025, A.1.2).
     assert overall.value == pytest.approx(60 / 80)
     assert overall.se == pytest.approx(np.sqrt(0.75 * 0.25 / 79), rel=1e-5)
+
+
+def test_producers_accuracy_without_a_seen_omission_is_as_uncertain_as_the_omissions_that_a_sample_can_miss():
+    rows = [
+        {"stratum": "rare", "map": "rare", "reference": "rare", "count": 50},
+        {"stratum": "other", "map": "other", "reference": "other", "count": 150},
+    ]
+    strata = [{"stratum": "rare", "units": 10_000}, {"stratum": "other", "units": 990_000}]
+    result = ls.estimate(rows, strata)
+    # Wilson's upper end of 0 of 150 is z² / (150 + z²).
+    missed = 990_000 * 1.959964**2 / (150 + 1.959964**2)
+    assert result.producers["rare"].value == 1
+    assert result.producers["rare"].lower == pytest.approx(10_000 / (10_000 + missed), rel=1e-5)
+    assert result.f1["rare"].lower == pytest.approx(20_000 / (20_000 + missed), rel=1e-5)
+    # All of the others are in the sample: none can be missed.
+    census = ls.estimate([rows[0], rows[1] | {"count": 990_000}], strata, finite_population=True)
+    assert census.producers["rare"].lower > 0.92
+
+
+@pytest.mark.parametrize(("omitted", "units"), [(10_000, 150), (5000, 250)])
+def test_producers_accuracy_of_a_rare_class_is_in_its_interval_about_as_often_as_it_says(omitted, units):
+    rng, held = np.random.default_rng(0), 0
+    strata = [{"stratum": "rare", "units": 10_000}, {"stratum": "other", "units": 990_000}]
+    for _ in range(200):
+        missed = rng.binomial(units, omitted / 990_000)
+        counts = [("rare", "rare", 50), ("other", "other", units - missed), ("other", "rare", missed)]
+        rows = [
+            {"stratum": mapped, "map": mapped, "reference": true, "count": count}
+            for mapped, true, count in counts
+            if count
+        ]
+        interval = ls.estimate(rows, strata).producers["rare"]
+        held += interval.lower <= 10_000 / (10_000 + omitted) <= interval.upper
+    assert held / 200 > 0.88

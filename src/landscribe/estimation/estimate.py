@@ -30,7 +30,8 @@ class Estimate:
     users: dict[Hashable, Estimated]
     """User's accuracy: share of the mapped area of a class that is correct."""
     producers: dict[Hashable, Estimated]
-    """Producer's accuracy: share of the true area of a class that is mapped as the class."""
+    """Producer's accuracy: share of the true area of a class that is mapped as the class. Where no omission is in the
+    sample, the interval reaches down to those that it can have missed."""
     f1: dict[Hashable, Estimated]
     """Harmonic mean of user's and producer's accuracy."""
     shares: dict[Hashable, Estimated]
@@ -124,7 +125,7 @@ def estimate(
         log.warning(warning)
     estimators = _Estimators(Population(labelled, corrects), confidence)
     agreed, ones = np.minimum(labelled.mapped, labelled.reference), np.ones((len(labelled.count), 1))
-    reference = labelled.reference
+    reference, unseen = labelled.reference, estimators.unseen_omissions()
 
     def by_class(estimates: list[Estimated]) -> dict[Hashable, Estimated]:
         return dict(zip(labelled.classes, estimates, strict=True))
@@ -132,8 +133,8 @@ def estimate(
     return Estimate(
         overall=estimators.ratios(agreed.sum(axis=1, keepdims=True), ones)[0],
         users=by_class(estimators.ratios(agreed, labelled.mapped)),
-        producers=by_class(estimators.ratios(agreed, reference)),
-        f1=by_class(estimators.ratios(2 * agreed, labelled.mapped + reference)),
+        producers=by_class(estimators.ratios(agreed, reference, unseen)),
+        f1=by_class(estimators.ratios(2 * agreed, labelled.mapped + reference, unseen)),
         shares=by_class(estimators.shares()),
         areas=by_class(estimators.areas()),
         matrix=_matrix(estimators.population),
@@ -152,17 +153,33 @@ class _Estimators:
     def quantile(self) -> float:
         return interval_quantile(self.confidence, self.population.degrees_of_freedom)
 
-    def ratios(self, parts: Floats, wholes: Floats) -> list[Estimated]:
-        """The ratio of two totals, for each pair of columns (n, q)."""
+    def ratios(self, parts: Floats, wholes: Floats, unseen: Floats | None = None) -> list[Estimated]:
+        """The ratio of two totals, for each pair of columns (n, q); `unseen` (q,) may be missing from the wholes."""
         part, whole = self.population.total(parts), self.population.total(wholes)
         ratio = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
         variance = np.diag(self.population.covariance(parts - np.nan_to_num(ratio) * wholes))
+        unseen = np.zeros(len(part)) if unseen is None else unseen
         return [
-            self._estimated(ratio[index], _root(variance[index], whole[index]), wholes[:, index])
+            self._estimated(ratio[index], _root(variance[index], whole[index]), wholes[:, index]).with_lower(
+                float(part[index] / (whole[index] + unseen[index])) if unseen[index] > 0 else 1.0
+            )
             if whole[index] > 0
             else UNDEFINED
             for index in range(len(part))
         ]
+
+    def unseen_omissions(self) -> Floats:
+        """(K,) the area of each class that may be mapped as others although no such unit is in the sample; else 0.
+
+        The variance of a sample without omissions knows of none. The upper end of Wilson's interval for a share of 0,
+        among the units that are mapped as others, says how many it may have missed.
+        """
+        sample, population = self.population.sample, self.population
+        others = (1 - sample.mapped) * population.is_open[:, None]
+        omitted = population.total(sample.reference - np.minimum(sample.mapped, sample.reference))
+        sizes = [population.effective_size(column) for column in others.T]
+        shares = [share_interval(0.0, 0.0, size, self.quantile)[1] if size > 0 else 0.0 for size in sizes]
+        return np.where(omitted > 0, 0.0, population.total(others) * shares)
 
     def shares(self) -> list[Estimated]:
         """The share of each class of the reference in the area."""

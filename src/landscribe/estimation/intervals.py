@@ -1,7 +1,7 @@
 """Confidence intervals of estimated shares and areas, which never have the length zero."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy import stats
 
@@ -22,6 +22,10 @@ class Estimated:
         """In JSON's types; NaN is None."""
         numbers = {name: getattr(self, name) for name in ("value", "se", "lower", "upper")}
         return {name: None if math.isnan(value) else value for name, value in numbers.items()} | {"units": self.units}
+
+    def with_lower(self, lower: float) -> "Estimated":
+        """The estimate with a lower end that is this one, if it is less."""
+        return replace(self, lower=min(self.lower, lower))
 
     def times(self, factor: float) -> "Estimated":
         """The estimate of a multiple, such as an area from its share."""

@@ -67,6 +67,11 @@ class Population:
             return np.ones(len(units))
         return 1 - np.divide(self.sample.drawn, units, out=np.zeros_like(units), where=units > 0)
 
+    @property
+    def is_open(self) -> Floats:
+        """(n,) 1 for rows of strata of which not all units are in the sample, else 0."""
+        return (self._uncorrected > 0).astype(np.float64)[self.sample.stratum]
+
     def _deviations(self, values: Floats) -> Floats:
         """(rows or clusters, q) contributions to the totals less what the known size of their stratum explains."""
         sample, size = self.sample, self._known_size
