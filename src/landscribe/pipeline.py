@@ -89,7 +89,7 @@ def run(
 def _decided(filled: Recipe, checked: Check, files: Run) -> Recipe:
     """The recipe with the effort and the batch that auto stands for, so that it can be repeated on any machine.
 
-    A run that began with the same recipe on another machine goes on with what it stood for there.
+    A run of the same recipe that began on another machine keeps the effort and the batch of that machine.
     """
     from landscribe.training.checks import resolved_settings
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, get_args
 
 import pytest
 import torch
@@ -331,7 +331,7 @@ def test_a_compiled_network_is_that_of_bfloat16(monkeypatch):
 class Session:
     """Stands for a session of ONNX Runtime that builds an engine, unless one is stored."""
 
-    built: list[bytes] = []  # noqa: RUF012
+    built: ClassVar[list[bytes]] = []
 
     def __init__(self, onnx: bytes, options, providers) -> None:
         settings = providers[0][1]

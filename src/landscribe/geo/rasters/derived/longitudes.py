@@ -57,7 +57,7 @@ def turned(part: Window, source: Grid) -> list[Window]:
 
 
 def read_around(raster: Raster, part: Window) -> tuple[Pixels, Valid]:
-    """Read a window; where a raster of the whole Earth ends, it goes on at its other side."""
+    """Read a window; of a raster of the whole Earth, a window across one edge continues at the other edge."""
     windows = turned(part, raster.grid)
     pixels, valid = raster.read(windows[0])
     for window in windows[1:]:
