@@ -223,13 +223,16 @@ def test_windows_of_two_crss_that_intersect_are_those_whose_corners_say_so(row, 
     assert pairs.tolist() == ([[0, 1], [1, 0]] if one.intersects(another) else [])
 
 
-def test_windows_across_the_antimeridian_intersect_those_of_another_crs():
-    # 179.9 to 180.1 degrees east at the equator, and UTM zone 60 over it.
-    degrees = Grid(CRS.from_epsg(4326), Affine(0.001, 0, 179.9, 0, -0.001, 0.1), 200, 200)
-    left, _, right, top = transform_bounds(CRS.from_epsg(4326), CRS.from_epsg(32660), 179.95, -0.05, 179.99, 0.05)
-    zone_60 = Grid(CRS.from_epsg(32660), Affine(100, 0, left, 0, -100, top), 100, round((right - left) / 100))
-    pairs = pairs_between_crss([degrees, zone_60], [[degrees.window], [zone_60.window]], buffer_px=0)
-    assert pairs.tolist() == [[0, 1], [1, 0]]
+@pytest.mark.parametrize("west", [179.9, -180.1], ids=["from 179.9", "from -180.1"])
+@pytest.mark.parametrize("near", [179.95, -179.99, 0.05], ids=["west of 180", "east of 180", "elsewhere"])
+def test_windows_across_the_antimeridian_intersect_those_of_another_crs(west, near):
+    # 179.9 to 180.1 degrees east at the equator, and the UTM zone of 0.04 degrees.
+    degrees = Grid(CRS.from_epsg(4326), Affine(0.001, 0, west, 0, -0.001, 0.1), 200, 200)
+    zone = CRS.from_epsg({179.95: 32660, -179.99: 32601, 0.05: 32631}[near])
+    left, _, right, top = transform_bounds(CRS.from_epsg(4326), zone, near, -0.05, near + 0.04, 0.05)
+    metres = Grid(zone, Affine(100, 0, left, 0, -100, top), 100, round((right - left) / 100))
+    pairs = pairs_between_crss([degrees, metres], [[degrees.window], [metres.window]], buffer_px=0)
+    assert pairs.tolist() == ([] if near == 0.05 else [[0, 1], [1, 0]])
 
 
 def test_a_local_crs_intersects_no_other():

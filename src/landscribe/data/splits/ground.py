@@ -85,7 +85,10 @@ def _intersecting(shapes: Sequence[NDArray[np.object_]], crs_of: NDArray[np.intp
 
 
 def _shapes(grid: Grid | None, windows: Sequence[Window], buffer_px: float) -> NDArray[np.object_]:
-    """(windows,) polygons in longitude and latitude; empty ones for windows without a position on Earth."""
+    """(windows,) shapes in longitude and latitude; empty ones for windows without a position on Earth.
+
+    A window across the antimeridian has a polygon at either end of the longitudes.
+    """
     shapes = np.full(len(windows), shapely.Polygon(), object)
     if grid is None or grid.crs is None or not len(windows):
         return shapes
@@ -94,5 +97,11 @@ def _shapes(grid: Grid | None, windows: Sequence[Window], buffer_px: float) -> N
     finite = outline[is_finite]
     # An outline across the antimeridian is continuous from 0 to 360 degrees.
     finite[np.ptp(finite[..., 0], axis=1) > 180, :, 0] %= 360
-    shapes[is_finite] = shapely.polygons(finite)
+    # Grids count longitudes from -180 or from 0.
+    finite[..., 0] -= np.floor((finite[..., 0].min(axis=1, keepdims=True) + 180) / 360) * 360
+    own = shapely.polygons(finite)
+    is_across = finite[..., 0].max(axis=1) > 180
+    copies = shapely.transform(own[is_across], lambda lonlat: lonlat - [360, 0])
+    own[is_across] = shapely.multipolygons(np.column_stack([own[is_across], copies]))
+    shapes[is_finite] = own
     return shapes
