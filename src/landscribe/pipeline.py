@@ -53,14 +53,16 @@ def run(
 ) -> Path:
     """All of it: check, chip, train, predict, vectorize, assess, report.
 
-    Steps whose files are there are not repeated, so that an interrupted run goes on with the same call.
+    Steps whose files are there are not repeated, so that an interrupted run goes on with the same call. A run whose
+    source files have changed since is refused.
 
     Args:
         recipe: a recipe or its path; or give `images` and `labels`.
         out: the run folder.
         images: one file per scene, or a list of files to stack for each.
         labels: polygons or a label raster: one for all scenes, or a list with one for each.
-        overwrite: replace a run of another recipe, and an unfinished training of another version or machine.
+        overwrite: replace a run of another recipe or of files that have changed, and an unfinished training of another
+            version or machine.
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
 
     Returns:
@@ -162,6 +164,8 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
 
     Chips that were cut and cannot form the folds are removed, so that the same folder takes other folds.
     """
+    from landscribe.data.chips.source_states import write_states
+
     assert checked.classes is not None
     is_new, has_folds = not files.chips_folder.exists(), filled.models.folds is not None
     if is_new:
@@ -169,6 +173,7 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
         undivided = filled.model_copy(update={"split": SplitSpec(val=0, test=0)})
         opened = (checked.scenes, checked.classes)
         chip_scenes(undivided if has_folds else filled, files.chips_folder, opened=opened)
+        write_states(files.sources_file, filled.scenes, filled.split)
     chips = files.open_chips()
     if not has_folds:
         if is_new:
@@ -181,6 +186,7 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
     except (ChipError, RecipeError):
         if is_new:
             shutil.rmtree(files.chips_folder)
+            files.sources_file.unlink()
         raise
 
 
@@ -252,13 +258,17 @@ def _stop_on_errors(found: Check) -> None:
 @contextmanager
 def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
     """Make `out` the folder of this recipe; if the first step fails there, leave nothing behind."""
+    from landscribe.data.chips.source_states import changed_sources
+
     path = Run(out).recipe_file
     if out.exists() and any(out.iterdir()):
         differences = _differences(filled, path) if path.exists() else ""
-        if not overwrite and (differences or not path.exists()):
+        changed = changed_sources(Run(out).sources_file, filled.scenes, filled.split)
+        if not overwrite and (differences or changed or not path.exists()):
             held = f"a run with another {differences}" if differences else "other files"
+            held = f"a run of files that have changed: {changed}" if changed and not differences else held
             raise OutputError(f"{out} holds {held}. Choose another --out, or pass --overwrite.")
-        if differences:
+        if differences or changed:
             Run(out).remove()
     fresh = not path.exists()
     missing = [folder for folder in (out, *out.parents) if not folder.exists()]

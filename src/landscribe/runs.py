@@ -46,6 +46,11 @@ class Run:
         return self.folder / "chips"
 
     @property
+    def sources_file(self) -> Path:
+        """States of the files that the chips were cut from, as JSON."""
+        return self.folder / "sources.json"
+
+    @property
     def model_folder(self) -> Path:
         """The trained model."""
         return self.folder / "model"
@@ -225,7 +230,7 @@ class Run:
         models = (self.model_folder, "model.training", self.assessed_folder, self.final_folder, "final.training")
         folds = (self.folds_folder,) if self.has_folds else ()
         folders = (self.chips_folder, *folds, *models, "maps", "objects", "map.tif.parts")
-        measures = (self.assessment_file, self.reference_file, self.sample_file, self.report_file)
+        measures = (self.assessment_file, self.reference_file, self.sample_file, self.report_file, self.sources_file)
         files = ("map.tif", "map.qml", "map.tif.aux.xml", "map.gpkg", "objects.tif", *measures, self.recipe_file)
         for folder in folders:
             shutil.rmtree(self.folder / folder, ignore_errors=True)

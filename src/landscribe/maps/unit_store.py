@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from landscribe.errors import (
 )
 from landscribe.fingerprint import Fingerprint, read_fingerprint
 from landscribe.geo.grid import Grid
+from landscribe.geo.rasters.source_files import state_text
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.geo.tiling import Unit
 from landscribe.maps.areas import NO_AREA, ClassAreas
@@ -229,14 +229,7 @@ def _describe(key: str, value: Any) -> str:
     if key == "model" and value:
         return ", ".join(sha256[:8] for sha256 in value)
     if key == "raster" and value:
-        return ", ".join(_describe_file(*file) for file in value)
+        return ", ".join(state_text(file) for file in value)
     if key == "area" and value:
-        return _describe_file(*value)
+        return state_text(value)
     return json.dumps(value).replace('"', "")
-
-
-def _describe_file(name: str, size: int | None = None, changed: int | None = None, *_: object) -> str:
-    """A file's state: see `geo.rasters.source_files`."""
-    if not (isinstance(size, int) and isinstance(changed, int)):
-        return name
-    return f"{name} of {size} bytes and {datetime.fromtimestamp(changed / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"

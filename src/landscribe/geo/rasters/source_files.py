@@ -8,6 +8,7 @@ Uncompressed pixels may change unseen there.
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,19 @@ def file_state(name: str) -> FileState:
         return [without_secrets(name), *map(file_state, _archive(name))]
     stat = path.stat()
     return [path.name, stat.st_size, stat.st_mtime_ns]
+
+
+def state_text(state: FileState) -> str:
+    """The state of a file for a message: its name, size and time where they are known.
+
+    >>> state_text(["scene.tif", 1024, 1_700_000_000_000_000_000])
+    'scene.tif of 1024 bytes and 2023-11-14 22:13:20 UTC'
+    """
+    name, *rest = state
+    if len(rest) < 2 or not all(isinstance(number, int) for number in rest[:2]):
+        return str(name)
+    size, changed = rest[:2]
+    return f"{name} of {size} bytes and {datetime.fromtimestamp(changed / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def files_of(name: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Vector files as tables: formats and containers, the layer that holds the features, and their CRS."""
 
+import hashlib
 import json
 import logging
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import pyarrow as pa
 import pyogrio
 import pyproj
 from pyproj.exceptions import ProjError
@@ -332,6 +334,24 @@ def _table_options(path: str) -> dict[str, Any]:
         f"{path} is a table without geometries. Its columns are {', '.join(fields.values())}. Expected x and y, lon "
         "and lat, or WKT. Rename the columns of the coordinates."
     )
+
+
+def features_sha256(path: str) -> str:
+    """Hash of the geometries, columns and CRS of all layers. QGIS changes a database that it opens, but not these.
+
+    Raises:
+        LabelError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with _one_line_errors(path):
+        for name in sorted({name for name, _ in pyogrio.list_layers(path)} - _SYSTEM_LAYERS):
+            meta, table = pyogrio.read_arrow(path, layer=name)
+            digest.update(f"{name} {meta['crs']}".encode())
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, table.schema) as stream:
+                stream.write_table(table.combine_chunks())
+            digest.update(sink.getvalue())
+    return digest.hexdigest()
 
 
 def _from_json(text: str) -> object:
