@@ -105,7 +105,7 @@ def test_dask_of_a_run_serves_chips_map_and_polygons():
 
 def test_a_flag_of_two_sections_needs_a_decision():
     with pytest.raises(ValueError, match="--batch is a flag of train and of predict"):
-        options._parameters(("train", "predict"), None, (), {})
+        options._parameters(("train", "predict"), None, in_run=False)
 
 
 def test_a_new_field_becomes_a_flag_without_another_line(monkeypatch):

@@ -4,8 +4,9 @@ import pytest
 
 import landscribe as ls
 from generate_keywords import TARGET, source
+from landscribe.commands import app as cli
 from landscribe.commands.options import spec_of
-from landscribe.errors import RecipeError
+from landscribe.recipe import SECTIONS
 from landscribe.verbs import keywords
 
 
@@ -23,15 +24,12 @@ def test_each_setting_is_a_keyword_of_its_verb(verb, sections):
     assert fields <= set(table.__annotations__)
 
 
-def test_ambiguous_names_are_not_plain_keywords_of_run():
-    assert not {"batch", "bands", "dask"} & set(keywords.RunKeywords.__annotations__)
-
-
-def test_run_refuses_a_name_that_two_sections_have(tmp_path):
-    with pytest.raises(
-        RecipeError, match=r"'bands' is a setting of scenes and of predict. Say which: scenes=\{'bands'"
-    ):
-        ls.run(images=["a.tif"], labels="b.gpkg", out=tmp_path / "run", bands=["red"])
+def test_the_plain_keywords_of_run_are_its_flags():
+    options = cli.RunCommand(name="run", callback=lambda: None).flags.values()
+    flags = {flag.removeprefix("--").replace("-", "_") for option in options for flag in option.opts}
+    plain = set(keywords.RunKeywords.__annotations__) - {*SECTIONS, "seed", "classes"}
+    # Where a flag has another name than its field, both are keywords; single scenes have groups.
+    assert plain == flags - {"augment"} | {"by", "attribute", "options", "group"}
 
 
 @pytest.mark.parametrize("name", [name for name in ls.__all__ if name.endswith("Spec")])

@@ -54,16 +54,10 @@ app = typer.Typer(
     rich_markup_mode=MARKUP,
 )
 
-# All settings of a run. A scene has band names, the raster of `predict` band numbers; a run trains with --batch and
-# computes on one cluster; a shard of a map cannot be assessed; the polygons of a run have the classes of its map.
+# All settings of a run.
 RunCommand = with_settings(
-    "scenes", "chips", "split", "augment", "train", "models", "predict", "vectorize", "assess",
-    leave_out=("shard", "classes", "class_table", "probabilities", "object_probabilities"),
-    one_flag={
-        "bands": ("scenes",), "batch": ("train",), "dask": ("chips", "predict", "vectorize"),
-        "minimum_area": ("predict",), "precision": ("train",),
-    },
-)  # fmt: skip
+    "scenes", "chips", "split", "augment", "train", "models", "predict", "vectorize", "assess", in_run=True
+)
 
 
 Recipe = Annotated[

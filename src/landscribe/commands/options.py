@@ -107,22 +107,20 @@ class Command(TyperCommand):
 def with_settings(
     *sections: str,
     only: tuple[str, ...] | None = None,
-    leave_out: tuple[str, ...] = (),
-    one_flag: dict[str, tuple[str, ...]] | None = None,
+    in_run: bool = False,
 ) -> type[Command]:
     """A class of commands with a flag for each field of these sections; `ctx.obj` holds {section: {name: value}}.
 
     Args:
         sections: names of sections; their flags appear in this order.
         only: the fields that get a flag; all if None.
-        leave_out: fields that get none.
-        one_flag: sections that the flag of a field sets, where several sections have the field.
+        in_run: leave out the fields that a run refuses or has in a table only, and let a shared name set all sections.
     """
 
     class SettingsCommand(Command):
         @cached_property
         def flags(self) -> dict[str, Any]:
-            parameters = _parameters(sections, only, leave_out, one_flag or {})
+            parameters = _parameters(sections, only, in_run=in_run)
             return {parameter.name: parameter for parameter in _typer_options(parameters)}
 
         def get_params(self, ctx: Any) -> list[Any]:
@@ -135,32 +133,38 @@ def with_settings(
                 value = ctx.params.pop(key)
                 if value is not None and value != ():
                     first, name = key.split("__")
-                    for section in (one_flag or {}).get(name, (first,)):
+                    for section in _sharing(first, name, sections) if in_run else (first,):
                         ctx.obj.setdefault(section, {})[name] = value
             return super().invoke(ctx)
 
     return SettingsCommand
 
 
-def _parameters(
-    sections: tuple[str, ...],
-    only: tuple[str, ...] | None,
-    leave_out: tuple[str, ...],
-    one_flag: dict[str, tuple[str, ...]],
-) -> dict[str, Any]:
+def _sharing(first: str, name: str, sections: tuple[str, ...]) -> tuple[str, ...]:
+    """The sections that the flag of a field sets in a run: all that share its name, or its own."""
+    from landscribe.spec import SharedName, is_marked
+
+    if not is_marked(spec_of(first).model_fields[name], SharedName):
+        return (first,)
+    return tuple(section for section in sections if name in spec_of(section).model_fields)
+
+
+def _parameters(sections: tuple[str, ...], only: tuple[str, ...] | None, *, in_run: bool) -> dict[str, Any]:
     """Typer's annotation of each flag by `section__field`."""
-    from landscribe.spec import NoFlag
+    from landscribe.spec import InTable, NoFlag, NotInRun, is_marked
+
+    without_flag = (NoFlag, InTable, NotInRun) if in_run else (NoFlag,)
 
     parameters, taken = {}, dict[str, str]()
     for section in sections:
         for name, field in spec_of(section).model_fields.items():
-            is_flag = (only is None or name in only) and name not in leave_out
-            is_first = one_flag.get(name, (section,))[0] == section
-            if not is_flag or not is_first or any(isinstance(mark, NoFlag) for mark in field.metadata):
+            is_flag = only is None or name in only
+            is_first = not in_run or _sharing(section, name, sections)[0] == section
+            if not is_flag or not is_first or is_marked(field, *without_flag):
                 continue
             for flag in flag_names(name, field):
                 if flag in taken:
-                    raise ValueError(f"{flag} is a flag of {taken[flag]} and of {section}; say which in one_flag")
+                    raise ValueError(f"{flag} is a flag of {taken[flag]} and of {section}; mark one of them")
                 taken[flag] = section
             parameters[f"{section}__{name}"] = _annotation(section, name, field)
     return parameters
@@ -177,7 +181,7 @@ def flag_names(name: str, field: Any) -> tuple[str, ...]:
     from landscribe.spec import Flag, other_names
 
     stated = next((mark.names for mark in field.metadata if isinstance(mark, Flag)), None)
-    return stated or tuple(f"--{own.replace('_', '-')}" for own in (name, *other_names(field)))
+    return stated or tuple(f"--{own.replace('_', '-')}" for own in (name, *other_names(name, field)))
 
 
 def _typer_options(annotations: dict[str, Any]) -> list[Any]:
