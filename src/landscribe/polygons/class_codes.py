@@ -70,7 +70,7 @@ class ClassCodes:
         if requested is None:
             classes = _foreground(classes, raster, has_table=class_table is not None)
         else:
-            classes = _selected(classes, requested, raster.paths[0])
+            classes = select_classes(classes, requested, raster.paths[0])
         classes = tuple(sorted(classes, key=lambda entry: entry.value))
         values = np.array([entry.value for entry in classes], np.int64)
         return cls(raster, classes, np.concatenate([[0], np.arange(len(classes))]), values)
@@ -180,7 +180,12 @@ def _foreground(classes: tuple[PolygonClass, ...], raster: Raster, *, has_table:
     return tuple(entry for entry in classes if entry.value not in left_out)
 
 
-def _selected(classes: tuple[PolygonClass, ...], requested: Sequence[str], name: str) -> tuple[PolygonClass, ...]:
+def select_classes(classes: tuple[PolygonClass, ...], requested: Sequence[str], name: str) -> tuple[PolygonClass, ...]:
+    """The classes of the raster `name` with these names or values, or all.
+
+    Raises:
+        ClassError: there is no such class (the nearest is offered), or none is requested.
+    """
     if not requested:
         raise ClassError(f"no class of {name} is to become polygons. Give names or values of classes, or all.")
     if tuple(requested) == (_ALL,):

@@ -32,6 +32,7 @@ from landscribe.geo.spec import NodataRule
 from landscribe.geo.vectors.vector_files import is_vector
 from landscribe.preflight.findings import Finding as Finding
 from landscribe.preflight.findings import by_severity, deduplicated
+from landscribe.preflight.mapping import check_mapping
 from landscribe.preflight.settings import check_folds, check_held_out, check_settings
 from landscribe.recipe import Recipe
 
@@ -104,6 +105,7 @@ def check(recipe: Recipe, *, trial: bool = True, out: Path | None = None) -> Che
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes, out or Path())]
             findings += [Finding("warning", text) for text in label_warnings(scene.labels for scene in scenes)]
             findings += check_settings(recipe, scenes[0].image, classes)
+            findings += check_mapping(recipe, scenes, classes)
             findings += [*check_held_out(recipe), *check_folds(recipe, scenes)]
             findings += _check_reference(recipe, classes)
     findings = by_severity(deduplicated(findings))
