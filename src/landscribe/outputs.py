@@ -261,8 +261,10 @@ def output_path(path: str | Path) -> Path:
     """The path of an output.
 
     Raises:
-        OutputError: the name is empty, which would be the working folder.
+        OutputError: it is no path, or the name is empty, which would be the working folder.
     """
+    if not isinstance(path, (str, Path)):
+        raise OutputError(f"an output is {path!r}. Expected a path.")
     if not str(path):
         raise OutputError("the name of an output is empty, which would be the working folder. Give a path.")
     return Path(path)

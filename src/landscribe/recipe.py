@@ -162,7 +162,7 @@ class Recipe(Spec):
     def of_files(
         cls,
         images: list[Any],
-        labels: str | list[str | None] | None,
+        labels: Any,
         settings: dict[str, Any],
         *,
         sections: tuple[str, ...],
@@ -178,7 +178,16 @@ class Recipe(Spec):
         Raises:
             RecipeError: as `load`.
         """
+        stacks = [[image] if isinstance(image, (str, Path)) else image for image in images]
+        for stack in stacks:
+            if not isinstance(stack, (list, tuple)) or not all(isinstance(file, (str, Path)) for file in stack):
+                raise RecipeError(
+                    f"images has {shortened(repr(stack))}. Expected a path for each scene, or a list of paths to stack."
+                )
         per_scene = list(labels) if isinstance(labels, (list, tuple)) else [labels] * len(images)
+        for label in per_scene:
+            if label is not None and not isinstance(label, (str, Path)):
+                raise RecipeError(f"labels has {shortened(repr(label))}. Expected a path, or None, for each scene.")
         if len(per_scene) == 1:
             per_scene = per_scene * len(images)
         if len(per_scene) != len(images):
@@ -190,11 +199,11 @@ class Recipe(Spec):
         common = by_section.pop("scenes", {})
         scenes = [
             {
-                "image": [str(file) for file in ([image] if isinstance(image, (str, Path)) else image)],
+                "image": [str(file) for file in stack],
                 "labels": None if label is None else str(label),
             }
             | common
-            for image, label in zip(images, per_scene, strict=True)
+            for stack, label in zip(stacks, per_scene, strict=True)
         ]
         return cls.of(by_section | {"scenes": scenes}).with_absolute_paths(Path.cwd())
 
