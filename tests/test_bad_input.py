@@ -833,6 +833,33 @@ def test_a_file_in_place_of_an_output_folder_is_refused(verb, tmp_path, written,
     refused(*written[verb], "file", words=("file",))
 
 
+@pytest.mark.parametrize("verb", ["chip", "train", "run"])
+def test_a_link_to_nothing_in_place_of_an_output_folder_is_refused_as_such(verb, tmp_path, written, refused):
+    (tmp_path / "link").symlink_to("gone")
+    for out in ("link", "link/new"):
+        refused(*written[verb], out, words=("link is a link to gone, which is not there",))
+
+
+def test_a_file_among_the_folders_of_an_output_is_named(tmp_path, written, refused):
+    (tmp_path / "file").write_text("no folder")
+    for verb in ("chip", "run", "assess"):
+        refused(
+            *written[verb], "file/new/out", words=("cannot write file/new/out", "file is a file", "Expected a folder")
+        )
+
+
+def test_a_recipe_without_the_suffix_is_not_taken_for_a_folder(tmp_path, refused):
+    refused("new", "folder/", words=("folder has no suffix .toml", "folder/recipe.toml"))
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("verb", ["chip", "train", "predict", "run"])
+def test_an_output_in_a_folder_that_overwrite_replaces_is_refused(verb, trained, written, refused):
+    words = ("--overwrite replaces with all that it holds", "Choose another path")
+    refused(*written[verb], "chips/new/out.tif", words=("chips, a chips folder", *words))
+    refused(*written[verb], trained / "out.tif", words=("a model folder", *words))
+
+
 # ---- a machine that refuses: limits that only a process of its own can have
 
 

@@ -22,7 +22,7 @@ from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import class_rows
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import MissingPartsError, RecipeError, counted, first_line
+from landscribe.errors import MissingPartsError, OutputError, RecipeError, counted, first_line
 from landscribe.examples import EXAMPLES
 from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes
@@ -269,7 +269,13 @@ class Recipe(Spec):
         return tomlkit.dumps(document)
 
     def save(self, path: Path) -> None:
-        """Write the recipe, whole or not at all."""
+        """Write the recipe, whole or not at all.
+
+        Raises:
+            OutputError: the suffix is not .toml, as of a folder.
+        """
+        if path.suffix.lower() != ".toml":
+            raise OutputError(f"{path} has no suffix .toml. Expected a file such as {path / 'recipe.toml'}.")
         write_text(path, self.to_toml())
 
 
