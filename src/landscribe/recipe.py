@@ -295,8 +295,11 @@ def _what_folder(path: Path) -> str:
 
 def _absolute(path: Path) -> str:
     """An absolute path without "..", so that one file has one path; ".." after a link to a folder stays."""
-    short = os.path.abspath(path)  # noqa: PTH100  resolve() would follow links, whose names are those of scenes
-    return short if os.path.realpath(short) == os.path.realpath(path) else str(path.absolute())
+    plain = path.absolute()
+    if ".." not in plain.parts:
+        return str(plain)
+    short = os.path.normpath(plain)
+    return short if os.path.realpath(short) == os.path.realpath(plain) else str(plain)
 
 
 SECTIONS: dict[str, type[Spec]] = {
