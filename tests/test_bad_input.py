@@ -455,6 +455,12 @@ def test_folders_that_cannot_be_used_are_refused(verb, kind, tmp_path, landscrib
     assert all(word in said.out + said.err for word in words), said
 
 
+def test_a_class_column_for_masks_is_refused(tmp_path, refused):
+    folders(tmp_path, {"a": HALVES, "b": HALVES})
+    chip = ("chip", "--image", "images", "--labels", "masks", "--label-field", "x", "--out", "new/chips")
+    refused(*chip, words=("label_field = x is a setting of label polygons", "a.png and 1 more", "Leave it out"))
+
+
 def test_a_folder_without_images_is_refused(tmp_path, refused):
     (tmp_path / "images").mkdir()
     refused("chip", "--image", "images", "--out", "new/chips", words=("images holds no image", ".tif"))

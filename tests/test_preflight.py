@@ -131,3 +131,11 @@ def test_a_run_whose_map_could_not_be_assessed_with_its_chips_is_an_error(tmp_pa
         in found
     )
     assert "error" not in texts(image, crs=own, **settings)
+
+
+def test_a_class_column_of_a_reference_that_is_a_raster_is_an_error_before_the_training(tmp_path, texts):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    reference = write_raster(tmp_path / "truth.tif", np.ones((H, W), np.uint8))
+    found = texts(image, encoder="plain", weights="none", size=16, reference=str(reference), reference_field="kind")
+    assert "error: the independent reference: reference_field is 'kind', but" in found
+    assert "truth.tif is a label raster" in found

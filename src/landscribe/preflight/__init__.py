@@ -19,7 +19,7 @@ from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
-from landscribe.errors import EmptyError, GridError, LandscribeError, counted, first_line, listed
+from landscribe.errors import EmptyError, GridError, LandscribeError, RecipeError, counted, first_line, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
 from landscribe.geo.rasters.derived.clipped import spread_windows
@@ -114,8 +114,13 @@ def check(recipe: Recipe, *, trial: bool = True, out: Path | None = None) -> Che
 
 
 def _check_reference(recipe: Recipe, classes: Classes) -> Iterator[Finding]:
+    reference, column = recipe.assess.reference, recipe.assess.reference_field
     try:
         require_reference(recipe.assess, classes)
+        if reference is not None and column is not None and label_format(reference) is LABEL_FORMATS["raster"]:
+            raise RecipeError(
+                f"reference_field is '{column}', but {reference} is a label raster. Leave it out (--reference-field)."
+            )
     except LandscribeError as error:
         yield Finding("error", f"the independent reference: {error}")
 
