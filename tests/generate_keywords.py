@@ -44,7 +44,7 @@ PER_CALL = ("image", "labels")
 SEED = {"seed": "int"}
 AUGMENT = {"augment": "str | AugmentKeywords | AugmentSpec | Callable[..., Any]"}
 LAYERS = {"object_probabilities": "str | Path | None"}
-CLASSES = {"classes": "Sequence[dict[str, Any]]"}
+CLASSES = {"classes": "Sequence[dict[str, Any]]", "class_table": "str | Path | None"}
 
 
 def type_of(annotation: Any) -> str:
@@ -103,6 +103,7 @@ def source() -> str:
     }  # fmt: skip
     scene_split = fields("scenes")["split"]
     plain = unambiguous(*(section for section in SECTIONS if section != "augment"))
+    del plain["class_table"]  # that of the labels, as in CLASSES, not of the polygons
     chip = {name: sections[name] for name in ("scenes", "chips", "split")}
     augment = {"augment": "str | AugmentKeywords"}
     split = {"split": f"{scene_split} | SplitKeywords"}

@@ -16,6 +16,7 @@ from landscribe.commands.options import (
     MARKUP,
     OBJECT_SETTINGS,
     AsJson,
+    ClassTable,
     Command,
     Images,
     Labels,
@@ -98,7 +99,7 @@ def check(
     recipe: Annotated[
         Path | None, typer.Argument(help="Recipe (TOML), or a chips folder to audit.", show_default=False)
     ] = None,
-    image: Images = None, labels: Labels = None, seed: Seed = None,
+    image: Images = None, labels: Labels = None, class_table: ClassTable = None, seed: Seed = None,
     trial: Annotated[bool, typer.Option(help="Time one training step for the forecast.")] = True,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -106,7 +107,8 @@ def check(
     from landscribe import verbs
 
     result = verbs.check(
-        recipe, images=image_files(image), labels=labels, trial=trial, **ctx.obj, **given(seed=seed)
+        recipe, images=image_files(image), labels=labels, trial=trial, **ctx.obj,
+        **given(class_table=class_table, seed=seed),
     )  # fmt: skip
     print_json(result.summary()) if as_json else print_check(result)
     if result.errors:
@@ -116,14 +118,15 @@ def check(
 @app.command(cls=with_settings("scenes", "chips", "split"))
 def chip(
     ctx: typer.Context, out: Out, recipe: Recipe = None, image: Images = None, labels: Labels = None,
-    seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
+    class_table: ClassTable = None, seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Cut scenes into image chips and masks."""
     from landscribe import verbs
 
     chips = verbs.chip(
-        recipe, images=image_files(image), labels=labels, out=out, overwrite=overwrite, **ctx.obj, **given(seed=seed)
-    )
+        recipe, images=image_files(image), labels=labels, out=out, overwrite=overwrite, **ctx.obj,
+        **given(class_table=class_table, seed=seed),
+    )  # fmt: skip
     splits = {str(name): int(count) for name, count in chips.table["split"].value_counts().items()}
     if as_json:
         print_json({"chips": str(out), "count": len(chips), "splits": splits, "classes": chips.classes.names})
@@ -326,15 +329,16 @@ def report(
 @app.command(cls=RunCommand)
 def run(
     ctx: typer.Context, out: Out,
-    recipe: Recipe = None, image: Images = None, labels: Labels = None, seed: Seed = None,
-    overwrite: Overwrite = False, as_json: AsJson = False,
+    recipe: Recipe = None, image: Images = None, labels: Labels = None, class_table: ClassTable = None,
+    seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """All of it: check, chip, train, predict, vectorize, assess, report."""
     from landscribe import pipeline
 
     folder = pipeline.run(
-        recipe, out=out, images=image_files(image), labels=labels, overwrite=overwrite, **ctx.obj, **given(seed=seed)
-    )
+        recipe, out=out, images=image_files(image), labels=labels, overwrite=overwrite, **ctx.obj,
+        **given(class_table=class_table, seed=seed),
+    )  # fmt: skip
     print_run(folder, as_json=as_json)
 
 

@@ -31,6 +31,14 @@ Labels = Annotated[
         help="Polygons or label raster: one for all scenes, or repeat for each; a folder for a folder of images.",
     ),
 ]
+ClassTable = Annotated[
+    Path | None,
+    typer.Option(
+        help="Class table: a CSV file with the columns value, name and, if there are any, colour (#rrggbb) and label "
+        "(the class in the label data). [the classes of the labels, or of the recipe]",
+        show_default=False,
+    ),
+]
 Rasters = Annotated[
     list[str],
     typer.Argument(

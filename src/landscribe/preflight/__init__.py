@@ -369,6 +369,10 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
             )
     shares = ", ".join(f"{entry.name} {counts[entry.value] / labelled:.1%}" for entry in classes)
     ignored = counts[IGNORE] / counts.sum()
+    if all(entry.name.isdecimal() for entry in classes.foreground):
+        yield Finding(
+            "note", f"classes have numbers as names ({', '.join(classes.names)}): name them by --class-table."
+        )
     yield Finding("note", f"class shares: {shares}; {ignored:.1%} of the pixels are unlabelled or nodata.")
 
 

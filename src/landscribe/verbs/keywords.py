@@ -240,6 +240,7 @@ class ChipKeywords(TypedDict, total=False):
 
     seed: int
     classes: Sequence[dict[str, Any]]
+    class_table: str | Path | None
     stack: bool
     without: Sequence[str] | str
     bands: Sequence[str] | None | str
@@ -438,7 +439,6 @@ class DemoKeywords(TypedDict, total=False):
     area: str | Path | None
     shard: str | None
     classes: Sequence[str] | None | str
-    class_table: str | Path | None
     connectivity: Literal[4, 8]
     simplify: float | Literal["auto", "none"]
     square: bool
@@ -469,4 +469,5 @@ class RunKeywords(DemoKeywords, total=False):
     """Settings of `run` and `check`. A name that several sections have goes into a section's table."""
 
     seed: int
+    class_table: str | Path | None
     size: int
