@@ -431,7 +431,9 @@ UNKNOWN = "".join(
 
 BAD_FOLDERS = {
     "an image without its mask": ({"a": HALVES}, "", ("1 of 2 images", "masks for b.png", "b_mask.png")),
-    "a mask of another size": ({"a": HALVES, "b": HALVES[:90]}, "", ("b.png", "90 x 96 pixels", "has 96 x 96")),
+    "a mask of another size": (
+        {"a": HALVES, "b": HALVES[:90]}, "", ("b.png", "96 x 90 pixels", "has 96 x 96", "--without b"),
+    ),
     "an unknown colour": ({"a": RED_AND_BLUE, "b": RED_AND_BLUE}, REDS, ("a.png holds '#0000ff' (4608)", "'#00ff00'")),
     "all of it unknown": (
         {"a": HALVES, "b": HALVES},

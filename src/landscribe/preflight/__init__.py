@@ -21,7 +21,7 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
 from landscribe.errors import EmptyError, GridError, LandscribeError, RecipeError, counted, first_line, listed
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label, size_label
 from landscribe.geo.rasters.derived.clipped import spread_windows
 from landscribe.geo.rasters.derived.converted import with_encoding
 from landscribe.geo.rasters.derived.resampling import is_coarser
@@ -152,7 +152,7 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
         yield Finding("error", str(error))
         return
     yield Finding(
-        "note", f"{name}: {image.grid.height} x {image.grid.width} pixels of {size:.3g} m in "
+        "note", f"{name}: {size_label(image.grid.shape)} pixels of {size:.3g} m in "
         f"{crs_label(image.grid.crs)}, "
         f"{counted(len(image.bands), 'band')} ({', '.join(image.bands)}) of {image.dtype}.",
     )  # fmt: skip
@@ -256,8 +256,8 @@ def _check_label_raster(source: SceneSpec, image: Raster) -> Iterator[Finding]:
     if labels.grid.crs is not None and not labels.grid.is_aligned(image.grid):
         is_majority = source.pixel_size is not None and is_coarser(image.grid, labels.grid)
         yield Finding(
-            "note", f"{path} ({labels.grid.height} x {labels.grid.width}, {crs_label(labels.grid.crs)}) lies on "
-            f"another grid than {image.paths[0]} ({image.grid.height} x {image.grid.width}, "
+            "note", f"{path} ({size_label(labels.grid.shape)}, {crs_label(labels.grid.crs)}) lies on "
+            f"another grid than {image.paths[0]} ({size_label(image.grid.shape)}, "
             f"{crs_label(image.grid.crs)}); each pixel gets the {'majority' if is_majority else 'nearest'} label.",
         )  # fmt: skip
     yield from _check_label_nodata(path, labels)
@@ -386,12 +386,12 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene], out: Path) -> Iterator
         yield Finding("error", str(error))
         return
     for scene in scenes:
-        shape, lattice = scene.image.grid.shape, lattice_of(scene.image, spec)
+        lattice = lattice_of(scene.image, spec)
         if not lattice.rows * lattice.cols:
             yield Finding(
                 "error" if len(scenes) == 1 else "warning",
-                f"{scene.image.paths[0]} ({shape[0]} x {shape[1]} pixels) is smaller than one chip of {spec.size} "
-                f"pixels, and edge = {spec.edge}. Use a smaller size or edge = pad.",
+                f"{scene.image.paths[0]} ({size_label(scene.image.grid.shape)} pixels) is smaller than one chip of "
+                f"{spec.size} pixels, and edge = {spec.edge}. Use a smaller size or edge = pad.",
             )
 
 
