@@ -139,6 +139,10 @@ def test_a_setting_of_polygons_fits_where_one_of_its_scenes_has_polygons(tmp_pat
     require_fitting_settings([scene_of(tmp_path, name, **settings) for name in FILES])
 
 
+def test_labels_that_do_not_exist_are_not_taken_for_rasters():
+    require_fitting_settings([SceneSpec(image=("a.tif",), labels="no/labels.geojsn", label_field="kind")])
+
+
 def test_the_crs_of_an_area_without_one_fits_label_rasters(tmp_path):
     area = {"labelled_area": "area.csv", "label_crs": "EPSG:32632", "fix_geometries": True}
     require_fitting_settings([scene_of(tmp_path, "raster", **area)])

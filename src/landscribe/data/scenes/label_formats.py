@@ -17,6 +17,7 @@ from landscribe.data.scenes.label_raster import NODATA_IGNORED, LabelRaster
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import RecipeError
+from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes, Label
 from landscribe.geo.grid import Window
 from landscribe.geo.inputs import RASTER_SUFFIXES
@@ -143,7 +144,9 @@ def require_fitting_settings(specs: Sequence[SceneSpec]) -> None:
 
 def _is_given(spec: SceneSpec, name: str) -> bool:
     """True if a setting is not as it is without being given, and is only for labels."""
-    value = getattr(spec, name)
+    value, labels = getattr(spec, name), str(spec.labels)
+    if is_local(labels) and not Path(labels).exists():
+        return False  # the format is that of no file; whoever opens it says what is wrong
     is_for_areas = name in _OF_AREAS and (spec.labelled_area is not None or spec.image_area is not None)
     return value not in (SceneSpec.model_fields[name].default, NODATA_IGNORED) and not is_for_areas
 
