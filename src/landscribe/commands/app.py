@@ -55,6 +55,13 @@ app = typer.Typer(
     rich_markup_mode=MARKUP,
 )
 
+FREQUENT = (
+    "without", "bands", "label_field", "label_crs", "labelled_area", "sparse", "size", "by", "val", "test", "preset",
+    "architecture", "encoder", "effort", "minutes", "loss", "class_weights", "sampling", "background", "folds", "area",
+    "minimum_area", "simplify", "square", "reference", "reference_field",
+)  # fmt: skip
+"""Settings that the help of a run shows; --help-all shows all."""
+
 # All settings of a run. A scene has band names, the raster of `predict` band numbers; a run trains with --batch and
 # computes on one cluster; a shard of a map cannot be assessed; the polygons of a run have the classes of its map.
 RunCommand = with_settings(
@@ -64,6 +71,7 @@ RunCommand = with_settings(
         "bands": ("scenes",), "batch": ("train",), "dask": ("chips", "predict", "vectorize"),
         "minimum_area": ("predict",), "precision": ("train",),
     },
+    frequent=FREQUENT,
 )  # fmt: skip
 
 
@@ -227,7 +235,8 @@ def predict(
         typer.Option(help="Also write the probabilities of segments, borders and inner parts of objects (unet_id)."),
     ] = None,
     ensemble: Annotated[
-        list[Path] | None, typer.Option(help="Further model, to average its probabilities; repeat for more.")
+        list[Path] | None,
+        typer.Option(metavar="<path>", help="Further model, to average its probabilities; repeat for more."),
     ] = None,
     trust_code: TrustCode = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -265,8 +274,11 @@ def vectorize(
 
 
 @app.command(
-    cls=with_settings("scenes", "accuracy", "objects", only=(*LABEL_SETTINGS, *ACCURACY_SETTINGS, *OBJECT_SETTINGS))
-)
+    cls=with_settings(
+        "scenes", "accuracy", "objects", only=(*LABEL_SETTINGS, *ACCURACY_SETTINGS, *OBJECT_SETTINGS),
+        panels={"scenes": "Reference"}, also={"label_field": ("--reference-field",)},
+    )
+)  # fmt: skip
 def assess(
     ctx: typer.Context,
     maps: Annotated[
@@ -280,7 +292,8 @@ def assess(
     ],
     split: Annotated[str, typer.Option(help="Split of the chips, if the reference is a chips folder.")] = "test",
     nodata_as: Annotated[
-        str | None, typer.Option(help="Class of pixels that are nodata in the map. [left out]", show_default=False)
+        str | None,
+        typer.Option(help="Class of nodata pixels of the map. [default: they are left out]", show_default=False),
     ] = None,
     objects: Annotated[
         bool, typer.Option("--objects", help="Compare polygons one to one, each as an object, not pixels.")
@@ -318,7 +331,9 @@ def _require_no_flag_of(ctx: typer.Context, section: str, why: str) -> None:
 @app.command(cls=Command)
 def report(
     folder: Annotated[Path, typer.Argument(help="Run folder.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page. [report.html in the folder]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page. [default: report.html in the folder]")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from landscribe import verbs
@@ -356,9 +371,10 @@ def export(
         autocompletion=lambda: [*CHIP_EXPORTS, *MAP_EXPORTS],
         help=" ".join(f"{name}: {export.description}." for name, export in (CHIP_EXPORTS | MAP_EXPORTS).items()),
     )] = "esri",
-    split: Annotated[str | None, typer.Option(help="Only chips of this split. [all]")] = None,
+    split: Annotated[str | None, typer.Option(help="Only chips of this split. [default: all]")] = None,
     nodata_as: Annotated[
-        str | None, typer.Option(help="Class of pixels that are nodata in a map. [refused]", show_default=False)
+        str | None,
+        typer.Option(help="Class of nodata pixels of a map. [default: they are refused]", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:  # fmt: skip
@@ -373,7 +389,8 @@ def new(
     out: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
     like: Like = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the example, as its publisher distributes it. [the recipe's]")
+        Path | None,
+        typer.Option(help="Folder of the example, as its publisher distributes it. [default: the recipe's]"),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -389,7 +406,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data and the run.")] = Path("demo"),
     like: Like = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of the world in pixels. [1024; examples have sizes of their own]")
+        int | None, typer.Option(help="Side of the world in pixels. [default: 1024; examples have sizes of their own]")
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the data and the run.")] = 0,
     overwrite: Overwrite = False, as_json: AsJson = False,
