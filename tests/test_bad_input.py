@@ -948,6 +948,19 @@ def test_a_training_that_a_full_disk_stops_goes_on_with_the_same_command(tmp_pat
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
 
 
+def test_a_run_that_a_wrong_path_stops_ends_with_2(tmp_path, noisy, landscribe, monkeypatch):
+    def save(_model, out, **_):
+        with os_errors(Path(out)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(Model, "save", save)
+    run = ("run", "--image", "noisy.tif", "--labels", "noisy.geojson", "--size", 32, *PLAIN, "--steps", 1)
+    said = landscribe(*run, "--out", "new/run")
+    assert said.code == 2, said
+    assert "repeat the same command" not in said.line
+    assert (tmp_path / "new" / "run" / "chips").exists()
+
+
 def test_a_run_that_a_full_disk_stops_goes_on_with_the_same_command(tmp_path, noisy, landscribe, full_disk):
     run = ("run", "--image", "noisy.tif", "--labels", "noisy.geojson", "--size", 32, *PLAIN, "--steps", 1)
     said = landscribe(*run, "--out", "new/run")
