@@ -28,7 +28,7 @@ from safetensors.torch import load
 import forked
 import landscribe as ls
 import worlds
-from landscribe import nn
+from landscribe import nn, pipeline
 from landscribe.commands import app as cli
 from landscribe.errors import OutputError
 from landscribe.model import Model
@@ -948,17 +948,17 @@ def test_a_training_that_a_full_disk_stops_goes_on_with_the_same_command(tmp_pat
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
 
 
-def test_a_run_that_a_wrong_path_stops_ends_with_2(tmp_path, noisy, landscribe, monkeypatch):
-    def save(_model, out, **_):
-        with os_errors(Path(out)):
+def test_a_run_that_a_wrong_path_stops_after_the_chips_ends_with_2(tmp_path, noisy, landscribe, monkeypatch):
+    def report(_folder):
+        with os_errors(Path("nope")):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
-    monkeypatch.setattr(Model, "save", save)
+    monkeypatch.setattr(pipeline, "report", report)
     run = ("run", "--image", "noisy.tif", "--labels", "noisy.geojson", "--size", 32, *PLAIN, "--steps", 1)
     said = landscribe(*run, "--out", "new/run")
     assert said.code == 2, said
     assert "repeat the same command" not in said.line
-    assert (tmp_path / "new" / "run" / "chips").exists()
+    assert (tmp_path / "new" / "run" / "model").exists()
 
 
 def test_a_run_that_a_full_disk_stops_goes_on_with_the_same_command(tmp_path, noisy, landscribe, full_disk):
