@@ -957,7 +957,7 @@ def test_a_run_that_a_wrong_path_stops_after_the_chips_ends_with_2(tmp_path, noi
     run = ("run", "--image", "noisy.tif", "--labels", "noisy.geojson", "--size", 32, *PLAIN, "--steps", 1)
     said = landscribe(*run, "--out", "new/run")
     assert said.code == 2, said
-    assert "repeat the same command" not in said.line
+    assert "repeat the same command" not in said.err
     assert (tmp_path / "new" / "run" / "model").exists()
 
 
