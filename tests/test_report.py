@@ -19,6 +19,7 @@ from affine import Affine
 from PIL import Image
 from rasterio.crs import CRS
 
+from landscribe import verbs
 from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.cutting import chip
@@ -26,7 +27,7 @@ from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import RasterError
+from landscribe.errors import OutputError, RasterError, RecipeError
 from landscribe.estimation.estimate import estimate
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window
@@ -449,3 +450,22 @@ def test_the_facts_of_a_model_name_its_budget_and_the_settings_that_are_not_off(
     )  # fmt: skip
     facts = dict(_facts(SimpleNamespace(config=config, sha256="0" * 64), world.chips))
     assert {name: facts[name] for name in ("budget", "patience", "EMA decay") if name in facts} == expected
+
+
+@pytest.mark.parametrize("name", ["map.tif", "assessment.json", "sheet.html"])
+def test_a_report_replaces_no_file_but_an_earlier_report(name, page, tmp_path):
+    (tmp_path / name).write_text('<meta name="generator" content="landscribe"><title>Reference sample</title>')
+    with pytest.raises(OutputError, match=rf"{name} .*Nothing was changed"):
+        verbs.report(tmp_path, out=tmp_path / name)
+    assert "Reference sample" in (tmp_path / name).read_text()
+    (tmp_path / "report.html").write_text(page)
+    with pytest.raises(RecipeError, match="no run folder"):  # the report may be replaced, but the folder is no run
+        verbs.report(tmp_path, out=tmp_path / "report.html")
+
+
+def test_the_folder_above_a_run_is_answered_with_the_run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.toml").write_text("")
+    with pytest.raises(RecipeError, match=r"is no run folder: it has no chips\. .* Did you mean \S+run\?"):
+        verbs.report(tmp_path)
+    assert not (tmp_path / "report.html").exists()

@@ -79,6 +79,11 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     return out
 
 
+def is_report(text: str) -> bool:
+    """True for a page of `write_report`, also of an earlier version; False for any other, a labelling page included."""
+    return all(part in text for part in ('<meta name="generator" content="landscribe">', '<section id="accuracy">'))
+
+
 class _Scenes:
     """The chips, their scenes and maps, and how to draw them."""
 

@@ -494,12 +494,6 @@ def test_invalid_polygons_are_repaired_when_asked(tmp_path):
     assert (result.precision[0], result.recall[0]) == (1, 0.5)
 
 
-def test_an_assessment_of_objects_never_replaces_its_input(tmp_path):
-    objects = write_polygons(tmp_path / "objects.fgb", SQUARES)
-    with pytest.raises(ls.LandscribeError, match="is an input of the assessment"):
-        ls.assess_objects(objects, reference=objects, out=objects)
-
-
 def test_the_file_of_measures_holds_what_the_assessment_does(tmp_path):
     objects = write_polygons(tmp_path / "objects.fgb", SQUARES)
     result = ls.assess_objects(objects, reference=objects, out=tmp_path / "new" / "measures.json")
