@@ -141,9 +141,9 @@ def assess(
     maps: Source | Sequence[Source],
     *,
     reference: Chips | Source,
-    split: str = "test",
+    split: str | None = None,
     nodata_as: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     out: Source | None = None,
     **settings: Unpack[LabelKeywords],
 ) -> Assessment | SampleAssessment:
@@ -153,9 +153,9 @@ def assess(
         maps: one class map, or several.
         reference: polygons, points with a class column, a label raster, a folder with such a file for each map, which
             has its name, or a chips folder; or the file of `sample`, whose column reference was filled in.
-        split: split of the chips, if the reference is a chips folder.
+        split: split of the chips, if the reference is a chips folder; default: test.
         nodata_as: class of pixels that are nodata in the maps, such as "background"; they are left out if None.
-        seed: of the resamples from which intervals follow.
+        seed: of the resamples from which intervals follow; default: 0. Points and samples have none.
         out: also write the measures as JSON (.json). It may replace earlier measures, but no other file.
         settings: how to read the reference (fields of SceneSpec about labels), and fields of AccuracySpec.
 
@@ -177,7 +177,8 @@ def assess(
 
     fields: dict[str, Any] = dict(settings)
     spec = AccuracySpec.of({name: fields.pop(name) for name in AccuracySpec.model_fields if name in fields})
-    checked("seed", seed, Seed)
+    if seed is not None:
+        checked("seed", seed, Seed)
 
     from landscribe.assessment.references import assess_maps
 
