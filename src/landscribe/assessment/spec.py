@@ -93,7 +93,7 @@ class ObjectAssessmentSpec(Spec):
     """How objects are compared with a reference, besides how the labels of the reference are read."""
 
     object_field: str | None = None
-    """Class column of the objects. Default: the column that is the reference's label_field."""
+    """Class column of the objects, beside the reference's label_field. Default: the column of that name."""
     score_field: str | None = None
     """Column of the objects with a number that is larger for more certain ones, such as the mean probability. Average
     precision needs it. Default: the column score, probability or prob, if there is one."""
