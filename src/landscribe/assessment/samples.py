@@ -84,6 +84,7 @@ class SampleAssessment:
         }
         return {
             "map": self.map,
+            "map_run": self.design.map.run,
             "reference": self.reference,
             "design": self.design.kind,
             "estimator": self.estimator,

@@ -72,7 +72,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {
         "measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": crs_label,
-        "decimals": area_decimals, "area": area_text,
+        "decimals": area_decimals, "area": area_text, "sentence": figures.sentence,
     }  # fmt: skip
     text = (files("landscribe.reports") / "template.html").read_text(encoding="utf-8")
     write_text(out, page.from_string(text).render(context))
