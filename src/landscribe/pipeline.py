@@ -147,7 +147,8 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
         for path in maps:
             _vectorize(path, filled, files)
     if filled.assess.reference is not None:
-        measured["dask"] = filled.predict.dask if counts_strips(filled.assess) else None
+        # Points have neither strips nor blocks.
+        measured = measured | {"dask": filled.predict.dask} if counts_strips(filled.assess) else {}
         column = filled.assess.reference_field
         assess(maps, reference=filled.assess.reference, label_field=column, out=files.reference_file, **measured)
     else:

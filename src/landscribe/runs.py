@@ -186,7 +186,7 @@ class Run:
         Assessed maps that are not the run's own, but have the same names, are named with their folder.
 
         Raises:
-            RecipeError: the file is missing or damaged.
+            RecipeError: the file is missing or damaged, or holds other measures.
         """
         measures = self._read_measures(self.assessment_file)
         if self.assessed != self:
@@ -199,7 +199,7 @@ class Run:
         Raises:
             RecipeError: the file is missing or damaged.
         """
-        return self._read_measures(self.folds_file) if self.has_folds else None
+        return self._read_measures(self.folds_file, "folds") if self.has_folds else None
 
     def read_reference_assessment(self) -> dict[str, Any] | None:
         """The accuracy measures against the independent reference; None if the run has none.
@@ -215,9 +215,10 @@ class Run:
         Raises:
             RecipeError: the file is damaged.
         """
-        return self._read_measures(self.sample_file) if self.sample_file.exists() else None
+        return self._read_measures(self.sample_file, "estimator") if self.sample_file.exists() else None
 
-    def _read_measures(self, path: Path) -> dict[str, Any]:
+    def _read_measures(self, path: Path, key: str = "confusion") -> dict[str, Any]:
+        """The measures in a file, which are those of the kind that has this key."""
         try:
             measures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -225,6 +226,11 @@ class Run:
                 f"{self.folder} has no readable {path.name} ({error}). Expected the folder of a "
                 'finished "landscribe run". Check the path, or repeat the run.'
             ) from error
+        if not isinstance(measures, dict) or key not in measures:
+            raise RecipeError(
+                f"{path} does not hold the measures that its name says: it has no '{key}'. Write other measures to "
+                "another file, remove this one, and repeat the run."
+            )
         return measures
 
     @property
