@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pyogrio
 
-from landscribe.errors import SampleError, listed
+from landscribe.errors import SampleError, counted, listed
 from landscribe.estimation.csv_texts import read_csv_texts
 from landscribe.geo.access import require_file
 
@@ -29,7 +29,7 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
         Class name by id, for `ReferenceSample.with_labels`.
 
     Raises:
-        SampleError: the file cannot be read, has no such columns, or has an id twice.
+        SampleError: the file cannot be read, has no such columns, no labels, or an id twice.
     """
     require_file(str(path))
     name = Path(path).name
@@ -50,6 +50,11 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
         )
     labels = _column(table, _LABELS) or _of_classes(table.drop(columns=ids), classes, name)
     labelled = table[table[labels] != ""]
+    if not len(labelled):
+        raise SampleError(
+            f"{name} has no class in its column {labels} ({counted(len(table), 'row')}). Expected the class of each "
+            "labelled unit."
+        )
     numbers = pd.to_numeric(labelled[ids], errors="coerce")
     is_odd = ~(numbers % 1 == 0) | numbers.duplicated()
     if is_odd.any():
