@@ -481,6 +481,68 @@ def test_a_regression_on_few_units_warns_that_its_intervals_are_normal():
     assert ls.estimate(many, strata).warnings == ()
 
 
+HALF = [("a", "a", "a", 24), ("a", "a", "b", 6), ("b", "b", "b", 24), ("b", "b", "a", 6)]
+
+
+def half_labelled():
+    return pd.DataFrame(HALF, columns=["stratum", "map", "reference", "count"])
+
+
+@pytest.mark.parametrize(
+    "strata",
+    [
+        {"units": [0.6, 0.4]},
+        {"units": [60, 40]},
+        {"units": [59.7, 39.8]},  # rounded
+        {"share": [0.6, 0.4]},
+        {"share": [60, 40]},
+        {"share": [60, 40], "area": [6, 4]},
+    ],
+)
+def test_shares_and_per_cent_of_a_population_give_the_intervals_of_a_large_one(strata):
+    """By hand: 0.8 correct in both strata of 30, √((0.6² + 0.4²) 0.16 / 29)."""
+    overall = ls.estimate(half_labelled(), {"stratum": ["a", "b"], **strata}).overall
+    assert overall.se == pytest.approx(math.sqrt(0.52 * 0.16 / 29))
+    large = ls.estimate(half_labelled(), {"stratum": ["a", "b"], "units": [6e8, 4e8]}).overall
+    assert (overall.lower, overall.upper) == pytest.approx((large.lower, large.upper))
+
+
+def test_units_that_sum_to_100_are_per_cent_with_a_warning_or_a_population_of_100_by_request(caplog):
+    strata = {"stratum": ["a", "b"], "units": [60, 40]}
+    ls.estimate(half_labelled(), strata)
+    assert "units of the strata sum to 100: they are taken as per cent" in caplog.text
+    caplog.clear()
+    # Half of the first stratum and a quarter of the second are not in the sample.
+    overall = ls.estimate(half_labelled(), strata, finite_population=True).overall
+    assert overall.se == pytest.approx(math.sqrt((0.36 * 0.5 + 0.16 * 0.25) * 0.16 / 29))
+    ls.estimate(half_labelled(), {"stratum": ["a", "b"], "share": [60, 40]})
+    assert "per cent" not in caplog.text
+
+
+def test_a_sample_of_all_100_units_is_no_sample_of_per_cent():
+    rows = pd.DataFrame([("a", "a", "a", 60), ("b", "b", "a", 40)], columns=["stratum", "map", "reference", "count"])
+    overall = ls.estimate(rows, strata(["a", "b"], [60, 40])).overall
+    assert (overall.lower, overall.value, overall.upper) == (0.6, 0.6, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        (
+            {"units": [6, 4]},
+            {},
+            "'a' has 6 units, but 30 of them .* if it holds shares of the population, name it share",
+        ),
+        ({"share": [0.6, 0.3]}, {}, "column share of the strata sums to 0.9; expected 1, or 100"),
+        ({"share": [0.6, 0.4]}, {"finite_population": True}, "does not say how large the population is"),
+        ({"share": [-0.6, 1.6]}, {}, "column share of strata holds -0.6"),
+    ],
+)
+def test_sizes_of_strata_that_are_neither_numbers_nor_shares_are_refused(columns, settings, message):
+    with pytest.raises(SampleError, match=message):
+        ls.estimate(half_labelled(), {"stratum": ["a", "b"], **columns}, **settings)
+
+
 def test_units_drawn_in_proportion_to_their_areas_have_equal_weight():
     rng = np.random.default_rng(0)
     areas, is_correct = rng.uniform(1, 9, 80), np.arange(80) < 60

@@ -98,14 +98,15 @@ def estimate(
             (class names), or map_share and reference_share (of one class, 0 to 1). Optional: count (units that the row
             stands for), area (of the unit), weight (inverse of its inclusion probability, if that differs within a
             stratum), cluster (units that were drawn together).
-        strata: a table with one row for each stratum. Columns: stratum; units (in the population; or shares of it).
-            Optional: area (total, in the unit in which areas are estimated); map_share (mean share of the class in the
-            map: areas are then those of the regression estimator, Cochran 1977, section 7).
+        strata: a table with one row for each stratum. Columns: stratum; units (in the population), or else share (of
+            the units of the population; sums to 1, or to 100). Units that sum to 1 or 100 are shares. Optional: area
+            (total, in the unit in which areas are estimated); map_share (mean share of the class in the map: areas are
+            then those of the regression estimator, Cochran 1977, section 7).
         confidence: of the intervals, 0 to 1.
         classes: all class names, in order. Default: strata that are classes, then the others by name.
         share_of: name of the class whose shares the sample has; the rest is "other".
         finite_population: whether a large share of the population in the sample makes intervals narrower. Default: yes,
-            unless strata are the map's classes and hold at most 5 % of their units in the sample.
+            unless strata are the map's classes and hold at most 5 % of their units in the sample, or have shares.
 
     Raises:
         SampleError: a table lacks a column, holds a value out of range, or does not fit to the other.
@@ -125,7 +126,7 @@ def estimate(
     """
     if not isinstance(confidence, Real) or not 0 < confidence < 1:
         raise SampleError(f"confidence is {confidence!r}; expected a number between 0 and 1, such as 0.95.")
-    labelled = read_tables(sample, strata, classes, share_of)
+    labelled = read_tables(sample, strata, classes, share_of, finite_population=finite_population)
     corrects = correction_matters(labelled) if finite_population is None else finite_population
     warnings = _warnings(labelled)
     for warning in warnings:

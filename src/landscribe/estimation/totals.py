@@ -174,8 +174,8 @@ def correction_matters(sample: LabelledSample) -> bool:
     we apply it there only if a stratum's share in the sample is above 5 %. Strata that are given as shares of the
     population have no such correction.
     """
-    units, drawn = sample.strata.units, np.bincount(sample.stratum, sample.count, len(sample.strata.names))
-    if units.sum() < drawn.sum():
+    if sample.strata.are_shares:
         return False
+    units, drawn = sample.strata.units, np.bincount(sample.stratum, sample.count, len(sample.strata.names))
     share = np.divide(drawn, units, out=np.zeros_like(units), where=units > 0)
     return not sample.strata_are_map_classes or bool(share.max() > NEGLIGIBLE)
