@@ -67,6 +67,13 @@ def test_separators_at_the_end_of_rows_do_not_shift_the_labels(tmp_path, text):
     assert read_labels(tmp_path / "labels.csv", ["1", "2"]) == {3: "1", 4: "2"}
 
 
+@pytest.mark.parametrize("column", ["reference", "cover"])
+def test_labels_that_a_program_wrote_as_floats_are_the_classes(tmp_path, column):
+    pd.DataFrame({"id": [3.0, 4.0, 5.0], column: [1.0, 2.0, None]}).to_csv(tmp_path / "labels.csv", index=False)
+    assert "3.0,1.0" in (tmp_path / "labels.csv").read_text()
+    assert read_labels(tmp_path / "labels.csv", ["1", "2"]) == {3: "1", 4: "2"}
+
+
 def test_a_row_with_more_cells_than_the_header_is_refused_with_its_line(tmp_path):
     (tmp_path / "labels.csv").write_text("id,reference\n3,1\n4,2,seen twice\n")
     with pytest.raises(LandscribeError, match=r"the cell 'seen twice' in line 3, but its header names 2 columns"):
