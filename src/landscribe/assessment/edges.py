@@ -158,10 +158,12 @@ class EdgeCounts:
         """Harmonic mean of precision and recall of edge pixels (Csurka et al. 2013; Perazzi et al. 2016).
 
         Precision is the share of the map's edge pixels with an edge pixel of the reference within the tolerance, recall
-        that of the reference's. NaN where one of them has no edge.
+        that of the reference's. 0 where one of them has no edge: none is found. NaN where both have none.
         """
         precision, recall = ratio(self.matched[:, 1], self.matched[:, 0]).tolist()
-        return 2 * precision * recall / (precision + recall) if precision + recall != 0 else 0.0
+        if math.isnan(precision) or math.isnan(recall):
+            return math.nan if not self.matched.any() else 0.0
+        return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
     def summary(self) -> dict[str, Any]:
         """Measures in JSON's types; NaN is None."""
