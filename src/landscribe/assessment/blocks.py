@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from landscribe.agreement import Measure, ratio
+from landscribe.agreement import Measure, plain, ratio
 from landscribe.confusion import Confusion, Counts
 from landscribe.errors import RecipeError, counted, listed
 from landscribe.estimation.intervals import interval_quantile, share_interval
@@ -187,10 +187,10 @@ class Bootstrap:
                 f"no intervals of means, nor of a class that lies in fewer than {FEWEST_BLOCKS} blocks: {listed(names)}"
             )
         rows = [
-            {"name": entry.name} | {name: _plain(ends[index] for ends in self.intervals[name]) for name in _BY_CLASS}
+            {"name": entry.name} | {name: [plain(ends[index]) for ends in self.intervals[name]] for name in _BY_CLASS}
             for index, entry in enumerate(classes)
         ]
-        return settings | {name: _plain(self.intervals[name]) for name in _OVERALL} | {"classes": rows}
+        return settings | {name: [plain(end) for end in self.intervals[name]] for name in _OVERALL} | {"classes": rows}
 
 
 def bootstrap(blocks: BlockCounts, confidence: float = 0.95, seed: int = 0) -> Bootstrap:
@@ -278,7 +278,3 @@ def _units(counts: Counts, measure: str) -> NDArray[np.int64]:
     if measure in _OVERALL:
         return both[both > 0].min(initial=len(counts), keepdims=True)
     return {"users_accuracy": mapped, "producers_accuracy": reference}.get(measure, both)
-
-
-def _plain(ends: Any) -> list[float | None]:
-    return [None if math.isnan(end) else float(end) for end in ends]

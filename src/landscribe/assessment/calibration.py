@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.agreement import Measure, ratio
+from landscribe.agreement import Measure, plain, ratio
 from landscribe.confusion import Counts
 from landscribe.errors import RasterError
 from landscribe.geo.classes import IGNORE, Classes
@@ -140,8 +140,8 @@ class Calibration:
         at = np.minimum(np.searchsorted(self.probabilities, _CURVE - 1e-9), len(self.probabilities) - 1)
         return {
             "pixels": self.pixels,
-            "expected_calibration_error": _plain(self.expected_calibration_error),
-            "brier_score": _plain(self.brier_score),
+            "expected_calibration_error": plain(self.expected_calibration_error),
+            "brier_score": plain(self.brier_score),
             "mean_average_precision": float(present.mean()) if present.size else None,
             "reliability": {
                 "confidence_up_to": _CONFIDENCE[1:].round(1).tolist(),
@@ -153,7 +153,7 @@ class Calibration:
             "classes": [
                 {
                     "name": entry.name,
-                    "average_precision": _plain(average[index]),
+                    "average_precision": plain(average[index]),
                     "precision": _plain_list(precision[index, at]),
                     "recall": _plain_list(recall[index, at]),
                 }
@@ -228,9 +228,5 @@ class ProbabilitiesOnMap:
                 )
 
 
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def _plain_list(values: Measure) -> list[float | None]:
-    return [_plain(value) for value in values.tolist()]
+    return [plain(value) for value in values.tolist()]
