@@ -146,7 +146,7 @@ class BlockCounter:
 class Bootstrap:
     """Percentile intervals of measures over resamples of blocks, drawn with replacement (Efron 1979).
 
-    Percentiles are expanded: as many blocks as there are give too narrow ones (Hesterberg 2015, section 5.3,
+    Percentiles are expanded: as many blocks as there are give too narrow ones (Hesterberg 2015,
     doi:10.1080/00031305.2015.1089789). In simulations of 10 to 100 blocks, those of 95 % hold the truth in 91 to 95 of
     100 maps.
     """

@@ -21,7 +21,7 @@ _ROUNDING = 1e-12
 FEW_UNITS = 30
 """Units of a map class below which a warning says that its accuracy is uncertain."""
 _FEW_OF_REGRESSION = 50
-"""Units below which a warning says that intervals of the regression estimator are too narrow (Cochran 1977, 7.4)."""
+"""Units below which intervals of the regression estimator are too narrow, with a warning (Cochran 1977, chapter 7)."""
 
 
 @dataclass(frozen=True, eq=False)
