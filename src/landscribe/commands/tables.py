@@ -91,6 +91,7 @@ def print_measures(summary: dict[str, Any]) -> None:
             intervals.get("reason")
             or f"intervals: {confidence_text(intervals['confidence'])}, from resamples of {intervals['blocks']} blocks "
             f"of {intervals['block_side']} x {intervals['block_side']} pixels"
+            + (f"; {intervals['note']}" if "note" in intervals else "")
         )
     if "by_edge_distance" in summary:
         _print_edges(summary)
