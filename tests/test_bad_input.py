@@ -28,7 +28,7 @@ from safetensors.torch import load
 import forked
 import landscribe as ls
 import worlds
-from landscribe import nn
+from landscribe import nn, pipeline
 from landscribe.commands import app as cli
 from landscribe.errors import OutputError
 from landscribe.model import Model
@@ -797,7 +797,7 @@ def test_a_recipe_is_not_overwritten(tmp_path, refused):
 def test_an_assessment_never_replaces_the_map(tmp_path, labels, refused):
     worlds.write_raster(tmp_path / "map.tif", np.eye(SIDE, dtype=np.uint8))
     arguments = ("map.tif", "--reference", labels, "--out", "map.tif")
-    refused("assess", *arguments, words=("map.tif is an input of the assessment",))
+    refused("assess", *arguments, words=("map.tif does not end in .json", "Nothing was changed"))
 
 
 # ---- places where nothing can be written
@@ -955,6 +955,19 @@ def test_a_training_that_a_full_disk_stops_goes_on_with_the_same_command(tmp_pat
     assert resumed.code == 0, resumed
     assert "training: resuming at step" in resumed.err
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
+
+
+def test_a_run_that_a_wrong_path_stops_after_the_chips_ends_with_2(tmp_path, noisy, landscribe, monkeypatch):
+    def report(_folder):
+        with os_errors(Path("nope")):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(pipeline, "report", report)
+    run = ("run", "--image", "noisy.tif", "--labels", "noisy.geojson", "--size", 32, *PLAIN, "--steps", 1)
+    said = landscribe(*run, "--out", "new/run")
+    assert said.code == 2, said
+    assert "repeat the same command" not in said.err
+    assert (tmp_path / "new" / "run" / "model").exists()
 
 
 def test_a_run_that_a_full_disk_stops_goes_on_with_the_same_command(tmp_path, noisy, landscribe, full_disk):

@@ -246,6 +246,8 @@ def test_objects_are_assessed_one_to_one_and_written_as_printed(made, tmp_path):
     [
         (("map.tif", "--tolerance", 1), "--tolerance is about objects. Pass --objects too"),
         (("map.tif", "map.tif", "--objects"), "--objects takes one file of polygons"),
+        (("labels.geojson", "--objects", "--split", "val"), "--split is about pixels, not objects. Leave it out"),
+        (("labels.geojson", "--objects", "--seed", 3), "--seed is about pixels, not objects. Leave it out"),
         (("map.tif", "--objects"), "map.tif cannot be read as vector features"),
         (("labels.geojson",), "holds features, not pixels. Expected a class map; or pass --objects"),
     ],

@@ -290,7 +290,9 @@ def assess(
             help="Polygons, points with a class column, a label raster, a folder of these, chips, or a labelled sample."
         ),
     ],
-    split: Annotated[str, typer.Option(help="Split of the chips, if the reference is a chips folder.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="Split of the chips, if the reference is a chips folder. [default: test]")
+    ] = None,
     nodata_as: Annotated[
         str | None,
         typer.Option(help="Class of nodata pixels of the map. [default: they are left out]", show_default=False),
@@ -307,8 +309,10 @@ def assess(
 
     if objects:
         _require_no_flag_of(ctx, "accuracy", "is about pixels, not objects. Leave it out")
-        if len(maps) > 1 or nodata_as is not None:
-            raise LandscribeError("--objects takes one file of polygons and no --nodata-as. Assess files one by one.")
+        if len(maps) > 1:
+            raise LandscribeError("--objects takes one file of polygons. Assess files one by one.")
+        for flag in given(split=split, nodata_as=nodata_as, seed=seed):
+            raise LandscribeError(f"--{flag.replace('_', '-')} is about pixels, not objects. Leave it out.")
         measures = verbs.assess_objects(maps[0], reference=reference, out=out, **plain(ctx)).as_dict()
         print_json(measures) if as_json else print_object_measures(measures)
         return

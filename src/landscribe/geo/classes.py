@@ -254,10 +254,12 @@ class Classes:
         """Raise ClassError with the labels that are not in the table and their counts."""
         unlisted = ", ".join(f"{label!r} ({count})" for label, count in list(counts.items())[:6])
         expected = ", ".join(repr(label) for label in (*(entry.label for entry in self.entries), *self.unknown))
-        raise ClassError(
+        error = ClassError(
             f"{where} holds {unlisted}, not in the class table. Expected {expected} (ignore: {self.ignore}). "
             "Add the missing classes to the table, or correct the labels."
         )
+        error.labels = tuple(counts)
+        raise error
 
     def with_numeric_labels(self) -> "Classes":
         """The same table for references that hold numbers: the value replaces a label that is a word.

@@ -13,7 +13,7 @@ from landscribe.errors import ClassError, RasterError
 from landscribe.geo.classes import IGNORE, default_colour, read_class_table
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.class_map import CLASSES_TAG, classes_from_tag, read_tags
+from landscribe.maps.class_map import class_table_in, read_tags
 from landscribe.spec import nearest
 
 log = logging.getLogger(__name__)
@@ -107,9 +107,9 @@ def _classes_of(raster: Raster, class_table: str | None) -> tuple[PolygonClass, 
     """The classes that a raster may hold."""
     if class_table is not None:
         return _table_of(class_table)
-    text = read_tags(Path(raster.paths[0])).get(CLASSES_TAG)
-    if text is not None:
-        return tuple(PolygonClass(entry.value, entry.name, entry.colour) for entry in classes_from_tag(text))
+    table = class_table_in(read_tags(Path(raster.paths[0])), raster.paths[0])
+    if table is not None:
+        return tuple(PolygonClass(entry.value, entry.name, entry.colour) for entry in table)
     values = sorted(_values_of(raster))
     if not values:
         raise RasterError(f"{raster.paths[0]} has no valid pixel: all are nodata. Expected class values.")
