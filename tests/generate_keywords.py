@@ -51,7 +51,7 @@ PER_CALL = ("image", "labels")
 SEED = {"seed": "int"}
 AUGMENT = {"augment": "str | AugmentTable | AugmentSpec | Callable[..., Any]"}
 LAYERS = {"object_probabilities": "str | Path | None"}
-CLASSES = {"classes": "Sequence[dict[str, Any] | ClassSpec]"}
+CLASSES = {"classes": "Sequence[dict[str, Any] | ClassSpec]", "class_table": "str | Path | None"}
 
 
 def type_of(annotation: Any) -> str:

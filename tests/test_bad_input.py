@@ -28,7 +28,7 @@ from safetensors.torch import load
 import forked
 import landscribe as ls
 import worlds
-from landscribe import nn
+from landscribe import nn, pipeline
 from landscribe.commands import app as cli
 from landscribe.errors import OutputError
 from landscribe.model import Model
@@ -431,7 +431,9 @@ UNKNOWN = "".join(
 
 BAD_FOLDERS = {
     "an image without its mask": ({"a": HALVES}, "", ("1 of 2 images", "masks for b.png", "b_mask.png")),
-    "a mask of another size": ({"a": HALVES, "b": HALVES[:90]}, "", ("b.png", "90 x 96 pixels", "has 96 x 96")),
+    "a mask of another size": (
+        {"a": HALVES, "b": HALVES[:90]}, "", ("b.png", "96 x 90 pixels", "has 96 x 96", "--without b"),
+    ),
     "an unknown colour": ({"a": RED_AND_BLUE, "b": RED_AND_BLUE}, REDS, ("a.png holds '#0000ff' (4608)", "'#00ff00'")),
     "all of it unknown": (
         {"a": HALVES, "b": HALVES},
@@ -453,6 +455,12 @@ def test_folders_that_cannot_be_used_are_refused(verb, kind, tmp_path, landscrib
     said = landscribe("check", "bad.toml", "--no-trial")
     assert said.code == 2
     assert all(word in said.out + said.err for word in words), said
+
+
+def test_a_class_column_for_masks_is_refused(tmp_path, refused):
+    folders(tmp_path, {"a": HALVES, "b": HALVES})
+    chip = ("chip", "--image", "images", "--labels", "masks", "--label-field", "x", "--out", "new/chips")
+    refused(*chip, words=("label_field = x is a setting of label polygons", "a.png and 1 more", "Leave it out"))
 
 
 def test_a_folder_without_images_is_refused(tmp_path, refused):
@@ -789,7 +797,7 @@ def test_a_recipe_is_not_overwritten(tmp_path, refused):
 def test_an_assessment_never_replaces_the_map(tmp_path, labels, refused):
     worlds.write_raster(tmp_path / "map.tif", np.eye(SIDE, dtype=np.uint8))
     arguments = ("map.tif", "--reference", labels, "--out", "map.tif")
-    refused("assess", *arguments, words=("map.tif is an input of the assessment",))
+    refused("assess", *arguments, words=("map.tif does not end in .json", "Nothing was changed"))
 
 
 # ---- places where nothing can be written
@@ -927,7 +935,8 @@ def test_chips_that_do_not_fit_on_the_disk_leave_nothing(layout, largest_file, n
 def test_a_run_whose_chips_do_not_fit_on_the_disk_leaves_nothing(noisy, limited):
     before = everything(noisy)
     arguments = ("--image", "noisy.tif", "--labels", "noisy.geojson", "--size", 128)
-    said = limited("run", *arguments, "--out", "new/run", largest_file=20_000)
+    # A recipe takes about 20 kB.
+    said = limited("run", *arguments, "--out", "new/run", largest_file=30_000)
     assert said.code == 2, said
     assert "new/run/chips: File too large" in said.line
     assert everything(noisy) == before
@@ -973,6 +982,19 @@ def test_a_training_that_a_full_disk_stops_goes_on_with_the_same_command(tmp_pat
     assert resumed.code == 0, resumed
     assert "training: resuming at step" in resumed.err
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model"]
+
+
+def test_a_run_that_a_wrong_path_stops_after_the_chips_ends_with_2(tmp_path, noisy, landscribe, monkeypatch):
+    def report(_folder):
+        with os_errors(Path("nope")):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(pipeline, "report", report)
+    run = ("run", "--image", "noisy.tif", "--labels", "noisy.geojson", "--size", 32, *PLAIN, "--steps", 1)
+    said = landscribe(*run, "--out", "new/run")
+    assert said.code == 2, said
+    assert "repeat the same command" not in said.err
+    assert (tmp_path / "new" / "run" / "model").exists()
 
 
 def test_a_run_that_a_full_disk_stops_goes_on_with_the_same_command(tmp_path, noisy, landscribe, full_disk):

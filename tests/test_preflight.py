@@ -73,6 +73,15 @@ def test_nodata_of_a_label_raster_is_a_note_with_the_way_to_make_it_a_class(tmp_
     assert "background 66.7%" in texts(image, labels=labels, label_nodata_as="background")
 
 
+def test_numbers_as_names_of_classes_are_a_note_with_the_way_to_name_them(tmp_path, texts):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    labels = write_raster(tmp_path / "m.tif", np.tile(np.repeat([1, 2], W // 2), (H, 1)).astype(np.uint8))
+    words = "note: classes have numbers as names (1, 2): name them by --class-table."
+    assert words in texts(image, labels=labels)
+    (tmp_path / "names.csv").write_text("value,name\n1,forest\n2,other\n")
+    assert "numbers as names" not in texts(image, labels=labels, class_table=tmp_path / "names.csv")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -132,6 +141,14 @@ def test_a_run_whose_map_could_not_be_assessed_with_its_chips_is_an_error(tmp_pa
         in found
     )
     assert "error" not in texts(image, crs=own, **settings)
+
+
+def test_a_class_column_of_a_reference_that_is_a_raster_is_an_error_before_the_training(tmp_path, texts):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    reference = write_raster(tmp_path / "truth.tif", np.ones((H, W), np.uint8))
+    found = texts(image, encoder="plain", weights="none", size=16, reference=str(reference), reference_field="kind")
+    assert "error: the independent reference: reference_field is 'kind', but" in found
+    assert "truth.tif is a label raster" in found
 
 
 @pytest.mark.parametrize(

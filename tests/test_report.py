@@ -19,6 +19,7 @@ from affine import Affine
 from PIL import Image
 from rasterio.crs import CRS
 
+from landscribe import verbs
 from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.cutting import chip
@@ -26,16 +27,17 @@ from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import RasterError
+from landscribe.errors import OutputError, RasterError, RecipeError
 from landscribe.estimation.estimate import estimate
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
-from landscribe.maps.class_map import AREAS_TAG
+from landscribe.maps.class_map import AREAS_TAG, RUN_TAG
 from landscribe.reports import figures
-from landscribe.reports.inputs import ReportInputs, _facts
+from landscribe.reports.inputs import ReportInputs, _facts, _sample_of
 from landscribe.reports.page import _read_small, write_report
+from landscribe.runs import Run
 
 SIDE, CHIP = 96, 32
 PLACE = Affine(0.5, 0, 459_700, 0, -0.5, 4_827_000)
@@ -243,11 +245,13 @@ def test_a_class_that_never_occurs_has_a_dash_and_is_named(page):
 
 
 def test_groups_of_scenes_have_a_table_only_if_there_are_groups(world, page, tmp_path):
-    assert "By group" not in page
+    assert "By region or group" not in page
     measures = {key: world.assessment[key] for key in ("pixels", "overall_accuracy", "mean_f1", "classes")}
     groups = {"Ohio": measures, "<b>Virginia": measures | {"pixels": 7, "overall_accuracy": None}}
     text = write_page(replace(world, assessment=world.assessment | {"groups": groups}), tmp_path)
-    table = text.partition("<h3>By group</h3>")[2].partition("</table>")[0]
+    table = text.partition("<h3>By region or group</h3>")[2].partition("</table>")[0]
+    of_reference = write_page(replace(world, reference=world.assessment | {"groups": groups}), tmp_path)
+    assert table in of_reference.partition("<h3>Against")[2]
     assert re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td>', table) == [
         ("Ohio", f"{measures['pixels']:,}"),
         ("&lt;b&gt;Virginia", "7"),
@@ -314,8 +318,11 @@ def test_groups_and_an_independent_reference_have_their_intervals(world, tmp_pat
 
 
 def test_the_report_says_why_there_are_no_intervals(world, tmp_path):
-    assessment = world.assessment | {"intervals": {"reason": "no intervals: 8 blocks", "confidence": 0.95}}
-    assert "No intervals: 8 blocks." in write_page(replace(world, assessment=assessment), tmp_path)
+    reason = "no intervals: 8 blocks. Compare a larger area, or choose a smaller --block-size"
+    assessment = world.assessment | {"intervals": {"reason": reason, "confidence": 0.95}}
+    text = write_page(replace(world, assessment=assessment), tmp_path)
+    # Readers of a page pass no flags. Kappa needs no intervals.
+    assert '<p class="soft">No intervals: 8 blocks.</p>\n<p class="soft">Kappa ' in text
 
 
 def test_counts_of_the_map_are_called_counts_and_no_estimates(world, tmp_path):
@@ -449,3 +456,49 @@ def test_the_facts_of_a_model_name_its_budget_and_the_settings_that_are_not_off(
     )  # fmt: skip
     facts = dict(_facts(SimpleNamespace(config=config, sha256="0" * 64), world.chips))
     assert {name: facts[name] for name in ("budget", "patience", "EMA decay") if name in facts} == expected
+
+
+@pytest.mark.parametrize("name", ["map.tif", "assessment.json", "sheet.html"])
+def test_a_report_replaces_no_file_but_an_earlier_report(name, page, tmp_path):
+    (tmp_path / name).write_text('<meta name="generator" content="landscribe"><title>Reference sample</title>')
+    with pytest.raises(OutputError, match=rf"{name} .*Nothing was changed"):
+        verbs.report(tmp_path, out=tmp_path / name)
+    assert "Reference sample" in (tmp_path / name).read_text()
+    (tmp_path / "report.html").write_text(page)
+    with pytest.raises(RecipeError, match="no run folder"):  # the report may be replaced, but the folder is no run
+        verbs.report(tmp_path, out=tmp_path / "report.html")
+
+
+def test_the_folder_above_a_run_is_answered_with_the_run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.toml").write_text("")
+    with pytest.raises(RecipeError, match=r"is no run folder: it has no chips\. .* Did you mean \S+run\?"):
+        verbs.report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_estimates_of_another_map_than_that_of_the_run_are_left_out(tmp_path, caplog):
+    run = Run(tmp_path)
+    path = draw_map(tmp_path, "map", Look())
+    sample = {"estimator": "stratified sample", "map": "map.tif", "map_run": "abc"}
+    run.sample_file.write_text(json.dumps(sample))
+    assert _sample_of(run) is None
+    assert "its sample is of another map (map.tif) than that of the run" in caplog.text
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(**{RUN_TAG: "abc"})
+    assert _sample_of(run) == sample
+    run.sample_file.write_text(json.dumps(sample | {"map_run": None}))
+    assert _sample_of(run) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["B2", "B3", "B4"], (2, 1, 0)),
+        (["nir", "r", "g", "b"], (1, 2, 3)),
+        (["B01", "B02", "B03", "B04"], (3, 2, 1)),
+        (["SR_B5", "SR_B4", "SR_B3", "SR_B2"], (0, 1, 2)),
+    ],
+)
+def test_bands_by_their_usual_names_are_shown_as_colours(names, shown):
+    assert figures.shown_bands(names) == shown

@@ -67,6 +67,18 @@ def test_a_missing_or_damaged_assessment_is_named(tmp_path):
             Run(tmp_path).read_assessment()
 
 
+def test_measures_of_another_kind_are_no_assessment(tmp_path):
+    run = Run(tmp_path)
+    for text in ("[]", '{"reference": "points.gpkg"}'):
+        run.assessment_file.write_text(text)
+        run.sample_file.write_text(text)
+        for read in (run.read_assessment, run.read_sample_assessment):
+            with pytest.raises(
+                RecipeError, match=r"assessment(_sample)?\.json does not hold the measures that its name"
+            ):
+                read()
+
+
 def test_a_map_belongs_to_the_scene_on_its_grid(tmp_path):
     here, there = (Grid(CRS.from_epsg(32617), Affine(1, 0, x, 0, -1, 0), 4, 4) for x in (0, 100))
     images = {"a": write(tmp_path / "a.tif", here), "b": write(tmp_path / "b.tif", there)}

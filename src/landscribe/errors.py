@@ -110,6 +110,9 @@ class EmptyError(LabelError):
 class ClassError(LandscribeError):
     """An inconsistent class table, or a value that it does not list."""
 
+    labels: tuple[int | str, ...] = ()
+    """The labels that a class table does not list, if that is the error."""
+
 
 class TilingError(LandscribeError):
     """A size, stride or margin that cannot cover a raster."""

@@ -12,7 +12,7 @@ import platform
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -306,9 +306,39 @@ def output_path(path: str | Path) -> Path:
 
 def require_output_file(path: Path) -> None:
     """Raise OutputError if a file cannot be written, before hours of work are spent on its content."""
+    _refuse_folder(path)
+    require_writable(path)
+
+
+def require_replaceable(path: Path, content: str, suffixes: Sequence[str], is_own: Callable[[str], bool]) -> None:
+    """Raise OutputError if a text file cannot be written, or would replace a file of another kind.
+
+    For outputs that replace earlier ones without --overwrite: a slip in a path must not cost a map, or labels that
+    people made.
+
+    Args:
+        path: the output.
+        content: what is written, in words.
+        suffixes: that its name may have.
+        is_own: True for the text of an earlier output.
+    """
+    _refuse_folder(path)
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(
+            f"{path} does not end in {' or '.join(suffixes)}, as a file of {content} does. Nothing was changed. Choose "
+            "another name."
+        )
+    if path.exists() and not is_own(path.read_text(encoding="utf-8", errors="replace")):
+        raise OutputError(
+            f"{path} exists already, and does not hold {content}. Nothing was changed. Choose another path, or remove "
+            "the file."
+        )
+    require_writable(path)
+
+
+def _refuse_folder(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a folder. Expected a file. Choose another path.")
-    require_writable(path)
 
 
 def refuse_file(folder: Path) -> None:

@@ -12,15 +12,13 @@ from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import (
     ChipError,
     LandscribeError,
-    OutputError,
     RecipeError,
     UnfinishedError,
     counted,
     machine_errors,
 )
-from landscribe.fingerprint import Fingerprint
 from landscribe.machine import require_memory
-from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_empty, remove_stale
+from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_stale
 from landscribe.preflight import check
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
@@ -35,10 +33,11 @@ if TYPE_CHECKING:
     from landscribe.experiments.cross_validation import HeldOut
     from landscribe.model import Model
     from landscribe.preflight import Check
-    from landscribe.training.spec import TrainSpec
     from landscribe.verbs.keywords import DemoKeywords, RunKeywords
 
 log = logging.getLogger(__name__)
+
+_WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
 @machine_errors()
@@ -61,8 +60,8 @@ def run(
         out: the run folder.
         images: one file per scene, or a list of files to stack for each.
         labels: polygons or a label raster: one for all scenes, or a list with one for each.
-        overwrite: replace a run of another recipe or of files that have changed, and an unfinished training of another
-            version or machine.
+        overwrite: replace a run of another recipe or of files that have changed (its chips and model stay where only
+            settings of the maps differ), and an unfinished training of another version or machine.
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
 
     Returns:
@@ -93,6 +92,7 @@ def _decided(filled: Recipe, checked: Check, files: Run) -> Recipe:
 
     A run of the same recipe that began on another machine keeps the effort and the batch of that machine.
     """
+    from landscribe.experiments.run_folder import begun_settings
     from landscribe.training.checks import resolved_settings
 
     assert checked.classes is not None
@@ -101,17 +101,11 @@ def _decided(filled: Recipe, checked: Check, files: Run) -> Recipe:
     auto = [name for name in decides if getattr(train, name) == "auto"]
     if not auto:
         return filled
-
-    def of(other: TrainSpec) -> Recipe:
-        settings = {name: getattr(other, name) for name in auto}
-        return filled.model_copy(update={"train": train.model_copy(update=settings)})
-
-    if files.recipe_file.exists():
-        begun = Recipe.load(files.recipe_file).train
-        # Auto is never thorough: a shorter training is asked for now.
-        if begun.effort != "thorough" and not _differences(of(begun), files.recipe_file):
-            return of(begun)
-    return of(resolved_settings(train, bands=bands, classes=len(checked.classes), size=filled.chips.size))
+    settings = begun_settings(files, filled, auto)
+    if settings is None:
+        resolved = resolved_settings(train, bands=bands, classes=len(checked.classes), size=filled.chips.size)
+        settings = {name: getattr(resolved, name) for name in auto}
+    return filled.model_copy(update={"train": train.model_copy(update=settings)})
 
 
 @contextmanager
@@ -123,8 +117,9 @@ def _resumable(files: Run) -> Iterator[None]:
     except UnfinishedError:
         raise
     except LandscribeError as error:
-        # Other errors would stop the same command again.
-        if not isinstance(error.__cause__, OSError) or not files.chips_folder.exists():
+        # Other errors would stop the same command again, as a wrong path does.
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or isinstance(cause, _WRONG_PATH) or not files.chips_folder.exists():
             raise
         raise UnfinishedError(
             f"{files.folder} is not finished: {error} Its finished steps are kept: fix the cause and repeat the same "
@@ -135,12 +130,13 @@ def _resumable(files: Run) -> Iterator[None]:
 def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -> None:
     """The steps of a run whose files are not there. A scheduler that predicts also counts the independent reference."""
     from landscribe.assessment.references import counts_strips
+    from landscribe.experiments.run_folder import take_folder
     from landscribe.geo.vectors.vector_files import is_vector
 
     assert checked.classes is not None
     for file in (files.recipe_file, files.assessment_file, files.reference_file, files.report_file):
         remove_stale(file)
-    with _claimed(files.folder, filled, overwrite=overwrite):
+    with take_folder(files, filled, overwrite=overwrite):
         chips, folds = _cut(filled, checked, files)
     measured = filled.assess.model_dump(exclude={"reference", "reference_field"}) | {"seed": filled.seed}
     if folds:
@@ -151,7 +147,8 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
         for path in maps:
             _vectorize(path, filled, files)
     if filled.assess.reference is not None:
-        measured["dask"] = filled.predict.dask if counts_strips(filled.assess) else None
+        # Points have neither strips nor blocks.
+        measured = measured | {"dask": filled.predict.dask} if counts_strips(filled.assess) else {}
         column = filled.assess.reference_field
         assess(maps, reference=filled.assess.reference, label_field=column, out=files.reference_file, **measured)
     else:
@@ -164,8 +161,6 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
 
     Chips that were cut and cannot form the folds are removed, so that the same folder takes other folds.
     """
-    from landscribe.data.chips.source_states import write_states
-
     assert checked.classes is not None
     is_new, has_folds = not files.chips_folder.exists(), filled.models.folds is not None
     if is_new:
@@ -173,7 +168,6 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
         undivided = filled.model_copy(update={"split": SplitSpec(val=0, test=0)})
         opened = (checked.scenes, checked.classes)
         chip_scenes(undivided if has_folds else filled, files.chips_folder, opened=opened)
-        write_states(files.sources_file, filled.scenes, filled.split)
     chips = files.open_chips()
     if not has_folds:
         if is_new:
@@ -186,7 +180,6 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
     except (ChipError, RecipeError):
         if is_new:
             shutil.rmtree(files.chips_folder)
-            files.sources_file.unlink()
         raise
 
 
@@ -212,14 +205,14 @@ def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, 
         require_threshold_chips(filled.predict, chips, chips.splits.tolist())
         settings = filled.train.model_dump() | {"augment": filled.augment, "overwrite": overwrite}
         train(chips, out=assessed.model_folder, seed=filled.seed, **settings)
-    maps = _map_scenes(filled, assessed)
+    maps = _map_scenes(filled, assessed, overwrite=overwrite)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=files.assessment_file, **measured)
     if is_final:
         if not files.model_folder.exists():
             first = assessed.load_model(trust=filled.train.architecture)
             train_final(chips, first, files, filled, overwrite=overwrite)
-        maps = _map_scenes(filled, files)
+        maps = _map_scenes(filled, files, overwrite=overwrite)
     return maps
 
 
@@ -230,7 +223,7 @@ def _of_folds(
     from landscribe.experiments.out_of_fold import assess_folds, map_out_of_fold, train_folds
 
     models = train_folds(filled, chips, folds, files, overwrite=overwrite)
-    maps = _map_scenes(filled, files, models)
+    maps = _map_scenes(filled, files, models, overwrite=overwrite)
     unseen = map_out_of_fold(filled, chips, folds, models, files)
     assess_folds(unseen, chips, folds, files, measured)
     return maps
@@ -255,42 +248,7 @@ def _stop_on_errors(found: Check) -> None:
         raise LandscribeError(found.errors[0] + (f' ({more} more: "landscribe check" lists them.)' if more else ""))
 
 
-@contextmanager
-def _claimed(out: Path, filled: Recipe, *, overwrite: bool) -> Iterator[None]:
-    """Make `out` the folder of this recipe; if the first step fails there, leave nothing behind."""
-    from landscribe.data.chips.source_states import changed_sources
-
-    path = Run(out).recipe_file
-    if out.exists() and any(out.iterdir()):
-        differences = _differences(filled, path) if path.exists() else ""
-        changed = changed_sources(Run(out).sources_file, filled.scenes, filled.split)
-        if not overwrite and (differences or changed or not path.exists()):
-            held = f"a run with another {differences}" if differences else "other files"
-            held = f"a run of files that have changed: {changed}" if changed and not differences else held
-            raise OutputError(f"{out} holds {held}. Choose another --out, or pass --overwrite.")
-        if differences or changed:
-            Run(out).remove()
-    fresh = not path.exists()
-    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
-    filled.save(path)
-    try:
-        yield
-    except BaseException:
-        if fresh:
-            path.unlink(missing_ok=True)
-            remove_empty(missing)
-        raise
-
-
-def _differences(filled: Recipe, path: Path) -> str:
-    """Settings in which a recipe differs from that of an earlier run; polygons and assessment are repeated anyway."""
-    ours, theirs = (
-        recipe.model_dump(mode="json", exclude={"assess", "vectorize"}) for recipe in (filled, Recipe.load(path))
-    )
-    return Fingerprint.of(ours).differences(theirs)
-
-
-def _map_scenes(filled: Recipe, files: Run, models: Sequence[Model] = ()) -> list[Path]:
+def _map_scenes(filled: Recipe, files: Run, models: Sequence[Model] = (), *, overwrite: bool) -> list[Path]:
     """Map every scene by the run's model, or several models: `map.tif`, or `maps/` with one for each."""
     from landscribe.data.scenes.scene import open_image
     from landscribe.maps.output_paths import OutputPaths
@@ -308,7 +266,7 @@ def _map_scenes(filled: Recipe, files: Run, models: Sequence[Model] = ()) -> lis
     maps = []
     for plan in plan_maps(model, rasters, filled.predict, outputs, ensemble=others):
         with claim(plan.paths.map):
-            maps.append(write_map(plan))
+            maps.append(write_map(plan, overwrite=overwrite))
     return maps
 
 

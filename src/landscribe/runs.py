@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 FOLDS = "folds.json"
 """File of the measures of a cross-validation, in the folder of its models."""
+_LEARNT = ("chips", "model", "model.training", "assessed", "final", "final.training")
+_MAPS = ("map.tif", "map.tif.parts", "map.qml", "map.tif.aux.xml", "map.gpkg", "maps", "objects", "objects.tif")
 _FOLD = re.compile("fold_([0-9]+)")
 
 
@@ -46,9 +48,9 @@ class Run:
         return self.folder / "chips"
 
     @property
-    def sources_file(self) -> Path:
-        """States of the files that the chips were cut from, as JSON."""
-        return self.folder / "sources.json"
+    def fingerprint_file(self) -> Path:
+        """What decided the chips, models and maps: settings, and states of the files that were cut, as JSON."""
+        return self.folder / "fingerprint.json"
 
     @property
     def model_folder(self) -> Path:
@@ -184,7 +186,7 @@ class Run:
         Assessed maps that are not the run's own, but have the same names, are named with their folder.
 
         Raises:
-            RecipeError: the file is missing or damaged.
+            RecipeError: the file is missing or damaged, or holds other measures.
         """
         measures = self._read_measures(self.assessment_file)
         if self.assessed != self:
@@ -197,7 +199,7 @@ class Run:
         Raises:
             RecipeError: the file is missing or damaged.
         """
-        return self._read_measures(self.folds_file) if self.has_folds else None
+        return self._read_measures(self.folds_file, "folds") if self.has_folds else None
 
     def read_reference_assessment(self) -> dict[str, Any] | None:
         """The accuracy measures against the independent reference; None if the run has none.
@@ -213,9 +215,10 @@ class Run:
         Raises:
             RecipeError: the file is damaged.
         """
-        return self._read_measures(self.sample_file) if self.sample_file.exists() else None
+        return self._read_measures(self.sample_file, "estimator") if self.sample_file.exists() else None
 
-    def _read_measures(self, path: Path) -> dict[str, Any]:
+    def _read_measures(self, path: Path, key: str = "confusion") -> dict[str, Any]:
+        """The measures in a file, which are those of the kind that has this key."""
         try:
             measures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -223,19 +226,41 @@ class Run:
                 f"{self.folder} has no readable {path.name} ({error}). Expected the folder of a "
                 'finished "landscribe run". Check the path, or repeat the run.'
             ) from error
+        if not isinstance(measures, dict) or key not in measures:
+            raise RecipeError(
+                f"{path} does not hold the measures that its name says: it has no '{key}'. Write other measures to "
+                "another file, remove this one, and repeat the run."
+            )
         return measures
+
+    @property
+    def content(self) -> list[Path]:
+        """The files and folders that exist and that steps of a run write; those of folds only if it has folds."""
+        folds = ("folds",) if self.has_folds else ()
+        names = (*_LEARNT, *folds, *_MAPS, *(file.name for file in self._measures))
+        return [self.folder / name for name in names if (self.folder / name).exists()]
+
+    @property
+    def _measures(self) -> tuple[Path, ...]:
+        """What the assessment and the report write."""
+        return (self.assessment_file, self.reference_file, self.sample_file, self.report_file)
 
     def remove(self) -> None:
         """Remove the files of a run, and no others."""
-        models = (self.model_folder, "model.training", self.assessed_folder, self.final_folder, "final.training")
-        folds = (self.folds_folder,) if self.has_folds else ()
-        folders = (self.chips_folder, *folds, *models, "maps", "objects", "map.tif.parts")
-        measures = (self.assessment_file, self.reference_file, self.sample_file, self.report_file, self.sources_file)
-        files = ("map.tif", "map.qml", "map.tif.aux.xml", "map.gpkg", "objects.tif", *measures, self.recipe_file)
-        for folder in folders:
-            shutil.rmtree(self.folder / folder, ignore_errors=True)
-        for file in files:
-            (self.folder / file).unlink(missing_ok=True)
+        _remove([*self.content, self.recipe_file, self.fingerprint_file])
+
+    def remove_maps(self) -> None:
+        """Remove the maps, finished or not, and what was measured on them."""
+        folders = {self.folder, self.assessed.folder}
+        _remove([*(folder / name for folder in folders for name in _MAPS), *self._measures])
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def fold_models(folder: Path) -> list[Path]:

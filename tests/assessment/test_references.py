@@ -9,9 +9,16 @@ import rasterio
 import shapely
 
 from landscribe import verbs
-from landscribe.errors import ClassError, LabelError, RecipeError
+from landscribe.errors import ClassError, LabelError, RasterError, RecipeError
 from landscribe.geo.classes import Classes
-from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
+from landscribe.maps.class_map import (
+    AREAS_TAG,
+    CLASSES_TAG,
+    TRAINED_TAG,
+    ClassMap,
+    classes_as_tag,
+    trained_splits_in,
+)
 from worlds import METRE, pixel_box, write_polygons, write_raster
 
 SIDE = 40
@@ -192,3 +199,119 @@ def test_maps_with_different_class_tables_are_refused(tmp_path):
         target.update_tags(**{CLASSES_TAG: classes_as_tag(Classes.from_labels(["a", "b", "c"], background=True))})
     with pytest.raises(RecipeError, match=r"east\.tif has the classes background, a, b, c"):
         verbs.assess([west, east], reference=west)
+
+
+def alike(folder):
+    """The halves of a perfect map as two maps of one name, and a folder with one reference for both."""
+    perfect, parts = halves(folder)
+    maps = [part.replace(part.with_name("map.tif")) for part in parts]
+    (folder / "truth").mkdir()
+    (folder / "truth" / "map.tif").write_bytes(perfect.read_bytes())
+    return perfect, maps, folder / "truth"
+
+
+def test_maps_of_one_name_count_each_against_a_folder_and_keep_their_folders(tmp_path):
+    perfect, maps, folder = alike(tmp_path)
+    for reference in (folder, perfect):
+        result = verbs.assess(maps, reference=reference)
+        assert result.confusion.total == SIDE**2
+        assert list(result.groups) == [str(path) for path in maps]
+        assert result.summary()["maps"] == [str(path) for path in maps]
+
+
+def test_a_map_is_given_once(tmp_path):
+    _, (west, _) = halves(tmp_path)
+    with pytest.raises(RecipeError, match=r"west\.tif is given 2 times\. Name each map once"):
+        verbs.assess([west, west.parent / ".." / "west" / west.name], reference=west)
+
+
+def test_a_folder_of_points_and_polygons_is_refused(tmp_path):
+    _, (west, east) = halves(tmp_path)
+    folder = tmp_path / "truth"
+    folder.mkdir()
+    points(tmp_path, [(5, 5)], ["field"]).replace(folder / "west.gpkg")
+    write_polygons(folder / "east.gpkg", BOXES, kind=["field", "house", "road"])
+    with pytest.raises(LabelError, match=r"holds points and polygons or rasters .* Expected one kind"):
+        verbs.assess([west, east], reference=folder, label_field="kind")
+    (folder / "east.tif").write_bytes(east.read_bytes())
+    with pytest.raises(LabelError, match=r"east\.gpkg, \S*east\.tif have one name"):
+        verbs.assess([east], reference=folder, label_field="kind")
+
+
+def test_a_class_that_a_map_without_a_table_misses_entirely_has_a_producers_accuracy_of_0(tmp_path):
+    values = np.where(TRUTH == 3, 0, TRUTH)
+    mapped = write_raster(tmp_path / "foreign.tif", values)
+    raster = write_raster(tmp_path / "truth.tif", TRUTH)
+    polygons = write_polygons(tmp_path / "boxes.gpkg", BOXES, kind=["1", "2", "3"])
+    of_points = points(tmp_path, [(5, 5), (30, 30), (5, 30), (30, 5)], [1, 2, 3, 0])
+    for reference, field in ((raster, None), (polygons, "kind"), (of_points, "kind")):
+        result = verbs.assess(mapped, reference=reference, label_field=field)
+        assert result.classes.values == (0, 1, 2, 3)
+        assert (result.overall_accuracy, result.producers_accuracy[3]) == (0.75, 0)
+        assert np.isnan(result.users_accuracy[3])
+    # Ignored labels are no class, nor is a class of the reference alone outside of the map.
+    assert verbs.assess(mapped, reference=raster, label_ignore=["3"]).classes.values == (0, 1, 2)
+    beside = write_raster(tmp_path / "west.tif", TRUTH[:, :20], transform=METRE)
+    assert verbs.assess(beside, reference=raster).classes.values == (0, 1)
+    # With a class table, a class that it does not list is a mistake.
+    mapped = class_map(tmp_path, [1, 2], values)
+    with pytest.raises(ClassError, match=r"holds 3 \(400\), not in the class table"):
+        verbs.assess(mapped, reference=raster)
+
+
+def test_maps_without_a_table_share_the_classes_that_occur_in_any(tmp_path):
+    _, parts = halves(tmp_path)
+    for part, first in zip(parts, (0, 20), strict=True):
+        write_raster(part, TRUTH[:, first : first + 20], transform=METRE @ METRE.translation(first, 0))
+    raster = write_raster(tmp_path / "truth.tif", TRUTH)
+    (tmp_path / "each").mkdir()
+    for part in parts:
+        (tmp_path / "each" / part.name).write_bytes(part.read_bytes())
+    for reference in (raster, tmp_path / "each"):
+        result = verbs.assess(parts, reference=reference)
+        assert result.classes.values == (0, 1, 2, 3)
+        assert (result.confusion.total, result.overall_accuracy) == (SIDE**2, 1)
+
+
+def test_nodata_as_is_offered_only_for_a_class_that_may_be_nodata(tmp_path):
+    mapped = class_map(tmp_path, [1, 2], np.where(TRUTH == 3, 0, TRUTH), nodata=255)
+    raster = write_raster(tmp_path / "truth.tif", TRUTH)
+    with pytest.raises(ClassError, match=r"holds 3 .*not in the class table") as refused:
+        verbs.assess(mapped, reference=raster)
+    assert "--nodata-as" not in str(refused.value)
+    mapped = class_map(tmp_path, [1, 2], TRUTH, nodata=255)
+    with pytest.raises(RasterError, match=r"map\.tif holds 3, which the class table does not list: it has 0, 1, 2"):
+        verbs.assess(mapped, reference=raster, label_ignore=["3"])
+
+
+def test_a_map_without_a_valid_pixel_is_named(tmp_path):
+    empty = write_raster(tmp_path / "empty.tif", np.full((SIDE, SIDE), 255, np.uint8), nodata=255)
+    raster = write_raster(tmp_path / "truth.tif", TRUTH)
+    for reference in (empty, raster):
+        with pytest.raises((RasterError, LabelError), match=r"empty\.tif: no valid pixel"):
+            verbs.assess(empty, reference=reference)
+
+
+@pytest.mark.parametrize(
+    "tag", ["{oops", '[{"value": 0}]', "[]", "3", '[{"value": 300, "name": "a", "colour": "", "label": 1}]']
+)
+def test_a_damaged_tag_of_a_class_table_is_named(tag, tmp_path):
+    path = write_raster(tmp_path / "map.tif", TRUTH)
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(**{CLASSES_TAG: tag, AREAS_TAG: tag, TRAINED_TAG: tag})
+    with pytest.raises(RasterError, match=r"map\.tif: its tag LANDSCRIBE_CLASSES holds no class table .*-unsetmd"):
+        verbs.assess(path, reference=path)
+    with pytest.raises(RasterError, match="holds no class table"):
+        verbs.vectorize(path, out=tmp_path / "map.gpkg")
+    opened = ClassMap.open(path)
+    assert (opened.areas, trained_splits_in(opened.tags, "")) == ({}, [])
+
+
+def test_settings_that_mean_nothing_with_a_reference_are_refused(tmp_path):
+    mapped = class_map(tmp_path, ["field", "house", "road"])
+    crew = points(tmp_path, [(5, 5)], ["field"])
+    with pytest.raises(RecipeError, match=r"--split is 'val', but .*map.tif holds no chips. Leave it out"):
+        verbs.assess(mapped, reference=mapped, split="val")
+    for name, value in {"seed": 3, "confidence": 0.9, "block_size": 10}.items():
+        with pytest.raises(RecipeError, match=rf"--{name.replace('_', '-')} needs polygons, .* holds points"):
+            verbs.assess(mapped, reference=crew, label_field="kind", **{name: value})

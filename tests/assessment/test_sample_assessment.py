@@ -117,6 +117,17 @@ def test_the_estimator_is_named_with_the_counts_of_the_map_beside_it(mapped, tmp
     assert sum(each["value"] for each in summary["areas"].values()) == pytest.approx(sum(areas))
 
 
+def test_settings_of_pixels_and_chips_are_refused_with_a_sample(mapped, tmp_path):
+    points = labelled(mapped, tmp_path / "points.gpkg", size=100)
+    for name, value in {"seed": 3, "block_size": 64, "split": "val"}.items():
+        with pytest.raises(ls.LandscribeError, match=rf"--{name.replace('_', '-')} .*points\.gpkg.* Leave it out"):
+            ls.assess(mapped, reference=points, **{name: value})
+    (tmp_path / "each").mkdir()
+    points.rename(tmp_path / "each" / f"{mapped.stem}.gpkg")
+    with pytest.raises(ls.LandscribeError, match="is a sample of one map"):
+        ls.assess(mapped, reference=tmp_path / "each")
+
+
 def test_a_simple_sample_without_a_rare_class_is_not_stratified_afterwards(mapped, tmp_path):
     points = labelled(mapped, tmp_path / "points.gpkg", design="simple", size=3, seed=4)
     assert ls.assess(mapped, reference=points).estimator == "simple random sample"

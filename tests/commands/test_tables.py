@@ -67,7 +67,7 @@ def test_a_narrow_interval_does_not_look_like_none(capsys):
     _, head, _, line, note = capsys.readouterr().out.splitlines()
     assert "overall accuracy 0.900 (0.80-1.00), mean F1 0.500," in head
     assert re.split(r"  +", line)[1:4] == ["0.951 (0.950-0.952)", "-", "0.500 (0.41-0.60)"]
-    assert note == "intervals: 90%, from resamples of 12 blocks of 64 x 64 pixels"
+    assert note == "intervals: 90 %, from resamples of 12 blocks of 64 x 64 pixels"
 
 
 def test_each_group_of_scenes_has_a_row_in_the_table_of_measures(capsys):
@@ -79,12 +79,21 @@ def test_each_group_of_scenes_has_a_row_in_the_table_of_measures(capsys):
     both = sum(groups.values(), start=Confusion.zeros(classes))
     print_measures(Assessment(both, ("map.tif",), "chips", "test", groups).summary())
     head, *rows = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()[-3:]]
-    assert head == ["group", "pixels", "overall accuracy", "mean F1", "F1 field", "F1 house"]
+    assert head == ["region or group", "pixels", "overall accuracy", "mean F1", "F1 field", "F1 house"]
     # F1 of field: 6 / 7; of house: 8 / 9.
     assert rows == [
         ["Ohio", "8", "0.875", "0.873", "0.857", "0.889"],
         ["West Virginia", "2", "1.000", "1.000", "1.000", "-"],
     ]
+
+
+def test_points_are_called_points(capsys):
+    confusion = Confusion(Classes.from_labels(["field", "house"], background=False), np.array([[3, 1], [0, 4]]))
+    print_measures(Assessment(confusion, ("map.tif",), "crew.csv").summary())
+    said = capsys.readouterr().out
+    assert "8 points, overall accuracy" in said
+    assert "reference points" in said
+    assert "pixel" not in said
 
 
 def test_folds_are_named_by_the_group_that_each_holds_out(capsys):

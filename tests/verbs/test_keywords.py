@@ -27,7 +27,7 @@ def test_each_setting_is_a_keyword_of_its_verb(verb, sections):
 def test_the_plain_keywords_of_run_are_its_flags():
     options = cli.RunCommand(name="run", callback=lambda: None).flags.values()
     flags = {flag.removeprefix("--").replace("-", "_") for option in options for flag in option.opts}
-    plain = set(keywords.RunKeywords.__annotations__) - {*SECTIONS, "seed", "classes"}
+    plain = set(keywords.RunKeywords.__annotations__) - {*SECTIONS, "seed", "classes", "class_table"}
     # Where a flag has another name than its field, both are keywords; single scenes have groups.
     assert plain == flags - {"augment"} | {"by", "attribute", "options", "group"}
 

@@ -8,7 +8,15 @@ import pytest
 from affine import Affine
 
 import landscribe as ls
-from landscribe.errors import OutsideError, RasterError, RecipeError, ResourceError, ServerError, UnfinishedError
+from landscribe.errors import (
+    OutputError,
+    OutsideError,
+    RasterError,
+    RecipeError,
+    ResourceError,
+    ServerError,
+    UnfinishedError,
+)
 from landscribe.geo.rasters.raster import Raster
 from landscribe.prediction import mapping
 from networks import Identity
@@ -120,3 +128,18 @@ def test_a_data_type_of_probabilities_that_are_not_written_is_refused(tmp_path, 
     ):
         ls.predict(model, left, out=tmp_path / "map.tif", probabilities_as="float32")
     ls.predict(model, left, out=tmp_path / "map.tif", probabilities=tmp_path / "p.tif", probabilities_as="float32")
+
+
+@pytest.mark.parametrize("name", ["truth.tif", "labels.csv", "points.design.json", "area.json", "chips.json"])
+def test_measures_replace_no_file_but_earlier_measures(name, tmp_path):
+    truth = write_raster(tmp_path / "truth.tif", noise(1, 40, 50) % 4)
+    taken = tmp_path / name
+    before = truth.read_bytes() if taken == truth else b'{"type": "FeatureCollection", "features": []}'
+    taken.write_bytes(before)
+    with pytest.raises(OutputError, match=r"Nothing was changed\. Choose another"):
+        ls.assess(truth, reference=truth, out=taken)
+    with pytest.raises(OutputError, match=r"Nothing was changed\. Choose another"):
+        ls.assess_objects(truth, reference=truth, out=taken)
+    assert taken.read_bytes() == before
+    for _ in range(2):
+        assert ls.assess(truth, reference=truth, out=tmp_path / "measures.json").overall_accuracy == 1

@@ -14,6 +14,7 @@ from landscribe.assessment.edges import EdgeCounts, EdgeTolerance
 from landscribe.assessment.regions import Regions, RegionsOnMap
 from landscribe.confusion import Confusion
 from landscribe.data.scenes.label_formats import LabelSource
+from landscribe.errors import ClassError, RasterError, listed
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.classes import IGNORE, Classes
@@ -214,9 +215,21 @@ def count_strips(mapped: Raster, labels: LabelSource, classes: Classes, counting
 
 
 def mapped_indices(mapped: Raster, window: Window, classes: Classes) -> NDArray[np.uint8]:
-    """Class indices (height, width) of a window of a map, or 255 for nodata."""
+    """Class indices (height, width) of a window of a map, or 255 for nodata.
+
+    Raises:
+        RasterError: the map holds a value that is not in the class table.
+    """
     pixels, valid = mapped.read(window)
-    return classes.to_indices(np.where(valid, pixels[0], IGNORE).astype(np.uint8))
+    values = np.where(valid, pixels[0], IGNORE).astype(np.uint8)
+    try:
+        return classes.to_indices(values)
+    except ClassError as error:
+        unlisted = listed(error.labels)
+        raise RasterError(
+            f"{mapped.paths[0]} holds {unlisted}, which the class table does not list: it has "
+            f"{', '.join(map(str, classes.values))}. Expected a map of these classes. Correct the map or its table."
+        ) from error
 
 
 def _parts(strip: Window) -> Iterator[Window]:

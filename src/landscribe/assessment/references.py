@@ -14,7 +14,7 @@ from landscribe.assessment.calibration import Probabilities
 from landscribe.assessment.counting import Counting, PixelCounts, pooled
 from landscribe.assessment.regions import Regions
 from landscribe.assessment.samples import SampleAssessment, assess_sample
-from landscribe.assessment.spec import AccuracySpec, AssessSpec, IntervalSpec
+from landscribe.assessment.spec import AccuracySpec, AssessSpec, IntervalSpec, refuse_for_chips, refuse_for_points
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
 from landscribe.data.scenes.label_raster import NODATA_IGNORED
@@ -23,16 +23,24 @@ from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, RecipeError, counted, listed
 from landscribe.estimation.reference_sample import holds_design, refuse_lost_design
-from landscribe.geo.classes import BACKGROUND, ClassEntry, Classes, default_colour, has_numbers, label_key
-from landscribe.geo.features import Features, geometry_type
+from landscribe.geo.classes import BACKGROUND, Classes, label_key
+from landscribe.geo.features import Features
 from landscribe.geo.inputs import RASTER_SUFFIXES, files_in
-from landscribe.geo.rasters.derived.converted import filled
 from landscribe.geo.rasters.metadata import stem
 from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
-from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_from_tag, read_tags, trained_splits_in
+from landscribe.maps.class_map import read_tags, trained_splits_in
+from landscribe.maps.class_tables import (
+    as_in_features,
+    as_in_raster,
+    common_classes,
+    holds_points,
+    values_in,
+    with_background,
+    with_class,
+)
 from landscribe.runs import scene_in_name
 
 log = logging.getLogger(__name__)
@@ -45,27 +53,28 @@ def assess_maps(
     paths: Sequence[Path],
     reference: Chips | str | Path,
     *,
-    split: str = "test",
+    split: str | None = None,
     nodata_as: str | None = None,
     labels: dict[str, Any] | None = None,
     spec: AccuracySpec | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Assessment | SampleAssessment:
     """Compare maps with chips, polygons, points or a label raster; or estimate from a reference sample.
 
     Args:
         paths: class maps. With polygons or a label raster, pixels of two maps that overlap count in both.
         reference: chips, a chips folder, a file, or a folder with a file for each map, which has its name.
-        split: split of the chips.
+        split: split of the chips; None for test. Other references have none.
         nodata_as: name of the class that pixels without a class have in the maps; they are left out if None.
         labels: how to read a file: fields of SceneSpec.
         spec: settings of the measures.
-        seed: of the resamples from which intervals follow.
+        seed: of the resamples from which intervals follow; None for 0. Points and samples have no resamples.
 
     Raises:
-        LabelError: a map has no file in the folder.
+        LabelError: a map has no file in the folder, or its files are of two kinds.
         SampleError: units of a reference sample have no reference class.
-        RecipeError: a map is no raster, maps have different class tables, or several classes have no class column.
+        RecipeError: a map is no raster or given twice, maps have different class tables, several classes have no class
+            column, or a setting means nothing with this reference.
     """
     features = [path for path in paths if is_vector(str(path))]
     if features:
@@ -77,29 +86,34 @@ def assess_maps(
     of_reference = (labels or {}) | ({} if nodata_as is None else {"nodata_as": nodata_as})
     _require_fields_of_reference(spec, reference, of_reference)
     counting = _counting(spec, paths)
+    _refuse_twice(paths)
     maps = [Raster.open([path]) for path in paths]
     of_split: str | None = None
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
-        chips, of_split = Chips.of(reference), split
-        _refuse_for_chips(spec, chips.folder.name)
-        _warn_of_trained_chips(paths, chips, split)
-        maps = [_with_class(mapped, chips.classes, nodata_as) for mapped in maps]
-        name, counts = chips.folder.name, assess_chips(maps, chips.of_split(split), counting)
+        chips, of_split = Chips.of(reference), split or "test"
+        refuse_for_chips(spec, chips.folder.name)
+        _warn_of_trained_chips(paths, chips, of_split)
+        maps = [with_class(mapped, chips.classes, nodata_as) for mapped in maps]
+        name, counts = chips.folder.name, assess_chips(maps, chips.of_split(of_split), counting)
+    elif split is not None:
+        raise RecipeError(f"--split is '{split}', but {reference} holds no chips. Leave it out.")
     elif holds_design(Path(reference)):
-        _refuse_for_points(spec, Path(reference).name)
+        refuse_for_points(spec.model_copy(update={"confidence": IntervalSpec().confidence}), seed, Path(reference).name)
         return assess_sample(_only(maps), Path(reference), spec)
     elif Path(reference).is_dir() and not is_vector(str(reference)):
         name, counts = Path(reference).name, _assess_folder(maps, Path(reference), labels or {}, nodata_as, counting)
     else:
         name, counts = Path(reference).name, _assess_file(maps, str(reference), labels or {}, nodata_as, counting)
     if counts.blocks is None:
-        _refuse_for_points(spec, name)
+        refuse_for_points(spec, seed, name)
     if counting.regions is not None and not counts.groups:
         log.warning("no compared pixel lies in a region of %s. Check extents and CRS", spec.regions)
     names = tuple(path.name for path in paths)
+    # Maps of one name are named by their paths.
+    names = names if len(set(names)) == len(names) else tuple(map(str, paths))
     by_group = {group: own.confusion for group, own in counts.groups.items()}
     intervals, *group_intervals = (
-        None if own.blocks is None else bootstrap(own.blocks, spec.confidence, seed)
+        None if own.blocks is None else bootstrap(own.blocks, spec.confidence, seed or 0)
         for own in (counts, *counts.groups.values())
     )
     of_groups = {group: own for group, own in zip(by_group, group_intervals, strict=True) if own is not None}
@@ -144,57 +158,52 @@ def _warn_of_trained_chips(paths: Sequence[Path], chips: Chips, split: str) -> N
         )  # fmt: skip
 
 
-def _refuse_for_chips(spec: AccuracySpec, name: str) -> None:
-    """Raise RecipeError for settings that need a reference without borders in it."""
-    if spec.edges:
-        raise RecipeError(
-            f"{name} holds chips, whose borders cut edges. Expected polygons or a label raster for --edges. Leave it "
-            "out."
-        )
-    _refuse_dask(spec, name, "chips")
-
-
-def _refuse_dask(spec: AccuracySpec, name: str, content: str) -> None:
-    if spec.dask is not None:
-        raise RecipeError(
-            f"--dask counts the strips of a map against polygons or a label raster, but {name} holds {content}. Leave "
-            "it out."
-        )
-
-
-def _refuse_for_points(spec: IntervalSpec, name: str) -> None:
-    """Raise RecipeError for settings that need a reference of more than points."""
-    of_pixels: dict[str, Any] = {"--regions": spec.regions}
-    if isinstance(spec, AccuracySpec):
-        of_pixels |= {"--edges": spec.edges, "--probabilities": spec.probabilities}
-        _refuse_dask(spec, name, "points")
-    for flag, setting in of_pixels.items():
-        if setting:
-            raise RecipeError(
-                f"{flag} needs polygons, a label raster or chips as the reference, but {name} holds points. Leave it "
-                "out."
-            )
+def _refuse_twice(paths: Sequence[Path]) -> None:
+    counts = Counter(path.resolve() for path in paths)
+    twice = next((path for path in paths if counts[path.resolve()] > 1), None)
+    if twice is not None:
+        raise RecipeError(f"{twice} is given {counts[twice.resolve()]} times. Name each map once.")
 
 
 def _assess_folder(
     maps: Sequence[Raster], folder: Path, labels: dict[str, Any], nodata_as: str | None, counting: Counting
 ) -> PixelCounts:
-    """Compare each map with the file of a folder that has its name; each map is a group."""
-    files = {file.stem: file for file in files_in(str(folder), VECTOR_SUFFIXES | RASTER_SUFFIXES)}
-    stems = {mapped.name: scene_in_name(mapped.name, files) for mapped in maps}
-    absent = [name for name, stem in stems.items() if stem is None]
+    """Compare each map with the file of a folder that has its name."""
+    files = files_in(str(folder), VECTOR_SUFFIXES | RASTER_SUFFIXES)
+    stems = [scene_in_name(mapped.name, [file.stem for file in files]) for mapped in maps]
+    absent = [mapped.name for mapped, stem in zip(maps, stems, strict=True) if stem is None]
     if absent:
         raise LabelError(
             f"{folder} has no reference for {listed(absent)} ({len(absent)} of {counted(len(maps), 'map')}). Expected "
             f"a file with the map's name for each, such as {absent[0]}.shp. Name a file, or add the missing ones."
         )
-    _common_classes(maps)
-    by_map = {
-        mapped.name: _assess_file([mapped], str(files[str(stems[mapped.name])]), labels, nodata_as, counting)
-        for mapped in maps
-    }
-    counts = pooled(by_map.values())
-    return replace(counts, groups=counts.groups or by_map)
+    references = [str(_only_file(files, str(stem))) for stem in stems]
+    classes = _classes(maps, references, labels, nodata_as)
+    by_map: dict[str, PixelCounts] = {}
+    for mapped, reference in zip(maps, references, strict=True):
+        counts = _assess_file([mapped], reference, labels, nodata_as, counting, classes)
+        if any((own.blocks is None) != (counts.blocks is None) for own in by_map.values()):
+            raise LabelError(
+                f"{folder} holds points and polygons or rasters ({references[0]}, {reference}). Expected one kind, for "
+                "their counts are summed. Assess the maps one by one."
+            )
+        by_map[mapped.paths[0]] = counts
+    return _summed(by_map)
+
+
+def _only_file(files: Sequence[Path], stem: str) -> Path:
+    """The file with this stem.
+
+    Raises:
+        LabelError: there are several.
+        RecipeError: it is a reference sample.
+    """
+    own = [file for file in files if file.stem == stem]
+    if len(own) > 1:
+        raise LabelError(f"{listed(own)} have one name. Expected one reference for a map. Move the others elsewhere.")
+    if holds_design(own[0]):
+        raise RecipeError(f"{own[0]} is a sample of one map. Assess that map with it alone.")
+    return own[0]
 
 
 def _only(maps: Sequence[Raster]) -> Raster:
@@ -215,62 +224,64 @@ def _warned(assessment: Assessment) -> Assessment:
     return assessment
 
 
-def _with_class(mapped: Raster, classes: Classes, name: str | None) -> Raster:
-    """The map with the value of a class wherever it has none; as it is if the name is None."""
-    if name is None:
-        return mapped
-    if name not in classes.names:
-        raise RecipeError(f"--nodata-as is '{name}', but the classes are {', '.join(classes.names)}. Name one of them.")
-    return filled(mapped, classes.values[classes.names.index(name)])
-
-
-def _with_background(classes: Classes, mapped: Raster) -> Classes:
-    """The class table of a map whose nodata is background: of a map of others, it may not list that class."""
-    if BACKGROUND in classes.names:
-        return classes
-    value = int(mapped.nodata) if isinstance(mapped.nodata, (int, float)) and 0 <= mapped.nodata <= 254 else 0
-    if value in classes.values:
-        return classes
-    entry = ClassEntry(value, BACKGROUND, default_colour(0, background=True), value)
-    return Classes(tuple(sorted((entry, *classes), key=lambda row: row.value)), classes.ignore, classes.unknown)
-
-
 def _assess_file(
-    maps: Sequence[Raster], reference: str, labels: dict[str, Any], nodata_as: str | None, counting: Counting
+    maps: Sequence[Raster],
+    reference: str,
+    labels: dict[str, Any],
+    nodata_as: str | None,
+    counting: Counting,
+    classes: Classes | None = None,
 ) -> PixelCounts:
-    classes, nodata = _common_classes(maps), maps[0].nodata
-    if nodata_as == BACKGROUND:
-        classes = _with_background(classes, maps[0])
-    maps = [_with_class(mapped, classes, nodata_as) for mapped in maps]
-    # The class table is that of the map: it says nothing about the reference's nodata.
-    settings = {"labels": reference, "label_nodata_as": NODATA_IGNORED} | labels
-    specs = [SceneSpec.of({"image": mapped.paths} | settings) for mapped in maps]
+    """Compare maps with one file.
+
+    Args:
+        maps: class maps.
+        reference: the file.
+        labels: how it is read: fields of SceneSpec.
+        nodata_as: as of `assess_maps`.
+        counting: which parts are counted apart.
+        classes: the class table; None for the one that `_classes` finds.
+    """
+    nodata = maps[0].nodata
+    classes = classes or _classes(maps, [reference] * len(maps), labels, nodata_as)
+    maps = [with_class(mapped, classes, nodata_as) for mapped in maps]
+    specs = [_spec(mapped, reference, labels) for mapped in maps]
     try:
         if is_vector(reference):
             return _assess_vector(maps, specs, classes, counting)
         return _sum(maps, [partial(_assess_raster, *pair, classes, counting) for pair in zip(maps, specs, strict=True)])
     except ClassError as error:
-        if nodata is None or nodata_as is not None:
+        # Only the background, or the class of the nodata value, may be the nodata of a map.
+        may_be_nodata = {"0", BACKGROUND, nodata_label(nodata)}
+        if (
+            nodata is None
+            or nodata_as is not None
+            or [label_key(label) in may_be_nodata for label in error.labels] != [True]
+        ):
             raise
         raise ClassError(
             f"{error} If nodata ({nodata_label(nodata)}) is a class of the map, pass --nodata-as with its name."
         ) from error
 
 
-def _common_classes(maps: Sequence[Raster]) -> Classes:
-    """The class table of all maps.
+def _spec(mapped: Raster, reference: str, labels: dict[str, Any]) -> SceneSpec:
+    """How the reference of a map is read. The class table is that of the map: it says nothing about its nodata."""
+    return SceneSpec.of({"image": mapped.paths, "labels": reference, "label_nodata_as": NODATA_IGNORED} | labels)
 
-    Raises:
-        RecipeError: two maps have different ones.
-    """
-    first, *others = (ClassMap.of(mapped).classes for mapped in maps)
-    for mapped, classes in zip(maps[1:], others, strict=True):
-        if (classes.names, classes.values) != (first.names, first.values):
-            raise RecipeError(
-                f"{mapped.paths[0]} has the classes {', '.join(classes.names)}, but {maps[0].paths[0]} has "
-                f"{', '.join(first.names)}. Assess maps with different class tables one by one."
-            )
-    return first
+
+def _classes(
+    maps: Sequence[Raster], references: Sequence[str], labels: dict[str, Any], nodata_as: str | None
+) -> Classes:
+    """The class table of maps and the reference of each; with the background, if that is the maps' nodata."""
+    is_background = nodata_as == BACKGROUND
+
+    def reference_values() -> set[int]:
+        specs = [_spec(mapped, reference, labels) for mapped, reference in zip(maps, references, strict=True)]
+        values = {value for mapped, spec in zip(maps, specs, strict=True) for value in values_in(mapped, spec)}
+        return values - {0} if is_background else values
+
+    classes = common_classes(maps, reference_values)
+    return with_background(classes, maps[0]) if is_background else classes
 
 
 def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]]) -> PixelCounts:
@@ -289,6 +300,11 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]
         raise errors[0]
     if errors:
         log.warning("left out: %d of %d maps: %s", len(errors), len(maps), errors[0])
+    return _summed(by_map)
+
+
+def _summed(by_map: dict[str, PixelCounts]) -> PixelCounts:
+    """The sum over maps, by their paths; each is a group with its name, or with its path where names are alike."""
     counts = pooled(by_map.values())
     if counts.groups or not 1 < len(by_map) <= MOST_APART:
         return counts
@@ -298,7 +314,7 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]
 
 
 def _assess_raster(mapped: Raster, spec: SceneSpec, classes: Classes, counting: Counting) -> PixelCounts:
-    labels = open_labels(spec, mapped, _as_in_raster(classes, str(spec.labels)))
+    labels = open_labels(spec, mapped, as_in_raster(classes, str(spec.labels)))
     return assess_labels(mapped, labels, classes, counting)
 
 
@@ -313,11 +329,11 @@ def _assess_vector(
             "%s holds no sampling design: accuracy is that of its points, without intervals and areas. Draw points "
             "with landscribe sample, or pass their strata to ls.estimate", points.name,
         )  # fmt: skip
-        values = _as_in(classes, points).values_of(points.labels, f"{reference}, column '{spec.label_field}',")
+        values = as_in_features(classes, points).values_of(points.labels, f"{reference}, column '{spec.label_field}',")
         return assess_points(maps, points, values, classes)
     polygons = PolygonFiles()
     features = polygons.read(reference, **options)
-    table = classes if spec.label_field is None else _as_in(classes, features)
+    table = classes if spec.label_field is None else as_in_features(classes, features)
     _require_zero_is_decided(features, table, spec)
     compare = partial(_assess_polygons, classes=table, polygons=polygons, counting=counting)
     return _sum(maps, [partial(compare, *pair) for pair in zip(maps, specs, strict=True)])
@@ -332,8 +348,7 @@ def _is_points(spec: SceneSpec, classes: Classes) -> bool:
     reference = str(spec.labels)
     if spec.label_field is None:
         refuse_lost_design(Path(reference))
-    kind = geometry_type(reference, field=spec.label_field, layer=spec.label_layer, crs=spec.label_crs)
-    is_points = kind in (*POINTS, "MultiPoint")
+    is_points = holds_points(spec)
     if spec.label_field is None and (is_points or len(classes.foreground) > 1):
         raise RecipeError(
             f"{reference} holds features of several classes. Name their class column with --label-field (in a run: "
@@ -346,7 +361,11 @@ def counts_strips(spec: AssessSpec) -> bool:
     """True if the independent reference is compared strip by strip, which Dask can do: points are not."""
     if spec.reference is None or not is_vector(spec.reference):
         return spec.reference is not None
-    return geometry_type(spec.reference, field=spec.reference_field) not in (*POINTS, "MultiPoint")
+    return not holds_points(_source(spec))
+
+
+def _source(spec: AssessSpec) -> SceneSpec:
+    return SceneSpec.of({"image": spec.reference, "labels": spec.reference, "label_field": spec.reference_field})
 
 
 def require_reference(spec: AssessSpec, classes: Classes) -> None:
@@ -368,14 +387,14 @@ def require_reference(spec: AssessSpec, classes: Classes) -> None:
     if not is_vector(spec.reference):
         Raster.open([spec.reference])
         return
-    source = SceneSpec.of({"image": spec.reference, "labels": spec.reference, "label_field": spec.reference_field})
+    source = _source(spec)
     options = label_options(source)
     if _is_points(source, classes):
-        _refuse_for_points(spec, Path(spec.reference).name)
+        refuse_for_points(IntervalSpec(regions=spec.regions), None, Path(spec.reference).name)
         options["geometry_types"] = POINTS
     features = Features.read(spec.reference, **options)
     if spec.reference_field is not None:
-        where, table = f"{spec.reference}, column '{spec.reference_field}',", _as_in(classes, features)
+        where, table = f"{spec.reference}, column '{spec.reference_field}',", as_in_features(classes, features)
         table.values_of(features.labels, where)
         if "geometry_types" not in options:
             _require_zero_is_decided(features, table, source)
@@ -388,20 +407,6 @@ def _assess_polygons(
     for warning in label_warnings([source]):
         log.warning(warning)
     return assess_labels(mapped, source, classes, counting)
-
-
-def _as_in(classes: Classes, features: Features) -> Classes:
-    """The class table for the labels of features: values replace words if the features hold numbers."""
-    return classes.with_numeric_labels() if has_numbers(features.labels) else classes
-
-
-def _as_in_raster(classes: Classes, reference: str) -> Classes:
-    """The class table for a label raster: a map of Landscribe holds values, any other raster labels."""
-    text = read_tags(Path(reference)).get(CLASSES_TAG)
-    values = {entry.name: entry.value for entry in classes_from_tag(text)} if text else {}
-    if not values.keys() >= set(classes.names):
-        return classes.with_numeric_labels()
-    return Classes(tuple(replace(entry, label=values[entry.name]) for entry in classes), classes.ignore)
 
 
 def _require_zero_is_decided(features: Features, classes: Classes, spec: SceneSpec) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from landscribe.assessment.spec import AccuracySpec
-from landscribe.errors import RecipeError, SampleError, counted, listed
+from landscribe.errors import SampleError, counted, listed
 from landscribe.estimation.estimate import Estimate, estimate
 from landscribe.estimation.intervals import Estimated
 from landscribe.estimation.label_tables import read_labels
@@ -84,6 +84,7 @@ class SampleAssessment:
         }
         return {
             "map": self.map,
+            "map_run": self.design.map.run,
             "reference": self.reference,
             "design": self.design.kind,
             "estimator": self.estimator,
@@ -119,8 +120,6 @@ def assess_sample(mapped: Raster, path: Path, spec: AccuracySpec) -> SampleAsses
         LabelError: the sample cannot be read, was changed, or was drawn from another map.
         SampleError: units have no reference class, or nothing can be estimated from those that have.
     """
-    if spec.block_size is not None:
-        raise RecipeError("--block-size is about references that cover the ground, not samples. Leave it out.")
     sample = ReferenceSample.open(path)
     if spec.sample_labels is not None:
         names = [entry.name for entry in sample.design.classes]
@@ -129,7 +128,8 @@ def assess_sample(mapped: Raster, path: Path, spec: AccuracySpec) -> SampleAsses
     sample.require_map(mapped)
     tables, estimator = _tables(labelled, sample.design)
     classes = [entry.name for entry in sample.design.classes]
-    result = estimate(*tables, confidence=spec.confidence, classes=classes)
+    corrects = True if tables[1]["units"].sum() <= 100 else None  # 100 units of a map are no per cent
+    result = estimate(*tables, confidence=spec.confidence, classes=classes, finite_population=corrects)
     unlabelled = len(sample.units) - len(labelled)
     return SampleAssessment(result, sample.design, estimator, Path(mapped.paths[0]).name, path.name, unlabelled)
 

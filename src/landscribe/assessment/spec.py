@@ -1,10 +1,11 @@
 """The settings of the assessments of runs and objects. Loads pydantic only, so that a command's help needs no GDAL."""
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from landscribe.errors import RecipeError
 from landscribe.spec import InputPath, Pixels, Spec
 
 MOST_EDGE_PIXELS = 100
@@ -92,9 +93,46 @@ class ObjectAssessmentSpec(Spec):
     """How objects are compared with a reference, besides how the labels of the reference are read."""
 
     object_field: str | None = None
-    """Class column of the objects. Default: the column that is the reference's label_field."""
+    """Class column of the objects, beside the reference's label_field. Default: the column of that name."""
     score_field: str | None = None
     """Column of the objects with a number that is larger for more certain ones, such as the mean probability. Average
     precision needs it. Default: the column score, probability or prob, if there is one."""
     tolerance: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Distance in metres up to which boundaries agree. Default: boundaries are not compared."""
+
+
+def refuse_for_chips(spec: AccuracySpec, name: str) -> None:
+    """Raise RecipeError for settings that need a reference without borders in it."""
+    if spec.edges:
+        raise RecipeError(
+            f"{name} holds chips, whose borders cut edges. Expected polygons or a label raster for --edges. Leave it "
+            "out."
+        )
+    _refuse_dask(spec, name, "chips")
+
+
+def refuse_for_points(spec: IntervalSpec, seed: int | None, name: str) -> None:
+    """Raise RecipeError for settings that need a reference of more than points."""
+    of_pixels: dict[str, Any] = {
+        "--regions": spec.regions,
+        "--block-size": spec.block_size,
+        "--confidence": spec.confidence != IntervalSpec().confidence,
+        "--seed": seed is not None,
+    }
+    if isinstance(spec, AccuracySpec):
+        of_pixels |= {"--edges": spec.edges, "--probabilities": spec.probabilities}
+        _refuse_dask(spec, name, "points")
+    for flag, setting in of_pixels.items():
+        if setting:
+            raise RecipeError(
+                f"{flag} needs polygons, a label raster or chips as the reference, but {name} holds points. Leave it "
+                "out."
+            )
+
+
+def _refuse_dask(spec: AccuracySpec, name: str, content: str) -> None:
+    if spec.dask is not None:
+        raise RecipeError(
+            f"--dask counts the strips of a map against polygons or a label raster, but {name} holds {content}. Leave "
+            "it out."
+        )

@@ -23,6 +23,15 @@ def with_interval(measures: dict[str, Any], intervals: dict[str, Any], name: str
     return f"{value} ({lower:.{digits}f}-{upper:.{digits}f})"
 
 
+def confidence_text(confidence: float) -> str:
+    """A confidence in per cent.
+
+    >>> confidence_text(0.95), confidence_text(0.999)
+    ('95 %', '99.9 %')
+    """
+    return f"{100 * confidence:g} %"
+
+
 def area_form(estimated: dict[str, float | None]) -> str:
     """Form of an estimated area and of its interval."""
     from landscribe.maps.areas import area_decimals

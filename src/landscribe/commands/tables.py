@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from landscribe.commands.numbers import area_form, error_text, estimated_text, number, with_interval
+from landscribe.commands.numbers import area_form, confidence_text, error_text, estimated_text, number, with_interval
 from landscribe.commands.terminal import duration, show, size
 from landscribe.errors import counted, listed, printable
 from landscribe.runs import Run
@@ -71,14 +71,16 @@ def print_measures(summary: dict[str, Any]) -> None:
     )
     intervals = summary.get("intervals") or {}
     overall = [f"{_title(name)} {with_interval(summary, intervals, name)}" for name in _OVERALL]
-    show(f"{counted(summary['pixels'], 'pixel')}, {', '.join(overall)}")
+    # Points have no blocks, from which intervals follow.
+    noun = "pixel" if summary["split"] or "intervals" in summary else "point"
+    show(f"{counted(summary['pixels'], noun)}, {', '.join(overall)}")
     if summary.get("quantity_disagreement") is not None:
         show(", ".join(f"{_title(name)} {number(summary[name])}" for name in _AGREEMENT))
     if summary.get("unmapped_pixels"):
-        show(f"{summary['unmapped_pixels']} more pixels of the reference lie where the map has no class")
+        show(f"{summary['unmapped_pixels']} more {noun}s of the reference lie where the map has no class")
     by_class = intervals.get("classes") or [{}] * len(summary["classes"])
     _print_table(
-        ["class", "user's", "producer's", "F1", "IoU", "reference pixels"],
+        ["class", "user's", "producer's", "F1", "IoU", f"reference {noun}s"],
         [
             [row["name"], *(with_interval(row, own, name) for name in _BY_CLASS), f"{row['reference_pixels']:,}"]
             for row, own in zip(summary["classes"], by_class, strict=True)
@@ -87,20 +89,21 @@ def print_measures(summary: dict[str, Any]) -> None:
     if intervals:
         show(
             intervals.get("reason")
-            or f"intervals: {intervals['confidence']:.0%}, from resamples of {intervals['blocks']} blocks of "
-            f"{intervals['block_side']} x {intervals['block_side']} pixels"
+            or f"intervals: {confidence_text(intervals['confidence'])}, from resamples of {intervals['blocks']} blocks "
+            f"of {intervals['block_side']} x {intervals['block_side']} pixels"
+            + (f"; {intervals['note']}" if "note" in intervals else "")
         )
     if "by_edge_distance" in summary:
         _print_edges(summary)
     if "calibration" in summary:
         _print_calibration(summary["calibration"])
     if summary.get("groups"):
-        _print_groups(summary["groups"])
+        _print_groups(summary["groups"], noun)
 
 
 def print_estimates(summary: dict[str, Any]) -> None:
     """Accuracy and areas that a reference sample estimates, with their intervals; the counts of the map beside them."""
-    level, unit = f"{100 * summary['confidence']:g} %", summary["area_unit"]
+    level, unit = confidence_text(summary["confidence"]), summary["area_unit"]
     inside = f", inside {summary['area_file']}" if summary["area_file"] else ""
     show(
         f"{summary['map']} against {summary['reference']}: {summary['estimator']}, "
@@ -186,12 +189,12 @@ def print_object_measures(summary: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _print_groups(groups: dict[str, Any]) -> None:
-    """Accuracy by group of scenes: a row for each."""
+def _print_groups(groups: dict[str, Any], noun: str) -> None:
+    """Accuracy by region, or by group of scenes, scene or map: a row for each."""
     names = [row["name"] for row in next(iter(groups.values()))["classes"]]
     few = names if len(names) <= _MOST_CLASSES else []
     _print_table(
-        ["group", "pixels", "overall accuracy", "mean F1", *(f"F1 {name}" for name in few)],
+        ["region or group", f"{noun}s", "overall accuracy", "mean F1", *(f"F1 {name}" for name in few)],
         [
             [
                 group, str(measures["pixels"]),
@@ -208,7 +211,7 @@ def _print_groups(groups: dict[str, Any]) -> None:
 
 def print_plan(plan: dict[str, Any]) -> None:
     """Units to draw of each stratum, and the accuracy that they will show if it is as expected."""
-    overall, level = plan["overall"], f"{100 * plan['confidence']:g} %"
+    overall, level = plan["overall"], confidence_text(plan["confidence"])
     is_stratified = plan["design"] == "stratified"
     show(
         f"{plan['map']}: {plan['design']} sample of {plan['size']:,} of {plan['units']:,} units"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from landscribe.errors import RasterError, counted
+from landscribe.errors import ClassError, RasterError, counted, first_line
 from landscribe.geo.access import open_dataset
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, count_codes
 from landscribe.geo.rasters.raster import Raster
@@ -81,15 +81,37 @@ class ClassMap:
 
     @cached_property
     def classes(self) -> Classes:
-        """The map's class table; of a map without one, the values that occur (all of it is read)."""
-        text = self.tags.get(CLASSES_TAG)
-        if text is not None:
-            return classes_from_tag(text)
+        """The map's class table; of a map without one, the values that occur (all of it is read).
+
+        Raises:
+            RasterError: the tag holds no class table, or a map without one has no valid pixel.
+        """
+        if self.table is not None:
+            return self.table
+        if not self.values:
+            raise RasterError(
+                f"{self.raster.paths[0]} has no valid pixel: all are nodata. Expected class values. Choose another map."
+            )
+        return Classes.from_labels(self.values, background=False)
+
+    @cached_property
+    def table(self) -> Classes | None:
+        """The class table in the map's tags; None without one.
+
+        Raises:
+            RasterError: the tag holds no class table.
+        """
+        return class_table_in(self.tags, self.raster.paths[0])
+
+    @cached_property
+    def values(self) -> list[int]:
+        """The class values that occur, ascending (all of the map is read); empty if all pixels are nodata."""
         counts = np.zeros(256, np.int64)
         for strip in self.raster.grid.strips(_STRIP_PIXELS):
             pixels, valid = self.raster.read(strip)
             counts += count_codes(pixels[0][valid])
-        return Classes.from_labels(np.flatnonzero(counts[:IGNORE]).tolist(), background=False)
+        values: list[int] = np.flatnonzero(counts[:IGNORE]).tolist()
+        return values
 
     @property
     def areas(self) -> Areas:
@@ -115,8 +137,9 @@ def read_tags(path: Path) -> dict[str, str]:
 
 def areas_in(tags: dict[str, str]) -> Areas:
     """The areas that tags hold; empty if none."""
-    areas: Areas = json.loads(tags.get(AREAS_TAG, "{}"))
-    return areas
+    areas: Areas = _object_in(tags, AREAS_TAG)
+    is_complete = all(isinstance(own, dict) and own.keys() >= {"pixels", "km2"} for own in areas.values())
+    return areas if is_complete else {}
 
 
 def fingerprint_in(tags: dict[str, str]) -> dict[str, Any]:
@@ -126,12 +149,12 @@ def fingerprint_in(tags: dict[str, str]) -> dict[str, Any]:
 
 def trained_splits_in(tags: dict[str, str], chips_sha256: str) -> list[str]:
     """The splits of these chips that models of the map were trained on; empty if the tags do not say it."""
-    splits: list[str] = _object_in(tags, TRAINED_TAG).get(chips_sha256, [])
-    return splits
+    splits = _object_in(tags, TRAINED_TAG).get(chips_sha256)
+    return splits if isinstance(splits, list) else []
 
 
 def _object_in(tags: dict[str, str], name: str) -> dict[str, Any]:
-    """The JSON object of a tag; empty if there is none."""
+    """The JSON object of a tag; empty if there is none, or another program wrote the tag."""
     try:
         fields = json.loads(tags.get(name, "{}"))
     except ValueError:
@@ -142,6 +165,26 @@ def _object_in(tags: dict[str, str], name: str) -> dict[str, Any]:
 def classes_as_tag(classes: Classes) -> str:
     """The class table as JSON. Law: `classes_from_tag(classes_as_tag(c)) == c`."""
     return json.dumps([asdict(entry) for entry in classes])
+
+
+def class_table_in(tags: dict[str, str], path: str) -> Classes | None:
+    """The class table that tags hold; None without one.
+
+    Args:
+        tags: of a map.
+        path: of the map, for the message.
+
+    Raises:
+        RasterError: the tag holds no class table.
+    """
+    text = tags.get(CLASSES_TAG)
+    try:
+        return None if text is None else classes_from_tag(text)
+    except (ValueError, TypeError, ClassError) as error:
+        raise RasterError(
+            f"{path}: its tag {CLASSES_TAG} holds no class table ({first_line(error)}). Expected the tag that "
+            f"Landscribe wrote. Map again, or remove it: gdal_edit.py -unsetmd {CLASSES_TAG} {path}"
+        ) from error
 
 
 def classes_from_tag(text: str) -> Classes:

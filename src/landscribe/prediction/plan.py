@@ -224,7 +224,7 @@ def _require_memory(predictor: Predictor, raster: Raster, tiling: Tiling) -> Non
     if predictor.device.type == "cpu" and tiling.batch * rows * cols > _ALWAYS_FIT:
         require_memory(
             estimated_memory(predictor.models, (tiling.batch, rows, cols)) or 0,
-            f"a batch of {counted(tiling.batch, 'tile')} of {rows} x {cols} pixels",
+            f"a batch of {counted(tiling.batch, 'tile')} of {cols} x {rows} pixels",
             "Pass --tile auto, or a smaller --tile or --batch.",
         )
 

@@ -26,6 +26,7 @@ from landscribe.geo.classes import IGNORE, Classes, rgb
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
 from landscribe.maps.style import colormap
+from landscribe.nn.encoders.sensors import RGB, common_names
 
 Colours = NDArray[np.uint8]
 """(rows, cols, 3): red, green, blue."""
@@ -72,14 +73,23 @@ class Line:
 def shown_bands(names: Sequence[str]) -> tuple[int, ...]:
     """Indices (from 0) of the bands to show as red, green and blue; of one band if there are fewer than three.
 
-    >>> shown_bands(["B02", "B03", "B04", "B08"])
-    (2, 1, 0)
+    >>> shown_bands(["B02", "B03", "B04", "B08"]), shown_bands(["b", "g", "r", "nir"])
+    ((2, 1, 0), (2, 1, 0))
     """
-    lower = [name.lower() for name in names]
-    for rgb_names in (("red", "green", "blue"), ("b04", "b03", "b02")):
-        if set(rgb_names) <= set(lower):
-            return tuple(lower.index(name) for name in rgb_names)
+    common = common_names(names, None)
+    for colours in (RGB, tuple("rgb")):
+        if set(colours) <= set(common):
+            return tuple(common.index(colour) for colour in colours)
     return (0, 1, 2) if len(names) >= 3 else (0,)
+
+
+def sentence(text: str) -> str:
+    """A text with a capital first letter and a full stop.
+
+    >>> sentence("fewer than 30 units")
+    'Fewer than 30 units.'
+    """
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def limits_of(pixels: Pixels, valid: Valid, *, together: bool) -> Limits:

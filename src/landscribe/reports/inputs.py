@@ -1,5 +1,6 @@
 """Inputs of a report: chips, training history, measures and maps of a run."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ import pyogrio
 from landscribe.data.chips.chips import Chips
 from landscribe.examples import EXAMPLES
 from landscribe.examples.example import Published
-from landscribe.maps.class_map import fingerprint_in, read_tags
+from landscribe.maps.class_map import RUN_TAG, fingerprint_in, read_tags
 from landscribe.model.config import ModelConfig
 from landscribe.model.folder import SavedModel
 from landscribe.reports.figures import measure
 from landscribe.reports.folds import Folds
 from landscribe.runs import Run
+
+log = logging.getLogger(__name__)
 
 _SETTINGS = (
     "batch", "loss", "class_weights", "sampling", "optimizer", "learning_rate", "schedule", "scaling", "precision",
@@ -82,11 +85,26 @@ class ReportInputs:
             folds=folds,
             assessed_maps=None if run.assessed == run else run.assessed.map_files,
             reference=reference,
-            sample=run.read_sample_assessment(),
+            sample=_sample_of(run),
             published=[
                 (number, number.measured((number.on_reference and reference) or assessment)) for number in published
             ],
         )
+
+
+def _sample_of(run: Run) -> dict[str, Any] | None:
+    """What a reference sample estimates; None, with a warning, if it was drawn from another map than the run's."""
+    sample = run.read_sample_assessment()
+    # Earlier versions did not write the run of the map.
+    if sample is None or "map_run" not in sample:
+        return sample
+    if sample["map_run"] in {read_tags(path).get(RUN_TAG) for path in run.map_files} - {None}:
+        return sample
+    log.warning(
+        "the report leaves out %s: its sample is of another map (%s) than that of the run, or of an earlier one. Draw "
+        "and label a sample of the map of the run, and assess it anew", run.sample_file, sample["map"],
+    )  # fmt: skip
+    return None
 
 
 def _facts_of_model(run: Run, chips: Chips) -> list[tuple[str, str]]:

@@ -72,11 +72,16 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {
         "measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": crs_label,
-        "decimals": area_decimals, "area": area_text,
+        "decimals": area_decimals, "area": area_text, "sentence": figures.sentence,
     }  # fmt: skip
     text = (files("landscribe.reports") / "template.html").read_text(encoding="utf-8")
     write_text(out, page.from_string(text).render(context))
     return out
+
+
+def is_report(text: str) -> bool:
+    """True for a page of `write_report`, also of an earlier version; False for any other, a labelling page included."""
+    return all(part in text for part in ('<meta name="generator" content="landscribe">', '<section id="accuracy">'))
 
 
 class _Scenes:

@@ -14,7 +14,7 @@ from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import ASSIGN_CRS, grid_label
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.class_map import CLASSES_TAG, ClassMap, classes_from_tag
+from landscribe.maps.class_map import ClassMap
 from landscribe.sampling.frame import BUFFER, Buffer, Frame, FrameCounts
 from landscribe.sampling.sizes import (
     Expected,
@@ -201,10 +201,9 @@ def _require_known(names: Iterable[str], known: Iterable[str], setting: str) -> 
 
 def _table(class_map: ClassMap, values: list[int]) -> Classes:
     """The class table of a map in which these values occur; of a map without a table, the values."""
-    text = class_map.tags.get(CLASSES_TAG)
-    if text is None:
+    table = class_map.table
+    if table is None:
         return Classes.from_labels(values, background=False)
-    table = classes_from_tag(text)
     unlisted = sorted(set(values) - set(table.values))
     if unlisted:
         raise ClassError(

@@ -249,6 +249,7 @@ class ChipKeywords(TypedDict, total=False):
 
     seed: int
     classes: Sequence[dict[str, Any] | ClassSpec]
+    class_table: str | Path | None
     stack: bool
     without: Sequence[str] | str
     bands: Sequence[str] | None | str
@@ -508,4 +509,5 @@ class RunKeywords(DemoKeywords, total=False):
 
     seed: int
     classes: Sequence[dict[str, Any] | ClassSpec]
+    class_table: str | Path | None
     size: int

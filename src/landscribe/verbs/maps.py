@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from landscribe.errors import OutputError, RecipeError
-from landscribe.outputs import claim, output_path, require_output_file
+from landscribe.outputs import claim, output_path, require_replaceable
 from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import Source, open_models
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from landscribe.assessment.accuracy import Assessment
     from landscribe.assessment.objects.objects import ObjectAssessment
@@ -140,9 +141,9 @@ def assess(
     maps: Source | Sequence[Source],
     *,
     reference: Chips | Source,
-    split: str = "test",
+    split: str | None = None,
     nodata_as: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     out: Source | None = None,
     **settings: Unpack[LabelKeywords],
 ) -> Assessment | SampleAssessment:
@@ -152,10 +153,10 @@ def assess(
         maps: one class map, or several.
         reference: polygons, points with a class column, a label raster, a folder with such a file for each map, which
             has its name, or a chips folder; or the file of `sample`, whose column reference was filled in.
-        split: split of the chips, if the reference is a chips folder.
+        split: split of the chips, if the reference is a chips folder; default: test.
         nodata_as: class of pixels that are nodata in the maps, such as "background"; they are left out if None.
-        seed: of the resamples from which intervals follow.
-        out: also write the measures as JSON.
+        seed: of the resamples from which intervals follow; default: 0. Points and samples have none.
+        out: also write the measures as JSON (.json). It may replace earlier measures, but no other file.
         settings: how to read the reference (fields of SceneSpec about labels), and fields of AccuracySpec.
 
     Returns:
@@ -176,15 +177,13 @@ def assess(
 
     fields: dict[str, Any] = dict(settings)
     spec = AccuracySpec.of({name: fields.pop(name) for name in AccuracySpec.model_fields if name in fields})
-    checked("seed", seed, Seed)
+    if seed is not None:
+        checked("seed", seed, Seed)
 
     from landscribe.assessment.references import assess_maps
 
     paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
-    saved = _output_apart_from(out, [*paths, reference])
-    with nullcontext() if saved is None else claim(saved):
-        if saved is not None:
-            require_output_file(saved)
+    with _measures_file(out) as saved:
         result = assess_maps(
             [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=fields, spec=spec,
             seed=seed,
@@ -194,12 +193,25 @@ def assess(
     return result
 
 
-def _output_apart_from(out: Source | None, inputs: Sequence[Any]) -> Path | None:
-    """The output of an assessment, which must not be one of its inputs; None without one."""
-    saved = None if out is None else output_path(out)
-    if saved is not None and saved.resolve() in {Path(str(path)).resolve() for path in inputs}:
-        raise OutputError(f"{out} is an input of the assessment. Nothing was changed. Choose another path.")
-    return saved
+@contextmanager
+def _measures_file(out: Source | None) -> Iterator[Path | None]:
+    """Claim the file of the measures, which may replace nothing but earlier measures; None without one."""
+    if out is None:
+        yield None
+        return
+    path = output_path(out)
+    with claim(path):
+        require_replaceable(path, "measures", (".json",), _holds_measures)
+        yield path
+
+
+def _holds_measures(text: str) -> bool:
+    """True for measures of pixels, of a reference sample or of objects, as `save` writes them."""
+    try:
+        fields = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(fields, dict) and "reference" in fields and not {"maps", "map", "objects"}.isdisjoint(fields)
 
 
 def assess_objects(
@@ -214,7 +226,7 @@ def assess_objects(
     Args:
         objects: polygons, each an object.
         reference: polygons, each a true object, in any CRS.
-        out: also write the measures as JSON.
+        out: also write the measures as JSON (.json). It may replace earlier measures, but no other file.
         settings: how to read the reference (fields of SceneSpec), and fields of ObjectAssessmentSpec.
             `labelled_area` may also be a raster, whose extent it is; objects that its edge cuts take no part.
 
@@ -245,10 +257,7 @@ def assess_objects(
 
     from landscribe.assessment.objects import objects as object_assessment
 
-    saved = _output_apart_from(out, [objects, reference])
-    with nullcontext() if saved is None else claim(saved):
-        if saved is not None:
-            require_output_file(saved)
+    with _measures_file(out) as saved:
         result = object_assessment.assess_objects(str(objects), str(reference), labels, spec)
         if saved is not None:
             result.save(saved)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from landscribe.errors import RecipeError
-from landscribe.outputs import claim, output_path, require_absent, require_output_file
+from landscribe.errors import RecipeError, listed
+from landscribe.outputs import claim, output_path, require_absent, require_replaceable
 from landscribe.recipe import Recipe
 from landscribe.verbs.sources import Source
+
+if TYPE_CHECKING:
+    from landscribe.runs import Run
 
 
 def new(out: Source, *, like: str | None = None, data: Source | None = None, overwrite: bool = False) -> Path:
@@ -44,10 +48,11 @@ def report(folder: Source, *, out: Source | None = None) -> Path:
 
     Args:
         folder: a run folder.
-        out: the page; default: `report.html` in the folder.
+        out: the page (.html); default: `report.html` in the folder. It may replace an earlier report, but no other
+            file.
     """
     from landscribe.reports.inputs import ReportInputs
-    from landscribe.reports.page import write_report
+    from landscribe.reports.page import is_report, write_report
     from landscribe.runs import FOLDS, Run
 
     run = Run(Path(folder))
@@ -58,5 +63,17 @@ def report(folder: Source, *, out: Source | None = None) -> Path:
         )
     page = run.report_file if out is None else output_path(out)
     with claim(page):
-        require_output_file(page)
+        require_replaceable(page, "a report", (".html", ".htm"), is_report)
+        _require_chips(run)
         return write_report(ReportInputs.of_run(run), page)
+
+
+def _require_chips(run: Run) -> None:
+    """Raise RecipeError for a folder that is no run, with the runs in it."""
+    if run.chips_folder.exists():
+        return
+    within = sorted(str(path.parent) for path in run.folder.glob("*/recipe.toml"))
+    raise RecipeError(
+        f"{run.folder} is no run folder: it has no chips. Expected the folder of a finished landscribe run."
+        + (f" Did you mean {listed(within)}?" if within else " Check the path.")
+    )

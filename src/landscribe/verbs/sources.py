@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscribe.errors import RecipeError
+from landscribe.geo.classes import read_class_table
 from landscribe.recipe import Recipe, into_sections
 from landscribe.spec import shortened
 
@@ -45,6 +46,7 @@ def _recipe_of(
     settings: dict[str, Any],
     sections: tuple[str, ...],
 ) -> Recipe:
+    settings = _with_rows_of_table(settings)
     if recipe is None:
         images = [images] if isinstance(images, (str, Path)) else images
         if images is None or (isinstance(images, Collection) and not images):
@@ -58,6 +60,17 @@ def _recipe_of(
     opened = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     # Paths of a recipe are relative to its folder; paths of settings on top, to the working folder.
     return opened.with_settings(into_sections(settings, sections)).with_absolute_paths(Path.cwd()).listed()
+
+
+def _with_rows_of_table(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the rows of a class table, `classes`, in place of its file, `class_table`."""
+    rest = {name: value for name, value in settings.items() if name != "class_table"}
+    path = settings.get("class_table")
+    if path is None:
+        return rest
+    if "classes" in rest:
+        raise RecipeError(f"classes and class_table ({path}) were both given. Give one of them.")
+    return rest | {"classes": [row._asdict() for row in read_class_table(str(path))]}
 
 
 def _require_source(given: Any, noun: type, name: str, expected: str) -> None:

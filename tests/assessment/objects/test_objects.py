@@ -84,7 +84,7 @@ def test_objects_without_a_partner_are_false_positives_and_misses(tmp_path):
 @pytest.mark.parametrize("suffix", ["gpkg", "geojson"])
 def test_a_file_without_objects_misses_all_reference_objects(tmp_path, suffix, caplog):
     objects = tmp_path / f"objects.{suffix}"
-    gpd.GeoDataFrame({"kind": []}, geometry=[], crs=UTM if suffix == "gpkg" else 4326).to_file(objects)
+    gpd.GeoDataFrame({"kind": [], "score": []}, geometry=[], crs=UTM if suffix == "gpkg" else 4326).to_file(objects)
     reference = write_polygons(tmp_path / "reference.fgb", SQUARES, kind=["a", "a", "b", "b"])
     area = write_polygons(tmp_path / "area.fgb", [pixel_box(-10, -10, 30, 100)])
     result = ls.assess_objects(
@@ -92,6 +92,7 @@ def test_a_file_without_objects_misses_all_reference_objects(tmp_path, suffix, c
     )
     assert (result.f1[0], result.recall[0], result.panoptic_quality, result.boundary_f1) == (0, 0, 0, 0)
     assert np.isnan(result.precision).all()
+    assert (result.average_precision, result.score_field) == (0, "score")
     assert [(measures.name, measures.predicted, measures.reference) for measures in result.classes] == [
         ("a", 0, 2), ("b", 0, 2),
     ]  # fmt: skip
@@ -105,6 +106,25 @@ def test_dissolved_polygons_are_named_as_the_cause_of_no_match(tmp_path, side, c
     assert assess(tmp_path, *sides).f1[0] == 0
     assert f"{side}.fgb: 1 features have 4 parts" in caplog.text
     assert "vectorize without --dissolve" in caplog.text
+
+
+def test_an_empty_file_without_a_score_column_has_no_average_precision(tmp_path):
+    objects, reference = tmp_path / "objects.gpkg", write_polygons(tmp_path / "reference.fgb", SQUARES)
+    gpd.GeoDataFrame({"kind": []}, geometry=[], crs=UTM).to_file(objects)
+    assert np.isnan(ls.assess_objects(objects, reference=reference).average_precision)
+
+
+def test_classes_that_are_compared_as_one_are_named(tmp_path, caplog):
+    kinds, names = ["a", "a", "b", "b"], {"name": ["w", "x", "y", "z"]}
+    mixed = {"columns": {"class": kinds} | names, "reference_columns": {"class": kinds[::-1]} | names}
+    result = assess(tmp_path, SQUARES, SQUARES, **mixed)
+    assert (len(result.classes), result.f1[0]) == (1, 1)
+    assert "both files have a column 'class' with a, b. To compare class by class, pass --label-field" in caplog.text
+    caplog.clear()
+    assert assess(tmp_path, SQUARES, SQUARES, label_field="class", **mixed).f1[0] == 0
+    assess(tmp_path, SQUARES, SQUARES, columns=names, reference_columns=names)
+    assess(tmp_path, SQUARES, SQUARES, columns={"class": ["a"] * 4}, reference_columns={"class": ["a"] * 4})
+    assert "one class" not in caplog.text
 
 
 def test_objects_of_several_parts_are_one_object(tmp_path):
@@ -194,6 +214,17 @@ def test_a_reference_object_under_an_object_that_is_cut_is_no_miss(tmp_path):
     whole, cut = pixel_box(10, 10, 6, 6), pixel_box(20, 18, 6, 14)
     result = assess(tmp_path, [whole, cut], [whole, pixel_box(20, 18, 6, 8)], labelled_area=area)
     assert (result.left_out, result.recall[0]) == ((1, 1), 1)
+
+
+@pytest.mark.parametrize("side", ["predicted", "reference"])
+def test_objects_of_one_file_alone_in_the_labelled_area_are_measured(tmp_path, side, caplog):
+    area = write_polygons(tmp_path / "area.fgb", [pixel_box(0, 0, 30, 30)])
+    inside, outside = [pixel_box(10, 10, 6, 6), pixel_box(60, 60, 6, 6)], [pixel_box(60, 60, 6, 6)]
+    both = (inside, outside) if side == "predicted" else (outside, inside)
+    result = assess(tmp_path, *both, labelled_area=area)
+    assert (result.f1[0], result.panoptic_quality) == (0, 0)
+    assert (result.classes[0].predicted, result.classes[0].reference) == ((1, 0) if side == "predicted" else (0, 1))
+    assert "none of the 1 polygons of" in caplog.text
 
 
 def test_fields_at_the_edge_of_a_real_mask_are_left_out(tmp_path, shared_data):
@@ -469,6 +500,7 @@ BAD = {
     "elsewhere": ("far.fgb", {}, "do not overlap", "CRS of each"),
     "other classes": ("words.fgb", {"label_field": "kind"}, "no class in common: a, b and wood", "--object-field"),
     "no class column": ("objects.fgb", {"label_field": "type"}, "no column 'type'", "kind, number, word"),
+    "one class column": ("objects.fgb", {"object_field": "kind"}, "object_field is 'kind'", "--label-field"),
     "no score column": ("objects.fgb", {"score_field": "sure"}, "no column 'sure'", "kind, number, word"),
     "words as scores": ("objects.fgb", {"score_field": "word"}, "score column 'word' holds", "--score-field"),
     "no tolerance": ("objects.fgb", {"tolerance": 0}, "'tolerance' is 0", "greater than 0"),
@@ -492,12 +524,6 @@ def test_bad_input_is_refused_in_one_line(kind, files, monkeypatch):
 def test_invalid_polygons_are_repaired_when_asked(tmp_path):
     result = assess(tmp_path, [SQUARES[1]], [BOW_TIE, SQUARES[1]], fix_geometries=True)
     assert (result.precision[0], result.recall[0]) == (1, 0.5)
-
-
-def test_an_assessment_of_objects_never_replaces_its_input(tmp_path):
-    objects = write_polygons(tmp_path / "objects.fgb", SQUARES)
-    with pytest.raises(ls.LandscribeError, match="is an input of the assessment"):
-        ls.assess_objects(objects, reference=objects, out=objects)
 
 
 def test_the_file_of_measures_holds_what_the_assessment_does(tmp_path):

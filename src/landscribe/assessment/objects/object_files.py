@@ -6,17 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from pandas.api.types import is_string_dtype
 from rasterio.crs import CRS
 
 from landscribe.assessment.objects.boundaries import rings_of
 from landscribe.assessment.objects.matching import Pairs
 from landscribe.assessment.spec import ObjectAssessmentSpec
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import ClassError, LabelError, listed
+from landscribe.errors import ClassError, LabelError, RecipeError, listed
 from landscribe.geo.classes import label_key
 from landscribe.geo.features import Features, report_dropped
 from landscribe.geo.grid import Grid
@@ -107,9 +109,19 @@ def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: Objec
     Raises:
         LabelError: a file cannot be used, or the two do not overlap.
         ClassError: no class is in both.
+        RecipeError: the class column of the objects is named, but not that of the reference.
     """
-    predicted, scores, score_field = _read(objects, spec.object_field or labels.label_field, labels, spec, own=True)
-    true, _, _ = _read(reference, labels.label_field, labels, spec, own=False)
+    if spec.object_field is not None and labels.label_field is None:
+        raise RecipeError(
+            f"object_field is '{spec.object_field}', but the class column of the reference has no name. Expected both "
+            "or neither. Name it with --label-field."
+        )
+    predicted, own_table, (scores, score_field) = _read(
+        objects, spec.object_field or labels.label_field, labels, spec, own=True
+    )
+    true, table, _ = _read(reference, labels.label_field, labels, spec, own=False)
+    if labels.label_field is None:
+        _report_classes(own_table, table)
     grid = _fine_grid(predicted if len(predicted) else true)
     reprojected = true.on(grid, objects)
     if not len(predicted):
@@ -137,8 +149,8 @@ def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: Objec
 
 def _read(
     path: str, field: str | None, labels: SceneSpec, spec: ObjectAssessmentSpec, *, own: bool
-) -> tuple[Features, Floats | None, str | None]:
-    """The polygons of a file; of our `own` objects also the scores, and the name of their column."""
+) -> tuple[Features, gpd.GeoDataFrame, tuple[Floats | None, str | None]]:
+    """The polygons of a file, and its table; of our `own` objects also the scores, and the name of their column."""
     read = read_layer(
         path,
         field=field,
@@ -150,21 +162,27 @@ def _read(
     table = usable_geometries(read.table, path, POLYGONS, fix=labels.fix_geometries)
     report_dropped(read.table, table, field, path)
     crs = CRS.from_wkt(table.crs.to_wkt())
+    score_field = spec.score_field or next((name for name in _SCORE_FIELDS if name in table.columns), None)
     if table.empty:
         log.warning("%s holds no objects, so all reference objects are missed", path)
-        return Features(path, np.zeros(0, object), (), crs), None, None
+        scores = None if score_field is None else np.zeros(0)
+        return Features(path, np.zeros(0, object), (), crs), table, (scores, score_field)
     features = Features(path, table.geometry.to_numpy(), labels_of(table, field, path), crs)
     _report_dissolved(features)
-    score_field = spec.score_field or next((name for name in _SCORE_FIELDS if name in table.columns), None)
-    if not own or score_field is None:
-        return features, None, None
+    return features, table, _scores(table, score_field, spec, path) if own and score_field else (None, None)
+
+
+def _scores(
+    table: gpd.GeoDataFrame, score_field: str, spec: ObjectAssessmentSpec, path: str
+) -> tuple[Floats | None, str | None]:
+    """The scores of objects and the name of their column; none if a column that nobody named does not hold numbers."""
     raw = column(table, score_field, path)
     try:
         scores = raw.astype(np.float64).to_numpy()
     except (ValueError, TypeError):
         scores = np.full(len(raw), np.nan)
     if np.isfinite(scores).all():
-        return features, scores, score_field
+        return scores, score_field
     first = int((~np.isfinite(scores)).argmax())
     problem = f"{path}: the score column '{score_field}' holds {raw.tolist()[first]!r} in feature {first}"
     if spec.score_field is not None:
@@ -172,7 +190,23 @@ def _read(
             f"{problem}. Expected a number in each feature. Correct the column, or name another with --score-field."
         )
     log.warning("%s, so there is no average precision. Name another column with --score-field", problem)
-    return features, None, None
+    return None, None
+
+
+def _report_classes(predicted: gpd.GeoDataFrame, true: gpd.GeoDataFrame) -> None:
+    """Warn of a column of both files that seems to hold classes, which are compared as one."""
+    for name in sorted(set(predicted.columns) & set(true.columns), key=lambda name: name != "class"):
+        if name != "class" and not all(is_string_dtype(table[name]) for table in (predicted, true)):
+            continue
+        own, other = (set(map(label_key, table[name].dropna())) for table in (predicted, true))
+        # The values of a column of ids do not repeat.
+        is_repeated = name == "class" or len(own) < len(predicted) or len(other) < len(true)
+        if own & other and len(own | other) > 1 and is_repeated:
+            log.warning(
+                "all objects are compared as one class, but both files have a column '%s' with %s. To compare class by "
+                "class, pass --label-field %s", name, listed(sorted(own | other)), name,
+            )  # fmt: skip
+            return
 
 
 def _report_dissolved(features: Features) -> None:
@@ -262,12 +296,19 @@ def _within(comparison: Comparison, area: Any, grid: Grid, path: str) -> Compari
         own & ~_mostly_under(objects, own, other, ~whole)
         for objects, own, other, whole in zip(sides, inside, sides[::-1], inside[::-1], strict=True)
     ]
-    for objects, own in zip(sides, kept, strict=True):
+    if not any(own.any() for own in kept):
+        raise LabelError(
+            f"none of the {len(sides[0])} polygons of {sides[0].name} and of the {len(sides[1])} of {sides[1].name} "
+            f"lies within {path} without touching its edge. Check that the files belong together, and the CRS of each."
+        )
+    for objects, own, effect in zip(
+        sides, kept, ("all reference objects are missed", "no object is right"), strict=True
+    ):
         if len(own) and not own.any():
-            raise LabelError(
-                f"none of the {len(objects)} polygons of {objects.name} lies within {path} without touching its edge. "
-                "Check that the files belong together, and the CRS of each."
-            )
+            log.warning(
+                "none of the %d polygons of %s lies within %s without touching its edge: %s", len(objects),
+                objects.name, path, effect,
+            )  # fmt: skip
     left_out = tuple(int((~own).sum()) for own in kept)
     log.info(
         "%d of %d objects and %d of %d reference polygons are left out: the edge of %s cuts them, or they lie outside "

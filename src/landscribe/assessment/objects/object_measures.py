@@ -228,7 +228,9 @@ def _segmentation_errors(pairs: Pairs, predicted: Floats, reference: Floats) -> 
     if not second.size:
         return np.nan, np.nan
     first, shared = pairs.first[order[start]], pairs.areas[order[start]]
-    return float(np.mean(1 - shared / reference[second])), float(np.mean(1 - shared / predicted[first]))
+    # Of equal shapes, the shared area may be the larger by rounding.
+    over, under = 1 - shared / reference[second], 1 - shared / predicted[first]
+    return float(np.maximum(over, 0).mean()), float(np.maximum(under, 0).mean())
 
 
 def _ground_areas(pairs: Pairs, predicted: Objects, reference: Objects) -> tuple[float, float, float]:

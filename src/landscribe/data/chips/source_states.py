@@ -1,47 +1,20 @@
 """States of the files that chips are cut from, so that chips of earlier imagery or labels are not taken for current."""
 
 import glob
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.fingerprint import Fingerprint, read_fingerprint
 from landscribe.geo.access import without_secrets
-from landscribe.geo.rasters.source_files import FileState, file_state, raster_state, state_text
+from landscribe.geo.rasters.source_files import FileState, file_state, raster_state
 from landscribe.geo.vectors.vector_files import features_sha256, is_vector
-from landscribe.outputs import write_text
 
 _DATABASES = {".gpkg", ".sqlite", ".gdb"}
 _OF_SHAPEFILE = {".shp", ".dbf", ".prj", ".cpg"}
 
 
-def write_states(path: Path, sources: Sequence[SceneSpec], split: SplitSpec) -> None:
-    """Write the states of the files of chips, once these are cut, as JSON.
-
-    They lie outside the chips folder, whose bytes depend on no time.
-    """
-    write_text(path, json.dumps(_states(sources, split), indent=1) + "\n")
-
-
-def changed_sources(path: Path, sources: Sequence[SceneSpec], split: SplitSpec) -> str:
-    """The files that have changed since chips were cut, and their states; empty if none has, or if none is known.
-
-    Args:
-        path: of the states, by `write_states`.
-        sources: the scenes of the chips.
-        split: of the chips.
-    """
-    before = read_fingerprint(path)
-    now = _states(sources, split) if before else {}
-    of_both = {path: state for path, state in now.items() if path in before}
-    return Fingerprint.of(of_both).differences(
-        {path: before[path] for path in of_both}, lambda _, state: state_text(state)
-    )
-
-
-def _states(sources: Sequence[SceneSpec], split: SplitSpec) -> dict[str, FileState]:
+def source_states(sources: Sequence[SceneSpec], split: SplitSpec) -> dict[str, FileState]:
     """The state of each file of imagery, labels, areas and split lists, by its path."""
     rasters = {path for source in sources for path in source.image}
     labels = {path for source in sources for path in (source.labels, source.labelled_area, source.image_area) if path}

@@ -1,0 +1,116 @@
+"""The folder of a run: begun for a recipe, gone on with, or refused where other settings or files made its content."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from landscribe.data.chips.source_states import source_states
+from landscribe.errors import OutputError, listed
+from landscribe.fingerprint import Fingerprint, read_fingerprint
+from landscribe.geo.rasters.source_files import state_text
+from landscribe.outputs import remove_empty, write_text
+from landscribe.recipe import Recipe
+from landscribe.runs import Run
+from landscribe.training.spec import WITHOUT_EFFECT
+
+_OF_MACHINE = {
+    "chips": {"dask": True},
+    # Auto stands for another precision on another machine, where a finished run stays what it is.
+    "train": dict.fromkeys(WITHOUT_EFFECT - {"precision"}, True),
+    "predict": dict.fromkeys(("device", "dask", "check_seams"), True),
+}
+"""Settings that say where and how work is done; a run goes on with others."""
+_REPEATED = {"assess": True, "vectorize": True}
+"""Sections whose results are written by every call."""
+
+
+@contextmanager
+def take_folder(files: Run, recipe: Recipe, *, overwrite: bool) -> Iterator[None]:
+    """Make a folder that of this recipe; if the block fails in a new run, neither recipe nor empty folders stay.
+
+    Args:
+        files: of the run.
+        recipe: with effort, batch and class table.
+        overwrite: replace maps of other settings, and a run of other settings or files; and write into a folder that
+            holds other files.
+
+    Raises:
+        OutputError: the folder holds other files, or a run of other settings or files.
+    """
+    fields, before = _fields(recipe), read_fingerprint(files.fingerprint_file)
+    if before:
+        _go_on(files, before, fields, overwrite=overwrite)
+    else:
+        _require_no_run(files, overwrite=overwrite)
+    missing = [folder for folder in (files.folder, *files.folder.parents) if not folder.exists()]
+    write_text(files.fingerprint_file, Fingerprint.of(fields).text)
+    recipe.save(files.recipe_file)
+    try:
+        yield
+    except BaseException:
+        if not before:
+            files.recipe_file.unlink(missing_ok=True)
+            files.fingerprint_file.unlink(missing_ok=True)
+            remove_empty(missing)
+        raise
+
+
+def begun_settings(files: Run, recipe: Recipe, names: list[str]) -> dict[str, Any] | None:
+    """The effort and batch of a run of this recipe that began on another machine; None if there is none.
+
+    Args:
+        files: of the run.
+        recipe: where these settings are auto.
+        names: of the settings.
+    """
+    before = read_fingerprint(files.fingerprint_file)
+    if not before:
+        return None
+    settings = {name: before["learning"]["train"].get(name) for name in names}
+    filled = recipe.model_copy(update={"train": recipe.train.model_copy(update=settings)})
+    # Auto is never thorough: a shorter training is asked for now.
+    is_same = not Fingerprint.of(_learning(filled)).differences(before["learning"])
+    return settings if is_same and settings.get("effort") != "thorough" else None
+
+
+def _fields(recipe: Recipe) -> dict[str, Any]:
+    """What decides the chips and models of a run, its maps, and the states of the files that its chips show."""
+    maps = recipe.model_dump(mode="json", include={"predict"}, exclude=_OF_MACHINE)
+    return {"learning": _learning(recipe), "maps": maps, "files": source_states(recipe.scenes, recipe.split)}
+
+
+def _learning(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", exclude=_OF_MACHINE | _REPEATED | {"predict": True})
+
+
+def _go_on(files: Run, before: dict[str, Any], now: dict[str, Any], *, overwrite: bool) -> None:
+    """Keep what these settings and files would make again, and remove the rest, or refuse to."""
+    learning, maps = (Fingerprint.of(now[part]).differences(before[part]) for part in ("learning", "maps"))
+    changed = Fingerprint.of(now["files"]).differences(before["files"], lambda _, state: state_text(state))
+    if learning or changed:
+        if not overwrite:
+            held = f"a run with another {learning}" if learning else f"a run of files that have changed: {changed}"
+            raise OutputError(f"{files.folder} holds {held}. Choose another --out, or pass --overwrite.")
+        files.remove()
+    elif maps:
+        if not overwrite and (files.map_files or files.assessed.map_files):
+            raise OutputError(
+                f"{files.folder} holds maps with another {maps}. Choose another --out, or pass --overwrite: chips and "
+                "model stay."
+            )
+        files.remove_maps()
+
+
+def _require_no_run(files: Run, *, overwrite: bool) -> None:
+    """Raise OutputError if a folder without a fingerprint holds files that steps of the run would take for their own.
+
+    Raises it for any other files too, unless `overwrite` is set.
+    """
+    if content := files.content:
+        names = listed(path.name for path in content)
+        raise OutputError(
+            f"{files.folder} holds {names}, but no {files.fingerprint_file.name} that says which run made them. Choose "
+            "another --out, or remove them."
+        )
+    if not overwrite and files.folder.exists() and any(files.folder.iterdir()):
+        raise OutputError(f"{files.folder} holds other files. Choose another --out, or pass --overwrite.")

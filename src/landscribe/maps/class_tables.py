@@ -1,0 +1,141 @@
+"""Class tables that maps and a reference share."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from landscribe.data.scenes.polygon_files import label_options
+from landscribe.data.scenes.scene import open_labels
+from landscribe.data.scenes.spec import SceneSpec
+from landscribe.errors import LandscribeError, RasterError, RecipeError, listed
+from landscribe.geo.classes import (
+    BACKGROUND,
+    IGNORE,
+    ClassEntry,
+    Classes,
+    count_codes,
+    default_colour,
+    has_numbers,
+    label_key,
+)
+from landscribe.geo.features import Features, geometry_type
+from landscribe.geo.rasters.derived.converted import filled
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.vectors.geometries import POINTS, POLYGONS
+from landscribe.geo.vectors.vector_files import is_vector
+from landscribe.maps.class_map import ClassMap, class_table_in, read_tags
+
+_STRIP_PIXELS = 2**23
+
+
+def common_classes(maps: Sequence[Raster], reference_values: Callable[[], Iterable[int]]) -> Classes:
+    """The class table of all maps. Maps without one have the values that occur in any of them and in the reference.
+
+    So a class that such maps miss entirely has a producer's accuracy of 0, and is not left out. The nodata value of a
+    map is not among them: the user says whether it is a class.
+
+    Args:
+        maps: class maps.
+        reference_values: finds the class values of the reference; called only if no map has a table.
+
+    Raises:
+        RecipeError: two maps have different tables.
+        RasterError: a tag holds no class table, or nothing has a value.
+    """
+    opened = [ClassMap.of(mapped) for mapped in maps]
+    if not any(own.table for own in opened):
+        nodata = {mapped.nodata for mapped in maps}
+        values = {value for own in opened for value in own.values}
+        values |= {value for value in reference_values() if value not in nodata}
+        if not values:
+            raise RasterError(
+                f"{listed(mapped.paths[0] for mapped in maps)}: no valid pixel, all are nodata. Expected class values. "
+                "Choose another map."
+            )
+        return Classes.from_labels(sorted(values), background=False)
+    first, *others = (own.classes for own in opened)
+    for mapped, classes in zip(maps[1:], others, strict=True):
+        if (classes.names, classes.values) != (first.names, first.values):
+            raise RecipeError(
+                f"{mapped.paths[0]} has the classes {', '.join(classes.names)}, but {maps[0].paths[0]} has "
+                f"{', '.join(first.names)}. Assess maps with different class tables one by one."
+            )
+    return first
+
+
+def values_in(mapped: Raster, spec: SceneSpec) -> set[int]:
+    """The class values in a reference of numbers: of all features, or of a label raster where the map lies.
+
+    There are none in a reference of words, or of one class, or in one that cannot be read, which the comparison says.
+
+    Args:
+        mapped: the map.
+        spec: how its reference is read.
+    """
+    reference, ignored = str(spec.labels), {label_key(label) for label in spec.label_ignore or ()}
+    values = [value for value in range(IGNORE) if str(value) not in ignored]
+    try:
+        if is_vector(reference):
+            if spec.label_field is None:
+                return set()
+            types = POINTS if holds_points(spec) else POLYGONS
+            labels = Features.read(reference, **label_options(spec), geometry_types=types).labels
+            keys = {label_key(label) for label in labels} if has_numbers(labels) else set()
+            return {value for value in values if str(value) in keys}
+        table = as_in_raster(Classes.from_labels(values, background=False), reference)
+        source, counts = open_labels(spec, mapped, table), np.zeros(256, np.int64)
+        for strip in mapped.grid.strips(_STRIP_PIXELS):
+            counts += count_codes(source.read(strip))
+    except LandscribeError:
+        return set()
+    return set(np.flatnonzero(counts[:IGNORE]).tolist())
+
+
+def holds_points(spec: SceneSpec) -> bool:
+    """Whether the features of a reference are points, not polygons.
+
+    Raises:
+        LabelError: it cannot be read.
+    """
+    kind = geometry_type(str(spec.labels), field=spec.label_field, layer=spec.label_layer, crs=spec.label_crs)
+    return kind in (*POINTS, "MultiPoint")
+
+
+def with_class(mapped: Raster, classes: Classes, name: str | None) -> Raster:
+    """The map with the value of a class wherever it has none; as it is if the name is None.
+
+    Raises:
+        RecipeError: no class has the name.
+    """
+    if name is None:
+        return mapped
+    if name not in classes.names:
+        raise RecipeError(f"--nodata-as is '{name}', but the classes are {', '.join(classes.names)}. Name one of them.")
+    return filled(mapped, classes.values[classes.names.index(name)])
+
+
+def with_background(classes: Classes, mapped: Raster) -> Classes:
+    """The class table of a map whose nodata is background: of a map of others, it may not list that class."""
+    if BACKGROUND in classes.names:
+        return classes
+    value = int(mapped.nodata) if isinstance(mapped.nodata, (int, float)) and 0 <= mapped.nodata <= 254 else 0
+    if value in classes.values:
+        return classes
+    entry = ClassEntry(value, BACKGROUND, default_colour(0, background=True), value)
+    return Classes(tuple(sorted((entry, *classes), key=lambda row: row.value)), classes.ignore, classes.unknown)
+
+
+def as_in_features(classes: Classes, features: Features) -> Classes:
+    """The class table for the labels of features: values replace words if the features hold numbers."""
+    return classes.with_numeric_labels() if has_numbers(features.labels) else classes
+
+
+def as_in_raster(classes: Classes, reference: str) -> Classes:
+    """The class table for a label raster: a map of Landscribe holds values, any other raster labels."""
+    table = class_table_in(read_tags(Path(reference)), reference) or ()
+    values = {entry.name: entry.value for entry in table}
+    if not values.keys() >= set(classes.names):
+        return classes.with_numeric_labels()
+    return Classes(tuple(replace(entry, label=values[entry.name]) for entry in classes), classes.ignore)

@@ -1,0 +1,143 @@
+"""A run folder is begun, gone on with, or refused."""
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import pytest
+
+from landscribe.errors import OutputError
+from landscribe.experiments.run_folder import take_folder
+from landscribe.recipe import Recipe
+from landscribe.runs import Run
+from worlds import noise, pixel_box, write_polygons, write_raster
+
+CONTENT = ("chips/chips.json", "model/config.json", "map.tif", "map.gpkg", "report.html", "notes.txt")
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Recipe:
+    image = write_raster(tmp_path / "scene.tif", noise(3, 64, 64))
+    labels = write_polygons(tmp_path / "labels.gpkg", [pixel_box(2, 3, 20, 26)], kind=["house"])
+    scene = {"image": [str(image)], "labels": str(labels), "label_field": "kind"}
+    return Recipe.of({"scenes": [scene], "train": {"effort": "quick", "steps": 7}})
+
+
+@pytest.fixture
+def run(tmp_path, recipe) -> Run:
+    """A run of the recipe, as if its steps had ended, and a file of the user."""
+    files = Run(tmp_path / "run")
+    with take_folder(files, recipe, overwrite=False):
+        write(files.folder, *CONTENT)
+    return files
+
+
+def write(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+
+
+def content(run: Run) -> set[str]:
+    return {name for name in CONTENT if (run.folder / name).exists()}
+
+
+def take(run: Run, recipe: Recipe, *, overwrite: bool = False, **settings: dict) -> None:
+    with take_folder(run, recipe.with_settings(settings), overwrite=overwrite):
+        pass
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"train": {"workers": 3, "log": "logs", "devices": 2}},
+        {"predict": {"device": "cpu", "dask": "auto", "check_seams": True}, "chips": {"dask": "auto"}},
+        {"assess": {"confidence": 0.9}, "vectorize": {"minimum_area": 5}},
+    ],
+    ids=["the same", "reading and log", "where work is done", "assessment and polygons"],
+)
+def test_a_run_goes_on_with_settings_that_change_no_chip_model_or_map(run, recipe, settings):
+    take(run, recipe, **settings)
+    assert content(run) == set(CONTENT)
+
+
+@pytest.mark.parametrize(
+    ("settings", "difference"),
+    [
+        ({"train": {"steps": 9}}, r"train\.steps \(7, now 9\)"),
+        ({"chips": {"size": 64}}, r"chips\.size \(256, now 64\)"),
+        ({"models": {"final": "none"}}, r"models\.final \(auto, now none\)"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused_and_removed_with_overwrite(run, recipe, settings, difference):
+    with pytest.raises(OutputError, match=rf"holds a run with another {difference}\. .*--overwrite"):
+        take(run, recipe, **settings)
+    assert content(run) == set(CONTENT)
+    take(run, recipe, overwrite=True, **settings)
+    assert content(run) == {"notes.txt"}
+    take(run, recipe, **settings)
+
+
+def test_a_run_whose_labels_were_edited_is_refused_and_removed_with_overwrite(run, recipe):
+    labels = recipe.scenes[0].labels
+    table = gpd.read_file(labels)
+    table.geometry = table.translate(3)
+    table.to_file(labels)
+    with pytest.raises(OutputError, match=r"holds a run of files that have changed: .*labels\.gpkg, changed since"):
+        take(run, recipe)
+    assert content(run) == set(CONTENT)
+    take(run, recipe, overwrite=True)
+    assert content(run) == {"notes.txt"}
+
+
+def test_other_settings_of_maps_keep_chips_and_model(run, recipe):
+    with pytest.raises(OutputError, match=r"holds maps with another predict\.tile \(auto, now 64\)\. .*--overwrite"):
+        take(run, recipe, predict={"tile": 64})
+    take(run, recipe, overwrite=True, predict={"tile": 64})
+    assert content(run) == {"chips/chips.json", "model/config.json", "notes.txt"}
+    # Without a finished map, as after a tile that did not fit in memory.
+    write(run.folder, "map.tif.parts/0.npy")
+    take(run, recipe, predict={"tile": 32})
+    assert not (run.folder / "map.tif.parts").exists()
+    assert (run.folder / "model/config.json").exists()
+
+
+def test_maps_of_other_settings_that_are_assessed_are_removed_too(run, recipe):
+    write(run.folder, "assessed/model/config.json", "assessed/map.tif")
+    take(run, recipe, overwrite=True, predict={"tile": 64})
+    assert (run.folder / "assessed/model/config.json").exists()
+    assert not (run.folder / "assessed/map.tif").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["chips/chips.json", "model/config.json", "map.tif"])
+def test_chips_models_and_maps_that_no_run_made_are_refused(tmp_path, recipe, name, overwrite):
+    files = Run(tmp_path / "mine")
+    write(files.folder, name)
+    with pytest.raises(OutputError, match=rf"mine holds {name.partition('/')[0]}, but no fingerprint\.json"):
+        take(files, recipe, overwrite=overwrite)
+    assert [path.name for path in files.folder.rglob("*") if path.is_file()] == [Path(name).name]
+
+
+def test_a_recipe_that_was_edited_in_its_run_folder_is_compared_with_what_the_run_did(run, recipe):
+    edited = run.recipe_file.read_text().replace("steps = 7", "steps = 9")
+    run.recipe_file.write_text(edited)
+    with pytest.raises(OutputError, match=r"another train\.steps \(7, now 9\)"):
+        take(run, Recipe.load(run.recipe_file))
+
+
+def test_a_damaged_recipe_file_is_written_anew(run, recipe):
+    run.recipe_file.write_text("foo = [")
+    take(run, recipe)
+    assert Recipe.load(run.recipe_file).train.steps == 7
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_step_that_fails_leaves_nothing_of_a_new_run_and_all_of_a_begun_one(tmp_path, run, recipe, is_begun):
+    files = run if is_begun else Run(tmp_path / "deep" / "new")
+    with pytest.raises(KeyboardInterrupt), take_folder(files, recipe, overwrite=False):
+        raise KeyboardInterrupt
+    assert (tmp_path / "deep").exists() is False
+    assert content(run) == set(CONTENT)
+    assert json.loads(run.fingerprint_file.read_text())["learning"]["train"]["steps"] == 7
