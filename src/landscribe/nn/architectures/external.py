@@ -96,18 +96,28 @@ def with_class_logits(network: nn.Module, *, bands: int, classes: int) -> nn.Mod
         classes: number K of classes.
 
     Raises:
-        NetworkError: one logit for more than two classes, several tensors of which none is called "out", or
+        NetworkError: logits of another number of classes, several tensors of which none is called "out", or
             probabilities in place of logits.
     """
     if not isinstance(network, Segmentation):
-        network = _as_segmentation(network, bands)
+        network = _as_segmentation(network, bands, classes)
     channels = network.head_channels[network.main_head] if isinstance(network, Segmentation) else None
-    if channels == 1 and classes > 2:
-        raise NetworkError(f"the network has one logit, which stands for two classes, but there are {classes}.")
+    _require_classes(channels, classes)
     return network.for_two_classes() if isinstance(network, Segmentation) and (channels, classes) == (1, 2) else network
 
 
-def _as_segmentation(network: nn.Module, bands: int) -> nn.Module:
+def _require_classes(channels: int | None, classes: int) -> None:
+    """Raise NetworkError if a network of so many output channels, None if not known, is not of so many classes."""
+    if channels == 1 and classes > 2:
+        raise NetworkError(f"the network has one logit, which stands for two classes, but there are {classes}.")
+    if channels not in (None, classes) and (channels, classes) != (1, 2):
+        raise NetworkError(
+            f"the network has {counted(channels or 0, 'output channel')}, but the number of classes is {classes}. "
+            "Expected one logit for each class."
+        )
+
+
+def _as_segmentation(network: nn.Module, bands: int, classes: int) -> nn.Module:
     """A `Segmentation` for a network of another library that returns one logit, a list or a dict."""
     arguments = _smp_arguments(network)
     if arguments is not None:
@@ -124,6 +134,7 @@ def _as_segmentation(network: nn.Module, bands: int) -> nn.Module:
         return network
     logits = main_logits(output)
     _require_no_activation(logits, type(network).__name__)
+    _require_classes(logits.shape[1], classes)
     one_tensor = isinstance(output, Tensor) and output.shape[1] != 1
     return network if one_tensor else External(network, reduction, logits.shape[1])
 
