@@ -1,7 +1,8 @@
 """DeepLabv3+: a backbone with dilated last stages, atrous spatial pyramid pooling, and a light decoder.
 
 Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
-arXiv:1802.02611.
+arXiv:1802.02611. The decoder refines the concatenated features by one 3 x 3 convolution, as in a row of the paper's
+table 2; its best row, and the authors' choice (section 4.1), are two.
 """
 
 from typing import Any, Literal
