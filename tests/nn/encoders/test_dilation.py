@@ -10,7 +10,7 @@ from torch import nn
 
 from landscribe.inference.memory import step_memory
 from landscribe.nn import build
-from landscribe.nn.encoders.dilation import pad_valid
+from landscribe.nn.encoders.dilation import dilate, pad_valid
 from landscribe.nn.encoders.encoder import Encoder
 
 
@@ -62,3 +62,23 @@ def test_a_dilated_attention_takes_little_more_memory_than_the_backbone():
     networks = [build(name, bands=3, classes=2, encoder="pvt_v2_b0") for name in ("deeplabv3plus", "unet")]
     dilated, plain = (step_memory(network, (1, 3, 512, 512)) for network in networks)
     assert dilated < 1.5 * plain
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+        nn.AvgPool2d((1, 5), 1, (0, 2)), nn.Conv2d(4, 4, 3, padding=1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stride", [1, 2])
+def test_features_without_dilation_are_every_other_of_those_with(pool, stride):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1), copy.deepcopy(pool)
+    whole = nn.Sequential(*layers).eval()
+    dilated = copy.deepcopy(whole)
+    dilate(dilated, stride)
+    images, steps = torch.rand(2, 3, 64, 96), 4 // stride
+    with torch.inference_mode():
+        for each in (dilated, pickle.loads(pickle.dumps(dilated))):
+            torch.testing.assert_close(each(images)[..., ::steps, ::steps], whole(images), rtol=1e-4, atol=1e-5)
