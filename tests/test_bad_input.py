@@ -594,10 +594,11 @@ BAD_MODELS = {
     "another checksum": (config(lambda c: c.update(weights_sha256="0" * 64)), (WEIGHTS, "was altered", "000000000000")),
     "another encoder": (config(lambda c: c["arguments"].update(encoder="test_resnet")), (WEIGHTS, "does not fit unet")),
     "an unknown encoder": (
-        config(lambda c: c["arguments"].update(encoder="resnet81")), (CONFIG, "'resnet81'", "such as resnet18. Copy"),
+        config(lambda c: c["arguments"].update(encoder="resnet81")), (CONFIG, "'resnet81'", "such as resnet18. Update"),
     ),
     "an encoder of no name": (
-        config(lambda c: c["arguments"].update(encoder=5)), (CONFIG, "built: encoder is 5. Expected", "or plain. Copy"),
+        config(lambda c: c["arguments"].update(encoder=5)),
+        (CONFIG, "built: encoder is 5. Expected", "or plain. Update"),
     ),
     "an unknown argument": (config(lambda c: c["arguments"].update(widht=5)), (CONFIG, "cannot be built", "widht")),
     "an unknown architecture": (config(lambda c: c.update(architecture="unett")), (CONFIG, "'unett'", "unet")),

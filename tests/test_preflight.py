@@ -113,6 +113,13 @@ def test_a_training_that_is_not_possible_is_an_error_before_chips_are_cut(
     assert re.search(words, found), found
 
 
+def test_a_network_of_objects_without_a_background_is_an_error(tmp_path, texts):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    labels = write_raster(tmp_path / "labels.tif", np.tile([1, 2], (H, W // 2)).astype(np.uint8))
+    found = texts(image, labels=labels, architecture="unet_id", encoder="plain", weights="none", size=16)
+    assert "error: unet_id learns the objects of all classes but the first, which is '1' (value 1)" in found
+
+
 def test_the_disk_of_the_output_folder_must_hold_the_chips(tmp_path, monkeypatch):
     labels = write_polygons(tmp_path / "labels.gpkg", [pixel_box(5, 5, 20, 30)])
     scene = SceneSpec(image=(str(write_raster(tmp_path / "scene.tif", noise(3, H, W))),), labels=str(labels))

@@ -41,7 +41,7 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
     try:
         weighted_sum(train.loss)
         require_two_classes(predict, classes)
-        require_settings(train, classes.names)
+        require_settings(train, classes)
         if not _may_hold(recipe, "val"):
             require_validation(train, ())
         require_workers(train, Processes())
