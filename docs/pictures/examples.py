@@ -59,13 +59,16 @@ def draw(name: str, run: Run) -> Figure:
 
 
 def _pictures(scene: Scene, mapped: ls.Raster, classes: ls.Classes) -> tuple[NDArray[np.uint8], ...]:
-    """Image, reference and map (rows, cols, 3); white where there is none."""
+    """Image, reference and map (rows, cols, 3) of the rows and columns that hold imagery; white where there is none."""
     whole = ls.Window(0, 0, *scene.image.grid.shape)
     pixels, valid = scene.image.read(whole)
     image = np.where(valid, pixels[:3], UNLABELLED).transpose(1, 2, 0).astype(np.uint8)
     values, is_mapped = mapped.read(whole)
     reference = np.where(valid, scene.labels.read(whole), classes.ignore)
-    return image, _coloured(reference, classes), _coloured(np.where(is_mapped, values[0], classes.ignore), classes)
+    rows, cols = (np.flatnonzero(valid.any(axis=axis)) for axis in (1, 0))
+    shown = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    mapped_values = np.where(is_mapped, values[0], classes.ignore)
+    return image[shown], _coloured(reference[shown], classes), _coloured(mapped_values[shown], classes)
 
 
 def _coloured(values: NDArray[np.integer], classes: ls.Classes) -> NDArray[np.uint8]:
