@@ -8,7 +8,6 @@ from typing import Any
 from landscribe.commands.numbers import area_form, confidence_text, error_text, estimated_text, number, with_interval
 from landscribe.commands.terminal import duration, show, size
 from landscribe.errors import counted, listed, per_cent, printable
-from landscribe.maps.areas import four_digits
 from landscribe.runs import Run
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
@@ -221,7 +220,8 @@ def print_plan(plan: dict[str, Any]) -> None:
     overall, level = plan["overall"], confidence_text(plan["confidence"])
     is_stratified = plan["design"] == "stratified"
     show(
-        f"{plan['map']}: {plan['design']} sample of {plan['size']:,} of {plan['units']:,} units"
+        f"{plan['map']}: {plan['design']} sample of {plan['size']:,} of {plan['units']:,} units "
+        f"({'pixels' if plan['unit'] == 1 else 'blocks of {unit} x {unit} pixels'.format(**plan)})"
         + ("" if overall is None else f", expected accuracy {_expected(overall)}")
     )
     _print_table(
@@ -239,6 +239,13 @@ def print_plan(plan: dict[str, Any]) -> None:
             for row in plan["strata"]
         ],
     )  # fmt: skip
+    if plan["allocation"] == "auto":
+        from landscribe.sampling.sizes import LEAST_OF_A_STRATUM
+
+        show(f"allocation auto: {LEAST_OF_A_STRATUM} units of each stratum if the size allows it, the rest by share")
+    given = plan["expected_accuracy"]
+    values = given if isinstance(given, (int, float)) else ", ".join(f"{name} {value}" for name, value in given.items())
+    show(f"expected accuracy is an assumption (--expected-accuracy): {values}. Intervals are longer on the side of 0.5")
     if plan["design"] == "cluster":
         show("intervals are those of a simple random sample: they are wider if the pixels of a square are correlated")
 
@@ -309,6 +316,8 @@ def print_bench(benchmark: Any) -> None:
 
 def print_description(described: Any) -> None:
     """Contents of chips: classes, their co-occurrence, and bands."""
+    from landscribe.maps.areas import four_digits
+
     splits = ", ".join(f"{name} {count:,}" for name, count in described.chips.items())
     show(f"{counted(sum(described.chips.values()), 'chip')} of {described.size} pixels of {described.dtype} ({splits})")
     show(f"{per_cent(described.unknown_share)} of the pixels are unlabelled")
