@@ -258,7 +258,7 @@ def test_a_class_of_which_the_map_has_no_pixel_is_named(tmp_path, caplog):
         target.update_tags(**{CLASSES_TAG: classes_as_tag(Classes.from_labels([1, 2], background=False))})
     with caplog.at_level("INFO"):
         plan_sample(Raster.open([path]), SampleSpec.of({"size": 20}))
-    assert "no sampling unit of the map is of class 2, so none is drawn" in caplog.text
+    assert "the map has no sampling unit of class 2. Its area" in caplog.text
 
 
 def test_a_stratum_without_a_unit_is_a_warning_before_units_are_labelled(mapped, caplog):

@@ -11,7 +11,15 @@ import numpy as np
 import torch
 
 from landscribe import progress
-from landscribe.errors import EngineError, OutsideError, RasterError, ServerError, UnfinishedError, is_out_of_memory
+from landscribe.errors import (
+    EngineError,
+    OutsideError,
+    RasterError,
+    ServerError,
+    UnfinishedError,
+    counted,
+    is_out_of_memory,
+)
 from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.access import BLOCK_CACHE, bounded_block_cache, decoding_threads, is_remote
 from landscribe.geo.features import Features
@@ -332,7 +340,7 @@ def _holds_centre(plan: MapPlan, unit: Unit) -> bool:
 
 def _title(raster: Raster) -> str:
     others = 0 if raster.title else len(raster.paths) - 1
-    return f"mapping {raster.name}" + (f" and {others} more" if others else "")
+    return f"mapping {raster.name}" + (f" and {counted(others, 'more file')}" if others else "")
 
 
 def _summary(failed: Sequence[Outcome[Unit]], planned: int, store: UnitStore, *, is_lost: bool) -> str:

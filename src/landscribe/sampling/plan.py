@@ -157,8 +157,8 @@ def _log_absent_classes(class_map: ClassMap, counts: FrameCounts) -> None:
     absent = [entry.name for entry in class_map.table or () if not counts.units_of_class[entry.value]]
     if absent:
         log.info(
-            "no sampling unit of the map is of class %s, so none is drawn from it. Units may be labelled so: its area "
-            "is estimated from them", listed(absent),
+            "the map has no sampling unit of class %s. Its area is estimated from the units that you label so",
+            listed(absent),
         )  # fmt: skip
 
 
