@@ -9,7 +9,7 @@ from pydantic import BeforeValidator
 
 from landscribe.commands.options import LABEL_SETTINGS, spec_of
 from landscribe.recipe import SECTIONS
-from landscribe.spec import PathMark
+from landscribe.spec import InTable, NotInRun, PathMark, SharedName, is_marked, other_names
 from landscribe.verbs.maps import REFERENCE_SETTINGS
 
 TARGET = Path(__file__).parents[1] / "src" / "landscribe" / "verbs" / "keywords.py"
@@ -25,7 +25,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from landscribe.assessment.spec import AssessSpec
 from landscribe.data.batches.augment_spec import AugmentSpec
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.spec import ClassSpec
+from landscribe.data.splits.spec import SplitSpec
+from landscribe.polygons.spec import VectorizeSpec
+from landscribe.prediction.spec import PredictSpec
+from landscribe.training.spec import ModelsSpec, TrainSpec
 '''
 DOCS = {
     "LabelKeywords": "Settings of `assess`.",
@@ -35,16 +42,16 @@ DOCS = {
     "PredictKeywords": "Settings of `predict`.",
     "VectorizeKeywords": "Settings of `vectorize`.",
     "SampleKeywords": "Settings of `sample` and `plan_sample`.",
-    "RunKeywords": "Settings of `run` and `check`. A name that several sections have goes into a section's table.",
+    "RunKeywords": "Settings of `run` and `check`. A plain name means the same setting as the flag of that name.",
     "DemoKeywords": "Settings of `demo`.",
 }
 BASES = {"TrainKeywords": "TrainTable", "RunKeywords": "DemoKeywords"}
 """Tables that have all keys of another."""
 PER_CALL = ("image", "labels")
 SEED = {"seed": "int"}
-AUGMENT = {"augment": "str | AugmentKeywords | AugmentSpec | Callable[..., Any]"}
+AUGMENT = {"augment": "str | AugmentTable | AugmentSpec | Callable[..., Any]"}
 LAYERS = {"object_probabilities": "str | Path | None"}
-CLASSES = {"classes": "Sequence[dict[str, Any]]"}
+CLASSES = {"classes": "Sequence[dict[str, Any] | ClassSpec]", "class_table": "str | Path | None"}
 
 
 def type_of(annotation: Any) -> str:
@@ -72,49 +79,57 @@ def keyword_type(field: Any) -> str:
     return f"{base} | str" if takes_text else base
 
 
-def fields(section: str) -> dict[str, str]:
-    return {name: keyword_type(field) for name, field in spec_of(section).model_fields.items() if name not in PER_CALL}
+def fields(section: str, *, in_run: bool = False) -> dict[str, str]:
+    """The keywords of a section; those of a run lack the settings that it refuses."""
+    return {
+        keyword: keyword_type(field)
+        for name, field in spec_of(section).model_fields.items()
+        if name not in PER_CALL and not (in_run and is_marked(field, NotInRun))
+        for keyword in (name, *(() if section == "augment" else other_names(name, field)))
+    }
 
 
-def unambiguous(*sections: str) -> dict[str, str]:
-    """Fields that only one of the sections has."""
-    names = [name for section in sections for name in fields(section)]
-    every = {name: kind for section in sections for name, kind in fields(section).items()}
-    return {name: kind for name, kind in every.items() if names.count(name) == 1}
+def plain_names(*sections: str) -> dict[str, str]:
+    """Fields that a plain name means in a run."""
+    homes: dict[str, list[Any]] = {}
+    for section in sections:
+        for name, field in spec_of(section).model_fields.items():
+            if not is_marked(field, InTable, NotInRun):
+                homes.setdefault(name, []).append(field)
+    ours = {name: found[0] for name, found in homes.items() if len(found) == 1 or is_marked(found[0], SharedName)}
+    return {
+        keyword: keyword_type(field)
+        for name, field in ours.items()
+        if name not in PER_CALL
+        for keyword in (name, *other_names(name, field))
+    }
 
 
 def source() -> str:
     """The whole module."""
-    tables = {
-        "SceneKeywords": fields("scenes"),
-        "ChipTable": fields("chips"),
-        "SplitKeywords": fields("split"),
-        "AugmentKeywords": fields("augment"),
-        "TrainTable": fields("train"),
-        "PredictTable": fields("predict"),
-        "VectorizeKeywords": fields("vectorize"),
-        "AssessTable": fields("assess"),
-        "ModelsKeywords": fields("models"),
-    }
-    sections = {
-        "scenes": "SceneKeywords", "chips": "ChipTable", "split": "SplitKeywords", "train": "TrainTable",
-        "models": "ModelsKeywords", "predict": "PredictTable", "vectorize": "VectorizeKeywords",
-        "assess": "AssessTable",
+    specs = {
+        "scenes": "Scene", "chips": "Chip", "split": "Split", "train": "Train", "models": "Models",
+        "predict": "Predict", "vectorize": "Vectorize", "assess": "Assess",
     }  # fmt: skip
-    scene_split = fields("scenes")["split"]
-    plain = unambiguous(*(section for section in SECTIONS if section != "augment"))
+    tables = {f"{name}Table": fields(section, in_run=True) for section, name in specs.items()}
+    tables["AugmentTable"] = fields("augment")
+    sections = {
+        section: f"{name}Table" + ("" if section == "scenes" else f" | {name}Spec") for section, name in specs.items()
+    }
+    sections["split"] = f"{fields('scenes')['split']} | {sections['split']}"
+    plain = plain_names(*(section for section in SECTIONS if section != "augment"))
     chip = {name: sections[name] for name in ("scenes", "chips", "split")}
-    augment = {"augment": "str | AugmentKeywords"}
-    split = {"split": f"{scene_split} | SplitKeywords"}
+    augment = {"augment": "str | AugmentTable | AugmentSpec"}
     tables |= {
         "LabelKeywords": {name: fields("scenes")[name] for name in LABEL_SETTINGS} | fields("accuracy"),
         "ObjectKeywords": {name: fields("scenes")[name] for name in REFERENCE_SETTINGS} | fields("objects"),
-        "ChipKeywords": SEED | CLASSES | unambiguous("scenes", "chips", "split") | chip | split,
+        "ChipKeywords": SEED | CLASSES | plain_names("scenes", "chips", "split") | chip,
         "TrainKeywords": AUGMENT | fields("train"),
         "SampleKeywords": fields("sample"),
         "PredictKeywords": LAYERS | fields("imagery") | fields("predict"),
-        "DemoKeywords": {name: kind for name, kind in plain.items() if name != "size"} | sections | augment | split,
-        "RunKeywords": SEED | CLASSES | plain | sections | augment | split,
+        "VectorizeKeywords": fields("vectorize"),
+        "DemoKeywords": {name: kind for name, kind in plain.items() if name != "size"} | sections | augment,
+        "RunKeywords": SEED | CLASSES | plain | sections | augment,
     }
     return HEAD + "".join(f"\n\n{_table(name, keys, tables)}" for name, keys in tables.items())
 

@@ -431,7 +431,9 @@ UNKNOWN = "".join(
 
 BAD_FOLDERS = {
     "an image without its mask": ({"a": HALVES}, "", ("1 of 2 images", "masks for b.png", "b_mask.png")),
-    "a mask of another size": ({"a": HALVES, "b": HALVES[:90]}, "", ("b.png", "90 x 96 pixels", "has 96 x 96")),
+    "a mask of another size": (
+        {"a": HALVES, "b": HALVES[:90]}, "", ("b.png", "96 x 90 pixels", "has 96 x 96", "--without b"),
+    ),
     "an unknown colour": ({"a": RED_AND_BLUE, "b": RED_AND_BLUE}, REDS, ("a.png holds '#0000ff' (4608)", "'#00ff00'")),
     "all of it unknown": (
         {"a": HALVES, "b": HALVES},
@@ -453,6 +455,12 @@ def test_folders_that_cannot_be_used_are_refused(verb, kind, tmp_path, landscrib
     said = landscribe("check", "bad.toml", "--no-trial")
     assert said.code == 2
     assert all(word in said.out + said.err for word in words), said
+
+
+def test_a_class_column_for_masks_is_refused(tmp_path, refused):
+    folders(tmp_path, {"a": HALVES, "b": HALVES})
+    chip = ("chip", "--image", "images", "--labels", "masks", "--label-field", "x", "--out", "new/chips")
+    refused(*chip, words=("label_field = x is a setting of label polygons", "a.png and 1 more", "Leave it out"))
 
 
 def test_a_folder_without_images_is_refused(tmp_path, refused):
@@ -586,10 +594,11 @@ BAD_MODELS = {
     "another checksum": (config(lambda c: c.update(weights_sha256="0" * 64)), (WEIGHTS, "was altered", "000000000000")),
     "another encoder": (config(lambda c: c["arguments"].update(encoder="test_resnet")), (WEIGHTS, "does not fit unet")),
     "an unknown encoder": (
-        config(lambda c: c["arguments"].update(encoder="resnet81")), (CONFIG, "'resnet81'", "such as resnet18. Copy"),
+        config(lambda c: c["arguments"].update(encoder="resnet81")), (CONFIG, "'resnet81'", "such as resnet18. Update"),
     ),
     "an encoder of no name": (
-        config(lambda c: c["arguments"].update(encoder=5)), (CONFIG, "built: encoder is 5. Expected", "or plain. Copy"),
+        config(lambda c: c["arguments"].update(encoder=5)),
+        (CONFIG, "built: encoder is 5. Expected", "or plain. Update"),
     ),
     "an unknown argument": (config(lambda c: c["arguments"].update(widht=5)), (CONFIG, "cannot be built", "widht")),
     "an unknown architecture": (config(lambda c: c.update(architecture="unett")), (CONFIG, "'unett'", "unet")),
@@ -833,6 +842,33 @@ def test_a_file_in_place_of_an_output_folder_is_refused(verb, tmp_path, written,
     refused(*written[verb], "file", words=("file",))
 
 
+@pytest.mark.parametrize("verb", ["chip", "train", "run"])
+def test_a_link_to_nothing_in_place_of_an_output_folder_is_refused_as_such(verb, tmp_path, written, refused):
+    (tmp_path / "link").symlink_to("gone")
+    for out in ("link", "link/new"):
+        refused(*written[verb], out, words=("link is a link to gone, which is not there",))
+
+
+def test_a_file_among_the_folders_of_an_output_is_named(tmp_path, written, refused):
+    (tmp_path / "file").write_text("no folder")
+    for verb in ("chip", "run", "assess"):
+        refused(
+            *written[verb], "file/new/out", words=("cannot write file/new/out", "file is a file", "Expected a folder")
+        )
+
+
+def test_a_recipe_without_the_suffix_is_not_taken_for_a_folder(tmp_path, refused):
+    refused("new", "folder/", words=("folder has no suffix .toml", "folder/recipe.toml"))
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("verb", ["chip", "train", "predict", "run"])
+def test_an_output_in_a_folder_that_overwrite_replaces_is_refused(verb, trained, written, refused):
+    words = ("--overwrite replaces with all that it holds", "Choose another path")
+    refused(*written[verb], "chips/new/out.tif", words=("chips, a chips folder", *words))
+    refused(*written[verb], trained / "out.tif", words=("a model folder", *words))
+
+
 # ---- a machine that refuses: limits that only a process of its own can have
 
 
@@ -900,7 +936,8 @@ def test_chips_that_do_not_fit_on_the_disk_leave_nothing(layout, largest_file, n
 def test_a_run_whose_chips_do_not_fit_on_the_disk_leaves_nothing(noisy, limited):
     before = everything(noisy)
     arguments = ("--image", "noisy.tif", "--labels", "noisy.geojson", "--size", 128)
-    said = limited("run", *arguments, "--out", "new/run", largest_file=20_000)
+    # A recipe takes about 20 kB.
+    said = limited("run", *arguments, "--out", "new/run", largest_file=30_000)
     assert said.code == 2, said
     assert "new/run/chips: File too large" in said.line
     assert everything(noisy) == before

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from PIL import Image
 import worlds
 from landscribe import verbs
 from landscribe.commands.tables import print_description
-from landscribe.errors import OutputError, RecipeError
+from landscribe.data.batches.augment_spec import AugmentSpec
+from landscribe.errors import ChipError, OutputError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.reports import sheet
 
@@ -81,7 +83,7 @@ def test_a_sheet_is_not_overwritten_and_an_unknown_preset_is_refused(chips, tmp_
 
 
 def test_chips_with_several_classes_come_first(chips):
-    (first,) = sheet._varied(chips, 1, np.random.default_rng(0))
+    (first,) = sheet._varied(chips, np.arange(len(chips)), 1, np.random.default_rng(0))
     assert (chips.counts[first] > 0).all()
 
 
@@ -89,3 +91,35 @@ def test_a_long_legend_wraps():
     names = [f"a class with a long name {number}" for number in range(12)]
     one, many = (Classes.from_labels(names[:count], background=False) for count in (1, 12))
     assert len(sheet._legend(many)) > len(sheet._legend(one)) == sheet._LINE
+
+
+def test_augmented_examples_are_of_train_chips_only(chips, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sheet, "_augmented", lambda sample, *_: asked.append(sample) or [sample] * 4)
+    mixed = replace(chips, table=chips.table.assign(split=["train", "val", "gap", "test"]))
+    verbs.describe(mixed, sheet=tmp_path / "strong.png", augment="strong")
+    assert len(asked) == 1
+    verbs.describe(mixed, sheet=tmp_path / "none.png")
+    assert np.asarray(Image.open(tmp_path / "none.png")).shape[0] == 18 + 2 * (18 + 168) + 18
+    held_out = replace(chips, table=chips.table.assign(split="test"))
+    with pytest.raises(ChipError, match=r"no chips of split train, .*Leave out --augment"):
+        verbs.describe(held_out, sheet=tmp_path / "other.png", augment="light")
+
+
+def test_the_legend_has_the_colours_of_the_pictures():
+    classes = Classes.from_labels(["house"], background=True)
+    legend = sheet._legend(classes)
+    outline, tint = (0x00, 0x72, 0xB2), (173, 210, 230)  # 32 % of the outline over white
+    colours = [tuple(map(int, legend[4 + 5, x])) for x in range(legend.shape[1])]
+    assert (0xD9, 0xD9, 0xD9) in colours  # background is only outlined
+    first = colours.index(outline)
+    assert colours[first : first + 10] == [outline, *[tint] * 8, outline]
+    assert colours.count((128, 128, 128)) >= 10
+
+
+def test_where_there_is_no_image_a_picture_has_the_grey_of_the_legend(chips):
+    sample = sheet.ChipReader(chips).read(0)
+    empty = sheet.Sample(sample.pixels * 0, np.zeros_like(sample.valid), np.full_like(sample.mask, 255))
+    reader = SimpleNamespace(chips=chips, read=lambda _: empty)
+    _, labelled = sheet._pictures(reader, 0, AugmentSpec(preset="none"), 0)
+    assert (labelled[4:-4, 4:-4] == 128).all()

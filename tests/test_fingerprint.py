@@ -10,7 +10,10 @@ from landscribe.fingerprint import Fingerprint, read_fingerprint
 VALUES = st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=4)
 FIELDS = st.dictionaries(
     st.text("abc", min_size=1, max_size=2),
-    VALUES | st.lists(VALUES, max_size=2) | st.dictionaries(st.text("abc", min_size=1, max_size=2), VALUES, max_size=2),
+    VALUES
+    | st.lists(VALUES, max_size=2)
+    | st.lists(st.dictionaries(st.text("abc", min_size=1, max_size=2), VALUES, max_size=2), max_size=2)
+    | st.dictionaries(st.text("abc", min_size=1, max_size=2), VALUES, max_size=2),
     max_size=4,
 )
 
@@ -29,6 +32,25 @@ def test_a_fingerprint_equals_itself_though_it_holds_nan(fields):
 def test_a_nested_field_is_named_by_its_path():
     now = Fingerprint.of({"seed": 0, "train": {"batch": 4, "loss": "dice"}})
     assert now.differences({"seed": 0, "train": {"batch": 2, "loss": "dice"}}) == "train.batch (2, now 4)"
+
+
+def test_of_a_list_of_tables_the_field_that_differs_is_named():
+    scenes = [{"image": ["a.tif"], "labels": "old.gpkg"}, {"image": ["b.tif"], "labels": None}]
+    changed = [scenes[0] | {"labels": "new.gpkg"}, scenes[1]]
+    assert Fingerprint.of({"scenes": changed}).differences({"scenes": scenes}) == (
+        "scenes.0.labels (old.gpkg, now new.gpkg)"
+    )
+
+
+def test_of_lists_of_tables_of_different_lengths_the_lengths_are_named():
+    now = Fingerprint.of({"scenes": [{"image": "a.tif"}, {"image": "b.tif"}]})
+    assert now.differences({"scenes": [{"image": "a.tif"}]}) == "scenes (1, now 2)"
+
+
+def test_two_long_values_show_where_they_differ():
+    folder = "/data/" + "a/" * 60
+    text = Fingerprint.of({"image": f"{folder}north.tif"}).differences({"image": f"{folder}south.tif"})
+    assert text == f"image (…{folder[-20:]}south.tif, now …{folder[-20:]}north.tif)"
 
 
 def test_of_many_fields_three_are_named_and_the_rest_counted():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from landscribe import machine, preflight, verbs
+from landscribe import executor, machine, preflight, verbs
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.recipe import Recipe
 from landscribe.training import checks
@@ -73,6 +73,15 @@ def test_nodata_of_a_label_raster_is_a_note_with_the_way_to_make_it_a_class(tmp_
     assert "background 66.7%" in texts(image, labels=labels, label_nodata_as="background")
 
 
+def test_numbers_as_names_of_classes_are_a_note_with_the_way_to_name_them(tmp_path, texts):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    labels = write_raster(tmp_path / "m.tif", np.tile(np.repeat([1, 2], W // 2), (H, 1)).astype(np.uint8))
+    words = "note: classes have numbers as names (1, 2): name them by --class-table."
+    assert words in texts(image, labels=labels)
+    (tmp_path / "names.csv").write_text("value,name\n1,forest\n2,other\n")
+    assert "numbers as names" not in texts(image, labels=labels, class_table=tmp_path / "names.csv")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -89,6 +98,7 @@ def test_nodata_of_a_label_raster_is_a_note_with_the_way_to_make_it_a_class(tmp_
         ({"patience": 3, "val": 0}, "error: patience = 3 follows .* but split val has no labelled pixels"),
         ({"threshold": "val", "val": 0}, "error: threshold is val, but split val has no chips"),
         ({"final": "all", "val": 0, "test": 0}, "error: final is all, but val and test are 0"),
+        ({"split": "test"}, "error: every scene has split val or test, so nothing is left to train on"),
     ],
 )
 def test_a_training_that_is_not_possible_is_an_error_before_chips_are_cut(
@@ -101,6 +111,13 @@ def test_a_training_that_is_not_possible_is_an_error_before_chips_are_cut(
     image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
     found = texts(image, encoder="plain", weights="none", size=16, **settings)
     assert re.search(words, found), found
+
+
+def test_a_network_of_objects_without_a_background_is_an_error(tmp_path, texts):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    labels = write_raster(tmp_path / "labels.tif", np.tile([1, 2], (H, W // 2)).astype(np.uint8))
+    found = texts(image, labels=labels, architecture="unet_id", encoder="plain", weights="none", size=16)
+    assert "error: unet_id learns the objects of all classes but the first, which is '1' (value 1)" in found
 
 
 def test_the_disk_of_the_output_folder_must_hold_the_chips(tmp_path, monkeypatch):
@@ -131,3 +148,63 @@ def test_a_run_whose_map_could_not_be_assessed_with_its_chips_is_an_error(tmp_pa
         in found
     )
     assert "error" not in texts(image, crs=own, **settings)
+
+
+def test_a_class_column_of_a_reference_that_is_a_raster_is_an_error_before_the_training(tmp_path, texts):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    reference = write_raster(tmp_path / "truth.tif", np.ones((H, W), np.uint8))
+    found = texts(image, encoder="plain", weights="none", size=16, reference=str(reference), reference_field="kind")
+    assert "error: the independent reference: reference_field is 'kind', but" in found
+    assert "truth.tif is a label raster" in found
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"device": "foo"}, "error: device 'foo' cannot be used"),
+        ({"device": "cuda"}, "error: device 'cuda' cannot be used"),
+        ({"engine": "tensorrt"}, "error: --engine tensorrt"),
+        ({"area": "nothere.gpkg"}, "error: .*nothere.gpkg cannot be read"),
+        ({"area": "elsewhere.gpkg"}, "error: no polygon of .*elsewhere.gpkg lies on .*scene.tif"),
+        ({"minimum_area": 1e9}, "error: the minimum area is 1e.09 m², but all of .*scene.tif is 4804 m²"),
+        ({"vectorize": {"classes": ["nope"]}}, "error: the map has no class 'nope'. Known: background, labels"),
+        ({"vectorize": {"classes": []}}, "error: no class of the map is to become polygons"),
+        ({"log": "scene.tif"}, "error: .*scene.tif is a file. Expected a folder"),
+        ({"log": "scene.tif/log"}, "error: cannot write .*scene.tif/log"),
+        ({"dask": "nothere.json"}, "error: --dask nothere.json is neither a scheduler file nor an address"),
+        ({"predict": {"dask": "tcp://127.0.0.1:1"}}, "error: no Dask scheduler answers at tcp://127.0.0.1:1"),
+    ],
+)
+def test_a_setting_of_the_map_that_a_run_refuses_is_an_error_of_check(tmp_path, texts, monkeypatch, settings, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(executor, "_TIMEOUT_S", 0.1)
+    write_polygons(tmp_path / "elsewhere.gpkg", [pixel_box(900, 900, 20, 30)])
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    before = sorted(tmp_path.rglob("*"))
+    found = texts(image, encoder="plain", weights="none", size=16, **settings)
+    assert re.search(words, found), found
+    assert sorted({*tmp_path.rglob("*")} - {tmp_path / "labels.gpkg"}) == before
+
+
+def test_every_mistake_in_the_settings_of_the_map_is_reported_at_once(tmp_path, texts):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    found = texts(
+        image, encoder="plain", weights="none", size=16, device="foo", area="nothere.gpkg", vectorize={"classes": ["x"]}
+    )
+    assert found.count("error: ") == 3
+
+
+def test_a_run_that_holds_nothing_out_is_warned_about(tmp_path, texts):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    settings = {"encoder": "plain", "weights": "none", "size": 16}
+    assert "warning: no chip is held out (every scene has split train)" in texts(image, split="train", **settings)
+    assert "warning: no chip is held out (val and test are 0)" in texts(image, val=0, test=0, **settings)
+    assert "held out" not in texts(image, **settings)
+
+
+def test_check_says_that_the_classes_of_folds_are_not_known_yet(tmp_path, texts):
+    image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
+    found = texts(image, encoder="plain", weights="none", size=16, folds=3)
+    assert (
+        "note: folds is 3: each class must occur in several folds, which is known only when the chips are cut" in found
+    )

@@ -111,7 +111,7 @@ def test_amazon_masks_without_georeference_are_aligned_to_their_images(shared_da
 def test_an_amazon_mask_that_is_wider_than_its_image_is_refused_with_both_sizes(shared_data):
     folder = shared_data / "amazon_forest" / "dev"
     (error,) = verbs.check(images=[folder / "images"], labels=folder / "masks", trial=False).errors
-    assert "Amazon_181_34.png has no CRS and 512 x 515 pixels, but" in error
+    assert "Amazon_181_34.png has no CRS and 515 x 512 pixels, but" in error
     assert "has 512 x 512. Without a CRS, sizes must be equal." in error
 
 

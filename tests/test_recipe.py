@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RecipeError, is_printable
 from landscribe.geo.classes import Classes
+from landscribe.polygons.spec import VectorizeSpec
 from landscribe.prediction.spec import PredictSpec
 from landscribe.recipe import SECTIONS, Recipe, into_sections
-from landscribe.spec import path_in
+from landscribe.spec import path_in, why_not_in_run
 from landscribe.training.spec import RESERVED, TrainSpec
 from landscribe.verbs import new
 
@@ -64,9 +66,8 @@ recipes = st.builds(
         learning_rate=st.floats(1e-9, 1000),
         loss=text,
     ),
-    predict=st.builds(
-        PredictSpec, bands=st.none() | st.lists(st.integers(1, 9999), max_size=3).map(tuple), margin=st.integers(0, 99)
-    ),
+    predict=st.builds(PredictSpec, margin=st.integers(0, 99)),
+    vectorize=st.builds(VectorizeSpec, classes=st.none() | st.lists(text, max_size=3).map(tuple)),
 )
 
 
@@ -87,10 +88,11 @@ def test_the_toml_of_a_recipe_read_from_toml_is_the_same():
     assert Recipe.of(tomllib.loads(written)).to_toml() == written
 
 
-@pytest.mark.parametrize(
-    ("section", "name"),
-    [(section, name) for section, spec in SECTIONS.items() for name in spec.model_fields],
-)
+FIELDS = [(section, name) for section, spec in SECTIONS.items() for name in spec.model_fields]
+REFUSED = [each for each in FIELDS if why_not_in_run(SECTIONS[each[0]].model_fields[each[1]])]
+
+
+@pytest.mark.parametrize(("section", "name"), [each for each in FIELDS if each not in REFUSED])
 def test_every_setting_is_right_below_its_description(section, name):
     lines = Recipe.of(EXAMPLE).to_toml().splitlines()
     header = f"[[{section}]]" if section == "scenes" else f"[{section}]"
@@ -155,6 +157,15 @@ def test_absolute_and_remote_paths_stay_as_they_are(path):
         ("[train]\nepochs = 3\nsteps = 4\n", "epochs and steps are both given; give one of them"),
         ("landscribe = 2\n", "'landscribe' is 2; input should be 1"),
         ("", "'scenes' is missing; add it"),
+        ('[scenes]\nimage = "a.tif"\n', r"'scenes' is .*; expected a list of tables: write \[\[scenes\]\] in place of"),
+        ("train = 3\n", "'train' is 3; expected a table of settings, such as architecture, encoder, weights"),
+        ('classes = ["a"]\n', "'classes.0' is 'a'; expected a table of settings, such as name, value, colour"),
+        ("[train]\nencoder = 3\n", "'train.encoder' is 3; expected text"),
+        ("[train]\noptions = 3\n", "'train.options' is 3; expected a table"),
+        ("[chips]\nvirtual = 3\n", "'chips.virtual' is 3; expected true or false"),
+        ("seed = true\n", "'seed' is True; expected a number, not true or false"),
+        ("[train]\nsteps = true\n", "'train.steps' is True; expected a number, not true or false"),
+        ('data = "/tmp"\n[[scenes]]\nimage = "a.tif"\n', "data is /tmp, but like names no example"),
         ("seed = \n", "is no TOML: .*line 1"),
     ],
 )
@@ -167,11 +178,63 @@ def test_mistakes_in_a_recipe_are_reported_with_file_and_remedy(tmp_path, toml, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_recipe_that_is_not_text_is_refused(tmp_path):
-    path = tmp_path / "recipe.toml"
+def test_an_image_in_place_of_a_recipe_is_refused_with_the_flag_for_it(tmp_path):
+    path = tmp_path / "scene.tif"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RecipeError, match="is no TOML"):
+    with pytest.raises(RecipeError, match=r"is no TOML: it is not text in UTF-8\..*Imagery is given with --image"):
         Recipe.load(path)
+
+
+def test_a_long_value_is_cut_in_a_message():
+    with pytest.raises(RecipeError) as caught:
+        Recipe.of(EXAMPLE | {"seed": "x" * 500})
+    assert len(str(caught.value)) < 200
+
+
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(Recipe.of(EXAMPLE).to_toml(), encoding="utf-8-sig")
+    assert Recipe.load(path) == Recipe.of(EXAMPLE).with_absolute_paths(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], r"is a folder, but no chips folder \(it has no chips\.json\)"),
+        (["chips.json"], 'is a chips folder. Expected a recipe .*"landscribe check" audits chips'),
+        (["recipe.toml"], r"is a folder\..* Give .*here/recipe\.toml\.$"),
+        (["recipe.toml", "chips/chips.json"], r'Give .*/recipe\.toml, or .*here/chips to "landscribe check"'),
+    ],
+)
+def test_a_folder_in_place_of_a_recipe_is_refused_with_what_to_give(tmp_path, files, message):
+    for name in files:
+        (tmp_path / "here" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "here" / name).touch()
+    (tmp_path / "here").mkdir(exist_ok=True)
+    with pytest.raises(RecipeError, match=message):
+        Recipe.load(tmp_path / "here")
+
+
+def test_a_recipe_takes_the_name_of_a_preset_of_augmentation():
+    recipe = Recipe.of(EXAMPLE | {"augment": "light"})
+    assert recipe == Recipe.of(EXAMPLE | {"augment": {"preset": "light"}})
+    assert Recipe.of(tomllib.loads(recipe.to_toml())) == recipe
+
+
+def test_one_file_has_one_path_however_it_is_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    recipe = Recipe.of({"scenes": [{"image": ["../b/x.tif"], "labels": "./y.gpkg"}]}).with_absolute_paths(
+        tmp_path / "a"
+    )
+    assert recipe.scenes[0].image == (str(tmp_path / "b" / "x.tif"),)
+    assert recipe.scenes[0].labels == str(tmp_path / "a" / "y.gpkg")
+
+
+def test_a_path_through_a_link_to_a_folder_keeps_its_way_back(tmp_path):
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    recipe = Recipe.of({"scenes": [{"image": ["link/../x.tif"]}]}).with_absolute_paths(tmp_path)
+    assert Path(recipe.scenes[0].image[0]).resolve() == tmp_path / "real" / "x.tif"
 
 
 def test_a_missing_recipe_is_refused_with_the_remedy(tmp_path):
@@ -196,12 +259,40 @@ def test_plain_names_go_to_the_section_that_has_them():
 
 @pytest.mark.parametrize(
     ("name", "sections"),
-    [("batch", ("train", "predict")), ("bands", ("scenes", "predict")), ("dask", ("chips", "predict"))],
+    [
+        ("batch", ["train"]),
+        ("bands", ["scenes"]),
+        ("precision", ["train"]),
+        ("minimum_area", ["predict"]),
+        ("dask", ["chips", "predict", "vectorize"]),
+    ],
 )
-def test_a_plain_name_that_two_sections_have_is_refused_with_both(name, sections):
-    with pytest.raises(RecipeError, match=f"'{name}' is a setting of {sections[0]} and of {sections[1]}"):
-        into_sections({name: 3}, ALL)
-    assert into_sections({name: 3}, (sections[1],)) == {sections[1]: {name: 3}}
+def test_a_plain_name_that_two_sections_have_means_what_its_flag_means(name, sections):
+    assert into_sections({name: 3}, ALL) == {section: {name: 3} for section in sections}
+    assert into_sections({name: 3}, ("predict",)) == {"predict": {name: 3}}
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("predict", "shard", "1/2"),
+        ("predict", "bands", "1,2"),
+        ("vectorize", "class_table", "a.csv"),
+        ("vectorize", "probabilities", "a.tif"),
+        ("vectorize", "object_probabilities", "beside"),
+    ],
+)
+def test_settings_that_a_run_cannot_follow_are_refused_in_every_form(section, name, value):
+    assert (section, name) in REFUSED
+    message = rf"{section}\.{name} is .*, but .*\. Leave it out"
+    with pytest.raises(RecipeError, match=message):
+        Recipe.of(EXAMPLE | {section: {name: value}})
+    with pytest.raises(RecipeError, match=message):
+        of_files(["a.tif"], "a.gpkg", **{section: {name: value}})
+    if name != "bands":
+        with pytest.raises(RecipeError, match=message):
+            of_files(["a.tif"], "a.gpkg", **{name: value})
+    assert f"{name} =" not in Recipe.of(EXAMPLE).to_toml().partition(f"[{section}]")[2].partition("[assess]")[0]
 
 
 def test_a_section_takes_a_table_of_its_settings():
@@ -211,6 +302,43 @@ def test_a_section_takes_a_table_of_its_settings():
         "predict": {"batch": 4},
         "augment": {"blur": 0.5},
     }
+
+
+def test_a_section_takes_a_spec_of_which_only_given_settings_count():
+    settings = {"train": TrainSpec(steps=3), "chips": ChipSpec(size=64), "augment": AugmentSpec(blur=0.5), "lr": 0.1}
+    assert into_sections(settings, ALL) == {
+        "train": {"steps": 3, "learning_rate": 0.1},
+        "chips": {"size": 64},
+        "augment": {"blur": 0.5},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("train", None), ("train", 3), ("train", ChipSpec()), ("augment", None), ("augment", 3), ("split", 0.2),
+        ("scenes", [{}]), ("scenes", SceneSpec(image="a.tif")),
+    ],
+)  # fmt: skip
+def test_a_section_that_is_no_table_is_refused(name, value):
+    with pytest.raises(RecipeError, match=rf"'{name}' is .*\. Expected a table of settings.*, such as {name}="):
+        into_sections({name: value}, ALL)
+
+
+@pytest.mark.parametrize(
+    ("flag", "section", "name"),
+    [
+        ("split_by", "split", "by"), ("split_attribute", "split", "attribute"), ("option", "train", "options"),
+        ("log_folder", "train", "log"), ("augment", "augment", "preset"),
+    ],
+)  # fmt: skip
+def test_the_name_of_a_flag_is_a_keyword(flag, section, name):
+    assert into_sections({flag: "block"}, ALL) == {section: {name: "block"}}
+
+
+def test_a_way_to_split_is_no_split_of_scenes():
+    with pytest.raises(RecipeError, match=r"'split' is 'block'\. Expected train, val or test.* Write split_by='block'"):
+        into_sections({"split": "block"}, ALL)
 
 
 def test_a_scene_takes_its_split_by_the_name_that_a_section_has_too():
@@ -271,11 +399,15 @@ def test_weights_and_logs_are_relative_to_the_recipe(given, expected):
 # Paths ------------------------------------------------------------------------------------------------------------
 
 PATH_WORDS = ("image", "labels", "weights", "path", "file", "folder", "area", "list", "log", "out")
-FIELDS = [(section, name) for section, spec in SECTIONS.items() for name in spec.model_fields]
 
 
 @pytest.mark.parametrize(
-    ("section", "name"), [field for field in FIELDS if path_in(SECTIONS[field[0]].model_fields[field[1]]) is not None]
+    ("section", "name"),
+    [
+        field
+        for field in FIELDS
+        if path_in(SECTIONS[field[0]].model_fields[field[1]]) is not None and field not in REFUSED
+    ],
 )
 def test_every_path_of_a_recipe_is_relative_to_its_folder(section, name, tmp_path):
     table = {"image": "a.tif"} if section == "scenes" else {}

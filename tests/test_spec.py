@@ -169,6 +169,6 @@ def test_words_that_may_mean_something_else_are_refused_with_the_nearest(spec, t
 
 def test_other_names_of_fields_are_names_of_no_other_field():
     for spec in SECTIONS.values():
-        others = [name for field in spec.model_fields.values() for name in other_names(field)]
+        others = [other for name, field in spec.model_fields.items() for other in other_names(name, field)]
         assert not set(others) & {name for section in SECTIONS.values() for name in section.model_fields}
         assert len(set(others)) == len(others)

@@ -143,6 +143,11 @@ def ratio(part: Any, whole: Any) -> Measure:
     return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) > 0)
 
 
+def plain(value: float) -> float | None:
+    """A measure in JSON's types: None for NaN."""
+    return None if np.isnan(value) else float(value)
+
+
 def _numbers(matrix: ArrayLike) -> Measure:
     return np.asarray(matrix, np.float64)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe import agreement
-from landscribe.agreement import Measure, ratio
+from landscribe.agreement import Measure, plain, ratio
 from landscribe.geo.classes import IGNORE, Classes
 
 Counts = NDArray[np.int64]
@@ -197,7 +197,7 @@ class Confusion:
                 "value": entry.value,
                 "reference_pixels": int(self.counts[index].sum()),
                 "predicted_pixels": int(self.counts[:, index].sum()),
-                **{name: _plain(values[index]) for name, values in per_class.items()},
+                **{name: plain(values[index]) for name, values in per_class.items()},
             }
             for index, entry in enumerate(self.classes)
         ]
@@ -205,7 +205,7 @@ class Confusion:
         return {
             "pixels": self.total,
             "unmapped_pixels": self.unmapped,
-            **{name: _plain(getattr(self, name)) for name in overall},
+            **{name: plain(getattr(self, name)) for name in overall},
             "classes": rows,
             "confusion": {"rows": "reference", "columns": "predicted", "counts": self.counts.tolist()},
         }
@@ -215,7 +215,3 @@ def class_mean(values: Measure) -> float:
     """Mean of the classes that have a value; NaN if none has."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else float("nan")
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -207,13 +207,28 @@ def _identity(stages: Stages[U]) -> Stages[U]:
     return stages
 
 
+def require_scheduler(where: str) -> None:
+    """Raise EngineError if no units could run on Dask at `where`, as of `run_on_dask`."""
+    if where == "auto":
+        _require_dask()
+        return
+    with _client(where, None, 1):
+        pass
+
+
+def _require_dask() -> None:
+    try:
+        import dask.distributed  # noqa: F401
+    except ImportError as error:
+        raise EngineError("--dask needs dask.distributed. Install it with: pip install 'landscribe[dask]'") from error
+
+
 @contextmanager
 def _client(where: str, processes: int | None, threads: int) -> Iterator[Any]:
     """A client of the scheduler at `where`, or of a cluster that lives as long as the block."""
-    try:
-        from dask.distributed import Client
-    except ImportError as error:
-        raise EngineError("--dask needs dask.distributed. Install it with: pip install 'landscribe[dask]'") from error
+    _require_dask()
+    from dask.distributed import Client
+
     if where == "auto":
         with own_cluster(processes or cores(), threads) as cluster, Client(cluster) as client:
             yield client

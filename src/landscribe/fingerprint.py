@@ -17,6 +17,8 @@ from landscribe.outputs import write_text
 
 _LONGEST = 90
 """Characters of a value in a message; longer values are cut."""
+_SHARED = 20
+"""Characters before the first that differs in two long values."""
 _MOST = 3
 """Fields in a message; of more only the number is given."""
 
@@ -80,6 +82,8 @@ class Fingerprint:
         'train.batch (1, now 4)'
         """
         before, now = _flat(other), _flat(self.fields)
+        for key in [*now]:
+            _flatten_tables(before, now, key)
         keys = [key for key in dict.fromkeys((*now, *before)) if other and _dump(before, key) != _dump(now, key)]
         texts = [f"{key} ({_change(describe(key, before.get(key)), describe(key, now.get(key)))})" for key in keys]
         if len(texts) > _MOST:
@@ -118,13 +122,35 @@ def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _flatten_tables(before: dict[str, Any], now: dict[str, Any], key: str) -> None:
+    """Replace a list of tables that differs by the fields of its tables, such as scenes.0.labels.
+
+    Of lists of different lengths, the lengths are the difference.
+    """
+    old, new = before.get(key), now[key]
+    if not isinstance(old, list) or not isinstance(new, list) or _dump(before, key) == _dump(now, key):
+        return
+    if not any(isinstance(part, dict) for part in (*old, *new)):
+        return
+    if len(old) != len(new):
+        before[key], now[key] = len(old), len(new)
+        return
+    for fields, parts in ((before, old), (now, new)):
+        del fields[key]
+        fields.update(_flat({str(index): part for index, part in enumerate(parts)}, f"{key}."))
+
+
 def _dump(fields: dict[str, Any], key: str) -> str:
     """A value as JSON, in which NaN equals itself; empty if there is none."""
     return json.dumps(fields[key], sort_keys=True) if key in fields else ""
 
 
 def _change(before: str, now: str) -> str:
-    before, now = _cut(before), _cut(now)
+    if max(len(before), len(now)) > _LONGEST:
+        # What both begin with, as folders of paths do, would hide the difference.
+        pairs = enumerate(zip(before, now, strict=False))
+        start = max(0, next((index for index, (old, new) in pairs if old != new), 0) - _SHARED)
+        before, now = (_cut(f"…{text[start:]}" if start else text) for text in (before, now))
     return f"{before}, now {now}" if before != now else f"{before}, changed since"
 
 

@@ -27,6 +27,11 @@ log = logging.getLogger(__name__)
 
 _STATES = ("partial", "replaced", "abandoned")
 """Of a temporary file or folder: being written, moved aside for its successor, to be removed."""
+_REPLACED_WHOLE = {
+    "a chips folder": ("chips.json", "chips.parquet"),
+    "a model folder": ("config.json", "model.safetensors"),
+}
+"""Folders that a command replaces with all that they hold, and the files by which they are known."""
 _LONGEST_NAME = 215
 """Bytes of the name of an output: the names of its parts, with 8 digits and suffixes, are up to 40 bytes longer."""
 # Locks belong to a process: a second claim within the process is found here.
@@ -46,7 +51,8 @@ def claim(path: Path, *, shared: bool = False) -> Iterator[None]:
         shared: other processes may claim it as well, as the shards of one map do.
 
     Raises:
-        OutputError: another process writes the output, or its folder cannot be written.
+        OutputError: another process writes the output, its folder cannot be written, or it lies in a chips or model
+            folder.
     """
     if not is_utf8(str(path)):
         raise OutputError(f"{path} has a name that is not UTF-8, which GDAL cannot write. Choose another path.")
@@ -60,6 +66,7 @@ def claim(path: Path, *, shared: bool = False) -> Iterator[None]:
             f"the name of {real.name[:20]}… has {length} bytes. Expected at most {_LONGEST_NAME}: temporary files have "
             "longer names, and systems take 255. Choose a shorter one."
         )
+    _refuse_replaced_folder(path, real)
     with _claims_guard:
         if real in _claims and not (shared and _claims[real]):
             raise OutputError(f"{path} is being written by this process. Wait until it ends, or choose another path.")
@@ -72,6 +79,7 @@ def claim(path: Path, *, shared: bool = False) -> Iterator[None]:
     lock = real.with_name(f".{real.name}.lock")
     try:
         with os_errors(path):
+            _refuse_blocked(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             file = _acquired(lock, path, shared=shared)
         try:
@@ -86,6 +94,32 @@ def claim(path: Path, *, shared: bool = False) -> Iterator[None]:
     finally:
         with _claims_guard:
             del _claims[real]
+
+
+def _refuse_replaced_folder(path: Path, real: Path) -> None:
+    """Raise OutputError for an output in a folder that --overwrite replaces, and the output with it."""
+    for folder in real.parents:
+        for kind, files in _REPLACED_WHOLE.items():
+            if all((folder / name).exists() for name in files):
+                raise OutputError(
+                    f"{path} lies in {folder}, {kind}, which --overwrite replaces with all that it holds. Nothing was "
+                    "changed. Choose another path."
+                )
+
+
+def _refuse_blocked(path: Path) -> None:
+    """Raise OutputError if a folder of the path is a file, or a link to nothing."""
+    for parent in path.parents:
+        if parent.is_dir():
+            return
+        if parent.is_symlink():
+            raise OutputError(f"cannot write {path}: {_broken_link(parent)}")
+        if parent.exists():
+            raise OutputError(f"cannot write {path}: {parent} is a file. Expected a folder. Choose another path.")
+
+
+def _broken_link(path: Path) -> str:
+    return f"{path} is a link to {path.readlink()}, which is not there. Make that folder, or choose another path."
 
 
 def _acquired(lock: Path, path: Path, *, shared: bool) -> int | None:
@@ -261,8 +295,10 @@ def output_path(path: str | Path) -> Path:
     """The path of an output.
 
     Raises:
-        OutputError: the name is empty, which would be the working folder.
+        OutputError: it is no path, or the name is empty, which would be the working folder.
     """
+    if not isinstance(path, (str, Path)):
+        raise OutputError(f"an output is {path!r}. Expected a path.")
     if not str(path):
         raise OutputError("the name of an output is empty, which would be the working folder. Give a path.")
     return Path(path)
@@ -306,7 +342,9 @@ def _refuse_folder(path: Path) -> None:
 
 
 def refuse_file(folder: Path) -> None:
-    """Raise OutputError if `folder` is a file."""
+    """Raise OutputError if `folder` is a file, or a link to nothing."""
+    if folder.is_symlink() and not folder.exists():
+        raise OutputError(_broken_link(folder))
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file. Expected a folder. Choose another path.")
 
@@ -373,6 +411,7 @@ def os_errors(path: Path) -> Iterator[None]:
 def _with_parents(path: Path) -> Iterator[None]:
     """Create the missing parents of `path`; remove them again if the block fails."""
     with os_errors(path):
+        _refuse_blocked(path)
         missing = [parent for parent in path.parents if not parent.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,12 +5,13 @@ all settings with comments, so that a run can be read, changed and repeated.
 """
 
 import math
+import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import tomlkit
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 from tomlkit.exceptions import ConvertError
 from tomlkit.items import AoT, Table
 
@@ -21,14 +22,27 @@ from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import class_rows
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import MissingPartsError, RecipeError, counted, first_line
+from landscribe.errors import MissingPartsError, OutputError, RecipeError, counted, first_line
 from landscribe.examples import EXAMPLES
 from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes
 from landscribe.outputs import write_text
 from landscribe.polygons.spec import VectorizeSpec
 from landscribe.prediction.spec import PredictSpec
-from landscribe.spec import InputPath, Seed, Spec, nearest, other_names
+from landscribe.spec import (
+    InputPath,
+    InTable,
+    NotInRun,
+    Seed,
+    SharedName,
+    Spec,
+    is_marked,
+    keywords_of,
+    nearest,
+    other_names,
+    shortened,
+    why_not_in_run,
+)
 from landscribe.training.spec import ModelsSpec, TrainSpec
 
 if TYPE_CHECKING:
@@ -36,6 +50,11 @@ if TYPE_CHECKING:
 else:
     # As `prediction.spec.Engine`.
     ExampleName = Literal[*EXAMPLES]
+
+
+def _as_preset(value: Any) -> Any:
+    """Read the name of a preset of augmentation as its table."""
+    return {"preset": value} if isinstance(value, str) else value
 
 
 class Recipe(Spec):
@@ -56,12 +75,31 @@ class Recipe(Spec):
     """The class table. Where polygons overlap, later classes lie on top. Default: the classes of the labels."""
     chips: ChipSpec = ChipSpec()
     split: SplitSpec = SplitSpec()
-    augment: AugmentSpec = AugmentSpec()
+    augment: Annotated[AugmentSpec, BeforeValidator(_as_preset)] = AugmentSpec()
     train: TrainSpec = TrainSpec()
     models: ModelsSpec = ModelsSpec()
     predict: PredictSpec = PredictSpec()
     vectorize: VectorizeSpec = VectorizeSpec()
     assess: AssessSpec = AssessSpec()
+
+    @model_validator(mode="after")
+    def _has_settings_of_a_run(self) -> Self:
+        for section in SECTIONS.keys() - {"scenes"}:
+            spec = getattr(self, section)
+            for name, field in type(spec).model_fields.items():
+                reason, value = why_not_in_run(field), getattr(spec, name)
+                if reason is not None and value != field.default:
+                    raise ValueError(f"{section}.{name} is {value!r}, but {reason}. Leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _data_are_of_an_example(self) -> Self:
+        if self.data is not None and self.like is None:
+            raise ValueError(
+                f'data is {self.data}, but like names no example. Add like, such as "{next(iter(EXAMPLES))}", or leave '
+                "out data"
+            )
+        return self
 
     @model_validator(mode="after")
     def _final_training_needs_no_validation(self) -> Self:
@@ -101,11 +139,19 @@ class Recipe(Spec):
 
         path = Path(path)
         require_file(str(path))
+        if path.is_dir():
+            raise RecipeError(_what_folder(path))
         try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))
+            # Programs of Windows begin a text in UTF-8 with a byte order mark.
+            settings = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise RecipeError(
+                f"{path} is no TOML: it is not text in UTF-8. Save a recipe as UTF-8. Imagery is given with --image, "
+                "and labels with --labels."
+            ) from error
         except OSError as error:
             raise RecipeError(f'{path} cannot be read: {error.strerror}. "landscribe new" writes a recipe.') from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except tomllib.TOMLDecodeError as error:
             raise RecipeError(
                 f"{path} is no TOML: {first_line(error)}. Correct that line; "
                 '"landscribe new" writes a recipe to start from.'
@@ -116,7 +162,7 @@ class Recipe(Spec):
     def of_files(
         cls,
         images: list[Any],
-        labels: str | list[str | None] | None,
+        labels: Any,
         settings: dict[str, Any],
         *,
         sections: tuple[str, ...],
@@ -132,7 +178,16 @@ class Recipe(Spec):
         Raises:
             RecipeError: as `load`.
         """
+        stacks = [[image] if isinstance(image, (str, Path)) else image for image in images]
+        for stack in stacks:
+            if not isinstance(stack, (list, tuple)) or not all(isinstance(file, (str, Path)) for file in stack):
+                raise RecipeError(
+                    f"images has {shortened(repr(stack))}. Expected a path for each scene, or a list of paths to stack."
+                )
         per_scene = list(labels) if isinstance(labels, (list, tuple)) else [labels] * len(images)
+        for label in per_scene:
+            if label is not None and not isinstance(label, (str, Path)):
+                raise RecipeError(f"labels has {shortened(repr(label))}. Expected a path, or None, for each scene.")
         if len(per_scene) == 1:
             per_scene = per_scene * len(images)
         if len(per_scene) != len(images):
@@ -144,11 +199,11 @@ class Recipe(Spec):
         common = by_section.pop("scenes", {})
         scenes = [
             {
-                "image": [str(file) for file in ([image] if isinstance(image, (str, Path)) else image)],
+                "image": [str(file) for file in stack],
                 "labels": None if label is None else str(label),
             }
             | common
-            for image, label in zip(images, per_scene, strict=True)
+            for stack, label in zip(stacks, per_scene, strict=True)
         ]
         return cls.of(by_section | {"scenes": scenes}).with_absolute_paths(Path.cwd())
 
@@ -165,7 +220,7 @@ class Recipe(Spec):
 
     def with_absolute_paths(self, folder: Path) -> "Recipe":
         """The same recipe with every local path absolute, from `folder`."""
-        return self.with_paths(lambda path: str((folder / path).absolute()) if is_local(path) else path)
+        return self.with_paths(lambda path: _absolute(folder / path) if is_local(path) else path)
 
     def listed(self) -> "Recipe":
         """The same recipe with every scene on its own, where a folder or pattern stands for many.
@@ -196,7 +251,10 @@ class Recipe(Spec):
         return self.model_copy(update={"classes": tuple(class_rows(classes))})
 
     def to_toml(self) -> str:
-        """The whole recipe as commented TOML. Law: `Recipe.of(tomllib.loads(r.to_toml())) == r`."""
+        """The whole recipe as commented TOML.
+
+        Law: `Recipe.of(tomllib.loads(r.to_toml())) == r`, unless a nodata value is nan, which equals no number.
+        """
         document = tomlkit.document()
         document.add(tomlkit.comment("A Landscribe recipe. Run it with: landscribe run RECIPE.toml --out FOLDER"))
         for name in ("landscribe", "seed", *(("like", "data") if self.like else ())):
@@ -211,8 +269,37 @@ class Recipe(Spec):
         return tomlkit.dumps(document)
 
     def save(self, path: Path) -> None:
-        """Write the recipe, whole or not at all."""
+        """Write the recipe, whole or not at all.
+
+        Raises:
+            OutputError: the suffix is not .toml, as of a folder.
+        """
+        if path.suffix.lower() != ".toml":
+            raise OutputError(f"{path} has no suffix .toml. Expected a file such as {path / 'recipe.toml'}.")
         write_text(path, self.to_toml())
+
+
+def _what_folder(path: Path) -> str:
+    """Why a folder is no recipe, and what to give instead."""
+    recipe, chips = path / "recipe.toml", path / "chips"
+    if (path / "chips.json").exists():
+        return f'{path} is a chips folder. Expected a recipe (TOML). "landscribe check" audits chips.'
+    if recipe.exists():
+        audited = f', or {chips} to "landscribe check", which audits chips' if chips.exists() else ""
+        return f"{path} is a folder. Expected a recipe (TOML). Give {recipe}{audited}."
+    return (
+        f"{path} is a folder, but no chips folder (it has no chips.json). Expected a recipe (TOML), or for "
+        '"landscribe check" a chips folder. Imagery is given with --image, also a folder of it.'
+    )
+
+
+def _absolute(path: Path) -> str:
+    """An absolute path without "..", so that one file has one path; ".." after a link to a folder stays."""
+    plain = path.absolute()
+    if ".." not in plain.parts:
+        return str(plain)
+    short = os.path.normpath(plain)
+    return short if os.path.realpath(short) == os.path.realpath(plain) else str(plain)
 
 
 SECTIONS: dict[str, type[Spec]] = {
@@ -225,10 +312,10 @@ _TOP = ("seed", "classes")
 
 
 def into_sections(settings: dict[str, Any], sections: tuple[str, ...]) -> dict[str, Any]:
-    """Sort plain names into the sections of a recipe.
+    """Sort plain names into the sections of a recipe. A plain name means the same setting as the flag of that name.
 
-    A section's own name takes a table of its settings. `seed` and `classes` belong to no section; `augment` also takes
-    a preset's name.
+    A section's own name takes a table of its settings, or its spec, of which only the settings that were given count.
+    `seed` and `classes` belong to no section; `augment` also takes a preset's name.
 
     >>> into_sections({"size": 128, "seed": 1, "train": {"batch": 4}}, ("chips", "train"))
     {'chips': {'size': 128}, 'seed': 1, 'train': {'batch': 4}}
@@ -240,33 +327,63 @@ def into_sections(settings: dict[str, Any], sections: tuple[str, ...]) -> dict[s
     for name, value in settings.items():
         if name in _TOP:
             result[name] = value
-            continue
-        if name == "augment" or (name in sections and isinstance(value, dict)):
-            result[name] = result.get(name, {}) | (value if isinstance(value, dict) else {"preset": value})
+        elif (table := _table_in(name, value, sections)) is not None:
+            result[name] = result.get(name, {}) | table
         else:
-            name = _own_name(name, sections)  # noqa: PLW2901
-            section = _section_of(name, value, sections)
-            result[section] = result.get(section, {}) | {name: value}
+            own = _own_name(name, sections)
+            for section in _sections_of(own, value, sections):
+                result[section] = result.get(section, {}) | {own: value}
     return result
+
+
+def _table_in(name: str, value: Any, sections: tuple[str, ...]) -> dict[str, Any] | None:
+    """The settings in the value of a section's own name; None for the plain name of a setting."""
+    if name != "augment" and name not in sections:
+        return None
+    spec = SECTIONS[name]
+    if isinstance(value, dict):
+        return value
+    # A scene has files, which would become those of all scenes.
+    if isinstance(value, spec) and spec is not SceneSpec:
+        return value.model_dump(exclude_unset=True)
+    if name == "augment" and isinstance(value, str):
+        return {"preset": value}
+    if name == "split" and (value is None or isinstance(value, str)):
+        _require_split(value)
+        return None
+    example = next(field for field in spec.model_fields if field not in ("image", "labels"))
+    kinds = f"a table of settings{'' if spec is SceneSpec else f' or a {spec.__name__}'}"
+    raise RecipeError(f"'{name}' is {shortened(repr(value))}. Expected {kinds}, such as {name}={{'{example}': ...}}.")
+
+
+def _require_split(value: str | None) -> None:
+    """Raise RecipeError for a way to split chips in place of the split of whole scenes."""
+    if value is not None and value.lower() in keywords_of(SplitSpec.model_fields["by"].annotation):
+        raise RecipeError(
+            f"'split' is '{value}'. Expected train, val or test, into which whole scenes go. Write "
+            f"split_by='{value}' to say how chips are split."
+        )
 
 
 def _own_name(name: str, sections: tuple[str, ...]) -> str:
     """The name of the field that is also called `name`; `name` itself if it is called nothing else."""
     fields = (field for section in sections for field in SECTIONS[section].model_fields.items())
-    return next((own for own, field in fields if name in other_names(field)), name)
+    return next((own for own, field in fields if name in other_names(own, field)), name)
 
 
-def _section_of(name: str, value: Any, sections: tuple[str, ...]) -> str:
-    """The one section that has a setting."""
+def _sections_of(name: str, value: Any, sections: tuple[str, ...]) -> list[str]:
+    """The section that has a setting; all of them for a name that they share."""
     plain = [section for section in sections if section != "augment"]
-    homes = [section for section in plain if name in SECTIONS[section].model_fields]
-    if not homes:
+    fields = {each: SECTIONS[each].model_fields[name] for each in plain if name in SECTIONS[each].model_fields}
+    if not fields:
         known = [*_TOP, "augment", *(field for section in plain for field in SECTIONS[section].model_fields)]
         raise RecipeError(f"unknown setting '{name}'{nearest(name, known)}")
-    if len(homes) > 1:
+    # A plain name means the setting that has a flag; where none has, the recipe says why a run refuses it.
+    homes = [each for each, field in fields.items() if not is_marked(field, InTable, NotInRun)] or list(fields)
+    if len(homes) > 1 and not all(is_marked(fields[each], SharedName) for each in homes):
         choices = " or ".join(f"{section}={{'{name}': {value!r}}}" for section in homes)
         raise RecipeError(f"'{name}' is a setting of {' and of '.join(homes)}. Say which: {choices}.")
-    return homes[0]
+    return homes
 
 
 def _array(rows: tuple[Spec, ...]) -> AoT:
@@ -278,7 +395,9 @@ def _array(rows: tuple[Spec, ...]) -> AoT:
 
 def _table(spec: Spec, *, commented: bool = True) -> Table:
     table = tomlkit.table()
-    for name in type(spec).model_fields:
+    for name, field in type(spec).model_fields.items():
+        if why_not_in_run(field) is not None:
+            continue
         _add(table, spec, name, commented=commented)
     return table
 

@@ -21,6 +21,8 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -42,6 +44,22 @@ class NoFlag:
     """Marks a field that has no command-line flag."""
 
     reason: str
+
+
+@dataclass(frozen=True)
+class NotInRun:
+    """Marks a field that a run refuses: a recipe, flag or keyword of a run does not have it."""
+
+    reason: str
+    """Follows "but": what a run does instead."""
+
+
+class InTable:
+    """Marks a field that a run sets in the table of its section only: its plain name is that of another setting."""
+
+
+class SharedName:
+    """Marks a field that a run sets in every section that has it, by one flag and one plain name."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +164,13 @@ def checked(name: str, value: Any, allowed: Any) -> Any:
     Raises:
         RecipeError: it is of another type, or out of range.
     """
+    if isinstance(value, bool) and _takes_only_numbers(allowed):
+        raise RecipeError(f"'{name}' is {value!r}; {_NO_NUMBER}.")
     try:
         return TypeAdapter(allowed, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
-        message = error.errors()[0]["msg"]
-        raise RecipeError(f"'{name}' is {value!r}; {message[0].lower()}{message[1:]}.") from None
+        messages = dict.fromkeys(_in_our_words(finding, []) for finding in error.errors())
+        raise RecipeError(f"'{name}' is {shortened(repr(value))}; {', or '.join(messages)}.") from None
 
 
 def words(**meanings: str) -> BeforeValidator:
@@ -202,7 +222,7 @@ class Spec(BaseModel):
             return values
         named = dict(values)
         for name, field in cls.model_fields.items():
-            for other in other_names(field):
+            for other in other_names(name, field):
                 if other in named:
                     if name in named:
                         raise ValueError(f"{name} and {other}, which is the same, are both given; give one of them")
@@ -211,10 +231,18 @@ class Spec(BaseModel):
             if (
                 isinstance(value, str)
                 and path_in(field) is None
-                and value not in (known := _keywords(field.annotation))
+                and value not in (known := keywords_of(field.annotation))
             ):
                 named[name] = value.lower() if value.lower() in known else value
         return named
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python would count true as 1."""
+        if isinstance(value, bool) and _takes_only_numbers(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError(_NO_NUMBER)
+        return value
 
     @classmethod
     def of(cls, settings: dict[str, Any], where: str = "") -> Self:
@@ -241,16 +269,28 @@ class Spec(BaseModel):
         )
 
 
-def other_names(field: Any) -> tuple[str, ...]:
-    """Other names of a field, which certainly mean it."""
-    return tuple(name for mark in field.metadata if isinstance(mark, AlsoCalled) for name in mark.names)
+def other_names(name: str, field: Any) -> tuple[str, ...]:
+    """Other names of the field `name`, which certainly mean it; that of its flag is one of them."""
+    marks = (mark for mark in field.metadata if isinstance(mark, (AlsoCalled, Flag)))
+    others = (other.removeprefix("--").replace("-", "_") for mark in marks for other in mark.names)
+    return tuple(other for other in others if other != name)
+
+
+def is_marked(field: Any, *kinds: type) -> bool:
+    """True if a field has a mark of one of these kinds."""
+    return any(isinstance(mark, kinds) for mark in field.metadata)
+
+
+def why_not_in_run(field: Any) -> str | None:
+    """The reason of a field that a run refuses; None for all others."""
+    return next((mark.reason for mark in field.metadata if isinstance(mark, NotInRun)), None)
 
 
 def path_in(field: Any) -> frozenset[str] | None:
     """The keywords that a path field takes besides a path, such as "auto"; None if the field holds no path."""
     if not any(isinstance(mark, PathMark) for mark in (*field.metadata, *_marks(field.annotation))):
         return None
-    return frozenset(_keywords(field.annotation))
+    return frozenset(keywords_of(field.annotation))
 
 
 def _marks(annotation: Any) -> list[Any]:
@@ -259,11 +299,22 @@ def _marks(annotation: Any) -> list[Any]:
     return own + [mark for part in get_args(annotation) if part not in own for mark in _marks(part)]
 
 
-def _keywords(annotation: Any) -> list[str]:
-    """The values of all `Literal` types within an annotation."""
+def keywords_of(annotation: Any) -> list[str]:
+    """The words that a setting takes: the values of all `Literal` types within an annotation."""
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
-    return [word for part in get_args(annotation) for word in _keywords(part)]
+    return [word for part in get_args(annotation) for word in keywords_of(part)]
+
+
+def _takes_only_numbers(annotation: Any) -> bool:
+    """True for a type that takes numbers, but neither true or false nor anything."""
+    kinds = set(_plain_types(annotation))
+    return not kinds.isdisjoint({int, float}) and kinds.isdisjoint({bool, Any})
+
+
+def _plain_types(annotation: Any) -> list[Any]:
+    """All types within an annotation."""
+    return [annotation, *(kind for part in get_args(annotation) for kind in _plain_types(part))]
 
 
 def _with_paths(value: Any, keywords: frozenset[str] | None, change: Callable[[str], str]) -> Any:
@@ -275,7 +326,26 @@ def _with_paths(value: Any, keywords: frozenset[str] | None, change: Callable[[s
 
 
 # pydantic names the types that a setting may have as parts of its location.
-_BRANCH = re.compile(r"(constrained-|literal\[|tuple\[|list\[|dict\[|(int|float|str|bool)$)")
+_BRANCH = re.compile(r"(constrained-|literal\[|tuple\[|list\[|dict\[|function-|(int|float|str|bool)$)")
+_NO_NUMBER = "expected a number, not true or false"
+_OUR_WORDS = {
+    "string_type": "expected text",
+    "tuple_type": "expected a list",
+    "list_type": "expected a list",
+    "dict_type": "expected a table",
+    "model_type": "expected a table of settings",
+    "model_attributes_type": "expected a table of settings",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+}
+"""By pydantic's type of a finding whose message has words of Python."""
+_LONGEST = 90
+"""Characters of a value in a message; longer values are cut."""
+
+
+def shortened(text: str) -> str:
+    """The text of a value for a message, cut if it is long."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _one_line(spec: type[BaseModel], error: ValidationError, where: str) -> str:
@@ -289,14 +359,26 @@ def _one_line(spec: type[BaseModel], error: ValidationError, where: str) -> str:
         elif finding["type"] == "missing":
             lines[name] = f"'{name}' is missing; add it"
         else:
-            message = finding["msg"].removeprefix("Value error, ")
-            message = message[0].lower() + message[1:]
-            if finding["type"] == "literal_error":
-                message += _meant(finding["input"], finding["ctx"]["expected"])
-            subject = f"'{name}' is {finding['input']!r}; " if name else ""
+            message = _in_our_words(finding, _names_at(spec, finding["loc"]))
+            subject = f"'{name}' is {shortened(repr(finding['input']))}; " if name else ""
             # What may be of several kinds has a finding for each.
             lines[name] = f"{lines[name]}, or {message}" if name in lines else subject + message
     return (f"{where}: " if where else "") + "; ".join(lines.values())
+
+
+def _in_our_words(finding: Any, known: list[str]) -> str:
+    """The message of one finding of pydantic; `known` are the settings of the table that is missing."""
+    kind, name = finding["type"], finding["loc"][-1] if finding["loc"] else ""
+    if kind in _OUR_WORDS:
+        message = _OUR_WORDS[kind]
+        if message == "expected a list" and isinstance(finding["input"], dict):
+            return f"expected a list of tables: write [[{name}]] in place of [{name}]"
+        return f"{message}, such as {', '.join(known[:3])}" if kind.startswith("model") and known else message
+    message = finding["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if kind == "literal_error":
+        message += _meant(finding["input"], finding["ctx"]["expected"])
+    return message
 
 
 def _names_at(spec: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -5,6 +5,7 @@ import pytest
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from landscribe import verbs
 from landscribe.assessment.accuracy import Assessment
@@ -135,13 +136,66 @@ def test_intervals_hold_the_estimates_and_are_never_empty(seed):
 
 def test_a_class_without_errors_has_an_interval_and_an_absent_one_has_none():
     reference = np.zeros((40, 40), np.uint8)
-    reference[:, :8] = 1
+    reference[:, :16] = 1
     result = bootstrap(counted(reference, reference, 8))
     lower, upper = result.intervals["users_accuracy"]
-    # Wilson at 5 blocks with class 1 and 20 with class 0: 1 / (1 + 1.96² / n).
-    assert lower[:2] == pytest.approx([1 / (1 + 1.96**2 / 20), 1 / (1 + 1.96**2 / 5)], abs=1e-4)
+    # Wilson at 10 blocks with class 1 and 15 with class 0: 1 / (1 + 1.96² / n).
+    assert lower[:2] == pytest.approx([1 / (1 + 1.96**2 / 15), 1 / (1 + 1.96**2 / 10)], abs=1e-4)
     assert upper[:2].tolist() == [1, 1]
     assert result.summary(CLASSES)["classes"][2]["users_accuracy"] == [None, None]
+
+
+def with_class_1_in(blocks, omitted=0.5, of=100):
+    """Counts of blocks of 1000 pixels, some of which are half of class 1, of which a share is mapped as class 0."""
+    counts = np.zeros((of, 3, K), np.int64)
+    counts[:, :, 0] = 1000
+    found = np.rint(500 * (1 - omitted + np.linspace(-0.02, 0.02, blocks))).astype(int)
+    counts[:blocks, 0, :2] = np.stack([np.full(blocks, 500), found], axis=1)
+    counts[:blocks, 1, :2] = 500
+    counts[:blocks, 2, :2] = np.stack([1000 - found, found], axis=1)
+    return BlockCounts(np.arange(of), counts, 64)
+
+
+@pytest.mark.parametrize("blocks", [2, 9])
+def test_a_class_in_few_blocks_has_no_intervals_and_means_with_it_have_none(blocks, capsys):
+    result = bootstrap(with_class_1_in(blocks))
+    for name in ("users_accuracy", "producers_accuracy", "f1", "iou"):
+        assert np.isnan(result.intervals[name])[:, 1:].all()
+        assert np.isfinite(result.intervals[name])[:, 0].all()
+    assert np.isnan([result.intervals["mean_f1"], result.intervals["mean_iou"]]).all()
+    assert np.isfinite(result.intervals["overall_accuracy"]).all()
+    summary = result.summary(CLASSES)
+    assert summary["note"] == "no intervals of means, nor of a class that lies in fewer than 10 blocks: 1"
+    assert summary["mean_f1"] == summary["classes"][1]["f1"] == [None, None]
+
+
+def test_ten_blocks_of_a_class_are_enough_for_its_intervals():
+    result = bootstrap(with_class_1_in(10))
+    assert np.isfinite([result.intervals[name] for name in ("mean_f1", "mean_iou")]).all()
+    assert np.isfinite(result.intervals["producers_accuracy"])[:, 1].all()
+    assert "note" not in result.summary(CLASSES)
+
+
+def test_a_mean_is_that_of_the_same_classes_in_all_resamples():
+    """Resamples without class 1, whose F1 is 2/3, have no mean: that of class 0 alone is almost 1."""
+    lower, upper = bootstrap(with_class_1_in(12)).intervals["mean_f1"]
+    assert 0.7 < lower < upper < 0.86
+
+
+@pytest.mark.parametrize("blocks", [10, 40])
+def test_intervals_of_few_blocks_hold_the_truth_about_as_often_as_those_of_t(blocks):
+    """Percentiles that are not expanded hold it in 85 of 100 maps of 10 blocks."""
+    rng, held, held_by_t = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        accuracies = rng.binomial(1000, rng.beta(8, 1, blocks)) / 1000
+        agreed = np.rint(1000 * accuracies).astype(int)
+        counts = np.stack([agreed, np.full(blocks, 1000), np.full(blocks, 1000)], axis=1)[:, :, None]
+        lower, upper = bootstrap(BlockCounts(np.arange(blocks), counts, 64)).intervals["overall_accuracy"]
+        held += lower <= 8 / 9 <= upper
+        half = stats.t.ppf(0.975, blocks - 1) * accuracies.std(ddof=1) / blocks**0.5
+        held_by_t += abs(accuracies.mean() - 8 / 9) <= half
+    assert held >= 0.9 * 200
+    assert held >= held_by_t - 5
 
 
 def test_too_few_blocks_give_no_intervals_and_a_reason(capsys):

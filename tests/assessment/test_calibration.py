@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -65,6 +67,27 @@ def test_average_precision_of_float_probabilities_is_that_of_scikit_learn_within
     ours = calibrated(probabilities.astype(np.float32), reference, 1.0).average_precision
     expected = [metrics.average_precision_score(reference == index, probabilities[index]) for index in range(K)]
     np.testing.assert_allclose(ours, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("spread", [3, 6, 12])
+def test_average_precision_of_a_confident_network_is_that_of_scikit_learn(spread):
+    """Most probabilities are within a thousandth of 0 and 1; as ties, they cost a twentieth."""
+    rng = np.random.default_rng(0)
+    reference = (rng.random(50_000) < 0.05).astype(np.uint8)
+    probability = 1 / (1 + np.exp(-rng.normal(np.where(reference, 9, -9), spread)))
+    stored = np.stack([1 - probability, probability]).astype(np.float32)
+    ours = Calibration.of(reference, (probability > 0.5).astype(np.uint8), stored, 1.0, 0.0).average_precision
+    expected = [metrics.average_precision_score(reference == index, stored[index]) for index in range(2)]
+    np.testing.assert_allclose(ours, expected, atol=2e-3)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20))
+def test_each_probability_lies_in_the_level_from_its_lowest_to_the_next(probabilities):
+    shares = np.array(probabilities)
+    counts = Calibration.of(np.zeros(len(shares), np.uint8), np.zeros(len(shares), np.uint8), shares[None], 1.0, 0.0)
+    edges = np.append(counts.probabilities, np.inf)
+    np.testing.assert_array_equal(counts.levels[0, 1], np.histogram(shares, edges)[0])
+    assert np.diff(counts.probabilities).max() <= 0.001 + 1e-12
 
 
 def test_the_calibration_error_equals_that_of_torchmetrics():

@@ -1,10 +1,12 @@
 """Pixels counted strip by strip, in threads and on Dask."""
 
 import json
+import shutil
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +23,7 @@ from landscribe.errors import LandscribeError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag
 from worlds import noise, pixel_box, write_polygons, write_raster
 
 HEIGHT, WIDTH, K = 1100, 40, 3
@@ -125,8 +128,11 @@ def test_dask_gives_the_same_json_as_threads(world, reference, tmp_path, monkeyp
 @pytest.mark.usefixtures("forked_workers")
 def test_an_error_of_a_dask_worker_is_one_line_and_leaves_no_file(world, tmp_path):
     truth = write_raster(tmp_path / "truth.tif", np.full((HEIGHT, WIDTH), 7, np.uint8))
+    mapped = shutil.copy(world["map"], tmp_path / "map.tif")
+    with rasterio.open(mapped, "r+") as dataset:
+        dataset.update_tags(**{CLASSES_TAG: classes_as_tag(CLASSES)})
     with pytest.raises(LandscribeError, match=r"truth\.tif holds 7 \(\d+\), not in the class table"):
-        verbs.assess(world["map"], reference=truth, dask="auto", out=tmp_path / "measures.json")
+        verbs.assess(mapped, reference=truth, dask="auto", out=tmp_path / "measures.json")
     assert not list(tmp_path.glob("measures*"))
 
 

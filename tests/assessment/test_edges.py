@@ -211,3 +211,18 @@ def test_edges_of_chips_are_refused(tmp_path):
     chips = verbs.chip(images=[image], labels=truth, out=tmp_path / "chips", size=32, val=0, test=0, virtual=True)
     with pytest.raises(RecipeError, match=r"chips holds chips, whose borders cut edges"):
         verbs.assess(mapped, reference=chips, split="train", edges=True)
+
+
+@pytest.mark.parametrize("edged", ["reference", "map"])
+def test_a_map_or_a_reference_without_edges_has_a_boundary_f1_of_0(edged):
+    halves = np.zeros((20, 20), np.uint8)
+    halves[:, 10:] = 1
+    arrays = (halves, np.zeros_like(halves))
+    counts = EdgeCounts.of(*(arrays if edged == "reference" else arrays[::-1]), EdgeTolerance(2.0))
+    assert counts.boundary_f1 == 0
+    assert counts.summary()["boundary"]["f1"] == 0
+
+
+def test_a_map_and_a_reference_without_edges_have_no_boundary_f1():
+    counts = EdgeCounts.of(*[np.zeros((20, 20), np.uint8)] * 2, EdgeTolerance(2.0))
+    assert np.isnan(counts.boundary_f1)

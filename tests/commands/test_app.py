@@ -19,8 +19,10 @@ from affine import Affine
 
 import forked
 import worlds
+from landscribe import verbs
 from landscribe.commands import app as cli
 from landscribe.data.chips.chips import Chips
+from landscribe.errors import RecipeError
 from landscribe.inference import benchmark, pruning
 from landscribe.model import Model
 from landscribe.nn import build
@@ -351,6 +353,30 @@ def test_flags_lie_over_a_recipe(made, tmp_path):
     Recipe.of({"scenes": [scene], "chips": {"size": 64}}).save(tmp_path / "recipe.toml")
     said = landscribe("check", tmp_path / "recipe.toml", "--size", 32, "--no-trial", "--json")
     assert json.loads(said.out)["forecast"]["chips"] == 36
+
+
+def test_a_class_table_names_the_classes_of_masks_of_numbers(tmp_path):
+    scene = worlds.write_raster(tmp_path / "scene.tif", worlds.noise(3, 32, 32))
+    mask = worlds.write_raster(tmp_path / "mask.tif", np.repeat([[1, 2]], 16, 1).repeat(32, 0).astype(np.uint8))
+    table, recipe = tmp_path / "classes.csv", tmp_path / "recipe.toml"
+    chip = ("--size", 16, "--json", "--overwrite", "--out", tmp_path / "chips")
+    of_files = ("chip", "--image", scene, "--labels", mask, "--class-table", table, *chip)
+    table.write_text("value,name,colour\n1,forest,#145a32\n2,other,\n")
+    assert json.loads(landscribe(*of_files).out)["classes"] == ["forest", "other"]
+    assert Chips.of(tmp_path / "chips").classes.entries[0].colour == "#145a32"
+    # The number in the masks is the label, where it is not the value.
+    table.write_text("value,name,label\n0,other,2\n7,forest,1\n")
+    assert json.loads(landscribe(*of_files).out)["classes"] == ["other", "forest"]
+    assert Chips.of(tmp_path / "chips").classes.values == (0, 7)
+    # It takes the place of the classes of a recipe.
+    recipe.write_text(f'[[scenes]]\nimage = "{scene}"\nlabels = "{mask}"\n' + '[[classes]]\nname = "a"\nvalue = 1\n')
+    assert json.loads(landscribe("chip", recipe, "--class-table", table, *chip).out)["classes"] == ["other", "forest"]
+
+
+def test_a_class_table_and_classes_are_not_both_taken(tmp_path):
+    rows = [{"name": "a", "value": 1}]
+    with pytest.raises(RecipeError, match=r"classes and class_table \(t.csv\) were both given"):
+        verbs.chip(images=["a.tif"], labels="b.tif", classes=rows, class_table="t.csv", out=tmp_path / "chips")
 
 
 def test_the_version_is_told():

@@ -1,6 +1,7 @@
 """Options: each field of a spec has a flag, or a stated reason for none."""
 
 import re
+from typing import Literal, get_args, get_origin
 
 import pytest
 import typer
@@ -9,10 +10,18 @@ from typer.testing import CliRunner
 from landscribe.commands import app as cli
 from landscribe.commands import options
 from landscribe.commands.options import help_of, spec_of, with_settings
+from landscribe.nn.losses import LOSSES
 from landscribe.spec import NoFlag
 from landscribe.training.spec import TrainSpec
 
 COMMANDS = typer.main.get_command(cli.app).commands
+ALL_CHOICES = [
+    kind
+    for section in options._SECTIONS
+    for field in spec_of(section).model_fields.values()
+    for kind in options._kinds(field.annotation)
+    if get_origin(kind) is Literal
+]
 FIELDS = [(section, name) for section in options._SECTIONS for name in spec_of(section).model_fields]
 
 
@@ -55,20 +64,21 @@ def test_promised_flags_keep_their_names(verb):
 @pytest.mark.parametrize(
     ("section", "name", "text"),
     [
-        ("train", "patience", "Early stopping: epochs without improvement. [no early stopping]"),
-        ("train", "loss", r'Loss, or a weighted sum such as "0.5\*dice + 0.5\*ce". [dice + ce]'),
-        ("train", "accumulate", "Gradient accumulation: batches per optimizer step. [1]"),
-        ("train", "optimizer", "Optimizer: AdamW, or SGD with momentum 0.9. [adamw]"),
+        ("train", "patience", "Early stopping: epochs without improvement. [default: no early stopping]"),
+        ("train", "weight_decay", "Weight decay of the optimizer. [default: 0.01]"),
+        ("split", "val", "Validation fraction. The best epoch is chosen on the validation chips. [default: 0.15]"),
+        ("train", "optimizer", "Optimizer: AdamW, or SGD with momentum 0.9. [default: adamw]"),
+        ("sample", "size", "Sampling units to draw. [default: from --standard-error or --half-width]"),
         ("chips", "virtual", "Write only the index, and read windows from the scenes."),
     ],
 )  # fmt: skip
-def test_help_is_the_first_sentence_and_the_default(section, name, text):
+def test_help_is_the_docstring_with_flags_for_names_and_the_default(section, name, text):
     assert help_of(spec_of(section).model_fields[name]) == text
 
 
 def test_help_shows_choices_and_panels(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    text = CliRunner().invoke(cli.app, ["run", "--help"]).output
+    text = CliRunner().invoke(cli.app, ["run", "--help-all"]).output
     assert re.search(r"--optimizer +\S*adamw\|sgd", text)
     assert re.search(r"--tile +<int\|auto>", text)
     assert all(
@@ -105,7 +115,7 @@ def test_dask_of_a_run_serves_chips_map_and_polygons():
 
 def test_a_flag_of_two_sections_needs_a_decision():
     with pytest.raises(ValueError, match="--batch is a flag of train and of predict"):
-        options._parameters(("train", "predict"), None, (), {})
+        options._parameters(("train", "predict"), None, {}, {}, in_run=False)
 
 
 def test_a_new_field_becomes_a_flag_without_another_line(monkeypatch):
@@ -138,3 +148,63 @@ def test_usual_words_arrive_as_they_are_typed():
 def test_choices_that_also_take_other_words_are_shown(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert re.search(r"--format +<tif\|png\|jpg>", CliRunner().invoke(cli.app, ["chip", "--help"]).output)
+
+
+def help_text(verb: str, *flags: str, monkeypatch, columns: int = 80) -> str:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    result = CliRunner().invoke(cli.app, [verb, *(flags or ["--help"])])
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_choices_of_words_are_explained(monkeypatch):
+    text = " ".join(help_text("train", monkeypatch=monkeypatch, columns=250).split())
+    for word in ("windows: windows at random", "percentiles: the 2nd", "light: flips", "one_cycle: warm-up"):
+        assert word in text
+
+
+def test_the_help_of_the_loss_lists_every_loss():
+    listed = help_of(spec_of("train").model_fields["loss"]).partition("Losses: ")[2].partition(". [")[0]
+    assert set(listed.split(", ")) == set(LOSSES)
+
+
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
+def test_help_has_flags_in_place_of_names_of_fields(verb, monkeypatch):
+    flags = ["--help-all"] if verb in ("run", "check") else ["--help"]
+    text = help_text(verb, *flags, monkeypatch=monkeypatch, columns=250)
+    words = set(re.findall(r"[a-z]+(?:_[a-z]+)+", text))
+    assert words & set(options._flag_by_field()) == set()
+
+
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
+def test_no_choice_is_broken_within_a_word_at_80_columns(verb, monkeypatch):
+    words = {word for kind in ALL_CHOICES for word in get_args(kind)}
+    text = help_text(verb, *(["--help-all"] if verb in ("run", "check") else []), monkeypatch=monkeypatch)
+    ends = re.findall(r"[<| ]([a-z0-9_-]+) +.*\n│ +([a-z0-9_-]+)[|>]", text)
+    assert [(first, rest) for first, rest in ends if first + rest in words] == []
+
+
+def test_a_run_shows_its_frequent_settings_and_on_request_all(monkeypatch):
+    short, whole = (help_text("run", flag, monkeypatch=monkeypatch) for flag in ("--help", "--help-all"))
+    assert "--label-field" in short
+    assert "--gradient-clip" not in short
+    assert all(flag in whole for flag in ("--label-field", "--gradient-clip", "--image-area"))
+    assert len(short.splitlines()) < len(whole.splitlines()) / 3
+    assert settings_from(cli.RunCommand, "--gradient-clip", "2") == {"train": {"gradient_clip": 2}}
+
+
+def test_frequent_settings_are_fields_of_their_sections():
+    assert set(cli.FREQUENT) <= {name for _, name in FIELDS}
+
+
+def test_an_all_touched_without_a_value_is_for_all_classes():
+    assert settings_from(cli.RunCommand, "--all-touched", "--sparse") == {
+        "scenes": {"all_touched": "all", "sparse": True}
+    }
+
+
+def test_the_column_of_a_reference_has_the_names_of_assess_and_run(monkeypatch):
+    assert "--reference-field" in flags_of("assess") & flags_of("run")
+    text = help_text("assess", monkeypatch=monkeypatch)
+    assert "─ Reference ─" in text
+    assert "─ Scenes ─" not in text

@@ -82,7 +82,33 @@ def test_areas_of_olofsson_2014_are_hectares(olofsson_2014):
     assert values(olofsson_2014.areas) == pytest.approx(hectares, **digits(7))
     ranges = [6157.6343861, 3755.8260254, 15509.8362982, 16281.6563522]  # 1.96 standard errors
     assert [1.96 * se for se in errors(olofsson_2014.areas)] == pytest.approx(ranges, **digits(7))
-    assert half_widths(olofsson_2014.areas) == pytest.approx(np.array(ranges) * Z / 1.96, rel=1e-7)
+    # No gain is among the 165 units of stable forest, nor the 75 of deforestation: that interval is another.
+    expected = np.array(ranges)[[0, 2, 3]] * Z / 1.96
+    assert np.array(half_widths(olofsson_2014.areas))[[0, 2, 3]] == pytest.approx(expected, rel=1e-7)
+
+
+def wilson_of(count, units):
+    """Wilson's interval of a share, as in textbooks."""
+    share, squared = count / units, Z**2
+    half = Z * math.sqrt(share * (1 - share) / units + squared / (4 * units**2))
+    return np.array([share + squared / (2 * units) - half, share + squared / (2 * units) + half]) / (
+        1 + squared / units
+    )
+
+
+def test_the_area_of_gain_in_olofsson_2014_reaches_to_gain_that_165_units_of_forest_can_miss(olofsson_2014):
+    """By hand: Zou and Donner 2008, with Wilson's intervals of 0, 55, 0 and 1 of the units of the strata.
+
+    Where units differ, an interval has the size whose variance p (1 - p) / size is that with n - 1: n - 1 units.
+    """
+    below = above = 0.0
+    for pixels, count, units in zip(PIXELS, (0, 55, 0, 1), (75, 75, 165, 325), strict=True):
+        lower, upper = wilson_of(count * (1 - 1 / units), units - 1) if count else (0.0, wilson_of(0, units)[1])
+        below += (pixels * 0.09 * (count / units - lower)) ** 2
+        above += (pixels * 0.09 * (upper - count / units)) ** 2
+    gain = olofsson_2014.areas["gain"]
+    assert (gain.value - gain.lower, gain.upper - gain.value) == pytest.approx((below**0.5, above**0.5), rel=1e-9)
+    assert gain.upper - gain.value > 1.5 * Z * gain.se
 
 
 def test_overall_accuracy_and_matrix_of_olofsson_2014(olofsson_2014):
@@ -437,8 +463,84 @@ def test_shares_are_those_of_the_areas_with_a_covariate_too():
 
 def test_a_map_share_that_does_not_vary_is_refused():
     rows = {"stratum": ["a"] * 4, "map_share": [1] * 4, "reference_share": [0, 1, 1, 0.5]}
-    with pytest.raises(SampleError, match="map_share that varies"):
+    with pytest.raises(SampleError, match="the sample has one map_share in all units of each stratum"):
         ls.estimate(rows, {"stratum": ["a"], "units": [50], "map_share": [0.9]})
+
+
+def test_a_regression_on_two_units_is_refused():
+    rows = {"stratum": ["a"] * 2, "map_share": [0, 1], "reference_share": [0, 1]}
+    with pytest.raises(SampleError, match="at least 3 units; the sample has 2 units"):
+        ls.estimate(rows, {"stratum": ["a"], "units": [50], "map_share": [0.9]})
+
+
+def test_a_regression_on_few_units_warns_that_its_intervals_are_normal():
+    rows = {"stratum": ["a"] * 40, "map_share": [0, 1] * 20, "reference_share": [0, 1] * 19 + [1, 0]}
+    strata = {"stratum": ["a"], "units": [5000], "map_share": [0.4]}
+    assert "regression estimator: their intervals are normal" in ls.estimate(rows, strata).warnings[0]
+    many = {name: column * 2 for name, column in rows.items()}
+    assert ls.estimate(many, strata).warnings == ()
+
+
+HALF = [("a", "a", "a", 24), ("a", "a", "b", 6), ("b", "b", "b", 24), ("b", "b", "a", 6)]
+
+
+def half_labelled():
+    return pd.DataFrame(HALF, columns=["stratum", "map", "reference", "count"])
+
+
+@pytest.mark.parametrize(
+    "strata",
+    [
+        {"units": [0.6, 0.4]},
+        {"units": [60, 40]},
+        {"units": [59.7, 39.8]},  # rounded
+        {"share": [0.6, 0.4]},
+        {"share": [60, 40]},
+        {"share": [60, 40], "area": [6, 4]},
+    ],
+)
+def test_shares_and_per_cent_of_a_population_give_the_intervals_of_a_large_one(strata):
+    """By hand: 0.8 correct in both strata of 30, √((0.6² + 0.4²) 0.16 / 29)."""
+    overall = ls.estimate(half_labelled(), {"stratum": ["a", "b"], **strata}).overall
+    assert overall.se == pytest.approx(math.sqrt(0.52 * 0.16 / 29))
+    large = ls.estimate(half_labelled(), {"stratum": ["a", "b"], "units": [6e8, 4e8]}).overall
+    assert (overall.lower, overall.upper) == pytest.approx((large.lower, large.upper))
+
+
+def test_units_that_sum_to_100_are_per_cent_with_a_warning_or_a_population_of_100_by_request(caplog):
+    strata = {"stratum": ["a", "b"], "units": [60, 40]}
+    ls.estimate(half_labelled(), strata)
+    assert "units of the strata sum to 100: they are taken as per cent" in caplog.text
+    caplog.clear()
+    # Half of the first stratum and a quarter of the second are not in the sample.
+    overall = ls.estimate(half_labelled(), strata, finite_population=True).overall
+    assert overall.se == pytest.approx(math.sqrt((0.36 * 0.5 + 0.16 * 0.25) * 0.16 / 29))
+    ls.estimate(half_labelled(), {"stratum": ["a", "b"], "share": [60, 40]})
+    assert "per cent" not in caplog.text
+
+
+def test_a_sample_of_all_100_units_is_no_sample_of_per_cent():
+    rows = pd.DataFrame([("a", "a", "a", 60), ("b", "b", "a", 40)], columns=["stratum", "map", "reference", "count"])
+    overall = ls.estimate(rows, strata(["a", "b"], [60, 40])).overall
+    assert (overall.lower, overall.value, overall.upper) == (0.6, 0.6, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        (
+            {"units": [6, 4]},
+            {},
+            "'a' has 6 units, but 30 of them .* if it holds shares of the population, name it share",
+        ),
+        ({"share": [0.6, 0.3]}, {}, "column share of the strata sums to 0.9; expected 1, or 100"),
+        ({"share": [0.6, 0.4]}, {"finite_population": True}, "does not say how large the population is"),
+        ({"share": [-0.6, 1.6]}, {}, "column share of strata holds -0.6"),
+    ],
+)
+def test_sizes_of_strata_that_are_neither_numbers_nor_shares_are_refused(columns, settings, message):
+    with pytest.raises(SampleError, match=message):
+        ls.estimate(half_labelled(), {"stratum": ["a", "b"], **columns}, **settings)
 
 
 def test_units_drawn_in_proportion_to_their_areas_have_equal_weight():
@@ -460,28 +562,65 @@ def test_producers_accuracy_without_a_seen_omission_is_as_uncertain_as_the_omiss
     ]
     strata = [{"stratum": "rare", "units": 10_000}, {"stratum": "other", "units": 990_000}]
     result = ls.estimate(rows, strata)
-    # Wilson's upper end of 0 of 150 is z² / (150 + z²).
-    missed = 990_000 * 1.959964**2 / (150 + 1.959964**2)
+    # Wilson's upper end of 0 of 150 is z² / (150 + z²), the lower end of 50 of 50 is 50 / (50 + z²).
+    missed, least = 990_000 * Z**2 / (150 + Z**2), 10_000 * 50 / (50 + Z**2)
     assert result.producers["rare"].value == 1
-    assert result.producers["rare"].lower == pytest.approx(10_000 / (10_000 + missed), rel=1e-5)
-    assert result.f1["rare"].lower == pytest.approx(20_000 / (20_000 + missed), rel=1e-5)
+    # The smallest ratio r of hit and missed with 10 000 - r 0 = √((10 000 - least)² + (r missed)²).
+    ratio = math.sqrt(least * (20_000 - least)) / missed
+    assert result.producers["rare"].lower == pytest.approx(ratio / (1 + ratio), rel=1e-9)
+    others = result.areas["other"]
+    assert others.lower == pytest.approx(990_000 - missed, rel=1e-6)
     # All of the others are in the sample: none can be missed.
     census = ls.estimate([rows[0], rows[1] | {"count": 990_000}], strata, finite_population=True)
-    assert census.producers["rare"].lower > 0.92
+    assert (census.producers["rare"].lower, census.producers["rare"].upper) == (1, 1)
 
 
-@pytest.mark.parametrize(("omitted", "units"), [(10_000, 150), (5000, 250)])
-def test_producers_accuracy_of_a_rare_class_is_in_its_interval_about_as_often_as_it_says(omitted, units):
-    rng, held = np.random.default_rng(0), 0
-    strata = [{"stratum": "rare", "units": 10_000}, {"stratum": "other", "units": 990_000}]
-    for _ in range(200):
-        missed = rng.binomial(units, omitted / 990_000)
-        counts = [("rare", "rare", 50), ("other", "other", units - missed), ("other", "rare", missed)]
-        rows = [
-            {"stratum": mapped, "map": mapped, "reference": true, "count": count}
-            for mapped, true, count in counts
-            if count
-        ]
-        interval = ls.estimate(rows, strata).producers["rare"]
-        held += interval.lower <= 10_000 / (10_000 + omitted) <= interval.upper
-    assert held / 200 > 0.88
+matrices = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3).filter(any), min_size=3, max_size=3)
+
+
+@settings(max_examples=30)
+@given(matrices)
+def test_every_interval_is_its_estimate_if_all_units_are_in_the_sample(matrix):
+    units = [sum(row) for row in matrix]
+    result = ls.estimate(counted(matrix, "xyz"), strata(list("xyz"), units, [2.0 * each for each in units]))
+    for measure in ({"": result.overall}, result.users, result.producers, result.f1, result.shares, result.areas):
+        for each in measure.values():
+            assert (each.lower, each.upper) == pytest.approx((each.value, each.value), nan_ok=True)
+
+
+@settings(max_examples=30)
+@given(matrices, st.sampled_from([100, 3000, 10**6]))
+def test_the_interval_of_the_rest_is_the_mirrored_one(matrix, units):
+    """Of two classes, the share of one is 1 less that of the other."""
+    first, rest = [], []
+    for row, others in zip("xyz", matrix, strict=True):
+        first += [{"stratum": row, "map": row, "reference": "x", "count": others[0]}]
+        rest += [{"stratum": row, "map": row, "reference": "y", "count": others[1] + others[2]}]
+    rows = pd.DataFrame(first + rest)
+    rows = rows[rows["count"] > 0]
+    result = ls.estimate(rows, strata(list("xyz"), [units, 2 * units, 40 * units]), classes="xyz").shares
+    assert result["x"].lower == pytest.approx(1 - result["y"].upper, abs=1e-9)
+    assert result["x"].upper == pytest.approx(1 - result["y"].lower, abs=1e-9)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 40), st.integers(2, 40))
+def test_the_accuracy_of_one_stratum_without_an_error_has_the_interval_of_wilson(correct, wrong):
+    """Of a map class that is a stratum, whatever the other strata hold."""
+    total = correct + wrong
+    counts = [[correct, wrong], [0, 30]] if correct in (0, total) else [[total, 0], [wrong, 30]]
+    result = ls.estimate(counted(counts, "xy"), strata(list("xy"), [10**6, 10**7]))
+    expected = wilson_of(counts[0][0], total)
+    users = result.users["x"]
+    assert (users.lower, users.upper) == pytest.approx((max(0, expected[0]), min(1, expected[1])), abs=1e-9)
+
+
+def test_a_stratum_wholly_in_the_sample_hides_nothing():
+    """By hand: of strata of 60 (all in the sample, 48 correct) and 4000 units (40, none wrong), only the second may."""
+    rows = [("a", "a", "a", 48), ("a", "a", "b", 12), ("b", "b", "b", 40)]
+    sample = pd.DataFrame(rows, columns=["stratum", "map", "reference", "count"])
+    overall = ls.estimate(sample, strata(["a", "b"], [60, 4000])).overall
+    assert overall.value == pytest.approx(4048 / 4060)
+    assert overall.upper == overall.value
+    missed = 4000 * wilson_of(0, 40 / (1 - 40 / 4000))[1]
+    assert overall.lower == pytest.approx((4048 - missed) / 4060, rel=1e-9)

@@ -223,7 +223,7 @@ def test_a_sample_knows_its_map(tmp_path, sample):
     with pytest.raises(LandscribeError, match="has other class values on the same grid"):
         sample.require_map(changed)
     smaller = Raster.open([written_map(tmp_path, VALUES[1:], "c.tif")])
-    with pytest.raises(LandscribeError, match=r"drawn from map.tif .40 x 50 pixels .*, but .*c.tif is 39 x 50 pixels"):
+    with pytest.raises(LandscribeError, match=r"drawn from map.tif .50 x 40 pixels .*, but .*c.tif is 50 x 39 pixels"):
         sample.require_map(smaller)
 
 

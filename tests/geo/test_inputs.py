@@ -128,7 +128,7 @@ def test_stacked_files_lie_on_one_grid_or_are_resampled_on_request(tmp_path):
     fine = write_raster(tmp_path / "fine.tif", noise(1, 10, 10))
     coarse = write_raster(tmp_path / "coarse.tif", noise(1, 5, 5), transform=METRE @ Affine.scale(2))
     with pytest.raises(
-        GridError, match=r"coarse\.tif is 5 x 5 pixels .* of 2 .*fine\.tif is 10 x 10 pixels .* of 1 .*--resample"
+        GridError, match=r"coarse\.tif is 5 x 5 pixels of 2 .*fine\.tif is 10 x 10 pixels of 1 .*--resample"
     ):
         opened([fine, coarse])
     (raster,) = open_rasters([[fine, coarse]], PLAIN, resample=True)

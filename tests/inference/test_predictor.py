@@ -71,14 +71,14 @@ def test_the_probabilities_of_several_models_are_averaged(tmp_path):
 
 
 def test_models_of_other_classes_are_not_averaged():
-    other = Model.wrap(Identity(), bands=["v"], classes=["a", "b"])
+    other = Model.wrap(Identity(2), bands=["v"], classes=["a", "b"])
     with pytest.raises(ModelError, match=r"other classes \(0 a, 1 b\) than the first \(0 class 0, 1 class 1\)"):
-        Predictor([model_of(Identity(), 2), other])
+        Predictor([model_of(Identity(2), 2), other])
 
 
 def test_models_that_were_trained_on_other_encodings_are_not_averaged():
     old, new, rounded, none = (
-        model_of(Identity(), 2, encoding=encoding)
+        model_of(Identity(2), 2, encoding=encoding)
         for encoding in ((Encoding(1e-4),), (Encoding(1e-4, -0.1),), (Encoding(np.float32(1e-4)),), ())
     )
     Predictor([old, rounded])
@@ -96,7 +96,7 @@ def test_models_with_different_strides_share_their_least_common_multiple():
     class Coarser(Identity):
         reduction = 4
 
-    assert Predictor([model_of(Coarse(), 2), model_of(Coarser(), 2)]).reduction == 12
+    assert Predictor([model_of(Coarse(2), 2), model_of(Coarser(2), 2)]).reduction == 12
 
 
 @settings(max_examples=40, deadline=None)

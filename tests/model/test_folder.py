@@ -95,6 +95,34 @@ def test_arguments_that_load_other_weights_are_refused(folder, arguments):
         Model.load(folder)
 
 
+# ---- other versions, other paths
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"landscribe_model": 2, "new_field": 1}, "has the layout 2 .*, of a newer version .* reads layout 1. Update"),
+        ({"new_field": 1}, r"new_field: Extra inputs .*Update landscribe if a newer version wrote the folder"),
+        ({"arguments": {"new_option": 1}}, r"'new_option'.*Update landscribe if a newer version wrote the folder"),
+        ({"landscribe_model": 0}, "landscribe_model: Input should be 1.*Copy the model folder again"),
+    ],
+)
+def test_a_folder_of_a_newer_version_asks_for_an_update(folder, values, words):
+    change(folder, **values)
+    with pytest.raises(ModelError, match=words):
+        Model.load(folder)
+
+
+def test_a_path_that_is_no_folder_is_named_as_what_it_is(folder, tmp_path):
+    for file in ("config.json", "model.safetensors"):
+        with pytest.raises(ModelError, match=rf"{file} is a file\. .*Give the folder {folder}"):
+            Model.load(folder / file)
+    with pytest.raises(ModelError, match=r"nowhere has no config\.json: there is no such folder"):
+        Model.load(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match=r"has no config\.json\. Expected a model folder"):
+        Model.load(tmp_path)
+
+
 # ---- sizes
 
 

@@ -1,13 +1,14 @@
 """The model folder: a loaded model equals the saved one."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from landscribe import nn
-from landscribe.errors import ModelError, RecipeError
+from landscribe.errors import ModelError, NetworkError, RecipeError
 from landscribe.model import Model, Scaling
 from networks import Identity, OneLayer
 
@@ -99,6 +100,68 @@ def test_a_model_gives_the_logits_of_every_head_by_its_name():
             assert {name: tuple(x.shape) for name, x in logits.items()} == {
                 name: (1, count, 30, 41) for name, count in zip(model.heads, channels, strict=True)
             }
+
+
+class Choosing(torch.nn.Module):
+    """Its constructor needs an argument."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (Choosing(2), r"cannot be built: Choosing.__init__\(\) missing 1 required .*give its constructor defaults"),
+        (OneLayer(3), r"does not fit networks:OneLayer: 1 tensors differ, .*give its constructor defaults"),
+    ],
+)
+def test_a_warning_names_what_the_constructor_of_a_wrapped_class_lacks(tmp_path, caplog, network, words):
+    bands = ["a", "b", "c"] if isinstance(network, OneLayer) else ["v"]
+    state = torch.random.get_rng_state()
+    saved = Model.wrap(network, bands=bands, classes=["no", "yes"]).save(tmp_path / "model")
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert re.search(words, caplog.text)
+    with pytest.raises(ModelError, match=words):
+        Model.load(saved, trust=["test_model:Choosing", "networks:OneLayer"])
+
+
+def test_a_class_that_is_built_as_it_was_wrapped_is_saved_without_a_warning(tmp_path, caplog):
+    Model.wrap(OneLayer(), bands=["v"], classes=["no", "yes"]).save(tmp_path / "model")
+    built = nn.build("test_model:Choosing", bands=1, classes=2)
+    Model.wrap(built, bands=["v"], classes=["no", "yes"]).save(tmp_path / "built")
+    assert caplog.text == ""
+    assert Model.load(tmp_path / "built", trust="test_model:Choosing").arguments["classes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("bands", "classes", "words"),
+    [
+        ("abcd", "xy", "the network has 3 output channels, but the number of classes is 2"),
+        ("abc", "xyz", "it has 3 bands, 3 offsets, 3 factors, 4 input channels; expected one number"),
+    ],
+)
+def test_other_numbers_of_names_than_the_network_has_channels_are_refused(model, bands, classes, words):
+    with pytest.raises(NetworkError, match=words):
+        Model.wrap(model.network, bands=list(bands), classes=list(classes))
+    with pytest.raises(NetworkError, match="2 output channels, but the number of classes is 3"):
+        Model.wrap(OneLayer(), bands=["v"], classes=["no", "yes", "maybe"])
+
+
+@pytest.mark.parametrize("scale", [[0.5, 0.25], np.array([0.5, 0.25]), torch.tensor([0.5, 0.25]), (0.5, 0.25)])
+def test_scale_may_have_a_factor_for_each_band(scale):
+    model = Model.wrap(OneLayer(2), bands=["a", "b"], classes=["no", "yes"], scale=scale)
+    assert model.scaling == Scaling(offset=(0.0, 0.0), factor=(0.5, 0.25))
+
+
+@pytest.mark.parametrize("scale", [[0.5], 0, float("nan"), [0.5, float("inf")], "wide", None, [[1], 2]])
+def test_a_scale_that_is_no_factor_of_each_band_is_refused(scale):
+    with pytest.raises(RecipeError, match=r"scale is .*\. Expected a factor of the pixels, not 0.*each of 2 bands"):
+        Model.wrap(OneLayer(2), bands=["a", "b"], classes=["no", "yes"], scale=scale)
 
 
 def test_any_importable_module_can_be_wrapped_and_loaded(tmp_path):

@@ -238,7 +238,7 @@ def test_branches_count_as_much_as_their_weights():
         build("unetplusplus", encoder="plain", bands=3, classes=2, branch_weights=[1, 1], **SMALL)
 
 
-@pytest.mark.parametrize("encoder", [BACKBONE, "plain", "test_efficientnet", "test_convnext"])
+@pytest.mark.parametrize("encoder", [BACKBONE, "plain", "test_efficientnet", "test_convnext", "hrnet_w18_small"])
 def test_a_pruned_network_has_exactly_the_logits_of_its_branch(encoder):
     torch.manual_seed(0)
     options = SMALL if encoder == "plain" else {}

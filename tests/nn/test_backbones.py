@@ -141,7 +141,31 @@ def test_backbones_with_a_padding_of_their_own_have_logits_of_the_images_size(na
         assert network(torch.rand(1, 3, 50, 37)).shape == (1, 2, 50, 37)
 
 
-@pytest.mark.parametrize("name", ["vit_relpos_small_patch16_224", "swin_tiny_patch4_window7_224", "mambaout_femto"])
+@pytest.mark.parametrize(
+    ("name", "depth", "multiple"),
+    [
+        ("mobilevitv2_050", None, 64), ("hrnet_w18_small", None, 32), ("hrnet_w18_small", 2, 32),
+        ("hrnet_w18_small", 3, 32), ("resnet10t", 2, 4), ("vit_tiny_patch16_224", 2, 4),
+    ],
+)  # fmt: skip
+def test_images_of_any_size_are_padded_to_a_multiple_that_every_branch_takes(name, depth, multiple):
+    network = build("unet", encoder=name, bands=3, classes=2, depth=depth, **NARROW).eval()
+    assert network.reduction == multiple
+    with torch.inference_mode():
+        for size in ((multiple, multiple), (72, 100), (3 * multiple, 260)):
+            if min(size) >= multiple:
+                assert network(torch.rand(1, 3, *size)).shape == (1, 2, *size)
+
+
+def test_a_dilated_backbone_of_even_tokens_pads_to_them():
+    network = build("deeplabv3plus", encoder="mobilevitv2_050", bands=3, classes=2, channels=16).eval()
+    with torch.inference_mode():
+        assert network(torch.rand(1, 3, 80, 112)).shape == (1, 2, 80, 112)
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_relpos_small_patch16_224", "swin_tiny_patch4_window7_224", "mambaout_femto", "mvitv2_tiny"]
+)
 def test_a_backbone_without_a_pyramid_of_features_is_refused(name):
     with pytest.raises(NetworkError, match="no pyramid of features"):
         build("unet", encoder=name, bands=3, classes=2)

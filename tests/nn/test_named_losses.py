@@ -24,3 +24,9 @@ def test_a_loss_is_taken_by_its_usual_names(written, name):
 def test_the_nearest_loss_of_an_unknown_one_is_offered():
     with pytest.raises(NetworkError, match="unknown loss 'tversk'; did you mean 'tversky'"):
         weighted_sum("tversk")
+
+
+@pytest.mark.parametrize("text", ["-dice", "ce + -dice", "ce - dice", "0.5*-dice", "ce + _dice"])
+def test_a_loss_that_is_subtracted_is_refused(text):
+    with pytest.raises(NetworkError, match="is not a sum of losses"):
+        weighted_sum(text)

@@ -250,13 +250,13 @@ def test_tags_on_one_side_only_are_refused_and_the_remedy_maps_the_stored_number
 def test_pixels_that_are_no_squares_do_not_pass_for_squares_of_their_area(tmp_path, blocks):
     raster = write(tmp_path / "image.tif", blocks, transform=Affine(4, 0, 500_000, 0, -16, 4_000_000))
     with pytest.raises(
-        ModelError, match=r"has pixels of 16 x 4 m \(height x width\), but the model was trained on 8 m"
+        ModelError, match=r"has pixels of 4 x 16 m \(width x height\), but the model was trained on 8 m"
     ):
         conform(model_of(Identity(), 4, pixel_size=8.0), raster, PredictSpec())
     same = model_of(Identity(), 4, pixel_size=8.0, pixel_sides=(16.0, 4.0))
     assert conform(same, raster, PredictSpec()).source is raster.source
     square = write(tmp_path / "square.tif", blocks, **metres(20))
-    with pytest.raises(ModelError, match=r"trained on pixels of 16 x 4 m .* but resampled pixels are squares"):
+    with pytest.raises(ModelError, match=r"trained on pixels of 4 x 16 m .* but resampled pixels are squares"):
         conform(same, square, PredictSpec(resample=True))
 
 
@@ -277,7 +277,7 @@ def test_a_crs_that_no_geotiff_can_hold_is_refused_before_the_map_would_lose_it(
 @pytest.mark.parametrize("side", [1e-6, 0.1, 1e7])
 def test_a_pixel_size_that_no_resampling_reaches_is_refused_with_both(tmp_path, blocks, side):
     raster = write(tmp_path / "image.tif", blocks, **metres(20))  # 70 x 90 pixels
-    with pytest.raises(ModelError, match=r"image\.tif \(70 x 90 pixels of 20 m\) cannot be resampled to pixels of"):
+    with pytest.raises(ModelError, match=r"image\.tif \(90 x 70 pixels of 20 m\) cannot be resampled to pixels of"):
         conform(model_of(Identity(), 4, pixel_size=side), raster, PredictSpec(resample=True))
 
 

@@ -160,7 +160,9 @@ class Hungry(Identity):
     ],
 )
 def test_too_little_memory_ends_with_one_line(tmp_path, raster, error):
-    with pytest.raises(EngineError, match=r"out of memory with batches of 1 x 32 x 32 pixels .* a smaller --tile"):
+    with pytest.raises(
+        EngineError, match=r"out of memory with batches of 1 tile of 32 x 32 pixels .* a smaller --tile"
+    ):
         predict(model_of(Hungry(error), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
     assert not list(tmp_path.glob("map*"))
 

@@ -309,7 +309,7 @@ def test_a_map_without_a_class_is_refused(tmp_path):
 
 def test_strata_on_another_grid_are_refused_with_both_grids(tmp_path, mapped):
     strata = worlds.write_raster(tmp_path / "strata.tif", np.ones((9, 9), np.uint8))
-    with pytest.raises(LandscribeError, match=r"9 x 9 pixels of 1 from .* but .*map.tif is 60 x 50 pixels of 1 from"):
+    with pytest.raises(LandscribeError, match=r"9 x 9 pixels of 1 from .* but .*map.tif is 50 x 60 pixels of 1 from"):
         drawn(mapped, size=20, strata=strata)
 
 
@@ -366,7 +366,7 @@ def test_strata_beside_the_mapped_pixels_are_no_finding(mapped, tmp_path, caplog
     [
         (np.zeros((HEIGHT, WIDTH), np.uint8), {}, r"no sampling unit: expected .* and a stratum in .*strata\.tif"),
         (np.ones((HEIGHT, WIDTH), np.float32), {}, r"1 band of float32\. Expected a class raster.*gdal_translate"),
-        (np.ones((HEIGHT, 9), np.uint8), {}, r"strata\.tif are 60 x 9 pixels .* Expected one grid\. Warp the strata"),
+        (np.ones((HEIGHT, 9), np.uint8), {}, r"strata\.tif are 9 x 60 pixels .* Expected one grid\. Warp the strata"),
         (np.ones((HEIGHT, WIDTH), np.uint8), {"crs": "EPSG:3857"}, r"EPSG:3857, but .* Expected one grid"),
     ],
 )

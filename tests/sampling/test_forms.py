@@ -53,6 +53,40 @@ def test_labels_come_back_by_id(tmp_path, sample, table):
     assert sample.with_labels(labels).units["reference"].tolist()[2:5] == ["1", "2", ""]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,reference\n3,1,\n4,2,\n",
+        "id,reference\n3,1,,\n4,2\n",
+        "id;reference;\n3;1;\n4;2;;\n",
+        '\ufeffid\treference\r\n3\t1\t\r\n"4"\t"2"\r\n',
+    ],
+)
+def test_separators_at_the_end_of_rows_do_not_shift_the_labels(tmp_path, text):
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8", newline="")
+    assert read_labels(tmp_path / "labels.csv", ["1", "2"]) == {3: "1", 4: "2"}
+
+
+@pytest.mark.parametrize("column", ["reference", "cover"])
+def test_labels_that_a_program_wrote_as_floats_are_the_classes(tmp_path, column):
+    pd.DataFrame({"id": [3.0, 4.0, 5.0], column: [1.0, 2.0, None]}).to_csv(tmp_path / "labels.csv", index=False)
+    assert "3.0,1.0" in (tmp_path / "labels.csv").read_text()
+    assert read_labels(tmp_path / "labels.csv", ["1", "2"]) == {3: "1", 4: "2"}
+
+
+def test_a_row_with_more_cells_than_the_header_is_refused_with_its_line(tmp_path):
+    (tmp_path / "labels.csv").write_text("id,reference\n3,1\n4,2,seen twice\n")
+    with pytest.raises(LandscribeError, match=r"the cell 'seen twice' in line 3, but its header names 2 columns"):
+        read_labels(tmp_path / "labels.csv", ["1", "2"])
+
+
+@pytest.mark.parametrize(("text", "count"), [("id,reference\n", "0 rows"), ("id,reference\n3,\n4,\n", "2 rows")])
+def test_a_table_without_labels_is_refused(tmp_path, text, count):
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(LandscribeError, match=rf"labels.csv has no class in its column reference \({count}\)"):
+        read_labels(tmp_path / "labels.csv", ["1", "2"])
+
+
 def test_labels_of_a_layer_of_points_come_back_by_id(tmp_path, sample):
     worlds.write_polygons(tmp_path / "a.gpkg", [worlds.pixel_box(0, 0, 1, 1)] * 2, ID=[7, 8], Label=["2", None])
     assert read_labels(tmp_path / "a.gpkg", ["1", "2"]) == {7: "2"}

@@ -6,6 +6,7 @@ import pytest
 
 from landscribe import machine, verbs
 from landscribe.errors import RecipeError, ResourceError
+from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.training import checks
 from landscribe.training.spec import TrainSpec
 
@@ -37,6 +38,25 @@ def test_a_network_that_fits_without_its_gradients_is_refused_before_it_is_built
     with pytest.raises(ResourceError, match=r"training unet with 44\d,.* weights needs at least 7\.\d+ GB .* 5 GB"):
         verbs.train(tiny_chips, out=tmp_path / "model", **wide)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "is_taken"),
+    [
+        (["background", "house"], [0, 1], True), (["rest", "house"], [0, 7], True),
+        (["Background", "house"], [1, 2], True), (["field", "house"], [1, 2], False),
+        (["house", "rest"], [1, 0], False),
+    ],
+)  # fmt: skip
+def test_a_network_of_objects_needs_the_background_as_first_class(names, values, is_taken):
+    entries = (ClassEntry(value, name, "#102030", name) for name, value in zip(names, values, strict=True))
+    classes = Classes(tuple(entries))
+    checks.require_settings(TrainSpec(architecture="unet"), classes)
+    if is_taken:
+        checks.require_settings(TrainSpec(architecture="unet_id"), classes)
+        return
+    with pytest.raises(RecipeError, match=rf"all classes but the first, which is '{names[0]}' \(value 1\)"):
+        checks.require_settings(TrainSpec(architecture="unet_id"), classes)
 
 
 def test_more_readers_than_the_cores_can_serve_are_refused(tiny_chips, tmp_path, monkeypatch):

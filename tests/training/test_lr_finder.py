@@ -46,6 +46,38 @@ def test_the_same_seed_suggests_the_same_rate(tiny_chips, tmp_path):
     assert rate("one", 3) == rate("two", 3)
 
 
+@pytest.mark.usefixtures("few_rates")
+def test_the_range_test_takes_the_steps_of_the_training(tiny_chips, tmp_path, monkeypatch):
+    steps, clipped, batches = [], [], count()
+    step, clip, loss = LRFinderModule.optimizer_step, Segmenter.configure_gradient_clipping, Segmenter.criterion
+
+    def stepping(self, epoch, batch, optimizer, *arguments, **named):
+        step(self, epoch, batch, optimizer, *arguments, **named)
+        steps.append({group["lr"] for group in optimizer.param_groups})
+
+    def clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+        clipped.append(gradient_clip_val)
+        clip(self, optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def counting(self, logits, labels):
+        if isinstance(self, LRFinderModule):
+            next(batches)
+        return loss(self, logits, labels)
+
+    monkeypatch.setattr(LRFinderModule, "optimizer_step", stepping)
+    monkeypatch.setattr(Segmenter, "configure_gradient_clipping", clipping)
+    monkeypatch.setattr(Segmenter, "criterion", counting)
+    verbs.train(
+        tiny_chips, out=tmp_path / "model", steps=1, learning_rate="auto", encoder_lr_factor=0.25, gradient_clip=0.5,
+        accumulate=2, **TINY,
+    )  # fmt: skip
+    assert all(min(rates) == pytest.approx(0.25 * max(rates)) for rates in steps)
+    assert [max(rates) for rates in steps] == sorted(max(rates) for rates in steps)
+    assert 25 <= len(steps) <= 30
+    assert next(batches) == 2 * len(steps)
+    assert set(clipped) == {0.5}
+
+
 def test_the_rate_is_that_of_the_steepest_smoothed_fall():
     rates = [10 ** (-6 + 6 * step / 99) for step in range(100)]
     # Falls from step 50 to 70, and grows from step 85.

@@ -53,6 +53,28 @@ def test_percentiles_of_wide_integers_become_1_and_minus_1_despite_outliers(tmp_
     np.testing.assert_allclose(shares, [[-1, -1], [1, 1]], atol=0.02)
 
 
+@pytest.mark.parametrize(("dtype", "offset"), [("int32", 10_000), ("int32", -5_000_000), ("float32", 290)])
+def test_percentiles_of_numbers_far_from_0_become_1_and_minus_1(tmp_path, dtype, offset):
+    array = noise(2, SIDE, SIDE, "int32") % 40 + offset + np.array([0, 20])[:, None, None]
+    array[:, 0, :10] += 10**8  # dead pixels, far above
+    chips = chips_of(tmp_path, array.astype(dtype))
+    values = seen(chips, scaled(chips, "percentiles"))
+    shares = np.stack([np.quantile(values, share, axis=1, method="inverted_cdf") for share in (0.02, 0.98)])
+    np.testing.assert_allclose(shares, [[-1, -1], [1, 1]], atol=0.03)
+
+
+def test_a_band_with_one_value_but_for_a_few_pixels_is_standardised(tmp_path):
+    array = noise(2, SIDE, SIDE, "uint16")
+    array[1] = 0
+    array[1, 3, :15] = 20_000  # 1.5 % of the pixels
+    chips = chips_of(tmp_path, array)
+    assert scaled(chips) == scaled(chips, "percentiles")
+    values = seen(chips, scaled(chips))
+    assert values[0].min() > -2
+    np.testing.assert_allclose([values[1].mean(), values[1].std()], [0, 1], atol=1e-4)
+    assert scaled(chips).offset[0] == (np.quantile(array[0], 0.02) + np.quantile(array[0], 0.98)) / 2
+
+
 def test_float_pixels_are_standardised(tmp_path):
     chips = chips_of(tmp_path, noise(2, SIDE, SIDE, "float32") / 1000)
     assert scaled(chips) == scaled(chips, "standardise")
@@ -70,11 +92,14 @@ def test_range_scaling_requires_integers(tmp_path):
 
 
 @pytest.mark.parametrize("wanted", ["percentiles", "standardise"])
-def test_a_constant_band_becomes_0(tmp_path, wanted):
-    array = noise(2, SIDE, SIDE, "uint16")
-    array[1] = 7
+@pytest.mark.parametrize(("dtype", "value"), [("uint16", 7), ("float32", 0.1), ("float64", 1e5 / 3)])
+def test_a_constant_band_becomes_0(tmp_path, wanted, dtype, value):
+    array = noise(2, SIDE, SIDE, dtype)
+    array[1] = value
     chips = chips_of(tmp_path, array)
-    assert (seen(chips, scaled(chips, wanted))[1] == 0).all()
+    scaling = scaled(chips, wanted)
+    np.testing.assert_allclose(seen(chips, scaling)[1], 0, atol=1e-2)
+    assert scaling.factor[1] == 1
 
 
 def test_scaling_for_pretrained_weights_has_their_mean_and_deviation(tmp_path):

@@ -4,8 +4,9 @@ import pytest
 
 import landscribe as ls
 from generate_keywords import TARGET, source
+from landscribe.commands import app as cli
 from landscribe.commands.options import spec_of
-from landscribe.errors import RecipeError
+from landscribe.recipe import SECTIONS
 from landscribe.verbs import keywords
 
 
@@ -23,15 +24,45 @@ def test_each_setting_is_a_keyword_of_its_verb(verb, sections):
     assert fields <= set(table.__annotations__)
 
 
-def test_ambiguous_names_are_not_plain_keywords_of_run():
-    assert not {"batch", "bands", "dask"} & set(keywords.RunKeywords.__annotations__)
+def test_the_plain_keywords_of_run_are_its_flags():
+    options = cli.RunCommand(name="run", callback=lambda: None).flags.values()
+    flags = {flag.removeprefix("--").replace("-", "_") for option in options for flag in option.opts}
+    plain = set(keywords.RunKeywords.__annotations__) - {*SECTIONS, "seed", "classes", "class_table"}
+    # Where a flag has another name than its field, both are keywords; single scenes have groups.
+    assert plain == flags - {"augment"} | {"by", "attribute", "options", "group"}
 
 
-def test_run_refuses_a_name_that_two_sections_have(tmp_path):
-    with pytest.raises(
-        RecipeError, match=r"'bands' is a setting of scenes and of predict. Say which: scenes=\{'bands'"
-    ):
-        ls.run(images=["a.tif"], labels="b.gpkg", out=tmp_path / "run", bands=["red"])
+FILES = {"images": "a.tif", "labels": "b.gpkg"}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ls.check(3), "the recipe is 3. Expected a Recipe or its path"),
+        (lambda: ls.check(["a"]), r"the recipe is \['a'\]\. Expected a Recipe or its path"),
+        (lambda: ls.check({"scenes": []}), r"the recipe is \{.*\. Expected .*; Recipe.of makes one of a dict"),
+        (lambda: ls.check(images=None), "neither a recipe nor an image was given"),
+        (lambda: ls.check(images=3), "images is 3. Expected a list with one entry for each scene"),
+        (lambda: ls.check(images=[3], labels="b.gpkg"), "images has 3. Expected a path for each scene, or a list"),
+        (lambda: ls.check(images=[["a.tif", 3]]), r"images has \['a.tif', 3\]\. Expected a path"),
+        (lambda: ls.check(images=["a.tif"], labels=3), "labels has 3. Expected a path, or None, for each scene"),
+        (lambda: ls.check(**FILES, classes=["a"]), "'classes.0' is 'a'; expected a table of settings, such as name"),
+        (lambda: ls.run(**FILES, out=None), "an output is None. Expected a path"),
+        (lambda: ls.chip(**FILES, out=5), "an output is 5. Expected a path"),
+        (lambda: ls.train(None, out="m"), "chips is None. Expected Chips, or the path of a chips folder"),
+        (lambda: ls.summary(3), "the model is 3. Expected a Model, or the path of a model folder"),
+        (lambda: ls.run(**FILES, out="r", seed=True), "'seed' is True; expected a number, not true or false"),
+        (lambda: ls.demo("d", seed=True), "'seed' is True; expected a number, not true or false"),
+        (lambda: ls.cross_validate("c", out="m", folds="x"), "'folds' is 'x'; .*, or .*'scenes' or 'groups'"),
+        (lambda: ls.cross_validate("c", out="m", folds=None), "'folds' is None; .*valid integer"),
+        (lambda: ls.cross_validate("c", out="m", folds=3.5), "'folds' is 3.5; .*valid integer"),
+    ],
+)  # fmt: skip
+def test_an_argument_of_another_kind_is_refused_in_one_line(call, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ls.LandscribeError, match=message):
+        call()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", [name for name in ls.__all__ if name.endswith("Spec")])

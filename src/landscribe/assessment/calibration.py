@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.agreement import Measure, ratio
+from landscribe.agreement import Measure, plain, ratio
 from landscribe.confusion import Counts
 from landscribe.errors import RasterError
 from landscribe.geo.classes import IGNORE, Classes
@@ -20,8 +20,11 @@ from landscribe.geo.rasters.raster import Raster
 
 _CONFIDENCE = np.linspace(0, 1, 11)
 """Ends of the bins of confidence; an upper end belongs to its bin."""
-_LEVELS = 1000
-"""Bins of a probability that is not stored in 8 bits."""
+_LOGITS = np.arange(-16.6, 16.61, 0.02)
+"""Up to that of the largest number below 1 in float32."""
+_LEVELS = np.unique(np.concatenate([np.arange(1001) / 1000, 1 / (1 + np.exp(-_LOGITS))]))
+"""Lowest probability of each bin of one that is not stored in 8 bits: thousandths, and equal steps of the logit, for a
+confident network has most probabilities within a thousandth of 0 and 1."""
 _BYTE_LEVELS = 256
 _STEPS = 2**26
 """Of a probability in a sum. Sums of whole numbers do not depend on their order; those of fractions do."""
@@ -42,7 +45,7 @@ class Calibration:
     levels: Counts
     """(K, 2, levels) pixels by class, whether it is another (0) or that of the reference (1), and the level of its
     probability. In 8 bits, levels are the stored numbers, so that curves are exact; else, and if bands have different
-    encodings, a thousandth of 1."""
+    encodings, they are a thousandth of 1 and 0.02 of the logit wide at most, and closer probabilities are ties."""
     probabilities: Measure
     """(levels,) lowest probability of each level."""
 
@@ -76,8 +79,7 @@ class Calibration:
             level, levels = stored.astype(np.int64), _BYTE_LEVELS
             lowest = np.arange(levels, dtype=np.float64) * np.float64(scale) + np.float64(offset)
         else:
-            level, levels = np.clip((shares * _LEVELS).astype(np.int64), 0, _LEVELS - 1), _LEVELS
-            lowest = np.arange(levels) / levels
+            level, levels, lowest = np.maximum(np.searchsorted(_LEVELS, shares, "right") - 1, 0), len(_LEVELS), _LEVELS
         codes = (np.arange(size)[:, None] * 2 + is_class) * levels + level
         counts = np.bincount(codes.ravel(), minlength=size * 2 * levels).reshape(size, 2, levels)
         squares = np.rint(np.square(shares - is_class) * _STEPS).astype(np.int64)
@@ -138,8 +140,8 @@ class Calibration:
         at = np.minimum(np.searchsorted(self.probabilities, _CURVE - 1e-9), len(self.probabilities) - 1)
         return {
             "pixels": self.pixels,
-            "expected_calibration_error": _plain(self.expected_calibration_error),
-            "brier_score": _plain(self.brier_score),
+            "expected_calibration_error": plain(self.expected_calibration_error),
+            "brier_score": plain(self.brier_score),
             "mean_average_precision": float(present.mean()) if present.size else None,
             "reliability": {
                 "confidence_up_to": _CONFIDENCE[1:].round(1).tolist(),
@@ -151,7 +153,7 @@ class Calibration:
             "classes": [
                 {
                     "name": entry.name,
-                    "average_precision": _plain(average[index]),
+                    "average_precision": plain(average[index]),
                     "precision": _plain_list(precision[index, at]),
                     "recall": _plain_list(recall[index, at]),
                 }
@@ -226,9 +228,5 @@ class ProbabilitiesOnMap:
                 )
 
 
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
 def _plain_list(values: Measure) -> list[float | None]:
-    return [_plain(value) for value in values.tolist()]
+    return [plain(value) for value in values.tolist()]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from landscribe.agreement import ratio
+from landscribe.agreement import plain, ratio
 from landscribe.assessment.spec import MOST_EDGE_PIXELS
 from landscribe.errors import RecipeError
 from landscribe.geo.classes import IGNORE
@@ -158,10 +158,12 @@ class EdgeCounts:
         """Harmonic mean of precision and recall of edge pixels (Csurka et al. 2013; Perazzi et al. 2016).
 
         Precision is the share of the map's edge pixels with an edge pixel of the reference within the tolerance, recall
-        that of the reference's. NaN where one of them has no edge.
+        that of the reference's. 0 where one of them has no edge: none is found. NaN where both have none.
         """
         precision, recall = ratio(self.matched[:, 1], self.matched[:, 0]).tolist()
-        return 2 * precision * recall / (precision + recall) if precision + recall != 0 else 0.0
+        if math.isnan(precision) or math.isnan(recall):
+            return math.nan if not self.matched.any() else 0.0
+        return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
     def summary(self) -> dict[str, Any]:
         """Measures in JSON's types; NaN is None."""
@@ -171,10 +173,10 @@ class EdgeCounts:
         measures = {"precision": precision, "recall": recall, "f1": self.boundary_f1}
         return {
             "by_edge_distance": [
-                {"distance": name, "pixels": int(pixels), "overall_accuracy": _plain(value)}
+                {"distance": name, "pixels": int(pixels), "overall_accuracy": plain(value)}
                 for name, pixels, value in zip(names, self.by_distance[:, 0], accuracy, strict=True)
             ],
-            "boundary": self.tolerance.summary() | {name: _plain(value) for name, value in measures.items()},
+            "boundary": self.tolerance.summary() | {name: plain(value) for name, value in measures.items()},
         }
 
 
@@ -195,7 +197,3 @@ def _distances(edges: NDArray[np.bool_], sides: tuple[float, float] = (1, 1)) ->
     if not edges.any():
         return np.full(edges.shape, np.inf, np.float32)
     return np.asarray(ndimage.distance_transform_edt(~edges, sides), np.float32)
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

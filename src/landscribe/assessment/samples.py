@@ -128,7 +128,8 @@ def assess_sample(mapped: Raster, path: Path, spec: AccuracySpec) -> SampleAsses
     sample.require_map(mapped)
     tables, estimator = _tables(labelled, sample.design)
     classes = [entry.name for entry in sample.design.classes]
-    result = estimate(*tables, confidence=spec.confidence, classes=classes)
+    corrects = True if tables[1]["units"].sum() <= 100 else None  # 100 units of a map are no per cent
+    result = estimate(*tables, confidence=spec.confidence, classes=classes, finite_population=corrects)
     unlabelled = len(sample.units) - len(labelled)
     return SampleAssessment(result, sample.design, estimator, Path(mapped.paths[0]).name, path.name, unlabelled)
 

@@ -16,6 +16,7 @@ from landscribe.commands.options import (
     MARKUP,
     OBJECT_SETTINGS,
     AsJson,
+    ClassTable,
     Command,
     Images,
     Labels,
@@ -54,15 +55,17 @@ app = typer.Typer(
     rich_markup_mode=MARKUP,
 )
 
-# All settings of a run. A scene has band names, the raster of `predict` band numbers; a run trains with --batch and
-# computes on one cluster; a shard of a map cannot be assessed; the polygons of a run have the classes of its map.
+FREQUENT = (
+    "without", "bands", "label_field", "label_crs", "labelled_area", "sparse", "size", "by", "val", "test", "preset",
+    "architecture", "encoder", "effort", "minutes", "loss", "class_weights", "sampling", "background", "folds", "area",
+    "minimum_area", "simplify", "square", "reference", "reference_field",
+)  # fmt: skip
+"""Settings that the help of a run shows; --help-all shows all."""
+
+# All settings of a run.
 RunCommand = with_settings(
     "scenes", "chips", "split", "augment", "train", "models", "predict", "vectorize", "assess",
-    leave_out=("shard", "classes", "class_table", "probabilities", "object_probabilities"),
-    one_flag={
-        "bands": ("scenes",), "batch": ("train",), "dask": ("chips", "predict", "vectorize"),
-        "minimum_area": ("predict",), "precision": ("train",),
-    },
+    in_run=True, frequent=FREQUENT,
 )  # fmt: skip
 
 
@@ -98,7 +101,7 @@ def check(
     recipe: Annotated[
         Path | None, typer.Argument(help="Recipe (TOML), or a chips folder to audit.", show_default=False)
     ] = None,
-    image: Images = None, labels: Labels = None, seed: Seed = None,
+    image: Images = None, labels: Labels = None, class_table: ClassTable = None, seed: Seed = None,
     trial: Annotated[bool, typer.Option(help="Time one training step for the forecast.")] = True,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -106,7 +109,8 @@ def check(
     from landscribe import verbs
 
     result = verbs.check(
-        recipe, images=image_files(image), labels=labels, trial=trial, **ctx.obj, **given(seed=seed)
+        recipe, images=image_files(image), labels=labels, trial=trial, **ctx.obj,
+        **given(class_table=class_table, seed=seed),
     )  # fmt: skip
     print_json(result.summary()) if as_json else print_check(result)
     if result.errors:
@@ -116,14 +120,15 @@ def check(
 @app.command(cls=with_settings("scenes", "chips", "split"))
 def chip(
     ctx: typer.Context, out: Out, recipe: Recipe = None, image: Images = None, labels: Labels = None,
-    seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
+    class_table: ClassTable = None, seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Cut scenes into image chips and masks."""
     from landscribe import verbs
 
     chips = verbs.chip(
-        recipe, images=image_files(image), labels=labels, out=out, overwrite=overwrite, **ctx.obj, **given(seed=seed)
-    )
+        recipe, images=image_files(image), labels=labels, out=out, overwrite=overwrite, **ctx.obj,
+        **given(class_table=class_table, seed=seed),
+    )  # fmt: skip
     splits = {str(name): int(count) for name, count in chips.table["split"].value_counts().items()}
     if as_json:
         print_json({"chips": str(out), "count": len(chips), "splits": splits, "classes": chips.classes.names})
@@ -224,7 +229,8 @@ def predict(
         typer.Option(help="Also write the probabilities of segments, borders and inner parts of objects (unet_id)."),
     ] = None,
     ensemble: Annotated[
-        list[Path] | None, typer.Option(help="Further model, to average its probabilities; repeat for more.")
+        list[Path] | None,
+        typer.Option(metavar="<path>", help="Further model, to average its probabilities; repeat for more."),
     ] = None,
     trust_code: TrustCode = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -262,8 +268,11 @@ def vectorize(
 
 
 @app.command(
-    cls=with_settings("scenes", "accuracy", "objects", only=(*LABEL_SETTINGS, *ACCURACY_SETTINGS, *OBJECT_SETTINGS))
-)
+    cls=with_settings(
+        "scenes", "accuracy", "objects", only=(*LABEL_SETTINGS, *ACCURACY_SETTINGS, *OBJECT_SETTINGS),
+        panels={"scenes": "Reference"}, also={"label_field": ("--reference-field",)},
+    )
+)  # fmt: skip
 def assess(
     ctx: typer.Context,
     maps: Annotated[
@@ -276,10 +285,11 @@ def assess(
         ),
     ],
     split: Annotated[
-        str | None, typer.Option(help="Split of the chips, if the reference is a chips folder. [test]")
+        str | None, typer.Option(help="Split of the chips, if the reference is a chips folder. [default: test]")
     ] = None,
     nodata_as: Annotated[
-        str | None, typer.Option(help="Class of pixels that are nodata in the map. [left out]", show_default=False)
+        str | None,
+        typer.Option(help="Class of nodata pixels of the map. [default: they are left out]", show_default=False),
     ] = None,
     objects: Annotated[
         bool, typer.Option("--objects", help="Compare polygons one to one, each as an object, not pixels.")
@@ -319,7 +329,9 @@ def _require_no_flag_of(ctx: typer.Context, section: str, why: str) -> None:
 @app.command(cls=Command)
 def report(
     folder: Annotated[Path, typer.Argument(help="Run folder.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The page. [report.html in the folder]")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page. [default: report.html in the folder]")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from landscribe import verbs
@@ -330,15 +342,16 @@ def report(
 @app.command(cls=RunCommand)
 def run(
     ctx: typer.Context, out: Out,
-    recipe: Recipe = None, image: Images = None, labels: Labels = None, seed: Seed = None,
-    overwrite: Overwrite = False, as_json: AsJson = False,
+    recipe: Recipe = None, image: Images = None, labels: Labels = None, class_table: ClassTable = None,
+    seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """All of it: check, chip, train, predict, vectorize, assess, report."""
     from landscribe import pipeline
 
     folder = pipeline.run(
-        recipe, out=out, images=image_files(image), labels=labels, overwrite=overwrite, **ctx.obj, **given(seed=seed)
-    )
+        recipe, out=out, images=image_files(image), labels=labels, overwrite=overwrite, **ctx.obj,
+        **given(class_table=class_table, seed=seed),
+    )  # fmt: skip
     print_run(folder, as_json=as_json)
 
 
@@ -356,9 +369,10 @@ def export(
         autocompletion=lambda: [*CHIP_EXPORTS, *MAP_EXPORTS],
         help=" ".join(f"{name}: {export.description}." for name, export in (CHIP_EXPORTS | MAP_EXPORTS).items()),
     )] = "esri",
-    split: Annotated[str | None, typer.Option(help="Only chips of this split. [all]")] = None,
+    split: Annotated[str | None, typer.Option(help="Only chips of this split. [default: all]")] = None,
     nodata_as: Annotated[
-        str | None, typer.Option(help="Class of pixels that are nodata in a map. [refused]", show_default=False)
+        str | None,
+        typer.Option(help="Class of nodata pixels of a map. [default: they are refused]", show_default=False),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:  # fmt: skip
@@ -373,7 +387,8 @@ def new(
     out: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.toml"),
     like: Like = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of the example, as its publisher distributes it. [the recipe's]")
+        Path | None,
+        typer.Option(help="Folder of the example, as its publisher distributes it. [default: the recipe's]"),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -389,7 +404,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data and the run.")] = Path("demo"),
     like: Like = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of the world in pixels. [1024; examples have sizes of their own]")
+        int | None, typer.Option(help="Side of the world in pixels. [default: 1024; examples have sizes of their own]")
     ] = None,
     seed: Annotated[int, typer.Option(help="Random seed of the data and the run.")] = 0,
     overwrite: Overwrite = False, as_json: AsJson = False,

@@ -54,7 +54,9 @@ def prune(
     branch: Annotated[int | None, typer.Option(help="The branch to keep; 1 is the smallest.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the smaller model.")] = None,
     branches: Annotated[bool, typer.Option("--branches", help="Only measure each branch.")] = False,
-    chips: Annotated[Path | None, typer.Option(help="Chips to score branches on. [those beside the model]")] = None,
+    chips: Annotated[
+        Path | None, typer.Option(help="Chips to score branches on. [default: those beside the model]")
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of the chips.")] = "val",
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip

@@ -1,12 +1,13 @@
 """Options: one flag for each field of a spec, and the flags that commands share.
 
-A field gives its flag's name, type, choices, default and help (the first sentence of its docstring). The flags of a
-command are created when it is called, so that `landscribe --help` loads no spec.
+A field gives its flag's name, type, choices, default and help (its docstring, with flags in place of names of fields).
+The flags of a command are created when it is called, so that `landscribe --help` loads no spec.
 """
 
 import inspect
 import re
-from functools import cached_property
+from copy import copy
+from functools import cache, cached_property
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ Images = Annotated[
     list[str] | None,
     typer.Option(
         "--image",
+        metavar="<path>",
         help="Image of a scene, or a folder or pattern of images; repeat for more. Commas stack files as bands.",
     ),
 ]
@@ -28,7 +30,16 @@ Labels = Annotated[
     list[str] | None,
     typer.Option(
         "--labels",
+        metavar="<path>",
         help="Polygons or label raster: one for all scenes, or repeat for each; a folder for a folder of images.",
+    ),
+]
+ClassTable = Annotated[
+    Path | None,
+    typer.Option(
+        help="Class table: a CSV file with the columns value, name and, if there are any, colour (#rrggbb) and label "
+        "(the class in the label data). [default: the classes of the labels, or of the recipe]",
+        show_default=False,
     ),
 ]
 Rasters = Annotated[
@@ -38,7 +49,7 @@ Rasters = Annotated[
         help="Rasters, folders, patterns, lists (@files.txt), URLs, STAC items; commas stack files as bands.",
     ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Random seed. [0]")]
+Seed = Annotated[int | None, typer.Option(help="Random seed. [default: 0]")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing output.")]
 TrustCode = Annotated[
@@ -76,7 +87,7 @@ LABEL_SETTINGS = (
 """Fields of scenes that say how labels are read: those of a reference."""
 OBJECT_SETTINGS = ("object_field", "score_field", "tolerance")
 """Fields that say how objects are compared."""
-_WITHOUT_VALUE = {"--instances": "--instances=beside"}
+_WITHOUT_VALUE = {"--instances": "--instances=beside", "--all-touched": "--all-touched=all"}
 """Flags that may come without a value, and what they mean then."""
 ACCURACY_SETTINGS = (
     "confidence", "block_size", "regions", "region_field", "edges", "edge_tolerance", "probabilities", "sample_labels",
@@ -85,6 +96,10 @@ ACCURACY_SETTINGS = (
 """Fields that say how pixels are compared, and how their measures get intervals."""
 _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
 _CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")
+_LONG_METAVAR = 20
+"""Characters from which the choices of a flag are set apart by spaces, so that no line breaks within a word."""
+_IN_HELP, _HELP_ALL = "in_help", "help_all"
+"""Keys of a context that shows its help, and of one whose help shows all flags."""
 
 
 class Command(TyperCommand):
@@ -104,65 +119,122 @@ class Command(TyperCommand):
         return parsed
 
 
+def _show_all_help(ctx: typer.Context, is_asked: bool) -> None:  # noqa: FBT001  as typer calls it
+    if is_asked:
+        ctx.meta[_HELP_ALL] = True
+        typer.echo(ctx.get_help())
+        raise typer.Exit
+
+
+def _in_help(flag: Any) -> Any:
+    """A flag without --no-FLAG, which only turns off what a recipe has turned on."""
+    shown = copy(flag)
+    shown.secondary_opts = []
+    return shown
+
+
+_HelpAll = Annotated[
+    bool,
+    typer.Option(
+        "--help-all",
+        help="Show all settings, not only the frequent ones, and exit.",
+        callback=_show_all_help,
+        is_eager=True,
+    ),
+]
+
+
 def with_settings(
     *sections: str,
     only: tuple[str, ...] | None = None,
-    leave_out: tuple[str, ...] = (),
-    one_flag: dict[str, tuple[str, ...]] | None = None,
+    in_run: bool = False,
+    frequent: tuple[str, ...] = (),
+    panels: dict[str, str] | None = None,
+    also: dict[str, tuple[str, ...]] | None = None,
 ) -> type[Command]:
     """A class of commands with a flag for each field of these sections; `ctx.obj` holds {section: {name: value}}.
 
     Args:
         sections: names of sections; their flags appear in this order.
         only: the fields that get a flag; all if None.
-        leave_out: fields that get none.
-        one_flag: sections that the flag of a field sets, where several sections have the field.
+        in_run: leave out the fields that a run refuses or has in a table only, and let a shared name set all sections.
+        frequent: the fields that --help shows, and --help-all all; --help shows all if empty.
+        panels: headings of sections in help, where they differ from the usual ones.
+        also: further names of the flags of fields.
     """
 
     class SettingsCommand(Command):
         @cached_property
         def flags(self) -> dict[str, Any]:
-            parameters = _parameters(sections, only, leave_out, one_flag or {})
+            parameters = _parameters(sections, only, panels or {}, also or {}, in_run=in_run)
             return {parameter.name: parameter for parameter in _typer_options(parameters)}
+
+        @cached_property
+        def help_all(self) -> list[Any]:
+            return _typer_options({_HELP_ALL: _HelpAll}) if frequent else []
 
         def get_params(self, ctx: Any) -> list[Any]:
             *own, help_option = super().get_params(ctx)
-            return [*own, *self.flags.values(), help_option]
+            flags = self.flags
+            if _IN_HELP in ctx.meta:
+                are_all = not frequent or _HELP_ALL in ctx.meta
+                flags = {key: _in_help(flags[key]) for key in flags if are_all or key.split("__")[1] in frequent}
+            return [*own, *flags.values(), *self.help_all, help_option]
+
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            ctx.meta[_IN_HELP] = True
+            super().format_help(ctx, formatter)
 
         def invoke(self, ctx: Any) -> Any:
             ctx.obj = {}
+            ctx.params.pop(_HELP_ALL, None)
             for key in self.flags:
                 value = ctx.params.pop(key)
                 if value is not None and value != ():
                     first, name = key.split("__")
-                    for section in (one_flag or {}).get(name, (first,)):
+                    for section in _sharing(first, name, sections) if in_run else (first,):
                         ctx.obj.setdefault(section, {})[name] = value
             return super().invoke(ctx)
 
     return SettingsCommand
 
 
+def _sharing(first: str, name: str, sections: tuple[str, ...]) -> tuple[str, ...]:
+    """The sections that the flag of a field sets in a run: all that share its name, or its own."""
+    from landscribe.spec import SharedName, is_marked
+
+    if not is_marked(spec_of(first).model_fields[name], SharedName):
+        return (first,)
+    return tuple(section for section in sections if name in spec_of(section).model_fields)
+
+
 def _parameters(
     sections: tuple[str, ...],
     only: tuple[str, ...] | None,
-    leave_out: tuple[str, ...],
-    one_flag: dict[str, tuple[str, ...]],
+    panels: dict[str, str],
+    also: dict[str, tuple[str, ...]],
+    *,
+    in_run: bool,
 ) -> dict[str, Any]:
     """Typer's annotation of each flag by `section__field`."""
-    from landscribe.spec import NoFlag
+    from landscribe.spec import InTable, NoFlag, NotInRun, is_marked
+
+    without_flag = (NoFlag, InTable, NotInRun) if in_run else (NoFlag,)
 
     parameters, taken = {}, dict[str, str]()
     for section in sections:
         for name, field in spec_of(section).model_fields.items():
-            is_flag = (only is None or name in only) and name not in leave_out
-            is_first = one_flag.get(name, (section,))[0] == section
-            if not is_flag or not is_first or any(isinstance(mark, NoFlag) for mark in field.metadata):
+            is_flag = only is None or name in only
+            is_first = not in_run or _sharing(section, name, sections)[0] == section
+            if not is_flag or not is_first or is_marked(field, *without_flag):
                 continue
-            for flag in flag_names(name, field):
+            names = (*flag_names(name, field), *also.get(name, ()))
+            for flag in names:
                 if flag in taken:
-                    raise ValueError(f"{flag} is a flag of {taken[flag]} and of {section}; say which in one_flag")
+                    raise ValueError(f"{flag} is a flag of {taken[flag]} and of {section}; mark one of them")
                 taken[flag] = section
-            parameters[f"{section}__{name}"] = _annotation(section, name, field)
+            panel = panels.get(section, _SECTIONS[section][0])
+            parameters[f"{section}__{name}"] = _annotation(names, field, panel)
     return parameters
 
 
@@ -177,7 +249,7 @@ def flag_names(name: str, field: Any) -> tuple[str, ...]:
     from landscribe.spec import Flag, other_names
 
     stated = next((mark.names for mark in field.metadata if isinstance(mark, Flag)), None)
-    return stated or tuple(f"--{own.replace('_', '-')}" for own in (name, *other_names(field)))
+    return stated or tuple(f"--{own.replace('_', '-')}" for own in (name, *other_names(name, field)))
 
 
 def _typer_options(annotations: dict[str, Any]) -> list[Any]:
@@ -196,20 +268,19 @@ def _typer_options(annotations: dict[str, Any]) -> list[Any]:
     return list(typer.main.get_command(scratch).params)
 
 
-def _annotation(section: str, name: str, field: Any) -> Any:
+def _annotation(names: tuple[str, ...], field: Any, panel: str) -> Any:
     from landscribe.spec import TextMark
 
     is_text = any(isinstance(mark, TextMark) for mark in field.metadata)
     kind = str if is_text else _command_line_type(field.annotation)
     choices = [word for kind in _kinds(field.annotation) if get_origin(kind) is Literal for word in get_args(kind)]
-    names = flag_names(name, field)
     if kind is bool:
         names = tuple(f"{flag}/--no-{flag.removeprefix('--')}" for flag in names)
     option = typer.Option(
         *names,
         help=help_of(field),
-        rich_help_panel=_SECTIONS[section][0],
-        metavar=f"<{_metavar(field.annotation)}>" if kind in (str, list[str]) else None,
+        rich_help_panel=panel,
+        metavar=_breakable(_metavar(field.annotation)) if choices or kind in (str, list[str]) else None,
         case_sensitive=False,
         autocompletion=(lambda: choices) if is_text and choices else None,
     )
@@ -217,16 +288,32 @@ def _annotation(section: str, name: str, field: Any) -> Any:
 
 
 def help_of(field: Any) -> str:
-    """The first sentence of a field's docstring, and its default in brackets."""
-    text = " ".join((field.description or "").split())
-    first, _, rest = _CITATION.sub("", text).partition(". ")
-    default: Any = field.default
-    if default is None:
-        # "Default: …" says what happens when the setting is left out.
-        default = rest.partition("Default: ")[2].rstrip(".")
-    shown = not (field.default_factory or default is False or default in ("", ()))
-    help_text = f"{first.rstrip('.')}." + (f" [{_default_text(default)}]" if shown else "")
-    return help_text.replace("*", r"\*")
+    """A field's docstring without citations, with flags in place of names of fields, and its default in brackets."""
+    text, _, default = _CITATION.sub("", " ".join((field.description or "").split())).partition("Default: ")
+    # "Default: …" says what happens when the setting is left out.
+    shown = default.rstrip(".")
+    if not (shown or field.default_factory or field.default in (None, False, "", ())):
+        shown = _default_text(field.default)
+    help_text = text.strip() + (f" [default: {shown}]" if shown else "")
+    flags = _flag_by_field()
+    return re.sub(r"\w+", lambda word: flags.get(word[0], word[0]), help_text).replace("*", r"\*")
+
+
+@cache
+def _flag_by_field() -> dict[str, str]:
+    """The flag of each field whose name is no word of the language: it has an underscore."""
+    from landscribe.spec import NoFlag
+
+    fields = (item for section in _SECTIONS for item in spec_of(section).model_fields.items())
+    return {
+        name: flag_names(name, field)[0]
+        for name, field in fields
+        if "_" in name and not any(isinstance(mark, NoFlag) for mark in field.metadata)
+    }
+
+
+def _breakable(metavar: str) -> str:
+    return f"<{metavar if len(metavar) < _LONG_METAVAR else metavar.replace('|', ' | ')}>"
 
 
 def _default_text(default: Any) -> str:

@@ -94,6 +94,7 @@ def print_measures(summary: dict[str, Any]) -> None:
             intervals.get("reason")
             or f"intervals: {confidence_text(intervals['confidence'])}, from resamples of "
             f"{intervals['blocks']:,} blocks of {intervals['block_side']} x {intervals['block_side']} pixels"
+            + (f"; {intervals['note']}" if "note" in intervals else "")
             + (_OF_ONE_SCENE if summary.get("scenes") == 1 else "")
         )
     if "by_edge_distance" in summary:

@@ -1,10 +1,12 @@
 """CSV tables as people save them: with commas, semicolons or tabs between the columns."""
 
+import csv
+import io
 from pathlib import Path
 
 import pandas as pd
 
-from landscribe.errors import SampleError
+from landscribe.errors import SampleError, counted
 
 _SEPARATORS = ",;\t"
 
@@ -13,24 +15,46 @@ def read_csv_texts(path: Path) -> pd.DataFrame:
     """Read a CSV table, whose cells stay texts: a class may be called "NA".
 
     The separator is that of its first line. Where it is not the comma, a spreadsheet may write decimal commas: they
-    become points in columns that hold numbers only.
+    become points in columns that hold numbers only. Empty cells beyond the columns of the header, of separators at the
+    end of rows, are left out.
 
     Raises:
-        SampleError: the file cannot be read, or is not UTF-8.
+        SampleError: the file cannot be read, is not UTF-8, or a row has more cells than the header.
     """
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
-        separator = max(_SEPARATORS, key=header.count)
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
+        trimmed = _without_extra_cells(text, separator, path)
+        table = pd.read_csv(trimmed, sep=separator, dtype=str, keep_default_na=False, index_col=False)
     except UnicodeDecodeError as error:
         raise SampleError(
             f"{path} is not UTF-8 text (byte {error.start}). Expected UTF-8. Save it as CSV UTF-8, a file type "
             "of spreadsheets."
         ) from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, csv.Error) as error:
         raise SampleError(f"{path} cannot be read as CSV: {error}. Expected a table with a header.") from error
     return table if separator == "," else table.apply(_with_points)
+
+
+def _without_extra_cells(text: str, separator: str, path: Path) -> io.StringIO:
+    """The table with as many cells in each row as in the header, or fewer.
+
+    pandas would take the first column for names of rows where rows have one cell more.
+    """
+    trimmed, columns = io.StringIO(), None
+    writer = csv.writer(trimmed, delimiter=separator)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    for row in rows:
+        columns = columns or len(row)
+        extra = [cell for cell in row[columns:] if cell.strip()]
+        if extra:
+            raise SampleError(
+                f"{path.name} has the cell '{extra[0]}' in line {rows.line_num}, but its header names "
+                f"{counted(columns, 'column')}. Name all columns, or quote cells that hold '{separator}'."
+            )
+        writer.writerow(row[:columns])
+    trimmed.seek(0)
+    return trimmed
 
 
 def _with_points(column: "pd.Series[str]") -> "pd.Series[str]":

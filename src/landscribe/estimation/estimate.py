@@ -11,6 +11,7 @@ import pandas as pd
 
 from landscribe.errors import SampleError, counted, listed
 from landscribe.estimation.intervals import UNDEFINED, Estimated, interval_quantile, share_interval
+from landscribe.estimation.mover import RatioLimits, Variable
 from landscribe.estimation.sample_tables import OTHER, Floats, LabelledSample, read_tables
 from landscribe.estimation.totals import Population, correction_matters
 
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 _ROUNDING = 1e-12
 FEW_UNITS = 30
 """Units of a map class below which a warning says that its accuracy is uncertain."""
+_FEW_OF_REGRESSION = 50
+"""Units below which intervals of the regression estimator are too narrow, with a warning (Cochran 1977, chapter 7)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +33,7 @@ class Estimate:
     users: dict[Hashable, Estimated]
     """User's accuracy: share of the mapped area of a class that is correct."""
     producers: dict[Hashable, Estimated]
-    """Producer's accuracy: share of the true area of a class that is mapped as the class. Where no omission is in the
-    sample, the interval reaches down to those that it can have missed."""
+    """Producer's accuracy: share of the true area of a class that is mapped as the class."""
     f1: dict[Hashable, Estimated]
     """Harmonic mean of user's and producer's accuracy."""
     shares: dict[Hashable, Estimated]
@@ -80,25 +82,31 @@ def estimate(
 ) -> Estimate:
     """Estimate accuracy and areas from a labelled reference sample.
 
-    Law: if every unit of the population is in the sample, every interval is its estimate, up to the smallest width.
+    Law: if every unit of the population is in the sample, every interval is its estimate.
 
     Estimates are totals of strata and their ratios (Stehman 2014, doi:10.1080/01431161.2014.930207). Where strata are
     the map's classes, they are those of Olofsson et al. 2014 (doi:10.1016/j.rse.2014.02.015); where units have areas,
     those of Tyukavina et al. 2025 (RSE 324:114714). With clusters, the variance is that between clusters.
+
+    Intervals are normal, value ± quantile · se, where they lie within 0 and 1 and each stratum that matters has units
+    that differ. Elsewhere they are those of MOVER (Donner and Zou 2012, doi:10.1177/0962280210383082) with Wilson's
+    limits of each stratum: they reach to the errors that a sample without any can have missed. Those of the regression
+    estimator are normal or Wilson's.
 
     Args:
         sample: a table with one row for each labelled unit, as pandas reads it. Columns: stratum; map and reference
             (class names), or map_share and reference_share (of one class, 0 to 1). Optional: count (units that the row
             stands for), area (of the unit), weight (inverse of its inclusion probability, if that differs within a
             stratum), cluster (units that were drawn together).
-        strata: a table with one row for each stratum. Columns: stratum; units (in the population; or shares of it).
-            Optional: area (total, in the unit in which areas are estimated); map_share (mean share of the class in the
-            map: areas are then those of the regression estimator, Cochran 1977, section 7).
+        strata: a table with one row for each stratum. Columns: stratum; units (in the population), or else share (of
+            the units of the population; sums to 1, or to 100). Units that sum to 1 or 100 are shares. Optional: area
+            (total, in the unit in which areas are estimated); map_share (mean share of the class in the map: areas are
+            then those of the regression estimator, Cochran 1977, section 7).
         confidence: of the intervals, 0 to 1.
         classes: all class names, in order. Default: strata that are classes, then the others by name.
         share_of: name of the class whose shares the sample has; the rest is "other".
         finite_population: whether a large share of the population in the sample makes intervals narrower. Default: yes,
-            unless strata are the map's classes and hold at most 5 % of their units in the sample.
+            unless strata are the map's classes and hold at most 5 % of their units in the sample, or have shares.
 
     Raises:
         SampleError: a table lacks a column, holds a value out of range, or does not fit to the other.
@@ -118,23 +126,22 @@ def estimate(
     """
     if not isinstance(confidence, Real) or not 0 < confidence < 1:
         raise SampleError(f"confidence is {confidence!r}; expected a number between 0 and 1, such as 0.95.")
-    labelled = read_tables(sample, strata, classes, share_of)
+    labelled = read_tables(sample, strata, classes, share_of, finite_population=finite_population)
     corrects = correction_matters(labelled) if finite_population is None else finite_population
     warnings = _warnings(labelled)
     for warning in warnings:
         log.warning(warning)
     estimators = _Estimators(Population(labelled, corrects), confidence)
-    agreed, ones = np.minimum(labelled.mapped, labelled.reference), np.ones((len(labelled.count), 1))
-    reference, unseen = labelled.reference, estimators.unseen_omissions()
+    measured = _ratios_of(labelled)
 
     def by_class(estimates: list[Estimated]) -> dict[Hashable, Estimated]:
         return dict(zip(labelled.classes, estimates, strict=True))
 
     return Estimate(
-        overall=estimators.ratios(agreed.sum(axis=1, keepdims=True), ones)[0],
-        users=by_class(estimators.ratios(agreed, labelled.mapped)),
-        producers=by_class(estimators.ratios(agreed, reference, unseen)),
-        f1=by_class(estimators.ratios(2 * agreed, labelled.mapped + reference, unseen)),
+        overall=estimators.ratios(*measured["overall"])[0],
+        users=by_class(estimators.ratios(*measured["users"])),
+        producers=by_class(estimators.ratios(*measured["producers"])),
+        f1=by_class(estimators.ratios(*measured["f1"])),
         shares=by_class(estimators.shares()),
         areas=by_class(estimators.areas()),
         matrix=_matrix(estimators.population),
@@ -142,6 +149,20 @@ def estimate(
         units=int(labelled.count.sum()),
         warnings=warnings,
     )
+
+
+def _ratios_of(sample: LabelledSample) -> dict[str, tuple[Variable, Variable]]:
+    """The accuracies, each as the part and the rest of a whole."""
+    mapped, reference, everywhere = sample.mapped, sample.reference, np.ones_like(sample.mapped)
+    agreed = np.minimum(mapped, reference)
+    correct = agreed.sum(axis=1, keepdims=True)
+    hit, committed = Variable(agreed, mapped), Variable(mapped - agreed, mapped)
+    return {
+        "overall": (Variable(correct, everywhere[:, :1]), Variable(1 - correct, everywhere[:, :1])),
+        "users": (hit, committed),
+        "producers": (hit, Variable(reference - agreed, 1 - mapped)),
+        "f1": (Variable(2 * agreed, mapped, most=2.0), Variable(mapped + reference - 2 * agreed, everywhere)),
+    }
 
 
 @dataclass(frozen=True)
@@ -153,52 +174,61 @@ class _Estimators:
     def quantile(self) -> float:
         return interval_quantile(self.confidence, self.population.degrees_of_freedom)
 
-    def ratios(self, parts: Floats, wholes: Floats, unseen: Floats | None = None) -> list[Estimated]:
-        """The ratio of two totals, for each pair of columns (n, q); `unseen` (q,) may be missing from the wholes."""
-        part, whole = self.population.total(parts), self.population.total(wholes)
-        ratio = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
-        variance = np.diag(self.population.covariance(parts - np.nan_to_num(ratio) * wholes))
-        unseen = np.zeros(len(part)) if unseen is None else unseen
-        return [
-            self._estimated(ratio[index], _root(variance[index], whole[index]), wholes[:, index]).with_lower(
-                float(part[index] / (whole[index] + unseen[index])) if unseen[index] > 0 else 1.0
-            )
-            if whole[index] > 0
-            else UNDEFINED
-            for index in range(len(part))
-        ]
+    def ratios(self, part: Variable, rest: Variable, variance: Floats | None = None) -> list[Estimated]:
+        """The ratio part / (part + rest) of two totals, for each pair of variables.
 
-    def unseen_omissions(self) -> Floats:
-        """(K,) the area of each class that may be mapped as others although no such unit is in the sample; else 0.
-
-        The variance of a sample without omissions knows of none. The upper end of Wilson's interval for a share of 0,
-        among the units that are mapped as others, says how many it may have missed.
+        Args:
+            part: q variables.
+            rest: q variables.
+            variance: (q,) of the part, if the whole counts as known; None for that of the ratio times the whole.
         """
-        sample, population = self.population.sample, self.population
-        others = (1 - sample.mapped) * population.is_open[:, None]
-        omitted = population.total(sample.reference - np.minimum(sample.mapped, sample.reference))
-        sizes = [population.effective_size(column) for column in others.T]
-        shares = [share_interval(0.0, 0.0, size, self.quantile)[1] if size > 0 else 0.0 for size in sizes]
-        return np.where(omitted > 0, 0.0, population.total(others) * shares)
+        population, wholes = self.population, part.values + rest.values
+        whole = population.total(wholes)
+        ratio = np.divide(population.total(part.values), whole, out=np.full(len(whole), np.nan), where=whole > 0)
+        residuals = part.values - np.nan_to_num(ratio) * wholes
+        total = population.moments(residuals, residuals).sum(axis=0) if variance is None else variance
+        # MOVER takes the area of a stratum as known: it lacks the variance of one that is estimated.
+        known = population.moments(residuals, residuals, areas_are_known=True).sum(axis=0)
+        ses, lacking = _roots(total, whole), self.quantile * np.nan_to_num(_roots(total - known, whole))
+        half, limits = self.quantile * ses, RatioLimits.of(population, part, rest, self.quantile)
+        ends = limits.ends
+        is_normal = (ratio - half >= 0) & (ratio + half <= 1) & ~limits.hides_much(half)
+        lower = np.where(is_normal, ratio - half, np.maximum(0.0, ratio - np.hypot(ratio - ends[0], lacking)))
+        upper = np.where(is_normal, ratio + half, np.minimum(1.0, ratio + np.hypot(ends[1] - ratio, lacking)))
+        units = population.sample.count @ (wholes > 0)
+        columns = [ratio, ses, np.minimum(lower, ratio), np.maximum(upper, ratio), units]
+        return [
+            UNDEFINED if np.isnan(value) else Estimated(value, se, low, high, int(count))
+            for value, se, low, high, count in np.stack(columns, axis=1).tolist()
+        ]
 
     def shares(self) -> list[Estimated]:
         """The share of each class of the reference in the area."""
-        reference = self.population.sample.reference
         if self.population.sample.strata.map_share is None:
-            return self.ratios(reference, np.ones_like(reference))
+            return self.ratios(*self._classes)
         return [area.times(1 / float(self.population.area.sum())) for area in self.areas()]
+
+    @property
+    def _classes(self) -> tuple[Variable, Variable]:
+        """The area of each class of the reference, and that of the others."""
+        reference = self.population.sample.reference
+        everywhere = np.ones_like(reference)
+        return Variable(reference, everywhere), Variable(1 - reference, everywhere)
 
     def areas(self) -> list[Estimated]:
         """The total of each class of the reference."""
         reference, population = self.population.sample.reference, self.population
-        area, variance = population.total(reference), np.diag(population.covariance(reference))
-        if population.sample.strata.map_share is not None:
-            area, variance = self._regression(area)
-        whole = float(population.area.sum())
-        return [
-            self._estimated(share, _root(each, whole), np.ones(len(reference))).times(whole)
-            for share, each in zip(area / whole, variance, strict=True)
-        ]
+        area, whole = population.total(reference), float(population.area.sum())
+        if population.sample.strata.map_share is None:
+            estimates = self.ratios(*self._classes, population.moments(reference, reference).sum(axis=0))
+        else:
+            size = population.effective_size(np.ones(len(reference)))
+            estimates = []
+            totals, variances = self._regression(area)
+            for share, se in zip((totals / whole).tolist(), _roots(variances, np.full(2, whole)).tolist(), strict=True):
+                ends = share_interval(share, se, size, self.quantile)
+                estimates.append(Estimated(share, se, *ends, int(population.sample.count.sum())))
+        return [each.times(whole) for each in estimates]
 
     def _regression(self, area: Floats) -> tuple[Floats, Floats]:
         """Areas and their variance with the map as a covariate whose total is known (Cochran 1977, section 7.10).
@@ -209,31 +239,31 @@ class _Estimators:
         share = sample.strata.map_share
         assert share is not None
         mapped = sample.mapped[:, :1]
-        joint = population.covariance(np.concatenate([sample.reference[:, :1], mapped], axis=1))
+        pairs = [sample.reference[:, :1], sample.reference[:, :1], mapped], [sample.reference[:, :1], mapped, mapped]
+        of_reference, joint, of_map = population.moments(*(np.concatenate(each, axis=1) for each in pairs)).sum(axis=0)
         degrees = int(np.sum(sample.drawn - 1))
-        if not joint[1, 1] > 0 or degrees < 2:
+        if not of_map > 0 or degrees < 2:
+            units, what = int(sample.drawn.sum()), "unit" if sample.cluster is None else "cluster"
+            least = 2 + int(np.count_nonzero(sample.drawn))  # a mean of each stratum and one slope are estimated
+            found = counted(units, what) if degrees < 2 else f"one map_share in all {what}s of each stratum"
             raise SampleError(
-                f"the regression estimator needs a map_share that varies among at least 3 units; the sample has "
-                f"{counted(int(sample.count.sum()), 'unit')}. Leave map_share out of the strata."
+                f"the regression estimator needs a map_share that varies within strata, and at least "
+                f"{counted(least, what)}; the sample has {found}. Leave map_share out of the strata."
             )
-        slope = joint[0, 1] / joint[1, 1]
+        slope = joint / of_map
         sizes = np.bincount(sample.stratum, population.area, len(share))
         first = area[0] + slope * (sizes @ share - population.total(mapped)[0])
-        variance = (joint[0, 0] - slope * joint[0, 1]) * degrees / (degrees - 1)
+        variance = (of_reference - slope * joint) * degrees / (degrees - 1)
         whole = population.area.sum()
         first = min(max(first, 0.0), whole)
         return np.array([first, whole - first]), np.array([variance, variance])
 
-    def _estimated(self, value: float, se: float, domain: Floats) -> Estimated:
-        size = self.population.effective_size(domain)
-        lower, upper = share_interval(float(value), se, size, self.quantile)
-        return Estimated(float(value), se, lower, upper, int(self.population.sample.count[domain > 0].sum()))
 
-
-def _root(variance: float, whole: float) -> float:
-    """Standard error of a share of a whole; rounding must not leave one where no unit differs."""
-    error = float(np.sqrt(np.maximum(variance, 0.0)) / whole)
-    return 0.0 if error < _ROUNDING else error
+def _roots(variance: Floats, whole: Floats) -> Floats:
+    """(q,) standard errors of shares of a whole; NaN if that is 0. Rounding leaves none where no unit differs."""
+    errors = np.sqrt(np.maximum(variance, 0.0))
+    errors = np.divide(errors, whole, out=np.full(len(errors), np.nan), where=whole > 0)
+    return np.where(errors < _ROUNDING, 0.0, errors)
 
 
 def _matrix(population: Population) -> pd.DataFrame:
@@ -249,8 +279,13 @@ def _matrix(population: Population) -> pd.DataFrame:
 
 
 def _warnings(sample: LabelledSample) -> tuple[str, ...]:
-    """Strata with a single unit, and map classes with few."""
+    """Strata with a single unit, map classes with few, and a regression estimator with few."""
     warnings = []
+    if sample.strata.map_share is not None and sample.drawn.sum() < _FEW_OF_REGRESSION:
+        warnings.append(
+            f"areas are those of the regression estimator: their intervals are normal ones, which are too narrow with "
+            f"fewer than {_FEW_OF_REGRESSION} units (the sample has {sample.drawn.sum()})"
+        )
     strata, drawn = sample.strata, sample.drawn
     single = [
         name for name, units, n in zip(strata.names, strata.units, drawn, strict=True) if n == 1 and units > n

@@ -1,8 +1,10 @@
-"""Confidence intervals of estimated shares and areas, which never have the length zero."""
+"""Confidence intervals of estimated shares and areas. None has the length zero, unless all is in the sample."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 
@@ -22,10 +24,6 @@ class Estimated:
         """In JSON's types; NaN is None."""
         numbers = {name: getattr(self, name) for name in ("value", "se", "lower", "upper")}
         return {name: None if math.isnan(value) else value for name, value in numbers.items()} | {"units": self.units}
-
-    def with_lower(self, lower: float) -> "Estimated":
-        """The estimate with a lower end that is this one, if it is less."""
-        return replace(self, lower=min(self.lower, lower))
 
     def times(self, factor: float) -> "Estimated":
         """The estimate of a multiple, such as an area from its share."""
@@ -61,7 +59,8 @@ def share_interval(value: float, se: float, size: float, quantile: float) -> tup
     lower, upper = value - quantile * se, value + quantile * se
     if se > 0 and lower >= 0 and upper <= 1:
         return lower, upper
-    return _wilson(value, _effective_size(value, se, size), quantile)
+    ends = wilson(value, _effective_size(value, se, size), quantile)
+    return float(ends[0]), float(ends[1])
 
 
 def _effective_size(value: float, se: float, size: float) -> float:
@@ -69,12 +68,21 @@ def _effective_size(value: float, se: float, size: float) -> float:
     return value * (1 - value) / se**2 if se > 0 and 0 < value < 1 else size
 
 
-def _wilson(value: float, size: float, quantile: float) -> tuple[float, float]:
-    squared = quantile**2 / size
+def wilson(share: ArrayLike, size: ArrayLike, quantile: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper ends of Wilson's interval (1927, doi:10.1080/01621459.1927.10502953) of shares.
+
+    Law: the interval holds the share, lies between 0 and 1, and has no length if the size is infinite.
+
+    Args:
+        share: 0 to 1, of any shape.
+        size: units of the sample, of the same shape.
+        quantile: of the normal or t distribution, such as 1.96.
+    """
+    value, squared = np.asarray(share, np.float64), quantile**2 / np.asarray(size, np.float64)
     centre = (value + squared / 2) / (1 + squared)
-    half = quantile / (1 + squared) * math.sqrt(value * (1 - value) / size + squared / (4 * size))
+    half = np.sqrt(value * (1 - value) * squared + squared**2 / 4) / (1 + squared)
     # Rounding may leave the ends of a share of 0 or 1 beside it.
-    return max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half))
+    return np.maximum(0.0, np.minimum(value, centre - half)), np.minimum(1.0, np.maximum(value, centre + half))
 
 
 def interval_quantile(confidence: float, degrees: int | None = None) -> float:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pyogrio
 
-from landscribe.errors import SampleError, listed
+from landscribe.errors import SampleError, counted, listed
 from landscribe.estimation.csv_texts import read_csv_texts
 from landscribe.geo.access import require_file
+from landscribe.geo.classes import label_key
 
 _IDS = ("id", "plotid", "plot_id", "pl_plotid")
 """Names of the column with the id of a unit, in small letters."""
@@ -29,7 +30,7 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
         Class name by id, for `ReferenceSample.with_labels`.
 
     Raises:
-        SampleError: the file cannot be read, has no such columns, or has an id twice.
+        SampleError: the file cannot be read, has no such columns, no labels, or an id twice.
     """
     require_file(str(path))
     name = Path(path).name
@@ -48,8 +49,17 @@ def read_labels(path: str | Path, classes: Sequence[str]) -> dict[int, str]:
         raise SampleError(
             f"{name} has the columns {', '.join(table)}. Expected one of {', '.join(_IDS)} for the units."
         )
-    labels = _column(table, _LABELS) or _of_classes(table.drop(columns=ids), classes, name)
+    # pandas and R write the class 1 as 1.0 where a cell of its column is empty.
+    names = {label_key(each): each for each in classes}
+    others = [column for column in table if column != ids]
+    table[others] = table[others].map(lambda cell: names.get(label_key(cell), cell))
+    labels = _column(table, _LABELS) or _of_classes(table[others], classes, name)
     labelled = table[table[labels] != ""]
+    if not len(labelled):
+        raise SampleError(
+            f"{name} has no class in its column {labels} ({counted(len(table), 'row')}). Expected the class of each "
+            "labelled unit."
+        )
     numbers = pd.to_numeric(labelled[ids], errors="coerce")
     is_odd = ~(numbers % 1 == 0) | numbers.duplicated()
     if is_odd.any():

@@ -1,7 +1,8 @@
 """Tables of a reference sample and of its strata, as arrays that are checked."""
 
+import logging
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,15 @@ from numpy.typing import NDArray
 
 from landscribe.errors import SampleError, counted, listed
 
+log = logging.getLogger(__name__)
+
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
+_WHOLES = (1, 100)
+"""Sums of shares, and of per cent."""
+_SHARE_ROUNDING = 0.01
+"""Of a sum of shares that are rounded."""
 _SHARES = ("map_share", "reference_share")
 OTHER = "other"
 """Name of what is not the class of `map_share` and `reference_share`."""
@@ -24,11 +31,13 @@ class Strata:
 
     names: tuple[Hashable, ...]
     units: Floats
-    """(H,) sampling units; or shares of the population, if they are fewer than the units of the sample."""
+    """(H,) sampling units; or their shares of the population, which sum to about 1 or 100."""
     area: Floats | None
     """(H,) total area, in the unit in which areas are estimated."""
     map_share: Floats | None
     """(H,) mean share of the map's class, 0 to 1, for the regression estimator."""
+    are_shares: bool = False
+    """Whether `units` are shares: how large the population is, is not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +79,20 @@ class LabelledSample:
         return not self.has_shares and bool((classes_of.sum(axis=0) <= 1).all() and (classes_of.sum(axis=1) == 1).all())
 
 
-def read_tables(sample: Any, strata: Any, classes: Sequence[Hashable] | None, share_of: str) -> LabelledSample:
-    """Check and index the tables of `estimate`.
+def read_tables(
+    sample: Any,
+    strata: Any,
+    classes: Sequence[Hashable] | None,
+    share_of: str,
+    *,
+    finite_population: bool | None = None,
+) -> LabelledSample:
+    """Check and index the tables of `estimate`, whose arguments these are.
 
     Raises:
         SampleError: a column is absent, a cell is empty or out of range, or sample and strata do not fit together.
     """
     rows, population = _table(sample, "the sample"), _table(strata, "strata")
-    _require_columns(population, ("stratum", "units"), "strata")
     table = _read_strata(population)
     has_shares = set(_SHARES) <= set(rows.columns)
     _require_columns(rows, ("stratum", *(_SHARES if has_shares else ("map", "reference"))), "the sample")
@@ -101,6 +116,7 @@ def read_tables(sample: Any, strata: Any, classes: Sequence[Hashable] | None, sh
         table, names, stratum, mapped, reference, count.astype(np.intp), _numbers(rows, "weight", 1.0),
         _numbers(rows, "area", 1.0), cluster, has_shares,
     )  # fmt: skip
+    labelled = replace(labelled, strata=_as_shares(labelled, finite_population=finite_population))
     _require_units(labelled)
     return labelled
 
@@ -135,17 +151,49 @@ def _require_stratum(table: pd.DataFrame, what: str) -> None:
 
 
 def _read_strata(table: pd.DataFrame) -> Strata:
+    are_shares = "share" in table and "units" not in table
+    size = "share" if are_shares else "units"
+    _require_columns(table, ("stratum", size), "strata")
     names = tuple(table["stratum"].tolist())
     _require_stratum(table, "strata")
     twice = table["stratum"][table["stratum"].duplicated()]
     if len(twice):
         raise SampleError(f"strata list '{twice.iloc[0]}' twice. Give each stratum one row.")
+    units = _numbers(table, size, 1.0, at_least=0, what="strata")
+    if are_shares and not any(abs(units.sum() / whole - 1) <= _SHARE_ROUNDING for whole in _WHOLES):
+        raise SampleError(f"column share of the strata sums to {units.sum():g}; expected 1, or 100 for per cent.")
     return Strata(
         names,
-        _numbers(table, "units", 1.0, at_least=0, what="strata"),
+        units,
         _numbers(table, "area", 1.0, at_least=0, what="strata") if "area" in table else None,
         _shares(table, "map_share", "strata") if "map_share" in table else None,
+        are_shares,
     )
+
+
+def _as_shares(sample: LabelledSample, *, finite_population: bool | None) -> Strata:
+    """The strata, whose units are shares if they sum to 1 or 100.
+
+    Not if the caller wants the correction for a finite population, nor if a sample of all units has these numbers.
+    """
+    strata, total = sample.strata, float(sample.strata.units.sum())
+    in_stratum = np.bincount(sample.stratum, sample.count, len(strata.names))
+    if strata.are_shares and finite_population:
+        raise SampleError(
+            "strata have the column share, which does not say how large the population is, but finite_population is "
+            "True. Give the column units, or leave finite_population out."
+        )
+    is_whole = not (strata.units % 1).any()
+    rounding = 0.0 if is_whole else _SHARE_ROUNDING
+    sums_to = [whole for whole in _WHOLES if abs(total / whole - 1) <= rounding]
+    if strata.are_shares or finite_population or not sums_to or np.array_equal(in_stratum, strata.units):
+        return strata
+    if is_whole and total > 1:
+        log.warning(
+            "units of the strata sum to 100: they are taken as per cent of a large population. Pass finite_population="
+            "True for a population of 100 units, or name the column share"
+        )
+    return replace(strata, are_shares=True)
 
 
 def _numbers(
@@ -258,11 +306,11 @@ def _require_units(sample: LabelledSample) -> None:
     if not strata.units.sum() > 0:
         raise SampleError("strata have 0 units together. Expected the number of units of each stratum in the map.")
     in_stratum = np.bincount(sample.stratum, sample.count, len(strata.names))
-    if strata.units.sum() < in_stratum.sum():
-        return  # shares of the population, not numbers of units
+    if strata.are_shares:
+        return
     for name, units, n in zip(strata.names, strata.units, in_stratum, strict=True):
         if n > units:
             raise SampleError(
                 f"stratum '{name}' has {units:g} units, but {n:.0f} of them are in the sample. Correct column units of "
-                "the strata."
+                "the strata; if it holds shares of the population, name it share."
             )

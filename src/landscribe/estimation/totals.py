@@ -48,16 +48,30 @@ class Population:
         """Estimated totals over the population of values (n, ...) by row."""
         return np.asarray(self.area @ values)
 
-    def covariance(self, values: Floats) -> Floats:
-        """Estimated covariance (q, q) of the totals of q variables (n, q).
+    def by_stratum(self, values: Floats) -> Floats:
+        """(H, q) estimated totals of each stratum of q variables (n, q)."""
+        return np.stack([self._sums(column) for column in (self.area[:, None] * values).T], axis=1)
+
+    def moments(self, first: Floats, second: Floats, *, areas_are_known: bool = False) -> Floats:
+        """(H, q) estimated covariance of the totals of each stratum, of q pairs of variables (n, q).
 
         In a stratum, units (or clusters) count as drawn with equal chance and with replacement, less the correction for
         a finite population. A stratum with a single unit has the variance of the whole sample.
+
+        Law: with itself, a variable has its variance. Strata are drawn apart, so that their variances sum to that of
+        the total.
+
+        Args:
+            first: by row.
+            second: by row.
+            areas_are_known: the area of each stratum counts as known, also where it is estimated.
         """
-        deviations, drawn = self._deviations(values), self.sample.drawn
+        drawn, size = self.sample.drawn, np.ones(len(self.area)) if areas_are_known else self._known_size
+        products = self._deviations(first, size) * self._deviations(second, size) * self._count_of_rows[:, None]
+        sums = [np.bincount(self._stratum_of_rows, column, len(drawn)) for column in products.T]
         within = np.divide(drawn, drawn - 1, out=np.zeros(len(drawn)), where=drawn > 1)
-        scaled = deviations * np.sqrt((within * self._uncorrected)[self._stratum_of_rows])[:, None]
-        return np.asarray(scaled.T @ (scaled * self._count_of_rows[:, None])) + self._of_single_units(values)
+        of_several = np.stack(sums, axis=1) * (within * self._uncorrected)[:, None]
+        return np.asarray(of_several + self._of_single_units(first, second))
 
     @cached_property
     def _uncorrected(self) -> Floats:
@@ -67,15 +81,9 @@ class Population:
             return np.ones(len(units))
         return 1 - np.divide(self.sample.drawn, units, out=np.zeros_like(units), where=units > 0)
 
-    @property
-    def is_open(self) -> Floats:
-        """(n,) 1 for rows of strata of which not all units are in the sample, else 0."""
-        return (self._uncorrected > 0).astype(np.float64)[self.sample.stratum]
-
-    def _deviations(self, values: Floats) -> Floats:
+    def _deviations(self, values: Floats, size: Floats) -> Floats:
         """(rows or clusters, q) contributions to the totals less what the known size of their stratum explains."""
-        sample, size = self.sample, self._known_size
-        sums = np.stack([self._sums(column) for column in (self.area[:, None] * values).T], axis=1)
+        sample, sums = self.sample, self.by_stratum(values)
         known = self._sums(self.area * size)[:, None]
         expected = np.divide(sums, known, out=np.zeros_like(sums), where=known > 0)[sample.stratum]
         deviations = self.area[:, None] * (values - size[:, None] * expected)
@@ -101,20 +109,30 @@ class Population:
         """Draws that each row stands for; 1 for a cluster."""
         return self.sample.count if self.sample.cluster is None else np.ones(len(self._stratum_of_rows), np.intp)
 
-    def _of_single_units(self, values: Floats) -> Floats:
-        """(q, q) covariance from strata in which a single unit (or cluster) was drawn."""
-        single = (self.sample.drawn == 1) & (self.sample.strata.units > 0)
+    def _of_single_units(self, first: Floats, second: Floats) -> Floats:
+        """(H, q) covariance of the totals of strata in which a single unit (or cluster) was drawn; 0 for the others."""
+        single = (self.sample.drawn == 1) & (self.sample.strata.units > 0) & (self._uncorrected > 0)
         if not single.any():
-            return np.zeros((values.shape[1], values.shape[1]))
-        means, counts = values, self.sample.count
-        if self.sample.cluster is not None:
-            groups = pd.DataFrame(self.area[:, None] * values).groupby(self.sample.cluster).sum()
-            means = groups.to_numpy() / np.bincount(self.sample.cluster, self.area)[:, None]
-            counts = np.ones(len(means), np.intp)
+            return np.zeros((len(single), first.shape[1]))
+        counts = self._count_of_rows
         if counts.sum() < 2:
-            return np.full((values.shape[1], values.shape[1]), np.nan)
-        squares = np.sum(self._sums(self.area)[single] ** 2)
-        return np.atleast_2d(np.cov(means, rowvar=False, fweights=counts)) * squares
+            return np.full((len(single), first.shape[1]), np.nan)
+        apart = [each - np.average(each, axis=0, weights=counts) for each in map(self._means, (first, second))]
+        pooled = counts @ (apart[0] * apart[1]) / (counts.sum() - 1)
+        return np.outer(np.where(single, self.sizes, 0.0) ** 2, pooled)
+
+    def _means(self, values: Floats) -> Floats:
+        """(rows or clusters, q) the values of the units, or their means in each cluster."""
+        cluster = self.sample.cluster
+        if cluster is None:
+            return values
+        groups = pd.DataFrame(self.area[:, None] * values).groupby(cluster).sum()
+        return groups.to_numpy() / np.bincount(cluster, self.area)[:, None]
+
+    @cached_property
+    def sizes(self) -> Floats:
+        """(H,) area of each stratum; units where no area is given."""
+        return self._sums(self.area)
 
     def effective_size(self, values: Floats) -> float:
         """Units that carry the total of a variable (n,), less those that unequal weights cost (Kish 1965).
@@ -122,12 +140,26 @@ class Population:
         Law: with equal weights, it is the number of units whose value is 1.
         """
         parts = self.area * values
-        if self.sample.cluster is not None:
-            parts = np.bincount(self.sample.cluster, parts).astype(np.float64)
-            return float(parts.sum() ** 2 / np.sum(parts**2)) if parts.any() else 0.0
-        counts = self.sample.count
-        squares = np.sum(np.divide(parts**2, counts, out=np.zeros_like(parts), where=counts > 0))
+        squares = self._squares(parts).sum()
         return float(parts.sum() ** 2 / squares) if squares > 0 else 0.0
+
+    @cached_property
+    def effective_sizes(self) -> Floats:
+        """(H,) units that carry the area of each stratum, less those that unequal weights cost (Kish 1965).
+
+        The correction for a finite population makes them more: infinite if all of the stratum is in the sample. 1
+        for a stratum without area.
+        """
+        squares = self._squares(self.area) * self._uncorrected
+        sizes = np.divide(self.sizes**2, squares, out=np.full(len(squares), np.inf), where=squares > 0)
+        return np.where(self.sizes > 0, sizes, 1.0)
+
+    def _squares(self, parts: Floats) -> Floats:
+        """(H,) sums of the squares that each unit (or cluster) has of parts (n,) of a total."""
+        cluster, counts = self.sample.cluster, self._count_of_rows
+        of_units = parts if cluster is None else np.asarray(np.bincount(cluster, parts), np.float64)
+        squares = np.divide(of_units**2, counts, out=np.zeros(len(of_units)), where=counts > 0)
+        return np.asarray(np.bincount(self._stratum_of_rows, squares, len(self.sample.strata.names)), np.float64)
 
     @property
     def degrees_of_freedom(self) -> int | None:
@@ -142,8 +174,8 @@ def correction_matters(sample: LabelledSample) -> bool:
     we apply it there only if a stratum's share in the sample is above 5 %. Strata that are given as shares of the
     population have no such correction.
     """
-    units, drawn = sample.strata.units, np.bincount(sample.stratum, sample.count, len(sample.strata.names))
-    if units.sum() < drawn.sum():
+    if sample.strata.are_shares:
         return False
+    units, drawn = sample.strata.units, np.bincount(sample.stratum, sample.count, len(sample.strata.names))
     share = np.divide(drawn, units, out=np.zeros_like(units), where=units > 0)
     return not sample.strata_are_map_classes or bool(share.max() > NEGLIGIBLE)

@@ -127,7 +127,13 @@ def cross_validate(
         overwrite: replace a cross-validation with other settings.
         settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
     """
-    seed, gap = checked("seed", seed, Seed), checked("gap", gap, Pixels | None)
+    from landscribe.data.splits.folds import Whole
+
+    seed, gap, folds = (
+        checked("seed", seed, Seed),
+        checked("gap", gap, Pixels | None),
+        checked("folds", folds, int | Whole),
+    )
     opened, out = open_chips(chips), output_path(out)
     trainings = Trainings(out, opened, seed, dict(settings), overwrite)
     plan = plan_folds(opened, folds, gap=gap, seed=seed)

@@ -4,18 +4,21 @@ A *value* is a class in masks and maps (0 to 254), an *index* numbers the networ
 people, and a *label* is a class in the user's labels (a word in a column, or any number in a label raster).
 """
 
+import csv
 import logging
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import ClassError, is_printable, listed
+from landscribe.geo.access import require_file
 from landscribe.spec import StoredName
 
 log = logging.getLogger(__name__)
@@ -28,6 +31,7 @@ BACKGROUND = "background"
 
 Label = int | str
 
+_INT64 = range(-(2**63), 2**63)
 _BATCH = 2**16
 """Numbers whose copy of 64 bits stays in the processor's cache."""
 
@@ -328,3 +332,48 @@ def _log_renumbered(values: Mapping[int, int]) -> None:
     if values:
         pairs = listed((f"{label} has value {value}" for label, value in values.items()), most=8)
         log.info("labels are not all from 0 to 254: %s", pairs)
+
+
+class TableRow(NamedTuple):
+    """A row of a class table in a file."""
+
+    value: int
+    name: str
+    colour: str | None
+    """"#rrggbb"; None if it has none."""
+    label: Label | None
+    """The class in the user's labels; None if it has none."""
+
+
+def read_class_table(path: str) -> list[TableRow]:
+    """The rows of a CSV file with the columns value and name and, if there are any, colour and label.
+
+    Raises:
+        ClassError: it cannot be read, lacks a column, or holds no whole number as a value or no "#rrggbb" as a colour.
+    """
+    require_file(path)
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ClassError(
+            f"{path} cannot be read as CSV: {error}. Expected the columns value, name and colour."
+        ) from error
+    if not rows or not {"value", "name"} <= rows[0].keys():
+        found = ", ".join(filter(None, rows[0])) if rows else "no row"
+        raise ClassError(f"{path} has {found}. Expected the columns value and name, and maybe colour and label.")
+    return [_table_row(row, f"{path}, row {index}") for index, row in enumerate(rows, 1)]
+
+
+def _table_row(row: Mapping[str, Any], where: str) -> TableRow:
+    value, name, colour, label = (str(row.get(key) or "").strip() for key in ("value", "name", "colour", "label"))
+    try:
+        number = int(value)
+    except ValueError:
+        raise ClassError(f"{where}: value '{value}'. Expected a whole number.") from None
+    if number not in _INT64:
+        raise ClassError(f"{where}: value {value}. Expected a number from -2^63 to 2^63 - 1.")
+    if colour and not re.fullmatch("#[0-9a-fA-F]{6}", colour):
+        raise ClassError(f"{where}: colour '{colour}'. Expected #rrggbb.")
+    is_number = re.fullmatch("[+-]?[0-9]+", label) is not None
+    return TableRow(number, name or value, colour or None, int(label) if is_number else label or None)

@@ -19,7 +19,7 @@ from rasterio.crs import CRS
 
 from landscribe.errors import LabelError, OutsideError
 from landscribe.geo.classes import Label
-from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, size_label
 from landscribe.geo.vectors.columns import column, labels_of, priorities_of
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS, usable_geometries
 from landscribe.geo.vectors.reprojection import at_longitudes_of, reproject
@@ -182,7 +182,7 @@ class Features:
             extent = bounding_window(features, grid)
             raise OutsideError(
                 f"no polygon of {self.name} lies on {raster_name}: they cover rows {extent.row} to {extent.row_stop}, "
-                f"cols {extent.col} to {extent.col_stop} of a raster of {grid.height} x {grid.width} pixels. "
+                f"cols {extent.col} to {extent.col_stop} of a raster of {size_label(grid.shape)} pixels. "
                 "Check that the files belong together, and the CRS of each."
             )
         return features

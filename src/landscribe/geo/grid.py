@@ -297,10 +297,20 @@ def crs_label(crs: Any) -> str:
     return ":".join(authority) if authority else str(described.name)
 
 
+def size_label(shape: tuple[int, int]) -> str:
+    """Width and height, in the order of GDAL and QGIS, for messages.
+
+    >>> size_label(Grid(None, Affine.identity(), height=100, width=200).shape)
+    '200 x 100'
+    """
+    height, width = shape
+    return f"{width} x {height}"
+
+
 def grid_label(grid: Grid) -> str:
     """Size, pixel size, origin and CRS of a grid, for messages."""
     left, _, _, top = grid.bounds
     return (
-        f"{grid.height} x {grid.width} pixels of {grid.transform.a:g} from ({left:.10g}, {top:.10g}) in "
+        f"{size_label(grid.shape)} pixels of {grid.transform.a:g} from ({left:.10g}, {top:.10g}) in "
         f"{crs_label(grid.crs)}"
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import safetensors.torch
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from landscribe.errors import ClassError, ModelError, counted, first_line, is_printable
 from landscribe.geo.classes import Classes
 from landscribe.machine import total_memory
+from landscribe.model.card import model_card
 from landscribe.model.config import ModelConfig
 from landscribe.nn import build
 from landscribe.nn.architectures.external import instance_of, with_class_logits
@@ -29,6 +31,9 @@ from landscribe.outputs import atomic_folder
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 PICKLES = ("*.pt", "*.pth", "*.pkl", "*.bin", "*.ckpt")
+
+_UPDATE = "Update landscribe if a newer version wrote the folder; otherwise copy it again"
+_DEFAULTS = "Its class is called without arguments: give its constructor defaults that build the saved network"
 
 _MAX_CONFIG = 2**25
 """Bytes of a `config.json`: ten thousand epochs of a hundred classes need as much."""
@@ -77,7 +82,7 @@ def write_folder(folder: Path, config: ModelConfig, weights: bytes, *, overwrite
     with atomic_folder(folder, overwrite=overwrite) as temporary:
         (temporary / WEIGHTS).write_bytes(weights)
         (temporary / CONFIG).write_text(file.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        (temporary / CARD).write_text(_card(config), encoding="utf-8")
+        (temporary / CARD).write_text(model_card(config), encoding="utf-8")
 
 
 def read_saved(folder: Path) -> SavedModel:
@@ -126,7 +131,7 @@ def read_config(folder: Path) -> ConfigFile:
     """
     path = folder / CONFIG
     if not _is_file(path):
-        raise ModelError(f'{folder} has no {CONFIG}. Expected a model folder, as "landscribe train" writes it.')
+        raise _no_config(folder)
     size = path.stat().st_size
     if size > _MAX_CONFIG:
         raise ModelError(
@@ -135,15 +140,37 @@ def read_config(folder: Path) -> ConfigFile:
     try:
         with path.open("rb") as file:
             config = ConfigFile.model_validate_json(file.read(size))
-        _require_consistent(config)
+        require_consistent(config)
+    except ValidationError as error:
+        raise _unusable(path, error) from error
     except (ValueError, ClassError, OSError) as error:
-        if not isinstance(error, ValidationError):
-            raise ModelError(f"{path} is not usable: {_shown(str(error))} Copy the model folder again.") from error
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        reason = _shown(f"{name}{': ' if name else ''}{first['msg']}")
-        raise ModelError(f"{path} is not usable ({reason}). Copy the model folder again.") from error
+        raise ModelError(f"{path} is not usable: {_shown(str(error))} Copy the model folder again.") from error
     return config
+
+
+def _no_config(folder: Path) -> ModelError:
+    expected = 'Expected a model folder, as "landscribe train" writes it.'
+    if _is_file(folder):
+        return ModelError(f"{folder} is a file. {expected} Give the folder {folder.parent} if it is that of the model.")
+    if not os.path.lexists(folder):
+        return ModelError(f"{folder} has no {CONFIG}: there is no such folder. {expected}")
+    return ModelError(f"{folder} has no {CONFIG}. {expected}")
+
+
+def _unusable(path: Path, error: ValidationError) -> ModelError:
+    """The error for a config of other settings than this version's, which a newer version may have written."""
+    errors = error.errors()
+    for each in errors:
+        layout = each["input"]
+        if each["loc"] == ("landscribe_model",) and isinstance(layout, int) and layout > 1:
+            return ModelError(
+                f"{path} has the layout {layout} (landscribe_model), of a newer version of landscribe. This one reads "
+                "layout 1. Update landscribe."
+            )
+    name = ".".join(map(str, errors[0]["loc"]))
+    reason = _shown(f"{name}{': ' if name else ''}{errors[0]['msg']}")
+    remedy = f"{_UPDATE}." if errors[0]["type"] == "extra_forbidden" else "Copy the model folder again."
+    return ModelError(f"{path} is not usable ({reason}). {remedy}")
 
 
 def plain_config(file: ConfigFile) -> ModelConfig:
@@ -151,7 +178,7 @@ def plain_config(file: ConfigFile) -> ModelConfig:
     return ModelConfig(**{name: value for name, value in file if name in ModelConfig.model_fields})
 
 
-def _require_consistent(config: ModelConfig) -> None:
+def require_consistent(config: ModelConfig) -> None:
     """Raise ValueError or ClassError if settings of the config contradict each other or have impossible values."""
     classes = Classes(config.classes)
     _require_printable([*config.bands, *classes.names, *(str(entry.label) for entry in classes)])
@@ -218,17 +245,38 @@ def rebuild(config: ModelConfig, folder: Path) -> nn.Module:
         ModelError: the architecture or its arguments are unknown.
     """
     try:
-        if "bands" in config.arguments or not config.is_code:
-            network: nn.Module = build(config.architecture, **config.arguments)
+        if _is_wrapped(config):
+            network: nn.Module = instance_of(config.architecture, config.arguments)
         else:
-            # A network that was wrapped, not built: an instance of its own class.
-            network = instance_of(config.architecture, config.arguments)
+            network = build(config.architecture, **config.arguments)
         return with_class_logits(network, bands=len(config.bands), classes=len(config.classes))
     except Exception as error:  # an altered argument may raise anything in torch or timm
-        reason = _shown(first_line(error))
+        reason = _shown(first_line(error)).removesuffix(".")
+        is_missing = isinstance(error.__cause__, ImportError)
+        remedy = "" if is_missing else f" {_DEFAULTS if _is_wrapped(config) else _UPDATE}."
         raise ModelError(
-            f"{folder / CONFIG}: {_shown(config.architecture)} cannot be built: {reason}. Copy the model folder again."
+            f"{folder / CONFIG}: {_shown(config.architecture)} cannot be built: {reason}.{remedy}"
         ) from error
+
+
+def _is_wrapped(config: ModelConfig) -> bool:
+    """True for a network that was wrapped, not built: an instance of its own class."""
+    return config.is_code and "bands" not in config.arguments
+
+
+def loading_error(config: ModelConfig, network: nn.Module, folder: Path) -> str | None:
+    """Why a wrapped network could not be loaded again; None if it can, or if it is built by its arguments.
+
+    Its class is called without arguments, as for loading.
+    """
+    if not _is_wrapped(config):
+        return None
+    try:
+        with torch.random.fork_rng(devices=[]):
+            _require_same_shapes(shapes(network), shapes(rebuild(config, folder)), config, folder / WEIGHTS)
+    except ModelError as error:
+        return str(error)
+    return None
 
 
 # ---- model.safetensors
@@ -307,15 +355,23 @@ def _require_fitting(file: IO[bytes], expected: dict[str, tuple[int, ...]], conf
             "Copy the model folder again."
         )
     listed = _read_header(file)
-    if listed is not None and listed != expected:
-        differing = [name for name in expected | listed if listed.get(name) != expected.get(name)]
+    if listed is not None:
+        _require_same_shapes(listed, expected, config, path)
+    _require_memory(_size(file) + _LOADED_BYTES * numbers, path)
+
+
+def _require_same_shapes(
+    listed: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]], config: ModelConfig, path: Path
+) -> None:
+    """Raise ModelError if the tensors of the file are not those of the network."""
+    differing = [name for name in expected | listed if listed.get(name) != expected.get(name)]
+    if differing:
         name = differing[0]
         raise _misfit(
             path, config,
             f"{len(differing)} tensors differ, first {name!r}: {listed.get(name, 'missing')} in the file, "
             f"{expected.get(name, 'missing')} in the network",
         )  # fmt: skip
-    _require_memory(_size(file) + _LOADED_BYTES * numbers, path)
 
 
 def _read_header(file: IO[bytes]) -> dict[str, tuple[int, ...]] | None:
@@ -343,7 +399,8 @@ def _require_memory(needed: int, path: Path) -> None:
 
 
 def _misfit(path: Path, config: ModelConfig, reason: str) -> ModelError:
-    return ModelError(f"{path} does not fit {config.architecture}: {_shown(reason)}. Train the model or copy it again.")
+    remedy = _DEFAULTS if _is_wrapped(config) else "Train the model or copy it again"
+    return ModelError(f"{path} does not fit {config.architecture}: {_shown(reason)}. {remedy}.")
 
 
 def _parsed(data: bytes, expected: str, path: Path) -> dict[str, Tensor]:
@@ -373,42 +430,3 @@ def _require_finite(state: Mapping[str, Tensor], path: Path) -> None:
             f"{first} ({count} of {state[first].numel()}). Expected finite weights. Train again, with a lower "
             "learning rate or precision 32."
         )
-
-
-def _card(config: ModelConfig) -> str:
-    """The model card, for readers and for model hubs."""
-    rows = "\n".join(f"| {entry.value} | {entry.name} | {entry.colour} |" for entry in config.classes)
-    measures = "\n".join(f"- {name}: {value}" for name, value in config.measures.items()) or "- none recorded"
-    terms = config.provenance.get("encoder_weights", {})
-    initial = f"{terms.get('source', 'not recorded')}" + "".join(
-        f", {name} {terms[name]}" for name in ("tag", "hub", "license") if name in terms
-    )
-    size = f"{config.pixel_size:.3g} m" if config.pixel_size else "not recorded"
-    threshold = (
-        ""
-        if config.val_threshold is None
-        else f" --threshold val    # {config.val_threshold:.3g}, the highest F1-score of {config.classes[1].name}"
-    )
-    return f"""---
-library_name: landscribe
-tags: [image-segmentation, remote-sensing]
----
-# {config.architecture} on {config.arguments.get("encoder", "its own encoder")}
-
-Maps {counted(len(config.bands), "band")} ({", ".join(config.bands)}; {config.dtype}) of {size} pixels
-to {len(config.classes)} classes.
-
-| value | class | colour |
-|---|---|---|
-{rows}
-
-Initial weights: {initial}.
-
-## Measures on the validation chips, which also chose the epoch
-{measures}
-
-## Use
-```
-landscribe predict THIS_FOLDER image.tif -o map.tif{threshold}
-```
-"""

@@ -1,5 +1,7 @@
 """Model: a network and all that is needed to use it."""
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,14 +12,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.spec import NodataValue
 from landscribe.model.config import ModelConfig, Scaling
-from landscribe.model.folder import load_network, plain_config, read_config, require_trusted, sha256_of, write_folder
+from landscribe.model.folder import (
+    load_network,
+    loading_error,
+    plain_config,
+    read_config,
+    require_consistent,
+    require_trusted,
+    sha256_of,
+    write_folder,
+)
 from landscribe.nn.architectures.external import with_class_logits
 from landscribe.nn.segmentation import CLASSES, Segmentation
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -41,12 +54,12 @@ class Model:
         *,
         bands: Sequence[str],
         classes: Sequence[str] | Classes,
-        scale: float | Scaling = 1.0,
+        scale: float | Sequence[float] | Scaling = 1.0,
         pixel_size: float | None = None,
         dtype: str = "uint8",
         **settings: Any,
     ) -> "Model":
-        """Wrap any network as a Model.
+        """Wrap any network as a Model. It stays in its mode: call its `eval()` for logits as maps have them.
 
         Args:
             network: (B, C, H, W) to logits (B, K, H, W), also in a list or dict, or to one logit for two classes.
@@ -54,14 +67,15 @@ class Model:
                 by importing its class and calling it without arguments.
             bands: names of the C bands.
             classes: names of the K classes (values 0 to K-1), or a class table.
-            scale: factor of the pixels, or a Scaling.
+            scale: factor of the pixels, or one for each band, or a Scaling.
             pixel_size: metres on the ground; None if it does not matter.
             dtype: data type of the raster's pixels.
             settings: nodata, encoding, chip_size, val_threshold, provenance, measures.
 
         Raises:
-            NetworkError: the network returns several tensors, or one logit for more than two classes.
-            RecipeError: an unknown setting, or a value of the wrong type.
+            NetworkError: the network returns several tensors or probabilities, or has other numbers of bands or classes
+                than are named.
+            RecipeError: an unknown setting, or a value of the wrong type or out of range.
 
         >>> from landscribe import nn
         >>> network = nn.build("unet", encoder="plain", bands=3, classes=2, encoder_widths=[8, 16]).eval()
@@ -79,7 +93,7 @@ class Model:
         arguments = dict(getattr(network, "built_from", {}))
         architecture = arguments.pop("architecture", f"{network_class.__module__}:{network_class.__qualname__}")
         if not isinstance(scale, Scaling):
-            scale = Scaling(offset=(0.0,) * len(bands), factor=(float(scale),) * len(bands))
+            scale = Scaling(offset=(0.0,) * len(bands), factor=_factors(scale, len(bands)))
         if not isinstance(classes, Classes):
             table = Classes.from_labels(range(len(classes)), background=False)
             named = zip(table, classes, strict=True)
@@ -95,7 +109,12 @@ class Model:
             "chip_size": None,
             "classes": classes.entries,
         }
-        return cls(network, ModelConfig.of(config | settings))
+        wrapped = cls(network, ModelConfig.of(config | settings))
+        try:
+            require_consistent(wrapped.config)
+        except ValueError as error:
+            raise NetworkError(f"the network cannot be wrapped with these settings: {error} Correct them.") from error
+        return wrapped
 
     @classmethod
     def of(cls, model: "Model | str | Path", *, trust: str | Sequence[str] = ()) -> "Model":
@@ -244,13 +263,16 @@ class Model:
         return safetensors.torch.save(_plain_state(self.network))
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the model folder, whole or not at all.
+        """Write the model folder, whole or not at all; a warning says if a wrapped network could not be loaded again.
 
         Raises:
             OutputError: the folder exists, or cannot be written.
         """
         write_folder(Path(folder), self.config, self._weights(), overwrite=overwrite)
         self.folder = Path(folder)
+        reason = loading_error(self.config, self.network, self.folder)
+        if reason is not None:
+            log.warning("%s was saved, but cannot be loaded as its class is now: %s", folder, reason)
         return self.folder
 
     @classmethod
@@ -270,6 +292,25 @@ class Model:
         config = read_config(folder)
         require_trusted(config, folder, trust)
         return cls(load_network(config, folder), plain_config(config), folder)
+
+
+def _factors(scale: Any, bands: int) -> tuple[float, ...]:
+    """A factor of the pixels for each band.
+
+    Raises:
+        RecipeError: another number of factors, or one that is no number, 0 or not finite.
+    """
+    given = [scale] * bands if isinstance(scale, (int, float, str)) or not hasattr(scale, "__iter__") else list(scale)
+    try:
+        factors = tuple(map(float, given))
+    except (TypeError, ValueError):
+        factors = ()
+    if len(factors) != bands or not all(math.isfinite(factor) and factor for factor in factors):
+        raise RecipeError(
+            f"scale is {scale!r}. Expected a factor of the pixels, not 0, such as 1 / 255, or one for each of {bands} "
+            "bands, or a Scaling."
+        )
+    return factors
 
 
 def _plain_state(network: nn.Module) -> dict[str, Tensor]:

@@ -279,7 +279,7 @@ SYNONYMS = {
 
 _NUMBER = r"[0-9.]+(?:e-?[0-9]+)?"
 _TERM = re.compile(
-    rf"\s*(?:(?P<factor>{_NUMBER})\s*\*\s*)?(?P<name>[a-z_-]+)\s*(?:\((?P<settings>[^()]*)\))?\s*"
+    rf"\s*(?:(?P<factor>{_NUMBER})\s*\*\s*)?(?P<name>[a-z][a-z_-]*)\s*(?:\((?P<settings>[^()]*)\))?\s*"
     rf"(?:\*\s*(?P<behind>{_NUMBER})\s*)?",
     re.IGNORECASE,
 )

@@ -1,8 +1,6 @@
 """Class codes: what tracing sees of a raster: 0 where no polygon is, else the number of a class or of an object."""
 
-import csv
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import ClassError, RasterError
-from landscribe.geo.access import require_file
-from landscribe.geo.classes import IGNORE, default_colour
+from landscribe.geo.classes import IGNORE, default_colour, read_class_table
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import class_table_in, read_tags
@@ -24,7 +21,6 @@ log = logging.getLogger(__name__)
 _STRIP_PIXELS = 2**24
 _MOST_VALUES = 2**20
 """Distinct values of a raster whose values are its classes."""
-_INT64 = range(-(2**63), 2**63)
 _ALL = "all"
 
 
@@ -70,7 +66,7 @@ class ClassCodes:
         if requested is None:
             classes = _foreground(classes, raster, has_table=class_table is not None)
         else:
-            classes = _selected(classes, requested, raster.paths[0])
+            classes = select_classes(classes, requested, raster.paths[0])
         classes = tuple(sorted(classes, key=lambda entry: entry.value))
         values = np.array([entry.value for entry in classes], np.int64)
         return cls(raster, classes, np.concatenate([[0], np.arange(len(classes))]), values)
@@ -110,7 +106,7 @@ def _require_whole_numbers(raster: Raster) -> None:
 def _classes_of(raster: Raster, class_table: str | None) -> tuple[PolygonClass, ...]:
     """The classes that a raster may hold."""
     if class_table is not None:
-        return _read_table(class_table)
+        return _table_of(class_table)
     table = class_table_in(read_tags(Path(raster.paths[0])), raster.paths[0])
     if table is not None:
         return tuple(PolygonClass(entry.value, entry.name, entry.colour) for entry in table)
@@ -135,35 +131,16 @@ def _values_of(raster: Raster) -> set[int]:
     return values
 
 
-def _read_table(path: str) -> tuple[PolygonClass, ...]:
+def _table_of(path: str) -> tuple[PolygonClass, ...]:
     """The classes of a CSV file."""
-    require_file(path)
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ClassError(
-            f"{path} cannot be read as CSV: {error}. Expected the columns value, name and colour."
-        ) from error
-    if not rows or not {"value", "name"} <= rows[0].keys():
-        found = ", ".join(filter(None, rows[0])) if rows else "no row"
-        raise ClassError(f"{path} has {found}. Expected the columns value and name, and maybe colour.")
-    classes = []
-    for index, row in enumerate(rows):
-        value, name, colour = (str(row.get(key) or "").strip() for key in ("value", "name", "colour"))
-        try:
-            number = int(value)
-        except ValueError:
-            raise ClassError(f"{path}, row {index + 1}: value '{value}'. Expected a whole number.") from None
-        if number not in _INT64:
-            raise ClassError(f"{path}, row {index + 1}: value {value}. Expected a number from -2^63 to 2^63 - 1.")
-        if colour and not re.fullmatch("#[0-9a-fA-F]{6}", colour):
-            raise ClassError(f"{path}, row {index + 1}: colour '{colour}'. Expected #rrggbb.")
-        classes.append(PolygonClass(number, name or value, colour or default_colour(index, background=number == 0)))
-    twice = {entry.value for entry in classes if sum(entry.value == other.value for other in classes) > 1}
+    rows = read_class_table(path)
+    twice = {row.value for row in rows if sum(row.value == other.value for other in rows) > 1}
     if twice:
         raise ClassError(f"{path} has value {min(twice)} twice. Expected each value once.")
-    return tuple(classes)
+    return tuple(
+        PolygonClass(row.value, row.name, row.colour or default_colour(index, background=row.value == 0))
+        for index, row in enumerate(rows)
+    )
 
 
 def _foreground(classes: tuple[PolygonClass, ...], raster: Raster, *, has_table: bool) -> tuple[PolygonClass, ...]:
@@ -185,7 +162,12 @@ def _foreground(classes: tuple[PolygonClass, ...], raster: Raster, *, has_table:
     return tuple(entry for entry in classes if entry.value not in left_out)
 
 
-def _selected(classes: tuple[PolygonClass, ...], requested: Sequence[str], name: str) -> tuple[PolygonClass, ...]:
+def select_classes(classes: tuple[PolygonClass, ...], requested: Sequence[str], name: str) -> tuple[PolygonClass, ...]:
+    """The classes of the raster `name` with these names or values, or all.
+
+    Raises:
+        ClassError: there is no such class (the nearest is offered), or none is requested.
+    """
     if not requested:
         raise ClassError(f"no class of {name} is to become polygons. Give names or values of classes, or all.")
     if tuple(requested) == (_ALL,):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import RasterError
-from landscribe.geo.grid import ASSIGN_CRS, Window
+from landscribe.geo.grid import ASSIGN_CRS, Window, size_label
 from landscribe.geo.ground import Ground
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import require_feature_suffix
@@ -130,8 +130,8 @@ def _bands(codes: ClassCodes, probabilities: Raster) -> NDArray[np.int64]:
     name, raster = probabilities.paths[0], codes.raster
     if not probabilities.grid.is_aligned(raster.grid):
         raise RasterError(
-            f"{name} has {probabilities.grid.height} x {probabilities.grid.width} pixels on another grid than "
-            f"{raster.paths[0]} ({raster.grid.height} x {raster.grid.width}). Expected the probabilities that predict "
+            f"{name} has {size_label(probabilities.grid.shape)} pixels on another grid than "
+            f"{raster.paths[0]} ({size_label(raster.grid.shape)}). Expected the probabilities that predict "
             "wrote beside the map."
         )
     absent = [entry.name for entry in codes.classes if entry.name not in probabilities.bands]

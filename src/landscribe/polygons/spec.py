@@ -4,15 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from landscribe.spec import AlsoCalled, CommaList, InputPath, Spec
+from landscribe.spec import AlsoCalled, CommaList, InputPath, InTable, NotInRun, SharedName, Spec
 
 
 class VectorizeSpec(Spec):
     """How a class map becomes polygons."""
 
-    classes: Annotated[tuple[str, ...] | None, CommaList] = None
+    classes: Annotated[tuple[str, ...] | None, CommaList, InTable()] = None
     """Names or values of the classes that become polygons, or all. Default: all but the background (class 0)."""
-    class_table: InputPath | None = None
+    class_table: Annotated[InputPath | None, NotInRun("the map of a run has a class table of its own")] = None
     """Names and colours of a raster without a class table of its own: a CSV file with the columns value, name and, if
     there are any, colour (#rrggbb)."""
     connectivity: Literal[4, 8] = 4
@@ -25,16 +25,23 @@ class VectorizeSpec(Spec):
     well, by one and a half pixels unless simplify is a number."""
     smooth: bool = False
     """Replace the corners of boundaries by curves, for what is not built."""
-    minimum_area: float | None = Field(None, gt=0, le=1e15)
+    minimum_area: Annotated[float | None, InTable()] = Field(None, gt=0, le=1e15)
     """Area in m² below which a polygon is left out."""
     fill_holes: float | None = Field(None, gt=0, le=1e15)
     """Area in m² below which a hole of a polygon is filled, also where another polygon lies in it. With dissolve, a
     polygon of the same class in it becomes part of the filled one."""
     dissolve: bool = False
     """One MultiPolygon for each class."""
-    probabilities: InputPath | None = None
+    probabilities: Annotated[
+        InputPath | None,
+        NotInRun("a run writes no class probabilities; landscribe predict and landscribe vectorize do, by its model"),
+    ] = None
     """Class probabilities beside the map, as predict writes them: polygons get the mean probability of their class."""
-    object_probabilities: Annotated[InputPath | Literal["beside"] | None, AlsoCalled("instances")] = None
+    object_probabilities: Annotated[
+        InputPath | Literal["beside"] | None,
+        AlsoCalled("instances"),
+        NotInRun("a run takes the object probabilities that it writes itself, with architecture unet_id"),
+    ] = None
     """Object probabilities of the map, as predict writes them for a model of unet_id: each object becomes a polygon
     of its own, also where it touches another one, with the mean probability of an inner part as its score. beside, or
     --instances without a value, is the file that run writes beside the map: objects.tif, or objects/ with one for each
@@ -43,7 +50,7 @@ class VectorizeSpec(Spec):
     """Split the pixels of a class into objects where they are narrow: each becomes a polygon of its own."""
     minimum_distance: float = Field(4.0, gt=0, le=1e4)
     """With split_touching, minimum distance between the middles of two objects that touch, in metres."""
-    dask: str | None = None
+    dask: Annotated[str | None, SharedName()] = None
     """Trace with Dask: auto for the cores of this machine, or the address or file of a scheduler."""
 
     @property

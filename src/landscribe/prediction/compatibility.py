@@ -147,7 +147,7 @@ def _size_label(sides: tuple[float, float]) -> str:
     """Height and width in metres, as one number for squares."""
     height, width = sides
     size = math.sqrt(height * width)
-    return f"{size:.3g} m" if _is_same_size(sides, (size, size)) else f"{height:.3g} x {width:.3g} m (height x width)"
+    return f"{size:.3g} m" if _is_same_size(sides, (size, size)) else f"{width:.3g} x {height:.3g} m (width x height)"
 
 
 def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:

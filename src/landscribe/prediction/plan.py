@@ -224,7 +224,7 @@ def _require_memory(predictor: Predictor, raster: Raster, tiling: Tiling) -> Non
     if predictor.device.type == "cpu" and tiling.batch * rows * cols > _ALWAYS_FIT:
         require_memory(
             estimated_memory(predictor.models, (tiling.batch, rows, cols)) or 0,
-            f"a batch of {counted(tiling.batch, 'tile')} of {rows} x {cols} pixels",
+            f"a batch of {counted(tiling.batch, 'tile')} of {cols} x {rows} pixels",
             "Pass --tile auto, or a smaller --tile or --batch.",
         )
 
@@ -237,11 +237,15 @@ def _area(raster: Raster, spec: PredictSpec, windows: Sequence[Window] | None, s
     return None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
 
 
-def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
+def patch_pixels(raster: Raster, spec: PredictSpec) -> float | None:
+    """The minimum area in pixels of the middle of a raster; None without one.
+
+    Raises:
+        RasterError: the raster has no CRS, or is smaller.
+    """
     if spec.minimum_area is None:
         return None
-    row, col = (length // 2 for length in raster.grid.shape)
-    pixel = float(np.mean(pixel_areas(raster.grid[Window(row, col, 1, 1)])))
+    pixel = _pixel_area(raster)
     if math.isnan(pixel):
         raise RasterError(
             f"{raster.paths[0]} has no CRS, so a minimum area of {spec.minimum_area:g} m² cannot be counted in pixels. "
@@ -253,7 +257,20 @@ def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
             f"the minimum area is {spec.minimum_area:g} m², but all of {raster.paths[0]} is {ground:.4g} m². Choose a "
             "smaller minimum area."
         )
-    sieve = Sieve(math.ceil(spec.minimum_area / pixel))
+    return spec.minimum_area / pixel
+
+
+def _pixel_area(raster: Raster) -> float:
+    """Area of the pixel in the middle of a raster, in m²; nan without a CRS."""
+    row, col = (length // 2 for length in raster.grid.shape)
+    return float(np.mean(pixel_areas(raster.grid[Window(row, col, 1, 1)])))
+
+
+def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
+    pixels = patch_pixels(raster, spec)
+    if pixels is None or spec.minimum_area is None:
+        return None
+    sieve, pixel = Sieve(math.ceil(pixels)), _pixel_area(raster)
     if sieve.min_pixels > sieve.extent:
         log.warning(
             "%s: a minimum area of %s is %s pixels. Smaller patches that span more than %d rows or columns stay; those "

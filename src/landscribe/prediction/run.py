@@ -23,6 +23,7 @@ from landscribe.errors import (
 from landscribe.executor import Outcome, run_on_dask, run_units, select_shard
 from landscribe.geo.access import BLOCK_CACHE, bounded_block_cache, decoding_threads, is_remote
 from landscribe.geo.features import Features
+from landscribe.geo.grid import size_label
 from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.source_files import require_unchanged
@@ -187,8 +188,8 @@ def _enough_memory(unit: Unit, options: UnitOptions) -> Iterator[None]:
             raise
         rows, cols = unit.tiles[0].read.shape
         raise EngineError(
-            f"out of memory with batches of {options.batch} x {rows} x {cols} pixels (tiles, rows, columns) in units "
-            f"of {unit.read.height} x {unit.read.width}. Pass --tile auto, or a smaller --tile, --batch or --unit."
+            f"out of memory with batches of {counted(options.batch, 'tile')} of {cols} x {rows} pixels in units of "
+            f"{size_label(unit.read.shape)}. Pass --tile auto, or a smaller --tile, --batch or --unit."
         ) from error
 
 

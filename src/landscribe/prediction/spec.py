@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from landscribe.inference.backends import BACKENDS
-from landscribe.spec import InputPath, Spec
+from landscribe.spec import InputPath, InTable, NotInRun, SharedName, Spec
 
 if TYPE_CHECKING:
     Engine = str
@@ -54,9 +54,13 @@ class PredictSpec(Spec):
     """Overlap discarded on each side of a tile in pixels; auto measures how much the network needs on this raster."""
     unit: int = Field(2048, ge=32, le=2**16)
     """Side of a unit, the block that is read and written at once, in pixels (at least a tile)."""
-    batch: int | None = Field(None, ge=1, le=2**16)
+    batch: Annotated[int | None, InTable()] = Field(None, ge=1, le=2**16)
     """Tiles per batch. Default: 1 on a CPU, as many as keep it busy on a GPU."""
-    bands: Annotated[tuple[BandNumber, ...] | None, BeforeValidator(_band_numbers)] = None
+    bands: Annotated[
+        tuple[BandNumber, ...] | None,
+        BeforeValidator(_band_numbers),
+        NotInRun("a run maps all bands that its network was trained on; landscribe predict chooses those of a raster"),
+    ] = None
     """Band numbers of the raster (from 1) in the model's order, such as 3,2,1. Default: all."""
     any_pixel_size: bool = False
     """Ignore a mismatch between the pixel sizes of the raster and of the model."""
@@ -76,7 +80,7 @@ class PredictSpec(Spec):
     """Report how often classes differ across tile borders, on a sample that is mapped again with other tiles."""
     engine: Engine = "auto"
     """Inference backend; auto measures the installed ones on this machine and takes the fastest."""
-    precision: Literal["auto", "32", "bf16", "16"] = "auto"
+    precision: Annotated[Literal["auto", "32", "bf16", "16"], InTable()] = "auto"
     """Bits in which the network computes: 32, or 16 (bf16 has the range of 32). With auto, engines of 16 bits are
     measured too, and may be taken where no more classes differ from those of 32 bits than the tolerance allows."""
     blend: Literal["none", "gaussian"] = "none"
@@ -95,9 +99,11 @@ class PredictSpec(Spec):
     """Test-time augmentation: average 8 flips and rotations of each tile (8 times slower)."""
     area: InputPath | None = None
     """Area of interest: map only inside these polygons."""
-    dask: str | None = None
+    dask: Annotated[str | None, SharedName()] = None
     """Map with Dask: auto for the cores of this machine, or the address or file of a scheduler."""
-    shard: str | None = None
+    shard: Annotated[
+        str | None, NotInRun("a run assesses its whole map; landscribe predict maps shards by the run's model")
+    ] = None
     """Process shard i of n, as i/n, in an array of jobs. Run the command again without it to assemble the map."""
 
     @property

@@ -19,9 +19,9 @@ from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.audit import Audit, audit
-from landscribe.errors import EmptyError, GridError, LandscribeError, counted, first_line, listed
+from landscribe.errors import EmptyError, GridError, LandscribeError, RecipeError, counted, first_line, listed
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label, size_label
 from landscribe.geo.rasters.derived.clipped import spread_windows
 from landscribe.geo.rasters.derived.converted import with_encoding
 from landscribe.geo.rasters.derived.resampling import is_coarser
@@ -32,6 +32,7 @@ from landscribe.geo.spec import NodataRule
 from landscribe.geo.vectors.vector_files import is_vector
 from landscribe.preflight.findings import Finding as Finding
 from landscribe.preflight.findings import by_severity, deduplicated
+from landscribe.preflight.mapping import check_mapping
 from landscribe.preflight.settings import check_folds, check_held_out, check_settings
 from landscribe.recipe import Recipe
 
@@ -104,6 +105,7 @@ def check(recipe: Recipe, *, trial: bool = True, out: Path | None = None) -> Che
             findings += [*_check_classes(scenes, classes, where), *_check_chips(recipe, scenes, out or Path())]
             findings += [Finding("warning", text) for text in label_warnings(scene.labels for scene in scenes)]
             findings += check_settings(recipe, scenes[0].image, classes)
+            findings += check_mapping(recipe, scenes, classes)
             findings += [*check_held_out(recipe), *check_folds(recipe, scenes)]
             findings += _check_reference(recipe, classes)
     findings = by_severity(deduplicated(findings))
@@ -114,8 +116,13 @@ def check(recipe: Recipe, *, trial: bool = True, out: Path | None = None) -> Che
 
 
 def _check_reference(recipe: Recipe, classes: Classes) -> Iterator[Finding]:
+    reference, column = recipe.assess.reference, recipe.assess.reference_field
     try:
         require_reference(recipe.assess, classes)
+        if reference is not None and column is not None and label_format(reference) is LABEL_FORMATS["raster"]:
+            raise RecipeError(
+                f"reference_field is '{column}', but {reference} is a label raster. Leave it out (--reference-field)."
+            )
     except LandscribeError as error:
         yield Finding("error", f"the independent reference: {error}")
 
@@ -147,7 +154,7 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
         yield Finding("error", str(error))
         return
     yield Finding(
-        "note", f"{name}: {image.grid.height} x {image.grid.width} pixels of {size:.3g} m in "
+        "note", f"{name}: {size_label(image.grid.shape)} pixels of {size:.3g} m in "
         f"{crs_label(image.grid.crs)}, "
         f"{counted(len(image.bands), 'band')} ({', '.join(image.bands)}) of {image.dtype}.",
     )  # fmt: skip
@@ -251,8 +258,8 @@ def _check_label_raster(source: SceneSpec, image: Raster) -> Iterator[Finding]:
     if labels.grid.crs is not None and not labels.grid.is_aligned(image.grid):
         is_majority = source.pixel_size is not None and is_coarser(image.grid, labels.grid)
         yield Finding(
-            "note", f"{path} ({labels.grid.height} x {labels.grid.width}, {crs_label(labels.grid.crs)}) lies on "
-            f"another grid than {image.paths[0]} ({image.grid.height} x {image.grid.width}, "
+            "note", f"{path} ({size_label(labels.grid.shape)}, {crs_label(labels.grid.crs)}) lies on "
+            f"another grid than {image.paths[0]} ({size_label(image.grid.shape)}, "
             f"{crs_label(image.grid.crs)}); each pixel gets the {'majority' if is_majority else 'nearest'} label.",
         )  # fmt: skip
     yield from _check_label_nodata(path, labels)
@@ -364,6 +371,10 @@ def _check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Ite
             )
     shares = ", ".join(f"{entry.name} {counts[entry.value] / labelled:.1%}" for entry in classes)
     ignored = counts[IGNORE] / counts.sum()
+    if all(entry.name.isdecimal() for entry in classes.foreground):
+        yield Finding(
+            "note", f"classes have numbers as names ({', '.join(classes.names)}): name them by --class-table."
+        )
     yield Finding("note", f"class shares: {shares}; {ignored:.1%} of the pixels are unlabelled or nodata.")
 
 
@@ -377,12 +388,12 @@ def _check_chips(recipe: Recipe, scenes: Sequence[Scene], out: Path) -> Iterator
         yield Finding("error", str(error))
         return
     for scene in scenes:
-        shape, lattice = scene.image.grid.shape, lattice_of(scene.image, spec)
+        lattice = lattice_of(scene.image, spec)
         if not lattice.rows * lattice.cols:
             yield Finding(
                 "error" if len(scenes) == 1 else "warning",
-                f"{scene.image.paths[0]} ({shape[0]} x {shape[1]} pixels) is smaller than one chip of {spec.size} "
-                f"pixels, and edge = {spec.edge}. Use a smaller size or edge = pad.",
+                f"{scene.image.paths[0]} ({size_label(scene.image.grid.shape)} pixels) is smaller than one chip of "
+                f"{spec.size} pixels, and edge = {spec.edge}. Use a smaller size or edge = pad.",
             )
 
 

@@ -41,8 +41,8 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
     try:
         weighted_sum(train.loss)
         require_two_classes(predict, classes)
-        require_settings(train, classes.names)
-        if not _may_hold_out(recipe, "val"):
+        require_settings(train, classes)
+        if not _may_hold(recipe, "val"):
             require_validation(train, ())
         require_workers(train, Processes())
         if recipe.models.final == "all":
@@ -83,10 +83,21 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
 
 
 def check_held_out(recipe: Recipe) -> Iterator[Finding]:
-    """Errors in settings that need held-out chips."""
-    if recipe.predict.threshold == "val" and not _may_hold_out(recipe, "val"):
+    """Errors in settings that need held-out chips, and splits that leave nothing to train on or to assess."""
+    if not _may_hold(recipe, "train"):
+        yield Finding("error", "every scene has split val or test, so nothing is left to train on. Leave out split.")
+    if recipe.predict.threshold == "val" and not _may_hold(recipe, "val"):
         yield Finding("error", "threshold is val, but split val has no chips. Hold out some (--val), or give a number.")
-    if recipe.models.final == "all" and not any(_may_hold_out(recipe, split) for split in ("val", "test")):
+    if any(_may_hold(recipe, split) for split in ("val", "test")):
+        return
+    if recipe.models.final != "all":
+        why = "every scene has split train" if recipe.scenes[0].split else "val and test are 0"
+        yield Finding(
+            "warning",
+            f"no chip is held out ({why}): the map is assessed with the chips that the network is trained on, and its "
+            "accuracy is too high. Hold out chips (--val, --test), or name a reference.",
+        )
+    else:
         yield Finding(
             "error",
             "final is all, but val and test are 0: the first model has learned from all labelled ground. Hold out "
@@ -94,15 +105,16 @@ def check_held_out(recipe: Recipe) -> Iterator[Finding]:
         )
 
 
-def _may_hold_out(recipe: Recipe, split: Literal["val", "test"]) -> bool:
+def _may_hold(recipe: Recipe, split: Literal["train", "val", "test"]) -> bool:
     """False if no chip will be in this split, whatever the scenes hold."""
     given = recipe.split.by == "attribute" or split in recipe.split.lists
-    shares = recipe.split.by not in ("attribute", "list") and getattr(recipe.split, split) > 0
+    is_drawn = recipe.split.by not in ("attribute", "list") and any(scene.split is None for scene in recipe.scenes)
+    shares = is_drawn and (split == "train" or getattr(recipe.split, split) > 0)
     return recipe.models.folds is not None or given or shares or any(scene.split == split for scene in recipe.scenes)
 
 
 def check_folds(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
-    """Errors in the folds of a cross-validation that do not depend on the labels."""
+    """Errors in the folds of a cross-validation that do not depend on the labels; a note on those that do."""
     from landscribe.training.parallel import require_one_process
 
     folds, units = recipe.models.folds, units_of(scenes, recipe.chips)
@@ -117,6 +129,13 @@ def check_folds(recipe: Recipe, scenes: Sequence[Scene]) -> Iterator[Finding]:
         fold_groups(folds, names, groups, [window for unit in units for window in unit.windows], recipe.chips.size)
     except LandscribeError as error:
         yield Finding("error", str(error))
+    else:
+        held_out = f"{folds}" if isinstance(folds, str) else "folds"
+        yield Finding(
+            "note",
+            f"folds is {folds}: each class must occur in several {held_out}, which is known only when the chips are "
+            "cut. A run then refuses folds of which one lacks a class.",
+        )
     if recipe.split.by in ("attribute", "list") or any(scene.split for scene in scenes):
         yield Finding(
             "warning",

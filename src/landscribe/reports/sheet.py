@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.scene import Sample
-from landscribe.errors import OutputError
-from landscribe.geo.classes import Classes, rgb
+from landscribe.errors import ChipError, OutputError
+from landscribe.geo.classes import Classes
 from landscribe.outputs import atomic_file, require_absent, require_output_file
 from landscribe.reports.figures import Colours, limits_of, overlaid, shown_bands, stretched
 
@@ -22,8 +22,10 @@ _COLUMNS = 6
 """Pictures in a row."""
 _LINE = 18
 """Height of a line of text in pixels."""
-_IGNORED = (128, 128, 128)
-"""How `overlaid` draws ignored pixels."""
+_SWATCH = 10
+"""Side of the colour of a class in the legend, in pixels."""
+_IGNORED = 128
+"""The grey that `overlaid` mixes into ignored pixels."""
 
 
 def contact_sheet(
@@ -31,8 +33,8 @@ def contact_sheet(
 ) -> Path:
     """Write a PNG of chips: the image, the image with its labels, and augmented versions.
 
-    A row holds one chip with four augmented versions, or three chips without augmentation. Chips with several classes
-    come first, so that class borders can be judged.
+    A row holds one chip of split train with four augmented versions (no other split is augmented), or three chips
+    without augmentation. Chips with several classes come first, so that class borders can be judged.
 
     Args:
         chips: chips to choose from; each class is shown in turn.
@@ -44,14 +46,22 @@ def contact_sheet(
 
     Raises:
         OutputError: `out` exists, cannot be written, or does not end in .png.
+        ChipError: there is augmentation, but no chip of split train.
     """
     if out.suffix.lower() != ".png":
         raise OutputError(f"{out} does not end in .png, but the contact sheet is a PNG. Rename it.")
     require_absent(out, overwrite=overwrite)
     require_output_file(out)
     reader, rng = ChipReader(chips), np.random.default_rng(seed)
+    candidates = np.arange(len(chips))
+    if augmentation.changes_anything:
+        candidates = np.flatnonzero(chips.table["split"] == "train")
+    if not len(candidates):
+        raise ChipError(
+            f"{chips.folder} has no chips of split train, and others are not augmented. Leave out --augment."
+        )
     chips_per_row = 1 if augmentation.changes_anything else _COLUMNS // 2
-    indices = _varied(chips, rows * chips_per_row, rng)
+    indices = _varied(chips, candidates, rows * chips_per_row, rng)
     lines = [
         _titles(
             ["image", "labels"] + (["augmented"] * (_COLUMNS - 2) if chips_per_row == 1 else ["image", "labels"] * 2)
@@ -68,17 +78,18 @@ def contact_sheet(
     return out
 
 
-def _varied(chips: Chips, count: int, rng: np.random.Generator) -> list[int]:
-    """Indices of chips: for each class in turn, the chip where it is nearest to half of the labelled pixels."""
+def _varied(chips: Chips, candidates: NDArray[np.intp], count: int, rng: np.random.Generator) -> list[int]:
+    """Indices of chips among the candidates: for each class in turn, that where it is nearest to half of the labels."""
     order: list[int] = []
-    shares = chips.counts / np.maximum(1, chips.counts.sum(axis=1, keepdims=True))
+    counts = chips.counts[candidates]
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     # A chip of one class shows no class border, but is better than a chip without the class.
     worth = np.minimum(shares, 1 - shares) + 1e-3 * shares
-    for turn in range(min(count, len(chips))):
+    for turn in range(min(count, len(candidates))):
         scores = worth[:, turn % worth.shape[1]] + 1e-6 * rng.random(len(worth))
         scores[order] = -1
         order.append(int(scores.argmax()))
-    return order
+    return candidates[order].tolist()
 
 
 def _pictures(reader: ChipReader, index: int, augmentation: AugmentSpec, seed: int) -> list[Colours]:
@@ -87,20 +98,21 @@ def _pictures(reader: ChipReader, index: int, augmentation: AugmentSpec, seed: i
     sample = reader.read(index)
     limits = limits_of(sample.pixels[bands], sample.valid)
 
-    def shown(image: NDArray[Any], values: NDArray[np.uint8] | None) -> Colours:
+    def shown(image: NDArray[Any], valid: NDArray[np.bool_], values: NDArray[np.uint8] | None) -> Colours:
         colours = stretched(image[bands], limits)
-        return _framed(colours if values is None else overlaid(colours, values, classes))
+        if values is None:
+            return _framed(colours)
+        # As in the legend: where there is no image, nothing shines through.
+        return _framed(overlaid(np.where(valid[..., None], colours, np.uint8(_IGNORED)), values, classes))
 
-    pictures = [shown(sample.pixels, None), shown(sample.pixels, sample.mask)]
+    pictures = [shown(sample.pixels, sample.valid, None), shown(*sample)]
     if augmentation.changes_anything:
         pictures += [shown(*version) for version in _augmented(sample, classes, augmentation, seed + 1000 * index)]
     return pictures
 
 
-def _augmented(
-    sample: Sample, classes: Classes, augmentation: AugmentSpec, seed: int
-) -> list[tuple[NDArray[Any], NDArray[np.uint8]]]:
-    """Augmented versions of a chip: pixels (bands, rows, cols) and class values (rows, cols)."""
+def _augmented(sample: Sample, classes: Classes, augmentation: AugmentSpec, seed: int) -> list[Sample]:
+    """Augmented versions of a chip."""
     import torch
 
     from landscribe.data.batches.augment import LabelledBatch, augment
@@ -114,7 +126,8 @@ def _augmented(
     for turn in range(_COLUMNS - 2):
         augmented = augment(batch, augmentation, torch.Generator().manual_seed(seed + turn))
         labels = augmented.labels[0].to(torch.uint8).numpy()
-        versions.append((augmented.images[0].numpy(), classes.to_values(labels)))
+        valid = augmented.valid[0].numpy()
+        versions.append(Sample(augmented.images[0].numpy(), valid, classes.to_values(labels)))
     return versions
 
 
@@ -141,21 +154,30 @@ def _titles(words: list[str], *, every: int = 1) -> Colours:
 
 
 def _legend(classes: Classes) -> Colours:
-    """Lines of text that name the colours."""
-    entries = [(rgb(entry.colour), entry.name) for entry in classes] + [(_IGNORED, "ignored")]
+    """Lines of text that name the colours, which are drawn as in the pictures."""
+    entries = [(entry.value, entry.name) for entry in classes] + [(classes.ignore, "ignored")]
     lines = [_line()]
     x = _GUTTER
-    for colour, name in entries:
+    for value, name in entries:
         picture, pen, font = lines[-1]
         width = int(_LINE + pen.textlength(name, font=font) + 12)
         if x > _GUTTER and x + width > picture.width:
             lines.append(_line())
             picture, pen, font = lines[-1]
             x = _GUTTER
-        pen.rectangle((x, 4, x + _LINE - 8, _LINE - 4), fill=colour)
+        picture.paste(Image.fromarray(_swatch(value, classes)), (x, 4))
         pen.text((x + _LINE - 4, 2), name, fill="black", font=font)
         x += width
     return np.concatenate([np.asarray(picture) for picture, _, _ in lines])
+
+
+def _swatch(value: int, classes: Classes) -> Colours:
+    """A square of a class as `overlaid` draws it on white, with its outline; of ignored pixels without an image."""
+    side = _SWATCH + 2
+    ground = np.full((side, side, 3), _IGNORED if value == classes.ignore else 255, np.uint8)
+    mask = np.full((side, side), classes.ignore, np.uint8)
+    mask[1:-1, 1:-1] = value
+    return overlaid(ground, mask, classes)[1:-1, 1:-1]
 
 
 def _line() -> tuple[Image.Image, ImageDraw.ImageDraw, Any]:

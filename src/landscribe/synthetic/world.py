@@ -96,7 +96,7 @@ def draw(
         ValueError: a size, the number of bands or the pixel size is out of range.
     """
     if min(height, width) < 64 or bands not in (3, 4) or not 0 < pixel_size < np.inf:
-        raise ValueError(f"impossible world: {height} x {width} pixels of {pixel_size} m in {bands} bands")
+        raise ValueError(f"impossible world: {width} x {height} pixels of {pixel_size} m in {bands} bands")
     unit = min(max(1.0, pixel_size), min(height, width) * pixel_size / 128)  # metres per plan metre
     step = pixel_size / unit  # plan metres per pixel
     transform = Affine(pixel_size, 0, CORNER[0], 0, -pixel_size, CORNER[1])

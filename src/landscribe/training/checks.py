@@ -7,6 +7,7 @@ import torch
 
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, RecipeError, ResourceError, counted
+from landscribe.geo.classes import BACKGROUND, Classes
 from landscribe.inference.device import resolve_device
 from landscribe.inference.memory import step_memory
 from landscribe.machine import cores, require_memory
@@ -111,15 +112,16 @@ def require_learnable(chips: Chips) -> None:
 
 def require_compatible(spec: TrainSpec, group: Processes, training: Chips, validation: Chips) -> None:
     """Raise RecipeError if settings are not possible with these chips or on this machine."""
-    require_settings(spec, training.classes.names)
+    require_settings(spec, training.classes)
     require_validation(spec, validation.labelled_classes)
     require_workers(spec, group)
     _require_memory(spec, group, training)
     require_shareable_batches(spec, group, drawn=len(chip_sampler(training, spec, 0)), validation=len(validation))
 
 
-def require_settings(spec: TrainSpec, classes: Sequence[str]) -> None:
+def require_settings(spec: TrainSpec, classes: Classes) -> None:
     """Raise RecipeError if settings are not possible with these classes or on this machine."""
+    _require_background(spec, classes)
     if spec.precision == "16" and not torch.cuda.is_available():
         raise RecipeError("precision = 16 needs a CUDA GPU, but this machine has none. Choose 32, bf16 or auto.")
     if isinstance(spec.class_weights, str):
@@ -127,10 +129,24 @@ def require_settings(spec: TrainSpec, classes: Sequence[str]) -> None:
     if len(spec.class_weights) != len(classes):
         raise RecipeError(
             f"class_weights has {counted(len(spec.class_weights), 'number')} for {len(classes)} classes "
-            f"({', '.join(classes)}). Expected one number for each class, in this order."
+            f"({', '.join(classes.names)}). Expected one number for each class, in this order."
         )
     if not any(spec.class_weights):
         raise RecipeError("class_weights are all 0. Expected at least one above 0.")
+
+
+def _require_background(spec: TrainSpec, classes: Classes) -> None:
+    """Raise RecipeError for a network that learns objects, if the first class is not the background.
+
+    Such a network takes the pixels of all other classes as objects.
+    """
+    first = next(iter(classes))
+    if spec.learns_objects and first.value != classes.background and first.name.lower() != BACKGROUND:
+        raise RecipeError(
+            f"{spec.architecture} learns the objects of all classes but the first, which is '{first.name}' (value "
+            f"{first.value}). Expected the background there. Put a class of value 0 for the pixels without an object "
+            "first in the class table, or train another architecture."
+        )
 
 
 def require_validation(spec: TrainSpec, classes: Sequence[str]) -> None:

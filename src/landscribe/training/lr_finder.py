@@ -8,13 +8,16 @@ from typing import Any
 
 import lightning
 import numpy as np
+import torch
 from lightning.pytorch.tuner.tuning import Tuner
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from landscribe.data.batches.read_ahead import ReadAhead
 from landscribe.errors import NetworkError
+from landscribe.inference.device import training_precision
 from landscribe.training.callbacks import quiet_lightning
 from landscribe.training.segmenter import Segmenter
+from landscribe.training.spec import TrainSpec
 
 # One step at each of 100 rates, from too low to learn to so high that training diverges.
 _LOWEST, _HIGHEST, _RATES = 1e-6, 1.0, 100
@@ -26,7 +29,22 @@ _LAG_FACTOR = 3
 
 
 class LRFinderModule(Segmenter):
-    """A Segmenter for the range test: its loss may diverge, and it records nothing."""
+    """A Segmenter for the range test: its loss may diverge, and it records nothing.
+
+    Its learning rate is 1, so that the rates of its parameter groups are their factors.
+    """
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser of the settings, whose groups keep their factors of the rate."""
+        configured = super().configure_optimizers()
+        groups = (configured["optimizer"] if isinstance(configured, dict) else configured).param_groups
+        self._factors = [group.get("initial_lr", group["lr"]) for group in groups]
+        return configured
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Apply the factors: Lightning's test gives all groups the tested rate, before each step."""
+        for group, factor in zip(optimizer.param_groups, self._factors, strict=True):
+            group["lr"] *= factor
 
     def require_finite(self) -> None:
         """Accept any loss: the test ends at rates that are too high."""
@@ -42,17 +60,18 @@ class LRFinderModule(Segmenter):
         """Restore nothing: nothing was added."""
 
 
-def find_learning_rate(module: Callable[[], LRFinderModule], batches: ReadAhead, precision: Any) -> float:
+def find_learning_rate(module: Callable[[], LRFinderModule], batches: ReadAhead, spec: TrainSpec) -> float:
     """A third of the rate at which the loss falls most steeply while the rate grows from 1e-6 to 1, batch by batch.
 
     Smith 2017, "Cyclical Learning Rates for Training Neural Networks", arXiv:1506.01186. The losses are Lightning's,
     smoothed by a running mean, which lags; their slope is fitted over a decade of rates. Lightning's own suggestion is
-    the steepest single step, often that of an easy batch (docs/LOG.md).
+    the steepest single step, often that of an easy batch (docs/LOG.md). Steps are those of the training: with its
+    accumulated batches, gradient clipping and factor of the encoder's rate.
 
     Args:
         module: builds the module to train, on a copy of the network.
         batches: of training chips.
-        precision: as Lightning's Trainer takes it.
+        spec: the settings of the training.
 
     Raises:
         NetworkError: the loss is not finite within the first steps.
@@ -62,8 +81,10 @@ def find_learning_rate(module: Callable[[], LRFinderModule], batches: ReadAhead,
         trainer = lightning.Trainer(
             accelerator="auto",
             devices=1,
-            precision=precision,
+            precision=training_precision(spec.precision),
             max_epochs=-1,
+            accumulate_grad_batches=spec.accumulate,
+            gradient_clip_val=spec.gradient_clip or None,
             default_root_dir=folder,
             use_distributed_sampler=False,
             logger=False,

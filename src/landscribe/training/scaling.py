@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 _LOW, _HIGH = 0.02, 0.98
 _REFLECTANCE_SCALE = 1e-4
 """Of Sentinel-2's integers without tags."""
+_ROUNDING = 1e-9
+"""Relative to the mean, a deviation that rounding alone may cause."""
 _BRIGHTEST = 2.0
 """Mean reflectance that no imagery reaches: floating-point numbers with a larger mean are integers in disguise."""
 
@@ -30,7 +32,8 @@ def scaling_of(training: Chips, method: ScalingName, *, encoder: str, weights: W
 
     - range: the data type's limits to 0 and 1;
     - percentiles: the 2nd and 98th percentile of the valid training pixels to -1 and 1; robust to outliers such as
-      clouds and dead pixels;
+      clouds and dead pixels. A band whose percentiles are equal, such as one that is 0 in almost all pixels, is
+      standardised;
     - standardise: the valid training pixels to mean 0 and standard deviation 1;
     - auto: with a table of the weights' bands the scaling that the table holds (`_of_weights`); with other pretrained
       weights of red, green and blue, for uint8, the mean and deviation of the images that these were trained on;
@@ -61,8 +64,13 @@ def scaling_of(training: Chips, method: ScalingName, *, encoder: str, weights: W
     if method == "percentiles":
         counts = histogram(training)
         low, high = counts.quantile(_LOW), counts.quantile(_HIGH)
+        # Of a band with one value but for a few pixels, these few have all the information.
+        centres, spreads = band_statistics(training)
+        is_sparse = high <= low
         # Centred on 0: batch normalisation starts from running statistics of mean 0 and deviation 1.
-        return _to_scaling((low + high) / 2, (high - low) / 2)
+        return _to_scaling(
+            np.where(is_sparse, centres, (low + high) / 2), np.where(is_sparse, spreads, (high - low) / 2)
+        )
     return _to_scaling(*band_statistics(training))
 
 
@@ -129,5 +137,6 @@ def of_range(dtype: np.dtype[Any], *, bands: int) -> Scaling:
 
 def _to_scaling(offset: NDArray[Any], span: NDArray[Any]) -> Scaling:
     """Subtract the offset, divide by the span; a constant band, of span 0, becomes 0."""
-    factor = 1 / np.where(span > 0, span, 1.0)
+    # A constant's deviation may be a rounding error.
+    factor = 1 / np.where(span > _ROUNDING * np.abs(offset), span, 1.0)
     return Scaling(offset=tuple(map(float, offset)), factor=tuple(factor.tolist()))

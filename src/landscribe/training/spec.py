@@ -107,7 +107,8 @@ class TrainSpec(Spec):
     training chips to -1..1; standardise: zero mean and unit variance. auto: that of the pretrained weights where it is
     known; otherwise range for uint8, percentiles for other integers, standardise for floats."""
     loss: str = Field("dice + ce", max_length=500)
-    """Loss, or a weighted sum such as "0.5*dice + 0.5*ce"."""
+    """Loss, or a weighted sum such as "0.5*dice + 0.5*ce". Losses: ce, bce, focal, dice, jaccard, focal_dice, tversky,
+    focal_tversky, unified_focal, lovasz."""
     class_weights: Annotated[
         Literal["none", "inverse", "median", "effective"] | tuple[Annotated[float, Field(ge=0, le=1e9)], ...],
         BeforeValidator(_weights),
@@ -120,7 +121,8 @@ class TrainSpec(Spec):
     windows around labelled pixels, each class equally often. auto: windows, but for chips with object numbers whose
     scenes cannot be read all."""
     background: Annotated[float | None, FractionText, TextMark()] = Field(None, ge=0, le=1)
-    """Maximum fraction of background-only chips. Default: no limit."""
+    """Maximum fraction of chips with background only among those that are trained on; the chips folder keeps all.
+    Default: no limit."""
     workers: int | None = Field(None, ge=0, le=1024)
     """Processes that read chips; 0 reads in a thread. Default: 0 without a GPU, or if the chips fit in an eighth of the
     memory; otherwise by the number of cores."""

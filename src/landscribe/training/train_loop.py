@@ -271,7 +271,7 @@ def _find_learning_rate(job: _Job) -> float:
 
     order = chip_sampler(job.training, job.spec, job.seed)
     batches = training_batches(job.training, order, job.spec, job.group, job.change)
-    rate = find_learning_rate(module, batches, training_precision(job.spec.precision))
+    rate = find_learning_rate(module, batches, job.spec)
     log.info("learning rate: %.3g (by the learning rate finder)", rate)
     return rate
 

@@ -73,7 +73,7 @@ def chip(
         labels: polygons or a label raster: one for all scenes, or a list with one for each.
         out: the chips folder to write.
         overwrite: replace existing output.
-        settings: fields of ChipSpec, SplitSpec and SceneSpec, and `seed` and `classes`.
+        settings: fields of ChipSpec, SplitSpec and SceneSpec, `seed`, and `classes` or the CSV file `class_table`.
 
     >>> import landscribe as ls
     >>> from tempfile import TemporaryDirectory

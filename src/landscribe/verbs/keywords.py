@@ -10,10 +10,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from landscribe.assessment.spec import AssessSpec
 from landscribe.data.batches.augment_spec import AugmentSpec
+from landscribe.data.chips.spec import ChipSpec
+from landscribe.data.scenes.spec import ClassSpec
+from landscribe.data.splits.spec import SplitSpec
+from landscribe.polygons.spec import VectorizeSpec
+from landscribe.prediction.spec import PredictSpec
+from landscribe.training.spec import ModelsSpec, TrainSpec
 
 
-class SceneKeywords(TypedDict, total=False):
+class SceneTable(TypedDict, total=False):
     """Settings of a section of a recipe."""
 
     stack: bool
@@ -56,41 +63,20 @@ class ChipTable(TypedDict, total=False):
     dask: str | None
 
 
-class SplitKeywords(TypedDict, total=False):
+class SplitTable(TypedDict, total=False):
     """Settings of a section of a recipe."""
 
     by: Literal["auto", "block", "scene", "group", "attribute", "list"]
+    split_by: Literal["auto", "block", "scene", "group", "attribute", "list"]
     val: float
     test: float
     gap: int | None
     block: int | None
     attribute: str | None
+    split_attribute: str | None
     train_list: str | Path | None
     val_list: str | Path | None
     test_list: str | Path | None
-
-
-class AugmentKeywords(TypedDict, total=False):
-    """Settings of a section of a recipe."""
-
-    preset: Literal["auto", "none", "light", "standard", "strong"]
-    symmetries: bool | None
-    rotation: float | None
-    scale: float | None
-    shift: float | None
-    brightness: float | None
-    contrast: float | None
-    saturation: float | None
-    gamma: float | None
-    noise: float | None
-    blur: float | None
-    median: float | None
-    sharpen: float | None
-    band_dropout: float | None
-    band_swap: float | None
-    cutmix: float | None
-    mixup: float | None
-    mosaic: float | None
 
 
 class TrainTable(TypedDict, total=False):
@@ -98,16 +84,20 @@ class TrainTable(TypedDict, total=False):
 
     architecture: str
     encoder: str
+    backbone: str
     weights: Literal["auto", "imagenet", "none"] | str | Path
     weights_bands: Sequence[str] | str
     options: dict[str, Any]
+    option: dict[str, Any]
     effort: Literal["auto", "quick", "standard", "thorough"]
     steps: int | None
     epochs: int | None
     minutes: float | None
     batch: int | Literal["auto"]
+    batch_size: int | Literal["auto"]
     accumulate: int
     learning_rate: float | Literal["auto"]
+    lr: float | Literal["auto"]
     optimizer: Literal["adamw", "sgd"]
     schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
     gradient_clip: float
@@ -128,6 +118,14 @@ class TrainTable(TypedDict, total=False):
     compile: bool
     devices: int | Literal["auto"]
     log: str | Path | None
+    log_folder: str | Path | None
+
+
+class ModelsTable(TypedDict, total=False):
+    """Settings of a section of a recipe."""
+
+    folds: int | Literal["scenes", "groups"] | None
+    final: Literal["auto", "none", "all"]
 
 
 class PredictTable(TypedDict, total=False):
@@ -137,7 +135,6 @@ class PredictTable(TypedDict, total=False):
     margin: int | Literal["auto"]
     unit: int
     batch: int | None
-    bands: Sequence[int] | None | str
     any_pixel_size: bool
     ignore_scale: bool
     resample: bool
@@ -154,14 +151,12 @@ class PredictTable(TypedDict, total=False):
     tta: bool
     area: str | Path | None
     dask: str | None
-    shard: str | None
 
 
-class VectorizeKeywords(TypedDict, total=False):
-    """Settings of `vectorize`."""
+class VectorizeTable(TypedDict, total=False):
+    """Settings of a section of a recipe."""
 
     classes: Sequence[str] | None | str
-    class_table: str | Path | None
     connectivity: Literal[4, 8]
     simplify: float | Literal["auto", "none"]
     square: bool
@@ -169,8 +164,6 @@ class VectorizeKeywords(TypedDict, total=False):
     minimum_area: float | None
     fill_holes: float | None
     dissolve: bool
-    probabilities: str | Path | None
-    object_probabilities: str | Path | Literal["beside"] | None
     split_touching: bool
     minimum_distance: float
     dask: str | None
@@ -187,11 +180,27 @@ class AssessTable(TypedDict, total=False):
     reference_field: str | None
 
 
-class ModelsKeywords(TypedDict, total=False):
+class AugmentTable(TypedDict, total=False):
     """Settings of a section of a recipe."""
 
-    folds: int | Literal["scenes", "groups"] | None
-    final: Literal["auto", "none", "all"]
+    preset: Literal["auto", "none", "light", "standard", "strong"]
+    symmetries: bool | None
+    rotation: float | None
+    scale: float | None
+    shift: float | None
+    brightness: float | None
+    contrast: float | None
+    saturation: float | None
+    gamma: float | None
+    noise: float | None
+    blur: float | None
+    median: float | None
+    sharpen: float | None
+    band_dropout: float | None
+    band_swap: float | None
+    cutmix: float | None
+    mixup: float | None
+    mosaic: float | None
 
 
 class LabelKeywords(TypedDict, total=False):
@@ -239,7 +248,8 @@ class ChipKeywords(TypedDict, total=False):
     """Settings of `chip`."""
 
     seed: int
-    classes: Sequence[dict[str, Any]]
+    classes: Sequence[dict[str, Any] | ClassSpec]
+    class_table: str | Path | None
     stack: bool
     without: Sequence[str] | str
     bands: Sequence[str] | None | str
@@ -249,7 +259,7 @@ class ChipKeywords(TypedDict, total=False):
     label_priority: str | None
     label_zero: Literal["background", "class"] | None
     all_touched: Sequence[str] | str
-    split: Literal["train", "val", "test"] | None | SplitKeywords
+    split: Literal["train", "val", "test"] | None | SplitTable | SplitSpec
     group: str | None
     pixel_size: float | None
     nodata: float | Sequence[float] | None | str
@@ -274,22 +284,24 @@ class ChipKeywords(TypedDict, total=False):
     virtual: bool
     dask: str | None
     by: Literal["auto", "block", "scene", "group", "attribute", "list"]
+    split_by: Literal["auto", "block", "scene", "group", "attribute", "list"]
     val: float
     test: float
     gap: int | None
     block: int | None
     attribute: str | None
+    split_attribute: str | None
     train_list: str | Path | None
     val_list: str | Path | None
     test_list: str | Path | None
-    scenes: SceneKeywords
-    chips: ChipTable
+    scenes: SceneTable
+    chips: ChipTable | ChipSpec
 
 
 class TrainKeywords(TrainTable, total=False):
     """Settings of `train`."""
 
-    augment: str | AugmentKeywords | AugmentSpec | Callable[..., Any]
+    augment: str | AugmentTable | AugmentSpec | Callable[..., Any]
 
 
 class SampleKeywords(TypedDict, total=False):
@@ -346,18 +358,39 @@ class PredictKeywords(TypedDict, total=False):
     shard: str | None
 
 
+class VectorizeKeywords(TypedDict, total=False):
+    """Settings of `vectorize`."""
+
+    classes: Sequence[str] | None | str
+    class_table: str | Path | None
+    connectivity: Literal[4, 8]
+    simplify: float | Literal["auto", "none"]
+    square: bool
+    smooth: bool
+    minimum_area: float | None
+    fill_holes: float | None
+    dissolve: bool
+    probabilities: str | Path | None
+    object_probabilities: str | Path | Literal["beside"] | None
+    instances: str | Path | Literal["beside"] | None
+    split_touching: bool
+    minimum_distance: float
+    dask: str | None
+
+
 class DemoKeywords(TypedDict, total=False):
     """Settings of `demo`."""
 
     stack: bool
     without: Sequence[str] | str
+    bands: Sequence[str] | None | str
     label_field: str | None
     label_layer: str | None
     label_crs: str | None
     label_priority: str | None
     label_zero: Literal["background", "class"] | None
     all_touched: Sequence[str] | str
-    split: Literal["train", "val", "test"] | None | SplitKeywords
+    split: Literal["train", "val", "test"] | None | SplitTable | SplitSpec
     group: str | None
     pixel_size: float | None
     nodata: float | Sequence[float] | None | str
@@ -379,26 +412,34 @@ class DemoKeywords(TypedDict, total=False):
     format: Literal["tif", "png", "jpg"]
     objects: bool
     virtual: bool
+    dask: str | None
     by: Literal["auto", "block", "scene", "group", "attribute", "list"]
+    split_by: Literal["auto", "block", "scene", "group", "attribute", "list"]
     val: float
     test: float
     gap: int | None
     block: int | None
     attribute: str | None
+    split_attribute: str | None
     train_list: str | Path | None
     val_list: str | Path | None
     test_list: str | Path | None
     architecture: str
     encoder: str
+    backbone: str
     weights: Literal["auto", "imagenet", "none"] | str | Path
     weights_bands: Sequence[str] | str
     options: dict[str, Any]
+    option: dict[str, Any]
     effort: Literal["auto", "quick", "standard", "thorough"]
     steps: int | None
     epochs: int | None
     minutes: float | None
+    batch: int | Literal["auto"]
+    batch_size: int | Literal["auto"]
     accumulate: int
     learning_rate: float | Literal["auto"]
+    lr: float | Literal["auto"]
     optimizer: Literal["adamw", "sgd"]
     schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
     gradient_clip: float
@@ -415,9 +456,11 @@ class DemoKeywords(TypedDict, total=False):
     sampling: Literal["auto", "windows", "all", "balanced", "label_windows"]
     background: float | None
     workers: int | None
+    precision: Literal["auto", "32", "bf16", "16"]
     compile: bool
     devices: int | Literal["auto"]
     log: str | Path | None
+    log_folder: str | Path | None
     folds: int | Literal["scenes", "groups"] | None
     final: Literal["auto", "none", "all"]
     tile: int | Literal["auto"]
@@ -432,21 +475,17 @@ class DemoKeywords(TypedDict, total=False):
     check_seams: bool
     engine: Literal["auto", "torch", "torch-bf16", "torch-compiled", "onnx", "tensorrt", "openvino"]
     blend: Literal["none", "gaussian"]
+    minimum_area: float | None
     threshold: float | Literal["val"] | None
     probabilities_as: Literal["uint8", "float32"]
     tta: bool
     area: str | Path | None
-    shard: str | None
-    classes: Sequence[str] | None | str
-    class_table: str | Path | None
     connectivity: Literal[4, 8]
     simplify: float | Literal["auto", "none"]
     square: bool
     smooth: bool
     fill_holes: float | None
     dissolve: bool
-    probabilities: str | Path | None
-    object_probabilities: str | Path | Literal["beside"] | None
     split_touching: bool
     minimum_distance: float
     confidence: float
@@ -455,18 +494,20 @@ class DemoKeywords(TypedDict, total=False):
     region_field: str | None
     reference: str | Path | None
     reference_field: str | None
-    scenes: SceneKeywords
-    chips: ChipTable
-    train: TrainTable
-    models: ModelsKeywords
-    predict: PredictTable
-    vectorize: VectorizeKeywords
-    assess: AssessTable
-    augment: str | AugmentKeywords
+    scenes: SceneTable
+    chips: ChipTable | ChipSpec
+    train: TrainTable | TrainSpec
+    models: ModelsTable | ModelsSpec
+    predict: PredictTable | PredictSpec
+    vectorize: VectorizeTable | VectorizeSpec
+    assess: AssessTable | AssessSpec
+    augment: str | AugmentTable | AugmentSpec
 
 
 class RunKeywords(DemoKeywords, total=False):
-    """Settings of `run` and `check`. A name that several sections have goes into a section's table."""
+    """Settings of `run` and `check`. A plain name means the same setting as the flag of that name."""
 
     seed: int
+    classes: Sequence[dict[str, Any] | ClassSpec]
+    class_table: str | Path | None
     size: int

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscribe.errors import RecipeError, listed
+from landscribe.geo.classes import read_class_table
 from landscribe.recipe import Recipe, into_sections
+from landscribe.spec import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,16 +46,37 @@ def _recipe_of(
     settings: dict[str, Any],
     sections: tuple[str, ...],
 ) -> Recipe:
+    settings = _with_rows_of_table(settings)
     if recipe is None:
         images = [images] if isinstance(images, (str, Path)) else images
-        if not images:
+        if images is None or (isinstance(images, Collection) and not images):
             raise RecipeError("neither a recipe nor an image was given. Give RECIPE.toml, or --image and --labels.")
+        if not isinstance(images, Iterable):
+            raise RecipeError(f"images is {shortened(repr(images))}. Expected a list with one entry for each scene.")
         return Recipe.of_files(list(images), labels, settings, sections=sections).listed()
     if images or labels:
         raise RecipeError("a recipe and images or labels were given. Give one or the other.")
+    _require_source(recipe, Recipe, "the recipe", "a Recipe or its path; Recipe.of makes one of a dict")
     opened = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     # Paths of a recipe are relative to its folder; paths of settings on top, to the working folder.
     return opened.with_settings(into_sections(settings, sections)).with_absolute_paths(Path.cwd()).listed()
+
+
+def _with_rows_of_table(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with the rows of a class table, `classes`, in place of its file, `class_table`."""
+    rest = {name: value for name, value in settings.items() if name != "class_table"}
+    path = settings.get("class_table")
+    if path is None:
+        return rest
+    if "classes" in rest:
+        raise RecipeError(f"classes and class_table ({path}) were both given. Give one of them.")
+    return rest | {"classes": [row._asdict() for row in read_class_table(str(path))]}
+
+
+def _require_source(given: Any, noun: type, name: str, expected: str) -> None:
+    """Raise RecipeError for an argument of a verb that is neither the noun nor a path."""
+    if not isinstance(given, (noun, str, Path)):
+        raise RecipeError(f"{name} is {shortened(repr(given))}. Expected {expected}.")
 
 
 def augmentation_of(augment: Any) -> AugmentSpec:
@@ -68,6 +92,7 @@ def open_chips(chips: Chips | Source) -> Chips:
     """Chips, or those of a folder."""
     from landscribe.data.chips.chips import Chips
 
+    _require_source(chips, Chips, "chips", "Chips, or the path of a chips folder")
     return Chips.of(chips)
 
 
@@ -92,6 +117,7 @@ def open_model(model: Model | Source, trust_code: str | Sequence[str] = ()) -> M
     """A model, or that of a folder; `trust_code` names the classes, as "module:Class", that may be imported for it."""
     from landscribe.model import Model
 
+    _require_source(model, Model, "the model", "a Model, or the path of a model folder")
     return Model.of(model, trust=trust_code)
 
 

@@ -58,6 +58,19 @@ def test_shares_are_those_of_numpys_histogram():
     np.testing.assert_allclose(counted(pixels).shares(edges), expected)
 
 
+@pytest.mark.parametrize(("dtype", "centre"), [("float32", 290.0), ("int32", 10_000), ("float64", 1e6)])
+def test_quantiles_of_numbers_far_from_0_are_within_a_128th_of_their_distance_to_the_centre(dtype, centre):
+    values = (centre + noise(2, 20, 20, "uint16").reshape(2, -1) / 20).astype(dtype)
+    of_all = Histogram.zeros(2, dtype, np.full(2, float(centre))).plus(values)
+    for share in (0.02, 0.5, 0.98):
+        expected = np.quantile(values, share, axis=1, method="inverted_cdf").astype(np.float64)
+        error = np.abs(of_all.quantile(share) - expected)
+        assert (error <= np.abs(expected - centre) / 128).all()
+    edges = np.array([centre - 1, centre + 5, centre + 20])
+    expected = [np.histogram(band, edges)[0] / band.size for band in values]
+    np.testing.assert_allclose(of_all.shares(edges), expected, atol=0.02)
+
+
 def test_a_band_without_pixels_has_no_quantile():
     assert np.isnan(Histogram.zeros(2, "uint8").quantile(0.5)).all()
 

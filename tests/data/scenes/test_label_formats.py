@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from landscribe import verbs
-from landscribe.data.scenes.label_formats import LABEL_FILES, LABEL_FORMATS, label_format
+from landscribe.data.scenes.label_formats import LABEL_FILES, LABEL_FORMATS, label_format, require_fitting_settings
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import SceneSpec
+from landscribe.errors import RecipeError
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
@@ -39,7 +40,8 @@ def spec(request, tmp_path) -> SceneSpec:
     image = write_raster(tmp_path / "scene.tif", noise(3, H, W))
     labels = FILES[request.param](tmp_path)
     assert label_format(str(labels)) is LABEL_FORMATS[request.param]
-    return SceneSpec(image=(str(image),), labels=str(labels), label_field="kind", sparse=True)
+    of_polygons = {"label_field": "kind", "sparse": True} if request.param == "polygons" else {}
+    return SceneSpec(image=(str(image),), labels=str(labels), **of_polygons)
 
 
 @pytest.fixture
@@ -90,8 +92,8 @@ def test_a_scene_reads_the_labels_without_a_class_table(spec):
 
 
 def test_a_check_of_a_scene_can_read_the_labels(spec):
-    settings = {"label_field": "kind", "sparse": True, "size": 8}
-    check = verbs.check(images=[spec.image[0]], labels=spec.labels, trial=False, **settings)
+    settings = {name: value for name, value in spec.model_dump(exclude_defaults=True).items() if name != "image"}
+    check = verbs.check(images=[spec.image[0]], trial=False, size=8, **settings)
     assert [finding for finding in check.findings if "cannot be read" in finding.text] == []
 
 
@@ -104,3 +106,48 @@ def test_a_suffix_belongs_to_one_format():
 @pytest.mark.parametrize("path", ["labels.unknown", "labels", "/vsicurl/https://e.org/labels"])
 def test_other_suffixes_are_rasters(path):
     assert label_format(path) is LABEL_FORMATS["raster"]
+
+
+OTHERS = {
+    "raster": {
+        "label_field": "x", "label_layer": "a", "label_crs": "EPSG:4326", "label_priority": "y", "label_zero": "class",
+        "all_touched": ("ditch",), "sparse": True, "fix_geometries": True,
+    },
+    "polygons": {"label_threshold": 3.0, "label_objects": True, "label_nodata_as": "background"},
+}  # fmt: skip
+"""Settings that labels of a format do not have."""
+
+
+def scene_of(folder, format_name, **settings) -> SceneSpec:
+    return SceneSpec(image=("scene.tif",), labels=str(FILES[format_name](folder)), **settings)
+
+
+@pytest.mark.parametrize(("format_name", "name"), [(key, name) for key in OTHERS for name in OTHERS[key]])
+def test_a_setting_that_labels_of_a_format_do_not_have_is_refused(tmp_path, format_name, name):
+    spec = scene_of(tmp_path, format_name, **{name: OTHERS[format_name][name]})
+    with pytest.raises(RecipeError) as refused:
+        require_fitting_settings([spec])
+    message = str(refused.value)
+    assert message.startswith(name)
+    assert (
+        f"labels.{'tif' if format_name == 'raster' else 'gpkg'}. Leave it out (--{name.replace('_', '-')})" in message
+    )
+
+
+def test_a_setting_of_polygons_fits_where_one_of_its_scenes_has_polygons(tmp_path):
+    settings = {"label_field": "kind", "label_threshold": 3.0}
+    require_fitting_settings([scene_of(tmp_path, name, **settings) for name in FILES])
+
+
+def test_labels_that_do_not_exist_are_not_taken_for_rasters():
+    require_fitting_settings([SceneSpec(image=("a.tif",), labels="no/labels.geojsn", label_field="kind")])
+
+
+def test_the_crs_of_an_area_without_one_fits_label_rasters(tmp_path):
+    area = {"labelled_area": "area.csv", "label_crs": "EPSG:32632", "fix_geometries": True}
+    require_fitting_settings([scene_of(tmp_path, "raster", **area)])
+
+
+def test_every_setting_of_labels_belongs_to_a_format():
+    named = {name for name in SceneSpec.model_fields if name.startswith("label_")}
+    assert named < set().union(*(each.settings for each in LABEL_FORMATS.values())) < set(SceneSpec.model_fields)

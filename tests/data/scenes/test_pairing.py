@@ -347,7 +347,7 @@ def test_a_colour_missing_from_the_table_is_named_with_its_pixel_count(root):
 def test_a_mask_of_another_size_is_refused_with_both_sizes(root):
     write_raster(root / "images" / "a.png", noise(3, SIDE, SIDE), crs=None, transform=None)
     write_raster(root / "masks" / "a.png", values()[:8], crs=None, transform=None)
-    with pytest.raises(GridError, match=r"8 x 16 pixels, but .* has 16 x 16"):
+    with pytest.raises(GridError, match=r"16 x 8 pixels, but .* has 16 x 16"):
         open_scenes(expand_scenes([SceneSpec(image=(str(root),))])[0])
 
 

@@ -136,7 +136,7 @@ def test_a_mask_without_a_crs_lies_on_the_pixels_of_the_image_file(tmp_path):
     scene, _ = opened(image_of(tmp_path), plain)
     np.testing.assert_array_equal(mask_of(scene), majority(blocks_of(labels)))
     other = write_raster(tmp_path / "other.png", labels[1:], crs=None, transform=None)
-    with pytest.raises(GridError, match=r"other\.png has no CRS and 99 x 150 pixels, but \S*image\.tif has 100 x 150"):
+    with pytest.raises(GridError, match=r"other\.png has no CRS and 150 x 99 pixels, but \S*image\.tif has 150 x 100"):
         opened(image_of(tmp_path), other)
 
 
@@ -228,7 +228,7 @@ def test_a_pixel_larger_than_the_scene_is_refused_by_check(tmp_path):
     labels = write_polygons(tmp_path / "labels.gpkg", [pixel_box(3, 4, 20, 30)])
     found = verbs.check(images=[image_of(tmp_path)], labels=labels, pixel_size=91, trial=False)
     assert len(found.errors) == 1
-    assert "image.tif (100 x 150 pixels of 0.6 m) cannot be resampled to pixels of 91 m." in found.errors[0]
+    assert "image.tif (150 x 100 pixels of 0.6 m) cannot be resampled to pixels of 91 m." in found.errors[0]
 
 
 def test_an_image_without_a_crs_has_no_pixel_size_to_change(tmp_path):
@@ -243,4 +243,4 @@ def test_check_says_that_labels_are_read_by_majority(tmp_path):
     found = verbs.check(images=[image_of(tmp_path)], labels=labels, pixel_size=3, size=16, trial=False)
     notes = [finding.text for finding in found.findings]
     assert any("each pixel gets the majority label" in text for text in notes)
-    assert any("20 x 30 pixels of 3 m" in text for text in notes)
+    assert any("30 x 20 pixels of 3 m" in text for text in notes)

@@ -210,7 +210,7 @@ def test_an_image_and_a_label_raster_without_crs_are_paired(tmp_path):
 
 def test_a_label_raster_without_crs_of_another_size_is_refused_with_both_sizes(tmp_path):
     path = str(write_raster(tmp_path / "truth.tif", TRUTH[:, :-1], crs=None, transform=None))
-    with pytest.raises(GridError, match=r"has no CRS and 12 x 15 pixels, but .* has 12 x 16"):
+    with pytest.raises(GridError, match=r"has no CRS and 15 x 12 pixels, but .* has 16 x 12"):
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=path)])
 
 
@@ -376,7 +376,7 @@ def test_scenes_that_differ_in_bands_or_type_are_refused_with_both(tmp_path, arr
 
 def test_polygons_outside_the_scene_are_refused_with_their_rows_and_columns(tmp_path):
     path = polygons(tmp_path, geometries=[pixel_box(100, 200, 3, 4)], kind=["house"])
-    with pytest.raises(LabelError, match="they cover rows 100 to 103, cols 200 to 204 of a raster of 12 x 16 pixels"):
+    with pytest.raises(LabelError, match="they cover rows 100 to 103, cols 200 to 204 of a raster of 16 x 12 pixels"):
         open_scenes([SceneSpec(image=(image(tmp_path),), labels=path)])
 
 

@@ -98,7 +98,7 @@ def test_a_stack_is_valid_where_all_its_files_are(tmp_path):
     [
         ({"transform": METRE @ Affine.translation(3, 0)}, "corners differ by 3.00 pixels"),
         ({"crs": "EPSG:32633"}, "in EPSG:32633, but"),
-        ({"array": noise(1, 9, 14)}, "9 x 14 pixels"),
+        ({"array": noise(1, 9, 14)}, "14 x 9 pixels"),
     ],
     ids=["place", "crs", "shape"],
 )

@@ -193,7 +193,7 @@ def test_folders_of_kml_are_layers(tmp_path):
 def test_points_of_csv_files_are_read_with_the_crs_that_is_given(tmp_path, header, row):
     path = tmp_path / "points.csv"
     path.write_text(f"{header}\n{row}\n", encoding="utf-8")
-    with pytest.raises(LabelError, match=r"points\.csv has no CRS. Pass .*--label-crs EPSG:4326"):
+    with pytest.raises(LabelError, match=r"points\.csv has no CRS. Pass .*--label-crs EPSG:4326\.$"):
         labels(path, geometry_types=POINTS)
     points = Features.read(path, field="kind", crs="EPSG:32632", geometry_types=POINTS)
     assert (points.labels, points.crs) == (("house",), UTM)

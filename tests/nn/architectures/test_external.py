@@ -42,6 +42,13 @@ class Stubborn(Small):
         super().__init__(in_channels, 7)
 
 
+class Probable(Small):
+    """Returns probabilities."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).softmax(1)
+
+
 class Failing(nn.Module):
     """Cannot be built."""
 
@@ -104,6 +111,8 @@ def test_a_class_gets_the_arguments_that_it_names():
         ("test_external:Small", {"widht": 3}, "did you mean 'width'"),
         ("test_external:Small", {"weights": "imagenet"}, "takes no weights"),
         ("test_external:Stubborn", {}, "one for each class and pixel"),
+        ("test_external:Probable", {}, "ends with a softmax, so that it returns probabilities"),
+        ("smp:FPN", {"activation": "sigmoid"}, "the activation of smp:FPN is 'sigmoid'. Expected none"),
         ("test_external:Failing", {}, "no license_terms server"),
         ("torchvision.models:VGG", {}, "cannot be built with"),
         (".x:B", {}, "cannot be imported"),

@@ -63,6 +63,17 @@ def no_sockets(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
+class Ending(nn.Module):
+    """A convolution, and a function of its output."""
+
+    def __init__(self, function, classes: int = 2) -> None:
+        super().__init__()
+        self.layer, self.function = nn.Conv2d(3, classes, 1), function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(self.layer(x))
+
+
 def images():
     return torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
 
@@ -156,3 +167,50 @@ def test_a_model_called_without_valid_takes_all_pixels_as_valid():
     with torch.inference_mode():
         assert torch.equal(model(given), model.logits(given, torch.ones(1, 64, 96, dtype=torch.bool)))
         assert not torch.equal(model(given), model(given, torch.zeros(1, 64, 96, dtype=torch.bool)))
+
+
+@pytest.mark.parametrize(("activation", "classes"), [("sigmoid", 1), ("softmax2d", 3), (nn.Sigmoid, 2)])
+@pytest.mark.parametrize("kind", ["Unet", "FPN"])
+def test_the_probabilities_of_a_network_of_smp_are_those_of_its_activation(tmp_path, kind, activation, classes):
+    torch.manual_seed(0)
+    network = getattr(smp, kind)("resnet18", encoder_weights=None, classes=classes).eval()
+    given = images()
+    with torch.inference_mode():
+        logits = network(given.float())
+    ending = getattr(smp, kind)("resnet18", encoder_weights=None, classes=classes, activation=activation).eval()
+    ending.load_state_dict(network.state_dict())
+    names = CLASSES if classes < 3 else [*CLASSES, "road"]
+    model = Model.wrap(ending, bands=BANDS, classes=names)
+    loaded = Model.load(model.save(tmp_path / "model"))
+    expected = logits.softmax(1) if classes > 1 else torch.cat([1 - logits.sigmoid(), logits.sigmoid()], dim=1)
+    with torch.inference_mode():
+        for each in (model, loaded):
+            torch.testing.assert_close(each(given).softmax(1), expected, rtol=1e-3, atol=1e-3)
+        # The network itself keeps its activation, and shares its weights.
+        assert not torch.equal(ending(given.float()), logits)
+    assert model.network.network.segmentation_head[0].weight is ending.segmentation_head[0].weight
+
+
+@pytest.mark.parametrize("activation", ["tanh", "argmax2d", nn.ReLU])
+def test_an_activation_of_smp_whose_input_is_not_logits_is_refused(activation):
+    network = smp.Unet("resnet18", encoder_weights=None, classes=2, activation=activation)
+    with pytest.raises(NetworkError, match=r"has the activation (Tanh|ArgMax|ReLU)\. Expected none"):
+        Model.wrap(network, bands=BANDS, classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "classes"),
+    [
+        (nn.Softmax(1), "softmax", 2), (nn.Sigmoid(), "sigmoid", 1),
+        (lambda x: x.softmax(1)[..., :40, :40], "softmax", 2),
+        (lambda x: [nn.functional.interpolate(x.sigmoid(), scale_factor=2.0, mode="bilinear")], "sigmoid", 1),
+    ],
+)  # fmt: skip
+def test_a_network_that_ends_with_probabilities_is_refused_by_the_name_of_its_last_function(function, name, classes):
+    with pytest.raises(NetworkError, match=rf"Ending ends with a {name}, .*Expected logits"):
+        Model.wrap(Ending(function, classes), bands=BANDS, classes=CLASSES)
+
+
+@pytest.mark.parametrize("function", [nn.LogSoftmax(1), lambda x: x.sigmoid() * 4 - 2, lambda x: x.sigmoid() + x])
+def test_logits_by_a_sigmoid_or_softmax_are_logits(function):
+    assert Model.wrap(Ending(function), bands=BANDS, classes=CLASSES)(images()).shape == (1, 2, 64, 96)

@@ -8,7 +8,10 @@ import torch
 from timm.models.inception_v3 import InceptionB, InceptionD
 from torch import nn
 
-from landscribe.nn.encoders.dilation import pad_valid
+from landscribe.inference.memory import step_memory
+from landscribe.nn import build
+from landscribe.nn.encoders.dilation import dilate, pad_valid
+from landscribe.nn.encoders.encoder import Encoder
 
 
 @pytest.mark.parametrize("block_class", [InceptionB, InceptionD])
@@ -30,3 +33,52 @@ def test_a_padded_reduction_block_halves_exactly_and_can_be_copied_and_pickled(b
             # The copy uses its own weights.
             for parameter in block.parameters():
                 assert all(parameter is not copied for copied in other.parameters())
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_a_dilated_attention_has_the_keys_that_it_was_trained_with(stride):
+    torch.manual_seed(0)
+    whole = Encoder("pvt_v2_b0", bands=3).eval()
+    dilated = Encoder("pvt_v2_b0", bands=3, output_stride=stride).eval()
+    dilated.load_state_dict(whole.state_dict())
+    keys: dict[str, list[torch.Tensor]] = {}
+    for encoder in (whole, dilated):
+        for name, module in encoder.body.named_modules():
+            if name.endswith("attn.sr"):
+                module.register_forward_hook(lambda _, __, output, name=name: keys.setdefault(name, []).append(output))
+    images = torch.rand(1, 3, 128, 128)
+    with torch.inference_mode():
+        features, finer = whole(images)[-1], dilated(images)[-1]
+    assert len(keys) == 6
+    for one, other in keys.values():
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-3)
+    # The deepest attention has no fewer keys than queries, and sees all the new pixels, too.
+    steps = 32 // stride
+    error = (finer[..., ::steps, ::steps] - features).abs().mean() / features.abs().mean()
+    assert error < 0.05
+
+
+def test_a_dilated_attention_takes_little_more_memory_than_the_backbone():
+    networks = [build(name, bands=3, classes=2, encoder="pvt_v2_b0") for name in ("deeplabv3plus", "unet")]
+    dilated, plain = (step_memory(network, (1, 3, 512, 512)) for network in networks)
+    assert dilated < 1.5 * plain
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1, count_include_pad=False),
+        nn.AvgPool2d((1, 5), 1, (0, 2)), nn.Conv2d(4, 4, 3, padding=1),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stride", [1, 2])
+def test_features_without_dilation_are_every_other_of_those_with(pool, stride):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1), copy.deepcopy(pool)
+    whole = nn.Sequential(*layers).eval()
+    dilated = copy.deepcopy(whole)
+    dilate(dilated, stride)
+    images, steps = torch.rand(2, 3, 64, 96), 4 // stride
+    with torch.inference_mode():
+        for each in (dilated, pickle.loads(pickle.dumps(dilated))):
+            torch.testing.assert_close(each(images)[..., ::steps, ::steps], whole(images), rtol=1e-4, atol=1e-5)

@@ -52,7 +52,7 @@ def test_an_image_of_equal_bands_has_the_features_of_equal_bands_of_the_file(ban
 
 def features(bands, known, kernels, images):
     body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
-    adapt_stem(body, bands, FileBands(common_names(known, "sentinel2"), "sentinel2"), kernels)
+    adapt_stem(body, bands, FileBands(common_names(known, "sentinel2"), "sentinel2"), [kernels])
     body[0].bias.data.zero_()
     return body(images)
 
@@ -235,6 +235,21 @@ def test_networks_of_segmentation_models_take_files_of_any_bands(sentinel2, name
 def test_the_model_records_the_file_and_its_bands(sentinel2):
     terms = license_terms(NAME, Weights(sentinel2, ("sentinel2-13",)))
     assert (terms["source"], terms["bands"]) == ("sentinel2.safetensors", ["sentinel2-13"])
+
+
+@pytest.mark.parametrize("bands", [3, 13])
+def test_every_branch_of_a_stem_takes_its_kernels_of_the_file(tmp_path, bands):
+    torch.manual_seed(0)
+    state = timm.create_model("repvgg_a0", pretrained=False, in_chans=bands).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    names = ("sentinel2-13",) if bands == 13 else ("nir", "red", "green")
+    file = named_bands(names)
+    image = ("B04", "B03", "B08")
+    body = Encoder("repvgg_a0", bands=3, weights=Weights(str(tmp_path / "w.pth"), names), band_names=image).body
+    shares = resemblance(image, file)
+    for branch in ("conv_kxk", "conv_1x1"):
+        expected = torch.einsum("bc,ochw->obhw", shares, state[f"stem.{branch}.conv.weight"])
+        torch.testing.assert_close(body.state_dict()[f"stem.{branch}.conv.weight"], expected)
 
 
 # ---- refusals

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from landscribe.geo.spec import EdgePolicy
-from landscribe.spec import FractionText, Pixels, Spec, TextMark, words
+from landscribe.spec import FractionText, Pixels, SharedName, Spec, TextMark, words
 
 Mode = Literal["all", "positive", "separate"]
 Format = Literal["tif", "png", "jpg"]
@@ -37,7 +37,7 @@ class ChipSpec(Spec):
     the network learns from them (unet_id)."""
     virtual: bool = False
     """Write only the index, and read windows from the scenes."""
-    dask: str | None = None
+    dask: Annotated[str | None, SharedName()] = None
     """Cut chips with Dask: auto for the cores of this machine, or the address or file of a scheduler."""
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """Statistics of chips: merged from the table without reading pixels, or streamed from the pixels."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from landscribe.data.chips.chips import ChipReader, Chips
 Weighting = Literal["none", "inverse", "median", "effective"]
 
 _CODES = 2**16
+_SAMPLED_CHIPS, _REFINEMENTS = 16, 3
+"""Chips from which the centre of a histogram is found; each refinement of it is 128 times as exact as the last."""
 
 
 def band_statistics(chips: Chips) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -37,26 +40,30 @@ def band_statistics(chips: Chips) -> tuple[NDArray[np.float64], NDArray[np.float
 class Histogram:
     """Pixel counts by value, for each band. Adding merges two histograms.
 
-    Exact for integers of 8 and 16 bits. Other values are binned by their first 16 bits as float32 (sign, exponent and 7
-    binary digits), which is a relative precision of 1/128.
+    Exact for integers of 8 and 16 bits. Of other values, the differences to the centre are binned by their first 16
+    bits as float32 (sign, exponent and 7 binary digits), which is a precision of 1/128 of the difference.
     """
 
     dtype: str
     counts: NDArray[np.int64]
     """(bands, codes): pixels by code, in the order of the values."""
+    centre: NDArray[np.float64]
+    """(bands,) the value around which a band's bins are narrowest; 0 for integers of 8 and 16 bits."""
 
     @classmethod
-    def zeros(cls, bands: int, dtype: str) -> "Histogram":
+    def zeros(cls, bands: int, dtype: str, centre: NDArray[np.float64] | None = None) -> "Histogram":
         """An empty histogram."""
-        return cls(dtype, np.zeros((bands, _CODES), np.int64))
+        return cls(dtype, np.zeros((bands, _CODES), np.int64), np.zeros(bands) if centre is None else centre)
 
     def plus(self, values: NDArray[Any]) -> "Histogram":
         """This histogram with `values` (bands, n) added."""
-        counts = np.stack([np.bincount(band, minlength=_CODES) for band in _codes(values)])
-        return Histogram(self.dtype, self.counts + counts)
+        codes = _codes(values if _is_exact(values.dtype) else values - self.centre[:, None])
+        counts = np.stack([np.bincount(band, minlength=_CODES) for band in codes])
+        return Histogram(self.dtype, self.counts + counts, self.centre)
 
     def __add__(self, other: "Histogram") -> "Histogram":
-        return Histogram(self.dtype, self.counts + other.counts)
+        """The histogram of the pixels of both, which have one centre."""
+        return Histogram(self.dtype, self.counts + other.counts, self.centre)
 
     def quantile(self, q: float) -> NDArray[np.float64]:
         """(bands,) quantile `q` (0 to 1) of the pixels; NaN for a band without pixels.
@@ -65,31 +72,65 @@ class Histogram:
         """
         totals = self.counts.sum(axis=1)
         reached = np.cumsum(self.counts, axis=1) >= np.maximum(1, np.ceil(q * totals))[:, None]
-        return np.where(totals > 0, _values(self.dtype)[reached.argmax(axis=1)], np.nan)
+        return np.where(totals > 0, _values(self.dtype)[reached.argmax(axis=1)] + self.centre, np.nan)
 
     def shares(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
         """(bands, len(edges) - 1) share of the pixels in each bin; the last bin includes its upper edge."""
-        bins = np.clip(np.searchsorted(edges, _values(self.dtype), side="right") - 1, 0, len(edges) - 2)
-        binned = np.stack([np.bincount(bins, weights=band, minlength=len(edges) - 1) for band in self.counts])
+        values, most = _values(self.dtype), len(edges) - 2
+        binned = np.stack(
+            [
+                np.bincount(
+                    np.clip(np.searchsorted(edges, values + centre, side="right") - 1, 0, most),
+                    weights=band, minlength=most + 1,
+                )
+                for band, centre in zip(self.counts, self.centre, strict=True)
+            ]
+        )  # fmt: skip
         return np.asarray(binned / np.maximum(1, self.counts.sum(axis=1, keepdims=True)))
 
 
 def histogram(chips: Chips, *, most: int | None = None) -> Histogram:
     """Histogram of the valid pixels of chips.
 
+    Its centre is about the median of each band, found from a few chips: numbers far from 0, such as temperatures in
+    kelvin, have bins as narrow as the same numbers around 0.
+
     Args:
         chips: at least one.
         most: read at most this many chips, evenly spaced; all if None.
     """
-    reader = ChipReader(chips)
-    indices = np.unique(np.linspace(0, len(chips) - 1, min(len(chips), most or len(chips))).astype(int))
-    total = Histogram.zeros(len(chips.metadata.bands), chips.metadata.dtype)
+    bands, dtype = len(chips.metadata.bands), chips.metadata.dtype
+    reader, indices = ChipReader(chips), _spaced(len(chips), most)
+    start = Histogram.zeros(bands, dtype)
+    if not _is_exact(np.dtype(dtype)):
+        for _ in range(_REFINEMENTS):
+            median = _counted(start, reader, _spaced(len(chips), _SAMPLED_CHIPS)).quantile(0.5)
+            start = Histogram.zeros(bands, dtype, np.nan_to_num(median))
     with progress.task("band histograms", len(indices)) as advance:
-        for index in indices.tolist():
-            pixels, valid, _ = reader.read(index)
-            total = total.plus(pixels[:, valid])
-            advance()
+        return _counted(start, reader, indices, advance)
+
+
+def _spaced(count: int, most: int | None) -> list[int]:
+    """At most so many indices from 0 to count - 1, evenly spaced; all if None."""
+    indices: list[int] = np.unique(np.linspace(0, count - 1, min(count, most or count)).astype(int)).tolist()
+    return indices
+
+
+def _counted(
+    start: Histogram, reader: ChipReader, indices: Iterable[int], advance: Callable[[], None] = lambda: None
+) -> Histogram:
+    """A histogram with the valid pixels of some chips added."""
+    total = start
+    for index in indices:
+        pixels, valid, _ = reader.read(index)
+        total = total.plus(pixels[:, valid])
+        advance()
     return total
+
+
+def _is_exact(dtype: np.dtype[Any]) -> bool:
+    """True for integers of 8 and 16 bits, each of which has a code."""
+    return dtype.kind in "ui" and dtype.itemsize <= 2
 
 
 def _codes(values: NDArray[Any]) -> NDArray[np.uint16]:

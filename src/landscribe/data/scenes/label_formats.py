@@ -3,7 +3,7 @@
 A new format is a file with a class like `LabelRaster`, and a line in LABEL_FORMATS.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from landscribe.data.scenes.label_numbers import LabelNumbers
 from landscribe.data.scenes.label_polygons import LabelPolygons, PolygonLabels, polygon_warnings
-from landscribe.data.scenes.label_raster import LabelRaster
+from landscribe.data.scenes.label_raster import NODATA_IGNORED, LabelRaster
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec
+from landscribe.errors import RecipeError
+from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes, Label
 from landscribe.geo.grid import Window
 from landscribe.geo.inputs import RASTER_SUFFIXES
@@ -82,6 +84,10 @@ class LabelFormat:
     """Lower case, with the dot."""
     open: Callable[[str, Raster, SceneSpec, PolygonFiles], OpenedLabels]
     """Opens a file on the grid of an image. The spec is that of the scene; polygon files are shared by all scenes."""
+    plural: str
+    """What such labels are, for messages."""
+    settings: frozenset[str]
+    """Fields of SceneSpec that say how such labels are read."""
 
 
 def _open_raster(path: str, image: Raster, spec: SceneSpec, polygons: PolygonFiles) -> OpenedLabels:
@@ -89,9 +95,17 @@ def _open_raster(path: str, image: Raster, spec: SceneSpec, polygons: PolygonFil
     return (LabelNumbers if spec.label_objects else LabelRaster).open(path, image, spec, polygons)
 
 
+_OF_POLYGONS = frozenset({
+    "label_field", "label_layer", "label_crs", "label_priority", "label_zero", "all_touched", "label_ignore", "sparse",
+    "fix_geometries",
+})  # fmt: skip
+_OF_RASTERS = frozenset({"label_threshold", "label_objects", "label_nodata_as", "label_ignore"})
+_OF_AREAS = frozenset({"label_crs", "fix_geometries"})
+"""How the polygons of a labelled area or an image area are read, too."""
+
 LABEL_FORMATS: dict[str, LabelFormat] = {
-    "polygons": LabelFormat(VECTOR_SUFFIXES, LabelPolygons.open),
-    "raster": LabelFormat(RASTER_SUFFIXES, _open_raster),
+    "polygons": LabelFormat(VECTOR_SUFFIXES, LabelPolygons.open, "polygons", _OF_POLYGONS),
+    "raster": LabelFormat(RASTER_SUFFIXES, _open_raster, "rasters", _OF_RASTERS),
 }
 
 LABEL_FILES = set().union(*(label_format.suffixes for label_format in LABEL_FORMATS.values()))
@@ -105,6 +119,40 @@ def label_format(path: str) -> LabelFormat:
     suffix = Path(path).suffix.lower()
     matches = (own for own in LABEL_FORMATS.values() if suffix in own.suffixes)
     return next(matches, LABEL_FORMATS["raster"])
+
+
+def require_fitting_settings(specs: Sequence[SceneSpec]) -> None:
+    """Refuse settings of labels that no scene has, such as the class column of polygons for label rasters.
+
+    A setting of several scenes, as a command line gives it, needs one scene that has such labels.
+
+    Raises:
+        RecipeError: a setting would do nothing.
+    """
+    for name in sorted(set().union(*(each.settings for each in LABEL_FORMATS.values()))):
+        given = [spec for spec in specs if spec.labels is not None and _is_given(spec, name)]
+        formats = [label_format(str(spec.labels)) for spec in given]
+        if not given or any(name in each.settings for each in formats):
+            continue
+        value, more = getattr(given[0], name), f" and {len(given) - 1} more" if len(given) > 1 else ""
+        fitting = next(each.plural for each in LABEL_FORMATS.values() if name in each.settings)
+        raise RecipeError(
+            f"{name}{'' if value is True else f' = {_as_text(value)}'} is a setting of label {fitting}, but the labels "
+            f"are {formats[0].plural}: {given[0].labels}{more}. Leave it out (--{name.replace('_', '-')})."
+        )
+
+
+def _is_given(spec: SceneSpec, name: str) -> bool:
+    """True if a setting is not as it is without being given, and is only for labels."""
+    value, labels = getattr(spec, name), str(spec.labels)
+    if is_local(labels) and not Path(labels).exists():
+        return False  # the format is that of no file; whoever opens it says what is wrong
+    is_for_areas = name in _OF_AREAS and (spec.labelled_area is not None or spec.image_area is not None)
+    return value not in (SceneSpec.model_fields[name].default, NODATA_IGNORED) and not is_for_areas
+
+
+def _as_text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def label_warnings(labels: Iterable[LabelSource]) -> Iterator[str]:

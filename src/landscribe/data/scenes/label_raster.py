@@ -22,7 +22,7 @@ from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec, is_colour
 from landscribe.errors import ClassError, LabelError, ResourceError
 from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label, distinct_codes, look_up
-from landscribe.geo.grid import Grid, Window
+from landscribe.geo.grid import Grid, Window, size_label
 from landscribe.geo.rasters.derived.converted import filled
 from landscribe.geo.rasters.derived.located import open_located
 from landscribe.geo.rasters.derived.resampling import Resampled, is_coarser, resample_by_majority, resample_to
@@ -157,7 +157,7 @@ class LabelRaster:
             pixels += math.prod(part.shape)
             if pixels > _MOST_PIXELS:
                 raise ResourceError(
-                    f"{self.raster.paths[0]} has {whole.height} x {whole.width} pixels. Its classes are found by "
+                    f"{self.raster.paths[0]} has {size_label(whole.shape)} pixels. Its classes are found by "
                     f"reading all that are not nodata, {_MOST_PIXELS:.0e} at most. Write a class table into a recipe "
                     "(classes), or crop the labels to the image."
                 )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from landscribe.data.scenes.arcgis_classes import TEMPLATE, read_classes
-from landscribe.data.scenes.label_formats import LABEL_FILES
+from landscribe.data.scenes.label_formats import LABEL_FILES, require_fitting_settings
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import LabelError, RasterError, counted, listed
 from landscribe.geo.inputs import files_in, images_in, is_collection
@@ -39,13 +39,16 @@ def expand_scenes(
     Raises:
         RasterError: a folder or pattern has no images.
         LabelError: an image has no mask, or no file of an area.
+        RecipeError: a setting of labels would do nothing.
     """
     classes = list(table)
     for spec in specs:
         definition = Path(spec.image[0]) / TEMPLATE
         if not classes and definition.is_file():
             classes = read_classes(definition)
-    return tuple(scene for spec in specs for scene in _scenes_of(spec)), tuple(classes)
+    scenes = tuple(scene for spec in specs for scene in _scenes_of(spec))
+    require_fitting_settings(scenes)
+    return scenes, tuple(classes)
 
 
 def _scenes_of(spec: SceneSpec) -> list[SceneSpec]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, label_format
+from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, label_format, require_fitting_settings
 from landscribe.data.scenes.label_polygons import LabelPolygons
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
@@ -137,6 +137,7 @@ def open_scenes(
     """
     if not specs:
         raise RecipeError("there are no scenes. Expected at least one image with labels. Add a scene to the recipe.")
+    require_fitting_settings(specs)
     polygons = polygons or PolygonFiles()
     images = open_images(specs, polygons)
     _require_same_bands(list(images.values()))
@@ -187,6 +188,7 @@ def open_image(spec: SceneSpec, polygons: PolygonFiles | None = None) -> Raster:
 
 def open_labels(spec: SceneSpec, image: Raster, classes: Classes, polygons: PolygonFiles | None = None) -> LabelSource:
     """The labels of `spec` on the grid of `image`, with an existing class table."""
+    require_fitting_settings([spec])
     polygons = polygons or PolygonFiles()
     classes = replace(classes, unknown=classes.unknown + (_ignored([spec]) or ()))
     return _clipped(spec, image, _open_labels(spec, image, polygons).with_classes(classes), polygons)

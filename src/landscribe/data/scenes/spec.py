@@ -26,7 +26,8 @@ class SceneSpec(Spec):
     bands: Annotated[tuple[StoredName, ...] | None, CommaList] = None
     """Band names, such as red,green,nir. Default: the names in the files."""
     label_field: str | None = None
-    """Class column of the polygons; without it, all polygons are one class, named like the file."""
+    """Class column of the polygons; without it, all polygons are one class, named like the file. Points, as those of a
+    CSV file, need it."""
     label_layer: str | None = None
     """Layer of the label file. Default: the only layer with polygons and the class column."""
     label_crs: str | None = None
@@ -36,7 +37,7 @@ class SceneSpec(Spec):
     file lie on top. Default: the later class of the class table does."""
     label_zero: Literal["background", "class"] | None = None
     """What polygons of class 0 are: the same as the area between polygons, or a class of their own, which gets a value
-    above 0. Default: refused."""
+    above 0. Default: such polygons are refused."""
     all_touched: Annotated[tuple[str, ...], CommaList] = ()
     """Classes whose polygons label every pixel that they touch, not only those whose centre they contain (with commas:
     road,ditch; all for every class)."""

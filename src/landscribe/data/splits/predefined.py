@@ -12,6 +12,7 @@ from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError
 from landscribe.geo.access import require_file
 from landscribe.geo.features import Features
+from landscribe.geo.grid import size_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.vector_files import is_vector
 
@@ -119,8 +120,8 @@ def _corner(number: int, image: Raster, spec: ChipSpec, line: str) -> tuple[int,
         return row * size, col * size
     held = "is partial" if row < rows else f"does not exist: the numbers are 0 to {rows * cols - 1}"
     raise ChipError(
-        f"{line} names chip {number} of {image.name} ({height} x {width} pixels), which {held}. Expected a whole chip "
-        f"of {size} pixels. Set size to that of the list, or correct that line."
+        f"{line} names chip {number} of {image.name} ({size_label(image.grid.shape)} pixels), which {held}. Expected "
+        f"a whole chip of {size} pixels. Set size to that of the list, or correct that line."
     )
 
 

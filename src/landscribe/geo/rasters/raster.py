@@ -22,7 +22,7 @@ from landscribe.errors import GridError, RasterError, ReadError, counted
 from landscribe.fingerprint import unlike
 from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote
 from landscribe.geo.features import Features
-from landscribe.geo.grid import Grid, Window, crs_label
+from landscribe.geo.grid import Grid, Window, crs_label, size_label
 from landscribe.geo.rasters.encoding import Encoding, if_declared
 from landscribe.geo.rasters.metadata import read_mask, read_metadata, stem
 from landscribe.geo.rasters.nodata import Nodata, nodata_label, one_if_equal, require_representable
@@ -441,8 +441,8 @@ def deduplicate_names(names: list[str]) -> list[str]:
 def _require_aligned(first: str, a: Grid, second: str, b: Grid) -> None:
     if not a.is_aligned(b):
         raise GridError(
-            f"{second} is {b.height} x {b.width} pixels of {b.transform.a:g} in {crs_label(b.crs)}, but {first} is "
-            f"{a.height} x {a.width} of {a.transform.a:g} in {crs_label(a.crs)}; corners differ by "
+            f"{second} is {size_label(b.shape)} pixels of {b.transform.a:g} in {crs_label(b.crs)}, but {first} is "
+            f"{size_label(a.shape)} of {a.transform.a:g} in {crs_label(a.crs)}; corners differ by "
             f"{a.max_corner_offset(b):.2f} pixels. Expected the same grid for all files of a scene. Warp one to the "
             "other (gdalwarp), or use two scenes."
         )

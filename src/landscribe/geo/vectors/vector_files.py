@@ -159,9 +159,10 @@ def _with_crs(table: gpd.GeoDataFrame, path: str, crs: str | None) -> gpd.GeoDat
     if table.crs is not None:
         return table
     if crs is None:
+        is_table = Path(path).suffix.lower() in _TABLES
+        assign = "" if is_table else f'; or assign it: "ogr2ogr -a_srs EPSG:4326 out.gpkg {path}"'
         raise LabelError(
-            f"{path} has no CRS. Pass the one of its coordinates, for example --label-crs EPSG:4326; or assign it: "
-            '"ogr2ogr -a_srs EPSG:4326 out.gpkg in".'
+            f"{path} has no CRS. Pass the one of its coordinates, for example --label-crs EPSG:4326{assign}."
         )
     try:
         return table.set_crs(pyproj.CRS.from_user_input(crs))

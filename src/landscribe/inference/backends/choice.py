@@ -46,8 +46,14 @@ def build_backend(name: str, model: Model, device: torch.device, heads: tuple[st
         heads: names of the model's heads whose logits it gives, from one pass; () for the main head.
 
     Raises:
-        BackendError: its packages are not installed, or it does not run on this device.
+        BackendError: as `require_backend`.
     """
+    require_backend(name, device)
+    return BACKENDS[name].build(model, device, heads or (model.main_head,))
+
+
+def require_backend(name: str, device: torch.device) -> None:
+    """Raise BackendError if the packages of a backend are not installed, or if it does not run on this device."""
     kind = BACKENDS[name]
     missing = kind.missing_packages
     if missing:
@@ -59,7 +65,6 @@ def build_backend(name: str, model: Model, device: torch.device, heads: tuple[st
         raise BackendError(
             f"--engine {name} runs on {' and '.join(kind.devices)}, not on {device.type}. Use --engine torch."
         )
-    return kind.build(model, device, heads or (model.main_head,))
 
 
 def _install_hint(kind: BackendKind) -> str:

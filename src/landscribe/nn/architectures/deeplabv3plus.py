@@ -1,7 +1,8 @@
 """DeepLabv3+: a backbone with dilated last stages, atrous spatial pyramid pooling, and a light decoder.
 
 Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation",
-arXiv:1802.02611.
+arXiv:1802.02611. The decoder refines the concatenated features by one 3 x 3 convolution, as in a row of the paper's
+table 2; its best row, and the authors' choice (section 4.1), are two.
 """
 
 from typing import Any, Literal
@@ -53,9 +54,12 @@ class DeepLabV3Plus(Segmentation):
                 "deeplabv3plus dilates a backbone; the plain encoder is not one. Use a backbone, such as resnet50."
             )
         super().__init__(chosen.output_stride, {CLASSES: classes})
+        self.stride = chosen.output_stride
+        """Input pixels per pixel of the deepest features."""
         self.encoder = Encoder(
             encoder, bands=bands, weights=weights, band_names=band_names, output_stride=chosen.output_stride
         )
+        self.reduction = self.encoder.multiple
         if _LOW_LEVEL_REDUCTION not in self.encoder.reductions:
             raise NetworkError(
                 f"deeplabv3plus needs features at 1/{_LOW_LEVEL_REDUCTION} of the image's size; those of '{encoder}' "
@@ -74,6 +78,6 @@ class DeepLabV3Plus(Segmentation):
     def forward_padded(self, images: Tensor) -> Tensor:
         """Logits, computed at a quarter of the size and upsampled four times."""
         features = self.encoder(images)
-        deep = interpolate(self.pyramid(features[-1]), self.reduction // _LOW_LEVEL_REDUCTION, "bilinear")
+        deep = interpolate(self.pyramid(features[-1]), self.stride // _LOW_LEVEL_REDUCTION, "bilinear")
         joined = torch.cat([deep, self.low_level(features[self.low])], dim=1)
         return interpolate(self.head(self.decoder(joined)), _LOW_LEVEL_REDUCTION, "bilinear")

@@ -1,5 +1,6 @@
 """External networks: architectures of segmentation-models-pytorch, and any class that can be imported."""
 
+import copy
 import importlib
 import inspect
 import json
@@ -30,6 +31,12 @@ _NO_WEIGHTS = {
     "weights": None, "encoder_weights": None, "weights_backbone": None, "pretrained": False,
     "pretrained_backbone": False,
 }  # fmt: skip
+# Functions by which a network returns probabilities, and those behind them that change nothing of that, as autograd
+# names them.
+_ACTIVATIONS = {"SigmoidBackward": "sigmoid", "SoftmaxBackward": "softmax"}
+_AFTERWARDS = ("SliceBackward", "AliasBackward", "CloneBackward", "ViewBackward", "Upsample", "PermuteBackward")
+_ON_LOGITS = (nn.Identity, nn.Sigmoid, nn.Softmax, nn.LogSoftmax)
+"""Activations of segmentation-models-pytorch whose input is logits."""
 
 
 class External(Segmentation):
@@ -80,8 +87,8 @@ def with_class_logits(network: nn.Module, *, bands: int, classes: int) -> nn.Mod
     """A network that returns one tensor of logits, one for each class; other networks are wrapped.
 
     One logit stands for two classes (`Segmentation.for_two_classes`), and a network of segmentation-models-pytorch
-    becomes that of `nn.build("smp:Name")`. A network that is not a `Segmentation` is tried on one image; if the trial
-    fails, it is returned as it is.
+    becomes that of `nn.build("smp:Name")`, without its activation. A network that is not a `Segmentation` is tried on
+    one image; if the trial fails, it is returned as it is.
 
     Args:
         network: any network.
@@ -89,21 +96,33 @@ def with_class_logits(network: nn.Module, *, bands: int, classes: int) -> nn.Mod
         classes: number K of classes.
 
     Raises:
-        NetworkError: one logit for more than two classes, or several tensors of which none is called "out".
+        NetworkError: logits of another number of classes, several tensors of which none is called "out", or
+            probabilities in place of logits.
     """
     if not isinstance(network, Segmentation):
-        network = _as_segmentation(network, bands)
+        network = _as_segmentation(network, bands, classes)
     channels = network.head_channels[network.main_head] if isinstance(network, Segmentation) else None
-    if channels == 1 and classes > 2:
-        raise NetworkError(f"the network has one logit, which stands for two classes, but there are {classes}.")
+    _require_classes(channels, classes)
     return network.for_two_classes() if isinstance(network, Segmentation) and (channels, classes) == (1, 2) else network
 
 
-def _as_segmentation(network: nn.Module, bands: int) -> nn.Module:
+def _require_classes(channels: int | None, classes: int) -> None:
+    """Raise NetworkError if a network of so many output channels, None if not known, is not of so many classes."""
+    if channels == 1 and classes > 2:
+        raise NetworkError(f"the network has one logit, which stands for two classes, but there are {classes}.")
+    if channels not in (None, classes) and (channels, classes) != (1, 2):
+        raise NetworkError(
+            f"the network has {counted(channels or 0, 'output channel')}, but the number of classes is {classes}. "
+            "Expected one logit for each class."
+        )
+
+
+def _as_segmentation(network: nn.Module, bands: int, classes: int) -> nn.Module:
     """A `Segmentation` for a network of another library that returns one logit, a list or a dict."""
     arguments = _smp_arguments(network)
     if arguments is not None:
-        wrapped = External(network, _REDUCTION, arguments["classes"])
+        arguments.pop("activation", None)
+        wrapped = External(_without_activation(network), _REDUCTION, arguments["classes"])
         wrapped.built_from = arguments
         return wrapped
     reduction = int(getattr(network, "reduction", _REDUCTION))
@@ -111,18 +130,59 @@ def _as_segmentation(network: nn.Module, bands: int) -> nn.Module:
         output = _trial(network, bands, 2 * reduction)
     except Exception:  # noqa: BLE001  a user's network may raise anything; its first map reports it
         return network
-    if isinstance(output, Tensor) and (output.ndim != 4 or output.shape[1] != 1):
+    if isinstance(output, Tensor) and output.ndim != 4:
         return network
-    return External(network, reduction, main_logits(output).shape[1])
+    logits = main_logits(output)
+    _require_no_activation(logits, type(network).__name__)
+    _require_classes(logits.shape[1], classes)
+    one_tensor = isinstance(output, Tensor) and output.shape[1] != 1
+    return network if one_tensor else External(network, reduction, logits.shape[1])
+
+
+def _require_no_activation(logits: Tensor, name: str) -> None:
+    """Raise NetworkError if the last function of a network, as autograd recorded it, gives probabilities."""
+    last: Any = logits.grad_fn
+    while last is not None and last.name().startswith(_AFTERWARDS):
+        last = last.next_functions[0][0]
+    called = "" if last is None else last.name()
+    activation = next((short for long, short in _ACTIVATIONS.items() if called.startswith(long)), None)
+    if activation is not None:
+        raise NetworkError(
+            f"{name} ends with a {activation}, so that it returns probabilities. Expected logits: landscribe applies "
+            f"softmax itself. Leave the {activation} out of the network."
+        )
+
+
+def _without_activation(network: nn.Module) -> nn.Module:
+    """A network of segmentation-models-pytorch that returns logits; it shares the weights, and the other is unchanged.
+
+    Raises:
+        NetworkError: it has an activation whose input is not logits.
+    """
+    given = [type(module.activation) for module in _activations(network)]
+    if set(given) <= {nn.Identity}:
+        return network
+    odd = next((kind.__name__ for kind in given if kind not in _ON_LOGITS), None)
+    if odd is not None:
+        raise NetworkError(f"the network has the activation {odd}. Expected none, for logits. Build it without.")
+    weights = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    shared = copy.deepcopy(network, weights)
+    for module in _activations(shared):
+        module.activation = nn.Identity().train(module.training)
+    return shared
+
+
+def _activations(network: Any) -> list[Any]:
+    return [module for module in network.segmentation_head.modules() if type(module).__name__ == "Activation"]
 
 
 def _trial(network: nn.Module, bands: int, side: int) -> Any:
-    """The output of a network in eval mode for one black image."""
+    """The output of a network in eval mode for one black image; autograd records its functions."""
     modes = [(module, module.training) for module in network.modules()]
     device = next((parameter.device for parameter in network.parameters()), None)
     try:
         # Not in inference mode, whose tensors a network might keep.
-        with torch.no_grad():
+        with torch.enable_grad():
             return network.eval()(torch.zeros(1, bands, side, side, device=device))
     finally:
         for module, training in modes:
@@ -205,6 +265,7 @@ def _require_logits(network: Segmentation, architecture: str, bands: int, classe
             f"{architecture} returned {shape} for an image of {bands} x {side} x {side}. Expected logits of shape "
             f"{(1, classes, side, side)}: one for each class and pixel."
         )
+    _require_no_activation(logits, architecture)
 
 
 def import_class(architecture: str) -> type[nn.Module]:
@@ -279,6 +340,11 @@ def _smp(
     unknown = [option for option in options if option not in parameters]
     if unknown:
         raise NetworkError(f"{SMP}{name} has no option '{unknown[0]}'{nearest(unknown[0], parameters)}")
+    if options.get("activation") is not None:
+        raise NetworkError(
+            f"the activation of {SMP}{name} is '{options['activation']}'. Expected none: landscribe applies softmax to "
+            "the logits itself. Leave activation out."
+        )
     # Its own encoders have their own names; all other timm encoders have the prefix "tu-".
     is_own = encoder in smp.encoders.encoders
     if not is_own and not timm.is_model(encoder.removeprefix("tu-")):

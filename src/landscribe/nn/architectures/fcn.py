@@ -49,7 +49,7 @@ class FCN(Segmentation):
             built: Encoder | PlainEncoder = PlainEncoder(bands, widths, chosen, convolutions=1, weights=weights)
         else:
             built = Encoder(encoder, bands=bands, weights=weights, band_names=band_names, depth=chosen.depth)
-        super().__init__(built.reductions[-1], {CLASSES: classes})
+        super().__init__(built.multiple, {CLASSES: classes})
         self.encoder = built
         self.upsampling: Interpolation = chosen.upsampling
         # The paper's 1 x 1 convolution of concatenated, upsampled features equals the sum of upsampled 1 x 1

@@ -107,7 +107,7 @@ class UNetFeatures(nn.Module):
                 "full_resolution is an option for backbones; the plain encoder begins at full size. Leave it out."
             )
         self.encoder = encoder_of(encoder, bands, weights, band_names, options)
-        self.reduction = self.encoder.reductions[-1]
+        self.reduction = self.encoder.multiple
         channels, reductions = list(self.encoder.channels), list(self.encoder.reductions)
         self.first = None
         if options.full_resolution and reductions[0] > 1:

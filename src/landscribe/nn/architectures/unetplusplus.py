@@ -62,9 +62,9 @@ class UNetPlusPlus(Segmentation):
     ) -> None:  # fmt: skip
         chosen, plain = UNetPlusPlusOptions.of(options), encoder == PLAIN
         built = encoder_of(encoder, bands, weights, band_names, chosen)
-        if chosen.cell and chosen.cell % built.reductions[-1]:
-            raise NetworkError(f"cell is {chosen.cell}. Expected a multiple of {built.reductions[-1]}.")
-        super().__init__(chosen.cell or built.reductions[-1], {CLASSES: classes})
+        if chosen.cell and chosen.cell % built.multiple:
+            raise NetworkError(f"cell is {chosen.cell}. Expected a multiple of {built.multiple}.")
+        super().__init__(chosen.cell or built.multiple, {CLASSES: classes})
         self.encoder = built
         self.deepest = len(built.channels) - 1
         """Number of the deepest branch."""

@@ -60,16 +60,21 @@ def dilate(body: nn.Module, stride: int, *, channels: int = 3) -> None:
     """Limit a backbone's reduction to `stride` input pixels, in place, by dilation instead of strides.
 
     Convolutions keep their weights and their receptive field (Yu & Koltun 2016, arXiv:1511.07122). Pools with a stride
-    become 3 x 3 pools without one (Chen et al. 2015, arXiv:1412.7062, section 3.1).
+    become 3 x 3 pools without one (Chen et al. 2015, arXiv:1412.7062, section 3.1), and pools without one are dilated.
+    Layers that only halve within a module whose output is as large as its input, such as the keys of an attention, keep
+    their number of outputs.
     """
     side = 128
-    reached: dict[nn.Module, int] = {}
+    reached: dict[Any, int] = {}
+    kept: set[nn.Module] = set()
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-        reached[module] = 2 ** round(math.log2(side / inputs[0].shape[-1]))
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, _LAYERS):
+            reached[module] = 2 ** round(math.log2(side / inputs[0].shape[-1]))
+        if inputs and all(isinstance(each, Tensor) for each in (inputs[0], output)) and inputs[0].shape == output.shape:
+            kept.update(part for part in module.modules() if part is not module)
 
-    layers = [module for module in body.modules() if isinstance(module, _LAYERS)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
+    hooks = [module.register_forward_hook(note) for module in body.modules()]
     training = body.training
     body.eval()
     with torch.inference_mode():
@@ -78,7 +83,18 @@ def dilate(body: nn.Module, stride: int, *, channels: int = 3) -> None:
     for hook in hooks:
         hook.remove()
     for layer, before in reached.items():
-        _dilate_layer(layer, before, stride)
+        if layer in kept and max(_pair(layer.stride)) > 1:
+            _spread_layer(layer, max(1, before // stride))
+        else:
+            _dilate_layer(layer, before, stride)
+
+
+def _spread_layer(layer: Any, rate: int) -> None:
+    """Let a layer of `rate` times larger features read the pixels, and give the outputs, that it had before."""
+    if rate > 1 and isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+        layer.dilation = rate if isinstance(layer, nn.MaxPool2d) else (rate, rate)
+    if rate > 1:
+        layer.stride = tuple(rate * step for step in _pair(layer.stride))
 
 
 def _dilate_layer(layer: Any, before: int, stride: int) -> None:
@@ -91,6 +107,31 @@ def _dilate_layer(layer: Any, before: int, stride: int) -> None:
         layer.stride, layer.dilation, layer.padding = (1, 1), (rate, rate), "same"
     elif halves:
         layer.kernel_size, layer.stride, layer.padding = 3, 1, 1
+    elif rate > 1 and type(layer) in _DILATED_POOLS:
+        # As in `_pool_by_layer`, the layer can still be pickled.
+        layer.__dict__["forward"] = partial(_DILATED_POOLS[type(layer)], layer, rate)
+
+
+def _dilated_maximum(layer: nn.MaxPool2d, rate: int, x: Tensor) -> Tensor:
+    """The largest of every `rate`-th pixel of a window, without a stride; torch pads by half the kernel at most."""
+    rows, cols = (rate * side for side in _pair(layer.padding))
+    padded = nn.functional.pad(x, (cols, cols, rows, rows), value=-math.inf)
+    return nn.functional.max_pool2d(padded, layer.kernel_size, stride=1, dilation=rate)
+
+
+def _dilated_mean(layer: nn.AvgPool2d, rate: int, x: Tensor) -> Tensor:
+    """The mean of every `rate`-th pixel of a window, without a stride; torch has no dilated mean."""
+    window = x.new_ones(1, 1, *_pair(layer.kernel_size))
+    padding = [rate * side for side in _pair(layer.padding)]
+    height, width = x.shape[-2:]
+    sums = nn.functional.conv2d(x.reshape(-1, 1, height, width), window, padding=padding, dilation=rate)
+    if layer.count_include_pad:
+        return (sums / window.sum()).reshape(x.shape)
+    counts = nn.functional.conv2d(x.new_ones(1, 1, height, width), window, padding=padding, dilation=rate)
+    return (sums / counts).reshape(x.shape)
+
+
+_DILATED_POOLS: dict[type[nn.Module], Any] = {nn.MaxPool2d: _dilated_maximum, nn.AvgPool2d: _dilated_mean}
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, ...]:

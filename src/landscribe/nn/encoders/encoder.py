@@ -31,9 +31,13 @@ _FIRST_WIDTH = 64
 _EXPECTED = (
     "Expected a convolutional backbone, such as resnet50, or a vision transformer, such as vit_small_patch16_dinov3."
 )
-_PYRAMIDS: set[tuple[Any, ...]] = set()
-"""Backbones, by name, bands and geometry, whose features are a pyramid. It does not depend on weights, and to check it
-again takes a third of the time in which a model is loaded."""
+_MULTIPLES: dict[tuple[Any, ...], int] = {}
+"""`Encoder.multiple` of backbones, by name, bands and geometry. It does not depend on weights, and to find it again
+takes a third of the time in which a model is loaded."""
+_MOST = 64
+"""Pixels: the largest multiple that is tried, if the deepest features have fewer."""
+_FIXED_SIDE = 256
+"""Pixels. Networks with positions for images of one size, often of 224 pixels, do not take more than that."""
 
 
 class Encoder(nn.Module):
@@ -73,6 +77,9 @@ class Encoder(nn.Module):
         """Channels of each feature map, from fine to coarse."""
         self.reductions: tuple[int, ...] = ()
         """Input pixels per pixel of each feature map."""
+        self.multiple = 1
+        """Sides of images are multiples of so many pixels: of the deepest features, or more, such as for HRNet, whose
+        coarser branches run even if their features are not taken."""
         self._geometry: tuple[Any, ...] = (name, bands, depth)
         if is_vision_transformer(name):
             self._add_pyramid(name, bands, depth, output_stride)
@@ -88,7 +95,8 @@ class Encoder(nn.Module):
     def _read_stages(self, name: str, bands: int, output_stride: int | None) -> None:
         info: Any = self.body.feature_info
         self.channels, self.reductions = tuple(info.channels()), tuple(info.reduction())
-        if self._pyramid_error(bands) is not None:
+        side = 4 * self.reductions[-1]
+        if self._geometry not in _MULTIPLES and self._pyramid_error(bands, (side, side)) is not None:
             pad_valid(self.body)
             self._geometry += ("padded",)
         self._require_pyramid(bands, f"'{name}' has no pyramid of features")
@@ -109,30 +117,39 @@ class Encoder(nn.Module):
             self.pyramid.use_only(*indices)
 
     def _require_pyramid(self, bands: int, complaint: str) -> None:
-        reason = self._pyramid_error(bands)
-        if reason is not None:
-            raise NetworkError(f"{complaint}: {reason}. {_EXPECTED}")
+        """Set `multiple` to the smallest that suits; raise NetworkError if there is none."""
+        if self._geometry not in _MULTIPLES:
+            least = self.reductions[-1]
+            multiples = [least << doublings for doublings in range(1, 7) if least << doublings <= _MOST]
+            reason = self._misfit(bands, least)
+            fitting = (multiple for multiple in multiples if self._misfit(bands, multiple) is None)
+            found = least if reason is None else next(fitting, None)
+            if found is None:
+                raise NetworkError(f"{complaint}: {reason}. {_EXPECTED}")
+            _MULTIPLES[self._geometry] = found
+        self.multiple = _MULTIPLES[self._geometry]
 
-    def _pyramid_error(self, bands: int) -> str | None:
+    def _misfit(self, bands: int, multiple: int) -> str | None:
+        """The error in features of images whose sides are an even and an odd multiple; None if there is none."""
+        odd = _FIXED_SIDE // multiple // 2 * 2 + 1
+        sizes = (4 * multiple, 4 * multiple), (3 * multiple, odd * multiple)
+        return next(filter(None, (self._pyramid_error(bands, size) for size in sizes)), None)
+
+    def _pyramid_error(self, bands: int, size: tuple[int, int]) -> str | None:
         """The error in the shapes of the features; None if each feature map has its size and channels."""
-        if self._geometry in _PYRAMIDS:
-            return None
-        side = 4 * self.reductions[-1]
+        height, width = size
         training = self.training
         try:
             with torch.inference_mode():
-                features = self.eval()(torch.zeros(1, bands, side, side))
+                features = self.eval()(torch.zeros(1, bands, height, width))
         # A network without a pyramid of features may raise any of these.
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-            return f"it does not take images of {side} x {side} ({first_line(error)[:120]})"
+            return f"it does not take images of {height} x {width} ({first_line(error)[:120]})"
         finally:
             self.train(training)
         shapes = [tuple(feature.shape[1:]) for feature in features]
-        expected = [(c, side // r, side // r) for c, r in zip(self.channels, self.reductions, strict=True)]
-        if shapes != expected:
-            return f"its features are {shapes}, not {expected}"
-        _PYRAMIDS.add(self._geometry)
-        return None
+        expected = [(c, height // r, width // r) for c, r in zip(self.channels, self.reductions, strict=True)]
+        return None if shapes == expected else f"its features are {shapes}, not {expected}"
 
 
 class EncoderStyle(BlockStyle):
@@ -169,6 +186,7 @@ class PlainEncoder(nn.Module):
         )
         self.widths = self.channels = widths
         self.reductions = tuple(2**scale for scale in range(len(widths)))
+        self.multiple = self.reductions[-1]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features from full size on."""

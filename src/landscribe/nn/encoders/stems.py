@@ -1,7 +1,9 @@
-"""Stems for any bands: a pretrained first convolution, adapted by the names of its bands and of the image's."""
+"""Stems for any bands: pretrained first convolutions, adapted by the names of their bands and of the image's."""
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,8 @@ from torch import Tensor, nn
 from landscribe.errors import NetworkError, counted
 from landscribe.nn.encoders.sensors import RGB, FileBands, common_names
 
+_SIDE = 64
+"""Side in pixels of the image by which the layers that read it are found."""
 _SAME = 30
 """Bands whose central wavelengths differ by at most so many nanometres count as one band of different sensors."""
 # Region of the spectrum and central wavelength in nm of the bands, by the common names of STAC and by usual names.
@@ -124,29 +128,73 @@ def _even(others: Sequence[str]) -> list[float]:
     return [1 / len(others)] * len(others)
 
 
-def first_convolution(body: nn.Module) -> tuple[str, nn.Conv2d] | None:
-    """Name and module of the first convolution of a network; None if it has none."""
-    return next(((name, part) for name, part in body.named_modules() if isinstance(part, nn.Conv2d)), None)
+def image_convolutions(body: nn.Module) -> list[tuple[str, nn.Conv2d]]:
+    """Names and modules of the convolutions that read the image, in the order of their calls.
+
+    Most networks have one; those with parallel branches in their stem, such as RepVGG, have several. Empty if layers of
+    other kinds read the image, too, or alone.
+
+    Args:
+        body: a network of three bands, with weights or on the meta device.
+    """
+    readers = _image_readers(body)
+    convolutions = [(name, module) for name, module in readers if isinstance(module, nn.Conv2d)]
+    others = [module for _, module in readers if not isinstance(module, nn.Conv2d)]
+    if convolutions or any(True for module in others for _ in module.parameters()):
+        return [] if others else convolutions
+    # The image is padded or resized first.
+    first = next(((name, part) for name, part in body.named_modules() if isinstance(part, nn.Conv2d)), None)
+    return [] if first is None else [first]
+
+
+def _image_readers(body: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Layers whose input is the image itself, by one pass over a black image."""
+    layers = {part: name for name, part in body.named_modules() if not any(True for _ in part.children())}
+    like = next(body.parameters(), torch.zeros(0))
+    modes = [(part, part.training) for part in body.modules()]
+    size = (getattr(body, "default_cfg", None) or {}).get("input_size", ())[-2:]
+    found: list[nn.Module] = []
+    body.eval()
+    # Some networks take images of their own size only.
+    for sides in filter(None, ((_SIDE, _SIDE), size)):
+        image = like.new_zeros(1, 3, *sides)
+
+        def note(part: nn.Module, inputs: tuple[Any, ...], output: Any, image: Tensor = image) -> None:
+            # Dropout and the like pass the image on.
+            if inputs and inputs[0] is image and output is not image and part not in found:
+                found.append(part)
+
+        hooks = [part.register_forward_hook(note) for part in layers]
+        # A network may refuse the size behind its stem, in any way.
+        with torch.no_grad(), suppress(Exception):
+            body(image)
+        for hook in hooks:
+            hook.remove()
+        if found:
+            break
+    for part, training in modes:
+        part.training = training
+    return [(layers[part], part) for part in found]
 
 
 def adapt_stem(
-    body: nn.Module, bands: Sequence[str], file: FileBands | None = None, kernels: Tensor | None = None
+    body: nn.Module, bands: Sequence[str], file: FileBands | None = None, kernels: Sequence[Tensor] | None = None
 ) -> None:
-    """Replace the first convolution of a network by one for `bands`, in place.
+    """Replace the convolutions of a network that read the image by convolutions for `bands`, in place.
 
     Args:
-        body: a network that begins with a convolution of three channels.
+        body: a network that begins with a convolution of three channels, or with several in parallel.
         bands: names of the image's bands.
         file: the N bands of the file of weights; red, green and blue by default.
-        kernels: pretrained weights (O, N, h, w) of that convolution; those of the network by default.
+        kernels: pretrained weights (O, N, h, w) of each of these convolutions; those of the network by default.
 
     Raises:
-        NetworkError: the network does not begin with a convolution of three channels, or the file names its bands and
+        NetworkError: the network does not begin with convolutions of three channels, or the file names its bands and
             none of the image's resembles any of them.
     """
     file = file or FileBands(RGB)
-    _, stem = first_convolution(body) or ("", None)
-    if stem is None or stem.in_channels != 3:
+    stems = [module for _, module in image_convolutions(body)]
+    if not stems or any(stem.in_channels != 3 for stem in stems):
         raise NetworkError(
             "the encoder does not begin with a convolution of red, green and blue. Its weights cannot be adapted to "
             f"{counted(len(bands), 'band')}. Use another encoder, or "
@@ -157,7 +205,8 @@ def adapt_stem(
             f"none of the bands {', '.join(bands)} resembles a band of the weights ({', '.join(file.bands)}). Name the "
             'bands of the image (--bands; in a recipe: bands), or use weights = "none".'
         )
-    known = stem.weight.detach() if kernels is None else kernels.to(stem.weight)
-    adapted = torch.einsum("bc,ochw->obhw", resemblance(bands, file).to(known), known)
-    stem.in_channels = len(bands)
-    stem.weight = nn.Parameter(adapted.contiguous())
+    for stem, given in zip(stems, kernels or [stem.weight.detach() for stem in stems], strict=True):
+        known = given.to(stem.weight)
+        adapted = torch.einsum("bc,ochw->obhw", resemblance(bands, file).to(known), known)
+        stem.in_channels = len(bands)
+        stem.weight = nn.Parameter(adapted.contiguous())

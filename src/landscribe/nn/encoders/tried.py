@@ -75,6 +75,5 @@ def encoder_cost(name: str, *, bands: int, size: int) -> EncoderCost:
 
 
 def fitting_side(encoder: Encoder, size: int) -> int:
-    """The size, rounded up to a multiple of the coarsest features."""
-    multiple = encoder.reductions[-1]
-    return -(-size // multiple) * multiple
+    """The size, rounded up to a multiple that the encoder takes."""
+    return -(-size // encoder.multiple) * encoder.multiple

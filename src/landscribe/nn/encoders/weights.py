@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
 from landscribe.nn.encoders.sensors import FileBands, file_bands
-from landscribe.nn.encoders.stems import first_convolution
+from landscribe.nn.encoders.stems import image_convolutions
 from landscribe.nn.encoders.vision_transformer import converted
 from landscribe.nn.meta_device import meta_device, shapes
 
@@ -59,9 +59,10 @@ class EncoderFile:
     """The part of a file of weights that belongs to one network."""
 
     tensors: dict[str, Tensor]
-    """By the names of the network. Where the file has other than three input channels, the first convolution is 0."""
-    kernels: Tensor | None
-    """The first convolution (O, N, h, w) of the file; None if the file calls it otherwise, and N is 3."""
+    """By the names of the network. Where the file has other than three input channels, the first convolutions are 0."""
+    kernels: tuple[Tensor, ...] | None
+    """The convolutions (O, N, h, w) of the file that read the image, in the order of their calls; None if the file
+    calls them otherwise, and N is 3."""
     bands: FileBands
     """The N bands."""
 
@@ -157,15 +158,17 @@ def read_encoder(weights: Weights, network: nn.Module) -> EncoderFile:
     state, expected = read_weights(weights.source), shapes(network)
     prefix = _prefix(state, expected, weights.source)
     state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    stem = f"{(first_convolution(network) or ('',))[0]}.weight"
-    kernels = state.get(stem)
-    if kernels is None or kernels.ndim != 4 or kernels.shape[0] != expected[stem][0]:
+    stems = [f"{name}.weight" for name, _ in image_convolutions(network)]
+    kernels = tuple(state[stem] for stem in stems if stem in state and state[stem].ndim == 4)
+    channels = {kernel.shape[1] for kernel in kernels}
+    widths = [expected[stem][0] for stem in stems]
+    if len(channels) != 1 or [kernel.shape[0] for kernel in kernels] != widths:
         return EncoderFile(state, None, file_bands(weights.bands, 3))
-    channels = kernels.shape[1]
-    bands = file_bands(weights.bands, channels)
-    if channels != 3:
+    count = channels.pop()
+    bands = file_bands(weights.bands, count)
+    if count != 3:
         # timm takes files of three channels only: it would leave out a convolution of other channels.
-        state[stem] = kernels.new_zeros(kernels.shape[0], 3, *kernels.shape[2:])
+        state |= {stem: state[stem].new_zeros(state[stem].shape[0], 3, *state[stem].shape[2:]) for stem in stems}
     return EncoderFile(state, kernels, bands)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from landscribe.errors import GridError, LabelError, counted
-from landscribe.geo.grid import Grid, crs_label
+from landscribe.geo.grid import Grid, crs_label, size_label
 from landscribe.geo.rasters.raster import Raster
 
 _COLOUR_BANDS = 3
@@ -45,8 +45,9 @@ def open_located(path: str, image: Raster, files: Grid) -> Raster:
 def _require_same_shape(path: str, labels: Grid, image: Raster, files: Grid) -> None:
     if labels.shape != files.shape:
         raise GridError(
-            f"{path} has no CRS and {labels.height} x {labels.width} pixels, but {image.paths[0]} has {files.height} x "
-            f"{files.width}. Without a CRS, sizes must be equal. Check the pair."
+            f"{path} has no CRS and {size_label(labels.shape)} pixels, but {image.paths[0]} has "
+            f"{size_label(files.shape)}. Without a CRS, sizes must be equal. Check the pair; of a folder of images, "
+            f"--without {image.name} leaves it out (in a recipe: without)."
         )
 
 

@@ -25,7 +25,7 @@ from rasterio.warp import reproject, transform, transform_bounds
 
 from landscribe.errors import GridError, first_line
 from landscribe.geo.access import allow_ungeoreferenced
-from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, size_label
 from landscribe.geo.rasters.derived.longitudes import (
     at_longitude,
     at_longitudes_of,
@@ -121,7 +121,7 @@ def require_resamplable(raster: Raster, side_m: float) -> None:
     assert size is not None
     if size > _MOST_REFINED * side_m or side_m > max(shape) * size:
         raise GridError(
-            f"{raster.paths[0]} ({shape[0]} x {shape[1]} pixels of {size:.3g} m) cannot be resampled to pixels of "
+            f"{raster.paths[0]} ({size_label(shape)} pixels of {size:.3g} m) cannot be resampled to pixels of "
             f"{side_m:.3g} m. Expected at most {_MOST_REFINED} pixels along the side of one of the raster, and at "
             "least one for the whole raster."
         )
@@ -162,7 +162,7 @@ def _require_dense(grid: Grid, side_m: float, crs: CRS | None, height: int, widt
     own = (grid.pixel_size or side_m) / side_m
     if crs is not None and height * width > _MOST_SPREAD * max(1, grid.height * own) * max(1, grid.width * own):
         raise GridError(
-            f"in {crs_label(crs)} this raster would have {height} x {width} pixels of {side_m:.3g} m (rows, columns), "
+            f"in {crs_label(crs)} this raster would have {size_label((height, width))} pixels of {side_m:.3g} m, "
             f"less than 1 in {_MOST_SPREAD} of them valid. Choose a CRS for that part of the Earth, or crop the raster "
             "(gdal_translate -projwin)."
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from landscribe.errors import GridError
-from landscribe.geo.grid import Window, crs_label
+from landscribe.geo.grid import Window, grid_label
 from landscribe.geo.rasters.derived.resampling import resample_to
 from landscribe.geo.rasters.nodata import Nodata, one_if_equal
 from landscribe.geo.rasters.raster import Files, Pixels, Raster, Source, Valid, deduplicate_names
@@ -31,9 +31,9 @@ def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
     odd = [raster for raster in rasters if not raster.grid.is_aligned(first.grid)]
     if odd and not (resample and all(raster.grid.crs for raster in rasters)):
         raise GridError(
-            f"{odd[0].paths[0]} is {_describe(odd[0])}, but {first.paths[0]} is {_describe(first)}. Expected one grid "
-            "for all stacked rasters. Warp one (gdalwarp), or pass --resample to resample all to the grid of the "
-            "first; they need a CRS."
+            f"{odd[0].paths[0]} is {grid_label(odd[0].grid)}, but {first.paths[0]} is {grid_label(first.grid)}. "
+            "Expected one grid for all stacked rasters. Warp one (gdalwarp), or pass --resample to resample all to the "
+            "grid of the first; they need a CRS."
         )
     dtype = str(np.result_type(*(raster.dtype for raster in rasters)))
     files = [raster.source for raster in rasters if isinstance(raster.source, Files)]
@@ -134,11 +134,3 @@ def _ignoring_nodata(raster: Raster) -> Raster:
     """The raster, valid everywhere inside its extent and mask, except where nodata is NaN, which is never valid."""
     values = [value if value is not None and math.isnan(value) else None for value in raster.nodata_by_band]
     return raster.with_nodata(one_if_equal(values))
-
-
-def _describe(raster: Raster) -> str:
-    grid, (x, y) = raster.grid, raster.grid.xy(0, 0)
-    return (
-        f"{grid.height} x {grid.width} pixels (rows, columns) of {grid.transform.a:g} from {x:.10g}, {y:.10g} in "
-        f"{crs_label(grid.crs)}"
-    )
