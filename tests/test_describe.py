@@ -57,7 +57,7 @@ def test_chips_and_class_shares_are_given_by_group(chips, capsys):
     print_description(described)
     printed = capsys.readouterr()
     assert "south" in printed.out + printed.err
-    assert "75.0%" in printed.out + printed.err
+    assert "75.0 %" in printed.out + printed.err
 
 
 @pytest.mark.parametrize("augment", ["none", "strong", {"preset": "light", "mosaic": 0.5}])

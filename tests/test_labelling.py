@@ -74,9 +74,28 @@ def test_the_page_says_nothing_of_the_map_and_offers_its_classes(tmp_path, mappe
     image = worlds.write_raster(tmp_path / "image.tif", worlds.noise(3, 400, 400))
     sample = ls.sample(mapped, out=tmp_path / "points.gpkg", size=5, sheet=tmp_path / "sheet.html", image=image)
     page = (tmp_path / "sheet.html").read_text()
-    assert page.count("<option>1</option>") == page.count("<option>2</option>") == len(sample.units)
+    for name in "12":
+        assert page.count(f'<option value="{name}">{name} ({name})</option>') == len(sample.units)
     assert "stratum" not in page
     assert not re.search(r"(src|href)=.?https?:", page)
+
+
+def test_each_unit_has_its_width_and_position_and_one_without_imagery_says_so(tmp_path, mapped):
+    pixels = worlds.noise(3, 400, 400) | 1
+    pixels[:, :200] = 0  # no data in the north
+    image = worlds.write_raster(tmp_path / "image.tif", pixels, nodata=0)
+    sample = ls.sample(mapped, out=tmp_path / "points.csv", size=12)
+    page = labelling.write_labelling_page(sample, ls.Raster.open([image]), tmp_path / "sheet.html").read_text()
+    captions = re.findall(
+        r"<small>(<b>no imagery</b> )?<span class=\"wide\">(\S+) m wide</span>, at (\S+), (\S+)</small>", page
+    )
+    assert [bool(absent) for absent, *_ in captions] == (sample.units["row"] < 20).tolist()
+    # 128 pixels of a metre of the grid, on which all is 0.04 % shorter than on the ground there.
+    assert {width for _, width, *_ in captions} == {"128"}
+    to_utm = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:32632")
+    x, y = to_utm.transform(*np.array([caption[2:] for caption in captions], float).T)
+    np.testing.assert_allclose(x, sample.units["x"], atol=0.1)
+    np.testing.assert_allclose(y, sample.units["y"], atol=0.1)
 
 
 def test_a_block_has_a_picture_of_its_surroundings(tmp_path, mapped):

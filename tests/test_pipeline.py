@@ -223,7 +223,7 @@ def test_a_run_states_the_accuracy_of_each_region_of_its_test_scenes(tmp_path, c
     assert {name: own["pixels"] for name, own in measures["groups"].items()} == {"Ohio": 64**2, "Virginia": 64**2}
     print_run(run, as_json=False)
     table = capsys.readouterr().out.partition("\nregion or group ")[2]
-    assert [line.split()[:2] for line in table.splitlines()[1:3]] == [["Ohio", "4096"], ["Virginia", "4096"]]
+    assert [line.split()[:2] for line in table.splitlines()[1:3]] == [["Ohio", "4,096"], ["Virginia", "4,096"]]
     report = (run / "report.html").read_text(encoding="utf-8")
     assert report.count('<th scope="row">Ohio</th>') == report.count('<th scope="row">Virginia</th>') == 1
 

@@ -29,14 +29,16 @@ from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import OutputError, RasterError, RecipeError
 from landscribe.estimation.estimate import estimate
-from landscribe.geo.classes import IGNORE
+from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.maps.class_map import AREAS_TAG, RUN_TAG
 from landscribe.reports import figures
-from landscribe.reports.inputs import ReportInputs, _facts, _sample_of
-from landscribe.reports.page import _read_small, write_report
+from landscribe.reports.description import describe
+from landscribe.reports.inputs import ReportInputs, _facts, _sample_of, _title
+from landscribe.reports.page import write_report
+from landscribe.reports.scenes import Scenes, read_small
 from landscribe.runs import Run
 
 SIDE, CHIP = 96, 32
@@ -207,8 +209,9 @@ def test_the_same_inputs_give_the_same_bytes(world, page, tmp_path):
 )
 def test_imagery_of_any_bands_and_dtype_is_shown(look, tmp_path):
     page = write_page(replace(run(tmp_path, look), history=[], assessment={}), tmp_path)
-    assert 'alt="Image of scene b"' in page
-    assert 'alt="Class map map_b"' in page
+    assert 'alt="Image: b, 96 \u00d7 96 pixels' in page
+    # Half of the lattice's quarter is houses, and a river of ten columns.
+    assert 'alt="Class map of b: ground ' in page
     assert ("without a CRS" in page) != look.placed
 
 
@@ -223,6 +226,9 @@ def test_a_run_without_history_test_chips_or_assessment_says_so(tmp_path):
 def test_val_chips_are_compared_where_there_is_no_test(tmp_path):
     page = write_page(run(tmp_path, splits=("train", "val")), tmp_path)
     assert "best of 9 val chips" in page
+    assert "the epoch is chosen on <b>val</b>; accuracy is assessed on <b>val</b>." in page
+    assert "<b>test</b>" not in page
+    assert "<b>gap</b>" not in page
     assert "the epoch was chosen on them" in page
 
 
@@ -239,8 +245,54 @@ def test_the_page_names_the_use_of_the_assessed_chips(world, split, said, tmp_pa
     assert said in write_page(inputs, tmp_path)
 
 
+def test_training_accuracy_of_chips_of_one_scene_is_said(world, tmp_path):
+    intervals = {"confidence": 0.95, "blocks": 12, "block_side": 64, "overall_accuracy": [0.1, 0.2]}
+    caveat = "The network was trained on these chips: this is training accuracy."
+    of_chips = {"caveat": caveat, "trained_splits": ["test"], "scenes": 1, "intervals": intervals}
+    inputs = replace(world, history=[], maps=[], assessment=assessed(world.chips, "test") | of_chips)
+    text = write_page(inputs, tmp_path)
+    assert caveat in text
+    assert "independent estimate" not in text
+    assert "All these chips are of one scene: the intervals hold for this scene, not for others." in text
+
+
+def test_the_title_names_the_first_scenes_in_their_order_and_stacked_files_by_their_folder():
+    def title(*images):
+        sources = [SimpleNamespace(image=image) for image in images]
+        return _title(SimpleNamespace(metadata=SimpleNamespace(sources=sources)))
+
+    assert title(*([f"x/s{number}.tif"] for number in (2, 10, 1, 3, 4))) == "s2, s10, s1 and 2 more"
+    assert title(["april/B01.tif", "april/B02.tif"]) == "april"
+
+
+def test_bands_that_files_name_differently_are_numbered(tmp_path):
+    for names in (("a", "a"), ("a", "b")):
+        folder = tmp_path / "".join(names)
+        folder.mkdir()
+        specs = [draw_scene(folder, scene, Look(), split) for scene, split in (("a", "train"), ("b", "test"))]
+        for scene, name in zip("ab", names, strict=True):
+            with rasterio.open(folder / f"{scene}.tif", "r+") as target:
+                target.descriptions = [f"{name}{number}" for number in (1, 2, 3)]
+        chips = cut(folder, specs, Look())
+        page = write_page(ReportInputs("T", chips, [], None, assessed(chips, None), [], []), folder)
+        for number in (1, 2, 3):
+            assert f'<th scope="row">{f"a{number}" if names == ("a", "a") else f"band {number}"}</th>' in page
+
+
+def test_all_scenes_have_one_stretch(tmp_path):
+    inputs = run(tmp_path)
+    scenes = Scenes(inputs.chips, [], None, describe(inputs.chips))
+    pixels = np.full((3, 4, 4), 100.0)
+    with rasterio.open(tmp_path / "b.tif", "r+") as target:
+        target.write(target.read() // 2)
+    darker, valid = scenes.picture("b", SIDE)
+    brighter, _ = scenes.picture("a", SIDE)
+    assert darker[valid].mean() < brighter[valid].mean() - 20
+    assert scenes.chip(pixels).shape == (4, 4, 3)
+
+
 def test_a_class_that_never_occurs_has_a_dash_and_is_named(page):
-    assert re.search(r"never there</th>(<td>\u2013</td>){4}<td>0</td><td>0</td>", page)
+    assert re.search(r"never</span> there</th>(<td>\u2013</td>){4}<td>0</td><td>0</td>", page)
     assert "so accuracy is unknown: never there." in page
 
 
@@ -302,7 +354,7 @@ def test_estimates_of_blocks_in_an_area_name_the_blocks_and_the_area(world, tmp_
     }  # fmt: skip
     text = write_page(replace(world, sample=sample), tmp_path)
     assert "an estimate for the part of the map in park.gpkg" in text
-    assert "Counted: blocks of 3 x 3 pixels by their majority class" in text
+    assert "Counted: blocks of 3 \u00d7 3 pixels by their majority class" in text
     assert re.findall(r"<td>(123,456)\b", text) == ["123,456", "123,456"]
 
 
@@ -327,11 +379,17 @@ def test_the_report_says_why_there_are_no_intervals(world, tmp_path):
 
 def test_counts_of_the_map_are_called_counts_and_no_estimates(world, tmp_path):
     path = draw_map(tmp_path, "counted", Look())
-    areas = {"house <b>&": {"pixels": 1200, "share": 0.25, "km2": 0.0003}}
+    areas = {
+        "house <b>&": {"pixels": 1200, "share": 0.25, "km2": 0.0003},
+        "ground": {"pixels": 62800, "share": 0.75, "km2": 0.0157},
+    }
     with rasterio.open(path, "r+") as dataset:
         dataset.update_tags(**{AREAS_TAG: json.dumps(areas)})
     text = write_page(replace(world, maps=[path]), tmp_path)
-    assert "house &lt;b&gt;&amp;</th><td>1,200</td><td>100" in text
+    # One unit for the column: the whole is 1.6 ha.
+    assert "Area of these pixels, ha</th>" in text
+    assert "&lt;b&gt;&amp;</th><td>1,200</td><td>1.9\u00a0%</td><td>0.03000</td>" in text
+    assert "<td>62,800</td><td>98.1\u00a0%</td><td>1.570</td>" in text
     assert "These are counts of mapped pixels, not estimates of area" in text
 
 
@@ -373,8 +431,9 @@ def test_a_large_scene_is_shown_at_reduced_size(tmp_path):
     chips = cut(tmp_path, specs, Look(virtual=True))
     page = write_page(ReportInputs("T", chips, [], None, assessed(chips, None), [tmp_path / "map_a.tif"], []), tmp_path)
     pictures = {attributes["alt"]: attributes["src"] for tag, attributes in Elements(page).found if tag == "img"}
-    assert decoded(pictures["Image of scene a"]).shape == (19, 900, 4)
-    assert decoded(pictures["Class map map_a"]).shape == (19, 900, 4)
+    for start in ("Image: a, 1,500 \u00d7 32 pixels", "Class map of a: "):
+        (source,) = [source for alt, source in pictures.items() if alt.startswith(start)]
+        assert decoded(source).shape == (19, 900, 4)
 
 
 def test_photos_are_transparent_where_not_valid():
@@ -389,10 +448,35 @@ def test_photos_are_transparent_where_not_valid():
 def test_errors_are_drawn_only_where_both_are_labelled():
     reference = np.array([[0, 1, 255, 2]], np.uint8)
     predicted = np.array([[0, 2, 1, 255]], np.uint8)
-    right, wrong, *unknown = decoded(figures.error_picture(reference, predicted))[0].tolist()
+    three = Classes.from_labels([0, 1, 2], background=False)
+    right, wrong, *unknown = decoded(figures.error_picture(reference, predicted, three))[0].tolist()
     assert right == [0xC5, 0xE3, 0xD8, 255]
     assert wrong == [0xB3, 0x26, 0x1E, 255]
     assert [pixel[3] for pixel in unknown] == [0, 0]
+
+
+def test_misses_and_false_alarms_of_two_classes_differ():
+    two = Classes.from_labels(["field", "house"], background=False)
+    field, house = two.values
+    reference, predicted = np.array([[[field, field, house, house]], [[field, house, field, house]]], np.uint8)
+    right, alarm, miss, _ = decoded(figures.error_picture(reference, predicted, two))[0].tolist()
+    colours = ["#" + "".join(f"{channel:02x}" for channel in pixel[:3]) for pixel in (right, miss, alarm)]
+    assert dict(
+        zip(("correct", "house missed", "false alarm of house"), colours, strict=True)
+    ) == figures.error_colours(two)
+    assert len(set(colours)) == 3
+
+
+def test_a_scale_bar_is_as_long_as_its_text_says():
+    white = np.full((300, 400, 3), 200, np.uint8)
+    colours, valid = figures.with_scale_bar(white, np.zeros((300, 400), bool), 12.0)
+    # A quarter of 4800 m: 1000 m, which are 83 pixels.
+    bar = (colours == [0x1F, 0x29, 0x33]).all(axis=-1)
+    assert bar.sum(axis=1).max() == 83
+    assert figures.length_text(figures.round_length(12.0 * 400 / 4)) == "1 km"
+    assert valid[bar].all()
+    tiny = figures.with_scale_bar(white[:9, :9], np.ones((9, 9), bool), 12.0)
+    assert (tiny[0] == white[:9, :9]).all()
 
 
 def test_stretch_limits_come_from_valid_pixels_only():
@@ -400,7 +484,7 @@ def test_stretch_limits_come_from_valid_pixels_only():
     pixels[:, :, 0] = -1e9
     valid = np.ones((1, 101), bool)
     valid[0, 0] = False
-    limits = figures.limits_of(pixels, valid, together=False)
+    limits = figures.limits_of(pixels, valid)
     # 1 to 100: percentiles 2 and 98 lie 2 % inside.
     np.testing.assert_allclose(limits, [[2.98] * 3, [98.02] * 3])
     assert figures.stretched(pixels, limits)[0, [2, 99], 0].tolist() == [0, 255]
@@ -435,7 +519,7 @@ def test_pictures_follow_the_nodata_rule_of_the_raster(tmp_path, rule):
     write_raster(tmp_path / "scene.tif", pixels, grid=None, nodata=0)
     raster = Raster.open([tmp_path / "scene.tif"], nodata_rule=rule)
     for side in (8, 4):
-        _, valid = _read_small(raster, (0, 1, 2), side)
+        _, valid = read_small(raster, (0, 1, 2), side)
         assert valid[:, side // 2 :].all()
         assert valid[:, : side // 2].all() == (rule == "all")
 

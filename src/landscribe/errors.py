@@ -51,10 +51,23 @@ def first_line(error: BaseException) -> str:
 def counted(count: int, noun: str) -> str:
     """A number of things for a message.
 
-    >>> counted(1, "mask"), counted(2, "mask")
-    ('1 mask', '2 masks')
+    >>> counted(1, "mask"), counted(2000, "mask")
+    ('1 mask', '2,000 masks')
     """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def per_cent(share: float) -> str:
+    """A share in per cent, with as many digits as measures have; only 0 and 1 are printed as 0 and 100.
+
+    >>> [per_cent(share) for share in (0.0, 0.0001, 0.345, 0.9999, 1.0)]
+    ['0 %', '<0.1 %', '34.5 %', '>99.9 %', '100 %']
+    """
+    if share in (0, 1):
+        return f"{100 * share:.0f} %"
+    if 0 < share < 0.0005:
+        return "<0.1 %"
+    return ">99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
 
 
 def listed(names: Iterable[object], most: int = 3) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from landscribe.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from landscribe.data.chips.chips import Chips
@@ -29,6 +29,7 @@ FOLDS = "folds.json"
 _LEARNT = ("chips", "model", "model.training", "assessed", "final", "final.training")
 _MAPS = ("map.tif", "map.tif.parts", "map.qml", "map.tif.aux.xml", "map.gpkg", "maps", "objects", "objects.tif")
 _FOLD = re.compile("fold_([0-9]+)")
+_OF_TRAINING = "this is training accuracy. Expect lower accuracy in new areas."
 
 
 @dataclass(frozen=True)
@@ -270,6 +271,30 @@ def fold_models(folder: Path) -> list[Path]:
     numbers = {path: _FOLD.fullmatch(path.name) for path in folder.iterdir()}
     found = [(int(match[1]), path) for path, match in numbers.items() if match is not None]
     return [path for _, path in sorted(found)]
+
+
+def caveat_of_split(split: str | None, trained: Collection[str]) -> str:
+    """Why measures on the chips of a split are too high for new areas; empty if they are not known to be.
+
+    Args:
+        split: of the compared chips; None for another reference.
+        trained: splits of these chips that models of the maps were trained on.
+
+    >>> caveat_of_split("train", ["train"])
+    'The network was trained on these chips: this is training accuracy. Expect lower accuracy in new areas.'
+    >>> caveat_of_split("test", ["train"])
+    ''
+    """
+    if split in trained:
+        return f"The network was trained on these chips: {_OF_TRAINING}"
+    if split == "train":
+        return f"These are train chips: if the network was trained on them, {_OF_TRAINING}"
+    if split == "val" and trained:
+        return (
+            "The val chips were not used for training, but the epoch was chosen on them: expect somewhat lower "
+            "accuracy in new areas."
+        )
+    return ""
 
 
 def match_maps(maps: Sequence[Raster], images: Mapping[str, Raster]) -> dict[str, Raster]:

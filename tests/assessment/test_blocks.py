@@ -222,7 +222,7 @@ def test_an_assessment_of_a_raster_has_intervals_in_its_summary_and_its_table(tm
     lower, upper = summary["classes"][0]["f1"]
     assert lower < assessment.f1[0] < upper
     print_measures(assessment.summary())
-    assert f"{assessment.f1[0]:.3f} ({lower:.3f}-{upper:.3f})" in capsys.readouterr().out
+    assert f"{assessment.f1[0]:.3f} ({lower:.3f} to {upper:.3f})" in capsys.readouterr().out
 
 
 def test_blocks_of_chips_are_those_of_their_scene(tmp_path):

@@ -183,6 +183,31 @@ def test_a_folder_of_references_is_paired_with_the_maps_by_their_names(tmp_path)
         verbs.assess(parts, reference=folder)
 
 
+def test_a_folder_stands_for_the_maps_in_it_and_the_file_of_measures_is_named(tmp_path, caplog):
+    perfect, parts = halves(tmp_path)
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for part in parts:
+        part.replace(maps / part.name)
+    out = tmp_path / "measures.json"
+    with caplog.at_level(logging.INFO):
+        result = verbs.assess(maps, reference=perfect, out=out)
+    assert sorted(result.maps) == ["east.tif", "west.tif"]
+    assert result.confusion.total == SIDE * SIDE
+    assert f"measures: {out}" in caplog.messages
+    (tmp_path / "truth").mkdir()
+    with pytest.raises(RecipeError, match=r"truth has no maps \(\.tif\)\. Expected class maps, or a folder of maps"):
+        verbs.assess(tmp_path / "truth", reference=perfect)
+
+
+def test_a_label_that_differs_in_case_only_is_asked_for(tmp_path):
+    mapped = class_map(tmp_path, ["field", "house", "road"])
+    crew = points(tmp_path, [(5, 5), (30, 30)], ["Field", "house"])
+    with pytest.raises(ClassError, match=r"Did you mean 'field' for 'Field'\? Add the missing") as refused:
+        verbs.assess(mapped, reference=crew, label_field="kind")
+    assert "--nodata-as" not in str(refused.value)
+
+
 def test_a_map_that_the_reference_does_not_reach_is_left_out_and_named(tmp_path, caplog):
     _, parts = halves(tmp_path)
     boxes = write_polygons(tmp_path / "west.gpkg", BOXES[:1], kind=["field"])

@@ -284,7 +284,7 @@ def test_progress_on_a_mosaic_says_how_many_files_it_has(made, tmp_path):
             with rasterio.open(folder / f"{name}.tif", "w", **scene.profile | shape) as tile:
                 tile.write(scene.read(window=window))
     said = landscribe("predict", made / "model", folder, "--mosaic", "--out", tmp_path / "map.tif")
-    assert said.err.splitlines()[0].startswith("mapping east and 1 more: ")
+    assert said.err.splitlines()[0].startswith("mapping east and 1 more file: ")
 
 
 def test_several_rasters_are_mapped_in_one_call(made, tmp_path):

@@ -39,7 +39,11 @@ def test_a_plan_prints_the_numbers_and_writes_nothing(run, tmp_path):
     code, out, _ = run("map.tif", "--plan", "--allocation", "0=10,1=20,2=30")
     assert code == 0
     assert "stratified sample of 60 of 1," in out
-    assert [line.split()[-1] for line in out.splitlines()[2:]] == ["10", "20", "30"]
+    assert "units (pixels), expected accuracy" in out
+    assert [line.split()[-1] for line in out.splitlines()[2:5]] == ["10", "20", "30"]
+    assert out.splitlines()[5:] == [
+        "expected accuracy is an assumption (--expected-accuracy): 0.8. Intervals are longer on the side of 0.5"
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
 
 

@@ -1,6 +1,7 @@
 """Tables: columns are as wide as their text."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from landscribe.assessment.accuracy import Assessment
+from landscribe.assessment.blocks import Bootstrap
+from landscribe.commands.numbers import number
 from landscribe.commands.tables import print_branches, print_estimates, print_folds, print_measures
 from landscribe.confusion import Confusion
 from landscribe.experiments.cross_validation import CrossValidation, Fold
@@ -43,7 +46,7 @@ def test_tables_are_not_truncated_without_a_terminal(capsys, monkeypatch):
     assert re.split(r"  +", last.strip()) == [name, "1.000", "-", "0.500", "0.250", "7"]
 
 
-def test_a_narrow_interval_does_not_look_like_none(capsys):
+def test_an_interval_has_the_digits_of_its_measure_and_zero_has_no_minus(capsys):
     row = {
         "name": "field",
         "reference_pixels": 7,
@@ -65,8 +68,9 @@ def test_a_narrow_interval_does_not_look_like_none(capsys):
         | {"classes": [row], "intervals": intervals}
     )
     _, head, _, line, note = capsys.readouterr().out.splitlines()
-    assert "overall accuracy 0.900 (0.80-1.00), mean F1 0.500," in head
-    assert re.split(r"  +", line)[1:4] == ["0.951 (0.950-0.952)", "-", "0.500 (0.41-0.60)"]
+    assert "overall accuracy 0.900 (0.800 to 1.000), mean F1 0.500," in head
+    assert re.split(r"  +", line)[1:4] == ["0.951 (0.950 to 0.952)", "-", "0.500 (0.410 to 0.600)"]
+    assert number(-0.0001) == "0.000"
     assert note == "intervals: 90 %, from resamples of 12 blocks of 64 x 64 pixels"
 
 
@@ -85,6 +89,28 @@ def test_each_group_of_scenes_has_a_row_in_the_table_of_measures(capsys):
         ["Ohio", "8", "0.875", "0.873", "0.857", "0.889"],
         ["West Virginia", "2", "1.000", "1.000", "1.000", "-"],
     ]
+
+
+def test_training_accuracy_and_chips_of_one_scene_are_said(capsys):
+    confusion = Confusion(Classes.from_labels(["field", "house"], background=False), np.array([[3000, 1], [0, 4]]))
+    ends = dict.fromkeys(("overall_accuracy", "mean_f1", "mean_iou"), (0.9, 1.0))
+    ends |= {name: ([0.9] * 2, [1.0] * 2) for name in ("users_accuracy", "producers_accuracy", "f1", "iou")}
+    bootstrap = Bootstrap(ends, 0.95, 12, 64, 0)
+    measured = Assessment(confusion, ("map.tif",), "chips", "train", bootstrap=bootstrap, scenes=1)
+    for trained, said in ((("train",), "The network was trained on these chips: "), ((), "These are train chips: if ")):
+        summary = replace(measured, trained_splits=trained).summary()
+        print_measures(summary)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[1] == summary["caveat"]
+        assert lines[1].startswith(said)
+        assert lines[2].startswith("3,005 pixels, ")
+        assert lines[-1].endswith("All these chips are of one scene: the intervals hold for this scene, not for others")
+    summary = replace(measured, split="test", trained_splits=("train",), scenes=2).summary()
+    print_measures(summary)
+    said = capsys.readouterr().out
+    assert (summary["caveat"], summary["trained_splits"]) == ("", ["train"])
+    assert "training accuracy" not in said
+    assert "of one scene" not in said
 
 
 def test_points_are_called_points(capsys):

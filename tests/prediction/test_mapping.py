@@ -370,13 +370,13 @@ def test_polygons_between_pixel_centres_are_named_as_the_cause_and_no_file_is_le
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tif", "thin.gpkg"]
 
 
-def test_the_area_of_each_class_is_reported(tmp_path, caplog):
+def test_the_area_of_each_class_is_reported_in_one_unit(tmp_path, caplog):
     array = np.repeat(np.array([0, 1, 1, 3], np.uint8), 50)[None].repeat(100, axis=0)
     raster = write(tmp_path / "image.tif", array)
     with caplog.at_level("INFO", logger="landscribe"):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=4, unit=64))
     # 100 x 200 pixels of one metre of the grid, on which all is 0.04 % shorter than on the ground there.
-    areas = "class 0 5,004 m² (25.0%), class 1 1.001 ha (50.0%), class 2 0 m² (0.0%), class 3 5,004 m²"
+    areas = "class 0 0.5004 ha (25.0 %), class 1 1.001 ha (50.0 %), class 2 0 ha (0 %), class 3 0.5004 ha"
     assert areas in caplog.text
 
 

@@ -26,7 +26,7 @@ from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import write_text
-from landscribe.runs import match_maps
+from landscribe.runs import caveat_of_split, match_maps
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,10 @@ class Assessment:
     """Agreement of the probabilities with the reference, if they were compared."""
     group_bootstraps: dict[str, Bootstrap] = field(default_factory=dict)
     """Intervals of each group, by name."""
+    trained_splits: tuple[str, ...] = ()
+    """Splits of the compared chips' folder that models of the maps were trained on, as the maps say it."""
+    scenes: int | None = None
+    """Scenes of the compared chips; None for another reference."""
 
     @property
     def intervals(self) -> dict[str, tuple[Any, Any]]:
@@ -129,7 +133,10 @@ class Assessment:
 
     def summary(self) -> dict[str, Any]:
         """All measures as plain values, for JSON."""
-        counted_on = {"maps": list(self.maps), "reference": self.reference, "split": self.split}
+        counted_on: dict[str, Any] = {"maps": list(self.maps), "reference": self.reference, "split": self.split}
+        if self.split is not None:
+            caveat = caveat_of_split(self.split, self.trained_splits)
+            counted_on |= {"trained_splits": list(self.trained_splits), "caveat": caveat, "scenes": self.scenes}
         groups = {name: self._group_summary(name) for name in self.groups}
         intervals = None if self.bootstrap is None else self.bootstrap.summary(self.classes)
         return (

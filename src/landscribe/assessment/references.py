@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from landscribe.assessment.accuracy import MOST_APART, Assessment, assess_chips, assess_labels, assess_points
 from landscribe.assessment.blocks import bootstrap
@@ -21,6 +21,7 @@ from landscribe.data.scenes.label_raster import NODATA_IGNORED
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
+from landscribe.data.splits.groups import Split
 from landscribe.errors import ClassError, LabelError, RecipeError, counted, listed
 from landscribe.estimation.reference_sample import holds_design, refuse_lost_design
 from landscribe.geo.classes import BACKGROUND, Classes, label_key
@@ -88,11 +89,11 @@ def assess_maps(
     counting = _counting(spec, paths)
     _refuse_twice(paths)
     maps = [Raster.open([path]) for path in paths]
-    of_split: str | None = None
+    of_split, of_chips = None, {}
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
         chips, of_split = Chips.of(reference), split or "test"
         refuse_for_chips(spec, chips.folder.name)
-        _warn_of_trained_chips(paths, chips, of_split)
+        of_chips = _facts_of_chips(paths, chips, of_split)
         maps = [with_class(mapped, chips.classes, nodata_as) for mapped in maps]
         name, counts = chips.folder.name, assess_chips(maps, chips.of_split(of_split), counting)
     elif split is not None:
@@ -118,7 +119,7 @@ def assess_maps(
     )
     of_groups = {group: own for group, own in zip(by_group, group_intervals, strict=True) if own is not None}
     return _warned(Assessment(counts.confusion, names, name, of_split, by_group, intervals, counts.edges,
-                              counts.calibration, of_groups))  # fmt: skip
+                              counts.calibration, of_groups, **of_chips))  # fmt: skip
 
 
 def _require_fields_of_reference(spec: AccuracySpec, reference: Chips | str | Path, labels: dict[str, Any]) -> None:
@@ -147,15 +148,21 @@ def _counting(spec: AccuracySpec, maps: Sequence[Path]) -> Counting:
     )
 
 
-def _warn_of_trained_chips(paths: Sequence[Path], chips: Chips, split: str) -> None:
-    """Warn of maps whose models were trained on held-out chips: a final model's, or a folds' ensemble's."""
-    trained = [path for path in paths if split in trained_splits_in(read_tags(path), chips.sha256)]
+def _facts_of_chips(paths: Sequence[Path], chips: Chips, split: str) -> dict[str, Any]:
+    """Scenes of the compared chips, and on which splits of the chips models of the maps were trained.
+
+    Warns of maps whose models were trained on held-out chips: a final model's, or a folds' ensemble's.
+    """
+    by_map = {path: trained_splits_in(read_tags(path), chips.sha256) for path in paths}
+    trained = [path for path, splits in by_map.items() if split in splits]
     if trained and split != "train":
         log.warning(
             "the model of %s was trained on split %s of %s too: the measures are not its accuracy on other ground. "
             "Assess the map of a model that has not seen these chips; a run keeps it in assessed/ or folds/",
             trained[0], split, chips.folder,
         )  # fmt: skip
+    trained_splits = tuple(name for name in get_args(Split) if any(name in splits for splits in by_map.values()))
+    return {"trained_splits": trained_splits, "scenes": len(set(chips.of_split(split).scene_names.tolist()))}
 
 
 def _refuse_twice(paths: Sequence[Path]) -> None:

@@ -3,24 +3,18 @@
 import math
 from typing import Any
 
-_NARROW = 0.02
-"""Width of an interval below which its ends have three digits, like the measure."""
-
 
 def number(value: float | None, form: str = ".3f") -> str:
     """A number, or "-" for one that is undefined."""
-    return "-" if value is None or math.isnan(value) else f"{value:{form}}"
+    # z: no minus before zeros.
+    return "-" if value is None or math.isnan(value) else f"{value:z{form}}"
 
 
 def with_interval(measures: dict[str, Any], intervals: dict[str, Any], name: str) -> str:
-    """A measure as 0.853 (0.81-0.88)."""
+    """A measure as 0.853 (0.812 to 0.884)."""
     lower, upper = intervals.get(name) or (None, None)
     value = number(measures[name])
-    if lower is None or upper is None:
-        return value
-    # A narrow interval must not look like none.
-    digits = 2 if upper - lower >= _NARROW else 3
-    return f"{value} ({lower:.{digits}f}-{upper:.{digits}f})"
+    return value if lower is None or upper is None else f"{value} ({number(lower)} to {number(upper)})"
 
 
 def confidence_text(confidence: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from landscribe.commands.numbers import area_form, confidence_text, error_text, estimated_text, number, with_interval
 from landscribe.commands.terminal import duration, show, size
-from landscribe.errors import counted, listed, printable
+from landscribe.errors import counted, listed, per_cent, printable
 from landscribe.runs import Run
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
@@ -20,6 +20,7 @@ _OF_OBJECTS = {
     "overseg.": "oversegmentation", "underseg.": "undersegmentation", "boundary F1": "boundary_f1",
 }  # fmt: skip
 """Columns of the table of objects by class."""
+_OF_ONE_SCENE = ". All these chips are of one scene: the intervals hold for this scene, not for others"
 _WIDEST = 10_000
 _MOST_CLASSES = 8
 """Up to this many classes, a table by group has a column for the F1 of each."""
@@ -69,6 +70,8 @@ def print_measures(summary: dict[str, Any]) -> None:
         f"{listed(summary['maps'])} against {summary['reference']}"
         + (f" ({summary['split']})" if summary["split"] else "")
     )
+    if caveat := summary.get("caveat"):
+        show(caveat)
     intervals = summary.get("intervals") or {}
     overall = [f"{_title(name)} {with_interval(summary, intervals, name)}" for name in _OVERALL]
     # Points have no blocks, from which intervals follow.
@@ -77,7 +80,7 @@ def print_measures(summary: dict[str, Any]) -> None:
     if summary.get("quantity_disagreement") is not None:
         show(", ".join(f"{_title(name)} {number(summary[name])}" for name in _AGREEMENT))
     if summary.get("unmapped_pixels"):
-        show(f"{summary['unmapped_pixels']} more {noun}s of the reference lie where the map has no class")
+        show(f"{summary['unmapped_pixels']:,} more {noun}s of the reference lie where the map has no class")
     by_class = intervals.get("classes") or [{}] * len(summary["classes"])
     _print_table(
         ["class", "user's", "producer's", "F1", "IoU", f"reference {noun}s"],
@@ -89,9 +92,10 @@ def print_measures(summary: dict[str, Any]) -> None:
     if intervals:
         show(
             intervals.get("reason")
-            or f"intervals: {confidence_text(intervals['confidence'])}, from resamples of {intervals['blocks']} blocks "
-            f"of {intervals['block_side']} x {intervals['block_side']} pixels"
+            or f"intervals: {confidence_text(intervals['confidence'])}, from resamples of "
+            f"{intervals['blocks']:,} blocks of {intervals['block_side']} x {intervals['block_side']} pixels"
             + (f"; {intervals['note']}" if "note" in intervals else "")
+            + (_OF_ONE_SCENE if summary.get("scenes") == 1 else "")
         )
     if "by_edge_distance" in summary:
         _print_edges(summary)
@@ -141,7 +145,10 @@ def _print_edges(summary: dict[str, Any]) -> None:
     """Accuracy by distance to the edges between classes, and how edges agree."""
     _print_table(
         ["pixels from an edge", "pixels", "overall accuracy"],
-        [[row["distance"], str(row["pixels"]), number(row["overall_accuracy"])] for row in summary["by_edge_distance"]],
+        [
+            [row["distance"], f"{row['pixels']:,}", number(row["overall_accuracy"])]
+            for row in summary["by_edge_distance"]
+        ],
     )
     boundary = summary["boundary"]
     measures = ", ".join(f"{title} {number(boundary[name])}" for name, title in _OF_EDGES.items())
@@ -166,8 +173,8 @@ def print_object_measures(summary: dict[str, Any]) -> None:
     show(
         f"{counted(summary['predicted_objects'], 'object')}, "
         f"{counted(summary['reference_objects'], 'reference object')}; "
-        f"left out: {left_out['predicted']} and {left_out['reference']} more (cut by the edge of the labelled area, "
-        "or outside)"
+        f"left out: {left_out['predicted']:,} and {left_out['reference']:,} more (cut by the edge of the labelled "
+        "area, or outside)"
     )
     by_threshold = (summary[name] for name in ("thresholds", "precision", "recall", "f1"))
     _print_table(
@@ -181,7 +188,7 @@ def print_object_measures(summary: dict[str, Any]) -> None:
         ["class", "objects", "reference", *columns],
         [
             [
-                row["name"], str(row["predicted_objects"]), str(row["reference_objects"]),
+                row["name"], f"{row['predicted_objects']:,}", f"{row['reference_objects']:,}",
                 *(number(row[name]) for name in columns.values()),
             ]
             for row in rows
@@ -197,7 +204,7 @@ def _print_groups(groups: dict[str, Any], noun: str) -> None:
         ["region or group", f"{noun}s", "overall accuracy", "mean F1", *(f"F1 {name}" for name in few)],
         [
             [
-                group, str(measures["pixels"]),
+                group, f"{measures['pixels']:,}",
                 *(
                     with_interval(measures, measures.get("intervals") or {}, name)
                     for name in ("overall_accuracy", "mean_f1")
@@ -214,7 +221,8 @@ def print_plan(plan: dict[str, Any]) -> None:
     overall, level = plan["overall"], confidence_text(plan["confidence"])
     is_stratified = plan["design"] == "stratified"
     show(
-        f"{plan['map']}: {plan['design']} sample of {plan['size']:,} of {plan['units']:,} units"
+        f"{plan['map']}: {plan['design']} sample of {plan['size']:,} of {plan['units']:,} units "
+        f"({'pixels' if plan['unit'] == 1 else 'blocks of {unit} x {unit} pixels'.format(**plan)})"
         + ("" if overall is None else f", expected accuracy {_expected(overall)}")
     )
     _print_table(
@@ -224,20 +232,27 @@ def print_plan(plan: dict[str, Any]) -> None:
         ],
         [
             [
-                row["name"], f"{row['units']:,}", f"{row['share']:.2%}",
-                "-" if row["expected"] is None else f"{row['expected']['accuracy']:.3g}",
+                row["name"], f"{row['units']:,}", per_cent(row["share"]),
+                "-" if row["expected"] is None else number(row["expected"]["accuracy"]),
                 "-" if row["expected"] is None else "{lower:.3f} to {upper:.3f}".format(**row["expected"]),
                 f"{row['size']:,.0f}",
             ]
             for row in plan["strata"]
         ],
     )  # fmt: skip
+    if plan["allocation"] == "auto":
+        from landscribe.sampling.sizes import LEAST_OF_A_STRATUM
+
+        show(f"allocation auto: {LEAST_OF_A_STRATUM} units of each stratum if the size allows it, the rest by share")
+    given = plan["expected_accuracy"]
+    values = given if isinstance(given, (int, float)) else ", ".join(f"{name} {value}" for name, value in given.items())
+    show(f"expected accuracy is an assumption (--expected-accuracy): {values}. Intervals are longer on the side of 0.5")
     if plan["design"] == "cluster":
         show("intervals are those of a simple random sample: they are wider if the pixels of a square are correlated")
 
 
 def _expected(overall: dict[str, float]) -> str:
-    return "{accuracy:.3g}, standard error {standard_error:.4f}, {lower:.3f} to {upper:.3f}".format(**overall)
+    return "{accuracy:.3f}, standard error {standard_error:.4f}, {lower:.3f} to {upper:.3f}".format(**overall)
 
 
 def print_blocks(table: Any) -> None:
@@ -302,16 +317,18 @@ def print_bench(benchmark: Any) -> None:
 
 def print_description(described: Any) -> None:
     """Contents of chips: classes, their co-occurrence, and bands."""
-    splits = ", ".join(f"{name} {count}" for name, count in described.chips.items())
+    from landscribe.maps.areas import four_digits
+
+    splits = ", ".join(f"{name} {count:,}" for name, count in described.chips.items())
     show(f"{counted(sum(described.chips.values()), 'chip')} of {described.size} pixels of {described.dtype} ({splits})")
-    show(f"{described.unknown_share:.1%} of the pixels are unlabelled")
+    show(f"{per_cent(described.unknown_share)} of the pixels are unlabelled")
     _print_table(
         ["class", "pixels", "share", *(f"in {name}" for name in described.chips), "of train",
          *described.classes[0].weights],
         [
             [
-                row.name, f"{row.pixels:,}", f"{row.share:.1%}", *map(str, row.chips.values()),
-                f"{row.train_share:.1%}", *(f"{weight:.3f}" for weight in row.weights.values()),
+                row.name, f"{row.pixels:,}", per_cent(row.share), *map("{:,}".format, row.chips.values()),
+                per_cent(row.train_share), *(f"{weight:.3f}" for weight in row.weights.values()),
             ]
             for row in described.classes
         ],
@@ -321,7 +338,11 @@ def print_description(described: Any) -> None:
         _print_table(
             ["group", *(f"in {name}" for name in described.chips), *(row.name for row in described.classes)],
             [
-                [group.name or "none", *map(str, group.chips.values()), *(f"{x:.1%}" for x in group.shares.values())]
+                [
+                    group.name or "none",
+                    *map("{:,}".format, group.chips.values()),
+                    *map(per_cent, group.shares.values()),
+                ]
                 for group in described.groups
             ],
         )
@@ -329,7 +350,7 @@ def print_description(described: Any) -> None:
     _print_table(
         ["class", *(row.name for row in described.classes)],
         [
-            [row.name, *map(str, together)]
+            [row.name, *map("{:,}".format, together)]
             for row, together in zip(described.classes, described.together, strict=True)
         ],
     )  # fmt: skip
@@ -337,14 +358,14 @@ def print_description(described: Any) -> None:
         ["band", "histogram", "mean", "std", "p2", "median", "p98"],
         [
             [
-                band.name, _bars(band.shares), f"{band.mean:.5g}", f"{band.standard_deviation:.5g}",
-                *(f"{band.quantiles[percent]:.5g}" for percent in ("2", "50", "98")),
+                band.name, _bars(band.shares), four_digits(band.mean), four_digits(band.standard_deviation),
+                *(four_digits(band.quantiles[percent] or 0) for percent in ("2", "50", "98")),
             ]
             for band in described.bands
         ],
     )  # fmt: skip
     first, last = described.edges[0], described.edges[-1]
-    show(f"histograms from {first:.5g} to {last:.5g}, of {counted(described.chips_read, 'chip')}")
+    show(f"histograms from {four_digits(first)} to {four_digits(last)}, of {counted(described.chips_read, 'chip')}")
 
 
 def _bars(shares: tuple[float, ...]) -> str:

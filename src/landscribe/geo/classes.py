@@ -254,9 +254,12 @@ class Classes:
         """Raise ClassError with the labels that are not in the table and their counts."""
         unlisted = ", ".join(f"{label!r} ({count})" for label, count in list(counts.items())[:6])
         expected = ", ".join(repr(label) for label in (*(entry.label for entry in self.entries), *self.unknown))
+        by_case = {label_key(entry.label).casefold(): entry.label for entry in self.entries}
+        meant = {label: by_case.get(label_key(label).casefold()) for label in counts}
+        questions = [f" Did you mean {own!r} for {label!r}?" for label, own in meant.items() if own is not None]
         error = ClassError(
-            f"{where} holds {unlisted}, not in the class table. Expected {expected} (ignore: {self.ignore}). "
-            "Add the missing classes to the table, or correct the labels."
+            f"{where} holds {unlisted}, not in the class table. Expected {expected} (ignore: {self.ignore})."
+            f"{questions[0] if questions else ''} Add the missing classes to the table, or correct the labels."
         )
         error.labels = tuple(counts)
         raise error

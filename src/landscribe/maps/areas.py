@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import counted
+from landscribe.errors import counted, per_cent
 from landscribe.geo.classes import IGNORE, Classes, count_codes
 from landscribe.geo.grid import Grid
 from landscribe.geo.pixel_area import pixel_areas
@@ -101,22 +101,31 @@ def area_decimals(area: float) -> int:
     return max(0, 3 - math.floor(math.log10(area))) if area > 0 else 0
 
 
-def area_text(square_metres: float) -> str:
-    """An area in the unit in which it is easy to read, with four digits and no exponent.
+def four_digits(value: float) -> str:
+    """A number with four digits, thousands separated, and no exponent.
 
-    >>> [area_text(area) for area in (0, 30, 25_600, 123_456_789)]
-    ['0 m²', '30.00 m²', '2.560 ha', '123.5 km²']
+    >>> [four_digits(value) for value in (48.1, 12345.6, -0.027234, 0)]
+    ['48.10', '12,346', '-0.02723', '0']
     """
-    unit = area_unit(square_metres)
-    area = square_metres / AREA_UNITS[unit]
-    return f"{area:,.{area_decimals(area)}f} {unit}"
+    return f"{value:,.{area_decimals(abs(value))}f}"
+
+
+def area_text(square_metres: float, unit: str = "") -> str:
+    """An area with four digits and no exponent, in a unit, or else in that in which it is easy to read.
+
+    >>> [area_text(area) for area in (0, 30, 25_600, 123_456_789)], area_text(30, "ha")
+    (['0 m²', '30.00 m²', '2.560 ha', '123.5 km²'], '0.003000 ha')
+    """
+    unit = unit or area_unit(square_metres)
+    return f"{four_digits(square_metres / AREA_UNITS[unit])} {unit}"
 
 
 def format_areas(areas: Areas) -> str:
-    """Areas as one line: on the ground where the pixel size is known, pixels elsewhere, and shares."""
+    """Areas as one line: in one unit where the pixel size is known, pixels elsewhere, and shares."""
+    unit = area_unit(sum(area["km2"] or 0 for area in areas.values()) * 1e6)
     return ", ".join(
         f"{name} "
-        + (counted(area["pixels"], "pixel") if area["km2"] is None else area_text(area["km2"] * 1e6))
-        + f" ({area['share']:.1%})"
+        + (counted(area["pixels"], "pixel") if area["km2"] is None else area_text(area["km2"] * 1e6, unit))
+        + f" ({per_cent(area['share'])})"
         for name, area in areas.items()
     )

@@ -153,7 +153,12 @@ def _foreground(classes: tuple[PolygonClass, ...], raster: Raster, *, has_table:
     left_out = {0} | ({IGNORE} if may_be_unlabelled and values - {0, IGNORE} else set())
     for value, meaning in ((0, "the background"), (IGNORE, "unlabelled")):
         if value in left_out & values:
-            log.info("class %d of %s is left out as %s; --classes all includes it", value, raster.paths[0], meaning)
+            log.info(
+                "class %d of %s is left out as %s; landscribe vectorize --classes all includes it",
+                value,
+                raster.paths[0],
+                meaning,
+            )
     return tuple(entry for entry in classes if entry.value not in left_out)
 
 

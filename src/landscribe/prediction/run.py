@@ -341,7 +341,7 @@ def _holds_centre(plan: MapPlan, unit: Unit) -> bool:
 
 def _title(raster: Raster) -> str:
     others = 0 if raster.title else len(raster.paths) - 1
-    return f"mapping {raster.name}" + (f" and {others} more" if others else "")
+    return f"mapping {raster.name}" + (f" and {counted(others, 'more file')}" if others else "")
 
 
 def _summary(failed: Sequence[Outcome[Unit]], planned: int, store: UnitStore, *, is_lost: bool) -> str:

@@ -20,8 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
+from landscribe.errors import per_cent
 from landscribe.geo.classes import IGNORE, Classes, rgb
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
@@ -38,10 +39,18 @@ Limits = NDArray[np.float64]
 # Paul Tol's high-contrast scheme: distinct for every colour vision, and in print.
 SPLIT_COLOURS = {"train": "#004488", "val": "#ddaa33", "test": "#bb5566", "gap": "#b8bcc0"}
 ERROR_COLOURS = {"correct": "#c5e3d8", "error": "#b3261e"}
+FALSE_ALARM = "#3b5bb5"
 INK = "#1f2933"
 NONE = "\u2013"
 """Shown for an undefined measure."""
 _FAINT = "#7b8794"
+_CELL_INK, _CELL_FAINT, _CELL_WHITE = "#1e2832", "#7a8693", "#fefefe"
+"""Of the text in coloured cells, which is the same on a dark page."""
+_LINES = "#e4e8ec"
+_OF_PAGE = {INK: "var(--ink)", _FAINT: "var(--soft)", _LINES: "var(--line)", "#ffffff": "var(--card)"}
+"""Colours of charts that follow those of the page, which may be dark."""
+_ALIKE = 0.5
+"""Share of the common range of pixel values that each band of a photograph spans at least."""
 _TRANSPARENT = 255
 
 _STYLE: dict[Any, Any] = {
@@ -51,11 +60,13 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a class may be called "$a$"
     "text.color": INK,
     "axes.labelcolor": INK,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "axes.edgecolor": _FAINT,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "grid.color": "#e4e8ec",
+    "grid.color": _LINES,
 }
 
 
@@ -92,23 +103,30 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def limits_of(pixels: Pixels, valid: Valid, *, together: bool) -> Limits:
-    """The 2nd and 98th percentile of each band (bands, rows, cols) over valid pixels; 0 and 1 without valid pixels.
-
-    Args:
-        pixels: (bands, rows, cols).
-        valid: (rows, cols).
-        together: the same limits for all bands, which keeps the colours of a photograph; bands of other
-            imagery are not on one scale.
-    """
+def limits_of(pixels: Pixels, valid: Valid) -> Limits:
+    """The 2nd and 98th percentile of each band (bands, rows, cols) over valid pixels, as `usable_limits` has them."""
     if not valid.any():
         return np.repeat([[0.0], [1.0]], len(pixels), axis=1)
-    values = pixels[:, valid].astype(np.float64)
-    limits = np.asarray(np.percentile(values, [2, 98], axis=1), np.float64)
-    if together:
-        limits[:] = np.percentile(values, [2, 98])[:, None]
+    return usable_limits(np.percentile(pixels[:, valid].astype(np.float64), [2, 98], axis=1))
+
+
+def usable_limits(ends: NDArray[np.float64]) -> Limits:
+    """Limits from the 2nd and 98th percentiles of bands (2, bands): the same for all bands if these differ little.
+
+    Common limits keep the colours of a photograph. Where the range of a band is less than half of the common one, as
+    in the bands of a satellite, each band has limits of its own: forest would be blue.
+
+    >>> usable_limits(np.array([[18, 27, 24], [196, 189, 183.0]])).tolist()
+    [[18.0, 18.0, 18.0], [196.0, 196.0, 196.0]]
+    >>> usable_limits(np.array([[21, 38, 45], [115, 92, 82.0]])).tolist()
+    [[21.0, 38.0, 45.0], [115.0, 92.0, 82.0]]
+    """
+    low, high = np.where(np.isfinite(ends), ends, [[0.0], [1.0]])
+    if (high - low).min() >= _ALIKE * (high.max() - low.min()):
+        low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
+    limits = np.stack([low, high])
     # A constant band becomes mid grey.
-    limits[:, limits[0] == limits[1]] += np.array([[-0.5], [0.5]])
+    limits[:, low == high] += np.array([[-0.5], [0.5]])
     return limits
 
 
@@ -193,16 +211,73 @@ def photo(colours: Colours, valid: Valid) -> str:
     return _png(np.where(valid, np.asarray(picture), np.uint8(_TRANSPARENT)), picture.getpalette() or [])
 
 
+def with_scale_bar(colours: Colours, valid: Valid, metres: float) -> tuple[Colours, Valid]:
+    """A picture with a scale bar on a white plate at its lower left; the plate is valid. Tiny pictures get none.
+
+    Args:
+        colours: the picture.
+        valid: its valid pixels.
+        metres: width of a pixel of the picture on the ground.
+    """
+    height, width = valid.shape
+    length = round_length(metres * width / 4)
+    font = ImageFont.load_default(size=max(12, width // 34))
+    text, bar, gap = length_text(length), round(length / metres), max(3, max(height, width) // 120)
+    picture = Image.fromarray(colours)
+    pen = ImageDraw.Draw(picture)
+    left, top, right, bottom = map(int, pen.textbbox((0, 0), text, font=font))
+    plate = (max(bar, right - left) + 2 * gap, bottom - top + 4 * gap)
+    if plate[0] > width / 2 or plate[1] > height / 2:
+        return colours, valid
+    x, y = gap, height - gap - plate[1]
+    pen.rectangle((x, y, x + plate[0], y + plate[1]), fill="white")
+    pen.text((x + gap - left, y + gap - top), text, fill=INK, font=font)
+    pen.rectangle((x + gap, y + plate[1] - 2 * gap, x + gap + bar - 1, y + plate[1] - gap), fill=INK)
+    is_shown = valid.copy()
+    is_shown[y : y + plate[1] + 1, x : x + plate[0] + 1] = True
+    return np.asarray(picture), is_shown
+
+
+def round_length(most: float) -> float:
+    """The largest of 1, 2, 5, 10, 20 ... (and of 0.5, 0.2 ...) that is not larger.
+
+    >>> [round_length(most) for most in (4.9, 5, 720, 0.3)]
+    [2.0, 5.0, 500.0, 0.2]
+    """
+    power: float = 10.0 ** math.floor(math.log10(most))
+    return float(f"{max(step * power for step in (1, 2, 5) if step * power <= most * (1 + 1e-9)):.3g}")
+
+
+def length_text(metres: float) -> str:
+    """A length on the ground in metres, or in kilometres from 1000 m on.
+
+    >>> [length_text(metres) for metres in (500, 2000, 1017.6)]
+    ['500 m', '2 km', '1.02 km']
+    """
+    return f"{metres / 1000:.3g} km" if metres >= 1000 else f"{metres:.3g} m"
+
+
 def class_picture(values: Values, classes: Classes) -> str:
     """Class values in their colours, as a data URI; transparent where ignored."""
     return _flat_picture(values, {value: colour[:3] for value, colour in colormap(classes).items()})
 
 
-def error_picture(reference: Values, predicted: Values) -> str:
-    """Correct and wrong pixels, as a data URI; transparent where reference or prediction is ignored."""
+def error_colours(classes: Classes) -> dict[str, str]:
+    """Colours of an error picture: correct and wrong; of two classes, misses and false alarms of the second."""
+    if len(classes) != 2:
+        return ERROR_COLOURS
+    correct, wrong = ERROR_COLOURS.values()
+    return {"correct": correct, f"{classes.names[1]} missed": wrong, f"false alarm of {classes.names[1]}": FALSE_ALARM}
+
+
+def error_picture(reference: Values, predicted: Values, classes: Classes) -> str:
+    """Correct and wrong pixels in `error_colours`, as a data URI; transparent where either has no class."""
     assessed = (reference != IGNORE) & (predicted != IGNORE)
-    outcome = np.where(assessed, reference != predicted, IGNORE).astype(np.uint8)
-    return _flat_picture(outcome, {0: rgb(ERROR_COLOURS["correct"]), 1: rgb(ERROR_COLOURS["error"])})
+    outcome = (reference != predicted).astype(np.uint8)
+    if len(classes) == 2:
+        outcome[(outcome == 1) & (predicted == classes.values[1])] = 2
+    colours = map(rgb, error_colours(classes).values())
+    return _flat_picture(np.where(assessed, outcome, IGNORE).astype(np.uint8), dict(enumerate(colours)))
 
 
 def _flat_picture(values: Values, colours: Mapping[int, Sequence[int]]) -> str:
@@ -254,8 +329,8 @@ def _draw_line(axes: Axes, epochs: Sequence[int], line: Line) -> None:
     (drawn,) = axes.plot(epochs, values, color=line.colour, linewidth=2, linestyle=style)
     if len(epochs) <= 40:
         drawn.set(marker="o", markersize=3.5)
-    if sum(rgb(line.colour)) > 500:
-        # Pale class colours get a rim, or they vanish on white.
+    if line.colour != INK and not 260 < sum(rgb(line.colour)) < 500:
+        # Pale and dark class colours get a rim, or they vanish on a page that is light or dark.
         drawn.set_path_effects([Stroke(linewidth=3.2, foreground=_FAINT), Normal()])
 
 
@@ -297,9 +372,17 @@ def confusion_chart(names: Sequence[str], counts: NDArray[np.int64], alt: str) -
         axes.pcolormesh(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1.12, edgecolors="white", linewidth=2)
         for (row, col), pixels in np.ndenumerate(counts):
             share, count = float(shares[row, col]), f"{pixels:,}"
-            colour = "white" if share > 0.55 else (INK if pixels else _FAINT)
+            colour = _CELL_WHITE if share > 0.55 else (_CELL_INK if pixels else _CELL_FAINT)
             smaller = min(8.5, 115 * side / len(count))
-            axes.text(col + 0.5, row + 0.48, percent(share), ha="center", va="bottom", color=colour)
+            axes.text(
+                col + 0.5,
+                row + 0.48,
+                percent(share),
+                ha="center",
+                va="bottom",
+                color=colour,
+                fontsize=min(10, 100 * side / 7),
+            )
             axes.text(col + 0.5, row + 0.6, count, ha="center", va="top", color=colour, fontsize=smaller)
         centres = np.arange(len(names)) + 0.5
         axes.set(xticks=centres, yticks=centres, xticklabels=labels, yticklabels=labels, aspect="equal")
@@ -316,20 +399,16 @@ def confusion_chart(names: Sequence[str], counts: NDArray[np.int64], alt: str) -
 
 def measure(value: float | None) -> str:
     """A measure from 0 to 1, with three decimals."""
-    return NONE if value is None or math.isnan(value) else f"{value:.3f}"
+    return NONE if value is None or math.isnan(value) else f"{value:z.3f}"
 
 
 def percent(share: float | None) -> str:
-    r"""A share as a whole percentage; only 0 and 1 give 0 % and 100 %.
+    r"""A share in per cent, as `per_cent`, on one line.
 
-    >>> [percent(share) for share in (0.0, 0.001, 0.345, 0.999, 1.0)]
-    ['0\xa0%', '<1\xa0%', '34\xa0%', '>99\xa0%', '100\xa0%']
+    >>> percent(0.345), percent(None)
+    ('34.5\xa0%', '\u2013')
     """
-    if share is None or math.isnan(share):
-        return NONE
-    if 0 < share < 0.005:
-        return "<1\u00a0%"
-    return ">99\u00a0%" if 0.995 <= share < 1 else f"{100 * share:.0f}\u00a0%"
+    return NONE if share is None or math.isnan(share) else per_cent(share).replace(" ", "\u00a0")
 
 
 def _svg(figure: Figure, alt: str) -> Markup:
@@ -344,5 +423,6 @@ def _svg(figure: Figure, alt: str) -> Markup:
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text[text.index("<svg") :])
     used = set(re.findall(r"#([\w.-]+)", text))
     text = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", text)
+    text = re.sub("|".join(_OF_PAGE), lambda match: _OF_PAGE[match[0]], text)
     head = f'<svg role="img" aria-label="{escape(alt)}" style="--natural: {96 * figure.get_figwidth():.0f}px"'
     return Markup(text.replace("<svg", head, 1))  # noqa: S704  # matplotlib escaped what it wrote

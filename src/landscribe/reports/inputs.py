@@ -9,6 +9,7 @@ from typing import Any
 import pyogrio
 
 from landscribe.data.chips.chips import Chips
+from landscribe.errors import listed
 from landscribe.examples import EXAMPLES
 from landscribe.examples.example import Published
 from landscribe.maps.class_map import RUN_TAG, fingerprint_in, read_tags
@@ -72,7 +73,7 @@ class ReportInputs:
         published = EXAMPLES[run.example].published if run.example in EXAMPLES else ()
         assessed = None if folds else run.assessed.read_model().config
         return cls(
-            title=f"Landscribe: {', '.join(sorted(set(chips.scene_names.tolist())))}",
+            title=f"Landscribe: {_title(chips)}",
             chips=chips,
             history=assessed.history if assessed else (),
             kept_epoch=assessed.measures.get("epoch") if assessed else None,
@@ -90,6 +91,17 @@ class ReportInputs:
                 (number, number.measured((number.on_reference and reference) or assessment)) for number in published
             ],
         )
+
+
+def _title(chips: Chips) -> str:
+    """The first scenes in the order of the run, and how many more there are; bands of files are named by their folder.
+
+    A title of all scenes would be as long as a page.
+    """
+    firsts = [Path(source.image[0]) for source in chips.metadata.sources]
+    is_stacked = [len(source.image) > 1 for source in chips.metadata.sources]
+    titles = [first.parent.name if stacked else first.stem for first, stacked in zip(firsts, is_stacked, strict=True)]
+    return listed(dict.fromkeys(titles))
 
 
 def _sample_of(run: Run) -> dict[str, Any] | None:
@@ -130,7 +142,7 @@ def _facts(saved: SavedModel, chips: Chips) -> list[tuple[str, str]]:
         ("initial weights", _text(model.provenance.get("weights")).removeprefix("weights: ")),
         ("bands", f"{', '.join(model.bands)} ({model.dtype})"),
         ("pixel size", pixel_size),
-        ("chips", f"{len(chips)} of {chips.metadata.size} x {chips.metadata.size} pixels"),
+        ("chips", f"{len(chips):,} of {chips.metadata.size} \u00d7 {chips.metadata.size} pixels"),
         ("epochs", f"{len(model.history)}; weights of epoch {model.measures.get('epoch')}"),
         ("budget", next((f"{name} {settings[name]}" for name in _BUDGETS if settings.get(name)), "not recorded")),
         *((name.replace("_", " "), _text(settings.get(name))) for name in _SETTINGS),

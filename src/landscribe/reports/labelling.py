@@ -20,7 +20,7 @@ from landscribe.estimation.reference_sample import ReferenceSample
 from landscribe.geo.grid import ASSIGN_CRS, Grid, Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import write_text
-from landscribe.reports.figures import Limits, limits_of, photo, shown_bands, stretched, thinned
+from landscribe.reports.figures import Limits, length_text, limits_of, photo, shown_bands, stretched, thinned
 
 MOST_UNITS = 2000
 """Pictures on one page: more make browsers slow."""
@@ -49,6 +49,12 @@ class _Picture:
     """Corners of the unit in the window, as SVG takes them."""
     ticks: str
     """Four ticks that point at the unit, as an SVG path: a single pixel is hard to find."""
+    metres: float | None
+    """Width of the window on the ground; None without a CRS."""
+    position: str
+    """Latitude and longitude of the unit's centre, as web maps take them; empty without a CRS."""
+    has_imagery: bool
+    """False if no pixel of the unit is valid: it cannot be labelled."""
 
 
 def require_labelling_page(path: Path, units: int) -> Path:
@@ -85,6 +91,7 @@ def write_labelling_page(sample: ReferenceSample, image: Raster, out: Path) -> P
     pictures = list(_pictures(sample, image))
     # StrictUndefined: a typing error in a name of the template raises instead of leaving a gap.
     environment = Environment(undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["metres"] = length_text
     template = environment.from_string((files("landscribe.reports") / "labelling.html").read_text(encoding="utf-8"))
     page = template.render(
         pictures=pictures, image=image.name, classes=sample.design.classes, key=_key(sample)
@@ -106,21 +113,39 @@ def _pictures(sample: ReferenceSample, image: Raster) -> Iterator[_Picture]:
         raise RecipeError(f"no unit of the sample lies on {image.paths[0]}. Expected an image of the area of the map.")
     bands = image.select([band + 1 for band in shown_bands(image.bands)])
     pixels, valid = bands.overview(_OVERVIEW_SIDE)
-    limits = limits_of(pixels, valid, together=image.dtype == "uint8")
+    limits = limits_of(pixels, valid)
+    positions = _positions(sample)
     with progress.task("pictures of the sheet", len(corners)) as advance:
-        for number, own in zip(sample.units["id"].tolist(), corners, strict=True):
-            yield _picture(number, own, bands, limits)
+        for number, own, position in zip(sample.units["id"].tolist(), corners, positions, strict=True):
+            yield _picture(number, own, bands, limits, position)
             advance()
 
 
-def _picture(number: int, corners: NDArray[np.float64], image: Raster, limits: Limits) -> _Picture:
+def _picture(number: int, corners: NDArray[np.float64], image: Raster, limits: Limits, position: str) -> _Picture:
     """The picture around a unit with these corners, (4, 2) row and col in the image."""
     side = max(_CHIP_SIDE, int(np.ceil(_SURROUNDINGS * np.ptp(corners, axis=0).max())))
     row, col = np.round(corners.mean(axis=0) - side / 2).astype(int).tolist()
     pixels, valid = image.read(Window(row, col, side, side))
+    own = corners - (row, col)
+    (top, left), (bottom, right) = np.floor(own.min(axis=0)).astype(int), np.ceil(own.max(axis=0)).astype(int)
+    has_imagery = bool(valid[top : max(top + 1, bottom), left : max(left + 1, right)].any())
     pixels, valid = thinned(pixels, _PICTURE_SIDE), thinned(valid, _PICTURE_SIDE)
+    sides = image.grid.pixel_sides
     outline = " ".join(f"{x - col:.2f},{y - row:.2f}" for y, x in corners.tolist())
-    return _Picture(number, side, photo(stretched(pixels, limits), valid), outline, _ticks(corners - (row, col), side))
+    return _Picture(
+        number, side, photo(stretched(pixels, limits), valid), outline, _ticks(own, side),
+        None if sides is None else side * sides[1], position, has_imagery,
+    )  # fmt: skip
+
+
+def _positions(sample: ReferenceSample) -> list[str]:
+    """Latitude and longitude of the centre of each unit; empty texts without a CRS that has them."""
+    crs = sample.design.map.grid.crs
+    if crs is None or pyproj.CRS.from_wkt(crs.to_wkt()).is_engineering:
+        return [""] * len(sample.units)
+    to_lonlat = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
+    longitudes, latitudes = to_lonlat.transform(sample.units["x"].to_numpy(), sample.units["y"].to_numpy())
+    return [f"{latitude:.6f}, {longitude:.6f}" for latitude, longitude in zip(latitudes, longitudes, strict=True)]
 
 
 def _ticks(corners: NDArray[np.float64], side: int) -> str:

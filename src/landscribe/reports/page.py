@@ -11,20 +11,19 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from landscribe.data.chips.chips import ChipReader, Chips
-from landscribe.errors import LandscribeError
+from landscribe.data.chips.chips import ChipReader
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.geo.grid import crs_label
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid
-from landscribe.maps.areas import area_decimals, area_text
+from landscribe.geo.grid import Grid, crs_label
+from landscribe.geo.rasters.raster import Valid
+from landscribe.maps.areas import area_decimals, area_text, area_unit, four_digits
 from landscribe.maps.class_map import ClassMap
 from landscribe.outputs import write_text
 from landscribe.reports import figures
-from landscribe.reports.description import describe
-from landscribe.reports.figures import Colours, Limits, Line, Values
-from landscribe.reports.folds import Folds
+from landscribe.reports.description import Description, describe
+from landscribe.reports.figures import Colours, Line, Values
 from landscribe.reports.inputs import ReportInputs
-from landscribe.runs import match_maps, scene_in_name
+from landscribe.reports.scenes import Scenes
+from landscribe.runs import caveat_of_split, scene_in_name
 
 # Longer sides of pictures in pixels: about twice their size on the page, for sharp screens.
 _MAP_SIDE, _SPLIT_SIDE, _CHIP_SIDE = 900, 560, 256
@@ -48,31 +47,35 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     Raises:
         LandscribeError: a map or chip cannot be read, or `out` cannot be written.
     """
-    scenes = _Scenes(inputs.chips, inputs.maps, inputs.folds)
+    described = describe(inputs.chips)
+    scenes = Scenes(inputs.chips, inputs.maps, inputs.folds, described)
     assessed = inputs.maps if inputs.assessed_maps is None else inputs.assessed_maps
     context = {
         "inputs": inputs,
         "assessment": inputs.assessment,
+        # Of a run of an earlier version, whose model was trained on the train chips.
+        "old_caveat": caveat_of_split(inputs.assessment.get("split"), ["train"]),
         "reference": inputs.reference,
         "sample": inputs.sample,
-        "areas": _areas(inputs.maps),
+        **_areas(inputs.maps),
         "published": inputs.published,
         "metadata": inputs.chips.metadata,
         "scenes": scenes,
         "split_colours": scenes.colours,
-        "error_colours": figures.ERROR_COLOURS,
+        "error_colours": figures.error_colours(inputs.chips.classes),
         "maps": _maps(scenes),
         "charts": _charts(inputs),
         **_accuracy(inputs),
         **_splits(scenes),
-        **_contents(inputs.chips),
+        **_contents(scenes, described),
         "examples": _examples(scenes),
-        **_comparisons(scenes if assessed is inputs.maps else _Scenes(inputs.chips, assessed, inputs.folds)),
+        **_comparisons(scenes if assessed is inputs.maps else Scenes(inputs.chips, assessed, inputs.folds, described)),
     }
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page.filters |= {
         "measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": crs_label,
-        "decimals": area_decimals, "area": area_text, "sentence": figures.sentence,
+        "decimals": area_decimals, "area": area_text, "sentence": figures.sentence, "four_digits": four_digits,
+        "metres": figures.length_text,
     }  # fmt: skip
     text = (files("landscribe.reports") / "template.html").read_text(encoding="utf-8")
     write_text(out, page.from_string(text).render(context))
@@ -84,61 +87,7 @@ def is_report(text: str) -> bool:
     return all(part in text for part in ('<meta name="generator" content="landscribe">', '<section id="accuracy">'))
 
 
-class _Scenes:
-    """The chips, their scenes and maps, and how to draw them."""
-
-    def __init__(self, chips: Chips, maps: Sequence[Path], folds: Folds | None) -> None:
-        self.chips = chips
-        self.windows = chips.windows
-        self.splits = np.array(folds.splits, str) if folds else chips.splits
-        self.colours = folds.colours if folds else figures.SPLIT_COLOURS
-        self.used = folds.names if folds else ["train", "val", "test"]
-        # Each fold is held out once, and assessed then.
-        self.held_out = folds.names if folds else next(([name] for name in ("test", "val") if name in self.splits), [])
-        self.of_chip = chips.scene_names
-        self.problem = ""
-        self.images: dict[str, Raster] = {}
-        try:
-            self.images = chips.images()
-        except LandscribeError as error:
-            if chips.metadata.virtual:
-                raise
-            # A run folder may be copied without its imagery: chips with copied pixels can still be shown.
-            self.problem = str(error)
-        self.shown = figures.shown_bands(chips.metadata.bands)
-        self.maps = [Raster.open([path]) for path in maps]
-        self.map_of = match_maps(self.maps, self.images)
-        self._limits: dict[str, Limits] = {}
-
-    def _limits_of(self, pixels: Pixels, valid: Valid) -> Limits:
-        return figures.limits_of(pixels, valid, together=self.chips.metadata.dtype == "uint8")
-
-    def picture(self, scene: str, side: int) -> tuple[Colours, Valid]:
-        """A scene in colours, its longer side at most `side` pixels, and its valid pixels."""
-        pixels, valid = _read_small(self.images[scene], self.shown, side)
-        limits = self._limits.setdefault(scene, self._limits_of(pixels, valid))
-        return figures.stretched(pixels, limits), valid
-
-    def chip(self, scene: str, pixels: Pixels, valid: Valid) -> Colours:
-        """A chip in colours, stretched like its whole scene."""
-        if scene in self.images and scene not in self._limits:
-            self.picture(scene, _SPLIT_SIDE)
-        shown = pixels[list(self.shown)]
-        limits = self._limits.get(scene)
-        return figures.stretched(shown, self._limits_of(shown, valid) if limits is None else limits)
-
-
-def _read_small(raster: Raster, bands: Sequence[int], side: int) -> tuple[Pixels, Valid]:
-    """Selected bands of a raster (bands, rows, cols), the longer side at most `side`, and the valid pixels."""
-    raster = raster.select([band + 1 for band in bands])
-    if max(raster.grid.shape) <= side:
-        return raster.overview(side)
-    # Twice the size and averaged: nearest pixels alone would look grainy.
-    height, width = (max(1, round(side / max(raster.grid.shape) * length)) for length in raster.grid.shape)
-    return figures.halved(*raster.read_decimated(raster.grid.window, (2 * height, 2 * width)))
-
-
-def _maps(scenes: _Scenes) -> list[dict[str, Any]]:
+def _maps(scenes: Scenes) -> list[dict[str, Any]]:
     """Pictures of the maps and of their scenes."""
     count = min(len(scenes.maps), _MOST_PICTURES)
     side = _shared_side(_MAP_SIDE, count, _FULL_SIZE)
@@ -148,10 +97,30 @@ def _maps(scenes: _Scenes) -> list[dict[str, Any]]:
         scene = scene_in_name(mapped.name, covered) or next(iter(covered), None)
         values, valid = mapped.overview(side)
         values = np.where(valid, values[0], IGNORE).astype(np.uint8)
-        image = figures.photo(*scenes.picture(scene, side)) if scene else None
-        picture = figures.class_picture(values, scenes.chips.classes)
-        rows.append({"name": mapped.name, "scene": scene, "grid": mapped.grid, "image": image, "map": picture})
+        rows.append(
+            {
+                "name": mapped.name, "scene": scene and scenes.title(scene), "grid": mapped.grid,
+                "image": _scaled_photo(*scenes.picture(scene, side), mapped.grid) if scene else None,
+                "map": figures.class_picture(values, scenes.chips.classes),
+                "shown": _shares_text(values, scenes.chips.classes),
+            }
+        )  # fmt: skip
     return rows
+
+
+def _scaled_photo(colours: Colours, valid: Valid, grid: Grid) -> str:
+    """A picture of a grid, with a scale bar where pixels have a size on the ground."""
+    sides = grid.pixel_sides
+    if sides is not None:
+        colours, valid = figures.with_scale_bar(colours, valid, sides[1] * grid.width / valid.shape[1])
+    return figures.photo(colours, valid)
+
+
+def _shares_text(values: Values, classes: Classes) -> str:
+    """The classes of a picture and their shares, for readers who do not see it."""
+    counts = np.bincount(values.ravel(), minlength=IGNORE + 1)[list(classes.values)]
+    shares = zip(classes.names, counts / max(1, counts.sum()), strict=True)
+    return ", ".join(f"{name} {figures.percent(share)}" for name, share in shares if share) or "nodata"
 
 
 def _shared_side(side: int, count: int, full_size: int) -> int:
@@ -159,11 +128,11 @@ def _shared_side(side: int, count: int, full_size: int) -> int:
     return round(side * min(1.0, math.sqrt(full_size / max(1, count))))
 
 
-def _areas(maps: Sequence[Path]) -> list[dict[str, Any]]:
-    """Pixels of each class in all maps together; empty if a map does not carry its counts."""
+def _areas(maps: Sequence[Path]) -> dict[str, Any]:
+    """Pixels of each class in all maps together, and the unit of areas; empty if a map does not carry its counts."""
     counted = [ClassMap.open(path).areas for path in maps]
     if not counted or not all(counted):
-        return []
+        return {"areas": [], "unit": None}
     whole = sum(area["pixels"] for areas in counted for area in areas.values())
     rows = []
     for name in counted[0]:
@@ -171,7 +140,8 @@ def _areas(maps: Sequence[Path]) -> list[dict[str, Any]]:
         pixels, km2 = sum(area["pixels"] for area in of_class), [area["km2"] for area in of_class]
         share, square_metres = pixels / whole if whole else None, None if None in km2 else sum(km2) * 1e6
         rows.append({"name": name, "pixels": pixels, "share": share, "square_metres": square_metres})
-    return rows
+    is_measured = all(row["square_metres"] is not None for row in rows)
+    return {"areas": rows, "unit": area_unit(sum(row["square_metres"] for row in rows)) if is_measured else None}
 
 
 def _charts(inputs: ReportInputs) -> list[dict[str, Any]]:
@@ -245,7 +215,7 @@ def _confusion(
     return rows, counts, chart
 
 
-def _splits(scenes: _Scenes) -> dict[str, Any]:
+def _splits(scenes: Scenes) -> dict[str, Any]:
     """Chips and class shares of each split, and the split maps."""
     chips = scenes.chips
     present = [name for name in scenes.colours if name in scenes.splits]
@@ -259,27 +229,40 @@ def _splits(scenes: _Scenes) -> dict[str, Any]:
     return {
         "splits": [(name, int((scenes.splits == name).sum()), int(counts.sum())) for name, counts in pixels.items()],
         "split_rows": rows,
-        "split_maps": [(name, _split_map(scenes, name, side)) for name in names[:_MOST_PICTURES]],
+        "split_maps": [
+            (scenes.title(name), _split_map(scenes, name, side), _chips_text(scenes, name))
+            for name in names[:_MOST_PICTURES]
+        ],
         "scene_count": len(names),
     }
 
 
-def _contents(chips: Chips) -> dict[str, Any]:
+def _chips_text(scenes: Scenes, scene: str) -> str:
+    """How many chips of a scene each split or fold has, for readers who do not see the picture."""
+    splits = scenes.splits[scenes.of_chip == scene].tolist()
+    return ", ".join(f"{splits.count(name):,} {name}" for name in scenes.colours if name in splits)
+
+
+def _contents(scenes: Scenes, described: Description) -> dict[str, Any]:
     """Class shares, classes that occur in the same chips, and band histograms."""
-    described = describe(chips)
-    alt = "Histogram of each band over the valid pixels of the chips"
-    bands = [(band.name, band.shares) for band in described.bands]
+    chips = scenes.chips
+    medians = ", ".join(
+        f"{name} {four_digits(band.quantiles['50'] or 0)}"
+        for name, band in zip(scenes.bands, described.bands, strict=True)
+    )
+    alt = f"Histogram of each band over the valid pixels of the chips; medians: {medians}"
+    bands = [(name, band.shares) for name, band in zip(scenes.bands, described.bands, strict=True)]
     return {
         "together": list(zip(chips.classes, described.together, strict=True)),
         "shares": list(zip(chips.classes, described.classes, strict=True)),
         "unlabelled_share": described.unknown_share,
-        "band_rows": described.bands,
+        "band_rows": list(zip(scenes.bands, described.bands, strict=True)),
         "histogram": figures.histogram_chart(described.edges, bands, alt),
         "chips_read": described.chips_read,
     }
 
 
-def _split_map(scenes: _Scenes, scene: str, side: int) -> str:
+def _split_map(scenes: Scenes, scene: str, side: int) -> str:
     picture, _ = scenes.picture(scene, side)
     scale = len(picture) / scenes.images[scene].grid.height
     indices = np.flatnonzero(scenes.of_chip == scene)
@@ -287,20 +270,23 @@ def _split_map(scenes: _Scenes, scene: str, side: int) -> str:
     return figures.split_picture(picture, scale, windows, scenes.splits[indices].tolist(), scenes.colours)
 
 
-def _examples(scenes: _Scenes) -> list[dict[str, Any]]:
+def _examples(scenes: Scenes) -> list[dict[str, Any]]:
     """Example chips with their labels drawn over them."""
     chips, reader = scenes.chips, ChipReader(scenes.chips)
     rows = []
     for index in _varied(scenes):
         pixels, valid, mask = (figures.thinned(array, _CHIP_SIDE) for array in reader.read(index))
-        colours = figures.overlaid(scenes.chip(scenes.of_chip[index], pixels, valid), mask, chips.classes)
+        colours = figures.overlaid(scenes.chip(pixels), mask, chips.classes)
         shares = chips.counts[index] / max(1, chips.counts[index].sum())
-        most = [(chips.classes.names[k], shares[k]) for k in np.argsort(-shares, kind="stable")[:2] if shares[k]]
+        order = np.argsort(-shares, kind="stable")
+        most = [(chips.classes.names[k], shares[k]) for k in order[:2] if shares[k]]
+        if others := shares[order[2:]].sum():
+            most.append(("other classes", others))
         rows.append({**_location(scenes, index), "image": figures.photo(colours, valid), "most": most})
     return rows
 
 
-def _varied(scenes: _Scenes) -> list[int]:
+def _varied(scenes: Scenes) -> list[int]:
     """Indices of example chips: each class in each split in turn, sorted by split."""
     counts = scenes.chips.counts
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
@@ -320,7 +306,7 @@ def _varied(scenes: _Scenes) -> list[int]:
     return sorted(chosen, key=lambda index: splits.index(str(scenes.splits[index])))
 
 
-def _comparisons(scenes: _Scenes) -> dict[str, Any]:
+def _comparisons(scenes: Scenes) -> dict[str, Any]:
     """The held-out chips with the lowest, the median and the highest accuracy."""
     scored = _scored(scenes)
     last, middle = len(scored) - 1, len(scored) // 2
@@ -335,18 +321,23 @@ def _comparisons(scenes: _Scenes) -> dict[str, Any]:
         arrays = (*reader.read(index), _predicted(scenes, index))
         pixels, valid, mask, predicted = (figures.thinned(array, _CHIP_SIDE) for array in arrays)
         pictures = {
-            "image": figures.photo(scenes.chip(scenes.of_chip[index], pixels, valid), valid),
+            "image": figures.photo(scenes.chip(pixels), valid),
             "label": figures.class_picture(mask, scenes.chips.classes),
             "prediction": figures.class_picture(predicted, scenes.chips.classes),
-            "error": figures.error_picture(mask, predicted),
+            "error": figures.error_picture(mask, predicted, scenes.chips.classes),
         }
-        row = {"word": word, "accuracy": accuracy, "labelled": labelled, "pictures": pictures}
+        texts = {
+            "label": _shares_text(mask, scenes.chips.classes),
+            "prediction": _shares_text(predicted, scenes.chips.classes),
+            "error": f"{figures.percent(1 - accuracy)} of the pixels are wrong",
+        }
+        row = {"word": word, "accuracy": accuracy, "labelled": labelled, "pictures": pictures, "texts": texts}
         rows.append(_location(scenes, index) | row)
     split = "held-out" if len(scenes.held_out) > 1 else next(iter(scenes.held_out), None)
     return {"compared": rows, "compared_split": split, "compared_among": len(scored)}
 
 
-def _scored(scenes: _Scenes) -> list[tuple[float, int, int]]:
+def _scored(scenes: Scenes) -> list[tuple[float, int, int]]:
     """(accuracy, index, labelled pixels) of the held-out chips that a map covers, lowest accuracy first."""
     reader = ChipReader(scenes.chips)
     indices = np.flatnonzero(np.isin(scenes.splits, scenes.held_out) & np.isin(scenes.of_chip, list(scenes.map_of)))
@@ -360,12 +351,12 @@ def _scored(scenes: _Scenes) -> list[tuple[float, int, int]]:
     return sorted(scored)
 
 
-def _predicted(scenes: _Scenes, index: int) -> Values:
+def _predicted(scenes: Scenes, index: int) -> Values:
     """The map in the window of a chip: class values (rows, cols), 255 for nodata."""
     pixels, valid = scenes.map_of[scenes.of_chip[index]].read(scenes.windows[index])
     return np.where(valid, pixels[0], IGNORE).astype(np.uint8)
 
 
-def _location(scenes: _Scenes, index: int) -> dict[str, Any]:
+def _location(scenes: Scenes, index: int) -> dict[str, Any]:
     row, col = scenes.windows[index].row, scenes.windows[index].col
-    return {"scene": scenes.of_chip[index], "row": row, "col": col, "split": scenes.splits[index]}
+    return {"scene": scenes.title(str(scenes.of_chip[index])), "row": row, "col": col, "split": scenes.splits[index]}

@@ -96,7 +96,7 @@ def _pictures(reader: ChipReader, index: int, augmentation: AugmentSpec, seed: i
     """A chip: the image, the image with its labels, and augmented versions."""
     classes, bands = reader.chips.classes, list(shown_bands(reader.chips.metadata.bands))
     sample = reader.read(index)
-    limits = limits_of(sample.pixels[bands], sample.valid, together=True)
+    limits = limits_of(sample.pixels[bands], sample.valid)
 
     def shown(image: NDArray[Any], valid: NDArray[np.bool_], values: NDArray[np.uint8] | None) -> Colours:
         colours = stretched(image[bands], limits)

@@ -31,8 +31,6 @@ from landscribe.spec import nearest
 
 log = logging.getLogger(__name__)
 
-_TOLERANCE = 1.02
-"""Of a standard error: rounding to whole units."""
 _MOST_NEAR = 2**24
 """Pixels above a row that may lie in a buffer."""
 _FEW = 0.01
@@ -83,6 +81,9 @@ class SamplePlan:
             "design": self.spec.kind,
             "size": self.size,
             "units": sum(stratum.units for stratum in self.strata),
+            "unit": self.spec.unit,
+            "allocation": self.spec.allocation if self.spec.design == "stratified" else None,
+            "expected_accuracy": self.spec.expected_accuracy,
             "confidence": self.spec.confidence,
             "overall": None if self.expected is None else asdict(self.expected),
             "strata": [
@@ -124,6 +125,7 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
         )
     _warn_of_pixels_without_stratum(spec, counts)
     _warn_of_pixels_without_unit(spec, counts)
+    _log_absent_classes(class_map, counts)
     if buffer is not None and not counts.units_of_stratum[BUFFER]:
         raise SampleError(
             f"{mapped.paths[0]} has no sampling unit within {spec.buffer:g} m of {spec.buffer_around}; its "
@@ -148,6 +150,15 @@ def _warn_of_pixels_without_unit(spec: SampleSpec, counts: FrameCounts) -> None:
             "%.2g %% of the mapped pixels%s are in no block of %d x %d pixels (at the edge of the map, or with more "
             "than half of it unmapped): none is drawn, and estimates hold for the others only. Lower unit",
             100 * counts.without_unit, " that have a stratum" if spec.strata else "", spec.unit, spec.unit,
+        )  # fmt: skip
+
+
+def _log_absent_classes(class_map: ClassMap, counts: FrameCounts) -> None:
+    absent = [entry.name for entry in class_map.table or () if not counts.units_of_class[entry.value]]
+    if absent:
+        log.info(
+            "the map has no sampling unit of class %s. Its area is estimated from the units that you label so",
+            listed(absent),
         )  # fmt: skip
 
 
@@ -257,7 +268,11 @@ def _sized(plan: SamplePlan) -> SamplePlan:
         size = sum(numbers)
     else:
         size = _size(spec, [stratum.share for stratum in strata], accuracies, sum(units))
-        numbers = allocate(spec.allocation, size, units, accuracies) if spec.design == "stratified" else []
+        if spec.design == "stratified":
+            size = _precise_size(spec, size, units, accuracies)
+            numbers = allocate(spec.allocation, size, units, accuracies)
+        else:
+            numbers = []
     if not 0 < size <= MOST_UNITS:
         raise SampleError(
             f"{size:,} units are to be drawn. Expected 1 to {MOST_UNITS:,}. Choose another size, or a larger error."
@@ -280,7 +295,6 @@ def _sized(plan: SamplePlan) -> SamplePlan:
         ),
         size, expected_overall(accuracies, sizes, units, spec.confidence),
     )  # fmt: skip
-    _warn_if_less_precise(sized)
     _warn_of_strata_without_units(sized)
     return sized
 
@@ -319,15 +333,31 @@ def _standard_error(spec: SampleSpec) -> float:
     return spec.standard_error or (spec.half_width or 0) / z_of(spec.confidence)
 
 
-def _warn_if_less_precise(plan: SamplePlan) -> None:
-    """Warn if the allocation makes a sample less precise than the settings ask for."""
-    requested = _standard_error(plan.spec)
-    if requested and plan.expected is not None and plan.expected.standard_error > _TOLERANCE * requested:
-        log.warning(
-            "with allocation %s, %d units give a standard error of %.4f, not %.4f: the size is that of allocation "
-            "neyman. Choose neyman, or raise the size", plan.spec.allocation, plan.size, plan.expected.standard_error,
-            requested,
-        )  # fmt: skip
+def _precise_size(spec: SampleSpec, size: int, units: list[int], accuracies: list[float]) -> int:
+    """The size from which the allocation reaches the precision that the settings ask for; Neyman's needs the fewest.
+
+    Args:
+        spec: of a stratified sample with a rule of allocation.
+        size: by Neyman's allocation; that of the settings is returned as it is.
+        units: of each stratum.
+        accuracies: expected, of each stratum.
+    """
+    assert not isinstance(spec.allocation, dict)
+    if spec.size is not None:
+        return size
+    while size < min(sum(units), MOST_UNITS):
+        numbers = list(map(float, allocate(spec.allocation, size, units, accuracies)))
+        expected = expected_overall(accuracies, numbers, units, spec.confidence)
+        if expected is None or _is_precise(spec, expected):
+            break
+        size += max(1, size // 200)
+    return size
+
+
+def _is_precise(spec: SampleSpec, expected: Expected) -> bool:
+    if spec.half_width is not None:
+        return (expected.upper - expected.lower) / 2 <= spec.half_width
+    return expected.standard_error <= _standard_error(spec)
 
 
 def _size(spec: SampleSpec, shares: list[float], accuracies: list[float], units: int) -> int:

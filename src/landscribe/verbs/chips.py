@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from landscribe.errors import MissingPartsError, OutputError, RecipeError, listed
+from landscribe.errors import MissingPartsError, OutputError, RecipeError
 from landscribe.outputs import claim, output_path, require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.spec import Seed, checked, nearest
-from landscribe.verbs.sources import Source, augmentation_of, open_chips, recipe_of
+from landscribe.verbs.sources import Source, augmentation_of, map_files, open_chips, recipe_of
 
 if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
@@ -185,9 +185,6 @@ def export(
 def _map_files(sources: Sequence[Chips | Source]) -> list[Path]:
     """Class maps: those given, and those in the folders given."""
     paths = [Path(source) for source in sources if isinstance(source, (str, Path))]
-    if len(paths) < len(sources) or any((path / "chips.json").exists() for path in paths):
+    if len(paths) < len(sources):
         raise RecipeError("chips were given. Expected class maps, or a folder of maps.")
-    files = [file for path in paths for file in (sorted(path.glob("*.tif")) if path.is_dir() else [path])]
-    if not files:
-        raise RecipeError(f"{listed(map(str, paths))} has no maps (.tif). Expected class maps, or a folder of maps.")
-    return files
+    return map_files(paths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from landscribe.errors import OutputError, RecipeError
 from landscribe.outputs import claim, output_path, require_replaceable
 from landscribe.spec import Seed, checked
-from landscribe.verbs.sources import Source, open_models
+from landscribe.verbs.sources import Source, map_files, open_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
     from landscribe.model import Model
     from landscribe.verbs.keywords import LabelKeywords, ObjectKeywords, PredictKeywords
+
+log = logging.getLogger(__name__)
 
 REFERENCE_SETTINGS = ("label_field", "label_layer", "label_crs", "labelled_area", "fix_geometries")
 """Fields of SceneSpec that say how reference objects are read."""
@@ -150,7 +153,7 @@ def assess(
     """Compare maps with a reference; or estimate accuracy and areas from a labelled reference sample.
 
     Args:
-        maps: one class map, or several.
+        maps: one class map, several, or a folder of maps (.tif).
         reference: polygons, points with a class column, a label raster, a folder with such a file for each map, which
             has its name, or a chips folder; or the file of `sample`, whose column reference was filled in.
         split: split of the chips, if the reference is a chips folder; default: test.
@@ -182,11 +185,10 @@ def assess(
 
     from landscribe.assessment.references import assess_maps
 
-    paths = [maps] if isinstance(maps, (str, Path)) else list(maps)
+    paths = map_files([maps] if isinstance(maps, (str, Path)) else maps)
     with _measures_file(out) as saved:
         result = assess_maps(
-            [Path(path) for path in paths], reference, split=split, nodata_as=nodata_as, labels=fields, spec=spec,
-            seed=seed,
+            paths, reference, split=split, nodata_as=nodata_as, labels=fields, spec=spec, seed=seed,
         )  # fmt: skip
         if saved is not None:
             result.save(saved)
@@ -203,6 +205,7 @@ def _measures_file(out: Source | None) -> Iterator[Path | None]:
     with claim(path):
         require_replaceable(path, "measures", (".json",), _holds_measures)
         yield path
+        log.info("measures: %s", path)
 
 
 def _holds_measures(text: str) -> bool:

@@ -33,7 +33,7 @@ def plan_sample(mapped: Source, **settings: Unpack[SampleKeywords]) -> SamplePla
     ...     _, _, truth = write(draw(256, 192, seed=0), Path(folder))
     ...     plan = ls.plan_sample(truth, half_width=0.05, expected_accuracy=0.9)
     >>> plan.size, len(plan.strata), plan.strata[0].size
-    (138, 5, 30.0)
+    (224, 5, 48.0)
     """
     from landscribe.sampling.spec import SampleSpec
 

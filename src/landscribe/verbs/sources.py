@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscribe.errors import RecipeError
+from landscribe.errors import RecipeError, listed
 from landscribe.geo.classes import read_class_table
 from landscribe.recipe import Recipe, into_sections
 from landscribe.spec import shortened
@@ -94,6 +94,23 @@ def open_chips(chips: Chips | Source) -> Chips:
 
     _require_source(chips, Chips, "chips", "Chips, or the path of a chips folder")
     return Chips.of(chips)
+
+
+def map_files(maps: Sequence[Source]) -> list[Path]:
+    """Class maps: those given, and those of the folders given (.tif).
+
+    Raises:
+        RecipeError: there are none, or a folder holds chips.
+    """
+    from landscribe.geo.inputs import files_in
+
+    paths = [Path(path) for path in maps]
+    if any((path / "chips.json").exists() for path in paths):
+        raise RecipeError("chips were given. Expected class maps, or a folder of maps.")
+    files = [file for path in paths for file in (files_in(str(path), {".tif"}) if path.is_dir() else [path])]
+    if not files:
+        raise RecipeError(f"{listed(map(str, paths))} has no maps (.tif). Expected class maps, or a folder of maps.")
+    return files
 
 
 def open_model(model: Model | Source, trust_code: str | Sequence[str] = ()) -> Model:
