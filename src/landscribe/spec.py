@@ -374,6 +374,9 @@ def _in_our_words(finding: Any, known: list[str]) -> str:
         if message == "expected a list" and isinstance(finding["input"], dict):
             return f"expected a list of tables: write [[{name}]] in place of [{name}]"
         return f"{message}, such as {', '.join(known[:3])}" if kind.startswith("model") and known else message
+    if kind in ("too_long", "too_short"):
+        limit = finding["ctx"].get("max_length", finding["ctx"].get("min_length"))
+        return f"expected at {'most' if kind == 'too_long' else 'least'} {limit} of them"
     message = finding["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if kind == "literal_error":

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rio_cogeo.cogeo import cog_validate
 
 import forked
-from landscribe.errors import LabelError, ModelError, OutputError, RasterError, UnfinishedError
+from landscribe.errors import LabelError, NetworkError, OutputError, RasterError, UnfinishedError
 from landscribe.fingerprint import Fingerprint
 from landscribe.geo.classes import ClassEntry, Classes
 from landscribe.geo.grid import Window
@@ -259,10 +259,9 @@ def test_the_units_of_another_map_are_refused_and_kept(tmp_path, numbers, monkey
     assert (tmp_path / "map.tif.parts" / "plan.json").exists()
 
 
-def test_a_network_of_other_channels_than_classes_is_refused(tmp_path, numbers):
-    raster = write(tmp_path / "image.tif", numbers)
-    with pytest.raises(ModelError, match="2 classes"):
-        predict(model_of(Identity(4), 2), raster, tmp_path / "map.tif", spec=PredictSpec())
+def test_a_network_of_other_channels_than_classes_is_refused():
+    with pytest.raises(NetworkError, match="4 output channels, but the number of classes is 2"):
+        model_of(Identity(4), 2)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])

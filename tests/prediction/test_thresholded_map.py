@@ -121,7 +121,7 @@ def test_one_logit_and_two_with_the_same_weights_give_one_thresholded_map(tmp_pa
 
 def test_more_classes_are_refused_before_a_file_is_written(tmp_path):
     image = noise(tmp_path / "image.tif", classes=3)
-    model_of(Identity(3), 3).save(tmp_path / "model")
+    model_of(Identity(), 4).save(tmp_path / "model")
     with pytest.raises(ModelError, match=r"--threshold 0\.3 is for two classes, but there are 3 \(class 0, class 1"):
         predict(model_of(Identity(3), 3), image, tmp_path / "map.tif", spec=PredictSpec(threshold=0.3))
     said = landscribe(
