@@ -218,7 +218,9 @@ def _only_file(files: Sequence[Path], stem: str) -> Path:
     """
     own = [file for file in files if file.stem == stem]
     if len(own) > 1:
-        raise LabelError(f"{listed(own)} have one name. Expected one reference for a map. Move the others elsewhere.")
+        raise LabelError(
+            f"{listed(own)} have one name. Expected one reference for a map. Move the others to another folder."
+        )
     if holds_design(own[0]):
         raise RecipeError(f"{own[0]} is a sample of one map. Assess that map with it alone.")
     return own[0]
