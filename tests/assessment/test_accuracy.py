@@ -16,7 +16,7 @@ from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.scene import open_labels, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import ClassError, RecipeError
+from landscribe.errors import ChipError, ClassError, RecipeError
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from worlds import METRE, noise, pixel_box, write_polygons, write_raster
@@ -71,6 +71,8 @@ def test_each_of_several_scenes_of_chips_has_measures_of_its_own(tmp_path):
     recipe = {"scenes": scenes, "chips": {"size": 16}, "split": {"val": 0, "test": 0}}
     (tmp_path / "recipe.toml").write_text(tomlkit.dumps(recipe))
     chips = verbs.chip(tmp_path / "recipe.toml", out=tmp_path / "chips")
+    with pytest.raises(ChipError, match=r"no chips of split test: its splits are train\. Choose another --split"):
+        verbs.assess(maps, reference=chips)
     assessment = verbs.assess(maps, reference=chips, split="train")
     assert {name: group.total for name, group in assessment.groups.items()} == {"west": SIDE**2, "east": SIDE**2}
     assert pooled_counts(assessment.groups).tolist() == assessment.confusion.counts.tolist()

@@ -42,7 +42,7 @@ def test_a_plan_prints_the_numbers_and_writes_nothing(run, tmp_path):
     assert "units (pixels), expected accuracy" in out
     assert [line.split()[-1] for line in out.splitlines()[2:5]] == ["10", "20", "30"]
     assert out.splitlines()[5:] == [
-        "expected accuracy is an assumption (--expected-accuracy): 0.8. Intervals are longer on the side of 0.5"
+        "expected accuracy is an assumption (--expected-accuracy). Intervals are longer on the side of 0.5"
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["map.tif"]
 

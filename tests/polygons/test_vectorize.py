@@ -276,12 +276,13 @@ def test_areas_in_degrees_are_those_of_the_pixels_row_by_row(tmp_path):
     assert table["area_m2"].to_dict() == pytest.approx({2: areas[:100].sum(), 1: areas[100:].sum()}, rel=1e-6)
 
 
-def test_any_whole_numbers_become_classes(tmp_path):
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_any_whole_numbers_become_classes(tmp_path, separator):
     values = np.array([[-3, 70_000], [-3, 5]], np.int32)
     path = worlds.write_raster(tmp_path / "codes.tif", values)
     assert sorted(vectorized(path)["value"]) == [-3, 5, 70_000]
     table = tmp_path / "names.csv"
-    table.write_text("value,name,colour\n-3,sea,#0000ff\n5,land,\n")
+    table.write_text("value,name,colour\n-3,sea,#0000ff\n5,land,\n".replace(",", separator))
     named = vectorized(path, class_table=table)
     assert dict(zip(named["value"], named["class"], strict=True)) == {-3: "sea", 5: "land"}
 
@@ -417,7 +418,7 @@ def _table(text):
         (_unsigned, "o.gpkg", "holds uint64. Expected whole numbers up to int64"),
         (_plain(simplify=-1), "o.gpkg", "simplify"),
         (_other_grid, "o.gpkg", "on another grid"),
-        (_table("a,b\n1,2\n"), "o.gpkg", "Expected the columns value and name"),
+        (_table("a,b\n1,2\n"), "o.gpkg", "has the columns a, b. Expected the columns value and name"),
         (_table("value,name\nx,y\n"), "o.gpkg", "Expected a whole number"),
         (_table("value,name\n1,y\n1,z\n"), "o.gpkg", "has value 1 twice"),
         (_table("value,name\n9223372036854775808,y\n"), "o.gpkg", r"Expected a number from -2\^63"),

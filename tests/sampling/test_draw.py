@@ -228,6 +228,7 @@ def test_an_unsampled_pixel_is_outside_of_the_frame(mapped):
     ("settings", "message"),
     [
         ({"size": 5000, "allocation": "equal"}, "the size of stratum 1 is .*, but it has"),
+        ({"half_width": 0.005, "allocation": "equal"}, "a smaller size or a larger error, another allocation"),
         ({"size": 5000, "design": "simple"}, "the size is 5000, but the map has"),
         ({"allocation": "1=4,9=4"}, "allocation names '9'.*Known: 1, 2, 3"),
         ({"size": 60, "expected_accuracy": "forest=0.9"}, "expected_accuracy names 'forest'"),

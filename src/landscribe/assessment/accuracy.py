@@ -20,7 +20,7 @@ from landscribe.confusion import Confusion
 from landscribe.data.chips.chips import ChipReader, Chips
 from landscribe.data.scenes.label_formats import LabelSource
 from landscribe.data.splits.footprints import Footprints, earlier_overlaps
-from landscribe.errors import ChipError, GridError, LabelError, counted, listed
+from landscribe.errors import GridError, LabelError, counted, listed
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
@@ -236,7 +236,7 @@ def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None
 
     Args:
         maps: class maps, each aligned to the grid of a scene of the chips.
-        chips: the chips of one split.
+        chips: the chips of one split, at least one.
         counting: which parts are counted apart; blocks are those of each scene's map.
 
     Returns:
@@ -244,13 +244,8 @@ def assess_chips(maps: Sequence[Raster], chips: Chips, counting: Counting | None
         scenes without a group count in the whole only.
 
     Raises:
-        ChipError: there are no chips.
         GridError: a scene has no map.
     """
-    if not len(chips):
-        raise ChipError(
-            f"{chips.folder} has no chips of this split. Choose another --split, or hold out more (val, test)."
-        )
     reader = ChipReader(chips)
     map_of = _maps_by_scene(maps, chips)
     counting = counting or Counting()

@@ -22,7 +22,7 @@ from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
-from landscribe.errors import ClassError, LabelError, RecipeError, counted, listed
+from landscribe.errors import ChipError, ClassError, LabelError, RecipeError, counted, listed
 from landscribe.estimation.reference_sample import holds_design, refuse_lost_design
 from landscribe.geo.classes import BACKGROUND, Classes, label_key
 from landscribe.geo.features import Features
@@ -93,9 +93,10 @@ def assess_maps(
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
         chips, of_split = Chips.of(reference), split or "test"
         refuse_for_chips(spec, chips.folder.name)
-        of_chips = _facts_of_chips(paths, chips, of_split)
+        compared = _chips_of(chips, of_split)
+        of_chips = _facts_of_chips(paths, compared, of_split)
         maps = [with_class(mapped, chips.classes, nodata_as) for mapped in maps]
-        name, counts = chips.folder.name, assess_chips(maps, chips.of_split(of_split), counting)
+        name, counts = chips.folder.name, assess_chips(maps, compared, counting)
     elif split is not None:
         raise RecipeError(f"--split is '{split}', but {reference} holds no chips. Leave it out.")
     elif holds_design(Path(reference)):
@@ -148,6 +149,16 @@ def _counting(spec: AccuracySpec, maps: Sequence[Path]) -> Counting:
     )
 
 
+def _chips_of(chips: Chips, split: str) -> Chips:
+    own = chips.of_split(split)
+    if not len(own):
+        raise ChipError(
+            f"{chips.folder} has no chips of split {split}: its splits are "
+            f"{', '.join(dict.fromkeys(chips.splits.tolist()))}. Choose another --split, or hold out more (val, test)."
+        )
+    return own
+
+
 def _facts_of_chips(paths: Sequence[Path], chips: Chips, split: str) -> dict[str, Any]:
     """Scenes of the compared chips, and on which splits of the chips models of the maps were trained.
 
@@ -162,7 +173,7 @@ def _facts_of_chips(paths: Sequence[Path], chips: Chips, split: str) -> dict[str
             trained[0], split, chips.folder,
         )  # fmt: skip
     trained_splits = tuple(name for name in get_args(Split) if any(name in splits for splits in by_map.values()))
-    return {"trained_splits": trained_splits, "scenes": len(set(chips.of_split(split).scene_names.tolist()))}
+    return {"trained_splits": trained_splits, "scenes": len(set(chips.scene_names.tolist()))}
 
 
 def _refuse_twice(paths: Sequence[Path]) -> None:
@@ -207,7 +218,9 @@ def _only_file(files: Sequence[Path], stem: str) -> Path:
     """
     own = [file for file in files if file.stem == stem]
     if len(own) > 1:
-        raise LabelError(f"{listed(own)} have one name. Expected one reference for a map. Move the others elsewhere.")
+        raise LabelError(
+            f"{listed(own)} have one name. Expected one reference for a map. Move the others to another folder."
+        )
     if holds_design(own[0]):
         raise RecipeError(f"{own[0]} is a sample of one map. Assess that map with it alone.")
     return own[0]

@@ -276,7 +276,7 @@ def vectorize(
 def assess(
     ctx: typer.Context,
     maps: Annotated[
-        list[Path], typer.Argument(metavar="MAP...", help="Class map, or several; polygons with --objects.")
+        list[Path], typer.Argument(metavar="MAP...", help="Class maps, or a folder of them; polygons with --objects.")
     ],
     reference: Annotated[
         str,

@@ -244,9 +244,7 @@ def print_plan(plan: dict[str, Any]) -> None:
         from landscribe.sampling.sizes import LEAST_OF_A_STRATUM
 
         show(f"allocation auto: {LEAST_OF_A_STRATUM} units of each stratum if the size allows it, the rest by share")
-    given = plan["expected_accuracy"]
-    values = given if isinstance(given, (int, float)) else ", ".join(f"{name} {value}" for name, value in given.items())
-    show(f"expected accuracy is an assumption (--expected-accuracy): {values}. Intervals are longer on the side of 0.5")
+    show("expected accuracy is an assumption (--expected-accuracy). Intervals are longer on the side of 0.5")
     if plan["design"] == "cluster":
         show("intervals are those of a simple random sample: they are wider if the pixels of a square are correlated")
 

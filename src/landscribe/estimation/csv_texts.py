@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from landscribe.errors import SampleError, counted
-
-_SEPARATORS = ",;\t"
+from landscribe.geo.access import csv_separator
 
 
 def read_csv_texts(path: Path) -> pd.DataFrame:
@@ -23,7 +22,7 @@ def read_csv_texts(path: Path) -> pd.DataFrame:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        separator = max(_SEPARATORS, key=text.partition("\n")[0].count)
+        separator = csv_separator(text)
         trimmed = _without_extra_cells(text, separator, path)
         table = pd.read_csv(trimmed, sep=separator, dtype=str, keep_default_na=False, index_col=False)
     except UnicodeDecodeError as error:

@@ -99,6 +99,15 @@ def require_file(name: str) -> None:
         raise UnreachableError(f"{name} is a pipe or a device. Expected a file. Copy its content into one.")
 
 
+def csv_separator(text: str) -> str:
+    """The separator of a CSV text, by its first line: programs of many languages write semicolons, some tabs.
+
+    >>> csv_separator("value;name"), csv_separator("value,name"), csv_separator("value")
+    (';', ',', ',')
+    """
+    return max(",;\t", key=text.partition("\n")[0].count)
+
+
 @contextmanager
 def open_dataset(path: str | Path) -> Iterator[Any]:
     """Open a raster dataset of rasterio for the block of a `with`; a dataset without a georeference is accepted.

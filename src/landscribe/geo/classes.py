@@ -5,6 +5,7 @@ people, and a *label* is a class in the user's labels (a word in a column, or an
 """
 
 import csv
+import io
 import logging
 import re
 import unicodedata
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import ClassError, is_printable, listed
-from landscribe.geo.access import require_file
+from landscribe.geo.access import csv_separator, require_file
 from landscribe.spec import StoredName
 
 log = logging.getLogger(__name__)
@@ -348,19 +349,21 @@ class TableRow(NamedTuple):
 def read_class_table(path: str) -> list[TableRow]:
     """The rows of a CSV file with the columns value and name and, if there are any, colour and label.
 
+    Commas, semicolons or tabs lie between the columns.
+
     Raises:
         ClassError: it cannot be read, lacks a column, or holds no whole number as a value or no "#rrggbb" as a colour.
     """
     require_file(path)
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        rows = list(csv.DictReader(io.StringIO(text), delimiter=csv_separator(text)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ClassError(
             f"{path} cannot be read as CSV: {error}. Expected the columns value, name and colour."
         ) from error
     if not rows or not {"value", "name"} <= rows[0].keys():
-        found = ", ".join(filter(None, rows[0])) if rows else "no row"
+        found = f"the columns {', '.join(filter(None, rows[0]))}" if rows else "no row"
         raise ClassError(f"{path} has {found}. Expected the columns value and name, and maybe colour and label.")
     return [_table_row(row, f"{path}, row {index}") for index, row in enumerate(rows, 1)]
 

@@ -131,8 +131,8 @@ def require_enough(names: Sequence[str], numbers: Sequence[int], units: Sequence
     for name, number, available in zip(names, numbers, units, strict=True):
         if number > available:
             raise SampleError(
-                f"the size of stratum {name} is {number}, but it has {counted(available, 'unit')}. Lower the size, "
-                f"or give an allocation in numbers with at most {available} for it."
+                f"the size of stratum {name} is {number:,}, but it has {counted(available, 'unit')}. Choose a smaller "
+                f"size or a larger error, another allocation, or numbers with at most {available} for it."
             )
 
 
