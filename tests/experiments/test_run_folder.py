@@ -91,6 +91,18 @@ def test_a_run_whose_labels_were_edited_is_refused_and_removed_with_overwrite(ru
     assert content(run) == {"notes.txt"}
 
 
+def test_a_run_of_other_scenes_is_refused_and_removed_with_overwrite(tmp_path, run, recipe):
+    image = write_raster(tmp_path / "other.tif", noise(3, 64, 64))
+    other = recipe.model_copy(update={"scenes": (recipe.scenes[0].model_copy(update={"image": (str(image),)}),)})
+    more = recipe.model_copy(update={"scenes": (*recipe.scenes, *other.scenes)})
+    for changed, difference in ((other, r"scenes\.0\.image"), (more, r"scenes \(1, now 2\)")):
+        with pytest.raises(OutputError, match=f"holds a run with another {difference}"):
+            take(run, changed)
+        assert content(run) == set(CONTENT)
+    take(run, other, overwrite=True)
+    assert content(run) == {"notes.txt"}
+
+
 def test_other_settings_of_maps_keep_chips_and_model(run, recipe):
     with pytest.raises(OutputError, match=r"holds maps with another predict\.tile \(auto, now 64\)\. .*--overwrite"):
         take(run, recipe, predict={"tile": 64})
