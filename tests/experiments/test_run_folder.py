@@ -153,3 +153,32 @@ def test_a_step_that_fails_leaves_nothing_of_a_new_run_and_all_of_a_begun_one(tm
     assert (tmp_path / "deep").exists() is False
     assert content(run) == set(CONTENT)
     assert json.loads(run.fingerprint_file.read_text())["learning"]["train"]["steps"] == 7
+
+
+def test_a_recipe_that_lay_in_the_folder_of_a_new_run_comes_back_if_the_run_fails(tmp_path, recipe):
+    files = Run(tmp_path / "new")
+    write(files.folder, "recipe.toml")
+    with pytest.raises(KeyboardInterrupt), take_folder(files, recipe, overwrite=True):
+        raise KeyboardInterrupt
+    assert [(path.name, path.read_text()) for path in files.folder.iterdir()] == [("recipe.toml", "recipe.toml")]
+
+
+def test_a_new_run_that_fails_after_its_chips_were_cut_goes_on(tmp_path, recipe):
+    files = Run(tmp_path / "new")
+
+    def fail_after_chips() -> None:
+        with take_folder(files, recipe, overwrite=False):
+            write(files.folder, "chips/chips.json")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_after_chips()
+    take(files, recipe)
+    assert content(files) == {"chips/chips.json"}
+
+
+def test_a_run_that_was_killed_before_it_had_chips_takes_other_settings(tmp_path, recipe):
+    files = Run(tmp_path / "new")
+    take(files, recipe)
+    take(files, recipe, train={"steps": 9})
+    assert Recipe.load(files.recipe_file).train.steps == 9

@@ -26,7 +26,7 @@ _REPEATED = {"assess": True, "vectorize": True}
 
 @contextmanager
 def take_folder(files: Run, recipe: Recipe, *, overwrite: bool) -> Iterator[None]:
-    """Make a folder that of this recipe; if the block fails in a new run, neither recipe nor empty folders stay.
+    """Make a folder that of this recipe; if the block fails before a new run has chips, it is as it was before.
 
     Args:
         files: of the run.
@@ -43,13 +43,17 @@ def take_folder(files: Run, recipe: Recipe, *, overwrite: bool) -> Iterator[None
     else:
         _require_no_run(files, overwrite=overwrite)
     missing = [folder for folder in (files.folder, *files.folder.parents) if not folder.exists()]
+    # Of a new run, a recipe that the user wrote.
+    found = files.recipe_file.read_bytes() if files.recipe_file.exists() else None
     write_text(files.fingerprint_file, Fingerprint.of(fields).text)
     recipe.save(files.recipe_file)
     try:
         yield
     except BaseException:
-        if not before:
+        if not before and not files.content:
             files.recipe_file.unlink(missing_ok=True)
+            if found is not None:
+                files.recipe_file.write_bytes(found)
             files.fingerprint_file.unlink(missing_ok=True)
             remove_empty(missing)
         raise
@@ -88,7 +92,8 @@ def _go_on(files: Run, before: dict[str, Any], now: dict[str, Any], *, overwrite
     learning, maps = (Fingerprint.of(now[part]).differences(before[part]) for part in ("learning", "maps"))
     changed = Fingerprint.of(now["files"]).differences(before["files"], lambda _, state: state_text(state))
     if learning or changed:
-        if not overwrite:
+        # Without content, the run ended while it cut its chips.
+        if not overwrite and files.content:
             held = f"a run with another {learning}" if learning else f"a run of files that have changed: {changed}"
             raise OutputError(f"{files.folder} holds {held}. Choose another --out, or pass --overwrite.")
         files.remove()
