@@ -1,6 +1,7 @@
 """A run folder is begun, gone on with, or refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import geopandas as gpd
@@ -182,3 +183,14 @@ def test_a_run_that_was_killed_before_it_had_chips_takes_other_settings(tmp_path
     take(files, recipe)
     take(files, recipe, train={"steps": 9})
     assert Recipe.load(files.recipe_file).train.steps == 9
+
+
+def test_a_removal_that_is_killed_leaves_no_part_of_a_folder_under_its_name(run, recipe, monkeypatch):
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        take(run, recipe, overwrite=True, train={"steps": 9})
+    assert not run.chips_folder.exists()
+    assert run.model_folder.exists()
