@@ -354,8 +354,15 @@ def read_class_table(path: str) -> list[TableRow]:
     require_file(path)
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            # Spreadsheets separate columns by what is no decimal comma.
+            separator = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            rows = list(csv.DictReader(file, delimiter=separator))
+    except OSError as error:
+        raise ClassError(
+            f"{path} cannot be read: {error.strerror}. Expected a class table (CSV). Check the path."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ClassError(
             f"{path} cannot be read as CSV: {error}. Expected the columns value, name and colour."
         ) from error
