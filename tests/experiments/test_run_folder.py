@@ -8,7 +8,7 @@ import geopandas as gpd
 import pytest
 
 from landscribe.errors import OutputError
-from landscribe.experiments.run_folder import take_folder
+from landscribe.experiments.run_folder import begun_settings, take_folder
 from landscribe.recipe import Recipe
 from landscribe.runs import Run
 from worlds import noise, pixel_box, write_polygons, write_raster
@@ -128,7 +128,7 @@ def test_maps_of_other_settings_that_are_assessed_are_removed_too(run, recipe):
 def test_chips_models_and_maps_that_no_run_made_are_refused(tmp_path, recipe, name, overwrite):
     files = Run(tmp_path / "mine")
     write(files.folder, name)
-    with pytest.raises(OutputError, match=rf"mine holds {name.partition('/')[0]}, but no fingerprint\.json"):
+    with pytest.raises(OutputError, match=rf"mine holds {name.partition('/')[0]}, but no readable fingerprint\.json"):
         take(files, recipe, overwrite=overwrite)
     assert [path.name for path in files.folder.rglob("*") if path.is_file()] == [Path(name).name]
 
@@ -138,6 +138,15 @@ def test_a_recipe_that_was_edited_in_its_run_folder_is_compared_with_what_the_ru
     run.recipe_file.write_text(edited)
     with pytest.raises(OutputError, match=r"another train\.steps \(7, now 9\)"):
         take(run, Recipe.load(run.recipe_file))
+
+
+@pytest.mark.parametrize("text", ['{"learn', "[]", '{"seed": 0}', '{"learning": 1, "maps": {}, "files": {}}'])
+def test_a_fingerprint_that_no_run_wrote_is_refused_with_what_the_folder_holds(run, recipe, text):
+    run.fingerprint_file.write_text(text)
+    assert begun_settings(run, recipe, ["batch"]) is None
+    with pytest.raises(OutputError, match=r"holds chips, .* but no readable fingerprint\.json"):
+        take(run, recipe, overwrite=True)
+    assert content(run) == set(CONTENT)
 
 
 def test_a_damaged_recipe_file_is_written_anew(run, recipe):

@@ -37,7 +37,7 @@ def take_folder(files: Run, recipe: Recipe, *, overwrite: bool) -> Iterator[None
     Raises:
         OutputError: the folder holds other files, or a run of other settings or files.
     """
-    fields, before = _fields(recipe), read_fingerprint(files.fingerprint_file)
+    fields, before = _fields(recipe), _read_fields(files)
     if before:
         _go_on(files, before, fields, overwrite=overwrite)
     else:
@@ -67,7 +67,7 @@ def begun_settings(files: Run, recipe: Recipe, names: list[str]) -> dict[str, An
         recipe: where these settings are auto.
         names: of the settings.
     """
-    before = read_fingerprint(files.fingerprint_file)
+    before = _read_fields(files)
     if not before:
         return None
     settings = {name: before["learning"]["train"].get(name) for name in names}
@@ -81,6 +81,12 @@ def _fields(recipe: Recipe) -> dict[str, Any]:
     """What decides the chips and models of a run, its maps, and the states of the files that its chips show."""
     maps = recipe.model_dump(mode="json", include={"predict"}, exclude=_OF_MACHINE)
     return {"learning": _learning(recipe), "maps": maps, "files": source_states(recipe.scenes, recipe.split)}
+
+
+def _read_fields(files: Run) -> dict[str, Any]:
+    """The fields of an earlier call, as `_fields` gave them; empty if there are none, or if the file is damaged."""
+    fields = read_fingerprint(files.fingerprint_file)
+    return fields if all(isinstance(fields.get(part), dict) for part in ("learning", "maps", "files")) else {}
 
 
 def _learning(recipe: Recipe) -> dict[str, Any]:
@@ -114,8 +120,8 @@ def _require_no_run(files: Run, *, overwrite: bool) -> None:
     if content := files.content:
         names = listed(path.name for path in content)
         raise OutputError(
-            f"{files.folder} holds {names}, but no {files.fingerprint_file.name} that says which run made them. Choose "
-            "another --out, or remove them."
+            f"{files.folder} holds {names}, but no readable {files.fingerprint_file.name} that says which run "
+            "made them. Choose another --out, or remove them."
         )
     if not overwrite and files.folder.exists() and any(files.folder.iterdir()):
         raise OutputError(f"{files.folder} holds other files. Choose another --out, or pass --overwrite.")
