@@ -91,6 +91,11 @@ class Run:
         return Run(self.folds_folder)
 
     @property
+    def parts_folder(self) -> Path:
+        """Maps by the model of each fold, while the out-of-fold maps are not finished."""
+        return self.folds_folder / "parts"
+
+    @property
     def folds_file(self) -> Path:
         """Accuracy measures of each fold, as JSON."""
         return self.folds_folder / FOLDS
@@ -254,7 +259,7 @@ class Run:
     def remove_maps(self) -> None:
         """Remove the maps, finished or not, and what was measured on them."""
         folders = {self.folder, self.assessed.folder}
-        for path in (*(folder / name for folder in folders for name in _MAPS), *self._measures):
+        for path in (*(folder / name for folder in folders for name in _MAPS), self.parts_folder, *self._measures):
             remove_whole(path)
 
 

@@ -123,6 +123,15 @@ def test_maps_of_other_settings_that_are_assessed_are_removed_too(run, recipe):
     assert not (run.folder / "assessed/map.tif").exists()
 
 
+def test_unfinished_maps_of_folds_with_other_settings_are_removed_and_models_stay(run, recipe):
+    shutil.rmtree(run.model_folder)
+    for name in ("map.tif", "map.gpkg"):
+        (run.folder / name).unlink()
+    write(run.folder, "folds/fold_1/config.json", "folds/parts/map_fold_1.tif")
+    take(run, recipe, predict={"tile": 64})
+    assert [path.name for path in run.folds_folder.iterdir()] == ["fold_1"]
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("name", ["chips/chips.json", "model/config.json", "map.tif"])
 def test_chips_models_and_maps_that_no_run_made_are_refused(tmp_path, recipe, name, overwrite):
