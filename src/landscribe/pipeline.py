@@ -64,11 +64,11 @@ def run(
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
 
     Returns:
-        The run folder: recipe.toml, chips/, model/, map.tif (or maps/) and, if labels are polygons, the map as polygons
-        (map.gpkg); with unet_id also its object probabilities (objects.tif); assessment.json (on held-out chips),
-        assessment_reference.json (if the recipe names an independent reference), report.html. With `final="all"`,
-        assessed/ holds the model and the map that are assessed on held-out chips. With `folds`, folds/ holds a model
-        for each fold, in place of model/, and the out-of-fold maps that are assessed on all chips.
+        The run folder: recipe.toml, fingerprint.json, chips/, model/, map.tif (or maps/) and, if labels are polygons,
+        the map as polygons (map.gpkg); with unet_id also its object probabilities (objects.tif); assessment.json (on
+        held-out chips), assessment_reference.json (if the recipe names an independent reference), report.html. With
+        `final="all"`, assessed/ holds the model and the map that are assessed on held-out chips. With `folds`, folds/
+        holds a model for each fold, in place of model/, and the out-of-fold maps that are assessed on all chips.
     """
     from landscribe.training.parallel import require_single_process
 
