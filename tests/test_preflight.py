@@ -199,6 +199,10 @@ def test_a_run_that_holds_nothing_out_is_warned_about(tmp_path, texts):
     settings = {"encoder": "plain", "weights": "none", "size": 16}
     assert "warning: no chip is held out (every scene has split train)" in texts(image, split="train", **settings)
     assert "warning: no chip is held out (val and test are 0)" in texts(image, val=0, test=0, **settings)
+    (tmp_path / "train.txt").write_text("scene\n")
+    listed = settings | {"split_by": "list", "train_list": tmp_path / "train.txt"}
+    assert "warning: no chip is held out (only train_list is given)" in texts(image, **listed)
+    assert "error: final is all, but only train_list is given" in texts(image, final="all", **listed)
     assert "held out" not in texts(image, **settings)
 
 

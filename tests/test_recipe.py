@@ -336,6 +336,11 @@ def test_the_name_of_a_flag_is_a_keyword(flag, section, name):
     assert into_sections({flag: "block"}, ALL) == {section: {name: "block"}}
 
 
+def test_two_names_of_one_setting_are_refused():
+    with pytest.raises(RecipeError, match="lr and learning_rate, which is the same, are both given"):
+        into_sections({"lr": 0.1, "learning_rate": 0.2}, ALL)
+
+
 def test_a_way_to_split_is_no_split_of_scenes():
     with pytest.raises(RecipeError, match=r"'split' is 'block'\. Expected train, val or test.* Write split_by='block'"):
         into_sections({"split": "block"}, ALL)

@@ -85,7 +85,8 @@ class Fingerprint:
         for key in [*now]:
             _flatten_tables(before, now, key)
         keys = [key for key in dict.fromkeys((*now, *before)) if other and _dump(before, key) != _dump(now, key)]
-        texts = [f"{key} ({_change(describe(key, before.get(key)), describe(key, now.get(key)))})" for key in keys]
+        pairs = ([describe(key, fields[key]) if key in fields else "null" for fields in (before, now)] for key in keys)
+        texts = [f"{key} ({_change(*pair)})" for key, pair in zip(keys, pairs, strict=True)]
         if len(texts) > _MOST:
             texts[_MOST:] = [f"{len(texts) - _MOST} more"]
         return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))

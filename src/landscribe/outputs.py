@@ -278,6 +278,16 @@ def remove_stale(path: Path) -> None:
                 stale.unlink(missing_ok=True)
 
 
+def remove_whole(path: Path) -> None:
+    """Remove a file or folder, if there is one. A killed process leaves no part of a folder under its name."""
+    if path.is_dir() and not path.is_symlink():
+        abandoned = _beside(path, f".{uuid.uuid4().hex[:8]}.abandoned.")
+        path.replace(abandoned)
+        shutil.rmtree(abandoned, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     with atomic_file(path) as temporary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -18,7 +17,7 @@ from landscribe.errors import (
     machine_errors,
 )
 from landscribe.machine import require_memory
-from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_stale
+from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_stale, remove_whole
 from landscribe.preflight import check
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
@@ -65,11 +64,11 @@ def run(
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
 
     Returns:
-        The run folder: recipe.toml, chips/, model/, map.tif (or maps/) and, if labels are polygons, the map as polygons
-        (map.gpkg); with unet_id also its object probabilities (objects.tif); assessment.json (on held-out chips),
-        assessment_reference.json (if the recipe names an independent reference), report.html. With `final="all"`,
-        assessed/ holds the model and the map that are assessed on held-out chips. With `folds`, folds/ holds a model
-        for each fold, in place of model/, and the out-of-fold maps that are assessed on all chips.
+        The run folder: recipe.toml, fingerprint.json, chips/, model/, map.tif (or maps/) and, if labels are polygons,
+        the map as polygons (map.gpkg); with unet_id also its object probabilities (objects.tif); assessment.json (on
+        held-out chips), assessment_reference.json (if the recipe names an independent reference), report.html. With
+        `final="all"`, assessed/ holds the model and the map that are assessed on held-out chips. With `folds`, folds/
+        holds a model for each fold, in place of model/, and the out-of-fold maps that are assessed on all chips.
     """
     from landscribe.training.parallel import require_single_process
 
@@ -134,7 +133,13 @@ def _run_steps(filled: Recipe, checked: Check, files: Run, *, overwrite: bool) -
     from landscribe.geo.vectors.vector_files import is_vector
 
     assert checked.classes is not None
-    for file in (files.recipe_file, files.assessment_file, files.reference_file, files.report_file):
+    for file in (
+        files.recipe_file,
+        files.fingerprint_file,
+        files.assessment_file,
+        files.reference_file,
+        files.report_file,
+    ):
         remove_stale(file)
     with take_folder(files, filled, overwrite=overwrite):
         chips, folds = _cut(filled, checked, files)
@@ -179,7 +184,7 @@ def _cut(filled: Recipe, checked: Check, files: Run) -> tuple[Chips, Sequence[He
         return chips, folds_of_run(filled, chips)
     except (ChipError, RecipeError):
         if is_new:
-            shutil.rmtree(files.chips_folder)
+            remove_whole(files.chips_folder)
         raise
 
 

@@ -321,9 +321,10 @@ def into_sections(settings: dict[str, Any], sections: tuple[str, ...]) -> dict[s
     {'chips': {'size': 128}, 'seed': 1, 'train': {'batch': 4}}
 
     Raises:
-        RecipeError: an unknown name (the nearest is offered), or one that several sections have.
+        RecipeError: an unknown name (the nearest is offered), one that several sections have, or two of one setting.
     """
     result: dict[str, Any] = {}
+    given: dict[str, str] = {}
     for name, value in settings.items():
         if name in _TOP:
             result[name] = value
@@ -331,6 +332,8 @@ def into_sections(settings: dict[str, Any], sections: tuple[str, ...]) -> dict[s
             result[name] = result.get(name, {}) | table
         else:
             own = _own_name(name, sections)
+            if given.setdefault(own, name) != name:
+                raise RecipeError(f"{given[own]} and {name}, which is the same, are both given. Give one of them.")
             for section in _sections_of(own, value, sections):
                 result[section] = result.get(section, {}) | {own: value}
     return result

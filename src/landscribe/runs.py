@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from landscribe.errors import RecipeError
+from landscribe.outputs import remove_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -89,6 +89,11 @@ class Run:
     def out_of_fold(self) -> Run:
         """The run that holds the out-of-fold maps: each chip by the model that has not seen it."""
         return Run(self.folds_folder)
+
+    @property
+    def parts_folder(self) -> Path:
+        """Maps by the model of each fold, while the out-of-fold maps are not finished."""
+        return self.folds_folder / "parts"
 
     @property
     def folds_file(self) -> Path:
@@ -248,20 +253,14 @@ class Run:
 
     def remove(self) -> None:
         """Remove the files of a run, and no others."""
-        _remove([*self.content, self.recipe_file, self.fingerprint_file])
+        for path in (*self.content, self.recipe_file, self.fingerprint_file):
+            remove_whole(path)
 
     def remove_maps(self) -> None:
         """Remove the maps, finished or not, and what was measured on them."""
         folders = {self.folder, self.assessed.folder}
-        _remove([*(folder / name for folder in folders for name in _MAPS), *self._measures])
-
-
-def _remove(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        for path in (*(folder / name for folder in folders for name in _MAPS), self.parts_folder, *self._measures):
+            remove_whole(path)
 
 
 def fold_models(folder: Path) -> list[Path]:

@@ -373,6 +373,12 @@ def test_a_class_table_names_the_classes_of_masks_of_numbers(tmp_path):
     assert json.loads(landscribe("chip", recipe, "--class-table", table, *chip).out)["classes"] == ["other", "forest"]
 
 
+@pytest.mark.parametrize("table", ["", 3, ["t.csv"]])
+def test_a_class_table_that_is_no_path_is_refused(tmp_path, table):
+    with pytest.raises(RecipeError, match=r"'class_table' is .*; expected (a path|text)"):
+        verbs.chip(images=["a.tif"], labels="b.tif", class_table=table, out=tmp_path / "chips")
+
+
 def test_a_class_table_and_classes_are_not_both_taken(tmp_path):
     rows = [{"name": "a", "value": 1}]
     with pytest.raises(RecipeError, match=r"classes and class_table \(t.csv\) were both given"):

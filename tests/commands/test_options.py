@@ -177,6 +177,12 @@ def test_help_has_flags_in_place_of_names_of_fields(verb, monkeypatch):
 
 
 @pytest.mark.parametrize("verb", sorted(COMMANDS))
+def test_no_name_of_a_flag_is_cut_at_80_columns(verb, monkeypatch):
+    text = help_text(verb, *(["--help-all"] if verb in ("run", "check") else []), monkeypatch=monkeypatch)
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
 def test_no_choice_is_broken_within_a_word_at_80_columns(verb, monkeypatch):
     words = {word for kind in ALL_CHOICES for word in get_args(kind)}
     text = help_text(verb, *(["--help-all"] if verb in ("run", "check") else []), monkeypatch=monkeypatch)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -121,6 +122,7 @@ def test_the_report_and_the_terminal_show_the_folds(run, capsys):
     assert "by the model of the fold that holds it out" in page
     assert "is the mean of all 3 models" in page
     rows = page.partition('aria-label="Accuracy by fold"')[2].partition("</table>")[0]
+    rows = re.sub("</?span[^>]*>", "", rows)
     for number, fold in enumerate(Run(run).read_folds()["folds"], 1):
         assert f"fold {number}</th><td>{fold['chips']['test']}</td><td>{fold['chips']['train']}</td>" in rows
     assert "Mean F1 on the validation chips of each fold, by epoch" in page

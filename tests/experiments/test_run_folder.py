@@ -1,13 +1,14 @@
 """A run folder is begun, gone on with, or refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import geopandas as gpd
 import pytest
 
 from landscribe.errors import OutputError
-from landscribe.experiments.run_folder import take_folder
+from landscribe.experiments.run_folder import begun_settings, take_folder
 from landscribe.recipe import Recipe
 from landscribe.runs import Run
 from worlds import noise, pixel_box, write_polygons, write_raster
@@ -91,6 +92,18 @@ def test_a_run_whose_labels_were_edited_is_refused_and_removed_with_overwrite(ru
     assert content(run) == {"notes.txt"}
 
 
+def test_a_run_of_other_scenes_is_refused_and_removed_with_overwrite(tmp_path, run, recipe):
+    image = write_raster(tmp_path / "other.tif", noise(3, 64, 64))
+    other = recipe.model_copy(update={"scenes": (recipe.scenes[0].model_copy(update={"image": (str(image),)}),)})
+    more = recipe.model_copy(update={"scenes": (*recipe.scenes, *other.scenes)})
+    for changed, difference in ((other, r"scenes\.0\.image"), (more, r"scenes \(1, now 2\)")):
+        with pytest.raises(OutputError, match=f"holds a run with another {difference}"):
+            take(run, changed)
+        assert content(run) == set(CONTENT)
+    take(run, other, overwrite=True)
+    assert content(run) == {"notes.txt"}
+
+
 def test_other_settings_of_maps_keep_chips_and_model(run, recipe):
     with pytest.raises(OutputError, match=r"holds maps with another predict\.tile \(auto, now 64\)\. .*--overwrite"):
         take(run, recipe, predict={"tile": 64})
@@ -110,12 +123,21 @@ def test_maps_of_other_settings_that_are_assessed_are_removed_too(run, recipe):
     assert not (run.folder / "assessed/map.tif").exists()
 
 
+def test_unfinished_maps_of_folds_with_other_settings_are_removed_and_models_stay(run, recipe):
+    shutil.rmtree(run.model_folder)
+    for name in ("map.tif", "map.gpkg"):
+        (run.folder / name).unlink()
+    write(run.folder, "folds/fold_1/config.json", "folds/parts/map_fold_1.tif")
+    take(run, recipe, predict={"tile": 64})
+    assert [path.name for path in run.folds_folder.iterdir()] == ["fold_1"]
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("name", ["chips/chips.json", "model/config.json", "map.tif"])
 def test_chips_models_and_maps_that_no_run_made_are_refused(tmp_path, recipe, name, overwrite):
     files = Run(tmp_path / "mine")
     write(files.folder, name)
-    with pytest.raises(OutputError, match=rf"mine holds {name.partition('/')[0]}, but no fingerprint\.json"):
+    with pytest.raises(OutputError, match=rf"mine holds {name.partition('/')[0]}, but no readable fingerprint\.json"):
         take(files, recipe, overwrite=overwrite)
     assert [path.name for path in files.folder.rglob("*") if path.is_file()] == [Path(name).name]
 
@@ -125,6 +147,15 @@ def test_a_recipe_that_was_edited_in_its_run_folder_is_compared_with_what_the_ru
     run.recipe_file.write_text(edited)
     with pytest.raises(OutputError, match=r"another train\.steps \(7, now 9\)"):
         take(run, Recipe.load(run.recipe_file))
+
+
+@pytest.mark.parametrize("text", ['{"learn', "[]", '{"seed": 0}', '{"learning": 1, "maps": {}, "files": {}}'])
+def test_a_fingerprint_that_no_run_wrote_is_refused_with_what_the_folder_holds(run, recipe, text):
+    run.fingerprint_file.write_text(text)
+    assert begun_settings(run, recipe, ["batch"]) is None
+    with pytest.raises(OutputError, match=r"holds chips, .* but no readable fingerprint\.json"):
+        take(run, recipe, overwrite=True)
+    assert content(run) == set(CONTENT)
 
 
 def test_a_damaged_recipe_file_is_written_anew(run, recipe):
@@ -141,3 +172,43 @@ def test_a_step_that_fails_leaves_nothing_of_a_new_run_and_all_of_a_begun_one(tm
     assert (tmp_path / "deep").exists() is False
     assert content(run) == set(CONTENT)
     assert json.loads(run.fingerprint_file.read_text())["learning"]["train"]["steps"] == 7
+
+
+def test_a_recipe_that_lay_in_the_folder_of_a_new_run_comes_back_if_the_run_fails(tmp_path, recipe):
+    files = Run(tmp_path / "new")
+    write(files.folder, "recipe.toml")
+    with pytest.raises(KeyboardInterrupt), take_folder(files, recipe, overwrite=True):
+        raise KeyboardInterrupt
+    assert [(path.name, path.read_text()) for path in files.folder.iterdir()] == [("recipe.toml", "recipe.toml")]
+
+
+def test_a_new_run_that_fails_after_its_chips_were_cut_goes_on(tmp_path, recipe):
+    files = Run(tmp_path / "new")
+
+    def fail_after_chips() -> None:
+        with take_folder(files, recipe, overwrite=False):
+            write(files.folder, "chips/chips.json")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_after_chips()
+    take(files, recipe)
+    assert content(files) == {"chips/chips.json"}
+
+
+def test_a_run_that_was_killed_before_it_had_chips_takes_other_settings(tmp_path, recipe):
+    files = Run(tmp_path / "new")
+    take(files, recipe)
+    take(files, recipe, train={"steps": 9})
+    assert Recipe.load(files.recipe_file).train.steps == 9
+
+
+def test_a_removal_that_is_killed_leaves_no_part_of_a_folder_under_its_name(run, recipe, monkeypatch):
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        take(run, recipe, overwrite=True, train={"steps": 9})
+    assert not run.chips_folder.exists()
+    assert run.model_folder.exists()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscribe.errors import ClassError
-from landscribe.geo.classes import IGNORE, ClassEntry, Classes, default_colour, label_key
+from landscribe.geo.classes import IGNORE, ClassEntry, Classes, default_colour, label_key, read_class_table
 
 words = st.text(st.characters(categories=["L"]), min_size=1, max_size=8)
 tables = st.lists(st.integers(0, 254), min_size=1, max_size=12, unique=True).map(
@@ -170,3 +170,16 @@ def test_a_whole_number_is_one_label_however_it_is_written(number, form):
 def test_a_number_of_thousands_of_digits_is_a_label():
     assert label_key("0" * 5000) == "0"
     assert label_key("-" + "7" * 5000) == "-" + "7" * 5000
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_class_table_may_have_the_separator_of_a_spreadsheet(tmp_path, separator):
+    path = tmp_path / "classes.csv"
+    rows = [("value", "name", "colour", "label"), ("0", "other", "", "2"), ("7", "forest", "#145a32", "")]
+    path.write_text("".join(f"{separator.join(row)}\n" for row in rows), encoding="utf-8-sig")
+    assert read_class_table(str(path)) == [(0, "other", None, 2), (7, "forest", "#145a32", None)]
+
+
+def test_a_class_table_that_is_not_there_is_said_to_be_missing(tmp_path):
+    with pytest.raises(ClassError, match=r"nothere\.csv cannot be read: No such file or directory\. .* Check the path"):
+        read_class_table(str(tmp_path / "nothere.csv"))

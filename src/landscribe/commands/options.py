@@ -98,6 +98,8 @@ _WORDS = {int: "int", float: "float", str: "text", Path: "path"}
 _CITATION = re.compile(r" \([^()]*(arXiv|doi):[^()]*\)")
 _LONG_METAVAR = 20
 """Characters from which the choices of a flag are set apart by spaces, so that no line breaks within a word."""
+_LONG_NAMES = 24
+"""Characters of the names of a flag, beyond which help of 80 columns would cut them."""
 _IN_HELP, _HELP_ALL = "in_help", "help_all"
 """Keys of a context that shows its help, and of one whose help shows all flags."""
 
@@ -127,9 +129,15 @@ def _show_all_help(ctx: typer.Context, is_asked: bool) -> None:  # noqa: FBT001 
 
 
 def _in_help(flag: Any) -> Any:
-    """A flag without --no-FLAG, which only turns off what a recipe has turned on."""
+    """A flag without --no-FLAG, which only turns off what a recipe has turned on, and with names that fit its column.
+
+    Further names that do not fit stand before its text.
+    """
     shown = copy(flag)
     shown.secondary_opts = []
+    if len(",".join(shown.opts)) > _LONG_NAMES:
+        first, *others = shown.opts
+        shown.opts, shown.help = [first], f"Also {', '.join(others)}. {shown.help}"
     return shown
 
 

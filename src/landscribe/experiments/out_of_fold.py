@@ -104,7 +104,7 @@ def map_out_of_fold(
     mapped = [name for name in images if name in chips.by_scene]
     missing = [name for name in mapped if not paths[name].exists()]
     parts: dict[str, list[tuple[Path, list[Window]]]] = {name: [] for name in missing}
-    scratch, spec = run.folds_folder / "parts", recipe.predict.model_copy(update={"area": None, "check_seams": False})
+    scratch, spec = run.parts_folder, recipe.predict.model_copy(update={"area": None, "check_seams": False})
     for fold, model in zip(plan, models, strict=True):
         windows = {name: own for name, own in _windows(chips, fold).items() if name in missing}
         outputs = [OutputPaths(scratch / f"{paths[name].stem}_{fold.model}.tif") for name in windows]

@@ -26,7 +26,7 @@ _REPEATED = {"assess": True, "vectorize": True}
 
 @contextmanager
 def take_folder(files: Run, recipe: Recipe, *, overwrite: bool) -> Iterator[None]:
-    """Make a folder that of this recipe; if the block fails in a new run, neither recipe nor empty folders stay.
+    """Make a folder that of this recipe; if the block fails before a new run has chips, it is as it was before.
 
     Args:
         files: of the run.
@@ -37,19 +37,23 @@ def take_folder(files: Run, recipe: Recipe, *, overwrite: bool) -> Iterator[None
     Raises:
         OutputError: the folder holds other files, or a run of other settings or files.
     """
-    fields, before = _fields(recipe), read_fingerprint(files.fingerprint_file)
+    fields, before = _fields(recipe), _read_fields(files)
     if before:
         _go_on(files, before, fields, overwrite=overwrite)
     else:
         _require_no_run(files, overwrite=overwrite)
     missing = [folder for folder in (files.folder, *files.folder.parents) if not folder.exists()]
+    # Of a new run, a recipe that the user wrote.
+    found = files.recipe_file.read_bytes() if files.recipe_file.exists() else None
     write_text(files.fingerprint_file, Fingerprint.of(fields).text)
     recipe.save(files.recipe_file)
     try:
         yield
     except BaseException:
-        if not before:
+        if not before and not files.content:
             files.recipe_file.unlink(missing_ok=True)
+            if found is not None:
+                files.recipe_file.write_bytes(found)
             files.fingerprint_file.unlink(missing_ok=True)
             remove_empty(missing)
         raise
@@ -63,7 +67,7 @@ def begun_settings(files: Run, recipe: Recipe, names: list[str]) -> dict[str, An
         recipe: where these settings are auto.
         names: of the settings.
     """
-    before = read_fingerprint(files.fingerprint_file)
+    before = _read_fields(files)
     if not before:
         return None
     settings = {name: before["learning"]["train"].get(name) for name in names}
@@ -79,6 +83,12 @@ def _fields(recipe: Recipe) -> dict[str, Any]:
     return {"learning": _learning(recipe), "maps": maps, "files": source_states(recipe.scenes, recipe.split)}
 
 
+def _read_fields(files: Run) -> dict[str, Any]:
+    """The fields of an earlier call, as `_fields` gave them; empty if there are none, or if the file is damaged."""
+    fields = read_fingerprint(files.fingerprint_file)
+    return fields if all(isinstance(fields.get(part), dict) for part in ("learning", "maps", "files")) else {}
+
+
 def _learning(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude=_OF_MACHINE | _REPEATED | {"predict": True})
 
@@ -88,7 +98,8 @@ def _go_on(files: Run, before: dict[str, Any], now: dict[str, Any], *, overwrite
     learning, maps = (Fingerprint.of(now[part]).differences(before[part]) for part in ("learning", "maps"))
     changed = Fingerprint.of(now["files"]).differences(before["files"], lambda _, state: state_text(state))
     if learning or changed:
-        if not overwrite:
+        # Without content, the run ended while it cut its chips.
+        if not overwrite and files.content:
             held = f"a run with another {learning}" if learning else f"a run of files that have changed: {changed}"
             raise OutputError(f"{files.folder} holds {held}. Choose another --out, or pass --overwrite.")
         files.remove()
@@ -109,8 +120,8 @@ def _require_no_run(files: Run, *, overwrite: bool) -> None:
     if content := files.content:
         names = listed(path.name for path in content)
         raise OutputError(
-            f"{files.folder} holds {names}, but no {files.fingerprint_file.name} that says which run made them. Choose "
-            "another --out, or remove them."
+            f"{files.folder} holds {names}, but no readable {files.fingerprint_file.name} that says which run "
+            "made them. Choose another --out, or remove them."
         )
     if not overwrite and files.folder.exists() and any(files.folder.iterdir()):
         raise OutputError(f"{files.folder} holds other files. Choose another --out, or pass --overwrite.")

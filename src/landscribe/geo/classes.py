@@ -358,7 +358,11 @@ def read_class_table(path: str) -> list[TableRow]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
         rows = list(csv.DictReader(io.StringIO(text), delimiter=csv_separator(text)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise ClassError(
+            f"{path} cannot be read: {error.strerror}. Expected a class table (CSV). Check the path."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ClassError(
             f"{path} cannot be read as CSV: {error}. Expected the columns value, name and colour."
         ) from error

@@ -90,19 +90,28 @@ def check_held_out(recipe: Recipe) -> Iterator[Finding]:
         yield Finding("error", "threshold is val, but split val has no chips. Hold out some (--val), or give a number.")
     if any(_may_hold(recipe, split) for split in ("val", "test")):
         return
+    why, settings = _why_none_is_held_out(recipe)
     if recipe.models.final != "all":
-        why = "every scene has split train" if recipe.scenes[0].split else "val and test are 0"
         yield Finding(
             "warning",
             f"no chip is held out ({why}): the map is assessed with the chips that the network is trained on, and its "
-            "accuracy is too high. Hold out chips (--val, --test), or name a reference.",
+            f"accuracy is too high. Hold out chips ({settings}), or name a reference.",
         )
     else:
         yield Finding(
             "error",
-            "final is all, but val and test are 0: the first model has learned from all labelled ground. Hold out "
-            "chips to assess it (--test), or leave out final.",
+            f"final is all, but {why}: the first model has learned from all labelled ground. Hold out chips to assess "
+            f"it ({settings}), or leave out final.",
         )
+
+
+def _why_none_is_held_out(recipe: Recipe) -> tuple[str, str]:
+    """What leaves val and test without a chip, and the settings that hold chips out."""
+    if recipe.split.by == "list":
+        return "only train_list is given", "--val-list, --test-list"
+    if all(scene.split for scene in recipe.scenes):
+        return "every scene has split train", "split of a scene"
+    return "val and test are 0", "--val, --test"
 
 
 def _may_hold(recipe: Recipe, split: Literal["train", "val", "test"]) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from landscribe.errors import RecipeError, listed
 from landscribe.geo.classes import read_class_table
 from landscribe.recipe import Recipe, into_sections
-from landscribe.spec import shortened
+from landscribe.spec import InputPath, checked, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,8 @@ def _with_rows_of_table(settings: dict[str, Any]) -> dict[str, Any]:
         return rest
     if "classes" in rest:
         raise RecipeError(f"classes and class_table ({path}) were both given. Give one of them.")
-    return rest | {"classes": [row._asdict() for row in read_class_table(str(path))]}
+    path = checked("class_table", path, InputPath)
+    return rest | {"classes": [row._asdict() for row in read_class_table(path)]}
 
 
 def _require_source(given: Any, noun: type, name: str, expected: str) -> None:
