@@ -158,6 +158,12 @@ def test_scale_may_have_a_factor_for_each_band(scale):
     assert model.scaling == Scaling(offset=(0.0, 0.0), factor=(0.5, 0.25))
 
 
+@pytest.mark.parametrize("scale", [0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5)])
+def test_one_factor_is_that_of_all_bands(scale):
+    model = Model.wrap(OneLayer(2), bands=["a", "b"], classes=["no", "yes"], scale=scale)
+    assert model.scaling == Scaling(offset=(0.0, 0.0), factor=(0.5, 0.5))
+
+
 @pytest.mark.parametrize("scale", [[0.5], 0, float("nan"), [0.5, float("inf")], "wide", None, [[1], 2]])
 def test_a_scale_that_is_no_factor_of_each_band_is_refused(scale):
     with pytest.raises(RecipeError, match=r"scale is .*\. Expected a factor of the pixels, not 0.*each of 2 bands"):

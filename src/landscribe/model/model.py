@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
@@ -300,9 +301,8 @@ def _factors(scale: Any, bands: int) -> tuple[float, ...]:
     Raises:
         RecipeError: another number of factors, or one that is no number, 0 or not finite.
     """
-    given = [scale] * bands if isinstance(scale, (int, float, str)) or not hasattr(scale, "__iter__") else list(scale)
     try:
-        factors = tuple(map(float, given))
+        factors = (float(scale),) * bands if np.ndim(scale) == 0 else tuple(map(float, scale))
     except (TypeError, ValueError):
         factors = ()
     if len(factors) != bands or not all(math.isfinite(factor) and factor for factor in factors):

@@ -237,27 +237,20 @@ def _area(raster: Raster, spec: PredictSpec, windows: Sequence[Window] | None, s
     return None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
 
 
-def patch_pixels(raster: Raster, spec: PredictSpec) -> float | None:
-    """The minimum area in pixels of the middle of a raster; None without one.
-
-    Raises:
-        RasterError: the raster has no CRS, or is smaller.
-    """
-    if spec.minimum_area is None:
-        return None
+def require_minimum_area(raster: Raster, minimum_area: float) -> None:
+    """Raise RasterError if a raster has no CRS, by which m² are counted in pixels, or is smaller than the area."""
     pixel = _pixel_area(raster)
     if math.isnan(pixel):
         raise RasterError(
-            f"{raster.paths[0]} has no CRS, so a minimum area of {spec.minimum_area:g} m² cannot be counted in pixels. "
+            f"{raster.paths[0]} has no CRS, so a minimum area of {minimum_area:g} m² cannot be counted in pixels. "
             f"{ASSIGN_CRS}, or leave out --minimum-area."
         )
     ground = math.prod(raster.grid.shape) * pixel
-    if spec.minimum_area > ground:
+    if minimum_area > ground:
         raise RasterError(
-            f"the minimum area is {spec.minimum_area:g} m², but all of {raster.paths[0]} is {ground:.4g} m². Choose a "
+            f"the minimum area is {minimum_area:g} m², but all of {raster.paths[0]} is {ground:.4g} m². Choose a "
             "smaller minimum area."
         )
-    return spec.minimum_area / pixel
 
 
 def _pixel_area(raster: Raster) -> float:
@@ -267,10 +260,11 @@ def _pixel_area(raster: Raster) -> float:
 
 
 def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
-    pixels = patch_pixels(raster, spec)
-    if pixels is None or spec.minimum_area is None:
+    if spec.minimum_area is None:
         return None
-    sieve, pixel = Sieve(math.ceil(pixels)), _pixel_area(raster)
+    require_minimum_area(raster, spec.minimum_area)
+    pixel = _pixel_area(raster)
+    sieve = Sieve(math.ceil(spec.minimum_area / pixel))
     if sieve.min_pixels > sieve.extent:
         log.warning(
             "%s: a minimum area of %s is %s pixels. Smaller patches that span more than %d rows or columns stay; those "

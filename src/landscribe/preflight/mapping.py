@@ -42,14 +42,15 @@ def _require_device_and_engine(predict: PredictSpec) -> None:
 
 
 def _require_map(predict: PredictSpec, scenes: Sequence[Scene]) -> None:
-    """Raise for an area of interest or a smallest patch that does not fit a scene: a run maps each of them."""
-    from landscribe.prediction.plan import patch_pixels
+    """Raise for an area of interest or a minimum area that does not fit a scene: a run maps each of them."""
+    from landscribe.prediction.plan import require_minimum_area
 
     area = None if predict.area is None else Features.read(predict.area)
     for scene in scenes:
         if area is not None:
             area.require_overlap(scene.image.grid, scene.image.paths[0])
-        patch_pixels(scene.image, predict)
+        if predict.minimum_area is not None:
+            require_minimum_area(scene.image, predict.minimum_area)
 
 
 def _require_classes(recipe: Recipe, classes: Classes) -> None:

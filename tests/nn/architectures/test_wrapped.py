@@ -203,12 +203,25 @@ def test_an_activation_of_smp_whose_input_is_not_logits_is_refused(activation):
     [
         (nn.Softmax(1), "softmax", 2), (nn.Sigmoid(), "sigmoid", 1),
         (lambda x: x.softmax(1)[..., :40, :40], "softmax", 2),
+        (lambda x: x.half().softmax(1).float(), "softmax", 2),
         (lambda x: [nn.functional.interpolate(x.sigmoid(), scale_factor=2.0, mode="bilinear")], "sigmoid", 1),
     ],
 )  # fmt: skip
 def test_a_network_that_ends_with_probabilities_is_refused_by_the_name_of_its_last_function(function, name, classes):
     with pytest.raises(NetworkError, match=rf"Ending ends with a {name}, .*Expected logits"):
         Model.wrap(Ending(function, classes), bands=BANDS, classes=CLASSES)
+
+
+def test_the_last_function_of_a_frozen_network_is_known_too():
+    network = Ending(nn.Softmax(1)).requires_grad_(requires_grad=False)
+    with pytest.raises(NetworkError, match="Ending ends with a softmax"):
+        Model.wrap(network, bands=BANDS, classes=CLASSES)
+
+
+def test_a_network_that_changes_its_image_is_tried_as_well():
+    network = Ending(lambda x: [x])
+    network.layer = nn.Sequential(nn.ReLU(inplace=True), network.layer)
+    assert Model.wrap(network, bands=BANDS, classes=CLASSES)(images()).shape == (1, 2, 64, 96)
 
 
 @pytest.mark.parametrize("function", [nn.LogSoftmax(1), lambda x: x.sigmoid() * 4 - 2, lambda x: x.sigmoid() + x])

@@ -34,7 +34,9 @@ _NO_WEIGHTS = {
 # Functions by which a network returns probabilities, and those behind them that change nothing of that, as autograd
 # names them.
 _ACTIVATIONS = {"SigmoidBackward": "sigmoid", "SoftmaxBackward": "softmax"}
-_AFTERWARDS = ("SliceBackward", "AliasBackward", "CloneBackward", "ViewBackward", "Upsample", "PermuteBackward")
+_AFTERWARDS = (
+    "SliceBackward", "AliasBackward", "CloneBackward", "ViewBackward", "Upsample", "PermuteBackward", "ToCopyBackward",
+)  # fmt: skip
 _ON_LOGITS = (nn.Identity, nn.Sigmoid, nn.Softmax, nn.LogSoftmax)
 """Activations of segmentation-models-pytorch whose input is logits."""
 
@@ -181,9 +183,11 @@ def _trial(network: nn.Module, bands: int, side: int) -> Any:
     modes = [(module, module.training) for module in network.modules()]
     device = next((parameter.device for parameter in network.parameters()), None)
     try:
-        # Not in inference mode, whose tensors a network might keep.
+        # Not in inference mode, whose tensors a network might keep. The image has gradients, so that the functions of a
+        # frozen network are recorded, too; it is no leaf, which a network could not change in place.
         with torch.enable_grad():
-            return network.eval()(torch.zeros(1, bands, side, side, device=device))
+            image = torch.zeros(1, bands, side, side, device=device, requires_grad=True).clone()
+            return network.eval()(image)
     finally:
         for module, training in modes:
             module.training = training
