@@ -6,8 +6,10 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+import forked
 from landscribe import machine
 from landscribe.errors import ResourceError
 
@@ -60,3 +62,23 @@ def test_memory_and_disk_that_do_not_suffice_are_refused_with_both_numbers(monke
     machine.require_disk(tmp_path / "new" / "out", 5e9, "chips", "Choose another disk.")
     with pytest.raises(ResourceError, match=r"chips needs at least 6 GB of disk, but .* has 5 GB free\. Choose"):
         machine.require_disk(tmp_path / "new" / "out", 6e9, "chips", "Choose another disk.")
+
+
+def resident_before_and_after_trimming() -> tuple[int, int]:
+    """Bytes in memory of a process that has freed a gigabyte between small blocks, before and after a trim."""
+    # Once an array of this size is freed, glibc takes smaller ones from its heaps.
+    np.ones(2**21, np.uint8).sum()
+    large, small = [], []
+    for _ in range(2**11):
+        large.append(np.ones(2**19, np.uint8))
+        small.append(np.ones(100, np.uint8))
+    large.clear()
+    before = machine._resident()
+    machine.Heap().trim()
+    return before, machine._resident()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's heaps are trimmed")
+def test_freed_memory_between_small_blocks_goes_back_to_the_system():
+    before, after = forked.call(resident_before_and_after_trimming)
+    assert after < before - 2**29, (before, after)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from landscribe.errors import EngineError, LandscribeError, ReadError, UnfinishedError
-from landscribe.machine import cores
+from landscribe.machine import HEAP, cores
 
 U = TypeVar("U")
 """A unit."""
@@ -140,7 +140,13 @@ def _compute(stages: Stages[U], unit: U, read: Future[Any], writing: ThreadPoolE
         failed: Future[Any] = Future()
         failed.set_exception(error)
         return unit, failed
-    return unit, writing.submit(stages.write, unit, computed)
+    return unit, writing.submit(_written, stages, unit, computed)
+
+
+def _written(stages: Stages[U], unit: U, computed: Any) -> Any:
+    result = stages.write(unit, computed)
+    HEAP.trim()
+    return result
 
 
 def _outcome(unit: U, task: Any) -> Outcome[U]:
@@ -278,7 +284,7 @@ def is_own_worker() -> bool:
 def run_unit(stages: Stages[U], unit: U) -> Any:
     """Read, compute and write one unit; returns what `write` returns. This is the task of a Dask worker."""
     try:
-        return stages.write(unit, stages.compute(unit, stages.read(unit)))
+        return _written(stages, unit, stages.compute(unit, stages.read(unit)))
     except LandscribeError as error:
         # GDAL's errors cannot be pickled: with one as its cause, ours would arrive as another type.
         error.__cause__ = error.__context__ = None

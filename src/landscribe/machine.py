@@ -1,5 +1,6 @@
 """This machine: processor cores, memory, processor name. Torch is not imported."""
 
+import ctypes
 import os
 import platform
 import shutil
@@ -74,6 +75,36 @@ def require_disk(folder: Path, needed: float, purpose: str, remedy: str) -> None
         raise ResourceError(
             f"{purpose} needs at least {_gigabytes(needed)} of disk, but {disk} has {_gigabytes(free)} free. {remedy}"
         )
+
+
+class Heap:
+    """The memory that glibc's heaps hold for this process; other C libraries are left alone.
+
+    Small blocks that live long, as those of GDAL's cache, lie between large arrays in these heaps, so that freed arrays
+    are not used again, and pile up.
+    """
+
+    _GROWTH = 2**28
+    """Bytes after which freed memory is given back: sooner, the next arrays would only wait for it again."""
+
+    def __init__(self) -> None:
+        self._kept = 0
+
+    def trim(self) -> None:
+        """Give freed memory back to the system, if the process has grown much since the last time."""
+        with suppress(AttributeError, OSError, TypeError, ValueError):
+            if _resident() > self._kept + self._GROWTH:
+                ctypes.CDLL(None).malloc_trim(0)
+                self._kept = _resident()
+
+
+HEAP = Heap()
+
+
+def _resident() -> int:
+    """Bytes of this process in memory."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_has_bfloat16() -> bool:

@@ -293,9 +293,9 @@ def _peak_kilobytes(tmp_path: Path, height: int) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "getrusage"), reason="peak memory is read from the kernel")
 def test_peak_memory_does_not_grow_with_the_height_of_the_raster(tmp_path):
-    low, high = _peak_kilobytes(tmp_path, 4_000), _peak_kilobytes(tmp_path, 40_000)
-    # Ten times the rows; the heap of threads that compress varies by some percent.
-    assert high < 1.15 * low, json.dumps({"4 000 rows": low, "40 000 rows": high})
+    low, high = _peak_kilobytes(tmp_path, 4_000), _peak_kilobytes(tmp_path, 160_000)
+    # GDAL's cache holds up to 256 MiB of blocks, and so much freed memory stays in the heap.
+    assert high < low + 2**19, json.dumps({"4 000 rows": low, "160 000 rows": high})
 
 
 class Corner(torch.nn.Module):
