@@ -202,7 +202,7 @@ def test_a_model_that_has_mapped_can_still_be_trained(tmp_path):
 @pytest.mark.parametrize("logits", [(0.0, math.nan), (math.inf, 0.0), (-math.inf, -math.inf)])
 def test_logits_that_are_not_finite_are_refused(tmp_path, logits):
     raster = write(tmp_path / "image.tif", np.zeros((32, 32), np.uint8))
-    with pytest.raises(ModelError, match="logits that are not finite for 1024 pixels of a unit"):
+    with pytest.raises(ModelError, match="logits that are not finite for 1,024 pixels of a unit"):
         predict(model_of(Constant(*logits), 2), raster, tmp_path / "map.tif", spec=PredictSpec(tile=32, margin=0))
     assert not (tmp_path / "map.tif").exists()
 

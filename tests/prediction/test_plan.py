@@ -189,7 +189,7 @@ def test_a_finished_map_is_reported_and_its_lost_style_is_rewritten(tmp_path, ra
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
     there, areas = caplog.messages
     assert "map.tif is up to date" in there
-    assert areas.startswith("map.tif: class 0 8,")
+    assert areas.startswith("map.tif: class 0 0.8")
     assert (tmp_path / "map.qml").read_text() == style
 
 
