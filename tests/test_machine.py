@@ -66,12 +66,12 @@ def test_memory_and_disk_that_do_not_suffice_are_refused_with_both_numbers(monke
 
 def resident_before_and_after_trimming() -> tuple[int, int]:
     """Bytes in memory of a process that has freed a gigabyte between small blocks, before and after a trim."""
-    # Once an array of this size is freed, glibc takes smaller ones from its heaps.
-    np.ones(2**21, np.uint8).sum()
+    # Once an array of this size is freed, larger than any free part of a heap, glibc takes smaller ones from its heaps.
+    np.ones(31 * 2**20, np.uint8).sum()
     large, small = [], []
     for _ in range(2**11):
         large.append(np.ones(2**19, np.uint8))
-        small.append(np.ones(100, np.uint8))
+        small.append(np.ones(2**16, np.uint8))  # as blocks of GDAL's cache: few free parts of a heap hold them
     large.clear()
     before = machine._resident()
     machine.Heap().trim()
