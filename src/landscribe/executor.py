@@ -144,6 +144,7 @@ def _compute(stages: Stages[U], unit: U, read: Future[Any], writing: ThreadPoolE
 
 
 def _written(stages: Stages[U], unit: U, computed: Any) -> Any:
+    """Write a unit, and give the memory that it no longer needs back to the system."""
     result = stages.write(unit, computed)
     HEAP.trim()
     return result

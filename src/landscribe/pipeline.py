@@ -51,7 +51,7 @@ def run(
 ) -> Path:
     """All of it: check, chip, train, predict, vectorize, assess, report.
 
-    Steps whose files are there are not repeated, so that an interrupted run goes on with the same call. A run whose
+    Steps whose files are there are not repeated, so that the same call resumes an interrupted run. A run whose
     source files have changed since is refused.
 
     Args:

@@ -324,7 +324,7 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]
 
 
 def _summed(by_map: dict[str, PixelCounts]) -> PixelCounts:
-    """The sum over maps, by their paths; each is a group with its name, or with its path where names are alike."""
+    """The sum over maps, by their paths; each is a group with its name, or with its path where two have one name."""
     counts = pooled(by_map.values())
     if counts.groups or not 1 < len(by_map) <= MOST_APART:
         return counts

@@ -2,7 +2,7 @@
 
 The method of variance estimates recovery: Zou and Donner 2008 (doi:10.1002/sim.3095) for sums, Donner and Zou 2012
 (doi:10.1177/0962280210383082) for ratios. The variance of a total is recovered from an interval of each stratum. With
-Wilson's intervals it is not 0 in a stratum whose units in the sample are all alike.
+Wilson's intervals it is not 0 in a stratum whose sampled units all have the same value.
 """
 
 from dataclasses import dataclass

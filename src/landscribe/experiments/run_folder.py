@@ -1,4 +1,4 @@
-"""The folder of a run: begun for a recipe, gone on with, or refused where other settings or files made its content."""
+"""The folder of a run: begun for a recipe, resumed, or refused where other settings or files decided its content."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ _OF_MACHINE = {
     "train": dict.fromkeys(WITHOUT_EFFECT - {"precision"}, True),
     "predict": dict.fromkeys(("device", "dask", "check_seams"), True),
 }
-"""Settings that say where and how work is done; a run goes on with others."""
+"""Settings that say where and how work is done; a run with others of these is resumed."""
 _REPEATED = {"assess": True, "vectorize": True}
 """Sections whose results are written by every call."""
 
@@ -39,7 +39,7 @@ def take_folder(files: Run, recipe: Recipe, *, overwrite: bool) -> Iterator[None
     """
     fields, before = _fields(recipe), _read_fields(files)
     if before:
-        _go_on(files, before, fields, overwrite=overwrite)
+        _resume(files, before, fields, overwrite=overwrite)
     else:
         _require_no_run(files, overwrite=overwrite)
     missing = [folder for folder in (files.folder, *files.folder.parents) if not folder.exists()]
@@ -93,7 +93,7 @@ def _learning(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude=_OF_MACHINE | _REPEATED | {"predict": True})
 
 
-def _go_on(files: Run, before: dict[str, Any], now: dict[str, Any], *, overwrite: bool) -> None:
+def _resume(files: Run, before: dict[str, Any], now: dict[str, Any], *, overwrite: bool) -> None:
     """Keep what these settings and files would make again, and remove the rest, or refuse to."""
     learning, maps = (Fingerprint.of(now[part]).differences(before[part]) for part in ("learning", "maps"))
     changed = Fingerprint.of(now["files"]).differences(before["files"], lambda _, state: state_text(state))

@@ -48,8 +48,8 @@ class Scenes:
     def _band_names(self) -> list[str]:
         """Names of the bands; their numbers where the files name them differently."""
         names = list(self.chips.metadata.bands)
-        alike = len({raster.bands for raster in self.images.values()}) <= 1
-        return names if alike else [f"band {number}" for number in range(1, len(names) + 1)]
+        has_one_naming = len({raster.bands for raster in self.images.values()}) <= 1
+        return names if has_one_naming else [f"band {number}" for number in range(1, len(names) + 1)]
 
     def title(self, scene: str) -> str:
         """The name of a scene for people: that of its file, or of the folder of files that are stacked."""
