@@ -59,7 +59,7 @@ def test_of_many_fields_three_are_named_and_the_rest_counted():
 
 
 def test_a_field_of_the_earlier_result_alone_is_a_difference():
-    assert Fingerprint.of({"seed": 0}).differences({"seed": 0, "tta": True}) == "tta (true, now null)"
+    assert Fingerprint.of({"seed": 0}).differences({"seed": 0, "tta": True}) == "tta (true, now not set)"
 
 
 def test_one_of_two_fingerprints_claims_a_file(tmp_path):

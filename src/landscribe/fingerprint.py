@@ -23,8 +23,12 @@ _MOST = 3
 """Fields in a message; of more only the number is given."""
 
 
-def _as_text(key: str, value: Any) -> str:  # noqa: ARG001  the signature of `describe`
-    return json.dumps(value).replace('"', "")
+_NOT_SET = "not set"
+
+
+def value_text(value: Any) -> str:
+    """A field's value for a message: JSON without quotes."""
+    return _NOT_SET if value is None else json.dumps(value).replace('"', "")
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,11 @@ class Fingerprint:
             temporary.unlink(missing_ok=True)
         return self.is_in(path)
 
-    def differences(self, other: dict[str, Any], describe: Callable[[str, Any], str] = _as_text) -> str:
+    def differences(
+        self,
+        other: dict[str, Any],
+        describe: Callable[[str, Any], str] = lambda _, value: value_text(value),
+    ) -> str:
         """Names and both values of the fields that differ; empty if none does, or if `other` is empty.
 
         Args:
@@ -85,7 +93,9 @@ class Fingerprint:
         for key in [*now]:
             _flatten_tables(before, now, key)
         keys = [key for key in dict.fromkeys((*now, *before)) if other and _dump(before, key) != _dump(now, key)]
-        pairs = ([describe(key, fields[key]) if key in fields else "null" for fields in (before, now)] for key in keys)
+        pairs = (
+            [describe(key, fields[key]) if key in fields else _NOT_SET for fields in (before, now)] for key in keys
+        )
         texts = [f"{key} ({_change(*pair)})" for key, pair in zip(keys, pairs, strict=True)]
         if len(texts) > _MOST:
             texts[_MOST:] = [f"{len(texts) - _MOST} more"]

@@ -174,7 +174,7 @@ def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path, sample, save):
 def test_a_table_in_another_encoding_is_refused_in_words(tmp_path, sample):
     sample.save(tmp_path / "points.csv")
     labelled(sample, reference="forêt <1>").units.to_csv(tmp_path / "points.csv", index=False, encoding="cp1252")
-    with pytest.raises(LandscribeError, match=r"is not UTF-8 text .* Save it as CSV UTF-8"):
+    with pytest.raises(LandscribeError, match=r"is not UTF-8 text .* CSV UTF-8"):
         ReferenceSample.open(tmp_path / "points.csv")
 
 

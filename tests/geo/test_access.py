@@ -8,8 +8,8 @@ import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from landscribe.errors import ReadError, ServerError, UnreachableError
-from landscribe.geo.access import allow_ungeoreferenced, gdal_errors, open_dataset, without_secrets
+from landscribe.errors import ChipError, ClassError, ReadError, SampleError, ServerError, UnreachableError
+from landscribe.geo.access import allow_ungeoreferenced, gdal_errors, open_dataset, read_utf8, without_secrets
 from landscribe.geo.grid import Window
 from landscribe.geo.inputs import open_rasters
 from landscribe.geo.rasters.raster import Raster
@@ -130,3 +130,13 @@ def test_rasters_that_read_each_other_end_in_a_line(tmp_path):
     raster = Raster.open([tmp_path / "a.vrt"])
     with pytest.raises(ReadError, match=r"a.vrt cannot be read at rows 0 to 4, cols 0 to 4"):
         raster.read(raster.grid.window)
+
+
+@pytest.mark.parametrize("error", [ClassError, SampleError, ChipError])
+def test_text_that_a_spreadsheet_saved_in_its_own_code_page_says_which_byte_and_how_to_save_it(tmp_path, error):
+    table = tmp_path / "classes.csv"
+    table.write_bytes("value,name\n1,Gehölz\n".encode("cp1252"))
+    with pytest.raises(error, match=r"classes\.csv is not UTF-8 text \(byte 16\)\. Expected a table\. .* CSV UTF-8"):
+        read_utf8(table, "a table", error)
+    table.write_text("value,name\n1,Gehölz\n", encoding="utf-8-sig")
+    assert read_utf8(table, "a table", error).startswith("value")

@@ -76,7 +76,7 @@ def test_a_list_written_on_windows_is_read(tmp_path, tiles):
     [
         (b"tiles/t0.tif\n\nnone.tif\n", r"files\.txt, line 3, lists \S*none\.tif, which does not exist"),
         (b"# nothing\n\n", r"files\.txt lists no image"),
-        (b"\xff\xfe\x00\x01", r"files\.txt cannot be read: it is not text"),
+        (b"\xff\xfe\x00\x01", r"files\.txt is not UTF-8 text"),
         (None, r"files\.txt cannot be read: No such file"),
         (b"files.txt\n", r"files\.txt cannot be read: "),
     ],

@@ -94,7 +94,7 @@ DAY = 86_400 * 10**9
     ("key", "before", "now", "expected"),
     [
         ("model", ["0123456789abcdef"], ["fedcba9876543210"], "(01234567, now fedcba98)"),
-        ("minimum_area", None, 50.0, "(null, now 50.0)"),
+        ("minimum_area", None, 50.0, "(not set, now 50.0)"),
         (
             "raster",
             [["a.tif", 10, DAY]],
@@ -113,7 +113,7 @@ DAY = 86_400 * 10**9
             [["v.vrt", 10, DAY, ["a", 1, 3]]],
             "(v.vrt of 10 bytes and 1970-01-02 00:00:00 UTC, changed since)",
         ),
-        ("area", ["town.gpkg", 10, DAY], None, "(town.gpkg of 10 bytes and 1970-01-02 00:00:00 UTC, now null)"),
+        ("area", ["town.gpkg", 10, DAY], None, "(town.gpkg of 10 bytes and 1970-01-02 00:00:00 UTC, now not set)"),
     ],
 )
 def test_another_plan_is_refused_with_the_settings_that_differ(tmp_path, key, before, now, expected):

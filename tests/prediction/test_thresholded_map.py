@@ -167,7 +167,7 @@ def test_another_threshold_is_another_map_and_the_same_is_up_to_date(tmp_path, r
     for same in (0.25, "val"):
         predict(sloping(0.25), raster, out, spec=PredictSpec(threshold=same))
         assert out.stat().st_mtime_ns == before
-    for other, said in ((0.5, r"threshold \(0\.25, now 0\.5\)"), (None, r"threshold \(0\.25, now null\)")):
+    for other, said in ((0.5, r"threshold \(0\.25, now 0\.5\)"), (None, r"threshold \(0\.25, now not set\)")):
         with pytest.raises(OutputError, match=f"a map with another {said}"):
             predict(sloping(0.25), raster, out, spec=PredictSpec(threshold=other))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from landscribe.errors import SampleError, counted
-from landscribe.geo.access import csv_separator
+from landscribe.geo.access import csv_separator, read_utf8
 
 
 def read_csv_texts(path: Path) -> pd.DataFrame:
@@ -20,17 +20,12 @@ def read_csv_texts(path: Path) -> pd.DataFrame:
     Raises:
         SampleError: the file cannot be read, is not UTF-8, or a row has more cells than the header.
     """
+    text = read_utf8(path, "a table (CSV) with a header", SampleError)
+    separator = csv_separator(text)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        separator = csv_separator(text)
         trimmed = _without_extra_cells(text, separator, path)
         table = pd.read_csv(trimmed, sep=separator, dtype=str, keep_default_na=False, index_col=False)
-    except UnicodeDecodeError as error:
-        raise SampleError(
-            f"{path} is not UTF-8 text (byte {error.start}). Expected UTF-8. Save it as CSV UTF-8, a file type "
-            "of spreadsheets."
-        ) from error
-    except (ValueError, OSError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise SampleError(f"{path} cannot be read as CSV: {error}. Expected a table with a header.") from error
     return table if separator == "," else table.apply(_with_points)
 

@@ -20,7 +20,7 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from landscribe.errors import ReadError, ServerError, UnreachableError, is_utf8
+from landscribe.errors import LandscribeError, ReadError, ServerError, UnreachableError, is_utf8
 from landscribe.geo.grid import Window
 
 # A local VRT may name remote files, so these settings hold for local files too. A server that does not answer, or stops
@@ -97,6 +97,30 @@ def require_file(name: str) -> None:
         raise UnreachableError(f"{name} has a name that is not UTF-8, which GDAL cannot open. Rename the file.")
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise UnreachableError(f"{name} is a pipe or a device. Expected a file. Copy its content into one.")
+
+
+def read_utf8(path: str | Path, expected: str, error: type[LandscribeError]) -> str:
+    """The text of a file that a user writes, without the byte order mark that programs of Windows begin it with.
+
+    Args:
+        path: of the file.
+        expected: what the file should hold, for messages.
+        error: the error to raise.
+
+    Raises:
+        error: the file cannot be read, or is not UTF-8.
+        UnreachableError: no file can have that name, or it is a pipe or a device.
+    """
+    require_file(str(path))
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as reason:
+        raise error(
+            f"{path} is not UTF-8 text (byte {reason.start}). Expected {expected}. Save it as UTF-8; for tables, "
+            "spreadsheets call that CSV UTF-8."
+        ) from reason
+    except OSError as reason:
+        raise error(f"{path} cannot be read: {reason.strerror}. Expected {expected}. Check the path.") from reason
 
 
 def csv_separator(text: str) -> str:

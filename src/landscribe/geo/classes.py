@@ -12,14 +12,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import ClassError, is_printable, listed
-from landscribe.geo.access import csv_separator, require_file
+from landscribe.geo.access import csv_separator, read_utf8
 from landscribe.spec import StoredName
 
 log = logging.getLogger(__name__)
@@ -354,15 +353,10 @@ def read_class_table(path: str) -> list[TableRow]:
     Raises:
         ClassError: it cannot be read, lacks a column, or holds no whole number as a value or no "#rrggbb" as a colour.
     """
-    require_file(path)
+    text = read_utf8(path, "a class table (CSV)", ClassError)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
         rows = list(csv.DictReader(io.StringIO(text), delimiter=csv_separator(text)))
-    except OSError as error:
-        raise ClassError(
-            f"{path} cannot be read: {error.strerror}. Expected a class table (CSV). Check the path."
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise ClassError(
             f"{path} cannot be read as CSV: {error}. Expected the columns value, name and colour."
         ) from error

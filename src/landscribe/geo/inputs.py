@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from landscribe import progress
 from landscribe.errors import RasterError
-from landscribe.geo.access import is_local, require_file
+from landscribe.geo.access import is_local, read_utf8
 from landscribe.geo.rasters.derived.converted import as_colours
 from landscribe.geo.rasters.derived.mosaic import mosaic
 from landscribe.geo.rasters.derived.stack import stack_bands
@@ -145,12 +145,7 @@ def read_file_list(path: str) -> list[list[str]]:
         RasterError: the text file cannot be read, lists nothing, or lists a file that does not exist.
     """
     text_file = Path(path.removeprefix("@"))
-    require_file(str(text_file))
-    try:
-        lines = text_file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise RasterError(f"{text_file} cannot be read: {reason}. Expected a list of images, one a line.") from error
+    lines = read_utf8(text_file, "a list of images, one a line", RasterError).splitlines()
     rasters = []
     for line_number, line in enumerate(lines, 1):
         if line.strip() and not line.lstrip().startswith("#"):

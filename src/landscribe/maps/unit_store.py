@@ -25,7 +25,7 @@ from landscribe.errors import (
     UnfinishedError,
     UnreachableError,
 )
-from landscribe.fingerprint import Fingerprint, read_fingerprint
+from landscribe.fingerprint import Fingerprint, read_fingerprint, value_text
 from landscribe.geo.grid import Grid
 from landscribe.geo.rasters.source_files import state_text
 from landscribe.geo.rasters.whole_files import write_raster
@@ -232,4 +232,4 @@ def _describe(key: str, value: Any) -> str:
         return ", ".join(state_text(file) for file in value)
     if key == "area" and value:
         return state_text(value)
-    return json.dumps(value).replace('"', "")
+    return value_text(value)

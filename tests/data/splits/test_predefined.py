@@ -84,7 +84,10 @@ def test_a_name_of_several_scenes_is_refused(tmp_path):
 
 
 def test_a_missing_list_is_refused(tmp_path):
-    with pytest.raises(ChipError, match=r"none.txt cannot be read as a list of scenes \(FileNotFoundError\)"):
+    with pytest.raises(
+        ChipError,
+        match=r"none.txt cannot be read: No such file or directory. Expected a list with one scene name per line",
+    ):
         cut(scenes_in(tmp_path), tmp_path / "chips", SplitSpec(by="list", train_list=str(tmp_path / "none.txt")))
 
 

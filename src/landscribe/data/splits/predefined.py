@@ -10,7 +10,7 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import ChipError
-from landscribe.geo.access import require_file
+from landscribe.geo.access import read_utf8
 from landscribe.geo.features import Features
 from landscribe.geo.grid import size_label
 from landscribe.geo.rasters.raster import Raster
@@ -60,14 +60,7 @@ def read_lists(spec: SplitSpec, images: Sequence[Raster], chips: ChipSpec) -> li
 
 
 def _lines(path: str) -> list[str]:
-    require_file(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ChipError(
-            f"{path} cannot be read as a list of scenes ({type(error).__name__}). Expected a text file with one scene "
-            "name per line. Check the path."
-        ) from error
+    text = read_utf8(path, "a list with one scene name per line", ChipError)
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
 
