@@ -21,6 +21,7 @@ from landscribe.recipe import Recipe
 def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[Finding]:
     """Errors in settings that a run would meet only after it has cut the chips or trained the network."""
     from landscribe.nn import build
+    from landscribe.nn.architectures.external import require_image_side
     from landscribe.nn.encoders.freezing import parts_of
     from landscribe.nn.encoders.weights import require_weights
     from landscribe.nn.losses import weighted_sum
@@ -69,6 +70,7 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
             processes=1 if train.devices == "auto" else train.devices,
         )  # fmt: skip
         parts_of(network, train.freeze)
+        require_image_side(network, bands, recipe.chips.size)
         align = network.reduction
         if recipe.chips.size < align + (train.batch == 1):
             yield Finding(

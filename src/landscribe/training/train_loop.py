@@ -29,6 +29,7 @@ from landscribe.fingerprint import Fingerprint
 from landscribe.inference.device import training_precision
 from landscribe.model import Model
 from landscribe.nn import Segmentation, build
+from landscribe.nn.architectures.external import require_image_side
 from landscribe.nn.encoders.weights import Weights, license_terms, resolve_weights
 from landscribe.nn.losses import weighted_sum
 from landscribe.outputs import require_absent
@@ -250,6 +251,7 @@ def _build(chips: Chips, spec: TrainSpec, weights: str | None) -> Segmentation:
         **{"classes": classes, **spec.options},
     )
     require_memory_to_train(spec, bands=len(bands), classes=classes, network=network)
+    require_image_side(network, len(bands), chips.metadata.size)
     network.pixel_size = chips.metadata.pixel_size
     if network.learns_objects and not chips.has_objects:
         log.warning(

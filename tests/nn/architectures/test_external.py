@@ -1,12 +1,15 @@
 """External networks keep the same contract."""
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from contract import NetworkContract
 from torch import nn
 
 from landscribe.errors import NetworkError
+from landscribe.model import Model
 from landscribe.nn import Segmentation, build
+from landscribe.nn.architectures.external import require_image_side
 
 SMP = [
     ("smp:FPN", "resnet10t", {}), ("smp:PSPNet", "resnet18", {}), ("smp:UPerNet", "mobilenetv3_small_050", {}),
@@ -121,6 +124,16 @@ def test_a_class_gets_the_arguments_that_it_names():
 def test_a_network_that_cannot_be_built_is_refused_with_the_reason(architecture, options, words):
     with pytest.raises(NetworkError, match=words):
         build(architecture, bands=3, classes=2, **options)
+
+
+def test_a_network_that_takes_no_small_images_is_loaded_and_refuses_small_chips(tmp_path):
+    wrapped = Model.wrap(
+        smp.PAN("resnet18", encoder_weights=None, classes=2), bands=["r", "g", "b"], classes=["a", "b"]
+    )
+    network = Model.load(wrapped.save(tmp_path / "model")).network
+    require_image_side(network, 3, 128)
+    with pytest.raises(NetworkError, match=r"does not take images of 64 x 64 pixels: .* Use larger chips"):
+        require_image_side(network, 3, 64)
 
 
 def test_an_unknown_encoder_of_smp_is_refused():

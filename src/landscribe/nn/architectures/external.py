@@ -129,7 +129,7 @@ def _as_segmentation(network: nn.Module, bands: int, classes: int) -> nn.Module:
         return wrapped
     reduction = int(getattr(network, "reduction", _REDUCTION))
     try:
-        output = _trial(network, bands, 2 * reduction)
+        output, _ = _trial(network, bands, reduction)
     except Exception:  # noqa: BLE001  a user's network may raise anything; its first map reports it
         return network
     if isinstance(output, Tensor) and output.ndim != 4:
@@ -178,8 +178,19 @@ def _activations(network: Any) -> list[Any]:
     return [module for module in network.segmentation_head.modules() if type(module).__name__ == "Activation"]
 
 
-def _trial(network: nn.Module, bands: int, side: int) -> Any:
-    """The output of a network in eval mode for one black image; autograd records its functions."""
+def _trial(network: nn.Module, bands: int, reduction: int) -> tuple[Any, int]:
+    """The output of a network in eval mode for one black image, and the image's side; autograd records its functions.
+
+    The image is twice the reduction, or else eight times: networks with pyramids of pooling refuse small images.
+    """
+    small, large = 2 * reduction, 8 * reduction
+    try:
+        return _output(network, bands, small), small
+    except Exception:  # noqa: BLE001  a user's network may raise anything; the larger image's error is reported
+        return _output(network, bands, large), large
+
+
+def _output(network: nn.Module, bands: int, side: int) -> Any:
     modes = [(module, module.training) for module in network.modules()]
     device = next((parameter.device for parameter in network.parameters()), None)
     try:
@@ -255,13 +266,12 @@ def _own(architecture: str, arguments: dict[str, Any], options: dict[str, Any]) 
 
 def _require_logits(network: Segmentation, architecture: str, bands: int, classes: int) -> None:
     """Run the network on one image; raise NetworkError unless it returns logits of the image's size."""
-    side = 2 * network.reduction
     try:
-        logits: Any = _trial(network, bands, side)
+        logits, side = _trial(network, bands, network.reduction)
     except Exception as error:  # a user's class may raise anything
         raise NetworkError(
-            f"{architecture} does not take images of {counted(bands, 'band')} and {side} x {side} pixels: "
-            f"{first_line(error)}"
+            f"{architecture} does not take images of {counted(bands, 'band')} and {8 * network.reduction} pixels "
+            f"a side: {first_line(error)}"
         ) from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (1, classes, side, side):
@@ -270,6 +280,19 @@ def _require_logits(network: Segmentation, architecture: str, bands: int, classe
             f"{(1, classes, side, side)}: one for each class and pixel."
         )
     _require_no_activation(logits, architecture)
+
+
+def require_image_side(network: Segmentation, bands: int, side: int) -> None:
+    """Raise NetworkError if an external network does not take square images of so many pixels a side."""
+    if not isinstance(network, External):
+        return
+    try:
+        _output(network, bands, side)
+    except Exception as error:  # a user's network may raise anything
+        raise NetworkError(
+            f"the network does not take images of {side} x {side} pixels: {first_line(error)}. Use larger chips "
+            "(--size), or another architecture."
+        ) from error
 
 
 def import_class(architecture: str) -> type[nn.Module]:
