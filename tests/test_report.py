@@ -506,6 +506,12 @@ def test_held_out_chips_are_on_top_in_the_split_map():
     assert picture[1, 1, 0] > picture[1, 1, 2]
 
 
+def test_a_chart_has_a_white_class_in_white_and_the_page_behind_it():
+    chart = figures.line_chart([1, 2], [figures.Line("snow", "#ffffff", [0.1, 0.9])], kept=None, top=1, alt="snow")
+    assert "stroke: #ffffff" in chart
+    assert "fill: var(--card)" in chart
+
+
 def test_a_confusion_matrix_of_many_classes_prints_every_count():
     counts = np.arange(9 * 9, dtype=np.int64).reshape(9, 9) * 12_345
     chart = figures.confusion_chart([f"class {k}" for k in range(9)], counts, "nine")

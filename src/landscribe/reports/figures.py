@@ -47,7 +47,9 @@ _FAINT = "#7b8794"
 _CELL_INK, _CELL_FAINT, _CELL_WHITE = "#1e2832", "#7a8693", "#fefefe"
 """Of the text in coloured cells, which is the same on a dark page."""
 _LINES = "#e4e8ec"
-_OF_PAGE = {INK: "var(--ink)", _FAINT: "var(--soft)", _LINES: "var(--line)", "#ffffff": "var(--card)"}
+_PAPER = "#fffffe"
+"""Of the background: not the white that a class may have."""
+_OF_PAGE = {INK: "var(--ink)", _FAINT: "var(--soft)", _LINES: "var(--line)", _PAPER: "var(--card)"}
 """Colours of charts that follow those of the page, which may be dark."""
 _ALIKE = 0.5
 """Share of the common range of pixel values that each band of a photograph spans at least."""
@@ -58,6 +60,8 @@ _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "svg.fonttype": "none",  # text stays text: sharp, searchable, in the page's font, in every script
     "text.parse_math": False,  # a class may be called "$a$"
+    "figure.facecolor": _PAPER,
+    "axes.facecolor": _PAPER,
     "text.color": INK,
     "axes.labelcolor": INK,
     "xtick.labelcolor": INK,
@@ -369,7 +373,7 @@ def confusion_chart(names: Sequence[str], counts: NDArray[np.int64], alt: str) -
     with mpl.rc_context({**_STYLE, "svg.hashsalt": alt}):
         figure = Figure(figsize=(len(names) * side + width, len(names) * side + height), layout="constrained")
         axes = figure.add_subplot()
-        axes.pcolormesh(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1.12, edgecolors="white", linewidth=2)
+        axes.pcolormesh(np.nan_to_num(shares), cmap="Blues", vmin=0, vmax=1.12, edgecolors=_PAPER, linewidth=2)
         for (row, col), pixels in np.ndenumerate(counts):
             share, count = float(shares[row, col]), f"{pixels:,}"
             colour = _CELL_WHITE if share > 0.55 else (_CELL_INK if pixels else _CELL_FAINT)
