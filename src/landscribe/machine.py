@@ -12,6 +12,8 @@ from landscribe.errors import ResourceError
 
 # For systems that do not report their memory, such as Windows.
 _DEFAULT_MEMORY = 8 * 2**30
+_DEFAULT_OPEN_FILES = 1024
+_BYTE_UNITS = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
 _CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -33,9 +35,24 @@ def total_memory() -> int:
     return total
 
 
-def _gigabytes(count: float) -> str:
-    """Bytes as text, without an exponent."""
-    return f"{count / 1e9:,.0f} GB" if count >= 1e11 else f"{count / 1e9:.3g} GB"
+def most_open_files() -> int:
+    """Count the files that this process may have open; 1024 if the system does not report it, as Windows."""
+    try:
+        import resource
+    except ImportError:
+        return _DEFAULT_OPEN_FILES
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _DEFAULT_OPEN_FILES if limit == resource.RLIM_INFINITY else limit
+
+
+def bytes_text(count: float) -> str:
+    """Bytes as text, without an exponent.
+
+    >>> [bytes_text(count) for count in (300_000, 2.5e9, 1.5e12, 20)]
+    ['300 kB', '2.5 GB', '1,500 GB', '20 bytes']
+    """
+    unit, size = next(((unit, size) for unit, size in _BYTE_UNITS.items() if count >= size), ("bytes", 1))
+    return f"{count / size:,.0f} {unit}" if count >= 100 * size else f"{count / size:.3g} {unit}"
 
 
 def require_memory(needed: float, purpose: str, remedy: str) -> None:
@@ -49,7 +66,7 @@ def require_memory(needed: float, purpose: str, remedy: str) -> None:
     total = total_memory()
     if needed > total:
         raise ResourceError(
-            f"{purpose} needs at least {_gigabytes(needed)} of memory, but this machine has {_gigabytes(total)}. "
+            f"{purpose} needs at least {bytes_text(needed)} of memory, but this machine has {bytes_text(total)}. "
             f"{remedy}"
         )
 
@@ -73,7 +90,7 @@ def require_disk(folder: Path, needed: float, purpose: str, remedy: str) -> None
     disk, free = free_disk(folder)
     if needed > free:
         raise ResourceError(
-            f"{purpose} needs at least {_gigabytes(needed)} of disk, but {disk} has {_gigabytes(free)} free. {remedy}"
+            f"{purpose} needs at least {bytes_text(needed)} of disk, but {disk} has {bytes_text(free)} free. {remedy}"
         )
 
 

@@ -217,6 +217,7 @@ def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, 
         if not files.model_folder.exists():
             first = assessed.load_model(trust=filled.train.architecture)
             train_final(chips, first, files, filled, overwrite=overwrite)
+        remove_whole(files.final_folder)
         maps = _map_scenes(filled, files, overwrite=overwrite)
     return maps
 
@@ -270,7 +271,7 @@ def _map_scenes(filled: Recipe, files: Run, models: Sequence[Model] = (), *, ove
     ]
     maps = []
     for plan in plan_maps(model, rasters, filled.predict, outputs, ensemble=others):
-        with claim(plan.paths.map):
+        with plan.paths.claimed():
             maps.append(write_map(plan, overwrite=overwrite))
     return maps
 

@@ -152,7 +152,7 @@ def test_a_file_of_holes_is_refused_before_it_is_read(folder):
 
 def test_weights_that_need_more_memory_than_the_machine_has_are_refused_with_both_numbers(folder, monkeypatch):
     monkeypatch.setattr(model_folder, "total_memory", lambda: 20_000)
-    with pytest.raises(ModelError, match=r"needs \S+ GB of memory to load, but this machine has 2e-05 GB"):
+    with pytest.raises(ModelError, match=r"needs \S+ kB of memory to load, but this machine has 20 kB"):
         Model.load(folder)
 
 

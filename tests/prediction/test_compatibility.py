@@ -285,7 +285,7 @@ def test_a_batch_that_needs_more_memory_than_there_is_is_refused_with_both(tmp_p
     write(tmp_path / "image.tif", blocks, **metres(10))
     monkeypatch.setattr(machine, "total_memory", lambda: 10**8)
     monkeypatch.setattr(plan, "_ALWAYS_FIT", 0)
-    with pytest.raises(ResourceError, match=r"16 tiles of 32 x 32 .* at least \d\S* GB .* has 0\.1 GB.*--batch"):
+    with pytest.raises(ResourceError, match=r"16 tiles of 32 x 32 .* at least \d\S* [MG]B .* has 100 MB.*--batch"):
         verbs.predict(
             model_of(Identity(), 4, pixel_size=10.0),
             [tmp_path / "image.tif"],

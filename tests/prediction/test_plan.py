@@ -16,12 +16,14 @@ from test_mapping import model_of, read, write
 
 from landscribe.errors import OutputError
 from landscribe.fingerprint import Fingerprint
+from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.derived.clipped import clip
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import read_tags as tags
 from landscribe.maps.output_paths import OutputPaths
+from landscribe.maps.style import polygon_qml, qml
 from landscribe.maps.unit_store import UnitStore
 from landscribe.prediction import plan, run
 from landscribe.prediction.finish import finish
@@ -193,12 +195,18 @@ def test_a_finished_map_is_reported_and_its_lost_style_is_rewritten(tmp_path, ra
     assert (tmp_path / "map.qml").read_text() == style
 
 
-@pytest.mark.parametrize(("style", "stays"), [("<qgis><renderer-v2/></qgis>", True), ("<rasterrenderer/>", False)])
-def test_a_style_that_is_not_of_a_raster_stays(tmp_path, raster, caplog, style, stays):
+@pytest.mark.parametrize(
+    ("style", "stays"),
+    [
+        (polygon_qml([("field", "#00ff00")], "class"), True), ('<rasterrenderer type="multibandcolor"/>', True),
+        (qml(Classes.from_labels(["of", "an", "earlier", "map"], background=False)), False),
+    ],
+)  # fmt: skip
+def test_the_style_of_a_user_or_of_polygons_stays(tmp_path, raster, caplog, style, stays):
     (tmp_path / "map.qml").write_text(style)
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec())
     assert ((tmp_path / "map.qml").read_text() == style) == stays
-    assert ("map.qml is not the style of a raster" in caplog.text) == stays
+    assert ("map.qml is another style" in caplog.text) == stays
 
 
 def test_the_differences_to_a_finished_map_are_reported(tmp_path, raster):

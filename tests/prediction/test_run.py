@@ -250,7 +250,7 @@ def test_a_map_that_no_compression_fits_on_its_disks_is_refused_with_both_number
     free(monkeypatch, {"maps": free_beside_map, "map.tif.parts": free_beside_map, "layers": free_beside_probabilities})
     paths = {"out": tmp_path / "maps" / "map.tif", "probabilities": tmp_path / "layers" / "p.tif"}
     spec = PredictSpec(**SMALL, probabilities_as="float32")
-    with pytest.raises(ResourceError, match=rf"of 32,550 pixels needs at least .* GB of disk, but \S*{full} has .* GB"):
+    with pytest.raises(ResourceError, match=rf"of 32,550 pixels needs at least .* of disk, but \S*{full} has .* free"):
         predict(model_of(Identity(), 4), raster, spec=spec, **paths)
     assert not list((tmp_path / "maps").iterdir())
     free(monkeypatch, {"maps": free_beside_map + 1, "layers": free_beside_probabilities + 1})
@@ -260,7 +260,7 @@ def test_a_map_that_no_compression_fits_on_its_disks_is_refused_with_both_number
 def test_a_disk_that_only_a_compressed_map_fits_on_gives_a_warning(tmp_path, raster, monkeypatch, caplog):
     free(monkeypatch, {tmp_path.name: 3 * 32_550 - 1})
     predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(**SMALL))
-    assert "map.tif of 32,550 pixels needs up to 9.77e-05 GB of disk, before compression" in caplog.text
+    assert "map.tif of 32,550 pixels needs up to 97.7 kB of disk, before compression" in caplog.text
     caplog.clear()
     free(monkeypatch, {tmp_path.name: 3 * 32_550})
     predict(model_of(Identity(), 4), raster, tmp_path / "again.tif", spec=PredictSpec(**SMALL))

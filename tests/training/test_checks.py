@@ -103,13 +103,13 @@ def test_batch_auto_is_the_largest_power_of_two_that_a_gpu_holds(gpu_of, memory,
 
 def test_a_chip_that_a_gpu_cannot_hold_is_refused(gpu_of):
     gpu_of(1150 / 0.6)
-    with pytest.raises(ResourceError, match=r"step, of chips of 64 x 64 pixels, needs 1\.16e-06 GB"):
+    with pytest.raises(ResourceError, match=r"step, of chips of 64 x 64 pixels, needs 1\.16 kB"):
         checks.resolved_settings(TrainSpec(batch="auto"), **ONE_WEIGHT)
 
 
 def test_a_network_that_refuses_a_single_chip_needs_the_memory_of_two(gpu_of):
     gpu_of(2150 / 0.6, step_memory=lambda _, shape: 1000 * shape[0] if shape[0] > 1 else None)
-    with pytest.raises(ResourceError, match=r"needs 2\.16e-06 GB"):
+    with pytest.raises(ResourceError, match=r"needs 2\.16 kB"):
         checks.resolved_settings(TrainSpec(batch="auto"), **ONE_WEIGHT)
 
 

@@ -17,7 +17,9 @@ from landscribe.errors import (
     ServerError,
     UnfinishedError,
 )
+from landscribe.geo.rasters import open_file
 from landscribe.geo.rasters.raster import Raster
+from landscribe.outputs import claim
 from landscribe.prediction import mapping
 from networks import Identity
 from worlds import METRE, noise, pixel_box, write_polygons, write_raster
@@ -143,3 +145,41 @@ def test_measures_replace_no_file_but_earlier_measures(name, tmp_path):
     assert taken.read_bytes() == before
     for _ in range(2):
         assert ls.assess(truth, reference=truth, out=tmp_path / "measures.json").overall_accuracy == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted by Linux")
+def test_more_rasters_than_open_files_are_cut_and_mapped(tmp_path, monkeypatch):
+    import resource
+
+    monkeypatch.setattr(open_file, "_RECENT", open_file._Recent())
+    open_file._RECENT.most = 4
+    for folder in ("scenes", "labels"):
+        (tmp_path / folder).mkdir()
+    scenes = [write_raster(tmp_path / f"scenes/{index}.tif", noise(1, 32, 32) % 2) for index in range(40)]
+    labels = [write_raster(tmp_path / f"labels/{index}.tif", noise(1, 32, 32) % 2) for index in range(40)]
+    model = ls.Model.wrap(Identity(2), bands=["grey"], classes=["a", "b"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 20, hard))
+    try:
+        chips = ls.chip(images=scenes, labels=labels, size=32, out=tmp_path / "chips", virtual=True)
+        written = ls.predict(model, scenes, out=tmp_path / "maps/", tile=32, margin=0, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(chips) == len(written) == 40
+
+
+def test_no_map_replaces_an_input_of_another_raster(tmp_path, model):
+    (tmp_path / "maps").mkdir()
+    first, second = (write_raster(tmp_path / f"{name}.tif", noise(1, 100, 128)) for name in ("one", "two"))
+    input_of_second = write_raster(tmp_path / "maps" / "one.tif", noise(1, 100, 128))
+    before = input_of_second.read_bytes()
+    with pytest.raises(OutputError, match=r"maps/one\.tif is an input\. Nothing was changed"):
+        ls.predict(model, [first, [second, input_of_second]], out=tmp_path / "maps", bands=[1], overwrite=True, **SMALL)
+    assert input_of_second.read_bytes() == before
+
+
+def test_the_layers_of_a_map_are_claimed_with_it(tmp_path, model):
+    (scene,) = tiles(tmp_path, "one")
+    layer = tmp_path / "probabilities.tif"
+    with claim(layer), pytest.raises(OutputError, match=r"probabilities\.tif is being written by this process"):
+        ls.predict(model, scene, out=tmp_path / "map.tif", probabilities=layer, **SMALL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -58,7 +57,6 @@ def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe, *, over
     model = Model.load(run.final_folder, trust=recipe.train.architecture)
     final = replace(model, config=model.config.model_copy(update={"val_threshold": assessed.val_threshold}))
     final.save(run.model_folder)
-    shutil.rmtree(run.final_folder)
     return final
 
 

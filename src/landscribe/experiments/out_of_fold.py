@@ -117,7 +117,7 @@ def map_out_of_fold(
                     f"the map of scene '{name}' has another grid than the scene, so it cannot be assessed with its "
                     "chips. Leave out --crs and --resample."
                 )
-            with claim(planned.paths.map):
+            with planned.paths.claimed():
                 parts[name].append((write_map(planned), windows[name]))
     metadata = _metadata(models)
     for name, own in parts.items():

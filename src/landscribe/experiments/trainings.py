@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscribe.errors import OutputError
 from landscribe.fingerprint import Fingerprint, read_fingerprint
-from landscribe.outputs import os_errors, refuse_file, require_writable, write_text
+from landscribe.outputs import os_errors, refuse_file, remove_whole, require_writable, write_text
 from landscribe.runs import FOLDS
 from landscribe.verbs import train
 from landscribe.verbs.sources import augmentation_of
@@ -158,6 +157,6 @@ def _remove(out: Path) -> None:
     with os_errors(out):
         for folder in out.iterdir():
             if _MODEL.fullmatch(folder.name):
-                shutil.rmtree(folder)
+                remove_whole(folder)
         for name in (SETTINGS, *RESULTS.values()):
             (out / name).unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.errors import ClassError, RecipeError, counted, listed
 from landscribe.geo.classes import IGNORE, Classes, label_key
-from landscribe.geo.grid import Window
+from landscribe.geo.grid import Window, size_label
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.machine import require_memory
 from landscribe.maps.class_map import ClassMap
@@ -56,7 +56,7 @@ def _write(mapped: ClassMap, path: Path, nodata_as: str | None) -> None:
     raster, source = mapped.raster, mapped.raster.paths[0]
     height, width = raster.grid.shape
     remedy = "Export a part of the map (gdal_translate -srcwin)."
-    require_memory(height * width * _BYTES_PER_PIXEL, f"{source} ({height} x {width} pixels)", remedy)
+    require_memory(height * width * _BYTES_PER_PIXEL, f"{source} ({size_label(raster.grid.shape)} pixels)", remedy)
     codes = _codes(mapped.classes, source, nodata_as)
     pixels, valid = raster.read(Window(0, 0, height, width))
     indices = mapped.classes.to_indices(np.where(valid, pixels[0], IGNORE).astype(np.uint8))

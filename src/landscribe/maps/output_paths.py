@@ -1,12 +1,13 @@
 """Output paths: the files of one map, and whether they can be written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from landscribe.errors import OutputError
 from landscribe.maps.candidates import require_readable_suffix
-from landscribe.outputs import require_absent, require_writable
+from landscribe.outputs import claim, require_absent, require_writable
 
 _SUFFIXES = (".tif", ".tiff")
 """Suffixes of rasters, which are GeoTIFFs."""
@@ -37,8 +38,16 @@ class OutputPaths:
         if self.suggested_labels is not None:
             yield self.suggested_labels
 
-    def require_distinct(self, inputs: Sequence[str]) -> None:
-        """Raise OutputError if two outputs share a path, an output is an input, or a suffix is wrong."""
+    @contextmanager
+    def claimed(self, *, shared: bool = False) -> Iterator[None]:
+        """Claim all paths for this process: see `landscribe.outputs.claim`."""
+        with ExitStack() as claims:
+            for path in self:
+                claims.enter_context(claim(path, shared=shared))
+            yield
+
+    def require_distinct(self, inputs: Collection[Path]) -> None:
+        """Raise OutputError if two outputs share a path, an output is an input (resolved), or a suffix is wrong."""
         for path in self.rasters:
             if path.suffix.lower() not in _SUFFIXES:
                 raise OutputError(
@@ -51,7 +60,7 @@ class OutputPaths:
             names = [name.replace("_", " ") for name, other in named if other.resolve() == path.resolve()]
             if len(names) > 1:
                 raise OutputError(f"{path} is the path of both the {' and the '.join(names)}. Give each its own.")
-            if path.resolve() in {Path(name).resolve() for name in inputs}:
+            if path.resolve() in inputs:
                 raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")
 
     def require_writable(self, *, overwrite: bool, own: set[Path]) -> None:

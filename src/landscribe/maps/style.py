@@ -5,6 +5,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from landscribe.geo.classes import Classes, rgb
+from landscribe.geo.vectors.feature_files import style_mark
 
 
 def colormap(classes: Classes) -> dict[int, tuple[int, int, int, int]]:
@@ -20,6 +21,7 @@ def qml(classes: Classes) -> str:
         for c in classes
     )
     return f"""<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
+{style_mark("map")}
 <qgis hasScaleBasedVisibilityFlag="0">
   <pipe>
     <provider>
@@ -82,6 +84,7 @@ def polygon_qml(colours: Iterable[tuple[str, str]], field: str) -> str:
     )
     symbols = "\n".join(_fill_symbol(str(index), rgb(colour)) for index, (_, colour) in enumerate(entries))
     return f"""<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
+{style_mark("polygons")}
 <qgis styleCategories="Symbology">
   <renderer-v2 type="categorizedSymbol" attr={quoteattr(field)} symbollevels="0" enableorderby="0" forceraster="0">
     <categories>

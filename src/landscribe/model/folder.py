@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from landscribe.errors import ClassError, ModelError, counted, first_line, is_printable
 from landscribe.geo.classes import Classes
-from landscribe.machine import total_memory
+from landscribe.machine import bytes_text, total_memory
 from landscribe.model.card import model_card
 from landscribe.model.config import ModelConfig
 from landscribe.nn import build
@@ -393,8 +393,8 @@ def _require_memory(needed: int, path: Path) -> None:
     """Raise ModelError if this machine has less memory than the `needed` bytes."""
     if needed > total_memory():
         raise ModelError(
-            f"{path} needs {needed / 1e9:.3g} GB of memory to load, but this machine has {total_memory() / 1e9:.3g} "
-            "GB. Load it on a larger machine."
+            f"{path} needs {bytes_text(needed)} of memory to load, but this machine has "
+            f"{bytes_text(total_memory())}. Load it on a larger machine."
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from landscribe import progress
 from landscribe.geo.access import bounded_block_cache, without_secrets
 from landscribe.geo.tiling import Unit
+from landscribe.geo.vectors.feature_files import may_write_style
 from landscribe.maps.areas import Areas, ClassAreas, format_areas, total_areas
 from landscribe.maps.assembly.cog import BandMetadata, assemble, move_into_place, unit_sources
 from landscribe.maps.assembly.sources import Sources
@@ -57,18 +58,6 @@ def finish(plan: MapPlan, store: UnitStore) -> Path:
     return plan.paths.map
 
 
-def _may_write(side: Path) -> bool:
-    """False if a QGIS style lies there that is not of a raster, such as that of polygons of the same name."""
-    is_other = (
-        side.suffix == ".qml"
-        and side.is_file()
-        and "<rasterrenderer" not in side.read_text(encoding="utf-8", errors="replace")
-    )
-    if is_other:
-        log.warning("%s is not the style of a raster, so that of the map was not written. Choose another name", side)
-    return not is_other
-
-
 @dataclass(frozen=True)
 class _Assembler:
     """Builds all files inside the store, then moves them out."""
@@ -87,7 +76,7 @@ class _Assembler:
         out = self.plan.paths.map
         built = [(self._map(layer, areas), out)]
         for side, text in side_files(out, self.plan.classes).items():
-            if _may_write(side):
+            if side.suffix != ".qml" or may_write_style(side, text):
                 write_text(self.store.folder / side.name, text)
                 built.append((self.store.folder / side.name, side))
         built += self._layers()

@@ -38,6 +38,8 @@ def write_maps(
 ) -> list[Path]:
     """Write the map of each raster, as `write_map`; of several, one that cannot be mapped does not stop the others.
 
+    The files of a map are claimed while it is written, not those of all maps: systems limit how many files are open.
+
     Of several, those outside the area of interest are skipped, unless all are. An error that would meet the others too
     stops all: a wrong setting, a full disk, a lost server.
 
@@ -58,7 +60,8 @@ def write_maps(
     maps, failed, outside = list[Path](), dict[str, LandscribeError](), dict[str, LandscribeError]()
     for raster, out in zip(rasters, outputs, strict=True):
         try:
-            maps.append(write_map(planner.plan(raster, out), overwrite=overwrite))
+            with out.claimed(shared=planner.spec.shard is not None):
+                maps.append(write_map(planner.plan(raster, out), overwrite=overwrite))
         except LandscribeError as error:
             if len(rasters) == 1 or not _is_of_one_raster(error):
                 raise

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby, repeat
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,7 +198,7 @@ def _plan(
     model, *ensemble = predictor.models
     raster = conform(model, raster, spec)
     require_same_pixel_size(ensemble, raster, spec)
-    out.require_distinct(_inputs(raster, spec))
+    out.require_distinct(input_files(raster, spec))
     name = raster.paths[0]
     require_geotiff_holds(raster.grid, name if spec.crs is None else f"the map of {name}")
     sieve, layers = _sieve(raster, spec), _layers(out, spec)
@@ -211,10 +212,11 @@ def _plan(
     return MapPlan(raster, predictor, out, spec, layers, tiling, area, sieve, Fingerprint.of(fixed | choice))
 
 
-def _inputs(raster: Raster, spec: PredictSpec) -> list[str]:
-    """All files that the map is made from: of the raster, and of polygons."""
+def input_files(raster: Raster, spec: PredictSpec) -> set[Path]:
+    """All files that a map is computed from, resolved: of the raster, and of polygons."""
     areas = spec.area, None if raster.area is None else raster.area.name
-    return [*(file for path in raster.paths for file in files_of(path)), *(area for area in areas if area is not None)]
+    files = [*(file for path in raster.paths for file in files_of(path)), *(area for area in areas if area is not None)]
+    return {Path(file).resolve() for file in files}
 
 
 def _require_memory(predictor: Predictor, raster: Raster, tiling: Tiling) -> None:

@@ -31,7 +31,7 @@ from landscribe.geo.tiling import Unit
 from landscribe.geo.vectors.burning import rasterize_mask
 from landscribe.inference.memory import budget
 from landscribe.inference.predictor import Predictor, processes
-from landscribe.machine import cores, free_disk, require_disk, total_memory
+from landscribe.machine import bytes_text, cores, free_disk, require_disk, total_memory
 from landscribe.maps.assembly.beside import compressed_beside
 from landscribe.maps.assembly.blocks import Blocks
 from landscribe.maps.layers import OBJECT_BANDS, OBJECT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
@@ -268,8 +268,9 @@ def _require_disk(plan: MapPlan, missing: Sequence[Unit]) -> None:
         disk, free = free_disk(path.parent)
         if sum(sizes.values()) > free:
             log.warning(
-                "%s of %s pixels needs up to %.3g GB of disk, before compression, but %s has %.3g GB free. If it "
-                "fills, the finished units are kept", path, f"{mapped:,}", sum(sizes.values()) / 1e9, disk, free / 1e9,
+                "%s of %s pixels needs up to %s of disk, before compression, but %s has %s free. If it fills, the "
+                "finished units are kept",
+                path, f"{mapped:,}", bytes_text(sum(sizes.values())), disk, bytes_text(free),
             )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from landscribe.errors import ChipError, RecipeError, ResourceError, counted
 from landscribe.geo.classes import BACKGROUND, Classes
 from landscribe.inference.device import resolve_device
 from landscribe.inference.memory import step_memory
-from landscribe.machine import cores, require_memory
+from landscribe.machine import bytes_text, cores, require_memory
 from landscribe.nn import Segmentation, build, require_memory_to_build
 from landscribe.nn.meta_device import BYTES_PER_WEIGHT, count_weights
 from landscribe.training.parallel import Processes, chip_sampler, require_shareable_batches
@@ -68,8 +68,8 @@ def _largest_batch(spec: TrainSpec, bands: int, classes: int, size: int) -> int:
     if needed is None:
         raise RecipeError(f"batch = auto cannot foresee the memory of {spec.architecture}. Give a number.")
     raise ResourceError(
-        f"the smallest training step, of chips of {size} x {size} pixels, needs {needed / 1e9:.3g} GB, but at most "
-        f"{memory / 1e9:.3g} GB of the GPU are for it. Choose smaller chips or a smaller network."
+        f"the smallest training step, of chips of {size} x {size} pixels, needs {bytes_text(needed)}, but at most "
+        f"{bytes_text(memory)} of the GPU are for it. Choose smaller chips or a smaller network."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -95,7 +95,7 @@ def predict(
     from landscribe.model import Model
     from landscribe.prediction.compatibility import require_compatible
     from landscribe.prediction.mapping import write_maps
-    from landscribe.prediction.plan import Planner
+    from landscribe.prediction.plan import Planner, input_files
 
     further = [ensemble] if isinstance(ensemble, (str, Path, Model)) else ensemble
     opened, *others = open_models([model, *further], trust_code)
@@ -115,10 +115,11 @@ def predict(
         if path is not None
     }
     outputs = [OutputPaths(**{name: each[index] for name, each in paths.items()}) for index in range(len(rasters))]
-    with ExitStack() as claims:
-        for output in outputs:
-            claims.enter_context(claim(output.map, shared=spec.shard is not None))
-        return write_maps(Planner.of(opened, spec, outputs[0], others), rasters, outputs, overwrite=overwrite)
+    # The map of one raster may be an input of another.
+    inputs = set[Path]().union(*(input_files(raster, spec) for raster in rasters))
+    for output in outputs:
+        output.require_distinct(inputs)
+    return write_maps(Planner.of(opened, spec, outputs[0], others), rasters, outputs, overwrite=overwrite)
 
 
 def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:

@@ -16,6 +16,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import GridError, RasterError
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters import open_file
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import read_band
 from worlds import METRE, counting, noise, write_raster
@@ -408,6 +409,18 @@ def test_a_pickled_raster_reads_the_same(striped):
     copy = pickle.loads(pickle.dumps(raster))
     np.testing.assert_array_equal(copy.read(ALL)[0], expected[0])
     np.testing.assert_array_equal(copy.read(ALL)[1], expected[1])
+
+
+def test_a_thread_has_few_files_open_however_many_rasters_it_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(open_file, "_RECENT", recent := open_file._Recent())
+    recent.most = 3
+    rasters = [Raster.open([write_raster(tmp_path / f"{k}.tif", np.full((1, 8, 8), k, "uint8"))]) for k in range(8)]
+    for index in (0, 1, 2, 3, 4, 5, 6, 7, 0, 7, 0):
+        assert (rasters[index].read(Window(0, 0, 8, 8))[0] == index).all()
+    opened = [raster.paths[0] for raster in rasters if raster.source._handles.files]
+    assert [Path(name).stem for name in opened] == ["0", "6", "7"]
+    rasters[0].source.close()
+    assert (rasters[0].read(Window(0, 0, 8, 8))[0] == 0).all()
 
 
 def test_threads_read_the_same_as_one(striped):

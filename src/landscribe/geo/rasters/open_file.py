@@ -2,7 +2,8 @@
 
 import math
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -16,16 +17,12 @@ from rasterio.windows import Window as RasterioWindow
 from landscribe.geo.access import gdal_errors, is_remote, open_handle
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.metadata import MASK_BAND, band_numbers, mask_band, read_mask
+from landscribe.machine import cores, most_open_files
 
+_MOST_OPEN = 64
+"""Files that one thread has open."""
 _MOST_MASK_PIXELS = 2**24
 """A mask is read to find out if anything is stored in a window, but not in a larger one."""
-
-
-class Handles(threading.local):
-    """The datasets that a thread has open; pickling drops them."""
-
-    def __reduce__(self) -> tuple[type["Handles"], tuple[()]]:
-        return Handles, ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,3 +101,66 @@ def _rectangle(source: ET.Element) -> tuple[float, float, float, float]:
         return -math.inf, -math.inf, math.inf, math.inf
     col, row, width, height = (float(placed.attrib[name]) for name in ("xOff", "yOff", "xSize", "ySize"))
     return row - 1, col - 1, row + height + 1, col + width + 1
+
+
+class Handles(threading.local):
+    """The files of one raster that a thread has open; pickling drops them.
+
+    Of all rasters that a thread reads, the files of the least recently used are closed: systems limit the open files of
+    a process, some to 256.
+    """
+
+    files: tuple[OpenFile, ...] = ()
+
+    def __reduce__(self) -> tuple[type["Handles"], tuple[()]]:
+        return Handles, ()
+
+    def opened(self, names: Sequence[str], alpha_is_imagery: Container[int]) -> tuple[OpenFile, ...]:
+        """The files of these names, opened if they are not, and last in the order of use.
+
+        Args:
+            names: of the files.
+            alpha_is_imagery: indices of the files whose alpha band is imagery.
+        """
+        if not self.files:
+            _RECENT.make_room(len(names))
+            self.files = tuple(
+                OpenFile.open(name, alpha_is_imagery=index in alpha_is_imagery) for index, name in enumerate(names)
+            )
+        _RECENT.add(self)
+        return self.files
+
+    def close(self) -> None:
+        """Close the files of this thread; the next use opens them again."""
+        _RECENT.handles.pop(id(self), None)
+        for file in self.files:
+            file.dataset.close()
+        self.files = ()
+
+
+class _Recent(threading.local):
+    """Handles with open files of a thread, the least recently used first."""
+
+    def __init__(self) -> None:
+        self.handles = dict[int, weakref.ref[Handles]]()
+        # Half of what the process may open, for readers on all cores.
+        self.most = max(4, min(_MOST_OPEN, most_open_files() // (2 * cores())))
+
+    def add(self, handles: Handles) -> None:
+        """Put handles last."""
+        self.handles.pop(id(handles), None)
+        self.handles[id(handles)] = weakref.ref(handles)
+
+    def make_room(self, count: int) -> None:
+        """Close the least recently used files, until `count` more can be opened."""
+        alive = [handles for ref in self.handles.values() if (handles := ref()) is not None]
+        self.handles = {id(handles): self.handles[id(handles)] for handles in alive}
+        excess = sum(len(handles.files) for handles in alive) + count - self.most
+        for handles in alive:
+            if excess <= 0:
+                return
+            excess -= len(handles.files)
+            handles.close()
+
+
+_RECENT = _Recent()

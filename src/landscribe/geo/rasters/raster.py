@@ -411,19 +411,13 @@ class Files:
                 f"{nodata_label(nodata.value)}. Treat them as nodata with {flag}."
             )
 
-    def _open_files(self) -> list[OpenFile]:
+    def _open_files(self) -> tuple[OpenFile, ...]:
         """The files, opened once per thread."""
-        if not hasattr(self._handles, "files"):
-            self._handles.files = [
-                OpenFile.open(name, alpha_is_imagery=index in self.alpha_is_imagery)
-                for index, name in enumerate(self.paths)
-            ]
-        return list(self._handles.files)
+        return self._handles.opened(self.paths, self.alpha_is_imagery)
 
     def close(self) -> None:
         """See `Source`."""
-        for file in self._handles.__dict__.pop("files", ()):
-            file.dataset.close()
+        self._handles.close()
 
 
 def deduplicate_names(names: list[str]) -> list[str]:

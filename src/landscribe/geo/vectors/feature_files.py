@@ -22,6 +22,7 @@ from landscribe.errors import OutputError
 from landscribe.outputs import atomic_files
 
 log = logging.getLogger(__name__)
+_STYLE_MARK = "Landscribe wrote this style for "
 
 GEOMETRY = "geometry"
 """The column of geometries, as WKB."""
@@ -71,7 +72,7 @@ def write_features(features: FeatureStream, path: Path) -> None:
     with atomic_files(path) as temporary:
         write(features, temporary)
         own_style = path.with_suffix(".qml")
-        if features.style is not None and path.suffix.lower() != ".gpkg" and _may_style(own_style):
+        if features.style is not None and path.suffix.lower() != ".gpkg" and may_write_style(own_style, features.style):
             temporary.with_suffix(".qml").write_text(features.style, encoding="utf-8")
 
 
@@ -88,12 +89,23 @@ def require_feature_suffix(path: Path) -> str:
     return suffix
 
 
-def _may_style(path: Path) -> bool:
-    """False if the style of a raster of the same name lies there."""
-    if path.exists() and "<rasterrenderer" in path.read_text(encoding="utf-8", errors="replace"):
-        log.warning("%s is the style of a raster, so that of the polygons was not written. Choose another name", path)
-        return False
-    return True
+def style_mark(kind: str) -> str:
+    """The comment by which a QGIS style is known as written by Landscribe, for files of a kind."""
+    return f"<!-- {_STYLE_MARK}{kind} -->"
+
+
+def may_write_style(path: Path, style: str) -> bool:
+    """False, with a warning, where a QGIS style lies that is of a user or of files of another kind.
+
+    Args:
+        path: of the style. Files of one name and different suffixes share it.
+        style: with its `style_mark`.
+    """
+    mark = next(line for line in style.splitlines() if _STYLE_MARK in line)
+    if not path.is_file() or mark in path.read_text(encoding="utf-8", errors="replace"):
+        return True
+    log.warning("%s is another style, so it stays and no style was written. Choose another name, or remove it", path)
+    return False
 
 
 def _write_geopackage(features: FeatureStream, path: Path) -> None:

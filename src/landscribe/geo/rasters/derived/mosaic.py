@@ -7,7 +7,7 @@ bands of a pixel come from the same raster.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,11 +15,8 @@ from landscribe.errors import GridError, RasterError, counted
 from landscribe.geo.grid import Window, crs_label
 from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.nodata import Nodata
-from landscribe.geo.rasters.open_file import Handles
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 
-# Files that a thread holds open: systems allow some hundreds to thousands.
-_MOST_OPEN = 64
 _TOLERANCE = 0.1
 """Largest misalignment in pixels: larger than the rounding of coordinates, smaller than the error of registration."""
 
@@ -73,7 +70,6 @@ class Mosaic:
     tiles: tuple[MosaicTile, ...]
     bands: int
     dtype: str
-    _handles: Handles = field(default_factory=Handles)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -89,9 +85,8 @@ class Mosaic:
     def mask_files(self) -> tuple[str, ...]:
         """See `Source`."""
         files: list[str] = []
-        for index, tile in enumerate(self.tiles):
+        for tile in self.tiles:
             files += tile.raster.mask_files
-            self._touch_lru(index)
         return tuple(files)
 
     def read(
@@ -105,7 +100,7 @@ class Mosaic:
         shape = shape or window.shape
         pixels = np.zeros((self.bands if bands is None else len(bands), *shape), self.dtype)
         valid = np.zeros(shape, bool)
-        for index, tile in enumerate(self.tiles):
+        for tile in self.tiles:
             common = window & tile.window
             if common.is_empty:
                 continue
@@ -116,7 +111,6 @@ class Mosaic:
             if missing.any():
                 part = common.relative_to(tile.window)
                 tile_pixels, tile_valid = tile.of_bands(bands, nodata).read_decimated(part, missing.shape)
-                self._touch_lru(index)
                 taken = tile_valid & missing
                 pixels[:, rows, cols][:, taken] = tile_pixels[:, taken]
                 valid[rows, cols] |= taken
@@ -124,30 +118,18 @@ class Mosaic:
 
     def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
         """See `Source`."""
-        for index, tile in enumerate(self.tiles):
+        for tile in self.tiles:
             common = window & tile.window
             if common.is_empty:
                 continue
-            may_hold_valid = tile.of_bands(bands, nodata).may_hold_valid(common.relative_to(tile.window))
-            self._touch_lru(index)
-            if may_hold_valid:
+            if tile.of_bands(bands, nodata).may_hold_valid(common.relative_to(tile.window)):
                 return True
         return False
 
-    def _touch_lru(self, index: int) -> None:
-        """Mark a tile as used by this thread, and close the least recently used tiles beyond `_MOST_OPEN`."""
-        recent: dict[int, None] = self._handles.__dict__.setdefault("recent", {})
-        recent.pop(index, None)
-        recent[index] = None
-        while len(recent) > _MOST_OPEN:
-            oldest = next(iter(recent))
-            self.tiles[oldest].raster.source.close()
-            del recent[oldest]
-
     def close(self) -> None:
         """See `Source`."""
-        for index in self._handles.__dict__.pop("recent", {}):
-            self.tiles[index].raster.source.close()
+        for tile in self.tiles:
+            tile.raster.source.close()
 
 
 def _decimated(start: int, stop: int, scale: float) -> slice:
