@@ -26,6 +26,7 @@ from rasterio.warp import reproject, transform, transform_bounds
 from landscribe.errors import GridError, first_line
 from landscribe.geo.access import allow_ungeoreferenced
 from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, size_label
+from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.longitudes import (
     at_longitude,
     at_longitudes_of,
@@ -235,34 +236,14 @@ def _sides(source: Grid, target: Grid) -> tuple[tuple[float, float], tuple[float
 
 
 @dataclass(frozen=True, eq=False)
-class Resampled:
+class Resampled(Derived):
     """A raster resampled to a grid."""
 
-    raster: Raster
     grid: Grid
     scale: float
     """Pixels of the raster along the side of a pixel of the grid, the geometric mean of both sides."""
     method: Resampling
     """Average, bilinear, nearest or mode (the majority)."""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return self.raster.paths
-
-    @property
-    def rasters(self) -> tuple[Raster, ...]:
-        """See `Source`."""
-        return (self.raster,)
-
-    @property
-    def mask_files(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return self.raster.mask_files
-
-    def close(self) -> None:
-        """See `Source`."""
-        self.raster.source.close()
 
     def read(
         self,
