@@ -21,12 +21,11 @@ from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.maps.layers import CLASS, EXACT_PROBABILITY, UNCERTAINTY, class_layer
 from landscribe.maps.output_paths import OutputPaths
 from landscribe.model import Model
-from landscribe.prediction.plan import plan_map
 from landscribe.prediction.seams import check_seams
 from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.tiling import Tiling
 from landscribe.prediction.unit import UnitOptions, predict_unit
-from networks import Blur, Identity, predict
+from networks import Blur, Identity, plan_map, predict
 
 
 class Sloping(nn.Module):

@@ -8,10 +8,10 @@ same command makes the same map, also on another day or machine.
 import hashlib
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby, repeat
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,17 @@ class Planner:
 
     @classmethod
     def of(cls, model: Model, spec: PredictSpec, out: OutputPaths, ensemble: Sequence[Model] = ()) -> "Planner":
-        """See `plan_maps`; `out` are the files of any of the maps."""
+        """Prepare the networks for the maps of some rasters.
+
+        Args:
+            model: its network is moved to the device and set to eval mode.
+            spec: tiles, margin, units, bands, device.
+            out: the files of any of the maps, whose layers are those of all.
+            ensemble: further models with the same bands and classes, whose probabilities are averaged with the first's.
+
+        Raises:
+            ModelError: the threshold or the outputs do not fit the models, or these do not fit together.
+        """
         models = [model, *ensemble]
         spec = spec.model_copy(update={"threshold": resolve_threshold(spec, models)})
         if out.object_probabilities is not None:
@@ -135,80 +145,38 @@ class Planner:
         heads = tuple(dict.fromkeys(head for layer in _layers(out, spec) for head in layer.heads))
         return cls(Predictor(models, device=resolve_device(spec.device), tta=spec.tta, heads=heads), spec)
 
+    @bounded_block_cache()
     def plan(self, raster: Raster, out: OutputPaths, windows: Sequence[Window] | None = None) -> MapPlan:
-        """The plan of one raster: see `plan_map` and, for windows, `plan_maps`."""
-        return _plan(self.predictor, raster, self.spec, out, windows)
+        """Decide how a raster is mapped; nothing is written but what is learned about the models.
 
+        Plan a map right before it is written: a shard takes over the choices of the shard that began the map.
 
-def plan_map(
-    model: Model, raster: Raster, spec: PredictSpec, out: OutputPaths, *, ensemble: Sequence[Model] = ()
-) -> MapPlan:
-    """Decide how a raster is mapped; nothing is written but what is learned about the model.
+        Args:
+            raster: the input.
+            out: the files to write.
+            windows: of the map, at least one, in place of the area of interest. Their pixels are as if all of it were
+                mapped; of the other pixels, at most those that decide about small patches are mapped.
 
-    Args:
-        model: its network is moved to the device and set to eval mode.
-        raster: the input.
-        spec: tiles, margin, units, bands, device.
-        out: the files to write.
-        ensemble: further models with the same bands and classes, whose probabilities are averaged with the first's.
-
-    Raises:
-        ModelError: the raster, the threshold or the outputs do not fit the model, or the models do not fit together.
-        GridError: the raster cannot be brought into the CRS, or the area of interest does not overlap it.
-        OutputError: two outputs share a path, or an output is an input.
-    """
-    (plan,) = plan_maps(model, [raster], spec, [out], ensemble=ensemble)
-    return plan
-
-
-def plan_maps(
-    model: Model,
-    rasters: Iterable[Raster],
-    spec: PredictSpec,
-    outputs: Iterable[OutputPaths],
-    *,
-    ensemble: Sequence[Model] = (),
-    windows: Iterable[Sequence[Window]] | None = None,
-) -> Iterator[MapPlan]:
-    """As `plan_map`, for several rasters with the same layers, whose maps share what is built of the networks.
-
-    Each raster is planned when its plan is asked for: a shard takes over the choices of the shard that began the map.
-
-    Args:
-        model: as of `plan_map`; spec and ensemble too.
-        rasters: the inputs.
-        spec: see above.
-        outputs: the files of each raster.
-        ensemble: see above.
-        windows: of each raster's map, at least one, in place of the area of interest. Their pixels are as if all of it
-            were mapped; of the other pixels, at most those that decide about small patches are mapped.
-    """
-    planner: Planner | None = None
-    of_raster = repeat(None) if windows is None else iter(windows)
-    for raster, out in zip(rasters, outputs, strict=True):
-        planner = planner or Planner.of(model, spec, out, ensemble)
-        yield planner.plan(raster, out, next(of_raster))
-
-
-@bounded_block_cache()
-def _plan(
-    predictor: Predictor, raster: Raster, spec: PredictSpec, out: OutputPaths, windows: Sequence[Window] | None
-) -> MapPlan:
-    model, *ensemble = predictor.models
-    raster = conform(model, raster, spec)
-    require_same_pixel_size(ensemble, raster, spec)
-    out.require_distinct(_inputs(raster, spec))
-    name = raster.paths[0]
-    require_geotiff_holds(raster.grid, name if spec.crs is None else f"the map of {name}")
-    sieve, layers = _sieve(raster, spec), _layers(out, spec)
-    area = _area(raster, spec, windows, sieve)
-    fixed = _fixed_fields(predictor, raster, spec, layers)
-    if windows is not None:
-        fixed["area"] = hashlib.sha256(repr(list(windows)).encode()).hexdigest()
-    tiling, engine, choice = _choice(predictor, raster, spec, fixed, out)
-    _require_memory(predictor, raster, tiling)
-    predictor = predictor.with_backend(engine)
-    return MapPlan(raster, predictor, out, spec, layers, tiling, area, sieve, Fingerprint.of(fixed | choice))
+        Raises:
+            ModelError: the raster does not fit the models.
+            GridError: the raster cannot be brought into the CRS, or the area of interest does not overlap it.
+            OutputError: two outputs share a path, or an output is an input.
+        """
+        model, *ensemble = self.predictor.models
+        spec, raster = self.spec, conform(model, raster, self.spec)
+        require_same_pixel_size(ensemble, raster, spec)
+        out.require_distinct(_inputs(raster, spec))
+        name = raster.paths[0]
+        require_geotiff_holds(raster.grid, name if spec.crs is None else f"the map of {name}")
+        sieve, layers = _sieve(raster, spec), _layers(out, spec)
+        area = _area(raster, spec, windows, sieve)
+        fixed = _fixed_fields(self.predictor, raster, spec, layers)
+        if windows is not None:
+            fixed["area"] = hashlib.sha256(repr(list(windows)).encode()).hexdigest()
+        tiling, engine, choice = _choice(self.predictor, raster, spec, fixed, out)
+        _require_memory(self.predictor, raster, tiling)
+        predictor = self.predictor.with_backend(engine)
+        return MapPlan(raster, predictor, out, spec, layers, tiling, area, sieve, Fingerprint.of(fixed | choice))
 
 
 def _inputs(raster: Raster, spec: PredictSpec) -> list[str]:

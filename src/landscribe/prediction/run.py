@@ -78,7 +78,7 @@ def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
     Units are independent and written one by one, so that an interrupted run resumes.
 
     Args:
-        plan: by `plan_map`.
+        plan: by `Planner.plan`.
         overwrite: drop the unfinished units of another map.
 
     Returns:

@@ -70,8 +70,7 @@ def choose_tiling(predictor: Predictor, raster: Raster, spec: PredictSpec) -> Ti
         raster: to be mapped.
         spec: tile, margin, batch, unit, tolerance. A tile is no larger than a unit.
     """
-    planner = _Planner(predictor, raster, spec)
-    tiling = planner.tiling()
+    tiling = _TilingChoice(predictor, raster, spec).tiling()
     if "auto" in (spec.tile, spec.margin):
         # One tile for all of the raster is not worth a line, unless the user asked.
         is_asked = not spec.model_fields_set.isdisjoint(("tile", "margin"))
@@ -98,7 +97,7 @@ def unit_bytes_per_pixel(predictor: Predictor, spec: PredictSpec) -> int:
     return read + (2 + (8 if spec.is_blended else 0)) * (len(model.classes) + 1)
 
 
-class _Planner:
+class _TilingChoice:
     """Chooses the tiling of one raster."""
 
     def __init__(self, predictor: Predictor, raster: Raster, spec: PredictSpec) -> None:
