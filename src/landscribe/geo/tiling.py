@@ -248,6 +248,4 @@ def _unit(row: int, col: int, rows: list[_Span], cols: list[_Span], keep: Window
         for r in rows
         for c in cols
     )
-    first, last = tiles[0].read, tiles[-1].read
-    read = Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
-    return Unit(row, col, tiles, read, keep)
+    return Unit(row, col, tiles, Window.around(tile.read for tile in tiles), keep)

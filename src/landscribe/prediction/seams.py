@@ -208,8 +208,7 @@ def _predicted(
     predictor: Predictor, raster: Raster, tiles: tuple[Tile, ...], keep: Window, options: UnitOptions
 ) -> NDArray[np.uint8]:
     """Class values of `keep`, which the tiles keep together; ignore if no pixel is valid."""
-    first, last = tiles[0].read, tiles[-1].read
-    read = Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
+    read = Window.around(tile.read for tile in tiles)
     pixels, valid = raster.read(read)
     with torch.inference_mode():
         layers = predict_unit(predictor, Unit(0, 0, tiles, read, keep), pixels, valid, options)
