@@ -27,8 +27,7 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.source_files import file_state, files_of, raster_state
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
 from landscribe.geo.tiling import Unit, aligned, units
-from landscribe.inference.backends import BACKENDS
-from landscribe.inference.backends.choice import default_backend, fastest_backend
+from landscribe.inference.backends.choice import allowed_backends, default_backend, fastest_backend
 from landscribe.inference.device import resolve_device
 from landscribe.inference.memory import estimated_memory
 from landscribe.inference.predictor import Predictor
@@ -326,24 +325,15 @@ def _previous_choice(
     out: OutputPaths, fixed: dict[str, Any], requested: dict[str, Any], spec: PredictSpec
 ) -> dict[str, Any] | None:
     """What was chosen when the same map was begun or finished; None if there is none."""
+    engines = allowed_backends(spec.precision, on_dask=spec.dask is not None)
     for fields in (unfinished_fingerprint(out.map), fingerprint_in(read_tags(out.map))):
         choice = {name: fields[name] for name in CHOSEN if name in fields}
         is_same = fields.keys() - CHOSEN == fixed.keys() and all(
             fields.get(name) == value for name, value in (fixed | requested).items()
         )
-        if len(choice) == len(CHOSEN) and is_same and choice["engine"] in _engines(spec):
+        if len(choice) == len(CHOSEN) and is_same and choice["engine"] in engines:
             return choice
     return None
-
-
-def _engines(spec: PredictSpec) -> list[str]:
-    """Engines that compute in the precision of the settings, and where its units run."""
-    return [
-        name
-        for name, kind in BACKENDS.items()
-        if spec.precision in ("auto", kind.precision)
-        if not (spec.dask is not None and kind.is_of_one_thread)
-    ]
 
 
 def _engine(predictor: Predictor, raster: Raster, spec: PredictSpec, tiling: Tiling) -> str:
