@@ -15,6 +15,7 @@ from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.inference.backends.choice import build_backend
 from landscribe.inference.backends.torch_backend import Backend
+from landscribe.inference.device import computable_dtype
 from landscribe.machine import cores
 from landscribe.maps.layers import HeadLogits, head_logits, head_probabilities
 from landscribe.model import Model
@@ -233,5 +234,5 @@ def _as_text(value: Any) -> str:
 
 
 def as_computable(pixels: Tensor) -> Tensor:
-    """Pixels in a dtype that torch computes with: it has few operations on wide unsigned integers."""
-    return pixels.to({torch.uint16: torch.int32, torch.uint32: torch.int64}.get(pixels.dtype, pixels.dtype))
+    """Pixels in a dtype that torch computes with."""
+    return pixels.to(computable_dtype(pixels.dtype))

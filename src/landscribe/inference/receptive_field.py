@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.tiling import rounded_up
 from landscribe.inference import cache
 from landscribe.inference.predictor import as_computable
 from landscribe.maps.layers import Layer, class_layer
@@ -87,7 +88,7 @@ class ReceptiveField:
                 half of it (of 8 pixels at least): those between would keep no more.
         """
         half = math.lcm(2, align) // 2
-        step = half * -(-_LEAST_STEP // half)
+        step = rounded_up(_LEAST_STEP, half)
         mismatch = self._mismatch_by_margin(tile) - self.floor
         return next((m for m in range(0, (tile - align) // 2 + 1, step) if mismatch[m] < tolerance), None)
 

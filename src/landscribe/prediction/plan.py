@@ -26,7 +26,7 @@ from landscribe.geo.pixel_area import pixel_areas
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.source_files import file_state, files_of, raster_state
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
-from landscribe.geo.tiling import Unit, aligned, units
+from landscribe.geo.tiling import Unit, aligned, rounded_up, units
 from landscribe.inference.backends.choice import allowed_backends, default_backend, fastest_backend
 from landscribe.inference.device import resolve_device
 from landscribe.inference.memory import estimated_memory
@@ -186,8 +186,7 @@ def _inputs(raster: Raster, spec: PredictSpec) -> list[str]:
 
 def _require_memory(predictor: Predictor, raster: Raster, tiling: Tiling) -> None:
     """Raise ResourceError if one batch of tiles needs more memory than this machine has; a GPU says so itself."""
-    align = predictor.reduction
-    rows, cols = (min(tiling.tile, -(-length // align) * align) for length in raster.grid.shape)
+    rows, cols = (min(tiling.tile, rounded_up(length, predictor.reduction)) for length in raster.grid.shape)
     if predictor.device.type == "cpu" and tiling.batch * rows * cols > _ALWAYS_FIT:
         require_memory(
             estimated_memory(predictor.models, (tiling.batch, rows, cols)) or 0,
@@ -206,7 +205,7 @@ def _area(raster: Raster, spec: PredictSpec, windows: Sequence[Window] | None, s
 
 def require_minimum_area(raster: Raster, minimum_area: float) -> None:
     """Raise RasterError if a raster has no CRS, by which m² are counted in pixels, or is smaller than the area."""
-    pixel = _pixel_area(raster)
+    pixel = _middle_pixel_area(raster)
     if math.isnan(pixel):
         raise RasterError(
             f"{raster.paths[0]} has no CRS, so a minimum area of {minimum_area:g} m² cannot be counted in pixels. "
@@ -220,9 +219,13 @@ def require_minimum_area(raster: Raster, minimum_area: float) -> None:
         )
 
 
-def _pixel_area(raster: Raster) -> float:
-    """Area of the pixel in the middle of a raster, in m²; nan without a CRS."""
-    row, col = (length // 2 for length in raster.grid.shape)
+def _middle_pixel_area(raster: Raster) -> float:
+    height, width = raster.grid.shape
+    return _pixel_area(raster, height // 2, width // 2)
+
+
+def _pixel_area(raster: Raster, row: int, col: int) -> float:
+    """Area of a pixel in m²; nan without a CRS."""
     return float(np.mean(pixel_areas(raster.grid[Window(row, col, 1, 1)])))
 
 
@@ -230,7 +233,7 @@ def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
     if spec.minimum_area is None:
         return None
     require_minimum_area(raster, spec.minimum_area)
-    pixel = _pixel_area(raster)
+    pixel = _middle_pixel_area(raster)
     sieve = Sieve(math.ceil(spec.minimum_area / pixel))
     if sieve.min_pixels > sieve.extent:
         log.warning(
@@ -248,7 +251,7 @@ def _warn_of_uneven_pixels(raster: Raster, sieve: Sieve) -> None:
     rows, cols = (
         sorted({length * step // _STEPS for step in range(_STEPS)} | {length - 1}) for length in raster.grid.shape
     )
-    areas = [float(np.mean(pixel_areas(raster.grid[Window(row, col, 1, 1)]))) for row in rows for col in cols]
+    areas = [_pixel_area(raster, row, col) for row in rows for col in cols]
     least, most = (sieve.min_pixels * bound for bound in (np.nanmin(areas), np.nanmax(areas)))
     if most > _UNEVEN * least:
         log.warning(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.tiling import aligned, units
+from landscribe.geo.tiling import aligned, rounded_up, units
 from landscribe.inference.device import place_network
 from landscribe.inference.memory import budget, estimated_memory, has_global_context
 from landscribe.inference.predictor import Predictor, processes
@@ -145,7 +145,7 @@ class _TilingChoice:
 
     def _sides(self, tile: int) -> tuple[int, int]:
         """(rows, cols) of the tiles, which are no larger than the raster."""
-        rows, cols = (min(tile, -(-length // self._align) * self._align) for length in self._raster.grid.shape)
+        rows, cols = (min(tile, rounded_up(length, self._align)) for length in self._raster.grid.shape)
         return rows, cols
 
     def _bytes(self, tile: int, batch: int) -> int | None:
@@ -162,8 +162,7 @@ class _TilingChoice:
 
     def _largest(self) -> int:
         """The largest tile that fits in memory, no larger than the raster or a unit."""
-        longest = -(-max(self._raster.grid.shape) // self._align) * self._align
-        most = min(longest, self._aligned(self._spec.unit))
+        most = min(rounded_up(max(self._raster.grid.shape), self._align), self._aligned(self._spec.unit))
         batch = self._spec.batch or 1
         if self._bytes(self._align, batch) is None and self._bytes(most, batch) is None:
             return min(most, self._aligned(_SAFE_TILE))
@@ -197,7 +196,7 @@ class _TilingChoice:
 
     def _candidates(self, field: ReceptiveField, largest: int) -> Iterator[tuple[float, int, int]]:
         """(work, tile, margin), smaller tiles first."""
-        step = -(-32 // self._align) * self._align
+        step = rounded_up(32, self._align)
         tiles = range(largest, min(_SMALLEST, largest) - 1, -step) if self._spec.tile == "auto" else [largest]
         for tile in reversed(tiles):
             margin = field.margin(tile, tolerance=self._spec.tolerance, align=self._align)
@@ -221,7 +220,7 @@ class _TilingChoice:
         """The raster as one tile: nothing is cut, but a given margin must leave a core."""
         margin = self._or_given(0, tile)
         if self._spec.tile == "auto":
-            tile = max(tile, -(-2 * margin // self._align) * self._align + self._align)
+            tile = max(tile, rounded_up(2 * margin, self._align) + self._align)
         return self._tiling(tile, margin, note="; one tile for all of the raster")
 
     def _unmeasured(self, tile: int) -> Tiling:
