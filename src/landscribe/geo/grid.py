@@ -210,7 +210,7 @@ class Grid:
             offsets += [abs(other_row - row), abs(other_col - col)]
         return max(offsets)
 
-    def strips(self, max_pixels: int, *, block: int = 512) -> Iterator[Window]:
+    def strips(self, max_pixels: int = 2**24, *, block: int = 512) -> Iterator[Window]:
         """Cut the grid into strips of whole rows, from the top.
 
         Args:
