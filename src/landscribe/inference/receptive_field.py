@@ -113,7 +113,7 @@ class ReceptiveField:
 
 
 def cached_receptive_field(
-    model: Model, raster: Raster, *, largest: int = _WINDOWS[-1][0], threshold: float | None = None
+    model: Model, raster: Raster, *, largest: int, threshold: float | None
 ) -> ReceptiveField | None:
     """The receptive field in the model's cache; measured and cached if there is none.
 
@@ -147,7 +147,7 @@ def _from_cache(cached: Any) -> ReceptiveField | None:
 
 
 def measure_receptive_field(
-    model: Model, raster: Raster, *, largest: int = _WINDOWS[-1][0], threshold: float | None = None
+    model: Model, raster: Raster, *, largest: int, threshold: float | None
 ) -> ReceptiveField | None:
     """Compare the classes of quarters of some windows with those of the whole windows.
 
