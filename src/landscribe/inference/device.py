@@ -96,10 +96,10 @@ def computable_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a GPU has finished its work; a CPU has already."""
+    """Wait until a device has finished its work."""
     if device.type == "mps":
         torch.mps.synchronize()
-    elif device.type != "cpu":
+    else:
         getattr(torch, device.type).synchronize(device)
 
 

@@ -33,7 +33,6 @@ class Predictor:
         models: Sequence[Model],
         *,
         device: torch.device = torch.device("cpu"),  # noqa: B008
-        backend: str = "torch",
         tta: bool = False,
         heads: Sequence[str | None] = (None,),
     ) -> None:
@@ -42,7 +41,6 @@ class Predictor:
         Args:
             models: one, or several with the same bands, dtype, encoding and classes; each applies its own scaling.
             device: where they run.
-            backend: a key of BACKENDS.
             tta: test-time augmentation: average over the eight symmetries of the square.
             heads: names of the heads whose logits are asked for; None for each model's main head.
 
@@ -55,7 +53,7 @@ class Predictor:
             _require_head(models, head)
         self.models = tuple(model.pinned() for model in models)
         self.device = device
-        self.backend = backend
+        self.backend = "torch"
         self.tta = tta
         self.heads = tuple(heads)
         self._backends: dict[str, list[Backend]] = {}

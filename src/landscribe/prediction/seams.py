@@ -1,12 +1,12 @@
 """Seams: how often classes differ where tiles meet, compared with tiles that meet elsewhere."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from landscribe.errors import counted
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster, Valid
@@ -51,24 +51,14 @@ class Seams:
         """Mismatch at seams relative to that inside; None if no pixel inside differs."""
         return self.mismatch_at_seams / self.mismatch_inside if self.differ_inside else None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        ratios = {
-            "mismatch_at_seams": self.mismatch_at_seams,
-            "mismatch_inside": self.mismatch_inside,
-            "factor": self.factor,
-        }
-        return asdict(self) | ratios
-
     def __str__(self) -> str:
         if not self.crossings:
             return "seams: nothing to compare: one tile holds the raster, or all its pixels are equal"
         factor = "" if self.factor is None else f", {self.factor:.3g}x"
-        crossings = f"{self.crossings} crossing{'' if self.crossings == 1 else 's'}"
         return (
             f"seams: class mismatch with other tiles is {self.mismatch_at_seams:.3%} of {self.pixels_at_seams} pixels "
             f"within {self.within} px of a seam, {self.mismatch_inside:.3%} of {self.pixels_inside} elsewhere{factor} "
-            f"({crossings})"
+            f"({counted(self.crossings, 'crossing')})"
         )
 
 
@@ -99,9 +89,9 @@ def check_seams(
         rows, cols = axes[0].around(row), axes[1].around(col)
         ours, other = _predicted_twice(predictor, raster, rows, cols, UnitOptions((layer,), tiling.batch))
         near = rows.is_near(within)[:, None] | cols.is_near(within)[None]
-        counted = (ours != IGNORE) & (other != IGNORE)
-        differs = counted & (ours != other)
-        counts += np.array([[(counted & part).sum(), (differs & part).sum()] for part in (~near, near)])
+        mapped = (ours != IGNORE) & (other != IGNORE)
+        differs = mapped & (ours != other)
+        counts += np.array([[(mapped & part).sum(), (differs & part).sum()] for part in (~near, near)])
     (inside, differ_inside), (at_seams, differ_at_seams) = counts.tolist()
     return Seams(within, len(crossings), at_seams, inside, differ_at_seams, differ_inside)
 
