@@ -86,7 +86,7 @@ def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
 
     Raises:
         RasterError: the raster cannot be read, changed meanwhile, or has no valid pixel.
-        OutsideError: the area of interest holds the centre of no pixel.
+        OutsideError: no centre of a pixel lies in the area of interest.
         OutputError: the store holds another map, or cannot be written.
         UnfinishedError: some units failed; the others are kept for the same call.
     """

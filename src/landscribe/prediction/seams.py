@@ -101,11 +101,11 @@ class _Crossing:
     """Along one axis: the tiles that meet at a seam (or the only tile), and another tile across it."""
 
     reads: tuple[tuple[int, int], ...]
-    """(start, stop) of what each tile reads."""
+    """(start, stop) of the pixels that each tile reads."""
     keeps: tuple[tuple[int, int], ...]
-    """(start, stop) of what is compared of each tile."""
+    """(start, stop) of the compared pixels of each tile."""
     other: tuple[int, int]
-    """(start, stop) of what the tile across reads."""
+    """(start, stop) of the pixels that the tile across reads."""
     seams: tuple[int, ...]
     """Seams of both tilings, with the ends of the compared pixels, without the raster's own edges."""
 
