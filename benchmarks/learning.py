@@ -151,8 +151,7 @@ def _ground(chips: Chips, ground: str, seed: int, drawn: int) -> Chips:
         train = np.random.default_rng(seed).permutation(np.flatnonzero(splits == "train"))
         assert len(train) >= drawn // int(ground), f"{len(train)} chips are too few for {ground} passes"
         splits[train[drawn // int(ground) :]] = "unused"
-    table = chips.table.assign(split=splits)
-    return replace(chips, table=table[table["split"].isin(["train", "val"])].reset_index(drop=True))
+    return chips.with_splits(splits).take(np.isin(splits.astype(str), ["train", "val"]))
 
 
 def lecture(ground: Chips, steps: int, seed: int, precision: str) -> torch.nn.Module:

@@ -24,7 +24,7 @@ from landscribe.synthetic import draw, write
 
 PACKAGE = str(Path(ls.__file__).parent)
 SIDE = 768
-STEPS = {"plan_map", "write_map", "run", "finish"}
+STEPS = {"Planner.plan", "write_map", "run", "finish"}
 
 
 def main() -> None:

@@ -7,7 +7,12 @@ from torch import Tensor, nn
 
 from landscribe.maps.output_paths import OutputPaths
 from landscribe.prediction.mapping import write_map
-from landscribe.prediction.plan import plan_map
+from landscribe.prediction.plan import MapPlan, Planner
+
+
+def plan_map(model, raster, spec, out: OutputPaths, *, ensemble=(), windows=None) -> MapPlan:
+    """The plan of the map of one raster, or of windows of it."""
+    return Planner.of(model, spec, out, ensemble).plan(raster, out, windows)
 
 
 def predict(model, raster, out: Path, *, spec, ensemble=(), overwrite=False, **layers: Path) -> Path:

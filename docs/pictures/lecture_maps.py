@@ -193,7 +193,7 @@ def theoretical_fields(network: nn.Module) -> list[tuple[str, int]]:
 @functools.cache
 def effective_field(steps: int = STEPS) -> ReceptiveField:
     """Of the trained network on its scene."""
-    field = measure_receptive_field(model(steps), ls.Raster.open(scene().image))
+    field = measure_receptive_field(model(steps), ls.Raster.open(scene().image), largest=1024, threshold=None)
     assert field is not None
     return field
 

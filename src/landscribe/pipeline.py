@@ -259,7 +259,7 @@ def _map_scenes(filled: Recipe, files: Run, models: Sequence[Model] = (), *, ove
     from landscribe.data.scenes.scene import open_image
     from landscribe.maps.output_paths import OutputPaths
     from landscribe.prediction.mapping import write_map
-    from landscribe.prediction.plan import plan_maps
+    from landscribe.prediction.plan import Planner
 
     # The user named the architecture in the recipe.
     model, *others = models or [files.load_model(trust=filled.train.architecture)]
@@ -269,10 +269,10 @@ def _map_scenes(filled: Recipe, files: Run, models: Sequence[Model] = (), *, ove
     outputs = [
         OutputPaths(path, object_probabilities=files.object_file(path) if separates_objects else None) for path in paths
     ]
-    maps = []
-    for plan in plan_maps(model, rasters, filled.predict, outputs, ensemble=others):
-        with plan.paths.claimed():
-            maps.append(write_map(plan, overwrite=overwrite))
+    planner, maps = Planner.of(model, filled.predict, outputs[0], others), []
+    for raster, out in zip(rasters, outputs, strict=True):
+        with out.claimed():
+            maps.append(write_map(planner.plan(raster, out), overwrite=overwrite))
     return maps
 
 

@@ -257,7 +257,7 @@ class Run:
             remove_whole(path)
 
     def remove_maps(self) -> None:
-        """Remove the maps, finished or not, and what was measured on them."""
+        """Remove the maps, finished or not, and the measures of them."""
         folders = {self.folder, self.assessed.folder}
         for path in (*(folder / name for folder in folders for name in _MAPS), self.parts_folder, *self._measures):
             remove_whole(path)

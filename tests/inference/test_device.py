@@ -16,7 +16,6 @@ from landscribe.inference.device import (
     inference_dtype,
     place_network,
     resolve_device,
-    synchronize,
     training_autocast,
     training_precision,
 )
@@ -114,10 +113,6 @@ def test_training_autocast_is_that_of_the_precision(precision, is_on):
     with training_autocast(precision, CPU):
         assert torch.is_autocast_enabled("cpu") is is_on
         assert not is_on or torch.get_autocast_dtype("cpu") is torch.bfloat16
-
-
-def test_a_cpu_has_nothing_to_wait_for():
-    synchronize(CPU)
 
 
 class Observed(nn.Module):

@@ -32,6 +32,14 @@ def noise(path, shape=(160, 160), classes=2) -> Raster:
     return write(path, np.random.default_rng(3).integers(0, classes, shape).astype(np.uint8))
 
 
+def measured(model, raster):
+    return measure_receptive_field(model, raster, largest=1024, threshold=None)
+
+
+def cached(model, raster):
+    return cached_receptive_field(model, raster, largest=1024, threshold=None)
+
+
 @pytest.fixture
 def saved(tmp_path) -> Model:
     """A network of 3 x 3 convolutions in a folder."""
@@ -44,7 +52,7 @@ def saved(tmp_path) -> Model:
 
 @pytest.mark.parametrize("radius", [1, 5, 12])
 def test_classes_differ_no_farther_from_a_cut_than_the_receptive_field(tmp_path, radius):
-    field = measure_receptive_field(model_of(Blur(radius), 2), noise(tmp_path / "image.tif"))
+    field = measured(model_of(Blur(radius), 2), noise(tmp_path / "image.tif"))
     assert len(field.mismatch) == 80
     assert (field.mismatch[radius:] == 0).all()
     assert field.mismatch[:radius].sum() > 0
@@ -55,18 +63,18 @@ def test_classes_differ_no_farther_from_a_cut_than_the_receptive_field(tmp_path,
 
 
 def test_in_a_narrow_raster_distances_are_measured_along_it(tmp_path):
-    field = measure_receptive_field(model_of(Blur(12), 2), noise(tmp_path / "image.tif", (24, 400)))
+    field = measured(model_of(Blur(12), 2), noise(tmp_path / "image.tif", (24, 400)))
     assert len(field.mismatch) == 200
     assert (field.mismatch[12:] == 0).all()
     assert field.mismatch[:12].sum() > 0
 
 
 def test_a_network_that_sees_one_pixel_needs_no_margin(tmp_path):
-    assert measure_receptive_field(model_of(Identity(), 4), noise(tmp_path / "image.tif", classes=4)).margin(64) == 0
+    assert measured(model_of(Identity(), 4), noise(tmp_path / "image.tif", classes=4)).margin(64) == 0
 
 
 def test_a_network_that_averages_over_the_tile_has_a_global_field(raster):
-    field = measure_receptive_field(model_of(AboveTheMean(), 2), raster)
+    field = measured(model_of(AboveTheMean(), 2), raster)
     assert field.is_global
     assert field.floor > TOLERANCE
     assert field.mismatch_of(16, 64) >= field.floor / 2
@@ -76,8 +84,8 @@ def test_a_raster_of_one_class_gives_no_receptive_field(tmp_path):
     plain = write(tmp_path / "image.tif", np.full((160, 160), 7, np.uint8))
     varied = noise(tmp_path / "noise.tif")
     always = model_of(Identity(1), 1)
-    assert measure_receptive_field(model_of(Blur(3), 2), plain) is None
-    assert measure_receptive_field(always, varied) is None
+    assert measured(model_of(Blur(3), 2), plain) is None
+    assert measured(always, varied) is None
 
 
 def test_the_mismatch_is_that_of_the_kept_rings():
@@ -112,24 +120,24 @@ def test_an_ensemble_has_the_largest_field_of_its_networks():
 
 
 def test_a_receptive_field_is_measured_once_and_cached(tmp_path, saved):
-    first = cached_receptive_field(saved, noise(tmp_path / "first.tif", (256, 256), classes=200))
-    again = cached_receptive_field(Model.load(saved.folder), noise(tmp_path / "second.tif", (256, 256), classes=100))
+    first = cached(saved, noise(tmp_path / "first.tif", (256, 256), classes=200))
+    again = cached(Model.load(saved.folder), noise(tmp_path / "second.tif", (256, 256), classes=100))
     assert (first.raster, again.raster) == ("first", "first")
     assert again.day == first.day
     assert again.mismatch == pytest.approx(first.mismatch, rel=1e-4)
 
 
 def test_without_its_cache_or_with_other_weights_it_is_measured_again(tmp_path, saved):
-    cached_receptive_field(saved, noise(tmp_path / "first.tif", (256, 256), classes=200))
+    cached(saved, noise(tmp_path / "first.tif", (256, 256), classes=200))
     second = noise(tmp_path / "second.tif", (256, 256), classes=200)
     (cache.folder_of(saved) / TUNING).unlink()
-    assert cached_receptive_field(saved, second).raster == "second"
+    assert cached(saved, second).raster == "second"
     with torch.no_grad():
         next(saved.network.parameters()).mul_(1.5)
     third = noise(tmp_path / "third.tif", (256, 256), classes=200)
-    assert cached_receptive_field(saved, third).raster == "third"
+    assert cached(saved, third).raster == "third"
     (cache.folder_of(saved) / TUNING).write_text('{"receptive field": {"raster": "?", "mismatch": 3}}')
-    assert cached_receptive_field(saved, second).raster == "second"
+    assert cached(saved, second).raster == "second"
 
 
 def test_a_map_with_a_measured_margin_is_that_of_a_single_pass(tmp_path, caplog):

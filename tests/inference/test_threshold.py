@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -9,9 +10,13 @@ from sklearn.metrics import f1_score, precision_recall_curve
 
 from landscribe.confusion import Confusion
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.inference.threshold import BINS, ThresholdCurve
+from landscribe.inference.threshold import BINS, ThresholdCurve, count_bins
 
 CLASSES = Classes.from_labels(["house"], background=True)
+
+
+def curve(reference, probability) -> ThresholdCurve:
+    return ThresholdCurve(count_bins(torch.from_numpy(reference), torch.from_numpy(probability)).numpy())
 
 
 @st.composite
@@ -32,7 +37,7 @@ def best_of_sklearn(reference, probability):
 @given(pixels(of_bins=True))
 def test_the_best_f1_is_the_highest_of_the_precision_recall_curve(drawn):
     reference, probability = drawn
-    best, labelled = ThresholdCurve.of(reference, probability).best, reference != IGNORE
+    best, labelled = curve(reference, probability).best, reference != IGNORE
     if not (reference == 1).any():
         assert best is None
         return
@@ -46,22 +51,22 @@ def test_the_curve_has_the_f1_of_the_map_with_that_threshold(drawn, step):
     reference, probability = drawn
     mapped = (probability >= step / BINS).astype(np.uint8)
     f1 = Confusion.of(CLASSES, reference, mapped).f1[1]
-    assert ThresholdCurve.of(reference, probability).f1[step] == np.nan_to_num(f1)
+    assert curve(reference, probability).f1[step] == np.nan_to_num(f1)
 
 
 @given(pixels(), pixels())
 def test_adding_curves_adds_their_pixels(one, other):
-    both = ThresholdCurve.of(*map(np.concatenate, zip(one, other, strict=True)))
-    assert (both.counts == ThresholdCurve.of(*one).counts + ThresholdCurve.of(*other).counts).all()
+    both = curve(*map(np.concatenate, zip(one, other, strict=True)))
+    assert (both.counts == curve(*one).counts + curve(*other).counts).all()
 
 
 @pytest.mark.parametrize(
     ("background", "house", "threshold"), [(0.125, 0.25, 0.25), (0.25, 0.875, 0.5), (0.75, 0.875, 0.75 + 1 / BINS)]
 )
 def test_of_equal_scores_the_threshold_nearest_to_a_half_is_chosen(background, house, threshold):
-    assert ThresholdCurve.of(np.uint8([0, 1]), np.float32([background, house])).best == (threshold, 1)
+    assert curve(np.uint8([0, 1]), np.float32([background, house])).best == (threshold, 1)
 
 
 def test_probabilities_that_are_not_numbers_count_as_zero():
-    curve = ThresholdCurve.of(np.uint8([1, 1]), np.float32([np.nan, 1]))
-    assert (curve.counts[1, 0], curve.counts[1, -1]) == (1, 1)
+    counts = curve(np.uint8([1, 1]), np.float32([np.nan, 1])).counts
+    assert (counts[1, 0], counts[1, -1]) == (1, 1)

@@ -33,7 +33,7 @@ def in_steps(logits: Tensor) -> Tensor:
     return (one_band(logits) * STEPS).round().to(torch.uint8)
 
 
-INNER = Layer("inner", one_band, "float32", float("nan"), heads=("inner",))
+INNER = Layer("inner", "inner", one_band, "float32", float("nan"), heads=("inner",))
 LAYERS = (CLASS, EXACT_PROBABILITY, INNER)
 
 

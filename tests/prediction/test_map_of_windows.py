@@ -20,9 +20,8 @@ from landscribe.maps.output_paths import OutputPaths
 from landscribe.maps.style import colormap
 from landscribe.model import Model
 from landscribe.prediction.mapping import write_map
-from landscribe.prediction.plan import plan_maps
 from landscribe.prediction.spec import PredictSpec
-from networks import Identity
+from networks import Identity, plan_map
 from worlds import METRE, UTM, write_raster
 
 HEIGHT, WIDTH = 70, 90
@@ -64,7 +63,7 @@ def mapped(tmp_path_factory):
     whole = {}
     for area in (None, 60.0):
         spec = PredictSpec(tile=32, margin=4, unit=64, minimum_area=area)
-        (plan,) = plan_maps(model, [raster], spec, [OutputPaths(folder / f"{area}.tif")])
+        plan = plan_map(model, raster, spec, OutputPaths(folder / f"{area}.tif"))
         whole[area] = values(write_map(plan))
     assert (whole[None] != whole[60.0]).any()
     return raster, model, whole
@@ -78,7 +77,7 @@ def test_pixels_of_windows_are_as_if_all_was_mapped(mapped, tmp_path_factory, ar
     windows = [Window(0, 0, 3, 3), *windows]
     spec = PredictSpec(tile=32, margin=4, unit=64, minimum_area=area)
     out = OutputPaths(tmp_path_factory.mktemp("part") / "map.tif")
-    (plan,) = plan_maps(model, [raster], spec, [out], windows=[windows])
+    plan = plan_map(model, raster, spec, out, windows=windows)
     part, mask = values(write_map(plan)), inside(windows)
     assert (part[mask] == whole[area][mask]).all()
     if area is None:
@@ -88,8 +87,8 @@ def test_pixels_of_windows_are_as_if_all_was_mapped(mapped, tmp_path_factory, ar
 def test_other_windows_are_another_map(mapped, tmp_path):
     raster, model, _ = mapped
     plans = [
-        next(plan_maps(model, [raster], PredictSpec(tile=32, margin=4), [OutputPaths(tmp_path / "m.tif")], windows=own))
-        for own in ([[Window(0, 0, 5, 5)]], [[Window(0, 0, 5, 6)]], None)
+        plan_map(model, raster, PredictSpec(tile=32, margin=4), OutputPaths(tmp_path / "m.tif"), windows=own)
+        for own in ([Window(0, 0, 5, 5)], [Window(0, 0, 5, 6)], None)
     ]
     assert len({plan.fingerprint.sha256 for plan in plans}) == 3
 

@@ -21,6 +21,7 @@ from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.derived.clipped import clip
 from landscribe.geo.rasters.raster import Raster
+from landscribe.inference.backends.choice import allowed_backends
 from landscribe.maps.class_map import read_tags as tags
 from landscribe.maps.output_paths import OutputPaths
 from landscribe.maps.style import polygon_qml, qml
@@ -28,7 +29,7 @@ from landscribe.maps.unit_store import UnitStore
 from landscribe.prediction import plan, run
 from landscribe.prediction.finish import finish
 from landscribe.prediction.spec import NOT_IN_FINGERPRINT, PredictSpec
-from networks import Identity, predict
+from networks import Identity, plan_map, predict
 from worlds import write_polygons
 
 
@@ -143,7 +144,7 @@ def test_no_output_replaces_a_file_behind_a_virtual_raster_or_polygons(tmp_path,
     spec, path = PredictSpec(area=str(tmp_path / "area.gpkg")), tmp_path / name
     out = OutputPaths(path) if path.suffix == ".tif" else OutputPaths(tmp_path / "map.tif", suggested_labels=path)
     with pytest.raises(OutputError, match=f"{name} is an input"):
-        plan.plan_map(model_of(Identity(), 4), clipped, spec, out)
+        plan_map(model_of(Identity(), 4), clipped, spec, out)
 
 
 @pytest.mark.parametrize("address", ["/vsizip/{}/image.tif", "/vsizip/{{{}}}/image.tif", "zip://{}!image.tif"])
@@ -217,14 +218,14 @@ def test_the_differences_to_a_finished_map_are_reported(tmp_path, raster):
 
 @pytest.mark.parametrize("name", PredictSpec.model_fields)
 def test_each_setting_is_in_the_fingerprint_or_excluded_with_a_reason(tmp_path, raster, name):
-    plan_of_map = plan.plan_map(model_of(Identity(), 4), raster, PredictSpec(), OutputPaths(tmp_path / "map.tif"))
+    plan_of_map = plan_map(model_of(Identity(), 4), raster, PredictSpec(), OutputPaths(tmp_path / "map.tif"))
     assert (name in plan_of_map.fingerprint.fields) != (name in NOT_IN_FINGERPRINT) or name == "bands"
 
 
 def test_the_marker_of_each_unit_is_read_once_to_assemble_a_map(tmp_path, raster, monkeypatch):
     reads, real = [], UnitStore.areas
     model, paths = model_of(Identity(), 4), OutputPaths(tmp_path / "map.tif", tmp_path / "p.tif")
-    plan_of_map = plan.plan_map(model, raster, PredictSpec(tile=64, margin=4, unit=64), paths)
+    plan_of_map = plan_map(model, raster, PredictSpec(tile=64, margin=4, unit=64), paths)
     store = run.run(plan_of_map)
     monkeypatch.setattr(UnitStore, "areas", lambda self, unit: reads.append(unit) or real(self, unit))
     finish(plan_of_map, store)
@@ -253,6 +254,6 @@ def test_cuda_graphs_are_refused_on_dask():
     ):
         PredictSpec(engine="torch-compiled", dask="auto")
     assert PredictSpec(engine="torch-compiled").engine == "torch-compiled"
-    assert "torch-compiled" in plan._engines(PredictSpec())
+    assert "torch-compiled" in allowed_backends("auto", on_dask=False)
     # Nor does a map that was begun without dask go on with them.
-    assert "torch-compiled" not in plan._engines(PredictSpec(dask="auto"))
+    assert "torch-compiled" not in allowed_backends("auto", on_dask=True)

@@ -21,12 +21,11 @@ from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.maps.layers import CLASS, EXACT_PROBABILITY, UNCERTAINTY, class_layer
 from landscribe.maps.output_paths import OutputPaths
 from landscribe.model import Model
-from landscribe.prediction.plan import plan_map
 from landscribe.prediction.seams import check_seams
 from landscribe.prediction.spec import PredictSpec
 from landscribe.prediction.tiling import Tiling
 from landscribe.prediction.unit import UnitOptions, predict_unit
-from networks import Blur, Identity, predict
+from networks import Blur, Identity, plan_map, predict
 
 
 class Sloping(nn.Module):
@@ -211,11 +210,11 @@ def test_the_receptive_field_is_that_of_the_thresholded_classes(tmp_path):
     model = model_of(Blur(5), 2)
     model.network.register_forward_hook(lambda _, __, logits: logits - torch.tensor([[[0.0]], [[3.0]]]))
     model.save(tmp_path / "model")
-    assert measure_receptive_field(model, raster) is None
-    field = cached_receptive_field(model, raster, threshold=0.045)
+    assert measure_receptive_field(model, raster, largest=1024, threshold=None) is None
+    field = cached_receptive_field(model, raster, largest=1024, threshold=0.045)
     assert field.mismatch[:5].sum() > 0
     assert (field.mismatch[5:] == 0).all()
-    assert cached_receptive_field(model, raster) is None
+    assert cached_receptive_field(model, raster, largest=1024, threshold=None) is None
 
 
 def test_a_threshold_of_val_is_in_the_model_card_and_the_loaded_model(tmp_path):

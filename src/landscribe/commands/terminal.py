@@ -159,7 +159,7 @@ def _interruptible() -> Iterator[None]:
     handle, say_lost = signal.signal(signal.SIGTERM, signal.default_int_handler), sys.unraisablehook
 
     def ask_again(lost: Any) -> None:
-        # Python drops what is raised while it clears an object away; a little later it is at something else.
+        # Python drops an interruption that is raised while it clears an object away. It is raised again a little later.
         if issubclass(lost.exc_type, KeyboardInterrupt):
             again = threading.Timer(_SECONDS_UNTIL_ASKED_AGAIN, _thread.interrupt_main, [signal.SIGTERM])
             again.daemon = True

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.rasters.raster import Raster, Valid
 
-_STRIP_PIXELS = 2**24
-
 
 class PixelHash:
     """Hash of the class values of a map, from north to south; pixels without a class count as 255.
@@ -34,7 +32,7 @@ class PixelHash:
 def pixel_hash(mapped: Raster) -> str:
     """The hash of a class map, which is read in strips."""
     pixels_hash = PixelHash()
-    for strip in mapped.grid.strips(_STRIP_PIXELS):
+    for strip in mapped.grid.strips():
         pixels, valid = mapped.read(strip)
         pixels_hash.add(pixels[0], valid)
     return pixels_hash.sha256

@@ -62,10 +62,8 @@ def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe, *, over
 
 def final_chips(chips: Chips, recipe: Recipe) -> Chips:
     """All chips as split train, but for those that the user's lists or areas leave out."""
-    table = chips.table
-    if recipe.split.by in ("attribute", "list"):
-        table = table[table["split"] != "gap"].reset_index(drop=True)
-    return replace(chips, table=table.assign(split="train"))
+    used = chips.take(chips.splits != "gap") if recipe.split.by in ("attribute", "list") else chips
+    return used.with_splits(["train"] * len(used))
 
 
 def final_spec(spec: TrainSpec, chips: Chips, everything: Chips, assessed: Model) -> TrainSpec:

@@ -22,7 +22,7 @@ from landscribe.maps.style import colormap, side_files
 from landscribe.outputs import claim, write_text
 from landscribe.prediction.compatibility import require_threshold_chips
 from landscribe.prediction.mapping import write_map
-from landscribe.prediction.plan import plan_maps
+from landscribe.prediction.plan import Planner
 from landscribe.verbs import assess
 
 if TYPE_CHECKING:
@@ -107,11 +107,13 @@ def map_out_of_fold(
     scratch, spec = run.parts_folder, recipe.predict.model_copy(update={"area": None, "check_seams": False})
     for fold, model in zip(plan, models, strict=True):
         windows = {name: own for name, own in _windows(chips, fold).items() if name in missing}
-        outputs = [OutputPaths(scratch / f"{paths[name].stem}_{fold.model}.tif") for name in windows]
-        if windows:
-            log.info("%s: mapping the chips that it holds out", fold.model)
-        plans = plan_maps(model, [rasters[name] for name in windows], spec, outputs, windows=windows.values())
-        for name, planned in zip(windows, plans, strict=True):
+        if not windows:
+            continue
+        outputs = {name: OutputPaths(scratch / f"{paths[name].stem}_{fold.model}.tif") for name in windows}
+        log.info("%s: mapping the chips that it holds out", fold.model)
+        planner = Planner.of(model, spec, next(iter(outputs.values())))
+        for name, out in outputs.items():
+            planned = planner.plan(rasters[name], out, windows[name])
             if not planned.raster.grid.is_aligned(images[name].grid):
                 raise GridError(
                     f"the map of scene '{name}' has another grid than the scene, so it cannot be assessed with its "

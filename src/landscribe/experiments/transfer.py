@@ -6,7 +6,7 @@ The table says how a network that was trained in some cities or states does in o
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -20,8 +20,6 @@ from landscribe.verbs.sources import Source, open_chips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from numpy.typing import NDArray
 
     from landscribe.confusion import Confusion
     from landscribe.data.chips.chips import Chips
@@ -117,7 +115,7 @@ def _models(trainings: Trainings, trained_on: list[str], assessed: Mapping[str, 
 
     chips = trainings.chips
     splits, names = chips.splits, chips.group_names
-    held_out = {name: _rows(chips, (names == name) & (splits == split)) for name, split in assessed.items()}
+    held_out = {name: chips.take((names == name) & (splits == split)) for name, split in assessed.items()}
     rows = [(name,) for name in trained_on] + ([tuple(trained_on)] if len(trained_on) > 1 else [])
     # "gap" marks chips that are not used.
     used = [np.where(np.isin(names, groups) & (splits != "test"), splits, "gap") for groups in rows]
@@ -128,7 +126,3 @@ def _models(trainings: Trainings, trained_on: list[str], assessed: Mapping[str, 
         model = trainings.model(folder, own_splits.tolist())
         confusions = {name: score(model, own, f"assess {folder} on {name}") for name, own in held_out.items()}
         yield Trained(groups, trainings.folder / folder, confusions)
-
-
-def _rows(chips: Chips, is_kept: NDArray[np.bool_]) -> Chips:
-    return replace(chips, table=chips.table[is_kept].reset_index(drop=True))

@@ -84,6 +84,15 @@ def count_codes(codes: NDArray[Any]) -> NDArray[np.int64]:
     return counts
 
 
+def values_that_occur(parts: Iterable[NDArray[np.uint8]]) -> list[int]:
+    """The class values in arrays, ascending; 255 is none."""
+    counts = np.zeros(IGNORE + 1, np.int64)
+    for part in parts:
+        counts += count_codes(part)
+    values: list[int] = np.flatnonzero(counts[:IGNORE]).tolist()
+    return values
+
+
 def distinct_codes(codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
     """The codes that may occur, the index of each element among them, and how often each occurs, which may be never."""
     if codes.dtype in (np.uint8, np.uint16):

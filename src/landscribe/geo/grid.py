@@ -5,7 +5,7 @@ keeps its georeference.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -33,6 +33,16 @@ class Window:
     """Number of rows."""
     width: int
     """Number of columns."""
+
+    @classmethod
+    def around(cls, windows: Iterable["Window"]) -> "Window":
+        """The smallest window that contains all of one or more windows.
+
+        >>> Window.around([Window(0, 5, 2, 2), Window(3, 0, 1, 1)])
+        Window(row=0, col=0, height=4, width=7)
+        """
+        rows, cols, row_stops, col_stops = zip(*((w.row, w.col, w.row_stop, w.col_stop) for w in windows), strict=True)
+        return cls(min(rows), min(cols), max(row_stops) - min(rows), max(col_stops) - min(cols))
 
     @property
     def row_stop(self) -> int:
@@ -200,7 +210,7 @@ class Grid:
             offsets += [abs(other_row - row), abs(other_col - col)]
         return max(offsets)
 
-    def strips(self, max_pixels: int, *, block: int = 512) -> Iterator[Window]:
+    def strips(self, max_pixels: int = 2**24, *, block: int = 512) -> Iterator[Window]:
         """Cut the grid into strips of whole rows, from the top.
 
         Args:

@@ -201,6 +201,15 @@ def aligned(side: int, align: int) -> int:
     return max(align, side // align * align)
 
 
+def rounded_up(side: int, align: int) -> int:
+    """The smallest multiple of `align` from `side` on.
+
+    >>> rounded_up(100, 32), rounded_up(96, 32)
+    (128, 96)
+    """
+    return -(-side // align) * align
+
+
 def _spans(length: int, size: int, margin: int, align: int) -> list[_Span]:
     if size % align:
         raise TilingError(f"tile size {size} is not a multiple of the network's stride {align}. Choose a multiple.")
@@ -210,7 +219,7 @@ def _spans(length: int, size: int, margin: int, align: int) -> list[_Span]:
             f"tile size {size} with margin {margin} leaves no core to keep. "
             f"Expected a margin from 0 to {(size - align) // 2}."
         )
-    aligned_length = -(-length // align) * align
+    aligned_length = rounded_up(length, align)
     if aligned_length <= size:
         return [_Span(0, aligned_length, 0, length)]
     last = aligned_length - size
@@ -248,6 +257,4 @@ def _unit(row: int, col: int, rows: list[_Span], cols: list[_Span], keep: Window
         for r in rows
         for c in cols
     )
-    first, last = tiles[0].read, tiles[-1].read
-    read = Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
-    return Unit(row, col, tiles, read, keep)
+    return Unit(row, col, tiles, Window.around(tile.read for tile in tiles), keep)

@@ -90,11 +90,16 @@ def _autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManage
     return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype)
 
 
+def computable_dtype(dtype: torch.dtype) -> torch.dtype:
+    """A dtype with all values of this one that torch computes with: it has few operations on wide unsigned integers."""
+    return {torch.uint16: torch.int32, torch.uint32: torch.int64}.get(dtype, dtype)
+
+
 def synchronize(device: torch.device) -> None:
-    """Wait until a GPU has finished its work; a CPU has already."""
+    """Wait until a device has finished its work."""
     if device.type == "mps":
         torch.mps.synchronize()
-    elif device.type != "cpu":
+    else:
         getattr(torch, device.type).synchronize(device)
 
 

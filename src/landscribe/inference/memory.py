@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from landscribe.errors import LandscribeError
+from landscribe.inference.device import computable_dtype
 from landscribe.machine import total_memory
 from landscribe.model import Model
 from landscribe.nn import Segmentation
@@ -136,7 +137,7 @@ def _weights_on_meta_device(model: Model) -> dict[str, Tensor]:
 
 def _run_on_meta_device(model: Model, weights: dict[str, Tensor], shape: tuple[int, int, int]) -> None:
     batch, rows, cols = shape
-    dtype = getattr(torch, {"uint16": "int32", "uint32": "int64"}.get(model.dtype, model.dtype))
+    dtype = computable_dtype(getattr(torch, model.dtype))
     # Inference mode would hide the parts of composite operations.
     with torch.no_grad():
         images = torch.empty((batch, len(model.bands), rows, cols), dtype=dtype, device="meta")

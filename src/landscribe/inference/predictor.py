@@ -15,6 +15,7 @@ from landscribe.geo.classes import Classes
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.inference.backends.choice import build_backend
 from landscribe.inference.backends.torch_backend import Backend
+from landscribe.inference.device import computable_dtype
 from landscribe.machine import cores
 from landscribe.maps.layers import HeadLogits, head_logits, head_probabilities
 from landscribe.model import Model
@@ -32,7 +33,6 @@ class Predictor:
         models: Sequence[Model],
         *,
         device: torch.device = torch.device("cpu"),  # noqa: B008
-        backend: str = "torch",
         tta: bool = False,
         heads: Sequence[str | None] = (None,),
     ) -> None:
@@ -41,7 +41,6 @@ class Predictor:
         Args:
             models: one, or several with the same bands, dtype, encoding and classes; each applies its own scaling.
             device: where they run.
-            backend: a key of BACKENDS.
             tta: test-time augmentation: average over the eight symmetries of the square.
             heads: names of the heads whose logits are asked for; None for each model's main head.
 
@@ -54,7 +53,7 @@ class Predictor:
             _require_head(models, head)
         self.models = tuple(model.pinned() for model in models)
         self.device = device
-        self.backend = backend
+        self.backend = "torch"
         self.tta = tta
         self.heads = tuple(heads)
         self._backends: dict[str, list[Backend]] = {}
@@ -233,5 +232,5 @@ def _as_text(value: Any) -> str:
 
 
 def as_computable(pixels: Tensor) -> Tensor:
-    """Pixels in a dtype that torch computes with: it has few operations on wide unsigned integers."""
-    return pixels.to({torch.uint16: torch.int32, torch.uint32: torch.int64}.get(pixels.dtype, pixels.dtype))
+    """Pixels in a dtype that torch computes with."""
+    return pixels.to(computable_dtype(pixels.dtype))

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.tiling import rounded_up
 from landscribe.inference import cache
 from landscribe.inference.predictor import as_computable
 from landscribe.maps.layers import Layer, class_layer
@@ -87,7 +88,7 @@ class ReceptiveField:
                 half of it (of 8 pixels at least): those between would keep no more.
         """
         half = math.lcm(2, align) // 2
-        step = half * -(-_LEAST_STEP // half)
+        step = rounded_up(_LEAST_STEP, half)
         mismatch = self._mismatch_by_margin(tile) - self.floor
         return next((m for m in range(0, (tile - align) // 2 + 1, step) if mismatch[m] < tolerance), None)
 
@@ -112,7 +113,7 @@ class ReceptiveField:
 
 
 def cached_receptive_field(
-    model: Model, raster: Raster, *, largest: int = _WINDOWS[-1][0], threshold: float | None = None
+    model: Model, raster: Raster, *, largest: int, threshold: float | None
 ) -> ReceptiveField | None:
     """The receptive field in the model's cache; measured and cached if there is none.
 
@@ -146,7 +147,7 @@ def _from_cache(cached: Any) -> ReceptiveField | None:
 
 
 def measure_receptive_field(
-    model: Model, raster: Raster, *, largest: int = _WINDOWS[-1][0], threshold: float | None = None
+    model: Model, raster: Raster, *, largest: int, threshold: float | None
 ) -> ReceptiveField | None:
     """Compare the classes of quarters of some windows with those of the whole windows.
 

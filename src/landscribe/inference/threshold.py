@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from landscribe.agreement import Measure
@@ -34,24 +33,14 @@ class ThresholdCurve:
     """(2, BINS) pixels by reference class and bin; bin k has the probabilities from k / BINS to below (k + 1) / BINS,
     the last one also 1."""
 
-    @classmethod
-    def of(cls, reference: NDArray[np.uint8], probability: NDArray[np.float32]) -> "ThresholdCurve":
-        """Count pixels of two arrays of the same shape.
-
-        Args:
-            reference: class indices 0 and 1, or 255 for ignore.
-            probability: of the second class, 0 to 1; NaN counts as 0.
-        """
-        return cls(count_bins(torch.from_numpy(reference), torch.from_numpy(probability)).numpy())
-
     @property
     def f1(self) -> Measure:
         """(BINS,) F1-score of the second class, 2 TP / (2 TP + FP + FN), if it has the pixels from k / BINS up.
 
         It is 0 where the class is neither in the reference nor predicted.
 
-        >>> curve = ThresholdCurve.of(np.uint8([0, 0, 1, 1]), np.float32([0.1, 0.3, 0.2, 0.9]))
-        >>> curve.f1[[BINS // 8, BINS // 4, BINS // 2]].round(3).tolist()
+        >>> counts = count_bins(torch.tensor([0, 0, 1, 1]), torch.tensor([0.1, 0.3, 0.2, 0.9]))
+        >>> ThresholdCurve(counts.numpy()).f1[[BINS // 8, BINS // 4, BINS // 2]].round(3).tolist()
         [0.8, 0.5, 0.667]
         """
         predicted = np.cumsum(self.counts[:, ::-1], axis=1)[:, ::-1]
@@ -63,7 +52,8 @@ class ThresholdCurve:
 
         None if no threshold has an F1-score above 0, as without reference pixels of the second class.
 
-        >>> ThresholdCurve.of(np.uint8([0, 0, 1, 1]), np.float32([0.1, 0.3, 0.2, 0.9])).best
+        >>> counts = count_bins(torch.tensor([0, 0, 1, 1]), torch.tensor([0.1, 0.3, 0.2, 0.9]))
+        >>> ThresholdCurve(counts.numpy()).best
         (0.19921875, 0.8)
         """
         # A threshold of 0 is none: every pixel would be of the second class.

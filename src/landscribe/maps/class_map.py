@@ -11,16 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from landscribe.errors import ClassError, RasterError, counted, first_line
+from landscribe.errors import ClassError, RasterError, counted, first_line, listed
 from landscribe.geo.access import open_dataset
-from landscribe.geo.classes import IGNORE, ClassEntry, Classes, count_codes
+from landscribe.geo.classes import ClassEntry, Classes, values_that_occur
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.areas import Areas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from landscribe.model import Model
 
@@ -49,9 +47,6 @@ def trained_tag(models: "Iterable[Model]") -> dict[str, str]:
     return {TRAINED_TAG: json.dumps({chips: sorted(names) for chips, names in splits.items()})}
 
 
-_STRIP_PIXELS = 2**24
-
-
 @dataclass(frozen=True)
 class ClassMap:
     """One band of class values (uint8), and what its tags say."""
@@ -74,8 +69,8 @@ class ClassMap:
         if len(raster.bands) != 1 or raster.dtype != "uint8":
             raise RasterError(
                 f"{raster.paths[0]} has {counted(len(raster.bands), 'band')} of {raster.dtype}. Expected a class "
-                "raster: "
-                "one band of uint8. Choose another file, or convert whole numbers up to 254 (gdal_translate -ot Byte)."
+                "raster: one band of uint8. Choose another file, or convert whole numbers up to 254 (gdal_translate "
+                "-ot Byte)."
             )
         return cls(raster, read_tags(Path(raster.paths[0])))
 
@@ -88,10 +83,7 @@ class ClassMap:
         """
         if self.table is not None:
             return self.table
-        if not self.values:
-            raise RasterError(
-                f"{self.raster.paths[0]} has no valid pixel: all are nodata. Expected class values. Choose another map."
-            )
+        require_values(self.values, self.raster)
         return Classes.from_labels(self.values, background=False)
 
     @cached_property
@@ -106,12 +98,8 @@ class ClassMap:
     @cached_property
     def values(self) -> list[int]:
         """The class values that occur, ascending (all of the map is read); empty if all pixels are nodata."""
-        counts = np.zeros(256, np.int64)
-        for strip in self.raster.grid.strips(_STRIP_PIXELS):
-            pixels, valid = self.raster.read(strip)
-            counts += count_codes(pixels[0][valid])
-        values: list[int] = np.flatnonzero(counts[:IGNORE]).tolist()
-        return values
+        strips = map(self.raster.read, self.raster.grid.strips())
+        return values_that_occur(pixels[0][valid] for pixels, valid in strips)
 
     @property
     def areas(self) -> Areas:
@@ -122,6 +110,15 @@ class ClassMap:
     def run(self) -> str | None:
         """Hash of the fingerprint by which the map was predicted; None if Landscribe did not write it."""
         return self.tags.get(RUN_TAG)
+
+
+def require_values(values: "Collection[int]", *maps: Raster) -> None:
+    """Raise RasterError if no class value occurs in maps."""
+    if not values:
+        raise RasterError(
+            f"{listed(mapped.paths[0] for mapped in maps)}: no valid pixel, all are nodata. Expected class values. "
+            "Choose another map."
+        )
 
 
 def read_tags(path: Path) -> dict[str, str]:

@@ -4,28 +4,26 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from landscribe.data.scenes.polygon_files import label_options
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import LandscribeError, RasterError, RecipeError, listed
+from landscribe.errors import LandscribeError, RecipeError
 from landscribe.geo.classes import (
     BACKGROUND,
     IGNORE,
     ClassEntry,
     Classes,
-    count_codes,
     default_colour,
     has_numbers,
     label_key,
+    values_that_occur,
 )
 from landscribe.geo.features import Features, geometry_type
 from landscribe.geo.rasters.derived.converted import filled
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS
 from landscribe.geo.vectors.vector_files import is_vector
-from landscribe.maps.class_map import ClassMap, class_table_in, read_tags
+from landscribe.maps.class_map import ClassMap, class_table_in, read_tags, require_values
 
 _STRIP_PIXELS = 2**23
 
@@ -49,11 +47,7 @@ def common_classes(maps: Sequence[Raster], reference_values: Callable[[], Iterab
         nodata = {mapped.nodata for mapped in maps}
         values = {value for own in opened for value in own.values}
         values |= {value for value in reference_values() if value not in nodata}
-        if not values:
-            raise RasterError(
-                f"{listed(mapped.paths[0] for mapped in maps)}: no valid pixel, all are nodata. Expected class values. "
-                "Choose another map."
-            )
+        require_values(values, *maps)
         return Classes.from_labels(sorted(values), background=False)
     first, *others = (own.classes for own in opened)
     for mapped, classes in zip(maps[1:], others, strict=True):
@@ -85,12 +79,10 @@ def values_in(mapped: Raster, spec: SceneSpec) -> set[int]:
             keys = {label_key(label) for label in labels} if has_numbers(labels) else set()
             return {value for value in values if str(value) in keys}
         table = as_in_raster(Classes.from_labels(values, background=False), reference)
-        source, counts = open_labels(spec, mapped, table), np.zeros(256, np.int64)
-        for strip in mapped.grid.strips(_STRIP_PIXELS):
-            counts += count_codes(source.read(strip))
+        source = open_labels(spec, mapped, table)
+        return set(values_that_occur(map(source.read, mapped.grid.strips(_STRIP_PIXELS))))
     except LandscribeError:
         return set()
-    return set(np.flatnonzero(counts[:IGNORE]).tolist())
 
 
 def holds_points(spec: SceneSpec) -> bool:

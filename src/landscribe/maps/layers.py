@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from landscribe.geo.classes import IGNORE
+from landscribe.geo.classes import IGNORE, Classes
 
 STEPS = 254
 """Shares from 0 to 1 are stored as uint8 0 to 254, nodata 255."""
@@ -28,6 +28,8 @@ class Layer:
 
     kind: str
     """Names its parts."""
+    output: str
+    """The field of OutputPaths with its file."""
     reduce: Callable[..., Tensor]
     """Logits of each head, (channels, H, W), to what is stored, (bands, H, W)."""
     dtype: str
@@ -38,6 +40,12 @@ class Layer:
     """Of overviews."""
     heads: tuple[str | None, ...] = (None,)
     """Names of the network's heads from whose logits it is computed; None for the main head."""
+    bands: tuple[str, ...] | None = None
+    """Names of its bands; None for one band for each class."""
+
+    def band_names(self, classes: Classes) -> tuple[str, ...]:
+        """Names of the bands of its file, for a map of these classes."""
+        return self.bands or classes.names
 
     def of(self, logits: HeadLogits) -> Tensor:
         """The stored numbers (bands, H, W), for logits by head."""
@@ -104,7 +112,7 @@ def _object_probabilities(classes: Tensor, border: Tensor, inner: Tensor) -> Ten
     return _in_steps(torch.cat([segment, border.float().sigmoid(), inner.float().sigmoid()]))
 
 
-CLASS = Layer("class", _class_index, "uint8", IGNORE, resampling="MODE")
+CLASS = Layer("class", "map", _class_index, "uint8", IGNORE, resampling="MODE", bands=("class",))
 """Class indices while they are computed, class values in files."""
 
 
@@ -121,17 +129,20 @@ def class_layer(threshold: float | None = None) -> Layer:
     return CLASS if threshold is None else replace(CLASS, reduce=partial(_index_from, threshold=threshold))
 
 
-PROBABILITY = Layer("probability", _stepped_probabilities, "uint8", IGNORE, scale=1 / STEPS)
+PROBABILITY = Layer("probability", "probabilities", _stepped_probabilities, "uint8", IGNORE, scale=1 / STEPS)
 """One band for each class."""
-EXACT_PROBABILITY = Layer("probability", _probabilities, "float32", math.nan)
-UNCERTAINTY = Layer("uncertainty", _stepped_uncertainty, "uint8", IGNORE, scale=1 / STEPS)
+EXACT_PROBABILITY = Layer("probability", "probabilities", _probabilities, "float32", math.nan)
+UNCERTAINTY = Layer(
+    "uncertainty", "uncertainty", _stepped_uncertainty, "uint8", IGNORE, scale=1 / STEPS, bands=("uncertainty",)
+)
 """0 where one class is certain, 1 where all are as likely."""
 
 OBJECT_BANDS = ("segment", "border", "inner")
 """Of OBJECT_PROBABILITY."""
 OBJECT_PROBABILITY = Layer(
-    "object_probability", _object_probabilities, "uint8", IGNORE, scale=1 / STEPS, heads=(None, "border", "inner")
-)
+    "object_probability", "object_probabilities", _object_probabilities, "uint8", IGNORE, scale=1 / STEPS,
+    heads=(None, "border", "inner"), bands=OBJECT_BANDS,
+)  # fmt: skip
 """Of networks with the heads border and inner, such as UNet-ID."""
 
 LayerArrays = dict[str, NDArray[Any]]

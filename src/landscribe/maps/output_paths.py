@@ -32,6 +32,11 @@ class OutputPaths:
     def _rasters(self) -> tuple[Path | None, ...]:
         return (self.map, self.probabilities, self.uncertainty, self.object_probabilities)
 
+    def of(self, output: str) -> Path | None:
+        """The path of the output of this name; None if it is not written."""
+        path: Path | None = getattr(self, output)
+        return path
+
     def __iter__(self) -> Iterator[Path]:
         """All paths, the map first."""
         yield from self.rasters

@@ -13,12 +13,11 @@ from landscribe.errors import ClassError, RasterError
 from landscribe.geo.classes import IGNORE, default_colour, read_class_table
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.class_map import class_table_in, read_tags
+from landscribe.maps.class_map import class_table_in, read_tags, require_values
 from landscribe.spec import nearest
 
 log = logging.getLogger(__name__)
 
-_STRIP_PIXELS = 2**24
 _MOST_VALUES = 2**20
 """Distinct values of a raster whose values are its classes."""
 _ALL = "all"
@@ -111,8 +110,7 @@ def _classes_of(raster: Raster, class_table: str | None) -> tuple[PolygonClass, 
     if table is not None:
         return tuple(PolygonClass(entry.value, entry.name, entry.colour) for entry in table)
     values = sorted(_values_of(raster))
-    if not values:
-        raise RasterError(f"{raster.paths[0]} has no valid pixel: all are nodata. Expected class values.")
+    require_values(values, raster)
     return tuple(
         PolygonClass(value, str(value), default_colour(i, background=value == 0)) for i, value in enumerate(values)
     )
@@ -120,7 +118,7 @@ def _classes_of(raster: Raster, class_table: str | None) -> tuple[PolygonClass, 
 
 def _values_of(raster: Raster) -> set[int]:
     values: set[int] = set()
-    for strip in raster.grid.strips(_STRIP_PIXELS):
+    for strip in raster.grid.strips():
         pixels, valid = raster.read(strip)
         values |= set(np.unique(pixels[0][valid]).tolist())
         if len(values) > _MOST_VALUES:

@@ -23,7 +23,7 @@ from landscribe.maps.class_map import (
     model_tags,
     trained_tag,
 )
-from landscribe.maps.layers import CLASS, OBJECT_BANDS, OBJECT_PROBABILITY, UNCERTAINTY, Layer
+from landscribe.maps.layers import CLASS, UNCERTAINTY, Layer
 from landscribe.maps.sieve import Sieve
 from landscribe.maps.style import colormap, side_files
 from landscribe.maps.unit_store import UnitStore
@@ -88,24 +88,18 @@ class _Assembler:
     def _map(self, layer: Layer, areas: Areas) -> Path:
         classes = self.plan.classes
         tags = {AREAS_TAG: json.dumps(areas), CLASSES_TAG: classes_as_tag(classes)}
-        return self._assemble(layer, BandMetadata((CLASS.kind,), self._tags() | tags, colormap(classes)))
+        return self._assemble(layer, BandMetadata(layer.band_names(classes), self._tags() | tags, colormap(classes)))
 
     def _layers(self) -> list[tuple[Path, Path]]:
         """Built files of the optional layers, and where they go."""
-        paths, built = self.plan.paths, list[tuple[Path, Path | None]]()
-        for layer in self.plan.layers:
-            if layer.kind == UNCERTAINTY.kind:
-                file = self._assemble(layer, BandMetadata((layer.kind,), self._tags()))
-                if paths.suggested_labels is not None:
-                    built.append((self._candidates(file, paths.suggested_labels), paths.suggested_labels))
-                built.append((file, paths.uncertainty))
-            elif layer.kind == OBJECT_PROBABILITY.kind:
-                file = self._assemble(layer, BandMetadata(OBJECT_BANDS, self._tags()))
-                built.append((file, paths.object_probabilities))
-            elif layer.kind != CLASS.kind:
-                file = self._assemble(layer, BandMetadata(self.plan.classes.names, self._tags()))
-                built.append((file, paths.probabilities))
-        return [(file, path) for file, path in built if path is not None]
+        paths, built = self.plan.paths, list[tuple[Path, Path]]()
+        for layer in self.plan.layers[1:]:
+            file = self._assemble(layer, BandMetadata(layer.band_names(self.plan.classes), self._tags()))
+            if layer == UNCERTAINTY and paths.suggested_labels is not None:
+                built.append((self._candidates(file, paths.suggested_labels), paths.suggested_labels))
+            if (path := paths.of(layer.output)) is not None:
+                built.append((file, path))
+        return built
 
     def _candidates(self, uncertainty: Path, out: Path) -> Path:
         side = self.plan.predictor.models[0].chip_size or _CANDIDATE_SIDE

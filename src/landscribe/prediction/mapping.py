@@ -103,7 +103,7 @@ def write_map(plan: MapPlan, *, overwrite: bool = False) -> Path:
     units and assembles nothing.
 
     Args:
-        plan: by `plan_map`.
+        plan: by `Planner.plan`.
         overwrite: replace existing files, or the unfinished units of another map.
 
     Returns:

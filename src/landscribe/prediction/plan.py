@@ -8,10 +8,10 @@ same command makes the same map, also on another day or machine.
 import hashlib
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby, repeat
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,8 @@ from landscribe.geo.pixel_area import pixel_areas
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.source_files import file_state, files_of, raster_state
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
-from landscribe.geo.tiling import Unit, aligned, units
-from landscribe.inference.backends import BACKENDS
-from landscribe.inference.backends.choice import default_backend, fastest_backend
+from landscribe.geo.tiling import Unit, aligned, rounded_up, units
+from landscribe.inference.backends.choice import allowed_backends, default_backend, fastest_backend
 from landscribe.inference.device import resolve_device
 from landscribe.inference.memory import estimated_memory
 from landscribe.inference.predictor import Predictor
@@ -128,7 +127,17 @@ class Planner:
 
     @classmethod
     def of(cls, model: Model, spec: PredictSpec, out: OutputPaths, ensemble: Sequence[Model] = ()) -> "Planner":
-        """See `plan_maps`; `out` are the files of any of the maps."""
+        """Prepare the networks for the maps of some rasters.
+
+        Args:
+            model: its network is moved to the device and set to eval mode.
+            spec: tiles, margin, units, bands, device.
+            out: the files of any of the maps, whose layers are those of all.
+            ensemble: further models with the same bands and classes, whose probabilities are averaged with the first's.
+
+        Raises:
+            ModelError: the threshold or the outputs do not fit the models, or these do not fit together.
+        """
         models = [model, *ensemble]
         spec = spec.model_copy(update={"threshold": resolve_threshold(spec, models)})
         if out.object_probabilities is not None:
@@ -136,80 +145,38 @@ class Planner:
         heads = tuple(dict.fromkeys(head for layer in _layers(out, spec) for head in layer.heads))
         return cls(Predictor(models, device=resolve_device(spec.device), tta=spec.tta, heads=heads), spec)
 
+    @bounded_block_cache()
     def plan(self, raster: Raster, out: OutputPaths, windows: Sequence[Window] | None = None) -> MapPlan:
-        """The plan of one raster: see `plan_map` and, for windows, `plan_maps`."""
-        return _plan(self.predictor, raster, self.spec, out, windows)
+        """Decide how a raster is mapped; nothing is written but what is learned about the models.
 
+        Plan a map right before it is written: a shard takes over the choices of the shard that began the map.
 
-def plan_map(
-    model: Model, raster: Raster, spec: PredictSpec, out: OutputPaths, *, ensemble: Sequence[Model] = ()
-) -> MapPlan:
-    """Decide how a raster is mapped; nothing is written but what is learned about the model.
+        Args:
+            raster: the input.
+            out: the files to write.
+            windows: of the map, at least one, in place of the area of interest. Their pixels are as if all of it were
+                mapped; of the other pixels, at most those that decide about small patches are mapped.
 
-    Args:
-        model: its network is moved to the device and set to eval mode.
-        raster: the input.
-        spec: tiles, margin, units, bands, device.
-        out: the files to write.
-        ensemble: further models with the same bands and classes, whose probabilities are averaged with the first's.
-
-    Raises:
-        ModelError: the raster, the threshold or the outputs do not fit the model, or the models do not fit together.
-        GridError: the raster cannot be brought into the CRS, or the area of interest does not overlap it.
-        OutputError: two outputs share a path, or an output is an input.
-    """
-    (plan,) = plan_maps(model, [raster], spec, [out], ensemble=ensemble)
-    return plan
-
-
-def plan_maps(
-    model: Model,
-    rasters: Iterable[Raster],
-    spec: PredictSpec,
-    outputs: Iterable[OutputPaths],
-    *,
-    ensemble: Sequence[Model] = (),
-    windows: Iterable[Sequence[Window]] | None = None,
-) -> Iterator[MapPlan]:
-    """As `plan_map`, for several rasters with the same layers, whose maps share what is built of the networks.
-
-    Each raster is planned when its plan is asked for: a shard takes over the choices of the shard that began the map.
-
-    Args:
-        model: as of `plan_map`; spec and ensemble too.
-        rasters: the inputs.
-        spec: see above.
-        outputs: the files of each raster.
-        ensemble: see above.
-        windows: of each raster's map, at least one, in place of the area of interest. Their pixels are as if all of it
-            were mapped; of the other pixels, at most those that decide about small patches are mapped.
-    """
-    planner: Planner | None = None
-    of_raster = repeat(None) if windows is None else iter(windows)
-    for raster, out in zip(rasters, outputs, strict=True):
-        planner = planner or Planner.of(model, spec, out, ensemble)
-        yield planner.plan(raster, out, next(of_raster))
-
-
-@bounded_block_cache()
-def _plan(
-    predictor: Predictor, raster: Raster, spec: PredictSpec, out: OutputPaths, windows: Sequence[Window] | None
-) -> MapPlan:
-    model, *ensemble = predictor.models
-    raster = conform(model, raster, spec)
-    require_same_pixel_size(ensemble, raster, spec)
-    out.require_distinct(input_files(raster, spec))
-    name = raster.paths[0]
-    require_geotiff_holds(raster.grid, name if spec.crs is None else f"the map of {name}")
-    sieve, layers = _sieve(raster, spec), _layers(out, spec)
-    area = _area(raster, spec, windows, sieve)
-    fixed = _fixed_fields(predictor, raster, spec, layers)
-    if windows is not None:
-        fixed["area"] = hashlib.sha256(repr(list(windows)).encode()).hexdigest()
-    tiling, engine, choice = _choice(predictor, raster, spec, fixed, out)
-    _require_memory(predictor, raster, tiling)
-    predictor = predictor.with_backend(engine)
-    return MapPlan(raster, predictor, out, spec, layers, tiling, area, sieve, Fingerprint.of(fixed | choice))
+        Raises:
+            ModelError: the raster does not fit the models.
+            GridError: the raster cannot be brought into the CRS, or the area of interest does not overlap it.
+            OutputError: two outputs share a path, or an output is an input.
+        """
+        model, *ensemble = self.predictor.models
+        spec, raster = self.spec, conform(model, raster, self.spec)
+        require_same_pixel_size(ensemble, raster, spec)
+        out.require_distinct(input_files(raster, spec))
+        name = raster.paths[0]
+        require_geotiff_holds(raster.grid, name if spec.crs is None else f"the map of {name}")
+        sieve, layers = _sieve(raster, spec), _layers(out, spec)
+        area = _area(raster, spec, windows, sieve)
+        fixed = _fixed_fields(self.predictor, raster, spec, layers)
+        if windows is not None:
+            fixed["area"] = hashlib.sha256(repr(list(windows)).encode()).hexdigest()
+        tiling, engine, choice = _choice(self.predictor, raster, spec, fixed, out)
+        _require_memory(self.predictor, raster, tiling)
+        predictor = self.predictor.with_backend(engine)
+        return MapPlan(raster, predictor, out, spec, layers, tiling, area, sieve, Fingerprint.of(fixed | choice))
 
 
 def input_files(raster: Raster, spec: PredictSpec) -> set[Path]:
@@ -221,8 +188,7 @@ def input_files(raster: Raster, spec: PredictSpec) -> set[Path]:
 
 def _require_memory(predictor: Predictor, raster: Raster, tiling: Tiling) -> None:
     """Raise ResourceError if one batch of tiles needs more memory than this machine has; a GPU says so itself."""
-    align = predictor.reduction
-    rows, cols = (min(tiling.tile, -(-length // align) * align) for length in raster.grid.shape)
+    rows, cols = (min(tiling.tile, rounded_up(length, predictor.reduction)) for length in raster.grid.shape)
     if predictor.device.type == "cpu" and tiling.batch * rows * cols > _ALWAYS_FIT:
         require_memory(
             estimated_memory(predictor.models, (tiling.batch, rows, cols)) or 0,
@@ -241,7 +207,7 @@ def _area(raster: Raster, spec: PredictSpec, windows: Sequence[Window] | None, s
 
 def require_minimum_area(raster: Raster, minimum_area: float) -> None:
     """Raise RasterError if a raster has no CRS, by which m² are counted in pixels, or is smaller than the area."""
-    pixel = _pixel_area(raster)
+    pixel = _middle_pixel_area(raster)
     if math.isnan(pixel):
         raise RasterError(
             f"{raster.paths[0]} has no CRS, so a minimum area of {minimum_area:g} m² cannot be counted in pixels. "
@@ -255,9 +221,13 @@ def require_minimum_area(raster: Raster, minimum_area: float) -> None:
         )
 
 
-def _pixel_area(raster: Raster) -> float:
-    """Area of the pixel in the middle of a raster, in m²; nan without a CRS."""
-    row, col = (length // 2 for length in raster.grid.shape)
+def _middle_pixel_area(raster: Raster) -> float:
+    height, width = raster.grid.shape
+    return _pixel_area(raster, height // 2, width // 2)
+
+
+def _pixel_area(raster: Raster, row: int, col: int) -> float:
+    """Area of a pixel in m²; nan without a CRS."""
     return float(np.mean(pixel_areas(raster.grid[Window(row, col, 1, 1)])))
 
 
@@ -265,7 +235,7 @@ def _sieve(raster: Raster, spec: PredictSpec) -> Sieve | None:
     if spec.minimum_area is None:
         return None
     require_minimum_area(raster, spec.minimum_area)
-    pixel = _pixel_area(raster)
+    pixel = _middle_pixel_area(raster)
     sieve = Sieve(math.ceil(spec.minimum_area / pixel))
     if sieve.min_pixels > sieve.extent:
         log.warning(
@@ -283,7 +253,7 @@ def _warn_of_uneven_pixels(raster: Raster, sieve: Sieve) -> None:
     rows, cols = (
         sorted({length * step // _STEPS for step in range(_STEPS)} | {length - 1}) for length in raster.grid.shape
     )
-    areas = [float(np.mean(pixel_areas(raster.grid[Window(row, col, 1, 1)]))) for row in rows for col in cols]
+    areas = [_pixel_area(raster, row, col) for row in rows for col in cols]
     least, most = (sieve.min_pixels * bound for bound in (np.nanmin(areas), np.nanmax(areas)))
     if most > _UNEVEN * least:
         log.warning(
@@ -360,24 +330,15 @@ def _previous_choice(
     out: OutputPaths, fixed: dict[str, Any], requested: dict[str, Any], spec: PredictSpec
 ) -> dict[str, Any] | None:
     """What was chosen when the same map was begun or finished; None if there is none."""
+    engines = allowed_backends(spec.precision, on_dask=spec.dask is not None)
     for fields in (unfinished_fingerprint(out.map), fingerprint_in(read_tags(out.map))):
         choice = {name: fields[name] for name in CHOSEN if name in fields}
         is_same = fields.keys() - CHOSEN == fixed.keys() and all(
             fields.get(name) == value for name, value in (fixed | requested).items()
         )
-        if len(choice) == len(CHOSEN) and is_same and choice["engine"] in _engines(spec):
+        if len(choice) == len(CHOSEN) and is_same and choice["engine"] in engines:
             return choice
     return None
-
-
-def _engines(spec: PredictSpec) -> list[str]:
-    """Engines that compute in the precision of the settings, and where its units run."""
-    return [
-        name
-        for name, kind in BACKENDS.items()
-        if spec.precision in ("auto", kind.precision)
-        if not (spec.dask is not None and kind.is_of_one_thread)
-    ]
 
 
 def _engine(predictor: Predictor, raster: Raster, spec: PredictSpec, tiling: Tiling) -> str:

@@ -34,7 +34,7 @@ from landscribe.inference.predictor import Predictor, processes
 from landscribe.machine import bytes_text, cores, free_disk, require_disk, total_memory
 from landscribe.maps.assembly.beside import compressed_beside
 from landscribe.maps.assembly.blocks import Blocks
-from landscribe.maps.layers import OBJECT_BANDS, OBJECT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer
+from landscribe.maps.layers import Layer
 from landscribe.maps.unit_store import UnitStore
 from landscribe.prediction.plan import MapPlan
 from landscribe.prediction.tiling import unit_bytes_per_pixel
@@ -78,7 +78,7 @@ def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
     Units are independent and written one by one, so that an interrupted run resumes.
 
     Args:
-        plan: by `plan_map`.
+        plan: by `Planner.plan`.
         overwrite: drop the unfinished units of another map.
 
     Returns:
@@ -86,7 +86,7 @@ def run(plan: MapPlan, *, overwrite: bool = False) -> UnitStore:
 
     Raises:
         RasterError: the raster cannot be read, changed meanwhile, or has no valid pixel.
-        OutsideError: the area of interest holds the centre of no pixel.
+        OutsideError: no centre of a pixel lies in the area of interest.
         OutputError: the store holds another map, or cannot be written.
         UnfinishedError: some units failed; the others are kept for the same call.
     """
@@ -223,7 +223,10 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             outcomes = run_on_dask(own, missing, spec.dask, processes=count, threads=workers.readers)
         # Patches that are merged change the units first; a shard does not see all of them.
         is_final = plan.sieve is None and spec.shard is None
-        layers = [Blocks(store.folder, layer, plan.raster.grid.shape, _bands(plan, layer)) for layer in plan.layers]
+        layers = [
+            Blocks(store.folder, layer, plan.raster.grid.shape, len(layer.band_names(plan.classes)))
+            for layer in plan.layers
+        ]
         with (
             progress.task(_title(plan.raster), sum(len(unit.tiles) for unit in missing)) as advance,
             compressed_beside(store, planned, layers if is_final else (), workers.writers) as finished,
@@ -251,15 +254,10 @@ def _require_disk(plan: MapPlan, missing: Sequence[Unit]) -> None:
     """
     written, mapped = (sum(math.prod(unit.keep.shape) for unit in units) for units in (missing, plan.units))
     assembled = mapped if plan.spec.shard is None else 0
-    paths = {
-        PROBABILITY.kind: plan.paths.probabilities,
-        UNCERTAINTY.kind: plan.paths.uncertainty,
-        OBJECT_PROBABILITY.kind: plan.paths.object_probabilities,
-    }
     # Units, compressed blocks and assembled files lie beside the map; then each layer moves to its own path, maybe on
     # another disk.
     files = [(plan.paths.map, plan.layers, written + 2 * assembled)]
-    files += [(path, (layer,), assembled) for layer in plan.layers if (path := paths.get(layer.kind)) is not None]
+    files += [(path, (layer,), assembled) for layer in plan.layers[1:] if (path := plan.paths.of(layer.output))]
     for path, layers, pixels in files:
         sizes = {layer: pixels * _bytes_per_pixel(plan, layer) for layer in layers}
         least = sum(size / _BEST_COMPRESSION[layer.dtype] for layer, size in sizes.items())
@@ -288,11 +286,7 @@ def _foresee_assembly(plan: MapPlan) -> None:
 
 
 def _bytes_per_pixel(plan: MapPlan, layer: Layer) -> int:
-    return np.dtype(layer.dtype).itemsize * _bands(plan, layer)
-
-
-def _bands(plan: MapPlan, layer: Layer) -> int:
-    return {PROBABILITY.kind: len(plan.classes), OBJECT_PROBABILITY.kind: len(OBJECT_BANDS)}.get(layer.kind, 1)
+    return np.dtype(layer.dtype).itemsize * len(layer.band_names(plan.classes))
 
 
 def _failures(

@@ -1,12 +1,12 @@
 """Seams: how often classes differ where tiles meet, compared with tiles that meet elsewhere."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from landscribe.errors import counted
 from landscribe.geo.classes import IGNORE
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster, Valid
@@ -51,24 +51,14 @@ class Seams:
         """Mismatch at seams relative to that inside; None if no pixel inside differs."""
         return self.mismatch_at_seams / self.mismatch_inside if self.differ_inside else None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        ratios = {
-            "mismatch_at_seams": self.mismatch_at_seams,
-            "mismatch_inside": self.mismatch_inside,
-            "factor": self.factor,
-        }
-        return asdict(self) | ratios
-
     def __str__(self) -> str:
         if not self.crossings:
             return "seams: nothing to compare: one tile holds the raster, or all its pixels are equal"
         factor = "" if self.factor is None else f", {self.factor:.3g}x"
-        crossings = f"{self.crossings} crossing{'' if self.crossings == 1 else 's'}"
         return (
             f"seams: class mismatch with other tiles is {self.mismatch_at_seams:.3%} of {self.pixels_at_seams} pixels "
             f"within {self.within} px of a seam, {self.mismatch_inside:.3%} of {self.pixels_inside} elsewhere{factor} "
-            f"({crossings})"
+            f"({counted(self.crossings, 'crossing')})"
         )
 
 
@@ -99,9 +89,9 @@ def check_seams(
         rows, cols = axes[0].around(row), axes[1].around(col)
         ours, other = _predicted_twice(predictor, raster, rows, cols, UnitOptions((layer,), tiling.batch))
         near = rows.is_near(within)[:, None] | cols.is_near(within)[None]
-        counted = (ours != IGNORE) & (other != IGNORE)
-        differs = counted & (ours != other)
-        counts += np.array([[(counted & part).sum(), (differs & part).sum()] for part in (~near, near)])
+        mapped = (ours != IGNORE) & (other != IGNORE)
+        differs = mapped & (ours != other)
+        counts += np.array([[(mapped & part).sum(), (differs & part).sum()] for part in (~near, near)])
     (inside, differ_inside), (at_seams, differ_at_seams) = counts.tolist()
     return Seams(within, len(crossings), at_seams, inside, differ_at_seams, differ_inside)
 
@@ -111,11 +101,11 @@ class _Crossing:
     """Along one axis: the tiles that meet at a seam (or the only tile), and another tile across it."""
 
     reads: tuple[tuple[int, int], ...]
-    """(start, stop) of what each tile reads."""
+    """(start, stop) of the pixels that each tile reads."""
     keeps: tuple[tuple[int, int], ...]
-    """(start, stop) of what is compared of each tile."""
+    """(start, stop) of the compared pixels of each tile."""
     other: tuple[int, int]
-    """(start, stop) of what the tile across reads."""
+    """(start, stop) of the pixels that the tile across reads."""
     seams: tuple[int, ...]
     """Seams of both tilings, with the ends of the compared pixels, without the raster's own edges."""
 
@@ -208,8 +198,7 @@ def _predicted(
     predictor: Predictor, raster: Raster, tiles: tuple[Tile, ...], keep: Window, options: UnitOptions
 ) -> NDArray[np.uint8]:
     """Class values of `keep`, which the tiles keep together; ignore if no pixel is valid."""
-    first, last = tiles[0].read, tiles[-1].read
-    read = Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col)
+    read = Window.around(tile.read for tile in tiles)
     pixels, valid = raster.read(read)
     with torch.inference_mode():
         layers = predict_unit(predictor, Unit(0, 0, tiles, read, keep), pixels, valid, options)

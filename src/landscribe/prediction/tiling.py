@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.tiling import aligned, units
+from landscribe.geo.tiling import aligned, rounded_up, units
 from landscribe.inference.device import place_network
 from landscribe.inference.memory import budget, estimated_memory, has_global_context
 from landscribe.inference.predictor import Predictor, processes
@@ -70,8 +70,7 @@ def choose_tiling(predictor: Predictor, raster: Raster, spec: PredictSpec) -> Ti
         raster: to be mapped.
         spec: tile, margin, batch, unit, tolerance. A tile is no larger than a unit.
     """
-    planner = _Planner(predictor, raster, spec)
-    tiling = planner.tiling()
+    tiling = _TilingChoice(predictor, raster, spec).tiling()
     if "auto" in (spec.tile, spec.margin):
         # One tile for all of the raster is not worth a line, unless the user asked.
         is_asked = not spec.model_fields_set.isdisjoint(("tile", "margin"))
@@ -98,7 +97,7 @@ def unit_bytes_per_pixel(predictor: Predictor, spec: PredictSpec) -> int:
     return read + (2 + (8 if spec.is_blended else 0)) * (len(model.classes) + 1)
 
 
-class _Planner:
+class _TilingChoice:
     """Chooses the tiling of one raster."""
 
     def __init__(self, predictor: Predictor, raster: Raster, spec: PredictSpec) -> None:
@@ -146,7 +145,7 @@ class _Planner:
 
     def _sides(self, tile: int) -> tuple[int, int]:
         """(rows, cols) of the tiles, which are no larger than the raster."""
-        rows, cols = (min(tile, -(-length // self._align) * self._align) for length in self._raster.grid.shape)
+        rows, cols = (min(tile, rounded_up(length, self._align)) for length in self._raster.grid.shape)
         return rows, cols
 
     def _bytes(self, tile: int, batch: int) -> int | None:
@@ -163,8 +162,7 @@ class _Planner:
 
     def _largest(self) -> int:
         """The largest tile that fits in memory, no larger than the raster or a unit."""
-        longest = -(-max(self._raster.grid.shape) // self._align) * self._align
-        most = min(longest, self._aligned(self._spec.unit))
+        most = min(rounded_up(max(self._raster.grid.shape), self._align), self._aligned(self._spec.unit))
         batch = self._spec.batch or 1
         if self._bytes(self._align, batch) is None and self._bytes(most, batch) is None:
             return min(most, self._aligned(_SAFE_TILE))
@@ -198,7 +196,7 @@ class _Planner:
 
     def _candidates(self, field: ReceptiveField, largest: int) -> Iterator[tuple[float, int, int]]:
         """(work, tile, margin), smaller tiles first."""
-        step = -(-32 // self._align) * self._align
+        step = rounded_up(32, self._align)
         tiles = range(largest, min(_SMALLEST, largest) - 1, -step) if self._spec.tile == "auto" else [largest]
         for tile in reversed(tiles):
             margin = field.margin(tile, tolerance=self._spec.tolerance, align=self._align)
@@ -222,7 +220,7 @@ class _Planner:
         """The raster as one tile: nothing is cut, but a given margin must leave a core."""
         margin = self._or_given(0, tile)
         if self._spec.tile == "auto":
-            tile = max(tile, -(-2 * margin // self._align) * self._align + self._align)
+            tile = max(tile, rounded_up(2 * margin, self._align) + self._align)
         return self._tiling(tile, margin, note="; one tile for all of the raster")
 
     def _unmeasured(self, tile: int) -> Tiling:

@@ -14,7 +14,7 @@ from landscribe.cost import Forecast, forecast
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.cutting import split_inputs
 from landscribe.data.chips.units import lattice_of, require_feasible
-from landscribe.data.scenes.label_formats import LABEL_FORMATS, label_format, label_warnings
+from landscribe.data.scenes.label_formats import label_format, label_warnings
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
 from landscribe.data.scenes.scene import Scene, open_image, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
@@ -119,7 +119,7 @@ def _check_reference(recipe: Recipe, classes: Classes) -> Iterator[Finding]:
     reference, column = recipe.assess.reference, recipe.assess.reference_field
     try:
         require_reference(recipe.assess, classes)
-        if reference is not None and column is not None and label_format(reference) is LABEL_FORMATS["raster"]:
+        if reference is not None and column is not None and label_format(reference).is_raster:
             raise RecipeError(
                 f"reference_field is '{column}', but {reference} is a label raster. Leave it out (--reference-field)."
             )
@@ -222,7 +222,7 @@ def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> I
         return
     if not is_vector(source.labels):
         # Of other formats, opening the scene reports what is wrong.
-        if label_format(source.labels) is LABEL_FORMATS["raster"]:
+        if label_format(source.labels).is_raster:
             yield from _check_label_raster(source, image)
         return
     try:

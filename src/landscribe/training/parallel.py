@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -256,8 +256,7 @@ def validation_batches(validation: Chips, spec: TrainSpec, group: Processes) -> 
     """This process's part of the validation chips; None if there are none."""
     if not len(validation):
         return None
-    part = validation.table.iloc[group.rank :: group.count].reset_index(drop=True)
-    return _batches(replace(validation, table=part), spec, group)
+    return _batches(validation.take(slice(group.rank, None, group.count)), spec, group)
 
 
 def _batches(

@@ -552,9 +552,9 @@ def test_folds_of_chips_without_much_background_are_warned_of(world, caplog):
     boxes = [pixel_box(row, col, 5, 5) for row in range(0, 256, 32) for col in range(0, 256, 32)]
     write_polygons(world.folder / "labels.geojson", boxes, kind=["house"] * len(boxes))
     wide = world.scene(noise(1, 256, 256))
-    fold_splits(world.chip(wide, size=16, virtual=True), 3)
+    fold_splits(world.chip(wide, size=16, virtual=True), 3, gap=None, seed=0)
     assert not caplog.text
-    fold_splits(world.chip(wide, size=16, virtual=True, background_share=0.25, overwrite=True), 3)
+    fold_splits(world.chip(wide, size=16, virtual=True, background_share=0.25, overwrite=True), 3, gap=None, seed=0)
     assert "has 0.25 of the background chips of train, so the accuracy of folds is higher" in caplog.text
 
 

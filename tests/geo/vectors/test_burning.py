@@ -10,10 +10,11 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from landscribe.geo.classes import IGNORE
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from landscribe.geo.vectors import burning as burning_module
-from landscribe.geo.vectors.burning import burn, covers_a_centre, polygonize
+from landscribe.geo.vectors.burning import burn, covers_a_centre
 from worlds import METRE, UTM, grid, pixel_box
 
 SIDE = 24
@@ -26,6 +27,13 @@ ODD = Affine(0.1492910708693671, 0, 9_519_926.124805562, 0, -0.1492910708693671,
 def features(geometries, labels=None) -> Features:
     labels = labels or ["house"] * len(geometries)
     return Features("a.gpkg", np.array(geometries, dtype=object), tuple(labels), UTM)
+
+
+def polygonize(values, place):
+    """(polygon, value) of each 4-connected region of pixels that are not 255."""
+    mask = values != IGNORE
+    for geometry, value in rasterio.features.shapes(values, mask, connectivity=4, transform=place.transform):
+        yield shapely.geometry.shape(geometry), int(value)
 
 
 def moved(geometries, transform: Affine) -> list:

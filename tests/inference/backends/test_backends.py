@@ -1,6 +1,7 @@
 """Every backend predicts what the network in torch predicts, and the fastest is measured once."""
 
 import ctypes
+import math
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from landscribe.inference.backends.choice import build_backend, candidates, comp
 from landscribe.inference.backends.onnx_export import FOLDER
 from landscribe.inference.backends.onnxruntime_backend import compile_tensorrt
 from landscribe.inference.backends.torch_backend import Backend, fuse_conv_bn
-from landscribe.inference.benchmark import TOLERANCE, Benchmark, Timing, synthetic_images
+from landscribe.inference.benchmark import TOLERANCE, TOLERANCE_16, Benchmark, Timing, synthetic_images
 from landscribe.inference.cache import TUNING
 from landscribe.model import Model
 from landscribe.nn import Segmentation, build
@@ -64,6 +65,12 @@ def small(architecture: str, **options) -> Model:
 
 def wrapped(network: nn.Module) -> Model:
     return Model.wrap(network, bands=["r", "g", "b"], classes=["a", "b", "c", "d"])
+
+
+def fastest(model: Model, tile: int, *, pixels: float = math.inf, precision: str = "auto") -> str:
+    return fastest_backend(
+        model, tile=tile, batch=1, device=CPU, pixels=pixels, precision=precision, tolerance=TOLERANCE_16, on_dask=False
+    )
 
 
 def require(backend: str) -> None:
@@ -229,7 +236,7 @@ def test_a_network_that_cannot_be_exported_is_refused_in_one_line(backend, capfd
 
 
 def test_a_network_that_cannot_be_exported_runs_in_torch():
-    assert fastest_backend(wrapped(Deciding()), tile=32, batch=1, device=CPU) == "torch"
+    assert fastest(wrapped(Deciding()), tile=32) == "torch"
     found = compare_backends(wrapped(Deciding()), tile=32, batch=1, device=CPU, seconds=0)
     assert [one.backend for one in found.timings if one.tolerance == TOLERANCE] == ["torch"]
     assert set(EXPORTED) <= set(found.unavailable)
@@ -296,11 +303,11 @@ def test_a_backend_of_16_bits_may_differ_by_the_tolerance_of_the_map(monkeypatch
     kind = BackendKind(lambda model, device, heads: by_head(Hasty()), precision="bf16")
     monkeypatch.setitem(BACKENDS, "torch-bf16", kind)
     names = ["torch", "torch-bf16"]
-    for tolerance, fastest in ((1.0, "torch-bf16"), (0.001, "torch")):
+    for tolerance, name in ((1.0, "torch-bf16"), (0.001, "torch")):
         found = compare_backends(
             small("fcn"), tile=64, batch=1, device=CPU, seconds=0, names=names, tolerance=tolerance
         )
-        assert found.fastest == fastest
+        assert found.fastest == name
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -308,7 +315,7 @@ def test_a_cpu_without_bfloat16_computes_in_it_only_if_asked(monkeypatch, native
     monkeypatch.setattr(choice, "cpu_has_bfloat16", lambda: native)
     assert ("torch-bf16" in candidates(CPU)) == native
     assert candidates(CPU, "bf16") == ("torch-bf16",)
-    assert fastest_backend(wrapped(Hasty()), tile=64, batch=1, device=CPU, precision="bf16") == "torch-bf16"
+    assert fastest(wrapped(Hasty()), tile=64, precision="bf16") == "torch-bf16"
     assert all(BACKENDS[name].precision == "32" for name in candidates(CPU, "32"))
 
 
@@ -408,25 +415,25 @@ def built(monkeypatch) -> list[str]:
 def test_the_fastest_backend_is_measured_once(tmp_path, built):
     model = small("fcn")
     folder = model.save(tmp_path / "model")
-    chosen = fastest_backend(model, tile=64, batch=1, device=CPU)
+    chosen = fastest(model, tile=64)
     assert built == list(candidates(CPU))
     assert f'"{chosen}"' in (cache.folder_of(model) / TUNING).read_text()
     built.clear()
-    assert fastest_backend(Model.load(folder), tile=64, batch=1, device=CPU) == chosen
+    assert fastest(Model.load(folder), tile=64) == chosen
     assert built == []
 
 
 def test_on_another_machine_the_fastest_backend_is_measured_again(tmp_path, built, monkeypatch):
     folder = small("fcn").save(tmp_path / "model")
-    fastest_backend(Model.load(folder), tile=64, batch=1, device=CPU)
+    fastest(Model.load(folder), tile=64)
     built.clear()
     monkeypatch.setattr(choice, "processor_name", lambda: "another")
-    fastest_backend(Model.load(folder), tile=64, batch=1, device=CPU)
+    fastest(Model.load(folder), tile=64)
     assert built == list(candidates(CPU))
 
 
 def test_for_few_pixels_nothing_is_measured(built):
-    assert fastest_backend(small("fcn"), tile=64, batch=1, device=CPU, pixels=300**2) == "torch"
+    assert fastest(small("fcn"), tile=64, pixels=300**2) == "torch"
     assert built == []
 
 
@@ -448,7 +455,7 @@ def test_a_map_takes_the_fastest_backend_of_bench(tmp_path, built):
     found = verbs.bench(folder, tile=512, seconds=0)
     built.clear()
     # Also for few pixels, because a stored result costs nothing.
-    assert fastest_backend(Model.load(folder), tile=1024, batch=1, device=CPU, pixels=300**2) == found.fastest
+    assert fastest(Model.load(folder), tile=1024, pixels=300**2) == found.fastest
     assert built == []
 
 

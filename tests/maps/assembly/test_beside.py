@@ -14,10 +14,9 @@ from landscribe.maps.output_paths import OutputPaths
 from landscribe.model import Model
 from landscribe.prediction import run as running
 from landscribe.prediction.finish import finish
-from landscribe.prediction.plan import plan_map
 from landscribe.prediction.run import run
 from landscribe.prediction.spec import PredictSpec
-from networks import Identity
+from networks import Identity, plan_map
 from worlds import write_raster
 
 SHAPE = (2100, 4200)

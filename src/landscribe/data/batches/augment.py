@@ -104,7 +104,7 @@ def _warp(batch: LabelledBatch, cos: Tensor, sin: Tensor, shift: Tensor) -> Labe
     """Apply a similarity transform: images bilinear, labels nearest; ignore outside the input."""
     height, width = batch.labels.shape[-2:]
     rows = [cos, -sin * height / width, shift[:, 0], sin * width / height, cos, shift[:, 1]]
-    matrix = _sent(torch.stack(rows, dim=1).view(-1, 2, 3), batch.images)
+    matrix = _to_device_of(torch.stack(rows, dim=1).view(-1, 2, 3), batch.images)
     grid = torch.nn.functional.affine_grid(matrix, list(batch.images.shape), align_corners=False)
 
     def sample(items: Tensor, mode: str) -> Tensor:
@@ -274,7 +274,7 @@ def _mixup(batch: LabelledBatch, probability: float, rng: torch.Generator) -> La
     if float(torch.rand(1, generator=rng)) >= probability:
         return batch
     ratio = float(torch.rand(1, generator=rng))
-    partner = _sent(torch.randperm(len(batch.images), generator=rng), batch.labels)
+    partner = _to_device_of(torch.randperm(len(batch.images), generator=rng), batch.labels)
     both = batch.valid & batch.valid[partner]
     images = (ratio * batch.images + (1 - ratio) * batch.images[partner]) * both.unsqueeze(1)
     labels, mixed = (own.masked_fill(~both, IGNORE) for own in (batch.labels, batch.labels[partner]))
@@ -292,10 +292,10 @@ def _uniform(low: float, high: float, batch: LabelledBatch, rng: torch.Generator
 
 def _per_image(values: Tensor, batch: LabelledBatch) -> Tensor:
     """(B,) as (B, 1, 1, 1), on the device of the images."""
-    return _sent(values, batch.images).view(-1, 1, 1, 1)
+    return _to_device_of(values, batch.images).view(-1, 1, 1, 1)
 
 
-def _sent(values: Tensor, images: Tensor) -> Tensor:
+def _to_device_of(values: Tensor, images: Tensor) -> Tensor:
     """A few numbers in the type of the images, on their device; a GPU's thread does not wait until they are there."""
     # CUDA copies them from main memory before the call returns; of other devices that is not known.
     return values.to(images, non_blocking=images.is_cuda)

@@ -112,7 +112,11 @@ class Chips:
 
     def of_split(self, split: str) -> "Chips":
         """The chips of one split."""
-        return replace(self, table=self.table[self.table["split"] == split].reset_index(drop=True))
+        return self.take(self.table["split"] == split)
+
+    def take(self, rows: Any) -> "Chips":
+        """The chips of these rows: a mask (chips,) or a slice."""
+        return replace(self, table=self.table[rows].reset_index(drop=True))
 
     def with_splits(self, splits: Sequence[str]) -> "Chips":
         """The same chips, with the split of each."""
@@ -171,7 +175,7 @@ class Chips:
     @property
     def counts(self) -> NDArray[np.int64]:
         """(chips, K) labelled pixels by class index."""
-        return self.table[[f"count_{value}" for value in self.classes.values]].to_numpy(np.int64)
+        return counts_of(self.table, self.classes)
 
     @property
     def sha256(self) -> str:
@@ -212,6 +216,11 @@ class Chips:
 def windows_of(table: pd.DataFrame) -> list[Window]:
     """The windows of the rows of an index of chips."""
     return [Window(*row) for row in table[["row", "col", "height", "width"]].to_numpy().tolist()]
+
+
+def counts_of(table: pd.DataFrame, classes: Classes) -> NDArray[np.int64]:
+    """(chips, K) labelled pixels by class index, of the rows of an index of chips."""
+    return table[[f"count_{value}" for value in classes.values]].to_numpy(np.int64)
 
 
 def ground_of(windows: Sequence[Window]) -> Any:

@@ -15,7 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.data.chips.chips import Chips, ChipsMetadata, windows_of
+from landscribe.data.chips.chips import Chips, ChipsMetadata, counts_of, windows_of
 from landscribe.data.chips.files import (
     NUMBERS,
     make_folders,
@@ -104,7 +104,7 @@ def chip(
         table = _without_undrawn(folder, table, spec, seed)
         is_predefined = all(scene.split or scene.chips for scene in inputs)
         warn_missing_classes(
-            table["split"].tolist(), _counts(table, classes), classes, split, all_predefined=is_predefined
+            table["split"].tolist(), counts_of(table, classes), classes, split, all_predefined=is_predefined
         )
         _write_metadata(folder, scenes, classes, sources, spec)
         # Compression and row groups are explicit, so that the bytes do not depend on the library's defaults.
@@ -317,7 +317,7 @@ def _splits(
     seed: int,
 ) -> list[str]:
     """The split of each row; rows are ordered by scene, as `inputs` are."""
-    counts = _counts(table, classes)
+    counts = counts_of(table, classes)
     windows = windows_of(table)
     rows_of = table.groupby("scene", sort=False).indices
     no_rows = np.zeros(0, np.intp)
@@ -326,11 +326,6 @@ def _splits(
         rows = rows_of.get(scene.name, no_rows)
         with_chips.append(replace(scene, windows=[windows[row] for row in rows], counts=counts[rows]))
     return [name for own in split_scenes(with_chips, split, size=spec.size, seed=seed) for name in own]
-
-
-def _counts(table: pd.DataFrame, classes: Classes) -> NDArray[np.int64]:
-    """(chips, K) labelled pixels by class index."""
-    return table[[f"count_{value}" for value in classes.values]].to_numpy(np.int64)
 
 
 def _without_undrawn(folder: Path, table: pd.DataFrame, spec: ChipSpec, seed: int) -> pd.DataFrame:

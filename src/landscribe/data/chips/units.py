@@ -43,9 +43,7 @@ class ChipUnit:
     @cached_property
     def window(self) -> Window:
         """The smallest window that contains all windows."""
-        row, col = min(own.row for own in self.windows), min(own.col for own in self.windows)
-        stops = max(own.row_stop for own in self.windows), max(own.col_stop for own in self.windows)
-        return Window(row, col, stops[0] - row, stops[1] - col)
+        return Window.around(self.windows)
 
 
 def units_of(scenes: Sequence[Scene], spec: ChipSpec) -> list[ChipUnit]:
@@ -73,8 +71,8 @@ def _parts(image: Raster, lattice: ChipLattice, units: int) -> Iterator[tuple[ra
     side = units * _chips_a_unit(lattice)
 
     def may_hold_valid(rows: range, cols: range) -> bool:
-        first, last = lattice.window(rows[0], cols[0]), lattice.window(rows[-1], cols[-1])
-        return image.may_hold_valid(Window(first.row, first.col, last.row_stop - first.row, last.col_stop - first.col))
+        corners = lattice.window(rows[0], cols[0]), lattice.window(rows[-1], cols[-1])
+        return image.may_hold_valid(Window.around(corners))
 
     return halved(range(lattice.rows), range(lattice.cols), may_hold_valid, side=side)
 

@@ -88,6 +88,8 @@ class LabelFormat:
     """What such labels are, for messages."""
     settings: frozenset[str]
     """Fields of SceneSpec that say how such labels are read."""
+    is_raster: bool = False
+    """True if its files are rasters, with a grid and pixels that may be nodata."""
 
 
 def _open_raster(path: str, image: Raster, spec: SceneSpec, polygons: PolygonFiles) -> OpenedLabels:
@@ -105,7 +107,7 @@ _OF_AREAS = frozenset({"label_crs", "fix_geometries"})
 
 LABEL_FORMATS: dict[str, LabelFormat] = {
     "polygons": LabelFormat(VECTOR_SUFFIXES, LabelPolygons.open, "polygons", _OF_POLYGONS),
-    "raster": LabelFormat(RASTER_SUFFIXES, _open_raster, "rasters", _OF_RASTERS),
+    "raster": LabelFormat(RASTER_SUFFIXES, _open_raster, "rasters", _OF_RASTERS, is_raster=True),
 }
 
 LABEL_FILES = set().union(*(label_format.suffixes for label_format in LABEL_FORMATS.values()))

@@ -24,7 +24,7 @@ Whole = Literal["scenes", "groups"]
 _WHY = "one for test, one for val, the rest for train"
 
 
-def fold_splits(chips: Chips, folds: int | Whole = 5, *, gap: int | None = None, seed: int = 0) -> list[list[Split]]:
+def fold_splits(chips: Chips, folds: int | Whole, *, gap: int | None, seed: int) -> list[list[Split]]:
     """Divide chips into folds of spatial blocks, scenes or groups of scenes; their own splits are ignored.
 
     In run i, fold i is test, fold i + 1 is val, and the other folds are train, except for chips nearer than the gap.

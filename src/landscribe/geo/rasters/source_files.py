@@ -28,7 +28,7 @@ FileState = list[Any]
 
 
 def file_state(name: str) -> FileState:
-    """Name, size and modification time of a file; the name alone of what is no local file, or in no local archive."""
+    """Name, size and modification time of a local file; of other files the name, and the state of a local archive."""
     path = Path(name)
     if not path.exists():
         return [without_secrets(name), *map(file_state, _archive(name))]

@@ -1,4 +1,4 @@
-"""Polygons burned onto a grid, and pixels polygonized."""
+"""Burning: polygons as pixels of a grid, by window."""
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
@@ -8,10 +8,9 @@ import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize, shapes
+from rasterio.features import rasterize
 
 from landscribe.geo.access import allow_ungeoreferenced
-from landscribe.geo.classes import IGNORE
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
 
@@ -146,12 +145,3 @@ def _snapped(geometries: NDArray[np.object_], grid: Grid, window: Window) -> dic
 
 def _split_at(items: list[Any], starts: NDArray[np.int64]) -> list[list[Any]]:
     return [items[start:stop] for start, stop in pairwise(starts.tolist())]
-
-
-def polygonize(values: NDArray[np.uint8], grid: Grid, ignore: int = IGNORE) -> Iterator[tuple[Any, int]]:
-    """Polygonize pixels: (polygon, value) for each 4-connected region; pixels of value `ignore` are left out.
-
-    Law: the areas of a value's polygons add up to the area of its pixels.
-    """
-    for geometry, value in shapes(values, mask=values != ignore, connectivity=4, transform=grid.transform):
-        yield shapely.geometry.shape(geometry), int(value)

@@ -41,6 +41,10 @@ class BackendKind:
         """Its packages that are not installed."""
         return [package for package in self.packages if importlib.util.find_spec(package) is None]
 
+    def runs_on(self, device: "torch.device") -> bool:
+        """True if it runs on a device of this type."""
+        return self.devices is None or device.type in self.devices
+
 
 def _late(name: str) -> "Callable[[Model, torch.device, tuple[str, ...]], Backend]":
     """A function of this room, as module:function, that is imported when it is called."""

@@ -61,10 +61,13 @@ def require_backend(name: str, device: torch.device) -> None:
             f"--engine {name} needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed. "
             f"{_install_hint(kind)}, or use --engine torch."
         )
-    if kind.devices is not None and device.type not in kind.devices:
-        raise BackendError(
-            f"--engine {name} runs on {' and '.join(kind.devices)}, not on {device.type}. Use --engine torch."
-        )
+    if not kind.runs_on(device):
+        raise BackendError(f"--engine {name} {_other_devices(kind, device)}. Use --engine torch.")
+
+
+def _other_devices(kind: BackendKind, device: torch.device) -> str:
+    """The devices of a backend that does not run on this one, for messages."""
+    return f"runs on {' and '.join(kind.devices or ())}, not on {device.type}"
 
 
 def _install_hint(kind: BackendKind) -> str:
@@ -84,11 +87,19 @@ def candidates(
     """
     return tuple(
         name
-        for name in installed_backends()
-        if (kind := BACKENDS[name]).devices is None or device.type in kind.devices
-        if precision == kind.precision or (precision == "auto" and (device.type != "cpu" or _is_native(kind)))
+        for name in allowed_backends(precision, on_dask=on_dask)
+        if not (kind := BACKENDS[name]).missing_packages and kind.runs_on(device)
+        if precision != "auto" or device.type != "cpu" or _is_native(kind)
         if name == default_backend(precision) or pixels >= kind.pays_from
-        if not (on_dask and kind.is_of_one_thread)
+    )
+
+
+def allowed_backends(precision: str, *, on_dask: bool) -> tuple[str, ...]:
+    """Names of the backends that compute in a precision (auto: any) and, `on_dask`, in threads of Dask workers."""
+    return tuple(
+        name
+        for name, kind in BACKENDS.items()
+        if precision in ("auto", kind.precision) and not (on_dask and kind.is_of_one_thread)
     )
 
 
@@ -98,7 +109,7 @@ def default_backend(precision: str) -> str:
     >>> default_backend("auto"), default_backend("bf16")
     ('torch', 'torch-bf16')
     """
-    return next(name for name, kind in BACKENDS.items() if precision in ("auto", kind.precision))
+    return allowed_backends(precision, on_dask=False)[0]
 
 
 def _is_native(kind: BackendKind) -> bool:
@@ -155,8 +166,8 @@ def _absence(name: str, device: torch.device) -> str:
     kind = BACKENDS[name]
     if name not in installed_backends():
         return f"not installed. {_install_hint(kind)}"
-    if kind.devices is not None and device.type not in kind.devices:
-        return f"runs on {' and '.join(kind.devices)}, not on {device.type}"
+    if not kind.runs_on(device):
+        return _other_devices(kind, device)
     return f"this processor has no {kind.precision}"
 
 
@@ -171,10 +182,10 @@ def fastest_backend(
     tile: int,
     batch: int,
     device: torch.device,
-    pixels: float = math.inf,
-    precision: str = "auto",
-    tolerance: float = TOLERANCE_16,
-    on_dask: bool = False,
+    pixels: float,
+    precision: str,
+    tolerance: float,
+    on_dask: bool,
 ) -> str:
     """Name of the fastest installed backend that predicts the same classes as torch.
 

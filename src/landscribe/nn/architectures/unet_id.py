@@ -20,6 +20,8 @@ from landscribe.nn.encoders.weights import Weights
 from landscribe.nn.segmentation import Criterion, Segmentation
 
 HEADS = ("segment", "border", "inner")
+_IGNORE = 255
+"""Label and target of pixels that are ignored."""
 
 _PIXELS = Annotated[int, Field(ge=1, le=64)]
 _METRES = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?m$")]
@@ -126,26 +128,23 @@ def _refinement(into: int, out: int, style: ConvStyle) -> nn.Sequential:
     return nn.Sequential(ConvBlock((into, 64), style), ConvBlock((64, 32), style), nn.Conv2d(32, out, 1))
 
 
-def border_and_inner(
-    labels: Tensor, objects: Tensor | None = None, ignore: int = 255, widths: Widths = Widths()
-) -> dict[str, Tensor]:
-    """Targets of the heads "border" and "inner": each (B, H, W) of 0, 1 or `ignore`.
+def border_and_inner(labels: Tensor, objects: Tensor | None = None, widths: Widths = Widths()) -> dict[str, Tensor]:
+    """Targets of the heads "border" and "inner": each (B, H, W) of 0, 1 or 255 for ignore.
 
     A border reaches 4 pixels outside an object's edge, into the background, and 3 pixels inside, also at an edge that
     two objects share. An inner part is the object without the 2 pixels next to its edge. The image's edge is no edge
-    of an object. A target is `ignore` where it depends on pixels whose label is `ignore`.
+    of an object. A target is ignored where it depends on pixels whose label is.
 
-    Laws: the targets stay the same if object numbers are permuted; a target that is not `ignore` stays the same
+    Laws: the targets stay the same if object numbers are permuted; a target that is not ignored stays the same
     whatever the labels and objects of ignored pixels are.
 
     Args:
         labels: (B, H, W) class indices; 0 is the background.
         objects: (B, H, W) object numbers from 0 to 2^24 of the pixels with another class. If None, objects that touch
             are one object.
-        ignore: label of unlabelled pixels.
         widths: in pixels.
     """
-    unlabelled = labels == ignore
+    unlabelled = labels == _IGNORE
     is_object = (labels > 0) & ~unlabelled
     # Background is 0, so that an object's pixels without a number are one object.
     numbers = torch.where(is_object, 1 if objects is None else objects + 1, 0).float()
@@ -164,8 +163,8 @@ def border_and_inner(
     border_is_open = torch.where(is_object, near_unlabelled(widths.inside), near_unlabelled(widths.outside))
     inner = is_object & ~near_edge(widths.eroded)
     return {
-        "border": border.long().masked_fill(unlabelled | (border_is_open & ~border), ignore),
-        "inner": inner.long().masked_fill(unlabelled | (inner & near_unlabelled(widths.eroded)), ignore),
+        "border": border.long().masked_fill(unlabelled | (border_is_open & ~border), _IGNORE),
+        "inner": inner.long().masked_fill(unlabelled | (inner & near_unlabelled(widths.eroded)), _IGNORE),
     }
 
 

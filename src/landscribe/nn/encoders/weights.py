@@ -67,13 +67,12 @@ class EncoderFile:
     """The N bands."""
 
 
-def resolve_weights(requested: str, encoder: str, *, timeout_s: float = 3.0) -> tuple[str | None, str]:
+def resolve_weights(requested: str, encoder: str) -> tuple[str | None, str]:
     """Resolve "auto" to "imagenet" if the weights are cached or their hub responds, else to none.
 
     Args:
         requested: "auto", "imagenet", "none", or a file.
         encoder: name of a timm backbone, or "plain".
-        timeout_s: seconds to wait for the hub.
 
     Returns:
         The `weights` argument of `nn.build`, and a message with the choice and its reason.
@@ -84,12 +83,12 @@ def resolve_weights(requested: str, encoder: str, *, timeout_s: float = 3.0) -> 
         return requested, f"weights: {requested}"
     if not timm.is_model(encoder):
         return None, f"weights: none (timm has none for '{encoder}')"
-    if _is_cached(encoder) or _hub_responds(timeout_s):
+    if _is_cached(encoder) or _hub_responds(timeout_s=3):
         return "imagenet", "weights: ImageNet"
     return None, "weights: none (ImageNet weights are not on this machine and their hub does not respond)"
 
 
-def require_weights(encoder: str, weights: str | Weights | None, *, timeout_s: float = 10.0) -> None:
+def require_weights(encoder: str, weights: str | Weights | None) -> None:
     """Refuse weights that are not available, before anything else is done.
 
     Raises:
@@ -99,7 +98,7 @@ def require_weights(encoder: str, weights: str | Weights | None, *, timeout_s: f
     source = weights.source if isinstance(weights, Weights) else weights
     if source is not None and encoder == "plain":
         raise NetworkError(f"there are no weights for the plain encoder, but '{source}' was given. Use \"none\".")
-    if source == IMAGENET and not (_is_cached(encoder) or _hub_responds(timeout_s)):
+    if source == IMAGENET and not (_is_cached(encoder) or _hub_responds(timeout_s=10)):
         # The hub's own client would retry for a minute before its error.
         raise NetworkError(
             f"ImageNet weights for '{encoder}' are not on this machine and their hub does not respond. "
@@ -280,7 +279,7 @@ def _is_cached(name: str) -> bool:
     return any(isinstance(try_to_load_from_cache(config.hf_hub_id, name), str) for name in names)
 
 
-def _hub_responds(timeout_s: float) -> bool:
+def _hub_responds(*, timeout_s: float) -> bool:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

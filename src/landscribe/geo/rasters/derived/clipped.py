@@ -9,6 +9,7 @@ from affine import Affine
 
 from landscribe.geo.features import Features, bounding_window, intersects
 from landscribe.geo.grid import Grid, Window
+from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.vectors.burning import rasterize_mask
@@ -25,27 +26,11 @@ def clip(raster: Raster, area: Features) -> Raster:
 
 
 @dataclass(frozen=True, eq=False)
-class Clipped:
+class Clipped(Derived):
     """A raster and the polygons outside of which it is not valid."""
 
-    raster: Raster
     area: Features
     """In the CRS of the raster."""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return self.raster.paths
-
-    @property
-    def rasters(self) -> tuple[Raster, ...]:
-        """See `Source`."""
-        return (self.raster,)
-
-    @property
-    def mask_files(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return self.raster.mask_files
 
     def read(
         self,
@@ -66,10 +51,6 @@ class Clipped:
         """See `Source`."""
         is_in_area = intersects(self.area, self.raster.grid[window])
         return is_in_area and self.raster.of_bands(bands, nodata).may_hold_valid(window)
-
-    def close(self) -> None:
-        """See `Source`."""
-        self.raster.source.close()
 
 
 def _decimated(grid: Grid, shape: tuple[int, int]) -> Grid:

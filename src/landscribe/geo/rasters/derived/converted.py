@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.encoding import Encoding, conversions
 from landscribe.geo.rasters.metadata import log_once
 from landscribe.geo.rasters.nodata import Nodata
@@ -153,26 +154,10 @@ class Filled:
 
 
 @dataclass(frozen=True, eq=False)
-class Converted:
+class Converted(Derived):
     """A raster after a conversion."""
 
-    raster: Raster
     conversion: Conversion
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return self.raster.paths
-
-    @property
-    def rasters(self) -> tuple[Raster, ...]:
-        """See `Source`."""
-        return (self.raster,)
-
-    @property
-    def mask_files(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return self.raster.mask_files
 
     def read(
         self,
@@ -196,7 +181,3 @@ class Converted:
     ) -> bool:
         """See `Source`."""
         return isinstance(self.conversion, Filled) or self.raster.may_hold_valid(window)
-
-    def close(self) -> None:
-        """See `Source`."""
-        self.raster.source.close()

@@ -16,8 +16,8 @@ def _turn(grid: Grid) -> float:
     return full_turn(grid.crs) if grid.crs is not None and grid.crs.is_geographic else 0.0
 
 
-def middle(grid: Grid) -> float:
-    """The x of the middle of a grid."""
+def centre_x(grid: Grid) -> float:
+    """The x of the centre of a grid."""
     left, _, right, _ = grid.bounds
     return (left + right) / 2
 
@@ -33,11 +33,11 @@ def at_longitudes_of(source: Grid, left: float, right: float) -> tuple[float, fl
     # A block that crosses the 180th meridian ends west of its start.
     right += _turn(source) * (left > right)
     centre = (left + right) / 2
-    shift = at_longitude(source, centre, middle(source)) - centre
+    shift = at_longitude(source, centre, centre_x(source)) - centre
     return left + shift, right + shift
 
 
-def in_turn_of(source: Grid, target: Grid) -> Grid:
+def shifted_to_turn_of(source: Grid, target: Grid) -> Grid:
     """A block in the CRS of a raster, in the turn of 360 degrees of the raster."""
     left, _, right, _ = target.bounds
     shift = at_longitudes_of(source, left, right)[0] - left
@@ -49,16 +49,16 @@ def cols_around(source: Grid) -> int:
     return round(_turn(source) / source.transform.a)
 
 
-def turned(part: Window, source: Grid) -> list[Window]:
+def copies_on_raster(part: Window, source: Grid) -> list[Window]:
     """A window of a raster, and the same ground a turn of 360 degrees to the west and east; those on the raster."""
     around = cols_around(source)
     windows = [replace(part, col=part.col + shift) for shift in ((0, -around, around) if around else (0,))]
     return [window for window in windows if not (window & source.window).is_empty]
 
 
-def read_around(raster: Raster, part: Window) -> tuple[Pixels, Valid]:
+def read_across_edges(raster: Raster, part: Window) -> tuple[Pixels, Valid]:
     """Read a window; of a raster of the whole Earth, a window across one edge continues at the other edge."""
-    windows = turned(part, raster.grid)
+    windows = copies_on_raster(part, raster.grid)
     pixels, valid = raster.read(windows[0])
     for window in windows[1:]:
         more, more_valid = raster.read(window)

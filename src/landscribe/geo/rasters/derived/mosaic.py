@@ -38,10 +38,7 @@ def mosaic(rasters: Sequence[Raster]) -> Raster:
     for other in rasters[1:]:
         _require_same_pixels(first, other)
     windows = [_window_on(first, raster) for raster in rasters]
-    row, col = min(window.row for window in windows), min(window.col for window in windows)
-    height = max(window.row_stop for window in windows) - row
-    width = max(window.col_stop for window in windows) - col
-    whole = Window(row, col, height, width)
+    whole = Window.around(windows)
     tiles = tuple(
         MosaicTile(raster, window.relative_to(whole)) for raster, window in zip(rasters, windows, strict=True)
     )

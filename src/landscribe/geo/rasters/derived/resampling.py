@@ -26,14 +26,15 @@ from rasterio.warp import reproject, transform, transform_bounds
 from landscribe.errors import GridError, first_line
 from landscribe.geo.access import allow_ungeoreferenced
 from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, size_label
+from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.longitudes import (
     at_longitude,
     at_longitudes_of,
+    centre_x,
     cols_around,
-    in_turn_of,
-    middle,
-    read_around,
-    turned,
+    copies_on_raster,
+    read_across_edges,
+    shifted_to_turn_of,
 )
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
@@ -235,34 +236,14 @@ def _sides(source: Grid, target: Grid) -> tuple[tuple[float, float], tuple[float
 
 
 @dataclass(frozen=True, eq=False)
-class Resampled:
+class Resampled(Derived):
     """A raster resampled to a grid."""
 
-    raster: Raster
     grid: Grid
     scale: float
     """Pixels of the raster along the side of a pixel of the grid, the geometric mean of both sides."""
     method: Resampling
     """Average, bilinear, nearest or mode (the majority)."""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return self.raster.paths
-
-    @property
-    def rasters(self) -> tuple[Raster, ...]:
-        """See `Source`."""
-        return (self.raster,)
-
-    @property
-    def mask_files(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return self.raster.mask_files
-
-    def close(self) -> None:
-        """See `Source`."""
-        self.raster.source.close()
 
     def read(
         self,
@@ -290,7 +271,7 @@ class Resampled:
         # In another CRS, only the bounds of a block are exact.
         blocks = [window] if raster.grid.crs == self.grid.crs else self._blocks(window)
         parts = (self._source_window(self.grid[block]) for block in blocks)
-        return any(raster.may_hold_valid(own) for part in parts for own in turned(part, raster.grid))
+        return any(raster.may_hold_valid(own) for part in parts for own in copies_on_raster(part, raster.grid))
 
     def _nearest(self, raster: Raster, window: Window, shape: tuple[int, int]) -> tuple[Pixels, Valid]:
         """A decimated read: at the centre of each pixel, the nearest pixel of a decimated read of the raster."""
@@ -299,7 +280,7 @@ class Resampled:
         x, y = target.transform @ (cols * (window.width / shape[1]), rows * (window.height / shape[0]))
         if source.crs != target.crs:
             x, y = (np.reshape(axis, shape) for axis in transform(target.crs, source.crs, x.ravel(), y.ravel()))
-        x = at_longitude(source, x, middle(source))
+        x = at_longitude(source, x, centre_x(source))
         cols, rows = ~source.transform @ (x, y)
         pixels = np.zeros((len(raster.bands), *shape), raster.dtype)
         valid = (rows >= 0) & (rows < source.height) & (cols >= 0) & (cols < source.width)
@@ -327,13 +308,13 @@ class Resampled:
     def _block(self, raster: Raster, block: Window) -> tuple[Pixels, Valid]:
         target = self.grid[block]
         part = self._source_window(target)
-        if not turned(part, raster.grid):
+        if not copies_on_raster(part, raster.grid):
             return np.zeros((len(raster.bands), *block.shape), raster.dtype), np.zeros(block.shape, bool)
-        pixels, source_valid = read_around(raster, part)
+        pixels, source_valid = read_across_edges(raster, part)
         source = raster.grid[part]
         if source.crs == target.crs:
             # Between two CRSs, GDAL itself finds the turn of 360 degrees.
-            target = in_turn_of(raster.grid, target)
+            target = shifted_to_turn_of(raster.grid, target)
         if self.method == Resampling.mode:
             return _majority(pixels, source_valid, source, target)
         # A float type that holds every value of the dtype, with NaN where not valid.
@@ -362,7 +343,7 @@ class Resampled:
         around = cols_around(source)
         if source.crs != target.crs and 0 < around < part.width:
             part = replace(part, col=(source.width - around) // 2, width=around)
-        copies = [own.col - part.col for own in turned(part, source)] or [0]
+        copies = [own.col - part.col for own in copies_on_raster(part, source)] or [0]
         first, last = -max(copies), source.width - min(copies)
         return part & Window(0, first, source.height, last - first).grown(reach)
 
