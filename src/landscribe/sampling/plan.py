@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from landscribe.errors import ClassError, GridError, RasterError, SampleError, counted, listed
+from landscribe.estimation.intervals import interval_quantile
 from landscribe.estimation.reference_sample import MapClass
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -24,7 +25,6 @@ from landscribe.sampling.sizes import (
     require_enough,
     simple_random_size,
     stratified_size,
-    z_of,
 )
 from landscribe.sampling.spec import MOST_UNITS, SampleSpec
 from landscribe.spec import nearest
@@ -330,7 +330,7 @@ def _accuracies(spec: SampleSpec, names: list[str]) -> list[float]:
 
 def _standard_error(spec: SampleSpec) -> float:
     """The standard error that the settings ask for; 0 if they ask for a size."""
-    return spec.standard_error or (spec.half_width or 0) / z_of(spec.confidence)
+    return spec.standard_error or (spec.half_width or 0) / interval_quantile(spec.confidence)
 
 
 def _precise_size(spec: SampleSpec, size: int, units: list[int], accuracies: list[float]) -> int:
