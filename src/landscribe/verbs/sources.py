@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscribe.errors import RecipeError, listed
+from landscribe.errors import RecipeError, listed, shortened
 from landscribe.geo.classes import read_class_table
 from landscribe.recipe import Recipe, into_sections
-from landscribe.spec import InputPath, checked, shortened
+from landscribe.spec import InputPath, checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
