@@ -1,6 +1,5 @@
 """Assess a class map against a reference: the confusion matrix over pixels, points or chips."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.outputs import write_text
+from landscribe.outputs import write_json
 from landscribe.runs import caveat_of_split, match_maps
 
 log = logging.getLogger(__name__)
@@ -156,7 +155,7 @@ class Assessment:
 
     def save(self, path: Path) -> None:
         """Write the summary as JSON, atomically."""
-        write_text(path, json.dumps(self.summary(), indent=1) + "\n")
+        write_json(path, self.summary())
 
 
 def assess_labels(
