@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 GEOMETRY = "geometry"
 """The column of geometries, as WKB."""
+GEOMETRY_FIELD = pa.field(GEOMETRY, pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
 
 METADATA_URI = "urn:landscribe:layer"
 """Names our metadata among those of a GeoPackage."""
@@ -44,7 +45,7 @@ class FeatureStream:
     """A stream of features with one table layout."""
 
     schema: pa.Schema
-    """Of the columns, of which `GEOMETRY` is binary."""
+    """Of the columns; the last is `GEOMETRY_FIELD`."""
     batches: Callable[[], Iterator[pa.RecordBatch]]
     """Starts the stream."""
     geometry_type: str
