@@ -70,11 +70,6 @@ class Assessment:
         return self.confusion.classes
 
     @property
-    def unmapped_pixels(self) -> int:
-        """Reference pixels where the map is nodata."""
-        return self.confusion.unmapped
-
-    @property
     def f1(self) -> Measure:
         """F1 by class."""
         return self.confusion.f1
@@ -108,21 +103,6 @@ class Assessment:
     def mean_f1(self) -> float:
         """Mean F1 of the classes."""
         return self.confusion.mean_f1
-
-    @property
-    def mean_iou(self) -> float:
-        """Mean intersection over union of the classes."""
-        return self.confusion.mean_iou
-
-    @property
-    def mean_users_accuracy(self) -> float:
-        """Mean user's accuracy of the classes."""
-        return self.confusion.mean_users_accuracy
-
-    @property
-    def mean_producers_accuracy(self) -> float:
-        """Mean producer's accuracy of the classes."""
-        return self.confusion.mean_producers_accuracy
 
     def __repr__(self) -> str:
         return (
