@@ -245,22 +245,15 @@ def _draws_windows(training: Chips, spec: TrainSpec) -> bool:
     return True
 
 
-def training_batches(
-    training: Chips, order: ChipSampler, spec: TrainSpec, group: Processes, change: ChipTransform | None = None
-) -> ReadAhead:
-    """This process's part of each training batch, transformed by the user's pipeline if there is one."""
-    return _batches(training, spec, group, order=order, change=change)
-
-
 def validation_batches(validation: Chips, spec: TrainSpec, group: Processes) -> ReadAhead | None:
     """This process's part of the validation chips; None if there are none."""
     if not len(validation):
         return None
     part = validation.table.iloc[group.rank :: group.count].reset_index(drop=True)
-    return _batches(replace(validation, table=part), spec, group)
+    return process_batches(replace(validation, table=part), spec, group)
 
 
-def _batches(
+def process_batches(
     chips: Chips,
     spec: TrainSpec,
     group: Processes,
@@ -268,7 +261,15 @@ def _batches(
     order: ChipSampler | None = None,
     change: ChipTransform | None = None,
 ) -> ReadAhead:
-    """Batches that a thread reads ahead, from memory or from the files."""
+    """This process's part of each batch, which a thread reads ahead, from memory or from the files.
+
+    Args:
+        chips: to read.
+        spec: batch size and reader processes.
+        group: the processes that share each batch.
+        order: of the chips, with this process's part of each batch; as they lie if None.
+        change: the user's own pipeline.
+    """
     on_this_machine = group.count // group.nodes
     kept_bytes = total_memory() // _KEPT_SHARE // on_this_machine
     free = max(0, cores() // on_this_machine - 1)
