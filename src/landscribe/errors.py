@@ -157,7 +157,7 @@ class MissingPartsError(RecipeError):
         more = f' ({len(lines) - 1} more: "landscribe check" lists them.)' if len(lines) > 1 else ""
         super().__init__(lines[0] + more)
         self.lines = tuple(lines)
-        """What is missing, one line for each part."""
+        """A line for each missing part."""
 
 
 class NetworkError(LandscribeError):

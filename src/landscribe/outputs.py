@@ -341,7 +341,7 @@ def require_replaceable(path: Path, content: str, suffixes: Sequence[str], is_ow
 
     Args:
         path: the output.
-        content: what is written, in words.
+        content: of the output, in words.
         suffixes: that its name may have.
         is_own: True for the text of an earlier output.
     """

@@ -244,7 +244,7 @@ class ReferenceSample:
         return FeatureStream(schema, lambda: iter([batch]), "Point", self.design.map.crs, layer)
 
     def _as_form(self, layer: str) -> FeatureStream:
-        """The points with all columns, and what a GeoPackage holds beside them: the form and the design."""
+        """The points with all columns, and the form and the design, which a GeoPackage holds too."""
         choices = [(entry.name, entry.colour) for entry in self.design.classes]
         form = point_form(["fid", *self.units.columns], field=REFERENCE, choices=choices, hidden=_HIDDEN)
         stream = self.points(list(self.units.columns), layer)

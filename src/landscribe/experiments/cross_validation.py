@@ -61,7 +61,7 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """What the models of all folds measured."""
+    """The measures of the models of all folds."""
 
     folds: tuple[Fold, ...]
     of_maps: Confusion | None = None

@@ -129,7 +129,7 @@ def require_enough(names: Sequence[str], numbers: Sequence[int], units: Sequence
 
 @dataclass(frozen=True)
 class Expected:
-    """An accuracy, and what a sample would say of it."""
+    """An expected accuracy, and the standard error and interval that a sample would give it."""
 
     accuracy: float
     standard_error: float

@@ -211,7 +211,7 @@ def require_shareable_batches(spec: TrainSpec, group: Processes, *, drawn: int, 
 
 
 def chip_sampler(training: Chips, spec: TrainSpec, seed: int, group: Processes | None = None) -> ChipSampler:
-    """What a training draws from its chips; with a group, this process's part of each batch.
+    """The draws of a training from its chips; with a group, this process's part of each batch.
 
     Args:
         training: the chips to train on.

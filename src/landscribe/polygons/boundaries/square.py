@@ -28,8 +28,8 @@ _LIMIT = 2.0
 _REACH = 8
 """Rows between groups that cannot meet: twice the limit, and twice the tolerance of the simplification."""
 _TRIALS = ((25.0, 1.2), (15.0, 0.0))
-"""Largest angle in degrees by which a long edge turns, and length in pixels below which an edge vanishes: what is tried
-first, and what is tried for the groups that it does not fit."""
+"""Largest angle in degrees by which a long edge turns, and length in pixels below which an edge vanishes: the first
+pair, and that of the groups which the first does not fit."""
 _ANGLES = np.radians(np.arange(0, 90, 2))
 """Directions that are compared."""
 _CLEAR = 1e-4

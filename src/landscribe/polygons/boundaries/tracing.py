@@ -102,7 +102,7 @@ class Lines(Chains):
 
 
 Grouping = Literal["region", "diagonal", "touching"]
-"""What is complete together: each region; regions of one code that touch, also at a corner; regions that touch."""
+"""Regions that are complete together: each one; those of one code that touch, also at a corner; those that touch."""
 
 
 @dataclass(frozen=True)
