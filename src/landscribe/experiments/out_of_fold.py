@@ -55,9 +55,7 @@ def folds_of_run(recipe: Recipe, chips: Chips) -> tuple[HeldOut, ...]:
     return plan
 
 
-def train_folds(
-    recipe: Recipe, chips: Chips, plan: Sequence[HeldOut], run: Run, *, overwrite: bool = False
-) -> list[Model]:
+def train_folds(recipe: Recipe, chips: Chips, plan: Sequence[HeldOut], run: Run, *, overwrite: bool) -> list[Model]:
     """Train a model of each fold into the run's `folds_folder`; a fold that has a model is not trained again.
 
     Args:
