@@ -1,6 +1,7 @@
 """Files and folders are written completely or not at all."""
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -23,6 +24,7 @@ from landscribe.outputs import (
     require_absent,
     require_output_folder,
     scratch_folder,
+    write_json,
     write_text,
 )
 
@@ -396,3 +398,15 @@ def test_the_working_folder_is_never_replaced(tmp_path, monkeypatch, folder):
 def test_a_control_character_in_the_name_of_an_output_is_refused(tmp_path):
     with pytest.raises(OutputError, match=r"a\\x1b\.tif has a control character"), claim(tmp_path / "a\x1b.tif"):
         pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_files_hold_null_for_a_number_that_json_lacks(tmp_path, value):
+    write_json(tmp_path / "measures.json", {"f1": {"water": value, "field": 0.1}, "interval": (0.25, value)})
+
+    def refuse(constant):
+        pytest.fail(f"{constant} is not JSON")
+
+    text = (tmp_path / "measures.json").read_text()
+    read = json.loads(text, parse_constant=refuse)
+    assert read == {"f1": {"water": None, "field": 0.1}, "interval": [0.25, None]}

@@ -49,53 +49,86 @@ def forecast(recipe: Recipe, scenes: Sequence[Scene], classes: int, *, trial: bo
     """
     from landscribe.training.checks import resolved_settings
 
-    spec = recipe.chips
-    windows: list[list[Window]] = [[] for _ in scenes]
-    for unit in units_of(scenes, spec):
-        windows[unit.scene] += unit.windows
-    chips = sum(map(len, windows))
-    bytes_per_pixel = len(scenes[0].image.bands) * np.dtype(scenes[0].image.dtype).itemsize
+    bands, spec = len(scenes[0].image.bands), recipe.chips
+    train = resolved_settings(recipe.train, bands=bands, classes=classes, size=spec.size)
+    plan = _Plan.of(recipe, scenes, train)
+    steps = train.total_steps(plan.steps_a_pass)
+    steps = steps and math.ceil(steps * plan.trainings(train))
     pixels = sum(scene.image.grid.height * scene.image.grid.width for scene in scenes)
-    folds = _fold_count(recipe, scenes)
-    if folds:
-        held_out = chips // folds
-        splits = ["val"] * held_out + ["test"] * held_out + ["train"] * (chips - 2 * held_out)
-    else:
-        splits = [name for scene, cut in zip(scenes, windows, strict=True) for name in _splits(recipe, scene, cut)]
-    train = resolved_settings(recipe.train, bands=len(scenes[0].image.bands), classes=classes, size=spec.size)
-    pass_length, holds_out = _pass_length(train, windows, splits), 0 < splits.count("train") < len(splits)
-    steps_a_pass = train.steps_a_pass(pass_length)
-    steps = train.total_steps(steps_a_pass)
-
-    def has_final(train: TrainSpec) -> bool:
-        return recipe.has_final(train, pass_length=pass_length, holds_out=holds_out)
-
-    def trainings(train: TrainSpec) -> float:
-        return folds or 1 + has_final(train) * len(splits) / max(1, splits.count("train"))
-
-    # Of folds, all models map each pixel, and one of them maps each chip; its tiles reach into those of other folds.
-    # Parts of the out-of-fold maps are written before these; a final model has maps beside the assessed ones.
-    maps, copies = (folds + 2, 3) if folds else (1 + has_final(train),) * 2
-    disk = pixels * copies + (0 if spec.virtual else chips * spec.size**2 * (bytes_per_pixel + 1))
-    steps = steps and math.ceil(steps * trainings(train))
+    chip_bytes = spec.size**2 * (bands * np.dtype(scenes[0].image.dtype).itemsize + 1)
+    disk = pixels * plan.kept_maps(train) + (0 if spec.virtual else len(plan.splits) * chip_bytes)
     if not trial:
-        return Forecast(chips, disk, steps, None, None)
+        return Forecast(len(plan.splits), disk, steps, None, None)
     measured = _trial(recipe, scenes[0], classes, train.chips_a_batch)
-
-    def train_seconds(train: TrainSpec) -> float:
-        steps = train.total_steps(steps_a_pass)
-        if steps is None:
-            return 60 * (train.minutes or 0)
-        validations = steps / train.steps_an_epoch(steps_a_pass)
-        validation = splits.count("val") * spec.size**2 / measured.pixels_per_second
-        return steps * train.accumulate * measured.step_seconds + validations * validation
-
+    map_seconds = sum(_tile_pixels(recipe, scene) for scene in scenes) / measured.pixels_per_second
     budgets = {"steps": None, "epochs": None, "minutes": None}
     efforts = {name: train.model_copy(update={"effort": name, **budgets}) for name in EFFORT_STEPS}
-    map_seconds = sum(_tile_pixels(recipe, scene) for scene in scenes) / measured.pixels_per_second
-    total = chips * measured.chip_seconds + trainings(train) * train_seconds(train) + maps * map_seconds
-    by_effort = {name: trainings(own) * train_seconds(own) for name, own in efforts.items()}
-    return Forecast(chips, disk, steps, measured.memory_bytes, total, by_effort)
+    return Forecast(
+        len(plan.splits), disk, steps, measured.memory_bytes,
+        len(plan.splits) * measured.chip_seconds + _train_seconds(plan, train, measured)
+        + plan.predicted_maps(train) * map_seconds,
+        {name: _train_seconds(plan, own, measured) for name, own in efforts.items()},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The chips of a run, and how often it trains and maps."""
+
+    recipe: Recipe
+    folds: int
+    """Models of a cross-validation; 0 without one."""
+    splits: Sequence[str]
+    """Of the chips, estimated."""
+    pass_length: int
+    """Windows or chips of a pass."""
+    steps_a_pass: int
+
+    @classmethod
+    def of(cls, recipe: Recipe, scenes: Sequence[Scene], train: TrainSpec) -> "_Plan":
+        """The plan of a recipe, with resolved settings of its training."""
+        windows: list[list[Window]] = [[] for _ in scenes]
+        for unit in units_of(scenes, recipe.chips):
+            windows[unit.scene] += unit.windows
+        folds = _fold_count(recipe, scenes)
+        if folds:
+            chips = sum(map(len, windows))
+            held_out = chips // folds
+            splits = ["val"] * held_out + ["test"] * held_out + ["train"] * (chips - 2 * held_out)
+        else:
+            splits = [name for scene, cut in zip(scenes, windows, strict=True) for name in _splits(recipe, scene, cut)]
+        pass_length = _pass_length(train, windows, splits)
+        return cls(recipe, folds, splits, pass_length, train.steps_a_pass(pass_length))
+
+    def has_final(self, train: TrainSpec) -> bool:
+        """See `Recipe.has_final`."""
+        holds_out = 0 < self.splits.count("train") < len(self.splits)
+        return self.recipe.has_final(train, pass_length=self.pass_length, holds_out=holds_out)
+
+    def trainings(self, train: TrainSpec) -> float:
+        """All trainings of the run, in trainings on the train chips."""
+        return self.folds or 1 + self.has_final(train) * len(self.splits) / max(1, self.splits.count("train"))
+
+    def predicted_maps(self, train: TrainSpec) -> int:
+        """Maps of all scenes that are predicted; a final model has maps beside the assessed ones.
+
+        Of folds, all models map each pixel, and one of them maps each chip; its tiles reach into those of other folds.
+        """
+        return self.folds + 2 if self.folds else 1 + self.has_final(train)
+
+    def kept_maps(self, train: TrainSpec) -> int:
+        """Maps of all scenes on the disk; parts of the out-of-fold maps are written before these."""
+        return 3 if self.folds else 1 + self.has_final(train)
+
+
+def _train_seconds(plan: _Plan, train: TrainSpec, measured: "_Measured") -> float:
+    """Seconds of all trainings of a run, with their validations."""
+    steps = train.total_steps(plan.steps_a_pass)
+    if steps is None:
+        return plan.trainings(train) * 60 * (train.minutes or 0)
+    validations = steps / train.steps_an_epoch(plan.steps_a_pass)
+    validation = plan.splits.count("val") * plan.recipe.chips.size**2 / measured.pixels_per_second
+    return plan.trainings(train) * (steps * train.accumulate * measured.step_seconds + validations * validation)
 
 
 def _fold_count(recipe: Recipe, scenes: Sequence[Scene]) -> int:

@@ -12,6 +12,8 @@ from pathlib import Path
 # Control characters, line separators, overrides of the writing direction, lone surrogates (bytes of a file name that
 # are not UTF-8) and two code points that no XML may hold. Joiners of Persian or Indic names are not among them.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+LONGEST_VALUE = 90
+"""Characters of a value in a message; longer values are cut."""
 _LINE_ENDS = re.compile(r"\s*[\r\n]\s*")
 
 
@@ -78,6 +80,11 @@ def listed(names: Iterable[object], most: int = 3) -> str:
     """
     texts = [str(name) for name in names]
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
+def shortened(text: str) -> str:
+    """The text of a value for a message, cut if it is long."""
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
 class LandscribeError(Exception):
@@ -150,7 +157,7 @@ class MissingPartsError(RecipeError):
         more = f' ({len(lines) - 1} more: "landscribe check" lists them.)' if len(lines) > 1 else ""
         super().__init__(lines[0] + more)
         self.lines = tuple(lines)
-        """What is missing, one line for each part."""
+        """A line for each missing part."""
 
 
 class NetworkError(LandscribeError):

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from landscribe.errors import LONGEST_VALUE, shortened
 from landscribe.outputs import write_text
 
-_LONGEST = 90
-"""Characters of a value in a message; longer values are cut."""
 _SHARED = 20
 """Characters before the first that differs in two long values."""
 _MOST = 3
@@ -157,13 +156,9 @@ def _dump(fields: dict[str, Any], key: str) -> str:
 
 
 def _change(before: str, now: str) -> str:
-    if max(len(before), len(now)) > _LONGEST:
+    if max(len(before), len(now)) > LONGEST_VALUE:
         # What both begin with, as folders of paths do, would hide the difference.
         pairs = enumerate(zip(before, now, strict=False))
         start = max(0, next((index for index, (old, new) in pairs if old != new), 0) - _SHARED)
-        before, now = (_cut(f"…{text[start:]}" if start else text) for text in (before, now))
+        before, now = (shortened(f"…{text[start:]}" if start else text) for text in (before, now))
     return f"{before}, now {now}" if before != now else f"{before}, changed since"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

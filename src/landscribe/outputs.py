@@ -6,6 +6,7 @@ a file, and a failed step leaves nothing behind, parent folders included. A verb
 
 import errno
 import glob
+import json
 import logging
 import os
 import platform
@@ -15,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from landscribe.errors import OutputError, is_printable, is_utf8
 
@@ -294,6 +296,17 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def json_text(value: Any) -> str:
+    """JSON of plain values; a number that is not finite is null, for JSON has none and readers refuse Python's NaN."""
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    return json.dumps(finite, indent=1)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON, whole or not at all; see `json_text`."""
+    write_text(path, json_text(value) + "\n")
+
+
 def require_absent(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError if `path` is a file or a folder that is not empty, unless `overwrite`."""
     is_empty_folder = path.is_dir() and not any(path.iterdir())
@@ -328,7 +341,7 @@ def require_replaceable(path: Path, content: str, suffixes: Sequence[str], is_ow
 
     Args:
         path: the output.
-        content: what is written, in words.
+        content: of the output, in words.
         suffixes: that its name may have.
         is_own: True for the text of an earlier output.
     """

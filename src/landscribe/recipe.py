@@ -22,7 +22,7 @@ from landscribe.data.scenes.pairing import expand_scenes
 from landscribe.data.scenes.scene import class_rows
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import MissingPartsError, OutputError, RecipeError, counted, first_line
+from landscribe.errors import MissingPartsError, OutputError, RecipeError, counted, first_line, shortened
 from landscribe.examples import EXAMPLES
 from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes
@@ -40,7 +40,6 @@ from landscribe.spec import (
     keywords_of,
     nearest,
     other_names,
-    shortened,
     why_not_in_run,
 )
 from landscribe.training.spec import ModelsSpec, TrainSpec

@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from landscribe.errors import RecipeError, is_printable
+from landscribe.errors import RecipeError, is_printable, shortened
 
 
 @dataclass(frozen=True)
@@ -339,13 +339,6 @@ _OUR_WORDS = {
     "bool_parsing": "expected true or false",
 }
 """By pydantic's type of a finding whose message has words of Python."""
-_LONGEST = 90
-"""Characters of a value in a message; longer values are cut."""
-
-
-def shortened(text: str) -> str:
-    """The text of a value for a message, cut if it is long."""
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _one_line(spec: type[BaseModel], error: ValidationError, where: str) -> str:

@@ -98,7 +98,7 @@ def test_reference_where_the_map_is_nodata_is_left_out_with_a_warning(tmp_path, 
     assessment = verbs.assess(mapped, reference=truth, label_ignore=["0"])
     assert assessment.overall_accuracy == 1
     assert assessment.confusion.unmapped_share == 0.5
-    assert assessment.summary()["unmapped_pixels"] == assessment.unmapped_pixels == 12 * SIDE
+    assert assessment.summary()["unmapped_pixels"] == assessment.confusion.unmapped == 12 * SIDE
     assert "50.0 % of the labelled reference lies where the map has no class" in caplog.text
 
 

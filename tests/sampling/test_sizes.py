@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from landscribe.errors import SampleError
+from landscribe.estimation.intervals import interval_quantile
 from landscribe.sampling.sizes import (
     allocate,
     expected_by_stratum,
@@ -15,7 +16,6 @@ from landscribe.sampling.sizes import (
     require_enough,
     simple_random_size,
     stratified_size,
-    z_of,
 )
 
 # AcATaMa's example "Tinigua".
@@ -38,7 +38,7 @@ def test_equation_13_gives_the_size_of_the_tinigua_example():
 
 
 def test_cochran_gives_the_simple_random_size_of_the_tinigua_example():
-    assert round(simple_random_size(0.85, 0.04 / z_of(0.95))) == 306
+    assert round(simple_random_size(0.85, 0.04 / interval_quantile(0.95))) == 306
 
 
 def test_the_finite_population_lowers_the_size_to_at_most_the_population():

@@ -1,6 +1,5 @@
 """Assess a class map against a reference: the confusion matrix over pixels, points or chips."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.outputs import write_text
+from landscribe.outputs import write_json
 from landscribe.runs import caveat_of_split, match_maps
 
 log = logging.getLogger(__name__)
@@ -71,11 +70,6 @@ class Assessment:
         return self.confusion.classes
 
     @property
-    def unmapped_pixels(self) -> int:
-        """Reference pixels where the map is nodata."""
-        return self.confusion.unmapped
-
-    @property
     def f1(self) -> Measure:
         """F1 by class."""
         return self.confusion.f1
@@ -110,21 +104,6 @@ class Assessment:
         """Mean F1 of the classes."""
         return self.confusion.mean_f1
 
-    @property
-    def mean_iou(self) -> float:
-        """Mean intersection over union of the classes."""
-        return self.confusion.mean_iou
-
-    @property
-    def mean_users_accuracy(self) -> float:
-        """Mean user's accuracy of the classes."""
-        return self.confusion.mean_users_accuracy
-
-    @property
-    def mean_producers_accuracy(self) -> float:
-        """Mean producer's accuracy of the classes."""
-        return self.confusion.mean_producers_accuracy
-
     def __repr__(self) -> str:
         return (
             f"Assessment(overall_accuracy={self.overall_accuracy:.3f}, mean_f1={self.mean_f1:.3f}, "
@@ -156,7 +135,7 @@ class Assessment:
 
     def save(self, path: Path) -> None:
         """Write the summary as JSON, atomically."""
-        write_text(path, json.dumps(self.summary(), indent=1) + "\n")
+        write_json(path, self.summary())
 
 
 def assess_labels(

@@ -54,11 +54,11 @@ def assess_maps(
     paths: Sequence[Path],
     reference: Chips | str | Path,
     *,
-    split: str | None = None,
-    nodata_as: str | None = None,
-    labels: dict[str, Any] | None = None,
-    spec: AccuracySpec | None = None,
-    seed: int | None = None,
+    split: str | None,
+    nodata_as: str | None,
+    labels: dict[str, Any],
+    spec: AccuracySpec,
+    seed: int | None,
 ) -> Assessment | SampleAssessment:
     """Compare maps with chips, polygons, points or a label raster; or estimate from a reference sample.
 
@@ -83,8 +83,7 @@ def assess_maps(
             f"{features[0]} holds features, not pixels. Expected a class map; or pass --objects to compare polygons "
             "with reference polygons."
         )
-    spec = spec or AccuracySpec()
-    of_reference = (labels or {}) | ({} if nodata_as is None else {"nodata_as": nodata_as})
+    of_reference = labels | ({} if nodata_as is None else {"nodata_as": nodata_as})
     _require_fields_of_reference(spec, reference, of_reference)
     counting = _counting(spec, paths)
     _refuse_twice(paths)
@@ -101,11 +100,11 @@ def assess_maps(
         raise RecipeError(f"--split is '{split}', but {reference} holds no chips. Leave it out.")
     elif holds_design(Path(reference)):
         refuse_for_points(spec.model_copy(update={"confidence": IntervalSpec().confidence}), seed, Path(reference).name)
-        return assess_sample(_only(maps), Path(reference), spec)
+        return assess_sample(_single_map(maps), Path(reference), spec)
     elif Path(reference).is_dir() and not is_vector(str(reference)):
-        name, counts = Path(reference).name, _assess_folder(maps, Path(reference), labels or {}, nodata_as, counting)
+        name, counts = Path(reference).name, _assess_folder(maps, Path(reference), labels, nodata_as, counting)
     else:
-        name, counts = Path(reference).name, _assess_file(maps, str(reference), labels or {}, nodata_as, counting)
+        name, counts = Path(reference).name, _assess_file(maps, str(reference), labels, nodata_as, counting)
     if counts.blocks is None:
         refuse_for_points(spec, seed, name)
     if counting.regions is not None and not counts.groups:
@@ -195,7 +194,7 @@ def _assess_folder(
             f"{folder} has no reference for {listed(absent)} ({len(absent)} of {counted(len(maps), 'map')}). Expected "
             f"a file with the map's name for each, such as {absent[0]}.shp. Name a file, or add the missing ones."
         )
-    references = [str(_only_file(files, str(stem))) for stem in stems]
+    references = [str(_file_of_map(files, str(stem))) for stem in stems]
     classes = _classes(maps, references, labels, nodata_as)
     by_map: dict[str, PixelCounts] = {}
     for mapped, reference in zip(maps, references, strict=True):
@@ -206,10 +205,10 @@ def _assess_folder(
                 "their counts are summed. Assess the maps one by one."
             )
         by_map[mapped.paths[0]] = counts
-    return _summed(by_map)
+    return _pooled_by_map(by_map)
 
 
-def _only_file(files: Sequence[Path], stem: str) -> Path:
+def _file_of_map(files: Sequence[Path], stem: str) -> Path:
     """The file with this stem.
 
     Raises:
@@ -226,7 +225,7 @@ def _only_file(files: Sequence[Path], stem: str) -> Path:
     return own[0]
 
 
-def _only(maps: Sequence[Raster]) -> Raster:
+def _single_map(maps: Sequence[Raster]) -> Raster:
     """The map that a reference sample was drawn from."""
     if len(maps) > 1:
         raise RecipeError(f"a reference sample is that of one map, but there are {len(maps)}. Assess them one by one.")
@@ -269,7 +268,9 @@ def _assess_file(
     try:
         if is_vector(reference):
             return _assess_vector(maps, specs, classes, counting)
-        return _sum(maps, [partial(_assess_raster, *pair, classes, counting) for pair in zip(maps, specs, strict=True)])
+        return _sum_of_covered(
+            maps, [partial(_assess_raster, *pair, classes, counting) for pair in zip(maps, specs, strict=True)]
+        )
     except ClassError as error:
         # Only the background, or the class of the nodata value, may be the nodata of a map.
         may_be_nodata = {"0", BACKGROUND, nodata_label(nodata)}
@@ -304,7 +305,7 @@ def _classes(
     return with_background(classes, maps[0]) if is_background else classes
 
 
-def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]]) -> PixelCounts:
+def _sum_of_covered(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]]) -> PixelCounts:
     """The sum over the maps that the reference covers, each of them a group; the others are named in a warning.
 
     Raises:
@@ -320,10 +321,10 @@ def _sum(maps: Sequence[Raster], assessments: Sequence[Callable[[], PixelCounts]
         raise errors[0]
     if errors:
         log.warning("left out: %d of %d maps: %s", len(errors), len(maps), errors[0])
-    return _summed(by_map)
+    return _pooled_by_map(by_map)
 
 
-def _summed(by_map: dict[str, PixelCounts]) -> PixelCounts:
+def _pooled_by_map(by_map: dict[str, PixelCounts]) -> PixelCounts:
     """The sum over maps, by their paths; each is a group with its name, or with its path where two have one name."""
     counts = pooled(by_map.values())
     if counts.groups or not 1 < len(by_map) <= MOST_APART:
@@ -356,7 +357,7 @@ def _assess_vector(
     table = classes if spec.label_field is None else as_in_features(classes, features)
     _require_zero_is_decided(features, table, spec)
     compare = partial(_assess_polygons, classes=table, polygons=polygons, counting=counting)
-    return _sum(maps, [partial(compare, *pair) for pair in zip(maps, specs, strict=True)])
+    return _sum_of_covered(maps, [partial(compare, *pair) for pair in zip(maps, specs, strict=True)])
 
 
 def _is_points(spec: SceneSpec, classes: Classes) -> bool:

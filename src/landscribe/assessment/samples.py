@@ -1,6 +1,5 @@
 """Assess a map with a reference sample: accuracy and areas with intervals, by the design that drew the sample."""
 
-import json
 import logging
 import math
 from collections.abc import Hashable
@@ -18,7 +17,7 @@ from landscribe.estimation.label_tables import read_labels
 from landscribe.estimation.reference_sample import REFERENCE, Design, ReferenceSample
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.areas import AREA_UNITS, area_unit
-from landscribe.outputs import write_text
+from landscribe.outputs import write_json
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +97,7 @@ class SampleAssessment:
 
     def save(self, path: Path) -> None:
         """Write the summary as JSON, atomically."""
-        write_text(path, json.dumps(self.summary(), indent=1) + "\n")
+        write_json(path, self.summary())
 
     def __repr__(self) -> str:
         overall = self.estimate.overall

@@ -1,6 +1,5 @@
 """Tables: results for people, on stdout."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from landscribe.commands.numbers import area_form, confidence_text, error_text, estimated_text, number, with_interval
 from landscribe.commands.terminal import duration, show, size
 from landscribe.errors import counted, listed, per_cent, printable
+from landscribe.outputs import json_text
 from landscribe.runs import Run
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
@@ -437,5 +437,5 @@ def print_run(folder: Path, *, as_json: bool) -> None:
 
 def print_json(result: Any) -> None:
     """A result for scripts."""
-    for line in json.dumps(result, indent=1).splitlines():
+    for line in json_text(result).splitlines():
         show(line)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -170,7 +171,7 @@ class _Estimators:
     population: Population
     confidence: float
 
-    @property
+    @cached_property
     def quantile(self) -> float:
         return interval_quantile(self.confidence, self.population.degrees_of_freedom)
 

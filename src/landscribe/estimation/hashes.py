@@ -1,4 +1,4 @@
-"""Hashes of what a reference sample was drawn from, and of its units: they tell whether either was changed."""
+"""Hashes of the map that a reference sample was drawn from, and of its units: they tell whether either was changed."""
 
 import hashlib
 

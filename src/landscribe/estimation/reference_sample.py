@@ -1,8 +1,8 @@
 """ReferenceSample: sampling units that were drawn from a map, their reference classes, and the design of the draw."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,7 +21,7 @@ from landscribe.geo.access import require_file
 from landscribe.geo.grid import Grid, grid_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import (
-    GEOMETRY,
+    GEOMETRY_FIELD,
     FeatureStream,
     read_metadata,
     record_batch,
@@ -229,25 +229,26 @@ class ReferenceSample:
         """
         path = require_sample_suffix(Path(path))
         if path.suffix.lower() == ".gpkg":
-            write_features(self._features(path.stem), path)
+            write_features(self._as_form(path.stem), path)
             return
         with atomic_files(path) as temporary:
             self.units.to_csv(temporary, index=False, lineterminator="\n")
             _design_file(temporary).write_text(self.design.to_json() + "\n", encoding="utf-8")
 
-    def _features(self, layer: str) -> FeatureStream:
-        columns = list(self.units.columns)
-        geometry = pa.field(GEOMETRY, pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
-        schema = pa.schema([*(pa.field(name, _ARROW[_KINDS[name]]) for name in columns), geometry])
+    def points(self, columns: Sequence[str], layer: str) -> FeatureStream:
+        """The centres of the units as points with these columns; an empty reference is null."""
+        schema = pa.schema([*(pa.field(name, _ARROW[_KINDS[name]]) for name in columns), GEOMETRY_FIELD])
         table = self.units.assign(**{REFERENCE: self.units[REFERENCE].replace("", None)})
         points = shapely.to_wkb(shapely.points(table["x"], table["y"]))
+        batch = record_batch([*(table[name].to_numpy() for name in columns), points], schema)
+        return FeatureStream(schema, lambda: iter([batch]), "Point", self.design.map.crs, layer)
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            yield record_batch([*(table[name].to_numpy() for name in columns), points], schema)
-
+    def _as_form(self, layer: str) -> FeatureStream:
+        """The points with all columns, and the form and the design, which a GeoPackage holds too."""
         choices = [(entry.name, entry.colour) for entry in self.design.classes]
-        form = point_form(["fid", *columns], field=REFERENCE, choices=choices, hidden=_HIDDEN)
-        return FeatureStream(schema, batches, "Point", self.design.map.crs, layer, form, self.design.to_json())
+        form = point_form(["fid", *self.units.columns], field=REFERENCE, choices=choices, hidden=_HIDDEN)
+        stream = self.points(list(self.units.columns), layer)
+        return replace(stream, style=form, metadata=self.design.to_json())
 
     @classmethod
     def open(cls, path: str | Path) -> "ReferenceSample":

@@ -22,7 +22,7 @@ _SHARE_ROUNDING = 0.01
 """Of a sum of shares that are rounded."""
 _SHARES = ("map_share", "reference_share")
 OTHER = "other"
-"""Name of what is not the class of `map_share` and `reference_share`."""
+"""Name of all classes but that of `map_share` and `reference_share`."""
 
 
 @dataclass(frozen=True, eq=False)

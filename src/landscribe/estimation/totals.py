@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 
 from landscribe.estimation.sample_tables import Floats, Indices, LabelledSample
 
@@ -88,7 +87,7 @@ class Population:
         expected = np.divide(sums, known, out=np.zeros_like(sums), where=known > 0)[sample.stratum]
         deviations = self.area[:, None] * (values - size[:, None] * expected)
         if sample.cluster is not None:
-            return pd.DataFrame(deviations).groupby(sample.cluster).sum().to_numpy()
+            return _sums_of(sample.cluster, deviations)
         return deviations / np.maximum(sample.count, 1)[:, None]
 
     @cached_property
@@ -126,8 +125,7 @@ class Population:
         cluster = self.sample.cluster
         if cluster is None:
             return values
-        groups = pd.DataFrame(self.area[:, None] * values).groupby(cluster).sum()
-        return groups.to_numpy() / np.bincount(cluster, self.area)[:, None]
+        return _sums_of(cluster, self.area[:, None] * values) / np.bincount(cluster, self.area)[:, None]
 
     @cached_property
     def sizes(self) -> Floats:
@@ -165,6 +163,11 @@ class Population:
     def degrees_of_freedom(self) -> int | None:
         """Clusters less strata; None if units were drawn one by one, where the normal distribution holds."""
         return None if self.sample.cluster is None else int(np.sum(np.maximum(self.sample.drawn - 1, 0)))
+
+
+def _sums_of(cluster: Indices, values: Floats) -> Floats:
+    """(clusters, q) sums of values (n, q) by cluster, of which each number from 0 has a row."""
+    return np.stack([np.bincount(cluster, column) for column in values.T], axis=1)
 
 
 def correction_matters(sample: LabelledSample) -> bool:

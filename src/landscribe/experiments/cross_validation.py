@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -11,7 +10,7 @@ import numpy as np
 
 from landscribe.errors import machine_errors
 from landscribe.experiments.trainings import RESULTS, Trainings, split_counts
-from landscribe.outputs import claim, output_path, write_text
+from landscribe.outputs import claim, output_path, write_json
 from landscribe.spec import Pixels, Seed, checked
 from landscribe.verbs.sources import Source, open_chips
 
@@ -62,7 +61,7 @@ class Fold:
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """What the models of all folds measured."""
+    """The measures of the models of all folds."""
 
     folds: tuple[Fold, ...]
     of_maps: Confusion | None = None
@@ -141,7 +140,7 @@ def cross_validate(
     with claim(out):
         trainings.claim(folds=folds, gap=gap)
         result = CrossValidation(tuple(_folds(trainings, plan)))
-        write_text(out / RESULTS["fold"], json.dumps(result.summary(), indent=1) + "\n")
+        write_json(out / RESULTS["fold"], result.summary())
     return result
 
 

@@ -30,7 +30,7 @@ def has_final(recipe: Recipe, chips: Chips, run: Run) -> bool:
     return recipe.has_final(recipe.train, pass_length=pass_length, holds_out=holds_out)
 
 
-def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe, *, overwrite: bool = False) -> Model:
+def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe, *, overwrite: bool) -> Model:
     """Train the final model on all labelled ground, and save it as the run's model.
 
     No chip is left to choose an epoch or a threshold: the weights are those after the last step, and the threshold is

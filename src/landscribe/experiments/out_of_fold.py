@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from landscribe.maps.class_map import CLASSES_TAG, classes_as_tag, model_tags
 from landscribe.maps.layers import CLASS
 from landscribe.maps.output_paths import OutputPaths
 from landscribe.maps.style import colormap, side_files
-from landscribe.outputs import claim, write_text
+from landscribe.outputs import claim, write_json, write_text
 from landscribe.prediction.compatibility import require_threshold_chips
 from landscribe.prediction.mapping import write_map
 from landscribe.prediction.plan import Planner
@@ -56,9 +55,7 @@ def folds_of_run(recipe: Recipe, chips: Chips) -> tuple[HeldOut, ...]:
     return plan
 
 
-def train_folds(
-    recipe: Recipe, chips: Chips, plan: Sequence[HeldOut], run: Run, *, overwrite: bool = False
-) -> list[Model]:
+def train_folds(recipe: Recipe, chips: Chips, plan: Sequence[HeldOut], run: Run, *, overwrite: bool) -> list[Model]:
     """Train a model of each fold into the run's `folds_folder`; a fold that has a model is not trained again.
 
     Args:
@@ -171,7 +168,7 @@ def assess_folds(
     assert isinstance(assessment, Assessment)
     folds = tuple(_assessed(maps, chips, fold, run) for fold in plan)
     result = CrossValidation(folds, of_maps=assessment.confusion)
-    write_text(run.folds_file, json.dumps(result.summary(), indent=1) + "\n")
+    write_json(run.folds_file, result.summary())
     return result
 
 

@@ -5,7 +5,6 @@ The table says how a network that was trained in some cities or states does in o
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -14,7 +13,7 @@ import numpy as np
 
 from landscribe.errors import ChipError, listed, machine_errors
 from landscribe.experiments.trainings import RESULTS, Trainings
-from landscribe.outputs import claim, output_path, write_text
+from landscribe.outputs import claim, output_path, write_json
 from landscribe.spec import Seed, checked
 from landscribe.verbs.sources import Source, open_chips
 
@@ -85,7 +84,7 @@ def transfer(
     with claim(out):
         trainings.claim(transfer=True)
         result = Transfer(tuple(_models(trainings, trained_on, assessed)), assessed)
-        write_text(out / RESULTS["group"], json.dumps(result.summary(), indent=1) + "\n")
+        write_json(out / RESULTS["group"], result.summary())
     return result
 
 

@@ -6,79 +6,41 @@ would replace the verb `landscribe.export`.
 """
 
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from landscribe.data.chips.chips import Chips
+from typing import Any
 
 
 @dataclass(frozen=True)
-class ChipExport:
-    """A format of exported chips."""
+class Export:
+    """A format of exported chips or maps."""
 
     description: str
     """For the command's help."""
     mark: str
     """A file that every export of this format has: only a folder that holds it is overwritten."""
     writer: str
-    """Module of this package and its function `(chips, out, *, overwrite)`, which returns `out`."""
+    """Module of this package and its function: `(chips, out, *, overwrite)` of chips, `(maps, out, *, nodata_as,
+    overwrite)` of maps. It returns `out`."""
 
-    def write(self, chips: "Chips", out: Path, *, overwrite: bool = False) -> Path:
-        """Write chips.
-
-        Args:
-            chips: all are exported; use `of_split` to export one split.
-            out: the folder to write.
-            overwrite: replace a folder that is not empty.
+    def write(self, content: Any, out: Path, **settings: Any) -> Path:
+        """Write chips or the paths of maps with the keywords of the writer.
 
         Raises:
             ChipError: there are no chips, or the format cannot hold them.
-            OutputError: `out` is not empty, or cannot be written.
-        """
-        writer: Callable[..., Path] = pkgutil.resolve_name(f"{__name__}.{self.writer}")
-        return writer(chips, out, overwrite=overwrite)
-
-
-CHIP_EXPORTS: dict[str, ChipExport] = {
-    "esri": ChipExport(
-        "ArcGIS Classified Tiles", "esri_model_definition.emd", "classified_tiles:write_classified_tiles"
-    ),
-}
-
-
-@dataclass(frozen=True)
-class MapExport:
-    """A format of exported maps."""
-
-    description: str
-    """For the command's help."""
-    mark: str
-    """A file that every export of this format has: only a folder that holds it is overwritten."""
-    writer: str
-    """Module of this package and its function `(maps, out, *, nodata_as, overwrite)`, which returns `out`."""
-
-    def write(self, maps: Sequence[Path], out: Path, *, nodata_as: str | None = None, overwrite: bool = False) -> Path:
-        """Write maps.
-
-        Args:
-            maps: class maps.
-            out: the folder to write.
-            nodata_as: name of the class of pixels without one.
-            overwrite: replace a folder that is not empty.
-
-        Raises:
             ClassError: the format cannot hold the classes.
             OutputError: `out` is not empty, or cannot be written.
         """
         writer: Callable[..., Path] = pkgutil.resolve_name(f"{__name__}.{self.writer}")
-        return writer(maps, out, nodata_as=nodata_as, overwrite=overwrite)
+        return writer(content, out, **settings)
 
 
-MAP_EXPORTS: dict[str, MapExport] = {
-    "labels": MapExport(
+CHIP_EXPORTS: dict[str, Export] = {
+    "esri": Export("ArcGIS Classified Tiles", "esri_model_definition.emd", "classified_tiles:write_classified_tiles"),
+}
+MAP_EXPORTS: dict[str, Export] = {
+    "labels": Export(
         "maps as rasters of the training labels, such as 0 and 255",
         ".landscribe-labels",
         "label_rasters:write_label_rasters",

@@ -399,7 +399,7 @@ def _owners(seams: _Seams, seeds: int, tally: "_Tally") -> Labels:
 
 @dataclass
 class _Tally:
-    """What is counted for each label."""
+    """Pixels, class, score and first pixel of each label."""
 
     width: int
 

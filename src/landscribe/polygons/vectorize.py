@@ -18,7 +18,7 @@ from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.access import bounded_block_cache
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.encoding import Encoding
-from landscribe.geo.vectors.feature_files import GEOMETRY, FeatureStream, record_batch, write_features
+from landscribe.geo.vectors.feature_files import GEOMETRY_FIELD, FeatureStream, record_batch, write_features
 from landscribe.machine import cores
 from landscribe.maps.style import polygon_qml
 from landscribe.outputs import scratch_folder
@@ -156,8 +156,7 @@ def _schema(plan: PolygonPlan) -> pa.Schema:
         columns.append(("probability", pa.float64()))
     if plan.codes.scores is not None:
         columns.append(("score", pa.float64()))
-    geometry = pa.field(GEOMETRY, pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
-    return pa.schema([*(pa.field(name, kind) for name, kind in columns), geometry])
+    return pa.schema([*(pa.field(name, kind) for name, kind in columns), GEOMETRY_FIELD])
 
 
 def _batches(plan: PolygonPlan, counter: _Counter) -> Iterator[pa.RecordBatch]:

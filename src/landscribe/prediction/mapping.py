@@ -34,7 +34,7 @@ _MOST_NAMES = 10
 
 
 def write_maps(
-    planner: Planner, rasters: Sequence[Raster], outputs: Sequence[OutputPaths], *, overwrite: bool = False
+    planner: Planner, rasters: Sequence[Raster], outputs: Sequence[OutputPaths], *, overwrite: bool
 ) -> list[Path]:
     """Write the map of each raster, as `write_map`; of several, one that cannot be mapped does not stop the others.
 

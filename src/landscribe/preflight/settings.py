@@ -1,7 +1,7 @@
 """Settings of a recipe that a run would refuse only after it has cut the chips or trained the network."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,71 +17,91 @@ from landscribe.geo.tiling import aligned, units
 from landscribe.preflight.findings import Finding
 from landscribe.recipe import Recipe
 
+if TYPE_CHECKING:
+    from landscribe.nn import Segmentation
+
 
 def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[Finding]:
     """Errors in settings that a run would meet only after it has cut the chips or trained the network."""
+    try:
+        _require_training(recipe, classes)
+        yield from _check_crs(recipe, image)
+        network = _network(recipe, image, classes)
+        yield from _check_chip_size(recipe, network)
+        size = aligned(recipe.predict.nominal_tile, network.reduction)
+        margin, side = recipe.predict.nominal_margin, recipe.predict.unit
+        next(units(1, 1, size=size, margin=margin, align=network.reduction, side=side))
+    except LandscribeError as error:
+        yield Finding("error", str(error))
+
+
+def _require_training(recipe: Recipe, classes: Classes) -> None:
+    """Raise LandscribeError for settings of the training or of its use that do not fit the classes or the splits."""
+    from landscribe.nn.losses import weighted_sum
+    from landscribe.prediction.compatibility import require_two_classes
+    from landscribe.training.checks import require_settings, require_validation, require_workers
+    from landscribe.training.parallel import Processes, require_one_process
+
+    train = recipe.train
+    weighted_sum(train.loss)
+    require_two_classes(recipe.predict, classes)
+    require_settings(train, classes)
+    if not _may_hold(recipe, "val"):
+        require_validation(train, ())
+    require_workers(train, Processes())
+    if recipe.models.final == "all":
+        require_one_process(train.devices)
+
+
+def _check_crs(recipe: Recipe, image: Raster) -> Iterator[Finding]:
+    crs = recipe.predict.crs
+    if crs is not None and parse_crs(crs) != image.grid.crs:
+        yield Finding(
+            "error",
+            f"crs is {crs}, but a run assesses its maps with the chips, on the grid of the scenes "
+            f"({crs_label(image.grid.crs)}). Leave it out; landscribe predict makes a map of another CRS from the "
+            "run's model.",
+        )
+
+
+def _network(recipe: Recipe, image: Raster, classes: Classes) -> "Segmentation":
+    """The network of a recipe; LandscribeError if it cannot be built or trained."""
     from landscribe.nn import build
     from landscribe.nn.architectures.external import require_image_side
     from landscribe.nn.encoders.freezing import parts_of
     from landscribe.nn.encoders.weights import require_weights
-    from landscribe.nn.losses import weighted_sum
-    from landscribe.prediction.compatibility import require_two_classes
-    from landscribe.training.checks import (
-        require_memory_to_train,
-        require_settings,
-        require_validation,
-        require_workers,
-        resolved_settings,
-    )
-    from landscribe.training.parallel import Processes, require_one_process
+    from landscribe.training.checks import require_memory_to_train, resolved_settings
     from landscribe.training.scaling import of_range
 
-    train, predict = recipe.train, recipe.predict
+    train, bands = recipe.train, len(image.bands)
     # Weights from a file are loaded now; weights from a hub are downloaded later, if it responds.
     weights = None if train.weights in ("auto", "imagenet", "none") else train.weights
-    try:
-        weighted_sum(train.loss)
-        require_two_classes(predict, classes)
-        require_settings(train, classes)
-        if not _may_hold(recipe, "val"):
-            require_validation(train, ())
-        require_workers(train, Processes())
-        if recipe.models.final == "all":
-            require_one_process(train.devices)
-        if predict.crs is not None and parse_crs(predict.crs) != image.grid.crs:
-            yield Finding(
-                "error",
-                f"crs is {predict.crs}, but a run assesses its maps with the chips, on the grid of the scenes "
-                f"({crs_label(image.grid.crs)}). Leave it out; landscribe predict makes a map of another CRS from the "
-                "run's model.",
-            )
-        bands = len(image.bands)
-        if train.scaling == "range":
-            of_range(np.dtype(image.dtype), bands=bands)
-        require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
-        require_memory_to_train(train, bands=bands, classes=len(classes))
-        network = build(
-            train.architecture, bands=image.bands, encoder=train.encoder, weights=weights,
-            weights_bands=train.weights_bands, **{"classes": len(classes), **train.options},
-        )  # fmt: skip
-        require_memory_to_train(train, bands=bands, classes=len(classes), network=network)
-        resolved_settings(
-            train, bands=bands, classes=len(classes), size=recipe.chips.size,
-            processes=1 if train.devices == "auto" else train.devices,
-        )  # fmt: skip
-        parts_of(network, train.freeze)
-        require_image_side(network, bands, recipe.chips.size)
-        align = network.reduction
-        if recipe.chips.size < align + (train.batch == 1):
-            yield Finding(
-                "error",
-                f"chips of {recipe.chips.size} pixels are too small for {train.architecture} on {train.encoder}: one "
-                f"pixel of its deepest features covers {align} x {align} pixels. Use chips.size {2 * align} or more.",
-            )
-        size = aligned(predict.nominal_tile, align)
-        next(units(1, 1, size=size, margin=predict.nominal_margin, align=align, side=predict.unit))
-    except LandscribeError as error:
-        yield Finding("error", str(error))
+    if train.scaling == "range":
+        of_range(np.dtype(image.dtype), bands=bands)
+    require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
+    require_memory_to_train(train, bands=bands, classes=len(classes))
+    network = build(
+        train.architecture, bands=image.bands, encoder=train.encoder, weights=weights,
+        weights_bands=train.weights_bands, **{"classes": len(classes), **train.options},
+    )  # fmt: skip
+    require_memory_to_train(train, bands=bands, classes=len(classes), network=network)
+    resolved_settings(
+        train, bands=bands, classes=len(classes), size=recipe.chips.size,
+        processes=1 if train.devices == "auto" else train.devices,
+    )  # fmt: skip
+    parts_of(network, train.freeze)
+    require_image_side(network, bands, recipe.chips.size)
+    return network
+
+
+def _check_chip_size(recipe: Recipe, network: "Segmentation") -> Iterator[Finding]:
+    align, train = network.reduction, recipe.train
+    if recipe.chips.size < align + (train.batch == 1):
+        yield Finding(
+            "error",
+            f"chips of {recipe.chips.size} pixels are too small for {train.architecture} on {train.encoder}: one "
+            f"pixel of its deepest features covers {align} x {align} pixels. Use chips.size {2 * align} or more.",
+        )
 
 
 def check_held_out(recipe: Recipe) -> Iterator[Finding]:

@@ -22,15 +22,15 @@ _COLUMNS = 6
 """Pictures in a row."""
 _LINE = 18
 """Height of a line of text in pixels."""
+_ROWS = 6
+"""At most."""
 _SWATCH = 10
 """Side of the colour of a class in the legend, in pixels."""
 _IGNORED = 128
 """The grey that `overlaid` mixes into ignored pixels."""
 
 
-def contact_sheet(
-    chips: Chips, out: Path, *, augmentation: AugmentSpec, seed: int = 0, rows: int = 6, overwrite: bool = False
-) -> Path:
+def contact_sheet(chips: Chips, out: Path, *, augmentation: AugmentSpec, seed: int, overwrite: bool) -> Path:
     """Write a PNG of chips: the image, the image with its labels, and augmented versions.
 
     A row holds one chip of split train with four augmented versions (no other split is augmented), or three chips
@@ -41,7 +41,6 @@ def contact_sheet(
         out: the PNG.
         augmentation: augmentation as in training.
         seed: random seed of the choice of chips and of the augmentation.
-        rows: maximum number of rows.
         overwrite: overwrite an existing file.
 
     Raises:
@@ -61,7 +60,7 @@ def contact_sheet(
             f"{chips.folder} has no chips of split train, and others are not augmented. Leave out --augment."
         )
     chips_per_row = 1 if augmentation.changes_anything else _COLUMNS // 2
-    indices = _varied(chips, candidates, rows * chips_per_row, rng)
+    indices = _varied(chips, candidates, _ROWS * chips_per_row, rng)
     lines = [
         _titles(
             ["image", "labels"] + (["augmented"] * (_COLUMNS - 2) if chips_per_row == 1 else ["image", "labels"] * 2)

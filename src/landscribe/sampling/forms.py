@@ -1,18 +1,16 @@
 """Forms: the points of a reference sample as other programs read them. They hold no class of the map, nor a stratum."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import pyproj
-import shapely
 
 from landscribe.errors import SampleError
 from landscribe.estimation.reference_sample import ReferenceSample
 from landscribe.geo.grid import ASSIGN_CRS
-from landscribe.geo.vectors.feature_files import GEOMETRY, FeatureStream, record_batch, write_features
+from landscribe.geo.vectors.feature_files import write_features
 from landscribe.outputs import atomic_file
 
 
@@ -51,14 +49,7 @@ def write_acatama(sample: ReferenceSample, path: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    geometry = pa.field(GEOMETRY, pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
-    schema = pa.schema([pa.field("id", pa.int64()), geometry])
-    points = shapely.to_wkb(shapely.points(sample.units["x"], sample.units["y"]))
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        yield record_batch([sample.units["id"].to_numpy(), points], schema)
-
-    write_features(FeatureStream(schema, batches, "Point", sample.design.map.crs, path.stem), path)
+    write_features(sample.points(["id"], path.stem), path)
 
 
 FORMS = {

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from landscribe.errors import ClassError, GridError, RasterError, SampleError, counted, listed
+from landscribe.estimation.intervals import interval_quantile
 from landscribe.estimation.reference_sample import MapClass
 from landscribe.geo.classes import Classes
 from landscribe.geo.features import Features
@@ -24,7 +25,6 @@ from landscribe.sampling.sizes import (
     require_enough,
     simple_random_size,
     stratified_size,
-    z_of,
 )
 from landscribe.sampling.spec import MOST_UNITS, SampleSpec
 from landscribe.spec import nearest
@@ -35,8 +35,11 @@ _MOST_NEAR = 2**24
 """Pixels above a row that may lie in a buffer."""
 _FEW = 0.01
 """Share of the mapped pixels without a sampling unit up to which estimates are not reported as those of a part."""
-_EXPECTED = 0.8
+_EXPECTED: float = SampleSpec.model_fields["expected_accuracy"].default
 """Expected accuracy of a class that `expected_accuracy` does not name."""
+
+_Row = tuple[str, int, int, float]
+"""A stratum before its size is known: name, code, units and area, as of `PlannedStratum`."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,11 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
             f"pixels have {buffer.sides[0]:.4g} m. Widen the buffer, or leave it out."
         )
     classes = _classes(class_map, counts)
-    strata = _strata(strata_map, counts, spec) if spec.design == "stratified" else _as_strata(classes)
-    return _sized(SamplePlan(class_map, spec, frame, counts, classes, strata, 0, None))
+    rows = _strata(strata_map, counts, spec) if spec.design == "stratified" else _as_strata(classes)
+    strata, expected = _planned(rows, spec)
+    # Numbers of strata may have other sums than the size, and expected numbers are no whole ones.
+    size = round(sum(stratum.size for stratum in strata))
+    return SamplePlan(class_map, spec, frame, counts, classes, strata, size, expected)
 
 
 def _warn_of_pixels_without_stratum(spec: SampleSpec, counts: FrameCounts) -> None:
@@ -235,68 +241,47 @@ def _classes(class_map: ClassMap, counts: FrameCounts) -> tuple[MapClass, ...]:
     )
 
 
-def _strata(class_map: ClassMap, counts: FrameCounts, spec: SampleSpec) -> tuple[PlannedStratum, ...]:
+def _strata(class_map: ClassMap, counts: FrameCounts, spec: SampleSpec) -> list[_Row]:
     """The strata that occur, in the order of their values; the buffer comes last."""
     units = counts.units_of_stratum
     codes = np.flatnonzero(units).tolist()
     names: Mapping[int, str] = {
         entry.value: entry.name for entry in _table(class_map, [code for code in codes if code != BUFFER])
     } | {BUFFER: _buffer_name(spec)}
-    return _planned((names[code], code, int(units[code]), float(counts.stratum_areas[code])) for code in codes)
+    return [(names[code], code, int(units[code]), float(counts.stratum_areas[code])) for code in codes]
 
 
-def _as_strata(classes: tuple[MapClass, ...]) -> tuple[PlannedStratum, ...]:
-    return _planned((entry.name, entry.value, entry.units, entry.area_m2) for entry in classes if entry.units)
+def _as_strata(classes: tuple[MapClass, ...]) -> list[_Row]:
+    return [(entry.name, entry.value, entry.units, entry.area_m2) for entry in classes if entry.units]
 
 
-def _planned(rows: Iterable[tuple[str, int, int, float]]) -> tuple[PlannedStratum, ...]:
-    in_frame = list(rows)
-    total = sum(units for _, _, units, _ in in_frame)
-    return tuple(PlannedStratum(*row, share=row[2] / total, size=0, expected=None) for row in in_frame)
-
-
-def _sized(plan: SamplePlan) -> SamplePlan:
-    """The plan with the units that are drawn of each stratum, and the expected precision."""
-    spec, strata = plan.spec, plan.strata
-    names, units = [stratum.name for stratum in strata], [stratum.units for stratum in strata]
+def _planned(rows: list[_Row], spec: SampleSpec) -> tuple[tuple[PlannedStratum, ...], Expected | None]:
+    """The strata with the units that are drawn and the expected precision of each; the expected overall accuracy."""
+    names, units = [name for name, *_ in rows], [count for _, _, count, _ in rows]
     accuracies = _accuracies(spec, names)
-    sizes: list[float]
-    if isinstance(spec.allocation, dict):
-        where = "" if spec.area is None else f", inside {spec.area},"
-        _require_known(spec.allocation, names, f"allocation{where}")
-        numbers = [spec.allocation.get(name, 0) for name in names]
-        size = sum(numbers)
-    else:
-        size = _size(spec, [stratum.share for stratum in strata], accuracies, sum(units))
-        if spec.design == "stratified":
-            size = _precise_size(spec, size, units, accuracies)
-            numbers = allocate(spec.allocation, size, units, accuracies)
-        else:
-            numbers = []
-    if not 0 < size <= MOST_UNITS:
-        raise SampleError(
-            f"{size:,} units are to be drawn. Expected 1 to {MOST_UNITS:,}. Choose another size, or a larger error."
-        )
-    if spec.design == "stratified":
-        require_enough(names, numbers, units)
-        _warn_if_larger(spec, sum(numbers))
-        size, sizes = sum(numbers), list(map(float, numbers))
-    else:
+    sizes = _sizes(spec, _size(spec, names, units, accuracies), names, units, accuracies)
+    _warn_of_strata_without_units([name for name, size in zip(names, sizes, strict=True) if not size])
+    expected = expected_by_stratum(accuracies, sizes, units, spec.confidence)
+    strata = tuple(
+        PlannedStratum(name, code, count, area, count / sum(units), size, accuracy)
+        for (name, code, count, area), size, accuracy in zip(rows, sizes, expected, strict=True)
+    )
+    return strata, expected_overall(accuracies, sizes, units, spec.confidence)
+
+
+def _sizes(spec: SampleSpec, size: int, names: list[str], units: list[int], accuracies: list[float]) -> list[float]:
+    """How many units are drawn of each stratum; of a design without strata, the expected numbers."""
+    if spec.design != "stratified":
         if spec.design != "cluster":  # a square with fewer pixels gives all of them
             _require_size(size, sum(units))
-        sizes = [size * stratum.share for stratum in strata]
-    expected = expected_by_stratum(accuracies, sizes, units, spec.confidence)
-    rows = zip(strata, sizes, expected, strict=True)
-    sized = SamplePlan(
-        plan.mapped, spec, plan.frame, plan.counts, plan.classes,
-        tuple(
-            PlannedStratum(each.name, each.code, each.units, each.area_m2, each.share, number, accuracy)
-            for each, number, accuracy in rows
-        ),
-        size, expected_overall(accuracies, sizes, units, spec.confidence),
-    )  # fmt: skip
-    _warn_of_strata_without_units(sized)
-    return sized
+        return [size * (count / sum(units)) for count in units]
+    if isinstance(spec.allocation, dict):
+        numbers = [spec.allocation.get(name, 0) for name in names]
+    else:
+        numbers = allocate(spec.allocation, size, units, accuracies)
+    require_enough(names, numbers, units)
+    _warn_if_larger(spec, sum(numbers))
+    return list(map(float, numbers))
 
 
 def _require_size(size: int, units: int) -> None:
@@ -309,9 +294,8 @@ def _warn_if_larger(spec: SampleSpec, size: int) -> None:
         log.warning("size is %d, but %d units are to be drawn: a stratum needs two for a variance", spec.size, size)
 
 
-def _warn_of_strata_without_units(plan: SamplePlan) -> None:
+def _warn_of_strata_without_units(empty: list[str]) -> None:
     """Warn while units can still be added: `estimate` refuses such a sample."""
-    empty = [stratum.name for stratum in plan.strata if not stratum.size]
     if empty:
         log.warning(
             "no unit of stratum %s is to be drawn, so nothing can be estimated for the map: assess will refuse the "
@@ -330,22 +314,23 @@ def _accuracies(spec: SampleSpec, names: list[str]) -> list[float]:
 
 def _standard_error(spec: SampleSpec) -> float:
     """The standard error that the settings ask for; 0 if they ask for a size."""
-    return spec.standard_error or (spec.half_width or 0) / z_of(spec.confidence)
+    return spec.standard_error or (spec.half_width or 0) / interval_quantile(spec.confidence)
 
 
-def _precise_size(spec: SampleSpec, size: int, units: list[int], accuracies: list[float]) -> int:
+def _precise_size(spec: SampleSpec, units: list[int], accuracies: list[float]) -> int:
     """The size from which the allocation reaches the precision that the settings ask for; Neyman's needs the fewest.
 
     Args:
-        spec: of a stratified sample with a rule of allocation.
-        size: by Neyman's allocation; that of the settings is returned as it is.
+        spec: of a simple random, systematic or stratified sample, with a precision.
         units: of each stratum.
         accuracies: expected, of each stratum.
     """
     assert not isinstance(spec.allocation, dict)
-    if spec.size is not None:
-        return size
-    while size < min(sum(units), MOST_UNITS):
+    shares, error, total = [count / sum(units) for count in units], _standard_error(spec), sum(units)
+    if spec.design != "stratified":
+        return math.ceil(simple_random_size(float(np.dot(shares, accuracies)), error, total))
+    size = math.ceil(stratified_size(shares, accuracies, error, total))
+    while size < min(total, MOST_UNITS):
         numbers = list(map(float, allocate(spec.allocation, size, units, accuracies)))
         expected = expected_overall(accuracies, numbers, units, spec.confidence)
         if expected is None or _is_precise(spec, expected):
@@ -360,16 +345,27 @@ def _is_precise(spec: SampleSpec, expected: Expected) -> bool:
     return expected.standard_error <= _standard_error(spec)
 
 
-def _size(spec: SampleSpec, shares: list[float], accuracies: list[float], units: int) -> int:
-    """Units that the settings ask for."""
-    if spec.design == "cluster":
+def _size(spec: SampleSpec, names: list[str], units: list[int], accuracies: list[float]) -> int:
+    """Units that the settings ask for.
+
+    Raises:
+        ClassError: a stratum that does not exist.
+        SampleError: there is no unit to draw, or more than can be drawn.
+    """
+    if isinstance(spec.allocation, dict):
+        where = "" if spec.area is None else f", inside {spec.area},"
+        _require_known(spec.allocation, names, f"allocation{where}")
+        size = sum(spec.allocation.values())
+    elif spec.design == "cluster":
         assert spec.clusters is not None
         assert spec.per_cluster is not None
-        return spec.clusters * spec.per_cluster
-    if spec.size is not None:
-        return spec.size
-    error = _standard_error(spec)
-    if spec.design == "stratified":
-        return math.ceil(stratified_size(shares, accuracies, error, units))
-    overall = float(np.dot(shares, accuracies))
-    return math.ceil(simple_random_size(overall, error, units))
+        size = spec.clusters * spec.per_cluster
+    elif spec.size is not None:
+        size = spec.size
+    else:
+        size = _precise_size(spec, units, accuracies)
+    if not 0 < size <= MOST_UNITS:
+        raise SampleError(
+            f"{size:,} units are to be drawn. Expected 1 to {MOST_UNITS:,}. Choose another size, or a larger error."
+        )
+    return size

@@ -7,12 +7,12 @@ deviation of a unit is S = sqrt(U (1 - U)).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import SampleError, counted
+from landscribe.estimation.intervals import interval_quantile, wilson
 
 LEAST_OF_A_STRATUM = 50
 """Units of each stratum by the allocation auto (Olofsson et al. 2014 advise 50 to 100)."""
@@ -22,24 +22,15 @@ _LEAST = 2
 Floats = NDArray[np.float64]
 
 
-def z_of(confidence: float) -> float:
-    """The quantile of the normal distribution for a two-sided interval.
-
-    >>> round(z_of(0.95), 6)
-    1.959964
-    """
-    return NormalDist().inv_cdf((1 + confidence) / 2)
-
-
 def simple_random_size(accuracy: float, standard_error: float, units: float = math.inf) -> float:
     """Units of a simple random sample that estimates an accuracy with a standard error (Cochran 1977, eq. 4.2 and 4.3).
 
     Args:
         accuracy: expected.
-        standard_error: of the estimate; a half-width divided by `z_of(confidence)`.
+        standard_error: of the estimate; a half-width divided by `interval_quantile(confidence)`.
         units: of the population.
 
-    >>> round(simple_random_size(0.85, 0.04 / z_of(0.95)), 1)
+    >>> round(simple_random_size(0.85, 0.04 / interval_quantile(0.95)), 1)
     306.1
     """
     without_correction = accuracy * (1 - accuracy) / standard_error**2
@@ -138,7 +129,7 @@ def require_enough(names: Sequence[str], numbers: Sequence[int], units: Sequence
 
 @dataclass(frozen=True)
 class Expected:
-    """An accuracy, and what a sample would say of it."""
+    """An expected accuracy, and the standard error and interval that a sample would give it."""
 
     accuracy: float
     standard_error: float
@@ -146,20 +137,17 @@ class Expected:
     upper: float
 
     @classmethod
-    def of(cls, accuracy: float, variance: float, z: float) -> "Expected":
+    def of(cls, accuracy: float, variance: float, quantile: float) -> "Expected":
         """With Wilson's interval at the effective size of the sample, which stays between 0 and 1.
 
         Args:
             accuracy: expected.
             variance: of its estimate.
-            z: see `z_of`.
+            quantile: of the normal distribution, see `interval_quantile`.
         """
         size = accuracy * (1 - accuracy) / variance if variance > 0 else math.inf
-        if math.isinf(size):
-            return cls(accuracy, 0.0, accuracy, accuracy)
-        middle = (accuracy + z**2 / (2 * size)) / (1 + z**2 / size)
-        half = z / (1 + z**2 / size) * math.sqrt(accuracy * (1 - accuracy) / size + z**2 / (4 * size**2))
-        return cls(accuracy, math.sqrt(variance), middle - half, middle + half)
+        lower, upper = wilson(accuracy, size, quantile)
+        return cls(accuracy, math.sqrt(variance), float(lower), float(upper))
 
 
 def expected_by_stratum(
@@ -173,9 +161,9 @@ def expected_by_stratum(
         units: of each stratum in the population.
         confidence: of the intervals.
     """
-    z, rows = z_of(confidence), zip(accuracies, numbers, units, strict=True)
+    quantile, rows = interval_quantile(confidence), zip(accuracies, numbers, units, strict=True)
     return [
-        Expected.of(accuracy, _variance(accuracy, number, total), z) if number > 0 else None
+        Expected.of(accuracy, _variance(accuracy, number, total), quantile) if number > 0 else None
         for accuracy, number, total in rows
     ]
 
@@ -191,7 +179,8 @@ def expected_overall(
         return None
     shares = np.asarray(units, np.float64) / sum(units)
     variances = [_variance(*row) for row in zip(accuracies, numbers, units, strict=True)]
-    return Expected.of(float((shares * accuracies).sum()), float((shares**2 * variances).sum()), z_of(confidence))
+    accuracy, variance = float((shares * accuracies).sum()), float((shares**2 * variances).sum())
+    return Expected.of(accuracy, variance, interval_quantile(confidence))
 
 
 def _variance(accuracy: float, number: float, units: int) -> float:

@@ -211,7 +211,7 @@ def require_shareable_batches(spec: TrainSpec, group: Processes, *, drawn: int, 
 
 
 def chip_sampler(training: Chips, spec: TrainSpec, seed: int, group: Processes | None = None) -> ChipSampler:
-    """What a training draws from its chips; with a group, this process's part of each batch.
+    """The draws of a training from its chips; with a group, this process's part of each batch.
 
     Args:
         training: the chips to train on.
@@ -245,21 +245,14 @@ def _draws_windows(training: Chips, spec: TrainSpec) -> bool:
     return True
 
 
-def training_batches(
-    training: Chips, order: ChipSampler, spec: TrainSpec, group: Processes, change: ChipTransform | None = None
-) -> ReadAhead:
-    """This process's part of each training batch, transformed by the user's pipeline if there is one."""
-    return _batches(training, spec, group, order=order, change=change)
-
-
 def validation_batches(validation: Chips, spec: TrainSpec, group: Processes) -> ReadAhead | None:
     """This process's part of the validation chips; None if there are none."""
     if not len(validation):
         return None
-    return _batches(validation.take(slice(group.rank, None, group.count)), spec, group)
+    return process_batches(validation.take(slice(group.rank, None, group.count)), spec, group)
 
 
-def _batches(
+def process_batches(
     chips: Chips,
     spec: TrainSpec,
     group: Processes,
@@ -267,7 +260,15 @@ def _batches(
     order: ChipSampler | None = None,
     change: ChipTransform | None = None,
 ) -> ReadAhead:
-    """Batches that a thread reads ahead, from memory or from the files."""
+    """This process's part of each batch, which a thread reads ahead, from memory or from the files.
+
+    Args:
+        chips: to read.
+        spec: batch size and reader processes.
+        group: the processes that share each batch.
+        order: of the chips, with this process's part of each batch; as they lie if None.
+        change: the user's own pipeline.
+    """
     on_this_machine = group.count // group.nodes
     kept_bytes = total_memory() // _KEPT_SHARE // on_this_machine
     free = max(0, cores() // on_this_machine - 1)

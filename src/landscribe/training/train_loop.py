@@ -48,9 +48,9 @@ from landscribe.training.parallel import (
     chip_sampler,
     finish,
     log_on_rank_zero,
+    process_batches,
     process_plugins,
     processes,
-    training_batches,
     validation_batches,
 )
 from landscribe.training.scaling import scaling_of
@@ -272,7 +272,7 @@ def _find_learning_rate(job: _Job) -> float:
         )
 
     order = chip_sampler(job.training, job.spec, job.seed)
-    batches = training_batches(job.training, order, job.spec, job.group, job.change)
+    batches = process_batches(job.training, job.spec, job.group, order=order, change=job.change)
     rate = find_learning_rate(module, batches, job.spec)
     log.info("learning rate: %.3g (by the learning rate finder)", rate)
     return rate
@@ -281,7 +281,7 @@ def _find_learning_rate(job: _Job) -> float:
 def _fit(job: _Job, start: InitialState, checkpoints: Checkpoints, *, is_resumed: bool) -> Segmenter:
     spec, group = job.spec, job.group
     job.model.network.to(memory_format=torch.channels_last)
-    batches = training_batches(job.training, job.order, spec, group, job.change)
+    batches = process_batches(job.training, spec, group, order=job.order, change=job.change)
     held_out = validation_batches(job.validation, spec, group)
     total = spec.total_steps(math.ceil(len(batches) / spec.accumulate))
     assert start.learning_rate is not None

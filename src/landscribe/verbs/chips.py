@@ -164,7 +164,7 @@ def export(
     if to in MAP_EXPORTS:
         if split is not None:
             raise RecipeError(f"--split is {split}, but maps have no splits. Leave it out.")
-        maps = _map_files(sources)
+        maps = map_files(sources)
         if out.resolve() in {folder for path in maps for folder in path.resolve().parents}:
             raise OutputError(f"{out} holds the maps to export. Nothing was changed. Choose another path.")
         require_output_folder(out, mark=MAP_EXPORTS[to].mark, overwrite=overwrite)
@@ -180,11 +180,3 @@ def export(
     require_output_folder(out, mark=CHIP_EXPORTS[to].mark, overwrite=overwrite)
     with claim(out):
         return CHIP_EXPORTS[to].write(opened if split is None else opened.of_split(split), out, overwrite=overwrite)
-
-
-def _map_files(sources: Sequence[Chips | Source]) -> list[Path]:
-    """Class maps: those given, and those in the folders given."""
-    paths = [Path(source) for source in sources if isinstance(source, (str, Path))]
-    if len(paths) < len(sources):
-        raise RecipeError("chips were given. Expected class maps, or a folder of maps.")
-    return map_files(paths)

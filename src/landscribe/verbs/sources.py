@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscribe.errors import RecipeError, listed
+from landscribe.errors import RecipeError, listed, shortened
 from landscribe.geo.classes import read_class_table
 from landscribe.recipe import Recipe, into_sections
-from landscribe.spec import InputPath, checked, shortened
+from landscribe.spec import InputPath, checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,23 +29,6 @@ def recipe_of(
     sections: tuple[str, ...],
 ) -> Recipe:
     """The recipe of a call, with one entry per scene: a recipe with settings on top, or images and labels."""
-    return _with_objects(_recipe_of(recipe, images, labels, settings, sections))
-
-
-def _with_objects(recipe: Recipe) -> Recipe:
-    """The recipe with object numbers in the chips, if its network learns from them."""
-    if not recipe.train.learns_objects:
-        return recipe
-    return recipe.model_copy(update={"chips": recipe.chips.model_copy(update={"objects": True})})
-
-
-def _recipe_of(
-    recipe: Recipe | Source | None,
-    images: Sequence[Any],
-    labels: Any,
-    settings: dict[str, Any],
-    sections: tuple[str, ...],
-) -> Recipe:
     settings = _with_rows_of_table(settings)
     if recipe is None:
         images = [images] if isinstance(images, (str, Path)) else images
@@ -53,13 +36,22 @@ def _recipe_of(
             raise RecipeError("neither a recipe nor an image was given. Give RECIPE.toml, or --image and --labels.")
         if not isinstance(images, Iterable):
             raise RecipeError(f"images is {shortened(repr(images))}. Expected a list with one entry for each scene.")
-        return Recipe.of_files(list(images), labels, settings, sections=sections).listed()
-    if images or labels:
-        raise RecipeError("a recipe and images or labels were given. Give one or the other.")
-    _require_source(recipe, Recipe, "the recipe", "a Recipe or its path; Recipe.of makes one of a dict")
-    opened = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    # Paths of a recipe are relative to its folder; paths of settings on top, to the working folder.
-    return opened.with_settings(into_sections(settings, sections)).with_absolute_paths(Path.cwd()).listed()
+        found = Recipe.of_files(list(images), labels, settings, sections=sections)
+    else:
+        if images or labels:
+            raise RecipeError("a recipe and images or labels were given. Give one or the other.")
+        _require_source(recipe, Recipe, "the recipe", "a Recipe or its path; Recipe.of makes one of a dict")
+        opened = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+        # Paths of a recipe are relative to its folder; paths of settings on top, to the working folder.
+        found = opened.with_settings(into_sections(settings, sections)).with_absolute_paths(Path.cwd())
+    return _with_objects(found.listed())
+
+
+def _with_objects(recipe: Recipe) -> Recipe:
+    """The recipe with object numbers in the chips, if its network learns from them."""
+    if not recipe.train.learns_objects:
+        return recipe
+    return recipe.model_copy(update={"chips": recipe.chips.model_copy(update={"objects": True})})
 
 
 def _with_rows_of_table(settings: dict[str, Any]) -> dict[str, Any]:
@@ -97,16 +89,16 @@ def open_chips(chips: Chips | Source) -> Chips:
     return Chips.of(chips)
 
 
-def map_files(maps: Sequence[Source]) -> list[Path]:
+def map_files(maps: Sequence[Chips | Source]) -> list[Path]:
     """Class maps: those given, and those of the folders given (.tif).
 
     Raises:
-        RecipeError: there are none, or a folder holds chips.
+        RecipeError: there are none, or chips are among them.
     """
     from landscribe.geo.inputs import files_in
 
-    paths = [Path(path) for path in maps]
-    if any((path / "chips.json").exists() for path in paths):
+    paths = [Path(each) for each in maps if isinstance(each, (str, Path))]
+    if len(paths) < len(maps) or any((path / "chips.json").exists() for path in paths):
         raise RecipeError("chips were given. Expected class maps, or a folder of maps.")
     files = [file for path in paths for file in (files_in(str(path), {".tif"}) if path.is_dir() else [path])]
     if not files:

@@ -7,6 +7,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from landscribe.agreement import plain
 from landscribe.assessment.objects.boundaries import Edges, length_within
 from landscribe.assessment.objects.matching import Pairs, dissolved, match, match_by_score
 from landscribe.assessment.objects.object_files import Objects
@@ -155,11 +156,6 @@ class ObjectMeasures:
             "average_precisions": [plain(value) for value in self.average_precisions.tolist()],
             **{name: plain(getattr(self, name)) for name in SCALARS},
         }
-
-
-def plain(value: float) -> float | None:
-    """None for NaN."""
-    return None if np.isnan(value) else float(value)
 
 
 def _shares(part: NDArray[Any], whole: float) -> Floats:

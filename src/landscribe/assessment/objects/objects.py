@@ -1,6 +1,5 @@
 """Assess objects against reference polygons: one-to-one matches, panoptic quality, outlines."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from landscribe.agreement import plain
 from landscribe.assessment.objects.object_files import read_comparison
 from landscribe.assessment.objects.object_measures import (
     BY_THRESHOLD,
@@ -15,11 +15,10 @@ from landscribe.assessment.objects.object_measures import (
     THRESHOLDS,
     ObjectMeasures,
     measure_objects,
-    plain,
 )
 from landscribe.assessment.spec import ObjectAssessmentSpec
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.outputs import write_text
+from landscribe.outputs import write_json
 
 Floats = NDArray[np.float64]
 
@@ -126,7 +125,7 @@ class ObjectAssessment:
 
     def save(self, path: Path) -> None:
         """Write the measures as JSON, atomically."""
-        write_text(path, json.dumps(self.as_dict(), indent=1) + "\n")
+        write_json(path, self.as_dict())
 
 
 def assess_objects(objects: str, reference: str, labels: SceneSpec, spec: ObjectAssessmentSpec) -> ObjectAssessment:

@@ -26,6 +26,7 @@ _STYLE_MARK = "Landscribe wrote this style for "
 
 GEOMETRY = "geometry"
 """The column of geometries, as WKB."""
+GEOMETRY_FIELD = pa.field(GEOMETRY, pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
 
 METADATA_URI = "urn:landscribe:layer"
 """Names our metadata among those of a GeoPackage."""
@@ -45,7 +46,7 @@ class FeatureStream:
     """A stream of features with one table layout."""
 
     schema: pa.Schema
-    """Of the columns, of which `GEOMETRY` is binary."""
+    """Of the columns; the last is `GEOMETRY_FIELD`."""
     batches: Callable[[], Iterator[pa.RecordBatch]]
     """Starts the stream."""
     geometry_type: str

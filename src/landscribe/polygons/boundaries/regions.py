@@ -1,6 +1,6 @@
 """Regions: strips are joined into whole boundary arcs and whole regions, which leave as soon as they are complete.
 
-Memory holds what is open: arcs that cross the seam to the next strip, and the arcs of groups of regions that reach it.
+Memory holds the open arcs: those that cross the seam to the next strip, and those of groups of regions that reach it.
 """
 
 import math
