@@ -73,6 +73,17 @@ def test_importing_the_package_loads_neither_torch_nor_gdal():
     assert not loaded_by("import landscribe") & {"torch", "rasterio", "geopandas", "pandas", "numpy", "lightning"}
 
 
+def test_drawing_and_assessing_a_sample_loads_no_torch(tmp_path):
+    mapped = worlds.write_raster(tmp_path / "map.tif", np.repeat(np.uint8([[1], [2]]), 40, axis=0).repeat(40, axis=1))
+    points = tmp_path / "points.csv"
+    code = (
+        f"import landscribe as ls; ls.sample({str(mapped)!r}, out={str(points)!r}, size=20)\n"
+        f"import pandas as pd; table = pd.read_csv({str(points)!r}); table['reference'] = table['map']\n"
+        f"table.to_csv({str(points)!r}, index=False); ls.assess({str(mapped)!r}, reference={str(points)!r})"
+    )
+    assert not loaded_by(code) & {"torch", "lightning"}
+
+
 def test_help_loads_nothing_heavy():
     code = "import sys; sys.argv = ['landscribe', '--help']\nfrom landscribe.commands.app import main\n"
     loaded = loaded_by(code + "try: main()\nexcept SystemExit as ended: assert not ended.code\nsys")

@@ -97,7 +97,6 @@ def sample(
 
     from landscribe.estimation.reference_sample import require_sample_suffix
     from landscribe.geo.rasters.raster import Raster
-    from landscribe.reports.labelling import require_labelling_page, write_labelling_page
     from landscribe.sampling.draw import draw_sample
     from landscribe.sampling.forms import FORMS, form_path
     from landscribe.sampling.plan import plan_sample
@@ -116,6 +115,9 @@ def sample(
             require_absent(file, overwrite=overwrite)
         plan = plan_sample(Raster.open([mapped]), spec)
         if page is not None:
+            # A page imports torch, which takes seconds.
+            from landscribe.reports.labelling import require_labelling_page, write_labelling_page
+
             require_labelling_page(page, plan.size)
         drawn = draw_sample(plan)
         for name in forms:
