@@ -17,7 +17,8 @@ from landscribe.geo.rasters.derived.converted import as_colours, filled
 from landscribe.geo.rasters.derived.mosaic import mosaic
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, resample_to
 from landscribe.geo.rasters.derived.stack import stack_bands
-from landscribe.geo.rasters.raster import Files, Raster
+from landscribe.geo.rasters.open_file import Files
+from landscribe.geo.rasters.raster import Raster
 
 SIDE, BLOCK = 256, 32
 PLACE = {"crs": "EPSG:32617", "transform": Affine(1, 0, 500_000, 0, -1, 4_000_000)}

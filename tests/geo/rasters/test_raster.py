@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.windows import Window as RasterioWindow
 
-from landscribe.errors import GridError, RasterError
+from landscribe.errors import GridError, RasterError, ReadError
 from landscribe.geo.grid import Window
+from landscribe.geo.inputs import open_rasters
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import read_band
+from landscribe.geo.spec import ImagerySpec
 from worlds import METRE, counting, noise, write_raster
 
 ALL = Window(0, 0, 9, 13)
@@ -139,6 +141,35 @@ def test_each_band_of_a_vrt_keeps_its_own_nodata_value(tmp_path):
     assert invalid(raster) == [[1, 1], [2, 3]]
     assert invalid(raster.select([2])) == [[2, 3]]
     assert invalid(raster.select([2, 1])) == [[1, 1], [2, 3]]
+
+
+def test_a_vrt_of_several_types_reads_each_band_in_the_type_that_holds_all(tmp_path):
+    """As `gdalbuildvrt -separate` makes it of heights beside 16-bit imagery, each with its own nodata."""
+    write_raster(tmp_path / "grey.tif", np.array([[7, 65535, 9, 7]], "uint16"), nodata=65535)
+    # No float64 is -9999.9 in float32, so the value is recognised only in the type of the band.
+    write_raster(tmp_path / "height.tif", np.array([[0.5, 1.5, -9999.9, -1]], "float32"), nodata=-9999.9)
+    write_raster(tmp_path / "far.tif", np.array([[1e300, 2, 3, 0.1]], "float64"))
+    bands = "".join(
+        f'<VRTRasterBand dataType="{dtype}" band="{band}">{nodata}<SimpleSource><SourceFilename relativeToVRT="1">'
+        f"{name}.tif</SourceFilename></SimpleSource></VRTRasterBand>"
+        for band, (name, dtype, nodata) in enumerate(
+            [
+                ("grey", "UInt16", "<NoDataValue>65535</NoDataValue>"),
+                ("height", "Float32", "<NoDataValue>-9999.9</NoDataValue>"),
+                ("far", "Float64", ""),
+            ],
+            1,
+        )
+    )
+    vrt = tmp_path / "stack.vrt"
+    vrt.write_text(f'<VRTDataset rasterXSize="4" rasterYSize="1">{bands}</VRTDataset>')
+    raster = Raster.open(vrt)
+    pixels, valid = raster.read(Window(0, 0, 1, 4))
+    assert raster.dtype == "float64"
+    assert valid.tolist() == [[True, False, False, True]]
+    assert pixels[:, 0, [0, 3]].tolist() == [[7, 7], [0.5, -1], [1e300, 0.1]]
+    stacked = Raster.open([tmp_path / "far.tif", tmp_path / "height.tif"])
+    assert stacked.read(Window(0, 0, 1, 4))[1].tolist() == [[True, True, False, True]]
 
 
 def test_an_override_may_have_a_value_for_each_band(tmp_path):
@@ -314,7 +345,7 @@ def test_an_override_replaces_the_declared_nodata_value(tmp_path):
     assert invalid_places(Raster.open([path], nodata=-9999)) == [[1, 1], [2, 2]]
 
 
-@pytest.mark.parametrize("value", [-9999, 256, 0.5, math.nan, math.inf])
+@pytest.mark.parametrize("value", [-9999, 256, 0.5, math.inf])
 def test_an_override_that_the_type_cannot_hold_is_refused(tmp_path, value):
     path = write_raster(tmp_path / "a.tif", three_bands("uint8", 0))
     with pytest.raises(RasterError, match=f"nodata is {value:g}, but .* holds uint8. Expected a whole number from 0"):
@@ -330,6 +361,19 @@ def test_nan_as_an_override_adds_to_the_declared_nodata_value(tmp_path, value):
     assert invalid_places(raster) == [[1, 1], [2, 2], [3, 3]]
     other = write_raster(tmp_path / "b.tif", noise(1, 9, 13, "float32"), nodata=-1)
     assert invalid_places(Raster.open([path, other], nodata=math.nan)) == [[1, 1], [2, 2], [3, 3]]
+
+
+@pytest.mark.parametrize("resample", [False, True], ids=["files", "resampled"])
+def test_nan_as_an_override_leaves_whole_numbers_their_declared_value(tmp_path, resample):
+    radar = write_raster(tmp_path / "radar.tif", np.array([[1, -32768, 3, 4]], "int16"), nodata=-32768)
+    array = np.array([[1, 2, math.nan, -9999]], "float32")
+    where = {"transform": METRE @ Affine.scale(0.5)} if resample else {}
+    array = array.repeat(2, axis=0).repeat(2, axis=1) if resample else array
+    heights = write_raster(tmp_path / "heights.tif", array, nodata=-9999, **where)
+    (raster,) = open_rasters([[radar, heights]], ImagerySpec(nodata=math.nan), resample=resample)
+    assert raster.read(Window(0, 0, 1, 4))[1].tolist() == [[True, False, False, False]]
+    (alone,) = open_rasters([radar], ImagerySpec(nodata=math.nan))
+    assert alone.nodata == -32768
 
 
 def test_undeclared_zeros_are_pixels(tmp_path):
@@ -388,6 +432,29 @@ def test_selected_bands_are_in_the_requested_order(striped, numbers):
     raster = Raster.open([striped])
     chosen, _ = raster.select(numbers).read(ALL)
     np.testing.assert_array_equal(chosen, raster.read(ALL)[0][[number - 1 for number in numbers]])
+
+
+def test_bands_that_are_not_selected_are_not_read(tmp_path):
+    """The second file and the third band of the first are damaged, which a read of them would find."""
+    path = write_raster(tmp_path / "a.tif", noise(3, 64, 64), interleave="band", compress="deflate")
+    other = write_raster(tmp_path / "b.tif", noise(1, 64, 64), compress="deflate")
+    raster = Raster.open([path, other])
+    expected = boundless(path, Window(0, 0, 64, 64))
+    for file, kept in ((path, 0.8), (other, 0.5)):
+        with file.open("r+b") as stored:
+            stored.truncate(int(file.stat().st_size * kept))
+    np.testing.assert_array_equal(raster.select([2, 1, 2]).read(Window(0, 0, 64, 64))[0], expected[[1, 0, 1]])
+    for band in (3, 4):
+        with pytest.raises(ReadError):
+            raster.select([band]).read(Window(0, 0, 64, 64))
+
+
+@pytest.mark.parametrize("numbers", [[4, 1], [2, 4, 3], [5, 5, 1, 2]])
+def test_bands_of_several_files_are_selected_in_the_requested_order(tmp_path, numbers):
+    array = noise(5, 9, 13)
+    paths = [write_raster(tmp_path / "a.tif", array[:3]), write_raster(tmp_path / "b.tif", array[3:])]
+    pixels, _ = Raster.open(paths).select(numbers).read(ALL)
+    np.testing.assert_array_equal(pixels, array[[number - 1 for number in numbers]])
 
 
 def test_selecting_from_a_selection_counts_its_own_bands(striped):
