@@ -113,7 +113,6 @@ class Raster:
         nodata: NodataValue = None,
         nodata_rule: NodataRule = "auto",
         is_imagery: bool = False,
-        declared: Sequence[float | None] = (),
     ) -> "Raster":
         """Open files that lie on one grid.
 
@@ -122,7 +121,6 @@ class Raster:
             nodata: as of `override_nodata`.
             nodata_rule: whether any or all bands of a pixel must hold nodata.
             is_imagery: an alpha band that holds many values is a band, with a warning; it is a mask otherwise.
-            declared: nodata values of all bands, for those whose file declares none.
 
         Raises:
             RasterError: a file is not a readable raster, or its dtype cannot hold the nodata value.
@@ -136,22 +134,12 @@ class Raster:
             _require_aligned(names[0], files[0].grid, name, file.grid)
         bands = deduplicate_names([band for file in files for band in file.bands])
         dtype = str(np.result_type(*{file.dtype for file in files}))
-        own = [value for file in files for value in file.nodata]
-        if declared:
-            own = [known if known is not None else other for known, other in zip(own, declared, strict=True)]
+        own = one_if_equal([value for file in files for value in file.nodata])
         source = Files(names, frozenset(index for index, file in enumerate(files) if file.alpha_is_imagery))
         encoding = if_declared([band for file in files for band in file.encoding])
         has_palette = len(files) == 1 and files[0].has_palette
-        grid = files[0].grid
         raster = cls(
-            source,
-            grid,
-            tuple(bands),
-            dtype,
-            one_if_equal(own),
-            nodata_rule,
-            encoding=encoding,
-            has_palette=has_palette,
+            source, files[0].grid, tuple(bands), dtype, own, nodata_rule, encoding=encoding, has_palette=has_palette
         )
         return raster if nodata is None else raster.override_nodata(nodata)
 
