@@ -1,5 +1,7 @@
 """Metadata: files that hold several rasters, and files that ground control points place."""
 
+from pathlib import PureWindowsPath
+
 import numpy as np
 import pytest
 from rasterio.control import GroundControlPoint
@@ -7,6 +9,7 @@ from rasterio.shutil import copy
 
 from landscribe.errors import RasterError
 from landscribe.geo.inputs import open_rasters
+from landscribe.geo.rasters.metadata import stem
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.spec import ImagerySpec
 from worlds import noise, write_raster
@@ -33,6 +36,34 @@ def test_a_container_of_several_rasters_lists_them_and_the_names_work(tmp_path, 
     np.testing.assert_array_equal(read(Raster.open([second])), ARRAY[[1]])
     (stacked,) = open_rasters([[second, first]], ImagerySpec())
     np.testing.assert_array_equal(read(stacked), ARRAY[[1, 0]])
+
+
+def test_variables_of_a_container_are_bands_of_their_own_names(tmp_path, bands):
+    copy(bands, tmp_path / "cube.nc", driver="netCDF", FORMAT="NC4")
+    variables = [f"NETCDF:{tmp_path / 'cube.nc'}:Band{number}" for number in (2, 3)]
+    assert Raster.open(variables).bands == ("Band2", "Band3")
+    assert Raster.open(variables[::-1]).bands == ("Band3", "Band2")
+    assert [raster.name for raster in open_rasters(variables, ImagerySpec())] == ["cube_Band2", "cube_Band3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("netcdf:cube.nc:Band1", "cube_Band1"),
+        ("NETCDF:/v1.2/a b/cube.nc:Band1", "cube_Band1"),
+        ('NETCDF:"C:\\data\\cube.nc":/forecast/rain', "cube_forecast_rain"),
+        ("NETCDF:cube.nc", "cube"),
+        ('NETCDF:"/vsicurl/https://a.org:80/cube.nc?key=1:2":rain', "cube_rain"),
+        ('HDF4_EOS:EOS_GRID:"MOD13.hdf":grid:NDVI', "MOD13_grid_NDVI"),
+        ('ZARR:"cube.zarr":/rain', "cube_rain"),
+        ("SENTINEL2_L2A:/S2.SAFE/MTD_MSIL2A.xml:10m:EPSG_32632", "MTD_MSIL2A_10m_EPSG_32632"),
+        ("GTIFF_DIR:2:/maps/pages.tif", "pages_2"),
+        ("/maps/a.b.tif", "a.b"),
+    ],
+)
+def test_a_raster_in_a_container_has_a_name_that_files_may_have(name, expected, monkeypatch):
+    monkeypatch.setattr("landscribe.geo.rasters.metadata.Path", PureWindowsPath)
+    assert stem(name) == expected
 
 
 def test_further_pages_of_a_tiff_are_said_and_can_be_named(tmp_path, caplog):

@@ -1,6 +1,7 @@
 """Metadata: what GDAL says about a raster file: its grid, bands, dtype, nodata values, encoding and mask."""
 
 import logging
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,12 @@ _ALPHA = ColorInterp.alpha
 _LISTED = 4
 """Rasters of a container that a message names."""
 _SUBDATASET_PREFIXES = ("GTIFF_DIR:", "NETCDF:", "HDF5:", "HDF4_", "ZARR:", "GPKG:", "SENTINEL2_")
+_IN_CONTAINER = re.compile(
+    r'(?:NETCDF|HDF5|HDF4_\w+|ZARR|GPKG|SENTINEL2_\w+)(?::\w+)??:(?:"([^"]+)"|(.+?\.\w+))(?::(.+))?', re.IGNORECASE
+)
+"""Of a raster in a container: the path in quotes, or the path, and the variable."""
+_PAGE = re.compile(r"GTIFF_DIR:(?:off:)?(\d+):(.+)")
+"""Of a page of a TIFF: its number, and the path."""
 _SAMPLES_PER_AXIS = 4
 _SAMPLE_SIDE = 64
 """Windows of the alpha band that are read to see if it masks, and their side in pixels."""
@@ -184,9 +191,25 @@ def _band_name(source: Any, index: int, *, alone: bool) -> str:
     colour = source.colorinterp[index - 1]
     if colour in (ColorInterp.red, ColorInterp.green, ColorInterp.blue):
         return str(colour.name)
+    inside = _IN_CONTAINER.fullmatch(source.name)
+    if inside and inside[3]:
+        return _plain(inside[3]) if alone else f"{_plain(inside[3])}_{index}"
     return stem(source.name) if alone else f"band{index}"
 
 
+def _plain(variable: str) -> str:
+    """The name of a variable without signs that file names cannot hold."""
+    return re.sub(r"[^\w.-]+", "_", variable).strip("_")
+
+
 def stem(name: str) -> str:
-    """Stem of a file's name; the query of a URL is not part of it."""
+    """Stem of a file's name, with the variable or page of a file that holds several; a URL's query is no part of it.
+
+    >>> stem("scene.tif"), stem("NETCDF:/data/year.nc:rain"), stem('HDF5:"year.h5"://soil/clay')
+    ('scene', 'year_rain', 'year_soil_clay')
+    """
+    if inside := _IN_CONTAINER.fullmatch(name):
+        return "_".join([stem(inside[1] or inside[2]), *([_plain(inside[3])] if inside[3] else [])])
+    if page := _PAGE.fullmatch(name):
+        return f"{stem(page[2])}_{page[1]}"
     return Path(name.partition("?")[0] if is_remote(name) else name).stem

@@ -87,7 +87,8 @@ class Raster:
     source: Source
     grid: Grid
     bands: tuple[str, ...]
-    """Band names: the description in the file, else the colour, else the file's stem or the band's number."""
+    """Band names: the description in the file, else the colour, else the variable of a container, else the file's stem
+    or the band's number."""
     dtype: str
     """Numpy name of the smallest type that holds every band."""
     nodata: NodataValue
