@@ -12,6 +12,7 @@ import rasterio
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
 from landscribe.errors import GridError, RasterError, ReadError
@@ -398,6 +399,17 @@ def test_an_alpha_band_and_a_nodata_value_both_apply(tmp_path):
     array[:3, 1, 1] = 0
     raster = Raster.open([write_raster(tmp_path / "a.tif", array, alpha=True, nodata=0)])
     assert invalid_places(raster) == [[1, 1], [4, 5]]
+
+
+@pytest.mark.parametrize("is_imagery", [True, False])
+def test_an_alpha_band_alone_is_a_band(tmp_path, is_imagery):
+    array = np.array([[0, 1, 2, 255]], "uint8")
+    path = write_raster(tmp_path / "labels.tif", array, alpha=True)
+    with rasterio.open(path) as source:
+        assert source.colorinterp == (ColorInterp.alpha,)
+    pixels, valid = Raster.open(path, is_imagery=is_imagery).read(Window(0, 0, 1, 4))
+    assert pixels[0].tolist() == array.tolist()
+    assert valid.all()
 
 
 def test_a_mask_band_marks_valid_pixels(tmp_path):

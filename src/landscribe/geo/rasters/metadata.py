@@ -125,7 +125,7 @@ def _encoding(source: Any, index: int) -> Encoding:
 
 def _alpha_is_imagery(source: Any, name: str) -> bool:
     """True if many pixels of the alpha band are neither transparent nor opaque: near infrared, flagged by a program."""
-    alpha = [index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if colour == _ALPHA]
+    alpha = _alpha_bands(source)
     if not alpha:
         return False
     grid = Grid(None, Affine.identity(), source.height, source.width)
@@ -152,11 +152,14 @@ def _alpha_is_imagery(source: Any, name: str) -> bool:
 
 def band_numbers(source: Any, *, alpha_is_imagery: bool = False) -> list[int]:
     """Numbers of the bands; alpha is none unless it holds imagery."""
-    return [
-        index
-        for index, colour in zip(source.indexes, source.colorinterp, strict=True)
-        if alpha_is_imagery or colour != _ALPHA
-    ]
+    alpha = () if alpha_is_imagery else _alpha_bands(source)
+    return [index for index in source.indexes if index not in alpha]
+
+
+def _alpha_bands(source: Any) -> list[int]:
+    """Numbers of the alpha bands; without a band beside them that they could mask, they are no alpha."""
+    alpha = [index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if colour == _ALPHA]
+    return alpha if len(alpha) < source.count else []
 
 
 def mask_band(source: Any, *, alpha_is_imagery: bool = False) -> int | None:
@@ -166,7 +169,7 @@ def mask_band(source: Any, *, alpha_is_imagery: bool = False) -> int | None:
         The number of the alpha band, `MASK_BAND` for a mask band, None for neither.
     """
     # GDAL's mask flags omit the alpha band of a file that declares nodata too.
-    alpha = [index for index, colour in zip(source.indexes, source.colorinterp, strict=True) if colour == _ALPHA]
+    alpha = _alpha_bands(source)
     if alpha:
         return None if alpha_is_imagery else int(alpha[0])
     flags = {flag for band_flags in source.mask_flag_enums for flag in band_flags}
