@@ -153,6 +153,20 @@ def test_a_mask_that_leaves_missing_blocks_valid_counts(tmp_path):
     assert not raster.may_hold_valid(Window(200, 0, 32, 32))
 
 
+def test_a_mask_of_one_band_that_leaves_missing_blocks_valid_counts(tmp_path):
+    path = sparse(tmp_path / "a.tif", bands=2)
+    masks = np.stack([np.eye(SIDE), np.zeros((SIDE, SIDE))]).astype(np.uint8)
+    with rasterio.open(
+        f"{path}.msk", "w", driver="GTiff", count=2, height=SIDE, width=SIDE, dtype="uint8", **PLACE
+    ) as beside:
+        beside.write(masks * 255)
+        beside.update_tags(INTERNAL_MASK_FLAGS_1="0", INTERNAL_MASK_FLAGS_2="0")
+    raster = Raster.open([path]).select([1])
+    assert raster.read(Window(200, 190, 32, 32))[1].any()
+    assert raster.may_hold_valid(Window(200, 190, 32, 32))
+    assert not raster.may_hold_valid(Window(200, 0, 32, 32))
+
+
 @pytest.mark.parametrize(
     "layout",
     [

@@ -412,6 +412,50 @@ def test_an_alpha_band_alone_is_a_band(tmp_path, is_imagery):
     assert valid.all()
 
 
+def masked_by_band(folder: Path, kind: str) -> Path:
+    """Two bands of 9 x 13 pixels with a mask each, which differ; a third band without one if a VRT declares them."""
+    masks = np.full((3, 9, 13), 255, "uint8")
+    masks[0, 1, 1] = masks[0, 2, 2] = masks[1, 2, 2] = masks[1, 3, 3] = 0
+    array = noise(3, 9, 13)
+    if kind == "msk":
+        path = write_raster(folder / "a.tif", array[:2])
+        with rasterio.open(f"{path}.msk", "w", driver="GTiff", count=2, height=9, width=13, dtype="uint8") as beside:
+            beside.write(masks[:2])
+            beside.update_tags(INTERNAL_MASK_FLAGS_1="0", INTERNAL_MASK_FLAGS_2="0")
+        return path
+    write_raster(folder / "masks.tif", masks, crs=None, transform=None)
+    write_raster(folder / "pixels.tif", array, crs=None, transform=None)
+
+    def band(number: int, file: str, inside: str = "") -> str:
+        attributes = f' band="{number}"' if file == "pixels" else ""
+        return (
+            f'<VRTRasterBand dataType="Byte"{attributes}><SimpleSource><SourceFilename relativeToVRT="1">{file}.tif'
+            f"</SourceFilename><SourceBand>{number}</SourceBand></SimpleSource>{inside}</VRTRasterBand>"
+        )
+
+    bands = [band(number, "pixels", f"<MaskBand>{band(number, 'masks')}</MaskBand>") for number in (1, 2)]
+    path = folder / "a.vrt"
+    path.write_text(f'<VRTDataset rasterXSize="13" rasterYSize="9">{"".join(bands)}{band(3, "pixels")}</VRTDataset>')
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("kind", ["msk", "vrt"])
+def test_masks_of_single_bands_apply_to_the_bands_that_are_chosen(tmp_path, kind):
+    path = masked_by_band(tmp_path, kind)
+    raster = Raster.open(path)
+    assert raster.mask_files == (str(path),)
+    with rasterio.open(path) as source:
+        theirs = source.read_masks() > 0
+    for numbers in ([1], [2], [2, 1]):
+        expected = theirs[[number - 1 for number in numbers]].all(axis=0)
+        assert not expected.all()
+        np.testing.assert_array_equal(raster.select(numbers).read(ALL)[1], expected)
+    assert invalid_places(raster) == [[1, 1], [2, 2], [3, 3]]
+    if kind == "vrt":
+        assert raster.select([3]).read(ALL)[1].all()
+
+
 def test_a_mask_band_marks_valid_pixels(tmp_path):
     valid = np.ones((9, 13), bool)
     valid[4, 5] = False

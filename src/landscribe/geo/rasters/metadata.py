@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from landscribe.geo.rasters.encoding import Encoding
 log = logging.getLogger(__name__)
 
 MASK_BAND = 0
-"""Stands for the mask of a dataset, which has no band number."""
+"""Stands for the mask of a dataset, or those of its bands, which have no band number."""
 _ALPHA = ColorInterp.alpha
 _LISTED = 4
 """Rasters of a container that a message names."""
@@ -166,25 +167,49 @@ def mask_band(source: Any, *, alpha_is_imagery: bool = False) -> int | None:
     """The band that masks pixels in addition to any nodata value.
 
     Returns:
-        The number of the alpha band, `MASK_BAND` for a mask band, None for neither.
+        The number of the alpha band, `MASK_BAND` for mask bands, None for neither.
     """
     # GDAL's mask flags omit the alpha band of a file that declares nodata too.
     alpha = _alpha_bands(source)
     if alpha:
         return None if alpha_is_imagery else int(alpha[0])
-    flags = {flag for band_flags in source.mask_flag_enums for flag in band_flags}
-    return MASK_BAND if MaskFlags.per_dataset in flags else None
+    return MASK_BAND if distinct_masks(source, source.indexes) else None
+
+
+def distinct_masks(source: Any, indexes: Sequence[int]) -> list[int]:
+    """Those of these bands with a mask of their own, and the first of those that share the mask of the dataset."""
+    flags = [source.mask_flag_enums[index - 1] for index in indexes]
+    # GDAL has no flag for a mask of one band: such a band has none.
+    own = [index for index, band_flags in zip(indexes, flags, strict=True) if not band_flags]
+    shared = [index for index, band_flags in zip(indexes, flags, strict=True) if MaskFlags.per_dataset in band_flags]
+    return own + shared[:1]
 
 
 def read_mask(
-    source: Any, band: int, window: RasterioWindow | None = None, shape: tuple[int, int] | None = None
+    source: Any,
+    band: int,
+    window: RasterioWindow | None = None,
+    shape: tuple[int, int] | None = None,
+    indexes: Sequence[int] | None = None,
 ) -> NDArray[np.bool_]:
-    """(rows, cols), True where the alpha band or mask of a dataset leaves pixels valid; decimated to `shape`."""
-    if band == MASK_BAND:
-        mask = source.dataset_mask(window=window, out_shape=shape)
-    else:
-        mask = source.read(band, window=window, out_shape=shape)
-    return np.asarray(mask > 0)
+    """Read where the alpha band or the masks of a dataset leave pixels valid.
+
+    Args:
+        source: the dataset.
+        band: the number of the alpha band, or `MASK_BAND`.
+        window: in pixels; None for all.
+        shape: of the result, decimated; None for that of the dataset.
+        indexes: the bands whose masks count; None for all.
+
+    Returns:
+        (rows, cols), True where all of these bands are valid.
+    """
+    if band != MASK_BAND:
+        return np.asarray(source.read(band, window=window, out_shape=shape) > 0)
+    valid = np.ones(shape or source.shape, bool)
+    for index in distinct_masks(source, source.indexes if indexes is None else indexes):
+        valid &= source.read_masks(index, window=window, out_shape=shape) > 0
+    return valid
 
 
 def _band_name(source: Any, index: int, *, alone: bool) -> str:

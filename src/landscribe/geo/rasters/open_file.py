@@ -18,7 +18,7 @@ from rasterio.windows import Window as RasterioWindow
 from landscribe.errors import ReadError
 from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote, open_handle
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.metadata import MASK_BAND, band_numbers, mask_band, read_mask
+from landscribe.geo.rasters.metadata import MASK_BAND, band_numbers, distinct_masks, mask_band, read_mask
 from landscribe.geo.rasters.nodata import Nodata
 
 _PAUSE = 5.0
@@ -82,7 +82,7 @@ class OpenFile:
                 pixels = [self.dataset.read(index, window=part, out_shape=shape) for index in indexes]
             if self.mask_band is None:
                 return pixels, np.ones(shape, bool)
-            return pixels, read_mask(self.dataset, self.mask_band, part, shape)
+            return pixels, read_mask(self.dataset, self.mask_band, part, shape, indexes)
 
     def may_store(self, window: Window) -> bool:
         """False only where the file stores no pixel of a window: all of its pixels, and their mask, are then equal.
@@ -115,7 +115,11 @@ class OpenFile:
     def _may_be_unmasked(self, window: Window) -> bool:
         if math.prod(window.shape) > _MOST_MASK_PIXELS:
             return True
-        return bool(read_mask(self.dataset, MASK_BAND, _part(window)).any())
+        part = _part(window)
+        return any(
+            read_mask(self.dataset, MASK_BAND, part, window.shape, [index]).any()
+            for index in distinct_masks(self.dataset, self.indexes)
+        )
 
     @cached_property
     def _source_rectangles(self) -> NDArray[np.float64]:
