@@ -1,9 +1,11 @@
 """Metadata: files that hold several rasters, and files that ground control points place."""
 
+import math
 from pathlib import PureWindowsPath
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.shutil import copy
 
@@ -75,6 +77,17 @@ def test_further_pages_of_a_tiff_are_said_and_can_be_named(tmp_path, caplog):
     caplog.clear()
     np.testing.assert_array_equal(read(Raster.open([f"GTIFF_DIR:3:{tmp_path / 'pages.tif'}"])), ARRAY[[2]])
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "tags", [{"scale": 0.0}, {"scale": math.nan}, {"scale": math.inf}, {"offset": math.nan}], ids=str
+)
+def test_scales_that_give_no_physical_numbers_are_refused_with_the_band(tmp_path, bands, tags):
+    with rasterio.open(bands, "r+") as target:
+        target.scales = (1.0, tags.get("scale", 1.0), 1.0)
+        target.offsets = (0.0, tags.get("offset", 0.0), 0.0)
+    with pytest.raises(RasterError, match=r"band 2 of \S*bands.tif has the scale .*gdal_edit.py -scale"):
+        Raster.open([bands])
 
 
 def test_a_zarr_store_is_one_raster_and_no_folder_of_images(tmp_path, bands):

@@ -1,6 +1,7 @@
 """Metadata: what GDAL says about a raster file: its grid, bands, dtype, nodata values, encoding and mask."""
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def read_metadata(name: str, *, is_imagery: bool = False) -> Metadata:
         is_imagery: an alpha band may hold imagery, such as near infrared: then it is a band.
 
     Raises:
-        RasterError: the file is not a readable raster, or holds complex numbers.
+        RasterError: the file is not a readable raster, holds complex numbers, or a scale of 0.
         GridError: it is not north-up.
     """
     with open_dataset(name) as source:
@@ -84,7 +85,7 @@ def read_metadata(name: str, *, is_imagery: bool = False) -> Metadata:
             tuple(_band_name(source, index, alone=len(indexes) == 1) for index in indexes),
             str(np.result_type(*dtypes)),
             tuple(source.nodatavals[index - 1] for index in indexes),
-            tuple(_encoding(source, index) for index in indexes),
+            tuple(_encoding(source, index, name) for index in indexes),
             alpha_is_imagery,
             has_palette=len(indexes) == 1 and source.colorinterp[indexes[0] - 1] == ColorInterp.palette,
         )
@@ -119,8 +120,13 @@ def log_once(text: str, level: int = logging.WARNING) -> None:
     log.log(level, "%s", text)
 
 
-def _encoding(source: Any, index: int) -> Encoding:
+def _encoding(source: Any, index: int, name: str) -> Encoding:
     scale, offset, unit = (values[index - 1] for values in (source.scales, source.offsets, source.units))
+    if not (scale and math.isfinite(scale) and math.isfinite(offset)):
+        raise RasterError(
+            f"band {index} of {name} has the scale {scale:g} and the offset {offset:g}, with which stored numbers mean "
+            "nothing. Expected finite ones, and no scale of 0. Correct the tags (gdal_edit.py -scale 1 -offset 0)."
+        )
     return Encoding(float(scale), float(offset), str(unit or ""))
 
 
