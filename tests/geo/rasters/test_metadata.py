@@ -103,3 +103,16 @@ def test_ground_control_points_alone_are_not_used_and_the_remedy_is_said(tmp_pat
     assert Raster.open([path]).grid.crs is None
     assert "scan.tif is placed by 4 ground control points only" in caplog.text
     assert "gdalwarp" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_rational_polynomials_alone_are_not_used_and_the_remedy_is_said(tmp_path, caplog):
+    ones = " ".join(["1"] + ["0"] * 19)
+    numbers = {f"{axis}_{what}": "1" for axis in ("LINE", "SAMP", "LAT", "LONG", "HEIGHT") for what in ("OFF", "SCALE")}
+    polynomials = {f"{axis}_{part}_COEFF": ones for axis in ("LINE", "SAMP") for part in ("NUM", "DEN")}
+    path = write_raster(tmp_path / "satellite.tif", ARRAY, crs=None, transform=None)
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(ns="RPC", **numbers, **polynomials)
+    assert Raster.open([path]).grid.crs is None
+    assert "satellite.tif is placed by rational polynomial coefficients (RPCs) only" in caplog.text
+    assert "gdalwarp -rpc " in caplog.text

@@ -74,7 +74,7 @@ def read_metadata(name: str, *, is_imagery: bool = False) -> Metadata:
         # GDAL gives an image without a georeference the identity transform, whose rows would run north.
         if source.crs is not None or not transform.is_identity:
             check_north_up(transform, name)
-        _warn_gcps(source, transform, name)
+        _warn_unplaced(source, transform, name)
         alpha_is_imagery = is_imagery and _alpha_is_imagery(source, name)
         indexes = band_numbers(source, alpha_is_imagery=alpha_is_imagery)
         dtypes = {source.dtypes[index - 1] for index in indexes}
@@ -105,12 +105,16 @@ def _require_one_raster(source: Any, name: str) -> None:
         log_once(f"{name} holds {len(parts)} rasters; only the first is read. Others are named {listed}")
 
 
-def _warn_gcps(source: Any, transform: Affine, name: str) -> None:
+def _warn_unplaced(source: Any, transform: Affine, name: str) -> None:
+    """Log that what locates a raster is not used, if that is all it has."""
+    if source.crs is not None or not transform.is_identity:
+        return
     gcps, _ = source.gcps
-    if gcps and source.crs is None and transform.is_identity:
+    if gcps or source.rpcs:
+        placed_by = f"{len(gcps)} ground control points" if gcps else "rational polynomial coefficients (RPCs)"
         log_once(
-            f"{name} is placed by {len(gcps)} ground control points only, which are not used: it has neither CRS nor "
-            f"pixel size. Warp it (gdalwarp {name} warped.tif)"
+            f"{name} is placed by {placed_by} only, which are not used: it has neither CRS nor pixel size. Warp it "
+            f"(gdalwarp {'' if gcps else '-rpc '}{name} warped.tif)"
         )
 
 
