@@ -81,12 +81,17 @@ def _members(path: str) -> list[str]:
         if not Path(path).is_file():
             return []
         with zipfile.ZipFile(path) as archive:
-            names = [name.rstrip("/") for name in archive.namelist()]
+            names = [name.rstrip("/") for name in archive.namelist() if not _is_of_mac(name)]
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return []
     folders = {str(parent) for name in names for parent in Path(name).parents if parent.suffix.lower() == ".gdb"}
-    inside = [name for name in names if not any(f"{folder}/" in f"{name}" for folder in folders)]
+    inside = [name for name in names if not any(f"{folder}/" in name for folder in folders)]
     return sorted({*folders, *(name for name in inside if Path(name).suffix.lower() in VECTOR_SUFFIXES | _TABLES)})
+
+
+def _is_of_mac(member: str) -> bool:
+    """True for what a Mac adds to an archive: icons and flags of each file, with ._ before its name."""
+    return member.startswith("__MACOSX/") or Path(member).name.startswith("._")
 
 
 @dataclass(frozen=True)
