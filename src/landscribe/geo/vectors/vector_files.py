@@ -153,6 +153,10 @@ def _one_line_errors(path: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except _LIBRARY_ERRORS as error:
+        if "SHAPE_RESTORE_SHX" in str(error):
+            raise LabelError(
+                f"{path} cannot be read without its .shx file. Copy the .shx beside the .shp, or save the layer again."
+            ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0].partition("; It might help")[0].rstrip(".;")
         raise LabelError(
             f"{path} cannot be read as vector features: {reason}. Expected a GeoJSON, GeoPackage, Shapefile or "
