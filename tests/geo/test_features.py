@@ -219,6 +219,19 @@ def test_fixing_geometries_drops_features_without_area_and_their_labels(tmp_path
     assert Features.read(path, field="kind", fix_geometries=True).labels == ("a", "c")
 
 
+@pytest.mark.parametrize("label", [["a", "b"], {"a": 1}], ids=["list", "object"])
+def test_features_with_lists_as_labels_are_refused_after_some_were_dropped(tmp_path, label, caplog):
+    path = tmp_path / "a.geojson"
+    features = [
+        {"type": "Feature", "properties": {"kind": label}, "geometry": geometry}
+        for geometry in (None, shapely.geometry.mapping(shapely.box(9, 47, 9.1, 47.1)))
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with pytest.raises(LabelError, match="Expected only words or only whole numbers"):
+        Features.read(path, field="kind", fix_geometries=True)
+    assert "drops 1 of 2 features, which have no area (" in caplog.text
+
+
 def test_fixing_geometries_splits_a_bowtie_into_its_two_triangles(tmp_path):
     path = write_polygons(tmp_path / "a.gpkg", [BOXES[0], BOWTIE], kind=["a", "b"])
     fixed = Features.read(path, field="kind", fix_geometries=True)

@@ -163,6 +163,14 @@ def test_nodata_and_its_rule_apply_to_every_raster(tmp_path, tiles):
         assert open_image(scene).read(window)[1][0].tolist() == valid
 
 
+def test_a_nodata_value_for_each_band_of_a_stack_is_checked(tiles):
+    """The tiles hold uint8."""
+    _, paths = tiles
+    for values, words in (((0, 1, 2), "3 nodata values were given"), ((0, 256), "nodata is 256, but .* holds uint8")):
+        with pytest.raises(RasterError, match=words):
+            opened([paths[0], paths[0]], nodata=values)
+
+
 def test_an_unknown_nodata_rule_is_refused_with_the_choices():
     with pytest.raises(RecipeError, match=r"'nodata_rule' is 'some'; input should be 'auto', 'any' or 'all'"):
         ImagerySpec.of({"nodata_rule": "some"})

@@ -40,7 +40,7 @@ def server(tmp_path, monkeypatch) -> Iterator[Server]:
 @pytest.fixture
 def impatient(monkeypatch) -> None:
     """As an environment of a user who waits for nothing."""
-    monkeypatch.setattr("landscribe.geo.rasters.raster._PAUSE", 0.0)
+    monkeypatch.setattr("landscribe.geo.rasters.open_file._PAUSE", 0.0)
     hasty = {"MAX_RETRY": "0", "TIMEOUT": "1", "CONNECTTIMEOUT": "1", "LOW_SPEED_TIME": "1"}
     for name, value in hasty.items():
         monkeypatch.setenv(f"GDAL_HTTP_{name}", value)

@@ -12,7 +12,8 @@ from test_mapping import model_of, read
 
 from landscribe.errors import RasterError
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.raster import Files, Raster
+from landscribe.geo.rasters.open_file import Files
+from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.unit_store import UnitStore
 from landscribe.prediction import run
 from landscribe.prediction.spec import PredictSpec

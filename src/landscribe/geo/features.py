@@ -229,7 +229,8 @@ def report_dropped(table: gpd.GeoDataFrame, kept: gpd.GeoDataFrame, field: str |
     dropped = table[~table.index.isin(kept.index)]
     if dropped.empty:
         return
-    counts = {} if field is None else column(dropped, field, name).value_counts(dropna=False).to_dict()
+    # As text: lists and objects cannot be counted.
+    counts = {} if field is None else column(dropped, field, name).map(str).value_counts().to_dict()
     labels = ", ".join(f"{label} {count}" for label, count in counts.items())
     log.warning(
         "%s: --fix-geometries drops %d of %d features, which have no area%s", name, len(dropped), len(table),

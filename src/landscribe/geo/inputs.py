@@ -82,7 +82,7 @@ def open_imagery(files: Sequence[str], spec: ReadingSpec, *, resample: bool = Fa
     if spec.palette == "colours":
         rasters = [as_colours(raster) for raster in rasters]
     raster = rasters[0] if len(rasters) == 1 else stack_bands(rasters, resample=resample)
-    return raster.with_nodata(spec.nodata) if by_file else raster
+    return raster.override_nodata(spec.nodata) if by_file else raster
 
 
 def _expand(image: Any, *, from_list: bool = False) -> list[list[str]]:

@@ -15,7 +15,8 @@ from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, RasterError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.raster import Files, Raster
+from landscribe.geo.rasters.open_file import Files
+from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.vector_files import is_vector
 from worlds import METRE, UTM, grid, noise, pixel_box, write_polygons, write_raster
 

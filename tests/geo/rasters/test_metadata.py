@@ -1,12 +1,17 @@
 """Metadata: files that hold several rasters, and files that ground control points place."""
 
+import math
+from pathlib import PureWindowsPath
+
 import numpy as np
 import pytest
+import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.shutil import copy
 
 from landscribe.errors import RasterError
 from landscribe.geo.inputs import open_rasters
+from landscribe.geo.rasters.metadata import stem
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.spec import ImagerySpec
 from worlds import noise, write_raster
@@ -35,6 +40,34 @@ def test_a_container_of_several_rasters_lists_them_and_the_names_work(tmp_path, 
     np.testing.assert_array_equal(read(stacked), ARRAY[[1, 0]])
 
 
+def test_variables_of_a_container_are_bands_of_their_own_names(tmp_path, bands):
+    copy(bands, tmp_path / "cube.nc", driver="netCDF", FORMAT="NC4")
+    variables = [f"NETCDF:{tmp_path / 'cube.nc'}:Band{number}" for number in (2, 3)]
+    assert Raster.open(variables).bands == ("Band2", "Band3")
+    assert Raster.open(variables[::-1]).bands == ("Band3", "Band2")
+    assert [raster.name for raster in open_rasters(variables, ImagerySpec())] == ["cube_Band2", "cube_Band3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("netcdf:cube.nc:Band1", "cube_Band1"),
+        ("NETCDF:/v1.2/a b/cube.nc:Band1", "cube_Band1"),
+        ('NETCDF:"C:\\data\\cube.nc":/forecast/rain', "cube_forecast_rain"),
+        ("NETCDF:cube.nc", "cube"),
+        ('NETCDF:"/vsicurl/https://a.org:80/cube.nc?key=1:2":rain', "cube_rain"),
+        ('HDF4_EOS:EOS_GRID:"MOD13.hdf":grid:NDVI', "MOD13_grid_NDVI"),
+        ('ZARR:"cube.zarr":/rain', "cube_rain"),
+        ("SENTINEL2_L2A:/S2.SAFE/MTD_MSIL2A.xml:10m:EPSG_32632", "MTD_MSIL2A_10m_EPSG_32632"),
+        ("GTIFF_DIR:2:/maps/pages.tif", "pages_2"),
+        ("/maps/a.b.tif", "a.b"),
+    ],
+)
+def test_a_raster_in_a_container_has_a_name_that_files_may_have(name, expected, monkeypatch):
+    monkeypatch.setattr("landscribe.geo.rasters.metadata.Path", PureWindowsPath)
+    assert stem(name) == expected
+
+
 def test_further_pages_of_a_tiff_are_said_and_can_be_named(tmp_path, caplog):
     for page in range(3):
         single = write_raster(tmp_path / f"page{page}.tif", ARRAY[page])
@@ -44,6 +77,17 @@ def test_further_pages_of_a_tiff_are_said_and_can_be_named(tmp_path, caplog):
     caplog.clear()
     np.testing.assert_array_equal(read(Raster.open([f"GTIFF_DIR:3:{tmp_path / 'pages.tif'}"])), ARRAY[[2]])
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "tags", [{"scale": 0.0}, {"scale": math.nan}, {"scale": math.inf}, {"offset": math.nan}], ids=str
+)
+def test_scales_that_give_no_physical_numbers_are_refused_with_the_band(tmp_path, bands, tags):
+    with rasterio.open(bands, "r+") as target:
+        target.scales = (1.0, tags.get("scale", 1.0), 1.0)
+        target.offsets = (0.0, tags.get("offset", 0.0), 0.0)
+    with pytest.raises(RasterError, match=r"band 2 of \S*bands.tif has the scale .*gdal_edit.py -scale"):
+        Raster.open([bands])
 
 
 def test_a_zarr_store_is_one_raster_and_no_folder_of_images(tmp_path, bands):
@@ -59,3 +103,16 @@ def test_ground_control_points_alone_are_not_used_and_the_remedy_is_said(tmp_pat
     assert Raster.open([path]).grid.crs is None
     assert "scan.tif is placed by 4 ground control points only" in caplog.text
     assert "gdalwarp" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_rational_polynomials_alone_are_not_used_and_the_remedy_is_said(tmp_path, caplog):
+    ones = " ".join(["1"] + ["0"] * 19)
+    numbers = {f"{axis}_{what}": "1" for axis in ("LINE", "SAMP", "LAT", "LONG", "HEIGHT") for what in ("OFF", "SCALE")}
+    polynomials = {f"{axis}_{part}_COEFF": ones for axis in ("LINE", "SAMP") for part in ("NUM", "DEN")}
+    path = write_raster(tmp_path / "satellite.tif", ARRAY, crs=None, transform=None)
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(ns="RPC", **numbers, **polynomials)
+    assert Raster.open([path]).grid.crs is None
+    assert "satellite.tif is placed by rational polynomial coefficients (RPCs) only" in caplog.text
+    assert "gdalwarp -rpc " in caplog.text

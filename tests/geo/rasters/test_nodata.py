@@ -74,6 +74,24 @@ def test_nan_marks_no_whole_numbers():
     assert not Nodata(math.nan).marks(np.zeros((2, 3, 3), "uint8")).any()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "marked"),
+    [
+        ("uint8", 255, True),
+        ("uint8", 256, False),
+        ("uint16", 65536, False),
+        ("int16", 32768, False),
+        # As floats, the largest 64-bit integers are one more.
+        ("int64", float(2**63 - 1), True),
+        ("uint64", float(2**64 - 1), True),
+        ("uint64", 2.0**65, False),
+    ],
+)
+def test_a_value_beyond_the_largest_of_a_type_marks_no_pixel(dtype, value, marked):
+    largest = np.full((1, 1, 1), np.iinfo(dtype).max, dtype)
+    assert Nodata(value).marks(largest).tolist() == [[marked]]
+
+
 @given(images, st.lists(st.integers(0, 3), min_size=4, max_size=4))
 def test_values_by_band_mark_as_the_one_value_marks_the_band_alone(pixels, values):
     by_band = tuple(map(float, values[: len(pixels)]))

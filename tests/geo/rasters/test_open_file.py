@@ -17,7 +17,8 @@ from landscribe.geo.rasters.derived.converted import as_colours, filled
 from landscribe.geo.rasters.derived.mosaic import mosaic
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, resample_to
 from landscribe.geo.rasters.derived.stack import stack_bands
-from landscribe.geo.rasters.raster import Files, Raster
+from landscribe.geo.rasters.open_file import Files
+from landscribe.geo.rasters.raster import Raster
 
 SIDE, BLOCK = 256, 32
 PLACE = {"crs": "EPSG:32617", "transform": Affine(1, 0, 500_000, 0, -1, 4_000_000)}
@@ -148,6 +149,20 @@ def test_a_mask_that_leaves_missing_blocks_valid_counts(tmp_path):
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as target:
         target.write_mask(np.eye(SIDE, dtype=bool))
     raster = Raster.open([path])
+    assert raster.may_hold_valid(Window(200, 190, 32, 32))
+    assert not raster.may_hold_valid(Window(200, 0, 32, 32))
+
+
+def test_a_mask_of_one_band_that_leaves_missing_blocks_valid_counts(tmp_path):
+    path = sparse(tmp_path / "a.tif", bands=2)
+    masks = np.stack([np.eye(SIDE), np.zeros((SIDE, SIDE))]).astype(np.uint8)
+    with rasterio.open(
+        f"{path}.msk", "w", driver="GTiff", count=2, height=SIDE, width=SIDE, dtype="uint8", **PLACE
+    ) as beside:
+        beside.write(masks * 255)
+        beside.update_tags(INTERNAL_MASK_FLAGS_1="0", INTERNAL_MASK_FLAGS_2="0")
+    raster = Raster.open([path]).select([1])
+    assert raster.read(Window(200, 190, 32, 32))[1].any()
     assert raster.may_hold_valid(Window(200, 190, 32, 32))
     assert not raster.may_hold_valid(Window(200, 0, 32, 32))
 

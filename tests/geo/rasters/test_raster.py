@@ -12,13 +12,16 @@ import rasterio
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window as RasterioWindow
 
-from landscribe.errors import GridError, RasterError
+from landscribe.errors import GridError, RasterError, ReadError
 from landscribe.geo.grid import Window
+from landscribe.geo.inputs import open_rasters
 from landscribe.geo.rasters import open_file
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import read_band
+from landscribe.geo.spec import ImagerySpec
 from worlds import METRE, counting, noise, write_raster
 
 ALL = Window(0, 0, 9, 13)
@@ -140,6 +143,35 @@ def test_each_band_of_a_vrt_keeps_its_own_nodata_value(tmp_path):
     assert invalid(raster) == [[1, 1], [2, 3]]
     assert invalid(raster.select([2])) == [[2, 3]]
     assert invalid(raster.select([2, 1])) == [[1, 1], [2, 3]]
+
+
+def test_a_vrt_of_several_types_reads_each_band_in_the_type_that_holds_all(tmp_path):
+    """As `gdalbuildvrt -separate` makes it of heights beside 16-bit imagery, each with its own nodata."""
+    write_raster(tmp_path / "grey.tif", np.array([[7, 65535, 9, 7]], "uint16"), nodata=65535)
+    # No float64 is -9999.9 in float32, so the value is recognised only in the type of the band.
+    write_raster(tmp_path / "height.tif", np.array([[0.5, 1.5, -9999.9, -1]], "float32"), nodata=-9999.9)
+    write_raster(tmp_path / "far.tif", np.array([[1e300, 2, 3, 0.1]], "float64"))
+    bands = "".join(
+        f'<VRTRasterBand dataType="{dtype}" band="{band}">{nodata}<SimpleSource><SourceFilename relativeToVRT="1">'
+        f"{name}.tif</SourceFilename></SimpleSource></VRTRasterBand>"
+        for band, (name, dtype, nodata) in enumerate(
+            [
+                ("grey", "UInt16", "<NoDataValue>65535</NoDataValue>"),
+                ("height", "Float32", "<NoDataValue>-9999.9</NoDataValue>"),
+                ("far", "Float64", ""),
+            ],
+            1,
+        )
+    )
+    vrt = tmp_path / "stack.vrt"
+    vrt.write_text(f'<VRTDataset rasterXSize="4" rasterYSize="1">{bands}</VRTDataset>')
+    raster = Raster.open(vrt)
+    pixels, valid = raster.read(Window(0, 0, 1, 4))
+    assert raster.dtype == "float64"
+    assert valid.tolist() == [[True, False, False, True]]
+    assert pixels[:, 0, [0, 3]].tolist() == [[7, 7], [0.5, -1], [1e300, 0.1]]
+    stacked = Raster.open([tmp_path / "far.tif", tmp_path / "height.tif"])
+    assert stacked.read(Window(0, 0, 1, 4))[1].tolist() == [[True, True, False, True]]
 
 
 def test_an_override_may_have_a_value_for_each_band(tmp_path):
@@ -315,7 +347,7 @@ def test_an_override_replaces_the_declared_nodata_value(tmp_path):
     assert invalid_places(Raster.open([path], nodata=-9999)) == [[1, 1], [2, 2]]
 
 
-@pytest.mark.parametrize("value", [-9999, 256, 0.5, math.nan, math.inf])
+@pytest.mark.parametrize("value", [-9999, 256, 0.5, math.inf])
 def test_an_override_that_the_type_cannot_hold_is_refused(tmp_path, value):
     path = write_raster(tmp_path / "a.tif", three_bands("uint8", 0))
     with pytest.raises(RasterError, match=f"nodata is {value:g}, but .* holds uint8. Expected a whole number from 0"):
@@ -331,6 +363,19 @@ def test_nan_as_an_override_adds_to_the_declared_nodata_value(tmp_path, value):
     assert invalid_places(raster) == [[1, 1], [2, 2], [3, 3]]
     other = write_raster(tmp_path / "b.tif", noise(1, 9, 13, "float32"), nodata=-1)
     assert invalid_places(Raster.open([path, other], nodata=math.nan)) == [[1, 1], [2, 2], [3, 3]]
+
+
+@pytest.mark.parametrize("resample", [False, True], ids=["files", "resampled"])
+def test_nan_as_an_override_leaves_whole_numbers_their_declared_value(tmp_path, resample):
+    radar = write_raster(tmp_path / "radar.tif", np.array([[1, -32768, 3, 4]], "int16"), nodata=-32768)
+    array = np.array([[1, 2, math.nan, -9999]], "float32")
+    where = {"transform": METRE @ Affine.scale(0.5)} if resample else {}
+    array = array.repeat(2, axis=0).repeat(2, axis=1) if resample else array
+    heights = write_raster(tmp_path / "heights.tif", array, nodata=-9999, **where)
+    (raster,) = open_rasters([[radar, heights]], ImagerySpec(nodata=math.nan), resample=resample)
+    assert raster.read(Window(0, 0, 1, 4))[1].tolist() == [[True, False, False, False]]
+    (alone,) = open_rasters([radar], ImagerySpec(nodata=math.nan))
+    assert alone.nodata == -32768
 
 
 def test_undeclared_zeros_are_pixels(tmp_path):
@@ -355,6 +400,61 @@ def test_an_alpha_band_and_a_nodata_value_both_apply(tmp_path):
     array[:3, 1, 1] = 0
     raster = Raster.open([write_raster(tmp_path / "a.tif", array, alpha=True, nodata=0)])
     assert invalid_places(raster) == [[1, 1], [4, 5]]
+
+
+@pytest.mark.parametrize("is_imagery", [True, False])
+def test_an_alpha_band_alone_is_a_band(tmp_path, is_imagery):
+    array = np.array([[0, 1, 2, 255]], "uint8")
+    path = write_raster(tmp_path / "labels.tif", array, alpha=True)
+    with rasterio.open(path) as source:
+        assert source.colorinterp == (ColorInterp.alpha,)
+    pixels, valid = Raster.open(path, is_imagery=is_imagery).read(Window(0, 0, 1, 4))
+    assert pixels[0].tolist() == array.tolist()
+    assert valid.all()
+
+
+def masked_by_band(folder: Path, kind: str) -> Path:
+    """Two bands of 9 x 13 pixels with a mask each, which differ; a third band without one if a VRT declares them."""
+    masks = np.full((3, 9, 13), 255, "uint8")
+    masks[0, 1, 1] = masks[0, 2, 2] = masks[1, 2, 2] = masks[1, 3, 3] = 0
+    array = noise(3, 9, 13)
+    if kind == "msk":
+        path = write_raster(folder / "a.tif", array[:2])
+        with rasterio.open(f"{path}.msk", "w", driver="GTiff", count=2, height=9, width=13, dtype="uint8") as beside:
+            beside.write(masks[:2])
+            beside.update_tags(INTERNAL_MASK_FLAGS_1="0", INTERNAL_MASK_FLAGS_2="0")
+        return path
+    write_raster(folder / "masks.tif", masks, crs=None, transform=None)
+    write_raster(folder / "pixels.tif", array, crs=None, transform=None)
+
+    def band(number: int, file: str, inside: str = "") -> str:
+        attributes = f' band="{number}"' if file == "pixels" else ""
+        return (
+            f'<VRTRasterBand dataType="Byte"{attributes}><SimpleSource><SourceFilename relativeToVRT="1">{file}.tif'
+            f"</SourceFilename><SourceBand>{number}</SourceBand></SimpleSource>{inside}</VRTRasterBand>"
+        )
+
+    bands = [band(number, "pixels", f"<MaskBand>{band(number, 'masks')}</MaskBand>") for number in (1, 2)]
+    path = folder / "a.vrt"
+    path.write_text(f'<VRTDataset rasterXSize="13" rasterYSize="9">{"".join(bands)}{band(3, "pixels")}</VRTDataset>')
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("kind", ["msk", "vrt"])
+def test_masks_of_single_bands_apply_to_the_bands_that_are_chosen(tmp_path, kind):
+    path = masked_by_band(tmp_path, kind)
+    raster = Raster.open(path)
+    assert raster.mask_files == (str(path),)
+    with rasterio.open(path) as source:
+        theirs = source.read_masks() > 0
+    for numbers in ([1], [2], [2, 1]):
+        expected = theirs[[number - 1 for number in numbers]].all(axis=0)
+        assert not expected.all()
+        np.testing.assert_array_equal(raster.select(numbers).read(ALL)[1], expected)
+    assert invalid_places(raster) == [[1, 1], [2, 2], [3, 3]]
+    if kind == "vrt":
+        assert raster.select([3]).read(ALL)[1].all()
 
 
 def test_a_mask_band_marks_valid_pixels(tmp_path):
@@ -389,6 +489,29 @@ def test_selected_bands_are_in_the_requested_order(striped, numbers):
     raster = Raster.open([striped])
     chosen, _ = raster.select(numbers).read(ALL)
     np.testing.assert_array_equal(chosen, raster.read(ALL)[0][[number - 1 for number in numbers]])
+
+
+def test_bands_that_are_not_selected_are_not_read(tmp_path):
+    """The second file and the third band of the first are damaged, which a read of them would find."""
+    path = write_raster(tmp_path / "a.tif", noise(3, 64, 64), interleave="band", compress="deflate")
+    other = write_raster(tmp_path / "b.tif", noise(1, 64, 64), compress="deflate")
+    raster = Raster.open([path, other])
+    expected = boundless(path, Window(0, 0, 64, 64))
+    for file, kept in ((path, 0.8), (other, 0.5)):
+        with file.open("r+b") as stored:
+            stored.truncate(int(file.stat().st_size * kept))
+    np.testing.assert_array_equal(raster.select([2, 1, 2]).read(Window(0, 0, 64, 64))[0], expected[[1, 0, 1]])
+    for band in (3, 4):
+        with pytest.raises(ReadError):
+            raster.select([band]).read(Window(0, 0, 64, 64))
+
+
+@pytest.mark.parametrize("numbers", [[4, 1], [2, 4, 3], [5, 5, 1, 2]])
+def test_bands_of_several_files_are_selected_in_the_requested_order(tmp_path, numbers):
+    array = noise(5, 9, 13)
+    paths = [write_raster(tmp_path / "a.tif", array[:3]), write_raster(tmp_path / "b.tif", array[3:])]
+    pixels, _ = Raster.open(paths).select(numbers).read(ALL)
+    np.testing.assert_array_equal(pixels, array[[number - 1 for number in numbers]])
 
 
 def test_selecting_from_a_selection_counts_its_own_bands(striped):

@@ -1,6 +1,7 @@
 """STAC items: their files and band names; files that are not items are refused."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,35 @@ def test_nodata_of_the_item_applies_if_the_file_declares_none(tmp_path, said):
     write_raster(tmp_path / "a.tif", array, nodata=8)
     assert whole(open_item(place, ["a"]))[1].tolist() == [[True, False]]
     assert whole(open_item(place, ["a"], nodata=0))[1].all()
+
+
+def test_the_item_may_name_a_nodata_value_for_each_band(tmp_path):
+    array = np.array([[[1, 0, 9, 3]], [[1, 9, 255, 0]]], "uint8")
+    write_raster(tmp_path / "a.tif", array)
+    place = item(tmp_path, {"a": {"href": "a.tif", "nodata": 255, "bands": [{"nodata": 0}, {"name": "b"}]}})
+    raster = open_item(place, ["a"], nodata_rule="any")
+    assert raster.nodata == (0, 255)
+    assert whole(raster)[1].tolist() == [[True, False, False, True]]
+
+
+def test_nan_as_an_override_adds_to_nodata_of_the_item(tmp_path):
+    write_raster(tmp_path / "a.tif", np.array([[1.5, -9999, np.nan, 3]], "float32"))
+    write_raster(tmp_path / "b.tif", np.array([[1, 2, 3, -9999]], "int16"))
+    assets = {key: {"href": f"{key}.tif", "raster:bands": [{"nodata": -9999}]} for key in ("a", "b")}
+    place = item(tmp_path, assets)
+    assert whole(open_item(place, ["a"], nodata=math.nan))[1].tolist() == [[True, False, False, True]]
+    both = open_item(place, ["b", "a"], nodata=math.nan)
+    assert whole(both)[1].tolist() == [[True, False, False, False]]
+    assert whole(both.select([2]))[1].tolist() == [[True, False, False, True]]
+    assert "-9999" in both.fingerprint_fields["declared nodata"]
+
+
+@pytest.mark.parametrize("said", [256, -9999, "nan", "no", None, [0]], ids=str)
+def test_nodata_of_the_item_that_the_type_cannot_hold_is_none(tmp_path, said):
+    write_raster(tmp_path / "a.tif", np.array([[0, 1, 255]], "uint8"))
+    raster = open_item(item(tmp_path, {"a": {"href": "a.tif", "nodata": said}}), ["a"])
+    assert raster.nodata is None
+    assert whole(raster)[1].all()
 
 
 def test_an_item_behind_a_url_has_relative_and_absolute_addresses(tmp_path, monkeypatch):

@@ -31,6 +31,18 @@ def test_a_missing_column_is_refused_with_the_nearest():
         labels_of(table(Class=["a"], height=[3]), "class", "a.gpkg")
 
 
+def test_a_column_of_the_very_name_comes_before_one_with_blanks():
+    frame = table(**{"class ": ["b"], "class": ["a"], " class ": ["c"]})
+    assert labels_of(frame, "class", "a.gpkg") == ("a",)
+    assert labels_of(frame, " class ", "a.gpkg") == ("c",)
+    assert labels_of(frame[[" class ", "geometry"]], "class", "a.gpkg") == ("c",)
+
+
+def test_a_table_of_geometries_alone_is_said_to_have_no_columns():
+    with pytest.raises(LabelError, match=r"has no column 'class': it has none beside its geometries"):
+        labels_of(table(height=[3])[["geometry"]], "class", "a.gpkg")
+
+
 def test_priorities_are_numbers_or_the_order_of_the_file():
     frame = table(level=[3, 1, 2], word=["a", "b", "c"], gap=[1.0, np.nan, 2.0])
     assert priorities_of(frame, "level", "a.gpkg").tolist() == [3, 1, 2]

@@ -80,6 +80,22 @@ def test_archives_with_several_vector_files_are_refused_unless_one_is_named(tmp_
     assert labels(tmp_path / "two.zip", layer="b") == ("b.gpkg",) * 3
 
 
+@pytest.mark.parametrize("extra", ["__MACOSX/._a.gpkg", "__MACOSX/folder/a.gpkg", "folder/._a.gpkg"])
+def test_what_a_mac_adds_to_an_archive_is_no_vector_file(tmp_path, extra):
+    path = write_polygons(tmp_path / "a.gpkg", BOXES, kind=KINDS)
+    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as archive:
+        archive.writestr(extra, b"icon")
+        archive.write(path, "folder/a.gpkg")
+    assert labels(tmp_path / "mac.zip") == tuple(KINDS)
+
+
+def test_a_shapefile_without_its_shx_is_refused_with_the_remedy(tmp_path):
+    write_polygons(tmp_path / "a.shp", BOXES, kind=KINDS)
+    (tmp_path / "a.shx").unlink()
+    with pytest.raises(LabelError, match=r"a\.shp cannot be read without its \.shx file\. Copy the \.shx beside"):
+        labels(tmp_path / "a.shp")
+
+
 def test_archives_of_rasters_are_no_vector_files(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("mask.tif", b"")

@@ -247,8 +247,8 @@ class LabelRaster:
 
     @property
     def _nan_only(self) -> NodataValue:
-        """NaN for floats: as the value of a band, it does not add to the value that the file declares."""
-        return (math.nan,) if np.dtype(self.raster.dtype).kind == "f" else None
+        """NaN for floats."""
+        return math.nan if np.dtype(self.raster.dtype).kind == "f" else None
 
     def _read(self, window: Window, *, colours: bool) -> tuple[NDArray[Any], Valid, Valid]:
         """Codes, where pixels are opaque, and where they hold the nodata value, (height, width) each.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe.errors import RasterError, counted
+from landscribe.geo.grid import Window
 from landscribe.geo.spec import NodataRule, NodataValue
 
 _FLOAT32_STEPS = 4
@@ -33,25 +34,63 @@ class Nodata:
     value: NodataValue = None
     """NaN marks all values that are not finite. A band whose value is None is never nodata."""
     rule: NodataRule = "auto"
+    declared: tuple[float | None, ...] = ()
+    """Of each band, a further value that marks where `value` is NaN; empty if there is none."""
 
-    @property
-    def is_nan(self) -> bool:
-        """True if the one value for all bands is NaN."""
-        return isinstance(self.value, float) and math.isnan(self.value)
+    def by_band(self, count: int) -> tuple[float | None, ...]:
+        """The value of each of so many bands."""
+        return self.value if isinstance(self.value, tuple) else (self.value,) * count
 
     def of_bands(self, indices: Sequence[int] | None) -> "Nodata":
         """Nodata of these bands, in this order; of all bands if None."""
-        if indices is None or not isinstance(self.value, tuple):
+        if indices is None:
             return self
-        return replace(self, value=one_if_equal([self.value[index] for index in indices]))
+        value = one_if_equal([self.value[index] for index in indices]) if isinstance(self.value, tuple) else self.value
+        return replace(self, value=value, declared=tuple(self.declared[index] for index in indices if self.declared))
 
-    def marks(self, pixels: NDArray[Any]) -> NDArray[np.bool_]:
-        """(rows, cols), True where pixels (bands, rows, cols) are nodata."""
-        values = self.value if isinstance(self.value, tuple) else (self.value,) * len(pixels)
-        bands = [_holds(band, value) for band, value in zip(pixels, values, strict=True) if value is not None]
+    def marks(
+        self, pixels: NDArray[Any] | Sequence[NDArray[Any]], dtype: np.dtype[Any] | None = None
+    ) -> NDArray[np.bool_]:
+        """(rows, cols), True where pixels are nodata.
+
+        Args:
+            pixels: (bands, rows, cols), or (rows, cols) of each band in its own dtype.
+            dtype: of the raster, which decides the rule `auto`; that of the pixels if None.
+        """
+        values, declared = self.by_band(len(pixels)), self.declared or (None,) * len(pixels)
+        bands = [
+            _holds(band, value) | _holds(band, own) if is_nan(value) and own is not None else _holds(band, value)
+            for band, value, own in zip(pixels, values, declared, strict=True)
+            if value is not None
+        ]
         if not bands:
-            return np.zeros(pixels.shape[1:], bool)
-        return (np.logical_and if self.needs_all(pixels.dtype) else np.logical_or).reduce(bands)
+            return np.zeros(pixels[0].shape, bool)
+        dtype = pixels[0].dtype if dtype is None else dtype
+        return (np.logical_and if self.needs_all(dtype) else np.logical_or).reduce(bands)
+
+    def require_finite(self, pixels: NDArray[Any], valid: NDArray[np.bool_], window: Window, name: str) -> None:
+        """Raise RasterError for a valid pixel that is NaN or infinite.
+
+        Args:
+            pixels: (bands, rows, cols) of the window; in a decimated read, each stands for several.
+            valid: (rows, cols).
+            window: for the message, as the name.
+            name: of the raster.
+        """
+        if pixels.dtype.kind != "f":
+            return
+        odd = valid & ~np.isfinite(pixels).all(axis=0)
+        if odd.any():
+            row, col = (int(indices[0]) for indices in np.nonzero(odd))
+            bands = np.flatnonzero(~np.isfinite(pixels[:, row, col]))
+            is_marked = all(is_nan(self.by_band(len(pixels))[band]) for band in bands)
+            flag = "nodata_rule = any (--nodata-rule any)" if is_marked else "nodata = nan (--nodata nan)"
+            row, col = row * window.height // valid.shape[0], col * window.width // valid.shape[1]
+            raise RasterError(
+                f"{name} holds {int(odd.sum())} NaN or infinite pixels in rows {window.row} to "
+                f"{window.row_stop}, first at row {window.row + row}, col {window.col + col}; its nodata is "
+                f"{nodata_label(self.value)}. Treat them as nodata with {flag}."
+            )
 
     def needs_all(self, dtype: np.dtype[Any]) -> bool:
         """True if a pixel is nodata only where all of its bands that have a value hold it."""
@@ -59,6 +98,11 @@ class Nodata:
             values = self.value if isinstance(self.value, tuple) else (self.value,)
             return dtype.kind == "u" and {value for value in values if value is not None} <= {0, np.iinfo(dtype).max}
         return self.rule == "all"
+
+
+def is_nan(value: float | None) -> bool:
+    """True if a band's nodata value is NaN."""
+    return value is not None and math.isnan(value)
 
 
 def one_if_equal(values: Sequence[float | None]) -> NodataValue:
@@ -82,20 +126,18 @@ def nodata_label(value: NodataValue) -> str:
 
 
 def require_representable(nodata: NodataValue, dtype: str, bands: int, name: str) -> None:
-    """Raise RasterError if no pixel of an integer dtype can hold a nodata value: nothing would be nodata."""
+    """Raise RasterError if no pixel of an integer dtype can hold a nodata value: nothing would be nodata.
+
+    NaN is added to the declared values, so for integers it changes nothing.
+    """
     if isinstance(nodata, tuple) and len(nodata) != bands:
         raise RasterError(
             f"{len(nodata)} nodata values were given ({nodata_label(nodata)}), but {name} has "
             f"{counted(bands, 'band')}. Expected one value, or one for each band."
         )
-    integer = np.dtype(dtype)
-    if integer.kind not in "iu":
-        return
-    limits = np.iinfo(integer)
     for value in nodata if isinstance(nodata, tuple) else (nodata,):
-        if value is not None and not (
-            math.isfinite(value) and limits.min <= value <= limits.max and value == int(value)
-        ):
+        if value is not None and not is_nan(value) and not can_hold(dtype, value):
+            limits = np.iinfo(dtype)
             raise RasterError(
                 f"nodata is {value:g}, but {name} holds {dtype}. Expected a whole number from {limits.min} to "
                 f"{limits.max}. Give the value that its empty pixels hold; if it has no empty pixels, unset the "
@@ -103,14 +145,27 @@ def require_representable(nodata: NodataValue, dtype: str, bands: int, name: str
             )
 
 
+def can_hold(dtype: str | np.dtype[Any], value: float) -> bool:
+    """True if a pixel of a dtype can hold a value, up to the rounding of floats.
+
+    >>> can_hold("uint8", 255), can_hold("uint8", 256), can_hold("uint8", 0.5), can_hold("float32", 0.5)
+    (True, False, False, True)
+    >>> can_hold("uint64", float(2**64 - 1))
+    True
+    """
+    if np.dtype(dtype).kind == "f":
+        return True
+    limits = np.iinfo(dtype)
+    return math.isfinite(value) and value == int(value) and float(limits.min) <= value <= float(limits.max)
+
+
 def _holds(band: NDArray[Any], value: float) -> NDArray[np.bool_]:
     """(rows, cols), True where a band holds a nodata value."""
     if band.dtype.kind != "f":
-        # As an integer: as floats, 64 bits would be rounded.
-        is_whole = math.isfinite(value) and value == int(value)
-        limits = np.iinfo(band.dtype)
-        whole = min(int(value), int(limits.max)) if is_whole else 0
-        return np.asarray(band == whole) if is_whole and whole >= limits.min else np.zeros(band.shape, bool)
+        if not can_hold(band.dtype, value):
+            return np.zeros(band.shape, bool)
+        # As an integer: as floats, 64 bits would be rounded. The largest one is rounded up already.
+        return np.asarray(band == min(int(value), int(np.iinfo(band.dtype).max)))
     if math.isnan(value):
         return ~np.isfinite(band)
     if band.dtype != np.float32 or not math.isfinite(value):

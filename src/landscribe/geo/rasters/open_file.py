@@ -1,26 +1,32 @@
-"""Open file: one raster file, open in one thread, and which parts of it store pixels."""
+"""Open files: raster files on one grid, each open in one thread, and which parts of them store pixels."""
 
 import math
 import threading
+import time
 import weakref
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
-from landscribe.geo.access import gdal_errors, is_remote, open_handle
+from landscribe.errors import ReadError
+from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote, open_handle
 from landscribe.geo.grid import Window
-from landscribe.geo.rasters.metadata import MASK_BAND, band_numbers, mask_band, read_mask
+from landscribe.geo.rasters.metadata import MASK_BAND, band_numbers, distinct_masks, mask_band, read_mask
+from landscribe.geo.rasters.nodata import Nodata
 from landscribe.machine import cores, most_open_files
 
 _MOST_OPEN = 64
 """Files that one thread has open."""
+_PAUSE = 5.0
+"""Seconds before the second request for a remote window that could not be read."""
 _MOST_MASK_PIXELS = 2**24
 """A mask is read to find out if anything is stored in a window, but not in a larger one."""
 
@@ -42,6 +48,38 @@ class OpenFile:
             dataset = open_handle(name)
         numbers = band_numbers(dataset, alpha_is_imagery=alpha_is_imagery)
         return cls(name, dataset, numbers, mask_band(dataset, alpha_is_imagery=alpha_is_imagery))
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest type that holds every band."""
+        return np.result_type(*{self._dtypes[index - 1] for index in self.indexes})
+
+    @cached_property
+    def _dtypes(self) -> tuple[str, ...]:
+        return tuple(self.dataset.dtypes)
+
+    def read(
+        self, indexes: Sequence[int], window: Window, shape: tuple[int, int]
+    ) -> tuple[Sequence[NDArray[Any]], NDArray[np.bool_]]:
+        """Read a window decimated to `shape`.
+
+        Args:
+            indexes: band numbers.
+            window: inside the file's grid.
+            shape: (rows, cols) of the result.
+
+        Returns:
+            Pixels (rows, cols) of each band in its own dtype, and where the mask leaves them valid (rows, cols).
+        """
+        part = _part(window)
+        with gdal_errors(self.name, window):
+            if len({self._dtypes[index - 1] for index in indexes}) == 1:
+                pixels: Any = self.dataset.read(list(indexes), window=part, out_shape=(len(indexes), *shape))
+            else:
+                pixels = [self.dataset.read(index, window=part, out_shape=shape) for index in indexes]
+            if self.mask_band is None:
+                return pixels, np.ones(shape, bool)
+            return pixels, read_mask(self.dataset, self.mask_band, part, shape, indexes)
 
     def may_store(self, window: Window) -> bool:
         """False only where the file stores no pixel of a window: all of its pixels, and their mask, are then equal.
@@ -74,8 +112,11 @@ class OpenFile:
     def _may_be_unmasked(self, window: Window) -> bool:
         if math.prod(window.shape) > _MOST_MASK_PIXELS:
             return True
-        part = RasterioWindow(window.col, window.row, window.width, window.height)
-        return bool(read_mask(self.dataset, MASK_BAND, part).any())
+        part = _part(window)
+        return any(
+            read_mask(self.dataset, MASK_BAND, part, window.shape, [index]).any()
+            for index in distinct_masks(self.dataset, self.indexes)
+        )
 
     @cached_property
     def _source_rectangles(self) -> NDArray[np.float64]:
@@ -87,20 +128,6 @@ class OpenFile:
         everywhere = [(-math.inf, -math.inf, math.inf, math.inf)]
         rectangles = [_rectangle(source) for source in _sources(bands)] if is_plain else everywhere
         return np.array(rectangles, np.float64).reshape(-1, 4)
-
-
-def _sources(bands: list[ET.Element]) -> Iterator[ET.Element]:
-    """The sources of the bands of a virtual raster."""
-    return (element for band in bands for element in band if element.tag.endswith("Source"))
-
-
-def _rectangle(source: ET.Element) -> tuple[float, float, float, float]:
-    """The rows and columns that a source fills, with one more on each side for rounding; all if it names none."""
-    placed = source.find("DstRect")
-    if placed is None:
-        return -math.inf, -math.inf, math.inf, math.inf
-    col, row, width, height = (float(placed.attrib[name]) for name in ("xOff", "yOff", "xSize", "ySize"))
-    return row - 1, col - 1, row + height + 1, col + width + 1
 
 
 class Handles(threading.local):
@@ -164,3 +191,102 @@ class _Recent(threading.local):
 
 
 _RECENT = _Recent()
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """One or several files on the same grid, their bands stacked in order."""
+
+    paths: tuple[str, ...]
+    alpha_is_imagery: frozenset[int] = frozenset()
+    """Indices of the files whose alpha band is imagery."""
+    rasters: ClassVar[tuple[()]] = ()
+    _handles: Handles = field(default_factory=Handles)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker on another machine has another working folder.
+        absolute = tuple(str(Path(name).absolute()) if Path(name).exists() else name for name in self.paths)
+        return self.__dict__ | {"paths": absolute}
+
+    @property
+    def mask_files(self) -> tuple[str, ...]:
+        """See `raster.Source`."""
+        return tuple(file.name for file in self._open_files() if file.mask_band is not None)
+
+    def read(
+        self,
+        window: Window,
+        bands: Sequence[int] | None,
+        nodata: Nodata,
+        shape: tuple[int, int] | None = None,
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """See `raster.Source`."""
+        try:
+            return self._read(window, bands, nodata, shape)
+        except ReadError:
+            remote = [name for name in self.paths if is_remote(name)]
+            if not remote:
+                raise
+            # A server that restarts needs a moment.
+            time.sleep(_PAUSE)
+            # GDAL keeps an incomplete answer in its cache and would return it as complete until the process ends.
+            self.close()
+            for name in remote:
+                clear_vsi_cache(name)
+            return self._read(window, bands, nodata, shape)
+
+    def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
+        """See `raster.Source`."""
+        # Where nothing is stored, all pixels are equal: the first one is as valid as all others.
+        first = Window(window.row, window.col, 1, 1)
+        return any(file.may_store(window) for file in self._open_files()) or bool(self.read(first, bands, nodata)[1])
+
+    def _read(
+        self, window: Window, bands: Sequence[int] | None, nodata: Nodata, shape: tuple[int, int] | None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        shape = shape or window.shape
+        files = self._open_files()
+        owners = [(file, index) for file in files for index in file.indexes]
+        chosen = owners if bands is None else [owners[band] for band in bands]
+        layers: list[Sequence[NDArray[Any]]] = []
+        by_position: dict[int, NDArray[Any]] = {}
+        valid = np.ones(shape, bool)
+        for file in files:
+            positions = [position for position, (owner, _) in enumerate(chosen) if owner is file]
+            if positions:
+                layer, unmasked = file.read([chosen[position][1] for position in positions], window, shape)
+                layers.append(layer)
+                by_position |= dict(zip(positions, layer, strict=True))
+                valid &= unmasked
+        each = [by_position[position] for position in range(len(chosen))]
+        dtype = np.result_type(*{file.dtype for file in files})
+        valid &= ~nodata.marks(each, dtype)
+        pixels = np.asarray(layers[0] if len(layers) == 1 else each, dtype)
+        nodata.require_finite(pixels, valid, window, self.paths[0])
+        return pixels, valid
+
+    def _open_files(self) -> tuple[OpenFile, ...]:
+        """The files, opened once per thread."""
+        return self._handles.opened(self.paths, self.alpha_is_imagery)
+
+    def close(self) -> None:
+        """See `raster.Source`."""
+        self._handles.close()
+
+
+def _part(window: Window) -> RasterioWindow:
+    return RasterioWindow(window.col, window.row, window.width, window.height)
+
+
+def _sources(bands: list[ET.Element]) -> Iterator[ET.Element]:
+    """The sources of the bands of a virtual raster."""
+    return (element for band in bands for element in band if element.tag.endswith("Source"))
+
+
+def _rectangle(source: ET.Element) -> tuple[float, float, float, float]:
+    """The rows and columns that a source fills, with one more on each side for rounding; all if it names none."""
+    placed = source.find("DstRect")
+    if placed is None:
+        return -math.inf, -math.inf, math.inf, math.inf
+    col, row, width, height = (float(placed.attrib[name]) for name in ("xOff", "yOff", "xSize", "ySize"))
+    return row - 1, col - 1, row + height + 1, col + width + 1

@@ -8,25 +8,22 @@ A NaN or infinite pixel raises an error, unless nodata is NaN: that marks all no
 value that the files declare.
 """
 
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.windows import Window as RasterioWindow
 
-from landscribe.errors import GridError, RasterError, ReadError, counted
+from landscribe.errors import GridError, RasterError, counted
 from landscribe.fingerprint import unlike
-from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window, crs_label, size_label
 from landscribe.geo.rasters.encoding import Encoding, if_declared
-from landscribe.geo.rasters.metadata import read_mask, read_metadata, stem
-from landscribe.geo.rasters.nodata import Nodata, nodata_label, one_if_equal, require_representable
-from landscribe.geo.rasters.open_file import Handles, OpenFile
+from landscribe.geo.rasters.metadata import read_metadata, stem
+from landscribe.geo.rasters.nodata import Nodata, is_nan, one_if_equal, require_representable
+from landscribe.geo.rasters.open_file import Files
 from landscribe.geo.rasters.source_files import file_state
 from landscribe.geo.spec import NodataRule, NodataValue
 
@@ -35,8 +32,6 @@ Pixels = NDArray[Any]
 Valid = NDArray[np.bool_]
 """(rows, cols), True where usable."""
 
-_PAUSE = 5.0
-"""Seconds before the second request for a remote window that could not be read."""
 _DETAIL_PER_AXIS = 4
 """Windows along each axis among which `Raster.sample_windows` chooses."""
 
@@ -92,7 +87,8 @@ class Raster:
     source: Source
     grid: Grid
     bands: tuple[str, ...]
-    """Band names: the description in the file, else the colour, else the file's stem or the band's number."""
+    """Band names: the description in the file, else the colour, else the variable of a container, else the file's stem
+    or the band's number."""
     dtype: str
     """Numpy name of the smallest type that holds every band."""
     nodata: NodataValue
@@ -105,6 +101,8 @@ class Raster:
     """Its one band holds indices of a colour table."""
     area: Features | None = None
     """Polygons outside of which it is not valid (`clip`)."""
+    declared: tuple[float | None, ...] = ()
+    """Of each band, the nodata value to which NaN is added; empty if there is none."""
     _band_indices: tuple[int, ...] | None = None
     """Indices of `bands` among all bands of the source; None for all in order."""
 
@@ -121,7 +119,7 @@ class Raster:
 
         Args:
             paths: a file, or several whose bands are stacked in this order.
-            nodata: replaces the values that the files declare; NaN is added to them.
+            nodata: as of `override_nodata`.
             nodata_rule: whether any or all bands of a pixel must hold nodata.
             is_imagery: an alpha band that holds many values is a band, with a warning; it is a mask otherwise.
 
@@ -136,15 +134,15 @@ class Raster:
         for name, file in zip(names[1:], files[1:], strict=True):
             _require_aligned(names[0], files[0].grid, name, file.grid)
         bands = deduplicate_names([band for file in files for band in file.bands])
-        value = nodata if nodata is not None else one_if_equal([value for file in files for value in file.nodata])
-        dtype = str(np.result_type(*(file.dtype for file in files)))
-        require_representable(nodata, dtype, len(bands), names[0])
+        dtype = str(np.result_type(*{file.dtype for file in files}))
+        own = one_if_equal([value for file in files for value in file.nodata])
         source = Files(names, frozenset(index for index, file in enumerate(files) if file.alpha_is_imagery))
         encoding = if_declared([band for file in files for band in file.encoding])
         has_palette = len(files) == 1 and files[0].has_palette
-        return cls(
-            source, files[0].grid, tuple(bands), dtype, value, nodata_rule, encoding=encoding, has_palette=has_palette
+        raster = cls(
+            source, files[0].grid, tuple(bands), dtype, own, nodata_rule, encoding=encoding, has_palette=has_palette
         )
+        return raster if nodata is None else raster.override_nodata(nodata)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -164,7 +162,7 @@ class Raster:
     @property
     def nodata_by_band(self) -> tuple[float | None, ...]:
         """The nodata value of each band."""
-        return self.nodata if isinstance(self.nodata, tuple) else (self.nodata,) * len(self.bands)
+        return Nodata(self.nodata).by_band(len(self.bands))
 
     @property
     def encoding_by_band(self) -> tuple[Encoding, ...]:
@@ -180,6 +178,8 @@ class Raster:
             "nodata rule": self.nodata_rule,
             "grid": [crs_label(self.grid.crs), list(self.grid.transform)[:6], *self.grid.shape],
         }
+        if any(value is not None for value in self.declared):
+            fields["declared nodata"] = str(self.declared)
         if self.area is not None:
             fields["image area"] = file_state(self.area.name)
         if self.encoding:
@@ -201,10 +201,12 @@ class Raster:
             )
         indices = self._band_indices or tuple(range(len(self.bands)))
         own = [number - 1 for number in numbers]
+        nodata = self._nodata.of_bands(own)
         return replace(
             self,
             bands=tuple(self.bands[index] for index in own),
-            nodata=Nodata(self.nodata).of_bands(own).value,
+            nodata=nodata.value,
+            declared=nodata.declared,
             encoding=tuple(self.encoding[index] for index in own) if self.encoding else (),
             _band_indices=tuple(indices[index] for index in own),
         )
@@ -212,7 +214,7 @@ class Raster:
     def of_bands(self, bands: Sequence[int] | None, nodata: Nodata) -> "Raster":
         """The same raster with the bands of these indices, all if None, with their nodata, as in `Source.read`."""
         raster = self if bands is None else self.select([band + 1 for band in bands])
-        return replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
+        return replace(raster, nodata=nodata.value, nodata_rule=nodata.rule, declared=nodata.declared)
 
     def with_band_names(self, bands: Sequence[str]) -> "Raster":
         """The same raster with other names for its bands.
@@ -228,8 +230,27 @@ class Raster:
         return replace(self, bands=tuple(bands))
 
     def with_nodata(self, nodata: NodataValue) -> "Raster":
-        """The same raster with another nodata value, or another one for each band."""
-        return replace(self, nodata=nodata)
+        """The same raster with another nodata value, or another one for each band, and no further ones."""
+        return replace(self, nodata=nodata, declared=())
+
+    def override_nodata(self, nodata: NodataValue) -> "Raster":
+        """The same raster with another nodata value, or another one for each band; NaN is added to those it has.
+
+        Raises:
+            RasterError: the dtype cannot hold a value, or they are not as many as the bands.
+        """
+        require_representable(nodata, self.dtype, len(self.bands), self.paths[0])
+        own, values = self.nodata_by_band, Nodata(nodata).by_band(len(self.bands))
+        if np.dtype(self.dtype).kind == "f":
+            return replace(self, nodata=nodata, declared=own if any(map(is_nan, values)) else ())
+        # No integer is NaN, so nothing is added.
+        return self.with_nodata(
+            one_if_equal([old if is_nan(new) else new for old, new in zip(own, values, strict=True)])
+        )
+
+    @property
+    def _nodata(self) -> Nodata:
+        return Nodata(self.nodata, self.nodata_rule, self.declared)
 
     def read(self, window: Window) -> tuple[Pixels, Valid]:
         """Read a window, which may reach outside the grid.
@@ -267,8 +288,7 @@ class Raster:
         Missing blocks of sparse GeoTIFFs and areas of virtual rasters without a source are known to hold one value.
         """
         inside = window & self.grid.window
-        nodata = Nodata(self.nodata, self.nodata_rule)
-        return not inside.is_empty and self.source.may_hold_valid(inside, self._band_indices, nodata)
+        return not inside.is_empty and self.source.may_hold_valid(inside, self._band_indices, self._nodata)
 
     def read_decimated(self, window: Window, shape: tuple[int, int]) -> tuple[Pixels, Valid]:
         """Read a window inside the grid decimated to (rows, cols): nearest pixels, else as `read`."""
@@ -294,8 +314,7 @@ class Raster:
         return self.read_decimated(self.grid.window, (rows, cols))
 
     def _read_inside(self, window: Window, shape: tuple[int, int] | None = None) -> tuple[Pixels, Valid]:
-        nodata = Nodata(self.nodata, self.nodata_rule)
-        pixels, valid = self.source.read(window, self._band_indices, nodata, shape)
+        pixels, valid = self.source.read(window, self._band_indices, self._nodata, shape)
         if not valid.all():
             pixels[:, ~valid] = 0
         return pixels, valid
@@ -322,102 +341,6 @@ class Raster:
     def _detail(self, window: Window) -> float:
         pixels, valid = self.read(window)
         return float(valid.mean() * pixels[:, valid].std()) if valid.any() else 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class Files:
-    """One or several files on the same grid, their bands stacked in order."""
-
-    paths: tuple[str, ...]
-    alpha_is_imagery: frozenset[int] = frozenset()
-    """Indices of the files whose alpha band is imagery."""
-    rasters: ClassVar[tuple[Raster, ...]] = ()
-    _handles: Handles = field(default_factory=Handles)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker on another machine has another working folder.
-        absolute = tuple(str(Path(name).absolute()) if Path(name).exists() else name for name in self.paths)
-        return self.__dict__ | {"paths": absolute}
-
-    @property
-    def mask_files(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return tuple(file.name for file in self._open_files() if file.mask_band is not None)
-
-    def read(
-        self,
-        window: Window,
-        bands: Sequence[int] | None,
-        nodata: Nodata,
-        shape: tuple[int, int] | None = None,
-    ) -> tuple[Pixels, Valid]:
-        """See `Source`."""
-        try:
-            return self._read(window, bands, nodata, shape)
-        except ReadError:
-            remote = [name for name in self.paths if is_remote(name)]
-            if not remote:
-                raise
-            # A server that restarts needs a moment.
-            time.sleep(_PAUSE)
-            # GDAL keeps an incomplete answer in its cache and would return it as complete until the process ends.
-            self.close()
-            for name in remote:
-                clear_vsi_cache(name)
-            return self._read(window, bands, nodata, shape)
-
-    def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
-        """See `Source`."""
-        # Where nothing is stored, all pixels are equal: the first one is as valid as all others.
-        first = Window(window.row, window.col, 1, 1)
-        return any(file.may_store(window) for file in self._open_files()) or bool(self.read(first, bands, nodata)[1])
-
-    def _read(
-        self, window: Window, bands: Sequence[int] | None, nodata: Nodata, shape: tuple[int, int] | None
-    ) -> tuple[Pixels, Valid]:
-        part = RasterioWindow(window.col, window.row, window.width, window.height)
-        shape = shape or window.shape
-        layers: list[Pixels] = []
-        valid = np.ones(shape, bool)
-        for file in self._open_files():
-            with gdal_errors(file.name, window):
-                layer = file.dataset.read(file.indexes, window=part, out_shape=(len(file.indexes), *shape))
-                if nodata.is_nan and layer.dtype.kind == "f":
-                    for band, index in zip(layer, file.indexes, strict=True):
-                        band[Nodata(file.dataset.nodatavals[index - 1]).marks(band[None])] = np.nan
-                if file.mask_band is not None:
-                    valid &= read_mask(file.dataset, file.mask_band, part, shape)
-            layers.append(layer)
-        pixels = layers[0] if len(layers) == 1 else np.concatenate(layers)
-        if bands is not None:
-            pixels = pixels[list(bands)]
-        valid &= ~nodata.marks(pixels)
-        self._require_finite(pixels, valid, window, nodata)
-        return pixels, valid
-
-    def _require_finite(self, pixels: Pixels, valid: Valid, window: Window, nodata: Nodata) -> None:
-        """Raise RasterError for a valid pixel that is NaN or infinite."""
-        if pixels.dtype.kind != "f":
-            return
-        odd = valid & ~np.isfinite(pixels).all(axis=0)
-        if odd.any():
-            row, col = (int(indices[0]) for indices in np.nonzero(odd))
-            # In a decimated read, a pixel stands for several.
-            row, col = row * window.height // valid.shape[0], col * window.width // valid.shape[1]
-            flag = "nodata_rule = any (--nodata-rule any)" if nodata.is_nan else "nodata = nan (--nodata nan)"
-            raise RasterError(
-                f"{self.paths[0]} holds {int(odd.sum())} NaN or infinite pixels in rows {window.row} to "
-                f"{window.row_stop}, first at row {window.row + row}, col {window.col + col}; its nodata is "
-                f"{nodata_label(nodata.value)}. Treat them as nodata with {flag}."
-            )
-
-    def _open_files(self) -> tuple[OpenFile, ...]:
-        """The files, opened once per thread."""
-        return self._handles.opened(self.paths, self.alpha_is_imagery)
-
-    def close(self) -> None:
-        """See `Source`."""
-        self._handles.close()
 
 
 def deduplicate_names(names: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 from landscribe.errors import RasterError, counted, first_line
 from landscribe.geo.access import is_local, require_file
 from landscribe.geo.rasters.derived.stack import stack_bands
+from landscribe.geo.rasters.nodata import can_hold, one_if_equal
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.spec import NodataRule, NodataValue
 
@@ -38,7 +39,7 @@ def open_item(
     Args:
         address: a path, or an http(s) URL.
         assets: keys of assets.
-        nodata: overrides the value that the files, or else the item, declare; or one for each band.
+        nodata: overrides the values that the files, or else the item, declare, as `Raster.override_nodata`.
         nodata_rule: whether any or all bands of a pixel must hold nodata.
         resample: resample the assets that lie on other grids to the grid of the first.
 
@@ -61,15 +62,15 @@ def open_item(
 
     def open_asset(key: str) -> Raster:
         asset = all_assets[key]
-        path, own = _resolve(address, asset["href"]), None if by_band else nodata
-        raster = Raster.open([path], nodata=own, nodata_rule=nodata_rule)
-        raster = raster if raster.nodata is not None else raster.with_nodata(_nodata_of(asset))
+        raster = Raster.open([_resolve(address, asset["href"])], nodata_rule=nodata_rule)
+        raster = raster.with_nodata(_declared(asset, raster))
+        raster = raster if nodata is None or by_band else raster.override_nodata(nodata)
         return raster.with_band_names(_bands_of(key, asset, raster))
 
     with ThreadPoolExecutor(len(assets)) as pool:
         rasters = list(pool.map(open_asset, assets))
     stacked = stack_bands(rasters, resample=resample)
-    return replace(stacked.with_nodata(nodata) if by_band else stacked, title=_title(item, address))
+    return replace(stacked.override_nodata(nodata) if by_band else stacked, title=_title(item, address))
 
 
 def _has_file(asset: Any) -> bool:
@@ -144,11 +145,21 @@ def _bands_of(key: str, asset: dict[str, Any], raster: Raster) -> list[str]:
     return names if len(set(names)) == len(raster.bands) == len(names) else list(raster.bands)
 
 
-def _nodata_of(asset: dict[str, Any]) -> float | None:
-    """The one nodata value that the item declares, else None; JSON holds NaN as text."""
-    bands = (asset, *_band_objects(asset, "bands", "raster:bands"))
-    values = {str(band["nodata"]) for band in bands if "nodata" in band}
+def _declared(asset: dict[str, Any], raster: Raster) -> NodataValue:
+    """The nodata value of each band: that of the file, else that of the item if the dtype can hold it."""
+    bands = _band_objects(asset, "bands", "raster:bands")
+    bands = bands * len(raster.bands) if len(bands) == 1 else bands
+    if len(bands) != len(raster.bands):
+        bands = [{}] * len(raster.bands)
+    values = [_number(band.get("nodata", asset.get("nodata")), raster.dtype) for band in bands]
+    own = raster.nodata_by_band
+    return one_if_equal([said if known is None else known for known, said in zip(own, values, strict=True)])
+
+
+def _number(value: Any, dtype: str) -> float | None:
+    """A number of the item, which JSON holds as text if it is NaN; None if it is none that the dtype can hold."""
     try:
-        return float(values.pop()) if len(values) == 1 else None
+        number = float(value)
     except (ValueError, TypeError):  # null, a word, or a list
         return None
+    return number if can_hold(dtype, number) else None

@@ -68,12 +68,20 @@ def priorities_of(table: gpd.GeoDataFrame, field: str | None, name: str) -> NDAr
 
 
 def column(table: gpd.GeoDataFrame, field: str, name: str) -> "gpd.pd.Series":
-    """A column by name; accents may be composed or not.
+    """A column by name; accents may be composed or not, and blanks may be around it, if no name is the very same.
 
     Raises:
         LabelError: there is no such column.
     """
-    names = {normal(str(column)): column for column in table.columns if column != table.geometry.name}
+    columns = [column for column in table.columns if column != table.geometry.name]
+    if field in columns:
+        return table[field]
+    if not columns:
+        raise LabelError(
+            f"{name} has no column '{field}': it has none beside its geometries. A Shapefile keeps its columns in a "
+            ".dbf file; rename a column that is called geometry."
+        )
+    names = {normal(str(column)): column for column in columns}
     if normal(field) not in names:
         close = difflib.get_close_matches(field.lower(), [each.lower() for each in names], n=1)
         meant = next((each for each in names if [each.lower()] == close), None)

@@ -81,12 +81,17 @@ def _members(path: str) -> list[str]:
         if not Path(path).is_file():
             return []
         with zipfile.ZipFile(path) as archive:
-            names = [name.rstrip("/") for name in archive.namelist()]
+            names = [name.rstrip("/") for name in archive.namelist() if not _is_of_mac(name)]
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return []
     folders = {str(parent) for name in names for parent in Path(name).parents if parent.suffix.lower() == ".gdb"}
-    inside = [name for name in names if not any(f"{folder}/" in f"{name}" for folder in folders)]
+    inside = [name for name in names if not any(f"{folder}/" in name for folder in folders)]
     return sorted({*folders, *(name for name in inside if Path(name).suffix.lower() in VECTOR_SUFFIXES | _TABLES)})
+
+
+def _is_of_mac(member: str) -> bool:
+    """True for what a Mac adds to an archive: icons and flags of each file, with ._ before its name."""
+    return member.startswith("__MACOSX/") or Path(member).name.startswith("._")
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,10 @@ def _one_line_errors(path: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except _LIBRARY_ERRORS as error:
+        if "SHAPE_RESTORE_SHX" in str(error):
+            raise LabelError(
+                f"{path} cannot be read without its .shx file. Copy the .shx beside the .shp, or save the layer again."
+            ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0].partition("; It might help")[0].rstrip(".;")
         raise LabelError(
             f"{path} cannot be read as vector features: {reason}. Expected a GeoJSON, GeoPackage, Shapefile or "

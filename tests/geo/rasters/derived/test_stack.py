@@ -9,7 +9,8 @@ from affine import Affine
 from landscribe.errors import GridError
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.derived.stack import Stack, stack_bands
-from landscribe.geo.rasters.raster import Files, Raster
+from landscribe.geo.rasters.open_file import Files
+from landscribe.geo.rasters.raster import Raster
 from worlds import METRE, noise, write_raster
 
 COARSE = METRE @ Affine.scale(2)

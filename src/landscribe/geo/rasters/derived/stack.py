@@ -14,7 +14,8 @@ from landscribe.errors import GridError
 from landscribe.geo.grid import Window, grid_label
 from landscribe.geo.rasters.derived.resampling import resample_to
 from landscribe.geo.rasters.nodata import Nodata, one_if_equal
-from landscribe.geo.rasters.raster import Files, Pixels, Raster, Source, Valid, deduplicate_names
+from landscribe.geo.rasters.open_file import Files
+from landscribe.geo.rasters.raster import Pixels, Raster, Source, Valid, deduplicate_names
 
 
 def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
@@ -51,6 +52,7 @@ def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
         bands=tuple(deduplicate_names([band for raster in rasters for band in raster.bands])),
         dtype=dtype,
         nodata=one_if_equal([value for raster in rasters for value in raster.nodata_by_band]),
+        declared=tuple(value for raster in rasters for value in raster.declared or (None,) * len(raster.bands)),
         encoding=tuple(band for raster in rasters for band in raster.encoding_by_band) if declares else (),
         has_palette=False,
     )
