@@ -13,8 +13,8 @@ class VectorizeSpec(Spec):
     classes: Annotated[tuple[str, ...] | None, CommaList, InTable()] = None
     """Names or values of the classes that become polygons, or all. Default: all but the background (class 0)."""
     class_table: Annotated[InputPath | None, NotInRun("the map of a run has a class table of its own")] = None
-    """Names and colours of a raster without a class table of its own: a CSV file with the columns value, name and, if
-    there are any, colour (#rrggbb)."""
+    """Names and colours of the classes, in place of the raster's own class table: a CSV file with the columns value,
+    name and, if there are any, colour (#rrggbb). It must list all values that become polygons."""
     connectivity: Literal[4, 8] = 4
     """Pixels of one polygon touch along an edge (4), or also at a corner (8), which gives MultiPolygons."""
     simplify: Annotated[float, Field(gt=0, le=1e6)] | Literal["auto", "none"] = "none"
