@@ -362,7 +362,9 @@ def print_description(described: Any) -> None:
             for band in described.bands
         ],
     )  # fmt: skip
-    first, last = described.edges[0], described.edges[-1]
+    # The outer edges of integers are at halves.
+    half = 0.5 if "int" in described.dtype else 0
+    first, last = described.edges[0] + half, described.edges[-1] - half
     show(f"histograms from {four_digits(first)} to {four_digits(last)}, of {counted(described.chips_read, 'chip')}")
 
 
