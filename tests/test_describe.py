@@ -81,6 +81,13 @@ def test_a_sheet_is_not_overwritten_and_an_unknown_preset_is_refused(chips, tmp_
         verbs.describe(chips, sheet=tmp_path / "other.png", augment="stong")
 
 
+@pytest.mark.parametrize("setting", [{"augment": "strong"}, {"seed": 5}, {"overwrite": True}])
+def test_settings_of_a_sheet_are_refused_without_one(chips, setting):
+    with pytest.raises(RecipeError, match=f"--{next(iter(setting))} is about the contact sheet. Pass --sheet too"):
+        verbs.describe(chips, **setting)
+    verbs.describe(chips, augment="none", seed=0, overwrite=False)
+
+
 def test_chips_with_several_classes_come_first(chips):
     (first,) = sheet._varied(chips, np.arange(len(chips)), 1, np.random.default_rng(0))
     assert (chips.counts[first] > 0).all()

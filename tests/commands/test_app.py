@@ -527,6 +527,12 @@ def test_summary_lists_encoders_as_a_table_and_as_json(monkeypatch):
     ("arguments", "words"),
     [
         (("summary", "--encoders", "--encoder", "resnet18"), "--encoders lists encoders alone"),
+        (("summary", "--encoders", "--classes", 4), "--encoders lists encoders alone"),
+        (
+            ("summary", "model", "--bands", 7, "--classes", 4),
+            "a model was given together with bands, classes, which it",
+        ),
+        (("summary", "model", "--architecture", "fcn", "--option", "depth=2"), "together with architecture, depth"),
         (("summary", "--encoders", "--size", 4096), "'size' is 4096"),
         (("summary", "--architecture", "unett"), "did you mean 'unet'"),
         (("summary", "--option", "depth"), "NAME=VALUE"),

@@ -68,6 +68,15 @@ class VectorizeSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _require_objects_to_split(self) -> "VectorizeSpec":
+        if self.minimum_distance != type(self).model_fields["minimum_distance"].default and not self.split_touching:
+            raise ValueError(
+                f"minimum_distance is {self.minimum_distance:g}, but split_touching is not set; set it, or leave out "
+                "minimum_distance"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _require_one_shape(self) -> "VectorizeSpec":
         if self.square and self.smooth:
             raise ValueError("square and smooth exclude each other; choose one")

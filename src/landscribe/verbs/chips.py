@@ -119,15 +119,22 @@ def describe(
     Args:
         chips: a chips folder.
         sheet: also write a PNG of some chips with their labels, examples of augmentation, and a legend.
-        augment: a preset's name, or a table of AugmentSpec.
+        augment: of the sheet: a preset's name, or a table of AugmentSpec.
         seed: random seed of the sheet.
         overwrite: replace an existing sheet.
+
+    Raises:
+        RecipeError: a setting of the sheet without a sheet.
     """
     from landscribe.reports.description import describe
     from landscribe.reports.sheet import contact_sheet
 
     opened, seed = open_chips(chips), checked("seed", seed, Seed)
     if sheet is None:
+        of_sheet = {"augment": augment != "none", "seed": seed != 0, "overwrite": overwrite}
+        if any(of_sheet.values()):
+            names = ", ".join(f"--{name}" for name, is_given in of_sheet.items() if is_given)
+            raise RecipeError(f"{names} is about the contact sheet. Pass --sheet too, or leave it out.")
         return describe(opened)
     page = output_path(sheet)
     with claim(page):
