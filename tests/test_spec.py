@@ -58,6 +58,12 @@ def test_all_mistakes_are_in_one_line():
     assert all(part in line for part in ("'siez'", "'inner.stride' is 0", "'size' is missing"))
 
 
+def test_settings_of_a_table_that_do_not_fit_are_named_without_their_python_value():
+    with pytest.raises(RecipeError) as raised:
+        Recipe.of({"scenes": [{"image": "a.tif"}], "split": {"train_list": "a.txt"}})
+    assert str(raised.value) == "'split': train_list is given, but by is auto; set by = list (--split-by list)"
+
+
 def test_a_spec_is_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Inner().stride = 2

@@ -502,6 +502,19 @@ def test_a_folder_of_rasters_is_mapped_one_by_one(slow):
     assert "one.tif is a name for one file, but 2 rasters are to be mapped" in said.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("predict", "model", "a.tif", "-o", "b.tif", "--uncertainty"), ' predict --help".'),
+        (("train", "chips", "-o", "model", "--augment", "nonsense"), "value for '--augment': 'nonsense' is not one of"),
+    ],
+)
+def test_a_flag_without_its_value_or_with_a_wrong_one_is_said_in_words_of_the_command(arguments, words):
+    said = landscribe(*arguments)
+    assert said.code == 2
+    assert words in said.err
+
+
 # ---- networks
 
 

@@ -181,6 +181,12 @@ def export(
         raise RecipeError(f"there is no export '{to}'{nearest(to, [*CHIP_EXPORTS, *MAP_EXPORTS])}")
     if nodata_as is not None:
         raise RecipeError(f"--nodata-as is for maps, and '{to}' is a format of chips. Leave it out.")
+    for each in sources:
+        if isinstance(each, (str, Path)) and Path(each).is_file():
+            raise RecipeError(
+                f"{each} is a file, and '{to}' is a format of chips. Give a chips folder, or export maps with --to "
+                f"{' or '.join(MAP_EXPORTS)}."
+            )
     if len(sources) != 1:
         raise RecipeError(f"{len(sources)} folders were given, but '{to}' exports one chips folder at a time.")
     opened = open_chips(sources[0])
