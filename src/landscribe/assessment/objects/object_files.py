@@ -17,6 +17,7 @@ from rasterio.crs import CRS
 from landscribe.assessment.objects.boundaries import rings_of
 from landscribe.assessment.objects.matching import Pairs
 from landscribe.assessment.spec import ObjectAssessmentSpec
+from landscribe.data.scenes.polygon_files import require_stated_crs
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, RecipeError, listed
 from landscribe.geo.classes import label_key
@@ -120,6 +121,7 @@ def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: Objec
         objects, spec.object_field or labels.label_field, labels, spec, own=True
     )
     true, table, _ = _read(reference, labels.label_field, labels, spec, own=False)
+    require_stated_crs(true, labels)
     if labels.label_field is None:
         _report_classes(own_table, table)
     grid = _fine_grid(predicted if len(predicted) else true)
