@@ -473,7 +473,8 @@ def test_chips_are_exported_to_a_new_folder_only(tmp_path, scene, labels, landsc
     assert landscribe(*chip).code == 0
     refused("export", "chips", "--out", "chips", "--overwrite", words=("chips", "esri_model_definition.emd"))
     refused("export", "chips", "--to", "qgis", "--out", "new", words=("'qgis'", "esri"))
-    refused("export", "images", "--out", "new", words=("not a chips folder",))
+    refused("export", "images", "--out", "new", words=("not a chips folder (there is no folder images)",))
+    refused("export", scene, "--to", "esri", "--out", "new", words=("is a file", "export maps with --to labels"))
 
 
 # ---- recipes

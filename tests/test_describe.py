@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,6 +81,13 @@ def test_a_sheet_is_not_overwritten_and_an_unknown_preset_is_refused(chips, tmp_
         verbs.describe(chips, sheet=tmp_path / "other.png", augment="stong")
 
 
+@pytest.mark.parametrize("setting", [{"augment": "strong"}, {"seed": 5}, {"overwrite": True}])
+def test_settings_of_a_sheet_are_refused_without_one(chips, setting):
+    with pytest.raises(RecipeError, match=f"--{next(iter(setting))} is about the contact sheet. Pass --sheet too"):
+        verbs.describe(chips, **setting)
+    verbs.describe(chips, augment="none", seed=0, overwrite=False)
+
+
 def test_chips_with_several_classes_come_first(chips):
     (first,) = sheet._varied(chips, np.arange(len(chips)), 1, np.random.default_rng(0))
     assert (chips.counts[first] > 0).all()
@@ -120,6 +126,34 @@ def test_the_legend_has_the_colours_of_the_pictures():
 def test_where_there_is_no_image_a_picture_has_the_grey_of_the_legend(chips):
     sample = sheet.ChipReader(chips).read(0)
     empty = sheet.Sample(sample.pixels * 0, np.zeros_like(sample.valid), np.full_like(sample.mask, 255))
-    reader = SimpleNamespace(chips=chips, read=lambda _: empty)
-    _, labelled = sheet._pictures(reader, 0, AugmentSpec(preset="none"), 0)
+    _, labelled = sheet._pictures(empty, chips, sheet._common_limits([empty], (0, 1, 2)), AugmentSpec(preset="none"), 0)
     assert (labelled[4:-4, 4:-4] == 128).all()
+
+
+def test_equal_frequencies_of_integers_have_equal_bars(tmp_path):
+    values = np.arange(256, dtype=np.uint8).repeat(16).reshape(1, 64, 64)
+    worlds.write_raster(tmp_path / "scene.tif", values)
+    worlds.write_raster(tmp_path / "labels.tif", np.ones((1, 64, 64), np.uint8))
+    even = verbs.chip(
+        images=[tmp_path / "scene.tif"], labels=tmp_path / "labels.tif", out=tmp_path / "chips", size=32, val=0, test=0
+    )
+    described = verbs.describe(even)
+    # 1 to 254 are between the outer quantiles: 32 bins of 8 integers; the first one also counts 0.
+    assert (described.edges[0], described.edges[1], len(described.edges)) == (0.5, 8.5, 33)
+    assert described.bands[0].shares == (9 / 256, *[8 / 256] * 30, 7 / 256)
+
+
+def test_chips_of_a_sheet_have_one_stretch(tmp_path):
+    # A dark and a bright chip: 10 to 50 and 150 to 190 in each band.
+    values = np.tile(np.linspace(10, 50, 32).astype(np.uint8), (3, 32, 2))
+    values[:, :, 32:] += 140
+    worlds.write_raster(tmp_path / "scene.tif", values)
+    worlds.write_raster(tmp_path / "labels.tif", np.ones((1, 32, 64), np.uint8))
+    two = verbs.chip(
+        images=[tmp_path / "scene.tif"], labels=tmp_path / "labels.tif", out=tmp_path / "chips", size=32, val=0, test=0
+    )
+    verbs.describe(two, sheet=tmp_path / "sheet.png")
+    picture = np.asarray(Image.open(tmp_path / "sheet.png"))
+    means = sorted(picture[36 + 4 : 36 + 164, col + 4 : col + 164].mean() for col in (0, 2 * 168))
+    assert means[0] < 255 * 0.3
+    assert means[1] > 255 * 0.7

@@ -10,6 +10,7 @@ from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RecipeError
 from landscribe.geo.spec import ImagerySpec
+from landscribe.polygons.spec import VectorizeSpec
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.spec import AnyFloat, Seed, Spec, checked, nearest, other_names
 from landscribe.training.spec import TrainSpec
@@ -55,6 +56,12 @@ def test_all_mistakes_are_in_one_line():
     assert line.startswith("a.toml: ")
     assert line.count("\n") == 0
     assert all(part in line for part in ("'siez'", "'inner.stride' is 0", "'size' is missing"))
+
+
+def test_settings_of_a_table_that_do_not_fit_are_named_without_their_python_value():
+    with pytest.raises(RecipeError) as raised:
+        Recipe.of({"scenes": [{"image": "a.tif"}], "split": {"train_list": "a.txt"}})
+    assert str(raised.value) == "'split': train_list is given, but by is auto; set by = list (--split-by list)"
 
 
 def test_a_spec_is_frozen():
@@ -165,6 +172,22 @@ def test_usual_words_that_are_certain_are_understood(spec, typed, meant):
 def test_words_that_may_mean_something_else_are_refused_with_the_nearest(spec, typed, message):
     with pytest.raises(RecipeError, match=message):
         spec.of(typed)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "value", "default", "needed"),
+    [
+        (ChipSpec, "format", "png", "tif", {"virtual": False}),
+        (TrainSpec, "freeze_until", 0.5, 1.0, {"freeze": "encoder"}),
+        (VectorizeSpec, "minimum_distance", 3, 4, {"split_touching": True}),
+    ],
+)
+def test_a_setting_without_effect_is_refused_unless_it_is_the_default(spec, name, value, default, needed):
+    idle = {"virtual": True} if spec is ChipSpec else {}
+    with pytest.raises(RecipeError, match=f"{name} is {value}, but .*leave"):
+        spec.of({**idle, name: value})
+    spec.of({**idle, name: default})
+    spec.of({**needed, name: value})
 
 
 def test_other_names_of_fields_are_names_of_no_other_field():

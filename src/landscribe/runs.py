@@ -281,6 +281,8 @@ def caveat_of_split(split: str | None, trained: Collection[str]) -> str:
 
     >>> caveat_of_split("train", ["train"])
     'The network was trained on these chips: this is training accuracy. Expect lower accuracy in new areas.'
+    >>> caveat_of_split("gap", ["train"]).startswith("The gap chips are nearer to chips of another split")
+    True
     >>> caveat_of_split("test", ["train"])
     ''
     """
@@ -292,6 +294,11 @@ def caveat_of_split(split: str | None, trained: Collection[str]) -> str:
         return (
             "The val chips were not used for training, but the epoch was chosen on them: expect somewhat lower "
             "accuracy in new areas."
+        )
+    if split == "gap":
+        return (
+            "The gap chips are nearer to chips of another split than the gap allows, so they are like those that the "
+            "network was trained on: expect lower accuracy in new areas."
         )
     return ""
 

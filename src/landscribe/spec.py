@@ -354,6 +354,9 @@ def _one_line(spec: type[BaseModel], error: ValidationError, where: str) -> str:
         else:
             message = _in_our_words(finding, _names_at(spec, finding["loc"]))
             subject = f"'{name}' is {shortened(repr(finding['input']))}; " if name else ""
+            if name and finding["type"] == "value_error" and isinstance(finding["input"], dict):
+                # Settings of a table that do not fit together: the message names them.
+                subject = f"'{name}': "
             # What may be of several kinds has a finding for each.
             lines[name] = f"{lines[name]}, or {message}" if name in lines else subject + message
     return (f"{where}: " if where else "") + "; ".join(lines.values())

@@ -513,6 +513,19 @@ def test_a_folder_of_rasters_is_mapped_one_by_one(slow):
     assert "one.tif is a name for one file, but 2 rasters are to be mapped" in said.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("predict", "model", "a.tif", "-o", "b.tif", "--uncertainty"), ' predict --help".'),
+        (("train", "chips", "-o", "model", "--augment", "nonsense"), "value for '--augment': 'nonsense' is not one of"),
+    ],
+)
+def test_a_flag_without_its_value_or_with_a_wrong_one_is_said_in_words_of_the_command(arguments, words):
+    said = landscribe(*arguments)
+    assert said.code == 2
+    assert words in said.err
+
+
 # ---- networks
 
 
@@ -538,6 +551,12 @@ def test_summary_lists_encoders_as_a_table_and_as_json(monkeypatch):
     ("arguments", "words"),
     [
         (("summary", "--encoders", "--encoder", "resnet18"), "--encoders lists encoders alone"),
+        (("summary", "--encoders", "--classes", 4), "--encoders lists encoders alone"),
+        (
+            ("summary", "model", "--bands", 7, "--classes", 4),
+            "a model was given together with bands, classes, which it",
+        ),
+        (("summary", "model", "--architecture", "fcn", "--option", "depth=2"), "together with architecture, depth"),
         (("summary", "--encoders", "--size", 4096), "'size' is 4096"),
         (("summary", "--architecture", "unett"), "did you mean 'unet'"),
         (("summary", "--option", "depth"), "NAME=VALUE"),

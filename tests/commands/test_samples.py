@@ -78,6 +78,11 @@ def test_a_sample_of_the_command_is_that_of_the_verb(run, tmp_path):
         (["-o", "a.gpkg", "--half-width", 0.1, "--standard-error", 0.1], "both decide the size"),
         (["-o", "a.gpkg", "--size", 9, "--area", "absent.gpkg"], "absent.gpkg"),
         (["-o", "a.gpkg", "--size", 9, "--strata", "absent.tif"], "absent.tif"),
+        (
+            ["--plan", "--size", 9, "-o", "a.gpkg", "--form", "ceo"],
+            "--plan draws and writes nothing. Leave out --out, --form",
+        ),
+        (["--plan", "--size", 9, "--sheet", "a.html", "--image", "a.tif"], "Leave out --sheet, --image, or --plan"),
         (["-o", "map.tif", "--size", 9], "map.tif has no suffix for a reference sample"),
     ],
 )

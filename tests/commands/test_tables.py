@@ -11,10 +11,11 @@ import pytest
 from landscribe.assessment.accuracy import Assessment
 from landscribe.assessment.blocks import Bootstrap
 from landscribe.commands.numbers import number
-from landscribe.commands.tables import print_branches, print_estimates, print_folds, print_measures
+from landscribe.commands.tables import print_bench, print_branches, print_estimates, print_folds, print_measures
 from landscribe.confusion import Confusion
 from landscribe.experiments.cross_validation import CrossValidation, Fold
 from landscribe.geo.classes import Classes
+from landscribe.inference.benchmark import TOLERANCE_16, Benchmark, Timing
 
 
 @pytest.mark.parametrize("name", ["field", "greenhouses with plastic roofs", "[bold] roofs"])
@@ -111,6 +112,14 @@ def test_training_accuracy_and_chips_of_one_scene_are_said(capsys):
     assert (summary["caveat"], summary["trained_splits"]) == ("", ["train"])
     assert "training accuracy" not in said
     assert "of one scene" not in said
+
+
+def test_a_faster_backend_that_is_not_chosen_has_its_reason(capsys):
+    timings = (Timing("torch", 2.0, 1.0, 0.0, 0.0), Timing("torch-bf16", 2.74, 0.9983, 0.01, 0.0, TOLERANCE_16))
+    print_bench(Benchmark((1, 3, 64, 64), "cpu", timings))
+    *_, row, last = (re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines())
+    assert row[:5] == ["torch-bf16", "2.740", "1.37", "99.830 %", "99.900 %"]
+    assert last == ["auto: torch (torch-bf16: faster, but too few pixels have the same class)"]
 
 
 def test_points_are_called_points(capsys):

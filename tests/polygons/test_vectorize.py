@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 from tests import worlds
 
 import landscribe as ls
-from landscribe.errors import LandscribeError, OutputError, RasterError
+from landscribe.errors import ClassError, LandscribeError, OutputError, RasterError
 from landscribe.geo.pixel_area import pixel_areas
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import FEATURE_FORMATS
@@ -282,9 +282,33 @@ def test_any_whole_numbers_become_classes(tmp_path, separator):
     path = worlds.write_raster(tmp_path / "codes.tif", values)
     assert sorted(vectorized(path)["value"]) == [-3, 5, 70_000]
     table = tmp_path / "names.csv"
-    table.write_text("value,name,colour\n-3,sea,#0000ff\n5,land,\n".replace(",", separator))
+    table.write_text("value,name,colour\n-3,sea,#0000ff\n5,land,\n70000,ice,\n".replace(",", separator))
     named = vectorized(path, class_table=table)
-    assert dict(zip(named["value"], named["class"], strict=True)) == {-3: "sea", 5: "land"}
+    assert dict(zip(named["value"], named["class"], strict=True)) == {-3: "sea", 5: "land", 70_000: "ice"}
+
+
+@pytest.mark.parametrize(
+    ("values", "rows", "classes", "missing"),
+    [
+        ([0, 1, 2, 3], [0, 2], None, "holds 1, 3, which .* lacks: it has 0, 2"),
+        ([0, 1, 2, 3], [0, 2], "all", "holds 1, 3, which"),
+        ([0, 1, 2, 3], [0, 2], "2", None),
+        ([0, 2, 2, 2], [2], None, None),  # the background
+        ([0, 2, 2, 2], [2], "all", "holds 0, which"),
+        ([0, 2, 2, 255], [0, 2], None, None),  # unlabelled
+        ([0, 255, 0, 255], [0, 1], None, "holds 255, which"),
+    ],
+)
+def test_a_class_table_lists_all_values_that_become_polygons(tmp_path, values, rows, classes, missing):
+    path = worlds.write_raster(tmp_path / "map.tif", np.array([values], np.uint8))
+    table = tmp_path / "names.csv"
+    table.write_text("value,name\n" + "".join(f"{row},class {row}\n" for row in rows))
+    settings = {"class_table": table} | ({} if classes is None else {"classes": classes})
+    if missing is None:
+        assert vectorized(path, **settings)["value"].tolist() == [2]
+    else:
+        with pytest.raises(ClassError, match=missing):
+            vectorized(path, **settings)
 
 
 def test_a_geopackage_holds_the_colours_of_the_classes_as_qgis_stores_a_default_style(mapped, tmp_path):

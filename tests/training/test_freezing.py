@@ -39,10 +39,11 @@ def test_named_stages_are_frozen_and_others_are_not(chips, tmp_path):
     assert stages == {"layer2", "layer3", "layer4"}
 
 
-def test_layers_frozen_for_a_while_learn_afterwards(chips, tmp_path):
+def test_layers_frozen_for_a_while_learn_afterwards(chips, tmp_path, caplog):
     held = verbs.train(
         chips, out=tmp_path / "held", steps=4, freeze=("encoder",), freeze_until=0.5, checkpoint="last", **QUICK
     )
+    assert "encoder starts from random weights and will not learn in the first 50 % of the training. " in caplog.text
     assert any("encoder" in name and "running_mean" in name for name in moved(started(), held))
 
 

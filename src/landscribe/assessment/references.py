@@ -18,7 +18,7 @@ from landscribe.assessment.spec import AccuracySpec, AssessSpec, IntervalSpec, r
 from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
 from landscribe.data.scenes.label_raster import NODATA_IGNORED
-from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
+from landscribe.data.scenes.polygon_files import PolygonFiles, label_options, require_stated_crs
 from landscribe.data.scenes.scene import open_labels
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
@@ -346,6 +346,7 @@ def _assess_vector(
     reference, options = str(spec.labels), label_options(spec)
     if _is_points(spec, classes):
         points = Features.read(reference, **options, geometry_types=POINTS)
+        require_stated_crs(points, spec)
         log.warning(
             "%s holds no sampling design: accuracy is that of its points, without intervals and areas. Draw points "
             "with landscribe sample, or pass their strata to ls.estimate", points.name,

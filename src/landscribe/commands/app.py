@@ -137,7 +137,7 @@ def chip(
         show(f"{out}: {counted(len(chips), 'chip')} ({shares}), classes {', '.join(chips.classes.names)}")
 
 
-@app.command(cls=with_settings("augment"))
+@app.command(cls=with_settings("augment", panels={"augment": "Augmentation of the sheet (none without a flag)"}))
 def describe(
     ctx: typer.Context,
     chips: Annotated[Path, typer.Argument(help="Chips folder.")],

@@ -18,8 +18,8 @@ model_commands = typer.Typer()
 def summary(
     ctx: typer.Context,
     model: Annotated[Path | None, typer.Argument(help="Model folder, instead of names.", show_default=False)] = None,
-    bands: Annotated[int, typer.Option(help="Input bands.")] = 3,
-    classes: Annotated[int, typer.Option(help="Classes.")] = 2,
+    bands: Annotated[int | None, typer.Option(help="Input bands. [default: 3]", show_default=False)] = None,
+    classes: Annotated[int | None, typer.Option(help="Classes. [default: 2]", show_default=False)] = None,
     size: Annotated[int, typer.Option(help="Side of the image in pixels.")] = 256,
     encoders: Annotated[
         bool, typer.Option("--encoders", help="List the encoders that were tried, with costs measured here, instead.")
@@ -33,18 +33,16 @@ def summary(
 
     settings = plain(ctx)
     if encoders:
-        if model is not None or settings:
+        if model is not None or settings or classes is not None:
             raise LandscribeError("--encoders lists encoders alone. Leave out the model, or the names of a network.")
-        costs = verbs.encoders(bands=bands, size=size)
+        costs = verbs.encoders(size=size, **given(bands=bands))
         print_json([cost.as_dict() for cost in costs]) if as_json else print_encoders(costs)
         return
-    if model is not None and settings:
-        raise LandscribeError("a model folder and names of a network were given. Give one or the other.")
     spec = TrainSpec.of(settings)
+    names = {name: getattr(spec, name) for name in ("architecture", "encoder") if name in settings}
     table = verbs.summary(
-        model, architecture=spec.architecture, encoder=spec.encoder, bands=bands, classes=classes, size=size,
-        **given(trust_code=trust_code), **spec.options,
-    )  # fmt: skip
+        model, size=size, **names, **given(bands=bands, classes=classes, trust_code=trust_code), **spec.options
+    )
     print_json(table.as_dict()) if as_json else print_blocks(table)
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
+from landscribe.commands.terminal import UsageError
 from landscribe.errors import LandscribeError
 
 Images = Annotated[
@@ -117,7 +118,12 @@ class Command(TyperCommand):
                 )
         ends = [index + 1 == len(args) or args[index + 1].startswith("-") for index in range(len(args))]
         valued = [_WITHOUT_VALUE.get(each, each) if is_end else each for each, is_end in zip(args, ends, strict=True)]
-        parsed: list[str] = super().parse_args(ctx, valued)
+        try:
+            parsed: list[str] = super().parse_args(ctx, valued)
+        except UsageError as error:
+            # Click leaves out the command where a flag lacks its value.
+            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
+            raise
         return parsed
 
 

@@ -42,6 +42,9 @@ def sample(
     from landscribe import verbs
 
     if plan:
+        written = {"--out": out, "--form": form, "--sheet": sheet, "--image": image, "--overwrite": overwrite}
+        if named := [name for name, value in written.items() if value]:
+            raise LandscribeError(f"--plan draws and writes nothing. Leave out {', '.join(named)}, or --plan.")
         planned = verbs.plan_sample(mapped, **plain(ctx)).as_dict()
         print_json(planned) if as_json else print_plan(planned)
         return

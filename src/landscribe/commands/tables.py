@@ -298,11 +298,12 @@ def print_bench(benchmark: Any) -> None:
     speeds = {timing.backend: timing.megapixels_per_second for timing in benchmark.timings}
     show(f"images of {' x '.join(map(str, benchmark.shape))} on {benchmark.device}")
     _print_table(
-        ["backend", "Mpx per s", "speed-up vs torch", "same class", "max. difference", "compile time (s)"],
+        ["backend", "Mpx per s", "speed-up vs torch", "same class", "required", "max. difference", "compile time (s)"],
         [
             [
                 timing.backend, f"{timing.megapixels_per_second:.3f}",
-                f"{timing.megapixels_per_second / speeds['torch']:.2f}", f"{timing.agreement:.4%}",
+                f"{timing.megapixels_per_second / speeds['torch']:.2f}",
+                *(f"{100 * share:.3f} %" for share in (timing.agreement, 1 - timing.tolerance)),
                 f"{timing.max_probability_difference:.1e}", f"{timing.compile_seconds:.1f}",
             ]
             for timing in benchmark.timings
@@ -310,7 +311,11 @@ def print_bench(benchmark: Any) -> None:
     )  # fmt: skip
     for name, reason in benchmark.unavailable.items():
         show(f"{name}: {reason}")
-    show(f"auto: {benchmark.fastest}")
+    faster = [
+        timing.backend for timing in benchmark.timings if timing.megapixels_per_second > speeds[benchmark.fastest]
+    ]
+    why = f" ({', '.join(faster)}: faster, but too few pixels have the same class)" if faster else ""
+    show(f"auto: {benchmark.fastest}{why}")
 
 
 def print_description(described: Any) -> None:
@@ -362,7 +367,9 @@ def print_description(described: Any) -> None:
             for band in described.bands
         ],
     )  # fmt: skip
-    first, last = described.edges[0], described.edges[-1]
+    # The outer edges of integers are at halves.
+    half = 0.5 if "int" in described.dtype else 0
+    first, last = described.edges[0] + half, described.edges[-1] - half
     show(f"histograms from {four_digits(first)} to {four_digits(last)}, of {counted(described.chips_read, 'chip')}")
 
 

@@ -132,8 +132,9 @@ def size(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-# Typer brings click along under different names in different versions; this is click's UsageError in all of them.
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+# Typer brings click along under different names in different versions.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""Click's error of a command line that it cannot read."""
 
 
 def end_with_code_of(app: typer.Typer) -> NoReturn:
@@ -144,7 +145,7 @@ def end_with_code_of(app: typer.Typer) -> NoReturn:
             code = app(standalone_mode=False)
     except LandscribeError as error:
         code = _refused(" ".join(str(error).split()), 1 if isinstance(error, UnfinishedError) else 2)
-    except _UsageError as error:
+    except UsageError as error:
         code = _misused(error)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
@@ -179,7 +180,9 @@ def _misused(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return 2
-    said, command = error.format_message(), error.ctx.command_path if error.ctx else "landscribe"
+    # Typer lets pydantic check the choices of a flag.
+    said = error.format_message().replace(": Value error, ", ": ")
+    command = error.ctx.command_path if error.ctx else "landscribe"
     return _refused(f'{said}{"" if said.endswith((".", "?")) else "."} See "{command} --help".', 2)
 
 

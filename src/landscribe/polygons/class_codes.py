@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.errors import ClassError, RasterError
+from landscribe.errors import ClassError, RasterError, listed
 from landscribe.geo.classes import IGNORE, default_colour, read_class_table
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
@@ -58,10 +58,13 @@ class ClassCodes:
 
         Raises:
             RasterError: it holds fractions, several bands or too many values.
-            ClassError: there is no such class, or the class table cannot be read.
+            ClassError: there is no such class, or the class table cannot be read or lacks a value that would become
+                polygons.
         """
         _require_whole_numbers(raster)
         classes = _classes_of(raster, class_table)
+        if class_table is not None and (requested is None or tuple(requested) == (_ALL,)):
+            _require_all_values(classes, raster, class_table, without_background=requested is None)
         if requested is None:
             classes = _foreground(classes, raster, has_table=class_table is not None)
         else:
@@ -116,6 +119,19 @@ def _classes_of(raster: Raster, class_table: str | None) -> tuple[PolygonClass, 
     )
 
 
+def _require_all_values(
+    classes: tuple[PolygonClass, ...], raster: Raster, class_table: str, *, without_background: bool
+) -> None:
+    """Refuse a raster with values that its class table lacks, for their pixels would be in no polygon."""
+    held, listed_values = _values_of(raster), {entry.value for entry in classes}
+    missing = held - listed_values - (_not_foreground(held, raster) if without_background else set())
+    if missing:
+        raise ClassError(
+            f"{raster.paths[0]} holds {listed(map(str, sorted(missing)))}, which {class_table} lacks: it has "
+            f"{listed(map(str, sorted(listed_values)))}. Add a row for each, or choose classes with --classes."
+        )
+
+
 def _values_of(raster: Raster) -> set[int]:
     values: set[int] = set()
     for strip in raster.grid.strips():
@@ -142,13 +158,9 @@ def _table_of(path: str) -> tuple[PolygonClass, ...]:
 
 
 def _foreground(classes: tuple[PolygonClass, ...], raster: Raster, *, has_table: bool) -> tuple[PolygonClass, ...]:
-    """All classes but the background, and but unlabelled pixels.
-
-    Without a nodata value or a class table, 255 is unlabelled, unless it is the only class, as in masks of 0 and 255.
-    """
+    """All classes but the background, and but unlabelled pixels, unless a class table says that they are a class."""
     values = {entry.value for entry in classes}
-    may_be_unlabelled = raster.dtype == "uint8" and raster.nodata is None and not has_table
-    left_out = {0} | ({IGNORE} if may_be_unlabelled and values - {0, IGNORE} else set())
+    left_out = {0} if has_table else _not_foreground(values, raster)
     for value, meaning in ((0, "the background"), (IGNORE, "unlabelled")):
         if value in left_out & values:
             log.info(
@@ -158,6 +170,15 @@ def _foreground(classes: tuple[PolygonClass, ...], raster: Raster, *, has_table:
                 meaning,
             )
     return tuple(entry for entry in classes if entry.value not in left_out)
+
+
+def _not_foreground(values: set[int], raster: Raster) -> set[int]:
+    """The values of a raster that mean background or unlabelled where nothing says what they mean.
+
+    Without a nodata value, 255 is unlabelled, unless it is the only class, as in masks of 0 and 255.
+    """
+    may_be_unlabelled = raster.dtype == "uint8" and raster.nodata is None and values - {0, IGNORE}
+    return {0, IGNORE} if may_be_unlabelled else {0}
 
 
 def select_classes(classes: tuple[PolygonClass, ...], requested: Sequence[str], name: str) -> tuple[PolygonClass, ...]:

@@ -13,8 +13,8 @@ class VectorizeSpec(Spec):
     classes: Annotated[tuple[str, ...] | None, CommaList, InTable()] = None
     """Names or values of the classes that become polygons, or all. Default: all but the background (class 0)."""
     class_table: Annotated[InputPath | None, NotInRun("the map of a run has a class table of its own")] = None
-    """Names and colours of a raster without a class table of its own: a CSV file with the columns value, name and, if
-    there are any, colour (#rrggbb)."""
+    """Names and colours of the classes, in place of the raster's own class table: a CSV file with the columns value,
+    name and, if there are any, colour (#rrggbb). It must list all values that become polygons."""
     connectivity: Literal[4, 8] = 4
     """Pixels of one polygon touch along an edge (4), or also at a corner (8), which gives MultiPolygons."""
     simplify: Annotated[float, Field(gt=0, le=1e6)] | Literal["auto", "none"] = "none"
@@ -65,6 +65,15 @@ class VectorizeSpec(Spec):
         if self.separates_objects and self.dissolve:
             source = "split_touching" if self.split_touching else "object_probabilities"
             raise ValueError(f"dissolve joins the objects that {source} separates; choose one")
+        return self
+
+    @model_validator(mode="after")
+    def _require_objects_to_split(self) -> "VectorizeSpec":
+        if self.minimum_distance != type(self).model_fields["minimum_distance"].default and not self.split_touching:
+            raise ValueError(
+                f"minimum_distance is {self.minimum_distance:g}, but split_touching is not set; set it, or leave out "
+                "minimum_distance"
+            )
         return self
 
     @model_validator(mode="after")

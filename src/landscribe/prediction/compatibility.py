@@ -164,10 +164,20 @@ def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:
     lies_in = any(use.west <= lon + turn <= east for turn in (-360, 0, 360))
     if not (lies_in and use.south <= lat <= use.north):
         log.warning(
-            "%s lies at %.2f° E, %.2f° N, outside the area of use of %s (%.4g° to %.4g° E, %.4g° to %.4g° N): "
-            "distortion there is large",
-            raster.paths[0], lon, lat, crs_label(crs), use.west, use.east, use.south, use.north,
+            "%s lies at %s, %s, outside the area of use of %s (%s to %s, %s to %s): distortion there is large",
+            raster.paths[0], _degrees(lon, "EW", ".2f"), _degrees(lat, "NS", ".2f"), crs_label(crs),
+            *(_degrees(value, "EW") for value in (use.west, use.east)),
+            *(_degrees(value, "NS") for value in (use.south, use.north)),
         )  # fmt: skip
+
+
+def _degrees(value: float, letters: str, digits: str = ".4g") -> str:
+    """A longitude ("EW") or latitude ("NS") for people.
+
+    >>> _degrees(-81.5, "EW", ".2f"), _degrees(6, "EW")
+    ('81.50° W', '6° E')
+    """
+    return f"{abs(value):{digits}}° {letters[value < 0]}"
 
 
 def require_two_classes(spec: PredictSpec, classes: Classes) -> None:

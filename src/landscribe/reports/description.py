@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from landscribe.data.chips.chips import Chips
 from landscribe.data.chips.stats import Weighting, band_statistics, class_weights, histogram
@@ -128,13 +129,28 @@ def _groups(chips: Chips, splits: Sequence[str]) -> Iterator[GroupShare]:
         yield GroupShare(name, of_split, dict(zip(chips.classes.names, shares, strict=True)))
 
 
+def bin_edges(low: float, high: float, dtype: str) -> NDArray[np.float64]:
+    """The edges of at most 32 histogram bins of one width, from `low` to at least `high`.
+
+    Bins of integers hold the same number of integers each: otherwise equal frequencies would look like a comb.
+
+    >>> bin_edges(0, 255, "uint8")[[0, 1, 2, -1]].tolist()
+    [-0.5, 7.5, 15.5, 255.5]
+    """
+    if np.dtype(dtype).kind not in "ui":
+        return np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    count = high - low + 1
+    width = np.ceil(count / _BINS)
+    return np.asarray(low - 0.5 + width * np.arange(np.ceil(count / width) + 1))
+
+
 def _bands(chips: Chips) -> tuple[tuple[BandStatistics, ...], tuple[float, ...]]:
     """Statistics of the bands, and the edges of their common histogram bins."""
     means, deviations = band_statistics(chips)
     pixel_counts = histogram(chips, most=_MOST_READ)
     quantiles = {f"{percent:g}": pixel_counts.quantile(percent / 100) for percent in _PERCENTS}
     low, high = (float(np.nan_to_num(edge)) for edge in (np.nanmin(quantiles["0.5"]), np.nanmax(quantiles["99.5"])))
-    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    edges = bin_edges(low, high, chips.metadata.dtype)
     bands = tuple(
         BandStatistics(
             name, float(mean), float(deviation),

@@ -1,5 +1,6 @@
 """Contact sheet: a PNG of chips, with their labels and as augmented for training."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from landscribe.data.scenes.scene import Sample
 from landscribe.errors import ChipError, OutputError
 from landscribe.geo.classes import Classes
 from landscribe.outputs import atomic_file, require_absent, require_output_file
-from landscribe.reports.figures import Colours, limits_of, overlaid, shown_bands, stretched
+from landscribe.reports.figures import Colours, Limits, limits_of, overlaid, shown_bands, stretched
 
 _TILE_SIDE = 160
 _GUTTER = 4
@@ -66,10 +67,16 @@ def contact_sheet(chips: Chips, out: Path, *, augmentation: AugmentSpec, seed: i
             ["image", "labels"] + (["augmented"] * (_COLUMNS - 2) if chips_per_row == 1 else ["image", "labels"] * 2)
         )
     ]
+    samples = {index: reader.read(index) for index in indices}
+    limits = _common_limits(samples.values(), shown_bands(chips.metadata.bands))
     for start in range(0, len(indices), chips_per_row):
         row = indices[start : start + chips_per_row]
         names = [f"{chips.table['chip'][index]}  {chips.table['split'][index]}" for index in row]
-        pictures = [picture for index in row for picture in _pictures(reader, index, augmentation, seed)]
+        pictures = [
+            picture
+            for index in row
+            for picture in _pictures(samples[index], chips, limits, augmentation, seed + 1000 * index)
+        ]
         lines += [_titles(names, every=_COLUMNS // chips_per_row), _row(pictures)]
     lines.append(_legend(chips.classes))
     with atomic_file(out) as temporary:
@@ -91,11 +98,15 @@ def _varied(chips: Chips, candidates: NDArray[np.intp], count: int, rng: np.rand
     return candidates[order].tolist()
 
 
-def _pictures(reader: ChipReader, index: int, augmentation: AugmentSpec, seed: int) -> list[Colours]:
+def _common_limits(samples: Collection[Sample], bands: Sequence[int]) -> Limits:
+    """The limits of these bands over all samples, so that the same colour means the same pixel values."""
+    pixels = np.concatenate([sample.pixels[list(bands)] for sample in samples], axis=1)
+    return limits_of(pixels, np.concatenate([sample.valid for sample in samples]))
+
+
+def _pictures(sample: Sample, chips: Chips, limits: Limits, augmentation: AugmentSpec, seed: int) -> list[Colours]:
     """A chip: the image, the image with its labels, and augmented versions."""
-    classes, bands = reader.chips.classes, list(shown_bands(reader.chips.metadata.bands))
-    sample = reader.read(index)
-    limits = limits_of(sample.pixels[bands], sample.valid)
+    classes, bands = chips.classes, list(shown_bands(chips.metadata.bands))
 
     def shown(image: NDArray[Any], valid: NDArray[np.bool_], values: NDArray[np.uint8] | None) -> Colours:
         colours = stretched(image[bands], limits)
@@ -106,7 +117,7 @@ def _pictures(reader: ChipReader, index: int, augmentation: AugmentSpec, seed: i
 
     pictures = [shown(sample.pixels, sample.valid, None), shown(*sample)]
     if augmentation.changes_anything:
-        pictures += [shown(*version) for version in _augmented(sample, classes, augmentation, seed + 1000 * index)]
+        pictures += [shown(*version) for version in _augmented(sample, classes, augmentation, seed)]
     return pictures
 
 

@@ -161,6 +161,14 @@ class TrainSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _frozen_layers_thaw(self) -> Self:
+        if self.freeze_until < 1 and not self.freeze:
+            raise ValueError(
+                f"freeze_until is {self.freeze_until:g}, but no layers are frozen; name them (freeze), or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_budget(self) -> Self:
         given = [name for name in ("epochs", "steps", "minutes") if getattr(self, name) is not None]
         if len(given) > 1:

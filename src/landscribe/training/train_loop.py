@@ -229,10 +229,11 @@ def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str
         weights, note = None, f"weights: none ({str(error).split('. ', 1)[0]})"
         network = _build(chips, spec, None)
     if weights is None and spec.freeze:
+        how_long = "" if spec.freeze_until == 1 else f" in the first {100 * spec.freeze_until:g} % of the training"
         log.warning(
-            "freeze: %s starts from random weights and will not learn. Choose pretrained weights, or leave out freeze.",
-            ", ".join(spec.freeze),
-        )
+            "freeze: %s starts from random weights and will not learn%s. Choose pretrained weights, or leave out "
+            "freeze.", ", ".join(spec.freeze), how_long,
+        )  # fmt: skip
     if weights == "imagenet" and spec.architecture.startswith("smp:"):
         return network, note, {"source": "imagenet", "license": "that of segmentation-models-pytorch's weights"}
     pretrained = None if weights is None else Weights(weights, spec.weights_bands)

@@ -119,15 +119,22 @@ def describe(
     Args:
         chips: a chips folder.
         sheet: also write a PNG of some chips with their labels, examples of augmentation, and a legend.
-        augment: a preset's name, or a table of AugmentSpec.
+        augment: of the sheet: a preset's name, or a table of AugmentSpec.
         seed: random seed of the sheet.
         overwrite: replace an existing sheet.
+
+    Raises:
+        RecipeError: a setting of the sheet without a sheet.
     """
     from landscribe.reports.description import describe
     from landscribe.reports.sheet import contact_sheet
 
     opened, seed = open_chips(chips), checked("seed", seed, Seed)
     if sheet is None:
+        of_sheet = {"augment": augment != "none", "seed": seed != 0, "overwrite": overwrite}
+        if any(of_sheet.values()):
+            names = ", ".join(f"--{name}" for name, is_given in of_sheet.items() if is_given)
+            raise RecipeError(f"{names} is about the contact sheet. Pass --sheet too, or leave it out.")
         return describe(opened)
     page = output_path(sheet)
     with claim(page):
@@ -174,6 +181,12 @@ def export(
         raise RecipeError(f"there is no export '{to}'{nearest(to, [*CHIP_EXPORTS, *MAP_EXPORTS])}")
     if nodata_as is not None:
         raise RecipeError(f"--nodata-as is for maps, and '{to}' is a format of chips. Leave it out.")
+    for each in sources:
+        if isinstance(each, (str, Path)) and Path(each).is_file():
+            raise RecipeError(
+                f"{each} is a file, and '{to}' is a format of chips. Give a chips folder, or export maps with --to "
+                f"{' or '.join(MAP_EXPORTS)}."
+            )
     if len(sources) != 1:
         raise RecipeError(f"{len(sources)} folders were given, but '{to}' exports one chips folder at a time.")
     opened = open_chips(sources[0])

@@ -96,10 +96,10 @@ def _require_image_and_masks(pipeline: Callable[..., Any]) -> None:
 def summary(
     model: Model | Source | None = None,
     *,
-    architecture: str = "unet",
-    encoder: str = "resnet18",
-    bands: int = 3,
-    classes: int = 2,
+    architecture: str | None = None,
+    encoder: str | None = None,
+    bands: int | None = None,
+    classes: int | None = None,
     size: int = 256,
     trust_code: str | Sequence[str] = (),
     **options: Any,
@@ -108,10 +108,10 @@ def summary(
 
     Args:
         model: a model or its folder, instead of the names below.
-        architecture: as for `nn.build`.
-        encoder: as for `nn.build`.
-        bands: input channels.
-        classes: outputs.
+        architecture: as for `nn.build`. Default: unet.
+        encoder: as for `nn.build`. Default: resnet18.
+        bands: input channels. Default: 3.
+        classes: outputs. Default: 2.
         size: side of the image in pixels.
         trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported.
         options: options of the architecture.
@@ -120,10 +120,17 @@ def summary(
     from landscribe.nn.summary import Channels, ImageSide, summary
 
     size = checked("size", size, ImageSide)
-    bands, classes = checked("bands", bands, Channels), checked("classes", classes, Channels)
+    named = {"architecture": architecture, "encoder": encoder, "bands": bands, "classes": classes, **options}
+    named = {name: value for name, value in named.items() if value is not None}
     if model is None:
-        network = build(architecture, bands=bands, classes=classes, encoder=encoder, **options)
-        return summary(network, bands=bands, size=size)
+        chosen = {"architecture": "unet", "encoder": "resnet18", "bands": 3, "classes": 2, **named}
+        for name in ("bands", "classes"):
+            chosen[name] = checked(name, chosen[name], Channels)
+        return summary(build(**chosen), bands=chosen["bands"], size=size)
+    if named:
+        raise RecipeError(
+            f"a model was given together with {', '.join(named)}, which it decides itself. Give one or the other."
+        )
     opened = open_model(model, trust_code)
     return summary(opened.network, bands=len(opened.bands), size=size)
 

@@ -216,6 +216,20 @@ def test_a_reference_object_under_an_object_that_is_cut_is_no_miss(tmp_path):
     assert (result.left_out, result.recall[0]) == ((1, 1), 1)
 
 
+def test_false_objects_inside_a_cut_polygon_of_another_class_are_false(tmp_path):
+    area = write_polygons(tmp_path / "area.gpkg", [pixel_box(0, 0, 40, 40)])
+    houses = [pixel_box(2, 2 + 8 * index, 4, 4) for index in range(3)]
+    inside_field = [pixel_box(12 + 8 * (index // 4), 2 + 8 * (index % 4), 4, 4) for index in range(12)]
+    field = pixel_box(10, 0.5, 40, 35)
+    result = assess(
+        tmp_path, houses + inside_field, [*houses, field], labelled_area=area, label_field="kind",
+        columns={"kind": ["house"] * 15}, reference_columns={"kind": ["house"] * 3 + ["field"]},
+    )  # fmt: skip
+    assert result.left_out == (0, 1)
+    (measures,) = (row for row in result.classes if row.name == "house")
+    assert (measures.predicted, measures.reference, result.precision[0]) == (15, 3, 3 / 15)
+
+
 @pytest.mark.parametrize("side", ["predicted", "reference"])
 def test_objects_of_one_file_alone_in_the_labelled_area_are_measured(tmp_path, side, caplog):
     area = write_polygons(tmp_path / "area.fgb", [pixel_box(0, 0, 30, 30)])

@@ -2,17 +2,19 @@
 
 import logging
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
 
 from landscribe import verbs
 from landscribe.data.scenes.label_formats import label_warnings
 from landscribe.data.scenes.scene import open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
-from landscribe.errors import ClassError
+from landscribe.errors import ClassError, LabelError
 from landscribe.geo.grid import Window
-from worlds import METRE, noise, pixel_box, write_polygons, write_raster
+from worlds import METRE, UTM, noise, pixel_box, write_polygons, write_raster
 
 H, W = 64, 64
 ALL = Window(0, 0, H, W)
@@ -179,6 +181,37 @@ def test_class_0_is_a_class_also_beside_class_255(image, tmp_path):
     mask, classes, _ = opened(spec(image, tmp_path, sparse=True, **two))
     assert len(classes) == len({mask[0, 0], mask[40, 40]}) == 2
     assert mask[30, 0] == 255
+
+
+@pytest.mark.parametrize("stated", ["EPSG:32632", "epsg:32632", "+proj=utm +zone=32 +datum=WGS84"])
+def test_a_stated_crs_may_be_that_of_the_file(image, tmp_path, stated):
+    assert "a" in opened(spec(image, tmp_path, label_crs=stated))[1].names
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ("EPSG:4326", r"labels\.gpkg is in EPSG:32632, but --label-crs is EPSG:4326, .* for files without a CRS"),
+        ("EPSG:99999", "which is no CRS"),
+    ],
+)
+def test_a_stated_crs_that_is_not_that_of_the_file_is_refused(image, tmp_path, stated, message):
+    with pytest.raises(LabelError, match=message):
+        opened(spec(image, tmp_path, label_crs=stated))
+
+
+def test_a_stated_crs_of_labels_without_one_is_not_that_of_the_labelled_area(image, tmp_path):
+    area = gpd.GeoSeries([pixel_box(0, 0, 32, 64)], crs=UTM).to_crs(4326)
+    area.to_file(tmp_path / "area.gpkg")
+    (x, y) = METRE @ (10, 10)
+    (tmp_path / "labels.csv").write_text(f'wkt,kind\n"{shapely.box(x - 5, y - 5, x + 5, y + 5)}",a\n')
+    source = SceneSpec(
+        image=(image,), labels=str(tmp_path / "labels.csv"), label_field="kind", label_crs="EPSG:32632",
+        labelled_area=str(tmp_path / "area.gpkg"),
+    )  # fmt: skip
+    mask, classes, _ = opened(source)
+    assert counts(mask, classes) == {"a": 100}
+    assert (mask[32:] == 255).all()
 
 
 def test_a_class_table_decides_about_class_0(image, tmp_path):

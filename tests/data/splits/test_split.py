@@ -446,9 +446,9 @@ def test_chips_of_zones_are_the_gap_apart_across_scenes(left):
     ("settings", "message"),
     [
         ({"by": "attribute"}, "name the polygons' column"),
-        ({"attribute": "fold"}, "set by = attribute"),
+        ({"attribute": "fold"}, r"set by = attribute \(--split-by attribute\)"),
         ({"by": "list"}, "name the scenes to train on"),
-        ({"train_list": "train.txt"}, "set by = list"),
+        ({"train_list": "train.txt"}, r"train_list is given, but by is auto; set by = list \(--split-by list\)"),
         ({"by": "region"}, "'by' is 'region'"),
     ],
 )

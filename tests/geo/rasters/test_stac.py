@@ -211,7 +211,7 @@ def test_an_asset_that_is_not_a_raster_is_named(tmp_path):
         ('{"type": "Feature", "geometry": null}', r"is a Feature without stac_version or assets"),
         ("[1, 2]", "is a JSON without stac_version or assets"),
         ("<html>", "is not JSON: "),
-        (b"\xff\xfe\x00", "is not JSON: "),
+        (b"\xff\xfe\x00", r"is not JSON: it is not text\. Expected a STAC item"),
     ],
 )
 def test_a_file_that_is_not_an_item_is_refused_with_the_reason(tmp_path, held, words):

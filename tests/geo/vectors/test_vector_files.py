@@ -161,10 +161,20 @@ def test_a_layer_that_a_container_of_one_layer_lacks_is_refused(tmp_path, name):
     assert labels(tmp_path / name, layer="buildings") == tuple(KINDS)
 
 
-@pytest.mark.parametrize("name", ["a.geojson", "a.shp", "a.fgb"])
-def test_the_only_layer_of_a_file_without_layers_has_any_name(tmp_path, name):
-    write_polygons(tmp_path / name, BOXES, kind=KINDS)
-    assert sorted(labels(tmp_path / name, layer="buildings")) == sorted(KINDS)
+@pytest.mark.parametrize("name", ["a.geojson", "a.shp", "a.fgb", "a.parquet"])
+def test_the_only_layer_of_a_file_without_layers_has_the_name_of_the_file(tmp_path, name):
+    (table().to_parquet if name.endswith("parquet") else table().to_file)(tmp_path / name)
+    for layer in ("a", name):
+        assert sorted(labels(tmp_path / name, layer=layer)) == sorted(KINDS)
+    with pytest.raises(LabelError, match=r"has no layer 'buildings'. Its only layer is a. Choose one"):
+        labels(tmp_path / name, layer="buildings")
+
+
+def test_a_renamed_file_may_be_called_by_the_name_of_its_layer(tmp_path):
+    pyogrio.write_dataframe(table(), tmp_path / "a.geojson", layer="buildings")
+    (tmp_path / "a.geojson").rename(tmp_path / "b.geojson")
+    for layer in ("buildings", "b"):
+        assert labels(tmp_path / "b.geojson", layer=layer) == tuple(KINDS)
 
 
 def test_layers_of_points_and_lines_are_not_read_as_polygons(project):

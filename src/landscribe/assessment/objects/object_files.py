@@ -17,6 +17,7 @@ from rasterio.crs import CRS
 from landscribe.assessment.objects.boundaries import rings_of
 from landscribe.assessment.objects.matching import Pairs
 from landscribe.assessment.spec import ObjectAssessmentSpec
+from landscribe.data.scenes.polygon_files import require_stated_crs
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, RecipeError, listed
 from landscribe.geo.classes import label_key
@@ -96,9 +97,9 @@ def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: Objec
     """Read two files of objects, and leave out those that cannot be compared.
 
     An object is left out that touches or crosses the edge of the labelled area, or lies outside, for its true shape is
-    unlabelled there; and one that lies mostly under such objects of the other file, for it may be a part of one of them
-    (the void of Kirillov et al. 2019, "Panoptic Segmentation", CVPR, arXiv:1801.00868). Less than half of such an
-    object is free, so it could match no object that does not overlap those.
+    unlabelled there; and one that lies mostly under such objects of its class in the other file, for it may be a part
+    of one of them (the void of Kirillov et al. 2019, "Panoptic Segmentation", CVPR, arXiv:1801.00868). Less than half
+    of such an object is free, so it could match no object that does not overlap those.
 
     Args:
         objects: the predicted polygons.
@@ -120,6 +121,7 @@ def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: Objec
         objects, spec.object_field or labels.label_field, labels, spec, own=True
     )
     true, table, _ = _read(reference, labels.label_field, labels, spec, own=False)
+    require_stated_crs(true, labels)
     if labels.label_field is None:
         _report_classes(own_table, table)
     grid = _fine_grid(predicted if len(predicted) else true)
@@ -321,9 +323,11 @@ def _within(comparison: Comparison, area: Any, grid: Grid, path: str) -> Compari
 def _mostly_under(
     objects: Objects, own: NDArray[np.bool_], others: Objects, chosen: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """True for the objects of the mask `own` of which more than half is under the `chosen` ones of the other file."""
+    """True for the objects of the mask `own` that are mostly under `chosen` ones of their class in the other file."""
     indices = np.flatnonzero(own)
     pairs = Pairs.overlapping(objects.geometries[indices], others.geometries[chosen])
+    # A house inside a field that is cut cannot be a part of it: it is false.
+    pairs = pairs.take(objects.classes[indices][pairs.first] == others.classes[chosen][pairs.second])
     covered = np.bincount(pairs.first, pairs.areas, len(indices))
     under = np.zeros(len(objects), bool)
     under[indices] = covered > _MOSTLY * shapely.area(objects.geometries[indices])

@@ -92,15 +92,15 @@ class Chips:
         folder = Path(folder)
         for name in ("chips.json", "chips.parquet"):
             require_file(str(folder / name))
+            if not (folder / name).exists():
+                missing = f"there is no {name} in it" if folder.is_dir() else f"there is no folder {folder}"
+                raise ChipError(_no_chips(folder, missing))
         try:
             metadata = ChipsMetadata.model_validate_json((folder / "chips.json").read_bytes())
             # pandas takes a folder ~ for the home.
             return cls(folder, metadata, pd.read_parquet(folder.absolute() / "chips.parquet"))
         except (OSError, ValueError) as error:
-            raise ChipError(
-                f"{folder} is not a chips folder ({_reason(error)}). Expected a "
-                'folder written by "landscribe chip". Check the path, or chip again.'
-            ) from error
+            raise ChipError(_no_chips(folder, _reason(error))) from error
 
     @cached_property
     def classes(self) -> Classes:
@@ -272,10 +272,17 @@ class ChipReader:
         return read_band(self.chips.folder / row[NUMBERS])
 
 
+def _no_chips(folder: Path, reason: str) -> str:
+    return (
+        f'{folder} is not a chips folder ({reason}). Expected a folder written by "landscribe chip". Check the path, '
+        "or chip again."
+    )
+
+
 def _reason(error: Exception) -> str:
     """One line; of metadata, the first field that is damaged."""
     if not isinstance(error, ValidationError):
-        return f"{type(error).__name__}: {first_line(error)}"
+        return getattr(error, "strerror", None) or first_line(error)
     first = error.errors()[0]
     name = ".".join(map(str, first["loc"]))
     return f"chips.json: {name}{': ' if name else ''}{first['msg']}"

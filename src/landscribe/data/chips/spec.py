@@ -41,6 +41,14 @@ class ChipSpec(Spec):
     """Cut chips with Dask: auto for the cores of this machine, or the address or file of a scheduler."""
 
     @model_validator(mode="after")
+    def _require_files_for_a_format(self) -> Self:
+        if self.virtual and self.format != "tif":
+            raise ValueError(
+                f"format is {self.format}, but virtual chips have no files of images; leave out format or virtual"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _require_one_choice_of_background(self) -> Self:
         if self.mode == "positive" and self.background_share < 1:
             raise ValueError(

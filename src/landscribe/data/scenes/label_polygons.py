@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from landscribe.data.scenes.polygon_files import PolygonFiles, label_options
+from landscribe.data.scenes.polygon_files import PolygonFiles, label_options, require_stated_crs
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, counted
 from landscribe.geo.classes import Classes, Label, label_key
@@ -44,11 +44,13 @@ class LabelPolygons:
         Raises:
             LabelError: the file cannot be used, or no polygon intersects the image.
         """
+        require_stated_crs(polygons.read(path, **label_options(spec)), spec)
         return cls(polygons.on(image, path, **label_options(spec)), image, spec)
 
     @classmethod
     def outside(cls, path: str, image: Raster, spec: SceneSpec, polygons: PolygonFiles) -> "LabelPolygons":
         """Open a file none of whose polygons intersects `image`."""
+        require_stated_crs(polygons.read(path, **label_options(spec)), spec)
         return cls(polygons.reprojected(image, path, **label_options(spec)), image, spec)
 
     @classmethod

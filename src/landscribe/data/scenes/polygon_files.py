@@ -2,11 +2,15 @@
 
 from typing import Any
 
+import pyproj
+
 from landscribe.data.scenes.spec import SceneSpec
+from landscribe.errors import LabelError
 from landscribe.geo.features import Features
-from landscribe.geo.grid import Grid
+from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.reprojection import longitude_turn
+from landscribe.geo.vectors.vector_files import stated_crs
 
 
 class PolygonFiles:
@@ -58,6 +62,25 @@ def label_options(spec: SceneSpec) -> dict[str, Any]:
         "priority": spec.label_priority,
         "fix_geometries": spec.fix_geometries,
     }
+
+
+def require_stated_crs(features: Features, spec: SceneSpec) -> None:
+    """Refuse a `label_crs` that is not the CRS of the label file: it is for files that have none.
+
+    Raises:
+        LabelError: the file has another CRS.
+    """
+    if spec.label_crs is None:
+        return
+    stated, own = stated_crs(spec.label_crs), pyproj.CRS.from_user_input(features.crs)
+    # Programs write one CRS in different ways; codes find those whose datum has another name.
+    is_same = own.equals(stated, ignore_axis_order=True) or (own.to_epsg() or 0) == stated.to_epsg()
+    if not is_same:
+        raise LabelError(
+            f"{features.name} is in {crs_label(own)}, but --label-crs is {spec.label_crs}, which is for files without "
+            "a CRS. Leave it out; or, if the CRS of the file is wrong, assign another: "
+            f'"ogr2ogr -a_srs {spec.label_crs} out.gpkg {features.name}".'
+        )
 
 
 def _reprojection_key(grid: Grid) -> tuple[Any, ...]:

@@ -52,9 +52,12 @@ class SplitSpec(Spec):
         if self.by == "attribute" and self.attribute is None:
             raise ValueError("by is attribute, but there is no attribute; name the polygons' column")
         if self.attribute is not None and self.by != "attribute":
-            raise ValueError(f"attribute is '{self.attribute}', but by is {self.by}; set by = attribute")
+            raise ValueError(
+                f"attribute is '{self.attribute}', but by is {self.by}; set by = attribute (--split-by attribute)"
+            )
         if self.by == "list" and self.train_list is None:
             raise ValueError("by is list, but there is no train_list; name the scenes to train on")
         if self.lists and self.by != "list":
-            raise ValueError(f"lists are given, but by is {self.by}; set by = list")
+            names = " and ".join(f"{split}_list" for split in self.lists)
+            raise ValueError(f"{names} is given, but by is {self.by}; set by = list (--split-by list)")
         return self

@@ -86,7 +86,8 @@ def _read_item(address: str) -> dict[str, Any]:
     try:
         content = json.loads(_read_text(address))
     except (ValueError, RecursionError) as error:
-        raise RasterError(f"{address} is not JSON: {first_line(error)}. Expected a STAC item.") from error
+        reason = "it is not text" if isinstance(error, UnicodeDecodeError) else first_line(error)
+        raise RasterError(f"{address} is not JSON: {reason}. Expected a STAC item, whose assets are chosen.") from error
     item: dict[str, Any] = content if isinstance(content, dict) else {}
     if item.get("type") == "Feature" and "stac_version" in item and isinstance(item.get("assets"), dict):
         return item

@@ -135,6 +135,7 @@ def read_layer(
         )
     with _one_line_errors(path):
         if Path(path).suffix.lower() in _ARROW:
+            _require_layer(path, layer, [Path(path).stem], (Path(path).name,))
             read = Layer(_ARROW[Path(path).suffix.lower()](path), Path(path).stem)
         else:
             read = _read_by_gdal(path, field, layer, types)
@@ -173,10 +174,19 @@ def _with_crs(table: gpd.GeoDataFrame, path: str, crs: str | None) -> gpd.GeoDat
         raise LabelError(
             f"{path} has no CRS. Pass the one of its coordinates, for example --label-crs EPSG:4326{assign}."
         )
+    return table.set_crs(stated_crs(crs))
+
+
+def stated_crs(text: str) -> pyproj.CRS:
+    """The CRS that a user states for features.
+
+    Raises:
+        LabelError: it is no CRS.
+    """
     try:
-        return table.set_crs(pyproj.CRS.from_user_input(crs))
+        return pyproj.CRS.from_user_input(text)
     except (ProjError, ValueError) as error:
-        raise LabelError(f"--label-crs is {crs!r}, which is no CRS. Expected a code such as EPSG:32632.") from error
+        raise LabelError(f"--label-crs is {text!r}, which is no CRS. Expected a code such as EPSG:32632.") from error
 
 
 def _read_by_gdal(path: str, field: str | None, layer: str | None, types: Sequence[str]) -> Layer:
@@ -291,12 +301,11 @@ def _choose_layer(
     names = [name for name in kinds if name not in _SYSTEM_LAYERS]
     # The only layer of a GeoJSON or Shapefile has a name that GDAL makes up, or one from before the file was renamed;
     # and the name may be that of a file in an archive.
+    of_file = [each for file in {source, path} for each in (Path(file).stem, Path(file).name)]
     is_file = source != path and layer in (Path(source).stem, Path(source).name)
     has_names = len(names) > 1 or (names and source.lower().endswith(_CONTAINERS) and not is_file)
+    _require_layer(path, layer, names, () if has_names else of_file)
     if layer is not None and has_names:
-        if layer not in names:
-            layers = "layers are" if len(names) > 1 else "only layer is"
-            raise LabelError(f"{path} has no layer '{layer}'. Its {layers} {', '.join(names)}. Choose one.")
         return layer, tuple(name for name in names if name != layer)
     spatial = [name for name in names if kinds[name] is not None]
     if len(spatial) <= 1:
@@ -316,6 +325,14 @@ def _choose_layer(
         f"--label-layer (of labels and references), or save it alone "
         f'("ogr2ogr only.gpkg {Path(path).name} {fitting[0]}").'
     )
+
+
+def _require_layer(path: str, layer: str | None, names: Sequence[str], also: Sequence[str]) -> None:
+    """Refuse a layer that is none of `names`, those of a file; `also` are other names by which they may be called."""
+    if layer is None or not names or layer in (*names, *also):
+        return
+    layers = "layers are" if len(names) > 1 else "only layer is"
+    raise LabelError(f"{path} has no layer '{layer}'. Its {layers} {', '.join(names)}. Choose one.")
 
 
 def _fits(source: str, name: str, kind: str, field: str | None, types: Sequence[str]) -> bool:
