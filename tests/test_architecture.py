@@ -1,6 +1,7 @@
 """The rules of ARCHITECTURE.md and CONTRIBUTING.md that a test can check."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -97,6 +98,18 @@ def test_every_public_function_and_class_has_a_docstring():
             if not getattr(node, "name", "module").startswith("_") and not ast.get_docstring(node)
         ]
     assert silent == []
+
+
+def test_a_public_function_says_its_arguments_its_result_and_its_errors():
+    public = {name: getattr(landscribe, name) for name in landscribe.__all__}
+    missing = []
+    for name, function in public.items():
+        if not inspect.isfunction(function):
+            continue
+        text = inspect.getdoc(function)
+        parts = [f"\n    {parameter}: " for parameter in inspect.signature(function).parameters]
+        missing += [f"{name}: {part.strip()}" for part in (*parts, "\nReturns:\n", "\nRaises:\n") if part not in text]
+    assert missing == []
 
 
 def test_decisions_are_numbered_without_a_gap():
