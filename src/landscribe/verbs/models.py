@@ -29,6 +29,8 @@ def train(
 ) -> Model:
     """Train a network on chips and save the best epoch as a model folder.
 
+    The same call resumes an interrupted training, and loads the model of a finished one.
+
     Args:
         chips: a chips folder.
         out: the model folder to write.
@@ -45,7 +47,7 @@ def train(
         RecipeError: an unknown setting, one out of range, or one that is not possible with the chips or the machine.
         ChipError: chips cannot be read, hold one class, or split train has none.
         NetworkError: an unknown name, weights that do not fit, or a loss that is not finite.
-        OutputError: `out` is not empty or cannot be written; an unfinished training has other settings.
+        OutputError: `out` cannot be written, or holds a model or unfinished training of other settings, or other files.
         UnfinishedError: a disk is full or lost; the same call resumes the training.
 
     >>> import landscribe as ls
@@ -82,7 +84,9 @@ def train(
     require_two_classes(opened)
     is_writer = processes(spec.devices).is_rank_zero
     if is_writer:
-        require_output_folder(out, mark="config.json", overwrite=overwrite)
+        # A model that is there may be that of this very call.
+        is_model = (out / "config.json").exists()
+        require_output_folder(out, mark="config.json", overwrite=overwrite or is_model)
     with claim(out) if is_writer else nullcontext():
         return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
 
