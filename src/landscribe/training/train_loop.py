@@ -57,6 +57,7 @@ from landscribe.training.parallel import (
     log_on_rank_zero,
     process_plugins,
     processes,
+    sampling_of,
     training_batches,
     validation_batches,
 )
@@ -416,6 +417,7 @@ def _trained_model(
         "augment": job.augmentation.model_dump(mode="json", exclude_none=True),
         "changed_by": _pipeline_text(job.change),
         "training": {"fingerprint": fingerprint.fields, "model_sha256": model.sha256},
+        "sampling": sampling_of(job.order, job.spec),
     }
     measures = _best_measures(segmenter)
     outcome = {
