@@ -315,7 +315,9 @@ def demo(
     out, seed = output_path(out), checked("seed", seed, Seed)
     if like is None:
         world = _draw_world(out, 1024 if size is None else size, seed)
-        defaults = {"size": 128, "steps": 100, "label_field": "class", "seed": seed, "classes": _world_classes()}
+        # Roads cross rivers: the labels are in the order in which they were drawn.
+        labelled = {"label_field": "class", "label_priority": "file-order", "classes": _world_classes()}
+        defaults = {"size": 128, "steps": 100, "seed": seed, **labelled}
         given: dict[str, Any] = {"images": [world / "scene.tif"], "labels": world / "labels.geojson"}
     else:
         if size is not None:
