@@ -120,11 +120,12 @@ def test_decisions_are_numbered_without_a_gap():
 def test_private_words_are_not_used():
     """Private words of earlier versions, each with the word of the glossary that replaces it."""
     private = {"told": "reported, predefined", "lots": "groups", "wanted": "requested", "foreseen": "estimated"}
+    pages = [ROOT / "README.md", ROOT / "docs" / "lecture.md", *(ROOT / "docs" / "examples").glob("*.md")]
     found = [
-        f"{path.relative_to(PACKAGE)}: {word}, say {instead}"
-        for path in sorted(PACKAGE.rglob("*.py"))
+        f"{path.relative_to(ROOT)}: {word}, say {instead}"
+        for path in (*sorted(PACKAGE.rglob("*.py")), *pages)
         for word, instead in private.items()
-        if re.search(rf"\b{word}\b", path.read_text())
+        if re.search(rf"\b{word}\b", path.read_text().lower())
     ]
     # A path, index, shape or position; "in place" is the field's own.
     found += [
