@@ -1,6 +1,7 @@
 """The rules of ARCHITECTURE.md and CONTRIBUTING.md that a test can check."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -99,6 +100,18 @@ def test_every_public_function_and_class_has_a_docstring():
     assert silent == []
 
 
+def test_a_public_function_says_its_arguments_its_result_and_its_errors():
+    public = {name: getattr(landscribe, name) for name in landscribe.__all__}
+    missing = []
+    for name, function in public.items():
+        if not inspect.isfunction(function):
+            continue
+        text = inspect.getdoc(function)
+        parts = [f"\n    {parameter}: " for parameter in inspect.signature(function).parameters]
+        missing += [f"{name}: {part.strip()}" for part in (*parts, "\nReturns:\n", "\nRaises:\n") if part not in text]
+    assert missing == []
+
+
 def test_decisions_are_numbered_without_a_gap():
     numbers = sorted(int(path.name[:4]) for path in (ROOT / "docs" / "decisions").glob("[0-9]*.md"))
     assert numbers == list(range(1, len(numbers) + 1))
@@ -107,11 +120,12 @@ def test_decisions_are_numbered_without_a_gap():
 def test_private_words_are_not_used():
     """Private words of earlier versions, each with the word of the glossary that replaces it."""
     private = {"told": "reported, predefined", "lots": "groups", "wanted": "requested", "foreseen": "estimated"}
+    pages = [ROOT / "README.md", ROOT / "docs" / "lecture.md", *(ROOT / "docs" / "examples").glob("*.md")]
     found = [
-        f"{path.relative_to(PACKAGE)}: {word}, say {instead}"
-        for path in sorted(PACKAGE.rglob("*.py"))
+        f"{path.relative_to(ROOT)}: {word}, say {instead}"
+        for path in (*sorted(PACKAGE.rglob("*.py")), *pages)
         for word, instead in private.items()
-        if re.search(rf"\b{word}\b", path.read_text())
+        if re.search(rf"\b{word}\b", path.read_text().lower())
     ]
     # A path, index, shape or position; "in place" is the field's own.
     found += [

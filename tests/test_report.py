@@ -34,6 +34,7 @@ from landscribe.geo.grid import Grid, Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.maps.class_map import AREAS_TAG, RUN_TAG
+from landscribe.model import Scaling
 from landscribe.reports import figures
 from landscribe.reports.description import describe
 from landscribe.reports.inputs import ReportInputs, _facts, _sample_of, _title
@@ -542,10 +543,35 @@ def test_pictures_follow_the_nodata_rule_of_the_raster(tmp_path, rule):
 def test_the_facts_of_a_model_name_its_budget_and_the_settings_that_are_not_off(world, settings, expected):
     config = SimpleNamespace(
         provenance={"settings": settings}, pixel_size=1.0, architecture="unet", arguments={}, bands=("a",), dtype="u1",
-        history=[], measures={},
+        history=[], measures={}, scaling=Scaling(offset=(0.0,), factor=(1 / 255,)),
     )  # fmt: skip
     facts = dict(_facts(SimpleNamespace(config=config, sha256="0" * 64), world.chips))
     assert {name: facts[name] for name in ("budget", "patience", "EMA decay") if name in facts} == expected
+
+
+def test_the_facts_of_a_model_are_what_its_training_used_where_a_setting_is_auto(world):
+    auto = dict.fromkeys(("sampling", "scaling", "precision", "learning_rate"), "auto")
+    provenance = {
+        "settings": auto, "sampling": "windows", "learning_rate": 0.00123456, "torch": "2.9.0",
+        "training": {"fingerprint": {"precision": "bf16-mixed"}},
+    }  # fmt: skip
+    config = SimpleNamespace(
+        provenance=provenance, pixel_size=1.0, architecture="unet", arguments={}, bands=("red", "nir"), dtype="uint16",
+        history=[], measures={}, scaling=Scaling(offset=(1000.0, 2000.0), factor=(0.001, 0.0005)),
+    )  # fmt: skip
+    facts = dict(_facts(SimpleNamespace(config=config, sha256="0" * 64), world.chips))
+    assert facts["sampling"] == "windows"
+    assert facts["scaling"] == "red (value \u2212 1000) \u00d7 0.001, nir (value \u2212 2000) \u00d7 0.0005"
+    assert facts["precision"] == "bf16-mixed"
+    assert facts["learning rate"] == "0.00123"
+    assert facts["torch version"] == "2.9.0"
+    assert "auto" not in facts.values()
+
+
+def test_the_glossary_explains_every_measure_of_the_page(page):
+    words = page.split("<h2>Glossary</h2>")[1]
+    for word in ("Kappa", "MCC", "Quantity disagreement, allocation disagreement", "Interval", "F1", "IoU"):
+        assert f"<dt>{word}" in words
 
 
 @pytest.mark.parametrize("name", ["map.tif", "assessment.json", "sheet.html"])

@@ -1,10 +1,13 @@
 """Specs: frozen, validated, unknown names refused with the nearest one."""
 
+import inspect
 import math
+import pydoc
 
 import pytest
 from pydantic import Field, ValidationError
 
+import landscribe as ls
 from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.spec import SplitSpec
@@ -195,3 +198,31 @@ def test_other_names_of_fields_are_names_of_no_other_field():
         others = [other for name, field in spec.model_fields.items() for other in other_names(name, field)]
         assert not set(others) & {name for section in SECTIONS.values() for name in section.model_fields}
         assert len(set(others)) == len(others)
+
+
+@pytest.mark.parametrize("name", [name for name in ls.__all__ if name.endswith("Spec")])
+def test_help_lists_each_setting_of_a_spec_with_its_description(name):
+    spec = getattr(ls, name)
+    text = " ".join(pydoc.render_doc(spec, renderer=pydoc.plaintext).replace("|", " ").split())
+    for setting, field in spec.model_fields.items():
+        description = " ".join((field.description or "").replace("|", " ").split())
+        assert description
+        assert f" {setting}: " in text
+        assert description in text
+    assert " at 0x" not in text.split("Method resolution order")[0]
+
+
+def test_every_spec_of_a_recipe_is_a_public_name():
+    assert {spec.__name__ for spec in SECTIONS.values()} <= set(ls.__all__)
+
+
+def test_help_says_the_type_range_and_default_of_a_setting_in_plain_words():
+    lines = inspect.getdoc(ls.TrainSpec).splitlines()
+    starts = [line.strip() for line in lines if line.startswith("    ") and line[4] != " "]
+    assert "accumulate: whole number (at least 1, at most 65,536). Default: 1." in starts
+    assert "batch: whole number (at least 1, at most 65,536) or 'auto'. Default: 8." in starts
+    assert "optimizer: 'adamw' or 'sgd'. Default: 'adamw'." in starts
+    assert "log: path." in starts
+    parameters = inspect.signature(ls.TrainSpec).parameters
+    assert str(parameters["learning_rate"]) == "learning_rate=0.002"
+    assert str(inspect.signature(ls.ChipSpec)).startswith("(*, size=256, stride=None")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from landscribe import nn
-    from landscribe.assessment.spec import ObjectAssessmentSpec
+    from landscribe.assessment.spec import AccuracySpec, AssessSpec, ObjectAssessmentSpec
     from landscribe.confusion import Confusion
     from landscribe.data.batches.augment_spec import AugmentSpec
     from landscribe.data.batches.dataset import ChipDataset, loader
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from landscribe.prediction.spec import PredictSpec
     from landscribe.recipe import Recipe
     from landscribe.sampling.spec import SampleSpec
-    from landscribe.training.spec import TrainSpec
+    from landscribe.training.spec import ModelsSpec, TrainSpec
     from landscribe.verbs import (
         assess,
         assess_objects,
@@ -64,6 +64,8 @@ _HOMES = {
     **dict.fromkeys(("demo", "run"), "pipeline"),
     "cross_validate": "experiments.cross_validation",
     "transfer": "experiments.transfer",
+    "AccuracySpec": "assessment.spec",
+    "AssessSpec": "assessment.spec",
     "AugmentSpec": "data.batches.augment_spec",
     "ChipDataset": "data.batches.dataset",
     "ChipSpec": "data.chips.spec",
@@ -76,6 +78,7 @@ _HOMES = {
     "Estimate": "estimation.estimate",
     "LandscribeError": "errors",
     "Model": "model",
+    "ModelsSpec": "training.spec",
     "ObjectAssessmentSpec": "assessment.spec",
     "PredictSpec": "prediction.spec",
     "Raster": "geo.rasters.raster",
@@ -94,12 +97,12 @@ _HOMES = {
 }
 
 __all__ = [
-    "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes", "Confusion", "Estimate", "Grid",
-    "ImagerySpec", "LandscribeError", "Model", "ObjectAssessmentSpec", "PredictSpec", "Raster", "Recipe",
-    "ReferenceSample", "SampleSpec", "Scene", "SceneSpec", "SplitSpec", "Tile", "TrainSpec", "VectorizeSpec",
-    "Window", "assess", "assess_objects", "bench", "branches", "check", "chip", "cross_validate", "demo", "describe",
-    "encoders", "estimate", "export", "loader", "new", "nn", "plan_sample", "predict", "prune", "report", "run",
-    "sample", "summary", "train", "transfer", "vectorize",
+    "AccuracySpec", "AssessSpec", "AugmentSpec", "ChipDataset", "ChipSpec", "Chips", "ClassSpec", "Classes",
+    "Confusion", "Estimate", "Grid", "ImagerySpec", "LandscribeError", "Model", "ModelsSpec", "ObjectAssessmentSpec",
+    "PredictSpec", "Raster", "Recipe", "ReferenceSample", "SampleSpec", "Scene", "SceneSpec", "SplitSpec", "Tile",
+    "TrainSpec", "VectorizeSpec", "Window", "assess", "assess_objects", "bench", "branches", "check", "chip",
+    "cross_validate", "demo", "describe", "encoders", "estimate", "export", "loader", "new", "nn", "plan_sample",
+    "predict", "prune", "report", "run", "sample", "summary", "train", "transfer", "vectorize",
 ]  # fmt: skip
 
 

@@ -69,6 +69,12 @@ def run(
         held-out chips), assessment_reference.json (if the recipe names an independent reference), report.html. With
         `final="all"`, assessed/ holds the model and the map that are assessed on held-out chips. With `folds`, folds/
         holds a model for each fold, in place of model/, and the out-of-fold maps that are assessed on all chips.
+
+    Raises:
+        RecipeError: an unknown setting, or one out of range.
+        LandscribeError: an error that `check` finds, or an error of a step.
+        OutputError: the folder holds another run, or cannot be written.
+        UnfinishedError: a disk is full, a drive is lost, or a part of a map failed; the same call resumes the run.
     """
     from landscribe.training.parallel import require_single_process
 
@@ -296,13 +302,23 @@ def demo(
         seed: of the data and the run.
         overwrite: replace another run there.
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
+
+    Returns:
+        The run folder, `run` in `out`; see `run`.
+
+    Raises:
+        RecipeError: an unknown setting or example, or one out of range.
+        LandscribeError: a size is given with an example, or an error of a step.
+        OutputError: the folder holds another run, or cannot be written.
     """
     from landscribe.synthetic.layouts import LAYOUTS
 
     out, seed = output_path(out), checked("seed", seed, Seed)
     if like is None:
         world = _draw_world(out, 1024 if size is None else size, seed)
-        defaults = {"size": 128, "steps": 100, "label_field": "class", "seed": seed, "classes": _world_classes()}
+        # Roads cross rivers: the labels are in the order in which they were drawn.
+        labelled = {"label_field": "class", "label_priority": "file-order", "classes": _world_classes()}
+        defaults = {"size": 128, "steps": 100, "seed": seed, **labelled}
         given: dict[str, Any] = {"images": [world / "scene.tif"], "labels": world / "labels.geojson"}
     else:
         if size is not None:

@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from landscribe.errors import RecipeError, is_printable, shortened
+from landscribe.spec_help import plain_signature, with_settings
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ class TextMark:
 
 class PathMark:
     """Marks a text that is a path."""
+
+    word = "path"
+    """What help calls such a text."""
 
 
 def _as_path(value: Any) -> Any:
@@ -213,6 +217,13 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="strings", use_attribute_docstrings=True
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Let `help` list the settings: pydantic's own signature shows types as their validators."""
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.__doc__ = with_settings(cls.__doc__ or "", cls.model_fields)
+        cls.__signature__ = plain_signature(cls.model_fields)
 
     @model_validator(mode="before")
     @classmethod

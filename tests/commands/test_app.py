@@ -106,6 +106,21 @@ def test_every_verb_explains_itself(verb):
     said = landscribe(verb, "--help")
     assert said.code == 0
     assert f"landscribe {verb}" in said.out
+    assert "--json" in said.out
+    # Words of Python.
+    assert not any(word in said.out for word in ("<str>", "list["))
+
+
+def test_help_says_a_default_of_0():
+    options = landscribe("sample", "--help").out + landscribe("train", "--help").out
+    texts = " ".join(options.replace("│", " ").split())
+    assert "--seed <int> Random seed. [default: 0]" in texts
+    assert "the averaged weights. [default: 0]" in texts
+
+
+def test_a_path_is_printed_as_json_by_its_name(tmp_path):
+    said = landscribe("new", tmp_path / "scene.toml", "--json")
+    assert json.loads(said.out) == {"recipe": str(tmp_path / "scene.toml")}
 
 
 def test_no_verb_at_all_is_answered_with_help():

@@ -49,6 +49,16 @@ def test_there_is_a_notebook_for_every_example():
 
 
 @pytest.mark.slow
+def test_a_notebook_that_runs_again_loads_its_trained_model(drawn, monkeypatch, tmp_path, caplog):
+    data = drawn("landcoverai", tmp_path / "data")
+    first = run("landcoverai", data, monkeypatch, tmp_path)["model"]
+    with caplog.at_level("INFO"):
+        second = run("landcoverai", data, monkeypatch, tmp_path)["model"]
+    assert "model is trained already with these settings. Nothing was done" in caplog.text
+    assert second.sha256 == first.sha256
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", ["topodl"], indirect=True)
 def test_the_notebook_of_topodl_maps_a_quadrangle_that_was_held_out(variables):
     assert len(variables["losses"]) == 2

@@ -199,6 +199,22 @@ def test_the_card_names_bands_classes_and_how_to_use_it(model, tmp_path):
     assert all(text in card for text in ("a, b, c, d", "| 2 | z |", "landscribe predict", "0.5 m"))
 
 
+def test_the_model_card_has_the_names_and_digits_of_the_report(tmp_path):
+    measures = {
+        "epoch": 4,
+        "train_loss": 1.9756418466567993,
+        "val_mean_f1": 0.45649,
+        "val_f1_val_f1": 1.0,
+        "mine": "good",
+    }
+    model = Model.wrap(
+        torch.nn.Conv2d(3, 2, 1), bands=list("abc"), classes=["a", "b"], measures=measures | {"val_loss": None}
+    )
+    card = (model.save(tmp_path / "model") / "README.md").read_text()
+    lines = "- epoch: 4\n- training loss: 1.976\n- mean F1: 0.456\n- F1 of val_f1: 1.000\n- mine: good\n"
+    assert f"{lines}- validation loss: undefined\n" in card
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused_with_their_layer(tmp_path, value):
     network = OneLayer()

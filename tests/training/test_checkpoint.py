@@ -206,6 +206,34 @@ def test_overwrite_starts_again_if_settings_differ(chips, ended):
     assert not ended.with_name("model.training").exists()
 
 
+def test_a_finished_training_is_loaded_by_the_same_call(chips, whole, caplog):
+    before = {path: path.stat().st_mtime_ns for path in whole.folder.iterdir()}
+    with caplog.at_level("INFO"):
+        again = verbs.train(chips, out=whole.folder, epochs=3, workers=1, **TINY)
+    assert "is trained already with these settings. Nothing was done" in caplog.text
+    assert_same(whole, again)
+    assert {path: path.stat().st_mtime_ns for path in whole.folder.iterdir()} == before
+    with pytest.raises(OutputError, match=r"as a model trained with another train\.batch \(4, now 2\)\. Nothing was"):
+        verbs.train(chips, out=whole.folder, epochs=3, **TINY | {"batch": 2})
+    other_chips = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
+    with pytest.raises(OutputError, match="as a model trained with another table "):
+        verbs.train(other_chips, out=whole.folder, epochs=3, **TINY)
+
+
+def test_a_model_that_its_settings_do_not_decide_is_not_taken_for_that_of_the_same_call(chips, tmp_path):
+    settings = TINY | {"steps": 1}
+    model = verbs.train(chips, out=tmp_path / "changed", **settings)
+    next(model.network.parameters()).data += 1
+    model.save(tmp_path / "changed", overwrite=True)
+    with pytest.raises(OutputError, match="changed exists already"):
+        verbs.train(chips, out=tmp_path / "changed", **settings)
+    # The code of a function of the user may have changed.
+    settings["augment"] = flipped
+    verbs.train(chips, out=tmp_path / "own", **settings)
+    with pytest.raises(OutputError, match="own exists already"):
+        verbs.train(chips, out=tmp_path / "own", **settings)
+
+
 def test_settings_without_effect_on_the_weights_may_differ(chips, ended, whole, tmp_path):
     model = verbs.train(chips, out=ended, epochs=3, workers=1, log=str(tmp_path / "log"), **TINY)
     assert_same(whole, model)

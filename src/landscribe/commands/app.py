@@ -161,7 +161,8 @@ def train(
         str | None,
         typer.Option(
             metavar="<int|scenes|groups>",
-            help="Cross-validate: number of spatial folds, or leave one scene, or one group of scenes, out.",
+            help="Cross-validate: number of spatial folds (at least 3), or leave one scene, or one group of scenes, "
+            "out.",
         ),
     ] = None,
     seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
@@ -255,16 +256,20 @@ def predict(
 @app.command(cls=with_settings("vectorize"))
 def vectorize(
     ctx: typer.Context,
-    mapped: Annotated[Path, typer.Argument(metavar="MAP", help="Class map, or any raster of whole numbers.")],
+    mapped: Annotated[Path, typer.Argument(metavar="map", help="Class map, or any raster of whole numbers.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="The polygons: .gpkg, .fgb, .parquet, .geojson or .shp.")
     ],
-    overwrite: Overwrite = False,
+    overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Turn a class map into polygons that fit together."""
     from landscribe import verbs
 
-    show(verbs.vectorize(mapped, out=out, overwrite=overwrite, **plain(ctx)))
+    _show_path("polygons", verbs.vectorize(mapped, out=out, overwrite=overwrite, **plain(ctx)), as_json=as_json)
+
+
+def _show_path(name: str, path: Path, *, as_json: bool) -> None:
+    print_json({name: str(path)}) if as_json else show(path)
 
 
 @app.command(
@@ -276,20 +281,25 @@ def vectorize(
 def assess(
     ctx: typer.Context,
     maps: Annotated[
-        list[Path], typer.Argument(metavar="MAP...", help="Class maps, or a folder of them; polygons with --objects.")
+        list[Path], typer.Argument(metavar="map...", help="Class maps, or a folder of them; polygons with --objects.")
     ],
     reference: Annotated[
         str,
         typer.Option(
-            help="Polygons, points with a class column, a label raster, a folder of these, chips, or a labelled sample."
+            metavar="<path>",
+            help="Polygons, points with a class column, a label raster, a folder of these, chips, or a labelled "
+            "sample.",
         ),
     ],
     split: Annotated[
-        str | None, typer.Option(help="Split of the chips, if the reference is a chips folder. [default: test]")
+        str | None,
+        typer.Option(metavar="<text>", help="Split of the chips, if the reference is a chips folder. [default: test]"),
     ] = None,
     nodata_as: Annotated[
         str | None,
-        typer.Option(help="Class of nodata pixels of the map. [default: they are left out]", show_default=False),
+        typer.Option(
+            metavar="<text>", help="Class of nodata pixels of the map. [default: they are left out]", show_default=False
+        ),
     ] = None,
     objects: Annotated[
         bool, typer.Option("--objects", help="Compare polygons one to one, each as an object, not pixels.")
@@ -332,11 +342,12 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The page. [default: report.html in the folder]")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from landscribe import verbs
 
-    show(verbs.report(folder, out=out))
+    _show_path("report", verbs.report(folder, out=out), as_json=as_json)
 
 
 @app.command(cls=RunCommand)
@@ -361,7 +372,7 @@ app.registered_commands += model_commands.registered_commands + sample_commands.
 @app.command(cls=Command)
 def export(
     source: Annotated[
-        list[Path], typer.Argument(metavar="CHIPS|MAP...", help="Chips folder; or class maps, or a folder of maps.")
+        list[Path], typer.Argument(metavar="chips|map...", help="Chips folder; or class maps, or a folder of maps.")
     ],
     out: Out,
     to: Annotated[str, typer.Option(
@@ -369,17 +380,22 @@ def export(
         autocompletion=lambda: [*CHIP_EXPORTS, *MAP_EXPORTS],
         help=" ".join(f"{name}: {export.description}." for name, export in (CHIP_EXPORTS | MAP_EXPORTS).items()),
     )] = "esri",
-    split: Annotated[str | None, typer.Option(help="Only chips of this split. [default: all]")] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="<text>", help="Only chips of this split. [default: all]")
+    ] = None,
     nodata_as: Annotated[
         str | None,
-        typer.Option(help="Class of nodata pixels of a map. [default: they are refused]", show_default=False),
+        typer.Option(
+            metavar="<text>", help="Class of nodata pixels of a map. [default: they are refused]", show_default=False
+        ),
     ] = None,
-    overwrite: Overwrite = False,
+    overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Export chips or maps for other programs."""
     from landscribe import verbs
 
-    show(verbs.export(source, out=out, to=to, split=split, nodata_as=nodata_as, overwrite=overwrite))
+    folder = verbs.export(source, out=out, to=to, split=split, nodata_as=nodata_as, overwrite=overwrite)
+    _show_path("folder", folder, as_json=as_json)
 
 
 @app.command(cls=Command)
@@ -391,11 +407,12 @@ def new(
         typer.Option(help="Folder of the example, as its publisher distributes it. [default: the recipe's]"),
     ] = None,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a complete, commented recipe to start from."""
     from landscribe import verbs
 
-    show(verbs.new(out, like=like, data=data, overwrite=overwrite))
+    _show_path("recipe", verbs.new(out, like=like, data=data, overwrite=overwrite), as_json=as_json)
 
 
 @app.command(cls=with_settings("train", only=("steps",)))

@@ -55,7 +55,7 @@ def prune(
     chips: Annotated[
         Path | None, typer.Option(help="Chips to score branches on. [default: those beside the model]")
     ] = None,
-    split: Annotated[str, typer.Option(help="Split of the chips.")] = "val",
+    split: Annotated[str, typer.Option(metavar="<text>", help="Split of the chips.")] = "val",
     overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Keep one branch of a UNet++: a smaller model with the same maps as that branch."""

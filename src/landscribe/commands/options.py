@@ -46,7 +46,7 @@ ClassTable = Annotated[
 Rasters = Annotated[
     list[str],
     typer.Argument(
-        metavar="IMAGE...",
+        metavar="image...",
         help="Rasters, folders, patterns, lists (@files.txt), URLs, STAC items; commas stack files as bands.",
     ),
 ]
@@ -125,6 +125,13 @@ class Command(TyperCommand):
             error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
             raise
         return parsed
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the files of a command as paths, which typer would call list[Path]."""
+        for parameter in self.params:
+            if parameter.nargs == -1:
+                parameter.display_type_rich = lambda ctx: "<path>"  # type: ignore[attr-defined]  # noqa: ARG005
+        super().format_help(ctx, formatter)
 
 
 def _show_all_help(ctx: typer.Context, is_asked: bool) -> None:  # noqa: FBT001  as typer calls it
@@ -306,7 +313,9 @@ def help_of(field: Any) -> str:
     text, _, default = _CITATION.sub("", " ".join((field.description or "").split())).partition("Default: ")
     # "Default: …" says what happens when the setting is left out.
     shown = default.rstrip(".")
-    if not (shown or field.default_factory or field.default in (None, False, "", ())):
+    # 0 is a default, and equals False.
+    is_empty = field.default is False or field.default in (None, "", ())
+    if not (shown or field.default_factory or is_empty):
         shown = _default_text(field.default)
     help_text = text.strip() + (f" [default: {shown}]" if shown else "")
     flags = _flag_by_field()

@@ -17,7 +17,7 @@ sample_commands = typer.Typer()
 @sample_commands.command(cls=with_settings("sample"))
 def sample(
     ctx: typer.Context,
-    mapped: Annotated[Path, typer.Argument(metavar="MAP", help="Class map, or any raster of class values.")],
+    mapped: Annotated[Path, typer.Argument(metavar="map", help="Class map, or any raster of class values.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The sample: .gpkg, which QGIS opens as a form, or .csv.")
     ] = None,

@@ -109,6 +109,9 @@ def estimate(
         finite_population: whether a large share of the population in the sample makes intervals narrower. Default: yes,
             unless strata are the map's classes and hold at most 5 % of their units in the sample, or have shares.
 
+    Returns:
+        Accuracy (0 to 1) and areas (in the unit of `strata`) with standard errors and intervals.
+
     Raises:
         SampleError: a table lacks a column, holds a value out of range, or does not fit to the other.
 

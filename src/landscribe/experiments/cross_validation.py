@@ -125,6 +125,14 @@ def cross_validate(
         seed: of the folds and the trainings.
         overwrite: replace a cross-validation with other settings.
         settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
+
+    Returns:
+        Counts and measures of each fold, of all folds together, and the spread over folds.
+
+    Raises:
+        ChipError: fewer than three folds, or chips that cannot form them.
+        RecipeError: an unknown setting, one out of range, or one that a fold without validation chips cannot have.
+        OutputError: `out` holds a cross-validation with other settings, or cannot be written.
     """
     from landscribe.data.splits.folds import Whole
 

@@ -75,6 +75,9 @@ def transfer(
         overwrite: replace models that were trained with other settings.
         settings: of TrainSpec, and `augment`: a preset's name, or a table of AugmentSpec.
 
+    Returns:
+        Counts and measures of each model on each group.
+
     Raises:
         ChipError: scenes without a group, fewer than two groups, none with training or none with held-out chips.
     """

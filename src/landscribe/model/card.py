@@ -1,13 +1,27 @@
 """The model card: README.md of a model folder, for readers and for model hubs."""
 
+import re
+from typing import Any
+
 from landscribe.errors import counted
 from landscribe.model.config import ModelConfig
+
+_NAMES = {
+    "train_loss": "training loss",
+    "val_loss": "validation loss",
+    "val_mean_f1": "mean F1",
+    "val_mean_iou": "mean IoU",
+    "val_overall_accuracy": "overall accuracy",
+    "val_threshold": "threshold",
+    "val_threshold_f1": "F1 at this threshold",
+}
+"""Names of measures, as the report has them."""
 
 
 def model_card(config: ModelConfig) -> str:
     """The text of the card: bands, classes, initial weights, measures, and how to use the model."""
     rows = "\n".join(f"| {entry.value} | {entry.name} | {entry.colour} |" for entry in config.classes)
-    measures = "\n".join(f"- {name}: {value}" for name, value in config.measures.items()) or "- none recorded"
+    measures = "\n".join(_line(*measure) for measure in config.measures.items()) or "- none recorded"
     terms = config.provenance.get("encoder_weights", {})
     initial = f"{terms.get('source', 'not recorded')}" + "".join(
         f", {name} {terms[name]}" for name in ("tag", "hub", "license") if name in terms
@@ -41,3 +55,10 @@ Initial weights: {initial}.
 landscribe predict THIS_FOLDER image.tif -o map.tif{threshold}
 ```
 """
+
+
+def _line(name: str, value: Any) -> str:
+    """One measure, with as many digits as the report has."""
+    named = _NAMES.get(name) or re.sub("^val_f1_", "F1 of ", name)
+    text = "undefined" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"- {named}: {text}"

@@ -31,6 +31,8 @@ _IF_SET = {"patience": "patience", "ema_decay": "EMA decay"}
 """Training settings that the report lists if they are not off, and their names."""
 _MOST_FILES = 3
 """Files of polygons that the report names."""
+_MOST_BANDS = 12
+"""Bands whose scaling the report lists."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def _facts_of_folds(folds: Folds, chips: Chips, run: Run) -> list[tuple[str, str
 def _facts(saved: SavedModel, chips: Chips) -> list[tuple[str, str]]:
     model = saved.config
     settings = model.provenance.get("settings", {})
+    used = _used(model)
     pixel_size = f"{model.pixel_size:.3g} m" if model.pixel_size else "unknown"
     return [
         ("architecture", model.architecture),
@@ -145,14 +148,38 @@ def _facts(saved: SavedModel, chips: Chips) -> list[tuple[str, str]]:
         ("chips", f"{len(chips):,} of {chips.metadata.size} \u00d7 {chips.metadata.size} pixels"),
         ("epochs", f"{len(model.history)}; weights of epoch {model.measures.get('epoch')}"),
         ("budget", next((f"{name} {settings[name]}" for name in _BUDGETS if settings.get(name)), "not recorded")),
-        *((name.replace("_", " "), _text(settings.get(name))) for name in _SETTINGS),
+        *((name.replace("_", " "), used.get(name) or _text(settings.get(name))) for name in _SETTINGS),
         *((text, str(settings[name])) for name, text in _IF_SET.items() if settings.get(name)),
         ("augmentation", _text(model.provenance.get("augment", {}).get("preset"))),
         ("random seed", _text(model.provenance.get("seed"))),
         ("landscribe version", _text(model.provenance.get("landscribe"))),
+        ("torch version", _text(model.provenance.get("torch"))),
         ("model sha256", saved.sha256[:16]),
         ("chips sha256", chips.sha256[:16]),
     ]
+
+
+def _used(model: ModelConfig) -> dict[str, str]:
+    """What a training used where a setting may be auto; earlier versions recorded less of it."""
+    provenance = model.provenance
+    fingerprint = provenance.get("training", {}).get("fingerprint", {})
+    rate = provenance.get("learning_rate")
+    return {
+        "sampling": provenance.get("sampling", ""),
+        "learning_rate": "" if rate is None else f"{rate:.3g}",
+        "scaling": _scaling_text(model),
+        "precision": fingerprint.get("precision", ""),
+    }
+
+
+def _scaling_text(model: ModelConfig) -> str:
+    """The formula that scales stored values, with the numbers of each band, or once where they are those of all."""
+    constants = zip(model.scaling.offset, model.scaling.factor, strict=True)
+    formulas = [f"(value \u2212 {offset:.4g}) \u00d7 {factor:.4g}" for offset, factor in constants]
+    if len(set(formulas)) == 1:
+        return formulas[0]
+    named = zip(model.bands, formulas, strict=True)
+    return listed((f"{band} {formula}" for band, formula in named), most=_MOST_BANDS)
 
 
 def _threshold_facts(model: ModelConfig, maps: Sequence[Path]) -> list[tuple[str, str]]:

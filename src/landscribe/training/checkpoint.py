@@ -4,6 +4,7 @@
 generator is saved: each epoch has its own seed. Reading the folder executes nothing in it.
 """
 
+import logging
 import pickle
 import shutil
 import time
@@ -17,11 +18,14 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from pydantic import ValidationError
 
 from landscribe.data.batches.sampling import ChipSampler
-from landscribe.errors import OutputError
+from landscribe.errors import ModelError, OutputError
 from landscribe.fingerprint import Fingerprint
-from landscribe.model import Scaling
-from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, write_text
+from landscribe.model import Model, Scaling
+from landscribe.model.folder import CONFIG, read_saved
+from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, require_absent, write_text
 from landscribe.spec import Spec
+
+log = logging.getLogger(__name__)
 
 # At least this many seconds of training for each second of writing. A thread writes meanwhile.
 _TRAIN_TO_SAVE_RATIO = 10
@@ -106,6 +110,43 @@ class Checkpoints:
         """Remove half-written files of a killed training."""
         remove_stale(self.last)
         remove_stale(self._record)
+
+
+def finished_model(out: Path, fingerprint: Fingerprint) -> Model | None:
+    """The model that an earlier training with this fingerprint left in `out`; None if there is no model.
+
+    Raises:
+        OutputError: the model is of another training, or its fingerprint does not decide it.
+    """
+    if not (out / CONFIG).exists():
+        return None
+    fields = _fingerprint_of(out)
+    if not fields:
+        require_absent(out, overwrite=False)
+    differences = fingerprint.differences(fields)
+    if differences:
+        raise OutputError(
+            f"{out} exists already, as a model trained with another {differences}. Nothing was changed. Choose another "
+            "path, or pass --overwrite."
+        )
+    log.info("%s is trained already with these settings. Nothing was done", out)
+    return Model.load(out)
+
+
+def _fingerprint_of(folder: Path) -> dict[str, Any]:
+    """The fingerprint of the training of a model folder, if that decides the model; empty otherwise.
+
+    It does not decide a model that was changed after its training, or that depends on a user's code.
+    """
+    try:
+        saved = read_saved(folder)
+    except ModelError:
+        return {}
+    provenance = saved.config.provenance
+    training = provenance.get("training", {})
+    is_own_code = saved.config.is_code or provenance.get("changed_by") is not None
+    is_decided = not is_own_code and training.get("model_sha256") == saved.sha256
+    return dict(training["fingerprint"]) if is_decided else {}
 
 
 class EpochCheckpoint(Checkpoint):

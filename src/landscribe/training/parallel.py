@@ -232,6 +232,13 @@ def chip_sampler(training: Chips, spec: TrainSpec, seed: int, group: Processes |
     return order
 
 
+def sampling_of(order: ChipSampler, spec: TrainSpec) -> str:
+    """What a training drew from its chips, also where the setting is auto."""
+    if spec.sampling != "auto":
+        return spec.sampling
+    return "windows" if isinstance(order, RandomWindowSampler) else "all"
+
+
 def _draws_windows(training: Chips, spec: TrainSpec) -> bool:
     """True if windows are drawn at random positions, where that was chosen or is possible."""
     if spec.sampling != "auto" or training.metadata.virtual or not training.has_objects:

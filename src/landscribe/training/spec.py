@@ -246,9 +246,9 @@ class ModelsSpec(Spec):
     """Which models a run trains, besides one on the training chips."""
 
     folds: Annotated[int, Field(ge=3, le=1000)] | Literal["scenes", "groups"] | None = None
-    """Cross-validation: number of spatial folds, or leave one scene, or one group of scenes, out at a time. Each fold
-    is assessed by a model that has not seen it, and all models together make the map. Default: one model, assessed on
-    the test chips."""
+    """Cross-validation: number of spatial folds (at least 3), or leave one scene, or one group of scenes, out at
+    a time. Each fold is assessed by a model that has not seen it, and all models together make the map. Default: one
+    model, assessed on the test chips."""
     final: Literal["auto", "none", "all"] = "auto"
     """all: after the assessment, train a final model on all labelled ground, which makes the map; none: the assessed
     model makes it. auto: all if the training has more than 1000 steps and shows each pixel of the training ground more

@@ -28,13 +28,20 @@ from landscribe.errors import LandscribeError, NetworkError, UnfinishedError, ma
 from landscribe.fingerprint import Fingerprint
 from landscribe.inference.device import training_precision
 from landscribe.model import Model
+from landscribe.model.folder import CONFIG
 from landscribe.nn import Segmentation, build
 from landscribe.nn.architectures.external import require_image_side
 from landscribe.nn.encoders.weights import Weights, license_terms, resolve_weights
 from landscribe.nn.losses import weighted_sum
 from landscribe.outputs import require_absent
 from landscribe.training.callbacks import ProgressCallback, StepLogger, loggers, quiet_lightning
-from landscribe.training.checkpoint import AtomicCheckpointIO, Checkpoints, EpochCheckpoint, InitialState
+from landscribe.training.checkpoint import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    EpochCheckpoint,
+    InitialState,
+    finished_model,
+)
 from landscribe.training.checks import (
     require_compatible,
     require_learnable,
@@ -51,6 +58,7 @@ from landscribe.training.parallel import (
     process_batches,
     process_plugins,
     processes,
+    sampling_of,
     validation_batches,
 )
 from landscribe.training.scaling import scaling_of
@@ -103,16 +111,18 @@ def train(
         overwrite: overwrite a folder that is not empty, and an unfinished training with other settings.
 
     Returns:
-        The model of the best epoch, or of the last one if the settings choose it.
+        The model of the best epoch, or of the last one if the settings choose it. If `out` holds the model of the same
+        call, it is loaded, and nothing is trained.
 
     Raises:
         ChipError: split train has no chips, or lacks a class of another split.
         NetworkError: unknown names, weights that do not fit, a loss that is not finite.
-        OutputError: `out` is not empty or cannot be written; an unfinished training has other settings.
+        OutputError: `out` cannot be written, or holds another model or other files; an unfinished training has other
+            settings.
         RecipeError: settings that are not possible with the chips, the machine or each other.
         UnfinishedError: a disk is full or lost, and the checkpoint is kept for the same call.
     """
-    require_absent(out, overwrite=overwrite)
+    require_absent(out, overwrite=overwrite or (out / CONFIG).exists())
     group = processes(spec.devices)
     training, validation = chips.of_split("train"), chips.of_split("val")
     require_learnable(chips)
@@ -125,7 +135,10 @@ def train(
     order = chip_sampler(training, spec, seed, group)
     passes = spec.passes(order.pass_length)
     augmentation = augmentation.resolved(passes, spec.total_steps(spec.steps_a_pass(order.pass_length)))
-    checkpoints = Checkpoints(out, _fingerprint(chips, spec, augmentation, change, seed, group))
+    fingerprint = _fingerprint(chips, spec, augmentation, change, seed, group)
+    if not overwrite and (finished := finished_model(out, fingerprint)):
+        return finished
+    checkpoints = Checkpoints(out, fingerprint)
     with log_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
         log.info(_budget_label(spec, "by the user's pipeline" if change else augmentation.preset, passes))
@@ -150,7 +163,7 @@ def train(
             checkpoints.remove_stale() if resumed else checkpoints.remove()
         with _resumable(out, checkpoints, group):
             segmenter = _fit(job, start, checkpoints, is_resumed=resumed is not None)
-            model = _trained_model(job, segmenter, start, chips)
+            model = _trained_model(job, segmenter, start, chips, fingerprint)
             if group.is_rank_zero:
                 model.save(out, overwrite=overwrite)
         if group.is_rank_zero:
@@ -386,9 +399,12 @@ def _resumable(out: Path, checkpoints: Checkpoints, group: Processes) -> Iterato
         ) from error
 
 
-def _trained_model(job: _Job, segmenter: Segmenter, start: InitialState, chips: Chips) -> Model:
+def _trained_model(
+    job: _Job, segmenter: Segmenter, start: InitialState, chips: Chips, fingerprint: Fingerprint
+) -> Model:
     """The model with the best weights of the training, its history and its provenance."""
     job.network.load_state_dict(segmenter.best[1])
+    model = replace(segmenter.model, network=job.network.cpu().eval())
     provenance = {
         "landscribe": version("landscribe"),
         "torch": torch.__version__,
@@ -401,6 +417,8 @@ def _trained_model(job: _Job, segmenter: Segmenter, start: InitialState, chips: 
         "settings": job.spec.model_dump(mode="json"),
         "augment": job.augmentation.model_dump(mode="json", exclude_none=True),
         "changed_by": _pipeline_text(job.change),
+        "training": {"fingerprint": fingerprint.fields, "model_sha256": model.sha256},
+        "sampling": sampling_of(job.order, job.spec),
     }
     measures = _best_measures(segmenter)
     outcome = {
@@ -409,8 +427,7 @@ def _trained_model(job: _Job, segmenter: Segmenter, start: InitialState, chips: 
         "val_threshold": measures.get("val_threshold"),
         "provenance": provenance,
     }
-    config = segmenter.model.config.model_copy(update=outcome)
-    return replace(segmenter.model, network=job.network.cpu().eval(), config=config)
+    return replace(model, config=model.config.model_copy(update=outcome))
 
 
 def _best_measures(segmenter: Segmenter) -> dict[str, Any]:

@@ -41,6 +41,13 @@ def check(
         labels: polygons or a label raster: one for all scenes, or a list with one for each.
         trial: time one training step and one tile with the real network.
         settings: settings of a recipe by plain name, or tables by section (`train={...}`).
+
+    Returns:
+        The findings (errors and warnings) and the forecast, or the audit of chips. Problems of scenes are findings.
+
+    Raises:
+        RecipeError: an unknown setting, one out of range, or a recipe that cannot be read.
+        ChipError: a chips folder that cannot be read.
     """
     from landscribe.data.chips.chips import Chips
     from landscribe.preflight import Check, Finding, check, check_chips
@@ -74,6 +81,15 @@ def chip(
         out: the chips folder to write.
         overwrite: replace existing output.
         settings: fields of ChipSpec, SplitSpec and SceneSpec, `seed`, and `classes` or the CSV file `class_table`.
+
+    Returns:
+        The chips of all splits: an index of windows, classes and splits; pixels and masks stay in the folder.
+
+    Raises:
+        RecipeError: an unknown setting, or one out of range.
+        RasterError, LabelError, ClassError: imagery, labels or class table cannot be read, or do not fit.
+        ChipError: no chip can be cut, or the splits cannot be formed.
+        OutputError: `out` is not empty or cannot be written.
 
     >>> import landscribe as ls
     >>> from tempfile import TemporaryDirectory
@@ -123,8 +139,13 @@ def describe(
         seed: random seed of the sheet.
         overwrite: replace an existing sheet.
 
+    Returns:
+        Chips by split, shares of classes (0 to 1), statistics of bands in stored values, class weights.
+
     Raises:
-        RecipeError: a setting of the sheet without a sheet.
+        ChipError: a chips folder that cannot be read, or that has no chips.
+        RecipeError: an unknown setting of augmentation, or a setting of the sheet without a sheet.
+        OutputError: the sheet exists, cannot be written, or does not end in .png.
     """
     from landscribe.reports.description import describe
     from landscribe.reports.sheet import contact_sheet
@@ -162,6 +183,15 @@ def export(
         split: export only chips of this split.
         nodata_as: class of pixels that are nodata in the maps; they are refused if None.
         overwrite: replace existing output.
+
+    Returns:
+        The folder `out`.
+
+    Raises:
+        RecipeError: an unknown format, or a setting that is not of the format.
+        ChipError, RasterError: chips or maps cannot be read, or no chip is of the split.
+        ClassError: a class or a pixel of a map that the format cannot hold.
+        OutputError: `out` is not empty, cannot be written, or holds the maps.
     """
     from landscribe.exports import CHIP_EXPORTS, MAP_EXPORTS
 

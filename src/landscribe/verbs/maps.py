@@ -63,6 +63,13 @@ def predict(
     Returns:
         The maps, in the rasters' order; of several rasters, those outside of `area` have none.
 
+    Raises:
+        RecipeError: an unknown setting, or one out of range.
+        ModelError: a model folder that cannot be used, or a raster that does not fit its model.
+        RasterError: a raster that cannot be read.
+        OutputError: a map of other settings exists, or a file cannot be written.
+        UnfinishedError: a part of the map failed; the same call resumes it.
+
     >>> import landscribe as ls
     >>> from tempfile import TemporaryDirectory
     >>> from landscribe.synthetic import draw, write
@@ -166,6 +173,13 @@ def assess(
     Returns:
         An Assessment of counted pixels, points or chips; of a reference sample, a SampleAssessment with intervals.
 
+    Raises:
+        RecipeError: a setting that does not fit to the reference.
+        RasterError, LabelError: a map or the reference cannot be read, or they do not overlap.
+        ClassError: the reference has a class that the map does not have, or polygons of an undecided class 0.
+        SampleError: a reference sample that is not labelled, or is of another map.
+        OutputError: `out` exists and holds no measures, or cannot be written.
+
     >>> import landscribe as ls
     >>> from tempfile import TemporaryDirectory
     >>> from landscribe.synthetic import draw, write
@@ -233,6 +247,15 @@ def assess_objects(
         out: also write the measures as JSON (.json). It may replace earlier measures, but no other file.
         settings: how to read the reference (fields of SceneSpec), and fields of ObjectAssessmentSpec.
             `labelled_area` may also be a raster, whose extent it is; objects that its edge cuts take no part.
+
+    Returns:
+        Counts and measures of objects by class, at ten thresholds of IoU.
+
+    Raises:
+        RecipeError: a setting that is not about objects, or is out of range.
+        LabelError: a file that cannot be read, or that holds no polygons.
+        ClassError: the two files have no class in common.
+        OutputError: `out` exists and holds no measures, or cannot be written.
 
     >>> import geopandas as gpd, landscribe as ls, shapely
     >>> from tempfile import TemporaryDirectory

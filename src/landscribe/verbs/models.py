@@ -29,6 +29,8 @@ def train(
 ) -> Model:
     """Train a network on chips and save the best epoch as a model folder.
 
+    The same call resumes an interrupted training, and loads the model of a finished one.
+
     Args:
         chips: a chips folder.
         out: the model folder to write.
@@ -37,6 +39,16 @@ def train(
         settings: fields of TrainSpec, and `augment`: a preset's name, a table of AugmentSpec, or a pipeline such as a
             Compose of Albumentations, which is called with image (height, width, bands) and masks. Mask pixels that it
             fills with 0 are ignored.
+
+    Returns:
+        The saved model, of the best epoch on the chips of split val, or the last one if the settings choose it.
+
+    Raises:
+        RecipeError: an unknown setting, one out of range, or one that is not possible with the chips or the machine.
+        ChipError: chips cannot be read, hold one class, or split train has none.
+        NetworkError: an unknown name, weights that do not fit, or a loss that is not finite.
+        OutputError: `out` cannot be written, or holds a model or unfinished training of other settings, or other files.
+        UnfinishedError: a disk is full or lost; the same call resumes the training.
 
     >>> import landscribe as ls
     >>> from tempfile import TemporaryDirectory
@@ -72,7 +84,9 @@ def train(
     require_two_classes(opened)
     is_writer = processes(spec.devices).is_rank_zero
     if is_writer:
-        require_output_folder(out, mark="config.json", overwrite=overwrite)
+        # A model that is there may be that of this very call.
+        is_model = (out / "config.json").exists()
+        require_output_folder(out, mark="config.json", overwrite=overwrite or is_model)
     with claim(out) if is_writer else nullcontext():
         return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
 
@@ -115,6 +129,14 @@ def summary(
         size: side of the image in pixels.
         trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported.
         options: options of the architecture.
+
+    Returns:
+        Blocks with their output shapes (C, H, W), parameters, receptive field in pixels, operations per megapixel.
+
+    Raises:
+        NetworkError: an unknown name, or a network that takes no image of this size.
+        ModelError: a model folder that cannot be used.
+        RecipeError: a number out of range.
     """
     from landscribe.nn import build
     from landscribe.nn.summary import Channels, ImageSide, summary
@@ -144,6 +166,13 @@ def encoders(*, bands: int = 3, size: int = 256, device: str = "auto") -> list[E
         bands: input channels.
         size: side of the images in pixels, 1 to 2048.
         device: where they are timed: auto, cpu, cuda, mps, …
+
+    Returns:
+        One row for each encoder; times in seconds per megapixel.
+
+    Raises:
+        ModelError: the device cannot be used.
+        RecipeError: a number out of range.
     """
     from landscribe.inference.benchmark import compare_encoders
     from landscribe.inference.device import resolve_device
@@ -161,6 +190,14 @@ def branches(model: Model | Source, *, chips: Chips | Source | None = None, spli
         model: a model or its folder.
         chips: a chips folder to score on. Default: `chips` beside the model's folder, as `run` leaves it.
         split: split of the chips.
+
+    Returns:
+        One row for each branch, the smallest first, and a last one for the mean of all.
+
+    Raises:
+        ModelError: the model is no UNet++, cannot be read, or the chips have other classes or none of `split`.
+        RecipeError: `chips` is left out, and no chips lie beside the model.
+        ChipError: a chips folder that cannot be read.
     """
     from landscribe.inference.pruning import branches
 
@@ -183,6 +220,13 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
         branch: 1 (the smallest) to the number of branches.
         out: the model folder to write.
         overwrite: replace existing output.
+
+    Returns:
+        The smaller model, as it was saved.
+
+    Raises:
+        ModelError: the model is no UNet++, cannot be read, or has no such branch.
+        OutputError: `out` is not empty or cannot be written.
     """
     from landscribe.inference.pruning import prune
 
@@ -212,6 +256,13 @@ def bench(
         seconds: seconds to measure; every backend runs at least three times.
         device: auto, cpu, cuda, mps, …
         trust_code: "module:Class" of the model's network, if it is a class of your own that may be imported.
+
+    Returns:
+        Megapixels per second of each backend, its agreement with torch (0 to 1), and why others did not run.
+
+    Raises:
+        ModelError: the model or the device cannot be used.
+        NetworkError: the network takes no images of this size.
     """
     from landscribe.inference.backends.choice import compare_backends
     from landscribe.inference.device import resolve_device

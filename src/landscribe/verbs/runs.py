@@ -23,6 +23,13 @@ def new(out: Source, *, like: str | None = None, data: Source | None = None, ove
         like: an example of the lecture: topodl, inria, landcoverai, wvlcdl.
         data: the folder of that example, as its publisher distributes it. It need not exist yet. Default: the recipe's.
         overwrite: replace an existing recipe.
+
+    Returns:
+        The recipe's path.
+
+    Raises:
+        RecipeError: an unknown example, or `data` without an example.
+        OutputError: `out` exists, cannot be written, or does not end in .toml.
     """
     out = output_path(out)
     require_absent(out, overwrite=overwrite)
@@ -50,6 +57,14 @@ def report(folder: Source, *, out: Source | None = None) -> Path:
         folder: a run folder.
         out: the page (.html); default: `report.html` in the folder. It may replace an earlier report, but no other
             file.
+
+    Returns:
+        The page.
+
+    Raises:
+        RecipeError: the folder holds no run.
+        LandscribeError: chips, model or measures are missing or damaged.
+        OutputError: `out` exists and is no report, or cannot be written.
     """
     from landscribe.reports.inputs import ReportInputs
     from landscribe.reports.page import is_report, write_report

@@ -25,6 +25,15 @@ def plan_sample(mapped: Source, **settings: Unpack[SampleKeywords]) -> SamplePla
         mapped: a class map of `predict`, or any raster of class values (uint8).
         settings: fields of SampleSpec.
 
+    Returns:
+        The size of the sample, units and inclusion probability of each stratum, and expected intervals.
+
+    Raises:
+        RecipeError: an unknown setting, one out of range, or no size.
+        SampleError: more units than a stratum has, or a setting in metres finds no CRS.
+        RasterError: the map cannot be read, or has no class in any pixel.
+        ClassError: a class or stratum that does not exist.
+
     >>> import landscribe as ls
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
@@ -71,6 +80,9 @@ def sample(
         image: imagery of the area, of any grid and CRS.
         overwrite: replace an existing file, and the labels in it.
         settings: fields of SampleSpec.
+
+    Returns:
+        The sampling units in random order, with the design that drew them.
 
     Raises:
         RecipeError: an unknown form, or no size.

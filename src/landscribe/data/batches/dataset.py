@@ -152,6 +152,13 @@ def loader(
             is dropped: batch normalisation needs two.
         transform: a user's augmentation of each chip.
         kept_bytes: all chips are decoded once and kept if they need at most this, in all reader processes together.
+
+    Returns:
+        Batches as dicts of tensors: image (B, C, H, W) in stored values; valid (B, H, W), True where a pixel is usable;
+        label (B, H, W), class indices or the ignore index; objects (B, H, W), 0 for none, where the chips have them.
+
+    Raises:
+        ChipError: a file of a chip cannot be read; raised by the loop over the batches.
     """
     drawn = 0 if order is None else len(order)
     return DataLoader(

@@ -211,20 +211,17 @@ def _without_pixel(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
 
 
 def _overlaps(scenes: Sequence[PolygonLabels]) -> Iterator[str]:
-    overlaps = [scene.overlaps() for scene in scenes]
-    affected = [scene for scene, (pixels, _) in zip(scenes, overlaps, strict=True) if pixels]
+    """Overlaps of classes where no priority decides which of them lies on top."""
+    undecided = [scene for scene in scenes if scene.features.priorities is None]
+    overlaps = [scene.overlaps() for scene in undecided]
+    affected = [scene for scene, (pixels, _) in zip(undecided, overlaps, strict=True) if pixels]
     total = sum((pixels for pixels, _ in overlaps), Counter())
     if total:
         at_least = "" if all(complete for _, complete in overlaps) else "at least "
-        rule = (
-            "The class that is later in the class table lies on top. Pass --label-priority COLUMN to let a column of "
-            f"numbers decide, or --label-priority {FILE_ORDER}"
-            if affected[0].features.priorities is None
-            else "--label-priority decides which lies on top"
-        )
         yield (
             f"polygons of different classes of {_files(affected)} overlap in {at_least}"
-            f"{counted(total.total(), 'pixel')}: {_listed(total)}. {rule}."
+            f"{counted(total.total(), 'pixel')}: {_listed(total)}. The class that is later in the class table lies on "
+            f"top. Pass --label-priority COLUMN to let a column of numbers decide, or --label-priority {FILE_ORDER}."
         )
 
 

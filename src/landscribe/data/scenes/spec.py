@@ -97,6 +97,7 @@ class ClassSpec(Spec):
     """A row of the class table."""
 
     name: StoredName
+    """Name of the class in legends and reports."""
     value: int = Field(ge=-(2**31), lt=2**31)
     """Class value in masks and maps, 0 to 254. 0 fills the area between polygons; 255 marks unlabelled pixels."""
     colour: str | None = None
