@@ -167,7 +167,7 @@ class Features:
         )
 
     def require_overlap(self, grid: Grid, raster_name: str) -> "Features":
-        """The features in the CRS of a raster, of which any overlaps it.
+        """The features, of which any overlaps a raster; they are `on` it.
 
         Args:
             grid: of the raster.
@@ -175,17 +175,15 @@ class Features:
 
         Raises:
             OutsideError: no feature overlaps the raster.
-            LabelError: they cannot be transformed to its CRS.
         """
-        features = self.on(grid, raster_name)
-        if not intersects(features, grid):
-            extent = bounding_window(features, grid)
+        if not intersects(self, grid):
+            extent = bounding_window(self, grid)
             raise OutsideError(
                 f"no polygon of {self.name} lies on {raster_name}: they cover rows {extent.row} to {extent.row_stop}, "
                 f"cols {extent.col} to {extent.col_stop} of a raster of {size_label(grid.shape)} pixels. "
                 "Check that the files belong together, and the CRS of each."
             )
-        return features
+        return self
 
     def intersecting(self, grid: Grid) -> NDArray[np.intp]:
         """Indices of the features whose bounding box intersects the grid, in file order, in logarithmic time."""
