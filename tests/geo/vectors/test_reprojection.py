@@ -153,3 +153,34 @@ def test_a_polygon_of_the_whole_world_covers_all_of_a_raster_from_0_to_360():
 def test_points_lie_on_rasters_beyond_180():
     points = features([shapely.Point(-179.9999, -16.9901), shapely.Point(179.9901, -16.9901)]).on(EAST, "scene.tif")
     assert points.pixel_rows_cols(EAST).tolist() == [[0, 50], [0, 0]]
+
+
+# Poles -----------------------------------------------------------------------------------------------------------
+
+POLAR = {
+    "cap": shapely.Point(0, 0).buffer(2e6, 64),
+    "ring": shapely.Point(1e5, 0).buffer(2e6, 64) - shapely.Point(-3e5, 4e5).buffer(1e6, 64),
+    "holes": shapely.Point(0, 0).buffer(2e6, 64) - shapely.union_all(
+        [shapely.Point(1.5e6 * np.cos(angle), 1.5e6 * np.sin(angle)).buffer(3e5) for angle in range(6)]
+    ),
+    "two parts": shapely.union_all([shapely.Point(0, 0).buffer(5e5), shapely.box(1e6, -1e6, 2e6, 1e6)]),
+    "vertex at the pole": shapely.box(0, 0, 1.5e6, 1e6),
+    "edge through the pole": shapely.box(-1e6, 0, 1.5e6, 1e6),
+    "edge beside the pole": shapely.box(-1e6, -1, 1.5e6, 1e6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("clockwise", [False, True])
+@pytest.mark.parametrize("left", [-180, 0, 20])
+@pytest.mark.parametrize("crs", [3413, 3031])
+@pytest.mark.parametrize("name", POLAR)
+def test_polygons_around_a_pole_cover_the_pixels_whose_centres_lie_in_them(name, crs, left, clockwise):
+    polygon = shapely.orient_polygons(POLAR[name], exterior_cw=clockwise)
+    grid = Grid(LONLAT, Affine(0.5, 0, left, 0, -0.5, 90 if crs == 3413 else -60), 60, 130 if left == 20 else 720)
+    rows, cols = np.indices(grid.shape) + 0.5
+    x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(*(grid.transform @ (cols, rows)))
+    inside = shapely.contains_xy(polygon, x, y)
+    burned = rasterize_mask(features([polygon], CRS.from_epsg(crs)).on(grid, "scene.tif"), grid)
+    near = shapely.distance(polygon.boundary, shapely.points(x, y)) < 6e3  # a tenth of 0.5 degrees of latitude
+    assert inside.any()
+    assert not (burned != inside)[~near].any()

@@ -31,6 +31,10 @@ _FAR = 1 / 40
 """Share of the way around the Earth from which an edge is compared with its curve, even if it ends where it began."""
 _AROUND_M = 4e7
 _ROUNDING = 1e-9
+_REPEATS = range(-2, 3)
+"""Turns in which a ring around a pole is repeated: they hold the turn of the grid, wherever the ring starts."""
+_WIDE = 2.5
+"""Turns, of which rings around a pole have more."""
 
 
 def reproject(geometries: NDArray[np.object_], source: CRS, grid: Grid) -> NDArray[np.object_]:
@@ -164,17 +168,79 @@ class _Curves(NamedTuple):
 
 
 def _reproject_polygons(geometries: NDArray[np.object_], curves: _Curves) -> NDArray[np.object_]:
-    kind, vertices, (ring_starts, *starts) = shapely.to_ragged_array(geometries, include_z=False)
-    rings = np.repeat(np.arange(len(ring_starts) - 1), np.diff(ring_starts))
-    moved, rings = _curved(vertices, rings, curves)
-    ring_starts = np.searchsorted(rings, np.arange(len(ring_starts)))
+    kind, vertices, (source_starts, *starts) = shapely.to_ragged_array(geometries, include_z=False)
+    sources = np.repeat(np.arange(len(source_starts) - 1), np.diff(source_starts))
+    moved, rings = _curved(vertices, sources, curves)
+    ring_starts = np.searchsorted(rings, np.arange(len(source_starts)))
+    around = np.zeros(len(ring_starts) - 1)
     if curves.turn and len(moved):
         # Vertices outside the domain of the CRS are at infinity.
         with np.errstate(invalid="ignore"):
             _unwrap(moved, rings, curves.turn)
             moved[:, 0] += _shifts(moved[:, 0], ring_starts, starts[0], curves)[rings]
+            around = _turns(moved[ring_starts[1:] - 1, 0] - moved[ring_starts[:-1], 0], curves.turn)
+    if around.any():
+        # A ring that runs counterclockwise has its inside to the left: to the north, if it goes around eastwards.
+        is_ccw = shapely.is_ccw(shapely.linearrings(vertices, indices=sources))
+        moved, ring_starts = _closed_at_poles(
+            moved, ring_starts, np.sign(around) * np.where(is_ccw, 1, -1), curves.turn
+        )
     polygons: NDArray[np.object_] = shapely.from_ragged_array(kind, moved, (ring_starts, *starts))
+    for index in np.unique(np.searchsorted(_geometry_stops(starts), np.flatnonzero(around), side="right")):
+        polygons[index] = _in_one_turn(polygons[index], curves)
     return polygons
+
+
+def _geometry_stops(starts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """One past the last ring of each geometry; `starts` are those of polygons, and of geometries with several."""
+    polygon_starts, *geometry_starts = starts
+    return (polygon_starts[geometry_starts[0]] if geometry_starts else polygon_starts)[1:]
+
+
+def _closed_at_poles(
+    moved: Coordinates, ring_starts: NDArray[np.int64], poles: NDArray[np.float64], turn: float
+) -> tuple[Coordinates, NDArray[np.int64]]:
+    """Repeat rings that go around the Earth, and close them along the pole that they enclose.
+
+    Args:
+        moved: vertices of all rings, of which some end a turn from their start.
+        ring_starts: first vertex of each ring, and the end.
+        poles: of each ring 1 (north), -1 (south) or 0 (none).
+        turn: 360 degrees.
+
+    Returns:
+        The vertices and starts of closed rings.
+    """
+    rings = np.split(moved, ring_starts[1:-1])
+    for index in np.flatnonzero(poles):
+        ring, pole = rings[index], poles[index] * turn / 4
+        repeated = [ring + number * (ring[-1] - ring[0]) * [1, 0] for number in _REPEATS]
+        start, end = repeated[0][0], repeated[-1][-1]
+        rings[index] = np.concatenate([*repeated, [[end[0], pole], [start[0], pole], start]])
+    return np.concatenate(rings), np.cumsum([0, *map(len, rings)])
+
+
+def _in_one_turn(geometry: Any, curves: _Curves) -> Any:
+    """Polygons of which some go around the Earth, in the turn around the middle of the grid, as a MultiPolygon."""
+    turn, middle = curves.turn, longitude_turn(curves.grid)
+    whole = shapely.box(middle - turn / 2, -turn / 4, middle + turn / 2, turn / 4)
+    kept = []
+    for part in shapely.get_parts(geometry):
+        left, _, right, _ = shapely.bounds(part)
+        if right - left > _WIDE * turn:
+            exterior, *holes = shapely.polygons(shapely.get_rings(part))
+            repeated = [
+                shapely.transform(hole, lambda xy, by=number * turn: xy + np.array([by, 0]))
+                for hole in holes
+                for number in _REPEATS
+            ]
+            # The ring of a polygon with a vertex at the pole touches the line that closes it.
+            ground = shapely.intersection(shapely.make_valid(exterior), whole)
+            kept.append(shapely.difference(ground, shapely.union_all(shapely.make_valid(repeated))))
+        else:
+            kept.append(part)
+    parts = shapely.get_parts(shapely.get_parts(kept))
+    return shapely.multipolygons(parts[shapely.get_dimensions(parts) == 2])
 
 
 def _unwrap(moved: Coordinates, rings: NDArray[np.intp], turn: float) -> None:
