@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyproj
 from affine import Affine
 from pyproj.exceptions import ProjError
@@ -140,6 +141,15 @@ class Grid:
         col, row = ~self.transform @ (x, y)
         return row, col
 
+    def xy_in(self, crs: CRS | None, rows: Any, cols: Any) -> tuple[Any, Any]:
+        """World coordinates, in another CRS, of points in pixels (arrays); NaN outside the domain of that CRS."""
+        x, y = self.transform @ (cols, rows)
+        if crs is None or self.crs is None or crs == self.crs:
+            return x, y
+        x, y = _transformer(self.crs, crs).transform(x, y)
+        known = np.isfinite(x) & np.isfinite(y)
+        return np.where(known, x, np.nan), np.where(known, y, np.nan)
+
     @property
     def pixel_size(self) -> float | None:
         """Side of a pixel on the ground in metres, at the centre of the grid; None without a CRS.
@@ -231,6 +241,11 @@ class Grid:
         """
         rows, cols = (_spread(length, side, per_axis, align) for length, side in zip(self.shape, shape, strict=True))
         return [Window(row, col, *shape) for row in rows for col in cols]
+
+
+@lru_cache(maxsize=64)
+def _transformer(source: CRS, target: CRS) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
 
 
 def _spread(length: int, side: int, most: int, align: int) -> list[int]:
