@@ -19,7 +19,7 @@ from rasterio.crs import CRS
 
 from landscribe.errors import LabelError, OutsideError
 from landscribe.geo.classes import Label
-from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, size_label
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, horizontal, size_label
 from landscribe.geo.vectors.columns import column, labels_of, priorities_of
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS, usable_geometries
 from landscribe.geo.vectors.reprojection import at_longitudes_of, reproject
@@ -93,7 +93,7 @@ class Features:
         table = usable_geometries(read.table, name, geometry_types, fix=fix_geometries)
         report_dropped(read.table, table, field, name)
         labels, priorities = labels_of(table, field, name), priorities_of(table, priority, name)
-        table_crs = CRS.from_wkt(table.crs.to_wkt())
+        table_crs = horizontal(CRS.from_wkt(table.crs.to_wkt()))
         return cls(name, table.geometry.to_numpy(), labels, table_crs, priorities, read.name, read.others)
 
     @classmethod

@@ -282,21 +282,29 @@ ASSIGN_CRS = "Assign its CRS (gdal_edit.py -a_srs; gdalwarp, if it has ground co
 """What to do about a raster without a CRS."""
 
 
+_OF_BOTH_ORDERS = (4326, 4269, 4267)
+"""EPSG codes of the CRSs that OGC defines with longitudes first, too: CRS84, CRS83 and CRS27."""
+
+
 @lru_cache(maxsize=64)
 def horizontal(crs: CRS | None) -> CRS | None:
-    """The horizontal part of a CRS: heights move no pixel, and would make equal grids differ.
+    """The horizontal part of a CRS, the same for each order of its axes: neither heights nor the order move a pixel.
 
     >>> horizontal(CRS.from_epsg(9518)) == CRS.from_epsg(4326)  # WGS 84 with heights above the geoid
+    True
+    >>> horizontal(CRS.from_string("OGC:CRS84")) == CRS.from_epsg(4326)  # longitude before latitude
     True
     """
     if crs is None:
         return None
     described = pyproj.CRS.from_wkt(crs.to_wkt())
-    if described.is_compound:
-        described = described.sub_crs_list[0]
-    elif len(described.axis_info) < 3 or described.is_geocentric:
-        return crs
-    return CRS.from_wkt(described.to_2d().to_wkt())
+    flat = described.sub_crs_list[0] if described.is_compound else described
+    if not flat.is_geocentric:
+        flat = flat.to_2d()
+    for epsg in _OF_BOTH_ORDERS:
+        if flat.equals(epsg, ignore_axis_order=True):
+            return CRS.from_epsg(epsg)
+    return crs if flat == described else CRS.from_wkt(flat.to_wkt())
 
 
 def crs_label(crs: Any) -> str:
