@@ -264,12 +264,25 @@ def without_rounding(transform: Affine, height: int, width: int) -> Affine:
 
 
 def check_north_up(transform: Affine, name: str) -> None:
-    """Raise GridError unless rows run south and columns run east; `name` is the raster's, for the message."""
+    """Raise GridError unless the rows of a georeferenced raster run south, and its columns run east.
+
+    Args:
+        transform: of the raster.
+        name: of the raster, for the message.
+
+    Raises:
+        GridError: the raster is rotated or upside down, or has no geotransform (GDAL gives it the identity).
+    """
     if transform.b or transform.d:
         angle = math.degrees(math.atan2(transform.d, transform.a))
         raise GridError(
             f"{name} has a rotated geotransform ({angle:.2f} degrees). Expected a north-up raster. "
             f'Warp it with "gdalwarp {name} north_up.tif".'
+        )
+    if transform.is_identity:
+        raise GridError(
+            f"{name} has a CRS, but neither an origin nor a pixel size. Expected a geotransform. Assign it "
+            "(gdal_edit.py -a_ullr)."
         )
     if transform.a <= 0 or transform.e >= 0:
         raise GridError(
