@@ -542,3 +542,10 @@ def test_blocks_across_the_edge_of_the_earth_have_the_means_of_their_ground(tmp_
     assert valid[inside].all()
     np.testing.assert_allclose(pixels[0][inside & narrow], exact[inside & narrow], atol=6)
     assert resampled.read_decimated(target.window, (20, 30))[1].any()
+
+
+@pytest.mark.parametrize(("crs", "half"), [("EPSG:6933", 17_367_530), ("ESRI:54009", 18_040_096)])
+def test_a_raster_from_0_to_360_degrees_covers_its_area_in_a_map_of_the_whole_earth(crs, half):
+    left, _, right, _ = grid_of_pixel_size(degrees(0, 90, 360, 720), 50_000, parse_crs(crs)).bounds
+    assert -1.1 * half < left <= -half
+    assert half <= right < 1.1 * half

@@ -214,8 +214,20 @@ def _in_crs(grid: Grid, crs: CRS) -> Grid:
             "CRS, such as the 180th meridian. Choose a CRS for that part of the Earth, or crop the raster "
             "(gdal_translate -projwin)."
         )
+    if not crs.is_geographic:
+        # A raster may reach beyond its sides, as one from 0 to 360 degrees does where a map ends at 180.
+        x, y = grid.xy_in(crs, *_lattice(grid))
+        (left, right), (bottom, top) = _holding(x, left, right), _holding(y, bottom, top)
     step_x, step_y = (right - left) / grid.width, (top - bottom) / grid.height
     return Grid(crs, Affine(step_x, 0, left, 0, -step_y, top), grid.height, grid.width)
+
+
+def _holding(points: NDArray[np.float64], low: float, high: float) -> tuple[float, float]:
+    """Bounds that hold points of a lattice, and the ground between those beyond them and their neighbours."""
+    first, last = float(np.nanmin(points)), float(np.nanmax(points))
+    step = (max(high, last) - min(low, first)) / _POINTS
+    curve = step / 10  # between points of a side
+    return first - step if first < low - curve else low, last + step if last > high + curve else high
 
 
 def _scale(source: Grid, target: Grid) -> float:
