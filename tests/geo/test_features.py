@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from landscribe.errors import LabelError
+from landscribe.errors import LabelError, OutsideError
 from landscribe.geo.features import Features, bounding_window, geometry_type, intersects
 from landscribe.geo.grid import Grid, Window
 from landscribe.geo.vectors.burning import burn
@@ -108,11 +108,41 @@ def test_features_already_in_the_crs_stay_as_they_are():
     assert world.to_crs_of(grid(8, 8), "scene.tif").geometries[0] is world.geometries[0]
 
 
-def test_features_outside_the_domain_of_the_crs_are_refused_with_both_crs():
-    # UTM is refused 90 degrees away from its meridian.
-    far = Features("far.geojson", np.array([shapely.box(98.9, -1, 99.1, 1)], object), ("sea",), CRS.from_epsg(4326))
-    with pytest.raises(LabelError, match=r"far\.geojson is in EPSG:4326.*EPSG:32632 of scene\.tif"):
-        far.to_crs_of(grid(8, 8), "scene.tif")
+LONLAT = CRS.from_epsg(4326)
+NEAR, FAR = shapely.box(8.9, 45.1, 9.1, 45.2), shapely.box(95, -1, 106, 1)
+"""Boxes around a raster in EPSG:32632, and where UTM cannot be: 90 degrees away from its meridian."""
+
+
+def test_features_of_another_part_of_the_earth_are_off_the_raster():
+    place = Grid(UTM, METRE @ Affine.scale(1000), 20, 20)
+    mixed = Features("world.gpkg", np.array([FAR, NEAR], object), ("sea", "house"), LONLAT)
+    alone = Features("house.gpkg", np.array([NEAR], object), ("house",), LONLAT)
+    moved, expected = mixed.on(place, "scene.tif"), alone.on(place, "scene.tif")
+    assert moved.intersecting(place).tolist() == [1]
+    assert moved.geometries[1] == expected.geometries[0]
+    burned = burn(moved, np.array([1, 2], np.uint8), [1, 2], place, 0)
+    np.testing.assert_array_equal(burned, burn(expected, np.array([2], np.uint8), [1, 2], place, 0))
+    assert (burned == 2).any()
+
+
+def test_points_of_another_part_of_the_earth_are_off_the_raster():
+    place = Grid(UTM, METRE @ Affine.scale(1000), 20, 20)
+    points = np.array([shapely.Point(100, 0), shapely.Point(9.0001, 45.15)], object)
+    rows_cols = Features("a.gpkg", points, ("a", "b"), LONLAT).on(place, "scene.tif").pixel_rows_cols(place)
+    assert rows_cols[0].tolist() == [-1, -1]
+    assert rows_cols[1].tolist() == [0, 0]
+
+
+def test_a_feature_on_the_raster_that_reaches_beyond_the_crs_is_refused():
+    whole = Features("belt.geojson", np.array([shapely.box(8, -1, 106, 50)], object), ("sea",), LONLAT)
+    with pytest.raises(LabelError, match=r"belt\.geojson is in EPSG:4326.*scene\.tif.*EPSG:32632.*-clipsrc"):
+        whole.to_crs_of(Grid(UTM, METRE @ Affine.scale(1000), 20, 20), "scene.tif")
+
+
+def test_features_that_are_all_of_another_part_of_the_earth_overlap_no_raster():
+    far = Features("far.geojson", np.array([FAR], object), ("sea",), LONLAT).on(grid(8, 8), "scene.tif")
+    with pytest.raises(OutsideError, match=r"no polygon of far\.geojson lies on scene\.tif.*EPSG:32632"):
+        far.require_overlap(grid(8, 8), "scene.tif")
 
 
 def test_a_crs_that_cannot_be_transformed_is_refused():

@@ -19,13 +19,16 @@ from rasterio.crs import CRS
 
 from landscribe.errors import LabelError, OutsideError
 from landscribe.geo.classes import Label
-from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, size_label
+from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, horizontal, size_label
 from landscribe.geo.vectors.columns import column, labels_of, priorities_of
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS, usable_geometries
-from landscribe.geo.vectors.reprojection import at_longitudes_of, reproject
+from landscribe.geo.vectors.reprojection import at_longitudes_of, full_turn, reproject
 from landscribe.geo.vectors.vector_files import read_layer
 
 log = logging.getLogger(__name__)
+
+_POINTS = 21
+"""Points along each side of a grid whose ground is looked up in another CRS."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +96,7 @@ class Features:
         table = usable_geometries(read.table, name, geometry_types, fix=fix_geometries)
         report_dropped(read.table, table, field, name)
         labels, priorities = labels_of(table, field, name), priorities_of(table, priority, name)
-        table_crs = CRS.from_wkt(table.crs.to_wkt())
+        table_crs = horizontal(CRS.from_wkt(table.crs.to_wkt()))
         return cls(name, table.geometry.to_numpy(), labels, table_crs, priorities, read.name, read.others)
 
     @classmethod
@@ -125,12 +128,14 @@ class Features:
     def to_crs_of(self, grid: Grid, raster_name: str) -> "Features":
         """Reproject the features to the CRS of a raster; edges stay within a tenth of its pixels.
 
+        Features of another part of the Earth, outside the domain of that CRS, become empty: they are off the raster.
+
         Args:
             grid: of the raster.
             raster_name: for the message.
 
         Raises:
-            LabelError: the raster has no CRS, or the features cannot be transformed to it.
+            LabelError: the raster has no CRS, or features on it cannot be transformed to it.
         """
         if grid.crs is None:
             raise LabelError(
@@ -140,11 +145,20 @@ class Features:
         try:
             geometries = reproject(self.geometries, self.crs, grid)
         except (ProjError, CRSError) as error:
-            raise self._transform_error(grid.crs, raster_name, str(error)) from error
+            reason = f"cannot be transformed to {crs_label(grid.crs)} of {raster_name}: {str(error).rstrip('.')}"
+            raise LabelError(f"{self.name} is in {crs_label(self.crs)}, which {reason}. Check both CRSs.") from error
         if geometries is self.geometries:
             return self
-        if not np.isfinite(shapely.get_coordinates(geometries)).all():
-            raise self._transform_error(grid.crs, raster_name, "some vertices are outside the domain of that CRS")
+        vertices, owners = shapely.get_coordinates(geometries, return_index=True)
+        unknown = np.unique(owners[~np.isfinite(vertices).all(axis=1)])
+        if unknown.size:
+            if shapely.intersects(self.geometries[unknown], _ground(grid, self.crs)).any():
+                raise LabelError(
+                    f"{self.name} is in {crs_label(self.crs)}, and a feature of it near {raster_name} reaches beyond "
+                    f"the domain of {crs_label(grid.crs)}. Clip the features to the surroundings of the raster "
+                    "(ogr2ogr -clipsrc)."
+                )
+            geometries[unknown] = type(geometries[unknown[0]])()
         return replace(self, geometries=geometries, crs=grid.crs)
 
     def at_longitudes_of(self, grid: Grid) -> "Features":
@@ -160,14 +174,8 @@ class Features:
         """
         return self.to_crs_of(grid, raster_name).at_longitudes_of(grid)
 
-    def _transform_error(self, crs: CRS, raster_name: str, reason: str) -> LabelError:
-        return LabelError(
-            f"{self.name} is in {crs_label(self.crs)}, which cannot be transformed to {crs_label(crs)} of "
-            f"{raster_name}: {reason.rstrip('.')}. Save the features in another CRS, such as EPSG:4326."
-        )
-
     def require_overlap(self, grid: Grid, raster_name: str) -> "Features":
-        """The features in the CRS of a raster, of which any overlaps it.
+        """The features, of which any overlaps a raster; they are `on` it.
 
         Args:
             grid: of the raster.
@@ -175,17 +183,20 @@ class Features:
 
         Raises:
             OutsideError: no feature overlaps the raster.
-            LabelError: they cannot be transformed to its CRS.
         """
-        features = self.on(grid, raster_name)
-        if not intersects(features, grid):
-            extent = bounding_window(features, grid)
+        if shapely.is_empty(self.geometries).all():
+            raise OutsideError(
+                f"no polygon of {self.name} lies on {raster_name}: all are outside the domain of "
+                f"{crs_label(grid.crs)}. Check that the files belong together, and the CRS of each."
+            )
+        if not intersects(self, grid):
+            extent = bounding_window(self, grid)
             raise OutsideError(
                 f"no polygon of {self.name} lies on {raster_name}: they cover rows {extent.row} to {extent.row_stop}, "
                 f"cols {extent.col} to {extent.col_stop} of a raster of {size_label(grid.shape)} pixels. "
                 "Check that the files belong together, and the CRS of each."
             )
-        return features
+        return self
 
     def intersecting(self, grid: Grid) -> NDArray[np.intp]:
         """Indices of the features whose bounding box intersects the grid, in file order, in logarithmic time."""
@@ -199,10 +210,23 @@ class Features:
         return first[once], second[once]
 
     def pixel_rows_cols(self, grid: Grid) -> NDArray[np.int64]:
-        """(n, 2) row and column of the pixel that contains each point; may be outside the grid."""
-        xy = shapely.get_coordinates(self.geometries)
-        cols, rows = ~grid.transform @ (xy[:, 0], xy[:, 1])
-        return np.floor(np.column_stack([rows, cols])).astype(np.int64)
+        """(n, 2) row and column of the pixel that contains each point; may be outside the grid. (-1, -1) if empty."""
+        x, y, *_ = shapely.bounds(self.geometries).T
+        cols, rows = ~grid.transform @ (x, y)
+        return np.nan_to_num(np.floor(np.column_stack([rows, cols])), nan=-1).astype(np.int64)
+
+
+def _ground(grid: Grid, crs: CRS) -> Any:
+    """A box in another CRS that holds a grid, in all turns of its longitudes; empty outside the domain of that CRS."""
+    rows, cols = np.meshgrid(*(np.linspace(0, side, _POINTS + 1) for side in grid.shape))
+    x, y = (axis[np.isfinite(axis)] for axis in grid.xy_in(crs, rows, cols))
+    if not x.size:
+        return shapely.Polygon()
+    # Between the points, the grid may reach further.
+    left, right = x.min() - np.ptp(x) / _POINTS, x.max() + np.ptp(x) / _POINTS
+    bottom, top = y.min() - np.ptp(y) / _POINTS, y.max() + np.ptp(y) / _POINTS
+    turn = full_turn(crs) if crs.is_geographic else 0.0
+    return shapely.union_all([shapely.box(left + shift, bottom, right + shift, top) for shift in (-turn, 0, turn)])
 
 
 def _corners(window: Window) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyproj
 from affine import Affine
 from pyproj.exceptions import ProjError
@@ -150,6 +151,15 @@ class Grid:
         col, row = ~self.transform @ (x, y)
         return row, col
 
+    def xy_in(self, crs: CRS | None, rows: Any, cols: Any) -> tuple[Any, Any]:
+        """World coordinates, in another CRS, of points in pixels (arrays); NaN outside the domain of that CRS."""
+        x, y = self.transform @ (cols, rows)
+        if crs is None or self.crs is None or crs == self.crs:
+            return x, y
+        x, y = _transformer(self.crs, crs).transform(x, y)
+        known = np.isfinite(x) & np.isfinite(y)
+        return np.where(known, x, np.nan), np.where(known, y, np.nan)
+
     @property
     def pixel_size(self) -> float | None:
         """Side of a pixel on the ground in metres, at the centre of the grid; None without a CRS.
@@ -243,6 +253,11 @@ class Grid:
         return [Window(row, col, *shape) for row in rows for col in cols]
 
 
+@lru_cache(maxsize=64)
+def _transformer(source: CRS, target: CRS) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
+
+
 def _spread(length: int, side: int, most: int, align: int) -> list[int]:
     count = min(most, -(-length // side))
     last = max(0, length - side)
@@ -259,12 +274,25 @@ def without_rounding(transform: Affine, height: int, width: int) -> Affine:
 
 
 def check_north_up(transform: Affine, name: str) -> None:
-    """Raise GridError unless rows run south and columns run east; `name` is the raster's, for the message."""
+    """Raise GridError unless the rows of a georeferenced raster run south, and its columns run east.
+
+    Args:
+        transform: of the raster.
+        name: of the raster, for the message.
+
+    Raises:
+        GridError: the raster is rotated or upside down, or has no geotransform (GDAL gives it the identity).
+    """
     if transform.b or transform.d:
         angle = math.degrees(math.atan2(transform.d, transform.a))
         raise GridError(
             f"{name} has a rotated geotransform ({angle:.2f} degrees). Expected a north-up raster. "
             f'Warp it with "gdalwarp {name} north_up.tif".'
+        )
+    if transform.is_identity:
+        raise GridError(
+            f"{name} has a CRS, but neither an origin nor a pixel size. Expected a geotransform. Assign it "
+            "(gdal_edit.py -a_ullr)."
         )
     if transform.a <= 0 or transform.e >= 0:
         raise GridError(
@@ -277,21 +305,29 @@ ASSIGN_CRS = "Assign its CRS (gdal_edit.py -a_srs; gdalwarp, if it has ground co
 """What to do about a raster without a CRS."""
 
 
+_OF_BOTH_ORDERS = (4326, 4269, 4267)
+"""EPSG codes of the CRSs that OGC defines with longitudes first, too: CRS84, CRS83 and CRS27."""
+
+
 @lru_cache(maxsize=64)
 def horizontal(crs: CRS | None) -> CRS | None:
-    """The horizontal part of a CRS: heights move no pixel, and would make equal grids differ.
+    """The horizontal part of a CRS, the same for each order of its axes: neither heights nor the order move a pixel.
 
     >>> horizontal(CRS.from_epsg(9518)) == CRS.from_epsg(4326)  # WGS 84 with heights above the geoid
+    True
+    >>> horizontal(CRS.from_string("OGC:CRS84")) == CRS.from_epsg(4326)  # longitude before latitude
     True
     """
     if crs is None:
         return None
     described = pyproj.CRS.from_wkt(crs.to_wkt())
-    if described.is_compound:
-        described = described.sub_crs_list[0]
-    elif len(described.axis_info) < 3 or described.is_geocentric:
-        return crs
-    return CRS.from_wkt(described.to_2d().to_wkt())
+    flat = described.sub_crs_list[0] if described.is_compound else described
+    if not flat.is_geocentric:
+        flat = flat.to_2d()
+    for epsg in _OF_BOTH_ORDERS:
+        if flat.equals(epsg, ignore_axis_order=True):
+            return CRS.from_epsg(epsg)
+    return crs if flat == described else CRS.from_wkt(flat.to_wkt())
 
 
 def crs_label(crs: Any) -> str:

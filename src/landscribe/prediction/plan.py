@@ -202,7 +202,9 @@ def _area(raster: Raster, spec: PredictSpec, windows: Sequence[Window] | None, s
     if windows is not None:
         halo = 0 if sieve is None else sieve.halo
         return Features.of_windows("windows", [window.grown(halo) for window in windows], raster.grid)
-    return None if spec.area is None else Features.read(spec.area).require_overlap(raster.grid, raster.paths[0])
+    if spec.area is None:
+        return None
+    return Features.read(spec.area).on(raster.grid, raster.paths[0]).require_overlap(raster.grid, raster.paths[0])
 
 
 def require_minimum_area(raster: Raster, minimum_area: float) -> None:

@@ -48,7 +48,8 @@ def _require_map(predict: PredictSpec, scenes: Sequence[Scene]) -> None:
     area = None if predict.area is None else Features.read(predict.area)
     for scene in scenes:
         if area is not None:
-            area.require_overlap(scene.image.grid, scene.image.paths[0])
+            grid, name = scene.image.grid, scene.image.paths[0]
+            area.on(grid, name).require_overlap(grid, name)
         if predict.minimum_area is not None:
             require_minimum_area(scene.image, predict.minimum_area)
 

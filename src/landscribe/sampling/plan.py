@@ -114,7 +114,9 @@ def plan_sample(mapped: Raster, spec: SampleSpec) -> SamplePlan:
     """
     class_map = ClassMap.of(mapped)
     strata_map = class_map if spec.strata is None else _open_strata(spec.strata, mapped)
-    area = None if spec.area is None else Features.read(spec.area).require_overlap(mapped.grid, mapped.paths[0])
+    area = None if spec.area is None else Features.read(spec.area).on(mapped.grid, mapped.paths[0])
+    if area is not None:
+        area.require_overlap(mapped.grid, mapped.paths[0])
     buffer = _buffer(spec, strata_map)
     frame = Frame(mapped, None if spec.strata is None else strata_map.raster, area, spec.unit, buffer)
     counts = frame.count()

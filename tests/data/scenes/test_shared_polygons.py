@@ -5,10 +5,13 @@ import logging
 
 import numpy as np
 import pytest
+import shapely
 
 from landscribe import verbs
-from landscribe.errors import EmptyError, OutsideError
+from landscribe.data.scenes.polygon_files import PolygonFiles
+from landscribe.errors import EmptyError, LabelError, OutsideError
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.raster import Raster
 from worlds import METRE, noise, pixel_box, write_polygons, write_raster
 
 
@@ -115,3 +118,18 @@ def test_the_labels_of_an_image_outside_a_shared_labelled_area_are_ignored(files
     assert "area.gpkg has no polygon on 2 of 3 images (i1, i2): they give no labelled pixel" in caplog.text
     with pytest.raises(OutsideError, match=r"no polygon of .*area\.gpkg lies on .*i1\.tif"):
         verbs.chip(images=images[1:], labels=masks[1:], out=tmp_path / "none", **settings)
+
+
+def test_a_polygon_that_is_off_one_image_and_cannot_lie_on_another_is_refused_there(tmp_path):
+    # The images are at 63 and 45 degrees N; UTM does not reach 106 degrees E at the equator.
+    north, south = (
+        Raster.open(
+            [write_raster(tmp_path / f"{row}.tif", noise(3, 9, 9), transform=METRE @ METRE.translation(0, row))]
+        )
+        for row in (-2_000_000, 0)
+    )
+    path = write_polygons(tmp_path / "a.gpkg", [shapely.box(8, -1, 106, 50)], crs="EPSG:4326")
+    files = PolygonFiles()
+    assert shapely.is_empty(files.reprojected(north, str(path)).geometries).all()
+    with pytest.raises(LabelError, match=r"a feature of it near .*0\.tif reaches beyond the domain of EPSG:32632"):
+        files.reprojected(south, str(path))

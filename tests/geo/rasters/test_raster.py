@@ -573,6 +573,12 @@ def test_a_rotated_raster_is_refused_by_name(tmp_path):
         Raster.open([path])
 
 
+def test_a_crs_without_a_geotransform_is_refused_by_name(tmp_path):
+    path = write_raster(tmp_path / "bare.tif", noise(1, 9, 13), transform=None)
+    with pytest.raises(GridError, match=r"bare\.tif has a CRS, but neither an origin nor a pixel size.*-a_ullr"):
+        Raster.open([path])
+
+
 def test_a_south_up_raster_is_refused_by_name(tmp_path):
     path = write_raster(tmp_path / "south.tif", noise(1, 9, 13), transform=Affine(1, 0, 0, 0, 1, 0.5))
     with pytest.raises(GridError, match=r"south\.tif has pixel steps of 1 \(x\) and 1 \(y\)"):

@@ -108,6 +108,36 @@ def test_projected_polygons_lie_on_degrees_beyond_180():
     assert burned[40:60, 40:60].all()
 
 
+GLOBE = Grid(LONLAT, Affine(0.5, 0, -180, 0, -0.5, 90), 360, 720)
+PACIFIC = CRS.from_epsg(3832)
+"""Mercator around 150 degrees E: it is in one piece there, and its edges are those of degrees."""
+
+
+def pacific(west: float, south: float, east: float, north: float):
+    xy = pyproj.Transformer.from_crs(4326, PACIFIC.to_wkt(), always_xy=True).transform([west, east], [south, north])
+    return shapely.box(xy[0][0], xy[1][0], xy[0][1], xy[1][1])
+
+
+@pytest.mark.parametrize(("west", "east"), [(177, 182), (177, 189), (-29.5, 329.5)])
+def test_projected_polygons_across_180_degrees_cover_the_ground_between_their_edges(west, east):
+    polygon = features([pacific(west, -20, east, -15)], PACIFIC)
+    assert rasterize_mask(polygon.on(GLOBE, "scene.tif"), GLOBE).sum() == 10 * 2 * (east - west)
+
+
+def test_holes_stay_in_projected_polygons_across_180_degrees():
+    polygon = pacific(170, -20, 190, -10) - pacific(171, -19, 172, -18) - pacific(188, -19, 189, -18)
+    other = polygon - pacific(175, -19, 185, -11)
+    for each, pixels in ((polygon, 800 - 8), (other, 800 - 8 - 320)):
+        assert rasterize_mask(features([each], PACIFIC).on(GLOBE, "scene.tif"), GLOBE).sum() == pixels
+
+
+def test_polygons_in_degrees_of_another_datum_go_on_beyond_180():
+    # NAD27 is within 0.01 degrees of WGS 84.
+    for box, pixels in ((shapely.box(177, 50, 182, 55), 100), (shapely.box(-180, -60, 180, 60), 240 * 720)):
+        polygon = features([box], CRS.from_epsg(4267))
+        assert rasterize_mask(polygon.on(GLOBE, "scene.tif"), GLOBE).sum() == pixels
+
+
 def test_longitudes_from_0_to_360_hold_polygons_west_of_greenwich():
     grid = place("EPSG:4326", 270, 45, 0.01)
     burned = rasterize_mask(features([shapely.box(-89.9, 44.2, -89.7, 44.4)]).on(grid, "scene.tif"), grid)
@@ -123,3 +153,34 @@ def test_a_polygon_of_the_whole_world_covers_all_of_a_raster_from_0_to_360():
 def test_points_lie_on_rasters_beyond_180():
     points = features([shapely.Point(-179.9999, -16.9901), shapely.Point(179.9901, -16.9901)]).on(EAST, "scene.tif")
     assert points.pixel_rows_cols(EAST).tolist() == [[0, 50], [0, 0]]
+
+
+# Poles -----------------------------------------------------------------------------------------------------------
+
+POLAR = {
+    "cap": shapely.Point(0, 0).buffer(2e6, 64),
+    "ring": shapely.Point(1e5, 0).buffer(2e6, 64) - shapely.Point(-3e5, 4e5).buffer(1e6, 64),
+    "holes": shapely.Point(0, 0).buffer(2e6, 64) - shapely.union_all(
+        [shapely.Point(1.5e6 * np.cos(angle), 1.5e6 * np.sin(angle)).buffer(3e5) for angle in range(6)]
+    ),
+    "two parts": shapely.union_all([shapely.Point(0, 0).buffer(5e5), shapely.box(1e6, -1e6, 2e6, 1e6)]),
+    "vertex at the pole": shapely.box(0, 0, 1.5e6, 1e6),
+    "edge through the pole": shapely.box(-1e6, 0, 1.5e6, 1e6),
+    "edge beside the pole": shapely.box(-1e6, -1, 1.5e6, 1e6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("clockwise", [False, True])
+@pytest.mark.parametrize("left", [-180, 0, 20])
+@pytest.mark.parametrize("crs", [3413, 3031])
+@pytest.mark.parametrize("name", POLAR)
+def test_polygons_around_a_pole_cover_the_pixels_whose_centres_lie_in_them(name, crs, left, clockwise):
+    polygon = shapely.orient_polygons(POLAR[name], exterior_cw=clockwise)
+    grid = Grid(LONLAT, Affine(0.5, 0, left, 0, -0.5, 90 if crs == 3413 else -60), 60, 130 if left == 20 else 720)
+    rows, cols = np.indices(grid.shape) + 0.5
+    x, y = pyproj.Transformer.from_crs(4326, crs, always_xy=True).transform(*(grid.transform @ (cols, rows)))
+    inside = shapely.contains_xy(polygon, x, y)
+    burned = rasterize_mask(features([polygon], CRS.from_epsg(crs)).on(grid, "scene.tif"), grid)
+    near = shapely.distance(polygon.boundary, shapely.points(x, y)) < 6e3  # a tenth of 0.5 degrees of latitude
+    assert inside.any()
+    assert not (burned != inside)[~near].any()

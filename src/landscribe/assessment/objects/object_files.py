@@ -22,7 +22,7 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ClassError, LabelError, RecipeError, listed
 from landscribe.geo.classes import label_key
 from landscribe.geo.features import Features, report_dropped
-from landscribe.geo.grid import Grid
+from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.pixel_area import metres_per_unit
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.columns import column, labels_of
@@ -126,6 +126,11 @@ def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: Objec
         _report_classes(own_table, table)
     grid = _fine_grid(predicted if len(predicted) else true)
     reprojected = true.on(grid, objects)
+    if shapely.is_empty(reprojected.geometries).any():
+        raise LabelError(
+            f"{reference} has objects outside the domain of {crs_label(grid.crs)}, the CRS of {objects}. Expected "
+            "objects of the same ground. Clip them (ogr2ogr -clipsrc)."
+        )
     if not len(predicted):
         predicted = replace(predicted, crs=true.crs)
     if len(predicted) and not shapely.box(*grid.bounds).intersects(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pyproj
+import shapely
 
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import LabelError
@@ -38,10 +39,13 @@ class PolygonFiles:
             LabelError: as `read`, or the file has no CRS to reproject from.
         """
         key = (path, *sorted(options.items()), *_reprojection_key(image.grid))
-        if key not in self._reprojected:
-            features = self.read(path, **options)
-            self._reprojected[key] = features.to_crs_of(image.grid, image.paths[0])
-        return self._reprojected[key].at_longitudes_of(image.grid)
+        features = self._reprojected.get(key)
+        if features is None:
+            features = self.read(path, **options).to_crs_of(image.grid, image.paths[0])
+            # A feature that is off this image may lie on another, on which it is refused.
+            if not shapely.is_empty(features.geometries).any():
+                self._reprojected[key] = features
+        return features.at_longitudes_of(image.grid)
 
     def on(self, image: Raster, path: str, **options: Any) -> Features:
         """The features of a file in the CRS of an image.

@@ -5,7 +5,7 @@ Longitudes count in turns of 360 degrees: a raster may go on beyond 180, or coun
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyproj
@@ -27,6 +27,14 @@ _MOST_DIVISIONS = 20
 _LONG_WAY = 340
 """Degrees of longitude from which an edge is taken to go the short way round, across 180 degrees."""
 _HEMISPHERE = 90
+_FAR = 1 / 40
+"""Share of the way around the Earth from which an edge is compared with its curve, even if it ends where it began."""
+_AROUND_M = 4e7
+_ROUNDING = 1e-9
+_REPEATS = range(-2, 3)
+"""Turns in which a ring around a pole is repeated: they hold the turn of the grid, wherever the ring starts."""
+_WIDE = 2.5
+"""Turns, of which rings around a pole have more."""
 
 
 def reproject(geometries: NDArray[np.object_], source: CRS, grid: Grid) -> NDArray[np.object_]:
@@ -47,10 +55,12 @@ def reproject(geometries: NDArray[np.object_], source: CRS, grid: Grid) -> NDArr
         geometries = _the_short_way_round(geometries, full_turn(source))
     if source == grid.crs:
         return geometries
-    transform = _transform(source, grid)
+    transform = _transform(source, grid.crs)
+    turn = full_turn(grid.crs) if grid.crs.is_geographic else 0.0
     if (shapely.get_type_id(geometries) == shapely.GeometryType.POINT).all():
-        return shapely.transform(geometries, transform)
-    return _reproject_polygons(geometries, transform, grid)
+        return shapely.transform(geometries, lambda xy: _near(longitude_turn(grid), transform(xy), turn))
+    around = full_turn(source) if source.is_geographic else _AROUND_M / source.linear_units_factor[1]
+    return _reproject_polygons(geometries, _Curves(transform, grid, turn, _FAR * around))
 
 
 def at_longitudes_of(grid: Grid, geometries: NDArray[np.object_]) -> NDArray[np.object_]:
@@ -92,24 +102,21 @@ def full_turn(crs: CRS) -> float:
     return round(2 * math.pi / crs.units_factor[1], 9)
 
 
-def _transform(source: CRS, grid: Grid) -> Transform:
-    """From the source's coordinates to the grid's; longitudes are continuous around the grid."""
-    assert grid.crs is not None
-    transformer = pyproj.Transformer.from_crs(source.to_wkt(), grid.crs.to_wkt(), always_xy=True)
+def _transform(source: CRS, target: CRS) -> Transform:
+    transformer = pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
+    return lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
 
-    def transform(xy: Coordinates) -> Coordinates:
-        return np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
 
-    if source.is_geographic or not grid.crs.is_geographic:
-        return transform
-    turn, middle = full_turn(grid.crs), longitude_turn(grid)
+def _near(longitude: Any, xy: Coordinates, turn: float) -> Coordinates:
+    """Points, each in the turn that is nearest to a longitude; as they are if the turn is 0."""
+    if not turn:
+        return xy
+    return np.column_stack([xy[:, 0] - turn * _turns(xy[:, 0] - longitude, turn), xy[:, 1]])
 
-    def around_grid(xy: Coordinates) -> Coordinates:
-        moved = transform(xy)
-        moved[:, 0] -= turn * np.round((moved[:, 0] - middle) / turn)
-        return moved
 
-    return around_grid
+def _turns(x: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
+    """The nearest numbers of whole turns; 0 of numbers that are not finite."""
+    return np.round(np.where(np.isfinite(x), x, 0) / turn)
 
 
 def longitude_turn(grid: Grid) -> float:
@@ -143,40 +150,140 @@ def _longest_edge(geometry: Any) -> float:
     return max((float(np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])).max()) for ring in rings), default=0.0)
 
 
-def _reproject_polygons(geometries: NDArray[np.object_], transform: Transform, grid: Grid) -> NDArray[np.object_]:
-    kind, vertices, (ring_starts, *starts) = shapely.to_ragged_array(geometries, include_z=False)
-    rings = np.repeat(np.arange(len(ring_starts) - 1), np.diff(ring_starts))
-    moved, rings = _curved(vertices, rings, transform, lambda xy: np.column_stack(~grid.transform @ xy.T))
-    ring_starts = np.searchsorted(rings, np.arange(len(ring_starts)))
+class _Curves(NamedTuple):
+    """What edges become in the CRS of a grid."""
+
+    transform: Transform
+    """From the source's coordinates to the grid's."""
+    grid: Grid
+    turn: float
+    """360 degrees in the units of the grid; 0 unless its CRS is geographic."""
+    far: float
+    """Length of edges, in units of the source, that may go around the Earth."""
+
+    def pixels(self, xy: Coordinates, starts: Coordinates) -> Coordinates:
+        """Columns and rows of points on edges, of which none goes around half of the Earth, by their starts."""
+        xy = np.where(np.isfinite(xy), xy, np.nan)  # infinity, outside the domain of the CRS, would warn
+        return np.column_stack(~self.grid.transform @ _near(starts[:, 0], xy, self.turn).T)
+
+
+def _reproject_polygons(geometries: NDArray[np.object_], curves: _Curves) -> NDArray[np.object_]:
+    kind, vertices, (source_starts, *starts) = shapely.to_ragged_array(geometries, include_z=False)
+    sources = np.repeat(np.arange(len(source_starts) - 1), np.diff(source_starts))
+    moved, rings = _curved(vertices, sources, curves)
+    ring_starts = np.searchsorted(rings, np.arange(len(source_starts)))
+    around = np.zeros(len(ring_starts) - 1)
+    if curves.turn and len(moved):
+        # Vertices outside the domain of the CRS are at infinity.
+        with np.errstate(invalid="ignore"):
+            _unwrap(moved, rings, curves.turn)
+            moved[:, 0] += _shifts(moved[:, 0], ring_starts, starts[0], curves)[rings]
+            around = _turns(moved[ring_starts[1:] - 1, 0] - moved[ring_starts[:-1], 0], curves.turn)
+    if around.any():
+        # A ring that runs counterclockwise has its inside to the left: to the north, if it goes around eastwards.
+        is_ccw = shapely.is_ccw(shapely.linearrings(vertices, indices=sources))
+        moved, ring_starts = _closed_at_poles(
+            moved, ring_starts, np.sign(around) * np.where(is_ccw, 1, -1), curves.turn
+        )
     polygons: NDArray[np.object_] = shapely.from_ragged_array(kind, moved, (ring_starts, *starts))
+    for index in np.unique(np.searchsorted(_geometry_stops(starts), np.flatnonzero(around), side="right")):
+        polygons[index] = _in_one_turn(polygons[index], curves)
     return polygons
 
 
-def _curved(
-    vertices: Coordinates, rings: NDArray[np.intp], transform: Transform, to_pixels: Transform
-) -> tuple[Coordinates, NDArray[np.intp]]:
+def _geometry_stops(starts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """One past the last ring of each geometry; `starts` are those of polygons, and of geometries with several."""
+    polygon_starts, *geometry_starts = starts
+    return (polygon_starts[geometry_starts[0]] if geometry_starts else polygon_starts)[1:]
+
+
+def _closed_at_poles(
+    moved: Coordinates, ring_starts: NDArray[np.int64], poles: NDArray[np.float64], turn: float
+) -> tuple[Coordinates, NDArray[np.int64]]:
+    """Repeat rings that go around the Earth, and close them along the pole that they enclose.
+
+    Args:
+        moved: vertices of all rings, of which some end a turn from their start.
+        ring_starts: first vertex of each ring, and the end.
+        poles: of each ring 1 (north), -1 (south) or 0 (none).
+        turn: 360 degrees.
+
+    Returns:
+        The vertices and starts of closed rings.
+    """
+    rings = np.split(moved, ring_starts[1:-1])
+    for index in np.flatnonzero(poles):
+        ring, pole = rings[index], poles[index] * turn / 4
+        repeated = [ring + number * (ring[-1] - ring[0]) * [1, 0] for number in _REPEATS]
+        start, end = repeated[0][0], repeated[-1][-1]
+        rings[index] = np.concatenate([*repeated, [[end[0], pole], [start[0], pole], start]])
+    return np.concatenate(rings), np.cumsum([0, *map(len, rings)])
+
+
+def _in_one_turn(geometry: Any, curves: _Curves) -> Any:
+    """Polygons of which some go around the Earth, in the turn around the middle of the grid, as a MultiPolygon."""
+    turn, middle = curves.turn, longitude_turn(curves.grid)
+    whole = shapely.box(middle - turn / 2, -turn / 4, middle + turn / 2, turn / 4)
+    kept = []
+    for part in shapely.get_parts(geometry):
+        left, _, right, _ = shapely.bounds(part)
+        if right - left > _WIDE * turn:
+            exterior, *holes = shapely.polygons(shapely.get_rings(part))
+            repeated = [
+                shapely.transform(hole, lambda xy, by=number * turn: xy + np.array([by, 0]))
+                for hole in holes
+                for number in _REPEATS
+            ]
+            # The ring of a polygon with a vertex at the pole touches the line that closes it.
+            ground = shapely.intersection(shapely.make_valid(exterior), whole)
+            kept.append(shapely.difference(ground, shapely.union_all(shapely.make_valid(repeated))))
+        else:
+            kept.append(part)
+    parts = shapely.get_parts(shapely.get_parts(kept))
+    return shapely.multipolygons(parts[shapely.get_dimensions(parts) == 2])
+
+
+def _unwrap(moved: Coordinates, rings: NDArray[np.intp], turn: float) -> None:
+    """Let longitudes go on along each ring, from its first vertex."""
+    steps = np.where(rings[1:] == rings[:-1], _turns(np.diff(moved[:, 0]), turn), 0)
+    turns = np.concatenate([[0], np.cumsum(steps)])
+    moved[:, 0] -= turn * (turns - turns[np.searchsorted(rings, rings)])
+
+
+def _shifts(
+    x: NDArray[np.float64], ring_starts: NDArray[np.int64], polygon_starts: NDArray[np.int64], curves: _Curves
+) -> NDArray[np.float64]:
+    """What moves each ring by whole turns: an exterior to the middle of the grid, a hole into its exterior."""
+    left, right = (side.reduceat(x, ring_starts[:-1]) for side in (np.minimum, np.maximum))
+    turn = curves.turn
+    shifts = -turn * _turns((left + right) / 2 - longitude_turn(curves.grid), turn)
+    exteriors = np.repeat(polygon_starts[:-1], np.diff(polygon_starts))
+    # The fewest turns that take the left side of a hole to that of its exterior, or beyond it.
+    into = turn * _turns((left + shifts)[exteriors] - left + turn * (0.5 - _ROUNDING), turn)
+    return np.where(exteriors == np.arange(len(exteriors)), shifts, into)
+
+
+def _curved(vertices: Coordinates, rings: NDArray[np.intp], curves: _Curves) -> tuple[Coordinates, NDArray[np.intp]]:
     """Transform the vertices of rings, and divide edges until they follow their curves.
 
     Args:
         vertices: of all rings, one ring after the other.
         rings: index of each vertex's ring.
-        transform: to the target CRS.
-        to_pixels: from the target CRS to columns and rows.
+        curves: what edges become.
 
     Returns:
-        The transformed vertices, and the ring of each.
+        The transformed vertices, each longitude in any turn, and the ring of each.
     """
-    moved = transform(vertices)
-    if not np.isfinite(moved).all():
-        return moved, rings  # outside the domain of the CRS, which the caller refuses
-    edges = _long_edges(to_pixels(moved), rings)
+    moved = curves.transform(vertices)
+    edges = _long_edges(vertices, moved, rings, curves)
     for _ in range(_MOST_DIVISIONS):
         if not len(edges):
             break
         start, end = vertices[edges], vertices[edges + 1]
-        first, middle, last = (transform(start + share * (end - start)) for share in (0.25, 0.5, 0.75))
-        chord = to_pixels(moved[edges]), to_pixels(moved[edges + 1])
-        error = np.max([_distance(to_pixels(points), *chord) for points in (first, middle, last)], axis=0)
+        first, middle, last = (curves.transform(start + share * (end - start)) for share in (0.25, 0.5, 0.75))
+        from_, to = moved[edges], moved[edges + 1]
+        chord = curves.pixels(from_, from_), curves.pixels(to, from_)
+        error = np.max([_distance(curves.pixels(xy, from_), *chord) for xy in (first, middle, last)], axis=0)
         # A midpoint outside the domain of the CRS is kept, so that the caller sees it.
         divided = (error > _TOLERANCE) | ~np.isfinite(error)
         edges, middle = edges[divided], middle[divided]
@@ -188,10 +295,17 @@ def _curved(
     return moved, rings
 
 
-def _long_edges(pixels: Coordinates, rings: NDArray[np.intp]) -> NDArray[np.intp]:
+def _long_edges(
+    vertices: Coordinates, moved: Coordinates, rings: NDArray[np.intp], curves: _Curves
+) -> NDArray[np.intp]:
     """Indices of the first vertices of edges that are not short."""
-    lengths = np.hypot(*np.diff(pixels, axis=0).T)
-    return np.flatnonzero((lengths > _SHORT_EDGE) & (rings[1:] == rings[:-1]))
+    starts = moved[:-1]
+    lengths = np.hypot(*(curves.pixels(moved[1:], starts) - curves.pixels(starts, starts)).T)
+    is_long = lengths > _SHORT_EDGE
+    if curves.turn:
+        is_long |= np.hypot(*np.diff(vertices, axis=0).T) > curves.far
+    # Of vertices outside the domain of the CRS, the caller hears.
+    return np.flatnonzero(is_long & (rings[1:] == rings[:-1]) & np.isfinite(moved[1:] + moved[:-1]).all(axis=1))
 
 
 def _distance(points: Coordinates, start: Coordinates, end: Coordinates) -> NDArray[np.float64]:

@@ -280,3 +280,28 @@ def test_tags_beside_a_file_of_a_mosaic_are_in_its_fingerprint(tmp_path, tags):
     Path(f"{middle}.aux.xml").write_text(f"<PAMDataset>{tags}</PAMDataset>")
     after = mosaic([Raster.open(file) for file in files]).fingerprint_fields
     assert [name for name in before if before[name] != after[name]] == ["rasters"]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_rasters_on_both_sides_of_180_degrees_touch(tmp_path, order):
+    array = noise(2, 10, 20)
+    parts = [
+        write_raster(tmp_path / f"{left}.tif", part, crs="EPSG:4326", transform=Affine(0.1, 0, left, 0, -0.1, 0))
+        for left, part in ((179, array[..., :10]), (-180, array[..., 10:]))
+    ]
+    joined = mosaic([Raster.open([parts[index]]) for index in order])
+    assert joined.grid.shape == (10, 20)
+    assert joined.grid.bounds[0] == pytest.approx((179, -181)[order[0]])
+    pixels, valid = joined.read(joined.grid.window)
+    np.testing.assert_array_equal(pixels, array)
+    assert valid.all()
+
+
+def test_rasters_around_the_earth_stay_between_180_degrees_west_and_east(tmp_path):
+    parts = [
+        write_raster(
+            tmp_path / f"{left}.tif", noise(1, 6, 10), crs="EPSG:4326", transform=Affine(6, 0, left, 0, -6, 18)
+        )
+        for left in (120, -180, -120, -60, 60)
+    ]
+    assert mosaic([Raster.open([part]) for part in parts]).grid.bounds == (-180, -18, 180, 18)

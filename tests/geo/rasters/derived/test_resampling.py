@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 from affine import Affine
@@ -477,3 +478,74 @@ def test_pixels_of_degrees_are_resampled_by_their_size_on_the_ground(tmp_path):
     height, width = at_pixel_size(raster, 5.57).grid.pixel_sides
     assert height == pytest.approx(5.57, rel=0.011)
     assert width == pytest.approx(5.57, rel=0.011)
+
+
+# Edges of the Earth ----------------------------------------------------------------------------------------------
+
+GEOS = "+proj=geos +h=35785831 +lon_0=0 +a=6378169 +b=6356583.8"
+DISC = Grid(CRS.from_proj4(GEOS), Affine(60_000, 0, -5_580_000, 0, -60_000, 5_580_000), 186, 186)
+
+
+def degrees(left: float, top: float, height: int, width: int, pixel: float = 0.5) -> Grid:
+    return Grid(CRS.from_epsg(4326), Affine(pixel, 0, left, 0, -pixel, top), height, width)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        *((degrees(-180, 90, 360, 720), crs) for crs in ("EPSG:6933", "ESRI:54009", "ESRI:54030", "ESRI:54012")),
+        (degrees(-180, 84, 288, 720), "ESRI:54009"),
+        (degrees(0, 90, 360, 720), Grid(parse_crs("ESRI:54009"), Affine(8e4, 0, -1.808e7, 0, -8e4, 9.04e6), 226, 452)),
+        (degrees(166, -34, 130, 135, 0.1), "ESRI:54009"),
+        (degrees(-180, 90, 360, 720), "EPSG:3035"),
+        (degrees(-180, 90, 360, 720), DISC),
+        (DISC, degrees(-90, 90, 180, 180, 1)),
+        (DISC, degrees(-180, 80, 160, 150, 1)),
+    ],
+    ids=["6933", "mollweide", "robinson", "eckert", "84 to -60", "0 to 360", "new zealand", "3035", "disc", "of disc",
+         "centre off the disc"],
+)  # fmt: skip
+def test_blocks_across_the_edge_of_the_earth_have_the_means_of_their_ground(tmp_path, source, target):
+    rows, cols = np.indices(source.shape) + 0.5
+    x, y = source.transform @ (cols, rows)
+    unit = 3 * np.pi / (180 if source.crs.is_geographic else 5e6)
+    array = (1000 + 100 * np.sin(unit * x) + 100 * np.cos(unit * y)).astype("float32")
+    path = write_raster(tmp_path / "a.tif", array, transform=source.transform, crs=source.crs)
+    raster = Raster.open([path])
+    if isinstance(target, str):
+        size = 12_000 if source.transform.a < 0.5 else 80_000
+        target = grid_of_pixel_size(raster.grid, size, parse_crs(target))
+    resampled = resample_to(raster, target)
+    pixels, valid = whole(resampled)
+
+    # 6 x 6 points in each pixel, in the pixels of the source.
+    rows, cols = (np.indices([6 * side for side in target.shape]) + 0.5) / 6
+    x, y = target.transform @ (cols, rows)
+    there = pyproj.Transformer.from_crs(target.crs.to_wkt(), source.crs.to_wkt(), always_xy=True)
+    moved = there.transform(x, y)
+    back = there.transform(*moved, direction="INVERSE")
+    on_earth = np.hypot(back[0] - x, back[1] - y) < 1e-5 * target.transform.a
+    moved = [np.where(on_earth, axis, 0) for axis in moved]
+    if source.crs.is_geographic:
+        moved[0] = (moved[0] - source.bounds[0]) % 360 + source.bounds[0]
+    cols, rows = ~source.transform @ moved
+    on_source = on_earth & (rows > 1) & (rows < source.height - 1) & (cols > 1) & (cols < source.width - 1)
+    rows, cols = (np.where(on_source, axis, 0).astype(int) for axis in (rows, cols))
+    blocks = target.height, 6, target.width, 6
+    exact = array[rows, cols].reshape(blocks).mean(axis=(1, 3))
+    # Of a pixel at the very edge, a corner may be off the Earth.
+    inside = np.pad(on_source.reshape(blocks).all(axis=(1, 3)), 1)
+    inside = np.lib.stride_tricks.sliding_window_view(inside, (3, 3)).all(axis=(2, 3))
+    narrow = np.ptp(cols.reshape(blocks), axis=(1, 3)) < 12
+
+    assert inside.mean() > 0.05
+    assert valid[inside].all()
+    np.testing.assert_allclose(pixels[0][inside & narrow], exact[inside & narrow], atol=6)
+    assert resampled.read_decimated(target.window, (20, 30))[1].any()
+
+
+@pytest.mark.parametrize(("crs", "half"), [("EPSG:6933", 17_367_530), ("ESRI:54009", 18_040_096)])
+def test_a_raster_from_0_to_360_degrees_covers_its_area_in_a_map_of_the_whole_earth(crs, half):
+    left, _, right, _ = grid_of_pixel_size(degrees(0, 90, 360, 720), 50_000, parse_crs(crs)).bounds
+    assert -1.1 * half < left <= -half
+    assert half <= right < 1.1 * half

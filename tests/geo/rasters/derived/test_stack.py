@@ -8,6 +8,7 @@ from affine import Affine
 
 from landscribe.errors import GridError
 from landscribe.geo.grid import Window
+from landscribe.geo.rasters.derived.mosaic import mosaic
 from landscribe.geo.rasters.derived.stack import Stack, stack_bands
 from landscribe.geo.rasters.open_file import Files
 from landscribe.geo.rasters.raster import Raster
@@ -124,3 +125,12 @@ def test_an_overview_of_a_stack_has_all_its_bands(tmp_path):
     assert valid.all()
     assert pixels[:, 0, 0].tolist() == [10, 30]
     assert pixels.shape == (2, 4, 6)
+
+
+def test_grids_of_crs84_and_epsg_4326_are_one(tmp_path):
+    degrees = {"transform": Affine(0.1, 0, 8, 0, -0.1, 47)}
+    a, b = (
+        opened(tmp_path, str(n), noise(1, 4, 6), crs=crs, **degrees) for n, crs in enumerate(["OGC:CRS84", "EPSG:4326"])
+    )
+    assert stack_bands([a, b]).grid == stack_bands([b, a]).grid
+    assert mosaic([a, b]).grid.shape == (4, 6)

@@ -14,8 +14,10 @@ import numpy as np
 from landscribe.errors import GridError, RasterError, counted
 from landscribe.geo.grid import Window, crs_label
 from landscribe.geo.rasters.derived.converted import like
+from landscribe.geo.rasters.derived.longitudes import cols_around
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.vectors.reprojection import full_turn
 
 _TOLERANCE = 0.1
 """Largest misalignment in pixels: larger than the rounding of coordinates, smaller than the error of registration."""
@@ -37,13 +39,31 @@ def mosaic(rasters: Sequence[Raster]) -> Raster:
     rasters = [first, *(like(other, first) for other in others)]
     for other in rasters[1:]:
         _require_same_pixels(first, other)
-    windows = [_window_on(first, raster) for raster in rasters]
+    windows = _in_turn_of_first(first, [_window_on(first, raster) for raster in rasters])
     whole = Window.around(windows)
     tiles = tuple(
         MosaicTile(raster, window.relative_to(whole)) for raster, window in zip(rasters, windows, strict=True)
     )
     nodata = first.nodata if all(raster.nodata is not None for raster in rasters) else None
     return replace(first, source=Mosaic(tiles, len(first.bands), first.dtype), grid=first.grid[whole], nodata=nodata)
+
+
+def _in_turn_of_first(first: Raster, windows: list[Window]) -> list[Window]:
+    """The windows of neighbours across 180 degrees, each in the turn of 360 degrees that is nearest to the first.
+
+    Rasters that so take more than half a turn stay as they are, from -180 to 180 degrees.
+    """
+    around = cols_around(first.grid)
+    if not around or abs(full_turn(first.grid.crs) / first.grid.transform.a - around) > _TOLERANCE:
+        return windows  # in no turn but its own, a raster is aligned to the first
+    if Window.around(windows).width <= around / 2:
+        return windows
+    middle = windows[0].col + windows[0].width / 2
+    moved = [
+        replace(window, col=window.col - around * round((window.col + window.width / 2 - middle) / around))
+        for window in windows
+    ]
+    return moved if Window.around(moved).width <= around / 2 else windows
 
 
 @dataclass(frozen=True, eq=False)

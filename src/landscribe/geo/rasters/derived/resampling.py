@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.errors import CRSError, RasterioError
-from rasterio.warp import reproject, transform, transform_bounds
+from rasterio.warp import reproject, transform_bounds
 
 from landscribe.errors import GridError, first_line
 from landscribe.geo.access import allow_ungeoreferenced
@@ -30,7 +31,6 @@ from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.longitudes import (
     at_longitude,
     at_longitudes_of,
-    centre_x,
     cols_around,
     copies_on_raster,
     read_across_edges,
@@ -45,6 +45,7 @@ _MOST_READ = 2048
 """Approximate side of the source window that is read for a block: blocks are smaller at a large reduction."""
 _POINTS = 21
 """Points along each side of a block that are transformed, to find its bounds in another CRS."""
+_NOWHERE = Window(0, 0, 0, 0)
 _MOST_SPREAD = 20
 """Largest area of the resampled grid, in areas of the source: a raster turned by 45 degrees needs 2."""
 _REACH = 2
@@ -213,8 +214,20 @@ def _in_crs(grid: Grid, crs: CRS) -> Grid:
             "CRS, such as the 180th meridian. Choose a CRS for that part of the Earth, or crop the raster "
             "(gdal_translate -projwin)."
         )
+    if not crs.is_geographic:
+        # A raster may reach beyond its sides, as one from 0 to 360 degrees does where a map ends at 180.
+        x, y = grid.xy_in(crs, *_lattice(grid))
+        (left, right), (bottom, top) = _holding(x, left, right), _holding(y, bottom, top)
     step_x, step_y = (right - left) / grid.width, (top - bottom) / grid.height
     return Grid(crs, Affine(step_x, 0, left, 0, -step_y, top), grid.height, grid.width)
+
+
+def _holding(points: NDArray[np.float64], low: float, high: float) -> tuple[float, float]:
+    """Bounds that hold points of a lattice, and the ground between those beyond them and their neighbours."""
+    first, last = float(np.nanmin(points)), float(np.nanmax(points))
+    step = (max(high, last) - min(low, first)) / _POINTS
+    curve = step / 10  # between points of a side
+    return first - step if first < low - curve else low, last + step if last > high + curve else high
 
 
 def _scale(source: Grid, target: Grid) -> float:
@@ -225,14 +238,38 @@ def _scale(source: Grid, target: Grid) -> float:
 
 def _sides(source: Grid, target: Grid) -> tuple[tuple[float, float], tuple[float, float]]:
     """Rows and columns of the source along the height, and along the width, of the central pixel of the target."""
-    row, col = target.height / 2, target.width / 2
-    x, y = zip(*(target.xy(row + down, col + across) for down, across in ((0, 0), (1, 0), (0, 1))), strict=True)
-    if source.crs != target.crs:
-        x, y = transform(target.crs, source.crs, x, y)
-        x = tuple(at_longitude(source, along, x[0]) for along in x)
-    (row, col), *others = (source.row_col(*point) for point in zip(x, y, strict=True))
-    down, across = ((other_row - row, other_col - col) for other_row, other_col in others)
-    return down, across
+    centre = np.array([[target.height / 2], [target.width / 2]])
+    points = np.concatenate([centre, _lattice(target).reshape(2, -1)], axis=1)
+    rows, cols = points[..., None] + np.array([[[0, 1, 0]], [[0, 0, 1]]])
+    x, y = target.xy_in(source.crs, rows, cols)
+    # The centre may be off the Earth, as in the corner of a world map.
+    known = np.flatnonzero(np.isfinite(x).all(axis=1))
+    if not known.size:
+        return (1.0, 0.0), (0.0, 1.0)
+    nearest = known[np.argmin(np.hypot(rows[known, 0] - centre[0], cols[known, 0] - centre[1]))]
+    cols, rows = ~source.transform @ (at_longitude(source, x[nearest], x[nearest, 0]), y[nearest])
+    down, right = ((float(rows[index] - rows[0]), float(cols[index] - cols[0])) for index in (1, 2))
+    return down, right
+
+
+def _lattice(grid: Grid) -> NDArray[np.float64]:
+    """Rows and columns of points all over a grid, corners included (2, points, points)."""
+    return np.array(np.meshgrid(*(np.linspace(0, side, _POINTS + 1) for side in grid.shape)))
+
+
+def _bounds_in_source(source: Grid, target: Grid) -> tuple[float, float, float, float] | None:
+    """The bounds of a block in the CRS of a raster; None if the block is outside its domain."""
+    if source.crs == target.crs:
+        return target.bounds
+    if np.isfinite(target.xy_in(source.crs, *_lattice(target))).all():
+        return transform_bounds(target.crs, source.crs, *target.bounds, densify_pts=_POINTS)
+    # Of a block across the edge of the domain, the bounds are those of its pixels: GDAL would leave points out.
+    rows, cols = np.mgrid[: 2 * target.height + 1, : 2 * target.width + 1] / 2
+    x, y = (axis[np.isfinite(axis)] for axis in target.xy_in(source.crs, rows, cols))
+    if not x.size:
+        return None
+    x = at_longitude(source, x, x[x.size // 2])
+    return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,9 +314,7 @@ class Resampled(Derived):
         """A decimated read: at the centre of each pixel, the nearest pixel of a decimated read of the raster."""
         source, target = raster.grid, self.grid[window]
         rows, cols = np.mgrid[: shape[0], : shape[1]] + 0.5
-        x, y = target.transform @ (cols * (window.width / shape[1]), rows * (window.height / shape[0]))
-        if source.crs != target.crs:
-            x, y = (np.reshape(axis, shape) for axis in transform(target.crs, source.crs, x.ravel(), y.ravel()))
+        x, y = target.xy_in(source.crs, rows * (window.height / shape[0]), cols * (window.width / shape[1]))
         x = at_longitude(source, x, centre_x(source))
         cols, rows = ~source.transform @ (x, y)
         pixels = np.zeros((len(raster.bands), *shape), raster.dtype)
@@ -331,9 +366,10 @@ class Resampled(Derived):
 
     def _source_window(self, target: Grid) -> Window:
         """The window of the raster that contributes to a block."""
-        source, bounds = self.raster.grid, target.bounds
-        if source.crs != target.crs:
-            bounds = transform_bounds(target.crs, source.crs, *bounds, densify_pts=_POINTS)
+        source = self.raster.grid
+        bounds = _bounds_in_source(source, target)
+        if bounds is None:
+            return _NOWHERE
         left, bottom, right, top = bounds
         left, right = at_longitudes_of(source, left, right)
         reach = math.ceil(self.scale) + _REACH
