@@ -31,6 +31,7 @@ from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.longitudes import (
     at_longitude,
     at_longitudes_of,
+    centre_x,
     cols_around,
     copies_on_raster,
     read_across_edges,
