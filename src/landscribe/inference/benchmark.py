@@ -62,12 +62,12 @@ class Benchmark:
     """Backends that did not run, with the reason."""
 
     @property
-    def fastest(self) -> str:
-        """The fastest backend that agrees with torch; torch is always a candidate."""
+    def fastest(self) -> str | None:
+        """The fastest of the backends that agree with torch, as torch itself always does; None if none was timed."""
         agreeing = [
             timing for timing in self.timings if timing.backend == "torch" or timing.agreement >= 1 - timing.tolerance
         ]
-        return max(agreeing, key=lambda timing: timing.megapixels_per_second).backend
+        return max(agreeing, key=lambda timing: timing.megapixels_per_second).backend if agreeing else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

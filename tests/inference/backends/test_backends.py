@@ -310,6 +310,36 @@ def test_a_backend_of_16_bits_may_differ_by_the_tolerance_of_the_map(monkeypatch
         assert found.fastest == name
 
 
+class Last(nn.Module):
+    """The last class in all pixels."""
+
+    reduction = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([torch.zeros(len(x), 3, *x.shape[-2:]), torch.ones(len(x), 1, *x.shape[-2:])], dim=1)
+
+
+@pytest.mark.parametrize("others", [(), ("torch-compiled",)])
+def test_a_precision_outside_the_tolerance_is_taken_with_a_warning(monkeypatch, caplog, others):
+    # The first class in all pixels.
+    kind = BackendKind(lambda model, device, heads: by_head(Hasty()), precision="bf16")
+    for name in ("torch-bf16", *others):
+        monkeypatch.setitem(BACKENDS, name, kind)
+    monkeypatch.setattr(choice, "_TRIAL_SECONDS", 0)
+    assert candidates(CPU, "bf16") == ("torch-bf16", *others)
+    assert fastest(wrapped(Last()), tile=64, precision="bf16") == "torch-bf16"
+    assert "precision bf16 changes the class of 100 % of the pixels" in caplog.text
+    assert "the tolerance is 0.1 %" in caplog.text
+
+
+@pytest.mark.parametrize("others", [(), ("torch-compiled",)])
+def test_a_precision_that_no_backend_runs_is_refused_with_the_reason(monkeypatch, others):
+    for name in others:
+        monkeypatch.setitem(BACKENDS, name, BACKENDS["torch-bf16"])
+    with pytest.raises(BackendError, match=r"^Rounding32 does not run in bfloat16"):
+        fastest(wrapped(Rounding32().eval()), tile=32, precision="bf16")
+
+
 @pytest.mark.parametrize("native", [True, False])
 def test_a_cpu_without_bfloat16_computes_in_it_only_if_asked(monkeypatch, native):
     monkeypatch.setattr(choice, "cpu_has_bfloat16", lambda: native)
