@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, get_args
@@ -18,7 +19,13 @@ from landscribe import verbs
 from landscribe.errors import BackendError, RecipeError
 from landscribe.inference import cache
 from landscribe.inference.backends import BACKENDS, BackendKind, choice, installed_backends
-from landscribe.inference.backends.choice import build_backend, candidates, compare_backends, fastest_backend
+from landscribe.inference.backends.choice import (
+    build_backend,
+    candidates,
+    compare_backends,
+    fastest_backend,
+    require_engine,
+)
 from landscribe.inference.backends.onnx_export import FOLDER
 from landscribe.inference.backends.onnxruntime_backend import compile_tensorrt
 from landscribe.inference.backends.torch_backend import Backend, fuse_conv_bn
@@ -338,6 +345,17 @@ def test_a_precision_that_no_backend_runs_is_refused_with_the_reason(monkeypatch
         monkeypatch.setitem(BACKENDS, name, BACKENDS["torch-bf16"])
     with pytest.raises(BackendError, match=r"^Rounding32 does not run in bfloat16"):
         fastest(wrapped(Rounding32().eval()), tile=32, precision="bf16")
+
+
+def test_precision_16_without_tensorrt_is_refused_before_the_model_is_opened(monkeypatch, tmp_path):
+    with pytest.raises(BackendError, match=r"^precision 16 needs a CUDA GPU .*Use --precision 32 or bf16\.$"):
+        verbs.predict(tmp_path / "no model", [tmp_path / "no.tif"], out=tmp_path / "map.tif", precision="16")
+    # A GPU without TensorRT, and one with it.
+    for has_tensorrt, refusal in ((False, pytest.raises(BackendError, match=r"^precision 16")), (True, nullcontext())):
+        monkeypatch.setattr(choice, "has_tensorrt", lambda found=has_tensorrt: found)
+        monkeypatch.setattr(choice, "installed_backends", lambda: ("torch", "tensorrt"))
+        with refusal:
+            require_engine("auto", "16", torch.device("cuda"))
 
 
 @pytest.mark.parametrize("native", [True, False])

@@ -15,6 +15,7 @@ from landscribe.errors import BackendError, counted
 from landscribe.geo.tiling import aligned
 from landscribe.inference import cache
 from landscribe.inference.backends import BACKENDS, BackendKind, installed_backends
+from landscribe.inference.backends.onnxruntime_backend import has_tensorrt
 from landscribe.inference.backends.torch_backend import Backend
 from landscribe.inference.benchmark import TOLERANCE_16, Benchmark, run_benchmark, synthetic_images
 from landscribe.inference.device import place_network
@@ -47,6 +48,17 @@ def build_backend(name: str, model: Model, device: torch.device, heads: tuple[st
     """
     require_backend(name, device)
     return BACKENDS[name].build(model, device, heads or (model.main_head,))
+
+
+def require_engine(engine: str, precision: str, device: torch.device) -> None:
+    """Raise BackendError if this machine has no backend of the engine and precision of a `PredictSpec`."""
+    if engine != "auto":
+        require_backend(engine, device)
+    elif precision == "16" and not (device.type == "cuda" and "tensorrt" in installed_backends() and has_tensorrt()):
+        raise BackendError(
+            f"precision 16 needs a CUDA GPU with ONNX Runtime and TensorRT; on {device.type}, this machine has none. "
+            "Use --precision 32 or bf16."
+        )
 
 
 def require_backend(name: str, device: torch.device) -> None:
