@@ -176,14 +176,13 @@ class _Measured:
 def _trial(recipe: Recipe, scene: Scene, classes: int, batch: int) -> _Measured:
     """Time the cutting of one chip, a training step, and the prediction of one tile.
 
-    Device and precision are those of training and of inference.
+    The device is that of training and of inference. The step has the precision of training, the tile 32 bits.
     """
     import torch
 
     from landscribe.geo.classes import IGNORE
     from landscribe.inference.benchmark import time_in_turns
     from landscribe.inference.device import (
-        inference_autocast,
         place_network,
         resolve_device,
         training_autocast,
@@ -221,7 +220,7 @@ def _trial(recipe: Recipe, scene: Scene, classes: int, batch: int) -> _Measured:
     step_seconds = seconds(step)
     side = min(512, recipe.predict.nominal_tile)
     place_network(network, device)
-    with torch.inference_mode(), inference_autocast(device):
+    with torch.inference_mode():
         tile_seconds = seconds(lambda: network(random_images(1, side)).argmax(1).cpu())
     return _Measured(chip_seconds, step_seconds, side**2 / tile_seconds, peak_memory())
 

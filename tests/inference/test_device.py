@@ -12,8 +12,6 @@ from landscribe.errors import ModelError
 from landscribe.inference.device import (
     copy_to_device,
     copy_to_memory,
-    inference_autocast,
-    inference_dtype,
     place_network,
     resolve_device,
     training_autocast,
@@ -63,18 +61,6 @@ def test_a_placed_network_is_in_eval_mode_channels_last_and_trainable():
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     network(torch.zeros(1, 3, 8, 8)).sum().backward()
     assert network.weight.grad is not None
-
-
-@pytest.mark.parametrize(("bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_inference_takes_bfloat16_where_the_gpu_has_it(gpu, bfloat16, dtype):
-    gpu.cuda, gpu.bfloat16 = True, bfloat16
-    assert inference_dtype(CUDA) is dtype
-    assert inference_dtype(CPU) is torch.float32
-
-
-def test_inference_on_a_cpu_is_float32():
-    with inference_autocast(CPU):
-        assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.parametrize(
