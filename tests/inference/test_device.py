@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import worlds
 from landscribe.errors import ModelError
@@ -119,8 +120,8 @@ class Observed(nn.Module):
 
 
 @pytest.mark.parametrize(("precision", "is_bfloat16"), [("32", False), ("bf16", True)])
-def test_the_forecast_times_training_in_the_precision_of_training(tmp_path, precision, is_bfloat16):
-    """Defect: the forecast timed float32 while training computed in bfloat16."""
+def test_the_forecast_times_whole_steps_in_the_precision_of_training(tmp_path, precision, is_bfloat16):
+    """Defects: the forecast timed float32 while training computed in bfloat16, and left the optimiser out."""
     worlds.write_raster(tmp_path / "scene.tif", worlds.noise(3, 64, 64, "uint8"))
     labels = (worlds.noise(1, 64, 64, "uint8") > 120).astype("uint8")
     worlds.write_raster(tmp_path / "labels.tif", labels, descriptions=None)
@@ -128,7 +129,11 @@ def test_the_forecast_times_training_in_the_precision_of_training(tmp_path, prec
     training = {"architecture": f"{Observed.__module__}:Observed", "precision": precision}
     recipe = Recipe.of({"scenes": [scene], "chips": {"size": 32}, "train": training})
     Observed.passes.clear()
+    steps: list[str] = []
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(type(optimizer).__name__))
     assert check(recipe, trial=True).forecast.seconds > 0
+    hook.remove()
+    assert steps == ["AdamW"] * sum(is_training for is_training, _ in Observed.passes)
     assert {seen for is_training, seen in Observed.passes if is_training} == {is_bfloat16}
     assert {seen for is_training, seen in Observed.passes if not is_training} == {False}
 

@@ -336,12 +336,7 @@ class Segmenter(lightning.LightningModule):
         """The optimiser and the schedule of the settings."""
         rate = self.spec.learning_rate
         assert rate != "auto"  # the learning rate finder has run before
-        groups = _parameter_groups(self.network, self.spec, rate)
-        optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(groups, lr=rate, fused=self._fuses_steps())
-            if self.spec.optimizer == "adamw"
-            else torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
-        )
+        optimizer = optimizer_of(self.network, self.spec, rate, self.device)
         if self.spec.schedule == "plateau":
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, mode="max", factor=_PLATEAU_FACTOR, patience=_PLATEAU_PATIENCE
@@ -352,14 +347,6 @@ class Segmenter(lightning.LightningModule):
         factor = SCHEDULES[self.spec.schedule]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: factor(self.fraction_done()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _fuses_steps(self) -> bool | None:
-        """True if one kernel takes a step on all weights; None for torch's default.
-
-        With 16 bits, Lightning clips gradients between the two parts of a step.
-        """
-        is_half = training_precision(self.spec.precision, self.device) == "16-mixed"
-        return True if self.device.type in ("cpu", "cuda") and not is_half else None
 
     def fraction_done(self) -> float:
         """Fraction of the budget that is used, 0 to 1."""
@@ -420,6 +407,17 @@ def update_average(averaged: nn.Module, network: nn.Module, decay: float, steps:
         torch._foreach_lerp_(averages, weights, 1 - kept)
         if old:  # counters
             torch._foreach_copy_(old, new)
+
+
+def optimizer_of(network: nn.Module, spec: TrainSpec, rate: float, device: torch.device) -> torch.optim.Optimizer:
+    """The optimiser of the settings, with this learning rate. AdamW takes a step on all weights in one kernel."""
+    groups = _parameter_groups(network, spec, rate)
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
+    # With 16 bits, Lightning clips gradients between the two parts of a step.
+    is_half = training_precision(spec.precision, device) == "16-mixed"
+    is_fused = device.type in ("cpu", "cuda") and not is_half
+    return torch.optim.AdamW(groups, lr=rate, fused=is_fused or None)
 
 
 def _parameter_groups(network: nn.Module, spec: TrainSpec, rate: float) -> list[dict[str, Any]]:
