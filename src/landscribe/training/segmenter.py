@@ -18,7 +18,7 @@ from landscribe.confusion import Confusion, class_mean
 from landscribe.data.batches.augment import LabelledBatch, augment
 from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.batches.dataset import Batch, to_float
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, counted
 from landscribe.geo.classes import IGNORE
 from landscribe.inference.device import training_precision
 from landscribe.inference.evaluation import count_pairs
@@ -79,6 +79,8 @@ class Segmenter(lightning.LightningModule):
         """One row per epoch: epoch, step, training and validation loss, measures, F1 by class."""
         self.best: tuple[float, dict[str, Tensor]] = (-math.inf, {})
         """Mean F1 and weights of the best epoch so far, or of the last epoch if that is chosen."""
+        self.stopped: str | None = None
+        """Where and why the training stopped before the end of its budget."""
         self.losses: list[Tensor] = []
         """Losses of the batches of this epoch."""
         self._validation: list[Tensor] = []
@@ -103,9 +105,7 @@ class Segmenter(lightning.LightningModule):
         self.frozen = parts_of(self.network, self.spec.freeze)
         for part in self.frozen:
             freeze(part)
-        if self._should_stop_early():
-            self.trainer.should_stop = True
-            log.info("training: stops at step %d, %d epochs after the best", self.global_step, self.spec.patience)
+        self._stop_without_progress()
 
     def on_train_start(self) -> None:
         """Compile the network, if the settings say so. Its weights and copies stay those of the network itself."""
@@ -275,9 +275,7 @@ class Segmenter(lightning.LightningModule):
         for logger in self.trainer.loggers:
             logger.log_metrics({name: value for name, value in row.items() if value is not None}, row["step"])
             logger.save()
-        if self._should_stop_early():
-            self.trainer.should_stop = True
-            log.info("training: stops at step %d, %d epochs after the best", self.global_step, self.spec.patience)
+        self._stop_without_progress()
 
     def _row(self, confusion: Confusion, validation: NDArray[Any]) -> dict[str, Any]:
         """The history's row of an epoch; `validation` is the sum of losses and the number of chips."""
@@ -309,12 +307,17 @@ class Segmenter(lightning.LightningModule):
             torch.distributed.all_reduce(values)
         return values.cpu().numpy().copy()
 
-    def _should_stop_early(self) -> bool:
-        """True if the last `patience` epochs did not improve on the best one."""
-        scores = [row["val_mean_f1"] for row in self.history]
-        if self.spec.patience is None or not scores or None in scores:
-            return False
-        return len(scores) - 1 - scores.index(max(scores)) >= self.spec.patience
+    def _stop_without_progress(self) -> None:
+        """Stop before the end of the budget if the last `patience` epochs did not improve on the best one."""
+        scores, patience = [row["val_mean_f1"] for row in self.history], self.spec.patience
+        if patience is None or not scores or None in scores:
+            return
+        step = self.history[-1]["step"]  # a resumed training has not counted its own yet
+        if len(scores) - 1 - scores.index(max(scores)) >= patience and step != self.total_steps:
+            self.trainer.should_stop = True
+            budget = f" of {self.total_steps}" if self.total_steps else ""
+            self.stopped = f"stopped at step {step}{budget}: no better F1 for {counted(patience, 'epoch')}"
+            log.info("training: %s", self.stopped)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state that Lightning does not save."""
