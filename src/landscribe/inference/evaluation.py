@@ -28,8 +28,10 @@ def count_pairs(rows: Tensor, cols: Tensor, shape: tuple[int, int]) -> Tensor:
         [[1, 0], [1, 1]]
     """
     height, width = shape
-    pairs = torch.where(rows == IGNORE, height * width, rows.long() * width + cols.long())
-    return torch.bincount(pairs.flatten(), minlength=height * width + 1)[:-1].view(shape)
+    pairs = torch.where(rows == IGNORE, height * width, rows.long() * width + cols.long()).flatten()
+    counts = torch.zeros(height * width + 1, dtype=torch.int64, device=pairs.device)
+    # Not by bincount, for which a GPU's thread waits until all is computed.
+    return counts.index_add_(0, pairs, counts.new_ones(()).expand_as(pairs))[:-1].view(shape)
 
 
 def score(model: Model, chips: Chips, title: str) -> Confusion:
