@@ -56,8 +56,8 @@ def require_engine(engine: str, precision: str, device: torch.device) -> None:
         require_backend(engine, device)
     elif precision == "16" and not (device.type == "cuda" and "tensorrt" in installed_backends() and has_tensorrt()):
         raise BackendError(
-            f"precision 16 needs a CUDA GPU with ONNX Runtime and TensorRT; on {device.type}, this machine has none. "
-            "Use --precision 32 or bf16."
+            "precision 16 needs a CUDA GPU with TensorRT and ONNX Runtime, which are not available for device "
+            f"{device.type}. Use --precision 32 or bf16."
         )
 
 
