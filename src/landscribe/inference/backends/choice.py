@@ -223,7 +223,8 @@ def fastest_backend(
     # A single backend of 16 bits is measured for its difference from 32.
     if not names or names == ("torch",):
         return default
-    stored = cache.load(model, _cache_key(names, side, batch, device, tolerance))
+    key = _cache_key(names, side, batch, device, tolerance)
+    stored = cache.load(model, key)
     if stored in names:
         return str(stored)
     if pixels < fewest:
@@ -232,7 +233,10 @@ def fastest_backend(
         model, tile=side, batch=batch, device=device, seconds=_TRIAL_SECONDS, names=names, tolerance=tolerance
     )
     speeds = ", ".join(f"{timing.backend} {timing.megapixels_per_second:.3g}" for timing in result.timings)
-    chosen = result.fastest or _outside_tolerance(default, precision, result)
+    chosen = result.fastest
+    if chosen is None:
+        chosen = _outside_tolerance(default, precision, result)
+        cache.store(model, key, chosen)
     log.info("backend: %s (megapixels per second: %s)", chosen, speeds)
     return chosen
 
