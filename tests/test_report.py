@@ -37,7 +37,7 @@ from landscribe.maps.class_map import AREAS_TAG, RUN_TAG
 from landscribe.model import Scaling
 from landscribe.reports import figures
 from landscribe.reports.description import describe
-from landscribe.reports.inputs import ReportInputs, _facts, _sample_of, _title
+from landscribe.reports.inputs import ReportInputs, _facts, _sample_of, _stops, _title
 from landscribe.reports.page import write_report
 from landscribe.reports.scenes import Scenes, read_small
 from landscribe.runs import Run
@@ -435,6 +435,16 @@ def test_a_large_scene_is_shown_at_reduced_size(tmp_path):
     for start in ("Image: a, 1,500 \u00d7 32 pixels", "Class map of a: "):
         (source,) = [source for alt, source in pictures.items() if alt.startswith(start)]
         assert decoded(source).shape == (19, 900, 4)
+
+
+def test_the_report_says_which_trainings_stopped_before_their_budget(world, tmp_path):
+    early, whole = (SimpleNamespace(provenance={"stopped": stopped}) for stopped in ("stopped at step 8 of 60", None))
+    folds = SimpleNamespace(names=["north", "south"], models=[SimpleNamespace(config=each) for each in (early, whole)])
+    assert _stops(folds, None) == ["The training of north stopped at step 8 of 60."]
+    assert _stops(None, whole) == []
+    page = write_page(replace(world, stops=_stops(None, early)), tmp_path)
+    training = page[page.index('<section id="training">') :]
+    assert "<p>The training stopped at step 8 of 60.</p>" in training[: training.index("</section>")]
 
 
 def test_photos_are_transparent_where_not_valid():

@@ -176,14 +176,13 @@ class _Measured:
 def _trial(recipe: Recipe, scene: Scene, classes: int, batch: int) -> _Measured:
     """Time the cutting of one chip, a training step, and the prediction of one tile.
 
-    Device and precision are those of training and of inference.
+    The device is that of training and of inference. The step has the precision of training, the tile 32 bits.
     """
     import torch
 
     from landscribe.geo.classes import IGNORE
     from landscribe.inference.benchmark import time_in_turns
     from landscribe.inference.device import (
-        inference_autocast,
         place_network,
         resolve_device,
         training_autocast,
@@ -191,6 +190,7 @@ def _trial(recipe: Recipe, scene: Scene, classes: int, batch: int) -> _Measured:
     )
     from landscribe.nn import build
     from landscribe.nn.losses import weighted_sum
+    from landscribe.training.segmenter import optimizer_of
 
     size = recipe.chips.size
     device = resolve_device()
@@ -206,11 +206,18 @@ def _trial(recipe: Recipe, scene: Scene, classes: int, batch: int) -> _Measured:
             memory_format=torch.channels_last
         )
 
+    images, labels = random_images(batch, size), torch.randint(0, classes, (batch, size, size), device=device)
+    # At a rate of 0, the weights stay those that the tile is timed with.
+    optimizer = optimizer_of(network, recipe.train, 0.0, device)
+
     def step() -> None:
-        labels = torch.randint(0, classes, (batch, size, size), device=device)
+        optimizer.zero_grad()
         with training_autocast(precision, device):
-            value = network.training_loss(random_images(batch, size), labels, partial(loss, ignore=IGNORE))
+            value = network.training_loss(images, labels, partial(loss, ignore=IGNORE))
         value.backward()
+        if recipe.train.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.train.gradient_clip)
+        optimizer.step()
 
     def seconds(call: Callable[[], object]) -> float:
         """Seconds of the shortest of three calls; the first one warms up."""
@@ -221,7 +228,7 @@ def _trial(recipe: Recipe, scene: Scene, classes: int, batch: int) -> _Measured:
     step_seconds = seconds(step)
     side = min(512, recipe.predict.nominal_tile)
     place_network(network, device)
-    with torch.inference_mode(), inference_autocast(device):
+    with torch.inference_mode():
         tile_seconds = seconds(lambda: network(random_images(1, side)).argmax(1).cpu())
     return _Measured(chip_seconds, step_seconds, side**2 / tile_seconds, peak_memory())
 

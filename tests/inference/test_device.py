@@ -6,14 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import worlds
 from landscribe.errors import ModelError
 from landscribe.inference.device import (
     copy_to_device,
     copy_to_memory,
-    inference_autocast,
-    inference_dtype,
     place_network,
     resolve_device,
     training_autocast,
@@ -63,18 +62,6 @@ def test_a_placed_network_is_in_eval_mode_channels_last_and_trainable():
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     network(torch.zeros(1, 3, 8, 8)).sum().backward()
     assert network.weight.grad is not None
-
-
-@pytest.mark.parametrize(("bfloat16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_inference_takes_bfloat16_where_the_gpu_has_it(gpu, bfloat16, dtype):
-    gpu.cuda, gpu.bfloat16 = True, bfloat16
-    assert inference_dtype(CUDA) is dtype
-    assert inference_dtype(CPU) is torch.float32
-
-
-def test_inference_on_a_cpu_is_float32():
-    with inference_autocast(CPU):
-        assert not torch.is_autocast_enabled("cpu")
 
 
 @pytest.mark.parametrize(
@@ -133,8 +120,8 @@ class Observed(nn.Module):
 
 
 @pytest.mark.parametrize(("precision", "is_bfloat16"), [("32", False), ("bf16", True)])
-def test_the_forecast_times_training_in_the_precision_of_training(tmp_path, precision, is_bfloat16):
-    """Defect: the forecast timed float32 while training computed in bfloat16."""
+def test_the_forecast_times_whole_steps_in_the_precision_of_training(tmp_path, precision, is_bfloat16):
+    """Defects: the forecast timed float32 while training computed in bfloat16, and left the optimiser out."""
     worlds.write_raster(tmp_path / "scene.tif", worlds.noise(3, 64, 64, "uint8"))
     labels = (worlds.noise(1, 64, 64, "uint8") > 120).astype("uint8")
     worlds.write_raster(tmp_path / "labels.tif", labels, descriptions=None)
@@ -142,7 +129,11 @@ def test_the_forecast_times_training_in_the_precision_of_training(tmp_path, prec
     training = {"architecture": f"{Observed.__module__}:Observed", "precision": precision}
     recipe = Recipe.of({"scenes": [scene], "chips": {"size": 32}, "train": training})
     Observed.passes.clear()
+    steps: list[str] = []
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(type(optimizer).__name__))
     assert check(recipe, trial=True).forecast.seconds > 0
+    hook.remove()
+    assert steps == ["AdamW"] * sum(is_training for is_training, _ in Observed.passes)
     assert {seen for is_training, seen in Observed.passes if is_training} == {is_bfloat16}
     assert {seen for is_training, seen in Observed.passes if not is_training} == {False}
 

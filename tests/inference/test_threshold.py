@@ -70,3 +70,9 @@ def test_of_equal_scores_the_threshold_nearest_to_a_half_is_chosen(background, h
 def test_probabilities_that_are_not_numbers_count_as_zero():
     counts = curve(np.uint8([1, 1]), np.float32([np.nan, 1])).counts
     assert (counts[1, 0], counts[1, -1]) == (1, 1)
+
+
+def test_pixels_are_counted_without_waiting_for_the_device():
+    # What depends on the numbers of a tensor cannot be computed without any.
+    reference = torch.empty(2, 8, 8, dtype=torch.uint8, device="meta")
+    assert count_bins(reference, torch.empty(2, 8, 8, device="meta")).shape == (2, BINS)

@@ -8,7 +8,7 @@ from torch import nn
 
 from landscribe.errors import NetworkError
 from landscribe.nn import LOSSES
-from landscribe.nn.losses import weighted_sum
+from landscribe.nn.losses import _lovasz, weighted_sum
 
 
 @pytest.mark.parametrize("classes", [1, 2, 6])
@@ -30,6 +30,15 @@ def test_a_batch_of_ignored_pixels_costs_nothing_and_stays_finite(name, classes)
     loss.backward()
     assert torch.isfinite(loss)
     assert (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("classes", [1, 2, 6])
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_loss_waits_for_the_device(name, classes):
+    # What depends on the numbers of a tensor cannot be computed without any.
+    logits = torch.empty(2, classes, 8, 8, device="meta", requires_grad=True)
+    labels = torch.empty(2, 8, 8, dtype=torch.int64, device="meta")
+    LOSSES[name](logits, labels, 255, torch.empty(max(2, classes), device="meta")).backward()
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -152,6 +161,21 @@ def test_jaccard_of_certain_predictions_is_one_minus_the_mean_iou():
     logits = 100.0 * nn.functional.one_hot(predicted, 2).movedim(-1, 1)
     assert LOSSES["jaccard"](logits, labels).item() == pytest.approx(1 - (3 / 4 + 2 / 3) / 2, abs=1e-6)
     assert weighted_sum("iou")(logits, labels) == LOSSES["jaccard"](logits, labels)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 2.0, 4.0])])
+def test_lovasz_is_that_of_the_labelled_pixels_and_the_classes_that_occur(weights):
+    logits, labels = torch.randn(2, 4, 8, 8, requires_grad=True), 2 * torch.randint(0, 2, (2, 8, 8))
+    labels[:, 3:5] = 255
+    labelled, present = labels != 255, [0, 2]
+    scores = logits.movedim(1, -1)[labelled].softmax(dim=1)
+    truth = nn.functional.one_hot(labels[labelled], 4).float()
+    losses = torch.stack([_lovasz((truth - scores).abs()[:, k], truth[:, k]) for k in present])
+    of_each = torch.ones(2) if weights is None else weights[present]
+    expected = (losses * of_each).sum() / of_each.sum()
+    loss = LOSSES["lovasz"](logits, labels, 255, weights)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(each, logits)[0] for each in (loss, expected)))
 
 
 def test_lovasz_of_certain_predictions_is_one_minus_the_mean_iou():

@@ -87,7 +87,15 @@ def test_another_tolerance_is_another_map(tmp_path, raster):
         predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=strict)
     # Whoever states what had been chosen leaves nothing to the tolerance.
     margin = json.loads(tags(tmp_path / "map.tif")["LANDSCRIBE_PLAN"])["margin"]
-    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=PredictSpec(tile=64, margin=margin))
+    stated = PredictSpec(tile=64, margin=margin, engine="torch")
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=stated)
+
+
+def test_another_tolerance_is_another_map_if_it_decides_about_the_engine(tmp_path, raster):
+    loose, strict = (PredictSpec(tile=64, margin=8, tolerance=tolerance) for tolerance in (0.05, 1e-5))
+    predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=loose)
+    with pytest.raises(OutputError, match="exists"):
+        predict(model_of(Identity(), 4), raster, tmp_path / "map.tif", spec=strict)
 
 
 def test_shards_that_start_together_take_the_choices_of_the_first(tmp_path, raster, monkeypatch):

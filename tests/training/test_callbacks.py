@@ -2,12 +2,14 @@
 
 import csv
 import importlib.util
+import logging
 from contextlib import contextmanager
 
 import pytest
 
 from landscribe import progress, verbs
 from landscribe.errors import OutputError
+from landscribe.training.callbacks import quiet_lightning
 
 TINY = {"encoder": "plain", "weights": "none", "batch": 4, "options": {"encoder_widths": [4, 8]}}
 HAS_TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
@@ -26,6 +28,14 @@ def reported():
     token = progress.reporter.set(keeping)
     yield seen
     progress.reporter.reset(token)
+
+
+def test_the_compiler_does_not_warn_of_a_machine_without_a_gpu(caplog):
+    log = logging.getLogger("torch.utils.cpp_extension")
+    with quiet_lightning():
+        log.warning("No CUDA runtime is found")
+    log.warning("of another caller")
+    assert caplog.messages == ["of another caller"]
 
 
 def test_the_bar_counts_optimiser_steps_and_shows_the_last_epoch(tiny_chips, tmp_path, reported):

@@ -314,7 +314,10 @@ def test_without_progress_training_stops_and_says_so(tiny_chips, tmp_path, caplo
     with caplog.at_level("INFO"):
         model = verbs.train(tiny_chips, out=tmp_path / "model", epochs=9, **settings)
     assert len(model.history) == 3
-    assert f"training: stops at step {model.history[-1]['step']}, 2 epochs after the best" in caplog.text
+    a_pass = model.history[0]["step"]
+    stopped = f"stopped at step {3 * a_pass} of {9 * a_pass}: no better F1 for 2 epochs"
+    assert caplog.text.count(f"training: {stopped}") == 1
+    assert model.provenance["stopped"] == stopped
 
 
 @pytest.mark.parametrize("settings", [{"sampling": "label_windows"}, {"augment": {"preset": "light", "mixup": 1.0}}])

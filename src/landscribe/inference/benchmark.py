@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from landscribe.errors import BackendError
-from landscribe.inference.device import inference_autocast, place_network, synchronize
+from landscribe.inference.device import place_network, synchronize
 from landscribe.machine import total_memory
 from landscribe.nn.encoders.encoder import Encoder
 from landscribe.nn.encoders.tried import ENCODERS, EncoderCost, encoder_cost, fitting_side
@@ -62,12 +62,12 @@ class Benchmark:
     """Backends that did not run, with the reason."""
 
     @property
-    def fastest(self) -> str:
-        """The fastest backend that agrees with torch; torch is always a candidate."""
+    def fastest(self) -> str | None:
+        """The fastest of the backends that agree with torch, as torch itself always does; None if none was timed."""
         agreeing = [
             timing for timing in self.timings if timing.backend == "torch" or timing.agreement >= 1 - timing.tolerance
         ]
-        return max(agreeing, key=lambda timing: timing.megapixels_per_second).backend
+        return max(agreeing, key=lambda timing: timing.megapixels_per_second).backend if agreeing else None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -119,7 +119,7 @@ def _encoder_seconds(name: str, bands: int, size: int, device: torch.device) -> 
     side = fitting_side(encoder, size)
     images = synthetic_images((1, bands, side, side), device)
     call = partial(place_network(encoder, device), images)
-    with torch.inference_mode(), inference_autocast(device):
+    with torch.inference_mode():
         (first,) = time_in_turns({name: call}, device, rounds=1)[name]
         times = time_in_turns({name: call}, device, rounds=1 if first > _LONG_ROUND else _MINIMUM_ROUNDS)
     return statistics.median(times[name]) / side**2 * 1e6

@@ -50,16 +50,6 @@ def _gpu_has_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def inference_dtype(device: torch.device) -> torch.dtype:
-    """The type in which inference computes: bfloat16 where the GPU has it, else float32."""
-    return torch.bfloat16 if _gpu_has_bfloat16(device) else torch.float32
-
-
-def inference_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Context in which a network computes in `inference_dtype`."""
-    return _autocast(inference_dtype(device), device)
-
-
 def training_precision(requested: str, device: torch.device | None = None) -> TrainingPrecision:
     """The precision of training, as Lightning's Trainer names it.
 
@@ -83,10 +73,7 @@ def training_precision(requested: str, device: torch.device | None = None) -> Tr
 
 def training_autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Context in which a forward pass computes as in training of this `training_precision`."""
-    return _autocast(_TRAINING_DTYPES[precision], device)
-
-
-def _autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:
+    dtype = _TRAINING_DTYPES[precision]
     return nullcontext() if dtype is torch.float32 else torch.autocast(device.type, dtype)
 
 

@@ -12,7 +12,7 @@ import torch
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import ModelError
 from landscribe.inference.benchmark import synthetic_images, time_in_turns
-from landscribe.inference.device import inference_autocast, place_network, resolve_device
+from landscribe.inference.device import place_network, resolve_device
 from landscribe.inference.evaluation import score
 from landscribe.model import Model
 from landscribe.nn.architectures.unetplusplus import UNetPlusPlus, pruned
@@ -115,11 +115,11 @@ def _nested(model: Model) -> UNetPlusPlus:
 
 
 def _seconds_per_megapixel(networks: dict[int | None, UNetPlusPlus], bands: int) -> dict[int | None, float]:
-    """Median seconds of each network, on the device and in the precision of inference."""
+    """Median seconds of each network, on the device of inference and in 32 bits."""
     device = resolve_device()
     images = synthetic_images((1, bands, _TRIAL_SIDE, _TRIAL_SIDE), device)
     calls = {branch: partial(place_network(network, device), images) for branch, network in networks.items()}
-    with torch.inference_mode(), inference_autocast(device):
+    with torch.inference_mode():
         times = time_in_turns(calls, device, rounds=1 + _TRIALS)
     # The first round warms up.
     return {branch: statistics.median(measured[1:]) / _TRIAL_SIDE**2 * 1e6 for branch, measured in times.items()}

@@ -177,18 +177,19 @@ def lovasz(logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | 
     Errors `|t - p|`, sorted downwards, are weighted by how much each adds to one minus the Jaccard index. K = 1 is
     the hinge variant, with errors `max(0, 1 - (2t - 1) logit)`. Berman, Triki & Blaschko 2018, arXiv:1705.08790.
     """
-    labelled = labels != ignore
-    if not labelled.any():
-        return logits.sum() * 0.0
-    truth, scores = labels[labelled], logits.movedim(1, -1)[labelled]
+    # An ignored pixel has error and truth 0, and an absent class weight 0: to select the others would make a GPU wait.
+    labelled = (labels != ignore).unsqueeze(1)
+    truth = _one_hot(logits, _fill_ignored(labels, ignore)) * labelled
     if logits.shape[1] == 1:
-        sign = 2.0 * truth - 1.0
-        return _lovasz(functional.relu(1 - sign * scores[:, 0]), truth.to(scores.dtype))
-    one_hot = functional.one_hot(truth, logits.shape[1]).to(scores.dtype)
-    errors = (one_hot - scores.softmax(dim=1)).abs()
-    present = one_hot.sum(0) > 0
-    losses = torch.stack([_lovasz(errors[:, k], one_hot[:, k]) for k in present.nonzero()[:, 0].tolist()])
-    return _class_mean(losses, None if weights is None else weights[present])
+        errors = functional.relu(1 - (2 * truth - 1) * logits)
+    else:
+        errors = (truth - logits.softmax(dim=1)).abs()
+    by_class = [values.movedim(1, 0).flatten(1) for values in (errors * labelled, truth)]
+    losses = torch.stack([_lovasz(*of_class) for of_class in zip(*by_class, strict=True)])
+    if logits.shape[1] == 1:
+        return losses[0]
+    present = truth.amax(dim=(0, 2, 3))
+    return _class_mean(losses, present if weights is None else present * weights)
 
 
 def _lovasz(errors: Tensor, truth: Tensor) -> Tensor:

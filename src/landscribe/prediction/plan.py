@@ -321,7 +321,8 @@ def _as_fields(tiling: Tiling, engine: str, spec: PredictSpec) -> dict[str, Any]
 def _requested(predictor: Predictor, spec: PredictSpec) -> dict[str, Any]:
     """The chosen fields that the user fixed."""
     fields: dict[str, Any] = {"margin": spec.margin, "batch": spec.batch or "auto", "engine": spec.engine}
-    if "auto" in (spec.tile, spec.margin):
+    # The tolerance decides about engines of 16 bits, too.
+    if "auto" in (spec.tile, spec.margin) or (spec.engine == "auto" and spec.precision != "32"):
         fields["tolerance"] = spec.tolerance
     if spec.tile != "auto":
         fields["tile"] = aligned(spec.tile, predictor.reduction)

@@ -75,14 +75,15 @@ class PredictSpec(Spec):
     """Device: auto, cpu, cuda or mps."""
     tolerance: float = Field(1e-3, gt=0, lt=1)
     """With auto tile or margin: maximum fraction of pixels allowed to differ from untiled inference. With auto
-    precision: from 32 bits."""
+    engine and 16 bits: from 32 bits."""
     check_seams: bool = False
     """Report how often classes differ across tile borders, on a sample that is mapped again with other tiles."""
     engine: Engine = "auto"
     """Inference backend; auto measures the installed ones on this machine and takes the fastest."""
     precision: Annotated[Literal["auto", "32", "bf16", "16"], InTable()] = "auto"
     """Bits in which the network computes: 32, or 16 (bf16 has the range of 32). With auto, engines of 16 bits are
-    measured too, and may be taken where no more classes differ from those of 32 bits than the tolerance allows."""
+    measured too, and may be taken where no more classes differ from those of 32 bits than the tolerance allows. With
+    bf16 or 16, a larger difference gives a warning where the map is large enough to measure it."""
     blend: Literal["none", "gaussian"] = "none"
     """How overlapping tiles are merged. none: each keeps its centre; gaussian: average with a Gaussian importance
     map."""

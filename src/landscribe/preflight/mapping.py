@@ -33,12 +33,10 @@ def check_mapping(recipe: Recipe, scenes: Sequence[Scene], classes: Classes) -> 
 
 
 def _require_device_and_engine(predict: PredictSpec) -> None:
-    from landscribe.inference.backends.choice import require_backend
+    from landscribe.inference.backends.choice import require_engine
     from landscribe.inference.device import resolve_device
 
-    device = resolve_device(predict.device)
-    if predict.engine != "auto":
-        require_backend(predict.engine, device)
+    require_engine(predict.engine, predict.precision, resolve_device(predict.device))
 
 
 def _require_map(predict: PredictSpec, scenes: Sequence[Scene]) -> None:

@@ -54,6 +54,8 @@ class ReportInputs:
     """Further facts: (name, text)."""
     assessed_maps: Sequence[Path] | None = None
     """The maps that are assessed on held-out chips, where other models have made `maps`; else None."""
+    stops: Sequence[str] = ()
+    """Where and why trainings stopped before the end of their budgets: sentences."""
     folds: Folds | None = None
     """Of a run with folds: then there is no `history`, and `assessed_maps` are its out-of-fold maps."""
     reference: Mapping[str, Any] | None = None
@@ -85,6 +87,7 @@ class ReportInputs:
                 *(_facts_of_folds(folds, chips, run) if folds else _facts_of_model(run, chips)),
                 *_polygon_facts(run),
             ],
+            stops=_stops(folds, assessed),
             folds=folds,
             assessed_maps=None if run.assessed == run else run.assessed.map_files,
             reference=reference,
@@ -119,6 +122,15 @@ def _sample_of(run: Run) -> dict[str, Any] | None:
         "and label a sample of the map of the run, and assess it anew", run.sample_file, sample["map"],
     )  # fmt: skip
     return None
+
+
+def _stops(folds: Folds | None, assessed: ModelConfig | None) -> list[str]:
+    """A sentence for each training that stopped early: of the assessed model, or of each fold."""
+    trainings = [] if assessed is None else [("", assessed)]
+    if folds:
+        trainings = [(f" of {name}", model.config) for name, model in zip(folds.names, folds.models, strict=True)]
+    reasons = [(name, config.provenance.get("stopped")) for name, config in trainings]
+    return [f"The training{name} {reason}." for name, reason in reasons if reason]
 
 
 def _facts_of_model(run: Run, chips: Chips) -> list[tuple[str, str]]:

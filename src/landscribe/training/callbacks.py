@@ -115,8 +115,10 @@ def loggers(folder: str | None) -> list[Logger]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's messages about devices and tips; landscribe logs its own."""
-    quietened = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    """Silence Lightning's messages about devices and tips, and those of torch's compiler: landscribe logs its own."""
+    # The compiler warns of CUDA's compiler on a machine without a GPU, also where it compiles for the CPU.
+    names = ("lightning.pytorch", "lightning.fabric", "torch.utils.cpp_extension")
+    quietened = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in quietened]
     for logger in quietened:
         logger.setLevel(logging.ERROR)

@@ -18,7 +18,7 @@ from landscribe.confusion import Confusion, class_mean
 from landscribe.data.batches.augment import LabelledBatch, augment
 from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.data.batches.dataset import Batch, to_float
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, counted
 from landscribe.geo.classes import IGNORE
 from landscribe.inference.device import training_precision
 from landscribe.inference.evaluation import count_pairs
@@ -79,6 +79,8 @@ class Segmenter(lightning.LightningModule):
         """One row per epoch: epoch, step, training and validation loss, measures, F1 by class."""
         self.best: tuple[float, dict[str, Tensor]] = (-math.inf, {})
         """Mean F1 and weights of the best epoch so far, or of the last epoch if that is chosen."""
+        self.stopped: str | None = None
+        """Where and why the training stopped before the end of its budget."""
         self.losses: list[Tensor] = []
         """Losses of the batches of this epoch."""
         self._validation: list[Tensor] = []
@@ -103,9 +105,7 @@ class Segmenter(lightning.LightningModule):
         self.frozen = parts_of(self.network, self.spec.freeze)
         for part in self.frozen:
             freeze(part)
-        if self._should_stop_early():
-            self.trainer.should_stop = True
-            log.info("training: stops at step %d, %d epochs after the best", self.global_step, self.spec.patience)
+        self._stop_without_progress()
 
     def on_train_start(self) -> None:
         """Compile the network, if the settings say so. Its weights and copies stay those of the network itself."""
@@ -275,9 +275,7 @@ class Segmenter(lightning.LightningModule):
         for logger in self.trainer.loggers:
             logger.log_metrics({name: value for name, value in row.items() if value is not None}, row["step"])
             logger.save()
-        if self._should_stop_early():
-            self.trainer.should_stop = True
-            log.info("training: stops at step %d, %d epochs after the best", self.global_step, self.spec.patience)
+        self._stop_without_progress()
 
     def _row(self, confusion: Confusion, validation: NDArray[Any]) -> dict[str, Any]:
         """The history's row of an epoch; `validation` is the sum of losses and the number of chips."""
@@ -309,12 +307,17 @@ class Segmenter(lightning.LightningModule):
             torch.distributed.all_reduce(values)
         return values.cpu().numpy().copy()
 
-    def _should_stop_early(self) -> bool:
-        """True if the last `patience` epochs did not improve on the best one."""
-        scores = [row["val_mean_f1"] for row in self.history]
-        if self.spec.patience is None or not scores or None in scores:
-            return False
-        return len(scores) - 1 - scores.index(max(scores)) >= self.spec.patience
+    def _stop_without_progress(self) -> None:
+        """Stop before the end of the budget if the last `patience` epochs did not improve on the best one."""
+        scores, patience = [row["val_mean_f1"] for row in self.history], self.spec.patience
+        if patience is None or not scores or None in scores:
+            return
+        step = self.history[-1]["step"]  # a resumed training has not counted its own yet
+        if len(scores) - 1 - scores.index(max(scores)) >= patience and step != self.total_steps:
+            self.trainer.should_stop = True
+            budget = f" of {self.total_steps}" if self.total_steps else ""
+            self.stopped = f"stopped at step {step}{budget}: no better F1 for {counted(patience, 'epoch')}"
+            log.info("training: %s", self.stopped)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state that Lightning does not save."""
@@ -336,12 +339,7 @@ class Segmenter(lightning.LightningModule):
         """The optimiser and the schedule of the settings."""
         rate = self.spec.learning_rate
         assert rate != "auto"  # the learning rate finder has run before
-        groups = _parameter_groups(self.network, self.spec, rate)
-        optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(groups, lr=rate, fused=self._fuses_steps())
-            if self.spec.optimizer == "adamw"
-            else torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
-        )
+        optimizer = optimizer_of(self.network, self.spec, rate, self.device)
         if self.spec.schedule == "plateau":
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, mode="max", factor=_PLATEAU_FACTOR, patience=_PLATEAU_PATIENCE
@@ -352,14 +350,6 @@ class Segmenter(lightning.LightningModule):
         factor = SCHEDULES[self.spec.schedule]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: factor(self.fraction_done()))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _fuses_steps(self) -> bool | None:
-        """True if one kernel takes a step on all weights; None for torch's default.
-
-        With 16 bits, Lightning clips gradients between the two parts of a step.
-        """
-        is_half = training_precision(self.spec.precision, self.device) == "16-mixed"
-        return True if self.device.type in ("cpu", "cuda") and not is_half else None
 
     def fraction_done(self) -> float:
         """Fraction of the budget that is used, 0 to 1."""
@@ -420,6 +410,17 @@ def update_average(averaged: nn.Module, network: nn.Module, decay: float, steps:
         torch._foreach_lerp_(averages, weights, 1 - kept)
         if old:  # counters
             torch._foreach_copy_(old, new)
+
+
+def optimizer_of(network: nn.Module, spec: TrainSpec, rate: float, device: torch.device) -> torch.optim.Optimizer:
+    """The optimiser of the settings, with this learning rate. AdamW takes a step on all weights in one kernel."""
+    groups = _parameter_groups(network, spec, rate)
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
+    # With 16 bits, Lightning clips gradients between the two parts of a step.
+    is_half = training_precision(spec.precision, device) == "16-mixed"
+    is_fused = device.type in ("cpu", "cuda") and not is_half
+    return torch.optim.AdamW(groups, lr=rate, fused=is_fused or None)
 
 
 def _parameter_groups(network: nn.Module, spec: TrainSpec, rate: float) -> list[dict[str, Any]]:

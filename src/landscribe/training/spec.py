@@ -131,7 +131,8 @@ class TrainSpec(Spec):
     and CPUs that support it, otherwise 32."""
     compile: bool = False
     """Compile the network (torch.compile; on a GPU, CUDA graphs), unless it is trained by several heads or processes.
-    The first step takes up to a minute, later ones less time: it may pay from some thousand steps."""
+    The first step takes up to a minute on a GPU and minutes on a CPU, later ones less time: it may pay from some
+    thousand steps."""
     devices: Annotated[int, Field(ge=1, le=2**16)] | Literal["auto"] = "auto"
     """Number of GPUs, or of processes on a CPU; auto is 1, or as many as torchrun or SLURM started. The devices share
     each batch; region losses (dice and similar) are computed on each device's part."""

@@ -414,6 +414,7 @@ def _trained_model(
         "weights": start.weights,
         "encoder_weights": start.terms,
         "learning_rate": start.learning_rate,
+        "stopped": segmenter.stopped,
         "settings": job.spec.model_dump(mode="json"),
         "augment": job.augmentation.model_dump(mode="json", exclude_none=True),
         "changed_by": _pipeline_text(job.change),

@@ -98,12 +98,15 @@ def predict(
 
     # These imports take seconds, so a wrong setting is refused before them.
     from landscribe.geo.inputs import open_rasters
+    from landscribe.inference.backends.choice import require_engine
+    from landscribe.inference.device import resolve_device
     from landscribe.maps.output_paths import OutputPaths
     from landscribe.model import Model
     from landscribe.prediction.compatibility import require_compatible
     from landscribe.prediction.mapping import write_maps
     from landscribe.prediction.plan import Planner, input_files
 
+    require_engine(spec.engine, spec.precision, resolve_device(spec.device))
     further = [ensemble] if isinstance(ensemble, (str, Path, Model)) else ensemble
     opened, *others = open_models([model, *further], trust_code)
     rasters = open_rasters(images, imagery, resample=spec.resample)

@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, get_args
@@ -18,7 +19,13 @@ from landscribe import verbs
 from landscribe.errors import BackendError, RecipeError
 from landscribe.inference import cache
 from landscribe.inference.backends import BACKENDS, BackendKind, choice, installed_backends
-from landscribe.inference.backends.choice import build_backend, candidates, compare_backends, fastest_backend
+from landscribe.inference.backends.choice import (
+    build_backend,
+    candidates,
+    compare_backends,
+    fastest_backend,
+    require_engine,
+)
 from landscribe.inference.backends.onnx_export import FOLDER
 from landscribe.inference.backends.onnxruntime_backend import compile_tensorrt
 from landscribe.inference.backends.torch_backend import Backend, fuse_conv_bn
@@ -308,6 +315,50 @@ def test_a_backend_of_16_bits_may_differ_by_the_tolerance_of_the_map(monkeypatch
             small("fcn"), tile=64, batch=1, device=CPU, seconds=0, names=names, tolerance=tolerance
         )
         assert found.fastest == name
+
+
+class Last(nn.Module):
+    """The last class in all pixels."""
+
+    reduction = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([torch.zeros(len(x), 3, *x.shape[-2:]), torch.ones(len(x), 1, *x.shape[-2:])], dim=1)
+
+
+@pytest.mark.parametrize("others", [(), ("torch-compiled",)])
+def test_a_precision_outside_the_tolerance_is_taken_with_one_warning(monkeypatch, caplog, tmp_path, others):
+    # The first class in all pixels.
+    kind = BackendKind(lambda model, device, heads: by_head(Hasty()), precision="bf16")
+    for name in ("torch-bf16", *others):
+        monkeypatch.setitem(BACKENDS, name, kind)
+    monkeypatch.setattr(choice, "_TRIAL_SECONDS", 0)
+    assert candidates(CPU, "bf16") == ("torch-bf16", *others)
+    folder = small("fcn").save(tmp_path / "model")
+    for _ in range(2):
+        model = replace(Model.load(folder), network=Last())
+        assert fastest(model, tile=64, precision="bf16") == "torch-bf16"
+    assert caplog.text.count("precision bf16 changes the class of 100 % of the pixels") == 1
+    assert "the tolerance is 0.1 %" in caplog.text
+
+
+@pytest.mark.parametrize("others", [(), ("torch-compiled",)])
+def test_a_precision_that_no_backend_runs_is_refused_with_the_reason(monkeypatch, others):
+    for name in others:
+        monkeypatch.setitem(BACKENDS, name, BACKENDS["torch-bf16"])
+    with pytest.raises(BackendError, match=r"^Rounding32 does not run in bfloat16"):
+        fastest(wrapped(Rounding32().eval()), tile=32, precision="bf16")
+
+
+def test_precision_16_without_tensorrt_is_refused_before_the_model_is_opened(monkeypatch, tmp_path):
+    with pytest.raises(BackendError, match=r"^precision 16 needs a CUDA GPU .*Use --precision 32 or bf16\.$"):
+        verbs.predict(tmp_path / "no model", [tmp_path / "no.tif"], out=tmp_path / "map.tif", precision="16")
+    # A GPU without TensorRT, and one with it.
+    for has_tensorrt, refusal in ((False, pytest.raises(BackendError, match=r"^precision 16")), (True, nullcontext())):
+        monkeypatch.setattr(choice, "has_tensorrt", lambda found=has_tensorrt: found)
+        monkeypatch.setattr(choice, "installed_backends", lambda: ("torch", "tensorrt"))
+        with refusal:
+            require_engine("auto", "16", torch.device("cuda"))
 
 
 @pytest.mark.parametrize("native", [True, False])

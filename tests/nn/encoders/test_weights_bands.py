@@ -269,6 +269,29 @@ def test_bands_that_do_not_fit_the_file_are_refused_with_the_tables_that_do(sent
         Encoder(NAME, bands=4, weights=Weights(sentinel2, weights_bands), band_names=IMAGE)
 
 
+@pytest.mark.parametrize(
+    ("weights_bands", "message"),
+    [
+        ("B2,B3,B4,B99", r"Sentinel-2, whose codes these are, has no B99\. Write"),
+        ("B2,B3,B6_VCID_1", "has no B6_VCID_1"),
+        ("B2,B3,B4,B04", "red is given 2 times"),
+        ("nir,B3,B8", "nir is given 2 times"),
+        ("Sentinel2-13,B2,B3,B4", "sentinel2-13 is the name of a table of all bands"),
+    ],
+)
+def test_bands_that_no_file_has_are_refused(weights_bands, message):
+    with pytest.raises(NetworkError, match=message):
+        named_bands(weights_bands.split(","))
+
+
+def test_a_band_of_the_weights_that_nobody_knows_is_named(caplog):
+    kernels = [torch.ones(64, 3, 7, 7)]
+    adapt_stem(Encoder("resnet18", bands=3).body, ("nir", "swan"), FileBands(("nir", "red", "swan")), kernels)
+    assert not caplog.records
+    adapt_stem(Encoder("resnet18", bands=3).body, ("nir", "swan"), FileBands(("nir", "red", "bleu")), kernels)
+    assert "bleu of the bands of the weights" in caplog.text
+
+
 def test_numbers_of_channels_without_a_table_need_names():
     with pytest.raises(NetworkError, match="Give --weights-bands as the names of its 5 bands in their order"):
         file_bands((), 5)

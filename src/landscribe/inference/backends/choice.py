@@ -15,6 +15,7 @@ from landscribe.errors import BackendError, counted
 from landscribe.geo.tiling import aligned
 from landscribe.inference import cache
 from landscribe.inference.backends import BACKENDS, BackendKind, installed_backends
+from landscribe.inference.backends.onnxruntime_backend import has_tensorrt
 from landscribe.inference.backends.torch_backend import Backend
 from landscribe.inference.benchmark import TOLERANCE_16, Benchmark, run_benchmark, synthetic_images
 from landscribe.inference.device import place_network
@@ -32,9 +33,6 @@ _TRIAL_SIDE, _TRIAL_SECONDS = 512, 3.0
 """Backends are compared on images no larger than this, for about this time: larger images give the same order
 (docs/decisions/0012-backends.md), and a trial must cost less than it gains."""
 
-_MINIMUM_PIXELS = 2**24
-"""Below, building the backends takes longer than the fastest of them saves."""
-
 
 def build_backend(name: str, model: Model, device: torch.device, heads: tuple[str, ...] = ()) -> Backend:
     """Build a backend of a model; the model keeps its weights.
@@ -50,6 +48,17 @@ def build_backend(name: str, model: Model, device: torch.device, heads: tuple[st
     """
     require_backend(name, device)
     return BACKENDS[name].build(model, device, heads or (model.main_head,))
+
+
+def require_engine(engine: str, precision: str, device: torch.device) -> None:
+    """Raise BackendError if this machine has no backend of the engine and precision of a `PredictSpec`."""
+    if engine != "auto":
+        require_backend(engine, device)
+    elif precision == "16" and not (device.type == "cuda" and "tensorrt" in installed_backends() and has_tensorrt()):
+        raise BackendError(
+            "precision 16 needs a CUDA GPU with TensorRT and ONNX Runtime, which are not available for device "
+            f"{device.type}. Use --precision 32 or bf16."
+        )
 
 
 def require_backend(name: str, device: torch.device) -> None:
@@ -157,7 +166,8 @@ def compare_backends(
     tolerances = {name: tolerance for name in names if BACKENDS[name].precision != "32"}
     result = run_benchmark(builders, place_network(model.network, device), images, seconds, tolerances)
     result.unavailable.update({name: _absence(name, device) for name in BACKENDS if name not in builders})
-    cache.store(model, _cache_key(names, side, batch, device, tolerance), result.fastest)
+    if result.fastest is not None:
+        cache.store(model, _cache_key(names, side, batch, device, tolerance), result.fastest)
     return result
 
 
@@ -189,35 +199,58 @@ def fastest_backend(
 ) -> str:
     """Name of the fastest installed backend that predicts the same classes as torch.
 
-    It is measured once: the result is stored in the user's cache.
+    It is measured once: the result is stored in the user's cache. If no backend of a precision of 16 bits keeps within
+    the tolerance, it is the `default_backend`, with a warning.
 
     Args:
         model: its network is moved to the device and set to eval mode.
         tile: side of the images in pixels.
         batch: images at once.
         device: where the backends run.
-        pixels: pixels to predict. If they are few, nothing is measured: the result is the `default_backend` of the
-            precision unless one is stored.
+        pixels: pixels to predict. If they are fewer than pay for building the `default_backend` of the precision,
+            nothing is measured: the result is this one unless another is stored.
         precision: as of `PredictSpec.precision`.
         tolerance: share of pixels whose class may differ in a backend of 16 bits.
         on_dask: as of `candidates`.
+
+    Raises:
+        BackendError: the network does not run in this precision.
     """
-    side = aligned(min(tile, _TRIAL_SIDE), model.reduction)
+    side, default = aligned(min(tile, _TRIAL_SIDE), model.reduction), default_backend(precision)
+    fewest = BACKENDS[default].pays_from
     # What pays for a map that is just worth a trial is stored once, for smaller maps too.
-    names = candidates(device, precision, max(pixels, _MINIMUM_PIXELS), on_dask=on_dask)
-    if len(names) < 2:
-        return default_backend(precision)
-    stored = cache.load(model, _cache_key(names, side, batch, device, tolerance))
+    names = candidates(device, precision, max(pixels, fewest), on_dask=on_dask)
+    # A single backend of 16 bits is measured for its difference from 32.
+    if not names or names == ("torch",):
+        return default
+    key = _cache_key(names, side, batch, device, tolerance)
+    stored = cache.load(model, key)
     if stored in names:
         return str(stored)
-    if pixels < _MINIMUM_PIXELS:
-        return default_backend(precision)
+    if pixels < fewest:
+        return default
     result = compare_backends(
         model, tile=side, batch=batch, device=device, seconds=_TRIAL_SECONDS, names=names, tolerance=tolerance
     )
     speeds = ", ".join(f"{timing.backend} {timing.megapixels_per_second:.3g}" for timing in result.timings)
-    log.info("backend: %s (megapixels per second: %s)", result.fastest, speeds)
-    return result.fastest
+    chosen = result.fastest
+    if chosen is None:
+        chosen = _outside_tolerance(default, precision, result)
+        cache.store(model, key, chosen)
+    log.info("backend: %s (megapixels per second: %s)", chosen, speeds)
+    return chosen
+
+
+def _outside_tolerance(name: str, precision: str, result: Benchmark) -> str:
+    """The same name, with a warning of the difference that was measured; raises BackendError if it did not run."""
+    timing = next((timing for timing in result.timings if timing.backend == name), None)
+    if timing is None:
+        raise BackendError(result.unavailable[name])
+    log.warning(
+        "precision %s changes the class of %.3g %% of the pixels of a synthetic image, and the tolerance is %.3g %%. "
+        "Raise it, or choose --precision 32 or auto", precision, 100 - 100 * timing.agreement, 100 * timing.tolerance,
+    )  # fmt: skip
+    return name
 
 
 def _cache_key(names: Sequence[str], side: int, batch: int, device: torch.device, tolerance: float) -> str:

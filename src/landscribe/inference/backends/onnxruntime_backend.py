@@ -35,15 +35,20 @@ def build_onnxruntime(model: Model, device: torch.device, heads: tuple[str, ...]
     return CompiledNetwork(model, device, heads, compile_network)
 
 
+def has_tensorrt() -> bool:
+    """True if the installed ONNX Runtime runs TensorRT."""
+    import onnxruntime
+
+    return "TensorrtExecutionProvider" in onnxruntime.get_available_providers()
+
+
 def build_tensorrt(model: Model, device: torch.device, heads: tuple[str, ...]) -> Backend:
     """Run the network by TensorRT in 16 bits, if ONNX Runtime and TensorRT are installed; compiled for each shape.
 
     Raises:
         BackendError: as `build_onnxruntime`.
     """
-    import onnxruntime
-
-    if "TensorrtExecutionProvider" not in onnxruntime.get_available_providers():
+    if not has_tensorrt():
         raise BackendError(
             "the installed onnxruntime does not run TensorRT. Install onnxruntime-gpu and TensorRT, or use --engine "
             "torch-bf16."

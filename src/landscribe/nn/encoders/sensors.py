@@ -168,22 +168,45 @@ def named_bands(weights_bands: Sequence[str]) -> FileBands:
     Args:
         weights_bands: the name of a table, or the names of the bands in the order of the file, of which codes are those
             of Sentinel-2; empty for red, green and blue.
+
+    Raises:
+        NetworkError: a band is named twice, Sentinel-2 lacks a code, or the name of a table stands among bands.
     """
     if not weights_bands:
         return FileBands(RGB)
-    if len(weights_bands) == 1 and weights_bands[0].lower() in TABLES:
-        return TABLES[weights_bands[0].lower()]
-    has_codes = any(_CODE.fullmatch(band.strip().lower()) for band in weights_bands)
-    sensor = "sentinel2" if has_codes else None
-    return FileBands(common_names(weights_bands, sensor), sensor)
+    given = [band.strip().lower() for band in weights_bands]
+    if len(given) == 1 and given[0] in TABLES:
+        return TABLES[given[0]]
+    found = [match for band in given if (match := _CODE.fullmatch(band))]
+    sensor = "sentinel2" if found else None
+    bands = common_names(given, sensor)
+    if tables := [band for band in given if band in TABLES]:
+        raise _bad_bands(
+            weights_bands, f"{tables[0]} is the name of a table of all bands. Give it alone, or only bands"
+        )
+    codes = [match["code"] for match in found if not match["level"] and f"b{match['number']}" not in CODES["sentinel2"]]
+    if codes:
+        raise _bad_bands(
+            weights_bands, f"Sentinel-2, whose codes these are, has no {codes[0].upper()}. Write B1 to B12 with B8A, "
+            "common names such as nir, or a table",
+        )  # fmt: skip
+    if doubled := [band for band in bands if bands.count(band) > 1]:
+        raise _bad_bands(
+            weights_bands, f"{doubled[0]} is given {bands.count(doubled[0])} times. Give each band of the file once"
+        )
+    return FileBands(bands, sensor)
+
+
+def _bad_bands(weights_bands: Sequence[str], reason: str) -> NetworkError:
+    return NetworkError(f"weights_bands is '{','.join(weights_bands)}'; {reason}.")
 
 
 def file_bands(weights_bands: Sequence[str], channels: int) -> FileBands:
     """The bands of a file of weights with N input channels, as `named_bands`.
 
     Raises:
-        NetworkError: none are named but N is not 3, or another number of bands is named; the message lists the tables
-            of N bands.
+        NetworkError: as `named_bands`; or none are named but N is not 3, or another number of bands is named. The
+            message lists the tables of N bands.
     """
     chosen = named_bands(weights_bands)
     if len(chosen.bands) != channels:

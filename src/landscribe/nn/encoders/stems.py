@@ -1,5 +1,6 @@
 """Stems for any bands: pretrained first convolutions, adapted by the names of their bands and of the image's."""
 
+import logging
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from landscribe.errors import NetworkError, counted
+from landscribe.errors import NetworkError, counted, listed
 from landscribe.nn.encoders.sensors import RGB, FileBands, common_names
+
+log = logging.getLogger(__name__)
 
 _SIDE = 64
 """Side in pixels of the image by which the layers that read it are found."""
@@ -205,6 +208,12 @@ def adapt_stem(
             f"none of the bands {', '.join(bands)} resembles a band of the weights ({', '.join(file.bands)}). Name the "
             'bands of the image (--bands; in a recipe: bands), or use weights = "none".'
         )
+    image = _names(bands, file)
+    if unknown := [name for name in file.bands if _spectrum(name) is None and name not in image]:
+        log.warning(
+            "%s of the bands of the weights (weights_bands) is neither a known name nor a band of the image (%s): all "
+            "bands share its kernels. Check the spelling", listed(unknown), ", ".join(bands),
+        )  # fmt: skip
     for stem, given in zip(stems, kernels or [stem.weight.detach() for stem in stems], strict=True):
         known = given.to(stem.weight)
         adapted = torch.einsum("bc,ochw->obhw", resemblance(bands, file).to(known), known)
