@@ -151,13 +151,13 @@ def test_measures_replace_no_file_but_earlier_measures(name, tmp_path):
 def test_more_rasters_than_open_files_are_cut_and_mapped(tmp_path, monkeypatch):
     import resource
 
-    monkeypatch.setattr(open_file, "_RECENT", open_file._Recent())
-    open_file._RECENT.most = 4
+    monkeypatch.setattr(open_file, "_most_open", lambda: len(already_open) + 4)
     for folder in ("scenes", "labels"):
         (tmp_path / folder).mkdir()
     scenes = [write_raster(tmp_path / f"scenes/{index}.tif", noise(1, 32, 32) % 2) for index in range(40)]
     labels = [write_raster(tmp_path / f"labels/{index}.tif", noise(1, 32, 32) % 2) for index in range(40)]
     model = ls.Model.wrap(Identity(2), bands=["grey"], classes=["a", "b"])
+    already_open = set(open_file._OPEN)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 20, hard))
     try:

@@ -110,13 +110,13 @@ def map_out_of_fold(
         log.info("%s: mapping the chips that it holds out", fold.model)
         planner = Planner.of(model, spec, next(iter(outputs.values())))
         for name, out in outputs.items():
-            planned = planner.plan(rasters[name], out, windows[name])
-            if not planned.raster.grid.is_aligned(images[name].grid):
-                raise GridError(
-                    f"the map of scene '{name}' has another grid than the scene, so it cannot be assessed with its "
-                    "chips. Leave out --crs and --resample."
-                )
-            with planned.paths.claimed():
+            with out.claimed():
+                planned = planner.plan(rasters[name], out, windows[name])
+                if not planned.raster.grid.is_aligned(images[name].grid):
+                    raise GridError(
+                        f"the map of scene '{name}' has another grid than the scene, so it cannot be assessed with its "
+                        "chips. Leave out --crs and --resample."
+                    )
                 parts[name].append((write_map(planned), windows[name]))
     metadata = _metadata(models)
     for name, own in parts.items():

@@ -128,7 +128,8 @@ def _require_all_values(
     if missing:
         raise ClassError(
             f"{raster.paths[0]} holds {listed(map(str, sorted(missing)))}, which {class_table} lacks: it has "
-            f"{listed(map(str, sorted(listed_values)))}. Add a row for each, or choose classes with --classes."
+            f"{listed(map(str, sorted(listed_values)))}. Add a row for each, or name the classes to "
+            "vectorize (--classes)."
         )
 
 

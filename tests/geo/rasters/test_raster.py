@@ -3,6 +3,7 @@
 import math
 import pickle
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -535,8 +536,9 @@ def test_a_pickled_raster_reads_the_same(striped):
 
 
 def test_a_thread_has_few_files_open_however_many_rasters_it_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr(open_file, "_RECENT", recent := open_file._Recent())
-    recent.most = 3
+    monkeypatch.setattr(open_file, "_RECENT", open_file._Recent())
+    monkeypatch.setattr(open_file, "_OPEN", weakref.WeakSet())
+    monkeypatch.setattr(open_file, "_most_open", lambda: 3)
     rasters = [Raster.open([write_raster(tmp_path / f"{k}.tif", np.full((1, 8, 8), k, "uint8"))]) for k in range(8)]
     for index in (0, 1, 2, 3, 4, 5, 6, 7, 0, 7, 0):
         assert (rasters[index].read(Window(0, 0, 8, 8))[0] == index).all()

@@ -60,6 +60,12 @@ def test_overlaps_are_the_pixels_that_polygons_of_several_classes_burn(rows, by_
     assert counted.pixels == expected
 
 
+def test_a_thin_polygon_around_the_earth_is_counted_at_once():
+    line = shapely.box(METRE.c - 2e7, METRE.f - 3.9, METRE.c + 2e7, METRE.f - 3.8)
+    features = Features("a.gpkg", np.array([line], object), ("road",), UTM)
+    assert without_pixel(features, grid(8, 8)).tolist() == [0]
+
+
 def test_neighbours_that_share_an_edge_do_not_overlap():
     # The edge goes through the centres of the pixels of column 2.
     world = features([pixel_box(0, 0, 4, 2.5), pixel_box(0, 2.5, 4, 3)])

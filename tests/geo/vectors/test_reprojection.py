@@ -184,3 +184,20 @@ def test_polygons_around_a_pole_cover_the_pixels_whose_centres_lie_in_them(name,
     near = shapely.distance(polygon.boundary, shapely.points(x, y)) < 6e3  # a tenth of 0.5 degrees of latitude
     assert inside.any()
     assert not (burned != inside)[~near].any()
+
+
+@pytest.mark.parametrize(
+    ("west", "south", "east", "north"), [(-180, 70, 180, 80), (-180, 70, 180, 90), (0, 70, 360, 90)]
+)
+def test_boxes_around_the_earth_cover_their_latitudes_of_a_polar_raster(west, south, east, north):
+    grid = Grid(CRS.from_epsg(3413), Affine(2e4, 0, -3e6, 0, -2e4, 3e6), 300, 300)
+    rows, cols = np.indices(grid.shape) + 0.5
+    _, lat = pyproj.Transformer.from_crs(3413, 4326, always_xy=True).transform(*(grid.transform @ (cols, rows)))
+    burned = rasterize_mask(features([shapely.box(west, south, east, north)]).on(grid, "ice.tif"), grid)
+    assert np.mean(burned != ((lat > south) & (lat < north))) < 0.002
+
+
+def test_polygons_around_a_pole_are_valid_on_rasters_from_0_to_360():
+    cap = features([shapely.Point(0, 0).buffer(2e6)], CRS.from_epsg(3413))
+    grid = Grid(LONLAT, Affine(0.5, 0, 0, 0, -0.5, 90), 60, 720)
+    assert shapely.is_valid(cap.on(grid, "scene.tif").geometries).all()

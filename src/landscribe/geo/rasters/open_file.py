@@ -6,7 +6,7 @@ import time
 import weakref
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,10 +21,8 @@ from landscribe.geo.access import clear_vsi_cache, gdal_errors, is_remote, open_
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.metadata import MASK_BAND, band_numbers, distinct_masks, mask_band, read_mask
 from landscribe.geo.rasters.nodata import Nodata
-from landscribe.machine import cores, most_open_files
+from landscribe.machine import most_open_files
 
-_MOST_OPEN = 64
-"""Files that one thread has open."""
 _PAUSE = 5.0
 """Seconds before the second request for a remote window that could not be read."""
 _MOST_MASK_PIXELS = 2**24
@@ -133,8 +131,8 @@ class OpenFile:
 class Handles(threading.local):
     """The files of one raster that a thread has open; pickling drops them.
 
-    Of all rasters that a thread reads, the files of the least recently used are closed: systems limit the open files of
-    a process, some to 256.
+    Where the threads of a process have many files open, each thread closes those of the rasters that it used least
+    recently: systems limit the open files of a process, some to 256.
     """
 
     files: tuple[OpenFile, ...] = ()
@@ -154,6 +152,7 @@ class Handles(threading.local):
             self.files = tuple(
                 OpenFile.open(name, alpha_is_imagery=index in alpha_is_imagery) for index, name in enumerate(names)
             )
+            _OPEN.update(self.files)
         _RECENT.add(self)
         return self.files
 
@@ -162,6 +161,7 @@ class Handles(threading.local):
         _RECENT.handles.pop(id(self), None)
         for file in self.files:
             file.dataset.close()
+            _OPEN.discard(file)
         self.files = ()
 
 
@@ -170,8 +170,6 @@ class _Recent(threading.local):
 
     def __init__(self) -> None:
         self.handles = dict[int, weakref.ref[Handles]]()
-        # Half of what the process may open, for readers on all cores.
-        self.most = max(4, min(_MOST_OPEN, most_open_files() // (2 * cores())))
 
     def add(self, handles: Handles) -> None:
         """Put handles last."""
@@ -179,18 +177,22 @@ class _Recent(threading.local):
         self.handles[id(handles)] = weakref.ref(handles)
 
     def make_room(self, count: int) -> None:
-        """Close the least recently used files, until `count` more can be opened."""
-        alive = [handles for ref in self.handles.values() if (handles := ref()) is not None]
-        self.handles = {id(handles): self.handles[id(handles)] for handles in alive}
-        excess = sum(len(handles.files) for handles in alive) + count - self.most
-        for handles in alive:
-            if excess <= 0:
-                return
-            excess -= len(handles.files)
-            handles.close()
+        """Close the least recently used files of this thread, until the process may open `count` more."""
+        while self.handles and len(_OPEN) + count > _most_open():
+            oldest = self.handles.pop(next(iter(self.handles)))()
+            if oldest is not None:
+                oldest.close()
 
 
 _RECENT = _Recent()
+_OPEN = weakref.WeakSet[OpenFile]()
+"""The open files of all threads; those of a thread that has ended are closed with it."""
+
+
+@cache
+def _most_open() -> int:
+    """Files that all threads may have open together: half of what the process may, for the other half is of others."""
+    return most_open_files() // 2
 
 
 @dataclass(frozen=True, eq=False)

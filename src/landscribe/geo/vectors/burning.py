@@ -110,12 +110,14 @@ def _groups_of_equals(items: NDArray[Any], keys: NDArray[Any]) -> Iterator[tuple
 
 
 def covers_a_centre(polygon: Any, grid: Grid) -> bool:
-    """True if a polygon contains the centre of a pixel of a grid without end."""
+    """True if a polygon contains the centre of a pixel, of the grid or within `_LARGE_BLOCK` pixels around it."""
     alone = np.array([polygon], dtype=object)
     cols, rows = ~grid.transform @ shapely.get_coordinates(polygon).T
     row, col = int(np.floor(rows.min())), int(np.floor(cols.min()))
     row_stop, col_stop = int(np.ceil(rows.max())), int(np.ceil(cols.max()))
-    for window in cut(Window(row, col, row_stop - row, col_stop - col), _LARGE_BLOCK):
+    # A thin polygon may go around the Earth.
+    near = Window(row, col, row_stop - row, col_stop - col) & grid.window.grown(_LARGE_BLOCK)
+    for window in cut(near, _LARGE_BLOCK):
         burned = np.zeros(window.shape, np.uint8)
         with allow_ungeoreferenced():
             rasterize([(_snapped(alone, grid, window), 1)], out=burned, transform=_TRANSFORM)

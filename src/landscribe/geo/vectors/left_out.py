@@ -36,7 +36,7 @@ class Overlaps(NamedTuple):
 def without_pixel(features: Features, grid: Grid) -> NDArray[np.intp]:
     """Indices of the features that lie on the grid and contain no centre of a pixel.
 
-    The grid has no end for this count: a feature across its edge may have its pixels outside.
+    A feature across the edge of the grid may have its pixels outside.
     """
     near = features.intersecting(grid)
     if not near.size:

@@ -84,7 +84,8 @@ def at_longitudes_of(grid: Grid, geometries: NDArray[np.object_]) -> NDArray[np.
             if over[index]
         ]
         is_single = len(copies) == 1 or shapely.get_dimensions(copies[0]) == 0
-        moved[index] = copies[0] if is_single else shapely.multipolygons(shapely.get_parts(copies))
+        # Copies of a polygon around a pole touch.
+        moved[index] = copies[0] if is_single else shapely.union_all(copies)
     return moved
 
 
@@ -301,9 +302,8 @@ def _long_edges(
     """Indices of the first vertices of edges that are not short."""
     starts = moved[:-1]
     lengths = np.hypot(*(curves.pixels(moved[1:], starts) - curves.pixels(starts, starts)).T)
-    is_long = lengths > _SHORT_EDGE
-    if curves.turn:
-        is_long |= np.hypot(*np.diff(vertices, axis=0).T) > curves.far
+    # The ends of an edge around the Earth may be one point.
+    is_long = (lengths > _SHORT_EDGE) | (np.hypot(*np.diff(vertices, axis=0).T) > curves.far)
     # Of vertices outside the domain of the CRS, the caller hears.
     return np.flatnonzero(is_long & (rings[1:] == rings[:-1]) & np.isfinite(moved[1:] + moved[:-1]).all(axis=1))
 
