@@ -62,7 +62,7 @@ _STEPS = 4
 
 @dataclass(frozen=True)
 class MapPlan:
-    """How one raster is mapped. The map's bytes depend on nothing else."""
+    """How one raster is mapped. The map's bytes depend on nothing else but how the processor rounds."""
 
     raster: Raster
     """As the networks see it: their bands, nodata value, pixel size and CRS."""
