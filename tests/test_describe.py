@@ -1,6 +1,7 @@
 """Descriptions and contact sheets of chips."""
 
 import json
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -157,3 +158,26 @@ def test_chips_of_a_sheet_have_one_stretch(tmp_path):
     means = sorted(picture[36 + 4 : 36 + 164, col + 4 : col + 164].mean() for col in (0, 2 * 168))
     assert means[0] < 255 * 0.3
     assert means[1] > 255 * 0.7
+
+
+def test_a_sheet_keeps_no_chip_that_it_has_drawn(chips, tmp_path, monkeypatch):
+    read, alive = [], []
+
+    class Counting(sheet.ChipReader):
+        def read(self, index):
+            sample = super().read(index)
+            read.append(weakref.ref(sample.pixels))
+            alive.append(sum(pixels() is not None for pixels in read))
+            return sample
+
+    monkeypatch.setattr(sheet, "ChipReader", Counting)
+    verbs.describe(chips, sheet=tmp_path / "sheet.png")
+    # Each of the four for the limits, and again for its pictures; the one before it may still have a name.
+    assert (len(alive), max(alive)) == (8, 2)
+
+
+def test_a_chip_is_drawn_from_few_of_its_pixels():
+    large = sheet.Sample(np.ones((4, 2048, 1024), np.uint16), np.ones((2048, 1024), bool), np.ones((2048, 1024), "u1"))
+    small = sheet._drawn(large)
+    # Every fourth row and column: 2048 / 4 is the first that is no longer than 640.
+    assert [array.shape for array in small] == [(4, 512, 256), (512, 256), (512, 256)]
