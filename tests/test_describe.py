@@ -82,11 +82,15 @@ def test_a_sheet_is_not_overwritten_and_an_unknown_preset_is_refused(chips, tmp_
         verbs.describe(chips, sheet=tmp_path / "other.png", augment="stong")
 
 
-@pytest.mark.parametrize("setting", [{"augment": "strong"}, {"seed": 5}, {"overwrite": True}])
+@pytest.mark.parametrize("setting", [{"augment": "strong"}, {"augment": "auto"}, {"seed": 5}, {"overwrite": True}])
 def test_settings_of_a_sheet_are_refused_without_one(chips, setting):
-    with pytest.raises(RecipeError, match=f"--{next(iter(setting))} is about the contact sheet. Pass --sheet too"):
+    with pytest.raises(RecipeError, match=f"no contact sheet for --{next(iter(setting))}. Pass --sheet too"):
         verbs.describe(chips, **setting)
-    verbs.describe(chips, augment="none", seed=0, overwrite=False)
+
+
+@pytest.mark.parametrize("none", ["none", {"preset": "none"}, AugmentSpec(preset="none"), {"symmetries": False}])
+def test_defaults_of_the_settings_of_a_sheet_may_be_stated_without_one(chips, none):
+    assert verbs.describe(chips, augment=none, seed=0, overwrite=False) == verbs.describe(chips)
 
 
 def test_chips_with_several_classes_come_first(chips):
