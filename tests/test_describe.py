@@ -148,6 +148,20 @@ def test_equal_frequencies_of_integers_have_equal_bars(tmp_path):
     assert described.bands[0].shares == (9 / 256, *[8 / 256] * 30, 7 / 256)
 
 
+def test_the_printed_histogram_ends_at_the_highest_value(tmp_path, capsys):
+    # 33 integers: 17 bins of two, of which the last one would also hold 33.
+    worlds.write_raster(tmp_path / "scene.tif", np.resize(np.arange(33, dtype=np.uint8), (1, 64, 64)))
+    worlds.write_raster(tmp_path / "labels.tif", np.ones((1, 64, 64), np.uint8))
+    chips = verbs.chip(
+        images=[tmp_path / "scene.tif"], labels=tmp_path / "labels.tif", out=tmp_path / "chips", size=32, val=0, test=0
+    )
+    described = verbs.describe(chips)
+    assert described.edges[-1] == 33.5
+    print_description(described)
+    printed = capsys.readouterr()
+    assert "histograms from 0 to 32.00, of 4 chips" in printed.out + printed.err
+
+
 def test_chips_of_a_sheet_have_one_stretch(tmp_path):
     # A dark and a bright chip: 10 to 50 and 150 to 190 in each band.
     values = np.tile(np.linspace(10, 50, 32).astype(np.uint8), (3, 32, 2))
