@@ -1,6 +1,7 @@
 """Descriptions and contact sheets of chips."""
 
 import json
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -81,11 +82,15 @@ def test_a_sheet_is_not_overwritten_and_an_unknown_preset_is_refused(chips, tmp_
         verbs.describe(chips, sheet=tmp_path / "other.png", augment="stong")
 
 
-@pytest.mark.parametrize("setting", [{"augment": "strong"}, {"seed": 5}, {"overwrite": True}])
+@pytest.mark.parametrize("setting", [{"augment": "strong"}, {"augment": "auto"}, {"seed": 5}, {"overwrite": True}])
 def test_settings_of_a_sheet_are_refused_without_one(chips, setting):
-    with pytest.raises(RecipeError, match=f"--{next(iter(setting))} is about the contact sheet. Pass --sheet too"):
+    with pytest.raises(RecipeError, match=f"no contact sheet for --{next(iter(setting))}. Pass --sheet too"):
         verbs.describe(chips, **setting)
-    verbs.describe(chips, augment="none", seed=0, overwrite=False)
+
+
+@pytest.mark.parametrize("none", ["none", {"preset": "none"}, AugmentSpec(preset="none"), {"symmetries": False}])
+def test_defaults_of_the_settings_of_a_sheet_may_be_stated_without_one(chips, none):
+    assert verbs.describe(chips, augment=none, seed=0, overwrite=False) == verbs.describe(chips)
 
 
 def test_chips_with_several_classes_come_first(chips):
@@ -143,6 +148,20 @@ def test_equal_frequencies_of_integers_have_equal_bars(tmp_path):
     assert described.bands[0].shares == (9 / 256, *[8 / 256] * 30, 7 / 256)
 
 
+def test_the_printed_histogram_ends_at_the_highest_value(tmp_path, capsys):
+    # 33 integers: 17 bins of two, of which the last one would also hold 33.
+    worlds.write_raster(tmp_path / "scene.tif", np.resize(np.arange(33, dtype=np.uint8), (1, 64, 64)))
+    worlds.write_raster(tmp_path / "labels.tif", np.ones((1, 64, 64), np.uint8))
+    chips = verbs.chip(
+        images=[tmp_path / "scene.tif"], labels=tmp_path / "labels.tif", out=tmp_path / "chips", size=32, val=0, test=0
+    )
+    described = verbs.describe(chips)
+    assert described.edges[-1] == 33.5
+    print_description(described)
+    printed = capsys.readouterr()
+    assert "histograms from 0 to 32.00, of 4 chips" in printed.out + printed.err
+
+
 def test_chips_of_a_sheet_have_one_stretch(tmp_path):
     # A dark and a bright chip: 10 to 50 and 150 to 190 in each band.
     values = np.tile(np.linspace(10, 50, 32).astype(np.uint8), (3, 32, 2))
@@ -157,3 +176,26 @@ def test_chips_of_a_sheet_have_one_stretch(tmp_path):
     means = sorted(picture[36 + 4 : 36 + 164, col + 4 : col + 164].mean() for col in (0, 2 * 168))
     assert means[0] < 255 * 0.3
     assert means[1] > 255 * 0.7
+
+
+def test_a_sheet_keeps_no_chip_that_it_has_drawn(chips, tmp_path, monkeypatch):
+    read, alive = [], []
+
+    class Counting(sheet.ChipReader):
+        def read(self, index):
+            sample = super().read(index)
+            read.append(weakref.ref(sample.pixels))
+            alive.append(sum(pixels() is not None for pixels in read))
+            return sample
+
+    monkeypatch.setattr(sheet, "ChipReader", Counting)
+    verbs.describe(chips, sheet=tmp_path / "sheet.png")
+    # Each of the four for the limits, and again for its pictures; the one before it may still have a name.
+    assert (len(alive), max(alive)) == (8, 2)
+
+
+def test_a_chip_is_drawn_from_few_of_its_pixels():
+    large = sheet.Sample(np.ones((4, 2048, 1024), np.uint16), np.ones((2048, 1024), bool), np.ones((2048, 1024), "u1"))
+    small = sheet._drawn(large)
+    # Every fourth row and column: 2048 / 4 is the first that is no longer than 640.
+    assert [array.shape for array in small] == [(4, 512, 256), (512, 256), (512, 256)]

@@ -37,7 +37,7 @@ from landscribe.maps.class_map import AREAS_TAG, RUN_TAG
 from landscribe.model import Scaling
 from landscribe.reports import figures
 from landscribe.reports.description import describe
-from landscribe.reports.inputs import ReportInputs, _facts, _sample_of, _stops, _title
+from landscribe.reports.inputs import ReportInputs, _facts, _formula, _sample_of, _stops, _title
 from landscribe.reports.page import write_report
 from landscribe.reports.scenes import Scenes, read_small
 from landscribe.runs import Run
@@ -576,6 +576,14 @@ def test_the_facts_of_a_model_are_what_its_training_used_where_a_setting_is_auto
     assert facts["learning rate"] == "0.00123"
     assert facts["torch version"] == "2.9.0"
     assert "auto" not in facts.values()
+
+
+@pytest.mark.parametrize(
+    ("offset", "text"),
+    [(0.0, "value \u00d7 0.2"), (-12.3, "(value + 12.3) \u00d7 0.2"), (12.3, "(value \u2212 12.3) \u00d7 0.2")],
+)
+def test_the_formula_of_the_scaling_has_no_double_sign_and_no_offset_of_0(offset, text):
+    assert _formula(offset, 0.2) == text
 
 
 def test_the_glossary_explains_every_measure_of_the_page(page):

@@ -3,6 +3,7 @@
 import inspect
 import math
 import pydoc
+import re
 
 import pytest
 from pydantic import Field, ValidationError
@@ -200,7 +201,7 @@ def test_other_names_of_fields_are_names_of_no_other_field():
         assert len(set(others)) == len(others)
 
 
-@pytest.mark.parametrize("name", [name for name in ls.__all__ if name.endswith("Spec")])
+@pytest.mark.parametrize("name", [name for name in ls.__all__ if name.endswith("Spec") or name == "Recipe"])
 def test_help_lists_each_setting_of_a_spec_with_its_description(name):
     spec = getattr(ls, name)
     text = " ".join(pydoc.render_doc(spec, renderer=pydoc.plaintext).replace("|", " ").split())
@@ -210,6 +211,17 @@ def test_help_lists_each_setting_of_a_spec_with_its_description(name):
         assert f" {setting}: " in text
         assert description in text
     assert " at 0x" not in text.split("Method resolution order")[0]
+    meaning, _, settings = inspect.getdoc(spec).partition("\n\nArgs:\n")
+    assert not [line for line in meaning.splitlines() if line.startswith(" ")]
+    # Neither the limits of 32 and 64 bits, nor all settings of a section on one line.
+    assert not re.search(r"e\+|2,147,483|Specs|Spec\(.+\)", settings)
+
+
+def test_the_text_of_a_spec_shows_the_settings_that_are_not_the_default():
+    assert repr(ls.TrainSpec()) == "TrainSpec()"
+    assert repr(ls.TrainSpec(steps=5, batch=8)) == "TrainSpec(steps=5)"
+    assert "train=TrainSpec()," in str(inspect.signature(ls.Recipe))
+    assert repr(ls.ClassSpec(name="wood", value=2)) == "ClassSpec(name='wood', value=2)"
 
 
 def test_every_spec_of_a_recipe_is_a_public_name():

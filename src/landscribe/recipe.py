@@ -73,13 +73,21 @@ class Recipe(Spec):
     classes: tuple[ClassSpec, ...] = ()
     """The class table. Where polygons overlap, later classes lie on top. Default: the classes of the labels."""
     chips: ChipSpec = ChipSpec()
+    """How scenes are cut into chips."""
     split: SplitSpec = SplitSpec()
+    """How chips are split into train, val and test."""
     augment: Annotated[AugmentSpec, BeforeValidator(_as_preset)] = AugmentSpec()
+    """How chips are augmented in training; the name of a preset is taken, too."""
     train: TrainSpec = TrainSpec()
+    """How a network is trained."""
     models: ModelsSpec = ModelsSpec()
+    """Which models a run trains."""
     predict: PredictSpec = PredictSpec()
+    """How the images are mapped."""
     vectorize: VectorizeSpec = VectorizeSpec()
+    """How the map becomes polygons."""
     assess: AssessSpec = AssessSpec()
+    """How the map is assessed."""
 
     @model_validator(mode="after")
     def _has_settings_of_a_run(self) -> Self:

@@ -281,7 +281,7 @@ def caveat_of_split(split: str | None, trained: Collection[str]) -> str:
 
     >>> caveat_of_split("train", ["train"])
     'The network was trained on these chips: this is training accuracy. Expect lower accuracy in new areas.'
-    >>> caveat_of_split("gap", ["train"]).startswith("The gap chips are nearer to chips of another split")
+    >>> caveat_of_split("gap", ["train"]).startswith("The gap chips are in no split")
     True
     >>> caveat_of_split("test", ["train"])
     ''
@@ -297,8 +297,8 @@ def caveat_of_split(split: str | None, trained: Collection[str]) -> str:
         )
     if split == "gap":
         return (
-            "The gap chips are nearer to chips of another split than the gap allows, so they are like those that the "
-            "network was trained on: expect lower accuracy in new areas."
+            "The gap chips are in no split, and many of them may lie next to chips that the network was trained on: "
+            "expect lower accuracy in new areas."
         )
     return ""
 

@@ -8,7 +8,7 @@ import csv
 import difflib
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
@@ -224,6 +224,12 @@ class Spec(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         cls.__doc__ = with_settings(cls.__doc__ or "", cls.model_fields)
         cls.__signature__ = plain_signature(cls.model_fields)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Of `repr`: the settings that are not the default."""
+        for name, field in type(self).model_fields.items():
+            if getattr(self, name) != field.get_default(call_default_factory=True, validated_data={}):
+                yield name, getattr(self, name)
 
     @model_validator(mode="before")
     @classmethod

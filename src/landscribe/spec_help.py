@@ -1,21 +1,25 @@
 """The help of a spec in Python: each setting with its type in plain words, its range, default and description."""
 
+import inspect
 import textwrap
 import types
 from collections.abc import Iterable, Mapping
 from inspect import Parameter, Signature
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 _WORDS = {int: "whole number", float: "number", bool: "True or False", str: "text", Any: "any value"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "names"}
+_MOST_SHOWN = 2**31 - 1
+"""Limits from here on are those of the computer, which nobody meets."""
 
 
 def with_settings(doc: str, fields: Mapping[str, FieldInfo]) -> str:
     """A docstring, followed by the settings of the spec as its arguments."""
     entries = [f"{name}: {_summary(field)}\n{_description(field)}" for name, field in fields.items()]
-    return f"{doc.rstrip()}\n\nArgs:\n" + textwrap.indent("\n".join(entries), "    ") if entries else doc
+    doc = inspect.cleandoc(doc)
+    return f"{doc}\n\nArgs:\n" + textwrap.indent("\n".join(entries), "    ") if entries else doc
 
 
 def plain_signature(fields: Mapping[str, FieldInfo]) -> Signature:
@@ -34,6 +38,7 @@ def kind_text(annotation: Any, marks: Iterable[Any] = (), *, plural: bool = Fals
         marks: metadata of the type, such as limits.
         plural: name several of them.
 
+    >>> from annotated_types import Ge
     >>> kind_text(Annotated[int | None, Ge(1)] | Literal["auto"])
     "whole number (at least 1) or 'auto'"
     >>> kind_text(tuple[float, ...])
@@ -50,21 +55,19 @@ def kind_text(annotation: Any, marks: Iterable[Any] = (), *, plural: bool = Fals
     if origin in (tuple, list):
         return f"list of {kind_text(parts[0], plural=True)}"
     if origin is dict:
-        return "table"
-    word = next((mark.word for mark in marks if hasattr(mark, "word")), _WORDS.get(annotation)) or annotation.__name__
+        return "dict of values by name"
+    words = _PLURALS if plural else _WORDS
+    own = next((f"{mark.word}{'s' if plural else ''}" for mark in marks if hasattr(mark, "word")), None)
+    word = own or words.get(annotation) or annotation.__name__
     limits = _limits(marks) if annotation in (int, float) else ""
-    return f"{word}{'s' if plural else ''}{f' ({limits})' if limits else ''}"
+    return f"{word} ({limits})" if limits else word
 
 
 def _limits(marks: Iterable[Any]) -> str:
     flat = [part for mark in marks for part in (mark.metadata if isinstance(mark, FieldInfo) else [mark])]
-    texts = {
-        Ge: "at least {0.ge:,.15g}",
-        Gt: "above {0.gt:,.15g}",
-        Le: "at most {0.le:,.15g}",
-        Lt: "below {0.lt:,.15g}",
-    }
-    return ", ".join(text.format(mark) for kind, text in texts.items() for mark in flat if isinstance(mark, kind))
+    texts = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    limits = [(text, getattr(mark, name)) for name, text in texts.items() for mark in flat if hasattr(mark, name)]
+    return ", ".join(f"{text} {limit:,.15g}" for text, limit in limits if abs(limit) < _MOST_SHOWN)
 
 
 def _default(field: FieldInfo) -> Any:

@@ -565,13 +565,9 @@ def test_summary_lists_encoders_as_a_table_and_as_json(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("summary", "--encoders", "--encoder", "resnet18"), "--encoders lists encoders alone"),
-        (("summary", "--encoders", "--classes", 4), "--encoders lists encoders alone"),
-        (
-            ("summary", "model", "--bands", 7, "--classes", 4),
-            "a model was given together with bands, classes, which it",
-        ),
-        (("summary", "model", "--architecture", "fcn", "--option", "depth=2"), "together with architecture, depth"),
+        (("summary", "--encoders", "--encoder", "resnet18"), "alone. Leave out --encoder, or --encoders"),
+        (("summary", "--encoders", "--bands", 3, "--classes", 2), "alone. Leave out --classes, or --encoders"),
+        (("summary", "m", "--option", "depth=2", "--encoders"), "alone. Leave out the model, --option, or --encoders"),
         (("summary", "--encoders", "--size", 4096), "'size' is 4096"),
         (("summary", "--architecture", "unett"), "did you mean 'unet'"),
         (("summary", "--option", "depth"), "NAME=VALUE"),
@@ -585,6 +581,18 @@ def test_mistakes_about_networks_end_with_one_line(arguments, words):
     assert said.code == 2
     assert said.err.count("\n") == 1
     assert words in said.err
+
+
+def test_summary_of_a_model_takes_only_names_that_are_its_own(tmp_path):
+    network = build("unet", bands=4, classes=3, encoder="plain", depth=2)
+    Model.wrap(network, bands=list("rgbn"), classes=["a", "b", "c"]).save(tmp_path / "model")
+    own = ("--architecture", "unet", "--encoder", "plain", "--bands", 4, "--classes", 3, "--option", "depth=2")
+    summary = ("summary", tmp_path / "model", "--size", 64, "--json")
+    assert landscribe(*summary, *own).out == landscribe(*summary).out != ""
+    others = ("--architecture", "fcn", "--encoder", "plain", "--bands", 3, "--classes", 2, "--option", "depth=3")
+    said = landscribe(*summary, *others)
+    assert said.code == 2
+    assert "a model was given together with architecture, bands, classes, depth, which it decides itself" in said.err
 
 
 def test_options_of_an_architecture_are_given_as_toml(made, tmp_path):

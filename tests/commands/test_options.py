@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from landscribe.commands import app as cli
 from landscribe.commands import options
 from landscribe.commands.options import help_of, spec_of, with_settings
+from landscribe.data.batches.augment_spec import AugmentSpec
 from landscribe.nn.losses import LOSSES
-from landscribe.spec import NoFlag
+from landscribe.spec import NoFlag, keywords_of
 from landscribe.training.spec import TrainSpec
 
 COMMANDS = typer.main.get_command(cli.app).commands
@@ -84,6 +85,13 @@ def test_help_shows_choices_and_panels(monkeypatch):
     assert all(
         f"─ {panel} ─" in text for panel in ("Scenes", "Chips", "Split", "Augmentation", "Training", "Prediction")
     )
+
+
+def test_describe_takes_the_presets_of_a_training_and_shows_one_default(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text = CliRunner().invoke(cli.app, ["describe", "--help"]).output
+    assert f"<{'|'.join(keywords_of(AugmentSpec.model_fields['preset'].annotation))}>" in text
+    assert re.findall(r"\[default: (\w+)\]", text) == ["none", "0"]
 
 
 def settings_from(cls: type, *arguments: str) -> dict:

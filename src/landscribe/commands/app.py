@@ -137,17 +137,23 @@ def chip(
         show(f"{out}: {counted(len(chips), 'chip')} ({shares}), classes {', '.join(chips.classes.names)}")
 
 
-@app.command(cls=with_settings("augment", panels={"augment": "Augmentation of the sheet (none without a flag)"}))
+@app.command(cls=Command)
 def describe(
-    ctx: typer.Context,
     chips: Annotated[Path, typer.Argument(help="Chips folder.")],
     sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet (PNG) of chips and labels.")] = None,
+    augment: Annotated[
+        str,
+        typer.Option(
+            metavar="<auto|none|light|standard|strong>",
+            help="Augmentation preset that --sheet shows, as train takes it; auto shows light.",
+        ),
+    ] = "none",
     seed: Seed = None, overwrite: Overwrite = False, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Describe chips: class shares, band statistics, class weights; draw a contact sheet."""
     from landscribe import verbs
 
-    description = verbs.describe(chips, sheet=sheet, overwrite=overwrite, **plain(ctx), **given(seed=seed))
+    description = verbs.describe(chips, sheet=sheet, augment=augment, overwrite=overwrite, **given(seed=seed))
     print_json(description.as_dict()) if as_json else print_description(description)
     if sheet is not None and not as_json:
         show(f"sheet  {sheet}")

@@ -33,8 +33,10 @@ def summary(
 
     settings = plain(ctx)
     if encoders:
-        if model is not None or settings or classes is not None:
-            raise LandscribeError("--encoders lists encoders alone. Leave out the model, or the names of a network.")
+        flags = {"architecture": "--architecture", "encoder": "--encoder", "options": "--option"}
+        written = {"the model": model, "--classes": classes} | {flags[name]: name for name in settings}
+        if named := [name for name, value in written.items() if value is not None]:
+            raise LandscribeError(f"--encoders lists encoders alone. Leave out {', '.join(named)}, or --encoders.")
         costs = verbs.encoders(size=size, **given(bands=bands))
         print_json([cost.as_dict() for cost in costs]) if as_json else print_encoders(costs)
         return

@@ -370,6 +370,8 @@ def print_description(described: Any) -> None:
     # The outer edges of integers are at halves.
     half = 0.5 if "int" in described.dtype else 0
     first, last = described.edges[0] + half, described.edges[-1] - half
+    # Nor is there a value in the end of a last bin of several integers.
+    last = min(last, max(band.quantiles["100"] or 0 for band in described.bands))
     show(f"histograms from {four_digits(first)} to {four_digits(last)}, of {counted(described.chips_read, 'chip')}")
 
 

@@ -89,7 +89,8 @@ class PredictSpec(Spec):
     map."""
     minimum_area: float | None = Field(None, gt=0, le=1e15)
     """Minimum mapping unit in square metres. Smaller patches are merged into their neighbours, unless they span more
-    than 512 rows or columns."""
+    than 512 rows or columns. Pixels outside the area of interest are no neighbours: near its edge, classes may differ
+    from those of a map of the whole image."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["val"] | None = None
     """Two classes: probability from which a pixel is of the second class; val takes the one with the highest F1-score
     on the validation chips. Probabilities and uncertainty stay the same. An ensemble takes the mean of its models'

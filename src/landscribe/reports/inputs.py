@@ -187,11 +187,18 @@ def _used(model: ModelConfig) -> dict[str, str]:
 def _scaling_text(model: ModelConfig) -> str:
     """The formula that scales stored values, with the numbers of each band, or once where they are those of all."""
     constants = zip(model.scaling.offset, model.scaling.factor, strict=True)
-    formulas = [f"(value \u2212 {offset:.4g}) \u00d7 {factor:.4g}" for offset, factor in constants]
+    formulas = [_formula(offset, factor) for offset, factor in constants]
     if len(set(formulas)) == 1:
         return formulas[0]
     named = zip(model.bands, formulas, strict=True)
     return listed((f"{band} {formula}" for band, formula in named), most=_MOST_BANDS)
+
+
+def _formula(offset: float, factor: float) -> str:
+    """The formula that scales stored values, without a double sign and without an offset of 0."""
+    sign = "+" if offset < 0 else "\u2212"
+    shifted = f"(value {sign} {abs(offset):.4g})" if offset else "value"
+    return f"{shifted} \u00d7 {factor:.4g}"
 
 
 def _threshold_facts(model: ModelConfig, maps: Sequence[Path]) -> list[tuple[str, str]]:

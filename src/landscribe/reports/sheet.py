@@ -1,6 +1,6 @@
 """Contact sheet: a PNG of chips, with their labels and as augmented for training."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ from landscribe.data.scenes.scene import Sample
 from landscribe.errors import ChipError, OutputError
 from landscribe.geo.classes import Classes
 from landscribe.outputs import atomic_file, require_absent, require_output_file
-from landscribe.reports.figures import Colours, Limits, limits_of, overlaid, shown_bands, stretched
+from landscribe.reports.figures import Colours, Limits, limits_of, overlaid, shown_bands, stretched, thinned
 
 _TILE_SIDE = 160
+_READ_SIDE = 4 * _TILE_SIDE
+"""Of a longer chip, every n-th row and column is drawn, so that it is no longer than this."""
+_LIMITS_SIDE = 256
+"""Rows and columns of a chip that the limits of the colours are computed from, at most."""
 _GUTTER = 4
 _CELL = _TILE_SIDE + 2 * _GUTTER
 _COLUMNS = 6
@@ -67,15 +71,15 @@ def contact_sheet(chips: Chips, out: Path, *, augmentation: AugmentSpec, seed: i
             ["image", "labels"] + (["augmented"] * (_COLUMNS - 2) if chips_per_row == 1 else ["image", "labels"] * 2)
         )
     ]
-    samples = {index: reader.read(index) for index in indices}
-    limits = _common_limits(samples.values(), shown_bands(chips.metadata.bands))
+    # Chips are read again to be drawn: together they may not fit into memory.
+    limits = _common_limits(map(reader.read, indices), shown_bands(chips.metadata.bands))
     for start in range(0, len(indices), chips_per_row):
         row = indices[start : start + chips_per_row]
         names = [f"{chips.table['chip'][index]}  {chips.table['split'][index]}" for index in row]
         pictures = [
             picture
             for index in row
-            for picture in _pictures(samples[index], chips, limits, augmentation, seed + 1000 * index)
+            for picture in _pictures(_drawn(reader.read(index)), chips, limits, augmentation, seed + 1000 * index)
         ]
         lines += [_titles(names, every=_COLUMNS // chips_per_row), _row(pictures)]
     lines.append(_legend(chips.classes))
@@ -98,10 +102,19 @@ def _varied(chips: Chips, candidates: NDArray[np.intp], count: int, rng: np.rand
     return candidates[order].tolist()
 
 
-def _common_limits(samples: Collection[Sample], bands: Sequence[int]) -> Limits:
+def _common_limits(samples: Iterable[Sample], bands: Sequence[int]) -> Limits:
     """The limits of these bands over all samples, so that the same colour means the same pixel values."""
-    pixels = np.concatenate([sample.pixels[list(bands)] for sample in samples], axis=1)
-    return limits_of(pixels, np.concatenate([sample.valid for sample in samples]))
+    pixels, valid = [], []
+    for sample in samples:
+        # Copies: a view would keep the whole chip.
+        pixels.append(thinned(sample.pixels, _LIMITS_SIDE)[list(bands)].reshape(len(bands), -1))
+        valid.append(thinned(sample.valid, _LIMITS_SIDE).ravel())
+    return limits_of(np.concatenate(pixels, axis=1), np.concatenate(valid))
+
+
+def _drawn(sample: Sample) -> Sample:
+    """A chip in no more pixels than its picture needs."""
+    return Sample(*(thinned(array, _READ_SIDE) for array in sample))
 
 
 def _pictures(sample: Sample, chips: Chips, limits: Limits, augmentation: AugmentSpec, seed: int) -> list[Colours]:

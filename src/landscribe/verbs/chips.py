@@ -135,7 +135,7 @@ def describe(
     Args:
         chips: a chips folder.
         sheet: also write a PNG of some chips with their labels, examples of augmentation, and a legend.
-        augment: of the sheet: a preset's name, or a table of AugmentSpec.
+        augment: of the sheet: a preset's name (auto shows light), or a table of AugmentSpec.
         seed: random seed of the sheet.
         overwrite: replace an existing sheet.
 
@@ -150,17 +150,16 @@ def describe(
     from landscribe.reports.description import describe
     from landscribe.reports.sheet import contact_sheet
 
-    opened, seed = open_chips(chips), checked("seed", seed, Seed)
+    opened, seed, augmentation = open_chips(chips), checked("seed", seed, Seed), augmentation_of(augment)
     if sheet is None:
-        of_sheet = {"augment": augment != "none", "seed": seed != 0, "overwrite": overwrite}
-        if any(of_sheet.values()):
-            names = ", ".join(f"--{name}" for name, is_given in of_sheet.items() if is_given)
-            raise RecipeError(f"{names} is about the contact sheet. Pass --sheet too, or leave it out.")
+        of_sheet = {"augment": augmentation.changes_anything, "seed": seed != 0, "overwrite": overwrite}
+        if names := ", ".join(f"--{name}" for name, is_given in of_sheet.items() if is_given):
+            raise RecipeError(f"there is no contact sheet for {names}. Pass --sheet too, or leave out {names}.")
         return describe(opened)
     page = output_path(sheet)
     with claim(page):
         # First, so that a path that cannot be written is refused before the chips are read.
-        contact_sheet(opened, page, augmentation=augmentation_of(augment), seed=seed, overwrite=overwrite)
+        contact_sheet(opened, page, augmentation=augmentation, seed=seed, overwrite=overwrite)
         return describe(opened)
 
 

@@ -121,7 +121,7 @@ def summary(
     """Describe a network block by block: output shapes, parameters, receptive fields, operations.
 
     Args:
-        model: a model or its folder, instead of the names below.
+        model: a model or its folder, instead of the names below, which may only repeat its own.
         architecture: as for `nn.build`. Default: unet.
         encoder: as for `nn.build`. Default: resnet18.
         bands: input channels. Default: 3.
@@ -136,7 +136,7 @@ def summary(
     Raises:
         NetworkError: an unknown name, or a network that takes no image of this size.
         ModelError: a model folder that cannot be used.
-        RecipeError: a number out of range.
+        RecipeError: a number out of range, or a name that is not the model's own.
     """
     from landscribe.nn import build
     from landscribe.nn.summary import Channels, ImageSide, summary
@@ -149,11 +149,14 @@ def summary(
         for name in ("bands", "classes"):
             chosen[name] = checked(name, chosen[name], Channels)
         return summary(build(**chosen), bands=chosen["bands"], size=size)
-    if named:
-        raise RecipeError(
-            f"a model was given together with {', '.join(named)}, which it decides itself. Give one or the other."
-        )
     opened = open_model(model, trust_code)
+    own = opened.arguments | {
+        "architecture": opened.architecture, "bands": len(opened.bands), "classes": len(opened.classes)
+    }  # fmt: skip
+    if others := [name for name, value in named.items() if name not in own or value != own[name]]:
+        raise RecipeError(
+            f"a model was given together with {', '.join(others)}, which it decides itself. Give one or the other."
+        )
     return summary(opened.network, bands=len(opened.bands), size=size)
 
 
