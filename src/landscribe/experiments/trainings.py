@@ -98,7 +98,6 @@ class Trainings:
     def _fingerprint(self, **rest: Any) -> Fingerprint:
         """All that decides the models."""
         from landscribe.inference.device import training_precision
-        from landscribe.training.spec import WITHOUT_EFFECT
 
         spec = self.spec
         fields = {
@@ -107,8 +106,7 @@ class Trainings:
             "table": self.chips.table_sha256,
             "seed": self.seed,
             **rest,
-            "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT)
-            | {"precision": training_precision(spec.precision)},
+            "train": spec.decisive | {"precision": training_precision(spec.precision)},
             "augment": augmentation_of(self.settings.get("augment", {})).model_dump(mode="json"),
         }
         return Fingerprint.of(fields)

@@ -63,7 +63,7 @@ from landscribe.training.parallel import (
 )
 from landscribe.training.scaling import scaling_of
 from landscribe.training.segmenter import Segmenter
-from landscribe.training.spec import EFFORT_STEPS, WITHOUT_EFFECT, TrainSpec
+from landscribe.training.spec import EFFORT_STEPS, TrainSpec
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ def _fingerprint(
     fields = {
         "chips": chips.sha256,
         "table": chips.table_sha256,
-        "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT),
+        "train": spec.decisive,
         "augment": augmentation.model_dump(mode="json"),
         "changed_by": _pipeline_text(change),
         "seed": seed,
