@@ -29,7 +29,8 @@ def train(
 ) -> Model:
     """Train a network on chips and save the best epoch as a model folder.
 
-    The same call resumes an interrupted training, and loads the model of a finished one.
+    The same call resumes an interrupted training, and loads the model of a finished one, unless that depends on code
+    of your own: a function as `augment`, or a class as `architecture`.
 
     Args:
         chips: a chips folder.
