@@ -232,8 +232,8 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
     from landscribe.inference.pruning import prune
 
     out = output_path(out)
-    require_output_folder(out, mark="config.json", overwrite=overwrite)
     with claim(out):
+        require_output_folder(out, mark="config.json", overwrite=overwrite)
         small = prune(open_model(model), branch)
         small.save(out, overwrite=overwrite)
     return small
