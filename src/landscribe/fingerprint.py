@@ -100,6 +100,23 @@ class Fingerprint:
             texts[_MOST:] = [f"{len(texts) - _MOST} more"]
         return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))
 
+    def other_than(self, other: dict[str, Any], texts: dict[str, str]) -> str:
+        """What differs from an earlier result, to follow words such as "trained with"; empty if nothing does.
+
+        Args:
+            other: the fields of the earlier result.
+            texts: for fields whose values say nothing to people, such as hashes. Only the first that differs is named:
+                it changes the others.
+
+        >>> now = Fingerprint.of({"chips": "ab", "table": "12", "seed": 0})
+        >>> now.other_than({"chips": "cd", "table": "34", "seed": 7}, {"chips": "other chips", "table": "other splits"})
+        'other chips and another seed (7, now 0)'
+        """
+        named = [text for key, text in texts.items() if other and other.get(key) != self.fields.get(key)][:1]
+        before, now = ({key: fields[key] for key in fields if key not in texts} for fields in (other, self.fields))
+        values = Fingerprint.of(now).differences(before)
+        return " and ".join([*named, *([f"another {values}"] if values else [])])
+
 
 def unlike(fields: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
     """The fields that differ from others, None for one that is missing; with the others, they determine all fields.

@@ -209,10 +209,13 @@ def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, 
     """Train a model, assess its maps on held-out chips, and return the maps: its own, or those of a final model."""
     from landscribe.experiments.final import has_final, train_final
     from landscribe.prediction.compatibility import require_threshold_chips
+    from landscribe.training.checkpoint import remove_leftover
 
     is_final = has_final(filled, chips, files)
     assessed = Run(files.assessed_folder) if is_final else files
-    if not assessed.model_folder.exists():
+    if assessed.model_folder.exists():
+        remove_leftover(assessed.model_folder)
+    else:
         require_threshold_chips(filled.predict, chips, chips.splits.tolist())
         settings = filled.train.model_dump() | {"augment": filled.augment, "overwrite": overwrite}
         train(chips, out=assessed.model_folder, seed=filled.seed, **settings)

@@ -113,6 +113,56 @@ def test_forms_and_the_sheet_lie_beside_the_sample(run, tmp_path):
     assert all((tmp_path / line.split()[1]).exists() for line in out.splitlines()[1:])
 
 
+def test_a_killed_command_with_forms_and_a_sheet_is_repeated(run, tmp_path, monkeypatch):
+    worlds.write_raster(tmp_path / "image.tif", worlds.noise(3, 40, 50))
+    settings = {"size": 9, "forms": ["ceo", "acatama"], "image": "image.tif"}
+    paths = {"out": "points.csv", "sheet": "pages/sheet.html"}
+    before = {path.name for path in tmp_path.iterdir()}
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ls.ReferenceSample, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ls.sample("map.tif", **settings, **paths)
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+    names = ["points.ceo.csv", "points.acatama.gpkg", "points.design.json", "pages/sheet.html", "points.csv"]
+    ls.sample("map.tif", **settings, **paths)
+    written = {name: (tmp_path / name).read_bytes() for name in names}
+    (tmp_path / "points.csv").unlink()  # as after a kill before the last file was moved out
+    ls.sample("map.tif", **settings, **paths)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == written
+    assert {path.name for path in tmp_path.iterdir()} == before | {"pages"} | set(names) - {"pages/sheet.html"}
+
+
+@pytest.mark.parametrize("name", ["points.ceo.csv", "points.design.json", "sheet.html"])
+def test_a_file_beside_the_sample_that_another_command_made_is_not_replaced(run, tmp_path, name):
+    worlds.write_raster(tmp_path / "image.tif", worlds.noise(3, 40, 50))
+    (tmp_path / name).write_text("mine")
+    before = {path.name for path in tmp_path.iterdir()}
+    arguments = (
+        "map.tif",
+        "-o",
+        "points.csv",
+        "--size",
+        9,
+        "--form",
+        "ceo",
+        "--sheet",
+        "sheet.html",
+        "--image",
+        "image.tif",
+    )
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert f"{name} exists already. Nothing was changed." in err
+    assert (tmp_path / name).read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == before
+    assert run(*arguments, "--overwrite")[0] == 0
+
+
 def test_help_names_all_forms():
     parameters = {parameter.name: parameter for parameter in typer.main.get_command(cli.app).commands["sample"].params}
     assert parameters["form"].metavar == f"<{'|'.join(FORMS)}>"

@@ -71,7 +71,9 @@ def test_a_fold_is_scored_by_its_own_model_on_its_test_chips(chips, measured):
 def test_the_same_call_trains_nothing_again(chips, measured):
     out, result = measured
     before = {path: path.stat().st_mtime_ns for path in out.glob("fold_*/*")}
+    (out / "fold_1.training").mkdir()  # a kill between saving a model and removing its checkpoint
     again = cross_validate(chips, out=out, folds=3, **QUICK)
+    assert not (out / "fold_1.training").exists()
     assert {path: path.stat().st_mtime_ns for path in out.glob("fold_*/*")} == before
     assert again.summary() == result.summary()
 
@@ -106,6 +108,9 @@ def test_other_settings_are_refused_and_nothing_is_changed(chips, measured):
     before = (out / "settings.json").read_bytes()
     with pytest.raises(OutputError, match=r"with another seed \(\d, now \d\) and train\.batch \(\d, now 3\)\."):
         cross_validate(chips, out=out, folds=3, seed=1, **(QUICK | {"batch": 3}))
+    other_chips = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
+    with pytest.raises(OutputError, match=r"holds models trained with other splits\. "):
+        cross_validate(other_chips, out=out, folds=3, **QUICK)
     assert (out / "settings.json").read_bytes() == before
 
 

@@ -146,7 +146,11 @@ def test_a_stopped_final_training_goes_on(drawn, run):
     # As if the run had stopped after the final training, before it was the run's model.
     (run / "model").rename(run / "final")
     (run / "map.tif").unlink()
+    leftovers = [run / "final.training", run / "assessed" / "model.training"]
+    for folder in leftovers:  # of a kill between saving a model and removing its checkpoint
+        folder.mkdir()
     pipeline.run(**drawn, final="all", out=run)
+    assert not any(folder.exists() for folder in leftovers)
     assert (run / "model" / "model.safetensors").read_bytes() == weights
     assert (run / "assessed" / "model" / "model.safetensors").stat().st_mtime_ns == first
     assert (run / "map.tif").exists()

@@ -92,6 +92,20 @@ def test_a_run_whose_labels_were_edited_is_refused_and_removed_with_overwrite(ru
     assert content(run) == {"notes.txt"}
 
 
+def test_a_run_whose_file_of_weights_was_replaced_is_refused(tmp_path, recipe):
+    (tmp_path / "w.pth").write_bytes(b"1")
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"weights": str(tmp_path / "w.pth")})})
+    files = Run(tmp_path / "new")
+    take(files, recipe)
+    write(files.folder, "chips/chips.json")
+    take(files, recipe)
+    (tmp_path / "w.pth").write_bytes(b"2")
+    with pytest.raises(
+        OutputError, match=r"another train\.weights \(w\.pth, sha256 6b86b\w*, now w\.pth, sha256 d4735"
+    ):
+        take(files, recipe)
+
+
 def test_a_run_of_other_scenes_is_refused_and_removed_with_overwrite(tmp_path, run, recipe):
     image = write_raster(tmp_path / "other.tif", noise(3, 64, 64))
     other = recipe.model_copy(update={"scenes": (recipe.scenes[0].model_copy(update={"image": (str(image),)}),)})

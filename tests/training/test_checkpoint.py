@@ -17,9 +17,10 @@ import forked
 from landscribe import progress, verbs
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import LandscribeError, NetworkError, OutputError
+from landscribe.fingerprint import Fingerprint
 from landscribe.model import Model
 from landscribe.training import checkpoint, lr_finder
-from landscribe.training.checkpoint import AtomicCheckpointIO
+from landscribe.training.checkpoint import CHIPS, AtomicCheckpointIO
 
 # Dropout draws from torch's own chance, augmentation from ours.
 TINY = {
@@ -195,7 +196,7 @@ def test_an_unfinished_training_with_other_settings_is_not_touched(chips, ended)
     with pytest.raises(OutputError, match=r"another train\.batch \(4, now 2\)\. .*--overwrite"):
         verbs.train(chips, out=ended, epochs=3, **TINY | {"batch": 2})
     only_train = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
-    with pytest.raises(OutputError, match="another table \\("):
+    with pytest.raises(OutputError, match=r"unfinished training with other splits\."):
         verbs.train(only_train, out=ended, epochs=3, **TINY)
     assert {path: path.read_bytes() for path in ended.with_name("model.training").iterdir()} == before
 
@@ -216,7 +217,7 @@ def test_a_finished_training_is_loaded_by_the_same_call(chips, whole, caplog):
     with pytest.raises(OutputError, match=r"as a model trained with another train\.batch \(4, now 2\)\. Nothing was"):
         verbs.train(chips, out=whole.folder, epochs=3, **TINY | {"batch": 2})
     other_chips = Chips(chips.folder, chips.metadata, chips.table.assign(split="train"))
-    with pytest.raises(OutputError, match="as a model trained with another table "):
+    with pytest.raises(OutputError, match=r"as a model trained with other splits\. "):
         verbs.train(other_chips, out=whole.folder, epochs=3, **TINY)
 
 
@@ -225,13 +226,59 @@ def test_a_model_that_its_settings_do_not_decide_is_not_taken_for_that_of_the_sa
     model = verbs.train(chips, out=tmp_path / "changed", **settings)
     next(model.network.parameters()).data += 1
     model.save(tmp_path / "changed", overwrite=True)
-    with pytest.raises(OutputError, match="changed exists already"):
+    with pytest.raises(OutputError, match="changed exists already, as a model that was changed after its training"):
         verbs.train(chips, out=tmp_path / "changed", **settings)
     # The code of a function of the user may have changed.
     settings["augment"] = flipped
     verbs.train(chips, out=tmp_path / "own", **settings)
-    with pytest.raises(OutputError, match="own exists already"):
+    with pytest.raises(OutputError, match="own exists already, as a model that was trained with code of your own"):
         verbs.train(chips, out=tmp_path / "own", **settings)
+    (tmp_path / "own" / "config.json").write_text("{")
+    with pytest.raises(OutputError, match=r"own exists already, as a model that cannot be read: .*config\.json"):
+        verbs.train(chips, out=tmp_path / "own", **settings)
+
+
+def test_other_chips_and_splits_are_named_without_hashes():
+    now = Fingerprint.of({"chips": "ab", "table": "12", "seed": 0, "train": {"weights": "none"}})
+    names = {
+        table: now.other_than({"chips": chips, "table": table, "seed": 7, "train": {"weights": "none"}}, CHIPS)
+        for chips, table in (("cd", "34"), ("ab", "56"))
+    }
+    assert names == {
+        "34": "other chips and another seed (7, now 0)",
+        "56": "other splits and another seed (7, now 0)",
+    }
+
+
+def test_settings_that_auto_stood_for_are_those_of_the_same_call(chips, ended, tmp_path, caplog):
+    # timm has no weights for the plain encoder, and windows are possible.
+    auto = TINY | {"epochs": 3, "weights": "auto", "sampling": "auto"}
+    model = verbs.train(chips, out=tmp_path / "auto", **auto)
+    chosen = auto | {"weights": "none", "sampling": "windows"}
+    with caplog.at_level("INFO"):
+        assert_same(model, verbs.train(chips, out=tmp_path / "auto", **chosen))
+    # That auto found no weights at first is said.
+    assert caplog.messages[-2:] == [
+        f"{tmp_path / 'auto'} is trained already with these settings. Nothing was done",
+        "weights: none (timm has none for 'plain')",
+    ]
+    # The unfinished training began with weights = none and sampling = auto.
+    with caplog.at_level("INFO"):
+        verbs.train(chips, out=ended, **chosen)
+    assert "training: resuming at step" in caplog.text
+
+
+def test_what_a_kill_left_beside_a_saved_model_is_removed_by_the_same_call(chips, ended, tmp_path):
+    left = ended.with_name("model.training")
+    shutil.copytree(left, tmp_path / "copy")
+    verbs.train(chips, out=ended, epochs=3, **TINY)
+    shutil.copytree(tmp_path / "copy", left)
+    # The checkpoint of a training with other settings is not for this call to remove.
+    verbs.train(chips, out=tmp_path / "other", steps=1, **TINY)
+    shutil.copytree(left, tmp_path / "other.training")
+    verbs.train(chips, out=tmp_path / "other", steps=1, **TINY)
+    verbs.train(chips, out=ended, epochs=3, **TINY)
+    assert sorted(path.name for path in tmp_path.glob("*.training")) == ["other.training"]
 
 
 def test_settings_without_effect_on_the_weights_may_differ(chips, ended, whole, tmp_path):

@@ -9,7 +9,7 @@ import timm
 import torch
 
 from landscribe import verbs
-from landscribe.errors import NetworkError, RecipeError
+from landscribe.errors import NetworkError, OutputError, RecipeError
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.model import Model
 from landscribe.nn.encoders.weights import Weights
@@ -138,6 +138,19 @@ def test_a_training_from_a_file_of_13_bands_keeps_its_scaling_and_source(chips, 
     with torch.inference_mode():
         assert torch.isfinite(model.network(image)).all()
         torch.testing.assert_close(saved.network(image), model.network(image))
+
+
+def test_a_file_of_weights_with_another_content_is_not_that_of_the_same_call(chips, sentinel2, tmp_path):
+    moved, settings = tmp_path / "other" / sentinel2.name, {"architecture": "fcn", "encoder": "resnet10t", "steps": 1}
+    settings |= {"weights_bands": "sentinel2-13", "batch": 2, "out": tmp_path / "model"}
+    whole = verbs.train(chips, weights=sentinel2, **settings)
+    moved.parent.mkdir()
+    moved.write_bytes(sentinel2.read_bytes())
+    assert verbs.train(chips, weights=moved, **settings).sha256 == whole.sha256
+    tensors = {name: value + 1 for name, value in safetensors.torch.load_file(moved).items()}
+    safetensors.torch.save_file(tensors, moved)
+    with pytest.raises(OutputError, match=r"another train\.weights \(.*sentinel2\.safetensors, sha256 .*, now .*\)"):
+        verbs.train(chips, weights=moved, **settings)
 
 
 def test_a_file_whose_bands_are_not_named_is_refused_before_training(chips, sentinel2, tmp_path):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from landscribe.experiments.trainings import initial_weights
 from landscribe.model import Model
+from landscribe.training.checkpoint import remove_leftover
 from landscribe.training.parallel import chip_sampler
 from landscribe.training.spec import TrainSpec
 from landscribe.verbs import train
@@ -43,7 +44,9 @@ def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe, *, over
         recipe: the settings of the assessed model's training.
         overwrite: replace an unfinished training with other settings.
     """
-    if not run.final_folder.exists():
+    if run.final_folder.exists():
+        remove_leftover(run.final_folder)
+    else:
         everything = final_chips(chips, recipe)
         log.info(
             "final model, which makes the map: training on all %d chips, after %d of split train",

@@ -90,7 +90,9 @@ def _read_fields(files: Run) -> dict[str, Any]:
 
 
 def _learning(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", exclude=_OF_MACHINE | _REPEATED | {"predict": True})
+    fields = recipe.model_dump(mode="json", exclude=_OF_MACHINE | _REPEATED | {"predict": True})
+    fields["train"]["weights"] = recipe.train.decisive["weights"]
+    return fields
 
 
 def _resume(files: Run, before: dict[str, Any], now: dict[str, Any], *, overwrite: bool) -> None:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 SETTINGS = "settings.json"
 RESULTS = {"fold": FOLDS, "group": "transfer.json"}
 """File of the result, by the word that the names of the model folders begin with."""
+_CHIPS = {"chips_sha256": "other chips", "chips": "other chips", "table": "other splits"}
+"""Fields of the settings that are hashes and a count, in words."""
 _MODEL = re.compile(rf"({'|'.join(RESULTS)})_([0-9]+|all)(\.training)?")
 
 
@@ -74,9 +76,12 @@ class Trainings:
             splits: the split of each chip.
         """
         from landscribe.model import Model
+        from landscribe.training.checkpoint import remove_leftover
 
         folder = self.folder / name
-        if not folder.exists():
+        if folder.exists():
+            remove_leftover(folder)
+        else:
             counts = split_counts(splits).items()
             log.info("%s: %s", name, ", ".join(f"{count} {split}" for split, count in counts if count))
             settings = self.settings | self._initial_weights()
@@ -98,7 +103,6 @@ class Trainings:
     def _fingerprint(self, **rest: Any) -> Fingerprint:
         """All that decides the models."""
         from landscribe.inference.device import training_precision
-        from landscribe.training.spec import WITHOUT_EFFECT
 
         spec = self.spec
         fields = {
@@ -107,8 +111,7 @@ class Trainings:
             "table": self.chips.table_sha256,
             "seed": self.seed,
             **rest,
-            "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT)
-            | {"precision": training_precision(spec.precision)},
+            "train": spec.decisive | {"precision": training_precision(spec.precision)},
             "augment": augmentation_of(self.settings.get("augment", {})).model_dump(mode="json"),
         }
         return Fingerprint.of(fields)
@@ -139,12 +142,12 @@ def _claim(out: Path, fingerprint: Fingerprint, *, overwrite: bool) -> None:
         if "chips_sha256" not in previous:
             # Any program may write a settings.json: files that are not ours are never removed.
             raise OutputError(f"{out} holds other files. Nothing was changed. Choose another path.")
-        differences = fingerprint.differences(previous)
+        differences = fingerprint.other_than(previous, _CHIPS)
         if not differences:
             return
         if not overwrite:
             raise OutputError(
-                f"{out} holds models trained with another {differences}. Nothing was changed. Choose another path, "
+                f"{out} holds models trained with {differences}. Nothing was changed. Choose another path, "
                 "or pass --overwrite."
             )
         _remove(out)

@@ -35,6 +35,8 @@ from landscribe.maps.layers import CLASS, Layer, LayerArrays
 from landscribe.outputs import atomic_file, remove_empty, write_text
 
 _FINGERPRINT = "plan.json"
+SAME_FILE = "A file that was copied again is the same if it has the same size and modification time (cp -p, touch -r)."
+"""Advice where a raster is repaired."""
 _LAYOUT: dict[str, Any] = {
     "driver": "GTiff",
     "tiled": True,
@@ -109,12 +111,13 @@ class UnitStore:
             self._require_same_map()
 
     def _require_same_map(self) -> None:
-        differences = self.differences(read_fingerprint(self._path)) or ("" if self.exists() else "plan")
+        before = read_fingerprint(self._path)
+        differences = self.differences(before) or ("" if self.exists() else "plan")
         if differences:
-            raise OutputError(
-                f"{self.folder} holds an unfinished map with another {differences}. Finish that map with its own "
-                "command, remove the folder, or pass --overwrite."
-            )
+            remedy = "Finish that map with its own command, remove the folder, or pass --overwrite."
+            if _is_of_same_names(before, self.fingerprint.fields):
+                remedy = f"The file was changed since: pass --overwrite to map it from the beginning. {SAME_FILE}"
+            raise OutputError(f"{self.folder} holds an unfinished map with another {differences}. {remedy}")
 
     def exists(self) -> bool:
         """True if the folder holds units of this very map."""
@@ -222,6 +225,12 @@ def unfinished_fingerprint(out: Path) -> dict[str, Any]:
 
 def _folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.parts")
+
+
+def _is_of_same_names(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """True if maps differ only in the states of files of the same names: the map of before cannot be finished now."""
+    names = [[file[0] for file in fields.get("raster") or []] for fields in (before, now)]
+    return bool(names[0]) and names[0] == names[1] and before | {"raster": now["raster"]} == now
 
 
 def _describe(key: str, value: Any) -> str:

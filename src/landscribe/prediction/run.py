@@ -15,6 +15,7 @@ from landscribe.errors import (
     EngineError,
     OutsideError,
     RasterError,
+    ReadError,
     ServerError,
     UnfinishedError,
     counted,
@@ -35,7 +36,7 @@ from landscribe.machine import bytes_text, cores, free_disk, require_disk, total
 from landscribe.maps.assembly.beside import compressed_beside
 from landscribe.maps.assembly.blocks import Blocks
 from landscribe.maps.layers import Layer
-from landscribe.maps.unit_store import UnitStore
+from landscribe.maps.unit_store import SAME_FILE, UnitStore
 from landscribe.prediction.plan import MapPlan
 from landscribe.prediction.tiling import unit_bytes_per_pixel
 from landscribe.prediction.unit import UnitInput, UnitOptions, UnitOutput, compute_unit, send_unit
@@ -352,11 +353,12 @@ def _summary(failed: Sequence[Outcome[Unit]], planned: int, store: UnitStore, *,
             f"{store.count_done()} are kept in {store.folder.name}. Repeat the same command when the raster can be "
             "read again."
         )
-    return (
-        f"{summary} The others are kept in {store.folder.name}: fix the cause and repeat the same command; it predicts "
-        "the missing units. A replaced file must keep its modification time (cp -p, touch -r), or it counts as another "
-        "raster."
+    summary += (
+        f" The others are kept in {store.folder.name}: fix the cause and repeat the same command; it predicts the "
+        "missing units."
     )
+    is_damaged = any(isinstance(each.error, ReadError) and not isinstance(each.error, ServerError) for each in failed)
+    return f"{summary} {SAME_FILE} Otherwise begin again with --overwrite." if is_damaged else summary
 
 
 def _reason(outcome: Outcome[Unit]) -> str:

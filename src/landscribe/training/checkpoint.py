@@ -19,16 +19,18 @@ from pydantic import ValidationError
 
 from landscribe.data.batches.sampling import ChipSampler
 from landscribe.errors import ModelError, OutputError
-from landscribe.fingerprint import Fingerprint
+from landscribe.fingerprint import Fingerprint, read_fingerprint
 from landscribe.model import Model, Scaling
-from landscribe.model.folder import CONFIG, read_saved
-from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, require_absent, write_text
+from landscribe.model.folder import CONFIG, SavedModel, read_saved
+from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, remove_whole, write_text
 from landscribe.spec import Spec
 
 log = logging.getLogger(__name__)
 
 # At least this many seconds of training for each second of writing. A thread writes meanwhile.
 _TRAIN_TO_SAVE_RATIO = 10
+CHIPS = {"chips": "other chips", "table": "other splits"}
+"""Hashes in the fingerprint of a training, in words."""
 
 
 class InitialState(Spec):
@@ -55,7 +57,7 @@ class Checkpoints:
     """The folder of one training's checkpoints: M.training beside the model folder M."""
 
     def __init__(self, out: Path, fingerprint: Fingerprint) -> None:
-        self.folder = out.with_name(f"{out.name}.training")
+        self.folder = checkpoint_folder(out)
         self.last = self.folder / "last.ckpt"
         self.fingerprint = fingerprint
         self._record = self.folder / "training.json"
@@ -81,13 +83,13 @@ class Checkpoints:
                 f"{self._record} cannot be read ({type(error).__name__}). Expected the record of a training. "
                 "Remove the folder, or pass --overwrite to start again."
             ) from error
-        differences = self.fingerprint.differences(record.fingerprint)
+        differences = _differences(self.fingerprint, record.fingerprint, record.start.terms)
         if not differences:
             return record.start
         if overwrite:
             return None
         raise OutputError(
-            f"{self.folder} holds an unfinished training with another {differences}. Nothing was changed. Resume with "
+            f"{self.folder} holds an unfinished training with {differences}. Nothing was changed. Resume with "
             "the same settings, choose another --out, or pass --overwrite to start again."
         )
 
@@ -106,47 +108,76 @@ class Checkpoints:
             shutil.rmtree(self.folder, ignore_errors=True)
         remove_empty(self._new_folders)
 
+    def remove_finished(self) -> None:
+        """Remove what a kill left after the model was saved; the checkpoint of a training with other settings stays."""
+        if read_fingerprint(self._record).get("fingerprint") == self.fingerprint.fields:
+            self.remove()
+
     def remove_stale(self) -> None:
         """Remove half-written files of a killed training."""
         remove_stale(self.last)
         remove_stale(self._record)
 
 
+def checkpoint_folder(out: Path) -> Path:
+    """The folder of the checkpoints of the model folder `out`."""
+    return out.with_name(f"{out.name}.training")
+
+
+def remove_leftover(out: Path) -> None:
+    """Remove the checkpoints of a finished model: a kill came after the model was saved, and before they were gone."""
+    remove_whole(checkpoint_folder(out))
+
+
 def finished_model(out: Path, fingerprint: Fingerprint) -> Model | None:
     """The model that an earlier training with this fingerprint left in `out`; None if there is no model.
 
     Raises:
-        OutputError: the model is of another training, or its fingerprint does not decide it.
+        OutputError: the model is of another training, or may be: it depends on a user's code, was changed after its
+            training, or cannot be read.
     """
     if not (out / CONFIG).exists():
         return None
-    fields = _fingerprint_of(out)
-    if not fields:
-        require_absent(out, overwrite=False)
-    differences = fingerprint.differences(fields)
-    if differences:
-        raise OutputError(
-            f"{out} exists already, as a model trained with another {differences}. Nothing was changed. Choose another "
-            "path, or pass --overwrite."
-        )
+    try:
+        saved = read_saved(out)
+    except ModelError as error:
+        raise _exists(out, f"a model that cannot be read: {str(error).split('. ', 1)[0]}") from error
+    provenance = saved.config.provenance
+    if reason := _doubt(saved):
+        raise _exists(out, f"a model that {reason}")
+    terms = provenance.get("encoder_weights", {})
+    if differences := _differences(fingerprint, provenance["training"]["fingerprint"], terms):
+        raise _exists(out, f"a model trained with {differences}")
     log.info("%s is trained already with these settings. Nothing was done", out)
+    log.info(provenance["weights"])
     return Model.load(out)
 
 
-def _fingerprint_of(folder: Path) -> dict[str, Any]:
-    """The fingerprint of the training of a model folder, if that decides the model; empty otherwise.
-
-    It does not decide a model that was changed after its training, or that depends on a user's code.
-    """
-    try:
-        saved = read_saved(folder)
-    except ModelError:
-        return {}
+def _doubt(saved: SavedModel) -> str:
+    """Why the fingerprint of its training does not decide a model; empty if it does."""
     provenance = saved.config.provenance
     training = provenance.get("training", {})
-    is_own_code = saved.config.is_code or provenance.get("changed_by") is not None
-    is_decided = not is_own_code and training.get("model_sha256") == saved.sha256
-    return dict(training["fingerprint"]) if is_decided else {}
+    if saved.config.is_code or provenance.get("changed_by") is not None:
+        return "was trained with code of your own, which may have changed"
+    if not training:
+        return "has no record of its training"
+    return "" if training.get("model_sha256") == saved.sha256 else "was changed after its training"
+
+
+def _exists(out: Path, content: str) -> OutputError:
+    return OutputError(
+        f"{out} exists already, as {content}. Nothing was changed. Choose another path, or pass --overwrite."
+    )
+
+
+def _differences(fingerprint: Fingerprint, other: dict[str, Any], terms: dict[str, Any]) -> str:
+    """What differs from an earlier training, whose initial weights have these terms; empty if nothing does."""
+    train = other.get("train", {})
+    asked = fingerprint.fields["train"]["weights"]
+    if train.get("weights") == "auto" and asked == terms.get("source"):
+        # The weights that auto stood for.
+        other = other | {"train": train | {"weights": asked}}
+    return fingerprint.other_than(other, CHIPS)
 
 
 class EpochCheckpoint(Checkpoint):

@@ -1,6 +1,9 @@
 """The settings of training. Loads pydantic only, so that a recipe or a command's help needs no torch."""
 
+import hashlib
 import math
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -175,6 +178,17 @@ class TrainSpec(Spec):
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are both given; give one of them")
         return self
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """The settings that decide the weights, for a fingerprint; a file of weights by its name and content."""
+        fields = self.model_dump(mode="json", exclude=WITHOUT_EFFECT)
+        if self.weights not in ("auto", "imagenet", "none"):
+            # A file that cannot be read is refused with its reason when the network is built.
+            with suppress(OSError), Path(self.weights).open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                fields["weights"] = f"{Path(self.weights).name}, sha256 {sha256[:16]}"
+        return fields
 
     @property
     def learns_objects(self) -> bool:

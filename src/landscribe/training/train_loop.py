@@ -63,7 +63,7 @@ from landscribe.training.parallel import (
 )
 from landscribe.training.scaling import scaling_of
 from landscribe.training.segmenter import Segmenter
-from landscribe.training.spec import EFFORT_STEPS, WITHOUT_EFFECT, TrainSpec
+from landscribe.training.spec import EFFORT_STEPS, TrainSpec
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def train(
 
     Returns:
         The model of the best epoch, or of the last one if the settings choose it. If `out` holds the model of the same
-        call, it is loaded, and nothing is trained.
+        call, it is loaded, and nothing is trained, unless that model depends on a user's code.
 
     Raises:
         ChipError: split train has no chips, or lacks a class of another split.
@@ -133,12 +133,15 @@ def train(
         spec = with_kept_epoch(spec, validation)
     weighted_sum(spec.loss), _class_weights(training, spec)  # refused before a network is built
     order = chip_sampler(training, spec, seed, group)
+    spec = spec.model_copy(update={"sampling": sampling_of(order, spec)})
     passes = spec.passes(order.pass_length)
     augmentation = augmentation.resolved(passes, spec.total_steps(spec.steps_a_pass(order.pass_length)))
     fingerprint = _fingerprint(chips, spec, augmentation, change, seed, group)
-    if not overwrite and (finished := finished_model(out, fingerprint)):
-        return finished
     checkpoints = Checkpoints(out, fingerprint)
+    if not overwrite and (finished := finished_model(out, fingerprint)):
+        if group.is_rank_zero:
+            checkpoints.remove_finished()
+        return finished
     with log_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)
         log.info(_budget_label(spec, "by the user's pipeline" if change else augmentation.preset, passes))
@@ -192,7 +195,7 @@ def _fingerprint(
     fields = {
         "chips": chips.sha256,
         "table": chips.table_sha256,
-        "train": spec.model_dump(mode="json", exclude=WITHOUT_EFFECT),
+        "train": spec.decisive,
         "augment": augmentation.model_dump(mode="json"),
         "changed_by": _pipeline_text(change),
         "seed": seed,
@@ -419,7 +422,7 @@ def _trained_model(
         "augment": job.augmentation.model_dump(mode="json", exclude_none=True),
         "changed_by": _pipeline_text(job.change),
         "training": {"fingerprint": fingerprint.fields, "model_sha256": model.sha256},
-        "sampling": sampling_of(job.order, job.spec),
+        "sampling": job.spec.sampling,
     }
     measures = _best_measures(segmenter)
     outcome = {

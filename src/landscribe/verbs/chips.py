@@ -114,8 +114,8 @@ def chip_scenes(
     from landscribe.data.scenes.label_formats import label_warnings
     from landscribe.data.scenes.scene import open_scenes
 
-    require_output_folder(out, mark="chips.json", overwrite=overwrite)
     with claim(out):
+        require_output_folder(out, mark="chips.json", overwrite=overwrite)
         if opened is None:
             opened = open_scenes(recipe.scenes, recipe.classes)
             for warning in label_warnings(scene.labels for scene in opened[0]):
@@ -203,8 +203,8 @@ def export(
         maps = map_files(sources)
         if out.resolve() in {folder for path in maps for folder in path.resolve().parents}:
             raise OutputError(f"{out} holds the maps to export. Nothing was changed. Choose another path.")
-        require_output_folder(out, mark=MAP_EXPORTS[to].mark, overwrite=overwrite)
         with claim(out):
+            require_output_folder(out, mark=MAP_EXPORTS[to].mark, overwrite=overwrite)
             return MAP_EXPORTS[to].write(maps, out, nodata_as=nodata_as, overwrite=overwrite)
     if to not in CHIP_EXPORTS:
         raise RecipeError(f"there is no export '{to}'{nearest(to, [*CHIP_EXPORTS, *MAP_EXPORTS])}")
@@ -219,6 +219,6 @@ def export(
     if len(sources) != 1:
         raise RecipeError(f"{len(sources)} folders were given, but '{to}' exports one chips folder at a time.")
     opened = open_chips(sources[0])
-    require_output_folder(out, mark=CHIP_EXPORTS[to].mark, overwrite=overwrite)
     with claim(out):
+        require_output_folder(out, mark=CHIP_EXPORTS[to].mark, overwrite=overwrite)
         return CHIP_EXPORTS[to].write(opened if split is None else opened.of_split(split), out, overwrite=overwrite)

@@ -29,7 +29,8 @@ def train(
 ) -> Model:
     """Train a network on chips and save the best epoch as a model folder.
 
-    The same call resumes an interrupted training, and loads the model of a finished one.
+    The same call resumes an interrupted training, and loads the model of a finished one, unless that depends on code
+    of your own: a function as `augment`, or a class as `architecture`.
 
     Args:
         chips: a chips folder.
@@ -234,8 +235,8 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
     from landscribe.inference.pruning import prune
 
     out = output_path(out)
-    require_output_folder(out, mark="config.json", overwrite=overwrite)
     with claim(out):
+        require_output_folder(out, mark="config.json", overwrite=overwrite)
         small = prune(open_model(model), branch)
         small.save(out, overwrite=overwrite)
     return small

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
+import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from landscribe.errors import OutputError, RecipeError
-from landscribe.outputs import claim, output_path, require_absent
+from landscribe.outputs import atomic_file, claim, output_path, require_absent, scratch_folder
 from landscribe.spec import nearest
 
 if TYPE_CHECKING:
@@ -122,9 +125,10 @@ def sample(
     page, imagery = (None, None) if sheet is None else (output_path(sheet), Raster.open([str(image)], is_imagery=True))
     written = [path, *(form_path(path, name) for name in forms), *([] if page is None else [page])]
     _require_apart(written, [name for name in (mapped, image, spec.strata, spec.area) if name is not None])
-    with claim(path):
+    with ExitStack() as claims:
         for file in written:
-            require_absent(file, overwrite=overwrite)
+            claims.enter_context(claim(file))
+        require_absent(path, overwrite=overwrite)
         plan = plan_sample(Raster.open([mapped]), spec)
         if page is not None:
             # A page imports torch, which takes seconds.
@@ -132,12 +136,36 @@ def sample(
 
             require_labelling_page(page, plan.size)
         drawn = draw_sample(plan)
+        folder = claims.enter_context(scratch_folder(path))
         for name in forms:
-            FORMS[name].write(drawn, form_path(path, name))
+            FORMS[name].write(drawn, form_path(folder / path.name, name))
         if page is not None and imagery is not None:
-            write_labelling_page(drawn, imagery, page)
-        drawn.save(path)
+            write_labelling_page(drawn, imagery, folder / page.name)
+        drawn.save(folder / path.name)
+        _move_out(folder, path, page, overwrite=overwrite)
     return drawn
+
+
+def _move_out(folder: Path, path: Path, page: Path | None, *, overwrite: bool) -> None:
+    """Move the files in a folder to their paths, the sample last: when it exists, all do.
+
+    Args:
+        folder: holds all files of the sample.
+        path: of the sample; the others lie beside it.
+        page: of the sheet.
+        overwrite: replace files.
+
+    Raises:
+        OutputError: a file of another content exists. One of the same content is left of a killed command.
+    """
+    pages = {} if page is None else {page.name: page}
+    moves = [(file, pages.get(file.name, path.with_name(file.name))) for file in folder.iterdir()]
+    for file, out in moves:
+        if not (out.is_file() and filecmp.cmp(file, out, shallow=False)):
+            require_absent(out, overwrite=overwrite)
+    for file, out in sorted(moves, key=lambda move: move[1] == path):
+        with atomic_file(out) as temporary:  # the sheet may lie on another disk
+            shutil.move(file, temporary)
 
 
 def _require_apart(outputs: Sequence[Path], inputs: Sequence[Source]) -> None:

@@ -610,6 +610,16 @@ def test_a_folder_with_content_is_refused_and_kept(world):
     assert digests(world.folder / "chips") == before
 
 
+def test_a_refused_command_removes_what_a_killed_one_left(world):
+    folder = world.chip().folder
+    before = {path.name for path in folder.parent.iterdir()}
+    (folder.parent / ".chips.lock").touch()
+    (folder.parent / ".0a1b2c3d.replaced.chips").mkdir()
+    with pytest.raises(OutputError, match="exists already"):
+        ls.chip(images=[world.folder / "scene.tif"], labels=world.folder / "scene.tif", out=folder)
+    assert {path.name for path in folder.parent.iterdir()} == before
+
+
 def test_overwriting_leaves_nothing_of_the_old_chips(world):
     world.chip(stride=8)
     replaced = world.chip(overwrite=True)
