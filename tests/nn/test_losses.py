@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from landscribe.errors import NetworkError
-from landscribe.nn import LOSSES
+from landscribe.nn import LOSSES, losses
 from landscribe.nn.losses import _lovasz, weighted_sum
 
 
@@ -176,6 +176,18 @@ def test_lovasz_is_that_of_the_labelled_pixels_and_the_classes_that_occur(weight
     loss = LOSSES["lovasz"](logits, labels, 255, weights)
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(*(torch.autograd.grad(each, logits)[0] for each in (loss, expected)))
+
+
+def test_lovasz_without_selecting_pixels_and_classes_is_the_same(monkeypatch):
+    # As on a GPU: ignored pixels have error and truth 0, and absent classes weight 0.
+    logits, labels = torch.randn(2, 4, 8, 8, requires_grad=True), 2 * torch.randint(0, 2, (2, 8, 8))
+    labels[:, 3:5] = 255
+    selected = LOSSES["lovasz"](logits, labels)
+    (gradient,) = torch.autograd.grad(selected, logits)
+    monkeypatch.setattr(losses, "_waits_for_numbers", lambda _: True)
+    whole = LOSSES["lovasz"](logits, labels)
+    torch.testing.assert_close(whole, selected)
+    torch.testing.assert_close(torch.autograd.grad(whole, logits)[0], gradient)
 
 
 def test_lovasz_of_certain_predictions_is_one_minus_the_mean_iou():

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import resource
 import shutil
 import signal
@@ -114,7 +115,8 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(chips, tmp
     assert not out.exists()
     with caplog.at_level("INFO"):
         assert_same(verbs.train(chips, out=out, **TINY | settings), whole)
-    assert f"resuming at step {min(2, len(whole.history) - 1) * epoch}," in caplog.text
+    # A slow disk may have left out the second checkpoint.
+    assert re.findall(r"resuming at step (\d+),", caplog.text)[-1] in {str(epoch), str(2 * epoch)}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ended", "whole"]
 
 

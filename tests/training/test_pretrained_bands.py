@@ -147,6 +147,7 @@ def test_a_file_of_weights_with_another_content_is_not_that_of_the_same_call(chi
     moved.parent.mkdir()
     moved.write_bytes(sentinel2.read_bytes())
     assert verbs.train(chips, weights=moved, **settings).sha256 == whole.sha256
+    assert verbs.train(chips, weights=tmp_path / "gone" / moved.name, **settings).sha256 == whole.sha256
     tensors = {name: value + 1 for name, value in safetensors.torch.load_file(moved).items()}
     safetensors.torch.save_file(tensors, moved)
     with pytest.raises(OutputError, match=r"another train\.weights \(.*sentinel2\.safetensors, sha256 .*, now .*\)"):

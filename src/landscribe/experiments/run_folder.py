@@ -11,7 +11,7 @@ from landscribe.geo.rasters.source_files import state_text
 from landscribe.outputs import remove_empty, write_text
 from landscribe.recipe import Recipe
 from landscribe.runs import Run
-from landscribe.training.spec import WITHOUT_EFFECT
+from landscribe.training.spec import WITHOUT_EFFECT, are_same_weights
 
 _OF_MACHINE = {
     "chips": {"dask": True},
@@ -73,7 +73,7 @@ def begun_settings(files: Run, recipe: Recipe, names: list[str]) -> dict[str, An
     settings = {name: before["learning"]["train"].get(name) for name in names}
     filled = recipe.model_copy(update={"train": recipe.train.model_copy(update=settings)})
     # Auto is never thorough: a shorter training is asked for now.
-    is_same = not Fingerprint.of(_learning(filled)).differences(before["learning"])
+    is_same = not _learning_differences(_learning(filled), before["learning"])
     return settings if is_same and settings.get("effort") != "thorough" else None
 
 
@@ -95,9 +95,18 @@ def _learning(recipe: Recipe) -> dict[str, Any]:
     return fields
 
 
+def _learning_differences(now: dict[str, Any], before: dict[str, Any]) -> str:
+    """Names and values of the settings of chips and models that differ."""
+    weights = now["train"]["weights"]
+    if are_same_weights(before["train"].get("weights"), weights):
+        before = before | {"train": before["train"] | {"weights": weights}}
+    return Fingerprint.of(now).differences(before)
+
+
 def _resume(files: Run, before: dict[str, Any], now: dict[str, Any], *, overwrite: bool) -> None:
     """Keep what these settings and files would make again, and remove the rest, or refuse to."""
-    learning, maps = (Fingerprint.of(now[part]).differences(before[part]) for part in ("learning", "maps"))
+    learning = _learning_differences(now["learning"], before["learning"])
+    maps = Fingerprint.of(now["maps"]).differences(before["maps"])
     changed = Fingerprint.of(now["files"]).differences(before["files"], lambda _, state: state_text(state))
     if learning or changed:
         # Without content, the run ended while it cut its chips.

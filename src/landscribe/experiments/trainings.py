@@ -134,6 +134,8 @@ def _claim(out: Path, fingerprint: Fingerprint, *, overwrite: bool) -> None:
     Raises:
         OutputError: it holds trainings with other settings, or other files.
     """
+    from landscribe.training.spec import are_same_weights
+
     path = out / SETTINGS
     with os_errors(out):
         is_empty = not out.exists() or not any(out.iterdir())
@@ -142,6 +144,9 @@ def _claim(out: Path, fingerprint: Fingerprint, *, overwrite: bool) -> None:
         if "chips_sha256" not in previous:
             # Any program may write a settings.json: files that are not ours are never removed.
             raise OutputError(f"{out} holds other files. Nothing was changed. Choose another path.")
+        weights = fingerprint.fields["train"]["weights"]
+        if are_same_weights(previous["train"].get("weights"), weights):
+            previous["train"]["weights"] = weights
         differences = fingerprint.other_than(previous, _CHIPS)
         if not differences:
             return

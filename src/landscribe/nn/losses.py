@@ -177,19 +177,31 @@ def lovasz(logits: Tensor, labels: Tensor, ignore: int = 255, weights: Tensor | 
     Errors `|t - p|`, sorted downwards, are weighted by how much each adds to one minus the Jaccard index. K = 1 is
     the hinge variant, with errors `max(0, 1 - (2t - 1) logit)`. Berman, Triki & Blaschko 2018, arXiv:1705.08790.
     """
-    # An ignored pixel has error and truth 0, and an absent class weight 0: to select the others would make a GPU wait.
+    # An ignored pixel has error and truth 0, and an absent class weight 0.
     labelled = (labels != ignore).unsqueeze(1)
     truth = _one_hot(logits, _fill_ignored(labels, ignore)) * labelled
-    if logits.shape[1] == 1:
-        errors = functional.relu(1 - (2 * truth - 1) * logits)
-    else:
-        errors = (truth - logits.softmax(dim=1)).abs()
+    is_single = logits.shape[1] == 1
+    errors = functional.relu(1 - (2 * truth - 1) * logits) if is_single else (truth - logits.softmax(dim=1)).abs()
     by_class = [values.movedim(1, 0).flatten(1) for values in (errors * labelled, truth)]
-    losses = torch.stack([_lovasz(*of_class) for of_class in zip(*by_class, strict=True)])
-    if logits.shape[1] == 1:
+    of_class = _lovasz
+    if not _waits_for_numbers(logits):
+        # Other pixels and classes need not be sorted.
+        by_class = [values[:, labelled.flatten()] for values in by_class]
+        of_class = _lovasz if is_single else _lovasz_if_present
+    losses = torch.stack([of_class(*both) for both in zip(*by_class, strict=True)])
+    if is_single:
         return losses[0]
     present = truth.amax(dim=(0, 2, 3))
     return _class_mean(losses, present if weights is None else present * weights)
+
+
+def _waits_for_numbers(logits: Tensor) -> bool:
+    """True on a GPU, which waits where the shape of a tensor depends on numbers in another."""
+    return logits.device.type != "cpu"
+
+
+def _lovasz_if_present(errors: Tensor, truth: Tensor) -> Tensor:
+    return _lovasz(errors, truth) if truth.any() else errors.sum() * 0.0
 
 
 def _lovasz(errors: Tensor, truth: Tensor) -> Tensor:

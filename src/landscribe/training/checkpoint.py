@@ -24,6 +24,7 @@ from landscribe.model import Model, Scaling
 from landscribe.model.folder import CONFIG, SavedModel, read_saved
 from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, remove_whole, write_text
 from landscribe.spec import Spec
+from landscribe.training.spec import are_same_weights
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +109,9 @@ class Checkpoints:
             shutil.rmtree(self.folder, ignore_errors=True)
         remove_empty(self._new_folders)
 
-    def remove_finished(self) -> None:
-        """Remove what a kill left after the model was saved; the checkpoint of a training with other settings stays."""
-        if read_fingerprint(self._record).get("fingerprint") == self.fingerprint.fields:
+    def remove_finished(self, model: Model) -> None:
+        """Remove what a kill left after the model was saved; the checkpoint of another training stays."""
+        if read_fingerprint(self._record).get("fingerprint") == model.provenance["training"]["fingerprint"]:
             self.remove()
 
     def remove_stale(self) -> None:
@@ -174,8 +175,8 @@ def _differences(fingerprint: Fingerprint, other: dict[str, Any], terms: dict[st
     """What differs from an earlier training, whose initial weights have these terms; empty if nothing does."""
     train = other.get("train", {})
     asked = fingerprint.fields["train"]["weights"]
-    if train.get("weights") == "auto" and asked == terms.get("source"):
-        # The weights that auto stood for.
+    stands_for_auto = train.get("weights") == "auto" and asked == terms.get("source")
+    if stands_for_auto or are_same_weights(train.get("weights"), asked):
         other = other | {"train": train | {"weights": asked}}
     return fingerprint.other_than(other, CHIPS)
 

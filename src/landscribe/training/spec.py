@@ -47,6 +47,16 @@ def _weights(value: Any) -> Any:
     return value.split(",") if isinstance(value, str) and any(sign.isdigit() for sign in value) else value
 
 
+def are_same_weights(before: Any, now: Any) -> bool:
+    """True if `decisive` weights of an earlier training are those of now, whose file may be gone.
+
+    >>> are_same_weights("w.pth, sha256 ab12", "folder/w.pth"), are_same_weights("w.pth, sha256 ab12", "imagenet")
+    (True, False)
+    """
+    is_gone = ", sha256 " not in str(now)
+    return before == now or (is_gone and str(before).rpartition(", sha256 ")[0] == Path(str(now)).name)
+
+
 class TrainSpec(Spec):
     """How a network is trained."""
 
@@ -184,7 +194,7 @@ class TrainSpec(Spec):
         """The settings that decide the weights, for a fingerprint; a file of weights by its name and content."""
         fields = self.model_dump(mode="json", exclude=WITHOUT_EFFECT)
         if self.weights not in ("auto", "imagenet", "none"):
-            # A file that cannot be read is refused with its reason when the network is built.
+            # A file that is gone is not needed to resume, and refused when a network is built: `are_same_weights`.
             with suppress(OSError), Path(self.weights).open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 fields["weights"] = f"{Path(self.weights).name}, sha256 {sha256[:16]}"

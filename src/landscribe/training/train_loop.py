@@ -140,7 +140,7 @@ def train(
     checkpoints = Checkpoints(out, fingerprint)
     if not overwrite and (finished := finished_model(out, fingerprint)):
         if group.is_rank_zero:
-            checkpoints.remove_finished()
+            checkpoints.remove_finished(finished)
         return finished
     with log_on_rank_zero(group):
         resumed = checkpoints.resume(overwrite=overwrite)

@@ -151,10 +151,11 @@ def summary(
             chosen[name] = checked(name, chosen[name], Channels)
         return summary(build(**chosen), bands=chosen["bands"], size=size)
     opened = open_model(model, trust_code)
-    own = opened.arguments | {
-        "architecture": opened.architecture, "bands": len(opened.bands), "classes": len(opened.classes)
-    }  # fmt: skip
-    if others := [name for name, value in named.items() if name not in own or value != own[name]]:
+    own = opened.arguments | {"architecture": opened.architecture, "bands": len(opened.bands)}
+    given = {name: list(value) if isinstance(value, tuple) else value for name, value in named.items()}
+    if given.get("classes") == len(opened.classes):  # a network with one logit has two classes
+        del given["classes"]
+    if others := [name for name, value in given.items() if name not in own or value != own[name]]:
         raise RecipeError(
             f"a model was given together with {', '.join(others)}, which it decides itself. Give one or the other."
         )

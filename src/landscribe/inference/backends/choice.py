@@ -200,7 +200,7 @@ def fastest_backend(
     """Name of the fastest installed backend that predicts the same classes as torch.
 
     It is measured once: the result is stored in the user's cache. If no backend of a precision of 16 bits keeps within
-    the tolerance, it is the `default_backend`, with a warning.
+    the tolerance, it is the `default_backend`, with a warning for each map.
 
     Args:
         model: its network is moved to the device and set to eval mode.
@@ -227,6 +227,9 @@ def fastest_backend(
     stored = cache.load(model, key)
     if stored in names:
         return str(stored)
+    if isinstance(stored, float):
+        _warn_of_difference(precision, stored, tolerance)
+        return default
     if pixels < fewest:
         return default
     result = compare_backends(
@@ -235,22 +238,26 @@ def fastest_backend(
     speeds = ", ".join(f"{timing.backend} {timing.megapixels_per_second:.3g}" for timing in result.timings)
     chosen = result.fastest
     if chosen is None:
-        chosen = _outside_tolerance(default, precision, result)
-        cache.store(model, key, chosen)
+        chosen, difference = default, _difference(default, result)
+        cache.store(model, key, difference)
+        _warn_of_difference(precision, difference, tolerance)
     log.info("backend: %s (megapixels per second: %s)", chosen, speeds)
     return chosen
 
 
-def _outside_tolerance(name: str, precision: str, result: Benchmark) -> str:
-    """The same name, with a warning of the difference that was measured; raises BackendError if it did not run."""
+def _difference(name: str, result: Benchmark) -> float:
+    """The share of pixels to which a backend gives another class than torch; BackendError if it did not run."""
     timing = next((timing for timing in result.timings if timing.backend == name), None)
     if timing is None:
         raise BackendError(result.unavailable[name])
+    return 1 - timing.agreement
+
+
+def _warn_of_difference(precision: str, difference: float, tolerance: float) -> None:
     log.warning(
         "precision %s changes the class of %.3g %% of the pixels of a synthetic image, and the tolerance is %.3g %%. "
-        "Raise it, or choose --precision 32 or auto", precision, 100 - 100 * timing.agreement, 100 * timing.tolerance,
+        "Raise it, or choose --precision 32 or auto", precision, 100 * difference, 100 * tolerance,
     )  # fmt: skip
-    return name
 
 
 def _cache_key(names: Sequence[str], side: int, batch: int, device: torch.device, tolerance: float) -> str:
