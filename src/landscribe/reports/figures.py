@@ -51,7 +51,7 @@ _PAPER = "#fffffe"
 """Of the background: not the white that a class may have."""
 _OF_PAGE = {INK: "var(--ink)", _FAINT: "var(--soft)", _LINES: "var(--line)", _PAPER: "var(--card)"}
 """Colours of charts that follow those of the page, which may be dark."""
-_ALIKE = 0.5
+_ALIKE = 0.45
 """Share of the common range of pixel values that each band of a photograph spans at least."""
 _TRANSPARENT = 255
 
@@ -117,7 +117,7 @@ def limits_of(pixels: Pixels, valid: Valid) -> Limits:
 def usable_limits(ends: NDArray[np.float64]) -> Limits:
     """Limits from the 2nd and 98th percentiles of bands (2, bands): the same for all bands if these differ little.
 
-    Common limits keep the colours of a photograph. Where the range of a band is less than half of the common one, as
+    Common limits keep the colours of a photograph. Where the range of a band is less than 45 % of the common one, as
     in the bands of a satellite, each band has limits of its own: forest would be blue.
 
     >>> usable_limits(np.array([[18, 27, 24], [196, 189, 183.0]])).tolist()
