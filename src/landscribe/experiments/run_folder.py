@@ -11,7 +11,7 @@ from landscribe.geo.rasters.source_files import state_text
 from landscribe.outputs import remove_empty, write_text
 from landscribe.recipe import Recipe
 from landscribe.runs import Run
-from landscribe.training.spec import WITHOUT_EFFECT, are_same_weights
+from landscribe.training.spec import WITHOUT_EFFECT, with_weights_of
 
 _OF_MACHINE = {
     "chips": {"dask": True},
@@ -97,10 +97,7 @@ def _learning(recipe: Recipe) -> dict[str, Any]:
 
 def _learning_differences(now: dict[str, Any], before: dict[str, Any]) -> str:
     """Names and values of the settings of chips and models that differ."""
-    weights = now["train"]["weights"]
-    if are_same_weights(before["train"].get("weights"), weights):
-        before = before | {"train": before["train"] | {"weights": weights}}
-    return Fingerprint.of(now).differences(before)
+    return Fingerprint.of(now).differences(before | {"train": with_weights_of(before["train"], now["train"])})
 
 
 def _resume(files: Run, before: dict[str, Any], now: dict[str, Any], *, overwrite: bool) -> None:

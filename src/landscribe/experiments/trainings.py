@@ -134,7 +134,7 @@ def _claim(out: Path, fingerprint: Fingerprint, *, overwrite: bool) -> None:
     Raises:
         OutputError: it holds trainings with other settings, or other files.
     """
-    from landscribe.training.spec import are_same_weights
+    from landscribe.training.spec import with_weights_of
 
     path = out / SETTINGS
     with os_errors(out):
@@ -144,10 +144,8 @@ def _claim(out: Path, fingerprint: Fingerprint, *, overwrite: bool) -> None:
         if "chips_sha256" not in previous:
             # Any program may write a settings.json: files that are not ours are never removed.
             raise OutputError(f"{out} holds other files. Nothing was changed. Choose another path.")
-        weights = fingerprint.fields["train"]["weights"]
-        if are_same_weights(previous["train"].get("weights"), weights):
-            previous["train"]["weights"] = weights
-        differences = fingerprint.other_than(previous, _CHIPS)
+        train = with_weights_of(previous["train"], fingerprint.fields["train"])
+        differences = fingerprint.other_than(previous | {"train": train}, _CHIPS)
         if not differences:
             return
         if not overwrite:

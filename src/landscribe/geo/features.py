@@ -19,16 +19,13 @@ from rasterio.crs import CRS
 
 from landscribe.errors import LabelError, OutsideError
 from landscribe.geo.classes import Label
-from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, horizontal, size_label
+from landscribe.geo.grid import ASSIGN_CRS, LATTICE, Grid, Window, crs_label, horizontal, size_label
 from landscribe.geo.vectors.columns import column, labels_of, priorities_of
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS, usable_geometries
 from landscribe.geo.vectors.reprojection import at_longitudes_of, full_turn, reproject
 from landscribe.geo.vectors.vector_files import read_layer
 
 log = logging.getLogger(__name__)
-
-_POINTS = 21
-"""Points along each side of a grid whose ground is looked up in another CRS."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,13 +215,12 @@ class Features:
 
 def _ground(grid: Grid, crs: CRS) -> Any:
     """A box in another CRS that holds a grid, in all turns of its longitudes; empty outside the domain of that CRS."""
-    rows, cols = np.meshgrid(*(np.linspace(0, side, _POINTS + 1) for side in grid.shape))
-    x, y = (axis[np.isfinite(axis)] for axis in grid.xy_in(crs, rows, cols))
+    x, y = (axis[np.isfinite(axis)] for axis in grid.xy_in(crs, *grid.lattice()))
     if not x.size:
         return shapely.Polygon()
     # Between the points, the grid may reach further.
-    left, right = x.min() - np.ptp(x) / _POINTS, x.max() + np.ptp(x) / _POINTS
-    bottom, top = y.min() - np.ptp(y) / _POINTS, y.max() + np.ptp(y) / _POINTS
+    left, right = x.min() - np.ptp(x) / LATTICE, x.max() + np.ptp(x) / LATTICE
+    bottom, top = y.min() - np.ptp(y) / LATTICE, y.max() + np.ptp(y) / LATTICE
     turn = full_turn(crs) if crs.is_geographic else 0.0
     return shapely.union_all([shapely.box(left + shift, bottom, right + shift, top) for shift in (-turn, 0, turn)])
 

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import pyproj
 from affine import Affine
+from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 
 from landscribe.errors import GridError
 
+LATTICE = 21
+"""Parts of each side of a grid between the points that are transformed, to find its ground in another CRS."""
 _ROUNDING = 0.01
 """Offset in pixels up to which grids are the same."""
 
@@ -156,9 +159,13 @@ class Grid:
         x, y = self.transform @ (cols, rows)
         if crs is None or self.crs is None or crs == self.crs:
             return x, y
-        x, y = _transformer(self.crs, crs).transform(x, y)
+        x, y = transformer(self.crs, crs).transform(x, y)
         known = np.isfinite(x) & np.isfinite(y)
         return np.where(known, x, np.nan), np.where(known, y, np.nan)
+
+    def lattice(self) -> NDArray[np.float64]:
+        """Rows and columns of points all over the grid, corners included (2, LATTICE + 1, LATTICE + 1)."""
+        return np.array(np.meshgrid(*(np.linspace(0, side, LATTICE + 1) for side in self.shape)))
 
     @property
     def pixel_size(self) -> float | None:
@@ -254,7 +261,8 @@ class Grid:
 
 
 @lru_cache(maxsize=64)
-def _transformer(source: CRS, target: CRS) -> pyproj.Transformer:
+def transformer(source: CRS, target: CRS) -> pyproj.Transformer:
+    """From x, y in one CRS to x, y in another; threads may share it."""
     return pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
 
 

@@ -24,7 +24,7 @@ from landscribe.model import Model, Scaling
 from landscribe.model.folder import CONFIG, SavedModel, read_saved
 from landscribe.outputs import atomic_file, os_errors, remove_empty, remove_stale, remove_whole, write_text
 from landscribe.spec import Spec
-from landscribe.training.spec import are_same_weights
+from landscribe.training.spec import with_weights_of
 
 log = logging.getLogger(__name__)
 
@@ -173,12 +173,11 @@ def _exists(out: Path, content: str) -> OutputError:
 
 def _differences(fingerprint: Fingerprint, other: dict[str, Any], terms: dict[str, Any]) -> str:
     """What differs from an earlier training, whose initial weights have these terms; empty if nothing does."""
-    train = other.get("train", {})
-    asked = fingerprint.fields["train"]["weights"]
-    stands_for_auto = train.get("weights") == "auto" and asked == terms.get("source")
-    if stands_for_auto or are_same_weights(train.get("weights"), asked):
-        other = other | {"train": train | {"weights": asked}}
-    return fingerprint.other_than(other, CHIPS)
+    now = fingerprint.fields["train"]
+    train = with_weights_of(other.get("train", {}), now)
+    if train.get("weights") == "auto" and now["weights"] == terms.get("source"):
+        train = train | {"weights": now["weights"]}
+    return fingerprint.other_than(other | {"train": train}, CHIPS)
 
 
 class EpochCheckpoint(Checkpoint):

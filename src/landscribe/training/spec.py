@@ -47,14 +47,18 @@ def _weights(value: Any) -> Any:
     return value.split(",") if isinstance(value, str) and any(sign.isdigit() for sign in value) else value
 
 
-def are_same_weights(before: Any, now: Any) -> bool:
-    """True if `decisive` weights of an earlier training are those of now, whose file may be gone.
+def with_weights_of(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """`decisive` settings of an earlier training, with the weights of now if these are the same, their file being gone.
 
-    >>> are_same_weights("w.pth, sha256 ab12", "folder/w.pth"), are_same_weights("w.pth, sha256 ab12", "imagenet")
-    (True, False)
+    >>> with_weights_of({"weights": "w.pth, sha256 ab12"}, {"weights": "folder/w.pth"})
+    {'weights': 'folder/w.pth'}
+    >>> with_weights_of({"weights": "w.pth, sha256 ab12"}, {"weights": "imagenet"})
+    {'weights': 'w.pth, sha256 ab12'}
     """
-    is_gone = ", sha256 " not in str(now)
-    return before == now or (is_gone and str(before).rpartition(", sha256 ")[0] == Path(str(now)).name)
+    weights = str(now["weights"])
+    is_gone = ", sha256 " not in weights
+    is_same = is_gone and str(before.get("weights")).rpartition(", sha256 ")[0] == Path(weights).name
+    return before | {"weights": now["weights"]} if is_same else before
 
 
 class TrainSpec(Spec):
@@ -194,7 +198,7 @@ class TrainSpec(Spec):
         """The settings that decide the weights, for a fingerprint; a file of weights by its name and content."""
         fields = self.model_dump(mode="json", exclude=WITHOUT_EFFECT)
         if self.weights not in ("auto", "imagenet", "none"):
-            # A file that is gone is not needed to resume, and refused when a network is built: `are_same_weights`.
+            # A file that is gone is not needed to resume, and refused when a network is built: `with_weights_of`.
             with suppress(OSError), Path(self.weights).open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 fields["weights"] = f"{Path(self.weights).name}, sha256 {sha256[:16]}"

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyproj
 import shapely
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from landscribe.geo.grid import Grid
+from landscribe.geo.grid import Grid, transformer
 
 Coordinates = NDArray[np.float64]
 """(n, 2) of x and y."""
@@ -104,8 +103,8 @@ def full_turn(crs: CRS) -> float:
 
 
 def _transform(source: CRS, target: CRS) -> Transform:
-    transformer = pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
-    return lambda xy: np.column_stack(transformer.transform(xy[:, 0], xy[:, 1]))
+    transform = transformer(source, target).transform
+    return lambda xy: np.column_stack(transform(xy[:, 0], xy[:, 1]))
 
 
 def _near(longitude: Any, xy: Coordinates, turn: float) -> Coordinates:

@@ -26,7 +26,7 @@ from rasterio.warp import reproject, transform_bounds
 
 from landscribe.errors import GridError, first_line
 from landscribe.geo.access import allow_ungeoreferenced
-from landscribe.geo.grid import ASSIGN_CRS, Grid, Window, crs_label, size_label
+from landscribe.geo.grid import ASSIGN_CRS, LATTICE, Grid, Window, crs_label, size_label
 from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.longitudes import (
     at_longitude,
@@ -44,8 +44,6 @@ _SIDE = 256
 """Side of the blocks, each of which is resampled on its own: so a pixel does not depend on the window that is read."""
 _MOST_READ = 2048
 """Approximate side of the source window that is read for a block: blocks are smaller at a large reduction."""
-_POINTS = 21
-"""Points along each side of a block that are transformed, to find its bounds in another CRS."""
 _NOWHERE = Window(0, 0, 0, 0)
 _MOST_SPREAD = 20
 """Largest area of the resampled grid, in areas of the source: a raster turned by 45 degrees needs 2."""
@@ -203,7 +201,7 @@ def parse_crs(text: str) -> CRS:
 def _in_crs(grid: Grid, crs: CRS) -> Grid:
     """A grid of the same area and shape in another CRS."""
     try:
-        left, bottom, right, top = transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=_POINTS)
+        left, bottom, right, top = transform_bounds(grid.crs, crs, *grid.bounds, densify_pts=LATTICE)
     except (RasterioError, CPLE_BaseError) as error:
         raise GridError(
             f"the raster in {crs_label(grid.crs)} cannot be reprojected to {crs_label(crs)}: {first_line(error)}. "
@@ -217,7 +215,7 @@ def _in_crs(grid: Grid, crs: CRS) -> Grid:
         )
     if not crs.is_geographic:
         # A raster may reach beyond its sides, as one from 0 to 360 degrees does where a map ends at 180.
-        x, y = grid.xy_in(crs, *_lattice(grid))
+        x, y = grid.xy_in(crs, *grid.lattice())
         (left, right), (bottom, top) = _holding(x, left, right), _holding(y, bottom, top)
     step_x, step_y = (right - left) / grid.width, (top - bottom) / grid.height
     return Grid(crs, Affine(step_x, 0, left, 0, -step_y, top), grid.height, grid.width)
@@ -226,7 +224,7 @@ def _in_crs(grid: Grid, crs: CRS) -> Grid:
 def _holding(points: NDArray[np.float64], low: float, high: float) -> tuple[float, float]:
     """Bounds that hold points of a lattice, and the ground between those beyond them and their neighbours."""
     first, last = float(np.nanmin(points)), float(np.nanmax(points))
-    step = (max(high, last) - min(low, first)) / _POINTS
+    step = (max(high, last) - min(low, first)) / LATTICE
     curve = step / 10  # between points of a side
     return first - step if first < low - curve else low, last + step if last > high + curve else high
 
@@ -240,7 +238,7 @@ def _scale(source: Grid, target: Grid) -> float:
 def _sides(source: Grid, target: Grid) -> tuple[tuple[float, float], tuple[float, float]]:
     """Rows and columns of the source along the height, and along the width, of the central pixel of the target."""
     centre = np.array([[target.height / 2], [target.width / 2]])
-    points = np.concatenate([centre, _lattice(target).reshape(2, -1)], axis=1)
+    points = np.concatenate([centre, target.lattice().reshape(2, -1)], axis=1)
     rows, cols = points[..., None] + np.array([[[0, 1, 0]], [[0, 0, 1]]])
     x, y = target.xy_in(source.crs, rows, cols)
     # The centre may be off the Earth, as in the corner of a world map.
@@ -253,17 +251,12 @@ def _sides(source: Grid, target: Grid) -> tuple[tuple[float, float], tuple[float
     return down, right
 
 
-def _lattice(grid: Grid) -> NDArray[np.float64]:
-    """Rows and columns of points all over a grid, corners included (2, points, points)."""
-    return np.array(np.meshgrid(*(np.linspace(0, side, _POINTS + 1) for side in grid.shape)))
-
-
 def _bounds_in_source(source: Grid, target: Grid) -> tuple[float, float, float, float] | None:
     """The bounds of a block in the CRS of a raster; None if the block is outside its domain."""
     if source.crs == target.crs:
         return target.bounds
-    if np.isfinite(target.xy_in(source.crs, *_lattice(target))).all():
-        return transform_bounds(target.crs, source.crs, *target.bounds, densify_pts=_POINTS)
+    if np.isfinite(target.xy_in(source.crs, *target.lattice())).all():
+        return transform_bounds(target.crs, source.crs, *target.bounds, densify_pts=LATTICE)
     # Of a block across the edge of the domain, the bounds are those of its pixels: GDAL would leave points out.
     rows, cols = np.mgrid[: 2 * target.height + 1, : 2 * target.width + 1] / 2
     x, y = (axis[np.isfinite(axis)] for axis in target.xy_in(source.crs, rows, cols))
