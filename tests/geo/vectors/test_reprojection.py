@@ -201,3 +201,35 @@ def test_polygons_around_a_pole_are_valid_on_rasters_from_0_to_360():
     cap = features([shapely.Point(0, 0).buffer(2e6)], CRS.from_epsg(3413))
     grid = Grid(LONLAT, Affine(0.5, 0, 0, 0, -0.5, 90), 60, 720)
     assert shapely.is_valid(cap.on(grid, "scene.tif").geometries).all()
+
+
+# Polygons around the Earth ---------------------------------------------------------------------------------------
+
+PLACES = {
+    "UTM": place("EPSG:32645", 400_000, 3_000_000, 10),
+    "UTM across 180": place("EPSG:32660", 690_000, 6_000_000, 100),
+    "LAEA": place("EPSG:3035", 4_000_000, 3_000_000, 100),
+    "polar": place("EPSG:3031", 1_000_000, 1_000_000, 1000),
+    "Mollweide": place("ESRI:54009", 8_500_000, 3_000_000, 100),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+@pytest.mark.parametrize("west", [-180, 0])
+def test_polygons_around_the_earth_cover_rasters_but_for_their_holes(name, west):
+    grid = PLACES[name]
+    rows, cols = np.indices(grid.shape) + 0.5
+    lon, lat = pyproj.Transformer.from_crs(grid.crs, 4326, always_xy=True).transform(*(grid.transform @ (cols, rows)))
+    middle = west + (lon[50, 50] - west) % 360, lat[50, 50]
+    hole = shapely.box(middle[0], middle[1], middle[0] + 0.05, middle[1] + 0.02)
+    sea = shapely.box(west, -90, west + 360, 90) - hole
+    inside = shapely.contains_xy(sea, west + (lon - west) % 360, lat)
+    burned = rasterize_mask(features([sea]).on(grid, "scene.tif"), grid)
+    assert 0 < np.mean(~inside) < 0.5
+    assert np.mean(burned != inside) < 0.01
+
+
+def test_half_of_the_earth_leaves_the_other_half_empty():
+    half = features([shapely.box(-10, -89, 170, 89)])
+    assert not rasterize_mask(half.on(PLACES["UTM across 180"], "scene.tif"), PLACES["UTM across 180"]).any()
+    assert rasterize_mask(half.on(PLACES["UTM"], "scene.tif"), PLACES["UTM"]).all()

@@ -10,9 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.warp import transform_bounds
 
-from landscribe.geo.grid import Grid, transformer
+from landscribe.geo.grid import LATTICE, Grid, transformer
 
 Coordinates = NDArray[np.float64]
 """(n, 2) of x and y."""
@@ -58,8 +61,15 @@ def reproject(geometries: NDArray[np.object_], source: CRS, grid: Grid) -> NDArr
     turn = full_turn(grid.crs) if grid.crs.is_geographic else 0.0
     if (shapely.get_type_id(geometries) == shapely.GeometryType.POINT).all():
         return shapely.transform(geometries, lambda xy: _near(longitude_turn(grid), transform(xy), turn))
+    if source.is_geographic:
+        geometries = _near_grid(geometries, source, grid)
     around = full_turn(source) if source.is_geographic else _AROUND_M / source.linear_units_factor[1]
-    return _reproject_polygons(geometries, _Curves(transform, grid, turn, _FAR * around))
+    moved = geometries.copy()
+    holds_ground = ~shapely.is_empty(geometries)
+    if holds_ground.any():
+        curves = _Curves(transform, grid, turn, _FAR * around)
+        moved[holds_ground] = _reproject_polygons(geometries[holds_ground], curves)
+    return moved
 
 
 def at_longitudes_of(grid: Grid, geometries: NDArray[np.object_]) -> NDArray[np.object_]:
@@ -148,6 +158,40 @@ def _longest_edge(geometry: Any) -> float:
     """The longest edge of a polygon's rings along x."""
     rings = shapely.get_rings(shapely.get_parts(geometry))
     return max((float(np.abs(np.diff(shapely.get_coordinates(ring)[:, 0])).max()) for ring in rings), default=0.0)
+
+
+def _near_grid(geometries: NDArray[np.object_], source: CRS, grid: Grid) -> NDArray[np.object_]:
+    """Clip polygons that are wider than a quarter of the Earth to the surroundings of the grid.
+
+    Their far edges may lie outside the domain of the grid's CRS, or fold onto one another there.
+    """
+    turn = full_turn(source)
+    bounds = shapely.bounds(geometries)
+    wide = np.flatnonzero(bounds[:, 2] - bounds[:, 0] > turn / 4)
+    surroundings = _surroundings(source, grid) if len(wide) else None
+    if surroundings is None:
+        return geometries
+    clipped = geometries.copy()
+    for index in wide:
+        parts = shapely.get_parts(shapely.intersection(geometries[index], surroundings))
+        clipped[index] = shapely.multipolygons(parts[shapely.get_dimensions(parts) == 2])
+    return clipped
+
+
+def _surroundings(source: CRS, grid: Grid) -> Any:
+    """Ground within a degree of a grid, in degrees, in each turn that a polygon may lie in; None if it is unknown."""
+    turn = full_turn(source)
+    assert grid.crs is not None
+    try:
+        left, bottom, right, top = transform_bounds(grid.crs, source, *grid.bounds, densify_pts=LATTICE)
+    except (RasterioError, CPLE_BaseError):
+        return None
+    if not np.isfinite([left, bottom, right, top]).all():
+        return None
+    degree = turn / 360
+    right += turn * (right < left)
+    west, east, south, north = left - degree, right + degree, bottom - degree, top + degree
+    return shapely.union_all([shapely.box(west + by, south, east + by, north) for by in (-turn, 0, turn)])
 
 
 class _Curves(NamedTuple):
