@@ -128,6 +128,18 @@ def test_a_margin_of_the_receptive_field_gives_the_single_pass_map(tmp_path, mar
     assert (read(tmp_path / "map.tif") == single).all() == agrees
 
 
+@pytest.mark.parametrize("shape", [(33, 70), (130, 41), (5, 40), (1, 1)])
+def test_tiles_that_reach_beyond_the_raster_see_it_mirrored(tmp_path, shape):
+    image = np.random.default_rng(3).integers(0, 2, shape).astype(np.uint8)
+    network = Blur(3)
+    network.reduction = 32
+    spec = PredictSpec(tile=160, margin=0)
+    predict(model_of(network, 2), write(tmp_path / "image.tif", image), tmp_path / "map.tif", spec=spec)
+    mirrored = np.pad(image, [(0, -side % 32) for side in shape], mode="reflect")
+    single = Blur(3)(torch.from_numpy(mirrored)[None, None].float()).argmax(1)[0].numpy()
+    assert (read(tmp_path / "map.tif") == single[: shape[0], : shape[1]]).all()
+
+
 def test_nodata_in_is_nodata_out(tmp_path, numbers):
     numbers[:60, :80] = 9
     raster = write(tmp_path / "image.tif", numbers, nodata=9)

@@ -39,7 +39,7 @@ from landscribe.maps.layers import Layer
 from landscribe.maps.unit_store import SAME_FILE, UnitStore
 from landscribe.prediction.plan import MapPlan
 from landscribe.prediction.tiling import unit_bytes_per_pixel
-from landscribe.prediction.unit import UnitInput, UnitOptions, UnitOutput, compute_unit, send_unit
+from landscribe.prediction.unit import UnitInput, UnitOptions, UnitOutput, compute_unit, read_unit, send_unit
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class MapUnitTask:
         # A Dask worker has not bounded GDAL's cache yet.
         with bounded_block_cache(self.workers.block_cache), _enough_memory(unit, self.options):
             with decoding_threads(self.workers.decoding):
-                pixels, valid = self.raster.read(unit.read)
+                pixels, valid = read_unit(self.raster, unit)
             return send_unit(self.predictor, unit, pixels, valid, aoi)
 
     def compute(self, unit: Unit, read: UnitInput | None) -> UnitOutput | None:

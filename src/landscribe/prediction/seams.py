@@ -14,7 +14,7 @@ from landscribe.geo.tiling import Tile, Unit, units
 from landscribe.inference.predictor import Predictor
 from landscribe.maps.layers import CLASS, Layer
 from landscribe.prediction.tiling import Tiling
-from landscribe.prediction.unit import UnitOptions, predict_unit
+from landscribe.prediction.unit import UnitOptions, predict_unit, read_unit
 
 # Pixels that the network reads at most; the first crossing is always compared.
 _MOST_PIXELS = 8e6
@@ -199,9 +199,9 @@ def _predicted(
 ) -> NDArray[np.uint8]:
     """Class values of `keep`, which the tiles keep together; ignore if no pixel is valid."""
     read = Window.around(tile.read for tile in tiles)
-    pixels, valid = raster.read(read)
+    unit = Unit(0, 0, tiles, read, keep)
     with torch.inference_mode():
-        layers = predict_unit(predictor, Unit(0, 0, tiles, read, keep), pixels, valid, options)
+        layers = predict_unit(predictor, unit, *read_unit(raster, unit), options)
     empty: NDArray[np.uint8] = np.full(keep.shape, IGNORE, np.uint8)
     return empty if layers is None else layers[CLASS.kind][0]
 

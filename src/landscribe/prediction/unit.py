@@ -12,7 +12,7 @@ from torch import Tensor
 
 from landscribe.errors import ModelError, counted
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.geo.rasters.raster import Pixels, Valid
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.tiling import Tile, Unit
 from landscribe.inference.device import Copied, copy_to_device, copy_to_memory
 from landscribe.inference.predictor import Predictor, as_computable
@@ -68,6 +68,25 @@ class UnitOutput:
         by_value = np.zeros(IGNORE + 1, np.int64)
         by_value[list(self.values)] = counts
         return dict(zip(self.kinds, layers, strict=True)), by_value
+
+
+def read_unit(raster: Raster, unit: Unit) -> tuple[Pixels, Valid]:
+    """Pixels (bands, rows, cols) and valid (rows, cols) of a unit's `read` window.
+
+    What lies outside the raster mirrors it: the network would take zeros for ground, and change classes near the edge.
+    """
+    pixels, valid = raster.read(unit.read)
+    inside = (unit.read & raster.grid.window).shape
+    rows, cols = (_mirrored(*lengths) for lengths in zip(inside, unit.read.shape, strict=True))
+    for array in (pixels, valid):
+        array[..., inside[0] :, :] = array[..., rows, :]
+        array[..., inside[1] :] = array[..., cols]
+    return pixels, valid
+
+
+def _mirrored(inside: int, length: int) -> NDArray[np.int64]:
+    """For each pixel beyond the first `inside` of an axis, the one that it mirrors."""
+    return np.pad(np.arange(inside), (0, length - inside), mode="reflect")[inside:]
 
 
 def predict_unit(
