@@ -144,7 +144,7 @@ def end_with_code_of(app: typer.Typer) -> NoReturn:
         with _interruptible(), machine_errors():
             code = app(standalone_mode=False)
     except LandscribeError as error:
-        code = _refused(" ".join(str(error).split()), 1 if isinstance(error, UnfinishedError) else 2)
+        code = _refused(str(error), 1 if isinstance(error, UnfinishedError) else 2)
     except UsageError as error:
         code = _misused(error)
     except (KeyboardInterrupt, typer.Abort):
