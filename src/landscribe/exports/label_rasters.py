@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.errors import ClassError, RecipeError, counted, listed
 from landscribe.geo.classes import IGNORE, Classes, label_key
-from landscribe.geo.grid import Window, size_label
+from landscribe.geo.grid import size_label
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.machine import require_memory
-from landscribe.maps.class_map import ClassMap
+from landscribe.maps.class_map import ClassMap, class_values
 from landscribe.outputs import atomic_folder
 
 _BYTES_PER_PIXEL = 8
@@ -58,8 +58,7 @@ def _write(mapped: ClassMap, path: Path, nodata_as: str | None) -> None:
     remedy = "Export a part of the map (gdal_translate -srcwin)."
     require_memory(height * width * _BYTES_PER_PIXEL, f"{source} ({size_label(raster.grid.shape)} pixels)", remedy)
     codes = _codes(mapped.classes, source, nodata_as)
-    pixels, valid = raster.read(Window(0, 0, height, width))
-    indices = mapped.classes.to_indices(np.where(valid, pixels[0], IGNORE).astype(np.uint8))
+    indices = mapped.classes.to_indices(class_values(*raster.read(raster.grid.window)))
     missing = int((indices == IGNORE).sum())
     if missing and nodata_as is None:
         raise ClassError(
