@@ -100,11 +100,18 @@ def with_class(mapped: Raster, classes: Classes, name: str | None) -> Raster:
     Raises:
         RecipeError: no class has the name.
     """
-    if name is None:
-        return mapped
+    return mapped if name is None else filled(mapped, value_of_nodata(classes, name))
+
+
+def value_of_nodata(classes: Classes, name: str) -> int:
+    """The value of the class `name`, which pixels without a value get.
+
+    Raises:
+        RecipeError: no class has the name.
+    """
     if name not in classes.names:
         raise RecipeError(f"--nodata-as is '{name}', but the classes are {', '.join(classes.names)}. Name one of them.")
-    return filled(mapped, classes.values[classes.names.index(name)])
+    return classes.values[classes.names.index(name)]
 
 
 def with_background(classes: Classes, mapped: Raster) -> Classes:
