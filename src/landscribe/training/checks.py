@@ -93,9 +93,9 @@ def require_learnable(chips: Chips) -> None:
     """Raise ChipError if no chip is in split train, or if a class occurs in other splits only."""
     pixels = {name: chips.of_split(name).counts.sum(axis=0) for name in ("train", "val", "test")}
     if not len(chips.of_split("train")):
-        splits = chips.table["split"].value_counts().to_dict()
         raise ChipError(
-            f"{chips.folder} has no chip in split train (it has {splits}). Hold out fewer chips, or cut more."
+            f"{chips.folder} has no chip in split train (it has {chips.split_counts}). Hold out fewer chips, or cut "
+            "more."
         )
     for index, entry in enumerate(chips.classes):
         held_out = {name: int(counts[index]) for name, counts in pixels.items() if counts[index]}
