@@ -188,17 +188,15 @@ def _trial(recipe: Recipe, scene: Scene, classes: int, batch: int) -> _Measured:
         training_autocast,
         training_precision,
     )
-    from landscribe.nn import build
     from landscribe.nn.losses import weighted_sum
+    from landscribe.training.checks import network_of
     from landscribe.training.segmenter import optimizer_of
 
     size = recipe.chips.size
     device = resolve_device()
     precision = training_precision(recipe.train.precision, device)
-    network = build(
-        recipe.train.architecture, bands=len(scene.image.bands), encoder=recipe.train.encoder, weights=None,
-        **{"classes": classes, **recipe.train.options},
-    ).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # fmt: skip
+    network = network_of(recipe.train, bands=len(scene.image.bands), classes=classes)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = weighted_sum(recipe.train.loss)
 
     def random_images(count: int, side: int) -> Any:

@@ -48,8 +48,8 @@ def most_open_files() -> int:
 def bytes_text(count: float) -> str:
     """Bytes as text, without an exponent.
 
-    >>> [bytes_text(count) for count in (300_000, 2.5e9, 1.5e12, 20)]
-    ['300 kB', '2.5 GB', '1,500 GB', '20 bytes']
+    >>> [bytes_text(count) for count in (300_000, 2.5e9, 999.9e9, 20)]
+    ['300 kB', '2.5 GB', '1,000 GB', '20 bytes']
     """
     unit, size = next(((unit, size) for unit, size in _BYTE_UNITS.items() if count >= size), ("bytes", 1))
     return f"{count / size:,.0f} {unit}" if count >= 100 * size else f"{count / size:.3g} {unit}"

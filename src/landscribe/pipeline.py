@@ -22,7 +22,7 @@ from landscribe.preflight import check
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
 from landscribe.spec import Seed, checked
-from landscribe.verbs import assess, chip_scenes, new, report, train, vectorize
+from landscribe.verbs import assess, chip_scenes, new, report, train_chips, vectorize
 from landscribe.verbs.sources import Source, recipe_of
 
 if TYPE_CHECKING:
@@ -217,8 +217,9 @@ def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, 
         remove_leftover(assessed.model_folder)
     else:
         require_threshold_chips(filled.predict, chips, chips.splits.tolist())
-        settings = filled.train.model_dump() | {"augment": filled.augment, "overwrite": overwrite}
-        train(chips, out=assessed.model_folder, seed=filled.seed, **settings)
+        train_chips(
+            chips, filled.train, filled.augment, out=assessed.model_folder, seed=filled.seed, overwrite=overwrite
+        )
     maps = _map_scenes(filled, assessed, overwrite=overwrite)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=files.assessment_file, **measured)

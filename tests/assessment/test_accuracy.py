@@ -15,7 +15,7 @@ from landscribe.data.chips.spec import ChipSpec
 from landscribe.data.scenes.scene import open_labels, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.spec import SplitSpec
-from landscribe.errors import ChipError, ClassError, RecipeError
+from landscribe.errors import ChipError, ClassError, RasterError, RecipeError
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from worlds import METRE, noise, pixel_box, write_polygons, write_raster
@@ -196,3 +196,12 @@ def test_chips_that_were_cut_before_scenes_had_groups_are_assessed(tmp_path):
     assessment = assessed(Chips.open(chips.folder), maps)
     assert list(assessment.groups) == ["s0", "s1"]  # each scene
     assert assessment.confusion.total == 2 * SIDE * SIDE
+
+
+def test_a_map_that_cannot_hold_its_values_in_a_byte_is_refused_for_chips_too(tmp_path):
+    chips, maps = grouped_world(tmp_path, ("north",))
+    # In a byte, 257 would count as class 1.
+    wide = write_raster(tmp_path / "wide.tif", np.full((SIDE, SIDE), 257, np.uint16), transform=METRE)
+    with pytest.raises(RasterError, match=r"wide.tif has 1 band of uint16\. Expected a class raster"):
+        assessed(chips, [wide])
+    assert assessed(chips, maps).confusion.total > 0

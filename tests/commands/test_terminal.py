@@ -8,6 +8,7 @@ import time
 import pytest
 
 from landscribe.commands import tables, terminal
+from landscribe.errors import RasterError
 
 
 @pytest.fixture
@@ -105,3 +106,12 @@ def test_an_error_of_the_machine_ends_a_command_with_one_line(error, capsys):
         terminal.end_with_code_of(app)
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_two_spaces_of_a_path_are_two_spaces_of_the_message(capsys):
+    def app(**_):
+        raise RasterError("/data/north  2024.tif does not exist.\nCheck the path.")
+
+    with pytest.raises(SystemExit):
+        terminal.end_with_code_of(app)
+    assert capsys.readouterr().err == "landscribe: /data/north  2024.tif does not exist. Check the path.\n"

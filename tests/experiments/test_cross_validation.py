@@ -171,10 +171,18 @@ def test_impossible_folds_are_refused_before_anything_is_written(chips, tmp_path
     assert not (tmp_path / "CV").exists()
 
 
-def test_several_processes_are_refused(chips, tmp_path):
+@pytest.mark.parametrize("devices", [2, "2"])
+def test_several_processes_are_refused(chips, tmp_path, devices):
     with pytest.raises(RecipeError, match="one after the other in one process, but 2 were asked for"):
-        cross_validate(chips, out=tmp_path / "CV", folds=3, devices=2, **QUICK)
+        cross_validate(chips, out=tmp_path / "CV", folds=3, devices=devices, **QUICK)
     assert not (tmp_path / "CV").exists()
+
+
+def test_settings_that_are_given_as_text_are_those_of_the_numbers(chips, measured, monkeypatch):
+    out, _ = measured
+    monkeypatch.setattr(train_loop, "train", None)  # no model is trained again
+    result = cross_validate(chips, out=out, folds="3", devices="1", **QUICK | {"steps": "2"})
+    assert len(result.folds) == 3
 
 
 def test_a_setting_that_follows_validation_chips_needs_them_in_every_fold_before_any_training(chips, tmp_path):

@@ -33,7 +33,7 @@ def test_training_needs_weights_gradients_and_moments(tiny_chips, tmp_path, monk
 def test_a_network_that_fits_without_its_gradients_is_refused_before_it_is_built(tiny_chips, tmp_path, monkeypatch):
     monkeypatch.setattr(checks.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(machine, "total_memory", lambda: 5 * 10**9)
-    monkeypatch.setattr("landscribe.training.train_loop.build", lambda *_, **__: pytest.fail("built"))
+    monkeypatch.setattr("landscribe.training.checks.build", lambda *_, **__: pytest.fail("built"))
     wide = TINY | {"options": {"encoder_widths": [8, 7_000]}}
     with pytest.raises(ResourceError, match=r"training unet with 44\d,.* weights needs at least 7\.\d+ GB .* 5 GB"):
         verbs.train(tiny_chips, out=tmp_path / "model", **wide)

@@ -260,7 +260,7 @@ def _by_group(chips: Chips, by_scene: dict[str, PixelCounts]) -> dict[str, Pixel
 
 def _maps_by_scene(maps: Sequence[Raster], chips: Chips) -> dict[str, Raster]:
     map_of = match_maps(maps, chips.images())
-    for scene in dict.fromkeys(chips.table["scene"]):
+    for scene in dict.fromkeys(chips.scene_names.tolist()):
         if scene not in map_of:
             raise GridError(
                 f"no map ({_names(maps)}) is aligned to the grid of scene '{scene}'. Map that scene and give its map "

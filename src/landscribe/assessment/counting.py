@@ -17,10 +17,11 @@ from landscribe.data.scenes.label_formats import LabelSource
 from landscribe.errors import ClassError, RasterError, listed
 from landscribe.executor import run_on_dask, run_units
 from landscribe.geo.access import bounded_block_cache
-from landscribe.geo.classes import IGNORE, Classes
+from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.machine import cores
+from landscribe.maps.class_map import class_values
 
 _STRIP_PIXELS = 2**23
 _MOST_PIXELS = 2**27
@@ -220,10 +221,8 @@ def mapped_indices(mapped: Raster, window: Window, classes: Classes) -> NDArray[
     Raises:
         RasterError: the map holds a value that is not in the class table.
     """
-    pixels, valid = mapped.read(window)
-    values = np.where(valid, pixels[0], IGNORE).astype(np.uint8)
     try:
-        return classes.to_indices(values)
+        return classes.to_indices(class_values(*mapped.read(window)))
     except ClassError as error:
         unlisted = listed(error.labels)
         raise RasterError(

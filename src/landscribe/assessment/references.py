@@ -32,7 +32,7 @@ from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
-from landscribe.maps.class_map import read_tags, trained_splits_in
+from landscribe.maps.class_map import ClassMap, read_tags, trained_splits_in
 from landscribe.maps.class_tables import (
     as_in_features,
     as_in_raster,
@@ -74,6 +74,7 @@ def assess_maps(
     Raises:
         LabelError: a map has no file in the folder, or its files are of two kinds.
         SampleError: units of a reference sample have no reference class.
+        RasterError: a map is no class raster.
         RecipeError: a map is no raster or given twice, maps have different class tables, several classes have no class
             column, or a setting means nothing with this reference.
     """
@@ -87,7 +88,7 @@ def assess_maps(
     _require_fields_of_reference(spec, reference, of_reference)
     counting = _counting(spec, paths)
     _refuse_twice(paths)
-    maps = [Raster.open([path]) for path in paths]
+    maps = [ClassMap.open(path).raster for path in paths]
     of_split, of_chips = None, {}
     if isinstance(reference, Chips) or (Path(reference) / "chips.json").exists():
         chips, of_split = Chips.of(reference), split or "test"

@@ -116,8 +116,8 @@ def assess_sample(mapped: Raster, path: Path, spec: AccuracySpec) -> SampleAsses
         spec: settings of the measures.
 
     Raises:
-        LabelError: the sample cannot be read, was changed, or was drawn from another map.
-        SampleError: units have no reference class, or nothing can be estimated from those that have.
+        SampleError: the sample cannot be read, was changed, or was drawn from another map; units have no reference
+            class, or nothing can be estimated from those that have.
     """
     sample = ReferenceSample.open(path)
     if spec.sample_labels is not None:

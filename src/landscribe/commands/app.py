@@ -129,7 +129,7 @@ def chip(
         recipe, images=image_files(image), labels=labels, out=out, overwrite=overwrite, **ctx.obj,
         **given(class_table=class_table, seed=seed),
     )  # fmt: skip
-    splits = {str(name): int(count) for name, count in chips.table["split"].value_counts().items()}
+    splits = chips.split_counts
     if as_json:
         print_json({"chips": str(out), "count": len(chips), "splits": splits, "classes": chips.classes.names})
     else:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from landscribe.commands.numbers import area_form, confidence_text, error_text, estimated_text, number, with_interval
-from landscribe.commands.terminal import duration, show, size
+from landscribe.commands.terminal import duration, show
 from landscribe.errors import counted, listed, per_cent, printable
+from landscribe.machine import bytes_text
 from landscribe.outputs import json_text
 from landscribe.runs import Run
 
@@ -33,13 +34,13 @@ def print_check(result: Any) -> None:
     ahead = result.forecast
     if ahead is None:
         return
-    parts = [f"at most {counted(ahead.chips, 'chip')}", f"at most {size(ahead.disk_bytes)} on disk"]
+    parts = [f"at most {counted(ahead.chips, 'chip')}", f"at most {bytes_text(ahead.disk_bytes)} on disk"]
     if ahead.steps is not None:
         parts.append(f"at most {counted(ahead.steps, 'training step')}")
     if ahead.seconds is not None:
         parts.append(f"about {duration(ahead.seconds)} on this machine")
     if ahead.memory_bytes is not None:
-        parts.append(f"about {size(ahead.memory_bytes)} of memory")
+        parts.append(f"about {bytes_text(ahead.memory_bytes)} of memory")
     show(f"forecast: {', '.join(parts)}")
     if efforts := [f"{name} about {duration(seconds)}" for name, seconds in ahead.seconds_by_effort.items()]:
         show(f"training by --effort: {', '.join(efforts)}")
@@ -66,10 +67,8 @@ def _title(name: str) -> str:
 
 def print_measures(summary: dict[str, Any]) -> None:
     """Accuracy by class."""
-    show(
-        f"{listed(summary['maps'])} against {summary['reference']}"
-        + (f" ({summary['split']})" if summary["split"] else "")
-    )
+    split = f" ({summary['split']})" if summary["split"] else ""
+    show(f"{listed(summary['maps'])} against {summary['reference']}{split}")
     if caveat := summary.get("caveat"):
         show(caveat)
     intervals = summary.get("intervals") or {}

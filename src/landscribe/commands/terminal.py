@@ -119,19 +119,6 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def size(count: float) -> str:
-    """Bytes as a person says them.
-
-    >>> size(2_500_000)
-    '2.5 MB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
 # Typer brings click along under different names in different versions.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Click's error of a command line that it cannot read."""
@@ -144,7 +131,7 @@ def end_with_code_of(app: typer.Typer) -> NoReturn:
         with _interruptible(), machine_errors():
             code = app(standalone_mode=False)
     except LandscribeError as error:
-        code = _refused(" ".join(str(error).split()), 1 if isinstance(error, UnfinishedError) else 2)
+        code = _refused(str(error), 1 if isinstance(error, UnfinishedError) else 2)
     except UsageError as error:
         code = _misused(error)
     except (KeyboardInterrupt, typer.Abort):

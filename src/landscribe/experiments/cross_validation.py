@@ -12,7 +12,7 @@ from landscribe.errors import machine_errors
 from landscribe.experiments.trainings import RESULTS, Trainings, split_counts
 from landscribe.outputs import claim, output_path, write_json
 from landscribe.spec import Pixels, Seed, checked
-from landscribe.verbs.sources import Source, open_chips
+from landscribe.verbs.sources import Source, open_chips, training_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -141,10 +141,11 @@ def cross_validate(
         checked("gap", gap, Pixels | None),
         checked("folds", folds, int | Whole),
     )
+    spec, augmentation = training_specs(dict(settings))
     opened, out = open_chips(chips), output_path(out)
-    trainings = Trainings(out, opened, seed, dict(settings), overwrite)
+    trainings = Trainings(out, opened, spec, augmentation, seed, overwrite)
     plan = plan_folds(opened, folds, gap=gap, seed=seed)
-    require_validation_of(plan, opened, trainings.spec)
+    require_validation_of(plan, opened, spec)
     with claim(out):
         trainings.claim(folds=folds, gap=gap)
         result = CrossValidation(tuple(_folds(trainings, plan)))

@@ -11,7 +11,7 @@ from landscribe.model import Model
 from landscribe.training.checkpoint import remove_leftover
 from landscribe.training.parallel import chip_sampler
 from landscribe.training.spec import TrainSpec
-from landscribe.verbs import train
+from landscribe.verbs import train_chips
 
 if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
@@ -54,9 +54,8 @@ def train_final(chips: Chips, assessed: Model, run: Run, recipe: Recipe, *, over
         )  # fmt: skip
         spec = final_spec(recipe.train, chips, everything, assessed)
         # Which preset `auto` stands for is decided once.
-        augment = recipe.augment.model_copy(update={"preset": assessed.provenance["augment"]["preset"]})
-        settings = spec.model_dump() | {"augment": augment, "overwrite": overwrite}
-        train(everything, out=run.final_folder, seed=recipe.seed, **settings)
+        augmentation = recipe.augment.model_copy(update={"preset": assessed.provenance["augment"]["preset"]})
+        train_chips(everything, spec, augmentation, out=run.final_folder, seed=recipe.seed, overwrite=overwrite)
     model = Model.load(run.final_folder, trust=recipe.train.architecture)
     final = replace(model, config=model.config.model_copy(update={"val_threshold": assessed.val_threshold}))
     final.save(run.model_folder)

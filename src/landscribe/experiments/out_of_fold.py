@@ -65,8 +65,7 @@ def train_folds(recipe: Recipe, chips: Chips, plan: Sequence[HeldOut], run: Run,
         run: gets a model folder for each fold, and a table of the fold that holds out each chip.
         overwrite: replace models and unfinished trainings of another machine or version, unless all are finished.
     """
-    settings = recipe.train.model_dump() | {"augment": recipe.augment}
-    trainings = Trainings(run.folds_folder, chips, recipe.seed, settings, overwrite)
+    trainings = Trainings(run.folds_folder, chips, recipe.train, recipe.augment, recipe.seed, overwrite)
     if not all((run.folds_folder / fold.model).exists() for fold in plan):
         trainings.claim(folds=recipe.models.folds, gap=recipe.split.gap)
     held_out_by = np.array([np.array(fold.splits) == "test" for fold in plan]).argmax(axis=0)

@@ -12,12 +12,12 @@ from landscribe.errors import OutputError
 from landscribe.fingerprint import Fingerprint, read_fingerprint
 from landscribe.outputs import os_errors, refuse_file, remove_whole, require_writable, write_text
 from landscribe.runs import FOLDS
-from landscribe.verbs import train
-from landscribe.verbs.sources import augmentation_of
+from landscribe.verbs import train_chips
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from landscribe.data.batches.augment_spec import AugmentSpec
     from landscribe.data.chips.chips import Chips
     from landscribe.model import Model
     from landscribe.training.spec import TrainSpec
@@ -38,18 +38,11 @@ class Trainings:
 
     folder: Path
     chips: Chips
+    spec: TrainSpec
+    augmentation: AugmentSpec
     seed: int
-    settings: dict[str, Any]
-    """Of TrainSpec, and `augment`."""
     overwrite: bool = False
     """Remove the models and results of other settings, and unfinished trainings."""
-
-    @property
-    def spec(self) -> TrainSpec:
-        """The settings without the augmentation."""
-        from landscribe.training.spec import TrainSpec
-
-        return TrainSpec.of({name: value for name, value in self.settings.items() if name != "augment"})
 
     def claim(self, **rest: Any) -> None:
         """Make the folder that of these settings, or resume it.
@@ -63,7 +56,7 @@ class Trainings:
         """
         from landscribe.training.parallel import require_one_process
 
-        require_one_process(self.settings.get("devices", "auto"))
+        require_one_process(self.spec.devices)
         with os_errors(self.folder):
             refuse_file(self.folder)
         _claim(self.folder, self._fingerprint(**rest), overwrite=self.overwrite)
@@ -84,35 +77,36 @@ class Trainings:
         else:
             counts = split_counts(splits).items()
             log.info("%s: %s", name, ", ".join(f"{count} {split}" for split, count in counts if count))
-            settings = self.settings | self._initial_weights()
-            train(self.chips.with_splits(splits), out=folder, seed=self.seed, overwrite=self.overwrite, **settings)
+            train_chips(
+                self.chips.with_splits(splits), self._spec_with_weights(), self.augmentation,
+                out=folder, seed=self.seed, overwrite=self.overwrite,
+            )  # fmt: skip
         # The user named the class in the settings.
-        return Model.load(folder, trust=self.settings.get("architecture", ()))
+        return Model.load(folder, trust=self.spec.architecture)
 
-    def _initial_weights(self) -> dict[str, str]:
-        """The initial weights of the models that are there: the hub of weights may answer differently later."""
+    def _spec_with_weights(self) -> TrainSpec:
+        """With the initial weights of the models that are there: the hub of weights may answer differently later."""
         from landscribe.model import Model
 
         names = sorted(path.name for path in self.folder.iterdir() if _MODEL.fullmatch(path.name))
         first = next((name for name in names if not name.endswith(".training")), None)
         if first is None:
-            return {}
+            return self.spec
         model = Model.load(self.folder / first, trust=self.spec.architecture)
-        return {"weights": initial_weights(self.spec, model)}
+        return self.spec.model_copy(update={"weights": initial_weights(self.spec, model)})
 
     def _fingerprint(self, **rest: Any) -> Fingerprint:
         """All that decides the models."""
         from landscribe.inference.device import training_precision
 
-        spec = self.spec
         fields = {
             "chips_sha256": self.chips.sha256,
             "chips": len(self.chips),
             "table": self.chips.table_sha256,
             "seed": self.seed,
             **rest,
-            "train": spec.decisive | {"precision": training_precision(spec.precision)},
-            "augment": augmentation_of(self.settings.get("augment", {})).model_dump(mode="json"),
+            "train": self.spec.decisive | {"precision": training_precision(self.spec.precision)},
+            "augment": self.augmentation.model_dump(mode="json"),
         }
         return Fingerprint.of(fields)
 

@@ -15,7 +15,7 @@ from landscribe.errors import ChipError, listed, machine_errors
 from landscribe.experiments.trainings import RESULTS, Trainings
 from landscribe.outputs import claim, output_path, write_json
 from landscribe.spec import Seed, checked
-from landscribe.verbs.sources import Source, open_chips
+from landscribe.verbs.sources import Source, open_chips, training_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,11 +79,14 @@ def transfer(
         Counts and measures of each model on each group.
 
     Raises:
+        RecipeError: an unknown setting, or one out of range.
         ChipError: scenes without a group, fewer than two groups, none with training or none with held-out chips.
     """
-    opened, out, seed = open_chips(chips), output_path(out), checked("seed", seed, Seed)
+    seed = checked("seed", seed, Seed)
+    spec, augmentation = training_specs(dict(settings))
+    opened, out = open_chips(chips), output_path(out)
     trained_on, assessed = _groups(opened)
-    trainings = Trainings(out, opened, seed, dict(settings), overwrite)
+    trainings = Trainings(out, opened, spec, augmentation, seed, overwrite)
     with claim(out):
         trainings.claim(transfer=True)
         result = Transfer(tuple(_models(trainings, trained_on, assessed)), assessed)

@@ -20,7 +20,7 @@ from landscribe.data.chips.stats import band_statistics
 from landscribe.data.scenes.arcgis_classes import NODATA, SHIFT, TEMPLATE
 from landscribe.errors import ChipError
 from landscribe.geo.classes import IGNORE, Classes, rgb
-from landscribe.geo.grid import Grid, Window
+from landscribe.geo.grid import Grid
 from landscribe.geo.rasters.raster import Pixels, Valid
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.outputs import atomic_folder
@@ -94,6 +94,7 @@ class _Tiles:
         self.chips = chips
         self.reader = ChipReader(chips)
         self.images = chips.images()
+        self.scenes, self.windows = chips.scene_names.tolist(), chips.windows
         self.values = np.full(256, NODATA, np.uint8)
         self.values[list(chips.classes.values)] = table.values
         self.folder = folder
@@ -105,9 +106,7 @@ class _Tiles:
     def write(self, index: int) -> None:
         """Write one pair, with world files for readers without GeoTIFF tags."""
         pixels, valid, mask = self.reader.read(index)
-        row = self.chips.table.iloc[index]
-        window = Window(*(int(row[name]) for name in ("row", "col", "height", "width")))
-        grid = self.images[row["scene"]].grid[window]
+        grid = self.images[self.scenes[index]].grid[self.windows[index]]
         name = f"{index:09d}"
         self._write(self.folder / "images" / name, pixels, grid, valid)
         self._write(self.folder / "labels" / name, self.values[mask][None], grid, None)

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.errors import ClassError, RecipeError, counted, listed
 from landscribe.geo.classes import IGNORE, Classes, label_key
-from landscribe.geo.grid import Window, size_label
+from landscribe.geo.grid import size_label
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.machine import require_memory
-from landscribe.maps.class_map import ClassMap
+from landscribe.maps.class_map import ClassMap, class_values
+from landscribe.maps.class_tables import value_of_nodata
 from landscribe.outputs import atomic_folder
 
 _BYTES_PER_PIXEL = 8
@@ -57,23 +58,22 @@ def _write(mapped: ClassMap, path: Path, nodata_as: str | None) -> None:
     height, width = raster.grid.shape
     remedy = "Export a part of the map (gdal_translate -srcwin)."
     require_memory(height * width * _BYTES_PER_PIXEL, f"{source} ({size_label(raster.grid.shape)} pixels)", remedy)
-    codes = _codes(mapped.classes, source, nodata_as)
-    pixels, valid = raster.read(Window(0, 0, height, width))
-    indices = mapped.classes.to_indices(np.where(valid, pixels[0], IGNORE).astype(np.uint8))
+    codes = _codes(mapped.classes, source)
+    values = class_values(*raster.read(raster.grid.window))
+    if nodata_as is not None:
+        values[values == IGNORE] = value_of_nodata(mapped.classes, nodata_as)
+    indices = mapped.classes.to_indices(values)
     missing = int((indices == IGNORE).sum())
-    if missing and nodata_as is None:
+    if missing:
         raise ClassError(
             f"{source} has {counted(missing, 'pixel')} without a class. Expected a class for each. Pass --nodata-as "
             "with the name of the class that they get."
         )
-    # The last code is that of pixels without a class.
-    write_raster(path, codes[np.minimum(indices, len(codes) - 1)][None], raster.grid, compress="deflate")
+    write_raster(path, codes[indices][None], raster.grid, compress="deflate")
 
 
-def _codes(classes: Classes, source: str, nodata_as: str | None) -> NDArray[Any]:
-    """(classes + 1,) label of each class, and of no class, in the smallest type of whole numbers."""
-    if nodata_as is not None and nodata_as not in classes.names:
-        raise RecipeError(f"--nodata-as is '{nodata_as}', but the classes are {', '.join(classes.names)}. Name one.")
+def _codes(classes: Classes, source: str) -> NDArray[Any]:
+    """(classes,) label of each class, in the smallest type of whole numbers."""
     keys = [label_key(entry.label) for entry in classes]
     words = [entry.name for entry, key in zip(classes, keys, strict=True) if not key.removeprefix("-").isdecimal()]
     if words:
@@ -82,7 +82,6 @@ def _codes(classes: Classes, source: str, nodata_as: str | None) -> NDArray[Any]
             "itself has whole numbers, the class values: use it as it is."
         )
     codes = [int(key) for key in keys]
-    codes.append(0 if nodata_as is None else codes[classes.names.index(nodata_as)])
     smallest = np.result_type(*(np.min_scalar_type(code) for code in codes))
     if smallest.kind not in "iu" or smallest.itemsize > 4:
         raise ClassError(f"{source}: codes from {min(codes)} to {max(codes)} need more than 32 bits.")

@@ -1,7 +1,6 @@
 """Pruning: cost and accuracy of each branch of a UNet++, and the smaller model of one branch."""
 
 import copy
-import math
 import statistics
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 
+from landscribe.agreement import plain
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import ModelError
 from landscribe.inference.benchmark import synthetic_images, time_in_turns
@@ -38,8 +38,8 @@ class Branch:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; null for classes that do not occur."""
         row = asdict(self)
-        f1 = {name: _finite(value) for name, value in self.f1.items()}
-        return row | {"f1": f1, "mean_f1": _finite(self.mean_f1), "mean_iou": _finite(self.mean_iou)}
+        f1 = {name: plain(value) for name, value in self.f1.items()}
+        return row | {"f1": f1, "mean_f1": plain(self.mean_f1), "mean_iou": plain(self.mean_iou)}
 
 
 def branches(model: Model, chips: Chips) -> list[Branch]:
@@ -71,10 +71,6 @@ def branches(model: Model, chips: Chips) -> list[Branch]:
         size = sum(parameter.numel() for parameter in choice.parameters())
         rows.append(Branch(branch, size, seconds[branch], confusion.mean_f1, confusion.mean_iou, f1))
     return rows
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _mean_of_branches(network: UNetPlusPlus) -> UNetPlusPlus:

@@ -11,10 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from landscribe.errors import ClassError, RasterError, counted, first_line, listed
 from landscribe.geo.access import open_dataset
-from landscribe.geo.classes import ClassEntry, Classes, values_that_occur
-from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.classes import IGNORE, ClassEntry, Classes, values_that_occur
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.maps.areas import Areas
 
 if TYPE_CHECKING:
@@ -121,6 +124,11 @@ def require_values(values: "Collection[int]", *maps: Raster) -> None:
         )
 
 
+def class_values(pixels: Pixels, valid: Valid) -> NDArray[np.uint8]:
+    """Class values (rows, cols) of a class raster's pixels as they were read: 255 where it has no value."""
+    return np.where(valid, pixels[0], np.uint8(IGNORE))
+
+
 def read_tags(path: Path) -> dict[str, str]:
     """The tags of a raster file; empty if there is none."""
     if not path.exists():
@@ -162,6 +170,15 @@ def _object_in(tags: dict[str, str], name: str) -> dict[str, Any]:
 def classes_as_tag(classes: Classes) -> str:
     """The class table as JSON. Law: `classes_from_tag(classes_as_tag(c)) == c`."""
     return json.dumps([asdict(entry) for entry in classes])
+
+
+def class_table_of(path: str) -> Classes | None:
+    """The class table in the tags of a raster file; None without one.
+
+    Raises:
+        RasterError: the tag holds no class table.
+    """
+    return class_table_in(read_tags(Path(path)), path)
 
 
 def class_table_in(tags: dict[str, str], path: str) -> Classes | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from landscribe.data.scenes.polygon_files import label_options
 from landscribe.data.scenes.scene import open_labels
@@ -23,7 +22,7 @@ from landscribe.geo.rasters.derived.converted import filled
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS, POLYGONS
 from landscribe.geo.vectors.vector_files import is_vector
-from landscribe.maps.class_map import ClassMap, class_table_in, read_tags, require_values
+from landscribe.maps.class_map import ClassMap, class_table_of, require_values
 
 _STRIP_PIXELS = 2**23
 
@@ -101,11 +100,18 @@ def with_class(mapped: Raster, classes: Classes, name: str | None) -> Raster:
     Raises:
         RecipeError: no class has the name.
     """
-    if name is None:
-        return mapped
+    return mapped if name is None else filled(mapped, value_of_nodata(classes, name))
+
+
+def value_of_nodata(classes: Classes, name: str) -> int:
+    """The value of the class `name`, which pixels without a value get.
+
+    Raises:
+        RecipeError: no class has the name.
+    """
     if name not in classes.names:
         raise RecipeError(f"--nodata-as is '{name}', but the classes are {', '.join(classes.names)}. Name one of them.")
-    return filled(mapped, classes.values[classes.names.index(name)])
+    return classes.values[classes.names.index(name)]
 
 
 def with_background(classes: Classes, mapped: Raster) -> Classes:
@@ -126,7 +132,7 @@ def as_in_features(classes: Classes, features: Features) -> Classes:
 
 def as_in_raster(classes: Classes, reference: str) -> Classes:
     """The class table for a label raster: a map of Landscribe holds values, any other raster labels."""
-    table = class_table_in(read_tags(Path(reference)), reference) or ()
+    table = class_table_of(reference) or ()
     values = {entry.name: entry.value for entry in table}
     if not values.keys() >= set(classes.names):
         return classes.with_numeric_labels()

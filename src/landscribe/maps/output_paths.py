@@ -1,6 +1,6 @@
 """Output paths: the files of one map, and whether they can be written."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +65,7 @@ class OutputPaths:
             names = [name.replace("_", " ") for name, other in named if other.resolve() == path.resolve()]
             if len(names) > 1:
                 raise OutputError(f"{path} is the path of both the {' and the '.join(names)}. Give each its own.")
-            if path.resolve() in inputs:
-                raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")
+        require_apart(self, inputs)
 
     def require_writable(self, *, overwrite: bool, own: set[Path]) -> None:
         """Raise OutputError if a path cannot be written, or exists and is neither to be overwritten nor our `own`."""
@@ -74,3 +73,10 @@ class OutputPaths:
             require_absent(path, overwrite=overwrite or path in own)
         for path in list(self)[1:]:
             require_writable(path)
+
+
+def require_apart(outputs: Iterable[Path], inputs: Collection[Path]) -> None:
+    """Raise OutputError if an output is an input (resolved)."""
+    for path in outputs:
+        if path.resolve() in inputs:
+            raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from landscribe.errors import ClassError, RasterError, listed
 from landscribe.geo.classes import IGNORE, default_colour, read_class_table
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.class_map import class_table_in, read_tags, require_values
+from landscribe.maps.class_map import class_table_of, require_values
 from landscribe.spec import nearest
 
 log = logging.getLogger(__name__)
@@ -109,7 +108,7 @@ def _classes_of(raster: Raster, class_table: str | None) -> tuple[PolygonClass, 
     """The classes that a raster may hold."""
     if class_table is not None:
         return _table_of(class_table)
-    table = class_table_in(read_tags(Path(raster.paths[0])), raster.paths[0])
+    table = class_table_of(raster.paths[0])
     if table is not None:
         return tuple(PolygonClass(entry.value, entry.name, entry.colour) for entry in table)
     values = sorted(_values_of(raster))

@@ -66,11 +66,9 @@ def _check_crs(recipe: Recipe, image: Raster) -> Iterator[Finding]:
 
 def _network(recipe: Recipe, image: Raster, classes: Classes) -> "Segmentation":
     """The network of a recipe; LandscribeError if it cannot be built or trained."""
-    from landscribe.nn import build
-    from landscribe.nn.architectures.external import require_image_side
     from landscribe.nn.encoders.freezing import parts_of
     from landscribe.nn.encoders.weights import require_weights
-    from landscribe.training.checks import require_memory_to_train, resolved_settings
+    from landscribe.training.checks import resolved_settings, trainable_network
     from landscribe.training.scaling import of_range
 
     train, bands = recipe.train, len(image.bands)
@@ -79,18 +77,12 @@ def _network(recipe: Recipe, image: Raster, classes: Classes) -> "Segmentation":
     if train.scaling == "range":
         of_range(np.dtype(image.dtype), bands=bands)
     require_weights(train.encoder, "imagenet" if train.weights == "imagenet" else None)
-    require_memory_to_train(train, bands=bands, classes=len(classes))
-    network = build(
-        train.architecture, bands=image.bands, encoder=train.encoder, weights=weights,
-        weights_bands=train.weights_bands, **{"classes": len(classes), **train.options},
-    )  # fmt: skip
-    require_memory_to_train(train, bands=bands, classes=len(classes), network=network)
+    network = trainable_network(train, bands=image.bands, classes=len(classes), size=recipe.chips.size, weights=weights)
     resolved_settings(
         train, bands=bands, classes=len(classes), size=recipe.chips.size,
         processes=1 if train.devices == "auto" else train.devices,
     )  # fmt: skip
     parts_of(network, train.freeze)
-    require_image_side(network, bands, recipe.chips.size)
     return network
 
 

@@ -16,7 +16,7 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.raster import Valid
 from landscribe.maps.areas import area_decimals, area_text, area_unit, four_digits
-from landscribe.maps.class_map import ClassMap
+from landscribe.maps.class_map import ClassMap, class_values
 from landscribe.outputs import write_text
 from landscribe.reports import figures
 from landscribe.reports.description import Description, describe
@@ -95,8 +95,7 @@ def _maps(scenes: Scenes) -> list[dict[str, Any]]:
     for mapped in scenes.maps[:count]:
         covered = [scene for scene, map_raster in scenes.map_of.items() if map_raster is mapped]
         scene = scene_in_name(mapped.name, covered) or next(iter(covered), None)
-        values, valid = mapped.overview(side)
-        values = np.where(valid, values[0], IGNORE).astype(np.uint8)
+        values = class_values(*mapped.overview(side))
         rows.append(
             {
                 "name": mapped.name, "scene": scene and scenes.title(scene), "grid": mapped.grid,
@@ -353,8 +352,7 @@ def _scored(scenes: Scenes) -> list[tuple[float, int, int]]:
 
 def _predicted(scenes: Scenes, index: int) -> Values:
     """The map in the window of a chip: class values (rows, cols), 255 for nodata."""
-    pixels, valid = scenes.map_of[scenes.of_chip[index]].read(scenes.windows[index])
-    return np.where(valid, pixels[0], IGNORE).astype(np.uint8)
+    return class_values(*scenes.map_of[scenes.of_chip[index]].read(scenes.windows[index]))
 
 
 def _location(scenes: Scenes, index: int) -> dict[str, Any]:

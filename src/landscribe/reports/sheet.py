@@ -59,7 +59,7 @@ def contact_sheet(chips: Chips, out: Path, *, augmentation: AugmentSpec, seed: i
     reader, rng = ChipReader(chips), np.random.default_rng(seed)
     candidates = np.arange(len(chips))
     if augmentation.changes_anything:
-        candidates = np.flatnonzero(chips.table["split"] == "train")
+        candidates = np.flatnonzero(chips.splits == "train")
     if not len(candidates):
         raise ChipError(
             f"{chips.folder} has no chips of split train, and others are not augmented. Leave out --augment."
@@ -73,9 +73,10 @@ def contact_sheet(chips: Chips, out: Path, *, augmentation: AugmentSpec, seed: i
     ]
     # Chips are read again to be drawn: together they may not fit into memory.
     limits = _common_limits(map(reader.read, indices), shown_bands(chips.metadata.bands))
+    ids, splits = chips.ids, chips.splits
     for start in range(0, len(indices), chips_per_row):
         row = indices[start : start + chips_per_row]
-        names = [f"{chips.table['chip'][index]}  {chips.table['split'][index]}" for index in row]
+        names = [f"{ids[index]}  {splits[index]}" for index in row]
         pictures = [
             picture
             for index in row

@@ -18,7 +18,6 @@ from landscribe.outputs import atomic_file
 class Form:
     """A file that another program reads."""
 
-    description: str
     suffix: str
     """Of the file, after the stem of the sample's."""
     write: Callable[[ReferenceSample, Path], None]
@@ -53,8 +52,8 @@ def write_acatama(sample: ReferenceSample, path: Path) -> None:
 
 
 FORMS = {
-    "ceo": Form("plots of Collect Earth Online (CSV)", ".ceo.csv", write_collect_earth_online),
-    "acatama": Form("sampling file of AcATaMa (GeoPackage)", ".acatama.gpkg", write_acatama),
+    "ceo": Form(".ceo.csv", write_collect_earth_online),
+    "acatama": Form(".acatama.gpkg", write_acatama),
 }
 """The forms that `sample` writes, by name."""
 

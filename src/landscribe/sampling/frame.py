@@ -23,6 +23,7 @@ from landscribe.geo.grid import Window
 from landscribe.geo.pixel_area import pixel_areas
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.burning import rasterize_mask
+from landscribe.maps.class_map import class_values
 
 OUTSIDE = IGNORE
 """Code of the pixels and blocks that are not in the frame; other codes of strata are the values of their raster."""
@@ -144,7 +145,7 @@ class Frame:
             for strip in strips:
                 pixels, valid = self.mapped.read(strip)
                 pixels_hash.add(pixels[0], valid)
-                values = np.where(valid, pixels[0], np.uint8(OUTSIDE))
+                values = class_values(pixels, valid)
                 units, of_strata = self._units(strip, values), of_strata + self._without_stratum(strip, values)
                 first, of_units = strip.row // self.side, of_units + units.without_unit
                 for index, (strata, row, areas) in enumerate(zip(units.strata, units.values, units.areas, strict=True)):
@@ -165,8 +166,7 @@ class Frame:
 
     def read(self, window: Window) -> UnitRows:
         """The units of a window; of blocks, and with a buffer, whole rows of the lattice."""
-        pixels, valid = self.mapped.read(window)
-        return self._units(window, np.where(valid, pixels[0], np.uint8(OUTSIDE)))
+        return self._units(window, class_values(*self.mapped.read(window)))
 
     def read_rows(self, first: int, count: int = 1) -> UnitRows:
         """The units of rows of the lattice; fewer at its end."""
@@ -224,8 +224,7 @@ class Frame:
     def _strata_values(self, window: Window, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.strata is None:
             return values
-        pixels, valid = self.strata.read(window)
-        return np.where(valid, pixels[0], np.uint8(OUTSIDE))
+        return class_values(*self.strata.read(window))
 
     def _without_stratum(self, window: Window, values: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Pixels with a class inside the area: those without a stratum, and all; not counted without strata."""

@@ -12,6 +12,7 @@ from landscribe.inference.device import resolve_device
 from landscribe.inference.memory import step_memory
 from landscribe.machine import bytes_text, cores, require_memory
 from landscribe.nn import Segmentation, build, require_memory_to_build
+from landscribe.nn.architectures.external import require_image_side
 from landscribe.nn.meta_device import BYTES_PER_WEIGHT, count_weights
 from landscribe.training.parallel import Processes, chip_sampler, require_shareable_batches
 from landscribe.training.spec import TrainSpec
@@ -52,9 +53,7 @@ def resolved_settings(spec: TrainSpec, *, bands: int, classes: int, size: int, p
 
 def _largest_batch(spec: TrainSpec, bands: int, classes: int, size: int) -> int:
     """The largest power of two of chips whose training step fits into the GPU's memory."""
-    network = build(
-        spec.architecture, bands=bands, encoder=spec.encoder, weights=None, **{"classes": classes, **spec.options}
-    )
+    network = network_of(spec, bands=bands, classes=classes)
     kept = _copies(spec) * count_weights(network) * BYTES_PER_WEIGHT
     memory = _GPU_SHARE * torch.cuda.get_device_properties(resolve_device()).total_memory
     needed = None
@@ -71,6 +70,39 @@ def _largest_batch(spec: TrainSpec, bands: int, classes: int, size: int) -> int:
         f"the smallest training step, of chips of {size} x {size} pixels, needs {bytes_text(needed)}, but at most "
         f"{bytes_text(memory)} of the GPU are for it. Choose smaller chips or a smaller network."
     )
+
+
+def network_of(
+    spec: TrainSpec, *, bands: int | Sequence[str], classes: int, weights: str | None = None
+) -> Segmentation:
+    """The network of a training, whatever it needs; see `nn.build` for the arguments."""
+    return build(
+        spec.architecture, bands=bands, encoder=spec.encoder, weights=weights,
+        weights_bands=spec.weights_bands, **{"classes": classes, **spec.options},
+    )  # fmt: skip
+
+
+def trainable_network(
+    spec: TrainSpec, *, bands: Sequence[str], classes: int, size: int, weights: str | None
+) -> Segmentation:
+    """The network of a training, which this machine can train on chips of this size.
+
+    Args:
+        spec: the network and its optimizer.
+        bands: names of the bands.
+        classes: number K of classes.
+        size: side of the chips, in pixels.
+        weights: see `nn.build`.
+
+    Raises:
+        NetworkError: it cannot be built, or takes no chips of this size.
+        ResourceError: the training needs more memory than this machine has.
+    """
+    require_memory_to_train(spec, bands=len(bands), classes=classes)
+    network = network_of(spec, bands=bands, classes=classes, weights=weights)
+    require_memory_to_train(spec, bands=len(bands), classes=classes, network=network)
+    require_image_side(network, len(bands), size)
+    return network
 
 
 def _copies(spec: TrainSpec) -> int:
@@ -93,9 +125,9 @@ def require_learnable(chips: Chips) -> None:
     """Raise ChipError if no chip is in split train, or if a class occurs in other splits only."""
     pixels = {name: chips.of_split(name).counts.sum(axis=0) for name in ("train", "val", "test")}
     if not len(chips.of_split("train")):
-        splits = chips.table["split"].value_counts().to_dict()
         raise ChipError(
-            f"{chips.folder} has no chip in split train (it has {splits}). Hold out fewer chips, or cut more."
+            f"{chips.folder} has no chip in split train (it has {chips.split_counts}). Hold out fewer chips, or cut "
+            "more."
         )
     for index, entry in enumerate(chips.classes):
         held_out = {name: int(counts[index]) for name, counts in pixels.items() if counts[index]}

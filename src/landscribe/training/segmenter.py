@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from landscribe.agreement import plain
 from landscribe.confusion import Confusion, class_mean
 from landscribe.data.batches.augment import LabelledBatch, augment
 from landscribe.data.batches.augment_spec import AugmentSpec
@@ -286,12 +287,12 @@ class Segmenter(lightning.LightningModule):
             "step": self.global_step,
             "train_loss": float(torch.stack(self.losses).mean()),
             "val_loss": total / chips if chips else None,
-            "val_mean_f1": _finite(class_mean(f1)),
-            "val_mean_iou": _finite(class_mean(iou)),
-            "val_overall_accuracy": _finite(confusion.overall_accuracy),
+            "val_mean_f1": plain(class_mean(f1)),
+            "val_mean_iou": plain(class_mean(iou)),
+            "val_overall_accuracy": plain(confusion.overall_accuracy),
         }
         by_class = zip(self.model.classes.names, f1, strict=True)
-        return row | {f"val_f1_{name}": _finite(f1) for name, f1 in by_class} | self._threshold()
+        return row | {f"val_f1_{name}": plain(f1) for name, f1 in by_class} | self._threshold()
 
     def _threshold(self) -> dict[str, float | None]:
         """Of two classes: the threshold with the highest F1-score of the second one, and that score."""
@@ -440,7 +441,3 @@ def _parameter_groups(network: nn.Module, spec: TrainSpec, rate: float) -> list[
         }
         for (is_encoder, decays), parameters in groups.items()
     ]
-
-
-def _finite(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -29,8 +29,7 @@ from landscribe.fingerprint import Fingerprint
 from landscribe.inference.device import training_precision
 from landscribe.model import Model
 from landscribe.model.folder import CONFIG
-from landscribe.nn import Segmentation, build
-from landscribe.nn.architectures.external import require_image_side
+from landscribe.nn import Segmentation
 from landscribe.nn.encoders.weights import Weights, license_terms, resolve_weights
 from landscribe.nn.losses import weighted_sum
 from landscribe.outputs import require_absent
@@ -45,8 +44,8 @@ from landscribe.training.checkpoint import (
 from landscribe.training.checks import (
     require_compatible,
     require_learnable,
-    require_memory_to_train,
     resolved_settings,
+    trainable_network,
     with_kept_epoch,
 )
 from landscribe.training.lr_finder import LRFinderModule, find_learning_rate
@@ -257,19 +256,11 @@ def _network(chips: Chips, spec: TrainSpec) -> tuple[Segmentation, str, dict[str
 
 
 def _build(chips: Chips, spec: TrainSpec, weights: str | None) -> Segmentation:
-    bands, classes = chips.metadata.bands, len(chips.classes)
-    require_memory_to_train(spec, bands=len(bands), classes=classes)
-    network = build(
-        spec.architecture,
-        bands=bands,
-        encoder=spec.encoder,
-        weights=weights,
-        weights_bands=spec.weights_bands,
-        **{"classes": classes, **spec.options},
+    metadata = chips.metadata
+    network = trainable_network(
+        spec, bands=metadata.bands, classes=len(chips.classes), size=metadata.size, weights=weights
     )
-    require_memory_to_train(spec, bands=len(bands), classes=classes, network=network)
-    require_image_side(network, len(bands), chips.metadata.size)
-    network.pixel_size = chips.metadata.pixel_size
+    network.pixel_size = metadata.pixel_size
     if network.learns_objects and not chips.has_objects:
         log.warning(
             "%s learns objects, but the chips have no object numbers: touching objects count as one. Cut the chips "

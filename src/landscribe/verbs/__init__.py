@@ -26,9 +26,11 @@ report = machine_errors()(runs.report)
 sample = machine_errors()(samples.sample)
 summary = machine_errors()(models.summary)
 train = machine_errors()(models.train)
+train_chips = machine_errors()(models.train_chips)
 vectorize = machine_errors()(polygons.vectorize)
 
 __all__ = [
     "assess", "assess_objects", "bench", "branches", "check", "chip", "chip_scenes", "describe", "encoders",
-    "export", "new", "plan_sample", "predict", "prune", "report", "sample", "summary", "train", "vectorize",
+    "export", "new", "plan_sample", "predict", "prune", "report", "sample", "summary", "train", "train_chips",
+    "vectorize",
 ]  # fmt: skip

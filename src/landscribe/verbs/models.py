@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any, Unpack
 from landscribe.errors import RecipeError, first_line
 from landscribe.outputs import claim, output_path, require_output_folder
 from landscribe.spec import Seed, checked
-from landscribe.verbs.sources import Source, augmentation_of, open_chips, open_model
+from landscribe.verbs.sources import Source, open_chips, open_model, training_specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from landscribe.data.batches.augment_spec import AugmentSpec
     from landscribe.data.chips.chips import Chips
     from landscribe.inference.benchmark import Benchmark
     from landscribe.inference.pruning import Branch
     from landscribe.model import Model
     from landscribe.nn.encoders.tried import EncoderCost
     from landscribe.nn.summary import Summary
+    from landscribe.training.spec import TrainSpec
     from landscribe.verbs.keywords import TrainKeywords
 
 
@@ -65,31 +67,43 @@ def train(
     >>> model.logits(torch.zeros(1, 3, 100, 80), torch.ones(1, 100, 80, dtype=torch.bool)).shape
     torch.Size([1, 5, 100, 80])
     """
-    from landscribe.training.spec import TrainSpec
-
     seed = checked("seed", seed, Seed)
     fields: dict[str, Any] = dict(settings)
-    augment = fields.pop("augment", {})
-    pipeline = augment if callable(augment) else None
+    pipeline = fields["augment"] if callable(fields.get("augment")) else None
     if pipeline is not None:
         _require_image_and_masks(pipeline)
-    augmentation = augmentation_of("none" if pipeline else augment)
-    spec = TrainSpec.of(fields)
+        fields["augment"] = "none"
+    spec, augmentation = training_specs(fields)
+    return train_chips(
+        open_chips(chips), spec, augmentation,
+        out=output_path(out), change=pipeline, seed=seed, overwrite=overwrite,
+    )  # fmt: skip
 
-    # These imports take seconds, so a wrong setting is refused before them.
+
+def train_chips(
+    chips: Chips,
+    spec: TrainSpec,
+    augmentation: AugmentSpec,
+    *,
+    out: Path,
+    seed: int,
+    overwrite: bool = False,
+    change: Callable[..., Any] | None = None,
+) -> Model:
+    """Train a network on open chips with checked settings; `change` is a pipeline in place of the augmentation."""
+    # These imports take seconds: a wrong setting is refused before this call.
     from landscribe.training.checks import require_two_classes
     from landscribe.training.parallel import processes
     from landscribe.training.train_loop import train
 
-    opened, out = open_chips(chips), output_path(out)
-    require_two_classes(opened)
+    require_two_classes(chips)
     is_writer = processes(spec.devices).is_rank_zero
     if is_writer:
         # A model that is there may be that of this very call.
         is_model = (out / "config.json").exists()
         require_output_folder(out, mark="config.json", overwrite=overwrite or is_model)
     with claim(out) if is_writer else nullcontext():
-        return train(opened, out, spec=spec, augmentation=augmentation, change=pipeline, seed=seed, overwrite=overwrite)
+        return train(chips, out, spec=spec, augmentation=augmentation, change=change, seed=seed, overwrite=overwrite)
 
 
 def _require_image_and_masks(pipeline: Callable[..., Any]) -> None:

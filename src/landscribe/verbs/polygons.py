@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from landscribe.errors import OutputError, RasterError
+from landscribe.errors import RasterError
 from landscribe.outputs import claim, output_path, require_absent, scratch_folder
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def vectorize(mapped: Source, *, out: Source, overwrite: bool = False, **setting
 
     from landscribe.geo.rasters.raster import Raster
     from landscribe.geo.vectors.feature_files import require_feature_suffix
+    from landscribe.maps.output_paths import require_apart
     from landscribe.polygons.class_codes import ClassCodes
     from landscribe.polygons.plan import plan_polygons
     from landscribe.polygons.vectorize import write_polygons
@@ -68,9 +69,8 @@ def vectorize(mapped: Source, *, out: Source, overwrite: bool = False, **setting
     if objects == "beside":
         objects = str(_objects_beside(Path(raster.paths[0])))
     probabilities, layers = (None if name is None else Raster.open([name]) for name in (spec.probabilities, objects))
-    inputs = {name for each in (raster, probabilities, layers) if each is not None for name in each.paths}
-    if any(path.resolve() == Path(name).resolve() for name in inputs):
-        raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")
+    inputs = [name for each in (raster, probabilities, layers) if each is not None for name in each.paths]
+    require_apart([path], {Path(name).resolve() for name in inputs})
     with claim(path), scratch_folder(path) as folder:
         require_absent(path, overwrite=overwrite)
         codes = ClassCodes.open(raster, spec.classes, spec.class_table)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from landscribe.errors import OutputError, RecipeError
+from landscribe.errors import RecipeError
 from landscribe.outputs import atomic_file, claim, output_path, require_absent, scratch_folder
 from landscribe.spec import nearest
 
@@ -112,6 +112,7 @@ def sample(
 
     from landscribe.estimation.reference_sample import require_sample_suffix
     from landscribe.geo.rasters.raster import Raster
+    from landscribe.maps.output_paths import require_apart
     from landscribe.sampling.draw import draw_sample
     from landscribe.sampling.forms import FORMS, form_path
     from landscribe.sampling.plan import plan_sample
@@ -124,7 +125,8 @@ def sample(
     path = require_sample_suffix(output_path(out))
     page, imagery = (None, None) if sheet is None else (output_path(sheet), Raster.open([str(image)], is_imagery=True))
     written = [path, *(form_path(path, name) for name in forms), *([] if page is None else [page])]
-    _require_apart(written, [name for name in (mapped, image, spec.strata, spec.area) if name is not None])
+    inputs = (mapped, image, spec.strata, spec.area)
+    require_apart(written, {Path(name).resolve() for name in inputs if name is not None})
     with ExitStack() as claims:
         for file in written:
             claims.enter_context(claim(file))
@@ -166,11 +168,3 @@ def _move_out(folder: Path, path: Path, page: Path | None, *, overwrite: bool) -
     for file, out in sorted(moves, key=lambda move: move[1] == path):
         with atomic_file(out) as temporary:  # the sheet may lie on another disk
             shutil.move(file, temporary)
-
-
-def _require_apart(outputs: Sequence[Path], inputs: Sequence[Source]) -> None:
-    """Raise OutputError if an output is an input."""
-    taken = {Path(name).resolve() for name in inputs}
-    for path in outputs:
-        if path.resolve() in taken:
-            raise OutputError(f"{path} is an input. Nothing was changed. Choose another path.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from landscribe.data.batches.augment_spec import AugmentSpec
     from landscribe.data.chips.chips import Chips
     from landscribe.model import Model
+    from landscribe.training.spec import TrainSpec
 
 Source = str | Path
 
@@ -79,6 +80,14 @@ def augmentation_of(augment: Any) -> AugmentSpec:
     if isinstance(augment, AugmentSpec):
         return augment
     return AugmentSpec.of(augment if isinstance(augment, dict) else {"preset": augment}, "augment")
+
+
+def training_specs(settings: dict[str, Any]) -> tuple[TrainSpec, AugmentSpec]:
+    """The specs of a training from the fields of TrainSpec and `augment`."""
+    from landscribe.training.spec import TrainSpec
+
+    fields = {name: value for name, value in settings.items() if name != "augment"}
+    return TrainSpec.of(fields), augmentation_of(settings.get("augment", {}))
 
 
 def open_chips(chips: Chips | Source) -> Chips:

@@ -43,7 +43,7 @@ class LabelWindowSampler(WindowSampler):
 
 
 def _anchor_pixels(chips: Chips, rng: np.random.Generator) -> NDArray[np.int64]:
-    """As `WindowSampler.anchor_pixels`."""
+    """As `LabelWindowSampler.anchor_pixels`."""
     reader, windows = ChipReader(chips), chips.windows
     anchors: list[NDArray[np.int64]] = []
     with progress.task("finding labelled pixels", len(chips)) as advance:

@@ -5,6 +5,7 @@ A chips folder holds `chips.parquet` (one row per chip: scene, window, split, cl
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -131,6 +132,11 @@ class Chips:
     def splits(self) -> NDArray[np.str_]:
         """(chips,) train, val, test or gap (not used)."""
         return self.table["split"].to_numpy(str)
+
+    @property
+    def split_counts(self) -> dict[str, int]:
+        """Chips of each split that has any, the largest split first."""
+        return dict(Counter(self.splits.tolist()).most_common())
 
     @property
     def scene_names(self) -> NDArray[np.str_]:

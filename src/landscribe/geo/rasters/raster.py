@@ -343,6 +343,18 @@ class Raster:
         return float(valid.mean() * pixels[:, valid].std()) if valid.any() else 0.0
 
 
+def rounded_to(dtype: np.dtype[Any], floats: Pixels) -> Pixels:
+    """Floats converted to the dtype of pixels, rounded as GDAL rounds, and clipped to its range.
+
+    >>> rounded_to(np.dtype("uint8"), np.array([0.5, 254.4, 300.0])).tolist()
+    [1, 254, 255]
+    """
+    if dtype.kind == "f":
+        return floats.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.floor(floats + 0.5), limits.min, limits.max).astype(dtype)
+
+
 def deduplicate_names(names: list[str]) -> list[str]:
     """The same names; a name that occurs several times gets numbers.
 

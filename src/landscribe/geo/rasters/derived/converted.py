@@ -16,7 +16,7 @@ from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.encoding import Encoding, conversions
 from landscribe.geo.rasters.metadata import log_once
 from landscribe.geo.rasters.nodata import Nodata
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid, rounded_to
 from landscribe.geo.rasters.whole_files import read_palette
 
 
@@ -133,12 +133,7 @@ class Linear:
         """See `Conversion`."""
         numbers = self.numbers if bands is None else [self.numbers[band] for band in bands]
         factor, offset = np.array(numbers, np.float64).T[:, :, None, None]
-        values = pixels * factor + offset
-        dtype = np.dtype(self.dtype)
-        if dtype.kind != "f":
-            limits = np.iinfo(dtype)
-            values = np.clip(np.floor(values + 0.5), limits.min, limits.max)
-        return values.astype(dtype), valid
+        return rounded_to(np.dtype(self.dtype), pixels * factor + offset), valid
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ the majority: the value that covers most of it, the lowest of equal ones. It is 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -38,7 +37,7 @@ from landscribe.geo.rasters.derived.longitudes import (
     shifted_to_turn_of,
 )
 from landscribe.geo.rasters.nodata import Nodata
-from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.geo.rasters.raster import Pixels, Raster, Valid, rounded_to
 
 _SIDE = 256
 """Side of the blocks, each of which is resampled on its own: so a pixel does not depend on the window that is read."""
@@ -356,7 +355,7 @@ class Resampled(Derived):
         else:
             valid = ~np.isnan(warped[0])
         warped[:, ~valid] = 0
-        return _round_to(pixels.dtype, warped), valid
+        return rounded_to(pixels.dtype, warped), valid
 
     def _source_window(self, target: Grid) -> Window:
         """The window of the raster that contributes to a block."""
@@ -408,11 +407,3 @@ def _majority(values: Pixels, valid: Valid, source: Grid, target: Grid) -> tuple
     is_valid = total >= _HALF
     result[:, ~is_valid] = 0
     return result, is_valid
-
-
-def _round_to(dtype: np.dtype[Any], floats: Pixels) -> Pixels:
-    """Floats converted to the dtype of pixels, rounded as GDAL rounds."""
-    if dtype.kind == "f":
-        return floats.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.floor(floats + 0.5), limits.min, limits.max).astype(dtype)
