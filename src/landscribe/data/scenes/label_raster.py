@@ -376,9 +376,9 @@ class _ClassValues:
         window: Window,
         bands: Sequence[int] | None,  # noqa: ARG002 there is one
         nodata: Nodata,  # noqa: ARG002 belongs to the labels, which apply their own
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
-        assert shape is None, "labels are never decimated"
+        assert shape == window.shape, "labels are never decimated"
         values = self.labels.read(window)
         return values[None], values != self.labels.classes.ignore
 

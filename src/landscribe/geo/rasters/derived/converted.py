@@ -164,13 +164,13 @@ class Converted(Derived):
         window: Window,
         bands: Sequence[int] | None,
         nodata: Nodata,  # noqa: ARG002 belongs to converted numbers; the raster has its own
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
         raster = self.raster
         if isinstance(self.conversion, Linear) and bands is not None:
             raster = raster.select([band + 1 for band in bands])
-        pixels, valid = raster.read_decimated(window, shape or window.shape)
+        pixels, valid = raster.read_decimated(window, shape)
         return self.conversion.apply(pixels, valid, bands)
 
     def may_hold_valid(

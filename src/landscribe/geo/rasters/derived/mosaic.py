@@ -111,10 +111,9 @@ class Mosaic:
         window: Window,
         bands: Sequence[int] | None,
         nodata: Nodata,
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        shape = shape or window.shape
         pixels = np.zeros((self.bands if bands is None else len(bands), *shape), self.dtype)
         valid = np.zeros(shape, bool)
         for tile in self.tiles:

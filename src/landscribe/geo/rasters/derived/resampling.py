@@ -281,11 +281,11 @@ class Resampled(Derived):
         window: Window,
         bands: Sequence[int] | None,
         nodata: Nodata,
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
         raster = self.raster.of_bands(bands, nodata)
-        if shape is not None and shape != window.shape:
+        if shape != window.shape:
             return self._nearest(raster, window, shape)
         pixels = np.zeros((len(raster.bands), *window.shape), raster.dtype)
         valid = np.zeros(window.shape, bool)

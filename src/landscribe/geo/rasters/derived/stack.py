@@ -80,11 +80,10 @@ class Stack:
         window: Window,
         bands: Sequence[int] | None,
         nodata: Nodata,
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
         chosen = list(range(len(self._owners))) if bands is None else list(bands)
-        shape = shape or window.shape
         pixels = np.zeros((len(chosen), *shape), self.dtype)
         covered, without_nodata = np.ones(shape, bool), []
         for raster, positions in self._chosen(chosen, nodata):
