@@ -23,6 +23,7 @@ from landscribe.data.scenes.spec import SceneSpec, is_colour
 from landscribe.errors import ClassError, LabelError, ResourceError
 from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label, distinct_codes, look_up
 from landscribe.geo.grid import Grid, Window, size_label
+from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.converted import filled
 from landscribe.geo.rasters.derived.located import open_located
 from landscribe.geo.rasters.derived.resampling import Resampled, is_coarser, resample_by_majority, resample_to
@@ -220,7 +221,7 @@ class LabelRaster:
         if not isinstance(source, Resampled):
             return np.ones(window.shape, bool)
         opaque = filled(source.raster.with_nodata(self._nan_only), 0)
-        return replace(self.raster, source=replace(source, raster=opaque), nodata=None).read(window)[1]
+        return replace(self.raster, source=replace(source, rasters=(opaque,)), nodata=None).read(window)[1]
 
     def _values(self, codes: NDArray[Any], classes: Classes, *, colours: bool) -> NDArray[np.uint8]:
         distinct, inverse, counts = distinct_codes(codes)
@@ -336,7 +337,7 @@ class MajorityLabels:
         # Pixels vote after the class table: labels of one class vote together, and ignored labels do not vote.
         values = replace(
             labels.source.raster,
-            source=_ClassValues(labels),
+            source=_ClassValues((labels.source.raster,), labels),
             bands=("class",),
             dtype="uint8",
             nodata=None,
@@ -357,19 +358,10 @@ class MajorityLabels:
 
 
 @dataclass(frozen=True, eq=False)
-class _ClassValues:
+class _ClassValues(Derived):
     """The class values of a label raster as the source of a raster."""
 
     labels: RasterLabels
-    rasters: ClassVar[tuple[Raster, ...]] = ()
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        return self.labels.source.raster.paths
-
-    @property
-    def mask_files(self) -> tuple[str, ...]:
-        return self.labels.source.raster.mask_files
 
     def read(
         self,
@@ -389,9 +381,6 @@ class _ClassValues:
         nodata: Nodata,  # noqa: ARG002 as in `read`
     ) -> bool:
         return True
-
-    def close(self) -> None:
-        self.labels.source.raster.source.close()
 
 
 def located_labels(path: str, image: Raster, spec: SceneSpec) -> Raster:

@@ -22,7 +22,7 @@ def clip(raster: Raster, area: Features) -> Raster:
         raster: with a CRS.
         area: polygons in the raster's CRS.
     """
-    return replace(raster, source=Clipped(raster, area), area=area, _band_indices=None)
+    return replace(raster, source=Clipped((raster,), area), area=area, _band_indices=None)
 
 
 @dataclass(frozen=True, eq=False)

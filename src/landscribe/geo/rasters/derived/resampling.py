@@ -72,7 +72,7 @@ def resample_to(raster: Raster, grid: Grid, *, nearest: bool = False) -> Raster:
     """
     scale = _scale(raster.grid, grid)
     continuous = Resampling.average if is_coarser(grid, raster.grid) else Resampling.bilinear
-    source = Resampled(raster, grid, scale, Resampling.nearest if nearest else continuous)
+    source = Resampled((raster,), grid, scale, Resampling.nearest if nearest else continuous)
     return replace(raster, source=source, grid=grid, _band_indices=None)
 
 
@@ -82,7 +82,7 @@ def resample_by_majority(raster: Raster, grid: Grid) -> Raster:
     Valid pixels of the raster vote by the area of the coarser pixel that they cover; of equal areas, the lowest value
     wins. The coarser pixel is valid if at least half of its area is.
     """
-    source = Resampled(raster, grid, _scale(raster.grid, grid), Resampling.mode)
+    source = Resampled((raster,), grid, _scale(raster.grid, grid), Resampling.mode)
     return replace(raster, source=source, grid=grid, _band_indices=None)
 
 
