@@ -132,7 +132,7 @@ def predict(
     return write_maps(Planner.of(opened, spec, outputs[0], others), rasters, outputs, overwrite=overwrite)
 
 
-def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:
+def _output_paths(out: Path, rasters: Sequence[Any], suffix: str) -> list[Path]:
     """The path of each raster's map."""
     if len(rasters) == 1 and not out.is_dir():
         return [out]
