@@ -187,7 +187,7 @@ class Run:
         return read_saved(self.model_folder)
 
     def read_assessment(self) -> dict[str, Any]:
-        """The accuracy measures on the held-out chips, as `Assessment.summary` gave them.
+        """The accuracy measures on the held-out chips, as `Assessment.as_dict` gave them.
 
         Assessed maps that are not the run's own, but have the same names, are named with their folder.
 
@@ -200,7 +200,7 @@ class Run:
         return measures
 
     def read_folds(self) -> dict[str, Any] | None:
-        """The accuracy measures of each fold, as `CrossValidation.summary` gave them; None if the run has no folds.
+        """The accuracy measures of each fold, as `CrossValidation.as_dict` gave them; None if the run has no folds.
 
         Raises:
             RecipeError: the file is missing or damaged.

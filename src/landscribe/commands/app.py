@@ -112,7 +112,7 @@ def check(
         recipe, images=image_files(image), labels=labels, trial=trial, **ctx.obj,
         **given(class_table=class_table, seed=seed),
     )  # fmt: skip
-    print_json(result.summary()) if as_json else print_check(result)
+    print_json(result.as_dict()) if as_json else print_check(result)
     if result.errors:
         raise typer.Exit(2)
 
@@ -180,7 +180,7 @@ def train(
     settings = plain(ctx) | given(seed=seed)
     if folds is not None:
         result = cross_validate(chips, out=out, folds=_folds(folds), overwrite=overwrite, **settings)
-        print_json(result.summary()) if as_json else print_folds(result.summary())
+        print_json(result.as_dict()) if as_json else print_folds(result.as_dict())
         return
     model = verbs.train(chips, out=out, overwrite=overwrite, **settings)
 
@@ -209,7 +209,7 @@ def transfer(
     """Train on each group of scenes and on all together, and assess each model on every group."""
     from landscribe.experiments.transfer import transfer
 
-    result = transfer(chips, out=out, overwrite=overwrite, **plain(ctx), **given(seed=seed)).summary()
+    result = transfer(chips, out=out, overwrite=overwrite, **plain(ctx), **given(seed=seed)).as_dict()
     print_json(result) if as_json else print_transfer(result)
 
 
@@ -330,7 +330,7 @@ def assess(
     settings = plain(ctx) | given(seed=seed)
     measures = verbs.assess(
         maps, reference=reference, split=split, nodata_as=nodata_as, out=out, **settings
-    ).summary()  # fmt: skip
+    ).as_dict()  # fmt: skip
     if as_json:
         print_json(measures)
     else:

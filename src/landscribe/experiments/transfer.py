@@ -35,9 +35,9 @@ class Trained:
     confusions: Mapping[str, Confusion]
     """By the name of the assessed group."""
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All measures, ready for JSON."""
-        assessed = {name: confusion.summary() for name, confusion in self.confusions.items()}
+        assessed = {name: confusion.as_dict() for name, confusion in self.confusions.items()}
         return {"trained_on": list(self.groups), "model": self.model.name, "groups": assessed}
 
 
@@ -53,9 +53,9 @@ class Transfer:
     splits: Mapping[str, str]
     """The assessed split of each group: test, or val if it has no test chips."""
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All measures, ready for JSON."""
-        return {"assessed": dict(self.splits), "models": [model.summary() for model in self.models]}
+        return {"assessed": dict(self.splits), "models": [model.as_dict() for model in self.models]}
 
 
 @machine_errors()
@@ -87,7 +87,7 @@ def transfer(
     with claim(out):
         trainings.claim(transfer=True)
         result = Transfer(tuple(_models(trainings, trained_on, assessed)), assessed)
-        write_json(out / RESULTS["group"], result.summary())
+        write_json(out / RESULTS["group"], result.as_dict())
     return result
 
 

@@ -62,7 +62,7 @@ class Check:
         """The findings that stop a run."""
         return tuple(finding.text for finding in self.findings if finding.severity == "error")
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         return {
             "findings": [asdict(finding) for finding in self.findings],
