@@ -24,8 +24,8 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import caveat_of_split, match_maps
 from landscribe.outputs import write_json
-from landscribe.runs import caveat_of_split, match_maps
 
 log = logging.getLogger(__name__)
 

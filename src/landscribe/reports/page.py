@@ -16,14 +16,13 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.raster import Valid
 from landscribe.maps.areas import area_decimals, area_text, area_unit, four_digits
-from landscribe.maps.class_map import ClassMap
+from landscribe.maps.class_map import ClassMap, caveat_of_split, scene_in_name
 from landscribe.outputs import write_text
 from landscribe.reports import figures
 from landscribe.reports.description import Description, describe
 from landscribe.reports.figures import Colours, Line, Values
 from landscribe.reports.inputs import ReportInputs
 from landscribe.reports.scenes import Scenes
-from landscribe.runs import caveat_of_split, scene_in_name
 
 # Longer sides of pictures in pixels: about twice their size on the page, for sharp screens.
 _MAP_SIDE, _SPLIT_SIDE, _CHIP_SIDE = 900, 560, 256
