@@ -18,7 +18,7 @@ from landscribe.errors import (
 )
 from landscribe.machine import require_memory
 from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_stale, remove_whole
-from landscribe.preflight import check
+from landscribe.preflight.check import check
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
 from landscribe.spec import Seed, checked
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
     from landscribe.experiments.cross_validation import HeldOut
     from landscribe.model import Model
-    from landscribe.preflight import Check
+    from landscribe.preflight.check import Check
     from landscribe.verbs.keywords import DemoKeywords, RunKeywords
 
 log = logging.getLogger(__name__)

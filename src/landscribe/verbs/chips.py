@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
     from landscribe.data.scenes.scene import Scene
     from landscribe.geo.classes import Classes
-    from landscribe.preflight import Check
+    from landscribe.preflight.check import Check
     from landscribe.reports.description import Description
     from landscribe.verbs.keywords import ChipKeywords, RunKeywords
 
@@ -50,7 +50,8 @@ def check(
         ChipError: a chips folder that cannot be read.
     """
     from landscribe.data.chips.chips import Chips
-    from landscribe.preflight import Check, Finding, check, check_chips
+    from landscribe.preflight.check import Check, check, check_chips
+    from landscribe.preflight.findings import Finding
 
     if isinstance(recipe, Chips) or (isinstance(recipe, (str, Path)) and (Path(recipe) / "chips.json").exists()):
         if images or labels or settings:

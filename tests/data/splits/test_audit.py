@@ -27,7 +27,7 @@ from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.audit import audit
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RecipeError
-from landscribe.preflight import Check
+from landscribe.preflight.check import Check
 from landscribe.verbs import check
 from worlds import CORNER, METRE, UTM, write_raster
 
