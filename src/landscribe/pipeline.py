@@ -23,7 +23,7 @@ from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
 from landscribe.spec import Seed, checked
 from landscribe.verbs import assess, chip_scenes, new, report, train, vectorize
-from landscribe.verbs.sources import Source, recipe_of
+from landscribe.verbs.sources import PathLike, recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,9 +41,9 @@ _WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirect
 
 @machine_errors()
 def run(
-    recipe: Recipe | Source | None = None,
+    recipe: Recipe | PathLike | None = None,
     *,
-    out: Source,
+    out: PathLike,
     images: Sequence[Any] = (),
     labels: Any = None,
     overwrite: bool = False,
@@ -287,7 +287,7 @@ def _map_scenes(filled: Recipe, files: Run, models: Sequence[Model] = (), *, ove
 
 @machine_errors()
 def demo(
-    out: Source = "demo",
+    out: PathLike = "demo",
     *,
     like: str | None = None,
     size: int | None = None,

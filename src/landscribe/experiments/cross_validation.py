@@ -12,7 +12,7 @@ from landscribe.errors import machine_errors
 from landscribe.experiments.trainings import RESULTS, Trainings, split_counts
 from landscribe.outputs import claim, output_path, write_json
 from landscribe.spec import Pixels, Seed, checked
-from landscribe.verbs.sources import Source, open_chips
+from landscribe.verbs.sources import PathLike, open_chips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,9 +103,9 @@ def _spread(values: Any) -> dict[str, float | None]:
 
 @machine_errors()
 def cross_validate(
-    chips: Chips | Source,
+    chips: Chips | PathLike,
     *,
-    out: Source,
+    out: PathLike,
     folds: int | Whole = 5,
     gap: int | None = None,
     seed: int = 0,

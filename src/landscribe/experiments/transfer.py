@@ -15,7 +15,7 @@ from landscribe.errors import ChipError, listed, machine_errors
 from landscribe.experiments.trainings import RESULTS, Trainings
 from landscribe.outputs import claim, output_path, write_json
 from landscribe.spec import Seed, checked
-from landscribe.verbs.sources import Source, open_chips
+from landscribe.verbs.sources import PathLike, open_chips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,7 +60,7 @@ class Transfer:
 
 @machine_errors()
 def transfer(
-    chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool = False, **settings: Unpack[TrainKeywords]
+    chips: Chips | PathLike, *, out: PathLike, seed: int = 0, overwrite: bool = False, **settings: Unpack[TrainKeywords]
 ) -> Transfer:
     """Train a model on each group of scenes, and on all groups together, and assess each on every group.
 

@@ -11,7 +11,7 @@ from landscribe.errors import MissingPartsError, OutputError, RecipeError
 from landscribe.outputs import claim, output_path, require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.spec import Seed, checked, nearest
-from landscribe.verbs.sources import Source, augmentation_of, map_files, open_chips, recipe_of
+from landscribe.verbs.sources import PathLike, augmentation_of, map_files, open_chips, recipe_of
 
 if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def check(
-    recipe: Recipe | Chips | Source | None = None,
+    recipe: Recipe | Chips | PathLike | None = None,
     *,
     images: Sequence[Any] = (),
     labels: Any = None,
@@ -65,9 +65,9 @@ def check(
 
 
 def chip(
-    recipe: Recipe | Source | None = None,
+    recipe: Recipe | PathLike | None = None,
     *,
-    out: Source,
+    out: PathLike,
     images: Sequence[Any] = (),
     labels: Any = None,
     overwrite: bool = False,
@@ -129,7 +129,12 @@ def chip_scenes(
 
 
 def describe(
-    chips: Chips | Source, *, sheet: Source | None = None, augment: Any = "none", seed: int = 0, overwrite: bool = False
+    chips: Chips | PathLike,
+    *,
+    sheet: PathLike | None = None,
+    augment: Any = "none",
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> Description:
     """Describe chips: class shares, band statistics, class weights; draw a contact sheet.
 
@@ -165,9 +170,9 @@ def describe(
 
 
 def export(
-    source: Chips | Source | Sequence[Source],
+    source: Chips | PathLike | Sequence[PathLike],
     *,
-    out: Source,
+    out: PathLike,
     to: str = "esri",
     split: str | None = None,
     nodata_as: str | None = None,
@@ -196,7 +201,7 @@ def export(
     from landscribe.exports import CHIP_EXPORTS, MAP_EXPORTS
 
     out = output_path(out)
-    sources: list[Chips | Source]
+    sources: list[Chips | PathLike]
     sources = [*source] if isinstance(source, Sequence) and not isinstance(source, str) else [source]
     if to in MAP_EXPORTS:
         if split is not None:
