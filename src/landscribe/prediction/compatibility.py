@@ -178,7 +178,7 @@ def _degrees(value: float, letters: str, digits: str = ".4g") -> str:
     return f"{abs(value):{digits}}° {letters[value < 0]}"
 
 
-def require_two_classes(spec: PredictSpec, classes: Classes) -> None:
+def require_threshold_classes(spec: PredictSpec, classes: Classes) -> None:
     """Raise ModelError if there is a threshold, and not two classes."""
     if spec.threshold is not None and len(classes) != 2:
         raise ModelError(
@@ -207,7 +207,7 @@ def resolve_threshold(spec: PredictSpec, models: Sequence[Model]) -> float | Non
     Raises:
         ModelError: there are not two classes, or a model has no threshold.
     """
-    require_two_classes(spec, models[0].classes)
+    require_threshold_classes(spec, models[0].classes)
     if spec.threshold != "val":
         return spec.threshold
     measured = [model.val_threshold for model in models if model.val_threshold is not None]

@@ -31,7 +31,7 @@ from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.whole_files import read_palette
 from landscribe.geo.spec import NodataValue
-from landscribe.geo.tiling import halved
+from landscribe.geo.tiling import kept_squares
 
 NODATA_IGNORED = "ignore"
 """`label_nodata_as` of labels whose nodata is unlabelled, whatever the class table says."""
@@ -150,7 +150,9 @@ class LabelRaster:
 
         def kept(side: int) -> Iterator[Window]:
             """Strips of so many rows of strips, without those whose pixels are all nodata."""
-            spans = halved(strips, range(1), lambda span, _: self.raster.may_hold_valid(strip_of(span)), side=side)
+            spans = kept_squares(
+                strips, range(1), lambda span, _: self.raster.may_hold_valid(strip_of(span)), side=side
+            )
             return (strip_of(span) for span, _ in spans)
 
         pixels = 0
