@@ -16,8 +16,8 @@ from landscribe.estimation.intervals import Estimated
 from landscribe.estimation.label_tables import read_labels
 from landscribe.estimation.reference_sample import REFERENCE, Design, ReferenceSample
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.areas import AREA_UNITS, area_unit
 from landscribe.outputs import write_json
+from landscribe.texts import AREA_UNITS, area_unit
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from landscribe.estimation.reference_sample import ReferenceSample
 from landscribe.geo.grid import ASSIGN_CRS, LONLAT, Grid, Window, transformer
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import write_text
-from landscribe.reports.figures import Limits, length_text, limits_of, photo, shown_bands, stretched, thinned
+from landscribe.reports.figures import Limits, limits_of, photo, shown_bands, stretched, thinned
+from landscribe.texts import length_text
 
 MOST_UNITS = 2000
 """Pictures on one page: more make browsers slow."""
