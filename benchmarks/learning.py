@@ -163,7 +163,8 @@ def lecture(ground: Chips, steps: int, seed: int, precision: str) -> torch.nn.Mo
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     dice = smp.losses.DiceLoss("multiclass", ignore_index=255)
     entropy = torch.nn.CrossEntropyLoss(ignore_index=255)
-    order = RandomWindowSampler(ground, np.ones(len(ground)), seed=seed, drawn=8 * steps)
+    order = RandomWindowSampler(ground, np.ones(len(ground)), seed=seed)
+    order.drawn = 8 * steps
     rng = torch.Generator().manual_seed(seed)
     for stored in loader(ground, batch=8, workers=0, order=order):
         batch = to_float(stored)

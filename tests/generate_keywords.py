@@ -45,8 +45,15 @@ DOCS = {
     "RunKeywords": "Settings of `run` and `check`. A plain name means the same setting as the flag of that name.",
     "DemoKeywords": "Settings of `demo`.",
 }
-BASES = {"TrainKeywords": "TrainTable", "RunKeywords": "DemoKeywords"}
-"""Tables that have all keys of another."""
+BASES = {
+    "ChipKeywords": ("ChipTable", "SplitTable"),
+    "TrainKeywords": ("TrainTable",),
+    "PredictKeywords": ("PredictTable",),
+    "VectorizeKeywords": ("VectorizeTable",),
+    "DemoKeywords": ("SplitTable", "TrainTable", "ModelsTable", "AssessTable"),
+    "RunKeywords": ("DemoKeywords",),
+}
+"""Of tables that have all keys of others, with their types."""
 PER_CALL = ("image", "labels")
 SEED = {"seed": "int"}
 AUGMENT = {"augment": "str | AugmentTable | AugmentSpec | Callable[..., Any]"}
@@ -135,12 +142,12 @@ def source() -> str:
 
 
 def _table(name: str, keys: dict[str, str], tables: dict[str, dict[str, str]]) -> str:
-    doc, base = DOCS.get(name, "Settings of a section of a recipe."), BASES.get(name)
-    if base:
+    doc, bases = DOCS.get(name, "Settings of a section of a recipe."), BASES.get(name, ())
+    for base in bases:
         assert tables[base].items() <= keys.items()
-        keys = {key: kind for key, kind in keys.items() if key not in tables[base]}
-    lines = [f"class {name}({base or 'TypedDict'}, total=False):", f'    """{doc}"""', ""]
-    return "\n".join([*lines, *(f"    {key}: {kind}" for key, kind in keys.items())]) + "\n"
+    own = {key: kind for key, kind in keys.items() if not any(key in tables[base] for base in bases)}
+    lines = [f"class {name}({', '.join(bases) or 'TypedDict'}, total=False):", f'    """{doc}"""', ""]
+    return "\n".join([*lines, *(f"    {key}: {kind}" for key, kind in own.items())]).rstrip() + "\n"
 
 
 if __name__ == "__main__":

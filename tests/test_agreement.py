@@ -172,9 +172,9 @@ def test_a_perfect_map_has_kappa_mcc_and_efficacy_of_one():
 def test_the_summary_holds_disagreement_and_for_two_classes_specificity():
     summary = Confusion(
         Classes.from_labels(["ground", "house"], background=False), np.array([[6, 2], [1, 1]])
-    ).summary()
+    ).as_dict()
     assert summary["specificity"] == pytest.approx(6 / 8)
     assert summary["negative_predictive_value"] == pytest.approx(6 / 7)
     assert (summary["quantity_disagreement"], summary["allocation_disagreement"]) == (0.1, 0.2)
     assert [row["quantity"] for row in summary["classes"]] == [0.1, 0.1]
-    assert "specificity" not in Confusion(CLASSES, MICER).summary()
+    assert "specificity" not in Confusion(CLASSES, MICER).as_dict()

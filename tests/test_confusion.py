@@ -112,7 +112,7 @@ def test_the_summary_holds_the_numbers_of_a_small_example():
     #         3  2   1
     counts = np.zeros((K, K), np.int64)
     counts[:2, :2] = [[6, 1], [2, 1]]
-    summary = Confusion(CLASSES, counts).summary()
+    summary = Confusion(CLASSES, counts).as_dict()
     assert summary["overall_accuracy"] == pytest.approx(0.7)
     assert summary["mean_f1"] == pytest.approx((12 / 15 + 2 / 5) / 2)
     assert summary["mean_iou"] == pytest.approx((6 / 9 + 1 / 4) / 2)
@@ -130,7 +130,7 @@ def test_the_summary_holds_the_numbers_of_a_small_example():
 
 
 def test_the_summary_of_nothing_is_json_without_nan():
-    text = json.dumps(Confusion.zeros(CLASSES).summary(), allow_nan=False)
+    text = json.dumps(Confusion.zeros(CLASSES).as_dict(), allow_nan=False)
     assert json.loads(text)["overall_accuracy"] is None
 
 

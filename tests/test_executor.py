@@ -97,16 +97,15 @@ STAGES = st.tuples(st.sampled_from(["read", "compute", "write"]), st.integers(0,
     count=st.integers(0, 12),
     readers=st.integers(1, 4),
     writers=st.integers(1, 4),
-    in_flight=st.integers(1, 10),
     sleeps=st.dictionaries(STAGES, st.sampled_from([0.001, 0.003]), max_size=12),
     failing=st.sets(STAGES, max_size=4),
 )
-def test_each_unit_ends_once_and_in_order_and_few_are_in_flight(count, readers, writers, in_flight, sleeps, failing):
+def test_each_unit_ends_once_and_in_order_and_few_are_in_flight(count, readers, writers, sleeps, failing):
     stages = Counted(sleeps, failing)
-    outcomes = list(run_units(stages, range(count), readers=readers, writers=writers, in_flight=in_flight))
+    outcomes = list(run_units(stages, range(count), readers=readers, writers=writers))
     assert [outcome.unit for outcome in outcomes] == list(range(count))
     assert stages.ended == dict.fromkeys(range(count), 1)
-    assert stages.most_in_flight <= in_flight
+    assert stages.most_in_flight <= readers + writers + 1
     for outcome in outcomes:
         errors = [f"{stage} {outcome.unit}" for stage in ("read", "compute", "write")]
         errors = [error for error in errors if (error.split()[0], outcome.unit) in failing]
@@ -219,8 +218,8 @@ def test_three_readers_or_writers_work_at_the_same_time(tmp_path, stage):
     assert all(outcome.error is None for outcome in run_units(Meeting(tmp_path), range(6), **workers))
 
 
-@pytest.mark.parametrize("workers", [{"readers": 0}, {"writers": 0}, {"in_flight": 0}])
-def test_fewer_than_one_worker_or_unit_is_refused(tmp_path, workers):
+@pytest.mark.parametrize("workers", [{"readers": 0}, {"writers": 0}])
+def test_fewer_than_one_worker_is_refused(tmp_path, workers):
     with pytest.raises(ValueError, match="Expected 1 or more each"):
         list(run_units(Doubling(tmp_path), range(3), **workers))
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from landscribe import executor, machine, preflight, verbs
+from landscribe import executor, machine, verbs
 from landscribe.data.scenes.spec import SceneSpec
+from landscribe.preflight.check import check
 from landscribe.recipe import Recipe
 from landscribe.training import checks
 from worlds import noise, pixel_box, write_polygons, write_raster
@@ -126,8 +127,8 @@ def test_the_disk_of_the_output_folder_must_hold_the_chips(tmp_path, monkeypatch
     recipe = Recipe(scenes=(scene,), chips={"size": 32})
     full = tmp_path / "full"
     monkeypatch.setattr(machine, "free_disk", lambda folder: (folder, 10 if folder == full else 10**12))
-    assert not preflight.check(recipe, trial=False).errors
-    assert "of disk, but" in preflight.check(recipe, trial=False, out=full).errors[0]
+    assert not check(recipe, trial=False).errors
+    assert "of disk, but" in check(recipe, trial=False, out=full).errors[0]
 
 
 def test_a_single_polygon_is_counted_in_the_singular(tmp_path, texts):

@@ -106,7 +106,7 @@ def draw_map(folder: Path, name: str, look: Look, wrong: Window | None = None) -
 def assessed(chips: Chips, split: str | None) -> dict[str, Any]:
     mask = chips.classes.to_indices(truth())
     counted = Confusion.of(chips.classes, mask, np.roll(mask, 1)) if split else Confusion.zeros(chips.classes)
-    return counted.summary() | {"reference": "labels", "split": split, "maps": ["map_a"]}
+    return counted.as_dict() | {"reference": "labels", "split": split, "maps": ["map_a"]}
 
 
 def training_history(names: Sequence[str], epochs: int = 3) -> list[dict[str, Any]]:

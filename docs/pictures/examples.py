@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 import landscribe as ls
 from landscribe.data.scenes.scene import Scene, open_scenes
 from landscribe.examples import EXAMPLES
-from landscribe.runs import Run, match_maps
+from landscribe.maps.class_map import match_maps
+from landscribe.runs import Run
 
 PICTURES = Path(__file__).parents[1] / "examples" / "pictures"
 SIDE = 2.6

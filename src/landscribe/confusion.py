@@ -178,7 +178,7 @@ class Confusion:
         """Of two classes: share of the map of the first that is not the second in the reference; NaN for more."""
         return float(agreement.negative_predictive_value(self.counts)[1]) if len(self.classes) == 2 else float("nan")
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All measures, ready for JSON. NaN becomes None."""
         per_class = {
             "users_accuracy": self.users_accuracy,

@@ -78,12 +78,12 @@ class Outcome(Generic[U]):
 
 
 def run_units(
-    stages: Stages[U], units: Iterable[U], *, readers: int = 1, writers: int = 1, in_flight: int | None = None
+    stages: Stages[U], units: Iterable[U], *, readers: int = 1, writers: int = 1
 ) -> Generator[Outcome[U], None, None]:
     """Run units in this process: threads read and write, the calling thread computes.
 
-    Law: each unit ends exactly once, outcomes come in the order of the units, and at no time are more than `in_flight`
-    units between the start of their reading and the end of their writing.
+    Law: each unit ends exactly once, outcomes come in the order of the units, and at no time are more than one for
+    each reader and writer, and one to compute, between the start of their reading and the end of their writing.
 
     A unit that fails does not stop the others, unless the error is fatal (see `is_fatal`). On a fatal error, on an
     interruption, and when the generator is closed, no further unit is read, and the units computed by then are written.
@@ -93,15 +93,13 @@ def run_units(
         units: taken one by one, when there is room for another.
         readers: threads that read.
         writers: threads that write.
-        in_flight: units in memory at most; if None, one for each reader and writer and one to compute.
 
     Raises:
-        ValueError: readers, writers or in_flight is below 1.
+        ValueError: readers or writers is below 1.
         LandscribeError: a unit met a fatal error.
     """
-    in_flight = readers + writers + 1 if in_flight is None else in_flight
-    if min(readers, writers, in_flight) < 1:
-        raise ValueError(f"readers = {readers}, writers = {writers}, in_flight = {in_flight}. Expected 1 or more each.")
+    if min(readers, writers) < 1:
+        raise ValueError(f"readers = {readers}, writers = {writers}. Expected 1 or more each.")
     remaining = iter(units)
     reads: deque[tuple[U, Future[Any]]] = deque()
     writes: deque[tuple[U, Future[Any]]] = deque()
@@ -109,7 +107,7 @@ def run_units(
     with ThreadPoolExecutor(writers) as writing, stopped_at_exit(ThreadPoolExecutor(readers)) as reading:
         while True:
             # The next unit to compute, and one ahead for each reader: more would fill memory and save no time.
-            room = min(readers + 1, in_flight - len(writes)) - len(reads)
+            room = min(readers + 1, readers + writers + 1 - len(writes)) - len(reads)
             reads.extend((unit, reading.submit(stages.read, unit)) for unit in islice(remaining, room))
             first = [queue[0][1] for queue in (reads, writes) if queue]
             if not first:

@@ -18,12 +18,12 @@ from landscribe.errors import (
 )
 from landscribe.machine import require_memory
 from landscribe.outputs import atomic_folder, claim, output_path, refuse_file, remove_stale, remove_whole
-from landscribe.preflight import check
+from landscribe.preflight.check import check
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.runs import Run
 from landscribe.spec import Seed, checked
 from landscribe.verbs import assess, chip_scenes, new, report, train_chips, vectorize
-from landscribe.verbs.sources import Source, recipe_of
+from landscribe.verbs.sources import PathLike, recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
     from landscribe.experiments.cross_validation import HeldOut
     from landscribe.model import Model
-    from landscribe.preflight import Check
+    from landscribe.preflight.check import Check
     from landscribe.verbs.keywords import DemoKeywords, RunKeywords
 
 log = logging.getLogger(__name__)
@@ -41,9 +41,9 @@ _WRONG_PATH = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirect
 
 @machine_errors()
 def run(
-    recipe: Recipe | Source | None = None,
+    recipe: Recipe | PathLike | None = None,
     *,
-    out: Source,
+    out: PathLike,
     images: Sequence[Any] = (),
     labels: Any = None,
     overwrite: bool = False,
@@ -288,7 +288,7 @@ def _map_scenes(filled: Recipe, files: Run, models: Sequence[Model] = (), *, ove
 
 @machine_errors()
 def demo(
-    out: Source = "demo",
+    out: PathLike = "demo",
     *,
     like: str | None = None,
     size: int | None = None,

@@ -16,11 +16,10 @@ from landscribe.errors import RecipeError
 from landscribe.outputs import remove_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from landscribe.data.chips.chips import Chips
-    from landscribe.geo.rasters.raster import Raster
     from landscribe.model import Model
     from landscribe.model.folder import SavedModel
 
@@ -29,7 +28,6 @@ FOLDS = "folds.json"
 _LEARNT = ("chips", "model", "model.training", "assessed", "final", "final.training")
 _MAPS = ("map.tif", "map.tif.parts", "map.qml", "map.tif.aux.xml", "map.gpkg", "maps", "objects", "objects.tif")
 _FOLD = re.compile("fold_([0-9]+)")
-_OF_TRAINING = "this is training accuracy. Expect lower accuracy in new areas."
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,7 @@ class Run:
         return read_saved(self.model_folder)
 
     def read_assessment(self) -> dict[str, Any]:
-        """The accuracy measures on the held-out chips, as `Assessment.summary` gave them.
+        """The accuracy measures on the held-out chips, as `Assessment.as_dict` gave them.
 
         Assessed maps that are not the run's own, but have the same names, are named with their folder.
 
@@ -200,7 +198,7 @@ class Run:
         return measures
 
     def read_folds(self) -> dict[str, Any] | None:
-        """The accuracy measures of each fold, as `CrossValidation.summary` gave them; None if the run has no folds.
+        """The accuracy measures of each fold, as `CrossValidation.as_dict` gave them; None if the run has no folds.
 
         Raises:
             RecipeError: the file is missing or damaged.
@@ -270,71 +268,3 @@ def fold_models(folder: Path) -> list[Path]:
     numbers = {path: _FOLD.fullmatch(path.name) for path in folder.iterdir()}
     found = [(int(match[1]), path) for path, match in numbers.items() if match is not None]
     return [path for _, path in sorted(found)]
-
-
-def caveat_of_split(split: str | None, trained: Collection[str]) -> str:
-    """Why measures on the chips of a split are too high for new areas; empty if they are not known to be.
-
-    Args:
-        split: of the compared chips; None for another reference.
-        trained: splits of these chips that models of the maps were trained on.
-
-    >>> caveat_of_split("train", ["train"])
-    'The network was trained on these chips: this is training accuracy. Expect lower accuracy in new areas.'
-    >>> caveat_of_split("gap", ["train"]).startswith("The gap chips are in no split")
-    True
-    >>> caveat_of_split("test", ["train"])
-    ''
-    """
-    if split in trained:
-        return f"The network was trained on these chips: {_OF_TRAINING}"
-    if split == "train":
-        return f"These are train chips: if the network was trained on them, {_OF_TRAINING}"
-    if split == "val" and trained:
-        return (
-            "The val chips were not used for training, but the epoch was chosen on them: expect somewhat lower "
-            "accuracy in new areas."
-        )
-    if split == "gap":
-        return (
-            "The gap chips are in no split, and many of them may lie next to chips that the network was trained on: "
-            "expect lower accuracy in new areas."
-        )
-    return ""
-
-
-def match_maps(maps: Sequence[Raster], images: Mapping[str, Raster]) -> dict[str, Raster]:
-    """The class map of each scene, by scene name; a scene without a map is left out.
-
-    A map belongs to a scene if its grid is aligned to that of the scene's imagery. Scenes without a CRS may all lie on
-    the same grid. Then the best of these wins: a map named after the scene (`000_NAME`), a map named after no scene,
-    the map with the scene's index if there are as many maps as scenes, the first map.
-
-    Args:
-        maps: class maps.
-        images: imagery of each scene, by scene name.
-    """
-    namesakes = [scene_in_name(mapped.name, images) for mapped in maps]
-    matched: dict[str, Raster] = {}
-    for scene_index, (scene, image) in enumerate(images.items()):
-        ranks = {
-            index: (
-                namesakes[index] == scene,
-                namesakes[index] is None,
-                len(maps) == len(images) and index == scene_index,
-            )
-            for index, mapped in enumerate(maps)
-            if mapped.grid.is_aligned(image.grid)
-        }
-        if ranks:
-            matched[scene] = maps[max(ranks, key=ranks.__getitem__)]
-    return matched
-
-
-def scene_in_name(map_name: str, scenes: Iterable[str]) -> str | None:
-    """The scene that a map is named after: the longest scene name between underscores or at an end.
-
-    >>> scene_in_name("001_field_north", ["field", "field_north", "north_2"])
-    'field_north'
-    """
-    return max((scene for scene in scenes if f"_{scene}_" in f"_{map_name}_"), key=len, default=None)

@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from landscribe.errors import RecipeError, is_printable, shortened
-from landscribe.spec_help import plain_signature, with_settings
+from landscribe.spec_help import doc_with_settings, plain_signature
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class Spec(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Let `help` list the settings: pydantic's own signature shows types as their validators."""
         super().__pydantic_init_subclass__(**kwargs)
-        cls.__doc__ = with_settings(cls.__doc__ or "", cls.model_fields)
+        cls.__doc__ = doc_with_settings(cls.__doc__ or "", cls.model_fields)
         cls.__signature__ = plain_signature(cls.model_fields)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

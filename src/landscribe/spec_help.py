@@ -15,7 +15,7 @@ _MOST_SHOWN = 2**31 - 1
 """Limits from here on are those of the computer, which nobody meets."""
 
 
-def with_settings(doc: str, fields: Mapping[str, FieldInfo]) -> str:
+def doc_with_settings(doc: str, fields: Mapping[str, FieldInfo]) -> str:
     """A docstring, followed by the settings of the spec as its arguments."""
     entries = [f"{name}: {_summary(field)}\n{_description(field)}" for name, field in fields.items()]
     doc = inspect.cleandoc(doc)

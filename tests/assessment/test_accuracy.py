@@ -98,7 +98,7 @@ def test_reference_where_the_map_is_nodata_is_left_out_with_a_warning(tmp_path, 
     assessment = verbs.assess(mapped, reference=truth, label_ignore=["0"])
     assert assessment.overall_accuracy == 1
     assert assessment.confusion.unmapped_share == 0.5
-    assert assessment.summary()["unmapped_pixels"] == assessment.confusion.unmapped == 12 * SIDE
+    assert assessment.as_dict()["unmapped_pixels"] == assessment.confusion.unmapped == 12 * SIDE
     assert "50.0 % of the labelled reference lies where the map has no class" in caplog.text
 
 
@@ -180,14 +180,14 @@ def test_scenes_without_a_group_count_only_in_the_pooled_measures(tmp_path):
     assessment = assessed(*grouped_world(tmp_path, [None, "b", None]))
     assert assessment.confusion.total == 3 * SIDE * SIDE
     assert {name: confusion.total for name, confusion in assessment.groups.items()} == {"b": SIDE * SIDE}
-    summary = assessment.summary()
-    assert summary["groups"]["b"].items() >= assessment.groups["b"].summary().items()
+    summary = assessment.as_dict()
+    assert summary["groups"]["b"].items() >= assessment.groups["b"].as_dict().items()
 
 
 def test_without_groups_and_with_one_scene_an_assessment_has_none(tmp_path):
     assessment = assessed(*grouped_world(tmp_path, [None]))
     assert assessment.groups == {}
-    assert "groups" not in assessment.summary()
+    assert "groups" not in assessment.as_dict()
 
 
 def test_chips_that_were_cut_before_scenes_had_groups_are_assessed(tmp_path):

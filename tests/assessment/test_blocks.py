@@ -142,7 +142,7 @@ def test_a_class_without_errors_has_an_interval_and_an_absent_one_has_none():
     # Wilson at 10 blocks with class 1 and 15 with class 0: 1 / (1 + 1.96² / n).
     assert lower[:2] == pytest.approx([1 / (1 + 1.96**2 / 15), 1 / (1 + 1.96**2 / 10)], abs=1e-4)
     assert upper[:2].tolist() == [1, 1]
-    assert result.summary(CLASSES)["classes"][2]["users_accuracy"] == [None, None]
+    assert result.as_dict(CLASSES)["classes"][2]["users_accuracy"] == [None, None]
 
 
 def with_class_1_in(blocks, omitted=0.5, of=100):
@@ -164,7 +164,7 @@ def test_a_class_in_few_blocks_has_no_intervals_and_means_with_it_have_none(bloc
         assert np.isfinite(result.intervals[name])[:, 0].all()
     assert np.isnan([result.intervals["mean_f1"], result.intervals["mean_iou"]]).all()
     assert np.isfinite(result.intervals["overall_accuracy"]).all()
-    summary = result.summary(CLASSES)
+    summary = result.as_dict(CLASSES)
     assert summary["note"] == "no intervals of means, nor of a class that lies in fewer than 10 blocks: 1"
     assert summary["mean_f1"] == summary["classes"][1]["f1"] == [None, None]
 
@@ -173,7 +173,7 @@ def test_ten_blocks_of_a_class_are_enough_for_its_intervals():
     result = bootstrap(with_class_1_in(10))
     assert np.isfinite([result.intervals[name] for name in ("mean_f1", "mean_iou")]).all()
     assert np.isfinite(result.intervals["producers_accuracy"])[:, 1].all()
-    assert "note" not in result.summary(CLASSES)
+    assert "note" not in result.as_dict(CLASSES)
 
 
 def test_a_mean_is_that_of_the_same_classes_in_all_resamples():
@@ -204,7 +204,7 @@ def test_too_few_blocks_give_no_intervals_and_a_reason(capsys):
     assert result.intervals == {}
     assert "lie in 9 blocks of 8 x 8 pixels; expected at least 10" in result.reason
     confusion = Confusion.of(CLASSES, reference, predicted)
-    print_measures(Assessment(confusion, ("map.tif",), "truth.tif", bootstrap=result).summary())
+    print_measures(Assessment(confusion, ("map.tif",), "truth.tif", bootstrap=result).as_dict())
     assert result.reason in capsys.readouterr().out
 
 
@@ -215,13 +215,13 @@ def test_an_assessment_of_a_raster_has_intervals_in_its_summary_and_its_table(tm
     truth, mapped = (np.minimum(each, 2) for each in pixels(200, 150))
     paths = [write_raster(tmp_path / f"{name}.tif", array) for name, array in (("map", mapped), ("truth", truth))]
     assessment = verbs.assess(paths[0], reference=paths[1], block_size=20, confidence=0.9, seed=3)
-    summary = assessment.summary()["intervals"]
+    summary = assessment.as_dict()["intervals"]
     settings = {name: summary[name] for name in ("confidence", "blocks", "block_side", "seed")}
     assert settings == {"confidence": 0.9, "blocks": 80, "block_side": 20, "seed": 3}
     assert summary["overall_accuracy"] == list(assessment.intervals["overall_accuracy"])
     lower, upper = summary["classes"][0]["f1"]
     assert lower < assessment.f1[0] < upper
-    print_measures(assessment.summary())
+    print_measures(assessment.as_dict())
     assert f"{assessment.f1[0]:.3f} ({lower:.3f} to {upper:.3f})" in capsys.readouterr().out
 
 

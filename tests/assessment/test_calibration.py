@@ -155,7 +155,7 @@ def test_parts_sum_to_the_whole():
 def test_a_class_without_reference_pixels_has_no_average_precision():
     probabilities, reference = drawn()
     reference[reference == 2] = 0
-    summary = calibrated(in_bytes(probabilities), reference, 1 / STEPS).summary(CLASSES)
+    summary = calibrated(in_bytes(probabilities), reference, 1 / STEPS).as_dict(CLASSES)
     row = summary["classes"][2]
     assert row["average_precision"] is None
     assert set(row["recall"]) == {None}
@@ -206,7 +206,7 @@ def test_probabilities_of_a_map_are_compared_where_they_are_valid(tmp_path, dtyp
     assert ours.pixels == 35 * WIDTH
     np.testing.assert_array_equal(ours.levels, expected.levels)
     assert ours.expected_calibration_error == pytest.approx(expected.expected_calibration_error)
-    print_measures(assessment.summary())
+    print_measures(assessment.as_dict())
     line = f"probabilities: calibration error (ECE) {ours.expected_calibration_error:.3f}, Brier score"
     assert line in capsys.readouterr().out
 

@@ -66,7 +66,7 @@ def as_json(counts):
         bootstrap(counts.blocks), counts.edges, counts.calibration,
         {name: bootstrap(own.blocks) for name, own in groups.items()},
     )  # fmt: skip
-    return json.dumps(assessment.summary())
+    return json.dumps(assessment.as_dict())
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def shifted_world(folder, shift, **georeference):
 def test_an_edge_that_is_shifted_by_three_pixels_is_wrong_beside_the_edge_only(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(counting, "_STRIP_PIXELS", 1000)
     mapped, truth = shifted_world(tmp_path, 3)
-    summary = verbs.assess(mapped, reference=truth, edges=True, edge_tolerance=2).summary()
+    summary = verbs.assess(mapped, reference=truth, edges=True, edge_tolerance=2).as_dict()
     # Of the columns at 0.5, 1.5 and 2.5, one of two lies in the strip that is wrong.
     rows = {row["distance"]: (row["pixels"], row["overall_accuracy"]) for row in summary["by_edge_distance"]}
     assert rows == {
@@ -145,7 +145,7 @@ def test_a_tolerance_in_metres_holds_on(name, tmp_path):
     crs, transform, (below, reached) = METRES[name]
     mapped, truth = shifted_world(tmp_path, 3, crs=crs, transform=transform)
     few, all_of_one_side = (
-        verbs.assess(mapped, reference=truth, edges=True, edge_tolerance=text).summary()["boundary"]
+        verbs.assess(mapped, reference=truth, edges=True, edge_tolerance=text).as_dict()["boundary"]
         for text in (below, reached)
     )
     assert (few["precision"], all_of_one_side["precision"]) == (0, 0.5)
@@ -155,7 +155,7 @@ def test_a_tolerance_in_metres_holds_on(name, tmp_path):
 def test_the_tolerance_in_metres_is_printed_with_the_size_of_pixels(tmp_path, capsys):
     crs, transform, _ = METRES["a grid in degrees"]
     mapped, truth = shifted_world(tmp_path, 0, crs=crs, transform=transform)
-    print_measures(verbs.assess(mapped, reference=truth, edges=True, edge_tolerance="2m").summary())
+    print_measures(verbs.assess(mapped, reference=truth, edges=True, edge_tolerance="2m").as_dict())
     assert "edges that agree within 2 m (pixels of 1.11 x 0.558 m): precision 1.000" in capsys.readouterr().out
 
 
@@ -194,7 +194,7 @@ def test_metres_are_refused_without_a_crs_and_beyond_a_hundred_pixels(tmp_path):
 def test_edges_of_one_class_are_none():
     counts = EdgeCounts.of(np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8), TWO)
     assert counts.by_distance.tolist()[-1] == [81, 81]
-    assert counts.summary()["boundary"]["f1"] is None
+    assert counts.as_dict()["boundary"]["f1"] is None
 
 
 def test_edges_of_points_are_refused(tmp_path):
@@ -220,7 +220,7 @@ def test_a_map_or_a_reference_without_edges_has_a_boundary_f1_of_0(edged):
     arrays = (halves, np.zeros_like(halves))
     counts = EdgeCounts.of(*(arrays if edged == "reference" else arrays[::-1]), EdgeTolerance(2.0))
     assert counts.boundary_f1 == 0
-    assert counts.summary()["boundary"]["f1"] == 0
+    assert counts.as_dict()["boundary"]["f1"] == 0
 
 
 def test_a_map_and_a_reference_without_edges_have_no_boundary_f1():

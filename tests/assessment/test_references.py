@@ -241,7 +241,7 @@ def test_maps_of_one_name_count_each_against_a_folder_and_keep_their_folders(tmp
         result = verbs.assess(maps, reference=reference)
         assert result.confusion.total == SIDE**2
         assert list(result.groups) == [str(path) for path in maps]
-        assert result.summary()["maps"] == [str(path) for path in maps]
+        assert result.as_dict()["maps"] == [str(path) for path in maps]
 
 
 def test_a_map_is_given_once(tmp_path):

@@ -45,7 +45,7 @@ def test_each_region_has_the_confusion_of_its_pixels(tmp_path, monkeypatch):
         np.testing.assert_array_equal(assessment.groups[name].counts, expected.counts)
         assert assessment.groups[name].unmapped == expected.unmapped > 0
     assert assessment.confusion.total == HEIGHT * 45
-    assert assessment.summary()["groups"]["north"]["pixels"] == 30 * 40
+    assert assessment.as_dict()["groups"]["north"]["pixels"] == 30 * 40
 
 
 def test_the_intervals_of_a_region_are_those_of_its_pixels_alone(tmp_path):
@@ -54,7 +54,7 @@ def test_the_intervals_of_a_region_are_those_of_its_pixels_alone(tmp_path):
     whole = verbs.assess(path, reference=reference, regions=regions(tmp_path), region_field="region", **settings)
     truth[:30], truth[:, 45:] = 255, 255
     alone = verbs.assess(path, reference=write_raster(tmp_path / "south.tif", truth), **settings)
-    assert whole.summary()["groups"]["south"]["intervals"] == alone.summary()["intervals"]
+    assert whole.as_dict()["groups"]["south"]["intervals"] == alone.as_dict()["intervals"]
     assert whole.group_bootstraps["south"].blocks == 6 * 6
 
 

@@ -82,7 +82,7 @@ def test_each_group_of_scenes_has_a_row_in_the_table_of_measures(capsys):
         "West Virginia": Confusion(classes, np.array([[2, 0], [0, 0]])),
     }
     both = sum(groups.values(), start=Confusion.zeros(classes))
-    print_measures(Assessment(both, ("map.tif",), "chips", "test", groups).summary())
+    print_measures(Assessment(both, ("map.tif",), "chips", "test", groups).as_dict())
     head, *rows = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()[-3:]]
     assert head == ["region or group", "pixels", "overall accuracy", "mean F1", "F1 field", "F1 house"]
     # F1 of field: 6 / 7; of house: 8 / 9.
@@ -99,14 +99,14 @@ def test_training_accuracy_and_chips_of_one_scene_are_said(capsys):
     bootstrap = Bootstrap(ends, 0.95, 12, 64, 0)
     measured = Assessment(confusion, ("map.tif",), "chips", "train", bootstrap=bootstrap, scenes=1)
     for trained, said in ((("train",), "The network was trained on these chips: "), ((), "These are train chips: if ")):
-        summary = replace(measured, trained_splits=trained).summary()
+        summary = replace(measured, trained_splits=trained).as_dict()
         print_measures(summary)
         lines = capsys.readouterr().out.splitlines()
         assert lines[1] == summary["caveat"]
         assert lines[1].startswith(said)
         assert lines[2].startswith("3,005 pixels, ")
         assert lines[-1].endswith("All these chips are of one scene: the intervals hold for this scene, not for others")
-    summary = replace(measured, split="test", trained_splits=("train",), scenes=2).summary()
+    summary = replace(measured, split="test", trained_splits=("train",), scenes=2).as_dict()
     print_measures(summary)
     said = capsys.readouterr().out
     assert (summary["caveat"], summary["trained_splits"]) == ("", ["train"])
@@ -124,7 +124,7 @@ def test_a_faster_backend_that_is_not_chosen_has_its_reason(capsys):
 
 def test_points_are_called_points(capsys):
     confusion = Confusion(Classes.from_labels(["field", "house"], background=False), np.array([[3, 1], [0, 4]]))
-    print_measures(Assessment(confusion, ("map.tif",), "crew.csv").summary())
+    print_measures(Assessment(confusion, ("map.tif",), "crew.csv").as_dict())
     said = capsys.readouterr().out
     assert "8 points, overall accuracy" in said
     assert "reference points" in said
@@ -138,7 +138,7 @@ def test_folds_are_named_by_the_group_that_each_holds_out(capsys):
         Fold(Path(f"fold_{index}"), counts, Confusion(classes, np.eye(2, dtype=np.int64)), name)
         for index, name in enumerate(("Kentucky", "Ohio", ""), 1)
     ]
-    summary = CrossValidation(tuple(folds)).summary()
+    summary = CrossValidation(tuple(folds)).as_dict()
     assert [fold.get("held_out") for fold in summary["folds"]] == ["Kentucky", "Ohio", None]
     print_folds(summary)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:4]] == ["Kentucky", "Ohio", "fold_3"]

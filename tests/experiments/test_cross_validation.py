@@ -51,7 +51,7 @@ def test_every_labelled_pixel_is_assessed_once(chips, measured):
 def test_each_fold_leaves_a_model_and_all_of_them_their_measures(measured):
     out, result = measured
     assert sorted(path.name for path in out.iterdir()) == ["fold_1", "fold_2", "fold_3", "folds.json", "settings.json"]
-    assert json.loads((out / "folds.json").read_text()) == json.loads(json.dumps(result.summary()))
+    assert json.loads((out / "folds.json").read_text()) == json.loads(json.dumps(result.as_dict()))
 
 
 def test_a_fold_is_scored_by_its_own_model_on_its_test_chips(chips, measured):
@@ -75,7 +75,7 @@ def test_the_same_call_trains_nothing_again(chips, measured):
     again = cross_validate(chips, out=out, folds=3, **QUICK)
     assert not (out / "fold_1.training").exists()
     assert {path: path.stat().st_mtime_ns for path in out.glob("fold_*/*")} == before
-    assert again.summary() == result.summary()
+    assert again.as_dict() == result.as_dict()
 
 
 def test_a_fold_that_is_missing_is_trained_to_the_same_model(chips, measured, tmp_path):
@@ -83,7 +83,7 @@ def test_a_fold_that_is_missing_is_trained_to_the_same_model(chips, measured, tm
     shutil.copytree(out, tmp_path / "CV")
     shutil.rmtree(tmp_path / "CV" / "fold_2")
     again = cross_validate(chips, out=tmp_path / "CV", folds=3, **QUICK)
-    assert again.summary() == result.summary()
+    assert again.as_dict() == result.as_dict()
 
 
 def test_all_folds_start_from_the_weights_of_the_first_whatever_the_hub_answers_later(chips, tmp_path, monkeypatch):
@@ -127,7 +127,7 @@ def test_the_spread_is_that_of_the_folds():
     tables = ([[4, 0], [0, 4]], [[1, 1], [1, 1]], [[0, 0], [0, 3]])
     folds = (Fold(Path("fold"), {}, Confusion(classes, np.array(counts))) for counts in tables)
     result = CrossValidation(tuple(folds))
-    spread = {name: (row["mean"], row["standard_deviation"]) for name, row in result.summary()["f1"].items()}
+    spread = {name: (row["mean"], row["standard_deviation"]) for name, row in result.as_dict()["f1"].items()}
     assert spread == {
         "a": (0.75, pytest.approx(0.125**0.5)),
         "b": (pytest.approx(2.5 / 3), pytest.approx((1 / 12) ** 0.5)),

@@ -82,7 +82,7 @@ def test_the_assessment_is_that_of_the_same_run_without_a_final_model(drawn, run
 def test_an_assessment_of_the_final_map_on_chips_warns_that_its_model_has_seen_them(run, tmp_path, caplog):
     for path, warnings, caveat in (("map.tif", 1, "training accuracy"), ("assessed/map.tif", 0, "epoch was chosen")):
         caplog.clear()
-        summary = verbs.assess(run / path, reference=run / "chips", split="val").summary()
+        summary = verbs.assess(run / path, reference=run / "chips", split="val").as_dict()
         assert caveat in summary["caveat"]
         assert caplog.text.count("was trained on split val of") == warnings
 

@@ -77,9 +77,9 @@ def test_the_model_of_all_groups_is_the_one_that_train_gives(table, chips, tmp_p
 
 def test_the_table_is_kept_as_json_and_the_same_call_trains_nothing_again(table, chips):
     result, folder = table
-    assert json.loads((folder / "transfer.json").read_text()) == json.loads(json.dumps(result.summary()))
+    assert json.loads((folder / "transfer.json").read_text()) == json.loads(json.dumps(result.as_dict()))
     trained = {path: path.stat().st_mtime_ns for path in folder.glob("group_*/model.safetensors")}
-    assert transfer(chips, out=folder, **SETTINGS).summary() == result.summary()
+    assert transfer(chips, out=folder, **SETTINGS).as_dict() == result.as_dict()
     assert {path: path.stat().st_mtime_ns for path in folder.glob("group_*/model.safetensors")} == trained
     with pytest.raises(OutputError, match="steps"):
         transfer(chips, out=folder, **SETTINGS | {"steps": 3})

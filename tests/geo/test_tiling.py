@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from landscribe.errors import TilingError
 from landscribe.geo.grid import Window
-from landscribe.geo.tiling import ChipLattice, halved, units
+from landscribe.geo.tiling import ChipLattice, kept_squares, units
 from worlds import chip_windows
 
 
@@ -185,7 +185,7 @@ def test_halved_squares_hold_each_kept_cell_once(rows, cols, side, kept):
     def is_kept(some_rows, some_cols):
         return any((row, col) in kept for row in some_rows for col in some_cols)
 
-    squares = list(halved(range(rows), range(cols), is_kept, side=side))
+    squares = list(kept_squares(range(rows), range(cols), is_kept, side=side))
     cells = [(row, col) for own_rows, own_cols in squares for row in own_rows for col in own_cols]
     assert len(cells) == len(set(cells))
     assert set(cells) >= {(row, col) for row, col in kept if row < rows and col < cols}
@@ -196,7 +196,7 @@ def test_halved_squares_hold_each_kept_cell_once(rows, cols, side, kept):
 
 def test_a_lattice_without_a_kept_cell_is_asked_about_once():
     asked = []
-    assert not list(halved(range(10**9), range(10**9), lambda *part: asked.append(part), side=1))
+    assert not list(kept_squares(range(10**9), range(10**9), lambda *part: asked.append(part), side=1))
     assert len(asked) == 1
 
 

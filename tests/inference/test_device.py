@@ -18,7 +18,7 @@ from landscribe.inference.device import (
     training_autocast,
     training_precision,
 )
-from landscribe.preflight import check
+from landscribe.preflight.check import check
 from landscribe.recipe import Recipe
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -20,7 +20,7 @@ from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.tiling import units
 from landscribe.inference.backends import BACKENDS, BackendKind
 from landscribe.inference.backends.torch_backend import Backend
-from landscribe.inference.predictor import Predictor, _local_device, processes
+from landscribe.inference.predictor import Predictor, _local_device, mapping_processes
 from landscribe.model import Model
 from landscribe.prediction.spec import PredictSpec
 from networks import Blur, Identity, predict
@@ -159,11 +159,11 @@ def test_blended_maps_of_an_identity_network_are_its_input(tmp_path):
 
 def test_cores_are_divided_among_processes_and_gpus_are_not(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert processes(torch.device("cuda")) == 3
-    assert processes(torch.device("cuda", 1)) == 1
-    assert processes(torch.device("mps")) == 1
+    assert mapping_processes(torch.device("cuda")) == 3
+    assert mapping_processes(torch.device("cuda", 1)) == 1
+    assert mapping_processes(torch.device("mps")) == 1
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3, 4}, raising=False)
-    assert processes(torch.device("cpu")) == 3
+    assert mapping_processes(torch.device("cpu")) == 3
 
 
 @pytest.mark.parametrize(("ours", "device"), [(True, "cuda:2"), (False, "cuda")])

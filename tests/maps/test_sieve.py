@@ -11,9 +11,9 @@ from test_mapping import model_of, read, write
 from landscribe.errors import RasterError
 from landscribe.geo.grid import Window
 from landscribe.geo.tiling import units
-from landscribe.maps.areas import area_text
 from landscribe.maps.sieve import Sieve
 from landscribe.prediction.spec import PredictSpec
+from landscribe.texts import area_text
 from networks import Identity, predict
 
 EIGHT = np.ones((3, 3), bool)

@@ -24,8 +24,8 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
+from landscribe.maps.class_map import caveat_of_split, match_maps
 from landscribe.outputs import write_json
-from landscribe.runs import caveat_of_split, match_maps
 
 log = logging.getLogger(__name__)
 
@@ -110,32 +110,32 @@ class Assessment:
             f"pixels={self.pixels}, classes={len(self.confusion.classes)}, reference={self.reference!r})"
         )
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All measures as plain values, for JSON."""
         counted_on: dict[str, Any] = {"maps": list(self.maps), "reference": self.reference, "split": self.split}
         if self.split is not None:
             caveat = caveat_of_split(self.split, self.trained_splits)
             counted_on |= {"trained_splits": list(self.trained_splits), "caveat": caveat, "scenes": self.scenes}
         groups = {name: self._group_summary(name) for name in self.groups}
-        intervals = None if self.bootstrap is None else self.bootstrap.summary(self.classes)
+        intervals = None if self.bootstrap is None else self.bootstrap.as_dict(self.classes)
         return (
             counted_on
-            | self.confusion.summary()
+            | self.confusion.as_dict()
             | ({"intervals": intervals} if intervals else {})
-            | ({} if self.edges is None else self.edges.summary())
-            | ({} if self.calibration is None else {"calibration": self.calibration.summary(self.classes)})
+            | ({} if self.edges is None else self.edges.as_dict())
+            | ({} if self.calibration is None else {"calibration": self.calibration.as_dict(self.classes)})
             | ({"groups": groups} if groups else {})
         )
 
     def _group_summary(self, name: str) -> dict[str, Any]:
         intervals = self.group_bootstraps.get(name)
-        return self.groups[name].summary() | (
-            {} if intervals is None else {"intervals": intervals.summary(self.classes)}
+        return self.groups[name].as_dict() | (
+            {} if intervals is None else {"intervals": intervals.as_dict(self.classes)}
         )
 
     def save(self, path: Path) -> None:
         """Write the summary as JSON, atomically."""
-        write_json(path, self.summary())
+        write_json(path, self.as_dict())
 
 
 def assess_labels(

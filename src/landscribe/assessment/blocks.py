@@ -174,7 +174,7 @@ class Bootstrap:
             f"pixels; expected at least {FEWEST_BLOCKS}. Compare a larger area, or choose a smaller --block-size"
         )
 
-    def summary(self, classes: Classes) -> dict[str, Any]:
+    def as_dict(self, classes: Classes) -> dict[str, Any]:
         """In JSON's types; NaN is None."""
         settings: dict[str, Any] = {
             "confidence": self.confidence, "blocks": self.blocks, "block_side": self.side, "seed": self.seed,

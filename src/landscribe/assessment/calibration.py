@@ -132,7 +132,7 @@ class Calibration:
         """(K, 2, levels) pixels of at least each level."""
         return np.asarray(np.cumsum(self.levels[:, :, ::-1], axis=2)[:, :, ::-1])
 
-    def summary(self, classes: Classes) -> dict[str, Any]:
+    def as_dict(self, classes: Classes) -> dict[str, Any]:
         """Measures in JSON's types; NaN is None."""
         pixels, correct, confidence = self.reliability.T
         precision, recall, average = self.precision, self.recall, self.average_precision

@@ -85,7 +85,7 @@ class EdgeTolerance:
             return in_pixels <= _SCALE * self.distance / math.sqrt(height * width)
         return _distances(edges, self.pixel) <= _SCALE * self.distance
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """The distance, its unit and the sides of a pixel in JSON's types."""
         sides = {} if self.pixel is None else {"pixel_metres": list(self.pixel)}
         return {"tolerance": self.distance, "tolerance_unit": "pixels" if self.pixel is None else "metres"} | sides
@@ -165,7 +165,7 @@ class EdgeCounts:
             return math.nan if not self.matched.any() else 0.0
         return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Measures in JSON's types; NaN is None."""
         precision, recall = ratio(self.matched[:, 1], self.matched[:, 0]).tolist()
         accuracy = ratio(self.by_distance[:, 1], self.by_distance[:, 0]).tolist()
@@ -176,7 +176,7 @@ class EdgeCounts:
                 {"distance": name, "pixels": int(pixels), "overall_accuracy": plain(value)}
                 for name, pixels, value in zip(names, self.by_distance[:, 0], accuracy, strict=True)
             ],
-            "boundary": self.tolerance.summary() | {name: plain(value) for name, value in measures.items()},
+            "boundary": self.tolerance.as_dict() | {name: plain(value) for name, value in measures.items()},
         }
 
 

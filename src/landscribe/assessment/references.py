@@ -32,7 +32,7 @@ from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.geometries import POINTS
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
-from landscribe.maps.class_map import ClassMap, read_tags, trained_splits_in
+from landscribe.maps.class_map import ClassMap, read_tags, scene_in_name, trained_splits_in
 from landscribe.maps.class_tables import (
     as_in_features,
     as_in_raster,
@@ -42,7 +42,6 @@ from landscribe.maps.class_tables import (
     with_background,
     with_class,
 )
-from landscribe.runs import scene_in_name
 
 log = logging.getLogger(__name__)
 

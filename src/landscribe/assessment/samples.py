@@ -16,8 +16,8 @@ from landscribe.estimation.intervals import Estimated
 from landscribe.estimation.label_tables import read_labels
 from landscribe.estimation.reference_sample import REFERENCE, Design, ReferenceSample
 from landscribe.geo.rasters.raster import Raster
-from landscribe.maps.areas import AREA_UNITS, area_unit
 from landscribe.outputs import write_json
+from landscribe.texts import AREA_UNITS, area_unit
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class SampleAssessment:
         """Unit of `estimate.areas`: that of `maps.areas.area_unit`, or pixels (blocks) where the map has no CRS."""
         return _area_unit(self.design)
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All estimates as plain values, for JSON, with the counts of the map beside them."""
         mapped = {
             entry.name: {"units": entry.units, "area": _in_unit(entry.units, entry.area_m2, self.design)}
@@ -97,7 +97,7 @@ class SampleAssessment:
 
     def save(self, path: Path) -> None:
         """Write the summary as JSON, atomically."""
-        write_json(path, self.summary())
+        write_json(path, self.as_dict())
 
     def __repr__(self) -> str:
         overall = self.estimate.overall

@@ -27,7 +27,7 @@ from landscribe.commands.options import (
     TrustCode,
     given,
     image_files,
-    plain,
+    settings_of,
     with_settings,
 )
 from landscribe.commands.samples import sample_commands
@@ -112,7 +112,7 @@ def check(
         recipe, images=image_files(image), labels=labels, trial=trial, **ctx.obj,
         **given(class_table=class_table, seed=seed),
     )  # fmt: skip
-    print_json(result.summary()) if as_json else print_check(result)
+    print_json(result.as_dict()) if as_json else print_check(result)
     if result.errors:
         raise typer.Exit(2)
 
@@ -177,10 +177,10 @@ def train(
     from landscribe import verbs
     from landscribe.experiments.cross_validation import cross_validate
 
-    settings = plain(ctx) | given(seed=seed)
+    settings = settings_of(ctx) | given(seed=seed)
     if folds is not None:
         result = cross_validate(chips, out=out, folds=_folds(folds), overwrite=overwrite, **settings)
-        print_json(result.summary()) if as_json else print_folds(result.summary())
+        print_json(result.as_dict()) if as_json else print_folds(result.as_dict())
         return
     model = verbs.train(chips, out=out, overwrite=overwrite, **settings)
 
@@ -209,7 +209,7 @@ def transfer(
     """Train on each group of scenes and on all together, and assess each model on every group."""
     from landscribe.experiments.transfer import transfer
 
-    result = transfer(chips, out=out, overwrite=overwrite, **plain(ctx), **given(seed=seed)).summary()
+    result = transfer(chips, out=out, overwrite=overwrite, **settings_of(ctx), **given(seed=seed)).as_dict()
     print_json(result) if as_json else print_transfer(result)
 
 
@@ -248,7 +248,7 @@ def predict(
         probabilities=probabilities, uncertainty=uncertainty, suggest_labels=suggest_labels,
         object_probabilities=object_probabilities, ensemble=ensemble, trust_code=trust_code,
     )  # fmt: skip
-    paths = verbs.predict(model, image_files(images), out=out, overwrite=overwrite, **layers, **plain(ctx))
+    paths = verbs.predict(model, image_files(images), out=out, overwrite=overwrite, **layers, **settings_of(ctx))
     maps = [str(path) for path in paths if path.exists()]  # a shard assembles none
     if as_json:
         from landscribe.maps.class_map import ClassMap
@@ -271,7 +271,7 @@ def vectorize(
     """Turn a class map into polygons that fit together."""
     from landscribe import verbs
 
-    _show_path("polygons", verbs.vectorize(mapped, out=out, overwrite=overwrite, **plain(ctx)), as_json=as_json)
+    _show_path("polygons", verbs.vectorize(mapped, out=out, overwrite=overwrite, **settings_of(ctx)), as_json=as_json)
 
 
 def _show_path(name: str, path: Path, *, as_json: bool) -> None:
@@ -323,14 +323,14 @@ def assess(
             raise LandscribeError("--objects takes one file of polygons. Assess files one by one.")
         for flag in given(split=split, nodata_as=nodata_as, seed=seed):
             raise LandscribeError(f"--{flag.replace('_', '-')} is about pixels, not objects. Leave it out.")
-        measures = verbs.assess_objects(maps[0], reference=reference, out=out, **plain(ctx)).as_dict()
+        measures = verbs.assess_objects(maps[0], reference=reference, out=out, **settings_of(ctx)).as_dict()
         print_json(measures) if as_json else print_object_measures(measures)
         return
     _require_no_flag_of(ctx, "objects", "is about objects. Pass --objects too, or leave it out")
-    settings = plain(ctx) | given(seed=seed)
+    settings = settings_of(ctx) | given(seed=seed)
     measures = verbs.assess(
         maps, reference=reference, split=split, nodata_as=nodata_as, out=out, **settings
-    ).summary()  # fmt: skip
+    ).as_dict()  # fmt: skip
     if as_json:
         print_json(measures)
     else:
@@ -435,7 +435,7 @@ def demo(
     """The whole pipeline on data that is drawn by code: a synthetic world, or a small data set of an example."""
     from landscribe import pipeline
 
-    folder = pipeline.demo(out, like=like, size=size, seed=seed, overwrite=overwrite, **plain(ctx))
+    folder = pipeline.demo(out, like=like, size=size, seed=seed, overwrite=overwrite, **settings_of(ctx))
     print_run(folder, as_json=as_json)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from landscribe.commands.options import AsJson, Command, Overwrite, TrustCode, given, plain, with_settings
+from landscribe.commands.options import AsJson, Command, Overwrite, TrustCode, given, settings_of, with_settings
 from landscribe.commands.tables import print_bench, print_blocks, print_branches, print_encoders, print_json
 from landscribe.commands.terminal import show
 from landscribe.errors import LandscribeError
@@ -31,7 +31,7 @@ def summary(
     from landscribe import verbs
     from landscribe.training.spec import TrainSpec
 
-    settings = plain(ctx)
+    settings = settings_of(ctx)
     if encoders:
         flags = {"architecture": "--architecture", "encoder": "--encoder", "options": "--option"}
         written = {"the model": model, "--classes": classes} | {flags[name]: name for name in settings}
@@ -91,5 +91,7 @@ def bench(
     """Time the inference backends on this machine, and compare their outputs."""
     from landscribe import verbs
 
-    result = verbs.bench(model, tile=tile, batch=batch, seconds=seconds, **given(trust_code=trust_code), **plain(ctx))
+    result = verbs.bench(
+        model, tile=tile, batch=batch, seconds=seconds, **given(trust_code=trust_code), **settings_of(ctx)
+    )
     print_json(result.as_dict()) if as_json else print_bench(result)

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from landscribe.texts import area_decimals
+
 
 def number(value: float | None, form: str = ".3f") -> str:
     """A number, or "-" for one that is undefined."""
@@ -28,8 +30,6 @@ def confidence_text(confidence: float) -> str:
 
 def area_form(estimated: dict[str, float | None]) -> str:
     """Form of an estimated area and of its interval."""
-    from landscribe.maps.areas import area_decimals
-
     return f",.{area_decimals(estimated['value'] or estimated['upper'] or 0)}f"
 
 

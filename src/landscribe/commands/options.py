@@ -385,7 +385,7 @@ def given(**settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def plain(ctx: typer.Context) -> dict[str, Any]:
+def settings_of(ctx: typer.Context) -> dict[str, Any]:
     """The settings of a command by their plain names; those of augmentation as the table `augment`."""
     sections = dict(ctx.obj)
     augment = sections.pop("augment", None)

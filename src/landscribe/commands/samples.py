@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from landscribe.commands.options import AsJson, Overwrite, plain, with_settings
+from landscribe.commands.options import AsJson, Overwrite, settings_of, with_settings
 from landscribe.commands.tables import print_json, print_plan
 from landscribe.commands.terminal import show
 from landscribe.errors import LandscribeError, counted
@@ -45,12 +45,14 @@ def sample(
         written = {"--out": out, "--form": form, "--sheet": sheet, "--image": image, "--overwrite": overwrite}
         if named := [name for name, value in written.items() if value]:
             raise LandscribeError(f"--plan draws and writes nothing. Leave out {', '.join(named)}, or --plan.")
-        planned = verbs.plan_sample(mapped, **plain(ctx)).as_dict()
+        planned = verbs.plan_sample(mapped, **settings_of(ctx)).as_dict()
         print_json(planned) if as_json else print_plan(planned)
         return
     if out is None:
         raise LandscribeError("sample needs --out, such as -o points.gpkg; or --plan, which draws nothing.")
-    drawn = verbs.sample(mapped, out=out, forms=form or (), sheet=sheet, image=image, overwrite=overwrite, **plain(ctx))
+    drawn = verbs.sample(
+        mapped, out=out, forms=form or (), sheet=sheet, image=image, overwrite=overwrite, **settings_of(ctx)
+    )
     if as_json:
         print_json({"sample": str(out), "size": len(drawn.units), "design": drawn.design.as_dict()})
         return

@@ -10,6 +10,7 @@ from landscribe.errors import counted, listed, per_cent, printable
 from landscribe.machine import bytes_text
 from landscribe.outputs import json_text
 from landscribe.runs import Run
+from landscribe.texts import four_digits
 
 _OVERALL = ("overall_accuracy", "mean_f1", "mean_iou")
 _AGREEMENT = ("kappa", "mcc", "quantity_disagreement", "allocation_disagreement")
@@ -319,8 +320,6 @@ def print_bench(benchmark: Any) -> None:
 
 def print_description(described: Any) -> None:
     """Contents of chips: classes, their co-occurrence, and bands."""
-    from landscribe.maps.areas import four_digits
-
     splits = ", ".join(f"{name} {count:,}" for name, count in described.chips.items())
     show(f"{counted(sum(described.chips.values()), 'chip')} of {described.size} pixels of {described.dtype} ({splits})")
     show(f"{per_cent(described.unknown_share)} of the pixels are unlabelled")

@@ -23,7 +23,7 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.feature_files import (
     GEOMETRY_FIELD,
     FeatureStream,
-    read_metadata,
+    read_layer_metadata,
     record_batch,
     write_features,
 )
@@ -344,7 +344,7 @@ def holds_design(path: Path) -> bool:
     """True if a file holds a reference sample with its design, and not just any points."""
     if path.suffix.lower() == ".csv":
         return _design_file(path).is_file()
-    return path.is_file() and read_metadata(path) is not None
+    return path.is_file() and read_layer_metadata(path) is not None
 
 
 def refuse_lost_design(path: Path) -> None:
@@ -390,7 +390,7 @@ def _require_among(units: pd.DataFrame, column: str, known: Sequence[str], name:
 
 def _read_geopackage(path: Path) -> tuple[pd.DataFrame, str]:
     """The table of units and the design as JSON."""
-    stored = read_metadata(path)
+    stored = read_layer_metadata(path)
     if stored is None:
         raise SampleError(
             f"{path} holds no sampling design. Expected the GeoPackage that landscribe sample wrote: a copy that a GIS "

@@ -47,7 +47,7 @@ class Published:
         return f"{measure}{of_class}{'' if self.group is None else f', {self.group}'}"
 
     def measured(self, assessment: Mapping[str, Any]) -> float | None:
-        """The same measure of an assessment (`Assessment.summary`); None if it has none."""
+        """The same measure of an assessment (`Assessment.as_dict`); None if it has none."""
         measures = assessment if self.group is None else assessment.get("groups", {}).get(self.group, {})
         if self.class_name is None:
             return measures.get(self.measure)

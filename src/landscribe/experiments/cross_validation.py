@@ -12,7 +12,7 @@ from landscribe.errors import machine_errors
 from landscribe.experiments.trainings import RESULTS, Trainings, split_counts
 from landscribe.outputs import claim, output_path, write_json
 from landscribe.spec import Pixels, Seed, checked
-from landscribe.verbs.sources import Source, open_chips, training_specs
+from landscribe.verbs.sources import PathLike, open_chips, training_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,10 +53,10 @@ class Fold:
     held_out: str = ""
     """Name of the scene or group that the fold holds out; empty for folds of blocks."""
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All measures, ready for JSON."""
         name = {"held_out": self.held_out} if self.held_out else {}
-        return {"model": self.model.name, **name, "chips": self.chips, **self.confusion.summary()}
+        return {"model": self.model.name, **name, "chips": self.chips, **self.confusion.as_dict()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class CrossValidation:
         first, *others = (fold.confusion for fold in self.folds)
         return sum(others, start=first)
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All measures, ready for JSON: by fold, of all chips together, and the spread of F1 over the folds.
 
         The deviation over folds (n - 1) is of models that share most of their training chips, so that it is a lower
@@ -85,10 +85,10 @@ class CrossValidation:
         names = self.folds[0].confusion.classes.names
         f1 = np.array([fold.confusion.f1 for fold in self.folds])
         return {
-            "folds": [fold.summary() for fold in self.folds],
+            "folds": [fold.as_dict() for fold in self.folds],
             "mean_f1": _spread(np.array([fold.confusion.mean_f1 for fold in self.folds])),
             "f1": {name: _spread(f1[:, number]) for number, name in enumerate(names)},
-            "pooled": self.pooled.summary(),
+            "pooled": self.pooled.as_dict(),
         }
 
 
@@ -103,9 +103,9 @@ def _spread(values: Any) -> dict[str, float | None]:
 
 @machine_errors()
 def cross_validate(
-    chips: Chips | Source,
+    chips: Chips | PathLike,
     *,
-    out: Source,
+    out: PathLike,
     folds: int | Whole = 5,
     gap: int | None = None,
     seed: int = 0,
@@ -149,7 +149,7 @@ def cross_validate(
     with claim(out):
         trainings.claim(folds=folds, gap=gap)
         result = CrossValidation(tuple(_folds(trainings, plan)))
-        write_json(out / RESULTS["fold"], result.summary())
+        write_json(out / RESULTS["fold"], result.as_dict())
     return result
 
 

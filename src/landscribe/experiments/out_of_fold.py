@@ -167,7 +167,7 @@ def assess_folds(
     assert isinstance(assessment, Assessment)
     folds = tuple(_assessed(maps, chips, fold, run) for fold in plan)
     result = CrossValidation(folds, of_maps=assessment.confusion)
-    write_json(run.folds_file, result.summary())
+    write_json(run.folds_file, result.as_dict())
     return result
 
 

@@ -15,7 +15,7 @@ from landscribe.errors import ChipError, listed, machine_errors
 from landscribe.experiments.trainings import RESULTS, Trainings
 from landscribe.outputs import claim, output_path, write_json
 from landscribe.spec import Seed, checked
-from landscribe.verbs.sources import Source, open_chips, training_specs
+from landscribe.verbs.sources import PathLike, open_chips, training_specs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,9 +35,9 @@ class Trained:
     confusions: Mapping[str, Confusion]
     """By the name of the assessed group."""
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All measures, ready for JSON."""
-        assessed = {name: confusion.summary() for name, confusion in self.confusions.items()}
+        assessed = {name: confusion.as_dict() for name, confusion in self.confusions.items()}
         return {"trained_on": list(self.groups), "model": self.model.name, "groups": assessed}
 
 
@@ -53,14 +53,14 @@ class Transfer:
     splits: Mapping[str, str]
     """The assessed split of each group: test, or val if it has no test chips."""
 
-    def summary(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All measures, ready for JSON."""
-        return {"assessed": dict(self.splits), "models": [model.summary() for model in self.models]}
+        return {"assessed": dict(self.splits), "models": [model.as_dict() for model in self.models]}
 
 
 @machine_errors()
 def transfer(
-    chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool = False, **settings: Unpack[TrainKeywords]
+    chips: Chips | PathLike, *, out: PathLike, seed: int = 0, overwrite: bool = False, **settings: Unpack[TrainKeywords]
 ) -> Transfer:
     """Train a model on each group of scenes, and on all groups together, and assess each on every group.
 
@@ -90,7 +90,7 @@ def transfer(
     with claim(out):
         trainings.claim(transfer=True)
         result = Transfer(tuple(_models(trainings, trained_on, assessed)), assessed)
-        write_json(out / RESULTS["group"], result.summary())
+        write_json(out / RESULTS["group"], result.as_dict())
     return result
 
 

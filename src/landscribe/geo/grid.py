@@ -21,6 +21,8 @@ from landscribe.errors import GridError
 
 LATTICE = 21
 """Parts of each side of a grid between the points that are transformed, to find its ground in another CRS."""
+LONLAT = CRS.from_epsg(4326)
+"""Longitudes and latitudes of WGS 84."""
 _ROUNDING = 0.01
 """Offset in pixels up to which grids are the same."""
 

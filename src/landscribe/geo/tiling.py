@@ -107,7 +107,7 @@ class ChipLattice:
         return min(start, max(0, length - self.size)) if self.edge == "shift" else start
 
 
-def halved(
+def kept_squares(
     rows: range, cols: range, is_kept: Callable[[range, range], bool], *, side: int
 ) -> Iterator[tuple[range, range]]:
     """Cut a lattice of cells into squares, and leave out those that are not kept.
@@ -120,7 +120,7 @@ def halved(
         is_kept: True if a cell of these rows and columns may be kept.
         side: of a square in cells, at most.
 
-    >>> list(halved(range(3), range(2), lambda rows, cols: 2 in rows, side=2))
+    >>> list(kept_squares(range(3), range(2), lambda rows, cols: 2 in rows, side=2))
     [(range(2, 3), range(0, 2))]
     """
     if not rows or not cols or not is_kept(rows, cols):
@@ -130,7 +130,7 @@ def halved(
         return
     for some_rows in _halves(rows, side):
         for some_cols in _halves(cols, side):
-            yield from halved(some_rows, some_cols, is_kept, side=side)
+            yield from kept_squares(some_rows, some_cols, is_kept, side=side)
 
 
 def _halves(span: range, side: int) -> list[range]:

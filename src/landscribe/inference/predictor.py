@@ -173,7 +173,7 @@ def _restored(tensor: Tensor, turns: int, *, is_flipped: bool) -> Tensor:
     return torch.rot90(tensor.flip(-1) if is_flipped else tensor, -turns, (-2, -1))
 
 
-def processes(device: torch.device) -> int:
+def mapping_processes(device: torch.device) -> int:
     """Processes that share a map on this machine: one for each GPU, or one for each core."""
     if device.type == "cpu":
         return cores()

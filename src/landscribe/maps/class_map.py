@@ -21,7 +21,7 @@ from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.maps.areas import Areas
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from landscribe.model import Model
 
@@ -30,6 +30,7 @@ AREAS_TAG = "LANDSCRIBE_AREAS"
 RUN_TAG = "LANDSCRIBE_RUN"
 FINGERPRINT_TAG = "LANDSCRIBE_PLAN"
 TRAINED_TAG = "LANDSCRIBE_TRAINED_SPLITS"
+_OF_TRAINING = "this is training accuracy. Expect lower accuracy in new areas."
 
 
 def model_tags(models: "Iterable[Model]") -> dict[str, str]:
@@ -158,6 +159,37 @@ def trained_splits_in(tags: dict[str, str], chips_sha256: str) -> list[str]:
     return splits if isinstance(splits, list) else []
 
 
+def caveat_of_split(split: str | None, trained: "Collection[str]") -> str:
+    """Why measures on the chips of a split are too high for new areas; empty if they are not known to be.
+
+    Args:
+        split: of the compared chips; None for another reference.
+        trained: splits of these chips that models of the maps were trained on.
+
+    >>> caveat_of_split("train", ["train"])
+    'The network was trained on these chips: this is training accuracy. Expect lower accuracy in new areas.'
+    >>> caveat_of_split("gap", ["train"]).startswith("The gap chips are in no split")
+    True
+    >>> caveat_of_split("test", ["train"])
+    ''
+    """
+    if split in trained:
+        return f"The network was trained on these chips: {_OF_TRAINING}"
+    if split == "train":
+        return f"These are train chips: if the network was trained on them, {_OF_TRAINING}"
+    if split == "val" and trained:
+        return (
+            "The val chips were not used for training, but the epoch was chosen on them: expect somewhat lower "
+            "accuracy in new areas."
+        )
+    if split == "gap":
+        return (
+            "The gap chips are in no split, and many of them may lie next to chips that the network was trained on: "
+            "expect lower accuracy in new areas."
+        )
+    return ""
+
+
 def _object_in(tags: dict[str, str], name: str) -> dict[str, Any]:
     """The JSON object of a tag; empty if there is none, or another program wrote the tag."""
     try:
@@ -204,3 +236,40 @@ def class_table_in(tags: dict[str, str], path: str) -> Classes | None:
 def classes_from_tag(text: str) -> Classes:
     """The class table in a map's tag."""
     return Classes(tuple(ClassEntry(**entry) for entry in json.loads(text)))
+
+
+def match_maps(maps: "Sequence[Raster]", images: "Mapping[str, Raster]") -> dict[str, Raster]:
+    """The class map of each scene, by scene name; a scene without a map is left out.
+
+    A map belongs to a scene if its grid is aligned to that of the scene's imagery. Scenes without a CRS may all lie on
+    the same grid. Then the best of these wins: a map named after the scene (`000_NAME`), a map named after no scene,
+    the map with the scene's index if there are as many maps as scenes, the first map.
+
+    Args:
+        maps: class maps.
+        images: imagery of each scene, by scene name.
+    """
+    namesakes = [scene_in_name(mapped.name, images) for mapped in maps]
+    matched: dict[str, Raster] = {}
+    for scene_index, (scene, image) in enumerate(images.items()):
+        ranks = {
+            index: (
+                namesakes[index] == scene,
+                namesakes[index] is None,
+                len(maps) == len(images) and index == scene_index,
+            )
+            for index, mapped in enumerate(maps)
+            if mapped.grid.is_aligned(image.grid)
+        }
+        if ranks:
+            matched[scene] = maps[max(ranks, key=ranks.__getitem__)]
+    return matched
+
+
+def scene_in_name(map_name: str, scenes: "Iterable[str]") -> str | None:
+    """The scene that a map is named after: the longest scene name between underscores or at an end.
+
+    >>> scene_in_name("001_field_north", ["field", "field_north", "north_2"])
+    'field_north'
+    """
+    return max((scene for scene in scenes if f"_{scene}_" in f"_{map_name}_"), key=len, default=None)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyproj
 from rasterio.crs import CRS
-from rasterio.warp import transform
 
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, GridError, ModelError, RasterError, counted
 from landscribe.geo.classes import Classes
-from landscribe.geo.grid import ASSIGN_CRS, Grid, crs_label
+from landscribe.geo.grid import ASSIGN_CRS, LONLAT, Grid, crs_label
 from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, require_resamplable, resample_to
 from landscribe.geo.rasters.raster import Raster
@@ -157,8 +156,7 @@ def _warn_outside_area_of_use(raster: Raster, crs: CRS) -> None:
     if use is None:
         return
     grid = raster.grid
-    x, y = grid.xy(grid.height / 2, grid.width / 2)
-    (lon,), (lat,) = transform(grid.crs, "EPSG:4326", [x], [y])
+    lon, lat = map(float, grid.xy_in(LONLAT, grid.height / 2, grid.width / 2))
     # An area across the antimeridian ends west of its start.
     east = use.east if use.west <= use.east else use.east + 360
     lies_in = any(use.west <= lon + turn <= east for turn in (-360, 0, 360))
@@ -180,7 +178,7 @@ def _degrees(value: float, letters: str, digits: str = ".4g") -> str:
     return f"{abs(value):{digits}}° {letters[value < 0]}"
 
 
-def require_two_classes(spec: PredictSpec, classes: Classes) -> None:
+def require_threshold_classes(spec: PredictSpec, classes: Classes) -> None:
     """Raise ModelError if there is a threshold, and not two classes."""
     if spec.threshold is not None and len(classes) != 2:
         raise ModelError(
@@ -209,7 +207,7 @@ def resolve_threshold(spec: PredictSpec, models: Sequence[Model]) -> float | Non
     Raises:
         ModelError: there are not two classes, or a model has no threshold.
     """
-    require_two_classes(spec, models[0].classes)
+    require_threshold_classes(spec, models[0].classes)
     if spec.threshold != "val":
         return spec.threshold
     measured = [model.val_threshold for model in models if model.val_threshold is not None]

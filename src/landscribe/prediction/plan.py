@@ -33,7 +33,6 @@ from landscribe.inference.device import resolve_device
 from landscribe.inference.memory import estimated_memory
 from landscribe.inference.predictor import Predictor
 from landscribe.machine import require_memory
-from landscribe.maps.areas import area_text
 from landscribe.maps.class_map import fingerprint_in, read_tags
 from landscribe.maps.layers import EXACT_PROBABILITY, OBJECT_PROBABILITY, PROBABILITY, UNCERTAINTY, Layer, class_layer
 from landscribe.maps.output_paths import OutputPaths
@@ -49,6 +48,7 @@ from landscribe.prediction.compatibility import (
 from landscribe.prediction.spec import CHOSEN, NOT_IN_FINGERPRINT, PredictSpec
 from landscribe.prediction.tiling import Tiling, choose_tiling, overlap_overhead
 from landscribe.prediction.unit import UnitOptions
+from landscribe.texts import area_text
 
 log = logging.getLogger(__name__)
 

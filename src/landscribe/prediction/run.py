@@ -31,7 +31,7 @@ from landscribe.geo.rasters.source_files import require_unchanged
 from landscribe.geo.tiling import Unit
 from landscribe.geo.vectors.burning import rasterize_mask
 from landscribe.inference.memory import budget
-from landscribe.inference.predictor import Predictor, processes
+from landscribe.inference.predictor import Predictor, mapping_processes
 from landscribe.machine import bytes_text, cores, free_disk, require_disk, total_memory
 from landscribe.maps.assembly.beside import compressed_beside
 from landscribe.maps.assembly.blocks import Blocks
@@ -217,7 +217,7 @@ def _predict_missing(plan: MapPlan, store: UnitStore, planned: Sequence[Unit]) -
             )
         else:
             plan.predictor.leave_device()
-            count = processes(plan.predictor.device)
+            count = mapping_processes(plan.predictor.device)
             # A GPU's worker has as many threads as read for it: while one computes, the others read and write.
             workers = Workers.of(plan.predictor.device, unit_bytes, count, is_remote=remote)
             own = replace(task, workers=workers) if spec.dask == "auto" else task

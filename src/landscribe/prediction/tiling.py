@@ -10,7 +10,7 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.tiling import aligned, rounded_up, units
 from landscribe.inference.device import place_network
 from landscribe.inference.memory import budget, estimated_memory, has_global_context
-from landscribe.inference.predictor import Predictor, processes
+from landscribe.inference.predictor import Predictor, mapping_processes
 from landscribe.inference.receptive_field import ReceptiveField, cached_receptive_field
 from landscribe.prediction.spec import PredictSpec
 
@@ -105,7 +105,7 @@ class _TilingChoice:
         self._raster = raster
         self._spec = spec
         self._align = predictor.reduction
-        self._budget = budget(predictor.device, processes(predictor.device) if spec.dask == "auto" else 1)
+        self._budget = budget(predictor.device, mapping_processes(predictor.device) if spec.dask == "auto" else 1)
 
     def tiling(self) -> Tiling:
         spec = self._spec

@@ -90,14 +90,14 @@ def _mirrored(inside: int, length: int) -> NDArray[np.int64]:
 
 
 def predict_unit(
-    predictor: Predictor, unit: Unit, pixels: Pixels, valid: Valid, options: UnitOptions, aoi: Valid | None = None
+    predictor: Predictor, unit: Unit, pixels: Pixels, valid: Valid, options: UnitOptions
 ) -> LayerArrays | None:
     """Predict the kept part of a unit, and wait for it: the three steps below, with arguments as of `send_unit`.
 
     Returns:
-        Arrays by layer; None if no valid pixel lies in the area of interest. Then the network does not run.
+        Arrays by layer; None if no pixel is valid. Then the network does not run.
     """
-    sent = send_unit(predictor, unit, pixels, valid, aoi)
+    sent = send_unit(predictor, unit, pixels, valid)
     return None if sent is None else compute_unit(predictor, unit, sent, options).arrays()[0]
 
 

@@ -38,13 +38,13 @@ def check_settings(recipe: Recipe, image: Raster, classes: Classes) -> Iterator[
 def _require_training(recipe: Recipe, classes: Classes) -> None:
     """Raise LandscribeError for settings of the training or of its use that do not fit the classes or the splits."""
     from landscribe.nn.losses import weighted_sum
-    from landscribe.prediction.compatibility import require_two_classes
+    from landscribe.prediction.compatibility import require_threshold_classes
     from landscribe.training.checks import require_settings, require_validation, require_workers
     from landscribe.training.parallel import Processes, require_one_process
 
     train = recipe.train
     weighted_sum(train.loss)
-    require_two_classes(recipe.predict, classes)
+    require_threshold_classes(recipe.predict, classes)
     require_settings(train, classes)
     if not _may_hold(recipe, "val"):
         require_validation(train, ())

@@ -28,6 +28,7 @@ from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Pixels, Valid
 from landscribe.maps.style import colormap
 from landscribe.nn.encoders.sensors import RGB, common_names
+from landscribe.texts import length_text
 
 Colours = NDArray[np.uint8]
 """(rows, cols, 3): red, green, blue."""
@@ -250,15 +251,6 @@ def round_length(most: float) -> float:
     """
     power: float = 10.0 ** math.floor(math.log10(most))
     return float(f"{max(step * power for step in (1, 2, 5) if step * power <= most * (1 + 1e-9)):.3g}")
-
-
-def length_text(metres: float) -> str:
-    """A length on the ground in metres, or in kilometres from 1000 m on.
-
-    >>> [length_text(metres) for metres in (500, 2000, 1017.6)]
-    ['500 m', '2 km', '1.02 km']
-    """
-    return f"{metres / 1000:.3g} km" if metres >= 1000 else f"{metres:.3g} m"
 
 
 def class_picture(values: Values, classes: Classes) -> str:

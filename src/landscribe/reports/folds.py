@@ -23,7 +23,7 @@ class Folds:
     """The folds of a run."""
 
     summary: Mapping[str, Any]
-    """`CrossValidation.summary()`."""
+    """`CrossValidation.as_dict()`."""
     models: Sequence[SavedModel]
     """One for each fold."""
     of_chip: Sequence[int]

@@ -47,7 +47,7 @@ class ReportInputs:
     kept_epoch: int | None
     """Epoch of the model's weights."""
     assessment: Mapping[str, Any]
-    """`Confusion.summary()` with "reference", "split" and "maps"."""
+    """`Confusion.as_dict()` with "reference", "split" and "maps"."""
     maps: Sequence[Path]
     """Class maps, each on the grid of one of the scenes."""
     facts: Sequence[tuple[str, str]]
@@ -61,7 +61,7 @@ class ReportInputs:
     reference: Mapping[str, Any] | None = None
     """As `assessment`, against the independent reference of the run."""
     sample: Mapping[str, Any] | None = None
-    """Accuracy and areas that a reference sample estimates: `SampleAssessment.summary()`."""
+    """Accuracy and areas that a reference sample estimates: `SampleAssessment.as_dict()`."""
     published: Sequence[tuple[Published, float | None]] = ()
     """Published numbers of an example of the lecture, and the same measures of this run."""
 

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.errors import GridError, OutputError, RecipeError
 from landscribe.estimation.reference_sample import ReferenceSample
-from landscribe.geo.grid import ASSIGN_CRS, Grid, Window
+from landscribe.geo.grid import ASSIGN_CRS, LONLAT, Grid, Window, transformer
 from landscribe.geo.rasters.raster import Raster
 from landscribe.outputs import write_text
-from landscribe.reports.figures import Limits, length_text, limits_of, photo, shown_bands, stretched, thinned
+from landscribe.reports.figures import Limits, limits_of, photo, shown_bands, stretched, thinned
+from landscribe.texts import length_text
 
 MOST_UNITS = 2000
 """Pictures on one page: more make browsers slow."""
@@ -143,8 +144,8 @@ def _positions(sample: ReferenceSample) -> list[str]:
     crs = sample.design.map.grid.crs
     if crs is None or pyproj.CRS.from_wkt(crs.to_wkt()).is_engineering:
         return [""] * len(sample.units)
-    to_lonlat = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
-    longitudes, latitudes = to_lonlat.transform(sample.units["x"].to_numpy(), sample.units["y"].to_numpy())
+    x, y = sample.units["x"].to_numpy(), sample.units["y"].to_numpy()
+    longitudes, latitudes = transformer(crs, LONLAT).transform(x, y)
     return [f"{latitude:.6f}, {longitude:.6f}" for latitude, longitude in zip(latitudes, longitudes, strict=True)]
 
 
@@ -161,22 +162,15 @@ def _corners(sample: ReferenceSample, image: Raster) -> NDArray[np.float64]:
     grid = sample.design.map.grid
     row, col, side = (sample.units[name].to_numpy()[:, None] for name in ("row", "col", "side"))
     rows, cols = row + side * np.array([0, 0, 1, 1]), col + side * np.array([0, 1, 1, 0])
-    a, b, left, d, e, top = grid.transform[:6]
-    x, y = a * cols + b * rows + left, d * cols + e * rows + top
-    if _require_both_crs(grid, image) and grid.crs != image.grid.crs:
-        assert grid.crs is not None
-        assert image.grid.crs is not None
-        to_image = pyproj.Transformer.from_crs(grid.crs.to_wkt(), image.grid.crs.to_wkt(), always_xy=True)
-        x, y = to_image.transform(x, y)
-    image_col, image_row = ~image.grid.transform @ (x, y)
+    _require_both_crs(grid, image)
+    image_col, image_row = ~image.grid.transform @ grid.xy_in(image.grid.crs, rows, cols)
     return np.stack([image_row, image_col], axis=-1)
 
 
-def _require_both_crs(grid: Grid, image: Raster) -> bool:
-    """True if the map and the image have a CRS, False if neither has; GridError for one without."""
+def _require_both_crs(grid: Grid, image: Raster) -> None:
+    """Raise GridError if only one of the map and the image has a CRS."""
     if (grid.crs is None) != (image.grid.crs is None):
         raise GridError(
             f"{'the map' if grid.crs is None else image.paths[0]} has no CRS, so the units cannot be located on "
             f"the image. {ASSIGN_CRS}."
         )
-    return grid.crs is not None

@@ -15,15 +15,14 @@ from landscribe.data.chips.chips import ChipReader
 from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import Grid, crs_label
 from landscribe.geo.rasters.raster import Valid
-from landscribe.maps.areas import area_decimals, area_text, area_unit, four_digits
-from landscribe.maps.class_map import ClassMap, class_values
+from landscribe.maps.class_map import ClassMap, caveat_of_split, class_values, scene_in_name
 from landscribe.outputs import write_text
 from landscribe.reports import figures
 from landscribe.reports.description import Description, describe
 from landscribe.reports.figures import Colours, Line, Values
 from landscribe.reports.inputs import ReportInputs
 from landscribe.reports.scenes import Scenes
-from landscribe.runs import caveat_of_split, scene_in_name
+from landscribe.texts import area_decimals, area_text, area_unit, four_digits, length_text
 
 # Longer sides of pictures in pixels: about twice their size on the page, for sharp screens.
 _MAP_SIDE, _SPLIT_SIDE, _CHIP_SIDE = 900, 560, 256
@@ -75,7 +74,7 @@ def write_report(inputs: ReportInputs, out: Path) -> Path:
     page.filters |= {
         "measure": figures.measure, "percent": figures.percent, "count": "{:,}".format, "crs": crs_label,
         "decimals": area_decimals, "area": area_text, "sentence": figures.sentence, "four_digits": four_digits,
-        "metres": figures.length_text,
+        "metres": length_text,
     }  # fmt: skip
     text = (files("landscribe.reports") / "template.html").read_text(encoding="utf-8")
     write_text(out, page.from_string(text).render(context))

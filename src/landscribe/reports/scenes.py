@@ -8,11 +8,11 @@ import numpy as np
 from landscribe.data.chips.chips import Chips
 from landscribe.errors import LandscribeError
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
+from landscribe.maps.class_map import match_maps
 from landscribe.reports import figures
 from landscribe.reports.description import Description
 from landscribe.reports.figures import Colours
 from landscribe.reports.folds import Folds
-from landscribe.runs import match_maps
 
 
 class Scenes:

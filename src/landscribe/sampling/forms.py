@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import pyproj
 
 from landscribe.errors import SampleError
 from landscribe.estimation.reference_sample import ReferenceSample
-from landscribe.geo.grid import ASSIGN_CRS
+from landscribe.geo.grid import ASSIGN_CRS, LONLAT, transformer
 from landscribe.geo.vectors.feature_files import write_features
 from landscribe.outputs import atomic_file
 
@@ -35,8 +34,8 @@ def write_collect_earth_online(sample: ReferenceSample, path: Path) -> None:
         raise SampleError(
             f"{sample.design.map.name} has no CRS, and {path.name} holds longitudes and latitudes. {ASSIGN_CRS}."
         )
-    to_lonlat = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
-    lon, lat = to_lonlat.transform(sample.units["x"].to_numpy(), sample.units["y"].to_numpy())
+    x, y = sample.units["x"].to_numpy(), sample.units["y"].to_numpy()
+    lon, lat = transformer(grid.crs, LONLAT).transform(x, y)
     table = pd.DataFrame({"LON": lon, "LAT": lat, "PLOTID": sample.units["id"]})
     with atomic_file(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.9f", lineterminator="\n")

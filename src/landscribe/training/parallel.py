@@ -302,7 +302,7 @@ def log_on_rank_zero(group: Processes) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def finish(group: Processes) -> None:
+def leave_group(group: Processes) -> None:
     """Wait until the model is saved, then leave the process group; a process that Lightning started exits."""
     if group.count == 1:
         return

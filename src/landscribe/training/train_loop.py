@@ -52,7 +52,7 @@ from landscribe.training.lr_finder import LRFinderModule, find_learning_rate
 from landscribe.training.parallel import (
     Processes,
     chip_sampler,
-    finish,
+    leave_group,
     log_on_rank_zero,
     process_batches,
     process_plugins,
@@ -170,7 +170,7 @@ def train(
                 model.save(out, overwrite=overwrite)
         if group.is_rank_zero:
             checkpoints.remove()
-    finish(group)
+    leave_group(group)
     return model
 
 

@@ -11,13 +11,13 @@ from landscribe.errors import MissingPartsError, OutputError, RecipeError
 from landscribe.outputs import claim, output_path, require_output_folder
 from landscribe.recipe import SECTIONS, Recipe
 from landscribe.spec import Seed, checked, nearest
-from landscribe.verbs.sources import Source, augmentation_of, map_files, open_chips, recipe_of
+from landscribe.verbs.sources import PathLike, augmentation_of, map_files, open_chips, recipe_of
 
 if TYPE_CHECKING:
     from landscribe.data.chips.chips import Chips
     from landscribe.data.scenes.scene import Scene
     from landscribe.geo.classes import Classes
-    from landscribe.preflight import Check
+    from landscribe.preflight.check import Check
     from landscribe.reports.description import Description
     from landscribe.verbs.keywords import ChipKeywords, RunKeywords
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def check(
-    recipe: Recipe | Chips | Source | None = None,
+    recipe: Recipe | Chips | PathLike | None = None,
     *,
     images: Sequence[Any] = (),
     labels: Any = None,
@@ -50,7 +50,8 @@ def check(
         ChipError: a chips folder that cannot be read.
     """
     from landscribe.data.chips.chips import Chips
-    from landscribe.preflight import Check, Finding, check, check_chips
+    from landscribe.preflight.check import Check, check, check_chips
+    from landscribe.preflight.findings import Finding
 
     if isinstance(recipe, Chips) or (isinstance(recipe, (str, Path)) and (Path(recipe) / "chips.json").exists()):
         if images or labels or settings:
@@ -64,9 +65,9 @@ def check(
 
 
 def chip(
-    recipe: Recipe | Source | None = None,
+    recipe: Recipe | PathLike | None = None,
     *,
-    out: Source,
+    out: PathLike,
     images: Sequence[Any] = (),
     labels: Any = None,
     overwrite: bool = False,
@@ -128,7 +129,12 @@ def chip_scenes(
 
 
 def describe(
-    chips: Chips | Source, *, sheet: Source | None = None, augment: Any = "none", seed: int = 0, overwrite: bool = False
+    chips: Chips | PathLike,
+    *,
+    sheet: PathLike | None = None,
+    augment: Any = "none",
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> Description:
     """Describe chips: class shares, band statistics, class weights; draw a contact sheet.
 
@@ -164,9 +170,9 @@ def describe(
 
 
 def export(
-    source: Chips | Source | Sequence[Source],
+    source: Chips | PathLike | Sequence[PathLike],
     *,
-    out: Source,
+    out: PathLike,
     to: str = "esri",
     split: str | None = None,
     nodata_as: str | None = None,
@@ -195,7 +201,7 @@ def export(
     from landscribe.exports import CHIP_EXPORTS, MAP_EXPORTS
 
     out = output_path(out)
-    sources: list[Chips | Source]
+    sources: list[Chips | PathLike]
     sources = [*source] if isinstance(source, Sequence) and not isinstance(source, str) else [source]
     if to in MAP_EXPORTS:
         if split is not None:

@@ -244,7 +244,7 @@ class ObjectKeywords(TypedDict, total=False):
     tolerance: float | None
 
 
-class ChipKeywords(TypedDict, total=False):
+class ChipKeywords(ChipTable, SplitTable, total=False):
     """Settings of `chip`."""
 
     seed: int
@@ -273,27 +273,6 @@ class ChipKeywords(TypedDict, total=False):
     label_ignore: Sequence[str] | None | str
     sparse: bool
     fix_geometries: bool
-    size: int
-    stride: int | None
-    edge: Literal["shift", "pad", "drop"]
-    mode: Literal["all", "positive", "separate"]
-    background_share: float
-    unlabelled: bool
-    format: Literal["tif", "png", "jpg"]
-    objects: bool
-    virtual: bool
-    dask: str | None
-    by: Literal["auto", "block", "scene", "group", "attribute", "list"]
-    split_by: Literal["auto", "block", "scene", "group", "attribute", "list"]
-    val: float
-    test: float
-    gap: int | None
-    block: int | None
-    attribute: str | None
-    split_attribute: str | None
-    train_list: str | Path | None
-    val_list: str | Path | None
-    test_list: str | Path | None
     scenes: SceneTable
     chips: ChipTable | ChipSpec
 
@@ -325,7 +304,7 @@ class SampleKeywords(TypedDict, total=False):
     seed: int
 
 
-class PredictKeywords(TypedDict, total=False):
+class PredictKeywords(PredictTable, total=False):
     """Settings of `predict`."""
 
     object_probabilities: str | Path | None
@@ -334,51 +313,20 @@ class PredictKeywords(TypedDict, total=False):
     palette: Literal["colours", "indices"]
     assets: Sequence[str] | str
     mosaic: bool
-    tile: int | Literal["auto"]
-    margin: int | Literal["auto"]
-    unit: int
-    batch: int | None
     bands: Sequence[int] | None | str
-    any_pixel_size: bool
-    ignore_scale: bool
-    resample: bool
-    crs: str | None
-    device: str
-    tolerance: float
-    check_seams: bool
-    engine: Literal["auto", "torch", "torch-bf16", "torch-compiled", "onnx", "tensorrt", "openvino"]
-    precision: Literal["auto", "32", "bf16", "16"]
-    blend: Literal["none", "gaussian"]
-    minimum_area: float | None
-    threshold: float | Literal["val"] | None
-    probabilities_as: Literal["uint8", "float32"]
-    tta: bool
-    area: str | Path | None
-    dask: str | None
     shard: str | None
 
 
-class VectorizeKeywords(TypedDict, total=False):
+class VectorizeKeywords(VectorizeTable, total=False):
     """Settings of `vectorize`."""
 
-    classes: Sequence[str] | None | str
     class_table: str | Path | None
-    connectivity: Literal[4, 8]
-    simplify: float | Literal["auto", "none"]
-    square: bool
-    smooth: bool
-    minimum_area: float | None
-    fill_holes: float | None
-    dissolve: bool
     probabilities: str | Path | None
     object_probabilities: str | Path | Literal["beside"] | None
     instances: str | Path | Literal["beside"] | None
-    split_touching: bool
-    minimum_distance: float
-    dask: str | None
 
 
-class DemoKeywords(TypedDict, total=False):
+class DemoKeywords(SplitTable, TrainTable, ModelsTable, AssessTable, total=False):
     """Settings of `demo`."""
 
     stack: bool
@@ -413,56 +361,6 @@ class DemoKeywords(TypedDict, total=False):
     objects: bool
     virtual: bool
     dask: str | None
-    by: Literal["auto", "block", "scene", "group", "attribute", "list"]
-    split_by: Literal["auto", "block", "scene", "group", "attribute", "list"]
-    val: float
-    test: float
-    gap: int | None
-    block: int | None
-    attribute: str | None
-    split_attribute: str | None
-    train_list: str | Path | None
-    val_list: str | Path | None
-    test_list: str | Path | None
-    architecture: str
-    encoder: str
-    backbone: str
-    weights: Literal["auto", "imagenet", "none"] | str | Path
-    weights_bands: Sequence[str] | str
-    options: dict[str, Any]
-    option: dict[str, Any]
-    effort: Literal["auto", "quick", "standard", "thorough"]
-    steps: int | None
-    epochs: int | None
-    minutes: float | None
-    batch: int | Literal["auto"]
-    batch_size: int | Literal["auto"]
-    accumulate: int
-    learning_rate: float | Literal["auto"]
-    lr: float | Literal["auto"]
-    optimizer: Literal["adamw", "sgd"]
-    schedule: Literal["one_cycle", "cosine", "constant", "plateau"]
-    gradient_clip: float
-    patience: int | None
-    ema_decay: float
-    checkpoint: Literal["best", "last"]
-    encoder_lr_factor: float
-    freeze: Sequence[str] | str
-    freeze_until: float
-    weight_decay: float
-    scaling: Literal["auto", "range", "percentiles", "standardise"]
-    loss: str
-    class_weights: Literal["none", "inverse", "median", "effective"] | Sequence[float] | str
-    sampling: Literal["auto", "windows", "all", "balanced", "label_windows"]
-    background: float | None
-    workers: int | None
-    precision: Literal["auto", "32", "bf16", "16"]
-    compile: bool
-    devices: int | Literal["auto"]
-    log: str | Path | None
-    log_folder: str | Path | None
-    folds: int | Literal["scenes", "groups"] | None
-    final: Literal["auto", "none", "all"]
     tile: int | Literal["auto"]
     margin: int | Literal["auto"]
     unit: int
@@ -488,12 +386,6 @@ class DemoKeywords(TypedDict, total=False):
     dissolve: bool
     split_touching: bool
     minimum_distance: float
-    confidence: float
-    block_size: int | None
-    regions: str | Path | None
-    region_field: str | None
-    reference: str | Path | None
-    reference_field: str | None
     scenes: SceneTable
     chips: ChipTable | ChipSpec
     train: TrainTable | TrainSpec

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from landscribe.errors import OutputError, RecipeError
 from landscribe.outputs import claim, output_path, require_replaceable
 from landscribe.spec import Seed, checked
-from landscribe.verbs.sources import Source, map_files, open_models
+from landscribe.verbs.sources import PathLike, map_files, open_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,14 +31,14 @@ REFERENCE_SETTINGS = ("label_field", "label_layer", "label_crs", "labelled_area"
 
 
 def predict(
-    model: Model | Source,
-    images: Source | Sequence[Any],
+    model: Model | PathLike,
+    images: PathLike | Sequence[Any],
     *,
-    out: Source,
-    probabilities: Source | None = None,
-    uncertainty: Source | None = None,
-    suggest_labels: Source | None = None,
-    ensemble: Model | Source | Sequence[Model | Source] = (),
+    out: PathLike,
+    probabilities: PathLike | None = None,
+    uncertainty: PathLike | None = None,
+    suggest_labels: PathLike | None = None,
+    ensemble: Model | PathLike | Sequence[Model | PathLike] = (),
     overwrite: bool = False,
     trust_code: str | Sequence[str] = (),
     **settings: Unpack[PredictKeywords],
@@ -132,7 +132,7 @@ def predict(
     return write_maps(Planner.of(opened, spec, outputs[0], others), rasters, outputs, overwrite=overwrite)
 
 
-def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> list[Path]:
+def _output_paths(out: Path, rasters: Sequence[Any], suffix: str) -> list[Path]:
     """The path of each raster's map."""
     if len(rasters) == 1 and not out.is_dir():
         return [out]
@@ -152,13 +152,13 @@ def _output_paths(out: Path, rasters: Sequence[Any], suffix: str = ".tif") -> li
 
 
 def assess(
-    maps: Source | Sequence[Source],
+    maps: PathLike | Sequence[PathLike],
     *,
-    reference: Chips | Source,
+    reference: Chips | PathLike,
     split: str | None = None,
     nodata_as: str | None = None,
     seed: int | None = None,
-    out: Source | None = None,
+    out: PathLike | None = None,
     **settings: Unpack[LabelKeywords],
 ) -> Assessment | SampleAssessment:
     """Compare maps with a reference; or estimate accuracy and areas from a labelled reference sample.
@@ -214,7 +214,7 @@ def assess(
 
 
 @contextmanager
-def _measures_file(out: Source | None) -> Iterator[Path | None]:
+def _measures_file(out: PathLike | None) -> Iterator[Path | None]:
     """Claim the file of the measures, which may replace nothing but earlier measures; None without one."""
     if out is None:
         yield None
@@ -236,10 +236,10 @@ def _holds_measures(text: str) -> bool:
 
 
 def assess_objects(
-    objects: Source,
+    objects: PathLike,
     *,
-    reference: Source,
-    out: Source | None = None,
+    reference: PathLike,
+    out: PathLike | None = None,
     **settings: Unpack[ObjectKeywords],
 ) -> ObjectAssessment:
     """Compare objects with reference polygons: one-to-one matches, panoptic quality, outlines.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from landscribe.errors import RecipeError, first_line
 from landscribe.outputs import claim, output_path, require_output_folder
 from landscribe.spec import Seed, checked
-from landscribe.verbs.sources import Source, open_chips, open_model, training_specs
+from landscribe.verbs.sources import PathLike, open_chips, open_model, training_specs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    chips: Chips | Source, *, out: Source, seed: int = 0, overwrite: bool = False, **settings: Unpack[TrainKeywords]
+    chips: Chips | PathLike, *, out: PathLike, seed: int = 0, overwrite: bool = False, **settings: Unpack[TrainKeywords]
 ) -> Model:
     """Train a network on chips and save the best epoch as a model folder.
 
@@ -123,7 +123,7 @@ def _require_image_and_masks(pipeline: Callable[..., Any]) -> None:
 
 
 def summary(
-    model: Model | Source | None = None,
+    model: Model | PathLike | None = None,
     *,
     architecture: str | None = None,
     encoder: str | None = None,
@@ -202,7 +202,7 @@ def encoders(*, bands: int = 3, size: int = 256, device: str = "auto") -> list[E
     return compare_encoders(bands=bands, size=size, device=resolve_device(device))
 
 
-def branches(model: Model | Source, *, chips: Chips | Source | None = None, split: str = "val") -> list[Branch]:
+def branches(model: Model | PathLike, *, chips: Chips | PathLike | None = None, split: str = "val") -> list[Branch]:
     """Measure the cost and accuracy of each branch of a UNet++.
 
     Args:
@@ -231,7 +231,7 @@ def branches(model: Model | Source, *, chips: Chips | Source | None = None, spli
     return branches(opened, open_chips(chips).of_split(split))
 
 
-def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = False) -> Model:
+def prune(model: Model | PathLike, *, branch: int, out: PathLike, overwrite: bool = False) -> Model:
     """Keep one branch of a UNet++: a smaller model with the same maps as that branch.
 
     Args:
@@ -258,7 +258,7 @@ def prune(model: Model | Source, *, branch: int, out: Source, overwrite: bool = 
 
 
 def bench(
-    model: Model | Source,
+    model: Model | PathLike,
     *,
     tile: int = 512,
     batch: int = 1,

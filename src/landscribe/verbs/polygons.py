@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from landscribe.polygons.class_codes import ClassCodes
     from landscribe.polygons.spec import VectorizeSpec
     from landscribe.verbs.keywords import VectorizeKeywords
-    from landscribe.verbs.sources import Source
+    from landscribe.verbs.sources import PathLike
 
 
-def vectorize(mapped: Source, *, out: Source, overwrite: bool = False, **settings: Unpack[VectorizeKeywords]) -> Path:
+def vectorize(
+    mapped: PathLike, *, out: PathLike, overwrite: bool = False, **settings: Unpack[VectorizeKeywords]
+) -> Path:
     """Turn a class map into polygons that fit together.
 
     Law: without simplification, rasterising the polygons gives the map back, pixel for pixel.

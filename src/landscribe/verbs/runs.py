@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from landscribe.errors import RecipeError, listed
 from landscribe.outputs import claim, output_path, require_absent, require_replaceable
 from landscribe.recipe import Recipe
-from landscribe.verbs.sources import Source
+from landscribe.verbs.sources import PathLike
 
 if TYPE_CHECKING:
     from landscribe.runs import Run
 
 
-def new(out: Source, *, like: str | None = None, data: Source | None = None, overwrite: bool = False) -> Path:
+def new(out: PathLike, *, like: str | None = None, data: PathLike | None = None, overwrite: bool = False) -> Path:
     """Write a complete, commented recipe to start from.
 
     Args:
@@ -50,7 +50,7 @@ def _of_example(name: str, data: Path, folder: Path) -> Recipe:
     return Recipe.of_example(name, data).with_paths(lambda path: (relative / path).as_posix())
 
 
-def report(folder: Source, *, out: Source | None = None) -> Path:
+def report(folder: PathLike, *, out: PathLike | None = None) -> Path:
     """Write one self-contained HTML page about a run folder.
 
     Args:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from landscribe.estimation.reference_sample import ReferenceSample
     from landscribe.sampling.plan import SamplePlan
     from landscribe.verbs.keywords import SampleKeywords
-    from landscribe.verbs.sources import Source
+    from landscribe.verbs.sources import PathLike
 
 
-def plan_sample(mapped: Source, **settings: Unpack[SampleKeywords]) -> SamplePlan:
+def plan_sample(mapped: PathLike, **settings: Unpack[SampleKeywords]) -> SamplePlan:
     """Plan a reference sample without drawing it: units of each stratum, and the precision to expect.
 
     Args:
@@ -58,12 +58,12 @@ def plan_sample(mapped: Source, **settings: Unpack[SampleKeywords]) -> SamplePla
 
 
 def sample(
-    mapped: Source,
+    mapped: PathLike,
     *,
-    out: Source,
+    out: PathLike,
     forms: Sequence[str] = (),
-    sheet: Source | None = None,
-    image: Source | None = None,
+    sheet: PathLike | None = None,
+    image: PathLike | None = None,
     overwrite: bool = False,
     **settings: Unpack[SampleKeywords],
 ) -> ReferenceSample:

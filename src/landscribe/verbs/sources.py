@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from landscribe.model import Model
     from landscribe.training.spec import TrainSpec
 
-Source = str | Path
+PathLike = str | Path
 
 
 def recipe_of(
-    recipe: Recipe | Source | None,
+    recipe: Recipe | PathLike | None,
     images: Sequence[Any],
     labels: Any,
     settings: dict[str, Any],
@@ -90,7 +90,7 @@ def training_specs(settings: dict[str, Any]) -> tuple[TrainSpec, AugmentSpec]:
     return TrainSpec.of(fields), augmentation_of(settings.get("augment", {}))
 
 
-def open_chips(chips: Chips | Source) -> Chips:
+def open_chips(chips: Chips | PathLike) -> Chips:
     """Chips, or those of a folder."""
     from landscribe.data.chips.chips import Chips
 
@@ -98,7 +98,7 @@ def open_chips(chips: Chips | Source) -> Chips:
     return Chips.of(chips)
 
 
-def map_files(maps: Sequence[Chips | Source]) -> list[Path]:
+def map_files(maps: Sequence[Chips | PathLike]) -> list[Path]:
     """Class maps: those given, and those of the folders given (.tif).
 
     Raises:
@@ -115,7 +115,7 @@ def map_files(maps: Sequence[Chips | Source]) -> list[Path]:
     return files
 
 
-def open_model(model: Model | Source, trust_code: str | Sequence[str] = ()) -> Model:
+def open_model(model: Model | PathLike, trust_code: str | Sequence[str] = ()) -> Model:
     """A model, or that of a folder; `trust_code` names the classes, as "module:Class", that may be imported for it."""
     from landscribe.model import Model
 
@@ -123,12 +123,12 @@ def open_model(model: Model | Source, trust_code: str | Sequence[str] = ()) -> M
     return Model.of(model, trust=trust_code)
 
 
-def open_models(models: Sequence[Model | Source], trust_code: str | Sequence[str] = ()) -> list[Model]:
+def open_models(models: Sequence[Model | PathLike], trust_code: str | Sequence[str] = ()) -> list[Model]:
     """Models, or those of folders; the folder of a cross-validation stands for the models of all its folds."""
     from landscribe.runs import fold_models
 
     opened: list[Model] = []
     for each in models:
-        folds: Sequence[Model | Source] = fold_models(Path(each)) if isinstance(each, (str, Path)) else ()
+        folds: Sequence[Model | PathLike] = fold_models(Path(each)) if isinstance(each, (str, Path)) else ()
         opened += [open_model(own, trust_code) for own in folds or [each]]
     return opened

@@ -27,7 +27,7 @@ from landscribe.data.scenes.spec import ClassSpec, SceneSpec
 from landscribe.data.splits.audit import audit
 from landscribe.data.splits.spec import SplitSpec
 from landscribe.errors import RecipeError
-from landscribe.preflight import Check
+from landscribe.preflight.check import Check
 from landscribe.verbs import check
 from worlds import CORNER, METRE, UTM, write_raster
 
@@ -207,7 +207,7 @@ def test_overlaps_of_scenes_of_two_crss_are_an_error(tmp_path):
         "chips of train and test overlap on the ground in 3 pairs of scenes with different CRSs, such as "
         "train_r000_c064 and test_r000_c000."
     )
-    assert found.summary()["audit"]["between_crss"][0]["pairs"] == 3
+    assert found.as_dict()["audit"]["between_crss"][0]["pairs"] == 3
 
 
 def test_padding_is_no_overlap(tmp_path):
@@ -281,7 +281,7 @@ def test_chips_of_a_single_split_are_warned_of(tmp_path):
 
 def test_the_audit_is_plain_values(tmp_path):
     chips = chips_of(tmp_path, apart(train=land(1), test=land(2)))
-    summary = check(chips).summary()
+    summary = check(chips).as_dict()
     assert summary["audit"]["chips"] == {"train": 4, "test": 4}
     assert summary["audit"]["distances"][0]["pixels"] == 1000 - 128
     assert pd.json_normalize(summary["audit"])["size"].tolist() == [SIZE]

@@ -64,21 +64,19 @@ class ChipSampler(Sampler[Any]):
     process. A last batch of fewer than two chips per process is dropped: batch normalisation needs two.
     """
 
-    def __init__(
-        self, factors: NDArray[np.float64], *, seed: int, share: RankShare | None = None, drawn: int | None = None
-    ) -> None:
+    def __init__(self, factors: NDArray[np.float64], *, seed: int, share: RankShare | None = None) -> None:
         """A sampler of chips.
 
         Args:
             factors: (chips,) mean number of times that each chip is drawn in a pass.
             seed: of the orders.
             share: of one of several processes; everything if None.
-            drawn: chips per epoch, over all processes; those of a pass if None.
         """
         self.factors = factors
         self.seed = seed
         self.share = share
-        self.drawn = self.pass_length if drawn is None else drawn
+        self.drawn = self.pass_length
+        """Chips per epoch, over all processes; those of a pass unless it is set."""
         self.epoch = 0
         self._stream, self._streamed = iter(()), -1
 

@@ -36,7 +36,6 @@ class WindowSampler(ChipSampler):
         *,
         seed: int,
         share: RankShare | None = None,
-        drawn: int | None = None,
     ) -> None:
         """A sampler of windows; labels are read by `prepare`, or when the first epoch begins.
 
@@ -45,12 +44,11 @@ class WindowSampler(ChipSampler):
             factors: (chips,) relative number of windows for the pixels of each chip.
             seed: of the windows.
             share: of one of several processes; everything if None.
-            drawn: windows per epoch, over all processes; those of a pass if None.
         """
         self.chips = chips
         self.windows = chips.windows
         self.scenes = chips.scene_names
-        super().__init__(factors, seed=seed, share=share, drawn=drawn)
+        super().__init__(factors, seed=seed, share=share)
 
     @cached_property
     def ground(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ResourceError
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
-from landscribe.geo.tiling import ChipLattice, halved
+from landscribe.geo.tiling import ChipLattice, kept_squares
 from landscribe.machine import require_disk, require_memory
 
 _UNIT_SIDE = 1024
@@ -74,7 +74,7 @@ def _parts(image: Raster, lattice: ChipLattice, units: int) -> Iterator[tuple[ra
         corners = lattice.window(rows[0], cols[0]), lattice.window(rows[-1], cols[-1])
         return image.may_hold_valid(Window.around(corners))
 
-    return halved(range(lattice.rows), range(lattice.cols), may_hold_valid, side=side)
+    return kept_squares(range(lattice.rows), range(lattice.cols), may_hold_valid, side=side)
 
 
 def require_feasible(scenes: Sequence[Scene], sources: Sequence[SceneSpec], spec: ChipSpec, out: Path) -> None:

@@ -23,6 +23,7 @@ from landscribe.data.scenes.spec import SceneSpec, is_colour
 from landscribe.errors import ClassError, LabelError, ResourceError
 from landscribe.geo.classes import BACKGROUND, IGNORE, Classes, Label, distinct_codes, look_up
 from landscribe.geo.grid import Grid, Window, size_label
+from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.converted import filled
 from landscribe.geo.rasters.derived.located import open_located
 from landscribe.geo.rasters.derived.resampling import Resampled, is_coarser, resample_by_majority, resample_to
@@ -30,7 +31,7 @@ from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.rasters.whole_files import read_palette
 from landscribe.geo.spec import NodataValue
-from landscribe.geo.tiling import halved
+from landscribe.geo.tiling import kept_squares
 
 NODATA_IGNORED = "ignore"
 """`label_nodata_as` of labels whose nodata is unlabelled, whatever the class table says."""
@@ -149,7 +150,9 @@ class LabelRaster:
 
         def kept(side: int) -> Iterator[Window]:
             """Strips of so many rows of strips, without those whose pixels are all nodata."""
-            spans = halved(strips, range(1), lambda span, _: self.raster.may_hold_valid(strip_of(span)), side=side)
+            spans = kept_squares(
+                strips, range(1), lambda span, _: self.raster.may_hold_valid(strip_of(span)), side=side
+            )
             return (strip_of(span) for span, _ in spans)
 
         pixels = 0
@@ -220,7 +223,7 @@ class LabelRaster:
         if not isinstance(source, Resampled):
             return np.ones(window.shape, bool)
         opaque = filled(source.raster.with_nodata(self._nan_only), 0)
-        return replace(self.raster, source=replace(source, raster=opaque), nodata=None).read(window)[1]
+        return replace(self.raster, source=replace(source, rasters=(opaque,)), nodata=None).read(window)[1]
 
     def _values(self, codes: NDArray[Any], classes: Classes, *, colours: bool) -> NDArray[np.uint8]:
         distinct, inverse, counts = distinct_codes(codes)
@@ -336,7 +339,7 @@ class MajorityLabels:
         # Pixels vote after the class table: labels of one class vote together, and ignored labels do not vote.
         values = replace(
             labels.source.raster,
-            source=_ClassValues(labels),
+            source=_ClassValues((labels.source.raster,), labels),
             bands=("class",),
             dtype="uint8",
             nodata=None,
@@ -357,28 +360,19 @@ class MajorityLabels:
 
 
 @dataclass(frozen=True, eq=False)
-class _ClassValues:
+class _ClassValues(Derived):
     """The class values of a label raster as the source of a raster."""
 
     labels: RasterLabels
-    rasters: ClassVar[tuple[Raster, ...]] = ()
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        return self.labels.source.raster.paths
-
-    @property
-    def mask_files(self) -> tuple[str, ...]:
-        return self.labels.source.raster.mask_files
 
     def read(
         self,
         window: Window,
         bands: Sequence[int] | None,  # noqa: ARG002 there is one
         nodata: Nodata,  # noqa: ARG002 belongs to the labels, which apply their own
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
-        assert shape is None, "labels are never decimated"
+        assert shape == window.shape, "labels are never decimated"
         values = self.labels.read(window)
         return values[None], values != self.labels.classes.ignore
 
@@ -389,9 +383,6 @@ class _ClassValues:
         nodata: Nodata,  # noqa: ARG002 as in `read`
     ) -> bool:
         return True
-
-    def close(self) -> None:
-        self.labels.source.raster.source.close()
 
 
 def located_labels(path: str, image: Raster, spec: SceneSpec) -> Raster:

@@ -3,17 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pyproj
 import shapely
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 
-from landscribe.geo.grid import Grid, Window
+from landscribe.geo.grid import LONLAT, Grid, Window, transformer
 
 # On each edge of an outline: straight edges are curved in another CRS.
 _POINTS = 21
-_LONLAT = CRS.from_epsg(4326)
 
 
 def crs_text(grid: Grid | None) -> str:
@@ -42,8 +40,7 @@ def outlines(grid: Grid, windows: Sequence[Window], crs: CRS, *, buffer_px: floa
     cols = left - buffer_px + across * (right - left + 2 * buffer_px)
     xy = np.stack(grid.transform @ (cols, rows), axis=-1)
     try:
-        transformer = pyproj.Transformer.from_crs(grid.crs.to_wkt(), crs.to_wkt(), always_xy=True)
-        return np.stack(transformer.transform(xy[..., 0], xy[..., 1]), axis=-1)
+        return np.stack(transformer(grid.crs, crs).transform(xy[..., 0], xy[..., 1]), axis=-1)
     except ProjError:
         # A local CRS has no position on Earth.
         return np.full_like(xy, np.inf)
@@ -92,7 +89,7 @@ def _shapes(grid: Grid | None, windows: Sequence[Window], buffer_px: float) -> N
     shapes = np.full(len(windows), shapely.Polygon(), object)
     if grid is None or grid.crs is None or not len(windows):
         return shapes
-    outline = outlines(grid, windows, _LONLAT, buffer_px=buffer_px)
+    outline = outlines(grid, windows, LONLAT, buffer_px=buffer_px)
     is_finite = np.isfinite(outline).all(axis=(1, 2))
     finite = outline[is_finite]
     # An outline across the antimeridian is continuous from 0 to 360 degrees.

@@ -220,7 +220,7 @@ class Files:
         window: Window,
         bands: Sequence[int] | None,
         nodata: Nodata,
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """See `raster.Source`."""
         try:
@@ -239,14 +239,16 @@ class Files:
 
     def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
         """See `raster.Source`."""
+        if any(file.may_store(window) for file in self._open_files()):
+            return True
         # Where nothing is stored, all pixels are equal: the first one is as valid as all others.
         first = Window(window.row, window.col, 1, 1)
-        return any(file.may_store(window) for file in self._open_files()) or bool(self.read(first, bands, nodata)[1])
+        _, valid = self.read(first, bands, nodata, first.shape)
+        return bool(valid)
 
     def _read(
-        self, window: Window, bands: Sequence[int] | None, nodata: Nodata, shape: tuple[int, int] | None
+        self, window: Window, bands: Sequence[int] | None, nodata: Nodata, shape: tuple[int, int]
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        shape = shape or window.shape
         files = self._open_files()
         owners = [(file, index) for file in files for index in file.indexes]
         chosen = owners if bands is None else [owners[band] for band in bands]

@@ -56,7 +56,7 @@ class Source(Protocol):
         window: Window,
         bands: Sequence[int] | None,
         nodata: Nodata,
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """Read a window inside the grid.
 
@@ -64,7 +64,8 @@ class Source(Protocol):
             window: of the source's grid.
             bands: indices of bands; None for all.
             nodata: values of these bands, and the rule.
-            shape: (rows, cols) of a decimated read, nearest pixels through the files' overviews; None for all pixels.
+            shape: (rows, cols) of the result: that of the window, else of a decimated read, nearest pixels through the
+                files' overviews.
 
         Returns:
             Pixels (bands, rows, cols) as stored, and valid (rows, cols).
@@ -279,7 +280,7 @@ class Raster:
         inside = window & self.grid.window
         if not inside.is_empty:
             rows, cols = inside.relative_to(window).slices
-            pixels[:, rows, cols], valid[rows, cols] = self._read_inside(inside)
+            pixels[:, rows, cols], valid[rows, cols] = self.read_decimated(inside, inside.shape)
         return pixels, valid
 
     def may_hold_valid(self, window: Window) -> bool:
@@ -292,7 +293,10 @@ class Raster:
 
     def read_decimated(self, window: Window, shape: tuple[int, int]) -> tuple[Pixels, Valid]:
         """Read a window inside the grid decimated to (rows, cols): nearest pixels, else as `read`."""
-        return self._read_inside(window, None if shape == window.shape else shape)
+        pixels, valid = self.source.read(window, self._band_indices, self._nodata, shape)
+        if not valid.all():
+            pixels[:, ~valid] = 0
+        return pixels, valid
 
     def overview(self, max_side: int) -> tuple[Pixels, Valid]:
         """Read the whole raster decimated: nearest pixels, from the files' overviews where they have them.
@@ -312,12 +316,6 @@ class Raster:
         scale = min(1.0, max_side / max(self.grid.shape))
         rows, cols = (max(1, round(scale * length)) for length in self.grid.shape)
         return self.read_decimated(self.grid.window, (rows, cols))
-
-    def _read_inside(self, window: Window, shape: tuple[int, int] | None = None) -> tuple[Pixels, Valid]:
-        pixels, valid = self.source.read(window, self._band_indices, self._nodata, shape)
-        if not valid.all():
-            pixels[:, ~valid] = 0
-        return pixels, valid
 
     def sample_windows(self, count: int, shape: tuple[int, int], *, align: int = 1) -> list[Window]:
         """Windows with the most detail, most first, among a few that are spread evenly over the raster.

@@ -309,7 +309,7 @@ def _store_metadata(path: Path, layer: str, metadata: str) -> None:
         )
 
 
-def read_metadata(path: Path) -> tuple[str, str] | None:
+def read_layer_metadata(path: Path) -> tuple[str, str] | None:
     """The layer of a GeoPackage that `FeatureStream.metadata` was stored of, and the JSON; None without it."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:

@@ -95,7 +95,7 @@ def _is_of_mac(member: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerTable:
     """A table of features, and the layers of its file."""
 
     table: gpd.GeoDataFrame
@@ -112,7 +112,7 @@ def read_layer(
     types: Sequence[str],
     crs: str | None = None,
     may_be_empty: bool = False,
-) -> Layer:
+) -> LayerTable:
     """Read the layer of a file that holds the features.
 
     Args:
@@ -136,14 +136,14 @@ def read_layer(
     with _one_line_errors(path):
         if Path(path).suffix.lower() in _ARROW:
             _require_layer(path, layer, [Path(path).stem], (Path(path).name,))
-            read = Layer(_ARROW[Path(path).suffix.lower()](path), Path(path).stem)
+            read = LayerTable(_ARROW[Path(path).suffix.lower()](path), Path(path).stem)
         else:
             read = _read_by_gdal(path, field, layer, types)
     if not isinstance(read.table, gpd.GeoDataFrame):
         raise LabelError(f"{path} is a table without geometries. Expected polygons or points.")
     if read.table.empty and not may_be_empty:
         raise EmptyError(f"{path} holds no features. Expected at least one.")
-    return Layer(_with_crs(read.table, path, crs), read.name, read.others)
+    return LayerTable(_with_crs(read.table, path, crs), read.name, read.others)
 
 
 @contextmanager
@@ -189,7 +189,7 @@ def stated_crs(text: str) -> pyproj.CRS:
         raise LabelError(f"--label-crs is {text!r}, which is no CRS. Expected a code such as EPSG:32632.") from error
 
 
-def _read_by_gdal(path: str, field: str | None, layer: str | None, types: Sequence[str]) -> Layer:
+def _read_by_gdal(path: str, field: str | None, layer: str | None, types: Sequence[str]) -> LayerTable:
     source = _source(path, layer)
     options = _table_options(source) if Path(source).suffix.lower() in _TABLES else {}
     name, others = _choose_layer(source, path, field, layer, types)
@@ -207,7 +207,7 @@ def _read_by_gdal(path: str, field: str | None, layer: str | None, types: Sequen
             table[column] = [_from_json(value) if isinstance(value, str) else value for value in table[column]]
     if crs is not None and isinstance(table, gpd.GeoDataFrame) and table.crs is None:
         table = table.set_crs(crs)
-    return Layer(table, name, others)
+    return LayerTable(table, name, others)
 
 
 def _read_words(source: str, path: str, encoding: str | None, **options: Any) -> Any:

@@ -22,7 +22,7 @@ def clip(raster: Raster, area: Features) -> Raster:
         raster: with a CRS.
         area: polygons in the raster's CRS.
     """
-    return replace(raster, source=Clipped(raster, area), area=area, _band_indices=None)
+    return replace(raster, source=Clipped((raster,), area), area=area, _band_indices=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +37,10 @@ class Clipped(Derived):
         window: Window,
         bands: Sequence[int] | None,
         nodata: Nodata,
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        raster, shape = self.raster.of_bands(bands, nodata), shape or window.shape
+        raster = self.raster.of_bands(bands, nodata)
         inside = rasterize_mask(self.area, _decimated(raster.grid[window], shape))
         if not inside.any():
             return np.zeros((len(raster.bands), *shape), raster.dtype), inside

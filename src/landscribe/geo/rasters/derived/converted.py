@@ -30,7 +30,7 @@ def as_colours(raster: Raster) -> Raster:
     log_once(f"{raster.paths[0]} has a palette: it is read as its colours (--palette indices: as stored)", logging.INFO)
     return replace(
         raster,
-        source=Converted(raster, Palette.of(raster.paths[0])),
+        source=Converted((raster,), Palette.of(raster.paths[0])),
         bands=("red", "green", "blue"),
         dtype="uint8",
         nodata=None,
@@ -49,7 +49,9 @@ def as_bands(raster: Raster, bands: Sequence[str]) -> Raster:
 
 def filled(raster: Raster, value: int) -> Raster:
     """The raster with a value wherever it is not valid, so that all of its pixels are valid."""
-    return replace(raster, source=Converted(raster, Filled(value)), nodata=None, has_palette=False, _band_indices=None)
+    return replace(
+        raster, source=Converted((raster,), Filled(value)), nodata=None, has_palette=False, _band_indices=None
+    )
 
 
 def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expected_of: str) -> Raster:
@@ -72,7 +74,7 @@ def with_encoding(raster: Raster, expected: Sequence[Encoding], dtype: str, expe
         return raster
     return replace(
         raster,
-        source=Converted(raster, Linear(tuple(numbers), dtype)),
+        source=Converted((raster,), Linear(tuple(numbers), dtype)),
         dtype=dtype,
         nodata=None,
         encoding=tuple(expected),
@@ -159,13 +161,13 @@ class Converted(Derived):
         window: Window,
         bands: Sequence[int] | None,
         nodata: Nodata,  # noqa: ARG002 belongs to converted numbers; the raster has its own
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
         raster = self.raster
         if isinstance(self.conversion, Linear) and bands is not None:
             raster = raster.select([band + 1 for band in bands])
-        pixels, valid = raster.read_decimated(window, shape or window.shape)
+        pixels, valid = raster.read_decimated(window, shape)
         return self.conversion.apply(pixels, valid, bands)
 
     def may_hold_valid(

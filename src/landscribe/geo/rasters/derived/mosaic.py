@@ -13,6 +13,7 @@ import numpy as np
 
 from landscribe.errors import GridError, RasterError, counted
 from landscribe.geo.grid import Window, crs_label
+from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.derived.longitudes import cols_around
 from landscribe.geo.rasters.nodata import Nodata
@@ -41,11 +42,11 @@ def mosaic(rasters: Sequence[Raster]) -> Raster:
         _require_same_pixels(first, other)
     windows = _in_turn_of_first(first, [_window_on(first, raster) for raster in rasters])
     whole = Window.around(windows)
-    tiles = tuple(
-        MosaicTile(raster, window.relative_to(whole)) for raster, window in zip(rasters, windows, strict=True)
+    source = Mosaic(
+        tuple(rasters), tuple(window.relative_to(whole) for window in windows), len(first.bands), first.dtype
     )
     nodata = first.nodata if all(raster.nodata is not None for raster in rasters) else None
-    return replace(first, source=Mosaic(tiles, len(first.bands), first.dtype), grid=first.grid[whole], nodata=nodata)
+    return replace(first, source=source, grid=first.grid[whole], nodata=nodata)
 
 
 def _in_turn_of_first(first: Raster, windows: list[Window]) -> list[Window]:
@@ -67,58 +68,26 @@ def _in_turn_of_first(first: Raster, windows: list[Window]) -> list[Window]:
 
 
 @dataclass(frozen=True, eq=False)
-class MosaicTile:
-    """One raster of a mosaic."""
+class Mosaic(Derived):
+    """Rasters on one pixel grid; where several are valid, the first counts."""
 
-    raster: Raster
-    window: Window
-    """On the mosaic's grid."""
-
-    def of_bands(self, bands: Sequence[int] | None, nodata: Nodata) -> Raster:
-        """The raster with these bands, and with the nodata that the mosaic was given if it has none of its own."""
-        raster = self.raster if bands is None else self.raster.select([band + 1 for band in bands])
-        return raster if raster.nodata is not None else replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
-
-
-@dataclass(frozen=True, eq=False)
-class Mosaic:
-    """Tiles; where several are valid, the first counts."""
-
-    tiles: tuple[MosaicTile, ...]
+    windows: tuple[Window, ...]
+    """Of each raster, on the grid of the mosaic."""
     bands: int
     dtype: str
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return tuple(path for tile in self.tiles for path in tile.raster.paths)
-
-    @property
-    def rasters(self) -> tuple[Raster, ...]:
-        """See `Source`."""
-        return tuple(tile.raster for tile in self.tiles)
-
-    @property
-    def mask_files(self) -> tuple[str, ...]:
-        """See `Source`."""
-        files: list[str] = []
-        for tile in self.tiles:
-            files += tile.raster.mask_files
-        return tuple(files)
 
     def read(
         self,
         window: Window,
         bands: Sequence[int] | None,
         nodata: Nodata,
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
-        shape = shape or window.shape
         pixels = np.zeros((self.bands if bands is None else len(bands), *shape), self.dtype)
         valid = np.zeros(shape, bool)
-        for tile in self.tiles:
-            common = window & tile.window
+        for raster, own in zip(self.rasters, self.windows, strict=True):
+            common = window & own
             if common.is_empty:
                 continue
             inside = common.relative_to(window)
@@ -126,27 +95,25 @@ class Mosaic:
             cols = _decimated(inside.col, inside.col_stop, shape[1] / window.width)
             missing = ~valid[rows, cols]
             if missing.any():
-                part = common.relative_to(tile.window)
-                tile_pixels, tile_valid = tile.of_bands(bands, nodata).read_decimated(part, missing.shape)
-                taken = tile_valid & missing
-                pixels[:, rows, cols][:, taken] = tile_pixels[:, taken]
+                chosen = _of_bands(raster, bands, nodata)
+                own_pixels, own_valid = chosen.read_decimated(common.relative_to(own), missing.shape)
+                taken = own_valid & missing
+                pixels[:, rows, cols][:, taken] = own_pixels[:, taken]
                 valid[rows, cols] |= taken
         return pixels, valid
 
     def may_hold_valid(self, window: Window, bands: Sequence[int] | None, nodata: Nodata) -> bool:
         """See `Source`."""
-        for tile in self.tiles:
-            common = window & tile.window
-            if common.is_empty:
-                continue
-            if tile.of_bands(bands, nodata).may_hold_valid(common.relative_to(tile.window)):
-                return True
-        return False
+        return any(
+            not (window & own).is_empty and _of_bands(raster, bands, nodata).may_hold_valid(window.relative_to(own))
+            for raster, own in zip(self.rasters, self.windows, strict=True)
+        )
 
-    def close(self) -> None:
-        """See `Source`."""
-        for tile in self.tiles:
-            tile.raster.source.close()
+
+def _of_bands(raster: Raster, bands: Sequence[int] | None, nodata: Nodata) -> Raster:
+    """The raster with these bands, and with the nodata that the mosaic was given if it has none of its own."""
+    raster = raster if bands is None else raster.select([band + 1 for band in bands])
+    return raster if raster.nodata is not None else replace(raster, nodata=nodata.value, nodata_rule=nodata.rule)
 
 
 def _decimated(start: int, stop: int, scale: float) -> slice:

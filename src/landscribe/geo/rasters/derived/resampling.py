@@ -71,7 +71,7 @@ def resample_to(raster: Raster, grid: Grid, *, nearest: bool = False) -> Raster:
     """
     scale = _scale(raster.grid, grid)
     continuous = Resampling.average if is_coarser(grid, raster.grid) else Resampling.bilinear
-    source = Resampled(raster, grid, scale, Resampling.nearest if nearest else continuous)
+    source = Resampled((raster,), grid, scale, Resampling.nearest if nearest else continuous)
     return replace(raster, source=source, grid=grid, _band_indices=None)
 
 
@@ -81,7 +81,7 @@ def resample_by_majority(raster: Raster, grid: Grid) -> Raster:
     Valid pixels of the raster vote by the area of the coarser pixel that they cover; of equal areas, the lowest value
     wins. The coarser pixel is valid if at least half of its area is.
     """
-    source = Resampled(raster, grid, _scale(raster.grid, grid), Resampling.mode)
+    source = Resampled((raster,), grid, _scale(raster.grid, grid), Resampling.mode)
     return replace(raster, source=source, grid=grid, _band_indices=None)
 
 
@@ -280,11 +280,11 @@ class Resampled(Derived):
         window: Window,
         bands: Sequence[int] | None,
         nodata: Nodata,
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
         raster = self.raster.of_bands(bands, nodata)
-        if shape is not None and shape != window.shape:
+        if shape != window.shape:
             return self._nearest(raster, window, shape)
         pixels = np.zeros((len(raster.bands), *window.shape), raster.dtype)
         valid = np.zeros(window.shape, bool)

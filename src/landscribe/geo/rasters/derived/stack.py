@@ -12,6 +12,7 @@ import numpy as np
 
 from landscribe.errors import GridError
 from landscribe.geo.grid import Window, grid_label
+from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.resampling import resample_to
 from landscribe.geo.rasters.nodata import Nodata, one_if_equal
 from landscribe.geo.rasters.open_file import Files
@@ -59,32 +60,20 @@ def stack_bands(rasters: Sequence[Raster], *, resample: bool = False) -> Raster:
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
+class Stack(Derived):
     """Rasters on one grid, at least one of which is no file."""
 
-    rasters: tuple[Raster, ...]
     dtype: str
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return tuple(path for raster in self.rasters for path in raster.paths)
-
-    @property
-    def mask_files(self) -> tuple[str, ...]:
-        """See `Source`."""
-        return tuple(path for raster in self.rasters for path in raster.mask_files)
 
     def read(
         self,
         window: Window,
         bands: Sequence[int] | None,
         nodata: Nodata,
-        shape: tuple[int, int] | None = None,
+        shape: tuple[int, int],
     ) -> tuple[Pixels, Valid]:
         """See `Source`."""
         chosen = list(range(len(self._owners))) if bands is None else list(bands)
-        shape = shape or window.shape
         pixels = np.zeros((len(chosen), *shape), self.dtype)
         covered, without_nodata = np.ones(shape, bool), []
         for raster, positions in self._chosen(chosen, nodata):
@@ -121,11 +110,6 @@ class Stack:
             first = owners.index(index)
             bands = [chosen[position] - first for position in positions]
             yield self.rasters[index].of_bands(bands, nodata.of_bands(positions)), positions
-
-    def close(self) -> None:
-        """See `Source`."""
-        for raster in self.rasters:
-            raster.source.close()
 
 
 def _has_nodata(raster: Raster) -> bool:
