@@ -55,7 +55,7 @@ class ReportInputs:
     assessed_maps: Sequence[Path] | None = None
     """The maps that are assessed on held-out chips, where other models have made `maps`; else None."""
     stops: Sequence[str] = ()
-    """Where and why trainings stopped before the end of their budgets: sentences."""
+    """Where and why trainings stopped before the end of their budgets, or found one class at most: sentences."""
     folds: Folds | None = None
     """Of a run with folds: then there is no `history`, and `assessed_maps` are its out-of-fold maps."""
     reference: Mapping[str, Any] | None = None
@@ -125,12 +125,13 @@ def _sample_of(run: Run) -> dict[str, Any] | None:
 
 
 def _stops(folds: Folds | None, assessed: ModelConfig | None) -> list[str]:
-    """A sentence for each training that stopped early: of the assessed model, or of each fold."""
+    """A sentence for each training that stopped early or collapsed: of the assessed model, or of each fold."""
     trainings = [] if assessed is None else [("", assessed)]
     if folds:
         trainings = [(f" of {name}", model.config) for name, model in zip(folds.names, folds.models, strict=True)]
     reasons = [(name, config.provenance.get("stopped")) for name, config in trainings]
-    return [f"The training{name} {reason}." for name, reason in reasons if reason]
+    early = [f"The training{name} {reason}." for name, reason in reasons if reason]
+    return early + [f"The training{name} failed. {config.collapse}." for name, config in trainings if config.collapse]
 
 
 def _facts_of_model(run: Run, chips: Chips) -> list[tuple[str, str]]:
