@@ -600,6 +600,16 @@ def test_the_facts_of_a_model_are_what_its_training_used_where_a_setting_is_auto
     assert "auto" not in facts.values()
 
 
+def test_the_report_of_a_final_model_has_a_column_for_each_model(world, tmp_path):
+    page = write_page(
+        replace(world, of_both=[("epochs", "25; weights of epoch 9", "22; weights of epoch 22")]), tmp_path
+    )
+    table = page[page.index("Assessed model</th>") :]
+    row = '<th scope="row">epochs</th><td>25; weights of epoch 9</td><td>22; weights of epoch 22</td>'
+    assert row in table[: table.index("</table>")]
+    assert "Assessed model</th>" not in write_page(world, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("offset", "text"),
     [(0.0, "value \u00d7 0.2"), (-12.3, "(value + 12.3) \u00d7 0.2"), (12.3, "(value \u2212 12.3) \u00d7 0.2")],
