@@ -159,7 +159,7 @@ def thinned(array: NDArray[Any], side: int) -> NDArray[Any]:
 
 
 def overlaid(colours: Colours, mask: Values, classes: Classes) -> Colours:
-    """An image with its labels: classes tinted and outlined, background only outlined, ignored pixels grey."""
+    """An image with its labels: classes tinted and outlined, background only outlined, unlabelled pixels grey."""
     painted = colours.astype(np.float64)
     edges = np.zeros(mask.shape, bool)
     for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
@@ -262,7 +262,7 @@ def length_text(metres: float) -> str:
 
 
 def class_picture(values: Values, classes: Classes) -> str:
-    """Class values in their colours, as a data URI; transparent where ignored."""
+    """Class values in their colours, as a data URI; transparent where unlabelled."""
     return _flat_picture(values, {value: colour[:3] for value, colour in colormap(classes).items()})
 
 
