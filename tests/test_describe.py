@@ -3,6 +3,7 @@
 import json
 import weakref
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -101,7 +102,8 @@ def test_chips_with_several_classes_come_first(chips):
 def test_a_long_legend_wraps():
     names = [f"a class with a long name {number}" for number in range(12)]
     one, many = (Classes.from_labels(names[:count], background=False) for count in (1, 12))
-    assert len(sheet._legend(many)) > len(sheet._legend(one)) == sheet._LINE
+    legend = partial(sheet._legend, has_unlabelled=True)
+    assert len(legend(many)) > len(legend(one)) == sheet._LINE
 
 
 def test_augmented_examples_are_of_train_chips_only(chips, tmp_path, monkeypatch):
@@ -119,19 +121,30 @@ def test_augmented_examples_are_of_train_chips_only(chips, tmp_path, monkeypatch
 
 def test_the_legend_has_the_colours_of_the_pictures():
     classes = Classes.from_labels(["house"], background=True)
-    legend = sheet._legend(classes)
+    legend = sheet._legend(classes, has_unlabelled=True)
     outline, tint = (0x00, 0x72, 0xB2), (173, 210, 230)  # 32 % of the outline over white
     colours = [tuple(map(int, legend[4 + 5, x])) for x in range(legend.shape[1])]
     assert (0xD9, 0xD9, 0xD9) in colours  # background is only outlined
     first = colours.index(outline)
     assert colours[first : first + 10] == [outline, *[tint] * 8, outline]
     assert colours.count((128, 128, 128)) >= 10
+    assert not (sheet._legend(classes, has_unlabelled=False) == 128).all(axis=2)[9].any()
+
+
+@pytest.mark.parametrize("unlabelled", [True, False])
+def test_the_legend_names_unlabelled_pixels_only_where_there_are_any(chips, tmp_path, monkeypatch, unlabelled):
+    shown, legend = [], sheet._legend
+    monkeypatch.setattr(sheet, "_legend", lambda *classes, **given: shown.append(given) or legend(*classes, **given))
+    # Of four chips, the first one alone has unlabelled pixels.
+    chosen = np.isin(np.arange(4), [0, 1] if unlabelled else [1, 2])
+    verbs.describe(chips.take(chosen), sheet=tmp_path / "sheet.png")
+    assert shown == [{"has_unlabelled": unlabelled}]
 
 
 def test_where_there_is_no_image_a_picture_has_the_grey_of_the_legend(chips):
     sample = sheet.ChipReader(chips).read(0)
     empty = sheet.Sample(sample.pixels * 0, np.zeros_like(sample.valid), np.full_like(sample.mask, 255))
-    _, labelled = sheet._pictures(empty, chips, sheet._common_limits([empty], (0, 1, 2)), AugmentSpec(preset="none"), 0)
+    _, labelled = sheet._pictures([empty], chips, sheet._common_limits([empty], (0, 1, 2)))
     assert (labelled[4:-4, 4:-4] == 128).all()
 
 

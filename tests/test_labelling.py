@@ -87,7 +87,9 @@ def test_each_unit_has_its_width_and_position_and_one_without_imagery_says_so(tm
     sample = ls.sample(mapped, out=tmp_path / "points.csv", size=12)
     page = labelling.write_labelling_page(sample, ls.Raster.open([image]), tmp_path / "sheet.html").read_text()
     captions = re.findall(
-        r"<small>(<b>no imagery</b> )?<span class=\"wide\">(\S+) m wide</span>, at (\S+), (\S+)</small>", page
+        r"<small>(<b>no imagery</b> )?<span class=\"wide\">(\S+) m wide</span>; "
+        r"latitude, longitude (\S+), (\S+)</small>",
+        page,
     )
     assert [bool(absent) for absent, *_ in captions] == (sample.units["row"] < 20).tolist()
     # 128 pixels of a metre of the grid, on which all is 0.04 % shorter than on the ground there.
@@ -96,6 +98,17 @@ def test_each_unit_has_its_width_and_position_and_one_without_imagery_says_so(tm
     x, y = to_utm.transform(*np.array([caption[2:] for caption in captions], float).T)
     np.testing.assert_allclose(x, sample.units["x"], atol=0.1)
     np.testing.assert_allclose(y, sample.units["y"], atol=0.1)
+
+
+# Of a picture of 128 pixels, units of 10 m have 1, 2.9, 4 and 10.
+@pytest.mark.parametrize(("metres", "is_small"), [(10, True), (3.4, True), (2.5, False), (1, False)])
+def test_a_unit_below_a_32nd_of_its_picture_has_an_outline_when_enlarged(tmp_path, mapped, metres, is_small):
+    place = worlds.METRE @ Affine.scale(metres)
+    image = worlds.write_raster(tmp_path / "image.tif", worlds.noise(3, 400, 400), transform=place)
+    sample = ls.sample(mapped, out=tmp_path / "points.csv", size=4)
+    page = labelling.write_labelling_page(sample, ls.Raster.open([image]), tmp_path / "sheet.html").read_text()
+    assert page.count('<svg class="small" viewBox="0 0 128 128"') == (4 if is_small else 0)
+    assert "svg.small:not(.near) polygon { display: none; }" in page
 
 
 def test_a_block_has_a_picture_of_its_surroundings(tmp_path, mapped):

@@ -35,6 +35,7 @@ from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import write_raster
 from landscribe.maps.class_map import AREAS_TAG, RUN_TAG
 from landscribe.model import Scaling
+from landscribe.model.config import ModelConfig
 from landscribe.reports import figures
 from landscribe.reports.description import describe
 from landscribe.reports.inputs import ReportInputs, _facts, _formula, _sample_of, _stops, _title
@@ -438,13 +439,34 @@ def test_a_large_scene_is_shown_at_reduced_size(tmp_path):
 
 
 def test_the_report_says_which_trainings_stopped_before_their_budget(world, tmp_path):
-    early, whole = (SimpleNamespace(provenance={"stopped": stopped}) for stopped in ("stopped at step 8 of 60", None))
+    early, whole = (
+        SimpleNamespace(provenance={"stopped": stopped}, collapse="") for stopped in ("stopped at step 8 of 60", None)
+    )
     folds = SimpleNamespace(names=["north", "south"], models=[SimpleNamespace(config=each) for each in (early, whole)])
     assert _stops(folds, None) == ["The training of north stopped at step 8 of 60."]
     assert _stops(None, whole) == []
     page = write_page(replace(world, stops=_stops(None, early)), tmp_path)
     training = page[page.index('<section id="training">') :]
     assert "<p>The training stopped at step 8 of 60.</p>" in training[: training.index("</section>")]
+
+
+@pytest.mark.parametrize(("scores", "found"), [
+    # F1 of background, road and house on the validation chips; None where these lack the class.
+    ((0.9, 0.0, 0.0), "no class but background on the validation chips: F1 of road, house is 0"),
+    ((0.0, 0.0, None), "no class on the validation chips: F1 of background, road is 0"),
+    ((0.9, 0.0, 0.1), None),
+    ((0.9, None, None), None),
+    ((None, None, None), None),
+])  # fmt: skip
+def test_the_report_says_that_a_training_found_one_class_alone(scores, found):
+    classes = [SimpleNamespace(name=name) for name in ("background", "road", "house")]
+    measures = {"epoch": 3} | {f"val_f1_{each.name}": f1 for each, f1 in zip(classes, scores, strict=True)}
+    config = ModelConfig.model_construct(classes=classes, measures=measures, provenance={})
+    sentence = (
+        f"The training failed. Epoch 3, whose weights the model has, finds {found}. Train with more steps, a lower "
+        "learning rate or a larger batch."
+    )
+    assert _stops(None, config) == ([sentence] if found else [])
 
 
 def test_photos_are_transparent_where_not_valid():
@@ -576,6 +598,16 @@ def test_the_facts_of_a_model_are_what_its_training_used_where_a_setting_is_auto
     assert facts["learning rate"] == "0.00123"
     assert facts["torch version"] == "2.9.0"
     assert "auto" not in facts.values()
+
+
+def test_the_report_of_a_final_model_has_a_column_for_each_model(world, tmp_path):
+    page = write_page(
+        replace(world, of_both=[("epochs", "25; weights of epoch 9", "22; weights of epoch 22")]), tmp_path
+    )
+    table = page[page.index("Assessed model</th>") :]
+    row = '<th scope="row">epochs</th><td>25; weights of epoch 9</td><td>22; weights of epoch 22</td>'
+    assert row in table[: table.index("</table>")]
+    assert "Assessed model</th>" not in write_page(world, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import rasterio
 import shapely
 
 from landscribe import verbs
-from landscribe.errors import ClassError, LabelError, RasterError, RecipeError
+from landscribe.errors import ClassError, GridError, LabelError, RasterError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.maps.class_map import (
     AREAS_TAG,
@@ -216,6 +216,27 @@ def test_a_map_that_the_reference_does_not_reach_is_left_out_and_named(tmp_path,
     assert (result.confusion.total, result.overall_accuracy) == (400, 1)
     assert "left out: 1 of 2 maps: " in caplog.text
     assert "east.tif" in caplog.text
+
+
+def test_all_references_of_other_sizes_are_named_before_pixels_are_counted(tmp_path, monkeypatch):
+    # The first and the last reference of four are wider than their maps.
+    maps, masks = tmp_path / "maps", tmp_path / "masks"
+    maps.mkdir()
+    masks.mkdir()
+    for name, width in zip("abcd", (42, 40, 40, 43), strict=True):
+        write_raster(maps / f"{name}.tif", TRUTH)
+        write_raster(masks / f"{name}.png", np.zeros((SIDE, width), np.uint8), crs=None, transform=None)
+    monkeypatch.setattr("landscribe.assessment.references.assess_labels", lambda *_: pytest.fail("counted"))
+    with pytest.raises(GridError) as refused:
+        verbs.assess(sorted(maps.glob("*.tif")), reference=masks)
+    said = str(refused.value)
+    assert "a.png has no CRS and 42 x 40 pixels, but" in said
+    assert said.endswith("2 pairs differ in size: a, d. Check the pairs, or assess the other maps alone.")
+    with pytest.raises(GridError) as refused:
+        verbs.chip(images=maps, labels=masks, out=tmp_path / "chips", size=20)
+    assert "--without a,d (in a recipe: without)." in str(refused.value)
+    chips = verbs.chip(images=maps, labels=masks, out=tmp_path / "chips", size=20, without="a,d")
+    assert set(chips.scene_names) == {"b", "c"}
 
 
 def test_maps_with_different_class_tables_are_refused(tmp_path):

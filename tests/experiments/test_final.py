@@ -14,6 +14,7 @@ from landscribe.errors import OutputError, RecipeError
 from landscribe.experiments.final import final_chips, final_spec, has_final
 from landscribe.model import Model
 from landscribe.recipe import Recipe
+from landscribe.reports.inputs import ReportInputs
 from landscribe.runs import Run
 from landscribe.training.parallel import chip_sampler
 from landscribe.training.spec import TrainSpec
@@ -69,6 +70,18 @@ def test_the_final_model_learns_from_all_chips_and_keeps_the_threshold_of_val(ru
     assert final.history[-1]["val_mean_f1"] is None
     assert final.val_threshold == assessed.val_threshold is not None
     assert not (run / "final").exists()
+
+
+def test_the_report_lists_apart_what_differs_between_the_two_models(run):
+    inputs = ReportInputs.of_run(Run(run))
+    of_both = {name: texts for name, *texts in inputs.of_both}
+    final = Model.load(run / "model").history[-1]
+    assert of_both["budget"] == ["steps 6", f"steps {final['step']}"]
+    assert of_both["epochs"][1] == f"{final['epoch']}; weights of epoch {final['epoch']}"
+    assert of_both["trained on"][0].startswith("split train (")
+    assert of_both["trained on"][1] == f"splits gap, train, val ({len(Chips.open(run / 'chips'))} chips)"
+    assert not {"budget", "epochs", "trained on"} & {name for name, _ in inputs.facts}
+    assert {"encoder", "batch", "threshold from val"} <= {name for name, _ in inputs.facts}
 
 
 def test_the_assessment_is_that_of_the_same_run_without_a_final_model(drawn, run, tmp_path):

@@ -1,5 +1,6 @@
 """From a raster to a vector file: formats, fields, classes, areas, bad input."""
 
+import logging
 import sqlite3
 import warnings
 from pathlib import Path
@@ -58,6 +59,23 @@ def read(path):
 
 def vectorized(path, name="polygons.fgb", **settings):
     return read(ls.vectorize(path, out=path.parent / name, overwrite=True, **settings))
+
+
+def test_smoothing_says_by_how_much_the_area_changes(tmp_path, caplog):
+    values = np.zeros((20, 20), np.uint8)
+    values[2:8, 2:8] = values[10:18, 9:17] = 1
+    path = worlds.write_raster(tmp_path / "map.tif", values)
+    with caplog.at_level(logging.INFO):
+        table = vectorized(path, smooth=True)
+    # Of a square with side a, the middles of its sides cut off a triangle of a * a / 8 at each corner. The parabola in
+    # it covers 2/3 of the triangle, and a line of three parts along the parabola 8/9 of that: 16/27.
+    kept = 1 - 4 / 8 * (1 - 16 / 27)
+    assert table["area_m2"].tolist() == pytest.approx([36 * kept, 64 * kept], rel=2e-3)
+    assert f"smoothing: the polygons cover {100 * (1 - kept):.1f} % less than their pixels" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        vectorized(path)
+    assert "polygons cover" not in caplog.text
 
 
 @pytest.mark.parametrize("suffix", FEATURE_FORMATS)

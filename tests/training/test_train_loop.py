@@ -15,6 +15,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import ChipError, NetworkError, RecipeError
 from landscribe.geo.classes import IGNORE
 from landscribe.model import Model
+from landscribe.training.checks import best_row
 from landscribe.training.parallel import chip_sampler
 from landscribe.training.segmenter import SCHEDULES, one_cycle
 from landscribe.training.spec import TrainSpec
@@ -64,6 +65,32 @@ def test_validation_chips_of_one_class_do_not_choose_the_epoch(tiny_chips, tmp_p
     assert caplog.text.count("split val has no class but background, and cannot choose the best epoch") == 1
     # By the same chips with both classes, an earlier epoch is the best.
     assert max(model.history, key=lambda row: row["val_mean_f1"]) != model.history[-1]
+
+
+@pytest.mark.parametrize(("rows", "best"), [
+    # Mean F1 and validation loss of each epoch.
+    ([(0.4, 0.5), (0.6, 0.9), (0.5, 0.1)], 2),
+    ([(0.49, 0.7), (0.49, 0.3), (0.49, 0.5)], 2),
+    ([(0.49, 0.3), (0.49, 0.3)], 2),
+    ([(None, None), (None, None)], 2),
+])  # fmt: skip
+def test_of_epochs_with_equal_f1_the_one_with_the_lowest_loss_is_the_best(rows, best):
+    history = [{"epoch": n + 1, "val_mean_f1": f1, "val_loss": loss} for n, (f1, loss) in enumerate(rows)]
+    assert best_row(history)["epoch"] == best
+
+
+def test_a_training_that_finds_background_alone_warns_once(tiny_chips, tmp_path, caplog):
+    model = verbs.train(
+        tiny_chips, out=tmp_path / "model", epochs=3, learning_rate=0.05, class_weights=[1, 1e-6], **SMALL
+    )
+    assert [row["val_f1_squares"] for row in model.history] == [0, 0, 0]
+    lowest = min(model.history, key=lambda row: row["val_loss"])
+    assert model.measures == lowest
+    said = (
+        f"Epoch {lowest['epoch']}, whose weights the model has, finds no class but background on the validation chips"
+    )
+    assert caplog.text.count(said) == 1
+    assert "F1 of squares is 0. Train with more steps" in caplog.text
 
 
 def test_the_threshold_of_a_model_has_the_highest_f1_on_the_validation_chips(tiny_chips, tmp_path):

@@ -19,7 +19,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.data.scenes.label_formats import label_warnings
 from landscribe.data.scenes.label_raster import NODATA_IGNORED
 from landscribe.data.scenes.polygon_files import PolygonFiles, label_options, require_stated_crs
-from landscribe.data.scenes.scene import open_labels
+from landscribe.data.scenes.scene import open_labels, require_same_sizes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.data.splits.groups import Split
 from landscribe.errors import ChipError, ClassError, LabelError, RecipeError, counted, listed
@@ -195,6 +195,9 @@ def _assess_folder(
             f"a file with the map's name for each, such as {absent[0]}.shp. Name a file, or add the missing ones."
         )
     references = [str(_file_of_map(files, str(stem))) for stem in stems]
+    # Before any pixel is counted.
+    specs = [_spec(mapped, reference, labels) for mapped, reference in zip(maps, references, strict=True)]
+    require_same_sizes(specs, maps, ", or assess the other maps alone")
     classes = _classes(maps, references, labels, nodata_as)
     by_map: dict[str, PixelCounts] = {}
     for mapped, reference in zip(maps, references, strict=True):

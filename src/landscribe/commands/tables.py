@@ -173,8 +173,8 @@ def print_object_measures(summary: dict[str, Any]) -> None:
     show(
         f"{counted(summary['predicted_objects'], 'object')}, "
         f"{counted(summary['reference_objects'], 'reference object')}; "
-        f"left out: {left_out['predicted']:,} and {left_out['reference']:,} more (cut by the edge of the labelled "
-        "area, or outside)"
+        f"left out: {left_out['predicted']:,} and {left_out['reference']:,} more (outside the labelled area, cut "
+        "by its edge, or a match of one that is cut)"
     )
     by_threshold = (summary[name] for name in ("thresholds", "precision", "recall", "f1"))
     _print_table(

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from landscribe.errors import listed
 from landscribe.geo.classes import ClassEntry
 from landscribe.geo.rasters.encoding import Encoding
 from landscribe.geo.spec import NodataValue
@@ -74,6 +75,23 @@ class ModelConfig(Spec):
         if self.val_threshold is not None and len(self.classes) != 2:
             raise ValueError(f"val_threshold is of two classes, but there are {len(self.classes)}")
         return self
+
+    @property
+    def collapse(self) -> str:
+        """Why the network is not usable, and what to do: its epoch finds one class at most on the validation chips.
+
+        Empty where it finds two, or where these chips have one class alone.
+        """
+        scores = {entry.name: self.measures.get(f"val_f1_{entry.name}") for entry in self.classes}
+        missed = [name for name, f1 in scores.items() if f1 == 0]
+        found = [name for name, f1 in scores.items() if f1]
+        if not missed or len(found) > 1 or len(missed) + len(found) < 2:
+            return ""
+        return (
+            f"Epoch {self.measures.get('epoch')}, whose weights the model has, finds no class"
+            f"{f' but {found[0]}' if found else ''} on the validation chips: F1 of {listed(missed)} is 0. Train with "
+            "more steps, a lower learning rate or a larger batch"
+        )
 
     @property
     def is_code(self) -> bool:

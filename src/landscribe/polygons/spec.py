@@ -24,7 +24,8 @@ class VectorizeSpec(Spec):
     """Give polygons right angles, for buildings; common walls stay common. It simplifies as
     well, by one and a half pixels unless simplify is a number."""
     smooth: bool = False
-    """Replace the corners of boundaries by curves, for what is not built."""
+    """Replace the corners of boundaries by curves, for what is not built: small polygons shrink, a square by a fifth of
+    its area."""
     minimum_area: Annotated[float | None, InTable()] = Field(None, gt=0, le=1e15)
     """Area in m² below which a polygon is left out."""
     fill_holes: float | None = Field(None, gt=0, le=1e15)

@@ -23,7 +23,15 @@ from landscribe.machine import cores
 from landscribe.maps.style import polygon_qml
 from landscribe.outputs import scratch_folder
 from landscribe.polygons.boundaries.regions import Points, RegionJoiner
-from landscribe.polygons.boundaries.rings import BATCH_POINTS, Polygons, batches, by_batch, geometries, polygons_of
+from landscribe.polygons.boundaries.rings import (
+    BATCH_POINTS,
+    Polygons,
+    batches,
+    by_batch,
+    geometries,
+    polygons_of,
+    signed_areas,
+)
 from landscribe.polygons.boundaries.simplify import Simplifier
 from landscribe.polygons.boundaries.square import Squarer
 from landscribe.polygons.boundaries.tracing import Lines, Trace, take_runs
@@ -136,6 +144,12 @@ def write_polygons(plan: PolygonPlan) -> Path:
         style=polygon_qml([(entry.name, entry.colour) for entry in plan.codes.classes], "class"),
     )
     write_features(stream, plan.out)
+    if counter.traced:
+        change = counter.drawn / counter.traced - 1
+        log.info(
+            "smoothing: the polygons cover %.1f %% %s than their pixels; small ones shrink most", 100 * abs(change),
+            "less" if change < 0 else "more",
+        )  # fmt: skip
     if not counter.written:
         small = "" if plan.spec.minimum_area is None else ", or all are below the minimum area"
         log.warning("%s holds no polygon: %s has no pixel of its classes%s", plan.out, raster.paths[0], small)
@@ -144,9 +158,16 @@ def write_polygons(plan: PolygonPlan) -> Path:
 
 @dataclass
 class _Counter:
-    """Features so far."""
+    """Features so far, and the areas of polygons before small ones and small holes are left out, in pixels."""
 
     written: int = 0
+    traced: float = 0
+    drawn: float = 0
+
+    def measure(self, polygons: Polygons) -> None:
+        """Add the areas of polygons: that of their pixels, and that of their boundaries."""
+        self.traced += polygons.pixels.sum()
+        self.drawn += signed_areas(polygons.points, polygons.rings).sum()
 
 
 def _schema(plan: PolygonPlan) -> pa.Schema:
@@ -163,6 +184,8 @@ def _batches(plan: PolygonPlan, counter: _Counter) -> Iterator[pa.RecordBatch]:
     """Batches of the polygons of each strip; with dissolve, one at the end."""
     parts: list[_Features] = []
     for polygons in complete_polygons(plan):
+        if plan.spec.smooth and len(polygons):
+            counter.measure(polygons)
         for part in polygons.split(BATCH_POINTS):
             if plan.spec.dissolve:
                 parts.append(_Features.of(part, plan))

@@ -160,7 +160,7 @@ def thinned(array: NDArray[Any], side: int) -> NDArray[Any]:
 
 
 def overlaid(colours: Colours, mask: Values, classes: Classes) -> Colours:
-    """An image with its labels: classes tinted and outlined, background only outlined, ignored pixels grey."""
+    """An image with its labels: classes tinted and outlined, background only outlined, unlabelled pixels grey."""
     painted = colours.astype(np.float64)
     edges = np.zeros(mask.shape, bool)
     for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
@@ -254,7 +254,7 @@ def round_length(most: float) -> float:
 
 
 def class_picture(values: Values, classes: Classes) -> str:
-    """Class values in their colours, as a data URI; transparent where ignored."""
+    """Class values in their colours, as a data URI; transparent where unlabelled."""
     return _flat_picture(values, {value: colour[:3] for value, colour in colormap(classes).items()})
 
 

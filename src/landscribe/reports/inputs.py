@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyogrio
 
 from landscribe.data.chips.chips import Chips
@@ -52,10 +53,12 @@ class ReportInputs:
     """Class maps, each on the grid of one of the scenes."""
     facts: Sequence[tuple[str, str]]
     """Further facts: (name, text)."""
+    of_both: Sequence[tuple[str, str, str]] = ()
+    """Facts in which the assessed and the final model differ: (name, text of the assessed one, of the final one)."""
     assessed_maps: Sequence[Path] | None = None
     """The maps that are assessed on held-out chips, where other models have made `maps`; else None."""
     stops: Sequence[str] = ()
-    """Where and why trainings stopped before the end of their budgets: sentences."""
+    """Where and why trainings stopped before the end of their budgets, or found one class at most: sentences."""
     folds: Folds | None = None
     """Of a run with folds: then there is no `history`, and `assessed_maps` are its out-of-fold maps."""
     reference: Mapping[str, Any] | None = None
@@ -76,6 +79,7 @@ class ReportInputs:
         assessment, reference, folds = run.read_assessment(), run.read_reference_assessment(), Folds.of_run(run, chips)
         published = EXAMPLES[run.example].published if run.example in EXAMPLES else ()
         assessed = None if folds else run.assessed.read_model().config
+        facts, of_both = (_facts_of_folds(folds, chips, run), []) if folds else _facts_of_models(run, chips)
         return cls(
             title=f"Landscribe: {_title(chips)}",
             chips=chips,
@@ -83,10 +87,8 @@ class ReportInputs:
             kept_epoch=assessed.measures.get("epoch") if assessed else None,
             assessment=assessment,
             maps=run.map_files,
-            facts=[
-                *(_facts_of_folds(folds, chips, run) if folds else _facts_of_model(run, chips)),
-                *_polygon_facts(run),
-            ],
+            facts=[*facts, *_polygon_facts(run)],
+            of_both=of_both,
             stops=_stops(folds, assessed),
             folds=folds,
             assessed_maps=None if run.assessed == run else run.assessed.map_files,
@@ -125,17 +127,27 @@ def _sample_of(run: Run) -> dict[str, Any] | None:
 
 
 def _stops(folds: Folds | None, assessed: ModelConfig | None) -> list[str]:
-    """A sentence for each training that stopped early: of the assessed model, or of each fold."""
+    """A sentence for each training that stopped early or collapsed: of the assessed model, or of each fold."""
     trainings = [] if assessed is None else [("", assessed)]
     if folds:
         trainings = [(f" of {name}", model.config) for name, model in zip(folds.names, folds.models, strict=True)]
     reasons = [(name, config.provenance.get("stopped")) for name, config in trainings]
-    return [f"The training{name} {reason}." for name, reason in reasons if reason]
+    early = [f"The training{name} {reason}." for name, reason in reasons if reason]
+    return early + [f"The training{name} failed. {config.collapse}." for name, config in trainings if config.collapse]
 
 
-def _facts_of_model(run: Run, chips: Chips) -> list[tuple[str, str]]:
-    """Of the run's model; the threshold from val is that of the assessed one."""
-    return [*_facts(run.read_model(), chips), *_threshold_facts(run.assessed.read_model().config, run.map_files)]
+def _facts_of_models(run: Run, chips: Chips) -> tuple[list[tuple[str, str]], list[tuple[str, str, str]]]:
+    """Of the run's model; with a final model, those that both models share, and those in which they differ.
+
+    The threshold from val is that of the assessed model.
+    """
+    assessed, final = (
+        dict([*_facts(each.read_model(), chips), *_threshold_facts(run.assessed.read_model().config, each.map_files)])
+        for each in (run.assessed, run)
+    )
+    same = [(name, text) for name, text in final.items() if assessed.get(name) == text]
+    names = [name for name in dict.fromkeys([*assessed, *final]) if assessed.get(name) != final.get(name)]
+    return same, [(name, assessed.get(name, "\u2013"), final.get(name, "\u2013")) for name in names]
 
 
 def _facts_of_folds(folds: Folds, chips: Chips, run: Run) -> list[tuple[str, str]]:
@@ -158,6 +170,7 @@ def _facts(saved: SavedModel, chips: Chips) -> list[tuple[str, str]]:
         ("bands", f"{', '.join(model.bands)} ({model.dtype})"),
         ("pixel size", pixel_size),
         ("chips", f"{len(chips):,} of {chips.metadata.size} \u00d7 {chips.metadata.size} pixels"),
+        ("trained on", _trained_text(model, chips)),
         ("epochs", f"{len(model.history)}; weights of epoch {model.measures.get('epoch')}"),
         ("budget", next((f"{name} {settings[name]}" for name in _BUDGETS if settings.get(name)), "not recorded")),
         *((name.replace("_", " "), used.get(name) or _text(settings.get(name))) for name in _SETTINGS),
@@ -169,6 +182,15 @@ def _facts(saved: SavedModel, chips: Chips) -> list[tuple[str, str]]:
         ("model sha256", saved.sha256[:16]),
         ("chips sha256", chips.sha256[:16]),
     ]
+
+
+def _trained_text(model: ModelConfig, chips: Chips) -> str:
+    """The splits that the folder of chips names for the training chips of a model."""
+    splits = model.provenance.get("trained_splits")
+    if not splits:
+        return "not recorded"
+    count = int(np.isin(chips.splits, splits).sum())
+    return f"split{'' if len(splits) == 1 else 's'} {', '.join(splits)} ({count:,} chips)"
 
 
 def _used(model: ModelConfig) -> dict[str, str]:

@@ -35,6 +35,8 @@ _PICTURE_SIDE = 256
 _OVERVIEW_SIDE = 1024
 # Of the side of a picture: from the unit to a tick, and the length of a tick.
 _GAP, _TICK = 0.03, 0.05
+_SMALL = 1 / 32
+"""Of the side of a picture: smaller units have no outline in it, which would cover their few pixels of a screen."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class _Picture:
     """Corners of the unit in the window, as SVG takes them."""
     ticks: str
     """Four ticks that point at the unit, as an SVG path: a single pixel is hard to find."""
+    is_small: bool
+    """An outline in the whole picture would cover the unit."""
     metres: float | None
     """Width of the window on the ground; None without a CRS."""
     position: str
@@ -133,8 +137,9 @@ def _picture(number: int, corners: NDArray[np.float64], image: Raster, limits: L
     pixels, valid = thinned(pixels, _PICTURE_SIDE), thinned(valid, _PICTURE_SIDE)
     sides = image.grid.pixel_sides
     outline = " ".join(f"{x - col:.2f},{y - row:.2f}" for y, x in corners.tolist())
+    is_small = bool(np.ptp(own, axis=0).max() < _SMALL * side)
     return _Picture(
-        number, side, photo(stretched(pixels, limits), valid), outline, _ticks(own, side),
+        number, side, photo(stretched(pixels, limits), valid), outline, _ticks(own, side), is_small,
         None if sides is None else side * sides[1], position, has_imagery,
     )  # fmt: skip
 

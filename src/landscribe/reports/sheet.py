@@ -32,7 +32,7 @@ _ROWS = 6
 _SWATCH = 10
 """Side of the colour of a class in the legend, in pixels."""
 _IGNORED = 128
-"""The grey that `overlaid` mixes into ignored pixels."""
+"""The grey that `overlaid` mixes into unlabelled pixels."""
 
 
 def contact_sheet(chips: Chips, out: Path, *, augmentation: AugmentSpec, seed: int, overwrite: bool) -> Path:
@@ -73,17 +73,17 @@ def contact_sheet(chips: Chips, out: Path, *, augmentation: AugmentSpec, seed: i
     ]
     # Chips are read again to be drawn: together they may not fit into memory.
     limits = _common_limits(map(reader.read, indices), shown_bands(chips.metadata.bands))
-    ids, splits = chips.ids, chips.splits
+    ids, splits, has_unlabelled = chips.ids, chips.splits, False
     for start in range(0, len(indices), chips_per_row):
         row = indices[start : start + chips_per_row]
         names = [f"{ids[index]}  {splits[index]}" for index in row]
-        pictures = [
-            picture
-            for index in row
-            for picture in _pictures(_drawn(reader.read(index)), chips, limits, augmentation, seed + 1000 * index)
-        ]
+        pictures: list[Colours] = []
+        for index in row:
+            versions = _versions(_drawn(reader.read(index)), chips, augmentation, seed + 1000 * index)
+            pictures += _pictures(versions, chips, limits)
+            has_unlabelled |= any((each.mask == chips.classes.ignore).any() for each in versions)
         lines += [_titles(names, every=_COLUMNS // chips_per_row), _row(pictures)]
-    lines.append(_legend(chips.classes))
+    lines.append(_legend(chips.classes, has_unlabelled=has_unlabelled))
     with atomic_file(out) as temporary:
         Image.fromarray(np.concatenate(lines)).save(temporary, format="PNG")
     return out
@@ -118,8 +118,14 @@ def _drawn(sample: Sample) -> Sample:
     return Sample(*(thinned(array, _READ_SIDE) for array in sample))
 
 
-def _pictures(sample: Sample, chips: Chips, limits: Limits, augmentation: AugmentSpec, seed: int) -> list[Colours]:
-    """A chip: the image, the image with its labels, and augmented versions."""
+def _versions(sample: Sample, chips: Chips, augmentation: AugmentSpec, seed: int) -> list[Sample]:
+    """A chip, and augmented versions of it."""
+    augmented = _augmented(sample, chips.classes, augmentation, seed) if augmentation.changes_anything else []
+    return [sample, *augmented]
+
+
+def _pictures(versions: Sequence[Sample], chips: Chips, limits: Limits) -> list[Colours]:
+    """The image of a chip, and the image of each version with its labels."""
     classes, bands = chips.classes, list(shown_bands(chips.metadata.bands))
 
     def shown(image: NDArray[Any], valid: NDArray[np.bool_], values: NDArray[np.uint8] | None) -> Colours:
@@ -129,10 +135,7 @@ def _pictures(sample: Sample, chips: Chips, limits: Limits, augmentation: Augmen
         # As in the legend: where there is no image, nothing shines through.
         return _framed(overlaid(np.where(valid[..., None], colours, np.uint8(_IGNORED)), values, classes))
 
-    pictures = [shown(sample.pixels, sample.valid, None), shown(*sample)]
-    if augmentation.changes_anything:
-        pictures += [shown(*version) for version in _augmented(sample, classes, augmentation, seed)]
-    return pictures
+    return [shown(versions[0].pixels, versions[0].valid, None), *(shown(*version) for version in versions)]
 
 
 def _augmented(sample: Sample, classes: Classes, augmentation: AugmentSpec, seed: int) -> list[Sample]:
@@ -177,9 +180,10 @@ def _titles(words: list[str], *, every: int = 1) -> Colours:
     return np.asarray(picture)
 
 
-def _legend(classes: Classes) -> Colours:
-    """Lines of text that name the colours, which are drawn as in the pictures."""
-    entries = [(entry.value, entry.name) for entry in classes] + [(classes.ignore, "ignored")]
+def _legend(classes: Classes, *, has_unlabelled: bool) -> Colours:
+    """Lines of text that name the colours of the pictures, which are drawn as in these."""
+    entries = [(entry.value, entry.name) for entry in classes]
+    entries += [(classes.ignore, "unlabelled")] if has_unlabelled else []
     lines = [_line()]
     x = _GUTTER
     for value, name in entries:
@@ -196,7 +200,7 @@ def _legend(classes: Classes) -> Colours:
 
 
 def _swatch(value: int, classes: Classes) -> Colours:
-    """A square of a class as `overlaid` draws it on white, with its outline; of ignored pixels without an image."""
+    """A square of a class as `overlaid` draws it on white, with its outline; of unlabelled pixels without an image."""
     side = _SWATCH + 2
     ground = np.full((side, side, 3), _IGNORED if value == classes.ignore else 255, np.uint8)
     mask = np.full((side, side), classes.ignore, np.uint8)

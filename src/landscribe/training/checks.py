@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -205,6 +206,15 @@ def with_kept_epoch(spec: TrainSpec, validation: Chips) -> TrainSpec:
         "chips (--val, --seed)", _only(classes),
     )  # fmt: skip
     return spec.model_copy(update={"checkpoint": "last"})
+
+
+def best_row(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row of the best epoch: of the highest mean F1 on the validation chips, without these the last one.
+
+    Of equal F1s, as where each epoch finds background alone, the lowest validation loss decides, then the later epoch.
+    """
+    validated = [row for row in reversed(history) if row["val_mean_f1"] is not None]
+    return max(validated, key=lambda row: (row["val_mean_f1"], -row["val_loss"])) if validated else history[-1]
 
 
 def _only(classes: Sequence[str]) -> str:

@@ -29,6 +29,7 @@ from landscribe.model import Model
 from landscribe.nn.encoders.freezing import encoders_of, freeze, parts_of, unfreeze
 from landscribe.nn.losses import weighted_sum
 from landscribe.nn.segmentation import Segmentation
+from landscribe.training.checks import best_row
 from landscribe.training.spec import TrainSpec
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,9 @@ _STEPS_A_CHECK = 16
 class Segmenter(lightning.LightningModule):
     """Trains a Model's network; records the history and the best weights.
 
-    The best epoch has the highest mean F1 over the classes of the validation chips; without validation chips it is the
-    last one. A class that these lack has no F1: else an epoch would win because it predicts no pixel of that class by
-    chance.
+    The best epoch has the highest mean F1 over the classes of the validation chips (`best_row`); without validation
+    chips it is the last one. A class that these lack has no F1: else an epoch would win because it predicts no pixel of
+    that class by chance.
 
     With several processes, losses and measures are those of the chips of all processes, the same in each process.
     """
@@ -78,8 +79,8 @@ class Segmenter(lightning.LightningModule):
         self.plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
         self.history: list[dict[str, Any]] = []
         """One row per epoch: epoch, step, training and validation loss, measures, F1 by class."""
-        self.best: tuple[float, dict[str, Tensor]] = (-math.inf, {})
-        """Mean F1 and weights of the best epoch so far, or of the last epoch if that is chosen."""
+        self.best: dict[str, Tensor] = {}
+        """Weights of the best epoch so far, or of the last epoch if that is chosen."""
         self.stopped: str | None = None
         """Where and why the training stopped before the end of its budget."""
         self.losses: list[Tensor] = []
@@ -262,14 +263,10 @@ class Segmenter(lightning.LightningModule):
         validation = torch.stack(self._validation or [torch.zeros(2)]).cpu().double().sum(dim=0)
         row = self._row(confusion, self._sum_over_processes(validation))
         self.history.append(row)
-        score = row["val_mean_f1"] if confusion.total else float(len(self.history))
-        if self.spec.checkpoint == "last" or score > self.best[0]:
-            self.best = (
-                score,
-                {name: value.detach().clone() for name, value in self.eval_network.state_dict().items()},
-            )
+        if self.spec.checkpoint == "last" or best_row(self.history) is row:
+            self.best = {name: value.detach().clone() for name, value in self.eval_network.state_dict().items()}
         if self.plateau is not None:
-            self.plateau.step(score)
+            self.plateau.step(row["val_mean_f1"])
         self.losses, self._validation, self._is_validated = [], [], False
         self._pairs.zero_()
         self._bins.zero_()

@@ -42,6 +42,7 @@ from landscribe.training.checkpoint import (
     finished_model,
 )
 from landscribe.training.checks import (
+    best_row,
     require_compatible,
     require_learnable,
     resolved_settings,
@@ -397,7 +398,7 @@ def _trained_model(
     job: _Job, segmenter: Segmenter, start: InitialState, chips: Chips, fingerprint: Fingerprint
 ) -> Model:
     """The model with the best weights of the training, its history and its provenance."""
-    job.network.load_state_dict(segmenter.best[1])
+    job.network.load_state_dict(segmenter.best)
     model = replace(segmenter.model, network=job.network.cpu().eval())
     provenance = {
         "landscribe": version("landscribe"),
@@ -422,12 +423,12 @@ def _trained_model(
         "val_threshold": measures.get("val_threshold"),
         "provenance": provenance,
     }
-    return replace(model, config=model.config.model_copy(update=outcome))
+    config = model.config.model_copy(update=outcome)
+    if config.collapse:
+        log.warning("%s", config.collapse)
+    return replace(model, config=config)
 
 
 def _best_measures(segmenter: Segmenter) -> dict[str, Any]:
     """The history's row of the epoch whose weights are saved."""
-    validated = [row for row in segmenter.history if row["val_mean_f1"] is not None]
-    if segmenter.spec.checkpoint == "last" or not validated:
-        return segmenter.history[-1]
-    return max(validated, key=lambda row: row["val_mean_f1"])
+    return segmenter.history[-1] if segmenter.spec.checkpoint == "last" else best_row(segmenter.history)

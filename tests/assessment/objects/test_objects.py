@@ -207,6 +207,8 @@ def test_objects_at_the_edge_of_the_labelled_area_take_no_part(tmp_path, kind, c
     assert result.left_out == (3, 2)
     assert (result.classes[0].predicted, result.classes[0].reference, result.f1[0]) == (1, 1, 1)
     assert "3 of 4 objects and 2 of 3 reference polygons are left out" in caplog.text
+    # The part of the square is whole.
+    assert "cuts 2 and 2 of them, or they lie outside; 1 and 0 whole ones could match" in caplog.text
 
 
 def test_a_reference_object_under_an_object_that_is_cut_is_no_miss(tmp_path):
@@ -214,6 +216,44 @@ def test_a_reference_object_under_an_object_that_is_cut_is_no_miss(tmp_path):
     whole, cut = pixel_box(10, 10, 6, 6), pixel_box(20, 18, 6, 14)
     result = assess(tmp_path, [whole, cut], [whole, pixel_box(20, 18, 6, 8)], labelled_area=area)
     assert (result.left_out, result.recall[0]) == ((1, 1), 1)
+
+
+@pytest.mark.parametrize("side", ["predicted", "reference"])
+def test_a_cut_object_that_merges_many_excuses_none_of_them(tmp_path, side):
+    # Of 30 x 30 pixels: four houses of 6 x 6, one of them right; the others lie under an object of 22 x 8 that is cut.
+    area = write_polygons(tmp_path / "area.gpkg", [pixel_box(0, 0, 30, 30)])
+    houses = [pixel_box(21, col, 6, 6) for col in (5, 12, 19)] + [pixel_box(2, 2, 6, 6)]
+    merged = [houses[3], pixel_box(20, 4, 14, 22)]
+    both = (merged, houses) if side == "predicted" else (houses, merged)
+    result = assess(tmp_path, *both, labelled_area=area)
+    (measures,) = result.classes
+    assert result.left_out == ((1, 0) if side == "predicted" else (0, 1))
+    assert (measures.predicted, measures.reference) == ((1, 4) if side == "predicted" else (4, 1))
+    assert (result.precision[0], result.recall[0]) == ((1, 0.25) if side == "predicted" else (0.25, 1))
+
+
+@pytest.mark.parametrize("side", ["predicted", "reference"])
+@pytest.mark.parametrize(("others", "kinds", "left_out"), [
+    # Inside the area, a cut object has 5 x 12 pixels. One of 5 x 6 has IoU 30/60 with it, one of 5 x 5 has 25/60.
+    ([(20, 18, 5, 6)], "a", 1),
+    ([(20, 18, 5, 5)], "a", 0),
+    ([(20, 18, 5, 6)], "b", 0),
+    ([(20, 18, 5, 5), (20, 23, 5, 6)], "aa", 1),
+    # One of 12 x 10 has IoU 50/130, one of 8 x 11 has 55/93.
+    ([(17, 18, 12, 10)], "a", 0),
+    ([(17, 18, 8, 11)], "a", 1),
+])  # fmt: skip
+def test_objects_are_left_out_whose_iou_with_the_inner_part_is_a_half(tmp_path, side, others, kinds, left_out):
+    area = write_polygons(tmp_path / "area.gpkg", [pixel_box(0, 0, 30, 30)])
+    one, other = pixel_box(2, 2, 6, 6), pixel_box(2, 12, 6, 6)
+    first = [pixel_box(20, 18, 5, 40), one, other], list("aab")
+    second = [*(pixel_box(*box) for box in others), one, other], [*kinds, *"ab"]
+    (predicted, columns), (true, true_columns) = (first, second) if side == "predicted" else (second, first)
+    result = assess(
+        tmp_path, predicted, true, labelled_area=area, label_field="kind", columns={"kind": columns},
+        reference_columns={"kind": true_columns},
+    )  # fmt: skip
+    assert result.left_out == ((1, left_out) if side == "predicted" else (left_out, 1))
 
 
 def test_false_objects_inside_a_cut_polygon_of_another_class_are_false(tmp_path):

@@ -121,14 +121,15 @@ def test_the_labels_of_an_image_outside_a_shared_labelled_area_are_ignored(files
 
 
 def test_a_polygon_that_is_off_one_image_and_cannot_lie_on_another_is_refused_there(tmp_path):
-    # The images are at 63 and 45 degrees N; UTM does not reach 106 degrees E at the equator.
+    # The images are at 63 and 45 degrees N. The polygon reaches from 1 degree S to 50 degrees N, and to 106 degrees E,
+    # which UTM does not reach at the equator.
     north, south = (
         Raster.open(
             [write_raster(tmp_path / f"{row}.tif", noise(3, 9, 9), transform=METRE @ METRE.translation(0, row))]
         )
         for row in (-2_000_000, 0)
     )
-    path = write_polygons(tmp_path / "a.gpkg", [shapely.box(8, -1, 106, 50)], crs="EPSG:4326")
+    path = write_polygons(tmp_path / "a.gpkg", [shapely.box(9e5, -1.1e5, 1.18e7, 6.4e6)], crs="EPSG:3857")
     files = PolygonFiles()
     assert shapely.is_empty(files.reprojected(north, str(path)).geometries).all()
     with pytest.raises(LabelError, match=r"a feature of it near .*0\.tif reaches beyond the domain of EPSG:32632"):

@@ -41,8 +41,8 @@ _ON_EDGE = 0.2
 """Pixels from the edge of the labelled area up to which a polygon touches it: both may be reprojected."""
 _MANY_PARTS = 10
 """Parts of a typical feature from which features seem to be dissolved."""
-_MOSTLY = 0.5
-"""Share of an object from which it belongs to what covers it."""
+_LEAST_IOU = 0.5
+"""The lowest IoU of a match."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,9 +97,9 @@ def read_comparison(objects: str, reference: str, labels: SceneSpec, spec: Objec
     """Read two files of objects, and leave out those that cannot be compared.
 
     An object is left out that touches or crosses the edge of the labelled area, or lies outside, for its true shape is
-    unlabelled there; and one that lies mostly under such objects of its class in the other file, for it may be a part
-    of one of them (the void of Kirillov et al. 2019, "Panoptic Segmentation", CVPR, arXiv:1801.00868). Less than half
-    of such an object is free, so it could match no object that does not overlap those.
+    unlabelled there; and one that could match such an object of its class in the other file: its IoU with the part of
+    that object inside the area is at least 0.5. Below that the two match at no threshold, whatever lies outside, so the
+    object is missed or false: a wrong object that merges many and touches the edge excuses none of them.
 
     Args:
         objects: the predicted polygons.
@@ -299,10 +299,11 @@ def _within(comparison: Comparison, area: Any, grid: Grid, path: str) -> Compari
     shapely.prepare(interior)
     sides = comparison.predicted, comparison.reference
     inside = [shapely.contains_properly(interior, objects.geometries) for objects in sides]
-    kept = [
-        own & ~_mostly_under(objects, own, other, ~whole)
+    excused = [
+        _could_match(objects, own, other, ~whole, area)
         for objects, own, other, whole in zip(sides, inside, sides[::-1], inside[::-1], strict=True)
     ]
+    kept = [own & ~other for own, other in zip(inside, excused, strict=True)]
     if not any(own.any() for own in kept):
         raise LabelError(
             f"none of the {len(sides[0])} polygons of {sides[0].name} and of the {len(sides[1])} of {sides[1].name} "
@@ -318,22 +319,29 @@ def _within(comparison: Comparison, area: Any, grid: Grid, path: str) -> Compari
             )  # fmt: skip
     left_out = tuple(int((~own).sum()) for own in kept)
     log.info(
-        "%d of %d objects and %d of %d reference polygons are left out: the edge of %s cuts them, or they lie outside "
-        "or mostly under such polygons", left_out[0], len(sides[0]), left_out[1], len(sides[1]), path,
+        "%d of %d objects and %d of %d reference polygons are left out: the edge of %s cuts %d and %d of them, or "
+        "they lie outside; %d and %d whole ones could match a polygon that is cut (IoU with its inner part >= %g)",
+        left_out[0], len(sides[0]), left_out[1], len(sides[1]), path, *(int((~own).sum()) for own in inside),
+        *(int(own.sum()) for own in excused), _LEAST_IOU,
     )  # fmt: skip
     predicted, reference = (objects.take(own) for objects, own in zip(sides, kept, strict=True))
     return replace(comparison, predicted=predicted, reference=reference, left_out=(left_out[0], left_out[1]))
 
 
-def _mostly_under(
-    objects: Objects, own: NDArray[np.bool_], others: Objects, chosen: NDArray[np.bool_]
+def _could_match(
+    objects: Objects, own: NDArray[np.bool_], others: Objects, cut: NDArray[np.bool_], area: Any
 ) -> NDArray[np.bool_]:
-    """True for the objects of the mask `own` that are mostly under `chosen` ones of their class in the other file."""
-    indices = np.flatnonzero(own)
-    pairs = Pairs.overlapping(objects.geometries[indices], others.geometries[chosen])
+    """True for the objects of the mask `own` that could match a `cut` one of their class in the other file."""
+    indices, cut_indices = np.flatnonzero(own), np.flatnonzero(cut)
+    geometries, parts = objects.geometries[indices], others.geometries[cut_indices]
+    pairs = Pairs.overlapping(geometries, parts)
     # A house inside a field that is cut cannot be a part of it: it is false.
-    pairs = pairs.take(objects.classes[indices][pairs.first] == others.classes[chosen][pairs.second])
-    covered = np.bincount(pairs.first, pairs.areas, len(indices))
-    under = np.zeros(len(objects), bool)
-    under[indices] = covered > _MOSTLY * shapely.area(objects.geometries[indices])
-    return under
+    pairs = pairs.take(objects.classes[indices][pairs.first] == others.classes[cut_indices][pairs.second])
+    # Of no other part is the area asked, and the edge may have many vertices.
+    paired = np.unique(pairs.second)
+    parts[paired] = shapely.intersection(parts[paired], area)
+    # An object inside the area shares nothing with the rest of a cut one, so this IoU is no less than that of the two.
+    iou = pairs.iou(shapely.area(geometries), shapely.area(parts))
+    could = np.zeros(len(objects), bool)
+    could[indices[pairs.first[iou >= _LEAST_IOU]]] = True
+    return could

@@ -39,7 +39,7 @@ class ObjectAssessment:
     """The measures of each class."""
     left_out: tuple[int, int] = (0, 0)
     """Predicted and reference objects that are not compared: the edge of the labelled area cuts them, or they lie
-    outside or mostly under such objects."""
+    outside, or they could match an object that is cut."""
     score_field: str | None = None
     """Column of the scores of average precision."""
     tolerance: float | None = None

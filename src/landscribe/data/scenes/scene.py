@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from landscribe import progress
 from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, label_format, require_fitting_settings
 from landscribe.data.scenes.label_polygons import LabelPolygons
+from landscribe.data.scenes.label_raster import located_labels
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
 from landscribe.errors import (
@@ -42,9 +43,11 @@ from landscribe.geo.grid import Grid, Window
 from landscribe.geo.inputs import open_imagery
 from landscribe.geo.rasters.derived.clipped import clip
 from landscribe.geo.rasters.derived.converted import like
+from landscribe.geo.rasters.derived.located import SizeError, refuse_other_sizes
 from landscribe.geo.rasters.derived.resampling import at_pixel_size
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.vectors.burning import rasterize_mask
+from landscribe.geo.vectors.vector_files import is_vector
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +197,24 @@ def open_labels(spec: SceneSpec, image: Raster, classes: Classes, polygons: Poly
     return _clipped(spec, image, _open_labels(spec, image, polygons).with_classes(classes), polygons)
 
 
+def require_same_sizes(specs: Sequence[SceneSpec], images: Sequence[Raster], remedy: str) -> None:
+    """Raise GridError about all label rasters without a CRS that differ in size from their images.
+
+    Args:
+        specs: each with labels.
+        images: one for each of `specs`.
+        remedy: what to do, as `refuse_other_sizes` takes it.
+    """
+    errors = []
+    for spec, image in zip(specs, images, strict=True):
+        if spec.labels is not None and not is_vector(spec.labels):
+            try:
+                located_labels(spec.labels, image, spec)
+            except SizeError as error:
+                errors.append(error)
+    refuse_other_sizes(errors, remedy)
+
+
 def _clipped(spec: SceneSpec, image: Raster, labels: LabelSource, polygons: PolygonFiles) -> LabelSource:
     if spec.labelled_area is None:
         return labels
@@ -237,10 +258,12 @@ def _open_all_labels(
     Raises:
         OutsideError: a file has no polygon on any of its images.
         EmptyError: a file holds no polygon, and no other scene has polygons.
+        GridError: label rasters without a CRS differ in size from their images.
     """
     opened: list[OpenedLabels] = []
     outside: list[OutsideError | None] = []
     empty: list[EmptyError] = []
+    other_sizes: list[SizeError] = []
     for spec, image in zip(specs, images, strict=True):
         outside.append(None)
         try:
@@ -251,6 +274,9 @@ def _open_all_labels(
         except EmptyError as error:
             opened.append(LabelPolygons.empty(str(spec.labels), image, spec))
             empty.append(error)
+        except SizeError as error:
+            other_sizes.append(error)
+    refuse_other_sizes(other_sizes, ", or leave images of a folder out with --without {} (in a recipe: without)")
     of_polygons = [source for source in opened if isinstance(source, LabelPolygons)]
     effect = _ALL_BACKGROUND if any(source.has_background for source in of_polygons) else _NO_LABEL
     _require_some_overlap([spec.labels for spec in specs], images, outside, effect)

@@ -1,14 +1,43 @@
 """Located: a label raster, also one without a CRS, on the ground of its image."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from landscribe.errors import GridError, LabelError, counted
+from landscribe.errors import GridError, LabelError, counted, listed
 from landscribe.geo.grid import Grid, crs_label, size_label
 from landscribe.geo.rasters.raster import Raster
 
 _COLOUR_BANDS = 3
 _SAME_PIXEL = 1
 """Largest offset in pixels of labels whose pixels are those of the image: world files may give corners or centres."""
+_MOST_NAMED = 20
+"""Images that one message names."""
+
+
+class SizeError(GridError):
+    """Labels without a CRS that differ in size from their image."""
+
+    def __init__(self, image: str, problem: str) -> None:
+        self.image = image
+        """Name of the image."""
+        self.problem = problem
+        super().__init__(f"{problem} Check the pair.")
+
+
+def refuse_other_sizes(errors: Sequence[SizeError], remedy: str) -> None:
+    """Raise a GridError about all pairs whose sizes differ, if there are any.
+
+    Args:
+        errors: one for each such pair.
+        remedy: what to do, with "{}" for the names of the images, separated by commas.
+    """
+    if not errors:
+        return
+    names = [error.image for error in errors]
+    more = f" {len(names)} pairs differ in size: {listed(names, most=_MOST_NAMED)}." if len(names) > 1 else ""
+    # A list that a command takes.
+    named = ",".join(names[:_MOST_NAMED]) + (",..." if len(names) > _MOST_NAMED else "")
+    raise GridError(f"{errors[0].problem}{more} Check the {'pairs' if more else 'pair'}{remedy.format(named)}.")
 
 
 def open_located(path: str, image: Raster, files: Grid) -> Raster:
@@ -23,8 +52,8 @@ def open_located(path: str, image: Raster, files: Grid) -> Raster:
 
     Raises:
         LabelError: the raster has neither one band nor three bands of colours.
-        GridError: the labels have no georeference and another size than the image, or one that lies off the image; or
-            only the image has no CRS.
+        SizeError: the labels have no georeference and another size than the image.
+        GridError: their georeference lies off the image, or only the image has no CRS.
     """
     labels = Raster.open([path])
     _require_labels(labels, path)
@@ -44,10 +73,10 @@ def open_located(path: str, image: Raster, files: Grid) -> Raster:
 
 def _require_same_shape(path: str, labels: Grid, image: Raster, files: Grid) -> None:
     if labels.shape != files.shape:
-        raise GridError(
+        raise SizeError(
+            image.name,
             f"{path} has no CRS and {size_label(labels.shape)} pixels, but {image.paths[0]} has "
-            f"{size_label(files.shape)}. Without a CRS, sizes must be equal. Check the pair; of a folder of images, "
-            f"--without {image.name} leaves it out (in a recipe: without)."
+            f"{size_label(files.shape)}. Without a CRS, sizes must be equal.",
         )
 
 
