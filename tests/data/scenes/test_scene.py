@@ -150,10 +150,12 @@ def test_large_numbers_in_a_label_raster_are_matched_by_label(tmp_path):
 def test_label_values_missing_from_the_table_are_refused_with_their_counts(tmp_path):
     raster = TRUTH.copy()
     raster[5, 0:4] = 77
-    path = str(write_raster(tmp_path / "truth.tif", raster))
-    (scene,), _ = open_scenes([SceneSpec(image=(image(tmp_path),), labels=path)], TABLE)
-    with pytest.raises(ClassError, match=r"truth\.tif holds 77 \(4\), not in the class table"):
+    scene_spec = SceneSpec(image=(image(tmp_path),), labels=str(write_raster(tmp_path / "truth.tif", raster)))
+    (scene,), _ = open_scenes([scene_spec], TABLE)
+    with pytest.raises(ClassError, match=r"truth\.tif holds 77 \(4\), not in the class table.* a row with value 255\."):
         scene.read(ALL)
+    (scene,), _ = open_scenes([scene_spec], [*TABLE, ClassSpec(name="unlabelled", value=255, label=77)])
+    assert (scene.read(ALL).mask == 255).sum() == 4
 
 
 def test_a_label_raster_on_a_coarser_shifted_grid_gives_the_value_below_each_pixel_centre(tmp_path):
