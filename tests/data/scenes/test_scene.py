@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
+from landscribe import verbs
 from landscribe.data.scenes.scene import Scene, fill_value, open_labels, open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
-from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, RasterError, RecipeError
+from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, OutsideError, RasterError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.open_file import Files
@@ -180,6 +181,38 @@ def test_pixels_outside_a_label_raster_on_another_grid_are_ignored(tmp_path):
     expected[0, 8] = 255
     np.testing.assert_array_equal(mask, expected)
     assert classes.values == (3,)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "extent"),
+    [
+        (UTM, METRE @ Affine.translation(45_000, 0), "x from 545000 to 545008 and y from 4999992 to 5000000"),
+        ("EPSG:4326", Affine(1e-5, 0, 10, 0, -1e-5, 45), "x from 10 to 10.00008 and y from 44.99992 to 45"),
+    ],
+)
+def test_a_label_raster_off_its_image_is_refused_with_both_extents(tmp_path, crs, transform, extent):
+    path = str(write_raster(tmp_path / "truth.tif", np.full((8, 8), 3, np.uint8), crs=crs, transform=transform))
+    scene = image(tmp_path)
+    settings = {"images": [scene], "labels": path, "size": 8}
+    with pytest.raises(OutsideError) as caught:
+        verbs.chip(**settings, out=tmp_path / "chips")
+    left, bottom, right, top = grid(H, W).bounds
+    assert str(caught.value) == (
+        f"{path} has no pixel on {scene}: the labels cover {extent} in {crs}, the image x from {left:.10g} "
+        f"to {right:.10g} and y from {bottom:.10g} to {top:.10g} in {UTM}. Check that the files belong "
+        "together, and the CRS of each."
+    )
+    assert verbs.check(**settings, trial=False).errors == (str(caught.value),)
+
+
+def test_images_off_a_shared_label_raster_are_unlabelled_and_counted(tmp_path, caplog):
+    path = str(write_raster(tmp_path / "truth.tif", TRUTH))
+    away = write_raster(tmp_path / "away.tif", noise(3, H, W), transform=METRE @ Affine.translation(1000, 0))
+    specs = [SceneSpec(image=(each,), labels=path) for each in (image(tmp_path), str(away))]
+    with caplog.at_level("WARNING"):
+        scenes, _ = open_scenes(specs)
+    assert f"{path} has no pixel on 1 of 2 images (away): they give no labelled pixel" in caplog.messages
+    assert (scenes[1].read(ALL).mask == 255).all()
 
 
 def test_a_label_raster_in_another_crs_is_warped_as_gdal_warps_it(tmp_path):

@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, label_format, require_fitting_settings
+from landscribe.data.scenes.label_formats import (
+    LabelSource,
+    OpenedLabels,
+    label_format,
+    off_image,
+    require_fitting_settings,
+)
 from landscribe.data.scenes.label_polygons import LabelPolygons
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec, SplitName, is_colour
@@ -235,16 +241,19 @@ def _open_all_labels(
     """The labels of each scene. An image without a polygon is background, or unlabelled if labels are sparse.
 
     Raises:
-        OutsideError: a file has no polygon on any of its images.
+        OutsideError: a file has no polygon or pixel on any of its images.
         EmptyError: a file holds no polygon, and no other scene has polygons.
     """
     opened: list[OpenedLabels] = []
     outside: list[OutsideError | None] = []
+    off: list[OutsideError | None] = []
     empty: list[EmptyError] = []
     for spec, image in zip(specs, images, strict=True):
         outside.append(None)
+        off.append(None)
         try:
             opened.append(_open_labels(spec, image, polygons))
+            off[-1] = off_image(opened[-1], image)
         except OutsideError as error:
             opened.append(LabelPolygons.outside(str(spec.labels), image, spec, polygons))
             outside[-1] = error
@@ -254,6 +263,7 @@ def _open_all_labels(
     of_polygons = [source for source in opened if isinstance(source, LabelPolygons)]
     effect = _ALL_BACKGROUND if any(source.has_background for source in of_polygons) else _NO_LABEL
     _require_some_overlap([spec.labels for spec in specs], images, outside, effect)
+    _require_some_overlap([spec.labels for spec in specs], images, off, _NO_LABEL, noun="pixel")
     if empty:
         without = [source.image.name for source in of_polygons if not len(source.features)]
         if len(without) == len(of_polygons):
@@ -288,18 +298,24 @@ def _clip_all(
 
 
 def _require_some_overlap(
-    paths: Sequence[str | None], images: Sequence[Raster], outside: Sequence[OutsideError | None], effect: str
+    paths: Sequence[str | None],
+    images: Sequence[Raster],
+    outside: Sequence[OutsideError | None],
+    effect: str,
+    *,
+    noun: str = "polygon",
 ) -> None:
-    """Warn of the images on which a file has no polygon.
+    """Warn of the images on which a file has no polygon, or no pixel.
 
     Args:
         paths: of the file of each image.
         images: one for each scene.
-        outside: the error of each image without a polygon.
-        effect: what images without a polygon are.
+        outside: the error of each image without a polygon or pixel.
+        effect: what images without one are.
+        noun: what the file has.
 
     Raises:
-        OutsideError: a file has no polygon on any of its images.
+        OutsideError: a file has no polygon or pixel on any of its images.
     """
     for path in dict.fromkeys(path for path, error in zip(paths, outside, strict=True) if error):
         errors = [error for own, error in zip(paths, outside, strict=True) if own == path]
@@ -307,7 +323,7 @@ def _require_some_overlap(
         if len(missed) == len(errors) and errors[0] is not None:
             raise errors[0]
         log.warning(
-            "%s has no polygon on %d of %d images (%s): %s", path, len(missed), len(errors), listed(missed), effect
+            "%s has no %s on %d of %d images (%s): %s", path, noun, len(missed), len(errors), listed(missed), effect
         )
 
 
