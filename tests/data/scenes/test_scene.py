@@ -183,6 +183,30 @@ def test_pixels_outside_a_label_raster_on_another_grid_are_ignored(tmp_path):
     assert classes.values == (3,)
 
 
+def test_the_bands_of_one_scene_are_refused_as_scenes(tmp_path):
+    labels = str(write_raster(tmp_path / "truth.tif", TRUTH))
+    bands = [image(tmp_path, f"B0{number}.tif", array=noise(1, H, W, seed=number)) for number in (1, 2, 3)]
+    settings = {"labels": labels, "size": 8, "edge": "drop"}
+    with pytest.raises(RecipeError, match=r"3 scenes have one band each \(B01, B02, B03\), one grid .*--stack"):
+        verbs.chip(images=bands, **settings, out=tmp_path / "chips")
+    (error,) = verbs.check(images=bands, **settings, trial=False).errors
+    assert error.startswith("3 scenes have one band each")
+    stacked = verbs.chip(images=[bands], **settings, out=tmp_path / "stacked")
+    assert stacked.metadata.bands == ("B01", "B02", "B03")
+    dates = verbs.chip(images=bands, bands=["pan"], **settings, out=tmp_path / "dates")
+    assert set(dates.scene_names) == {"B01", "B02", "B03"}
+
+
+@pytest.mark.parametrize("different", ["labels", "grid"])
+def test_scenes_of_one_band_with_their_own_labels_or_grid_are_scenes(tmp_path, different):
+    specs = []
+    for index, name in enumerate("ab"):
+        place = {"transform": METRE @ Affine.translation(100 * index * (different == "grid"), 0)}
+        own = polygons(tmp_path, f"{name}.gpkg" if different == "labels" else "labels.gpkg")
+        specs.append(SceneSpec(image=(image(tmp_path, f"{name}.tif", array=noise(1, H, W), **place),), labels=own))
+    assert [scene.name for scene in open_scenes(specs)[0]] == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("crs", "transform", "extent"),
     [

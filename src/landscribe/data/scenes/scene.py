@@ -147,6 +147,7 @@ def open_scenes(
     polygons = polygons or PolygonFiles()
     images = open_images(specs, polygons)
     _require_same_bands(list(images.values()))
+    _refuse_bands_as_scenes(specs, list(images.values()))
     opened = _open_all_labels(specs, list(images.values()), polygons)
     classes = _classes(table, opened, _ignored(specs))
     labels = _clip_all(specs, list(images.values()), [source.with_classes(classes) for source in opened], polygons)
@@ -225,6 +226,19 @@ def _require_same_bands(images: Sequence[Raster]) -> None:
                 f"{other.paths[0]} has {counted(len(other.bands), 'band')} of {other.dtype}, but {first.paths[0]} has "
                 f"{len(first.bands)} of {first.dtype}. Expected the same for all scenes. Convert one (gdal_translate)."
             )
+
+
+def _refuse_bands_as_scenes(specs: Sequence[SceneSpec], images: Sequence[Raster]) -> None:
+    """Raise RecipeError for scenes that are the bands of one: files of one band each, with other names, on one grid."""
+    first, names = images[0], {image.bands for image in images}
+    if len(names) == 1 or len(names) < len(images) or len(first.bands) != 1 or len({spec.labels for spec in specs}) > 1:
+        return
+    if all(image.grid.is_aligned(first.grid) for image in images):
+        raise RecipeError(
+            f"{len(images)} scenes have one band each ({listed(image.bands[0] for image in images)}), one grid and the "
+            f"same labels, such as {first.paths[0]}. Are they the bands of one scene? Then stack them (--stack "
+            "for a folder or pattern, commas between files). If each is a scene, give their band one name (--bands)."
+        )
 
 
 def _open_labels(spec: SceneSpec, image: Raster, polygons: PolygonFiles) -> OpenedLabels:
