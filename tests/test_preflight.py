@@ -1,6 +1,7 @@
 """Preflight: what `check` finds in files before a run."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,14 @@ import rasterio
 
 from landscribe import executor, machine, verbs
 from landscribe.data.scenes.spec import SceneSpec
+from landscribe.geo.rasters.raster import Raster
+from landscribe.model import Model
+from landscribe.nn import build
+from landscribe.preflight import pixels
 from landscribe.preflight.check import check
 from landscribe.recipe import Recipe
 from landscribe.training import checks
-from worlds import noise, pixel_box, write_polygons, write_raster
+from worlds import grid, noise, pixel_box, write_polygons, write_raster
 
 H, W = 60, 80
 
@@ -48,6 +53,43 @@ def test_black_in_all_bands_is_warned_about_and_in_one_band_it_is_not(tmp_path, 
     assert "declares no nodata" not in texts(write_raster(tmp_path / "one.tif", array))
     array[:, 10:30, 20:50] = 0
     assert "12.5% of its pixels are 0 in all bands" in texts(write_raster(tmp_path / "all.tif", array))
+
+
+def test_chip_and_predict_warn_of_undeclared_nodata_as_check_does(tmp_path, caplog):
+    # A white collar: 20 of 80 columns.
+    array = noise(3, H, W)
+    array[:, :, :20] = 255
+    image = write_raster(tmp_path / "scene.tif", array)
+    labels = write_polygons(tmp_path / "labels.gpkg", [pixel_box(5, 25, 20, 30)])
+    scenes = {"images": [image], "labels": labels, "size": 20}
+    (warning,) = [f.text for f in verbs.check(**scenes, trial=False).findings if "declares no nodata" in f.text]
+    assert "scene.tif declares no nodata, but about 25.0% of its pixels are 255 in all bands" in warning
+
+    def warns(verb, *args, **settings):
+        caplog.clear()
+        verb(*args, **settings)
+        return warning in caplog.messages
+
+    assert warns(verbs.chip, **scenes, out=tmp_path / "chips")
+    assert not warns(verbs.chip, **scenes, nodata=255, out=tmp_path / "declared")
+    network = build("unet", encoder="plain", encoder_widths=[4, 8], bands=3, classes=2)
+    for nodata in (None, 255):
+        model = Model.wrap(network, bands=["a", "b", "c"], classes=["no", "yes"], pixel_size=1.0, nodata=nodata)
+        is_warned = warns(verbs.predict, model, [image], out=tmp_path / f"{nodata}.tif", tile=32, margin=8)
+        assert is_warned == (nodata is None)
+
+
+@pytest.mark.parametrize(
+    ("side", "count", "expected"), [(9, 0, 0), (9, 64, 64), (9, 65, 33), (9000, 4, 4), (9000, 5, 3)]
+)
+def test_of_many_images_some_are_sampled_for_undeclared_nodata(tmp_path, monkeypatch, side, count, expected):
+    # Of large images no more than four, of small ones no more than 64.
+    image = Raster.open([write_raster(tmp_path / "scene.tif", noise(1, H, W))])
+    image = replace(image, grid=grid(side, side))
+    checked = []
+    monkeypatch.setattr(pixels, "check_pixels", lambda image: checked.append(image) or iter(()))
+    pixels.warn_undeclared_nodata([image] * count)
+    assert len(checked) == expected
 
 
 def test_scenes_in_another_band_order_or_encoding_are_notes(tmp_path, texts):

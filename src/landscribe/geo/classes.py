@@ -268,7 +268,8 @@ class Classes:
         questions = [f" Did you mean {own!r} for {label!r}?" for label, own in meant.items() if own is not None]
         error = ClassError(
             f"{where} holds {unlisted}, not in the class table. Expected {expected} (ignore: {self.ignore})."
-            f"{questions[0] if questions else ''} Add the missing classes to the table, or correct the labels."
+            f"{questions[0] if questions else ''} Add the missing classes to the table; a label that "
+            f"means unlabelled gets a row with value {IGNORE}. Or correct the labels."
         )
         error.labels = tuple(counts)
         raise error

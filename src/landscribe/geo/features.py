@@ -149,7 +149,7 @@ class Features:
         vertices, owners = shapely.get_coordinates(geometries, return_index=True)
         unknown = np.unique(owners[~np.isfinite(vertices).all(axis=1)])
         if unknown.size:
-            if shapely.intersects(self.geometries[unknown], _ground(grid, self.crs)).any():
+            if shapely.intersects(self.geometries[unknown], box_around(grid, self.crs)).any():
                 raise LabelError(
                     f"{self.name} is in {crs_label(self.crs)}, and a feature of it near {raster_name} reaches beyond "
                     f"the domain of {crs_label(grid.crs)}. Clip the features to the surroundings of the raster "
@@ -213,7 +213,7 @@ class Features:
         return np.nan_to_num(np.floor(np.column_stack([rows, cols])), nan=-1).astype(np.int64)
 
 
-def _ground(grid: Grid, crs: CRS) -> Any:
+def box_around(grid: Grid, crs: CRS) -> Any:
     """A box in another CRS that holds a grid, in all turns of its longitudes; empty outside the domain of that CRS."""
     x, y = (axis[np.isfinite(axis)] for axis in grid.xy_in(crs, *grid.lattice()))
     if not x.size:

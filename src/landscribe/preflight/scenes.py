@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,27 +11,20 @@ from landscribe.data.scenes.scene import Scene
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import EmptyError, GridError, LandscribeError, counted, first_line
 from landscribe.geo.classes import IGNORE, Classes
-from landscribe.geo.grid import ASSIGN_CRS, Window, crs_label, size_label
-from landscribe.geo.rasters.derived.clipped import spread_windows
+from landscribe.geo.grid import ASSIGN_CRS, crs_label, size_label
 from landscribe.geo.rasters.derived.converted import with_encoding
 from landscribe.geo.rasters.derived.resampling import is_coarser
-from landscribe.geo.rasters.nodata import Nodata, nodata_label
+from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
-from landscribe.geo.spec import NodataRule
 from landscribe.geo.vectors.vector_files import is_vector
 from landscribe.preflight.findings import Finding
-
-# Windows of a sample: enough to contain nodata and all common classes, few enough to read in seconds.
-_SAMPLES = 64
-_SAMPLE_SIDE = 256
-_NETCDF_FILL = 9.969209968386869e36
-"""What NetCDF's libraries write where a float was never written."""
+from landscribe.preflight.pixels import SAMPLE_PIXELS, check_pixels, sample_windows
 
 
 def check_scene(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> list[Finding]:
     """Problems of one scene's files."""
-    return [*_check_georeference(image), *_check_pixels(image), *_check_labels(source, image, polygons)]
+    return [*_check_georeference(image), *check_pixels(image), *_check_labels(source, image, polygons)]
 
 
 def _check_georeference(image: Raster) -> Iterator[Finding]:
@@ -54,62 +46,6 @@ def _check_georeference(image: Raster) -> Iterator[Finding]:
         f"{crs_label(image.grid.crs)}, "
         f"{counted(len(image.bands), 'band')} ({', '.join(image.bands)}) of {image.dtype}.",
     )  # fmt: skip
-
-
-def _check_pixels(image: Raster) -> Iterator[Finding]:
-    """Nodata, and pixels that look like undeclared nodata, in a sample of windows."""
-    name = image.paths[0]
-    counts = {"all": 0, "invalid": 0}
-    suspects = _suspects(np.dtype(image.dtype))
-    held = dict.fromkeys(suspects, 0)
-    for window in _sample(image):
-        try:
-            pixels, valid = image.read(window)
-        except LandscribeError as error:
-            yield Finding("error", str(error))
-            return
-        counts["all"] += valid.size
-        counts["invalid"] += int((~valid).sum())
-        for value, rule in suspects.items():
-            held[value] += int((valid & Nodata(value, rule).marks(pixels)).sum())
-    if counts["invalid"] == counts["all"]:
-        where = f"{_SAMPLES} windows" if image.area is None else f"the area of {image.area.name}"
-        yield Finding(
-            "error",
-            f"{name} has no valid pixel in {where}: all are nodata ({nodata_label(image.nodata)}). Check the file or "
-            "the nodata value.",
-        )
-        return
-    for masked in image.mask_files:
-        yield Finding(
-            "note",
-            f"{masked}: its alpha or mask band marks valid pixels and is not used as imagery. If it is imagery, "
-            "unflag it (gdal_edit.py -colorinterp_4 undefined).",
-        )
-    if image.nodata is not None:
-        yield Finding(
-            "note",
-            f"{name}: nodata is {nodata_label(image.nodata)}; about {counts['invalid'] / counts['all']:.1%} of its "
-            "pixels are nodata.",
-        )
-    for value, count in held.items():
-        if count > 0.005 * counts["all"] and (suspects[value] == "any" or image.nodata is None):
-            bands = "all bands" if suspects[value] == "all" else "a band"
-            yield Finding(
-                "warning", f"{name} declares {'no' if image.nodata is None else 'another'} nodata, but about "
-                f"{count / counts['all']:.1%} of its pixels are {value:.10g} in {bands}. If these hold no imagery, "
-                f"pass --nodata {value:.10g} (in a recipe: nodata).",
-            )  # fmt: skip
-
-
-def _suspects(dtype: np.dtype[Any]) -> dict[float, NodataRule]:
-    """Values that programs write where there is no imagery, and in how many bands of a pixel they are conspicuous."""
-    if dtype.kind == "u":
-        return {0: "all", int(np.iinfo(dtype).max): "all"}
-    if dtype.kind == "f":
-        return {0: "all", -9999: "any", -32768: "any", float(np.finfo(np.float32).min): "any", _NETCDF_FILL: "any"}
-    values: dict[float, NodataRule] = {0: "all", -9999: "any", -32768: "any", int(np.iinfo(dtype).min): "any"}
-    return {value: rule for value, rule in values.items() if value >= np.iinfo(dtype).min}
 
 
 def _check_labels(source: SceneSpec, image: Raster, polygons: PolygonFiles) -> Iterator[Finding]:
@@ -165,7 +101,7 @@ def _check_label_nodata(path: str, labels: Raster) -> Iterator[Finding]:
     """Labels that are nodata, transparent or masked: they may be a class."""
     if labels.nodata is None and not labels.mask_files:
         return
-    valid = np.concatenate([labels.read(window)[1].ravel() for window in _sample(labels)])
+    valid = np.concatenate([labels.read(window)[1].ravel() for window in sample_windows(labels)])
     if not valid.all():
         yield Finding(
             "note", f"{path}: about {1 - valid.mean():.1%} of its pixels are nodata ({nodata_label(labels.nodata)}) or "
@@ -227,7 +163,7 @@ def check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Iter
     """Class shares in sampled windows, and classes without a sampled pixel."""
     counts = np.zeros(256, np.int64)
     for scene in scenes:
-        windows = scene.image.grid.strips(_SAMPLES * _SAMPLE_SIDE**2) if _is_small(scene) else _sample(scene.image)
+        windows = scene.image.grid.strips(SAMPLE_PIXELS) if _is_small(scene) else sample_windows(scene.image)
         for window in windows:
             try:
                 counts += np.bincount(scene.read(window).mask.ravel(), minlength=256)
@@ -276,9 +212,4 @@ def check_classes(scenes: Sequence[Scene], classes: Classes, where: str) -> Iter
 
 def _is_small(scene: Scene) -> bool:
     """True if reading the whole scene takes about as long as a sample."""
-    return scene.image.grid.height * scene.image.grid.width <= _SAMPLES * _SAMPLE_SIDE**2 * 4
-
-
-def _sample(image: Raster) -> list[Window]:
-    """Windows spread evenly over a raster, or over its area."""
-    return spread_windows(image, _SAMPLE_SIDE, int(_SAMPLES**0.5))
+    return scene.image.grid.height * scene.image.grid.width <= SAMPLE_PIXELS * 4

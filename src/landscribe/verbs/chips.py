@@ -114,6 +114,7 @@ def chip_scenes(
     from landscribe.data.chips.cutting import chip
     from landscribe.data.scenes.label_formats import label_warnings
     from landscribe.data.scenes.scene import open_scenes
+    from landscribe.preflight.pixels import warn_undeclared_nodata
 
     with claim(out):
         require_output_folder(out, mark="chips.json", overwrite=overwrite)
@@ -121,6 +122,7 @@ def chip_scenes(
             opened = open_scenes(recipe.scenes, recipe.classes)
             for warning in label_warnings(scene.labels for scene in opened[0]):
                 log.warning(warning)
+            warn_undeclared_nodata([scene.image for scene in opened[0]])
         scenes, classes = opened
         return chip(
             scenes, classes, recipe.scenes, out,

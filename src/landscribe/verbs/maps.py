@@ -105,6 +105,7 @@ def predict(
     from landscribe.prediction.compatibility import require_compatible
     from landscribe.prediction.mapping import write_maps
     from landscribe.prediction.plan import Planner, input_files
+    from landscribe.preflight.pixels import warn_undeclared_nodata
 
     require_engine(spec.engine, spec.precision, resolve_device(spec.device))
     further = [ensemble] if isinstance(ensemble, (str, Path, Model)) else ensemble
@@ -129,6 +130,9 @@ def predict(
     inputs = set[Path]().union(*(input_files(raster, spec) for raster in rasters))
     for output in outputs:
         output.require_distinct(inputs)
+    # Of a raster without nodata, that of the model is nodata.
+    has_nodata = (raster if raster.nodata is not None else raster.with_nodata(opened.nodata) for raster in rasters)
+    warn_undeclared_nodata([*has_nodata])
     return write_maps(Planner.of(opened, spec, outputs[0], others), rasters, outputs, overwrite=overwrite)
 
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
+from landscribe import verbs
 from landscribe.data.scenes.scene import Scene, fill_value, open_labels, open_scenes
 from landscribe.data.scenes.spec import ClassSpec, SceneSpec
-from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, RasterError, RecipeError
+from landscribe.errors import ClassError, GridError, LabelError, LandscribeError, OutsideError, RasterError, RecipeError
 from landscribe.geo.classes import Classes
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.open_file import Files
@@ -150,10 +151,12 @@ def test_large_numbers_in_a_label_raster_are_matched_by_label(tmp_path):
 def test_label_values_missing_from_the_table_are_refused_with_their_counts(tmp_path):
     raster = TRUTH.copy()
     raster[5, 0:4] = 77
-    path = str(write_raster(tmp_path / "truth.tif", raster))
-    (scene,), _ = open_scenes([SceneSpec(image=(image(tmp_path),), labels=path)], TABLE)
-    with pytest.raises(ClassError, match=r"truth\.tif holds 77 \(4\), not in the class table"):
+    scene_spec = SceneSpec(image=(image(tmp_path),), labels=str(write_raster(tmp_path / "truth.tif", raster)))
+    (scene,), _ = open_scenes([scene_spec], TABLE)
+    with pytest.raises(ClassError, match=r"truth\.tif holds 77 \(4\), not in the class table.* a row with value 255\."):
         scene.read(ALL)
+    (scene,), _ = open_scenes([scene_spec], [*TABLE, ClassSpec(name="unlabelled", value=255, label=77)])
+    assert (scene.read(ALL).mask == 255).sum() == 4
 
 
 def test_a_label_raster_on_a_coarser_shifted_grid_gives_the_value_below_each_pixel_centre(tmp_path):
@@ -178,6 +181,62 @@ def test_pixels_outside_a_label_raster_on_another_grid_are_ignored(tmp_path):
     expected[0, 8] = 255
     np.testing.assert_array_equal(mask, expected)
     assert classes.values == (3,)
+
+
+def test_the_bands_of_one_scene_are_refused_as_scenes(tmp_path):
+    labels = str(write_raster(tmp_path / "truth.tif", TRUTH))
+    bands = [image(tmp_path, f"B0{number}.tif", array=noise(1, H, W, seed=number)) for number in (1, 2, 3)]
+    settings = {"labels": labels, "size": 8, "edge": "drop"}
+    with pytest.raises(RecipeError, match=r"3 scenes have one band each \(B01, B02, B03\), one grid .*--stack"):
+        verbs.chip(images=bands, **settings, out=tmp_path / "chips")
+    (error,) = verbs.check(images=bands, **settings, trial=False).errors
+    assert error.startswith("3 scenes have one band each")
+    stacked = verbs.chip(images=[bands], **settings, out=tmp_path / "stacked")
+    assert stacked.metadata.bands == ("B01", "B02", "B03")
+    dates = verbs.chip(images=bands, bands=["pan"], **settings, out=tmp_path / "dates")
+    assert set(dates.scene_names) == {"B01", "B02", "B03"}
+
+
+@pytest.mark.parametrize("different", ["labels", "grid"])
+def test_scenes_of_one_band_with_their_own_labels_or_grid_are_scenes(tmp_path, different):
+    specs = []
+    for index, name in enumerate("ab"):
+        place = {"transform": METRE @ Affine.translation(100 * index * (different == "grid"), 0)}
+        own = polygons(tmp_path, f"{name}.gpkg" if different == "labels" else "labels.gpkg")
+        specs.append(SceneSpec(image=(image(tmp_path, f"{name}.tif", array=noise(1, H, W), **place),), labels=own))
+    assert [scene.name for scene in open_scenes(specs)[0]] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "extent"),
+    [
+        (UTM, METRE @ Affine.translation(45_000, 0), "x from 545000 to 545008 and y from 4999992 to 5000000"),
+        ("EPSG:4326", Affine(1e-5, 0, 10, 0, -1e-5, 45), "x from 10 to 10.00008 and y from 44.99992 to 45"),
+    ],
+)
+def test_a_label_raster_off_its_image_is_refused_with_both_extents(tmp_path, crs, transform, extent):
+    path = str(write_raster(tmp_path / "truth.tif", np.full((8, 8), 3, np.uint8), crs=crs, transform=transform))
+    scene = image(tmp_path)
+    settings = {"images": [scene], "labels": path, "size": 8}
+    with pytest.raises(OutsideError) as caught:
+        verbs.chip(**settings, out=tmp_path / "chips")
+    left, bottom, right, top = grid(H, W).bounds
+    assert str(caught.value) == (
+        f"{path} has no pixel on {scene}: the labels cover {extent} in {crs}, the image x from {left:.10g} "
+        f"to {right:.10g} and y from {bottom:.10g} to {top:.10g} in {UTM}. Check that the files belong "
+        "together, and the CRS of each."
+    )
+    assert verbs.check(**settings, trial=False).errors == (str(caught.value),)
+
+
+def test_images_off_a_shared_label_raster_are_unlabelled_and_counted(tmp_path, caplog):
+    path = str(write_raster(tmp_path / "truth.tif", TRUTH))
+    away = write_raster(tmp_path / "away.tif", noise(3, H, W), transform=METRE @ Affine.translation(1000, 0))
+    specs = [SceneSpec(image=(each,), labels=path) for each in (image(tmp_path), str(away))]
+    with caplog.at_level("WARNING"):
+        scenes, _ = open_scenes(specs)
+    assert f"{path} has no pixel on 1 of 2 images (away): they give no labelled pixel" in caplog.messages
+    assert (scenes[1].read(ALL).mask == 255).all()
 
 
 def test_a_label_raster_in_another_crs_is_warped_as_gdal_warps_it(tmp_path):

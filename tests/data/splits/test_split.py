@@ -295,6 +295,27 @@ def test_few_small_scenes_are_divided_if_whole_ones_take_more_from_train():
     assert shares(4, 4, 4)["train"] > 0.5
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_scenes_of_one_size_are_all_drawn_whole_or_all_divided(seed, caplog):
+    # By chance, the blocks of some scenes reach all splits.
+    rng = np.random.default_rng(seed)
+    inputs = [
+        SplitInput(lattice(4, 4), (rng.random((16, 2)) < 0.5).astype(np.int64), grid=grid_at(64, 5000 * index))
+        for index in range(29)
+    ]
+    by_block = [set(own) for own in split_scenes(inputs, SplitSpec(by="block"), size=16, seed=seed)]
+    divided = sum({"train", "val", "test"} <= own for own in by_block)
+    assert 0 < divided < 29 / 2
+    with caplog.at_level("INFO"):
+        names = split_scenes(inputs, SplitSpec(), size=16, seed=seed)
+    assert all(len(set(own)) == 1 for own in names)
+    whole_scenes = [own[0] for own in names]
+    assert {name: whole_scenes.count(name) for name in set(whole_scenes)} == {"train": 21, "val": 4, "test": 4}
+    (message,) = caplog.messages
+    assert message.endswith(f"29 scenes of at most 16 chips drawn whole, because blocks would divide {divided} of them "
+                            "into train, val, test")  # fmt: skip
+
+
 # Groups of scenes ---------------------------------------------------------------------------------------------
 
 BY_GROUP = SplitSpec(by="group", val=0.2, test=0.2)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 from landscribe.data.scenes.label_numbers import LabelNumbers
@@ -16,10 +17,11 @@ from landscribe.data.scenes.label_polygons import LabelPolygons, PolygonLabels, 
 from landscribe.data.scenes.label_raster import NODATA_IGNORED, LabelRaster
 from landscribe.data.scenes.polygon_files import PolygonFiles
 from landscribe.data.scenes.spec import SceneSpec
-from landscribe.errors import RecipeError
+from landscribe.errors import OutsideError, RecipeError
 from landscribe.geo.access import is_local
 from landscribe.geo.classes import Classes, Label
-from landscribe.geo.grid import Window
+from landscribe.geo.features import box_around
+from landscribe.geo.grid import Grid, Window, crs_label
 from landscribe.geo.inputs import RASTER_SUFFIXES
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.vectors.vector_files import VECTOR_SUFFIXES, is_vector
@@ -162,3 +164,22 @@ def label_warnings(labels: Iterable[LabelSource]) -> Iterator[str]:
     # Labels that are clipped to an area hold those of the file.
     sources = [getattr(source, "labels", source) for source in labels]
     yield from polygon_warnings([source for source in sources if isinstance(source, PolygonLabels)])
+
+
+def off_image(labels: OpenedLabels, image: Raster) -> OutsideError | None:
+    """The error of a label raster that has no pixel on an image; None of other labels."""
+    if not isinstance(labels, LabelRaster):
+        return None
+    # Of labels on another grid, the raster is resampled.
+    own, grid = next(iter(labels.raster.source.rasters), labels.raster).grid, image.grid
+    if own.crs is None or shapely.intersects(box_around(grid, own.crs), shapely.box(*own.bounds)):
+        return None
+    return OutsideError(
+        f"{labels.raster.paths[0]} has no pixel on {image.paths[0]}: the labels cover {_extent(own)}, the image "
+        f"{_extent(grid)}. Check that the files belong together, and the CRS of each."
+    )
+
+
+def _extent(grid: Grid) -> str:
+    left, bottom, right, top = (f"{edge:.10g}" for edge in grid.bounds)
+    return f"x from {left} to {right} and y from {bottom} to {top} in {crs_label(grid.crs)}"

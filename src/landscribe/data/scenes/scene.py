@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from landscribe import progress
-from landscribe.data.scenes.label_formats import LabelSource, OpenedLabels, label_format, require_fitting_settings
+from landscribe.data.scenes.label_formats import (
+    LabelSource,
+    OpenedLabels,
+    label_format,
+    off_image,
+    require_fitting_settings,
+)
 from landscribe.data.scenes.label_polygons import LabelPolygons
 from landscribe.data.scenes.label_raster import located_labels
 from landscribe.data.scenes.polygon_files import PolygonFiles
@@ -144,6 +150,7 @@ def open_scenes(
     polygons = polygons or PolygonFiles()
     images = open_images(specs, polygons)
     _require_same_bands(list(images.values()))
+    _refuse_bands_as_scenes(specs, list(images.values()))
     opened = _open_all_labels(specs, list(images.values()), polygons)
     classes = _classes(table, opened, _ignored(specs))
     labels = _clip_all(specs, list(images.values()), [source.with_classes(classes) for source in opened], polygons)
@@ -242,6 +249,19 @@ def _require_same_bands(images: Sequence[Raster]) -> None:
             )
 
 
+def _refuse_bands_as_scenes(specs: Sequence[SceneSpec], images: Sequence[Raster]) -> None:
+    """Raise RecipeError for scenes that are the bands of one: files of one band each, with other names, on one grid."""
+    first, names = images[0], {image.bands for image in images}
+    if len(names) == 1 or len(names) < len(images) or len(first.bands) != 1 or len({spec.labels for spec in specs}) > 1:
+        return
+    if all(image.grid.is_aligned(first.grid) for image in images):
+        raise RecipeError(
+            f"{len(images)} scenes have one band each ({listed(image.bands[0] for image in images)}), one grid and the "
+            f"same labels, such as {first.paths[0]}. Are they the bands of one scene? Then stack them (--stack "
+            "for a folder or pattern, commas between files). If each is a scene, give their band one name (--bands)."
+        )
+
+
 def _open_labels(spec: SceneSpec, image: Raster, polygons: PolygonFiles) -> OpenedLabels:
     if spec.labels is None:
         raise LabelError(
@@ -256,18 +276,21 @@ def _open_all_labels(
     """The labels of each scene. An image without a polygon is background, or unlabelled if labels are sparse.
 
     Raises:
-        OutsideError: a file has no polygon on any of its images.
+        OutsideError: a file has no polygon or pixel on any of its images.
         EmptyError: a file holds no polygon, and no other scene has polygons.
         GridError: label rasters without a CRS differ in size from their images.
     """
     opened: list[OpenedLabels] = []
     outside: list[OutsideError | None] = []
+    off: list[OutsideError | None] = []
     empty: list[EmptyError] = []
     other_sizes: list[SizeError] = []
     for spec, image in zip(specs, images, strict=True):
         outside.append(None)
+        off.append(None)
         try:
             opened.append(_open_labels(spec, image, polygons))
+            off[-1] = off_image(opened[-1], image)
         except OutsideError as error:
             opened.append(LabelPolygons.outside(str(spec.labels), image, spec, polygons))
             outside[-1] = error
@@ -280,6 +303,7 @@ def _open_all_labels(
     of_polygons = [source for source in opened if isinstance(source, LabelPolygons)]
     effect = _ALL_BACKGROUND if any(source.has_background for source in of_polygons) else _NO_LABEL
     _require_some_overlap([spec.labels for spec in specs], images, outside, effect)
+    _require_some_overlap([spec.labels for spec in specs], images, off, _NO_LABEL, noun="pixel")
     if empty:
         without = [source.image.name for source in of_polygons if not len(source.features)]
         if len(without) == len(of_polygons):
@@ -314,18 +338,24 @@ def _clip_all(
 
 
 def _require_some_overlap(
-    paths: Sequence[str | None], images: Sequence[Raster], outside: Sequence[OutsideError | None], effect: str
+    paths: Sequence[str | None],
+    images: Sequence[Raster],
+    outside: Sequence[OutsideError | None],
+    effect: str,
+    *,
+    noun: str = "polygon",
 ) -> None:
-    """Warn of the images on which a file has no polygon.
+    """Warn of the images on which a file has no polygon, or no pixel.
 
     Args:
         paths: of the file of each image.
         images: one for each scene.
-        outside: the error of each image without a polygon.
-        effect: what images without a polygon are.
+        outside: the error of each image without a polygon or pixel.
+        effect: what images without one are.
+        noun: what the file has.
 
     Raises:
-        OutsideError: a file has no polygon on any of its images.
+        OutsideError: a file has no polygon or pixel on any of its images.
     """
     for path in dict.fromkeys(path for path, error in zip(paths, outside, strict=True) if error):
         errors = [error for own, error in zip(paths, outside, strict=True) if own == path]
@@ -333,7 +363,7 @@ def _require_some_overlap(
         if len(missed) == len(errors) and errors[0] is not None:
             raise errors[0]
         log.warning(
-            "%s has no polygon on %d of %d images (%s): %s", path, len(missed), len(errors), listed(missed), effect
+            "%s has no %s on %d of %d images (%s): %s", path, noun, len(missed), len(errors), listed(missed), effect
         )
 
 

@@ -21,7 +21,8 @@ class SplitSpec(Spec):
     test: Annotated[float, FractionText, TextMark()] = Field(0.15, ge=0, lt=1)
     """Test fraction. The map is assessed on the test chips, and nothing is chosen on them."""
     gap: Pixels | None = None
-    """Buffer between chips of different splits in pixels. Default: a quarter of a chip; between whole scenes, none."""
+    """Buffer between chips of different splits in pixels. Chips nearer than that are not used, so even a small gap
+    costs whole rows of chips. Default: a quarter of a chip; between whole scenes, none."""
     block: Pixels | None = None
     """Side of the blocks in pixels. Default: from the size of the scene."""
     attribute: Annotated[str | None, Flag("--split-attribute")] = None

@@ -83,18 +83,28 @@ def _split_blocks_or_scenes(scenes: Sequence[SplitInput], spec: SplitSpec, size:
     """Draw blocks; if `spec.by` is auto, draw those scenes whole that are too small to hold out blocks."""
     areas = _areas(scenes, _gap(spec, size))
     splits = _split_blocks(scenes, areas, spec, size, seed)
-    requested = {"train", *(name for name, fraction in (("val", spec.val), ("test", spec.test)) if fraction > 0)}
-    undivided = [area for area in areas if not requested <= {name for index in area for name in splits[index]}]
-    small = [index for area in undivided for index in area]
-    if spec.by == "auto" and len(set(_overlapping_scenes(scenes)[small].tolist())) >= _FEWEST_SCENES:
-        splits = _with_whole_scenes(splits, scenes, small, spec, size, seed)
+    if spec.by == "auto":
+        splits = _with_whole_scenes(splits, scenes, areas, spec, size, seed)
     return _apart_from_predefined(splits, scenes, _gap(spec, size))
 
 
 def _with_whole_scenes(
-    splits: list[list[Split]], scenes: Sequence[SplitInput], small: list[int], spec: SplitSpec, size: int, seed: int
+    splits: list[list[Split]],
+    scenes: Sequence[SplitInput],
+    areas: list[list[int]],
+    spec: SplitSpec,
+    size: int,
+    seed: int,
 ) -> list[list[Split]]:
     """The splits with small scenes drawn whole, if their blocks hold out none or are farther from the fractions."""
+    requested = ["train", *(name for name, share in (("val", spec.val), ("test", spec.test)) if share > 0)]
+    chips = np.array([sum(len(scenes[index].windows) for index in area) for area in areas], np.int64)
+    held = [{name for index in area for name in splits[index]} for area in areas]
+    is_divided = np.array([held_by_area.issuperset(requested) for held_by_area in held], bool)
+    is_small = chips <= _most_chips_of_small(chips, is_divided)
+    small = [index for area, is_one in zip(areas, is_small.tolist(), strict=True) if is_one for index in area]
+    if len(set(_overlapping_scenes(scenes)[small].tolist())) < _FEWEST_SCENES:
+        return splits
     by_block = np.concatenate([splits[index] for index in small])
     none_held_out = not {"val", "test"} & set(by_block.tolist())
     # Of scenes side by side that are a chip each, the gap would leave nearly none.
@@ -105,8 +115,29 @@ def _with_whole_scenes(
     by_scene = np.concatenate([whole[index] for index in small])
     if not none_held_out and _size_error(by_scene, spec) >= _size_error(by_block, spec):
         return splits
-    log.info("split by scene: %s too small to hold out blocks", counted(len(small), "scene"))
+    divided = sum(len(area) for area, is_one in zip(areas, (is_small & is_divided).tolist(), strict=True) if is_one)
+    log.info(
+        "split by scene: %s of at most %s drawn whole, because blocks would divide %s of them into %s",
+        counted(len(small), "scene"), counted(int(chips[is_small].max()), "chip"), divided or "none",
+        ", ".join(requested),
+    )  # fmt: skip
     return [whole.get(index, own) for index, own in enumerate(splits)]
+
+
+def _most_chips_of_small(chips: NDArray[np.int64], is_divided: NDArray[np.bool_]) -> int:
+    """The number of chips up to which areas are small: it separates those that blocks divide best from the others.
+
+    Blocks are drawn by chance, and divide some of many areas of one size: areas of one size are all small, or none is.
+
+    Args:
+        chips: (areas,) number of chips.
+        is_divided: (areas,) True if the blocks of an area are of all requested splits.
+
+    Returns:
+        0 if no area is small.
+    """
+    limits = np.unique(np.append(chips, 0))
+    return int(min(limits, key=lambda limit: ((chips <= limit) == is_divided).sum()))
 
 
 def _size_error(names: NDArray[np.str_], spec: SplitSpec) -> float:

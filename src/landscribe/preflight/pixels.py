@@ -1,0 +1,99 @@
+"""Pixels of images: nodata, and what looks like nodata that no file declares, in a sample of windows."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from landscribe.errors import LandscribeError
+from landscribe.geo.grid import Window
+from landscribe.geo.rasters.derived.clipped import spread_windows
+from landscribe.geo.rasters.nodata import Nodata, nodata_label
+from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.spec import NodataRule
+from landscribe.preflight.findings import Finding, deduplicated
+
+log = logging.getLogger(__name__)
+
+# Windows of a sample: enough to contain nodata and all common classes, few enough to read in seconds.
+_PER_AXIS = 8
+_SIDE = 256
+SAMPLE_PIXELS = _PER_AXIS**2 * _SIDE**2
+"""Pixels of a sample at most, but for the polygons of an area."""
+_MOST_PIXELS = 4 * SAMPLE_PIXELS
+"""A warning beside other work samples no more images than these large ones, so that its time is not noticed."""
+_LEAST_COST = 512**2
+"""Opening a file takes as long as reading these pixels."""
+_NETCDF_FILL = 9.969209968386869e36
+"""What NetCDF's libraries write where a float was never written."""
+
+
+def check_pixels(image: Raster) -> Iterator[Finding]:
+    """Nodata, and pixels that look like undeclared nodata, which are the only warnings, in a sample of windows."""
+    name = image.paths[0]
+    counts = {"all": 0, "invalid": 0}
+    suspects = _suspects(np.dtype(image.dtype))
+    held = dict.fromkeys(suspects, 0)
+    for window in sample_windows(image):
+        try:
+            pixels, valid = image.read(window)
+        except LandscribeError as error:
+            yield Finding("error", str(error))
+            return
+        counts["all"] += valid.size
+        counts["invalid"] += int((~valid).sum())
+        for value, rule in suspects.items():
+            held[value] += int((valid & Nodata(value, rule).marks(pixels)).sum())
+    if counts["invalid"] == counts["all"]:
+        where = f"{_PER_AXIS**2} windows" if image.area is None else f"the area of {image.area.name}"
+        yield Finding(
+            "error",
+            f"{name} has no valid pixel in {where}: all are nodata ({nodata_label(image.nodata)}). Check the file or "
+            "the nodata value.",
+        )
+        return
+    for masked in image.mask_files:
+        yield Finding(
+            "note",
+            f"{masked}: its alpha or mask band marks valid pixels and is not used as imagery. If it is imagery, "
+            "unflag it (gdal_edit.py -colorinterp_4 undefined).",
+        )
+    if image.nodata is not None:
+        yield Finding(
+            "note",
+            f"{name}: nodata is {nodata_label(image.nodata)}; about {counts['invalid'] / counts['all']:.1%} of its "
+            "pixels are nodata.",
+        )
+    for value, count in held.items():
+        if count > 0.005 * counts["all"] and (suspects[value] == "any" or image.nodata is None):
+            bands = "all bands" if suspects[value] == "all" else "a band"
+            yield Finding(
+                "warning", f"{name} declares {'no' if image.nodata is None else 'another'} nodata, but about "
+                f"{count / counts['all']:.1%} of its pixels are {value:.10g} in {bands}. If these hold no imagery, "
+                f"pass --nodata {value:.10g} (in a recipe: nodata).",
+            )  # fmt: skip
+
+
+def _suspects(dtype: np.dtype[Any]) -> dict[float, NodataRule]:
+    """Values that programs write where there is no imagery, and in how many bands of a pixel they are conspicuous."""
+    if dtype.kind == "u":
+        return {0: "all", int(np.iinfo(dtype).max): "all"}
+    if dtype.kind == "f":
+        return {0: "all", -9999: "any", -32768: "any", float(np.finfo(np.float32).min): "any", _NETCDF_FILL: "any"}
+    values: dict[float, NodataRule] = {0: "all", -9999: "any", -32768: "any", int(np.iinfo(dtype).min): "any"}
+    return {value: rule for value, rule in values.items() if value >= np.iinfo(dtype).min}
+
+
+def warn_undeclared_nodata(images: Sequence[Raster]) -> None:
+    """Warn of images that declare no nodata, but hold what looks like it; of many images, some are looked at."""
+    costs = [min(SAMPLE_PIXELS, max(_LEAST_COST, image.grid.height * image.grid.width)) for image in images]
+    every = max(1, -(-sum(costs) // _MOST_PIXELS))
+    found = [finding for image in images[::every] for finding in check_pixels(image)]
+    for warning in deduplicated([finding for finding in found if finding.severity == "warning"]):
+        log.warning("%s", warning.text)
+
+
+def sample_windows(image: Raster) -> list[Window]:
+    """Windows spread evenly over a raster, or over its area."""
+    return spread_windows(image, _SIDE, _PER_AXIS)
