@@ -326,14 +326,21 @@ def test_several_rasters_are_mapped_in_one_call(made, tmp_path):
     assert (one == two).all()
 
 
-def test_files_with_commas_are_stacked_as_bands(made, tmp_path):
+def test_files_with_commas_and_those_of_a_folder_with_stack_are_bands_of_one_raster(made, tmp_path):
     with rasterio.open(made / "scene.tif") as scene:
         for name, band in zip(("red", "green", "blue"), scene.read(), strict=True):
             worlds.write_raster(tmp_path / f"{name}.tif", band)
     stack = ",".join(str(tmp_path / f"{name}.tif") for name in ("red", "green", "blue"))
     assert landscribe("predict", made / "model", stack, "--out", tmp_path / "map.tif").code == 0
-    with rasterio.open(tmp_path / "map.tif") as stacked, rasterio.open(made / "map.tif") as whole:
-        assert (stacked.read(1) == whole.read(1)).all()
+    (tmp_path / "bands").mkdir()
+    for name in ("red", "green", "blue"):
+        (tmp_path / f"{name}.tif").rename(tmp_path / "bands" / f"{name}.tif")
+    folder = ("predict", made / "model", tmp_path / "bands", "--stack", "--out", tmp_path / "of_folder.tif")
+    assert landscribe(*folder).code == 0
+    with rasterio.open(made / "map.tif") as whole:
+        for name in ("map", "of_folder"):
+            with rasterio.open(tmp_path / f"{name}.tif") as stacked:
+                assert (stacked.read(1) == whole.read(1)).all()
 
 
 def test_bands_are_taken_in_the_order_that_is_asked_for(made, tmp_path):

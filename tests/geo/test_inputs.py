@@ -136,6 +136,25 @@ def test_stacked_files_lie_on_one_grid_or_are_resampled_on_request(tmp_path):
     assert raster.bands == ("fine", "coarse")
 
 
+def test_the_files_of_each_folder_or_pattern_are_one_raster_if_they_are_stacked(tmp_path):
+    for folder, bands in (("north", (10, 2, 1)), ("south", (3, 4))):
+        (tmp_path / folder).mkdir()
+        for band in bands:
+            write_raster(tmp_path / folder / f"B{band}.tif", counting(1, 4, 4))
+    line = listed(tmp_path, "north", name="files.txt")
+    given = (tmp_path / "north", f"{tmp_path}/south/B*.tif", line, [str(tmp_path / "south" / "B4.tif")] * 2)
+    assert [raster.bands for raster in opened(*given, stack=True)] == [
+        ("B1", "B2", "B10"), ("B3", "B4"), ("B1", "B2", "B10"), ("B4_1", "B4_2"),
+    ]  # fmt: skip
+
+
+def test_one_file_is_no_stack(tmp_path):
+    """As where a shell replaces a pattern by its files."""
+    files = [write_raster(tmp_path / f"B{band}.tif", counting(1, 4, 4)) for band in (1, 2)]
+    with pytest.raises(RasterError, match=r"B1\.tif is one file, but --stack .*the pattern in quotes, or .* commas"):
+        opened(*files, stack=True)
+
+
 def test_rasters_of_items_have_the_names_of_the_items(tmp_path):
     for number in (0, 1):
         place = METRE @ Affine.translation(10 * number, 0)

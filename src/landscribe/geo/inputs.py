@@ -46,7 +46,7 @@ def open_rasters(images: str | Path | Sequence[Any], spec: ImagerySpec, *, resam
         GridError: stacked files, or the images of a mosaic, do not lie on one grid.
     """
     images = [images] if isinstance(images, (str, Path)) else images
-    stacks = [files for image in images for files in _expand(image)]
+    stacks = [files for image in images for files in _expand(image, stack=spec.stack)]
     if not stacks:
         raise RasterError("no image was given. Give at least one.")
 
@@ -85,8 +85,14 @@ def open_imagery(files: Sequence[str], spec: ReadingSpec, *, resample: bool = Fa
     return raster.override_nodata(spec.nodata) if by_file else raster
 
 
-def _expand(image: Any, *, from_list: bool = False) -> list[list[str]]:
-    """The files of each raster of an image of the call: one, unless it is a folder, pattern or list."""
+def _expand(image: Any, *, stack: bool, from_list: bool = False) -> list[list[str]]:
+    """The files of each raster of an image of the call: one raster, unless it is a folder, pattern or list.
+
+    Args:
+        image: a path, or paths that are stacked.
+        stack: the files of a folder or pattern are one raster.
+        from_list: it is a line of a list, which names no further list.
+    """
     files = [str(image)] if isinstance(image, (str, Path)) else [str(file) for file in image]
     if not all(file.strip() for file in files):
         raise RasterError("an image has an empty name, which would be the working folder. Give a path.")
@@ -94,10 +100,20 @@ def _expand(image: Any, *, from_list: bool = False) -> list[list[str]]:
         return [files]
     path = files[0]
     if is_list(path) and not from_list:
-        return [stack for line in read_file_list(path) for stack in _expand(line, from_list=True)]
+        lines = read_file_list(path)
+        return [raster for line in lines for raster in _expand(line, stack=stack, from_list=True)]
     if not is_local(path) and "*" in path:
         raise RasterError(f"{path} is a pattern, which finds local files only. List remote files in @files.txt.")
-    return [[str(file)] for file in images_in(path)] if is_collection(path) else [files]
+    if is_collection(path):
+        files = [str(file) for file in images_in(path)]
+        return [files] if stack else [[file] for file in files]
+    if stack:
+        # Shells replace a pattern by its files, of which each would be a raster of one band.
+        raise RasterError(
+            f"{path} is one file, but --stack makes one raster of the files of a folder or pattern. Give the folder, "
+            "the pattern in quotes, or the files joined by commas (B1.tif,B2.tif)."
+        )
+    return [files]
 
 
 def images_in(path: str) -> list[Path]:

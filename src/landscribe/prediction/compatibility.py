@@ -97,10 +97,13 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
             if chosen
             else f"{name} has {counted(len(raster.bands), 'band')}"
         )
-        raise ModelError(
-            f"{has} ({theirs}), but the model takes {len(model.bands)} ({ours}). "
-            "Choose bands by number in the model's order, for example --bands 1,2,3."
+        remedy = (
+            "Stack it with the files of the other bands: their folder with --stack, or their paths joined by commas "
+            "(B1.tif,B2.tif)."
+            if len(raster.bands) < len(model.bands) and not chosen
+            else "Choose bands by number in the model's order, for example --bands 1,2,3."
         )
+        raise ModelError(f"{has} ({theirs}), but the model takes {len(model.bands)} ({ours}). {remedy}")
 
 
 def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None:

@@ -333,6 +333,7 @@ class PredictKeywords(TypedDict, total=False):
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
     assets: Sequence[str] | str
+    stack: bool
     mosaic: bool
     tile: int | Literal["auto"]
     margin: int | Literal["auto"]
