@@ -61,6 +61,15 @@ def test_a_raster_of_too_few_bands_is_to_be_stacked_and_of_one_of_too_many_bands
         conform(model, three, PredictSpec())
 
 
+def test_a_raster_of_another_dtype_is_to_be_converted_with_the_scaling_of_the_training(tmp_path, blocks):
+    """Without -scale, GDAL makes 255 of all reflectances above 255."""
+    raster = write(tmp_path / "image.tif", blocks.astype(np.uint16) * 1000)
+    with pytest.raises(
+        ModelError, match=r"is uint16, but .* trained on uint8\..*gdal_translate -ot Byte -scale MIN MAX 0 255"
+    ):
+        conform(model_of(Identity(), 4), raster, PredictSpec())
+
+
 def test_a_finer_raster_is_mapped_at_the_pixel_size_of_the_model(tmp_path, blocks):
     fine = write(tmp_path / "image.tif", blocks.repeat(3, 0).repeat(3, 1), **metres(1))
     model = model_of(Identity(), 4, pixel_size=3.001)

@@ -15,6 +15,7 @@ from landscribe.geo.classes import Classes
 from landscribe.geo.grid import ASSIGN_CRS, Grid, crs_label
 from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, require_resamplable, resample_to
+from landscribe.geo.rasters.encoding import command_to_dtype
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.layers import OBJECT_PROBABILITY
 from landscribe.model import Model
@@ -75,8 +76,9 @@ def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
         raster = _with_encoding(model, raster)
     if raster.dtype != model.dtype:
         raise ModelError(
-            f"{name} is {raster.dtype}, but the model was trained on {model.dtype}. Convert the raster (gdal_translate "
-            "-ot) to the dtype and units of the training imagery."
+            f"{name} is {raster.dtype}, but the model was trained on {model.dtype}. Convert the raster with the "
+            f"scaling of the training imagery ({command_to_dtype(model.dtype)}): without -scale, GDAL clips numbers "
+            f"that {model.dtype} cannot hold."
         )
     return raster
 
