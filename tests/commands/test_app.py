@@ -84,6 +84,15 @@ def test_drawing_and_assessing_a_sample_loads_no_torch(tmp_path):
     assert not loaded_by(code) & {"torch", "lightning"}
 
 
+def test_images_that_cannot_be_joined_are_refused_before_torch_is_loaded(tmp_path):
+    one, two = (worlds.write_raster(tmp_path / f"{bands}.tif", worlds.noise(bands, 8, 8)) for bands in (1, 2))
+    code = (
+        f"import landscribe as ls\ntry: ls.predict('model', [{str(one)!r}, {str(two)!r}], out='map.tif', mosaic=True)\n"
+        "except ls.LandscribeError as error: assert 'same bands in all rasters of a mosaic' in str(error)\nls"
+    )
+    assert not loaded_by(code) & {"torch", "lightning"}
+
+
 def test_help_loads_nothing_heavy():
     code = "import sys; sys.argv = ['landscribe', '--help']\nfrom landscribe.commands.app import main\n"
     loaded = loaded_by(code + "try: main()\nexcept SystemExit as ended: assert not ended.code\nsys")
