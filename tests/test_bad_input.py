@@ -669,8 +669,8 @@ def test_weights_with_a_header_length_like_a_pickle_are_loaded(tmp_path):
 # ---- rasters that do not fit the model
 
 MISFITS = {
-    "fewer bands": ({"bands": 1}, ("other.tif has 1 band ", "takes 3 (red, green, blue)", "--bands")),
-    "another dtype": ({"dtype": "uint16"}, ("other.tif is uint16", "trained on uint8")),
+    "fewer bands": ({"bands": 1}, ("other.tif has 1 band ", "takes 3 (red, green, blue)", "--stack")),
+    "another dtype": ({"dtype": "uint16"}, ("other.tif is uint16", "trained on uint8", "-scale MIN MAX 0 255")),
     "other pixels": (
         {"transform": worlds.METRE @ Affine.scale(3)}, ("other.tif has pixels of 3 m", "1 m", "--any-pixel-size"),
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -220,7 +221,7 @@ def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, 
         train_chips(
             chips, filled.train, filled.augment, out=assessed.model_folder, seed=filled.seed, overwrite=overwrite
         )
-    maps = _map_scenes(filled, assessed, overwrite=overwrite)
+    maps = _map_scenes(filled, chips, assessed, overwrite=overwrite)
     split = next((name for name in ("test", "val", "train") if len(chips.of_split(name))), "train")
     assess(maps, reference=chips, split=split, out=files.assessment_file, **measured)
     if is_final:
@@ -228,7 +229,7 @@ def _of_one_model(filled: Recipe, chips: Chips, files: Run, measured: dict[str, 
             first = assessed.load_model(trust=filled.train.architecture)
             train_final(chips, first, files, filled, overwrite=overwrite)
         remove_whole(files.final_folder)
-        maps = _map_scenes(filled, files, overwrite=overwrite)
+        maps = _map_scenes(filled, chips, files, overwrite=overwrite)
     return maps
 
 
@@ -239,7 +240,7 @@ def _of_folds(
     from landscribe.experiments.out_of_fold import assess_folds, map_out_of_fold, train_folds
 
     models = train_folds(filled, chips, folds, files, overwrite=overwrite)
-    maps = _map_scenes(filled, files, models, overwrite=overwrite)
+    maps = _map_scenes(filled, chips, files, models, overwrite=overwrite)
     unseen = map_out_of_fold(filled, chips, folds, models, files)
     assess_folds(unseen, chips, folds, files, measured)
     return maps
@@ -264,7 +265,9 @@ def _stop_on_errors(found: Check) -> None:
         raise LandscribeError(found.errors[0] + (f' ({more} more: "landscribe check" lists them.)' if more else ""))
 
 
-def _map_scenes(filled: Recipe, files: Run, models: Sequence[Model] = (), *, overwrite: bool) -> list[Path]:
+def _map_scenes(
+    filled: Recipe, chips: Chips, files: Run, models: Sequence[Model] = (), *, overwrite: bool
+) -> list[Path]:
     """Map every scene by the run's model, or several models: `map.tif`, or `maps/` with one for each."""
     from landscribe.data.scenes.scene import open_image
     from landscribe.maps.output_paths import OutputPaths
@@ -273,7 +276,12 @@ def _map_scenes(filled: Recipe, files: Run, models: Sequence[Model] = (), *, ove
 
     # The user named the architecture in the recipe.
     model, *others = models or [files.load_model(trust=filled.train.architecture)]
-    rasters = [open_image(scene) for scene in filled.scenes]
+    # Of chips of earlier versions, maps of stacked files have the name of the first file.
+    names = chips.metadata.scenes or [None] * len(filled.scenes)
+    rasters = [
+        replace(open_image(scene), title=name if len(scene.image) > 1 else None)
+        for scene, name in zip(filled.scenes, names, strict=True)
+    ]
     paths = files.planned_map_files([raster.name for raster in rasters])
     separates_objects = {"border", "inner"} <= model.head_channels.keys()
     outputs = [

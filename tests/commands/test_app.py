@@ -84,6 +84,15 @@ def test_drawing_and_assessing_a_sample_loads_no_torch(tmp_path):
     assert not loaded_by(code) & {"torch", "lightning"}
 
 
+def test_images_that_cannot_be_joined_are_refused_before_torch_is_loaded(tmp_path):
+    one, two = (worlds.write_raster(tmp_path / f"{bands}.tif", worlds.noise(bands, 8, 8)) for bands in (1, 2))
+    code = (
+        f"import landscribe as ls\ntry: ls.predict('model', [{str(one)!r}, {str(two)!r}], out='map.tif', mosaic=True)\n"
+        "except ls.LandscribeError as error: assert 'same bands in all rasters of a mosaic' in str(error)\nls"
+    )
+    assert not loaded_by(code) & {"torch", "lightning"}
+
+
 def test_help_loads_nothing_heavy():
     code = "import sys; sys.argv = ['landscribe', '--help']\nfrom landscribe.commands.app import main\n"
     loaded = loaded_by(code + "try: main()\nexcept SystemExit as ended: assert not ended.code\nsys")
@@ -326,14 +335,21 @@ def test_several_rasters_are_mapped_in_one_call(made, tmp_path):
     assert (one == two).all()
 
 
-def test_files_with_commas_are_stacked_as_bands(made, tmp_path):
+def test_files_with_commas_and_those_of_a_folder_with_stack_are_bands_of_one_raster(made, tmp_path):
     with rasterio.open(made / "scene.tif") as scene:
         for name, band in zip(("red", "green", "blue"), scene.read(), strict=True):
             worlds.write_raster(tmp_path / f"{name}.tif", band)
     stack = ",".join(str(tmp_path / f"{name}.tif") for name in ("red", "green", "blue"))
     assert landscribe("predict", made / "model", stack, "--out", tmp_path / "map.tif").code == 0
-    with rasterio.open(tmp_path / "map.tif") as stacked, rasterio.open(made / "map.tif") as whole:
-        assert (stacked.read(1) == whole.read(1)).all()
+    (tmp_path / "bands").mkdir()
+    for name in ("red", "green", "blue"):
+        (tmp_path / f"{name}.tif").rename(tmp_path / "bands" / f"{name}.tif")
+    folder = ("predict", made / "model", tmp_path / "bands", "--stack", "--out", tmp_path / "of_folder.tif")
+    assert landscribe(*folder).code == 0
+    with rasterio.open(made / "map.tif") as whole:
+        for name in ("map", "of_folder"):
+            with rasterio.open(tmp_path / f"{name}.tif") as stacked:
+                assert (stacked.read(1) == whole.read(1)).all()
 
 
 def test_bands_are_taken_in_the_order_that_is_asked_for(made, tmp_path):

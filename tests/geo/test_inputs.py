@@ -66,6 +66,19 @@ def test_a_line_of_a_list_is_expanded_like_an_image_of_the_command(tmp_path, til
     assert rasters[4].bands == ("t0", "other")
 
 
+def test_stacks_of_one_folder_are_named_by_the_first_words_or_the_first_file(tmp_path):
+    for name in ("s_april_B1", "s_april_B2", "s_may_B1", "s_may_B2"):
+        write_raster(tmp_path / f"{name}.tif", counting(1, 4, 4))
+
+    def stacks(*pairs):
+        return names(opened(*([tmp_path / f"{name}.tif" for name in pair] for pair in pairs)))
+
+    april, may = ("s_april_B1", "s_april_B2"), ("s_may_B1", "s_may_B2")
+    assert stacks(april) == [tmp_path.name]
+    assert stacks(april, may) == ["s_april", "s_may"]
+    assert stacks(april, april[::-1]) == ["s_april_B1", "s_april_B2"]
+
+
 def test_a_list_written_on_windows_is_read(tmp_path, tiles):
     (tmp_path / "files.txt").write_bytes("\ufeff# 1\r\ntiles/t1.tif\r\n".encode())
     assert names(opened(tmp_path / "files.txt")) == ["t1"]
@@ -134,6 +147,27 @@ def test_stacked_files_lie_on_one_grid_or_are_resampled_on_request(tmp_path):
     (raster,) = open_rasters([[fine, coarse]], PLAIN, resample=True)
     assert raster.grid.shape == (10, 10)
     assert raster.bands == ("fine", "coarse")
+
+
+def test_the_files_of_each_folder_or_pattern_are_one_raster_if_they_are_stacked(tmp_path):
+    for folder, bands in (("north", (10, 2, 1)), ("south", (3, 4))):
+        (tmp_path / folder).mkdir()
+        for band in bands:
+            write_raster(tmp_path / folder / f"B{band}.tif", counting(1, 4, 4))
+    line = listed(tmp_path, "north", name="files.txt")
+    given = (tmp_path / "north", f"{tmp_path}/south/B*.tif", line, [str(tmp_path / "south" / "B4.tif")] * 2)
+    assert [raster.bands for raster in opened(*given, stack=True)] == [
+        ("B1", "B2", "B10"), ("B3", "B4"), ("B1", "B2", "B10"), ("B4_1", "B4_2"),
+    ]  # fmt: skip
+    assert names(opened(tmp_path / "north", tmp_path / "south", stack=True)) == ["north", "south"]
+    assert names(opened(tmp_path / "north", stack=True, mosaic=True)) == ["north"]
+
+
+def test_one_file_is_no_stack(tmp_path):
+    """As where a shell replaces a pattern by its files."""
+    files = [write_raster(tmp_path / f"B{band}.tif", counting(1, 4, 4)) for band in (1, 2)]
+    with pytest.raises(RasterError, match=r"B1\.tif is one file, but --stack .*the pattern in quotes, or .* commas"):
+        opened(*files, stack=True)
 
 
 def test_rasters_of_items_have_the_names_of_the_items(tmp_path):

@@ -49,6 +49,27 @@ def test_selected_bands_are_not_reported_as_the_bands_of_the_raster(tmp_path, bl
         conform(model_of(Identity(), 4), raster, PredictSpec(bands=(1, 1)))
 
 
+def test_a_raster_of_too_few_bands_is_to_be_stacked_and_of_one_of_too_many_bands_are_chosen(tmp_path, blocks):
+    model = model_of(Identity(), 4)
+    model = Model(model.network, model.config.model_copy(update={"bands": ("v", "w")}))
+    one, three = (write(tmp_path / f"{count}.tif", np.stack([blocks] * count)) for count in (1, 3))
+    with pytest.raises(
+        ModelError, match=r"1\.tif has 1 band \(1\), but the model takes 2 \(v, w\)\. Stack it .*--stack"
+    ):
+        conform(model, one, PredictSpec())
+    with pytest.raises(ModelError, match=r"3\.tif has 3 bands .*, but the model takes 2 \(v, w\)\. Choose .*--bands"):
+        conform(model, three, PredictSpec())
+
+
+def test_a_raster_of_another_dtype_is_to_be_converted_with_the_scaling_of_the_training(tmp_path, blocks):
+    """Without -scale, GDAL makes 255 of all reflectances above 255."""
+    raster = write(tmp_path / "image.tif", blocks.astype(np.uint16) * 1000)
+    with pytest.raises(
+        ModelError, match=r"is uint16, but .* trained on uint8\..*gdal_translate -ot Byte -scale MIN MAX 0 255"
+    ):
+        conform(model_of(Identity(), 4), raster, PredictSpec())
+
+
 def test_a_finer_raster_is_mapped_at_the_pixel_size_of_the_model(tmp_path, blocks):
     fine = write(tmp_path / "image.tif", blocks.repeat(3, 0).repeat(3, 1), **metres(1))
     model = model_of(Identity(), 4, pixel_size=3.001)

@@ -9,16 +9,18 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from landscribe import progress
-from landscribe.errors import RasterError
+from landscribe.errors import RasterError, is_printable
 from landscribe.geo.access import is_local, read_utf8
 from landscribe.geo.rasters.derived.converted import as_colours
 from landscribe.geo.rasters.derived.mosaic import mosaic
 from landscribe.geo.rasters.derived.stack import stack_bands
+from landscribe.geo.rasters.metadata import stem
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.stac import open_item
 from landscribe.geo.spec import ImagerySpec, ReadingSpec
@@ -46,7 +48,7 @@ def open_rasters(images: str | Path | Sequence[Any], spec: ImagerySpec, *, resam
         GridError: stacked files, or the images of a mosaic, do not lie on one grid.
     """
     images = [images] if isinstance(images, (str, Path)) else images
-    stacks = [files for image in images for files in _expand(image)]
+    stacks = [files for image in images for files in _expand(image, stack=spec.stack)]
     if not stacks:
         raise RasterError("no image was given. Give at least one.")
 
@@ -61,8 +63,8 @@ def open_rasters(images: str | Path | Sequence[Any], spec: ImagerySpec, *, resam
         ThreadPoolExecutor(_OPEN_THREADS) as pool,
         progress.task("opening images", len(stacks), least=_MANY) as advance,
     ):
-        for raster in pool.map(open_stack, stacks):
-            rasters.append(raster)
+        for files, name, raster in zip(stacks, raster_names(stacks), pool.map(open_stack, stacks), strict=True):
+            rasters.append(replace(raster, title=name) if len(files) > 1 else raster)
             advance()
     return [mosaic(rasters)] if spec.mosaic else rasters
 
@@ -85,8 +87,48 @@ def open_imagery(files: Sequence[str], spec: ReadingSpec, *, resample: bool = Fa
     return raster.override_nodata(spec.nodata) if by_file else raster
 
 
-def _expand(image: Any, *, from_list: bool = False) -> list[list[str]]:
-    """The files of each raster of an image of the call: one, unless it is a folder, pattern or list."""
+def raster_names(stacks: Sequence[Sequence[str]]) -> list[str]:
+    """A name for each raster: the stem of its file; of stacked files that of their folder.
+
+    Where two rasters would have one name, stacked files are named by the words with which all of their names begin, or
+    else by the first file.
+
+    Args:
+        stacks: the files of each raster.
+
+    >>> raster_names([["april/B01.tif", "april/B02.tif"], ["may.tif"]])
+    ['april', 'may']
+    >>> raster_names([["s2/april_B01.tif", "s2/april_B02.tif"], ["s2/may_B01.tif", "s2/may_B02.tif"]])
+    ['april', 'may']
+    """
+    candidates = [_names_of(files) for files in stacks]
+    return next(
+        (list(names) for names in zip(*candidates, strict=True) if len(set(names)) == len(names)),
+        [preferred for preferred, *_ in candidates],
+    )
+
+
+def _names_of(files: Sequence[str]) -> tuple[str, str, str]:
+    """Names for the raster of these files: by the folder, by the first words of the file names, by the first file."""
+    stems = [stem(file) for file in files]
+    same = os.path.commonprefix(stems) if len(files) > 1 else ""  # noqa: RUF071  of characters, not of folders
+    words = re.match(r"(.*[^-_. ])[-_. ]", same)
+    common = words[1] if words else stems[0]
+    folders = {Path(file).absolute().parent for file in files}
+    # Variables and pages of one file have stems of their own.
+    in_folder = len(files) > 1 and len(folders) == 1 and all(Path(file).stem in stems for file in files)
+    folder = folders.pop().name if in_folder else ""
+    return folder if folder and is_printable(folder) else common, common, stems[0]
+
+
+def _expand(image: Any, *, stack: bool, from_list: bool = False) -> list[list[str]]:
+    """The files of each raster of an image of the call: one raster, unless it is a folder, pattern or list.
+
+    Args:
+        image: a path, or paths that are stacked.
+        stack: the files of a folder or pattern are one raster.
+        from_list: it is a line of a list, which names no further list.
+    """
     files = [str(image)] if isinstance(image, (str, Path)) else [str(file) for file in image]
     if not all(file.strip() for file in files):
         raise RasterError("an image has an empty name, which would be the working folder. Give a path.")
@@ -94,10 +136,20 @@ def _expand(image: Any, *, from_list: bool = False) -> list[list[str]]:
         return [files]
     path = files[0]
     if is_list(path) and not from_list:
-        return [stack for line in read_file_list(path) for stack in _expand(line, from_list=True)]
+        lines = read_file_list(path)
+        return [raster for line in lines for raster in _expand(line, stack=stack, from_list=True)]
     if not is_local(path) and "*" in path:
         raise RasterError(f"{path} is a pattern, which finds local files only. List remote files in @files.txt.")
-    return [[str(file)] for file in images_in(path)] if is_collection(path) else [files]
+    if is_collection(path):
+        files = [str(file) for file in images_in(path)]
+        return [files] if stack else [[file] for file in files]
+    if stack:
+        # Shells replace a pattern by its files, of which each would be a raster of one band.
+        raise RasterError(
+            f"{path} is one file, but --stack makes one raster of the files of a folder or pattern. Give the folder, "
+            "the pattern in quotes, or the files joined by commas (B1.tif,B2.tif)."
+        )
+    return [files]
 
 
 def images_in(path: str) -> list[Path]:

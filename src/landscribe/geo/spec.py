@@ -59,5 +59,7 @@ class ImagerySpec(Spec):
     palette: Palette = "colours"
     assets: Annotated[tuple[str, ...], CommaList] = ()
     """Keys of the STAC assets to stack, in this order (with commas: red,green,blue,nir)."""
+    stack: bool = False
+    """The files of each folder or pattern are the bands of one raster, in natural order (B2 before B10)."""
     mosaic: bool = False
     """Map all images as one raster. Where they overlap, the first valid pixel is used."""

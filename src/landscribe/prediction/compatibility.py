@@ -14,6 +14,7 @@ from landscribe.geo.classes import Classes
 from landscribe.geo.grid import ASSIGN_CRS, LONLAT, Grid, crs_label
 from landscribe.geo.rasters.derived.converted import as_bands, with_encoding
 from landscribe.geo.rasters.derived.resampling import grid_of_pixel_size, parse_crs, require_resamplable, resample_to
+from landscribe.geo.rasters.encoding import command_to_dtype
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.layers import OBJECT_PROBABILITY
 from landscribe.model import Model
@@ -74,8 +75,9 @@ def _with_bands(model: Model, raster: Raster, spec: PredictSpec) -> Raster:
         raster = _with_encoding(model, raster)
     if raster.dtype != model.dtype:
         raise ModelError(
-            f"{name} is {raster.dtype}, but the model was trained on {model.dtype}. Convert the raster (gdal_translate "
-            "-ot) to the dtype and units of the training imagery."
+            f"{name} is {raster.dtype}, but the model was trained on {model.dtype}. Convert the raster with the "
+            f"scaling of the training imagery ({command_to_dtype(model.dtype)}): without -scale, GDAL clips numbers "
+            f"that {model.dtype} cannot hold."
         )
     return raster
 
@@ -96,10 +98,13 @@ def _require_bands(model: Model, raster: Raster, name: str, *, chosen: bool) -> 
             if chosen
             else f"{name} has {counted(len(raster.bands), 'band')}"
         )
-        raise ModelError(
-            f"{has} ({theirs}), but the model takes {len(model.bands)} ({ours}). "
-            "Choose bands by number in the model's order, for example --bands 1,2,3."
+        remedy = (
+            "Stack it with the files of the other bands: their folder with --stack, or their paths joined by commas "
+            "(B1.tif,B2.tif)."
+            if len(raster.bands) < len(model.bands) and not chosen
+            else "Choose bands by number in the model's order, for example --bands 1,2,3."
         )
+        raise ModelError(f"{has} ({theirs}), but the model takes {len(model.bands)} ({ours}). {remedy}")
 
 
 def _target_grid(model: Model, raster: Raster, spec: PredictSpec) -> Grid | None:

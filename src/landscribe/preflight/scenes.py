@@ -14,6 +14,7 @@ from landscribe.geo.classes import IGNORE, Classes
 from landscribe.geo.grid import ASSIGN_CRS, crs_label, size_label
 from landscribe.geo.rasters.derived.converted import with_encoding
 from landscribe.geo.rasters.derived.resampling import is_coarser
+from landscribe.geo.rasters.encoding import command_to_dtype
 from landscribe.geo.rasters.nodata import nodata_label
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import require_geotiff_holds
@@ -149,7 +150,10 @@ def _compare(other: Raster, first: Raster) -> Iterator[Finding]:
     if converted is not other:
         yield Finding("note", f"{b} has {other.encoding[0]}; its numbers become those of {a} ({first.encoding[0]}).")
     elif other.dtype != first.dtype:
-        yield Finding("error", f"{b} is {other.dtype}, {a} is {first.dtype}. Convert one (gdal_translate -ot).")
+        yield Finding(
+            "error", f"{b} is {other.dtype}, {a} is {first.dtype}. Convert {b} with the scaling of {a} "
+            f"({command_to_dtype(first.dtype)}).",
+        )  # fmt: skip
 
 
 def _pixel_size(image: Raster) -> float:

@@ -13,6 +13,7 @@ from landscribe.data.chips.chips import Chips
 from landscribe.errors import listed
 from landscribe.examples import EXAMPLES
 from landscribe.examples.example import Published
+from landscribe.geo.inputs import raster_names
 from landscribe.maps.class_map import RUN_TAG, fingerprint_in, read_tags
 from landscribe.model.config import ModelConfig
 from landscribe.model.folder import SavedModel
@@ -101,14 +102,11 @@ class ReportInputs:
 
 
 def _title(chips: Chips) -> str:
-    """The first scenes in the order of the run, and how many more there are; bands of files are named by their folder.
+    """The first scenes in the order of the run, and how many more there are.
 
     A title of all scenes would be as long as a page.
     """
-    firsts = [Path(source.image[0]) for source in chips.metadata.sources]
-    is_stacked = [len(source.image) > 1 for source in chips.metadata.sources]
-    titles = [first.parent.name if stacked else first.stem for first, stacked in zip(firsts, is_stacked, strict=True)]
-    return listed(dict.fromkeys(titles))
+    return listed(dict.fromkeys(raster_names([source.image for source in chips.metadata.sources])))
 
 
 def _sample_of(run: Run) -> dict[str, Any] | None:

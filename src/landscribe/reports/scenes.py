@@ -52,9 +52,8 @@ class Scenes:
         return names if has_one_naming else [f"band {number}" for number in range(1, len(names) + 1)]
 
     def title(self, scene: str) -> str:
-        """The name of a scene for people: that of its file, or of the folder of files that are stacked."""
-        paths = self.images[scene].paths if scene in self.images else ()
-        return Path(paths[0]).parent.name or scene if len(paths) > 1 else scene
+        """The name of a scene for people; earlier versions named the chips of stacked files by the first file."""
+        return (self.images[scene].title if scene in self.images else None) or scene
 
     def picture(self, scene: str, side: int) -> tuple[Colours, Valid]:
         """A scene in colours, its longer side at most `side` pixels, and its valid pixels."""

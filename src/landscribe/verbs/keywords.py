@@ -312,6 +312,7 @@ class PredictKeywords(PredictTable, total=False):
     nodata_rule: Literal["auto", "any", "all"]
     palette: Literal["colours", "indices"]
     assets: Sequence[str] | str
+    stack: bool
     mosaic: bool
     bands: Sequence[int] | None | str
     shard: str | None

@@ -96,8 +96,11 @@ def predict(
             "(--probabilities)"
         )
 
-    # These imports take seconds, so a wrong setting is refused before them.
     from landscribe.geo.inputs import open_rasters
+
+    rasters = open_rasters(images, imagery, resample=spec.resample)
+
+    # These imports take seconds, so a wrong setting or raster is refused before them.
     from landscribe.inference.backends.choice import require_engine
     from landscribe.inference.device import resolve_device
     from landscribe.maps.output_paths import OutputPaths
@@ -110,7 +113,6 @@ def predict(
     require_engine(spec.engine, spec.precision, resolve_device(spec.device))
     further = [ensemble] if isinstance(ensemble, (str, Path, Model)) else ensemble
     opened, *others = open_models([model, *further], trust_code)
-    rasters = open_rasters(images, imagery, resample=spec.resample)
     for raster in rasters:
         require_compatible(opened, raster, spec)  # before the first of them is mapped
     requested = {

@@ -131,6 +131,8 @@ def sample(
         for file in written:
             claims.enter_context(claim(file))
         require_absent(path, overwrite=overwrite)
+        if page is not None and not _is_sheet(page):  # a sheet may be left of a killed command
+            require_absent(page, overwrite=overwrite)
         plan = plan_sample(Raster.open([mapped]), spec)
         if page is not None:
             # A page imports torch, which takes seconds.
@@ -146,6 +148,11 @@ def sample(
         drawn.save(folder / path.name)
         _move_out(folder, path, page, overwrite=overwrite)
     return drawn
+
+
+def _is_sheet(path: Path) -> bool:
+    """True for a page that an earlier command wrote."""
+    return path.is_file() and b'name="generator" content="landscribe"' in path.read_bytes()[:1024]
 
 
 def _move_out(folder: Path, path: Path, page: Path | None, *, overwrite: bool) -> None:

@@ -1,6 +1,7 @@
 """Chips: pairs of image and mask, and their index."""
 
 import hashlib
+import json
 import pickle
 import shutil
 from dataclasses import dataclass
@@ -276,6 +277,28 @@ def test_chips_of_stacked_files_read_like_the_scene(world):
     spec = SceneSpec(image=paths, labels=str(world.labels()), label_field="kind")
     (scene,), _ = open_scenes([spec])
     assert_reads_like_the_scene(world.chip(spec), scene)
+
+
+def test_stacked_files_are_named_by_their_folder_and_chips_of_earlier_versions_by_the_first_file(world):
+    stacks = []
+    for folder in ("april", "may"):
+        (world.folder / folder).mkdir()
+        files = [write_raster(world.folder / folder / f"B{n}.tif", noise(1, H, W, seed=n)) for n in range(2)]
+        stacks.append(SceneSpec(image=tuple(map(str, files)), labels=str(world.labels()), label_field="kind"))
+    for virtual in (False, True):
+        chips = world.chip(*stacks, out=f"chips_{virtual}", virtual=virtual)
+        assert list(chips.by_scene) == list(chips.images()) == list(chips.scenes()) == ["april", "may"]
+        assert chips.ids[0] == "april_r00_c00"
+    first = ChipReader(chips).read(0)
+    # As an earlier version wrote them.
+    metadata = json.loads((chips.folder / "chips.json").read_text())
+    del metadata["scenes"]
+    (chips.folder / "chips.json").write_text(json.dumps(metadata))
+    table = chips.table.assign(scene=chips.table["scene"].map({"april": "B0_0", "may": "B0_1"}))
+    table.to_parquet(chips.folder / "chips.parquet", index=False)
+    earlier = Chips.open(chips.folder)
+    assert list(earlier.by_scene) == list(earlier.images()) == list(earlier.scenes()) == ["B0_0", "B0_1"]
+    np.testing.assert_array_equal(ChipReader(earlier).read(0)[0], first[0])
 
 
 def test_a_pickled_reader_reads_the_same(world):

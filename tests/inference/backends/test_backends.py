@@ -34,6 +34,7 @@ from landscribe.inference.cache import TUNING
 from landscribe.model import Model
 from landscribe.nn import Segmentation, build
 from landscribe.prediction.spec import PredictSpec
+from worlds import noise, write_raster
 
 pytestmark = pytest.mark.usefixtures("shared_exports")
 CPU = torch.device("cpu")
@@ -353,8 +354,9 @@ def test_a_precision_that_no_backend_runs_is_refused_with_the_reason(monkeypatch
 
 
 def test_precision_16_without_tensorrt_is_refused_before_the_model_is_opened(monkeypatch, tmp_path):
+    image = write_raster(tmp_path / "image.tif", noise(1, 8, 8))
     with pytest.raises(BackendError, match=r"^precision 16 needs a CUDA GPU .*Use --precision 32 or bf16\.$"):
-        verbs.predict(tmp_path / "no model", [tmp_path / "no.tif"], out=tmp_path / "map.tif", precision="16")
+        verbs.predict(tmp_path / "no model", [image], out=tmp_path / "map.tif", precision="16")
     # A GPU without TensorRT, and one with it.
     for has_tensorrt, refusal in ((False, pytest.raises(BackendError, match=r"^precision 16")), (True, nullcontext())):
         monkeypatch.setattr(choice, "has_tensorrt", lambda found=has_tensorrt: found)

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from landscribe.data.chips.files import NUMBERS, PICTURE_FILL, dense_numbers
-from landscribe.data.scenes.scene import Sample, Scene, class_rows, open_images, open_scenes
+from landscribe.data.scenes.scene import Sample, Scene, class_rows, distinct_names, open_images, open_scenes
 from landscribe.data.scenes.spec import SceneSpec
 from landscribe.errors import ChipError, first_line
 from landscribe.geo.access import require_file
 from landscribe.geo.classes import IGNORE, ClassEntry, Classes, Label
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.encoding import Encoding
+from landscribe.geo.rasters.metadata import stem
 from landscribe.geo.rasters.raster import Raster
 from landscribe.geo.rasters.whole_files import read_band, read_copy
 from landscribe.geo.spec import NodataValue
@@ -58,6 +59,13 @@ class ChipsMetadata(Spec):
     """Share of the background chips of split train that are kept; val and test keep all."""
     sources: tuple[SceneSpec, ...]
     """Files of the scenes."""
+    scenes: tuple[str, ...] = ()
+    """Their names; empty in folders of earlier versions, which named stacked files by the first."""
+
+    @property
+    def scene_names(self) -> tuple[str, ...]:
+        """The names of the scenes, as the table has them."""
+        return self.scenes or tuple(distinct_names([stem(source.image[0]) for source in self.sources]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,11 +219,12 @@ class Chips:
 
     def images(self) -> dict[str, Raster]:
         """The images of the scenes, by scene name."""
-        return open_images(self.metadata.sources)
+        return open_images(self.metadata.sources, names=self.metadata.scene_names)
 
     def scenes(self) -> dict[str, Scene]:
         """The scenes, with their labels, by name."""
-        scenes, _ = open_scenes(self.metadata.sources, class_rows(self.classes))
+        names = self.metadata.scene_names
+        scenes, _ = open_scenes(self.metadata.sources, class_rows(self.classes), names=names)
         return {scene.name: scene for scene in scenes}
 
 

@@ -383,6 +383,7 @@ def _write_metadata(
         virtual=spec.virtual,
         background_share=spec.background_share,
         sources=tuple(sources),
+        scenes=tuple(scene.name for scene in scenes),
     )
     (folder / "chips.json").write_text(metadata.model_dump_json(indent=1) + "\n", encoding="utf-8")
 

@@ -46,7 +46,7 @@ from landscribe.geo.classes import (
 )
 from landscribe.geo.features import Features
 from landscribe.geo.grid import Grid, Window
-from landscribe.geo.inputs import open_imagery
+from landscribe.geo.inputs import open_imagery, raster_names
 from landscribe.geo.rasters.derived.clipped import clip
 from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.derived.located import SizeError, refuse_other_sizes
@@ -132,7 +132,10 @@ class ClippedLabels:
 
 
 def open_scenes(
-    specs: Sequence[SceneSpec], table: Sequence[ClassSpec] = (), polygons: PolygonFiles | None = None
+    specs: Sequence[SceneSpec],
+    table: Sequence[ClassSpec] = (),
+    polygons: PolygonFiles | None = None,
+    names: Sequence[str] = (),
 ) -> tuple[list[Scene], Classes]:
     """Open scenes with one class table for all.
 
@@ -140,6 +143,7 @@ def open_scenes(
         specs: at least one, each with labels.
         table: the class table; if empty, all labels become classes, in sorted order.
         polygons: files that may have been read before; new ones if None.
+        names: of the scenes; if empty, as of `open_images`.
 
     Raises:
         LandscribeError: the files cannot be used together.
@@ -148,7 +152,7 @@ def open_scenes(
         raise RecipeError("there are no scenes. Expected at least one image with labels. Add a scene to the recipe.")
     require_fitting_settings(specs)
     polygons = polygons or PolygonFiles()
-    images = open_images(specs, polygons)
+    images = open_images(specs, polygons, names)
     _require_same_bands(list(images.values()))
     _refuse_bands_as_scenes(specs, list(images.values()))
     opened = _open_all_labels(specs, list(images.values()), polygons)
@@ -161,22 +165,40 @@ def open_scenes(
     return scenes, classes
 
 
-def open_images(specs: Sequence[SceneSpec], polygons: PolygonFiles | None = None) -> dict[str, Raster]:
-    """The images by scene name, which is the file's stem, with the scene's index if several have the same stem."""
+def open_images(
+    specs: Sequence[SceneSpec], polygons: PolygonFiles | None = None, names: Sequence[str] = ()
+) -> dict[str, Raster]:
+    """The images by scene name: that of the raster (`raster_names`), with the scene's index if several have the same.
+
+    Args:
+        specs: of the scenes.
+        polygons: as of `open_scenes`.
+        names: other names of the scenes.
+    """
     polygons, opened = polygons or PolygonFiles(), []
     with progress.task("opening images", len(specs), least=_MANY) as advance:
         for spec in specs:
             opened.append(open_image(spec, polygons))
             advance()
+    own = distinct_names(raster_names([spec.image for spec in specs]))
+    titled = [
+        replace(image, title=name) if len(spec.image) > 1 else image
+        for spec, name, image in zip(specs, own, opened, strict=True)
+    ]
     # Stored numbers of one training mean the same.
-    images = [like(image, opened[0]) for image in opened]
-    stems = [image.name for image in images]
-    counts = Counter(stems)
-    names = [stem if counts[stem] == 1 else f"{stem}_{index}" for index, stem in enumerate(stems)]
-    if len(set(names)) < len(names):
-        # A stem may equal another stem with its index.
-        names = [f"{stem}_{index}" for index, stem in enumerate(stems)]
-    return dict(zip(names, images, strict=True))
+    return dict(zip(names or own, [like(image, titled[0]) for image in titled], strict=True))
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """The names, with their index where several are the same.
+
+    >>> distinct_names(["a", "b", "a"])
+    ['a_0', 'b', 'a_2']
+    """
+    counts = Counter(names)
+    distinct = [name if counts[name] == 1 else f"{name}_{index}" for index, name in enumerate(names)]
+    # A name may equal another name with its index.
+    return distinct if len(set(distinct)) == len(distinct) else [f"{name}_{index}" for index, name in enumerate(names)]
 
 
 def open_image(spec: SceneSpec, polygons: PolygonFiles | None = None) -> Raster:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rasterio.dtypes import dtype_rev, typename_fwd
+
 from landscribe.errors import RasterError
 
 _PERCENT = ("percent", "%", "pct")
@@ -47,6 +49,16 @@ class Encoding:
 
     def __str__(self) -> str:
         return f"scale {self.scale:.10g}, offset {self.offset:.10g}" + (f", unit {self.unit}" if self.unit else "")
+
+
+def command_to_dtype(dtype: str) -> str:
+    """GDAL's command that brings a raster to a dtype. Without -scale, it clips numbers that the dtype cannot hold.
+
+    >>> command_to_dtype("uint8"), command_to_dtype("uint16")
+    ('gdal_translate -ot Byte -scale MIN MAX 0 255', 'gdal_translate -ot UInt16 -scale MIN MAX LOW HIGH')
+    """
+    ends = "0 255" if dtype == "uint8" else "LOW HIGH"
+    return f"gdal_translate -ot {typename_fwd[dtype_rev[dtype]]} -scale MIN MAX {ends}"
 
 
 def if_declared(bands: Sequence[Encoding]) -> tuple[Encoding, ...]:

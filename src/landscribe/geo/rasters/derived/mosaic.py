@@ -16,6 +16,7 @@ from landscribe.geo.grid import Window, crs_label
 from landscribe.geo.rasters.derived import Derived
 from landscribe.geo.rasters.derived.converted import like
 from landscribe.geo.rasters.derived.longitudes import cols_around
+from landscribe.geo.rasters.encoding import command_to_dtype
 from landscribe.geo.rasters.nodata import Nodata
 from landscribe.geo.rasters.raster import Pixels, Raster, Valid
 from landscribe.geo.vectors.reprojection import full_turn
@@ -133,7 +134,7 @@ def _require_same_pixels(first: Raster, other: Raster) -> None:
     if other.dtype != first.dtype:
         raise RasterError(
             f"{b} holds {other.dtype}, but {a} holds {first.dtype}. Expected the same dtype in all rasters of a "
-            "mosaic. Convert one (gdal_translate -ot), or map them separately."
+            f"mosaic. Convert {b} with the scaling of {a} ({command_to_dtype(first.dtype)}), or map them separately."
         )
 
 
