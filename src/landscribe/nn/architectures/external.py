@@ -54,14 +54,7 @@ class External(Segmentation):
 
     def forward_padded(self, images: Tensor) -> Tensor:
         """Logits of the network itself."""
-        try:
-            return main_logits(self.network(images))
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise NetworkError(
-                "this network's batch normalisation needs more than one image a step. Train with a batch of 2 or more."
-            ) from error
+        return main_logits(self.network(images))
 
 
 def main_logits(output: Any) -> Tensor:

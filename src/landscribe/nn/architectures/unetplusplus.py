@@ -86,13 +86,13 @@ class UNetPlusPlus(Segmentation):
 
     def forward_padded(self, images: Tensor) -> Tensor:
         """Logits of one branch, or the mean of the logits of all branches."""
-        logits = self._branches(images, upto=self.branch or self.deepest)
+        logits = self._branches(images, upto=self.branch)
         return logits[self.branch] if self.branch else torch.stack(list(logits.values())).mean(0)
 
     def branches(self, images: Tensor) -> dict[int, Tensor]:
         """Logits (B, K, H, W) of each trained branch by its number."""
         height, width = images.shape[-2:]
-        branches = self._branches(self.pad_to_multiple(images), upto=self.deepest)
+        branches = self._of_padded(self._branches, images)
         return {branch: self.class_logits(logits[..., :height, :width]) for branch, logits in branches.items()}
 
     def training_loss(
@@ -107,7 +107,8 @@ class UNetPlusPlus(Segmentation):
         weights = self.branch_weights or (1.0,) * len(losses)
         return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum() / sum(weights)
 
-    def _branches(self, images: Tensor, *, upto: int) -> dict[int, Tensor]:
+    def _branches(self, images: Tensor, *, upto: int | None = None) -> dict[int, Tensor]:
+        upto = upto or self.deepest
         rows = [[x] for x in self.encoder(images)]
         for i, j in _decoder_nodes(upto):
             node = f"{i}_{j}"
