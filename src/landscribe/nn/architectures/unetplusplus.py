@@ -145,6 +145,12 @@ def _require_branch_weights(deepest: int, chosen: UNetPlusPlusOptions) -> None:
 def _require_branches(deepest: int, chosen: UNetPlusPlusOptions, encoder: str) -> None:
     if deepest < 1:
         raise NetworkError(f"'{encoder}' has one scale at this depth, UNet++ needs two. Choose a larger depth.")
+    # A pruned network has a cell; earlier versions left the widths of all scales in its arguments.
+    if len(chosen.widths) > deepest + 1 and chosen.cell is None:
+        raise NetworkError(
+            f"there are {len(chosen.widths)} widths, but '{encoder}' has {deepest + 1} scales at this depth. "
+            "Give at most one width for each scale."
+        )
     if chosen.branch is not None and (chosen.branch > deepest or not chosen.deep_supervision):
         trained = f"1 to {deepest}" if chosen.deep_supervision else f"{deepest} alone"
         raise NetworkError(f"branch is {chosen.branch}, but this UNet++ trains branch {trained}. Choose one of them.")
@@ -166,6 +172,8 @@ def pruned(network: UNetPlusPlus, branch: int) -> UNetPlusPlus:
     arguments = dict(network.built_from)
     arguments.pop("architecture")
     halvings = network.encoder.reductions[branch].bit_length() - 1
+    if arguments.get("widths"):
+        arguments["widths"] = tuple(arguments["widths"])[: branch + 1]
     if network.encoder.widths:
         arguments["encoder_widths"] = network.encoder.widths[: branch + 1]
     arguments |= {
