@@ -264,7 +264,7 @@ def _require_logits(network: Segmentation, architecture: str, bands: int, classe
     except Exception as error:  # a user's class may raise anything
         raise NetworkError(
             f"{architecture} does not take images of {counted(bands, 'band')} and {8 * network.reduction} pixels "
-            f"a side: {first_line(error)}"
+            f"a side: {first_line(error)}. Use another architecture or encoder."
         ) from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (1, classes, side, side):
