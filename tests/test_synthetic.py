@@ -154,8 +154,12 @@ def test_written_labels_read_back_as_valid_features(tmp_path: Path, world: World
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"height": 63}, {"width": 0}, {"bands": 2}, {"pixel_size": 0}, {"pixel_size": float("nan")}]
-)
-def test_impossible_arguments_are_refused(wrong: dict[str, float]) -> None:
+    "wrong",
+    [
+        {"height": 63}, {"width": 0}, {"height": 64.5}, {"bands": 2}, {"pixel_size": 0}, {"pixel_size": float("nan")},
+        {"pixel_size": 1e-9}, {"pixel_size": 400.0}, {"seed": -1}, {"seed": 1.5},
+    ],
+)  # fmt: skip
+def test_impossible_arguments_of_a_world_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="impossible world"):
         draw(**wrong)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """A model folder from a stranger runs no code, and takes no more memory than its weights need."""
 
+import hashlib
 import json
 import resource
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -17,6 +19,7 @@ from landscribe.errors import ModelError
 from landscribe.model import Model
 from landscribe.model import folder as model_folder
 from landscribe.nn import build
+from landscribe.nn.encoders import encoder
 from networks import OneLayer
 
 SMALL = {"encoder": "plain", "encoder_widths": [4, 8]}
@@ -39,6 +42,41 @@ def change(folder, **values):
     for name, value in values.items():
         config[name] = config[name] | value if isinstance(value, dict) else value
     (folder / "config.json").write_text(json.dumps(config))
+
+
+# ---- earlier versions
+
+
+@pytest.fixture
+def earlier(tmp_path, monkeypatch):
+    """A folder with the tensors of all stages of an EfficientNet of depth 2, and the model that was saved."""
+    monkeypatch.setattr(encoder, "_remove_unread", lambda *_: None)
+    network = build("unet", bands=1, classes=2, encoder="test_efficientnet", depth=2, widths=[8])
+    model = Model.wrap(network.eval(), bands=["v"], classes=["no", "yes"])
+    model.save(tmp_path / "earlier")
+    monkeypatch.undo()
+    return tmp_path / "earlier", model
+
+
+def test_a_folder_with_stages_behind_the_depth_keeps_its_logits(earlier):
+    folder, model = earlier
+    loaded, image = Model.load(folder), torch.rand(1, 1, 64, 64)
+    assert len(loaded.network.state_dict()) < len(model.network.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(loaded(image), model(image))
+
+
+def test_tensors_behind_the_depth_have_the_shapes_of_the_encoder(earlier):
+    folder, model = earlier
+    name = "features.encoder.body.blocks.4.0.conv_pw.weight"
+    state = model.network.state_dict()
+    assert name in state
+    for odd in ({name: torch.zeros(2)}, {f"{name}s": torch.zeros(2)}):
+        weights = safetensors.torch.save(state | odd)
+        (folder / "model.safetensors").write_bytes(weights)
+        change(folder, weights_sha256=hashlib.sha256(weights).hexdigest())
+        with pytest.raises(ModelError, match="1 tensors differ"):
+            Model.load(folder)
 
 
 # ---- code

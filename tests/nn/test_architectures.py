@@ -253,6 +253,13 @@ def test_a_pruned_network_has_exactly_the_logits_of_its_branch(encoder):
             assert build(**small.built_from).load_state_dict(small.state_dict())
 
 
+def test_pruning_keeps_the_widths_of_the_scales_that_are_left():
+    network = build("unetplusplus", encoder=BACKBONE, bands=3, classes=2, widths=[8, 6, 4, 4, 2])
+    assert pruned(network, 1).built_from["widths"] == (8, 6)
+    with pytest.raises(NetworkError, match=f"6 widths, but '{BACKBONE}' has 5 scales at this depth"):
+        build("unetplusplus", encoder=BACKBONE, bands=3, classes=2, widths=[8] * 6)
+
+
 def test_pruning_to_a_branch_that_was_not_trained_is_refused():
     network = build("unetplusplus", encoder=BACKBONE, bands=3, classes=2, deep_supervision=False)
     with pytest.raises(NetworkError, match=r"branch is 2.*has trained branch 4"):
@@ -447,6 +454,14 @@ def test_unknown_names_and_options_offer_the_nearest():
         ({"encoder": "plain", "full_resolution": 8}, "for backbones"),
         ({"encoder": "convnext_atto", "depth": 1}, "Choose a depth above 1"),
         ({"band_names": ["red"]}, "Give the names as bands"),
+        ({"widths": [8] * 6}, "6 widths, but the decoder on 'test_resnet' has 5 blocks"),
+        ({"encoder": "plain", "encoder_widths": [8, 16], "widths": [8, 4]}, "2 widths.*'plain' has 1 block at"),
+        ({"encoder": "vgg11_bn", "full_resolution": 8}, "'vgg11_bn' begins at full size"),
+        ({"bands": "red"}, "bands is 'red'. Expected their number, such as 3, or a list"),
+        ({"bands": ["red", "red"]}, "a list of different names"),
+        ({"bands": []}, "a list of different names"),
+        ({"bands": 3.0}, "bands is 3.0"),
+        ({"classes": 2.0}, "classes is 2.0. Expected the number of classes"),
         ({"classes": 0}, "Expected 1 to 1000000 of each"),
         ({"bands": 0}, "Expected 1 to 1000000 of each"),
     ],

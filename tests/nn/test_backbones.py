@@ -128,10 +128,43 @@ def test_a_backbone_of_many_branches_is_not_dilated_but_refused():
         build("deeplabv3plus", encoder="hrnet_w18_small", bands=3, classes=2)
 
 
-def test_depth_removes_deeper_stages():
-    encoder = Encoder("resnet18", bands=3, depth=3)
-    assert encoder.reductions == (2, 4, 8)
-    assert not any("layer3" in name for name, _ in encoder.named_parameters())
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18", "test_efficientnet", "mnasnet_small", "hardcorenas_b", "lcnet_035", "mobilenetv3_small_050",
+        "tf_mobilenetv3_small_minimal_100", "inception_v4", "dla46x_c", "test_convnext",
+    ],
+)  # fmt: skip
+def test_depth_keeps_exactly_the_layers_that_its_features_need(name):
+    """HRNet and Xception are exceptions: they have features in the middle of a block, which stays whole."""
+    full, short = Encoder(name, bands=3).eval(), Encoder(name, bands=3, depth=3).eval()
+    assert short.reductions == tuple(reduction for reduction in full.reductions if reduction <= 8)
+    state = full.state_dict()
+    short.load_state_dict({name: state[name] for name in short.state_dict()})
+    image = torch.rand(1, 3, 64, 96)
+    features = short(image)
+    with torch.inference_mode():
+        assert all(map(torch.equal, features, full(image)))
+    sum(feature.sum() for feature in features).backward()
+    assert not [name for name, weight in short.named_parameters() if weight.grad is None]
+
+
+@pytest.mark.parametrize("name", ["xception41p", "legacy_xception"])
+def test_a_block_with_a_feature_in_its_middle_stays_whole(name):
+    full, short = Encoder(name, bands=3).eval(), Encoder(name, bands=3, depth=3).eval()
+    state = full.state_dict()
+    short.load_state_dict({name: state[name] for name in short.state_dict()})
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert all(map(torch.equal, short(image), full(image)))
+    assert 0 < len(short.state_dict()) < len(state) / 2
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "test_efficientnet", "vit_tiny_patch16_224"])
+def test_a_depth_of_more_halvings_than_the_encoder_has_is_refused(name):
+    assert Encoder(name, bands=3, depth=5).reductions[-1] == 32
+    with pytest.raises(NetworkError, match=f"depth is 6, but '{name}' halves the size 5 times"):
+        Encoder(name, bands=3, depth=6)
 
 
 @pytest.mark.parametrize("name", ["legacy_seresnet18", "ese_vovnet19b_dw", "hgnetv2_b0", "resnetv2_50x1_bit"])
@@ -149,7 +182,7 @@ def test_backbones_with_a_padding_of_their_own_have_logits_of_the_images_size(na
     ],
 )  # fmt: skip
 def test_images_of_any_size_are_padded_to_a_multiple_that_every_branch_takes(name, depth, multiple):
-    network = build("unet", encoder=name, bands=3, classes=2, depth=depth, **NARROW).eval()
+    network = build("unet", encoder=name, bands=3, classes=2, depth=depth, widths=[8]).eval()
     assert network.reduction == multiple
     with torch.inference_mode():
         for size in ((multiple, multiple), (72, 100), (3 * multiple, 260)):

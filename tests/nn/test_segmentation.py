@@ -5,7 +5,7 @@ import torch
 
 from landscribe.errors import NetworkError
 from landscribe.model import Model
-from landscribe.nn import build
+from landscribe.nn import LOSSES, build
 from landscribe.nn.architectures.unetplusplus import pruned
 from landscribe.nn.segmentation import two_logits
 
@@ -102,3 +102,19 @@ def test_a_saved_network_with_one_logit_is_loaded_with_two_classes(tmp_path):
     assert loaded.arguments["classes"] == 1
     with torch.inference_mode():
         assert torch.equal(loaded(images), one(images))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder"),
+    [
+        ("unet", "skresnet18"), ("unetplusplus", "skresnet18"), ("unet_id", "skresnet18"),
+        ("smp:DeepLabV3Plus", "resnet18"),
+    ],
+)  # fmt: skip
+def test_normalisation_behind_global_pooling_trains_with_two_images_or_more(architecture, encoder):
+    network = build(architecture, encoder=encoder, bands=3, classes=2).train()
+    network.pixel_size = 1.0
+    labels = torch.zeros(2, 64, 64, dtype=torch.long)
+    with pytest.raises(NetworkError, match=r"more than one image a step\. Train with a batch of 2 or more"):
+        network.training_loss(torch.rand(1, 3, 64, 64), labels[:1], LOSSES["ce"])
+    assert network.training_loss(torch.rand(2, 3, 64, 64), labels, LOSSES["ce"]).isfinite()

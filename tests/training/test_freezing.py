@@ -79,6 +79,15 @@ def test_freezing_holds_across_train_and_ends_with_unfreeze():
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
+def test_unfreezing_a_network_unfreezes_the_parts_in_it():
+    network = build("unet", encoder="test_resnet", bands=3, classes=2)
+    for part in parts_of(network, ["layer1", "encoder"]):
+        freeze(part)
+    unfreeze(network)
+    assert all(module.training for module in network.train().modules())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
 def test_freezing_random_weights_is_warned_about(chips, tmp_path, caplog):
     verbs.train(chips, out=tmp_path / "model", steps=1, freeze=("encoder",), **QUICK)
     assert "random weights" in caplog.text

@@ -26,6 +26,7 @@ from landscribe.model.card import model_card
 from landscribe.model.config import ModelConfig
 from landscribe.nn import build
 from landscribe.nn.architectures.external import instance_of, with_class_logits
+from landscribe.nn.encoders.encoder import removed_tensors
 from landscribe.nn.meta_device import meta_device, shapes
 from landscribe.outputs import atomic_folder
 
@@ -292,10 +293,11 @@ def load_network(config: ConfigFile, folder: Path) -> nn.Module:
     with _opened_weights(folder) as file:
         # A trusted class may do anything that meta tensors do not support.
         network = rebuild(config, folder) if config.is_code else None
-        expected = _shapes_on_meta_device(config, folder) if network is None else shapes(network)
-        _require_fitting(file, expected, config, path)
+        blank = _on_meta_device(config, folder) if network is None else network
+        _require_fitting(file, blank, config, path)
         data = file.read(_size(file))
-    state = _parsed(data, config.weights_sha256, path)
+    surplus = removed_tensors(blank)
+    state = {name: tensor for name, tensor in _parsed(data, config.weights_sha256, path).items() if name not in surplus}
     network = rebuild(config, folder) if network is None else network
     try:
         network.load_state_dict(state)
@@ -304,10 +306,10 @@ def load_network(config: ConfigFile, folder: Path) -> nn.Module:
     return network.eval()
 
 
-def _shapes_on_meta_device(config: ModelConfig, folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes of the network's tensors by name, without memory for their content."""
+def _on_meta_device(config: ModelConfig, folder: Path) -> nn.Module:
+    """The network of a config, without memory for the content of its tensors."""
     with meta_device():
-        return shapes(rebuild(config, folder))
+        return rebuild(config, folder)
 
 
 def _opened_weights(folder: Path) -> IO[bytes]:
@@ -342,12 +344,14 @@ def _size(file: IO[bytes]) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def _require_fitting(file: IO[bytes], expected: dict[str, tuple[int, ...]], config: ModelConfig, path: Path) -> None:
+def _require_fitting(file: IO[bytes], network: nn.Module, config: ModelConfig, path: Path) -> None:
     """Raise ModelError for a file that is too large, or whose header lists other tensors than the network has.
 
-    A file without a readable header is left to the checksum.
+    It may list tensors that encoders of an earlier version had. A file without a readable header is left to the
+    checksum.
     """
-    numbers = sum(map(math.prod, expected.values()))
+    expected, surplus = shapes(network), removed_tensors(network)
+    numbers = sum(map(math.prod, (expected | surplus).values()))
     most = _MAX_VALUE_BYTES * numbers + _MAX_HEADER
     if _size(file) > most:
         raise ModelError(
@@ -356,6 +360,7 @@ def _require_fitting(file: IO[bytes], expected: dict[str, tuple[int, ...]], conf
         )
     listed = _read_header(file)
     if listed is not None:
+        listed = {name: shape for name, shape in listed.items() if surplus.get(name) != shape}
         _require_same_shapes(listed, expected, config, path)
     _require_memory(_size(file) + _LOADED_BYTES * numbers, path)
 

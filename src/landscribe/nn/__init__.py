@@ -3,7 +3,7 @@
 `build` gives a network by name; `ARCHITECTURES` and `LOSSES` are plain dicts to which one line adds another.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from landscribe.errors import NetworkError, RecipeError
@@ -64,7 +64,8 @@ def build(
         again without weights, `reduction` the input pixels per pixel of its deepest features.
 
     Raises:
-        NetworkError: an unknown name (the message offers the nearest) or option, or weights that do not fit.
+        NetworkError: an unknown name (the message offers the nearest), bands or classes of another type, an unknown
+            option or one without effect, or weights that do not fit.
         ResourceError: the weights need more memory than this machine has.
 
     >>> import torch
@@ -74,8 +75,10 @@ def build(
     >>> network.head_channels
     {'classes': 3}
     """
-    band_names = () if isinstance(bands, int) else tuple(bands)
+    band_names = () if isinstance(bands, int) else _names(bands)
     count = bands if isinstance(bands, int) else len(band_names)
+    if not isinstance(classes, int):
+        raise NetworkError(f"classes is {classes!r}. Expected the number of classes, such as 2.")
     if not (1 <= count <= _MAX_CHANNELS and 1 <= classes <= _MAX_CHANNELS):
         raise NetworkError(f"got bands = {count} and classes = {classes}. Expected 1 to {_MAX_CHANNELS} of each.")
     if not isinstance(encoder, str):
@@ -90,6 +93,17 @@ def build(
     network = _built(architecture, arguments, pretrained, band_names)
     network.built_from = {"architecture": architecture, **arguments}
     return network
+
+
+def _names(bands: Any) -> tuple[str, ...]:
+    """Names of bands; raises NetworkError for anything else, and for a name that occurs twice."""
+    names = () if isinstance(bands, str) or not isinstance(bands, Iterable) else tuple(bands)
+    if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise NetworkError(
+            f"bands is {bands!r}. Expected their number, such as 3, or a list of different names, such as "
+            "['red', 'green', 'blue']."
+        )
+    return names
 
 
 def require_memory_to_build(

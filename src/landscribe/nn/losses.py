@@ -63,7 +63,9 @@ def cross_entropy(
     logits, truth = _softmax_logits(logits), _fill_ignored(labels, ignore)
     losses = -logits.log_softmax(dim=1)
     chosen = losses.gather(1, truth.unsqueeze(1)).squeeze(1)
-    return _pixel_mean((1 - smoothing) * chosen + smoothing * losses.mean(dim=1), labels, ignore, weights)
+    if smoothing:
+        chosen = (1 - smoothing) * chosen + smoothing * losses.mean(dim=1)
+    return _pixel_mean(chosen, labels, ignore, weights)
 
 
 def binary_cross_entropy(
@@ -232,7 +234,9 @@ def _one_hot(logits: Tensor, truth: Tensor) -> Tensor:
     """(B, K, H, W) of 0 and 1; the positive class alone for K = 1."""
     if logits.shape[1] == 1:
         return truth.unsqueeze(1).to(logits.dtype)
-    return functional.one_hot(truth, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    # `functional.one_hot` takes eight bytes for each class and pixel.
+    classes = torch.arange(logits.shape[1], device=truth.device).view(-1, 1, 1)
+    return (truth.unsqueeze(1) == classes).to(logits.dtype)
 
 
 def _pow(x: Tensor, exponent: float) -> Tensor:

@@ -2,13 +2,14 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from landscribe.errors import NetworkError
 
+T = TypeVar("T")
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, K, H, W), labels (B, H, W)) to a scalar."""
 
@@ -85,10 +86,10 @@ class Segmentation(nn.Module):
         """Logits (B, K, H, W) of the main head, for images (B, C, H, W).
 
         Raises:
-            NetworkError: a side of the images is shorter than `reduction`.
+            NetworkError: a side of the images is shorter than `reduction`, or training needs more than one image.
         """
         height, width = images.shape[-2:]
-        return self.class_logits(self.forward_padded(self.pad_to_multiple(images))[..., :height, :width])
+        return self.class_logits(self._of_padded(self.forward_padded, images)[..., :height, :width])
 
     def forward_heads(self, images: Tensor) -> dict[str, Tensor]:
         """Logits (B, channels, H, W) of each head by its name, from one pass over images (B, C, H, W).
@@ -96,10 +97,10 @@ class Segmentation(nn.Module):
         Law: those of the main head are `forward(images)`, bit by bit.
 
         Raises:
-            NetworkError: a side of the images is shorter than `reduction`.
+            NetworkError: a side of the images is shorter than `reduction`, or training needs more than one image.
         """
         height, width = images.shape[-2:]
-        heads = self.forward_heads_padded(self.pad_to_multiple(images))
+        heads = self._of_padded(self.forward_heads_padded, images)
         heads[self.main_head] = self.class_logits(heads[self.main_head])
         return {name: logits[..., :height, :width] for name, logits in heads.items()}
 
@@ -146,6 +147,22 @@ class Segmentation(nn.Module):
             )
         bottom, right = -height % multiple, -width % multiple
         return nn.functional.pad(images, (0, right, 0, bottom)) if bottom or right else images
+
+    def _of_padded(self, compute: Callable[[Tensor], T], images: Tensor) -> T:
+        """The result of a function of padded images.
+
+        Raises:
+            NetworkError: the images are too small, or batch normalisation behind global pooling is trained with one.
+        """
+        padded = self.pad_to_multiple(images)
+        try:
+            return compute(padded)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise NetworkError(
+                "this network's batch normalisation needs more than one image a step. Train with a batch of 2 or more."
+            ) from error
 
     def _uses_batch_statistics(self) -> bool:
         """True in training with batch normalisation, which needs more than one pixel of one image at every scale."""

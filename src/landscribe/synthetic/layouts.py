@@ -118,6 +118,8 @@ def wvlcdl(folder: Path, *, images: int = 4, size: int = 960, seed: int = 0) -> 
     The last image has no polygon. The columns classvalue of polygons and GrndTruth of points have 1 for barren, 2 for
     cropland, 3 forest, 4 grass, 5 impervious, 6 mixed developed, 7 water.
     """
+    if images < 2:
+        raise ValueError(f"images is {images}. Expected 2 or more: the last one has no polygon.")
     squares = folder / "wv_60cm_2016" / "38080"
     squares.mkdir(parents=True)
     polygons, points = [], []

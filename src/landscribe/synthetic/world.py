@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated
 
@@ -86,17 +87,16 @@ def draw(
         width: Columns of the scene, at least 64.
         seed: Chooses the landscape; not negative.
         bands: 3 for red, green, blue; 4 to add nir.
-        pixel_size: Side of a pixel in metres.
+        pixel_size: Side of a pixel in metres, at least 0.01; the scene is at most 300 km wide and high.
         collar: One corner of the scene is nodata.
 
     Returns:
         The world; from 256 x 256 pixels on, every class is in it.
 
     Raises:
-        ValueError: a size, the number of bands or the pixel size is out of range.
+        ValueError: a size, the seed, the number of bands or the pixel size is out of range.
     """
-    if min(height, width) < 64 or bands not in (3, 4) or not 0 < pixel_size < np.inf:
-        raise ValueError(f"impossible world: {width} x {height} pixels of {pixel_size} m in {bands} bands")
+    _require_possible(height, width, seed, bands, pixel_size)
     unit = min(max(1.0, pixel_size), min(height, width) * pixel_size / 128)  # metres per plan metre
     step = pixel_size / unit  # plan metres per pixel
     transform = Affine(pixel_size, 0, CORNER[0], 0, -pixel_size, CORNER[1])
@@ -350,6 +350,23 @@ def _expose(rng: Generator, canvas: Floats) -> NDArray[np.uint8]:
     light = 0.22 * (light[:, :-2] + light[:, 2:]) + 0.56 * light[:, 1:-1]
     light = 0.22 * (light[..., :-2] + light[..., 2:]) + 0.56 * light[..., 1:-1]
     return (light + 2.2 * rng.standard_normal(light.shape, dtype=np.float32)).clip(1, 255).astype(np.uint8)
+
+
+def _require_possible(height: int, width: int, seed: int, bands: int, pixel_size: float) -> None:
+    """Raise ValueError for arguments of `draw` that are out of range."""
+    are_whole = all(isinstance(value, Integral) for value in (height, width, seed))
+    # Beyond that distance from its corner, the scene would leave the zone of its CRS.
+    if not (
+        are_whole
+        and min(height, width) >= 64
+        and seed >= 0
+        and bands in (3, 4)
+        and 0.01 <= pixel_size <= 300_000 / max(height, width)
+    ):
+        raise ValueError(
+            f"impossible world: {width} x {height} pixels of {pixel_size} m in {bands} bands, seed {seed}. Expected "
+            "whole numbers, sides of 64 pixels to 300 km, pixels of 0.01 m or more, 3 or 4 bands, a seed of 0 or more."
+        )
 
 
 def write(world: World, folder: Path) -> tuple[Path, Path, Path]:

@@ -163,12 +163,6 @@ def test_an_external_segmentation_is_not_wrapped_again():
     assert isinstance(build("test_external:Nested", bands=3, classes=2), Nested)
 
 
-def test_a_batch_too_small_for_a_normalisation_is_refused_with_the_least():
-    network = build("smp:DeepLabV3Plus", encoder="resnet18", bands=3, classes=2).train()
-    with pytest.raises(NetworkError, match="batch of 2 or more"):
-        network(torch.rand(1, 3, 64, 64))
-
-
 def test_a_file_that_does_not_fit_an_encoder_of_smp_names_the_layers(tmp_path):
     donor = build("smp:FPN", encoder="resnet18", bands=3, classes=2).network.encoder.state_dict()
     torch.save(donor | {"layer2.0.conv1.weight": torch.zeros(3)}, tmp_path / "odd.pth")

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from landscribe.inference.memory import step_memory
 from landscribe.nn import build
-from landscribe.nn.encoders.dilation import dilate, pad_valid
+from landscribe.nn.encoders.dilation import _dilate_layer, dilate, pad_valid
 from landscribe.nn.encoders.encoder import Encoder
 
 
@@ -33,6 +34,19 @@ def test_a_padded_reduction_block_halves_exactly_and_can_be_copied_and_pickled(b
             # The copy uses its own weights.
             for parameter in block.parameters():
                 assert all(parameter is not copied for copied in other.parameters())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rate", [1, 2, 3])
+@pytest.mark.parametrize("side", [2, 4])
+def test_even_kernels_are_dilated_as_torch_pads_them_and_without_its_warning(side, rate):
+    layer = nn.Conv2d(3, 5, side, stride=2, padding=side // 2 - 1)
+    image = torch.rand(1, 3, 16, 12)
+    _dilate_layer(layer, 16 * rate, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = nn.functional.conv2d(image, layer.weight, layer.bias, padding="same", dilation=rate)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(layer))(image), expected)
 
 
 @pytest.mark.parametrize("stride", [8, 16])

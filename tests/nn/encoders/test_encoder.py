@@ -117,6 +117,20 @@ def test_averaged_weights_are_preferred_as_timm_does(weight_file, tmp_path):
     assert all(torch.equal(body[name], state[name]) for name in body if name in state)
 
 
+def test_a_file_of_the_encoder_in_another_library_is_refused_with_that_reason(tmp_path):
+    state = timm.create_model("test_efficientnet").state_dict()
+    renamed = {f"features.{index}": value.clone() for index, value in enumerate(state.values())}
+    safetensors.torch.save_file(renamed, tmp_path / "renamed.safetensors")
+    with pytest.raises(NetworkError, match="other names than timm's, but the same shapes"):
+        Encoder("test_efficientnet", bands=3, weights=str(tmp_path / "renamed.safetensors"))
+
+
+def test_a_text_file_is_refused_as_no_checkpoint(tmp_path):
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(NetworkError, match=r"torch\.save did not write it\. Expected a safetensors file or"):
+        Encoder(NAME, bands=3, weights=str(tmp_path / "text.pth"))
+
+
 @pytest.mark.parametrize("name", ["empty.pth", "text.pth", "damaged.safetensors"])
 def test_files_that_are_no_weights_are_refused(name, tmp_path):
     (tmp_path / name).write_bytes(b"" if "empty" in name else b"elevation,10\n")

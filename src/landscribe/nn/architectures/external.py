@@ -54,14 +54,7 @@ class External(Segmentation):
 
     def forward_padded(self, images: Tensor) -> Tensor:
         """Logits of the network itself."""
-        try:
-            return main_logits(self.network(images))
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise NetworkError(
-                "this network's batch normalisation needs more than one image a step. Train with a batch of 2 or more."
-            ) from error
+        return main_logits(self.network(images))
 
 
 def main_logits(output: Any) -> Tensor:
@@ -271,7 +264,7 @@ def _require_logits(network: Segmentation, architecture: str, bands: int, classe
     except Exception as error:  # a user's class may raise anything
         raise NetworkError(
             f"{architecture} does not take images of {counted(bands, 'band')} and {8 * network.reduction} pixels "
-            f"a side: {first_line(error)}"
+            f"a side: {first_line(error)}. Use another architecture or encoder."
         ) from error
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if shape != (1, classes, side, side):

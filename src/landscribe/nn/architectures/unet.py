@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from landscribe.errors import NetworkError
+from landscribe.errors import NetworkError, counted
 from landscribe.nn.architectures.aspp import ASPP
 from landscribe.nn.architectures.blocks import (
     MAX_RATES,
@@ -102,15 +102,16 @@ class UNetFeatures(nn.Module):
     ) -> None:
         super().__init__()
         plain = encoder == PLAIN
-        if plain and options.full_resolution:
-            raise NetworkError(
-                "full_resolution is an option for backbones; the plain encoder begins at full size. Leave it out."
-            )
         self.encoder = encoder_of(encoder, bands, weights, band_names, options)
         self.reduction = self.encoder.multiple
         channels, reductions = list(self.encoder.channels), list(self.encoder.reductions)
         self.first = None
-        if options.full_resolution and reductions[0] > 1:
+        if options.full_resolution:
+            if reductions[0] == 1:
+                raise NetworkError(
+                    f"full_resolution is an option for backbones that begin at half the size; '{encoder}' begins at "
+                    "full size. Leave it out."
+                )
             self.first = DoubleConv((bands, options.full_resolution), options)
             channels, reductions = [options.full_resolution, *channels], [1, *reductions]
         self.pyramid = ASPP((channels[-1], min(256, channels[-1])), options.aspp, options) if options.aspp else None
@@ -119,6 +120,11 @@ class UNetFeatures(nn.Module):
         widths = options.widths or (tuple(channels[-2::-1]) if plain else BACKBONE_WIDTHS)
         deepest = min(256, channels[-1]) if options.aspp else channels[-1]
         self.decoder = _decoder(deepest, channels[:-1], reductions, widths, options)
+        if len(options.widths) > len(self.decoder):
+            raise NetworkError(
+                f"there are {len(options.widths)} widths, but the decoder on '{encoder}' has "
+                f"{counted(len(self.decoder), 'block')} at this depth. Give at most one width for each block."
+            )
         self.channels = widths[min(len(self.decoder), len(widths)) - 1]
 
     def forward(self, images: Tensor) -> Tensor:

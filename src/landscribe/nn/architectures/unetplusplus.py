@@ -86,13 +86,13 @@ class UNetPlusPlus(Segmentation):
 
     def forward_padded(self, images: Tensor) -> Tensor:
         """Logits of one branch, or the mean of the logits of all branches."""
-        logits = self._branches(images, upto=self.branch or self.deepest)
+        logits = self._branches(images, upto=self.branch)
         return logits[self.branch] if self.branch else torch.stack(list(logits.values())).mean(0)
 
     def branches(self, images: Tensor) -> dict[int, Tensor]:
         """Logits (B, K, H, W) of each trained branch by its number."""
         height, width = images.shape[-2:]
-        branches = self._branches(self.pad_to_multiple(images), upto=self.deepest)
+        branches = self._of_padded(self._branches, images)
         return {branch: self.class_logits(logits[..., :height, :width]) for branch, logits in branches.items()}
 
     def training_loss(
@@ -107,7 +107,8 @@ class UNetPlusPlus(Segmentation):
         weights = self.branch_weights or (1.0,) * len(losses)
         return torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum() / sum(weights)
 
-    def _branches(self, images: Tensor, *, upto: int) -> dict[int, Tensor]:
+    def _branches(self, images: Tensor, *, upto: int | None = None) -> dict[int, Tensor]:
+        upto = upto or self.deepest
         rows = [[x] for x in self.encoder(images)]
         for i, j in _decoder_nodes(upto):
             node = f"{i}_{j}"
@@ -144,6 +145,12 @@ def _require_branch_weights(deepest: int, chosen: UNetPlusPlusOptions) -> None:
 def _require_branches(deepest: int, chosen: UNetPlusPlusOptions, encoder: str) -> None:
     if deepest < 1:
         raise NetworkError(f"'{encoder}' has one scale at this depth, UNet++ needs two. Choose a larger depth.")
+    # A pruned network has a cell; earlier versions left the widths of all scales in its arguments.
+    if len(chosen.widths) > deepest + 1 and chosen.cell is None:
+        raise NetworkError(
+            f"there are {len(chosen.widths)} widths, but '{encoder}' has {deepest + 1} scales at this depth. "
+            "Give at most one width for each scale."
+        )
     if chosen.branch is not None and (chosen.branch > deepest or not chosen.deep_supervision):
         trained = f"1 to {deepest}" if chosen.deep_supervision else f"{deepest} alone"
         raise NetworkError(f"branch is {chosen.branch}, but this UNet++ trains branch {trained}. Choose one of them.")
@@ -165,6 +172,8 @@ def pruned(network: UNetPlusPlus, branch: int) -> UNetPlusPlus:
     arguments = dict(network.built_from)
     arguments.pop("architecture")
     halvings = network.encoder.reductions[branch].bit_length() - 1
+    if arguments.get("widths"):
+        arguments["widths"] = tuple(arguments["widths"])[: branch + 1]
     if network.encoder.widths:
         arguments["encoder_widths"] = network.encoder.widths[: branch + 1]
     arguments |= {

@@ -105,11 +105,22 @@ def _dilate_layer(layer: Any, before: int, stride: int) -> None:
     if isinstance(layer, nn.Conv2d) and (halves or rate > 1):
         # The stride is 1 now, for which "same" padding is defined, for patches of 2 x 2 too.
         layer.stride, layer.dilation, layer.padding = (1, 1), (rate, rate), "same"
+        if type(layer) is nn.Conv2d and any(rate * (side - 1) % 2 for side in layer.kernel_size):
+            # torch pads even kernels in the same way, but warns of it.
+            layer.padding = (0, 0)
+            layer.__dict__["forward"] = partial(_convolved_same, layer)
     elif halves:
         layer.kernel_size, layer.stride, layer.padding = 3, 1, 1
     elif rate > 1 and type(layer) in _DILATED_POOLS:
         # As in `_pool_by_layer`, the layer can still be pickled.
         layer.__dict__["forward"] = partial(_DILATED_POOLS[type(layer)], layer, rate)
+
+
+def _convolved_same(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution with "same" padding, of which the right and the bottom get the odd pixel."""
+    rows, cols = (rate * (side - 1) for side, rate in zip(layer.kernel_size, layer.dilation, strict=True))
+    padding = (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2)
+    return nn.Conv2d.forward(layer, nn.functional.pad(x, padding))
 
 
 def _dilated_maximum(layer: nn.MaxPool2d, rate: int, x: Tensor) -> Tensor:

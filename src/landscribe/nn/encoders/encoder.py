@@ -13,7 +13,12 @@ from landscribe.errors import NetworkError, first_line
 from landscribe.nn.architectures.blocks import MAX_SCALES, BlockStyle, Channels, ConvBlock, ConvStyle, DoubleConv
 from landscribe.nn.encoders.dilation import dilate, pad_valid
 from landscribe.nn.encoders.stems import adapt_stem
-from landscribe.nn.encoders.vision_transformer import TokenPyramid, is_vision_transformer, vision_transformer
+from landscribe.nn.encoders.vision_transformer import (
+    TokenPyramid,
+    count_scales,
+    is_vision_transformer,
+    vision_transformer,
+)
 from landscribe.nn.encoders.weights import (
     EncoderFile,
     Weights,
@@ -23,6 +28,7 @@ from landscribe.nn.encoders.weights import (
     require_all_loaded,
     require_weights,
 )
+from landscribe.nn.meta_device import shapes
 from landscribe.spec import Spec, nearest
 
 PLAIN = "plain"
@@ -36,6 +42,8 @@ _MULTIPLES: dict[tuple[Any, ...], int] = {}
 takes a third of the time in which a model is loaded."""
 _MOST = 64
 """Pixels: the largest multiple that is tried, if the deepest features have fewer."""
+_ERRORS = (RuntimeError, AssertionError, OSError, ValueError, AttributeError, LookupError, TypeError)
+"""What timm's networks raise for settings or images that do not suit them."""
 _FIXED_SIDE = 256
 """Pixels. Networks with positions for images of one size, often of 224 pixels, do not take more than that."""
 
@@ -80,11 +88,16 @@ class Encoder(nn.Module):
         self.multiple = 1
         """Sides of images are multiples of so many pixels: of the deepest features, or more, such as for HRNet, whose
         coarser branches run even if their features are not taken."""
+        self.removed: dict[str, tuple[int, ...]] = {}
+        """Shapes of the tensors, by name, of modules behind the deepest features: landscribe once kept them, and wrote
+        them into model folders."""
         self._geometry: tuple[Any, ...] = (name, bands, depth)
         if is_vision_transformer(name):
             self._add_pyramid(name, bands, depth, output_stride)
         else:
             self._read_stages(name, bands, output_stride)
+            if depth is not None:
+                self._shorten(bands)
 
     def _add_pyramid(self, name: str, bands: int, depth: int | None, output_stride: int | None) -> None:
         self.pyramid = TokenPyramid(name, self.body, depth=depth, output_stride=output_stride)
@@ -105,6 +118,13 @@ class Encoder(nn.Module):
             self.reductions = tuple(min(reduction, output_stride) for reduction in self.reductions)
             self._geometry += (output_stride,)
             self._require_pyramid(bands, f"'{name}' cannot be dilated to an output stride of {output_stride}")
+
+    def _shorten(self, bands: int) -> None:
+        """Remove the modules that no feature map needs, and note their tensors in `removed`."""
+        before, training = shapes(self.body), self.training
+        _remove_unread(self.eval().body, torch.zeros(1, bands, 4 * self.multiple, 4 * self.multiple))
+        self.train(training)
+        self.removed = {name: shape for name, shape in before.items() if name not in shapes(self.body)}
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features from fine to coarse."""
@@ -142,14 +162,19 @@ class Encoder(nn.Module):
         try:
             with torch.inference_mode():
                 features = self.eval()(torch.zeros(1, bands, height, width))
-        # A network without a pyramid of features may raise any of these.
-        except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        except _ERRORS as error:
             return f"it does not take images of {height} x {width} ({first_line(error)[:120]})"
         finally:
             self.train(training)
         shapes = [tuple(feature.shape[1:]) for feature in features]
         expected = [(c, height // r, width // r) for c, r in zip(self.channels, self.reductions, strict=True)]
         return None if shapes == expected else f"its features are {shapes}, not {expected}"
+
+
+def removed_tensors(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors, by their names in a network, that its encoders had in earlier versions."""
+    encoders = [(prefix, part) for prefix, part in network.named_modules() if isinstance(part, Encoder)]
+    return {f"{prefix}.body.{name}": shape for prefix, part in encoders for name, shape in part.removed.items()}
 
 
 class EncoderStyle(BlockStyle):
@@ -268,7 +293,7 @@ def _created(
     log.setLevel(logging.ERROR)
     try:
         body: nn.Module = build(name, **source)
-    except (RuntimeError, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+    except _ERRORS as error:
         raise _unusable(name, weights, file, error) from error
     finally:
         log.setLevel(level)
@@ -278,13 +303,48 @@ def _created(
 def _stages(name: str, *, depth: int | None, **source: Any) -> Any:
     """The stages of a timm network up to that depth."""
     network: Any = timm.create_model(name, features_only=True, **source)
-    reductions = network.feature_info.reduction()
-    indices = [index for index, scale in enumerate(reductions) if depth is None or scale <= 2**depth]
-    if not indices:
-        raise NetworkError(f"'{name}' begins at 1/{reductions[0]} of the size. Choose a depth above {depth}.")
-    if len(indices) < len(reductions):
-        network = timm.create_model(name, features_only=True, out_indices=tuple(indices), **source)
+    info = network.feature_info
+    # The first of timm's numbers is 1 for DLA and TResNet.
+    indices = tuple(info.out_indices[: count_scales(name, info.reduction(), depth)])
+    if len(indices) < len(info.out_indices):
+        network = timm.create_model(name, features_only=True, out_indices=indices, **source)
     return network
+
+
+def _remove_unread(body: nn.Module, images: Tensor) -> None:
+    """Replace, in place, the modules of a backbone that run after its last features are complete.
+
+    An identity stands for each. timm itself removes them from some backbones only: an EfficientNet keeps and runs all
+    its blocks.
+
+    Args:
+        body: images to a list of features, in eval mode.
+        images: (B, C, H, W) of a size that it takes.
+    """
+    events: list[Any] = []
+    hooks = [module.register_forward_pre_hook(lambda module, _: events.append(module)) for module in body.modules()]
+    hooks += [module.register_forward_hook(lambda *called: events.append(called[-1])) for module in body.modules()]
+    with torch.inference_mode():
+        features = body(images)
+    for hook in hooks:
+        hook.remove()
+    # A tensor is complete where a module returned it for the last time: an activation may change it in place.
+    returned = [max((at for at, event in enumerate(events) if event is feature), default=-1) for feature in features]
+    if min(returned) < 0:
+        return
+    needed = {id(event) for event in events[: max(returned)]}
+    unread = {id(event) for event in events if isinstance(event, nn.Module)} - needed
+    _cut(body, unread)
+
+
+def _cut(parent: nn.Module, unread: set[int]) -> None:
+    """Cut these modules, by identity, out of a backbone; a block that was entered stays whole."""
+    for name, child in [*parent.named_children()]:
+        if id(child) in unread:
+            setattr(parent, name, nn.Identity())
+        # "body" is the whole network where timm takes its features by hooks.
+        elif isinstance(child, nn.Sequential) or name == "body":
+            _cut(child, unread)
 
 
 def _unusable(name: str, weights: Weights | None, file: EncoderFile | None, error: Exception) -> NetworkError:

@@ -24,8 +24,9 @@ def freeze(part: nn.Module) -> None:
 
 
 def unfreeze(part: nn.Module) -> None:
-    """Unfreeze a part: gradients, and training mode."""
-    part.__dict__.pop("train", None)
+    """Unfreeze a part and all parts in it: gradients, and training mode."""
+    for inner in part.modules():
+        inner.__dict__.pop("train", None)
     part.requires_grad_(requires_grad=True).train()
 
 

@@ -187,8 +187,8 @@ def named_bands(weights_bands: Sequence[str]) -> FileBands:
     codes = [match["code"] for match in found if not match["level"] and f"b{match['number']}" not in CODES["sentinel2"]]
     if codes:
         raise _bad_bands(
-            weights_bands, f"Sentinel-2, whose codes these are, has no {codes[0].upper()}. Write B1 to B12 with B8A, "
-            "common names such as nir, or a table",
+            weights_bands, f"codes are those of Sentinel-2, which has no {codes[0].upper()}. Write B1 to B12 with B8A; "
+            "common names, such as red, nir08 and swir16 for bands of Landsat; or a table, such as landsat8-oli-sr",
         )  # fmt: skip
     if doubled := [band for band in bands if bands.count(band) > 1]:
         raise _bad_bands(

@@ -6,7 +6,7 @@ resamples it to its scale. Class and register tokens are dropped.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
@@ -46,6 +46,30 @@ def vision_transformer(name: str, **source: Any) -> Any:
     return timm.create_model(name, num_classes=0, dynamic_img_size=True, **source)
 
 
+def count_scales(name: str, scales: Sequence[int], depth: int | None) -> int:
+    """How many of the scales of an encoder are left at that depth: those of at most 2^depth input pixels a pixel.
+
+    Args:
+        name: of the encoder, for errors.
+        scales: input pixels per pixel of each feature map, from fine to coarse.
+        depth: number of halvings; None for all scales.
+
+    Raises:
+        NetworkError: no scale is left, or the encoder has fewer halvings.
+    """
+    if depth is None:
+        return len(scales)
+    halvings = (scales[-1] - 1).bit_length()
+    if depth > halvings:
+        raise NetworkError(
+            f"depth is {depth}, but '{name}' halves the size {halvings} times. Expected a depth of {halvings} or less."
+        )
+    count = sum(scale <= 2**depth for scale in scales)
+    if not count:
+        raise NetworkError(f"'{name}' begins at 1/{scales[0]} of the size. Choose a depth above {depth}.")
+    return count
+
+
 def converted(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Tensors of a checkpoint as timm loads them: renamed, and positions resampled to the network's image size.
 
@@ -83,9 +107,7 @@ class TokenPyramid(nn.Module):
         self.cell = 2 ** round(math.log2(self.patch))
         """Side of a token in pixels of the image."""
         scales = [max(1, int(self.cell * scale)) for scale in _SCALES]
-        count = sum(depth is None or scale <= 2**depth for scale in scales)
-        if not count:
-            raise NetworkError(f"'{name}' begins at 1/{scales[0]} of the size. Choose a depth above {depth}.")
+        count = count_scales(name, scales, depth)
         blocks, tokens = len(transformer.blocks), int(info["num_chs"])
         # The last block of each quarter: a transformer of fewer blocks than scales gives some tokens twice.
         depths = [-(-blocks * quarter // len(_SCALES)) - 1 for quarter in range(1, count + 1)]

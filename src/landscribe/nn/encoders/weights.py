@@ -1,10 +1,10 @@
 """Weights of an encoder: from the hub of timm, a file, or none; and their license."""
 
-import collections
 import hashlib
 import pickle
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +173,7 @@ def read_encoder(weights: Weights, network: nn.Module) -> EncoderFile:
 
 def _prefix(state: Iterable[str], expected: Iterable[str], path: str) -> str:
     """The prefix of names under which most of the expected ones lie; "" at a tie."""
-    expected, counts = set(expected), collections.Counter({"": 0})
+    expected, counts = set(expected), Counter({"": 0})
     for name in state:
         starts = [0, *(index + 1 for index, character in enumerate(name) if character == ".")]
         counts.update(name[:start] for start in starts if name[start:] in expected)
@@ -204,9 +204,17 @@ def require_all_loaded(file: EncoderFile, weights: Weights, name: str, body: nn.
     if missing:
         raise NetworkError(
             f"weights '{weights.source}' for '{name}' could not be loaded: it lacks {len(missing)} of the encoder's "
-            f"{len(expected)} tensors ({_first_names(missing)}). "
-            'Use weights = "none", or a weights file of the same encoder.'
+            f"{len(expected)} tensors ({_first_names(missing)}). {_remedy(file, body)}"
         )
+
+
+def _remedy(file: EncoderFile, body: nn.Module) -> str:
+    """What to do about a file that lacks tensors: it may be of the same encoder in another library."""
+    names, expected = file.tensors.keys() & body.state_dict().keys(), shapes(body)
+    found = Counter(tuple(value.shape) for value in file.tensors.values()) & Counter(expected.values())
+    if 2 * len(names) < len(expected) and found.total() > 0.9 * len(expected):
+        return "Its tensors have other names than timm's, but the same shapes: use the encoder's file of timm."
+    return 'Use weights = "none", or a weights file of the same encoder.'
 
 
 def _digest(value: Tensor) -> bytes:
@@ -245,6 +253,10 @@ def read_weights(path: str) -> dict[str, Tensor]:
     try:
         if path.endswith(".safetensors"):
             return safetensors.torch.load_file(path)
+        with Path(path).open("rb") as file:
+            # A zip file or a pickle; torch reports the first letter of a text as a missing key.
+            if not file.read(2).startswith((b"PK", b"\x80")):
+                raise _unreadable_weights(path, "torch.save did not write it")
         state = torch.load(path, map_location="cpu", weights_only=True)
     # torch raises many types of errors for a damaged or foreign file.
     except pickle.UnpicklingError as error:
