@@ -236,17 +236,13 @@ TYUKAVINA = {
 }
 
 
-@pytest.mark.parametrize("has_area", [False, True])
-def test_units_of_unequal_area_give_the_digits_of_tyukavina_2025(has_area):
+def test_strata_whose_units_differ_in_area_give_the_digits_of_tyukavina_2025():
     rows = [
         {"stratum": index, "count": count, "map_share": mapped, "reference_share": reference, "area": area}
         for index, ((_, area), units) in enumerate(TYUKAVINA.items())
         for count, mapped, reference in units
     ]
-    population = strata(range(10), [units for units, _ in TYUKAVINA])
-    if has_area:
-        population["area"] = [units * area for units, area in TYUKAVINA]
-    result = ls.estimate(rows, population, share_of="loss")
+    result = ls.estimate(rows, strata(range(10), [units for units, _ in TYUKAVINA]), share_of="loss")
     assert result.areas["loss"].value == pytest.approx(1223902.897388578, rel=1e-12)
     assert result.areas["loss"].se == pytest.approx(31611.10237731219, rel=1e-9)
     assert 100 * result.overall.value == pytest.approx(92.08917027110765, rel=1e-12)
@@ -256,6 +252,33 @@ def test_units_of_unequal_area_give_the_digits_of_tyukavina_2025(has_area):
     assert 100 * result.producers["loss"].value == pytest.approx(93.62678076530403, rel=1e-12)
     assert 100 * result.producers["loss"].se == pytest.approx(1.3788953825926273, rel=1e-9)
     assert result.matrix.to_numpy().sum() == pytest.approx(1)
+
+
+def test_an_area_is_as_uncertain_as_the_areas_of_its_units_unless_that_of_the_stratum_is_known():
+    """By hand: 3 of 300 units, all of class x, with a mean area of 4 and a standard deviation of 2."""
+    rows = [{"stratum": "all", "map": "x", "reference": "x", "area": area} for area in (2, 4, 6)]
+    area = ls.estimate(rows, strata(["all"], [300]), finite_population=True).areas["x"]
+    assert (area.value, area.se) == pytest.approx((1200, 300 * 2 / math.sqrt(3) * math.sqrt(1 - 3 / 300)))
+    known = ls.estimate(rows, strata(["all"], [300], [1200])).areas["x"]
+    assert (known.value, known.se) == pytest.approx((1200, 0))
+
+
+def test_estimated_areas_of_strata_add_their_variance_to_both_ends_of_an_interval():
+    areas = np.tile([1.0, 1.0, 1.0, 13.0], 10)
+    rows = pd.DataFrame({
+        "stratum": ["a"] * 20 + ["b"] * 20, "map": ["a"] * 20 + ["b"] * 20,
+        "reference": ["a"] * 19 + ["b"] * 20 + ["a"], "area": areas,
+    })  # fmt: skip
+    units = [10_000, 30_000]
+    estimated = ls.estimate(rows, strata(["a", "b"], units))
+    known = ls.estimate(rows, strata(["a", "b"], units, [4 * each for each in units]))
+    for measure in ("producers", "shares"):
+        each, other = getattr(estimated, measure)["a"], getattr(known, measure)["a"]
+        added = Z**2 * (each.se**2 - other.se**2)
+        assert added > (0.1 * Z * each.se) ** 2
+        assert each.value == pytest.approx(other.value)
+        assert (each.value - each.lower) ** 2 == pytest.approx((other.value - other.lower) ** 2 + added)
+        assert (each.upper - each.value) ** 2 == pytest.approx((other.upper - other.value) ** 2 + added)
 
 
 def with_moments(n, sum_x, sum_y, sxx, syy, sxy):
@@ -356,6 +379,18 @@ def test_clusters_have_the_variance_between_their_totals():
     assert (result.overall.value, result.overall.se) == pytest.approx((0.75, np.std([1, 0.5, 0.75], ddof=1) / 3**0.5))
     # t with 2 degrees of freedom, 4.303, reaches beyond 1: Wilson at 9 effective units takes over.
     assert result.overall.lower < 0.75 - 2 * result.overall.se < result.overall.upper < 1
+
+
+def test_intervals_of_clusters_have_the_t_quantile_of_clusters_less_strata():
+    rows = [
+        {"stratum": stratum, "cluster": f"{stratum}{index}", "map": "x", "reference": "x" if unit < correct else "y"}
+        for stratum in "ab"
+        for index, correct in enumerate((4, 6, 5, 5))
+        for unit in range(10)
+    ]
+    overall = ls.estimate(rows, strata(["a", "b"], [5000, 5000])).overall
+    reach = stats.t(8 - 2).ppf(0.975) * overall.se
+    assert (overall.value - overall.lower, overall.upper - overall.value) == pytest.approx((reach, reach))
 
 
 def test_a_stratum_with_one_unit_has_the_variance_of_the_sample_and_a_warning():
@@ -481,6 +516,19 @@ def test_a_regression_on_few_units_warns_that_its_intervals_are_normal():
     assert ls.estimate(many, strata).warnings == ()
 
 
+def test_a_regression_that_leads_below_0_gives_an_area_of_0_with_an_interval():
+    rows = {
+        "stratum": ["a"] * 6,
+        "map_share": [0.3, 0.5, 0.6, 0.2, 0.4, 0.5],
+        "reference_share": [0, 0.1, 0.2, 0, 0.05, 0.1],
+    }
+    areas = ls.estimate(rows, {"stratum": ["a"], "units": [5000], "map_share": [0.02]}).areas
+    assert values(areas) == [0, 5000]
+    for area in areas.values():
+        assert 0 <= area.lower <= area.value <= area.upper <= 5000
+        assert area.lower < area.upper
+
+
 HALF = [("a", "a", "a", 24), ("a", "a", "b", 6), ("b", "b", "b", 24), ("b", "b", "a", 6)]
 
 
@@ -573,6 +621,25 @@ def test_producers_accuracy_without_a_seen_omission_is_as_uncertain_as_the_omiss
     # All of the others are in the sample: none can be missed.
     census = ls.estimate([rows[0], rows[1] | {"count": 990_000}], strata, finite_population=True)
     assert (census.producers["rare"].lower, census.producers["rare"].upper) == (1, 1)
+
+
+def test_the_interval_of_f1_counts_what_agrees_twice():
+    """By hand: MOVER of 2 · hit / (2 · hit + errors), with Wilson's limits of 28 of 30 units and of 0 of 100.
+
+    Where units differ, an interval has the size whose variance p (1 - p) / size is that with n - 1: n - 1 units.
+    """
+    rows = [("a", "a", "a", 28), ("a", "a", "b", 2), ("b", "b", "b", 100)]
+    sample = pd.DataFrame(rows, columns=["stratum", "map", "reference", "count"])
+    f1 = ls.estimate(sample, strata(["a", "b"], [1000, 100_000])).f1["a"]
+    hit, wrong = 28 / 30 * 1000, 2 / 30 * 1000
+    least, most = 1000 * wilson_of(28 / 30 * 29, 29)
+    fewer, more, missed = hit - least, most - hit, 100_000 * wilson_of(0, 100)[1]
+    # The smallest ratio r with 2 hit - r wrong = √((2 fewer + r fewer)² + (r missed)²): its square, in powers of r.
+    powers = [wrong**2 - fewer**2 - missed**2, -4 * hit * wrong - 4 * fewer**2, 4 * hit**2 - 4 * fewer**2]
+    ratio = max(np.roots(powers))
+    rest = (wrong - more) / (2 * hit + 2 * more)
+    expected = (2 * hit / (2 * hit + wrong), ratio / (1 + ratio), 1 / (1 + rest))
+    assert (f1.value, f1.lower, f1.upper) == pytest.approx(expected)
 
 
 matrices = st.lists(st.lists(st.integers(0, 12), min_size=3, max_size=3).filter(any), min_size=3, max_size=3)

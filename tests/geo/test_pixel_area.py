@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 
 from landscribe.geo.grid import Grid
 from landscribe.geo.pixel_area import metres_per_unit, pixel_areas
-from worlds import grid
+from worlds import UTM, grid
 
 MODIS = "+proj=sinu +lon_0=0 +x_0=0 +y_0=0 +R=6371007.181 +units=m +no_defs"
 MODIS_TILE = 1111950.519667
@@ -92,6 +92,12 @@ def test_without_a_crs_areas_cannot_be_measured():
 
 def test_pixels_of_a_metre_measure_a_square_metre_but_for_the_scale_of_utm():
     assert np.mean(pixel_areas(grid(50, 70))) == pytest.approx(1 / 0.9996**2, rel=1e-4)
+
+
+def test_pixels_at_the_central_meridian_of_utm_are_larger_than_where_its_scale_is_1():
+    # 180 km to the east, which is 0.9996 (1 + 180² / (2 · 6380² · 0.9996²)); areas go by its square.
+    areas = pixel_areas(Grid(UTM, Affine(1000, 0, 499_500, 0, -1000, 5_000_000), 1, 181))
+    assert areas[0, [0, -1]] == pytest.approx([1e6 / 0.9996**2, 1e6], rel=2e-5)
 
 
 @pytest.mark.parametrize("name", PLACES)

@@ -105,6 +105,14 @@ def test_units_of_several_tiles_do_not_exceed_the_requested_side(cover):
 
 
 @given(covers())
+def test_a_unit_of_overlapping_tiles_has_all_tiles_that_read_a_pixel_it_keeps(cover):
+    reads = [tile.read for unit in units(**cover) for tile in unit.tiles]
+    for unit in units(**cover, overlapping=True):
+        own = [tile.read for tile in unit.tiles]
+        assert sorted(own) == sorted(read for read in reads if not (read & unit.keep).is_empty)
+
+
+@given(covers())
 def test_units_come_in_the_order_of_their_names(cover):
     names = [unit.name for unit in units(**cover)]
     assert all(a < b for a, b in pairwise(names))

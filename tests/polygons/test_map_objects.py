@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from landscribe.errors import RasterError
+from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
 from landscribe.maps.class_map import ClassMap
 from landscribe.polygons.object_spec import ObjectSpec
-from landscribe.polygons.objects import ObjectTable, objects_of
+from landscribe.polygons.objects import ObjectTable, _owners, _Seams, _Tally, objects_of
 from worlds import write_raster
 
 SIDE = 60
@@ -164,6 +165,15 @@ def test_pieces_that_the_halo_cuts_off_are_counted_in_a_warning(tmp_path, caplog
     classes, layers = blobs(0)
     numbers_of(tmp_path, classes, layers, source="heads", halo=halo, block=32, minimum_seed=1)
     assert ("pieces of objects that lie farther" in caplog.text) == is_cut
+
+
+@pytest.mark.parametrize(("labels", "owner"), [([1, 2, 3], 1), ([2, 1, 3], 2)])
+def test_a_part_without_a_seed_joins_the_neighbour_whose_first_pixel_comes_first(labels, owner):
+    # Labels 1 and 2 are seeds; the part, 3, touches both over a seam.
+    row = np.array([labels])
+    seams, tally = _Seams(width=3, stop=4, pairs=[np.array([[1, 3], [2, 3]])]), _Tally(width=3)
+    tally.add(Window(0, 0, 1, 3), row, np.ones_like(row), np.zeros_like(row))
+    assert _owners(seams, 2, tally).tolist() == [0, 1, 2, owner]
 
 
 def test_an_object_longer_than_the_halo_is_one_object(tmp_path):

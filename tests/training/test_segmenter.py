@@ -11,7 +11,9 @@ from torch._dynamo.utils import counters
 
 from landscribe import verbs
 from landscribe.model import Model
-from landscribe.training.segmenter import update_average
+from landscribe.nn import build
+from landscribe.training.segmenter import optimizer_of, update_average
+from landscribe.training.spec import TrainSpec
 
 # Neither statistics of batches nor chance, and every pixel is labelled.
 PLAIN = {
@@ -92,6 +94,25 @@ def test_the_weight_ema_reads_no_number_for_which_a_gpu_would_wait():
     averaged = copy.deepcopy(network)
     for step in range(3):
         update_average(averaged, network, 0.9, steps=step)
+
+
+def test_biases_and_normalisation_do_not_decay_and_the_encoder_learns_at_its_factor_of_the_rate():
+    network = build("unet", encoder="plain", bands=1, classes=2, encoder_widths=[4, 8])
+    optimizer = optimizer_of(network, TrainSpec(weight_decay=0.1, encoder_lr_factor=0.5), 0.02, torch.device("cpu"))
+    found = {
+        id(parameter): (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    expected = {
+        id(parameter): (
+            0.01 if ".encoder." in path else 0.02,
+            0.0 if name == "bias" or isinstance(module, nn.BatchNorm2d) else 0.1,
+        )
+        for path, module in network.named_modules()
+        for name, parameter in module.named_parameters(recurse=False)
+    }
+    assert found == expected
 
 
 def test_the_last_epoch_is_kept_on_request(tiny_chips, tmp_path):

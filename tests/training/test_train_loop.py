@@ -334,6 +334,11 @@ def test_schedules_stay_between_nothing_and_all(name):
     assert max(factors) == pytest.approx(1)
 
 
+def test_one_cycle_rises_over_a_fifth_of_the_budget_and_falls_over_the_rest():
+    """By hand: the first value, half-way up, the top, half-way down, the end."""
+    assert [one_cycle(share) for share in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0.04, 0.52, 1, 0.5, 0])
+
+
 def test_without_progress_training_stops_and_says_so(tiny_chips, tmp_path, caplog):
     # At a rate of nearly nothing, and without statistics that settle, no epoch is better than the first.
     still = {"options": {"encoder_widths": [4, 8], "batch_norm": False}}

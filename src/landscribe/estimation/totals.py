@@ -145,12 +145,11 @@ class Population:
     def effective_sizes(self) -> Floats:
         """(H,) units that carry the area of each stratum, less those that unequal weights cost (Kish 1965).
 
-        The correction for a finite population makes them more: infinite if all of the stratum is in the sample. 1
-        for a stratum without area.
+        The correction for a finite population makes them more: infinite if all of the stratum is in the sample, or if
+        the stratum has no area.
         """
         squares = self._squares(self.area) * self._uncorrected
-        sizes = np.divide(self.sizes**2, squares, out=np.full(len(squares), np.inf), where=squares > 0)
-        return np.where(self.sizes > 0, sizes, 1.0)
+        return np.divide(self.sizes**2, squares, out=np.full(len(squares), np.inf), where=squares > 0)
 
     def _squares(self, parts: Floats) -> Floats:
         """(H,) sums of the squares that each unit (or cluster) has of parts (n,) of a total."""

@@ -56,6 +56,14 @@ def test_no_new_label_appears_and_pixels_stay_finite(name, seed, bands, top):
     assert (after.labels[~after.valid] == 255).all()
 
 
+def test_a_dropped_band_is_the_mean_of_its_valid_pixels():
+    before = scenery()
+    after = augment(before, only("band_dropout"), rng())
+    for image, was, valid in zip(after.images, before.images, before.valid, strict=True):
+        (band,) = [index for index in range(3) if not torch.equal(image[index], was[index])]
+        torch.testing.assert_close(image[band][valid], was[band][valid].mean().expand(int(valid.sum())))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_in_bfloat16_augments_as_one_in_32_bits(name):
     before = scenery(side=64, dtype_top=10_000.0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from landscribe.data.batches.sampling import ChipSampler, repeat_factors
+from landscribe.data.batches.sampling import ChipSampler, RankShare, repeat_factors
 from landscribe.data.chips.stats import class_weights
 
 
@@ -51,6 +51,19 @@ def test_balanced_epochs_keep_their_length_and_repeat_chips_with_rare_classes(co
         rarest = np.where(has_class, has_class.mean(axis=0), 2).min(axis=1)
         order = np.argsort(rarest)
         assert (np.diff(factors[order]) <= 1e-9).all()
+
+
+def test_a_class_in_an_eighth_of_the_chips_has_twice_the_factor_of_a_common_one():
+    """By hand: √(0.5 / (1 / 8)) = 2 and max(1, √(0.5 / 1)) = 1, scaled from a sum of 9 to one of 8."""
+    factors = repeat_factors(chips([[5, 0]] * 7 + [[5, 5]]), balanced=True, background=None)
+    assert factors == pytest.approx(np.array([1] * 7 + [2]) * 8 / 9)
+
+
+@pytest.mark.parametrize(("drawn", "of_each"), [(7, 2), (8, 4), (3, 2)])
+def test_a_last_batch_with_fewer_than_two_chips_for_each_process_is_dropped_unless_it_is_the_only_one(drawn, of_each):
+    share = RankShare(batch=4, rank=0, processes=2)
+    sampler = ChipSampler(np.ones(20), seed=0, share=share, drawn=drawn)
+    assert len(sampler) == len(list(sampler)) == of_each
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=40), st.integers(0, 5))

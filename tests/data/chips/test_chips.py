@@ -28,6 +28,7 @@ from landscribe.errors import ChipError, OutputError, RasterError, RecipeError
 from landscribe.geo.access import open_dataset
 from landscribe.geo.grid import Window
 from landscribe.geo.rasters.raster import Raster
+from landscribe.geo.rasters.whole_files import mask_file
 from worlds import METRE, noise, pixel_box, write_polygons, write_raster
 
 H, W, SIZE = 40, 60, 16
@@ -254,6 +255,18 @@ def test_black_pixels_of_pictures_stay_valid(world):
     spec = world.scene(array)
     (scene,), _ = open_scenes([spec])
     assert_reads_like_the_scene(world.chip(spec, size=32, format="png"), scene)
+
+
+def test_labelled_black_pixels_of_pictures_without_a_mask_file_stay_valid(world):
+    array = noise(3, H, W)
+    array[:, 10:14, 10:30] = 0
+    array[:, 16:30, 14:40] = 7
+    spec = world.scene(array, nodata=7)
+    (scene,), _ = open_scenes([spec])
+    chips = world.chip(spec, size=32, format="png")
+    for path in chips.table["image"]:
+        mask_file(chips.folder / path).unlink(missing_ok=True)
+    assert_reads_like_the_scene(chips, scene)
 
 
 def test_scenes_with_different_nodata_read_like_themselves(world):

@@ -99,13 +99,14 @@ def test_other_seeds_give_other_splits():
     assert len({tuple(split(lattice(12, 12), SplitSpec(), seed=seed)) for seed in range(5)}) > 1
 
 
-def test_all_chips_of_a_block_share_a_split_or_are_in_the_gap():
-    # Blocks of 32 pixels are 2 x 2 chips of 16.
-    windows = lattice(12, 12)
+@pytest.mark.parametrize("stride", [12, 16])
+def test_all_chips_whose_centre_lies_in_a_block_share_a_split_or_are_in_the_gap(stride):
+    windows = chip_windows(192, 192, size=16, stride=stride, edge="drop")
     names = split(windows, SplitSpec(block=32))
     by_block: dict[tuple[int, int], set[str]] = {}
     for window, name in zip(windows, names, strict=True):
-        by_block.setdefault((window.row // 32, window.col // 32), set()).add(name)
+        by_block.setdefault(((window.row + 8) // 32, (window.col + 8) // 32), set()).add(name)
+    assert set(names) == {"train", "val", "test", "gap"}
     assert all(len(names - {"gap"}) <= 1 for names in by_block.values())
 
 

@@ -109,3 +109,7 @@ def test_float32_nodata_is_recognised_as_gdal_recognises_it(written, tmp_path):
     with rasterio.open(path) as dataset:
         theirs = dataset.read_masks(1) == 0
     np.testing.assert_array_equal(Nodata(written).marks(pixels), theirs)
+
+
+def test_a_float32_value_that_is_none_of_the_largest_marks_no_pixel_beyond_it():
+    assert Nodata(-1e35).marks(np.array([[[-1e35, -2e35]]], np.float32)).tolist() == [[True, False]]

@@ -362,6 +362,8 @@ def test_nan_as_an_override_adds_to_the_declared_nodata_value(tmp_path, value):
     path = write_raster(tmp_path / "a.tif", array, nodata=value)
     raster = Raster.open([path], nodata=math.nan)
     assert invalid_places(raster) == [[1, 1], [2, 2], [3, 3]]
+    # By band: the declared value marks where the override is NaN, so not in the first band, at (2, 2).
+    assert invalid_places(Raster.open([path], nodata=(-1, math.nan, -1))) == [[1, 1], [3, 3]]
     other = write_raster(tmp_path / "b.tif", noise(1, 9, 13, "float32"), nodata=-1)
     assert invalid_places(Raster.open([path, other], nodata=math.nan)) == [[1, 1], [2, 2], [3, 3]]
 

@@ -209,6 +209,15 @@ def test_a_window_of_touched_pixels_and_priorities_is_that_part_of_the_whole(pai
     np.testing.assert_array_equal(part, whole[window.relative_to(Window(-8, -8, 0, 0)).slices])
 
 
+def test_a_window_of_a_long_touched_edge_through_corners_of_pixels_is_that_part_of_the_whole():
+    # GDAL's own rounding along such an edge, from the window's border on, decides which pixels it touches.
+    needle = shapely.Polygon([METRE @ corner for corner in ((1593, 2), (2506, 2990), (2507, 2990))])
+    place, window = grid(3000, 3000), Window(551, 1467, 282, 435)
+    whole, part = (burn(features([needle]), np.ones(1, np.uint8), [1], place, 0, each, [1]) for each in (None, window))
+    np.testing.assert_array_equal(part, whole[window.slices])
+    assert part.any()
+
+
 @settings(max_examples=100)
 @given(polygons())
 def test_a_polygon_covers_a_centre_if_it_burns_a_pixel(polygon):

@@ -60,6 +60,13 @@ def test_row_houses_share_their_walls():
     assert right / corners > 0.8
 
 
+def test_no_corner_moves_by_more_than_two_pixels():
+    codes = burned([shapely.Polygon([(40, 10), (62, 40), (40, 70), (18, 40)])])  # far from right angles
+    (before,) = shapes_of(polygons_in_strips(codes, 1000, grouping="touching", tolerance=1.5))
+    (after,) = squared(codes)
+    assert shapely.distance(before.boundary, shapely.points(shapely.get_coordinates(after))).max() <= 2
+
+
 def test_small_houses_keep_their_area():
     rng, errors = np.random.default_rng(1), []
     for _ in range(30):

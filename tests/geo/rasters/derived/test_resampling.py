@@ -390,7 +390,7 @@ def by_hand(values: np.ndarray, valid: np.ndarray, factor: float, shape: tuple[i
     return present[areas.round(5).argmax(axis=0)], areas.sum(axis=0)
 
 
-@pytest.mark.parametrize("factor", [2, 5, 2.5, 3.3])
+@pytest.mark.parametrize("factor", [2, 3, 5, 7, 2.5, 3.3])
 def test_the_majority_has_the_largest_area_and_half_a_pixel_is_valid(tmp_path, factor):
     values = np.random.default_rng(4).integers(1, 5, (120, 90)).astype(np.uint8)
     values[np.random.default_rng(5).random(values.shape) < 0.4] = 0
